@@ -1,0 +1,3 @@
+//! The `clerk-exporter` binary.
+
+fn main() {}
