@@ -1,0 +1,174 @@
+//! From the values of one or more limiters to the one quota that is reported: the tightest.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::error::{HeaderError, HeaderErrors};
+use super::instant::{Reset, Wait};
+use super::list::Column;
+use super::number::{Count, Limit};
+
+/// What one family of headers says.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reading {
+    pub(super) limit: Option<u64>,
+    pub(super) remaining: Option<u64>,
+    pub(super) reset: Option<Reset>,
+    pub(super) window: Option<Duration>,
+    /// Whether anything was understood, if only that there is no limit. If not, the next family is tried.
+    pub(super) usable: bool,
+    pub(super) errors: HeaderErrors,
+}
+
+/// One limiter as it was sent. `None` is what was not sent or could not be read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bucket {
+    pub(super) limit: Option<Limit>,
+    /// Several limits were sent for this bucket. They are unknown then, but they are there.
+    pub(super) limits_differ: bool,
+    pub(super) remaining: Option<Count>,
+    pub(super) reset: Option<Reset>,
+    pub(super) window: Option<Duration>,
+}
+
+impl Bucket {
+    /// Gives the counts their meaning.
+    fn settle(self) -> Reading {
+        let mut reading = Reading { reset: self.reset, window: self.window, usable: true, ..Reading::default() };
+        match self.limit {
+            Some(Limit::Unlimited) => return reading,
+            Some(Limit::Requests(limit)) => reading.limit = Some(limit),
+            None => {}
+        }
+        if self.limits_differ {
+            reading.errors.insert(HeaderError::ConflictingValues);
+        }
+        let limited = reading.limit.is_some() || self.limits_differ;
+        match self.remaining {
+            Some(Count::Exact(remaining)) => reading.remaining = Some(remaining),
+            Some(Count::Negative) if limited => {
+                reading.remaining = Some(0);
+                reading.errors.insert(HeaderError::Clamped);
+            }
+            Some(Count::Negative) => {
+                // Over-spent or unlimited: without a limit nobody can tell.
+                reading.errors.insert(HeaderError::InvalidRemaining);
+                reading.usable = self.reset.is_some();
+            }
+            Some(Count::Unlimited) | None => {}
+        }
+        reading
+    }
+}
+
+/// The bucket with the least left; of equal ones the one that blocks longest. A bucket without a known remaining count, such as
+/// an unlimited one, comes last.
+pub(super) fn tightest(buckets: impl Iterator<Item = Bucket>) -> Option<Reading> {
+    buckets.map(Bucket::settle).min_by_key(|reading| {
+        let after = reading.reset.map(|reset| reset.after);
+        (reading.remaining.is_none(), reading.remaining, Reverse(after))
+    })
+}
+
+/// The fields of a family that keeps limit, remaining and reset apart, each with all its values.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) limits: Column<Option<Limit>>,
+    pub(super) remaining: Column<Option<Count>>,
+    pub(super) resets: Column<Option<Wait>>,
+    /// Windows named beside a limit.
+    pub(super) windows: Column<(Limit, Duration)>,
+}
+
+impl Fields {
+    pub(super) fn is_absent(&self) -> bool {
+        self.limits.is_empty() && self.remaining.is_empty() && self.resets.is_empty()
+    }
+
+    /// Resolves several values: as many limits as remaining counts belong together by place, anything else is one bucket.
+    pub(super) fn read(&self) -> Reading {
+        let (resets, mut errors) = self.resets();
+        let buckets = self.limits.len();
+        let paired = buckets > 1 && buckets == self.remaining.len();
+        let by_place = paired && resets.len() == buckets;
+
+        let (shared_reset, differ) = latest(&resets);
+        if differ && !by_place {
+            errors.insert(HeaderError::ConflictingValues);
+        }
+        let mut reading = if paired {
+            let resets = resets.iter().map(Some).chain(std::iter::repeat(None));
+            let buckets = self.limits.iter().zip(self.remaining.iter()).zip(resets);
+            tightest(buckets.map(|((limit, remaining), reset)| Bucket {
+                limit,
+                remaining,
+                reset: if by_place { reset.flatten() } else { shared_reset },
+                ..Bucket::default()
+            }))
+            .unwrap_or_default()
+        } else {
+            let (bucket, bucket_errors) = self.merged(shared_reset);
+            errors.extend(bucket_errors);
+            bucket.settle()
+        };
+
+        for (invalid, error) in [
+            (self.limits.iter().any(|limit| limit.is_none()), HeaderError::InvalidLimit),
+            (self.remaining.iter().any(|count| count.is_none()), HeaderError::InvalidRemaining),
+        ] {
+            if invalid {
+                errors.insert(error);
+            }
+        }
+        reading.window = reading.limit.and_then(|limit| window_of(&self.windows, Limit::Requests(limit)));
+        reading.usable &= self.limits.iter().any(|limit| limit.is_some())
+            || self.remaining.iter().any(|count| count.is_some())
+            || self.resets.iter().any(|wait| matches!(wait, Some(Wait::After(_) | Wait::NoClock)));
+        reading.errors.extend(errors);
+        reading
+    }
+
+    /// Resets with their places, and what was wrong with them. One that is too far away is no better than an unreadable one;
+    /// one that cannot be measured is unknown, but not wrong.
+    fn resets(&self) -> (Column<Option<Reset>>, HeaderErrors) {
+        let wrong = |wait| matches!(wait, None | Some(Wait::TooLong));
+        let errors = if self.resets.iter().any(wrong) {
+            HeaderErrors::from_iter([HeaderError::InvalidReset])
+        } else {
+            HeaderErrors::NONE
+        };
+        (self.resets.iter().map(|wait| wait.and_then(Wait::reset)).collect(), errors)
+    }
+
+    /// All values as one bucket: equal ones merge, of differing ones the most careful counts.
+    fn merged(&self, reset: Option<Reset>) -> (Bucket, HeaderErrors) {
+        let limits: Column<Limit> = self.limits.iter().flatten().collect();
+        let remaining: Column<Count> = self.remaining.iter().flatten().collect();
+        let mut errors = HeaderErrors::NONE;
+        if !remaining.is_empty() && remaining.agreed().is_none() {
+            errors.insert(HeaderError::ConflictingValues);
+        }
+        let limit = limits.agreed();
+        let bucket = Bucket {
+            limit,
+            limits_differ: !limits.is_empty() && limit.is_none(),
+            remaining: remaining.iter().min(),
+            reset,
+            window: None,
+        };
+        (bucket, errors)
+    }
+}
+
+/// The latest reset, and whether the resets differ.
+fn latest(resets: &Column<Option<Reset>>) -> (Option<Reset>, bool) {
+    let known: Column<Duration> = resets.iter().flatten().map(|reset| reset.after).collect();
+    let differ = !known.is_empty() && known.agreed().is_none();
+    (resets.iter().flatten().max(), differ)
+}
+
+/// The window of a limit, if all that is said about that limit agrees.
+fn window_of(windows: &Column<(Limit, Duration)>, limit: Limit) -> Option<Duration> {
+    let of_limit = windows.iter().filter(|(of, _)| *of == limit);
+    of_limit.map(|(_, window)| window).collect::<Column<_>>().agreed()
+}

@@ -1,0 +1,142 @@
+//! Families with one header per number: `RateLimit-*` of the drafts up to 06, `X-RateLimit-*` and `X-Rate-Limit-*`.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::HeaderName;
+
+use super::bucket::Fields;
+use super::instant::{Clock, LONGEST, Wait};
+use super::list::{Column, column, split_parameters, unquote};
+use super::number::{Count, Limit};
+
+static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+static RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+static X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+static X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+static X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+static X_RESET_AFTER: HeaderName = HeaderName::from_static("x-ratelimit-reset-after");
+
+static X_LIMIT_HYPHEN: HeaderName = HeaderName::from_static("x-rate-limit-limit");
+static X_REMAINING_HYPHEN: HeaderName = HeaderName::from_static("x-rate-limit-remaining");
+static X_RESET_HYPHEN: HeaderName = HeaderName::from_static("x-rate-limit-reset");
+static X_RESET_AFTER_HYPHEN: HeaderName = HeaderName::from_static("x-rate-limit-reset-after");
+
+/// The header names of one family, each in all its spellings.
+struct Names<'a> {
+    limit: &'a [&'a HeaderName],
+    remaining: &'a [&'a HeaderName],
+    reset: &'a [&'a HeaderName],
+    reset_after: &'a [&'a HeaderName],
+}
+
+/// `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`.
+pub(super) fn ietf_legacy(headers: &HeaderMap, throttled: bool, clock: &Clock) -> Fields {
+    let names = Names { limit: &[&LIMIT], remaining: &[&REMAINING], reset: &[&RESET], reset_after: &[] };
+    fields(headers, &names, throttled, clock)
+}
+
+/// `X-RateLimit-*` and `X-Rate-Limit-*`, which are one family: gateways and services behind them mix the spellings.
+pub(super) fn x_ratelimit(headers: &HeaderMap, throttled: bool, clock: &Clock) -> Fields {
+    let names = Names {
+        limit: &[&X_LIMIT, &X_LIMIT_HYPHEN],
+        remaining: &[&X_REMAINING, &X_REMAINING_HYPHEN],
+        reset: &[&X_RESET, &X_RESET_HYPHEN],
+        reset_after: &[&X_RESET_AFTER, &X_RESET_AFTER_HYPHEN],
+    };
+    fields(headers, &names, throttled, clock)
+}
+
+fn fields(headers: &HeaderMap, names: &Names<'_>, throttled: bool, clock: &Clock) -> Fields {
+    let remaining = column(headers, names.remaining, |element| Count::from_text(split_parameters(element).0));
+    let mut windows = Column::new();
+    let mut described = Column::new();
+    let limits = column(headers, names.limit, |element| {
+        let (value, parameters) = split_parameters(element);
+        described.push(!parameters.is_empty());
+        let limit = Limit::new(Count::from_text(value)?, throttled);
+        if let Some(window) = window(parameters) {
+            windows.push((limit, window));
+        }
+        Some(limit)
+    });
+    Fields {
+        limits: without_policies(limits, &described, remaining.len()),
+        remaining,
+        resets: resets(headers, names, clock),
+        windows,
+    }
+}
+
+/// Leaves out limits that only describe a window.
+///
+/// The drafts up to 06 allow `100, 100;w=60, 5000;w=3600`: the first number is the limit, items with parameters behind it are
+/// policies. Where *every* limit has parameters, and there are as many remaining counts, each is the limit of its own bucket.
+fn without_policies(
+    limits: Column<Option<Limit>>,
+    described: &Column<bool>,
+    remaining: usize,
+) -> Column<Option<Limit>> {
+    if limits.len() == remaining && described.iter().all(|described| described) {
+        return limits;
+    }
+    let policy = |place: usize, described: bool| place > 0 && described;
+    limits
+        .iter()
+        .zip(described.iter().chain(std::iter::repeat(false)))
+        .enumerate()
+        .filter(|(place, (_, described))| !policy(*place, *described))
+        .map(|(_, (limit, _))| limit)
+        .collect()
+}
+
+/// `Reset-After` is a delta by its name, so it is taken before `Reset` if any of it can be used.
+fn resets(headers: &HeaderMap, names: &Names<'_>, clock: &Clock) -> Column<Option<Wait>> {
+    let read = |element: &[u8]| Wait::from_text(split_parameters(element).0, clock);
+    let after = column(headers, names.reset_after, read);
+    if after.iter().flatten().any(|wait| wait.reset().is_some()) {
+        return after;
+    }
+    let resets = column(headers, names.reset, read);
+    // An unusable Reset-After stays among the values, so that it is reported.
+    resets.iter().chain(after.iter()).collect()
+}
+
+/// The window length in parameters such as `;w=60` or `;window=60`. It is never the reset.
+fn window(parameters: &[u8]) -> Option<Duration> {
+    parameters.split(|byte| *byte == b';').find_map(|parameter| {
+        let equals = parameter.iter().position(|byte| *byte == b'=')?;
+        let key = unquote(&parameter[..equals]);
+        if !key.eq_ignore_ascii_case(b"w") && !key.eq_ignore_ascii_case(b"window") {
+            return None;
+        }
+        match Count::from_text(&parameter[equals + 1..])? {
+            Count::Exact(seconds) => window_of_seconds(seconds),
+            Count::Negative | Count::Unlimited => None,
+        }
+    })
+}
+
+/// A window length, if it is one: from 1 s to 365 days.
+pub(super) fn window_of_seconds(seconds: u64) -> Option<Duration> {
+    let window = Duration::from_secs(seconds);
+    (!window.is_zero() && window <= LONGEST).then_some(window)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_found_among_the_parameters() {
+        let seconds = |text: &str| window(text.as_bytes()).map(|window| window.as_secs());
+        assert_eq!(seconds(";w=60"), Some(60));
+        assert_eq!(seconds("; x=1 ; Window = \"3600\""), Some(3600));
+        assert_eq!(seconds(";burst=1000;w=60"), Some(60));
+        for text in ["", ";w", ";w=", ";w=0", ";w=-1", ";w=x", ";ww=60", ";w=31536001"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+}
