@@ -1,5 +1,7 @@
 //! Quota headers as real servers send them: the shared vectors, the rules behind them, and what holds for any bytes.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a test is what fails here")]
+
 #[path = "quota_headers/exchange.rs"]
 mod exchange;
 #[path = "quota_headers/rules.rs"]

@@ -1,0 +1,10 @@
+//! Any bytes as the quota headers of an answer. The property tests check the same things on stable Rust.
+
+#![no_main]
+
+#[path = "../../tests/quota_headers/exchange.rs"]
+mod exchange;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| exchange::Exchange::from_bytes(data).check());
