@@ -25,7 +25,7 @@ mod structured;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, DATE, RETRY_AFTER};
+use http::header::{AGE, DATE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
 pub use error::{HeaderError, HeaderErrors};
@@ -134,6 +134,10 @@ pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -
 
 /// The first usable family, else the first one that is there. Errors of families that were tried in vain are kept.
 fn quota_family(status: StatusCode, headers: &HeaderMap, clock: &Clock) -> (Option<Family>, Reading) {
+    // Clerk's ordinary answer has none, and a look at the names costs less than asking for each.
+    if !headers.keys().any(may_be_quota) {
+        return (None, Reading::default());
+    }
     let throttled = status == StatusCode::TOO_MANY_REQUESTS;
     let structured = Structured::read(headers, throttled);
     let mut errors = structured.errors;
@@ -169,6 +173,11 @@ fn quota_family(status: StatusCode, headers: &HeaderMap, clock: &Clock) -> (Opti
     errors.extend(reading.errors);
     reading.errors = errors;
     (family, reading)
+}
+
+/// Whether a name begins like one of a quota header.
+fn may_be_quota(name: &HeaderName) -> bool {
+    ["ratelimit", "x-rate"].iter().any(|start| name.as_str().starts_with(start))
 }
 
 /// Whether the answer was taken from a cache some time after it was made (RFC 9111, section 5.1). An unreadable age says nothing.
