@@ -155,7 +155,11 @@ proptest! {
     }
 
     #[test]
-    fn a_plain_answer_is_read_as_it_was_sent(limit in 1_u64..1 << 53, remaining in 0_u64..1 << 53, reset in 0_u64..=31_536_000) {
+    fn a_plain_answer_is_read_as_it_was_sent(
+        limit in 1_u64..1 << 53,
+        remaining in 0_u64..1 << 53,
+        reset in 0_u64..=31_536_000,
+    ) {
         let quota = rules::read(200, &[
             ("x-ratelimit-limit", &limit.to_string()),
             ("x-ratelimit-remaining", &remaining.to_string()),

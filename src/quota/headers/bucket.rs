@@ -61,8 +61,8 @@ impl Bucket {
     }
 }
 
-/// The bucket with the least left; of equal ones the one that blocks longest. A bucket without a known remaining count, such as
-/// an unlimited one, comes last.
+/// The bucket with the least left; of equal ones the one that blocks longest. A bucket without a known remaining count,
+/// such as an unlimited one, comes last.
 pub(super) fn tightest(buckets: impl Iterator<Item = Bucket>) -> Option<Reading> {
     buckets.map(Bucket::settle).min_by_key(|reading| {
         let after = reading.reset.map(|reset| reset.after);
@@ -85,7 +85,8 @@ impl Fields {
         self.limits.is_empty() && self.remaining.is_empty() && self.resets.is_empty()
     }
 
-    /// Resolves several values: as many limits as remaining counts belong together by place, anything else is one bucket.
+    /// Resolves several values: as many limits as remaining counts belong together by place, anything else is one
+    /// bucket.
     pub(super) fn read(&self) -> Reading {
         let (resets, mut errors) = self.resets();
         let buckets = self.limits.len();
@@ -128,8 +129,8 @@ impl Fields {
         reading
     }
 
-    /// Resets with their places, and what was wrong with them. One that is too far away is no better than an unreadable one;
-    /// one that cannot be measured is unknown, but not wrong.
+    /// Resets with their places, and what was wrong with them. One that is too far away is no better than an unreadable
+    /// one; one that cannot be measured is unknown, but not wrong.
     fn resets(&self) -> (Column<Option<Reset>>, HeaderErrors) {
         let wrong = |wait| matches!(wait, None | Some(Wait::TooLong));
         let errors = if self.resets.iter().any(wrong) {

@@ -4,7 +4,8 @@ use std::fmt;
 
 /// A fault in the quota headers of one answer.
 ///
-/// A fault never hides the fields that could be read. The order of the variants is the order in which they are reported.
+/// A fault never hides the fields that could be read. The order of the variants is the order in which they are
+/// reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeaderError {
     /// The answer came from a cache (`Age` above 0): its numbers describe another moment and were dropped.

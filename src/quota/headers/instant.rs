@@ -26,8 +26,8 @@ const END_OF_TIME: i128 = 253_402_300_800 * NANOS_PER_SECOND;
 
 /// What an absolute time is measured against.
 ///
-/// The `Date` of the same answer comes first: it is the clock of the machine that wrote the other headers, so that a wrong local
-/// clock changes nothing. The local clock is used only without it.
+/// The `Date` of the same answer comes first: it is the clock of the machine that wrote the other headers, so that a
+/// wrong local clock changes nothing. The local clock is used only without it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     /// Nanoseconds since the epoch.
@@ -75,8 +75,8 @@ pub(super) struct Reset {
 }
 
 impl Wait {
-    /// Reads delta seconds, epoch seconds or milliseconds, a duration (`1m30s`), RFC 3339, or one of the three forms of an HTTP
-    /// date (RFC 9110, section 5.6.7), with optional quotes and blanks around.
+    /// Reads delta seconds, epoch seconds or milliseconds, a duration (`1m30s`), RFC 3339, or one of the three forms of
+    /// an HTTP date (RFC 9110, section 5.6.7), with optional quotes and blanks around.
     ///
     /// The whole text must match. A text that begins with a digit never reaches the parser for HTTP dates.
     pub(super) fn from_text(text: &[u8], clock: &Clock) -> Option<Self> {

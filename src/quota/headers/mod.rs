@@ -1,7 +1,7 @@
 //! Reads the quota headers of one answer.
 //!
-//! Clerk documents only `Retry-After`, and only on 429; proxies and earlier or later versions may send any of the families that
-//! are in use. All of them are understood, the first usable one is taken, and two are never mixed:
+//! Clerk documents only `Retry-After`, and only on 429; proxies and earlier or later versions may send any of the
+//! families that are in use. All of them are understood, the first usable one is taken, and two are never mixed:
 //!
 //! | family | headers |
 //! |---|---|
@@ -45,8 +45,8 @@ pub struct Quota {
     pub remaining: Option<u64>,
     /// From the moment of the answer until the window resets, at most 365 days, not rounded. 0 if that is over.
     pub reset: Option<Duration>,
-    /// How exact [`reset`](Self::reset) is: two resets that differ by no more may be one. 1 s for whole seconds, HTTP dates and
-    /// what was measured against the `Date` header, 1 ms for finer values, zero without a reset.
+    /// How exact [`reset`](Self::reset) is: two resets that differ by no more may be one. 1 s for whole seconds, HTTP
+    /// dates and what was measured against the `Date` header, 1 ms for finer values, zero without a reset.
     pub reset_resolution: Duration,
     /// Length of the window, where the server names it beside the limit (`w=10`, `window=3600`).
     pub window: Option<Duration>,
@@ -100,11 +100,11 @@ impl fmt::Display for Family {
 
 /// Reads everything that the headers of one answer say of the quota.
 ///
-/// `now` is the local time at which the answer arrived. It is used only for absolute times on an answer without a readable
-/// `Date`; if it is `None` too, such times are unknown, while deltas still work.
+/// `now` is the local time at which the answer arrived. It is used only for absolute times on an answer without a
+/// readable `Date`; if it is `None` too, such times are unknown, while deltas still work.
 ///
-/// An answer from a cache (`Age` above 0) describes another moment: its quota numbers are dropped. `Retry-After` is kept, because
-/// a wait that is too long does no harm.
+/// An answer from a cache (`Age` above 0) describes another moment: its quota numbers are dropped. `Retry-After` is
+/// kept, because a wait that is too long does no harm.
 #[must_use]
 pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -> Quota {
     let date = lines(headers, &[&DATE]).find_map(|line| http_date(trim(line)));
@@ -180,7 +180,8 @@ fn may_be_quota(name: &HeaderName) -> bool {
     ["ratelimit", "x-rate"].iter().any(|start| name.as_str().starts_with(start))
 }
 
-/// Whether the answer was taken from a cache some time after it was made (RFC 9111, section 5.1). An unreadable age says nothing.
+/// Whether the answer was taken from a cache some time after it was made (RFC 9111, section 5.1). An unreadable age
+/// says nothing.
 fn is_stale(headers: &HeaderMap) -> bool {
     let ages = column(headers, &[&AGE], Count::from_text);
     ages.iter().flatten().any(|age| !matches!(age, Count::Negative | Count::Exact(0)))

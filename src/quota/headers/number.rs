@@ -4,8 +4,8 @@ use sfv::BareItem;
 
 use super::list::unquote;
 
-/// Counts from here on (2^53) mean "unlimited": servers send the maximum of some integer type for it, and a metric, which is a
-/// double, could not show them exactly anyway.
+/// Counts from here on (2^53) mean "unlimited": servers send the maximum of some integer type for it, and a metric,
+/// which is a double, could not show them exactly anyway.
 const UNLIMITED_FROM: u64 = 1 << 53;
 
 /// A count as it was sent. Ordered by how little is left.
@@ -75,7 +75,8 @@ pub(super) enum Limit {
 impl Limit {
     /// Gives a count its meaning as a limit.
     ///
-    /// A limit of 0 on an answer that was served cannot be one: servers send it where no limit applies. Only on a 429 is it a ban.
+    /// A limit of 0 on an answer that was served cannot be one: servers send it where no limit applies. Only on a 429
+    /// is it a ban.
     pub(super) fn new(count: Count, throttled: bool) -> Self {
         match count {
             Count::Negative | Count::Unlimited => Self::Unlimited,

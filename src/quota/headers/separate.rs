@@ -72,8 +72,9 @@ fn fields(headers: &HeaderMap, names: &Names<'_>, throttled: bool, clock: &Clock
 
 /// Leaves out limits that only describe a window.
 ///
-/// The drafts up to 06 allow `100, 100;w=60, 5000;w=3600`: the first number is the limit, items with parameters behind it are
-/// policies. Where *every* limit has parameters, and there are as many remaining counts, each is the limit of its own bucket.
+/// The drafts up to 06 allow `100, 100;w=60, 5000;w=3600`: the first number is the limit, items with parameters behind
+/// it are policies. Where *every* limit has parameters, and there are as many remaining counts, each is the limit of
+/// its own bucket.
 fn without_policies(
     limits: Column<Option<Limit>>,
     described: &Column<bool>,

@@ -245,7 +245,8 @@ fn window(item: &Item) -> Option<Duration> {
     window_of_seconds(u64::try_from(seconds).ok()?)
 }
 
-/// All lines of a list field as one list. `None` if any of it does not parse: RFC 9651, section 4.2, refuses the whole field.
+/// All lines of a list field as one list. `None` if any of it does not parse: RFC 9651, section 4.2, refuses the whole
+/// field.
 fn parse_list(headers: &HeaderMap, name: &HeaderName) -> Option<List> {
     let mut list = List::new();
     for line in lines(headers, &[name]) {
