@@ -83,8 +83,8 @@ impl ClerkKey {
         } else {
             return Err(SecretFault::NotASecretKey);
         };
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {text}"))
-            .map_err(|_| SecretFault::NotASecretKey)?;
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| SecretFault::NotASecretKey)?;
         authorization.set_sensitive(true);
         Ok(Self { secret, environment, authorization })
     }
@@ -158,9 +158,8 @@ fn is_wrapped_in_quotes(text: &str) -> bool {
 /// Words are only looked for where a random key cannot contain them by bad luck: keys are about 40 letters and digits,
 /// so short words count with a separator only.
 fn is_placeholder(text: &str) -> bool {
-    const WORDS: [&str; 10] = [
-        "changeme", "change-me", "change_me", "your-", "your_", "placeholder", "replace_", "replace-", "<", ">",
-    ];
+    const WORDS: [&str; 10] =
+        ["changeme", "change-me", "change_me", "your-", "your_", "placeholder", "replace_", "replace-", "<", ">"];
     let lower = text.to_ascii_lowercase();
     if lower.contains("...") || lower.contains('…') || lower.contains("***") || lower.contains("${") {
         return true;

@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn a_secret_prints_as_a_placeholder_in_every_form() {
         let secret = Secret::new("sk_live_CANARY".to_owned());
-        assert_eq!(format!("{secret} {secret:?} {secret:#?} {:?}", Some(&secret)), "<secret> <secret> <secret> Some(<secret>)");
+        assert_eq!(
+            format!("{secret} {secret:?} {secret:#?} {:?}", Some(&secret)),
+            "<secret> <secret> <secret> Some(<secret>)"
+        );
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"<secret>\"");
         assert_eq!(secret.expose(), "sk_live_CANARY");
     }

@@ -20,7 +20,7 @@ pub fn process_env(name: &str) -> Option<OsString> {
 }
 
 /// A bigger file is no key: somebody named the wrong file, or a device that never ends.
-const MAX_BYTES: u64 = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// Where a secret is kept.
 ///
@@ -54,9 +54,7 @@ impl SecretSource {
     ///
     /// As [`read`](Self::read).
     pub fn read_with(&self, env: EnvLookup<'_>) -> Result<Secret, SecretError> {
-        self.read_raw(env)
-            .and_then(|raw| to_secret(&raw))
-            .map_err(|fault| self.error(fault))
+        self.read_raw(env).and_then(|raw| to_secret(&raw)).map_err(|fault| self.error(fault))
     }
 
     /// Reads a Clerk secret key.
@@ -74,9 +72,7 @@ impl SecretSource {
     ///
     /// As [`read_key`](Self::read_key).
     pub fn read_key_with(&self, env: EnvLookup<'_>) -> Result<ClerkKey, SecretError> {
-        self.read_raw(env)
-            .and_then(|raw| to_key(&raw))
-            .map_err(|fault| self.error(fault))
+        self.read_raw(env).and_then(|raw| to_key(&raw)).map_err(|fault| self.error(fault))
     }
 
     fn error(&self, fault: SecretFault) -> SecretError {
@@ -127,9 +123,9 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
         return Err(SecretFault::Unreadable(io::ErrorKind::IsADirectory));
     }
     // Reserved at once: a vector that grows leaves copies of the key behind in freed memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize + 1));
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_BYTES {
         return Err(SecretFault::TooLong);
     }
     Ok(bytes)
@@ -212,7 +208,9 @@ pub enum SecretFault {
     #[error("is a placeholder; replace it by the secret key (Clerk dashboard, API keys)")]
     Placeholder,
     /// `pk_...`: the key that browsers get.
-    #[error("is a publishable key (pk_), but the secret key is needed; use the one that begins with sk_live_ or sk_test_")]
+    #[error(
+        "is a publishable key (pk_), but the secret key is needed; use the one that begins with sk_live_ or sk_test_"
+    )]
     Publishable,
     /// Anything else.
     #[error("is no Clerk secret key: those begin with sk_live_ or sk_test_")]
