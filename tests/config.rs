@@ -1,5 +1,7 @@
 //! The configuration as users meet it: files in, checked values or messages out.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -26,6 +28,8 @@ fn good(yaml: &str) -> Config {
     parse(yaml).unwrap_or_else(|message| panic!("{message}\n{yaml}"))
 }
 
+const NO_WARNINGS: [&str; 0] = [];
+
 /// An instance that is fine, to put other lines behind.
 const INSTANCE: &str = "instances:\n  - name: a\n    secret_key_env: A\n";
 
@@ -38,7 +42,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     let config = good(INSTANCE);
     assert_eq!(config.low_threshold, 0.1);
     assert_eq!(config.ca_file, None);
-    assert_eq!(config.warnings, [String::new(); 0]);
+    assert_eq!(config.warnings, NO_WARNINGS);
     let [instance] = &config.instances[..] else { panic!("one instance") };
     assert_eq!(&*instance.name, "a");
     assert_eq!(instance.key, SecretSource::Env("A".to_owned()));
@@ -477,7 +481,7 @@ fn one_instance_needs_no_file() {
     assert_eq!(&*instance.name, "default");
     assert_eq!(instance.environment, Environment::Production);
     assert_eq!(instance.api_url.as_str(), "http://127.0.0.1:10431");
-    assert_eq!(found.warnings, [String::new(); 0]);
+    assert_eq!(found.warnings, NO_WARNINGS);
     assert_eq!(good(INSTANCE).instances[0].probe, instance.probe, "the same defaults as with a file");
 
     let cases: [(&'static [(&str, &str)], &str); 7] = [
@@ -575,7 +579,7 @@ fn the_examples_are_good() {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let config = good_with_key_files(&fs::read_to_string(&path).unwrap());
-        assert_eq!(config.warnings, [String::new(); 0], "{}", path.display());
+        assert_eq!(config.warnings, NO_WARNINGS, "{}", path.display());
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     names.sort();
@@ -614,4 +618,48 @@ fn good_with_key_files(yaml: &str) -> Config {
     fs::write(at("company-ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
     let yaml = yaml.replace("/run/secrets/", "").replace("/etc/ssl/", "");
     Config::parse(&yaml, &at("c.yml"), &env).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
+}
+
+#[test]
+fn hostile_files_are_refused_without_harm() {
+    let laughs = (1..30).map(|n| format!("a{n}: &a{n} [*a{m}, *a{m}, *a{m}, *a{m}]\n", m = n - 1)).collect::<String>();
+    let texts = [
+        "[".repeat(200_000),
+        format!("probe: {}", "{a: ".repeat(200_000)),
+        "- ".repeat(100_000),
+        format!("a0: &a0 x\n{laughs}"),
+        "a: &a [*a]\n".to_owned(),
+        format!("a0: &a0 x\n{}", (1..500).map(|n| format!("a{n}: &a{n} [*a{}]\n", n - 1)).collect::<String>()),
+        "\u{0}\u{feff}\u{2028}".to_owned(),
+        format!("low_threshold: {}", "9".repeat(10_000)),
+        with_instance_lines("probe: { interval: 18446744073709551615s }"),
+        with_instance_lines("limit: { requests: 99999999999999999999999, window: 1s }"),
+    ];
+    for text in texts {
+        assert!(parse(&text).is_err(), "{}", text.chars().take(60).collect::<String>());
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_crashes_the_reader(text in "(\\PC|\n|  |: |- |name|probe|instances:\n){0,60}") {
+        let _ = parse(&text);
+        let _ = parse(&with_instance_lines(&text));
+    }
+
+    #[test]
+    fn no_value_crashes_a_rule(text in "\\PC{0,30}") {
+        let quoted = serde_json::Value::from(text).to_string();
+        for key in ["interval", "schedule", "timeout", "path", "when"] {
+            let _ = parse(&with_instance_lines(&format!("probe: {{ {key}: {quoted} }}")));
+        }
+        for key in ["api_url", "plan", "users", "further_secret_key_files"] {
+            let _ = parse(&with_instance_lines(&format!("{key}: {quoted}")));
+        }
+    }
+
+    #[test]
+    fn no_schedule_crashes_the_checks(text in "[0-9*/,#LW?@+ -]{0,24}") {
+        let _ = parse(&with_instance_lines(&format!("probe: {{ schedule: \"{text}\" }}")));
+    }
 }

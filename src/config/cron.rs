@@ -13,6 +13,10 @@ const SEARCH_FROM: i64 = 1_704_067_200; // 2024-01-01T00:00:00Z, a Monday
 /// How many due times are looked at: more than half an hour of an expression that is due every second.
 const SAMPLES: usize = 2000;
 
+/// How long after the first due time the busiest time is looked for. Days that match are alike, so that two in a row
+/// would do; a week has them wherever they are.
+const SEARCH_SECONDS: i64 = 8 * 24 * 3600;
+
 /// Parses an expression of six fields, seconds first, or a nickname such as `@hourly`.
 ///
 /// The message says what to write instead and does not repeat the expression.
@@ -37,7 +41,8 @@ pub(super) fn parse(expression: &str) -> Result<Cron, String> {
 /// How often `cron` is due at most within `horizon`.
 pub(super) fn busiest(cron: &Cron, horizon: Duration) -> f64 {
     let horizon = i64::try_from(horizon.as_secs()).unwrap_or(i64::MAX);
-    let times: Vec<i64> = due_times(cron).take(SAMPLES).collect();
+    let first_due = due_times(cron).next().unwrap_or_default();
+    let times: Vec<i64> = due_times(cron).take_while(|due| due - first_due < SEARCH_SECONDS).take(SAMPLES).collect();
     let (mut first, mut most) = (0, 0);
     for (last, time) in times.iter().enumerate() {
         while time - times[first] >= horizon {

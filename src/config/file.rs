@@ -1,4 +1,4 @@
-//! The keys of the file, from the top down; [`instance`](super::instance) has those of an instance.
+//! The keys of the file, from the top down; [`instance`] has those of an instance.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -55,6 +55,12 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
         // A snippet shows the lines around the error, and a key may be on one of them.
         with_snippet: false,
         strict_booleans: true,
+        // Four levels are used. The parser recurses, and its own bounds are too high for the stack of a thread.
+        budget: serde_saphyr::budget! { max_depth: 8, max_nodes: 100_000 },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_replay_stack_depth: 8,
+            max_total_replayed_events: 100_000,
+        },
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| SyntaxError {
         place: error.location().and_then(place),
@@ -79,7 +85,9 @@ fn describe(error: &Error) -> String {
             "`*` refers to an anchor that is not defined above; put text in quotes".to_owned()
         }
         Error::NonFiniteFloat { .. } => "not a finite number".to_owned(),
-        Error::Budget { .. } => "too big or too deeply nested for a configuration".to_owned(),
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => {
+            "too big or too deeply nested for a configuration".to_owned()
+        }
         Error::Eof { .. } => "the file ends too early".to_owned(),
         _ => "not valid YAML; check indentation, quotes and the blank after `:`".to_owned(),
     }
