@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use http::Uri;
 
+use crate::secret::looks_like_secret;
+
 /// Base address without `/v1` and without a slash at its end, as `https://api.clerk.com`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ApiUrl {
@@ -25,6 +27,9 @@ pub enum ApiUrlError {
     /// `https://user:password@host`.
     #[error("a user or password in the URL is refused; write the URL without the part before `@`")]
     UserInfo,
+    /// A key in the address, which is shown.
+    #[error("contains a key, and the URL is shown; write `https://api.clerk.com`")]
+    Secret,
     /// `?...` or `#...`.
     #[error("a query or fragment is refused; write the URL without the part from `?` or `#` on")]
     Query,
@@ -42,6 +47,9 @@ impl ApiUrl {
     /// If it is no http or https address of a host, or has parts that do not belong there.
     pub fn parse(text: &str) -> Result<Self, ApiUrlError> {
         let text = text.trim();
+        if looks_like_secret(text) {
+            return Err(ApiUrlError::Secret);
+        }
         if text.contains(['?', '#']) {
             return Err(ApiUrlError::Query);
         }
@@ -148,6 +156,7 @@ mod tests {
             ("ftp://api.clerk.com", ApiUrlError::Scheme),
             ("https://user:pw@api.clerk.com", ApiUrlError::UserInfo),
             ("user:pw@api.clerk.com", ApiUrlError::UserInfo),
+            ("https://api.clerk.com/sk_live_abc", ApiUrlError::Secret),
             ("https://api.clerk.com?key=1", ApiUrlError::Query),
             ("https://api.clerk.com/#x", ApiUrlError::Query),
         ];

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 
 use super::model::{Plan, When};
 use super::tree::Value;
-use crate::secret::looks_like_secret;
+use crate::secret::{looks_like_secret, looks_like_secret_path};
 
 const MAX_NAME_CHARS: usize = 64;
 
@@ -100,6 +100,9 @@ fn is_unprintable(c: char) -> bool {
 /// Path and query of a probe.
 pub(super) fn probe_path(text: &str) -> Result<(), String> {
     const EXAMPLE: &str = "write one such as `/v1/users/count`";
+    if looks_like_secret(text) {
+        return Err(format!("contains a key, and paths are shown; {EXAMPLE}"));
+    }
     if !text.starts_with("/v1/") {
         return Err(format!("does not begin with /v1/; {EXAMPLE}"));
     }
@@ -143,7 +146,7 @@ pub(super) fn secret_file(text: &str) -> Result<(), String> {
     const EXAMPLE: &str = "write the name of the file that holds the key, such as `/run/secrets/clerk_prod`";
     if text.is_empty() {
         Err(format!("empty; {EXAMPLE}"))
-    } else if looks_like_secret(text) {
+    } else if looks_like_secret_path(text) {
         Err(format!("looks like a key; {EXAMPLE}"))
     } else {
         Ok(())
@@ -152,6 +155,9 @@ pub(super) fn secret_file(text: &str) -> Result<(), String> {
 
 /// A file with certificates in PEM.
 pub(super) fn ca_file(path: &Path) -> Result<(), String> {
+    if looks_like_secret_path(&path.display().to_string()) {
+        return Err("contains a key; name a PEM file".to_owned());
+    }
     let content = std::fs::read(path)
         .map_err(|error| format!("the file cannot be read: {}; name a readable PEM file", error.kind()))?;
     let marker = b"-----BEGIN CERTIFICATE-----";
@@ -228,6 +234,14 @@ mod tests {
         for bad in ["", " a", "a\n", "a\tb", "a\u{200b}", "\u{202e}a", "sk_live_x", "my sk_test_x", &"x".repeat(65)] {
             assert!(name(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_key_is_no_file_name_but_a_path_may_look_like_one() {
+        assert_eq!(secret_file("/run/secrets/sk_live_prod"), Ok(()));
+        assert_eq!(secret_file("keys/prod"), Ok(()));
+        assert!(secret_file("sk_live_abcdef").is_err());
+        assert!(secret_file("").is_err());
     }
 
     #[test]

@@ -82,6 +82,14 @@ pub fn looks_like_secret(text: &str) -> bool {
     MARKS.iter().any(|mark| lower.contains(mark)) || lower.starts_with("sk_") || lower.starts_with("pk_")
 }
 
+/// [`looks_like_secret`] for names of files, where `/run/secrets/sk_live_prod` is a name and no key.
+///
+/// Keys have no slash and end in some 40 letters and digits.
+pub fn looks_like_secret_path(path: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric();
+    looks_like_secret(path) && (!path.contains(['/', '\\']) || path.split(|c| !is_word(c)).any(|word| word.len() >= 16))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +110,9 @@ mod tests {
         for text in ["sk_live_abc", "SK_TEST_abc", "/run/secrets/sk_live_abc", "pk_test_x", "whsec_abc", "sk_abc"] {
             assert!(looks_like_secret(text), "{text}");
         }
+        assert!(looks_like_secret_path("sk_live_abc"));
+        assert!(looks_like_secret_path("/run/secrets/sk_live_4bMbJyWZ2vnLx0aQ"));
+        assert!(!looks_like_secret_path("/run/secrets/sk_live_prod"));
         for text in ["prod", "CLERK_SECRET_KEY", "/run/secrets/clerk_prod", "desk_live", "task_list"] {
             assert!(!looks_like_secret(text), "{text}");
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use secrecy::zeroize::Zeroizing;
 
 use super::clerk_key::illegal_byte;
-use super::{ClerkKey, REDACTED, Secret, looks_like_secret};
+use super::{ClerkKey, REDACTED, Secret, looks_like_secret, looks_like_secret_path};
 
 /// Looks up an environment variable. [`process_env`] is the real one; tests hand in their own.
 pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -94,8 +94,8 @@ impl SecretSource {
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => write!(f, "file {}", shown(&path.display().to_string())),
-            Self::Env(name) => write!(f, "environment variable {}", shown(name)),
+            Self::File(path) => write!(f, "file {}", shown(&path.display().to_string(), looks_like_secret_path)),
+            Self::Env(name) => write!(f, "environment variable {}", shown(name, looks_like_secret)),
             Self::Inline(_) => f.write_str("key in the configuration"),
         }
     }
@@ -104,16 +104,16 @@ impl fmt::Display for SecretSource {
 impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => write!(f, "File({:?})", shown(&path.display().to_string())),
-            Self::Env(name) => write!(f, "Env({:?})", shown(name)),
+            Self::File(path) => write!(f, "File({:?})", shown(&path.display().to_string(), looks_like_secret_path)),
+            Self::Env(name) => write!(f, "Env({:?})", shown(name, looks_like_secret)),
             Self::Inline(_) => write!(f, "Inline({REDACTED})"),
         }
     }
 }
 
 /// A name, unless somebody put the key where its name belongs.
-fn shown(name: &str) -> &str {
-    if looks_like_secret(name) { REDACTED } else { name }
+fn shown(name: &str, is_secret: impl Fn(&str) -> bool) -> &str {
+    if is_secret(name) { REDACTED } else { name }
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
