@@ -1,0 +1,108 @@
+//! Cron expressions, checked by the parser that the scheduler uses, with the scheduler's settings.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds};
+
+/// Where the search for due times begins: fixed, so that a configuration is good or bad whatever the time is. A leap
+/// year, so that 29 February is found.
+const SEARCH_FROM: i64 = 1_704_067_200; // 2024-01-01T00:00:00Z, a Monday
+
+/// How many due times are looked at: more than half an hour of an expression that is due every second.
+const SAMPLES: usize = 2000;
+
+/// How long after the first due time the busiest time is looked for. Days that match are alike, so that two in a row
+/// would do; a week has them wherever they are.
+const SEARCH_SECONDS: i64 = 8 * 24 * 3600;
+
+/// Parses an expression of six fields, seconds first, or a nickname such as `@hourly`.
+///
+/// The message says what to write instead and does not repeat the expression.
+pub(super) fn parse(expression: &str) -> Result<Cron, String> {
+    const EXAMPLE: &str = "write second, minute, hour, day, month, weekday, as in `*/15 * * * * *`";
+    let fields = expression.split_whitespace().count();
+    let is_nickname = expression.trim_start().starts_with('@');
+    if !is_nickname && fields == 5 {
+        return Err("a cron expression of five fields; put the seconds in front, as in `0 */5 * * * *`".to_owned());
+    }
+    if (!is_nickname && fields != 6) || !expression.is_ascii() {
+        return Err(format!("not a cron expression of six fields; {EXAMPLE}"));
+    }
+    let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
+    let cron = parser.parse(expression).map_err(|_| format!("not a cron expression; {EXAMPLE}"))?;
+    if due_times(&cron).next().is_none() {
+        return Err(format!("a cron expression that is never due; {EXAMPLE}"));
+    }
+    Ok(cron)
+}
+
+/// How often `cron` is due at most within `horizon`.
+pub(super) fn busiest(cron: &Cron, horizon: Duration) -> f64 {
+    let horizon = i64::try_from(horizon.as_secs()).unwrap_or(i64::MAX);
+    let first_due = due_times(cron).next().unwrap_or_default();
+    let times: Vec<i64> = due_times(cron).take_while(|due| due - first_due < SEARCH_SECONDS).take(SAMPLES).collect();
+    let (mut first, mut most) = (0, 0);
+    for (last, time) in times.iter().enumerate() {
+        while time - times[first] >= horizon {
+            first += 1;
+        }
+        most = most.max(last - first + 1);
+    }
+    let span = times.last().zip(times.first()).map_or(0, |(last, first)| last - first);
+    if most == times.len() && most == SAMPLES && span > 0 {
+        // All samples lie within the horizon: go on at their rate.
+        return (SAMPLES - 1) as f64 * horizon as f64 / span as f64;
+    }
+    most as f64
+}
+
+/// Due times in seconds since 1970.
+///
+/// Not the iterator of croner 3: it skips a time that is one second after the one before.
+fn due_times(cron: &Cron) -> impl Iterator<Item = i64> {
+    let start = DateTime::<Utc>::from_timestamp(SEARCH_FROM, 0).unwrap_or_default();
+    let first = cron.find_next_occurrence(&start, true).ok();
+    std::iter::successors(first, |due| cron.find_next_occurrence(due, false).ok()).map(|due| due.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn six_fields_and_nicknames_are_understood() {
+        for text in ["*/15 * * * * *", "0 0 * * * *", " 0 30 4 * * MON ", "@hourly", "0 0 0 L * *", "0 0 0 29 2 *"] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_expressions_are_refused_with_a_remedy() {
+        let cases = [
+            ("*/5 * * * *", "put the seconds in front"),
+            ("", "six fields"),
+            ("* * * * * * 2027", "six fields"),
+            ("61 * * * * *", "not a cron expression"),
+            ("a b c d e f", "not a cron expression"),
+            ("@sometimes", "not a cron expression"),
+            ("ä * * * * *", "six fields"),
+            ("0 0 0 30 2 *", "never due"),
+        ];
+        for (text, expected) in cases {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains(expected), "{text}: {message}");
+            assert!(message.contains('`'), "no example: {message}");
+        }
+    }
+
+    #[test]
+    fn the_busiest_time_is_found() {
+        let busiest = |text, seconds| busiest(&parse(text).unwrap(), Duration::from_secs(seconds));
+        assert_eq!(busiest("* * * * * *", 10), 10.0);
+        assert_eq!(busiest("0-9 0 3 * * *", 60), 10.0);
+        assert_eq!(busiest("0 0 * * * *", 60), 1.0);
+        assert_eq!(busiest("* * * * * *", 86_400), 86_400.0);
+    }
+}

@@ -1,0 +1,291 @@
+//! The keys of the file, from the top down; [`instance`] has those of an instance.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::Place;
+use super::model::{Config, Instance, Probe, Trigger, Users, When};
+use super::reader::{Field, Keys, Report, Section};
+use super::tree::Value;
+use super::{MAX_PROBE_INTERVAL, budget, cron, instance, rules, tree};
+use crate::secret::{ClerkKey, EnvLookup};
+
+static TOP: Keys = Keys { section: "", known: &["low_threshold", "tls_config", "probe", "users", "instances"] };
+static TLS_CONFIG: Keys = Keys { section: "tls_config", known: &["ca_file"] };
+static PROBE: Keys = Keys { section: "probe", known: &["interval", "schedule", "timeout", "path", "when"] };
+static USERS: Keys = Keys { section: "users", known: &["interval", "schedule"] };
+pub(super) static INSTANCE: Keys = Keys {
+    section: "instances",
+    known: &[
+        "name",
+        "secret_key",
+        "secret_key_file",
+        "secret_key_env",
+        "further_secret_key_files",
+        "api_url",
+        "limit",
+        "plan",
+        "users_limit",
+        "probe",
+        "users",
+    ],
+};
+pub(super) static LIMIT: Keys = Keys { section: "limit", known: &["requests", "window"] };
+
+/// Every section, for the documentation and for hints about misplaced keys.
+pub(super) static SCHEMA: &[&Keys] = &[&TOP, &TLS_CONFIG, &PROBE, &USERS, &INSTANCE, &LIMIT];
+
+pub(super) const DEFAULT_LOW_THRESHOLD: f64 = 0.1;
+const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(15);
+const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_PROBE_PATH: &str = "/v1/users/count";
+const DEFAULT_USERS_SCHEDULE: &str = "0 0 * * * *";
+
+const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_PROBE_INTERVAL;
+const PROBE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+const USERS_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
+
+/// What reading needs from outside.
+pub(super) struct Context<'a> {
+    /// The directory that relative names of files start from.
+    pub(super) directory: &'a Path,
+    pub(super) env: EnvLookup<'a>,
+}
+
+impl Context<'_> {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+/// An instance as far as it could be read, with what is needed to check it against the others.
+pub(super) struct ReadInstance {
+    /// `None` if a problem was reported.
+    pub(super) instance: Option<Instance>,
+    pub(super) path: String,
+    pub(super) place: Place,
+    pub(super) name: Option<(Arc<str>, Place)>,
+    /// Where the probe's trigger is written, if it is.
+    pub(super) probe_place: Option<Place>,
+    /// Every key of the instance that could be read, with the full name and the place of the setting.
+    pub(super) keys: Vec<(ClerkKey, String, Place)>,
+}
+
+/// Settings that instances inherit.
+pub(super) struct Defaults {
+    pub(super) probe: ProbeDraft,
+    pub(super) users: Option<Users>,
+}
+
+/// Reads the whole file. `None` if a problem was reported; problems may be reported even if there is a result.
+pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Option<Config> {
+    let root = match tree::parse(text) {
+        Ok(root) => root,
+        Err(error) => {
+            report.problem(error.place, "", error.message);
+            return None;
+        }
+    };
+    if matches!(root.value, Value::Null) {
+        report.problem(None, "", "the file is empty; write `instances:` with at least one instance");
+        return None;
+    }
+    let mut top = Section::open(Field { path: String::new(), node: root }, &TOP, SCHEMA, report)?;
+    let low_threshold = match top.take("low_threshold") {
+        Some(field) => field.check(report, rules::low_threshold),
+        None => Some(DEFAULT_LOW_THRESHOLD),
+    };
+    let ca_file = top.take("tls_config").and_then(|field| tls_config(field, context, report));
+    let mut defaults = Defaults { probe: ProbeDraft::default(), users: None };
+    if let Some(field) = top.take("probe") {
+        defaults.probe = probe(field, &defaults.probe, report);
+    }
+    if let Some(field) = top.take("users") {
+        defaults.users = users(field, report);
+    }
+    let instances = match top.take("instances") {
+        Some(field) => instance::read_all(field, &defaults, context, report),
+        None => {
+            let message = "no instance is configured; write `instances:` with a `name` and a `secret_key_file`";
+            report.problem(Some(top.place), "instances", message);
+            Vec::new()
+        }
+    };
+    check_against_each_other(&instances, report);
+    for read in &instances {
+        if let Some(instance) = &read.instance {
+            check_budget(instance, read.probe_place.unwrap_or(read.place), &read.path, report);
+        }
+    }
+    let instances = instances.into_iter().filter_map(|read| read.instance).collect();
+    Some(Config { low_threshold: low_threshold?, ca_file, instances, warnings: Vec::new() })
+}
+
+fn tls_config(field: Field, context: &Context<'_>, report: &mut Report) -> Option<PathBuf> {
+    let mut section = Section::open(field, &TLS_CONFIG, SCHEMA, report)?;
+    section.take("ca_file")?.check_text(report, |name| {
+        let path = context.path(name);
+        rules::ca_file(&path).map(|()| path)
+    })
+}
+
+/// A [`Probe`] of which the timeout may still depend on the interval of an instance.
+#[derive(Clone)]
+pub(super) struct ProbeDraft {
+    trigger: Trigger,
+    /// Where the trigger is written, if it is.
+    pub(super) place: Option<Place>,
+    timeout: Option<Duration>,
+    path: String,
+    when: When,
+}
+
+impl Default for ProbeDraft {
+    fn default() -> Self {
+        Self {
+            trigger: Trigger::Interval(DEFAULT_PROBE_INTERVAL),
+            place: None,
+            timeout: None,
+            path: DEFAULT_PROBE_PATH.to_owned(),
+            when: When::Idle,
+        }
+    }
+}
+
+impl ProbeDraft {
+    pub(super) fn finish(self) -> Probe {
+        let Self { trigger, timeout, path, when, .. } = self;
+        let timeout = timeout.unwrap_or_else(|| match &trigger {
+            Trigger::Interval(interval) => DEFAULT_PROBE_TIMEOUT.min(*interval),
+            Trigger::Cron(_) => DEFAULT_PROBE_TIMEOUT,
+        });
+        Probe { trigger, timeout, path, when }
+    }
+}
+
+/// A `probe` section; what it does not say is as in `base`.
+pub(super) fn probe(field: Field, base: &ProbeDraft, report: &mut Report) -> ProbeDraft {
+    let mut draft = base.clone();
+    let Some(mut section) = Section::open(field, &PROBE, SCHEMA, report) else {
+        return draft;
+    };
+    if let Some((trigger, place)) = trigger(&mut section, PROBE_INTERVALS, report) {
+        draft.trigger = trigger;
+        draft.place = Some(place);
+    }
+    if let Some(field) = section.take("timeout") {
+        draft.timeout = field.check(report, |value| rules::duration(value, PROBE_TIMEOUTS)).or(draft.timeout);
+        if let (Some(timeout), Trigger::Interval(interval)) = (draft.timeout, &draft.trigger)
+            && timeout > *interval
+        {
+            let message = "longer than the interval; probes that are due meanwhile are skipped";
+            report.warning(Some(field.place()), &field.path, message);
+        }
+    }
+    if let Some(field) = section.take("path")
+        && let Some(path) = field.check_text(report, |text| rules::probe_path(text).map(|()| text.to_owned()))
+    {
+        if let Some(warning) = rules::probe_path_warning(&path) {
+            report.warning(Some(field.place()), &field.path, warning);
+        }
+        draft.path = path;
+    }
+    if let Some(field) = section.take("when") {
+        draft.when = field.check_text(report, rules::when).unwrap_or(draft.when);
+    }
+    draft
+}
+
+/// A `users` section, or `off`.
+pub(super) fn users(field: Field, report: &mut Report) -> Option<Users> {
+    match &field.node.value {
+        Value::Text(text) if text == "off" => return None,
+        Value::Bool(false) => return None,
+        Value::Map(_) => {}
+        _ => {
+            let message = "neither a section nor `off`; write `schedule: \"0 0 * * * *\"` below it, or `off`";
+            report.problem(Some(field.place()), &field.path, message);
+            return None;
+        }
+    }
+    let mut section = Section::open(field, &USERS, SCHEMA, report)?;
+    let default = || Trigger::Cron(DEFAULT_USERS_SCHEDULE.to_owned());
+    let trigger = trigger(&mut section, USERS_INTERVALS, report).map_or_else(default, |(trigger, _)| trigger);
+    Some(Users { trigger })
+}
+
+/// `interval` or `schedule`, with its place.
+fn trigger(
+    section: &mut Section,
+    intervals: RangeInclusive<Duration>,
+    report: &mut Report,
+) -> Option<(Trigger, Place)> {
+    match (section.take("interval"), section.take("schedule")) {
+        (Some(_), Some(schedule)) => {
+            let message = "interval and schedule exclude each other; keep one";
+            report.problem(Some(schedule.place()), &schedule.path, message);
+            None
+        }
+        (Some(field), None) => {
+            let interval = field.check(report, |value| rules::duration(value, intervals))?;
+            Some((Trigger::Interval(interval), field.place()))
+        }
+        (None, Some(field)) => {
+            let expression = field.check_text(report, |text| cron::parse(text).map(|_| text.trim().to_owned()))?;
+            Some((Trigger::Cron(expression), field.place()))
+        }
+        (None, None) => None,
+    }
+}
+
+/// Names are different, and no key is in two instances: they would be one Clerk instance with one budget.
+fn check_against_each_other(instances: &[ReadInstance], report: &mut Report) {
+    let mut names: BTreeMap<&Arc<str>, &String> = BTreeMap::new();
+    let mut keys: Vec<(&ClerkKey, &str)> = Vec::new();
+    for read in instances {
+        if let Some((name, place)) = &read.name {
+            if let Some(first) = names.get(name) {
+                let message = format!("the name `{name}` is already that of {first}; choose another one");
+                report.problem(Some(*place), &format!("{}.name", read.path), message);
+            } else {
+                names.insert(name, &read.path);
+            }
+        }
+        for (key, setting, place) in &read.keys {
+            if let Some((_, first)) = keys.iter().find(|(known, _)| known == &key) {
+                let message = format!("the same key as {first}; keep one, since both share one rate limit");
+                report.problem(Some(*place), setting, message);
+            } else {
+                keys.push((key, setting));
+            }
+        }
+    }
+}
+
+/// Our own requests may take a small part of the limit only.
+fn check_budget(instance: &Instance, place: Place, path: &str, report: &mut Report) {
+    let (Some(share), Some((requests, window))) = (instance.budget_share(), instance.limit()) else {
+        return;
+    };
+    if share <= budget::WARN_ABOVE {
+        return;
+    }
+    let remedy = instance.fitting_interval().map_or_else(
+        || "probe less often, or count users less often".to_owned(),
+        |interval| format!("write `interval: {}` or longer", humantime::format_duration(interval)),
+    );
+    let message = format!(
+        "the requests of this exporter take {:.1} % of the limit of {requests} requests per {}; {remedy}",
+        share * 100.0,
+        humantime::format_duration(window),
+    );
+    let key = format!("{path}.probe");
+    if share > budget::REFUSE_ABOVE {
+        report.problem(Some(place), &key, message);
+    } else {
+        report.warning(Some(place), &key, message);
+    }
+}

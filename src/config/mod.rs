@@ -1,0 +1,137 @@
+//! The configuration: from a YAML file, or from environment variables for a single instance, to checked values.
+//!
+//! Nothing in here is used before everything was checked: a [`Config`] that exists is good. Every mistake of a file is
+//! reported at once, with its place and what to write instead, and no message repeats a value, since a value in the
+//! wrong line may be a key. `docs/configuration.md` is the reference for users.
+//!
+//! | file | what |
+//! |---|---|
+//! | `tree` | YAML to a tree with places; the only file that knows the YAML library |
+//! | `reader` | known keys, unknown keys, the report |
+//! | `file`, `instance` | from the tree to the model: what each key means |
+//! | `rules`, `cron`, `api_url`, `budget` | what a value must look like |
+//! | `environment` | the configuration without a file |
+//! | `model` | the result |
+//! | `masked` | the result as text, without secrets |
+
+mod api_url;
+mod budget;
+mod cron;
+mod environment;
+mod error;
+mod file;
+mod instance;
+mod masked;
+mod model;
+mod reader;
+mod rules;
+mod tree;
+
+pub use api_url::{ApiUrl, ApiUrlError};
+pub use error::{ConfigError, Place, Problem};
+pub use model::{Config, Instance, LimitSetting, Plan, Probe, Trigger, Users, When};
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::zeroize::Zeroizing;
+
+use crate::secret::{EnvLookup, SecretSource};
+use reader::Report;
+
+/// The longest interval between probes: beyond it the numbers say nothing of now.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A configuration is a page of text. What is bigger is another file.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+impl Config {
+    /// Reads and checks a file, and the keys that it names. Relative names of files are relative to its directory.
+    ///
+    /// `env` is asked for the variables that the file names, and for no others.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the file.
+    pub fn load(path: &Path, env: EnvLookup<'_>) -> Result<Self, ConfigError> {
+        let (text, others_may_read) = read_file(path).map_err(|message| ConfigError {
+            problems: vec![Problem { file: Some(path.to_owned()), place: None, key: String::new(), message }],
+        })?;
+        let mut config = Self::parse(&text, path, env)?;
+        if others_may_read && config.has_inline_key() {
+            config.warnings.push(format!(
+                "{}: every user of this machine may read the keys in this file; run `chmod o-r` on it or use \
+                 secret_key_file",
+                path.display()
+            ));
+        }
+        Ok(config)
+    }
+
+    /// As [`load`](Self::load), for text that is already there. `path` is the name used in messages; relative names
+    /// are relative to its directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn parse(text: &str, path: &Path, env: EnvLookup<'_>) -> Result<Self, ConfigError> {
+        let mut report = Report::new(Some(path));
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let config = file::read(text, &file::Context { directory, env }, &mut report);
+        Self::finish(config, report)
+    }
+
+    /// The configuration without a file: one instance called `default`, from `CLERK_SECRET_KEY` or
+    /// `CLERK_SECRET_KEY_FILE`, and `CLERK_API_URL`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no key or no usable one, or both variables are set.
+    pub fn from_environment(env: EnvLookup<'_>) -> Result<Self, ConfigError> {
+        let mut report = Report::new(None);
+        let config = environment::read(env, &mut report);
+        Self::finish(config, report)
+    }
+
+    /// Every key that a file may contain, by section. The section at the top of the file has the empty name.
+    pub fn schema() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+        file::SCHEMA.iter().map(|keys| (keys.section, keys.known))
+    }
+
+    fn finish(config: Option<Self>, report: Report) -> Result<Self, ConfigError> {
+        let (config, warnings) = report.finish(config)?;
+        Ok(Self { warnings, ..config })
+    }
+
+    fn has_inline_key(&self) -> bool {
+        self.instances.iter().any(|instance| matches!(instance.key, SecretSource::Inline(_)))
+    }
+}
+
+/// The text of the file, and whether every user may read it.
+fn read_file(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
+    let unreadable = |error: std::io::Error| {
+        format!("the file cannot be read: {}; check the path given with --config.file", error.kind())
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let others_may_read = others_may_read(&file.metadata().map_err(unreadable)?);
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err("the file is bigger than 1 MiB; check the path given with --config.file".to_owned());
+    }
+    Ok((text, others_may_read))
+}
+
+#[cfg(unix)]
+fn others_may_read(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o004 != 0
+}
+
+#[cfg(not(unix))]
+fn others_may_read(_: &std::fs::Metadata) -> bool {
+    false
+}

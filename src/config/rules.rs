@@ -1,0 +1,271 @@
+//! What a single value must look like. Messages say what to write instead and do not repeat the value.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+
+use super::model::{Plan, When};
+use super::tree::Value;
+use crate::secret::{looks_like_secret, looks_like_secret_path};
+
+const MAX_NAME_CHARS: usize = 64;
+
+/// A duration with a unit, within `range`.
+pub(super) fn duration(value: &Value, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let text = match value {
+        Value::Text(text) => text,
+        Value::Integer(seconds @ 1..=86_400) => {
+            return Err(format!("a duration without a unit; write `{seconds}s` for seconds"));
+        }
+        Value::Integer(_) | Value::Float(_) => {
+            return Err("a duration without a unit; write a number with a unit, as in `15s`".to_owned());
+        }
+        other => return Err(format!("{} instead of a duration; write it as in `15s` or `1m30s`", other.kind())),
+    };
+    let not_a_duration = || "not a duration; write a number and a unit, as in `15s` or `1m30s`".to_owned();
+    // Bounded before it is parsed: the parser adds up without a check when numbers are near the largest possible.
+    if text.len() > 40 || text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 12) {
+        return Err(not_a_duration());
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("a duration without a unit; write `{text}s` for seconds"));
+    }
+    let duration = humantime::parse_duration(text).map_err(|_| not_a_duration())?;
+    if range.contains(&duration) {
+        return Ok(duration);
+    }
+    let (low, high) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+    let fault = if duration < *range.start() { "too short" } else { "too long" };
+    Err(format!("{fault}; write a duration from {low} to {high}"))
+}
+
+/// The part of the limit below which a window is low.
+pub(super) fn low_threshold(value: &Value) -> Result<f64, String> {
+    let number = match value {
+        Value::Float(number) => *number,
+        Value::Integer(number) => *number as f64,
+        other => return Err(format!("{} instead of a number; write `0.1` for 10 %", other.kind())),
+    };
+    if number > 0.0 && number < 1.0 {
+        Ok(number)
+    } else if (1.0..100.0).contains(&number) {
+        Err(format!("not between 0 and 1; write `{}` for {number} %", number / 100.0))
+    } else {
+        Err("not between 0 and 1; write `0.1` for 10 %".to_owned())
+    }
+}
+
+/// A whole number of at least 1.
+pub(super) fn count(value: &Value, example: u64) -> Result<u64, String> {
+    match value {
+        Value::Integer(number) if *number >= 1 => {
+            u64::try_from(*number).map_err(|_| format!("too big; write a number such as `{example}`"))
+        }
+        Value::Integer(_) | Value::Float(_) => {
+            Err(format!("not a whole number above 0; write one such as `{example}`"))
+        }
+        other => Err(format!("{} instead of a number; write one such as `{example}`", other.kind())),
+    }
+}
+
+/// An alias, which becomes a label value.
+pub(super) fn name(text: &str) -> Result<(), String> {
+    const EXAMPLE: &str = "write an alias such as `prod`";
+    if text.is_empty() {
+        Err(format!("empty; {EXAMPLE}"))
+    } else if looks_like_secret(text) {
+        Err(format!("looks like a key, and names are shown in metrics; {EXAMPLE}"))
+    } else if text.chars().count() > MAX_NAME_CHARS {
+        Err(format!("longer than {MAX_NAME_CHARS} characters; write a shorter alias such as `prod`"))
+    } else if text.trim() != text {
+        Err("white space at its beginning or end; remove it".to_owned())
+    } else if text.chars().any(is_unprintable) {
+        Err(format!("contains a character that cannot be printed; {EXAMPLE}"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Control characters, line separators, and the invisible characters that make two names look alike.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        )
+}
+
+/// Path and query of a probe.
+pub(super) fn probe_path(text: &str) -> Result<(), String> {
+    const EXAMPLE: &str = "write one such as `/v1/users/count`";
+    if looks_like_secret(text) {
+        return Err(format!("contains a key, and paths are shown; {EXAMPLE}"));
+    }
+    if !text.starts_with("/v1/") {
+        return Err(format!("does not begin with /v1/; {EXAMPLE}"));
+    }
+    let path = text.split('?').next().unwrap_or(text);
+    let has_odd_segment = path[1..].trim_end_matches('/').split('/').any(|part| matches!(part, "" | "." | ".."));
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['#', '\\']);
+    if has_odd_segment || !is_plain || text.parse::<PathAndQuery>().is_err() {
+        return Err(format!("not the path of a request; {EXAMPLE}"));
+    }
+    Ok(())
+}
+
+/// What is questionable about a probe path that is allowed.
+pub(super) fn probe_path_warning(text: &str) -> Option<&'static str> {
+    let path = text.split('?').next().unwrap_or(text).trim_end_matches('/');
+    match path {
+        "/v1/jwks" => {
+            Some("this request does not count against the quota, so it says nothing of it; use `/v1/users/count`")
+        }
+        "/v1/users" => Some("the answer carries personal data; `/v1/users/count` does not"),
+        _ => None,
+    }
+}
+
+/// The name of an environment variable.
+pub(super) fn env_name(text: &str) -> Result<(), String> {
+    if looks_like_secret(text) {
+        return Err("looks like a key; write the name of the environment variable that holds it".to_owned());
+    }
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    if is_name {
+        Ok(())
+    } else {
+        Err("not the name of an environment variable; write one such as `CLERK_SECRET_KEY`".to_owned())
+    }
+}
+
+/// The name of a file that holds a key.
+pub(super) fn secret_file(text: &str) -> Result<(), String> {
+    const EXAMPLE: &str = "write the name of the file that holds the key, such as `/run/secrets/clerk_prod`";
+    if text.is_empty() {
+        Err(format!("empty; {EXAMPLE}"))
+    } else if looks_like_secret_path(text) {
+        Err(format!("looks like a key; {EXAMPLE}"))
+    } else {
+        Ok(())
+    }
+}
+
+/// A file with certificates in PEM.
+pub(super) fn ca_file(path: &Path) -> Result<(), String> {
+    if looks_like_secret_path(&path.display().to_string()) {
+        return Err("contains a key; name a PEM file".to_owned());
+    }
+    let content = std::fs::read(path)
+        .map_err(|error| format!("the file cannot be read: {}; name a readable PEM file", error.kind()))?;
+    let marker = b"-----BEGIN CERTIFICATE-----";
+    if content.windows(marker.len()).any(|window| window == marker) {
+        Ok(())
+    } else {
+        Err("the file has no certificate; name a PEM file with `-----BEGIN CERTIFICATE-----`".to_owned())
+    }
+}
+
+/// A named limit.
+pub(super) fn plan(text: &str) -> Result<Plan, String> {
+    Plan::ALL.into_iter().find(|plan| plan.as_str() == text).ok_or_else(|| {
+        let names = Plan::ALL.map(|plan| format!("`{}`", plan.as_str())).join(", ");
+        format!("no known plan; write one of {names}")
+    })
+}
+
+/// When a probe is made.
+pub(super) fn when(text: &str) -> Result<When, String> {
+    match text {
+        "idle" => Ok(When::Idle),
+        "always" => Ok(When::Always),
+        _ => Err("neither idle nor always; write `idle` or `always`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: RangeInclusive<Duration> = Duration::ZERO..=Duration::MAX;
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_a_range() {
+        assert_eq!(duration(&text("1m30s"), ANY), Ok(Duration::from_secs(90)));
+        assert_eq!(duration(&text("1500ms"), ANY), Ok(Duration::from_millis(1500)));
+        assert!(duration(&Value::Integer(15), ANY).unwrap_err().contains("write `15s`"));
+        assert!(duration(&text("20"), ANY).unwrap_err().contains("write `20s`"));
+        for bad in ["", "s", "-1s", "1 fortnight", "1.5.s", "1e3s", "\u{0}"] {
+            assert!(duration(&text(bad), ANY).unwrap_err().contains("`15s`"), "{bad:?}");
+        }
+        let range = Duration::from_secs(1)..=Duration::from_secs(3600);
+        assert_eq!(duration(&text("2h"), range.clone()), Err("too long; write a duration from 1s to 1h".to_owned()));
+        assert_eq!(duration(&text("0s"), range), Err("too short; write a duration from 1s to 1h".to_owned()));
+    }
+
+    #[test]
+    fn no_duration_can_crash_the_parser() {
+        for bad in ["18446744073709551615s 999999999ns 1ns", "18446744073709551615years", "9999999999999s"] {
+            assert!(duration(&text(bad), ANY).is_err(), "{bad}");
+        }
+        assert!(duration(&text("999999999999y 999999999999y"), ANY).is_err());
+    }
+
+    #[test]
+    fn a_threshold_in_percent_is_translated() {
+        assert_eq!(low_threshold(&Value::Float(0.2)), Ok(0.2));
+        assert!(low_threshold(&Value::Integer(10)).unwrap_err().contains("write `0.1` for 10 %"));
+        for bad in [Value::Integer(0), Value::Float(-0.1), Value::Integer(100), text("10%"), Value::Null] {
+            assert!(low_threshold(&bad).unwrap_err().contains("`0.1`"));
+        }
+    }
+
+    #[test]
+    fn names_are_printable_and_no_keys() {
+        for good in ["prod", "Überall 1", "名前", &"x".repeat(64), "a\"b\\c", "{}"] {
+            assert_eq!(name(good), Ok(()), "{good}");
+        }
+        for bad in ["", " a", "a\n", "a\tb", "a\u{200b}", "\u{202e}a", "sk_live_x", "my sk_test_x", &"x".repeat(65)] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_no_file_name_but_a_path_may_look_like_one() {
+        assert_eq!(secret_file("/run/secrets/sk_live_prod"), Ok(()));
+        assert_eq!(secret_file("keys/prod"), Ok(()));
+        assert!(secret_file("sk_live_abcdef").is_err());
+        assert!(secret_file("").is_err());
+    }
+
+    #[test]
+    fn probe_paths_stay_on_the_backend_api() {
+        for good in ["/v1/users/count", "/v1/users?limit=1", "/v1/instance", "/v1/jwks/", "/v1/users?query=a/../b"] {
+            assert_eq!(probe_path(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "/v1",
+            "v1/users",
+            "/v2/users",
+            "/v1//users",
+            "/v1/../x",
+            "/v1/.",
+            "/v1/a b",
+            "/v1/a#b",
+            "/v1/ä",
+            "https://x/v1/",
+            "/v1/\\x",
+            "/v1/a\r\nb",
+        ] {
+            assert!(probe_path(bad).is_err(), "{bad:?}");
+        }
+    }
+}

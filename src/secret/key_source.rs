@@ -1,0 +1,224 @@
+//! A key that may be replaced while we run.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use super::{ClerkKey, SecretError, SecretSource};
+
+/// A [`SecretSource`] with the key last read from it.
+///
+/// Keys rotate: Kubernetes swaps a symbolic link, systemd and secret agents rewrite the file. Whoever sends the key asks
+/// [`current`](Self::current); [`refresh`](Self::refresh) is called now and then, and [`reload`](Self::reload) when
+/// Clerk answers 401. A key that cannot be read leaves the one before in place.
+///
+/// All methods block for one small file at most.
+#[derive(Debug)]
+pub struct KeySource {
+    source: SecretSource,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    key: Option<Arc<ClerkKey>>,
+    /// The file as it was when it was last read, whatever came of it.
+    stamp: Option<Stamp>,
+}
+
+impl KeySource {
+    /// A source that was not read yet.
+    pub fn new(source: SecretSource) -> Self {
+        Self { source, state: Mutex::default() }
+    }
+
+    /// Where the key is kept.
+    pub const fn source(&self) -> &SecretSource {
+        &self.source
+    }
+
+    /// The key last read; reads it if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// If no usable key was ever read and there is none now.
+    pub fn current(&self) -> Result<Arc<ClerkKey>, SecretError> {
+        let mut state = self.state.lock();
+        if let Some(key) = &state.key {
+            return Ok(Arc::clone(key));
+        }
+        self.read_into(&mut state).map(|(key, _)| key)
+    }
+
+    /// Reads the source again. Returns whether the key is another one than before.
+    ///
+    /// # Errors
+    ///
+    /// If the source holds no usable key now. [`current`](Self::current) still gives the key before.
+    pub fn reload(&self) -> Result<bool, SecretError> {
+        self.read_into(&mut self.state.lock()).map(|(_, changed)| changed)
+    }
+
+    /// Whether the file was touched or replaced since it was last read, by the metadata of the file that the path
+    /// leads to now. Always false for other sources: they cannot change while we run.
+    pub fn changed(&self) -> bool {
+        match &self.source {
+            SecretSource::File(path) => Stamp::of(path) != self.state.lock().stamp,
+            SecretSource::Env(_) | SecretSource::Inline(_) => false,
+        }
+    }
+
+    /// [`reload`](Self::reload) if the file [`changed`](Self::changed). Returns whether the key is another one: a
+    /// touched file with the same key in it is no change.
+    ///
+    /// # Errors
+    ///
+    /// As [`reload`](Self::reload). A file that stays unusable is reported once, not at every call.
+    pub fn refresh(&self) -> Result<bool, SecretError> {
+        if self.changed() { self.reload() } else { Ok(false) }
+    }
+
+    fn read_into(&self, state: &mut State) -> Result<(Arc<ClerkKey>, bool), SecretError> {
+        // The stamp is taken before the content: a file that is replaced in between is read once more, never missed.
+        state.stamp = match &self.source {
+            SecretSource::File(path) => Stamp::of(path),
+            SecretSource::Env(_) | SecretSource::Inline(_) => None,
+        };
+        let key = Arc::new(self.source.read_key()?);
+        let changed = state.key.as_ref() != Some(&key);
+        state.key = Some(Arc::clone(&key));
+        Ok((key, changed))
+    }
+}
+
+/// What tells one state of a file from another without reading it. Symbolic links are followed.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    size: u64,
+    /// Device, inode, and time of the last change of the inode, which `touch -d` and `cp -p` do not fake.
+    identity: (u64, u64, i64, i64),
+}
+
+impl Stamp {
+    /// None if there is no such file, or if it cannot be looked at.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self { modified: metadata.modified().ok(), size: metadata.len(), identity: identity(&metadata) })
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> (u64, u64, i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &fs::Metadata) -> (u64, u64, i64, i64) {
+    (0, 0, 0, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Secret, SecretFault};
+    use super::*;
+
+    fn key_of(source: &KeySource) -> String {
+        source.current().unwrap().secret().expose().to_owned()
+    }
+
+    #[test]
+    fn a_key_in_the_configuration_is_read_once_and_never_changes() {
+        let source = KeySource::new(SecretSource::Inline(Secret::new("sk_test_first1".to_owned())));
+        assert_eq!(key_of(&source), "sk_test_first1");
+        assert!(!source.changed());
+        assert_eq!(source.reload(), Ok(false));
+    }
+
+    #[test]
+    fn a_replaced_file_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "sk_test_first1\n").unwrap();
+        let source = KeySource::new(SecretSource::File(path.clone()));
+        assert_eq!(key_of(&source), "sk_test_first1");
+        assert_eq!(source.refresh(), Ok(false));
+
+        let other = directory.path().join("other");
+        fs::write(&other, "sk_test_other2\n").unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert!(source.changed());
+        assert_eq!(key_of(&source), "sk_test_first1", "nothing changes until somebody asks for it");
+        assert_eq!(source.refresh(), Ok(true));
+        assert_eq!(key_of(&source), "sk_test_other2");
+        assert!(!source.changed());
+    }
+
+    #[test]
+    fn a_file_replaced_by_one_with_the_same_key_is_no_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "sk_test_first1").unwrap();
+        let source = KeySource::new(SecretSource::File(path.clone()));
+        source.current().unwrap();
+        let copy = directory.path().join("copy");
+        fs::write(&copy, "sk_test_first1\n").unwrap();
+        fs::rename(&copy, &path).unwrap();
+        assert!(source.changed());
+        assert_eq!(source.refresh(), Ok(false));
+        assert!(!source.changed());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_symlink_swap_of_kubernetes_is_noticed() {
+        use std::os::unix::fs::symlink;
+        // As the kubelet lays a secret volume out: key -> ..data/key, ..data -> ..<timestamp>, swapped by a rename.
+        let volume = tempfile::tempdir().unwrap();
+        let at = |name: &str| volume.path().join(name);
+        for (version, key) in [("..v1", "sk_live_first1"), ("..v2", "sk_live_other2")] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("key"), key).unwrap();
+        }
+        symlink("..v1", at("..data")).unwrap();
+        symlink("..data/key", at("key")).unwrap();
+        let source = KeySource::new(SecretSource::File(at("key")));
+        assert_eq!(key_of(&source), "sk_live_first1");
+        assert!(!source.changed());
+
+        symlink("..v2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        assert!(source.changed());
+        assert_eq!(source.reload(), Ok(true));
+        assert_eq!(key_of(&source), "sk_live_other2");
+    }
+
+    #[test]
+    fn a_file_that_becomes_unusable_leaves_the_key_in_place_and_is_reported_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "sk_test_first1").unwrap();
+        let source = KeySource::new(SecretSource::File(path.clone()));
+        source.current().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(source.refresh().unwrap_err().fault, SecretFault::Unreadable(_)));
+        assert_eq!(source.refresh(), Ok(false));
+        assert_eq!(key_of(&source), "sk_test_first1");
+        fs::write(&path, "sk_test_other2").unwrap();
+        assert_eq!(source.refresh(), Ok(true));
+    }
+
+    #[test]
+    fn a_source_without_a_key_is_tried_again_at_every_call() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let source = KeySource::new(SecretSource::File(path.clone()));
+        assert!(source.current().is_err());
+        fs::write(&path, "sk_test_late1").unwrap();
+        assert_eq!(key_of(&source), "sk_test_late1");
+    }
+}

@@ -1,0 +1,120 @@
+//! Secret text: where it comes from, what a Clerk key must look like, and how it is kept out of everything we print.
+//!
+//! - [`Secret`] is text that cannot be printed by accident.
+//! - [`ClerkKey`] is a secret that was checked to be a Clerk secret key.
+//! - [`SecretSource`] says where a secret is kept (file, environment variable, configuration file).
+//! - [`KeySource`] is a source together with the key last read from it: keys rotate while we run.
+//!
+//! The text leaves this room by two doors only: [`Secret::expose`], which is easy to search for, and
+//! [`ClerkKey::authorization_header`]. This room uses no other room.
+
+mod clerk_key;
+mod key_source;
+mod source;
+
+pub use clerk_key::{ClerkKey, Environment};
+pub use key_source::KeySource;
+pub use source::{EnvLookup, SecretError, SecretFault, SecretSource, process_env};
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+
+/// What is printed in place of a secret, as Prometheus' own exporters print it.
+pub const REDACTED: &str = "<secret>";
+
+/// Text that must never be shown.
+///
+/// `Debug`, `Display` and `Serialize` give [`REDACTED`], so that a new log line or status page cannot leak it. The
+/// memory is wiped when the value is dropped.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Takes over `text`. Its allocation becomes the secret's; nothing is copied unless it has spare capacity.
+    pub fn new(text: String) -> Self {
+        Self(SecretString::from(text))
+    }
+
+    /// The secret text itself. Every call is a place where it could leak: keep them few.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(REDACTED)
+    }
+}
+
+/// Compares the texts, to see whether a key was rotated.
+///
+/// The time it takes depends on the texts: do not use it to check a secret that somebody sent us.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Secret {}
+
+/// Whether `text` contains what looks like a key of Clerk's (`sk_`, `pk_`, `ak_`) or a webhook secret (`whsec_`).
+///
+/// For text that is not supposed to be secret but that people paste secrets into: a file name, the name of a variable,
+/// an alias. What looks like a secret is not repeated in messages.
+pub fn looks_like_secret(text: &str) -> bool {
+    const MARKS: [&str; 7] = ["sk_live_", "sk_test_", "pk_live_", "pk_test_", "ak_live_", "ak_test_", "whsec_"];
+    let lower = text.to_ascii_lowercase();
+    MARKS.iter().any(|mark| lower.contains(mark)) || lower.starts_with("sk_") || lower.starts_with("pk_")
+}
+
+/// [`looks_like_secret`] for names of files, where `/run/secrets/sk_live_prod` is a name and no key.
+///
+/// Keys have no slash and end in some 40 letters and digits.
+pub fn looks_like_secret_path(path: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric();
+    looks_like_secret(path) && (!path.contains(['/', '\\']) || path.split(|c| !is_word(c)).any(|word| word.len() >= 16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_prints_as_a_placeholder_in_every_form() {
+        let secret = Secret::new("sk_live_CANARY".to_owned());
+        assert_eq!(
+            format!("{secret} {secret:?} {secret:#?} {:?}", Some(&secret)),
+            "<secret> <secret> <secret> Some(<secret>)"
+        );
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"<secret>\"");
+        assert_eq!(secret.expose(), "sk_live_CANARY");
+    }
+
+    #[test]
+    fn pasted_keys_are_recognised_in_text_that_is_not_meant_to_be_secret() {
+        for text in ["sk_live_abc", "SK_TEST_abc", "/run/secrets/sk_live_abc", "pk_test_x", "whsec_abc", "sk_abc"] {
+            assert!(looks_like_secret(text), "{text}");
+        }
+        assert!(looks_like_secret_path("sk_live_abc"));
+        assert!(looks_like_secret_path("/run/secrets/sk_live_4bMbJyWZ2vnLx0aQ"));
+        assert!(!looks_like_secret_path("/run/secrets/sk_live_prod"));
+        for text in ["prod", "CLERK_SECRET_KEY", "/run/secrets/clerk_prod", "desk_live", "task_list"] {
+            assert!(!looks_like_secret(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Where a secret is kept, how it is read, and what is said when it cannot be.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use secrecy::zeroize::Zeroizing;
+
+use super::clerk_key::illegal_byte;
+use super::{ClerkKey, REDACTED, Secret, looks_like_secret, looks_like_secret_path};
+
+/// Looks up an environment variable. [`process_env`] is the real one; tests hand in their own.
+pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The environment of this process.
+pub fn process_env(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// A bigger file is no key: somebody named the wrong file, or a device that never ends.
+const MAX_BYTES: usize = 4096;
+
+/// Where a secret is kept.
+///
+/// `Debug` and `Display` name the place and never the value.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file that holds the secret and nothing else. White space around it is ignored.
+    File(PathBuf),
+    /// An environment variable, by name.
+    Env(String),
+    /// Written directly into the configuration.
+    Inline(Secret),
+}
+
+impl SecretSource {
+    /// Reads the secret, trims white space around it, and checks that it can be sent in a header.
+    ///
+    /// For secrets of any kind; [`read_key`](Self::read_key) is for Clerk keys. Blocks on the file system for one small
+    /// file.
+    ///
+    /// # Errors
+    ///
+    /// Names the source and what is wrong with it, never the value.
+    pub fn read(&self) -> Result<Secret, SecretError> {
+        self.read_with(&process_env)
+    }
+
+    /// [`read`](Self::read) with another environment than that of this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_with(&self, env: EnvLookup<'_>) -> Result<Secret, SecretError> {
+        self.read_raw(env).and_then(|raw| to_secret(&raw)).map_err(|fault| self.error(fault))
+    }
+
+    /// Reads a Clerk secret key.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and if the text is no usable Clerk secret key.
+    pub fn read_key(&self) -> Result<ClerkKey, SecretError> {
+        self.read_key_with(&process_env)
+    }
+
+    /// [`read_key`](Self::read_key) with another environment than that of this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_key`](Self::read_key).
+    pub fn read_key_with(&self, env: EnvLookup<'_>) -> Result<ClerkKey, SecretError> {
+        self.read_raw(env).and_then(|raw| to_key(&raw)).map_err(|fault| self.error(fault))
+    }
+
+    fn error(&self, fault: SecretFault) -> SecretError {
+        SecretError { origin: self.to_string(), fault }
+    }
+
+    fn read_raw(&self, env: EnvLookup<'_>) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
+        match self {
+            Self::File(path) => read_file(path),
+            Self::Env(name) => {
+                let value = env(name).ok_or(SecretFault::NotSet)?;
+                Ok(Zeroizing::new(value.into_encoded_bytes()))
+            }
+            Self::Inline(secret) => Ok(Zeroizing::new(secret.expose().as_bytes().to_vec())),
+        }
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", shown(&path.display().to_string(), looks_like_secret_path)),
+            Self::Env(name) => write!(f, "environment variable {}", shown(name, looks_like_secret)),
+            Self::Inline(_) => f.write_str("key in the configuration"),
+        }
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "File({:?})", shown(&path.display().to_string(), looks_like_secret_path)),
+            Self::Env(name) => write!(f, "Env({:?})", shown(name, looks_like_secret)),
+            Self::Inline(_) => write!(f, "Inline({REDACTED})"),
+        }
+    }
+}
+
+/// A name, unless somebody put the key where its name belongs.
+fn shown(name: &str, is_secret: impl Fn(&str) -> bool) -> &str {
+    if is_secret(name) { REDACTED } else { name }
+}
+
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
+    let unreadable = |error: io::Error| SecretFault::Unreadable(error.kind());
+    let file = File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.is_dir() {
+        return Err(SecretFault::Unreadable(io::ErrorKind::IsADirectory));
+    }
+    // Reserved at once: a vector that grows leaves copies of the key behind in freed memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(SecretFault::TooLong);
+    }
+    Ok(bytes)
+}
+
+fn to_secret(raw: &[u8]) -> Result<Secret, SecretFault> {
+    let (text, skipped) = trimmed(raw)?;
+    if text.is_empty() {
+        return Err(SecretFault::Empty);
+    }
+    match illegal_byte(text.as_bytes()) {
+        Some((position, what)) => Err(SecretFault::IllegalByte { position: position + skipped, what }),
+        None => Ok(Secret::new(text.to_owned())),
+    }
+}
+
+fn to_key(raw: &[u8]) -> Result<ClerkKey, SecretFault> {
+    let (text, skipped) = trimmed(raw)?;
+    ClerkKey::parse(Secret::new(text.to_owned())).map_err(|fault| match fault {
+        // Positions are those in the source, so that they can be found in an editor.
+        SecretFault::IllegalByte { position, what } => SecretFault::IllegalByte { position: position + skipped, what },
+        other => other,
+    })
+}
+
+/// The text without white space around it, and how many bytes were cut off in front.
+fn trimmed(raw: &[u8]) -> Result<(&str, usize), SecretFault> {
+    let start = raw.trim_ascii_start();
+    let skipped = raw.len() - start.len();
+    match std::str::from_utf8(start.trim_ascii_end()) {
+        Ok(text) => Ok((text, skipped)),
+        Err(error) => Err(SecretFault::IllegalByte {
+            position: skipped + error.valid_up_to() + 1,
+            what: "a character outside ASCII",
+        }),
+    }
+}
+
+/// A secret that cannot be used: where it was looked for, and why not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: {fault}")]
+pub struct SecretError {
+    /// The [`SecretSource`] as text.
+    pub origin: String,
+    /// What is wrong.
+    pub fault: SecretFault,
+}
+
+/// What is wrong with a secret. No variant holds the secret or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretFault {
+    /// The file is not there or may not be read.
+    #[error("cannot be read: {0}; check that the file exists and that this user may read it")]
+    Unreadable(io::ErrorKind),
+    /// The environment variable does not exist.
+    #[error("is not set; set it to the key")]
+    NotSet,
+    /// Nothing but white space.
+    #[error("is set but empty; put the secret key there (Clerk dashboard, API keys)")]
+    Empty,
+    /// More than 4096 bytes.
+    #[error("holds more than {MAX_BYTES} bytes, which is no key; name the file that holds the key alone")]
+    TooLong,
+    /// A byte that may not be sent in a header, or that no key contains.
+    #[error("has {what} at byte {position}; keep the key alone, on one line")]
+    IllegalByte {
+        /// 1-based, counted in the source.
+        position: usize,
+        /// The kind of byte, in words.
+        what: &'static str,
+    },
+    /// Quotes became part of the value.
+    #[error("is wrapped in quotes; remove the quotes")]
+    Quoted,
+    /// A whole header value instead of a key.
+    #[error("begins with `Bearer`; write the key alone")]
+    BearerPrefix,
+    /// An example value.
+    #[error("is a placeholder; replace it by the secret key (Clerk dashboard, API keys)")]
+    Placeholder,
+    /// `pk_...`: the key that browsers get.
+    #[error(
+        "is a publishable key (pk_), but the secret key is needed; use the one that begins with sk_live_ or sk_test_"
+    )]
+    Publishable,
+    /// Anything else.
+    #[error("is no Clerk secret key: those begin with sk_live_ or sk_test_")]
+    NotASecretKey,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "sk_test_CANARYabc123";
+
+    fn env_with(value: &'static str) -> impl Fn(&str) -> Option<OsString> {
+        move |name| (name == "THE_KEY").then(|| OsString::from(value))
+    }
+
+    fn read_env(value: &'static str) -> Result<ClerkKey, SecretError> {
+        SecretSource::Env("THE_KEY".to_owned()).read_key_with(&env_with(value))
+    }
+
+    fn read_file_with(content: &[u8]) -> Result<ClerkKey, SecretError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, content).unwrap();
+        SecretSource::File(path).read_key()
+    }
+
+    #[test]
+    fn white_space_around_the_key_is_trimmed_in_every_source() {
+        let padded = " \n\tsk_test_CANARYabc123\r\n\n";
+        assert_eq!(read_env(padded).unwrap().secret().expose(), KEY);
+        assert_eq!(read_file_with(padded.as_bytes()).unwrap().secret().expose(), KEY);
+        let inline = SecretSource::Inline(Secret::new(padded.to_owned()));
+        assert_eq!(inline.read_key().unwrap().secret().expose(), KEY);
+        assert_eq!(inline.read().unwrap().expose(), KEY);
+    }
+
+    #[test]
+    fn errors_name_the_source_and_the_remedy() {
+        assert_eq!(
+            read_env("").unwrap_err().to_string(),
+            "environment variable THE_KEY: is set but empty; put the secret key there (Clerk dashboard, API keys)"
+        );
+        assert_eq!(
+            SecretSource::Env("OTHER".to_owned()).read_with(&env_with("x")).unwrap_err().to_string(),
+            "environment variable OTHER: is not set; set it to the key"
+        );
+        assert_eq!(
+            SecretSource::File("/nonexistent/key".into()).read().unwrap_err().to_string(),
+            "file /nonexistent/key: cannot be read: entity not found; \
+             check that the file exists and that this user may read it"
+        );
+        assert_eq!(
+            SecretSource::File("/".into()).read().unwrap_err().fault,
+            SecretFault::Unreadable(io::ErrorKind::IsADirectory)
+        );
+    }
+
+    #[test]
+    fn positions_of_illegal_bytes_are_those_of_the_file() {
+        let two_lines = read_file_with(b"\n\nsk_test_CANARY\nsk_test_CANARY2\n").unwrap_err();
+        assert_eq!(two_lines.fault, SecretFault::IllegalByte { position: 17, what: "a line break" });
+        let not_utf8 = read_file_with(b" sk_test_CANARY\xff").unwrap_err();
+        assert_eq!(not_utf8.fault, SecretFault::IllegalByte { position: 16, what: "a character outside ASCII" });
+        for error in [two_lines, not_utf8] {
+            assert!(!format!("{error} {error:?}").contains("CANARY"));
+        }
+    }
+
+    #[test]
+    fn a_big_file_is_refused_without_reading_it_all() {
+        assert_eq!(read_file_with(&[b'a'; 5000]).unwrap_err().fault, SecretFault::TooLong);
+        assert_eq!(SecretSource::File("/dev/zero".into()).read().unwrap_err().fault, SecretFault::TooLong);
+    }
+
+    #[test]
+    fn other_secrets_than_keys_need_no_prefix() {
+        let source = SecretSource::Env("THE_KEY".to_owned());
+        assert_eq!(source.read_with(&env_with("whsec_abc=\n")).unwrap().expose(), "whsec_abc=");
+        assert_eq!(source.read_with(&env_with(" \n")).unwrap_err().fault, SecretFault::Empty);
+    }
+
+    #[test]
+    fn a_source_prints_its_place_and_never_a_key() {
+        let file = SecretSource::File("/run/secrets/clerk".into());
+        assert_eq!(format!("{file} {file:?}"), "file /run/secrets/clerk File(\"/run/secrets/clerk\")");
+        let keys = [
+            SecretSource::Inline(Secret::new(KEY.to_owned())),
+            SecretSource::File(KEY.into()),
+            SecretSource::Env(KEY.to_owned()),
+        ];
+        for source in keys {
+            assert!(!format!("{source} {source:?}").contains("CANARY"), "{source}");
+        }
+    }
+}

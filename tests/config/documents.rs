@@ -1,0 +1,56 @@
+//! The examples and the reference are true.
+
+use std::fs;
+use std::path::Path;
+
+use clerk_exporter::config::Config;
+
+use crate::{NO_WARNINGS, env};
+
+#[test]
+fn the_examples_are_good() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let config = good_with_key_files(&fs::read_to_string(&path).unwrap());
+        assert_eq!(config.warnings, NO_WARNINGS, "{}", path.display());
+        names.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    names.sort();
+    assert_eq!(names, ["cron.yml", "several.yml", "single.yml"]);
+}
+
+#[test]
+fn the_reference_shows_valid_yaml_and_every_key() {
+    let reference = include_str!("../../docs/configuration.md");
+    let blocks: Vec<&str> =
+        reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        good_with_key_files(block);
+    }
+    for (section, keys) in Config::schema() {
+        let heading =
+            if section.is_empty() { "### Top of the file\n".to_owned() } else { format!("### `{section}`\n") };
+        let (_, text) = reference.split_once(&heading).unwrap_or_else(|| panic!("no section {heading}"));
+        let text = text.split("\n#").next().unwrap();
+        let described: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(key, _)| key)).collect();
+        let (mut described, mut keys) = (described, keys.to_vec());
+        described.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(described, keys, "section {section:?}");
+    }
+}
+
+/// Reads a documented configuration, with the files that it names in a directory of the test.
+fn good_with_key_files(yaml: &str) -> Config {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("clerk_prod"), "sk_live_abcdef\n").unwrap();
+    fs::write(at("clerk_prod_billing"), "sk_live_ghijkl\n").unwrap();
+    fs::write(at("company-ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let yaml = yaml.replace("/run/secrets/", "").replace("/etc/ssl/", "");
+    Config::parse(&yaml, &at("c.yml"), &env).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
+}
