@@ -1,8 +1,13 @@
 //! See, explain and prevent rate limiting of Clerk's Backend API.
 //!
-//! The crate is a library with one binary on top. Its rooms are listed in the order in which they may depend on each
-//! other: a room uses only rooms above it.
+//! The crate is a library with one binary on top.
 
+pub mod clock;
 pub mod config;
+pub mod metrics;
+pub mod outbound;
+pub mod probe;
 pub mod quota;
 pub mod secret;
+pub mod site;
+pub mod upstream;

@@ -60,7 +60,8 @@ mod tests {
     use super::super::ApiUrl;
     use super::super::model::{LimitSetting, When};
     use super::*;
-    use crate::secret::{Environment, SecretSource};
+    use crate::quota::Environment;
+    use crate::secret::SecretSource;
 
     fn instance(trigger: Trigger, limit: LimitSetting, environment: Environment) -> Instance {
         Instance {

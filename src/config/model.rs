@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ApiUrl;
-use crate::secret::{Environment, SecretSource};
+use crate::quota::Environment;
+use crate::secret::SecretSource;
 
 /// A configuration that was checked as a whole.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,230 @@
-//! What Clerk tells us about its quotas.
+//! Clerk's quotas: what an answer says of them, which budget a request is counted in, and the ledger of it all.
 //!
-//! Pure rules: no I/O, no clock of their own, nothing of this crate above them.
+//! This room is pure. It does no I/O and has no clock: every time is passed in, so that each rule is a plain unit
+//! test. An [`Observation`] is what one HTTP exchange with Clerk taught us; the [`ledger::Ledger`] is the only place
+//! that observations go to and the only place that numbers come from.
 
+mod bucket;
+pub mod catalogue;
+mod forecast;
 pub mod headers;
+mod histogram;
+mod instance;
+pub mod ledger;
+mod peak;
+pub mod route;
+pub mod snapshot;
+mod timeline;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use catalogue::{Bucket, Environment, Limit, Scope};
+pub use headers::{Family, HeaderError, HeaderErrors, Quota};
+pub use histogram::Histogram;
+pub use instance::{InstanceLedger, ProbeFailure, ProbeNumbers, ProbeSkip, Settings};
+pub use route::{Entity, Route};
+
+/// A point in time on a clock that never goes back, counted from the UNIX epoch.
+///
+/// The shell anchors it on the wall clock once and lets a monotonic clock drive it from there, so that a step of the
+/// wall clock neither closes windows early nor keeps dead values alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The moment that lies this long after the UNIX epoch.
+    #[must_use]
+    pub const fn from_unix(since_epoch: Duration) -> Self {
+        Self(since_epoch)
+    }
+
+    /// Time since the UNIX epoch.
+    #[must_use]
+    pub const fn since_epoch(self) -> Duration {
+        self.0
+    }
+
+    /// Seconds since the UNIX epoch, as metrics carry them.
+    #[must_use]
+    pub const fn unix_seconds(self) -> f64 {
+        self.0.as_secs_f64()
+    }
+
+    /// The same moment as wall-clock time; the epoch itself when it cannot be represented.
+    #[must_use]
+    pub fn to_system_time(self) -> SystemTime {
+        UNIX_EPOCH.checked_add(self.0).unwrap_or(UNIX_EPOCH)
+    }
+
+    /// How long after `earlier` this is; zero if it is not after.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The moment `by` later, saturating.
+    #[must_use]
+    pub const fn after(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by))
+    }
+
+    /// The moment `by` earlier, not before the epoch.
+    #[must_use]
+    pub const fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+}
+
+/// Which part of the program made a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// The exporter's own probes.
+    Probe,
+    /// Requests of applications that came through the gateway.
+    Gateway,
+    /// The client library.
+    Client,
+}
+
+impl Source {
+    /// All sources.
+    pub const ALL: [Self; 3] = [Self::Probe, Self::Gateway, Self::Client];
+
+    /// The value of the label `source`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Gateway => "gateway",
+            Self::Client => "client",
+        }
+    }
+
+    /// Position in [`Source::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Codes of 403 answers that mean that a quota of the plan is used up: users, organizations and the like. They are not
+/// rate limits and no waiting helps. Names as in Clerk's error bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum QuotaCode {
+    /// `user_quota_exceeded`.
+    User,
+    /// `quota_exceeded`.
+    Any,
+    /// `organization_quota_exceeded`.
+    Organization,
+    /// `organization_membership_quota_exceeded`.
+    OrganizationMembership,
+    /// `organization_domain_quota_exceeded`.
+    OrganizationDomain,
+    /// `org_creation_limit_exceeded`.
+    OrganizationCreation,
+    /// Any code that ends in `_roles_quota_exceeded`.
+    Roles,
+    /// Another code that ends in `quota_exceeded`.
+    Other,
+}
+
+impl QuotaCode {
+    /// All codes.
+    pub const ALL: [Self; 8] = [
+        Self::User,
+        Self::Any,
+        Self::Organization,
+        Self::OrganizationMembership,
+        Self::OrganizationDomain,
+        Self::OrganizationCreation,
+        Self::Roles,
+        Self::Other,
+    ];
+
+    /// The value of the label `code`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user_quota_exceeded",
+            Self::Any => "quota_exceeded",
+            Self::Organization => "organization_quota_exceeded",
+            Self::OrganizationMembership => "organization_membership_quota_exceeded",
+            Self::OrganizationDomain => "organization_domain_quota_exceeded",
+            Self::OrganizationCreation => "org_creation_limit_exceeded",
+            Self::Roles => "roles_quota_exceeded",
+            Self::Other => "other",
+        }
+    }
+
+    /// Position in [`QuotaCode::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Reads the code of a Clerk error; `None` if it is not about a quota.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        let known = Self::ALL.into_iter().find(|known| *known != Self::Other && known.as_str() == code);
+        known.or_else(|| {
+            if code.ends_with("_roles_quota_exceeded") {
+                Some(Self::Roles)
+            } else {
+                code.ends_with("quota_exceeded").then_some(Self::Other)
+            }
+        })
+    }
+}
+
+/// What an exchange told us of the key that it carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyVerdict {
+    /// Clerk accepted the key.
+    Valid,
+    /// Clerk refused the key: 401, or 403 that is not about a quota.
+    Invalid,
+    /// The answer does not tell (429, 5xx, not from Clerk).
+    Unknown,
+}
+
+/// What one HTTP exchange with Clerk taught us.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observation {
+    /// When the head of the answer arrived.
+    pub at: Moment,
+    /// Who asked.
+    pub source: Source,
+    /// The budget that the request was counted in.
+    pub bucket: Bucket,
+    /// Whose budget, in buckets of [`Scope::Entity`].
+    pub entity: Option<Entity>,
+    /// HTTP status of the answer, 100 to 999.
+    pub status: u16,
+    /// Whether this was an answer of Clerk's API that could be used: a 429 is, an HTML page with status 200 is not.
+    /// Answers that are not change no quota.
+    pub usable: bool,
+    /// What it says of the key.
+    pub key: KeyVerdict,
+    /// The quota of the plan that is used up, from a 403.
+    pub quota_code: Option<QuotaCode>,
+    /// What its headers say of the rate limit.
+    pub quota: Quota,
+    /// Clerk's clock minus ours, in seconds, when the answer carried a date.
+    pub clock_offset_seconds: Option<f64>,
+}
+
+impl Observation {
+    /// Whether Clerk refused the request because of a rate limit.
+    #[must_use]
+    pub const fn is_throttled(&self) -> bool {
+        self.status == 429
+    }
+
+    /// Whether Clerk's limiter counted the request, as far as its status tells: refused ones (401, 429) are free,
+    /// and a 5xx often comes from the edge in front of Clerk.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        self.usable && self.status < 500 && self.status != 401 && self.status != 429
+    }
+}

@@ -5,38 +5,11 @@ use std::fmt;
 use http::HeaderValue;
 
 use super::{Secret, SecretFault};
+use crate::quota::Environment;
 
 /// The prefixes of Clerk's secret keys, from Clerk's documentation of its API keys.
 const LIVE_PREFIX: &str = "sk_live_";
 const TEST_PREFIX: &str = "sk_test_";
-
-/// The kind of Clerk instance that a key belongs to; its rate limit depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Environment {
-    /// Keys that begin with `sk_live_`.
-    Production,
-    /// Keys that begin with `sk_test_`.
-    Development,
-    /// No key was read yet. A [`ClerkKey`] is never of this kind.
-    Unknown,
-}
-
-impl Environment {
-    /// The name used in labels and in the JSON API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Production => "production",
-            Self::Development => "development",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A secret key of Clerk's Backend API that is fit to be sent.
 ///

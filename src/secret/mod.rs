@@ -12,7 +12,7 @@ mod clerk_key;
 mod key_source;
 mod source;
 
-pub use clerk_key::{ClerkKey, Environment};
+pub use clerk_key::ClerkKey;
 pub use key_source::KeySource;
 pub use source::{EnvLookup, SecretError, SecretFault, SecretSource, process_env};
 

@@ -1,0 +1,173 @@
+//! Every metric's name, type, help text and labels. `docs/metrics.md` is made from this, and a test keeps both equal.
+//!
+//! The OpenMetrics encoder writes help texts without escaping them: they hold no quotes, backslashes or line breaks,
+//! and no final full stop, which the encoder adds.
+
+/// The type of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only goes up; its name ends in `_total` (or is a process metric).
+    Counter,
+    /// Goes up and down, and is absent where the value is unknown.
+    Gauge,
+    /// A classic histogram.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition formats.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// The name as it is exposed.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// What it means.
+    pub help: &'static str,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+}
+
+macro_rules! families {
+    ($($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $ident: Family = Family { name: $name, kind: Kind::$kind, help: $help, labels: &[$($label),*] };
+        )*
+
+        /// All families, in the order in which they are exposed.
+        pub const ALL: &[Family] = &[$($ident),*];
+    };
+}
+
+families! {
+    UP = Gauge "clerk_up" ["clerk_instance"]
+        "Whether the last exchange with Clerk got a usable answer (a 429 is usable); absent before the first";
+    KEY_VALID = Gauge "clerk_key_valid" ["clerk_instance"]
+        "Whether Clerk accepts the secret key; absent until known";
+    INSTANCE_INFO = Gauge "clerk_instance_info" ["clerk_instance", "environment", "api_host"]
+        "Always 1; environment (production, development or unknown) and host of the Backend API";
+    LIMIT = Gauge "clerk_ratelimit_limit" ["clerk_instance", "bucket"]
+        "Requests that the bucket allows per window";
+    REMAINING = Gauge "clerk_ratelimit_remaining" ["clerk_instance", "bucket"]
+        "Requests left in the window when it was last sampled by the exporter's own poller; 0 while a 429 blocks; absent when too old to be true";
+    RESET_TIMESTAMP = Gauge "clerk_ratelimit_reset_timestamp_seconds" ["clerk_instance", "bucket"]
+        "UNIX time at which the window resets, as the newest answer said";
+    WINDOW = Gauge "clerk_ratelimit_window_seconds" ["clerk_instance", "bucket"]
+        "Length of the window";
+    BASIS_INFO = Gauge "clerk_ratelimit_basis_info" ["clerk_instance", "bucket", "basis"]
+        "Always 1; where the numbers come from: headers (Clerk named them), counted (only requests seen here are taken off the limit) or configured (only the limit is known)";
+    SAMPLE_TIMESTAMP = Gauge "clerk_ratelimit_sample_timestamp_seconds" ["clerk_instance", "bucket"]
+        "UNIX time of the newest observation";
+    USAGE_PEAK = Gauge "clerk_ratelimit_usage_peak_ratio" ["clerk_instance", "bucket"]
+        "Highest used share of the limit in the last 60 s";
+    WINDOW_USAGE = Histogram "clerk_ratelimit_window_usage_ratio" ["clerk_instance", "bucket"]
+        "Closed windows by the highest used share of the limit in them";
+    WINDOWS = Counter "clerk_ratelimit_windows_total" ["clerk_instance", "bucket"]
+        "Windows closed with at least one observation";
+    LOW_WINDOWS = Counter "clerk_ratelimit_low_windows_total" ["clerk_instance", "bucket"]
+        "Closed windows in which less than the low threshold of the limit was left";
+    EXHAUSTED_WINDOWS = Counter "clerk_ratelimit_exhausted_windows_total" ["clerk_instance", "bucket"]
+        "Closed windows with nothing left or a 429";
+    LOW_THRESHOLD = Gauge "clerk_ratelimit_low_threshold_ratio" []
+        "Share of the limit below which a window counts as low, from the configuration";
+    THROTTLED = Counter "clerk_ratelimit_throttled_responses_total" ["clerk_instance", "bucket", "source"]
+        "Answers of Clerk with status 429";
+    BLOCKED_UNTIL = Gauge "clerk_ratelimit_blocked_until_timestamp_seconds" ["clerk_instance", "bucket"]
+        "UNIX time at which the current Retry-After ends; absent when not blocked";
+    SECONDS_TO_EXHAUSTION = Gauge "clerk_ratelimit_seconds_to_exhaustion" ["clerk_instance", "bucket"]
+        "Seconds until nothing is left at the pace of this window; absent unless that is before the reset";
+    HEADER_ERRORS = Counter "clerk_ratelimit_header_errors_total" ["clerk_instance", "error"]
+        "Malformed or contradictory quota headers on answers of Clerk";
+    QUOTA_EXCEEDED = Counter "clerk_quota_exceeded_total" ["clerk_instance", "code"]
+        "Answers of Clerk with status 403 because a quota of the plan is used up";
+    USERS = Gauge "clerk_users" ["clerk_instance"]
+        "Users of the instance, counted on the schedule of its own";
+    USERS_ACTIVE_30D = Gauge "clerk_users_active_30d" ["clerk_instance"]
+        "Users active in the last 30 days, counted on the schedule of its own";
+    USERS_LIMIT = Gauge "clerk_users_limit" ["clerk_instance"]
+        "Cap of users, from the configuration";
+    RESPONSES = Counter "clerk_responses_total" ["clerk_instance", "source", "code"]
+        "Answers of Clerk by HTTP status";
+    PROBES = Counter "clerk_probes_total" ["clerk_instance"]
+        "Probes made";
+    PROBE_FAILURES = Counter "clerk_probe_failures_total" ["clerk_instance", "reason"]
+        "Probes that failed";
+    PROBES_SKIPPED = Counter "clerk_probes_skipped_total" ["clerk_instance", "reason"]
+        "Probes that were due and not made";
+    PROBE_DURATION = Histogram "clerk_probe_duration_seconds" ["clerk_instance"]
+        "Duration of probes, failed ones included";
+    PROBE_LAST_SUCCESS = Gauge "clerk_probe_last_success_timestamp_seconds" ["clerk_instance"]
+        "UNIX time of the last successful probe";
+    CLOCK_OFFSET = Gauge "clerk_clock_offset_seconds" ["clerk_instance"]
+        "Clock of Clerk, by its Date header, minus the clock of this machine; exact to half a second";
+    BUILD_INFO = Gauge "clerk_exporter_build_info" ["version", "revision", "rustversion"]
+        "Always 1; what this program was built from";
+    CONFIG_RELOAD_SUCCESSFUL = Gauge "clerk_exporter_config_last_reload_successful" []
+        "Whether the last attempt to load the configuration succeeded";
+    CONFIG_RELOAD_TIMESTAMP = Gauge "clerk_exporter_config_last_reload_success_timestamp_seconds" []
+        "UNIX time of the last successful load of the configuration";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" []
+        "Total user and system CPU time spent in seconds";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" []
+        "Number of open file descriptors";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" []
+        "Maximum number of open file descriptors";
+    PROCESS_VIRTUAL_MEMORY = Gauge "process_virtual_memory_bytes" []
+        "Virtual memory size in bytes";
+    PROCESS_VIRTUAL_MEMORY_MAX = Gauge "process_virtual_memory_max_bytes" []
+        "Maximum amount of virtual memory available in bytes";
+    PROCESS_RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
+        "Resident memory size in bytes";
+    PROCESS_START_TIME = Gauge "process_start_time_seconds" []
+        "Start time of the process since the UNIX epoch in seconds";
+    PROCESS_THREADS = Gauge "process_threads" []
+        "Number of operating system threads in the process";
+}
+
+/// The reference of all metrics, as Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Metrics\n\nMade from the program's own catalogue; do not edit by hand.\n\n\
+         `clerk_instance` is the alias from the configuration, never a key or a part of one. `bucket` is one of Clerk's\n\
+         budgets: `instance` for all requests without a budget of their own, the others as in Clerk's documentation.\n\
+         Unknown values are absent, never 0. Counters of configured instances exist from the start, at 0.\n\n\
+         | name | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for family in ALL {
+        let labels = family.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let (name, kind, help) = (family.name, family.kind.as_str(), family.help);
+        text.push_str(&format!("| `{name}` | {kind} | {labels} | {help}. |\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_texts_need_no_escaping_and_names_are_unique() {
+        let mut names = std::collections::BTreeSet::new();
+        for family in ALL {
+            assert!(names.insert(family.name), "{} is there twice", family.name);
+            assert!(!family.help.contains(['\n', '\\', '"']) && !family.help.ends_with('.'), "{}", family.name);
+            assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
+            for label in family.labels {
+                assert!(!matches!(*label, "job" | "instance" | "le" | "quantile" | "env"), "{label}");
+            }
+        }
+    }
+}

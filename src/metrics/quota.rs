@@ -1,0 +1,154 @@
+//! The ledger's numbers as metrics: a collector over one snapshot for each scrape.
+//!
+//! Nothing here is set or kept. A value that is no longer true, or an instance that was removed, is simply not in the
+//! next snapshot.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::catalogue as families;
+use super::encode::{Number, Value, counter, gauge, histogram};
+use crate::clock::Clock;
+use crate::quota::ledger::Ledger;
+use crate::quota::snapshot::{BucketSnapshot, InstanceSnapshot};
+use crate::quota::{Bucket, HeaderError, Moment, ProbeFailure, ProbeSkip, QuotaCode, Source};
+
+/// Encodes the ledger.
+#[derive(Debug)]
+pub(super) struct QuotaCollector {
+    pub ledger: Arc<Ledger>,
+    pub clock: Arc<Clock>,
+}
+
+impl Collector for QuotaCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let instances = self.ledger.snapshot(self.clock.now());
+        let step = self.clock.step_seconds();
+        let timestamp = |moment: Moment| Number::Real(moment.unix_seconds() + step);
+        let encoder = &mut encoder;
+        encode_instances(encoder, &instances)?;
+        encode_buckets(encoder, &instances, timestamp)?;
+        encode_traffic(encoder, &instances)?;
+        encode_probes(encoder, &instances, timestamp)
+    }
+}
+
+/// One sample for each instance that has a value.
+fn each<'a, T>(
+    instances: &'a [InstanceSnapshot],
+    value: impl Fn(&'a InstanceSnapshot) -> Option<T>,
+) -> impl Iterator<Item = ([Value<'a>; 1], T)> {
+    instances.iter().filter_map(move |instance| Some(([Value::Text(&instance.name)], value(instance)?)))
+}
+
+/// One sample for each bucket with a budget that has a value.
+fn each_bucket<'a, T>(
+    instances: &'a [InstanceSnapshot],
+    value: impl Fn(&'a BucketSnapshot) -> Option<T>,
+) -> impl Iterator<Item = ([Value<'a>; 2], T)> {
+    let buckets = instances.iter().flat_map(|instance| instance.buckets.iter().map(move |bucket| (instance, bucket)));
+    buckets.filter(|(_, bucket)| bucket.bucket != Bucket::Unlimited).filter_map(move |(instance, bucket)| {
+        Some(([Value::Text(&instance.name), bucket.bucket.as_str().into()], value(bucket)?))
+    })
+}
+
+/// One sample for each instance and each name of a closed set.
+fn each_of<'a, const N: usize>(
+    instances: &'a [InstanceSnapshot],
+    names: [&'static str; N],
+    counts: impl Fn(&'a InstanceSnapshot) -> &'a [u64; N],
+) -> impl Iterator<Item = ([Value<'a>; 2], u64)> {
+    instances.iter().flat_map(move |instance| {
+        let counts = *counts(instance);
+        names.into_iter().zip(counts).map(|(name, count)| ([Value::Text(&instance.name), name.into()], count))
+    })
+}
+
+fn encode_instances(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnapshot]) -> Result<(), Error> {
+    gauge(encoder, families::UP, each(instances, |instance| instance.up.map(Number::from)))?;
+    gauge(encoder, families::KEY_VALID, each(instances, |instance| instance.key_valid.map(Number::from)))?;
+    let info = instances.iter().map(|instance| {
+        let environment = instance.environment.as_str().into();
+        ([Value::Text(&instance.name), environment, Value::Text(&instance.api_host)], Number::Whole(1))
+    });
+    gauge(encoder, families::INSTANCE_INFO, info)?;
+    gauge(encoder, families::USERS, each(instances, |instance| instance.users.map(Number::Whole)))?;
+    gauge(
+        encoder,
+        families::USERS_ACTIVE_30D,
+        each(instances, |instance| instance.users_active_30d.map(Number::Whole)),
+    )?;
+    gauge(encoder, families::USERS_LIMIT, each(instances, |instance| instance.users_limit.map(Number::Whole)))?;
+    gauge(encoder, families::CLOCK_OFFSET, each(instances, |instance| instance.clock_offset_seconds.map(Number::Real)))
+}
+
+fn encode_buckets(
+    encoder: &mut DescriptorEncoder<'_>,
+    instances: &[InstanceSnapshot],
+    timestamp: impl Fn(Moment) -> Number + Copy,
+) -> Result<(), Error> {
+    gauge(encoder, families::LIMIT, each_bucket(instances, |bucket| bucket.limit.map(Number::Whole)))?;
+    gauge(encoder, families::REMAINING, each_bucket(instances, |bucket| bucket.remaining.map(Number::Whole)))?;
+    gauge(encoder, families::RESET_TIMESTAMP, each_bucket(instances, |bucket| bucket.reset_at.map(timestamp)))?;
+    let window = each_bucket(instances, |bucket| Some(Number::Real(bucket.window.as_secs_f64())));
+    gauge(encoder, families::WINDOW, window)?;
+    let basis = instances.iter().flat_map(|instance| {
+        instance.buckets.iter().filter(|bucket| bucket.bucket != Bucket::Unlimited).filter_map(move |bucket| {
+            let labels = [Value::Text(&instance.name), bucket.bucket.as_str().into(), bucket.basis?.as_str().into()];
+            Some((labels, Number::Whole(1)))
+        })
+    });
+    gauge(encoder, families::BASIS_INFO, basis)?;
+    gauge(encoder, families::SAMPLE_TIMESTAMP, each_bucket(instances, |bucket| bucket.sampled_at.map(timestamp)))?;
+    gauge(encoder, families::USAGE_PEAK, each_bucket(instances, |bucket| bucket.usage_peak.map(Number::Real)))?;
+    histogram(encoder, families::WINDOW_USAGE, each_bucket(instances, |bucket| bucket.window_usage.as_ref()))?;
+    counter(encoder, families::WINDOWS, each_bucket(instances, |bucket| Some(bucket.windows)))?;
+    counter(encoder, families::LOW_WINDOWS, each_bucket(instances, |bucket| Some(bucket.low_windows)))?;
+    counter(encoder, families::EXHAUSTED_WINDOWS, each_bucket(instances, |bucket| Some(bucket.exhausted_windows)))?;
+    let blocked = each_bucket(instances, |bucket| bucket.blocked_until.map(timestamp));
+    gauge(encoder, families::BLOCKED_UNTIL, blocked)?;
+    let forecast = each_bucket(instances, |bucket| Some(Number::Real(bucket.to_exhaustion?.as_secs_f64())));
+    gauge(encoder, families::SECONDS_TO_EXHAUSTION, forecast)
+}
+
+fn encode_traffic(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnapshot]) -> Result<(), Error> {
+    let throttled = instances.iter().flat_map(|instance| {
+        instance.buckets.iter().flat_map(move |bucket| {
+            let sources = Source::ALL.into_iter().filter(|source| instance.has_source(*source));
+            sources.map(move |source| {
+                let labels = [Value::Text(&instance.name), bucket.bucket.as_str().into(), source.as_str().into()];
+                (labels, bucket.throttled[source.index()])
+            })
+        })
+    });
+    counter(encoder, families::THROTTLED, throttled)?;
+    let errors = HeaderError::ALL.map(HeaderError::as_str);
+    counter(encoder, families::HEADER_ERRORS, each_of(instances, errors, |instance| &instance.header_errors))?;
+    let codes = QuotaCode::ALL.map(QuotaCode::as_str);
+    counter(encoder, families::QUOTA_EXCEEDED, each_of(instances, codes, |instance| &instance.quota_exceeded))?;
+    let responses = instances.iter().flat_map(|instance| {
+        instance.responses.iter().map(move |((source, status), count)| {
+            ([Value::Text(&instance.name), source.as_str().into(), Value::Code(*status)], *count)
+        })
+    });
+    counter(encoder, families::RESPONSES, responses)
+}
+
+fn encode_probes(
+    encoder: &mut DescriptorEncoder<'_>,
+    instances: &[InstanceSnapshot],
+    timestamp: impl Fn(Moment) -> Number + Copy,
+) -> Result<(), Error> {
+    counter(encoder, families::PROBES, each(instances, |instance| Some(instance.probes.total)))?;
+    let reasons = ProbeFailure::ALL.map(ProbeFailure::as_str);
+    counter(encoder, families::PROBE_FAILURES, each_of(instances, reasons, |instance| &instance.probes.failures))?;
+    let reasons = ProbeSkip::ALL.map(ProbeSkip::as_str);
+    counter(encoder, families::PROBES_SKIPPED, each_of(instances, reasons, |instance| &instance.probes.skipped))?;
+    let durations = each(instances, |instance| Some(&instance.probes.duration_seconds));
+    histogram(encoder, families::PROBE_DURATION, durations)?;
+    let successes = each(instances, |instance| instance.probes.last_success.map(timestamp));
+    gauge(encoder, families::PROBE_LAST_SUCCESS, successes)
+}

@@ -1,0 +1,140 @@
+//! From an answer to an observation.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::response::Parts;
+
+use super::{ErrorBody, is_json};
+use crate::quota::{KeyVerdict, Moment, Observation, QuotaCode, Route, Source, headers};
+
+/// `at` and `wall` are the same point in time, on the monotonic and on the wall clock.
+pub(super) fn observe(
+    head: &Parts,
+    errors: &ErrorBody,
+    source: Source,
+    route: Route,
+    at: Moment,
+    wall: SystemTime,
+) -> Observation {
+    let quota = headers::parse(head.status, &head.headers, Some(wall));
+    let quota_code = errors.errors.iter().find_map(|error| QuotaCode::from_code(&error.code));
+    Observation {
+        at,
+        source,
+        bucket: route.bucket,
+        entity: route.entity,
+        status: head.status.as_u16(),
+        usable: is_usable(head, errors),
+        key: key_verdict(head, errors, quota_code),
+        quota_code: quota_code.filter(|_| head.status == StatusCode::FORBIDDEN),
+        quota,
+        clock_offset_seconds: quota.date.map(|date| offset_seconds(date, wall)),
+    }
+}
+
+/// Whether this is an answer of Clerk's API that somebody can use. A page of a proxy or a login form is not, whatever
+/// its status; a 429 always is, since the edge sends them as HTML.
+fn is_usable(head: &Parts, errors: &ErrorBody) -> bool {
+    let status = head.status;
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return true;
+    }
+    if status.is_success() {
+        // An answer without content has no type.
+        return status == StatusCode::NO_CONTENT || is_json(&head.headers);
+    }
+    // 401 and 403 of Clerk are usable by their caller, but tell that this instance cannot be used.
+    status.is_client_error()
+        && !matches!(
+            status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        )
+        && errors.code().is_some()
+        || (status == StatusCode::FORBIDDEN && errors.code().is_some_and(|code| QuotaCode::from_code(code).is_some()))
+}
+
+fn key_verdict(head: &Parts, errors: &ErrorBody, quota_code: Option<QuotaCode>) -> KeyVerdict {
+    let (status, json) = (head.status, is_json(&head.headers));
+    match status {
+        StatusCode::UNAUTHORIZED => KeyVerdict::Invalid,
+        StatusCode::FORBIDDEN if quota_code.is_some() => KeyVerdict::Valid,
+        // A page, rather than an error of the API, is the word of something in between.
+        StatusCode::FORBIDDEN if json || !head.headers.contains_key(CONTENT_TYPE) => KeyVerdict::Invalid,
+        _ if status.is_success() && json => KeyVerdict::Valid,
+        _ if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS && errors.code().is_some() => {
+            KeyVerdict::Valid
+        }
+        _ => KeyVerdict::Unknown,
+    }
+}
+
+/// Clerk's clock minus ours. The Date header cuts off the part of a second: on average half of one.
+fn offset_seconds(date: SystemTime, wall: SystemTime) -> f64 {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    seconds(date) + 0.5 - seconds(wall)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::route;
+    use std::time::Duration;
+
+    fn observed(status: u16, content_type: &str, body: &str) -> Observation {
+        let response = http::Response::builder()
+            .status(status)
+            .header("content-type", content_type)
+            .header("date", "Wed, 25 Nov 2026 12:00:30 GMT")
+            .body(())
+            .unwrap();
+        let wall = UNIX_EPOCH + Duration::from_secs(1_795_608_000);
+        let at = Moment::from_unix(Duration::from_secs(1_795_608_000));
+        let head = response.into_parts().0;
+        let errors = ErrorBody::parse(head.status, body.as_bytes());
+        observe(&head, &errors, Source::Probe, route::find("GET", b"/v1/users/count"), at, wall)
+    }
+
+    fn error(code: &str) -> String {
+        format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#)
+    }
+
+    #[test]
+    fn what_an_answer_says_of_the_key_and_whether_it_can_be_used() {
+        use KeyVerdict::{Invalid, Unknown, Valid};
+        for (status, content_type, body, usable, key) in [
+            (200, "application/json", "{}".to_owned(), true, Valid),
+            (200, "application/json; charset=utf-8", "{}".to_owned(), true, Valid),
+            (200, "text/html", "<html>".to_owned(), false, Unknown),
+            (204, "", String::new(), true, Unknown),
+            (302, "text/html", String::new(), false, Unknown),
+            (401, "application/json", error("clerk_key_invalid"), false, Invalid),
+            (401, "text/html", String::new(), false, Invalid),
+            (403, "application/json", error("user_quota_exceeded"), true, Valid),
+            (403, "application/json", error("not_allowed"), false, Invalid),
+            (403, "text/html", "blocked by a proxy".to_owned(), false, Unknown),
+            (404, "application/json", error("resource_not_found"), true, Valid),
+            (404, "text/html", "<html>".to_owned(), false, Unknown),
+            (407, "text/html", String::new(), false, Unknown),
+            (429, "text/html", "<html>".to_owned(), true, Unknown),
+            (429, "application/json", error("too_many_requests"), true, Unknown),
+            (500, "application/json", error("internal_clerk_error"), false, Unknown),
+            (521, "text/html", String::new(), false, Unknown),
+        ] {
+            let observation = observed(status, content_type, &body);
+            assert_eq!((observation.usable, observation.key), (usable, key), "{status} {content_type} {body}");
+        }
+    }
+
+    #[test]
+    fn the_clocks_are_compared() {
+        assert_eq!(observed(200, "application/json", "{}").clock_offset_seconds, Some(30.5));
+    }
+
+    #[test]
+    fn only_a_403_is_a_used_up_quota() {
+        assert_eq!(observed(403, "application/json", &error("quota_exceeded")).quota_code, Some(QuotaCode::Any));
+        assert_eq!(observed(400, "application/json", &error("quota_exceeded")).quota_code, None);
+    }
+}

@@ -1,0 +1,144 @@
+//! Probing: asks Clerk now and then, so that its answers' headers tell how much of the quota is left.
+//!
+//! [`schedule`] says what is due, [`policy`] whether it is done, [`prober`] does it for one instance. Nothing that goes
+//! wrong here ends the process.
+
+mod policy;
+mod prober;
+mod schedule;
+mod timetable;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use prober::{Finding, probe_once};
+pub use schedule::{Entry, Trigger};
+pub use timetable::{Due, Key, Task};
+
+use crate::outbound::Outbound;
+use prober::Prober;
+
+/// Probes that run at the same time. Each takes a connection and a file descriptor.
+const MAX_CONCURRENT: usize = 256;
+
+/// How one instance is probed.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Alias of the instance.
+    pub name: Arc<str>,
+    /// When.
+    pub trigger: Trigger,
+    /// Time between probes: the interval, or what a cron expression comes to.
+    pub interval: Duration,
+    /// Deadline of one probe, for everything from the queue to the last byte.
+    pub timeout: Duration,
+    /// Path and query of the request, a GET.
+    pub path: String,
+    /// Whether a probe is skipped while other traffic is observed.
+    pub only_when_idle: bool,
+    /// When users are counted, if at all.
+    pub count_users: Option<Trigger>,
+    /// The way to the instance.
+    pub outbound: Arc<Outbound>,
+}
+
+/// All instances' probing.
+#[derive(Debug)]
+pub struct Probes {
+    probers: ArcSwap<BTreeMap<Arc<str>, Arc<Prober>>>,
+    plan: watch::Sender<Arc<Vec<Entry>>>,
+    polled: watch::Sender<bool>,
+}
+
+impl Probes {
+    /// Probing of these instances. Nothing happens before [`Probes::run`].
+    #[must_use]
+    pub fn new(instances: Vec<Options>) -> Arc<Self> {
+        let probes = Self {
+            probers: ArcSwap::default(),
+            plan: watch::Sender::new(Arc::default()),
+            polled: watch::Sender::new(false),
+        };
+        probes.configure(instances);
+        Arc::new(probes)
+    }
+
+    /// Makes these the instances. Those that stay keep their phase, their waits and a probe that is under way.
+    pub fn configure(&self, instances: Vec<Options>) {
+        let old = self.probers.load();
+        let mut probers = BTreeMap::new();
+        let mut plan = Vec::new();
+        for options in instances {
+            let key = |task| Key { instance: Arc::clone(&options.name), task };
+            plan.push(Entry { key: key(Task::Probe), trigger: options.trigger.clone() });
+            if let Some(trigger) = &options.count_users {
+                plan.push(Entry { key: key(Task::CountUsers), trigger: trigger.clone() });
+            }
+            let name = Arc::clone(&options.name);
+            let before = old.get(&name).map(Arc::as_ref);
+            probers.insert(name, Arc::new(Prober::new(options, before)));
+        }
+        self.probers.store(Arc::new(probers));
+        self.plan.send_replace(Arc::new(plan));
+    }
+
+    /// Whether a probe has finished, well or not: the metrics tell something.
+    #[must_use]
+    pub fn has_polled(&self) -> bool {
+        *self.polled.borrow()
+    }
+
+    /// Probes until `stop`; then waits for the probes under way, which their own deadlines bound.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let (queue, mut due) = mpsc::channel(1024);
+        let slots = Arc::new(Semaphore::new(MAX_CONCURRENT));
+        let mut running = JoinSet::new();
+        running.spawn(schedule::run(self.plan.subscribe(), queue, stop.clone()));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(finished) = running.join_next() => report_panic(finished),
+                Some(due) = due.recv() => self.start(due, &slots, &mut running),
+            }
+        }
+        // The schedule ends with its queue.
+        drop(due);
+        while let Some(finished) = running.join_next().await {
+            report_panic(finished);
+        }
+    }
+
+    fn start(self: &Arc<Self>, due: Due, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) {
+        let Some(prober) = self.probers.load().get(&due.key.instance).cloned() else { return };
+        prober.missed(due.missed);
+        let Some(turn) = prober.admit(due.key.task) else { return };
+        let queued_at = Instant::now();
+        let (slots, probes) = (Arc::clone(slots), Arc::clone(self));
+        running.spawn(async move {
+            // Never closed; the probe's deadline covers the wait for a slot.
+            let Ok(slot) = slots.acquire_owned().await else { return };
+            match due.key.task {
+                Task::Probe => prober.probe(queued_at).await,
+                Task::CountUsers => prober.count_users().await,
+            }
+            drop(slot);
+            drop(turn);
+            probes.polled.send_if_modified(|polled| !std::mem::replace(polled, true));
+        });
+    }
+}
+
+fn report_panic(finished: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = finished
+        && error.is_panic()
+    {
+        tracing::error!("a probe failed by a fault of this program; please report it. Probing goes on");
+    }
+}

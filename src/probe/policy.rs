@@ -1,0 +1,199 @@
+//! Whether a probe that is due is made, and how long to wait after one that failed: pure, time is passed in.
+
+use std::time::Duration;
+
+use crate::quota::{Moment, ProbeFailure, ProbeSkip};
+
+/// Longest wait while Clerk refuses the key, or asks to wait longer.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+/// Longest wait while Clerk cannot be reached or fails: recovery should be noticed soon.
+const MAX_OUTAGE_WAIT: Duration = Duration::from_secs(60);
+/// Shortest wait after a 429, whatever its Retry-After says: 0 does occur.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A tick that comes this much of the interval too early is still on time: ticks are jittered.
+const EARLY: f64 = 0.25;
+
+/// How a probe ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Success,
+    /// A 429, and how long Clerk asks to wait.
+    Throttled(Option<Duration>),
+    Failure(ProbeFailure),
+}
+
+impl Outcome {
+    pub(super) const fn failure(self) -> Option<ProbeFailure> {
+        match self {
+            Self::Success => None,
+            Self::Throttled(_) => Some(ProbeFailure::Throttled),
+            Self::Failure(reason) => Some(reason),
+        }
+    }
+}
+
+/// What others know when a probe is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Surroundings {
+    /// When other traffic last got an answer; only where that makes a probe superfluous (`when: idle`).
+    pub observed_at: Option<Moment>,
+    /// End of the wait that a 429 asked anybody for.
+    pub held_until: Option<Moment>,
+    /// Whether the key was replaced since the last probe.
+    pub key_changed: bool,
+}
+
+/// The state of one instance's probing.
+#[derive(Debug, Clone)]
+pub(super) struct Policy {
+    interval: Duration,
+    failures: u32,
+    waiting: Option<(Moment, ProbeSkip)>,
+    condition: Option<Option<ProbeFailure>>,
+}
+
+impl Policy {
+    pub(super) const fn new(interval: Duration) -> Self {
+        Self { interval, failures: 0, waiting: None, condition: None }
+    }
+
+    pub(super) const fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
+    /// `Err` with the reason if the probe that is due is not to be made.
+    pub(super) fn admit(&mut self, now: Moment, around: Surroundings) -> Result<(), ProbeSkip> {
+        if around.key_changed {
+            // What Clerk said was of the old key.
+            self.failures = 0;
+            self.waiting = None;
+        }
+        if let Some((until, reason)) = self.waiting
+            && now < until
+        {
+            return Err(reason);
+        }
+        if around.held_until.is_some_and(|until| now < until) {
+            return Err(ProbeSkip::Blocked);
+        }
+        if around.observed_at.is_some_and(|at| now.since(at) < self.interval) {
+            return Err(ProbeSkip::Fresh);
+        }
+        Ok(())
+    }
+
+    /// Takes in how a probe ended. `random`, between 0 and 1, spreads the waits. Returns whether the condition of the
+    /// instance changed, so that it is worth a line in the log.
+    pub(super) fn finished(&mut self, now: Moment, outcome: Outcome, random: f64) -> bool {
+        self.waiting = match outcome {
+            Outcome::Success => None,
+            Outcome::Throttled(wait) => {
+                let wait = wait.unwrap_or(self.interval).clamp(MIN_RETRY_AFTER, MAX_WAIT);
+                Some((now.after(wait), ProbeSkip::Blocked))
+            }
+            Outcome::Failure(ProbeFailure::Key) => {
+                Some((now.after(self.back_off(MAX_WAIT, random)), ProbeSkip::Backoff))
+            }
+            Outcome::Failure(_) => Some((now.after(self.back_off(MAX_OUTAGE_WAIT, random)), ProbeSkip::Backoff)),
+        };
+        self.failures = match outcome {
+            Outcome::Failure(_) => self.failures.saturating_add(1),
+            Outcome::Success | Outcome::Throttled(_) => 0,
+        };
+        let condition = Some(outcome.failure());
+        std::mem::replace(&mut self.condition, condition) != condition
+    }
+
+    /// Twice the interval more for each failure, up to `cap`, less up to half of it at random; the first failure waits
+    /// for the next tick only.
+    fn back_off(&self, cap: Duration, random: f64) -> Duration {
+        let cap = cap.max(self.interval);
+        let wait = self.interval.saturating_mul(2_u32.saturating_pow(self.failures.min(16))).min(cap);
+        let wait = wait.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0);
+        if self.failures == 0 { wait.min(self.interval.mul_f64(1.0 - EARLY)) } else { wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(15);
+    const NOBODY: Surroundings = Surroundings { observed_at: None, held_until: None, key_changed: false };
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_unix(Duration::from_secs(1_000_000 + seconds))
+    }
+
+    /// Ticks at every interval for an hour; the times at which probes were made.
+    fn probes(outcome: Outcome, random: f64) -> Vec<u64> {
+        let mut policy = Policy::new(INTERVAL);
+        let mut made = Vec::new();
+        for seconds in (0..3600).step_by(15) {
+            if policy.admit(at(seconds), NOBODY).is_ok() {
+                made.push(seconds);
+                policy.finished(at(seconds), outcome, random);
+            }
+        }
+        made
+    }
+
+    #[test]
+    fn success_probes_at_every_tick() {
+        assert_eq!(probes(Outcome::Success, 0.5).len(), 240);
+    }
+
+    #[test]
+    fn a_refused_key_is_tried_every_five_minutes_in_the_end() {
+        let made = probes(Outcome::Failure(ProbeFailure::Key), 0.0);
+        assert_eq!(made[..6], [0, 15, 45, 105, 225, 465]);
+        assert!(made.windows(2).skip(5).all(|pair| pair[1] - pair[0] == 300), "{made:?}");
+    }
+
+    #[test]
+    fn an_outage_is_probed_once_a_minute_and_not_in_step() {
+        let slow = probes(Outcome::Failure(ProbeFailure::Connect), 0.0);
+        assert!(slow.windows(2).skip(3).all(|pair| pair[1] - pair[0] == 60), "{slow:?}");
+        assert_ne!(slow, probes(Outcome::Failure(ProbeFailure::Connect), 1.0));
+    }
+
+    #[test]
+    fn retry_after_is_kept_within_a_second_and_five_minutes() {
+        for (asked, first) in [(Some(0), 1), (Some(9), 9), (Some(31_536_000), 300), (None, 15)] {
+            let mut policy = Policy::new(INTERVAL);
+            policy.finished(at(0), Outcome::Throttled(asked.map(Duration::from_secs)), 0.5);
+            assert_eq!(policy.admit(at(first - 1), NOBODY), Err(ProbeSkip::Blocked), "{asked:?}");
+            assert_eq!(policy.admit(at(first), NOBODY), Ok(()), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_key_ends_the_wait() {
+        let mut policy = Policy::new(INTERVAL);
+        for _ in 0..5 {
+            policy.finished(at(0), Outcome::Failure(ProbeFailure::Key), 0.0);
+        }
+        assert_eq!(policy.admit(at(15), NOBODY), Err(ProbeSkip::Backoff));
+        assert_eq!(policy.admit(at(15), Surroundings { key_changed: true, ..NOBODY }), Ok(()));
+    }
+
+    #[test]
+    fn fresh_traffic_and_somebody_else_s_429_make_a_probe_superfluous() {
+        let mut policy = Policy::new(INTERVAL);
+        let fresh = Surroundings { observed_at: Some(at(0)), ..NOBODY };
+        assert_eq!(policy.admit(at(14), fresh), Err(ProbeSkip::Fresh));
+        assert_eq!(policy.admit(at(15), fresh), Ok(()));
+        let held = Surroundings { held_until: Some(at(9)), ..NOBODY };
+        assert_eq!(policy.admit(at(8), held), Err(ProbeSkip::Blocked));
+        assert_eq!(policy.admit(at(9), held), Ok(()));
+    }
+
+    #[test]
+    fn only_a_change_is_worth_a_line() {
+        let mut policy = Policy::new(INTERVAL);
+        let key = Outcome::Failure(ProbeFailure::Key);
+        let told = [Outcome::Success, Outcome::Success, key, key, key, Outcome::Success, Outcome::Throttled(None)]
+            .map(|outcome| policy.finished(at(0), outcome, 0.0));
+        assert_eq!(told, [true, false, true, false, false, true, true]);
+    }
+}

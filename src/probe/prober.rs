@@ -1,0 +1,291 @@
+//! One instance's probing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::Method;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::time::Instant;
+
+use super::Options;
+use super::policy::{Outcome, Policy, Surroundings};
+use super::timetable::Task;
+use crate::outbound::{Answer, Call, CallError, Outbound};
+use crate::quota::{KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
+use crate::upstream::ErrorKind;
+
+/// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.
+const MAX_HOLD: Duration = Duration::from_secs(300);
+
+/// Days of activity that count a user as active.
+const ACTIVE_DAYS: u64 = 30;
+
+#[derive(Debug)]
+pub(super) struct Prober {
+    options: Options,
+    shared: Arc<Shared>,
+}
+
+/// What outlives a reload of the configuration.
+#[derive(Debug)]
+struct Shared {
+    policy: Mutex<Policy>,
+    probing: AtomicBool,
+    counting_users: AtomicBool,
+}
+
+/// Held while a task runs; the next one may start when it is dropped.
+pub(super) struct Turn {
+    shared: Arc<Shared>,
+    task: Task,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.flag(self.task).store(false, Ordering::Release);
+    }
+}
+
+impl Shared {
+    const fn flag(&self, task: Task) -> &AtomicBool {
+        match task {
+            Task::Probe => &self.probing,
+            Task::CountUsers => &self.counting_users,
+        }
+    }
+}
+
+/// What one probe found.
+#[derive(Debug)]
+pub struct Finding {
+    /// The answer, if one came.
+    pub answer: Result<Answer, CallError>,
+    /// Why the probe failed; none if it did not. A 429 is a failure here, although it tells much.
+    pub failure: Option<ProbeFailure>,
+    /// Time from the first to the last byte.
+    pub duration: Duration,
+    outcome: Outcome,
+}
+
+/// Probes once, all within `deadline`, reads the key again and repeats if Clerk refused the one we had, and records what
+/// came of it.
+pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> Finding {
+    let started = Instant::now();
+    let call = Call { method: Method::GET, path: path.to_owned(), source: Source::Probe };
+    let mut answer = outbound.call(&call, deadline).await;
+    let mut outcome = classify(&answer);
+    if outcome == Outcome::Failure(ProbeFailure::Key) && matches!(outbound.key.reload(), Ok(true)) {
+        answer = outbound.call(&call, deadline.saturating_sub(started.elapsed())).await;
+        outcome = classify(&answer);
+    }
+    let duration = started.elapsed();
+    let failure = outcome.failure();
+    outbound.ledger.lock().record_probe(duration, failure.map_or(Ok(outbound.clock.now()), Err));
+    Finding { answer, failure, duration, outcome }
+}
+
+impl Prober {
+    /// `before` is the same instance's prober of the configuration before.
+    pub(super) fn new(options: Options, before: Option<&Self>) -> Self {
+        let shared = before.map_or_else(
+            || {
+                Arc::new(Shared {
+                    policy: Mutex::new(Policy::new(options.interval)),
+                    probing: AtomicBool::new(false),
+                    counting_users: AtomicBool::new(false),
+                })
+            },
+            |before| Arc::clone(&before.shared),
+        );
+        shared.policy.lock().set_interval(options.interval);
+        Self { options, shared }
+    }
+
+    pub(super) fn missed(&self, count: u64) {
+        if count > 0 {
+            self.options.outbound.ledger.lock().record_skipped_probes(ProbeSkip::Missed, count);
+        }
+    }
+
+    /// Whether the task that is due may start now; counts it as skipped if a probe may not.
+    pub(super) fn admit(&self, task: Task) -> Option<Turn> {
+        if self.shared.flag(task).swap(true, Ordering::Acquire) {
+            self.skip(task, ProbeSkip::InFlight);
+            return None;
+        }
+        let turn = Turn { shared: Arc::clone(&self.shared), task };
+        match self.shared.policy.lock().admit(self.options.outbound.clock.now(), self.surroundings(task)) {
+            Ok(()) => Some(turn),
+            Err(reason) => {
+                self.skip(task, reason);
+                None
+            }
+        }
+    }
+
+    fn surroundings(&self, task: Task) -> Surroundings {
+        let Options { name, outbound, path, .. } = &self.options;
+        let key_changed = match outbound.key.refresh() {
+            Ok(false) => false,
+            Ok(true) => {
+                tracing::info!(clerk.instance = %name, "the secret key was replaced; using the new one");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(clerk.instance = %name, %error, "the secret key cannot be read again; keeping the old one");
+                false
+            }
+        };
+        let now = outbound.clock.now();
+        let bucket = route::find("GET", path.as_bytes()).bucket;
+        let ledger = outbound.ledger.lock();
+        let idle_only = self.options.only_when_idle && task == Task::Probe;
+        Surroundings {
+            observed_at: ledger.observed_by_others_at().filter(|_| idle_only),
+            held_until: ledger.held_until(bucket, now, MAX_HOLD),
+            key_changed,
+        }
+    }
+
+    fn skip(&self, task: Task, reason: ProbeSkip) {
+        if task == Task::Probe {
+            self.options.outbound.ledger.lock().record_skipped_probes(reason, 1);
+        }
+        tracing::debug!(clerk.instance = %self.options.name, ?task, reason = reason.as_str(), "not done");
+    }
+
+    /// Probes once. The time since `queued_at` is part of the deadline.
+    pub(super) async fn probe(&self, queued_at: Instant) {
+        let Options { name, outbound, path, timeout, .. } = &self.options;
+        let finding = probe_once(outbound, path, timeout.saturating_sub(queued_at.elapsed())).await;
+        let now = outbound.clock.now();
+        if self.shared.policy.lock().finished(now, finding.outcome, fastrand::f64()) {
+            log_change(name, &finding);
+        }
+        log_finding(name, &finding);
+    }
+
+    /// Counts users, and those active in the last 30 days.
+    pub(super) async fn count_users(&self) {
+        let Options { name, outbound, timeout, .. } = &self.options;
+        let now = outbound.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = now.saturating_sub(Duration::from_secs(ACTIVE_DAYS * 24 * 3600)).as_millis();
+        let users = self.count("/v1/users/count".to_owned(), *timeout).await;
+        let active = self.count(format!("/v1/users/count?last_active_at_since={since}"), *timeout).await;
+        outbound.ledger.lock().record_users(users, active);
+        tracing::debug!(clerk.instance = %name, users, active, "counted users");
+    }
+
+    async fn count(&self, path: String, deadline: Duration) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Count {
+            total_count: u64,
+        }
+        let call = Call { method: Method::GET, path, source: Source::Probe };
+        match self.options.outbound.call(&call, deadline).await {
+            Ok(answer) if answer.status.is_success() => {
+                serde_json::from_slice::<Count>(&answer.body).ok().map(|count| count.total_count)
+            }
+            Ok(answer) => {
+                tracing::debug!(clerk.instance = %self.options.name, status = answer.status.as_u16(), "users not counted");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(clerk.instance = %self.options.name, %error, "users not counted");
+                None
+            }
+        }
+    }
+}
+
+fn classify(answer: &Result<Answer, CallError>) -> Outcome {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            return Outcome::Failure(match error {
+                CallError::Key(_) => ProbeFailure::Secret,
+                CallError::Request(_) => ProbeFailure::Other,
+                CallError::Timeout(_) => ProbeFailure::Timeout,
+                CallError::BodyTooLarge { .. } => ProbeFailure::BodyTooLarge,
+                CallError::Upstream(error) => match error.kind() {
+                    ErrorKind::Dns => ProbeFailure::Dns,
+                    ErrorKind::Connect | ErrorKind::Broken => ProbeFailure::Connect,
+                    ErrorKind::Tls => ProbeFailure::Tls,
+                    ErrorKind::Decode => ProbeFailure::Decode,
+                    ErrorKind::Other => ProbeFailure::Other,
+                },
+            });
+        }
+    };
+    let quota = &answer.observation.quota;
+    let status = answer.status;
+    if status.as_u16() == 429 {
+        return Outcome::Throttled(quota.retry_after.or(quota.reset));
+    }
+    Outcome::Failure(if answer.observation.key == KeyVerdict::Invalid {
+        ProbeFailure::Key
+    } else if status.is_redirection() {
+        ProbeFailure::Redirect
+    } else if !status.is_success() {
+        ProbeFailure::Status
+    } else if !answer.is_json() {
+        ProbeFailure::UnexpectedContent
+    } else if serde_json::from_slice::<IgnoredAny>(&answer.body).is_err() {
+        ProbeFailure::Decode
+    } else {
+        return Outcome::Success;
+    })
+}
+
+/// One line when the condition of an instance changes, with what to do about it.
+fn log_change(name: &str, finding: &Finding) {
+    let Some(failure) = finding.failure else {
+        tracing::info!(clerk.instance = %name, "probes succeed");
+        return;
+    };
+    let reason = failure.as_str();
+    match &finding.answer {
+        Err(error) => tracing::warn!(clerk.instance = %name, reason, %error, "probes fail"),
+        Ok(answer) => {
+            let status = answer.status.as_u16();
+            let code = answer.errors.code();
+            let trace_id = answer.errors.trace_id.as_deref();
+            let content_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok());
+            let hint = hint(failure, answer);
+            tracing::warn!(
+                clerk.instance = %name, reason, status, code, trace_id, content_type, body_bytes = answer.body.len(), hint,
+                "probes fail"
+            );
+        }
+    }
+}
+
+/// What somebody who reads the log can do.
+pub(crate) fn hint(failure: ProbeFailure, answer: &Answer) -> &'static str {
+    match failure {
+        ProbeFailure::Key => "Clerk refuses the secret key: check that it was not revoked and belongs to this instance",
+        ProbeFailure::Throttled => "the instance is over its rate limit: see what calls Clerk most",
+        ProbeFailure::Redirect => "redirects are not followed: check api_url",
+        ProbeFailure::Status if answer.status.is_server_error() => "Clerk or its edge fails: see status.clerk.com",
+        ProbeFailure::Status => "check api_url and the probe's path",
+        _ => "not an answer of Clerk's API: check for a proxy or a login page in between, and api_url",
+    }
+}
+
+fn log_finding(name: &str, finding: &Finding) {
+    let duration_seconds = finding.duration.as_secs_f64();
+    match &finding.answer {
+        Ok(answer) => {
+            let quota = &answer.observation.quota;
+            let status = answer.status.as_u16();
+            tracing::debug!(
+                clerk.instance = %name, status, duration_seconds, quota.limit = quota.limit,
+                quota.remaining = quota.remaining, "probed"
+            );
+        }
+        Err(error) => tracing::debug!(clerk.instance = %name, %error, duration_seconds, "probed"),
+    }
+}

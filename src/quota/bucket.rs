@@ -1,0 +1,322 @@
+//! What the ledger knows of one bucket of one instance: its budgets, its closed windows, its latest values.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::catalogue::{Bucket, Scope};
+use super::forecast::Pace;
+use super::histogram::Histogram;
+use super::peak::Peak;
+use super::route::Entity;
+use super::snapshot::{Basis, BucketSnapshot};
+use super::timeline::{Place, Reset, Timeline, Window};
+use super::{Family, HeaderError, Moment, Observation, Source};
+
+/// Upper bounds of the histogram of windows by their highest use.
+pub(super) const USAGE_BOUNDS: [f64; 8] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
+
+/// Users, organizations or memberships whose budgets are followed at the same time. More than an instance's own limit
+/// lets change in two windows, so that only a misbehaving server reaches it.
+const MAX_ENTITIES: usize = 4096;
+
+/// What is configured for a bucket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Terms {
+    /// Requests per window, until the server names them.
+    pub limit: Option<u64>,
+    /// Length of the window, until the server names it.
+    pub window: Duration,
+    /// A window in which a smaller share than this was left was low.
+    pub low_threshold: f64,
+    /// A value older than this is no longer shown.
+    pub stale_after: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct BucketLedger {
+    terms: Terms,
+    budgets: BTreeMap<Option<Entity>, Budget>,
+    tally: Tally,
+    throttled: [u64; Source::ALL.len()],
+    sampled_at: Option<Moment>,
+    peak: Peak,
+}
+
+/// Counts of closed windows.
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    windows: u64,
+    low: u64,
+    exhausted: u64,
+    /// From the first window on.
+    usage: Option<Histogram>,
+}
+
+/// One budget: that of the instance, or of one user, organization or membership.
+#[derive(Debug, Clone, Default)]
+struct Budget {
+    timeline: Timeline,
+    /// The server's own limit and length of the window, once it has named them.
+    limit: Option<u64>,
+    window: Option<Duration>,
+    latest: Option<Sample>,
+    blocked_until: Option<Moment>,
+}
+
+/// The newest value of a budget.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Moment,
+    remaining: Option<u64>,
+    reset_at: Option<Moment>,
+    from_headers: bool,
+    /// A 429 is true until it says that one may come back.
+    dies_at: Option<Moment>,
+}
+
+impl BucketLedger {
+    pub(super) fn new(bucket: Bucket, terms: Terms) -> Self {
+        let mut ledger = Self {
+            terms,
+            budgets: BTreeMap::new(),
+            tally: Tally::default(),
+            throttled: [0; Source::ALL.len()],
+            sampled_at: None,
+            peak: Peak::default(),
+        };
+        if bucket == Bucket::Instance {
+            // The bucket that everybody watches shows its histogram from the start; the others when first used.
+            ledger.tally.usage = Some(Histogram::new(&USAGE_BOUNDS));
+        }
+        ledger
+    }
+
+    pub(super) const fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+
+    /// Takes in an answer to a request of this bucket.
+    pub(super) fn record(&mut self, bucket: Bucket, observation: &Observation) {
+        if observation.is_throttled() {
+            self.throttled[observation.source.index()] += 1;
+        }
+        if bucket.scope() == Scope::Unlimited || !observation.usable {
+            return;
+        }
+        let quota = &observation.quota;
+        let from_headers = quota.family.is_some_and(|family| family != Family::RetryAfter);
+        let named = quota.limit.is_some() || quota.remaining.is_some() || quota.reset.is_some();
+        let stale = quota.errors.contains(HeaderError::Stale);
+        // Neither an answer from a cache nor an unlimited one nor a failure without quota headers tells anything.
+        let tells = named || observation.is_throttled() || (!from_headers && observation.is_counted());
+        if stale || !tells {
+            return;
+        }
+        self.sampled_at = self.sampled_at.max(Some(observation.at));
+        self.tally.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS));
+        let entity = observation.entity.filter(|_| bucket.scope() == Scope::Entity);
+        if self.budgets.len() >= MAX_ENTITIES && !self.budgets.contains_key(&entity) {
+            self.make_room(observation.at);
+        }
+        let (terms, tally) = (self.terms, &mut self.tally);
+        let budget = self.budgets.entry(entity).or_default();
+        let used = budget.record(observation, from_headers, terms, &mut |window| tally.close(window, terms));
+        if let Some(used) = used {
+            self.peak.observe(observation.at, used);
+        }
+    }
+
+    /// Closes the windows that are over.
+    pub(super) fn advance(&mut self, now: Moment) {
+        let (terms, tally) = (self.terms, &mut self.tally);
+        self.budgets.retain(|entity, budget| {
+            budget.timeline.advance(now, &mut |window| tally.close(window, terms));
+            entity.is_none() || !budget.is_over(now, terms)
+        });
+    }
+
+    /// Forgets the budget that is least interesting, closing its windows.
+    fn make_room(&mut self, now: Moment) {
+        self.advance(now);
+        if self.budgets.len() < MAX_ENTITIES {
+            return;
+        }
+        let oldest = self.budgets.iter().min_by_key(|(_, budget)| budget.latest.map(|sample| sample.at));
+        if let Some(entity) = oldest.map(|(entity, _)| *entity)
+            && let Some(mut budget) = self.budgets.remove(&entity)
+        {
+            let (terms, tally) = (self.terms, &mut self.tally);
+            budget.timeline.close_all(&mut |window| tally.close(window, terms));
+        }
+    }
+
+    /// End of the Retry-After in force, of the budget that is blocked longest.
+    pub(super) fn blocked_until(&self, now: Moment) -> Option<Moment> {
+        self.budgets.values().filter_map(|budget| budget.blocked_until).max().filter(|until| *until > now)
+    }
+
+    /// The bucket's numbers. Call [`BucketLedger::advance`] first.
+    pub(super) fn snapshot(&self, bucket: Bucket, now: Moment) -> BucketSnapshot {
+        let terms = self.terms;
+        // Of several budgets, the one that is closest to its end.
+        let budget = self.budgets.values().min_by(|a, b| a.left(now, terms).total_cmp(&b.left(now, terms)));
+        let sample = budget.and_then(|budget| budget.live(now, terms));
+        let limit = budget.and_then(|budget| budget.limit).or(terms.limit);
+        BucketSnapshot {
+            bucket,
+            limit,
+            remaining: budget.and_then(|budget| budget.remaining(now, terms)),
+            reset_at: sample.and_then(|sample| sample.reset_at),
+            window: budget.map_or(terms.window, |budget| budget.length(terms)),
+            basis: match sample {
+                Some(sample) if sample.from_headers => Some(Basis::Headers),
+                Some(_) => Some(Basis::Counted),
+                None if limit.is_some() => Some(Basis::Configured),
+                None => None,
+            },
+            sampled_at: self.sampled_at,
+            usage_peak: self.peak.highest(now),
+            blocked_until: self.blocked_until(now),
+            to_exhaustion: budget.and_then(|budget| budget.forecast(now, terms)),
+            windows: self.tally.windows,
+            low_windows: self.tally.low,
+            exhausted_windows: self.tally.exhausted,
+            window_usage: self.tally.usage.clone(),
+            throttled: self.throttled,
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a window that is over, by its highest use.
+    fn close(&mut self, window: &Window, terms: Terms) {
+        let left = window.left(terms);
+        let exhausted = window.throttled || window.fewest(terms) == Some(0);
+        self.windows += 1;
+        self.exhausted += u64::from(exhausted);
+        self.low += u64::from(exhausted || left.is_some_and(|left| left < terms.low_threshold));
+        let used = if exhausted { Some(1.0) } else { left.map(used_of_left) };
+        if let Some(used) = used {
+            self.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS)).observe(used);
+        }
+    }
+}
+
+impl Window {
+    /// Fewest requests left: by the server's word, else by our count.
+    fn fewest(&self, terms: Terms) -> Option<u64> {
+        if self.throttled {
+            return Some(0);
+        }
+        self.least_remaining.or_else(|| Some(self.limit.or(terms.limit)?.saturating_sub(self.counted)))
+    }
+
+    /// The smallest share of the limit that was left. A server that allows bursts may have more than the limit left.
+    fn left(&self, terms: Terms) -> Option<f64> {
+        share(self.fewest(terms)?, self.limit.or(terms.limit)?)
+    }
+}
+
+impl Budget {
+    /// Returns the use after this answer, as a ratio.
+    fn record(
+        &mut self,
+        observation: &Observation,
+        from_headers: bool,
+        terms: Terms,
+        close: &mut impl FnMut(&Window),
+    ) -> Option<f64> {
+        let (at, quota) = (observation.at, &observation.quota);
+        self.limit = quota.limit.or(self.limit);
+        self.window = quota.window.or(self.window);
+        let reset = quota.reset.map(|after| Reset { after, resolution: quota.reset_resolution });
+        let place = self.timeline.place(at, reset, self.window.unwrap_or(terms.window), close);
+        let fixed = !self.timeline.is_rolling();
+        let limit = self.limit.or(terms.limit);
+        let window = self.timeline.window_mut(place)?;
+        window.limit = quota.limit.or(window.limit);
+        window.counted += u64::from(observation.is_counted());
+        window.throttled |= observation.is_throttled();
+        if let Some(remaining) = quota.remaining {
+            window.least_remaining = Some(window.least_remaining.map_or(remaining, |least| least.min(remaining)));
+        }
+        let window_end = window.end;
+        let remaining = if observation.is_throttled() {
+            Some(0)
+        } else if from_headers {
+            // In a fixed window nothing comes back, so that the fewest is the newest, whatever order answers come in.
+            if fixed { window.least_remaining } else { quota.remaining }
+        } else {
+            limit.map(|limit| limit.saturating_sub(window.counted))
+        };
+        let mut dies_at = None;
+        if observation.is_throttled() {
+            let until = match (quota.retry_after, quota.reset) {
+                (Some(wait), _) | (None, Some(wait)) => at.after(wait),
+                (None, None) => window_end,
+            };
+            self.blocked_until = self.blocked_until.max(Some(until));
+            dies_at = Some(until.max(quota.reset.map_or(until, |reset| at.after(reset))));
+        }
+        if place == Place::Current && self.latest.is_none_or(|latest| latest.at <= at) {
+            let reset_at = quota.reset.map(|reset| at.after(reset));
+            self.latest = Some(Sample { at, remaining, reset_at, from_headers, dies_at });
+        }
+        share(remaining?, limit?).map(used_of_left)
+    }
+
+    fn length(&self, terms: Terms) -> Duration {
+        self.timeline.length(self.window.unwrap_or(terms.window))
+    }
+
+    /// The newest value, unless it is too old to be true.
+    fn live(&self, now: Moment, terms: Terms) -> Option<Sample> {
+        let keep = terms.stale_after.max(self.length(terms));
+        self.latest.filter(|sample| now.since(sample.at) <= keep && sample.dies_at.is_none_or(|end| now < end))
+    }
+
+    fn is_blocked(&self, now: Moment) -> bool {
+        self.blocked_until.is_some_and(|until| until > now)
+    }
+
+    fn remaining(&self, now: Moment, terms: Terms) -> Option<u64> {
+        if self.is_blocked(now) { Some(0) } else { self.live(now, terms)?.remaining }
+    }
+
+    /// For comparing budgets: the share of the limit that is left, more than any share where it is not known.
+    fn left(&self, now: Moment, terms: Terms) -> f64 {
+        let remaining = self.remaining(now, terms);
+        let left = remaining.and_then(|remaining| share(remaining, self.limit.or(terms.limit)?));
+        left.unwrap_or(if remaining == Some(0) { 0.0 } else { f64::MAX })
+    }
+
+    fn forecast(&self, now: Moment, terms: Terms) -> Option<Duration> {
+        let (window, sample) = (self.timeline.current()?, self.live(now, terms)?);
+        let pace = Pace {
+            at: sample.at,
+            start: window.start,
+            end: window.end,
+            limit: self.limit.or(terms.limit)?,
+            remaining: self.remaining(now, terms)?,
+        };
+        pace.to_exhaustion(now)
+    }
+
+    /// Whether nothing of this budget matters any more.
+    fn is_over(&self, now: Moment, terms: Terms) -> bool {
+        self.timeline.is_idle() && !self.is_blocked(now) && self.live(now, terms).is_none()
+    }
+}
+
+/// Share of the limit that is left; `None` where there is no limit to have a share of.
+fn share(remaining: u64, limit: u64) -> Option<f64> {
+    match limit {
+        0 => (remaining == 0).then_some(0.0),
+        // Division of exact integers: 10 of 100 is exactly the threshold 0.1, and not below it.
+        limit => Some(remaining as f64 / limit as f64),
+    }
+}
+
+fn used_of_left(left: f64) -> f64 {
+    (1.0 - left).max(0.0)
+}

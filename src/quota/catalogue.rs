@@ -1,0 +1,249 @@
+//! The buckets that Clerk limits, with their published figures.
+//!
+//! Source: <https://clerk.com/docs/guides/how-clerk-works/system-limits>. A test compares this table with a
+//! machine-readable copy of that page.
+
+use std::fmt;
+use std::time::Duration;
+
+/// One budget of requests that Clerk keeps. Answers of different buckets never mix: a 429 on one says nothing of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bucket {
+    /// Every route without a bucket of its own.
+    Instance,
+    /// `POST /v1/invitations`.
+    Invitations,
+    /// `POST /v1/invitations/bulk`.
+    InvitationsBulk,
+    /// `POST /v1/organizations/{organization_id}/invitations`.
+    OrganizationInvitations,
+    /// `POST /v1/organizations/{organization_id}/invitations/bulk`.
+    OrganizationInvitationsBulk,
+    /// Changes of one user.
+    UserUpdate,
+    /// Changes of one organization.
+    OrganizationUpdate,
+    /// Changes of one membership.
+    MembershipUpdate,
+    /// Routes that Clerk does not limit (`GET /v1/jwks`).
+    Unlimited,
+}
+
+/// Who shares a bucket's budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The whole Clerk instance, all its keys together.
+    Instance,
+    /// Each user, organization or membership has a budget of its own.
+    Entity,
+    /// Nobody: the bucket has no budget.
+    Unlimited,
+}
+
+/// What kind of Clerk instance a secret key belongs to. It decides the instance's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Environment {
+    /// Keys that begin with `sk_live_`.
+    Production,
+    /// Keys that begin with `sk_test_`.
+    Development,
+    /// Not known (yet).
+    #[default]
+    Unknown,
+}
+
+impl Environment {
+    /// The word used in labels and on pages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Development => "development",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A budget: so many requests in each window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Requests per window.
+    pub requests: u64,
+    /// Length of the window.
+    pub window: Duration,
+}
+
+impl Bucket {
+    /// All buckets, the default one first.
+    pub const ALL: [Self; 9] = [
+        Self::Instance,
+        Self::Invitations,
+        Self::InvitationsBulk,
+        Self::OrganizationInvitations,
+        Self::OrganizationInvitationsBulk,
+        Self::UserUpdate,
+        Self::OrganizationUpdate,
+        Self::MembershipUpdate,
+        Self::Unlimited,
+    ];
+
+    /// The buckets that have a budget: [`Bucket::ALL`] without [`Bucket::Unlimited`].
+    pub const LIMITED: [Self; 8] = [
+        Self::Instance,
+        Self::Invitations,
+        Self::InvitationsBulk,
+        Self::OrganizationInvitations,
+        Self::OrganizationInvitationsBulk,
+        Self::UserUpdate,
+        Self::OrganizationUpdate,
+        Self::MembershipUpdate,
+    ];
+
+    /// The value of the label `bucket`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Invitations => "invitations",
+            Self::InvitationsBulk => "invitations_bulk",
+            Self::OrganizationInvitations => "organization_invitations",
+            Self::OrganizationInvitationsBulk => "organization_invitations_bulk",
+            Self::UserUpdate => "user_update",
+            Self::OrganizationUpdate => "organization_update",
+            Self::MembershipUpdate => "membership_update",
+            Self::Unlimited => "none",
+        }
+    }
+
+    /// Position in [`Bucket::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Who shares the budget.
+    #[must_use]
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::UserUpdate | Self::OrganizationUpdate | Self::MembershipUpdate => Scope::Entity,
+            Self::Unlimited => Scope::Unlimited,
+            Self::Instance
+            | Self::Invitations
+            | Self::InvitationsBulk
+            | Self::OrganizationInvitations
+            | Self::OrganizationInvitationsBulk => Scope::Instance,
+        }
+    }
+
+    /// The length of the bucket's window as documented: 10 s, or one hour for invitations.
+    #[must_use]
+    pub const fn window(self) -> Duration {
+        match self {
+            Self::Invitations
+            | Self::InvitationsBulk
+            | Self::OrganizationInvitations
+            | Self::OrganizationInvitationsBulk => Duration::from_secs(3600),
+            Self::Instance | Self::UserUpdate | Self::OrganizationUpdate | Self::MembershipUpdate | Self::Unlimited => {
+                Duration::from_secs(10)
+            }
+        }
+    }
+
+    /// The documented limit in requests per window; `None` where there is none, or where it depends on an environment
+    /// that is not known.
+    #[must_use]
+    pub const fn limit(self, environment: Environment) -> Option<u64> {
+        match self {
+            Self::Instance => match environment {
+                Environment::Production => Some(1000),
+                Environment::Development => Some(100),
+                Environment::Unknown => None,
+            },
+            Self::Invitations => Some(100),
+            Self::InvitationsBulk => Some(25),
+            Self::OrganizationInvitations => Some(250),
+            Self::OrganizationInvitationsBulk => Some(50),
+            Self::UserUpdate | Self::OrganizationUpdate | Self::MembershipUpdate => Some(10),
+            Self::Unlimited => None,
+        }
+    }
+
+    /// The bucket of a known route. `template` is one of the catalogue's, `method` in capitals.
+    pub(super) fn of_template(method: &str, template: &str) -> Self {
+        match (method, template) {
+            ("GET", "/v1/jwks") => Self::Unlimited,
+            ("POST", "/v1/invitations") => Self::Invitations,
+            ("POST", "/v1/invitations/bulk") => Self::InvitationsBulk,
+            ("POST", "/v1/organizations/{organization_id}/invitations") => Self::OrganizationInvitations,
+            ("POST", "/v1/organizations/{organization_id}/invitations/bulk") => Self::OrganizationInvitationsBulk,
+            ("PATCH", "/v1/users/{user_id}") | ("PATCH" | "PUT", "/v1/users/{user_id}/metadata") => Self::UserUpdate,
+            ("PATCH", "/v1/organizations/{organization_id}")
+            | ("PATCH" | "PUT", "/v1/organizations/{organization_id}/metadata") => Self::OrganizationUpdate,
+            (
+                "PATCH",
+                "/v1/organizations/{organization_id}/memberships/{user_id}"
+                | "/v1/organizations/{organization_id}/memberships/{user_id}/metadata",
+            ) => Self::MembershipUpdate,
+            _ => Self::Instance,
+        }
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::route;
+
+    #[test]
+    fn figures_and_routes_are_those_of_the_published_page() {
+        let page: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/limits.json")).unwrap();
+        let mut seen = 0;
+        for entry in page["buckets"].as_array().unwrap() {
+            let name = entry["bucket"].as_str().unwrap();
+            let bucket = Bucket::ALL.into_iter().find(|bucket| bucket.as_str() == name).unwrap();
+            seen += 1;
+            if let Some(window) = entry["window_seconds"].as_u64() {
+                assert_eq!(bucket.window(), Duration::from_secs(window), "{name}");
+            }
+            let limit = &entry["limit"];
+            for (environment, word) in
+                [(Environment::Production, "production"), (Environment::Development, "development")]
+            {
+                let figure = limit.as_u64().or_else(|| limit[word].as_u64());
+                assert_eq!(bucket.limit(environment), figure, "{name} {word}");
+            }
+            let scope = match entry["scope"].as_str().unwrap() {
+                "instance" => Scope::Instance,
+                "none" => Scope::Unlimited,
+                _ => Scope::Entity,
+            };
+            assert_eq!(bucket.scope(), scope, "{name}");
+            for line in entry["routes"].as_array().into_iter().flatten() {
+                let (method, template) = line.as_str().unwrap().split_once(' ').unwrap();
+                let path = template.replace(['{', '}'], "");
+                let route = route::find(method, path.as_bytes());
+                assert_eq!((route.template, route.bucket), (template, bucket), "{line}");
+            }
+        }
+        assert_eq!(seen, Bucket::ALL.len());
+    }
+
+    #[test]
+    fn a_bucket_stands_at_its_index() {
+        for (index, bucket) in Bucket::ALL.into_iter().enumerate() {
+            assert_eq!(bucket.index(), index);
+        }
+    }
+}

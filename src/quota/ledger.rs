@@ -1,0 +1,60 @@
+//! The ledger of all configured instances.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::Moment;
+use super::instance::{InstanceLedger, Settings};
+use super::snapshot::InstanceSnapshot;
+
+/// One instance's ledger, shared between those who record and those who read. Locks are held for microseconds only.
+pub type Handle = Arc<Mutex<InstanceLedger>>;
+
+/// The instances' ledgers by alias. Looking an instance up never waits; each instance has a lock of its own.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    instances: ArcSwap<BTreeMap<Arc<str>, Handle>>,
+}
+
+impl Ledger {
+    /// A ledger of these instances.
+    #[must_use]
+    pub fn new(instances: impl IntoIterator<Item = Settings>) -> Self {
+        let ledger = Self::default();
+        ledger.configure(instances);
+        ledger
+    }
+
+    /// Makes these the configured instances: those that stay keep their counters, others go with all they had.
+    pub fn configure(&self, instances: impl IntoIterator<Item = Settings>) {
+        let current = self.instances.load();
+        let mut next = BTreeMap::new();
+        for settings in instances {
+            let name = Arc::clone(&settings.name);
+            let handle = match current.get(&name) {
+                Some(handle) => {
+                    handle.lock().reconfigure(settings);
+                    Arc::clone(handle)
+                }
+                None => Arc::new(Mutex::new(InstanceLedger::new(settings))),
+            };
+            next.insert(name, handle);
+        }
+        self.instances.store(Arc::new(next));
+    }
+
+    /// The ledger of one instance. Those who record often keep it.
+    #[must_use]
+    pub fn instance(&self, name: &str) -> Option<Handle> {
+        self.instances.load().get(name).map(Arc::clone)
+    }
+
+    /// All instances' numbers at `now`, by alias.
+    #[must_use]
+    pub fn snapshot(&self, now: Moment) -> Vec<InstanceSnapshot> {
+        self.instances.load().values().map(|handle| handle.lock().snapshot(now)).collect()
+    }
+}

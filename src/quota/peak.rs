@@ -1,0 +1,66 @@
+//! The highest use within a fixed look-back.
+
+use std::collections::VecDeque;
+
+use super::Moment;
+
+/// How far back the peak looks: long enough that a scrape every 15 to 60 s misses nothing.
+const LOOK_BACK_SECONDS: u64 = 60;
+
+/// The highest of the values seen in the last 60 s, at a resolution of one second.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Peak {
+    /// `(second, highest value in it)`, one entry for each second with a value, seconds rising.
+    seconds: VecDeque<(u64, f64)>,
+}
+
+impl Peak {
+    /// Takes in a value. Values that come late count for the second that they belong to.
+    pub(super) fn observe(&mut self, at: Moment, value: f64) {
+        let second = at.since_epoch().as_secs();
+        let place = self.seconds.partition_point(|(stamp, _)| *stamp < second);
+        match self.seconds.get_mut(place) {
+            Some((stamp, highest)) if *stamp == second => *highest = highest.max(value),
+            _ => self.seconds.insert(place, (second, value)),
+        }
+        let newest = self.seconds.back().map_or(second, |(stamp, _)| *stamp);
+        while self.seconds.front().is_some_and(|(stamp, _)| *stamp + LOOK_BACK_SECONDS < newest) {
+            self.seconds.pop_front();
+        }
+    }
+
+    /// The highest value of the last 60 s; `None` if there was none.
+    pub(super) fn highest(&self, now: Moment) -> Option<f64> {
+        let now = now.since_epoch().as_secs();
+        let recent = self.seconds.iter().filter(|(second, _)| *second + LOOK_BACK_SECONDS >= now);
+        recent.map(|(_, value)| *value).reduce(f64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    proptest! {
+        #[test]
+        fn it_is_the_highest_of_the_last_60_seconds_in_whatever_order_values_come(
+            values in proptest::collection::vec((0_u64..150, 0_u8..100), 0..100),
+            wait in 0_u64..100,
+        ) {
+            let mut peak = Peak::default();
+            for (second, value) in &values {
+                peak.observe(Moment::from_unix(Duration::from_secs(*second)), f64::from(*value));
+            }
+            let now = values.iter().map(|(second, _)| *second).max().unwrap_or(0) + wait;
+            let expected = values
+                .iter()
+                .filter(|(second, _)| second + LOOK_BACK_SECONDS >= now)
+                .map(|(_, value)| f64::from(*value))
+                .reduce(f64::max);
+            prop_assert_eq!(peak.highest(Moment::from_unix(Duration::from_secs(now))), expected);
+            prop_assert!(peak.seconds.len() <= 62);
+        }
+    }
+}

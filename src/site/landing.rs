@@ -1,0 +1,187 @@
+//! The landing page: every instance's state at a glance. Plain HTML that refreshes itself, without scripts.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::{Options, Site};
+use crate::metrics::build;
+use crate::quota::snapshot::{Basis, BucketSnapshot, InstanceSnapshot};
+use crate::quota::{Bucket, Moment};
+
+/// Seconds between refreshes: half of Clerk's window.
+const REFRESH_SECONDS: u32 = 5;
+
+const STYLE: &str = include_str!("landing.css");
+
+/// No scripts, nothing from elsewhere, no framing.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
+pub(super) async fn page(State(site): State<Arc<Site>>) -> Response {
+    let now = site.clock.now();
+    let html = render(&site.options, &site.ledger.snapshot(now), now);
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=UTF-8"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, html).into_response()
+}
+
+fn render(options: &Options, instances: &[InstanceSnapshot], now: Moment) -> String {
+    let mut rows = String::new();
+    for instance in instances {
+        row(&mut rows, instance, now);
+    }
+    let prefix = escape(&options.external_prefix);
+    let metrics = escape(&options.telemetry_path);
+    let links = [
+        (metrics.as_str(), "Metrics", "for Prometheus"),
+        ("/api/v1/status", "Status", "this page as JSON"),
+        ("/config", "Configuration", "in force, without secrets"),
+        ("/-/healthy", "Healthy", "the process runs"),
+        ("/-/ready", "Ready", "a probe has finished"),
+    ];
+    let mut list = String::new();
+    for (path, name, what) in links {
+        let _ = write!(list, "<li><a href=\"{prefix}{path}\">{name}</a> {what}</li>");
+    }
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"UTF-8\"><title>Clerk Exporter</title>\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\"><style>{STYLE}</style></head><body>\
+         <header><h1>Clerk Exporter</h1><p>Rate limits of Clerk's Backend API. Version {version}</p></header><main>\
+         <table><thead><tr><th>Instance</th><th>State</th><th>Left of the limit</th><th>Window resets</th>\
+         <th>Last 429</th><th>Windows low / exhausted / all</th><th>Last probe</th></tr></thead>\
+         <tbody>{rows}</tbody></table><ul>{list}</ul></main></body></html>\n",
+        version = build::VERSION,
+    )
+}
+
+/// The default bucket in full, then the others that were used.
+fn row(html: &mut String, instance: &InstanceSnapshot, now: Moment) {
+    let others =
+        instance.buckets.iter().filter(|bucket| bucket.bucket != Bucket::Unlimited && bucket.sampled_at.is_some());
+    let buckets: Vec<_> = instance
+        .bucket(Bucket::Instance)
+        .into_iter()
+        .chain(others.filter(|bucket| bucket.bucket != Bucket::Instance))
+        .collect();
+    let span = buckets.len();
+    for (index, bucket) in buckets.into_iter().enumerate() {
+        html.push_str("<tr>");
+        if index == 0 {
+            let (name, host) = (escape(&instance.name), escape(&instance.api_host));
+            let environment = instance.environment.as_str();
+            let (class, state) = state(instance);
+            let _ = write!(
+                html,
+                "<td rowspan=\"{span}\"><strong>{name}</strong><br><small>{environment}, {host}</small></td>\
+                 <td rowspan=\"{span}\" class=\"{class}\">{state}</td>"
+            );
+        }
+        let (reset, windows) = (reset(bucket, now), windows(bucket));
+        let _ = write!(html, "<td>{}</td><td>{reset}</td>", left(bucket, now));
+        if index == 0 {
+            let throttled = ago(instance.throttled_at, now);
+            let _ = write!(html, "<td rowspan=\"{span}\">{throttled}</td><td>{windows}</td>");
+            let _ = write!(html, "<td rowspan=\"{span}\">{}</td>", ago(instance.probes.last_success, now));
+        } else {
+            let _ = write!(html, "<td>{windows}</td>");
+        }
+        html.push_str("</tr>\n");
+    }
+}
+
+/// Worst first.
+fn state(instance: &InstanceSnapshot) -> (&'static str, &'static str) {
+    if instance.key_valid == Some(false) {
+        return ("bad", "key refused by Clerk");
+    }
+    match instance.up {
+        None => ("unknown", "not probed yet"),
+        Some(false) => ("bad", "no usable answer"),
+        Some(true) if instance.key_valid == Some(true) => ("good", "up, key valid"),
+        Some(true) => ("good", "up, key not judged yet"),
+    }
+}
+
+fn left(bucket: &BucketSnapshot, now: Moment) -> String {
+    let name = match bucket.bucket {
+        Bucket::Instance => String::new(),
+        other => format!("<small>{other}</small> "),
+    };
+    let (Some(limit), Some(remaining)) = (bucket.limit, bucket.remaining) else {
+        let limit = bucket.limit.map_or_else(|| "limit unknown".to_owned(), |limit| format!("of {limit}"));
+        return format!("{name}<span class=\"unknown\">unknown {limit}</span>");
+    };
+    let ratio = bucket.remaining_ratio().unwrap_or_default().min(1.0);
+    let percent = ratio * 100.0;
+    let class = if bucket.blocked_until.is_some() || remaining == 0 {
+        "bad"
+    } else if ratio < 0.1 {
+        "low"
+    } else {
+        "good"
+    };
+    let mut note = String::new();
+    if bucket.basis == Some(Basis::Counted) {
+        note.push_str(" <small>counted here only: Clerk names no quota</small>");
+    }
+    if let Some(until) = bucket.blocked_until {
+        let _ = write!(note, " <small>blocked for {}</small>", span(until.since(now)));
+    } else if let Some(wait) = bucket.to_exhaustion.filter(|_| remaining > 0) {
+        let _ = write!(note, " <small>used up in {} at this pace</small>", span(wait));
+    }
+    format!(
+        "{name}<div class=\"bar\"><div class=\"{class}\" style=\"width:{percent:.1}%\"></div></div>\
+         {remaining} of {limit}{note}"
+    )
+}
+
+fn reset(bucket: &BucketSnapshot, now: Moment) -> String {
+    match bucket.reset_at {
+        Some(at) if at > now => format!("in {}", span(at.since(now))),
+        Some(at) => format!("{} ago", span(now.since(at))),
+        None => "<span class=\"unknown\">unknown</span>".to_owned(),
+    }
+}
+
+fn windows(bucket: &BucketSnapshot) -> String {
+    format!("{} / {} / {}", bucket.low_windows, bucket.exhausted_windows, bucket.windows)
+}
+
+fn ago(at: Option<Moment>, now: Moment) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span(now.since(at))))
+}
+
+/// A time for people: whole seconds, minutes, hours or days.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}

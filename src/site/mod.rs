@@ -1,0 +1,131 @@
+//! What the exporter shows over HTTP: metrics, the landing page, the state as JSON, health, reload.
+//!
+//! Nothing here calls Clerk, and nothing waits: everything is made from the ledger as it is.
+
+mod landing;
+mod lifecycle;
+mod status;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use tower_http::compression::CompressionLayer;
+
+pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
+pub use status::Status;
+
+use crate::clock::Clock;
+use crate::metrics::{Format, Metrics};
+use crate::probe::Probes;
+use crate::quota::ledger::Ledger;
+
+/// Where things are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Path of the metrics, beginning with a slash.
+    pub telemetry_path: String,
+    /// Path before all paths: empty, or beginning with a slash and not ending in one.
+    pub route_prefix: String,
+    /// Path at which browsers see the prefix, if a proxy in front changes it; as `route_prefix`.
+    pub external_prefix: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { telemetry_path: "/metrics".to_owned(), route_prefix: String::new(), external_prefix: String::new() }
+    }
+}
+
+/// What the pages are made from.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Where things are found.
+    pub options: Options,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The numbers.
+    pub ledger: Arc<Ledger>,
+    /// The time.
+    pub clock: Arc<Clock>,
+    /// Tells whether anything was polled yet.
+    pub probes: Arc<Probes>,
+    /// The configuration in force, without secrets.
+    pub config_text: Arc<ArcSwap<String>>,
+    /// Loads the configuration again; none if that is not enabled.
+    pub reloader: Option<Reloader>,
+}
+
+impl Site {
+    /// All paths.
+    pub fn router(self) -> Router {
+        let prefix = self.options.route_prefix.clone();
+        let telemetry_path = self.options.telemetry_path.clone();
+        let compressed = CompressionLayer::new().gzip(true);
+        let mut router = Router::new()
+            .route("/", get(landing::page))
+            .route("/api/v1/status", get(status::json))
+            .route("/config", get(config))
+            .route("/-/healthy", get(async || "Healthy\n"))
+            .route("/-/ready", get(ready))
+            .route("/-/reload", any(lifecycle::reload));
+        if telemetry_path != "/" {
+            router = router.route(&telemetry_path, get(metrics).layer(compressed));
+        }
+        let router = router.with_state(Arc::new(self));
+        if prefix.is_empty() {
+            return router;
+        }
+        let to_landing = format!("{prefix}/");
+        Router::new()
+            .nest(&prefix, router.clone())
+            .route(&to_landing, get(async move |request: Request| at_root(router, request).await))
+            .route("/", get(async move || axum::response::Redirect::temporary(&to_landing.clone())))
+    }
+}
+
+/// axum's `nest` serves the root of what is nested without a slash at the end only.
+async fn at_root(router: Router, mut request: Request) -> Response {
+    use tower::ServiceExt;
+    *request.uri_mut() = Uri::from_static("/");
+    match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    let format = Format::negotiate(&headers);
+    // Thousands of instances take a while to write down: not on a thread that serves others.
+    let encoded = tokio::task::spawn_blocking(move || site.metrics.encode(format)).await;
+    match encoded {
+        Ok(Ok(body)) => {
+            let content_type = HeaderValue::from_static(format.content_type());
+            let vary = HeaderValue::from_static("accept");
+            ([(header::CONTENT_TYPE, content_type), (header::VARY, vary)], body).into_response()
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "metrics cannot be encoded");
+            (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded; see the log\n").into_response()
+        }
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
+    }
+}
+
+async fn config(State(site): State<Arc<Site>>) -> Response {
+    let text = String::clone(&site.config_text.load());
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+async fn ready(State(site): State<Arc<Site>>) -> Response {
+    if site.probes.has_polled() {
+        "Ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "Not ready: no probe has finished yet\n").into_response()
+    }
+}

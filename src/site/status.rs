@@ -1,0 +1,144 @@
+//! The state of all instances as JSON: `/api/v1/status`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::Site;
+use crate::metrics::build;
+use crate::quota::snapshot::{BucketSnapshot, InstanceSnapshot};
+use crate::quota::{Bucket, Moment, Source};
+
+/// The state of all instances. Unknown values are null; times are UNIX seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Version of the exporter.
+    pub version: &'static str,
+    /// The present time.
+    pub now_timestamp_seconds: f64,
+    /// The instances, by name.
+    pub instances: Vec<Instance>,
+}
+
+/// The state of one instance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Instance {
+    /// The configured alias.
+    pub name: Arc<str>,
+    /// `production`, `development` or `unknown`.
+    pub environment: &'static str,
+    /// Host of the Backend API.
+    pub api_host: Arc<str>,
+    /// Whether the last exchange got a usable answer.
+    pub up: Option<bool>,
+    /// Whether Clerk accepts the key.
+    pub key_valid: Option<bool>,
+    /// When a 429 was last seen.
+    pub last_throttled_timestamp_seconds: Option<f64>,
+    /// When a probe last succeeded.
+    pub last_probe_success_timestamp_seconds: Option<f64>,
+    /// Clerk's clock minus ours.
+    pub clock_offset_seconds: Option<f64>,
+    /// Users, and of those active in the last 30 days.
+    pub users: Option<u64>,
+    /// Users active in the last 30 days.
+    pub users_active_30d: Option<u64>,
+    /// Configured cap of users.
+    pub users_limit: Option<u64>,
+    /// The budgets.
+    pub buckets: Vec<BucketStatus>,
+}
+
+/// The state of one bucket.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BucketStatus {
+    /// Its name.
+    pub bucket: &'static str,
+    /// `headers`, `counted` or `configured`.
+    pub basis: Option<&'static str>,
+    /// Requests per window.
+    pub limit: Option<u64>,
+    /// Requests left.
+    pub remaining: Option<u64>,
+    /// When the window resets.
+    pub reset_timestamp_seconds: Option<f64>,
+    /// Length of the window.
+    pub window_seconds: f64,
+    /// When this was observed.
+    pub sample_timestamp_seconds: Option<f64>,
+    /// End of the Retry-After in force.
+    pub blocked_until_timestamp_seconds: Option<f64>,
+    /// Seconds until nothing is left, if that is before the reset.
+    pub seconds_to_exhaustion: Option<f64>,
+    /// Highest use in the last 60 s.
+    pub usage_peak_ratio: Option<f64>,
+    /// Closed windows.
+    pub windows: u64,
+    /// Of those, low ones.
+    pub low_windows: u64,
+    /// Of those, exhausted ones.
+    pub exhausted_windows: u64,
+    /// 429 answers.
+    pub throttled_responses: u64,
+}
+
+impl Status {
+    /// The state at `now`; `step_seconds` is added to all times.
+    #[must_use]
+    pub fn new(instances: &[InstanceSnapshot], now: Moment, step_seconds: f64) -> Self {
+        Self {
+            version: build::VERSION,
+            now_timestamp_seconds: now.unix_seconds() + step_seconds,
+            instances: instances.iter().map(|instance| Instance::new(instance, step_seconds)).collect(),
+        }
+    }
+}
+
+impl Instance {
+    fn new(snapshot: &InstanceSnapshot, step_seconds: f64) -> Self {
+        let time = |moment: Option<Moment>| moment.map(|moment| moment.unix_seconds() + step_seconds);
+        let limited = snapshot.buckets.iter().filter(|bucket| bucket.bucket != Bucket::Unlimited);
+        Self {
+            name: Arc::clone(&snapshot.name),
+            environment: snapshot.environment.as_str(),
+            api_host: Arc::clone(&snapshot.api_host),
+            up: snapshot.up,
+            key_valid: snapshot.key_valid,
+            last_throttled_timestamp_seconds: time(snapshot.throttled_at),
+            last_probe_success_timestamp_seconds: time(snapshot.probes.last_success),
+            clock_offset_seconds: snapshot.clock_offset_seconds,
+            users: snapshot.users,
+            users_active_30d: snapshot.users_active_30d,
+            users_limit: snapshot.users_limit,
+            buckets: limited.map(|bucket| BucketStatus::new(bucket, time)).collect(),
+        }
+    }
+}
+
+impl BucketStatus {
+    fn new(snapshot: &BucketSnapshot, time: impl Fn(Option<Moment>) -> Option<f64>) -> Self {
+        Self {
+            bucket: snapshot.bucket.as_str(),
+            basis: snapshot.basis.map(|basis| basis.as_str()),
+            limit: snapshot.limit,
+            remaining: snapshot.remaining,
+            reset_timestamp_seconds: time(snapshot.reset_at),
+            window_seconds: snapshot.window.as_secs_f64(),
+            sample_timestamp_seconds: time(snapshot.sampled_at),
+            blocked_until_timestamp_seconds: time(snapshot.blocked_until),
+            seconds_to_exhaustion: snapshot.to_exhaustion.map(|wait| wait.as_secs_f64()),
+            usage_peak_ratio: snapshot.usage_peak,
+            windows: snapshot.windows,
+            low_windows: snapshot.low_windows,
+            exhausted_windows: snapshot.exhausted_windows,
+            throttled_responses: Source::ALL.into_iter().map(|source| snapshot.throttled[source.index()]).sum(),
+        }
+    }
+}
+
+pub(super) async fn json(State(site): State<Arc<Site>>) -> Json<Status> {
+    let now = site.clock.now();
+    Json(Status::new(&site.ledger.snapshot(now), now, site.clock.step_seconds()))
+}

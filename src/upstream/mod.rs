@@ -1,0 +1,88 @@
+//! How requests reach Clerk: one trait, so that the parts above do not know whether there is a network below.
+
+mod memory;
+mod reqwest;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+
+pub use self::memory::MemoryUpstream;
+pub use self::reqwest::{BuildError, Options, ReqwestUpstream};
+
+/// The body of an answer, read as a stream.
+pub type Body = UnsyncBoxBody<Bytes, UpstreamError>;
+
+/// The answer to come.
+pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, UpstreamError>> + Send>>;
+
+/// Something that carries a request to Clerk and brings the answer back.
+///
+/// It sends one request and follows no redirect, repeats nothing and has no deadline: dropping the future cancels.
+pub trait Upstream: fmt::Debug + Send + Sync + 'static {
+    /// Sends a request. Its URI is absolute.
+    fn send(&self, request: http::Request<Bytes>) -> ResponseFuture;
+}
+
+/// What went wrong between us and Clerk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The host name was not found.
+    Dns,
+    /// No connection, or it was refused.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// The connection broke after it was made.
+    Broken,
+    /// What came is not valid HTTP, or its content encoding is broken.
+    Decode,
+    /// Anything else.
+    Other,
+}
+
+/// No (complete) answer came. Its text names the cause down to its root, and neither user info nor query of any URL.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct UpstreamError {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl UpstreamError {
+    /// An error with a text of its own.
+    #[must_use]
+    pub const fn new(kind: ErrorKind, message: String) -> Self {
+        Self { kind, message }
+    }
+
+    /// An error with the text of an error and of all its causes.
+    pub(crate) fn caused_by(kind: ErrorKind, error: &(dyn StdError + 'static)) -> Self {
+        Self { kind, message: chain(error) }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// The texts of an error and its causes; a cause that only repeats what stands above is left out.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}
