@@ -105,7 +105,6 @@ impl Simulator {
     }
 
     /// The Backend API under `/v1`, and the control endpoints under `/_simulator`.
-    #[must_use]
     pub fn router(&self) -> Router {
         control::routes().fallback(exchange::serve).with_state(self.clone())
     }
