@@ -9,5 +9,6 @@ pub mod outbound;
 pub mod probe;
 pub mod quota;
 pub mod secret;
+pub mod simulator;
 pub mod site;
 pub mod upstream;

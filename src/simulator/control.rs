@@ -1,0 +1,122 @@
+//! The endpoints under `/_simulator`: what happened, and what is to go wrong. They need no key and are not counted.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, http::StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Simulator;
+use super::faults::Faults;
+
+/// Events of each budget in the answer, unless the query says otherwise.
+const DEFAULT_EVENTS: usize = 1_000;
+
+/// Routes under `/_simulator`.
+pub(super) fn routes() -> Router<Simulator> {
+    Router::new()
+        .route("/_simulator", get(help))
+        .route("/_simulator/", get(help))
+        .route("/_simulator/truth", get(truth))
+        .route("/_simulator/faults", get(show_faults).post(add_faults).put(replace_faults).delete(clear_faults))
+        .route("/_simulator/reset", post(reset))
+        .route("/_simulator/{*path}", axum::routing::any(unknown))
+}
+
+async fn help(State(simulator): State<Simulator>) -> Json<Value> {
+    let options = &simulator.shared.options;
+    Json(json!({
+        "simulator": "a stand-in for Clerk's Backend API with its rate limiter",
+        "limiter": options.limiter.to_string(),
+        "headers": options.headers.to_string(),
+        "users": options.users,
+        "seed": options.seed,
+        "endpoints": {
+            "GET /_simulator/truth?events=N": "what was used of every budget; N newest requests of each, 1000 by default",
+            "GET /_simulator/faults": "the faults that are left",
+            "POST /_simulator/faults": "adds faults, for example \
+                {\"rules\": [{\"fault\": {\"kind\": \"status\", \"status\": 503}, \"times\": 3, \"path_prefix\": \"/v1/users\"}]}",
+            "PUT /_simulator/faults": "replaces the faults",
+            "DELETE /_simulator/faults": "ends all faults",
+            "POST /_simulator/reset": "forgets everything that happened since the start",
+        },
+        "faults": [
+            {"kind": "latency", "millis": 1500},
+            {"kind": "status", "status": 503, "body": "clerk | html | empty"},
+            {"kind": "throttled", "retry_after": "0", "body": "clerk | html | empty"},
+            {"kind": "reset", "after_bytes": 10},
+            {"kind": "malformed_quota_headers"},
+            {"kind": "huge_body", "bytes": 1_000_000},
+            {"kind": "gzip_bomb", "bytes": 1_000_000},
+            {"kind": "redirect", "location": "https://example.com/"},
+            {"kind": "quota_exceeded", "code": "user_quota_exceeded"},
+        ],
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TruthQuery {
+    #[serde(default = "default_events")]
+    events: usize,
+}
+
+fn default_events() -> usize {
+    DEFAULT_EVENTS
+}
+
+async fn truth(State(simulator): State<Simulator>, query: Result<Query<TruthQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => Json(simulator.truth().with_last_events(query.events)).into_response(),
+        Err(rejection) => refusal(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    }
+}
+
+async fn show_faults(State(simulator): State<Simulator>) -> Json<Faults> {
+    Json(simulator.faults())
+}
+
+async fn add_faults(State(simulator): State<Simulator>, given: Result<Json<Faults>, JsonRejection>) -> Response {
+    change_faults(&simulator, given, |mut present, given| {
+        present.rules.extend(given.rules);
+        Faults { clock_skew_seconds: given.clock_skew_seconds, ..present }
+    })
+}
+
+async fn replace_faults(State(simulator): State<Simulator>, given: Result<Json<Faults>, JsonRejection>) -> Response {
+    change_faults(&simulator, given, |_, given| given)
+}
+
+fn change_faults(
+    simulator: &Simulator,
+    given: Result<Json<Faults>, JsonRejection>,
+    change: impl FnOnce(Faults, Faults) -> Faults,
+) -> Response {
+    match given {
+        Ok(Json(given)) => match simulator.change_faults(|present| change(present, given)) {
+            Ok(faults) => Json(faults).into_response(),
+            Err(error) => refusal(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        },
+        Err(rejection) => refusal(rejection.status(), &rejection.body_text()),
+    }
+}
+
+async fn clear_faults(State(simulator): State<Simulator>) -> Json<Faults> {
+    Json(simulator.set_faults(Faults::default()).map_or_else(|_| simulator.faults(), |()| Faults::default()))
+}
+
+async fn reset(State(simulator): State<Simulator>) -> StatusCode {
+    simulator.reset();
+    StatusCode::NO_CONTENT
+}
+
+async fn unknown() -> Response {
+    refusal(StatusCode::NOT_FOUND, "no such endpoint: GET /_simulator/ lists them")
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "error": message }))).into_response()
+}

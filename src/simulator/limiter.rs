@@ -1,0 +1,335 @@
+//! The three ways to count requests, as pure functions of the time that is passed in.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::clock::Epoch;
+use super::limits::Quota;
+use super::options::LimiterKind;
+
+/// What the limiter says to one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Whether the request may pass. A request that may not consumes nothing.
+    pub(super) allowed: bool,
+    /// Requests that an untouched budget allows at once.
+    pub(super) limit: u32,
+    /// Requests that are left after this one.
+    pub(super) remaining: u32,
+    /// Length of the window.
+    pub(super) window: Duration,
+    /// Fixed window: time until it ends. Sliding window: until the oldest counted request falls out of it. Token
+    /// bucket: until it is full.
+    pub(super) reset_after: Duration,
+    /// Time until the next request may pass; zero if one may pass now.
+    pub(super) retry_after: Duration,
+}
+
+/// One budget: a quota and what has been used of it.
+#[derive(Debug)]
+pub(super) struct Meter {
+    limit: u32,
+    window: Duration,
+    used: Used,
+}
+
+#[derive(Debug)]
+enum Used {
+    Fixed {
+        start: Epoch,
+        count: u32,
+    },
+    /// Times of the counted requests, oldest first; never more than `limit` of them.
+    Sliding {
+        counted: VecDeque<Epoch>,
+    },
+    /// `level` counts in units of which one request costs `window` nanoseconds and one nanosecond brings `limit`: whole
+    /// numbers, so that nothing is lost to rounding however long it runs.
+    Tokens {
+        capacity: u32,
+        level: u128,
+        at: Epoch,
+    },
+}
+
+impl Meter {
+    pub(super) fn new(kind: LimiterKind, quota: Quota, now: Epoch) -> Self {
+        let window = quota.window.max(Duration::from_millis(1));
+        let used = match kind {
+            LimiterKind::FixedWindow => Used::Fixed { start: grid_start(now, window), count: 0 },
+            LimiterKind::SlidingWindow => Used::Sliding { counted: VecDeque::new() },
+            LimiterKind::TokenBucket { .. } => {
+                let capacity = quota.burst.unwrap_or(quota.limit);
+                Used::Tokens { capacity, level: u128::from(capacity) * window.as_nanos(), at: now }
+            }
+        };
+        Self { limit: quota.limit, window, used }
+    }
+
+    /// Counts one request at `now`, if it may pass. `now` must not run backwards.
+    pub(super) fn take(&mut self, now: Epoch) -> Verdict {
+        self.settle(now);
+        let allowed = match &mut self.used {
+            Used::Fixed { count, .. } => {
+                let allowed = *count < self.limit;
+                *count += u32::from(allowed);
+                allowed
+            }
+            Used::Sliding { counted } => {
+                let allowed = counted.len() < self.limit as usize;
+                if allowed {
+                    counted.push_back(now);
+                }
+                allowed
+            }
+            Used::Tokens { level, .. } => {
+                let cost = self.window.as_nanos();
+                let allowed = *level >= cost;
+                if allowed {
+                    *level -= cost;
+                }
+                allowed
+            }
+        };
+        self.verdict(allowed, now)
+    }
+
+    /// Whether the budget is untouched at `now`, so that it can be forgotten.
+    pub(super) fn is_untouched(&mut self, now: Epoch) -> bool {
+        self.settle(now);
+        match &self.used {
+            Used::Fixed { count, .. } => *count == 0,
+            Used::Sliding { counted } => counted.is_empty(),
+            Used::Tokens { capacity, level, .. } => *level == u128::from(*capacity) * self.window.as_nanos(),
+        }
+    }
+
+    /// Gives back what time has given back since the last call.
+    fn settle(&mut self, now: Epoch) {
+        match &mut self.used {
+            Used::Fixed { start, count } => {
+                let current = grid_start(now, self.window);
+                if current > *start {
+                    *start = current;
+                    *count = 0;
+                }
+            }
+            Used::Sliding { counted } => {
+                while counted.front().is_some_and(|oldest| *oldest + self.window <= now) {
+                    counted.pop_front();
+                }
+            }
+            Used::Tokens { capacity, level, at } => {
+                let refill = now.saturating_sub(*at).as_nanos() * u128::from(self.limit);
+                *level = (*level + refill).min(u128::from(*capacity) * self.window.as_nanos());
+                *at = (*at).max(now);
+            }
+        }
+    }
+
+    fn verdict(&self, allowed: bool, now: Epoch) -> Verdict {
+        let (limit, remaining, reset_after, until_one) = match &self.used {
+            Used::Fixed { start, count } => {
+                let reset = (*start + self.window).saturating_sub(now);
+                (self.limit, self.limit - count, reset, reset)
+            }
+            Used::Sliding { counted } => {
+                let reset = counted.front().map_or(self.window, |oldest| (*oldest + self.window).saturating_sub(now));
+                let used = u32::try_from(counted.len()).unwrap_or(u32::MAX);
+                (self.limit, self.limit - used, reset, reset)
+            }
+            Used::Tokens { capacity, level, .. } => {
+                let cost = self.window.as_nanos();
+                let remaining = u32::try_from(level / cost).unwrap_or(u32::MAX);
+                let full = u128::from(*capacity) * cost;
+                (*capacity, remaining, self.time_for(full - level), self.time_for(cost.saturating_sub(*level)))
+            }
+        };
+        let retry_after = if remaining > 0 { Duration::ZERO } else { until_one };
+        Verdict { allowed, limit, remaining, window: self.window, reset_after, retry_after }
+    }
+
+    /// Time in which a token bucket gains `units`, rounded up to a nanosecond; a window if it never does.
+    fn time_for(&self, units: u128) -> Duration {
+        match u64::try_from(units.div_ceil(u128::from(self.limit.max(1)))) {
+            Ok(nanos) if self.limit > 0 => Duration::from_nanos(nanos),
+            _ => self.window,
+        }
+    }
+}
+
+/// Start of the window that holds `now`, on the grid of multiples of `window` since the UNIX epoch.
+pub(super) fn grid_start(now: Epoch, window: Duration) -> Epoch {
+    let within = now.as_nanos() % window.as_nanos().max(1);
+    // The remainder is smaller than `now`, and a `now` beyond u64 nanoseconds is in the year 2554.
+    now.saturating_sub(Duration::from_nanos(u64::try_from(within).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEN: Duration = Duration::from_secs(10);
+    const TOKENS: LimiterKind = LimiterKind::TokenBucket { burst: None };
+
+    fn at(millis: u64) -> Epoch {
+        Duration::from_millis(1_795_608_000_000 + millis)
+    }
+
+    fn take_many(meter: &mut Meter, count: u32, now: Epoch) -> Verdict {
+        for _ in 1..count {
+            assert!(meter.take(now).allowed);
+        }
+        meter.take(now)
+    }
+
+    #[test]
+    fn a_fixed_window_begins_and_ends_on_the_grid_of_the_epoch() {
+        let mut meter = Meter::new(LimiterKind::FixedWindow, Quota::new(3, TEN), at(8_500));
+        let last = take_many(&mut meter, 3, at(8_500));
+        assert!(last.allowed);
+        assert_eq!((last.remaining, last.reset_after), (0, Duration::from_millis(1_500)));
+        let refused = meter.take(at(9_999));
+        assert!(!refused.allowed);
+        assert_eq!(refused.retry_after, Duration::from_millis(1));
+        let next = meter.take(at(10_000));
+        assert!(next.allowed);
+        assert_eq!((next.remaining, next.reset_after), (2, TEN));
+    }
+
+    #[test]
+    fn a_sliding_window_frees_a_place_when_its_oldest_request_falls_out() {
+        let mut meter = Meter::new(LimiterKind::SlidingWindow, Quota::new(2, TEN), at(0));
+        meter.take(at(1_000));
+        assert_eq!(meter.take(at(4_000)).reset_after, Duration::from_secs(7));
+        let refused = meter.take(at(10_500));
+        assert!(!refused.allowed);
+        assert_eq!(refused.retry_after, Duration::from_millis(500));
+        assert!(meter.take(at(11_000)).allowed);
+        assert_eq!(meter.take(at(11_000)).retry_after, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_token_bucket_starts_full_and_refills_evenly() {
+        let quota = Quota::new(20, TEN).with_burst(40);
+        let mut meter = Meter::new(TOKENS, quota, at(0));
+        let last = take_many(&mut meter, 40, at(0));
+        assert!(last.allowed);
+        assert_eq!((last.limit, last.remaining, last.reset_after), (40, 0, Duration::from_secs(20)));
+        assert_eq!(meter.take(at(0)).retry_after, Duration::from_millis(500));
+        assert!(!meter.take(at(499)).allowed);
+        assert!(meter.take(at(500)).allowed);
+        assert_eq!(meter.take(at(3_600_000)).remaining, 39, "never more than its capacity");
+    }
+
+    #[test]
+    fn a_limit_of_zero_refuses_everything_and_still_names_a_time() {
+        for kind in [LimiterKind::FixedWindow, LimiterKind::SlidingWindow, TOKENS] {
+            let mut meter = Meter::new(kind, Quota::new(0, TEN), at(0));
+            for second in 0..100 {
+                let verdict = meter.take(at(second * 1_000));
+                assert!(!verdict.allowed, "{kind}");
+                assert!(!verdict.retry_after.is_zero() && verdict.retry_after <= TEN, "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_of_nothing_does_not_divide_by_zero() {
+        for kind in [LimiterKind::FixedWindow, LimiterKind::SlidingWindow, TOKENS] {
+            let mut meter = Meter::new(kind, Quota::new(1, Duration::ZERO), at(0));
+            assert!(meter.take(at(0)).allowed, "{kind}");
+        }
+    }
+
+    /// Gaps between requests: often none, sometimes long.
+    fn gaps() -> impl Strategy<Value = Vec<u64>> {
+        let gap = prop_oneof![4 => Just(0_u64), 4 => 1_u64..300, 1 => 5_000_u64..25_000];
+        proptest::collection::vec(gap, 1..400)
+    }
+
+    fn times(gaps: &[u64]) -> Vec<Epoch> {
+        let mut millis = 0;
+        gaps.iter()
+            .map(|gap| {
+                millis += gap;
+                at(millis)
+            })
+            .collect()
+    }
+
+    fn run(kind: LimiterKind, quota: Quota, times: &[Epoch]) -> Vec<Verdict> {
+        let mut meter = Meter::new(kind, quota, times[0]);
+        times.iter().map(|now| meter.take(*now)).collect()
+    }
+
+    fn kinds() -> impl Strategy<Value = LimiterKind> {
+        prop_oneof![Just(LimiterKind::FixedWindow), Just(LimiterKind::SlidingWindow), Just(TOKENS)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_fixed_window_allows_its_limit_and_refuses_only_what_is_beyond(gaps in gaps(), limit in 1_u32..30) {
+            let times = times(&gaps);
+            let verdicts = run(LimiterKind::FixedWindow, Quota::new(limit, TEN), &times);
+            for (place, verdict) in verdicts.iter().enumerate() {
+                let window = times[place].as_secs() / 10;
+                let before = (0..place).filter(|p| times[*p].as_secs() / 10 == window && verdicts[*p].allowed).count();
+                prop_assert_eq!(verdict.allowed, before < limit as usize);
+                let left = limit as usize - before - usize::from(verdict.allowed);
+                prop_assert_eq!(verdict.remaining as usize, left);
+            }
+        }
+
+        #[test]
+        fn no_stretch_as_long_as_a_sliding_window_has_more_than_the_limit(gaps in gaps(), limit in 1_u32..30) {
+            let times = times(&gaps);
+            let verdicts = run(LimiterKind::SlidingWindow, Quota::new(limit, TEN), &times);
+            for (place, verdict) in verdicts.iter().enumerate() {
+                let before =
+                    (0..place).filter(|p| times[*p] + TEN > times[place] && verdicts[*p].allowed).count();
+                prop_assert_eq!(verdict.allowed, before < limit as usize);
+                let left = limit as usize - before - usize::from(verdict.allowed);
+                prop_assert_eq!(verdict.remaining as usize, left);
+            }
+        }
+
+        #[test]
+        fn a_token_bucket_never_gives_more_than_its_burst_and_what_flowed_in(
+            gaps in gaps(), limit in 1_u32..30, burst in 1_u32..60,
+        ) {
+            let times = times(&gaps);
+            let verdicts = run(TOKENS, Quota::new(limit, TEN).with_burst(burst), &times);
+            for from in 0..times.len() {
+                let mut allowed = 0_u128;
+                for to in from..times.len() {
+                    allowed += u128::from(verdicts[to].allowed);
+                    let flowed = (times[to] - times[from]).as_nanos() * u128::from(limit);
+                    prop_assert!(allowed * TEN.as_nanos() <= u128::from(burst) * TEN.as_nanos() + flowed);
+                }
+            }
+        }
+
+        #[test]
+        fn a_client_that_waits_as_it_is_told_is_let_in_and_a_moment_earlier_is_not(
+            kind in kinds(), gaps in gaps(), limit in 1_u32..30,
+        ) {
+            let times = times(&gaps);
+            let quota = Quota::new(limit, TEN);
+            let mut meter = Meter::new(kind, quota, times[0]);
+            for now in &times {
+                let verdict = meter.take(*now);
+                prop_assert_eq!(verdict.retry_after.is_zero(), verdict.remaining > 0);
+                prop_assert!(verdict.remaining <= verdict.limit);
+                if !verdict.allowed {
+                    let wait = verdict.retry_after;
+                    prop_assert!(!meter.take(*now + wait - Duration::from_nanos(1)).allowed);
+                    prop_assert!(meter.take(*now + wait).allowed);
+                    break;
+                }
+            }
+        }
+    }
+}

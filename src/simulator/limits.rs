@@ -1,0 +1,291 @@
+//! Which budgets exist, and how large they are.
+//!
+//! The figures are those of Clerk's page "System limits"
+//! (<https://clerk.com/docs/guides/how-clerk-works/system-limits>). They are written down here a second time on purpose:
+//! the simulator shares no quota code with the exporter, so that one wrong idea cannot hide in both.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::options::ParseOptionError;
+
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A budget that requests are counted against.
+///
+/// Every route that has no budget of its own counts against [`Bucket::Instance`]; `GET /v1/jwks` counts against none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bucket {
+    /// One budget per instance, for everything not listed below.
+    Instance,
+    /// `POST /v1/invitations`, per instance.
+    Invitations,
+    /// `POST /v1/invitations/bulk`, per instance.
+    InvitationsBulk,
+    /// `POST /v1/organizations/{organization_id}/invitations`, per instance.
+    OrganizationInvitations,
+    /// `POST /v1/organizations/{organization_id}/invitations/bulk`, per instance.
+    OrganizationInvitationsBulk,
+    /// Updates of one user and of its metadata, per user.
+    UserUpdate,
+    /// Updates of one organization and of its metadata, per organization.
+    OrganizationUpdate,
+    /// Updates of one membership and of its metadata, per organization and user.
+    MembershipUpdate,
+}
+
+impl Bucket {
+    /// Every bucket, in the order of Clerk's page.
+    pub const ALL: [Self; 8] = [
+        Self::Instance,
+        Self::Invitations,
+        Self::InvitationsBulk,
+        Self::OrganizationInvitations,
+        Self::OrganizationInvitationsBulk,
+        Self::UserUpdate,
+        Self::OrganizationUpdate,
+        Self::MembershipUpdate,
+    ];
+
+    /// The name used in options, in the truth and in the `RateLimit` header.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Invitations => "invitations",
+            Self::InvitationsBulk => "invitations_bulk",
+            Self::OrganizationInvitations => "organization_invitations",
+            Self::OrganizationInvitationsBulk => "organization_invitations_bulk",
+            Self::UserUpdate => "user_update",
+            Self::OrganizationUpdate => "organization_update",
+            Self::MembershipUpdate => "membership_update",
+        }
+    }
+
+    /// Clerk's published figure for an instance of this environment.
+    #[must_use]
+    pub const fn published(self, environment: Environment) -> Quota {
+        match self {
+            Self::Instance => environment.plan().quota(),
+            Self::Invitations => Quota::new(100, HOUR),
+            Self::InvitationsBulk => Quota::new(25, HOUR),
+            Self::OrganizationInvitations => Quota::new(250, HOUR),
+            Self::OrganizationInvitationsBulk => Quota::new(50, HOUR),
+            Self::UserUpdate | Self::OrganizationUpdate | Self::MembershipUpdate => Quota::new(10, TEN_SECONDS),
+        }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Bucket {
+    type Err = ParseOptionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|bucket| bucket.as_str() == text)
+            .ok_or_else(|| ParseOptionError::unknown("bucket", text, &Self::ALL.map(Self::as_str)))
+    }
+}
+
+/// What the prefix of a secret key says about its instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    /// `sk_live_…`
+    Production,
+    /// `sk_test_…`
+    Development,
+}
+
+impl Environment {
+    /// The word that `GET /v1/instance` answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Development => "development",
+        }
+    }
+
+    const fn plan(self) -> Plan {
+        match self {
+            Self::Production => Plan::Production,
+            Self::Development => Plan::Development,
+        }
+    }
+}
+
+/// Requests that may be made within a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests per window. With 0 every request is refused.
+    pub limit: u32,
+    /// Length of the window; lengths below a millisecond are taken as a millisecond.
+    pub window: Duration,
+    /// Capacity of the token bucket, if it differs from `limit`. The window limiters do not look at it.
+    pub burst: Option<u32>,
+}
+
+impl Quota {
+    /// `limit` requests per `window`, and no larger burst.
+    #[must_use]
+    pub const fn new(limit: u32, window: Duration) -> Self {
+        Self { limit, window, burst: None }
+    }
+
+    /// The same quota with a token bucket that holds `burst` requests.
+    #[must_use]
+    pub const fn with_burst(self, burst: u32) -> Self {
+        Self { burst: Some(burst), ..self }
+    }
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.limit, humantime::format_duration(self.window))?;
+        if let Some(burst) = self.burst {
+            write!(f, ":{burst}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Quota {
+    type Err = ParseOptionError;
+
+    /// Reads `LIMIT/WINDOW` or `LIMIT/WINDOW:BURST`, for example `100/10s` or `20/10s:40`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let malformed =
+            || ParseOptionError::new(format!("`{text}` is not a quota: write LIMIT/WINDOW[:BURST], as in 100/10s"));
+        let (limit, rest) = text.split_once('/').ok_or_else(malformed)?;
+        let (window, burst) = match rest.split_once(':') {
+            Some((window, burst)) => (window, Some(burst.parse().map_err(|_| malformed())?)),
+            None => (rest, None),
+        };
+        let window = humantime::parse_duration(window).map_err(|_| malformed())?;
+        if window < Duration::from_millis(1) {
+            return Err(ParseOptionError::new(format!("the window of `{text}` is shorter than a millisecond")));
+        }
+        Ok(Self { limit: limit.parse().map_err(|_| malformed())?, window, burst })
+    }
+}
+
+/// A ready-made size of the instance bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Plan {
+    /// 20 requests per 10 s, burst 40.
+    Free,
+    /// 100 requests per 10 s, burst 200.
+    Pro,
+    /// 100 requests per 10 s: Clerk's published figure for development instances.
+    Development,
+    /// 1000 requests per 10 s: Clerk's published figure for production instances.
+    Production,
+}
+
+impl Plan {
+    const ALL: [Self; 4] = [Self::Free, Self::Pro, Self::Development, Self::Production];
+
+    /// The quota of the instance bucket under this plan.
+    #[must_use]
+    pub const fn quota(self) -> Quota {
+        match self {
+            Self::Free => Quota::new(20, TEN_SECONDS).with_burst(40),
+            Self::Pro => Quota::new(100, TEN_SECONDS).with_burst(200),
+            Self::Development => Quota::new(100, TEN_SECONDS),
+            Self::Production => Quota::new(1000, TEN_SECONDS),
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Pro => "pro",
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Plan {
+    type Err = ParseOptionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|plan| plan.as_str() == text)
+            .ok_or_else(|| ParseOptionError::unknown("plan", text, &Self::ALL.map(Self::as_str)))
+    }
+}
+
+/// A quota that takes the place of the published one, for every instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitOverride {
+    /// The bucket whose quota changes.
+    pub bucket: Bucket,
+    /// Its new quota.
+    pub quota: Quota,
+}
+
+impl fmt::Display for LimitOverride {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.bucket, self.quota)
+    }
+}
+
+impl FromStr for LimitOverride {
+    type Err = ParseOptionError;
+
+    /// Reads `BUCKET=LIMIT/WINDOW[:BURST]`, for example `instance=50/10s`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (bucket, quota) = text.split_once('=').ok_or_else(|| {
+            ParseOptionError::new(format!("`{text}` names no bucket: write BUCKET=LIMIT/WINDOW, as in instance=50/10s"))
+        })?;
+        Ok(Self { bucket: bucket.parse()?, quota: quota.parse()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_quotas_survive_a_round_trip_through_text() {
+        for bucket in Bucket::ALL {
+            assert_eq!(bucket.to_string().parse::<Bucket>().unwrap(), bucket);
+        }
+        for plan in Plan::ALL {
+            assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);
+        }
+        for text in ["instance=50/10s", "user_update=1/1m:7", "invitations=0/1h"] {
+            assert_eq!(text.parse::<LimitOverride>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_wrong_text_is_refused_with_what_to_write() {
+        for text in ["50/10s", "instance=50", "instance=x/10s", "instance=5/0s", "instance=5/10s:x", "instnce=5/10s"] {
+            let error = text.parse::<LimitOverride>().unwrap_err().to_string();
+            assert!(!error.is_empty(), "{text}");
+        }
+        let error = "gratis".parse::<Plan>().unwrap_err().to_string();
+        assert!(error.contains("free, pro, development, production"), "{error}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Which endpoint a request is for, and which budget it counts against.
+
+use http::Method;
+
+use super::limits::Bucket;
+
+/// An endpoint of the Backend API with the identifiers in its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Jwks,
+    Instance,
+    Users,
+    UsersCount,
+    User { user: &'a str },
+    UserUpdate { user: &'a str },
+    UserMetadata { user: &'a str, replace: bool },
+    Invitation,
+    InvitationsBulk,
+    Organization { organization: &'a str },
+    OrganizationUpdate { organization: &'a str },
+    OrganizationMetadata { organization: &'a str, replace: bool },
+    OrganizationInvitation { organization: &'a str },
+    OrganizationInvitationsBulk { organization: &'a str },
+    MembershipUpdate { organization: &'a str, user: &'a str },
+    MembershipMetadata { organization: &'a str, user: &'a str },
+    Unknown,
+}
+
+impl<'a> Route<'a> {
+    pub(super) fn of(method: &Method, path: &'a str) -> Self {
+        let Some(path) = path.strip_prefix("/v1/") else { return Self::Unknown };
+        let segments: Vec<&str> = path.splitn(7, '/').collect();
+        match (method.as_str(), segments.as_slice()) {
+            ("GET" | "HEAD", ["jwks"]) => Self::Jwks,
+            ("GET" | "HEAD", ["instance"]) => Self::Instance,
+            ("GET" | "HEAD", ["users"]) => Self::Users,
+            ("GET" | "HEAD", ["users", "count"]) => Self::UsersCount,
+            ("GET" | "HEAD", ["users", user]) => Self::User { user },
+            ("PATCH", ["users", user]) => Self::UserUpdate { user },
+            ("PATCH", ["users", user, "metadata"]) => Self::UserMetadata { user, replace: false },
+            ("PUT", ["users", user, "metadata"]) => Self::UserMetadata { user, replace: true },
+            ("POST", ["invitations"]) => Self::Invitation,
+            ("POST", ["invitations", "bulk"]) => Self::InvitationsBulk,
+            ("GET" | "HEAD", ["organizations", organization]) => Self::Organization { organization },
+            ("PATCH", ["organizations", organization]) => Self::OrganizationUpdate { organization },
+            ("PATCH", ["organizations", organization, "metadata"]) => {
+                Self::OrganizationMetadata { organization, replace: false }
+            }
+            ("PUT", ["organizations", organization, "metadata"]) => {
+                Self::OrganizationMetadata { organization, replace: true }
+            }
+            ("POST", ["organizations", organization, "invitations"]) => Self::OrganizationInvitation { organization },
+            ("POST", ["organizations", organization, "invitations", "bulk"]) => {
+                Self::OrganizationInvitationsBulk { organization }
+            }
+            ("PATCH", ["organizations", organization, "memberships", user]) => {
+                Self::MembershipUpdate { organization, user }
+            }
+            ("PATCH", ["organizations", organization, "memberships", user, "metadata"]) => {
+                Self::MembershipMetadata { organization, user }
+            }
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The bucket, and the entity within it whose budget it is; `None` if the request is not counted.
+    ///
+    /// A path that does not exist counts like any other that is not listed.
+    pub(super) fn budget(self) -> Option<(Bucket, Option<String>)> {
+        Some(match self {
+            Self::Jwks => return None,
+            Self::Instance
+            | Self::Users
+            | Self::UsersCount
+            | Self::User { .. }
+            | Self::Organization { .. }
+            | Self::Unknown => (Bucket::Instance, None),
+            Self::UserUpdate { user } | Self::UserMetadata { user, .. } => (Bucket::UserUpdate, Some(user.to_owned())),
+            Self::Invitation => (Bucket::Invitations, None),
+            Self::InvitationsBulk => (Bucket::InvitationsBulk, None),
+            Self::OrganizationUpdate { organization } | Self::OrganizationMetadata { organization, .. } => {
+                (Bucket::OrganizationUpdate, Some(organization.to_owned()))
+            }
+            Self::OrganizationInvitation { .. } => (Bucket::OrganizationInvitations, None),
+            Self::OrganizationInvitationsBulk { .. } => (Bucket::OrganizationInvitationsBulk, None),
+            Self::MembershipUpdate { organization, user } | Self::MembershipMetadata { organization, user } => {
+                (Bucket::MembershipUpdate, Some(format!("{organization}/{user}")))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_route_counts_against_its_own_bucket() {
+        let cases = [
+            ("GET", "/v1/users", Some((Bucket::Instance, None))),
+            ("HEAD", "/v1/users/count", Some((Bucket::Instance, None))),
+            ("GET", "/v1/users/user_a", Some((Bucket::Instance, None))),
+            ("DELETE", "/v1/users/user_a", Some((Bucket::Instance, None))),
+            ("GET", "/v1/instance", Some((Bucket::Instance, None))),
+            ("GET", "/v1/nothing/like/it", Some((Bucket::Instance, None))),
+            ("GET", "/v1/invitations", Some((Bucket::Instance, None))),
+            ("GET", "/v1/jwks", None),
+            ("POST", "/v1/invitations", Some((Bucket::Invitations, None))),
+            ("POST", "/v1/invitations/bulk", Some((Bucket::InvitationsBulk, None))),
+            ("POST", "/v1/organizations/org_a/invitations", Some((Bucket::OrganizationInvitations, None))),
+            ("POST", "/v1/organizations/org_a/invitations/bulk", Some((Bucket::OrganizationInvitationsBulk, None))),
+            ("PATCH", "/v1/users/user_a", Some((Bucket::UserUpdate, Some("user_a")))),
+            ("PATCH", "/v1/users/user_a/metadata", Some((Bucket::UserUpdate, Some("user_a")))),
+            ("PUT", "/v1/users/user_a/metadata", Some((Bucket::UserUpdate, Some("user_a")))),
+            ("PATCH", "/v1/organizations/org_a", Some((Bucket::OrganizationUpdate, Some("org_a")))),
+            ("PATCH", "/v1/organizations/org_a/metadata", Some((Bucket::OrganizationUpdate, Some("org_a")))),
+            ("PUT", "/v1/organizations/org_a/metadata", Some((Bucket::OrganizationUpdate, Some("org_a")))),
+            (
+                "PATCH",
+                "/v1/organizations/org_a/memberships/user_a",
+                Some((Bucket::MembershipUpdate, Some("org_a/user_a"))),
+            ),
+            (
+                "PATCH",
+                "/v1/organizations/org_a/memberships/user_a/metadata",
+                Some((Bucket::MembershipUpdate, Some("org_a/user_a"))),
+            ),
+        ];
+        for (method, path, expected) in cases {
+            let budget = Route::of(&method.parse().unwrap(), path).budget();
+            let expected = expected.map(|(bucket, entity)| (bucket, entity.map(str::to_owned)));
+            assert_eq!(budget, expected, "{method} {path}");
+        }
+    }
+}

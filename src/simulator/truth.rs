@@ -1,0 +1,192 @@
+//! The simulator's own account of what was used: what an exporter's numbers are compared with.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::clock::{as_epoch_seconds, system_time};
+use super::keys::Instance;
+use super::limits::{Bucket, Environment};
+use super::meters::MeterKey;
+use super::record::Record;
+
+/// What really happened since the start or the last reset. In JSON, moments are seconds since the UNIX epoch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Truth {
+    /// The simulator's time when this was taken.
+    #[serde(serialize_with = "as_epoch_seconds")]
+    pub at: SystemTime,
+    /// Every answer under `/v1`, counted or not.
+    pub requests: Requests,
+    /// Whether older windows or events were forgotten to bound the memory.
+    pub truncated: bool,
+    /// Every instance whose key was used or configured.
+    pub instances: Vec<InstanceTruth>,
+}
+
+/// Number of answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Requests {
+    /// All of them.
+    pub total: u64,
+    /// By HTTP status.
+    pub by_status: BTreeMap<u16, u64>,
+}
+
+/// What one instance used.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InstanceTruth {
+    /// The configured name, else the environment and a number in the order of first use (`development-1`).
+    pub name: String,
+    /// The identifier that `GET /v1/instance` answers.
+    pub id: String,
+    /// Production or development.
+    pub environment: Environment,
+    /// Every budget that was used.
+    pub buckets: Vec<BucketTruth>,
+}
+
+/// What was used of one budget.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BucketTruth {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The user, organization or `organization/user` whose budget it is; `None` for budgets of the whole instance.
+    pub entity: Option<String>,
+    /// Windows with at least one request, oldest first.
+    pub windows: Vec<WindowTruth>,
+    /// Single requests, oldest first.
+    pub events: Vec<EventTruth>,
+}
+
+/// One window with at least one request.
+///
+/// Sliding windows and token buckets have no natural borders: there the windows lie on the grid of multiples of the
+/// window length since the UNIX epoch, and [`BucketTruth::least_remaining`] answers for any other stretch of time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WindowTruth {
+    /// First moment of the window.
+    #[serde(serialize_with = "as_epoch_seconds")]
+    pub start: SystemTime,
+    /// First moment after the window.
+    #[serde(serialize_with = "as_epoch_seconds")]
+    pub end: SystemTime,
+    /// Requests that an untouched budget allows at once.
+    pub limit: u32,
+    /// Requests that passed.
+    pub allowed: u64,
+    /// Requests that were answered with 429.
+    pub refused: u64,
+    /// The fewest requests that were left after any request of the window; 0 if one was refused.
+    pub least_remaining: u32,
+}
+
+/// One request that was counted or refused.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EventTruth {
+    /// When the limiter saw it.
+    #[serde(serialize_with = "as_epoch_seconds")]
+    pub at: SystemTime,
+    /// Requests that were left after it; 0 if it was refused.
+    pub remaining_after: u32,
+    /// Whether it was answered with 429.
+    pub refused: bool,
+}
+
+impl Truth {
+    /// The instance of this name.
+    #[must_use]
+    pub fn instance(&self, name: &str) -> Option<&InstanceTruth> {
+        self.instances.iter().find(|instance| instance.name == name)
+    }
+
+    pub(super) fn of(record: &Record, instances: &[Instance], requests: Requests, at: SystemTime) -> Self {
+        let mut buckets: BTreeMap<(usize, Bucket, Option<&str>), BucketTruth> = BTreeMap::new();
+        for window in record.windows() {
+            entry(&mut buckets, &window.key).windows.push(WindowTruth {
+                start: system_time(window.start),
+                end: system_time(window.start + window.length),
+                limit: window.limit,
+                allowed: window.allowed,
+                refused: window.refused,
+                least_remaining: window.least_remaining,
+            });
+        }
+        for event in record.events() {
+            entry(&mut buckets, &event.key).events.push(EventTruth {
+                at: system_time(event.at),
+                remaining_after: event.remaining_after,
+                refused: event.refused,
+            });
+        }
+        let mut instances: Vec<_> = instances
+            .iter()
+            .map(|instance| InstanceTruth {
+                name: instance.name.clone(),
+                id: instance.id.clone(),
+                environment: instance.environment,
+                buckets: Vec::new(),
+            })
+            .collect();
+        for ((instance, ..), bucket) in buckets {
+            if let Some(instance) = instances.get_mut(instance) {
+                instance.buckets.push(bucket);
+            }
+        }
+        Self { at, requests, truncated: record.is_truncated(), instances }
+    }
+
+    /// Keeps only the newest `events` of each budget.
+    pub(super) fn with_last_events(mut self, events: usize) -> Self {
+        for bucket in self.instances.iter_mut().flat_map(|instance| &mut instance.buckets) {
+            let surplus = bucket.events.len().saturating_sub(events);
+            bucket.events.drain(..surplus);
+        }
+        self
+    }
+}
+
+impl InstanceTruth {
+    /// The budget of the whole instance in `bucket`.
+    #[must_use]
+    pub fn bucket(&self, bucket: Bucket) -> Option<&BucketTruth> {
+        self.buckets.iter().find(|truth| truth.bucket == bucket && truth.entity.is_none())
+    }
+
+    /// The budget that `entity` has in `bucket`.
+    #[must_use]
+    pub fn entity_bucket(&self, bucket: Bucket, entity: &str) -> Option<&BucketTruth> {
+        self.buckets.iter().find(|truth| truth.bucket == bucket && truth.entity.as_deref() == Some(entity))
+    }
+}
+
+impl BucketTruth {
+    /// The fewest requests that were left after any request from `from` (inclusive) to `to` (exclusive); `None` if none
+    /// was made. Looks at the remembered events only.
+    #[must_use]
+    pub fn least_remaining(&self, from: SystemTime, to: SystemTime) -> Option<u32> {
+        self.events_between(from, to).iter().map(|event| event.remaining_after).min()
+    }
+
+    /// The remembered events from `from` (inclusive) to `to` (exclusive).
+    #[must_use]
+    pub fn events_between(&self, from: SystemTime, to: SystemTime) -> &[EventTruth] {
+        let first = self.events.partition_point(|event| event.at < from);
+        let end = self.events.partition_point(|event| event.at < to);
+        &self.events[first..end.max(first)]
+    }
+}
+
+fn entry<'a, 'k>(
+    buckets: &'a mut BTreeMap<(usize, Bucket, Option<&'k str>), BucketTruth>,
+    key: &'k MeterKey,
+) -> &'a mut BucketTruth {
+    let entity = key.entity.as_deref();
+    buckets.entry((key.instance, key.bucket, entity)).or_insert_with(|| BucketTruth {
+        bucket: key.bucket,
+        entity: entity.map(str::to_owned),
+        windows: Vec::new(),
+        events: Vec::new(),
+    })
+}
