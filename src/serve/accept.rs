@@ -38,16 +38,10 @@ pub(super) struct Server {
     pub(super) shutdown: CancellationToken,
     /// The end of patience: drop what is in flight.
     pub(super) cut: CancellationToken,
-    pub(super) open: AtomicUsize,
     pub(super) cut_connections: AtomicUsize,
 }
 
 impl Server {
-    /// Connections open now.
-    pub(super) fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
     /// Connections cut off so far.
     pub(super) fn cut_connections(&self) -> usize {
         self.cut_connections.load(Ordering::Relaxed)
@@ -105,8 +99,6 @@ async fn recover(server: &Server, error: &io::Error, warned: &mut Warned) {
 }
 
 fn start(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    // Counted here and not in the task, which may start only after the order to stop.
-    let open = Open::new(server);
     // An answer is written in one piece; waiting for the acknowledgement of the one before it only adds delay.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "TCP_NODELAY cannot be set");
@@ -124,24 +116,7 @@ fn start(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, place: Place
                 debug!(%peer, "connection cut off");
             }
         }
-        drop(open);
     });
-}
-
-/// Counts an open connection, also when its task panics.
-struct Open(Arc<Server>);
-
-impl Open {
-    fn new(server: &Arc<Server>) -> Self {
-        server.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(server))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// When something was last warned about.

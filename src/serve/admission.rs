@@ -58,8 +58,11 @@ impl Admission {
         Some(self.place(permit))
     }
 
-    /// Waits for a place, making the longest idle connection leave.
+    /// A place as soon as there is one; the longest idle connection has to leave for it.
     pub(super) async fn admit(&self) -> Place {
+        if let Some(place) = self.try_admit() {
+            return place;
+        }
         let waiting = Waiting::new(&self.shared);
         let permit = Arc::clone(&self.shared.places).acquire_owned().await;
         drop(waiting);
@@ -189,7 +192,7 @@ mod tests {
         assert!(admission.try_admit().is_none());
 
         let mut newcomer = std::pin::pin!(admission.admit());
-        assert!(futures_poll(newcomer.as_mut()).is_none());
+        assert!(poll_once(newcomer.as_mut()).is_none());
         second.dismissed().await;
         assert!(!is_dismissed(&first) && !is_dismissed(&third));
         drop(second);
@@ -202,7 +205,7 @@ mod tests {
         let busy = admission.admit().await;
         busy.becomes_busy();
         let mut newcomer = std::pin::pin!(admission.admit());
-        assert!(futures_poll(newcomer.as_mut()).is_none());
+        assert!(poll_once(newcomer.as_mut()).is_none());
         assert!(!is_dismissed(&busy));
         busy.becomes_idle();
         assert!(is_dismissed(&busy));
@@ -216,7 +219,7 @@ mod tests {
         let first = admission.admit().await;
         let second = admission.admit().await;
         let mut newcomer = std::pin::pin!(admission.admit());
-        assert!(futures_poll(newcomer.as_mut()).is_none());
+        assert!(poll_once(newcomer.as_mut()).is_none());
         second.becomes_busy();
         second.becomes_idle();
         assert!(is_dismissed(&first) && !is_dismissed(&second));
@@ -229,13 +232,13 @@ mod tests {
         busy.becomes_busy();
         {
             let mut newcomer = std::pin::pin!(admission.admit());
-            assert!(futures_poll(newcomer.as_mut()).is_none());
+            assert!(poll_once(newcomer.as_mut()).is_none());
         }
         busy.becomes_idle();
         assert!(!is_dismissed(&busy));
     }
 
-    fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match future.poll(&mut context) {
             std::task::Poll::Ready(output) => Some(output),

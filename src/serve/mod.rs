@@ -83,9 +83,7 @@ impl Default for Options {
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections that were open when the order to stop came.
-    pub open: usize,
-    /// Those of them that were cut off because they did not end within [`Options::drain`].
+    /// Connections that were cut off because they did not end within [`Options::drain`].
     pub cut: usize,
 }
 
@@ -117,7 +115,6 @@ pub async fn serve(
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         cut: cut.clone(),
-        open: AtomicUsize::new(0),
         cut_connections: AtomicUsize::new(0),
     });
 
@@ -137,7 +134,6 @@ pub async fn serve(
         }
     }
 
-    let open = server.open();
     tasks.close();
     if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
         cut.cancel();
@@ -150,5 +146,5 @@ pub async fn serve(
             "connections were cut off because their requests did not end in time"
         );
     }
-    Drained { open, cut: server.cut_connections() }
+    Drained { cut: server.cut_connections() }
 }

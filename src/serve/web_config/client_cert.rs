@@ -10,13 +10,15 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
+use super::client_names::AllowedNames;
 use super::error::Problem;
 
 const AUTH_KEY: &str = "tls_server_config.client_auth_type";
 
-/// The verifier for a `client_auth_type` and the text of its authorities, with the key that this text came from.
+/// The verifier for a `client_auth_type`, the names of `client_allowed_sans` and the text of its authorities, with the key that this text came from.
 pub(super) fn verifier(
     auth_type: Option<&str>,
+    allowed_names: &[String],
     authorities: Option<(&str, &[u8])>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
@@ -39,7 +41,7 @@ pub(super) fn verifier(
         let builder = if mandatory { builder } else { builder.allow_unauthenticated() };
         builder.build().map_err(|error| Problem::key("tls_server_config.client_ca_file", error.to_string()))
     };
-    match auth_type {
+    let verifier = match auth_type {
         None | Some("" | "NoClientCert") if roots.is_some() => Err(Problem::key(
             AUTH_KEY,
             "client authorities are given, but no certificate is asked for; write RequireAndVerifyClientCert",
@@ -54,7 +56,17 @@ pub(super) fn verifier(
             AUTH_KEY,
             "write NoClientCert, RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
         )),
+    }?;
+    if allowed_names.is_empty() {
+        return Ok(verifier);
     }
+    if !verifier.offer_client_auth() || !verifier.client_auth_mandatory() {
+        return Err(Problem::key(
+            "tls_server_config.client_allowed_sans",
+            "needs a certificate of every client; set client_auth_type to RequireAndVerifyClientCert",
+        ));
+    }
+    Ok(Arc::new(AllowedNames::new(verifier, allowed_names)))
 }
 
 fn root_store(key: &str, pem: &[u8]) -> Result<RootCertStore, Problem> {

@@ -5,11 +5,12 @@
 //! certificates are rotated without a restart. A file that has become unusable makes every request fail with 500; at
 //! the start it is an error.
 //!
-//! Differences, all of them refused by name and never ignored: TLS 1.0 and 1.1, cipher suites and curves that rustls
-//! does not have, `client_allowed_sans`, and TLS options without a certificate.
+//! What is not supported is refused by name and never ignored: TLS 1.0 and 1.1, cipher suites and curves that rustls
+//! does not have, client verification against the system's authorities, and TLS options without a certificate.
 
 mod basic_auth;
 mod client_cert;
+mod client_names;
 mod credentials;
 mod error;
 mod file;

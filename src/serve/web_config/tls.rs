@@ -27,12 +27,6 @@ pub(super) fn server_config(
     if is_empty(typed) {
         return Ok(None);
     }
-    if typed.client_allowed_sans.as_ref().is_some_and(|names| !names.is_empty()) {
-        return Err(Problem::key(
-            "tls_server_config.client_allowed_sans",
-            "not supported; use a client_ca_file whose authority signs only the clients that may come in",
-        ));
-    }
     let (certificate_key, certificate) = required(
         pem("cert", typed.cert.as_deref(), typed.cert_file.as_deref(), reader)?,
         "tls_server_config.cert_file",
@@ -45,6 +39,7 @@ pub(super) fn server_config(
     let versions = tls_names::versions(typed.min_version.as_deref(), typed.max_version.as_deref())?;
     let client_verifier = client_cert::verifier(
         typed.client_auth_type.as_deref(),
+        typed.client_allowed_sans.as_deref().unwrap_or_default(),
         authorities.as_ref().map(|(key, pem)| (key.as_str(), pem.as_slice())),
         &provider,
     )?;
