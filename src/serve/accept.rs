@@ -22,6 +22,9 @@ use super::web_config::WebConfigSource;
 /// Rest after a failed accept: without it a process out of file descriptors would spin.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
+/// The same when an idle connection was told to go: its file descriptor is free in a moment.
+const SHORT_BACK_OFF: Duration = Duration::from_millis(5);
+
 /// Least time between two warnings of the same kind.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -94,8 +97,8 @@ async fn recover(server: &Server, error: &io::Error, warned: &mut Warned) {
     if warned.is_due(Instant::now()) {
         warn!(%error, "clients cannot be accepted; if too many files are open, raise the limit (LimitNOFILE)");
     }
-    server.admission.shed_one();
-    tokio::time::sleep(BACK_OFF).await;
+    let back_off = if server.admission.shed_one() { SHORT_BACK_OFF } else { BACK_OFF };
+    tokio::time::sleep(back_off).await;
 }
 
 fn start(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, place: Place) {

@@ -73,9 +73,10 @@ impl Admission {
         }
     }
 
-    /// Makes the longest idle connection leave, for when the process has run out of file descriptors.
-    pub(super) fn shed_one(&self) {
-        self.shared.queue.lock().dismiss_longest_idle();
+    /// Makes the longest idle connection leave, for when the process has run out of file descriptors. Says whether
+    /// there was one.
+    pub(super) fn shed_one(&self) -> bool {
+        self.shared.queue.lock().dismiss_longest_idle()
     }
 
     fn place(&self, permit: OwnedSemaphorePermit) -> Place {

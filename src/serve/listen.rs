@@ -5,7 +5,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Clients that the kernel may queue before they are accepted. With tokio's 128 a burst of clients overflows the queue,
+/// and the ones that do not fit try again only after a second.
+const BACKLOG: u32 = 1024;
 
 /// One value of `--web.listen-address`.
 ///
@@ -180,11 +184,11 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindErro
     for address in addresses {
         match address {
             ListenAddress::AllInterfaces(port) => {
-                let bound = bind_all_interfaces(*port).await;
+                let bound = bind_all_interfaces(*port);
                 listeners.extend(bound.map_err(|error| BindError::new(address, error))?);
             }
             ListenAddress::Socket(socket) => {
-                let bound = bind_one(*socket).await;
+                let bound = bind_one(*socket);
                 listeners.push(bound.map_err(|error| BindError::new(address, error))?);
             }
             ListenAddress::Name(host, port) => {
@@ -195,25 +199,31 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindErro
     Ok(listeners)
 }
 
-async fn bind_one(address: SocketAddr) -> io::Result<Listener> {
-    Listener::new(TcpListener::bind(address).await?)
+fn bind_one(address: SocketAddr) -> io::Result<Listener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the old connections' TIME_WAIT. Two live listeners still exclude each other. (On
+    // Windows the option means something else, and a restart does not have to wait.)
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Listener::new(socket.listen(BACKLOG)?)
 }
 
 /// Binds `[::]` and, where that leaves IPv4 out, `0.0.0.0` too.
 ///
 /// Whether `[::]` takes IPv4 clients is a setting of the system (`net.ipv6.bindv6only`). Binding the IPv4 wildcard
 /// afterwards asks the kernel: "in use" means that the first socket has both.
-async fn bind_all_interfaces(port: u16) -> io::Result<Vec<Listener>> {
-    let ipv6 = match bind_one((Ipv6Addr::UNSPECIFIED, port).into()).await {
+fn bind_all_interfaces(port: u16) -> io::Result<Vec<Listener>> {
+    let ipv6 = match bind_one((Ipv6Addr::UNSPECIFIED, port).into()) {
         Ok(listener) => listener,
         Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
             return Err(error);
         }
         // IPv6 is switched off.
-        Err(_) => return Ok(vec![bind_one((Ipv4Addr::UNSPECIFIED, port).into()).await?]),
+        Err(_) => return Ok(vec![bind_one((Ipv4Addr::UNSPECIFIED, port).into())?]),
     };
     let port = ipv6.local_addr().port();
-    match bind_one((Ipv4Addr::UNSPECIFIED, port).into()).await {
+    match bind_one((Ipv4Addr::UNSPECIFIED, port).into()) {
         Ok(ipv4) => Ok(vec![ipv6, ipv4]),
         Err(_) => Ok(vec![ipv6]),
     }
@@ -225,7 +235,7 @@ async fn bind_name(address: &ListenAddress, host: &str, port: u16) -> Result<Lis
     let resolved = tokio::net::lookup_host((host, port)).await.map_err(unresolved)?;
     let mut failure = None;
     for candidate in resolved {
-        match bind_one(candidate).await {
+        match bind_one(candidate) {
             Ok(listener) => return Ok(listener),
             Err(error) => failure = Some(error),
         }

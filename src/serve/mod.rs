@@ -95,6 +95,21 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Requests carry [`axum::extract::ConnectInfo`] with the client's address. After the order to stop no connection is
 /// accepted any more, idle ones are closed, and those with a request in flight are closed after its answer, or after
 /// [`Options::drain`]; what was cut is logged and counted. Dropping the future cuts everything at once.
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+/// use clerk_exporter::serve::{self, Options, WebConfigSource};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let listeners = serve::bind(&[":10429".parse()?]).await?;
+/// let router = Router::new().route("/-/healthy", get(async || "Healthy\n"));
+/// let shutdown = CancellationToken::new();
+/// let drained = serve::serve(listeners, router, Options::default(), WebConfigSource::none(), shutdown).await;
+/// assert_eq!(drained.cut, 0);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn serve(
     listeners: Vec<Listener>,
     router: Router,

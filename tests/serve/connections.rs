@@ -45,7 +45,7 @@ async fn a_client_that_stops_within_the_http2_preface_is_closed() {
 
 #[tokio::test]
 async fn half_a_head_on_a_kept_connection_is_closed_by_the_head_s_time_limit() {
-    let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), Options { header_read_timeout: LATER, ..patient() }).await;
     let mut client = server.connect().await;
     keep_alive_request(&mut client).await;
     client.write_all(HALF_A_HEAD).await.unwrap();
@@ -63,7 +63,7 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout() {
 #[tokio::test]
 async fn a_kept_connection_outlives_the_head_s_time_limit() {
     // hyper's own header timeout would close it; the idle time limit is what counts between requests.
-    let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), Options { header_read_timeout: LATER, ..patient() }).await;
     let mut kept = server.connect().await;
     keep_alive_request(&mut kept).await;
     let mut silent = server.connect().await;

@@ -1,6 +1,10 @@
+use bytes::Bytes;
 use clerk_exporter::serve::{Drained, Options};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::*;
 
@@ -43,6 +47,25 @@ async fn a_request_that_does_not_end_is_cut_and_counted() {
     gate.entered().await;
     assert_eq!(server.stop().await, Drained { cut: 1 });
     assert_eq!(read_to_end(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_does_not_end_is_cut_with_its_connection() {
+    let gate = Gate::new();
+    let server = TestServer::plain(gate.router(), Options { drain: SOON, ..patient() }).await;
+    let io = TokioIo::new(server.connect().await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), io).await.unwrap();
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = http::Request::get(format!("http://{}/", server.address)).body(Empty::new()).unwrap();
+    let mut requests = JoinSet::new();
+    requests.spawn(async move { client.send_request(request).await });
+    gate.entered().await;
+    assert_eq!(server.stop().await, Drained { cut: 1 });
+    assert!(within(requests.join_next()).await.unwrap().unwrap().is_err());
+    // The handler is gone too, not only its client: its clone of the gate was the last but one.
+    assert_eq!(gate.clones(), 1);
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 /// Short enough not to be noticed, where a test wants a time limit to run out.
 pub(crate) const SOON: Duration = Duration::from_millis(50);
 
+/// The same where a client has to do something within the limit first, on a busy machine too.
+pub(crate) const LATER: Duration = Duration::from_millis(500);
+
 /// Longer than any test, where a time limit must not be what ends it.
 pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
@@ -141,6 +144,11 @@ impl Gate {
     /// Waits until a request has come in.
     pub(crate) async fn entered(&self) {
         within(self.entered.acquire()).await.unwrap().forget();
+    }
+
+    /// How many there are of this gate, in handlers and routers too.
+    pub(crate) fn clones(&self) -> usize {
+        Arc::strong_count(&self.released)
     }
 
     pub(crate) fn release(&self, requests: usize) {

@@ -117,8 +117,11 @@ impl Authenticator {
             let _permit = permit;
             bcrypt::verify(password.expose_secret(), hash.expose_secret()).unwrap_or(false)
         });
-        let matches = verification.await.unwrap_or(false) && known.is_some();
-        self.results.lock().remember(fingerprint, matches);
+        // Fails only when the runtime goes down: nothing to remember then.
+        let Ok(matches) = verification.await else {
+            return Verdict::Busy;
+        };
+        self.results.lock().remember(fingerprint, matches && known.is_some());
         verdict(matches)
     }
 }

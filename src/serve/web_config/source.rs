@@ -153,8 +153,12 @@ impl Reader {
 
     pub(super) fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         // First the stamp, then the content: a change between the two is seen the next time.
-        self.files.push(Snapshot::of(path));
-        std::fs::read(path)
+        let mut snapshot = Snapshot::of(path);
+        let content = std::fs::read(path);
+        // A failure may pass without a trace in the file's stamp: too many open files, a disk that was away.
+        snapshot.is_settled &= content.is_ok();
+        self.files.push(snapshot);
+        content
     }
 }
 
@@ -189,4 +193,56 @@ impl Snapshot {
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some(Stamp { modified: metadata.modified().ok()?, length: metadata.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(folder: &Path) -> Reader {
+        Reader { folder: folder.to_owned(), files: Vec::new() }
+    }
+
+    #[test]
+    fn an_old_file_is_read_again_only_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "one").unwrap();
+        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        std::fs::File::options().append(true).open(&path).unwrap().set_modified(hour_ago).unwrap();
+
+        let mut reader = reader(folder.path());
+        reader.read(&path).unwrap();
+        assert!(!reader.files[0].is_outdated());
+        std::fs::write(&path, "two").unwrap();
+        assert!(reader.files[0].is_outdated());
+        std::fs::remove_file(&path).unwrap();
+        assert!(reader.files[0].is_outdated());
+    }
+
+    #[test]
+    fn a_file_that_was_just_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "one").unwrap();
+        let mut reader = reader(folder.path());
+        reader.read(&path).unwrap();
+        assert!(reader.files[0].is_outdated());
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reader = reader(folder.path());
+        // A folder cannot be read as a file.
+        assert!(reader.read(folder.path()).is_err());
+        assert!(reader.files[0].is_outdated());
+    }
+
+    #[test]
+    fn relative_paths_are_relative_to_the_file() {
+        let reader = reader(Path::new("/etc/exporter"));
+        assert_eq!(reader.resolve(Path::new("tls/cert.pem")), Path::new("/etc/exporter/tls/cert.pem"));
+        assert_eq!(reader.resolve(Path::new("/run/cert.pem")), Path::new("/run/cert.pem"));
+    }
 }
