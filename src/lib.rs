@@ -9,6 +9,7 @@ pub mod outbound;
 pub mod probe;
 pub mod quota;
 pub mod secret;
+pub mod serve;
 pub mod simulator;
 pub mod site;
 pub mod upstream;

@@ -1,0 +1,137 @@
+//! The accept loop of a listener.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::Options;
+use super::admission::{Admission, Place};
+use super::connection::{self, HttpBuilder};
+use super::listen::Listener;
+use super::web_config::WebConfigSource;
+
+/// Rest after a failed accept: without it a process out of file descriptors would spin.
+const BACK_OFF: Duration = Duration::from_millis(200);
+
+/// The same when an idle connection was told to go: its file descriptor is free in a moment.
+const SHORT_BACK_OFF: Duration = Duration::from_millis(5);
+
+/// Least time between two warnings of the same kind.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// What all listeners and connections of one server share.
+pub(super) struct Server {
+    pub(super) admission: Admission,
+    pub(super) http: HttpBuilder,
+    pub(super) router: Router,
+    pub(super) options: Options,
+    pub(super) web_config: WebConfigSource,
+    /// Every task of a connection or an HTTP/2 stream.
+    pub(super) tasks: TaskTracker,
+    /// The order to stop: finish what is in flight.
+    pub(super) shutdown: CancellationToken,
+    /// The end of patience: drop what is in flight.
+    pub(super) cut: CancellationToken,
+    pub(super) cut_connections: AtomicUsize,
+}
+
+impl Server {
+    /// Connections cut off so far.
+    pub(super) fn cut_connections(&self) -> usize {
+        self.cut_connections.load(Ordering::Relaxed)
+    }
+}
+
+/// Accepts clients until the order to stop. The socket is closed on return.
+pub(super) async fn accept_clients(listener: Listener, server: Arc<Server>) {
+    let shutdown = server.shutdown.clone();
+    let mut warned = Warned::default();
+    let accepting = async {
+        loop {
+            match listener.socket.accept().await {
+                Ok((stream, peer)) => {
+                    let place = place_for_client(&server, &mut warned).await;
+                    start(&server, stream, peer, place);
+                }
+                Err(error) => recover(&server, &error, &mut warned).await,
+            }
+        }
+    };
+    shutdown.run_until_cancelled(accepting).await;
+}
+
+/// The client is accepted first and waits here for its place. A place reserved before `accept` would be held by every
+/// listener without a client.
+async fn place_for_client(server: &Server, warned: &mut Warned) -> Place {
+    if let Some(place) = server.admission.try_admit() {
+        return place;
+    }
+    if warned.is_due(Instant::now()) {
+        warn!(
+            max_connections = server.options.max_connections,
+            "all connections are taken: idle ones are closed for new clients"
+        );
+    }
+    server.admission.admit().await
+}
+
+async fn recover(server: &Server, error: &io::Error, warned: &mut Warned) {
+    // The client went away while it was queued: nothing to wait for.
+    if matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    ) {
+        debug!(%error, "a client left before it was accepted");
+        return;
+    }
+    // Out of file descriptors or memory, most likely: an idle connection less may help.
+    if warned.is_due(Instant::now()) {
+        warn!(%error, "clients cannot be accepted; if too many files are open, raise the limit (LimitNOFILE)");
+    }
+    let back_off = if server.admission.shed_one() { SHORT_BACK_OFF } else { BACK_OFF };
+    tokio::time::sleep(back_off).await;
+}
+
+fn start(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    // An answer is written in one piece; waiting for the acknowledgement of the one before it only adds delay.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, %error, "TCP_NODELAY cannot be set");
+    }
+    let server = Arc::clone(server);
+    let tasks = server.tasks.clone();
+    tasks.spawn(async move {
+        let cut = server.cut.clone();
+        let served = cut.run_until_cancelled(connection::serve_client(&server, stream, peer, place)).await;
+        match served {
+            Some(Ok(())) => {}
+            Some(Err(reason)) => debug!(%peer, %reason, "connection closed"),
+            None => {
+                server.cut_connections.fetch_add(1, Ordering::Relaxed);
+                debug!(%peer, "connection cut off");
+            }
+        }
+    });
+}
+
+/// When something was last warned about.
+#[derive(Default)]
+struct Warned(Option<Instant>);
+
+impl Warned {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.0.is_none_or(|last| now - last >= WARN_EVERY);
+        if is_due {
+            self.0 = Some(now);
+        }
+        is_due
+    }
+}

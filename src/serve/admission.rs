@@ -1,0 +1,249 @@
+//! How many connections there may be, and who has to go when there are too many.
+//!
+//! A plain cap would let 512 clients that send nothing keep everybody else out until their timeouts end. So a client
+//! that waits for a place gets the place of the connection that has been idle longest: one without a request in
+//! flight, whether it rests between two requests, has sent half a head, or is still in its TLS handshake. A connection
+//! with a request in flight is never closed for another one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// Hands out places for connections.
+#[derive(Clone)]
+pub(super) struct Admission {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    places: Arc<Semaphore>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Idle connections in the order in which they became idle: the first one goes first.
+    idle: BTreeMap<u64, Arc<Notice>>,
+    next: u64,
+    /// Clients that are accepted and wait for a place.
+    waiting: usize,
+    /// Those of them for whom nobody has been told to go yet. At most `waiting`.
+    unserved: usize,
+}
+
+/// Tells one connection to close.
+#[derive(Default)]
+struct Notice {
+    given: AtomicBool,
+    wake: Notify,
+}
+
+impl Admission {
+    /// `places`: the greatest number of connections at one time, at least 1.
+    pub(super) fn new(places: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
+                queue: Mutex::default(),
+            }),
+        }
+    }
+
+    /// A place if there is a free one.
+    pub(super) fn try_admit(&self) -> Option<Place> {
+        let permit = Arc::clone(&self.shared.places).try_acquire_owned().ok()?;
+        Some(self.place(permit))
+    }
+
+    /// A place as soon as there is one; the longest idle connection has to leave for it.
+    pub(super) async fn admit(&self) -> Place {
+        if let Some(place) = self.try_admit() {
+            return place;
+        }
+        let waiting = Waiting::new(&self.shared);
+        let permit = Arc::clone(&self.shared.places).acquire_owned().await;
+        drop(waiting);
+        match permit {
+            Ok(permit) => self.place(permit),
+            // The semaphore is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Makes the longest idle connection leave, for when the process has run out of file descriptors. Says whether
+    /// there was one.
+    pub(super) fn shed_one(&self) -> bool {
+        self.shared.queue.lock().dismiss_longest_idle()
+    }
+
+    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
+        let place = Place {
+            shared: Arc::clone(&self.shared),
+            notice: Arc::default(),
+            position: Mutex::new(None),
+            _permit: permit,
+        };
+        place.becomes_idle();
+        place
+    }
+}
+
+impl Queue {
+    fn make_room(&mut self) {
+        while self.unserved > 0 && self.dismiss_longest_idle() {
+            self.unserved -= 1;
+        }
+    }
+
+    fn dismiss_longest_idle(&mut self) -> bool {
+        let Some((_, notice)) = self.idle.pop_first() else {
+            return false;
+        };
+        notice.given.store(true, Ordering::Relaxed);
+        notice.wake.notify_one();
+        true
+    }
+}
+
+/// Counts a waiting client for as long as it waits, also when its wait is cancelled.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let mut queue = shared.queue.lock();
+        queue.waiting += 1;
+        queue.unserved += 1;
+        queue.make_room();
+        drop(queue);
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.waiting -= 1;
+        queue.unserved = queue.unserved.min(queue.waiting);
+    }
+}
+
+/// The right of one connection to exist. Idle at first.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    notice: Arc<Notice>,
+    /// Key in the queue of idle connections while idle.
+    position: Mutex<Option<u64>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// The connection has no request in flight from now on.
+    pub(super) fn becomes_idle(&self) {
+        let mut position = self.position.lock();
+        let mut queue = self.shared.queue.lock();
+        if position.is_some() || self.notice.given.load(Ordering::Relaxed) {
+            return;
+        }
+        let key = queue.next;
+        queue.next += 1;
+        queue.idle.insert(key, Arc::clone(&self.notice));
+        *position = Some(key);
+        queue.make_room();
+    }
+
+    /// The connection has a request in flight from now on.
+    pub(super) fn becomes_busy(&self) {
+        if let Some(key) = self.position.lock().take() {
+            self.shared.queue.lock().idle.remove(&key);
+        }
+    }
+
+    /// Resolves when the connection has to leave.
+    pub(super) async fn dismissed(&self) {
+        self.notice.wake.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.becomes_busy();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_dismissed(place: &Place) -> bool {
+        place.notice.given.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn the_longest_idle_connection_leaves_for_a_new_one() {
+        let admission = Admission::new(3);
+        let first = admission.admit().await;
+        let second = admission.admit().await;
+        let third = admission.admit().await;
+        // The first is the freshest now; the second has been idle longest.
+        first.becomes_busy();
+        first.becomes_idle();
+        assert!(admission.try_admit().is_none());
+
+        let mut newcomer = std::pin::pin!(admission.admit());
+        assert!(poll_once(newcomer.as_mut()).is_none());
+        second.dismissed().await;
+        assert!(!is_dismissed(&first) && !is_dismissed(&third));
+        drop(second);
+        newcomer.await;
+    }
+
+    #[tokio::test]
+    async fn a_busy_connection_stays_and_the_next_to_become_idle_leaves() {
+        let admission = Admission::new(1);
+        let busy = admission.admit().await;
+        busy.becomes_busy();
+        let mut newcomer = std::pin::pin!(admission.admit());
+        assert!(poll_once(newcomer.as_mut()).is_none());
+        assert!(!is_dismissed(&busy));
+        busy.becomes_idle();
+        assert!(is_dismissed(&busy));
+        drop(busy);
+        newcomer.await;
+    }
+
+    #[tokio::test]
+    async fn one_waiting_client_makes_one_connection_leave() {
+        let admission = Admission::new(2);
+        let first = admission.admit().await;
+        let second = admission.admit().await;
+        let mut newcomer = std::pin::pin!(admission.admit());
+        assert!(poll_once(newcomer.as_mut()).is_none());
+        second.becomes_busy();
+        second.becomes_idle();
+        assert!(is_dismissed(&first) && !is_dismissed(&second));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_gives_up_waiting_makes_nobody_leave_later() {
+        let admission = Admission::new(1);
+        let busy = admission.admit().await;
+        busy.becomes_busy();
+        {
+            let mut newcomer = std::pin::pin!(admission.admit());
+            assert!(poll_once(newcomer.as_mut()).is_none());
+        }
+        busy.becomes_idle();
+        assert!(!is_dismissed(&busy));
+    }
+
+    fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match future.poll(&mut context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
+    }
+}

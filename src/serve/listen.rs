@@ -1,0 +1,315 @@
+//! Where to listen: the addresses of `--web.listen-address` and the sockets that systemd hands over.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Clients that the kernel may queue before they are accepted. With tokio's 128 a burst of clients overflows the queue,
+/// and the ones that do not fit try again only after a second.
+const BACKLOG: u32 = 1024;
+
+/// One value of `--web.listen-address`.
+///
+/// Written as in the other exporters: `:10429` (every interface), `127.0.0.1:10429`, `[::1]:10429` or
+/// `name:10429`. Port 0 lets the operating system choose one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `:port`: every interface, IPv6 and IPv4.
+    AllInterfaces(u16),
+    /// An IP address and a port.
+    Socket(SocketAddr),
+    /// A host name, resolved when the address is bound, and a port.
+    Name(String, u16),
+}
+
+/// Why a text is no [`ListenAddress`]; the message says what to write instead.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParseListenAddressError {
+    /// `vsock://`, `unix://` and so on.
+    #[error("listen address {0:?}: only TCP is supported; write HOST:PORT or :PORT")]
+    NotTcp(String),
+    /// No colon, so no port.
+    #[error("listen address {0:?} has no port; write HOST:PORT, or :PORT for every interface")]
+    NoPort(String),
+    /// The part after the last colon is no port.
+    #[error("listen address {0:?}: the port must be a number from 0 to 65535")]
+    BadPort(String),
+    /// An IPv6 address whose colons cannot be told from the port's.
+    #[error("listen address {0:?}: write an IPv6 address in brackets, as in [::1]:10429")]
+    UnbracketedIpv6(String),
+    /// Neither an IP address nor a host name.
+    #[error("listen address {0:?}: the part before the port is neither an IP address nor a host name")]
+    BadHost(String),
+}
+
+impl FromStr for ListenAddress {
+    type Err = ParseListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        use ParseListenAddressError as Error;
+
+        let text = text.trim();
+        if text.contains("://") || text.starts_with('/') {
+            return Err(Error::NotTcp(text.to_owned()));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| Error::NoPort(text.to_owned()))?;
+        if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Error::BadPort(text.to_owned()));
+        }
+        let port = port.parse().map_err(|_| Error::BadPort(text.to_owned()))?;
+
+        if host.is_empty() {
+            return Ok(Self::AllInterfaces(port));
+        }
+        if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let address: Ipv6Addr = inner.parse().map_err(|_| Error::BadHost(text.to_owned()))?;
+            return Ok(Self::Socket(SocketAddr::new(address.into(), port)));
+        }
+        if host.contains(':') {
+            return Err(Error::UnbracketedIpv6(text.to_owned()));
+        }
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(Self::Socket(SocketAddr::new(address, port)));
+        }
+        let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        // All digits and dots would be a mistyped IPv4 address: do not ask a resolver about it.
+        let is_number = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if is_name && !is_number { Ok(Self::Name(host.to_owned(), port)) } else { Err(Error::BadHost(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllInterfaces(port) => write!(f, ":{port}"),
+            Self::Socket(address) => address.fmt(f),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// Why no listener could be had; the message names the address and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process has the port.
+    #[error("cannot listen on {address}: the address is already in use; stop the other process or choose another port")]
+    InUse {
+        /// The address as it was written.
+        address: String,
+    },
+    /// The operating system forbids it.
+    #[error("cannot listen on {address}: permission denied; choose a port above 1023")]
+    Denied {
+        /// The address as it was written.
+        address: String,
+    },
+    /// No interface of this machine has the address.
+    #[error("cannot listen on {address}: this machine has no such address; write :PORT for every interface")]
+    NotLocal {
+        /// The address as it was written.
+        address: String,
+    },
+    /// The host name has no address.
+    #[error("cannot listen on {address}: the name cannot be resolved; write an IP address")]
+    Unresolved {
+        /// The address as it was written.
+        address: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: {source}")]
+    Other {
+        /// The address as it was written.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Socket activation was asked for, but no socket was passed.
+    #[error(
+        "no socket was passed by systemd (LISTEN_FDS): start through the .socket unit, or drop --web.systemd-socket"
+    )]
+    NoSystemdSocket,
+    /// systemd passed something that is no listening TCP socket.
+    #[error("socket {index} passed by systemd is no TCP socket: use ListenStream=PORT in the .socket unit")]
+    SystemdSocket {
+        /// Position among the sockets passed, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    fn new(address: &ListenAddress, source: io::Error) -> Self {
+        let address = address.to_string();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::PermissionDenied => Self::Denied { address },
+            io::ErrorKind::AddrNotAvailable => Self::NotLocal { address },
+            _ => Self::Other { address, source },
+        }
+    }
+}
+
+/// A bound and listening TCP socket.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    fn new(socket: TcpListener) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address that clients can connect to; with the real port where port 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Binds all addresses.
+///
+/// # Errors
+/// The first address that cannot be bound; sockets bound before it are closed again.
+pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        match address {
+            ListenAddress::AllInterfaces(port) => {
+                let bound = bind_all_interfaces(*port);
+                listeners.extend(bound.map_err(|error| BindError::new(address, error))?);
+            }
+            ListenAddress::Socket(socket) => {
+                let bound = bind_one(*socket);
+                listeners.push(bound.map_err(|error| BindError::new(address, error))?);
+            }
+            ListenAddress::Name(host, port) => {
+                listeners.push(bind_name(address, host, *port).await?);
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<Listener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the old connections' TIME_WAIT. Two live listeners still exclude each other. (On
+    // Windows the option means something else, and a restart does not have to wait.)
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Listener::new(socket.listen(BACKLOG)?)
+}
+
+/// Binds `[::]` and, where that leaves IPv4 out, `0.0.0.0` too.
+///
+/// Whether `[::]` takes IPv4 clients is a setting of the system (`net.ipv6.bindv6only`). Binding the IPv4 wildcard
+/// afterwards asks the kernel: "in use" means that the first socket has both.
+fn bind_all_interfaces(port: u16) -> io::Result<Vec<Listener>> {
+    let ipv6 = match bind_one((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Ok(listener) => listener,
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
+            return Err(error);
+        }
+        // IPv6 is switched off.
+        Err(_) => return Ok(vec![bind_one((Ipv4Addr::UNSPECIFIED, port).into())?]),
+    };
+    let port = ipv6.local_addr().port();
+    match bind_one((Ipv4Addr::UNSPECIFIED, port).into()) {
+        Ok(ipv4) => Ok(vec![ipv6, ipv4]),
+        Err(_) => Ok(vec![ipv6]),
+    }
+}
+
+/// Binds the first address of a name that can be bound.
+async fn bind_name(address: &ListenAddress, host: &str, port: u16) -> Result<Listener, BindError> {
+    let unresolved = |source| BindError::Unresolved { address: address.to_string(), source };
+    let resolved = tokio::net::lookup_host((host, port)).await.map_err(unresolved)?;
+    let mut failure = None;
+    for candidate in resolved {
+        match bind_one(candidate) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(match failure {
+        Some(error) => BindError::new(address, error),
+        None => unresolved(io::Error::from(io::ErrorKind::NotFound)),
+    })
+}
+
+/// Takes the listening sockets that systemd passed (`LISTEN_FDS`, see `sd_listen_fds(3)`).
+///
+/// Call it once and early: the environment variables of the protocol are taken out of the environment, so that child
+/// processes do not believe that the sockets are theirs. Needs a tokio runtime.
+///
+/// # Errors
+/// No socket was passed, or one of them is no TCP socket.
+pub fn from_systemd() -> Result<Vec<Listener>, BindError> {
+    let mut passed = listenfd::ListenFd::from_env();
+    if passed.len() == 0 {
+        return Err(BindError::NoSystemdSocket);
+    }
+    let mut listeners = Vec::with_capacity(passed.len());
+    for index in 0..passed.len() {
+        let take = |passed: &mut listenfd::ListenFd| {
+            let socket = passed.take_tcp_listener(index)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            socket.set_nonblocking(true)?;
+            Listener::new(TcpListener::from_std(socket)?)
+        };
+        let listener = take(&mut passed).map_err(|source| BindError::SystemdSocket { index, source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_every_form_are_read() {
+        let cases = [
+            (":10429", ListenAddress::AllInterfaces(10429)),
+            ("127.0.0.1:0", ListenAddress::Socket(([127, 0, 0, 1], 0).into())),
+            ("[::1]:10429", ListenAddress::Socket((Ipv6Addr::LOCALHOST, 10429).into())),
+            ("metrics.example_1:80", ListenAddress::Name("metrics.example_1".to_owned(), 80)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse(), Ok(expected.clone()), "{text}");
+            assert_eq!(expected.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_wrong_address_says_what_to_write() {
+        let cases = [
+            ("vsock://:10429", "only TCP"),
+            ("unix:///run/x.sock", "only TCP"),
+            ("/run/x.sock", "only TCP"),
+            ("10429", "write HOST:PORT, or :PORT"),
+            ("localhost", "write HOST:PORT, or :PORT"),
+            ("localhost:http", "a number from 0 to 65535"),
+            (":65536", "a number from 0 to 65535"),
+            (":+1", "a number from 0 to 65535"),
+            (":", "a number from 0 to 65535"),
+            ("::1:10429", "in brackets"),
+            ("[::1:10429", "in brackets"),
+            ("[nonsense]:1", "neither an IP address nor a host name"),
+            ("127.0.0:1", "neither an IP address nor a host name"),
+            ("a b:1", "neither an IP address nor a host name"),
+        ];
+        for (text, expected) in cases {
+            let error = text.parse::<ListenAddress>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The `Authorization: Basic` header ([RFC 7617](https://www.rfc-editor.org/rfc/rfc7617)).
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use secrecy::SecretSlice;
+
+/// A user name and a password, as a client sent them.
+pub(super) struct Credentials {
+    pub(super) user: String,
+    pub(super) password: SecretSlice<u8>,
+}
+
+impl Credentials {
+    /// Reads the credentials of a request; `None` if it has none that can be read.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(AUTHORIZATION)?.as_bytes();
+        let (scheme, encoded) = value.split_at_checked("Basic ".len())?;
+        if !scheme.eq_ignore_ascii_case(b"Basic ") {
+            return None;
+        }
+        let mut decoded = decode_base64(encoded.trim_ascii())?;
+        let colon = decoded.iter().position(|&byte| byte == b':')?;
+        let password = decoded.split_off(colon + 1);
+        decoded.truncate(colon);
+        Some(Self { user: String::from_utf8(decoded).ok()?, password: SecretSlice::from(password) })
+    }
+}
+
+/// Decodes standard base64 with its padding ([RFC 4648](https://www.rfc-editor.org/rfc/rfc4648#section-4)).
+fn decode_base64(encoded: &[u8]) -> Option<Vec<u8>> {
+    if !encoded.len().is_multiple_of(4) {
+        return None;
+    }
+    let padding = encoded.iter().rev().take_while(|&&byte| byte == b'=').count();
+    if padding > 2 {
+        return None;
+    }
+    let digits = &encoded[..encoded.len() - padding];
+    let mut decoded = Vec::with_capacity(encoded.len() / 4 * 3);
+    for group in digits.chunks(4) {
+        let mut bits = 0_u32;
+        for &digit in group {
+            bits = bits << 6 | u32::from(sextet(digit)?);
+        }
+        // A short last group: fill it up, then drop the bytes that are not there.
+        bits <<= 6 * (4 - group.len());
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        decoded.extend_from_slice(&bytes[..group.len() - 1]);
+    }
+    Some(decoded)
+}
+
+fn sextet(digit: u8) -> Option<u8> {
+    Some(match digit {
+        b'A'..=b'Z' => digit - b'A',
+        b'a'..=b'z' => digit - b'a' + 26,
+        b'0'..=b'9' => digit - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    fn read(value: &[u8]) -> Option<(String, Vec<u8>)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+        let credentials = Credentials::of(&headers)?;
+        Some((credentials.user, credentials.password.expose_secret().to_vec()))
+    }
+
+    #[test]
+    fn user_and_password_are_parted_at_the_first_colon() {
+        let expected = Some(("Aladdin".to_owned(), b"open sesame".to_vec()));
+        // The example of RFC 7617, section 2.
+        assert_eq!(read(b"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), expected);
+        assert_eq!(read(b"bAsIc QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), expected);
+        assert_eq!(read(b"Basic YTpiOmM="), Some(("a".to_owned(), b"b:c".to_vec())));
+        assert_eq!(read(b"Basic YTo="), Some(("a".to_owned(), Vec::new())));
+    }
+
+    #[test]
+    fn anything_else_is_no_credentials() {
+        for value in [
+            "",
+            "Basic",
+            "Basic ",
+            "Bearer YTpi",
+            "Basic YTpi=",
+            "Basic Y===",
+            "Basic YT-i",
+            "Basic YWI=",
+            "Basic /zo=",
+        ] {
+            assert_eq!(read(value.as_bytes()), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_vectors_of_rfc_4648_are_decoded() {
+        for (encoded, decoded) in
+            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob"), ("Zm9vYmFy", "foobar")]
+        {
+            assert_eq!(decode_base64(encoded.as_bytes()).as_deref(), Some(decoded.as_bytes()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic(value in proptest::collection::vec(0x20_u8..0x7f, 0..64)) {
+            let _ = read(&[b"Basic ".as_slice(), &value].concat());
+            let _ = read(&value);
+        }
+    }
+}
