@@ -1,6 +1,6 @@
 //! What the ledger knows of one bucket of one instance: its budgets, its closed windows, its latest values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::catalogue::{Bucket, Scope};
@@ -8,7 +8,7 @@ use super::forecast::Pace;
 use super::histogram::Histogram;
 use super::peak::Peak;
 use super::route::Entity;
-use super::snapshot::{Basis, BucketSnapshot};
+use super::snapshot::{Basis, BucketSnapshot, ClosedWindow};
 use super::timeline::{Place, Reset, Timeline, Window};
 use super::{Family, HeaderError, Moment, Observation, Source};
 
@@ -18,6 +18,9 @@ pub(super) const USAGE_BOUNDS: [f64; 8] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 
 /// Users, organizations or memberships whose budgets are followed at the same time. More than an instance's own limit
 /// lets change in two windows, so that only a misbehaving server reaches it.
 const MAX_ENTITIES: usize = 4096;
+
+/// Closed windows that are kept to be looked at: five minutes of 10 s.
+const RECENT_WINDOWS: usize = 30;
 
 /// What is configured for a bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +53,8 @@ struct Tally {
     exhausted: u64,
     /// From the first window on.
     usage: Option<Histogram>,
+    /// The last ones, oldest first.
+    recent: VecDeque<ClosedWindow>,
 }
 
 /// One budget: that of the instance, or of one user, organization or membership.
@@ -150,6 +155,11 @@ impl BucketLedger {
         }
     }
 
+    /// The windows closed last, oldest first.
+    pub(super) fn recent_windows(&self) -> impl Iterator<Item = ClosedWindow> + '_ {
+        self.tally.recent.iter().copied()
+    }
+
     /// End of the Retry-After in force, of the budget that is blocked longest.
     pub(super) fn blocked_until(&self, now: Moment) -> Option<Moment> {
         self.budgets.values().filter_map(|budget| budget.blocked_until).max().filter(|until| *until > now)
@@ -192,10 +202,15 @@ impl Tally {
     fn close(&mut self, window: &Window, terms: Terms) {
         let left = window.left(terms);
         let exhausted = window.throttled || window.fewest(terms) == Some(0);
-        self.windows += 1;
-        self.exhausted += u64::from(exhausted);
-        self.low += u64::from(exhausted || left.is_some_and(|left| left < terms.low_threshold));
+        let low = exhausted || left.is_some_and(|left| left < terms.low_threshold);
         let used = if exhausted { Some(1.0) } else { left.map(used_of_left) };
+        self.windows += 1;
+        self.low += u64::from(low);
+        self.exhausted += u64::from(exhausted);
+        if self.recent.len() == RECENT_WINDOWS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(ClosedWindow { seen: window.seen, usage: used, low, exhausted });
         if let Some(used) = used {
             self.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS)).observe(used);
         }

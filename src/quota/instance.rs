@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bucket::{BucketLedger, Terms};
 use super::catalogue::{Bucket, Environment, Limit};
 use super::histogram::Histogram;
-use super::snapshot::InstanceSnapshot;
+use super::snapshot::{ClosedWindow, InstanceSnapshot};
 use super::{HeaderError, KeyVerdict, Moment, Observation, QuotaCode, Source};
 
 /// Upper bounds, in seconds, of the histogram of probe durations. None is a whole number, so that their text is the
@@ -293,6 +293,12 @@ impl InstanceLedger {
     pub fn held_until(&self, bucket: Bucket, now: Moment, cap: Duration) -> Option<Moment> {
         let blocked_until = self.buckets[bucket.index()].blocked_until(now)?;
         Some(blocked_until.min(self.throttled_at?.after(cap)))
+    }
+
+    /// The windows of a bucket that were closed last, oldest first: 30 at the most.
+    #[must_use]
+    pub fn recent_windows(&self, bucket: Bucket) -> Vec<ClosedWindow> {
+        self.buckets[bucket.index()].recent_windows().collect()
     }
 
     /// Closes the windows that are over.

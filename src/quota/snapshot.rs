@@ -32,6 +32,19 @@ impl Basis {
     }
 }
 
+/// A window that is over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClosedWindow {
+    /// Time of the first and of the last observation in it.
+    pub seen: (Moment, Moment),
+    /// Its highest use, as a ratio; unknown where no limit is.
+    pub usage: Option<f64>,
+    /// Whether less than the threshold was left.
+    pub low: bool,
+    /// Whether nothing was left, or a 429 came.
+    pub exhausted: bool,
+}
+
 /// One bucket of one instance. Unknown is `None`, never 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BucketSnapshot {

@@ -1,0 +1,84 @@
+//! What several tests share: a simulated Clerk and a way to it.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clerk_exporter::clock::Clock;
+use clerk_exporter::outbound::Outbound;
+use clerk_exporter::quota::ledger::{Handle, Ledger};
+use clerk_exporter::quota::snapshot::InstanceSnapshot;
+use clerk_exporter::quota::{Environment, Limit, Settings, Source};
+use clerk_exporter::secret::{KeySource, Secret, SecretSource};
+use clerk_exporter::simulator::{self, Simulator};
+use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+
+/// Wall-clock time at which simulated tests begin: the first moment of a window.
+pub fn start() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_795_608_000)
+}
+
+/// A key that looks like one and is not.
+pub const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
+
+/// A small simulator in simulated time.
+pub fn simulator(seed: u64) -> simulator::Options {
+    simulator::Options { seed, users: 100, base: Some(start()), ..simulator::Options::default() }
+}
+
+/// A development instance of the simulator, with a ledger and a way to it.
+pub struct World {
+    pub simulator: Simulator,
+    pub ledger: Arc<Ledger>,
+    pub outbound: Arc<Outbound>,
+    /// A second ledger of the same instance, for observations that take another way.
+    pub late: Handle,
+    upstream: Arc<dyn Upstream>,
+}
+
+impl World {
+    pub fn new(options: simulator::Options) -> Self {
+        let simulator = Simulator::new(options);
+        let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
+        Self::over(simulator, upstream)
+    }
+
+    /// The same simulator and key, with a ledger of its own.
+    pub fn beside(&self) -> Self {
+        Self::over(self.simulator.clone(), Arc::clone(&self.upstream))
+    }
+
+    fn over(simulator: Simulator, upstream: Arc<dyn Upstream>) -> Self {
+        let ledger = Arc::new(Ledger::new([settings("test")]));
+        let late = Ledger::new([settings("late")]);
+        let outbound = Outbound {
+            upstream: Arc::clone(&upstream),
+            base: "http://clerk.test".to_owned(),
+            key: Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned())))),
+            ledger: ledger.instance("test").unwrap(),
+            clock: Arc::new(Clock::simulated(start())),
+        };
+        Self { simulator, ledger, outbound: Arc::new(outbound), late: late.instance("late").unwrap(), upstream }
+    }
+
+    /// The instance's numbers now.
+    pub fn snapshot(&self) -> InstanceSnapshot {
+        let now = self.outbound.clock.now();
+        self.outbound.ledger.lock().snapshot(now)
+    }
+}
+
+/// A development instance with Clerk's published limits, probed every 15 s.
+pub fn settings(name: &str) -> Settings {
+    Settings {
+        name: name.into(),
+        environment: Environment::Development,
+        api_host: "clerk.test".into(),
+        limit: Some(Limit { requests: 100, window: Duration::from_secs(10) }),
+        users_limit: None,
+        low_threshold: 0.1,
+        stale_after: Duration::from_secs(45),
+        sources: vec![Source::Probe],
+    }
+}

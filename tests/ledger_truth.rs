@@ -1,0 +1,222 @@
+//! The ledger against the simulator, which keeps its own record of what its limiter did and shares no code with it.
+//! Hours of simulated time, real HTTP over in-memory pipes.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clerk_exporter::outbound::Call;
+use clerk_exporter::probe::probe_once;
+use clerk_exporter::quota::{Bucket, Source};
+use clerk_exporter::simulator::{self, BucketTruth, HeaderProfile, LimiterKind, Plan};
+use common::World;
+use http::Method;
+
+const PROFILES: [HeaderProfile; 4] =
+    [HeaderProfile::None, HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf];
+const LIMITERS: [LimiterKind; 2] = [LimiterKind::SlidingWindow, LimiterKind::TokenBucket { burst: None }];
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Random traffic of an application: every few seconds another rate, from silence to 1.5 times the limit of 10 a second.
+/// `each` is told of the end of every second or so.
+async fn traffic(world: &World, random: &mut fastrand::Rng, length: Duration, mut each: impl FnMut(&World)) {
+    let end = tokio::time::Instant::now() + length;
+    while tokio::time::Instant::now() < end {
+        let rate = [0.0, 2.0, 6.0, 9.0, 9.6, 10.0, 12.0, 15.0][random.usize(..8)] * (0.9 + random.f64() * 0.2);
+        let mut left = random.f64() * 25.0;
+        while left > 0.0 {
+            let pause = if rate < 0.1 { left.min(1.0) } else { -random.f64().max(1e-9).ln() / rate };
+            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+            left -= pause;
+            if rate >= 0.1 {
+                let call = call(random);
+                world.outbound.call(&call, DEADLINE).await.unwrap();
+            }
+            each(world);
+        }
+    }
+}
+
+/// Mostly reads, now and then something of another bucket.
+fn call(random: &mut fastrand::Rng) -> Call {
+    let user = random.u32(..3);
+    let (method, path) = match random.u32(..40) {
+        0 => (Method::POST, "/v1/invitations".to_owned()),
+        1 => (Method::GET, "/v1/jwks".to_owned()),
+        2..6 => (Method::PATCH, format!("/v1/users/user_unknown{user}/metadata")),
+        _ => (Method::GET, "/v1/users/count".to_owned()),
+    };
+    Call { method, path, source: Source::Client }
+}
+
+/// `(windows, low, exhausted)` by the limiter's own record.
+fn counts<'a>(truths: impl Iterator<Item = &'a BucketTruth>) -> (u64, u64, u64) {
+    let mut counts = (0, 0, 0);
+    for window in truths.flat_map(|truth| &truth.windows) {
+        let exhausted = window.refused > 0 || window.least_remaining == 0;
+        counts.0 += 1;
+        counts.1 += u64::from(exhausted || u64::from(window.least_remaining) * 10 < u64::from(window.limit));
+        counts.2 += u64::from(exhausted);
+    }
+    counts
+}
+
+fn in_simulated_time(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(test);
+}
+
+#[test]
+fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
+    for seed in 0..6 {
+        for headers in PROFILES {
+            in_simulated_time(async {
+                let options = simulator::Options { headers, kept_windows: usize::MAX, ..common::simulator(seed) };
+                let world = World::new(options);
+                let mut random = fastrand::Rng::with_seed(seed);
+                // Whoever reads, and how often, must not matter.
+                let mut scraper = random.fork();
+                let often = scraper.u32(1..500);
+                traffic(&world, &mut random, Duration::from_secs(900), |world| {
+                    if scraper.u32(..often) == 0 {
+                        world.snapshot();
+                    }
+                })
+                .await;
+                tokio::time::advance(Duration::from_secs(7300)).await;
+                let (snapshot, truth) = (world.snapshot(), world.simulator.truth());
+                let truth = &truth.instances[0];
+                let mut seen = 0;
+                for bucket in Bucket::LIMITED {
+                    let ours = snapshot.bucket(bucket).unwrap();
+                    let theirs = counts(truth.buckets.iter().filter(|truth| truth.bucket.as_str() == bucket.as_str()));
+                    let counted = (ours.windows, ours.low_windows, ours.exhausted_windows);
+                    assert_eq!(counted, theirs, "bucket {bucket}, headers {headers}, seed {seed}");
+                    seen += u64::from(theirs.1 > 0);
+                }
+                assert!(seen > 0, "the traffic reached the limit");
+            });
+        }
+    }
+}
+
+#[test]
+fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
+    for seed in 0..6 {
+        for limiter in LIMITERS {
+            for headers in [HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf] {
+                in_simulated_time(async {
+                    let plan = (limiter != LimiterKind::SlidingWindow && seed % 2 == 0).then_some(Plan::Pro);
+                    let options = simulator::Options {
+                        headers,
+                        limiter,
+                        plan,
+                        kept_windows: usize::MAX,
+                        kept_events: usize::MAX,
+                        ..common::simulator(seed)
+                    };
+                    let world = World::new(options);
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    let mut closed = Vec::new();
+                    traffic(&world, &mut random, Duration::from_secs(600), |world| {
+                        world.snapshot();
+                        for window in world.outbound.ledger.lock().recent_windows(Bucket::Instance) {
+                            if !closed.contains(&window) {
+                                closed.push(window);
+                            }
+                        }
+                    })
+                    .await;
+                    let truth = world.simulator.truth();
+                    let truth = truth.instances[0].bucket(simulator::Bucket::Instance).unwrap();
+                    let mut covered = 0;
+                    for window in &closed {
+                        let (from, to) = (window.seen.0.to_system_time(), window.seen.1.to_system_time());
+                        let events = truth.events_between(from, to + Duration::from_nanos(1));
+                        let refused = events.iter().any(|event| event.refused);
+                        let least = events.iter().map(|event| event.remaining_after).min().unwrap();
+                        let limit = f64::from(truth.windows[0].limit.min(100));
+                        let context = format!("{limiter}, {headers}, seed {seed}, {window:?}, least {least}");
+                        assert_eq!(window.exhausted, refused || least == 0, "{context}");
+                        assert_eq!(window.low, window.exhausted || f64::from(least) / limit < 0.1, "{context}");
+                        let length = to.duration_since(from).unwrap();
+                        assert!(length < Duration::from_secs(21), "{context}");
+                        covered += events.len();
+                    }
+                    // The last windows are still open.
+                    assert!(covered as f64 > truth.events.len() as f64 * 0.9, "{covered} of {}", truth.events.len());
+                    let grid = truth.windows.len();
+                    assert!(closed.len() <= grid * 2, "{limiter}, {headers}: {} for {grid}", closed.len());
+                });
+            }
+        }
+    }
+}
+
+/// Not a property that holds, but a figure to be known: how many of the low windows probes alone find.
+#[test]
+fn probes_alone_find_a_share_of_the_low_windows() {
+    let mut report = String::from("probe interval   low windows   found by probes\n");
+    let mut shares = Vec::new();
+    for interval in [1, 2, 5, 10, 15] {
+        let (mut low, mut found) = (0, 0);
+        for seed in 0..4 {
+            in_simulated_time(async {
+                let world = World::new(common::simulator(seed));
+                let mut random = fastrand::Rng::with_seed(seed);
+                // The application's traffic does not pass through the exporter: it has a ledger of its own.
+                let application = world.beside();
+                let probes = async {
+                    let mut ticks = tokio::time::interval(Duration::from_secs(interval));
+                    loop {
+                        ticks.tick().await;
+                        probe_once(&world.outbound, "/v1/users/count", DEADLINE).await;
+                    }
+                };
+                let load = traffic(&application, &mut random, Duration::from_secs(1800), |_| {});
+                tokio::select! { () = load => {}, () = probes => {} }
+                tokio::time::advance(Duration::from_secs(30)).await;
+                let truth = world.simulator.truth();
+                low += counts(truth.instances[0].bucket(simulator::Bucket::Instance).into_iter()).1;
+                found += world.snapshot().bucket(Bucket::Instance).unwrap().low_windows;
+            });
+        }
+        assert!(found <= low, "no window is low that the limiter does not know of");
+        let share = found as f64 / low as f64;
+        report.push_str(&format!("{interval:>11} s   {low:>11}   {:>14.0} %\n", share * 100.0));
+        shares.push(share);
+    }
+    println!("{report}");
+    assert!(shares.is_sorted_by(|often, seldom| often >= seldom), "{report}");
+    assert!(shares[0] > 0.5, "{report}");
+}
+
+/// Answers that overtake each other, and come late, change no count of what was seen.
+#[test]
+fn late_answers_are_counted_once() {
+    in_simulated_time(async {
+        let world = Arc::new(World::new(common::simulator(7)));
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..3000_u64 {
+            let world = Arc::clone(&world);
+            tasks.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(number * 97)).await;
+                let call = Call { method: Method::GET, path: "/v1/users/count".into(), source: Source::Gateway };
+                let answer = world.outbound.call(&call, DEADLINE).await.unwrap();
+                // The same observation again, up to four seconds late: a slow path from the answer to the ledger.
+                tokio::time::sleep(Duration::from_millis(number % 41 * 100)).await;
+                world.late.lock().record(&answer.observation);
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        tokio::time::advance(Duration::from_secs(30)).await;
+        let now = world.outbound.clock.now();
+        let (prompt, late) = (world.snapshot(), world.late.lock().snapshot(now));
+        let (prompt, late) = (prompt.bucket(Bucket::Instance).unwrap(), late.bucket(Bucket::Instance).unwrap());
+        assert_eq!(prompt.windows, late.windows);
+        assert_eq!(prompt.low_windows, late.low_windows);
+        assert_eq!(prompt.exhausted_windows, late.exhausted_windows);
+        assert!(prompt.exhausted_windows > 5);
+    });
+}
