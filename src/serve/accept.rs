@@ -102,6 +102,8 @@ async fn recover(server: &Server, error: &io::Error, warned: &mut Warned) {
 }
 
 fn start(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    // An IPv4 client of a socket that takes both has a mapped address, ::ffff:192.0.2.1: nobody wants to read that.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     // An answer is written in one piece; waiting for the acknowledgement of the one before it only adds delay.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "TCP_NODELAY cannot be set");

@@ -35,6 +35,10 @@ const MAX_STREAMS: u32 = 128;
 const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection without a request in flight may stay after the order to stop: enough for the rest of a head
+/// that is on its way, too little for a half-open client to hold up the end of the program.
+const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(1);
+
 pub(super) type HttpBuilder = auto::Builder<TrackedExecutor>;
 
 /// Runs the tasks of HTTP/2 streams where the shutdown sees and ends them.
@@ -135,32 +139,35 @@ where
     };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(server.shutdown.cancelled());
-    let mut is_stopping = false;
+    let mut stop_deadline = None;
     let mut dismissal = pin!(activity.place().dismissed());
     let mut is_dismissed = false;
     // Runs out when the client has to be closed; meaningless while a request is in flight.
     let mut alarm = pin!(sleep_until(Instant::now()));
 
     poll_fn(|cx| {
-        if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
-            is_stopping = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        if !is_dismissed && dismissal.as_mut().poll(cx).is_ready() {
-            is_dismissed = true;
-            if activity.is_idle() {
-                return Poll::Ready(Err(Ended::Dismissed));
+        // The connection always comes first: what has arrived counts before it is judged to be idle or late.
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended.map_err(Ended::Http));
             }
-            // A request has come in the meantime: it is answered, and then the connection is closed.
+            if stop_deadline.is_none() && stopping.as_mut().poll(cx).is_ready() {
+                stop_deadline = Some(Instant::now() + IDLE_WHILE_STOPPING);
+            } else if !is_dismissed && dismissal.as_mut().poll(cx).is_ready() {
+                is_dismissed = true;
+                if activity.is_idle() {
+                    return Poll::Ready(Err(Ended::Dismissed));
+                }
+                // A request has come in the meantime: it is answered, and then the connection is closed.
+            } else {
+                break;
+            }
             connection.as_mut().graceful_shutdown();
         }
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(ended.map_err(Ended::Http));
-        }
-        // After the connection has been polled, so that what it has just received counts.
         let Some(deadline) = activity.deadline() else {
             return Poll::Pending;
         };
+        let deadline = stop_deadline.map_or(deadline, |stop| deadline.min(stop));
         if alarm.deadline() != deadline {
             alarm.as_mut().reset(deadline);
         }

@@ -80,6 +80,16 @@ async fn a_client_with_half_a_head_does_not_outlast_the_drain() {
 }
 
 #[tokio::test]
+async fn half_a_head_is_not_waited_for_to_the_end_of_the_drain() {
+    let server = TestServer::plain(ok_router(), patient()).await;
+    let mut half_open = server.connect().await;
+    half_open.write_all(b"GET / HTTP/1.1\r\nHost: local").await.unwrap();
+    assert_eq!(status(&server.get("/", "").await), 200);
+    assert_eq!(server.stop().await, Drained { cut: 0 });
+    assert_eq!(read_to_end(&mut half_open).await, "");
+}
+
+#[tokio::test]
 async fn idle_connections_are_closed_at_once() {
     let server = TestServer::plain(ok_router(), patient()).await;
     let mut kept = server.connect().await;

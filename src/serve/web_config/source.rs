@@ -240,6 +240,57 @@ mod tests {
     }
 
     #[test]
+    fn an_unusable_file_is_logged_once_and_shows_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.yml");
+        std::fs::write(&path, "").unwrap();
+        let source = WebConfigSource::open(&path).unwrap();
+        let watched = source.watched().unwrap();
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            std::fs::write(&path, "basic_auth_users: {alice: CANARY}\n").unwrap();
+            for _ in 0..3 {
+                assert!(watched.current().is_err());
+            }
+            std::fs::write(&path, "").unwrap();
+            assert!(watched.current().is_ok());
+        });
+        let log = log.text();
+        assert_eq!(log.matches("ERROR").count(), 1, "{log}");
+        assert!(log.contains("web.yml") && log.contains("basic_auth_users.alice"), "{log}");
+        assert!(log.contains("can be used again") && !log.contains("CANARY"), "{log}");
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
     fn relative_paths_are_relative_to_the_file() {
         let reader = reader(Path::new("/etc/exporter"));
         assert_eq!(reader.resolve(Path::new("tls/cert.pem")), Path::new("/etc/exporter/tls/cert.pem"));
