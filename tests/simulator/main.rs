@@ -6,6 +6,7 @@ mod answers;
 mod faults;
 mod limits;
 mod other_endpoints;
+mod sockets;
 mod truth;
 mod users;
 
