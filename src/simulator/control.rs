@@ -82,7 +82,11 @@ async fn show_faults(State(simulator): State<Simulator>) -> Json<Faults> {
 async fn add_faults(State(simulator): State<Simulator>, given: Result<Json<Faults>, JsonRejection>) -> Response {
     change_faults(&simulator, given, |mut present, given| {
         present.rules.extend(given.rules);
-        Faults { clock_skew_seconds: given.clock_skew_seconds, ..present }
+        // A skew that is not named stays as it is.
+        if given.clock_skew_seconds != 0 {
+            present.clock_skew_seconds = given.clock_skew_seconds;
+        }
+        present
     })
 }
 

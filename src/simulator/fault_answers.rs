@@ -74,13 +74,14 @@ fn with_body(status: StatusCode, body: FaultBody, trace: &Trace) -> Response<Bod
 /// An answer that announces more than arrives: over a socket the server then drops the connection.
 fn reset_after(bytes: u32) -> Response<Body> {
     let announced = u64::from(bytes) + 1;
-    let mut response = Response::new(Body::new(Spaces { left: u64::from(bytes), then_fail: true }));
+    let end = if bytes == 0 { End::Broken } else { End::BrokenAfterPause };
+    let mut response = Response::new(Body::new(Blanks { left: u64::from(bytes), end }));
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(announced));
     response
 }
 
 fn huge(bytes: u64) -> Response<Body> {
-    Response::new(Body::new(Spaces { left: bytes, then_fail: false }))
+    Response::new(Body::new(Blanks { left: bytes, end: End::Complete }))
 }
 
 async fn gzip_bomb(bytes: u64) -> Response<Body> {
@@ -97,28 +98,47 @@ fn with_json(mut response: Response<Body>) -> Response<Body> {
 }
 
 /// A body of blanks that is never held in memory as a whole.
-struct Spaces {
+struct Blanks {
     left: u64,
-    then_fail: bool,
+    end: End,
 }
 
-static BLANKS: [u8; 64 * 1024] = [b' '; 64 * 1024];
+/// What comes after the last blank.
+#[derive(Clone, Copy)]
+enum End {
+    Complete,
+    Broken,
+    /// A server sends what it has when the body makes it wait. Without the pause it would drop the connection with the
+    /// head and all of the body unsent.
+    BrokenAfterPause,
+}
 
-impl http_body::Body for Spaces {
+static CHUNK: [u8; 64 * 1024] = [b' '; 64 * 1024];
+
+impl http_body::Body for Blanks {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if self.left == 0 {
-            let failure = || io::Error::new(io::ErrorKind::ConnectionReset, "simulated connection reset");
-            let end = std::mem::take(&mut self.then_fail).then(|| Err(failure()));
-            return Poll::Ready(end);
+        if self.left > 0 {
+            let size = usize::try_from(self.left).unwrap_or(usize::MAX).min(CHUNK.len());
+            self.left -= size as u64;
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&CHUNK[..size])))));
         }
-        let size = usize::try_from(self.left).unwrap_or(usize::MAX).min(BLANKS.len());
-        self.left -= size as u64;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLANKS[..size])))))
+        match self.end {
+            End::Complete => Poll::Ready(None),
+            End::BrokenAfterPause => {
+                self.end = End::Broken;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            End::Broken => {
+                self.end = End::Complete;
+                Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::ConnectionReset, "simulated connection reset"))))
+            }
+        }
     }
 }

@@ -84,7 +84,7 @@ pub enum Fault {
     },
     /// The connection breaks within the body of the answer. Not counted.
     Reset {
-        /// Bytes of the body that arrive before.
+        /// Bytes of the body that arrive before. With 0 not even the status arrives over a socket.
         #[serde(default)]
         after_bytes: u32,
     },

@@ -21,7 +21,15 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 const API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
+const CF_CACHE_STATUS: HeaderName = HeaderName::from_static("cf-cache-status");
+const CF_RAY: HeaderName = HeaderName::from_static("cf-ray");
+const X_CFWORKER: HeaderName = HeaderName::from_static("x-cfworker");
+const X_CLERK_TRACE_ID: HeaderName = HeaderName::from_static("x-clerk-trace-id");
+const X_CLOUD_TRACE_CONTEXT: HeaderName = HeaderName::from_static("x-cloud-trace-context");
 const DEFAULT_API_VERSION: HeaderValue = HeaderValue::from_static("2025-11-10");
+
+/// About as many as [`add_common`] adds; only a hint for the size of the map.
+const COMMON_HEADERS: usize = 12;
 
 /// Identifies one answer, in its headers and in the body of an error.
 #[derive(Debug, Clone)]
@@ -38,20 +46,18 @@ impl Trace {
 
 /// Adds what an answer of Clerk carries besides its content. `date` is the wall-clock time that the answer claims.
 pub(super) fn add_common(headers: &mut HeaderMap, trace: &Trace, date: Epoch, requested_version: Option<&HeaderValue>) {
+    headers.reserve(COMMON_HEADERS);
     headers.entry(CONTENT_TYPE).or_insert(JSON);
     headers.insert(DATE, date_value(system_time(date)));
     headers.insert(SERVER, HeaderValue::from_static("cloudflare"));
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     headers.insert(SET_COOKIE, HeaderValue::from_static("__cf_bm=simulated; path=/; HttpOnly; Secure; SameSite=None"));
-    headers.insert(HeaderName::from_static("cf-cache-status"), HeaderValue::from_static("DYNAMIC"));
-    headers.insert(HeaderName::from_static("x-cfworker"), HeaderValue::from_static("1"));
+    headers.insert(CF_CACHE_STATUS, HeaderValue::from_static("DYNAMIC"));
+    headers.insert(X_CFWORKER, HeaderValue::from_static("1"));
     headers.insert(API_VERSION, requested_version.cloned().unwrap_or(DEFAULT_API_VERSION));
-    let ray = format!("{}-FRA", &trace.id[..16]);
-    for (name, value) in [("cf-ray", &ray), ("x-clerk-trace-id", &trace.id), ("x-cloud-trace-context", &trace.id)] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
+    insert_text(headers, CF_RAY, &format!("{}-FRA", &trace.id[..16]));
+    insert_text(headers, X_CLERK_TRACE_ID, &trace.id);
+    insert_text(headers, X_CLOUD_TRACE_CONTEXT, &trace.id);
 }
 
 /// The API version that the request asks for, to be echoed.

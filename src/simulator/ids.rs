@@ -2,6 +2,9 @@
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const KSUID_LENGTH: usize = 27;
+const GROUP_DIGITS: usize = 5;
+/// 62 to the power of [`GROUP_DIGITS`].
+const GROUP_BASE: u64 = 916_132_832;
 /// KSUIDs count seconds from here (2014-05-13T16:53:20Z), as <https://github.com/segmentio/ksuid> defines.
 const KSUID_EPOCH_SECONDS: u64 = 1_400_000_000;
 
@@ -25,15 +28,19 @@ pub(super) fn mix_text(seed: u64, text: &str) -> u64 {
 pub(super) fn ksuid(prefix: &str, seconds: u64, high: u64, low: u64) -> String {
     let seconds = u32::try_from(seconds.saturating_sub(KSUID_EPOCH_SECONDS)).unwrap_or(u32::MAX);
     let mut words = [seconds, upper(high), lower(high), upper(low), lower(low)];
-    let mut digits = [0_u8; KSUID_LENGTH];
-    for digit in digits.iter_mut().rev() {
+    let mut digits = [b'0'; KSUID_LENGTH];
+    // Long division by several digits at once: it is the costliest step of writing a user.
+    for group in digits.rchunks_mut(GROUP_DIGITS) {
         let mut remainder = 0_u64;
         for word in &mut words {
             let value = (remainder << 32) | u64::from(*word);
-            *word = lower(value / 62);
-            remainder = value % 62;
+            *word = lower(value / GROUP_BASE);
+            remainder = value % GROUP_BASE;
         }
-        *digit = ALPHABET[usize::try_from(remainder).unwrap_or(0)];
+        for digit in group.iter_mut().rev() {
+            *digit = ALPHABET[usize::try_from(remainder % 62).unwrap_or(0)];
+            remainder /= 62;
+        }
     }
     let mut id = String::with_capacity(prefix.len() + KSUID_LENGTH);
     id.push_str(prefix);
@@ -49,7 +56,7 @@ pub(super) fn ksuid_payload(prefix: &str, id: &str) -> Option<(u64, u64)> {
     }
     let mut words = [0_u32; 5];
     for digit in digits {
-        let mut carry = ALPHABET.iter().position(|known| known == digit)? as u64;
+        let mut carry = digit_value(*digit)?;
         for word in words.iter_mut().rev() {
             let value = u64::from(*word) * 62 + carry;
             *word = lower(value);
@@ -61,6 +68,16 @@ pub(super) fn ksuid_payload(prefix: &str, id: &str) -> Option<(u64, u64)> {
     }
     let [_, a, b, c, d] = words.map(u64::from);
     Some(((a << 32) | b, (c << 32) | d))
+}
+
+fn digit_value(digit: u8) -> Option<u64> {
+    let value = match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'A'..=b'Z' => digit - b'A' + 10,
+        b'a'..=b'z' => digit - b'a' + 36,
+        _ => return None,
+    };
+    Some(u64::from(value))
 }
 
 /// A permutation of the 64-bit numbers that depends on a seed: a Feistel network of four rounds. It makes numbers look

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::clock::Epoch;
-use super::limits::Quota;
+use super::limits::{LONGEST_WINDOW, Quota, SHORTEST_WINDOW};
 use super::options::LimiterKind;
 
 /// What the limiter says to one request.
@@ -54,7 +54,7 @@ enum Used {
 
 impl Meter {
     pub(super) fn new(kind: LimiterKind, quota: Quota, now: Epoch) -> Self {
-        let window = quota.window.max(Duration::from_millis(1));
+        let window = quota.window.clamp(SHORTEST_WINDOW, LONGEST_WINDOW);
         let used = match kind {
             LimiterKind::FixedWindow => Used::Fixed { start: grid_start(now, window), count: 0 },
             LimiterKind::SlidingWindow => Used::Sliding { counted: VecDeque::new() },
@@ -237,10 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn a_window_of_nothing_does_not_divide_by_zero() {
+    fn windows_of_nothing_and_of_all_time_neither_divide_by_zero_nor_overflow() {
         for kind in [LimiterKind::FixedWindow, LimiterKind::SlidingWindow, TOKENS] {
-            let mut meter = Meter::new(kind, Quota::new(1, Duration::ZERO), at(0));
-            assert!(meter.take(at(0)).allowed, "{kind}");
+            for window in [Duration::ZERO, Duration::MAX] {
+                let mut meter = Meter::new(kind, Quota::new(1, window).with_burst(u32::MAX), at(0));
+                assert!(meter.take(at(0)).allowed, "{kind}");
+                meter.take(at(1));
+            }
         }
     }
 
@@ -270,6 +273,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
         #[test]
         fn a_fixed_window_allows_its_limit_and_refuses_only_what_is_beyond(gaps in gaps(), limit in 1_u32..30) {
             let times = times(&gaps);

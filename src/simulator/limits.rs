@@ -15,6 +15,10 @@ use super::options::ParseOptionError;
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// Shorter windows are taken as this long, longer ones as [`LONGEST_WINDOW`].
+pub(super) const SHORTEST_WINDOW: Duration = Duration::from_millis(1);
+pub(super) const LONGEST_WINDOW: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// A budget that requests are counted against.
 ///
 /// Every route that has no budget of its own counts against [`Bucket::Instance`]; `GET /v1/jwks` counts against none.
@@ -131,7 +135,7 @@ impl Environment {
 pub struct Quota {
     /// Requests per window. With 0 every request is refused.
     pub limit: u32,
-    /// Length of the window; lengths below a millisecond are taken as a millisecond.
+    /// Length of the window, from a millisecond to 366 days; what lies beyond is taken as the nearest of both.
     pub window: Duration,
     /// Capacity of the token bucket, if it differs from `limit`. The window limiters do not look at it.
     pub burst: Option<u32>,
@@ -174,8 +178,8 @@ impl FromStr for Quota {
             None => (rest, None),
         };
         let window = humantime::parse_duration(window).map_err(|_| malformed())?;
-        if window < Duration::from_millis(1) {
-            return Err(ParseOptionError::new(format!("the window of `{text}` is shorter than a millisecond")));
+        if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&window) {
+            return Err(ParseOptionError::new(format!("the window of `{text}` is not between 1ms and 366days")));
         }
         Ok(Self { limit: limit.parse().map_err(|_| malformed())?, window, burst })
     }
@@ -281,7 +285,15 @@ mod tests {
 
     #[test]
     fn a_wrong_text_is_refused_with_what_to_write() {
-        for text in ["50/10s", "instance=50", "instance=x/10s", "instance=5/0s", "instance=5/10s:x", "instnce=5/10s"] {
+        for text in [
+            "50/10s",
+            "instance=50",
+            "instance=x/10s",
+            "instance=5/0s",
+            "instance=5/400days",
+            "instance=5/10s:x",
+            "instnce=5/10s",
+        ] {
             let error = text.parse::<LimitOverride>().unwrap_err().to_string();
             assert!(!error.is_empty(), "{text}");
         }

@@ -7,8 +7,8 @@
 //! The room imports nothing of the rest of the crate, and shares no quota code with it: one wrong idea about a limit or
 //! a header cannot hide in both.
 //!
-//! One request goes through: [`exchange`] (faults, key) → [`route`] → [`meters`] with [`limiter`] and [`record`] →
-//! [`resources`] → [`headers`]. The users of [`users`] are computed from the seed, not stored.
+//! One request goes through `exchange` (faults, key), `route`, `meters` with `limiter` and `record`, `resources` and
+//! `headers`. The users of `users` are computed from the seed, not stored.
 //!
 //! ```
 //! use clerk_exporter::simulator::{Fault, FaultBody, Options, Plan, Simulator};

@@ -31,7 +31,7 @@ pub struct Options {
     pub limits: Vec<LimitOverride>,
     /// Keys that are accepted. Empty: every well-formed `sk_test_` or `sk_live_` key, each an instance of its own.
     pub keys: Vec<KeyGrant>,
-    /// Faults from the start.
+    /// Faults from the start. [`Faults::check`] is up to the caller here.
     pub faults: Faults,
     /// Wall-clock time at which the simulator starts. `None`: now. From then on the time runs with tokio's clock, so
     /// that paused time drives it.

@@ -20,7 +20,8 @@ const CREATED_MILLIS: i64 = 1_672_531_200_000;
 pub(super) fn organization(id: &str, body: &[u8], now_millis: i64) -> Result<Value, ApiError> {
     check_id(id)?;
     let mut changes = if body.is_empty() { Map::new() } else { parse_object(body)? };
-    let tail = id.get(id.len().saturating_sub(6)..).unwrap_or(id);
+    let tail = id.trim_start_matches("org_");
+    let tail = tail.get(tail.len().saturating_sub(6)..).unwrap_or(tail);
     let name = match changes.remove("name") {
         Some(Value::String(name)) => name,
         None | Some(Value::Null) => format!("Organization {tail}"),
@@ -79,6 +80,7 @@ pub(super) fn membership(
             "first_name": view.directory.first_name(user),
             "last_name": view.directory.last_name(user),
             "image_url": "https://img.clerk.com/simulated",
+            "profile_image_url": "https://img.clerk.com/simulated",
             "has_image": false,
             "identifier": view.directory.email(user),
         },

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod answers;
+mod any_input;
 mod faults;
 mod limits;
 mod other_endpoints;
+mod sockets;
 mod truth;
 mod users;
 

@@ -53,6 +53,9 @@ async fn the_endpoint_gives_the_same_as_json_and_needs_no_key() {
     assert_eq!(instance["buckets"][0]["windows"][0]["start"], 1_795_608_000.0);
     assert_eq!(instance["buckets"][0]["windows"][0]["least_remaining"], 99);
     assert_eq!(instance["buckets"][1]["entity"], simulator.user_id(0).unwrap());
+    let truth = simulator.truth();
+    let user = truth.instances[0].entity_bucket(Bucket::UserUpdate, &simulator.user_id(0).unwrap()).unwrap();
+    assert_eq!(user.windows[0].least_remaining, 9);
     let few = send(&simulator, Method::GET, "/_simulator/truth?events=0", "", None).await.json();
     assert_eq!(few["instances"][0]["buckets"][0]["events"], json!([]));
     assert!(!String::from_utf8(answer.body).unwrap().contains("sk_test"));
@@ -95,10 +98,10 @@ async fn hours_of_traffic_are_counted_exactly() {
         format!("/v1/users/{}", simulator.user_id(12_345).unwrap()),
         "/v1/users?limit=2&offset=40000".to_owned(),
     ];
-    // 10 requests a second for half an hour, with every 60th second twenty times as many.
+    // Two hours with a request each second, and with a burst of 120 every five minutes.
     let mut sent = 0_u64;
-    for second in 0..1_800_u64 {
-        for _ in 0..if second % 60 == 0 { 200 } else { 10 } {
+    for second in 0..7_200_u64 {
+        for _ in 0..if second % 300 == 0 { 120 } else { 1 } {
             let request = Request::get(&paths[(sent % 3) as usize]).header("authorization", "Bearer sk_test_key");
             let request = request.body(Body::empty()).unwrap();
             router.clone().oneshot(request).await.unwrap();
@@ -109,9 +112,9 @@ async fn hours_of_traffic_are_counted_exactly() {
     let truth = simulator.truth();
     assert_eq!(truth.requests.total, sent);
     let windows = &truth.instances[0].buckets[0].windows;
-    assert_eq!(windows.len(), 180);
+    assert_eq!(windows.len(), 720);
     for (number, window) in windows.iter().enumerate() {
-        let expected = if number % 6 == 0 { (100, 190, 0) } else { (100, 0, 0) };
+        let expected = if number % 30 == 0 { (100, 29, 0) } else { (10, 0, 90) };
         assert_eq!((window.allowed, window.refused, window.least_remaining), expected, "window {number}");
     }
 }
