@@ -2,6 +2,8 @@
 //!
 //! The crate is a library with one binary on top.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod metrics;

@@ -1,3 +1,7 @@
 //! The `clerk-exporter` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    clerk_exporter::cli::main()
+}

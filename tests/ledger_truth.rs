@@ -1,6 +1,8 @@
 //! The ledger against the simulator, which keeps its own record of what its limiter did and shares no code with it.
 //! Hours of simulated time, real HTTP over in-memory pipes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Arc;
@@ -69,7 +71,7 @@ fn in_simulated_time(test: impl Future<Output = ()>) {
 
 #[test]
 fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
-    for seed in 0..6 {
+    for seed in 0..4 {
         for headers in PROFILES {
             in_simulated_time(async {
                 let options = simulator::Options { headers, kept_windows: usize::MAX, ..common::simulator(seed) };
@@ -78,7 +80,7 @@ fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
                 // Whoever reads, and how often, must not matter.
                 let mut scraper = random.fork();
                 let often = scraper.u32(1..500);
-                traffic(&world, &mut random, Duration::from_secs(900), |world| {
+                traffic(&world, &mut random, Duration::from_secs(450), |world| {
                     if scraper.u32(..often) == 0 {
                         world.snapshot();
                     }
@@ -103,7 +105,7 @@ fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
 
 #[test]
 fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
-    for seed in 0..6 {
+    for seed in 0..4 {
         for limiter in LIMITERS {
             for headers in [HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf] {
                 in_simulated_time(async {
@@ -119,7 +121,7 @@ fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
                     let world = World::new(options);
                     let mut random = fastrand::Rng::with_seed(seed);
                     let mut closed = Vec::new();
-                    traffic(&world, &mut random, Duration::from_secs(600), |world| {
+                    traffic(&world, &mut random, Duration::from_secs(300), |world| {
                         world.snapshot();
                         for window in world.outbound.ledger.lock().recent_windows(Bucket::Instance) {
                             if !closed.contains(&window) {
@@ -146,8 +148,12 @@ fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
                     }
                     // The last windows are still open.
                     assert!(covered as f64 > truth.events.len() as f64 * 0.9, "{covered} of {}", truth.events.len());
-                    let grid = truth.windows.len();
-                    assert!(closed.len() <= grid * 2, "{limiter}, {headers}: {} for {grid}", closed.len());
+                    // Where the borders lie is nobody's to know, but bad times are as many as they were.
+                    let (_, low, exhausted) = counts([truth].into_iter());
+                    let ours = closed.iter().filter(|window| window.low).count() as u64;
+                    assert!(ours <= low * 2 && ours * 3 >= low, "{limiter}, {headers}, seed {seed}: {ours} for {low}");
+                    let ours = closed.iter().filter(|window| window.exhausted).count() as u64;
+                    assert!(ours <= exhausted * 2 && ours * 3 >= exhausted, "{limiter}, {headers}, seed {seed}");
                 });
             }
         }
@@ -161,20 +167,24 @@ fn probes_alone_find_a_share_of_the_low_windows() {
     let mut shares = Vec::new();
     for interval in [1, 2, 5, 10, 15] {
         let (mut low, mut found) = (0, 0);
-        for seed in 0..4 {
+        for seed in 0..3 {
             in_simulated_time(async {
                 let world = World::new(common::simulator(seed));
                 let mut random = fastrand::Rng::with_seed(seed);
                 // The application's traffic does not pass through the exporter: it has a ledger of its own.
                 let application = world.beside();
+                // As the exporter probes: a phase of its own, ticks up to 10 % of the interval early or late.
+                let mut dice = random.fork();
+                let interval = Duration::from_secs(interval);
+                let mut tick = tokio::time::Instant::now() + interval.mul_f64(1.0 + dice.f64());
                 let probes = async {
-                    let mut ticks = tokio::time::interval(Duration::from_secs(interval));
                     loop {
-                        ticks.tick().await;
+                        tokio::time::sleep_until(tick - interval.mul_f64(dice.f64() * 0.2)).await;
                         probe_once(&world.outbound, "/v1/users/count", DEADLINE).await;
+                        tick += interval;
                     }
                 };
-                let load = traffic(&application, &mut random, Duration::from_secs(1800), |_| {});
+                let load = traffic(&application, &mut random, Duration::from_secs(900), |_| {});
                 tokio::select! { () = load => {}, () = probes => {} }
                 tokio::time::advance(Duration::from_secs(30)).await;
                 let truth = world.simulator.truth();
@@ -188,8 +198,8 @@ fn probes_alone_find_a_share_of_the_low_windows() {
         shares.push(share);
     }
     println!("{report}");
-    assert!(shares.is_sorted_by(|often, seldom| often >= seldom), "{report}");
-    assert!(shares[0] > 0.5, "{report}");
+    // Seldom probes find what they find by luck of their phase; frequent ones find most.
+    assert!(shares[0] > 0.7 && shares[0] > shares[2] && shares[1] > shares[3], "{report}");
 }
 
 /// Answers that overtake each other, and come late, change no count of what was seen.

@@ -58,6 +58,13 @@ pub(super) fn busiest(cron: &Cron, horizon: Duration) -> f64 {
     most as f64
 }
 
+/// The longest time between two due times.
+pub(super) fn longest_gap(cron: &Cron) -> Duration {
+    let times: Vec<i64> = due_times(cron).take(SAMPLES).collect();
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+    Duration::from_secs(u64::try_from(longest).unwrap_or_default())
+}
+
 /// Due times in seconds since 1970.
 ///
 /// Not the iterator of croner 3: it skips a time that is one second after the one before.
@@ -75,6 +82,13 @@ mod tests {
     fn six_fields_and_nicknames_are_understood() {
         for text in ["*/15 * * * * *", "0 0 * * * *", " 0 30 4 * * MON ", "@hourly", "0 0 0 L * *", "0 0 0 29 2 *"] {
             assert!(parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_longest_gap_is_found() {
+        for (text, seconds) in [("*/15 * * * * *", 15), ("0 0 * * * *", 3600), ("0,10 * * * * *", 50)] {
+            assert_eq!(longest_gap(&parse(text).unwrap()), Duration::from_secs(seconds), "{text}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ApiUrl;
+use super::{ApiUrl, cron};
 use crate::quota::Environment;
 use crate::secret::SecretSource;
 
@@ -73,6 +73,19 @@ pub struct Probe {
     pub path: String,
     /// Whether a probe is made although the quota is known.
     pub when: When,
+}
+
+impl Probe {
+    /// The time between two probes; of a cron expression, the longest.
+    pub fn interval(&self) -> Duration {
+        match &self.trigger {
+            Trigger::Interval(interval) => *interval,
+            // Expressions were checked: without the error there would be no `Probe`.
+            Trigger::Cron(expression) => {
+                cron::parse(expression).map_or(Duration::from_secs(60), |cron| cron::longest_gap(&cron))
+            }
+        }
+    }
 }
 
 /// How often users are counted.

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use prober::hint;
 pub use prober::{Finding, probe_once};
 pub use schedule::{Entry, Trigger};
 pub use timetable::{Due, Key, Task};

@@ -1,6 +1,7 @@
 //! The real way to Clerk, over reqwest.
 
 use std::error::Error as StdError;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,14 +65,29 @@ pub enum BuildError {
 /// Requests over the network.
 ///
 /// HTTP/1.1, so that a request that times out costs its own connection only; TLS by rustls with the system's certificate
-/// authorities; `HTTPS_PROXY` and `NO_PROXY` are honoured; redirects are never followed.
+/// authorities; `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured, but nothing on this machine is reached through a
+/// proxy; redirects are never followed.
 #[derive(Debug)]
 pub struct ReqwestUpstream {
     certificates: Vec<Certificate>,
     options: Options,
-    /// The client in use and when it was built. A new one is made when it is old, and the old one's connections go
-    /// with its last request: reqwest itself bounds the idle time of a connection, but not its age.
-    client: Mutex<(Client, Instant)>,
+    /// For hosts elsewhere, and for this machine.
+    clients: [Mutex<Option<Slot>>; 2],
+}
+
+/// A client and when it was built. A new one is made when it is old, and the old one's connections go with its last
+/// request: reqwest itself bounds the idle time of a connection, but not its age.
+#[derive(Debug)]
+struct Slot {
+    client: Client,
+    built_at: Instant,
+}
+
+/// Where a request goes, as far as proxies are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Elsewhere,
+    ThisMachine,
 }
 
 impl ReqwestUpstream {
@@ -84,26 +100,35 @@ impl ReqwestUpstream {
             Some(path) => read_certificates(path)?,
             None => Vec::new(),
         };
-        let client = build(&certificates, &options)?;
-        Ok(Arc::new(Self { certificates, options, client: Mutex::new((client, Instant::now())) }))
+        let first = Slot { client: build(&certificates, &options, Way::Elsewhere)?, built_at: Instant::now() };
+        Ok(Arc::new(Self { certificates, options, clients: [Mutex::new(Some(first)), Mutex::new(None)] }))
     }
 
-    fn client(&self) -> Client {
-        let mut slot = self.client.lock();
-        if slot.1.elapsed() >= self.options.max_age {
-            match build(&self.certificates, &self.options) {
-                Ok(client) => *slot = (client, Instant::now()),
-                Err(error) => tracing::warn!(%error, "keeping the old connections to Clerk"),
-            }
+    fn client(&self, way: Way) -> Result<Client, UpstreamError> {
+        let mut slot = self.clients[way as usize].lock();
+        let young = slot.as_ref().filter(|slot| slot.built_at.elapsed() < self.options.max_age);
+        if let Some(Slot { client, .. }) = young {
+            return Ok(client.clone());
         }
-        slot.0.clone()
+        match (build(&self.certificates, &self.options, way), slot.as_ref()) {
+            (Ok(client), _) => {
+                *slot = Some(Slot { client: client.clone(), built_at: Instant::now() });
+                Ok(client)
+            }
+            (Err(error), Some(old)) => {
+                tracing::warn!(%error, "keeping the old connections to Clerk");
+                Ok(old.client.clone())
+            }
+            (Err(error), None) => Err(UpstreamError::new(ErrorKind::Other, error.to_string())),
+        }
     }
 }
 
 impl Upstream for ReqwestUpstream {
     fn send(&self, request: http::Request<Bytes>) -> ResponseFuture {
-        let client = self.client();
+        let client = self.client(way_to(request.uri().host().unwrap_or_default()));
         Box::pin(async move {
+            let client = client?;
             let request = reqwest::Request::try_from(request.map(reqwest::Body::from)).map_err(scrub)?;
             let response: http::Response<reqwest::Body> = client.execute(request).await.map_err(scrub)?.into();
             Ok(response.map(|body| body.map_err(scrub).boxed_unsync()))
@@ -118,8 +143,19 @@ fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
     if certificates.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(certificates) }
 }
 
-fn build(certificates: &[Certificate], options: &Options) -> Result<Client, BuildError> {
-    Client::builder()
+/// Proxies stand between this machine and others; RFC 6761, section 6.3: names under localhost are this machine.
+fn way_to(host: &str) -> Way {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let here = address.map_or_else(|_| host == "localhost" || host.ends_with(".localhost"), |it| it.is_loopback());
+    if here { Way::ThisMachine } else { Way::Elsewhere }
+}
+
+fn build(certificates: &[Certificate], options: &Options, way: Way) -> Result<Client, BuildError> {
+    let builder = match way {
+        Way::Elsewhere => Client::builder(),
+        Way::ThisMachine => Client::builder().no_proxy(),
+    };
+    builder
         .user_agent(concat!("clerk_exporter/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .http1_only()

@@ -1,5 +1,6 @@
 //! What several tests share: a simulated Clerk and a way to it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::sync::Arc;
@@ -15,37 +16,37 @@ use clerk_exporter::simulator::{self, Simulator};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
 
 /// Wall-clock time at which simulated tests begin: the first moment of a window.
-pub fn start() -> SystemTime {
+pub(crate) fn start() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_608_000)
 }
 
 /// A key that looks like one and is not.
-pub const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
+pub(crate) const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
 
 /// A small simulator in simulated time.
-pub fn simulator(seed: u64) -> simulator::Options {
+pub(crate) fn simulator(seed: u64) -> simulator::Options {
     simulator::Options { seed, users: 100, base: Some(start()), ..simulator::Options::default() }
 }
 
 /// A development instance of the simulator, with a ledger and a way to it.
-pub struct World {
-    pub simulator: Simulator,
-    pub ledger: Arc<Ledger>,
-    pub outbound: Arc<Outbound>,
+pub(crate) struct World {
+    pub(crate) simulator: Simulator,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) outbound: Arc<Outbound>,
     /// A second ledger of the same instance, for observations that take another way.
-    pub late: Handle,
+    pub(crate) late: Handle,
     upstream: Arc<dyn Upstream>,
 }
 
 impl World {
-    pub fn new(options: simulator::Options) -> Self {
+    pub(crate) fn new(options: simulator::Options) -> Self {
         let simulator = Simulator::new(options);
         let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
         Self::over(simulator, upstream)
     }
 
     /// The same simulator and key, with a ledger of its own.
-    pub fn beside(&self) -> Self {
+    pub(crate) fn beside(&self) -> Self {
         Self::over(self.simulator.clone(), Arc::clone(&self.upstream))
     }
 
@@ -63,14 +64,14 @@ impl World {
     }
 
     /// The instance's numbers now.
-    pub fn snapshot(&self) -> InstanceSnapshot {
+    pub(crate) fn snapshot(&self) -> InstanceSnapshot {
         let now = self.outbound.clock.now();
         self.outbound.ledger.lock().snapshot(now)
     }
 }
 
 /// A development instance with Clerk's published limits, probed every 15 s.
-pub fn settings(name: &str) -> Settings {
+pub(crate) fn settings(name: &str) -> Settings {
     Settings {
         name: name.into(),
         environment: Environment::Development,

@@ -1,0 +1,107 @@
+//! Wiring: from a configuration to running parts, and back to nothing in good order.
+//!
+//! Start: configuration, ledger, probes, pages, sockets; stop: sockets drain, probes under way end, the rest goes.
+
+mod instances;
+mod reload;
+mod signals;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::{ConfigStatus, Metrics, build};
+use crate::probe::Probes;
+use crate::quota::ledger::Ledger;
+use crate::serve::{self, Listener, WebConfigSource};
+use crate::site::{self, Reloader, Site};
+
+pub use instances::{Instances, settings};
+pub use reload::ConfigSource;
+pub use signals::{on_hangup, on_termination};
+
+/// Longest wait for probes under way after the order to stop; their own deadlines may be longer.
+const PROBE_GRACE: Duration = Duration::from_secs(2);
+
+/// What the exporter is started with.
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// Where it is loaded from again.
+    pub source: ConfigSource,
+    /// Time between looks at the file; never without.
+    pub auto_reload: Option<Duration>,
+    /// Whether `POST /-/reload` is allowed.
+    pub enable_lifecycle: bool,
+    /// Where things are found.
+    pub site: site::Options,
+    /// Limits of the server.
+    pub serve: serve::Options,
+    /// TLS and authentication.
+    pub web_config: WebConfigSource,
+    /// The sockets.
+    pub listeners: Vec<Listener>,
+}
+
+/// Runs the exporter until `stop`, then ends in good order.
+///
+/// # Errors
+/// When it cannot start; once it runs, nothing of what Clerk or clients do ends it.
+pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = options.config;
+    let clock = Arc::new(Clock::new());
+    let mut instances = Instances::new(Arc::clone(&clock));
+    let ledger = Arc::new(Ledger::new(config.instances.iter().map(|it| settings(it, config.low_threshold))));
+    let probes = Probes::new(instances.probes(&config, &ledger)?);
+    let status = Arc::new(ConfigStatus::new(clock.now(), config.low_threshold));
+    let config_text = Arc::new(ArcSwap::from_pointee(config.masked_yaml()));
+    tracing::info!(
+        version = build::VERSION,
+        revision = build::REVISION,
+        instances = config.instances.len(),
+        "starting"
+    );
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let (reloads, requests) = mpsc::channel(1);
+    let reloader = Reloader(reloads);
+    let site = Site {
+        options: options.site,
+        metrics: Arc::new(Metrics::new(Arc::clone(&ledger), Arc::clone(&clock), Arc::clone(&status))),
+        ledger: Arc::clone(&ledger),
+        clock,
+        probes: Arc::clone(&probes),
+        config_text: Arc::clone(&config_text),
+        reloader: options.enable_lifecycle.then(|| reloader.clone()),
+    };
+    let reload = reload::Reload {
+        source: options.source,
+        instances,
+        ledger,
+        probes: Arc::clone(&probes),
+        status,
+        config_text,
+        auto_reload: options.auto_reload,
+    };
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(on_hangup(reloader, stop.clone()));
+    tasks.spawn(reload.run(requests, stop.clone()));
+    let probing = tasks.spawn(probes.run(stop.clone()));
+    serve::serve(options.listeners, site.router(), options.serve, options.web_config, stop.clone()).await;
+    stop.cancel();
+    let ended = tokio::time::timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+    if ended.is_err() && !probing.is_finished() {
+        tracing::info!("left probes that were under way");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Loading the configuration again: a bad one changes nothing.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{Instances, settings};
+use crate::config::{Config, ConfigError};
+use crate::metrics::ConfigStatus;
+use crate::probe::Probes;
+use crate::quota::ledger::Ledger;
+use crate::secret::process_env;
+use crate::site::{ReloadError, ReloadRequest};
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub enum ConfigSource {
+    /// A YAML file.
+    File(PathBuf),
+    /// `CLERK_SECRET_KEY` and the like.
+    Environment,
+    /// It is what it is.
+    Fixed(Box<Config>),
+}
+
+impl ConfigSource {
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        match self {
+            Self::File(path) => Config::load(path, &process_env),
+            Self::Environment => Config::from_environment(&process_env),
+            Self::Fixed(config) => Ok(Config::clone(config)),
+        }
+    }
+
+    /// Tells one content of the file from another; 0 where there is none to be read.
+    fn content(&self) -> u64 {
+        let Self::File(path) = self else { return 0 };
+        let Ok(bytes) = std::fs::read(path) else { return 0 };
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Takes over new configurations.
+pub(super) struct Reload {
+    pub source: ConfigSource,
+    pub instances: Instances,
+    pub ledger: Arc<Ledger>,
+    pub probes: Arc<Probes>,
+    pub status: Arc<ConfigStatus>,
+    pub config_text: Arc<ArcSwap<String>>,
+    pub auto_reload: Option<Duration>,
+}
+
+impl Reload {
+    /// Loads the configuration on request, and when the file has changed if that is wanted, until `stop`.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>, stop: CancellationToken) {
+        let mut content = self.source.content();
+        let period = self.auto_reload.unwrap_or(Duration::MAX / 4);
+        let mut looks = interval_at(tokio::time::Instant::now() + period.min(Duration::from_secs(86400)), period);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(answer) = requests.recv() => {
+                    content = self.source.content();
+                    // Whoever asked may be gone.
+                    let _ = answer.send(self.reload());
+                }
+                _ = looks.tick(), if self.auto_reload.is_some() => {
+                    let now = self.source.content();
+                    if now != std::mem::replace(&mut content, now) {
+                        let _ = self.reload();
+                    }
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), ReloadError> {
+        let taken = self.source.load().map_err(anyhow::Error::from).and_then(|config| self.take(&config));
+        match taken {
+            Ok(instances) => {
+                tracing::info!(instances, "configuration loaded");
+                Ok(())
+            }
+            Err(error) => {
+                self.status.failed();
+                let message = format!("{error:#}");
+                tracing::error!(error = %message, "configuration refused; the one before stays in force");
+                Err(ReloadError(message))
+            }
+        }
+    }
+
+    /// Puts a configuration in force: first what may fail, then what may not.
+    fn take(&mut self, config: &Config) -> anyhow::Result<usize> {
+        self.instances.check(config)?;
+        self.ledger.configure(config.instances.iter().map(|it| settings(it, config.low_threshold)));
+        self.probes.configure(self.instances.probes(config, &self.ledger)?);
+        self.config_text.store(Arc::new(config.masked_yaml()));
+        self.status.succeeded(self.instances.now(), config.low_threshold);
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config.instances.len())
+    }
+}

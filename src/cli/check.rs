@@ -1,0 +1,267 @@
+//! The quick check: one probe of each instance, and what it means.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::args::CheckFormat;
+use crate::app::{Instances, settings};
+use crate::clock::Clock;
+use crate::config::{Config, LimitSetting};
+use crate::outbound::CallError;
+use crate::probe::{self, Finding, probe_once};
+use crate::quota::ledger::Ledger;
+use crate::quota::{Family, ProbeFailure};
+use crate::upstream::ErrorKind;
+
+/// How an instance stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Fine,
+    Low,
+    Throttled,
+    Unknown,
+}
+
+/// What the check found of one instance. Unknown is null.
+#[derive(Debug, Serialize)]
+struct Row {
+    instance: Arc<str>,
+    verdict: Verdict,
+    environment: &'static str,
+    api_host: String,
+    key_valid: Option<bool>,
+    status: Option<u16>,
+    /// `none` if an answer came without quota headers.
+    quota_headers: Option<&'static str>,
+    limit: Option<u64>,
+    limit_source: &'static str,
+    remaining: Option<u64>,
+    reset_seconds: Option<f64>,
+    retry_after_seconds: Option<f64>,
+    clock_offset_seconds: Option<f64>,
+    latency_seconds: f64,
+    header_errors: Vec<&'static str>,
+    failure: Option<&'static str>,
+    hints: Vec<String>,
+}
+
+/// The result and the exit status that goes with it: 0 fine, 1 low or throttled, 2 cannot tell.
+pub(super) struct Checked {
+    pub text: String,
+    pub exit_status: u8,
+}
+
+/// Probes each instance once, all at the same time.
+///
+/// # Errors
+/// When the HTTP client cannot be set up.
+pub(super) async fn check(config: &Config, format: CheckFormat) -> anyhow::Result<Checked> {
+    let clock = Arc::new(Clock::new());
+    let ledger = Ledger::new(config.instances.iter().map(|it| settings(it, config.low_threshold)));
+    let options = Instances::new(clock).probes(config, &ledger)?;
+    let mut probes = JoinSet::new();
+    for (index, options) in options.into_iter().enumerate() {
+        probes.spawn(async move {
+            let finding = probe_once(&options.outbound, &options.path, options.timeout).await;
+            (index, options, finding)
+        });
+    }
+    let mut rows = Vec::new();
+    while let Some(probed) = probes.join_next().await {
+        let (index, options, finding) = probed?;
+        rows.push((index, row(config, index, &options, &finding)));
+    }
+    rows.sort_by_key(|(index, _)| *index);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    let has = |verdict| rows.iter().any(|row| row.verdict == verdict);
+    let exit_status = if has(Verdict::Low) || has(Verdict::Throttled) {
+        1
+    } else if has(Verdict::Unknown) {
+        2
+    } else {
+        0
+    };
+    let text = match format {
+        CheckFormat::Json => format!("{}\n", serde_json::to_string_pretty(&rows)?),
+        CheckFormat::Table => table(&rows, std::io::stdout().is_terminal()),
+    };
+    Ok(Checked { text, exit_status })
+}
+
+fn row(config: &Config, index: usize, options: &probe::Options, finding: &Finding) -> Row {
+    let instance = &config.instances[index];
+    let snapshot = {
+        let now = options.outbound.clock.now();
+        options.outbound.ledger.lock().snapshot(now)
+    };
+    let answer = finding.answer.as_ref().ok();
+    let quota = answer.map(|answer| answer.observation.quota).unwrap_or_default();
+    let family = quota.family.filter(|family| *family != Family::RetryAfter);
+    let limit_source = match (quota.limit, instance.limit) {
+        (Some(_), _) => "Clerk's headers",
+        (None, LimitSetting::FromKeyPrefix) => "Clerk's documentation, by the key's prefix",
+        (None, LimitSetting::Plan(_) | LimitSetting::Fixed { .. }) => "the configuration",
+    };
+    let limit = quota.limit.or_else(|| instance.limit().map(|(requests, _)| requests));
+    let ratio = quota.remaining.zip(limit).map(|(left, limit)| left as f64 / (limit.max(1)) as f64);
+    let verdict = match finding.failure {
+        Some(ProbeFailure::Throttled) => Verdict::Throttled,
+        Some(_) => Verdict::Unknown,
+        None if ratio.is_some_and(|ratio| ratio < config.low_threshold) => Verdict::Low,
+        None => Verdict::Fine,
+    };
+    let mut row = Row {
+        instance: Arc::clone(&instance.name),
+        verdict,
+        environment: instance.environment.as_str(),
+        api_host: instance.api_url.host().to_owned(),
+        key_valid: snapshot.key_valid,
+        status: answer.map(|answer| answer.status.as_u16()),
+        quota_headers: answer.map(|_| family.map_or("none", Family::as_str)),
+        limit,
+        limit_source,
+        remaining: quota.remaining,
+        reset_seconds: quota.reset.map(|reset| reset.as_secs_f64()),
+        retry_after_seconds: quota.retry_after.map(|wait| wait.as_secs_f64()),
+        clock_offset_seconds: snapshot.clock_offset_seconds,
+        latency_seconds: finding.duration.as_secs_f64(),
+        header_errors: quota.errors.iter().map(|error| error.as_str()).collect(),
+        failure: finding.failure.map(ProbeFailure::as_str),
+        hints: Vec::new(),
+    };
+    row.hints = hints(config, &row, finding);
+    row
+}
+
+/// What to do about each thing that is not as it should be.
+fn hints(config: &Config, row: &Row, finding: &Finding) -> Vec<String> {
+    let mut hints = Vec::new();
+    match (&finding.answer, finding.failure) {
+        (Ok(answer), Some(failure)) => hints.push(format!(
+            "status {}{}: {}",
+            answer.status.as_u16(),
+            answer.errors.code().map(|code| format!(" ({code})")).unwrap_or_default(),
+            probe::hint(failure, answer)
+        )),
+        (Err(error), _) => hints.push(format!("{error}: {}", call_hint(error))),
+        (Ok(_), None) => {}
+    }
+    if row.quota_headers == Some("none") && row.verdict == Verdict::Fine {
+        hints.push(format!(
+            "Clerk sends no quota headers to this key, limits are taken from {}; how much is left cannot be told by a \
+             probe, only 429s are seen",
+            row.limit_source
+        ));
+    }
+    if row.verdict == Verdict::Low {
+        let percent = config.low_threshold * 100.0;
+        hints.push(format!("less than {percent} % of the limit is left: see what calls Clerk most"));
+    }
+    if !row.header_errors.is_empty() {
+        hints.push(format!("malformed quota headers: {}; is there a proxy in between?", row.header_errors.join(", ")));
+    }
+    if let Some(offset) = row.clock_offset_seconds.filter(|offset| offset.abs() > 5.0) {
+        hints.push(format!("this machine's clock is off by {:.0} s: check its time synchronisation", -offset));
+    }
+    hints
+}
+
+fn call_hint(error: &CallError) -> &'static str {
+    match error {
+        CallError::Key(_) => "the key must be readable by this process",
+        CallError::Request(_) => "check api_url and the probe's path",
+        CallError::Timeout(_) => "check the network and any proxy, or give the probe a longer timeout",
+        CallError::BodyTooLarge { .. } => "check the probe's path: it should give a small answer",
+        CallError::Upstream(error) => match error.kind() {
+            ErrorKind::Dns => "check api_url and this machine's name servers",
+            ErrorKind::Connect => "check api_url, the network, and HTTPS_PROXY",
+            ErrorKind::Tls => "is there a proxy that inspects TLS? Then give its certificate as tls_config.ca_file",
+            ErrorKind::Broken => "the connection broke: try again",
+            ErrorKind::Decode => "not valid HTTP: check api_url",
+            ErrorKind::Other => "check the network",
+        },
+    }
+}
+
+fn table(rows: &[Row], styled: bool) -> String {
+    const HEADINGS: [&str; 10] =
+        ["INSTANCE", "VERDICT", "ENVIRONMENT", "KEY", "HEADERS", "LIMIT", "LEFT", "RESET", "CLOCK", "LATENCY"];
+    let cells: Vec<[String; 10]> = rows.iter().map(cells).collect();
+    let widths: Vec<usize> = (0..HEADINGS.len())
+        .map(|column| {
+            let longest = cells.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+            longest.max(HEADINGS[column].len())
+        })
+        .collect();
+    let mut text = String::new();
+    let mut line = |cells: &[String], style: Option<(usize, Style)>| {
+        let mut parts = Vec::new();
+        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            let padded = format!("{cell:<width$}");
+            parts.push(match style {
+                Some((styled_column, style)) if styled_column == column => format!("{style}{padded}{style:#}"),
+                _ => padded,
+            });
+        }
+        text.push_str(parts.join("  ").trim_end());
+        text.push('\n');
+    };
+    line(&HEADINGS.map(str::to_owned), None);
+    for (row, cells) in rows.iter().zip(&cells) {
+        line(cells, styled.then(|| (1, colour(row.verdict))));
+    }
+    for row in rows {
+        for hint in &row.hints {
+            let _ = writeln!(text, "{}: {hint}", row.instance);
+        }
+    }
+    text
+}
+
+fn cells(row: &Row) -> [String; 10] {
+    let dash = || "-".to_owned();
+    let number = |value: Option<u64>| value.map_or_else(dash, |value| value.to_string());
+    let reset = match (row.retry_after_seconds, row.reset_seconds) {
+        (Some(wait), _) => format!("retry in {wait:.0} s"),
+        (None, Some(reset)) => format!("{reset:.0} s"),
+        (None, None) => dash(),
+    };
+    [
+        row.instance.to_string(),
+        match row.verdict {
+            Verdict::Fine => "fine",
+            Verdict::Low => "low",
+            Verdict::Throttled => "throttled",
+            Verdict::Unknown => "unknown",
+        }
+        .to_owned(),
+        row.environment.to_owned(),
+        match row.key_valid {
+            Some(true) => "valid",
+            Some(false) => "refused",
+            None => "-",
+        }
+        .to_owned(),
+        row.quota_headers.unwrap_or("-").to_owned(),
+        number(row.limit),
+        number(row.remaining),
+        reset,
+        row.clock_offset_seconds.map_or_else(dash, |offset| format!("{offset:+.1} s")),
+        format!("{:.0} ms", row.latency_seconds * 1000.0),
+    ]
+}
+
+const fn colour(verdict: Verdict) -> Style {
+    let colour = match verdict {
+        Verdict::Fine => AnsiColor::Green,
+        Verdict::Low | Verdict::Unknown => AnsiColor::Yellow,
+        Verdict::Throttled => AnsiColor::Red,
+    };
+    colour.on_default().bold()
+}

@@ -1,0 +1,140 @@
+//! The demo: a simulated Clerk, an application that uses it too much, and the exporter that watches.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::args::DemoArgs;
+use crate::config::Config;
+use crate::serve::{self, ListenAddress, Listener, WebConfigSource};
+use crate::simulator::{self, Simulator};
+use crate::upstream::{self, ReqwestUpstream, Upstream};
+
+/// One instance of the demo, and the part of its limit that its application uses in each window in turn.
+struct Application {
+    name: &'static str,
+    key: &'static str,
+    limit: u32,
+    use_per_window: [f64; 6],
+}
+
+/// The keys open nothing: they are the simulator's.
+const APPLICATIONS: [Application; 2] = [
+    Application {
+        name: "production",
+        key: "sk_live_simulatedProductionInstance",
+        limit: 1000,
+        use_per_window: [0.45, 0.7, 0.93, 0.97, 0.8, 0.6],
+    },
+    Application {
+        name: "development",
+        key: "sk_test_simulatedDevelopmentInstance",
+        limit: 100,
+        use_per_window: [0.3, 0.95, 1.2, 0.5, 0.85, 0.2],
+    },
+];
+
+/// The application's requests come in the first part of each window, so that what is left stays low for a while.
+const BUSY_PART: f64 = 0.6;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The simulated Clerk, listening, and its load.
+pub(super) struct Demo {
+    listener: Listener,
+    simulator: Simulator,
+}
+
+impl Demo {
+    /// Binds the simulator's address.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub(super) async fn bind(args: &DemoArgs) -> anyhow::Result<Self> {
+        let keys = APPLICATIONS
+            .iter()
+            .map(|application| format!("{}={}", application.name, application.key).parse())
+            .collect::<Result<_, _>>()
+            .context("the demo's own keys")?;
+        let simulator = Simulator::new(simulator::Options { keys, ..simulator::Options::default() });
+        let listeners = serve::bind(&[ListenAddress::Socket(args.simulator_address)])
+            .await
+            .context("cannot start the simulated Clerk; choose another address with --simulator.listen-address")?;
+        let listener = listeners.into_iter().next().context("no socket for the simulated Clerk")?;
+        Ok(Self { listener, simulator })
+    }
+
+    /// Where the simulated Clerk is.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.listener.local_addr())
+    }
+
+    /// The exporter's configuration.
+    ///
+    /// # Errors
+    /// Never, unless the demo itself is broken.
+    pub(super) fn config(&self, args: &DemoArgs) -> anyhow::Result<Config> {
+        let interval = args.probe_interval.as_secs();
+        let mut text = format!("probe: {{ interval: {interval}s }}\nusers: {{ interval: 1m }}\ninstances:\n");
+        for Application { name, key, .. } in APPLICATIONS {
+            let url = self.url();
+            text.push_str(&format!(
+                "  - {{ name: {name}, secret_key: {key}, api_url: \"{url}\", users_limit: 60000 }}\n"
+            ));
+        }
+        Ok(Config::parse(&text, Path::new("demo.yml"), &|_| None)?)
+    }
+
+    /// Serves and loads the simulated Clerk until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let base = self.url();
+        let users: Arc<[String]> = (0..100).filter_map(|number| self.simulator.user_id(number)).collect();
+        let upstream = ReqwestUpstream::new(upstream::Options::default())?;
+        let mut tasks = JoinSet::new();
+        for application in APPLICATIONS {
+            let (base, users, upstream) = (base.clone(), Arc::clone(&users), Arc::clone(&upstream));
+            tasks.spawn(load(application, base, users, upstream));
+        }
+        let (options, web_config) = (serve::Options::default(), WebConfigSource::none());
+        serve::serve(vec![self.listener], self.simulator.router(), options, web_config, stop).await;
+        tasks.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Calls Clerk as an application does, window after window.
+async fn load(application: Application, base: String, users: Arc<[String]>, upstream: Arc<ReqwestUpstream>) {
+    let mut random = fastrand::Rng::with_seed(1);
+    for part in application.use_per_window.into_iter().cycle() {
+        let window_end = Instant::now() + WINDOW;
+        let count = (f64::from(application.limit) * part).max(1.0);
+        let pause = WINDOW.mul_f64(BUSY_PART / count);
+        let mut next = Instant::now();
+        while next < window_end - WINDOW.mul_f64(1.0 - BUSY_PART) {
+            tokio::time::sleep_until(next).await;
+            next += pause;
+            let user = random.choice(users.iter()).map_or("unknown", String::as_str);
+            let path = match random.u32(..10) {
+                0 => "/v1/users?limit=20".to_owned(),
+                1 => "/v1/users/count".to_owned(),
+                _ => format!("/v1/users/{user}"),
+            };
+            let request = http::Request::get(format!("{base}{path}"))
+                .header(http::header::AUTHORIZATION, format!("Bearer {}", application.key))
+                .body(Bytes::new());
+            // The load does not care for answers: it is the kind of application that gets into trouble.
+            if let Ok(request) = request
+                && let Ok(response) = upstream.send(request).await
+            {
+                let _ = response.into_body().collect().await;
+            }
+        }
+        tokio::time::sleep_until(window_end).await;
+    }
+}

@@ -1,0 +1,204 @@
+//! The commands. What goes to standard output is a command's result; everything else goes to the log.
+
+mod args;
+mod check;
+mod demo;
+mod logging;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use args::Cli;
+
+use crate::app::{self, ConfigSource, on_termination};
+use crate::config::Config;
+use crate::serve::{self, ListenAddress, WebConfigSource};
+use crate::simulator::{KeyGrant, Simulator};
+use crate::site;
+use args::{CheckArgs, Command, Common, DemoArgs, SimulateArgs};
+
+/// Does what the command line says. Exits with 0 if all went well, 1 if not, 2 if the command line is wrong; `check` and
+/// `--config.check` as they say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.common.log_level, cli.common.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(run(cli)));
+    done.unwrap_or_else(|error| {
+        let _ = writeln!(anstream::stderr(), "clerk-exporter: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { command, common } = cli;
+    if common.config_check {
+        let config = config_source(&common).load()?;
+        config.warnings.iter().try_for_each(|warning| print(&format!("warning: {warning}\n")))?;
+        print("Config file is ok exiting...\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match command {
+        None => exporter(&common).await,
+        Some(Command::Demo(args)) => demo(&common, &args).await,
+        Some(Command::Check(args)) => check(&config_source(&common).load()?, &args).await,
+        Some(Command::Simulate(args)) => simulate(&args).await,
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "clerk-exporter", &mut script);
+            print(&String::from_utf8_lossy(&script))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&String::from_utf8_lossy(&page))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn exporter(common: &Common) -> anyhow::Result<ExitCode> {
+    // A bad configuration is told before any socket is bound.
+    let source = config_source(common);
+    let config = source.load()?;
+    let stop = CancellationToken::new();
+    let options = app_options(common, config, source).await?;
+    until_stopped(stop.clone(), app::run(options, stop)).await
+}
+
+async fn demo(common: &Common, args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let demo = demo::Demo::bind(args).await?;
+    let config = demo.config(args)?;
+    let source = ConfigSource::Fixed(Box::new(config.clone()));
+    let options = app_options(common, config, source).await?;
+    let address = options.listeners.first().map(|listener| listener.local_addr()).context("no address to listen on")?;
+    let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
+    let host = if address.ip().is_ipv6() && host != "localhost" { format!("[{host}]") } else { host };
+    let (exporter, prefix) = (format!("http://{host}:{}", address.port()), &options.site.route_prefix);
+    print(&format!(
+        "Landing page:    {exporter}{prefix}/\n\
+         Metrics:         {exporter}{prefix}{metrics}\n\
+         Simulated Clerk: {clerk}/v1/users/count\n\
+         Its own record:  {clerk}/_simulator/truth\n\n\
+         A load swings above and below 10 % remaining; the first low window is closed after half a minute. Try:\n\n  \
+         curl -s {exporter}{prefix}{metrics} | grep -E 'remaining|low_windows|throttled'\n\nCtrl-C ends it.\n",
+        metrics = options.site.telemetry_path,
+        clerk = demo.url(),
+    ))?;
+    let stop = CancellationToken::new();
+    let both = {
+        let stop = stop.clone();
+        async move {
+            let (exporter, simulator) = tokio::join!(app::run(options, stop.clone()), demo.run(stop));
+            exporter.and(simulator)
+        }
+    };
+    until_stopped(stop, both).await
+}
+
+async fn check(config: &Config, args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let checked = check::check(config, args.format).await?;
+    print(&checked.text)?;
+    Ok(ExitCode::from(checked.exit_status))
+}
+
+async fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
+    let keys = args.keys_file.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+    let listeners = serve::bind(&[ListenAddress::Socket(args.listen_address)]).await?;
+    for listener in &listeners {
+        print(&format!("Simulated Clerk: http://{}\n", listener.local_addr()))?;
+    }
+    let simulator = Simulator::new(args.options(keys));
+    let stop = CancellationToken::new();
+    let serving =
+        serve::serve(listeners, simulator.router(), serve::Options::default(), WebConfigSource::none(), stop.clone());
+    let serving = async {
+        serving.await;
+        Ok(())
+    };
+    until_stopped(stop, serving).await
+}
+
+/// Works until it is done, or a signal asks it to stop and it has stopped.
+async fn until_stopped(
+    stop: CancellationToken,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<ExitCode> {
+    let mut signals = JoinSet::new();
+    signals.spawn(on_termination(stop));
+    work.await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config_source(common: &Common) -> ConfigSource {
+    common.config_file.clone().map_or(ConfigSource::Environment, ConfigSource::File)
+}
+
+async fn app_options(common: &Common, config: Config, source: ConfigSource) -> anyhow::Result<app::Options> {
+    let web_config = match &common.web_config_file {
+        Some(path) => WebConfigSource::open(path)?,
+        None => WebConfigSource::none(),
+    };
+    let site = site_options(common)?;
+    let listeners =
+        if common.systemd_socket { serve::from_systemd()? } else { serve::bind(&common.listen_addresses).await? };
+    Ok(app::Options {
+        config,
+        source,
+        auto_reload: common.auto_reload.then_some(common.auto_reload_interval),
+        enable_lifecycle: common.enable_lifecycle,
+        site,
+        serve: serve::Options { max_connections: common.max_connections.max(1), ..serve::Options::default() },
+        web_config,
+        listeners,
+    })
+}
+
+fn site_options(common: &Common) -> anyhow::Result<site::Options> {
+    let external_prefix = match &common.external_url {
+        Some(url) => {
+            let uri: http::Uri =
+                url.parse().context("--web.external-url: write a URL, such as https://example.org/x")?;
+            prefix(uri.path())
+        }
+        None => String::new(),
+    };
+    let route_prefix = common.route_prefix.as_deref().map_or_else(|| external_prefix.clone(), prefix);
+    if !route_prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte)) {
+        anyhow::bail!("--web.route-prefix: write a path of letters, digits and - _ . ~, such as /clerk");
+    }
+    let external_prefix = if common.external_url.is_some() { external_prefix } else { route_prefix.clone() };
+    Ok(site::Options { telemetry_path: common.telemetry_path.clone(), route_prefix, external_prefix })
+}
+
+/// A path as a prefix: empty, or with a slash in front and none behind.
+fn prefix(path: &str) -> String {
+    let path = path.trim_matches('/');
+    if path.is_empty() { String::new() } else { format!("/{path}") }
+}
+
+fn read_keys(path: &Path) -> anyhow::Result<Vec<KeyGrant>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("--keys-file {}", path.display()))?;
+    let lines = text.lines().map(str::trim).enumerate();
+    lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(index, line)| line.parse().with_context(|| format!("{}:{}", path.display(), index + 1)))
+        .collect()
+}
+
+/// Writes a result. A reader that has gone away, as `head` does, is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
