@@ -49,7 +49,7 @@ fn call(random: &mut fastrand::Rng) -> Call {
         2..6 => (Method::PATCH, format!("/v1/users/user_unknown{user}/metadata")),
         _ => (Method::GET, "/v1/users/count".to_owned()),
     };
-    Call { method, path, source: Source::Client }
+    Call::new(method, path, Source::Client)
 }
 
 /// `(windows, low, exhausted)` by the limiter's own record.
@@ -212,7 +212,7 @@ fn late_answers_are_counted_once() {
             let world = Arc::clone(&world);
             tasks.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(number * 97)).await;
-                let call = Call { method: Method::GET, path: "/v1/users/count".into(), source: Source::Gateway };
+                let call = Call::get("/v1/users/count", Source::Gateway);
                 let answer = world.outbound.call(&call, DEADLINE).await.unwrap();
                 // The same observation again, up to four seconds late: a slow path from the answer to the ledger.
                 tokio::time::sleep(Duration::from_millis(number % 41 * 100)).await;

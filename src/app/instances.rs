@@ -72,13 +72,13 @@ impl Instances {
         ledger: &Ledger,
         upstream: Arc<dyn Upstream>,
     ) -> anyhow::Result<probe::Options> {
-        let outbound = Outbound {
+        let outbound = Outbound::new(
             upstream,
-            base: instance.api_url.as_str().to_owned(),
-            key: Arc::new(KeySource::new(instance.key.clone())),
-            ledger: ledger.instance(&instance.name).context("an instance is missing in the ledger")?,
-            clock: Arc::clone(&self.clock),
-        };
+            instance.api_url.as_str().to_owned(),
+            Arc::new(KeySource::new(instance.key.clone())),
+            ledger.instance(&instance.name).context("an instance is missing in the ledger")?,
+            Arc::clone(&self.clock),
+        );
         Ok(probe::Options {
             name: Arc::clone(&instance.name),
             trigger: trigger(&instance.probe.trigger),

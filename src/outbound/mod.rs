@@ -1,26 +1,41 @@
 //! The one path to Clerk: whoever asks Clerk something, asks here, so that every answer reaches the ledger.
 //!
-//! A request is signed with the instance's key, sent once, and its answer turned into an observation.
+//! [`Outbound::call`] is one attempt: a request is signed with the instance's key, sent once, and its answer turned into
+//! an observation. [`Outbound::send`] is what applications want: it waits until the rate limit has room ([`pace`]), sends
+//! again what may be sent again ([`retry`]), and makes of each attempt one observation. [`Outbound::open`] is the same
+//! with a body that is read as a stream.
 
+mod budget;
 mod error_body;
+mod flow;
 mod observe;
+pub mod pace;
+mod reply;
+pub mod retry;
+mod send;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, Method, StatusCode};
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
+pub use budget::RetryBudget;
 pub use error_body::{ClerkError, ErrorBody};
+pub use flow::{Flow, Numbers};
+pub use reply::{Answer, Reply};
+pub use send::{Policy, SendError};
 
 use crate::clock::Clock;
 use crate::quota::ledger::Handle;
-use crate::quota::{Observation, Source, route};
+use crate::quota::{Route, Source, route};
 use crate::secret::{KeySource, SecretError};
-use crate::upstream::{Body, Upstream, UpstreamError};
+use crate::upstream::{ErrorKind, Upstream, UpstreamError};
+use pace::Permit;
+use reply::read_body;
+use retry::Repeat;
 
 /// Largest body that is read into memory, after decompression.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -39,6 +54,8 @@ pub struct Outbound {
     pub ledger: Handle,
     /// The time.
     pub clock: Arc<Clock>,
+    /// What all requests to the instance share: pacer and retry budget. Keep it when the configuration is reloaded.
+    pub flow: Arc<Flow>,
 }
 
 /// A request to the Backend API.
@@ -48,23 +65,33 @@ pub struct Call {
     pub method: Method,
     /// Path and query, beginning with `/v1`.
     pub path: String,
+    /// Further headers. `Authorization` and `Host` are ours and are left out; without an `Accept`, JSON is asked for.
+    pub headers: HeaderMap,
+    /// The body; the same bytes on each attempt.
+    pub body: Bytes,
+    /// Which failures allow it to be sent again.
+    pub repeat: Repeat,
     /// Who asks.
     pub source: Source,
 }
 
-/// A complete answer.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// The body, decompressed.
-    pub body: Bytes,
-    /// What the ledger was told.
-    pub observation: Observation,
-    /// Clerk's errors, where the body holds any.
-    pub errors: ErrorBody,
+impl Call {
+    /// A request without a body and without further headers, repeated as its method allows ([`Repeat::of`]).
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>, source: Source) -> Self {
+        let repeat = Repeat::of(&method);
+        Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new(), repeat, source }
+    }
+
+    /// A GET request.
+    #[must_use]
+    pub fn get(path: impl Into<String>, source: Source) -> Self {
+        Self::new(Method::GET, path, source)
+    }
+
+    fn route(&self) -> Route {
+        route::find(self.method.as_str(), self.path.as_bytes())
+    }
 }
 
 /// Why there is no complete answer.
@@ -90,47 +117,118 @@ pub enum CallError {
     },
 }
 
+/// How far a request got that has no complete answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// It never left: it was not executed.
+    Connect,
+    /// It left, or may have: nobody knows whether it was executed.
+    Sent,
+    /// The head of the answer came: it was executed, or refused.
+    Answered,
+}
+
+impl CallError {
+    /// How far the request got. A broken or late answer counts as [`Phase::Sent`]: its status may be unknown.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        match self {
+            Self::Key(_) | Self::Request(_) => Phase::Connect,
+            Self::Upstream(error) if is_unsent(error.kind()) => Phase::Connect,
+            Self::Upstream(_) | Self::Timeout(_) => Phase::Sent,
+            Self::BodyTooLarge { .. } => Phase::Answered,
+        }
+    }
+}
+
 impl Outbound {
-    /// Sends a request and reads the whole answer, all within `deadline`. What it teaches is recorded.
+    /// A way with a pacer of its own, for the limit that the ledger's instance is configured with.
+    #[must_use]
+    pub fn new(
+        upstream: Arc<dyn Upstream>,
+        base: String,
+        key: Arc<KeySource>,
+        ledger: Handle,
+        clock: Arc<Clock>,
+    ) -> Self {
+        let options = {
+            let ledger = ledger.lock();
+            let settings = ledger.settings();
+            pace::Options { limit: settings.limit, environment: settings.environment, ..pace::Options::default() }
+        };
+        let flow = Arc::new(Flow::new(options, Arc::clone(&clock)));
+        Self { upstream, base, key, ledger, clock, flow }
+    }
+
+    /// Sends a request once, without waiting for the rate limit, and reads the whole answer, all within `deadline`. What
+    /// it teaches is recorded, and the pacer counts it.
     ///
     /// # Errors
     /// When there is no complete answer. An answer of which only the head came is recorded all the same.
     pub async fn call(&self, call: &Call, deadline: Duration) -> Result<Answer, CallError> {
         let until = Instant::now() + deadline;
-        let request = self.request(call)?;
-        let expired = |_| CallError::Timeout(deadline);
-        let response = timeout_at(until, self.upstream.send(request)).await.map_err(expired)??;
+        let route = call.route();
+        let permit = self.flow.pacer.pass(route.bucket, route.entity);
+        let reply = self.attempt(call, route, permit, until, deadline).await?;
+        timeout_at(until, reply.collect()).await.map_err(|_| CallError::Timeout(deadline))?
+    }
+
+    /// One attempt, up to the head of the answer; of an error, the body too, since it is part of what is observed.
+    /// `timeout` is what `until` was made of.
+    async fn attempt(
+        &self,
+        call: &Call,
+        route: Route,
+        mut permit: Permit,
+        until: Instant,
+        timeout: Duration,
+    ) -> Result<Reply, CallError> {
+        let request = self.request(call).inspect_err(|_| permit.unsent())?;
+        let expired = |_| CallError::Timeout(timeout);
+        let response = timeout_at(until, self.upstream.send(request)).await.map_err(expired)?;
+        let response = response.inspect_err(|error| {
+            if is_unsent(error.kind()) {
+                permit.unsent();
+            }
+        })?;
         let (at, wall) = (self.clock.now(), self.clock.wall());
         let (head, body) = response.into_parts();
+        let observe = |errors: &ErrorBody, permit: &mut Permit| {
+            let observation = observe::observe(&head, errors, call.source, route, at, wall);
+            self.ledger.lock().record(&observation);
+            permit.answered(&observation);
+            observation
+        };
+        if !head.status.is_client_error() && !head.status.is_server_error() {
+            let observation = observe(&ErrorBody::default(), &mut permit);
+            return Ok(Reply::streamed(head, body, observation, permit));
+        }
         let read = timeout_at(until, read_body(body)).await.map_err(expired).and_then(|read| match read {
             Ok(Some(body)) => Ok(body),
             Ok(None) => Err(CallError::BodyTooLarge { status: head.status }),
             Err(error) => Err(error.into()),
         });
         let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
-        let route = route::find(call.method.as_str(), call.path.as_bytes());
-        let observation = observe::observe(&head, &errors, call.source, route, at, wall);
-        self.ledger.lock().record(&observation);
-        let body = read?;
-        Ok(Answer { status: head.status, headers: head.headers, body, observation, errors })
+        let observation = observe(&errors, &mut permit);
+        Ok(Reply::whole(head, read?, observation, errors))
     }
 
     fn request(&self, call: &Call) -> Result<http::Request<Bytes>, CallError> {
         let key = self.key.current()?;
         let uri = format!("{}{}", self.base, call.path);
-        let mut request = http::Request::builder().method(call.method.clone()).uri(uri).body(Bytes::new())?;
-        request.headers_mut().insert(AUTHORIZATION, key.authorization_header());
-        request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static("application/json"));
+        let mut request = http::Request::builder().method(call.method.clone()).uri(uri).body(call.body.clone())?;
+        let headers = request.headers_mut();
+        headers.clone_from(&call.headers);
+        headers.remove(HOST);
+        headers.insert(AUTHORIZATION, key.authorization_header());
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
         Ok(request)
     }
 }
 
-impl Answer {
-    /// Whether the body claims to be JSON.
-    #[must_use]
-    pub fn is_json(&self) -> bool {
-        is_json(&self.headers)
-    }
+/// Whether a request surely did not leave.
+const fn is_unsent(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls)
 }
 
 /// Whether a body claims to be JSON: `application/json`, or a type that ends in `+json`, with any parameters.
@@ -138,18 +236,4 @@ fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-/// The whole body; `None` if it is too large. Reads no further than the cap.
-async fn read_body(mut body: Body) -> Result<Option<Bytes>, UpstreamError> {
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            if whole.len() + data.len() > MAX_BODY_BYTES {
-                return Ok(None);
-            }
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok(Some(whole.freeze()))
 }

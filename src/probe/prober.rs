@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::Method;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -74,7 +73,7 @@ pub struct Finding {
 /// came of it.
 pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> Finding {
     let started = Instant::now();
-    let call = Call { method: Method::GET, path: path.to_owned(), source: Source::Probe };
+    let call = Call::get(path, Source::Probe);
     let mut answer = outbound.call(&call, deadline).await;
     let mut outcome = classify(&answer);
     if outcome == Outcome::Failure(ProbeFailure::Key) && matches!(outbound.key.reload(), Ok(true)) {
@@ -184,7 +183,7 @@ impl Prober {
         struct Count {
             total_count: u64,
         }
-        let call = Call { method: Method::GET, path, source: Source::Probe };
+        let call = Call::get(path, Source::Probe);
         match self.options.outbound.call(&call, deadline).await {
             Ok(answer) if answer.status.is_success() => {
                 serde_json::from_slice::<Count>(&answer.body).ok().map(|count| count.total_count)

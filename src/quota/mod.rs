@@ -12,6 +12,7 @@ mod histogram;
 mod instance;
 pub mod ledger;
 mod peak;
+pub(crate) mod reset_watch;
 pub mod route;
 pub mod snapshot;
 mod timeline;

@@ -13,12 +13,11 @@
 use std::time::Duration;
 
 use super::Moment;
+pub(super) use super::reset_watch::Reset;
+use super::reset_watch::ResetWatch;
 
 /// How long a window waits for late answers before it is closed.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
-
-/// Signs of a moving reset that it takes to believe in one.
-const ROLLING_SIGNS: u8 = 3;
 
 /// One window of a budget and the use that was seen in it.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,15 +42,6 @@ impl Window {
     }
 }
 
-/// The server's word on when the window resets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reset {
-    /// Time from the answer to the reset.
-    pub after: Duration,
-    /// How exact that is.
-    pub resolution: Duration,
-}
-
 /// Where an observation belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -70,11 +60,7 @@ pub(super) struct Timeline {
     previous: Option<Window>,
     /// End of the newest window that there was.
     last_end: Option<Moment>,
-    /// The longest time to a reset that the server named: the length of its window, if that is fixed.
-    longest_reset: Duration,
-    /// The server's latest reset, and the number of recent signs that it moves.
-    mark: Option<Moment>,
-    signs: u8,
+    resets: ResetWatch,
     /// Whether windows follow the server's resets (or the grid of the epoch, where it names none).
     follows_server: bool,
 }
@@ -95,7 +81,7 @@ impl Timeline {
         let place = match reset {
             None => self.place_by_time(at, nominal, close),
             Some(reset) => {
-                self.watch(at, reset);
+                self.resets.watch(at, reset);
                 if self.is_rolling() {
                     self.place_by_time(at, nominal, close)
                 } else {
@@ -146,13 +132,14 @@ impl Timeline {
 
     /// Whether the server's resets move on with each request, so that they are no ends of windows.
     pub(super) const fn is_rolling(&self) -> bool {
-        self.signs >= ROLLING_SIGNS
+        self.resets.is_rolling()
     }
 
     /// Length of this budget's windows: the nominal one, or the longest reset if the server's windows are longer.
     pub(super) fn length(&self, nominal: Duration) -> Duration {
         let rounding = Duration::from_secs(1);
-        if self.is_rolling() || self.longest_reset <= nominal + rounding { nominal } else { self.longest_reset }
+        let longest = self.resets.longest();
+        if self.is_rolling() || longest <= nominal + rounding { nominal } else { longest }
     }
 
     fn place_by_reset(
@@ -180,8 +167,7 @@ impl Timeline {
                     return Place::Closed;
                 }
                 // The server tells another story, such as after a restart: its windows begin anew.
-                self.longest_reset = reset.after;
-                self.mark = Some(end);
+                self.resets.restart(at, reset);
             }
         }
         let length = self.length(nominal);
@@ -221,30 +207,7 @@ impl Timeline {
 
     /// Two ends closer than this are one.
     fn tolerance(&self, reset: Reset, nominal: Duration) -> Duration {
-        (self.longest_reset.min(nominal) / 2).max(reset.resolution)
-    }
-
-    /// Looks for signs that the server has no fixed windows: its reset moves on before it has come, or comes again
-    /// sooner after the last one than a window is long.
-    fn watch(&mut self, at: Moment, reset: Reset) {
-        self.longest_reset = self.longest_reset.max(reset.after);
-        let end = at.after(reset.after);
-        let half = self.longest_reset / 2;
-        let Some(mark) = self.mark else {
-            self.mark = Some(end);
-            return;
-        };
-        if end <= mark {
-            return;
-        }
-        let step = end.since(mark);
-        if step > half {
-            self.signs = self.signs.saturating_sub(1);
-            self.mark = Some(end);
-        } else if step > reset.resolution && half >= reset.resolution * 2 {
-            self.signs = (self.signs + 1).min(2 * ROLLING_SIGNS);
-            self.mark = Some(end);
-        }
+        (self.resets.longest().min(nominal) / 2).max(reset.resolution)
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clerk_exporter::outbound::Call;
 use clerk_exporter::quota::{Bucket, Source};
 use clerk_exporter::simulator;
-use http::Method;
 use tokio::time::Instant;
 
 use crate::common::{self, World};
@@ -62,7 +61,7 @@ pub(crate) fn play(seed: u64) -> Pattern {
                     let pause = -random.f64().max(1e-9).ln() / rate.max(0.05);
                     let next = (Instant::now() + Duration::from_secs_f64(pause)).min(until);
                     sleep_and_scrape(next, &world, &mut scrapers).await;
-                    let call = Call { method: Method::GET, path: "/v1/users/count".into(), source: Source::Gateway };
+                    let call = Call::get("/v1/users/count", Source::Gateway);
                     world.outbound.call(&call, Duration::from_secs(5)).await.unwrap();
                 }
             }

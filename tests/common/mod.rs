@@ -53,13 +53,13 @@ impl World {
     fn over(simulator: Simulator, upstream: Arc<dyn Upstream>) -> Self {
         let ledger = Arc::new(Ledger::new([settings("test")]));
         let late = Ledger::new([settings("late")]);
-        let outbound = Outbound {
-            upstream: Arc::clone(&upstream),
-            base: "http://clerk.test".to_owned(),
-            key: Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned())))),
-            ledger: ledger.instance("test").unwrap(),
-            clock: Arc::new(Clock::simulated(start())),
-        };
+        let outbound = Outbound::new(
+            Arc::clone(&upstream),
+            "http://clerk.test".to_owned(),
+            Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned())))),
+            ledger.instance("test").unwrap(),
+            Arc::new(Clock::simulated(start())),
+        );
         Self { simulator, ledger, outbound: Arc::new(outbound), late: late.instance("late").unwrap(), upstream }
     }
 

@@ -1,0 +1,285 @@
+//! When the next request of one budget may leave. Pure: time and dice are passed in.
+//!
+//! Nobody knows how Clerk counts, so that what leaves must pass all of these:
+//!
+//! 1. **Our own log.** No stretch as long as a window holds more than the limit. That alone is safe for fixed windows,
+//!    sliding ones and token buckets, as long as nobody else uses the budget.
+//! 2. **The server's word**, where it sends one: no more than remains, which tells of others' use.
+//! 3. **The ceiling**, where it does not: after a 429 we make room for others.
+//! 4. **The hold** after a 429. When it ends, one request goes ahead; the others follow once it has got through.
+//!
+//! What comes back comes back spread: each place a little late by its own dice, and after a hold or a used up window one
+//! request after another, so that neither our waiters nor several processes return in step.
+
+use std::time::Duration;
+
+use super::ceiling::Ceiling;
+use super::log::Log;
+use super::word::{Statement, Word};
+use crate::quota::reset_watch::{Reset, ResetWatch};
+use crate::quota::{HeaderError, Moment, Observation};
+
+/// Part of the window by which a place comes back late, at most, and the most in time.
+const LATE: f64 = 0.02;
+const LATEST: Duration = Duration::from_secs(1);
+
+/// Holds are between these, or a window if that is longer: `Retry-After: 0` occurs, and so does nonsense.
+const SHORTEST_HOLD: Duration = Duration::from_millis(100);
+const LONGEST_HOLD: Duration = Duration::from_secs(300);
+
+/// The hold of a 429 that names no time.
+const NAMELESS_HOLD: Duration = Duration::from_secs(1);
+
+/// Resets up to this many times the documented window are believed to tell its length.
+const LONGEST_WINDOWS: u32 = 10;
+
+/// What is known of a budget before the server says anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// Requests per window.
+    pub(super) limit: Option<u64>,
+    pub(super) window: Duration,
+}
+
+/// Whether a request may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    Now,
+    /// Not before this moment.
+    At(Moment),
+    /// Not before an answer to what is in flight.
+    OnAnswer,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending<'a> {
+    /// An answer came.
+    Answered(&'a Observation),
+    /// It never left.
+    Unsent,
+    /// Nobody knows: the server may have counted it.
+    Lost,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Limiter {
+    terms: Terms,
+    /// The server's own limit and window, once it has named them.
+    limit: Option<u64>,
+    window: Option<Duration>,
+    resets: ResetWatch,
+    log: Log,
+    word: Option<Word>,
+    ceiling: Option<Ceiling>,
+    hold: Moment,
+    /// Whether one request must get through before others follow.
+    trial: bool,
+    /// Until then, requests leave one after another.
+    spread_until: Moment,
+    next_at: Moment,
+}
+
+impl Limiter {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            limit: None,
+            window: None,
+            resets: ResetWatch::default(),
+            log: Log::default(),
+            word: None,
+            ceiling: None,
+            hold: Moment::default(),
+            trial: false,
+            spread_until: Moment::default(),
+            next_at: Moment::default(),
+        }
+    }
+
+    pub(super) const fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+
+    /// Whether a request may leave at `now`, with `ahead` others to leave before it, and so that a share of `reserve`
+    /// of the limit is left. The moment is the earliest thinkable.
+    pub(super) fn admit(&mut self, now: Moment, ahead: u64, reserve: f64) -> Admission {
+        self.settle(now);
+        if now < self.hold {
+            return Admission::At(self.hold);
+        }
+        if self.trial && self.log.in_flight() > 0 {
+            return Admission::OnAnswer;
+        }
+        if now < self.spread_until && now < self.next_at {
+            return Admission::At(self.next_at);
+        }
+        let reserved = self.reserved(reserve);
+        if let Some(cap) = self.cap(now) {
+            let cap = cap.saturating_sub(reserved).max(1);
+            let over = (self.log.used() + ahead + 1).saturating_sub(cap);
+            if over > 0 {
+                return Admission::At(self.log.returned_at(over, now, self.window()));
+            }
+        }
+        self.heed(now, reserved)
+    }
+
+    /// Whether the server's word lets a request leave.
+    fn heed(&self, now: Moment, reserved: u64) -> Admission {
+        let Some(word) = &self.word else { return Admission::Now };
+        let rolling = self.resets.is_rolling();
+        if word.credit(rolling) > reserved {
+            return Admission::Now;
+        }
+        if !rolling {
+            return Admission::At(word.until);
+        }
+        if now >= word.until {
+            return if self.log.in_flight() == 0 { Admission::Now } else { Admission::OnAnswer };
+        }
+        // A sliding window gives back what is a window old, and whole seconds are too coarse to wait for that.
+        let next = self.log.returned_at(1, now, self.window());
+        Admission::At(next.min(word.until))
+    }
+
+    /// A request leaves. `random` is from 0 to 1.
+    pub(super) fn begin(&mut self, now: Moment, random: f64) {
+        self.log.begin();
+        if let Some(word) = &mut self.word {
+            word.draw();
+        }
+        if now < self.spread_until {
+            // Four times the pace at which places come back in the long run, give or take half.
+            let requests = self.cap(now).unwrap_or(100).max(1);
+            let apart = self.window().div_f64(requests as f64 * 4.0);
+            self.next_at = now.after(apart.mul_f64(0.5 + random));
+        }
+    }
+
+    /// A request that left at `sent` is over, as far as its head is concerned.
+    pub(super) fn end(&mut self, ending: Ending<'_>, sent: Moment, now: Moment, random: f64) {
+        self.settle(now);
+        match ending {
+            Ending::Unsent => {
+                self.log.give_back();
+                if let Some(word) = &mut self.word {
+                    word.give_back();
+                }
+            }
+            Ending::Answered(observation) if observation.is_throttled() => {
+                self.log.give_back();
+                self.heed_throttling(observation, sent, random);
+                self.learn(observation);
+            }
+            Ending::Answered(observation) => {
+                self.log.spend(now.after(self.late(random)));
+                if sent >= self.hold {
+                    self.trial = false;
+                }
+                self.learn(observation);
+            }
+            Ending::Lost => self.log.spend(now.after(self.late(random))),
+        }
+    }
+
+    /// Takes in an answer to somebody else's request.
+    pub(super) fn observe(&mut self, observation: &Observation, random: f64) {
+        self.settle(observation.at);
+        if observation.is_throttled() {
+            self.heed_throttling(observation, observation.at, random);
+        }
+        self.learn(observation);
+    }
+
+    /// Whether nothing would be lost if this limiter were forgotten.
+    pub(super) fn is_idle(&mut self, now: Moment) -> bool {
+        self.settle(now);
+        self.log.is_empty() && now >= self.hold && self.word.is_none()
+    }
+
+    fn settle(&mut self, now: Moment) {
+        let window = self.window();
+        let returned = self.log.settle(now, window);
+        let rolling = self.resets.is_rolling();
+        if let Some(word) = &mut self.word {
+            word.add_returned(returned);
+            let over = if rolling { word.until.max(word.at.after(window)) } else { word.until };
+            if now >= over {
+                if word.credit(rolling) == 0 {
+                    self.spread_until = over.after(window / 4);
+                }
+                self.word = None;
+            }
+        }
+    }
+
+    fn learn(&mut self, observation: &Observation) {
+        let (at, quota) = (observation.at, &observation.quota);
+        if !observation.usable || quota.errors.contains(HeaderError::Stale) {
+            return;
+        }
+        self.limit = quota.limit.filter(|limit| *limit > 0).or(self.limit);
+        self.window = quota.window.filter(|window| !window.is_zero()).or(self.window);
+        if let Some(after) = quota.reset {
+            self.resets.watch(at, Reset { after, resolution: quota.reset_resolution });
+        }
+        let Some(remaining) = quota.remaining else { return };
+        if self.word.is_some_and(|word| at < word.at) {
+            return;
+        }
+        let in_flight = self.log.in_flight();
+        let statement = Statement {
+            at,
+            remaining,
+            limit: self.limit,
+            reset: quota.reset,
+            in_flight,
+            over: self.log.used() - in_flight,
+        };
+        self.word = Some(Word::after(self.word, statement, self.resets.is_rolling(), self.window()));
+    }
+
+    fn heed_throttling(&mut self, observation: &Observation, sent: Moment, random: f64) {
+        let (quota, window) = (&observation.quota, self.window());
+        let named = quota.retry_after.or(quota.reset).unwrap_or(NAMELESS_HOLD);
+        let wait = named.clamp(SHORTEST_HOLD, LONGEST_HOLD.max(window));
+        self.hold = self.hold.max(observation.at.after(wait + self.late(random)));
+        self.spread_until = self.hold.after(window / 4);
+        self.trial = true;
+        if quota.remaining.is_none() && self.ceiling.is_none_or(|ceiling| ceiling.is_known_at(sent)) {
+            self.ceiling = Some(Ceiling::cut(self.log.used(), self.known_limit(), observation.at));
+        }
+    }
+
+    /// By how much a place comes back late.
+    fn late(&self, random: f64) -> Duration {
+        self.window().mul_f64(LATE).min(LATEST).mul_f64(random.clamp(0.0, 1.0))
+    }
+
+    fn known_limit(&self) -> Option<u64> {
+        self.limit.or(self.terms.limit)
+    }
+
+    /// Requests that we let go in a window.
+    fn cap(&self, now: Moment) -> Option<u64> {
+        let limit = self.known_limit();
+        let ceiling = self.ceiling.and_then(|ceiling| ceiling.requests(limit, now, self.window()));
+        ceiling.or(limit)
+    }
+
+    /// Requests of the limit that stay for others; at most half, so that those who leave them get on.
+    fn reserved(&self, share: f64) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
+        let requests = (self.known_limit().unwrap_or(0) as f64 * share.clamp(0.0, 0.5)).ceil() as u64;
+        requests
+    }
+
+    /// The window's length: the documented or the named one, or longer where resets tell that it takes longer until all
+    /// is back, as a token bucket's do whose burst is larger than its limit.
+    fn window(&self) -> Duration {
+        let nominal = self.window.unwrap_or(self.terms.window);
+        let longest = self.resets.longest().min(self.terms.window * LONGEST_WINDOWS);
+        if longest > nominal + Duration::from_secs(1) { longest } else { nominal }
+    }
+}

@@ -1,0 +1,262 @@
+//! Who waits for which budget, and who is next. Pure: time and dice are passed in.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::limiter::{Admission, Ending, Limiter, Terms};
+use super::{Numbers, Options, Priority, Shed, ShedReason};
+use crate::quota::route::Entity;
+use crate::quota::{Bucket, Moment, Observation};
+
+/// Budgets that are kept before the idle ones are swept out.
+const SWEEP_AT: usize = 4096;
+
+/// One budget: a bucket, and whose it is where each user, organization or membership has one.
+pub(super) type Key = (Bucket, Option<Entity>);
+
+/// A request that was let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    key: Key,
+    sent: Moment,
+}
+
+/// What becomes of somebody who asks.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Go(Ticket),
+    Wait(u64),
+    Shed(Shed),
+}
+
+/// What somebody who waits finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Go(Ticket),
+    /// Look again at this moment, or when woken.
+    Wait(Option<Moment>),
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    options: Options,
+    lines: BTreeMap<Key, Line>,
+    /// The lines in which somebody waits.
+    busy: BTreeSet<Key>,
+    sweep_at: usize,
+    in_flight: usize,
+    waiting: usize,
+    next_id: u64,
+    /// Those whose turn has come and who do not know yet.
+    called: HashMap<u64, Ticket>,
+    numbers: Numbers,
+    dice: fastrand::Rng,
+}
+
+#[derive(Debug)]
+struct Line {
+    limiter: Limiter,
+    /// By priority; numbers rise with time.
+    waiting: [VecDeque<u64>; Priority::ALL.len()],
+}
+
+impl Line {
+    /// The one who is next.
+    fn head(&self) -> Option<(Priority, u64)> {
+        Priority::ALL.into_iter().find_map(|priority| Some((priority, *self.waiting[priority.index()].front()?)))
+    }
+}
+
+impl Queue {
+    pub(super) fn new(options: Options, dice: fastrand::Rng) -> Self {
+        Self {
+            options,
+            lines: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            sweep_at: SWEEP_AT,
+            in_flight: 0,
+            waiting: 0,
+            next_id: 0,
+            called: HashMap::new(),
+            numbers: Numbers::default(),
+            dice,
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, options: Options) {
+        for (key, line) in &mut self.lines {
+            line.limiter.set_terms(terms(&options, key.0));
+        }
+        self.options = options;
+    }
+
+    /// Somebody asks at `now` and would wait until `deadline`.
+    pub(super) fn enter(&mut self, key: Key, priority: Priority, now: Moment, deadline: Moment) -> (Entry, Vec<u64>) {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.line(key, now).waiting[priority.index()].push_back(id);
+        self.busy.insert(key);
+        self.waiting += 1;
+        let woken = self.call(now);
+        if let Some(ticket) = self.called.remove(&id) {
+            return (Entry::Go(ticket), woken);
+        }
+        let earliest = self.earliest(key, priority, now);
+        let reason = if earliest.is_some_and(|at| at > deadline) {
+            Some(ShedReason::WaitTooLong)
+        } else {
+            (self.waiting > self.options.max_queue).then_some(ShedReason::QueueFull)
+        };
+        let Some(reason) = reason else { return (Entry::Wait(id), woken) };
+        self.remove(key, id);
+        (Entry::Shed(self.shed(key, reason, earliest, now)), woken)
+    }
+
+    /// Somebody leaves at once, whatever the limits say.
+    pub(super) fn pass(&mut self, key: Key, now: Moment) -> Ticket {
+        let random = self.dice.f64();
+        self.line(key, now).limiter.begin(now, random);
+        self.in_flight += 1;
+        Ticket { key, sent: now }
+    }
+
+    /// How it stands with somebody who waits.
+    pub(super) fn turn(&mut self, key: Key, id: u64, now: Moment) -> Turn {
+        if let Some(ticket) = self.called.remove(&id) {
+            return Turn::Go(ticket);
+        }
+        let Some(line) = self.lines.get_mut(&key) else { return Turn::Wait(None) };
+        let head = line.head().filter(|(_, head)| *head == id);
+        Turn::Wait(head.and_then(|(priority, _)| match line.limiter.admit(now, 0, self.options.reserve(priority)) {
+            Admission::At(at) => Some(at),
+            Admission::Now | Admission::OnAnswer => None,
+        }))
+    }
+
+    /// Somebody gives up; says who is to be woken.
+    pub(super) fn leave(&mut self, key: Key, id: u64, now: Moment) -> Vec<u64> {
+        if let Some(ticket) = self.called.remove(&id) {
+            self.end(ticket, Ending::Unsent, now);
+            return self.release(now);
+        }
+        self.remove(key, id);
+        self.call(now)
+    }
+
+    /// Somebody's time is over.
+    pub(super) fn expire(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> (Shed, Vec<u64>) {
+        let earliest = self.earliest(key, priority, now);
+        let woken = self.leave(key, id, now);
+        (self.shed(key, ShedReason::WaitTooLong, earliest, now), woken)
+    }
+
+    /// The head of an answer came, or will not come.
+    pub(super) fn end(&mut self, ticket: Ticket, ending: Ending<'_>, now: Moment) {
+        let random = self.dice.f64();
+        if let Some(line) = self.lines.get_mut(&ticket.key) {
+            line.limiter.end(ending, ticket.sent, now, random);
+        }
+    }
+
+    /// A request no longer occupies Clerk.
+    pub(super) fn release(&mut self, now: Moment) -> Vec<u64> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.call(now)
+    }
+
+    /// Takes in an answer to a request that did not come through here.
+    pub(super) fn observe(&mut self, key: Key, observation: &Observation) {
+        let random = self.dice.f64();
+        self.line(key, observation.at).limiter.observe(observation, random);
+    }
+
+    /// Calls those whose turn has come. Says whom to wake: them, and those who are next and must look at the time anew.
+    pub(super) fn call(&mut self, now: Moment) -> Vec<u64> {
+        let mut woken = Vec::new();
+        while self.in_flight < self.options.max_in_flight
+            && let Some((key, priority, id)) = self.next(now)
+        {
+            self.remove(key, id);
+            let ticket = self.pass(key, now);
+            self.numbers.admitted[priority.index()] += 1;
+            self.called.insert(id, ticket);
+            woken.push(id);
+        }
+        woken.extend(self.busy.iter().filter_map(|key| Some(self.lines.get(key)?.head()?.1)));
+        woken
+    }
+
+    pub(super) fn waited(&mut self, wait: Duration) {
+        self.numbers.waited_seconds.observe(wait.as_secs_f64());
+    }
+
+    pub(super) fn numbers(&self) -> Numbers {
+        Numbers { waiting: self.waiting, in_flight: self.in_flight, ..self.numbers.clone() }
+    }
+
+    /// Of those who are first in their lines and may leave, the most urgent one, and of those the one who came first.
+    fn next(&mut self, now: Moment) -> Option<(Key, Priority, u64)> {
+        let mut best: Option<(Key, Priority, u64)> = None;
+        for key in &self.busy {
+            let Some(line) = self.lines.get_mut(key) else { continue };
+            let Some((priority, id)) = line.head() else { continue };
+            if best.is_some_and(|(_, other, first)| (other, first) < (priority, id)) {
+                continue;
+            }
+            if line.limiter.admit(now, 0, self.options.reserve(priority)) == Admission::Now {
+                best = Some((*key, priority, id));
+            }
+        }
+        best
+    }
+
+    /// The earliest moment at which the last one of this priority in a line may leave, as far as that is known.
+    fn earliest(&mut self, key: Key, priority: Priority, now: Moment) -> Option<Moment> {
+        let reserve = self.options.reserve(priority);
+        let line = self.lines.get_mut(&key)?;
+        let before = Priority::ALL.into_iter().take_while(|other| *other <= priority);
+        let ahead = before.map(|other| line.waiting[other.index()].len() as u64).sum::<u64>().saturating_sub(1);
+        match line.limiter.admit(now, ahead, reserve) {
+            Admission::At(at) => Some(at),
+            Admission::Now | Admission::OnAnswer => None,
+        }
+    }
+
+    fn shed(&mut self, key: Key, reason: ShedReason, earliest: Option<Moment>, now: Moment) -> Shed {
+        self.numbers.shed[reason.index()] += 1;
+        let retry_after = earliest.map_or(Duration::from_secs(1), |at| at.since(now));
+        Shed { reason, bucket: key.0, retry_after }
+    }
+
+    fn remove(&mut self, key: Key, id: u64) {
+        let Some(line) = self.lines.get_mut(&key) else { return };
+        for waiting in &mut line.waiting {
+            // Numbers rise along the line.
+            if let Ok(place) = waiting.binary_search(&id) {
+                waiting.remove(place);
+                self.waiting -= 1;
+            }
+        }
+        if line.head().is_none() {
+            self.busy.remove(&key);
+        }
+    }
+
+    fn line(&mut self, key: Key, now: Moment) -> &mut Line {
+        if self.lines.len() >= self.sweep_at && !self.lines.contains_key(&key) {
+            self.lines.retain(|_, line| line.head().is_some() || !line.limiter.is_idle(now));
+            self.sweep_at = SWEEP_AT.max(self.lines.len() * 2);
+        }
+        let terms = terms(&self.options, key.0);
+        self.lines.entry(key).or_insert_with(|| Line { limiter: Limiter::new(terms), waiting: Default::default() })
+    }
+}
+
+/// The instance's own limit comes from the configuration, the others' from Clerk's documentation.
+fn terms(options: &Options, bucket: Bucket) -> Terms {
+    let configured = options.limit.filter(|_| bucket == Bucket::Instance);
+    Terms {
+        limit: configured.map(|limit| limit.requests).or_else(|| bucket.limit(options.environment)),
+        window: configured.map_or_else(|| bucket.window(), |limit| limit.window),
+    }
+}

@@ -1,0 +1,135 @@
+//! A request that waits for the rate limit and is sent again where that may help.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::pace::{Priority, Shed};
+use super::reply::{Answer, Reply};
+use super::retry::{Decision, Outcome, RetryPolicy, Standing, Trouble};
+use super::{Call, CallError, Outbound};
+
+/// How much trouble a request is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Who goes first.
+    pub priority: Priority,
+    /// How often it is tried.
+    pub retry: RetryPolicy,
+    /// Longest wait in the queue, before each attempt.
+    pub max_queue_wait: Duration,
+    /// Longest time that one attempt takes, from its start to the head of the answer (of an error, to its end).
+    pub attempt_timeout: Duration,
+    /// Longest time for everything: waits, attempts, and with [`Outbound::send`] the body.
+    pub deadline: Duration,
+}
+
+impl Default for Policy {
+    /// Interactive: 30 s in the queue, 10 s an attempt, 90 s for everything, so that a `Retry-After` of the longest wait
+    /// fits in.
+    fn default() -> Self {
+        Self {
+            priority: Priority::Interactive,
+            retry: RetryPolicy::default(),
+            max_queue_wait: Duration::from_secs(30),
+            attempt_timeout: Duration::from_secs(10),
+            deadline: Duration::from_secs(90),
+        }
+    }
+}
+
+impl Policy {
+    /// For work at which nobody waits: goes last, leaves a reserve, and waits ten minutes for its turn.
+    #[must_use]
+    pub fn bulk() -> Self {
+        let patience = Duration::from_secs(600);
+        Self { priority: Priority::Bulk, max_queue_wait: patience, deadline: patience * 2, ..Self::default() }
+    }
+}
+
+/// Why a request has no answer. An answer of any status, a 429 too, is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// It was not let go; nothing was sent.
+    #[error("{0}")]
+    Shed(#[from] Shed),
+    /// The last attempt brought no complete answer.
+    #[error("{error} (attempts: {attempts})")]
+    Call {
+        /// What went wrong, the last time.
+        #[source]
+        error: CallError,
+        /// Attempts made.
+        attempts: u32,
+    },
+}
+
+impl Outbound {
+    /// Sends a request as [`Outbound::open`] does, and reads the whole answer. Once a success has begun to arrive, the
+    /// request is never sent again, even if the body breaks off.
+    ///
+    /// # Errors
+    /// When there is no complete answer.
+    pub async fn send(&self, call: &Call, policy: &Policy) -> Result<Answer, SendError> {
+        let until = Instant::now() + policy.deadline;
+        let (reply, attempts) = self.open_until(call, policy, until).await?;
+        let answer = timeout_at(until, reply.collect()).await.unwrap_or(Err(CallError::Timeout(policy.deadline)));
+        answer.map_err(|error| SendError::Call { error, attempts })
+    }
+
+    /// Sends a request when the rate limit has room for it, again where the policy and the request allow it, and gives
+    /// the head of the last answer and its body. Dropping the future stops at once, whatever it waits for.
+    ///
+    /// A 429 that is not, or no longer, retried comes back as it is, with its `Retry-After`.
+    ///
+    /// # Errors
+    /// When the request was not let go, or the last attempt brought no answer.
+    pub async fn open(&self, call: &Call, policy: &Policy) -> Result<Reply, SendError> {
+        let until = Instant::now() + policy.deadline;
+        self.open_until(call, policy, until).await.map(|(reply, _)| reply)
+    }
+
+    async fn open_until(&self, call: &Call, policy: &Policy, until: Instant) -> Result<(Reply, u32), SendError> {
+        let route = call.route();
+        self.flow.begin();
+        let mut attempts = 0;
+        let mut last: Option<Result<Reply, CallError>> = None;
+        loop {
+            let patience = policy.max_queue_wait.min(until.saturating_duration_since(Instant::now()));
+            let permit = self.flow.pacer.acquire(route.bucket, route.entity, policy.priority, patience).await;
+            let permit = match (permit, last.take()) {
+                (Ok(permit), _) => permit,
+                (Err(shed), None) => return Err(shed.into()),
+                // What Clerk said is worth more than that we may not ask again.
+                (Err(_), Some(last)) => return finish(last, attempts),
+            };
+            attempts += 1;
+            self.flow.count_attempt();
+            let timeout = policy.attempt_timeout.min(until.saturating_duration_since(Instant::now()));
+            let result = self.attempt(call, route, permit, Instant::now() + timeout, timeout).await;
+            let left = until.saturating_duration_since(Instant::now());
+            let standing = Standing { attempts, repeat: call.repeat, left };
+            match self.flow.decide(&policy.retry, standing, outcome(&result)) {
+                Decision::Stop(_) => return finish(result, attempts),
+                Decision::Retry { after, .. } => {
+                    last = Some(result);
+                    sleep(after).await;
+                }
+            }
+        }
+    }
+}
+
+fn finish(result: Result<Reply, CallError>, attempts: u32) -> Result<(Reply, u32), SendError> {
+    result.map(|reply| (reply, attempts)).map_err(|error| SendError::Call { error, attempts })
+}
+
+fn outcome(result: &Result<Reply, CallError>) -> Outcome {
+    let (trouble, retry_after) = match result {
+        Ok(reply) => (Trouble::of_status(reply.status), reply.observation.quota.retry_after),
+        Err(CallError::Upstream(error)) => (Trouble::of_error(error.kind()), None),
+        Err(CallError::Timeout(_)) => (Some(Trouble::Lost), None),
+        Err(CallError::Key(_) | CallError::Request(_) | CallError::BodyTooLarge { .. }) => (None, None),
+    };
+    trouble.map_or(Outcome::Final, |trouble| Outcome::Failed { trouble, retry_after })
+}
