@@ -12,7 +12,7 @@ use clerk_exporter::outbound::Call;
 use clerk_exporter::probe::probe_once;
 use clerk_exporter::quota::{Bucket, Source};
 use clerk_exporter::simulator::{self, BucketTruth, HeaderProfile, LimiterKind, Plan};
-use common::World;
+use common::{World, in_simulated_time};
 use http::Method;
 
 const PROFILES: [HeaderProfile; 4] =
@@ -62,11 +62,6 @@ fn counts<'a>(truths: impl Iterator<Item = &'a BucketTruth>) -> (u64, u64, u64) 
         counts.2 += u64::from(exhausted);
     }
     counts
-}
-
-fn in_simulated_time(test: impl Future<Output = ()>) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_time().start_paused(true).build().unwrap().block_on(test);
 }
 
 #[test]

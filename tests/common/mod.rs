@@ -83,3 +83,9 @@ pub(crate) fn settings(name: &str) -> Settings {
         sources: vec![Source::Probe],
     }
 }
+
+/// Runs a test on a runtime of its own whose time jumps to the next timer.
+pub(crate) fn in_simulated_time(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(test);
+}

@@ -1,4 +1,4 @@
-//! Our share of a budget that others use too, where the server says nothing but "too many".
+//! Our share of a budget that others use too.
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 //! 1. **Our own log.** No stretch as long as a window holds more than the limit. That alone is safe for fixed windows,
 //!    sliding ones and token buckets, as long as nobody else uses the budget.
 //! 2. **The server's word**, where it sends one: no more than remains, which tells of others' use.
-//! 3. **The ceiling**, where it does not: after a 429 we make room for others.
+//! 3. **The ceiling**: after a 429 we make room for others.
 //! 4. **The hold** after a 429. When it ends, one request goes ahead; the others follow once it has got through.
 //!
 //! What comes back comes back spread: each place a little late by its own dice, and after a hold or a used up window one
@@ -247,7 +247,7 @@ impl Limiter {
         self.hold = self.hold.max(observation.at.after(wait + self.late(random)));
         self.spread_until = self.hold.after(window / 4);
         self.trial = true;
-        if quota.remaining.is_none() && self.ceiling.is_none_or(|ceiling| ceiling.is_known_at(sent)) {
+        if self.ceiling.is_none_or(|ceiling| ceiling.is_known_at(sent)) {
             self.ceiling = Some(Ceiling::cut(self.log.used(), self.known_limit(), observation.at));
         }
     }
