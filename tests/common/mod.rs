@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clerk_exporter::clock::Clock;
-use clerk_exporter::outbound::Outbound;
+use clerk_exporter::outbound::{Flow, Outbound, pace};
 use clerk_exporter::quota::ledger::{Handle, Ledger};
 use clerk_exporter::quota::snapshot::InstanceSnapshot;
 use clerk_exporter::quota::{Environment, Limit, Settings, Source};
@@ -45,6 +45,17 @@ impl World {
         Self::over(simulator, upstream)
     }
 
+    /// The same with a pacer of these options.
+    pub(crate) fn paced(options: simulator::Options, pace: pace::Options) -> Self {
+        let world = Self::new(options);
+        let clock = Arc::clone(&world.outbound.clock);
+        let flow = Arc::new(Flow::new(pace, Arc::clone(&clock)));
+        let Outbound { upstream, base, key, ledger, .. } = &*world.outbound;
+        let (upstream, key, ledger) = (Arc::clone(upstream), Arc::clone(key), Arc::clone(ledger));
+        let outbound = Arc::new(Outbound { upstream, base: base.clone(), key, ledger, clock, flow });
+        Self { outbound, ..world }
+    }
+
     /// The same simulator and key, with a ledger of its own.
     pub(crate) fn beside(&self) -> Self {
         Self::over(self.simulator.clone(), Arc::clone(&self.upstream))
@@ -53,13 +64,7 @@ impl World {
     fn over(simulator: Simulator, upstream: Arc<dyn Upstream>) -> Self {
         let ledger = Arc::new(Ledger::new([settings("test")]));
         let late = Ledger::new([settings("late")]);
-        let outbound = Outbound::new(
-            Arc::clone(&upstream),
-            "http://clerk.test".to_owned(),
-            Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned())))),
-            ledger.instance("test").unwrap(),
-            Arc::new(Clock::simulated(start())),
-        );
+        let outbound = outbound(Arc::clone(&upstream), &ledger);
         Self { simulator, ledger, outbound: Arc::new(outbound), late: late.instance("late").unwrap(), upstream }
     }
 
@@ -68,6 +73,17 @@ impl World {
         let now = self.outbound.clock.now();
         self.outbound.ledger.lock().snapshot(now)
     }
+}
+
+/// A way to whatever the upstream leads to, for the ledger's instance `test`.
+pub(crate) fn outbound(upstream: Arc<dyn Upstream>, ledger: &Ledger) -> Outbound {
+    Outbound::new(
+        upstream,
+        "http://clerk.test".to_owned(),
+        Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned())))),
+        ledger.instance("test").unwrap(),
+        Arc::new(Clock::simulated(start())),
+    )
 }
 
 /// A development instance with Clerk's published limits, probed every 15 s.

@@ -54,13 +54,53 @@ impl Log {
         self.in_flight + self.over.len() as u64
     }
 
-    /// When so many (at least 1) will have been returned, if nothing more leaves: at the earliest, where some are still in flight.
+    /// When so many (at least 1) will have been returned, at the earliest: those that are over a window after that, those
+    /// in flight a window from now, and then those who take their places another window later.
     pub(super) fn returned_at(&self, count: u64, now: Moment, window: Duration) -> Moment {
-        let place = usize::try_from(count.saturating_sub(1)).unwrap_or(usize::MAX);
-        self.over.get(place).copied().unwrap_or(now).after(window)
+        let places = self.used().max(1);
+        let (rounds, place) = (count.saturating_sub(1) / places, count.saturating_sub(1) % places);
+        let over = usize::try_from(place).ok().and_then(|place| self.over.get(place));
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX).saturating_add(1);
+        over.copied().unwrap_or(now).after(window.saturating_mul(rounds))
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.used() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_unix(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_request_is_used_from_its_start_until_a_window_after_its_end() {
+        let mut log = Log::default();
+        log.begin();
+        assert_eq!(log.settle(at(100), WINDOW), 0);
+        assert_eq!((log.used(), log.in_flight()), (1, 1));
+        log.spend(at(101));
+        assert_eq!((log.settle(at(110), WINDOW), log.used()), (0, 1));
+        assert_eq!((log.settle(at(111), WINDOW), log.used()), (1, 0));
+        log.begin();
+        log.give_back();
+        assert!(log.is_empty());
+    }
+
+    #[test]
+    fn places_come_back_in_the_order_of_their_ends_and_then_again() {
+        let mut log = Log::default();
+        (0..3).for_each(|_| log.begin());
+        log.spend(at(105));
+        log.spend(at(103));
+        let returned = |count| log.returned_at(count, at(106), WINDOW);
+        assert_eq!([1, 2, 3].map(returned), [at(113), at(115), at(116)]);
+        assert_eq!([4, 5, 7].map(returned), [at(123), at(125), at(133)]);
     }
 }

@@ -19,6 +19,10 @@ pub(super) struct Word {
     ahead: u64,
     /// Requests of our log that went since.
     returned: u64,
+    /// Requests of ours that the server counted in its window, as far as answers told.
+    own: u64,
+    /// Whether others use the window too: its use is more than ours.
+    shared: bool,
 }
 
 /// What an answer says, beside our log at that time.
@@ -28,6 +32,8 @@ pub(super) struct Statement {
     pub(super) remaining: u64,
     pub(super) limit: Option<u64>,
     pub(super) reset: Option<Duration>,
+    /// Whether it is the answer to a request of ours that was counted.
+    pub(super) counted: bool,
     /// Requests in flight, without the answered one, and requests over, with it.
     pub(super) in_flight: u64,
     pub(super) over: u64,
@@ -36,8 +42,9 @@ pub(super) struct Statement {
 impl Word {
     /// Takes in a statement that is not older than the word before. `window` is the budget's.
     pub(super) fn after(before: Option<Self>, statement: Statement, rolling: bool, window: Duration) -> Self {
-        let Statement { at, mut remaining, limit, reset, in_flight, over } = statement;
+        let Statement { at, mut remaining, limit, reset, counted, in_flight, over } = statement;
         let mut until = at.after(reset.unwrap_or(window));
+        let mut own = u64::from(counted);
         if let Some(before) = before.filter(|before| !rolling && at < before.until)
             && until < before.until.after(window / 2)
         {
@@ -45,9 +52,16 @@ impl Word {
             // are often rounded up, so that the earliest is the truest.
             remaining = remaining.min(before.remaining);
             until = until.min(before.until).max(at);
+            own += before.own;
         }
         let ahead = limit.map_or(0, |limit| (over + remaining).saturating_sub(limit));
-        Self { at, remaining, until, drawn: in_flight, ahead, returned: 0 }
+        let shared = limit.is_none_or(|limit| limit > remaining + own);
+        Self { at, remaining, until, drawn: in_flight, ahead, returned: 0, own, shared }
+    }
+
+    /// Whether others use the window too. If not, our own log knows better than resets in whole seconds.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// A request leaves.
@@ -69,5 +83,56 @@ impl Word {
     pub(super) fn credit(&self, rolling: bool) -> u64 {
         let back = if rolling { self.returned.saturating_sub(self.ahead) } else { 0 };
         (self.remaining + back).saturating_sub(self.drawn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_unix(Duration::from_secs(seconds))
+    }
+
+    fn said(seconds: u64, remaining: u64, reset: u64, over: u64) -> Statement {
+        let reset = Some(Duration::from_secs(reset));
+        Statement { at: at(seconds), remaining, limit: Some(100), reset, counted: true, in_flight: 2, over }
+    }
+
+    #[test]
+    fn what_is_in_flight_comes_off_what_remains() {
+        let mut word = Word::after(None, said(100, 50, 5, 1), false, WINDOW);
+        assert_eq!(word.credit(false), 48);
+        word.draw();
+        assert_eq!(word.credit(false), 47);
+        word.give_back();
+        assert_eq!(word.credit(false), 48);
+    }
+
+    #[test]
+    fn answers_of_one_fixed_window_that_overtake_each_other_do_no_harm() {
+        let word = Word::after(None, said(100, 50, 5, 1), false, WINDOW);
+        let late = Word::after(Some(word), said(101, 53, 5, 2), false, WINDOW);
+        assert_eq!((late.credit(false), late.until), (48, at(105)));
+        let next = Word::after(Some(late), said(106, 99, 10, 1), false, WINDOW);
+        assert_eq!((next.credit(false), next.until), (97, at(116)));
+    }
+
+    #[test]
+    fn only_a_sliding_window_gives_back_and_nothing_twice() {
+        // 60 in our log and 50 left of 100: the server has given back 10 that we still keep.
+        let mut word = Word::after(None, said(100, 50, 5, 60), true, WINDOW);
+        word.add_returned(15);
+        assert_eq!((word.credit(false), word.credit(true)), (48, 53));
+    }
+
+    #[test]
+    fn others_are_seen_by_what_is_missing() {
+        let alone = Word::after(None, said(100, 99, 5, 1), false, WINDOW);
+        let still = Word::after(Some(alone), said(101, 98, 4, 2), false, WINDOW);
+        let shared = Word::after(Some(still), said(102, 90, 3, 3), false, WINDOW);
+        assert_eq!([alone, still, shared].map(|word| word.is_shared()), [false, false, true]);
     }
 }
