@@ -25,7 +25,7 @@
 //! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
 //! - [`upstream`]: how requests reach Clerk, over the network or in memory.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
-//! - [`outbound`]: the one path to Clerk, which tells the ledger what it learns.
+//! - [`outbound`]: the one path to Clerk, paced and retried, which tells the ledger what it learns.
 //! - [`probe`]: what is due when, whether it is done, and doing it.
 //! - [`serve`]: serving HTTP with an end to every wait, TLS and authentication. Knows nothing of Clerk.
 //! - [`simulator`]: a stand-in for Clerk. Shares no code with the rest, so that one wrong idea cannot hide in both.

@@ -194,7 +194,7 @@ fn bulk_work_keeps_the_reserve() {
                 saturate(&world, 20, Duration::from_secs(330), Policy::bulk()).await;
                 let truth = instance_bucket(&world);
                 let least = truth.events.iter().map(|event| event.remaining_after).min().unwrap();
-                assert!((10..=12).contains(&least), "{limiter}, {headers}: {least}");
+                assert!(least >= 10, "{limiter}, {headers}: {least}");
                 let rate = rate_after(&world, Duration::from_secs(30));
                 assert!(rate > 9.0 * 0.95, "{limiter}, {headers}: {rate}");
             });

@@ -234,7 +234,7 @@ impl Limiter {
             at,
             remaining,
             limit: self.limit,
-            reset: quota.reset,
+            reset: quota.reset.map(|reset| reset.min(self.longest_hold())),
             counted,
             in_flight,
             over: self.log.used() - in_flight,
@@ -243,15 +243,20 @@ impl Limiter {
     }
 
     fn heed_throttling(&mut self, observation: &Observation, sent: Moment, random: f64) {
-        let (quota, window) = (&observation.quota, self.window());
+        let quota = &observation.quota;
         let named = quota.retry_after.or(quota.reset).unwrap_or(NAMELESS_HOLD);
-        let wait = named.clamp(SHORTEST_HOLD, LONGEST_HOLD.max(window));
+        let wait = named.clamp(SHORTEST_HOLD, self.longest_hold());
         self.hold = self.hold.max(observation.at.after(wait + self.late(random)));
-        self.spread_until = self.hold.after(window / 4);
+        self.spread_until = self.hold.after(self.window() / 4);
         self.trial = true;
         if self.ceiling.is_none_or(|ceiling| ceiling.is_known_at(sent)) {
             self.ceiling = Some(Ceiling::cut(self.log.used(), self.known_limit(), observation.at));
         }
+    }
+
+    /// Nothing that a server says shuts a budget for longer.
+    fn longest_hold(&self) -> Duration {
+        LONGEST_HOLD.max(self.window())
     }
 
     /// By how much a place comes back late.
