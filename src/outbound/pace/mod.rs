@@ -222,7 +222,6 @@ impl Pacer {
     }
 
     /// Lets a request go at once, and counts it: for probes.
-    #[must_use]
     pub fn pass(self: &Arc<Self>, bucket: Bucket, entity: Option<Entity>) -> Permit {
         let ticket = self.state.lock().queue.pass(key(bucket, entity), self.clock.now());
         Permit { pacer: Arc::clone(self), ticket, ended: false }
