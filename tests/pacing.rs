@@ -126,8 +126,10 @@ fn bursts_beyond_the_limit_and_other_limits_than_the_documented_one_are_learnt_f
                 assert_eq!(refused(&instance_bucket(&world)), 0, "{context}");
                 let share = rate_after(&world, Duration::from_secs(60)) / per_second;
                 println!("{context}: {:.1} %", share * 100.0);
-                // The bucket of the free plan takes 20 s to fill, told in whole seconds: up to a twentieth is lost to rounding.
-                assert!(share >= if per_second < 3.0 { 0.93 } else { 0.95 }, "{context}: {share}");
+                // Buckets larger than their limit take 20 s to fill. Where that is told in whole seconds of the epoch, up to a
+                // twentieth is lost to rounding, beside what is lost anyhow.
+                let rounded = plan.is_some() && headers == HeaderProfile::XRateLimitEpoch;
+                assert!(share >= if rounded { 0.92 } else { 0.95 }, "{context}: {share}");
             });
         }
     }

@@ -100,8 +100,9 @@ pub(crate) fn settings(name: &str) -> Settings {
     }
 }
 
-/// Runs a test on a runtime of its own whose time jumps to the next timer.
+/// Runs a test on a runtime of its own whose time jumps to the next timer, with the same dice each time.
 pub(crate) fn in_simulated_time(test: impl Future<Output = ()>) {
+    fastrand::seed(42);
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(test);
 }
