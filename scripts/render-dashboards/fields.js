@@ -7,16 +7,13 @@ import {
 } from '@grafana/data';
 
 const STANDARD = ['unit', 'decimals', 'min', 'max', 'displayName', 'noValue', 'color', 'mappings', 'thresholds', 'links'];
+// Grafana leaves out what is not registered.
 const CUSTOM = [
-  'width',
-  'align',
-  'cellOptions',
-  'lineStyle',
-  'lineWidth',
-  'fillOpacity',
-  'stacking',
-  'drawStyle',
-  'hidden',
+  ...['align', 'cellOptions', 'filterable', 'hidden', 'inspect', 'width'],
+  ...['axisBorderShow', 'axisCenteredZero', 'axisColorMode', 'axisLabel', 'axisPlacement', 'axisSoftMax', 'axisSoftMin'],
+  ...['barAlignment', 'drawStyle', 'fillOpacity', 'gradientMode', 'hideFrom', 'insertNulls', 'lineInterpolation'],
+  ...['lineStyle', 'lineWidth', 'pointSize', 'scaleDistribution', 'showPoints', 'spanNulls', 'stacking'],
+  ...['thresholdsStyle'],
 ];
 
 const option = (path, isCustom) => ({

@@ -102,7 +102,7 @@ function Cells({ panel, frames, theme, width, height }) {
     <TableNG
       data={shown}
       {...{ width, height, theme }}
-      initialSortBy={panel.options.sortBy}
+      sortBy={panel.options.sortBy}
       cellHeight={panel.options.cellHeight}
       noHeader={!panel.options.showHeader}
       fieldConfig={panel.fieldConfig}

@@ -3,6 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test may stop it, in helpers too")]
 
+mod announced;
+mod contract;
+mod expected;
+mod live;
+mod promql;
+mod rules;
+mod shipped;
 mod source;
 
 use std::path::PathBuf;

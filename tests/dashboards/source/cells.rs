@@ -6,13 +6,13 @@ use super::panel::{mappings, thresholds};
 
 /// A whole number.
 pub(super) fn number() -> Value {
-    json!({ "unit": "short", "decimals": 0, "custom.align": "right", "custom.width": 90 })
+    json!({ "unit": "short", "decimals": 0, "custom.align": "right", "custom.width": 80 })
 }
 
 /// A count of events, coloured.
 pub(super) fn count(steps: &[(f64, &str)]) -> Value {
     json!({
-        "unit": "short", "decimals": 0, "custom.align": "right", "custom.cellOptions": { "type": "color-text" },
+        "unit": "short", "decimals": 0, "custom.align": "right", "custom.width": 100, "custom.cellOptions": { "type": "color-text" },
         "thresholds": thresholds(steps), "mappings": absent(),
     })
 }
@@ -20,7 +20,7 @@ pub(super) fn count(steps: &[(f64, &str)]) -> Value {
 /// A share of a whole, as coloured text.
 pub(super) fn share(steps: &[(f64, &str)]) -> Value {
     json!({
-        "unit": "percentunit", "decimals": 1, "custom.align": "right", "custom.cellOptions": { "type": "color-text" },
+        "unit": "percentunit", "decimals": 1, "custom.align": "right", "custom.width": 120, "custom.cellOptions": { "type": "color-text" },
         "thresholds": thresholds(steps), "mappings": absent(),
     })
 }
@@ -37,7 +37,7 @@ pub(super) fn gauge(steps: &[(f64, &str)]) -> Value {
 /// A duration.
 pub(super) fn seconds(steps: &[(f64, &str)]) -> Value {
     json!({
-        "unit": "s", "decimals": 1, "custom.align": "right", "custom.cellOptions": { "type": "color-text" },
+        "unit": "s", "decimals": 1, "custom.align": "right", "custom.width": 120, "custom.cellOptions": { "type": "color-text" },
         "thresholds": thresholds(steps), "mappings": absent(),
     })
 }

@@ -20,9 +20,9 @@ pub(super) fn dashboard() -> Board {
     .line(9, [(12, windows()), (12, headroom())])
     .line(8, [(12, remaining()), (12, low_windows())])
     .row("Buckets")
-    .line(9, [(24, buckets_table())])
+    .line(10, [(24, buckets_table())])
     .row("429s, blocks and forecast")
-    .line(8, [(8, throttled()), (8, blocked()), (8, forecast())])
+    .line(8, [(12, throttled()), (12, blocked())])
     .row("Answers and refusals")
     .line(8, [(8, answers()), (8, quota_refusals()), (8, header_errors())])
     .row("Probe, clock and users")
@@ -145,7 +145,6 @@ fn windows() -> Panel {
          long before the first 429.",
         "sum by (le) (increase(clerk_ratelimit_window_usage_ratio_bucket{@b}[$__rate_interval]))",
     )
-    .unit("percentunit")
     .runbook("ClerkRateLimitLow")
     .no_value("No window closed in this time range")
 }
@@ -173,7 +172,7 @@ fn remaining() -> Panel {
     )
     .query("min by (bucket) (clerk_ratelimit_remaining{@b})", "{{bucket}}")
     .query(
-        "max by (bucket) (clerk_ratelimit_limit{@b} and on (clerk_instance, bucket) clerk_ratelimit_remaining{@b})",
+        "max by (bucket) (clerk_ratelimit_limit{@b} and on (clerk_instance, bucket) clerk_ratelimit_sample_timestamp_seconds{@b})",
         "{{bucket}}, limit",
     )
     .fields(
@@ -218,7 +217,7 @@ fn buckets_table() -> Panel {
          here are taken off the limit) or `configured` (only the limit is known). Low, exhausted and 429 count this \
          time range. Buckets without numbers were not observed.",
     )
-    .label("bucket", "Bucket", json!({ "custom.width": 240 }))
+    .label("bucket", "Bucket", json!({ "custom.width": 230 }))
     .label("basis", "Known from", json!({ "custom.width": 110 }))
     .labels_of("max by (bucket, basis) (clerk_ratelimit_basis_info{@b})")
     .column(
@@ -278,35 +277,26 @@ fn throttled() -> Panel {
 
 fn blocked() -> Panel {
     Panel::graph(
-        "Blocked for",
-        "While Clerk has closed a bucket: the time until it opens again, from Retry-After. Long blocks mean that \
-         requests kept coming although they were refused.",
+        "Blocked for, exhausted in",
+        "Blocked: while Clerk has closed a bucket, the time until it opens again, from Retry-After. Long blocks mean \
+         that requests kept coming although they were refused. Exhausted: at the pace of that window, the time until \
+         nothing was left, where that came before the reset.",
     )
     // From the time of the sample: many blocks are over before the next one.
     .query(
         "max by (bucket) (clerk_ratelimit_blocked_until_timestamp_seconds{@b} \
          - timestamp(clerk_ratelimit_blocked_until_timestamp_seconds{@b})) > 0",
-        "{{bucket}}",
+        "{{bucket}} blocked for",
     )
+    .query("min by (bucket) (clerk_ratelimit_seconds_to_exhaustion{@b})", "{{bucket}} exhausted in")
+    .fields("byRegexp", "/blocked for$/", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
+    .fields("byRegexp", "/exhausted in$/", json!({ "color": { "mode": "fixed", "fixedColor": "orange" } }))
     .unit("s")
     .min(0.0)
     .points()
     .runbook("ClerkRateLimitBlockedForLong")
-    .no_value("Not blocked in this time range")
-}
-
-fn forecast() -> Panel {
-    Panel::graph(
-        "Forecast: exhausted in",
-        "At the pace of the window of that moment, the time until nothing was left. A point only where that came before \
-         the reset.",
-    )
-    .query("min by (bucket) (clerk_ratelimit_seconds_to_exhaustion{@b})", "{{bucket}}")
-    .unit("s")
-    .min(0.0)
-    .points()
     .runbook("ClerkRateLimitExhaustionForecast")
-    .no_value("No window was going to be exhausted in this time range")
+    .no_value("Neither blocked nor close to it in this time range")
 }
 
 fn answers() -> Panel {

@@ -137,7 +137,7 @@ fn headroom_table() -> Panel {
         cells::share(&[(f64::MIN, "green"), (0.001, "orange"), (0.25, "red")]),
     )
     .column(
-        "Exhausted windows",
+        "Exhausted",
         &format!("sum by (clerk_instance, bucket) (increase(clerk_ratelimit_exhausted_windows_total{{@}}[$__range])) {seen}"),
         cells::count(NONE_WANTED),
     )
@@ -219,7 +219,7 @@ fn instances_table() -> Panel {
          while probes fail. Clock: Clerk's clock minus that of the exporter's machine.",
     )
     .label("clerk_instance", "Clerk instance", cells::instance_link())
-    .label("api_host", "API host", json!({ "custom.width": 130 }))
+    .label("api_host", "API host", json!({ "custom.width": 120 }))
     .column(
         "Answers",
         "min by (clerk_instance, api_host) (clerk_up{@} * on (job, instance, clerk_instance) group_left (api_host) \
@@ -318,7 +318,7 @@ fn exporters_table() -> Panel {
             "1000 * max by (instance) (clerk_exporter_config_last_reload_success_timestamp_seconds{#})",
             cells::ago(),
         )
-        .column("Instances", "count by (instance) (clerk_instance_info{#})", cells::number())
+        .column("Instances", "count by (instance) (clerk_instance_info{@})", cells::number())
         .labels_of("max by (instance, version) (clerk_exporter_build_info{#})")
         .sorted("Exporter", false)
         .no_value("–")

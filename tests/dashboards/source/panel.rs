@@ -84,8 +84,7 @@ impl Panel {
             "tooltip": { "mode": "multi", "sort": "desc" },
         });
         let mut panel = Self::new("timeseries", title, description, options);
-        // By name: an instance has the same colour in all panels.
-        panel.set("color", json!({ "mode": "palette-classic-by-name" }));
+        panel.set("color", json!({ "mode": "palette-classic" }));
         panel.custom = object(json!({
             "axisBorderShow": false, "axisCenteredZero": false, "axisColorMode": "text", "axisLabel": "",
             "axisPlacement": "auto", "barAlignment": 0, "drawStyle": "line", "fillOpacity": 8, "gradientMode": "none",
@@ -314,10 +313,9 @@ impl Panel {
         self
     }
 
-    /// Points instead of lines: for values that are there only now and then.
+    /// Lone values get a point: for values that are there only now and then.
     pub(crate) fn points(mut self) -> Self {
-        self.custom.insert("drawStyle".to_owned(), json!("points"));
-        self.custom.insert("showPoints".to_owned(), json!("always"));
+        self.custom.insert("showPoints".to_owned(), json!("auto"));
         self.custom.insert("pointSize".to_owned(), json!(7));
         self
     }
