@@ -203,9 +203,10 @@ fn links_lead_somewhere() {
                 runbooks += 1;
                 assert!(alert.starts_with("Clerk") && alert.ends_with(".md"), "{url}");
             }
-            // The runbooks are written together with the alerts.
-            let written = !path.starts_with("docs/runbooks") || root.join("docs/runbooks").exists();
-            if written && !path.contains("${") {
+            // The runbooks come with the alerts, the list of metrics from the catalogue; both may not be there yet.
+            let to_come = ["docs/runbooks", "docs/metrics.md"];
+            let awaited = to_come.iter().any(|part| path.starts_with(part) && !root.join(part).exists());
+            if !awaited && !path.contains("${") {
                 assert!(root.join(path).exists(), "{}: {path} is not there", board.name);
             }
         });

@@ -66,7 +66,7 @@ pub(super) fn instance_link() -> Value {
 
 /// The name of an alert, with the way to its runbook.
 pub(super) fn runbook_link() -> Value {
-    json!({ "links": [{
+    json!({ "custom.width": 250, "links": [{
         "title": "Runbook of ${__value.text}", "targetBlank": true,
         "url": format!("{}${{__value.text}}.md", super::RUNBOOKS),
     }] })

@@ -18,7 +18,7 @@ pub(super) fn dashboard() -> Board {
     .line(4, now())
     .row("Headroom")
     .line(9, [(12, windows()), (12, headroom())])
-    .line(8, [(12, remaining()), (12, low_windows())])
+    .line(8, [(8, remaining()), (8, low_windows()), (8, alerts_table(false))])
     .row("Buckets")
     .line(10, [(24, buckets_table())])
     .row("429s, blocks and forecast")
@@ -27,7 +27,7 @@ pub(super) fn dashboard() -> Board {
     .line(8, [(8, answers()), (8, quota_refusals()), (8, header_errors())])
     .row("Probe, clock and users")
     .line(8, [(8, probe_duration()), (8, probes()), (8, skipped())])
-    .line(8, [(8, clock()), (8, users()), (8, alerts_table())])
+    .line(8, [(12, clock()), (12, users())])
 }
 
 fn now() -> [(usize, Panel); 8] {
@@ -271,6 +271,7 @@ fn throttled() -> Panel {
     .decimals(1)
     .min(0.0)
     .stacked_bars()
+    .shades("red")
     .runbook("ClerkRateLimitThrottled")
     .no_value("No 429 in this time range")
 }
@@ -322,6 +323,7 @@ fn quota_refusals() -> Panel {
     .decimals(1)
     .min(0.0)
     .stacked_bars()
+    .shades("red")
     .runbook("ClerkUserQuotaExceeded")
     .no_value("No refusal in this time range")
 }
@@ -336,6 +338,7 @@ fn header_errors() -> Panel {
     .decimals(1)
     .min(0.0)
     .stacked_bars()
+    .shades("red")
     .runbook("ClerkRateLimitHeadersMalformed")
     .no_value("All quota headers were well-formed")
 }

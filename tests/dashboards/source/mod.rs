@@ -161,18 +161,23 @@ fn links() -> Value {
 }
 
 /// What Prometheus says is firing, each with its runbook.
-fn alerts_table() -> Panel {
-    Panel::table(
+fn alerts_table(with_clerk_instance: bool) -> Panel {
+    let table = Panel::table(
         "Firing alerts",
         "Alerts of the shipped rules that fire now. Click one to read what it means and what to do.",
     )
     .label("alertname", "Alert", cells::runbook_link())
-    .label("severity", "Severity", cells::severity())
-    .label("clerk_instance", "Clerk instance", cells::instance_link())
-    .label("bucket", "Bucket", json!({}))
-    .labels_of(
-        r#"count by (alertname, severity, clerk_instance, bucket) (ALERTS{alertname=~"Clerk.*",alertstate="firing",clerk_instance=~"$clerk_instance|"})"#,
-    )
-    .sorted("Severity", false)
-    .no_value("No alert is firing")
+    .label("severity", "Severity", cells::severity());
+    let (table, by) = if with_clerk_instance {
+        let table = table.label("clerk_instance", "Clerk instance", cells::instance_link());
+        (table, "alertname, severity, clerk_instance, bucket")
+    } else {
+        (table, "alertname, severity, bucket")
+    };
+    let alerts = r#"ALERTS{alertname=~"Clerk.*",alertstate="firing",clerk_instance=~"$clerk_instance|"}"#;
+    table
+        .label("bucket", "Bucket", json!({}))
+        .labels_of(&format!("count by ({by}) ({alerts})"))
+        .sorted("Severity", false)
+        .no_value("No alert is firing")
 }

@@ -19,7 +19,7 @@ pub(super) fn dashboard() -> Board {
     .line(7, [(24, headroom_table())])
     .line(8, [(12, headroom()), (12, low_windows())])
     .row("429s and alerts")
-    .line(8, [(12, throttled()), (12, alerts_table())])
+    .line(8, [(12, throttled()), (12, alerts_table(true))])
     .row("Keys, probes and users")
     .line(7, [(14, instances_table()), (10, answering())])
     .line(7, [(8, users_share()), (8, users()), (8, probe_failures())])
@@ -207,6 +207,7 @@ fn throttled() -> Panel {
     .decimals(1)
     .min(0.0)
     .stacked_bars()
+    .shades("red")
     .thresholds(NONE_WANTED)
     .runbook("ClerkRateLimitThrottled")
     .no_value("No 429 in this time range")
@@ -299,6 +300,7 @@ fn probe_failures() -> Panel {
     .decimals(1)
     .min(0.0)
     .stacked_bars()
+    .shades("red")
     .runbook("ClerkProbeFailing")
     .no_value("No probe failed in this time range")
 }
@@ -309,7 +311,7 @@ fn exporters_table() -> Panel {
         .label("version", "Version", json!({ "custom.width": 110 }))
         .column("Up since", "1000 * max by (instance) (process_start_time_seconds{#})", cells::ago())
         .column(
-            "Configuration",
+            "Config",
             "min by (instance) (clerk_exporter_config_last_reload_successful{#})",
             cells::words(&[("0", "reload failed", "red"), ("1", "loaded", "green")]),
         )

@@ -320,6 +320,12 @@ impl Panel {
         self
     }
 
+    /// Shades of one colour: for events of which none is good.
+    pub(crate) fn shades(mut self, color: &str) -> Self {
+        self.set("color", json!({ "mode": "shades", "fixedColor": color }));
+        self
+    }
+
     /// Values hold until the next one.
     pub(crate) fn steps(mut self) -> Self {
         self.custom.insert("lineInterpolation".to_owned(), json!("stepAfter"));
