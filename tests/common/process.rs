@@ -98,6 +98,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "shows why a test failed")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let lines = self.lines.borrow();

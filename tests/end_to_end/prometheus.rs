@@ -55,13 +55,6 @@ impl Alertmanager {
     }
 }
 
-/// One sample of an instant query.
-#[derive(Debug)]
-pub(crate) struct Sample {
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) value: f64,
-}
-
 /// Prometheus, which scrapes every second.
 pub(crate) struct Prometheus {
     url: String,
@@ -93,20 +86,11 @@ impl Prometheus {
         Self { url: format!("http://{address}"), client: client(), _process: process, _folder: folder }
     }
 
-    /// The result of an instant query; `None` while Prometheus is not ready.
-    pub(crate) async fn query(&self, query: &str) -> Option<Vec<Sample>> {
-        let data = self.api("query", &[("query", query)]).await?;
-        let samples = data["result"].as_array().unwrap().iter().map(|sample| Sample {
-            labels: labels(&sample["metric"]),
-            value: sample["value"][1].as_str().unwrap().parse().unwrap(),
-        });
-        Some(samples.collect())
-    }
-
-    /// The value of a query with one result.
+    /// The value of an instant query with one result; `None` while there is none.
     pub(crate) async fn value(&self, query: &str) -> Option<f64> {
-        match self.query(query).await?.as_slice() {
-            [sample] => Some(sample.value),
+        let data = self.api("query", &[("query", query)]).await?;
+        match data["result"].as_array().unwrap().as_slice() {
+            [sample] => Some(sample["value"][1].as_str().unwrap().parse().unwrap()),
             _ => None,
         }
     }
