@@ -1,6 +1,38 @@
-//! See, explain and prevent rate limiting of Clerk's Backend API.
+//! See, explain and prevent rate limiting of [Clerk's Backend API](https://clerk.com/docs/reference/backend-api).
 //!
-//! The crate is a library with one binary on top.
+//! Clerk allows an application instance so many requests in 10 seconds; beyond that, sign-ins fail. This crate is a
+//! Prometheus exporter that sees it coming, a library under it, and a simulator of Clerk's limiter so that neither tests
+//! nor the demo need an account.
+//!
+//! # The one way of data
+//!
+//! ```text
+//! probe ──► outbound ──► upstream ──► Clerk
+//!               │ the answer's head
+//!               ▼
+//!          observation ──► ledger ──► snapshot ──► /metrics, landing page, /api/v1/status, check
+//! ```
+//!
+//! An [`Observation`](quota::Observation) is what one HTTP exchange with Clerk taught us. The
+//! [`Ledger`](quota::ledger::Ledger) is the only place that observations go to and the only place that numbers come from.
+//!
+//! # The rooms
+//!
+//! A room uses only rooms above it in this list; a test holds that.
+//!
+//! - [`quota`]: headers, routes, windows, ledger. Pure: no I/O, no clock, time is passed in.
+//! - [`secret`]: keys that cannot be printed, and where they are kept.
+//! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
+//! - [`upstream`]: how requests reach Clerk, over the network or in memory.
+//! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
+//! - [`outbound`]: the one path to Clerk, which tells the ledger what it learns.
+//! - [`probe`]: what is due when, whether it is done, and doing it.
+//! - [`serve`]: serving HTTP with an end to every wait, TLS and authentication. Knows nothing of Clerk.
+//! - [`simulator`]: a stand-in for Clerk. Shares no code with the rest, so that one wrong idea cannot hide in both.
+//! - [`config`]: the YAML file and the environment, checked as a whole.
+//! - [`site`]: what is shown over HTTP.
+//! - [`app`]: wiring: from a configuration to running parts, and back.
+//! - [`cli`]: the commands.
 
 pub mod app;
 pub mod cli;

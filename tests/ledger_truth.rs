@@ -167,7 +167,7 @@ fn probes_alone_find_a_share_of_the_low_windows() {
     let mut shares = Vec::new();
     for interval in [1, 2, 5, 10, 15] {
         let (mut low, mut found) = (0, 0);
-        for seed in 0..3 {
+        for seed in 0..12 {
             in_simulated_time(async {
                 let world = World::new(common::simulator(seed));
                 let mut random = fastrand::Rng::with_seed(seed);

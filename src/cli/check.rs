@@ -180,6 +180,7 @@ fn call_hint(error: &CallError) -> &'static str {
         CallError::BodyTooLarge { .. } => "check the probe's path: it should give a small answer",
         CallError::Upstream(error) => match error.kind() {
             ErrorKind::Dns => "check api_url and this machine's name servers",
+            ErrorKind::Timeout => "check the network and any proxy",
             ErrorKind::Connect => "check api_url, the network, and HTTPS_PROXY",
             ErrorKind::Tls => "is there a proxy that inspects TLS? Then give its certificate as tls_config.ca_file",
             ErrorKind::Broken => "the connection broke: try again",

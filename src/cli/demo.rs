@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -108,11 +108,13 @@ impl Demo {
     }
 }
 
-/// Calls Clerk as an application does, window after window.
+/// Calls Clerk as an application does, window after window, in step with the simulated limiter's windows.
 async fn load(application: Application, base: String, users: Arc<[String]>, upstream: Arc<ReqwestUpstream>) {
     let mut random = fastrand::Rng::with_seed(1);
+    tokio::time::sleep(until_next_window(SystemTime::now())).await;
+    let mut window_end = Instant::now();
     for part in application.use_per_window.into_iter().cycle() {
-        let window_end = Instant::now() + WINDOW;
+        window_end += WINDOW;
         let count = (f64::from(application.limit) * part).max(1.0);
         let pause = WINDOW.mul_f64(BUSY_PART / count);
         let mut next = Instant::now();
@@ -137,4 +139,12 @@ async fn load(application: Application, base: String, users: Arc<[String]>, upst
         }
         tokio::time::sleep_until(window_end).await;
     }
+}
+
+/// Time until the next whole window since the UNIX epoch.
+fn until_next_window(now: SystemTime) -> Duration {
+    let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let window_millis = WINDOW.as_millis();
+    let passed = since_epoch.as_millis() % window_millis;
+    Duration::from_millis(u64::try_from(window_millis - passed).unwrap_or_default())
 }

@@ -175,6 +175,9 @@ fn site_options(common: &Common) -> anyhow::Result<site::Options> {
     if !route_prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte)) {
         anyhow::bail!("--web.route-prefix: write a path of letters, digits and - _ . ~, such as /clerk");
     }
+    if site::RESERVED_PATHS.contains(&common.telemetry_path.as_str()) {
+        anyhow::bail!("--web.telemetry-path: {} is taken; write another path, such as /metrics", common.telemetry_path);
+    }
     let external_prefix = if common.external_url.is_some() { external_prefix } else { route_prefix.clone() };
     Ok(site::Options { telemetry_path: common.telemetry_path.clone(), route_prefix, external_prefix })
 }

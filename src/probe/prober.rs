@@ -14,7 +14,7 @@ use super::Options;
 use super::policy::{Outcome, Policy, Surroundings};
 use super::timetable::Task;
 use crate::outbound::{Answer, Call, CallError, Outbound};
-use crate::quota::{KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
+use crate::quota::{Family, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 use crate::upstream::ErrorKind;
 
 /// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.
@@ -214,6 +214,7 @@ fn classify(answer: &Result<Answer, CallError>) -> Outcome {
                     ErrorKind::Dns => ProbeFailure::Dns,
                     ErrorKind::Connect | ErrorKind::Broken => ProbeFailure::Connect,
                     ErrorKind::Tls => ProbeFailure::Tls,
+                    ErrorKind::Timeout => ProbeFailure::Timeout,
                     ErrorKind::Decode => ProbeFailure::Decode,
                     ErrorKind::Other => ProbeFailure::Other,
                 },
@@ -243,7 +244,12 @@ fn classify(answer: &Result<Answer, CallError>) -> Outcome {
 /// One line when the condition of an instance changes, with what to do about it.
 fn log_change(name: &str, finding: &Finding) {
     let Some(failure) = finding.failure else {
-        tracing::info!(clerk.instance = %name, "probes succeed");
+        let quota = finding.answer.as_ref().map(|answer| answer.observation.quota).unwrap_or_default();
+        let quota_headers = quota.family.map_or("none", Family::as_str);
+        tracing::info!(
+            clerk.instance = %name, quota_headers, quota.limit = quota.limit, quota.remaining = quota.remaining,
+            "probes succeed"
+        );
         return;
     };
     let reason = failure.as_str();

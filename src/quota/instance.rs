@@ -229,8 +229,8 @@ impl InstanceLedger {
 
     /// Takes in what an exchange taught us. Observations may come late and in any order.
     pub fn record(&mut self, observation: &Observation) {
+        let newest = self.observed_at.iter().flatten().all(|latest| *latest <= observation.at);
         let latest = &mut self.observed_at[observation.source.index()];
-        let newest = latest.is_none_or(|latest| latest <= observation.at);
         *latest = (*latest).max(Some(observation.at));
         *self.responses.entry((observation.source, observation.status)).or_default() += 1;
         for (count, error) in self.header_errors.iter_mut().zip(HeaderError::ALL) {
@@ -326,6 +326,7 @@ impl InstanceLedger {
             probes: self.probes.clone(),
             users: self.users,
             users_active_30d: self.users_active_30d,
+            low_threshold: self.settings.low_threshold,
             users_limit: self.settings.users_limit,
             clock_offset_seconds: self.clock_offset_seconds,
             throttled_at: self.throttled_at,

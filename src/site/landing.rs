@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Options, Site};
 use crate::metrics::build;
-use crate::quota::snapshot::{Basis, BucketSnapshot, InstanceSnapshot};
+use crate::quota::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
 use crate::quota::{Bucket, Moment};
 
 /// Seconds between refreshes: half of Clerk's window.
@@ -23,7 +23,12 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inl
 
 pub(super) async fn page(State(site): State<Arc<Site>>) -> Response {
     let now = site.clock.now();
-    let html = render(&site.options, &site.ledger.snapshot(now), now);
+    let instances = site.ledger.snapshot(now);
+    let recent = |instance: &InstanceSnapshot, bucket: Bucket| {
+        let ledger = site.ledger.instance(&instance.name);
+        ledger.map(|ledger| ledger.lock().recent_windows(bucket)).unwrap_or_default()
+    };
+    let html = render(&site.options, &instances, recent, now);
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=UTF-8"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -33,10 +38,15 @@ pub(super) async fn page(State(site): State<Arc<Site>>) -> Response {
     (headers, html).into_response()
 }
 
-fn render(options: &Options, instances: &[InstanceSnapshot], now: Moment) -> String {
+fn render(
+    options: &Options,
+    instances: &[InstanceSnapshot],
+    recent: impl Fn(&InstanceSnapshot, Bucket) -> Vec<ClosedWindow>,
+    now: Moment,
+) -> String {
     let mut rows = String::new();
     for instance in instances {
-        row(&mut rows, instance, now);
+        row(&mut rows, instance, &recent, now);
     }
     let prefix = escape(&options.external_prefix);
     let metrics = escape(&options.telemetry_path);
@@ -57,14 +67,19 @@ fn render(options: &Options, instances: &[InstanceSnapshot], now: Moment) -> Str
          <meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\"><style>{STYLE}</style></head><body>\
          <header><h1>Clerk Exporter</h1><p>Rate limits of Clerk's Backend API. Version {version}</p></header><main>\
          <table><thead><tr><th>Instance</th><th>State</th><th>Left of the limit</th><th>Window resets</th>\
-         <th>Last 429</th><th>Windows low / exhausted / all</th><th>Last probe</th></tr></thead>\
+         <th>Last 429</th><th>Closed windows</th><th>Last probe</th></tr></thead>\
          <tbody>{rows}</tbody></table><ul>{list}</ul></main></body></html>\n",
         version = build::VERSION,
     )
 }
 
 /// The default bucket in full, then the others that were used.
-fn row(html: &mut String, instance: &InstanceSnapshot, now: Moment) {
+fn row(
+    html: &mut String,
+    instance: &InstanceSnapshot,
+    recent: &impl Fn(&InstanceSnapshot, Bucket) -> Vec<ClosedWindow>,
+    now: Moment,
+) {
     let others =
         instance.buckets.iter().filter(|bucket| bucket.bucket != Bucket::Unlimited && bucket.sampled_at.is_some());
     let buckets: Vec<_> = instance
@@ -85,8 +100,8 @@ fn row(html: &mut String, instance: &InstanceSnapshot, now: Moment) {
                  <td rowspan=\"{span}\" class=\"{class}\">{state}</td>"
             );
         }
-        let (reset, windows) = (reset(bucket, now), windows(bucket));
-        let _ = write!(html, "<td>{}</td><td>{reset}</td>", left(bucket, now));
+        let (reset, windows) = (reset(bucket, now), windows(bucket, &recent(instance, bucket.bucket)));
+        let _ = write!(html, "<td>{}</td><td>{reset}</td>", left(bucket, instance.low_threshold, now));
         if index == 0 {
             let throttled = ago(instance.throttled_at, now);
             let _ = write!(html, "<td rowspan=\"{span}\">{throttled}</td><td>{windows}</td>");
@@ -111,7 +126,7 @@ fn state(instance: &InstanceSnapshot) -> (&'static str, &'static str) {
     }
 }
 
-fn left(bucket: &BucketSnapshot, now: Moment) -> String {
+fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> String {
     let name = match bucket.bucket {
         Bucket::Instance => String::new(),
         other => format!("<small>{other}</small> "),
@@ -124,7 +139,7 @@ fn left(bucket: &BucketSnapshot, now: Moment) -> String {
     let percent = ratio * 100.0;
     let class = if bucket.blocked_until.is_some() || remaining == 0 {
         "bad"
-    } else if ratio < 0.1 {
+    } else if ratio < low_threshold {
         "low"
     } else {
         "good"
@@ -152,8 +167,25 @@ fn reset(bucket: &BucketSnapshot, now: Moment) -> String {
     }
 }
 
-fn windows(bucket: &BucketSnapshot) -> String {
-    format!("{} / {} / {}", bucket.low_windows, bucket.exhausted_windows, bucket.windows)
+/// The last windows as a strip, newest at the right, and their counts.
+fn windows(bucket: &BucketSnapshot, recent: &[ClosedWindow]) -> String {
+    let mut html = String::from("<div class=\"strip\">");
+    for window in recent {
+        let class = match (window.exhausted, window.low) {
+            (true, _) => "bad",
+            (false, true) => "low",
+            (false, false) => "good",
+        };
+        let percent = window.usage.unwrap_or_default() * 100.0;
+        let _ = write!(
+            html,
+            "<i class=\"{class}\" style=\"height:{:.0}%\" title=\"{percent:.0}% used\"></i>",
+            percent.max(4.0)
+        );
+    }
+    let _ =
+        write!(html, "</div>{} low, {} exhausted of {}", bucket.low_windows, bucket.exhausted_windows, bucket.windows);
+    html
 }
 
 fn ago(at: Option<Moment>, now: Moment) -> String {

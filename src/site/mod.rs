@@ -25,10 +25,13 @@ use crate::metrics::{Format, Metrics};
 use crate::probe::Probes;
 use crate::quota::ledger::Ledger;
 
+/// Paths that the metrics cannot have, beside those that begin with `/-/`.
+pub const RESERVED_PATHS: [&str; 3] = ["/", "/api/v1/status", "/config"];
+
 /// Where things are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Path of the metrics, beginning with a slash.
+    /// Path of the metrics, beginning with a slash; none of [`RESERVED_PATHS`].
     pub telemetry_path: String,
     /// Path before all paths: empty, or beginning with a slash and not ending in one.
     pub route_prefix: String,
@@ -67,17 +70,15 @@ impl Site {
         let prefix = self.options.route_prefix.clone();
         let telemetry_path = self.options.telemetry_path.clone();
         let compressed = CompressionLayer::new().gzip(true);
-        let mut router = Router::new()
+        let router = Router::new()
             .route("/", get(landing::page))
             .route("/api/v1/status", get(status::json))
             .route("/config", get(config))
             .route("/-/healthy", get(async || "Healthy\n"))
             .route("/-/ready", get(ready))
-            .route("/-/reload", any(lifecycle::reload));
-        if telemetry_path != "/" {
-            router = router.route(&telemetry_path, get(metrics).layer(compressed));
-        }
-        let router = router.with_state(Arc::new(self));
+            .route("/-/reload", any(lifecycle::reload))
+            .route(&telemetry_path, get(metrics).layer(compressed))
+            .with_state(Arc::new(self));
         if prefix.is_empty() {
             return router;
         }

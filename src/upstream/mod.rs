@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Connect,
     /// The TLS handshake failed.
     Tls,
+    /// Something took longer than it may.
+    Timeout,
     /// The connection broke after it was made.
     Broken,
     /// What came is not valid HTTP, or its content encoding is broken.

@@ -177,6 +177,9 @@ fn kind_of(error: &reqwest::Error) -> ErrorKind {
     if has_cause(error, |cause| cause.is::<rustls::Error>()) {
         return ErrorKind::Tls;
     }
+    if error.is_timeout() {
+        return ErrorKind::Timeout;
+    }
     if error.is_connect() {
         // hyper-util keeps the type of this error to itself, but not its text.
         let dns = has_cause(error, |cause| cause.to_string().starts_with("dns error"));

@@ -1,0 +1,315 @@
+//! What the ledger makes of single observations: time is passed in, nothing runs.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use clerk_exporter::quota::ledger::Ledger;
+use clerk_exporter::quota::snapshot::{Basis, BucketSnapshot};
+use clerk_exporter::quota::{
+    Bucket, Entity, Family, HeaderError, InstanceLedger, KeyVerdict, Moment, Observation, Quota, Source,
+};
+
+/// The first second of a window of the epoch's grid.
+const START: u64 = 1_795_608_000;
+
+fn at(seconds: f64) -> Moment {
+    Moment::from_unix(Duration::from_secs(START)).after(Duration::from_secs_f64(seconds))
+}
+
+fn ledger() -> InstanceLedger {
+    InstanceLedger::new(common::settings("test"))
+}
+
+/// An answer without quota headers.
+fn plain(seconds: f64, status: u16) -> Observation {
+    Observation {
+        at: at(seconds),
+        source: Source::Probe,
+        bucket: Bucket::Instance,
+        entity: None,
+        status,
+        usable: status < 500,
+        key: KeyVerdict::Unknown,
+        quota_code: None,
+        quota: Quota::default(),
+        clock_offset_seconds: None,
+    }
+}
+
+/// An answer that names limit, rest and reset.
+fn named(seconds: f64, remaining: u64, reset: u64) -> Observation {
+    let quota = Quota {
+        limit: Some(100),
+        remaining: Some(remaining),
+        reset: Some(Duration::from_secs(reset)),
+        reset_resolution: Duration::from_secs(1),
+        family: Some(Family::XRateLimit),
+        ..Quota::default()
+    };
+    Observation { quota, ..plain(seconds, 200) }
+}
+
+/// A 429 that asks to wait.
+fn throttled(seconds: f64, retry_after: u64) -> Observation {
+    let quota = Quota {
+        retry_after: Some(Duration::from_secs(retry_after)),
+        family: Some(Family::RetryAfter),
+        ..Quota::default()
+    };
+    Observation { quota, ..plain(seconds, 429) }
+}
+
+fn bucket(ledger: &mut InstanceLedger, seconds: f64, bucket: Bucket) -> BucketSnapshot {
+    ledger.snapshot(at(seconds)).bucket(bucket).unwrap().clone()
+}
+
+fn instance(ledger: &mut InstanceLedger, seconds: f64) -> BucketSnapshot {
+    bucket(ledger, seconds, Bucket::Instance)
+}
+
+#[test]
+fn nothing_is_known_before_the_first_observation_but_the_configured_limit() {
+    let mut ledger = ledger();
+    let snapshot = ledger.snapshot(at(0.0));
+    assert_eq!((snapshot.up, snapshot.key_valid), (None, None));
+    for bucket in Bucket::LIMITED {
+        let bucket = snapshot.bucket(bucket).unwrap();
+        assert_eq!((bucket.remaining, bucket.reset_at, bucket.usage_peak), (None, None, None));
+        assert_eq!(bucket.basis, Some(Basis::Configured));
+    }
+    assert_eq!(instance(&mut ledger, 0.0).limit, Some(100));
+}
+
+#[test]
+fn a_window_is_counted_once_with_its_highest_use() {
+    let mut ledger = ledger();
+    for observation in [named(1.0, 80, 9), named(5.0, 9, 5), named(6.0, 12, 4)] {
+        ledger.record(&observation);
+    }
+    assert_eq!(instance(&mut ledger, 11.9).windows, 0, "late answers may still come");
+    for seconds in [12.1, 13.0, 500.0] {
+        let bucket = instance(&mut ledger, seconds);
+        assert_eq!((bucket.windows, bucket.low_windows, bucket.exhausted_windows), (1, 1, 0));
+        let usage = bucket.window_usage.unwrap();
+        assert_eq!(usage.count(), 1);
+        assert!((usage.sum() - 0.91).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn exactly_the_threshold_is_not_low() {
+    let mut ledger = ledger();
+    ledger.record(&named(1.0, 10, 9));
+    ledger.record(&named(11.0, 9, 9));
+    assert_eq!(instance(&mut ledger, 60.0).low_windows, 1);
+}
+
+#[test]
+fn a_429_blocks_until_retry_after_ends_and_its_bucket_only() {
+    let mut ledger = ledger();
+    ledger.record(&named(1.0, 50, 9));
+    ledger.record(&throttled(2.0, 5));
+    let blocked = instance(&mut ledger, 6.9);
+    assert_eq!((blocked.remaining, blocked.blocked_until), (Some(0), Some(at(7.0))));
+    assert_eq!(blocked.throttled[Source::Probe.index()], 1);
+    assert_eq!(bucket(&mut ledger, 6.9, Bucket::Invitations).remaining, None);
+    // A success that overtook the 429 does not lift the block.
+    ledger.record(&named(3.0, 49, 7));
+    assert_eq!(instance(&mut ledger, 3.1).remaining, Some(0));
+    let after = instance(&mut ledger, 7.1);
+    assert_eq!((after.remaining, after.blocked_until), (Some(49), None));
+    let closed = instance(&mut ledger, 13.0);
+    assert_eq!((closed.windows, closed.low_windows, closed.exhausted_windows), (1, 1, 1));
+}
+
+#[test]
+fn after_the_block_nothing_is_known_until_the_next_answer() {
+    let mut ledger = ledger();
+    ledger.record(&throttled(2.0, 5));
+    assert_eq!(instance(&mut ledger, 7.1).remaining, None);
+}
+
+#[test]
+fn a_429_without_a_wait_blocks_until_its_window_ends() {
+    let mut ledger = ledger();
+    ledger.record(&plain(3.0, 429));
+    assert_eq!(instance(&mut ledger, 9.9).remaining, Some(0));
+    assert_eq!(instance(&mut ledger, 10.1).remaining, None);
+}
+
+#[test]
+fn without_headers_requests_are_counted() {
+    let mut ledger = ledger();
+    for step in 0..30 {
+        let source = Source::ALL[step % 3];
+        ledger.record(&Observation { source, ..plain(1.0 + step as f64 * 0.1, 200) });
+    }
+    // Neither of these is counted by the limiter.
+    ledger.record(&plain(4.5, 401));
+    ledger.record(&plain(4.6, 502));
+    let bucket = instance(&mut ledger, 5.0);
+    assert_eq!((bucket.limit, bucket.remaining, bucket.basis), (Some(100), Some(70), Some(Basis::Counted)));
+    assert_eq!(bucket.reset_at, None);
+    // The next window begins anew.
+    ledger.record(&plain(10.0, 200));
+    assert_eq!(instance(&mut ledger, 10.1).remaining, Some(99));
+}
+
+#[test]
+fn values_die_when_they_are_too_old_to_be_true() {
+    let mut ledger = ledger();
+    ledger.record(&named(1.0, 42, 9));
+    assert_eq!(instance(&mut ledger, 46.0).remaining, Some(42));
+    let dead = instance(&mut ledger, 46.1);
+    assert_eq!((dead.remaining, dead.reset_at, dead.basis), (None, None, Some(Basis::Configured)));
+    assert_eq!(dead.sampled_at, Some(at(1.0)), "when it was is never forgotten");
+}
+
+#[test]
+fn an_older_answer_does_not_take_the_place_of_a_newer_one() {
+    let mut ledger = ledger();
+    ledger.record(&named(5.0, 40, 5));
+    ledger.record(&named(4.0, 60, 6));
+    assert_eq!(instance(&mut ledger, 5.1).remaining, Some(40));
+    // The old window's answer comes after the first of the new one.
+    ledger.record(&named(10.2, 99, 10));
+    ledger.record(&Observation { at: at(10.3), ..named(10.3, 5, 0) });
+    assert_eq!(instance(&mut ledger, 10.4).remaining, Some(99));
+    let closed = instance(&mut ledger, 12.5);
+    assert_eq!((closed.windows, closed.low_windows), (1, 1));
+}
+
+#[test]
+fn failures_and_cached_answers_change_nothing() {
+    let mut ledger = ledger();
+    ledger.record(&named(1.0, 42, 9));
+    ledger.record(&plain(2.0, 500));
+    ledger.record(&Observation { usable: false, ..named(3.0, 0, 7) });
+    let stale = Quota {
+        family: Some(Family::XRateLimit),
+        errors: [HeaderError::Stale].into_iter().collect(),
+        ..Quota::default()
+    };
+    ledger.record(&Observation { quota: stale, ..plain(4.0, 200) });
+    let bucket = instance(&mut ledger, 4.1);
+    assert_eq!((bucket.remaining, bucket.sampled_at), (Some(42), Some(at(1.0))));
+}
+
+#[test]
+fn an_unlimited_answer_says_nothing_of_windows() {
+    let mut ledger = ledger();
+    let unlimited = Quota { family: Some(Family::XRateLimit), ..Quota::default() };
+    ledger.record(&Observation { quota: unlimited, ..plain(1.0, 200) });
+    let bucket = instance(&mut ledger, 60.0);
+    assert_eq!((bucket.windows, bucket.remaining), (0, None));
+}
+
+#[test]
+fn a_limit_of_zero_on_a_429_is_a_ban() {
+    let mut ledger = ledger();
+    let quota = Quota { limit: Some(0), remaining: Some(0), ..named(1.0, 0, 60).quota };
+    ledger.record(&Observation { quota, ..plain(1.0, 429) });
+    let bucket = instance(&mut ledger, 2.0);
+    assert_eq!((bucket.limit, bucket.remaining, bucket.usage_peak), (Some(0), Some(0), Some(1.0)));
+    assert_eq!(bucket.remaining_ratio(), Some(0.0));
+    assert_eq!(bucket.to_exhaustion, None);
+}
+
+#[test]
+fn a_burst_above_the_limit_is_no_negative_use() {
+    let mut ledger = ledger();
+    ledger.record(&named(1.0, 200, 9));
+    let bucket = instance(&mut ledger, 15.0);
+    assert_eq!((bucket.usage_peak, bucket.low_windows), (Some(0.0), 0));
+    assert!(bucket.window_usage.unwrap().sum().abs() < f64::EPSILON);
+}
+
+#[test]
+fn each_user_has_a_budget_of_its_own_and_the_closest_to_its_end_is_shown() {
+    let mut ledger = ledger();
+    for step in 0..9_u32 {
+        for (user, calls) in [(1, 9), (2, 3)] {
+            if step < calls {
+                let entity = Some(Entity(user));
+                let observation = plain(1.0 + f64::from(step) * 0.1, 200);
+                ledger.record(&Observation { bucket: Bucket::UserUpdate, entity, ..observation });
+            }
+        }
+    }
+    let open = bucket(&mut ledger, 3.0, Bucket::UserUpdate);
+    assert_eq!((open.limit, open.remaining), (Some(10), Some(1)));
+    let closed = bucket(&mut ledger, 20.0, Bucket::UserUpdate);
+    assert_eq!((closed.windows, closed.low_windows, closed.exhausted_windows), (2, 0, 0));
+    assert_eq!(instance(&mut ledger, 20.0).windows, 0);
+}
+
+#[test]
+fn many_users_do_not_grow_the_ledger_without_bound_and_none_is_lost() {
+    let mut ledger = ledger();
+    for user in 0..20_000 {
+        let observation = Observation { entity: Some(Entity(user)), ..plain(1.0, 200) };
+        ledger.record(&Observation { bucket: Bucket::OrganizationUpdate, ..observation });
+    }
+    assert_eq!(bucket(&mut ledger, 60.0, Bucket::OrganizationUpdate).windows, 20_000);
+}
+
+#[test]
+fn the_forecast_waits_for_a_pace() {
+    let mut ledger = ledger();
+    ledger.record(&named(1.0, 20, 9));
+    assert_eq!(instance(&mut ledger, 1.0).to_exhaustion, None, "a tenth of the window has passed");
+    ledger.record(&named(4.0, 19, 6));
+    // 81 used in 4 s: 19 last 0.94 s.
+    let wait = instance(&mut ledger, 4.0).to_exhaustion.unwrap();
+    assert!((0.9..1.0).contains(&wait.as_secs_f64()), "{wait:?}");
+    assert_eq!(instance(&mut ledger, 10.5).to_exhaustion, None, "the window is over");
+}
+
+#[test]
+fn the_server_s_own_limit_and_window_win() {
+    let mut ledger = ledger();
+    let quota = Quota { limit: Some(5000), window: Some(Duration::from_secs(3600)), ..named(1.0, 4000, 1800).quota };
+    ledger.record(&Observation { quota, ..plain(1.0, 200) });
+    let bucket = instance(&mut ledger, 2.0);
+    assert_eq!((bucket.limit, bucket.window), (Some(5000), Duration::from_secs(3600)));
+    assert_eq!(instance(&mut ledger, 1700.0).remaining, Some(4000), "an hour's window is not stale after 45 s");
+}
+
+#[test]
+fn the_unlimited_route_counts_its_429s_and_nothing_else() {
+    let mut ledger = ledger();
+    ledger.record(&Observation { bucket: Bucket::Unlimited, ..plain(1.0, 200) });
+    ledger.record(&Observation { bucket: Bucket::Unlimited, ..throttled(2.0, 5) });
+    let bucket = bucket(&mut ledger, 60.0, Bucket::Unlimited);
+    assert_eq!((bucket.throttled[0], bucket.windows, bucket.blocked_until), (1, 0, None));
+    assert_eq!(instance(&mut ledger, 60.0).windows, 0);
+}
+
+#[test]
+fn what_an_answer_says_of_the_instance() {
+    let mut ledger = ledger();
+    ledger.record(&Observation { key: KeyVerdict::Valid, clock_offset_seconds: Some(2.5), ..plain(1.0, 200) });
+    ledger.record(&throttled(2.0, 5));
+    let snapshot = ledger.snapshot(at(3.0));
+    assert_eq!((snapshot.up, snapshot.key_valid, snapshot.clock_offset_seconds), (Some(true), Some(true), Some(2.5)));
+    assert_eq!(snapshot.throttled_at, Some(at(2.0)));
+    assert_eq!(snapshot.responses[&(Source::Probe, 429)], 1);
+    ledger.record(&Observation { usable: false, key: KeyVerdict::Invalid, ..plain(9.0, 401) });
+    let snapshot = ledger.snapshot(at(9.0));
+    assert_eq!((snapshot.up, snapshot.key_valid), (Some(false), Some(false)));
+}
+
+#[test]
+fn a_new_configuration_keeps_what_stays_and_drops_what_goes() {
+    let ledger = Ledger::new([common::settings("a"), common::settings("b")]);
+    ledger.instance("a").unwrap().lock().record(&throttled(1.0, 5));
+    ledger.configure([common::settings("a"), common::settings("c")]);
+    let names: Vec<_> = ledger.snapshot(at(60.0)).iter().map(|it| it.name.to_string()).collect();
+    assert_eq!(names, ["a", "c"]);
+    assert!(ledger.instance("b").is_none());
+    let kept = ledger.snapshot(at(60.0))[0].bucket(Bucket::Instance).unwrap().exhausted_windows;
+    assert_eq!(kept, 1);
+}
