@@ -254,7 +254,7 @@ fn buckets_table() -> Panel {
         cells::seconds(&[(f64::MIN, "red")]),
     )
     .column("Newest answer", "1000 * max by (bucket) (clerk_ratelimit_sample_timestamp_seconds{@b})", cells::ago())
-    .sorted("Known from", true)
+    .sorted("Newest answer", true)
     .no_value("–")
 }
 
