@@ -14,6 +14,7 @@ fn parse(yaml: &str) -> Value {
 }
 
 /// Runs a tool that not every machine has; `None` where it is not there.
+#[expect(clippy::print_stderr, reason = "a test that did not look says so")]
 fn optional(program: &str, arguments: &[&str], directory: &Path) -> Option<(bool, String)> {
     let mut command = Command::new(program);
     let output = command.args(arguments).current_dir(directory).stdin(Stdio::null()).output();
@@ -23,7 +24,8 @@ fn optional(program: &str, arguments: &[&str], directory: &Path) -> Option<(bool
 }
 
 fn render(overlay: &str) -> Option<Vec<Value>> {
-    let (rendered, text) = optional("kubectl", &["kustomize", &format!("deploy/kubernetes/overlays/{overlay}")], root())?;
+    let (rendered, text) =
+        optional("kubectl", &["kustomize", &format!("deploy/kubernetes/overlays/{overlay}")], root())?;
     assert!(rendered, "{overlay}: {text}");
     Some(text.split("\n---\n").map(parse).collect())
 }

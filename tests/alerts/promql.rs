@@ -12,8 +12,8 @@ pub(crate) struct Names {
     pub(crate) grouping: BTreeSet<String>,
 }
 
-/// Functions and aggregations that the rules use. Another one is added here when it is used.
-const FUNCTIONS: [&str; 14] = [
+/// Functions and aggregations that rules and runbooks use. Another one is added here when it is used.
+const FUNCTIONS: [&str; 15] = [
     "absent",
     "avg_over_time",
     "count",
@@ -25,6 +25,7 @@ const FUNCTIONS: [&str; 14] = [
     "min",
     "min_over_time",
     "rate",
+    "sort_desc",
     "sum",
     "sum_over_time",
     "time",

@@ -116,7 +116,10 @@ fn every_alert_says_what_is_needed() {
         assert_eq!(rule.labels.len(), 1, "{name}: labels");
         assert!(rule.for_.is_some() || rule.keep_firing_for.is_some(), "{name} has neither for nor keep_firing_for");
         let summary = annotation("summary");
-        assert!(summary.ends_with('.') && !summary.contains("{{"), "{name}: the summary is a sentence, always the same");
+        assert!(
+            summary.ends_with('.') && !summary.contains("{{"),
+            "{name}: the summary is a sentence, always the same"
+        );
         assert!(name == "ClerkExporterAbsent" || annotation("description").contains("{{ $labels."), "{name}: who?");
         assert_eq!(annotation("runbook_url"), format!("{RUNBOOKS}{name}.md"), "{name}");
         let link = annotation("dashboard_url").strip_prefix("{{ $externalLabels.grafana_url }}/d/");
