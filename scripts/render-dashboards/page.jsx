@@ -1,9 +1,8 @@
 // A dashboard: heading, variables, and panels in their places.
 import 'uplot/dist/uPlot.min.css';
 
-import { createTheme, ThemeContext } from '@grafana/data';
+import { createTheme, EventBusSrv, ThemeContext } from '@grafana/data';
 import { GlobalStyles, PanelChrome, PanelContextProvider } from '@grafana/ui';
-import { EventBusSrv } from '@grafana/data';
 import { useEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 
@@ -13,6 +12,11 @@ import { Visualization } from './visualizations';
 const board = window.DASHBOARD;
 const theme = createTheme({ colors: { mode: 'dark' } });
 const events = new EventBusSrv();
+
+// "A few seconds ago" is counted from the end of the time range.
+const behind = Date.now() - board.to;
+const wallClock = Date.now.bind(Date);
+Date.now = () => wallClock() - behind;
 
 function Panel({ panel }) {
   const [frames, setFrames] = useState();

@@ -17,7 +17,7 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-instance / Buckets J", SHORT),
     ("clerk-instance / Blocked for, exhausted in A", SHORT),
     ("clerk-instance / Blocked for, exhausted in B", SHORT),
-    ("clerk-instance / Refusals (403) per minute: a quota of the plan is used up A", HEALTHY),
+    ("clerk-instance / Refusals (403) per minute A", HEALTHY),
     ("clerk-instance / Malformed quota headers per minute A", HEALTHY),
     ("clerk-instance / Firing alerts A", NO_RULES),
     ("clerk-instance / annotation Clerk alerts", NO_RULES),

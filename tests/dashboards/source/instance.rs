@@ -315,8 +315,8 @@ fn answers() -> Panel {
 
 fn quota_refusals() -> Panel {
     Panel::graph(
-        "Refusals (403) per minute: a quota of the plan is used up",
-        "403 answers with a quota code: too many users, organizations, members, domains or roles for the plan. Waiting \
+        "Refusals (403) per minute",
+        "Answers with status 403 and a quota code, because a quota of the plan is used up: too many users, organizations, members, domains or roles for the plan. Waiting \
          does not help; the plan or the data has to change.",
     )
     .query("60 * sum by (code) (rate(clerk_quota_exceeded_total{@}[$__rate_interval])) > 0", "{{code}}")
