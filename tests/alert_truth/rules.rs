@@ -108,11 +108,15 @@ fn open_metrics(patterns: &[Pattern]) -> String {
                 for sample in samples {
                     let at = sample.at;
                     match name {
-                        "clerk_ratelimit_low_windows" => writeln!(text, "{name}_total{{{labels}}} {} {at}", sample.low_windows),
+                        "clerk_ratelimit_low_windows" => {
+                            writeln!(text, "{name}_total{{{labels}}} {} {at}", sample.low_windows)
+                        }
                         "clerk_ratelimit_limit" => writeln!(text, "{name}{{{labels}}} {} {at}", sample.limit),
                         "clerk_ratelimit_window_seconds" => writeln!(text, "{name}{{{labels}}} 10 {at}"),
                         // One series for all: it belongs to the exporter.
-                        "clerk_ratelimit_low_threshold_ratio" if number == 0 => writeln!(text, "{name}{{{target}}} 0.1 {at}"),
+                        "clerk_ratelimit_low_threshold_ratio" if number == 0 => {
+                            writeln!(text, "{name}{{{target}}} 0.1 {at}")
+                        }
                         "clerk_ratelimit_remaining" => match sample.remaining {
                             Some(remaining) => writeln!(text, "{name}{{{labels}}} {remaining} {at}"),
                             None => Ok(()),
