@@ -53,6 +53,9 @@ const INVITATION: &str = r#"{"id":"orginv_1","organization_id":"org_1"}"#;
 const PAYER_USER: &str = r#"{"id":"sub_1","payer":{"user_id":"user_1"}}"#;
 const PAYER_ORG: &str = r#"{"id":"sub_1","payer":{"organization_id":"org_1"}}"#;
 
+/// A route's template and its one parameter, or none if that is empty.
+type Answer = (&'static str, &'static str);
+
 #[test]
 fn an_event_makes_exactly_the_answers_stale_that_show_what_changed() {
     const STALE: bool = true;
@@ -91,7 +94,7 @@ fn an_event_makes_exactly_the_answers_stale_that_show_what_changed() {
 
     let user_1 = r#"{"id":"user_1","banned":false}"#;
     let org_1 = r#"{"id":"org_1","slug":"acme"}"#;
-    let cases: &[(&str, &str, bool, &[(&str, &str)])] = &[
+    let cases: &[(&str, &str, bool, &[Answer])] = &[
         ("user.created", user_1, STALE, &[user, users, count]),
         ("user.created", user_1, FRESH, &[other_user, members, session, memberships_of_other]),
         ("user.updated", user_1, STALE, &[user, users, count, members, memberships, email, memberships_of_user]),
