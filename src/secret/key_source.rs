@@ -1,13 +1,10 @@
 //! A key that may be replaced while we run.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use super::{ClerkKey, SecretError, SecretSource};
+use super::{ClerkKey, SecretError, SecretSource, Stamp};
 
 /// A [`SecretSource`] with the key last read from it.
 ///
@@ -65,10 +62,7 @@ impl KeySource {
     /// Whether the file was touched or replaced since it was last read, by the metadata of the file that the path
     /// leads to now. Always false for other sources: they cannot change while we run.
     pub fn changed(&self) -> bool {
-        match &self.source {
-            SecretSource::File(path) => Stamp::of(path) != self.state.lock().stamp,
-            SecretSource::Env(_) | SecretSource::Inline(_) => false,
-        }
+        self.source.stamp() != self.state.lock().stamp
     }
 
     /// [`reload`](Self::reload) if the file [`changed`](Self::changed). Returns whether the key is another one: a
@@ -82,11 +76,7 @@ impl KeySource {
     }
 
     fn read_into(&self, state: &mut State) -> Result<(Arc<ClerkKey>, bool), SecretError> {
-        // The stamp is taken before the content: a file that is replaced in between is read once more, never missed.
-        state.stamp = match &self.source {
-            SecretSource::File(path) => Stamp::of(path),
-            SecretSource::Env(_) | SecretSource::Inline(_) => None,
-        };
+        state.stamp = self.source.stamp();
         let key = Arc::new(self.source.read_key()?);
         let changed = state.key.as_ref() != Some(&key);
         state.key = Some(Arc::clone(&key));
@@ -94,36 +84,10 @@ impl KeySource {
     }
 }
 
-/// What tells one state of a file from another without reading it. Symbolic links are followed.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    size: u64,
-    /// Device, inode, and time of the last change of the inode, which `touch -d` and `cp -p` do not fake.
-    identity: (u64, u64, i64, i64),
-}
-
-impl Stamp {
-    /// None if there is no such file, or if it cannot be looked at.
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self { modified: metadata.modified().ok(), size: metadata.len(), identity: identity(&metadata) })
-    }
-}
-
-#[cfg(unix)]
-fn identity(metadata: &fs::Metadata) -> (u64, u64, i64, i64) {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
-}
-
-#[cfg(not(unix))]
-fn identity(_: &fs::Metadata) -> (u64, u64, i64, i64) {
-    (0, 0, 0, 0)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::{Secret, SecretFault};
     use super::*;
 
