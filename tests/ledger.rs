@@ -129,7 +129,8 @@ fn a_429_blocks_until_retry_after_ends_and_its_bucket_only() {
 fn after_the_block_nothing_is_known_until_the_next_answer() {
     let mut ledger = ledger();
     ledger.record(&throttled(2.0, 5));
-    assert_eq!(instance(&mut ledger, 7.1).remaining, None);
+    let after = instance(&mut ledger, 7.1);
+    assert_eq!((after.remaining, after.basis), (None, Some(Basis::Counted)));
 }
 
 #[test]

@@ -178,7 +178,7 @@ impl BucketLedger {
             remaining: budget.and_then(|budget| budget.remaining(now, terms)),
             reset_at: sample.and_then(|sample| sample.reset_at),
             window: budget.map_or(terms.window, |budget| budget.length(terms)),
-            basis: match sample {
+            basis: match budget.and_then(|budget| budget.recent(now, terms)) {
                 Some(sample) if sample.from_headers => Some(Basis::Headers),
                 Some(_) => Some(Basis::Counted),
                 None if limit.is_some() => Some(Basis::Configured),
@@ -284,10 +284,15 @@ impl Budget {
         self.timeline.length(self.window.unwrap_or(terms.window))
     }
 
-    /// The newest value, unless it is too old to be true.
-    fn live(&self, now: Moment, terms: Terms) -> Option<Sample> {
+    /// The newest answer, unless it is old.
+    fn recent(&self, now: Moment, terms: Terms) -> Option<Sample> {
         let keep = terms.stale_after.max(self.length(terms));
-        self.latest.filter(|sample| now.since(sample.at) <= keep && sample.dies_at.is_none_or(|end| now < end))
+        self.latest.filter(|sample| now.since(sample.at) <= keep)
+    }
+
+    /// The newest value, unless it cannot be true any more.
+    fn live(&self, now: Moment, terms: Terms) -> Option<Sample> {
+        self.recent(now, terms).filter(|sample| sample.dies_at.is_none_or(|end| now < end))
     }
 
     fn is_blocked(&self, now: Moment) -> bool {
