@@ -155,6 +155,8 @@ fn without_headers_requests_are_counted() {
     assert_eq!((bucket.limit, bucket.remaining, bucket.basis), (Some(100), Some(70), Some(Basis::Counted)));
     assert_eq!(bucket.reset_at, None);
     // The next window begins anew.
+    assert_eq!(instance(&mut ledger, 9.9).remaining, Some(70));
+    assert_eq!(instance(&mut ledger, 10.0).remaining, Some(100));
     ledger.record(&plain(10.0, 200));
     assert_eq!(instance(&mut ledger, 10.1).remaining, Some(99));
 }

@@ -75,6 +75,8 @@ struct Sample {
     remaining: Option<u64>,
     reset_at: Option<Moment>,
     from_headers: bool,
+    /// End of the window that it was made in.
+    window_end: Moment,
     /// A 429 is true until it says that one may come back.
     dies_at: Option<Moment>,
 }
@@ -275,7 +277,7 @@ impl Budget {
         }
         if place == Place::Current && self.latest.is_none_or(|latest| latest.at <= at) {
             let reset_at = quota.reset.map(|reset| at.after(reset));
-            self.latest = Some(Sample { at, remaining, reset_at, from_headers, dies_at });
+            self.latest = Some(Sample { at, remaining, reset_at, from_headers, window_end, dies_at });
         }
         share(remaining?, limit?).map(used_of_left)
     }
@@ -300,7 +302,12 @@ impl Budget {
     }
 
     fn remaining(&self, now: Moment, terms: Terms) -> Option<u64> {
-        if self.is_blocked(now) { Some(0) } else { self.live(now, terms)?.remaining }
+        if self.is_blocked(now) {
+            return Some(0);
+        }
+        let sample = self.live(now, terms)?;
+        // Our own count begins anew with each window, whether something was seen in it or not.
+        if !sample.from_headers && now >= sample.window_end { self.limit.or(terms.limit) } else { sample.remaining }
     }
 
     /// For comparing budgets: the share of the limit that is left, more than any share where it is not known.
