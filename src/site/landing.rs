@@ -86,7 +86,7 @@ fn row(html: &mut String, instance: &InstanceSnapshot, now: Moment) {
             );
         }
         let (reset, windows) = (reset(bucket, now), windows(bucket));
-        let _ = write!(html, "<td>{}</td><td>{reset}</td>", left(bucket, now));
+        let _ = write!(html, "<td>{}</td><td>{reset}</td>", left(bucket, instance.low_threshold, now));
         if index == 0 {
             let throttled = ago(instance.throttled_at, now);
             let _ = write!(html, "<td rowspan=\"{span}\">{throttled}</td><td>{windows}</td>");
@@ -111,7 +111,7 @@ fn state(instance: &InstanceSnapshot) -> (&'static str, &'static str) {
     }
 }
 
-fn left(bucket: &BucketSnapshot, now: Moment) -> String {
+fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> String {
     let name = match bucket.bucket {
         Bucket::Instance => String::new(),
         other => format!("<small>{other}</small> "),
@@ -124,7 +124,7 @@ fn left(bucket: &BucketSnapshot, now: Moment) -> String {
     let percent = ratio * 100.0;
     let class = if bucket.blocked_until.is_some() || remaining == 0 {
         "bad"
-    } else if ratio < 0.1 {
+    } else if ratio < low_threshold {
         "low"
     } else {
         "good"
