@@ -25,6 +25,9 @@ use crate::metrics::{Format, Metrics};
 use crate::probe::Probes;
 use crate::quota::ledger::Ledger;
 
+/// Paths beside that of the metrics, `/` and those below `/-/`.
+pub const PATHS: [&str; 2] = ["/api/v1/status", "/config"];
+
 /// Where things are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
