@@ -109,7 +109,7 @@ impl Outbound {
         });
         let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
         let route = route::find(call.method.as_str(), call.path.as_bytes());
-        let observation = observe::observe(&head, &errors, call.source, route, at, wall);
+        let observation = observe::observe(&head, read.as_deref().ok(), &errors, call.source, route, at, wall);
         self.ledger.lock().record(&observation);
         let body = read?;
         Ok(Answer { status: head.status, headers: head.headers, body, observation, errors })

@@ -42,6 +42,8 @@ pub(super) struct BucketLedger {
     tally: Tally,
     throttled: [u64; Source::ALL.len()],
     sampled_at: Option<Moment>,
+    /// The same, of answers to others than the probes.
+    sampled_by_others_at: Option<Moment>,
     peak: Peak,
 }
 
@@ -89,6 +91,7 @@ impl BucketLedger {
             tally: Tally::default(),
             throttled: [0; Source::ALL.len()],
             sampled_at: None,
+            sampled_by_others_at: None,
             peak: Peak::default(),
         };
         if bucket == Bucket::Instance {
@@ -120,6 +123,9 @@ impl BucketLedger {
             return;
         }
         self.sampled_at = self.sampled_at.max(Some(observation.at));
+        if observation.source != Source::Probe {
+            self.sampled_by_others_at = self.sampled_by_others_at.max(Some(observation.at));
+        }
         self.tally.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS));
         let entity = observation.entity.filter(|_| bucket.scope() == Scope::Entity);
         if self.budgets.len() >= MAX_ENTITIES && !self.budgets.contains_key(&entity) {
@@ -155,6 +161,11 @@ impl BucketLedger {
             let (terms, tally) = (self.terms, &mut self.tally);
             budget.timeline.close_all(&mut |window| tally.close(window, terms));
         }
+    }
+
+    /// When somebody other than the probes last learned something of this bucket.
+    pub(super) const fn sampled_by_others_at(&self) -> Option<Moment> {
+        self.sampled_by_others_at
     }
 
     /// The windows closed last, oldest first.

@@ -24,6 +24,8 @@ struct State {
     key: Option<Arc<ClerkKey>>,
     /// The file as it was when it was last read, whatever came of it.
     stamp: Option<Stamp>,
+    /// Whether it was tried to read the source.
+    was_read: bool,
 }
 
 impl KeySource {
@@ -50,7 +52,8 @@ impl KeySource {
         self.read_into(&mut state).map(|(key, _)| key)
     }
 
-    /// Reads the source again. Returns whether the key is another one than before.
+    /// Reads the source again. Returns whether the key is another one than before; the first one that is ever read is
+    /// not, unless the source was found to hold none before.
     ///
     /// # Errors
     ///
@@ -77,8 +80,9 @@ impl KeySource {
 
     fn read_into(&self, state: &mut State) -> Result<(Arc<ClerkKey>, bool), SecretError> {
         state.stamp = self.source.stamp();
+        let was_read = std::mem::replace(&mut state.was_read, true);
         let key = Arc::new(self.source.read_key()?);
-        let changed = state.key.as_ref() != Some(&key);
+        let changed = state.key.as_ref().map_or(was_read, |before| *before != key);
         state.key = Some(Arc::clone(&key));
         Ok((key, changed))
     }
@@ -101,6 +105,19 @@ mod tests {
         assert_eq!(key_of(&source), "sk_test_first1");
         assert!(!source.changed());
         assert_eq!(source.reload(), Ok(false));
+    }
+
+    #[test]
+    fn the_first_key_replaces_none_but_one_that_was_missing_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let missing = KeySource::new(SecretSource::File(path.clone()));
+        assert!(missing.current().is_err());
+        fs::write(&path, "sk_test_first1\n").unwrap();
+        assert_eq!(missing.refresh(), Ok(true));
+        let first = KeySource::new(SecretSource::File(path));
+        assert_eq!(first.refresh(), Ok(false));
+        assert_eq!(key_of(&first), "sk_test_first1");
     }
 
     #[test]

@@ -32,13 +32,13 @@ use crate::metrics::{Format, Metrics};
 use crate::probe::Probes;
 use crate::quota::ledger::Ledger;
 
-/// Paths that the metrics cannot have, beside those that begin with `/-/`.
-pub const RESERVED_PATHS: [&str; 3] = ["/", "/api/v1/status", "/config"];
+/// Paths beside that of the metrics, `/` and those below `/-/`.
+pub const PATHS: [&str; 2] = ["/api/v1/status", "/config"];
 
 /// Where things are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Path of the metrics, beginning with a slash; none of [`RESERVED_PATHS`].
+    /// Path of the metrics, beginning with a slash; none of [`PATHS`], nor below `/-/`.
     pub telemetry_path: String,
     /// Path before all paths: empty, or beginning with a slash and not ending in one.
     pub route_prefix: String,

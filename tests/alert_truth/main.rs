@@ -4,6 +4,7 @@
 //! Beside it stands the rule that people write first, `remaining / limit < 0.1`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the table is for people")]
 
 #[path = "../common/mod.rs"]
 mod common;
