@@ -22,6 +22,7 @@
 //!
 //! - [`quota`]: headers, routes, windows, ledger. Pure: no I/O, no clock, time is passed in.
 //! - [`secret`]: keys that cannot be printed, and where they are kept.
+//! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
 //! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
 //! - [`upstream`]: how requests reach Clerk, over the network or in memory.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
@@ -47,3 +48,4 @@ pub mod serve;
 pub mod simulator;
 pub mod site;
 pub mod upstream;
+pub mod webhook;

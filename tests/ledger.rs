@@ -129,7 +129,8 @@ fn a_429_blocks_until_retry_after_ends_and_its_bucket_only() {
 fn after_the_block_nothing_is_known_until_the_next_answer() {
     let mut ledger = ledger();
     ledger.record(&throttled(2.0, 5));
-    assert_eq!(instance(&mut ledger, 7.1).remaining, None);
+    let after = instance(&mut ledger, 7.1);
+    assert_eq!((after.remaining, after.basis), (None, Some(Basis::Counted)));
 }
 
 #[test]
@@ -154,6 +155,8 @@ fn without_headers_requests_are_counted() {
     assert_eq!((bucket.limit, bucket.remaining, bucket.basis), (Some(100), Some(70), Some(Basis::Counted)));
     assert_eq!(bucket.reset_at, None);
     // The next window begins anew.
+    assert_eq!(instance(&mut ledger, 9.9).remaining, Some(70));
+    assert_eq!(instance(&mut ledger, 10.0).remaining, Some(100));
     ledger.record(&plain(10.0, 200));
     assert_eq!(instance(&mut ledger, 10.1).remaining, Some(99));
 }

@@ -6,44 +6,52 @@ use crate::site::Reloader;
 
 /// Cancels `stop` on SIGTERM or SIGINT. The second one ends the process at once, for people who do not want to wait.
 ///
+/// Signals are caught from the call on, not only once the future runs.
+///
 /// # Errors
 /// When signals cannot be listened for.
 #[cfg(unix)]
-pub async fn on_termination(stop: CancellationToken) -> std::io::Result<()> {
+pub fn on_termination(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    for patience in [true, false] {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        if !patience {
-            tracing::warn!(signal = name, "ending at once");
-            std::process::exit(1);
+    Ok(async move {
+        for patience in [true, false] {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if !patience {
+                tracing::warn!(signal = name, "ending at once");
+                std::process::exit(1);
+            }
+            tracing::info!(signal = name, "stopping; a second signal ends at once");
+            stop.cancel();
         }
-        tracing::info!(signal = name, "stopping; a second signal ends at once");
-        stop.cancel();
-    }
-    Ok(())
+    })
 }
 
 /// Cancels `stop` on Ctrl-C.
 ///
 /// # Errors
-/// When signals cannot be listened for.
+/// Never.
 #[cfg(not(unix))]
-pub async fn on_termination(stop: CancellationToken) -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await?;
-    stop.cancel();
-    Ok(())
+pub fn on_termination(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    Ok(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.cancel();
+        }
+    })
 }
 
 /// Loads the configuration again on each SIGHUP, until `stop`.
-pub async fn on_hangup(reloader: Reloader, stop: CancellationToken) {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut hangups = match signal(SignalKind::hangup()) {
+///
+/// Signals are caught from the call on, not only once the future runs.
+#[cfg(unix)]
+pub fn on_hangup(reloader: Reloader, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    use tokio::signal::unix::{SignalKind, signal};
+    let hangups = signal(SignalKind::hangup());
+    async move {
+        let mut hangups = match hangups {
             Ok(hangups) => hangups,
             Err(error) => {
                 tracing::warn!(%error, "SIGHUP does not reload the configuration");
@@ -60,9 +68,10 @@ pub async fn on_hangup(reloader: Reloader, stop: CancellationToken) {
             }
         }
     }
-    #[cfg(not(unix))]
-    {
-        drop(reloader);
-        stop.cancelled().await;
-    }
+}
+
+/// There is no such signal.
+#[cfg(not(unix))]
+pub async fn on_hangup(_: Reloader, stop: CancellationToken) {
+    stop.cancelled().await;
 }

@@ -229,8 +229,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     if seconds == 0 { Err("write at least 1".to_owned()) } else { Ok(Duration::from_secs(seconds.into())) }
 }
 
-/// A path that begins with a slash, without what axum would read as a parameter.
+/// A path that begins with a slash, without what axum would read as a parameter, and that is not taken.
 fn path(text: &str) -> Result<String, String> {
+    if crate::site::PATHS.contains(&text) {
+        return Err("there is another page at this path: write another one, such as /metrics".to_owned());
+    }
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
     if text.starts_with('/') && text.len() > 1 && plain && !text.starts_with("/-/") && !text.contains("//") {
         Ok(text.to_owned())

@@ -51,6 +51,9 @@ struct Row {
     hints: Vec<String>,
 }
 
+/// Exit status when no instance is low or throttled, but not all could be told of.
+pub(super) const CANNOT_TELL: u8 = 2;
+
 /// The result and the exit status that goes with it: 0 fine, 1 low or throttled, 2 cannot tell.
 pub(super) struct Checked {
     pub text: String,
@@ -83,7 +86,7 @@ pub(super) async fn check(config: &Config, format: CheckFormat) -> anyhow::Resul
     let exit_status = if has(Verdict::Low) || has(Verdict::Throttled) {
         1
     } else if has(Verdict::Unknown) {
-        2
+        CANNOT_TELL
     } else {
         0
     };
@@ -160,7 +163,7 @@ fn hints(config: &Config, row: &Row, finding: &Finding) -> Vec<String> {
         ));
     }
     if row.verdict == Verdict::Low {
-        let percent = config.low_threshold * 100.0;
+        let percent = (config.low_threshold * 1000.0).round() / 10.0;
         hints.push(format!("less than {percent} % of the limit is left: see what calls Clerk most"));
     }
     if !row.header_errors.is_empty() {

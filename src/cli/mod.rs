@@ -18,6 +18,7 @@ pub use args::Cli;
 
 use crate::app::{self, ConfigSource, on_termination};
 use crate::config::Config;
+use crate::secret::mask_secrets;
 use crate::serve::{self, ListenAddress, WebConfigSource};
 use crate::simulator::{KeyGrant, Simulator};
 use crate::site;
@@ -27,14 +28,41 @@ use args::{CheckArgs, Command, Common, DemoArgs, SimulateArgs};
 /// `--config.check` as they say.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     logging::start(cli.common.log_level, cli.common.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let done = runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(run(cli)));
+    let done = runtime.context("cannot start the runtime").and_then(|runtime| {
+        let done = runtime.block_on(run(cli));
+        // A name server that does not answer holds up a thread that cannot be ended.
+        runtime.shutdown_background();
+        done
+    });
     done.unwrap_or_else(|error| {
-        let _ = writeln!(anstream::stderr(), "clerk-exporter: {error:#}");
+        report(&error);
         ExitCode::FAILURE
     })
+}
+
+fn report(error: &anyhow::Error) {
+    // It may repeat an argument, such as a path.
+    let _ = writeln!(anstream::stderr(), "clerk-exporter: {}", mask_secrets(&format!("{error:#}")));
+}
+
+/// Says what is wrong with the command line, or what was asked of it: help and version come this way too. Keys do not
+/// belong into arguments; one that is there all the same is not repeated.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let masked = mask_secrets(&text);
+    if error.use_stderr() && masked != text {
+        let _ = write!(anstream::stderr(), "{masked}");
+    } else {
+        // As clap does it, with colours.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -48,7 +76,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         None => exporter(&common).await,
         Some(Command::Demo(args)) => demo(&common, &args).await,
-        Some(Command::Check(args)) => check(&config_source(&common).load()?, &args).await,
+        Some(Command::Check(args)) => Ok(check(&common, &args).await.unwrap_or_else(|error| {
+            report(&error);
+            ExitCode::from(check::CANNOT_TELL)
+        })),
         Some(Command::Simulate(args)) => simulate(&args).await,
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
@@ -83,7 +114,7 @@ async fn demo(common: &Common, args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
     let host = if address.ip().is_ipv6() && host != "localhost" { format!("[{host}]") } else { host };
     let (exporter, prefix) = (format!("http://{host}:{}", address.port()), &options.site.route_prefix);
-    print(&format!(
+    let addresses = format!(
         "Landing page:    {exporter}{prefix}/\n\
          Metrics:         {exporter}{prefix}{metrics}\n\
          Simulated Clerk: {clerk}/v1/users/count\n\
@@ -92,11 +123,12 @@ async fn demo(common: &Common, args: &DemoArgs) -> anyhow::Result<ExitCode> {
          curl -s {exporter}{prefix}{metrics} | grep -E 'remaining|low_windows|throttled'\n\nCtrl-C ends it.\n",
         metrics = options.site.telemetry_path,
         clerk = demo.url(),
-    ))?;
+    );
     let stop = CancellationToken::new();
     let both = {
         let stop = stop.clone();
         async move {
+            print(&addresses)?;
             let (exporter, simulator) = tokio::join!(app::run(options, stop.clone()), demo.run(stop));
             exporter.and(simulator)
         }
@@ -104,8 +136,9 @@ async fn demo(common: &Common, args: &DemoArgs) -> anyhow::Result<ExitCode> {
     until_stopped(stop, both).await
 }
 
-async fn check(config: &Config, args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let checked = check::check(config, args.format).await?;
+async fn check(common: &Common, args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let config = config_source(common).load()?;
+    let checked = check::check(&config, args.format).await?;
     print(&checked.text)?;
     Ok(ExitCode::from(checked.exit_status))
 }
@@ -113,14 +146,14 @@ async fn check(config: &Config, args: &CheckArgs) -> anyhow::Result<ExitCode> {
 async fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let keys = args.keys_file.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     let listeners = serve::bind(&[ListenAddress::Socket(args.listen_address)]).await?;
-    for listener in &listeners {
-        print(&format!("Simulated Clerk: http://{}\n", listener.local_addr()))?;
-    }
+    let addresses: String =
+        listeners.iter().map(|listener| format!("Simulated Clerk: http://{}\n", listener.local_addr())).collect();
     let simulator = Simulator::new(args.options(keys));
     let stop = CancellationToken::new();
     let serving =
         serve::serve(listeners, simulator.router(), serve::Options::default(), WebConfigSource::none(), stop.clone());
     let serving = async {
+        print(&addresses)?;
         serving.await;
         Ok(())
     };
@@ -133,7 +166,7 @@ async fn until_stopped(
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = JoinSet::new();
-    signals.spawn(on_termination(stop));
+    signals.spawn(on_termination(stop).context("cannot listen for signals")?);
     work.await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -165,18 +198,15 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
 fn site_options(common: &Common) -> anyhow::Result<site::Options> {
     let external_prefix = match &common.external_url {
         Some(url) => {
-            let uri: http::Uri =
-                url.parse().context("--web.external-url: write a URL, such as https://example.org/x")?;
-            prefix(uri.path())
+            // A path alone is what Prometheus takes as well.
+            let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.scheme().is_some() || url.starts_with('/'));
+            prefix(uri.context("--web.external-url: write a URL, such as https://example.org/x")?.path())
         }
         None => String::new(),
     };
     let route_prefix = common.route_prefix.as_deref().map_or_else(|| external_prefix.clone(), prefix);
     if !route_prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte)) {
         anyhow::bail!("--web.route-prefix: write a path of letters, digits and - _ . ~, such as /clerk");
-    }
-    if site::RESERVED_PATHS.contains(&common.telemetry_path.as_str()) {
-        anyhow::bail!("--web.telemetry-path: {} is taken; write another path, such as /metrics", common.telemetry_path);
     }
     let external_prefix = if common.external_url.is_some() { external_prefix } else { route_prefix.clone() };
     Ok(site::Options { telemetry_path: common.telemetry_path.clone(), route_prefix, external_prefix })

@@ -11,6 +11,8 @@ mod quota;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
@@ -18,35 +20,72 @@ use prometheus_client::registry::Registry;
 pub use exporter::{ConfigStatus, build};
 pub use negotiate::Format;
 
+use exporter::ExporterCollector;
+use quota::{Part, QuotaCollector, View};
+
 use crate::clock::Clock;
 use crate::quota::ledger::Ledger;
+
+/// From so many instances on, parts of the metrics are written side by side: fewer are done sooner than a thread starts.
+const SIDE_BY_SIDE_FROM: usize = 200;
 
 /// All metrics of the program.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    ledger: Arc<Ledger>,
+    clock: Arc<Clock>,
+    exporter: Registry,
+    /// Bytes of each part of the last exposition, so that the next one has its place from the start.
+    last_bytes: [AtomicUsize; Part::ALL.len()],
 }
 
 impl Metrics {
     /// Metrics of this ledger.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, clock: Arc<Clock>, status: Arc<ConfigStatus>) -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(quota::QuotaCollector { ledger, clock: Arc::clone(&clock) }));
-        registry.register_collector(Box::new(exporter::ExporterCollector { status, clock }));
-        Self { registry }
+        let mut exporter = Registry::default();
+        exporter.register_collector(Box::new(ExporterCollector { status, clock: Arc::clone(&clock) }));
+        Self { ledger, clock, exporter, last_bytes: [const { AtomicUsize::new(0) }; Part::ALL.len()] }
     }
 
-    /// All metrics in one format.
+    /// All metrics in one format, in parts that belong one behind the other. They are not joined: of ten thousand
+    /// instances they are more than 100 MB.
     ///
     /// # Errors
     /// When a metric cannot be written in it; nothing of what was written is valid then.
-    pub fn encode(&self, format: Format) -> Result<String, fmt::Error> {
-        let mut body = String::new();
-        match format {
-            Format::Text => prometheus_text::encode(&mut body, &self.registry)?,
-            Format::OpenMetrics => text::encode(&mut body, &self.registry)?,
+    pub fn encode(&self, format: Format) -> Result<Vec<String>, fmt::Error> {
+        let view = Arc::new(View::new(&self.ledger, &self.clock));
+        let write = |part| {
+            let mut registry = Registry::default();
+            registry.register_collector(Box::new(QuotaCollector { view: Arc::clone(&view), part }));
+            let last_bytes = &self.last_bytes[part as usize];
+            let mut text = String::with_capacity(last_bytes.load(Ordering::Relaxed));
+            encode(&mut text, &registry, format)?;
+            // A few values more must not double the buffer.
+            last_bytes.store(text.len() + text.len() / 64, Ordering::Relaxed);
+            Ok(text)
+        };
+        let mut parts = if view.instances() < SIDE_BY_SIDE_FROM {
+            Part::ALL.map(write).into_iter().collect::<Result<Vec<_>, _>>()?
+        } else {
+            thread::scope(|scope| {
+                let threads = Part::ALL.map(|part| scope.spawn(move || write(part)));
+                threads.into_iter().map(|thread| thread.join().unwrap_or(Err(fmt::Error))).collect::<Result<_, _>>()
+            })?
+        };
+        let mut last = String::new();
+        encode(&mut last, &self.exporter, format)?;
+        if format == Format::OpenMetrics {
+            text::encode_eof(&mut last)?;
         }
-        Ok(body)
+        parts.push(last);
+        Ok(parts)
+    }
+}
+
+fn encode(body: &mut String, registry: &Registry, format: Format) -> Result<(), fmt::Error> {
+    match format {
+        Format::Text => prometheus_text::encode(body, registry),
+        Format::OpenMetrics => text::encode_registry(body, registry),
     }
 }

@@ -16,23 +16,58 @@ use crate::quota::ledger::Ledger;
 use crate::quota::snapshot::{BucketSnapshot, InstanceSnapshot};
 use crate::quota::{Bucket, HeaderError, Moment, ProbeFailure, ProbeSkip, QuotaCode, Source};
 
-/// Encodes the ledger.
+/// The ledger's numbers at the moment of a scrape.
+#[derive(Debug)]
+pub(super) struct View {
+    instances: Vec<InstanceSnapshot>,
+    /// What is added to all times, in seconds.
+    step: f64,
+}
+
+impl View {
+    pub(super) fn new(ledger: &Ledger, clock: &Clock) -> Self {
+        Self { instances: ledger.snapshot(clock.now()), step: clock.step_seconds() }
+    }
+
+    pub(super) const fn instances(&self) -> usize {
+        self.instances.len()
+    }
+}
+
+/// A part of the families, about as long as each other part: with thousands of instances they are written side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    InstancesAndGauges,
+    Windows,
+    Traffic,
+    Probes,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 4] = [Self::InstancesAndGauges, Self::Windows, Self::Traffic, Self::Probes];
+}
+
+/// Encodes a part of a view.
 #[derive(Debug)]
 pub(super) struct QuotaCollector {
-    pub ledger: Arc<Ledger>,
-    pub clock: Arc<Clock>,
+    pub view: Arc<View>,
+    pub part: Part,
 }
 
 impl Collector for QuotaCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let instances = self.ledger.snapshot(self.clock.now());
-        let step = self.clock.step_seconds();
+        let View { instances, step } = &*self.view;
         let timestamp = |moment: Moment| Number::Real(moment.unix_seconds() + step);
         let encoder = &mut encoder;
-        encode_instances(encoder, &instances)?;
-        encode_buckets(encoder, &instances, timestamp)?;
-        encode_traffic(encoder, &instances)?;
-        encode_probes(encoder, &instances, timestamp)
+        match self.part {
+            Part::InstancesAndGauges => {
+                encode_instances(encoder, instances)?;
+                encode_gauges(encoder, instances, timestamp)
+            }
+            Part::Windows => encode_windows(encoder, instances),
+            Part::Traffic => encode_traffic(encoder, instances),
+            Part::Probes => encode_probes(encoder, instances, timestamp),
+        }
     }
 }
 
@@ -85,7 +120,7 @@ fn encode_instances(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSn
     gauge(encoder, families::CLOCK_OFFSET, each(instances, |instance| instance.clock_offset_seconds.map(Number::Real)))
 }
 
-fn encode_buckets(
+fn encode_gauges(
     encoder: &mut DescriptorEncoder<'_>,
     instances: &[InstanceSnapshot],
     timestamp: impl Fn(Moment) -> Number + Copy,
@@ -104,14 +139,17 @@ fn encode_buckets(
     gauge(encoder, families::BASIS_INFO, basis)?;
     gauge(encoder, families::SAMPLE_TIMESTAMP, each_bucket(instances, |bucket| bucket.sampled_at.map(timestamp)))?;
     gauge(encoder, families::USAGE_PEAK, each_bucket(instances, |bucket| bucket.usage_peak.map(Number::Real)))?;
-    histogram(encoder, families::WINDOW_USAGE, each_bucket(instances, |bucket| bucket.window_usage.as_ref()))?;
-    counter(encoder, families::WINDOWS, each_bucket(instances, |bucket| Some(bucket.windows)))?;
-    counter(encoder, families::LOW_WINDOWS, each_bucket(instances, |bucket| Some(bucket.low_windows)))?;
-    counter(encoder, families::EXHAUSTED_WINDOWS, each_bucket(instances, |bucket| Some(bucket.exhausted_windows)))?;
     let blocked = each_bucket(instances, |bucket| bucket.blocked_until.map(timestamp));
     gauge(encoder, families::BLOCKED_UNTIL, blocked)?;
     let forecast = each_bucket(instances, |bucket| Some(Number::Real(bucket.to_exhaustion?.as_secs_f64())));
     gauge(encoder, families::SECONDS_TO_EXHAUSTION, forecast)
+}
+
+fn encode_windows(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnapshot]) -> Result<(), Error> {
+    histogram(encoder, families::WINDOW_USAGE, each_bucket(instances, |bucket| bucket.window_usage.as_ref()))?;
+    counter(encoder, families::WINDOWS, each_bucket(instances, |bucket| Some(bucket.windows)))?;
+    counter(encoder, families::LOW_WINDOWS, each_bucket(instances, |bucket| Some(bucket.low_windows)))?;
+    counter(encoder, families::EXHAUSTED_WINDOWS, each_bucket(instances, |bucket| Some(bucket.exhausted_windows)))
 }
 
 fn encode_traffic(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnapshot]) -> Result<(), Error> {

@@ -141,6 +141,15 @@ impl CallError {
     }
 }
 
+/// How much of an answer is read before it is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// All of it: whether it is Clerk's can be told better.
+    Whole,
+    /// Its head; the body is handed on as it comes.
+    Stream,
+}
+
 impl Outbound {
     /// A way with a pacer of its own, for the limit that the ledger's instance is configured with.
     #[must_use]
@@ -169,17 +178,19 @@ impl Outbound {
         let until = Instant::now() + deadline;
         let route = call.route();
         let permit = self.flow.pacer.pass(route.bucket, route.entity);
-        let reply = self.attempt(call, route, permit, until, deadline).await?;
+        let reply = self.attempt(call, route, permit, Reading::Whole, until, deadline).await?;
         timeout_at(until, reply.collect()).await.map_err(|_| CallError::Timeout(deadline))?
     }
 
-    /// One attempt, up to the head of the answer; of an error, the body too, since it is part of what is observed.
+    /// One attempt, up to the head of the answer, or to its end; of an error the body is always read, since it is part
+    /// of what is observed.
     /// `timeout` is what `until` was made of.
     async fn attempt(
         &self,
         call: &Call,
         route: Route,
         mut permit: Permit,
+        reading: Reading,
         until: Instant,
         timeout: Duration,
     ) -> Result<Reply, CallError> {
@@ -193,14 +204,15 @@ impl Outbound {
         })?;
         let (at, wall) = (self.clock.now(), self.clock.wall());
         let (head, body) = response.into_parts();
-        let observe = |errors: &ErrorBody, permit: &mut Permit| {
-            let observation = observe::observe(&head, errors, call.source, route, at, wall);
+        let observe = |body: Option<&[u8]>, errors: &ErrorBody, permit: &mut Permit| {
+            let observation = observe::observe(&head, body, errors, call.source, route, at, wall);
             self.ledger.lock().record(&observation);
             permit.answered(&observation);
             observation
         };
-        if !head.status.is_client_error() && !head.status.is_server_error() {
-            let observation = observe(&ErrorBody::default(), &mut permit);
+        let is_error = head.status.is_client_error() || head.status.is_server_error();
+        if reading == Reading::Stream && !is_error {
+            let observation = observe(None, &ErrorBody::default(), &mut permit);
             return Ok(Reply::streamed(head, body, observation, permit));
         }
         let read = timeout_at(until, read_body(body)).await.map_err(expired).and_then(|read| match read {
@@ -209,7 +221,7 @@ impl Outbound {
             Err(error) => Err(error.into()),
         });
         let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
-        let observation = observe(&errors, &mut permit);
+        let observation = observe(read.as_deref().ok(), &errors, &mut permit);
         Ok(Reply::whole(head, read?, observation, errors))
     }
 

@@ -9,9 +9,11 @@ use http::response::Parts;
 use super::{ErrorBody, is_json};
 use crate::quota::{KeyVerdict, Moment, Observation, QuotaCode, Route, Source, headers};
 
-/// `at` and `wall` are the same point in time, on the monotonic and on the wall clock.
+/// `body` is none if it could not be read. `at` and `wall` are the same point in time, on the monotonic and on the wall
+/// clock.
 pub(super) fn observe(
     head: &Parts,
+    body: Option<&[u8]>,
     errors: &ErrorBody,
     source: Source,
     route: Route,
@@ -26,8 +28,8 @@ pub(super) fn observe(
         bucket: route.bucket,
         entity: route.entity,
         status: head.status.as_u16(),
-        usable: is_usable(head, errors),
-        key: key_verdict(head, errors, quota_code),
+        usable: is_usable(head, body, errors),
+        key: key_verdict(head, body, errors, quota_code),
         quota_code: quota_code.filter(|_| head.status == StatusCode::FORBIDDEN),
         quota,
         clock_offset_seconds: quota.date.map(|date| offset_seconds(date, wall)),
@@ -36,14 +38,14 @@ pub(super) fn observe(
 
 /// Whether this is an answer of Clerk's API that somebody can use. A page of a proxy or a login form is not, whatever
 /// its status; a 429 always is, since the edge sends them as HTML.
-fn is_usable(head: &Parts, errors: &ErrorBody) -> bool {
+fn is_usable(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody) -> bool {
     let status = head.status;
     if status == StatusCode::TOO_MANY_REQUESTS {
         return true;
     }
     if status.is_success() {
         // An answer without content has no type.
-        return status == StatusCode::NO_CONTENT || is_json(&head.headers);
+        return status == StatusCode::NO_CONTENT || (is_json(&head.headers) && body.is_none_or(begins_as_json));
     }
     // 401 and 403 of Clerk are usable by their caller, but tell that this instance cannot be used.
     status.is_client_error()
@@ -55,14 +57,20 @@ fn is_usable(head: &Parts, errors: &ErrorBody) -> bool {
         || (status == StatusCode::FORBIDDEN && errors.code().is_some_and(|code| QuotaCode::from_code(code).is_some()))
 }
 
-fn key_verdict(head: &Parts, errors: &ErrorBody, quota_code: Option<QuotaCode>) -> KeyVerdict {
+/// Clerk answers with objects and lists. Reading all of it is left to whoever wants to know what it says.
+fn begins_as_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+fn key_verdict(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody, quota_code: Option<QuotaCode>) -> KeyVerdict {
     let (status, json) = (head.status, is_json(&head.headers));
+    let is_ours = json && body.is_none_or(begins_as_json);
     match status {
         StatusCode::UNAUTHORIZED => KeyVerdict::Invalid,
         StatusCode::FORBIDDEN if quota_code.is_some() => KeyVerdict::Valid,
         // A page, rather than an error of the API, is the word of something in between.
         StatusCode::FORBIDDEN if json || !head.headers.contains_key(CONTENT_TYPE) => KeyVerdict::Invalid,
-        _ if status.is_success() && json => KeyVerdict::Valid,
+        _ if status.is_success() && is_ours => KeyVerdict::Valid,
         _ if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS && errors.code().is_some() => {
             KeyVerdict::Valid
         }
@@ -93,7 +101,7 @@ mod tests {
         let at = Moment::from_unix(Duration::from_secs(1_795_608_000));
         let head = response.into_parts().0;
         let errors = ErrorBody::parse(head.status, body.as_bytes());
-        observe(&head, &errors, Source::Probe, route::find("GET", b"/v1/users/count"), at, wall)
+        observe(&head, Some(body.as_bytes()), &errors, Source::Probe, route::find("GET", b"/v1/users/count"), at, wall)
     }
 
     fn error(code: &str) -> String {
@@ -107,6 +115,9 @@ mod tests {
             (200, "application/json", "{}".to_owned(), true, Valid),
             (200, "application/json; charset=utf-8", "{}".to_owned(), true, Valid),
             (200, "text/html", "<html>".to_owned(), false, Unknown),
+            (200, "application/json", String::new(), false, Unknown),
+            (200, "application/json", " <html>".to_owned(), false, Unknown),
+            (200, "application/json", " \n[]".to_owned(), true, Valid),
             (204, "", String::new(), true, Unknown),
             (302, "text/html", String::new(), false, Unknown),
             (401, "application/json", error("clerk_key_invalid"), false, Invalid),

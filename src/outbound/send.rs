@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::pace::{Priority, Shed};
 use super::reply::{Answer, Reply};
 use super::retry::{Decision, Outcome, RetryPolicy, Standing, Trouble};
-use super::{Call, CallError, Outbound};
+use super::{Call, CallError, Outbound, Reading};
 
 /// How much trouble a request is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Outbound {
             attempts += 1;
             self.flow.count_attempt();
             let timeout = policy.attempt_timeout.min(until.saturating_duration_since(Instant::now()));
-            let result = self.attempt(call, route, permit, Instant::now() + timeout, timeout).await;
+            let result = self.attempt(call, route, permit, Reading::Stream, Instant::now() + timeout, timeout).await;
             let left = until.saturating_duration_since(Instant::now());
             let standing = Standing { attempts, repeat: call.repeat, left };
             match self.flow.decide(&policy.retry, standing, outcome(&result)) {

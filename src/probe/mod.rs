@@ -1,6 +1,6 @@
 //! Probing: asks Clerk now and then, so that its answers' headers tell how much of the quota is left.
 //!
-//! [`schedule`] says what is due, [`policy`] whether it is done, [`prober`] does it for one instance. Nothing that goes
+//! `schedule` says what is due, `policy` whether it is done, `prober` does it for one instance. Nothing that goes
 //! wrong here ends the process.
 
 mod policy;
@@ -24,6 +24,7 @@ pub use schedule::{Entry, Trigger};
 pub use timetable::{Due, Key, Task};
 
 use crate::outbound::Outbound;
+use crate::quota::ProbeSkip;
 use prober::Prober;
 
 /// Probes that run at the same time. Each takes a connection and a file descriptor.
@@ -90,7 +91,7 @@ impl Probes {
         self.plan.send_replace(Arc::new(plan));
     }
 
-    /// Whether a probe has finished, well or not: the metrics tell something.
+    /// Whether a probe has finished, well or not, or was not needed: the metrics tell something.
     #[must_use]
     pub fn has_polled(&self) -> bool {
         *self.polled.borrow()
@@ -118,8 +119,17 @@ impl Probes {
 
     fn start(self: &Arc<Self>, due: Due, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) {
         let Some(prober) = self.probers.load().get(&due.key.instance).cloned() else { return };
-        prober.missed(due.missed);
-        let Some(turn) = prober.admit(due.key.task) else { return };
+        prober.missed(due.key.task, due.missed);
+        let turn = match prober.admit(due.key.task) {
+            Ok(turn) => turn,
+            Err(reason) => {
+                if reason == ProbeSkip::Fresh {
+                    // Others keep the numbers fresh: there may be no probe for long.
+                    self.polled();
+                }
+                return;
+            }
+        };
         let queued_at = Instant::now();
         let (slots, probes) = (Arc::clone(slots), Arc::clone(self));
         running.spawn(async move {
@@ -131,8 +141,12 @@ impl Probes {
             }
             drop(slot);
             drop(turn);
-            probes.polled.send_if_modified(|polled| !std::mem::replace(polled, true));
+            probes.polled();
         });
+    }
+
+    fn polled(&self) {
+        self.polled.send_if_modified(|polled| !std::mem::replace(polled, true));
     }
 }
 

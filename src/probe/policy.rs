@@ -4,14 +4,24 @@ use std::time::Duration;
 
 use crate::quota::{Moment, ProbeFailure, ProbeSkip};
 
-/// Longest wait while Clerk refuses the key, or asks to wait longer.
-const MAX_WAIT: Duration = Duration::from_secs(300);
-/// Longest wait while Clerk cannot be reached or fails: recovery should be noticed soon.
-const MAX_OUTAGE_WAIT: Duration = Duration::from_secs(60);
+/// Longest wait that a 429 can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// Waits while Clerk refuses the key: whoever replaces it is noticed anyway, so that few tries do, whatever the interval.
+const REFUSED_KEY: BackOff = BackOff { least: Duration::from_secs(15), most: Duration::from_secs(300), spread: 0.1 };
+/// Waits while Clerk cannot be reached or fails: recovery should be noticed soon, and not by all at the same time.
+const OUTAGE: BackOff = BackOff { least: Duration::ZERO, most: Duration::from_secs(60), spread: 0.5 };
 /// Shortest wait after a 429, whatever its Retry-After says: 0 does occur.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A tick that comes this much of the interval too early is still on time: ticks are jittered.
-const EARLY: f64 = 0.25;
+
+/// How waits grow with each failure.
+#[derive(Debug, Clone, Copy)]
+struct BackOff {
+    /// Wait that is doubled each time, if the interval is shorter.
+    least: Duration,
+    most: Duration,
+    /// Part of the wait that chance may take away.
+    spread: f64,
+}
 
 /// How a probe ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +71,17 @@ impl Policy {
         self.interval = interval;
     }
 
+    /// What made us wait no longer holds.
+    pub(super) const fn forget_waits(&mut self) {
+        self.failures = 0;
+        self.waiting = None;
+    }
+
     /// `Err` with the reason if the probe that is due is not to be made.
     pub(super) fn admit(&mut self, now: Moment, around: Surroundings) -> Result<(), ProbeSkip> {
         if around.key_changed {
             // What Clerk said was of the old key.
-            self.failures = 0;
-            self.waiting = None;
+            self.forget_waits();
         }
         if let Some((until, reason)) = self.waiting
             && now < until
@@ -88,13 +103,13 @@ impl Policy {
         self.waiting = match outcome {
             Outcome::Success => None,
             Outcome::Throttled(wait) => {
-                let wait = wait.unwrap_or(self.interval).clamp(MIN_RETRY_AFTER, MAX_WAIT);
+                let wait = wait.unwrap_or(self.interval).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER);
                 Some((now.after(wait), ProbeSkip::Blocked))
             }
-            Outcome::Failure(ProbeFailure::Key) => {
-                Some((now.after(self.back_off(MAX_WAIT, random)), ProbeSkip::Backoff))
+            Outcome::Failure(reason) => {
+                let back_off = if reason == ProbeFailure::Key { REFUSED_KEY } else { OUTAGE };
+                Some((now.after(self.wait(back_off, random)), ProbeSkip::Backoff))
             }
-            Outcome::Failure(_) => Some((now.after(self.back_off(MAX_OUTAGE_WAIT, random)), ProbeSkip::Backoff)),
         };
         self.failures = match outcome {
             Outcome::Failure(_) => self.failures.saturating_add(1),
@@ -104,13 +119,16 @@ impl Policy {
         std::mem::replace(&mut self.condition, condition) != condition
     }
 
-    /// Twice the interval more for each failure, up to `cap`, less up to half of it at random; the first failure waits
-    /// for the next tick only.
-    fn back_off(&self, cap: Duration, random: f64) -> Duration {
-        let cap = cap.max(self.interval);
-        let wait = self.interval.saturating_mul(2_u32.saturating_pow(self.failures.min(16))).min(cap);
-        let wait = wait.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0);
-        if self.failures == 0 { wait.min(self.interval.mul_f64(1.0 - EARLY)) } else { wait }
+    /// Twice as long for each failure, less a part of it at random; after the first failure the next tick is soon enough,
+    /// however late the failure came.
+    fn wait(&self, back_off: BackOff, random: f64) -> Duration {
+        if self.failures == 0 {
+            return Duration::ZERO;
+        }
+        let longest = back_off.most.max(self.interval);
+        let step = self.interval.max(back_off.least);
+        let wait = step.saturating_mul(2_u32.saturating_pow(self.failures.min(16))).min(longest);
+        wait.mul_f64(1.0 - random.clamp(0.0, 1.0) * back_off.spread)
     }
 }
 
@@ -148,6 +166,19 @@ mod tests {
         let made = probes(Outcome::Failure(ProbeFailure::Key), 0.0);
         assert_eq!(made[..6], [0, 15, 45, 105, 225, 465]);
         assert!(made.windows(2).skip(5).all(|pair| pair[1] - pair[0] == 300), "{made:?}");
+    }
+
+    #[test]
+    fn a_refused_key_is_not_tried_more_often_by_a_short_interval() {
+        let mut policy = Policy::new(Duration::from_secs(1));
+        let made = (0..3600).filter(|second| {
+            let admitted = policy.admit(at(*second), NOBODY).is_ok();
+            if admitted {
+                policy.finished(at(*second), Outcome::Failure(ProbeFailure::Key), 1.0);
+            }
+            admitted
+        });
+        assert!(made.count() < 20);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::policy::{Outcome, Policy, Surroundings};
 use super::timetable::Task;
 use crate::outbound::{Answer, Call, CallError, Outbound};
 use crate::quota::{Family, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
+use crate::secret::{ClerkKey, SecretError};
 use crate::upstream::ErrorKind;
 
 /// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.
@@ -74,9 +75,10 @@ pub struct Finding {
 pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> Finding {
     let started = Instant::now();
     let call = Call::get(path, Source::Probe);
+    let key = outbound.key.current();
     let mut answer = outbound.call(&call, deadline).await;
     let mut outcome = classify(&answer);
-    if outcome == Outcome::Failure(ProbeFailure::Key) && matches!(outbound.key.reload(), Ok(true)) {
+    if outcome == Outcome::Failure(ProbeFailure::Key) && is_replaced(outbound, key) {
         answer = outbound.call(&call, deadline.saturating_sub(started.elapsed())).await;
         outcome = classify(&answer);
     }
@@ -84,6 +86,13 @@ pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> 
     let failure = outcome.failure();
     outbound.ledger.lock().record_probe(duration, failure.map_or(Ok(outbound.clock.now()), Err));
     Finding { answer, failure, duration, outcome }
+}
+
+/// Whether there is another key than the one that Clerk refused. Somebody else may have read it first.
+fn is_replaced(outbound: &Outbound, refused: Result<Arc<ClerkKey>, SecretError>) -> bool {
+    // One that cannot be read leaves the old one in place.
+    let _ = outbound.key.reload();
+    matches!((refused, outbound.key.current()), (Ok(refused), Ok(current)) if refused != current)
 }
 
 impl Prober {
@@ -99,28 +108,43 @@ impl Prober {
             },
             |before| Arc::clone(&before.shared),
         );
-        shared.policy.lock().set_interval(options.interval);
+        let mut policy = shared.policy.lock();
+        policy.set_interval(options.interval);
+        if before.is_some_and(|before| !before.has_target_of(&options)) {
+            policy.forget_waits();
+        }
+        drop(policy);
         Self { options, shared }
     }
 
-    pub(super) fn missed(&self, count: u64) {
-        if count > 0 {
+    /// Whether these options ask the same server with the same key, so that what it said still holds.
+    fn has_target_of(&self, options: &Options) -> bool {
+        let (ours, theirs) = (&self.options.outbound, &options.outbound);
+        ours.base == theirs.base && matches!((ours.key.current(), theirs.key.current()), (Ok(a), Ok(b)) if a == b)
+    }
+
+    /// Counts moments that passed unnoticed, of probes.
+    pub(super) fn missed(&self, task: Task, count: u64) {
+        if task == Task::Probe && count > 0 {
             self.options.outbound.ledger.lock().record_skipped_probes(ProbeSkip::Missed, count);
         }
     }
 
     /// Whether the task that is due may start now; counts it as skipped if a probe may not.
-    pub(super) fn admit(&self, task: Task) -> Option<Turn> {
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub(super) fn admit(&self, task: Task) -> Result<Turn, ProbeSkip> {
         if self.shared.flag(task).swap(true, Ordering::Acquire) {
             self.skip(task, ProbeSkip::InFlight);
-            return None;
+            return Err(ProbeSkip::InFlight);
         }
         let turn = Turn { shared: Arc::clone(&self.shared), task };
         match self.shared.policy.lock().admit(self.options.outbound.clock.now(), self.surroundings(task)) {
-            Ok(()) => Some(turn),
+            Ok(()) => Ok(turn),
             Err(reason) => {
                 self.skip(task, reason);
-                None
+                Err(reason)
             }
         }
     }
@@ -143,7 +167,7 @@ impl Prober {
         let ledger = outbound.ledger.lock();
         let idle_only = self.options.only_when_idle && task == Task::Probe;
         Surroundings {
-            observed_at: ledger.observed_by_others_at().filter(|_| idle_only),
+            observed_at: ledger.sampled_by_others_at(bucket).filter(|_| idle_only),
             held_until: ledger.held_until(bucket, now, MAX_HOLD),
             key_changed,
         }

@@ -10,6 +10,9 @@ use tokio::time::Instant;
 /// Part of the interval by which a probe may come early or late, so that many exporters do not fall into step.
 const JITTER: f64 = 0.1;
 
+/// Users are counted seldom. The first counts are spread over this time, so that the numbers are there soon.
+const FIRST_COUNTS: Duration = Duration::from_secs(60);
+
 /// Which instance is due for what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -56,18 +59,28 @@ struct Entry {
 
 impl Timetable {
     /// Makes these the entries. Those that are there already with the same interval keep their phase; first moments of
-    /// new ones are spread evenly over their interval, the first one at once.
+    /// new ones are spread evenly over their interval (counts of users over a minute at most), the first one at once.
     pub(super) fn replace(&mut self, entries: impl IntoIterator<Item = (Key, Duration)>, now: Instant) {
         let mut old = std::mem::take(&mut self.entries);
         let new: Vec<_> = entries.into_iter().collect();
-        let count = u32::try_from(new.len()).unwrap_or(u32::MAX).max(1);
-        for (index, (key, interval)) in (0_u32..).zip(new) {
+        let (mut counts, mut indexes) = ([0_u32; 2], [0_u32; 2]);
+        for (key, _) in &new {
+            counts[key.task as usize] += 1;
+        }
+        for (key, interval) in new {
             let interval = interval.max(Duration::from_millis(1));
+            let (count, index) = (counts[key.task as usize], &mut indexes[key.task as usize]);
+            let spread = match key.task {
+                Task::Probe => interval,
+                Task::CountUsers => interval.min(FIRST_COUNTS),
+            };
+            let first = spread.mul_f64(f64::from(*index) / f64::from(count));
+            *index += 1;
             match old.remove(&key) {
                 Some(entry) if entry.interval == interval => {
                     self.entries.insert(key, entry);
                 }
-                _ => self.enter(key, interval, now + interval.mul_f64(f64::from(index) / f64::from(count)), 0.0),
+                _ => self.enter(key, interval, now + first, 0.0),
             }
         }
     }

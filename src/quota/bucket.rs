@@ -42,6 +42,8 @@ pub(super) struct BucketLedger {
     tally: Tally,
     throttled: [u64; Source::ALL.len()],
     sampled_at: Option<Moment>,
+    /// The same, of answers to others than the probes.
+    sampled_by_others_at: Option<Moment>,
     peak: Peak,
 }
 
@@ -75,6 +77,8 @@ struct Sample {
     remaining: Option<u64>,
     reset_at: Option<Moment>,
     from_headers: bool,
+    /// End of the window that it was made in.
+    window_end: Moment,
     /// A 429 is true until it says that one may come back.
     dies_at: Option<Moment>,
 }
@@ -87,6 +91,7 @@ impl BucketLedger {
             tally: Tally::default(),
             throttled: [0; Source::ALL.len()],
             sampled_at: None,
+            sampled_by_others_at: None,
             peak: Peak::default(),
         };
         if bucket == Bucket::Instance {
@@ -118,6 +123,9 @@ impl BucketLedger {
             return;
         }
         self.sampled_at = self.sampled_at.max(Some(observation.at));
+        if observation.source != Source::Probe {
+            self.sampled_by_others_at = self.sampled_by_others_at.max(Some(observation.at));
+        }
         self.tally.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS));
         let entity = observation.entity.filter(|_| bucket.scope() == Scope::Entity);
         if self.budgets.len() >= MAX_ENTITIES && !self.budgets.contains_key(&entity) {
@@ -155,6 +163,11 @@ impl BucketLedger {
         }
     }
 
+    /// When somebody other than the probes last learned something of this bucket.
+    pub(super) const fn sampled_by_others_at(&self) -> Option<Moment> {
+        self.sampled_by_others_at
+    }
+
     /// The windows closed last, oldest first.
     pub(super) fn recent_windows(&self) -> impl Iterator<Item = ClosedWindow> + '_ {
         self.tally.recent.iter().copied()
@@ -178,7 +191,7 @@ impl BucketLedger {
             remaining: budget.and_then(|budget| budget.remaining(now, terms)),
             reset_at: sample.and_then(|sample| sample.reset_at),
             window: budget.map_or(terms.window, |budget| budget.length(terms)),
-            basis: match sample {
+            basis: match budget.and_then(|budget| budget.recent(now, terms)) {
                 Some(sample) if sample.from_headers => Some(Basis::Headers),
                 Some(_) => Some(Basis::Counted),
                 None if limit.is_some() => Some(Basis::Configured),
@@ -275,7 +288,7 @@ impl Budget {
         }
         if place == Place::Current && self.latest.is_none_or(|latest| latest.at <= at) {
             let reset_at = quota.reset.map(|reset| at.after(reset));
-            self.latest = Some(Sample { at, remaining, reset_at, from_headers, dies_at });
+            self.latest = Some(Sample { at, remaining, reset_at, from_headers, window_end, dies_at });
         }
         share(remaining?, limit?).map(used_of_left)
     }
@@ -284,10 +297,15 @@ impl Budget {
         self.timeline.length(self.window.unwrap_or(terms.window))
     }
 
-    /// The newest value, unless it is too old to be true.
-    fn live(&self, now: Moment, terms: Terms) -> Option<Sample> {
+    /// The newest answer, unless it is old.
+    fn recent(&self, now: Moment, terms: Terms) -> Option<Sample> {
         let keep = terms.stale_after.max(self.length(terms));
-        self.latest.filter(|sample| now.since(sample.at) <= keep && sample.dies_at.is_none_or(|end| now < end))
+        self.latest.filter(|sample| now.since(sample.at) <= keep)
+    }
+
+    /// The newest value, unless it cannot be true any more.
+    fn live(&self, now: Moment, terms: Terms) -> Option<Sample> {
+        self.recent(now, terms).filter(|sample| sample.dies_at.is_none_or(|end| now < end))
     }
 
     fn is_blocked(&self, now: Moment) -> bool {
@@ -295,7 +313,12 @@ impl Budget {
     }
 
     fn remaining(&self, now: Moment, terms: Terms) -> Option<u64> {
-        if self.is_blocked(now) { Some(0) } else { self.live(now, terms)?.remaining }
+        if self.is_blocked(now) {
+            return Some(0);
+        }
+        let sample = self.live(now, terms)?;
+        // Our own count begins anew with each window, whether something was seen in it or not.
+        if !sample.from_headers && now >= sample.window_end { self.limit.or(terms.limit) } else { sample.remaining }
     }
 
     /// For comparing budgets: the share of the limit that is left, more than any share where it is not known.

@@ -281,11 +281,10 @@ impl InstanceLedger {
         self.users_active_30d = active_30d.or(self.users_active_30d);
     }
 
-    /// When somebody other than the probes last got an answer.
+    /// When an answer to somebody other than the probes last told how much of a bucket is left.
     #[must_use]
-    pub fn observed_by_others_at(&self) -> Option<Moment> {
-        let others = Source::ALL.into_iter().filter(|source| *source != Source::Probe);
-        others.filter_map(|source| self.observed_at[source.index()]).max()
+    pub const fn sampled_by_others_at(&self, bucket: Bucket) -> Option<Moment> {
+        self.buckets[bucket.index()].sampled_by_others_at()
     }
 
     /// End of the Retry-After that blocks a bucket at `now`, but not later than `cap` after the last 429.
@@ -326,8 +325,8 @@ impl InstanceLedger {
             probes: self.probes.clone(),
             users: self.users,
             users_active_30d: self.users_active_30d,
-            low_threshold: self.settings.low_threshold,
             users_limit: self.settings.users_limit,
+            low_threshold: self.settings.low_threshold,
             clock_offset_seconds: self.clock_offset_seconds,
             throttled_at: self.throttled_at,
         }

@@ -121,10 +121,10 @@ pub struct InstanceSnapshot {
     pub users: Option<u64>,
     /// Users active in the last 30 days, when they are counted.
     pub users_active_30d: Option<u64>,
-    /// A window in which a smaller share of the limit than this was left is low.
-    pub low_threshold: f64,
     /// Configured cap of users.
     pub users_limit: Option<u64>,
+    /// Share of a limit below which what is left is low.
+    pub low_threshold: f64,
     /// Clerk's clock minus ours, in seconds.
     pub clock_offset_seconds: Option<f64>,
     /// When a 429 was last seen, on any bucket.

@@ -1,13 +1,10 @@
 //! A key that may be replaced while we run.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use super::{ClerkKey, SecretError, SecretSource};
+use super::{ClerkKey, SecretError, SecretSource, Stamp};
 
 /// A [`SecretSource`] with the key last read from it.
 ///
@@ -27,6 +24,8 @@ struct State {
     key: Option<Arc<ClerkKey>>,
     /// The file as it was when it was last read, whatever came of it.
     stamp: Option<Stamp>,
+    /// Whether it was tried to read the source.
+    was_read: bool,
 }
 
 impl KeySource {
@@ -53,7 +52,8 @@ impl KeySource {
         self.read_into(&mut state).map(|(key, _)| key)
     }
 
-    /// Reads the source again. Returns whether the key is another one than before.
+    /// Reads the source again. Returns whether the key is another one than before; the first one that is ever read is
+    /// not, unless the source was found to hold none before.
     ///
     /// # Errors
     ///
@@ -65,10 +65,7 @@ impl KeySource {
     /// Whether the file was touched or replaced since it was last read, by the metadata of the file that the path
     /// leads to now. Always false for other sources: they cannot change while we run.
     pub fn changed(&self) -> bool {
-        match &self.source {
-            SecretSource::File(path) => Stamp::of(path) != self.state.lock().stamp,
-            SecretSource::Env(_) | SecretSource::Inline(_) => false,
-        }
+        self.source.stamp() != self.state.lock().stamp
     }
 
     /// [`reload`](Self::reload) if the file [`changed`](Self::changed). Returns whether the key is another one: a
@@ -82,48 +79,19 @@ impl KeySource {
     }
 
     fn read_into(&self, state: &mut State) -> Result<(Arc<ClerkKey>, bool), SecretError> {
-        // The stamp is taken before the content: a file that is replaced in between is read once more, never missed.
-        state.stamp = match &self.source {
-            SecretSource::File(path) => Stamp::of(path),
-            SecretSource::Env(_) | SecretSource::Inline(_) => None,
-        };
+        state.stamp = self.source.stamp();
+        let was_read = std::mem::replace(&mut state.was_read, true);
         let key = Arc::new(self.source.read_key()?);
-        let changed = state.key.as_ref() != Some(&key);
+        let changed = state.key.as_ref().map_or(was_read, |before| *before != key);
         state.key = Some(Arc::clone(&key));
         Ok((key, changed))
     }
 }
 
-/// What tells one state of a file from another without reading it. Symbolic links are followed.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    size: u64,
-    /// Device, inode, and time of the last change of the inode, which `touch -d` and `cp -p` do not fake.
-    identity: (u64, u64, i64, i64),
-}
-
-impl Stamp {
-    /// None if there is no such file, or if it cannot be looked at.
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self { modified: metadata.modified().ok(), size: metadata.len(), identity: identity(&metadata) })
-    }
-}
-
-#[cfg(unix)]
-fn identity(metadata: &fs::Metadata) -> (u64, u64, i64, i64) {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
-}
-
-#[cfg(not(unix))]
-fn identity(_: &fs::Metadata) -> (u64, u64, i64, i64) {
-    (0, 0, 0, 0)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::{Secret, SecretFault};
     use super::*;
 
@@ -137,6 +105,19 @@ mod tests {
         assert_eq!(key_of(&source), "sk_test_first1");
         assert!(!source.changed());
         assert_eq!(source.reload(), Ok(false));
+    }
+
+    #[test]
+    fn the_first_key_replaces_none_but_one_that_was_missing_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let missing = KeySource::new(SecretSource::File(path.clone()));
+        assert!(missing.current().is_err());
+        fs::write(&path, "sk_test_first1\n").unwrap();
+        assert_eq!(missing.refresh(), Ok(true));
+        let first = KeySource::new(SecretSource::File(path));
+        assert_eq!(first.refresh(), Ok(false));
+        assert_eq!(key_of(&first), "sk_test_first1");
     }
 
     #[test]

@@ -11,10 +11,12 @@
 mod clerk_key;
 mod key_source;
 mod source;
+mod stamp;
 
 pub use clerk_key::ClerkKey;
 pub use key_source::KeySource;
 pub use source::{EnvLookup, SecretError, SecretFault, SecretSource, process_env};
+pub use stamp::Stamp;
 
 use std::fmt;
 
@@ -90,6 +92,17 @@ pub fn looks_like_secret_path(path: &str) -> bool {
     looks_like_secret(path) && (!path.contains(['/', '\\']) || path.split(|c| !is_word(c)).any(|word| word.len() >= 16))
 }
 
+/// `text` with every word that [looks like a key](looks_like_secret_path) replaced, for messages that repeat what
+/// somebody typed.
+pub fn mask_secrets(text: &str) -> String {
+    let is_border = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '=' | ':' | ',' | ';' | '(' | ')');
+    let words = text.split_inclusive(is_border).map(|word| {
+        let bare = word.trim_end_matches(is_border);
+        if looks_like_secret_path(bare) { format!("<secret>{}", &word[bare.len()..]) } else { word.to_owned() }
+    });
+    words.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +116,14 @@ mod tests {
         );
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"<secret>\"");
         assert_eq!(secret.expose(), "sk_live_CANARY");
+    }
+
+    #[test]
+    fn keys_are_taken_out_of_messages() {
+        let message = "unexpected argument 'sk_live_CANARY', not --key=sk_test_CANARY\n file /run/secrets/sk_live_prod";
+        let masked = "unexpected argument '<secret>', not --key=<secret>\n file /run/secrets/sk_live_prod";
+        assert_eq!(mask_secrets(message), masked);
+        assert_eq!(mask_secrets("no key, no change\n"), "no key, no change\n");
     }
 
     #[test]

@@ -151,7 +151,11 @@ fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> String {
     if let Some(until) = bucket.blocked_until {
         let _ = write!(note, " <small>blocked for {}</small>", span(until.since(now)));
     } else if let Some(wait) = bucket.to_exhaustion.filter(|_| remaining > 0) {
-        let _ = write!(note, " <small>used up in {} at this pace</small>", span(wait));
+        let _ = if wait.as_secs() == 0 {
+            write!(note, " <small>used up by now at this pace</small>")
+        } else {
+            write!(note, " <small>used up in {} at this pace</small>", span(wait))
+        };
     }
     format!(
         "{name}<div class=\"bar\"><div class=\"{class}\" style=\"width:{percent:.1}%\"></div></div>\

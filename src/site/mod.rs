@@ -6,15 +6,22 @@ mod landing;
 mod lifecycle;
 mod status;
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower_http::compression::CompressionLayer;
 
 pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
@@ -25,13 +32,13 @@ use crate::metrics::{Format, Metrics};
 use crate::probe::Probes;
 use crate::quota::ledger::Ledger;
 
-/// Paths that the metrics cannot have, beside those that begin with `/-/`.
-pub const RESERVED_PATHS: [&str; 3] = ["/", "/api/v1/status", "/config"];
+/// Paths beside that of the metrics, `/` and those below `/-/`.
+pub const PATHS: [&str; 2] = ["/api/v1/status", "/config"];
 
 /// Where things are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Path of the metrics, beginning with a slash; none of [`RESERVED_PATHS`].
+    /// Path of the metrics, beginning with a slash; none of [`PATHS`], nor below `/-/`.
     pub telemetry_path: String,
     /// Path before all paths: empty, or beginning with a slash and not ending in one.
     pub route_prefix: String,
@@ -105,7 +112,8 @@ async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response 
     // Thousands of instances take a while to write down: not on a thread that serves others.
     let encoded = tokio::task::spawn_blocking(move || site.metrics.encode(format)).await;
     match encoded {
-        Ok(Ok(body)) => {
+        Ok(Ok(parts)) => {
+            let body = Body::new(Parts(parts.into_iter().map(Bytes::from).collect()));
             let content_type = HeaderValue::from_static(format.content_type());
             let vary = HeaderValue::from_static("accept");
             ([(header::CONTENT_TYPE, content_type), (header::VARY, vary)], body).into_response()
@@ -115,6 +123,26 @@ async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response 
             (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded; see the log\n").into_response()
         }
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
+    }
+}
+
+/// A body in parts, of a length that is known.
+struct Parts(VecDeque<Bytes>);
+
+impl HttpBody for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
     }
 }
 

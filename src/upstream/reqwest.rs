@@ -185,7 +185,10 @@ fn kind_of(error: &reqwest::Error) -> ErrorKind {
         let dns = has_cause(error, |cause| cause.to_string().starts_with("dns error"));
         return if dns { ErrorKind::Dns } else { ErrorKind::Connect };
     }
-    if has_cause(error, |cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)) {
+    if has_cause(error, |cause| {
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
+            || cause.downcast_ref::<std::io::Error>().is_some_and(is_malformed)
+    }) {
         return ErrorKind::Decode;
     }
     if has_cause(error, |cause| {
@@ -200,6 +203,12 @@ fn kind_of(error: &reqwest::Error) -> ErrorKind {
 fn is_broken_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as Io;
     matches!(error.kind(), Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe | Io::UnexpectedEof)
+}
+
+/// Such as the size of a chunk that is no number.
+fn is_malformed(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Io;
+    matches!(error.kind(), Io::InvalidData | Io::InvalidInput)
 }
 
 /// Whether an error or one of its causes fits; looks into I/O errors, which hide theirs.

@@ -1,0 +1,45 @@
+# syntax=docker/dockerfile:1
+#
+#   docker build --build-arg REVISION="$(git rev-parse HEAD)" --tag clerk-exporter .
+#
+# scripts/prove-image shows without Docker that what the last stage holds is all that the program needs.
+
+ARG RUST_VERSION=1.95
+
+FROM rust:${RUST_VERSION}-bookworm AS builder
+WORKDIR /build
+# glibc linked in. This stage runs as the platform that the image is for (natively or emulated), so its host is the
+# target; that it is named nevertheless keeps the flags away from build scripts and macros, which cannot be static.
+ENV RUSTFLAGS="-C target-feature=+crt-static"
+
+# The dependencies are a layer of their own: it stays until Cargo.toml or Cargo.lock change.
+COPY Cargo.toml Cargo.lock ./
+COPY benches benches
+RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
+    && cargo build --release --locked --target "$(rustc --print host-tuple)" \
+    && rm -r src
+
+ARG REVISION=unknown
+COPY src src
+# COPY keeps the times of the files; older than the empty program above, Cargo would take that for this.
+RUN touch src/main.rs src/lib.rs \
+    && CLERK_EXPORTER_REVISION="$REVISION" cargo build --release --locked --target "$(rustc --print host-tuple)" \
+    && cp "target/$(rustc --print host-tuple)/release/clerk-exporter" /clerk-exporter \
+    && /clerk-exporter --version
+
+FROM scratch
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=""
+LABEL org.opencontainers.image.title="clerk-exporter" \
+      org.opencontainers.image.description="See, explain and prevent rate limiting of Clerk's Backend API: a Prometheus exporter" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
+COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=builder /clerk-exporter /bin/clerk-exporter
+# A number, so that Kubernetes can tell that it is not root.
+USER 65532:65532
+EXPOSE 10429
+ENTRYPOINT ["/bin/clerk-exporter"]

@@ -1,0 +1,10 @@
+//! Any bytes as the delivery of a webhook. The property tests check the same things on stable Rust.
+
+#![no_main]
+
+#[path = "../../tests/webhook/delivery.rs"]
+mod delivery;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| delivery::Delivery::from_bytes(data).check());

@@ -1,0 +1,197 @@
+//! What became of deliveries, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::StatusCode;
+
+use super::event::Family;
+use super::signature::VerifyError;
+
+/// What became of one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// What it makes stale was forgotten.
+    Applied,
+    /// Genuine, and nothing to forget: an unknown type, or one that changes nothing that can be fetched.
+    Ignored,
+    /// The message was worked off before.
+    Duplicate,
+    /// Refused: see [`VerifyError::MissingHeader`].
+    MissingHeader,
+    /// Refused: see [`VerifyError::BadTimestamp`].
+    BadTimestamp,
+    /// Refused: see [`VerifyError::TooOld`].
+    TooOld,
+    /// Refused: see [`VerifyError::TooNew`].
+    TooNew,
+    /// Refused: see [`VerifyError::BadSignature`].
+    BadSignature,
+    /// Not checked, for want of a usable secret: see [`VerifyError::BadSecret`].
+    BadSecret,
+    /// Genuine, but no event.
+    Malformed,
+    /// The body is bigger than any event.
+    TooLarge,
+    /// The body has a content encoding.
+    Encoded,
+    /// The body did not come in time, or not to its end.
+    Incomplete,
+    /// The sink failed. Svix will deliver again.
+    Failed,
+    /// The sink was not done in time. Svix will deliver again.
+    TimedOut,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Applied,
+        Self::Ignored,
+        Self::Duplicate,
+        Self::MissingHeader,
+        Self::BadTimestamp,
+        Self::TooOld,
+        Self::TooNew,
+        Self::BadSignature,
+        Self::BadSecret,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Encoded,
+        Self::Incomplete,
+        Self::Failed,
+        Self::TimedOut,
+    ];
+
+    /// The outcome as a word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Ignored => "ignored",
+            Self::Duplicate => "duplicate",
+            Self::MissingHeader => "missing_header",
+            Self::BadTimestamp => "bad_timestamp",
+            Self::TooOld => "too_old",
+            Self::TooNew => "too_new",
+            Self::BadSignature => "bad_signature",
+            Self::BadSecret => "bad_secret",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Encoded => "encoded",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+        }
+    }
+
+    /// The status that the sender gets. Svix takes 2xx as delivered and repeats anything else for about a day.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Applied | Self::Ignored | Self::Duplicate => StatusCode::OK,
+            // 400 and not 401, as in the examples of Svix and Clerk: there are no credentials to ask for.
+            Self::MissingHeader
+            | Self::BadTimestamp
+            | Self::TooOld
+            | Self::TooNew
+            | Self::BadSignature
+            | Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Incomplete => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BadSecret => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Failed | Self::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl From<VerifyError> for Outcome {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::MissingHeader(_) => Self::MissingHeader,
+            VerifyError::BadTimestamp => Self::BadTimestamp,
+            VerifyError::TooOld { .. } => Self::TooOld,
+            VerifyError::TooNew { .. } => Self::TooNew,
+            VerifyError::BadSignature => Self::BadSignature,
+            VerifyError::BadSecret(_) => Self::BadSecret,
+        }
+    }
+}
+
+/// The counters at one moment. They only go up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Deliveries by family and outcome, every pair once, zeros too.
+    pub deliveries: Vec<(Family, Outcome, u64)>,
+    /// Deliveries by the index of the secret that signed them, in the order of configuration. When the one of the old
+    /// secret stands still, it can be retired.
+    pub matched_secrets: Vec<u64>,
+}
+
+impl Counts {
+    /// How many deliveries of a family had this outcome.
+    #[must_use]
+    pub fn get(&self, family: Family, outcome: Outcome) -> u64 {
+        self.deliveries.iter().filter(|entry| (entry.0, entry.1) == (family, outcome)).map(|entry| entry.2).sum()
+    }
+}
+
+const FAMILIES: usize = Family::ALL.len();
+const OUTCOMES: usize = Outcome::ALL.len();
+
+/// The counters themselves.
+#[derive(Debug)]
+pub(super) struct Counters {
+    deliveries: [[AtomicU64; OUTCOMES]; FAMILIES],
+    matched_secrets: Box<[AtomicU64]>,
+}
+
+impl Counters {
+    pub(super) fn new(secrets: usize) -> Self {
+        Self {
+            deliveries: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            matched_secrets: (0..secrets).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    pub(super) fn count(&self, family: Family, outcome: Outcome) {
+        self.deliveries[family as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_secret(&self, index: usize) {
+        if let Some(counter) = self.matched_secrets.get(index) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Counts {
+        let pairs = Family::ALL.into_iter().flat_map(|family| Outcome::ALL.map(|outcome| (family, outcome)));
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            deliveries: pairs
+                .map(|(family, outcome)| (family, outcome, value(&self.deliveries[family as usize][outcome as usize])))
+                .collect(),
+            matched_secrets: self.matched_secrets.iter().map(value).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_and_outcome_has_a_counter_of_its_own() {
+        assert!(Family::ALL.iter().enumerate().all(|(index, family)| *family as usize == index));
+        assert!(Outcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
+        let counters = Counters::new(2);
+        counters.count(Family::Unread, Outcome::TimedOut);
+        counters.count_secret(1);
+        counters.count_secret(2);
+        let counts = counters.snapshot();
+        assert_eq!(counts.deliveries.len(), FAMILIES * OUTCOMES);
+        assert_eq!(counts.get(Family::Unread, Outcome::TimedOut), 1);
+        assert_eq!(counts.deliveries.iter().map(|entry| entry.2).sum::<u64>(), 1);
+        assert_eq!(counts.matched_secrets, [0, 1]);
+    }
+}

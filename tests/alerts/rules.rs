@@ -1,0 +1,188 @@
+//! The rules name what exists, and say what somebody who is woken needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use clerk_exporter::metrics::catalogue;
+
+use crate::promql::{self, Names};
+use crate::{ANNOUNCED, Rule, read, root, rules};
+
+const RUNBOOKS: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/main/docs/runbooks/";
+const DASHBOARDS: [&str; 3] = ["clerk-overview", "clerk-instance", "clerk-gateway"];
+/// Labels that Prometheus gives to what it scrapes.
+const TARGET_LABELS: [&str; 2] = ["instance", "job"];
+
+/// The labels of each metric that rules may use, those that Prometheus adds left out.
+fn known_metrics() -> BTreeMap<String, BTreeSet<String>> {
+    let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<BTreeSet<_>>();
+    let mut known = BTreeMap::from([("up".to_owned(), BTreeSet::new())]);
+    for family in catalogue::ALL {
+        match family.kind {
+            catalogue::Kind::Histogram => {
+                let mut buckets = owned(family.labels);
+                buckets.insert("le".to_owned());
+                known.insert(format!("{}_bucket", family.name), buckets);
+                known.insert(format!("{}_sum", family.name), owned(family.labels));
+                known.insert(format!("{}_count", family.name), owned(family.labels));
+            }
+            catalogue::Kind::Counter | catalogue::Kind::Gauge => {
+                known.insert(family.name.to_owned(), owned(family.labels));
+            }
+        }
+    }
+    for (name, labels) in ANNOUNCED {
+        known.insert((*name).to_owned(), owned(labels));
+    }
+    known
+}
+
+/// Labels that the result of an expression can have at most.
+fn labels(names: &Names, known: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+    let own = names.selectors.iter().filter_map(|(metric, _)| known.get(metric)).flatten().cloned();
+    own.chain(TARGET_LABELS.map(str::to_owned)).collect()
+}
+
+fn alerts() -> Vec<(String, Rule)> {
+    let alerts = rules().into_iter().filter_map(|rule| Some((rule.alert.clone()?, rule)));
+    alerts.collect()
+}
+
+#[test]
+fn every_metric_and_label_exists() {
+    let mut known = known_metrics();
+    for rule in rules() {
+        let title = rule.title();
+        let names = promql::names(&rule.expr);
+        for (metric, matchers) in &names.selectors {
+            let Some(labels) = known.get(metric) else { panic!("{title}: there is no metric {metric}") };
+            for label in matchers.iter().filter(|label| !TARGET_LABELS.contains(&label.as_str())) {
+                assert!(labels.contains(label), "{title}: {metric} has no label {label}");
+            }
+        }
+        let labels = labels(&names, &known);
+        for label in &names.grouping {
+            assert!(labels.contains(label), "{title}: no metric of the expression has a label {label}");
+        }
+        if let Some(record) = rule.record {
+            // In the order of the file, as Prometheus evaluates a group.
+            known.insert(record, labels);
+        }
+    }
+}
+
+#[test]
+fn every_label_in_an_annotation_can_be_there() {
+    let mut known = known_metrics();
+    for rule in rules() {
+        let labels = labels(&promql::names(&rule.expr), &known);
+        for text in rule.annotations.values() {
+            for after in text.split("$labels.").skip(1) {
+                let end = after.find(|next: char| !next.is_ascii_alphanumeric() && next != '_').unwrap_or(after.len());
+                let label = &after[..end];
+                assert!(labels.contains(label), "{}: nothing has a label {label}", rule.title());
+            }
+        }
+        if let Some(record) = rule.record {
+            known.insert(record, labels);
+        }
+    }
+}
+
+#[test]
+fn metrics_to_come_are_announced_in_the_file_used_and_not_there_yet() {
+    let text = read("alerts/clerk.rules.yml");
+    let (comments, _) = text.split_once("\ngroups:").unwrap();
+    for (name, labels) in ANNOUNCED {
+        let announced = format!("{name}{{{}}}", labels.join(", "));
+        assert!(comments.contains(&announced), "the comment at the top of the rules does not list {announced}");
+        let used = rules().iter().any(|rule| promql::names(&rule.expr).selectors.iter().any(|(used, _)| used == name));
+        assert!(used, "no rule uses {name}");
+        let there = catalogue::ALL.iter().any(|family| family.name == *name);
+        assert!(!there, "{name} is in the catalogue now: take it off the list ANNOUNCED in tests/alerts");
+    }
+}
+
+#[test]
+fn every_alert_says_what_is_needed() {
+    for (name, rule) in alerts() {
+        let annotation = |key: &str| {
+            let text = rule.annotations.get(key);
+            text.unwrap_or_else(|| panic!("{name} has no {key}")).as_str()
+        };
+        assert!(name.starts_with("Clerk"), "{name}");
+        let severity = rule.labels.get("severity").map(String::as_str);
+        assert!(matches!(severity, Some("critical" | "warning" | "info")), "{name}: severity {severity:?}");
+        assert_eq!(rule.labels.len(), 1, "{name}: labels");
+        assert!(rule.for_.is_some() || rule.keep_firing_for.is_some(), "{name} has neither for nor keep_firing_for");
+        let summary = annotation("summary");
+        assert!(
+            summary.ends_with('.') && !summary.contains("{{"),
+            "{name}: the summary is a sentence, always the same"
+        );
+        assert!(name == "ClerkExporterAbsent" || annotation("description").contains("{{ $labels."), "{name}: who?");
+        assert_eq!(annotation("runbook_url"), format!("{RUNBOOKS}{name}.md"), "{name}");
+        let link = annotation("dashboard_url").strip_prefix("{{ $externalLabels.grafana_url }}/d/");
+        let uid = link.and_then(|link| link.split('?').next());
+        assert!(uid.is_some_and(|uid| DASHBOARDS.contains(&uid)), "{name}: dashboard_url");
+        assert_eq!(rule.annotations.len(), 4, "{name}: annotations");
+    }
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
+    let alerts: BTreeSet<String> = alerts().into_iter().map(|(name, _)| name).collect();
+    let mut runbooks = BTreeSet::new();
+    for entry in fs::read_dir(root().join("docs/runbooks")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if name == "README" {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&format!("# {name}\n")), "{name}: title");
+        for section in ["Meaning", "Impact", "Diagnosis", "Now", "For good"] {
+            assert!(text.contains(&format!("\n## {section}\n")), "{name}: no section {section}");
+        }
+        runbooks.insert(name);
+    }
+    assert_eq!(alerts, runbooks);
+}
+
+#[test]
+fn queries_of_runbooks_name_metrics_that_exist() {
+    let mut known = known_metrics();
+    for rule in rules() {
+        if let Some(record) = &rule.record {
+            let labels = labels(&promql::names(&rule.expr), &known);
+            known.insert(record.clone(), labels);
+        }
+    }
+    for entry in fs::read_dir(root().join("docs/runbooks")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for (index, block) in text.split("```promql\n").enumerate().skip(1) {
+            let query = block.split("```").next().unwrap();
+            for (metric, matchers) in promql::names(query).selectors {
+                let place = format!("{}, query {index}", path.display());
+                let Some(labels) = known.get(&metric) else { panic!("{place}: there is no metric {metric}") };
+                for label in matchers.iter().filter(|label| !TARGET_LABELS.contains(&label.as_str())) {
+                    assert!(labels.contains(label), "{place}: {metric} has no label {label}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_alert_is_in_the_documentation_with_its_severities() {
+    let documentation = read("docs/alerting.md");
+    let mut severities = BTreeMap::<String, Vec<String>>::new();
+    for (name, rule) in alerts() {
+        severities.entry(name).or_default().push(rule.labels["severity"].clone());
+    }
+    for (name, severities) in severities {
+        let row = format!("| [{name}](runbooks/{name}.md) | {} |", severities.join(", "));
+        assert!(documentation.contains(&row), "docs/alerting.md has no row that begins with {row}");
+    }
+}

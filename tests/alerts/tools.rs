@@ -1,0 +1,143 @@
+//! What Prometheus' and Alertmanager's own tools say of the rules and configurations.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
+
+use crate::{read, root, rule_tests, rules};
+
+const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
+
+/// Runs a tool of Debian's packages prometheus and prometheus-alertmanager.
+fn run(program: &str, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(program).args(arguments).current_dir(root()).stdin(Stdio::null()).output();
+    said(&output.unwrap_or_else(|error| panic!("{program}: {error}; run scripts/setup")))
+}
+
+fn said(output: &Output) -> (bool, String) {
+    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[derive(Deserialize)]
+struct TestFile {
+    tests: Vec<TestGroup>,
+}
+
+#[derive(Deserialize)]
+struct TestGroup {
+    #[serde(default)]
+    alert_rule_test: Vec<AlertTest>,
+}
+
+#[derive(Deserialize)]
+struct AlertTest {
+    alertname: String,
+    #[serde(default)]
+    exp_alerts: Vec<serde_json::Value>,
+}
+
+#[test]
+fn rules_are_clean_by_promtool_s_lint() {
+    let (clean, text) = run("promtool", &["check", "rules", "--lint=all", "--lint-fatal", "alerts/clerk.rules.yml"]);
+    assert!(clean, "{text}");
+}
+
+#[test]
+fn rule_tests_pass() {
+    // All at once: each is one thread of calculation.
+    let files = rule_tests();
+    let running = files.iter().map(|file| {
+        let mut command = Command::new("promtool");
+        command.args(["test", "rules"]).arg(file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        (file, command.spawn().unwrap_or_else(|error| panic!("promtool: {error}; run scripts/setup")))
+    });
+    let running: Vec<_> = running.collect();
+    let mut failures = String::new();
+    for (file, child) in running {
+        let (passed, text) = said(&child.wait_with_output().unwrap());
+        if !passed {
+            failures.push_str(&format!("{}\n{text}\n", file.display()));
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn every_alert_is_tested_to_fire_and_not_to() {
+    let mut seen = BTreeMap::<String, (bool, bool)>::new();
+    for file in rule_tests() {
+        let file: TestFile = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        for test in file.tests.into_iter().flat_map(|group| group.alert_rule_test) {
+            let (fires, silent) = seen.entry(test.alertname).or_default();
+            *fires |= !test.exp_alerts.is_empty();
+            *silent |= test.exp_alerts.is_empty();
+        }
+    }
+    for alert in rules().into_iter().filter_map(|rule| rule.alert) {
+        // Beside what is fired for, the users' alert is watched over hours by its ALERTS series.
+        let both = if alert == "ClerkUsersNearLimit" { (true, false) } else { (true, true) };
+        assert_eq!(seen.get(&alert), Some(&both), "{alert}: (fires, does not fire)");
+    }
+}
+
+#[test]
+fn prometheus_configurations_are_good_with_the_rules_beside_them() {
+    for path in ["deploy/prometheus/prometheus.yml", "deploy/compose/prometheus.yml"] {
+        let place = tempfile::tempdir().unwrap();
+        let config = place.path().join("prometheus.yml");
+        fs::write(&config, read(path)).unwrap();
+        fs::create_dir(place.path().join("rules")).unwrap();
+        fs::write(place.path().join("rules/clerk.rules.yml"), read("alerts/clerk.rules.yml")).unwrap();
+        let (good, text) = run("promtool", &["check", "config", config.to_str().unwrap()]);
+        assert!(good && text.contains("1 rule files found"), "{path}: {text}");
+    }
+}
+
+#[test]
+fn alertmanager_s_configuration_is_good_and_sends_each_alert_where_its_severity_says() {
+    let (good, text) = run("amtool", &["check-config", ALERTMANAGER]);
+    assert!(good, "{text}");
+    let config = format!("--config.file={ALERTMANAGER}");
+    let route = |receiver: &str, labels: &[&str]| {
+        let verify = format!("--verify.receivers={receiver}");
+        let arguments = [&["config", "routes", "test", config.as_str(), verify.as_str()], labels].concat();
+        let (good, text) = run("amtool", &arguments);
+        assert!(good, "{labels:?} not to {receiver}: {text}");
+    };
+    for rule in rules() {
+        let Some(alert) = &rule.alert else { continue };
+        let severity = rule.labels["severity"].as_str();
+        let receiver = if severity == "critical" { "clerk-page" } else { "clerk-ticket" };
+        let (name, severity) = (format!("alertname={alert}"), format!("severity={severity}"));
+        route(receiver, &[&name, &severity, "clerk_instance=prod"]);
+    }
+    route("default", &["alertname=SomebodyElse", "severity=critical"]);
+}
+
+#[test]
+fn alertmanager_s_inhibitions_name_alerts_and_labels_that_exist() {
+    #[derive(Deserialize)]
+    struct Config {
+        inhibit_rules: Vec<Inhibition>,
+    }
+    #[derive(Deserialize)]
+    struct Inhibition {
+        source_matchers: Vec<String>,
+        target_matchers: Vec<String>,
+        equal: Vec<String>,
+    }
+    let config: Config = serde_saphyr::from_str(&read(ALERTMANAGER)).unwrap();
+    let alerts: Vec<_> = rules().into_iter().filter_map(|rule| rule.alert).collect();
+    for Inhibition { source_matchers, target_matchers, equal } in config.inhibit_rules {
+        assert!(!equal.is_empty(), "{source_matchers:?} would silence everything");
+        for matcher in source_matchers.iter().chain(&target_matchers) {
+            if let Some(name) = matcher.strip_prefix("alertname=\"") {
+                assert!(alerts.iter().any(|alert| alert == name.trim_end_matches('"')), "{matcher}");
+            }
+        }
+        assert_ne!(source_matchers, target_matchers);
+    }
+}

@@ -1,0 +1,16 @@
+//! The built binary as its users meet it: processes, signals, sockets, files.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/exporter.rs"]
+mod exporter;
+#[path = "../common/exposition.rs"]
+mod exposition;
+
+mod check;
+mod http;
+mod proxy;
+mod reload;
+mod scrape;
+mod secrets;
+mod shutdown;

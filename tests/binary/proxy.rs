@@ -1,0 +1,95 @@
+//! Proxies from the environment.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::exporter::{Clerk, KEY, command, run};
+
+/// A proxy that notes the first line of each request and refuses it, or answers as Clerk does.
+struct Proxy {
+    url: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://proxyuser:proxypassCANARY@{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let heads = Arc::clone(&seen);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = stream.read_u8().await else { break };
+                    head.push(byte);
+                }
+                let head = String::from_utf8(head).unwrap();
+                let answer = if head.starts_with("CONNECT") {
+                    "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"
+                } else {
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+                };
+                heads.lock().push(head);
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Self { url, seen, _tasks: tasks }
+    }
+
+    /// Checks an instance at `api_url`, and gives the exit status, what was written, and the heads that the proxy saw.
+    async fn check(&self, api_url: &str, environment: &[(&str, &str)]) -> (Option<i32>, String, Vec<String>) {
+        let mut command = command(&["check", "--log.level=trace"]);
+        command.env("CLERK_SECRET_KEY", KEY).env("CLERK_API_URL", api_url).envs(environment.iter().copied());
+        let ended = run(command).await;
+        let seen = std::mem::take(&mut *self.seen.lock());
+        (ended.status, format!("{}{}", ended.stdout, ended.stderr), seen)
+    }
+}
+
+#[tokio::test]
+async fn clerk_is_reached_through_the_proxy_of_the_environment() {
+    let proxy = Proxy::start().await;
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        let (status, text, seen) = proxy.check("https://api.clerk.test", &[(name, &proxy.url)]).await;
+        assert_eq!(status, Some(2), "{text}");
+        assert!(seen[0].starts_with("CONNECT api.clerk.test:443 HTTP/1.1\r\n"), "{name}: {seen:?}");
+        assert!(!seen[0].contains("sk_test"), "the key is for Clerk, not for the proxy");
+        assert!(!text.contains("CANARY"), "{name}: neither key nor the proxy's password: {text}");
+    }
+    let (status, text, seen) = proxy.check("http://api.clerk.test", &[("HTTP_PROXY", &proxy.url)]).await;
+    assert_eq!(status, Some(0), "{text}");
+    assert!(seen[0].starts_with("GET http://api.clerk.test/v1/users/count HTTP/1.1\r\n"), "{seen:?}");
+    assert!(!text.contains("CANARY"), "{text}");
+}
+
+#[tokio::test]
+async fn exceptions_are_honoured() {
+    let proxy = Proxy::start().await;
+    for exception in ["api.clerk.test", ".clerk.test", "*", "other.test,clerk.test"] {
+        let environment = [("HTTPS_PROXY", proxy.url.as_str()), ("NO_PROXY", exception)];
+        let (status, text, seen) = proxy.check("https://api.clerk.test", &environment).await;
+        assert_eq!((status, seen.len()), (Some(2), 0), "{exception}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_on_this_machine_is_reached_through_a_proxy() {
+    let clerk = Clerk::start().await;
+    let proxy = Proxy::start().await;
+    let environment =
+        [("HTTP_PROXY", proxy.url.as_str()), ("HTTPS_PROXY", proxy.url.as_str()), ("ALL_PROXY", proxy.url.as_str())];
+    let localhost = clerk.url().replace("127.0.0.1", "localhost");
+    for url in [clerk.url(), localhost] {
+        let (status, text, seen) = proxy.check(&url, &environment).await;
+        assert_eq!((status, seen.len()), (Some(0), 0), "{url}: {text}");
+    }
+    let (_, _, seen) = proxy.check("http://[::1]:1", &environment).await;
+    assert_eq!(seen.len(), 0);
+}

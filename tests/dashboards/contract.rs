@@ -1,0 +1,91 @@
+//! Every metric and label that a dashboard asks for exists.
+
+use clerk_exporter::metrics::catalogue::{self, Family, Kind};
+
+use super::announced::ANNOUNCED;
+use super::promql::{self, Query, Selector};
+use super::shipped;
+
+/// What Prometheus itself writes of alerting rules; the labels are those that the shipped rules keep.
+const ALERTS: Family = Family {
+    name: "ALERTS",
+    kind: Kind::Gauge,
+    help: "",
+    labels: &["alertname", "alertstate", "severity", "clerk_instance", "bucket"],
+};
+
+/// The family that a series belongs to.
+pub(crate) fn family(metric: &str) -> Option<&'static Family> {
+    catalogue::ALL.iter().chain(ANNOUNCED).chain([&ALERTS]).find(|family| match family.kind {
+        Kind::Histogram => {
+            metric.strip_prefix(family.name).is_some_and(|end| ["_bucket", "_sum", "_count"].contains(&end))
+        }
+        Kind::Counter | Kind::Gauge => metric == family.name,
+    })
+}
+
+/// Whether a query asks for something that is only announced.
+pub(crate) fn is_announced(query: &Query) -> bool {
+    let announced = |selector: &Selector| {
+        family(&selector.metric).is_some_and(|family| ANNOUNCED.iter().any(|announced| announced.name == family.name))
+    };
+    query.selectors.iter().any(announced)
+}
+
+/// Labels of a series as it is in Prometheus.
+fn labels(metric: &str) -> Vec<&'static str> {
+    let family = family(metric).unwrap_or_else(|| panic!("{metric} is in no catalogue"));
+    let bound = metric.ends_with("_bucket").then_some("le");
+    family.labels.iter().copied().chain(["job", "instance"]).chain(bound).collect()
+}
+
+#[test]
+fn every_metric_and_label_of_every_query_exists() {
+    for board in shipped::all() {
+        let mut queries = board.panel_queries();
+        queries.extend(board.annotation_queries());
+        for query in queries {
+            let (place, read) = (format!("{} / {}", query.dashboard, query.place), promql::read(query.text));
+            assert!(!read.selectors.is_empty(), "{place} asks for nothing");
+            let mut known = Vec::new();
+            for Selector { metric, matchers, .. } in &read.selectors {
+                let labels = labels(metric);
+                for (label, ..) in matchers {
+                    assert!(labels.contains(&label.as_str()), "{place}: {metric} has no label {label}");
+                }
+                known.extend(labels);
+            }
+            let legend = query.legend.split("{{").skip(1).map(|part| part.split("}}").next().unwrap().trim());
+            for label in read.grouping.iter().map(String::as_str).chain(legend) {
+                assert!(known.contains(&label), "{place}: no series of the query has a label {label}");
+            }
+        }
+        for (query, label) in board.variable_queries() {
+            for selector in promql::read(query.text).selectors {
+                assert!(labels(&selector.metric).contains(&label), "{} has no label {label}", selector.metric);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_in_the_catalogue_is_no_longer_announced() {
+    for announced in ANNOUNCED {
+        let there = catalogue::ALL.iter().find(|family| family.name == announced.name);
+        assert!(
+            there.is_none(),
+            "{} is in the catalogue now: take it out of tests/dashboards/announced.rs",
+            announced.name
+        );
+    }
+}
+
+#[test]
+fn a_series_is_found_by_the_name_it_has_in_prometheus() {
+    assert_eq!(family("clerk_up"), Some(&catalogue::UP));
+    assert_eq!(family("clerk_probe_duration_seconds_bucket"), Some(&catalogue::PROBE_DURATION));
+    assert_eq!(family("clerk_probe_duration_seconds"), None);
+    assert_eq!(family("clerk_upp"), None);
+    assert!(is_announced(&promql::read("sum(clerk_gateway_queue_wait_seconds_count)")));
+    assert!(!is_announced(&promql::read("sum(clerk_up)")));
+}

@@ -1,0 +1,32 @@
+//! Queries that may have no result over the demo, with the reason. Everything else has to show something.
+
+use super::{contract, promql};
+
+const SHORT: &str = "there for parts of a second, while a window of the demo is exhausted";
+const NO_RULES: &str = "no alerting rules are loaded here";
+const HEALTHY: &str = "the demo's Clerk does not refuse for want of a plan, nor send malformed headers";
+
+/// Place and reason.
+pub(super) const EMPTY: &[(&str, &str)] = &[
+    ("clerk-overview / Buckets by headroom G", SHORT),
+    ("clerk-overview / Buckets by headroom H", SHORT),
+    ("clerk-overview / Firing alerts A", NO_RULES),
+    ("clerk-overview / annotation Clerk alerts", NO_RULES),
+    ("clerk-instance / Exhausted in A", SHORT),
+    ("clerk-instance / Blocked for A", SHORT),
+    ("clerk-instance / Buckets J", SHORT),
+    ("clerk-instance / Blocked for, exhausted in A", SHORT),
+    ("clerk-instance / Blocked for, exhausted in B", SHORT),
+    ("clerk-instance / Refusals (403) per minute A", HEALTHY),
+    ("clerk-instance / Malformed quota headers per minute A", HEALTHY),
+    ("clerk-instance / Firing alerts A", NO_RULES),
+    ("clerk-instance / annotation Clerk alerts", NO_RULES),
+    ("clerk-gateway / annotation Clerk alerts", NO_RULES),
+];
+
+/// The reason why this query may be empty.
+pub(super) fn empty(place: &str, query: &str) -> Option<&'static str> {
+    let listed = EMPTY.iter().find(|(listed, _)| *listed == place).map(|(_, reason)| *reason);
+    let announced = contract::is_announced(&promql::read(query)).then_some("the metric is announced and not there yet");
+    listed.or(announced)
+}

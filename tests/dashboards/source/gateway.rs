@@ -1,0 +1,350 @@
+//! The gateway: who burns the quota, and what the gateway does about it?
+
+use serde_json::json;
+
+use super::panel::{FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel};
+use super::{Board, cells};
+
+pub(super) fn dashboard() -> Board {
+    let requests = "clerk_gateway_requests_total{@}";
+    Board::new(
+        "clerk-gateway",
+        "Clerk rate limits: gateway",
+        "Which route and which caller burn the quota of Clerk's Backend API, what the gateway saves, and what it makes \
+         wait. Needs applications that send their calls through the gateway of clerk-exporter.",
+    )
+    .variable("clerk_instance", "Clerk Instance", "clerk_instance_info{#}", true)
+    .variable("caller", "Caller", requests, true)
+    .variable("route", "Route", requests, true)
+    .row("Right now")
+    .line(4, now())
+    .row("Who burns it")
+    .line(9, [(12, top_routes()), (12, top_callers())])
+    .line(9, [(12, routes()), (12, callers())])
+    .line(9, [(24, burners_table())])
+    .row("What the gateway saves")
+    .line(8, [(8, decisions()), (8, saved()), (8, unseen())])
+    .line(8, [(8, cache_hits()), (8, cache_errors()), (8, webhooks())])
+    .row("Queue and retries")
+    .line(8, [(8, queue_depth()), (8, queue_wait()), (8, retries())])
+    .row("Answers and latency")
+    .line(8, [(8, codes()), (8, latency()), (8, slow_routes())])
+}
+
+const RATE: &str = "[$__rate_interval]";
+
+fn now() -> [(usize, Panel); 6] {
+    [
+        (
+            4,
+            Panel::stat(
+                "Requests of callers",
+                "Requests that applications send to the gateway.",
+                "sum(rate(clerk_gateway_requests_total{@,caller=~\"$caller\",route=~\"$route\"}[$__rate_interval]))",
+            )
+            .unit("reqps")
+            .decimals(1)
+            .with_course()
+            .no_value("no gateway"),
+        ),
+        (
+            4,
+            Panel::stat(
+                "Calls saved",
+                "Of all requests in this time range, the share that needed no call of its own: answered by the cache, \
+                 shared with an identical request, or put into a batch.",
+                "sum(increase(clerk_gateway_saved_requests_total{@}[$__range])) \
+                 / (sum(increase(clerk_gateway_requests_total{@}[$__range])) > 0)",
+            )
+            .share()
+            .decimals(0)
+            .thresholds(NEUTRAL)
+            .no_value("no gateway"),
+        ),
+        (
+            4,
+            Panel::stat(
+                "429s to callers",
+                "Answers with status 429 that applications got in this time range, from Clerk or from the gateway's own \
+                 queue.",
+                "sum(increase(clerk_gateway_requests_total{@,caller=~\"$caller\",route=~\"$route\",code=\"429\"}[$__range])) \
+                 or 0 * sum(increase(clerk_gateway_requests_total{@}[$__range]))",
+            )
+            .decimals(0)
+            .thresholds(NONE_WANTED)
+            .runbook("ClerkRateLimitThrottled")
+            .no_value("no gateway"),
+        ),
+        (
+            4,
+            Panel::stat("Waiting now", "Requests in the gateway's queue.", "sum(clerk_gateway_queue_depth{@})")
+                .decimals(0)
+                .thresholds(FEW_WANTED)
+                .with_course()
+                .runbook("ClerkGatewayQueueSaturated")
+                .no_value("no gateway"),
+        ),
+        (
+            4,
+            Panel::stat(
+                "Turned away",
+                "Requests that the gateway refused by itself in this time range because the wait would have been too long.",
+                "sum(increase(clerk_gateway_decisions_total{@,decision=\"shed\"}[$__range]))",
+            )
+            .decimals(0)
+            .thresholds(NONE_WANTED)
+            .runbook("ClerkGatewayShedding")
+            .no_value("no gateway"),
+        ),
+        (
+            4,
+            Panel::stat(
+                "Lowest headroom",
+                "The smallest share of a limit that was left at any moment of the last minute.",
+                "min(clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@}, 0))",
+            )
+            .share()
+            .decimals(0)
+            .thresholds(HEADROOM)
+            .with_course()
+            .runbook("ClerkRateLimitLow")
+            .no_value("unknown"),
+        ),
+    ]
+}
+
+/// Requests in the time range by these labels.
+fn burned(labels: &str) -> String {
+    format!(
+        "sum by ({labels}) (increase(clerk_gateway_requests_total{{@,caller=~\"$caller\",route=~\"$route\"}}[$__range]))"
+    )
+}
+
+fn top_routes() -> Panel {
+    Panel::bars(
+        "Top routes",
+        "The ten routes with the most requests in this time range. Routes are templates: ids of users are not in them.",
+        &format!("topk(10, {})", burned("method, route")),
+        "{{method}} {{route}}",
+    )
+    .decimals(0)
+    .thresholds(&[(f64::MIN, "blue")])
+    .no_value("Nothing came through the gateway in this time range")
+}
+
+fn top_callers() -> Panel {
+    Panel::bars(
+        "Top callers",
+        "The ten callers with the most requests in this time range. A caller is a name from the configuration, or else \
+         the SDK that called.",
+        &format!("topk(10, {})", burned("caller")),
+        "{{caller}}",
+    )
+    .decimals(0)
+    .thresholds(&[(f64::MIN, "blue")])
+    .no_value("Nothing came through the gateway in this time range")
+}
+
+fn pace(labels: &str) -> String {
+    format!("sum by ({labels}) (rate(clerk_gateway_requests_total{{@,caller=~\"$caller\",route=~\"$route\"}}{RATE}))")
+}
+
+fn routes() -> Panel {
+    Panel::graph("Requests by route", "The ten busiest routes at each moment.")
+        .query(&format!("topk(10, {})", pace("method, route")), "{{method}} {{route}}")
+        .unit("reqps")
+        .min(0.0)
+        .stacked()
+        .legend(&["mean", "max"])
+        .no_value("Nothing came through the gateway in this time range")
+}
+
+fn callers() -> Panel {
+    Panel::graph("Requests by caller", "The ten busiest callers at each moment.")
+        .query(&format!("topk(10, {})", pace("caller")), "{{caller}}")
+        .unit("reqps")
+        .min(0.0)
+        .stacked()
+        .legend(&["mean", "max"])
+        .no_value("Nothing came through the gateway in this time range")
+}
+
+fn burners_table() -> Panel {
+    let share = format!(
+        "{} / on (clerk_instance) group_left () (sum by (clerk_instance) \
+         (increase(clerk_gateway_requests_total{{@}}[$__range])) > 0)",
+        burned("clerk_instance, caller, method, route")
+    );
+    let throttled = "sum by (clerk_instance, caller, method, route) \
+                     (increase(clerk_gateway_requests_total{@,caller=~\"$caller\",route=~\"$route\",code=\"429\"}[$__range]))";
+    let failed = "sum by (clerk_instance, caller, method, route) \
+                  (increase(clerk_gateway_requests_total{@,caller=~\"$caller\",route=~\"$route\",code=~\"5..\"}[$__range]))";
+    Panel::table(
+        "Callers and routes",
+        "Who calls what, most requests first, in this time range. Share: of all requests for that instance.",
+    )
+    .label("clerk_instance", "Clerk instance", cells::instance_link())
+    .label("caller", "Caller", json!({}))
+    .label("method", "Method", json!({ "custom.width": 90 }))
+    .label("route", "Route", json!({ "custom.width": 380 }))
+    .column("Requests", &burned("clerk_instance, caller, method, route"), cells::number())
+    .column("Share", &share, cells::gauge(&[(f64::MIN, "blue")]))
+    .column("429s", throttled, cells::count(NONE_WANTED))
+    .column("5xx", failed, cells::count(FEW_WANTED))
+    .sorted("Requests", true)
+    .no_value("–")
+}
+
+fn decisions() -> Panel {
+    Panel::graph(
+        "What became of requests",
+        "Decisions of the gateway. `forwarded` and `retried` spend quota; `cache_hit`, `stale`, `coalesced` and `batched` \
+         save it; `queued` waited; `shed` was refused.",
+    )
+    .query(&format!("sum by (decision) (rate(clerk_gateway_decisions_total{{@}}{RATE}))"), "{{decision}}")
+    .field("shed", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
+    .field("retried", json!({ "color": { "mode": "fixed", "fixedColor": "orange" } }))
+    .unit("reqps")
+    .min(0.0)
+    .legend(&["mean", "max"])
+    .no_value("no gateway")
+}
+
+fn saved() -> Panel {
+    Panel::graph("Calls to Clerk saved", "Calls that were not needed, by what saved them.")
+        .query(&format!("sum by (by) (rate(clerk_gateway_saved_requests_total{{@}}{RATE}))"), "{{by}}")
+        .unit("reqps")
+        .min(0.0)
+        .stacked()
+        .no_value("no gateway")
+}
+
+fn unseen() -> Panel {
+    Panel::graph(
+        "Use that does not come through the gateway",
+        "Requests that Clerk counted in the current window and the gateway did not: programs that call Clerk directly \
+         with a key of the same instance. Only known where Clerk says what is left.",
+    )
+    .query("max by (clerk_instance, bucket) (clerk_ratelimit_unseen_requests{@})", "{{clerk_instance}} {{bucket}}")
+    .min(0.0)
+    .no_value("Clerk does not say what is left, or there is no gateway")
+}
+
+fn cache_hits() -> Panel {
+    let per_tier = |metric: &str| format!("sum by (tier) (rate(clerk_cache_{metric}_total{{#}}{RATE}))");
+    let (hits, misses) = (per_tier("hits"), per_tier("misses"));
+    Panel::graph("Cache hits", "Of the look-ups in each tier of the cache, the share that found a fresh value.")
+        .query(&format!("{hits} / ({hits} + {misses} > 0)"), "{{tier}}")
+        .share()
+        .no_value("No look-up in this time range")
+}
+
+fn cache_errors() -> Panel {
+    Panel::graph(
+        "Cache errors",
+        "Failed operations of a cache tier. While a tier is down, requests are served from the other one and from Clerk.",
+    )
+    .query(&format!("sum by (tier) (rate(clerk_cache_errors_total{{#}}{RATE}))"), "{{tier}}")
+    .unit("ops")
+    .min(0.0)
+    .runbook("ClerkCacheTierDown")
+    .no_value("no cache")
+}
+
+fn webhooks() -> Panel {
+    Panel::graph(
+        "Webhook events per minute",
+        "Events of Clerk that tell the cache what to forget, by outcome. Refused signatures mean a wrong signing secret \
+         or a forged request.",
+    )
+    .query(&format!("60 * sum by (result) (rate(clerk_webhook_events_total{{#}}{RATE}))"), "{{result}}")
+    .decimals(1)
+    .min(0.0)
+    .stacked_bars()
+    .runbook("ClerkWebhookSignatureFailures")
+    .no_value("no webhook endpoint")
+}
+
+fn queue_depth() -> Panel {
+    Panel::graph("Queue", "Requests that wait for room in a window.")
+        .query("max by (clerk_instance) (clerk_gateway_queue_depth{@})", "{{clerk_instance}}")
+        .decimals(0)
+        .min(0.0)
+        .no_value("no gateway")
+}
+
+/// A quantile of a histogram; without an event in the interval it is absent, where `histogram_quantile` would be NaN.
+fn quantile(share: &str, metric: &str, by: &str) -> String {
+    let (labels, on) =
+        if by.is_empty() { ("le".to_owned(), String::new()) } else { (format!("le, {by}"), by.to_owned()) };
+    format!(
+        "histogram_quantile({share}, sum by ({labels}) (rate({metric}_bucket{{@}}{RATE}))) \
+         and on ({on}) sum by ({on}) (rate({metric}_count{{@}}{RATE})) > 0"
+    )
+}
+
+fn queue_wait() -> Panel {
+    Panel::graph("Time in the queue", "How long requests waited that had to wait.")
+        .query(&quantile("0.5", "clerk_gateway_queue_wait_seconds", ""), "median")
+        .query(&quantile("0.99", "clerk_gateway_queue_wait_seconds", ""), "99 %")
+        .unit("s")
+        .min(0.0)
+        .no_value("No request waited in this time range")
+}
+
+fn retries() -> Panel {
+    Panel::graph(
+        "Retries for each request",
+        "How many calls to Clerk the gateway's own retries add to each request of a caller. Where it grows, retries feed \
+         the problem.",
+    )
+    .query(
+        &format!(
+            "sum by (clerk_instance) (rate(clerk_gateway_decisions_total{{@,decision=\"retried\"}}{RATE})) \
+             / (sum by (clerk_instance) (rate(clerk_gateway_requests_total{{@}}{RATE})) > 0)"
+        ),
+        "{{clerk_instance}}",
+    )
+    .unit("percentunit")
+    .min(0.0)
+    .runbook("ClerkGatewayRetryAmplification")
+    .no_value("Nothing came through the gateway in this time range")
+}
+
+fn codes() -> Panel {
+    Panel::graph("Answers to callers", "What applications got, by status.")
+        .query(&pace("code"), "{{code}}")
+        .fields("byRegexp", "/^2/", json!({ "color": { "mode": "fixed", "fixedColor": "green" } }))
+        .fields("byRegexp", "/^429$/", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
+        .fields("byRegexp", "/^4(?!29)/", json!({ "color": { "mode": "fixed", "fixedColor": "orange" } }))
+        .fields("byRegexp", "/^5/", json!({ "color": { "mode": "fixed", "fixedColor": "purple" } }))
+        .unit("reqps")
+        .min(0.0)
+        .stacked()
+        .no_value("Nothing came through the gateway in this time range")
+}
+
+fn latency() -> Panel {
+    Panel::graph(
+        "Latency",
+        "Time for the whole request at the gateway, and the part of it that Clerk took. The rest is queue and retries.",
+    )
+    .query(&quantile("0.5", "clerk_gateway_request_duration_seconds", ""), "callers, median")
+    .query(&quantile("0.99", "clerk_gateway_request_duration_seconds", ""), "callers, 99 %")
+    .query(&quantile("0.5", "clerk_gateway_upstream_duration_seconds", ""), "Clerk, median")
+    .query(&quantile("0.99", "clerk_gateway_upstream_duration_seconds", ""), "Clerk, 99 %")
+    .unit("s")
+    .min(0.0)
+    .no_value("Nothing came through the gateway in this time range")
+}
+
+fn slow_routes() -> Panel {
+    Panel::graph(
+        "Slowest routes at Clerk",
+        "95 % of the calls to Clerk were faster than this; the five slowest routes.",
+    )
+    .query(&format!("topk(5, {})", quantile("0.95", "clerk_gateway_upstream_duration_seconds", "route")), "{{route}}")
+    .unit("s")
+    .min(0.0)
+    .no_value("Nothing was forwarded in this time range")
+}

@@ -1,0 +1,411 @@
+//! One Clerk instance: which bucket is tight, since when, and what will happen next?
+
+use serde_json::json;
+
+use super::panel::{AGE, FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel, USAGE};
+use super::{Board, alerts_table, cells};
+
+pub(super) fn dashboard() -> Board {
+    Board::new(
+        "clerk-instance",
+        "Clerk rate limits: one instance",
+        "Headroom of one Clerk instance, window by window, and bucket by bucket. Opened from the overview or from an \
+         alert.",
+    )
+    .variable("clerk_instance", "Clerk Instance", "clerk_instance_info{#}", false)
+    .variable("bucket", "Bucket", "clerk_ratelimit_limit{@}", true)
+    .row("$clerk_instance right now")
+    .line(4, now())
+    .row("Headroom")
+    .line(9, [(12, windows()), (12, headroom())])
+    .line(8, [(8, remaining()), (8, low_windows()), (8, alerts_table(false))])
+    .row("Buckets")
+    .line(10, [(24, buckets_table())])
+    .row("429s, blocks and forecast")
+    .line(8, [(12, throttled()), (12, blocked())])
+    .row("Answers and refusals")
+    .line(8, [(8, answers()), (8, quota_refusals()), (8, header_errors())])
+    .row("Probe, clock and users")
+    .line(8, [(8, probe_duration()), (8, probes()), (8, skipped())])
+    .line(8, [(12, clock()), (12, users())])
+}
+
+fn now() -> [(usize, Panel); 8] {
+    [
+        (
+            3,
+            Panel::stat(
+                "Headroom",
+                "The smallest share of a limit that was left at any moment of the last minute, in the tightest bucket.",
+                "min(clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@b}, 0))",
+            )
+            .share()
+            .decimals(0)
+            .thresholds(HEADROOM)
+            .with_course()
+            .runbook("ClerkRateLimitLow")
+            .no_value("unknown"),
+        ),
+        (
+            3,
+            Panel::stat(
+                "Low windows",
+                "Of the windows that closed in this time range, those with less than the threshold left.",
+                "sum(increase(clerk_ratelimit_low_windows_total{@b}[$__range])) \
+                 / (sum(increase(clerk_ratelimit_windows_total{@b}[$__range])) > 0)",
+            )
+            .share()
+            .decimals(1)
+            .thresholds(&[(f64::MIN, "green"), (0.001, "orange"), (0.25, "red")])
+            .runbook("ClerkRateLimitLow")
+            .no_value("no window"),
+        ),
+        (
+            3,
+            Panel::stat(
+                "429s",
+                "Answers of Clerk with status 429 that the exporter or its gateway received in this time range.",
+                "sum(increase(clerk_ratelimit_throttled_responses_total{@b}[$__range]))",
+            )
+            .decimals(0)
+            .thresholds(NONE_WANTED)
+            .runbook("ClerkRateLimitThrottled")
+            .no_value("no data"),
+        ),
+        (
+            3,
+            Panel::stat(
+                "Exhausted in",
+                "At the pace of the current window, the time until nothing is left. Only shown when that comes before \
+                 the reset.",
+                "min(clerk_ratelimit_seconds_to_exhaustion{@b})",
+            )
+            .unit("s")
+            .decimals(1)
+            .thresholds(&[(f64::MIN, "green"), (0.0, "orange")])
+            .runbook("ClerkRateLimitExhaustionForecast")
+            .no_value("no"),
+        ),
+        (
+            3,
+            Panel::stat(
+                "Blocked for",
+                "The longest time until Clerk takes requests again, from Retry-After.",
+                "max(clerk_ratelimit_blocked_until_timestamp_seconds{@b} - time()) > 0",
+            )
+            .unit("s")
+            .decimals(0)
+            .thresholds(&[(f64::MIN, "green"), (0.0, "red")])
+            .runbook("ClerkRateLimitBlockedForLong")
+            .no_value("no"),
+        ),
+        (
+            3,
+            Panel::stat("Key", "Whether Clerk accepts the secret key.", "min(clerk_key_valid{@})")
+                .mapped(&[("0", "refused", "red"), ("1", "valid", "green")])
+                .thresholds(&[(f64::MIN, "red"), (1.0, "green")])
+                .unit("bool")
+                .runbook("ClerkKeyInvalid")
+                .no_value("unknown"),
+        ),
+        (
+            3,
+            Panel::stat(
+                "Last probe",
+                "Age of the last successful probe. It keeps growing while probes fail.",
+                "time() - max(clerk_probe_last_success_timestamp_seconds{@})",
+            )
+            .unit("s")
+            .decimals(0)
+            .thresholds(AGE)
+            .runbook("ClerkProbeStale")
+            .no_value("never"),
+        ),
+        (
+            3,
+            Panel::stat(
+                "Users of cap",
+                "Users as a share of `users_limit` in the exporter's configuration.",
+                "max(clerk_users{@} / (clerk_users_limit{@} > 0))",
+            )
+            .share()
+            .decimals(0)
+            .thresholds(USAGE)
+            .runbook("ClerkUsersNearLimit")
+            .no_value("not counted"),
+        ),
+    ]
+}
+
+fn windows() -> Panel {
+    Panel::heatmap(
+        "Closed windows by use",
+        "How many windows closed at which use of their limit: brighter is more. The top band holds windows with at most \
+         1 % left, the two below it those with 1 to 5 % and 5 to 10 %. A band that climbs shows the quota filling up \
+         long before the first 429.",
+        "sum by (le) (increase(clerk_ratelimit_window_usage_ratio_bucket{@b}[$__rate_interval]))",
+    )
+    .runbook("ClerkRateLimitLow")
+    .no_value("No window closed in this time range")
+}
+
+fn headroom() -> Panel {
+    Panel::graph(
+        "Headroom of each bucket, lowest of 60 s",
+        "The smallest share left in the last 60 s. Each point looks back one minute, so that a short window cannot hide \
+         between two scrapes. Dashed: the threshold from the exporter's configuration.",
+    )
+    .query("min by (bucket) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@b}, 0))", "{{bucket}}")
+    .limit_line("max(clerk_ratelimit_low_threshold_ratio{#})", "low threshold", "red")
+    .share()
+    .thresholds(HEADROOM)
+    .legend(&["min", "lastNotNull"])
+    .runbook("ClerkRateLimitLow")
+    .no_value("Nothing observed in this time range")
+}
+
+fn remaining() -> Panel {
+    Panel::graph(
+        "Requests left, as sampled",
+        "What was left when Prometheus asked, beside the limit. Windows are short (10 s for most buckets) and this is \
+         one look at each scrape: trust the panels of closed windows for how often it runs low.",
+    )
+    .query("min by (bucket) (clerk_ratelimit_remaining{@b})", "{{bucket}}")
+    .query(
+        "max by (bucket) (clerk_ratelimit_limit{@b} and on (clerk_instance, bucket) clerk_ratelimit_sample_timestamp_seconds{@b})",
+        "{{bucket}}, limit",
+    )
+    .fields(
+        "byRegexp",
+        "/, limit$/",
+        json!({ "custom.lineStyle": { "dash": [10, 10], "fill": "dash" }, "custom.lineWidth": 1, "custom.fillOpacity": 0 }),
+    )
+    .decimals(0)
+    .min(0.0)
+    .steps()
+    .legend(&["min", "lastNotNull"])
+    .no_value("Clerk does not say what is left, or nothing was observed in this time range")
+}
+
+fn low_windows() -> Panel {
+    Panel::graph(
+        "Low and exhausted windows per minute",
+        "Windows that closed with less than the threshold left, and with nothing left or a 429. A 10 s bucket \
+         has six windows a minute.",
+    )
+    // The average over exporters: two that watch the same instance see the same windows.
+    .query("60 * sum(avg by (bucket) (rate(clerk_ratelimit_windows_total{@b}[$__rate_interval])))", "closed")
+    .query("60 * sum(avg by (bucket) (rate(clerk_ratelimit_low_windows_total{@b}[$__rate_interval])))", "low")
+    .query(
+        "60 * sum(avg by (bucket) (rate(clerk_ratelimit_exhausted_windows_total{@b}[$__rate_interval])))",
+        "exhausted",
+    )
+    .field("closed", json!({ "color": { "mode": "fixed", "fixedColor": "text" }, "custom.fillOpacity": 0 }))
+    .field("low", json!({ "color": { "mode": "fixed", "fixedColor": "orange" }, "custom.fillOpacity": 30 }))
+    .field("exhausted", json!({ "color": { "mode": "fixed", "fixedColor": "red" }, "custom.fillOpacity": 60 }))
+    .decimals(1)
+    .min(0.0)
+    .legend(&["mean", "max"])
+    .runbook("ClerkRateLimitExhausted")
+    .no_value("No window closed in this time range")
+}
+
+fn buckets_table() -> Panel {
+    Panel::table(
+        "Buckets",
+        "All budgets of this instance. Known from: `headers` (Clerk says what is left), `counted` (only requests seen \
+         here are taken off the limit) or `configured` (only the limit is known). Low, exhausted and 429 count this \
+         time range. Buckets without numbers were not observed.",
+    )
+    .label("bucket", "Bucket", json!({ "custom.width": 230 }))
+    .label("basis", "Known from", json!({ "custom.width": 110 }))
+    .labels_of("max by (bucket, basis) (clerk_ratelimit_basis_info{@b})")
+    .column(
+        "Headroom, last 60 s",
+        "min by (bucket) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@b}, 0))",
+        cells::gauge(HEADROOM),
+    )
+    .column("Left", "min by (bucket) (clerk_ratelimit_remaining{@b})", cells::number())
+    .column("Limit", "max by (bucket) (clerk_ratelimit_limit{@b})", cells::number())
+    .column("Window", "max by (bucket) (clerk_ratelimit_window_seconds{@b})", cells::seconds(NEUTRAL))
+    .column(
+        "Resets in",
+        "min by (bucket) (clerk_ratelimit_reset_timestamp_seconds{@b} - time()) > 0",
+        cells::seconds(NEUTRAL),
+    )
+    .column(
+        "Low",
+        "sum by (bucket) (increase(clerk_ratelimit_low_windows_total{@b}[$__range]))",
+        cells::count(FEW_WANTED),
+    )
+    .column(
+        "Exhausted",
+        "sum by (bucket) (increase(clerk_ratelimit_exhausted_windows_total{@b}[$__range]))",
+        cells::count(NONE_WANTED),
+    )
+    .column(
+        "429s",
+        "sum by (bucket) (increase(clerk_ratelimit_throttled_responses_total{@b,bucket!=\"none\"}[$__range]))",
+        cells::count(NONE_WANTED),
+    )
+    .column(
+        "Blocked for",
+        "max by (bucket) (clerk_ratelimit_blocked_until_timestamp_seconds{@b} - time()) > 0",
+        cells::seconds(&[(f64::MIN, "red")]),
+    )
+    .column("Newest answer", "1000 * max by (bucket) (clerk_ratelimit_sample_timestamp_seconds{@b})", cells::ago())
+    .sorted("Newest answer", true)
+    .no_value("–")
+}
+
+fn throttled() -> Panel {
+    Panel::graph(
+        "429 answers per minute",
+        "Answers of Clerk with status 429, by bucket and by who got them: the exporter's probe, the gateway, or the \
+         client library.",
+    )
+    .query(
+        "60 * sum by (bucket, source) (rate(clerk_ratelimit_throttled_responses_total{@b}[$__rate_interval])) > 0",
+        "{{bucket}}, {{source}}",
+    )
+    .decimals(1)
+    .min(0.0)
+    .stacked_bars()
+    .shades("red")
+    .runbook("ClerkRateLimitThrottled")
+    .no_value("No 429 in this time range")
+}
+
+fn blocked() -> Panel {
+    Panel::graph(
+        "Blocked for, exhausted in",
+        "Blocked: while Clerk has closed a bucket, the time until it opens again, from Retry-After. Long blocks mean \
+         that requests kept coming although they were refused. Exhausted: at the pace of that window, the time until \
+         nothing was left, where that came before the reset.",
+    )
+    // From the time of the sample: many blocks are over before the next one.
+    .query(
+        "max by (bucket) (clerk_ratelimit_blocked_until_timestamp_seconds{@b} \
+         - timestamp(clerk_ratelimit_blocked_until_timestamp_seconds{@b})) > 0",
+        "{{bucket}} blocked for",
+    )
+    .query("min by (bucket) (clerk_ratelimit_seconds_to_exhaustion{@b})", "{{bucket}} exhausted in")
+    .fields("byRegexp", "/blocked for$/", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
+    .fields("byRegexp", "/exhausted in$/", json!({ "color": { "mode": "fixed", "fixedColor": "orange" } }))
+    .unit("s")
+    .min(0.0)
+    .points()
+    .runbook("ClerkRateLimitBlockedForLong")
+    .runbook("ClerkRateLimitExhaustionForecast")
+    .no_value("Neither blocked nor close to it in this time range")
+}
+
+fn answers() -> Panel {
+    Panel::graph("Answers of Clerk", "All answers of Clerk that were seen here, by status.")
+        .query("sum by (code) (rate(clerk_responses_total{@}[$__rate_interval]))", "{{code}}")
+        .fields("byRegexp", "/^2/", json!({ "color": { "mode": "fixed", "fixedColor": "green" } }))
+        .fields("byRegexp", "/^429$/", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
+        .fields("byRegexp", "/^4(?!29)/", json!({ "color": { "mode": "fixed", "fixedColor": "orange" } }))
+        .fields("byRegexp", "/^5/", json!({ "color": { "mode": "fixed", "fixedColor": "purple" } }))
+        .unit("reqps")
+        .min(0.0)
+        .stacked()
+        .no_value("No answer in this time range")
+}
+
+fn quota_refusals() -> Panel {
+    Panel::graph(
+        "Refusals (403) per minute",
+        "Answers with status 403 and a quota code, because a quota of the plan is used up: too many users, organizations, members, domains or roles for the plan. Waiting \
+         does not help; the plan or the data has to change.",
+    )
+    .query("60 * sum by (code) (rate(clerk_quota_exceeded_total{@}[$__rate_interval])) > 0", "{{code}}")
+    .decimals(1)
+    .min(0.0)
+    .stacked_bars()
+    .shades("red")
+    .runbook("ClerkUserQuotaExceeded")
+    .no_value("No refusal in this time range")
+}
+
+fn header_errors() -> Panel {
+    Panel::graph(
+        "Malformed quota headers per minute",
+        "Quota headers that could not be believed, by what was wrong. Values that are not understood are left out, so \
+         headroom may be missing meanwhile.",
+    )
+    .query("60 * sum by (error) (rate(clerk_ratelimit_header_errors_total{@}[$__rate_interval])) > 0", "{{error}}")
+    .decimals(1)
+    .min(0.0)
+    .stacked_bars()
+    .shades("red")
+    .runbook("ClerkRateLimitHeadersMalformed")
+    .no_value("All quota headers were well-formed")
+}
+
+fn probe_duration() -> Panel {
+    // Without a probe in the interval the quantile of nothing would be NaN.
+    let quantile = |share: &str| {
+        format!(
+            "histogram_quantile({share}, sum by (le) (rate(clerk_probe_duration_seconds_bucket{{@}}[$__rate_interval]))) \
+             and on () sum(rate(clerk_probe_duration_seconds_count{{@}}[$__rate_interval])) > 0"
+        )
+    };
+    Panel::graph("Duration of probes", "How long Clerk took to answer the probe, failed probes included.")
+        .query(&quantile("0.5"), "median")
+        .query(&quantile("0.95"), "95 %")
+        .unit("s")
+        .min(0.0)
+        .no_value("No probe in this time range")
+}
+
+fn probes() -> Panel {
+    Panel::graph(
+        "Probes",
+        "Probes made, and those that failed, by reason. `throttled` is the quota's fault, `key` the key's, the others \
+         are the way to Clerk or Clerk itself.",
+    )
+    .query("sum(rate(clerk_probes_total{@}[$__rate_interval]))", "made")
+    .query("sum by (reason) (rate(clerk_probe_failures_total{@}[$__rate_interval])) > 0", "failed: {{reason}}")
+    .fields("byRegexp", "/^failed/", json!({ "custom.fillOpacity": 60 }))
+    .unit("reqps")
+    .min(0.0)
+    .runbook("ClerkProbeFailing")
+    .no_value("No probe in this time range")
+}
+
+fn skipped() -> Panel {
+    Panel::graph(
+        "Probes not made",
+        "Probes that were due and left out, by reason: `fresh` (other traffic told enough), `blocked` (Clerk asked for \
+         silence), `backoff` (after failures), `in_flight` (the last one still ran), `missed` (the machine was asleep).",
+    )
+    .query("sum by (reason) (rate(clerk_probes_skipped_total{@}[$__rate_interval]))", "{{reason}}")
+    .unit("reqps")
+    .min(0.0)
+    .stacked()
+    .no_value("no data")
+}
+
+fn clock() -> Panel {
+    Panel::graph(
+        "Clock offset",
+        "Clerk's clock minus that of the exporter's machine, exact to half a second. An offset of seconds makes resets \
+         and Retry-After dates wrong for every program on that machine.",
+    )
+    .query("clerk_clock_offset_seconds{@}", "{{instance}}")
+    .unit("s")
+    .soft_bounds(-2.0, 2.0)
+    .runbook("ClerkClockOffset")
+    .no_value("No answer with a Date in this time range")
+}
+
+fn users() -> Panel {
+    Panel::graph("Users", "Users, those active in the last 30 days, and the cap of the configuration.")
+        .query("max(clerk_users{@})", "users")
+        .query("max(clerk_users_active_30d{@})", "active in 30 days")
+        .limit_line("max(clerk_users_limit{@})", "cap", "red")
+        .min(0.0)
+        .runbook("ClerkUsersNearLimit")
+        .no_value("Users are not counted: see `users` in the configuration")
+}

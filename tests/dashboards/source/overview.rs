@@ -1,0 +1,343 @@
+//! All Clerk instances: which of them is in trouble?
+
+use serde_json::json;
+
+use super::panel::{AGE, FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel, USAGE};
+use super::{Board, alerts_table, cells};
+
+pub(super) fn dashboard() -> Board {
+    Board::new(
+        "clerk-overview",
+        "Clerk rate limits: overview",
+        "Which Clerk instance is close to its rate limit, throttled, or out of users? A row of the first table leads to \
+         the dashboard of that instance.",
+    )
+    .variable("clerk_instance", "Clerk Instance", "clerk_instance_info{#}", true)
+    .row("Right now")
+    .line(4, now())
+    .row("Who is close to the limit")
+    .line(7, [(24, headroom_table())])
+    .line(8, [(12, headroom()), (12, low_windows())])
+    .row("429s and alerts")
+    .line(8, [(12, throttled()), (12, alerts_table(true))])
+    .row("Keys, probes and users")
+    .line(7, [(14, instances_table()), (10, answering())])
+    .line(7, [(8, users_share()), (8, users()), (8, probe_failures())])
+    .row("Exporters")
+    .line(6, [(12, exporters_table()), (6, memory()), (6, cpu())])
+}
+
+/// Six numbers that are green when nothing is wrong. Each is 0 while there are instances, and absent without any, so
+/// that a dead exporter does not look healthy.
+fn now() -> [(usize, Panel); 6] {
+    let unknown = "no data";
+    [
+        (
+            4,
+            Panel::stat(
+                "Lowest headroom",
+                "The smallest share of a limit that was left at any moment of the last minute, over all instances and \
+                 buckets. Below 10 % the alert ClerkRateLimitLow is due.",
+                "min(clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@}, 0))",
+            )
+            .share()
+            .decimals(0)
+            .thresholds(HEADROOM)
+            .with_course()
+            .runbook("ClerkRateLimitLow")
+            .no_value(unknown),
+        ),
+        (
+            4,
+            Panel::stat(
+                "Instances low, in range",
+                "Clerk instances with at least one window in this time range in which less than the threshold (10 % by \
+                 default) was left. \
+                 Counted from closed windows, so that none is missed between two scrapes.",
+                "count(sum by (clerk_instance) (increase(clerk_ratelimit_low_windows_total{@}[$__range])) > 0) \
+                 or 0 * count(clerk_instance_info{@})",
+            )
+            .thresholds(FEW_WANTED)
+            .runbook("ClerkRateLimitLow")
+            .no_value(unknown),
+        ),
+        (
+            4,
+            Panel::stat(
+                "429s, in range",
+                "Answers of Clerk with status 429 that the exporter or its gateway received in this time range.",
+                "sum(increase(clerk_ratelimit_throttled_responses_total{@}[$__range]))",
+            )
+            .decimals(0)
+            .thresholds(NONE_WANTED)
+            .runbook("ClerkRateLimitThrottled")
+            .no_value(unknown),
+        ),
+        (
+            4,
+            Panel::stat(
+                "Buckets blocked",
+                "Buckets that Clerk has closed until the end of a Retry-After.",
+                "count(clerk_ratelimit_blocked_until_timestamp_seconds{@} > time()) or 0 * count(clerk_instance_info{@})",
+            )
+            .thresholds(NONE_WANTED)
+            .runbook("ClerkRateLimitBlockedForLong")
+            .no_value(unknown),
+        ),
+        (
+            4,
+            Panel::stat(
+                "Without an answer",
+                "Clerk instances whose last exchange gave no usable answer: timeout, connection, TLS or an error status. \
+                 A 429 is a usable answer.",
+                "sum(clerk_up{@} == bool 0)",
+            )
+            .thresholds(NONE_WANTED)
+            .runbook("ClerkProbeFailing")
+            .no_value(unknown),
+        ),
+        (
+            4,
+            Panel::stat(
+                "Refused keys",
+                "Secret keys that Clerk answered with 401 or 403.",
+                "sum(clerk_key_valid{@} == bool 0)",
+            )
+            .thresholds(NONE_WANTED)
+            .runbook("ClerkKeyInvalid")
+            .no_value(unknown),
+        ),
+    ]
+}
+
+fn headroom_table() -> Panel {
+    // Buckets of which nothing was ever observed have a limit and nothing to tell.
+    let seen = "and on (clerk_instance, bucket) clerk_ratelimit_sample_timestamp_seconds{@}";
+    Panel::table(
+        "Buckets by headroom",
+        "The observed buckets of all instances, tightest first. Headroom: the smallest share left in the last 60 s. \
+         Low, exhausted and 429 count this time range. Empty forecast: it will last until the reset. Empty block: not \
+         blocked. Click an instance to see its windows.",
+    )
+    .label("clerk_instance", "Clerk instance", cells::instance_link())
+    .label("environment", "Environment", json!({ "custom.width": 120 }))
+    .label("bucket", "Bucket", json!({}))
+    .column(
+        "Headroom, last 60 s",
+        "min by (clerk_instance, environment, bucket) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@}, 0) \
+         * on (job, instance, clerk_instance) group_left (environment) clerk_instance_info{@})",
+        cells::gauge(HEADROOM),
+    )
+    .column("Left", "min by (clerk_instance, bucket) (clerk_ratelimit_remaining{@})", cells::number())
+    .column("Limit", &format!("max by (clerk_instance, bucket) (clerk_ratelimit_limit{{@}} {seen})"), cells::number())
+    .column(
+        "Low windows",
+        "sum by (clerk_instance, bucket) (increase(clerk_ratelimit_low_windows_total{@}[$__range])) \
+         / (sum by (clerk_instance, bucket) (increase(clerk_ratelimit_windows_total{@}[$__range])) > 0)",
+        cells::share(&[(f64::MIN, "green"), (0.001, "orange"), (0.25, "red")]),
+    )
+    .column(
+        "Exhausted",
+        &format!("sum by (clerk_instance, bucket) (increase(clerk_ratelimit_exhausted_windows_total{{@}}[$__range])) {seen}"),
+        cells::count(NONE_WANTED),
+    )
+    .column(
+        "429s",
+        &format!(
+            "sum by (clerk_instance, bucket) (increase(clerk_ratelimit_throttled_responses_total{{@}}[$__range])) {seen}"
+        ),
+        cells::count(NONE_WANTED),
+    )
+    .column(
+        "Exhausted in",
+        "min by (clerk_instance, bucket) (clerk_ratelimit_seconds_to_exhaustion{@})",
+        cells::seconds(&[(f64::MIN, "orange")]),
+    )
+    .column(
+        "Blocked for",
+        "max by (clerk_instance, bucket) (clerk_ratelimit_blocked_until_timestamp_seconds{@} - time()) > 0",
+        cells::seconds(&[(f64::MIN, "red")]),
+    )
+    .sorted("Headroom, last 60 s", false)
+    .no_value("–")
+}
+
+fn headroom() -> Panel {
+    Panel::graph(
+        "Headroom of each instance, lowest of 60 s",
+        "The smallest share left in the last 60 s in the tightest bucket of each instance. Each point looks back one \
+         minute, so that a short window cannot hide between two scrapes. Dashed: the threshold from the exporter's \
+         configuration.",
+    )
+    .query("min by (clerk_instance) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@}, 0))", "{{clerk_instance}}")
+    .limit_line("max(clerk_ratelimit_low_threshold_ratio{#})", "low threshold", "red")
+    .share()
+    .thresholds(HEADROOM)
+    .legend(&["min", "lastNotNull"])
+    .no_value("Nothing observed in this time range")
+}
+
+fn low_windows() -> Panel {
+    Panel::graph(
+        "Share of low windows",
+        "Of the windows that closed, those in which less than the threshold was left. 0 % is healthy; 100 % means that \
+         every window runs low.",
+    )
+    .query(
+        "sum by (clerk_instance) (rate(clerk_ratelimit_low_windows_total{@}[$__rate_interval])) \
+         / (sum by (clerk_instance) (rate(clerk_ratelimit_windows_total{@}[$__rate_interval])) > 0)",
+        "{{clerk_instance}}",
+    )
+    .share()
+    .thresholds(USAGE)
+    .legend(&["mean", "lastNotNull"])
+    .no_value("No window closed in this time range")
+}
+
+fn throttled() -> Panel {
+    Panel::graph(
+        "429 answers per minute",
+        "Answers of Clerk with status 429, by instance and bucket. A 429 of one bucket does not mean that the instance \
+         is exhausted: invitations, bulk calls and changes of one user have budgets of their own.",
+    )
+    .query(
+        "60 * sum by (clerk_instance, bucket) (rate(clerk_ratelimit_throttled_responses_total{@}[$__rate_interval])) > 0",
+        "{{clerk_instance}} {{bucket}}",
+    )
+    .decimals(1)
+    .min(0.0)
+    .stacked_bars()
+    .shades("red")
+    .thresholds(NONE_WANTED)
+    .runbook("ClerkRateLimitThrottled")
+    .no_value("No 429 in this time range")
+}
+
+fn instances_table() -> Panel {
+    Panel::table(
+        "Instances",
+        "State of each instance's key and probe. Last answer: age of the last successful probe, which keeps growing \
+         while probes fail. Clock: Clerk's clock minus that of the exporter's machine.",
+    )
+    .label("clerk_instance", "Clerk instance", cells::instance_link())
+    .label("api_host", "API host", json!({ "custom.width": 120 }))
+    .column(
+        "Answers",
+        "min by (clerk_instance, api_host) (clerk_up{@} * on (job, instance, clerk_instance) group_left (api_host) \
+         clerk_instance_info{@})",
+        cells::words(&[("0", "no", "red"), ("1", "yes", "green")]),
+    )
+    .column(
+        "Key",
+        "min by (clerk_instance) (clerk_key_valid{@})",
+        cells::words(&[("0", "refused", "red"), ("1", "valid", "green")]),
+    )
+    .column(
+        "Last answer",
+        "time() - max by (clerk_instance) (clerk_probe_last_success_timestamp_seconds{@})",
+        cells::seconds(AGE),
+    )
+    .column(
+        "Failed probes",
+        "sum by (clerk_instance) (increase(clerk_probe_failures_total{@}[$__range])) \
+         / (sum by (clerk_instance) (increase(clerk_probes_total{@}[$__range])) > 0)",
+        cells::share(&[(f64::MIN, "green"), (0.01, "orange"), (0.5, "red")]),
+    )
+    .column("Clock", "max by (clerk_instance) (clerk_clock_offset_seconds{@})", cells::seconds(NEUTRAL))
+    .sorted("Clerk instance", false)
+    .no_value("–")
+}
+
+fn answering() -> Panel {
+    Panel::states(
+        "Answers of Clerk",
+        "Whether the last exchange with each instance got a usable answer. A 429 counts as one.",
+        "min by (clerk_instance) (clerk_up{@})",
+        "{{clerk_instance}}",
+    )
+    .mapped(&[("0", "no answer", "red"), ("1", "answers", "green")])
+    .thresholds(&[(f64::MIN, "red"), (1.0, "green")])
+    .unit("bool_yes_no")
+    .runbook("ClerkProbeFailing")
+    .no_value("Nothing was probed in this time range")
+}
+
+fn users_share() -> Panel {
+    Panel::bars(
+        "Users against the cap",
+        "Users as a share of `users_limit` in the exporter's configuration. At 100 % Clerk refuses new users with 403.",
+        "max by (clerk_instance) (clerk_users{@} / (clerk_users_limit{@} > 0))",
+        "{{clerk_instance}}",
+    )
+    .share()
+    .decimals(0)
+    .thresholds(USAGE)
+    .runbook("ClerkUsersNearLimit")
+    .no_value("Users are not counted, or no cap is configured")
+}
+
+fn users() -> Panel {
+    Panel::graph(
+        "Users",
+        "Users of each instance, and those active in the last 30 days. Counted on a slow schedule, when it is configured.",
+    )
+    .query("max by (clerk_instance) (clerk_users{@})", "{{clerk_instance}}")
+    .query("max by (clerk_instance) (clerk_users_active_30d{@})", "{{clerk_instance}}, active")
+    .min(0.0)
+    .no_value("Users are not counted: see `users` in the configuration")
+}
+
+fn probe_failures() -> Panel {
+    Panel::graph(
+        "Failed probes per minute",
+        "Probes without a usable answer, by reason. `throttled` is the quota's fault, `key` the key's, the others are \
+         the way to Clerk or Clerk itself.",
+    )
+    .query(
+        "60 * sum by (clerk_instance, reason) (rate(clerk_probe_failures_total{@}[$__rate_interval])) > 0",
+        "{{clerk_instance}} {{reason}}",
+    )
+    .decimals(1)
+    .min(0.0)
+    .stacked_bars()
+    .shades("red")
+    .runbook("ClerkProbeFailing")
+    .no_value("No probe failed in this time range")
+}
+
+fn exporters_table() -> Panel {
+    Panel::table("Exporters", "The exporters behind these numbers. Each replica spends quota of its own on probes.")
+        .label("instance", "Exporter", json!({}))
+        .label("version", "Version", json!({ "custom.width": 110 }))
+        .column("Up since", "1000 * max by (instance) (process_start_time_seconds{#})", cells::ago())
+        .column(
+            "Config",
+            "min by (instance) (clerk_exporter_config_last_reload_successful{#})",
+            cells::words(&[("0", "reload failed", "red"), ("1", "loaded", "green")]),
+        )
+        .column(
+            "Loaded",
+            "1000 * max by (instance) (clerk_exporter_config_last_reload_success_timestamp_seconds{#})",
+            cells::ago(),
+        )
+        .column("Instances", "count by (instance) (clerk_instance_info{@})", cells::number())
+        .labels_of("max by (instance, version) (clerk_exporter_build_info{#})")
+        .sorted("Exporter", false)
+        .no_value("–")
+}
+
+fn memory() -> Panel {
+    Panel::graph("Memory", "Resident memory of each exporter.")
+        .query("process_resident_memory_bytes{#}", "{{instance}}")
+        .unit("bytes")
+        .min(0.0)
+        .no_value("no data")
+}
+
+fn cpu() -> Panel {
+    Panel::graph("Processor time", "Processor time of each exporter: 100 % is one core.")
+        .query("rate(process_cpu_seconds_total{#}[$__rate_interval])", "{{instance}}")
+        .unit("percentunit")
+        .min(0.0)
+        .no_value("no data")
+}

@@ -1,0 +1,22 @@
+//! The built program as people run it: a simulated Clerk, a real Prometheus, a real Alertmanager, and one who is told.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(clippy::print_stdout, reason = "`--nocapture` shows the course of a run")]
+
+mod alert;
+#[path = "../common/mod.rs"]
+mod common;
+mod demo;
+mod exposition;
+mod load;
+mod prometheus;
+mod run;
+mod sink;
+
+/// What Prometheus 2.42 sends as `Accept`.
+const PROMETHEUS_ACCEPT: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+
+/// A client that uses no proxy, whatever the environment says: everything is on this machine.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}

@@ -1,0 +1,329 @@
+//! What a scrape gets, in both formats, parsed back.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "common/exposition.rs"]
+mod exposition;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use clerk_exporter::clock::Clock;
+use clerk_exporter::metrics::catalogue::{self, Kind};
+use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
+use clerk_exporter::quota::ledger::Ledger;
+use clerk_exporter::quota::{
+    Bucket, Environment, Family, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip, Quota,
+    QuotaCode, Settings, Source,
+};
+use exposition::Scrape;
+
+const FORMATS: [Format; 2] = [Format::Text, Format::OpenMetrics];
+
+fn settings(name: &str) -> Settings {
+    Settings {
+        name: name.into(),
+        environment: Environment::Development,
+        api_host: "api.clerk.com".into(),
+        limit: Some(Limit { requests: 100, window: Duration::from_secs(10) }),
+        users_limit: Some(5000),
+        low_threshold: 0.1,
+        stale_after: Duration::from_secs(45),
+        sources: vec![Source::Probe],
+    }
+}
+
+/// Metrics of these instances. Needs a runtime, whose time is the clock's.
+struct World {
+    ledger: Arc<Ledger>,
+    clock: Arc<Clock>,
+    metrics: Metrics,
+}
+
+impl World {
+    fn new(names: &[&str]) -> Self {
+        let ledger = Arc::new(Ledger::new(names.iter().map(|name| settings(name))));
+        let clock = Arc::new(Clock::simulated(UNIX_EPOCH + Duration::from_secs(1_795_608_000)));
+        let status = Arc::new(ConfigStatus::new(clock.now(), 0.1));
+        let metrics = Metrics::new(Arc::clone(&ledger), Arc::clone(&clock), status);
+        Self { ledger, clock, metrics }
+    }
+
+    fn scrape(&self, format: Format) -> Scrape {
+        Scrape::parse(&self.metrics.encode(format).unwrap().concat())
+    }
+
+    fn record(&self, name: &str, change: impl FnOnce(&mut Observation)) {
+        let mut observation = Observation {
+            at: self.clock.now(),
+            source: Source::Probe,
+            bucket: Bucket::Instance,
+            entity: None,
+            status: 200,
+            usable: true,
+            key: KeyVerdict::Valid,
+            quota_code: None,
+            quota: Quota {
+                family: Some(Family::XRateLimit),
+                limit: Some(100),
+                remaining: Some(99),
+                reset: Some(Duration::from_secs(8)),
+                ..Quota::default()
+            },
+            clock_offset_seconds: Some(0.25),
+        };
+        change(&mut observation);
+        self.ledger.instance(name).unwrap().lock().record(&observation);
+    }
+
+    /// Makes every family have a value: a busy window, then a refusal, users, a probe.
+    async fn fill(&self, name: &str) {
+        let handle = self.ledger.instance(name).unwrap();
+        handle.lock().record_probe(Duration::from_millis(70), Ok(self.clock.now()));
+        handle.lock().record_users(Some(4000), Some(1000));
+        self.record(name, |observation| {
+            observation.bucket = Bucket::Invitations;
+            observation.status = 429;
+            observation.quota = Quota { retry_after: Some(Duration::from_secs(600)), ..Quota::default() };
+        });
+        self.record(name, |_| {});
+        tokio::time::advance(Duration::from_secs(4)).await;
+        self.record(name, |observation| {
+            observation.quota.remaining = Some(20);
+            observation.quota.reset = Some(Duration::from_secs(4));
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_exposed_is_what_the_catalogue_names() {
+    let world = World::new(&["prod"]);
+    world.fill("prod").await;
+    for format in FORMATS {
+        let scrape = world.scrape(format);
+        for family in catalogue::ALL {
+            // OpenMetrics names the family of a counter without its ending.
+            let name = match format {
+                Format::OpenMetrics => family.name.trim_end_matches("_total"),
+                Format::Text => family.name,
+            };
+            assert_eq!(scrape.types.get(name).map(String::as_str), Some(family.kind.as_str()), "{name}");
+            assert_eq!(scrape.helps[name].trim_end_matches('.'), family.help, "{name}");
+            let suffixes: &[&str] = if family.kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+            for suffix in suffixes {
+                let series = format!("{}{suffix}", family.name);
+                let mut labels: BTreeSet<_> = family.labels.iter().map(|label| (*label).to_owned()).collect();
+                if *suffix == "_bucket" {
+                    labels.insert("le".to_owned());
+                }
+                let mut samples = scrape.samples.iter().filter(|sample| sample.name == series).peekable();
+                assert!(samples.peek().is_some(), "{series} is not there");
+                for sample in samples {
+                    assert_eq!(sample.labels.keys().cloned().collect::<BTreeSet<_>>(), labels, "{series}");
+                }
+            }
+        }
+        assert_eq!(scrape.types.len(), catalogue::ALL.len(), "nothing but what is in the catalogue");
+        assert_eq!(scrape.ends_with_eof, format == Format::OpenMetrics);
+        assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), Some(20.0));
+        assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "invitations")]), Some(0.0));
+        assert_eq!(scrape.value("clerk_ratelimit_usage_peak_ratio", &[("bucket", "instance")]), Some(0.8));
+        assert_eq!(scrape.value("clerk_users_limit", &[]), Some(5000.0));
+        let forecast = scrape.value("clerk_ratelimit_seconds_to_exhaustion", &[("bucket", "instance")]).unwrap();
+        assert!(forecast > 0.0 && forecast < 4.0, "{forecast}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_formats_tell_the_same() {
+    let world = World::new(&["prod", "staging"]);
+    world.fill("prod").await;
+    let samples = |format| {
+        let mut samples = world.scrape(format).samples;
+        samples.retain(|sample| !sample.name.starts_with("process_"));
+        for sample in &mut samples {
+            // 1 and 1.0 are one bound.
+            if let Some(bound) = sample.labels.get_mut("le").filter(|bound| *bound != "+Inf") {
+                *bound = bound.parse::<f64>().unwrap().to_string();
+            }
+        }
+        samples.sort_by_key(|sample| format!("{sample:?}"));
+        samples
+    };
+    let (text, open_metrics) = (samples(Format::Text), samples(Format::OpenMetrics));
+    assert_eq!(text.len(), open_metrics.len());
+    for (one, other) in text.iter().zip(&open_metrics) {
+        assert_eq!(one, other);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_stand_at_zero_from_the_start_and_unknown_values_are_absent() {
+    let world = World::new(&["prod"]);
+    for format in FORMATS {
+        let scrape = world.scrape(format);
+        let zero = |name: &str, labels: &[(&str, &str)]| {
+            assert_eq!(scrape.value(name, labels), Some(0.0), "{name} {labels:?}");
+        };
+        for bucket in Bucket::LIMITED {
+            let bucket = [("bucket", bucket.as_str())];
+            zero("clerk_ratelimit_windows_total", &bucket);
+            zero("clerk_ratelimit_low_windows_total", &bucket);
+            zero("clerk_ratelimit_exhausted_windows_total", &bucket);
+            zero("clerk_ratelimit_throttled_responses_total", &[bucket[0], ("source", "probe")]);
+        }
+        for reason in ProbeFailure::ALL {
+            zero("clerk_probe_failures_total", &[("reason", reason.as_str())]);
+        }
+        for reason in ProbeSkip::ALL {
+            zero("clerk_probes_skipped_total", &[("reason", reason.as_str())]);
+        }
+        for error in HeaderError::ALL {
+            zero("clerk_ratelimit_header_errors_total", &[("error", error.as_str())]);
+        }
+        for code in QuotaCode::ALL {
+            zero("clerk_quota_exceeded_total", &[("code", code.as_str())]);
+        }
+        zero("clerk_probes_total", &[]);
+        zero("clerk_responses_total", &[("code", "429")]);
+        zero("clerk_probe_duration_seconds_count", &[]);
+        for unknown in [
+            "clerk_up",
+            "clerk_key_valid",
+            "clerk_ratelimit_remaining",
+            "clerk_ratelimit_reset_timestamp_seconds",
+            "clerk_ratelimit_sample_timestamp_seconds",
+            "clerk_ratelimit_usage_peak_ratio",
+            "clerk_ratelimit_blocked_until_timestamp_seconds",
+            "clerk_ratelimit_seconds_to_exhaustion",
+            "clerk_users",
+            "clerk_users_active_30d",
+            "clerk_clock_offset_seconds",
+            "clerk_probe_last_success_timestamp_seconds",
+        ] {
+            assert!(!scrape.types.contains_key(unknown), "{unknown} has a value");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_with_any_character_survive_the_way_through_both_formats() {
+    let names = [
+        "a\"quote\"",
+        "back\\slash",
+        "two\nlines",
+        "\\n",
+        "ends\\",
+        "ü – 東京 🦀",
+        "{}=,",
+        " ",
+        "#",
+        "\r\t",
+        "x\u{0}y",
+        "\u{202e}",
+    ];
+    let world = World::new(&names);
+    for format in FORMATS {
+        let scrape = world.scrape(format);
+        for name in names {
+            let value = scrape.value("clerk_probes_total", &[("clerk_instance", name)]);
+            assert_eq!(value, Some(0.0), "{name:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_that_do_not_fit_are_still_numbers() {
+    let world = World::new(&["prod"]);
+    world.record("prod", |observation| {
+        observation.quota.limit = Some(u64::MAX);
+        observation.quota.remaining = Some(u64::MAX);
+        observation.quota.reset = Some(Duration::MAX);
+        observation.clock_offset_seconds = Some(f64::NAN);
+    });
+    world.record("prod", |observation| {
+        observation.bucket = Bucket::UserUpdate;
+        observation.quota.limit = Some(0);
+        observation.quota.remaining = Some(0);
+        observation.clock_offset_seconds = Some(f64::INFINITY);
+    });
+    world.record("prod", |observation| {
+        observation.bucket = Bucket::OrganizationUpdate;
+        observation.quota.limit = Some(0);
+        observation.quota.remaining = Some(7);
+    });
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    for format in FORMATS {
+        // The reader fails on what is no finite number.
+        assert_eq!(world.scrape(format).value("clerk_up", &[]), Some(1.0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_instance_goes_and_the_others_keep_their_counters() {
+    let world = World::new(&["prod", "staging"]);
+    world.fill("prod").await;
+    world.fill("staging").await;
+    let before = world.scrape(Format::Text);
+    assert!(before.samples.iter().any(|sample| sample.labels.values().any(|value| value == "staging")));
+    world.ledger.configure([settings("prod"), settings("new")]);
+    let after = world.scrape(Format::Text);
+    assert!(after.samples.iter().all(|sample| sample.labels.values().all(|value| value != "staging")));
+    let of_prod = |scrape: &Scrape| -> Vec<_> {
+        let samples = scrape.samples.iter().filter(|it| it.labels.get("clerk_instance").is_some_and(|it| it == "prod"));
+        samples.cloned().collect()
+    };
+    assert_eq!(of_prod(&before), of_prod(&after));
+    assert_eq!(after.value("clerk_probes_total", &[("clerk_instance", "new")]), Some(0.0));
+    // Who comes back begins anew.
+    world.ledger.configure([settings("prod"), settings("staging")]);
+    assert_eq!(world.scrape(Format::Text).value("clerk_probes_total", &[("clerk_instance", "staging")]), Some(0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn scrapes_change_nothing() {
+    let world = World::new(&["prod"]);
+    world.fill("prod").await;
+    let first = world.scrape(Format::Text);
+    for _ in 0..100 {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        world.scrape(Format::OpenMetrics);
+    }
+    let last = world.scrape(Format::Text);
+    let windows = |scrape: &Scrape| scrape.value("clerk_ratelimit_windows_total", &[("bucket", "instance")]);
+    assert_eq!((windows(&first), windows(&last)), (Some(0.0), Some(1.0)), "the window closed once");
+    assert_eq!(last.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), None, "too old to be true");
+    assert_eq!(last.value("clerk_ratelimit_limit", &[("bucket", "instance")]), Some(100.0));
+}
+
+/// Statuses and the like come from the other side: no answer makes a series of its own without bounds.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_strange_answers_add_a_bounded_number_of_series() {
+    let world = World::new(&["prod"]);
+    let before = world.scrape(Format::Text).samples.len();
+    for number in 0..10_000_u16 {
+        world.record("prod", |observation| observation.status = 100 + number % 900);
+    }
+    let after = world.scrape(Format::Text).samples.len();
+    assert!(after - before <= 920, "{} series more", after - before);
+}
+
+/// `UPDATE_DOCS=1 cargo test --test exposition` writes the file.
+#[test]
+fn the_reference_of_metrics_is_that_of_the_program() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let expected = catalogue::markdown();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &expected).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == expected, "docs/metrics.md is not up to date: run UPDATE_DOCS=1 cargo test --test exposition");
+}
+
+#[test]
+fn any_moment_is_a_finite_number() {
+    for moment in [Moment::default(), Moment::from_unix(Duration::MAX), Moment::default().after(Duration::MAX)] {
+        assert!(moment.unix_seconds().is_finite());
+    }
+}

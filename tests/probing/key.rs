@@ -1,0 +1,185 @@
+//! Keys that Clerk refuses, and keys that are replaced.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clerk_exporter::outbound::Outbound;
+use clerk_exporter::probe::{Options, Trigger};
+use clerk_exporter::quota::{ProbeFailure, ProbeSkip};
+use clerk_exporter::secret::{KeySource, SecretSource};
+use clerk_exporter::simulator;
+
+use crate::common;
+use crate::world::{INTERVAL, TICK, World, seconds};
+
+const OLD: &str = "sk_test_oldKeyThatWasRevoked1";
+
+/// A simulator that knows one key only.
+fn strict() -> simulator::Options {
+    simulator::Options { keys: vec![format!("test={}", common::KEY).parse().unwrap()], ..common::simulator(1) }
+}
+
+fn reads_key_from(path: &Path) -> impl FnOnce(&mut Options) {
+    let path = path.to_owned();
+    move |options| {
+        let outbound = &options.outbound;
+        options.outbound = Arc::new(Outbound::new(
+            Arc::clone(&outbound.upstream),
+            outbound.base.clone(),
+            Arc::new(KeySource::new(SecretSource::File(path))),
+            Arc::clone(&outbound.ledger),
+            Arc::clone(&outbound.clock),
+        ));
+    }
+}
+
+/// Another file in the place of the old one, as secret agents do it.
+fn replace(path: &Path, key: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, format!("{key}\n")).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_tried_less_and_less() {
+    // Four a second would be 15 000 an hour.
+    for interval in [seconds(15), seconds(1), std::time::Duration::from_millis(240)] {
+        let world = World::with(strict(), |options| {
+            options.trigger = Trigger::Interval(interval);
+            options.interval = interval;
+            options.count_users = Some(Trigger::Interval(seconds(60)));
+            let wrong = SecretSource::Inline(clerk_exporter::secret::Secret::new(OLD.to_owned()));
+            let outbound = &options.outbound;
+            options.outbound = Arc::new(Outbound::new(
+                Arc::clone(&outbound.upstream),
+                outbound.base.clone(),
+                Arc::new(KeySource::new(wrong)),
+                Arc::clone(&outbound.ledger),
+                Arc::clone(&outbound.clock),
+            ));
+        });
+        world.pass(seconds(1)).await;
+        assert_eq!((world.snapshot().key_valid, world.snapshot().up), (Some(false), Some(false)));
+        world.pass(seconds(3600)).await;
+        assert!(world.made() < 20, "{} probes at an interval of {interval:?}", world.made());
+        assert_eq!(world.failed(ProbeFailure::Key), world.made());
+        assert!(world.skipped(ProbeSkip::Backoff) > 100);
+        let made = world.made();
+        world.pass(seconds(3600)).await;
+        assert!((10..=14).contains(&(world.made() - made)), "every five minutes: {}", world.made() - made);
+        assert!(world.requests() < 70, "counts of users wait as well: {}", world.requests());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_key_is_used_at_the_next_probe_and_counters_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    replace(&path, OLD);
+    let world = World::with(strict(), reads_key_from(&path));
+    world.pass(seconds(1000)).await;
+    let (made, snapshot) = (world.made(), world.snapshot());
+    assert_eq!((snapshot.key_valid, world.failed(ProbeFailure::Key)), (Some(false), made));
+    replace(&path, common::KEY);
+    world.pass(TICK).await;
+    let snapshot = world.snapshot();
+    assert_eq!((snapshot.key_valid, snapshot.up), (Some(true), Some(true)), "not at the end of the wait");
+    assert_eq!((world.made(), world.failed(ProbeFailure::Key)), (made + 1, made));
+    world.pass(INTERVAL * 10).await;
+    assert!((10..=12).contains(&(world.made() - made)), "as often as before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_replaced_just_now_is_read_when_clerk_refuses_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    replace(&path, OLD);
+    let world = World::with(strict(), reads_key_from(&path));
+    world.probes.configure(Vec::new());
+    // The request is under way with the old key when the new one is put there.
+    world.options.outbound.key.current().unwrap();
+    replace(&path, common::KEY);
+    let finding = clerk_exporter::probe::probe_once(&world.options.outbound, "/v1/users/count", seconds(5)).await;
+    assert_eq!(finding.failure, None);
+    assert_eq!((world.made(), world.requests()), (1, 2), "one probe, two requests");
+    assert_eq!(world.snapshot().key_valid, Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_somebody_else_has_read_meanwhile_is_used_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    replace(&path, OLD);
+    let world = World::with(strict(), reads_key_from(&path));
+    world.probes.configure(Vec::new());
+    let outbound = &world.options.outbound;
+    // The latency lets the request stay under way while the key is replaced and read.
+    world.fault(crate::world::late(seconds(1)));
+    let probe = clerk_exporter::probe::probe_once(outbound, "/v1/users/count", seconds(5));
+    let other = async {
+        world.pass(std::time::Duration::from_millis(500)).await;
+        replace(&path, common::KEY);
+        assert_eq!(outbound.key.refresh(), Ok(true));
+    };
+    let (finding, ()) = tokio::join!(probe, other);
+    assert_eq!(finding.failure, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_is_read_again_only_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    replace(&path, OLD);
+    let world = World::with(strict(), reads_key_from(&path));
+    world.probes.configure(Vec::new());
+    world.options.outbound.key.current().unwrap();
+    replace(&path, "sk_test_anotherWrongKey22");
+    let finding = clerk_exporter::probe::probe_once(&world.options.outbound, "/v1/users/count", seconds(5)).await;
+    assert_eq!(finding.failure, Some(ProbeFailure::Key));
+    assert_eq!(world.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_file_that_is_missing_or_broken_for_a_while_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let world = World::with(strict(), reads_key_from(&path));
+    world.pass(seconds(100)).await;
+    assert_eq!(world.failed(ProbeFailure::Secret), world.made());
+    assert_eq!((world.requests(), world.snapshot().key_valid), (0, None), "nothing was sent");
+    replace(&path, common::KEY);
+    world.pass(TICK).await;
+    assert_eq!(world.snapshot().up, Some(true));
+    // While we have a good one, a bad one does not take its place.
+    for broken in ["", "not a key", "sk_test_two\nsk_test_lines"] {
+        replace(&path, broken);
+        world.pass(TICK).await;
+        assert_eq!(world.snapshot().up, Some(true), "{broken:?}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    world.pass(TICK).await;
+    assert_eq!(world.snapshot().up, Some(true));
+    world.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_configuration_with_another_key_does_not_wait_for_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    replace(&old, OLD);
+    replace(&new, common::KEY);
+    let world = World::with(strict(), reads_key_from(&old));
+    world.pass(seconds(1000)).await;
+    let made = world.made();
+    let mut same = world.options.clone();
+    reads_key_from(&old)(&mut same);
+    world.probes.configure(vec![same]);
+    world.pass(TICK).await;
+    assert_eq!(world.made(), made, "the same key is no reason to try again");
+    let mut other = world.options.clone();
+    reads_key_from(&new)(&mut other);
+    world.probes.configure(vec![other]);
+    world.pass(TICK).await;
+    assert_eq!(world.snapshot().key_valid, Some(true));
+    assert_eq!(world.made(), made + 1);
+}

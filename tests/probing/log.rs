@@ -1,0 +1,135 @@
+//! What is logged: one line for each change of state, and nothing of keys.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::sync::{Arc, Once};
+
+use clerk_exporter::simulator::{Fault, FaultBody};
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::common;
+use crate::world::{World, seconds};
+
+thread_local! {
+    /// What was logged by this thread, once it listens. A subscriber for each test would miss lines: whether a line is
+    /// wanted at all is remembered for the whole process.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+struct Writer;
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.with_borrow_mut(|log| {
+            if let Some(log) = log {
+                log.extend_from_slice(bytes);
+            }
+        });
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps what this thread logs from now on.
+fn listen() {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        let wanted = dynamic_filter_fn(|_, _| LOG.with_borrow(Option::is_some));
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Writer).with_filter(wanted);
+        tracing_subscriber::registry().with(lines).init();
+    });
+    LOG.set(Some(Vec::new()));
+}
+
+fn everything() -> String {
+    LOG.with_borrow(|log| String::from_utf8(log.clone().unwrap()).unwrap())
+}
+
+/// The probes' lines of level info or worse.
+fn lines() -> Vec<String> {
+    let text = everything();
+    let is_told = |line: &&str| line.contains("clerk_exporter::probe") && !line.contains(" DEBUG ");
+    text.lines().filter(is_told).map(str::to_owned).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_change_of_state_is_one_line() {
+    listen();
+    let world = World::new();
+    let mut told = 0;
+    let mut expect = |marks: &[&str]| {
+        let lines = lines();
+        assert_eq!(lines.len(), told + 1, "one line more: {lines:#?}");
+        told += 1;
+        for mark in marks {
+            assert!(lines[told - 1].contains(mark), "{mark}: {}", lines[told - 1]);
+        }
+    };
+    world.pass(seconds(600)).await;
+    expect(&["INFO", "probes succeed", "clerk.instance=test"]);
+    world.fault(Fault::Status { status: 401, body: FaultBody::Clerk }.always());
+    world.pass(seconds(3600)).await;
+    expect(&["WARN", "probes fail", "reason=\"key\"", "status=401", "trace_id", "Clerk refuses the secret key"]);
+    world.fault(Fault::Status { status: 200, body: FaultBody::Html }.always());
+    world.pass(seconds(3600)).await;
+    expect(&["reason=\"unexpected_content\"", "content_type=\"text/html", "body_bytes=", "proxy"]);
+    world.fault(Fault::Throttled { retry_after: Some("5".into()), body: FaultBody::Clerk }.always());
+    world.pass(seconds(600)).await;
+    expect(&["reason=\"throttled\"", "status=429"]);
+    world.no_fault();
+    world.pass(seconds(600)).await;
+    expect(&["INFO", "probes succeed"]);
+    world.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_changes_nothing_logs_nothing_of_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    std::fs::write(&path, common::KEY).unwrap();
+    listen();
+    let from_file = |options: &mut clerk_exporter::probe::Options| {
+        let source = clerk_exporter::secret::SecretSource::File(path.clone());
+        let outbound = &options.outbound;
+        options.outbound = Arc::new(clerk_exporter::outbound::Outbound::new(
+            Arc::clone(&outbound.upstream),
+            outbound.base.clone(),
+            Arc::new(clerk_exporter::secret::KeySource::new(source)),
+            Arc::clone(&outbound.ledger),
+            Arc::clone(&outbound.clock),
+        ));
+    };
+    let world = World::with(common::simulator(1), from_file);
+    world.pass(seconds(60)).await;
+    let mut again = world.options.clone();
+    from_file(&mut again);
+    world.probes.configure(vec![again]);
+    world.pass(seconds(60)).await;
+    let lines = lines();
+    assert_eq!(lines.len(), 1, "only that probes succeed: {lines:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_is_logged_holds_a_part_of_the_key() {
+    listen();
+    let world = World::new();
+    for fault in [
+        Fault::Status { status: 401, body: FaultBody::Clerk },
+        Fault::Status { status: 500, body: FaultBody::Html },
+        Fault::Reset { after_bytes: 0 },
+        Fault::Redirect { location: "http://elsewhere.test/".into() },
+    ] {
+        world.fault(fault.always());
+        world.pass(seconds(120)).await;
+    }
+    let text = everything();
+    assert!(text.contains("probes fail"));
+    for part in common::KEY.as_bytes().windows(8).skip(8) {
+        assert!(!text.contains(std::str::from_utf8(part).unwrap()));
+    }
+}

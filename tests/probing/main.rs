@@ -1,0 +1,15 @@
+//! Probing in simulated time, against the simulator: hours pass in a second.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod failures;
+mod idle;
+mod key;
+mod log;
+mod schedule;
+mod throttling;
+mod users;
+mod world;

@@ -1,0 +1,157 @@
+//! When probes are made.
+
+use std::time::Duration;
+
+use clerk_exporter::probe::Trigger;
+use clerk_exporter::quota::{ProbeFailure, ProbeSkip};
+use clerk_exporter::simulator::Simulator;
+use clerk_exporter::upstream::MemoryUpstream;
+
+use crate::common;
+use crate::world::{INTERVAL, TICK, World, late, seconds};
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_tells_what_is_left() {
+    let world = World::new();
+    assert!(!world.probes.has_polled());
+    world.pass(seconds(1)).await;
+    assert!(world.probes.has_polled());
+    let (snapshot, bucket) = (world.snapshot(), world.bucket());
+    assert_eq!((snapshot.up, snapshot.key_valid), (Some(true), Some(true)));
+    assert_eq!((bucket.limit, bucket.remaining), (Some(100), Some(99)));
+    assert_eq!((world.made(), world.requests()), (1, 1));
+    assert!(snapshot.probes.last_success.is_some());
+    world.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_intervals_make_a_thousand_probes() {
+    let world = World::new();
+    world.pass(INTERVAL * 1000).await;
+    assert!((999..=1001).contains(&world.made()), "{}", world.made());
+    assert_eq!(world.snapshot().probes.skipped.iter().sum::<u64>(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_one_probe_is_under_way_and_what_is_due_meanwhile_is_counted() {
+    let world = World::with(common::simulator(1), |options| options.timeout = seconds(40));
+    world.fault(late(seconds(35)));
+    world.pass(seconds(34)).await;
+    assert_eq!((world.made(), world.requests()), (0, 0), "the first probe is still under way");
+    assert_eq!(world.skipped(ProbeSkip::InFlight), 2);
+    world.no_fault();
+    world.pass(seconds(26)).await;
+    // At 0 s, 45 s and about 60 s.
+    assert!((2..=3).contains(&world.made()), "{}", world.made());
+    assert_eq!(world.failed(ProbeFailure::Timeout), 0);
+    world.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_there_is_one_probe_and_what_was_missed_is_counted() {
+    let world = World::new();
+    world.pass(seconds(1)).await;
+    assert_eq!(world.made(), 1);
+    // A jump, as of a machine that slept: no timer in between fires.
+    tokio::time::advance(INTERVAL * 10).await;
+    world.pass(seconds(1)).await;
+    assert_eq!(world.made(), 2);
+    let missed = world.skipped(ProbeSkip::Missed);
+    assert!((8..=10).contains(&missed), "{missed}");
+    world.pass(INTERVAL * 10).await;
+    assert!((11..=13).contains(&world.made()), "{}", world.made());
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_probes_are_spread_over_one_interval() {
+    let simulator = Simulator::new(common::simulator(1));
+    let upstream = MemoryUpstream::new(simulator.router());
+    let world = World::several(30, simulator, upstream, |_| {});
+    let mut requests = Vec::new();
+    // Before the first of them is due again, up to a tenth of the interval early.
+    for _ in 0..13 {
+        world.pass(seconds(1)).await;
+        requests.push(world.requests());
+    }
+    for (second, count) in (1_u64..).zip(&requests) {
+        assert!(count.abs_diff(second * 2) <= 1, "{requests:?}");
+    }
+    // And they stay spread: never more than a few in one second.
+    let mut before = world.requests();
+    for _ in 0..600 {
+        world.pass(seconds(1)).await;
+        let now = world.requests();
+        assert!(now - before < 15, "{} probes in one second", now - before);
+        before = now;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn made_and_skipped_probes_add_up_to_those_that_were_due() {
+    let world = World::with(common::simulator(1), |options| {
+        options.timeout = seconds(20);
+        options.count_users = Some(Trigger::Interval(seconds(60)));
+    });
+    let faults = [
+        None,
+        Some(late(seconds(18))),
+        Some(
+            clerk_exporter::simulator::Fault::Throttled { retry_after: Some("40".into()), body: Default::default() }
+                .always(),
+        ),
+        Some(clerk_exporter::simulator::Fault::Reset { after_bytes: 0 }.always()),
+    ];
+    for fault in faults.into_iter().cycle().take(12) {
+        match fault {
+            Some(rule) => world.fault(rule),
+            None => world.no_fault(),
+        }
+        world.pass(INTERVAL * 10).await;
+    }
+    world.no_fault();
+    world.pass(seconds(30)).await;
+    let probes = world.snapshot().probes;
+    let due = probes.total + probes.skipped.iter().sum::<u64>();
+    assert!((121..=124).contains(&due), "{due} for 122: {probes:?}");
+    assert!(probes.failures.iter().sum::<u64>() < probes.total);
+    assert_eq!(probes.duration_seconds.count(), probes.total);
+    assert_eq!(probes.skipped[ProbeSkip::Missed as usize], 0, "counts of users are no probes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_configuration_keeps_phase_and_takes_effect_at_once() {
+    let world = World::new();
+    world.pass(seconds(5)).await;
+    let mut options = world.options.clone();
+    options.path = "/v1/users?limit=1".to_owned();
+    world.probes.configure(vec![options.clone()]);
+    world.pass(seconds(5)).await;
+    assert_eq!(world.made(), 1, "no probe because of the reload");
+    world.pass(TICK - seconds(10)).await;
+    assert_eq!(world.made(), 2, "the next one in its old phase");
+    options.trigger = Trigger::Interval(seconds(1));
+    options.interval = seconds(1);
+    world.probes.configure(vec![options]);
+    world.pass(seconds(10)).await;
+    assert!((11..=14).contains(&world.made()), "{}", world.made());
+    world.probes.configure(Vec::new());
+    let made = world.made();
+    world.pass(seconds(100)).await;
+    assert_eq!(world.made(), made, "nothing is probed any more");
+    world.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_slow_instances_are_all_probed_and_time_out() {
+    let simulator = Simulator::new(common::simulator(1));
+    let upstream = MemoryUpstream::new(simulator.router());
+    simulator.set_faults(late(seconds(60)).into()).unwrap();
+    let world = World::several(1000, simulator, upstream, |_| {});
+    world.pass(Duration::from_secs(22)).await;
+    for index in 1..1000 {
+        let probes = world.snapshot_of(&format!("test{index}")).probes;
+        // More are due at the same time than may run, and the wait for their turn is a part of their deadline.
+        assert!(probes.total >= 1, "{index}");
+        assert_eq!(probes.failures[ProbeFailure::Timeout as usize], probes.total);
+    }
+}

@@ -1,0 +1,113 @@
+//! 429 answers to probes.
+
+use clerk_exporter::probe::Trigger;
+use clerk_exporter::quota::{Bucket, ProbeFailure, ProbeSkip, Source};
+use clerk_exporter::simulator::{self, Fault, FaultBody, FaultRule, HeaderProfile};
+
+use crate::common;
+use crate::world::{TICK, World, seconds};
+
+fn throttled(retry_after: Option<&str>) -> FaultRule {
+    Fault::Throttled { retry_after: retry_after.map(str::to_owned), body: FaultBody::Clerk }.always()
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_wait_as_long_as_clerk_asks() {
+    let world = World::with_fault(throttled(Some("100")));
+    world.pass(seconds(99)).await;
+    let (snapshot, bucket) = (world.snapshot(), world.bucket());
+    assert_eq!((world.made(), world.requests()), (1, 1));
+    assert_eq!(world.failed(ProbeFailure::Throttled), 1);
+    assert!(world.skipped(ProbeSkip::Blocked) >= 5);
+    assert_eq!(snapshot.up, Some(true), "a 429 is an answer that can be used");
+    assert_eq!(bucket.remaining, Some(0));
+    assert!(bucket.blocked_until.is_some());
+    assert_eq!(bucket.throttled[Source::Probe.index()], 1);
+    world.no_fault();
+    world.pass(TICK).await;
+    let bucket = world.bucket();
+    assert_eq!((world.made(), bucket.remaining, bucket.blocked_until), (2, Some(99), None));
+    assert_eq!(bucket.exhausted_windows, 1);
+    for other in Bucket::LIMITED.into_iter().filter(|bucket| *bucket != Bucket::Instance) {
+        let snapshot = world.snapshot();
+        let other = snapshot.bucket(other).unwrap();
+        assert_eq!((other.windows, other.exhausted_windows, other.remaining), (0, 0, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_of_nothing_is_at_least_a_second() {
+    let often = |options: &mut clerk_exporter::probe::Options| {
+        options.trigger = Trigger::Interval(std::time::Duration::from_millis(100));
+        options.interval = std::time::Duration::from_millis(100);
+    };
+    for retry_after in ["0", "Wed, 25 Nov 2020 00:00:00 GMT"] {
+        let world = World::with(common::simulator(1), often);
+        world.fault(throttled(Some(retry_after)));
+        world.pass(seconds(20)).await;
+        assert!((10..=20).contains(&world.requests()), "{retry_after}: {}", world.requests());
+        world.stopped().await;
+    }
+    let world = World::with(common::simulator(1), often);
+    world.fault(throttled(Some("tomorrow")));
+    world.pass(seconds(20)).await;
+    assert!(world.requests() <= 20, "nonsense: {}", world.requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_of_a_year_is_five_minutes() {
+    let world = World::with_fault(throttled(Some("31536000")));
+    world.pass(seconds(299)).await;
+    assert_eq!(world.requests(), 1);
+    world.no_fault();
+    world.pass(TICK * 2).await;
+    assert!((2..=4).contains(&world.requests()), "{}", world.requests());
+    assert_eq!(world.failed(ProbeFailure::Throttled), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_without_retry_after_waits_for_the_next_probe() {
+    let world = World::with_fault(throttled(None));
+    world.pass(seconds(150)).await;
+    assert!((5..=11).contains(&world.requests()), "{}", world.requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_the_edge_with_status_429_counts_as_one() {
+    let rule = Fault::Throttled { retry_after: Some("30".into()), body: FaultBody::Html }.times(1);
+    let world = World::with_fault(rule);
+    world.pass(seconds(20)).await;
+    assert_eq!((world.snapshot().up, world.snapshot().key_valid), (Some(true), None));
+    assert_eq!((world.bucket().throttled[Source::Probe.index()], world.bucket().remaining), (1, Some(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_quota_headers_only_429s_are_known() {
+    let options = simulator::Options { headers: HeaderProfile::None, ..common::simulator(1) };
+    let world = World::with(options, |_| {});
+    world.pass(seconds(31)).await;
+    let bucket = world.bucket();
+    assert_eq!(bucket.basis.unwrap().as_str(), "counted");
+    world.fault(throttled(Some("40")));
+    world.pass(TICK).await;
+    assert_eq!(world.bucket().remaining, Some(0));
+    world.no_fault();
+    world.pass(seconds(60)).await;
+    let bucket = world.bucket();
+    assert!(bucket.remaining.is_some_and(|left| left > 90), "{bucket:?}");
+    assert_eq!(bucket.exhausted_windows, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_of_the_plan_that_is_used_up_is_neither_a_bad_key_nor_a_429() {
+    let rule = Fault::QuotaExceeded { code: "user_quota_exceeded".into() }.always();
+    let world = World::with_fault(rule);
+    world.pass(seconds(1)).await;
+    let snapshot = world.snapshot();
+    assert_eq!(snapshot.key_valid, Some(true));
+    assert_eq!(snapshot.quota_exceeded.iter().sum::<u64>(), 1);
+    assert_eq!(snapshot.quota_exceeded[0], 1, "user_quota_exceeded comes first");
+    assert_eq!(world.failed(ProbeFailure::Status), 1);
+    assert_eq!(world.bucket().exhausted_windows, 0);
+    assert_eq!(world.bucket().remaining, Some(99), "its quota headers are as good as any");
+}

@@ -1,0 +1,52 @@
+//! Counts of users, on a schedule of their own.
+
+use clerk_exporter::probe::Trigger;
+use clerk_exporter::quota::Source;
+use clerk_exporter::simulator::{Fault, FaultBody};
+
+use crate::common;
+use crate::world::{World, seconds};
+
+fn hourly() -> World {
+    World::with(common::simulator(1), |options| options.count_users = Some(Trigger::Interval(seconds(3600))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_are_counted_soon_and_then_by_their_schedule() {
+    let world = hourly();
+    world.pass(seconds(61)).await;
+    let snapshot = world.snapshot();
+    assert_eq!(snapshot.users, Some(100));
+    let active = snapshot.users_active_30d.unwrap();
+    assert!(active > 0 && active < 100, "{active}");
+    let requests = world.requests();
+    assert_eq!(requests, world.made() + 2);
+    world.pass(seconds(8000)).await;
+    assert_eq!(world.requests(), world.made() + 6, "two requests an hour");
+    assert_eq!(world.snapshot().responses[&(Source::Probe, 200)], world.requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_counted_unless_that_is_wanted() {
+    let world = World::new();
+    world.pass(seconds(7200)).await;
+    assert_eq!((world.snapshot().users, world.snapshot().users_active_30d), (None, None));
+    assert_eq!(world.requests(), world.made());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_fails_keeps_the_last_one() {
+    let world = hourly();
+    world.pass(seconds(61)).await;
+    let before = world.snapshot();
+    for fault in [
+        Fault::Status { status: 500, body: FaultBody::Html },
+        Fault::Status { status: 200, body: FaultBody::Html },
+        Fault::Throttled { retry_after: Some("0".into()), body: FaultBody::Clerk },
+    ] {
+        world.fault(fault.always());
+        world.pass(seconds(4000)).await;
+        let snapshot = world.snapshot();
+        assert_eq!((snapshot.users, snapshot.users_active_30d), (before.users, before.users_active_30d));
+    }
+}
