@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use clerk_exporter::simulator::Fault;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -86,6 +87,22 @@ async fn a_hundred_scrapes_at_once_are_alike() {
     for scrape in &seen {
         assert_eq!(series(scrape), series(&seen[0]));
         assert_eq!(scrape.value("clerk_ratelimit_limit", &[("bucket", "instance")]), Some(100.0));
+    }
+}
+
+#[tokio::test]
+async fn bodies_without_end_take_no_memory_and_are_got_over() {
+    for fault in [Fault::GzipBomb { bytes: 1 << 30 }, Fault::HugeBody { bytes: 1 << 30 }] {
+        let clerk = Clerk::start().await;
+        clerk.simulator.set_faults(fault.clone().always().into()).unwrap();
+        let exporter = Exporter::start(&[], &[("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", &clerk.url())]).await;
+        exporter.until("clerk_probe_failures_total", &[("reason", "body_too_large")], |count| count == 1.0).await;
+        let scrape = exporter.metrics().await;
+        assert_eq!(scrape.value("clerk_up", &[]), Some(0.0), "{fault:?}");
+        let resident = scrape.value("process_resident_memory_bytes", &[]).unwrap();
+        assert!(resident < 200e6, "{fault:?}: {resident} bytes");
+        let (status, output) = exporter.stopped().await;
+        assert!(status.success(), "{output}");
     }
 }
 

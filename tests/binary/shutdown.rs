@@ -87,7 +87,7 @@ async fn the_simulator_alone_ends_as_well() {
 async fn the_demo_shows_what_it_promises() {
     let exporter = Exporter::demo(&["--probe.interval=1"]).await;
     exporter.until("clerk_up", &[("clerk_instance", "production")], |up| up == 1.0).await;
-    exporter.until("clerk_users", &[("clerk_instance", "development")], |users| users > 0.0).await;
+    exporter.until("clerk_users", &[("clerk_instance", "production")], |users| users > 0.0).await;
     let (status, output) = exporter.stopped().await;
     assert!(status.success(), "{status} {output}");
     assert!(output.contains("Landing page:") && output.contains("/metrics"), "{output}");
