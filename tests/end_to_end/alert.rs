@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clerk_exporter::metrics::catalogue::{self, Family, Kind};
 use reqwest::header::ACCEPT;
-use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -19,6 +18,7 @@ use crate::load::Load;
 use crate::prometheus::{ALERT, Alertmanager, OPENMETRICS_JOB, Prometheus, TEXT_JOB};
 use crate::run::Run;
 use crate::sink::Sink;
+use crate::truth;
 
 /// Much longer than a run takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -77,7 +77,7 @@ async fn a_load_on_clerk_raises_an_alert_and_its_end_resolves_it() {
     assert_eq!(resolved.labels, firing.labels);
 
     let counted = prometheus.value(&low).await.unwrap();
-    let happened = low_windows_that_happened(&clerk).await;
+    let happened = truth::low_windows(&format!("{clerk}/_simulator/truth"), "development-1").await.len();
     run.say(&format!("{counted} low windows counted of {happened} that the simulator knows of"));
     assert!(counted >= 1.0 && counted <= happened as f64);
 
@@ -179,15 +179,4 @@ async fn promtool_has_nothing_to_say(metrics: &str) {
     promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).await.unwrap();
     let output = promtool.wait_with_output().await.unwrap();
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
-}
-
-/// By the simulator's own account: windows in which less than a tenth of the limit was left.
-async fn low_windows_that_happened(clerk: &str) -> usize {
-    let answer = client().get(format!("{clerk}/_simulator/truth?events=0")).send().await.unwrap().text().await.unwrap();
-    let truth: Value = serde_json::from_str(&answer).unwrap();
-    let buckets = truth["instances"][0]["buckets"].as_array().unwrap();
-    let bucket = buckets.iter().find(|bucket| bucket["bucket"] == "instance").unwrap();
-    let number = |value: &Value| value.as_u64().unwrap();
-    let windows = bucket["windows"].as_array().unwrap().iter();
-    windows.filter(|window| number(&window["least_remaining"]) * 10 < number(&window["limit"])).count()
 }

@@ -11,7 +11,9 @@ mod exposition;
 mod load;
 mod prometheus;
 mod run;
+mod shipped;
 mod sink;
+mod truth;
 
 /// What Prometheus 2.42 sends as `Accept`.
 const PROMETHEUS_ACCEPT: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";

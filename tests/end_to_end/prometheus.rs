@@ -36,13 +36,18 @@ pub(crate) struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// Starts on a free port.
+    /// Starts on a free port; all alerts go to the webhook at once.
     pub(crate) async fn start(webhook: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = format!(
+        Self::with_config(&format!(
             "route: {{ receiver: sink, group_by: [alertname], group_wait: 1s, group_interval: 1s, repeat_interval: 1h }}\n\
              receivers: [{{ name: sink, webhook_configs: [{{ url: \"{webhook}\", send_resolved: true }}] }}]\n"
-        );
+        ))
+        .await
+    }
+
+    /// Starts on a free port.
+    pub(crate) async fn with_config(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("alertmanager.yml"), config).unwrap();
         let mut process = Process::start(Command::new("prometheus-alertmanager").current_dir(folder.path()).args([
             "--config.file=alertmanager.yml",
@@ -53,9 +58,15 @@ impl Alertmanager {
         let address = process.address().await;
         Self { address, _process: process, _folder: folder }
     }
+
+    /// All alerts that it has, suppressed ones too, as its API tells of them.
+    pub(crate) async fn alerts(&self) -> Vec<Value> {
+        let response = client().get(format!("http://{}/api/v2/alerts", self.address)).send().await.unwrap();
+        serde_json::from_str(&response.error_for_status().unwrap().text().await.unwrap()).unwrap()
+    }
 }
 
-/// Prometheus, which scrapes every second.
+/// Prometheus.
 pub(crate) struct Prometheus {
     url: String,
     client: reqwest::Client,
@@ -64,7 +75,7 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts on a free port.
+    /// Starts on a free port, and scrapes every second.
     pub(crate) async fn start(exporter: SocketAddr, text_format: SocketAddr, alertmanager: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
@@ -77,6 +88,11 @@ impl Prometheus {
         );
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
         std::fs::write(folder.path().join("rules.yml"), RULES).unwrap();
+        Self::in_folder(folder).await
+    }
+
+    /// Starts on a free port with the `prometheus.yml` of a folder, which is its working directory.
+    pub(crate) async fn in_folder(folder: TempDir) -> Self {
         let mut process = Process::start(Command::new("prometheus").current_dir(folder.path()).args([
             "--config.file=prometheus.yml",
             "--storage.tsdb.path=data",

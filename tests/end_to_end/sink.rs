@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::State;
@@ -23,10 +24,17 @@ pub(crate) struct Alert {
     pub(crate) status: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// The one of Alertmanager's receivers that it was sent to.
+    #[serde(skip)]
+    pub(crate) receiver: String,
+    /// When it arrived.
+    #[serde(skip, default = "SystemTime::now")]
+    pub(crate) at: SystemTime,
 }
 
 #[derive(Deserialize)]
 struct Notification {
+    receiver: String,
     alerts: Vec<Alert>,
 }
 
@@ -70,8 +78,9 @@ impl Sink {
 }
 
 async fn notify(State(shared): State<Shared>, body: String) -> StatusCode {
-    let notification: Notification = serde_json::from_str(&body).unwrap();
-    shared.received.send_modify(|alerts| alerts.extend(notification.alerts));
+    let Notification { receiver, alerts } = serde_json::from_str(&body).unwrap();
+    let alerts = alerts.into_iter().map(|alert| Alert { receiver: receiver.clone(), ..alert });
+    shared.received.send_modify(|received| received.extend(alerts));
     StatusCode::NO_CONTENT
 }
 

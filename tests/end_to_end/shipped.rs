@@ -1,0 +1,224 @@
+//! The files of this repository as people copy them: the demo's load goes below 10 %, the shipped rules see it, and the
+//! shipped routes and inhibitions decide who is told of what.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::client;
+use crate::common::process::{Process, clerk_exporter};
+use crate::prometheus::{Alertmanager, Prometheus};
+use crate::run::Run;
+use crate::sink::{Alert, Sink};
+use crate::truth;
+
+/// Set to 1, it makes the test wait for the end of the alerts too, which the rules hold back for 10 minutes.
+const LONG: &str = "CLERK_EXPORTER_LONG_TESTS";
+/// Much longer than a run takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(240);
+/// The same until the alerts have ended.
+const LONG_DEADLINE: Duration = Duration::from_secs(1800);
+
+const LOW: &str = "ClerkRateLimitLow";
+const EXHAUSTED: &str = "ClerkRateLimitExhausted";
+const THROTTLED: &str = "ClerkRateLimitThrottled";
+/// The instances of the demo: this one comes below 10 % of its limit,
+const PRODUCTION: &str = "production";
+/// and this one goes beyond its limit.
+const DEVELOPMENT: &str = "development";
+
+#[tokio::test]
+async fn the_shipped_rules_routes_and_inhibitions_tell_of_the_demo_s_load() {
+    let long = std::env::var_os(LONG).is_some_and(|value| value == "1");
+    let run = Run::new(if long { LONG_DEADLINE } else { DEADLINE });
+    let demo = Demo::start().await;
+    run.say(&format!("demo at {}", demo.exporter));
+    let sink = Sink::start(format!("http://{}/metrics", demo.exporter)).await;
+    let alertmanager = Alertmanager::with_config(&routes_to(&format!("http://{}/notify", sink.address))).await;
+    let _prometheus = Prometheus::in_folder(configured(&demo.exporter, &alertmanager.address.to_string())).await;
+    run.say("Prometheus and Alertmanager run");
+
+    for (instance, alert) in [(DEVELOPMENT, THROTTLED), (PRODUCTION, LOW)] {
+        let told = arrival(&run, &sink, "firing", alert, instance).await;
+        says_what_it_should(&told, alert, instance);
+    }
+    for instance in [DEVELOPMENT, PRODUCTION] {
+        let low = truth::low_windows(&demo.record, instance).await[0];
+        let told = sink.received().into_iter().find(|told| told.labels["clerk_instance"] == instance).unwrap();
+        let (alert, took) = (&told.labels["alertname"], seconds(low, told.at));
+        run.say(&format!("{instance}: {alert} came {took:.1} s after the end of the first low window"));
+    }
+
+    // The cause is told; that it would come, and its other names, are not.
+    for (quiet, causes) in [(LOW, &[EXHAUSTED, THROTTLED][..]), (EXHAUSTED, &[THROTTLED])] {
+        let what = format!("{quiet} of {DEVELOPMENT} is inhibited");
+        let by = run.until(&what, async || inhibitors(&alertmanager.alerts().await, quiet, DEVELOPMENT)).await;
+        assert!(by.iter().all(|(alert, of)| causes.contains(&alert.as_str()) && of == DEVELOPMENT), "{quiet}: {by:?}");
+    }
+    let alerts = alertmanager.alerts().await;
+    for (alert, instance) in [(LOW, PRODUCTION), (THROTTLED, DEVELOPMENT)] {
+        assert_eq!(find(&alerts, alert, instance).unwrap()["status"]["state"], "active", "{alert} of {instance}");
+    }
+    let others = sink.received().into_iter().filter(|told| !told.labels["alertname"].starts_with("ClerkRateLimit"));
+    assert_eq!(others.collect::<Vec<_>>(), [], "nothing else is wrong");
+
+    if long {
+        demo.calm_down().await;
+        run.say("most requests do not count any more");
+        for (instance, alert) in [(DEVELOPMENT, THROTTLED), (PRODUCTION, LOW)] {
+            let ended = arrival(&run, &sink, "resolved", alert, instance).await;
+            let low = truth::low_windows(&demo.record, instance).await;
+            let took = seconds(*low.last().unwrap(), ended.at);
+            run.say(&format!("{instance}: {took:.1} s after the end of the last low window"));
+        }
+        for Alert { status, labels, .. } in sink.received() {
+            run.say(&format!("told: {} of {} {status}", labels["alertname"], labels["clerk_instance"]));
+        }
+        let told = |status| sink.received().iter().filter(|told| is(told, status, LOW, PRODUCTION)).count();
+        assert_eq!((told("firing"), told("resolved")), (1, 1), "it does not flap");
+    }
+    demo.stop().await;
+}
+
+/// The running demo.
+struct Demo {
+    process: Process,
+    /// Host and port of the exporter.
+    exporter: String,
+    /// URL of the simulated Clerk's record.
+    record: String,
+}
+
+impl Demo {
+    async fn start() -> Self {
+        let mut process = Process::start(clerk_exporter().args([
+            "demo",
+            "--web.listen-address=127.0.0.1:0",
+            "--simulator.listen-address=127.0.0.1:0",
+        ]));
+        let after = |name: &'static str| move |line: &str| Some(line.strip_prefix(name)?.trim().to_owned());
+        let metrics = process.line(after("Metrics:")).await;
+        let exporter = metrics.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap().to_owned();
+        let record = process.line(after("Its own record:")).await;
+        Self { process, exporter, record }
+    }
+
+    /// Lets the edge in front of the simulated Clerk answer look-ups of single users, eight of ten of the load's requests.
+    /// They are not counted then, and the exporter's own are as before.
+    async fn calm_down(&self) {
+        let fault = json!({ "kind": "status", "status": 503, "body": "html" });
+        let faults = json!({ "rules": [{ "fault": fault, "path_prefix": "/v1/users/user_", "counted": false }] });
+        let url = self.record.replace("/truth", "/faults");
+        let request = client().post(url).header("content-type", "application/json").body(faults.to_string());
+        request.send().await.unwrap().error_for_status().unwrap();
+    }
+
+    async fn stop(mut self) {
+        assert!(self.process.terminate().await.success(), "{}", self.process.output());
+    }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn parse(path: &str) -> Value {
+    serde_saphyr::from_str(&read(path)).unwrap()
+}
+
+/// The shipped configuration of Alertmanager, with a webhook for each receiver, and without its waits. JSON is YAML.
+fn routes_to(webhook: &str) -> String {
+    let mut config = parse("deploy/alertmanager/alertmanager.yml");
+    for receiver in config["receivers"].as_array_mut().unwrap() {
+        receiver["webhook_configs"] = json!([{ "url": webhook, "send_resolved": true }]);
+    }
+    let route = config["route"].as_object_mut().unwrap();
+    shorten(route);
+    for route in route["routes"].as_array_mut().unwrap() {
+        shorten(route.as_object_mut().unwrap());
+    }
+    config.to_string()
+}
+
+fn shorten(route: &mut serde_json::Map<String, Value>) {
+    for wait in ["group_wait", "group_interval"] {
+        if let Some(wait) = route.get_mut(wait) {
+            *wait = json!("1s");
+        }
+    }
+}
+
+/// A folder with the shipped rules, and the shipped configuration of Prometheus for these targets.
+fn configured(exporter: &str, alertmanager: &str) -> tempfile::TempDir {
+    let mut config = parse("deploy/prometheus/prometheus.yml");
+    config["scrape_configs"][0]["static_configs"] = json!([{ "targets": [exporter] }]);
+    config["alerting"]["alertmanagers"] = json!([{ "static_configs": [{ "targets": [alertmanager] }] }]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("prometheus.yml"), config.to_string()).unwrap();
+    std::fs::create_dir(folder.path().join("rules")).unwrap();
+    std::fs::write(folder.path().join("rules/clerk.rules.yml"), read("alerts/clerk.rules.yml")).unwrap();
+    folder
+}
+
+async fn arrival(run: &Run, sink: &Sink, status: &str, alert: &str, instance: &str) -> Alert {
+    let look = async || sink.received().into_iter().find(|told| is(told, status, alert, instance));
+    run.until(&format!("{alert} of {instance} {status}: arrived"), look).await
+}
+
+fn is(told: &Alert, status: &str, alert: &str, instance: &str) -> bool {
+    told.status == status && told.labels["alertname"] == alert && told.labels["clerk_instance"] == instance
+}
+
+/// What somebody who is woken by it needs.
+fn says_what_it_should(told: &Alert, alert: &str, instance: &str) {
+    let expected = [
+        ("alertname", alert),
+        ("severity", "warning"),
+        ("clerk_instance", instance),
+        ("bucket", "instance"),
+        ("job", "clerk-exporter"),
+    ];
+    for (label, value) in expected {
+        assert_eq!(told.labels[label], value, "{told:?}");
+    }
+    assert!(!told.labels.contains_key("grafana_url"), "it is for the link only: {told:?}");
+    assert_eq!(told.receiver, "clerk-ticket", "{told:?}");
+
+    let note = |name: &str| told.annotations[name].as_str();
+    assert!(note("summary").contains("rate limit"), "{told:?}");
+    for part in ["ucket instance", &format!("instance {instance}"), "the last 5 minutes", "429"] {
+        assert!(note("description").contains(part), "{part}: {told:?}");
+    }
+    let (_, runbook) = note("runbook_url").split_once("/blob/main/").unwrap();
+    assert_eq!(runbook, format!("docs/runbooks/{alert}.md"));
+    assert!(read(runbook).contains(alert), "{runbook}");
+    let dashboard = format!("https://grafana.example.org/d/clerk-instance?var-clerk_instance={instance}");
+    assert_eq!(note("dashboard_url"), dashboard);
+}
+
+fn find<'a>(alerts: &'a [Value], alert: &str, instance: &str) -> Option<&'a Value> {
+    let labels =
+        |found: &&Value| found["labels"]["alertname"] == alert && found["labels"]["clerk_instance"] == instance;
+    alerts.iter().find(labels)
+}
+
+/// Name and instance of the alerts that suppress one; `None` while nothing does.
+fn inhibitors(alerts: &[Value], alert: &str, instance: &str) -> Option<Vec<(String, String)>> {
+    let status = &find(alerts, alert, instance)?["status"];
+    if status["state"] != "suppressed" {
+        return None;
+    }
+    let by = status["inhibitedBy"].as_array().unwrap().iter().map(|fingerprint| {
+        let by = alerts.iter().find(|alert| alert["fingerprint"] == *fingerprint)?;
+        let label = |name: &str| by["labels"][name].as_str().unwrap().to_owned();
+        Some((label("alertname"), label("clerk_instance")))
+    });
+    let by: Vec<_> = by.collect::<Option<_>>()?;
+    if by.is_empty() { None } else { Some(by) }
+}
+
+/// From one moment to another; less than 0 if the other is earlier.
+fn seconds(from: SystemTime, to: SystemTime) -> f64 {
+    to.duration_since(from).map_or_else(|error| -error.duration().as_secs_f64(), |duration| duration.as_secs_f64())
+}
