@@ -203,7 +203,11 @@ fn what_is_known_in_one_place_stays_there() {
         ("sfv::", &["quota/headers/"], "headers are read in one place"),
         ("httpdate::", &["quota/headers/", "simulator/"], "headers are read in one place"),
         ("serde_saphyr", &["config/", "serve/web_config/"], "the YAML library may be exchanged"),
-        ("SystemTime::now", &["clock.rs", "serve/web_config/source.rs", "simulator/", "webhook/mod.rs"], "there is one clock"),
+        (
+            "SystemTime::now",
+            &["clock.rs", "serve/web_config/source.rs", "simulator/", "webhook/mod.rs"],
+            "there is one clock",
+        ),
         ("std::process::exit", &["app/signals.rs"], "the process ends in good order"),
         (".expose_secret(", &["secret/", "serve/web_config/"], "secrets are read in one place"),
         (".expose()", &["secret/", "config/", "webhook/secrets.rs"], "secrets are read in one place"),
