@@ -56,9 +56,10 @@ pub enum ClerkError {
         /// What it must be.
         reason: String,
     },
-    /// A walk over all users cannot go on: what answers honours neither `starting_after` nor `created_at_after`.
-    #[error("the list of users begins again and again: what answers at this address is not Clerk's Backend API")]
-    Endless,
+    /// A walk over all users cannot go on: what answers honours neither `starting_after` nor `created_at_after`, or not
+    /// `order_by`.
+    #[error("the list of users is not in the order asked for: what answers at this address is not Clerk's Backend API")]
+    Disordered,
     /// The key cannot be used.
     #[error("{0}")]
     Key(#[from] SecretError),
@@ -178,7 +179,7 @@ impl ClerkError {
     pub const fn is_unsent(&self) -> bool {
         match self {
             Self::Transport { source, .. } => matches!(source.phase(), Phase::Connect),
-            Self::Api(_) | Self::Decode { .. } | Self::Endless => false,
+            Self::Api(_) | Self::Decode { .. } | Self::Disordered => false,
             _ => true,
         }
     }

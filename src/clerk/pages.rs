@@ -194,6 +194,9 @@ impl Pages {
 
     /// The users that were not given yet; none if there are none among these.
     fn take(&mut self, users: Vec<User>) -> Result<Option<Page>, ClerkError> {
+        if !users.is_sorted_by_key(User::created_at) {
+            return Err(ClerkError::Disordered);
+        }
         let count = users.len();
         let moment = self.moment();
         let is_before = |user: &User| matches!((user.created_at(), moment), (Some(at), Some(moment)) if at < moment);
@@ -223,7 +226,7 @@ impl Pages {
                 self.way = Way::Since { offset: offset.saturating_add(count) };
                 Ok(None)
             }
-            (_, None) => Err(ClerkError::Endless),
+            (_, None) => Err(ClerkError::Disordered),
         }
     }
 }
