@@ -127,7 +127,6 @@ impl Clerk {
     }
 
     /// Any request of the Backend API. `path` begins with `/v1/`; it may hold a query.
-    #[must_use]
     pub fn raw(&self, method: Method, path: &str) -> Raw {
         Raw::new(self.clone(), Call::new(method, path, Source::Client))
     }

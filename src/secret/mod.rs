@@ -92,13 +92,17 @@ pub fn looks_like_secret_path(path: &str) -> bool {
     looks_like_secret(path) && (!path.contains(['/', '\\']) || path.split(|c| !is_word(c)).any(|word| word.len() >= 16))
 }
 
+/// What keys begin with. Alone they are no secret: messages say which one is wanted.
+const PREFIXES: [&str; 6] = ["sk_live_", "sk_test_", "pk_live_", "pk_test_", "pk_", "whsec_"];
+
 /// `text` with every word that [looks like a key](looks_like_secret_path) replaced, for messages that repeat what
 /// somebody typed.
 pub fn mask_secrets(text: &str) -> String {
     let is_border = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '=' | ':' | ',' | ';' | '(' | ')');
     let words = text.split_inclusive(is_border).map(|word| {
         let bare = word.trim_end_matches(is_border);
-        if looks_like_secret_path(bare) { format!("<secret>{}", &word[bare.len()..]) } else { word.to_owned() }
+        let is_secret = looks_like_secret_path(bare) && !PREFIXES.contains(&bare);
+        if is_secret { format!("{REDACTED}{}", &word[bare.len()..]) } else { word.to_owned() }
     });
     words.collect()
 }
@@ -123,7 +127,9 @@ mod tests {
         let message = "unexpected argument 'sk_live_CANARY', not --key=sk_test_CANARY\n file /run/secrets/sk_live_prod";
         let masked = "unexpected argument '<secret>', not --key=<secret>\n file /run/secrets/sk_live_prod";
         assert_eq!(mask_secrets(message), masked);
-        assert_eq!(mask_secrets("no key, no change\n"), "no key, no change\n");
+        for plain in ["no key, no change\n", "a publishable key (pk_); use one that begins with `sk_live_` or `sk_test_`"] {
+            assert_eq!(mask_secrets(plain), plain);
+        }
     }
 
     #[test]
