@@ -127,7 +127,9 @@ mod tests {
         let message = "unexpected argument 'sk_live_CANARY', not --key=sk_test_CANARY\n file /run/secrets/sk_live_prod";
         let masked = "unexpected argument '<secret>', not --key=<secret>\n file /run/secrets/sk_live_prod";
         assert_eq!(mask_secrets(message), masked);
-        for plain in ["no key, no change\n", "a publishable key (pk_); use one that begins with `sk_live_` or `sk_test_`"] {
+        for plain in
+            ["no key, no change\n", "a publishable key (pk_); use one that begins with `sk_live_` or `sk_test_`"]
+        {
             assert_eq!(mask_secrets(plain), plain);
         }
     }
