@@ -4,7 +4,8 @@
 //! CLERK_SECRET_KEY=sk_test_... cargo run --example batch < ids.txt
 //! ```
 //!
-//! `CLERK_API_URL` leads to another server, such as `clerk-exporter demo`'s simulator.
+//! `CLERK_API_URL` leads to another server: `http://127.0.0.1:10431` to that of `clerk-exporter simulate`, which
+//! takes any key.
 
 use std::io::Write;
 

@@ -10,7 +10,8 @@
 //! cargo run --example paging user_2NNEqL2nrIRdJ194ndJqAHwEfxC@1700000000000 >> users.jsonl
 //! ```
 //!
-//! `CLERK_API_URL` leads to another server, such as `clerk-exporter demo`'s simulator.
+//! `CLERK_API_URL` leads to another server: `http://127.0.0.1:10431` to that of `clerk-exporter simulate`, which
+//! takes any key.
 
 use std::io::Write;
 

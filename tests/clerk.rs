@@ -18,7 +18,7 @@ use clerk_exporter::outbound::{Outbound, Policy};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::quota::{Environment, Source};
 use clerk_exporter::secret::{KeySource, SecretSource};
-use clerk_exporter::simulator::{self, Fault, FaultBody, Simulator};
+use clerk_exporter::simulator::{self, Fault, FaultBody, HeaderProfile, Simulator};
 use clerk_exporter::upstream::MemoryUpstream;
 use common::{KEY, World, settings};
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -53,7 +53,8 @@ fn client_of(router: Router) -> Clerk {
     Clerk::over(Arc::new(common::outbound(MemoryUpstream::new(router), &ledger)))
 }
 
-/// A client of a simulator with something in between that sees each query and may change it, or answer a 422 with a code.
+/// A client of a simulator with something in between that sees each query and may change it, or answer with a
+/// 422 of a code.
 fn client_through(
     simulator: &Simulator,
     between: impl Fn(&str) -> Result<String, &'static str> + Clone + Send + Sync + 'static,
@@ -292,6 +293,19 @@ async fn all_users_are_walked_in_order_and_clerk_never_refuses() {
     }
     let (_, clerk) = world(0);
     assert!(walk(clerk.users().list_all()).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_is_never_refused_however_clerk_counts() {
+    for limiter in ["fixed", "sliding", "token-bucket"] {
+        for headers in [HeaderProfile::None, HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch] {
+            let options = simulator::Options { users: 1234, headers, ..common::simulator(1) };
+            let world = World::new(simulator::Options { limiter: limiter.parse().unwrap(), ..options });
+            let clerk = Clerk::over(Arc::clone(&world.outbound));
+            let walked = walk(clerk.users().list_all().page_size(5)).await.unwrap();
+            assert_eq!((walked.len(), sent(&world), refused(&world)), (1234, 248, 0), "{limiter} {headers}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
