@@ -24,9 +24,10 @@
 //! - [`secret`]: keys that cannot be printed, and where they are kept.
 //! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
 //! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
-//! - [`upstream`]: how requests reach Clerk, over the network or in memory.
+//! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
 //! - [`outbound`]: the one path to Clerk, paced and retried, which tells the ledger what it learns.
+//! - [`clerk`]: the client for applications: users, instance and key set, typed, in batches and by pages.
 //! - [`probe`]: what is due when, whether it is done, and doing it.
 //! - [`serve`]: serving HTTP with an end to every wait, TLS and authentication. Knows nothing of Clerk.
 //! - [`simulator`]: a stand-in for Clerk. Shares no code with the rest, so that one wrong idea cannot hide in both.
@@ -36,6 +37,7 @@
 //! - [`cli`]: the commands.
 
 pub mod app;
+pub mod clerk;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may import.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("quota", &[]),
     ("simulator", &[]),
-    ("upstream", &[]),
     ("serve", &[]),
     ("secret", &["quota"]),
+    ("upstream", &["secret"]),
     ("clock", &["quota"]),
     ("metrics", &["quota", "clock"]),
-    ("config", &["quota", "secret"]),
+    ("config", &["quota", "secret", "upstream"]),
     ("outbound", &["quota", "secret", "clock", "upstream"]),
+    ("clerk", &["outbound", "quota", "secret", "clock", "upstream"]),
     ("probe", &["outbound", "quota", "clock", "upstream", "secret"]),
     ("webhook", &["secret"]),
     ("site", &["metrics", "quota", "clock", "probe"]),

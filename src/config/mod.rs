@@ -9,12 +9,11 @@
 //! | `tree` | YAML to a tree with places; the only file that knows the YAML library |
 //! | `reader` | known keys, unknown keys, the report |
 //! | `file`, `instance` | from the tree to the model: what each key means |
-//! | `rules`, `cron`, `api_url`, `budget` | what a value must look like |
+//! | `rules`, `cron`, `budget` | what a value must look like |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
 //! | `masked` | the result as text, without secrets |
 
-mod api_url;
 mod budget;
 mod cron;
 mod environment;
@@ -27,9 +26,10 @@ mod reader;
 mod rules;
 mod tree;
 
-pub use api_url::{ApiUrl, ApiUrlError};
 pub use error::{ConfigError, Place, Problem};
 pub use model::{Config, Instance, LimitSetting, Plan, Probe, Trigger, Users, When};
+
+pub use crate::upstream::{ApiUrl, ApiUrlError};
 
 use std::fs::File;
 use std::io::Read;

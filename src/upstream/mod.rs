@@ -1,5 +1,6 @@
 //! How requests reach Clerk: one trait, so that the parts above do not know whether there is a network below.
 
+mod api_url;
 mod memory;
 mod reqwest;
 
@@ -11,6 +12,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
+pub use self::api_url::{ApiUrl, ApiUrlError};
 pub use self::memory::MemoryUpstream;
 pub use self::reqwest::{BuildError, Options, ReqwestUpstream};
 

@@ -1,0 +1,90 @@
+//! One request and its answer: sent, read whole, judged by its status, and understood.
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use tokio::time::{Instant, timeout_at};
+
+use super::{ApiError, Clerk, ClerkError};
+use crate::outbound::{Call, CallError, Policy, Reply};
+use crate::quota::Source;
+use crate::upstream::Body;
+
+/// Largest body that is read, after decompression: 500 users with as much metadata as Clerk lets them have (8 KB of each
+/// of three kinds) are about half of it.
+const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+
+impl Clerk {
+    /// The resource at a path.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, ClerkError> {
+        decode(&self.exchange(&Call::get(path, Source::Client)).await?)
+    }
+
+    /// Sends a request and gives the whole answer if it is a success.
+    ///
+    /// A 401 reads the key again, since it may have been replaced, and sends the request once more if it was: what was
+    /// refused for its key was not executed.
+    pub(super) async fn exchange(&self, call: &Call) -> Result<Response<Bytes>, ClerkError> {
+        let until = Instant::now() + self.policy.deadline;
+        let key = self.outbound.key.current()?;
+        let result = self.exchange_until(call, until).await;
+        let is_refused = result.as_ref().is_err_and(|error| error.status() == Some(StatusCode::UNAUTHORIZED));
+        if !is_refused {
+            return result;
+        }
+        // A source that cannot be read now leaves the key before in place, which is compared below.
+        let _ = self.outbound.key.reload();
+        if self.outbound.key.current()? == key { result } else { self.exchange_until(call, until).await }
+    }
+
+    async fn exchange_until(&self, call: &Call, until: Instant) -> Result<Response<Bytes>, ClerkError> {
+        let policy = Policy { deadline: until.saturating_duration_since(Instant::now()), ..self.policy };
+        let Reply { status, headers, body, observation, errors } = self.outbound.open(call, &policy).await?;
+        if !status.is_success() {
+            let error = ApiError::new(status, &headers, errors, observation.quota.retry_after);
+            return Err(ClerkError::Api(Box::new(error)));
+        }
+        let late = |_| CallError::Timeout(self.policy.deadline);
+        let read = timeout_at(until, read(body)).await.map_err(late).and_then(|read| read);
+        let body = read.map_err(|source| ClerkError::Transport { source, attempts: 1 })?;
+        let too_large = || undecodable(status, format!("its body is larger than {MAX_BODY_BYTES} bytes"));
+        let mut response = Response::new(body.ok_or_else(too_large)?);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+/// The whole body; none if it is too large.
+async fn read(mut body: Body) -> Result<Option<Bytes>, CallError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if whole.len() + data.len() > MAX_BODY_BYTES {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(Some(whole.freeze()))
+}
+
+/// What a JSON body says.
+pub(super) fn decode<T: DeserializeOwned>(response: &Response<Bytes>) -> Result<T, ClerkError> {
+    serde_json::from_slice(response.body()).map_err(|error| {
+        // The error's own text may repeat what users wrote.
+        let what = match error.classify() {
+            Category::Data => "it is JSON of another form than expected",
+            Category::Eof => "its JSON breaks off",
+            Category::Syntax | Category::Io => "it is not JSON: check for a proxy or a login page in between",
+        };
+        let reason = format!("{what} (line {}, column {})", error.line(), error.column());
+        undecodable(response.status(), reason)
+    })
+}
+
+fn undecodable(status: StatusCode, reason: String) -> ClerkError {
+    ClerkError::Decode { status, reason }
+}

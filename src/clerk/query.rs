@@ -1,0 +1,64 @@
+//! Queries as forms encode them.
+
+use std::fmt::{Display, Write};
+
+/// A path with a query that grows.
+#[derive(Debug)]
+pub(super) struct Query {
+    text: String,
+    has_some: bool,
+}
+
+impl Query {
+    /// The path may have a query already.
+    pub(super) fn of(path: &str) -> Self {
+        Self { text: path.to_owned(), has_some: path.contains('?') }
+    }
+
+    pub(super) fn push(&mut self, name: &str, value: impl Display) {
+        self.text.push(if self.has_some { '&' } else { '?' });
+        self.has_some = true;
+        encode(name, &mut self.text);
+        self.text.push('=');
+        encode(&value.to_string(), &mut self.text);
+    }
+
+    pub(super) fn push_some(&mut self, name: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.push(name, value);
+        }
+    }
+
+    pub(super) fn into_path(self) -> String {
+        self.text
+    }
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986, section 2.3).
+fn encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_cannot_break_out_of_their_place() {
+        let mut query = Query::of("/v1/users");
+        query.push("query", "a&b=c d+ä#?/");
+        query.push_some("none", None::<u8>);
+        query.push("limit", 5);
+        assert_eq!(query.into_path(), "/v1/users?query=a%26b%3Dc%20d%2B%C3%A4%23%3F%2F&limit=5");
+        let mut query = Query::of("/v1/x?a=1");
+        query.push("b", 2);
+        assert_eq!(query.into_path(), "/v1/x?a=1&b=2");
+    }
+}
