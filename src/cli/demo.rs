@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::serve::{self, ListenAddress, Listener, WebConfigSource};
 use crate::simulator::{self, Simulator};
@@ -111,7 +112,7 @@ impl Demo {
 /// Calls Clerk as an application does, window after window, in step with the simulated limiter's windows.
 async fn load(application: Application, base: String, users: Arc<[String]>, upstream: Arc<ReqwestUpstream>) {
     let mut random = fastrand::Rng::with_seed(1);
-    tokio::time::sleep(until_next_window(SystemTime::now())).await;
+    tokio::time::sleep(until_next_window(Clock::new().wall())).await;
     let mut window_end = Instant::now();
     for part in application.use_per_window.into_iter().cycle() {
         window_end += WINDOW;
