@@ -31,12 +31,7 @@ impl Clerk {
         let key = self.outbound.key.current()?;
         let result = self.exchange_until(call, until).await;
         let is_refused = result.as_ref().is_err_and(|error| error.status() == Some(StatusCode::UNAUTHORIZED));
-        if !is_refused {
-            return result;
-        }
-        // A source that cannot be read now leaves the key before in place, which is compared below.
-        let _ = self.outbound.key.reload();
-        if self.outbound.key.current()? == key { result } else { self.exchange_until(call, until).await }
+        if is_refused && self.outbound.key.replaces(&key) { self.exchange_until(call, until).await } else { result }
     }
 
     async fn exchange_until(&self, call: &Call, until: Instant) -> Result<Response<Bytes>, ClerkError> {

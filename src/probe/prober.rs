@@ -14,7 +14,6 @@ use super::policy::{Outcome, Policy, Surroundings};
 use super::timetable::Task;
 use crate::outbound::{Answer, Call, CallError, Outbound};
 use crate::quota::{Family, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
-use crate::secret::{ClerkKey, SecretError};
 use crate::upstream::ErrorKind;
 
 /// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.
@@ -78,7 +77,7 @@ pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> 
     let key = outbound.key.current();
     let mut answer = outbound.call(&call, deadline).await;
     let mut outcome = classify(&answer);
-    if outcome == Outcome::Failure(ProbeFailure::Key) && is_replaced(outbound, key) {
+    if outcome == Outcome::Failure(ProbeFailure::Key) && key.is_ok_and(|refused| outbound.key.replaces(&refused)) {
         answer = outbound.call(&call, deadline.saturating_sub(started.elapsed())).await;
         outcome = classify(&answer);
     }
@@ -86,13 +85,6 @@ pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> 
     let failure = outcome.failure();
     outbound.ledger.lock().record_probe(duration, failure.map_or(Ok(outbound.clock.now()), Err));
     Finding { answer, failure, duration, outcome }
-}
-
-/// Whether there is another key than the one that Clerk refused. Somebody else may have read it first.
-fn is_replaced(outbound: &Outbound, refused: Result<Arc<ClerkKey>, SecretError>) -> bool {
-    // One that cannot be read leaves the old one in place.
-    let _ = outbound.key.reload();
-    matches!((refused, outbound.key.current()), (Ok(refused), Ok(current)) if refused != current)
 }
 
 impl Prober {

@@ -62,6 +62,13 @@ impl KeySource {
         self.read_into(&mut self.state.lock()).map(|(_, changed)| changed)
     }
 
+    /// Whether there is another key than the one that Clerk refused, after reading the source again: a retry with it is
+    /// worthwhile. Somebody else may have read it first. A source that cannot be read leaves the refused key in place.
+    pub fn replaces(&self, refused: &ClerkKey) -> bool {
+        let _ = self.reload();
+        self.current().is_ok_and(|current| *current != *refused)
+    }
+
     /// Whether the file was touched or replaced since it was last read, by the metadata of the file that the path
     /// leads to now. Always false for other sources: they cannot change while we run.
     pub fn changed(&self) -> bool {

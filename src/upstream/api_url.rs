@@ -92,16 +92,17 @@ impl ApiUrl {
 
     /// Whether the key would travel through a network in the clear.
     pub fn sends_key_in_the_clear(&self) -> bool {
-        !self.is_https && !self.is_loopback()
+        !self.is_https && !is_this_machine(&self.host)
     }
+}
 
-    fn is_loopback(&self) -> bool {
-        let address = self.host.trim_start_matches('[').trim_end_matches(']');
-        match address.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            // RFC 6761, section 6.3: names under localhost are this machine.
-            Err(_) => self.host == "localhost" || self.host.ends_with(".localhost"),
-        }
+/// Whether the host of a URL is this machine.
+pub(super) fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        // RFC 6761, section 6.3: names under localhost are this machine.
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The real way to Clerk, over reqwest.
 
 use std::error::Error as StdError;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use parking_lot::Mutex;
 use reqwest::{Certificate, Client, redirect};
 use tokio::time::Instant;
 
+use super::api_url::is_this_machine;
 use super::{ErrorKind, ResponseFuture, Upstream, UpstreamError};
 
 /// How to reach Clerk.
@@ -143,11 +143,9 @@ fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
     if certificates.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(certificates) }
 }
 
-/// Proxies stand between this machine and others; RFC 6761, section 6.3: names under localhost are this machine.
+/// Proxies stand between this machine and others.
 fn way_to(host: &str) -> Way {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let here = address.map_or_else(|_| host == "localhost" || host.ends_with(".localhost"), |it| it.is_loopback());
-    if here { Way::ThisMachine } else { Way::Elsewhere }
+    if is_this_machine(host) { Way::ThisMachine } else { Way::Elsewhere }
 }
 
 fn build(certificates: &[Certificate], options: &Options, way: Way) -> Result<Client, BuildError> {
