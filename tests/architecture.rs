@@ -16,7 +16,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("upstream", &["secret"]),
     ("clock", &["quota"]),
     ("store", &["secret", "clock"]),
-    ("config", &["quota", "secret", "upstream"]),
+    ("config", &["quota", "secret", "upstream", "serve"]),
     ("webhook", &["secret"]),
     ("cache", &["clock", "secret", "store", "webhook"]),
     ("outbound", &["quota", "secret", "clock", "upstream", "store"]),

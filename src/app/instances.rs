@@ -41,6 +41,10 @@ impl Instances {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn check(&mut self, config: &Config) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            config.gateway.is_none(),
+            "the gateway is not part of this version; remove the section `gateway`"
+        );
         self.upstream(config).map(drop)
     }
 

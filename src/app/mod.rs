@@ -58,6 +58,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let clock = Arc::new(Clock::new());
     let mut instances = Instances::new(Arc::clone(&clock));
     let ledger = Arc::new(Ledger::new(config.instances.iter().map(|it| settings(it, config.low_threshold))));
+    instances.check(&config)?;
     let probes = Probes::new(instances.probes(&config, &ledger)?);
     let status = Arc::new(ConfigStatus::new(clock.now(), config.low_threshold));
     let config_text = Arc::new(ArcSwap::from_pointee(config.masked_yaml()));

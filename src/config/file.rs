@@ -10,10 +10,11 @@ use super::error::Place;
 use super::model::{Config, Instance, Probe, Trigger, Users, When};
 use super::reader::{Field, Keys, Report, Section};
 use super::tree::Value;
-use super::{MAX_PROBE_INTERVAL, budget, cron, instance, rules, tree};
+use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, rules, tree};
 use crate::secret::{ClerkKey, EnvLookup};
 
-static TOP: Keys = Keys { section: "", known: &["low_threshold", "tls_config", "probe", "users", "instances"] };
+static TOP: Keys =
+    Keys { section: "", known: &["low_threshold", "tls_config", "probe", "users", "instances", "gateway"] };
 static TLS_CONFIG: Keys = Keys { section: "tls_config", known: &["ca_file"] };
 static PROBE: Keys = Keys { section: "probe", known: &["interval", "schedule", "timeout", "path", "when"] };
 static USERS: Keys = Keys { section: "users", known: &["interval", "schedule"] };
@@ -36,7 +37,21 @@ pub(super) static INSTANCE: Keys = Keys {
 pub(super) static LIMIT: Keys = Keys { section: "limit", known: &["requests", "window"] };
 
 /// Every section, for the documentation and for hints about misplaced keys.
-pub(super) static SCHEMA: &[&Keys] = &[&TOP, &TLS_CONFIG, &PROBE, &USERS, &INSTANCE, &LIMIT];
+pub(super) static SCHEMA: &[&Keys] = &[
+    &TOP,
+    &TLS_CONFIG,
+    &PROBE,
+    &USERS,
+    &INSTANCE,
+    &LIMIT,
+    &gateway::GATEWAY,
+    &gateway::CALLER,
+    &gateway::POLICIES,
+    &gateway::CACHE_POLICY,
+    &gateway::PACE,
+    &gateway::CACHE,
+    &gateway::WEBHOOKS,
+];
 
 pub(super) const DEFAULT_LOW_THRESHOLD: f64 = 0.1;
 const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(15);
@@ -120,8 +135,10 @@ pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Op
             check_budget(instance, read.probe_place.unwrap_or(read.place), &read.path, report);
         }
     }
+    let names: Vec<_> = instances.iter().filter_map(|read| Some(Arc::clone(&read.name.as_ref()?.0))).collect();
+    let gateway = top.take("gateway").map(|field| gateway::read(field, &names, context, report));
     let instances = instances.into_iter().filter_map(|read| read.instance).collect();
-    Some(Config { low_threshold: low_threshold?, ca_file, instances, warnings: Vec::new() })
+    Some(Config { low_threshold: low_threshold?, ca_file, instances, gateway: gateway.flatten(), warnings: Vec::new() })
 }
 
 fn tls_config(field: Field, context: &Context<'_>, report: &mut Report) -> Option<PathBuf> {

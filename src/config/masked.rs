@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
+use super::gateway;
 use super::model::{Config, Instance, LimitSetting, Trigger, When};
 use crate::secret::{REDACTED, SecretSource};
 
@@ -23,7 +24,8 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         writeln!(out, "tls_config:\n  ca_file: {}", quoted_path(path))?;
     }
     writeln!(out, "instances:")?;
-    config.instances.iter().try_for_each(|instance| write_instance(out, instance))
+    config.instances.iter().try_for_each(|instance| write_instance(out, instance))?;
+    config.gateway.iter().try_for_each(|section| gateway::masked::write(out, section))
 }
 
 fn write_instance(out: &mut String, instance: &Instance) -> fmt::Result {
@@ -86,10 +88,10 @@ fn write_trigger(out: &mut String, trigger: &Trigger) -> fmt::Result {
 }
 
 /// A double-quoted scalar. JSON strings are YAML (YAML 1.2.2, section 1.3).
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn quoted_path(path: &Path) -> String {
+pub(super) fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())
 }

@@ -9,6 +9,7 @@
 //! | `tree` | YAML to a tree with places; the only file that knows the YAML library |
 //! | `reader` | known keys, unknown keys, the report |
 //! | `file`, `instance` | from the tree to the model: what each key means |
+//! | `gateway` | the keys of the gateway |
 //! | `rules`, `cron`, `budget` | what a value must look like |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
@@ -19,6 +20,7 @@ mod cron;
 mod environment;
 mod error;
 mod file;
+mod gateway;
 mod instance;
 mod masked;
 mod model;
@@ -27,6 +29,10 @@ mod rules;
 mod tree;
 
 pub use error::{ConfigError, Place, Problem};
+pub use gateway::{
+    CachePolicy, CacheStore, Caller, DEFAULT_LISTEN_ADDRESS, Gateway, Mode, PacePolicy, Policies, Rank, UnknownKeys,
+    Webhooks,
+};
 pub use model::{Config, Instance, LimitSetting, Plan, Probe, Trigger, Users, When};
 
 pub use crate::upstream::{ApiUrl, ApiUrlError};

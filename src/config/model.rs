@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::gateway::Gateway;
 use super::{ApiUrl, cron};
 use crate::quota::Environment;
 use crate::secret::SecretSource;
@@ -17,6 +18,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// At least one, each with a name of its own.
     pub instances: Vec<Instance>,
+    /// The gateway; `None` is off.
+    pub gateway: Option<Gateway>,
     /// What is allowed but probably not meant, with its place; to be logged at start.
     pub warnings: Vec<String>,
 }

@@ -154,6 +154,11 @@ impl Section {
         Some(self.fields.swap_remove(index).1)
     }
 
+    /// Whether a key is there and was not taken.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.fields.iter().any(|(name, _)| name == key)
+    }
+
     /// The full name of one of this section's keys.
     pub(super) fn name_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
@@ -172,9 +177,6 @@ fn shown(key: &str) -> &str {
 }
 
 fn unknown_key(key: &str, keys: &Keys, schema: &[&Keys]) -> String {
-    if key == "gateway" && keys.section.is_empty() {
-        return "the gateway is not part of this version; remove the section".to_owned();
-    }
     if let Some(home) = schema.iter().find(|other| other.known.contains(&key)) {
         let place = if home.section.is_empty() {
             "at the top of the file".to_owned()

@@ -70,6 +70,59 @@ pub(super) fn count(value: &Value, example: u64) -> Result<u64, String> {
     }
 }
 
+/// A size in bytes, with a unit or without one.
+pub(super) fn bytes(value: &Value, range: RangeInclusive<u64>) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+    const EXAMPLE: &str = "write a number and a unit, as in `64MiB`";
+    let Value::Text(text) = value else {
+        return Err(format!("{} instead of a size; {EXAMPLE}", value.kind()));
+    };
+    let size = UNITS.into_iter().find_map(|(unit, factor)| {
+        let number = text.trim().strip_suffix(unit)?.trim_end();
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(factor))
+    });
+    let size = size.ok_or_else(|| format!("not a size; {EXAMPLE}"))?;
+    if range.contains(&size) {
+        return Ok(size);
+    }
+    let fault = if size < *range.start() { "too small" } else { "too big" };
+    Err(format!("{fault}; write a size from {}MiB to {}MiB", range.start() >> 20, range.end() >> 20))
+}
+
+/// The part of the limit that work at which nobody waits leaves to others.
+pub(super) fn reserve(value: &Value) -> Result<f64, String> {
+    let number = match value {
+        Value::Float(number) => *number,
+        Value::Integer(number) => *number as f64,
+        other => return Err(format!("{} instead of a number; write `0.1` for 10 %", other.kind())),
+    };
+    if (0.0..=0.5).contains(&number) {
+        Ok(number)
+    } else {
+        Err("not between 0 and 0.5; write `0.1` for 10 %".to_owned())
+    }
+}
+
+/// Yes or no.
+pub(super) fn boolean(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Bool(value) => Ok(*value),
+        _ => Err("neither true nor false; write `true` or `false`".to_owned()),
+    }
+}
+
+/// The name of a file.
+pub(super) fn file_name(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        Err("empty; write the name of a file".to_owned())
+    } else if looks_like_secret_path(text) {
+        Err("contains a key; write the name of a file".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
 /// An alias, which becomes a label value.
 pub(super) fn name(text: &str) -> Result<(), String> {
     const EXAMPLE: &str = "write an alias such as `prod`";

@@ -45,6 +45,18 @@ pub enum ParseListenAddressError {
     BadHost(String),
 }
 
+impl ListenAddress {
+    /// Whether only this machine can reach it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::AllInterfaces(_) => false,
+            Self::Socket(address) => address.ip().is_loopback(),
+            Self::Name(name, _) => name.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
 impl FromStr for ListenAddress {
     type Err = ParseListenAddressError;
 

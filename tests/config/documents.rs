@@ -18,7 +18,7 @@ fn the_examples_are_good() {
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     names.sort();
-    assert_eq!(names, ["cron.yml", "several.yml", "single.yml"]);
+    assert_eq!(names, ["cron.yml", "gateway.yml", "several.yml", "single.yml"]);
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn the_reference_shows_valid_yaml_and_every_key() {
     let reference = include_str!("../../docs/configuration.md");
     let blocks: Vec<&str> =
         reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 2);
+    assert_eq!(blocks.len(), 3);
     for block in blocks {
         good_with_key_files(block);
     }
@@ -51,6 +51,9 @@ fn good_with_key_files(yaml: &str) -> Config {
     fs::write(at("clerk_prod"), "sk_live_abcdef\n").unwrap();
     fs::write(at("clerk_prod_billing"), "sk_live_ghijkl\n").unwrap();
     fs::write(at("company-ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    for name in ["web_token", "import_token", "redis_url", "cache_key", "clerk_webhook"] {
+        fs::write(at(name), format!("content-of-the-file-{name}\n")).unwrap();
+    }
     let yaml = yaml.replace("/run/secrets/", "").replace("/etc/ssl/", "");
     Config::parse(&yaml, &at("c.yml"), &env).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
 }

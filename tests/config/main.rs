@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
 
 mod documents;
+mod gateway;
 mod hostile;
 mod mistakes;
 mod warnings;

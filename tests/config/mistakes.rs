@@ -136,10 +136,6 @@ fn a_mistake_elsewhere_is_reported_with_place_key_and_remedy() {
         (after("low_threshold: 0"), "c.yml:1:16: low_threshold: not between 0 and 1; write `0.1` for 10 %"),
         (after("low_threshold: 10%"), "c.yml:1:16: low_threshold: text instead of a number; write `0.1` for 10 %"),
         (
-            after("gateway: { listen_address: '127.0.0.1:1' }"),
-            "c.yml:1:1: gateway: the gateway is not part of this version; remove the section",
-        ),
-        (
             after("tls_config: { ca_file: /nonexistent }"),
             "c.yml:1:24: tls_config.ca_file: the file cannot be read: entity not found; name a readable PEM file",
         ),

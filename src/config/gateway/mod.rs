@@ -1,0 +1,267 @@
+//! The keys of the section `gateway`.
+
+pub(super) mod masked;
+mod model;
+mod policies;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use model::{CachePolicy, CacheStore, Caller, Gateway, Mode, PacePolicy, Policies, Rank, UnknownKeys, Webhooks};
+
+use super::error::Place;
+use super::file::{Context, SCHEMA};
+use super::reader::{Field, Keys, Report, Section};
+use super::rules;
+use crate::secret::{Secret, SecretSource};
+use crate::serve::ListenAddress;
+
+pub(super) static GATEWAY: Keys = Keys {
+    section: "gateway",
+    known: &[
+        "listen_address",
+        "web_config_file",
+        "allow_clear_text",
+        "unknown_keys",
+        "max_wait",
+        "callers",
+        "policies",
+        "cache",
+        "webhooks",
+    ],
+};
+pub(super) static CALLER: Keys = Keys { section: "callers", known: &["name", "token_file", "instance", "priority"] };
+pub(super) static CACHE: Keys =
+    Keys { section: "gateway.cache", known: &["memory", "redis_url_file", "encryption_key_file"] };
+pub(super) static WEBHOOKS: Keys = Keys { section: "webhooks", known: &["path", "signing_secret_files"] };
+pub(super) use policies::{CACHE_POLICY, PACE, POLICIES};
+
+/// Where the gateway listens unless it is told otherwise.
+pub const DEFAULT_LISTEN_ADDRESS: &str = "127.0.0.1:10430";
+const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(2);
+const DEFAULT_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
+const DEFAULT_WEBHOOK_PATH: &str = "/webhooks/clerk";
+
+const MAX_WAITS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
+
+/// Reads the section. `instances` are the names of those that are configured.
+pub(super) fn read(
+    field: Field,
+    instances: &[Arc<str>],
+    context: &Context<'_>,
+    report: &mut Report,
+) -> Option<Gateway> {
+    let mut section = Section::open(field, &GATEWAY, SCHEMA, report)?;
+    let clear_text = section.take("allow_clear_text").and_then(|field| field.check(report, rules::boolean));
+    let web_config_file = section
+        .take("web_config_file")
+        .and_then(|field| field.check_text(report, |text| rules::file_name(text).map(|()| context.path(text))));
+    let protected = web_config_file.is_some() || clear_text == Some(true);
+    let listen = listen_address(&mut section, protected, report);
+    let unknown_keys = match section.take("unknown_keys") {
+        Some(field) => field.check_text(report, unknown_keys),
+        None => Some(UnknownKeys::Forward),
+    };
+    let max_wait = match section.take("max_wait") {
+        Some(field) => field.check(report, |value| rules::duration(value, MAX_WAITS)),
+        None => Some(DEFAULT_MAX_WAIT),
+    };
+    let callers = callers(&mut section, instances, context, report);
+    let (policies, routes) = match section.take("policies") {
+        Some(field) => policies::read(field, report),
+        None => (Policies::default(), BTreeMap::new()),
+    };
+    let cache = match section.take("cache") {
+        Some(field) => cache(field, context, report),
+        None => Some(CacheStore { memory_bytes: DEFAULT_MEMORY_BYTES, redis_url: None, encryption_key: None }),
+    };
+    let webhooks = section.take("webhooks").and_then(|field| webhooks(field, context, report));
+    Some(Gateway {
+        listen: listen?,
+        web_config_file,
+        unknown_keys: unknown_keys?,
+        max_wait: max_wait?,
+        callers,
+        policies,
+        routes,
+        cache: cache?,
+        webhooks,
+    })
+}
+
+/// Loopback, a Unix socket, or an address whose traffic is protected: Clerk's keys travel over it.
+fn listen_address(section: &mut Section, is_protected: bool, report: &mut Report) -> Option<ListenAddress> {
+    let Some(field) = section.take("listen_address") else {
+        return DEFAULT_LISTEN_ADDRESS.parse().ok();
+    };
+    field.check_text(report, |text| {
+        let address: ListenAddress =
+            text.parse().map_err(|error: crate::serve::ParseListenAddressError| error.to_string())?;
+        if address.is_local() || is_protected {
+            return Ok(address);
+        }
+        Err("other hosts can reach this address, and keys would travel in clear text; write an address of this \
+             machine such as `127.0.0.1:10430`, `unix:/run/clerk-exporter.sock`, a `web_config_file` with TLS, or \
+             `allow_clear_text: true` if something else encrypts the traffic"
+            .to_owned())
+    })
+}
+
+fn unknown_keys(text: &str) -> Result<UnknownKeys, String> {
+    match text {
+        "forward" => Ok(UnknownKeys::Forward),
+        "reject" => Ok(UnknownKeys::Reject),
+        _ => Err("neither forward nor reject; write `forward` or `reject`".to_owned()),
+    }
+}
+
+fn callers(section: &mut Section, instances: &[Arc<str>], context: &Context<'_>, report: &mut Report) -> Vec<Caller> {
+    let fields = section.take("callers").and_then(|field| field.into_list(report)).unwrap_or_default();
+    let mut known: Vec<(Secret, String)> = Vec::new();
+    let mut callers = Vec::new();
+    for field in fields {
+        if let Some(caller) = caller(field, instances, context, &mut known, report) {
+            callers.push(caller);
+        }
+    }
+    callers
+}
+
+fn caller(
+    field: Field,
+    instances: &[Arc<str>],
+    context: &Context<'_>,
+    known: &mut Vec<(Secret, String)>,
+    report: &mut Report,
+) -> Option<Caller> {
+    let mut section = Section::open(field, &CALLER, SCHEMA, report)?;
+    let mut required = |key: &str, example: &str, report: &mut Report| {
+        let field = section.take(key);
+        if field.is_none() {
+            report.problem(Some(section.place), &section.name_of(key), format!("missing; write `{key}: {example}`"));
+        }
+        field
+    };
+    let name = required("name", "web", report)
+        .and_then(|field| field.check_text(report, |text| rules::name(text).map(|()| Arc::from(text))));
+    let token = required("token_file", "/run/secrets/web_token", report)
+        .and_then(|field| token(&field, context, known, report));
+    let instance = required("instance", "prod", report).and_then(|field| {
+        field.check_text(report, |text| {
+            let found = instances.iter().find(|name| &***name == text);
+            found.cloned().ok_or_else(|| "no instance of this name is configured; write the name of one".to_owned())
+        })
+    });
+    let rank = match section.take("priority") {
+        Some(field) => field.check_text(report, |text| match text {
+            "high" => Ok(Rank::High),
+            "low" => Ok(Rank::Low),
+            _ => Err("neither high nor low; write `high` or `low`".to_owned()),
+        }),
+        None => Some(Rank::High),
+    };
+    Some(Caller { name: name?, token: token?, instance: instance?, rank: rank? })
+}
+
+/// A token that can be read now and that no other caller has.
+fn token(
+    field: &Field,
+    context: &Context<'_>,
+    known: &mut Vec<(Secret, String)>,
+    report: &mut Report,
+) -> Option<SecretSource> {
+    let source = secret_file(field, context, report)?;
+    let secret = field.check(report, |_| source.read_with(context.env).map_err(|error| error.to_string()))?;
+    field.check(report, |_| match known.iter().find(|(other, _)| other == &secret) {
+        Some((_, first)) => Err(format!("the same token as {first}; give each caller a token of its own")),
+        None if secret.expose().len() < MIN_TOKEN_BYTES => {
+            Err(format!("a token of less than {MIN_TOKEN_BYTES} bytes; write one by `openssl rand -hex 32`"))
+        }
+        None => Ok(()),
+    })?;
+    known.push((secret, field.path.clone()));
+    Some(source)
+}
+
+/// A shorter token can be guessed.
+const MIN_TOKEN_BYTES: usize = 16;
+
+fn secret_file(field: &Field, context: &Context<'_>, report: &mut Report) -> Option<SecretSource> {
+    field.check_text(report, |text| rules::secret_file(text).map(|()| SecretSource::File(context.path(text))))
+}
+
+fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<CacheStore> {
+    let mut section = Section::open(field, &CACHE, SCHEMA, report)?;
+    let memory_bytes = match section.take("memory") {
+        Some(field) => field.check(report, |value| rules::bytes(value, MEMORY_BYTES)),
+        None => Some(DEFAULT_MEMORY_BYTES),
+    };
+    let mut readable = |key: &str, report: &mut Report| {
+        let field = section.take(key)?;
+        let source = secret_file(&field, context, report)?;
+        field.check(report, |_| source.read_with(context.env).map(drop).map_err(|error| error.to_string()))?;
+        Some((source, field.path, field.node.place))
+    };
+    let redis_url = readable("redis_url_file", report);
+    let encryption_key = readable("encryption_key_file", report);
+    if let (Some((_, path, place)), None) = (&encryption_key, &redis_url) {
+        report.warning(
+            Some(*place),
+            path,
+            "nothing is encrypted without redis_url_file: memory is not written anywhere",
+        );
+    }
+    let source = |read: Option<(SecretSource, String, Place)>| read.map(|(source, ..)| source);
+    Some(CacheStore {
+        memory_bytes: memory_bytes?,
+        redis_url: source(redis_url),
+        encryption_key: source(encryption_key),
+    })
+}
+
+fn webhooks(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Webhooks> {
+    let mut section = Section::open(field, &WEBHOOKS, SCHEMA, report)?;
+    let path = match section.take("path") {
+        Some(field) => field.check_text(report, webhook_path),
+        None => Some(DEFAULT_WEBHOOK_PATH.to_owned()),
+    };
+    let Some(files) = section.take("signing_secret_files") else {
+        let message = "missing; write the files that hold the endpoint's signing secrets (`whsec_...`)";
+        report.problem(Some(section.place), &section.name_of("signing_secret_files"), message);
+        return None;
+    };
+    let (place, name) = (files.place(), files.path.clone());
+    let fields = files.into_list(report)?;
+    if fields.is_empty() {
+        report.problem(Some(place), &name, "the list is empty; write at least one file");
+    }
+    let signing_secrets = fields
+        .iter()
+        .filter_map(|field| {
+            let source = secret_file(field, context, report)?;
+            field.check(report, |_| source.read_with(context.env).map(drop).map_err(|error| error.to_string()))?;
+            Some(source)
+        })
+        .collect();
+    Some(Webhooks { path: path?, signing_secrets })
+}
+
+/// A path that no route of Clerk has.
+fn webhook_path(text: &str) -> Result<String, String> {
+    let is_plain = text.len() > 1
+        && text.starts_with('/')
+        && text.split('/').skip(1).all(|part| {
+            !matches!(part, "" | "." | "..")
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+        });
+    if !is_plain {
+        return Err(format!("not a plain path; write one such as `{DEFAULT_WEBHOOK_PATH}`"));
+    }
+    if text == "/v1" || text.starts_with("/v1/") {
+        return Err(format!("paths below /v1 are Clerk's; write one such as `{DEFAULT_WEBHOOK_PATH}`"));
+    }
+    Ok(text.to_owned())
+}

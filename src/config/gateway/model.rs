@@ -1,0 +1,156 @@
+//! The gateway's configuration as plain, checked values.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::secret::SecretSource;
+use crate::serve::ListenAddress;
+
+/// The gateway: where it listens, for whom, and what it may do beyond handing on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gateway {
+    /// Where it listens. Clear text only where no other host can listen in, or where that is said to be intended.
+    pub listen: ListenAddress,
+    /// TLS of its port: a web configuration file as Prometheus exporters have it.
+    pub web_config_file: Option<PathBuf>,
+    /// What becomes of requests with keys of no configured instance.
+    pub unknown_keys: UnknownKeys,
+    /// Longest time that a request waits for the rate limit before it is answered with a 429 of ours; 1 ms to 60 s.
+    pub max_wait: Duration,
+    /// Who may come with a token of its own in place of a Clerk key.
+    pub callers: Vec<Caller>,
+    /// What is done to requests, unless their route says otherwise.
+    pub policies: Policies,
+    /// What is done to requests of these routes, by method and template of the catalogue.
+    pub routes: BTreeMap<(&'static str, &'static str), Policies>,
+    /// Where cached answers are kept.
+    pub cache: CacheStore,
+    /// Clerk's webhooks, which say what to forget.
+    pub webhooks: Option<Webhooks>,
+}
+
+/// What becomes of requests with keys of no configured instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownKeys {
+    /// They are handed on and counted as instance `other`; no policy applies.
+    Forward,
+    /// They are answered with 401.
+    Reject,
+}
+
+/// An application with a token of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caller {
+    /// The name that labels carry.
+    pub name: Arc<str>,
+    /// The token, at least 16 bytes. It was readable when the configuration was checked.
+    pub token: SecretSource,
+    /// The instance whose key takes the token's place.
+    pub instance: Arc<str>,
+    /// Who goes first.
+    pub rank: Rank,
+}
+
+/// Who goes first when the rate limit is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// Somebody waits for the answer.
+    High,
+    /// Imports and the like: goes last and leaves the reserve.
+    Low,
+}
+
+/// Whether a policy acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It does nothing.
+    Off,
+    /// It does nothing, and counts what it would have done.
+    #[default]
+    Shadow,
+    /// It acts.
+    On,
+}
+
+impl Mode {
+    /// All modes.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Shadow, Self::On];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Shadow => "shadow",
+            Self::On => "on",
+        }
+    }
+}
+
+/// What is done to requests beyond handing them on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policies {
+    /// Failed reads are sent again.
+    pub retry: Mode,
+    /// Identical reads at the same time are one.
+    pub coalesce: Mode,
+    /// Answers are kept.
+    pub cache: CachePolicy,
+    /// Look-ups of single users at the same time are one list.
+    pub batch: Mode,
+    /// Requests wait for the rate limit.
+    pub pace: PacePolicy,
+}
+
+/// How answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// Whether.
+    pub mode: Mode,
+    /// How long; 1 s to 24 h.
+    pub ttl: Duration,
+}
+
+/// How requests wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PacePolicy {
+    /// Whether.
+    pub mode: Mode,
+    /// Share of the limit that callers of low priority leave to others, 0 to 0.5.
+    pub reserve: f64,
+}
+
+impl Default for Policies {
+    /// Safe reads are repeated and shared; what changes more is only counted until it is asked for.
+    fn default() -> Self {
+        Self {
+            retry: Mode::On,
+            coalesce: Mode::On,
+            cache: CachePolicy { mode: Mode::Shadow, ttl: Duration::from_secs(60) },
+            batch: Mode::Shadow,
+            pace: PacePolicy { mode: Mode::Shadow, reserve: 0.1 },
+        }
+    }
+}
+
+/// Where cached answers are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CacheStore {
+    /// Memory for answers; 1 MiB to 64 GiB.
+    pub memory_bytes: u64,
+    /// The URL of a Redis that gateways share. `None` is memory alone.
+    pub redis_url: Option<SecretSource>,
+    /// The key that values in Redis are encrypted with. `None` is not at all.
+    pub encryption_key: Option<SecretSource>,
+}
+
+/// Clerk's webhooks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Webhooks {
+    /// The path of the endpoint.
+    pub path: String,
+    /// Signing secrets, at least one; of several instances, or two while one is being replaced.
+    pub signing_secrets: Vec<SecretSource>,
+}

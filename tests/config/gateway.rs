@@ -1,0 +1,212 @@
+//! The section `gateway`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use clerk_exporter::config::{Config, Mode, Policies, Rank, UnknownKeys};
+
+use crate::{INSTANCE, NO_WARNINGS, env, parse};
+
+/// A configuration with these lines below `gateway:`, in a directory with the files that it may name.
+fn read(lines: &str) -> Result<Config, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| fs::write(directory.path().join(name), content).unwrap();
+    file("web", "web-token-0123456789\n");
+    file("import", "import-token-0123456789\n");
+    file("copy", "web-token-0123456789");
+    file("short", "0123456789abcde");
+    file("redis", "redis://:CANARYpassword@127.0.0.1:6379/0\n");
+    file("key", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n");
+    file("webhook", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    let yaml = format!("{INSTANCE}gateway:\n  {}\n", lines.trim_end().replace('\n', "\n  "));
+    let config = Config::parse(&yaml, &directory.path().join("c.yml"), &env);
+    config.map_err(|error| error.to_string().replace(&directory.path().display().to_string(), ""))
+}
+
+fn good(lines: &str) -> Config {
+    read(lines).unwrap_or_else(|message| panic!("{message}\n{lines}"))
+}
+
+#[test]
+fn there_is_no_gateway_unless_it_is_asked_for() {
+    assert_eq!(crate::good(INSTANCE).gateway, None);
+}
+
+#[test]
+fn an_empty_section_has_the_documented_defaults() {
+    let config = parse(&format!("{INSTANCE}gateway:\n")).unwrap();
+    assert_eq!(config.warnings, NO_WARNINGS);
+    let gateway = config.gateway.unwrap();
+    assert_eq!(gateway.listen.to_string(), "127.0.0.1:10430");
+    assert_eq!(gateway.unknown_keys, UnknownKeys::Forward);
+    assert_eq!(gateway.max_wait, Duration::from_secs(2));
+    assert_eq!(gateway.policies, Policies::default());
+    assert_eq!(gateway.cache.memory_bytes, 64 << 20);
+    assert!(gateway.callers.is_empty() && gateway.routes.is_empty());
+    assert!(gateway.cache.redis_url.is_none() && gateway.webhooks.is_none());
+}
+
+const WHOLE: &str = r#"
+listen_address: 127.0.0.1:10430
+unknown_keys: reject
+max_wait: 500ms
+callers:
+  - { name: web, token_file: web, instance: a, priority: high }
+  - { name: import, token_file: import, instance: a, priority: low }
+policies:
+  retry: on
+  coalesce: off
+  cache: { mode: shadow, ttl: 2m }
+  batch: shadow
+  pace: { mode: on, reserve: 0.25 }
+  routes:
+    "GET /v1/users/{user_id}": { cache: { mode: on, ttl: 30s }, batch: on }
+    "POST /v1/users": { retry: off }
+cache:
+  memory: 1GiB
+  redis_url_file: redis
+  encryption_key_file: key
+webhooks:
+  path: /hooks
+  signing_secret_files: [webhook]
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let config = good(WHOLE);
+    assert_eq!(config.warnings, NO_WARNINGS);
+    let gateway = config.gateway.unwrap();
+    assert_eq!(gateway.unknown_keys, UnknownKeys::Reject);
+    assert_eq!(gateway.max_wait, Duration::from_millis(500));
+    let callers: Vec<_> = gateway.callers.iter().map(|it| (&*it.name, &*it.instance, it.rank)).collect();
+    assert_eq!(callers, [("web", "a", Rank::High), ("import", "a", Rank::Low)]);
+    assert_eq!(gateway.policies.coalesce, Mode::Off);
+    assert_eq!(gateway.policies.cache.ttl, Duration::from_secs(120));
+    assert_eq!((gateway.policies.pace.mode, gateway.policies.pace.reserve), (Mode::On, 0.25));
+    assert_eq!(gateway.cache.memory_bytes, 1 << 30);
+    assert_eq!(gateway.webhooks.unwrap().path, "/hooks");
+}
+
+#[test]
+fn a_route_has_its_own_policies_over_the_defaults() {
+    let gateway = good(WHOLE).gateway.unwrap();
+    let user = gateway.routes[&("GET", "/v1/users/{user_id}")];
+    assert_eq!((user.cache.mode, user.cache.ttl, user.batch), (Mode::On, Duration::from_secs(30), Mode::On));
+    assert_eq!((user.retry, user.coalesce, user.pace.mode), (Mode::On, Mode::Off, Mode::On));
+    let create = gateway.routes[&("POST", "/v1/users")];
+    assert_eq!((create.retry, create.cache.mode, create.batch), (Mode::Off, Mode::Off, Mode::Off));
+}
+
+#[test]
+fn what_is_shown_is_the_same_configuration_without_what_the_files_hold() {
+    let config = good(WHOLE);
+    let shown = config.masked_yaml();
+    assert!(!shown.contains("CANARY") && !shown.contains("token-0123"), "{shown}");
+    // The directory of the first one is gone: what is needed of it is put beside the text.
+    let directory = tempfile::tempdir().unwrap();
+    let mut text = shown.clone();
+    for (name, content) in [
+        ("web", "web-token-0123456789"),
+        ("import", "import-token-0123456789"),
+        ("redis", "redis://x"),
+        ("key", "00"),
+        ("webhook", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+    ] {
+        fs::write(directory.path().join(name), content).unwrap();
+        let end = format!("/{name}\"");
+        let at = text.find(&end).unwrap();
+        let start = text[..at].rfind('"').unwrap();
+        text.replace_range(start..at + end.len(), name);
+    }
+    let again = Config::parse(&text, &directory.path().join("c.yml"), &env).unwrap();
+    let (first, second) = (config.gateway.unwrap(), again.gateway.unwrap());
+    assert_eq!(
+        (first.policies, first.routes, first.cache.memory_bytes),
+        (second.policies, second.routes, second.cache.memory_bytes)
+    );
+    assert_eq!(
+        (first.listen, first.max_wait, first.unknown_keys),
+        (second.listen, second.max_wait, second.unknown_keys)
+    );
+}
+
+#[test]
+fn modes_may_be_written_as_yaml_tools_write_them() {
+    let gateway = good("policies: { retry: true, coalesce: false, cache: on, pace: off }").gateway.unwrap();
+    let policies = gateway.policies;
+    assert_eq!((policies.retry, policies.coalesce), (Mode::On, Mode::Off));
+    assert_eq!((policies.cache.mode, policies.pace.mode), (Mode::On, Mode::Off));
+}
+
+#[test]
+fn keys_travel_in_clear_text_only_where_that_is_said_to_be_intended() {
+    for address in [":10430", "0.0.0.0:10430", "10.0.0.1:10430", "'[::]:10430'", "gateway.internal:10430"] {
+        let message = read(&format!("listen_address: {address}")).unwrap_err();
+        assert!(message.contains("gateway.listen_address: other hosts can reach this address"), "{message}");
+        good(&format!("listen_address: {address}\nallow_clear_text: true"));
+        good(&format!("listen_address: {address}\nweb_config_file: web.yml"));
+    }
+    for address in ["127.0.0.1:1", "'[::1]:1'", "localhost:1"] {
+        good(&format!("listen_address: {address}"));
+    }
+}
+
+#[test]
+fn each_mistake_says_what_to_write() {
+    let cases = [
+        ("listen: x", "gateway.listen: unknown key"),
+        ("listen_address: nowhere", "has no port; write HOST:PORT"),
+        ("unknown_keys: drop", "gateway.unknown_keys: neither forward nor reject"),
+        ("max_wait: 2", "write `2s` for seconds"),
+        ("max_wait: 2h", "too long"),
+        ("allow_clear_text: perhaps", "neither true nor false"),
+        ("callers: [{ name: x, token_file: web }]", "gateway.callers[0].instance: missing; write `instance: prod`"),
+        ("callers: [{ name: x, token_file: web, instance: b }]", "no instance of this name is configured"),
+        ("callers: [{ name: x, token_file: none, instance: a }]", "gateway.callers[0].token_file"),
+        ("callers: [{ name: x, token_file: short, instance: a }]", "less than 16 bytes"),
+        (
+            "callers: [{ name: x, token_file: web, instance: a }, { name: y, token_file: copy, instance: a }]",
+            "gateway.callers[1].token_file: the same token as gateway.callers[0].token_file",
+        ),
+        ("callers: [{ name: x, token_file: web, instance: a, priority: 1 }]", "gateway.callers[0].priority"),
+        ("policies: { retry: maybe }", "gateway.policies.retry: no mode; write `off`, `shadow` or `on`"),
+        ("policies: { cache: { ttl: 0s } }", "gateway.policies.cache.ttl: too short"),
+        ("policies: { pace: { reserve: 10 } }", "gateway.policies.pace.reserve: not between 0 and 0.5"),
+        ("policies: { routes: { GET /v1/nothing: { retry: on } } }", "no route of the Backend API"),
+        ("policies: { routes: { POST /v1/users: { cache: on } } }", "caching is for reads (GET) only"),
+        ("policies: { routes: { GET /v1/users: { batch: on } } }", "only `GET /v1/users/{user_id}` can be batched"),
+        (
+            "policies: { routes: { GET /v1/users: { pace: { reserve: 0.2 } } } }",
+            "the reserve is one for all routes; write it below `policies.pace`",
+        ),
+        ("policies: { routes: [] }", "no section; write routes below it"),
+        ("cache: { memory: 64 }", "gateway.cache.memory: a number instead of a size"),
+        ("cache: { memory: 64kB }", "not a size; write a number and a unit, as in `64MiB`"),
+        ("cache: { memory: 1KiB }", "too small; write a size from 1MiB"),
+        ("cache: { memory: 99999999999999999999GiB }", "too big"),
+        ("cache: { redis_url_file: none }", "gateway.cache.redis_url_file"),
+        ("webhooks: { path: /hooks }", "gateway.webhooks.signing_secret_files: missing"),
+        ("webhooks: { signing_secret_files: [] }", "the list is empty"),
+        ("webhooks: { path: /v1/hooks, signing_secret_files: [webhook] }", "paths below /v1 are Clerk's"),
+        ("webhooks: { path: hooks/../x, signing_secret_files: [webhook] }", "not a plain path"),
+    ];
+    for (lines, expected) in cases {
+        let message = read(lines).expect_err(lines);
+        assert!(message.contains(expected), "{lines}\n{message}");
+        assert!(!message.contains("token-0123"), "{message}");
+    }
+}
+
+#[test]
+fn encryption_without_redis_is_a_mistake_that_is_told() {
+    let config = good("cache: { encryption_key_file: key }");
+    let [warning] = &config.warnings[..] else { panic!("one warning: {:?}", config.warnings) };
+    assert!(warning.contains("nothing is encrypted without redis_url_file"), "{warning}");
+}
+
+#[test]
+fn files_are_relative_to_the_configuration() {
+    let path = good("web_config_file: web.yml").gateway.unwrap().web_config_file.unwrap();
+    assert!(path.is_absolute() && path.ends_with(Path::new("web.yml")));
+}
