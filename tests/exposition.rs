@@ -12,6 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use clerk_exporter::clock::Clock;
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
+use clerk_exporter::outbound::{Flow, pace};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::quota::{
     Bucket, Environment, Family, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip, Quota,
@@ -48,6 +49,11 @@ impl World {
         let status = Arc::new(ConfigStatus::new(clock.now(), 0.1));
         let metrics = Metrics::new(Arc::clone(&ledger), Arc::clone(&clock), status);
         Self { ledger, clock, metrics }
+    }
+
+    fn show_client(&self, name: &str) {
+        let flow = Flow::new(pace::Options::default(), Arc::clone(&self.clock));
+        self.metrics.show_clients([(name.into(), Arc::new(flow))]);
     }
 
     fn scrape(&self, format: Format) -> Scrape {
@@ -100,6 +106,7 @@ impl World {
 async fn what_is_exposed_is_what_the_catalogue_names() {
     let world = World::new(&["prod"]);
     world.fill("prod").await;
+    world.show_client("prod");
     for format in FORMATS {
         let scrape = world.scrape(format);
         for family in catalogue::ALL {

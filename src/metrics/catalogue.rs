@@ -26,6 +26,15 @@ impl Kind {
     }
 }
 
+/// Which part of the program has a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The exporter: always there.
+    Exporter,
+    /// The client in an application that shows its metrics.
+    Client,
+}
+
 /// One metric family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Family {
@@ -37,103 +46,126 @@ pub struct Family {
     pub help: &'static str,
     /// Names of its labels.
     pub labels: &'static [&'static str],
+    /// Who has it.
+    pub part: Part,
 }
 
 macro_rules! families {
-    ($($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
-        $(
+    ($($part:ident { $($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)* })*) => {
+        $($(
             #[doc = $help]
-            pub const $ident: Family = Family { name: $name, kind: Kind::$kind, help: $help, labels: &[$($label),*] };
-        )*
+            pub const $ident: Family =
+                Family { name: $name, kind: Kind::$kind, help: $help, labels: &[$($label),*], part: Part::$part };
+        )*)*
 
         /// All families, in the order in which they are exposed.
-        pub const ALL: &[Family] = &[$($ident),*];
+        pub const ALL: &[Family] = &[$($($ident),*),*];
     };
 }
 
 families! {
-    UP = Gauge "clerk_up" ["clerk_instance"]
-        "Whether the last exchange with Clerk got a usable answer (a 429 is usable); absent before the first";
-    KEY_VALID = Gauge "clerk_key_valid" ["clerk_instance"]
-        "Whether Clerk accepts the secret key; absent until known";
-    INSTANCE_INFO = Gauge "clerk_instance_info" ["clerk_instance", "environment", "api_host"]
-        "Always 1; environment (production, development or unknown) and host of the Backend API";
-    LIMIT = Gauge "clerk_ratelimit_limit" ["clerk_instance", "bucket"]
-        "Requests that the bucket allows per window";
-    REMAINING = Gauge "clerk_ratelimit_remaining" ["clerk_instance", "bucket"]
-        "Requests left in the window when it was last sampled by the exporter's own poller; 0 while a 429 blocks; absent when too old to be true";
-    RESET_TIMESTAMP = Gauge "clerk_ratelimit_reset_timestamp_seconds" ["clerk_instance", "bucket"]
-        "UNIX time at which the window resets, as the newest answer said";
-    WINDOW = Gauge "clerk_ratelimit_window_seconds" ["clerk_instance", "bucket"]
-        "Length of the window";
-    BASIS_INFO = Gauge "clerk_ratelimit_basis_info" ["clerk_instance", "bucket", "basis"]
-        "Always 1; where the numbers come from: headers (Clerk named them), counted (only requests seen here are taken off the limit) or configured (only the limit is known)";
-    SAMPLE_TIMESTAMP = Gauge "clerk_ratelimit_sample_timestamp_seconds" ["clerk_instance", "bucket"]
-        "UNIX time of the newest observation";
-    USAGE_PEAK = Gauge "clerk_ratelimit_usage_peak_ratio" ["clerk_instance", "bucket"]
-        "Highest used share of the limit in the last 60 s";
-    WINDOW_USAGE = Histogram "clerk_ratelimit_window_usage_ratio" ["clerk_instance", "bucket"]
-        "Closed windows by the highest used share of the limit in them";
-    WINDOWS = Counter "clerk_ratelimit_windows_total" ["clerk_instance", "bucket"]
-        "Windows closed with at least one observation";
-    LOW_WINDOWS = Counter "clerk_ratelimit_low_windows_total" ["clerk_instance", "bucket"]
-        "Closed windows in which less than the low threshold of the limit was left";
-    EXHAUSTED_WINDOWS = Counter "clerk_ratelimit_exhausted_windows_total" ["clerk_instance", "bucket"]
-        "Closed windows with nothing left or a 429";
-    LOW_THRESHOLD = Gauge "clerk_ratelimit_low_threshold_ratio" []
-        "Share of the limit below which a window counts as low, from the configuration";
-    THROTTLED = Counter "clerk_ratelimit_throttled_responses_total" ["clerk_instance", "bucket", "source"]
-        "Answers of Clerk with status 429";
-    BLOCKED_UNTIL = Gauge "clerk_ratelimit_blocked_until_timestamp_seconds" ["clerk_instance", "bucket"]
-        "UNIX time at which the current Retry-After ends; absent when not blocked";
-    SECONDS_TO_EXHAUSTION = Gauge "clerk_ratelimit_seconds_to_exhaustion" ["clerk_instance", "bucket"]
-        "Seconds until nothing is left at the pace of this window; absent unless that is before the reset";
-    HEADER_ERRORS = Counter "clerk_ratelimit_header_errors_total" ["clerk_instance", "error"]
-        "Malformed or contradictory quota headers on answers of Clerk";
-    QUOTA_EXCEEDED = Counter "clerk_quota_exceeded_total" ["clerk_instance", "code"]
-        "Answers of Clerk with status 403 because a quota of the plan is used up";
-    USERS = Gauge "clerk_users" ["clerk_instance"]
-        "Users of the instance, counted on the schedule of its own";
-    USERS_ACTIVE_30D = Gauge "clerk_users_active_30d" ["clerk_instance"]
-        "Users active in the last 30 days, counted on the schedule of its own";
-    USERS_LIMIT = Gauge "clerk_users_limit" ["clerk_instance"]
-        "Cap of users, from the configuration";
-    RESPONSES = Counter "clerk_responses_total" ["clerk_instance", "source", "code"]
-        "Answers of Clerk by HTTP status";
-    PROBES = Counter "clerk_probes_total" ["clerk_instance"]
-        "Probes made";
-    PROBE_FAILURES = Counter "clerk_probe_failures_total" ["clerk_instance", "reason"]
-        "Probes that failed";
-    PROBES_SKIPPED = Counter "clerk_probes_skipped_total" ["clerk_instance", "reason"]
-        "Probes that were due and not made";
-    PROBE_DURATION = Histogram "clerk_probe_duration_seconds" ["clerk_instance"]
-        "Duration of probes, failed ones included";
-    PROBE_LAST_SUCCESS = Gauge "clerk_probe_last_success_timestamp_seconds" ["clerk_instance"]
-        "UNIX time of the last successful probe";
-    CLOCK_OFFSET = Gauge "clerk_clock_offset_seconds" ["clerk_instance"]
-        "Clock of Clerk, by its Date header, minus the clock of this machine; exact to half a second";
-    BUILD_INFO = Gauge "clerk_exporter_build_info" ["version", "revision", "rustversion"]
-        "Always 1; what this program was built from";
-    CONFIG_RELOAD_SUCCESSFUL = Gauge "clerk_exporter_config_last_reload_successful" []
-        "Whether the last attempt to load the configuration succeeded";
-    CONFIG_RELOAD_TIMESTAMP = Gauge "clerk_exporter_config_last_reload_success_timestamp_seconds" []
-        "UNIX time of the last successful load of the configuration";
-    PROCESS_CPU = Counter "process_cpu_seconds_total" []
-        "Total user and system CPU time spent in seconds";
-    PROCESS_OPEN_FDS = Gauge "process_open_fds" []
-        "Number of open file descriptors";
-    PROCESS_MAX_FDS = Gauge "process_max_fds" []
-        "Maximum number of open file descriptors";
-    PROCESS_VIRTUAL_MEMORY = Gauge "process_virtual_memory_bytes" []
-        "Virtual memory size in bytes";
-    PROCESS_VIRTUAL_MEMORY_MAX = Gauge "process_virtual_memory_max_bytes" []
-        "Maximum amount of virtual memory available in bytes";
-    PROCESS_RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
-        "Resident memory size in bytes";
-    PROCESS_START_TIME = Gauge "process_start_time_seconds" []
-        "Start time of the process since the UNIX epoch in seconds";
-    PROCESS_THREADS = Gauge "process_threads" []
-        "Number of operating system threads in the process";
+    Exporter {
+        UP = Gauge "clerk_up" ["clerk_instance"]
+            "Whether the last exchange with Clerk got a usable answer (a 429 is usable); absent before the first";
+        KEY_VALID = Gauge "clerk_key_valid" ["clerk_instance"]
+            "Whether Clerk accepts the secret key; absent until known";
+        INSTANCE_INFO = Gauge "clerk_instance_info" ["clerk_instance", "environment", "api_host"]
+            "Always 1; environment (production, development or unknown) and host of the Backend API";
+        LIMIT = Gauge "clerk_ratelimit_limit" ["clerk_instance", "bucket"]
+            "Requests that the bucket allows per window";
+        REMAINING = Gauge "clerk_ratelimit_remaining" ["clerk_instance", "bucket"]
+            "Requests left in the window when it was last sampled by the exporter's own poller; 0 while a 429 blocks; absent when too old to be true";
+        RESET_TIMESTAMP = Gauge "clerk_ratelimit_reset_timestamp_seconds" ["clerk_instance", "bucket"]
+            "UNIX time at which the window resets, as the newest answer said";
+        WINDOW = Gauge "clerk_ratelimit_window_seconds" ["clerk_instance", "bucket"]
+            "Length of the window";
+        BASIS_INFO = Gauge "clerk_ratelimit_basis_info" ["clerk_instance", "bucket", "basis"]
+            "Always 1; where the numbers come from: headers (Clerk named them), counted (only requests seen here are taken off the limit) or configured (only the limit is known)";
+        SAMPLE_TIMESTAMP = Gauge "clerk_ratelimit_sample_timestamp_seconds" ["clerk_instance", "bucket"]
+            "UNIX time of the newest observation";
+        USAGE_PEAK = Gauge "clerk_ratelimit_usage_peak_ratio" ["clerk_instance", "bucket"]
+            "Highest used share of the limit in the last 60 s";
+        WINDOW_USAGE = Histogram "clerk_ratelimit_window_usage_ratio" ["clerk_instance", "bucket"]
+            "Closed windows by the highest used share of the limit in them";
+        WINDOWS = Counter "clerk_ratelimit_windows_total" ["clerk_instance", "bucket"]
+            "Windows closed with at least one observation";
+        LOW_WINDOWS = Counter "clerk_ratelimit_low_windows_total" ["clerk_instance", "bucket"]
+            "Closed windows in which less than the low threshold of the limit was left";
+        EXHAUSTED_WINDOWS = Counter "clerk_ratelimit_exhausted_windows_total" ["clerk_instance", "bucket"]
+            "Closed windows with nothing left or a 429";
+        LOW_THRESHOLD = Gauge "clerk_ratelimit_low_threshold_ratio" []
+            "Share of the limit below which a window counts as low, from the configuration";
+        THROTTLED = Counter "clerk_ratelimit_throttled_responses_total" ["clerk_instance", "bucket", "source"]
+            "Answers of Clerk with status 429";
+        BLOCKED_UNTIL = Gauge "clerk_ratelimit_blocked_until_timestamp_seconds" ["clerk_instance", "bucket"]
+            "UNIX time at which the current Retry-After ends; absent when not blocked";
+        SECONDS_TO_EXHAUSTION = Gauge "clerk_ratelimit_seconds_to_exhaustion" ["clerk_instance", "bucket"]
+            "Seconds until nothing is left at the pace of this window; absent unless that is before the reset";
+        HEADER_ERRORS = Counter "clerk_ratelimit_header_errors_total" ["clerk_instance", "error"]
+            "Malformed or contradictory quota headers on answers of Clerk";
+        QUOTA_EXCEEDED = Counter "clerk_quota_exceeded_total" ["clerk_instance", "code"]
+            "Answers of Clerk with status 403 because a quota of the plan is used up";
+        USERS = Gauge "clerk_users" ["clerk_instance"]
+            "Users of the instance, counted on the schedule of its own";
+        USERS_ACTIVE_30D = Gauge "clerk_users_active_30d" ["clerk_instance"]
+            "Users active in the last 30 days, counted on the schedule of its own";
+        USERS_LIMIT = Gauge "clerk_users_limit" ["clerk_instance"]
+            "Cap of users, from the configuration";
+        RESPONSES = Counter "clerk_responses_total" ["clerk_instance", "source", "code"]
+            "Answers of Clerk by HTTP status";
+        PROBES = Counter "clerk_probes_total" ["clerk_instance"]
+            "Probes made";
+        PROBE_FAILURES = Counter "clerk_probe_failures_total" ["clerk_instance", "reason"]
+            "Probes that failed";
+        PROBES_SKIPPED = Counter "clerk_probes_skipped_total" ["clerk_instance", "reason"]
+            "Probes that were due and not made";
+        PROBE_DURATION = Histogram "clerk_probe_duration_seconds" ["clerk_instance"]
+            "Duration of probes, failed ones included";
+        PROBE_LAST_SUCCESS = Gauge "clerk_probe_last_success_timestamp_seconds" ["clerk_instance"]
+            "UNIX time of the last successful probe";
+        CLOCK_OFFSET = Gauge "clerk_clock_offset_seconds" ["clerk_instance"]
+            "Clock of Clerk, by its Date header, minus the clock of this machine; exact to half a second";
+        BUILD_INFO = Gauge "clerk_exporter_build_info" ["version", "revision", "rustversion"]
+            "Always 1; what this program was built from";
+        CONFIG_RELOAD_SUCCESSFUL = Gauge "clerk_exporter_config_last_reload_successful" []
+            "Whether the last attempt to load the configuration succeeded";
+        CONFIG_RELOAD_TIMESTAMP = Gauge "clerk_exporter_config_last_reload_success_timestamp_seconds" []
+            "UNIX time of the last successful load of the configuration";
+        PROCESS_CPU = Counter "process_cpu_seconds_total" []
+            "Total user and system CPU time spent in seconds";
+        PROCESS_OPEN_FDS = Gauge "process_open_fds" []
+            "Number of open file descriptors";
+        PROCESS_MAX_FDS = Gauge "process_max_fds" []
+            "Maximum number of open file descriptors";
+        PROCESS_VIRTUAL_MEMORY = Gauge "process_virtual_memory_bytes" []
+            "Virtual memory size in bytes";
+        PROCESS_VIRTUAL_MEMORY_MAX = Gauge "process_virtual_memory_max_bytes" []
+            "Maximum amount of virtual memory available in bytes";
+        PROCESS_RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
+            "Resident memory size in bytes";
+        PROCESS_START_TIME = Gauge "process_start_time_seconds" []
+            "Start time of the process since the UNIX epoch in seconds";
+        PROCESS_THREADS = Gauge "process_threads" []
+            "Number of operating system threads in the process";
+    }
+    Client {
+        CLIENT_REQUESTS = Counter "clerk_client_requests_total" ["clerk_instance"]
+            "Requests that the application asked for";
+        CLIENT_ATTEMPTS = Counter "clerk_client_attempts_total" ["clerk_instance"]
+            "Attempts made of them; divided by the requests, this is the amplification by retries";
+        CLIENT_RETRIES = Counter "clerk_client_retries_total" ["clerk_instance", "reason"]
+            "Attempts beyond the first, by what made them necessary";
+        CLIENT_ENDS = Counter "clerk_client_ends_total" ["clerk_instance", "reason"]
+            "Requests by why they were not sent again; final is a success or an error that would come again";
+        CLIENT_SHED = Counter "clerk_client_shed_requests_total" ["clerk_instance", "reason"]
+            "Requests that were not sent, to stay within the limit";
+        CLIENT_QUEUE_DEPTH = Gauge "clerk_client_queue_depth" ["clerk_instance"]
+            "Requests that wait for the limit";
+        CLIENT_IN_FLIGHT = Gauge "clerk_client_in_flight_requests" ["clerk_instance"]
+            "Requests that were sent and have no complete answer yet";
+        CLIENT_QUEUE_WAIT = Histogram "clerk_client_queue_wait_seconds" ["clerk_instance"]
+            "How long requests that were sent had waited for the limit";
+    }
 }
 
 /// The reference of all metrics, as Markdown.
@@ -143,16 +175,24 @@ pub fn markdown() -> String {
         "# Metrics\n\nMade from the program's own catalogue; do not edit by hand.\n\n\
          `clerk_instance` is the alias from the configuration, never a key or a part of one. `bucket` is one of Clerk's\n\
          budgets: `instance` for all requests without a budget of their own, the others as in Clerk's documentation.\n\
-         Unknown values are absent, never 0. Counters of configured instances exist from the start, at 0.\n\n\
-         | name | type | labels | meaning |\n|---|---|---|---|\n",
+         Unknown values are absent, never 0. Counters of configured instances exist from the start, at 0.\n",
     );
-    for family in ALL {
-        let labels = family.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-        let (name, kind, help) = (family.name, family.kind.as_str(), family.help);
-        text.push_str(&format!("| `{name}` | {kind} | {labels} | {help}. |\n"));
+    for (part, title) in PARTS {
+        text.push_str(&format!("\n## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n"));
+        for family in ALL.iter().filter(|family| family.part == part) {
+            let labels = family.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            let (name, kind, help) = (family.name, family.kind.as_str(), family.help);
+            text.push_str(&format!("| `{name}` | {kind} | {labels} | {help}. |\n"));
+        }
     }
     text
 }
+
+/// The parts and their titles in the reference.
+const PARTS: [(Part, &str); 2] = [
+    (Part::Exporter, "The exporter"),
+    (Part::Client, "The client, in applications that hand its counters to `Metrics`"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! waits for anything and never calls Clerk.
 
 pub mod catalogue;
+mod client;
 mod encode;
 mod exporter;
 mod negotiate;
@@ -14,16 +15,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::Registry;
 
 pub use exporter::{ConfigStatus, build};
 pub use negotiate::Format;
 
+use arc_swap::ArcSwap;
+
+use client::Flows;
 use exporter::ExporterCollector;
 use quota::{Part, QuotaCollector, View};
 
 use crate::clock::Clock;
+use crate::outbound::Flow;
 use crate::quota::ledger::Ledger;
 
 /// From so many instances on, parts of the metrics are written side by side: fewer are done sooner than a thread starts.
@@ -35,6 +41,7 @@ pub struct Metrics {
     ledger: Arc<Ledger>,
     clock: Arc<Clock>,
     exporter: Registry,
+    clients: Arc<ArcSwap<Flows>>,
     /// Bytes of each part of the last exposition, so that the next one has its place from the start.
     last_bytes: [AtomicUsize; Part::ALL.len()],
 }
@@ -45,7 +52,23 @@ impl Metrics {
     pub fn new(ledger: Arc<Ledger>, clock: Arc<Clock>, status: Arc<ConfigStatus>) -> Self {
         let mut exporter = Registry::default();
         exporter.register_collector(Box::new(ExporterCollector { status, clock: Arc::clone(&clock) }));
-        Self { ledger, clock, exporter, last_bytes: [const { AtomicUsize::new(0) }; Part::ALL.len()] }
+        let clients = Arc::new(ArcSwap::default());
+        exporter.register_collector(Box::new(ClientCollector(Arc::clone(&clients))));
+        Self { ledger, clock, exporter, clients, last_bytes: [const { AtomicUsize::new(0) }; Part::ALL.len()] }
+    }
+
+    /// Shows what clients did beside what they learnt: of each instance the alias, and the `flow` of its
+    /// [`Outbound`](crate::outbound::Outbound).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use clerk_exporter::{clerk::Clerk, metrics::Metrics};
+    /// fn show(metrics: &Metrics, clerk: &Clerk) {
+    ///     metrics.show_clients([("prod".into(), Arc::clone(&clerk.outbound().flow))]);
+    /// }
+    /// ```
+    pub fn show_clients(&self, flows: impl IntoIterator<Item = (Arc<str>, Arc<Flow>)>) {
+        self.clients.store(Arc::new(Flows(flows.into_iter().collect())));
     }
 
     /// All metrics in one format, in parts that belong one behind the other. They are not joined: of ten thousand
@@ -80,6 +103,15 @@ impl Metrics {
         }
         parts.push(last);
         Ok(parts)
+    }
+}
+
+#[derive(Debug)]
+struct ClientCollector(Arc<ArcSwap<Flows>>);
+
+impl Collector for ClientCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.load().encode(&mut encoder)
     }
 }
 

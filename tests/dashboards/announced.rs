@@ -1,13 +1,13 @@
 //! Metrics of parts that come after these dashboards: the gateway, its cache and its webhooks. A family leaves this list
 //! when it comes into the catalogue, and has to be as it was announced here.
 
-use clerk_exporter::metrics::catalogue::{Family, Kind};
+use clerk_exporter::metrics::catalogue::{Family, Kind, Part};
 
 macro_rules! announced {
     ($($kind:ident $name:literal [$($label:literal),*];)*) => {
         /// All families that are announced and not there yet.
         pub(crate) const ANNOUNCED: &[Family] =
-            &[$(Family { name: $name, kind: Kind::$kind, help: "", labels: &[$($label),*] }),*];
+            &[$(Family { name: $name, kind: Kind::$kind, help: "", labels: &[$($label),*], part: Part::Exporter }),*];
     };
 }
 

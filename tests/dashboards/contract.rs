@@ -1,6 +1,6 @@
 //! Every metric and label that a dashboard asks for exists.
 
-use clerk_exporter::metrics::catalogue::{self, Family, Kind};
+use clerk_exporter::metrics::catalogue::{self, Family, Kind, Part};
 
 use super::announced::ANNOUNCED;
 use super::promql::{self, Query, Selector};
@@ -12,6 +12,7 @@ const ALERTS: Family = Family {
     kind: Kind::Gauge,
     help: "",
     labels: &["alertname", "alertstate", "severity", "clerk_instance", "bucket"],
+    part: Part::Exporter,
 };
 
 /// The family that a series belongs to.

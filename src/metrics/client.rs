@@ -1,0 +1,54 @@
+//! What the client did for an application: how often it tried, how long it waited.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::catalogue as families;
+use super::encode::{Number, Value, counter, gauge, histogram};
+use crate::outbound::pace::ShedReason;
+use crate::outbound::retry::{StopReason, Trouble};
+use crate::outbound::{Flow, Numbers};
+
+/// The counters of the ways to Clerk, each with the alias of its instance.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flows(pub Vec<(Arc<str>, Arc<Flow>)>);
+
+impl Flows {
+    pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let flows: Vec<_> = self.0.iter().map(|(name, flow)| (&**name, flow.numbers())).collect();
+        let flows = &flows[..];
+        counter(encoder, families::CLIENT_REQUESTS, each(flows, |numbers| numbers.requests))?;
+        counter(encoder, families::CLIENT_ATTEMPTS, each(flows, |numbers| numbers.attempts))?;
+        let troubles = Trouble::ALL.map(Trouble::as_str);
+        counter(encoder, families::CLIENT_RETRIES, each_of(flows, troubles, |numbers| &numbers.retried))?;
+        let reasons = StopReason::ALL.map(StopReason::as_str);
+        counter(encoder, families::CLIENT_ENDS, each_of(flows, reasons, |numbers| &numbers.stopped))?;
+        let reasons = ShedReason::ALL.map(ShedReason::as_str);
+        counter(encoder, families::CLIENT_SHED, each_of(flows, reasons, |numbers| &numbers.pace.shed))?;
+        let waiting = each(flows, |numbers| Number::Whole(numbers.pace.waiting as u64));
+        gauge(encoder, families::CLIENT_QUEUE_DEPTH, waiting)?;
+        let in_flight = each(flows, |numbers| Number::Whole(numbers.pace.in_flight as u64));
+        gauge(encoder, families::CLIENT_IN_FLIGHT, in_flight)?;
+        histogram(encoder, families::CLIENT_QUEUE_WAIT, each(flows, |numbers| &numbers.pace.waited_seconds))
+    }
+}
+
+fn each<'a, T>(
+    flows: &'a [(&'a str, Numbers)],
+    value: impl Fn(&'a Numbers) -> T,
+) -> impl Iterator<Item = ([Value<'a>; 1], T)> {
+    flows.iter().map(move |(name, numbers)| ([Value::Text(name)], value(numbers)))
+}
+
+/// One sample for each name of a closed set.
+fn each_of<'a, const N: usize>(
+    flows: &'a [(&'a str, Numbers)],
+    names: [&'static str; N],
+    counts: impl Fn(&'a Numbers) -> &'a [u64; N],
+) -> impl Iterator<Item = ([Value<'a>; 2], u64)> {
+    flows.iter().flat_map(move |(name, numbers)| {
+        names.into_iter().zip(*counts(numbers)).map(|(word, count)| ([Value::Text(name), word.into()], count))
+    })
+}
