@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use bytes::Bytes;
+use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_exporter::outbound::retry::{MIN_WAIT, Repeat, RetryPolicy, StopReason, Trouble};
 use clerk_exporter::outbound::{Call, Outbound, Phase, Policy, SendError, pace};
 use clerk_exporter::quota::Source;
@@ -377,4 +378,30 @@ async fn the_counters_tell_why() {
     assert_eq!(numbers.attempts, numbers.retried.iter().sum::<u64>() + 1);
     assert!(numbers.retried[Trouble::Lost as usize] >= 1);
     assert_eq!(numbers.stopped[StopReason::Final as usize], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_client_did_is_shown_as_metrics() {
+    let world = World::new(common::simulator(1));
+    world.simulator.set_faults(Faults::from(status(503).times(1))).unwrap();
+    world.outbound.send(&get(), &Policy::default()).await.unwrap();
+    let clock = Arc::clone(&world.outbound.clock);
+    let status = Arc::new(ConfigStatus::new(clock.now(), 0.1));
+    let metrics = Metrics::new(Arc::clone(&world.ledger), clock, status);
+    let shown = |line: &str| metrics.encode(Format::Text).unwrap().concat().lines().any(|it| it == line);
+    assert!(!shown("clerk_client_requests_total{clerk_instance=\"test\"} 1"), "only who hands it in is shown");
+    metrics.show_clients([("test".into(), Arc::clone(&world.outbound.flow))]);
+    for line in [
+        "clerk_client_requests_total{clerk_instance=\"test\"} 1",
+        "clerk_client_attempts_total{clerk_instance=\"test\"} 2",
+        "clerk_client_retries_total{clerk_instance=\"test\",reason=\"unavailable\"} 1",
+        "clerk_client_retries_total{clerk_instance=\"test\",reason=\"throttled\"} 0",
+        "clerk_client_ends_total{clerk_instance=\"test\",reason=\"final\"} 1",
+        "clerk_client_shed_requests_total{clerk_instance=\"test\",reason=\"queue_full\"} 0",
+        "clerk_client_queue_depth{clerk_instance=\"test\"} 0",
+        "clerk_client_in_flight_requests{clerk_instance=\"test\"} 0",
+        "clerk_client_queue_wait_seconds_count{clerk_instance=\"test\"} 2",
+    ] {
+        assert!(shown(line), "{line}\n{}", metrics.encode(Format::Text).unwrap().concat());
+    }
 }
