@@ -24,6 +24,7 @@
 //! - [`secret`]: keys that cannot be printed, and where they are kept.
 //! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
 //! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
+//! - [`store`]: the Redis that several processes share, and an end to every wait for it.
 //! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
 //! - [`outbound`]: the one path to Clerk, paced and retried, which tells the ledger what it learns.
@@ -49,5 +50,6 @@ pub mod secret;
 pub mod serve;
 pub mod simulator;
 pub mod site;
+pub mod store;
 pub mod upstream;
 pub mod webhook;

@@ -1,0 +1,188 @@
+//! Whether to ask a server that failed: after some failures in a row not for a while, then with a single operation.
+//!
+//! Pure: time is passed in.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Failures in a row after which the server is left alone.
+pub(super) const TOLERATED: u32 = 5;
+/// How long it is left alone at first. Doubles with each failed trial.
+pub(super) const FIRST_REST: Duration = Duration::from_secs(1);
+/// How long it is left alone at most.
+pub(super) const LONGEST_REST: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    state: State,
+    /// In a row.
+    failures: u32,
+    /// The next rest.
+    rest: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed,
+    Resting {
+        until: Instant,
+    },
+    /// One operation is out to see whether the server is back.
+    Probing,
+}
+
+/// What an operation may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Go on.
+    Granted,
+    /// Go on, and do not forget to say how it went: all others wait for that.
+    Probe,
+    /// Fail now.
+    Denied { left: Duration },
+}
+
+/// What became of the server in our eyes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    WentDown,
+    CameBack,
+}
+
+impl Breaker {
+    pub(super) const fn new() -> Self {
+        Self { state: State::Closed, failures: 0, rest: FIRST_REST }
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    pub(super) fn admit(&mut self, now: Instant) -> Admission {
+        match self.state {
+            State::Closed => Admission::Granted,
+            State::Resting { until } if until <= now => {
+                self.state = State::Probing;
+                Admission::Probe
+            }
+            State::Resting { until } => Admission::Denied { left: until - now },
+            State::Probing => Admission::Denied { left: Duration::ZERO },
+        }
+    }
+
+    pub(super) fn succeeded(&mut self) -> Change {
+        let was_down = !self.is_closed();
+        *self = Self::new();
+        if was_down { Change::CameBack } else { Change::None }
+    }
+
+    pub(super) fn failed(&mut self, admission: Admission, now: Instant) -> Change {
+        self.failures = self.failures.saturating_add(1);
+        match (self.state, admission) {
+            (State::Closed, _) if self.failures >= TOLERATED => {
+                self.leave_alone(now);
+                Change::WentDown
+            }
+            (State::Probing, Admission::Probe) => {
+                self.leave_alone(now);
+                Change::None
+            }
+            // Began before the server was left alone: says nothing new.
+            _ => Change::None,
+        }
+    }
+
+    /// The operation was given up by its caller: somebody else may try.
+    pub(super) fn abandoned(&mut self, admission: Admission, now: Instant) {
+        if self.state == State::Probing && admission == Admission::Probe {
+            self.state = State::Resting { until: now };
+        }
+    }
+
+    /// Something else has reached the server: no need to wait longer.
+    pub(super) fn hint(&mut self, now: Instant) {
+        if let State::Resting { until } = &mut self.state {
+            *until = now.min(*until);
+        }
+    }
+
+    fn leave_alone(&mut self, now: Instant) {
+        self.state = State::Resting { until: now + self.rest };
+        self.rest = self.rest.saturating_mul(2).min(LONGEST_REST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed_often(breaker: &mut Breaker, now: Instant) -> Change {
+        let mut change = Change::None;
+        for _ in 0..TOLERATED {
+            assert_eq!(change, Change::None);
+            let admission = breaker.admit(now);
+            assert_eq!(admission, Admission::Granted);
+            change = breaker.failed(admission, now);
+        }
+        change
+    }
+
+    #[test]
+    fn failures_in_a_row_stop_all_but_failures_between_successes_do_not() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        for _ in 0..20 {
+            let admission = breaker.admit(now);
+            assert_eq!(breaker.failed(admission, now), Change::None);
+            assert_eq!(breaker.succeeded(), Change::None);
+        }
+        assert_eq!(failed_often(&mut breaker, now), Change::WentDown);
+        assert_eq!(breaker.admit(now), Admission::Denied { left: FIRST_REST });
+    }
+
+    #[test]
+    fn one_probe_goes_through_after_each_rest_and_rests_grow() {
+        let mut now = Instant::now();
+        let mut breaker = Breaker::new();
+        failed_often(&mut breaker, now);
+        for rest in [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs) {
+            assert_eq!(breaker.admit(now), Admission::Denied { left: rest });
+            now += rest;
+            assert_eq!(breaker.admit(now), Admission::Probe);
+            assert_eq!(breaker.admit(now), Admission::Denied { left: Duration::ZERO });
+            assert_eq!(breaker.failed(Admission::Probe, now), Change::None);
+        }
+        now += LONGEST_REST;
+        assert_eq!(breaker.admit(now), Admission::Probe);
+        assert_eq!(breaker.succeeded(), Change::CameBack);
+        assert_eq!(breaker.admit(now), Admission::Granted);
+        // And the next outage begins with the first rest again.
+        breaker.succeeded();
+        failed_often(&mut breaker, now);
+        assert_eq!(breaker.admit(now), Admission::Denied { left: FIRST_REST });
+    }
+
+    #[test]
+    fn a_probe_that_was_given_up_makes_room_for_another() {
+        let mut now = Instant::now();
+        let mut breaker = Breaker::new();
+        failed_often(&mut breaker, now);
+        now += FIRST_REST;
+        let probe = breaker.admit(now);
+        breaker.abandoned(probe, now);
+        assert_eq!(breaker.admit(now), Admission::Probe);
+    }
+
+    #[test]
+    fn a_late_failure_from_before_the_rest_changes_nothing() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        failed_often(&mut breaker, now);
+        assert_eq!(breaker.failed(Admission::Granted, now), Change::None);
+        assert_eq!(breaker.admit(now), Admission::Denied { left: FIRST_REST });
+        breaker.hint(now);
+        assert_eq!(breaker.admit(now), Admission::Probe);
+    }
+}

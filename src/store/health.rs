@@ -1,0 +1,70 @@
+//! How the server is doing, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::StoreError;
+
+/// Whether the server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nobody has asked it yet.
+    Untried,
+    /// It answered last time, or has not failed often enough to be called down.
+    Up,
+    /// It failed repeatedly. It is asked again now and then.
+    Down,
+}
+
+/// State and counters of a [`Store`](super::Store), for metrics. Counters begin at 0 and only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the server answers.
+    pub state: State,
+    /// Operations that were asked for.
+    pub operations: u64,
+    /// Operations that failed because there was no working connection, those that were not tried included.
+    pub unavailable: u64,
+    /// Operations that were not answered in time.
+    pub timeouts: u64,
+    /// Operations that the server refused.
+    pub refused: u64,
+    /// Connections that were opened, those of subscriptions not included.
+    pub connections: u64,
+}
+
+/// The counters behind [`Health`].
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) operations: AtomicU64,
+    unavailable: AtomicU64,
+    timeouts: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn failed(&self, error: &StoreError) {
+        let counter = match error {
+            StoreError::Unavailable { .. } | StoreError::Resting { .. } => &self.unavailable,
+            StoreError::Timeout { .. } => &self.timeouts,
+            StoreError::Refused(_) => &self.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn health(&self, is_down: bool, connections: u64) -> Health {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let state = match (is_down, count(&self.operations)) {
+            (true, _) => State::Down,
+            (false, 0) => State::Untried,
+            (false, _) => State::Up,
+        };
+        Health {
+            state,
+            operations: count(&self.operations),
+            unavailable: count(&self.unavailable),
+            timeouts: count(&self.timeouts),
+            refused: count(&self.refused),
+            connections,
+        }
+    }
+}

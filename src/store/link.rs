@@ -1,0 +1,102 @@
+//! The one connection for operations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::StoreError;
+use super::target::Target;
+
+/// A connection to a replica is replaced no sooner: somebody may write all the time.
+const RENEW_AFTER: Duration = Duration::from_secs(1);
+
+/// A connection, or one that is being opened. Opening goes on when nobody waits for it.
+pub(super) type Connecting = Shared<BoxFuture<'static, Result<MultiplexedConnection, StoreError>>>;
+
+/// Opens the connection when it is first needed, and again after it broke.
+pub(super) struct Link {
+    target: Arc<Target>,
+    connect_timeout: Duration,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// How many connections were begun: names the present one.
+    number: u64,
+    connection: Option<Connecting>,
+    /// When the present one was begun.
+    since: Option<Instant>,
+    /// Opening and driving connections. Ends with the link.
+    tasks: JoinSet<()>,
+}
+
+impl Link {
+    pub(super) fn new(target: Arc<Target>, connect_timeout: Duration) -> Self {
+        Self { target, connect_timeout, slot: Mutex::default() }
+    }
+
+    /// The present connection and its number.
+    pub(super) fn connection(&self) -> (u64, Connecting) {
+        let mut slot = self.slot.lock();
+        if let Some(connection) = &slot.connection {
+            return (slot.number, connection.clone());
+        }
+        while slot.tasks.try_join_next().is_some() {}
+        let (sender, receiver) = oneshot::channel();
+        let (target, connect_timeout) = (Arc::clone(&self.target), self.connect_timeout);
+        slot.tasks.spawn(async move {
+            let opened = timeout(connect_timeout, target.open()).await;
+            let opened = opened.unwrap_or(Err(StoreError::Timeout { after: connect_timeout }));
+            let (connection, driver) = opened.map_or_else(|error| (Err(error), None), |(c, d)| (Ok(c), Some(d)));
+            // If nobody is interested any more, the connection is closed by being dropped.
+            if sender.send(connection).is_ok()
+                && let Some(driver) = driver
+            {
+                driver.await;
+            }
+        });
+        let gone = || Err(StoreError::unavailable("the attempt to connect was given up"));
+        let connection = receiver.map(move |result| result.unwrap_or_else(|_| gone())).boxed().shared();
+        slot.number += 1;
+        slot.connection = Some(connection.clone());
+        slot.since = Some(Instant::now());
+        (slot.number, connection)
+    }
+
+    /// Does not use this connection again.
+    pub(super) fn discard(&self, number: u64) {
+        let mut slot = self.slot.lock();
+        if slot.number == number {
+            slot.connection = None;
+        }
+    }
+
+    /// Does not use this connection again if it is not quite new.
+    pub(super) fn renew(&self, number: u64) {
+        let mut slot = self.slot.lock();
+        if slot.number == number && slot.since.is_none_or(|since| since.elapsed() >= RENEW_AFTER) {
+            slot.connection = None;
+        }
+    }
+
+    /// Does not use the present connection again, unless it is only being opened.
+    pub(super) fn discard_open(&self) {
+        let mut slot = self.slot.lock();
+        if slot.connection.as_ref().is_some_and(|connection| connection.peek().is_some()) {
+            slot.connection = None;
+        }
+    }
+
+    /// How many connections were begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.slot.lock().number
+    }
+}

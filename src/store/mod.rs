@@ -1,0 +1,80 @@
+//! The Redis (or Valkey) that several processes share: one server, one connection, and an end to every wait.
+//!
+//! Nothing here is needed for the program to work. A [`Store`] is made without a server, connects at its first
+//! operation, and answers each operation within [`Options::timeout`] whatever the server does: refused, stopped, full,
+//! or gone and back at another address. Those who use it go on without what they asked for.
+//!
+//! - `target`: where the server is and how a connection is opened, over TCP, TLS or a Unix socket.
+//! - `link`: the one connection, opened in the background and replaced when it breaks.
+//! - `breaker`: whether to ask at all. Pure.
+//! - `operations`: what can be asked.
+//! - `subscription`: messages of other processes.
+//! - `error`, `health`: what went wrong, and how often.
+//!
+//! Redis Cluster is not supported: scripts use several keys. A primary with replicas behind one address is.
+//!
+//! This room uses [`secret`](crate::secret) only.
+
+mod breaker;
+mod error;
+mod health;
+mod link;
+mod operations;
+mod subscription;
+mod target;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use error::{ConfigError, Refusal, StoreError};
+pub use health::{Health, State};
+pub use operations::{Reply, Script, Store};
+pub use subscription::{Event, Subscription};
+
+use crate::secret::Secret;
+
+/// What keys and channels begin with unless something else is wanted.
+pub const DEFAULT_PREFIX: &str = "clerk-exporter:";
+
+/// How to reach the server.
+#[derive(Clone)]
+pub struct Options {
+    /// `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or `unix:///path[?db=&user=&pass=]`.
+    /// `valkey://` and `valkeys://` mean the same. Secret because of the password.
+    pub url: Secret,
+    /// What all keys and channels begin with, so that several programs can share a server.
+    pub prefix: String,
+    /// How long an operation may take, connecting included.
+    pub timeout: Duration,
+    /// How long opening a connection may take. It goes on in the background when the operation that asked for it has
+    /// given up.
+    pub connect_timeout: Duration,
+    /// Certificates (PEM) of the authorities that may vouch for a `rediss://` server. `None`: those that the system
+    /// trusts.
+    pub authorities: Option<Vec<u8>>,
+}
+
+impl Options {
+    /// The usual prefix, 100 ms for an operation and 1 s for a connection.
+    #[must_use]
+    pub fn new(url: Secret) -> Self {
+        Self {
+            url,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            timeout: Duration::from_millis(100),
+            connect_timeout: Duration::from_secs(1),
+            authorities: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("url", &self.url)
+            .field("prefix", &self.prefix)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+//! Messages of other processes, and when some may have been missed.
+
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use redis::aio::{PubSubSink, PubSubStream};
+use tokio::time::{sleep, timeout};
+
+use super::{Store, StoreError};
+
+/// How often the server is asked whether the subscription still stands: a broken network closes no connection.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// First and longest wait before the next attempt to subscribe.
+const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+
+/// What a [`Subscription`] tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// From now on, every message is heard. Comes first, and after each [`Lost`](Self::Lost).
+    Restored,
+    /// A message.
+    Message(Bytes),
+    /// From some time on, at most 1 s and the timeout of connecting ago, messages were missed.
+    Lost,
+}
+
+/// The messages of one channel. Subscribes again by itself, with growing waits up to 5 s, for ever.
+///
+/// Has to be polled steadily: that is what keeps the connection under watch.
+pub struct Subscription(Pin<Box<dyn Stream<Item = Event> + Send>>);
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").finish_non_exhaustive()
+    }
+}
+
+impl Subscription {
+    pub(super) fn new(store: Store, channel: String) -> Self {
+        let state = State::Off { attempts: 0 };
+        Self(Box::pin(stream::unfold((store, channel, state), |(store, channel, state)| async move {
+            let (event, state) = state.next(&store, &channel).await;
+            Some((event, (store, channel, state)))
+        })))
+    }
+
+    /// The next event. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Event {
+        match self.0.next().await {
+            Some(event) => event,
+            // The stream has no end.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+enum State {
+    /// Not subscribed, after so many attempts.
+    Off { attempts: u32 },
+    /// Subscribed.
+    On { sink: PubSubSink, messages: PubSubStream },
+}
+
+impl State {
+    async fn next(self, store: &Store, channel: &str) -> (Event, Self) {
+        match self {
+            Self::Off { mut attempts } => loop {
+                if attempts > 0 {
+                    sleep(wait(attempts)).await;
+                }
+                attempts = attempts.saturating_add(1);
+                match subscribe(store, channel).await {
+                    Ok((sink, messages)) => {
+                        store.reached();
+                        return (Event::Restored, Self::On { sink, messages });
+                    }
+                    Err(error) => tracing::debug!(%error, attempts, "cannot subscribe to messages in Redis"),
+                }
+            },
+            Self::On { mut sink, mut messages } => loop {
+                tokio::select! {
+                    biased;
+                    message = messages.next() => {
+                        let Some(message) = message else {
+                            return (Event::Lost, Self::Off { attempts: 0 });
+                        };
+                        let payload = Bytes::copy_from_slice(message.get_payload_bytes());
+                        return (Event::Message(payload), Self::On { sink, messages });
+                    }
+                    () = silence(&mut sink, store.connect_timeout()) => {
+                        return (Event::Lost, Self::Off { attempts: 0 });
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// Ends when the server does not answer any more.
+async fn silence(sink: &mut PubSubSink, patience: Duration) {
+    loop {
+        sleep(PING_EVERY).await;
+        if !matches!(timeout(patience, sink.ping::<redis::Value>()).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+async fn subscribe(store: &Store, channel: &str) -> Result<(PubSubSink, PubSubStream), StoreError> {
+    let patience = store.connect_timeout();
+    let subscribed = timeout(patience, async {
+        let mut connection = store.target().open_for_messages().await?;
+        connection.subscribe(channel).await?;
+        Ok(connection.split())
+    });
+    subscribed.await.unwrap_or(Err(StoreError::Timeout { after: patience }))
+}
+
+/// Grows with the attempts, and differs between processes that lost the server together.
+fn wait(attempts: u32) -> Duration {
+    let [first, longest] = RETRY;
+    let longest = first.saturating_mul(1 << attempts.min(10).saturating_sub(1)).min(longest);
+    longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
+}
