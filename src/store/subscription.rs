@@ -80,21 +80,20 @@ impl State {
                     Err(error) => tracing::debug!(%error, attempts, "cannot subscribe to messages in Redis"),
                 }
             },
-            Self::On { mut sink, mut messages } => loop {
-                tokio::select! {
+            Self::On { mut sink, mut messages } => {
+                let message = tokio::select! {
                     biased;
-                    message = messages.next() => {
-                        let Some(message) = message else {
-                            return (Event::Lost, Self::Off { attempts: 0 });
-                        };
+                    message = messages.next() => message,
+                    () = silence(&mut sink, store.connect_timeout()) => None,
+                };
+                match message {
+                    Some(message) => {
                         let payload = Bytes::copy_from_slice(message.get_payload_bytes());
-                        return (Event::Message(payload), Self::On { sink, messages });
+                        (Event::Message(payload), Self::On { sink, messages })
                     }
-                    () = silence(&mut sink, store.connect_timeout()) => {
-                        return (Event::Lost, Self::Off { attempts: 0 });
-                    }
+                    None => (Event::Lost, Self::Off { attempts: 0 }),
                 }
-            },
+            }
         }
     }
 }

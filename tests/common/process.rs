@@ -84,10 +84,16 @@ impl Process {
 
     /// Asks the program to stop, as an init system does, and waits until it has.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended already", self.name));
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &id.to_string()]).status().await.unwrap();
-        assert!(sent.success(), "kill -TERM {id}");
+        self.signal("TERM").await;
         self.ended().await
+    }
+
+    /// Sends the program a signal: `STOP`, `CONT`.
+    pub(crate) async fn signal(&self, signal: &str) {
+        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended already", self.name));
+        let command = format!("kill -{signal} {id}");
+        let sent = Command::new("sh").args(["-c", &command]).status().await.unwrap();
+        assert!(sent.success(), "{command}");
     }
 
     /// Waits until the program ends.
