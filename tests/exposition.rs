@@ -12,12 +12,17 @@ use std::time::{Duration, UNIX_EPOCH};
 use clerk_exporter::clock::Clock;
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
-use clerk_exporter::outbound::{Flow, pace};
+use clerk_exporter::outbound::{
+    Flow,
+    pace::{self, StoreBudget},
+};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::quota::{
     Bucket, Environment, Family, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip, Quota,
     QuotaCode, Settings, Source,
 };
+use clerk_exporter::secret::Secret;
+use clerk_exporter::store::{self, Store};
 use exposition::Scrape;
 
 const FORMATS: [Format; 2] = [Format::Text, Format::OpenMetrics];
@@ -52,7 +57,11 @@ impl World {
     }
 
     fn show_client(&self, name: &str) {
-        let flow = Flow::new(pace::Options::default(), Arc::clone(&self.clock));
+        let budget = StoreBudget::new(
+            Store::new(store::Options::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap(),
+            name,
+        );
+        let flow = Flow::sharing(pace::Options::default(), Arc::clone(&self.clock), budget);
         self.metrics.show_clients([(name.into(), Arc::new(flow))]);
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Clerk, ClerkError};
 use crate::clock::Clock;
+use crate::outbound::pace::SharedBudget;
 use crate::outbound::{Outbound, Policy};
 use crate::quota::ledger::Ledger;
 use crate::quota::{Limit, Settings, Source};
@@ -28,6 +29,7 @@ pub struct Builder {
     limit: Option<Limit>,
     policy: Option<Policy>,
     bulk: Option<Policy>,
+    shared: Option<Arc<dyn SharedBudget>>,
 }
 
 impl Builder {
@@ -104,6 +106,25 @@ impl Builder {
         Self { bulk: Some(policy), ..self }
     }
 
+    /// Spends the limit together with other processes that share this budget, such as a
+    /// [`StoreBudget`](crate::outbound::pace::StoreBudget) over Redis. While they cannot be reached, each keeps to its
+    /// part.
+    ///
+    /// ```no_run
+    /// use clerk_exporter::{clerk::Clerk, outbound::pace::StoreBudget, secret::Secret, store::{self, Store}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let redis = Store::new(store::Options::new(Secret::new("redis://127.0.0.1/".to_owned())))?;
+    /// let clerk = Clerk::builder().shared_budget(StoreBudget::new(redis, "prod"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn shared_budget(self, budget: Arc<dyn SharedBudget>) -> Self {
+        Self { shared: Some(budget), ..self }
+    }
+
     /// Reads the key and sets the client up. Connects to nothing.
     ///
     /// # Errors
@@ -124,7 +145,11 @@ impl Builder {
         let ledger = Ledger::new([settings]).instance(NAME).ok_or(ClerkError::Environment("the ledger is empty"))?;
         let upstream = ReqwestUpstream::new(Options { ca_file: self.ca_file, ..Options::default() })?;
         let base = self.api_url.as_str().to_owned();
-        let clerk = Clerk::over(Arc::new(Outbound::new(upstream, base, key, ledger, Arc::new(Clock::new()))));
+        let outbound = Outbound::new(upstream, base, key, ledger, Arc::new(Clock::new()));
+        let clerk = Clerk::over(Arc::new(match self.shared {
+            Some(budget) => outbound.sharing(budget),
+            None => outbound,
+        }));
         let clerk = match self.policy {
             Some(policy) => clerk.with_policy(policy),
             None => clerk,

@@ -163,6 +163,8 @@ families! {
             "Requests that wait for the limit";
         CLIENT_IN_FLIGHT = Gauge "clerk_client_in_flight_requests" ["clerk_instance"]
             "Requests that were sent and have no complete answer yet";
+        CLIENT_BUDGET_SHARED = Gauge "clerk_client_budget_shared" ["clerk_instance"]
+            "Whether the limit is shared with other processes (1), or each keeps to a part of it because they cannot be asked (0); absent where it is not to be shared";
         CLIENT_QUEUE_WAIT = Histogram "clerk_client_queue_wait_seconds" ["clerk_instance"]
             "How long requests that were sent had waited for the limit";
     }

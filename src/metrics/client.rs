@@ -31,6 +31,10 @@ impl Flows {
         gauge(encoder, families::CLIENT_QUEUE_DEPTH, waiting)?;
         let in_flight = each(flows, |numbers| Number::Whole(numbers.pace.in_flight as u64));
         gauge(encoder, families::CLIENT_IN_FLIGHT, in_flight)?;
+        let shared = flows
+            .iter()
+            .filter_map(|(name, numbers)| Some(([Value::Text(name)], Number::from(numbers.pace.sharing?.reachable))));
+        gauge(encoder, families::CLIENT_BUDGET_SHARED, shared)?;
         histogram(encoder, families::CLIENT_QUEUE_WAIT, each(flows, |numbers| &numbers.pace.waited_seconds))
     }
 }

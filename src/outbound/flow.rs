@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::budget::RetryBudget;
-use super::pace::{self, Pacer};
+use super::pace::{self, Pacer, SharedBudget};
 use super::retry::{Decision, Outcome, RetryPolicy, Standing, StopReason, Trouble};
 use crate::clock::Clock;
 
@@ -47,6 +47,16 @@ impl Flow {
     /// The flow of an instance of which nothing is known but what is configured.
     #[must_use]
     pub fn new(options: pace::Options, clock: Arc<Clock>) -> Self {
+        Self::over(Pacer::new(options, Arc::clone(&clock)), clock)
+    }
+
+    /// The flow of an instance whose limit several processes share.
+    #[must_use]
+    pub fn sharing(options: pace::Options, clock: Arc<Clock>, budget: Arc<dyn SharedBudget>) -> Self {
+        Self::over(Pacer::sharing(options, Arc::clone(&clock), budget), clock)
+    }
+
+    fn over(pacer: Arc<Pacer>, clock: Arc<Clock>) -> Self {
         let retries = Retries {
             budget: RetryBudget::new(clock.now()),
             requests: 0,
@@ -54,7 +64,7 @@ impl Flow {
             retried: [0; Trouble::ALL.len()],
             stopped: [0; StopReason::ALL.len()],
         };
-        Self { pacer: Pacer::new(options, Arc::clone(&clock)), clock, retries: Mutex::new(retries) }
+        Self { pacer, clock, retries: Mutex::new(retries) }
     }
 
     /// All counters.

@@ -33,7 +33,7 @@ use crate::quota::ledger::Handle;
 use crate::quota::{Route, Source, route};
 use crate::secret::{KeySource, SecretError};
 use crate::upstream::{ErrorKind, Upstream, UpstreamError};
-use pace::Permit;
+use pace::{Permit, SharedBudget};
 use reply::read_body;
 use retry::Repeat;
 
@@ -160,13 +160,15 @@ impl Outbound {
         ledger: Handle,
         clock: Arc<Clock>,
     ) -> Self {
-        let options = {
-            let ledger = ledger.lock();
-            let settings = ledger.settings();
-            pace::Options { limit: settings.limit, environment: settings.environment, ..pace::Options::default() }
-        };
-        let flow = Arc::new(Flow::new(options, Arc::clone(&clock)));
+        let flow = Arc::new(Flow::new(pace_options(&ledger), Arc::clone(&clock)));
         Self { upstream, base, key, ledger, clock, flow }
+    }
+
+    /// The same way with a pacer of its own that spends the limit together with other processes.
+    #[must_use]
+    pub fn sharing(self, budget: Arc<dyn SharedBudget>) -> Self {
+        let flow = Arc::new(Flow::sharing(pace_options(&self.ledger), Arc::clone(&self.clock), budget));
+        Self { flow, ..self }
     }
 
     /// Sends a request once, without waiting for the rate limit, and reads the whole answer, all within `deadline`. What
@@ -236,6 +238,13 @@ impl Outbound {
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
         Ok(request)
     }
+}
+
+/// How an instance of the ledger is paced.
+fn pace_options(ledger: &Handle) -> pace::Options {
+    let ledger = ledger.lock();
+    let settings = ledger.settings();
+    pace::Options { limit: settings.limit, environment: settings.environment, ..pace::Options::default() }
 }
 
 /// Whether a request surely did not leave.

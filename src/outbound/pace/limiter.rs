@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::ceiling::Ceiling;
 use super::log::Log;
+use super::shared::Room;
 use super::word::{Statement, Word};
 use crate::quota::reset_watch::{Reset, ResetWatch};
 use crate::quota::{HeaderError, Moment, Observation};
@@ -25,10 +26,10 @@ const LATEST: Duration = Duration::from_secs(1);
 
 /// Holds are between these, or a window if that is longer: `Retry-After: 0` occurs, and so does nonsense.
 const SHORTEST_HOLD: Duration = Duration::from_millis(100);
-const LONGEST_HOLD: Duration = Duration::from_secs(300);
+pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(300);
 
 /// The hold of a 429 that names no time.
-const NAMELESS_HOLD: Duration = Duration::from_secs(1);
+pub(super) const NAMELESS_HOLD: Duration = Duration::from_secs(1);
 
 /// Resets up to this many times the documented window are believed to tell its length.
 const LONGEST_WINDOWS: u32 = 10;
@@ -39,6 +40,13 @@ pub(super) struct Terms {
     /// Requests per window.
     pub(super) limit: Option<u64>,
     pub(super) window: Duration,
+}
+
+/// A part of the limit, until a moment if that is known.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    part: f64,
+    until: Option<Moment>,
 }
 
 /// Whether a request may leave.
@@ -70,6 +78,8 @@ pub(super) struct Limiter {
     window: Option<Duration>,
     resets: ResetWatch,
     log: Log,
+    /// The part of the limit that is ours while other processes cannot be asked.
+    share: Option<Share>,
     word: Option<Word>,
     ceiling: Option<Ceiling>,
     hold: Moment,
@@ -88,6 +98,7 @@ impl Limiter {
             window: None,
             resets: ResetWatch::default(),
             log: Log::default(),
+            share: None,
             word: None,
             ceiling: None,
             hold: Moment::default(),
@@ -99,6 +110,30 @@ impl Limiter {
 
     pub(super) const fn set_terms(&mut self, terms: Terms) {
         self.terms = terms;
+    }
+
+    /// Other processes cannot be asked: this part of the limit is ours.
+    pub(super) const fn keep_to_share(&mut self, part: f64) {
+        self.share = Some(Share { part, until: None });
+    }
+
+    /// Others can be asked again. What was used meanwhile stands in no common log: the share stays for a window.
+    pub(super) fn leave_share(&mut self, now: Moment) {
+        let until = now.after(self.window());
+        if let Some(share) = &mut self.share {
+            share.until.get_or_insert(until);
+        }
+    }
+
+    /// What all processes together may take, so that a share of `reserve` of the limit is left.
+    pub(super) fn room(&self, reserve: f64) -> Option<Room> {
+        let requests = self.known_limit()?.saturating_sub(self.reserved(reserve)).max(1);
+        Some(Room { requests, window: self.window() })
+    }
+
+    /// Nothing leaves before this moment: other processes have used the budget.
+    pub(super) fn wait_for_others(&mut self, until: Moment) {
+        self.hold = self.hold.max(until);
     }
 
     /// Whether a request may leave at `now`, with `ahead` others to leave before it, and so that a share of `reserve`
@@ -260,7 +295,7 @@ impl Limiter {
     }
 
     /// By how much a place comes back late.
-    fn late(&self, random: f64) -> Duration {
+    pub(super) fn late(&self, random: f64) -> Duration {
         self.window().mul_f64(LATE).min(LATEST).mul_f64(random.clamp(0.0, 1.0))
     }
 
@@ -272,7 +307,11 @@ impl Limiter {
     fn cap(&self, now: Moment) -> Option<u64> {
         let limit = self.known_limit();
         let ceiling = self.ceiling.and_then(|ceiling| ceiling.requests(limit, now, self.window()));
-        ceiling.or(limit)
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
+        let part_of = |limit: u64, share: Share| ((limit as f64 * share.part) as u64).max(1);
+        let share = self.share.filter(|share| share.until.is_none_or(|until| now < until));
+        let limit = limit.map(|limit| share.map_or(limit, |share| part_of(limit, share)));
+        ceiling.map_or(limit, |ceiling| Some(limit.map_or(ceiling, |limit| limit.min(ceiling))))
     }
 
     /// Requests of the limit that stay for others; at most half, so that those who leave them get on.

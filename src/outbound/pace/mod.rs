@@ -10,7 +10,9 @@ mod ceiling;
 mod limiter;
 mod log;
 mod numbers;
+mod over_store;
 mod queue;
+mod shared;
 mod word;
 
 use std::collections::HashMap;
@@ -21,12 +23,15 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use numbers::Numbers;
+pub use over_store::StoreBudget;
+pub use shared::{Budget, Ended, Lease, Room, SharedBudget, Sharing, TakeFuture, Taken, Unreachable};
 
 use crate::clock::Clock;
 use crate::quota::route::Entity;
 use crate::quota::{Bucket, Environment, Limit, Moment, Observation, Scope};
 use limiter::Ending;
 use queue::{Entry, Key, Queue, Ticket, Turn};
+use shared::NoRoom;
 
 /// How an instance is paced.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -144,6 +149,7 @@ impl std::fmt::Display for ShedReason {
 pub struct Pacer {
     clock: Arc<Clock>,
     state: Mutex<State>,
+    shared: Option<Arc<dyn SharedBudget>>,
 }
 
 #[derive(Debug)]
@@ -165,8 +171,18 @@ impl Pacer {
     /// A pacer that knows nothing but what is configured.
     #[must_use]
     pub fn new(options: Options, clock: Arc<Clock>) -> Arc<Self> {
+        Self::over(options, clock, None)
+    }
+
+    /// A pacer of a process that shares the instance with others.
+    #[must_use]
+    pub fn sharing(options: Options, clock: Arc<Clock>, budget: Arc<dyn SharedBudget>) -> Arc<Self> {
+        Self::over(options, clock, Some(budget))
+    }
+
+    fn over(options: Options, clock: Arc<Clock>, shared: Option<Arc<dyn SharedBudget>>) -> Arc<Self> {
         let queue = Queue::new(options, fastrand::Rng::new());
-        Arc::new(Self { clock, state: Mutex::new(State { queue, bells: HashMap::new() }) })
+        Arc::new(Self { clock, state: Mutex::new(State { queue, bells: HashMap::new() }), shared })
     }
 
     /// Takes over a new configuration; what was learnt stays.
@@ -194,21 +210,35 @@ impl Pacer {
         let key = key(bucket, entity);
         let from = self.clock.now();
         let deadline = from.after(max_wait);
-        let mut place = match self.enter(key, priority, from, deadline)? {
-            Ok(ticket) => return Ok(self.permit(ticket, Duration::ZERO)),
-            Err(place) => place,
-        };
+        let (id, mut entered) = self.enter(key, priority, from, deadline)?;
+        loop {
+            let ticket = match entered {
+                Entered::Go(ticket) => ticket,
+                Entered::Wait(place) => self.wait(place, priority, deadline).await?,
+            };
+            match self.ask_others(self.permit(ticket), key, priority).await {
+                Ok(permit) => {
+                    self.state.lock().queue.waited(self.clock.now().since(from));
+                    return Ok(permit);
+                }
+                Err(NoRoom) => entered = Entered::Wait(self.put_back(key, id, priority)),
+            }
+        }
+    }
+
+    /// Waits for its turn.
+    async fn wait(&self, mut place: Place, priority: Priority, deadline: Moment) -> Result<Ticket, Shed> {
         loop {
             let now = self.clock.now();
-            let turn = self.state.lock().queue.turn(key, place.id, now);
+            let turn = self.state.lock().queue.turn(place.key, place.id, now);
             let look = match turn {
                 Turn::Go(ticket) => {
                     place.left = true;
-                    return Ok(self.permit(ticket, now.since(from)));
+                    return Ok(ticket);
                 }
                 Turn::Wait(look) => look,
             };
-            if now >= deadline {
+            if now >= deadline || (self.shared.is_some() && look.is_some_and(|look| look > deadline)) {
                 place.left = true;
                 return Err(place.expire(priority, now));
             }
@@ -223,8 +253,17 @@ impl Pacer {
 
     /// Lets a request go at once, and counts it: for probes.
     pub fn pass(self: &Arc<Self>, bucket: Bucket, entity: Option<Entity>) -> Permit {
-        let ticket = self.state.lock().queue.pass(key(bucket, entity), self.clock.now());
-        Permit { pacer: Arc::clone(self), ticket, ended: false }
+        let key = key(bucket, entity);
+        let (ticket, room) = {
+            let mut state = self.state.lock();
+            let ticket = state.queue.pass(key, self.clock.now());
+            (ticket, state.queue.room(key, Priority::Interactive))
+        };
+        let mut permit = self.permit(ticket);
+        if let (Some(budget), Some(room)) = (&self.shared, room) {
+            permit.lease = Some((budget.enter(key.into(), room.window), room.window));
+        }
+        permit
     }
 
     /// Learns from an answer to a request that had no permit.
@@ -238,7 +277,9 @@ impl Pacer {
     /// What it did so far and how it stands.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
-        self.state.lock().queue.numbers()
+        let state = self.state.lock();
+        let sharing = self.shared.is_some().then(|| state.queue.sharing());
+        Numbers { sharing, ..state.queue.numbers() }
     }
 
     fn enter(
@@ -247,24 +288,34 @@ impl Pacer {
         priority: Priority,
         now: Moment,
         deadline: Moment,
-    ) -> Result<Result<Ticket, Place>, Shed> {
+    ) -> Result<(u64, Entered), Shed> {
         let mut state = self.state.lock();
         let (entry, woken) = state.queue.enter(key, priority, now, deadline);
         state.ring(&woken);
         match entry {
-            Entry::Go(ticket) => Ok(Ok(ticket)),
+            Entry::Go(id, ticket) => Ok((id, Entered::Go(ticket))),
             Entry::Shed(shed) => Err(shed),
-            Entry::Wait(id) => {
-                let bell = Arc::new(Notify::new());
-                state.bells.insert(id, Arc::clone(&bell));
-                Ok(Err(Place { pacer: Arc::clone(self), key, id, bell, left: false }))
-            }
+            Entry::Wait(id) => Ok((id, Entered::Wait(self.place(&mut state, key, id)))),
         }
     }
 
-    fn permit(self: &Arc<Self>, ticket: Ticket, waited: Duration) -> Permit {
-        self.state.lock().queue.waited(waited);
-        Permit { pacer: Arc::clone(self), ticket, ended: false }
+    /// Somebody who was let go may not leave yet.
+    fn put_back(self: &Arc<Self>, key: Key, id: u64, priority: Priority) -> Place {
+        let mut state = self.state.lock();
+        let place = self.place(&mut state, key, id);
+        let woken = state.queue.put_back(key, id, priority, self.clock.now());
+        state.ring(&woken);
+        place
+    }
+
+    fn place(self: &Arc<Self>, state: &mut State, key: Key, id: u64) -> Place {
+        let bell = Arc::new(Notify::new());
+        state.bells.insert(id, Arc::clone(&bell));
+        Place { pacer: Arc::clone(self), key, id, bell, left: false }
+    }
+
+    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+        Permit { pacer: Arc::clone(self), ticket, ended: false, lease: None }
     }
 
     fn call(&self) {
@@ -281,6 +332,12 @@ fn key(bucket: Bucket, entity: Option<Entity>) -> Key {
 /// For people: rounded up to whole seconds.
 fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}
+
+/// What becomes of somebody who came in.
+enum Entered {
+    Go(Ticket),
+    Wait(Place),
 }
 
 /// A place in the queue, given up when dropped.
@@ -321,6 +378,8 @@ pub struct Permit {
     pacer: Arc<Pacer>,
     ticket: Ticket,
     ended: bool,
+    /// The entry in the log that is shared with other processes, and how long it stays there after its end.
+    lease: Option<(Lease, Duration)>,
 }
 
 impl Permit {
@@ -337,6 +396,9 @@ impl Permit {
     fn end(&mut self, ending: Ending<'_>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
+        }
+        if let Some(lease) = self.lease.take() {
+            self.pacer.tell_others(self.ticket.key(), lease, ending);
         }
         let mut state = self.pacer.state.lock();
         let now = self.pacer.clock.now();

@@ -1,5 +1,6 @@
 //! What a pacer did, as plain data.
 
+use super::shared::Sharing;
 use super::{Priority, ShedReason};
 use crate::quota::Histogram;
 
@@ -19,6 +20,8 @@ pub struct Numbers {
     pub waiting: usize,
     /// Requests that are in flight now.
     pub in_flight: usize,
+    /// How the budget is shared with other processes; `None` where it is not.
+    pub sharing: Option<Sharing>,
 }
 
 impl Default for Numbers {
@@ -29,6 +32,7 @@ impl Default for Numbers {
             waited_seconds: Histogram::new(&WAIT_BOUNDS),
             waiting: 0,
             in_flight: 0,
+            sharing: None,
         }
     }
 }

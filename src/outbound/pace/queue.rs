@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::limiter::{Admission, Ending, Limiter, Terms};
+use super::shared::{Room, Sharing};
 use super::{Numbers, Options, Priority, Shed, ShedReason};
 use crate::quota::route::Entity;
 use crate::quota::{Bucket, Moment, Observation};
@@ -21,10 +22,16 @@ pub(super) struct Ticket {
     sent: Moment,
 }
 
+impl Ticket {
+    pub(super) const fn key(&self) -> Key {
+        self.key
+    }
+}
+
 /// What becomes of somebody who asks.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Go(Ticket),
+    Go(u64, Ticket),
     Wait(u64),
     Shed(Shed),
 }
@@ -51,6 +58,7 @@ pub(super) struct Queue {
     called: HashMap<u64, Ticket>,
     numbers: Numbers,
     dice: fastrand::Rng,
+    sharing: Sharing,
 }
 
 #[derive(Debug)]
@@ -80,6 +88,7 @@ impl Queue {
             called: HashMap::new(),
             numbers: Numbers::default(),
             dice,
+            sharing: Sharing::new(),
         }
     }
 
@@ -99,7 +108,7 @@ impl Queue {
         self.waiting += 1;
         let woken = self.call(now);
         if let Some(ticket) = self.called.remove(&id) {
-            return (Entry::Go(ticket), woken);
+            return (Entry::Go(id, ticket), woken);
         }
         let earliest = self.earliest(key, priority, now);
         let reason = if earliest.is_some_and(|at| at > deadline) {
@@ -110,6 +119,55 @@ impl Queue {
         let Some(reason) = reason else { return (Entry::Wait(id), woken) };
         self.remove(key, id);
         (Entry::Shed(self.shed(key, reason, earliest, now)), woken)
+    }
+
+    /// Somebody who was let go may not leave yet, for others: back to where they stood in the line.
+    pub(super) fn put_back(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> Vec<u64> {
+        let line = self.line(key, now);
+        let waiting = &mut line.waiting[priority.index()];
+        waiting.insert(waiting.partition_point(|other| *other < id), id);
+        self.busy.insert(key);
+        self.waiting += 1;
+        let admitted = &mut self.numbers.admitted[priority.index()];
+        *admitted = admitted.saturating_sub(1);
+        self.call(now)
+    }
+
+    /// What this priority may take of a budget, of all processes together. `None` where no limit is known.
+    pub(super) fn room(&self, key: Key, priority: Priority) -> Option<Room> {
+        self.lines.get(&key)?.limiter.room(self.options.reserve(priority))
+    }
+
+    /// The others were asked, and so many processes there are; or they could not be. Says whether our share became less.
+    pub(super) fn heard_of_others(&mut self, processes: Option<u64>, now: Moment) -> bool {
+        let before = self.sharing;
+        self.sharing = Sharing { reachable: processes.is_some(), processes: processes.or(before.processes) };
+        match (before.reachable, self.sharing.reachable) {
+            (true, false) => {
+                let part = self.sharing.part();
+                self.lines.values_mut().for_each(|line| line.limiter.keep_to_share(part));
+                true
+            }
+            (false, true) => {
+                self.lines.values_mut().for_each(|line| line.limiter.leave_share(now));
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// How the budget is shared.
+    pub(super) const fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// Nothing leaves a budget before this moment, and a little later: others have used it.
+    pub(super) fn wait_for_others(&mut self, key: Key, until: Moment) {
+        let random = self.dice.f64();
+        if let Some(line) = self.lines.get_mut(&key) {
+            let late = line.limiter.late(random);
+            line.limiter.wait_for_others(until.after(late));
+        }
     }
 
     /// Somebody leaves at once, whatever the limits say.
@@ -247,8 +305,14 @@ impl Queue {
             self.lines.retain(|_, line| line.head().is_some() || !line.limiter.is_idle(now));
             self.sweep_at = SWEEP_AT.max(self.lines.len() * 2);
         }
-        let terms = terms(&self.options, key.0);
-        self.lines.entry(key).or_insert_with(|| Line { limiter: Limiter::new(terms), waiting: Default::default() })
+        let (terms, sharing) = (terms(&self.options, key.0), self.sharing);
+        self.lines.entry(key).or_insert_with(|| {
+            let mut limiter = Limiter::new(terms);
+            if !sharing.reachable {
+                limiter.keep_to_share(sharing.part());
+            }
+            Line { limiter, waiting: Default::default() }
+        })
     }
 }
 

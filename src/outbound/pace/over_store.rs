@@ -1,0 +1,229 @@
+//! The shared budget in Redis.
+//!
+//! One sorted set for each budget: an entry for each request of every process, scored with the server's time, so that the
+//! clocks of the processes do not matter. A request stands in it from before it leaves until a window after its answer. A
+//! script enters a request only where fewer than the limit stand there, so that no stretch as long as a window sees more,
+//! whatever the network does to the order. (The usual GCRA needs a single number, but lets twice the limit through in a
+//! window that begins after a pause, or only half of it in the long run. A thousand entries are some 100 kB.)
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::shared::{Budget, Ended, Lease, Room, SharedBudget, TakeFuture, Taken, Unreachable};
+use crate::store::{Reply, Script, Store};
+
+/// How long a request stands in the log whose end nobody told, beside the window: its process died, or could not tell.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A process that did not ask for so long is gone.
+const PRESENCE: Duration = Duration::from_secs(60);
+
+/// Ends that may wait to be told. What does not fit in ends by itself after [`GRACE`].
+const MAX_UNTOLD: usize = 10_000;
+
+/// Enters a request if there is room; else says how long there is none, in microseconds.
+const TAKE: &str = r"
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local room, window, grace, presence = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local function text(number) return string.format('%.0f', number) end
+redis.call('ZADD', KEYS[3], text(now), ARGV[6])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', text(now - presence))
+redis.call('PEXPIRE', KEYS[3], text(presence / 1000))
+local processes = redis.call('ZCARD', KEYS[3])
+local blocked = redis.call('PTTL', KEYS[2])
+if blocked > 0 then return {0, blocked * 1000, processes} end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - window))
+local used = redis.call('ZCARD', KEYS[1])
+if used < room then
+  redis.call('ZADD', KEYS[1], text(now + grace), ARGV[5])
+  redis.call('PEXPIRE', KEYS[1], text((window + grace) / 1000))
+  return {1, 0, processes}
+end
+local first = redis.call('ZRANGE', KEYS[1], used - room, used - room, 'WITHSCORES')
+return {0, math.max(1000, math.min(window, first[2] + window - now)), processes}
+";
+
+/// Enters, ends or takes away a request, and blocks the budget for a while.
+const END: &str = r"
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local what, window, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local function text(number) return string.format('%.0f', number) end
+if what == 'enter' then
+  redis.call('ZADD', KEYS[1], text(now + grace), ARGV[4])
+elseif what == 'counted' then
+  redis.call('ZADD', KEYS[1], 'XX', text(now), ARGV[4])
+else
+  redis.call('ZREM', KEYS[1], ARGV[4])
+end
+if window > 0 then redis.call('PEXPIRE', KEYS[1], text((window + grace) / 1000)) end
+local block = tonumber(ARGV[5])
+if block > 0 and redis.call('PTTL', KEYS[2]) < block then
+  redis.call('SET', KEYS[2], '1', 'PX', text(block))
+end
+return 1
+";
+
+/// The budgets of one Clerk instance, in Redis.
+#[derive(Debug)]
+pub struct StoreBudget {
+    shared: Arc<Shared>,
+    leases: AtomicU64,
+    untold: mpsc::Sender<Told>,
+    /// Tells the ends, until this is dropped.
+    _teller: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    instance: String,
+    /// Of this process, by chance.
+    process: String,
+    take: Script,
+    end: Script,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    budget: Budget,
+    lease: Lease,
+    what: &'static str,
+    window: Duration,
+    block: Duration,
+}
+
+impl StoreBudget {
+    /// The budgets of the instance that all processes call by this name. Needs a tokio runtime.
+    #[must_use]
+    pub fn new(store: Store, instance: &str) -> Arc<Self> {
+        let shared = Arc::new(Shared {
+            store,
+            instance: instance.to_owned(),
+            process: format!("{:016x}", fastrand::u64(..)),
+            take: Script::new(TAKE),
+            end: Script::new(END),
+        });
+        let (untold, ends) = mpsc::channel(MAX_UNTOLD);
+        let mut teller = JoinSet::new();
+        teller.spawn(tell(Arc::clone(&shared), ends));
+        Arc::new(Self { shared, leases: AtomicU64::new(0), untold, _teller: Mutex::new(teller) })
+    }
+
+    fn lease(&self) -> Lease {
+        Lease(self.leases.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn tell(&self, told: Told) {
+        // What does not fit in ends by itself.
+        let _ = self.untold.try_send(told);
+    }
+}
+
+impl SharedBudget for StoreBudget {
+    fn take(&self, budget: Budget, room: Room) -> TakeFuture<'_> {
+        let lease = self.lease();
+        let guard = Forgotten { budget: self, told: Some((budget, lease, room.window)) };
+        Box::pin(async move {
+            let mut guard = guard;
+            let taken = self.shared.take(budget, lease, room).await;
+            // Where nothing was entered, nothing has to be taken away. After an error nobody knows.
+            if taken.is_ok() {
+                guard.told = None;
+            }
+            taken
+        })
+    }
+
+    fn enter(&self, budget: Budget, window: Duration) -> Lease {
+        let lease = self.lease();
+        self.tell(Told { budget, lease, what: "enter", window, block: Duration::ZERO });
+        lease
+    }
+
+    fn end(&self, budget: Budget, lease: Lease, ended: Ended) {
+        let told = match ended {
+            Ended::Counted { window } => Told { budget, lease, what: "counted", window, block: Duration::ZERO },
+            Ended::NotCounted => {
+                Told { budget, lease, what: "uncounted", window: Duration::ZERO, block: Duration::ZERO }
+            }
+            Ended::Throttled { wait } => Told { budget, lease, what: "uncounted", window: Duration::ZERO, block: wait },
+        };
+        self.tell(told);
+    }
+}
+
+/// A request that gave up while the script was under way: its entry, if there is one, is taken away.
+struct Forgotten<'a> {
+    budget: &'a StoreBudget,
+    told: Option<(Budget, Lease, Duration)>,
+}
+
+impl Drop for Forgotten<'_> {
+    fn drop(&mut self) {
+        if let Some((budget, lease, window)) = self.told {
+            self.budget.tell(Told { budget, lease, what: "uncounted", window, block: Duration::ZERO });
+        }
+    }
+}
+
+impl Shared {
+    async fn take(&self, budget: Budget, lease: Lease, room: Room) -> Result<Taken, Unreachable> {
+        let [log, block] = self.keys(budget);
+        let processes = format!("pace:{}:processes", self.instance);
+        let arguments = [
+            room.requests.to_string(),
+            micros(room.window),
+            micros(GRACE),
+            micros(PRESENCE),
+            self.member(lease),
+            self.process.clone(),
+        ];
+        let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
+        let reply =
+            self.store.run(&self.take, &[&log, &block, &processes], &arguments).await.map_err(|_| Unreachable)?;
+        let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
+        let [taken, wait, processes] = numbers[..] else { return Err(Unreachable) };
+        let outcome = if taken == 1 { Ok(lease) } else { Err(Duration::from_micros(wait.max(0).unsigned_abs())) };
+        Ok(Taken { outcome, processes: processes.max(1).unsigned_abs() })
+    }
+
+    fn keys(&self, Budget { bucket, entity }: Budget) -> [String; 2] {
+        let owner = entity.map_or_else(String::new, |entity| format!(":{:016x}", entity.0));
+        ["log", "block"].map(|kind| format!("pace:{}:{}{owner}:{kind}", self.instance, bucket.as_str()))
+    }
+
+    fn member(&self, lease: Lease) -> String {
+        format!("{}:{}", self.process, lease.0)
+    }
+
+    async fn tell(&self, told: Told) {
+        let [log, block] = self.keys(told.budget);
+        let arguments = [
+            told.what.to_owned(),
+            micros(told.window),
+            micros(GRACE),
+            self.member(told.lease),
+            told.block.as_millis().to_string(),
+        ];
+        let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
+        // When it cannot be told, the entry ends by itself, and the store has said what is wrong.
+        let _ = self.store.run(&self.end, &[&log, &block], &arguments).await;
+    }
+}
+
+async fn tell(shared: Arc<Shared>, mut ends: mpsc::Receiver<Told>) {
+    while let Some(told) = ends.recv().await {
+        shared.tell(told).await;
+    }
+}
+
+fn micros(duration: Duration) -> String {
+    duration.as_micros().to_string()
+}

@@ -1,0 +1,176 @@
+//! One budget for several processes: each asks the others, over something that all of them reach, before a request leaves.
+//!
+//! The pacer of each process still decides who is next and keeps its own log. What is shared is the log of all: a request
+//! is entered when it leaves and stays until a window after its answer, as in the pacer's own. When the others cannot be
+//! asked, each process takes its share of the limit: an equal part for all that were there when they last could be asked.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::limiter::{Ending, LONGEST_HOLD, NAMELESS_HOLD};
+use super::queue::Key;
+use super::{Pacer, Permit, Priority};
+use crate::quota::Bucket;
+use crate::quota::route::Entity;
+
+/// Processes that are assumed where nobody could be asked yet.
+const UNKNOWN_PROCESSES: u64 = 2;
+
+/// What all processes ask before a request leaves. Each implementation stands for one Clerk instance.
+pub trait SharedBudget: fmt::Debug + Send + Sync + 'static {
+    /// Enters a request into the log of all, if there is room.
+    fn take(&self, budget: Budget, room: Room) -> TakeFuture<'_>;
+
+    /// Enters a request that leaves whether or not there is room. Does not wait.
+    fn enter(&self, budget: Budget, window: Duration) -> Lease;
+
+    /// Says how an entered request ended. Does not wait; what is lost on the way ends by itself after a while.
+    fn end(&self, budget: Budget, lease: Lease, ended: Ended);
+}
+
+/// The answer to come. It comes soon, whatever happens to those who are asked.
+pub type TakeFuture<'a> = Pin<Box<dyn Future<Output = Result<Taken, Unreachable>> + Send + 'a>>;
+
+/// Which budget of the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Budget {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Whose it is, where each user, organization or membership has one.
+    pub entity: Option<Entity>,
+}
+
+impl From<Key> for Budget {
+    fn from((bucket, entity): Key) -> Self {
+        Self { bucket, entity }
+    }
+}
+
+/// How much may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Requests of all processes in any stretch as long as a window.
+    pub requests: u64,
+    /// Length of the window.
+    pub window: Duration,
+}
+
+/// A request's entry in the log of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease(pub u64);
+
+/// What becomes of a request that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Its entry, or how long there will be no room.
+    pub outcome: Result<Lease, Duration>,
+    /// Processes that asked lately, this one included.
+    pub processes: u64,
+}
+
+/// The others cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the shared budget cannot be reached; each process keeps to its share")]
+pub struct Unreachable;
+
+/// There is no room yet.
+pub(super) struct NoRoom;
+
+/// How an entered request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It may stand in Clerk's books.
+    Counted {
+        /// How long it stays in ours.
+        window: Duration,
+    },
+    /// It does not.
+    NotCounted,
+    /// Clerk refused it with a 429: nobody sends before this time has passed.
+    Throttled {
+        /// From now.
+        wait: Duration,
+    },
+}
+
+/// How the budget is shared now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharing {
+    /// Whether the others could be asked, the last time.
+    pub reachable: bool,
+    /// Processes when they could be asked last.
+    pub processes: Option<u64>,
+}
+
+impl Sharing {
+    pub(super) const fn new() -> Self {
+        Self { reachable: true, processes: None }
+    }
+
+    /// The part of the limit that this process takes while the others cannot be asked.
+    pub(super) fn part(self) -> f64 {
+        1.0 / self.processes.unwrap_or(UNKNOWN_PROCESSES).max(1) as f64
+    }
+}
+
+/// A request that was let go here and waits for the word of the others. Dropped, it never left.
+struct Asking(Option<Permit>);
+
+impl Asking {
+    /// The request leaves.
+    fn granted(mut self, lease: Option<(Lease, Duration)>) -> Option<Permit> {
+        let mut permit = self.0.take()?;
+        permit.lease = lease;
+        Some(permit)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(permit) = &mut self.0 {
+            permit.unsent();
+        }
+    }
+}
+
+impl Pacer {
+    /// Asks the others. An error is that there is no room yet; the limiter knows since when there is.
+    pub(super) async fn ask_others(&self, permit: Permit, key: Key, priority: Priority) -> Result<Permit, NoRoom> {
+        let Some(budget) = &self.shared else { return Ok(permit) };
+        let Some(room) = self.state.lock().queue.room(key, priority) else { return Ok(permit) };
+        let asking = Asking(Some(permit));
+        let taken = budget.take(key.into(), room).await;
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let share_shrank = state.queue.heard_of_others(taken.as_ref().ok().map(|taken| taken.processes), now);
+        let lease = match taken.map(|taken| taken.outcome) {
+            Ok(Ok(lease)) => Some((lease, room.window)),
+            // Told before this one gives up its place, so that the next one need not ask.
+            Ok(Err(wait)) => {
+                state.queue.wait_for_others(key, now.after(wait));
+                return Err(NoRoom);
+            }
+            // Let go by the whole limit: it has to pass by the share once more.
+            Err(Unreachable) if share_shrank => return Err(NoRoom),
+            Err(Unreachable) => None,
+        };
+        drop(state);
+        asking.granted(lease).ok_or(NoRoom)
+    }
+
+    /// Tells the others how a request ended.
+    pub(super) fn tell_others(&self, key: Key, (lease, window): (Lease, Duration), ending: Ending<'_>) {
+        let Some(budget) = &self.shared else { return };
+        let ended = match ending {
+            Ending::Answered(observation) if observation.is_throttled() => {
+                let wait = observation.quota.retry_after.or(observation.quota.reset).unwrap_or(NAMELESS_HOLD);
+                Ended::Throttled { wait: wait.min(LONGEST_HOLD.max(window)) }
+            }
+            Ending::Unsent => Ended::NotCounted,
+            Ending::Answered(_) | Ending::Lost => Ended::Counted { window },
+        };
+        budget.end(key.into(), lease, ended);
+    }
+}
