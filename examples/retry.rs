@@ -1,11 +1,11 @@
-//! Asks a Clerk that fails half of the time, and shows what that costs.
+//! Asks a Clerk that fails a quarter of the time, and shows what that costs.
 //!
 //! ```sh
 //! cargo run --example retry
 //! ```
 //!
-//! It brings its own simulated Clerk and needs no account. What is repeated, and how often, is a
-//! [`Policy`](clerk_exporter::outbound::Policy).
+//! It brings its own simulated Clerk and needs no account. A [`Policy`](clerk_exporter::outbound::Policy) says how often a
+//! request is repeated; beyond that, retries are a share of the traffic, so that nobody makes an outage worse.
 
 use std::io::Write;
 use std::time::Duration;
@@ -38,12 +38,12 @@ pub(crate) async fn run(clerk: &Clerk, out: &mut impl Write) -> Result<(), Box<d
     Ok(())
 }
 
-/// Half of all answers are 503, one of ten is a 429 that Clerk means.
+/// One of five answers is a 503, one of twenty a 429 whose `Retry-After` must be waited for.
 pub(crate) fn faults() -> Faults {
     let mut faults = Faults::default();
     for (fault, probability) in [
-        (Fault::Status { status: 503, body: FaultBody::Html }, 0.5),
-        (Fault::Throttled { retry_after: Some("1".to_owned()), body: FaultBody::Clerk }, 0.1),
+        (Fault::Status { status: 503, body: FaultBody::Html }, 0.2),
+        (Fault::Throttled { retry_after: Some("1".to_owned()), body: FaultBody::Clerk }, 0.05),
     ] {
         let mut rule = fault.always();
         rule.probability = probability;

@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -261,7 +260,8 @@ async fn what_is_asked_carries_the_headers_and_is_observed_as_of_the_source_that
     assert_ne!(seen[0]["authorization"], "Bearer other");
     let now = clerk.outbound().clock.now();
     let responses = clerk.outbound().ledger.lock().snapshot(now).responses;
-    assert_eq!(responses, BTreeMap::from([((Source::Gateway, 200), 1)]));
+    let seen: Vec<_> = responses.iter().filter(|(_, count)| **count > 0).collect();
+    assert_eq!(seen, [(&(Source::Gateway, 200), &1)]);
 }
 
 #[tokio::test(start_paused = true)]
