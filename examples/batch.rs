@@ -7,17 +7,19 @@
 //! `CLERK_API_URL` leads to another server: `http://127.0.0.1:10431` to that of `clerk-exporter simulate`, which
 //! takes any key.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 
 use clerk_exporter::clerk::{Clerk, Outcome};
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let ids: Vec<String> = std::io::stdin().lines().collect::<Result<_, _>>()?;
+pub(crate) async fn run(
+    clerk: &Clerk,
+    ids: impl BufRead,
+    out: &mut impl Write,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let ids: Vec<String> = ids.lines().collect::<Result<_, _>>()?;
     let ids = ids.iter().map(|id| id.trim()).filter(|id| !id.is_empty());
     // Nobody waits for a single answer: other users of the instance go first.
-    let mut look_up = Clerk::from_env()?.bulk().users().look_up(ids)?;
-    let mut out = std::io::stdout();
+    let mut look_up = clerk.bulk().users().look_up(ids)?;
     while let Some(found) = look_up.next().await? {
         for found in found {
             match found.outcome {
@@ -28,4 +30,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    run(&Clerk::from_env()?, std::io::stdin().lock(), &mut std::io::stdout()).await
 }

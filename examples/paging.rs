@@ -11,27 +11,37 @@
 //! ```
 //!
 //! `CLERK_API_URL` leads to another server: `http://127.0.0.1:10431` to that of `clerk-exporter simulate`, which
-//! takes any key.
+//! takes any key. `clerk-exporter users export` does all this, and keeps the place itself.
 
 use std::io::Write;
 
-use clerk_exporter::clerk::Clerk;
+use clerk_exporter::clerk::{Clerk, Cursor};
 
-#[tokio::main]
-#[expect(clippy::print_stderr, reason = "progress of an example")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut pages = Clerk::from_env()?.users().list_all();
-    if let Some(cursor) = std::env::args().nth(1) {
-        pages = pages.resume_from(cursor.parse()?);
+pub(crate) async fn run(
+    clerk: &Clerk,
+    from: Option<Cursor>,
+    out: &mut impl Write,
+    log: &mut impl Write,
+) -> Result<(), Box<dyn std::error::Error>> {
+    // As Clerk wrote them: nothing is lost, and nothing is parsed only to be written again.
+    let mut pages = clerk.users().list_all().raw();
+    if let Some(cursor) = from {
+        pages = pages.resume_from(cursor);
     }
-    let mut out = std::io::stdout();
     while let Some(page) = pages.next().await? {
         for user in &page.users {
-            writeln!(out, "{}", serde_json::to_string(user)?)?;
+            out.write_all(user.as_bytes())?;
+            out.write_all(b"\n")?;
         }
         // Only what was written may be skipped by a later run.
         out.flush()?;
-        eprintln!("{} users, up to {}", page.users.len(), page.cursor);
+        writeln!(log, "{} users, up to {}", page.users.len(), page.cursor)?;
     }
     Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let from = std::env::args().nth(1).map(|cursor| cursor.parse()).transpose()?;
+    run(&Clerk::from_env()?, from, &mut std::io::stdout(), &mut std::io::stderr()).await
 }

@@ -245,9 +245,16 @@ async fn a_smaller_cap_on_ids_is_learnt_once() {
         }
         Ok(query.to_owned())
     });
-    let found = clerk.users().get_many(&wanted).await.unwrap();
+    let mut look_up = clerk.users().look_up(&wanted).unwrap();
+    let mut found = Vec::new();
+    while let Some(more) = look_up.next().await.unwrap() {
+        found.extend(more);
+    }
     assert!(found.len() == 400 && found.iter().all(|found| found.user().is_some()));
     assert_eq!((*refusals.lock(), simulator.truth().requests.total), (1, 8));
+    // Those that are under way at once cannot know of each other.
+    assert_eq!(clerk.users().get_many(&wanted).await.unwrap(), found);
+    assert!(*refusals.lock() <= 1 + 4, "{}", refusals.lock());
 }
 
 #[tokio::test(start_paused = true)]

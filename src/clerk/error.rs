@@ -12,6 +12,9 @@ use crate::upstream::{ApiUrlError, BuildError};
 /// Longest part of a text from outside that a message repeats, in characters.
 const MAX_SHOWN: usize = 80;
 
+/// Clerk's code for what does not exist.
+const NOT_FOUND: &str = "resource_not_found";
+
 /// Why there is no result.
 ///
 /// No text of it holds a key, a query, or a part of an answer other than Clerk's own error message, and there whatever
@@ -124,6 +127,22 @@ impl ClerkError {
         Self::InvalidId { shown: shown(id) }
     }
 
+    /// What Clerk says of a user that does not exist, for one that was left out of a list.
+    pub(super) fn missing_user() -> Self {
+        Self::Api(Box::new(ApiError {
+            status: StatusCode::NOT_FOUND,
+            code: Some(NOT_FOUND.to_owned()),
+            message: "there is no user with this id".to_owned(),
+            trace_id: None,
+            retry_after: None,
+        }))
+    }
+
+    /// A user of whom a field is named twice.
+    pub(super) fn ambiguous() -> Self {
+        Self::Decode { status: StatusCode::OK, reason: "it is JSON of another form than expected".to_owned() }
+    }
+
     pub(super) fn parameter(name: &'static str, reason: impl Into<String>) -> Self {
         Self::InvalidParameter { name, reason: reason.into() }
     }
@@ -171,7 +190,7 @@ impl ClerkError {
     /// Whether there is no such thing: 404 with Clerk's word for it. A 404 of something in between is none.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        self.status() == Some(StatusCode::NOT_FOUND) && self.code() == Some("resource_not_found")
+        self.status() == Some(StatusCode::NOT_FOUND) && self.code() == Some(NOT_FOUND)
     }
 
     /// Whether nothing was executed at Clerk, so that even a write may be sent again.

@@ -1,7 +1,7 @@
 //! One request and its answer: sent, read whole, judged by its status, and understood.
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{ApiError, Clerk, ClerkError};
 use crate::outbound::{Call, CallError, Policy, Reply};
-use crate::quota::Source;
 use crate::upstream::Body;
 
 /// Largest body that is read, after decompression: 500 users with as much metadata as Clerk lets them have (8 KB of each
@@ -19,7 +18,12 @@ const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 impl Clerk {
     /// The resource at a path.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, ClerkError> {
-        decode(&self.exchange(&Call::get(path, Source::Client)).await?)
+        decode(&self.exchange(&self.call(Method::GET, path)).await?)
+    }
+
+    /// A request of this client's.
+    pub(super) fn call(&self, method: Method, path: impl Into<String>) -> Call {
+        Call { headers: HeaderMap::clone(&self.headers), ..Call::new(method, path, self.source) }
     }
 
     /// Sends a request and gives the whole answer if it is a success.

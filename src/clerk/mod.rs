@@ -18,7 +18,10 @@
 mod builder;
 mod error;
 mod exchange;
+mod form;
+mod loader;
 mod lookup;
+mod merge;
 mod pages;
 mod query;
 mod raw;
@@ -28,10 +31,12 @@ mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 pub use builder::Builder;
 pub use error::{ApiError, ClerkError};
+pub use form::{RawUser, UserForm};
+pub use loader::{Loader, LoaderOptions};
 pub use lookup::{Found, LookUp, MAX_IDS, Outcome};
 pub use pages::{Cursor, InvalidCursor, Page, Pages};
 pub use raw::Raw;
@@ -39,15 +44,29 @@ pub use types::{Count, Instance, Jwks, User};
 pub use users::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter, Users};
 
 use crate::outbound::pace::Priority;
-use crate::outbound::{Call, Outbound, Policy};
+use crate::outbound::{Outbound, Policy};
 use crate::quota::Source;
 
 /// A client for one Clerk instance. Cheap to clone: clones share connections, pacer and retry budget.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), clerk_exporter::clerk::ClerkError> {
+/// use clerk_exporter::clerk::{Clerk, UserFilter};
+///
+/// let clerk = Clerk::from_env()?;
+/// let count = clerk.users().count(&UserFilter::default()).await?.total_count;
+/// // Nobody waits for this: it goes last, and leaves a tenth of the limit to others.
+/// let pages = clerk.bulk().users().list_all();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Clerk {
     outbound: Arc<Outbound>,
     policy: Policy,
     bulk: Policy,
+    source: Source,
+    headers: Arc<HeaderMap>,
 }
 
 impl Clerk {
@@ -69,7 +88,8 @@ impl Clerk {
     /// A client on a way to Clerk that exists already, so that it shares its pacer, key and ledger with others.
     #[must_use]
     pub fn over(outbound: Arc<Outbound>) -> Self {
-        Self { outbound, policy: Policy::default(), bulk: Policy::bulk() }
+        let (policy, bulk) = (Policy::default(), Policy::bulk());
+        Self { outbound, policy, bulk, source: Source::Client, headers: Arc::default() }
     }
 
     /// The same client with another policy for requests at which somebody waits.
@@ -90,6 +110,19 @@ impl Clerk {
     pub fn with_timeouts(self, attempt: Duration, overall: Duration) -> Self {
         let apply = |policy| Policy { attempt_timeout: attempt, deadline: overall, ..policy };
         Self { policy: apply(self.policy), bulk: apply(self.bulk), ..self }
+    }
+
+    /// The same client with all that it asks observed as of this source.
+    #[must_use]
+    pub fn with_source(self, source: Source) -> Self {
+        Self { source, ..self }
+    }
+
+    /// The same client with these headers on each request, such as `Clerk-API-Version`. `Authorization` and `Host` are
+    /// the client's own and are left out.
+    #[must_use]
+    pub fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers: Arc::new(headers), ..self }
     }
 
     /// The same client for work at which nobody waits: all that it sends goes last and leaves a reserve of the limit.
@@ -128,6 +161,6 @@ impl Clerk {
 
     /// Any request of the Backend API. `path` begins with `/v1/`; it may hold a query.
     pub fn raw(&self, method: Method, path: &str) -> Raw {
-        Raw::new(self.clone(), Call::new(method, path, Source::Client))
+        Raw::new(self.clone(), self.call(method, path))
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use super::users::check_id;
-use super::{ClerkError, ListUsers, MAX_PAGE, Order, OrderField, User, UserFilter, Users};
+use super::{ClerkError, ListUsers, MAX_PAGE, Order, OrderField, RawUser, User, UserFilter, UserForm, Users};
 
 const OLDEST_FIRST: Order = Order { field: OrderField::CreatedAt, descending: false };
 
@@ -24,8 +25,22 @@ const OLDEST_FIRST: Order = Order { field: OrderField::CreatedAt, descending: fa
 ///
 /// After an error, or when the future of [`Pages::next`] was dropped, the next call asks for the same page again. A walk
 /// that [resumes](Pages::resume_from) and finds its user deleted may give users of the same millisecond a second time.
+///
+/// ```no_run
+/// # async fn example(clerk: clerk_exporter::clerk::Clerk) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut pages = clerk.users().list_all();
+/// if let Ok(kept) = std::fs::read_to_string("cursor") {
+///     pages = pages.resume_from(kept.parse()?);
+/// }
+/// while let Some(page) = pages.next().await? {
+///     // Deal with `page.users`, and only then:
+///     std::fs::write("cursor", page.cursor.to_string())?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct Pages {
+pub struct Pages<T = User> {
     users: Users,
     filter: UserFilter,
     page_size: u16,
@@ -34,6 +49,7 @@ pub struct Pages {
     given: HashSet<String>,
     way: Way,
     is_done: bool,
+    form: PhantomData<fn() -> T>,
 }
 
 /// How the next page is asked for.
@@ -47,9 +63,9 @@ enum Way {
 
 /// Some users, and where the walk goes on after them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page {
+pub struct Page<T = User> {
     /// The users, oldest first; never empty.
-    pub users: Vec<User>,
+    pub users: Vec<T>,
     /// The place behind the last of them.
     pub cursor: Cursor,
 }
@@ -71,8 +87,8 @@ pub struct InvalidCursor;
 impl Cursor {
     /// The place behind a user.
     #[must_use]
-    pub fn after(user: &User) -> Self {
-        Self { id: user.id.clone(), created_at: user.created_at() }
+    pub fn after(user: &impl UserForm) -> Self {
+        Self { id: user.id().to_owned(), created_at: user.created_at() }
     }
 }
 
@@ -96,7 +112,7 @@ impl FromStr for Cursor {
     }
 }
 
-impl Pages {
+impl<T: UserForm> Pages<T> {
     pub(super) fn new(users: Users) -> Self {
         Self {
             users,
@@ -106,7 +122,15 @@ impl Pages {
             given: HashSet::new(),
             way: Way::After,
             is_done: false,
+            form: PhantomData,
         }
+    }
+
+    /// The same walk with users as Clerk wrote them, byte for byte.
+    #[must_use]
+    pub fn raw(self) -> Pages<RawUser> {
+        let Self { users, filter, page_size, cursor, given, way, is_done, form: _ } = self;
+        Pages { users, filter, page_size, cursor, given, way, is_done, form: PhantomData }
     }
 
     /// Only users that pass a filter. Keep it the same for a walk that is resumed.
@@ -138,9 +162,9 @@ impl Pages {
     ///
     /// # Errors
     /// When the page cannot be had. The next call asks for it again.
-    pub async fn next(&mut self) -> Result<Option<Page>, ClerkError> {
+    pub async fn next(&mut self) -> Result<Option<Page<T>>, ClerkError> {
         while !self.is_done {
-            let users = match self.users.list(&self.params()).await {
+            let users = match self.users.list_as(&self.params()).await {
                 Ok(users) => users,
                 Err(error) if self.is_refused_cursor(&error) => {
                     self.way = Way::Since { offset: 0 };
@@ -193,16 +217,16 @@ impl Pages {
     }
 
     /// The users that were not given yet; none if there are none among these.
-    fn take(&mut self, users: Vec<User>) -> Result<Option<Page>, ClerkError> {
-        if !users.is_sorted_by_key(User::created_at) {
+    fn take(&mut self, users: Vec<T>) -> Result<Option<Page<T>>, ClerkError> {
+        if !users.is_sorted_by_key(T::created_at) {
             return Err(ClerkError::Disordered);
         }
         let count = users.len();
         let moment = self.moment();
-        let is_before = |user: &User| matches!((user.created_at(), moment), (Some(at), Some(moment)) if at < moment);
+        let is_before = |user: &T| matches!((user.created_at(), moment), (Some(at), Some(moment)) if at < moment);
         let begins_before = users.first().is_some_and(is_before);
-        let fresh: Vec<User> =
-            users.into_iter().filter(|user| !is_before(user) && !self.given.contains(&user.id)).collect();
+        let fresh: Vec<T> =
+            users.into_iter().filter(|user| !is_before(user) && !self.given.contains(user.id())).collect();
         let is_all_fresh = fresh.len() == count;
         match (self.way, fresh.last()) {
             (_, Some(last)) => {
@@ -211,7 +235,7 @@ impl Pages {
                     self.given.clear();
                 }
                 let same_moment = fresh.iter().filter(|user| user.created_at() == cursor.created_at);
-                self.given.extend(same_moment.map(|user| user.id.clone()));
+                self.given.extend(same_moment.map(|user| user.id().to_owned()));
                 self.cursor = Some(cursor.clone());
                 // Users from before the place: whoever answers did not begin after it.
                 self.way = if self.way == Way::After && is_all_fresh { Way::After } else { Way::Since { offset: 0 } };

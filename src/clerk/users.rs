@@ -9,9 +9,7 @@ use super::exchange::decode;
 use super::lookup::{self, Found, LookUp};
 use super::pages::Pages;
 use super::query::Query;
-use super::{Clerk, ClerkError, Count, User};
-use crate::outbound::Call;
-use crate::quota::Source;
+use super::{Clerk, ClerkError, Count, Loader, LoaderOptions, RawUser, User, UserForm};
 
 /// Largest page of users that Clerk gives.
 pub const MAX_PAGE: u16 = 500;
@@ -115,6 +113,10 @@ impl Users {
     /// When `id` is not an id of a user (nothing is sent), or Clerk does not answer with the user.
     /// [`ClerkError::is_not_found`] tells that there is none.
     pub async fn get(&self, id: &str) -> Result<User, ClerkError> {
+        self.get_as(id).await
+    }
+
+    pub(super) async fn get_as<T: UserForm>(&self, id: &str) -> Result<T, ClerkError> {
         check_id(id)?;
         self.clerk.get(format!("/v1/users/{id}")).await
     }
@@ -124,6 +126,10 @@ impl Users {
     /// # Errors
     /// When a parameter is one that Clerk would refuse (nothing is sent), or Clerk does not answer with users.
     pub async fn list(&self, params: &ListUsers) -> Result<Vec<User>, ClerkError> {
+        self.list_as(params).await
+    }
+
+    pub(super) async fn list_as<T: UserForm>(&self, params: &ListUsers) -> Result<Vec<T>, ClerkError> {
         self.fetch(params.path()?).await
     }
 
@@ -137,14 +143,35 @@ impl Users {
         self.clerk.get(query.into_path()).await
     }
 
-    /// These users, in the order given, in requests of up to 100 ids. An id that occurs twice is asked for once.
+    /// These users, in the order given, in requests of up to 100 ids, of which a few are under way at once as far as
+    /// the rate limit allows. An id that occurs twice is asked for once.
     ///
-    /// An error loses what earlier requests brought: use [`Users::look_up`] for many thousands.
+    /// An error loses what other requests brought: use [`Users::look_up`] for many thousands.
+    ///
+    /// ```no_run
+    /// # async fn example(clerk: clerk_exporter::clerk::Clerk) -> Result<(), clerk_exporter::clerk::ClerkError> {
+    /// for found in clerk.users().get_many(["user_2NNEqL2nrIRdJ194ndJqAHwEfxC"]).await? {
+    ///     let email = found.user().and_then(|user| user.primary_email_address());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When one of the ids is not an id of a user (nothing is sent), or a request fails other than by a 422.
     pub async fn get_many<I: AsRef<str>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Vec<Found>, ClerkError> {
-        lookup::in_given_order(&self.clerk, ids).await
+        lookup::in_given_order(self, ids).await
+    }
+
+    /// The same as [`Users::get_many`] with users as Clerk wrote them, byte for byte.
+    ///
+    /// # Errors
+    /// As [`Users::get_many`].
+    pub async fn get_many_raw<I: AsRef<str>>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<Found<RawUser>>, ClerkError> {
+        lookup::in_given_order(self, ids).await
     }
 
     /// These users, request by request, as [`Users::get_many`] asks for them. Each id once, in the order in which they
@@ -153,7 +180,20 @@ impl Users {
     /// # Errors
     /// When one of the ids is not an id of a user.
     pub fn look_up<I: AsRef<str>>(&self, ids: impl IntoIterator<Item = I>) -> Result<LookUp, ClerkError> {
+        self.look_up_as(ids)
+    }
+
+    pub(super) fn look_up_as<T: UserForm, I: AsRef<str>>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<LookUp<T>, ClerkError> {
         LookUp::new(self.clone(), ids)
+    }
+
+    /// Single look-ups, merged into batches. Keep the loader: only what goes through the same one is merged.
+    #[must_use]
+    pub fn loader(&self, options: LoaderOptions) -> Loader {
+        Loader::new(self.clone(), options)
     }
 
     /// All users, page by page, as bulk work.
@@ -163,14 +203,14 @@ impl Users {
     }
 
     /// The users that a list answers with. Some of Clerk's lists are arrays, others objects with `data`.
-    pub(super) async fn fetch(&self, path: String) -> Result<Vec<User>, ClerkError> {
+    pub(super) async fn fetch<T: UserForm>(&self, path: String) -> Result<Vec<T>, ClerkError> {
         #[derive(Deserialize)]
-        struct Wrapped {
-            data: Vec<User>,
+        struct Wrapped<T> {
+            data: Vec<T>,
         }
-        let response = self.clerk.exchange(&Call::new(Method::GET, path, Source::Client)).await?;
+        let response = self.clerk.exchange(&self.clerk.call(Method::GET, path)).await?;
         let is_object = response.body().trim_ascii_start().first() == Some(&b'{');
-        if is_object { decode::<Wrapped>(&response).map(|list| list.data) } else { decode(&response) }
+        if is_object { decode::<Wrapped<T>>(&response).map(|list| list.data) } else { decode(&response) }
     }
 }
 

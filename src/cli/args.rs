@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::users::args::UsersCommand;
 use crate::metrics::build;
 use crate::serve::ListenAddress;
 use crate::simulator::{HeaderProfile, KeyGrant, LimitOverride, LimiterKind, Plan};
@@ -135,6 +136,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Run the simulated Clerk alone, for tests of applications
     Simulate(SimulateArgs),
+    /// Write users of an instance to a file or a pipe, paced to stay within Clerk's rate limit
+    #[command(subcommand)]
+    Users(UsersCommand),
     /// Write the shell's completions to standard output
     Completions {
         /// The shell.

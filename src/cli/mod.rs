@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod demo;
 mod logging;
+mod users;
 
 use std::io::Write;
 use std::path::Path;
@@ -23,6 +24,7 @@ use crate::serve::{self, ListenAddress, WebConfigSource};
 use crate::simulator::{KeyGrant, Simulator};
 use crate::site;
 use args::{CheckArgs, Command, Common, DemoArgs, SimulateArgs};
+use users::args::UsersCommand;
 
 /// Does what the command line says. Exits with 0 if all went well, 1 if not, 2 if the command line is wrong; `check` and
 /// `--config.check` as they say.
@@ -81,6 +83,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             ExitCode::from(check::CANNOT_TELL)
         })),
         Some(Command::Simulate(args)) => simulate(&args).await,
+        Some(Command::Users(command)) => users(&common, &command).await,
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "clerk-exporter", &mut script);
@@ -141,6 +144,17 @@ async fn check(common: &Common, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let checked = check::check(&config, args.format).await?;
     print(&checked.text)?;
     Ok(ExitCode::from(checked.exit_status))
+}
+
+async fn users(common: &Common, command: &UsersCommand) -> anyhow::Result<ExitCode> {
+    let config = config_source(common).load()?;
+    let stop = CancellationToken::new();
+    let mut signals = JoinSet::new();
+    signals.spawn(on_termination(stop.clone()).context("cannot listen for signals")?);
+    match command {
+        UsersCommand::Export(args) => users::export(&config, args, stop).await,
+        UsersCommand::Get(args) => users::get(&config, args, stop).await,
+    }
 }
 
 async fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {

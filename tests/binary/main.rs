@@ -14,3 +14,4 @@ mod reload;
 mod scrape;
 mod secrets;
 mod shutdown;
+mod users;

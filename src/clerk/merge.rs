@@ -1,0 +1,220 @@
+//! Single questions that are asked at nearly the same time, merged into one.
+//!
+//! A batch is a future that all who wait for it share and drive: it goes on as long as one of them is left, and is
+//! cancelled when the last one goes. Nothing runs by itself, so that nothing can be left behind.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// What answers a batch: some of its keys with their values.
+type Answers<K, V> = Arc<HashMap<K, V>>;
+type Running<K, V> = BoxFuture<'static, Answers<K, V>>;
+type Fetch<K, V> = dyn Fn(Vec<K>) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync;
+
+/// How much is merged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// How long the first key of a batch waits for others.
+    pub(super) window: Duration,
+    /// Most keys in a batch, at least 1.
+    pub(super) keys: usize,
+    /// Most keys that are without an answer at the same time, in all batches.
+    pub(super) waiting: usize,
+}
+
+/// Too many keys wait for their answer already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// Merges single questions into batches. A key that is asked for again before its answer is there is asked once.
+pub(super) struct Merge<K, V> {
+    bounds: Bounds,
+    fetch: Arc<Fetch<K, V>>,
+    state: Arc<Mutex<State<K, V>>>,
+}
+
+struct State<K, V> {
+    batches: HashMap<u64, Batch<K, V>>,
+    /// The batch that will answer a key for those who ask now.
+    by_key: HashMap<K, u64>,
+    /// The batch that takes further keys.
+    open: Option<u64>,
+    /// Keys in all batches.
+    waiting: usize,
+    next_id: u64,
+}
+
+struct Batch<K, V> {
+    /// Its keys, and how many wait for each.
+    callers: BTreeMap<K, usize>,
+    answers: WeakShared<Running<K, V>>,
+    full: Arc<Notify>,
+    is_sent: bool,
+}
+
+impl<K, V> Merge<K, V>
+where
+    K: Clone + Eq + Hash + Ord + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// `fetch` answers a batch of different keys.
+    pub(super) fn new(
+        bounds: Bounds,
+        fetch: impl Fn(Vec<K>) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync + 'static,
+    ) -> Self {
+        let state = State { batches: HashMap::new(), by_key: HashMap::new(), open: None, waiting: 0, next_id: 0 };
+        let bounds = Bounds { keys: bounds.keys.max(1), ..bounds };
+        Self { bounds, fetch: Arc::new(fetch), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The value of a key; none if its batch was answered without it.
+    pub(super) async fn get(&self, key: &K) -> Result<Option<V>, Full> {
+        let (_seat, answers) = self.join(key)?;
+        Ok(answers.await.get(key).cloned())
+    }
+
+    /// Those who ask for the key from now on do not get an answer that is already under way.
+    pub(super) fn forget(&self, key: &K) {
+        let mut state = self.state.lock();
+        let State { by_key, batches, .. } = &mut *state;
+        let is_sent = by_key.get(key).and_then(|id| batches.get(id)).is_some_and(|batch| batch.is_sent);
+        if is_sent {
+            by_key.remove(key);
+        }
+    }
+
+    fn join(&self, key: &K) -> Result<(Seat<K, V>, Shared<Running<K, V>>), Full> {
+        let mut state = self.state.lock();
+        let known = state.by_key.get(key).copied();
+        let (id, answers) = match known.and_then(|id| state.running(id)) {
+            Some(found) => found,
+            None if state.waiting >= self.bounds.waiting => return Err(Full),
+            None => match state.open.and_then(|id| state.running(id)) {
+                Some(found) => found,
+                None => self.open(&mut state),
+            },
+        };
+        state.sit(id, key, self.bounds.keys);
+        Ok((Seat { state: Arc::clone(&self.state), id, key: key.clone() }, answers))
+    }
+
+    fn open(&self, state: &mut State<K, V>) -> (u64, Shared<Running<K, V>>) {
+        let id = state.next_id;
+        state.next_id += 1;
+        let full = Arc::new(Notify::new());
+        let end = End { state: Arc::clone(&self.state), id };
+        let running = {
+            let (fetch, full, window) = (Arc::clone(&self.fetch), Arc::clone(&full), self.bounds.window);
+            async move {
+                // Full before the window is over, or not: it is sent now.
+                let _ = timeout(window, full.notified()).await;
+                let keys = end.state.lock().send(id);
+                let answers = fetch(keys).await;
+                drop(end);
+                Arc::new(answers)
+            }
+        };
+        let answers = running.boxed().shared();
+        // There is a reference as long as it has not ended, and it has not begun.
+        if let Some(weak) = answers.downgrade() {
+            state.batches.insert(id, Batch { callers: BTreeMap::new(), answers: weak, full, is_sent: false });
+            state.open = Some(id);
+        }
+        (id, answers)
+    }
+}
+
+impl<K: Clone + Eq + Hash + Ord, V> State<K, V> {
+    /// A batch, unless its last caller is just leaving.
+    fn running(&self, id: u64) -> Option<(u64, Shared<Running<K, V>>)> {
+        Some((id, self.batches.get(&id)?.answers.upgrade()?))
+    }
+
+    fn sit(&mut self, id: u64, key: &K, most: usize) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let callers = batch.callers.entry(key.clone()).or_insert(0);
+        if *callers == 0 && !batch.is_sent {
+            self.waiting += 1;
+            self.by_key.insert(key.clone(), id);
+        }
+        *callers += 1;
+        if batch.callers.len() >= most && self.open == Some(id) {
+            self.open = None;
+            batch.full.notify_one();
+        }
+    }
+
+    fn stand_up(&mut self, id: u64, key: &K) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let Some(callers) = batch.callers.get_mut(key) else { return };
+        *callers -= 1;
+        // What was sent will be answered; what was not need not be asked.
+        if *callers == 0 && !batch.is_sent {
+            batch.callers.remove(key);
+            self.waiting -= 1;
+            self.by_key.remove(key);
+        }
+    }
+
+    fn send(&mut self, id: u64) -> Vec<K> {
+        self.open = self.open.filter(|open| *open != id);
+        let Some(batch) = self.batches.get_mut(&id) else { return Vec::new() };
+        batch.is_sent = true;
+        batch.callers.keys().cloned().collect()
+    }
+
+    fn end(&mut self, id: u64) {
+        self.open = self.open.filter(|open| *open != id);
+        let Some(batch) = self.batches.remove(&id) else { return };
+        self.waiting -= batch.callers.len();
+        for key in batch.callers.keys() {
+            if self.by_key.get(key) == Some(&id) {
+                self.by_key.remove(key);
+            }
+        }
+    }
+}
+
+/// Somebody who waits for a key of a batch.
+struct Seat<K: Clone + Eq + Hash + Ord, V> {
+    state: Arc<Mutex<State<K, V>>>,
+    id: u64,
+    key: K,
+}
+
+impl<K: Clone + Eq + Hash + Ord, V> Drop for Seat<K, V> {
+    fn drop(&mut self) {
+        self.state.lock().stand_up(self.id, &self.key);
+    }
+}
+
+/// The end of a batch: answered, or given up.
+struct End<K: Clone + Eq + Hash + Ord, V> {
+    state: Arc<Mutex<State<K, V>>>,
+    id: u64,
+}
+
+impl<K: Clone + Eq + Hash + Ord, V> Drop for End<K, V> {
+    fn drop(&mut self) {
+        self.state.lock().end(self.id);
+    }
+}
+
+impl<K, V> fmt::Debug for Merge<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.state.lock().waiting;
+        f.debug_struct("Merge").field("bounds", &self.bounds).field("waiting", &waiting).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use proptest::prelude::*;
+use tokio::time::{advance, sleep};
+
+use super::*;
+
+const WINDOW: Duration = Duration::from_millis(5);
+const TAKES: Duration = Duration::from_millis(50);
+
+const BOUNDS: Bounds = Bounds { window: WINDOW, keys: 10, waiting: 1000 };
+
+/// A merge whose batches take a while, which batches it sent, and how many of them run.
+struct World {
+    merge: Merge<u32, u32>,
+    sent: Arc<Mutex<Vec<Vec<u32>>>>,
+    running: Arc<AtomicUsize>,
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn world(bounds: Bounds) -> World {
+    let (sent, running) = (Arc::<Mutex<Vec<Vec<u32>>>>::default(), Arc::<AtomicUsize>::default());
+    let (log, count) = (Arc::clone(&sent), Arc::clone(&running));
+    let merge = Merge::new(bounds, move |keys: Vec<u32>| {
+        log.lock().push(keys.clone());
+        count.fetch_add(1, Ordering::Relaxed);
+        let running = Running(Arc::clone(&count));
+        async move {
+            sleep(TAKES).await;
+            drop(running);
+            // Odd keys have no value.
+            keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 10)).collect()
+        }
+        .boxed()
+    });
+    World { merge, sent, running }
+}
+
+impl World {
+    fn is_empty(&self) -> bool {
+        let state = self.merge.state.lock();
+        state.batches.is_empty() && state.by_key.is_empty() && state.open.is_none() && state.waiting == 0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_within_the_window_is_sent_together_and_once() {
+    let world = world(BOUNDS);
+    let asked = [4, 2, 3, 4, 2, 4];
+    let answers = join_all(asked.iter().map(|key| world.merge.get(key))).await;
+    assert_eq!(answers, asked.map(|key| Ok((key % 2 == 0).then_some(key * 10))));
+    assert_eq!(*world.sent.lock(), [vec![2, 3, 4]]);
+    world.merge.get(&2).await.unwrap();
+    assert_eq!(*world.sent.lock(), [vec![2, 3, 4], vec![2]], "an answer is not kept");
+    assert!(world.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_batch_does_not_wait_and_the_next_key_begins_another() {
+    let world = world(Bounds { window: Duration::from_secs(60), ..BOUNDS });
+    let from = tokio::time::Instant::now();
+    join_all((0..20).map(async |key| world.merge.get(&key).await.unwrap())).await;
+    assert_eq!(from.elapsed(), TAKES);
+    assert_eq!(*world.sent.lock(), [(0..10).collect::<Vec<_>>(), (10..20).collect()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_while_the_answer_is_under_way_shares_it_unless_it_was_forgotten() {
+    let world = world(BOUNDS);
+    let late = async |forget: bool| {
+        sleep(WINDOW * 2).await;
+        if forget {
+            world.merge.forget(&2);
+        }
+        world.merge.get(&2).await
+    };
+    let (one, two) = tokio::join!(world.merge.get(&2), late(false));
+    assert_eq!((one, two, world.sent.lock().len()), (Ok(Some(20)), Ok(Some(20)), 1));
+    let (one, two) = tokio::join!(world.merge.get(&2), late(true));
+    assert_eq!((one, two, world.sent.lock().len()), (Ok(Some(20)), Ok(Some(20)), 3));
+    assert!(world.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_before_it_is_sent_is_not_asked_for() {
+    let world = world(BOUNDS);
+    let leaves = async {
+        let _ = timeout(WINDOW / 2, world.merge.get(&6)).await;
+    };
+    let (answer, ()) = tokio::join!(world.merge.get(&8), leaves);
+    assert_eq!(answer, Ok(Some(80)));
+    assert_eq!(*world.sent.lock(), [vec![8]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_one_may_leave_at_any_time_without_disturbing_the_others() {
+    for leaves_after in [1, 4, 6, 20, 54] {
+        let world = world(BOUNDS);
+        let mut first = Box::pin(world.merge.get(&2));
+        assert!(timeout(Duration::ZERO, &mut first).await.is_err());
+        let leaves = async {
+            sleep(Duration::from_millis(leaves_after)).await;
+            drop(first);
+        };
+        let ((), other, same) = tokio::join!(leaves, world.merge.get(&4), world.merge.get(&2));
+        assert_eq!((other, same), (Ok(Some(40)), Ok(Some(20))));
+        assert_eq!(world.sent.lock().len(), 1);
+        assert!(world.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_have_left_nothing_runs_and_nothing_is_kept() {
+    for wait in [WINDOW / 2, WINDOW * 3] {
+        let world = world(BOUNDS);
+        let all = join_all((0..25).map(async |key| world.merge.get(&key).await));
+        assert!(timeout(wait, all).await.is_err());
+        assert_eq!(world.running.load(Ordering::Relaxed), 0);
+        assert!(world.is_empty());
+        advance(TAKES).await;
+        assert_eq!(world.merge.get(&2).await, Ok(Some(20)), "those who come later are served");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_too_many_is_refused_but_not_one_that_is_asked_for_already() {
+    let world = world(Bounds { waiting: 2, ..BOUNDS });
+    let (a, b, c, again) =
+        tokio::join!(world.merge.get(&2), world.merge.get(&4), world.merge.get(&6), world.merge.get(&2));
+    assert_eq!((a, b, c, again), (Ok(Some(20)), Ok(Some(40)), Err(Full), Ok(Some(20))));
+    assert_eq!(world.merge.get(&6).await, Ok(Some(60)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whoever comes when, and leaves when: those who stay get the answer to their own question.
+    #[test]
+    fn each_gets_the_answer_to_its_own_question(
+        callers in prop::collection::vec((0..30_u32, 0..120_u64, prop::option::of(0..80_u64)), 1..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = world(BOUNDS);
+            let all = callers.iter().map(|(key, comes, leaves)| {
+                let merge = &world.merge;
+                async move {
+                    sleep(Duration::from_millis(*comes)).await;
+                    let patience = leaves.map_or(TAKES * 10, Duration::from_millis);
+                    if let Ok(answer) = timeout(patience, merge.get(key)).await {
+                        assert_eq!(answer, Ok((key % 2 == 0).then_some(key * 10)));
+                    } else {
+                        assert!(leaves.is_some());
+                    }
+                }
+            });
+            join_all(all).await;
+            assert!(world.is_empty());
+            assert_eq!(world.running.load(Ordering::Relaxed), 0);
+            assert!(world.sent.lock().iter().all(|keys| keys.len() <= BOUNDS.keys && keys.is_sorted()));
+        });
+    }
+}
