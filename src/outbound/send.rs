@@ -115,10 +115,8 @@ impl Outbound {
             let permit = match handling.pace {
                 None => self.flow.pacer.pass(bucket, entity),
                 Some(turn) => {
-                    let from = Instant::now();
-                    let patience = turn.max_wait.min(until.saturating_duration_since(from));
+                    let patience = turn.max_wait.min(until.saturating_duration_since(Instant::now()));
                     let permit = self.flow.pacer.acquire(bucket, entity, turn.priority, patience).await;
-                    waited += from.elapsed();
                     match (permit, last.take()) {
                         (Ok(permit), _) => permit,
                         (Err(shed), None) => return Err(shed.into()),
@@ -127,6 +125,7 @@ impl Outbound {
                     }
                 }
             };
+            waited += permit.waited();
             attempts += 1;
             self.flow.count_attempt();
             let from = Instant::now();

@@ -224,7 +224,15 @@ impl Pacer {
     /// Lets a request go at once, and counts it: for probes.
     pub fn pass(self: &Arc<Self>, bucket: Bucket, entity: Option<Entity>) -> Permit {
         let ticket = self.state.lock().queue.pass(key(bucket, entity), self.clock.now());
-        Permit { pacer: Arc::clone(self), ticket, ended: false }
+        Permit { pacer: Arc::clone(self), ticket, waited: Duration::ZERO, ended: false }
+    }
+
+    /// Whether a request that asked for a permit now would have to wait: to see what pacing would do before it is
+    /// switched on.
+    #[must_use]
+    pub fn would_wait(&self, bucket: Bucket, entity: Option<Entity>, priority: Priority) -> bool {
+        bucket.scope() != Scope::Unlimited
+            && self.state.lock().queue.would_wait(key(bucket, entity), priority, self.clock.now())
     }
 
     /// Learns from an answer to a request that had no permit.
@@ -264,7 +272,7 @@ impl Pacer {
 
     fn permit(self: &Arc<Self>, ticket: Ticket, waited: Duration) -> Permit {
         self.state.lock().queue.waited(waited);
-        Permit { pacer: Arc::clone(self), ticket, ended: false }
+        Permit { pacer: Arc::clone(self), ticket, waited, ended: false }
     }
 
     fn call(&self) {
@@ -320,10 +328,17 @@ impl Drop for Place {
 pub struct Permit {
     pacer: Arc<Pacer>,
     ticket: Ticket,
+    waited: Duration,
     ended: bool,
 }
 
 impl Permit {
+    /// How long it was waited for; zero if there was no queue.
+    #[must_use]
+    pub const fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// The head of the answer came.
     pub fn answered(&mut self, observation: &Observation) {
         self.end(Ending::Answered(observation));
