@@ -119,7 +119,7 @@ async fn repeat(simulator: &Simulator, page: u16, pause: Duration) -> u64 {
     loop {
         let uri = format!("http://clerk.test/v1/users?limit={page}&offset={users}&order_by=created_at");
         let request = Request::get(uri).header("authorization", format!("Bearer {KEY}")).body(Bytes::new()).unwrap();
-        let answer = upstream.send(request).await.unwrap();
+        let answer = upstream.send(request.map(Into::into)).await.unwrap();
         if answer.status().is_success() {
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             let page: Vec<RawUser> = serde_json::from_slice(&body).unwrap();

@@ -29,6 +29,7 @@
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
 //! - [`outbound`]: the one path to Clerk, paced and retried, which tells the ledger what it learns.
 //! - [`clerk`]: the client for applications: users, instance and key set, typed, in batches and by pages.
+//! - [`gateway`]: a reverse proxy that applications' own SDKs talk to: sees who uses what, and spares Clerk what it can.
 //! - [`probe`]: what is due when, whether it is done, and doing it.
 //! - [`serve`]: serving HTTP with an end to every wait, TLS and authentication. Knows nothing of Clerk.
 //! - [`simulator`]: a stand-in for Clerk. Shares no code with the rest, so that one wrong idea cannot hide in both.
@@ -42,6 +43,7 @@ pub mod clerk;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod gateway;
 pub mod metrics;
 pub mod outbound;
 pub mod probe;

@@ -16,7 +16,7 @@ use clerk_exporter::outbound::{Call, Outbound, Phase, Policy, SendError, pace};
 use clerk_exporter::quota::Source;
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::simulator::{Fault, FaultBody, FaultRule, Faults};
-use clerk_exporter::upstream::{ErrorKind, MemoryUpstream, ResponseFuture, Upstream, UpstreamError};
+use clerk_exporter::upstream::{ErrorKind, MemoryUpstream, RequestBody, ResponseFuture, Upstream, UpstreamError};
 use common::{World, in_simulated_time, settings};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -181,7 +181,7 @@ struct Dead {
 }
 
 impl Upstream for Dead {
-    fn send(&self, _: http::Request<Bytes>) -> ResponseFuture {
+    fn send(&self, _: http::Request<RequestBody>) -> ResponseFuture {
         *self.attempts.lock() += 1;
         let error = UpstreamError::new(self.kind, "dead".to_owned());
         Box::pin(std::future::ready(Err(error)))

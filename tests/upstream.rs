@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use clerk_exporter::upstream::{ErrorKind, Options, ReqwestUpstream, Upstream, UpstreamError};
+use clerk_exporter::upstream::{ErrorKind, Options, RequestBody, ReqwestUpstream, Upstream, UpstreamError};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
@@ -117,7 +116,7 @@ fn upstream(options: Options) -> Arc<ReqwestUpstream> {
 
 /// One exchange to its end: the status, or what went wrong.
 async fn get(upstream: &ReqwestUpstream, url: &str) -> Result<u16, UpstreamError> {
-    let request = http::Request::get(url).header("authorization", KEY).body(Bytes::new()).unwrap();
+    let request = http::Request::get(url).header("authorization", KEY).body(RequestBody::empty()).unwrap();
     let exchange = async {
         let response = upstream.send(request).await?;
         let status = response.status().as_u16();

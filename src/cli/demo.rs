@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::serve::{self, ListenAddress, Listener, WebConfigSource};
 use crate::simulator::{self, Simulator};
-use crate::upstream::{self, ReqwestUpstream, Upstream};
+use crate::upstream::{self, RequestBody, ReqwestUpstream, Upstream};
 
 /// One instance of the demo, and the part of its limit that its application uses in each window in turn.
 struct Application {
@@ -130,7 +129,7 @@ async fn load(application: Application, base: String, users: Arc<[String]>, upst
             };
             let request = http::Request::get(format!("{base}{path}"))
                 .header(http::header::AUTHORIZATION, format!("Bearer {}", application.key))
-                .body(Bytes::new());
+                .body(RequestBody::empty());
             // The load does not care for answers: it is the kind of application that gets into trouble.
             if let Ok(request) = request
                 && let Ok(response) = upstream.send(request).await

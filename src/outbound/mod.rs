@@ -3,13 +3,16 @@
 //! [`Outbound::call`] is one attempt: a request is signed with the instance's key, sent once, and its answer turned into
 //! an observation. [`Outbound::send`] is what applications want: it waits until the rate limit has room ([`pace`]), sends
 //! again what may be sent again ([`retry`]), and makes of each attempt one observation. [`Outbound::open`] is the same
-//! with a body that is read as a stream.
+//! with a body that is read as a stream, and [`Outbound::relay`] the same for requests that are not ours.
 
+mod attempt;
 mod budget;
 mod error_body;
 mod flow;
 mod observe;
+mod outgoing;
 pub mod pace;
+mod relay;
 mod reply;
 pub mod retry;
 mod send;
@@ -18,14 +21,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 pub use budget::RetryBudget;
 pub use error_body::{ClerkError, ErrorBody};
 pub use flow::{Flow, Numbers};
-pub use reply::{Answer, Reply};
+pub use relay::{Authorization, Handling, Relay, Relayed, Turn};
+pub use reply::{Answer, Reply, ReplyBody};
 pub use send::{Policy, SendError};
 
 use crate::clock::Clock;
@@ -33,8 +37,9 @@ use crate::quota::ledger::Handle;
 use crate::quota::{Route, Source, route};
 use crate::secret::{KeySource, SecretError};
 use crate::upstream::{ErrorKind, Upstream, UpstreamError};
-use pace::{Permit, SharedBudget};
-use reply::read_body;
+use attempt::Reading;
+use outgoing::Outgoing;
+use pace::SharedBudget;
 use retry::Repeat;
 
 /// Largest body that is read into memory, after decompression.
@@ -141,15 +146,6 @@ impl CallError {
     }
 }
 
-/// How much of an answer is read before it is observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    /// All of it: whether it is Clerk's can be told better.
-    Whole,
-    /// Its head; the body is handed on as it comes.
-    Stream,
-}
-
 impl Outbound {
     /// A way with a pacer of its own, for the limit that the ledger's instance is configured with.
     #[must_use]
@@ -178,65 +174,11 @@ impl Outbound {
     /// When there is no complete answer. An answer of which only the head came is recorded all the same.
     pub async fn call(&self, call: &Call, deadline: Duration) -> Result<Answer, CallError> {
         let until = Instant::now() + deadline;
-        let route = call.route();
-        let permit = self.flow.pacer.pass(route.bucket, route.entity);
-        let reply = self.attempt(call, route, permit, Reading::Whole, until, deadline).await?;
+        let mut outgoing = Outgoing::of(call);
+        let permit = self.flow.pacer.pass(outgoing.route.bucket, outgoing.route.entity);
+        let opened = self.attempt(&mut outgoing, permit, Reading::Whole, until, deadline).await?;
+        let reply = Reply::from(opened);
         timeout_at(until, reply.collect()).await.map_err(|_| CallError::Timeout(deadline))?
-    }
-
-    /// One attempt, up to the head of the answer, or to its end; of an error the body is always read, since it is part
-    /// of what is observed.
-    /// `timeout` is what `until` was made of.
-    async fn attempt(
-        &self,
-        call: &Call,
-        route: Route,
-        mut permit: Permit,
-        reading: Reading,
-        until: Instant,
-        timeout: Duration,
-    ) -> Result<Reply, CallError> {
-        let request = self.request(call).inspect_err(|_| permit.unsent())?;
-        let expired = |_| CallError::Timeout(timeout);
-        let response = timeout_at(until, self.upstream.send(request)).await.map_err(expired)?;
-        let response = response.inspect_err(|error| {
-            if is_unsent(error.kind()) {
-                permit.unsent();
-            }
-        })?;
-        let (at, wall) = (self.clock.now(), self.clock.wall());
-        let (head, body) = response.into_parts();
-        let observe = |body: Option<&[u8]>, errors: &ErrorBody, permit: &mut Permit| {
-            let observation = observe::observe(&head, body, errors, call.source, route, at, wall);
-            self.ledger.lock().record(&observation);
-            permit.answered(&observation);
-            observation
-        };
-        let is_error = head.status.is_client_error() || head.status.is_server_error();
-        if reading == Reading::Stream && !is_error {
-            let observation = observe(None, &ErrorBody::default(), &mut permit);
-            return Ok(Reply::streamed(head, body, observation, permit));
-        }
-        let read = timeout_at(until, read_body(body)).await.map_err(expired).and_then(|read| match read {
-            Ok(Some(body)) => Ok(body),
-            Ok(None) => Err(CallError::BodyTooLarge { status: head.status }),
-            Err(error) => Err(error.into()),
-        });
-        let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
-        let observation = observe(read.as_deref().ok(), &errors, &mut permit);
-        Ok(Reply::whole(head, read?, observation, errors))
-    }
-
-    fn request(&self, call: &Call) -> Result<http::Request<Bytes>, CallError> {
-        let key = self.key.current()?;
-        let uri = format!("{}{}", self.base, call.path);
-        let mut request = http::Request::builder().method(call.method.clone()).uri(uri).body(call.body.clone())?;
-        let headers = request.headers_mut();
-        headers.clone_from(&call.headers);
-        headers.remove(HOST);
-        headers.insert(AUTHORIZATION, key.authorization_header());
-        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
-        Ok(request)
     }
 }
 

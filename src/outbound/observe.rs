@@ -3,13 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::response::Parts;
 
 use super::{ErrorBody, is_json};
 use crate::quota::{KeyVerdict, Moment, Observation, QuotaCode, Route, Source, headers};
 
-/// `body` is none if it could not be read. `at` and `wall` are the same point in time, on the monotonic and on the wall
+/// `body` is none if it could not be read, or is handed on unread. `at` and `wall` are the same point in time, on the monotonic and on the wall
 /// clock.
 pub(super) fn observe(
     head: &Parts,
@@ -47,14 +47,20 @@ fn is_usable(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody) -> bool {
         // An answer without content has no type.
         return status == StatusCode::NO_CONTENT || (is_json(&head.headers) && body.is_none_or(begins_as_json));
     }
+    let speaks = errors.code().is_some() || is_sealed(head, body);
     // 401 and 403 of Clerk are usable by their caller, but tell that this instance cannot be used.
     status.is_client_error()
         && !matches!(
             status,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED
         )
-        && errors.code().is_some()
+        && speaks
         || (status == StatusCode::FORBIDDEN && errors.code().is_some_and(|code| QuotaCode::from_code(code).is_some()))
+}
+
+/// Whether this is an error of the API whose text is compressed, and was not read: its type must do.
+fn is_sealed(head: &Parts, body: Option<&[u8]>) -> bool {
+    body.is_none() && head.headers.contains_key(CONTENT_ENCODING) && is_json(&head.headers)
 }
 
 /// Clerk answers with objects and lists. Reading all of it is left to whoever wants to know what it says.
@@ -68,10 +74,15 @@ fn key_verdict(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody, quota_code
     match status {
         StatusCode::UNAUTHORIZED => KeyVerdict::Invalid,
         StatusCode::FORBIDDEN if quota_code.is_some() => KeyVerdict::Valid,
+        // It may be about the key or about a quota.
+        StatusCode::FORBIDDEN if is_sealed(head, body) => KeyVerdict::Unknown,
         // A page, rather than an error of the API, is the word of something in between.
         StatusCode::FORBIDDEN if json || !head.headers.contains_key(CONTENT_TYPE) => KeyVerdict::Invalid,
         _ if status.is_success() && is_ours => KeyVerdict::Valid,
-        _ if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS && errors.code().is_some() => {
+        _ if status.is_client_error()
+            && status != StatusCode::TOO_MANY_REQUESTS
+            && (errors.code().is_some() || is_sealed(head, body)) =>
+        {
             KeyVerdict::Valid
         }
         _ => KeyVerdict::Unknown,

@@ -1,14 +1,15 @@
 //! Answers: with a body to be read, and complete ones.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 
+use super::attempt::Opened;
 use super::pace::Permit;
 use super::{CallError, ErrorBody, MAX_BODY_BYTES, is_json};
 use crate::quota::Observation;
@@ -45,17 +46,6 @@ pub struct Answer {
 }
 
 impl Reply {
-    pub(super) fn streamed(head: Parts, body: Body, observation: Observation, permit: Permit) -> Self {
-        let body = Permitted { body, permit: Some(permit) }.boxed_unsync();
-        let Parts { status, headers, .. } = head;
-        Self { status, headers, body, observation, errors: ErrorBody::default() }
-    }
-
-    pub(super) fn whole(head: Parts, body: Bytes, observation: Observation, errors: ErrorBody) -> Self {
-        let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
-        Self { status: head.status, headers: head.headers, body, observation, errors }
-    }
-
     /// Reads the body. There is no deadline: dropping the future cancels.
     ///
     /// # Errors
@@ -64,6 +54,13 @@ impl Reply {
         let Self { status, headers, body, observation, errors } = self;
         let body = read_body(body).await?.ok_or(CallError::BodyTooLarge { status })?;
         Ok(Answer { status, headers, body, observation, errors })
+    }
+}
+
+impl From<Opened> for Reply {
+    fn from(opened: Opened) -> Self {
+        let Opened { head, body, observation, errors } = opened;
+        Self { status: head.status, headers: head.headers, body: body.boxed_unsync(), observation, errors }
     }
 }
 
@@ -89,14 +86,73 @@ pub(super) async fn read_body(mut body: Body) -> Result<Option<Bytes>, UpstreamE
     Ok(Some(whole.freeze()))
 }
 
-/// A body that holds its permit until it ends.
+/// The beginning of a body: its first frames up to about `limit` bytes, and whether that is all of it. What was read
+/// stays at the front of the body.
+pub(super) async fn peek(body: &mut ReplyBody, limit: usize) -> bool {
+    let Some(rest) = &mut body.rest else { return true };
+    let mut length = 0;
+    while length <= limit {
+        match rest.frame().await {
+            None => {
+                body.rest = None;
+                return true;
+            }
+            Some(frame) => {
+                let is_error = frame.is_err();
+                length += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+                body.read.push_back(frame);
+                if is_error {
+                    body.rest = None;
+                    return false;
+                }
+            }
+        }
+    }
+    false
+}
+
+/// The body of an answer. Its request counts as in flight until the body ends or is dropped.
 #[derive(Debug)]
-struct Permitted {
-    body: Body,
+pub struct ReplyBody {
+    /// Frames that were read already.
+    read: VecDeque<Result<Frame<Bytes>, UpstreamError>>,
+    rest: Option<Body>,
     permit: Option<Permit>,
 }
 
-impl http_body::Body for Permitted {
+impl ReplyBody {
+    pub(super) const fn streamed(body: Body, permit: Permit) -> Self {
+        Self { read: VecDeque::new(), rest: Some(body), permit: Some(permit) }
+    }
+
+    /// A body that was read; its request is over.
+    pub(super) fn whole(body: Bytes) -> Self {
+        let read = Some(body).filter(|body| !body.is_empty()).map(|body| Ok(Frame::data(body)));
+        Self { read: read.into_iter().collect(), rest: None, permit: None }
+    }
+
+    /// The permit of a body that is still to come.
+    pub(super) const fn permit(&mut self) -> Option<&mut Permit> {
+        self.permit.as_mut()
+    }
+
+    /// What was read so far, in one piece.
+    pub(super) fn seen(&self) -> Bytes {
+        let mut data = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        match (data.next(), data.next()) {
+            (None, _) => Bytes::new(),
+            (Some(only), None) => only.clone(),
+            (Some(first), Some(second)) => {
+                let mut whole = BytesMut::from(&first[..]);
+                whole.extend_from_slice(second);
+                data.for_each(|data| whole.extend_from_slice(data));
+                whole.freeze()
+            }
+        }
+    }
+}
+
+impl http_body::Body for ReplyBody {
     type Data = Bytes;
     type Error = UpstreamError;
 
@@ -104,7 +160,13 @@ impl http_body::Body for Permitted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Some(frame) = self.read.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        let frame = match &mut self.rest {
+            Some(rest) => Pin::new(rest).poll_frame(context),
+            None => Poll::Ready(None),
+        };
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
             self.permit = None;
         }
@@ -112,10 +174,17 @@ impl http_body::Body for Permitted {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.read.is_empty() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let read: usize = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len).sum();
+        let rest = self.rest.as_ref().map_or(SizeHint::with_exact(0), http_body::Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(read as u64));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(read as u64));
+        }
+        hint
     }
 }

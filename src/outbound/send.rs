@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::attempt::{Opened, Reading};
+use super::outgoing::Outgoing;
 use super::pace::{Priority, Shed};
+use super::relay::Handling;
 use super::reply::{Answer, Reply};
 use super::retry::{Decision, Outcome, RetryPolicy, Standing, Trouble};
-use super::{Call, CallError, Outbound, Reading};
+use super::{Call, CallError, Outbound};
+use crate::quota::Route;
 
 /// How much trouble a request is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,29 +94,51 @@ impl Outbound {
     }
 
     async fn open_until(&self, call: &Call, policy: &Policy, until: Instant) -> Result<(Reply, u32), SendError> {
-        let route = call.route();
+        let handling = Handling::from(policy);
+        let course = self.run(&mut Outgoing::of(call), &handling, Reading::Stream, until).await?;
+        Ok((Reply::from(course.opened), course.attempts))
+    }
+
+    /// All attempts of a request: waits for the rate limit, sends, and decides whether to do it again.
+    pub(super) async fn run(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+        handling: &Handling,
+        reading: Reading,
+        until: Instant,
+    ) -> Result<Course, SendError> {
+        let Route { bucket, entity, .. } = outgoing.route;
         self.flow.begin();
-        let mut attempts = 0;
-        let mut last: Option<Result<Reply, CallError>> = None;
+        let (mut attempts, mut waited) = (0, Duration::ZERO);
+        let mut last: Option<Attempted> = None;
         loop {
-            let patience = policy.max_queue_wait.min(until.saturating_duration_since(Instant::now()));
-            let permit = self.flow.pacer.acquire(route.bucket, route.entity, policy.priority, patience).await;
-            let permit = match (permit, last.take()) {
-                (Ok(permit), _) => permit,
-                (Err(shed), None) => return Err(shed.into()),
-                // What Clerk said is worth more than that we may not ask again.
-                (Err(_), Some(last)) => return finish(last, attempts),
+            let permit = match handling.pace {
+                None => self.flow.pacer.pass(bucket, entity),
+                Some(turn) => {
+                    let patience = turn.max_wait.min(until.saturating_duration_since(Instant::now()));
+                    let permit = self.flow.pacer.acquire(bucket, entity, turn.priority, patience).await;
+                    match (permit, last.take()) {
+                        (Ok(permit), _) => permit,
+                        (Err(shed), None) => return Err(shed.into()),
+                        // What Clerk said is worth more than that we may not ask again.
+                        (Err(_), Some(last)) => return last.finish(attempts, waited),
+                    }
+                }
             };
+            waited += permit.waited();
             attempts += 1;
             self.flow.count_attempt();
-            let timeout = policy.attempt_timeout.min(until.saturating_duration_since(Instant::now()));
-            let result = self.attempt(call, route, permit, Reading::Stream, Instant::now() + timeout, timeout).await;
+            let from = Instant::now();
+            let timeout = handling.attempt_timeout.min(until.saturating_duration_since(from));
+            let result = self.attempt(outgoing, permit, reading, from + timeout, timeout).await;
+            let attempted = Attempted { result, took: from.elapsed() };
+            let Some(retry) = &handling.retry else { return attempted.finish(attempts, waited) };
             let left = until.saturating_duration_since(Instant::now());
-            let standing = Standing { attempts, repeat: call.repeat, left };
-            match self.flow.decide(&policy.retry, standing, outcome(&result)) {
-                Decision::Stop(_) => return finish(result, attempts),
+            let standing = Standing { attempts, repeat: outgoing.repeat(), left };
+            match self.flow.decide(retry, standing, outcome(&attempted.result)) {
+                Decision::Stop(_) => return attempted.finish(attempts, waited),
                 Decision::Retry { after, .. } => {
-                    last = Some(result);
+                    last = Some(attempted);
                     sleep(after).await;
                 }
             }
@@ -120,13 +146,36 @@ impl Outbound {
     }
 }
 
-fn finish(result: Result<Reply, CallError>, attempts: u32) -> Result<(Reply, u32), SendError> {
-    result.map(|reply| (reply, attempts)).map_err(|error| SendError::Call { error, attempts })
+/// How a request went that brought an answer.
+#[derive(Debug)]
+pub(super) struct Course {
+    pub(super) opened: Opened,
+    pub(super) attempts: u32,
+    /// In the queue, before all attempts.
+    pub(super) waited: Duration,
+    /// The last attempt, up to the head of its answer.
+    pub(super) took: Duration,
 }
 
-fn outcome(result: &Result<Reply, CallError>) -> Outcome {
+/// An attempt, and how long it took.
+#[derive(Debug)]
+struct Attempted {
+    result: Result<Opened, CallError>,
+    took: Duration,
+}
+
+impl Attempted {
+    fn finish(self, attempts: u32, waited: Duration) -> Result<Course, SendError> {
+        match self.result {
+            Ok(opened) => Ok(Course { opened, attempts, waited, took: self.took }),
+            Err(error) => Err(SendError::Call { error, attempts }),
+        }
+    }
+}
+
+fn outcome(result: &Result<Opened, CallError>) -> Outcome {
     let (trouble, retry_after) = match result {
-        Ok(reply) => (Trouble::of_status(reply.status), reply.observation.quota.retry_after),
+        Ok(opened) => (Trouble::of_status(opened.head.status), opened.observation.quota.retry_after),
         Err(CallError::Upstream(error)) => (Trouble::of_error(error.kind()), None),
         Err(CallError::Timeout(_)) => (Some(Trouble::Lost), None),
         Err(CallError::Key(_) | CallError::Request(_) | CallError::BodyTooLarge { .. }) => (None, None),

@@ -25,6 +25,14 @@ impl Histogram {
         self.sum += value;
     }
 
+    /// Adds all values of another histogram of the same bounds.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+    }
+
     /// Sum of all values.
     #[must_use]
     pub const fn sum(&self) -> f64 {

@@ -20,6 +20,7 @@ pub use stamp::Stamp;
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
@@ -42,6 +43,26 @@ impl Secret {
     /// The secret text itself. Every call is a place where it could leak: keep them few.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
+    }
+}
+
+impl Secret {
+    /// Length in bytes, which alone says little.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.expose().len()
+    }
+
+    /// Whether there is no text.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether this is what somebody presents. Takes the same time for every text of the same length.
+    #[must_use]
+    pub fn is(&self, presented: &[u8]) -> bool {
+        verify_slices_are_equal(self.expose().as_bytes(), presented).is_ok()
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use tracing::{debug, warn};
 use super::Options;
 use super::admission::{Admission, Place};
 use super::connection::{self, HttpBuilder};
+use super::handler::Handler;
 use super::listen::Listener;
 use super::web_config::WebConfigSource;
 
@@ -29,10 +29,10 @@ const SHORT_BACK_OFF: Duration = Duration::from_millis(5);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What all listeners and connections of one server share.
-pub(super) struct Server {
+pub(super) struct Server<H> {
     pub(super) admission: Admission,
     pub(super) http: HttpBuilder,
-    pub(super) router: Router,
+    pub(super) handler: H,
     pub(super) options: Options,
     pub(super) web_config: WebConfigSource,
     /// Every task of a connection or an HTTP/2 stream.
@@ -44,7 +44,7 @@ pub(super) struct Server {
     pub(super) cut_connections: AtomicUsize,
 }
 
-impl Server {
+impl<H> Server<H> {
     /// Connections cut off so far.
     pub(super) fn cut_connections(&self) -> usize {
         self.cut_connections.load(Ordering::Relaxed)
@@ -52,7 +52,7 @@ impl Server {
 }
 
 /// Accepts clients until the order to stop. The socket is closed on return.
-pub(super) async fn accept_clients(listener: Listener, server: Arc<Server>) {
+pub(super) async fn accept_clients<H: Handler>(listener: Listener, server: Arc<Server<H>>) {
     let shutdown = server.shutdown.clone();
     let mut warned = Warned::default();
     let accepting = async {
@@ -71,7 +71,7 @@ pub(super) async fn accept_clients(listener: Listener, server: Arc<Server>) {
 
 /// The client is accepted first and waits here for its place. A place reserved before `accept` would be held by every
 /// listener without a client.
-async fn place_for_client(server: &Server, warned: &mut Warned) -> Place {
+async fn place_for_client<H>(server: &Server<H>, warned: &mut Warned) -> Place {
     if let Some(place) = server.admission.try_admit() {
         return place;
     }
@@ -84,7 +84,7 @@ async fn place_for_client(server: &Server, warned: &mut Warned) -> Place {
     server.admission.admit().await
 }
 
-async fn recover(server: &Server, error: &io::Error, warned: &mut Warned) {
+async fn recover<H>(server: &Server<H>, error: &io::Error, warned: &mut Warned) {
     // The client went away while it was queued: nothing to wait for.
     if matches!(
         error.kind(),
@@ -101,7 +101,7 @@ async fn recover(server: &Server, error: &io::Error, warned: &mut Warned) {
     tokio::time::sleep(back_off).await;
 }
 
-fn start(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, place: Place) {
+fn start<H: Handler>(server: &Arc<Server<H>>, stream: TcpStream, peer: SocketAddr, place: Place) {
     // An IPv4 client of a socket that takes both has a mapped address, ::ffff:192.0.2.1: nobody wants to read that.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     // An answer is written in one piece; waiting for the acknowledgement of the one before it only adds delay.

@@ -26,6 +26,8 @@ struct State {
     write_stalled: bool,
     http2: bool,
     waiting: Waiting,
+    /// The last request head had two framings.
+    ambiguous_head: bool,
 }
 
 /// What an idle connection is waiting for, and since when.
@@ -48,6 +50,7 @@ impl Activity {
                 write_stalled: false,
                 http2: false,
                 waiting: Waiting::Head { since: Instant::now() },
+                ambiguous_head: false,
             }),
         })
     }
@@ -89,6 +92,21 @@ impl Activity {
         if matches!(state.waiting, Waiting::NextRequest { .. }) {
             state.waiting = Waiting::Head { since: Instant::now() };
         }
+    }
+
+    /// Whether what the client sends now is the head of a request.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.state.lock().requests_in_flight == 0
+    }
+
+    /// The head that has just been read has two framings.
+    pub(super) fn head_is_ambiguous(&self) {
+        self.state.lock().ambiguous_head = true;
+    }
+
+    /// Whether the head that has just been read has two framings; asked once for each.
+    pub(super) fn take_ambiguous_head(&self) -> bool {
+        std::mem::take(&mut self.state.lock().ambiguous_head)
     }
 
     /// The client takes no more bytes, or takes them again.

@@ -22,6 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::accept::Server;
 use super::activity::Activity;
 use super::admission::Place;
+use super::handler::Handler;
+use super::head_watch::HeadWatch;
 use super::service;
 use super::stream::MonitoredStream;
 
@@ -59,13 +61,14 @@ where
 }
 
 /// The HTTP settings of a server.
-pub(super) fn http_builder(tasks: TaskTracker, cut: CancellationToken) -> HttpBuilder {
+pub(super) fn http_builder(tasks: TaskTracker, cut: CancellationToken, preserve_header_case: bool) -> HttpBuilder {
     let mut builder = auto::Builder::new(TrackedExecutor { tasks, cut });
     builder
         .http1()
         .timer(TokioTimer::new())
         // `Activity` is in charge of it, and says why.
         .header_read_timeout(None)
+        .preserve_header_case(preserve_header_case)
         .max_buf_size(MAX_HEAD);
     builder
         .http2()
@@ -93,8 +96,8 @@ pub(super) enum Ended {
 }
 
 /// Serves one client until it leaves, has to leave, or the server stops.
-pub(super) async fn serve_client(
-    server: &Arc<Server>,
+pub(super) async fn serve_client<H: Handler>(
+    server: &Arc<Server<H>>,
     stream: TcpStream,
     peer: SocketAddr,
     place: Place,
@@ -119,8 +122,8 @@ pub(super) async fn serve_client(
     serve_http(server, stream, peer, activity, config.http2).await
 }
 
-async fn serve_http<S>(
-    server: &Arc<Server>,
+async fn serve_http<S, H>(
+    server: &Arc<Server<H>>,
     stream: S,
     peer: SocketAddr,
     activity: Arc<Activity>,
@@ -128,6 +131,7 @@ async fn serve_http<S>(
 ) -> Result<(), Ended>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
 {
     let service = service_fn(|request| service::answer(Arc::clone(server), Arc::clone(&activity), peer, request));
     let http1_only;
@@ -137,6 +141,7 @@ where
         http1_only = server.http.clone().http1_only();
         &http1_only
     };
+    let stream = HeadWatch::new(stream, server.options.mark_ambiguous_framing.then(|| Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(server.shutdown.cancelled());
     let mut stop_deadline = None;

@@ -16,7 +16,8 @@
 //!
 //! - `listen`: addresses and sockets. `accept`: the loop, with its cap (`admission`) and back-off.
 //! - `connection`: one client from the first byte to the last; `stream`, `activity`, `body` watch its waits.
-//! - `service`: one request: web configuration, router, panics.
+//! - `service`: one request: web configuration, handler, panics. `handler`: what answers; a router is one.
+//! - `head_watch`: what hyper does not tell of a request's framing.
 //! - [`web_config`](WebConfigSource): Prometheus' `--web.config.file`.
 
 mod accept;
@@ -24,6 +25,8 @@ mod activity;
 mod admission;
 mod body;
 mod connection;
+mod handler;
+mod head_watch;
 mod listen;
 mod service;
 mod stream;
@@ -33,12 +36,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+pub use handler::{AmbiguousFraming, Handler};
 pub use listen::{BindError, ListenAddress, Listener, ParseListenAddressError, bind, from_systemd};
 pub use web_config::{WebConfigError, WebConfigSource};
 
@@ -62,6 +65,12 @@ pub struct Options {
     pub tls_handshake_timeout: Duration,
     /// How long requests in flight may go on after the order to stop.
     pub drain: Duration,
+    /// Whether the spelling of header names in HTTP/1 is kept, in both directions; otherwise they are written in lower
+    /// case. It costs some time and memory for each request.
+    pub preserve_header_case: bool,
+    /// Whether HTTP/1 requests with both `Content-Length` and `Transfer-Encoding` are marked with [`AmbiguousFraming`].
+    /// They are read by the latter, and their connection is closed, in any case (RFC 9112, section 6.3).
+    pub mark_ambiguous_framing: bool,
 }
 
 impl Default for Options {
@@ -76,6 +85,8 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(6 * 60),
             tls_handshake_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(10),
+            preserve_header_case: false,
+            mark_ambiguous_framing: false,
         }
     }
 }
@@ -90,7 +101,7 @@ pub struct Drained {
 /// Time after the cut in which handlers have to reach their next `await`; one that blocks is left behind.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves the router on all listeners until `shutdown` is cancelled, then lets requests in flight finish.
+/// Serves a router, or another handler, on all listeners until `shutdown` is cancelled, then lets requests in flight finish.
 ///
 /// Requests carry [`axum::extract::ConnectInfo`] with the client's address. After the order to stop no connection is
 /// accepted any more, idle ones are closed, and those with a request in flight are closed after its answer, or after
@@ -110,9 +121,9 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// # Ok(())
 /// # }
 /// ```
-pub async fn serve(
+pub async fn serve<H: Handler>(
     listeners: Vec<Listener>,
-    router: Router,
+    handler: H,
     options: Options,
     web_config: WebConfigSource,
     shutdown: CancellationToken,
@@ -123,8 +134,8 @@ pub async fn serve(
     let drain = options.drain;
     let server = Arc::new(Server {
         admission: admission::Admission::new(options.max_connections),
-        http: connection::http_builder(tasks.clone(), cut.clone()),
-        router,
+        http: connection::http_builder(tasks.clone(), cut.clone(), options.preserve_header_case),
+        handler,
         options,
         web_config,
         tasks: tasks.clone(),

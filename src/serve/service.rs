@@ -1,4 +1,4 @@
-//! One request: through the web configuration to the router, and its answer back.
+//! One request: through the web configuration to the handler, and its answer back.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -11,19 +11,19 @@ use std::task::Poll;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, Response, StatusCode, Version};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
-use tower::Service;
 use tracing::error;
 
 use super::accept::Server;
 use super::activity::Activity;
 use super::body::{GuardedBody, timed};
+use super::handler::{AmbiguousFraming, Handler};
 
 /// Answers a request. Never fails: errors are answers.
-pub(super) async fn answer(
-    server: Arc<Server>,
+pub(super) async fn answer<H: Handler>(
+    server: Arc<Server<H>>,
     activity: Arc<Activity>,
     peer: SocketAddr,
     request: Request<Incoming>,
@@ -32,11 +32,14 @@ pub(super) async fn answer(
     let in_flight = activity.request_started(http2);
     let mut request = request.map(|body| timed(body, server.options.body_read_timeout));
     request.extensions_mut().insert(ConnectInfo(peer));
+    if activity.take_ambiguous_head() && !http2 {
+        request.extensions_mut().insert(AmbiguousFraming);
+    }
 
     let response = match server.web_config.admit(request.headers()).await {
         Err(refusal) => refusal,
         Ok(admitted) => {
-            let mut response = route(&server, request, http2).await;
+            let mut response = handle(&server.handler, request, http2).await;
             admitted.finish(&mut response);
             response
         }
@@ -44,18 +47,12 @@ pub(super) async fn answer(
     Ok(response.map(|body| GuardedBody::new(body, in_flight)))
 }
 
-/// Calls the router; a panic in a handler becomes a 500, so that other streams of an HTTP/2 connection live on.
-async fn route(server: &Server, request: Request<Body>, http2: bool) -> Response<Body> {
+/// Calls the handler; a panic in it becomes a 500, so that other streams of an HTTP/2 connection live on.
+async fn handle<H: Handler>(handler: &H, request: Request<Body>, http2: bool) -> Response<Body> {
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    // A router that panics while it is being called is treated like one that panics later.
-    let mut router = server.router.clone();
-    let mut answering = pin!(async move {
-        match router.call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
-    });
+    let uri = H::LOGS_PATHS.then(|| request.uri().clone());
+    // A handler that panics while it is being called is treated like one that panics later.
+    let mut answering = pin!(async { handler.handle(request).await });
     let answered = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
@@ -64,6 +61,7 @@ async fn route(server: &Server, request: Request<Body>, http2: bool) -> Response
     .await;
     answered.unwrap_or_else(|| {
         // The panic's own message has gone to the panic hook; it may hold anything, so it is not repeated.
+        let path = uri.as_ref().map(Uri::path);
         error!(%method, path, "a request handler panicked");
         let mut response = (StatusCode::INTERNAL_SERVER_ERROR, "internal error\n").into_response();
         if !http2 {

@@ -9,19 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
-use bytes::Bytes;
 use http::Uri;
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 use tower::Service;
 
-use super::{ErrorKind, ResponseFuture, Upstream, UpstreamError};
+use super::{HyperOptions, HyperUpstream, RequestBody, ResponseFuture, Upstream};
 
 /// Bytes that a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -29,7 +26,7 @@ const PIPE_BYTES: usize = 64 * 1024;
 /// Requests to a router in this process.
 #[derive(Debug)]
 pub struct MemoryUpstream {
-    client: Client<Connector, Full<Bytes>>,
+    client: HyperUpstream<Connector>,
 }
 
 impl MemoryUpstream {
@@ -37,22 +34,13 @@ impl MemoryUpstream {
     #[must_use]
     pub fn new(router: Router) -> Arc<Self> {
         let connector = Connector { router, servers: Arc::default() };
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Arc::new(Self { client })
+        Arc::new(Self { client: HyperUpstream::over(connector, &HyperOptions::default()) })
     }
 }
 
 impl Upstream for MemoryUpstream {
-    fn send(&self, request: http::Request<Bytes>) -> ResponseFuture {
-        let answer = self.client.request(request.map(Full::new));
-        Box::pin(async move {
-            let response = answer.await.map_err(|error| {
-                let kind = if error.is_connect() { ErrorKind::Connect } else { ErrorKind::Broken };
-                UpstreamError::caused_by(kind, &error)
-            })?;
-            Ok(response
-                .map(|body| body.map_err(|error| UpstreamError::caused_by(ErrorKind::Broken, &error)).boxed_unsync()))
-        })
+    fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
+        self.client.send(request)
     }
 }
 

@@ -1,7 +1,10 @@
 //! How requests reach Clerk: one trait, so that the parts above do not know whether there is a network below.
 
 mod api_url;
+mod failure;
+mod hyper;
 mod memory;
+mod request_body;
 mod reqwest;
 
 use std::error::Error as StdError;
@@ -13,7 +16,9 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::api_url::{ApiUrl, ApiUrlError};
+pub use self::hyper::{FreshConnection, HyperOptions, HyperUpstream, NetworkUpstream};
 pub use self::memory::MemoryUpstream;
+pub use self::request_body::{BodyError, RequestBody};
 pub use self::reqwest::{BuildError, Options, ReqwestUpstream};
 
 /// The body of an answer, read as a stream.
@@ -27,7 +32,7 @@ pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body
 /// It sends one request and follows no redirect, repeats nothing and has no deadline: dropping the future cancels.
 pub trait Upstream: fmt::Debug + Send + Sync + 'static {
     /// Sends a request. Its URI is absolute.
-    fn send(&self, request: http::Request<Bytes>) -> ResponseFuture;
+    fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture;
 }
 
 /// What went wrong between us and Clerk.
@@ -55,18 +60,31 @@ pub enum ErrorKind {
 pub struct UpstreamError {
     kind: ErrorKind,
     message: String,
+    was_idle: bool,
 }
 
 impl UpstreamError {
     /// An error with a text of its own.
     #[must_use]
     pub const fn new(kind: ErrorKind, message: String) -> Self {
-        Self { kind, message }
+        Self { kind, message, was_idle: false }
     }
 
     /// An error with the text of an error and of all its causes.
     pub(crate) fn caused_by(kind: ErrorKind, error: &(dyn StdError + 'static)) -> Self {
-        Self { kind, message: chain(error) }
+        Self { kind, message: chain(error), was_idle: false }
+    }
+
+    /// The same for a request on a connection that had been idle, and that the server closed before it answered.
+    pub(crate) fn on_idle_connection(self) -> Self {
+        Self { was_idle: true, ..self }
+    }
+
+    /// Whether the server closed a reused connection instead of answering: most likely it closed the connection for
+    /// having been idle while the request was on its way, and never read it.
+    #[must_use]
+    pub const fn is_idle_race(&self) -> bool {
+        self.was_idle
     }
 
     /// What went wrong.

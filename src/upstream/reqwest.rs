@@ -1,18 +1,16 @@
 //! The real way to Clerk, over reqwest.
 
-use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyDataStream, BodyExt};
 use parking_lot::Mutex;
 use reqwest::{Certificate, Client, redirect};
 use tokio::time::Instant;
 
 use super::api_url::is_this_machine;
-use super::{ErrorKind, ResponseFuture, Upstream, UpstreamError};
+use super::{ErrorKind, RequestBody, ResponseFuture, Upstream, UpstreamError, failure};
 
 /// How to reach Clerk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,14 +123,22 @@ impl ReqwestUpstream {
 }
 
 impl Upstream for ReqwestUpstream {
-    fn send(&self, request: http::Request<Bytes>) -> ResponseFuture {
+    fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
         let client = self.client(way_to(request.uri().host().unwrap_or_default()));
         Box::pin(async move {
             let client = client?;
-            let request = reqwest::Request::try_from(request.map(reqwest::Body::from)).map_err(scrub)?;
+            let request = reqwest::Request::try_from(request.map(body)).map_err(scrub)?;
             let response: http::Response<reqwest::Body> = client.execute(request).await.map_err(scrub)?.into();
             Ok(response.map(|body| body.map_err(scrub).boxed_unsync()))
         })
+    }
+}
+
+/// Trailers of a stream are not sent: reqwest has no way for them.
+fn body(body: RequestBody) -> reqwest::Body {
+    match body.into_whole() {
+        Ok(whole) => reqwest::Body::from(whole),
+        Err(stream) => reqwest::Body::wrap_stream(BodyDataStream::new(stream)),
     }
 }
 
@@ -172,55 +178,12 @@ fn scrub(error: reqwest::Error) -> UpstreamError {
 }
 
 fn kind_of(error: &reqwest::Error) -> ErrorKind {
-    if has_cause(error, |cause| cause.is::<rustls::Error>()) {
-        return ErrorKind::Tls;
+    match failure::kind_of(error) {
+        Some(kind) if kind == ErrorKind::Tls => kind,
+        _ if error.is_timeout() => ErrorKind::Timeout,
+        _ if error.is_connect() => failure::kind_of_connect(error),
+        Some(kind) => kind,
+        None if error.is_decode() => ErrorKind::Decode,
+        None => ErrorKind::Other,
     }
-    if error.is_timeout() {
-        return ErrorKind::Timeout;
-    }
-    if error.is_connect() {
-        // hyper-util keeps the type of this error to itself, but not its text.
-        let dns = has_cause(error, |cause| cause.to_string().starts_with("dns error"));
-        return if dns { ErrorKind::Dns } else { ErrorKind::Connect };
-    }
-    if has_cause(error, |cause| {
-        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
-            || cause.downcast_ref::<std::io::Error>().is_some_and(is_malformed)
-    }) {
-        return ErrorKind::Decode;
-    }
-    if has_cause(error, |cause| {
-        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
-            || cause.downcast_ref::<std::io::Error>().is_some_and(is_broken_connection)
-    }) {
-        return ErrorKind::Broken;
-    }
-    if error.is_decode() { ErrorKind::Decode } else { ErrorKind::Other }
-}
-
-fn is_broken_connection(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind as Io;
-    matches!(error.kind(), Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe | Io::UnexpectedEof)
-}
-
-/// Such as the size of a chunk that is no number.
-fn is_malformed(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind as Io;
-    matches!(error.kind(), Io::InvalidData | Io::InvalidInput)
-}
-
-/// Whether an error or one of its causes fits; looks into I/O errors, which hide theirs.
-fn has_cause(error: &(dyn StdError + 'static), fits: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if fits(error) {
-            return true;
-        }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        current = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
 }

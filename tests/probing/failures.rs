@@ -12,7 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use clerk_exporter::quota::{ProbeFailure, ProbeSkip};
 use clerk_exporter::simulator::{Fault, FaultBody, FaultRule, Simulator};
-use clerk_exporter::upstream::{ErrorKind, MemoryUpstream, ResponseFuture, Upstream, UpstreamError};
+use clerk_exporter::upstream::{ErrorKind, MemoryUpstream, RequestBody, ResponseFuture, Upstream, UpstreamError};
 
 use crate::common;
 use crate::world::{INTERVAL, TICK, World, late, seconds};
@@ -120,7 +120,7 @@ async fn the_deadline_holds_for_a_body_that_never_ends_too() {
 struct Broken(ErrorKind);
 
 impl Upstream for Broken {
-    fn send(&self, _: http::Request<Bytes>) -> ResponseFuture {
+    fn send(&self, _: http::Request<RequestBody>) -> ResponseFuture {
         let error = UpstreamError::new(self.0, "broken for the test".to_owned());
         Box::pin(std::future::ready(Err(error)))
     }

@@ -217,8 +217,9 @@ impl Pacer {
                 Entered::Wait(place) => self.wait(place, priority, deadline).await?,
             };
             match self.ask_others(self.permit(ticket), key, priority).await {
-                Ok(permit) => {
-                    self.state.lock().queue.waited(self.clock.now().since(from));
+                Ok(mut permit) => {
+                    permit.waited = self.clock.now().since(from);
+                    self.state.lock().queue.waited(permit.waited);
                     return Ok(permit);
                 }
                 Err(NoRoom) => entered = Entered::Wait(self.put_back(key, id, priority)),
@@ -264,6 +265,14 @@ impl Pacer {
             permit.lease = Some((budget.enter(key.into(), room.window), room.window));
         }
         permit
+    }
+
+    /// Whether a request that asked for a permit now would have to wait: to see what pacing would do before it is
+    /// switched on.
+    #[must_use]
+    pub fn would_wait(&self, bucket: Bucket, entity: Option<Entity>, priority: Priority) -> bool {
+        bucket.scope() != Scope::Unlimited
+            && self.state.lock().queue.would_wait(key(bucket, entity), priority, self.clock.now())
     }
 
     /// Learns from an answer to a request that had no permit.
@@ -315,7 +324,7 @@ impl Pacer {
     }
 
     fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
-        Permit { pacer: Arc::clone(self), ticket, ended: false, lease: None }
+        Permit { pacer: Arc::clone(self), ticket, waited: Duration::ZERO, ended: false, lease: None }
     }
 
     fn call(&self) {
@@ -377,12 +386,19 @@ impl Drop for Place {
 pub struct Permit {
     pacer: Arc<Pacer>,
     ticket: Ticket,
+    waited: Duration,
     ended: bool,
     /// The entry in the log that is shared with other processes, and how long it stays there after its end.
     lease: Option<(Lease, Duration)>,
 }
 
 impl Permit {
+    /// How long it was waited for; zero if there was no queue.
+    #[must_use]
+    pub const fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// The head of the answer came.
     pub fn answered(&mut self, observation: &Observation) {
         self.end(Ending::Answered(observation));

@@ -178,6 +178,14 @@ impl Queue {
         Ticket { key, sent: now }
     }
 
+    /// Whether somebody who asked now would have to wait.
+    pub(super) fn would_wait(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
+        let reserve = self.options.reserve(priority);
+        let is_full = self.in_flight >= self.options.max_in_flight;
+        let line = self.line(key, now);
+        is_full || line.head().is_some() || line.limiter.admit(now, 0, reserve) != Admission::Now
+    }
+
     /// How it stands with somebody who waits.
     pub(super) fn turn(&mut self, key: Key, id: u64, now: Moment) -> Turn {
         if let Some(ticket) = self.called.remove(&id) {

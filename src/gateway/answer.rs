@@ -1,0 +1,158 @@
+//! Answers of the gateway's own, in the shape of Clerk's errors so that SDKs understand them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::decision::Decision;
+use super::forward::Refusal;
+use crate::outbound::{CallError, SendError};
+use crate::upstream::ErrorKind;
+
+/// What the gateway did, where an answer is its own or is not what Clerk would have said.
+pub static DECISION: HeaderName = HeaderName::from_static("x-clerk-exporter-decision");
+
+/// Attempts that were made, where it was more than one.
+pub static ATTEMPTS: HeaderName = HeaderName::from_static("x-clerk-exporter-attempts");
+
+/// Milliseconds that a request waited for the rate limit, where it did.
+pub static WAITED_MS: HeaderName = HeaderName::from_static("x-clerk-exporter-waited-ms");
+
+/// An answer of ours.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) decision: Decision,
+    pub(super) status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+    long_message: String,
+    retry_after: Option<Duration>,
+    closes: bool,
+}
+
+impl Own {
+    fn new(decision: Decision, status: StatusCode, code: &'static str, message: &'static str, why: String) -> Self {
+        Self { decision, status, code, message, long_message: why, retry_after: None, closes: false }
+    }
+
+    /// A request that is not handed on. The connection is closed: what follows on it may not be what it seems.
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        let (status, code) = match refusal {
+            Refusal::Connect => (StatusCode::METHOD_NOT_ALLOWED, "gateway_method_not_allowed"),
+            Refusal::TransferEncoding => (StatusCode::NOT_IMPLEMENTED, "gateway_request_invalid"),
+            Refusal::Target | Refusal::Host | Refusal::Framing | Refusal::Authorization => {
+                (StatusCode::BAD_REQUEST, "gateway_request_invalid")
+            }
+        };
+        let own = Self::new(Decision::Rejected, status, code, "invalid request", refusal.to_string());
+        Self { closes: true, ..own }
+    }
+
+    /// The path of a request and the address of the instance make no address together.
+    pub(super) fn no_address() -> Self {
+        let why = "The path cannot be put behind the instance's address.".to_owned();
+        Self::new(Decision::Rejected, StatusCode::BAD_REQUEST, "gateway_request_invalid", "invalid request", why)
+    }
+
+    /// A key that the gateway does not know, or none.
+    pub(super) fn unknown_key() -> Self {
+        let why = "The gateway passes on requests with a key of a configured instance, or with a token of a \
+                   configured caller, only."
+            .to_owned();
+        Self::new(Decision::Rejected, StatusCode::UNAUTHORIZED, "gateway_key_unknown", "unknown key", why)
+    }
+
+    /// No answer came, or the request was not let go.
+    pub(super) fn failed(error: &SendError) -> Self {
+        match error {
+            SendError::Shed(shed) => {
+                // SDKs know this code, and applications that handle Clerk's limit handle ours.
+                let code = "too_many_requests";
+                let why = shed.to_string();
+                let own = Self::new(Decision::Shed, StatusCode::TOO_MANY_REQUESTS, code, "too many requests", why);
+                Self { retry_after: Some(shed.retry_after), ..own }
+            }
+            SendError::Call { error, .. } => Self::broken(error),
+        }
+    }
+
+    fn broken(error: &CallError) -> Self {
+        let (status, code, message) = match error {
+            CallError::Key(_) => (StatusCode::SERVICE_UNAVAILABLE, "gateway_key_unavailable", "key unavailable"),
+            CallError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
+            CallError::Upstream(error) => match error.kind() {
+                ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => {
+                    (StatusCode::BAD_GATEWAY, "gateway_upstream_unreachable", "upstream unreachable")
+                }
+                ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
+                ErrorKind::Broken | ErrorKind::Decode | ErrorKind::Other => {
+                    (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off")
+                }
+            },
+            CallError::Request(_) | CallError::BodyTooLarge { .. } => {
+                (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off")
+            }
+        };
+        // The cause names hosts and files of ours: it goes to the log, not to the client.
+        let why = match status {
+            StatusCode::SERVICE_UNAVAILABLE => "The gateway has no usable key for this instance.",
+            StatusCode::GATEWAY_TIMEOUT => "Clerk did not answer in time. Whether it did what was asked is not known.",
+            _ if code == "gateway_upstream_unreachable" => "The gateway cannot reach Clerk. Nothing was sent.",
+            _ => "The connection to Clerk broke before a whole answer came.",
+        };
+        Self::new(Decision::Failed, status, code, message, why.to_owned())
+    }
+
+    /// An answer that cannot be handed on.
+    pub(super) fn unexpected_answer() -> Self {
+        let why = "Clerk's answer cannot be handed on: it is not a final one.".to_owned();
+        let code = "gateway_upstream_broken";
+        Self::new(Decision::Failed, StatusCode::BAD_GATEWAY, code, "upstream broke off", why)
+    }
+
+    /// For the log.
+    pub(super) const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        #[derive(Serialize)]
+        struct Wire<'a> {
+            errors: [Error<'a>; 1],
+            clerk_trace_id: String,
+        }
+        #[derive(Serialize)]
+        struct Error<'a> {
+            message: &'a str,
+            long_message: &'a str,
+            code: &'a str,
+        }
+        let wire = Wire {
+            errors: [Error { message: self.message, long_message: &self.long_message, code: self.code }],
+            clerk_trace_id: format!("gateway_{:016x}", fastrand::u64(..)),
+        };
+        // Texts and numbers alone cannot fail to be written.
+        let body = serde_json::to_vec(&wire).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        // SDKs read JSON only where this is the whole value.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(&DECISION, HeaderValue::from_static(self.decision.as_str()));
+        if let Some(wait) = self.retry_after {
+            // RFC 9110, section 10.2.3: whole seconds; rounded up, so that nobody comes too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,181 @@
+//! Who calls: a bounded set of names, given in the configuration or found in `User-Agent`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::secret::looks_like_secret;
+
+/// The caller of requests that say nothing of themselves.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// The caller that all those share for whom there is no place, or no fit name.
+pub(super) const OTHER: &str = "other";
+
+/// Longest name that is made of a `User-Agent`.
+const MAX_NAME: usize = 40;
+
+/// Values of `User-Agent` that are remembered, and their longest: others are read each time.
+const MAX_AGENTS: usize = 256;
+const MAX_AGENT: usize = 256;
+
+/// A caller's place in [`Callers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct CallerId(u16);
+
+impl CallerId {
+    pub(super) const UNKNOWN: Self = Self(0);
+    pub(super) const OTHER: Self = Self(1);
+}
+
+/// All callers' names. None is ever forgotten, so that a name's place stays.
+#[derive(Debug)]
+pub(super) struct Callers {
+    /// Most names that come from `User-Agent`.
+    max_found: usize,
+    names: RwLock<Names>,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Names {
+    all: Vec<Arc<str>>,
+    found: usize,
+    agents: HashMap<Box<[u8]>, CallerId>,
+}
+
+impl Callers {
+    pub(super) fn new(max_found: usize) -> Self {
+        let all = vec![Arc::from(UNKNOWN), Arc::from(OTHER)];
+        let names = RwLock::new(Names { all, found: 0, agents: HashMap::new() });
+        Self { max_found, names, dropped: AtomicU64::new(0) }
+    }
+
+    /// The place of a configured name.
+    pub(super) fn configured(&self, name: &Arc<str>) -> CallerId {
+        self.names.write().place(name).unwrap_or(CallerId::OTHER)
+    }
+
+    /// The caller that a `User-Agent` tells of.
+    pub(super) fn found(&self, agent: Option<&[u8]>) -> CallerId {
+        let Some(agent) = agent.map(<[u8]>::trim_ascii).filter(|agent| !agent.is_empty()) else {
+            return CallerId::UNKNOWN;
+        };
+        if let Some(id) = self.names.read().agents.get(agent) {
+            return self.counted(*id);
+        }
+        let id = match product(agent) {
+            Some(name) => self.place_found(&name),
+            None => CallerId::OTHER,
+        };
+        let mut names = self.names.write();
+        if agent.len() <= MAX_AGENT && names.agents.len() < MAX_AGENTS {
+            names.agents.insert(agent.into(), id);
+        }
+        drop(names);
+        self.counted(id)
+    }
+
+    fn place_found(&self, name: &str) -> CallerId {
+        let mut names = self.names.write();
+        if let Some(place) = names.find(name) {
+            return place;
+        }
+        if names.found >= self.max_found {
+            return CallerId::OTHER;
+        }
+        names.found += 1;
+        names.place(&Arc::from(name)).unwrap_or(CallerId::OTHER)
+    }
+
+    fn counted(&self, id: CallerId) -> CallerId {
+        if id == CallerId::OTHER {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        id
+    }
+
+    pub(super) fn name(&self, id: CallerId) -> Arc<str> {
+        self.names.read().all.get(usize::from(id.0)).map_or_else(|| Arc::from(OTHER), Arc::clone)
+    }
+
+    /// Requests whose caller became [`OTHER`].
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Names {
+    fn find(&self, name: &str) -> Option<CallerId> {
+        let place = self.all.iter().position(|known| **known == *name)?;
+        u16::try_from(place).ok().map(CallerId)
+    }
+
+    fn place(&mut self, name: &Arc<str>) -> Option<CallerId> {
+        self.find(name).or_else(|| {
+            let id = u16::try_from(self.all.len()).ok()?;
+            self.all.push(Arc::clone(name));
+            Some(CallerId(id))
+        })
+    }
+}
+
+/// The name of the first product without its version: `@clerk/backend` of `@clerk/backend@3.25.0`, `speakeasy-sdk/python`
+/// of `speakeasy-sdk/python 7.0.0 ...`, `curl` of `curl/8.1`.
+fn product(agent: &[u8]) -> Option<String> {
+    let first = agent.split(u8::is_ascii_whitespace).next()?;
+    let first = std::str::from_utf8(first).ok()?.to_ascii_lowercase();
+    let is_version = |rest: &str| rest.strip_prefix('v').unwrap_or(rest).starts_with(|c: char| c.is_ascii_digit());
+    let mut marks = first.match_indices(['@', '/']);
+    let end = marks.find(|(at, _)| *at > 0 && is_version(&first[at + 1..])).map_or(first.len(), |(at, _)| at);
+    let name = &first[..end];
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '/' | '.' | '_' | '-' | '+');
+    (!name.is_empty() && name.len() <= MAX_NAME && name.chars().all(is_fit) && !looks_like_secret(name))
+        .then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sdk_is_found_without_its_version() {
+        for (agent, name) in [
+            ("@clerk/backend@3.25.0", Some("@clerk/backend")),
+            ("speakeasy-sdk/python 7.0.0 2.6 x", Some("speakeasy-sdk/python")),
+            ("clerk-sdk-go/v2.1", Some("clerk-sdk-go")),
+            ("curl/8.1", Some("curl")),
+            ("Mozilla/5.0 (X11)", Some("mozilla")),
+            ("sk_live_abcdefgh", None),
+            ("a\u{e4}", None),
+            ("{}", None),
+            ("x1234567890123456789012345678901234567890", None),
+        ] {
+            assert_eq!(product(agent.as_bytes()).as_deref(), name, "{agent}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded_whatever_is_sent() {
+        let callers = Callers::new(3);
+        let names: std::collections::BTreeSet<_> =
+            (0..1000).map(|n| callers.name(callers.found(Some(format!("app{n}x/1").as_bytes())))).collect();
+        assert_eq!(names.len(), 4);
+        assert!(names.contains(OTHER));
+        assert_eq!(callers.dropped(), 997);
+        assert_eq!(callers.found(None), CallerId::UNKNOWN);
+        assert_eq!(callers.found(Some(b"  ")), CallerId::UNKNOWN);
+    }
+
+    #[test]
+    fn a_configured_name_has_a_place_beside_those_found() {
+        let callers = Callers::new(0);
+        let billing: Arc<str> = Arc::from("billing");
+        let id = callers.configured(&billing);
+        assert_eq!(callers.configured(&billing), id);
+        assert_eq!(callers.name(id), billing);
+        assert_eq!(callers.found(Some(b"billing/1")), id);
+    }
+}

@@ -1,0 +1,171 @@
+//! Counting requests: one lock and a few additions each.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::callers::{CallerId, Callers};
+use super::decision::{Decision, MethodLabel, Saving};
+use super::numbers::{InstanceNumbers, RequestCount, RouteDurations};
+use super::top::{Span, Top};
+use crate::quota::{Histogram, Moment, route};
+
+/// Upper bounds of durations in seconds. None is a whole number, so that their text is the same in every format.
+const DURATION_BOUNDS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.95, 2.5, 7.5, 30.5];
+
+/// Most combinations of caller, route, method and status that are kept apart for an instance.
+const MAX_SERIES: usize = 4000;
+
+/// Counters of one instance. Outlive a reload of the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    requests: HashMap<Key, u64>,
+    durations: HashMap<RouteKey, Durations>,
+    decisions: [u64; Decision::ALL.len()],
+    shadowed: [u64; Decision::ALL.len()],
+    saved: [u64; Saving::ALL.len()],
+    dropped: u64,
+    top: Top<(RouteKey, CallerId)>,
+}
+
+/// A template, compared by its address: each is one text of the catalogue. Two of the same text are one in the end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RouteKey(pub(super) &'static str);
+
+impl PartialEq for RouteKey {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for RouteKey {}
+
+impl std::hash::Hash for RouteKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.as_ptr().hash(state);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    route: RouteKey,
+    caller: CallerId,
+    method: MethodLabel,
+    code: u16,
+}
+
+#[derive(Debug)]
+struct Durations {
+    request: Histogram,
+    upstream: Histogram,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self { request: Histogram::new(&DURATION_BOUNDS), upstream: Histogram::new(&DURATION_BOUNDS) }
+    }
+}
+
+/// A request that is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Done {
+    pub(super) at: Moment,
+    pub(super) template: &'static str,
+    pub(super) caller: CallerId,
+    pub(super) method: MethodLabel,
+    pub(super) code: u16,
+    pub(super) decision: Decision,
+    /// From the head of the request to the end of the answer.
+    pub(super) duration: Duration,
+    /// From the start of the last attempt to the head of its answer, where Clerk was asked.
+    pub(super) upstream: Option<Duration>,
+    /// Requests that this one cost of a budget.
+    pub(super) spent: u32,
+    /// What policies in shadow would have done.
+    pub(super) shadow: Shadow,
+}
+
+/// What policies in [shadow](super::Switch::Shadow) would have done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Shadow {
+    pub(super) queued: bool,
+    pub(super) retried: bool,
+}
+
+impl Counts {
+    pub(super) fn record(&self, done: &Done) {
+        let mut state = self.0.lock();
+        let state = &mut *state;
+        let mut key = Key { route: RouteKey(done.template), caller: done.caller, method: done.method, code: done.code };
+        if state.requests.len() >= MAX_SERIES && !state.requests.contains_key(&key) {
+            state.dropped += 1;
+            key = Key { route: RouteKey(route::OTHER), caller: CallerId::OTHER, ..key };
+        }
+        *state.requests.entry(key).or_default() += 1;
+        state.decisions[done.decision.index()] += 1;
+        state.shadowed[Decision::Queued.index()] += u64::from(done.shadow.queued);
+        state.shadowed[Decision::Retried.index()] += u64::from(done.shadow.retried);
+        let durations = state.durations.entry(key.route).or_default();
+        durations.request.observe(done.duration.as_secs_f64());
+        if let Some(upstream) = done.upstream {
+            durations.upstream.observe(upstream.as_secs_f64());
+        }
+        if done.spent > 0 {
+            state.top.record(done.at, (key.route, key.caller), done.spent);
+        }
+    }
+
+    /// Requests to Clerk that were not needed.
+    #[expect(dead_code, reason = "called by the policies that answer without Clerk")]
+    pub(super) fn save(&self, saving: Saving, requests: u64) {
+        self.0.lock().saved[saving as usize] += requests;
+    }
+
+    pub(super) fn numbers(&self, callers: &Callers, now: Moment) -> InstanceNumbers {
+        let mut state = self.0.lock();
+        let state = &mut *state;
+        let mut requests: HashMap<(CallerId, &'static str, MethodLabel, u16), u64> = HashMap::new();
+        for (key, count) in &state.requests {
+            *requests.entry((key.caller, key.route.0, key.method, key.code)).or_default() += count;
+        }
+        let mut requests: Vec<_> = requests
+            .into_iter()
+            .map(|((caller, route, method, code), count)| RequestCount {
+                caller: callers.name(caller),
+                route,
+                method,
+                code,
+                count,
+            })
+            .collect();
+        requests.sort_by(|a, b| (&a.caller, a.route, a.method, a.code).cmp(&(&b.caller, b.route, b.method, b.code)));
+        let mut routes: HashMap<&'static str, Durations> = HashMap::new();
+        for (key, durations) in &state.durations {
+            let sum = routes.entry(key.0).or_default();
+            sum.request.merge(&durations.request);
+            sum.upstream.merge(&durations.upstream);
+        }
+        let mut durations: Vec<_> = routes
+            .into_iter()
+            .map(|(route, Durations { request, upstream })| RouteDurations { route, request, upstream })
+            .collect();
+        durations.sort_by_key(|durations| durations.route);
+        let top = Span::ALL.map(|span| {
+            let shares = state.top.shares(now, span);
+            super::top::named(shares, callers)
+        });
+        InstanceNumbers {
+            requests,
+            durations,
+            decisions: state.decisions,
+            shadowed: state.shadowed,
+            saved: state.saved,
+            dropped: state.dropped,
+            top,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What changes in a message on its way through, and what is no message at all. Everything else stays byte for byte.
+//!
+//! - Fields that belong to one connection are removed in both directions (RFC 9110, section 7.6.1): the known ones and
+//!   those that `Connection` names. Framing is written anew by hyper.
+//! - `Host` is that of the configured address, and the address decides where a request goes: nothing in a request does
+//!   (no absolute-form, no CONNECT), so that this is no open proxy.
+//! - `Expect` ends here: the client is told to go on as soon as its body is wanted.
+//! - No `Via`, no `Forwarded` and no `X-Forwarded-For` is added: Clerk sees what it would see without the gateway.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request, response};
+
+/// Fields of one connection that have no constant of their own.
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Where requests of an instance go.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    /// A path before each request's own; mostly empty.
+    prefix: String,
+}
+
+/// The address of an instance cannot be one.
+#[derive(Debug, thiserror::Error)]
+#[error("not an address of an API: write `https://api.clerk.com`")]
+pub(super) struct TargetError;
+
+impl Target {
+    pub(super) fn parse(base: &str) -> Result<Self, TargetError> {
+        let parts = base.parse::<Uri>().map_err(|_| TargetError)?.into_parts();
+        let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/').to_owned();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(TargetError) };
+        Ok(Self { scheme, authority, prefix })
+    }
+
+    /// The address of a request: its path and query as they came, behind ours.
+    fn uri(&self, path_and_query: PathAndQuery) -> Result<Uri, http::Error> {
+        let path_and_query = if self.prefix.is_empty() {
+            path_and_query
+        } else {
+            PathAndQuery::try_from(format!("{}{path_and_query}", self.prefix))?
+        };
+        let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        uri.path_and_query(path_and_query).build()
+    }
+}
+
+/// Why a request is not handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("CONNECT is not possible here: this is no general proxy")]
+    Connect,
+    #[error("the request target must be a path: this is no general proxy")]
+    Target,
+    #[error("a request must have exactly one Host")]
+    Host,
+    #[error("Content-Length and Transfer-Encoding exclude each other")]
+    Framing,
+    #[error("no Transfer-Encoding but chunked is understood")]
+    TransferEncoding,
+    #[error("a request must not have several Authorization fields")]
+    Authorization,
+}
+
+/// Checks what hyper leaves to us.
+pub(super) fn check(head: &request::Parts) -> Result<(), Refusal> {
+    if head.method == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    let is_http1 = head.version < Version::HTTP_2;
+    // HTTP/2 always names scheme and authority, and they are not looked at.
+    let is_absolute = head.uri.scheme().is_some() || head.uri.authority().is_some();
+    if (is_http1 && is_absolute) || !head.uri.path().starts_with('/') {
+        return Err(Refusal::Target);
+    }
+    let hosts = head.headers.get_all(HOST).iter().count();
+    // RFC 9112, section 3.2.
+    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+        return Err(Refusal::Host);
+    }
+    if let Some(encoding) = head.headers.get(TRANSFER_ENCODING) {
+        if head.headers.contains_key(CONTENT_LENGTH) {
+            return Err(Refusal::Framing);
+        }
+        let is_single = head.headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
+        if !is_single || !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            return Err(Refusal::TransferEncoding);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the head of a request that came to us the head of one to Clerk. `is_chunked`: there is a body of unknown length.
+pub(super) fn request(head: &mut request::Parts, target: &Target, is_chunked: bool) -> Result<(), http::Error> {
+    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    head.uri = target.uri(path)?;
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    head.version = Version::HTTP_11;
+    let takes_trailers = head.headers.get_all(TE).iter().any(|value| names(value).any(|name| is_trailers(name)));
+    remove_hop_by_hop(&mut head.headers);
+    for name in [HOST, EXPECT, TE, PROXY_AUTHORIZATION] {
+        head.headers.remove(name);
+    }
+    if takes_trailers {
+        // RFC 9110, section 10.1.4: TE is for the next hop, and says so.
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+        head.headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+    }
+    if is_chunked {
+        // Without it, hyper sends no body with GET.
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    Ok(())
+}
+
+/// Makes the head of Clerk's answer the head of ours.
+pub(super) fn response(head: &mut response::Parts) {
+    if head.headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9112, section 6.3: the length does not count.
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    remove_hop_by_hop(&mut head.headers);
+    head.headers.remove(PROXY_AUTHENTICATE);
+    head.version = Version::HTTP_11;
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(names)
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+}
+
+/// The elements of a comma-separated list.
+fn names(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// `trailers`, maybe with a weight.
+fn is_trailers(element: &[u8]) -> bool {
+    let name = element.split(|byte| *byte == b';').next().unwrap_or_default();
+    name.trim_ascii().eq_ignore_ascii_case(b"trailers")
+}
+
+/// HTTP/2 clients may send one cookie each in a field of its own; HTTP/1.1 knows one field only (RFC 9113, section
+/// 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn the_path_is_put_behind_the_address_and_nothing_in_it_moves_the_host() {
+        for (base, path, expected) in [
+            ("https://api.clerk.com", "/v1/users", "https://api.clerk.com/v1/users"),
+            ("https://api.clerk.com/", "//evil/v1", "https://api.clerk.com//evil/v1"),
+            ("http://127.0.0.1:1", "/@evil:80/", "http://127.0.0.1:1/@evil:80/"),
+            ("https://p.example/clerk", "/v1/a%2Fb/../c?a=1&&b", "https://p.example/clerk/v1/a%2Fb/../c?a=1&&b"),
+        ] {
+            let mut head = head(path, &[("host", "evil")]);
+            request(&mut head, &Target::parse(base).unwrap(), false).unwrap();
+            assert_eq!(head.uri.to_string(), expected);
+            assert!(!head.headers.contains_key(HOST));
+        }
+    }
+
+    #[test]
+    fn fields_of_a_connection_stay_on_it() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Foo"),
+            ("connection", " x-bar ,, keep-alive"),
+            ("x-foo", "1"),
+            ("x-bar", "2"),
+            ("x-baz", "3"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-baz"]);
+    }
+
+    #[test]
+    fn what_is_no_request_to_an_origin_is_refused() {
+        let host = ("host", "h");
+        for (parts, refusal) in [
+            (head("/v1/users", &[host]), None),
+            (head("http://evil/v1/users", &[host]), Some(Refusal::Target)),
+            (head("evil:80", &[host]), Some(Refusal::Target)),
+            (head("*", &[host]), Some(Refusal::Target)),
+            (head("/", &[]), Some(Refusal::Host)),
+            (head("/", &[host, host]), Some(Refusal::Host)),
+            (head("/", &[host, ("transfer-encoding", "Chunked ")]), None),
+            (head("/", &[host, ("transfer-encoding", "gzip, chunked")]), Some(Refusal::TransferEncoding)),
+            (
+                head("/", &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+                Some(Refusal::TransferEncoding),
+            ),
+            (head("/", &[host, ("transfer-encoding", "chunked"), ("content-length", "1")]), Some(Refusal::Framing)),
+        ] {
+            assert_eq!(check(&parts).err(), refusal, "{} {:?}", parts.uri, parts.headers);
+        }
+    }
+
+    #[test]
+    fn only_the_wish_for_trailers_is_passed_on() {
+        let target = Target::parse("http://h").unwrap();
+        for (te, expected) in [("trailers", Some("trailers")), ("gzip, Trailers;q=1", Some("trailers")), ("gzip", None)]
+        {
+            let mut head = head("/", &[("te", te), ("connection", "TE")]);
+            request(&mut head, &target, false).unwrap();
+            assert_eq!(head.headers.get(TE).and_then(|value| value.to_str().ok()), expected, "{te}");
+            assert_eq!(head.headers.contains_key(CONNECTION), expected.is_some());
+        }
+    }
+
+    #[test]
+    fn cookies_of_http2_become_one_field() {
+        let mut head = head("http://h/", &[("cookie", "a=1"), ("cookie", "b=2")]);
+        head.version = Version::HTTP_2;
+        request(&mut head, &Target::parse("http://h").unwrap(), false).unwrap();
+        assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+}

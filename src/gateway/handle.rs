@@ -1,0 +1,198 @@
+//! One request through its phases.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{HeaderValue, Request, Response, request};
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::answer::{ATTEMPTS, Own, WAITED_MS};
+use super::callers::CallerId;
+use super::counts::{Counts, Shadow};
+use super::decision::{Decision, MethodLabel};
+use super::forward::{self, Refusal};
+use super::identify::Identity;
+use super::options::{Instance, Table};
+use super::policy::{Policies, Switch};
+use super::seen::{CLIENT_GONE, Seen, SeenBody};
+use crate::outbound::pace::Priority;
+use crate::outbound::retry::{Repeat, Trouble};
+use crate::outbound::{Authorization, Relay, Relayed};
+use crate::quota::{Bucket, Route, route};
+use crate::serve::{AmbiguousFraming, Handler};
+use crate::upstream::{BodyError, RequestBody};
+
+impl Gateway {
+    /// Answers a request. Never fails: what goes wrong is an answer, too. Dropping the future cancels the request to
+    /// Clerk.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let from = Instant::now();
+        let table = self.table.load_full();
+        let (head, body) = request.into_parts();
+        let method = MethodLabel::from(&head.method);
+        let identity = match self.admit(&table, &head) {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                let strangers = (&table.strangers.name, &table.strangers.counts);
+                let seen = self.seen(strangers, from, route::OTHER, CallerId::UNKNOWN, method);
+                return own(Own::refused(refusal), seen);
+            }
+        };
+        // The bytes that are matched are the bytes that are sent.
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let route = route::find(head.method.as_str(), path.as_bytes());
+        let instance = match identity.instance {
+            Some(place) => table.instances.get(place),
+            None => table.strangers.forward.as_ref(),
+        };
+        let Some(instance) = instance else {
+            let strangers = (&table.strangers.name, &table.strangers.counts);
+            let seen = self.seen(strangers, from, route.template, identity.caller, method);
+            return own(Own::unknown_key(), seen);
+        };
+        let seen = self.seen((&instance.name, &instance.counts), from, route.template, identity.caller, method);
+        let policies = instance.plan.decide(&head.method, &route);
+        let exchange = Exchange { instance, head, route, authorization: identity.authorization, policies, seen };
+        let body = RequestBody::stream(body);
+        if exchange.is_read(&body) { exchange.answer_read().await } else { exchange.forward(body).await }
+    }
+
+    fn admit(&self, table: &Table, head: &request::Parts) -> Result<Identity, Refusal> {
+        if head.extensions.get::<AmbiguousFraming>().is_some() {
+            return Err(Refusal::Framing);
+        }
+        forward::check(head)?;
+        table.register.identify(&head.headers, &self.callers)
+    }
+
+    fn seen(
+        &self,
+        (instance, counts): (&Arc<str>, &Arc<Counts>),
+        from: Instant,
+        template: &'static str,
+        caller: CallerId,
+        method: MethodLabel,
+    ) -> Seen {
+        Seen {
+            instance: Arc::clone(instance),
+            counts: Arc::clone(counts),
+            callers: Arc::clone(&self.callers),
+            clock: Arc::clone(&self.clock),
+            from,
+            template,
+            caller,
+            method,
+            code: CLIENT_GONE,
+            decision: Decision::Abandoned,
+            upstream: None,
+            spent: 0,
+            shadow: Shadow::default(),
+        }
+    }
+}
+
+/// A request that is to be answered.
+struct Exchange<'a> {
+    instance: &'a Instance,
+    head: request::Parts,
+    route: Route,
+    authorization: Authorization,
+    policies: Policies,
+    seen: Seen,
+}
+
+impl Exchange<'_> {
+    /// Whether an answer might come from elsewhere than Clerk.
+    fn is_read(&self, body: &RequestBody) -> bool {
+        let policies = self.policies;
+        let has_policy = [policies.cache, policies.coalesce, policies.batch].into_iter().any(|it| it != Switch::Off);
+        has_policy && !body.is_stream()
+    }
+
+    /// Answers a request that reads. Here cache, coalescing and batching have their place, in this order; what none of
+    /// them answers is handed on.
+    async fn answer_read(self) -> Response<Body> {
+        self.forward(RequestBody::empty()).await
+    }
+
+    /// Hands the request on to Clerk and the answer back.
+    async fn forward(mut self, body: RequestBody) -> Response<Body> {
+        let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
+        if forward::request(&mut self.head, &self.instance.target, is_chunked).is_err() {
+            return own(Own::no_address(), self.seen);
+        }
+        let repeat = Repeat::of(&self.head.method);
+        self.look_ahead();
+        let request = Request::from_parts(self.head, body);
+        let relay = Relay { request, route: self.route, repeat, authorization: self.authorization };
+        let handling = self.instance.plan.handling(self.policies);
+        match self.instance.outbound.relay(relay, &handling).await {
+            Ok(relayed) if relayed.head.status.is_informational() => own(Own::unexpected_answer(), self.seen),
+            Ok(relayed) => {
+                let is_shadowed = self.policies.retry == Switch::Shadow;
+                let may_pass = Trouble::of_status(relayed.head.status).is_some();
+                self.seen.shadow.retried = is_shadowed && may_pass && repeat == Repeat::Always;
+                hand_back(relayed, self.instance, self.route, self.seen)
+            }
+            Err(error) => {
+                let answer = Own::failed(&error);
+                tracing::debug!(clerk_instance = &*self.instance.name, %error, code = answer.code(), "no answer");
+                own(answer, self.seen)
+            }
+        }
+    }
+
+    /// What pacing would do.
+    fn look_ahead(&mut self) {
+        if self.policies.pace == Switch::Shadow {
+            let Route { bucket, entity, .. } = self.route;
+            let pacer = &self.instance.outbound.flow.pacer;
+            self.seen.shadow.queued = pacer.would_wait(bucket, entity, Priority::Interactive);
+        }
+    }
+}
+
+/// Clerk's answer on its way back.
+fn hand_back(relayed: Relayed, instance: &Instance, route: Route, mut seen: Seen) -> Response<Body> {
+    let Relayed { mut head, body, attempts, waited, took, .. } = relayed;
+    forward::response(&mut head);
+    let decision = match (attempts, waited.is_zero()) {
+        (1, true) => Decision::Forwarded,
+        (1, false) => Decision::Queued,
+        _ => Decision::Retried,
+    };
+    if decision != Decision::Forwarded {
+        head.headers.insert(&super::DECISION, HeaderValue::from_static(decision.as_str()));
+        if attempts > 1 {
+            head.headers.insert(&ATTEMPTS, HeaderValue::from(attempts));
+        }
+        if !waited.is_zero() {
+            let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            head.headers.insert(&WAITED_MS, HeaderValue::from(millis));
+        }
+    }
+    seen.ended(head.status, decision);
+    seen.upstream = Some(took);
+    seen.spent = if route.bucket == Bucket::Unlimited { 0 } else { attempts };
+    let body = SeenBody::new(body, instance.plan.body_idle_timeout, seen);
+    Response::from_parts(head, Body::new(body))
+}
+
+fn own(answer: Own, mut seen: Seen) -> Response<Body> {
+    seen.ended(answer.status, answer.decision);
+    answer.into_response()
+}
+
+impl Handler for Gateway {
+    /// Paths name people.
+    const LOGS_PATHS: bool = false;
+
+    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        Self::handle(self, request).await
+    }
+}

@@ -1,0 +1,147 @@
+//! Whose request is this: the Clerk instance by its key, and the caller.
+//!
+//! Keys and tokens are compared in constant time, all of them for each request.
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
+
+use super::callers::{CallerId, Callers};
+use super::forward::Refusal;
+use crate::outbound::Authorization;
+use crate::secret::{KeySource, Secret};
+
+/// What the gateway knows keys and tokens by.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    /// Several keys may belong to one instance: while they are rotated, or one for each team.
+    pub(super) keys: Vec<KnownKey>,
+    pub(super) tokens: Vec<KnownToken>,
+}
+
+#[derive(Debug)]
+pub(super) struct KnownKey {
+    pub(super) source: Arc<KeySource>,
+    pub(super) instance: usize,
+    /// The name of whoever has this key, if it was given one.
+    pub(super) caller: Option<CallerId>,
+}
+
+#[derive(Debug)]
+pub(super) struct KnownToken {
+    pub(super) token: Secret,
+    pub(super) instance: usize,
+    pub(super) caller: CallerId,
+}
+
+/// Whose a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Place of the instance; `None`: the key is none of ours, or there is none.
+    pub(super) instance: Option<usize>,
+    pub(super) caller: CallerId,
+    pub(super) authorization: Authorization,
+}
+
+impl Register {
+    pub(super) fn identify(&self, headers: &HeaderMap, callers: &Callers) -> Result<Identity, Refusal> {
+        let mut presented = headers.get_all(AUTHORIZATION).iter();
+        let first = presented.next();
+        if presented.next().is_some() {
+            // Clerk might read another one than we do, and it might be a token that is not meant for Clerk.
+            return Err(Refusal::Authorization);
+        }
+        let (mut key, mut token) = (None, None);
+        if let Some(presented) = first.and_then(bearer) {
+            for known in &self.tokens {
+                if known.token.is(presented) {
+                    token = Some(known);
+                }
+            }
+            for known in &self.keys {
+                if known.source.current().is_ok_and(|key| key.secret().is(presented)) {
+                    key = Some(known);
+                }
+            }
+        }
+        if let Some(token) = token {
+            let authorization = Authorization::Ours;
+            return Ok(Identity { instance: Some(token.instance), caller: token.caller, authorization });
+        }
+        let caller = key.and_then(|key| key.caller);
+        let caller = caller.unwrap_or_else(|| callers.found(headers.get(USER_AGENT).map(HeaderValue::as_bytes)));
+        Ok(Identity { instance: key.map(|key| key.instance), caller, authorization: Authorization::AsGiven })
+    }
+}
+
+/// What follows the scheme `Bearer`, which is read without regard to case (RFC 9110, section 11.1).
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().trim_ascii().split_at_checked(b"Bearer".len())?;
+    (scheme.eq_ignore_ascii_case(b"Bearer") && rest.first().is_some_and(u8::is_ascii_whitespace))
+        .then(|| rest.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::SecretSource;
+
+    const FIRST: &str = "sk_live_firstCANARY123";
+    const SECOND: &str = "sk_live_secondCANARY12";
+    const TOKEN: &str = "billing-token-CANARY";
+
+    fn key(text: &str, instance: usize) -> KnownKey {
+        let source = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(text.to_owned()))));
+        KnownKey { source, instance, caller: None }
+    }
+
+    fn identify(values: &[&str]) -> Result<Identity, Refusal> {
+        let callers = Callers::new(5);
+        let caller = callers.configured(&Arc::from("billing"));
+        let tokens = vec![KnownToken { token: Secret::new(TOKEN.to_owned()), instance: 1, caller }];
+        let register = Register { keys: vec![key(FIRST, 0), key(SECOND, 0)], tokens };
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        register.identify(&headers, &callers)
+    }
+
+    #[test]
+    fn every_key_of_an_instance_leads_to_it() {
+        for value in [
+            format!("Bearer {FIRST}"),
+            format!("Bearer {SECOND}"),
+            format!("bearer  {FIRST} "),
+            format!("BEARER\t{SECOND}"),
+        ] {
+            let identity = identify(&[&value]).unwrap();
+            assert_eq!((identity.instance, identity.authorization), (Some(0), Authorization::AsGiven));
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_of_ours_is_a_stranger_s() {
+        let prefix = format!("Bearer {}", &FIRST[..FIRST.len() - 1]);
+        let longer = format!("Bearer {FIRST}4");
+        let bare = FIRST.to_owned();
+        let basic = format!("Basic {FIRST}");
+        for value in [&prefix, &longer, &bare, &basic, "Bearer", "Bearer ", "", "Bearer sk_live_other"] {
+            assert_eq!(identify(&[value]).unwrap().instance, None, "{value}");
+        }
+        assert_eq!(identify(&[]).unwrap().instance, None);
+    }
+
+    #[test]
+    fn a_token_is_exchanged_for_the_key() {
+        let identity = identify(&[&format!("Bearer {TOKEN}")]).unwrap();
+        assert_eq!((identity.instance, identity.authorization), (Some(1), Authorization::Ours));
+    }
+
+    #[test]
+    fn two_authorizations_are_one_too_many() {
+        let (key, token) = (format!("Bearer {FIRST}"), format!("Bearer {TOKEN}"));
+        assert_eq!(identify(&[&key, &token]), Err(Refusal::Authorization));
+    }
+}

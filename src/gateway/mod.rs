@@ -1,0 +1,102 @@
+//! A reverse proxy in front of Clerk's Backend API that applications' own SDKs talk to.
+//!
+//! It sees every answer at no cost of quota, and says who uses what. With all [policies](Policies) off it is transparent:
+//! what comes in goes out byte for byte, in both directions.
+//!
+//! One request goes through these phases, each in a file:
+//!
+//! 1. `forward` refuses what is no request to an origin server;
+//! 2. `identify` finds the Clerk instance by the key, and the caller;
+//! 3. [`Plan::decide`] says which policies apply;
+//! 4. [`Gateway`] answers: on its own (`answer`), without Clerk where a policy can, or over [`crate::outbound`], which
+//!    every request to Clerk takes, so that pacing, retry and ledger know of it;
+//! 5. `seen` counts it, once, when the answer is over or nobody waits for it any more.
+
+mod answer;
+mod callers;
+mod counts;
+mod decision;
+mod forward;
+mod handle;
+mod identify;
+mod numbers;
+mod options;
+mod policy;
+mod seen;
+mod top;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+pub use answer::{ATTEMPTS, DECISION, WAITED_MS};
+pub use decision::{Decision, MethodLabel, Saving};
+pub use numbers::{InstanceNumbers, Numbers, RequestCount, RouteDurations};
+pub use options::{CallerToken, ConfigureError, FurtherKey, InstanceOptions, Options, UnknownKeys, keyless};
+pub use policy::{Plan, Policies, Switch};
+pub use seen::CLIENT_GONE;
+pub use top::{Share, Span};
+
+use crate::clock::Clock;
+use callers::Callers;
+use counts::Counts;
+use options::Table;
+
+/// The label `clerk_instance` of requests whose key belongs to no configured instance.
+pub const STRANGERS: &str = "other";
+
+/// The gateway. Answers requests; whoever has it listens.
+#[derive(Debug)]
+pub struct Gateway {
+    table: ArcSwap<Table>,
+    callers: Arc<Callers>,
+    clock: Arc<Clock>,
+    /// By alias; an instance that comes back has its counters again.
+    counts: Mutex<Vec<(Arc<str>, Arc<Counts>)>>,
+}
+
+impl Gateway {
+    /// A gateway to these instances.
+    ///
+    /// # Errors
+    /// When the options contradict themselves.
+    pub fn new(options: Options, clock: Arc<Clock>) -> Result<Self, ConfigureError> {
+        let callers = Arc::new(Callers::new(options.max_callers));
+        let counts = Mutex::default();
+        let table = Table::new(options, &callers, |name| counts_of(&counts, name))?;
+        Ok(Self { table: ArcSwap::from_pointee(table), callers, clock, counts })
+    }
+
+    /// Takes over a new configuration. Requests in flight end as they began; counters stay, as does
+    /// [`Options::max_callers`].
+    ///
+    /// # Errors
+    /// When the options contradict themselves; then nothing changes.
+    pub fn configure(&self, options: Options) -> Result<(), ConfigureError> {
+        let table = Table::new(options, &self.callers, |name| counts_of(&self.counts, name))?;
+        self.table.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let table = self.table.load();
+        let now = self.clock.now();
+        let configured = table.instances.iter().map(|instance| (&instance.name, &instance.counts));
+        let all = configured.chain([(&table.strangers.name, &table.strangers.counts)]);
+        let instances = all.map(|(name, counts)| (Arc::clone(name), counts.numbers(&self.callers, now))).collect();
+        Numbers { instances, dropped_callers: self.callers.dropped() }
+    }
+}
+
+fn counts_of(all: &Mutex<Vec<(Arc<str>, Arc<Counts>)>>, name: &Arc<str>) -> Arc<Counts> {
+    let mut all = all.lock();
+    if let Some((_, counts)) = all.iter().find(|(known, _)| known == name) {
+        return Arc::clone(counts);
+    }
+    let counts = Arc::new(Counts::default());
+    all.push((Arc::clone(name), Arc::clone(&counts)));
+    counts
+}

@@ -1,0 +1,61 @@
+//! What the gateway counted, as plain data for metrics and pages.
+
+use std::sync::Arc;
+
+use super::decision::{Decision, MethodLabel, Saving};
+use super::top::{Share, Span};
+use crate::quota::Histogram;
+
+/// The numbers of all instances, and of requests that belong to none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbers {
+    /// By alias, in the order of the configuration; last those of [`super::STRANGERS`].
+    pub instances: Vec<(Arc<str>, InstanceNumbers)>,
+    /// Requests whose caller has no name of its own, for want of a place.
+    pub dropped_callers: u64,
+}
+
+/// The numbers of one instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceNumbers {
+    /// Requests that are over, sorted.
+    pub requests: Vec<RequestCount>,
+    /// By route, sorted.
+    pub durations: Vec<RouteDurations>,
+    /// What became of them, in the order of [`Decision::ALL`].
+    pub decisions: [u64; Decision::ALL.len()],
+    /// What would have become of them if the policies in shadow were on, in the order of [`Decision::ALL`].
+    pub shadowed: [u64; Decision::ALL.len()],
+    /// Requests to Clerk that were not needed, in the order of [`Saving::ALL`].
+    pub saved: [u64; Saving::ALL.len()],
+    /// Requests that were counted as of another route and caller, for want of a place.
+    pub dropped: u64,
+    /// Who used the budget, most first, in the order of [`Span::ALL`].
+    pub top: [Vec<Share>; Span::ALL.len()],
+}
+
+/// Requests of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestCount {
+    /// A configured name, or that of an SDK.
+    pub caller: Arc<str>,
+    /// The template.
+    pub route: &'static str,
+    /// The method.
+    pub method: MethodLabel,
+    /// Status of the answer; [`super::CLIENT_GONE`] if the client did not wait for it.
+    pub code: u16,
+    /// How many.
+    pub count: u64,
+}
+
+/// How long the requests of a route took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteDurations {
+    /// The template.
+    pub route: &'static str,
+    /// Seconds from the head of the request to the end of the answer.
+    pub request: Histogram,
+    /// Seconds from the start of the last attempt to the head of Clerk's answer.
+    pub upstream: Histogram,
+}

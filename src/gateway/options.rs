@@ -1,0 +1,207 @@
+//! What is configured, and what the gateway makes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::STRANGERS;
+use super::callers::Callers;
+use super::counts::Counts;
+use super::forward::Target;
+use super::identify::{KnownKey, KnownToken, Register};
+use super::policy::Plan;
+use crate::clock::Clock;
+use crate::outbound::Outbound;
+use crate::quota::{Environment, InstanceLedger, Settings, Source};
+use crate::secret::{KeySource, Secret, SecretSource};
+use crate::upstream::Upstream;
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub struct Options {
+    /// The Clerk instances.
+    pub instances: Vec<InstanceOptions>,
+    /// What becomes of requests whose key belongs to none of them.
+    pub unknown_keys: UnknownKeys,
+    /// Tokens that are exchanged for an instance's key, so that applications need not have one.
+    pub tokens: Vec<CallerToken>,
+    /// Most names of callers that come from `User-Agent`; further ones are `other`.
+    pub max_callers: usize,
+}
+
+impl Options {
+    /// Distinct callers found in `User-Agent`, unless configured.
+    pub const MAX_CALLERS: usize = 20;
+}
+
+/// One Clerk instance.
+#[derive(Debug)]
+pub struct InstanceOptions {
+    /// The alias, unique among instances.
+    pub name: Arc<str>,
+    /// The way to it, shared with probes and client. Its key is one of the instance's.
+    pub outbound: Arc<Outbound>,
+    /// Further keys of the same instance.
+    pub further_keys: Vec<FurtherKey>,
+    /// Name of the callers that use the instance's own key; none: the name of their SDK.
+    pub caller: Option<Arc<str>>,
+    /// What its requests get.
+    pub plan: Plan,
+}
+
+/// A key of an instance beside its own: while keys are rotated, or of another team.
+#[derive(Debug)]
+pub struct FurtherKey {
+    /// Where it is kept.
+    pub source: Arc<KeySource>,
+    /// Name of the callers that use it; none: the name of their SDK.
+    pub caller: Option<Arc<str>>,
+}
+
+/// A token of an application: `Authorization: Bearer <token>`.
+#[derive(Debug)]
+pub struct CallerToken {
+    /// The application's name.
+    pub caller: Arc<str>,
+    /// Alias of the instance whose key it stands for.
+    pub instance: Arc<str>,
+    /// The token.
+    pub token: Secret,
+}
+
+/// What becomes of requests whose key belongs to no configured instance, or that have none.
+#[derive(Debug)]
+pub enum UnknownKeys {
+    /// They are handed on with what they carry, without any policy ([`keyless`] makes such a way).
+    Forward(Arc<Outbound>),
+    /// They are answered 401.
+    Reject,
+}
+
+/// The options contradict themselves.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigureError {
+    /// Two instances of one name.
+    #[error("two instances are called {0}: give each a name of its own")]
+    Duplicate(Arc<str>),
+    /// `other` is the name of what belongs to no instance.
+    #[error("no instance can be called {STRANGERS}: that stands for requests of unknown keys")]
+    Reserved,
+    /// A token for an instance that there is not.
+    #[error("the token of {caller} is for the instance {instance}, which is not configured")]
+    NoInstance {
+        /// The application.
+        caller: Arc<str>,
+        /// The name that is not known.
+        instance: Arc<str>,
+    },
+    /// A token that is a key, or another token, or too short to be one.
+    #[error("the token of {0} must have 16 characters or more, and be different from every other token")]
+    Token(Arc<str>),
+    /// The base of an instance is no address.
+    #[error("the address of {0} is none: write `https://api.clerk.com`")]
+    Address(Arc<str>),
+}
+
+/// A way to Clerk for requests of unknown keys. It has no key of its own, and what it observes goes to no ledger that
+/// anybody sees: several Clerk instances may hide behind it.
+#[must_use]
+pub fn keyless(upstream: Arc<dyn Upstream>, base: String, clock: Arc<Clock>) -> Outbound {
+    let settings = Settings {
+        name: Arc::from(STRANGERS),
+        environment: Environment::Unknown,
+        api_host: Arc::from(""),
+        limit: None,
+        users_limit: None,
+        low_threshold: 0.1,
+        stale_after: Duration::from_secs(60),
+        sources: vec![Source::Gateway],
+    };
+    let ledger = Arc::new(Mutex::new(InstanceLedger::new(settings)));
+    let no_key = SecretSource::Inline(Secret::new(String::new()));
+    Outbound::new(upstream, base, Arc::new(KeySource::new(no_key)), ledger, clock)
+}
+
+/// The options, ready for use.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) register: Register,
+    pub(super) instances: Vec<Arc<Instance>>,
+    pub(super) strangers: Strangers,
+}
+
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) name: Arc<str>,
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) target: Target,
+    pub(super) plan: Plan,
+    pub(super) counts: Arc<Counts>,
+}
+
+/// What belongs to no instance.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    pub(super) name: Arc<str>,
+    pub(super) counts: Arc<Counts>,
+    /// None: they are refused.
+    pub(super) forward: Option<Arc<Instance>>,
+}
+
+/// Least length of a token.
+const MIN_TOKEN: usize = 16;
+
+impl Table {
+    pub(super) fn new(
+        options: Options,
+        callers: &Callers,
+        counts: impl Fn(&Arc<str>) -> Arc<Counts>,
+    ) -> Result<Self, ConfigureError> {
+        let mut register = Register::default();
+        let mut instances: Vec<Arc<Instance>> = Vec::new();
+        for options in options.instances {
+            let InstanceOptions { name, outbound, further_keys, caller, plan } = options;
+            if *name == *STRANGERS {
+                return Err(ConfigureError::Reserved);
+            }
+            if instances.iter().any(|other| other.name == name) {
+                return Err(ConfigureError::Duplicate(name));
+            }
+            let own = FurtherKey { source: Arc::clone(&outbound.key), caller };
+            for FurtherKey { source, caller } in std::iter::once(own).chain(further_keys) {
+                let caller = caller.map(|caller| callers.configured(&caller));
+                register.keys.push(KnownKey { source, instance: instances.len(), caller });
+            }
+            instances.push(Arc::new(instance(&name, outbound, plan, counts(&name))?));
+        }
+        for CallerToken { caller, instance, token } in options.tokens {
+            let Some(place) = instances.iter().position(|known| known.name == instance) else {
+                return Err(ConfigureError::NoInstance { caller, instance });
+            };
+            if token.len() < MIN_TOKEN || register.tokens.iter().any(|other| other.token == token) {
+                return Err(ConfigureError::Token(caller));
+            }
+            register.tokens.push(KnownToken { token, instance: place, caller: callers.configured(&caller) });
+        }
+        let name: Arc<str> = Arc::from(STRANGERS);
+        let counts = counts(&name);
+        let forward = match options.unknown_keys {
+            UnknownKeys::Reject => None,
+            UnknownKeys::Forward(outbound) => {
+                Some(Arc::new(instance(&name, outbound, Plan::default(), Arc::clone(&counts))?))
+            }
+        };
+        Ok(Self { register, instances, strangers: Strangers { name, counts, forward } })
+    }
+}
+
+fn instance(
+    name: &Arc<str>,
+    outbound: Arc<Outbound>,
+    plan: Plan,
+    counts: Arc<Counts>,
+) -> Result<Instance, ConfigureError> {
+    let target = Target::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
+    Ok(Instance { name: Arc::clone(name), outbound, target, plan, counts })
+}

@@ -1,0 +1,125 @@
+//! One request from its head to the end of its answer: counted and logged exactly once, however it ends.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::callers::{CallerId, Callers};
+use super::counts::{Counts, Done, Shadow};
+use super::decision::{Decision, MethodLabel};
+use crate::clock::Clock;
+use crate::outbound::ReplyBody;
+use crate::upstream::{ErrorKind, UpstreamError};
+
+/// The code of requests whose client did not wait for the answer. No server sends it; other proxies log it, too.
+pub const CLIENT_GONE: u16 = 499;
+
+/// What is known of a request. Dropped, it is counted.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) instance: Arc<str>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) from: Instant,
+    pub(super) template: &'static str,
+    pub(super) caller: CallerId,
+    pub(super) method: MethodLabel,
+    pub(super) code: u16,
+    pub(super) decision: Decision,
+    pub(super) upstream: Option<Duration>,
+    pub(super) spent: u32,
+    pub(super) shadow: Shadow,
+}
+
+impl Seen {
+    /// How it ended.
+    pub(super) const fn ended(&mut self, status: StatusCode, decision: Decision) {
+        self.code = status.as_u16();
+        self.decision = decision;
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        let duration = self.from.elapsed();
+        self.counts.record(&Done {
+            at: self.clock.now(),
+            template: self.template,
+            caller: self.caller,
+            method: self.method,
+            code: self.code,
+            decision: self.decision,
+            duration,
+            upstream: self.upstream,
+            spent: self.spent,
+            shadow: self.shadow,
+        });
+        // The template, never the path: paths name people.
+        tracing::debug!(
+            clerk_instance = &*self.instance,
+            caller = &*self.callers.name(self.caller),
+            method = self.method.as_str(),
+            route = self.template,
+            status = self.code,
+            duration_seconds = duration.as_secs_f64(),
+            decision = self.decision.as_str(),
+            "request"
+        );
+    }
+}
+
+/// The body of an answer on its way to the client, with an end to every silence.
+#[derive(Debug)]
+pub(super) struct SeenBody {
+    body: ReplyBody,
+    patience: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+    /// Dropped with the body: the request is over then.
+    _seen: Seen,
+}
+
+impl SeenBody {
+    pub(super) const fn new(body: ReplyBody, patience: Duration, seen: Seen) -> Self {
+        Self { body, patience, silence: None, _seen: seen }
+    }
+}
+
+impl http_body::Body for SeenBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.silence = None;
+            return Poll::Ready(frame);
+        }
+        let patience = self.patience;
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        match silence.as_mut().poll(context) {
+            Poll::Ready(()) => {
+                let why = format!("no part of the body came within {}", humantime::format_duration(patience));
+                Poll::Ready(Some(Err(UpstreamError::new(ErrorKind::Timeout, why))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

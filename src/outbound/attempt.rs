@@ -1,0 +1,137 @@
+//! One attempt: sent once, and its answer made into an observation.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::CONTENT_ENCODING;
+use http::response::Parts;
+use tokio::time::{Instant, timeout_at};
+
+use super::outgoing::{Outgoing, Progress};
+use super::pace::Permit;
+use super::reply::{ReplyBody, peek, read_body};
+use super::retry::Repeat;
+use super::{CallError, ErrorBody, Outbound, is_unsent, observe};
+use crate::quota::Observation;
+use crate::upstream::{FreshConnection, ResponseFuture, UpstreamError};
+
+/// How much of an error's body is looked at where the body is handed on.
+const PEEK_BYTES: usize = 64 * 1024;
+
+/// How much of an answer is read before it is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// All of it: whether it is Clerk's can be told better.
+    Whole,
+    /// Its head, and of an error all of it; another body is handed on as it comes.
+    Stream,
+    /// Its head, and the beginning of an error; every body is handed on, byte for byte.
+    Peek,
+}
+
+/// An answer, up to its head, and the body to come.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) head: Parts,
+    pub(super) body: ReplyBody,
+    pub(super) observation: Observation,
+    pub(super) errors: ErrorBody,
+}
+
+impl Outbound {
+    /// One attempt, up to the head of the answer, or to its end; of an error the body is read, or its beginning, since it
+    /// is part of what is observed. `timeout` is what `until` was made of.
+    pub(super) async fn attempt(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+        mut permit: Permit,
+        reading: Reading,
+        until: Instant,
+        timeout: Duration,
+    ) -> Result<Opened, CallError> {
+        let expired = |_| CallError::Timeout(timeout);
+        let response = self.deliver(outgoing, &mut permit, until, timeout).await?;
+        let (at, wall) = (self.clock.now(), self.clock.wall());
+        let (head, body) = response.into_parts();
+        let (source, route) = (outgoing.source(), outgoing.route);
+        let observe = |body: Option<&[u8]>, errors: &ErrorBody, permit: Option<&mut Permit>| {
+            let observation = observe::observe(&head, body, errors, source, route, at, wall);
+            self.ledger.lock().record(&observation);
+            if let Some(permit) = permit {
+                permit.answered(&observation);
+            }
+            observation
+        };
+        if reading != Reading::Whole && !is_error(head.status) {
+            let observation = observe(None, &ErrorBody::default(), Some(&mut permit));
+            let body = ReplyBody::streamed(body, permit);
+            return Ok(Opened { head, body, observation, errors: ErrorBody::default() });
+        }
+        if reading == Reading::Peek {
+            let mut body = ReplyBody::streamed(body, permit);
+            // What is compressed is not read for us: a code in it is not worth the work and the risk.
+            let is_complete = !head.headers.contains_key(CONTENT_ENCODING)
+                && timeout_at(until, peek(&mut body, PEEK_BYTES)).await.unwrap_or(false);
+            let seen = body.seen();
+            let errors = ErrorBody::parse(head.status, if is_complete { &seen } else { &[] });
+            let observation = observe(is_complete.then_some(&seen), &errors, body.permit());
+            return Ok(Opened { head, body, observation, errors });
+        }
+        let read = timeout_at(until, read_body(body)).await.map_err(expired).and_then(|read| match read {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => Err(CallError::BodyTooLarge { status: head.status }),
+            Err(error) => Err(error.into()),
+        });
+        let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
+        let observation = observe(read.as_deref().ok(), &errors, Some(&mut permit));
+        Ok(Opened { body: ReplyBody::whole(read?), head, observation, errors })
+    }
+
+    /// Sends the request, and once more on a new connection if the server closed an idle one meanwhile. That is no retry:
+    /// nobody says no, and nothing is waited for.
+    async fn deliver(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+        permit: &mut Permit,
+        until: Instant,
+        timeout: Duration,
+    ) -> Result<http::Response<crate::upstream::Body>, CallError> {
+        let (request, progress) = outgoing.request(self).inspect_err(|_| permit.unsent())?;
+        let expired = || CallError::Timeout(timeout);
+        let mut result = head_of(self.upstream.send(request), until, timeout, progress).await.ok_or_else(expired)?;
+        if outgoing.repeat() == Repeat::Always && result.as_ref().is_err_and(UpstreamError::is_idle_race) {
+            let (mut request, _) = outgoing.request(self)?;
+            request.extensions_mut().insert(FreshConnection);
+            result = head_of(self.upstream.send(request), until, timeout, None).await.ok_or_else(expired)?;
+        }
+        result.map_err(|error| {
+            if is_unsent(error.kind()) {
+                permit.unsent();
+            }
+            error.into()
+        })
+    }
+}
+
+/// Waits for the head of an answer. While a body is being sent, the time begins anew with each part of it.
+async fn head_of(
+    mut answer: ResponseFuture,
+    mut until: Instant,
+    timeout: Duration,
+    progress: Option<Progress>,
+) -> Option<Result<http::Response<crate::upstream::Body>, UpstreamError>> {
+    loop {
+        if let Ok(result) = timeout_at(until, &mut answer).await {
+            return Some(result);
+        }
+        let later = progress.as_ref()?.last() + timeout;
+        if later <= until {
+            return None;
+        }
+        until = later;
+    }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}

@@ -1,0 +1,165 @@
+//! What attempts are made of: a request of ours, or one of an application's.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::{HeaderValue, Request};
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::relay::{Authorization, Relay};
+use super::retry::Repeat;
+use super::{Call, CallError, Outbound};
+use crate::quota::{Route, Source};
+use crate::upstream::{BodyError, ErrorKind, RequestBody, UpstreamError};
+
+/// A request with its route.
+#[derive(Debug)]
+pub(super) struct Outgoing<'a> {
+    pub(super) route: Route,
+    kind: Kind<'a>,
+}
+
+#[derive(Debug)]
+enum Kind<'a> {
+    Call(&'a Call),
+    Relay {
+        /// None once it has left for good.
+        request: Option<Request<RequestBody>>,
+        repeat: Repeat,
+        authorization: Authorization,
+    },
+}
+
+impl<'a> Outgoing<'a> {
+    pub(super) fn of(call: &'a Call) -> Self {
+        Self { route: call.route(), kind: Kind::Call(call) }
+    }
+
+    pub(super) fn relay(relay: Relay) -> Self {
+        let Relay { request, route, repeat, authorization } = relay;
+        Self { route, kind: Kind::Relay { request: Some(request), repeat, authorization } }
+    }
+
+    /// Who asks.
+    pub(super) const fn source(&self) -> Source {
+        match &self.kind {
+            Kind::Call(call) => call.source,
+            Kind::Relay { .. } => Source::Gateway,
+        }
+    }
+
+    /// Which failures allow it to be sent again; none where its body is gone.
+    pub(super) const fn repeat(&self) -> Repeat {
+        match &self.kind {
+            Kind::Call(call) => call.repeat,
+            Kind::Relay { request: None, .. } => Repeat::Never,
+            Kind::Relay { repeat, .. } => *repeat,
+        }
+    }
+
+    /// The request of the next attempt, and, if its body is a stream, how that gets on.
+    pub(super) fn request(
+        &mut self,
+        outbound: &Outbound,
+    ) -> Result<(Request<RequestBody>, Option<Progress>), CallError> {
+        match &mut self.kind {
+            Kind::Call(call) => signed(call, outbound).map(|request| (request, None)),
+            Kind::Relay { request, repeat, authorization } => {
+                let copy = request.as_ref().filter(|_| *repeat != Repeat::Never).and_then(copy);
+                let mut next = match copy {
+                    Some(copy) => copy,
+                    // `repeat` says never once it is gone, so that nobody asks.
+                    None => request.take().ok_or_else(gone)?,
+                };
+                if *authorization == Authorization::Ours {
+                    let key = outbound.key.current()?;
+                    next.headers_mut().insert(AUTHORIZATION, key.authorization_header());
+                }
+                if !next.body().is_stream() {
+                    return Ok((next, None));
+                }
+                let progress = Progress::new();
+                let next = next.map(|body| RequestBody::stream(Watched { body, progress: progress.clone() }));
+                Ok((next, Some(progress)))
+            }
+        }
+    }
+}
+
+fn signed(call: &Call, outbound: &Outbound) -> Result<Request<RequestBody>, CallError> {
+    let key = outbound.key.current()?;
+    let uri = format!("{}{}", outbound.base, call.path);
+    let mut request = Request::builder().method(call.method.clone()).uri(uri).body(call.body.clone().into())?;
+    let headers = request.headers_mut();
+    headers.clone_from(&call.headers);
+    headers.remove(HOST);
+    headers.insert(AUTHORIZATION, key.authorization_header());
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+    Ok(request)
+}
+
+fn gone() -> CallError {
+    UpstreamError::new(ErrorKind::Other, "the request was sent already and cannot be sent again".to_owned()).into()
+}
+
+/// A copy of a request whose body is at hand.
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let mut copy = Request::new(request.body().try_clone()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    copy.headers_mut().clone_from(request.headers());
+    // The spelling of the headers' names is in there.
+    copy.extensions_mut().clone_from(request.extensions());
+    Some(copy)
+}
+
+/// When a part of a body was last sent.
+#[derive(Debug, Clone)]
+pub(super) struct Progress(Arc<Mutex<Instant>>);
+
+impl Progress {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(super) fn last(&self) -> Instant {
+        *self.0.lock()
+    }
+}
+
+/// A body that reports its progress.
+#[derive(Debug)]
+struct Watched {
+    body: RequestBody,
+    progress: Progress,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if frame.is_ready() {
+            *self.progress.0.lock() = Instant::now();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

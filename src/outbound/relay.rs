@@ -1,0 +1,100 @@
+//! Requests that are not ours: handed on as they came, with as much or as little of our help as is wanted.
+
+use std::time::Duration;
+
+use http::response::Parts;
+use tokio::time::Instant;
+
+use super::attempt::Reading;
+use super::outgoing::Outgoing;
+use super::pace::Priority;
+use super::reply::ReplyBody;
+use super::retry::{Repeat, RetryPolicy};
+use super::send::Course;
+use super::{ErrorBody, Outbound, Policy, SendError};
+use crate::quota::{Observation, Route};
+use crate::upstream::RequestBody;
+
+/// A request of an application's.
+#[derive(Debug)]
+pub struct Relay {
+    /// With an absolute URI, and its headers as they are to be sent.
+    pub request: http::Request<RequestBody>,
+    /// The route, found from the bytes that are sent.
+    pub route: Route,
+    /// Which failures allow it to be sent again. A body that is a stream is sent once, whatever this says.
+    pub repeat: Repeat,
+    /// Whose key it carries.
+    pub authorization: Authorization,
+}
+
+/// Whose key a request carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorization {
+    /// What its headers say, be it nothing.
+    AsGiven,
+    /// The instance's own key, whatever its headers say.
+    Ours,
+}
+
+/// A place in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Who goes first.
+    pub priority: Priority,
+    /// Longest wait, before each attempt.
+    pub max_wait: Duration,
+}
+
+/// How a request is treated: a [`Policy`] of which parts may be off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handling {
+    /// Waits for the rate limit; none: leaves at once, and is counted.
+    pub pace: Option<Turn>,
+    /// Is sent again where that may help; none: once.
+    pub retry: Option<RetryPolicy>,
+    /// Longest time from the start of an attempt, or the last part of the request's body, to the head of the answer.
+    pub attempt_timeout: Duration,
+    /// Longest time for all waits and attempts, up to the head of the last answer.
+    pub deadline: Duration,
+}
+
+impl From<&Policy> for Handling {
+    fn from(policy: &Policy) -> Self {
+        let Policy { priority, retry, max_queue_wait, attempt_timeout, deadline } = *policy;
+        Self { pace: Some(Turn { priority, max_wait: max_queue_wait }), retry: Some(retry), attempt_timeout, deadline }
+    }
+}
+
+/// The answer to a [`Relay`].
+#[derive(Debug)]
+pub struct Relayed {
+    /// Its head, as it came.
+    pub head: Parts,
+    /// Its body, byte for byte.
+    pub body: ReplyBody,
+    /// What the ledger was told.
+    pub observation: Observation,
+    /// Clerk's errors, where the body is short, not compressed, and holds any.
+    pub errors: ErrorBody,
+    /// Attempts made, at least 1.
+    pub attempts: u32,
+    /// Time spent waiting for the rate limit.
+    pub waited: Duration,
+    /// Time from the start of the last attempt to the head of its answer.
+    pub took: Duration,
+}
+
+impl Outbound {
+    /// Hands a request on and gives the last answer to it, whatever its status. Dropping the future cancels.
+    ///
+    /// # Errors
+    /// When the request was not let go, or the last attempt brought no answer.
+    pub async fn relay(&self, relay: Relay, handling: &Handling) -> Result<Relayed, SendError> {
+        let until = Instant::now() + handling.deadline;
+        let course = self.run(&mut Outgoing::relay(relay), handling, Reading::Peek, until).await?;
+        let Course { opened, attempts, waited, took } = course;
+        let super::attempt::Opened { head, body, observation, errors } = opened;
+        Ok(Relayed { head, body, observation, errors, attempts, waited, took })
+    }
+}

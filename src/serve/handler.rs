@@ -1,0 +1,42 @@
+//! What answers requests.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use tower::Service;
+
+/// Answers requests. A [`Router`] does.
+pub trait Handler: Send + Sync + 'static {
+    /// Whether a path may be logged: not where paths name people.
+    const LOGS_PATHS: bool;
+
+    /// Answers one request. Errors are answers, too. When the client leaves, the future is dropped.
+    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Handler for Router {
+    const LOGS_PATHS: bool = true;
+
+    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        match self.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+impl<H: Handler> Handler for Arc<H> {
+    const LOGS_PATHS: bool = H::LOGS_PATHS;
+
+    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send {
+        H::handle(self, request)
+    }
+}
+
+/// In the extensions of a request: it came with `Content-Length` and `Transfer-Encoding`, as attempts to smuggle requests
+/// past a proxy do. Set where [`Options::mark_ambiguous_framing`](super::Options::mark_ambiguous_framing) asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AmbiguousFraming;
