@@ -1,7 +1,5 @@
 //! The store over a real Redis that is killed, stopped, full, a replica, or not there at all.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod common;
 
 use std::sync::Arc;
