@@ -259,13 +259,13 @@ impl Invalidate for Cache {
         self.listen();
         let inner = &self.0;
         inner.counters.invalidations.add();
+        let forgotten = match &inner.shared {
+            Some(shared) => shared.forget(tags).await.inspect_err(|_| inner.counters.redis.errors.add()),
+            None => Ok(()),
+        };
+        // After Redis: until then somebody could find an old answer there and take it into memory.
         inner.forget(tags);
-        if let Some(shared) = &inner.shared {
-            shared.forget(tags).await.inspect_err(|_| inner.counters.redis.errors.add())?;
-            // Somebody may have found an old answer in Redis in the meantime.
-            inner.forget(tags);
-        }
-        Ok(())
+        Ok(forgotten?)
     }
 }
 
