@@ -25,6 +25,7 @@
 //! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
 //! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
 //! - [`store`]: the Redis that several processes share, and an end to every wait for it.
+//! - [`cache`]: answers kept in memory over Redis, until they age or a webhook makes them old.
 //! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
 //! - [`outbound`]: the one path to Clerk, paced and retried, which tells the ledger what it learns.
@@ -39,6 +40,7 @@
 //! - [`cli`]: the commands.
 
 pub mod app;
+pub mod cache;
 pub mod clerk;
 pub mod cli;
 pub mod clock;

@@ -18,7 +18,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("store", &["secret", "clock"]),
     ("config", &["quota", "secret", "upstream", "serve"]),
     ("webhook", &["secret"]),
-    ("cache", &["clock", "secret", "store", "webhook"]),
+    ("cache", &["quota", "clock", "secret", "store", "webhook"]),
     ("outbound", &["quota", "secret", "clock", "upstream", "store"]),
     ("clerk", &["outbound", "quota", "secret", "clock", "upstream"]),
     ("gateway", &["cache", "clerk", "clock", "outbound", "quota", "secret", "serve", "upstream", "webhook"]),

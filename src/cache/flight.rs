@@ -1,0 +1,162 @@
+//! One fetch at a time for each key, shared by all who wait for it.
+//!
+//! The fetch is driven by those who wait: if one goes away the others go on, and if all do it is cancelled. An
+//! invalidation detaches: who waits is told at once and fetches anew, and who comes later does not find the old fetch.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::generations::{Generations, Snapshot};
+use super::stored::Stored;
+use super::{Hit, Key};
+
+/// How a fetch ended. Errors are of whatever type the fetch has.
+pub(super) type Landed = Result<(Stored, Hit), Arc<dyn Any + Send + Sync>>;
+
+type Flying = BoxFuture<'static, Landed>;
+
+#[derive(Default)]
+pub(super) struct Flights(Arc<Table>);
+
+#[derive(Default)]
+struct Table {
+    /// Nothing that holds a flight may be dropped under this lock: the end of a flight takes it.
+    flights: Mutex<HashMap<Key, Flight>>,
+    begun: AtomicU64,
+}
+
+struct Flight {
+    number: u64,
+    generations: Arc<Snapshot>,
+    landing: WeakShared<Flying>,
+    detached: CancellationToken,
+}
+
+/// A place among those who wait for a fetch.
+pub(super) struct Seat {
+    landing: Shared<Flying>,
+    generations: Arc<Snapshot>,
+    detached: CancellationToken,
+    /// Whether the fetch was begun for this one.
+    pub(super) is_first: bool,
+}
+
+/// Takes the flight out of the table when it ends, however it ends.
+struct Leave {
+    table: Arc<Table>,
+    key: Key,
+    number: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let mut flights = self.table.flights.lock();
+        if flights.get(&self.key).is_some_and(|flight| flight.number == self.number) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+impl Flights {
+    /// A seat in the flight that is under way for this key, or in a new one. `begin` gets the generations of before the
+    /// fetch; it must do nothing but make the future.
+    pub(super) fn board(
+        &self,
+        key: Key,
+        generations: &Generations,
+        snapshot: impl FnOnce() -> Snapshot,
+        begin: impl FnOnce(Arc<Snapshot>) -> Flying,
+    ) -> Seat {
+        if let Some(seat) = self.under_way(&key, generations) {
+            return seat;
+        }
+        // Before the flight is in the table, so that an invalidation from here on finds either the table or the
+        // generations changed.
+        let snapshot = Arc::new(snapshot());
+        let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
+        let leave = Leave { table: Arc::clone(&self.0), key, number };
+        let fetch = begin(Arc::clone(&snapshot));
+        let landing = async move {
+            let _leave = leave;
+            fetch.await
+        };
+        let landing = landing.boxed().shared();
+        let detached = CancellationToken::new();
+        // Somebody else may have been quicker.
+        if let Some(seat) = self.insert(key, number, &landing, &snapshot, &detached, generations) {
+            return seat;
+        }
+        Seat { landing, generations: snapshot, detached, is_first: true }
+    }
+
+    fn insert(
+        &self,
+        key: Key,
+        number: u64,
+        landing: &Shared<Flying>,
+        snapshot: &Arc<Snapshot>,
+        detached: &CancellationToken,
+        generations: &Generations,
+    ) -> Option<Seat> {
+        let mut flights = self.0.flights.lock();
+        if let Some(seat) = flights.get(&key).and_then(|flight| flight.seat(generations)) {
+            return Some(seat);
+        }
+        let landing = landing.downgrade()?;
+        let flight = Flight { number, generations: Arc::clone(snapshot), landing, detached: detached.clone() };
+        flights.insert(key, flight);
+        None
+    }
+
+    /// A seat in the flight that is under way, if there is one.
+    pub(super) fn under_way(&self, key: &Key, generations: &Generations) -> Option<Seat> {
+        self.0.flights.lock().get(key)?.seat(generations)
+    }
+
+    /// Detaches all flights that began before the present generations.
+    pub(super) fn detach(&self, generations: &Generations) {
+        self.0.flights.lock().retain(|_, flight| {
+            let is_valid = generations.is_valid(&flight.generations);
+            if !is_valid {
+                flight.detached.cancel();
+            }
+            is_valid
+        });
+    }
+
+    /// How many are under way.
+    pub(super) fn count(&self) -> u64 {
+        self.0.flights.lock().len() as u64
+    }
+}
+
+impl Flight {
+    fn seat(&self, generations: &Generations) -> Option<Seat> {
+        if !generations.is_valid(&self.generations) {
+            return None;
+        }
+        let landing = self.landing.upgrade()?;
+        let (generations, detached) = (Arc::clone(&self.generations), self.detached.clone());
+        Some(Seat { landing, generations, detached, is_first: false })
+    }
+}
+
+impl Seat {
+    /// Waits for the end of the fetch; `None` if an invalidation came first.
+    pub(super) async fn land(self, generations: &Generations) -> Option<Landed> {
+        let Self { landing, generations: snapshot, detached, .. } = self;
+        let landed = tokio::select! {
+            biased;
+            () = detached.cancelled() => return None,
+            landed = landing => landed,
+        };
+        generations.is_valid(&snapshot).then_some(landed)
+    }
+}

@@ -1,0 +1,144 @@
+//! Which requests have the same answer.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+/// What a request asks for, as it stands on the wire: everything of it that its answer depends on.
+///
+/// A credential is not in it: all keys of an instance see the same answers, and a rotated key finds those of the old
+/// one. The instance is added by [`Cache::key`](super::Cache::key).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// Method, in upper case.
+    pub method: &'a str,
+    /// Path, percent-encoded as it was sent.
+    pub path: &'a str,
+    /// Query, without the question mark; `None` if there is no question mark.
+    pub query: Option<&'a str>,
+    /// `Accept`
+    pub accept: Option<&'a [u8]>,
+    /// `Accept-Encoding`, unless answers are kept decoded.
+    pub accept_encoding: Option<&'a [u8]>,
+    /// `Clerk-API-Version`
+    pub api_version: Option<&'a [u8]>,
+}
+
+/// A name for everything that has the same answer: a hash, so that e-mail addresses and the like in queries are neither
+/// in Redis nor in memory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// The only way to a key, so that none can be without the instance.
+    pub(super) fn new(instance: &str, asked: &Asked<'_>) -> Self {
+        let mut hash = Sha256::new();
+        let mut part = |part: Option<&[u8]>| {
+            // Lengths keep parts apart, and an absent one from an empty one.
+            hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+            hash.update(part.unwrap_or_default());
+        };
+        part(Some(b"answer 1"));
+        part(Some(instance.as_bytes()));
+        part(Some(asked.method.as_bytes()));
+        part(Some(asked.path.as_bytes()));
+        part(asked.query.map(|_| b"?".as_slice()));
+        for parameter in sorted(asked.query.unwrap_or_default()) {
+            part(Some(parameter.as_bytes()));
+        }
+        part(asked.accept);
+        part(asked.accept_encoding);
+        part(asked.api_version);
+        Self(hash.finalize().into())
+    }
+
+    /// The key as text, for names in Redis.
+    pub(super) fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+}
+
+/// Parameters by name. Those of the same name stay in their order, which may mean something.
+fn sorted(query: &str) -> Vec<&str> {
+    let mut parameters: Vec<_> = query.split('&').collect();
+    parameters.sort_by(|a, b| name(a).cmp(name(b)));
+    parameters
+}
+
+fn name(parameter: &str) -> &str {
+    parameter.split_once('=').map_or(parameter, |(name, _)| name)
+}
+
+/// The hash is uniform already: a part of it is enough.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.to_text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(query: &str) -> Key {
+        Key::new("prod", &Asked { method: "GET", path: "/v1/users", query: Some(query), ..Asked::default() })
+    }
+
+    #[test]
+    fn the_order_of_parameters_does_not_matter_but_that_of_values_of_one_does() {
+        assert_eq!(key("limit=10&offset=0&user_id=a&user_id=b"), key("user_id=a&offset=0&user_id=b&limit=10"));
+        assert_ne!(key("user_id=a&user_id=b"), key("user_id=b&user_id=a"));
+        // `a` and `a-b` sort by name, whatever stands behind it.
+        assert_eq!(key("a=z&a-b=1"), key("a-b=1&a=z"));
+    }
+
+    #[test]
+    fn different_queries_have_different_keys() {
+        let queries = ["", "a", "a=", "a=1", "a=1&", "&a=1", "a=1&a=1", "a=1&b", "a=1%26b", "A=1", "a=1b", "a%3D1"];
+        for (index, one) in queries.iter().enumerate() {
+            for other in &queries[index + 1..] {
+                // Only the order of parameters may be lost.
+                let same = { sorted(one) == sorted(other) };
+                assert_eq!(key(one) == key(other), same, "{one:?} and {other:?}");
+            }
+        }
+        assert_ne!(key("a=1&"), key("a=1"));
+    }
+
+    #[test]
+    fn each_part_counts() {
+        let base = Asked { method: "GET", path: "/v1/users", ..Asked::default() };
+        let value = Some(&b"x"[..]);
+        let others = [
+            ("dev", base),
+            ("prod", Asked { method: "HEAD", ..base }),
+            ("prod", Asked { path: "/v1/user", ..base }),
+            ("prod", Asked { query: Some(""), ..base }),
+            ("prod", Asked { accept: value, ..base }),
+            ("prod", Asked { accept: Some(b""), ..base }),
+            ("prod", Asked { accept_encoding: value, ..base }),
+            ("prod", Asked { api_version: value, ..base }),
+        ];
+        let mut keys: Vec<_> = others.iter().map(|(instance, asked)| Key::new(instance, asked)).collect();
+        keys.push(Key::new("prod", &base));
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), others.len() + 1);
+    }
+
+    #[test]
+    fn personal_data_of_a_query_is_not_in_the_key() {
+        let key = key("email_address=jane%40example.com");
+        assert!(!format!("{key:?} {}", key.to_text()).contains("jane"));
+    }
+}

@@ -1,0 +1,123 @@
+//! What became of look-ups, as plain numbers for metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters of one level. They begin at 0 and only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierNumbers {
+    /// Look-ups that found an answer that was good.
+    pub hits: u64,
+    /// Look-ups that did not.
+    pub misses: u64,
+    /// Operations that failed. In memory none can.
+    pub errors: u64,
+    /// Answers that were kept.
+    pub stored: u64,
+}
+
+/// Counters of a [`Cache`](super::Cache), and its size. Counters begin at 0 and only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// In this process.
+    pub memory: TierNumbers,
+    /// In Redis. Asked only after a miss in memory.
+    pub redis: TierNumbers,
+    /// Look-ups that would have been, had they not been shadows: hits and misses of both levels together.
+    pub shadow: TierNumbers,
+    /// Stale answers that were given.
+    pub stale: u64,
+    /// Requests that waited for the fetch of another one and got its answer.
+    pub coalesced: u64,
+    /// Fetches that ended in an answer.
+    pub fetched: u64,
+    /// Times that a request had to fetch anew because of an invalidation.
+    pub detached: u64,
+    /// Answers that were not kept because an invalidation came before them.
+    pub outdated: u64,
+    /// Answers that were too large to be kept.
+    pub dropped: u64,
+    /// Invalidations that were asked for here.
+    pub invalidations: u64,
+    /// Invalidations that other processes told.
+    pub heard: u64,
+    /// Times that memory was dropped because messages of other processes may have been missed.
+    pub deaf: u64,
+    /// Fetches under way now.
+    pub in_flight: u64,
+    /// Answers in memory now.
+    pub entries: u64,
+    /// Their size in bytes, with keys and headers.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct TierCounters {
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) errors: Counter,
+    pub(super) stored: Counter,
+}
+
+impl TierCounters {
+    fn numbers(&self) -> TierNumbers {
+        TierNumbers {
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            errors: self.errors.get(),
+            stored: self.stored.get(),
+        }
+    }
+}
+
+/// The counters behind [`Numbers`].
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) memory: TierCounters,
+    pub(super) redis: TierCounters,
+    pub(super) shadow: TierCounters,
+    pub(super) stale: Counter,
+    pub(super) coalesced: Counter,
+    pub(super) fetched: Counter,
+    pub(super) detached: Counter,
+    pub(super) outdated: Counter,
+    pub(super) dropped: Counter,
+    pub(super) invalidations: Counter,
+    pub(super) heard: Counter,
+    pub(super) deaf: Counter,
+}
+
+impl Counters {
+    /// The numbers, apart from sizes.
+    pub(super) fn numbers(&self) -> Numbers {
+        Numbers {
+            memory: self.memory.numbers(),
+            redis: self.redis.numbers(),
+            shadow: self.shadow.numbers(),
+            stale: self.stale.get(),
+            coalesced: self.coalesced.get(),
+            fetched: self.fetched.get(),
+            detached: self.detached.get(),
+            outdated: self.outdated.get(),
+            dropped: self.dropped.get(),
+            invalidations: self.invalidations.get(),
+            heard: self.heard.get(),
+            deaf: self.deaf.get(),
+            in_flight: 0,
+            entries: 0,
+            bytes: 0,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,66 @@
+//! Looking without giving: what a cache would have been worth.
+
+use super::generations::Snapshot;
+use super::shared::Seen;
+use super::{Cache, Hit, Key, Policy, Stored};
+use crate::quota::Moment;
+use crate::webhook::Tag;
+
+/// A look-up whose answer nobody gets. The caller asks Clerk itself and hands the answer to [`keep`](Self::keep).
+#[must_use = "nothing is kept without the answer"]
+#[derive(Debug)]
+pub struct Shadow {
+    cache: Cache,
+    key: Key,
+    policy: Policy,
+    begun: Moment,
+    snapshot: Snapshot,
+    seen: Option<Seen>,
+    hit: Option<Hit>,
+}
+
+impl Cache {
+    /// Looks an answer up as [`get_or_fetch`](Self::get_or_fetch) does, but gives and fetches nothing. To be called
+    /// before the request to Clerk.
+    pub async fn shadow(&self, key: Key, tags: &[Tag], policy: Policy) -> Shadow {
+        self.listen();
+        let inner = &self.0;
+        let snapshot = inner.generations.snapshot(tags);
+        let mut hit = self.peek(&key).map(|age| Hit::Memory { age });
+        let mut seen = None;
+        if policy.keeps()
+            && let Some((found, place)) = inner.look(key, tags, policy).await
+        {
+            seen = Some(place);
+            if let Some((answer, times)) = found
+                && inner.clock.now() < times.fresh_until
+            {
+                hit = hit.or(Some(Hit::Redis { age: answer.age(inner.clock.wall()) }));
+            }
+        }
+        let counters = &inner.counters.shadow;
+        if hit.is_some() {
+            counters.hits.add()
+        } else {
+            counters.misses.add()
+        }
+        Shadow { cache: self.clone(), key, policy, begun: inner.clock.now(), snapshot, seen, hit }
+    }
+}
+
+impl Shadow {
+    /// Where the answer would have come from; `None` if from Clerk.
+    #[must_use]
+    pub const fn hit(&self) -> Option<Hit> {
+        self.hit
+    }
+
+    /// Keeps the answer that Clerk gave, unless an invalidation came in between.
+    pub async fn keep(self, answer: &Stored) {
+        let Self { cache, key, policy, begun, snapshot, seen, hit } = self;
+        // What would have been given would not have been fetched, and would age.
+        if hit.is_none() {
+            cache.0.keep(key, policy, begun, &snapshot, seen.as_ref(), answer).await;
+        }
+    }
+}

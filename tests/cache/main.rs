@@ -1,0 +1,14 @@
+//! The cache: what holds whatever happens, each rule alone, and two processes over a real Redis.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a test is what fails here")]
+
+mod invalidation;
+mod memory;
+mod model;
+mod redis;
+mod shadow;
+mod sharing;
+mod support;
+
+#[path = "../common/mod.rs"]
+mod common;
