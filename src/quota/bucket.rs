@@ -57,6 +57,8 @@ struct Tally {
     usage: Option<Histogram>,
     /// The last ones, oldest first.
     recent: VecDeque<ClosedWindow>,
+    /// Requests of the last one that its headers tell of and nobody here saw, and when it ended.
+    unseen: Option<(u64, Moment)>,
 }
 
 /// One budget: that of the instance, or of one user, organization or membership.
@@ -178,6 +180,14 @@ impl BucketLedger {
         self.budgets.values().filter_map(|budget| budget.blocked_until).max().filter(|until| *until > now)
     }
 
+    /// Requests of others in the last window. Where windows slide, a window of ours has no use of its own; where each user
+    /// has a budget, the last one says nothing of the others.
+    fn unseen(&self, bucket: Bucket, now: Moment) -> Option<u64> {
+        let budget = self.budgets.get(&None).filter(|_| bucket.scope() == Scope::Instance)?;
+        let (unseen, end) = self.tally.unseen.filter(|_| !budget.timeline.is_rolling())?;
+        (now.since(end) <= self.terms.stale_after.max(budget.length(self.terms))).then_some(unseen)
+    }
+
     /// The bucket's numbers. Call [`BucketLedger::advance`] first.
     pub(super) fn snapshot(&self, bucket: Bucket, now: Moment) -> BucketSnapshot {
         let terms = self.terms;
@@ -198,6 +208,7 @@ impl BucketLedger {
                 None => None,
             },
             sampled_at: self.sampled_at,
+            unseen: self.unseen(bucket, now),
             usage_peak: self.peak.highest(now),
             blocked_until: self.blocked_until(now),
             to_exhaustion: budget.and_then(|budget| budget.forecast(now, terms)),
@@ -223,6 +234,11 @@ impl Tally {
         if self.recent.len() == RECENT_WINDOWS {
             self.recent.pop_front();
         }
+        // A 429 says that the limit is used up, and not by how much.
+        let limit = window.limit.filter(|_| !window.throttled);
+        self.unseen = limit.zip(window.least_remaining).map(|(limit, least)| {
+            (limit.saturating_sub(least).saturating_sub(window.counted), window.end)
+        });
         self.recent.push_back(ClosedWindow { seen: window.seen, usage: used, low, exhausted });
         if let Some(used) = used {
             self.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS)).observe(used);

@@ -62,6 +62,8 @@ pub struct BucketSnapshot {
     pub basis: Option<Basis>,
     /// When the newest observation was made.
     pub sampled_at: Option<Moment>,
+    /// Requests of the last closed window that the server's headers tell of and that were not seen here: others' use.
+    pub unseen: Option<u64>,
     /// Highest use in the last 60 s, as a ratio.
     pub usage_peak: Option<f64>,
     /// End of the Retry-After in force.
