@@ -33,6 +33,7 @@ pub(crate) fn patient() -> Options {
         idle_timeout: NEVER,
         tls_handshake_timeout: NEVER,
         drain: NEVER,
+        ..Options::default()
     }
 }
 

@@ -1,0 +1,129 @@
+//! What a client gets when Clerk cannot be reached, breaks off or does not answer: in simulated time where that matters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clerk_exporter::gateway::Decision;
+use clerk_exporter::upstream::{ErrorKind, RequestBody, ResponseFuture, Upstream, UpstreamError};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use tokio::time::Instant;
+
+use crate::common::KEY;
+use crate::support::{Running, Setup, Stub, World, read_message};
+
+/// Fails in one way, or never answers.
+#[derive(Debug)]
+struct Broken(Option<ErrorKind>);
+
+impl Upstream for Broken {
+    fn send(&self, _: Request<RequestBody>) -> ResponseFuture {
+        let kind = self.0;
+        Box::pin(async move {
+            match kind {
+                Some(kind) => Err(UpstreamError::new(kind, "10.0.0.1: secret detail".to_owned())),
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+fn get(path: &str) -> Request<Empty<bytes::Bytes>> {
+    let authorization = format!("Bearer {KEY}");
+    Request::get(path).header("host", "gateway").header("authorization", authorization).body(Empty::new()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_failure_is_an_answer_in_clerk_s_shape() {
+    for (kind, status, code) in [
+        (Some(ErrorKind::Dns), 502, "gateway_upstream_unreachable"),
+        (Some(ErrorKind::Connect), 502, "gateway_upstream_unreachable"),
+        (Some(ErrorKind::Tls), 502, "gateway_upstream_unreachable"),
+        (Some(ErrorKind::Broken), 502, "gateway_upstream_broken"),
+        (Some(ErrorKind::Decode), 502, "gateway_upstream_broken"),
+        (Some(ErrorKind::Other), 502, "gateway_upstream_broken"),
+        (Some(ErrorKind::Timeout), 504, "gateway_upstream_timeout"),
+        (None, 504, "gateway_upstream_timeout"),
+    ] {
+        let upstream: Arc<dyn Upstream> = Arc::new(Broken(kind));
+        let world = World::new(&upstream, "http://clerk.test", &Setup::default());
+        let from = Instant::now();
+        let answer = world.gateway.handle(get("/v1/users")).await;
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()["x-clerk-exporter-decision"], "failed");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["errors"][0]["code"], code, "{kind:?}");
+        assert!(!String::from_utf8_lossy(&body).contains("10.0.0.1"), "what is behind the gateway stays there");
+        let waited = if kind.is_none() { Duration::from_secs(10) } else { Duration::ZERO };
+        assert_eq!(from.elapsed().as_secs(), waited.as_secs());
+        assert_eq!(world.numbers().decisions[Decision::Failed.index()], 1);
+    }
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_unreachable() {
+    let stub = Stub::answering("").await;
+    let address = stub.address;
+    drop(stub);
+    let gateway = Running::with(address, &Setup::default()).await;
+    let answer = gateway.get("/v1/users").await;
+    assert_eq!((answer.status(), &*answer.code()), (502, "gateway_upstream_unreachable"));
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_a_broken_answer() {
+    for answer in ["garbage\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n"] {
+        let stub = Stub::with(move |_, mut stream, _| async move {
+            read_message(&mut stream, true).await;
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await;
+        })
+        .await;
+        let gateway = Running::with(stub.address, &Setup::default()).await;
+        let got = gateway.get("/v1/users").await;
+        assert_eq!((got.status(), &*got.code()), (502, "gateway_upstream_broken"), "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_body_falls_silent_ends() {
+    #[derive(Debug)]
+    struct Silent;
+    impl Upstream for Silent {
+        fn send(&self, _: Request<RequestBody>) -> ResponseFuture {
+            let body = http_body_util::StreamBody::new(futures_util::stream::pending()).boxed_unsync();
+            Box::pin(async move { Ok(http::Response::new(body)) })
+        }
+    }
+    let upstream: Arc<dyn Upstream> = Arc::new(Silent);
+    let world = World::new(&upstream, "http://clerk.test", &Setup::default());
+    let answer = world.gateway.handle(get("/v1/users")).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let from = Instant::now();
+    assert!(answer.into_body().collect().await.is_err());
+    assert_eq!(from.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
+    #[derive(Debug)]
+    struct Slow;
+    impl Upstream for Slow {
+        fn send(&self, _: Request<RequestBody>) -> ResponseFuture {
+            let first = futures_util::stream::iter([Ok(http_body::Frame::data(bytes::Bytes::from_static(b"begin")))]);
+            let stream = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+            let body = http_body_util::StreamBody::new(stream).boxed_unsync();
+            Box::pin(async move {
+                let mut answer = http::Response::new(body);
+                *answer.status_mut() = StatusCode::NOT_FOUND;
+                Ok(answer)
+            })
+        }
+    }
+    let upstream: Arc<dyn Upstream> = Arc::new(Slow);
+    let world = World::new(&upstream, "http://clerk.test", &Setup::default());
+    let answer = world.gateway.handle(get("/v1/users")).await;
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    let mut body = answer.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "begin");
+}

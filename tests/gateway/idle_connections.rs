@@ -1,0 +1,78 @@
+//! The server closes an idle connection while a request is on its way.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{OK, Running, Stub, read_message, request};
+
+/// Answers the first request of each connection and closes at the second, without a word.
+async fn impatient() -> Stub {
+    Stub::with(|number, mut stream, requests| async move {
+        let Some(first) = read_message(&mut stream, true).await else { return };
+        requests.lock().push(crate::support::Message { connection: number, ..first });
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        if let Some(second) = read_message(&mut stream, true).await {
+            requests.lock().push(crate::support::Message { connection: number, ..second });
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn reads_are_sent_once_more_on_a_new_connection() {
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        let stub = impatient().await;
+        let gateway = Running::before(&stub).await;
+        for _ in 0..10 {
+            let answer = gateway.send(request(method, "/v1/users", "", "")).await;
+            assert_eq!((answer.status(), answer.value("x-clerk-exporter-decision")), (200, None));
+        }
+    }
+}
+
+#[tokio::test]
+async fn writes_are_not_since_they_may_have_been_done() {
+    for (method, fields, body) in
+        [("POST", "Content-Length: 2\r\n", "{}"), ("PATCH", "", ""), ("DELETE", "", ""), ("PUT", "", "")]
+    {
+        let stub = impatient().await;
+        let gateway = Running::before(&stub).await;
+        let first = gateway.send(request(method, "/v1/users/a", fields, body)).await;
+        let second = gateway.send(request(method, "/v1/users/b", fields, body)).await;
+        assert_eq!((first.status(), second.status()), (200, 502), "{method}");
+        assert_eq!(second.code(), "gateway_upstream_broken");
+        let seen = stub.requests().iter().filter(|request| request.first_line().contains("users/b")).count();
+        assert_eq!(seen, 1, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_connection_that_is_closed_is_no_idle_one() {
+    let stub = Stub::with(|number, mut stream, requests| async move {
+        if let Some(message) = read_message(&mut stream, true).await {
+            requests.lock().push(crate::support::Message { connection: number, ..message });
+        }
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    let answer = gateway.get("/v1/users").await;
+    assert_eq!((answer.status(), &*answer.code()), (502, "gateway_upstream_broken"));
+    assert_eq!(stub.requests().len(), 1, "sent once");
+}
+
+#[tokio::test]
+async fn connections_that_were_closed_properly_are_not_noticed() {
+    // Closes after each answer, as a server does whose patience with idle connections is short.
+    let stub = Stub::with(|_, mut stream, requests| async move {
+        let request = read_message(&mut stream, true).await;
+        requests.lock().extend(request);
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    for _ in 0..200 {
+        assert_eq!(gateway.get("/v1/users").await.status(), 200);
+    }
+    assert_eq!(stub.requests().len(), 200);
+}

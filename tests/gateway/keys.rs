@@ -1,0 +1,97 @@
+//! Whose request it is, and what becomes of those that are nobody's.
+
+use clerk_exporter::gateway::Options;
+
+use crate::common::KEY;
+use crate::support::{OK, Running, Setup, Stub, TOKEN, request};
+
+fn bearing(authorization: &str, fields: &str) -> String {
+    let authorization =
+        if authorization.is_empty() { String::new() } else { format!("Authorization: {authorization}\r\n") };
+    format!("GET /v1/users HTTP/1.1\r\nHost: gateway\r\n{authorization}{fields}\r\n")
+}
+
+#[tokio::test]
+async fn a_stranger_s_key_is_handed_on_as_it_is_and_counted_apart() {
+    let stub = Stub::answering(OK).await;
+    let gateway = Running::before(&stub).await;
+    for authorization in ["Bearer sk_live_somebodyelse", "Basic abc", "", "bearer x", "Bearer  two  blanks"] {
+        stub.requests.lock().clear();
+        assert_eq!(gateway.send(bearing(authorization, "")).await.status(), 200);
+        assert_eq!(stub.request().value("authorization").unwrap_or_default(), authorization);
+    }
+    let world = gateway.stopped().await;
+    assert_eq!(world.strangers().requests.iter().map(|request| request.count).sum::<u64>(), 5);
+    assert_eq!(world.numbers().requests, []);
+    let snapshot = world.ledger.snapshot(world.clock.now()).remove(0);
+    assert_eq!(snapshot.responses.values().sum::<u64>(), 0, "it says nothing of our instance");
+}
+
+#[tokio::test]
+async fn strangers_can_be_kept_out() {
+    let stub = Stub::answering(OK).await;
+    let setup = Setup { rejects_strangers: true, ..Setup::default() };
+    let gateway = Running::with(stub.address, &setup).await;
+    for authorization in ["Bearer sk_live_somebodyelse", "", "Bearer", &format!("Bearer {KEY}x"), KEY] {
+        let answer = gateway.send(bearing(authorization, "")).await;
+        assert_eq!((answer.status(), &*answer.code()), (401, "gateway_key_unknown"), "{authorization}");
+        assert_eq!(answer.value("x-clerk-exporter-decision"), Some("rejected"));
+    }
+    assert_eq!(stub.requests(), []);
+    assert_eq!(gateway.get("/v1/users").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_caller_s_token_is_exchanged_for_the_key_and_never_leaves() {
+    let stub = Stub::answering(OK).await;
+    let gateway = Running::before(&stub).await;
+    for scheme in ["Bearer", "bearer", "BEARER "] {
+        gateway.send(bearing(&format!("{scheme} {TOKEN}"), "User-Agent: @clerk/backend@1.0.0\r\n")).await;
+    }
+    // A token that Connection names is gone before it is exchanged, and not afterwards.
+    gateway.send(bearing(&format!("Bearer {TOKEN}"), "Connection: authorization\r\n")).await;
+    assert_eq!(stub.requests().len(), 4);
+    for request in stub.requests() {
+        assert!(!request.head.contains(TOKEN), "{}", request.first_line());
+        assert_eq!(request.value("authorization"), Some(&*format!("Bearer {KEY}")));
+    }
+    let numbers = gateway.stopped().await.numbers();
+    let callers: Vec<_> = numbers.requests.iter().map(|request| (&*request.caller, request.count)).collect();
+    assert_eq!(callers, [("billing", 4)]);
+}
+
+#[tokio::test]
+async fn several_authorizations_are_refused() {
+    let stub = Stub::answering(OK).await;
+    let gateway = Running::before(&stub).await;
+    let second = format!("Authorization: Bearer {TOKEN}\r\n");
+    let answer = gateway.send(bearing(&format!("Bearer {KEY}"), &second)).await;
+    assert_eq!((answer.status(), stub.requests().len()), (400, 0));
+}
+
+#[tokio::test]
+async fn callers_are_told_apart_by_their_sdk_up_to_a_bound() {
+    let stub = Stub::answering(OK).await;
+    let setup = Setup { max_callers: 2, ..Setup::default() };
+    let gateway = Running::with(stub.address, &setup).await;
+    for agent in ["@clerk/backend@3.25.0", "@clerk/backend@3.26.1", "speakeasy-sdk/python 7.0.0", "curl/8", "wget/1"] {
+        gateway.send(request("GET", "/v1/users", &format!("User-Agent: {agent}\r\n"), "")).await;
+    }
+    gateway.get("/v1/users").await;
+    let world = gateway.stopped().await;
+    let numbers = world.numbers();
+    let callers: Vec<_> = numbers.requests.iter().map(|request| (&*request.caller, request.count)).collect();
+    assert_eq!(callers, [("@clerk/backend", 2), ("other", 2), ("speakeasy-sdk/python", 1), ("unknown", 1)]);
+    assert_eq!(world.gateway.numbers().dropped_callers, 2);
+    assert!(Options::MAX_CALLERS >= 2);
+}
+
+#[tokio::test]
+async fn no_key_and_no_token_is_shown_by_anything_that_can_be_printed() {
+    let stub = Stub::answering(OK).await;
+    let gateway = Running::before(&stub).await;
+    gateway.send(bearing(&format!("Bearer {TOKEN}"), "")).await;
+    let world = gateway.stopped().await;
+    let shown = format!("{:?} {:?}", world.gateway, world.gateway.numbers());
+    assert!(!shown.contains("CANARY"));
+}

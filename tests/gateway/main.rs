@@ -1,0 +1,17 @@
+//! The gateway from outside: raw bytes in at one end, raw bytes out at the other, and what it counted meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod failures;
+mod framing;
+mod idle_connections;
+mod keys;
+mod policies;
+mod refusals;
+mod seeing;
+mod streams;
+mod support;
+mod transparency;

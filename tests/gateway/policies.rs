@@ -1,0 +1,176 @@
+//! Policies, each off, watching, and on: in simulated time against a simulated Clerk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
+use clerk_exporter::simulator::{Fault, FaultBody, Simulator};
+use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::common::{self, KEY};
+use crate::support::{Setup, World};
+
+struct Played {
+    world: World,
+    simulator: Simulator,
+}
+
+impl Played {
+    fn new(policies: Policies, max_queue_wait: Duration) -> Self {
+        let simulator = Simulator::new(common::simulator(1));
+        let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
+        let plan = Plan { policies, max_queue_wait, ..Plan::default() };
+        let world = World::new(&upstream, "http://clerk.test", &Setup { plan, ..Setup::default() });
+        Self { world, simulator }
+    }
+
+    /// Status, headers and body of an answer.
+    async fn send(&self, method: &str) -> (StatusCode, HeaderMap, String) {
+        let request = Request::builder()
+            .method(method)
+            .uri("/v1/users/count")
+            .header("host", "gateway")
+            .header("authorization", format!("Bearer {KEY}"))
+            .body(Full::new(bytes::Bytes::new()))
+            .unwrap();
+        let (head, body) = self.world.gateway.handle(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn sent(&self) -> u64 {
+        self.simulator.truth().requests.total
+    }
+}
+
+fn retry(switch: Switch) -> Policies {
+    Policies { retry: switch, ..Policies::default() }
+}
+
+fn pace(switch: Switch) -> Policies {
+    Policies { pace: switch, ..Policies::default() }
+}
+
+fn throttled() -> Fault {
+    Fault::Throttled { retry_after: Some("3".to_owned()), body: FaultBody::Clerk }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_all_off_a_429_is_handed_on_at_once_and_nothing_waits() {
+    let played = Played::new(Policies::default(), Duration::ZERO);
+    played.simulator.set_faults(throttled().times(1).into()).unwrap();
+    let from = Instant::now();
+    let (status, headers, _) = played.send("GET").await;
+    assert_eq!((status.as_u16(), &headers["retry-after"]), (429, &"3".parse().unwrap()));
+    // The hold that it began holds nobody: pacing is off.
+    assert_eq!(played.send("GET").await.0, 200);
+    assert!(from.elapsed() < Duration::from_secs(1));
+    assert_eq!(played.sent(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_waits_as_clerk_says_and_says_how_often_it_tried() {
+    let played = Played::new(retry(Switch::On), Duration::ZERO);
+    played.simulator.set_faults(throttled().times(1).into()).unwrap();
+    let from = Instant::now();
+    let (status, headers, _) = played.send("GET").await;
+    assert_eq!(status, 200);
+    assert!(from.elapsed() >= Duration::from_secs(3));
+    assert_eq!(
+        (&headers["x-clerk-exporter-attempts"], &headers["x-clerk-exporter-decision"]),
+        (&"2".parse().unwrap(), &"retried".parse().unwrap())
+    );
+    assert_eq!(headers.get("x-clerk-exporter-waited-ms"), None);
+    assert_eq!(played.world.numbers().decisions[Decision::Retried.index()], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_are_not_retried() {
+    let played = Played::new(retry(Switch::On), Duration::ZERO);
+    played.simulator.set_faults(throttled().always().into()).unwrap();
+    assert_eq!(played.send("POST").await.0, 429);
+    assert_eq!(played.sent(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_in_shadow_is_counted_and_changes_nothing() {
+    let played = Played::new(retry(Switch::Shadow), Duration::ZERO);
+    played.simulator.set_faults(throttled().times(1).into()).unwrap();
+    let (status, headers, _) = played.send("GET").await;
+    assert_eq!((status.as_u16(), headers.get("x-clerk-exporter-decision")), (429, None));
+    played.send("GET").await;
+    let numbers = played.world.numbers();
+    assert_eq!(numbers.shadowed[Decision::Retried.index()], 1);
+    assert_eq!(numbers.decisions[Decision::Forwarded.index()], 2);
+}
+
+/// 130 requests at once, of 100 that are allowed in 10 seconds: how many got which status.
+async fn burst(played: &Arc<Played>) -> (usize, Vec<(StatusCode, HeaderMap, String)>) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..130 {
+        let played = Arc::clone(played);
+        tasks.spawn(async move { played.send("GET").await });
+    }
+    let answers = tasks.join_all().await;
+    let good = answers.iter().filter(|(status, ..)| *status == 200).count();
+    let others = answers.into_iter().filter(|(status, ..)| *status != 200).collect();
+    (good, others)
+}
+
+#[tokio::test(start_paused = true)]
+async fn pacing_lets_everybody_through_in_time_without_a_429() {
+    let played = Arc::new(Played::new(pace(Switch::On), Duration::from_secs(30)));
+    let from = Instant::now();
+    let (good, others) = burst(&played).await;
+    assert_eq!((good, others.len()), (130, 0));
+    assert!(from.elapsed() >= Duration::from_secs(9));
+    assert_eq!(played.simulator.truth().requests.total, 130, "no request was in vain");
+    let numbers = played.world.numbers();
+    assert!(numbers.decisions[Decision::Queued.index()] >= 30);
+    assert_eq!(numbers.decisions[Decision::Shed.index()], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_would_wait_too_long_gets_a_429_of_ours_at_once() {
+    let played = Arc::new(Played::new(pace(Switch::On), Duration::from_secs(1)));
+    let from = Instant::now();
+    let (good, others) = burst(&played).await;
+    assert_eq!((good, others.len()), (100, 30));
+    assert!(from.elapsed() < Duration::from_secs(2));
+    for (status, headers, body) in &others {
+        assert_eq!((status.as_u16(), &headers["x-clerk-exporter-decision"]), (429, &"shed".parse().unwrap()));
+        let seconds: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["errors"][0]["code"], "too_many_requests");
+    }
+    assert_eq!(played.sent(), 100);
+    assert_eq!(played.world.numbers().decisions[Decision::Shed.index()], 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pacing_in_shadow_is_counted_and_changes_nothing() {
+    let played = Arc::new(Played::new(pace(Switch::Shadow), Duration::from_secs(30)));
+    let (good, others) = burst(&played).await;
+    assert_eq!((good, others.len()), (100, 30));
+    assert!(
+        others.iter().all(|(status, headers, _)| *status == 429 && !headers.contains_key("x-clerk-exporter-decision"))
+    );
+    assert!(played.world.numbers().shadowed[Decision::Queued.index()] >= 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_told_in_milliseconds() {
+    let played = Arc::new(Played::new(pace(Switch::On), Duration::from_secs(30)));
+    burst(&played).await;
+    let (status, headers, _) = played.send("GET").await;
+    assert_eq!(status, 200);
+    if let Some(waited) = headers.get("x-clerk-exporter-waited-ms") {
+        assert!(waited.to_str().unwrap().parse::<u64>().is_ok());
+        assert_eq!(headers["x-clerk-exporter-decision"], "queued");
+    }
+}

@@ -1,0 +1,191 @@
+//! Bodies pass through as they come, and end when one of the two ends.
+
+use std::sync::Arc;
+
+use clerk_exporter::gateway::CLIENT_GONE;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use crate::support::{OK, Running, Stub, read_chunk, read_head, read_message, request, within};
+
+const PIECE: &[u8] = &[b'x'; 64 * 1024];
+
+#[tokio::test]
+async fn the_first_part_of_an_answer_arrives_before_the_last_was_sent() {
+    let go_on = Arc::new(Notify::new());
+    let wait = Arc::clone(&go_on);
+    let stub = Stub::with(move |_, mut stream, _| {
+        let wait = Arc::clone(&wait);
+        async move {
+            read_message(&mut stream, true).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await.unwrap();
+            wait.notified().await;
+            stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
+            // Whoever closes first decides whether the other sees a reset.
+            let _ = stream.read(&mut [0]).await;
+        }
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
+    within(read_head(&mut stream)).await.unwrap();
+    assert_eq!(within(read_chunk(&mut stream)).await.unwrap(), b"first");
+    go_on.notify_one();
+    assert_eq!(within(read_chunk(&mut stream)).await.unwrap(), b"last");
+    assert_eq!(within(read_chunk(&mut stream)).await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn the_first_part_of_a_request_arrives_before_the_last_was_sent() {
+    let arrived = Arc::new(Notify::new());
+    let tell = Arc::clone(&arrived);
+    let stub = Stub::with(move |_, mut stream, requests| {
+        let tell = Arc::clone(&tell);
+        async move {
+            let mut message = read_head(&mut stream).await.unwrap();
+            let mut first = [0; 5];
+            stream.read_exact(&mut first).await.unwrap();
+            tell.notify_one();
+            let mut last = [0; 4];
+            stream.read_exact(&mut last).await.unwrap();
+            message.body = [&first[..], &last].concat();
+            requests.lock().push(message);
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            let _ = stream.read(&mut [0]).await;
+        }
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(request("POST", "/v1/users", "Content-Length: 9\r\n", "first").as_bytes()).await.unwrap();
+    within(arrived.notified()).await;
+    stream.write_all(b"last").await.unwrap();
+    assert_eq!(within(read_message(&mut stream, true)).await.unwrap().status(), 200);
+    assert_eq!(stub.request().body, b"firstlast");
+}
+
+#[tokio::test]
+async fn large_bodies_pass_in_both_directions() {
+    let pieces = 320;
+    let stub = Stub::with(move |_, mut stream, requests| async move {
+        while let Some(message) = read_message(&mut stream, true).await {
+            requests.lock().push(message);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", pieces * PIECE.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..pieces {
+                stream.write_all(PIECE).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    let mut stream = gateway.connect().await;
+    let length = format!("Content-Length: {}\r\n", pieces * PIECE.len());
+    stream.write_all(request("POST", "/v1/users", &length, "").as_bytes()).await.unwrap();
+    for _ in 0..pieces {
+        within(stream.write_all(PIECE)).await.unwrap();
+    }
+    let answer = within(read_message(&mut stream, true)).await.unwrap();
+    assert_eq!(answer.body.len(), pieces * PIECE.len());
+    assert_eq!(stub.request().body.len(), pieces * PIECE.len());
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_holds_clerk_back() {
+    let written = Arc::new(Mutex::new(0_usize));
+    let count = Arc::clone(&written);
+    let total = 4096 * PIECE.len();
+    let stub = Stub::with(move |_, mut stream, _| {
+        let count = Arc::clone(&count);
+        async move {
+            read_message(&mut stream, true).await;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            while stream.write_all(PIECE).await.is_ok() {
+                *count.lock() += PIECE.len();
+            }
+        }
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
+    within(read_head(&mut stream)).await.unwrap();
+    // Nothing more is read. What was written comes to a rest, far below everything: a quarter of a gigabyte would be
+    // lying in the gateway otherwise.
+    let mut last = usize::MAX;
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let now = *written.lock();
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    assert!(last < total / 2, "{last} of {total} bytes were taken from Clerk");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_cancels_the_request_to_clerk() {
+    let (arrived, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell_arrived, tell_closed) = (Arc::clone(&arrived), Arc::clone(&closed));
+    let stub = Stub::with(move |_, mut stream, _| {
+        let (arrived, closed) = (Arc::clone(&tell_arrived), Arc::clone(&tell_closed));
+        async move {
+            read_message(&mut stream, true).await;
+            arrived.notify_one();
+            // No answer: the other side has to close.
+            let _ = stream.read(&mut [0]).await;
+            closed.notify_one();
+        }
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(request("GET", "/v1/users/user_1", "", "").as_bytes()).await.unwrap();
+    within(arrived.notified()).await;
+    drop(stream);
+    within(closed.notified()).await;
+    let numbers = gateway.stopped().await.numbers();
+    let codes: Vec<_> = numbers.requests.iter().map(|request| (request.route, request.code, request.count)).collect();
+    assert_eq!(codes, [("/v1/users/{user_id}", CLIENT_GONE, 1)]);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_within_the_answer_ends_it() {
+    let closed = Arc::new(Notify::new());
+    let tell_closed = Arc::clone(&closed);
+    let stub = Stub::with(move |_, mut stream, _| {
+        let closed = Arc::clone(&tell_closed);
+        async move {
+            read_message(&mut stream, true).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await.unwrap();
+            let _ = stream.read(&mut [0]).await;
+            closed.notify_one();
+        }
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
+    within(read_head(&mut stream)).await.unwrap();
+    drop(stream);
+    within(closed.notified()).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_made_whole() {
+    for head in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+        let stub = Stub::with(move |_, mut stream, _| async move {
+            read_message(&mut stream, true).await;
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes()).await.unwrap();
+        })
+        .await;
+        let gateway = Running::before(&stub).await;
+        let mut stream = gateway.connect().await;
+        stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
+        assert_eq!(within(read_message(&mut stream, true)).await, None, "{head:?}");
+    }
+}

@@ -1,0 +1,331 @@
+//! A gateway on a socket, and a stand-in for Clerk that keeps every byte it got.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clerk_exporter::clock::Clock;
+use clerk_exporter::gateway::{
+    CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
+};
+use clerk_exporter::outbound::Outbound;
+use clerk_exporter::quota::ledger::Ledger;
+use clerk_exporter::secret::{KeySource, Secret, SecretSource};
+use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
+use clerk_exporter::upstream::{HyperOptions, NetworkUpstream, Upstream};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::common::{KEY, settings};
+
+/// A token that stands for [`KEY`].
+pub(crate) const TOKEN: &str = "billing-token-CANARY";
+
+/// Fails a test that hangs.
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("the test hangs")
+}
+
+/// A message as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Which connection, from 0.
+    pub(crate) connection: usize,
+    /// First line and fields, without the empty line.
+    pub(crate) head: String,
+    /// Without its framing.
+    pub(crate) body: Vec<u8>,
+    /// Fields behind a chunked body.
+    pub(crate) trailers: String,
+}
+
+impl Message {
+    pub(crate) fn first_line(&self) -> &str {
+        self.head.lines().next().unwrap_or_default()
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.first_line().split(' ').nth(1).unwrap_or_default().parse().unwrap()
+    }
+
+    /// All fields of this name, spelt in any way, as they came.
+    pub(crate) fn fields(&self, name: &str) -> Vec<&str> {
+        let is_it = |line: &&str| line.split_once(':').is_some_and(|(found, _)| found.eq_ignore_ascii_case(name));
+        self.head.lines().skip(1).filter(is_it).collect()
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.fields(name).first().and_then(|field| Some(field.split_once(':')?.1.trim()))
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
+    }
+}
+
+async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        line.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+}
+
+async fn read_fields(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    let mut lines = Vec::new();
+    loop {
+        let line = read_line(stream).await?;
+        if line.is_empty() {
+            return Some(lines.join("\n"));
+        }
+        lines.push(line);
+    }
+}
+
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<Message> {
+    Some(Message { head: read_fields(stream).await?, ..Message::default() })
+}
+
+pub(crate) async fn read_chunk(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    let size = usize::from_str_radix(&read_line(stream).await?, 16).unwrap();
+    let mut chunk = vec![0; size];
+    if size > 0 {
+        stream.read_exact(&mut chunk).await.ok()?;
+        read_line(stream).await?;
+    }
+    Some(chunk)
+}
+
+/// Reads a request or an answer; an answer without a length ends with its connection.
+pub(crate) async fn read_message(stream: &mut (impl AsyncRead + Unpin), has_body: bool) -> Option<Message> {
+    let mut message = read_head(stream).await?;
+    let is_answer = message.head.starts_with("HTTP/");
+    if !has_body || (is_answer && matches!(message.status(), 100..=199 | 204 | 304)) {
+        return Some(message);
+    }
+    if message.value("transfer-encoding").is_some() {
+        loop {
+            let chunk = read_chunk(stream).await?;
+            if chunk.is_empty() {
+                message.trailers = read_fields(stream).await?;
+                return Some(message);
+            }
+            message.body.extend(chunk);
+        }
+    }
+    match message.value("content-length") {
+        Some(length) => {
+            message.body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut message.body).await.ok()?;
+        }
+        None if is_answer => {
+            stream.read_to_end(&mut message.body).await.ok()?;
+        }
+        None => {}
+    }
+    Some(message)
+}
+
+/// A stand-in for Clerk.
+pub(crate) struct Stub {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests: Arc<Mutex<Vec<Message>>>,
+    pub(crate) connections: Arc<Mutex<usize>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Stub {
+    /// Does with each connection what `serve` says; the number counts connections from 0.
+    pub(crate) async fn with<F, S>(serve: S) -> Self
+    where
+        S: Fn(usize, TcpStream, Arc<Mutex<Vec<Message>>>) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (requests, connections) = (Arc::<Mutex<Vec<Message>>>::default(), Arc::<Mutex<usize>>::default());
+        let mut tasks = JoinSet::new();
+        let (kept, counted) = (Arc::clone(&requests), Arc::clone(&connections));
+        tasks.spawn(async move {
+            let mut serving = JoinSet::new();
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                let number = {
+                    let mut count = counted.lock();
+                    *count += 1;
+                    *count - 1
+                };
+                serving.spawn(serve(number, stream, Arc::clone(&kept)));
+            }
+        });
+        Self { address, requests, connections, _tasks: tasks }
+    }
+
+    /// Gives every request this answer.
+    pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let answer: Arc<[u8]> = answer.into().into();
+        Self::with(move |number, mut stream, requests| {
+            let answer = Arc::clone(&answer);
+            async move {
+                while let Some(request) = read_message(&mut stream, true).await {
+                    requests.lock().push(Message { connection: number, ..request });
+                    if stream.write_all(&answer).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Message> {
+        self.requests.lock().clone()
+    }
+
+    /// The only request so far.
+    pub(crate) fn request(&self) -> Message {
+        let requests = self.requests();
+        assert_eq!(requests.len(), 1, "{requests:?}");
+        requests.into_iter().next().unwrap()
+    }
+}
+
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+
+/// How a gateway of the tests is set up.
+pub(crate) struct Setup {
+    pub(crate) plan: Plan,
+    pub(crate) rejects_strangers: bool,
+    pub(crate) max_callers: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { plan: Plan::default(), rejects_strangers: false, max_callers: Options::MAX_CALLERS }
+    }
+}
+
+/// A gateway to the instance `test`, with the key [`KEY`] and the token [`TOKEN`] of `billing`.
+pub(crate) struct World {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) clock: Arc<Clock>,
+}
+
+impl World {
+    pub(crate) fn new(upstream: &Arc<dyn Upstream>, base: &str, setup: &Setup) -> Self {
+        let clock = Arc::new(Clock::simulated(crate::common::start()));
+        let ledger = Arc::new(Ledger::new([settings("test")]));
+        let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
+        let handle = ledger.instance("test").unwrap();
+        let outbound = Outbound::new(Arc::clone(upstream), base.to_owned(), key, handle, Arc::clone(&clock));
+        let unknown_keys = if setup.rejects_strangers {
+            UnknownKeys::Reject
+        } else {
+            UnknownKeys::Forward(Arc::new(keyless(Arc::clone(upstream), base.to_owned(), Arc::clone(&clock))))
+        };
+        let options = Options {
+            instances: vec![InstanceOptions {
+                name: "test".into(),
+                outbound: Arc::new(outbound),
+                further_keys: Vec::new(),
+                caller: None,
+                plan: setup.plan,
+            }],
+            unknown_keys,
+            tokens: vec![CallerToken {
+                caller: "billing".into(),
+                instance: "test".into(),
+                token: Secret::new(TOKEN.to_owned()),
+            }],
+            max_callers: setup.max_callers,
+        };
+        let gateway = Arc::new(Gateway::new(options, Arc::clone(&clock)).unwrap());
+        Self { gateway, ledger, clock }
+    }
+
+    pub(crate) fn numbers(&self) -> InstanceNumbers {
+        self.numbers_of("test")
+    }
+
+    pub(crate) fn strangers(&self) -> InstanceNumbers {
+        self.numbers_of(STRANGERS)
+    }
+
+    fn numbers_of(&self, name: &str) -> InstanceNumbers {
+        let numbers = self.gateway.numbers();
+        numbers.instances.into_iter().find(|(found, _)| **found == *name).unwrap().1
+    }
+}
+
+/// A gateway that listens, in front of a stub.
+pub(crate) struct Running {
+    pub(crate) world: World,
+    pub(crate) address: SocketAddr,
+    shutdown: CancellationToken,
+    server: JoinSet<()>,
+}
+
+impl Running {
+    pub(crate) async fn before(stub: &Stub) -> Self {
+        Self::with(stub.address, &Setup::default()).await
+    }
+
+    pub(crate) async fn with(upstream: SocketAddr, setup: &Setup) -> Self {
+        let client: Arc<dyn Upstream> = NetworkUpstream::new(&HyperOptions::default()).unwrap();
+        let world = World::new(&client, &format!("http://{upstream}"), setup);
+        let listeners = serve::bind(&[ListenAddress::Socket(([127, 0, 0, 1], 0).into())]).await.unwrap();
+        let address = listeners[0].local_addr();
+        let shutdown = CancellationToken::new();
+        let options = serve::Options {
+            preserve_header_case: true,
+            mark_ambiguous_framing: true,
+            drain: Duration::from_millis(1),
+            ..serve::Options::default()
+        };
+        let serving =
+            serve::serve(listeners, Arc::clone(&world.gateway), options, WebConfigSource::none(), shutdown.clone());
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            serving.await;
+        });
+        Self { world, address, shutdown, server }
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        within(TcpStream::connect(self.address)).await.unwrap()
+    }
+
+    /// Sends these bytes on a connection of their own, and reads one answer.
+    pub(crate) async fn send(&self, request: impl AsRef<[u8]>) -> Message {
+        let mut stream = self.connect().await;
+        let request = request.as_ref();
+        stream.write_all(request).await.unwrap();
+        within(read_message(&mut stream, !request.starts_with(b"HEAD"))).await.expect("an answer")
+    }
+
+    /// A GET request with the known key.
+    pub(crate) async fn get(&self, path: &str) -> Message {
+        self.send(request("GET", path, "", "")).await
+    }
+
+    /// Stops, and waits until every request is over, so that all of them are counted.
+    pub(crate) async fn stopped(mut self) -> World {
+        self.shutdown.cancel();
+        within(self.server.join_next()).await.unwrap().unwrap();
+        self.world
+    }
+}
+
+/// A request with the known key, further fields and a body.
+pub(crate) fn request(method: &str, path: &str, fields: &str, body: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {KEY}\r\n{fields}\r\n{body}")
+}
