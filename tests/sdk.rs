@@ -1,0 +1,315 @@
+//! Clerk's own SDKs for Node.js and Python, as applications use them: against the simulated Clerk, directly and through
+//! something in between. What an application sees must be the same, and so must be what arrives at Clerk.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "other tests use more of it")]
+#[path = "common/chaos.rs"]
+mod chaos;
+#[expect(dead_code, reason = "other tests use more of it")]
+#[path = "common/exporter.rs"]
+mod exporter;
+#[path = "common/exposition.rs"]
+mod exposition;
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use clerk_exporter::simulator::{Fault, FaultBody, FaultRule, Faults, LimiterKind, Options, Simulator};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::chaos::{Chaos, ChaosProxy};
+use crate::exporter::{KEY, Web, run};
+
+/// Calls at the same time in a burst.
+const BURST: usize = 60;
+/// How many of them the limit allows.
+const ALLOWED: usize = 20;
+
+#[derive(Debug, Clone, Copy)]
+enum Sdk {
+    Node,
+    Python,
+}
+
+impl Sdk {
+    /// The program that makes calls with this SDK, with nothing of the environment but what it needs.
+    fn command(self, api_url: &str, arguments: &[&str]) -> Command {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (interpreter, program) = match self {
+            Self::Node => ("target/sdk/node/node", "tests/sdk/node/calls.mjs"),
+            Self::Python => ("target/sdk/python/bin/python", "tests/sdk/python/calls.py"),
+        };
+        let interpreter = root.join(interpreter);
+        assert!(interpreter.exists(), "Clerk's SDKs are not installed: run scripts/setup");
+        let mut command = Command::new(interpreter);
+        command.arg(root.join(program)).args(arguments).env_clear();
+        command.env("NODE_PATH", root.join("target/sdk/node/node_modules"));
+        command.envs([("PYTHONUTF8", "1"), ("PYTHONDONTWRITEBYTECODE", "1")]);
+        command.envs([("CLERK_API_URL", api_url), ("CLERK_SECRET_KEY", KEY)]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// The lines that the program prints.
+    async fn lines(self, api_url: &str, arguments: &[&str]) -> Vec<Value> {
+        let ended = run(self.command(api_url, arguments)).await;
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{self:?}: {}", ended.stdout);
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Makes every kind of call once, and gives what the application sees of each.
+    async fn calls(self, api_url: &str) -> Vec<Value> {
+        self.lines(api_url, &["calls"]).await
+    }
+
+    /// Makes [`BURST`] calls at the same time.
+    async fn burst(self, api_url: &str) -> Burst {
+        let mut lines = self.lines(api_url, &["burst", &BURST.to_string()]).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        serde_json::from_value(lines.remove(0)).unwrap()
+    }
+
+    /// What begins the User-Agent of this SDK.
+    fn user_agent(self) -> &'static str {
+        match self {
+            Self::Node => "@clerk/backend@3.25.0",
+            Self::Python => "speakeasy-sdk/python 7.0.0 ",
+        }
+    }
+}
+
+/// What became of many calls at the same time.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Burst {
+    calls: usize,
+    ok: usize,
+    throttled: usize,
+    throttled_with_retry_after: usize,
+    other_errors: Vec<Value>,
+}
+
+/// A request as it arrived: method, path and query, and headers that are the application's and not the connection's, in
+/// order.
+type Arrival = (String, String, Vec<(String, String)>);
+
+/// A simulated Clerk that notes what arrives.
+struct Clerk {
+    simulator: Simulator,
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
+    web: Web,
+}
+
+impl Clerk {
+    async fn start(options: Options) -> Self {
+        let simulator = Simulator::new(Options { users: 100, keys: vec![KEY.parse().unwrap()], ..options });
+        let arrivals = Arc::new(Mutex::new(Vec::new()));
+        let router = simulator.router().layer(middleware::from_fn_with_state(Arc::clone(&arrivals), note));
+        Self { simulator, arrivals, web: Web::start(router).await }
+    }
+
+    /// One with room for all calls, which refuses every DELETE and fails every POST.
+    async fn with_errors() -> Self {
+        let of_method = |method: &str, fault: Fault| FaultRule { method: Some(method.to_owned()), ..fault.always() };
+        let rules = vec![
+            of_method("DELETE", Fault::Throttled { retry_after: Some("7".to_owned()), body: FaultBody::Clerk }),
+            of_method("POST", Fault::Status { status: 500, body: FaultBody::Clerk }),
+        ];
+        let faults = Faults { rules, ..Faults::default() };
+        let limits = vec!["instance=1000/10s".parse().unwrap()];
+        Self::start(Options { faults, limits, ..Options::default() }).await
+    }
+
+    /// One that allows [`ALLOWED`] requests while a test runs, however long that takes.
+    async fn narrow() -> Self {
+        let limits = vec![format!("instance={ALLOWED}/1h").parse().unwrap()];
+        Self::start(Options { limits, limiter: LimiterKind::SlidingWindow, ..Options::default() }).await
+    }
+
+    fn url(&self) -> String {
+        self.web.url()
+    }
+
+    /// Everything is as at the start. Gives what has arrived until now, in an order that does not depend on which of
+    /// two calls at the same time came first.
+    fn renew(&self) -> Vec<Arrival> {
+        self.simulator.reset();
+        let mut arrivals = std::mem::take(&mut *self.arrivals.lock());
+        arrivals.sort();
+        arrivals
+    }
+}
+
+async fn note(State(arrivals): State<Arc<Mutex<Vec<Arrival>>>>, request: Request, next: Next) -> Response {
+    // Whoever stands in between has connections of its own and may say so.
+    let of_connections = [
+        "connection",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    ];
+    let headers = request.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+    let mut headers: Vec<_> = headers.filter(|(name, _)| !of_connections.contains(&name.as_str())).collect();
+    headers.sort();
+    arrivals.lock().push((request.method().to_string(), request.uri().to_string(), headers));
+    next.run(request).await
+}
+
+/// Makes every kind of call directly and then by way of `proxy_url`, which leads to the same Clerk: the application
+/// sees the same, and the same requests arrive.
+async fn is_the_same_through(proxy_url: &str, clerk: &Clerk, sdk: Sdk) {
+    let direct = sdk.calls(&clerk.url()).await;
+    let sent_directly = clerk.renew();
+    let through = sdk.calls(proxy_url).await;
+    let sent_through = clerk.renew();
+    for (direct, through) in direct.iter().zip(&through) {
+        assert_eq!(through, direct, "{sdk:?}");
+    }
+    assert_eq!(through.len(), direct.len(), "{sdk:?}");
+    for (direct, through) in sent_directly.iter().zip(&sent_through) {
+        assert_eq!(through, direct, "{sdk:?}");
+    }
+    assert_eq!(sent_through.len(), sent_directly.len(), "{sdk:?}");
+}
+
+/// A call, and the status, error code and seconds to wait if it fails.
+type Outcome = (String, Option<(u64, String, Option<u64>)>);
+
+async fn outcomes(sdk: Sdk) -> Vec<Outcome> {
+    let clerk = Clerk::with_errors().await;
+    let calls = sdk.calls(&clerk.url()).await;
+    let outcome = |line: &Value| {
+        let error = &line["error"];
+        let error = (line["ok"] == false).then(|| {
+            assert_eq!(error["hasTraceId"], true, "{line}");
+            (
+                error["status"].as_u64().unwrap(),
+                error["code"].as_str().unwrap().to_owned(),
+                error["retryAfter"].as_u64(),
+            )
+        });
+        (line["call"].as_str().unwrap().to_owned(), error)
+    };
+    calls.iter().map(outcome).collect()
+}
+
+fn expected_outcomes() -> Vec<Outcome> {
+    let succeed = [
+        "users.list",
+        "users.count",
+        "users.get",
+        "users.get_many",
+        "users.pages",
+        "users.update",
+        "users.update_metadata",
+        "users.get_updated",
+        "users.list_by_external_id",
+        "jwks.get",
+    ];
+    let fail = [
+        ("users.get_unknown", (404, "resource_not_found", None)),
+        ("users.list_limit_out_of_range", (422, "form_param_value_invalid", None)),
+        ("users.update_metadata_too_large", (422, "form_param_value_too_large", None)),
+        ("users.get_wrong_key", (401, "clerk_key_invalid", None)),
+        ("users.delete", (429, "too_many_requests", Some(7))),
+        ("users.create", (500, "internal_clerk_error", None)),
+    ];
+    let succeed = succeed.map(|call| (call.to_owned(), None));
+    let fail = fail.map(|(call, (status, code, wait))| (call.to_owned(), Some((status, code.to_owned(), wait))));
+    succeed.into_iter().chain(fail).collect()
+}
+
+#[tokio::test]
+async fn node_sees_each_answer_of_clerk_as_it_is() {
+    assert_eq!(outcomes(Sdk::Node).await, expected_outcomes());
+}
+
+#[tokio::test]
+async fn python_sees_each_answer_of_clerk_as_it_is() {
+    assert_eq!(outcomes(Sdk::Python).await, expected_outcomes());
+}
+
+#[tokio::test]
+async fn both_sdks_see_the_same_data() {
+    let clerk = Clerk::with_errors().await;
+    let node = Sdk::Node.calls(&clerk.url()).await;
+    clerk.renew();
+    let python = Sdk::Python.calls(&clerk.url()).await;
+    for (node, python) in node.iter().zip(&python) {
+        assert_eq!(node, python);
+    }
+    let result = |call: &str| &node.iter().find(|line| line["call"] == call).unwrap()["result"];
+    let user = |number| clerk.simulator.user_id(number).unwrap();
+    assert_eq!(result("users.count"), 100);
+    assert_eq!(result("users.list"), &json!([user(0), user(1), user(2), user(3), user(4)]));
+    assert_eq!(result("users.get_many"), &json!([user(0), user(1)]));
+    assert_eq!(result("users.list_by_external_id"), &json!([user(0)]));
+    assert_eq!(result("users.get")["id"], user(0));
+    assert_eq!(result("users.get_updated")["publicMetadata"], json!({ "plan": "pro", "seats": { "used": 3 } }));
+    assert_eq!(result("users.pages")["pages"], 4);
+    assert_eq!(result("users.pages")["distinct"], 100);
+}
+
+#[tokio::test]
+async fn what_only_passes_bytes_on_changes_nothing() {
+    let clerk = Clerk::with_errors().await;
+    let relay = ChaosProxy::start(clerk.web.address, Chaos::Pass);
+    is_the_same_through(&relay.url(), &clerk, Sdk::Node).await;
+    is_the_same_through(&relay.url(), &clerk, Sdk::Python).await;
+    assert!(relay.accepted() > 0);
+}
+
+#[tokio::test]
+async fn a_burst_of_either_sdk_is_throttled_and_each_refused_call_knows_how_long_to_wait() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let clerk = Clerk::narrow().await;
+        let burst = sdk.burst(&clerk.url()).await;
+        // One look-up of the user's id came before; Node's list also asks for the number of users.
+        let before = match sdk {
+            Sdk::Node => 2,
+            Sdk::Python => 1,
+        };
+        let throttled = BURST - (ALLOWED - before);
+        let expected = Burst {
+            calls: BURST,
+            ok: ALLOWED - before,
+            throttled,
+            throttled_with_retry_after: throttled,
+            other_errors: Vec::new(),
+        };
+        assert_eq!(burst, expected, "{sdk:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_request_of_either_sdk_names_it_and_the_version_of_the_interface() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let clerk = Clerk::with_errors().await;
+        sdk.calls(&clerk.url()).await;
+        for (method, target, headers) in clerk.renew() {
+            let header = |name| {
+                let mut values = headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+                values
+                    .next()
+                    .filter(|_| values.next().is_none())
+                    .unwrap_or_else(|| panic!("{name} of {method} {target}"))
+            };
+            assert!(target.starts_with("/v1/"), "{target}");
+            assert!(header("user-agent").starts_with(sdk.user_agent()), "{headers:?}");
+            assert!(header("authorization").starts_with("Bearer sk_test_"), "{target}");
+            assert!(!header("clerk-api-version").is_empty(), "{target}");
+        }
+    }
+}
