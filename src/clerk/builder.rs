@@ -21,6 +21,21 @@ const API_URL: &str = "CLERK_API_URL";
 const NAME: &str = "default";
 
 /// What a client is made of. Nothing is read or connected before [`Builder::build`].
+///
+/// ```no_run
+/// # fn example() -> Result<(), clerk_exporter::clerk::ClerkError> {
+/// use std::time::Duration;
+///
+/// use clerk_exporter::clerk::Clerk;
+/// use clerk_exporter::secret::SecretSource;
+///
+/// let clerk = Clerk::builder()
+///     .key(SecretSource::File("/run/secrets/clerk".into()))
+///     .limit(500, Duration::from_secs(10)) // The other half is for others.
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Builder {
     key: Option<SecretSource>,

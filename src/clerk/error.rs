@@ -19,6 +19,19 @@ const NOT_FOUND: &str = "resource_not_found";
 ///
 /// No text of it holds a key, a query, or a part of an answer other than Clerk's own error message, and there whatever
 /// looks like a key is replaced.
+///
+/// ```no_run
+/// # async fn example(clerk: clerk_exporter::clerk::Clerk) {
+/// match clerk.users().get("user_2NNEqL2nrIRdJ194ndJqAHwEfxC").await {
+///     Ok(user) => { /* there it is */ }
+///     Err(error) if error.is_not_found() => { /* there is none */ }
+///     Err(error) => match error.retry_after() {
+///         Some(wait) => { /* throttled: say 503, and `Retry-After` */ }
+///         None => { /* say 502, and log the error with its trace id */ }
+///     },
+/// }
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClerkError {

@@ -57,6 +57,25 @@ impl<T> Found<T> {
 
 /// Users that are asked for in one request after the other, made by [`Users::look_up`].
 ///
+/// ```no_run
+/// # async fn example(clerk: clerk_exporter::clerk::Clerk) -> Result<(), clerk_exporter::clerk::ClerkError> {
+/// use clerk_exporter::clerk::Outcome;
+///
+/// # let ids = ["user_2NNEqL2nrIRdJ194ndJqAHwEfxC"];
+/// let mut look_up = clerk.bulk().users().look_up(ids)?;
+/// while let Some(found) = look_up.next().await? {
+///     for found in found {
+///         match found.outcome {
+///             Outcome::User(user) => { /* deal with it */ }
+///             Outcome::Missing => { /* there is no such user */ }
+///             Outcome::Refused(error) => { /* Clerk takes it for no id */ }
+///         }
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Each id is answered once. After an error, or when the future of [`LookUp::next`] was dropped, the next call asks for
 /// what has no answer yet.
 #[derive(Debug)]

@@ -18,6 +18,8 @@ use tokio::time::timeout;
 /// What answers a batch: some of its keys with their values.
 type Answers<K, V> = Arc<HashMap<K, V>>;
 type Running<K, V> = BoxFuture<'static, Answers<K, V>>;
+/// What each of a batch's callers waits for.
+type Awaited<K, V> = Shared<Running<K, V>>;
 type Fetch<K, V> = dyn Fn(Vec<K>) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync;
 
 /// How much is merged.
@@ -78,8 +80,8 @@ where
 
     /// The value of a key; none if its batch was answered without it.
     pub(super) async fn get(&self, key: &K) -> Result<Option<V>, Full> {
-        let (_seat, answers) = self.join(key)?;
-        Ok(answers.await.get(key).cloned())
+        let seat = self.join(key)?;
+        Ok(seat.answers.clone().await.get(key).cloned())
     }
 
     /// Those who ask for the key from now on do not get an answer that is already under way.
@@ -92,7 +94,7 @@ where
         }
     }
 
-    fn join(&self, key: &K) -> Result<(Seat<K, V>, Shared<Running<K, V>>), Full> {
+    fn join(&self, key: &K) -> Result<Seat<K, V>, Full> {
         let mut state = self.state.lock();
         let known = state.by_key.get(key).copied();
         let (id, answers) = match known.and_then(|id| state.running(id)) {
@@ -104,10 +106,10 @@ where
             },
         };
         state.sit(id, key, self.bounds.keys);
-        Ok((Seat { state: Arc::clone(&self.state), id, key: key.clone() }, answers))
+        Ok(Seat { state: Arc::clone(&self.state), id, key: key.clone(), answers })
     }
 
-    fn open(&self, state: &mut State<K, V>) -> (u64, Shared<Running<K, V>>) {
+    fn open(&self, state: &mut State<K, V>) -> (u64, Awaited<K, V>) {
         let id = state.next_id;
         state.next_id += 1;
         let full = Arc::new(Notify::new());
@@ -135,7 +137,7 @@ where
 
 impl<K: Clone + Eq + Hash + Ord, V> State<K, V> {
     /// A batch, unless its last caller is just leaving.
-    fn running(&self, id: u64) -> Option<(u64, Shared<Running<K, V>>)> {
+    fn running(&self, id: u64) -> Option<(u64, Awaited<K, V>)> {
         Some((id, self.batches.get(&id)?.answers.upgrade()?))
     }
 
@@ -189,6 +191,7 @@ struct Seat<K: Clone + Eq + Hash + Ord, V> {
     state: Arc<Mutex<State<K, V>>>,
     id: u64,
     key: K,
+    answers: Awaited<K, V>,
 }
 
 impl<K: Clone + Eq + Hash + Ord, V> Drop for Seat<K, V> {

@@ -21,6 +21,20 @@ const MAX_VALUES: usize = 100;
 const MAX_ID_LENGTH: usize = 100;
 
 /// Requests about users, made by [`Clerk::users`].
+///
+/// ```no_run
+/// # async fn example(clerk: clerk_exporter::clerk::Clerk) -> Result<(), clerk_exporter::clerk::ClerkError> {
+/// use clerk_exporter::clerk::{ListUsers, Order, OrderField, UserFilter};
+///
+/// let latest = Order { field: OrderField::LastSignInAt, descending: true };
+/// let filter = UserFilter { query: Some("ada".to_owned()), ..UserFilter::default() };
+/// let list = ListUsers { filter, limit: Some(20), order_by: Some(latest), ..ListUsers::default() };
+/// for user in clerk.users().list(&list).await? {
+///     let name = user.first_name();
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Users {
     clerk: Clerk,

@@ -46,6 +46,45 @@ use retry::Repeat;
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The way to one Clerk instance.
+///
+/// Over the simulator, without a network:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use clerk_exporter::clock::Clock;
+/// use clerk_exporter::outbound::{Call, Outbound, Policy};
+/// use clerk_exporter::quota::ledger::Ledger;
+/// use clerk_exporter::quota::{Environment, Limit, Settings, Source};
+/// use clerk_exporter::secret::{KeySource, Secret, SecretSource};
+/// use clerk_exporter::simulator::Simulator;
+/// use clerk_exporter::upstream::MemoryUpstream;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ledger = Ledger::new([Settings {
+///     name: "default".into(),
+///     environment: Environment::Development,
+///     api_host: "clerk.test".into(),
+///     limit: None, // Clerk's documented one.
+///     users_limit: None,
+///     low_threshold: 0.1,
+///     stale_after: std::time::Duration::from_secs(60),
+///     sources: vec![Source::Client],
+/// }]);
+/// let outbound = Outbound::new(
+///     MemoryUpstream::new(Simulator::new(Default::default()).router()),
+///     "http://clerk.test".to_owned(),
+///     Arc::new(KeySource::new(SecretSource::Inline(Secret::new("sk_test_simulated".to_owned())))),
+///     ledger.instance("default").ok_or("no such instance")?,
+///     Arc::new(Clock::new()),
+/// );
+/// let answer = outbound.send(&Call::get("/v1/users/count", Source::Client), &Policy::default()).await?;
+/// assert_eq!((answer.status.as_u16(), answer.observation.quota.remaining), (200, Some(99)));
+/// assert_eq!(outbound.flow.numbers().attempts, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Outbound {
     /// What carries requests.
@@ -64,6 +103,19 @@ pub struct Outbound {
 }
 
 /// A request to the Backend API.
+///
+/// ```
+/// use clerk_exporter::outbound::Call;
+/// use clerk_exporter::outbound::retry::Repeat;
+/// use clerk_exporter::quota::Source;
+/// use http::Method;
+///
+/// assert_eq!(Call::get("/v1/users?limit=1", Source::Client).repeat, Repeat::Always);
+/// // A write is sent once, unless whoever makes it says that a refused one may be sent again.
+/// let write = Call::new(Method::POST, "/v1/invitations", Source::Client);
+/// assert_eq!(write.repeat, Repeat::Never);
+/// let write = Call { repeat: Repeat::IfRefused, ..write };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// The method.

@@ -21,6 +21,24 @@ use crate::upstream::ErrorKind;
 pub const MIN_WAIT: Duration = Duration::from_millis(100);
 
 /// How often and how long a request is tried.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use clerk_exporter::outbound::RetryBudget;
+/// use clerk_exporter::outbound::retry::{Decision, Outcome, Repeat, RetryPolicy, Standing, Trouble};
+/// use clerk_exporter::quota::Moment;
+///
+/// let now = Moment::from_unix(Duration::from_secs(1_800_000_000));
+/// let standing = Standing { attempts: 1, repeat: Repeat::Always, left: Duration::from_secs(60) };
+/// let retry_after = Some(Duration::from_secs(9));
+/// let outcome = Outcome::Failed { trouble: Trouble::Throttled, retry_after };
+/// let dice = 0.5;
+/// match RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(now), now, dice) {
+///     Decision::Retry { after, .. } => assert!(after >= Duration::from_secs(9)),
+///     Decision::Stop(reason) => panic!("{reason:?}"),
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Repetitions beyond the first attempt.

@@ -14,6 +14,22 @@ use super::{Call, CallError, Outbound};
 use crate::quota::Route;
 
 /// How much trouble a request is worth.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use clerk_exporter::outbound::Policy;
+/// use clerk_exporter::outbound::retry::RetryPolicy;
+///
+/// // For a page that somebody looks at: quick or not at all.
+/// let page = Policy {
+///     retry: RetryPolicy { max_retries: 1, max_wait: Duration::from_secs(1), ..RetryPolicy::default() },
+///     max_queue_wait: Duration::from_millis(500),
+///     attempt_timeout: Duration::from_secs(2),
+///     deadline: Duration::from_secs(3),
+///     ..Policy::default()
+/// };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// Who goes first.

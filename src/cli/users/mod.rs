@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Instances, settings};
-use crate::clerk::{Clerk, Outcome, UserFilter};
+use crate::clerk::{Clerk, MAX_PAGE, Outcome, UserFilter};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::quota::ledger::Ledger;
@@ -23,8 +23,11 @@ use args::{ExportArgs, GetArgs};
 use output::{Output, Plan, WriteError};
 use progress::Progress;
 
+/// Ids that a request asks for.
+const IDS_IN_REQUEST: u32 = 100;
+
 /// Ids that are looked up before their users are written: a few requests at once.
-const IDS_AT_ONCE: usize = 400;
+const IDS_AT_ONCE: usize = 4 * IDS_IN_REQUEST as usize;
 
 /// Exit status of `get` when it was done and some users do not exist.
 const SOME_MISSING: u8 = 3;
@@ -46,8 +49,12 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
         }
     };
     let (mut done, cursor) = output.place();
-    let total = stop.run_until_cancelled(total(&clerk)).await.flatten();
-    let progress = Progress::start(total, done, clerk.outbound());
+    let progress = if Progress::is_visible(target) {
+        let total = stop.run_until_cancelled(total(&clerk)).await.flatten();
+        Progress::start(total, done, MAX_PAGE.into(), clerk.outbound())
+    } else {
+        Progress::hidden()
+    };
     let mut pages = clerk.users().list_all().raw();
     if let Some(cursor) = cursor {
         pages = pages.resume_from(cursor);
@@ -98,7 +105,11 @@ pub(super) async fn get(config: &Config, args: &GetArgs, stop: CancellationToken
     let plan = Plan::of(target, false)?;
     let ids = read_ids(&clerk, &args.ids_file)?;
     let mut output = Output::open(plan, target.format)?;
-    let progress = Progress::start(Some(ids.len() as u64), 0, clerk.outbound());
+    let progress = if Progress::is_visible(target) {
+        Progress::start(Some(ids.len() as u64), 0, IDS_IN_REQUEST, clerk.outbound())
+    } else {
+        Progress::hidden()
+    };
     let (mut written, mut missing) = (0, 0);
     let users_of = clerk.users();
     for ids in ids.chunks(IDS_AT_ONCE) {
@@ -149,11 +160,8 @@ fn gone(written: Result<(), WriteError>, progress: &Progress) -> anyhow::Result<
     }
 }
 
-/// How many users there are, if somebody would see it. Not knowing it is no reason not to begin.
+/// How many users there are. Not knowing it is no reason not to begin.
 async fn total(clerk: &Clerk) -> Option<u64> {
-    if !Progress::is_visible() {
-        return None;
-    }
     clerk.users().count(&UserFilter::default()).await.ok().map(|count| count.total_count)
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::outbound::Outbound;
+use super::args::TargetArgs;
+use crate::outbound::{Outbound, pace};
 use crate::quota::Bucket;
 
 /// Time between two looks of the line, so that it does not seem dead while the rate limit makes it wait.
@@ -20,32 +21,41 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Whether somebody would see it.
-    pub(super) fn is_visible() -> bool {
-        std::io::stderr().is_terminal()
+    /// Whether somebody would see it, and see nothing else at the same time.
+    pub(super) fn is_visible(target: &TargetArgs) -> bool {
+        let has_data = target.output.is_none() && std::io::stdout().is_terminal();
+        std::io::stderr().is_terminal() && !has_data
     }
 
-    /// `total` is unknown where it could not be had.
-    pub(super) fn start(total: Option<u64>, done: u64, outbound: &Arc<Outbound>) -> Self {
-        if !Self::is_visible() {
-            return Self { bar: ProgressBar::hidden() };
-        }
+    /// No line.
+    pub(super) fn hidden() -> Self {
+        Self { bar: ProgressBar::hidden() }
+    }
+
+    /// `total` is unknown where it could not be had; a request brings so many users at most.
+    pub(super) fn start(total: Option<u64>, done: u64, per_request: u32, outbound: &Arc<Outbound>) -> Self {
         let template = match total {
-            Some(_) => "{human_pos}/{human_len} users [{bar:24}] {rate}, {quota}, {eta} to go",
+            Some(_) => "{human_pos}/{human_len} users [{bar:24}] {rate}, {quota}, {left} to go",
             None => "{spinner} {human_pos} users, {rate}, {quota}",
         };
-        let outbound = Arc::clone(outbound);
+        let rate = move |state: &ProgressState| {
+            (state.pos().saturating_sub(done)) as f64 / state.elapsed().as_secs_f64().max(0.001)
+        };
+        let (for_quota, for_left) = (Arc::clone(outbound), Arc::clone(outbound));
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
-                let _ = write!(out, "{:.0} users/s", state.per_sec());
+            .with_key("rate", move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:.0} users/s", rate(state));
             })
             .with_key("quota", move |_: &ProgressState, out: &mut dyn fmt::Write| {
-                let _ = out.write_str(&quota_left(&outbound));
+                let _ = out.write_str(&quota_left(&for_quota));
+            })
+            .with_key("left", move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let users = state.len().unwrap_or_default().saturating_sub(state.pos());
+                let _ = out.write_str(&time_left(users, rate(state), f64::from(per_request), &for_left));
             });
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr()).with_style(style);
         bar.set_position(done);
-        bar.reset_eta();
         bar.enable_steady_tick(TICK);
         Self { bar }
     }
@@ -76,5 +86,21 @@ fn quota_left(outbound: &Outbound) -> String {
     match instance.map(|bucket| (bucket.remaining, bucket.limit)) {
         Some((Some(left), Some(limit))) => format!("{left} of {limit} requests left"),
         _ => "requests left unknown".to_owned(),
+    }
+}
+
+/// By what was reached so far, or by what the rate limit allows in the long run, whichever is slower: the first window
+/// promises too much.
+fn time_left(users: u64, rate: f64, per_request: f64, outbound: &Outbound) -> String {
+    let now = outbound.clock.now();
+    let snapshot = outbound.ledger.lock().snapshot(now);
+    let allowed = snapshot.bucket(Bucket::Instance).and_then(|bucket| {
+        let share = 1.0 - pace::Options::default().reserve;
+        Some(bucket.limit? as f64 * share / bucket.window.as_secs_f64() * per_request)
+    });
+    let rate = allowed.map_or(rate, |allowed| rate.min(allowed));
+    match Duration::try_from_secs_f64((users as f64 / rate).ceil()) {
+        Ok(left) if rate > 0.0 => humantime::format_duration(left).to_string(),
+        _ => "unknown time".to_owned(),
     }
 }

@@ -145,6 +145,32 @@ impl std::fmt::Display for ShedReason {
 }
 
 /// Paces the requests to one Clerk instance.
+///
+/// [`Outbound::send`](super::Outbound::send) does this for each attempt; by itself it is for requests that take another
+/// way to Clerk.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use clerk_exporter::clock::Clock;
+/// use clerk_exporter::outbound::pace::{Options, Pacer, Priority};
+/// use clerk_exporter::quota::{Bucket, Environment};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), clerk_exporter::outbound::pace::Shed> {
+/// let options = Options { environment: Environment::Development, ..Options::default() };
+/// let pacer = Pacer::new(options, Arc::new(Clock::new()));
+/// // 90 of 100 in 10 s are for bulk work.
+/// for _ in 0..90 {
+///     drop(pacer.acquire(Bucket::Instance, None, Priority::Bulk, Duration::ZERO).await?);
+/// }
+/// let shed = pacer.acquire(Bucket::Instance, None, Priority::Bulk, Duration::ZERO).await.unwrap_err();
+/// assert!(shed.retry_after > Duration::from_secs(5));
+/// assert!(pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::ZERO).await.is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Pacer {
     clock: Arc<Clock>,
