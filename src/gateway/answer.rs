@@ -106,6 +106,14 @@ impl Own {
         Self::new(Decision::Failed, status, code, message, why.to_owned())
     }
 
+    /// The client did not send its whole request.
+    pub(super) fn incomplete_request() -> Self {
+        let why = "The request's body did not come to its end in time.".to_owned();
+        let code = "gateway_request_incomplete";
+        let own = Self::new(Decision::Rejected, StatusCode::REQUEST_TIMEOUT, code, "incomplete request", why);
+        Self { closes: true, ..own }
+    }
+
     /// An answer that cannot be handed on.
     pub(super) fn unexpected_answer() -> Self {
         let why = "Clerk's answer cannot be handed on: it is not a final one.".to_owned();

@@ -83,7 +83,7 @@ pub(super) struct Done {
     pub(super) duration: Duration,
     /// From the start of the last attempt to the head of its answer, where Clerk was asked.
     pub(super) upstream: Option<Duration>,
-    /// Requests that this one cost of a budget.
+    /// Attempts that a budget of Clerk's may have paid for.
     pub(super) spent: u32,
     /// What policies in shadow would have done.
     pub(super) shadow: Shadow,
@@ -165,6 +165,7 @@ impl Counts {
             shadowed: state.shadowed,
             saved: state.saved,
             dropped: state.dropped,
+            flow: None,
             top,
         }
     }

@@ -105,7 +105,7 @@ pub(super) fn request(head: &mut request::Parts, target: &Target, is_chunked: bo
         join_cookies(&mut head.headers);
     }
     head.version = Version::HTTP_11;
-    let takes_trailers = head.headers.get_all(TE).iter().any(|value| names(value).any(|name| is_trailers(name)));
+    let takes_trailers = head.headers.get_all(TE).iter().any(|value| names(value).any(is_trailers));
     remove_hop_by_hop(&mut head.headers);
     for name in [HOST, EXPECT, TE, PROXY_AUTHORIZATION] {
         head.headers.remove(name);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{HeaderValue, Request, Response, request};
+use http::{HeaderValue, Request, Response, StatusCode, request};
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -16,6 +16,7 @@ use super::identify::Identity;
 use super::options::{Instance, Table};
 use super::policy::{Policies, Switch};
 use super::seen::{CLIENT_GONE, Seen, SeenBody};
+use super::upload::{Fault, upload};
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
 use crate::outbound::{Authorization, Relay, Relayed};
@@ -57,8 +58,9 @@ impl Gateway {
         };
         let seen = self.seen((&instance.name, &instance.counts), from, route.template, identity.caller, method);
         let policies = instance.plan.decide(&head.method, &route);
-        let exchange = Exchange { instance, head, route, authorization: identity.authorization, policies, seen };
-        let body = RequestBody::stream(body);
+        let (body, fault) = upload(body);
+        let authorization = identity.authorization;
+        let exchange = Exchange { instance, head, route, authorization, policies, fault, seen };
         if exchange.is_read(&body) { exchange.answer_read().await } else { exchange.forward(body).await }
     }
 
@@ -103,6 +105,7 @@ struct Exchange<'a> {
     route: Route,
     authorization: Authorization,
     policies: Policies,
+    fault: Fault,
     seen: Seen,
 }
 
@@ -121,38 +124,38 @@ impl Exchange<'_> {
     }
 
     /// Hands the request on to Clerk and the answer back.
-    async fn forward(mut self, body: RequestBody) -> Response<Body> {
+    async fn forward(self, body: RequestBody) -> Response<Body> {
+        let Self { instance, mut head, route, authorization, policies, fault, mut seen } = self;
         let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
-        if forward::request(&mut self.head, &self.instance.target, is_chunked).is_err() {
-            return own(Own::no_address(), self.seen);
+        if forward::request(&mut head, &instance.target, is_chunked).is_err() {
+            return own(Own::no_address(), seen);
         }
-        let repeat = Repeat::of(&self.head.method);
-        self.look_ahead();
-        let request = Request::from_parts(self.head, body);
-        let relay = Relay { request, route: self.route, repeat, authorization: self.authorization };
-        let handling = self.instance.plan.handling(self.policies);
-        match self.instance.outbound.relay(relay, &handling).await {
-            Ok(relayed) if relayed.head.status.is_informational() => own(Own::unexpected_answer(), self.seen),
+        if policies.pace == Switch::Shadow {
+            let pacer = &instance.outbound.flow.pacer;
+            seen.shadow.queued = pacer.would_wait(route.bucket, route.entity, Priority::Interactive);
+        }
+        let repeat = Repeat::of(&head.method);
+        let relay = Relay { request: Request::from_parts(head, body), route, repeat, authorization };
+        match instance.outbound.relay(relay, &instance.plan.handling(policies)).await {
+            Ok(relayed) if relayed.head.status.is_informational() => own(Own::unexpected_answer(), seen),
             Ok(relayed) => {
-                let is_shadowed = self.policies.retry == Switch::Shadow;
-                let may_pass = Trouble::of_status(relayed.head.status).is_some();
-                self.seen.shadow.retried = is_shadowed && may_pass && repeat == Repeat::Always;
-                hand_back(relayed, self.instance, self.route, self.seen)
+                let status = relayed.head.status;
+                if policies.retry == Switch::Shadow && repeat == Repeat::Always {
+                    seen.shadow.retried = Trouble::of_status(status).is_some();
+                }
+                if authorization == Authorization::Ours && status == StatusCode::UNAUTHORIZED {
+                    // The key may have been replaced: the next request finds the new one. A key that cannot be read leaves
+                    // the one before in place, and whoever watches the file says why.
+                    let _ = instance.outbound.key.reload();
+                }
+                hand_back(relayed, instance, route, seen)
             }
             Err(error) => {
-                let answer = Own::failed(&error);
-                tracing::debug!(clerk_instance = &*self.instance.name, %error, code = answer.code(), "no answer");
-                own(answer, self.seen)
+                let is_incomplete = fault.is_the_client_s();
+                let answer = if is_incomplete { Own::incomplete_request() } else { Own::failed(&error) };
+                tracing::debug!(clerk_instance = &*instance.name, %error, code = answer.code(), "no answer");
+                own(answer, seen)
             }
-        }
-    }
-
-    /// What pacing would do.
-    fn look_ahead(&mut self) {
-        if self.policies.pace == Switch::Shadow {
-            let Route { bucket, entity, .. } = self.route;
-            let pacer = &self.instance.outbound.flow.pacer;
-            self.seen.shadow.queued = pacer.would_wait(bucket, entity, Priority::Interactive);
         }
     }
 }

@@ -24,6 +24,7 @@ mod options;
 mod policy;
 mod seen;
 mod top;
+mod upload;
 
 use std::sync::Arc;
 
@@ -84,9 +85,15 @@ impl Gateway {
     pub fn numbers(&self) -> Numbers {
         let table = self.table.load();
         let now = self.clock.now();
-        let configured = table.instances.iter().map(|instance| (&instance.name, &instance.counts));
-        let all = configured.chain([(&table.strangers.name, &table.strangers.counts)]);
-        let instances = all.map(|(name, counts)| (Arc::clone(name), counts.numbers(&self.callers, now))).collect();
+        let configured = table.instances.iter().map(|instance| (&instance.name, &instance.counts, Some(instance)));
+        let strangers = &table.strangers;
+        let all = configured.chain([(&strangers.name, &strangers.counts, strangers.forward.as_ref())]);
+        let instances = all
+            .map(|(name, counts, instance)| {
+                let flow = instance.map(|instance| instance.outbound.flow.numbers());
+                (Arc::clone(name), InstanceNumbers { flow, ..counts.numbers(&self.callers, now) })
+            })
+            .collect();
         Numbers { instances, dropped_callers: self.callers.dropped() }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::decision::{Decision, MethodLabel, Saving};
 use super::top::{Share, Span};
+use crate::outbound;
 use crate::quota::Histogram;
 
 /// The numbers of all instances, and of requests that belong to none.
@@ -30,6 +31,9 @@ pub struct InstanceNumbers {
     pub saved: [u64; Saving::ALL.len()],
     /// Requests that were counted as of another route and caller, for want of a place.
     pub dropped: u64,
+    /// Attempts, retries and the queue on the way to Clerk, those of probes and of the client library included; none for
+    /// strangers that are refused.
+    pub flow: Option<outbound::Numbers>,
     /// Who used the budget, most first, in the order of [`Span::ALL`].
     pub top: [Vec<Share>; Span::ALL.len()],
 }

@@ -35,6 +35,7 @@ pub(super) struct Seen {
     pub(super) code: u16,
     pub(super) decision: Decision,
     pub(super) upstream: Option<Duration>,
+    /// Attempts that a budget of Clerk's may have paid for.
     pub(super) spent: u32,
     pub(super) shadow: Shadow,
 }

@@ -27,12 +27,23 @@ pub(super) struct Outgoing<'a> {
 #[derive(Debug)]
 enum Kind<'a> {
     Call(&'a Call),
-    Relay {
-        /// None once it has left for good.
-        request: Option<Request<RequestBody>>,
-        repeat: Repeat,
-        authorization: Authorization,
-    },
+    Relay(&'a mut Pending),
+}
+
+/// A request of an application's between its attempts.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// None once it has left for good.
+    request: Option<Request<RequestBody>>,
+    repeat: Repeat,
+    authorization: Authorization,
+}
+
+impl From<Relay> for Pending {
+    fn from(relay: Relay) -> Self {
+        let Relay { request, repeat, authorization, .. } = relay;
+        Self { request: Some(request), repeat, authorization }
+    }
 }
 
 impl<'a> Outgoing<'a> {
@@ -40,16 +51,15 @@ impl<'a> Outgoing<'a> {
         Self { route: call.route(), kind: Kind::Call(call) }
     }
 
-    pub(super) fn relay(relay: Relay) -> Self {
-        let Relay { request, route, repeat, authorization } = relay;
-        Self { route, kind: Kind::Relay { request: Some(request), repeat, authorization } }
+    pub(super) const fn pending(pending: &'a mut Pending, route: Route) -> Self {
+        Self { route, kind: Kind::Relay(pending) }
     }
 
     /// Who asks.
     pub(super) const fn source(&self) -> Source {
         match &self.kind {
             Kind::Call(call) => call.source,
-            Kind::Relay { .. } => Source::Gateway,
+            Kind::Relay(_) => Source::Gateway,
         }
     }
 
@@ -57,8 +67,8 @@ impl<'a> Outgoing<'a> {
     pub(super) const fn repeat(&self) -> Repeat {
         match &self.kind {
             Kind::Call(call) => call.repeat,
-            Kind::Relay { request: None, .. } => Repeat::Never,
-            Kind::Relay { repeat, .. } => *repeat,
+            Kind::Relay(Pending { request: None, .. }) => Repeat::Never,
+            Kind::Relay(pending) => pending.repeat,
         }
     }
 
@@ -69,7 +79,7 @@ impl<'a> Outgoing<'a> {
     ) -> Result<(Request<RequestBody>, Option<Progress>), CallError> {
         match &mut self.kind {
             Kind::Call(call) => signed(call, outbound).map(|request| (request, None)),
-            Kind::Relay { request, repeat, authorization } => {
+            Kind::Relay(Pending { request, repeat, authorization }) => {
                 let copy = request.as_ref().filter(|_| *repeat != Repeat::Never).and_then(copy);
                 let mut next = match copy {
                     Some(copy) => copy,

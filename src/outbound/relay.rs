@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::response::Parts;
 use tokio::time::Instant;
 
-use super::attempt::Reading;
-use super::outgoing::Outgoing;
+use super::attempt::{Opened, Reading};
+use super::outgoing::{Outgoing, Pending};
 use super::pace::Priority;
 use super::reply::ReplyBody;
 use super::retry::{Repeat, RetryPolicy};
@@ -92,9 +92,11 @@ impl Outbound {
     /// When the request was not let go, or the last attempt brought no answer.
     pub async fn relay(&self, relay: Relay, handling: &Handling) -> Result<Relayed, SendError> {
         let until = Instant::now() + handling.deadline;
-        let course = self.run(&mut Outgoing::relay(relay), handling, Reading::Peek, until).await?;
+        let route = relay.route;
+        let mut pending = Pending::from(relay);
+        let course = self.run(&mut Outgoing::pending(&mut pending, route), handling, Reading::Peek, until).await?;
         let Course { opened, attempts, waited, took } = course;
-        let super::attempt::Opened { head, body, observation, errors } = opened;
+        let Opened { head, body, observation, errors } = opened;
         Ok(Relayed { head, body, observation, errors, attempts, waited, took })
     }
 }

@@ -36,7 +36,8 @@ impl<H: Handler> Handler for Arc<H> {
     }
 }
 
-/// In the extensions of a request: it came with `Content-Length` and `Transfer-Encoding`, as attempts to smuggle requests
-/// past a proxy do. Set where [`Options::mark_ambiguous_framing`](super::Options::mark_ambiguous_framing) asks for it.
+/// In the extensions of a request: it came with both `Content-Length` and `Transfer-Encoding`.
+///
+/// Attempts to smuggle requests past a proxy do that. Set where [`Options::mark_ambiguous_framing`](super::Options::mark_ambiguous_framing) asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AmbiguousFraming;

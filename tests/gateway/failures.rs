@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Empty};
 use tokio::time::Instant;
 
 use crate::common::KEY;
-use crate::support::{Running, Setup, Stub, World, read_message};
+use crate::support::{Running, Setup, Stub, World, read_message, request};
 
 /// Fails in one way, or never answers.
 #[derive(Debug)]
@@ -126,4 +126,49 @@ async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     let mut body = answer.into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "begin");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_send_its_body_is_told_so() {
+    let stub = Stub::answering("").await;
+    let setup = Setup { body_read_timeout: Duration::from_millis(100), ..Setup::default() };
+    let gateway = Running::with(stub.address, &setup).await;
+    let answer = gateway.send(request("POST", "/v1/users", "Content-Length: 10\r\n", "half")).await;
+    assert_eq!((answer.status(), &*answer.code()), (408, "gateway_request_incomplete"));
+    assert_eq!(answer.value("connection"), Some("close"));
+    assert_eq!(stub.requests(), [], "what did not come to its end is no request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
+    /// Reads the request to its end before it answers.
+    #[derive(Debug)]
+    struct Patient;
+    impl Upstream for Patient {
+        fn send(&self, request: Request<RequestBody>) -> ResponseFuture {
+            Box::pin(async move {
+                let length = request.into_body().collect().await.unwrap().to_bytes().len();
+                let body = http_body_util::Full::new(bytes::Bytes::from(length.to_string()));
+                Ok(http::Response::new(body.map_err(|never| match never {}).boxed_unsync()))
+            })
+        }
+    }
+    let upstream: Arc<dyn Upstream> = Arc::new(Patient);
+    let world = World::new(&upstream, "http://clerk.test", &Setup::default());
+    // A part each 9 seconds is within the 10 that an attempt may take without getting on; all of it takes longer than any
+    // deadline.
+    let part = |number: usize| async move {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        (number < 20)
+            .then(|| (Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from_static(b"part"))), number + 1))
+    };
+    let body = http_body_util::StreamBody::new(Box::pin(futures_util::stream::unfold(0, part)));
+    let answer = world.gateway.handle(get("/v1/users").map(|_| body)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "80");
+    // And one that does not get on is late.
+    let body = http_body_util::StreamBody::new(futures_util::stream::pending::<
+        Result<http_body::Frame<bytes::Bytes>, std::io::Error>,
+    >());
+    assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body)).await.status(), StatusCode::GATEWAY_TIMEOUT);
 }

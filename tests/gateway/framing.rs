@@ -111,6 +111,16 @@ async fn bodies_of_every_framing_arrive_as_they_are_with_every_method() {
 }
 
 #[tokio::test]
+async fn a_body_keeps_its_end_even_if_connection_names_its_length() {
+    let stub = Stub::answering(OK).await;
+    let gateway = Running::before(&stub).await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let fields = format!("Connection: content-length, host\r\nContent-Length: {}\r\n", smuggled.len());
+    assert_eq!(gateway.send(request("POST", "/v1/users", &fields, smuggled)).await.status(), 200);
+    assert_eq!(stub.request().body, smuggled.as_bytes());
+}
+
+#[tokio::test]
 async fn an_answer_of_every_framing_arrives_as_it_is() {
     for (fields, body, arrives) in [
         ("Content-Length: 3\r\n", "abc", "abc"),

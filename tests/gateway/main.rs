@@ -10,6 +10,7 @@ mod framing;
 mod idle_connections;
 mod keys;
 mod policies;
+mod protocols;
 mod refusals;
 mod seeing;
 mod streams;

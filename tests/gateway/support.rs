@@ -205,11 +205,21 @@ pub(crate) struct Setup {
     pub(crate) plan: Plan,
     pub(crate) rejects_strangers: bool,
     pub(crate) max_callers: usize,
+    /// How long a client may keep the gateway waiting for its body.
+    pub(crate) body_read_timeout: Duration,
+    /// Authorities that the gateway trusts, and whether it speaks HTTP/2 to Clerk.
+    pub(crate) client: HyperOptions,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { plan: Plan::default(), rejects_strangers: false, max_callers: Options::MAX_CALLERS }
+        Self {
+            plan: Plan::default(),
+            rejects_strangers: false,
+            max_callers: Options::MAX_CALLERS,
+            body_read_timeout: Duration::from_secs(60),
+            client: HyperOptions::default(),
+        }
     }
 }
 
@@ -280,14 +290,19 @@ impl Running {
     }
 
     pub(crate) async fn with(upstream: SocketAddr, setup: &Setup) -> Self {
-        let client: Arc<dyn Upstream> = NetworkUpstream::new(&HyperOptions::default()).unwrap();
-        let world = World::new(&client, &format!("http://{upstream}"), setup);
+        Self::to(&format!("http://{upstream}"), setup).await
+    }
+
+    pub(crate) async fn to(base: &str, setup: &Setup) -> Self {
+        let client: Arc<dyn Upstream> = NetworkUpstream::new(&setup.client).unwrap();
+        let world = World::new(&client, base, setup);
         let listeners = serve::bind(&[ListenAddress::Socket(([127, 0, 0, 1], 0).into())]).await.unwrap();
         let address = listeners[0].local_addr();
         let shutdown = CancellationToken::new();
         let options = serve::Options {
             preserve_header_case: true,
             mark_ambiguous_framing: true,
+            body_read_timeout: setup.body_read_timeout,
             drain: Duration::from_millis(1),
             ..serve::Options::default()
         };

@@ -1,0 +1,147 @@
+//! HTTP/2 on both sides, and TLS towards Clerk.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::IntoResponse;
+use clerk_exporter::upstream::HyperOptions;
+use http::{HeaderMap, Version};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::common::KEY;
+use crate::support::{OK, Running, Setup, Stub, within};
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+}
+
+/// One request over HTTP/2 without TLS.
+async fn over_http2(gateway: &Running, path: &str, fields: &[(&str, &str)]) -> http::Response<bytes::Bytes> {
+    let stream = within(TcpStream::connect(gateway.address)).await.unwrap();
+    let io = TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let _ = connection.await;
+    });
+    let mut request =
+        http::Request::get(format!("http://gateway.test{path}")).header("authorization", format!("Bearer {KEY}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let answer = within(sender.send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap())).await.unwrap();
+    let (head, body) = answer.into_parts();
+    http::Response::from_parts(head, within(body.collect()).await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn a_client_of_http2_is_served_over_http1() {
+    let stub = Stub::answering(OK).await;
+    let gateway = Running::before(&stub).await;
+    let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("x-a", "1"), ("x-a", "2")];
+    let answer = over_http2(&gateway, "/v1/users/a%2Fb?x=%41", &fields).await;
+    assert_eq!((answer.status().as_u16(), answer.body().as_ref()), (200, &b"{}"[..]));
+    assert_eq!(answer.headers().get("connection"), None);
+    let sent = stub.request();
+    assert_eq!(sent.first_line(), "GET /v1/users/a%2Fb?x=%41 HTTP/1.1");
+    assert_eq!(sent.fields("host"), [format!("host: {}", stub.address)]);
+    assert_eq!(sent.fields("cookie"), ["cookie: a=1; b=2"]);
+    assert_eq!(sent.fields("x-a"), ["x-a: 1", "x-a: 2"]);
+}
+
+/// What arrived at a server behind TLS.
+#[derive(Debug, Clone, PartialEq)]
+struct Arrived {
+    version: Version,
+    authority: Option<String>,
+    headers: HeaderMap,
+}
+
+/// Serves HTTP/1.1 and HTTP/2 over TLS, and keeps what arrives.
+async fn tls_server() -> (SocketAddr, Arc<Mutex<Vec<Arrived>>>, JoinSet<()>) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = vec![CertificateDer::from_pem_file(data("server.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(data("server.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let arrived = Arc::<Mutex<Vec<Arrived>>>::default();
+    let kept = Arc::clone(&arrived);
+    let router = Router::new().fallback(async move |request: Request| {
+        kept.lock().push(Arrived {
+            version: request.version(),
+            authority: request.uri().authority().map(ToString::to_string),
+            headers: request.headers().clone(),
+        });
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        axum::body::Body::new(Full::new(body)).into_response()
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut serving = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(router.clone()));
+            serving.spawn(async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    let _ =
+                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                }
+            });
+        }
+    });
+    (address, arrived, tasks)
+}
+
+async fn through_tls(http2: bool, ca_file: Option<PathBuf>) -> (u16, Vec<Arrived>) {
+    let (address, arrived, _tasks) = tls_server().await;
+    let client = HyperOptions { ca_file, http2, ..HyperOptions::default() };
+    let setup = Setup { client, ..Setup::default() };
+    let gateway = Running::to(&format!("https://localhost:{}", address.port()), &setup).await;
+    let fields = "TE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n";
+    let answer = gateway.send(crate::support::request("POST", "/v1/users", fields, "2\r\nhi\r\n0\r\n\r\n")).await;
+    let arrived = arrived.lock().clone();
+    if answer.status() == 200 {
+        assert_eq!(answer.body, b"hi");
+    }
+    (answer.status(), arrived)
+}
+
+#[tokio::test]
+async fn clerk_is_reached_over_tls_by_http1_unless_asked_otherwise() {
+    let (status, arrived) = through_tls(false, Some(data("ca.pem"))).await;
+    assert_eq!((status, arrived.len(), arrived[0].version), (200, 1, Version::HTTP_11));
+    assert!(arrived[0].headers["host"].to_str().unwrap().starts_with("localhost:"));
+}
+
+#[tokio::test]
+async fn over_http2_the_authority_stands_in_its_own_place_only() {
+    let (status, arrived) = through_tls(true, Some(data("ca.pem"))).await;
+    assert_eq!((status, arrived.len(), arrived[0].version), (200, 1, Version::HTTP_2));
+    assert!(arrived[0].authority.as_ref().unwrap().starts_with("localhost:"));
+    for name in ["host", "connection", "transfer-encoding"] {
+        assert_eq!(arrived[0].headers.get(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_vouches_for_gets_nothing() {
+    for http2 in [false, true] {
+        let (status, arrived) = through_tls(http2, None).await;
+        assert_eq!((status, arrived), (502, Vec::new()));
+    }
+}
