@@ -1,17 +1,20 @@
 //! From the configuration to what the rooms below want to know of each instance.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::clock::Clock;
-use crate::config::{self, Config, When};
-use crate::outbound::Outbound;
+use crate::config::{self, ApiUrl, Config, When};
+use crate::outbound::pace::{self, StoreBudget};
+use crate::outbound::{Flow, Outbound};
 use crate::probe::{self, Trigger};
 use crate::quota::ledger::Ledger;
 use crate::quota::{Limit, Moment, Settings, Source};
-use crate::secret::KeySource;
+use crate::secret::{KeySource, SecretSource};
+use crate::store::Store;
 use crate::upstream::{self, ReqwestUpstream, Upstream};
 
 /// Intervals after which a value that was not seen again is too old to be true.
@@ -22,13 +25,28 @@ const STALE_INTERVALS: u32 = 3;
 pub struct Instances {
     clock: Arc<Clock>,
     upstream: Option<(upstream::Options, Arc<ReqwestUpstream>)>,
+    ways: HashMap<Arc<str>, Way>,
+    /// What gateways share their budgets over.
+    pub(super) store: Option<Store>,
+    /// Share of the limit that work at which nobody waits leaves to others.
+    pub(super) reserve: f64,
+}
+
+/// What all requests to an instance share: of probes and of the gateway, before and after a reload.
+#[derive(Debug)]
+struct Way {
+    api_url: ApiUrl,
+    source: SecretSource,
+    key: Arc<KeySource>,
+    flow: Arc<Flow>,
 }
 
 impl Instances {
     /// No instances yet.
     #[must_use]
-    pub const fn new(clock: Arc<Clock>) -> Self {
-        Self { clock, upstream: None }
+    pub fn new(clock: Arc<Clock>) -> Self {
+        let reserve = pace::Options::default().reserve;
+        Self { clock, upstream: None, ways: HashMap::new(), store: None, reserve }
     }
 
     /// The present moment.
@@ -41,10 +59,6 @@ impl Instances {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn check(&mut self, config: &Config) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            config.gateway.is_none(),
-            "the gateway is not part of this version; remove the section `gateway`"
-        );
         self.upstream(config).map(drop)
     }
 
@@ -54,7 +68,43 @@ impl Instances {
     /// When the HTTP client cannot be set up.
     pub fn probes(&mut self, config: &Config, ledger: &Ledger) -> anyhow::Result<Vec<probe::Options>> {
         let upstream = self.upstream(config)?;
+        self.ways.retain(|name, _| config.instances.iter().any(|instance| instance.name == *name));
         config.instances.iter().map(|instance| self.probe(instance, ledger, Arc::clone(&upstream))).collect()
+    }
+
+    /// The way to an instance over an HTTP client. All ways to it share its key, its pacer and its retry budget.
+    ///
+    /// # Errors
+    /// When the ledger does not know the instance.
+    pub(super) fn outbound(
+        &mut self,
+        instance: &config::Instance,
+        ledger: &Ledger,
+        upstream: Arc<dyn Upstream>,
+    ) -> anyhow::Result<Outbound> {
+        let options = pace::Options { reserve: self.reserve, ..pace_options(instance) };
+        let ledger = ledger.instance(&instance.name).context("an instance is missing in the ledger")?;
+        let known = self.ways.get(&instance.name);
+        let known = known.filter(|way| way.api_url == instance.api_url && way.source == instance.key);
+        if known.is_none() {
+            let clock = Arc::clone(&self.clock);
+            let flow = match &self.store {
+                Some(store) => Flow::sharing(options, clock, StoreBudget::new(store.clone(), &instance.name)),
+                None => Flow::new(options, clock),
+            };
+            let way = Way {
+                api_url: instance.api_url.clone(),
+                source: instance.key.clone(),
+                key: Arc::new(KeySource::new(instance.key.clone())),
+                flow: Arc::new(flow),
+            };
+            self.ways.insert(Arc::clone(&instance.name), way);
+        }
+        let way = self.ways.get(&instance.name).context("a way was just made")?;
+        way.flow.pacer.reconfigure(options);
+        let base = instance.api_url.as_str().to_owned();
+        let (key, flow, clock) = (Arc::clone(&way.key), Arc::clone(&way.flow), Arc::clone(&self.clock));
+        Ok(Outbound { upstream, base, key, ledger, clock, flow })
     }
 
     /// The HTTP client: the one there is, with its connections, unless its options change.
@@ -71,18 +121,12 @@ impl Instances {
     }
 
     fn probe(
-        &self,
+        &mut self,
         instance: &config::Instance,
         ledger: &Ledger,
         upstream: Arc<dyn Upstream>,
     ) -> anyhow::Result<probe::Options> {
-        let outbound = Outbound::new(
-            upstream,
-            instance.api_url.as_str().to_owned(),
-            Arc::new(KeySource::new(instance.key.clone())),
-            ledger.instance(&instance.name).context("an instance is missing in the ledger")?,
-            Arc::clone(&self.clock),
-        );
+        let outbound = self.outbound(instance, ledger, upstream)?;
         Ok(probe::Options {
             name: Arc::clone(&instance.name),
             trigger: trigger(&instance.probe.trigger),
@@ -103,12 +147,30 @@ pub fn settings(instance: &config::Instance, low_threshold: f64) -> Settings {
         name: Arc::clone(&instance.name),
         environment: instance.environment,
         api_host: instance.api_url.host().into(),
-        limit: instance.limit().map(|(requests, window): (u64, Duration)| Limit { requests, window }),
+        limit: limit(instance),
         users_limit: instance.users_limit,
         low_threshold,
         stale_after: instance.probe.interval().saturating_mul(STALE_INTERVALS),
         sources: vec![Source::Probe],
     }
+}
+
+/// The settings of all instances, as they are watched: by probes, and by the gateway if there is one.
+pub(super) fn all_settings(config: &Config) -> impl Iterator<Item = Settings> {
+    let gateway = config.gateway.as_ref().map(|_| Source::Gateway);
+    config.instances.iter().map(move |instance| {
+        let mut settings = settings(instance, config.low_threshold);
+        settings.sources.extend(gateway);
+        settings
+    })
+}
+
+fn limit(instance: &config::Instance) -> Option<Limit> {
+    instance.limit().map(|(requests, window): (u64, Duration)| Limit { requests, window })
+}
+
+fn pace_options(instance: &config::Instance) -> pace::Options {
+    pace::Options { limit: limit(instance), environment: instance.environment, ..pace::Options::default() }
 }
 
 fn trigger(trigger: &config::Trigger) -> Trigger {

@@ -2,6 +2,7 @@
 //!
 //! Start: configuration, ledger, probes, pages, sockets; stop: sockets drain, probes under way end, the rest goes.
 
+mod gateway;
 mod instances;
 mod reload;
 mod signals;
@@ -21,6 +22,8 @@ use crate::probe::Probes;
 use crate::quota::ledger::Ledger;
 use crate::serve::{self, Listener, WebConfigSource};
 use crate::site::{self, Reloader, Site};
+use gateway::Gateways;
+use instances::all_settings;
 
 pub use instances::{Instances, settings};
 pub use reload::ConfigSource;
@@ -28,6 +31,9 @@ pub use signals::{on_hangup, on_termination};
 
 /// Longest wait for probes under way after the order to stop; their own deadlines may be longer.
 const PROBE_GRACE: Duration = Duration::from_secs(2);
+
+/// Connections of applications, each of which may have a pool of its own.
+const GATEWAY_CONNECTIONS: usize = 16_384;
 
 /// What the exporter is started with.
 pub struct Options {
@@ -47,6 +53,16 @@ pub struct Options {
     pub web_config: WebConfigSource,
     /// The sockets.
     pub listeners: Vec<Listener>,
+    /// Where the gateway listens, if the configuration has one.
+    pub gateway: Option<Front>,
+}
+
+/// Where the gateway listens.
+pub struct Front {
+    /// The sockets.
+    pub listeners: Vec<Listener>,
+    /// TLS.
+    pub web_config: WebConfigSource,
 }
 
 /// Runs the exporter until `stop`, then ends in good order.
@@ -57,9 +73,19 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let config = options.config;
     let clock = Arc::new(Clock::new());
     let mut instances = Instances::new(Arc::clone(&clock));
-    let ledger = Arc::new(Ledger::new(config.instances.iter().map(|it| settings(it, config.low_threshold))));
+    let ledger = Arc::new(Ledger::new(all_settings(&config)));
     instances.check(&config)?;
+    let mut gateways = match &config.gateway {
+        Some(section) => Some(Gateways::new(&config, section, Arc::clone(&clock))?),
+        None => None,
+    };
+    instances.store = gateways.as_ref().and_then(|gateways| gateways.store().cloned());
+    instances.reserve = config.gateway.as_ref().map_or(instances.reserve, |section| section.policies.pace.reserve);
     let probes = Probes::new(instances.probes(&config, &ledger)?);
+    let gateway = match &mut gateways {
+        Some(gateways) => Some(gateways.start(&config, &mut instances, &ledger)?),
+        None => None,
+    };
     let status = Arc::new(ConfigStatus::new(clock.now(), config.low_threshold));
     let config_text = Arc::new(ArcSwap::from_pointee(config.masked_yaml()));
     tracing::info!(
@@ -76,7 +102,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let reloader = Reloader(reloads);
     let site = Site {
         options: options.site,
-        metrics: Arc::new(Metrics::new(Arc::clone(&ledger), Arc::clone(&clock), Arc::clone(&status))),
+        metrics: Arc::new(Metrics::with_gateway(
+            Arc::clone(&ledger),
+            Arc::clone(&clock),
+            Arc::clone(&status),
+            gateway.clone(),
+        )),
+        gateway: gateway.clone(),
         ledger: Arc::clone(&ledger),
         clock,
         probes: Arc::clone(&probes),
@@ -88,6 +120,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         instances,
         ledger,
         probes: Arc::clone(&probes),
+        gateway: gateways,
         status,
         config_text,
         auto_reload: options.auto_reload,
@@ -97,7 +130,14 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     tasks.spawn(on_hangup(reloader, stop.clone()));
     tasks.spawn(reload.run(requests, stop.clone()));
     let probing = tasks.spawn(probes.run(stop.clone()));
-    serve::serve(options.listeners, site.router(), options.serve, options.web_config, stop.clone()).await;
+    let pages = serve::serve(options.listeners, site.router(), options.serve.clone(), options.web_config, stop.clone());
+    let handing_on = async {
+        if let (Some(front), Some(gateway)) = (options.gateway, gateway) {
+            let options = gateway_limits(options.serve);
+            serve::serve(front.listeners, gateway, options, front.web_config, stop.clone()).await;
+        }
+    };
+    tokio::join!(pages, handing_on);
     stop.cancel();
     let ended = tokio::time::timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() && !probing.is_finished() {
@@ -105,4 +145,14 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The limits of the gateway's port. Applications keep many connections, and their requests are handed on as they are.
+fn gateway_limits(pages: serve::Options) -> serve::Options {
+    serve::Options {
+        max_connections: pages.max_connections.max(GATEWAY_CONNECTIONS),
+        preserve_header_case: true,
+        mark_ambiguous_framing: true,
+        ..pages
+    }
 }

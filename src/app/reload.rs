@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Instances, settings};
+use super::gateway::Gateways;
+use super::instances::{Instances, all_settings};
 use crate::config::{Config, ConfigError};
 use crate::metrics::ConfigStatus;
 use crate::probe::Probes;
@@ -58,6 +59,7 @@ pub(super) struct Reload {
     pub instances: Instances,
     pub ledger: Arc<Ledger>,
     pub probes: Arc<Probes>,
+    pub gateway: Option<Gateways>,
     pub status: Arc<ConfigStatus>,
     pub config_text: Arc<ArcSwap<String>>,
     pub auto_reload: Option<Duration>,
@@ -107,8 +109,15 @@ impl Reload {
     /// Puts a configuration in force: first what may fail, then what may not.
     fn take(&mut self, config: &Config) -> anyhow::Result<usize> {
         self.instances.check(config)?;
-        self.ledger.configure(config.instances.iter().map(|it| settings(it, config.low_threshold)));
+        self.ledger.configure(all_settings(config));
         self.probes.configure(self.instances.probes(config, &self.ledger)?);
+        match &mut self.gateway {
+            Some(gateway) => gateway.configure(config, &mut self.instances, &self.ledger)?,
+            None if config.gateway.is_some() => {
+                tracing::warn!("there is a section `gateway` now; the gateway starts with a restart");
+            }
+            None => {}
+        }
         self.config_text.store(Arc::new(config.masked_yaml()));
         self.status.succeeded(self.instances.now(), config.low_threshold);
         for warning in &config.warnings {

@@ -184,6 +184,12 @@ impl Cache {
         (now < entry.times.fresh_until).then(|| entry.answer.age(self.0.clock.wall()))
     }
 
+    /// Whether answers are kept in a Redis, too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.0.shared.is_some()
+    }
+
     /// What became of look-ups so far, and the size of the cache.
     #[must_use]
     pub fn numbers(&self) -> Numbers {

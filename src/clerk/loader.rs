@@ -80,7 +80,7 @@ impl Loader {
     /// As [`Users::get`], also for a user that does not exist: [`ClerkError::is_not_found`]. Shared, since it may be that
     /// of other callers, too. A caller too many gets [`ClerkError::Shed`].
     pub async fn get(&self, id: &str) -> Result<User, Arc<ClerkError>> {
-        self.load(id).await?.parse().map_err(|_| Arc::new(ClerkError::ambiguous()))
+        self.load(id).await.0?.parse().map_err(|_| Arc::new(ClerkError::ambiguous()))
     }
 
     /// One user as Clerk wrote it, byte for byte, in a list or alone; none if there is no such user.
@@ -88,11 +88,18 @@ impl Loader {
     /// # Errors
     /// As [`Loader::get`] for all but a missing user.
     pub async fn raw(&self, id: &str) -> Result<Option<RawUser>, Arc<ClerkError>> {
-        match self.load(id).await {
+        self.raw_merged(id).await.0
+    }
+
+    /// [`Loader::raw`], and whether this look-up was the first of its request: of each request that is sent, one is.
+    pub async fn raw_merged(&self, id: &str) -> (Result<Option<RawUser>, Arc<ClerkError>>, bool) {
+        let (answer, has_opened) = self.load(id).await;
+        let found = match answer {
             Ok(user) => Ok(Some(user)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
-        }
+        };
+        (found, has_opened)
     }
 
     /// The user has changed: who asks from now on gets no answer to a request that was sent before.
@@ -100,14 +107,16 @@ impl Loader {
         self.merge.forget(&id.to_owned());
     }
 
-    async fn load(&self, id: &str) -> Answer {
-        check_id(id)?;
-        match self.merge.get(&id.to_owned()).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => Err(Arc::new(ClerkError::missing_user())),
+    async fn load(&self, id: &str) -> (Answer, bool) {
+        if let Err(error) = check_id(id) {
+            return (Err(Arc::new(error)), false);
+        }
+        match self.merge.get_merged(&id.to_owned()).await {
+            Ok((Some(answer), has_opened)) => (answer, has_opened),
+            Ok((None, has_opened)) => (Err(Arc::new(ClerkError::missing_user())), has_opened),
             Err(Full) => {
                 let reason = ShedReason::QueueFull;
-                Err(Arc::new(Shed { reason, bucket: Bucket::Instance, retry_after: COME_AGAIN }.into()))
+                (Err(Arc::new(Shed { reason, bucket: Bucket::Instance, retry_after: COME_AGAIN }.into())), false)
             }
         }
     }

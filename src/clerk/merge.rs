@@ -78,10 +78,15 @@ where
         Self { bounds, fetch: Arc::new(fetch), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The value of a key; none if its batch was answered without it.
-    pub(super) async fn get(&self, key: &K) -> Result<Option<V>, Full> {
+    /// The value of a key, none if its batch was answered without it; and whether this was the batch's first key.
+    pub(super) async fn get_merged(&self, key: &K) -> Result<(Option<V>, bool), Full> {
         let seat = self.join(key)?;
-        Ok(seat.answers.clone().await.get(key).cloned())
+        Ok((seat.answers.clone().await.get(key).cloned(), seat.has_opened))
+    }
+
+    #[cfg(test)]
+    async fn get(&self, key: &K) -> Result<Option<V>, Full> {
+        self.get_merged(key).await.map(|(value, _)| value)
     }
 
     /// Those who ask for the key from now on do not get an answer that is already under way.
@@ -97,16 +102,17 @@ where
     fn join(&self, key: &K) -> Result<Seat<K, V>, Full> {
         let mut state = self.state.lock();
         let known = state.by_key.get(key).copied();
+        let mut has_opened = false;
         let (id, answers) = match known.and_then(|id| state.running(id)) {
             Some(found) => found,
             None if state.waiting >= self.bounds.waiting => return Err(Full),
-            None => match state.open.and_then(|id| state.running(id)) {
-                Some(found) => found,
-                None => self.open(&mut state),
-            },
+            None => state.open.and_then(|id| state.running(id)).unwrap_or_else(|| {
+                has_opened = true;
+                self.open(&mut state)
+            }),
         };
         state.sit(id, key, self.bounds.keys);
-        Ok(Seat { state: Arc::clone(&self.state), id, key: key.clone(), answers })
+        Ok(Seat { state: Arc::clone(&self.state), id, key: key.clone(), answers, has_opened })
     }
 
     fn open(&self, state: &mut State<K, V>) -> (u64, Awaited<K, V>) {
@@ -192,6 +198,7 @@ struct Seat<K: Clone + Eq + Hash + Ord, V> {
     id: u64,
     key: K,
     answers: Awaited<K, V>,
+    has_opened: bool,
 }
 
 impl<K: Clone + Eq + Hash + Ord, V> Drop for Seat<K, V> {

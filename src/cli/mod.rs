@@ -195,6 +195,18 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
         None => WebConfigSource::none(),
     };
     let site = site_options(common)?;
+    let gateway = match &config.gateway {
+        Some(section) => {
+            let web_config = match &section.web_config_file {
+                Some(path) => WebConfigSource::open(path)?,
+                None => WebConfigSource::none(),
+            };
+            let listeners =
+                serve::bind(std::slice::from_ref(&section.listen)).await.context("gateway.listen_address")?;
+            Some(app::Front { listeners, web_config })
+        }
+        None => None,
+    };
     let listeners =
         if common.systemd_socket { serve::from_systemd()? } else { serve::bind(&common.listen_addresses).await? };
     Ok(app::Options {
@@ -206,6 +218,7 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
         serve: serve::Options { max_connections: common.max_connections.max(1), ..serve::Options::default() },
         web_config,
         listeners,
+        gateway,
     })
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::decision::Decision;
 use super::forward::Refusal;
+use crate::outbound::pace::Shed;
 use crate::outbound::{CallError, SendError};
 use crate::upstream::ErrorKind;
 
@@ -68,18 +69,21 @@ impl Own {
     /// No answer came, or the request was not let go.
     pub(super) fn failed(error: &SendError) -> Self {
         match error {
-            SendError::Shed(shed) => {
-                // SDKs know this code, and applications that handle Clerk's limit handle ours.
-                let code = "too_many_requests";
-                let why = shed.to_string();
-                let own = Self::new(Decision::Shed, StatusCode::TOO_MANY_REQUESTS, code, "too many requests", why);
-                Self { retry_after: Some(shed.retry_after), ..own }
-            }
+            SendError::Shed(shed) => Self::shed(shed),
             SendError::Call { error, .. } => Self::broken(error),
         }
     }
 
-    fn broken(error: &CallError) -> Self {
+    /// The request was not let go.
+    pub(super) fn shed(shed: &Shed) -> Self {
+        // SDKs know this code, and applications that handle Clerk's limit handle ours.
+        let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
+        let own = Self::new(Decision::Shed, status, code, "too many requests", shed.to_string());
+        Self { retry_after: Some(shed.retry_after), ..own }
+    }
+
+    /// No answer came.
+    pub(super) fn broken(error: &CallError) -> Self {
         let (status, code, message) = match error {
             CallError::Key(_) => (StatusCode::SERVICE_UNAVAILABLE, "gateway_key_unavailable", "key unavailable"),
             CallError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),

@@ -94,6 +94,9 @@ pub(super) struct Done {
 pub(super) struct Shadow {
     pub(super) queued: bool,
     pub(super) retried: bool,
+    pub(super) cache_hit: bool,
+    pub(super) coalesced: bool,
+    pub(super) batched: bool,
 }
 
 impl Counts {
@@ -107,8 +110,16 @@ impl Counts {
         }
         *state.requests.entry(key).or_default() += 1;
         state.decisions[done.decision.index()] += 1;
-        state.shadowed[Decision::Queued.index()] += u64::from(done.shadow.queued);
-        state.shadowed[Decision::Retried.index()] += u64::from(done.shadow.retried);
+        let Shadow { queued, retried, cache_hit, coalesced, batched } = done.shadow;
+        for (would, decision) in [
+            (queued, Decision::Queued),
+            (retried, Decision::Retried),
+            (cache_hit, Decision::CacheHit),
+            (coalesced, Decision::Coalesced),
+            (batched, Decision::Batched),
+        ] {
+            state.shadowed[decision.index()] += u64::from(would);
+        }
         let durations = state.durations.entry(key.route).or_default();
         durations.request.observe(done.duration.as_secs_f64());
         if let Some(upstream) = done.upstream {
@@ -120,7 +131,6 @@ impl Counts {
     }
 
     /// Requests to Clerk that were not needed.
-    #[expect(dead_code, reason = "called by the policies that answer without Clerk")]
     pub(super) fn save(&self, saving: Saving, requests: u64) {
         self.0.lock().saved[saving as usize] += requests;
     }

@@ -1,5 +1,7 @@
 //! What the gateway did with a request, as words.
 
+use std::time::Duration;
+
 /// What became of a request. A closed set: it is a label, and the value of the header `x-clerk-exporter-decision`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Decision {
@@ -42,6 +44,16 @@ impl Decision {
         Self::Failed,
         Self::Abandoned,
     ];
+
+    /// Of a request that Clerk answered.
+    #[must_use]
+    pub(super) const fn of(attempts: u32, waited: Duration) -> Self {
+        match (attempts, waited.is_zero()) {
+            (0 | 1, true) => Self::Forwarded,
+            (0 | 1, false) => Self::Queued,
+            _ => Self::Retried,
+        }
+    }
 
     /// The value of the label and of the header.
     #[must_use]

@@ -1,9 +1,10 @@
 //! One request through its phases.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
-use http::{HeaderValue, Request, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -60,7 +61,9 @@ impl Gateway {
         let policies = instance.plan.decide(&head.method, &route);
         let (body, fault) = upload(body);
         let authorization = identity.authorization;
-        let exchange = Exchange { instance, head, route, authorization, policies, fault, seen };
+        let priority = identity.priority;
+        let instance = Arc::clone(instance);
+        let exchange = Exchange { instance, head, route, authorization, priority, policies, fault, seen };
         if exchange.is_read(&body) { exchange.answer_read().await } else { exchange.forward(body).await }
     }
 
@@ -99,17 +102,18 @@ impl Gateway {
 }
 
 /// A request that is to be answered.
-struct Exchange<'a> {
-    instance: &'a Instance,
-    head: request::Parts,
-    route: Route,
-    authorization: Authorization,
-    policies: Policies,
+pub(super) struct Exchange {
+    pub(super) instance: Arc<Instance>,
+    pub(super) head: request::Parts,
+    pub(super) route: Route,
+    pub(super) authorization: Authorization,
+    pub(super) priority: Priority,
+    pub(super) policies: Policies,
     fault: Fault,
-    seen: Seen,
+    pub(super) seen: Seen,
 }
 
-impl Exchange<'_> {
+impl Exchange {
     /// Whether an answer might come from elsewhere than Clerk.
     fn is_read(&self, body: &RequestBody) -> bool {
         let policies = self.policies;
@@ -117,26 +121,20 @@ impl Exchange<'_> {
         has_policy && !body.is_stream()
     }
 
-    /// Answers a request that reads. Here cache, coalescing and batching have their place, in this order; what none of
-    /// them answers is handed on.
-    async fn answer_read(self) -> Response<Body> {
-        self.forward(RequestBody::empty()).await
-    }
-
     /// Hands the request on to Clerk and the answer back.
-    async fn forward(self, body: RequestBody) -> Response<Body> {
-        let Self { instance, mut head, route, authorization, policies, fault, mut seen } = self;
+    pub(super) async fn forward(self, body: RequestBody) -> Response<Body> {
+        let Self { instance, mut head, route, authorization, priority, policies, fault, mut seen } = self;
         let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
         if forward::request(&mut head, &instance.target, is_chunked).is_err() {
             return own(Own::no_address(), seen);
         }
         if policies.pace == Switch::Shadow {
             let pacer = &instance.outbound.flow.pacer;
-            seen.shadow.queued = pacer.would_wait(route.bucket, route.entity, Priority::Interactive);
+            seen.shadow.queued = pacer.would_wait(route.bucket, route.entity, priority);
         }
         let repeat = Repeat::of(&head.method);
         let relay = Relay { request: Request::from_parts(head, body), route, repeat, authorization };
-        match instance.outbound.relay(relay, &instance.plan.handling(policies)).await {
+        match instance.outbound.relay(relay, &instance.plan.handling(&policies, priority)).await {
             Ok(relayed) if relayed.head.status.is_informational() => own(Own::unexpected_answer(), seen),
             Ok(relayed) => {
                 let status = relayed.head.status;
@@ -148,7 +146,7 @@ impl Exchange<'_> {
                     // the one before in place, and whoever watches the file says why.
                     let _ = instance.outbound.key.reload();
                 }
-                hand_back(relayed, instance, route, seen)
+                hand_back(relayed, &instance, route, seen)
             }
             Err(error) => {
                 let is_incomplete = fault.is_the_client_s();
@@ -164,21 +162,8 @@ impl Exchange<'_> {
 fn hand_back(relayed: Relayed, instance: &Instance, route: Route, mut seen: Seen) -> Response<Body> {
     let Relayed { mut head, body, attempts, waited, took, .. } = relayed;
     forward::response(&mut head);
-    let decision = match (attempts, waited.is_zero()) {
-        (1, true) => Decision::Forwarded,
-        (1, false) => Decision::Queued,
-        _ => Decision::Retried,
-    };
-    if decision != Decision::Forwarded {
-        head.headers.insert(&super::DECISION, HeaderValue::from_static(decision.as_str()));
-        if attempts > 1 {
-            head.headers.insert(&ATTEMPTS, HeaderValue::from(attempts));
-        }
-        if !waited.is_zero() {
-            let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            head.headers.insert(&WAITED_MS, HeaderValue::from(millis));
-        }
-    }
+    let decision = Decision::of(attempts, waited);
+    say(&mut head.headers, decision, attempts, waited);
     seen.ended(head.status, decision);
     seen.upstream = Some(took);
     seen.spent = if route.bucket == Bucket::Unlimited { 0 } else { attempts };
@@ -186,7 +171,22 @@ fn hand_back(relayed: Relayed, instance: &Instance, route: Route, mut seen: Seen
     Response::from_parts(head, Body::new(body))
 }
 
-fn own(answer: Own, mut seen: Seen) -> Response<Body> {
+/// Says what we did, where it was more than to hand on.
+pub(super) fn say(headers: &mut HeaderMap, decision: Decision, attempts: u32, waited: Duration) {
+    if decision == Decision::Forwarded {
+        return;
+    }
+    headers.insert(&super::DECISION, HeaderValue::from_static(decision.as_str()));
+    if attempts > 1 {
+        headers.insert(&ATTEMPTS, HeaderValue::from(attempts));
+    }
+    if !waited.is_zero() {
+        let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(&WAITED_MS, HeaderValue::from(millis));
+    }
+}
+
+pub(super) fn own(answer: Own, mut seen: Seen) -> Response<Body> {
     seen.ended(answer.status, answer.decision);
     answer.into_response()
 }
@@ -196,6 +196,9 @@ impl Handler for Gateway {
     const LOGS_PATHS: bool = false;
 
     async fn handle(&self, request: Request<Body>) -> Response<Body> {
-        Self::handle(self, request).await
+        match &self.hooks {
+            Some(hooks) if hooks.is_for(request.uri().path()) => hooks.answer(request).await,
+            _ => Self::handle(self, request).await,
+        }
     }
 }

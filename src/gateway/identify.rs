@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use super::callers::{CallerId, Callers};
 use super::forward::Refusal;
 use crate::outbound::Authorization;
+use crate::outbound::pace::Priority;
 use crate::secret::{KeySource, Secret};
 
 /// What the gateway knows keys and tokens by.
@@ -33,6 +34,7 @@ pub(super) struct KnownToken {
     pub(super) token: Secret,
     pub(super) instance: usize,
     pub(super) caller: CallerId,
+    pub(super) priority: Priority,
 }
 
 /// Whose a request is.
@@ -42,6 +44,7 @@ pub(super) struct Identity {
     pub(super) instance: Option<usize>,
     pub(super) caller: CallerId,
     pub(super) authorization: Authorization,
+    pub(super) priority: Priority,
 }
 
 impl Register {
@@ -66,12 +69,13 @@ impl Register {
             }
         }
         if let Some(token) = token {
-            let authorization = Authorization::Ours;
-            return Ok(Identity { instance: Some(token.instance), caller: token.caller, authorization });
+            let (authorization, priority) = (Authorization::Ours, token.priority);
+            return Ok(Identity { instance: Some(token.instance), caller: token.caller, authorization, priority });
         }
         let caller = key.and_then(|key| key.caller);
         let caller = caller.unwrap_or_else(|| callers.found(headers.get(USER_AGENT).map(HeaderValue::as_bytes)));
-        Ok(Identity { instance: key.map(|key| key.instance), caller, authorization: Authorization::AsGiven })
+        let (instance, priority) = (key.map(|key| key.instance), Priority::Interactive);
+        Ok(Identity { instance, caller, authorization: Authorization::AsGiven, priority })
     }
 }
 
@@ -99,7 +103,8 @@ mod tests {
     fn identify(values: &[&str]) -> Result<Identity, Refusal> {
         let callers = Callers::new(5);
         let caller = callers.configured(&Arc::from("billing"));
-        let tokens = vec![KnownToken { token: Secret::new(TOKEN.to_owned()), instance: 1, caller }];
+        let tokens =
+            vec![KnownToken { token: Secret::new(TOKEN.to_owned()), instance: 1, caller, priority: Priority::Bulk }];
         let register = Register { keys: vec![key(FIRST, 0), key(SECOND, 0)], tokens };
         let mut headers = HeaderMap::new();
         for value in values {
@@ -137,6 +142,7 @@ mod tests {
     fn a_token_is_exchanged_for_the_key() {
         let identity = identify(&[&format!("Bearer {TOKEN}")]).unwrap();
         assert_eq!((identity.instance, identity.authorization), (Some(1), Authorization::Ours));
+        assert_eq!(identity.priority, Priority::Bulk);
     }
 
     #[test]

@@ -18,11 +18,15 @@ mod counts;
 mod decision;
 mod forward;
 mod handle;
+mod hooks;
 mod identify;
 mod numbers;
 mod options;
+mod parameters;
 mod policy;
+mod reads;
 mod seen;
+mod shared;
 mod top;
 mod upload;
 
@@ -33,15 +37,18 @@ use parking_lot::Mutex;
 
 pub use answer::{ATTEMPTS, DECISION, WAITED_MS};
 pub use decision::{Decision, MethodLabel, Saving};
-pub use numbers::{InstanceNumbers, Numbers, RequestCount, RouteDurations};
+pub use numbers::{CacheNumbers, InstanceNumbers, Numbers, RequestCount, RouteDurations};
 pub use options::{CallerToken, ConfigureError, FurtherKey, InstanceOptions, Options, UnknownKeys, keyless};
 pub use policy::{Plan, Policies, Switch};
 pub use seen::CLIENT_GONE;
 pub use top::{Share, Span};
 
+use crate::cache::Cache;
 use crate::clock::Clock;
+use crate::webhook;
 use callers::Callers;
 use counts::Counts;
+use hooks::{Caches, Hooks};
 use options::Table;
 
 /// The label `clerk_instance` of requests whose key belongs to no configured instance.
@@ -55,6 +62,8 @@ pub struct Gateway {
     clock: Arc<Clock>,
     /// By alias; an instance that comes back has its counters again.
     counts: Mutex<Vec<(Arc<str>, Arc<Counts>)>>,
+    caches: Caches,
+    hooks: Option<Hooks>,
 }
 
 impl Gateway {
@@ -66,7 +75,18 @@ impl Gateway {
         let callers = Arc::new(Callers::new(options.max_callers));
         let counts = Mutex::default();
         let table = Table::new(options, &callers, |name| counts_of(&counts, name))?;
-        Ok(Self { table: ArcSwap::from_pointee(table), callers, clock, counts })
+        let caches = Caches::default();
+        caches.set(caches_of(&table));
+        Ok(Self { table: ArcSwap::from_pointee(table), callers, clock, counts, caches, hooks: None })
+    }
+
+    /// The same gateway with an endpoint for Clerk's webhooks at this path: what they report, the caches forget.
+    ///
+    /// # Errors
+    /// When the webhooks cannot be checked.
+    pub fn with_webhooks(self, path: String, options: webhook::Options) -> Result<Self, webhook::ConfigError> {
+        let hooks = Hooks::new(path, options, self.caches.clone())?;
+        Ok(Self { hooks: Some(hooks), ..self })
     }
 
     /// Takes over a new configuration. Requests in flight end as they began; counters stay, as does
@@ -76,6 +96,7 @@ impl Gateway {
     /// When the options contradict themselves; then nothing changes.
     pub fn configure(&self, options: Options) -> Result<(), ConfigureError> {
         let table = Table::new(options, &self.callers, |name| counts_of(&self.counts, name))?;
+        self.caches.set(caches_of(&table));
         self.table.store(Arc::new(table));
         Ok(())
     }
@@ -94,8 +115,18 @@ impl Gateway {
                 (Arc::clone(name), InstanceNumbers { flow, ..counts.numbers(&self.callers, now) })
             })
             .collect();
-        Numbers { instances, dropped_callers: self.callers.dropped() }
+        let caching = table.instances.iter().filter(|instance| instance.plan.caches());
+        let cache = caching.fold(None, |sum: Option<CacheNumbers>, instance| {
+            let cache = &instance.shared.cache;
+            Some(sum.unwrap_or_default().add(&cache.numbers(), cache.is_shared()))
+        });
+        let webhooks = self.hooks.as_ref().map(Hooks::counts);
+        Numbers { instances, dropped_callers: self.callers.dropped(), cache, webhooks }
     }
+}
+
+fn caches_of(table: &Table) -> Vec<Cache> {
+    table.instances.iter().flat_map(|instance| instance.shared.caches()).cloned().collect()
 }
 
 fn counts_of(all: &Mutex<Vec<(Arc<str>, Arc<Counts>)>>, name: &Arc<str>) -> Arc<Counts> {

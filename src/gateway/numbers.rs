@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::decision::{Decision, MethodLabel, Saving};
 use super::top::{Share, Span};
-use crate::outbound;
+use crate::cache::{self, TierNumbers};
 use crate::quota::Histogram;
+use crate::{outbound, webhook};
 
 /// The numbers of all instances, and of requests that belong to none.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +15,44 @@ pub struct Numbers {
     pub instances: Vec<(Arc<str>, InstanceNumbers)>,
     /// Requests whose caller has no name of its own, for want of a place.
     pub dropped_callers: u64,
+    /// Of the caches of all instances together; none where no policy uses one.
+    pub cache: Option<CacheNumbers>,
+    /// Of the endpoint for webhooks, where there is one.
+    pub webhooks: Option<webhook::Counts>,
+}
+
+/// What caches did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheNumbers {
+    /// In this process.
+    pub memory: TierNumbers,
+    /// In Redis, where there is one.
+    pub redis: Option<TierNumbers>,
+    /// Answers in memory now.
+    pub entries: u64,
+    /// Their size in bytes, with keys and headers.
+    pub bytes: u64,
+    /// Invalidations, asked for here or told by other processes.
+    pub invalidations: u64,
+}
+
+impl CacheNumbers {
+    pub(super) fn add(self, cache: &cache::Numbers, has_redis: bool) -> Self {
+        let sum = |a: TierNumbers, b: TierNumbers| TierNumbers {
+            hits: a.hits + b.hits,
+            misses: a.misses + b.misses,
+            errors: a.errors + b.errors,
+            stored: a.stored + b.stored,
+        };
+        Self {
+            memory: sum(self.memory, cache.memory),
+            redis: has_redis.then(|| sum(self.redis.unwrap_or_default(), cache.redis)),
+            entries: self.entries + cache.entries,
+            bytes: self.bytes + cache.bytes,
+            // One webhook asks all instances: the most that one of them was asked.
+            invalidations: self.invalidations.max(cache.invalidations + cache.heard),
+        }
+    }
 }
 
 /// The numbers of one instance.

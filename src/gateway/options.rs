@@ -11,8 +11,11 @@ use super::counts::Counts;
 use super::forward::Target;
 use super::identify::{KnownKey, KnownToken, Register};
 use super::policy::Plan;
+use super::shared::Shared;
+use crate::cache::{self, Cache};
 use crate::clock::Clock;
 use crate::outbound::Outbound;
+use crate::outbound::pace::Priority;
 use crate::quota::{Environment, InstanceLedger, Settings, Source};
 use crate::secret::{KeySource, Secret, SecretSource};
 use crate::upstream::Upstream;
@@ -48,6 +51,8 @@ pub struct InstanceOptions {
     pub caller: Option<Arc<str>>,
     /// What its requests get.
     pub plan: Plan,
+    /// Where its answers are kept, and shared by those who ask for the same.
+    pub cache: Cache,
 }
 
 /// A key of an instance beside its own: while keys are rotated, or of another team.
@@ -68,6 +73,8 @@ pub struct CallerToken {
     pub instance: Arc<str>,
     /// The token.
     pub token: Secret,
+    /// Who goes first.
+    pub priority: Priority,
 }
 
 /// What becomes of requests whose key belongs to no configured instance, or that have none.
@@ -138,6 +145,7 @@ pub(super) struct Instance {
     pub(super) target: Target,
     pub(super) plan: Plan,
     pub(super) counts: Arc<Counts>,
+    pub(super) shared: Shared,
 }
 
 /// What belongs to no instance.
@@ -161,7 +169,7 @@ impl Table {
         let mut register = Register::default();
         let mut instances: Vec<Arc<Instance>> = Vec::new();
         for options in options.instances {
-            let InstanceOptions { name, outbound, further_keys, caller, plan } = options;
+            let InstanceOptions { name, outbound, further_keys, caller, plan, cache } = options;
             if *name == *STRANGERS {
                 return Err(ConfigureError::Reserved);
             }
@@ -173,23 +181,27 @@ impl Table {
                 let caller = caller.map(|caller| callers.configured(&caller));
                 register.keys.push(KnownKey { source, instance: instances.len(), caller });
             }
-            instances.push(Arc::new(instance(&name, outbound, plan, counts(&name))?));
+            instances.push(Arc::new(instance(&name, outbound, plan, cache, counts(&name))?));
         }
-        for CallerToken { caller, instance, token } in options.tokens {
+        for CallerToken { caller, instance, token, priority } in options.tokens {
             let Some(place) = instances.iter().position(|known| known.name == instance) else {
                 return Err(ConfigureError::NoInstance { caller, instance });
             };
             if token.len() < MIN_TOKEN || register.tokens.iter().any(|other| other.token == token) {
                 return Err(ConfigureError::Token(caller));
             }
-            register.tokens.push(KnownToken { token, instance: place, caller: callers.configured(&caller) });
+            let caller = callers.configured(&caller);
+            register.tokens.push(KnownToken { token, instance: place, caller, priority });
         }
         let name: Arc<str> = Arc::from(STRANGERS);
         let counts = counts(&name);
         let forward = match options.unknown_keys {
             UnknownKeys::Reject => None,
             UnknownKeys::Forward(outbound) => {
-                Some(Arc::new(instance(&name, outbound, Plan::default(), Arc::clone(&counts))?))
+                // Nothing of theirs is ever kept.
+                let options = cache::Options { memory: 0, ..cache::Options::new(Arc::clone(&name)) };
+                let cache = Cache::new(options, None, Arc::clone(&outbound.clock));
+                Some(Arc::new(instance(&name, outbound, Plan::default(), cache, Arc::clone(&counts))?))
             }
         };
         Ok(Self { register, instances, strangers: Strangers { name, counts, forward } })
@@ -200,8 +212,10 @@ fn instance(
     name: &Arc<str>,
     outbound: Arc<Outbound>,
     plan: Plan,
+    cache: Cache,
     counts: Arc<Counts>,
 ) -> Result<Instance, ConfigureError> {
     let target = Target::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
-    Ok(Instance { name: Arc::clone(name), outbound, target, plan, counts })
+    let shared = Shared::new(cache, name, &outbound.clock);
+    Ok(Instance { name: Arc::clone(name), outbound, target, plan, counts, shared })
 }

@@ -1,5 +1,6 @@
 //! Which of the gateway's policies apply to a request.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use http::Method;
@@ -30,7 +31,7 @@ impl Switch {
 }
 
 /// The policies, each with its switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policies {
     /// Sends again what failed and may go better the next time; requests that read only.
     pub retry: Switch,
@@ -42,13 +43,28 @@ pub struct Policies {
     pub batch: Switch,
     /// Waits for the rate limit, and refuses what would wait too long.
     pub pace: Switch,
+    /// How long answers are kept.
+    pub ttl: Duration,
+    /// Whether they are said of this route, and not of all. Of routes of which no webhook tells, answers are kept only
+    /// where that is asked for by name.
+    pub is_explicit: bool,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        let off = Switch::Off;
+        let (ttl, is_explicit) = (Duration::from_secs(60), false);
+        Self { retry: off, coalesce: off, cache: off, batch: off, pace: off, ttl, is_explicit }
+    }
 }
 
 /// What an instance's requests get. All policies are off by default: the gateway then only looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Which policies there are.
     pub policies: Policies,
+    /// Those of single routes, by method and template.
+    pub routes: HashMap<(&'static str, &'static str), Policies>,
     /// How often and how long a request is tried.
     pub retry: RetryPolicy,
     /// Longest wait in the queue, before each attempt.
@@ -65,6 +81,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             policies: Policies::default(),
+            routes: HashMap::new(),
             retry: RetryPolicy::default(),
             max_queue_wait: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(10),
@@ -77,17 +94,36 @@ impl Default for Plan {
 impl Plan {
     /// The policies of a request: those that spare Clerk an answer are for requests that read.
     #[must_use]
-    pub fn decide(&self, method: &Method, _route: &Route) -> Policies {
-        if *method == Method::GET || *method == Method::HEAD {
+    pub fn decide(&self, method: &Method, route: &Route) -> Policies {
+        let is_read = *method == Method::GET || *method == Method::HEAD;
+        let policies = self.of_route(if is_read { "GET" } else { method.as_str() }, route.template);
+        if is_read {
+            return policies;
+        }
+        // A write is sent again only where that is asked for by name.
+        let retry = if policies.is_explicit { policies.retry } else { Switch::Off };
+        Policies { retry, coalesce: Switch::Off, cache: Switch::Off, batch: Switch::Off, ..policies }
+    }
+
+    fn of_route(&self, method: &str, template: &'static str) -> Policies {
+        if self.routes.is_empty() {
             return self.policies;
         }
-        Policies { coalesce: Switch::Off, cache: Switch::Off, batch: Switch::Off, ..self.policies }
+        // Few routes have policies of their own.
+        let own = self.routes.iter().find(|((known, route), _)| *route == template && *known == method);
+        own.map_or(self.policies, |(_, policies)| Policies { is_explicit: true, ..*policies })
+    }
+
+    /// Whether any route's answers are kept.
+    #[must_use]
+    pub(super) fn caches(&self) -> bool {
+        self.routes.values().chain([&self.policies]).any(|policies| policies.cache.is_on())
     }
 
     /// The way of a request to Clerk under these policies.
     #[must_use]
-    pub fn handling(&self, policies: Policies) -> Handling {
-        let turn = Turn { priority: Priority::Interactive, max_wait: self.max_queue_wait };
+    pub fn handling(&self, policies: &Policies, priority: Priority) -> Handling {
+        let turn = Turn { priority, max_wait: self.max_queue_wait };
         Handling {
             pace: policies.pace.is_on().then_some(turn),
             retry: policies.retry.is_on().then_some(self.retry),

@@ -31,6 +31,8 @@ impl Kind {
 pub enum Part {
     /// The exporter: always there.
     Exporter,
+    /// The gateway, where one is configured.
+    Gateway,
     /// The client in an application that shows its metrics.
     Client,
 }
@@ -148,6 +150,44 @@ families! {
         PROCESS_THREADS = Gauge "process_threads" []
             "Number of operating system threads in the process";
     }
+    Gateway {
+        GATEWAY_REQUESTS = Counter "clerk_gateway_requests_total" ["clerk_instance", "caller", "route", "method", "code"]
+            "Requests to the gateway; route is a template of the Backend API or other; code 499 is a client that did not wait";
+        GATEWAY_DURATION = Histogram "clerk_gateway_request_duration_seconds" ["clerk_instance", "route"]
+            "From the head of a request to the end of its answer";
+        GATEWAY_UPSTREAM_DURATION = Histogram "clerk_gateway_upstream_duration_seconds" ["clerk_instance", "route"]
+            "From the start of the last attempt to the head of the answer of Clerk";
+        GATEWAY_DECISIONS = Counter "clerk_gateway_decisions_total" ["clerk_instance", "decision"]
+            "What became of requests: forwarded, queued, retried, cache_hit, stale, coalesced, batched, shed, rejected, failed or abandoned";
+        GATEWAY_SHADOW_DECISIONS = Counter "clerk_gateway_shadow_decisions_total" ["clerk_instance", "decision"]
+            "What would have become of requests if the policies in shadow were on";
+        GATEWAY_SAVED = Counter "clerk_gateway_saved_requests_total" ["clerk_instance", "by"]
+            "Requests to Clerk that were not needed";
+        GATEWAY_QUEUE_DEPTH = Gauge "clerk_gateway_queue_depth" ["clerk_instance"]
+            "Requests that wait for the limit";
+        GATEWAY_QUEUE_WAIT = Histogram "clerk_gateway_queue_wait_seconds" ["clerk_instance"]
+            "How long requests that were let go had waited for the limit";
+        GATEWAY_BUDGET_SHARED = Gauge "clerk_gateway_budget_shared" ["clerk_instance"]
+            "Whether the limit is shared with other gateways over Redis (1), or each keeps to a part of it because Redis cannot be reached (0); absent without Redis";
+        GATEWAY_DROPPED = Counter "clerk_gateway_dropped_series_total" ["label"]
+            "Requests whose label value was folded into other, for want of a place";
+        UNSEEN = Gauge "clerk_ratelimit_unseen_requests" ["clerk_instance", "bucket"]
+            "Requests of the last closed window that quota headers tell of and that were not seen here: use by others";
+        CACHE_HITS = Counter "clerk_cache_hits_total" ["tier"]
+            "Look-ups answered by this tier (memory or redis)";
+        CACHE_MISSES = Counter "clerk_cache_misses_total" ["tier"]
+            "Look-ups that this tier could not answer";
+        CACHE_ERRORS = Counter "clerk_cache_errors_total" ["tier"]
+            "Operations of this tier that failed";
+        CACHE_ENTRIES = Gauge "clerk_cache_entries" []
+            "Answers in memory";
+        CACHE_BYTES = Gauge "clerk_cache_size_bytes" []
+            "Size of the answers in memory, with keys and headers";
+        CACHE_INVALIDATIONS = Counter "clerk_cache_invalidations_total" []
+            "Invalidations that webhooks asked for, here and at other gateways";
+        WEBHOOK_EVENTS = Counter "clerk_webhook_events_total" ["type", "result"]
+            "Webhooks by family of events and by what became of them";
+    }
     Client {
         CLIENT_REQUESTS = Counter "clerk_client_requests_total" ["clerk_instance"]
             "Requests that the application asked for";
@@ -191,8 +231,9 @@ pub fn markdown() -> String {
 }
 
 /// The parts and their titles in the reference.
-const PARTS: [(Part, &str); 2] = [
+const PARTS: [(Part, &str); 3] = [
     (Part::Exporter, "The exporter"),
+    (Part::Gateway, "The gateway, where one is configured"),
     (Part::Client, "The client, in applications that hand its counters to `Metrics`"),
 ];
 

@@ -7,6 +7,7 @@ pub mod catalogue;
 mod client;
 mod encode;
 mod exporter;
+mod gateway;
 mod negotiate;
 mod quota;
 
@@ -26,9 +27,11 @@ use arc_swap::ArcSwap;
 
 use client::Flows;
 use exporter::ExporterCollector;
+use gateway::GatewayCollector;
 use quota::{Part, QuotaCollector, View};
 
 use crate::clock::Clock;
+use crate::gateway::Gateway;
 use crate::outbound::Flow;
 use crate::quota::ledger::Ledger;
 
@@ -50,8 +53,20 @@ impl Metrics {
     /// Metrics of this ledger.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, clock: Arc<Clock>, status: Arc<ConfigStatus>) -> Self {
+        Self::with_gateway(ledger, clock, status, None)
+    }
+
+    /// Metrics of this ledger and of a gateway, if there is one.
+    #[must_use]
+    pub fn with_gateway(
+        ledger: Arc<Ledger>,
+        clock: Arc<Clock>,
+        status: Arc<ConfigStatus>,
+        gateway: Option<Arc<Gateway>>,
+    ) -> Self {
         let mut exporter = Registry::default();
         exporter.register_collector(Box::new(ExporterCollector { status, clock: Arc::clone(&clock) }));
+        exporter.register_collector(Box::new(GatewayCollector(gateway)));
         let clients = Arc::new(ArcSwap::default());
         exporter.register_collector(Box::new(ClientCollector(Arc::clone(&clients))));
         Self { ledger, clock, exporter, clients, last_bytes: [const { AtomicUsize::new(0) }; Part::ALL.len()] }

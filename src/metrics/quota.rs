@@ -139,6 +139,14 @@ fn encode_gauges(
     gauge(encoder, families::BASIS_INFO, basis)?;
     gauge(encoder, families::SAMPLE_TIMESTAMP, each_bucket(instances, |bucket| bucket.sampled_at.map(timestamp)))?;
     gauge(encoder, families::USAGE_PEAK, each_bucket(instances, |bucket| bucket.usage_peak.map(Number::Real)))?;
+    // Of instances whose traffic passes here; beside probes alone, all traffic would be that of others.
+    let unseen = instances.iter().filter(|instance| instance.has_source(Source::Gateway)).flat_map(|instance| {
+        instance.buckets.iter().filter_map(move |bucket| {
+            let labels = [Value::Text(&instance.name), bucket.bucket.as_str().into()];
+            Some((labels, Number::Whole(bucket.unseen?)))
+        })
+    });
+    gauge(encoder, families::UNSEEN, unseen)?;
     let blocked = each_bucket(instances, |bucket| bucket.blocked_until.map(timestamp));
     gauge(encoder, families::BLOCKED_UNTIL, blocked)?;
     let forecast = each_bucket(instances, |bucket| Some(Number::Real(bucket.to_exhaustion?.as_secs_f64())));

@@ -236,9 +236,9 @@ impl Tally {
         }
         // A 429 says that the limit is used up, and not by how much.
         let limit = window.limit.filter(|_| !window.throttled);
-        self.unseen = limit.zip(window.least_remaining).map(|(limit, least)| {
-            (limit.saturating_sub(least).saturating_sub(window.counted), window.end)
-        });
+        self.unseen = limit
+            .zip(window.least_remaining)
+            .map(|(limit, least)| (limit.saturating_sub(least).saturating_sub(window.counted), window.end));
         self.recent.push_back(ClosedWindow { seen: window.seen, usage: used, low, exhausted });
         if let Some(used) = used {
             self.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS)).observe(used);

@@ -28,6 +28,7 @@ pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
 pub use status::Status;
 
 use crate::clock::Clock;
+use crate::gateway::Gateway;
 use crate::metrics::{Format, Metrics};
 use crate::probe::Probes;
 use crate::quota::ledger::Ledger;
@@ -63,6 +64,8 @@ pub struct Site {
     pub ledger: Arc<Ledger>,
     /// The time.
     pub clock: Arc<Clock>,
+    /// The gateway, if there is one.
+    pub gateway: Option<Arc<Gateway>>,
     /// Tells whether anything was polled yet.
     pub probes: Arc<Probes>,
     /// The configuration in force, without secrets.

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clerk_exporter::cache::{self, Cache};
 use clerk_exporter::clock::Clock;
 use clerk_exporter::gateway::{
     CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
 };
 use clerk_exporter::outbound::Outbound;
+use clerk_exporter::outbound::pace::Priority;
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
@@ -248,13 +250,15 @@ impl World {
                 outbound: Arc::new(outbound),
                 further_keys: Vec::new(),
                 caller: None,
-                plan: setup.plan,
+                plan: setup.plan.clone(),
+                cache: Cache::new(cache::Options::new("test"), None, Arc::clone(&clock)),
             }],
             unknown_keys,
             tokens: vec![CallerToken {
                 caller: "billing".into(),
                 instance: "test".into(),
                 token: Secret::new(TOKEN.to_owned()),
+                priority: Priority::Interactive,
             }],
             max_callers: setup.max_callers,
         };

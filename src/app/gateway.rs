@@ -1,0 +1,209 @@
+//! From the section `gateway` to a gateway, and what of it outlives a reload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::instances::Instances;
+use crate::cache::{self, Cache, Seal};
+use crate::clock::Clock;
+use crate::config::{self, ApiUrl, Config, Mode, Rank};
+use crate::gateway::{
+    CallerToken, FurtherKey, Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys, keyless,
+};
+use crate::outbound::pace::Priority;
+use crate::quota::ledger::Ledger;
+use crate::secret::KeySource;
+use crate::store::Store;
+use crate::upstream::{HyperOptions, NetworkUpstream, Upstream};
+use crate::webhook;
+
+/// Makes the gateway and keeps it up to date.
+#[derive(Debug)]
+pub(super) struct Gateways {
+    clock: Arc<Clock>,
+    /// What the gateway was started with. Where it listens, and what it keeps answers in, stay until a restart.
+    started: config::Gateway,
+    upstream: Arc<NetworkUpstream>,
+    store: Option<Store>,
+    caches: HashMap<Arc<str>, Cache>,
+    gateway: Option<Arc<Gateway>>,
+}
+
+impl Gateways {
+    /// Nothing yet, for a configuration with a gateway.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up, or the Redis's address is none.
+    pub(super) fn new(config: &Config, gateway: &config::Gateway, clock: Arc<Clock>) -> anyhow::Result<Self> {
+        let options = HyperOptions { ca_file: config.ca_file.clone(), ..HyperOptions::default() };
+        let store = gateway.cache.redis_url.as_ref().map(|source| {
+            let url = source.read().context("gateway.cache.redis_url_file")?;
+            Store::new(crate::store::Options::new(url)).context("gateway.cache.redis_url_file")
+        });
+        Ok(Self {
+            clock,
+            started: gateway.clone(),
+            upstream: NetworkUpstream::new(&options)?,
+            store: store.transpose()?,
+            caches: HashMap::new(),
+            gateway: None,
+        })
+    }
+
+    /// The Redis that gateways share, if there is one.
+    pub(super) const fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
+    /// Starts the gateway.
+    ///
+    /// # Errors
+    /// When the configuration contradicts itself, or a secret cannot be read.
+    pub(super) fn start(
+        &mut self,
+        config: &Config,
+        instances: &mut Instances,
+        ledger: &Ledger,
+    ) -> anyhow::Result<Arc<Gateway>> {
+        let started = self.started.clone();
+        let options = self.options(config, &started, instances, ledger)?;
+        let mut gateway = Gateway::new(options, Arc::clone(&self.clock))?;
+        if let Some(webhooks) = &started.webhooks {
+            let secrets = webhook::Options::new(webhooks.signing_secrets.clone());
+            gateway = gateway.with_webhooks(webhooks.path.clone(), secrets).context("gateway.webhooks")?;
+        }
+        let gateway = Arc::new(gateway);
+        self.gateway = Some(Arc::clone(&gateway));
+        Ok(gateway)
+    }
+
+    /// Puts another configuration in force.
+    ///
+    /// # Errors
+    /// As [`Gateways::start`]; then nothing changes.
+    pub(super) fn configure(
+        &mut self,
+        config: &Config,
+        instances: &mut Instances,
+        ledger: &Ledger,
+    ) -> anyhow::Result<()> {
+        let Some(wanted) = &config.gateway else {
+            tracing::warn!("the section `gateway` is gone; the gateway goes on until a restart");
+            return Ok(());
+        };
+        let fixed = |it: &config::Gateway| {
+            (it.listen.clone(), it.web_config_file.clone(), it.cache.clone(), it.webhooks.clone())
+        };
+        if fixed(wanted) != fixed(&self.started) {
+            tracing::warn!(
+                "gateway: listen_address, web_config_file, cache and webhooks stay as they were until a restart"
+            );
+        }
+        let options = self.options(config, wanted, instances, ledger)?;
+        if let Some(gateway) = &self.gateway {
+            gateway.configure(options)?;
+        }
+        Ok(())
+    }
+
+    fn options(
+        &mut self,
+        config: &Config,
+        gateway: &config::Gateway,
+        instances: &mut Instances,
+        ledger: &Ledger,
+    ) -> anyhow::Result<Options> {
+        let upstream: Arc<dyn Upstream> = Arc::<NetworkUpstream>::clone(&self.upstream);
+        let count = config.instances.len().max(1) as u64;
+        let mut options = Vec::new();
+        for instance in &config.instances {
+            let outbound = instances.outbound(instance, ledger, Arc::clone(&upstream))?;
+            let further = instance
+                .further_keys
+                .iter()
+                .map(|source| FurtherKey { source: Arc::new(KeySource::new(source.clone())), caller: None });
+            options.push(InstanceOptions {
+                name: Arc::clone(&instance.name),
+                outbound: Arc::new(outbound),
+                further_keys: further.collect(),
+                caller: None,
+                plan: plan(gateway),
+                cache: self.cache(&instance.name, count)?,
+            });
+        }
+        let unknown_keys = match gateway.unknown_keys {
+            config::UnknownKeys::Reject => UnknownKeys::Reject,
+            config::UnknownKeys::Forward => {
+                let base = common_address(config).as_str().to_owned();
+                UnknownKeys::Forward(Arc::new(keyless(upstream, base, Arc::clone(&self.clock))))
+            }
+        };
+        let tokens = gateway.callers.iter().map(|caller| {
+            Ok(CallerToken {
+                caller: Arc::clone(&caller.name),
+                instance: Arc::clone(&caller.instance),
+                token: caller.token.read()?,
+                priority: match caller.rank {
+                    Rank::High => Priority::Interactive,
+                    Rank::Low => Priority::Bulk,
+                },
+            })
+        });
+        let tokens = tokens.collect::<anyhow::Result<_>>()?;
+        Ok(Options { instances: options, unknown_keys, tokens, max_callers: Options::MAX_CALLERS })
+    }
+
+    /// The instance's cache. The room is divided among the instances that there are when it is made.
+    fn cache(&mut self, name: &Arc<str>, instances: u64) -> anyhow::Result<Cache> {
+        if let Some(cache) = self.caches.get(name) {
+            return Ok(cache.clone());
+        }
+        let seal = self.started.cache.encryption_key.as_ref().map(|key| Seal::new(key, &[]));
+        let seal = seal.transpose().context("gateway.cache.encryption_key_file")?;
+        let memory = self.started.cache.memory_bytes / instances;
+        let options = cache::Options { memory, seal, ..cache::Options::new(Arc::clone(name)) };
+        let cache = Cache::new(options, self.store.clone(), Arc::clone(&self.clock));
+        self.caches.insert(Arc::clone(name), cache.clone());
+        Ok(cache)
+    }
+}
+
+/// Where requests of unknown keys go: where all instances are, or else to Clerk.
+fn common_address(config: &Config) -> ApiUrl {
+    let mut addresses = config.instances.iter().map(|instance| &instance.api_url);
+    match addresses.next() {
+        Some(first) if addresses.all(|other| other == first) => first.clone(),
+        _ => ApiUrl::default(),
+    }
+}
+
+fn plan(gateway: &config::Gateway) -> Plan {
+    Plan {
+        policies: policies(&gateway.policies),
+        routes: gateway.routes.iter().map(|(route, own)| (*route, policies(own))).collect(),
+        max_queue_wait: gateway.max_wait,
+        ..Plan::default()
+    }
+}
+
+fn policies(policies: &config::Policies) -> Policies {
+    Policies {
+        retry: switch(policies.retry),
+        coalesce: switch(policies.coalesce),
+        cache: switch(policies.cache.mode),
+        batch: switch(policies.batch),
+        pace: switch(policies.pace.mode),
+        ttl: policies.cache.ttl,
+        is_explicit: false,
+    }
+}
+
+const fn switch(mode: Mode) -> Switch {
+    match mode {
+        Mode::Off => Switch::Off,
+        Mode::Shadow => Switch::Shadow,
+        Mode::On => Switch::On,
+    }
+}

@@ -1,0 +1,55 @@
+//! Clerk's webhooks on the gateway's own port: what they report is forgotten by the caches of all instances.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use futures_util::future::join_all;
+use http::{Request, Response};
+
+use crate::cache::Cache;
+use crate::webhook::{ConfigError, Counts, Invalidate, InvalidateError, Options, Tag, Webhooks};
+
+/// The caches of all instances. Which instance a webhook is of need not be known: to forget too much costs a request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Caches(Arc<ArcSwap<Vec<Cache>>>);
+
+impl Caches {
+    pub(super) fn set(&self, caches: Vec<Cache>) {
+        self.0.store(Arc::new(caches));
+    }
+}
+
+impl Invalidate for Caches {
+    async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
+        let caches = self.0.load_full();
+        // All of them, whatever becomes of one.
+        join_all(caches.iter().map(|cache| cache.invalidate(tags))).await.into_iter().collect()
+    }
+}
+
+/// The endpoint.
+#[derive(Debug)]
+pub(super) struct Hooks {
+    path: String,
+    webhooks: Webhooks<Caches>,
+}
+
+impl Hooks {
+    pub(super) fn new(path: String, options: Options, caches: Caches) -> Result<Self, ConfigError> {
+        Ok(Self { path, webhooks: Webhooks::new(options, caches)? })
+    }
+
+    /// Whether a request is for the endpoint, and not for Clerk.
+    pub(super) fn is_for(&self, path: &str) -> bool {
+        path == self.path
+    }
+
+    pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        self.webhooks.handle(request).await
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.webhooks.counts()
+    }
+}

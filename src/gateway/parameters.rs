@@ -1,0 +1,76 @@
+//! The parameters of a route in the path of a request.
+
+use std::borrow::Cow;
+
+use crate::quota::route;
+
+/// The values of a template's parameters, percent-decoded. None where the path is not written plainly: with empty or dot
+/// segments, bytes that are no text, or of an unknown route.
+pub(super) fn parameters<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
+    if template == route::OTHER {
+        return None;
+    }
+    let mut values = Vec::new();
+    let (mut names, mut segments) = (template.split('/'), path.split('/'));
+    loop {
+        match (names.next(), segments.next()) {
+            (None, None) => return Some(values),
+            (Some(name), Some(segment)) if name.starts_with('{') => match decode(segment)? {
+                value if matches!(&*value, "" | "." | "..") => return None,
+                value => values.push(value),
+            },
+            (Some(name), Some(segment)) if name == segment => {}
+            _ => return None,
+        }
+    }
+}
+
+/// RFC 3986, section 2.1.
+fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    if !segment.contains('%') {
+        return Some(Cow::Borrowed(segment));
+    }
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut bytes = segment.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        decoded.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_where_the_path_is_plain() {
+        let user = "/v1/users/{user_id}";
+        let token = "/v1/users/{user_id}/oauth_access_tokens/{provider}";
+        for (template, path, expected) in [
+            (user, "/v1/users/user_1", Some(vec!["user_1"])),
+            (user, "/v1/users/user%5f1", Some(vec!["user_1"])),
+            (user, "/v1/users/a%2Fb", Some(vec!["a/b"])),
+            (token, "/v1/users/user_1/oauth_access_tokens/x", Some(vec!["user_1", "x"])),
+            ("/v1/users", "/v1/users", Some(vec![])),
+            (user, "/v1/users/", None),
+            (user, "/v1/users/user_1/", None),
+            (user, "/v1//users/user_1", None),
+            (user, "/users/user_1", None),
+            (user, "/v1/users/%2e", None),
+            (user, "/v1/users/%2e%2E", None),
+            (user, "/v1/users/%ff", None),
+            (user, "/v1/users/%4", None),
+            (user, "/v1/users/%zz", None),
+            (route::OTHER, "other", None),
+        ] {
+            let found = parameters(template, path);
+            let found: Option<Vec<&str>> = found.as_ref().map(|values| values.iter().map(AsRef::as_ref).collect());
+            assert_eq!(found, expected, "{template} {path}");
+        }
+    }
+}

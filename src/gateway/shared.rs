@@ -1,0 +1,159 @@
+//! What requests to one instance share: kept answers, requests under way, and look-ups that are merged.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::counts::Shadow;
+use super::options::Instance;
+use super::policy::{Policies, Switch};
+use super::reads::API_VERSION;
+use crate::cache::{self, Cache, Key, Stored};
+use crate::clerk::{Clerk, Loader, LoaderOptions};
+use crate::outbound::Policy;
+use crate::outbound::pace::Priority;
+use crate::quota::Source;
+use crate::webhook::Tag;
+
+/// Versions of the API, times priorities, that are batched apart. Who comes with a further one is not batched.
+const MAX_LOADERS: usize = 16;
+
+/// Memory of the cache that only counts what a real one would have done: its answers have no bodies.
+const SHADOW_BYTES: u64 = 4 << 20;
+
+/// Of one instance.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) cache: Cache,
+    /// Beside the real cache, so that a policy in shadow fills nothing that is then given.
+    shadow: Cache,
+    loaders: Mutex<HashMap<(Option<HeaderValue>, Priority), Loader>>,
+    window: Duration,
+    /// Of policies in shadow.
+    under_way: Arc<Mutex<HashMap<Key, usize>>>,
+    last_look_up: Mutex<Option<Instant>>,
+}
+
+impl Shared {
+    pub(super) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<crate::clock::Clock>) -> Self {
+        let options = cache::Options { memory: SHADOW_BYTES, ..cache::Options::new(Arc::clone(name)) };
+        Self {
+            cache,
+            shadow: Cache::new(options, None, Arc::clone(clock)),
+            loaders: Mutex::default(),
+            window: LoaderOptions::default().window,
+            under_way: Arc::default(),
+            last_look_up: Mutex::default(),
+        }
+    }
+
+    /// Both caches: what is forgotten, is forgotten in shadow, too.
+    pub(super) fn caches(&self) -> [&Cache; 2] {
+        [&self.cache, &self.shadow]
+    }
+
+    /// The loader of look-ups that may be merged. None if there are too many kinds of them.
+    pub(super) fn loader(
+        &self,
+        instance: &Instance,
+        version: Option<&HeaderValue>,
+        priority: Priority,
+    ) -> Option<Loader> {
+        let mut loaders = self.loaders.lock();
+        let key = (version.cloned(), priority);
+        if let Some(loader) = loaders.get(&key) {
+            return Some(loader.clone());
+        }
+        if loaders.len() >= MAX_LOADERS {
+            return None;
+        }
+        let plan = &instance.plan;
+        let policy = Policy {
+            priority,
+            retry: plan.retry,
+            max_queue_wait: plan.max_queue_wait,
+            attempt_timeout: plan.attempt_timeout,
+            deadline: plan.deadline,
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(version) = version {
+            headers.insert(API_VERSION.clone(), version.clone());
+        }
+        let clerk = Clerk::over(Arc::clone(&instance.outbound)).with_source(Source::Gateway);
+        let loader = clerk.with_policy(policy).with_headers(headers).users().loader(LoaderOptions::default());
+        loaders.insert(key, loader.clone());
+        Some(loader)
+    }
+
+    /// What policies in shadow would do with a read.
+    pub(super) async fn look_ahead(&self, key: &Key, tags: &[Tag], policies: &Policies, shadow: &mut Shadow) -> Ahead {
+        let mut ahead = Ahead { cache: None, under_way: None };
+        if policies.cache == Switch::Shadow {
+            let look = self.shadow.shadow(*key, tags, cache::Policy::fresh_for(policies.ttl)).await;
+            shadow.cache_hit = look.hit().is_some();
+            ahead.cache = Some(look);
+        }
+        if policies.coalesce == Switch::Shadow {
+            let under_way = UnderWay::begin(&self.under_way, *key);
+            shadow.coalesced = under_way.is_shared;
+            ahead.under_way = Some(under_way);
+        }
+        if policies.batch == Switch::Shadow {
+            let now = Instant::now();
+            let last = self.last_look_up.lock().replace(now);
+            shadow.batched = last.is_some_and(|last| now - last <= self.window);
+        }
+        ahead
+    }
+}
+
+/// What is yet to be done for policies in shadow.
+pub(super) struct Ahead {
+    cache: Option<cache::Shadow>,
+    under_way: Option<UnderWay>,
+}
+
+impl Ahead {
+    /// The answer came.
+    pub(super) async fn keep(self, status: StatusCode, wall: SystemTime) {
+        drop(self.under_way);
+        if let Some(cache) = self.cache {
+            cache.keep(&Stored::new(status, HeaderMap::new(), Bytes::new(), wall)).await;
+        }
+    }
+}
+
+/// A read under way.
+struct UnderWay {
+    all: Arc<Mutex<HashMap<Key, usize>>>,
+    key: Key,
+    is_shared: bool,
+}
+
+impl UnderWay {
+    fn begin(all: &Arc<Mutex<HashMap<Key, usize>>>, key: Key) -> Self {
+        let mut reads = all.lock();
+        let count = reads.entry(key).or_default();
+        *count += 1;
+        let is_shared = *count > 1;
+        drop(reads);
+        Self { all: Arc::clone(all), key, is_shared }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut reads = self.all.lock();
+        if let Some(count) = reads.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                reads.remove(&self.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the gateway saw and did.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::catalogue as families;
+use super::encode::{Number, Value, counter, gauge, histogram};
+use crate::cache::TierNumbers;
+use crate::gateway::{Decision, Gateway, InstanceNumbers, Saving};
+
+/// Encodes the gateway's numbers; nothing where there is no gateway.
+#[derive(Debug)]
+pub(super) struct GatewayCollector(pub Option<Arc<Gateway>>);
+
+impl Collector for GatewayCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let Some(gateway) = &self.0 else { return Ok(()) };
+        let numbers = gateway.numbers();
+        let (instances, encoder) = (&numbers.instances[..], &mut encoder);
+        encode_requests(encoder, instances)?;
+        encode_queues(encoder, instances)?;
+        let dropped: u64 = instances.iter().map(|(_, numbers)| numbers.dropped).sum();
+        let dropped = [("caller", numbers.dropped_callers), ("route", dropped)];
+        let dropped = dropped.into_iter().map(|(label, count)| ([label.into()], count));
+        counter(encoder, families::GATEWAY_DROPPED, dropped)?;
+        if let Some(cache) = numbers.cache {
+            let tiers = |count: fn(&TierNumbers) -> u64| {
+                let redis = cache.redis.map(|tier| (["redis".into()], count(&tier)));
+                [(["memory".into()], count(&cache.memory))].into_iter().chain(redis)
+            };
+            counter(encoder, families::CACHE_HITS, tiers(|tier| tier.hits))?;
+            counter(encoder, families::CACHE_MISSES, tiers(|tier| tier.misses))?;
+            counter(encoder, families::CACHE_ERRORS, tiers(|tier| tier.errors))?;
+            gauge(encoder, families::CACHE_ENTRIES, [([], Number::Whole(cache.entries))].into_iter())?;
+            gauge(encoder, families::CACHE_BYTES, [([], Number::Whole(cache.bytes))].into_iter())?;
+            counter(encoder, families::CACHE_INVALIDATIONS, [([], cache.invalidations)].into_iter())?;
+        }
+        let deliveries = numbers.webhooks.iter().flat_map(|counts| &counts.deliveries);
+        let deliveries =
+            deliveries.map(|(family, outcome, count)| ([family.as_str().into(), outcome.as_str().into()], *count));
+        counter(encoder, families::WEBHOOK_EVENTS, deliveries)
+    }
+}
+
+type Instances<'a> = &'a [(Arc<str>, InstanceNumbers)];
+
+fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>) -> Result<(), Error> {
+    let requests = instances.iter().flat_map(|(name, numbers)| {
+        numbers.requests.iter().map(move |it| {
+            let labels = [
+                Value::Text(name),
+                Value::Text(&it.caller),
+                it.route.into(),
+                it.method.as_str().into(),
+                Value::Code(it.code),
+            ];
+            (labels, it.count)
+        })
+    });
+    counter(encoder, families::GATEWAY_REQUESTS, requests)?;
+    let durations = || {
+        instances.iter().flat_map(|(name, numbers)| {
+            numbers.durations.iter().map(move |it| ([Value::Text(name), it.route.into()], it))
+        })
+    };
+    histogram(encoder, families::GATEWAY_DURATION, durations().map(|(labels, it)| (labels, &it.request)))?;
+    histogram(encoder, families::GATEWAY_UPSTREAM_DURATION, durations().map(|(labels, it)| (labels, &it.upstream)))?;
+    counter(encoder, families::GATEWAY_DECISIONS, decisions(instances, |numbers| &numbers.decisions))?;
+    counter(encoder, families::GATEWAY_SHADOW_DECISIONS, decisions(instances, |numbers| &numbers.shadowed))?;
+    let saved = instances.iter().flat_map(|(name, numbers)| {
+        Saving::ALL.into_iter().map(move |by| ([Value::Text(name), by.as_str().into()], numbers.saved[by as usize]))
+    });
+    counter(encoder, families::GATEWAY_SAVED, saved)
+}
+
+fn decisions<'a>(
+    instances: Instances<'a>,
+    counts: impl Fn(&'a InstanceNumbers) -> &'a [u64; Decision::ALL.len()],
+) -> impl Iterator<Item = ([Value<'a>; 2], u64)> {
+    instances.iter().flat_map(move |(name, numbers)| {
+        let counts = counts(numbers);
+        Decision::ALL.into_iter().map(move |it| ([Value::Text(name), it.as_str().into()], counts[it.index()]))
+    })
+}
+
+/// Of instances that are paced; strangers are not.
+fn encode_queues(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>) -> Result<(), Error> {
+    let paced =
+        || instances.iter().filter_map(|(name, numbers)| Some((Value::Text(name), &numbers.flow.as_ref()?.pace)));
+    let waiting = paced().map(|(name, pace)| ([name], Number::Whole(pace.waiting as u64)));
+    gauge(encoder, families::GATEWAY_QUEUE_DEPTH, waiting)?;
+    histogram(encoder, families::GATEWAY_QUEUE_WAIT, paced().map(|(name, pace)| ([name], &pace.waited_seconds)))?;
+    let shared = paced().filter_map(|(name, pace)| Some(([name], Number::from(pace.sharing?.reachable))));
+    gauge(encoder, families::GATEWAY_BUDGET_SHARED, shared)
+}
