@@ -238,14 +238,27 @@ impl Cache {
         if self.0.is_listening.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (mut subscription, inner) = (shared.subscribe(), Arc::downgrade(&self.0));
+        let (mut subscription, ear) = (shared.subscribe(), Ear(Arc::downgrade(&self.0)));
         self.0.tasks.lock().spawn(async move {
             loop {
                 let event = subscription.next().await;
-                let Some(inner) = Weak::upgrade(&inner) else { return };
+                let Some(inner) = ear.0.upgrade() else { return };
                 inner.hear(event);
             }
         });
+    }
+}
+
+/// Whoever hears messages has it, so that a cache whose runtime ended does not believe that all is quiet.
+struct Ear(Weak<Inner>);
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        let Some(inner) = self.0.upgrade() else { return };
+        if inner.is_heard.load(Ordering::SeqCst) {
+            inner.hear(Event::Lost);
+        }
+        inner.is_listening.store(false, Ordering::SeqCst);
     }
 }
 

@@ -10,6 +10,7 @@ mod redis;
 mod shadow;
 mod sharing;
 mod support;
+mod threads;
 
 #[path = "../common/mod.rs"]
 mod common;
