@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -19,7 +19,7 @@ use super::shared::{Found, Seen, Shared};
 use super::{Asked, Hit, Key, Numbers, Options, Policy, Stored};
 use crate::clock::Clock;
 use crate::quota::Moment;
-use crate::store::{Event, Store};
+use crate::store::Store;
 use crate::webhook::{Invalidate, InvalidateError, Tag};
 
 /// How often a request begins anew because of invalidations before it fetches for itself alone.
@@ -67,15 +67,15 @@ pub(super) struct Inner {
     settle: Duration,
     pub(super) clock: Arc<Clock>,
     pub(super) generations: Generations,
-    memory: Memory,
-    shared: Option<Shared>,
+    pub(super) memory: Memory,
+    pub(super) shared: Option<Shared>,
     flights: Flights,
     pub(super) counters: Counters,
     /// Whether messages of other processes are heard. True if there are no others.
-    is_heard: AtomicBool,
-    is_listening: AtomicBool,
+    pub(super) is_heard: AtomicBool,
+    pub(super) is_listening: AtomicBool,
     /// Hearing messages, and fetching anew what was given stale. Ends with the cache.
-    tasks: Mutex<JoinSet<()>>,
+    pub(super) tasks: Mutex<JoinSet<()>>,
 }
 
 impl Cache {
@@ -232,25 +232,6 @@ impl Cache {
         tasks.spawn(async move {
             // Whatever comes of it, somebody will ask again.
             let _ = seat.land(&inner.generations).await;
-        });
-    }
-
-    /// Begins to hear other processes, once there is a runtime to do so.
-    pub(super) fn listen(&self) {
-        let Some(shared) = &self.0.shared else { return };
-        if self.0.is_listening.load(Ordering::Relaxed) || tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        if self.0.is_listening.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let (mut subscription, inner) = (shared.subscribe(), Arc::downgrade(&self.0));
-        self.0.tasks.lock().spawn(async move {
-            loop {
-                let event = subscription.next().await;
-                let Some(inner) = Weak::upgrade(&inner) else { return };
-                inner.hear(event);
-            }
         });
     }
 }
@@ -445,37 +426,9 @@ impl Inner {
         }
     }
 
-    fn forget(&self, tags: &[Tag]) {
+    pub(super) fn forget(&self, tags: &[Tag]) {
         self.generations.invalidate(tags, self.clock.now());
         self.flights.detach(&self.generations);
-    }
-
-    fn hear(&self, event: Event) {
-        match event {
-            Event::Message(message) => {
-                if let Some(tags) = self.shared.as_ref().and_then(|shared| shared.read(&message)) {
-                    self.counters.heard.add();
-                    self.forget(&tags);
-                }
-            }
-            Event::Lost => {
-                self.is_heard.store(false, Ordering::SeqCst);
-                self.counters.deaf.add();
-                self.drop_memory();
-                tracing::warn!("messages of other processes cannot be heard, memory was dropped");
-            }
-            Event::Restored => {
-                // Before, or what was kept for a short time only would be.
-                self.drop_memory();
-                self.is_heard.store(true, Ordering::SeqCst);
-                tracing::info!("messages of other processes are heard");
-            }
-        }
-    }
-
-    fn drop_memory(&self) {
-        self.generations.begin_epoch();
-        self.memory.clear();
     }
 }
 

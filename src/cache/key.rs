@@ -35,11 +35,11 @@ pub struct Key([u8; 32]);
 impl Key {
     /// The only way to a key, so that none can be without the instance.
     pub(super) fn new(instance: &str, asked: &Asked<'_>) -> Self {
-        let mut hash = Sha256::new();
+        let mut text = Vec::with_capacity(512);
         let mut part = |part: Option<&[u8]>| {
             // Lengths keep parts apart, and an absent one from an empty one.
-            hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-            hash.update(part.unwrap_or_default());
+            text.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+            text.extend_from_slice(part.unwrap_or_default());
         };
         part(Some(b"answer 1"));
         part(Some(instance.as_bytes()));
@@ -52,7 +52,7 @@ impl Key {
         part(asked.accept);
         part(asked.accept_encoding);
         part(asked.api_version);
-        Self(hash.finalize().into())
+        Self(Sha256::digest(&text).into())
     }
 
     /// The key as text, for names in Redis.

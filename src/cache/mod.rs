@@ -28,6 +28,7 @@
 //! - `memory`: the first level. `shared`: the second one, in Redis, and the messages to other processes.
 //! - `generations`: what an invalidation makes old in this process.
 //! - `flight`: one fetch at a time for each key.
+//! - `hearing`: what other processes invalidate.
 //! - `codec`, `seal`: answers as bytes, and as bytes that only we can read.
 //! - `answers`: the way through all of that. `shadow`: the same without giving anything.
 //! - `numbers`: what became of look-ups.
@@ -39,6 +40,7 @@ mod answers;
 mod codec;
 mod flight;
 mod generations;
+mod hearing;
 mod key;
 mod memory;
 mod numbers;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a test is what fails here")]
 
+mod examples;
 mod invalidation;
 mod memory;
 mod model;
@@ -9,6 +10,11 @@ mod redis;
 mod shadow;
 mod sharing;
 mod support;
+mod threads;
 
 #[path = "../common/mod.rs"]
 mod common;
+
+#[path = "../../examples/cache.rs"]
+#[expect(dead_code, reason = "the example's main is not run here")]
+mod example;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_exporter::cache::{Cache, Hit, Options, Seal};
+use clerk_exporter::cache::{Cache, Hit, Options, Policy, Seal};
 use clerk_exporter::clock::Clock;
 use clerk_exporter::secret::{Secret, SecretSource};
 use clerk_exporter::store::{self, Store};
@@ -292,6 +292,46 @@ async fn sealed_answers_can_be_read_by_those_with_the_key_only() {
     let _: i64 = redis.command(&["DEL", &place]).await;
     ask(&process(&redis).await, key, &tags, FRESH, Ok(answer(canary))).await.unwrap();
     assert!(shown().await.contains(canary));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_stale_in_redis_is_given_when_fetching_fails() {
+    let redis = RedisServer::start(&[]).await;
+    let policy = Policy { stale_if_error: Duration::from_secs(600), ..FRESH };
+    let one = process(&redis).await;
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    ask(&one, key, &tags, policy, Ok(answer("old"))).await.unwrap();
+    let place = place_of_the_answer(&redis).await.unwrap();
+    let left: i64 = redis.command(&["PTTL", &place]).await;
+    assert!((600_000..=666_000).contains(&left), "{left}");
+    // As if the time of freshness were over.
+    let _: i64 = redis.command(&["PEXPIRE", &place, "500000"]).await;
+    let (failing, working) = (process(&redis).await, process(&redis).await);
+    let given = ask(&failing, key, &tags, policy, Err(Failed(1))).await;
+    assert!(matches!(hit(&given), Hit::Stale { .. }) && body(&given) == "old");
+    assert_eq!(hit(&ask(&working, key, &tags, policy, Ok(answer("new"))).await), Hit::Fetched);
+    // Who does not want stale answers has none.
+    let _: i64 = redis.command(&["PEXPIRE", &place, "500000"]).await;
+    assert!(ask(&process(&redis).await, key, &tags, FRESH, Err(Failed(1))).await.is_err());
+}
+
+#[test]
+fn a_cache_that_outlives_its_runtime_hears_again_in_the_next() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (server, first) = (runtime(), runtime());
+    let redis = server.block_on(RedisServer::start(&[]));
+    let cache = first.block_on(process(&redis));
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    first.block_on(ask(&cache, key, &tags, FRESH, Ok(answer("one")))).unwrap();
+    drop(first);
+    assert!(!cache.is_heard() && cache.peek(&key).is_none());
+    let second = runtime();
+    let given = second.block_on(async {
+        let given = ask(&cache, key, &tags, FRESH, Err(Failed(1))).await;
+        heard(&cache).await;
+        given
+    });
+    assert!(matches!(hit(&given), Hit::Redis { .. }));
 }
 
 #[tokio::test]
