@@ -19,7 +19,7 @@ use super::seen::{CLIENT_GONE, Seen, SeenBody};
 use super::upload::{Fault, upload};
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
-use crate::outbound::{Authorization, Relay, Relayed};
+use crate::outbound::{Authorization, Phase, Relay, Relayed, SendError};
 use crate::quota::{Bucket, Route, route};
 use crate::serve::{AmbiguousFraming, Handler};
 use crate::upstream::{BodyError, RequestBody};
@@ -135,6 +135,9 @@ impl Exchange<'_> {
             seen.shadow.queued = pacer.would_wait(route.bucket, route.entity, Priority::Interactive);
         }
         let repeat = Repeat::of(&head.method);
+        // If the client leaves before there is an answer: from the queue nothing was sent.
+        let is_limited = route.bucket != Bucket::Unlimited;
+        seen.spent = u32::from(is_limited && !policies.pace.is_on());
         let relay = Relay { request: Request::from_parts(head, body), route, repeat, authorization };
         match instance.outbound.relay(relay, &instance.plan.handling(policies)).await {
             Ok(relayed) if relayed.head.status.is_informational() => own(Own::unexpected_answer(), seen),
@@ -151,6 +154,7 @@ impl Exchange<'_> {
                 hand_back(relayed, instance, route, seen)
             }
             Err(error) => {
+                seen.spent = if is_limited { spent(&error) } else { 0 };
                 let is_incomplete = fault.is_the_client_s();
                 let answer = if is_incomplete { Own::incomplete_request() } else { Own::failed(&error) };
                 tracing::debug!(clerk_instance = &*instance.name, %error, code = answer.code(), "no answer");
@@ -184,6 +188,14 @@ fn hand_back(relayed: Relayed, instance: &Instance, route: Route, mut seen: Seen
     seen.spent = if route.bucket == Bucket::Unlimited { 0 } else { attempts };
     let body = SeenBody::new(body, instance.plan.body_idle_timeout, seen);
     Response::from_parts(head, Body::new(body))
+}
+
+/// Attempts that Clerk may have counted, of a request without an answer.
+const fn spent(error: &SendError) -> u32 {
+    match error {
+        SendError::Call { error, attempts } if !matches!(error.phase(), Phase::Connect) => *attempts,
+        SendError::Call { .. } | SendError::Shed(_) => 0,
+    }
 }
 
 fn own(answer: Own, mut seen: Seen) -> Response<Body> {
