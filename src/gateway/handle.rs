@@ -20,7 +20,7 @@ use super::seen::{CLIENT_GONE, Seen, SeenBody};
 use super::upload::{Fault, upload};
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
-use crate::outbound::{Authorization, Relay, Relayed};
+use crate::outbound::{Authorization, Phase, Relay, Relayed, SendError};
 use crate::quota::{Bucket, Route, route};
 use crate::serve::{AmbiguousFraming, Handler};
 use crate::upstream::{BodyError, RequestBody};
@@ -133,6 +133,9 @@ impl Exchange {
             seen.shadow.queued = pacer.would_wait(route.bucket, route.entity, priority);
         }
         let repeat = Repeat::of(&head.method);
+        // If the client leaves before there is an answer: from the queue nothing was sent.
+        let is_limited = route.bucket != Bucket::Unlimited;
+        seen.spent = u32::from(is_limited && !policies.pace.is_on());
         let relay = Relay { request: Request::from_parts(head, body), route, repeat, authorization };
         match instance.outbound.relay(relay, &instance.plan.handling(&policies, priority)).await {
             Ok(relayed) if relayed.head.status.is_informational() => own(Own::unexpected_answer(), seen),
@@ -149,6 +152,7 @@ impl Exchange {
                 hand_back(relayed, &instance, route, seen)
             }
             Err(error) => {
+                seen.spent = if is_limited { spent(&error) } else { 0 };
                 let is_incomplete = fault.is_the_client_s();
                 let answer = if is_incomplete { Own::incomplete_request() } else { Own::failed(&error) };
                 tracing::debug!(clerk_instance = &*instance.name, %error, code = answer.code(), "no answer");
@@ -183,6 +187,14 @@ pub(super) fn say(headers: &mut HeaderMap, decision: Decision, attempts: u32, wa
     if !waited.is_zero() {
         let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         headers.insert(&WAITED_MS, HeaderValue::from(millis));
+    }
+}
+
+/// Attempts that Clerk may have counted, of a request without an answer.
+const fn spent(error: &SendError) -> u32 {
+    match error {
+        SendError::Call { error, attempts } if !matches!(error.phase(), Phase::Connect) => *attempts,
+        SendError::Call { .. } | SendError::Shed(_) => 0,
     }
 }
 

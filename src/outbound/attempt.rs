@@ -75,6 +75,9 @@ impl Outbound {
             let seen = body.seen();
             let errors = ErrorBody::parse(head.status, if is_complete { &seen } else { &[] });
             let observation = observe(is_complete.then_some(&seen), &errors, body.permit());
+            if is_complete {
+                body.release();
+            }
             return Ok(Opened { head, body, observation, errors });
         }
         let read = timeout_at(until, read_body(body)).await.map_err(expired).and_then(|read| match read {

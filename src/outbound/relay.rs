@@ -55,7 +55,8 @@ pub struct Handling {
     pub retry: Option<RetryPolicy>,
     /// Longest time from the start of an attempt, or the last part of the request's body, to the head of the answer.
     pub attempt_timeout: Duration,
-    /// Longest time for all waits and attempts, up to the head of the last answer.
+    /// Longest time for all waits and attempts, up to the head of the last answer. A body that is being sent prolongs
+    /// it as it gets on.
     pub deadline: Duration,
 }
 

@@ -136,6 +136,11 @@ impl ReplyBody {
         self.permit.as_mut()
     }
 
+    /// The request no longer counts as in flight, whatever of the body is still to come.
+    pub(super) fn release(&mut self) {
+        self.permit = None;
+    }
+
     /// What was read so far, in one piece.
     pub(super) fn seen(&self) -> Bytes {
         let mut data = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());

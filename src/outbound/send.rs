@@ -147,13 +147,17 @@ impl Outbound {
             let from = Instant::now();
             let timeout = handling.attempt_timeout.min(until.saturating_duration_since(from));
             let result = self.attempt(outgoing, permit, reading, from + timeout, timeout).await;
-            let attempted = Attempted { result, took: from.elapsed() };
+            let mut attempted = Attempted { result, took: from.elapsed() };
             let Some(retry) = &handling.retry else { return attempted.finish(attempts, waited) };
             let left = until.saturating_duration_since(Instant::now());
             let standing = Standing { attempts, repeat: outgoing.repeat(), left };
             match self.flow.decide(retry, standing, outcome(&attempted.result)) {
                 Decision::Stop(_) => return attempted.finish(attempts, waited),
                 Decision::Retry { after, .. } => {
+                    // Kept in case that there is no next one. It must not take the place of the next one, though.
+                    if let Ok(opened) = &mut attempted.result {
+                        opened.body.release();
+                    }
                     last = Some(attempted);
                     sleep(after).await;
                 }

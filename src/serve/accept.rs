@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +16,7 @@ use super::admission::{Admission, Place};
 use super::connection::{self, HttpBuilder};
 use super::handler::Handler;
 use super::listen::Listener;
+use super::socket::Stream;
 use super::web_config::WebConfigSource;
 
 /// Rest after a failed accept: without it a process out of file descriptors would spin.
@@ -101,13 +101,9 @@ async fn recover<H>(server: &Server<H>, error: &io::Error, warned: &mut Warned) 
     tokio::time::sleep(back_off).await;
 }
 
-fn start<H: Handler>(server: &Arc<Server<H>>, stream: TcpStream, peer: SocketAddr, place: Place) {
+fn start<H: Handler>(server: &Arc<Server<H>>, stream: Stream, peer: SocketAddr, place: Place) {
     // An IPv4 client of a socket that takes both has a mapped address, ::ffff:192.0.2.1: nobody wants to read that.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    // An answer is written in one piece; waiting for the acknowledgement of the one before it only adds delay.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "TCP_NODELAY cannot be set");
-    }
     let server = Arc::clone(server);
     let tasks = server.tasks.clone();
     tasks.spawn(async move {

@@ -13,7 +13,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +24,7 @@ use super::admission::Place;
 use super::handler::Handler;
 use super::head_watch::HeadWatch;
 use super::service;
+use super::socket::Stream;
 use super::stream::MonitoredStream;
 
 /// Greatest size of a request head in bytes. Far above what a browser or an SDK sends, far below hyper's 400 KiB.
@@ -98,7 +98,7 @@ pub(super) enum Ended {
 /// Serves one client until it leaves, has to leave, or the server stops.
 pub(super) async fn serve_client<H: Handler>(
     server: &Arc<Server<H>>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     place: Place,
 ) -> Result<(), Ended> {

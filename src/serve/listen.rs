@@ -3,9 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use tokio::net::{TcpListener, TcpSocket};
+
+use super::socket::Socket;
+#[cfg(unix)]
+use super::socket::{NO_ADDRESS, UnixSocket};
 
 /// Clients that the kernel may queue before they are accepted. With tokio's 128 a burst of clients overflows the queue,
 /// and the ones that do not fit try again only after a second.
@@ -14,7 +20,7 @@ const BACKLOG: u32 = 1024;
 /// One value of `--web.listen-address`.
 ///
 /// Written as in the other exporters: `:10429` (every interface), `127.0.0.1:10429`, `[::1]:10429` or
-/// `name:10429`. Port 0 lets the operating system choose one.
+/// `name:10429`; `unix:/run/name.sock` is a Unix domain socket. Port 0 lets the operating system choose one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
     /// `:port`: every interface, IPv6 and IPv4.
@@ -23,13 +29,16 @@ pub enum ListenAddress {
     Socket(SocketAddr),
     /// A host name, resolved when the address is bound, and a port.
     Name(String, u16),
+    /// `unix:/path`: a Unix domain socket. Who may connect is up to the permissions of its directory, and the umask.
+    #[cfg(unix)]
+    Unix(PathBuf),
 }
 
 /// Why a text is no [`ListenAddress`]; the message says what to write instead.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseListenAddressError {
     /// `vsock://`, `unix://` and so on.
-    #[error("listen address {0:?}: only TCP is supported; write HOST:PORT or :PORT")]
+    #[error("listen address {0:?}: only TCP and Unix sockets are supported; write HOST:PORT, :PORT or unix:/PATH")]
     NotTcp(String),
     /// No colon, so no port.
     #[error("listen address {0:?} has no port; write HOST:PORT, or :PORT for every interface")]
@@ -53,6 +62,7 @@ impl ListenAddress {
             Self::AllInterfaces(_) => false,
             Self::Socket(address) => address.ip().is_loopback(),
             Self::Name(name, _) => name.eq_ignore_ascii_case("localhost"),
+            Self::Unix(_) => true,
         }
     }
 }
@@ -64,6 +74,13 @@ impl FromStr for ListenAddress {
         use ParseListenAddressError as Error;
 
         let text = text.trim();
+        #[cfg(unix)]
+        if let Some(path) = text.strip_prefix("unix:")
+            && path.starts_with('/')
+            && !path.starts_with("//")
+        {
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
         if text.contains("://") || text.starts_with('/') {
             return Err(Error::NotTcp(text.to_owned()));
         }
@@ -99,6 +116,8 @@ impl fmt::Display for ListenAddress {
             Self::AllInterfaces(port) => write!(f, ":{port}"),
             Self::Socket(address) => address.fmt(f),
             Self::Name(host, port) => write!(f, "{host}:{port}"),
+            #[cfg(unix)]
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -167,23 +186,35 @@ impl BindError {
     }
 }
 
-/// A bound and listening TCP socket.
+/// A bound and listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    pub(super) socket: TcpListener,
+    pub(super) socket: Socket,
     address: SocketAddr,
+    /// Of a Unix domain socket: it has no other address.
+    name: Option<String>,
 }
 
 impl Listener {
     fn new(socket: TcpListener) -> io::Result<Self> {
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket: Socket::Tcp(socket), address, name: None })
     }
 
-    /// The address that clients can connect to; with the real port where port 0 was asked for.
+    /// The address that clients can connect to; with the real port where port 0 was asked for. That of a Unix domain
+    /// socket is `0.0.0.0:0`: its `Display` gives the path.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => f.write_str(name),
+            None => self.address.fmt(f),
+        }
     }
 }
 
@@ -205,6 +236,12 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindErro
             }
             ListenAddress::Name(host, port) => {
                 listeners.push(bind_name(address, host, *port).await?);
+            }
+            #[cfg(unix)]
+            ListenAddress::Unix(path) => {
+                let socket = UnixSocket::bind(path).map_err(|error| BindError::new(address, error))?;
+                let name = Some(address.to_string());
+                listeners.push(Listener { socket: Socket::Unix(socket), address: NO_ADDRESS, name });
             }
         }
     }
@@ -293,6 +330,7 @@ mod tests {
             (":10429", ListenAddress::AllInterfaces(10429)),
             ("127.0.0.1:0", ListenAddress::Socket(([127, 0, 0, 1], 0).into())),
             ("[::1]:10429", ListenAddress::Socket((Ipv6Addr::LOCALHOST, 10429).into())),
+            ("unix:/run/clerk.sock", ListenAddress::Unix("/run/clerk.sock".into())),
             ("metrics.example_1:80", ListenAddress::Name("metrics.example_1".to_owned(), 80)),
         ];
         for (text, expected) in cases {
@@ -305,6 +343,7 @@ mod tests {
     fn a_wrong_address_says_what_to_write() {
         let cases = [
             ("vsock://:10429", "only TCP"),
+            ("unix:x.sock", "a number from"),
             ("unix:///run/x.sock", "only TCP"),
             ("/run/x.sock", "only TCP"),
             ("10429", "write HOST:PORT, or :PORT"),

@@ -14,7 +14,7 @@
 //! The caller binds ([`bind`], [`from_systemd`]) and says when to stop; [`serve`] accepts until then and returns when
 //! the connections are gone.
 //!
-//! - `listen`: addresses and sockets. `accept`: the loop, with its cap (`admission`) and back-off.
+//! - `listen`: addresses; `socket`: sockets. `accept`: the loop, with its cap (`admission`) and back-off.
 //! - `connection`: one client from the first byte to the last; `stream`, `activity`, `body` watch its waits.
 //! - `service`: one request: web configuration, handler, panics. `handler`: what answers; a router is one.
 //! - `head_watch`: what hyper does not tell of a request's framing.
@@ -29,6 +29,7 @@ mod handler;
 mod head_watch;
 mod listen;
 mod service;
+mod socket;
 mod stream;
 mod web_config;
 
@@ -147,7 +148,7 @@ pub async fn serve<H: Handler>(
     let mut accepting = JoinSet::new();
     for listener in listeners {
         info!(
-            address = %listener.local_addr(),
+            address = %listener,
             tls = server.web_config.uses_tls(),
             "listening for HTTP clients"
         );

@@ -8,16 +8,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::activity::Activity;
+use super::socket::Stream;
 
 /// Reports what it reads to [`Activity`] and fails a write that the client does not take in time.
 ///
 /// It sits below TLS, where a stalled client shows: TLS itself buffers.
 pub(super) struct MonitoredStream {
-    stream: TcpStream,
+    stream: Stream,
     activity: Arc<Activity>,
     write_timeout: Duration,
     /// Runs while the socket takes no bytes.
@@ -25,7 +25,7 @@ pub(super) struct MonitoredStream {
 }
 
 impl MonitoredStream {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, write_timeout: Duration) -> Self {
+    pub(super) fn new(stream: Stream, activity: Arc<Activity>, write_timeout: Duration) -> Self {
         Self { stream, activity, write_timeout, stall: None }
     }
 
@@ -77,7 +77,7 @@ impl AsyncWrite for MonitoredStream {
         self.stream.is_write_vectored()
     }
 
-    // A TCP stream has no buffer of its own: neither of these waits for the client.
+    // A socket has no buffer of its own: neither of these waits for the client.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }

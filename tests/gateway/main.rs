@@ -9,6 +9,7 @@ mod failures;
 mod framing;
 mod idle_connections;
 mod keys;
+mod log;
 mod policies;
 mod protocols;
 mod refusals;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
+use clerk_exporter::outbound::pace;
 use clerk_exporter::simulator::{Fault, FaultBody, Simulator};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
 use http::{HeaderMap, Request, StatusCode};
@@ -21,10 +22,14 @@ struct Played {
 
 impl Played {
     fn new(policies: Policies, max_queue_wait: Duration) -> Self {
+        Self::paced(policies, max_queue_wait, None)
+    }
+
+    fn paced(policies: Policies, max_queue_wait: Duration, pace: Option<pace::Options>) -> Self {
         let simulator = Simulator::new(common::simulator(1));
         let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
         let plan = Plan { policies, max_queue_wait, ..Plan::default() };
-        let world = World::new(&upstream, "http://clerk.test", &Setup { plan, ..Setup::default() });
+        let world = World::new(&upstream, "http://clerk.test", &Setup { plan, pace, ..Setup::default() });
         Self { world, simulator }
     }
 
@@ -173,4 +178,33 @@ async fn a_wait_is_told_in_milliseconds() {
         assert!(waited.to_str().unwrap().parse::<u64>().is_ok());
         assert_eq!(headers["x-clerk-exporter-decision"], "queued");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_kept_for_the_case_of_need_takes_no_place_in_flight() {
+    for body in [FaultBody::Clerk, FaultBody::Html, FaultBody::Empty] {
+        let both = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
+        let alone = pace::Options { max_in_flight: 1, ..pace::Options::default() };
+        let played = Played::paced(both, Duration::from_secs(30), Some(alone));
+        let fault = Fault::Throttled { retry_after: Some("2".to_owned()), body };
+        played.simulator.set_faults(fault.times(2).into()).unwrap();
+        let (status, headers, _) = played.send("GET").await;
+        assert_eq!((status.as_u16(), &headers["x-clerk-exporter-attempts"]), (200, &"3".parse().unwrap()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_429_of_clerk_is_handed_on_whole_when_there_is_no_time_for_another() {
+    let both = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
+    let played = Played::new(both, Duration::from_secs(1));
+    let fault = Fault::Throttled { retry_after: Some("600".to_owned()), body: FaultBody::Clerk };
+    played.simulator.set_faults(fault.always().into()).unwrap();
+    let (status, headers, body) = played.send("GET").await;
+    assert_eq!((status.as_u16(), &headers["retry-after"]), (429, &"600".parse().unwrap()));
+    assert!(body.contains("too_many_requests"), "{body}");
+    assert_eq!(headers.get("x-clerk-exporter-decision"), None, "Clerk's own answer, first time");
+    // Others wait for it no longer than they may, and then get an answer of ours.
+    let (status, headers, _) = played.send("GET").await;
+    assert_eq!((status.as_u16(), &headers["x-clerk-exporter-decision"]), (429, &"shed".parse().unwrap()));
+    assert_eq!(played.sent(), 1);
 }

@@ -145,3 +145,37 @@ async fn a_server_that_nobody_vouches_for_gets_nothing() {
         assert_eq!((status, arrived), (502, Vec::new()));
     }
 }
+
+#[tokio::test]
+async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind() {
+    use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gateway.sock");
+    // What a process leaves that had no time to clean up.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
+    let listeners = serve::bind(std::slice::from_ref(&address)).await.unwrap();
+    assert_eq!(listeners[0].to_string(), address.to_string());
+    let error = serve::bind(&[address]).await.unwrap_err().to_string();
+    assert!(error.contains("already in use"), "{error}");
+
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let router = Router::new().fallback(async || "ok");
+    let mut server = JoinSet::new();
+    server.spawn(serve::serve(listeners, router, serve::Options::default(), WebConfigSource::none(), shutdown.clone()));
+    let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "{answer}");
+    shutdown.cancel();
+    within(server.join_next()).await.unwrap().unwrap();
+    assert!(!path.exists());
+
+    std::fs::write(&path, "a file of somebody's").unwrap();
+    let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
+    assert!(serve::bind(&[address]).await.is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file of somebody's");
+}

@@ -11,7 +11,7 @@ use clerk_exporter::gateway::{
     CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
 };
 use clerk_exporter::outbound::Outbound;
-use clerk_exporter::outbound::pace::Priority;
+use clerk_exporter::outbound::pace::{self, Priority};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
@@ -207,6 +207,7 @@ pub(crate) struct Setup {
     pub(crate) plan: Plan,
     pub(crate) rejects_strangers: bool,
     pub(crate) max_callers: usize,
+    pub(crate) pace: Option<pace::Options>,
     /// How long a client may keep the gateway waiting for its body.
     pub(crate) body_read_timeout: Duration,
     /// Authorities that the gateway trusts, and whether it speaks HTTP/2 to Clerk.
@@ -219,6 +220,7 @@ impl Default for Setup {
             plan: Plan::default(),
             rejects_strangers: false,
             max_callers: Options::MAX_CALLERS,
+            pace: None,
             body_read_timeout: Duration::from_secs(60),
             client: HyperOptions::default(),
         }
@@ -239,6 +241,9 @@ impl World {
         let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
         let handle = ledger.instance("test").unwrap();
         let outbound = Outbound::new(Arc::clone(upstream), base.to_owned(), key, handle, Arc::clone(&clock));
+        if let Some(options) = setup.pace {
+            outbound.flow.pacer.reconfigure(options);
+        }
         let unknown_keys = if setup.rejects_strangers {
             UnknownKeys::Reject
         } else {

