@@ -18,7 +18,9 @@ use crate::app::{Instances, settings};
 use crate::clerk::{Clerk, MAX_PAGE, Outcome, UserFilter};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::quota::Bucket;
 use crate::quota::ledger::Ledger;
+use crate::quota::snapshot::Basis;
 use args::{ExportArgs, GetArgs};
 use output::{Output, Plan, WriteError};
 use progress::Progress;
@@ -58,6 +60,7 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
     let mut pages = clerk.users().list_all().raw();
     if let Some(cursor) = cursor {
         pages = pages.resume_from(cursor);
+        stop.run_until_cancelled(settle(&clerk)).await;
     }
     let how_to_go_on = || match &target.output {
         Some(output) => format!("; --output {} --resume goes on there", output.display()),
@@ -163,6 +166,21 @@ fn gone(written: Result<(), WriteError>, progress: &Progress) -> anyhow::Result<
 /// How many users there are. Not knowing it is no reason not to begin.
 async fn total(clerk: &Clerk) -> Option<u64> {
     clerk.users().count(&UserFilter::default()).await.ok().map(|count| count.total_count)
+}
+
+/// Waits until Clerk has forgotten what an earlier run used a moment ago. Our own record does not hold it; Clerk's headers
+/// tell of it, but not every instance gets any.
+async fn settle(clerk: &Clerk) {
+    let outbound = clerk.outbound();
+    let now = outbound.clock.now();
+    let snapshot = outbound.ledger.lock().snapshot(now);
+    if let Some(bucket) = snapshot.bucket(Bucket::Instance).filter(|bucket| bucket.basis != Some(Basis::Headers)) {
+        tracing::info!(
+            seconds = bucket.window.as_secs(),
+            "waiting for a window, since an earlier run may have used it"
+        );
+        tokio::time::sleep(bucket.window).await;
+    }
 }
 
 /// A client for bulk work of the instance that is meant.
