@@ -284,19 +284,19 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
 async fn it_goes_on_without_a_429_although_nothing_tells_what_the_first_run_used() {
     let (headers, limiter) = (simulator::HeaderProfile::None, simulator::LimiterKind::SlidingWindow);
     let options = simulator::Options { users: 6000, headers, limiter, ..simulator::Options::default() };
-    let (world, folder) = (World::limited("10/1s", options).await, Folder::new());
+    let (world, folder) = (World::limited("10/2s", options).await, Folder::new());
     folder.write("key", KEY);
     let config = folder.write(
         "config.yml",
         &format!(
-            "instances:\n- {{ name: a, secret_key_file: key, api_url: '{}', limit: {{ requests: 10, window: 1s }} }}\n",
+            "instances:\n- {{ name: a, secret_key_file: key, api_url: '{}', limit: {{ requests: 10, window: 2s }} }}\n",
             world.web.url()
         ),
     );
     let path = folder.path("users.jsonl");
     let arguments = ["--config.file", config.to_str().unwrap(), "--output", path.to_str().unwrap(), "--resume"];
-    // All but one of what a window allows: the last one is for asking which instance it is.
-    let child = world.begin(&arguments, 8).await;
+    // Most of what a window allows; what is left is for asking which instance it is.
+    let child = world.begin(&arguments, 7).await;
     signal(&child, "INT").await;
     assert_eq!(output(child).await.status, Some(1));
     world.until_waiting(|waiting| waiting == 0).await;
