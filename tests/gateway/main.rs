@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod configure;
 mod failures;
 mod framing;
 mod idle_connections;

@@ -189,3 +189,19 @@ async fn an_answer_that_breaks_off_is_not_made_whole() {
         assert_eq!(within(read_message(&mut stream, true)).await, None, "{head:?}");
     }
 }
+
+#[tokio::test]
+async fn an_early_answer_is_handed_on_before_the_request_is_over() {
+    let stub = Stub::with(|_, mut stream, _| async move {
+        read_head(&mut stream).await.unwrap();
+        stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig").await.unwrap();
+        // Reads on, so that nothing is reset, until the other side gives up.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let gateway = Running::before(&stub).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(request("POST", "/v1/users", "Content-Length: 1000000\r\n", "some").as_bytes()).await.unwrap();
+    let answer = within(read_message(&mut stream, true)).await.unwrap();
+    assert_eq!((answer.status(), &*answer.body), (413, &b"big"[..]));
+}

@@ -1,0 +1,103 @@
+//! What can be configured, and what becomes of numbers when it changes.
+
+use std::sync::Arc;
+
+use clerk_exporter::clock::Clock;
+use clerk_exporter::gateway::{
+    CallerToken, ConfigureError, FurtherKey, Gateway, InstanceOptions, Options, Plan, UnknownKeys,
+};
+use clerk_exporter::outbound::Outbound;
+use clerk_exporter::quota::ledger::Ledger;
+use clerk_exporter::secret::{KeySource, Secret, SecretSource};
+use clerk_exporter::simulator::Simulator;
+use clerk_exporter::upstream::MemoryUpstream;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+
+use crate::common::{self, KEY, settings};
+use crate::support::TOKEN;
+
+const ROTATED: &str = "sk_test_rotatedCANARY01";
+
+fn key(text: &str) -> Arc<KeySource> {
+    Arc::new(KeySource::new(SecretSource::Inline(Secret::new(text.to_owned()))))
+}
+
+fn instance(name: &str, base: &str) -> InstanceOptions {
+    let simulator = Simulator::new(common::simulator(1));
+    let ledger = Ledger::new([settings(name)]);
+    let (handle, clock) = (ledger.instance(name).unwrap(), Arc::new(Clock::simulated(common::start())));
+    let outbound = Outbound::new(MemoryUpstream::new(simulator.router()), base.to_owned(), key(KEY), handle, clock);
+    let further_keys = vec![FurtherKey { source: key(ROTATED), caller: Some("team-b".into()) }];
+    InstanceOptions {
+        name: name.into(),
+        outbound: Arc::new(outbound),
+        further_keys,
+        caller: Some("team-a".into()),
+        plan: Plan::default(),
+    }
+}
+
+fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Options {
+    Options { instances, unknown_keys: UnknownKeys::Reject, tokens, max_callers: Options::MAX_CALLERS }
+}
+
+fn token(instance: &str, text: &str) -> CallerToken {
+    CallerToken { caller: "billing".into(), instance: instance.into(), token: Secret::new(text.to_owned()) }
+}
+
+fn gateway(options: Options) -> Result<Gateway, ConfigureError> {
+    Gateway::new(options, Arc::new(Clock::simulated(common::start())))
+}
+
+async fn get(gateway: &Gateway, key: &str) -> u16 {
+    let request = Request::get("/v1/users/count").header("host", "g").header("authorization", format!("Bearer {key}"));
+    let answer = gateway.handle(request.body(Empty::<bytes::Bytes>::new()).unwrap()).await;
+    let status = answer.status().as_u16();
+    answer.into_body().collect().await.unwrap();
+    status
+}
+
+#[tokio::test(start_paused = true)]
+async fn contradictions_are_refused_and_named() {
+    let (base, a) = ("http://clerk.test", || instance("a", "http://clerk.test"));
+    for (options, expected) in [
+        (options(vec![a(), a()], vec![]), "two instances are called a"),
+        (options(vec![instance("other", base)], vec![]), "no instance can be called other"),
+        (options(vec![instance("a", "nonsense")], vec![]), "the address of a is none"),
+        (options(vec![a()], vec![token("b", TOKEN)]), "for the instance b, which is not configured"),
+        (options(vec![a()], vec![token("a", "short")]), "must have 16 characters or more"),
+        (options(vec![a()], vec![token("a", TOKEN), token("a", TOKEN)]), "different from every other token"),
+    ] {
+        let error = gateway(options).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("CANARY"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_of_an_instance_may_name_its_caller() {
+    let gateway = gateway(options(vec![instance("a", "http://clerk.test")], vec![])).unwrap();
+    assert_eq!((get(&gateway, KEY).await, get(&gateway, "sk_test_unknown").await), (200, 401));
+    get(&gateway, ROTATED).await;
+    let numbers = gateway.numbers();
+    let callers: Vec<_> = numbers.instances[0].1.requests.iter().map(|request| &*request.caller).collect();
+    assert_eq!(callers, ["team-a", "team-b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_outlive_a_new_configuration_and_a_wrong_one_changes_nothing() {
+    let base = "http://clerk.test";
+    let gateway = gateway(options(vec![instance("a", base)], vec![])).unwrap();
+    get(&gateway, KEY).await;
+    assert!(gateway.configure(options(vec![instance("other", base)], vec![])).is_err());
+    assert_eq!(get(&gateway, KEY).await, 200);
+    gateway.configure(options(vec![instance("b", base), instance("a", base)], vec![token("a", TOKEN)])).unwrap();
+    assert_eq!(get(&gateway, TOKEN).await, 200);
+    let numbers = gateway.numbers();
+    let counts: Vec<_> = numbers
+        .instances
+        .iter()
+        .map(|(name, numbers)| (&**name, numbers.requests.iter().map(|request| request.count).sum::<u64>()))
+        .collect();
+    assert_eq!(counts, [("b", 0), ("a", 3), ("other", 0)]);
+}
