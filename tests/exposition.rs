@@ -9,20 +9,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use axum::Router;
+use clerk_exporter::cache::{self, Cache};
 use clerk_exporter::clock::Clock;
+use clerk_exporter::gateway::{self, Gateway, InstanceOptions, Plan, Policies, Switch, UnknownKeys};
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
-use clerk_exporter::outbound::{
-    Flow,
-    pace::{self, StoreBudget},
-};
+use clerk_exporter::outbound::pace::{self, StoreBudget};
+use clerk_exporter::outbound::{Flow, Outbound};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::quota::{
     Bucket, Environment, Family, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip, Quota,
     QuotaCode, Settings, Source,
 };
-use clerk_exporter::secret::Secret;
+use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::store::{self, Store};
+use clerk_exporter::upstream::MemoryUpstream;
+use clerk_exporter::webhook;
 use exposition::Scrape;
 
 const FORMATS: [Format; 2] = [Format::Text, Format::OpenMetrics];
@@ -40,6 +43,48 @@ fn settings(name: &str) -> Settings {
     }
 }
 
+/// A Redis that nobody will find.
+fn store() -> Store {
+    Store::new(store::Options::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap()
+}
+
+/// A gateway that has seen a request, and has everything that has numbers.
+async fn gateway(world: &World) -> Arc<Gateway> {
+    let clerk = Router::new().fallback(async || axum::Json(serde_json::json!({})));
+    let clock = Arc::clone(&world.clock);
+    let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
+    let ledger = world.ledger.instance("prod").unwrap();
+    let outbound =
+        Outbound::new(MemoryUpstream::new(clerk), "http://clerk.test".to_owned(), key, ledger, Arc::clone(&clock))
+            .sharing(StoreBudget::new(store(), "prod"));
+    let policies = Policies { cache: Switch::On, ..Policies::default() };
+    let options = gateway::Options {
+        instances: vec![InstanceOptions {
+            name: "prod".into(),
+            outbound: Arc::new(outbound),
+            further_keys: Vec::new(),
+            caller: None,
+            plan: Plan { policies, ..Plan::default() },
+            cache: Cache::new(cache::Options::new("prod"), Some(store()), Arc::clone(&clock)),
+        }],
+        unknown_keys: UnknownKeys::Reject,
+        tokens: Vec::new(),
+        max_callers: 5,
+    };
+    let secret = SecretSource::Inline(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
+    let gateway = Gateway::new(options, clock).unwrap();
+    let gateway = gateway.with_webhooks("/webhooks/clerk".to_owned(), webhook::Options::new(vec![secret])).unwrap();
+    let request = http::Request::get("/v1/organizations")
+        .header("host", "gateway")
+        .header("authorization", format!("Bearer {KEY}"))
+        .body(axum::body::Body::empty())
+        .unwrap();
+    assert_eq!(gateway.handle(request).await.status(), 200);
+    Arc::new(gateway)
+}
+
+const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
+
 /// Metrics of these instances. Needs a runtime, whose time is the clock's.
 struct World {
     ledger: Arc<Ledger>,
@@ -56,11 +101,13 @@ impl World {
         Self { ledger, clock, metrics }
     }
 
+    fn metrics_with(&self, gateway: Arc<Gateway>) -> Metrics {
+        let status = Arc::new(ConfigStatus::new(self.clock.now(), 0.1));
+        Metrics::with_gateway(Arc::clone(&self.ledger), Arc::clone(&self.clock), status, Some(gateway))
+    }
+
     fn show_client(&self, name: &str) {
-        let budget = StoreBudget::new(
-            Store::new(store::Options::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap(),
-            name,
-        );
+        let budget = StoreBudget::new(store(), name);
         let flow = Flow::sharing(pace::Options::default(), Arc::clone(&self.clock), budget);
         self.metrics.show_clients([(name.into(), Arc::new(flow))]);
     }
@@ -114,6 +161,12 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn what_is_exposed_is_what_the_catalogue_names() {
     let world = World::new(&["prod"]);
+    world.ledger.configure([Settings { sources: vec![Source::Probe, Source::Gateway], ..settings("prod") }]);
+    let gateway = gateway(&world).await;
+    let world = World { metrics: world.metrics_with(gateway), ..world };
+    // A window that is over before the others.
+    world.record("prod", |_| {});
+    tokio::time::advance(Duration::from_secs(13)).await;
     world.fill("prod").await;
     world.show_client("prod");
     for format in FORMATS {

@@ -155,6 +155,10 @@ pub struct DemoArgs {
     #[arg(long = "simulator.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10431")]
     pub simulator_address: SocketAddr,
 
+    /// Address of the gateway, through which a part of the load goes
+    #[arg(long = "gateway.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10430")]
+    pub gateway_address: SocketAddr,
+
     /// Seconds between probes
     #[arg(long = "probe.interval", value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub probe_interval: Duration,

@@ -23,7 +23,12 @@ struct Application {
     key: &'static str,
     limit: u32,
     use_per_window: [f64; 6],
+    /// Whether it talks to the gateway. If not, the gateway sees its requests as those of others.
+    uses_gateway: bool,
 }
+
+/// As who the application calls: a website, and a job of another language.
+const CALLERS: [&str; 2] = ["@clerk/backend@3.1.0", "clerk-backend-api/5.0.0 python"];
 
 /// The keys open nothing: they are the simulator's.
 const APPLICATIONS: [Application; 2] = [
@@ -32,12 +37,14 @@ const APPLICATIONS: [Application; 2] = [
         key: "sk_live_simulatedProductionInstance",
         limit: 1000,
         use_per_window: [0.45, 0.7, 0.93, 0.97, 0.8, 0.6],
+        uses_gateway: true,
     },
     Application {
         name: "development",
         key: "sk_test_simulatedDevelopmentInstance",
         limit: 100,
         use_per_window: [0.3, 0.95, 1.2, 0.5, 0.85, 0.2],
+        uses_gateway: false,
     },
 ];
 
@@ -88,17 +95,24 @@ impl Demo {
                 "  - {{ name: {name}, secret_key: {key}, api_url: \"{url}\", users_limit: 60000 }}\n"
             ));
         }
+        text.push_str(&format!("gateway:\n  listen_address: \"{}\"\n", args.gateway_address));
+        // What changes what an application sees is only counted, so that the load runs into its limit; keys are kept.
+        text.push_str(
+            "  allow_clear_text: true\n  policies:\n    retry: shadow\n    coalesce: shadow\n    batch: shadow\n    \
+             cache: { mode: shadow, ttl: 10s }\n    routes: { GET /v1/jwks: { cache: { mode: on, ttl: 30s } } }\n",
+        );
         Ok(Config::parse(&text, Path::new("demo.yml"), &|_| None)?)
     }
 
-    /// Serves and loads the simulated Clerk until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let base = self.url();
+    /// Serves and loads the simulated Clerk until `stop`. `gateway` is where the gateway listens.
+    pub(super) async fn run(self, gateway: String, stop: CancellationToken) -> anyhow::Result<()> {
+        let clerk = self.url();
         let users: Arc<[String]> = (0..100).filter_map(|number| self.simulator.user_id(number)).collect();
         let upstream = ReqwestUpstream::new(upstream::Options::default())?;
         let mut tasks = JoinSet::new();
         for application in APPLICATIONS {
-            let (base, users, upstream) = (base.clone(), Arc::clone(&users), Arc::clone(&upstream));
+            let base = if application.uses_gateway { gateway.clone() } else { clerk.clone() };
+            let (users, upstream) = (Arc::clone(&users), Arc::clone(&upstream));
             tasks.spawn(load(application, base, users, upstream));
         }
         let (options, web_config) = (serve::Options::default(), WebConfigSource::none());
@@ -122,19 +136,24 @@ async fn load(application: Application, base: String, users: Arc<[String]>, upst
             tokio::time::sleep_until(next).await;
             next += pause;
             let user = random.choice(users.iter()).map_or("unknown", String::as_str);
-            let path = match random.u32(..10) {
-                0 => "/v1/users?limit=20".to_owned(),
-                1 => "/v1/users/count".to_owned(),
-                _ => format!("/v1/users/{user}"),
+            let (path, caller) = match random.u32(..10) {
+                0 => ("/v1/users?limit=20".to_owned(), CALLERS[1]),
+                1 => ("/v1/users/count".to_owned(), CALLERS[1]),
+                _ => (format!("/v1/users/{user}"), CALLERS[0]),
             };
-            let request = http::Request::get(format!("{base}{path}"))
-                .header(http::header::AUTHORIZATION, format!("Bearer {}", application.key))
-                .body(RequestBody::empty());
-            // The load does not care for answers: it is the kind of application that gets into trouble.
-            if let Ok(request) = request
-                && let Ok(response) = upstream.send(request).await
-            {
-                let _ = response.into_body().collect().await;
+            // The key set costs no quota.
+            let keys = (random.u32(..20) == 0).then(|| "/v1/jwks".to_owned());
+            for path in keys.into_iter().chain([path]) {
+                let request = http::Request::get(format!("{base}{path}"))
+                    .header(http::header::AUTHORIZATION, format!("Bearer {}", application.key))
+                    .header(http::header::USER_AGENT, caller)
+                    .body(RequestBody::empty());
+                // The load does not care for answers: it is the kind of application that gets into trouble.
+                if let Ok(request) = request
+                    && let Ok(response) = upstream.send(request).await
+                {
+                    let _ = response.into_body().collect().await;
+                }
             }
         }
         tokio::time::sleep_until(window_end).await;

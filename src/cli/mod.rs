@@ -117,11 +117,14 @@ async fn demo(common: &Common, args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
     let host = if address.ip().is_ipv6() && host != "localhost" { format!("[{host}]") } else { host };
     let (exporter, prefix) = (format!("http://{host}:{}", address.port()), &options.site.route_prefix);
+    let gateway = options.gateway.as_ref().and_then(|front| front.listeners.first());
+    let gateway = format!("http://{}", gateway.context("no address for the gateway")?);
     let addresses = format!(
         "Landing page:    {exporter}{prefix}/\n\
          Metrics:         {exporter}{prefix}{metrics}\n\
          Simulated Clerk: {clerk}/v1/users/count\n\
-         Its own record:  {clerk}/_simulator/truth\n\n\
+         Its own record:  {clerk}/_simulator/truth\n\
+         Gateway:         {gateway}\n\n\
          A load swings above and below 10 % remaining; the first low window is closed after half a minute. Try:\n\n  \
          curl -s {exporter}{prefix}{metrics} | grep -E 'remaining|low_windows|throttled'\n\nCtrl-C ends it.\n",
         metrics = options.site.telemetry_path,
@@ -132,7 +135,7 @@ async fn demo(common: &Common, args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let stop = stop.clone();
         async move {
             print(&addresses)?;
-            let (exporter, simulator) = tokio::join!(app::run(options, stop.clone()), demo.run(stop));
+            let (exporter, simulator) = tokio::join!(app::run(options, stop.clone()), demo.run(gateway, stop));
             exporter.and(simulator)
         }
     };

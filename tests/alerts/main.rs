@@ -13,17 +13,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// Metrics of the gateway, its cache and its webhooks that rules rely on and that the catalogue does not have yet.
-const ANNOUNCED: &[(&str, &[&str])] = &[
-    ("clerk_gateway_requests_total", &["clerk_instance", "caller", "route", "method", "code"]),
-    ("clerk_gateway_decisions_total", &["clerk_instance", "decision"]),
-    ("clerk_gateway_queue_depth", &["clerk_instance"]),
-    ("clerk_cache_hits_total", &["tier"]),
-    ("clerk_cache_misses_total", &["tier"]),
-    ("clerk_cache_errors_total", &["tier"]),
-    ("clerk_webhook_events_total", &["type", "result"]),
-];
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {

@@ -6,7 +6,7 @@ use std::fs;
 use clerk_exporter::metrics::catalogue;
 
 use crate::promql::{self, Names};
-use crate::{ANNOUNCED, Rule, read, root, rules};
+use crate::{Rule, read, root, rules};
 
 const RUNBOOKS: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/main/docs/runbooks/";
 const DASHBOARDS: [&str; 3] = ["clerk-overview", "clerk-instance", "clerk-gateway"];
@@ -30,9 +30,6 @@ fn known_metrics() -> BTreeMap<String, BTreeSet<String>> {
                 known.insert(family.name.to_owned(), owned(family.labels));
             }
         }
-    }
-    for (name, labels) in ANNOUNCED {
-        known.insert((*name).to_owned(), owned(labels));
     }
     known
 }
@@ -86,20 +83,6 @@ fn every_label_in_an_annotation_can_be_there() {
         if let Some(record) = rule.record {
             known.insert(record, labels);
         }
-    }
-}
-
-#[test]
-fn metrics_to_come_are_announced_in_the_file_used_and_not_there_yet() {
-    let text = read("alerts/clerk.rules.yml");
-    let (comments, _) = text.split_once("\ngroups:").unwrap();
-    for (name, labels) in ANNOUNCED {
-        let announced = format!("{name}{{{}}}", labels.join(", "));
-        assert!(comments.contains(&announced), "the comment at the top of the rules does not list {announced}");
-        let used = rules().iter().any(|rule| promql::names(&rule.expr).selectors.iter().any(|(used, _)| used == name));
-        assert!(used, "no rule uses {name}");
-        let there = catalogue::ALL.iter().any(|family| family.name == *name);
-        assert!(!there, "{name} is in the catalogue now: take it off the list ANNOUNCED in tests/alerts");
     }
 }
 

@@ -177,6 +177,7 @@ impl Exporter {
     pub(crate) async fn demo(arguments: &[&str]) -> Self {
         let mut command =
             command(&["demo", "--simulator.listen-address=127.0.0.1:0", "--web.listen-address=127.0.0.1:0"]);
+        command.arg("--gateway.listen-address=127.0.0.1:0");
         command.args(arguments);
         Self::spawn(command, |output| {
             let (_, url) = output.split_once("Landing page:")?;

@@ -2,8 +2,7 @@
 
 use clerk_exporter::metrics::catalogue::{self, Family, Kind, Part};
 
-use super::announced::ANNOUNCED;
-use super::promql::{self, Query, Selector};
+use super::promql::{self, Selector};
 use super::shipped;
 
 /// What Prometheus itself writes of alerting rules; the labels are those that the shipped rules keep.
@@ -17,20 +16,12 @@ const ALERTS: Family = Family {
 
 /// The family that a series belongs to.
 pub(crate) fn family(metric: &str) -> Option<&'static Family> {
-    catalogue::ALL.iter().chain(ANNOUNCED).chain([&ALERTS]).find(|family| match family.kind {
+    catalogue::ALL.iter().chain([&ALERTS]).find(|family| match family.kind {
         Kind::Histogram => {
             metric.strip_prefix(family.name).is_some_and(|end| ["_bucket", "_sum", "_count"].contains(&end))
         }
         Kind::Counter | Kind::Gauge => metric == family.name,
     })
-}
-
-/// Whether a query asks for something that is only announced.
-pub(crate) fn is_announced(query: &Query) -> bool {
-    let announced = |selector: &Selector| {
-        family(&selector.metric).is_some_and(|family| ANNOUNCED.iter().any(|announced| announced.name == family.name))
-    };
-    query.selectors.iter().any(announced)
 }
 
 /// Labels of a series as it is in Prometheus.
@@ -70,23 +61,10 @@ fn every_metric_and_label_of_every_query_exists() {
 }
 
 #[test]
-fn what_is_in_the_catalogue_is_no_longer_announced() {
-    for announced in ANNOUNCED {
-        let there = catalogue::ALL.iter().find(|family| family.name == announced.name);
-        assert!(
-            there.is_none(),
-            "{} is in the catalogue now: take it out of tests/dashboards/announced.rs",
-            announced.name
-        );
-    }
-}
-
-#[test]
 fn a_series_is_found_by_the_name_it_has_in_prometheus() {
     assert_eq!(family("clerk_up"), Some(&catalogue::UP));
     assert_eq!(family("clerk_probe_duration_seconds_bucket"), Some(&catalogue::PROBE_DURATION));
     assert_eq!(family("clerk_probe_duration_seconds"), None);
     assert_eq!(family("clerk_upp"), None);
-    assert!(is_announced(&promql::read("sum(clerk_gateway_queue_wait_seconds_count)")));
-    assert!(!is_announced(&promql::read("sum(clerk_up)")));
+    assert_eq!(family("clerk_gateway_queue_wait_seconds_count"), Some(&catalogue::GATEWAY_QUEUE_WAIT));
 }

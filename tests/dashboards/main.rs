@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test may stop it, in helpers too")]
 
-mod announced;
 mod contract;
 mod expected;
 mod live;

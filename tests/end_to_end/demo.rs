@@ -13,6 +13,7 @@ async fn the_demo_says_where_it_is_and_its_numbers_move() {
         "demo",
         "--web.listen-address=127.0.0.1:0",
         "--simulator.listen-address=127.0.0.1:0",
+        "--gateway.listen-address=127.0.0.1:0",
         "--probe.interval=1",
     ]));
     let url = |name: &'static str| move |line: &str| Some(line.strip_prefix(name)?.trim().to_owned());

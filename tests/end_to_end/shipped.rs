@@ -96,6 +96,7 @@ impl Demo {
             "demo",
             "--web.listen-address=127.0.0.1:0",
             "--simulator.listen-address=127.0.0.1:0",
+            "--gateway.listen-address=127.0.0.1:0",
         ]));
         let after = |name: &'static str| move |line: &str| Some(line.strip_prefix(name)?.trim().to_owned());
         let metrics = process.line(after("Metrics:")).await;
