@@ -7,7 +7,7 @@
 //! Tags are unlimited in number and share a fixed number of counters by their hash: two tags that meet make each other's
 //! answers old now and then, which costs a fetch and nothing else.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ pub(super) struct Generations {
     slots: Box<[Slot]>,
     /// The generation of everything, also of answers without tags.
     epoch: AtomicU64,
-    hasher: RandomState,
+    /// Not a random one: whether two tags meet is not to change from run to run. Nobody gains by making tags meet.
+    hasher: BuildHasherDefault<DefaultHasher>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ pub(super) struct Snapshot {
 impl Generations {
     pub(super) fn new() -> Self {
         let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Self { slots, epoch: AtomicU64::new(0), hasher: RandomState::new() }
+        Self { slots, epoch: AtomicU64::new(0), hasher: BuildHasherDefault::default() }
     }
 
     pub(super) fn snapshot(&self, tags: &[Tag]) -> Snapshot {
