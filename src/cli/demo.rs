@@ -23,8 +23,8 @@ struct Application {
     key: &'static str,
     limit: u32,
     use_per_window: [f64; 6],
-    /// Whether it talks to the gateway. If not, the gateway sees its requests as those of others.
-    uses_gateway: bool,
+    /// Whether all of it talks to the gateway. If not, its job does not: requests of others, as the gateway sees it.
+    is_all_behind_gateway: bool,
 }
 
 /// As who the application calls: a website, and a job of another language.
@@ -37,14 +37,14 @@ const APPLICATIONS: [Application; 2] = [
         key: "sk_live_simulatedProductionInstance",
         limit: 1000,
         use_per_window: [0.45, 0.7, 0.93, 0.97, 0.8, 0.6],
-        uses_gateway: true,
+        is_all_behind_gateway: true,
     },
     Application {
         name: "development",
         key: "sk_test_simulatedDevelopmentInstance",
         limit: 100,
         use_per_window: [0.3, 0.95, 1.2, 0.5, 0.85, 0.2],
-        uses_gateway: false,
+        is_all_behind_gateway: false,
     },
 ];
 
@@ -96,10 +96,12 @@ impl Demo {
             ));
         }
         text.push_str(&format!("gateway:\n  listen_address: \"{}\"\n", args.gateway_address));
-        // What changes what an application sees is only counted, so that the load runs into its limit; keys are kept.
+        // Most of what changes what an application sees is only counted, so that the load runs into its limit. Lists wait
+        // for it, and keys are kept.
         text.push_str(
             "  allow_clear_text: true\n  policies:\n    retry: shadow\n    coalesce: shadow\n    batch: shadow\n    \
-             cache: { mode: shadow, ttl: 10s }\n    routes: { GET /v1/jwks: { cache: { mode: on, ttl: 30s } } }\n",
+             cache: { mode: shadow, ttl: 10s }\n    \
+             routes: { GET /v1/users: { pace: on }, GET /v1/jwks: { cache: { mode: on, ttl: 30s } } }\n",
         );
         Ok(Config::parse(&text, Path::new("demo.yml"), &|_| None)?)
     }
@@ -111,9 +113,9 @@ impl Demo {
         let upstream = ReqwestUpstream::new(upstream::Options::default())?;
         let mut tasks = JoinSet::new();
         for application in APPLICATIONS {
-            let base = if application.uses_gateway { gateway.clone() } else { clerk.clone() };
+            let job = if application.is_all_behind_gateway { gateway.clone() } else { clerk.clone() };
             let (users, upstream) = (Arc::clone(&users), Arc::clone(&upstream));
-            tasks.spawn(load(application, base, users, upstream));
+            tasks.spawn(load(application, [gateway.clone(), job], users, upstream));
         }
         let (options, web_config) = (serve::Options::default(), WebConfigSource::none());
         serve::serve(vec![self.listener], self.simulator.router(), options, web_config, stop).await;
@@ -123,7 +125,8 @@ impl Demo {
 }
 
 /// Calls Clerk as an application does, window after window, in step with the simulated limiter's windows.
-async fn load(application: Application, base: String, users: Arc<[String]>, upstream: Arc<ReqwestUpstream>) {
+/// Its callers have a base address each.
+async fn load(application: Application, bases: [String; 2], users: Arc<[String]>, upstream: Arc<ReqwestUpstream>) {
     let mut random = fastrand::Rng::with_seed(1);
     tokio::time::sleep(until_next_window(Clock::new().wall())).await;
     let mut window_end = Instant::now();
@@ -137,10 +140,11 @@ async fn load(application: Application, base: String, users: Arc<[String]>, upst
             next += pause;
             let user = random.choice(users.iter()).map_or("unknown", String::as_str);
             let (path, caller) = match random.u32(..10) {
-                0 => ("/v1/users?limit=20".to_owned(), CALLERS[1]),
-                1 => ("/v1/users/count".to_owned(), CALLERS[1]),
-                _ => (format!("/v1/users/{user}"), CALLERS[0]),
+                0 => ("/v1/users?limit=20".to_owned(), 0),
+                1 => ("/v1/users/count".to_owned(), 1),
+                _ => (format!("/v1/users/{user}"), 0),
             };
+            let (base, caller) = (&bases[caller], CALLERS[caller]);
             // The key set costs no quota.
             let keys = (random.u32(..20) == 0).then(|| "/v1/jwks".to_owned());
             for path in keys.into_iter().chain([path]) {

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-use super::{Options, Site};
+use super::{Options, Site, top};
 use crate::metrics::build;
 use crate::quota::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
 use crate::quota::{Bucket, Moment};
@@ -28,7 +28,8 @@ pub(super) async fn page(State(site): State<Arc<Site>>) -> Response {
         let ledger = site.ledger.instance(&instance.name);
         ledger.map(|ledger| ledger.lock().recent_windows(bucket)).unwrap_or_default()
     };
-    let html = render(&site.options, &instances, recent, now);
+    let top = site.gateway.as_ref().map(|gateway| top::table(&gateway.numbers()));
+    let html = render(&site.options, &instances, recent, top.as_deref(), now);
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=UTF-8"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -42,6 +43,7 @@ fn render(
     options: &Options,
     instances: &[InstanceSnapshot],
     recent: impl Fn(&InstanceSnapshot, Bucket) -> Vec<ClosedWindow>,
+    top: Option<&str>,
     now: Moment,
 ) -> String {
     let mut rows = String::new();
@@ -50,13 +52,16 @@ fn render(
     }
     let prefix = escape(&options.external_prefix);
     let metrics = escape(&options.telemetry_path);
-    let links = [
+    let mut links = vec![
         (metrics.as_str(), "Metrics", "for Prometheus"),
         ("/api/v1/status", "Status", "this page as JSON"),
         ("/config", "Configuration", "in force, without secrets"),
         ("/-/healthy", "Healthy", "the process runs"),
         ("/-/ready", "Ready", "a probe has finished"),
     ];
+    if top.is_some() {
+        links.insert(2, ("/api/v1/top", "Top", "who uses the budgets, as JSON"));
+    }
     let mut list = String::new();
     for (path, name, what) in links {
         let _ = write!(list, "<li><a href=\"{prefix}{path}\">{name}</a> {what}</li>");
@@ -68,8 +73,9 @@ fn render(
          <header><h1>Clerk Exporter</h1><p>Rate limits of Clerk's Backend API. Version {version}</p></header><main>\
          <table><thead><tr><th>Instance</th><th>State</th><th>Left of the limit</th><th>Window resets</th>\
          <th>Last 429</th><th>Closed windows</th><th>Last probe</th></tr></thead>\
-         <tbody>{rows}</tbody></table><ul>{list}</ul></main></body></html>\n",
+         <tbody>{rows}</tbody></table>{top}<ul>{list}</ul></main></body></html>\n",
         version = build::VERSION,
+        top = top.unwrap_or_default(),
     )
 }
 
@@ -207,7 +213,7 @@ fn span(duration: Duration) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -5,6 +5,7 @@
 mod landing;
 mod lifecycle;
 mod status;
+mod top;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use tower_http::compression::CompressionLayer;
 
 pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
 pub use status::Status;
+pub use top::{InstanceTop, Top, Use};
 
 use crate::clock::Clock;
 use crate::gateway::Gateway;
@@ -34,7 +36,7 @@ use crate::probe::Probes;
 use crate::quota::ledger::Ledger;
 
 /// Paths beside that of the metrics, `/` and those below `/-/`.
-pub const PATHS: [&str; 2] = ["/api/v1/status", "/config"];
+pub const PATHS: [&str; 3] = ["/api/v1/status", "/api/v1/top", "/config"];
 
 /// Where things are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +85,7 @@ impl Site {
         let router = Router::new()
             .route("/", get(landing::page))
             .route("/api/v1/status", get(status::json))
+            .route("/api/v1/top", get(top::json))
             .route("/config", get(config))
             .route("/-/healthy", get(async || "Healthy\n"))
             .route("/-/ready", get(ready))

@@ -3,6 +3,7 @@
 const SHORT: &str = "there for parts of a second, while a window of the demo is exhausted";
 const NO_RULES: &str = "no alerting rules are loaded here";
 const HEALTHY: &str = "the demo's Clerk does not refuse for want of a plan, nor send malformed headers";
+const IDLE: &str = "probes wait while the gateway sees the traffic, and may miss the exhausted windows";
 
 /// Place and reason.
 pub(super) const EMPTY: &[(&str, &str)] = &[
@@ -19,6 +20,10 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-instance / Malformed quota headers per minute A", HEALTHY),
     ("clerk-instance / Firing alerts A", NO_RULES),
     ("clerk-instance / annotation Clerk alerts", NO_RULES),
+    ("clerk-overview / Failed probes per minute A", IDLE),
+    ("clerk-instance / Probes B", IDLE),
+    ("clerk-gateway / Callers and routes D", HEALTHY),
+    ("clerk-gateway / Webhook events per minute A", "the demo has no webhooks"),
     ("clerk-gateway / annotation Clerk alerts", NO_RULES),
 ];
 

@@ -10,9 +10,8 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::promql;
+use super::expected;
 use super::shipped::{self, Asked, Shipped};
-use super::{contract, expected};
 
 /// Longer than a busy machine needs for a minute of demo.
 const DEADLINE: Duration = Duration::from_secs(240);
