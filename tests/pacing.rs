@@ -394,3 +394,14 @@ fn probes_are_not_paced_but_counted() {
         assert_eq!(refused(&instance_bucket(&world)), 0);
     });
 }
+
+/// In real time, where even a look at the clock takes a moment.
+#[tokio::test]
+async fn who_leaves_at_once_has_not_waited_at_all() {
+    let pacer = Pacer::new(pace::Options::default(), Arc::new(clerk_exporter::clock::Clock::new()));
+    for _ in 0..10 {
+        let permit = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN).await.unwrap();
+        assert_eq!(permit.waited(), Duration::ZERO);
+    }
+    assert_eq!(pacer.numbers().waited_seconds.sum(), 0.0);
+}

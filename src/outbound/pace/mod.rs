@@ -237,14 +237,19 @@ impl Pacer {
         let from = self.clock.now();
         let deadline = from.after(max_wait);
         let (id, mut entered) = self.enter(key, priority, from, deadline)?;
+        let mut has_waited = false;
         loop {
             let ticket = match entered {
                 Entered::Go(ticket) => ticket,
-                Entered::Wait(place) => self.wait(place, priority, deadline).await?,
+                Entered::Wait(place) => {
+                    has_waited = true;
+                    self.wait(place, priority, deadline).await?
+                }
             };
             match self.ask_others(self.permit(ticket), key, priority).await {
                 Ok(mut permit) => {
-                    permit.waited = self.clock.now().since(from);
+                    // The time that it takes to ask is no wait.
+                    permit.waited = if has_waited { self.clock.now().since(from) } else { Duration::ZERO };
                     self.state.lock().queue.waited(permit.waited);
                     return Ok(permit);
                 }
