@@ -21,20 +21,20 @@
 //! A room uses only rooms above it in this list; a test holds that.
 //!
 //! - [`quota`]: headers, routes, windows, ledger. Pure: no I/O, no clock, time is passed in.
+//! - [`simulator`]: a stand-in for Clerk. Shares no code with the rest, so that one wrong idea cannot hide in both.
+//! - [`serve`]: serving HTTP with an end to every wait, TLS and authentication. Knows nothing of Clerk.
 //! - [`secret`]: keys that cannot be printed, and where they are kept.
-//! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
+//! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
 //! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
 //! - [`store`]: the Redis that several processes share, and an end to every wait for it.
+//! - [`config`]: the YAML file and the environment, checked as a whole.
+//! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
 //! - [`cache`]: answers kept in memory over Redis, until they age or a webhook makes them old.
-//! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
-//! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
 //! - [`outbound`]: the one path to Clerk, paced and retried, which tells the ledger what it learns.
 //! - [`clerk`]: the client for applications: users, instance and key set, typed, in batches and by pages.
 //! - [`gateway`]: a reverse proxy that applications' own SDKs talk to: sees who uses what, and spares Clerk what it can.
 //! - [`probe`]: what is due when, whether it is done, and doing it.
-//! - [`serve`]: serving HTTP with an end to every wait, TLS and authentication. Knows nothing of Clerk.
-//! - [`simulator`]: a stand-in for Clerk. Shares no code with the rest, so that one wrong idea cannot hide in both.
-//! - [`config`]: the YAML file and the environment, checked as a whole.
+//! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
 //! - [`site`]: what is shown over HTTP.
 //! - [`app`]: wiring: from a configuration to running parts, and back.
 //! - [`cli`]: the commands.
