@@ -37,7 +37,8 @@ impl Gateways {
     /// # Errors
     /// When the HTTP client cannot be set up, or the Redis's address is none.
     pub(super) fn new(config: &Config, gateway: &config::Gateway, clock: Arc<Clock>) -> anyhow::Result<Self> {
-        let options = HyperOptions { ca_file: config.ca_file.clone(), ..HyperOptions::default() };
+        let (ca_file, http2) = (config.ca_file.clone(), gateway.upstream_http2);
+        let options = HyperOptions { ca_file, http2, ..HyperOptions::default() };
         let store = gateway.cache.redis_url.as_ref().map(|source| {
             let url = source.read().context("gateway.cache.redis_url_file")?;
             Store::new(crate::store::Options::new(url)).context("gateway.cache.redis_url_file")
@@ -94,11 +95,11 @@ impl Gateways {
             return Ok(());
         };
         let fixed = |it: &config::Gateway| {
-            (it.listen.clone(), it.web_config_file.clone(), it.cache.clone(), it.webhooks.clone())
+            (it.listen.clone(), it.web_config_file.clone(), it.upstream_http2, it.cache.clone(), it.webhooks.clone())
         };
         if fixed(wanted) != fixed(&self.started) {
             tracing::warn!(
-                "gateway: listen_address, web_config_file, cache and webhooks stay as they were until a restart"
+                "gateway: listen_address, web_config_file, upstream_http2, cache and webhooks stay as they were until a restart"
             );
         }
         let options = self.options(config, wanted, instances, ledger)?;

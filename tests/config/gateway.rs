@@ -50,6 +50,7 @@ fn an_empty_section_has_the_documented_defaults() {
 const WHOLE: &str = r#"
 listen_address: 127.0.0.1:10430
 unknown_keys: reject
+upstream_http2: true
 max_wait: 500ms
 callers:
   - { name: web, token_file: web, instance: a, priority: high }
@@ -78,6 +79,7 @@ fn every_key_is_read() {
     assert_eq!(config.warnings, NO_WARNINGS);
     let gateway = config.gateway.unwrap();
     assert_eq!(gateway.unknown_keys, UnknownKeys::Reject);
+    assert!(gateway.upstream_http2);
     assert_eq!(gateway.max_wait, Duration::from_millis(500));
     let callers: Vec<_> = gateway.callers.iter().map(|it| (&*it.name, &*it.instance, it.rank)).collect();
     assert_eq!(callers, [("web", "a", Rank::High), ("import", "a", Rank::Low)]);
@@ -158,6 +160,7 @@ fn each_mistake_says_what_to_write() {
         ("listen: x", "gateway.listen: unknown key"),
         ("listen_address: nowhere", "has no port; write HOST:PORT"),
         ("unknown_keys: drop", "gateway.unknown_keys: neither forward nor reject"),
+        ("upstream_http2: h2", "neither true nor false"),
         ("max_wait: 2", "write `2s` for seconds"),
         ("max_wait: 2h", "too long"),
         ("allow_clear_text: perhaps", "neither true nor false"),

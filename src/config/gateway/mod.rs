@@ -25,6 +25,7 @@ pub(super) static GATEWAY: Keys = Keys {
         "web_config_file",
         "allow_clear_text",
         "unknown_keys",
+        "upstream_http2",
         "max_wait",
         "callers",
         "policies",
@@ -65,6 +66,10 @@ pub(super) fn read(
         Some(field) => field.check_text(report, unknown_keys),
         None => Some(UnknownKeys::Forward),
     };
+    let http2 = match section.take("upstream_http2") {
+        Some(field) => field.check(report, rules::boolean),
+        None => Some(false),
+    };
     let max_wait = match section.take("max_wait") {
         Some(field) => field.check(report, |value| rules::duration(value, MAX_WAITS)),
         None => Some(DEFAULT_MAX_WAIT),
@@ -83,6 +88,7 @@ pub(super) fn read(
         listen: listen?,
         web_config_file,
         unknown_keys: unknown_keys?,
+        upstream_http2: http2?,
         max_wait: max_wait?,
         callers,
         policies,

@@ -17,6 +17,8 @@ pub struct Gateway {
     pub web_config_file: Option<PathBuf>,
     /// What becomes of requests with keys of no configured instance.
     pub unknown_keys: UnknownKeys,
+    /// Whether HTTP/2 is offered to Clerk (ALPN). HTTP/1.1 closes what takes too long; HTTP/2 needs fewer connections.
+    pub upstream_http2: bool,
     /// Longest time that a request waits for the rate limit before it is answered with a 429 of ours; 1 ms to 60 s.
     pub max_wait: Duration,
     /// Who may come with a token of its own in place of a Clerk key.
