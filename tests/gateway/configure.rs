@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use clerk_exporter::cache::{self, Cache};
 use clerk_exporter::clock::Clock;
 use clerk_exporter::gateway::{
     CallerToken, ConfigureError, FurtherKey, Gateway, InstanceOptions, Options, Plan, UnknownKeys,
 };
 use clerk_exporter::outbound::Outbound;
+use clerk_exporter::outbound::pace::Priority;
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::simulator::Simulator;
@@ -27,6 +29,7 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
     let simulator = Simulator::new(common::simulator(1));
     let ledger = Ledger::new([settings(name)]);
     let (handle, clock) = (ledger.instance(name).unwrap(), Arc::new(Clock::simulated(common::start())));
+    let cache = Cache::new(cache::Options::new(name), None, Arc::clone(&clock));
     let outbound = Outbound::new(MemoryUpstream::new(simulator.router()), base.to_owned(), key(KEY), handle, clock);
     let further_keys = vec![FurtherKey { source: key(ROTATED), caller: Some("team-b".into()) }];
     InstanceOptions {
@@ -35,6 +38,7 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
         further_keys,
         caller: Some("team-a".into()),
         plan: Plan::default(),
+        cache,
     }
 }
 
@@ -43,7 +47,8 @@ fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Options
 }
 
 fn token(instance: &str, text: &str) -> CallerToken {
-    CallerToken { caller: "billing".into(), instance: instance.into(), token: Secret::new(text.to_owned()) }
+    let (token, priority) = (Secret::new(text.to_owned()), Priority::Interactive);
+    CallerToken { caller: "billing".into(), instance: instance.into(), token, priority }
 }
 
 fn gateway(options: Options) -> Result<Gateway, ConfigureError> {
