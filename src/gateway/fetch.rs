@@ -144,8 +144,7 @@ impl Fetcher {
     /// Whether pacing would let it wait, if it is in shadow.
     fn would_wait(&self) -> bool {
         let pacer = &self.instance.outbound.flow.pacer;
-        self.policies.pace == Switch::Shadow
-            && pacer.would_wait(self.route.bucket, self.route.entity, self.priority)
+        self.policies.pace == Switch::Shadow && pacer.would_wait(self.route.bucket, self.route.entity, self.priority)
     }
 
     /// None where it is better asked for alone.

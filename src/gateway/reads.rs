@@ -153,7 +153,8 @@ impl Exchange {
                     self.forward(RequestBody::empty()).await
                 }
                 (None, Why::Send(error)) => {
-                    self.seen.spent = if cost.is_ours && self.route.bucket != Bucket::Unlimited { spent(error) } else { 0 };
+                    self.seen.spent =
+                        if cost.is_ours && self.route.bucket != Bucket::Unlimited { spent(error) } else { 0 };
                     own(Own::failed(error), self.seen)
                 }
                 (None, Why::List(error)) => match &**error {
@@ -195,7 +196,8 @@ impl Exchange {
             let costs = self.route.bucket != Bucket::Unlimited;
             self.seen.spent = if costs { cost.attempts } else { 0 };
             self.seen.upstream = cost.took;
-            self.seen.shadow.retried = self.policies.retry == Switch::Shadow && Trouble::of_status(answer.status()).is_some();
+            self.seen.shadow.retried =
+                self.policies.retry == Switch::Shadow && Trouble::of_status(answer.status()).is_some();
         }
         say(&mut headers, decision, cost.attempts, cost.waited);
         self.seen.ended(answer.status(), decision);

@@ -260,7 +260,8 @@ impl World {
     pub(crate) fn new(upstream: &Arc<dyn Upstream>, base: &str, setup: Setup) -> Self {
         let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, budget, .. } = setup;
         let clock = Arc::new(Clock::simulated(crate::common::start()));
-        let ledger = Arc::new(Ledger::new([settings("test"), settings("second")]));
+        let names = if has_second { &["test", "second"][..] } else { &["test"] };
+        let ledger = Arc::new(Ledger::new(names.iter().map(|name| settings(name))));
         let mut seal = seal;
         let mut instance = |name: &str, key: &str| {
             let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(key.to_owned()))));
@@ -297,8 +298,7 @@ impl World {
             token: Secret::new(token.to_owned()),
             priority,
         };
-        let tokens =
-            vec![token("billing", TOKEN, Priority::Interactive), token("import", BULK_TOKEN, Priority::Bulk)];
+        let tokens = vec![token("billing", TOKEN, Priority::Interactive), token("import", BULK_TOKEN, Priority::Bulk)];
         let options = Options { instances, unknown_keys, tokens, max_callers };
         let mut gateway = Gateway::new(options, Arc::clone(&clock)).unwrap();
         if let Some(options) = webhooks {
