@@ -102,6 +102,7 @@ impl Gateways {
                 "gateway: listen_address, web_config_file, upstream_http2, cache and webhooks stay as they were until a restart"
             );
         }
+        instances.reserve = wanted.policies.pace.reserve;
         let options = self.options(config, wanted, instances, ledger)?;
         if let Some(gateway) = &self.gateway {
             gateway.configure(options)?;

@@ -8,7 +8,7 @@ use serde_json::error::Category;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ApiError, Clerk, ClerkError};
-use crate::outbound::{Call, CallError, Policy, Reply};
+use crate::outbound::{Call, CallError, Handling, Reply};
 use crate::upstream::Body;
 
 /// Largest body that is read, after decompression: 500 users with as much metadata as Clerk lets them have (8 KB of each
@@ -31,7 +31,7 @@ impl Clerk {
     /// A 401 reads the key again, since it may have been replaced, and sends the request once more if it was: what was
     /// refused for its key was not executed.
     pub(super) async fn exchange(&self, call: &Call) -> Result<Response<Bytes>, ClerkError> {
-        let until = Instant::now() + self.policy.deadline;
+        let until = Instant::now() + self.handling.deadline;
         let key = self.outbound.key.current()?;
         let result = self.exchange_until(call, until).await;
         let is_refused = result.as_ref().is_err_and(|error| error.status() == Some(StatusCode::UNAUTHORIZED));
@@ -39,13 +39,13 @@ impl Clerk {
     }
 
     async fn exchange_until(&self, call: &Call, until: Instant) -> Result<Response<Bytes>, ClerkError> {
-        let policy = Policy { deadline: until.saturating_duration_since(Instant::now()), ..self.policy };
-        let Reply { status, headers, body, observation, errors } = self.outbound.open(call, &policy).await?;
+        let handling = Handling { deadline: until.saturating_duration_since(Instant::now()), ..self.handling };
+        let Reply { status, headers, body, observation, errors } = self.outbound.open_handled(call, &handling).await?;
         if !status.is_success() {
             let error = ApiError::new(status, &headers, errors, observation.quota.retry_after);
             return Err(ClerkError::Api(Box::new(error)));
         }
-        let late = |_| CallError::Timeout(self.policy.deadline);
+        let late = |_| CallError::Timeout(self.handling.deadline);
         let read = timeout_at(until, read(body)).await.map_err(late).and_then(|read| read);
         let body = read.map_err(|source| ClerkError::Transport { source, attempts: 1 })?;
         let too_large = || undecodable(status, format!("its body is larger than {MAX_BODY_BYTES} bytes"));

@@ -44,7 +44,7 @@ pub use types::{Count, Instance, Jwks, User};
 pub use users::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter, Users};
 
 use crate::outbound::pace::Priority;
-use crate::outbound::{Outbound, Policy};
+use crate::outbound::{Handling, Outbound, Policy};
 use crate::quota::Source;
 
 /// A client for one Clerk instance. Cheap to clone: clones share connections, pacer and retry budget.
@@ -63,7 +63,7 @@ use crate::quota::Source;
 #[derive(Debug, Clone)]
 pub struct Clerk {
     outbound: Arc<Outbound>,
-    policy: Policy,
+    handling: Handling,
     bulk: Policy,
     source: Source,
     headers: Arc<HeaderMap>,
@@ -88,14 +88,20 @@ impl Clerk {
     /// A client on a way to Clerk that exists already, so that it shares its pacer, key and ledger with others.
     #[must_use]
     pub fn over(outbound: Arc<Outbound>) -> Self {
-        let (policy, bulk) = (Policy::default(), Policy::bulk());
-        Self { outbound, policy, bulk, source: Source::Client, headers: Arc::default() }
+        let (handling, bulk) = (Handling::from(&Policy::default()), Policy::bulk());
+        Self { outbound, handling, bulk, source: Source::Client, headers: Arc::default() }
     }
 
     /// The same client with another policy for requests at which somebody waits.
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Self {
-        Self { policy, ..self }
+        Self { handling: Handling::from(&policy), ..self }
+    }
+
+    /// The same client with a policy of which parts may be off.
+    #[must_use]
+    pub(crate) fn with_handling(self, handling: Handling) -> Self {
+        Self { handling, ..self }
     }
 
     /// The same client with another policy for bulk work. Its priority is always [`Priority::Bulk`].
@@ -108,8 +114,9 @@ impl Clerk {
     /// everything that a call does, waits included.
     #[must_use]
     pub fn with_timeouts(self, attempt: Duration, overall: Duration) -> Self {
-        let apply = |policy| Policy { attempt_timeout: attempt, deadline: overall, ..policy };
-        Self { policy: apply(self.policy), bulk: apply(self.bulk), ..self }
+        let handling = Handling { attempt_timeout: attempt, deadline: overall, ..self.handling };
+        let bulk = Policy { attempt_timeout: attempt, deadline: overall, ..self.bulk };
+        Self { handling, bulk, ..self }
     }
 
     /// The same client with all that it asks observed as of this source.
@@ -128,7 +135,7 @@ impl Clerk {
     /// The same client for work at which nobody waits: all that it sends goes last and leaves a reserve of the limit.
     #[must_use]
     pub fn bulk(&self) -> Self {
-        Self { policy: self.bulk, ..self.clone() }
+        Self { handling: Handling::from(&self.bulk), ..self.clone() }
     }
 
     /// The way to Clerk, with its ledger and its counters.

@@ -163,7 +163,7 @@ impl Exchange {
 }
 
 /// Clerk's answer on its way back.
-fn hand_back(relayed: Relayed, instance: &Instance, route: Route, mut seen: Seen) -> Response<Body> {
+pub(super) fn hand_back(relayed: Relayed, instance: &Instance, route: Route, mut seen: Seen) -> Response<Body> {
     let Relayed { mut head, body, attempts, waited, took, .. } = relayed;
     forward::response(&mut head);
     let decision = Decision::of(attempts, waited);
@@ -191,7 +191,7 @@ pub(super) fn say(headers: &mut HeaderMap, decision: Decision, attempts: u32, wa
 }
 
 /// Attempts that Clerk may have counted, of a request without an answer.
-const fn spent(error: &SendError) -> u32 {
+pub(super) const fn spent(error: &SendError) -> u32 {
     match error {
         SendError::Call { error, attempts } if !matches!(error.phase(), Phase::Connect) => *attempts,
         SendError::Call { .. } | SendError::Shed(_) => 0,

@@ -16,6 +16,7 @@ mod answer;
 mod callers;
 mod counts;
 mod decision;
+mod fetch;
 mod forward;
 mod handle;
 mod hooks;

@@ -2,30 +2,22 @@
 //! list that several look-ups share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RANGE, RETRY_AFTER, SET_COOKIE,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::header::{ACCEPT, AGE, CACHE_CONTROL, PRAGMA, RANGE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use parking_lot::Mutex;
-use tokio::time::timeout;
 
 use super::answer::Own;
 use super::decision::{Decision, Saving};
-use super::forward;
-use super::handle::{Exchange, own, say};
+use super::fetch::{Cost, Fetcher, Why};
+use super::handle::{Exchange, hand_back, own, say, spent};
 use super::options::Instance;
 use super::parameters::parameters;
 use super::policy::{Policies, Switch};
 use crate::cache::{self, Asked, Hit, Key, Stored};
-use crate::clerk::{ApiError, ClerkError};
-use crate::outbound::pace::Priority;
-use crate::outbound::retry::Repeat;
-use crate::outbound::{Authorization, Relay, SendError};
+use crate::clerk::ClerkError;
+use crate::outbound::retry::Trouble;
 use crate::quota::{Bucket, Route};
 use crate::upstream::RequestBody;
 use crate::webhook::{Tag, tags_of_route};
@@ -35,9 +27,6 @@ pub(super) const USER: &str = "/v1/users/{user_id}";
 
 /// The header that says which version of the Backend API a client speaks.
 pub(super) static API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
-
-/// Larger answers are handed on as they come and shared with nobody.
-const MAX_SHARED_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a read asks for.
 pub(super) struct Read {
@@ -122,7 +111,7 @@ impl Exchange {
         response
     }
 
-    async fn share(self, read: Read, policies: Policies) -> Response<Body> {
+    async fn share(mut self, read: Read, policies: Policies) -> Response<Body> {
         let fetcher = Arc::new(Fetcher {
             instance: Arc::clone(&self.instance),
             head: self.head.clone(),
@@ -131,7 +120,8 @@ impl Exchange {
             policies,
             priority: self.priority,
             user: read.user.clone().filter(|_| policies.batch.is_on()),
-            own: Mutex::default(),
+            cost: Mutex::default(),
+            large: Mutex::default(),
         });
         let answer = if policies.cache.is_on() || policies.coalesce.is_on() {
             let keeping = if policies.cache.is_on() {
@@ -148,18 +138,31 @@ impl Exchange {
         } else {
             fetcher.fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
         };
-        let cost = *fetcher.own.lock();
+        let cost = *fetcher.cost.lock();
+        let large = fetcher.large.lock().take();
+        self.seen.shadow.queued = cost.would_wait;
         match answer {
+            // A key that is refused says nothing of another one of the same instance.
+            Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => self.forward(RequestBody::empty()).await,
             Ok((answer, hit)) => self.give(&answer, hit, cost),
-            Err(failure) => match &*failure {
-                Failure::Unshareable => self.forward(RequestBody::empty()).await,
-                Failure::Send(error) => own(Own::failed(error), self.seen),
-                Failure::Batch(error) => match &**error {
+            Err(failure) => match (large, &failure.why) {
+                (Some(relayed), _) => hand_back(*relayed, &self.instance, self.route, self.seen),
+                (None, Why::Unshareable) => self.forward(RequestBody::empty()).await,
+                // Who goes first is not refused for somebody who goes last.
+                (None, why) if why.is_shed() && failure.priority > self.priority => {
+                    self.forward(RequestBody::empty()).await
+                }
+                (None, Why::Send(error)) => {
+                    self.seen.spent =
+                        if cost.is_ours && self.route.bucket != Bucket::Unlimited { spent(error) } else { 0 };
+                    own(Own::failed(error), self.seen)
+                }
+                (None, Why::List(error)) => match &**error {
                     ClerkError::Shed(shed) => own(Own::shed(shed), self.seen),
                     ClerkError::Transport { source, .. } => own(Own::broken(source), self.seen),
-                    // What is wrong with a batch need not be wrong with a request of its own.
                     _ => self.forward(RequestBody::empty()).await,
                 },
+                (None, Why::Broken(error)) => own(Own::broken(error), self.seen),
             },
         }
     }
@@ -179,7 +182,9 @@ impl Exchange {
             Hit::Fetched => Decision::of(cost.attempts, cost.waited),
         };
         let saving = match decision {
-            Decision::CacheHit | Decision::Stale => Some(Saving::Cache),
+            Decision::CacheHit => Some(Saving::Cache),
+            // Others may have asked in vain before.
+            Decision::Stale if !cost.is_ours => Some(Saving::Cache),
             Decision::Coalesced => Some(Saving::Coalesce),
             Decision::Batched if !cost.has_opened => Some(Saving::Batch),
             _ => None,
@@ -191,6 +196,8 @@ impl Exchange {
             let costs = self.route.bucket != Bucket::Unlimited;
             self.seen.spent = if costs { cost.attempts } else { 0 };
             self.seen.upstream = cost.took;
+            self.seen.shadow.retried =
+                self.policies.retry == Switch::Shadow && Trouble::of_status(answer.status()).is_some();
         }
         say(&mut headers, decision, cost.attempts, cost.waited);
         self.seen.ended(answer.status(), decision);
@@ -208,133 +215,7 @@ fn belongs_to_the_exchange(name: &HeaderName) -> bool {
         || name == RETRY_AFTER.as_str()
 }
 
-/// What a fetch of ours cost.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cost {
-    attempts: u32,
-    waited: Duration,
-    took: Option<Duration>,
-    is_batched: bool,
-    /// Whether it was the first look-up of its list.
-    has_opened: bool,
-}
-
-/// Asks Clerk for all who want the same.
-struct Fetcher {
-    instance: Arc<Instance>,
-    head: request::Parts,
-    route: Route,
-    authorization: Authorization,
-    policies: Policies,
-    priority: Priority,
-    /// The user to be looked up together with others.
-    user: Option<String>,
-    own: Mutex<Cost>,
-}
-
-/// Why there is no answer to be shared.
-#[derive(Debug)]
-enum Failure {
-    Send(SendError),
-    Batch(Arc<ClerkError>),
-    /// It is too large, or broke off.
-    Unshareable,
-}
-
-impl Fetcher {
-    async fn fetch(&self) -> Result<Stored, Failure> {
-        if let Some(user) = &self.user
-            && let Some(answer) = self.fetch_with_others(user).await
-        {
-            return answer;
-        }
-        let mut head = self.head.clone();
-        // Whoever gets the answer can read it.
-        head.headers.remove(ACCEPT_ENCODING);
-        forward::request(&mut head, &self.instance.target, false).map_err(|_| Failure::Unshareable)?;
-        let repeat = Repeat::of(&head.method);
-        let request = Request::from_parts(head, RequestBody::empty());
-        let relay = Relay { request, route: self.route, repeat, authorization: self.authorization };
-        let handling = self.instance.plan.handling(&self.policies, self.priority);
-        let relayed = self.instance.outbound.relay(relay, &handling).await.map_err(Failure::Send)?;
-        *self.own.lock() =
-            Cost { attempts: relayed.attempts, waited: relayed.waited, took: Some(relayed.took), ..Cost::default() };
-        let mut head = relayed.head;
-        if head.status.is_informational() {
-            return Err(Failure::Unshareable);
-        }
-        forward::response(&mut head);
-        let body = timeout(self.instance.plan.deadline, Limited::new(relayed.body, MAX_SHARED_BYTES).collect()).await;
-        let body = match body {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) => {
-                if !error.is::<LengthLimitError>() {
-                    tracing::debug!(clerk_instance = &*self.instance.name, %error, "an answer broke off");
-                }
-                return Err(Failure::Unshareable);
-            }
-            Err(_) => return Err(Failure::Unshareable),
-        };
-        for name in [CONTENT_LENGTH, SET_COOKIE] {
-            head.headers.remove(name);
-        }
-        Ok(Stored::new(head.status, head.headers, body, self.instance.outbound.clock.wall()))
-    }
-
-    /// None where it is better asked for alone.
-    async fn fetch_with_others(&self, user: &str) -> Option<Result<Stored, Failure>> {
-        let loader = self.instance.shared.loader(&self.instance, self.head.headers.get(&API_VERSION), self.priority)?;
-        // A list that is under way already may have been read before an invalidation that we come after.
-        loader.forget(user);
-        let (found, has_opened) = loader.raw_merged(user).await;
-        let cost = Cost { attempts: u32::from(has_opened), is_batched: true, has_opened, ..Cost::default() };
-        let answer = match found {
-            Ok(Some(user)) => Ok(self.stored(StatusCode::OK, HeaderMap::new(), user.into_bytes())),
-            Ok(None) => Ok(self.missing(user)),
-            Err(error) => match &*error {
-                ClerkError::Api(api) => Ok(self.refused(api)),
-                ClerkError::Shed(_) if !self.policies.pace.is_on() => return None,
-                ClerkError::Shed(_) | ClerkError::Transport { .. } => Err(Failure::Batch(error)),
-                _ => return None,
-            },
-        };
-        *self.own.lock() = cost;
-        Some(answer)
-    }
-
-    fn stored(&self, status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Stored {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Stored::new(status, headers, body, self.instance.outbound.clock.wall())
-    }
-
-    /// A user that a list was without, in the words that Clerk has for one that is asked for alone.
-    fn missing(&self, user: &str) -> Stored {
-        let body = serde_json::json!({
-            "errors": [{
-                "message": "not found",
-                "long_message": format!("No user was found with id {user}."),
-                "code": "resource_not_found",
-            }],
-            "clerk_trace_id": format!("gateway_{:016x}", fastrand::u64(..)),
-        });
-        self.stored(StatusCode::NOT_FOUND, HeaderMap::new(), body.to_string().into())
-    }
-
-    /// What Clerk said to a list, as it would have said it to each look-up.
-    fn refused(&self, error: &ApiError) -> Stored {
-        let mut headers = HeaderMap::new();
-        if let Some(wait) = error.retry_after {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        let body = serde_json::json!({
-            "errors": [{
-                "message": error.message,
-                "long_message": error.message,
-                "code": error.code.as_deref().unwrap_or("internal_clerk_error"),
-            }],
-            "clerk_trace_id": error.trace_id,
-        });
-        self.stored(error.status, headers, body.to_string().into())
-    }
+/// Whether it is the key that Clerk finds fault with.
+fn is_of_the_key(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }

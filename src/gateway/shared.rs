@@ -15,7 +15,6 @@ use super::policy::{Policies, Switch};
 use super::reads::API_VERSION;
 use crate::cache::{self, Cache, Key, Stored};
 use crate::clerk::{Clerk, Loader, LoaderOptions};
-use crate::outbound::Policy;
 use crate::outbound::pace::Priority;
 use crate::quota::Source;
 use crate::webhook::Tag;
@@ -62,6 +61,7 @@ impl Shared {
         &self,
         instance: &Instance,
         version: Option<&HeaderValue>,
+        policies: &Policies,
         priority: Priority,
     ) -> Option<Loader> {
         let mut loaders = self.loaders.lock();
@@ -72,20 +72,14 @@ impl Shared {
         if loaders.len() >= MAX_LOADERS {
             return None;
         }
-        let plan = &instance.plan;
-        let policy = Policy {
-            priority,
-            retry: plan.retry,
-            max_queue_wait: plan.max_queue_wait,
-            attempt_timeout: plan.attempt_timeout,
-            deadline: plan.deadline,
-        };
         let mut headers = HeaderMap::new();
         if let Some(version) = version {
             headers.insert(API_VERSION.clone(), version.clone());
         }
+        // All look-ups are of one route, and so have the same policies until a reload makes all of this anew.
+        let handling = instance.plan.handling(policies, priority);
         let clerk = Clerk::over(Arc::clone(&instance.outbound)).with_source(Source::Gateway);
-        let loader = clerk.with_policy(policy).with_headers(headers).users().loader(LoaderOptions::default());
+        let loader = clerk.with_handling(handling).with_headers(headers).users().loader(LoaderOptions::default());
         loaders.insert(key, loader.clone());
         Some(loader)
     }

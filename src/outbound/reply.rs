@@ -141,8 +141,19 @@ impl ReplyBody {
         self.permit = None;
     }
 
+    /// Reads up to about `limit` bytes, which stay at the front of the body. Says whether that is all of it; not if it
+    /// broke off.
+    pub(crate) async fn fill(&mut self, limit: usize) -> bool {
+        peek(self, limit).await
+    }
+
+    /// Whether it broke off within what was read.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.read.back().is_some_and(Result::is_err)
+    }
+
     /// What was read so far, in one piece.
-    pub(super) fn seen(&self) -> Bytes {
+    pub(crate) fn seen(&self) -> Bytes {
         let mut data = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
         match (data.next(), data.next()) {
             (None, _) => Bytes::new(),

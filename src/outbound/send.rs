@@ -92,7 +92,7 @@ impl Outbound {
     /// When there is no complete answer.
     pub async fn send(&self, call: &Call, policy: &Policy) -> Result<Answer, SendError> {
         let until = Instant::now() + policy.deadline;
-        let (reply, attempts) = self.open_until(call, policy, until).await?;
+        let (reply, attempts) = self.open_until(call, &Handling::from(policy), until).await?;
         let answer = timeout_at(until, reply.collect()).await.unwrap_or(Err(CallError::Timeout(policy.deadline)));
         answer.map_err(|error| SendError::Call { error, attempts })
     }
@@ -105,13 +105,17 @@ impl Outbound {
     /// # Errors
     /// When the request was not let go, or the last attempt brought no answer.
     pub async fn open(&self, call: &Call, policy: &Policy) -> Result<Reply, SendError> {
-        let until = Instant::now() + policy.deadline;
-        self.open_until(call, policy, until).await.map(|(reply, _)| reply)
+        self.open_handled(call, &Handling::from(policy)).await
     }
 
-    async fn open_until(&self, call: &Call, policy: &Policy, until: Instant) -> Result<(Reply, u32), SendError> {
-        let handling = Handling::from(policy);
-        let course = self.run(&mut Outgoing::of(call), &handling, Reading::Stream, until).await?;
+    /// [`Outbound::open`] with a policy of which parts may be off.
+    pub(crate) async fn open_handled(&self, call: &Call, handling: &Handling) -> Result<Reply, SendError> {
+        let until = Instant::now() + handling.deadline;
+        self.open_until(call, handling, until).await.map(|(reply, _)| reply)
+    }
+
+    async fn open_until(&self, call: &Call, handling: &Handling, until: Instant) -> Result<(Reply, u32), SendError> {
+        let course = self.run(&mut Outgoing::of(call), handling, Reading::Stream, until).await?;
         Ok((Reply::from(course.opened), course.attempts))
     }
 

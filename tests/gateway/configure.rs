@@ -29,8 +29,8 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
     let simulator = Simulator::new(common::simulator(1));
     let ledger = Ledger::new([settings(name)]);
     let (handle, clock) = (ledger.instance(name).unwrap(), Arc::new(Clock::simulated(common::start())));
-    let outbound =
-        Outbound::new(MemoryUpstream::new(simulator.router()), base.to_owned(), key(KEY), handle, Arc::clone(&clock));
+    let cache = Cache::new(cache::Options::new(name), None, Arc::clone(&clock));
+    let outbound = Outbound::new(MemoryUpstream::new(simulator.router()), base.to_owned(), key(KEY), handle, clock);
     let further_keys = vec![FurtherKey { source: key(ROTATED), caller: Some("team-b".into()) }];
     InstanceOptions {
         name: name.into(),
@@ -38,7 +38,7 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
         further_keys,
         caller: Some("team-a".into()),
         plan: Plan::default(),
-        cache: Cache::new(cache::Options::new(name), None, clock),
+        cache,
     }
 }
 
@@ -47,12 +47,8 @@ fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Options
 }
 
 fn token(instance: &str, text: &str) -> CallerToken {
-    CallerToken {
-        caller: "billing".into(),
-        instance: instance.into(),
-        token: Secret::new(text.to_owned()),
-        priority: Priority::Interactive,
-    }
+    let (token, priority) = (Secret::new(text.to_owned()), Priority::Interactive);
+    CallerToken { caller: "billing".into(), instance: instance.into(), token, priority }
 }
 
 fn gateway(options: Options) -> Result<Gateway, ConfigureError> {

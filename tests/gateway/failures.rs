@@ -46,7 +46,7 @@ async fn every_failure_is_an_answer_in_clerk_s_shape() {
         (None, 504, "gateway_upstream_timeout"),
     ] {
         let upstream: Arc<dyn Upstream> = Arc::new(Broken(kind));
-        let world = World::new(&upstream, "http://clerk.test", &Setup::default());
+        let world = World::new(&upstream, "http://clerk.test", Setup::default());
         let from = Instant::now();
         let answer = world.gateway.handle(get("/v1/users")).await;
         assert_eq!(answer.status(), status);
@@ -66,7 +66,7 @@ async fn a_port_where_nobody_listens_is_unreachable() {
     let stub = Stub::answering("").await;
     let address = stub.address;
     drop(stub);
-    let gateway = Running::with(address, &Setup::default()).await;
+    let gateway = Running::with(address, Setup::default()).await;
     let answer = gateway.get("/v1/users").await;
     assert_eq!((answer.status(), &*answer.code()), (502, "gateway_upstream_unreachable"));
 }
@@ -79,7 +79,7 @@ async fn what_is_no_http_is_a_broken_answer() {
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await;
         })
         .await;
-        let gateway = Running::with(stub.address, &Setup::default()).await;
+        let gateway = Running::with(stub.address, Setup::default()).await;
         let got = gateway.get("/v1/users").await;
         assert_eq!((got.status(), &*got.code()), (502, "gateway_upstream_broken"), "{answer:?}");
     }
@@ -96,7 +96,7 @@ async fn an_answer_whose_body_falls_silent_ends() {
         }
     }
     let upstream: Arc<dyn Upstream> = Arc::new(Silent);
-    let world = World::new(&upstream, "http://clerk.test", &Setup::default());
+    let world = World::new(&upstream, "http://clerk.test", Setup::default());
     let answer = world.gateway.handle(get("/v1/users")).await;
     assert_eq!(answer.status(), StatusCode::OK);
     let from = Instant::now();
@@ -121,7 +121,7 @@ async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
         }
     }
     let upstream: Arc<dyn Upstream> = Arc::new(Slow);
-    let world = World::new(&upstream, "http://clerk.test", &Setup::default());
+    let world = World::new(&upstream, "http://clerk.test", Setup::default());
     let answer = world.gateway.handle(get("/v1/users")).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     let mut body = answer.into_body();
@@ -132,7 +132,7 @@ async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
 async fn a_client_that_does_not_send_its_body_is_told_so() {
     let stub = Stub::answering("").await;
     let setup = Setup { body_read_timeout: Duration::from_millis(100), ..Setup::default() };
-    let gateway = Running::with(stub.address, &setup).await;
+    let gateway = Running::with(stub.address, setup).await;
     let answer = gateway.send(request("POST", "/v1/users", "Content-Length: 10\r\n", "half")).await;
     assert_eq!((answer.status(), &*answer.code()), (408, "gateway_request_incomplete"));
     assert_eq!(answer.value("connection"), Some("close"));
@@ -154,7 +154,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
         }
     }
     let upstream: Arc<dyn Upstream> = Arc::new(Patient);
-    let world = World::new(&upstream, "http://clerk.test", &Setup::default());
+    let world = World::new(&upstream, "http://clerk.test", Setup::default());
     // A part each 9 seconds is within the 10 that an attempt may take without getting on; all of it takes longer than any
     // deadline.
     let part = |number: usize| async move {

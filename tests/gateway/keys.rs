@@ -29,7 +29,7 @@ async fn a_stranger_s_key_is_handed_on_as_it_is_and_counted_apart() {
 async fn strangers_can_be_kept_out() {
     let stub = Stub::answering(OK).await;
     let setup = Setup { rejects_strangers: true, ..Setup::default() };
-    let gateway = Running::with(stub.address, &setup).await;
+    let gateway = Running::with(stub.address, setup).await;
     for authorization in ["Bearer sk_live_somebodyelse", "", "Bearer", &format!("Bearer {KEY}x"), KEY] {
         let answer = gateway.send(bearing(authorization, "")).await;
         assert_eq!((answer.status(), &*answer.code()), (401, "gateway_key_unknown"), "{authorization}");
@@ -71,7 +71,7 @@ async fn several_authorizations_are_refused() {
 async fn callers_are_told_apart_by_their_sdk_up_to_a_bound() {
     let stub = Stub::answering(OK).await;
     let setup = Setup { max_callers: 2, ..Setup::default() };
-    let gateway = Running::with(stub.address, &setup).await;
+    let gateway = Running::with(stub.address, setup).await;
     for agent in ["@clerk/backend@3.25.0", "@clerk/backend@3.26.1", "speakeasy-sdk/python 7.0.0", "curl/8", "wget/1"] {
         gateway.send(request("GET", "/v1/users", &format!("User-Agent: {agent}\r\n"), "")).await;
     }

@@ -57,7 +57,7 @@ async fn a_request_is_one_line_that_names_nobody() {
     let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
     let all = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
     let plan = Plan { policies: all, ..Plan::default() };
-    let world = World::new(&upstream, "http://clerk.test", &Setup { plan, ..Setup::default() });
+    let world = World::new(&upstream, "http://clerk.test", Setup { plan, ..Setup::default() });
     for (path, token) in
         [("/v1/users/user_CANARY?email=CANARY", KEY), ("/v1/CANARY", TOKEN), ("/v1/x", "sk_live_CANARY")]
     {

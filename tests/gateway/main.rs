@@ -13,6 +13,7 @@ mod keys;
 mod log;
 mod policies;
 mod protocols;
+mod reads;
 mod refusals;
 mod seeing;
 mod streams;

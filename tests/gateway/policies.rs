@@ -29,7 +29,7 @@ impl Played {
         let simulator = Simulator::new(common::simulator(1));
         let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
         let plan = Plan { policies, max_queue_wait, ..Plan::default() };
-        let world = World::new(&upstream, "http://clerk.test", &Setup { plan, pace, ..Setup::default() });
+        let world = World::new(&upstream, "http://clerk.test", Setup { plan, pace, ..Setup::default() });
         Self { world, simulator }
     }
 

@@ -111,7 +111,7 @@ async fn through_tls(http2: bool, ca_file: Option<PathBuf>) -> (u16, Vec<Arrived
     let (address, arrived, _tasks) = tls_server().await;
     let client = HyperOptions { ca_file, http2, ..HyperOptions::default() };
     let setup = Setup { client, ..Setup::default() };
-    let gateway = Running::to(&format!("https://localhost:{}", address.port()), &setup).await;
+    let gateway = Running::to(&format!("https://localhost:{}", address.port()), setup).await;
     let fields = "TE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n";
     let answer = gateway.send(crate::support::request("POST", "/v1/users", fields, "2\r\nhi\r\n0\r\n\r\n")).await;
     let arrived = arrived.lock().clone();

@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_exporter::cache::{self, Cache};
+use clerk_exporter::cache::{self, Cache, Seal};
 use clerk_exporter::clock::Clock;
 use clerk_exporter::gateway::{
     CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
 };
-use clerk_exporter::outbound::Outbound;
-use clerk_exporter::outbound::pace::{self, Priority};
+use clerk_exporter::outbound::pace::{self, Priority, SharedBudget};
+use clerk_exporter::outbound::{Flow, Outbound};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
+use clerk_exporter::store::Store;
 use clerk_exporter::upstream::{HyperOptions, NetworkUpstream, Upstream};
+use clerk_exporter::webhook;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,6 +28,12 @@ use crate::common::{KEY, settings};
 
 /// A token that stands for [`KEY`].
 pub(crate) const TOKEN: &str = "billing-token-CANARY";
+
+/// A token of `import`, which goes last, that stands for [`KEY`].
+pub(crate) const BULK_TOKEN: &str = "import-token-CANARY";
+
+/// The key of the instance `second`.
+pub(crate) const SECOND_KEY: &str = "sk_test_secondCANARY0123456789";
 
 /// Fails a test that hangs.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
@@ -210,6 +218,15 @@ pub(crate) struct Setup {
     pub(crate) pace: Option<pace::Options>,
     /// How long a client may keep the gateway waiting for its body.
     pub(crate) body_read_timeout: Duration,
+    /// Whether there is an instance `second` beside `test`.
+    pub(crate) has_second: bool,
+    /// Secrets of webhooks, where there is an endpoint for them at `/webhooks/clerk`.
+    pub(crate) webhooks: Option<webhook::Options>,
+    /// Where answers are kept, too, and what seals them.
+    pub(crate) store: Option<Store>,
+    pub(crate) seal: Option<Seal>,
+    /// What gateways share a budget over.
+    pub(crate) budget: Option<Arc<dyn SharedBudget>>,
     /// Authorities that the gateway trusts, and whether it speaks HTTP/2 to Clerk.
     pub(crate) client: HyperOptions,
 }
@@ -222,6 +239,11 @@ impl Default for Setup {
             max_callers: Options::MAX_CALLERS,
             pace: None,
             body_read_timeout: Duration::from_secs(60),
+            has_second: false,
+            webhooks: None,
+            store: None,
+            seal: None,
+            budget: None,
             client: HyperOptions::default(),
         }
     }
@@ -235,40 +257,54 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(upstream: &Arc<dyn Upstream>, base: &str, setup: &Setup) -> Self {
+    pub(crate) fn new(upstream: &Arc<dyn Upstream>, base: &str, setup: Setup) -> Self {
+        let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, budget, .. } = setup;
         let clock = Arc::new(Clock::simulated(crate::common::start()));
-        let ledger = Arc::new(Ledger::new([settings("test")]));
-        let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
-        let handle = ledger.instance("test").unwrap();
-        let outbound = Outbound::new(Arc::clone(upstream), base.to_owned(), key, handle, Arc::clone(&clock));
-        if let Some(options) = setup.pace {
-            outbound.flow.pacer.reconfigure(options);
+        let names = if has_second { &["test", "second"][..] } else { &["test"] };
+        let ledger = Arc::new(Ledger::new(names.iter().map(|name| settings(name))));
+        let mut seal = seal;
+        let mut instance = |name: &str, key: &str| {
+            let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(key.to_owned()))));
+            let handle = ledger.instance(name).unwrap();
+            let mut outbound = Outbound::new(Arc::clone(upstream), base.to_owned(), key, handle, Arc::clone(&clock));
+            if let Some(options) = pace {
+                outbound.flow.pacer.reconfigure(options);
+                if let Some(budget) = &budget {
+                    outbound.flow = Arc::new(Flow::sharing(options, Arc::clone(&clock), Arc::clone(budget)));
+                }
+            }
+            let options = cache::Options { seal: seal.take(), ..cache::Options::new(name) };
+            InstanceOptions {
+                name: name.into(),
+                outbound: Arc::new(outbound),
+                further_keys: Vec::new(),
+                caller: None,
+                plan: plan.clone(),
+                cache: Cache::new(options, store.clone(), Arc::clone(&clock)),
+            }
+        };
+        let mut instances = vec![instance("test", KEY)];
+        if has_second {
+            instances.push(instance("second", SECOND_KEY));
         }
-        let unknown_keys = if setup.rejects_strangers {
+        let unknown_keys = if rejects_strangers {
             UnknownKeys::Reject
         } else {
             UnknownKeys::Forward(Arc::new(keyless(Arc::clone(upstream), base.to_owned(), Arc::clone(&clock))))
         };
-        let options = Options {
-            instances: vec![InstanceOptions {
-                name: "test".into(),
-                outbound: Arc::new(outbound),
-                further_keys: Vec::new(),
-                caller: None,
-                plan: setup.plan.clone(),
-                cache: Cache::new(cache::Options::new("test"), None, Arc::clone(&clock)),
-            }],
-            unknown_keys,
-            tokens: vec![CallerToken {
-                caller: "billing".into(),
-                instance: "test".into(),
-                token: Secret::new(TOKEN.to_owned()),
-                priority: Priority::Interactive,
-            }],
-            max_callers: setup.max_callers,
+        let token = |caller: &str, token: &str, priority| CallerToken {
+            caller: caller.into(),
+            instance: "test".into(),
+            token: Secret::new(token.to_owned()),
+            priority,
         };
-        let gateway = Arc::new(Gateway::new(options, Arc::clone(&clock)).unwrap());
-        Self { gateway, ledger, clock }
+        let tokens = vec![token("billing", TOKEN, Priority::Interactive), token("import", BULK_TOKEN, Priority::Bulk)];
+        let options = Options { instances, unknown_keys, tokens, max_callers };
+        let mut gateway = Gateway::new(options, Arc::clone(&clock)).unwrap();
+        if let Some(options) = webhooks {
+            gateway = gateway.with_webhooks("/webhooks/clerk".to_owned(), options).unwrap();
+        }
+        Self { gateway: Arc::new(gateway), ledger, clock }
     }
 
     pub(crate) fn numbers(&self) -> InstanceNumbers {
@@ -295,15 +331,16 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn before(stub: &Stub) -> Self {
-        Self::with(stub.address, &Setup::default()).await
+        Self::with(stub.address, Setup::default()).await
     }
 
-    pub(crate) async fn with(upstream: SocketAddr, setup: &Setup) -> Self {
+    pub(crate) async fn with(upstream: SocketAddr, setup: Setup) -> Self {
         Self::to(&format!("http://{upstream}"), setup).await
     }
 
-    pub(crate) async fn to(base: &str, setup: &Setup) -> Self {
+    pub(crate) async fn to(base: &str, setup: Setup) -> Self {
         let client: Arc<dyn Upstream> = NetworkUpstream::new(&setup.client).unwrap();
+        let body_read_timeout = setup.body_read_timeout;
         let world = World::new(&client, base, setup);
         let listeners = serve::bind(&[ListenAddress::Socket(([127, 0, 0, 1], 0).into())]).await.unwrap();
         let address = listeners[0].local_addr();
@@ -311,7 +348,7 @@ impl Running {
         let options = serve::Options {
             preserve_header_case: true,
             mark_ambiguous_framing: true,
-            body_read_timeout: setup.body_read_timeout,
+            body_read_timeout,
             drain: Duration::from_millis(1),
             ..serve::Options::default()
         };

@@ -1,0 +1,220 @@
+//! Asking Clerk for all who want the same: a request for the resource, or a look-up in a list with others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use super::forward;
+use super::options::Instance;
+use super::policy::{Policies, Switch};
+use super::reads::API_VERSION;
+use crate::cache::Stored;
+use crate::clerk::{ApiError, ClerkError};
+use crate::outbound::pace::Priority;
+use crate::outbound::retry::Repeat;
+use crate::outbound::{Authorization, CallError, Relay, Relayed, SendError};
+use crate::quota::Route;
+use crate::upstream::{ErrorKind, RequestBody, UpstreamError};
+
+/// Larger answers are handed on as they come and shared with nobody.
+const MAX_SHARED_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a fetch cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cost {
+    /// Whether there was one, and not just another's answer.
+    pub(super) is_ours: bool,
+    pub(super) attempts: u32,
+    pub(super) waited: Duration,
+    pub(super) took: Option<Duration>,
+    pub(super) is_batched: bool,
+    /// Whether it was the first look-up of its list.
+    pub(super) has_opened: bool,
+    /// Whether pacing, which is in shadow, would have let it wait.
+    pub(super) would_wait: bool,
+}
+
+/// Why there is no answer to be shared.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) why: Why,
+    /// Of whoever asked.
+    pub(super) priority: Priority,
+}
+
+#[derive(Debug)]
+pub(super) enum Why {
+    Send(SendError),
+    /// A list was not let go, or got no answer.
+    List(Arc<ClerkError>),
+    /// The answer broke off.
+    Broken(CallError),
+    /// It is too large, or none that can be kept.
+    Unshareable,
+}
+
+impl Why {
+    pub(super) fn is_shed(&self) -> bool {
+        match self {
+            Self::Send(error) => matches!(error, SendError::Shed(_)),
+            Self::List(error) => matches!(**error, ClerkError::Shed(_)),
+            Self::Broken(_) | Self::Unshareable => false,
+        }
+    }
+}
+
+/// Asks Clerk for all who want the same.
+pub(super) struct Fetcher {
+    pub(super) instance: Arc<Instance>,
+    pub(super) head: request::Parts,
+    pub(super) route: Route,
+    pub(super) authorization: Authorization,
+    pub(super) policies: Policies,
+    pub(super) priority: Priority,
+    /// The user to be looked up together with others.
+    pub(super) user: Option<String>,
+    pub(super) cost: Mutex<Cost>,
+    /// An answer that is too large to be shared, for whoever asked.
+    pub(super) large: Mutex<Option<Box<Relayed>>>,
+}
+
+impl Fetcher {
+    pub(super) async fn fetch(&self) -> Result<Stored, Failure> {
+        let batched = match &self.user {
+            Some(user) => self.fetch_with_others(user).await,
+            None => None,
+        };
+        let answer = match batched {
+            Some(answer) => answer,
+            None => self.fetch_alone().await,
+        };
+        answer.map_err(|why| Failure { why, priority: self.priority })
+    }
+
+    async fn fetch_alone(&self) -> Result<Stored, Why> {
+        let mut head = self.head.clone();
+        // Whoever gets the answer can read it, and nothing in it is for one client.
+        for name in [ACCEPT_ENCODING, COOKIE] {
+            head.headers.remove(name);
+        }
+        forward::request(&mut head, &self.instance.target, false).map_err(|_| Why::Unshareable)?;
+        let repeat = Repeat::of(&head.method);
+        let request = Request::from_parts(head, RequestBody::empty());
+        let relay = Relay { request, route: self.route, repeat, authorization: self.authorization };
+        let handling = self.instance.plan.handling(&self.policies, self.priority);
+        let begun = Cost { is_ours: true, would_wait: self.would_wait(), ..Cost::default() };
+        *self.cost.lock() = begun;
+        let outbound = &self.instance.outbound;
+        let mut relayed = outbound.relay(relay, &handling).await.map_err(Why::Send)?;
+        let Relayed { attempts, waited, took, .. } = relayed;
+        *self.cost.lock() = Cost { attempts, waited, took: Some(took), ..begun };
+        if self.authorization == Authorization::Ours && relayed.head.status == StatusCode::UNAUTHORIZED {
+            // The key may have been replaced: the next request finds the new one.
+            let _ = outbound.key.reload();
+        }
+        if relayed.head.status.is_informational() {
+            return Err(Why::Unshareable);
+        }
+        let patience = self.instance.plan.deadline;
+        let is_whole = match timeout(patience, relayed.body.fill(MAX_SHARED_BYTES)).await {
+            Ok(is_whole) => is_whole,
+            Err(_) => return Err(Why::Broken(CallError::Timeout(patience))),
+        };
+        if relayed.body.is_broken() {
+            let why = "the body of an answer broke off".to_owned();
+            return Err(Why::Broken(UpstreamError::new(ErrorKind::Broken, why).into()));
+        }
+        if !is_whole {
+            *self.large.lock() = Some(Box::new(relayed));
+            return Err(Why::Unshareable);
+        }
+        let Relayed { mut head, body, .. } = relayed;
+        forward::response(&mut head);
+        for name in [CONTENT_LENGTH, SET_COOKIE] {
+            head.headers.remove(name);
+        }
+        Ok(Stored::new(head.status, head.headers, body.seen(), outbound.clock.wall()))
+    }
+
+    /// Whether pacing would let it wait, if it is in shadow.
+    fn would_wait(&self) -> bool {
+        let pacer = &self.instance.outbound.flow.pacer;
+        self.policies.pace == Switch::Shadow && pacer.would_wait(self.route.bucket, self.route.entity, self.priority)
+    }
+
+    /// None where it is better asked for alone.
+    async fn fetch_with_others(&self, user: &str) -> Option<Result<Stored, Why>> {
+        let version = self.head.headers.get(&API_VERSION);
+        let loader = self.instance.shared.loader(&self.instance, version, &self.policies, self.priority)?;
+        // A list that is under way already may have been read before an invalidation that we come after.
+        loader.forget(user);
+        let would_wait = self.would_wait();
+        let (found, has_opened) = loader.raw_merged(user).await;
+        let answer = match found {
+            Ok(Some(user)) => Ok(self.stored(StatusCode::OK, HeaderMap::new(), user.into_bytes())),
+            Ok(None) => Ok(self.missing(user)),
+            Err(error) => match &*error {
+                // What is wrong with a list for another reason need not be wrong with a request of its own.
+                ClerkError::Api(api) if is_of_all(api.status) => Ok(self.refused(api)),
+                ClerkError::Shed(_) if self.policies.pace.is_on() => Err(Why::List(error)),
+                ClerkError::Transport { .. } => Err(Why::List(error)),
+                _ => return None,
+            },
+        };
+        *self.cost.lock() = Cost {
+            is_ours: has_opened,
+            attempts: u32::from(has_opened),
+            is_batched: true,
+            has_opened,
+            would_wait: would_wait && has_opened,
+            ..Cost::default()
+        };
+        Some(answer)
+    }
+
+    fn stored(&self, status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Stored {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Stored::new(status, headers, body, self.instance.outbound.clock.wall())
+    }
+
+    /// A user that a list was without, in the words that Clerk has for one that is asked for alone.
+    fn missing(&self, user: &str) -> Stored {
+        let body = serde_json::json!({
+            "errors": [{
+                "message": "not found",
+                "long_message": format!("No user was found with id {user}."),
+                "code": "resource_not_found",
+            }],
+            "clerk_trace_id": format!("gateway_{:016x}", fastrand::u64(..)),
+        });
+        self.stored(StatusCode::NOT_FOUND, HeaderMap::new(), body.to_string().into())
+    }
+
+    /// What Clerk said to a list, as it would have said it to each look-up.
+    fn refused(&self, error: &ApiError) -> Stored {
+        let mut headers = HeaderMap::new();
+        if let Some(wait) = error.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        let body = serde_json::json!({
+            "errors": [{
+                "message": error.message,
+                "long_message": error.message,
+                "code": error.code.as_deref().unwrap_or("internal_clerk_error"),
+            }],
+            "clerk_trace_id": error.trace_id,
+        });
+        self.stored(error.status, headers, body.to_string().into())
+    }
+}
+
+/// Whether a list that is refused with this status would be refused for each of its users, too.
+fn is_of_all(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+}

@@ -1,0 +1,264 @@
+//! Reads that are kept, shared and merged: in simulated time against a simulated Clerk, of which every request is seen.
+
+mod batch;
+mod cache;
+mod coalesce;
+mod figures;
+mod shadow;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request as Incoming;
+use axum::middleware::{Next, from_fn};
+use bytes::Bytes;
+use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
+use clerk_exporter::secret::{Secret, SecretSource};
+use clerk_exporter::serve::Handler;
+use clerk_exporter::simulator::{Bucket, Fault, FaultRule, LimitOverride, Options, Quota, Simulator};
+use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use clerk_exporter::webhook::{self, SigningSecret};
+use futures_util::future::join_all;
+use http::request::Builder;
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+
+use crate::common::{self, KEY};
+use crate::support::{Setup, World};
+
+/// A signing secret that signs nothing real.
+const WEBHOOK_SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
+
+/// Policies of which none is on.
+pub(crate) const OFF: Policies = Policies {
+    retry: Switch::Off,
+    coalesce: Switch::Off,
+    cache: Switch::Off,
+    batch: Switch::Off,
+    pace: Switch::Off,
+    ttl: Duration::from_secs(60),
+    is_explicit: false,
+};
+
+pub(crate) const COALESCE: Policies = Policies { coalesce: Switch::On, ..OFF };
+pub(crate) const CACHE: Policies = Policies { cache: Switch::On, ..OFF };
+pub(crate) const BATCH: Policies = Policies { batch: Switch::On, ..OFF };
+
+/// The route of a single user.
+pub(crate) const USER: (&str, &str) = ("GET", "/v1/users/{user_id}");
+
+/// A request as Clerk got it.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+}
+
+/// An answer of the gateway's.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn decision(&self) -> Option<&str> {
+        self.value("x-clerk-exporter-decision")
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// A gateway before a Clerk that is watched.
+pub(crate) struct Reads {
+    pub(crate) world: World,
+    pub(crate) simulator: Simulator,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    /// How long answers to GET are under way once they were made.
+    lag: Arc<Mutex<Duration>>,
+}
+
+/// A simulator with a few hundred users and more room than any test needs.
+pub(crate) fn roomy() -> Options {
+    let limits =
+        vec![LimitOverride { bucket: Bucket::Instance, quota: Quota::new(1_000_000, Duration::from_secs(10)) }];
+    Options { users: 400, limits, ..common::simulator(1) }
+}
+
+impl Reads {
+    pub(crate) fn new(policies: Policies) -> Self {
+        Self::with(roomy(), Setup { plan: Plan { policies, ..Plan::default() }, ..Setup::default() })
+    }
+
+    /// With policies of their own for one route.
+    pub(crate) fn routed(policies: Policies, route: (&'static str, &'static str), own: Policies) -> Self {
+        let plan = Plan { policies, routes: [(route, own)].into(), ..Plan::default() };
+        Self::with(roomy(), Setup { plan, ..Setup::default() })
+    }
+
+    pub(crate) fn with(options: Options, setup: Setup) -> Self {
+        let simulator = Simulator::new(options);
+        let router = simulator.router();
+        Self::over(simulator, router, setup)
+    }
+
+    /// Before another server than a simulator.
+    pub(crate) fn before(router: Router, policies: Policies) -> Self {
+        let setup = Setup { plan: Plan { policies, ..Plan::default() }, ..Setup::default() };
+        Self::over(Simulator::new(roomy()), router, setup)
+    }
+
+    fn over(simulator: Simulator, router: Router, setup: Setup) -> Self {
+        let (asked, lag) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<Mutex<Duration>>::default());
+        let (kept, delay) = (Arc::clone(&asked), Arc::clone(&lag));
+        let router = router.layer(from_fn(move |request: Incoming, next: Next| {
+            kept.lock().push(Asked { target: request.uri().to_string(), headers: request.headers().clone() });
+            let lag = if request.method() == "GET" { *delay.lock() } else { Duration::ZERO };
+            async move {
+                let answer = next.run(request).await;
+                tokio::time::sleep(lag).await;
+                answer
+            }
+        }));
+        let upstream: Arc<dyn Upstream> = MemoryUpstream::new(router);
+        let mut secrets = webhook::Options::new(vec![SecretSource::Inline(Secret::new(WEBHOOK_SECRET.to_owned()))]);
+        secrets.wall_clock = Arc::new(common::start);
+        let world = World::new(&upstream, "http://clerk.test", Setup { webhooks: Some(secrets), ..setup });
+        Self { world, simulator, asked, lag }
+    }
+
+    /// From now on Clerk's answers to GET need so long, and show what was true before.
+    pub(crate) fn lag(&self, millis: u64) {
+        *self.lag.lock() = Duration::from_millis(millis);
+    }
+
+    /// From now on this goes wrong.
+    pub(crate) fn fault(&self, rule: FaultRule) {
+        self.simulator.set_faults(rule.into()).unwrap();
+    }
+
+    pub(crate) fn heal(&self) {
+        self.simulator.set_faults(clerk_exporter::simulator::Faults::default()).unwrap();
+    }
+
+    /// The identifier of a user.
+    pub(crate) fn user(&self, number: u32) -> String {
+        self.simulator.user_id(number).unwrap()
+    }
+
+    /// The path of a user.
+    pub(crate) fn path(&self, number: u32) -> String {
+        format!("/v1/users/{}", self.user(number))
+    }
+
+    pub(crate) async fn send(&self, request: Builder) -> Answer {
+        self.send_body(request, "").await
+    }
+
+    pub(crate) async fn send_body(&self, request: Builder, body: &str) -> Answer {
+        let body = if body.is_empty() { Body::empty() } else { Body::from(body.to_owned()) };
+        let answer = Handler::handle(&*self.world.gateway, request.body(body).unwrap()).await;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(get(path)).await
+    }
+
+    /// Sends all of them at the same time, and gives the answers in their order.
+    pub(crate) async fn together(&self, requests: impl IntoIterator<Item = Builder>) -> Vec<Answer> {
+        join_all(requests.into_iter().map(|request| self.send(request))).await
+    }
+
+    /// Gives a user another first name, through the gateway.
+    pub(crate) async fn rename(&self, number: u32, name: &str) {
+        let request = authorized("PATCH", &self.path(number), KEY).header("content-type", "application/json");
+        let answer = self.send_body(request, &format!(r#"{{"first_name":"{name}"}}"#)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// Delivers the event that a user was changed.
+    pub(crate) async fn announce(&self, number: u32) {
+        let event = format!(
+            r#"{{"data":{{"id":"{}"}},"object":"event","type":"user.updated","timestamp":1795608000000,"instance_id":"ins_1"}}"#,
+            self.user(number)
+        );
+        let id = format!("msg_{}", fastrand::u64(..));
+        let timestamp = common::start().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let signature = SigningSecret::parse(WEBHOOK_SECRET).unwrap().sign(&id, timestamp, event.as_bytes());
+        let request = Request::post("/webhooks/clerk")
+            .header("svix-id", id)
+            .header("svix-timestamp", timestamp)
+            .header("svix-signature", signature);
+        let answer = self.send_body(request, &event).await;
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+    }
+
+    /// What Clerk was asked so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().clone()
+    }
+
+    /// How often Clerk was asked so far.
+    pub(crate) fn sent(&self) -> usize {
+        self.asked.lock().len()
+    }
+
+    /// Paths and queries that Clerk was asked for.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.asked.lock().iter().map(|asked| asked.target.clone()).collect()
+    }
+
+    pub(crate) fn decided(&self, decision: Decision) -> u64 {
+        self.world.numbers().decisions[decision.index()]
+    }
+
+    pub(crate) fn shadowed(&self, decision: Decision) -> u64 {
+        self.world.numbers().shadowed[decision.index()]
+    }
+
+    pub(crate) fn saved(&self, saving: Saving) -> u64 {
+        self.world.numbers().saved[saving as usize]
+    }
+}
+
+/// A request without a body, with this key or token.
+pub(crate) fn authorized(method: &str, path: &str, key: &str) -> Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "gateway")
+        .header("authorization", format!("Bearer {key}"))
+}
+
+/// A GET request with the known key.
+pub(crate) fn get(path: &str) -> Builder {
+    authorized("GET", path, KEY)
+}
+
+pub(crate) fn status(status: u16) -> Fault {
+    Fault::Status { status, body: clerk_exporter::simulator::FaultBody::Clerk }
+}
+
+pub(crate) fn throttled(retry_after: u32) -> Fault {
+    let body = clerk_exporter::simulator::FaultBody::Clerk;
+    Fault::Throttled { retry_after: Some(retry_after.to_string()), body }
+}
+
+/// Lets simulated time pass.
+pub(crate) async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}

@@ -1,0 +1,195 @@
+//! Look-ups of single users that become lists.
+
+use std::collections::BTreeMap;
+
+use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
+use clerk_exporter::simulator::{FaultRule, Plan as Budget};
+
+use super::{BATCH, OFF, Reads, authorized, get, roomy, throttled};
+use crate::common::KEY;
+use crate::support::{BULK_TOKEN, Setup};
+
+const MISSING: [&str; 3] =
+    ["user_2NNEqL2nrIRdJ194ndJqAHwEfxC", "user_2NNEqL2nrIRdJ194ndJqAHwEfxD", "user_2NNEqL2nrIRdJ194ndJqAHwEfxE"];
+
+fn is_list(target: &str) -> bool {
+    target.starts_with("/v1/users?")
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
+    let (batched, direct) = (Reads::new(BATCH), Reads::new(OFF));
+    let paths: Vec<_> = (0..200).map(|number| batched.path(number)).collect();
+    let paths: Vec<_> = paths.into_iter().chain(MISSING.map(|id| format!("/v1/users/{id}"))).collect();
+    let answers = batched.together(paths.iter().map(|path| get(path))).await;
+    let targets = batched.targets();
+    assert!(targets.iter().all(|target| is_list(target)), "{targets:?}");
+    assert_eq!(targets.len(), 3);
+    for (path, answer) in paths.iter().zip(&answers) {
+        let alone = direct.get(path).await;
+        assert_eq!((answer.status, answer.decision()), (alone.status, Some("batched")), "{path}");
+        assert_eq!(answer.value("content-type"), alone.value("content-type"));
+        if alone.status == 200 {
+            assert_eq!(answer.body, alone.body, "{path}");
+        } else {
+            let (own, clerk) = (answer.json(), alone.json());
+            assert_eq!(own["errors"][0]["code"], "resource_not_found");
+            assert_eq!(shape(&own), shape(&clerk));
+            assert_eq!(own["errors"][0]["code"], clerk["errors"][0]["code"]);
+        }
+    }
+    assert_eq!(batched.decided(Decision::Batched), 203);
+    assert_eq!(batched.saved(Saving::Batch), 200);
+}
+
+/// The names in a JSON value, and what kind of value each has.
+fn shape(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), shape(value)))
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect(),
+        Value::Array(values) => values.iter().map(shape).collect(),
+        Value::String(_) => "text".into(),
+        other => other.clone(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_look_up_is_a_request_for_that_user() {
+    let reads = Reads::new(BATCH);
+    let answer = reads.get(&reads.path(5)).await;
+    assert_eq!((answer.status, answer.json()["id"].as_str()), (200, Some(&*reads.user(5))));
+    assert_eq!(reads.targets(), [reads.path(5)]);
+    assert_eq!(reads.saved(Saving::Batch), 0);
+    assert_eq!(reads.get(&format!("/v1/users/{}", MISSING[0])).await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_of_the_api_are_not_mixed() {
+    let reads = Reads::new(BATCH);
+    let versions = [Some("2024-10-01"), Some("2025-04-10"), None];
+    let requests: Vec<_> = (0..30)
+        .map(|number| match versions[number as usize % 3] {
+            Some(version) => get(&reads.path(number)).header("clerk-api-version", version),
+            None => get(&reads.path(number)),
+        })
+        .collect();
+    let answers = reads.together(requests).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let asked = reads.asked();
+    assert_eq!(asked.len(), 3);
+    for asked in asked {
+        let version = asked.headers.get("clerk-api-version").map(|value| value.to_str().unwrap());
+        for number in 0..30 {
+            let belongs = versions[number as usize % 3] == version;
+            assert_eq!(asked.target.contains(&reads.user(number)), belongs, "{version:?} {number}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_go_last_have_lists_of_their_own() {
+    let reads = Reads::new(BATCH);
+    let requests: Vec<_> = (0..10)
+        .map(|number| authorized("GET", &reads.path(number), if number < 5 { KEY } else { BULK_TOKEN }))
+        .collect();
+    reads.together(requests).await;
+    let targets = reads.targets();
+    assert_eq!(targets.len(), 2);
+    let has =
+        |target: &str, numbers: std::ops::Range<u32>| numbers.into_iter().all(|n| target.contains(&reads.user(n)));
+    assert!(targets.iter().any(|target| has(target, 0..5)) && targets.iter().any(|target| has(target, 5..10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_list_throttles_each_of_its_look_ups_and_is_not_taken_apart() {
+    for pace in [Switch::Off, Switch::Shadow, Switch::On] {
+        let reads = Reads::new(Policies { pace, ..BATCH });
+        reads.fault(throttled(7).times(1));
+        let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
+        for answer in &answers {
+            assert_eq!((answer.status, answer.value("retry-after")), (429, Some("7")));
+            assert_eq!(answer.json()["errors"][0]["code"], "too_many_requests");
+        }
+        assert_eq!(reads.sent(), 1, "{pace:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_off_is_off_in_lists_too() {
+    let reads = Reads::new(BATCH);
+    reads.fault(throttled(7).always());
+    let from = tokio::time::Instant::now();
+    for sent in 1..4 {
+        let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
+        assert!(answers.iter().all(|answer| answer.status == 429));
+        assert_eq!(reads.sent(), sent, "neither tried again nor taken apart");
+    }
+    assert!(from.elapsed().as_secs() < 1, "nothing waits for the limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_tried_again_where_that_is_on() {
+    let reads = Reads::new(Policies { retry: Switch::On, ..BATCH });
+    reads.fault(throttled(7).times(1));
+    let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(reads.sent(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_waits_for_its_turn_or_is_shed_where_pacing_is_on() {
+    let options = clerk_exporter::simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
+    let plan = Plan { policies: Policies { pace: Switch::On, ..BATCH }, ..Plan::default() };
+    let plan = Plan { max_queue_wait: std::time::Duration::from_millis(100), ..plan };
+    let reads = Reads::with(options, Setup { plan, ..Setup::default() });
+    for _ in 0..100 {
+        reads.get("/v1/users/count").await;
+    }
+    let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
+    for answer in &answers {
+        assert_eq!((answer.status, answer.decision()), (429, Some("shed")));
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+    assert_eq!(reads.sent(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_plain_look_up_goes_alone() {
+    let reads = Reads::new(BATCH);
+    let user = reads.path(1);
+    let requests = vec![
+        get("/v1/users/nonsense"),
+        get("/v1/users/user_a%2Fb"),
+        get("/v1/users/user_1%00"),
+        get("/v1/users/org_2NNEqL2nrIRdJ194ndJqAHwEfxC"),
+        get(&format!("{user}?expand=a")),
+        get(&user).header("cache-control", "no-cache"),
+        get(&format!("{user}/organization_memberships")),
+        authorized("HEAD", &user, KEY),
+        authorized("PATCH", &user, KEY),
+    ];
+    let expected: Vec<_> = requests.iter().map(|request| request.uri_ref().unwrap().to_string()).collect();
+    let answers = reads.together(requests).await;
+    let mut targets = reads.targets();
+    targets.sort();
+    let mut expected = expected;
+    expected.sort();
+    assert_eq!(targets, expected);
+    assert!(answers.iter().all(|answer| answer.decision().is_none()), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_clerk_refuses_the_key_of_a_list_each_look_up_is_asked_with_its_own() {
+    let reads = Reads::new(BATCH);
+    // A list begins with `/v1/users?`, and the simulator looks at paths only: both are met once.
+    let rule = FaultRule { times: Some(1), ..super::status(401).always() };
+    reads.fault(rule);
+    let answers = reads.together((0..5).map(|number| get(&reads.path(number)))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert_eq!(reads.targets().iter().filter(|target| !is_list(target)).count(), 5);
+}

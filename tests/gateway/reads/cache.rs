@@ -1,0 +1,189 @@
+//! Answers that are kept: how long, for whom, and what ends them.
+
+use std::time::Duration;
+
+use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
+use clerk_exporter::simulator::Fault;
+
+use super::{BATCH, CACHE, OFF, Reads, USER, authorized, get, pass, roomy, status, throttled};
+use crate::common::KEY;
+use crate::support::{SECOND_KEY, Setup, TOKEN};
+
+const PATH: &str = "/v1/users/count";
+
+#[tokio::test(start_paused = true)]
+async fn a_second_read_is_answered_without_clerk_and_says_so() {
+    let reads = Reads::new(CACHE);
+    let first = reads.get(PATH).await;
+    assert_eq!((first.decision(), first.value("age")), (None, None));
+    assert!(first.headers.contains_key("x-ratelimit-remaining"));
+    pass(5).await;
+    let second = reads.get(PATH).await;
+    assert_eq!((second.status, &second.body, second.decision()), (200, &first.body, Some("cache_hit")));
+    assert_eq!((second.value("age"), second.value("content-type")), (Some("5"), first.value("content-type")));
+    assert!(second.headers.keys().all(|name| !name.as_str().contains("ratelimit")), "{:?}", second.headers);
+    assert_eq!((reads.sent(), reads.decided(Decision::CacheHit), reads.saved(Saving::Cache)), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_with_its_time() {
+    let reads = Reads::new(Policies { ttl: Duration::from_secs(100), ..CACHE });
+    reads.get(PATH).await;
+    // Times of freshness differ by a tenth.
+    pass(89).await;
+    assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"));
+    pass(22).await;
+    assert_eq!((reads.get(PATH).await.decision(), reads.sent()), (None, 2));
+    assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"), "and is kept anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_may_differ_from_the_others() {
+    let reads = Reads::routed(OFF, USER, CACHE);
+    for (path, sent) in [(reads.path(1), 1), (PATH.to_owned(), 3)] {
+        reads.get(&path).await;
+        reads.get(&path).await;
+        assert_eq!(reads.sent(), sent, "{path}");
+    }
+    let reads = Reads::routed(CACHE, USER, OFF);
+    for (path, sent) in [(reads.path(1), 2), (PATH.to_owned(), 3)] {
+        reads.get(&path).await;
+        reads.get(&path).await;
+        assert_eq!(reads.sent(), sent, "{path}");
+    }
+    let longer = Policies { ttl: Duration::from_secs(1000), ..CACHE };
+    let reads = Reads::routed(CACHE, USER, longer);
+    for path in [reads.path(1), PATH.to_owned()] {
+        reads.get(&path).await;
+    }
+    pass(500).await;
+    assert_eq!(reads.get(&reads.path(1)).await.decision(), Some("cache_hit"));
+    assert_eq!(reads.get(PATH).await.decision(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_webhook_tells_of_is_kept_only_where_it_is_named() {
+    let path = "/v1/jwks";
+    let reads = Reads::new(CACHE);
+    reads.get(path).await;
+    assert_eq!((reads.get(path).await.decision(), reads.sent()), (None, 2));
+    let reads = Reads::routed(OFF, ("GET", path), CACHE);
+    assert_eq!(reads.get(path).await.status, 200);
+    assert_eq!((reads.get(path).await.decision(), reads.sent()), (Some("cache_hit"), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_share_nothing_and_the_keys_of_one_do() {
+    let plan = Plan { policies: Policies { coalesce: Switch::On, ..CACHE }, ..Plan::default() };
+    let reads = Reads::with(roomy(), Setup { plan, has_second: true, ..Setup::default() });
+    let ask = |key| reads.send(authorized("GET", PATH, key));
+    assert_eq!((ask(KEY).await.status, ask(TOKEN).await.decision()), (200, Some("cache_hit")));
+    assert_eq!((ask(SECOND_KEY).await.decision(), reads.sent()), (None, 2));
+    assert_eq!((ask(SECOND_KEY).await.decision(), reads.sent()), (Some("cache_hit"), 2));
+    pass(200).await;
+    reads.lag(50);
+    reads.together([KEY, SECOND_KEY, TOKEN, SECOND_KEY].map(|key| authorized("GET", PATH, key))).await;
+    assert_eq!(reads.sent(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_strangers_is_kept() {
+    let reads = Reads::new(CACHE);
+    reads.get(PATH).await;
+    for sent in 2..5 {
+        let answer = reads.send(authorized("GET", PATH, "sk_test_strangerCANARY0123456789")).await;
+        assert_eq!((answer.status, answer.decision(), reads.sent()), (200, None, sent));
+    }
+    let answer = reads.send(http::Request::get(PATH).header("host", "gateway")).await;
+    assert_eq!((answer.status, reads.sent()), (401, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_and_errors_are_not_kept() {
+    let reads = Reads::new(CACHE);
+    for _ in 0..2 {
+        reads.send(authorized("HEAD", PATH, KEY)).await;
+        assert_eq!(reads.get("/v1/users/user_2NNEqL2nrIRdJ194ndJqAHwEfxC").await.status, 404);
+    }
+    assert_eq!(reads.sent(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_ends_what_it_tells_of() {
+    for policies in [CACHE, Policies { cache: Switch::On, ..BATCH }] {
+        let reads = Reads::new(policies);
+        let (path, other) = (reads.path(1), reads.path(2));
+        let name = async || reads.get(&path).await.json()["first_name"].as_str().unwrap().to_owned();
+        let before = name().await;
+        reads.get(&other).await;
+        reads.rename(1, "Changed").await;
+        assert_eq!(name().await, before, "nothing told so yet");
+        reads.announce(1).await;
+        assert_eq!(name().await, "Changed");
+        assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
+        assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_is_not_signed_ends_nothing_and_does_not_reach_clerk() {
+    let reads = Reads::new(CACHE);
+    reads.get(&reads.path(1)).await;
+    let answer = reads.send_body(http::Request::post("/webhooks/clerk").header("host", "g"), "{}").await;
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+    assert_eq!((reads.get(&reads.path(1)).await.decision(), reads.sent()), (Some("cache_hit"), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_after_a_webhook_gets_no_answer_from_before_it() {
+    let coalesce = Switch::On;
+    for policies in [
+        CACHE,
+        Policies { coalesce, ..OFF },
+        Policies { coalesce, ..BATCH },
+        Policies { cache: Switch::On, ..BATCH },
+        BATCH,
+    ] {
+        let reads = Reads::new(policies);
+        // So that the look-up is not alone in its list.
+        let requests = || [1, 2].map(|number| get(&reads.path(number)));
+        reads.lag(1000);
+        let early = reads.together(requests());
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            reads.rename(1, "Changed").await;
+            reads.announce(1).await;
+            reads.together(requests()).await
+        };
+        let (_, late) = tokio::join!(early, late);
+        assert_eq!(late[0].json()["first_name"], "Changed", "{policies:?}");
+        assert_eq!(reads.get(&reads.path(1)).await.json()["first_name"], "Changed", "{policies:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_is_better_than_none() {
+    for fault in
+        [throttled(3), status(503), status(500), Fault::Reset { after_bytes: 10 }, Fault::Reset { after_bytes: 0 }]
+    {
+        for policies in [CACHE, Policies { cache: Switch::On, ..BATCH }] {
+            let reads = Reads::new(policies);
+            let path = reads.path(1);
+            let first = reads.get(&path).await;
+            pass(70).await;
+            reads.fault(fault.clone().always());
+            let stale = reads.get(&path).await;
+            assert_eq!((stale.status, stale.decision(), &stale.body), (200, Some("stale"), &first.body), "{fault:?}");
+            assert_eq!(stale.value("age"), Some("70"));
+            assert_eq!((reads.decided(Decision::Stale), reads.saved(Saving::Cache)), (1, 0), "Clerk was asked");
+            reads.heal();
+            let fresh = reads.get(&path).await;
+            assert_eq!((fresh.status, fresh.value("age")), (200, None));
+            assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
+            // But not for ever.
+            pass(200).await;
+            reads.fault(fault.clone().always());
+            assert_ne!(reads.get(&path).await.status, 200, "{fault:?}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The figures that operators read add up, and who goes last leaves room.
+
+use std::time::Duration;
+
+use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
+use clerk_exporter::outbound::pace;
+use clerk_exporter::quota::Limit;
+use clerk_exporter::simulator::{Bucket, LimitOverride, Quota};
+
+use super::{BATCH, CACHE, COALESCE, OFF, Reads, authorized, get, pass, roomy};
+use crate::common::KEY;
+use crate::support::{BULK_TOKEN, Setup};
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_those_at_clerk_and_those_that_were_saved() {
+    let on = Switch::On;
+    for policies in [
+        COALESCE,
+        CACHE,
+        BATCH,
+        Policies { coalesce: on, ..BATCH },
+        Policies { cache: on, ..BATCH },
+        Policies { cache: on, coalesce: on, pace: on, retry: on, ..BATCH },
+    ] {
+        let reads = Reads::new(policies);
+        reads.lag(30);
+        let mut requests = 0;
+        for round in 0..3 {
+            let users = (0..150).map(|number| get(&reads.path(number % 60 + round * 10)));
+            let counts = (0..10).map(|_| get("/v1/users/count"));
+            let answers = reads.together(users.chain(counts).collect::<Vec<_>>()).await;
+            assert!(answers.iter().all(|answer| answer.status == 200));
+            requests += answers.len() as u64;
+            pass(u64::from(round) * 40).await;
+        }
+        let numbers = reads.world.numbers();
+        assert_eq!(numbers.decisions.iter().sum::<u64>(), requests);
+        let saved: u64 = numbers.saved.iter().sum();
+        assert!(saved > 0);
+        assert_eq!(reads.sent() as u64 + saved, requests, "{policies:?} {:?}", numbers.saved);
+        let spent: u64 = numbers.top[0].iter().map(|share| share.requests).sum();
+        assert!(spent <= reads.sent() as u64, "nobody is charged for what was saved");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_saving_has_its_own_figure() {
+    let reads = Reads::new(Policies { cache: Switch::On, coalesce: Switch::On, ..BATCH });
+    reads.together([1, 1, 1, 2, 3].map(|number| get(&reads.path(number)))).await;
+    reads.get(&reads.path(1)).await;
+    let saved = Saving::ALL.map(|saving| reads.saved(saving));
+    // Of three for one user two are spared, of three users in a list two, and one comes from the cache.
+    assert_eq!((saved, reads.sent()), ([1, 2, 2], 1));
+    let decided = [Decision::CacheHit, Decision::Coalesced, Decision::Batched].map(|decision| reads.decided(decision));
+    assert_eq!(decided, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_low_priority_leave_the_reserve_to_others() {
+    let window = Duration::from_secs(3600);
+    let limits = vec![LimitOverride { bucket: Bucket::Instance, quota: Quota::new(20, window) }];
+    let pace = pace::Options { limit: Some(Limit { requests: 20, window }), reserve: 0.25, ..pace::Options::default() };
+    let policies = Policies { pace: Switch::On, ..OFF };
+    let plan = Plan { policies, max_queue_wait: Duration::from_millis(10), ..Plan::default() };
+    let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
+    let reads = Reads::with(clerk_exporter::simulator::Options { limits, ..roomy() }, setup);
+    let ask = async |token: &str, times: usize| {
+        let answers = reads.together((0..times).map(|_| authorized("GET", "/v1/users/count", token))).await;
+        answers.iter().filter(|answer| answer.status == 200).count()
+    };
+    assert_eq!(ask(BULK_TOKEN, 20).await, 15);
+    assert_eq!(ask(KEY, 10).await, 5);
+    assert_eq!(reads.sent(), 20, "no request was in vain");
+    assert_eq!(reads.decided(Decision::Shed), 10);
+}

@@ -1,0 +1,106 @@
+//! Policies in shadow: nothing changes but what is counted.
+
+use std::time::Duration;
+
+use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
+use clerk_exporter::simulator::Plan as Budget;
+
+use super::{Answer, CACHE, COALESCE, OFF, Reads, get, pass, roomy, throttled};
+use crate::support::Setup;
+
+const SHADOW: Switch = Switch::Shadow;
+
+/// Applications at work: the same and different things, at once and again.
+async fn work(reads: &Reads) -> Vec<Answer> {
+    reads.lag(50);
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        answers.extend(reads.together((0..6).map(|_| get("/v1/users/count"))).await);
+        answers.extend(reads.together((0..6).map(|number| get(&reads.path(number)))).await);
+        answers.extend(reads.together([get("/v1/jwks"), get("/v1/users?limit=2")]).await);
+        pass(5).await;
+    }
+    answers
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
+    let off = Reads::new(OFF);
+    let expected = work(&off).await;
+    let visible = |answers: &[Answer]| -> Vec<_> {
+        answers
+            .iter()
+            .map(|answer| (answer.status, answer.body.clone(), answer.decision().map(str::to_owned)))
+            .collect()
+    };
+    for (policies, decision, times) in [
+        // The second round of all but the keys, of which no webhook tells.
+        (Policies { cache: SHADOW, ..OFF }, Decision::CacheHit, 13),
+        // All but the first of each six.
+        (Policies { coalesce: SHADOW, ..OFF }, Decision::Coalesced, 10),
+        (Policies { batch: SHADOW, ..OFF }, Decision::Batched, 10),
+    ] {
+        let reads = Reads::new(policies);
+        let answers = work(&reads).await;
+        assert_eq!(visible(&answers), visible(&expected), "{policies:?}");
+        assert_eq!(reads.targets().len(), off.targets().len(), "{policies:?}");
+        assert_eq!(reads.shadowed(decision), times, "{policies:?}");
+        let numbers = reads.world.numbers();
+        assert_eq!(numbers.shadowed.iter().sum::<u64>(), times, "nothing else: {policies:?}");
+        assert_eq!(numbers.decisions[Decision::Forwarded.index()], 28);
+        assert_eq!(numbers.saved, [0; 3]);
+        let sizes = |answers: &[Answer]| answers.iter().map(|answer| answer.headers.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(&answers), sizes(&expected), "no header more or less");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_policies_in_shadow_together_change_nothing_either() {
+    let off = Reads::new(OFF);
+    let expected = work(&off).await;
+    let all = Policies { cache: SHADOW, coalesce: SHADOW, batch: SHADOW, pace: SHADOW, retry: SHADOW, ..OFF };
+    let reads = Reads::new(all);
+    let answers = work(&reads).await;
+    assert!(answers.iter().zip(&expected).all(|(own, other)| own.body == other.body && own.decision().is_none()));
+    assert_eq!(reads.sent(), off.sent());
+    for decision in [Decision::CacheHit, Decision::Coalesced, Decision::Batched] {
+        assert!(reads.shadowed(decision) > 0, "{decision:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
+    let reads = Reads::new(Policies { cache: SHADOW, ..OFF });
+    let path = reads.path(1);
+    reads.get(&path).await;
+    reads.get(&path).await;
+    assert_eq!(reads.shadowed(Decision::CacheHit), 1);
+    reads.announce(1).await;
+    reads.get(&path).await;
+    assert_eq!(reads.shadowed(Decision::CacheHit), 1);
+    reads.get(&path).await;
+    assert_eq!(reads.shadowed(Decision::CacheHit), 2);
+    pass(70).await;
+    reads.get(&path).await;
+    assert_eq!(reads.shadowed(Decision::CacheHit), 2);
+    // What is in shadow is not what is given once it is on.
+    assert_eq!(reads.sent(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pacing_and_retry_in_shadow_are_counted_beside_policies_that_are_on() {
+    for policies in [COALESCE, CACHE, Policies { batch: Switch::On, ..OFF }] {
+        let options = clerk_exporter::simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
+        let plan = Plan { policies: Policies { pace: SHADOW, retry: SHADOW, ..policies }, ..Plan::default() };
+        let reads = Reads::with(options, Setup { plan, ..Setup::default() });
+        reads.fault(throttled(1).times(1));
+        reads.get(&reads.path(0)).await;
+        assert_eq!(reads.shadowed(Decision::Retried), 1, "{policies:?}");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        for number in 0..130 {
+            reads.get(&reads.path(number)).await;
+        }
+        assert!(reads.shadowed(Decision::Queued) >= 30, "{policies:?}");
+        assert_eq!(reads.sent(), 131, "nobody waited, nothing was sent again");
+    }
+}
