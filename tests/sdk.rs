@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::chaos::{Chaos, ChaosProxy};
-use crate::exporter::{KEY, Web, run};
+use crate::exporter::{Exporter, Folder, KEY, Web, run};
 
 /// Calls at the same time in a burst.
 const BURST: usize = 60;
@@ -269,6 +269,129 @@ async fn what_only_passes_bytes_on_changes_nothing() {
     is_the_same_through(&relay.url(), &clerk, Sdk::Node).await;
     is_the_same_through(&relay.url(), &clerk, Sdk::Python).await;
     assert!(relay.accepted() > 0);
+}
+
+/// The program itself as a gateway, with these policies.
+struct Gateway {
+    exporter: Exporter,
+    url: String,
+    _folder: Folder,
+}
+
+impl Gateway {
+    async fn start(clerk: &Clerk, policies: &str) -> Self {
+        Self::limited(clerk, "{ requests: 1000, window: 10s }", policies).await
+    }
+
+    async fn limited(clerk: &Clerk, limit: &str, policies: &str) -> Self {
+        let folder = Folder::new();
+        folder.write("key", KEY);
+        folder.write("token", TOKEN);
+        let config = format!(
+            "probe: {{ interval: 1h }}\ninstances:\n  - {{ name: test, secret_key_file: key, api_url: \"{}\", limit: {limit} }}\n\
+             gateway:\n  listen_address: 127.0.0.1:0\n  max_wait: 60s\n  policies: {policies}\n  \
+             callers: [{{ name: web, token_file: token, instance: test }}]\n",
+            clerk.url()
+        );
+        let config = folder.write("config.yml", &config);
+        let exporter = Exporter::with_config(&config, &[]).await;
+        let url = format!("http://{}", exporter.gateway().await);
+        // The probe at the start is not the SDK's.
+        exporter.until("clerk_probes_total", &[], |probes| probes > 0.0).await;
+        clerk.renew();
+        Self { exporter, url, _folder: folder }
+    }
+
+    async fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let scrape = self.exporter.metrics().await;
+        let has = |sample: &exposition::Sample| {
+            let fits = |(key, value): &(&str, &str)| sample.labels.get(*key).is_some_and(|it| it == value);
+            sample.name == name && labels.iter().all(fits)
+        };
+        scrape.samples.iter().filter(|sample| has(sample)).map(|sample| sample.value).sum()
+    }
+}
+
+const TOKEN: &str = "a-token-in-place-of-a-key-CANARY";
+const OFF: &str = "{ retry: off, coalesce: off, cache: off, batch: off, pace: off }";
+const ON: &str = "{ retry: on, coalesce: on, cache: on, batch: on, pace: on }";
+
+#[tokio::test]
+async fn a_gateway_without_policies_changes_nothing() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let clerk = Clerk::with_errors().await;
+        let gateway = Gateway::start(&clerk, OFF).await;
+        is_the_same_through(&gateway.url, &clerk, sdk).await;
+        let seen = gateway.sum("clerk_gateway_requests_total", &[("clerk_instance", "test")]).await;
+        assert!(seen > 10.0, "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_as_it_is_when_nothing_is_configured_changes_nothing() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let clerk = Clerk::with_errors().await;
+        let gateway = Gateway::start(&clerk, "{}").await;
+        let direct = sdk.calls(&clerk.url()).await;
+        clerk.renew();
+        assert_eq!(sdk.calls(&gateway.url).await, direct, "{sdk:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_every_policy_on_an_application_that_reads_sees_the_same() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        // A Clerk that refuses nothing: who paces heeds a 429 for all that follows.
+        let limits = vec!["instance=1000/10s".parse().unwrap()];
+        let clerk = Clerk::start(Options { limits, ..Options::default() }).await;
+        let gateway = Gateway::start(&clerk, ON).await;
+        let direct = sdk.calls(&clerk.url()).await;
+        let sent_directly = clerk.renew().len();
+        let through = sdk.calls(&gateway.url).await;
+        let sent_through = clerk.renew().len();
+        for (direct, through) in direct.iter().zip(&through) {
+            // Without webhooks, a kept answer may be older than the change of a moment ago.
+            if direct["call"] != "users.get_updated" {
+                assert_eq!(through, direct, "{sdk:?}");
+            }
+        }
+        assert_eq!(through.len(), direct.len());
+        assert!(sent_through < sent_directly, "{sdk:?}: {sent_through} of {sent_directly}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_that_is_throttled_directly_is_not_when_it_is_paced() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        // Three windows: Python's HTTP client waits for 5 s.
+        let clerk = Clerk::narrow("1s").await;
+        let limit = format!("{{ requests: {ALLOWED}, window: 1s }}");
+        let gateway = Gateway::limited(&clerk, &limit, "{ retry: on, coalesce: off, pace: on }").await;
+        let burst = sdk.burst(&gateway.url).await;
+        assert_eq!((burst.ok, burst.throttled), (BURST, 0), "{sdk:?}: {burst:?}");
+        let refused = clerk.simulator.truth().requests.by_status.get(&429).copied();
+        assert_eq!(refused.unwrap_or_default(), 0, "{sdk:?}: Clerk refused requests");
+        assert!(gateway.sum("clerk_gateway_decisions_total", &[("decision", "queued")]).await > 0.0);
+    }
+}
+
+#[tokio::test]
+async fn an_application_with_a_token_needs_no_key() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let clerk = Clerk::with_errors().await;
+        let gateway = Gateway::start(&clerk, OFF).await;
+        let direct = sdk.calls(&clerk.url()).await;
+        clerk.renew();
+        let mut command = sdk.command(&gateway.url, &["calls"]);
+        command.env("CLERK_SECRET_KEY", TOKEN);
+        let ended = run(command).await;
+        let through: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(through, direct, "{sdk:?}: {}", ended.stderr);
+        let arrived = clerk.renew();
+        let tokens = arrived.iter().flat_map(|(_, _, headers)| headers).filter(|(_, value)| value.contains(TOKEN));
+        assert_eq!(tokens.count(), 0, "the token left the gateway");
+        assert!(gateway.sum("clerk_gateway_requests_total", &[("caller", "web")]).await > 10.0);
+    }
 }
 
 #[tokio::test]

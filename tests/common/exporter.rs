@@ -210,6 +210,11 @@ impl Exporter {
         Self { address, child, output, readers }
     }
 
+    /// The address of its gateway.
+    pub(crate) async fn gateway(&self) -> SocketAddr {
+        eventually("the address of the gateway", async || gateway_address(&self.output())).await
+    }
+
     /// Everything written so far.
     pub(crate) fn output(&self) -> String {
         self.output.lock().clone()
@@ -276,7 +281,16 @@ async fn collect(stream: impl tokio::io::AsyncRead + Unpin, output: Arc<Mutex<St
 
 /// From the log, in either format.
 pub(crate) fn bound_address(log: &str) -> Option<SocketAddr> {
-    let line = log.lines().find(|line| line.contains("listening for HTTP clients"))?;
+    address_after(log, "listening for HTTP clients")
+}
+
+/// Where the gateway listens.
+pub(crate) fn gateway_address(log: &str) -> Option<SocketAddr> {
+    address_after(log, "listening for applications of Clerk")
+}
+
+fn address_after(log: &str, greeting: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains(greeting))?;
     let value = line.split_once("address\":\"").or_else(|| line.split_once("address="))?.1;
     let end = value.find(['"', ' ']).unwrap_or(value.len());
     value[..end].parse().ok()
