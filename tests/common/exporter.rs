@@ -224,15 +224,7 @@ impl Exporter {
 
     /// One request on a connection of its own. `headers` end in line breaks.
     pub(crate) async fn request(&self, method: &str, path: &str, headers: &str) -> Page {
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.address).await.unwrap();
-            let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
-            stream.write_all(head.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.unwrap();
-            answer
-        };
-        page(&within(path, exchange).await)
+        request(self.address, method, path, headers).await
     }
 
     pub(crate) async fn metrics(&self) -> crate::exposition::Scrape {
@@ -262,6 +254,19 @@ impl Exporter {
         self.signal("TERM").await;
         self.ended().await
     }
+}
+
+/// One request on a connection of its own. `headers` end in line breaks.
+pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> Page {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        answer
+    };
+    page(&within(path, exchange).await)
 }
 
 async fn collect(stream: impl tokio::io::AsyncRead + Unpin, output: Arc<Mutex<String>>) {
