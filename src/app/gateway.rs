@@ -80,6 +80,14 @@ impl Gateways {
         Ok(gateway)
     }
 
+    /// Whether a configuration can be put in force: what of it is elsewhere can be read, and is of use.
+    ///
+    /// # Errors
+    /// As [`Gateways::start`].
+    pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+        config.gateway.as_ref().map_or(Ok(()), |gateway| tokens(gateway).map(drop))
+    }
+
     /// Puts another configuration in force.
     ///
     /// # Errors
@@ -142,18 +150,7 @@ impl Gateways {
                 UnknownKeys::Forward(Arc::new(keyless(upstream, base, Arc::clone(&self.clock))))
             }
         };
-        let tokens = gateway.callers.iter().map(|caller| {
-            Ok(CallerToken {
-                caller: Arc::clone(&caller.name),
-                instance: Arc::clone(&caller.instance),
-                token: caller.token.read()?,
-                priority: match caller.rank {
-                    Rank::High => Priority::Interactive,
-                    Rank::Low => Priority::Bulk,
-                },
-            })
-        });
-        let tokens = tokens.collect::<anyhow::Result<_>>()?;
+        let tokens = tokens(gateway)?;
         Ok(Options { instances: options, unknown_keys, tokens, max_callers: Options::MAX_CALLERS })
     }
 
@@ -170,6 +167,22 @@ impl Gateways {
         self.caches.insert(Arc::clone(name), cache.clone());
         Ok(cache)
     }
+}
+
+/// The applications' tokens, read from where they are kept.
+fn tokens(gateway: &config::Gateway) -> anyhow::Result<Vec<CallerToken>> {
+    let tokens = gateway.callers.iter().map(|caller| {
+        let token = caller.token.read().with_context(|| format!("gateway.callers: {}", caller.name))?;
+        let priority = match caller.rank {
+            Rank::High => Priority::Interactive,
+            Rank::Low => Priority::Bulk,
+        };
+        let (caller, instance) = (Arc::clone(&caller.name), Arc::clone(&caller.instance));
+        Ok(CallerToken { caller, instance, token, priority })
+    });
+    let tokens: Vec<_> = tokens.collect::<anyhow::Result<_>>()?;
+    CallerToken::check(&tokens).context("gateway.callers")?;
+    Ok(tokens)
 }
 
 /// Where requests of unknown keys go: where all instances are, or else to Clerk.

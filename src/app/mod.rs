@@ -150,7 +150,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
 /// The limits of the gateway's port. Applications keep many connections, and their requests are handed on as they are.
 fn gateway_limits(pages: serve::Options) -> serve::Options {
     serve::Options {
-        greeting: "listening for applications of Clerk",
+        name: "gateway",
         max_connections: pages.max_connections.max(GATEWAY_CONNECTIONS),
         preserve_header_case: true,
         mark_ambiguous_framing: true,

@@ -109,6 +109,9 @@ impl Reload {
     /// Puts a configuration in force: first what may fail, then what may not.
     fn take(&mut self, config: &Config) -> anyhow::Result<usize> {
         self.instances.check(config)?;
+        if self.gateway.is_some() {
+            Gateways::check(config)?;
+        }
         self.ledger.configure(all_settings(config));
         self.probes.configure(self.instances.probes(config, &self.ledger)?);
         match &mut self.gateway {

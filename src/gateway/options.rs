@@ -77,6 +77,21 @@ pub struct CallerToken {
     pub priority: Priority,
 }
 
+impl CallerToken {
+    /// Checks whether these tokens can be told from one another.
+    ///
+    /// # Errors
+    /// With the first caller whose token is too short, or another's.
+    pub fn check(tokens: &[Self]) -> Result<(), ConfigureError> {
+        for (place, token) in tokens.iter().enumerate() {
+            if token.token.len() < MIN_TOKEN || tokens[..place].iter().any(|other| other.token == token.token) {
+                return Err(ConfigureError::Token(Arc::clone(&token.caller)));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What becomes of requests whose key belongs to no configured instance, or that have none.
 #[derive(Debug)]
 pub enum UnknownKeys {
@@ -183,13 +198,11 @@ impl Table {
             }
             instances.push(Arc::new(instance(&name, outbound, plan, cache, counts(&name))?));
         }
+        CallerToken::check(&options.tokens)?;
         for CallerToken { caller, instance, token, priority } in options.tokens {
             let Some(place) = instances.iter().position(|known| known.name == instance) else {
                 return Err(ConfigureError::NoInstance { caller, instance });
             };
-            if token.len() < MIN_TOKEN || register.tokens.iter().any(|other| other.token == token) {
-                return Err(ConfigureError::Token(caller));
-            }
             let caller = callers.configured(&caller);
             register.tokens.push(KnownToken { token, instance: place, caller, priority });
         }

@@ -51,8 +51,8 @@ use accept::Server;
 /// The limits of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// What the log says, with the address, when a socket is listened on.
-    pub greeting: &'static str,
+    /// What is served, for the log.
+    pub name: &'static str,
     /// Greatest number of connections at one time, over all listeners. A client above it takes the place of the
     /// connection that has been idle longest, or waits for the next one that becomes idle.
     pub max_connections: usize,
@@ -79,7 +79,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            greeting: "listening for HTTP clients",
+            name: "exporter",
             max_connections: 512,
             header_read_timeout: Duration::from_secs(10),
             body_read_timeout: Duration::from_secs(30),
@@ -153,8 +153,8 @@ pub async fn serve<H: Handler>(
         info!(
             address = %listener,
             tls = server.web_config.uses_tls(),
-            "{}",
-            server.options.greeting
+            server = server.options.name,
+            "listening for HTTP clients"
         );
         accepting.spawn(accept::accept_clients(listener, Arc::clone(&server)));
     }

@@ -8,6 +8,7 @@ mod exporter;
 mod exposition;
 
 mod check;
+mod gateway;
 mod http;
 mod proxy;
 mod reload;

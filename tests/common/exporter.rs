@@ -230,15 +230,7 @@ impl Exporter {
 
     /// One request on a connection of its own. `headers` end in line breaks.
     pub(crate) async fn request(&self, method: &str, path: &str, headers: &str) -> Page {
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.address).await.unwrap();
-            let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
-            stream.write_all(head.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.unwrap();
-            answer
-        };
-        page(&within(path, exchange).await)
+        request(self.address, method, path, headers).await
     }
 
     pub(crate) async fn metrics(&self) -> crate::exposition::Scrape {
@@ -270,6 +262,19 @@ impl Exporter {
     }
 }
 
+/// One request on a connection of its own. `headers` end in line breaks.
+pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> Page {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        answer
+    };
+    page(&within(path, exchange).await)
+}
+
 async fn collect(stream: impl tokio::io::AsyncRead + Unpin, output: Arc<Mutex<String>>) {
     let mut lines = BufReader::new(stream).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -281,16 +286,19 @@ async fn collect(stream: impl tokio::io::AsyncRead + Unpin, output: Arc<Mutex<St
 
 /// From the log, in either format.
 pub(crate) fn bound_address(log: &str) -> Option<SocketAddr> {
-    address_after(log, "listening for HTTP clients")
+    address_of(log, "exporter")
 }
 
-/// Where the gateway listens.
+/// Where the gateway listens, from the log in either format.
 pub(crate) fn gateway_address(log: &str) -> Option<SocketAddr> {
-    address_after(log, "listening for applications of Clerk")
+    address_of(log, "gateway")
 }
 
-fn address_after(log: &str, greeting: &str) -> Option<SocketAddr> {
-    let line = log.lines().find(|line| line.contains(greeting))?;
+fn address_of(log: &str, server: &str) -> Option<SocketAddr> {
+    let names = [format!("server={server}"), format!("\"server\":\"{server}\"")];
+    let is_of =
+        |line: &&str| line.contains("listening for HTTP clients") && names.iter().any(|name| line.contains(name));
+    let line = log.lines().find(is_of)?;
     let value = line.split_once("address\":\"").or_else(|| line.split_once("address="))?.1;
     let end = value.find(['"', ' ']).unwrap_or(value.len());
     value[..end].parse().ok()

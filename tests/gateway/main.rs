@@ -7,6 +7,7 @@ mod common;
 
 mod configure;
 mod failures;
+mod fleet;
 mod framing;
 mod idle_connections;
 mod keys;

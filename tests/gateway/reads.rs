@@ -119,6 +119,11 @@ impl Reads {
         Self::over(Simulator::new(roomy()), router, setup)
     }
 
+    /// Another process before the same Clerk.
+    pub(crate) fn beside(&self, setup: Setup) -> Self {
+        Self::over(self.simulator.clone(), self.simulator.router(), setup)
+    }
+
     fn over(simulator: Simulator, router: Router, setup: Setup) -> Self {
         let (asked, lag) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<Mutex<Duration>>::default());
         let (kept, delay) = (Arc::clone(&asked), Arc::clone(&lag));

@@ -1,0 +1,138 @@
+//! Two gateways, as two processes would have them, over one real Redis.
+
+use std::time::Duration;
+
+use clerk_exporter::cache::Seal;
+use clerk_exporter::gateway::{Plan, Policies, Switch};
+use clerk_exporter::outbound::pace::{self, StoreBudget};
+use clerk_exporter::quota::Limit;
+use clerk_exporter::secret::{Secret, SecretSource};
+use clerk_exporter::simulator::{Bucket, LimitOverride, Options, Quota};
+
+use crate::common::redis::RedisServer;
+use crate::reads::{BATCH, CACHE, OFF, Reads, get, roomy};
+use crate::support::{Setup, within};
+
+const PATH: &str = "/v1/users/count";
+
+/// A gateway over this Redis.
+fn setup(redis: &RedisServer, policies: Policies) -> Setup {
+    let plan = Plan { policies, ..Plan::default() };
+    Setup { plan, store: Some(redis.store()), ..Setup::default() }
+}
+
+fn pair(redis: &RedisServer, policies: Policies) -> [Reads; 2] {
+    let first = Reads::with(roomy(), setup(redis, policies));
+    let second = first.beside(setup(redis, policies));
+    [first, second]
+}
+
+#[tokio::test]
+async fn what_one_fetched_the_other_has() {
+    let redis = RedisServer::start(&[]).await;
+    for policies in [CACHE, Policies { cache: Switch::On, ..BATCH }] {
+        let [first, second] = pair(&redis, policies);
+        let number = if policies.batch.is_on() { 1 } else { 2 };
+        let (own, other) = (first.get(&first.path(number)).await, second.get(&first.path(number)).await);
+        assert_eq!((other.status, &other.body, other.decision()), (200, &own.body, Some("cache_hit")));
+        assert!(other.value("age").is_some());
+        assert_eq!((first.sent(), second.sent()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_to_one_is_a_webhook_to_all() {
+    let redis = RedisServer::start(&[]).await;
+    let [first, second] = pair(&redis, CACHE);
+    let path = first.path(1);
+    for reads in [&first, &second] {
+        reads.get(&path).await;
+    }
+    first.rename(1, "Changed").await;
+    first.announce(1).await;
+    let name = async |reads: &Reads| reads.get(&path).await.json()["first_name"].as_str().unwrap().to_owned();
+    assert_eq!(name(&first).await, "Changed", "whoever got it forgets at once");
+    within(async {
+        while name(&second).await != "Changed" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(name(&second).await, "Changed");
+}
+
+#[tokio::test]
+async fn together_they_stay_within_the_limit_and_use_all_of_it() {
+    let redis = RedisServer::start(&[]).await;
+    let window = Duration::from_secs(3600);
+    let limits = vec![LimitOverride { bucket: Bucket::Instance, quota: Quota::new(20, window) }];
+    let of = || {
+        let plan = Plan { policies: Policies { pace: Switch::On, ..OFF }, ..Plan::default() };
+        Setup {
+            // Longer than Redis ever needs, and shorter than the window.
+            plan: Plan { max_queue_wait: Duration::from_secs(50), ..plan },
+            pace: Some(pace::Options { limit: Some(Limit { requests: 20, window }), ..pace::Options::default() }),
+            budget: Some(StoreBudget::new(redis.store(), "test")),
+            ..Setup::default()
+        }
+    };
+    let first = Reads::with(Options { limits, ..roomy() }, of());
+    let second = first.beside(of());
+    let all =
+        async { tokio::join!(first.together((0..30).map(|_| get(PATH))), second.together((0..30).map(|_| get(PATH)))) };
+    let (mut answers, others) = within(all).await;
+    answers.extend(others);
+    let good = answers.iter().filter(|answer| answer.status == 200).count();
+    let shed = answers.iter().filter(|answer| answer.decision() == Some("shed")).count();
+    assert_eq!((good, shed), (20, 40));
+    let requests = first.simulator.truth().requests;
+    assert_eq!((requests.total, requests.by_status.get(&429)), (20, None));
+}
+
+#[tokio::test]
+async fn without_redis_each_goes_on_alone() {
+    let mut redis = RedisServer::start(&[]).await;
+    let all = Policies { cache: Switch::On, coalesce: Switch::On, pace: Switch::On, ..BATCH };
+    let gateways = pair(&redis, all);
+    for reads in &gateways {
+        reads.get(PATH).await;
+    }
+    redis.kill().await;
+    for reads in &gateways {
+        for number in 0..3 {
+            let answer = within(reads.get(&reads.path(number))).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        let answers = within(reads.together((10..40).map(|number| get(&reads.path(number))))).await;
+        assert!(answers.iter().all(|answer| answer.status == 200));
+    }
+}
+
+#[tokio::test]
+async fn sealed_answers_show_nothing_of_a_user() {
+    let redis = RedisServer::start(&[]).await;
+    let key = SecretSource::Inline(Secret::new("00112233445566778899aabbccddeeff".repeat(2)));
+    let mut found = Vec::new();
+    for seal in [None, Some(Seal::new(&key, &[]).unwrap())] {
+        let _: () = redis.command(&["FLUSHALL"]).await;
+        let is_sealed = seal.is_some();
+        let reads = Reads::with(roomy(), Setup { seal, ..setup(&redis, CACHE) });
+        let user = reads.get(&reads.path(1)).await.json();
+        let email = user["email_addresses"][0]["email_address"].as_str().unwrap().to_owned();
+        assert!(email.contains('@'));
+        reads.get(&format!("/v1/users?email_address={}", email.replace('@', "%40"))).await;
+        let words = [email.as_str(), email.split('@').next().unwrap(), "example.com", &reads.user(1)];
+        let mut shown = 0;
+        for (name, _) in redis.keys().await {
+            let value: Vec<u8> = redis.command(&["GET", &name]).await;
+            let text = format!("{name} {}", String::from_utf8_lossy(&value));
+            shown += words.iter().filter(|word| text.contains(*word)).count();
+        }
+        found.push((is_sealed, shown > 0));
+        let second =
+            reads.beside(Setup { seal: is_sealed.then(|| Seal::new(&key, &[]).unwrap()), ..setup(&redis, CACHE) });
+        assert_eq!(second.get(&reads.path(1)).await.decision(), Some("cache_hit"), "whoever has the key reads it");
+    }
+    // Without a seal it is there: the words are the right ones to look for.
+    assert_eq!(found, [(false, true), (true, false)]);
+}
