@@ -33,17 +33,6 @@ const PLAIN: &str = "  unknown_keys: reject
   policies: { cache: off, batch: off, pace: off }
 ";
 
-/// Where the gateway listens, from the log.
-fn gateway_address(log: &str) -> Option<SocketAddr> {
-    let is_it = |line: &&str| line.contains("listening for HTTP clients") && line.contains("gateway");
-    let value = log.lines().find(is_it)?.split_once("address=")?.1;
-    value.split(' ').next()?.parse().ok()
-}
-
-async fn address(exporter: &Exporter) -> SocketAddr {
-    eventually("the gateway's address in the log", async || gateway_address(&exporter.output())).await
-}
-
 async fn ask(address: SocketAddr, path: &str, token: &str) -> Page {
     request(address, "GET", path, &format!("Authorization: Bearer {token}\r\n")).await
 }
@@ -52,7 +41,7 @@ async fn ask(address: SocketAddr, path: &str, token: &str) -> Page {
 async fn it_serves_applications_and_the_exporter_tells_of_it() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), PLAIN), &[]).await;
-    let gateway = address(&exporter).await;
+    let gateway = exporter.gateway().await;
     assert_ne!(gateway, exporter.address);
     let page = ask(gateway, PATH, TOKEN).await;
     assert!(page.status == 200 && page.text().contains("total_count"), "{page:?}");
@@ -73,7 +62,7 @@ async fn it_serves_applications_and_the_exporter_tells_of_it() {
 async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), PLAIN), &[]).await;
-    let gateway = address(&exporter).await;
+    let gateway = exporter.gateway().await;
     assert_eq!(ask(gateway, PATH, NEW_TOKEN).await.status, 401);
     let stop = Arc::new(Notify::new());
     let mut asking = JoinSet::new();
@@ -150,7 +139,7 @@ async fn a_wrong_reload_changes_nothing() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let path = write(&folder, &clerk.url(), PLAIN);
     let exporter = Exporter::with_config(&path, &["--web.enable-lifecycle"]).await;
-    let gateway = address(&exporter).await;
+    let gateway = exporter.gateway().await;
     let before = exporter.get("/config").await.text();
     for wrong in ["  callers: [{ name: web, token_file: missing, instance: prod }]\n", "  policies: { cache: often }\n"]
     {
@@ -177,7 +166,7 @@ async fn a_request_under_way_is_answered_before_it_ends() {
     let clerk = Web::start(Router::new().route("/v1/jwks", slow)).await;
     let folder = Folder::new();
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), PLAIN), &[]).await;
-    let gateway = address(&exporter).await;
+    let gateway = exporter.gateway().await;
     let mut asking = JoinSet::new();
     asking.spawn(ask(gateway, "/v1/jwks", TOKEN));
     crate::exporter::within("the request", reached.notified()).await;
