@@ -121,8 +121,11 @@ async fn what_is_wrong_is_named_with_its_place_and_does_not_start() {
             vec!["config.yml:5", "gateway.callers[0].instance"],
         ),
         (caller.replace("FILE", "missing"), vec!["gateway.callers", "missing"]),
-        (caller.replace("FILE", "short"), vec!["gateway.callers", "web", "16"]),
-        ("  policies: { routes: { \"GET /v2/nothing\": { cache: on } } }\n".to_owned(), vec!["/v2/nothing"]),
+        (caller.replace("FILE", "short"), vec!["gateway.callers[0].token_file", "16"]),
+        (
+            "  policies: { routes: { \"GET /v2/nothing\": { cache: on } } }\n".to_owned(),
+            vec!["config.yml:5", "gateway.policies.routes"],
+        ),
     ] {
         let path = write(&folder, &clerk.url(), &gateway);
         let ended = run(command(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"])).await;
@@ -141,8 +144,11 @@ async fn a_wrong_reload_changes_nothing() {
     let exporter = Exporter::with_config(&path, &["--web.enable-lifecycle"]).await;
     let gateway = exporter.gateway().await;
     let before = exporter.get("/config").await.text();
-    for wrong in ["  callers: [{ name: web, token_file: missing, instance: prod }]\n", "  policies: { cache: often }\n"]
-    {
+    let twice = "  callers:
+    - { name: web, token_file: token, instance: prod }
+    - { name: import, token_file: token, instance: prod }
+";
+    for wrong in [twice, "  policies: { cache: often }\n"] {
         let text = std::fs::read_to_string(write(&folder, &clerk.url(), wrong)).unwrap();
         folder.write("config.yml", &text.replace("name: prod,", "name: prod, limit: { requests: 7, window: 1s },"));
         let page = exporter.request("POST", "/-/reload", "Content-Length: 0\r\n").await;
