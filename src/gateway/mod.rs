@@ -29,6 +29,7 @@ mod seen;
 mod shared;
 mod top;
 mod upload;
+mod writes;
 
 use std::sync::Arc;
 
