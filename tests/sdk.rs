@@ -11,6 +11,9 @@ mod chaos;
 mod exporter;
 #[path = "common/exposition.rs"]
 mod exposition;
+#[expect(dead_code, reason = "other tests use more of it")]
+#[path = "common/front.rs"]
+mod front;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -26,7 +29,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::chaos::{Chaos, ChaosProxy};
-use crate::exporter::{Exporter, Folder, KEY, Web, run};
+use crate::exporter::{KEY, Web, run};
+use crate::front::Front;
 
 /// Calls at the same time in a burst.
 const BURST: usize = 60;
@@ -41,7 +45,7 @@ enum Sdk {
 
 impl Sdk {
     /// The program that makes calls with this SDK, with nothing of the environment but what it needs.
-    fn command(self, api_url: &str, arguments: &[&str]) -> Command {
+    fn command(self, api_url: &str, key: &str, arguments: &[&str]) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (interpreter, program) = match self {
             Self::Node => ("target/sdk/node/node", "tests/sdk/node/calls.mjs"),
@@ -53,26 +57,31 @@ impl Sdk {
         command.arg(root.join(program)).args(arguments).env_clear();
         command.env("NODE_PATH", root.join("target/sdk/node/node_modules"));
         command.envs([("PYTHONUTF8", "1"), ("PYTHONDONTWRITEBYTECODE", "1")]);
-        command.envs([("CLERK_API_URL", api_url), ("CLERK_SECRET_KEY", KEY)]);
+        command.envs([("CLERK_API_URL", api_url), ("CLERK_SECRET_KEY", key)]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 
     /// The lines that the program prints.
-    async fn lines(self, api_url: &str, arguments: &[&str]) -> Vec<Value> {
-        let ended = run(self.command(api_url, arguments)).await;
+    async fn lines(self, api_url: &str, key: &str, arguments: &[&str]) -> Vec<Value> {
+        let ended = run(self.command(api_url, key, arguments)).await;
         assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{self:?}: {}", ended.stdout);
         ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Makes every kind of call once, and gives what the application sees of each.
     async fn calls(self, api_url: &str) -> Vec<Value> {
-        self.lines(api_url, &["calls"]).await
+        self.calls_with(api_url, KEY).await
+    }
+
+    /// The same with another key.
+    async fn calls_with(self, api_url: &str, key: &str) -> Vec<Value> {
+        self.lines(api_url, key, &["calls"]).await
     }
 
     /// Makes [`BURST`] calls at the same time.
     async fn burst(self, api_url: &str) -> Burst {
-        let mut lines = self.lines(api_url, &["burst", &BURST.to_string()]).await;
+        let mut lines = self.lines(api_url, KEY, &["burst", &BURST.to_string()]).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
         serde_json::from_value(lines.remove(0)).unwrap()
     }
@@ -170,18 +179,28 @@ async fn note(State(arrivals): State<Arc<Mutex<Vec<Arrival>>>>, request: Request
 /// Makes every kind of call directly and then by way of `proxy_url`, which leads to the same Clerk: the application
 /// sees the same, and the same requests arrive.
 async fn is_the_same_through(proxy_url: &str, clerk: &Clerk, sdk: Sdk) {
+    let (directly, through) = sees_the_same_through(proxy_url, KEY, clerk, sdk).await;
+    arrived_the_same(&directly, &through, sdk);
+}
+
+/// The same but for what arrives, which is given: directly, and by way of `proxy_url`, where `key` is the SDK's key.
+async fn sees_the_same_through(proxy_url: &str, key: &str, clerk: &Clerk, sdk: Sdk) -> (Vec<Arrival>, Vec<Arrival>) {
     let direct = sdk.calls(&clerk.url()).await;
     let sent_directly = clerk.renew();
-    let through = sdk.calls(proxy_url).await;
+    let through = sdk.calls_with(proxy_url, key).await;
     let sent_through = clerk.renew();
     for (direct, through) in direct.iter().zip(&through) {
         assert_eq!(through, direct, "{sdk:?}");
     }
     assert_eq!(through.len(), direct.len(), "{sdk:?}");
-    for (direct, through) in sent_directly.iter().zip(&sent_through) {
+    (sent_directly, sent_through)
+}
+
+fn arrived_the_same(directly: &[Arrival], through: &[Arrival], sdk: Sdk) {
+    for (direct, through) in directly.iter().zip(through) {
         assert_eq!(through, direct, "{sdk:?}");
     }
-    assert_eq!(sent_through.len(), sent_directly.len(), "{sdk:?}");
+    assert_eq!(through.len(), directly.len(), "{sdk:?}");
 }
 
 /// A call, and the status, error code and seconds to wait if it fails.
@@ -271,129 +290,6 @@ async fn what_only_passes_bytes_on_changes_nothing() {
     assert!(relay.accepted() > 0);
 }
 
-/// The program itself as a gateway, with these policies.
-struct Gateway {
-    exporter: Exporter,
-    url: String,
-    _folder: Folder,
-}
-
-impl Gateway {
-    async fn start(clerk: &Clerk, policies: &str) -> Self {
-        Self::limited(clerk, "{ requests: 1000, window: 10s }", policies).await
-    }
-
-    async fn limited(clerk: &Clerk, limit: &str, policies: &str) -> Self {
-        let folder = Folder::new();
-        folder.write("key", KEY);
-        folder.write("token", TOKEN);
-        let config = format!(
-            "probe: {{ interval: 1h }}\ninstances:\n  - {{ name: test, secret_key_file: key, api_url: \"{}\", limit: {limit} }}\n\
-             gateway:\n  listen_address: 127.0.0.1:0\n  max_wait: 60s\n  policies: {policies}\n  \
-             callers: [{{ name: web, token_file: token, instance: test }}]\n",
-            clerk.url()
-        );
-        let config = folder.write("config.yml", &config);
-        let exporter = Exporter::with_config(&config, &[]).await;
-        let url = format!("http://{}", exporter.gateway().await);
-        // The probe at the start is not the SDK's.
-        exporter.until("clerk_probes_total", &[], |probes| probes > 0.0).await;
-        clerk.renew();
-        Self { exporter, url, _folder: folder }
-    }
-
-    async fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let scrape = self.exporter.metrics().await;
-        let has = |sample: &exposition::Sample| {
-            let fits = |(key, value): &(&str, &str)| sample.labels.get(*key).is_some_and(|it| it == value);
-            sample.name == name && labels.iter().all(fits)
-        };
-        scrape.samples.iter().filter(|sample| has(sample)).map(|sample| sample.value).sum()
-    }
-}
-
-const TOKEN: &str = "a-token-in-place-of-a-key-CANARY";
-const OFF: &str = "{ retry: off, coalesce: off, cache: off, batch: off, pace: off }";
-const ON: &str = "{ retry: on, coalesce: on, cache: on, batch: on, pace: on }";
-
-#[tokio::test]
-async fn a_gateway_without_policies_changes_nothing() {
-    for sdk in [Sdk::Node, Sdk::Python] {
-        let clerk = Clerk::with_errors().await;
-        let gateway = Gateway::start(&clerk, OFF).await;
-        is_the_same_through(&gateway.url, &clerk, sdk).await;
-        let seen = gateway.sum("clerk_gateway_requests_total", &[("clerk_instance", "test")]).await;
-        assert!(seen > 10.0, "{seen}");
-    }
-}
-
-#[tokio::test]
-async fn a_gateway_as_it_is_when_nothing_is_configured_changes_nothing() {
-    for sdk in [Sdk::Node, Sdk::Python] {
-        let clerk = Clerk::with_errors().await;
-        let gateway = Gateway::start(&clerk, "{}").await;
-        let direct = sdk.calls(&clerk.url()).await;
-        clerk.renew();
-        assert_eq!(sdk.calls(&gateway.url).await, direct, "{sdk:?}");
-    }
-}
-
-#[tokio::test]
-async fn with_every_policy_on_an_application_that_reads_sees_the_same() {
-    for sdk in [Sdk::Node, Sdk::Python] {
-        // A Clerk that refuses nothing: who paces heeds a 429 for all that follows.
-        let limits = vec!["instance=1000/10s".parse().unwrap()];
-        let clerk = Clerk::start(Options { limits, ..Options::default() }).await;
-        let gateway = Gateway::start(&clerk, ON).await;
-        let direct = sdk.calls(&clerk.url()).await;
-        let sent_directly = clerk.renew().len();
-        let through = sdk.calls(&gateway.url).await;
-        let sent_through = clerk.renew().len();
-        for (direct, through) in direct.iter().zip(&through) {
-            // Without webhooks, a kept answer may be older than the change of a moment ago.
-            if direct["call"] != "users.get_updated" {
-                assert_eq!(through, direct, "{sdk:?}");
-            }
-        }
-        assert_eq!(through.len(), direct.len());
-        assert!(sent_through < sent_directly, "{sdk:?}: {sent_through} of {sent_directly}");
-    }
-}
-
-#[tokio::test]
-async fn a_burst_that_is_throttled_directly_is_not_when_it_is_paced() {
-    for sdk in [Sdk::Node, Sdk::Python] {
-        // Three windows: Python's HTTP client waits for 5 s.
-        let clerk = Clerk::narrow("1s").await;
-        let limit = format!("{{ requests: {ALLOWED}, window: 1s }}");
-        let gateway = Gateway::limited(&clerk, &limit, "{ retry: on, coalesce: off, pace: on }").await;
-        let burst = sdk.burst(&gateway.url).await;
-        assert_eq!((burst.ok, burst.throttled), (BURST, 0), "{sdk:?}: {burst:?}");
-        let refused = clerk.simulator.truth().requests.by_status.get(&429).copied();
-        assert_eq!(refused.unwrap_or_default(), 0, "{sdk:?}: Clerk refused requests");
-        assert!(gateway.sum("clerk_gateway_decisions_total", &[("decision", "queued")]).await > 0.0);
-    }
-}
-
-#[tokio::test]
-async fn an_application_with_a_token_needs_no_key() {
-    for sdk in [Sdk::Node, Sdk::Python] {
-        let clerk = Clerk::with_errors().await;
-        let gateway = Gateway::start(&clerk, OFF).await;
-        let direct = sdk.calls(&clerk.url()).await;
-        clerk.renew();
-        let mut command = sdk.command(&gateway.url, &["calls"]);
-        command.env("CLERK_SECRET_KEY", TOKEN);
-        let ended = run(command).await;
-        let through: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(through, direct, "{sdk:?}: {}", ended.stderr);
-        let arrived = clerk.renew();
-        let tokens = arrived.iter().flat_map(|(_, _, headers)| headers).filter(|(_, value)| value.contains(TOKEN));
-        assert_eq!(tokens.count(), 0, "the token left the gateway");
-        assert!(gateway.sum("clerk_gateway_requests_total", &[("caller", "web")]).await > 10.0);
-    }
-}
-
 #[tokio::test]
 async fn a_burst_of_either_sdk_is_throttled_and_each_refused_call_knows_how_long_to_wait() {
     for sdk in [Sdk::Node, Sdk::Python] {
@@ -435,5 +331,93 @@ async fn every_request_of_either_sdk_names_it_and_the_version_of_the_interface()
             assert!(header("authorization").starts_with("Bearer sk_test_"), "{target}");
             assert!(!header("clerk-api-version").is_empty(), "{target}");
         }
+    }
+}
+
+/// Far more than the calls need.
+const ROOMY: &str = "{ requests: 1000, window: 10s }";
+const ALL_OFF: &str = "policies: { retry: off, coalesce: off, cache: off, batch: off, pace: off }";
+const ALL_ON: &str = "max_wait: 60s\npolicies: { retry: on, coalesce: on, cache: on, batch: on, pace: on }";
+
+#[tokio::test]
+async fn a_gateway_with_all_policies_off_changes_nothing() {
+    let clerk = Clerk::with_errors().await;
+    let gateway = Front::start(&clerk.url(), ROOMY, ALL_OFF).await;
+    clerk.renew();
+    is_the_same_through(&gateway.url(), &clerk, Sdk::Node).await;
+    is_the_same_through(&gateway.url(), &clerk, Sdk::Python).await;
+}
+
+#[tokio::test]
+async fn a_token_of_a_caller_takes_the_place_of_the_key_and_clerk_sees_the_key() {
+    const TOKEN: &str = "billing-token-CANARY";
+    let clerk = Clerk::with_errors().await;
+    let callers = "callers: [{ name: billing, token_file: token, instance: prod }]";
+    let gateway = Front::with_files(&clerk.url(), ROOMY, &format!("{callers}\n{ALL_OFF}"), &[("token", TOKEN)]).await;
+    clerk.renew();
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let (directly, through) = sees_the_same_through(&gateway.url(), TOKEN, &clerk, sdk).await;
+        arrived_the_same(&directly, &through, sdk);
+    }
+}
+
+#[tokio::test]
+async fn with_default_policies_applications_see_the_same_and_only_the_compression_differs() {
+    // An answer that is shared must be one that all who wait for it can read.
+    let apart_from_compression = |arrivals: Vec<Arrival>| -> Vec<Arrival> {
+        let apart = |(method, target, headers): Arrival| {
+            let headers = headers.into_iter().filter(|(name, _)| name != "accept-encoding").collect();
+            (method, target, headers)
+        };
+        arrivals.into_iter().map(apart).collect()
+    };
+    let clerk = Clerk::with_errors().await;
+    let gateway = Front::start(&clerk.url(), ROOMY, "").await;
+    clerk.renew();
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let (directly, through) = sees_the_same_through(&gateway.url(), KEY, &clerk, sdk).await;
+        arrived_the_same(&apart_from_compression(directly), &apart_from_compression(through), sdk);
+    }
+}
+
+#[tokio::test]
+async fn with_all_policies_on_applications_see_the_same_and_clerk_sees_no_more_requests() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let clerk = Clerk::with_errors().await;
+        let gateway = Front::start(&clerk.url(), ROOMY, ALL_ON).await;
+        clerk.renew();
+        let (directly, through) = sees_the_same_through(&gateway.url(), KEY, &clerk, sdk).await;
+        assert!(through.len() <= directly.len(), "{sdk:?}: {} instead of {}", through.len(), directly.len());
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_either_sdk_through_a_pacing_gateway_meets_no_429() {
+    let pacing = "max_wait: 60s\npolicies: { retry: off, coalesce: off, cache: off, batch: off, pace: on }";
+    for sdk in [Sdk::Node, Sdk::Python] {
+        let clerk = Clerk::narrow("1s").await;
+        let limit = format!("{{ requests: {ALLOWED}, window: 1s }}");
+        let gateway = Front::start(&clerk.url(), &limit, pacing).await;
+        clerk.renew();
+        let burst = sdk.burst(&gateway.url()).await;
+        let expected =
+            Burst { calls: BURST, ok: BURST, throttled: 0, throttled_with_retry_after: 0, other_errors: Vec::new() };
+        assert_eq!(burst, expected, "{sdk:?}");
+        let statuses = clerk.simulator.truth().requests.by_status;
+        assert_eq!(statuses.keys().copied().collect::<Vec<_>>(), [200], "{sdk:?}: {statuses:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_burst_through_a_sharing_gateway_is_hardly_a_request() {
+    for sdk in [Sdk::Node, Sdk::Python] {
+        // No window ends while the test runs.
+        let clerk = Clerk::narrow("1h").await;
+        let gateway = Front::start(&clerk.url(), &format!("{{ requests: {ALLOWED}, window: 1h }}"), ALL_ON).await;
+        clerk.renew();
+        let burst = sdk.burst(&gateway.url()).await;
+        assert_eq!((burst.ok, burst.throttled), (BURST, 0), "{sdk:?}");
+        let total = clerk.simulator.truth().requests.total;
+        assert!(total <= 3, "{sdk:?}: {total} requests for {BURST} look-ups of one user");
     }
 }

@@ -18,6 +18,7 @@ use super::options::{Instance, Table};
 use super::policy::{Policies, Switch};
 use super::seen::{CLIENT_GONE, Seen, SeenBody};
 use super::upload::{Fault, upload};
+use super::writes;
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
 use crate::outbound::{Authorization, Phase, Relay, Relayed, SendError};
@@ -124,6 +125,7 @@ impl Exchange {
     /// Hands the request on to Clerk and the answer back.
     pub(super) async fn forward(self, body: RequestBody) -> Response<Body> {
         let Self { instance, mut head, route, authorization, priority, policies, fault, mut seen } = self;
+        let changes = writes::changes(&head.method, route.template, head.uri.path());
         let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
         if forward::request(&mut head, &instance.target, is_chunked).is_err() {
             return own(Own::no_address(), seen);
@@ -141,6 +143,10 @@ impl Exchange {
             Ok(relayed) if relayed.head.status.is_informational() => own(Own::unexpected_answer(), seen),
             Ok(relayed) => {
                 let status = relayed.head.status;
+                // What the client got wrong was not done; what broke at Clerk may have been.
+                if !status.is_client_error() {
+                    writes::forget(&instance, &changes).await;
+                }
                 if policies.retry == Switch::Shadow && repeat == Repeat::Always {
                     seen.shadow.retried = Trouble::of_status(status).is_some();
                 }
@@ -152,6 +158,9 @@ impl Exchange {
                 hand_back(relayed, &instance, route, seen)
             }
             Err(error) => {
+                if writes::may_be_done(&error) {
+                    writes::forget(&instance, &changes).await;
+                }
                 seen.spent = if is_limited { spent(&error) } else { 0 };
                 let is_incomplete = fault.is_the_client_s();
                 let answer = if is_incomplete { Own::incomplete_request() } else { Own::failed(&error) };

@@ -30,6 +30,7 @@ mod seen;
 mod shared;
 mod top;
 mod upload;
+mod writes;
 
 use std::sync::Arc;
 

@@ -1,0 +1,57 @@
+//! The binary with a gateway, before a simulated Clerk.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::exporter::{Exporter, Folder, KEY, bound_address, command};
+
+/// A running exporter whose gateway listens. It probes once, at its start.
+pub(crate) struct Front {
+    pub(crate) exporter: Exporter,
+    /// Where the gateway listens.
+    pub(crate) address: SocketAddr,
+    folder: Folder,
+}
+
+impl Front {
+    /// `limit` is that of the instance; `gateway` are lines below `gateway:`.
+    pub(crate) async fn start(api_url: &str, limit: &str, gateway: &str) -> Self {
+        Self::with_files(api_url, limit, gateway, &[]).await
+    }
+
+    /// The same with files that the lines may name.
+    pub(crate) async fn with_files(api_url: &str, limit: &str, gateway: &str, files: &[(&str, &str)]) -> Self {
+        let folder = Folder::new();
+        for (name, text) in files {
+            folder.write(name, text);
+        }
+        let path = configure(&folder, api_url, limit, gateway);
+        let command = command(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"]);
+        let exporter = Exporter::spawn(command, bound_address).await;
+        let address = exporter.gateway().await;
+        // The one probe at the start is none of the applications'.
+        exporter.until("clerk_probes_total", &[], |probes| probes > 0.0).await;
+        Self { exporter, address, folder }
+    }
+
+    /// Writes the configuration anew.
+    pub(crate) fn configure(&self, api_url: &str, limit: &str, gateway: &str) {
+        configure(&self.folder, api_url, limit, gateway);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn configure(folder: &Folder, api_url: &str, limit: &str, gateway: &str) -> PathBuf {
+    let lines = gateway.trim_end().replace('\n', "\n  ");
+    folder.write(
+        "config.yml",
+        &format!(
+            "probe: {{ schedule: '0 0 0 29 2 *' }}\n\
+             instances:\n  - {{ name: prod, secret_key: {KEY}, api_url: '{api_url}', limit: {limit} }}\n\
+             gateway:\n  listen_address: 127.0.0.1:0\n  {lines}\n"
+        ),
+    )
+}
