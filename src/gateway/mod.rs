@@ -8,8 +8,9 @@
 //! 1. `forward` refuses what is no request to an origin server;
 //! 2. `identify` finds the Clerk instance by the key, and the caller;
 //! 3. [`Plan::decide`] says which policies apply;
-//! 4. [`Gateway`] answers: on its own (`answer`), without Clerk where a policy can, or over [`crate::outbound`], which
-//!    every request to Clerk takes, so that pacing, retry and ledger know of it;
+//! 4. [`Gateway`] answers: on its own (`answer`), without Clerk where a policy can (`reads`, and `fetch` for all who want
+//!    the same), or over [`crate::outbound`], which every request to Clerk takes, so that pacing, retry and ledger know
+//!    of it;
 //! 5. `seen` counts it, once, when the answer is over or nobody waits for it any more.
 
 mod answer;
