@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::exporter::{Exporter, Folder, KEY, bound_address, command};
 
-/// A running exporter whose gateway listens. Its probes never run.
+/// A running exporter whose gateway listens. Its only probe, that at the start, is over.
 pub(crate) struct Front {
     pub(crate) exporter: Exporter,
     /// Where the gateway listens.
@@ -26,7 +26,7 @@ impl Front {
             folder.write(name, text);
         }
         let path = configure(&folder, api_url, limit, gateway);
-        let mut command = command(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"]);
+        let command = command(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"]);
         // The pages' address is logged first.
         let exporter = Exporter::spawn(command, |log| match *addresses(log) {
             [pages, _] => Some(pages),
@@ -34,6 +34,7 @@ impl Front {
         })
         .await;
         let address = addresses(&exporter.output())[1];
+        exporter.until("clerk_probes_total", &[("clerk_instance", "prod")], |probes| probes >= 1.0).await;
         Self { exporter, address, folder }
     }
 
