@@ -78,12 +78,7 @@ mod tests {
             (Method::GET, "/v1/users", "/v1/users", vec![]),
             (Method::HEAD, "/v1/users", "/v1/users", vec![]),
             (Method::POST, "/v1/users", "/v1/users", vec![Tag::UserList]),
-            (
-                Method::PATCH,
-                "/v1/users/{user_id}",
-                "/v1/users/user%5F1",
-                vec![user(), Tag::UserList, Tag::UsersShown],
-            ),
+            (Method::PATCH, "/v1/users/{user_id}", "/v1/users/user%5F1", vec![user(), Tag::UserList, Tag::UsersShown]),
             (
                 Method::PUT,
                 "/v1/users/{user_id}/metadata",
