@@ -129,7 +129,7 @@ impl Clerk {
     async fn with_errors() -> Self {
         let of_method = |method: &str, fault: Fault| FaultRule { method: Some(method.to_owned()), ..fault.always() };
         let rules = vec![
-            of_method("DELETE", Fault::Throttled { retry_after: Some("7".to_owned()), body: FaultBody::Clerk }),
+            of_method("DELETE", Fault::Throttled { retry_after: Some("2".to_owned()), body: FaultBody::Clerk }),
             of_method("POST", Fault::Status { status: 500, body: FaultBody::Clerk }),
         ];
         let faults = Faults { rules, ..Faults::default() };
@@ -242,7 +242,7 @@ fn expected_outcomes() -> Vec<Outcome> {
         ("users.list_limit_out_of_range", (422, "form_param_value_invalid", None)),
         ("users.update_metadata_too_large", (422, "form_param_value_too_large", None)),
         ("users.get_wrong_key", (401, "clerk_key_invalid", None)),
-        ("users.delete", (429, "too_many_requests", Some(7))),
+        ("users.delete", (429, "too_many_requests", Some(2))),
         ("users.create", (500, "internal_clerk_error", None)),
     ];
     let succeed = succeed.map(|call| (call.to_owned(), None));
@@ -334,6 +334,10 @@ async fn every_request_of_either_sdk_names_it_and_the_version_of_the_interface()
     }
 }
 
+fn url(gateway: &Front) -> String {
+    format!("http://{}", gateway.address)
+}
+
 /// Far more than the calls need.
 const ROOMY: &str = "{ requests: 1000, window: 10s }";
 const ALL_OFF: &str = "policies: { retry: off, coalesce: off, cache: off, batch: off, pace: off }";
@@ -344,8 +348,8 @@ async fn a_gateway_with_all_policies_off_changes_nothing() {
     let clerk = Clerk::with_errors().await;
     let gateway = Front::start(&clerk.url(), ROOMY, ALL_OFF).await;
     clerk.renew();
-    is_the_same_through(&gateway.url(), &clerk, Sdk::Node).await;
-    is_the_same_through(&gateway.url(), &clerk, Sdk::Python).await;
+    is_the_same_through(&url(&gateway), &clerk, Sdk::Node).await;
+    is_the_same_through(&url(&gateway), &clerk, Sdk::Python).await;
 }
 
 #[tokio::test]
@@ -356,7 +360,7 @@ async fn a_token_of_a_caller_takes_the_place_of_the_key_and_clerk_sees_the_key()
     let gateway = Front::with_files(&clerk.url(), ROOMY, &format!("{callers}\n{ALL_OFF}"), &[("token", TOKEN)]).await;
     clerk.renew();
     for sdk in [Sdk::Node, Sdk::Python] {
-        let (directly, through) = sees_the_same_through(&gateway.url(), TOKEN, &clerk, sdk).await;
+        let (directly, through) = sees_the_same_through(&url(&gateway), TOKEN, &clerk, sdk).await;
         arrived_the_same(&directly, &through, sdk);
     }
 }
@@ -375,7 +379,7 @@ async fn with_default_policies_applications_see_the_same_and_only_the_compressio
     let gateway = Front::start(&clerk.url(), ROOMY, "").await;
     clerk.renew();
     for sdk in [Sdk::Node, Sdk::Python] {
-        let (directly, through) = sees_the_same_through(&gateway.url(), KEY, &clerk, sdk).await;
+        let (directly, through) = sees_the_same_through(&url(&gateway), KEY, &clerk, sdk).await;
         arrived_the_same(&apart_from_compression(directly), &apart_from_compression(through), sdk);
     }
 }
@@ -386,7 +390,7 @@ async fn with_all_policies_on_applications_see_the_same_and_clerk_sees_no_more_r
         let clerk = Clerk::with_errors().await;
         let gateway = Front::start(&clerk.url(), ROOMY, ALL_ON).await;
         clerk.renew();
-        let (directly, through) = sees_the_same_through(&gateway.url(), KEY, &clerk, sdk).await;
+        let (directly, through) = sees_the_same_through(&url(&gateway), KEY, &clerk, sdk).await;
         assert!(through.len() <= directly.len(), "{sdk:?}: {} instead of {}", through.len(), directly.len());
     }
 }
@@ -399,7 +403,7 @@ async fn a_burst_of_either_sdk_through_a_pacing_gateway_meets_no_429() {
         let limit = format!("{{ requests: {ALLOWED}, window: 1s }}");
         let gateway = Front::start(&clerk.url(), &limit, pacing).await;
         clerk.renew();
-        let burst = sdk.burst(&gateway.url()).await;
+        let burst = sdk.burst(&url(&gateway)).await;
         let expected =
             Burst { calls: BURST, ok: BURST, throttled: 0, throttled_with_retry_after: 0, other_errors: Vec::new() };
         assert_eq!(burst, expected, "{sdk:?}");
@@ -415,7 +419,7 @@ async fn the_same_burst_through_a_sharing_gateway_is_hardly_a_request() {
         let clerk = Clerk::narrow("1h").await;
         let gateway = Front::start(&clerk.url(), &format!("{{ requests: {ALLOWED}, window: 1h }}"), ALL_ON).await;
         clerk.renew();
-        let burst = sdk.burst(&gateway.url()).await;
+        let burst = sdk.burst(&url(&gateway)).await;
         assert_eq!((burst.ok, burst.throttled), (BURST, 0), "{sdk:?}");
         let total = clerk.simulator.truth().requests.total;
         assert!(total <= 3, "{sdk:?}: {total} requests for {BURST} look-ups of one user");

@@ -38,10 +38,6 @@ impl Front {
     pub(crate) fn configure(&self, api_url: &str, limit: &str, gateway: &str) {
         configure(&self.folder, api_url, limit, gateway);
     }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
 }
 
 fn configure(folder: &Folder, api_url: &str, limit: &str, gateway: &str) -> PathBuf {

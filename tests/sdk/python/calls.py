@@ -24,8 +24,10 @@ AWKWARD = "a b+c&d=ü%2F/?#é"
 
 def client(key=os.environ["CLERK_SECRET_KEY"]):
     # Unlike Node's, this SDK wants the /v1. No retries of its own: by default it repeats 5xx and broken connections for up
-    # to an hour.
-    return Clerk(bearer_auth=key, server_url=os.environ["CLERK_API_URL"] + "/v1", retry_config=None, timeout_ms=60_000)
+    # to an hour. And more patience than its 5 s: what the tests look at must not depend on how busy the machine is.
+    return Clerk(
+        bearer_auth=key, server_url=os.environ["CLERK_API_URL"] + "/v1", retry_config=None, timeout_ms=60_000
+    )
 
 
 CLERK = client()

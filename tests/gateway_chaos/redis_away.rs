@@ -1,0 +1,77 @@
+//! The Redis beside two gateways is killed, comes back empty, and stands still, while they share cache and pace over it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clerk_exporter::gateway::{Plan, Switch};
+use clerk_exporter::store::{Options, Store};
+use tokio::task::JoinSet;
+
+use crate::account::{Account, Outcome, ask};
+use crate::exporter::eventually;
+use crate::redis::RedisServer;
+use crate::world::{Clerk, Running, policies};
+
+const WORKERS: usize = 8;
+/// Answers between two events.
+const BETWEEN: usize = 300;
+
+#[tokio::test]
+async fn whatever_becomes_of_redis_every_answer_is_right() {
+    let clerk = Arc::new(Clerk::start().await);
+    let mut redis = RedisServer::start(&[]).await;
+    // With the time limits that it has in production.
+    let plan = Plan { policies: policies(Switch::On, Switch::On, Switch::On, Switch::On), ..Plan::default() };
+    let mut gateways = Vec::new();
+    for _ in 0..2 {
+        let store = Store::new(Options::new(redis.url())).unwrap();
+        gateways.push(Running::start(&clerk.web.url(), plan.clone(), Some(store)).await);
+    }
+    let (answered, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let (clerk, answered, is_over) = (Arc::clone(&clerk), Arc::clone(&answered), Arc::clone(&is_over));
+        let address = gateways[worker % 2].address;
+        workers.spawn(async move {
+            let mut account = Account::default();
+            for number in 0.. {
+                if is_over.load(Ordering::SeqCst) > 0 {
+                    break;
+                }
+                // Some are asked for again and again, and some are written.
+                let one = match number % 10 {
+                    9 => clerk.write(worker * 10_000 + number),
+                    kind => clerk.look_up(kind * 7 + (number / 50) % 20),
+                };
+                account.add(ask(address, &one).await);
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+            account
+        });
+    }
+    let more = async || {
+        let until = answered.load(Ordering::SeqCst) + BETWEEN;
+        eventually("more answers", async || (answered.load(Ordering::SeqCst) >= until).then_some(())).await;
+    };
+    more().await;
+    redis.kill().await;
+    more().await;
+    redis.restart().await;
+    more().await;
+    redis.pause().await;
+    more().await;
+    redis.resume().await;
+    more().await;
+    let _: () = redis.command(&["FLUSHALL"]).await;
+    more().await;
+    is_over.store(1, Ordering::SeqCst);
+    let mut all = 0;
+    while let Some(account) = workers.join_next().await {
+        let account = account.unwrap();
+        all += account.total();
+        account.holds_only(account.total(), |outcome| *outcome == Outcome::Right, "Redis comes and goes");
+    }
+    assert_eq!(all, answered.load(Ordering::SeqCst));
+    assert!(clerk.count() < all, "the cache spared Clerk some of {all}");
+    assert_eq!(clerk.simulator.truth().requests.by_status.keys().copied().collect::<Vec<_>>(), [200]);
+}

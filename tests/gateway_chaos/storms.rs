@@ -1,0 +1,55 @@
+//! Clerk refuses most requests.
+
+use clerk_exporter::gateway::{Plan, Switch};
+use clerk_exporter::simulator::{Fault, FaultBody, FaultRule, Faults};
+
+use crate::account::{Outcome, ask_all};
+use crate::world::{Clerk, LIMIT, Running, hasty, policies};
+
+const MANY: usize = 200;
+
+/// Refuses this part of the requests.
+fn storm(clerk: &Clerk, probability: f64, retry_after: Option<&str>) {
+    let fault = Fault::Throttled { retry_after: retry_after.map(ToOwned::to_owned), body: FaultBody::Clerk };
+    let rules = vec![FaultRule { probability, ..fault.always() }];
+    clerk.simulator.set_faults(Faults { rules, ..Faults::default() }).unwrap();
+}
+
+#[tokio::test]
+async fn in_a_storm_of_429_every_request_is_answered_and_repetitions_stay_a_share_of_the_traffic() {
+    assert!(LIMIT.requests > 10 * MANY as u64, "no 429 but those of the storm");
+    for retry_after in [Some("0"), None, Some("soon")] {
+        for (probability, pace) in [(0.5, Switch::Off), (1.0, Switch::Off), (1.0, Switch::On)] {
+            let clerk = Clerk::start().await;
+            storm(&clerk, probability, retry_after);
+            let policies = policies(Switch::On, Switch::On, Switch::Off, pace);
+            let plan = Plan { retry: hasty(policies).retry, policies, ..Plan::default() };
+            let gateway = Running::start(&clerk.web.url(), plan, None).await;
+            let account = ask_all(gateway.address, (0..MANY).map(|number| clerk.look_up(number))).await;
+            let is_429 = |outcome: &Outcome| match outcome {
+                Outcome::Error(429, code, decision) => {
+                    code == "too_many_requests" && ["", "retried", "queued", "shed"].contains(&decision.as_str())
+                }
+                _ => false,
+            };
+            let what = format!("{probability} {pace:?} {retry_after:?}");
+            account.holds_only(MANY, |outcome| *outcome == Outcome::Right || is_429(outcome), &what);
+            // A fifth of the requests, and what is at hand from the start and comes back while the test runs.
+            let arrived = clerk.count();
+            assert!(arrived <= MANY + MANY / 5 + 40, "{what}: {arrived} for {MANY}");
+            clerk.simulator.set_faults(Faults::default()).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_retry_after_of_zero_is_no_tight_loop() {
+    let clerk = Clerk::start().await;
+    storm(&clerk, 1.0, Some("0"));
+    let policies = policies(Switch::On, Switch::Off, Switch::Off, Switch::On);
+    let plan = Plan { retry: hasty(policies).retry, policies, ..Plan::default() };
+    let gateway = Running::start(&clerk.web.url(), plan, None).await;
+    let account = ask_all(gateway.address, [clerk.look_up(0)]).await;
+    assert_eq!(account.of(&Outcome::Right), 0);
+    assert!(clerk.count() <= 4, "one attempt and at most three repetitions: {}", clerk.count());
+}

@@ -1,0 +1,150 @@
+//! What is behind the gateway breaks, in each way that a proxy can think of.
+
+use std::time::Duration;
+
+use clerk_exporter::gateway::{Plan, Policies, Switch};
+
+use crate::account::{Account, Outcome, ask, ask_all};
+use crate::chaos::{Chaos, ChaosProxy, Down};
+use crate::exporter::eventually;
+use crate::world::{Clerk, Running, hasty, policies};
+
+/// Requests at the same time.
+const MANY: usize = 40;
+
+/// Bytes within any head of an answer, and bytes behind it and within the body of a list.
+const IN_THE_HEAD: usize = 20;
+const IN_THE_BODY: usize = 5_000;
+
+/// The gateway as it is by itself, and as it repeats and shares.
+fn both() -> [Policies; 2] {
+    [Policies::default(), policies(Switch::On, Switch::On, Switch::Off, Switch::Off)]
+}
+
+async fn lists(gateway: &Running, clerk: &Clerk) -> Account {
+    ask_all(gateway.address, (0..MANY).map(|number| clerk.list(number))).await
+}
+
+fn is_one_of(outcome: &Outcome, codes: &[(u16, &str)]) -> bool {
+    match outcome {
+        Outcome::Error(status, code, decision) => codes.contains(&(*status, code)) && decision == "failed",
+        _ => false,
+    }
+}
+
+/// While it is broken nobody hangs; afterwards requests go right again, without a restart.
+async fn breaks(chaos: Chaos, allowed: &[(u16, &str)], may_be_cut: bool) {
+    for policies in both() {
+        let clerk = Clerk::start().await;
+        let proxy = ChaosProxy::start(clerk.web.address, chaos);
+        let gateway = Running::start(&proxy.url(), hasty(policies), None).await;
+        let account = lists(&gateway, &clerk).await;
+        let is_allowed = |outcome: &Outcome| is_one_of(outcome, allowed) || (may_be_cut && *outcome == Outcome::Cut);
+        account.holds_only(MANY, is_allowed, &format!("{chaos:?} {policies:?}"));
+        proxy.set(Chaos::Pass);
+        proxy.hang_up();
+        let list = clerk.list(MANY);
+        eventually("a right answer again", async || {
+            (ask(gateway.address, &list).await == Outcome::Right).then_some(())
+        })
+        .await;
+    }
+}
+
+const UNREACHABLE: (u16, &str) = (502, "gateway_upstream_unreachable");
+const BROKEN: (u16, &str) = (502, "gateway_upstream_broken");
+const TIMEOUT: (u16, &str) = (504, "gateway_upstream_timeout");
+
+#[tokio::test]
+async fn a_slow_clerk_is_waited_for_and_every_answer_is_right() {
+    for policies in both() {
+        let clerk = Clerk::start().await;
+        let drip = Chaos::Drip { bytes: 16 * 1024, every: Duration::from_millis(1) };
+        let proxy = ChaosProxy::start(clerk.web.address, drip);
+        let gateway = Running::start(&proxy.url(), Plan { policies, ..Plan::default() }, None).await;
+        lists(&gateway, &clerk).await.holds_only(MANY, |outcome| *outcome == Outcome::Right, "drip");
+    }
+}
+
+#[tokio::test]
+async fn a_clerk_that_falls_silent_before_or_within_the_head_is_a_timeout() {
+    for bytes in [0, IN_THE_HEAD] {
+        breaks(Chaos::StallAfter(bytes), &[TIMEOUT], false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clerk_that_falls_silent_within_the_body_ends_the_answer_visibly() {
+    breaks(Chaos::StallAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
+}
+
+#[tokio::test]
+async fn connections_that_are_reset_or_cut_before_or_within_the_head_are_a_broken_answer() {
+    for bytes in [0, IN_THE_HEAD] {
+        breaks(Chaos::ResetAfter(bytes), &[BROKEN, TIMEOUT], false).await;
+        breaks(Chaos::CutAfter(bytes), &[BROKEN, TIMEOUT], false).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_that_are_reset_or_cut_within_the_body_end_the_answer_visibly() {
+    breaks(Chaos::ResetAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
+    breaks(Chaos::CutAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
+}
+
+#[tokio::test]
+async fn connections_that_are_reset_at_once_are_an_error() {
+    breaks(Chaos::Refuse, &[UNREACHABLE, BROKEN, TIMEOUT], false).await;
+}
+
+#[tokio::test]
+async fn a_clerk_that_is_down_is_unreachable_and_when_it_is_back_all_is_right() {
+    for policies in both() {
+        let clerk = Clerk::start().await;
+        let down = Down::before(clerk.web.address);
+        let url = format!("http://{}", down.address());
+        let gateway = Running::start(&url, Plan { policies, ..hasty(policies) }, None).await;
+        let is_allowed = |outcome: &Outcome| is_one_of(outcome, &[UNREACHABLE, TIMEOUT]);
+        lists(&gateway, &clerk).await.holds_only(MANY, is_allowed, "down");
+        assert_eq!(clerk.count(), 0);
+        let proxy = down.up(Chaos::Pass);
+        let list = clerk.list(MANY);
+        eventually("a right answer again", async || {
+            (ask(gateway.address, &list).await == Outcome::Right).then_some(())
+        })
+        .await;
+        drop(proxy);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_break_at_random_places_cost_reads_nothing_with_retries() {
+    let clerk = Clerk::start().await;
+    // One after the other: some of the connections break, most do not.
+    let proxy = ChaosProxy::start(clerk.web.address, Chaos::Pass);
+    proxy.next([Chaos::Refuse, Chaos::CutAfter(0), Chaos::ResetAfter(IN_THE_HEAD), Chaos::CutAfter(IN_THE_HEAD)]);
+    let policies = policies(Switch::On, Switch::On, Switch::Off, Switch::Off);
+    let plan = Plan { retry: hasty(policies).retry, policies, ..Plan::default() };
+    let gateway = Running::start(&proxy.url(), plan, None).await;
+    lists(&gateway, &clerk).await.holds_only(MANY, |outcome| *outcome == Outcome::Right, "some break");
+}
+
+#[tokio::test]
+async fn a_write_is_sent_once_however_its_answer_is_lost() {
+    for chaos in
+        [Chaos::CutAfter(0), Chaos::ResetAfter(IN_THE_HEAD), Chaos::StallAfter(0), Chaos::CutAfter(IN_THE_HEAD)]
+    {
+        for policies in both() {
+            let clerk = Clerk::start().await;
+            let proxy = ChaosProxy::start(clerk.web.address, chaos);
+            let gateway = Running::start(&proxy.url(), hasty(policies), None).await;
+            let account = ask_all(gateway.address, (0..MANY).map(|number| clerk.write(number))).await;
+            account.holds_only(MANY, |outcome| is_one_of(outcome, &[BROKEN, TIMEOUT]), &format!("{chaos:?}"));
+            let mut arrivals = clerk.arrivals();
+            let all = arrivals.len();
+            arrivals.sort_unstable();
+            arrivals.dedup();
+            assert_eq!(arrivals.len(), all, "{chaos:?}: a write arrived twice");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A simulated Clerk that notes what arrives, and a gateway in this process whose time limits a test can shorten.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use clerk_exporter::cache::{self, Cache};
+use clerk_exporter::clock::Clock;
+use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
+use clerk_exporter::outbound::pace::{self, StoreBudget};
+use clerk_exporter::outbound::retry::RetryPolicy;
+use clerk_exporter::outbound::{Flow, Outbound};
+use clerk_exporter::quota::ledger::Ledger;
+use clerk_exporter::quota::{Environment, Limit, Settings, Source};
+use clerk_exporter::secret::{KeySource, Secret, SecretSource};
+use clerk_exporter::serve::{self, WebConfigSource};
+use clerk_exporter::simulator::{self, Simulator};
+use clerk_exporter::store::Store;
+use clerk_exporter::upstream::{HyperOptions, NetworkUpstream};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::account::Ask;
+use crate::exporter::{KEY, Web};
+
+/// More than any test asks for.
+pub(crate) const LIMIT: Limit = Limit { requests: 1_000_000, window: Duration::from_secs(10) };
+
+/// The simulated Clerk.
+pub(crate) struct Clerk {
+    pub(crate) simulator: Simulator,
+    pub(crate) web: Web,
+    arrivals: Arc<Mutex<Vec<String>>>,
+}
+
+impl Clerk {
+    pub(crate) async fn start() -> Self {
+        let limits = vec![
+            format!("instance={}/10s", LIMIT.requests).parse().unwrap(),
+            format!("user_update={}/10s", LIMIT.requests).parse().unwrap(),
+        ];
+        let keys = vec![KEY.parse().unwrap()];
+        let options = simulator::Options { users: 100, keys, limits, kept_events: 1, ..simulator::Options::default() };
+        let simulator = Simulator::new(options);
+        let arrivals = Arc::default();
+        let router = simulator.router().layer(middleware::from_fn_with_state(Arc::clone(&arrivals), note));
+        Self { simulator, arrivals, web: Web::start(router).await }
+    }
+
+    /// Method and target of every request that arrived, in order of arrival.
+    pub(crate) fn arrivals(&self) -> Vec<String> {
+        self.arrivals.lock().clone()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.arrivals.lock().len()
+    }
+
+    /// A look-up of one user, told from others by its query.
+    pub(crate) fn look_up(&self, number: usize) -> Ask {
+        let user = self.user(number);
+        Ask::get(format!("/v1/users/{user}?n={number}"), format!("\"id\":\"{user}\""))
+    }
+
+    /// A list of all users: an answer of some hundred kilobytes.
+    pub(crate) fn list(&self, number: usize) -> Ask {
+        Ask::get(format!("/v1/users?limit=100&n={number}"), format!("\"id\":\"{}\"", self.user(99)))
+    }
+
+    /// A write.
+    pub(crate) fn write(&self, number: usize) -> Ask {
+        let user = self.user(number);
+        let body = format!("{{\"public_metadata\":{{\"n\":{number}}}}}");
+        let expected = format!("\"id\":\"{user}\"");
+        Ask { method: "PATCH", target: format!("/v1/users/{user}/metadata?n={number}"), body, expected }
+    }
+
+    fn user(&self, number: usize) -> String {
+        self.simulator.user_id(u32::try_from(number % 100).unwrap()).unwrap()
+    }
+}
+
+async fn note(State(arrivals): State<Arc<Mutex<Vec<String>>>>, request: Request, next: Next) -> Response {
+    arrivals.lock().push(format!("{} {}", request.method(), request.uri()));
+    next.run(request).await
+}
+
+/// Policies of which retry, coalesce, cache and pace are so.
+pub(crate) fn policies(retry: Switch, coalesce: Switch, cache: Switch, pace: Switch) -> Policies {
+    Policies { retry, coalesce, cache, pace, ..Policies::default() }
+}
+
+/// With time limits that a test can wait for, and repetitions that come soon.
+pub(crate) fn hasty(policies: Policies) -> Plan {
+    Plan {
+        policies,
+        retry: RetryPolicy { base: Duration::from_millis(20), ..RetryPolicy::default() },
+        attempt_timeout: Duration::from_millis(300),
+        deadline: Duration::from_secs(1),
+        body_idle_timeout: Duration::from_millis(300),
+        ..Plan::default()
+    }
+}
+
+/// A gateway that listens; it ends with the test.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    _server: JoinSet<()>,
+}
+
+impl Running {
+    pub(crate) async fn start(upstream: &str, plan: Plan, store: Option<Store>) -> Self {
+        let clock = Arc::new(Clock::new());
+        let ledger = Ledger::new([settings()]);
+        let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
+        let pace = pace::Options { limit: Some(LIMIT), max_in_flight: 10_000, ..pace::Options::default() };
+        let flow = match &store {
+            Some(store) => Flow::sharing(pace, Arc::clone(&clock), StoreBudget::new(store.clone(), "test")),
+            None => Flow::new(pace, Arc::clone(&clock)),
+        };
+        let outbound = Outbound {
+            upstream: NetworkUpstream::new(&HyperOptions::default()).unwrap(),
+            base: upstream.to_owned(),
+            key,
+            ledger: ledger.instance("test").unwrap(),
+            clock: Arc::clone(&clock),
+            flow: Arc::new(flow),
+        };
+        let instance = InstanceOptions {
+            name: "test".into(),
+            outbound: Arc::new(outbound),
+            further_keys: Vec::new(),
+            caller: None,
+            plan,
+            cache: Cache::new(cache::Options::new("test"), store, Arc::clone(&clock)),
+        };
+        let options = Options {
+            instances: vec![instance],
+            unknown_keys: UnknownKeys::Reject,
+            tokens: Vec::new(),
+            max_callers: Options::MAX_CALLERS,
+        };
+        let gateway = Arc::new(Gateway::new(options, clock).unwrap());
+        let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+        let address = listeners[0].local_addr();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let options = serve::Options {
+                max_connections: 10_000,
+                preserve_header_case: true,
+                mark_ambiguous_framing: true,
+                ..serve::Options::default()
+            };
+            serve::serve(listeners, gateway, options, WebConfigSource::none(), CancellationToken::new()).await;
+        });
+        Self { address, _server: server }
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        name: "test".into(),
+        environment: Environment::Development,
+        api_host: "clerk.test".into(),
+        limit: Some(LIMIT),
+        users_limit: None,
+        low_threshold: 0.1,
+        stale_after: Duration::from_secs(45),
+        sources: vec![Source::Gateway],
+    }
+}
