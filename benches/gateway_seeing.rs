@@ -41,9 +41,9 @@ impl Instantly {
             ("x-ratelimit-remaining", "999"),
             ("x-ratelimit-reset", "10"),
         ];
-        let headers = headers.into_iter().map(|(name, value)| {
-            (http::HeaderName::from_static(name), HeaderValue::from_static(value))
-        });
+        let headers = headers
+            .into_iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
         Self(headers.collect())
     }
 }
@@ -128,7 +128,8 @@ fn seeing(criterion: &mut Criterion) {
         });
     });
     let (off, on, shadow) = (Switch::Off, Switch::On, Switch::Shadow);
-    let defaults = Policies { retry: on, coalesce: on, cache: shadow, batch: shadow, pace: shadow, ..Policies::default() };
+    let defaults =
+        Policies { retry: on, coalesce: on, cache: shadow, batch: shadow, pace: shadow, ..Policies::default() };
     for (name, policies) in [
         ("seeing only", Policies::default()),
         ("default policies", defaults),
