@@ -1,0 +1,151 @@
+//! What the gateway adds to a request of its own: everything but the network and HTTP's bytes.
+//!
+//! `the way to Clerk alone` is the stand-in that answers at once; the difference to the others is our work.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use clerk_exporter::cache::{self, Cache};
+use clerk_exporter::clock::Clock;
+use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
+use clerk_exporter::outbound::Outbound;
+use clerk_exporter::quota::ledger::Ledger;
+use clerk_exporter::quota::{Environment, Limit, Settings, Source};
+use clerk_exporter::secret::{KeySource, Secret, SecretSource};
+use clerk_exporter::upstream::{RequestBody, ResponseFuture, Upstream};
+use criterion::{Bencher, Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
+
+const KEY: &str = "sk_live_4bMbJyWZ2vnLx0aQBENCH";
+const PATH: &str = "/v1/users/user_2JtEzyTMv0E2Gk8bVBwfBgEta12";
+
+/// A limit so high that pacing has nothing to do.
+const LIMIT: Limit = Limit { requests: 1_000_000_000, window: Duration::from_secs(10) };
+
+/// Gives every request the same answer at once.
+#[derive(Debug)]
+struct Instantly(HeaderMap);
+
+impl Instantly {
+    fn new() -> Self {
+        let headers = [
+            ("content-type", "application/json"),
+            ("date", "Wed, 25 Nov 2026 12:00:30 GMT"),
+            ("x-ratelimit-limit", "1000"),
+            ("x-ratelimit-remaining", "999"),
+            ("x-ratelimit-reset", "10"),
+        ];
+        let headers = headers
+            .into_iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        Self(headers.collect())
+    }
+}
+
+impl Upstream for Instantly {
+    fn send(&self, request: Request<RequestBody>) -> ResponseFuture {
+        drop(request);
+        let body = Full::new(Bytes::from_static(br#"{"object":"user"}"#)).map_err(|never| match never {});
+        let mut response = Response::new(body.boxed_unsync());
+        response.headers_mut().clone_from(&self.0);
+        Box::pin(std::future::ready(Ok(response)))
+    }
+}
+
+fn gateway(policies: Policies) -> Gateway {
+    let clock = Arc::new(Clock::new());
+    let settings = Settings {
+        name: "bench".into(),
+        environment: Environment::Production,
+        api_host: "api.clerk.test".into(),
+        limit: Some(LIMIT),
+        users_limit: None,
+        low_threshold: 0.1,
+        stale_after: Duration::from_secs(45),
+        sources: vec![Source::Gateway],
+    };
+    let ledger = Ledger::new([settings]).instance("bench").expect("it was put in");
+    let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
+    let base = "http://api.clerk.test".to_owned();
+    let outbound = Outbound::new(Arc::new(Instantly::new()), base, key, ledger, Arc::clone(&clock));
+    let instance = InstanceOptions {
+        name: "bench".into(),
+        outbound: Arc::new(outbound),
+        further_keys: Vec::new(),
+        caller: None,
+        plan: Plan { policies, ..Plan::default() },
+        cache: Cache::new(cache::Options::new("bench"), None, Arc::clone(&clock)),
+    };
+    let options = Options {
+        instances: vec![instance],
+        unknown_keys: UnknownKeys::Reject,
+        tokens: Vec::new(),
+        max_callers: Options::MAX_CALLERS,
+    };
+    Gateway::new(options, clock).expect("the options fit together")
+}
+
+/// What hyper hands over.
+fn request<B>(body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    *request.uri_mut() = http::Uri::from_static(PATH);
+    let headers = request.headers_mut();
+    headers.insert("host", HeaderValue::from_static("127.0.0.1"));
+    headers.insert("authorization", HeaderValue::from_static("Bearer sk_live_4bMbJyWZ2vnLx0aQBENCH"));
+    headers.insert("user-agent", HeaderValue::from_static("@clerk/backend@3.25.0"));
+    headers.insert("accept", HeaderValue::from_static("application/json"));
+    request
+}
+
+/// Times what `each` awaits, without the time that a runtime needs to begin.
+fn time<F: Future<Output = ()>>(runtime: &Runtime, bencher: &mut Bencher<'_>, each: impl Fn() -> F) {
+    bencher.iter_custom(|count| {
+        runtime.block_on(async {
+            let from = Instant::now();
+            for _ in 0..count {
+                each().await;
+            }
+            from.elapsed()
+        })
+    });
+}
+
+fn seeing(criterion: &mut Criterion) {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let guard = runtime.enter();
+    let mut group = criterion.benchmark_group("gateway");
+    let upstream = Instantly::new();
+    group.bench_function("the way to Clerk alone", |bencher| {
+        time(&runtime, bencher, || async {
+            let response = upstream.send(request(RequestBody::empty())).await.expect("it answers");
+            black_box(response.into_body().collect().await.expect("it is whole"));
+        });
+    });
+    let (off, on, shadow) = (Switch::Off, Switch::On, Switch::Shadow);
+    let defaults =
+        Policies { retry: on, coalesce: on, cache: shadow, batch: shadow, pace: shadow, ..Policies::default() };
+    for (name, policies) in [
+        ("seeing only", Policies::default()),
+        ("default policies", defaults),
+        ("a hit in the cache", Policies { cache: on, pace: off, ..Policies::default() }),
+    ] {
+        let gateway = gateway(policies);
+        group.bench_function(name, |bencher| {
+            time(&runtime, bencher, || async {
+                let response = gateway.handle(request(Body::empty())).await;
+                black_box(response.into_body().collect().await.expect("it is whole"));
+            });
+        });
+    }
+    drop(guard);
+    group.finish();
+}
+
+criterion_group!(benches, seeing);
+criterion_main!(benches);
