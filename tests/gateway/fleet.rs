@@ -48,7 +48,7 @@ async fn a_webhook_to_one_is_a_webhook_to_all() {
     for reads in [&first, &second] {
         reads.get(&path).await;
     }
-    first.rename(1, "Changed").await;
+    first.rename_elsewhere(1, "Changed").await;
     first.announce(1).await;
     let name = async |reads: &Reads| reads.get(&path).await.json()["first_name"].as_str().unwrap().to_owned();
     assert_eq!(name(&first).await, "Changed", "whoever got it forgets at once");

@@ -195,6 +195,13 @@ impl Reads {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
+    /// The same in Clerk's dashboard, of which the gateway knows nothing.
+    pub(crate) async fn rename_elsewhere(&self, number: u32, name: &str) {
+        let request = authorized("PATCH", &self.path(number), KEY).header("content-type", "application/json");
+        let request = request.body(Body::from(format!(r#"{{"first_name":"{name}"}}"#))).unwrap();
+        assert_eq!(self.simulator.router().handle(request).await.status(), 200);
+    }
+
     /// Delivers the event that a user was changed.
     pub(crate) async fn announce(&self, number: u32) {
         let event = format!(

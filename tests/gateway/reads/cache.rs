@@ -116,13 +116,30 @@ async fn a_webhook_ends_what_it_tells_of() {
         let name = async || reads.get(&path).await.json()["first_name"].as_str().unwrap().to_owned();
         let before = name().await;
         reads.get(&other).await;
-        reads.rename(1, "Changed").await;
+        reads.rename_elsewhere(1, "Changed").await;
         assert_eq!(name().await, before, "nothing told so yet");
         reads.announce(1).await;
         assert_eq!(name().await, "Changed");
         assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
         assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_through_the_gateway_ends_what_it_changed_and_no_more() {
+    let reads = Reads::new(CACHE);
+    let (path, other) = (reads.path(1), reads.path(2));
+    for read in [&path, &other] {
+        reads.get(read).await;
+    }
+    reads.rename(1, "Changed").await;
+    let answer = reads.get(&path).await;
+    assert_eq!((answer.decision(), answer.json()["first_name"].as_str()), (None, Some("Changed")));
+    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
+    // What is refused changes nothing.
+    let refused = authorized("PATCH", &path, KEY).header("content-type", "application/json");
+    assert_eq!(reads.send_body(refused, "{").await.status / 100, 4);
+    assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +168,7 @@ async fn whoever_asks_after_a_webhook_gets_no_answer_from_before_it() {
         let early = reads.together(requests());
         let late = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            reads.rename(1, "Changed").await;
+            reads.rename_elsewhere(1, "Changed").await;
             reads.announce(1).await;
             reads.together(requests()).await
         };
