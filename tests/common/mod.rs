@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod redis;
 
