@@ -1,15 +1,13 @@
 //! One request and its answer: sent, read whole, judged by its status, and understood.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
-use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ApiError, Clerk, ClerkError};
-use crate::outbound::{Call, CallError, Handling, Reply};
-use crate::upstream::Body;
+use crate::outbound::{Call, CallError, Handling, Reply, read_body};
 
 /// Largest body that is read, after decompression: 500 users with as much metadata as Clerk lets them have (8 KB of each
 /// of three kinds) are about half of it.
@@ -46,7 +44,7 @@ impl Clerk {
             return Err(ClerkError::Api(Box::new(error)));
         }
         let late = |_| CallError::Timeout(self.handling.deadline);
-        let read = timeout_at(until, read(body)).await.map_err(late).and_then(|read| read);
+        let read = timeout_at(until, read_body(body, MAX_BODY_BYTES)).await.map_err(late).and_then(|read| Ok(read?));
         let body = read.map_err(|source| ClerkError::Transport { source, attempts: 1 })?;
         let too_large = || undecodable(status, format!("its body is larger than {MAX_BODY_BYTES} bytes"));
         let mut response = Response::new(body.ok_or_else(too_large)?);
@@ -54,20 +52,6 @@ impl Clerk {
         *response.headers_mut() = headers;
         Ok(response)
     }
-}
-
-/// The whole body; none if it is too large.
-async fn read(mut body: Body) -> Result<Option<Bytes>, CallError> {
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            if whole.len() + data.len() > MAX_BODY_BYTES {
-                return Ok(None);
-            }
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok(Some(whole.freeze()))
 }
 
 /// What a JSON body says.

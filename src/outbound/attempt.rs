@@ -11,7 +11,7 @@ use super::outgoing::{Outgoing, Progress};
 use super::pace::Permit;
 use super::reply::{ReplyBody, peek, read_body};
 use super::retry::Repeat;
-use super::{CallError, ErrorBody, Outbound, is_unsent, observe};
+use super::{CallError, ErrorBody, MAX_BODY_BYTES, Outbound, is_unsent, observe};
 use crate::quota::Observation;
 use crate::upstream::{FreshConnection, ResponseFuture, UpstreamError};
 
@@ -80,11 +80,12 @@ impl Outbound {
             }
             return Ok(Opened { head, body, observation, errors });
         }
-        let read = timeout_at(until, read_body(body)).await.map_err(expired).and_then(|read| match read {
-            Ok(Some(body)) => Ok(body),
-            Ok(None) => Err(CallError::BodyTooLarge { status: head.status }),
-            Err(error) => Err(error.into()),
-        });
+        let read =
+            timeout_at(until, read_body(body, MAX_BODY_BYTES)).await.map_err(expired).and_then(|read| match read {
+                Ok(Some(body)) => Ok(body),
+                Ok(None) => Err(CallError::BodyTooLarge { status: head.status }),
+                Err(error) => Err(error.into()),
+            });
         let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
         let observation = observe(read.as_deref().ok(), &errors, Some(&mut permit));
         Ok(Opened { body: ReplyBody::whole(read?), head, observation, errors })

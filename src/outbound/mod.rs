@@ -37,6 +37,8 @@ use crate::quota::ledger::Handle;
 use crate::quota::{Route, Source, route};
 use crate::secret::{KeySource, SecretError};
 use crate::upstream::{ErrorKind, Upstream, UpstreamError};
+pub(crate) use reply::read_body;
+
 use attempt::Reading;
 use outgoing::Outgoing;
 use pace::SharedBudget;

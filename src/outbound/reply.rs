@@ -52,7 +52,7 @@ impl Reply {
     /// When the body breaks off, or is larger than [`MAX_BODY_BYTES`].
     pub async fn collect(self) -> Result<Answer, CallError> {
         let Self { status, headers, body, observation, errors } = self;
-        let body = read_body(body).await?.ok_or(CallError::BodyTooLarge { status })?;
+        let body = read_body(body, MAX_BODY_BYTES).await?.ok_or(CallError::BodyTooLarge { status })?;
         Ok(Answer { status, headers, body, observation, errors })
     }
 }
@@ -72,12 +72,12 @@ impl Answer {
     }
 }
 
-/// The whole body; `None` if it is too large. Reads no further than the cap.
-pub(super) async fn read_body(mut body: Body) -> Result<Option<Bytes>, UpstreamError> {
+/// The whole body; `None` if it has more than `most` bytes. Reads no further than that.
+pub(crate) async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, UpstreamError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
-            if whole.len() + data.len() > MAX_BODY_BYTES {
+            if whole.len() + data.len() > most {
                 return Ok(None);
             }
             whole.extend_from_slice(&data);
