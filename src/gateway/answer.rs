@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
@@ -131,23 +132,7 @@ impl Own {
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        #[derive(Serialize)]
-        struct Wire<'a> {
-            errors: [Error<'a>; 1],
-            clerk_trace_id: String,
-        }
-        #[derive(Serialize)]
-        struct Error<'a> {
-            message: &'a str,
-            long_message: &'a str,
-            code: &'a str,
-        }
-        let wire = Wire {
-            errors: [Error { message: self.message, long_message: &self.long_message, code: self.code }],
-            clerk_trace_id: format!("gateway_{:016x}", fastrand::u64(..)),
-        };
-        // Texts and numbers alone cannot fail to be written.
-        let body = serde_json::to_vec(&wire).unwrap_or_default();
+        let body = error_body(self.message, &self.long_message, self.code, Some(&own_trace_id()));
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -155,9 +140,7 @@ impl Own {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(&DECISION, HeaderValue::from_static(self.decision.as_str()));
         if let Some(wait) = self.retry_after {
-            // RFC 9110, section 10.2.3: whole seconds; rounded up, so that nobody comes too early.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
@@ -167,4 +150,32 @@ impl Own {
         }
         response
     }
+}
+
+/// The body of an error as Clerk writes them.
+pub(super) fn error_body(message: &str, long_message: &str, code: &str, trace_id: Option<&str>) -> Bytes {
+    #[derive(Serialize)]
+    struct Wire<'a> {
+        errors: [Error<'a>; 1],
+        clerk_trace_id: Option<&'a str>,
+    }
+    #[derive(Serialize)]
+    struct Error<'a> {
+        message: &'a str,
+        long_message: &'a str,
+        code: &'a str,
+    }
+    let wire = Wire { errors: [Error { message, long_message, code }], clerk_trace_id: trace_id };
+    // Texts alone cannot fail to be written.
+    serde_json::to_vec(&wire).unwrap_or_default().into()
+}
+
+/// The name of an exchange that Clerk had no part in.
+pub(super) fn own_trace_id() -> String {
+    format!("gateway_{:016x}", fastrand::u64(..))
+}
+
+/// For `Retry-After` (RFC 9110, section 10.2.3); rounded up, so that nobody comes too early.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

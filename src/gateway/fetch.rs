@@ -9,9 +9,10 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use super::answer::{error_body, own_trace_id, whole_seconds};
 use super::forward;
 use super::options::Instance;
-use super::policy::{Policies, Switch};
+use super::policy::Policies;
 use super::reads::API_VERSION;
 use crate::cache::Stored;
 use crate::clerk::{ApiError, ClerkError};
@@ -113,10 +114,7 @@ impl Fetcher {
         let mut relayed = outbound.relay(relay, &handling).await.map_err(Why::Send)?;
         let Relayed { attempts, waited, took, .. } = relayed;
         *self.cost.lock() = Cost { attempts, waited, took: Some(took), ..begun };
-        if self.authorization == Authorization::Ours && relayed.head.status == StatusCode::UNAUTHORIZED {
-            // The key may have been replaced: the next request finds the new one.
-            let _ = outbound.key.reload();
-        }
+        self.instance.heed_refusal(self.authorization, relayed.head.status);
         if relayed.head.status.is_informational() {
             return Err(Why::Unshareable);
         }
@@ -141,10 +139,8 @@ impl Fetcher {
         Ok(Stored::new(head.status, head.headers, body.seen(), outbound.clock.wall()))
     }
 
-    /// Whether pacing would let it wait, if it is in shadow.
     fn would_wait(&self) -> bool {
-        let pacer = &self.instance.outbound.flow.pacer;
-        self.policies.pace == Switch::Shadow && pacer.would_wait(self.route.bucket, self.route.entity, self.priority)
+        self.instance.would_wait(&self.policies, self.route, self.priority)
     }
 
     /// None where it is better asked for alone.
@@ -184,33 +180,20 @@ impl Fetcher {
 
     /// A user that a list was without, in the words that Clerk has for one that is asked for alone.
     fn missing(&self, user: &str) -> Stored {
-        let body = serde_json::json!({
-            "errors": [{
-                "message": "not found",
-                "long_message": format!("No user was found with id {user}."),
-                "code": "resource_not_found",
-            }],
-            "clerk_trace_id": format!("gateway_{:016x}", fastrand::u64(..)),
-        });
-        self.stored(StatusCode::NOT_FOUND, HeaderMap::new(), body.to_string().into())
+        let why = format!("No user was found with id {user}.");
+        let body = error_body("not found", &why, "resource_not_found", Some(&own_trace_id()));
+        self.stored(StatusCode::NOT_FOUND, HeaderMap::new(), body)
     }
 
     /// What Clerk said to a list, as it would have said it to each look-up.
     fn refused(&self, error: &ApiError) -> Stored {
         let mut headers = HeaderMap::new();
         if let Some(wait) = error.retry_after {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
-        let body = serde_json::json!({
-            "errors": [{
-                "message": error.message,
-                "long_message": error.message,
-                "code": error.code.as_deref().unwrap_or("internal_clerk_error"),
-            }],
-            "clerk_trace_id": error.trace_id,
-        });
-        self.stored(error.status, headers, body.to_string().into())
+        let code = error.code.as_deref().unwrap_or("internal_clerk_error");
+        let body = error_body(&error.message, &error.message, code, error.trace_id.as_deref());
+        self.stored(error.status, headers, body)
     }
 }
 

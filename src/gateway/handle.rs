@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Request, Response, request};
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -130,10 +130,7 @@ impl Exchange {
         if forward::request(&mut head, &instance.target, is_chunked).is_err() {
             return own(Own::no_address(), seen);
         }
-        if policies.pace == Switch::Shadow {
-            let pacer = &instance.outbound.flow.pacer;
-            seen.shadow.queued = pacer.would_wait(route.bucket, route.entity, priority);
-        }
+        seen.shadow.queued = instance.would_wait(&policies, route, priority);
         let repeat = Repeat::of(&head.method);
         // If the client leaves before there is an answer: from the queue nothing was sent.
         let is_limited = route.bucket != Bucket::Unlimited;
@@ -150,11 +147,7 @@ impl Exchange {
                 if policies.retry == Switch::Shadow && repeat == Repeat::Always {
                     seen.shadow.retried = Trouble::of_status(status).is_some();
                 }
-                if authorization == Authorization::Ours && status == StatusCode::UNAUTHORIZED {
-                    // The key may have been replaced: the next request finds the new one. A key that cannot be read leaves
-                    // the one before in place, and whoever watches the file says why.
-                    let _ = instance.outbound.key.reload();
-                }
+                instance.heed_refusal(authorization, status);
                 hand_back(relayed, &instance, route, seen)
             }
             Err(error) => {

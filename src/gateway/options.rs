@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::STRANGERS;
@@ -10,13 +11,13 @@ use super::callers::Callers;
 use super::counts::Counts;
 use super::forward::Target;
 use super::identify::{KnownKey, KnownToken, Register};
-use super::policy::Plan;
+use super::policy::{Plan, Policies, Switch};
 use super::shared::Shared;
 use crate::cache::{self, Cache};
 use crate::clock::Clock;
-use crate::outbound::Outbound;
 use crate::outbound::pace::Priority;
-use crate::quota::{Environment, InstanceLedger, Settings, Source};
+use crate::outbound::{Authorization, Outbound};
+use crate::quota::{Environment, InstanceLedger, Route, Settings, Source};
 use crate::secret::{KeySource, Secret, SecretSource};
 use crate::upstream::Upstream;
 
@@ -161,6 +162,22 @@ pub(super) struct Instance {
     pub(super) plan: Plan,
     pub(super) counts: Arc<Counts>,
     pub(super) shared: Shared,
+}
+
+impl Instance {
+    /// Whether pacing would let a request wait, if it is in shadow.
+    pub(super) fn would_wait(&self, policies: &Policies, route: Route, priority: Priority) -> bool {
+        let pacer = &self.outbound.flow.pacer;
+        policies.pace == Switch::Shadow && pacer.would_wait(route.bucket, route.entity, priority)
+    }
+
+    /// Our key was refused: it may have been replaced, and the next request finds the new one. A key that cannot be read
+    /// leaves the one before in place, and whoever watches the file says why.
+    pub(super) fn heed_refusal(&self, authorization: Authorization, status: StatusCode) {
+        if authorization == Authorization::Ours && status == StatusCode::UNAUTHORIZED {
+            let _ = self.outbound.key.reload();
+        }
+    }
 }
 
 /// What belongs to no instance.

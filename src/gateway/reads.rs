@@ -1,7 +1,7 @@
 //! Reads that need no request of their own: answers that are kept, shared with others who ask the same, or a part of a
 //! list that several look-ups share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use http::header::{ACCEPT, AGE, CACHE_CONTROL, PRAGMA, RANGE, RETRY_AFTER};
@@ -101,28 +101,19 @@ impl Exchange {
             policies.batch = Switch::Off;
         }
         let ahead = instance.shared.look_ahead(&read.key, &read.tags, &policies, &mut self.seen.shadow).await;
-        if ![policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on()) {
-            let response = self.forward(RequestBody::empty()).await;
-            ahead.keep(response.status(), instance.outbound.clock.wall()).await;
-            return response;
-        }
-        let response = self.share(read, policies).await;
+        let acts = [policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on());
+        let response = if acts { self.share(read, policies).await } else { self.forward(RequestBody::empty()).await };
         ahead.keep(response.status(), instance.outbound.clock.wall()).await;
         response
     }
 
     async fn share(mut self, read: Read, policies: Policies) -> Response<Body> {
-        let fetcher = Arc::new(Fetcher {
-            instance: Arc::clone(&self.instance),
-            head: self.head.clone(),
-            route: self.route,
-            authorization: self.authorization,
-            policies,
-            priority: self.priority,
-            user: read.user.clone().filter(|_| policies.batch.is_on()),
-            cost: Mutex::default(),
-            large: Mutex::default(),
-        });
+        // What is answered from the cache needs none.
+        let fetcher = OnceLock::new();
+        let fetch = || {
+            let fetcher = Arc::clone(fetcher.get_or_init(|| Arc::new(self.fetcher(&read, policies))));
+            async move { fetcher.fetch().await }
+        };
         let answer = if policies.cache.is_on() || policies.coalesce.is_on() {
             let keeping = if policies.cache.is_on() {
                 // Better an old answer than none while Clerk cannot give one.
@@ -130,16 +121,12 @@ impl Exchange {
             } else {
                 cache::Policy::coalesce_only()
             };
-            let fetch = || {
-                let fetcher = Arc::clone(&fetcher);
-                async move { fetcher.fetch().await }
-            };
             self.instance.shared.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await
         } else {
-            fetcher.fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
+            fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
         };
-        let cost = *fetcher.cost.lock();
-        let large = fetcher.large.lock().take();
+        let (cost, large) =
+            fetcher.get().map(|fetcher| (*fetcher.cost.lock(), fetcher.large.lock().take())).unwrap_or_default();
         self.seen.shadow.queued = cost.would_wait;
         match answer {
             // A key that is refused says nothing of another one of the same instance.
@@ -164,6 +151,20 @@ impl Exchange {
                 },
                 (None, Why::Broken(error)) => own(Own::broken(error), self.seen),
             },
+        }
+    }
+
+    fn fetcher(&self, read: &Read, policies: Policies) -> Fetcher {
+        Fetcher {
+            instance: Arc::clone(&self.instance),
+            head: self.head.clone(),
+            route: self.route,
+            authorization: self.authorization,
+            policies,
+            priority: self.priority,
+            user: read.user.clone().filter(|_| policies.batch.is_on()),
+            cost: Mutex::default(),
+            large: Mutex::default(),
         }
     }
 
