@@ -184,6 +184,12 @@ impl Cache {
         (now < entry.times.fresh_until).then(|| entry.answer.age(self.0.clock.wall()))
     }
 
+    /// Forgets in memory at once. For whoever cannot wait, before [`invalidate`](Invalidate::invalidate): what others keep
+    /// in Redis is not forgotten.
+    pub(crate) fn forget_in_memory(&self, tags: &[Tag]) {
+        self.0.forget(tags);
+    }
+
     /// Whether answers are kept in a Redis, too.
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -310,11 +316,13 @@ impl Inner {
             if let Some(landed) = self.fresh_in_memory(&key) {
                 return Ok(landed);
             }
-            let (found, place) = self.in_redis(key, &tags, policy, &snapshot).await;
-            if let Some(found) = found {
-                return Ok(found);
+            if self.shared.is_some() {
+                let (found, place) = Box::pin(self.in_redis(key, &tags, policy, &snapshot)).await;
+                if let Some(found) = found {
+                    return Ok(found);
+                }
+                seen = place;
             }
-            seen = place;
         }
         let begun = self.clock.now();
         let answer = fetch.await?;
@@ -405,7 +413,7 @@ impl Inner {
             stale_while_revalidate: times.stale_until.since(times.fresh_until),
             stale_if_error: times.stale_if_error_until.since(times.fresh_until),
         };
-        match shared.keep(seen, &record, left).await {
+        match Box::pin(shared.keep(seen, &record, left)).await {
             Ok(true) => self.counters.redis.stored.add(),
             Ok(false) => self.counters.outdated.add(),
             Err(_) => self.counters.redis.errors.add(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use super::callers::{CallerId, Callers};
 use super::decision::{Decision, MethodLabel, Saving};
@@ -23,8 +24,8 @@ pub(super) struct Counts(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    requests: HashMap<Key, u64>,
-    durations: HashMap<RouteKey, Durations>,
+    requests: FxHashMap<Key, u64>,
+    durations: FxHashMap<RouteKey, Durations>,
     decisions: [u64; Decision::ALL.len()],
     shadowed: [u64; Decision::ALL.len()],
     saved: [u64; Saving::ALL.len()],

@@ -18,7 +18,7 @@ use crate::cache::Stored;
 use crate::clerk::{ApiError, ClerkError};
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::Repeat;
-use crate::outbound::{Authorization, CallError, Relay, Relayed, SendError};
+use crate::outbound::{Authorization, CallError, Opened, Relay, Relayed, SendError};
 use crate::quota::Route;
 use crate::upstream::{ErrorKind, RequestBody, UpstreamError};
 
@@ -81,7 +81,7 @@ pub(super) struct Fetcher {
     pub(super) user: Option<String>,
     pub(super) cost: Mutex<Cost>,
     /// An answer that is too large to be shared, for whoever asked.
-    pub(super) large: Mutex<Option<Box<Relayed>>>,
+    pub(super) large: Mutex<Option<Relayed>>,
 }
 
 impl Fetcher {
@@ -114,24 +114,24 @@ impl Fetcher {
         let mut relayed = outbound.relay(relay, &handling).await.map_err(Why::Send)?;
         let Relayed { attempts, waited, took, .. } = relayed;
         *self.cost.lock() = Cost { attempts, waited, took: Some(took), ..begun };
-        self.instance.heed_refusal(self.authorization, relayed.head.status);
-        if relayed.head.status.is_informational() {
+        self.instance.heed_refusal(self.authorization, relayed.answer.head.status);
+        if relayed.answer.head.status.is_informational() {
             return Err(Why::Unshareable);
         }
         let patience = self.instance.plan.deadline;
-        let is_whole = match timeout(patience, relayed.body.fill(MAX_SHARED_BYTES)).await {
+        let is_whole = match timeout(patience, relayed.answer.body.fill(MAX_SHARED_BYTES)).await {
             Ok(is_whole) => is_whole,
             Err(_) => return Err(Why::Broken(CallError::Timeout(patience))),
         };
-        if relayed.body.is_broken() {
+        if relayed.answer.body.is_broken() {
             let why = "the body of an answer broke off".to_owned();
             return Err(Why::Broken(UpstreamError::new(ErrorKind::Broken, why).into()));
         }
         if !is_whole {
-            *self.large.lock() = Some(Box::new(relayed));
+            *self.large.lock() = Some(relayed);
             return Err(Why::Unshareable);
         }
-        let Relayed { mut head, body, .. } = relayed;
+        let Opened { mut head, body, .. } = *relayed.answer;
         forward::response(&mut head);
         for name in [CONTENT_LENGTH, SET_COOKIE] {
             head.headers.remove(name);

@@ -107,9 +107,7 @@ pub(super) fn request(head: &mut request::Parts, target: &Target, is_chunked: bo
     head.version = Version::HTTP_11;
     let takes_trailers = head.headers.get_all(TE).iter().any(|value| names(value).any(is_trailers));
     remove_hop_by_hop(&mut head.headers);
-    for name in [HOST, EXPECT, TE, PROXY_AUTHORIZATION] {
-        head.headers.remove(name);
-    }
+    remove(&mut head.headers, &[&HOST, &EXPECT, &TE, &PROXY_AUTHORIZATION]);
     if takes_trailers {
         // RFC 9110, section 10.1.4: TE is for the next hop, and says so.
         head.headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -139,17 +137,29 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .get_all(CONNECTION)
             .iter()
             .flat_map(names)
+            .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"))
             .filter_map(|name| HeaderName::from_bytes(name).ok())
             .collect();
         for name in named {
             headers.remove(name);
         }
-        headers.remove(CONNECTION);
     }
-    headers.remove(&KEEP_ALIVE);
-    headers.remove(&PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
+    remove(headers, &[&CONNECTION, &TRANSFER_ENCODING, &UPGRADE, &KEEP_ALIVE, &PROXY_CONNECTION]);
+}
+
+/// Removes fields of which few are there: one look at all names costs less than asking for each.
+fn remove(headers: &mut HeaderMap, fields: &[&HeaderName]) {
+    let mut present = 0_u32;
+    for name in headers.keys() {
+        for (place, field) in fields.iter().enumerate() {
+            present |= u32::from(name == *field) << place;
+        }
+    }
+    for (place, field) in fields.iter().enumerate() {
+        if present >> place & 1 == 1 {
+            headers.remove(*field);
+        }
+    }
 }
 
 /// The elements of a comma-separated list.

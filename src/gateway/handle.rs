@@ -1,5 +1,6 @@
 //! One request through its phases.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +19,10 @@ use super::options::{Instance, Table};
 use super::policy::{Policies, Switch};
 use super::seen::{CLIENT_GONE, Seen, SeenBody};
 use super::upload::{Fault, upload};
-use super::writes;
+use super::writes::{self, Write};
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
-use crate::outbound::{Authorization, Phase, Relay, Relayed, SendError};
+use crate::outbound::{Authorization, Opened, Phase, Relay, Relayed, SendError};
 use crate::quota::{Bucket, Route, route};
 use crate::serve::{AmbiguousFraming, Handler};
 use crate::upstream::{BodyError, RequestBody};
@@ -30,6 +31,19 @@ impl Gateway {
     /// Answers a request. Never fails: what goes wrong is an answer, too. Dropping the future cancels the request to
     /// Clerk.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        match self.begin(request) {
+            Begun::Refused(response) => *response,
+            Begun::Exchange(exchange, body) if exchange.is_read(&body) => exchange.answer_read().await,
+            Begun::Exchange(exchange, body) => exchange.forward(body).await,
+        }
+    }
+
+    /// What needs no waiting: whose request it is, and what is to become of it.
+    fn begin<B>(&self, request: Request<B>) -> Begun
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
@@ -43,7 +57,7 @@ impl Gateway {
             Err(refusal) => {
                 let strangers = (&table.strangers.name, &table.strangers.counts);
                 let seen = self.seen(strangers, from, route::OTHER, CallerId::UNKNOWN, method);
-                return own(Own::refused(refusal), seen);
+                return Begun::Refused(Box::new(own(Own::refused(refusal), seen)));
             }
         };
         // The bytes that are matched are the bytes that are sent.
@@ -56,7 +70,7 @@ impl Gateway {
         let Some(instance) = instance else {
             let strangers = (&table.strangers.name, &table.strangers.counts);
             let seen = self.seen(strangers, from, route.template, identity.caller, method);
-            return own(Own::unknown_key(), seen);
+            return Begun::Refused(Box::new(own(Own::unknown_key(), seen)));
         };
         let seen = self.seen((&instance.name, &instance.counts), from, route.template, identity.caller, method);
         let policies = instance.plan.decide(&head.method, &route);
@@ -64,8 +78,9 @@ impl Gateway {
         let authorization = identity.authorization;
         let priority = identity.priority;
         let instance = Arc::clone(instance);
-        let exchange = Exchange { instance, head, route, authorization, priority, policies, fault, seen };
-        if exchange.is_read(&body) { exchange.answer_read().await } else { exchange.forward(body).await }
+        // In a box, since each step of the way would keep a copy of it.
+        let exchange = Box::new(Exchange { instance, head, route, authorization, priority, policies, fault, seen });
+        Begun::Exchange(exchange, body)
     }
 
     fn admit(&self, table: &Table, head: &request::Parts) -> Result<Identity, Refusal> {
@@ -102,6 +117,12 @@ impl Gateway {
     }
 }
 
+/// A request of which is known what is to become of it.
+enum Begun {
+    Refused(Box<Response<Body>>),
+    Exchange(Box<Exchange>, RequestBody),
+}
+
 /// A request that is to be answered.
 pub(super) struct Exchange {
     pub(super) instance: Arc<Instance>,
@@ -123,42 +144,51 @@ impl Exchange {
     }
 
     /// Hands the request on to Clerk and the answer back.
-    pub(super) async fn forward(self, body: RequestBody) -> Response<Body> {
-        let Self { instance, mut head, route, authorization, priority, policies, fault, mut seen } = self;
-        let changes = writes::changes(&head.method, route.template, head.uri.path());
+    pub(super) async fn forward(self: Box<Self>, body: RequestBody) -> Response<Body> {
+        let mut this = self;
+        let (route, authorization, priority, policies) = (this.route, this.authorization, this.priority, this.policies);
+        let mut head = this.head;
+        let write = Write::of(&this.instance, &head.method, route.template, head.uri.path());
         let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
-        if forward::request(&mut head, &instance.target, is_chunked).is_err() {
-            return own(Own::no_address(), seen);
+        if forward::request(&mut head, &this.instance.target, is_chunked).is_err() {
+            if let Some(write) = write {
+                write.refused();
+            }
+            return own(Own::no_address(), this.seen);
         }
-        seen.shadow.queued = instance.would_wait(&policies, route, priority);
+        this.seen.shadow.queued = this.instance.would_wait(&policies, route, priority);
         let repeat = Repeat::of(&head.method);
         // If the client leaves before there is an answer: from the queue nothing was sent.
         let is_limited = route.bucket != Bucket::Unlimited;
-        seen.spent = u32::from(is_limited && !policies.pace.is_on());
+        this.seen.spent = u32::from(is_limited && !policies.pace.is_on());
         let relay = Relay { request: Request::from_parts(head, body), route, repeat, authorization };
-        match instance.outbound.relay(relay, &instance.plan.handling(&policies, priority)).await {
-            Ok(relayed) if relayed.head.status.is_informational() => own(Own::unexpected_answer(), seen),
+        match this.instance.outbound.relay(relay, &this.instance.plan.handling(&policies, priority)).await {
+            Ok(relayed) if relayed.answer.head.status.is_informational() => own(Own::unexpected_answer(), this.seen),
             Ok(relayed) => {
-                let status = relayed.head.status;
+                let status = relayed.answer.head.status;
                 // What the client got wrong was not done; what broke at Clerk may have been.
-                if !status.is_client_error() {
-                    writes::forget(&instance, &changes).await;
+                match write {
+                    Some(write) if status.is_client_error() => write.refused(),
+                    Some(write) => Box::pin(write.done()).await,
+                    None => {}
                 }
                 if policies.retry == Switch::Shadow && repeat == Repeat::Always {
-                    seen.shadow.retried = Trouble::of_status(status).is_some();
+                    this.seen.shadow.retried = Trouble::of_status(status).is_some();
                 }
-                instance.heed_refusal(authorization, status);
-                hand_back(relayed, &instance, route, seen)
+                this.instance.heed_refusal(authorization, status);
+                hand_back(relayed, &this.instance, route, this.seen)
             }
             Err(error) => {
-                if writes::may_be_done(&error) {
-                    writes::forget(&instance, &changes).await;
+                match write {
+                    Some(write) if writes::may_be_done(&error) => Box::pin(write.done()).await,
+                    Some(write) => write.refused(),
+                    None => {}
                 }
-                seen.spent = if is_limited { spent(&error) } else { 0 };
-                let is_incomplete = fault.is_the_client_s();
+                this.seen.spent = if is_limited { spent(&error) } else { 0 };
+                let is_incomplete = this.fault.is_the_client_s();
                 let answer = if is_incomplete { Own::incomplete_request() } else { Own::failed(&error) };
-                tracing::debug!(clerk_instance = &*instance.name, %error, code = answer.code(), "no answer");
-                own(answer, seen)
+                tracing::debug!(clerk_instance = &*this.instance.name, %error, code = answer.code(), "no answer");
+                own(answer, this.seen)
             }
         }
     }
@@ -166,7 +196,8 @@ impl Exchange {
 
 /// Clerk's answer on its way back.
 pub(super) fn hand_back(relayed: Relayed, instance: &Instance, route: Route, mut seen: Seen) -> Response<Body> {
-    let Relayed { mut head, body, attempts, waited, took, .. } = relayed;
+    let Relayed { answer, attempts, waited, took } = relayed;
+    let Opened { mut head, body, .. } = *answer;
     forward::response(&mut head);
     let decision = Decision::of(attempts, waited);
     say(&mut head.headers, decision, attempts, waited);
@@ -209,9 +240,9 @@ impl Handler for Gateway {
     /// Paths name people.
     const LOGS_PATHS: bool = false;
 
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+    async fn handle(&self, request: Request<Body>, _peer: SocketAddr) -> Response<Body> {
         match &self.hooks {
-            Some(hooks) if hooks.is_for(request.uri().path()) => hooks.answer(request).await,
+            Some(hooks) if hooks.is_for(request.uri().path()) => Box::pin(hooks.answer(request)).await,
             _ => Self::handle(self, request).await,
         }
     }

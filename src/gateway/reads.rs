@@ -88,7 +88,7 @@ fn is_conditional(headers: &HeaderMap) -> bool {
 
 impl Exchange {
     /// Answers a read under its policies.
-    pub(super) async fn answer_read(mut self) -> Response<Body> {
+    pub(super) async fn answer_read(mut self: Box<Self>) -> Response<Body> {
         let Some(read) = Read::of(&self.head, self.route, &self.instance) else {
             return self.forward(RequestBody::empty()).await;
         };
@@ -107,12 +107,13 @@ impl Exchange {
         response
     }
 
-    async fn share(mut self, read: Read, policies: Policies) -> Response<Body> {
+    async fn share(mut self: Box<Self>, read: Read, policies: Policies) -> Response<Body> {
         // What is answered from the cache needs none.
         let fetcher = OnceLock::new();
         let fetch = || {
             let fetcher = Arc::clone(fetcher.get_or_init(|| Arc::new(self.fetcher(&read, policies))));
-            async move { fetcher.fetch().await }
+            // In a box, since each step of the way would keep a copy of it.
+            Box::pin(async move { fetcher.fetch().await })
         };
         let answer = if policies.cache.is_on() || policies.coalesce.is_on() {
             let keeping = if policies.cache.is_on() {
@@ -130,14 +131,16 @@ impl Exchange {
         self.seen.shadow.queued = cost.would_wait;
         match answer {
             // A key that is refused says nothing of another one of the same instance.
-            Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => self.forward(RequestBody::empty()).await,
+            Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => {
+                Box::pin(self.forward(RequestBody::empty())).await
+            }
             Ok((answer, hit)) => self.give(&answer, hit, cost),
             Err(failure) => match (large, &failure.why) {
-                (Some(relayed), _) => hand_back(*relayed, &self.instance, self.route, self.seen),
-                (None, Why::Unshareable) => self.forward(RequestBody::empty()).await,
+                (Some(relayed), _) => hand_back(relayed, &self.instance, self.route, self.seen),
+                (None, Why::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
                 // Who goes first is not refused for somebody who goes last.
                 (None, why) if why.is_shed() && failure.priority > self.priority => {
-                    self.forward(RequestBody::empty()).await
+                    Box::pin(self.forward(RequestBody::empty())).await
                 }
                 (None, Why::Send(error)) => {
                     self.seen.spent =
@@ -147,7 +150,7 @@ impl Exchange {
                 (None, Why::List(error)) => match &**error {
                     ClerkError::Shed(shed) => own(Own::shed(shed), self.seen),
                     ClerkError::Transport { source, .. } => own(Own::broken(source), self.seen),
-                    _ => self.forward(RequestBody::empty()).await,
+                    _ => Box::pin(self.forward(RequestBody::empty())).await,
                 },
                 (None, Why::Broken(error)) => own(Own::broken(error), self.seen),
             },

@@ -1,8 +1,9 @@
 //! Who uses the budget: a count of the last seconds, the last minute and the last hour. Pure: time is passed in.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::callers::{CallerId, Callers};
 use super::counts::RouteKey;
@@ -59,7 +60,7 @@ pub struct Share {
 /// Counts by key in rings of time slots.
 #[derive(Debug)]
 pub(super) struct Top<K> {
-    places: HashMap<K, usize>,
+    places: FxHashMap<K, usize>,
     keys: Vec<K>,
     seconds: Ring,
     minutes: Ring,
@@ -67,7 +68,7 @@ pub(super) struct Top<K> {
 
 impl<K> Default for Top<K> {
     fn default() -> Self {
-        Self { places: HashMap::new(), keys: Vec::new(), seconds: Ring::default(), minutes: Ring::default() }
+        Self { places: FxHashMap::default(), keys: Vec::new(), seconds: Ring::default(), minutes: Ring::default() }
     }
 }
 

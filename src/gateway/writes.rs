@@ -3,7 +3,10 @@
 //! Webhooks tell of every change, also of those that were made elsewhere, but later, and only where they are set up. RFC
 //! 9111, section 4.4, asks of every cache to forget what a write through it may have changed.
 
+use std::sync::Arc;
+
 use http::Method;
+use tokio::runtime::Handle;
 
 use super::options::Instance;
 use super::parameters::parameters;
@@ -27,7 +30,7 @@ const CHANGE_NOTHING: [&str; 12] = [
 ];
 
 /// What a request may change; nothing if it reads. Kinds of writes that are rare make everything old.
-pub(super) fn changes(method: &Method, template: &str, path: &str) -> Vec<Tag> {
+fn changes(method: &Method, template: &str, path: &str) -> Vec<Tag> {
     if method.is_safe() || CHANGE_NOTHING.contains(&template) {
         return Vec::new();
     }
@@ -51,11 +54,47 @@ pub(super) const fn may_be_done(error: &SendError) -> bool {
     matches!(error, SendError::Call { .. })
 }
 
-/// Forgets it, before the answer goes out.
-pub(super) async fn forget(instance: &Instance, tags: &[Tag]) {
-    if tags.is_empty() {
-        return;
+/// A write under way. Where its client does not wait for the answer, it may be carried out all the same: dropped, it
+/// makes old what it may have changed.
+pub(super) struct Write {
+    instance: Arc<Instance>,
+    changes: Vec<Tag>,
+}
+
+impl Write {
+    /// None if nothing can change.
+    pub(super) fn of(instance: &Arc<Instance>, method: &Method, template: &str, path: &str) -> Option<Self> {
+        let changes = changes(method, template, path);
+        (!changes.is_empty()).then(|| Self { instance: Arc::clone(instance), changes })
     }
+
+    /// It may have been carried out: what it changed is forgotten before the answer goes out.
+    pub(super) async fn done(mut self) {
+        forget(&self.instance, &self.changes).await;
+        self.changes.clear();
+    }
+
+    /// It was not carried out.
+    pub(super) fn refused(mut self) {
+        self.changes.clear();
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let (instance, changes) = (Arc::clone(&self.instance), std::mem::take(&mut self.changes));
+        instance.shared.caches().iter().for_each(|cache| cache.forget_in_memory(&changes));
+        // Without a runtime the program is at its end.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { forget(&instance, &changes).await });
+        }
+    }
+}
+
+async fn forget(instance: &Instance, tags: &[Tag]) {
     for cache in instance.shared.caches() {
         if let Err(error) = cache.invalidate(tags).await {
             tracing::warn!(

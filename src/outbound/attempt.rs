@@ -31,11 +31,15 @@ pub(super) enum Reading {
 
 /// An answer, up to its head, and the body to come.
 #[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) head: Parts,
-    pub(super) body: ReplyBody,
-    pub(super) observation: Observation,
-    pub(super) errors: ErrorBody,
+pub struct Opened {
+    /// Its head, as it came.
+    pub head: Parts,
+    /// Its body.
+    pub body: ReplyBody,
+    /// What the ledger was told.
+    pub observation: Observation,
+    /// Clerk's errors, where the body that was read holds any.
+    pub errors: ErrorBody,
 }
 
 impl Outbound {
@@ -48,7 +52,7 @@ impl Outbound {
         reading: Reading,
         until: Instant,
         timeout: Duration,
-    ) -> Result<Opened, CallError> {
+    ) -> Result<Box<Opened>, CallError> {
         let expired = |_| CallError::Timeout(timeout);
         let response = self.deliver(outgoing, &mut permit, until, timeout).await?;
         let (at, wall) = (self.clock.now(), self.clock.wall());
@@ -65,7 +69,7 @@ impl Outbound {
         if reading != Reading::Whole && !is_error(head.status) {
             let observation = observe(None, &ErrorBody::default(), Some(&mut permit));
             let body = ReplyBody::streamed(body, permit);
-            return Ok(Opened { head, body, observation, errors: ErrorBody::default() });
+            return Ok(Box::new(Opened { head, body, observation, errors: ErrorBody::default() }));
         }
         if reading == Reading::Peek {
             let mut body = ReplyBody::streamed(body, permit);
@@ -78,7 +82,7 @@ impl Outbound {
             if is_complete {
                 body.release();
             }
-            return Ok(Opened { head, body, observation, errors });
+            return Ok(Box::new(Opened { head, body, observation, errors }));
         }
         let read =
             timeout_at(until, read_body(body, MAX_BODY_BYTES)).await.map_err(expired).and_then(|read| match read {
@@ -88,7 +92,7 @@ impl Outbound {
             });
         let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
         let observation = observe(read.as_deref().ok(), &errors, Some(&mut permit));
-        Ok(Opened { body: ReplyBody::whole(read?), head, observation, errors })
+        Ok(Box::new(Opened { body: ReplyBody::whole(read?), head, observation, errors }))
     }
 
     /// Sends the request, and once more on a new connection if the server closed an idle one meanwhile. That is no retry:

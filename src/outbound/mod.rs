@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
+pub use attempt::Opened;
 pub use budget::RetryBudget;
 pub use error_body::{ClerkError, ErrorBody};
 pub use flow::{Flow, Numbers};
@@ -231,7 +232,7 @@ impl Outbound {
         let mut outgoing = Outgoing::of(call);
         let permit = self.flow.pacer.pass(outgoing.route.bucket, outgoing.route.entity);
         let opened = self.attempt(&mut outgoing, permit, Reading::Whole, until, deadline).await?;
-        let reply = Reply::from(opened);
+        let reply = Reply::from(*opened);
         timeout_at(until, reply.collect()).await.map_err(|_| CallError::Timeout(deadline))?
     }
 }
@@ -250,7 +251,11 @@ const fn is_unsent(kind: ErrorKind) -> bool {
 
 /// Whether a body claims to be JSON: `application/json`, or a type that ends in `+json`, with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let (begin, end) = (b"application/", b"+json");
+    essence.eq_ignore_ascii_case(b"application/json")
+        || (essence.len() >= begin.len() + end.len()
+            && essence[..begin.len()].eq_ignore_ascii_case(begin)
+            && essence[essence.len() - end.len()..].eq_ignore_ascii_case(end))
 }

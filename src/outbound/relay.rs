@@ -1,18 +1,17 @@
 //! Requests that are not ours: handed on as they came, with as much or as little of our help as is wanted.
 
+use std::future::Future;
 use std::time::Duration;
 
-use http::response::Parts;
 use tokio::time::Instant;
 
 use super::attempt::{Opened, Reading};
 use super::outgoing::{Outgoing, Pending};
 use super::pace::Priority;
-use super::reply::ReplyBody;
 use super::retry::{Repeat, RetryPolicy};
 use super::send::Course;
-use super::{ErrorBody, Outbound, Policy, SendError};
-use crate::quota::{Observation, Route};
+use super::{Outbound, Policy, SendError};
+use crate::quota::Route;
 use crate::upstream::RequestBody;
 
 /// A request of an application's.
@@ -70,14 +69,8 @@ impl From<&Policy> for Handling {
 /// The answer to a [`Relay`].
 #[derive(Debug)]
 pub struct Relayed {
-    /// Its head, as it came.
-    pub head: Parts,
-    /// Its body, byte for byte.
-    pub body: ReplyBody,
-    /// What the ledger was told.
-    pub observation: Observation,
-    /// Clerk's errors, where the body is short, not compressed, and holds any.
-    pub errors: ErrorBody,
+    /// Head and body, byte for byte, and what they say.
+    pub answer: Box<Opened>,
     /// Attempts made, at least 1.
     pub attempts: u32,
     /// Time spent waiting for the rate limit.
@@ -91,13 +84,15 @@ impl Outbound {
     ///
     /// # Errors
     /// When the request was not let go, or the last attempt brought no answer.
-    pub async fn relay(&self, relay: Relay, handling: &Handling) -> Result<Relayed, SendError> {
-        let until = Instant::now() + handling.deadline;
+    pub fn relay(&self, relay: Relay, handling: &Handling) -> impl Future<Output = Result<Relayed, SendError>> + Send {
         let route = relay.route;
+        // Not in the future: what is given to one stays there beside what is made of it.
         let mut pending = Pending::from(relay);
-        let course = self.run(&mut Outgoing::pending(&mut pending, route), handling, Reading::Peek, until).await?;
-        let Course { opened, attempts, waited, took } = course;
-        let Opened { head, body, observation, errors } = opened;
-        Ok(Relayed { head, body, observation, errors, attempts, waited, took })
+        async move {
+            let until = Instant::now() + handling.deadline;
+            let course = self.run(&mut Outgoing::pending(&mut pending, route), handling, Reading::Peek, until).await?;
+            let Course { opened, attempts, waited, took } = course;
+            Ok(Relayed { answer: opened, attempts, waited, took })
+        }
     }
 }

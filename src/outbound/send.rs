@@ -116,7 +116,7 @@ impl Outbound {
 
     async fn open_until(&self, call: &Call, handling: &Handling, until: Instant) -> Result<(Reply, u32), SendError> {
         let course = self.run(&mut Outgoing::of(call), handling, Reading::Stream, until).await?;
-        Ok((Reply::from(course.opened), course.attempts))
+        Ok((Reply::from(*course.opened), course.attempts))
     }
 
     /// All attempts of a request: waits for the rate limit, sends, and decides whether to do it again.
@@ -173,7 +173,7 @@ impl Outbound {
 /// How a request went that brought an answer.
 #[derive(Debug)]
 pub(super) struct Course {
-    pub(super) opened: Opened,
+    pub(super) opened: Box<Opened>,
     pub(super) attempts: u32,
     /// In the queue, before all attempts.
     pub(super) waited: Duration,
@@ -184,7 +184,7 @@ pub(super) struct Course {
 /// An attempt, and how long it took.
 #[derive(Debug)]
 struct Attempted {
-    result: Result<Opened, CallError>,
+    result: Result<Box<Opened>, CallError>,
     took: Duration,
 }
 
@@ -197,7 +197,7 @@ impl Attempted {
     }
 }
 
-fn outcome(result: &Result<Opened, CallError>) -> Outcome {
+fn outcome(result: &Result<Box<Opened>, CallError>) -> Outcome {
     let (trouble, retry_after) = match result {
         Ok(opened) => (Trouble::of_status(opened.head.status), opened.observation.quota.retry_after),
         Err(CallError::Upstream(error)) => (Trouble::of_error(error.kind()), None),

@@ -63,6 +63,14 @@ impl Moment {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// This moment, or the next one that is a multiple of `step` since the UNIX epoch.
+    #[must_use]
+    pub(crate) fn rounded_up(self, step: Duration) -> Self {
+        let whole = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let (since, step) = (whole(self.0), whole(step).max(1));
+        Self(Duration::from_nanos(since.checked_next_multiple_of(step).unwrap_or(since)))
+    }
+
     /// The moment `by` later, saturating.
     #[must_use]
     pub const fn after(self, by: Duration) -> Self {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -107,8 +108,7 @@ fn start<H: Handler>(server: &Arc<Server<H>>, stream: Stream, peer: SocketAddr, 
     let server = Arc::clone(server);
     let tasks = server.tasks.clone();
     tasks.spawn(async move {
-        let cut = server.cut.clone();
-        let served = cut.run_until_cancelled(connection::serve_client(&server, stream, peer, place)).await;
+        let served = connection::serve_client(&server, stream, peer, place).with_cancellation_token(&server.cut).await;
         match served {
             Some(Ok(())) => {}
             Some(Err(reason)) => debug!(%peer, %reason, "connection closed"),

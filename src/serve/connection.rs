@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,7 +57,7 @@ where
 {
     fn execute(&self, task: F) {
         let cut = self.cut.clone();
-        self.tasks.spawn(async move { cut.run_until_cancelled(task).await });
+        self.tasks.spawn(task.with_cancellation_token_owned(cut));
     }
 }
 
@@ -119,7 +120,8 @@ pub(super) async fn serve_client<H: Handler>(
     };
     let stream = handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
     activity.handshake_done();
-    serve_http(server, stream, peer, activity, config.http2).await
+    // In a box, so that a connection without TLS does not take the room of one with it.
+    Box::pin(serve_http(server, stream, peer, activity, config.http2)).await
 }
 
 async fn serve_http<S, H>(
@@ -173,10 +175,17 @@ where
             return Poll::Pending;
         };
         let deadline = stop_deadline.map_or(deadline, |stop| deadline.min(stop));
-        if alarm.deadline() != deadline {
+        // The deadline moves with each request. An alarm that comes too early costs less than one that moves along.
+        if alarm.deadline() > deadline {
             alarm.as_mut().reset(deadline);
         }
-        alarm.as_mut().poll(cx).map(|()| Err(Ended::RequestTimeout))
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(Err(Ended::RequestTimeout));
+            }
+            alarm.as_mut().reset(deadline);
+        }
+        Poll::Pending
     })
     .await
 }

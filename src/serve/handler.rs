@@ -1,26 +1,29 @@
 //! What answers requests.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use tower::Service;
 
-/// Answers requests. A [`Router`] does.
+/// Answers requests. A [`Router`] does; its requests carry [`ConnectInfo`] with the client's address.
 pub trait Handler: Send + Sync + 'static {
     /// Whether a path may be logged: not where paths name people.
     const LOGS_PATHS: bool;
 
-    /// Answers one request. Errors are answers, too. When the client leaves, the future is dropped.
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+    /// Answers one request of the client at `peer`. Errors are answers, too. When the client leaves, the future is dropped.
+    fn handle(&self, request: Request<Body>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
 }
 
 impl Handler for Router {
     const LOGS_PATHS: bool = true;
 
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+    async fn handle(&self, mut request: Request<Body>, peer: SocketAddr) -> Response<Body> {
+        request.extensions_mut().insert(ConnectInfo(peer));
         match self.clone().call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
@@ -31,8 +34,8 @@ impl Handler for Router {
 impl<H: Handler> Handler for Arc<H> {
     const LOGS_PATHS: bool = H::LOGS_PATHS;
 
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send {
-        H::handle(self, request)
+    fn handle(&self, request: Request<Body>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send {
+        H::handle(self, request, peer)
     }
 }
 

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
@@ -59,7 +60,7 @@ const LONGEST: &[u8] = b"transfer-encoding:";
 impl Scanner {
     /// Takes in the next bytes; true if the head ends in them.
     fn scan(&mut self, mut bytes: &[u8]) -> bool {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr(b'\n', bytes) {
             self.extend(&bytes[..end]);
             if self.end_line() {
                 return true;

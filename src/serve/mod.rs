@@ -107,7 +107,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a router, or another handler, on all listeners until `shutdown` is cancelled, then lets requests in flight finish.
 ///
-/// Requests carry [`axum::extract::ConnectInfo`] with the client's address. After the order to stop no connection is
+/// After the order to stop no connection is
 /// accepted any more, idle ones are closed, and those with a request in flight are closed after its answer, or after
 /// [`Options::drain`]; what was cut is logged and counted. Dropping the future cuts everything at once.
 ///

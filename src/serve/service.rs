@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use axum::response::IntoResponse;
@@ -31,7 +30,6 @@ pub(super) async fn answer<H: Handler>(
     let http2 = request.version() == Version::HTTP_2;
     let in_flight = activity.request_started(http2);
     let mut request = request.map(|body| timed(body, server.options.body_read_timeout));
-    request.extensions_mut().insert(ConnectInfo(peer));
     if activity.take_ambiguous_head() && !http2 {
         request.extensions_mut().insert(AmbiguousFraming);
     }
@@ -39,7 +37,7 @@ pub(super) async fn answer<H: Handler>(
     let response = match server.web_config.admit(request.headers()).await {
         Err(refusal) => refusal,
         Ok(admitted) => {
-            let mut response = handle(&server.handler, request, http2).await;
+            let mut response = handle(&server.handler, request, peer, http2).await;
             admitted.finish(&mut response);
             response
         }
@@ -48,11 +46,11 @@ pub(super) async fn answer<H: Handler>(
 }
 
 /// Calls the handler; a panic in it becomes a 500, so that other streams of an HTTP/2 connection live on.
-async fn handle<H: Handler>(handler: &H, request: Request<Body>, http2: bool) -> Response<Body> {
+async fn handle<H: Handler>(handler: &H, request: Request<Body>, peer: SocketAddr, http2: bool) -> Response<Body> {
     let method = request.method().clone();
     let uri = H::LOGS_PATHS.then(|| request.uri().clone());
     // A handler that panics while it is being called is treated like one that panics later.
-    let mut answering = pin!(async { handler.handle(request).await });
+    let mut answering = pin!(async { handler.handle(request, peer).await });
     let answered = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),

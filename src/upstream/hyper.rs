@@ -231,7 +231,10 @@ pub struct Marked<S> {
 
 impl<S: Connection> Connection for Marked<S> {
     fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.used.clone())
+        let connected = self.stream.connected();
+        // The rest, addresses, would be copied into each answer.
+        let own = Connected::new().proxy(connected.is_proxied()).extra(self.used.clone());
+        if connected.is_negotiated_h2() { own.negotiated_h2() } else { own }
     }
 }
 

@@ -6,6 +6,7 @@ mod coalesce;
 mod figures;
 mod shadow;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ use crate::support::{Setup, World};
 
 /// A signing secret that signs nothing real.
 const WEBHOOK_SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
+
+/// The client's address, which nothing looks at.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// Policies of which none is on.
 pub(crate) const OFF: Policies = Policies {
@@ -173,7 +177,7 @@ impl Reads {
 
     pub(crate) async fn send_body(&self, request: Builder, body: &str) -> Answer {
         let body = if body.is_empty() { Body::empty() } else { Body::from(body.to_owned()) };
-        let answer = Handler::handle(&*self.world.gateway, request.body(body).unwrap()).await;
+        let answer = Handler::handle(&*self.world.gateway, request.body(body).unwrap(), NOBODY).await;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status.as_u16(), headers: head.headers, body }
@@ -199,7 +203,7 @@ impl Reads {
     pub(crate) async fn rename_elsewhere(&self, number: u32, name: &str) {
         let request = authorized("PATCH", &self.path(number), KEY).header("content-type", "application/json");
         let request = request.body(Body::from(format!(r#"{{"first_name":"{name}"}}"#))).unwrap();
-        assert_eq!(self.simulator.router().handle(request).await.status(), 200);
+        assert_eq!(self.simulator.router().handle(request, NOBODY).await.status(), 200);
     }
 
     /// Delivers the event that a user was changed.

@@ -208,14 +208,18 @@ impl Limiter {
                 self.learn(observation, false);
             }
             Ending::Answered(observation) => {
-                self.log.spend(now.after(self.late(random)));
+                self.spend(now, random);
                 if sent >= self.hold {
                     self.trial = false;
                 }
                 self.learn(observation, true);
             }
-            Ending::Lost => self.log.spend(now.after(self.late(random))),
+            Ending::Lost => self.spend(now, random),
         }
+    }
+
+    fn spend(&mut self, now: Moment, random: f64) {
+        self.log.spend(now.after(self.late(random)), self.window());
     }
 
     /// Takes in an answer to somebody else's request.

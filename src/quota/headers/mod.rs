@@ -25,7 +25,7 @@ mod structured;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, DATE, HeaderName, RETRY_AFTER};
+use http::header::{AGE, DATE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
 pub use error::{HeaderError, HeaderErrors};
@@ -107,14 +107,16 @@ impl fmt::Display for Family {
 /// kept, because a wait that is too long does no harm.
 #[must_use]
 pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -> Quota {
+    let present = Present::look(headers);
     let date = lines(headers, &[&DATE]).find_map(|line| http_date(trim(line)));
     let clock = Clock::new(date, now);
-    let (family, mut reading) = quota_family(status, headers, &clock);
-    if family.is_some() && is_stale(headers) {
+    let (family, mut reading) = quota_family(status, headers, present, &clock);
+    if family.is_some() && present.age && is_stale(headers) {
         reading = Reading { usable: reading.usable, errors: reading.errors, ..Reading::default() };
         reading.errors.insert(HeaderError::Stale);
     }
-    let (retry_after, retry_errors) = retry_after(headers, &clock);
+    let (retry_after, retry_errors) =
+        if present.retry_after { retry_after(headers, &clock) } else { Default::default() };
     reading.errors.extend(retry_errors);
     Quota {
         limit: reading.limit,
@@ -133,26 +135,28 @@ pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -
 }
 
 /// The first usable family, else the first one that is there. Errors of families that were tried in vain are kept.
-fn quota_family(status: StatusCode, headers: &HeaderMap, clock: &Clock) -> (Option<Family>, Reading) {
-    // Clerk's ordinary answer has none, and a look at the names costs less than asking for each.
-    if !headers.keys().any(may_be_quota) {
+fn quota_family(status: StatusCode, headers: &HeaderMap, present: Present, clock: &Clock) -> (Option<Family>, Reading) {
+    // Clerk's ordinary answer.
+    if !present.ratelimit && !present.x_ratelimit && !present.x_rate_limit {
         return (None, Reading::default());
     }
     let throttled = status == StatusCode::TOO_MANY_REQUESTS;
-    let structured = Structured::read(headers, throttled);
+    let structured = if present.ratelimit { Structured::read(headers, throttled) } else { Structured::absent() };
     let mut errors = structured.errors;
     let mut seen = None;
     for family in Family::QUOTA {
         let reading = match family {
             Family::Ietf => structured.ietf(clock),
             Family::IetfDraft7 => structured.draft7(throttled, clock),
+            Family::IetfLegacy if !present.ratelimit => None,
+            Family::XRateLimit if !present.x_ratelimit && !present.x_rate_limit => None,
             Family::IetfLegacy => {
                 let mut fields = separate::ietf_legacy(headers, throttled, clock);
                 fields.windows.extend(structured.windows());
                 (!fields.is_absent()).then(|| fields.read())
             }
             Family::XRateLimit => {
-                let fields = separate::x_ratelimit(headers, throttled, clock);
+                let fields = separate::x_ratelimit(headers, present, throttled, clock);
                 (!fields.is_absent()).then(|| fields.read())
             }
             Family::RetryAfter => None,
@@ -175,9 +179,30 @@ fn quota_family(status: StatusCode, headers: &HeaderMap, clock: &Clock) -> (Opti
     (family, reading)
 }
 
-/// Whether a name begins like one of a quota header.
-fn may_be_quota(name: &HeaderName) -> bool {
-    ["ratelimit", "x-rate"].iter().any(|start| name.as_str().starts_with(start))
+/// Which headers there are. One look at all names costs less than asking for each that may be there.
+#[derive(Debug, Clone, Copy, Default)]
+struct Present {
+    age: bool,
+    retry_after: bool,
+    /// Names that begin so.
+    ratelimit: bool,
+    x_ratelimit: bool,
+    x_rate_limit: bool,
+}
+
+impl Present {
+    fn look(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            present.age |= *name == AGE;
+            present.retry_after |= *name == RETRY_AFTER;
+            let name = name.as_str();
+            present.ratelimit |= name.starts_with("ratelimit");
+            present.x_ratelimit |= name.starts_with("x-ratelimit");
+            present.x_rate_limit |= name.starts_with("x-rate-limit");
+        }
+        present
+    }
 }
 
 /// Whether the answer was taken from a cache some time after it was made (RFC 9111, section 5.1). An unreadable age

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::HeaderName;
 
+use super::Present;
 use super::bucket::Fields;
 use super::instant::{Clock, LONGEST, Wait};
 use super::list::{Column, column, split_parameters, unquote};
@@ -39,12 +40,14 @@ pub(super) fn ietf_legacy(headers: &HeaderMap, throttled: bool, clock: &Clock) -
 }
 
 /// `X-RateLimit-*` and `X-Rate-Limit-*`, which are one family: gateways and services behind them mix the spellings.
-pub(super) fn x_ratelimit(headers: &HeaderMap, throttled: bool, clock: &Clock) -> Fields {
+pub(super) fn x_ratelimit(headers: &HeaderMap, present: Present, throttled: bool, clock: &Clock) -> Fields {
+    // Each name costs a look-up, and mostly one spelling is there.
+    let spellings = usize::from(!present.x_ratelimit)..1 + usize::from(present.x_rate_limit);
     let names = Names {
-        limit: &[&X_LIMIT, &X_LIMIT_HYPHEN],
-        remaining: &[&X_REMAINING, &X_REMAINING_HYPHEN],
-        reset: &[&X_RESET, &X_RESET_HYPHEN],
-        reset_after: &[&X_RESET_AFTER, &X_RESET_AFTER_HYPHEN],
+        limit: &[&X_LIMIT, &X_LIMIT_HYPHEN][spellings.clone()],
+        remaining: &[&X_REMAINING, &X_REMAINING_HYPHEN][spellings.clone()],
+        reset: &[&X_RESET, &X_RESET_HYPHEN][spellings.clone()],
+        reset_after: &[&X_RESET_AFTER, &X_RESET_AFTER_HYPHEN][spellings],
     };
     fields(headers, &names, throttled, clock)
 }

@@ -53,14 +53,19 @@ struct Policy {
 }
 
 impl Structured {
-    pub(super) fn read(headers: &HeaderMap, throttled: bool) -> Self {
-        let mut fields = Self {
-            field: Field::read(headers),
+    /// Neither of them is there.
+    pub(super) const fn absent() -> Self {
+        Self {
+            field: Field::Absent,
             policies: Vec::new(),
             windows: Column::new(),
             policy_unreadable: false,
             errors: HeaderErrors::NONE,
-        };
+        }
+    }
+
+    pub(super) fn read(headers: &HeaderMap, throttled: bool) -> Self {
+        let mut fields = Self { field: Field::read(headers), ..Self::absent() };
         if matches!(fields.field, Field::Unreadable) {
             fields.errors.insert(HeaderError::InvalidRatelimit);
         }

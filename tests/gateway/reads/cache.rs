@@ -143,6 +143,24 @@ async fn a_write_through_the_gateway_ends_what_it_changed_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_whose_client_leaves_may_be_done_and_ends_what_it_may_have_changed() {
+    let reads = Reads::new(CACHE);
+    let (path, other) = (reads.path(1), reads.path(2));
+    for read in [&path, &other] {
+        reads.get(read).await;
+    }
+    reads.fault(Fault::Latency { millis: 1000 }.always());
+    let impatient = Duration::from_millis(300);
+    tokio::time::timeout(impatient, reads.rename(1, "Changed")).await.unwrap_err();
+    // Clerk had got it.
+    reads.heal();
+    reads.rename_elsewhere(1, "Changed").await;
+    let answer = reads.get(&path).await;
+    assert_eq!((answer.decision(), answer.json()["first_name"].as_str()), (None, Some("Changed")));
+    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_webhook_that_is_not_signed_ends_nothing_and_does_not_reach_clerk() {
     let reads = Reads::new(CACHE);
     reads.get(&reads.path(1)).await;
