@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::codec::Record;
@@ -184,10 +185,16 @@ impl Cache {
         (now < entry.times.fresh_until).then(|| entry.answer.age(self.0.clock.wall()))
     }
 
-    /// Forgets in memory at once. For whoever cannot wait, before [`invalidate`](Invalidate::invalidate): what others keep
-    /// in Redis is not forgotten.
-    pub(crate) fn forget_in_memory(&self, tags: &[Tag]) {
+    /// [`invalidate`](Invalidate::invalidate) for whoever cannot wait: memory forgets at once, Redis soon.
+    pub(crate) fn invalidate_soon(&self, tags: &[Tag]) {
         self.0.forget(tags);
+        // Without a runtime the program is at its end.
+        let (Some(_), Ok(runtime)) = (&self.0.shared, Handle::try_current()) else { return };
+        let (cache, tags) = (self.clone(), tags.to_vec());
+        let mut tasks = self.0.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        // What goes wrong is counted there.
+        tasks.spawn_on(async move { cache.invalidate(&tags).await.unwrap_or_default() }, &runtime);
     }
 
     /// Whether answers are kept in a Redis, too.

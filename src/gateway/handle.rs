@@ -1,5 +1,6 @@
 //! One request through its phases.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,8 +188,7 @@ impl Exchange {
                 this.seen.spent = if is_limited { spent(&error) } else { 0 };
                 let is_incomplete = this.fault.is_the_client_s();
                 let answer = if is_incomplete { Own::incomplete_request() } else { Own::failed(&error) };
-                tracing::debug!(clerk_instance = &*this.instance.name, %error, code = answer.code(), "no answer");
-                own(answer, this.seen)
+                no_answer(&this.instance, answer, &error, this.seen)
             }
         }
     }
@@ -229,6 +229,12 @@ pub(super) const fn spent(error: &SendError) -> u32 {
         SendError::Call { error, attempts } if !matches!(error.phase(), Phase::Connect) => *attempts,
         SendError::Call { .. } | SendError::Shed(_) => 0,
     }
+}
+
+/// The answer of ours to a request that got none of Clerk's. The cause, which names hosts of ours, goes to the log.
+pub(super) fn no_answer(instance: &Instance, answer: Own, why: &dyn Display, seen: Seen) -> Response<Body> {
+    tracing::debug!(clerk_instance = &*instance.name, error = %why, code = answer.code(), "no answer");
+    own(answer, seen)
 }
 
 pub(super) fn own(answer: Own, mut seen: Seen) -> Response<Body> {

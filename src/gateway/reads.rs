@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::answer::Own;
 use super::decision::{Decision, Saving};
 use super::fetch::{Cost, Fetcher, Why};
-use super::handle::{Exchange, hand_back, own, say, spent};
+use super::handle::{Exchange, hand_back, no_answer, say, spent};
 use super::options::Instance;
 use super::parameters::parameters;
 use super::policy::{Policies, Switch};
@@ -145,14 +145,16 @@ impl Exchange {
                 (None, Why::Send(error)) => {
                     self.seen.spent =
                         if cost.is_ours && self.route.bucket != Bucket::Unlimited { spent(error) } else { 0 };
-                    own(Own::failed(error), self.seen)
+                    no_answer(&self.instance, Own::failed(error), error, self.seen)
                 }
                 (None, Why::List(error)) => match &**error {
-                    ClerkError::Shed(shed) => own(Own::shed(shed), self.seen),
-                    ClerkError::Transport { source, .. } => own(Own::broken(source), self.seen),
+                    ClerkError::Shed(shed) => no_answer(&self.instance, Own::shed(shed), shed, self.seen),
+                    ClerkError::Transport { source, .. } => {
+                        no_answer(&self.instance, Own::broken(source), source, self.seen)
+                    }
                     _ => Box::pin(self.forward(RequestBody::empty())).await,
                 },
-                (None, Why::Broken(error)) => own(Own::broken(error), self.seen),
+                (None, Why::Broken(error)) => no_answer(&self.instance, Own::broken(error), error, self.seen),
             },
         }
     }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use http::Method;
-use tokio::runtime::Handle;
 
 use super::options::Instance;
 use super::parameters::parameters;
@@ -82,14 +81,8 @@ impl Write {
 
 impl Drop for Write {
     fn drop(&mut self) {
-        if self.changes.is_empty() {
-            return;
-        }
-        let (instance, changes) = (Arc::clone(&self.instance), std::mem::take(&mut self.changes));
-        instance.shared.caches().iter().for_each(|cache| cache.forget_in_memory(&changes));
-        // Without a runtime the program is at its end.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { forget(&instance, &changes).await });
+        if !self.changes.is_empty() {
+            self.instance.shared.caches().iter().for_each(|cache| cache.invalidate_soon(&self.changes));
         }
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::reqwest::BuildError;
-use super::{ErrorKind, RequestBody, ResponseFuture, Upstream, UpstreamError, failure};
+use super::{ErrorKind, RequestBody, ResponseFuture, Tunnelling, Upstream, UpstreamError, failure};
 
 /// HTTP/2: how often a silent server is asked whether it is still there, and how long it may take to answer. Without, one
 /// dead connection swallows all requests.
@@ -73,8 +73,8 @@ pub struct HyperUpstream<C> {
     fresh: Client<Marking<C>, RequestBody>,
 }
 
-/// [`HyperUpstream`] over the network: TCP, with TLS where the address says so.
-pub type NetworkUpstream = HyperUpstream<HttpsConnector<HttpConnector>>;
+/// [`HyperUpstream`] over the network: TCP, with TLS where the address says so, and then through the environment's proxy.
+pub type NetworkUpstream = HyperUpstream<HttpsConnector<Tunnelling>>;
 
 impl<C> fmt::Debug for HyperUpstream<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +83,8 @@ impl<C> fmt::Debug for HyperUpstream<C> {
 }
 
 impl NetworkUpstream {
-    /// Sets up a client. Certificates are verified as the operating system does.
+    /// Sets up a client. Certificates are verified as the operating system does. `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`
+    /// are honoured for https, but nothing on this machine is reached through a proxy.
     ///
     /// # Errors
     /// When the file of certificate authorities cannot be used, or the platform's TLS set-up cannot.
@@ -93,6 +94,7 @@ impl NetworkUpstream {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls(options)?).https_or_http().enable_http1();
+        let tcp = Tunnelling::new(tcp);
         let connector =
             if options.http2 { https.enable_http2().wrap_connector(tcp) } else { https.wrap_connector(tcp) };
         Ok(Arc::new(Self::over(connector, options)))

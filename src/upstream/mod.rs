@@ -6,6 +6,7 @@ mod hyper;
 mod memory;
 mod request_body;
 mod reqwest;
+mod tunnel;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,6 +21,7 @@ pub use self::hyper::{FreshConnection, HyperOptions, HyperUpstream, NetworkUpstr
 pub use self::memory::MemoryUpstream;
 pub use self::request_body::{BodyError, RequestBody};
 pub use self::reqwest::{BuildError, Options, ReqwestUpstream};
+pub use self::tunnel::Tunnelling;
 
 /// The body of an answer, read as a stream.
 pub type Body = UnsyncBoxBody<Bytes, UpstreamError>;

@@ -7,21 +7,32 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::exporter::{Clerk, KEY, command, run};
+use crate::exporter::{Clerk, Exporter, Folder, KEY, command, eventually, request, run};
 
 /// A proxy that notes the first line of each request and refuses it, or answers as Clerk does.
 struct Proxy {
     url: String,
     seen: Arc<Mutex<Vec<String>>>,
+    /// What came through tunnels that were allowed.
+    tunnelled: Arc<Mutex<Vec<u8>>>,
     _tasks: JoinSet<()>,
 }
 
+const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+const ALLOWED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
+
 impl Proxy {
     async fn start() -> Self {
+        Self::answering(REFUSED).await
+    }
+
+    /// That gives this answer to `CONNECT`.
+    async fn answering(connect: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://proxyuser:proxypassCANARY@{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let heads = Arc::clone(&seen);
+        let tunnelled = Arc::<Mutex<Vec<u8>>>::default();
+        let (heads, bytes) = (Arc::clone(&seen), Arc::clone(&tunnelled));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -32,15 +43,20 @@ impl Proxy {
                 }
                 let head = String::from_utf8(head).unwrap();
                 let answer = if head.starts_with("CONNECT") {
-                    "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"
+                    connect
                 } else {
                     "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
                 };
                 heads.lock().push(head);
                 let _ = stream.write_all(answer.as_bytes()).await;
+                if answer == ALLOWED {
+                    let mut first = vec![0; 1024];
+                    let length = stream.read(&mut first).await.unwrap_or(0);
+                    bytes.lock().extend_from_slice(&first[..length]);
+                }
             }
         });
-        Self { url, seen, _tasks: tasks }
+        Self { url, seen, tunnelled, _tasks: tasks }
     }
 
     /// Checks an instance at `api_url`, and gives the exit status, what was written, and the heads that the proxy saw.
@@ -92,4 +108,64 @@ async fn nothing_on_this_machine_is_reached_through_a_proxy() {
     }
     let (_, _, seen) = proxy.check("http://[::1]:1", &environment).await;
     assert_eq!(seen.len(), 0);
+}
+
+/// A gateway to an instance at `api_url`, with this environment.
+async fn gateway(folder: &Folder, api_url: &str, environment: &[(&str, &str)]) -> Exporter {
+    let config = format!(
+        "probe: {{ interval: 1h }}\ninstances: [{{ name: prod, secret_key: {KEY}, api_url: '{api_url}' }}]\n\
+         gateway: {{ listen_address: 127.0.0.1:0 }}\n"
+    );
+    let path = folder.write("config.yml", &config);
+    Exporter::start(&["--config.file", path.to_str().unwrap(), "--log.level=debug"], environment).await
+}
+
+/// Asks the gateway, and gives the status.
+async fn ask(exporter: &Exporter) -> u16 {
+    let authorization = format!("Authorization: Bearer {KEY}\r\n");
+    request(exporter.gateway().await, "GET", "/v1/users/count", &authorization).await.status
+}
+
+#[tokio::test]
+async fn the_gateway_reaches_clerk_through_the_proxy_and_speaks_tls_within() {
+    for (connect, name) in [(REFUSED, "HTTPS_PROXY"), (ALLOWED, "https_proxy"), (ALLOWED, "ALL_PROXY")] {
+        let (proxy, folder) = (Proxy::answering(connect).await, Folder::new());
+        let exporter = gateway(&folder, "https://api.clerk.test", &[(name, &proxy.url)]).await;
+        // The probe, which comes on its own, goes the same way.
+        eventually("the probe", async || (!proxy.seen.lock().is_empty()).then_some(())).await;
+        proxy.seen.lock().clear();
+        proxy.tunnelled.lock().clear();
+        assert_eq!(ask(&exporter).await, 502);
+        let seen = proxy.seen.lock().clone();
+        assert!(seen[0].starts_with("CONNECT api.clerk.test:443 HTTP/1.1\r\n"), "{name}: {seen:?}");
+        assert!(seen[0].to_lowercase().contains("proxy-authorization: basic "), "{seen:?}");
+        assert!(!seen[0].contains("sk_test"), "the key is for Clerk, not for the proxy");
+        if connect == ALLOWED {
+            let tunnelled = proxy.tunnelled.lock().clone();
+            // A TLS handshake that names the host; the key follows encrypted, if at all.
+            assert_eq!(tunnelled.first(), Some(&0x16), "{name}");
+            assert!(tunnelled.windows(14).any(|bytes| bytes == b"api.clerk.test"), "{name}");
+        }
+        let (_, log) = exporter.stopped().await;
+        assert!(!log.contains("CANARY"), "{name}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn the_gateway_heeds_exceptions_and_says_which_proxies_it_cannot_use() {
+    let proxy = Proxy::start().await;
+    let folder = Folder::new();
+    let environment = [("HTTPS_PROXY", proxy.url.as_str()), ("NO_PROXY", ".clerk.test")];
+    let exporter = gateway(&folder, "https://api.clerk.test", &environment).await;
+    assert_eq!((ask(&exporter).await, proxy.seen.lock().len()), (502, 0));
+
+    let clerk = Clerk::start().await;
+    let exporter = gateway(&folder, &clerk.url(), &[("HTTPS_PROXY", &proxy.url), ("HTTP_PROXY", &proxy.url)]).await;
+    assert_eq!((ask(&exporter).await, proxy.seen.lock().len()), (200, 0));
+
+    let environment = [("HTTPS_PROXY", "socks5://user:passwordCANARY@127.0.0.1:1")];
+    let exporter = gateway(&folder, "https://api.clerk.test", &environment).await;
+    assert_eq!(ask(&exporter).await, 502);
+    let (_, log) = exporter.stopped().await;
+    assert!(log.contains("set HTTPS_PROXY to http://HOST:PORT") && !log.contains("CANARY"), "{log}");
 }
