@@ -114,7 +114,7 @@ async fn nothing_on_this_machine_is_reached_through_a_proxy() {
 async fn gateway(folder: &Folder, api_url: &str, environment: &[(&str, &str)]) -> Exporter {
     let config = format!(
         "probe: {{ interval: 1h }}\ninstances: [{{ name: prod, secret_key: {KEY}, api_url: '{api_url}' }}]\n\
-         gateway: {{ listen_address: 127.0.0.1:0 }}\n"
+         gateway: {{ listen_address: 127.0.0.1:0, policies: {{ retry: off }} }}\n"
     );
     let path = folder.write("config.yml", &config);
     Exporter::start(&["--config.file", path.to_str().unwrap(), "--log.level=debug"], environment).await
