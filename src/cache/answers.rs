@@ -323,13 +323,11 @@ impl Inner {
             if let Some(landed) = self.fresh_in_memory(&key) {
                 return Ok(landed);
             }
-            if self.shared.is_some() {
-                let (found, place) = Box::pin(self.in_redis(key, &tags, policy, &snapshot)).await;
-                if let Some(found) = found {
-                    return Ok(found);
-                }
-                seen = place;
+            let (found, place) = self.in_redis(key, &tags, policy, &snapshot).await;
+            if let Some(found) = found {
+                return Ok(found);
             }
+            seen = place;
         }
         let begun = self.clock.now();
         let answer = fetch.await?;
@@ -367,7 +365,8 @@ impl Inner {
         let shared = self.shared.as_ref()?;
         // From before the question: its time to live was measured later.
         let now = self.clock.now();
-        let looked = shared.look(key, tags, policy.lifetime()).await;
+        // In a box, since most caches have no Redis and need no room for it.
+        let looked = Box::pin(shared.look(key, tags, policy.lifetime())).await;
         let (found, seen) = looked.inspect_err(|_| self.counters.redis.errors.add()).ok()?;
         let found = found.and_then(|Found { record, left }| {
             let Record { answer, stale_while_revalidate, stale_if_error } = record;

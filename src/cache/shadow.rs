@@ -29,8 +29,7 @@ impl Cache {
         let mut hit = self.peek(&key).map(|age| Hit::Memory { age });
         let mut seen = None;
         if policy.keeps()
-            && inner.shared.is_some()
-            && let Some((found, place)) = Box::pin(inner.look(key, tags, policy)).await
+            && let Some((found, place)) = inner.look(key, tags, policy).await
         {
             seen = Some(place);
             if let Some((answer, times)) = found

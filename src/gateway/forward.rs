@@ -137,7 +137,6 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .get_all(CONNECTION)
             .iter()
             .flat_map(names)
-            .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"))
             .filter_map(|name| HeaderName::from_bytes(name).ok())
             .collect();
         for name in named {

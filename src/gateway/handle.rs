@@ -145,26 +145,25 @@ impl Exchange {
     }
 
     /// Hands the request on to Clerk and the answer back.
-    pub(super) async fn forward(self: Box<Self>, body: RequestBody) -> Response<Body> {
-        let mut this = self;
-        let (route, authorization, priority, policies) = (this.route, this.authorization, this.priority, this.policies);
-        let mut head = this.head;
-        let write = Write::of(&this.instance, &head.method, route.template, head.uri.path());
+    pub(super) async fn forward(mut self: Box<Self>, body: RequestBody) -> Response<Body> {
+        let (route, authorization, priority, policies) = (self.route, self.authorization, self.priority, self.policies);
+        let mut head = self.head;
+        let write = Write::of(&self.instance, &head.method, route.template, head.uri.path());
         let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
-        if forward::request(&mut head, &this.instance.target, is_chunked).is_err() {
+        if forward::request(&mut head, &self.instance.target, is_chunked).is_err() {
             if let Some(write) = write {
                 write.refused();
             }
-            return own(Own::no_address(), this.seen);
+            return own(Own::no_address(), self.seen);
         }
-        this.seen.shadow.queued = this.instance.would_wait(&policies, route, priority);
+        self.seen.shadow.queued = self.instance.would_wait(&policies, route, priority);
         let repeat = Repeat::of(&head.method);
         // If the client leaves before there is an answer: from the queue nothing was sent.
         let is_limited = route.bucket != Bucket::Unlimited;
-        this.seen.spent = u32::from(is_limited && !policies.pace.is_on());
+        self.seen.spent = u32::from(is_limited && !policies.pace.is_on());
         let relay = Relay { request: Request::from_parts(head, body), route, repeat, authorization };
-        match this.instance.outbound.relay(relay, &this.instance.plan.handling(&policies, priority)).await {
-            Ok(relayed) if relayed.answer.head.status.is_informational() => own(Own::unexpected_answer(), this.seen),
+        match self.instance.outbound.relay(relay, &self.instance.plan.handling(&policies, priority)).await {
+            Ok(relayed) if relayed.answer.head.status.is_informational() => own(Own::unexpected_answer(), self.seen),
             Ok(relayed) => {
                 let status = relayed.answer.head.status;
                 // What the client got wrong was not done; what broke at Clerk may have been.
@@ -174,10 +173,10 @@ impl Exchange {
                     None => {}
                 }
                 if policies.retry == Switch::Shadow && repeat == Repeat::Always {
-                    this.seen.shadow.retried = Trouble::of_status(status).is_some();
+                    self.seen.shadow.retried = Trouble::of_status(status).is_some();
                 }
-                this.instance.heed_refusal(authorization, status);
-                hand_back(relayed, &this.instance, route, this.seen)
+                self.instance.heed_refusal(authorization, status);
+                hand_back(relayed, &self.instance, route, self.seen)
             }
             Err(error) => {
                 match write {
@@ -185,10 +184,10 @@ impl Exchange {
                     Some(write) => write.refused(),
                     None => {}
                 }
-                this.seen.spent = if is_limited { spent(&error) } else { 0 };
-                let is_incomplete = this.fault.is_the_client_s();
+                self.seen.spent = if is_limited { spent(&error) } else { 0 };
+                let is_incomplete = self.fault.is_the_client_s();
                 let answer = if is_incomplete { Own::incomplete_request() } else { Own::failed(&error) };
-                no_answer(&this.instance, answer, &error, this.seen)
+                no_answer(&self.instance, answer, &error, self.seen)
             }
         }
     }

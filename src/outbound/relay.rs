@@ -9,7 +9,6 @@ use super::attempt::{Opened, Reading};
 use super::outgoing::{Outgoing, Pending};
 use super::pace::Priority;
 use super::retry::{Repeat, RetryPolicy};
-use super::send::Course;
 use super::{Outbound, Policy, SendError};
 use crate::quota::Route;
 use crate::upstream::RequestBody;
@@ -90,9 +89,7 @@ impl Outbound {
         let mut pending = Pending::from(relay);
         async move {
             let until = Instant::now() + handling.deadline;
-            let course = self.run(&mut Outgoing::pending(&mut pending, route), handling, Reading::Peek, until).await?;
-            let Course { opened, attempts, waited, took } = course;
-            Ok(Relayed { answer: opened, attempts, waited, took })
+            self.run(&mut Outgoing::pending(&mut pending, route), handling, Reading::Peek, until).await
         }
     }
 }

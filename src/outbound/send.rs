@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::attempt::{Opened, Reading};
 use super::outgoing::Outgoing;
 use super::pace::{Priority, Shed};
-use super::relay::Handling;
+use super::relay::{Handling, Relayed};
 use super::reply::{Answer, Reply};
 use super::retry::{Decision, Outcome, RetryPolicy, Standing, Trouble};
 use super::{Call, CallError, Outbound};
@@ -115,8 +115,9 @@ impl Outbound {
     }
 
     async fn open_until(&self, call: &Call, handling: &Handling, until: Instant) -> Result<(Reply, u32), SendError> {
-        let course = self.run(&mut Outgoing::of(call), handling, Reading::Stream, until).await?;
-        Ok((Reply::from(*course.opened), course.attempts))
+        let Relayed { answer, attempts, .. } =
+            self.run(&mut Outgoing::of(call), handling, Reading::Stream, until).await?;
+        Ok((Reply::from(*answer), attempts))
     }
 
     /// All attempts of a request: waits for the rate limit, sends, and decides whether to do it again.
@@ -126,7 +127,7 @@ impl Outbound {
         handling: &Handling,
         reading: Reading,
         until: Instant,
-    ) -> Result<Course, SendError> {
+    ) -> Result<Relayed, SendError> {
         let Route { bucket, entity, .. } = outgoing.route;
         self.flow.begin();
         let (mut attempts, mut waited) = (0, Duration::ZERO);
@@ -170,17 +171,6 @@ impl Outbound {
     }
 }
 
-/// How a request went that brought an answer.
-#[derive(Debug)]
-pub(super) struct Course {
-    pub(super) opened: Box<Opened>,
-    pub(super) attempts: u32,
-    /// In the queue, before all attempts.
-    pub(super) waited: Duration,
-    /// The last attempt, up to the head of its answer.
-    pub(super) took: Duration,
-}
-
 /// An attempt, and how long it took.
 #[derive(Debug)]
 struct Attempted {
@@ -189,9 +179,9 @@ struct Attempted {
 }
 
 impl Attempted {
-    fn finish(self, attempts: u32, waited: Duration) -> Result<Course, SendError> {
+    fn finish(self, attempts: u32, waited: Duration) -> Result<Relayed, SendError> {
         match self.result {
-            Ok(opened) => Ok(Course { opened, attempts, waited, took: self.took }),
+            Ok(opened) => Ok(Relayed { answer: opened, attempts, waited, took: self.took }),
             Err(error) => Err(SendError::Call { error, attempts }),
         }
     }

@@ -139,13 +139,10 @@ pub(super) fn column<T: Copy>(
 ) -> Column<Option<T>> {
     let mut column = Column::new();
     let mut present = false;
-    for line in names.iter().flat_map(|name| headers.get_all(*name)).map(HeaderValue::as_bytes) {
+    for line in lines(headers, names) {
         present = true;
-        // Mostly there is one element, and nothing to cut.
-        if line.contains(&b',') {
-            elements(line).for_each(|element| column.push(read(element)));
-        } else if !trim(line).is_empty() {
-            column.push(read(trim(line)));
+        for element in elements(line) {
+            column.push(read(element));
         }
     }
     if present && column.is_empty() {
