@@ -2,6 +2,7 @@
 //!
 //! Keys and tokens are compared in constant time, all of them for each request.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, USER_AGENT};
@@ -48,6 +49,21 @@ pub(super) struct Identity {
 }
 
 impl Register {
+    /// Keys that stand with two instances, as the places of both: requests that carry them count for the first one. Keys
+    /// that cannot be read are not looked at.
+    pub(super) fn ambiguous(&self) -> Vec<(usize, usize)> {
+        let keys = self.keys.iter().filter_map(|known| Some((known.source.current().ok()?, known.instance)));
+        let keys: Vec<_> = keys.collect();
+        let (mut owners, mut shared) = (HashMap::new(), Vec::new());
+        for (key, instance) in &keys {
+            let owner = *owners.entry(key.secret().expose()).or_insert(*instance);
+            if owner != *instance {
+                shared.push((owner, *instance));
+            }
+        }
+        shared
+    }
+
     pub(super) fn identify(&self, headers: &HeaderMap, callers: &Callers) -> Result<Identity, Refusal> {
         let mut presented = headers.get_all(AUTHORIZATION).iter();
         let first = presented.next();
@@ -64,7 +80,7 @@ impl Register {
             }
             for known in &self.keys {
                 if known.source.current().is_ok_and(|key| key.secret().is(presented)) {
-                    key = Some(known);
+                    key = key.or(Some(known));
                 }
             }
         }
@@ -124,6 +140,16 @@ mod tests {
             let identity = identify(&[&value]).unwrap();
             assert_eq!((identity.instance, identity.authorization), (Some(0), Authorization::AsGiven));
         }
+    }
+
+    #[test]
+    fn a_key_of_two_instances_leads_to_the_first_and_is_noticed() {
+        let keys = vec![key(FIRST, 0), key(SECOND, 0), key(SECOND, 0), key(FIRST, 1), key(SECOND, 2)];
+        let register = Register { keys, tokens: Vec::new() };
+        assert_eq!(register.ambiguous(), [(0, 1), (0, 2)]);
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {FIRST}")).unwrap());
+        assert_eq!(register.identify(&headers, &Callers::new(5)).unwrap().instance, Some(0));
     }
 
     #[test]

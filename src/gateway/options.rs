@@ -215,6 +215,13 @@ impl Table {
             }
             instances.push(Arc::new(instance(&name, outbound, plan, cache, counts(&name))?));
         }
+        for (first, second) in register.ambiguous() {
+            let [first, second] = [first, second].map(|place| &*instances[place].name);
+            tracing::warn!(
+                "the instances {first} and {second} have the same key: the gateway counts requests that carry it for \
+                 {first}; give the two different keys, or remove one"
+            );
+        }
         CallerToken::check(&options.tokens)?;
         for CallerToken { caller, instance, token, priority } in options.tokens {
             let Some(place) = instances.iter().position(|known| known.name == instance) else {
