@@ -26,10 +26,9 @@ use http::{HeaderMap, Method, StatusCode};
 
 /// A minute without asking, and an hour more in case Clerk cannot be asked.
 const POLICY: Policy = Policy {
-    ttl: Duration::from_secs(60),
-    negative_ttl: Duration::ZERO,
     stale_while_revalidate: Duration::from_secs(60),
     stale_if_error: Duration::from_secs(3600),
+    ..Policy::fresh_for(Duration::from_secs(60))
 };
 
 /// The application: users by their id, and the endpoint for webhooks beside them.

@@ -111,7 +111,7 @@ impl Cache {
     }
 
     /// The answer to a request: one that is kept and good, else that of `fetch`, which all who ask for the same key at
-    /// the same time share.
+    /// the same time share, as far as their [`Urgency`](super::Urgency) allows.
     ///
     /// `tags` are what the answer shows, as of [`tags_of_route`](crate::webhook::tags_of_route); they have to be the same
     /// each time for a key. `fetch` makes a request to Clerk. It may be called again when an invalidation comes in
@@ -223,7 +223,7 @@ impl Cache {
     {
         let inner = &self.0;
         let snapshot = || inner.generations.snapshot(tags);
-        inner.flights.board(key, &inner.generations, snapshot, |snapshot| {
+        inner.flights.board((key, policy.urgency), &inner.generations, snapshot, |snapshot| {
             let fetch = fetch().map(|result| result.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>));
             Arc::clone(inner).fly(key, tags.into(), policy, snapshot, fetch).boxed()
         })
@@ -235,7 +235,7 @@ impl Cache {
         E: Send + Sync + 'static,
         Fut: Future<Output = Result<Stored, E>> + Send + 'static,
     {
-        if self.0.flights.under_way(&key, &self.0.generations).is_some() {
+        if self.0.flights.under_way((key, policy.urgency), &self.0.generations).is_some() {
             return;
         }
         let seat = self.board(key, tags, policy, fetch);

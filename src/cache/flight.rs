@@ -1,4 +1,4 @@
-//! One fetch at a time for each key, shared by all who wait for it.
+//! One fetch at a time for each key and urgency, shared by all who wait for it.
 //!
 //! The fetch is driven by those who wait: if one goes away the others go on, and if all do it is cancelled. An
 //! invalidation detaches: who waits is told at once and fetches anew, and who comes later does not find the old fetch.
@@ -15,12 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::generations::{Generations, Snapshot};
 use super::stored::Stored;
-use super::{Hit, Key};
+use super::{Hit, Key, Urgency};
 
 /// How a fetch ended. Errors are of whatever type the fetch has.
 pub(super) type Landed = Result<(Stored, Hit), Arc<dyn Any + Send + Sync>>;
 
 type Flying = BoxFuture<'static, Landed>;
+
+/// What a flight is called by: what is fetched, and for whom.
+type Sign = (Key, Urgency);
 
 #[derive(Default)]
 pub(super) struct Flights(Arc<Table>);
@@ -28,7 +31,7 @@ pub(super) struct Flights(Arc<Table>);
 #[derive(Default)]
 struct Table {
     /// Nothing that holds a flight may be dropped under this lock: the end of a flight takes it.
-    flights: Mutex<HashMap<Key, Flight>>,
+    flights: Mutex<HashMap<Sign, Flight>>,
     begun: AtomicU64,
 }
 
@@ -51,37 +54,37 @@ pub(super) struct Seat {
 /// Takes the flight out of the table when it ends, however it ends.
 struct Leave {
     table: Arc<Table>,
-    key: Key,
+    sign: Sign,
     number: u64,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
         let mut flights = self.table.flights.lock();
-        if flights.get(&self.key).is_some_and(|flight| flight.number == self.number) {
-            flights.remove(&self.key);
+        if flights.get(&self.sign).is_some_and(|flight| flight.number == self.number) {
+            flights.remove(&self.sign);
         }
     }
 }
 
 impl Flights {
-    /// A seat in the flight that is under way for this key, or in a new one. `begin` gets the generations of before the
+    /// A seat in a flight that is under way for this key, or in a new one. `begin` gets the generations of before the
     /// fetch; it must do nothing but make the future.
     pub(super) fn board(
         &self,
-        key: Key,
+        sign: Sign,
         generations: &Generations,
         snapshot: impl FnOnce() -> Snapshot,
         begin: impl FnOnce(Arc<Snapshot>) -> Flying,
     ) -> Seat {
-        if let Some(seat) = self.under_way(&key, generations) {
+        if let Some(seat) = self.under_way(sign, generations) {
             return seat;
         }
         // Before the flight is in the table, so that an invalidation from here on finds either the table or the
         // generations changed.
         let snapshot = Arc::new(snapshot());
         let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
-        let leave = Leave { table: Arc::clone(&self.0), key, number };
+        let leave = Leave { table: Arc::clone(&self.0), sign, number };
         let fetch = begin(Arc::clone(&snapshot));
         let landing = async move {
             let _leave = leave;
@@ -90,7 +93,7 @@ impl Flights {
         let landing = landing.boxed().shared();
         let detached = CancellationToken::new();
         // Somebody else may have been quicker.
-        if let Some(seat) = self.insert(key, number, &landing, &snapshot, &detached, generations) {
+        if let Some(seat) = self.insert(sign, number, &landing, &snapshot, &detached, generations) {
             return seat;
         }
         Seat { landing, generations: snapshot, detached, is_first: true }
@@ -98,7 +101,7 @@ impl Flights {
 
     fn insert(
         &self,
-        key: Key,
+        sign: Sign,
         number: u64,
         landing: &Shared<Flying>,
         snapshot: &Arc<Snapshot>,
@@ -106,18 +109,18 @@ impl Flights {
         generations: &Generations,
     ) -> Option<Seat> {
         let mut flights = self.0.flights.lock();
-        if let Some(seat) = flights.get(&key).and_then(|flight| flight.seat(generations)) {
+        if let Some(seat) = find(&flights, sign, generations) {
             return Some(seat);
         }
         let landing = landing.downgrade()?;
         let flight = Flight { number, generations: Arc::clone(snapshot), landing, detached: detached.clone() };
-        flights.insert(key, flight);
+        flights.insert(sign, flight);
         None
     }
 
     /// A seat in the flight that is under way, if there is one.
-    pub(super) fn under_way(&self, key: &Key, generations: &Generations) -> Option<Seat> {
-        self.0.flights.lock().get(key)?.seat(generations)
+    pub(super) fn under_way(&self, sign: Sign, generations: &Generations) -> Option<Seat> {
+        find(&self.0.flights.lock(), sign, generations)
     }
 
     /// Detaches all flights that began before the present generations.
@@ -135,6 +138,11 @@ impl Flights {
     pub(super) fn count(&self) -> u64 {
         self.0.flights.lock().len() as u64
     }
+}
+
+/// A seat in a flight for this key that this one may wait for.
+fn find(flights: &HashMap<Sign, Flight>, (key, urgency): Sign, generations: &Generations) -> Option<Seat> {
+    urgency.may_wait_for().iter().find_map(|of| flights.get(&(key, *of))?.seat(generations))
 }
 
 impl Flight {

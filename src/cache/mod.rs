@@ -112,6 +112,29 @@ pub struct Policy {
     /// How long after that a 200 may still be given when fetching it anew fails: an error, 429, or 500 and above (RFC
     /// 5861, section 4).
     pub stale_if_error: Duration,
+    /// Whose fetch it may wait for.
+    pub urgency: Urgency,
+}
+
+/// Who may wait for whose fetch: fetches are shared with requests that are no more urgent than the one that began them.
+/// What is patient may stand in a queue behind others, and who cannot wait must not stand there with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Urgency {
+    /// Waits for the fetches of its like only.
+    #[default]
+    Urgent,
+    /// Waits for any fetch.
+    Patient,
+}
+
+impl Urgency {
+    /// The requests whose fetches this one may wait for.
+    pub(crate) const fn may_wait_for(self) -> &'static [Self] {
+        match self {
+            Self::Urgent => &[Self::Urgent],
+            Self::Patient => &[Self::Urgent, Self::Patient],
+        }
+    }
 }
 
 impl Policy {
@@ -119,7 +142,8 @@ impl Policy {
     #[must_use]
     pub const fn fresh_for(ttl: Duration) -> Self {
         let zero = Duration::ZERO;
-        Self { ttl, negative_ttl: zero, stale_while_revalidate: zero, stale_if_error: zero }
+        let urgency = Urgency::Urgent;
+        Self { ttl, negative_ttl: zero, stale_while_revalidate: zero, stale_if_error: zero, urgency }
     }
 
     /// Nothing is kept: requests only share a fetch.

@@ -42,13 +42,6 @@ pub(super) struct Cost {
 
 /// Why there is no answer to be shared.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) why: Why,
-    /// Of whoever asked.
-    pub(super) priority: Priority,
-}
-
-#[derive(Debug)]
 pub(super) enum Why {
     Send(SendError),
     /// A list was not let go, or got no answer.
@@ -57,16 +50,6 @@ pub(super) enum Why {
     Broken(CallError),
     /// It is too large, or none that can be kept.
     Unshareable,
-}
-
-impl Why {
-    pub(super) fn is_shed(&self) -> bool {
-        match self {
-            Self::Send(error) => matches!(error, SendError::Shed(_)),
-            Self::List(error) => matches!(**error, ClerkError::Shed(_)),
-            Self::Broken(_) | Self::Unshareable => false,
-        }
-    }
 }
 
 /// Asks Clerk for all who want the same.
@@ -85,16 +68,15 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) async fn fetch(&self) -> Result<Stored, Failure> {
+    pub(super) async fn fetch(&self) -> Result<Stored, Why> {
         let batched = match &self.user {
             Some(user) => self.fetch_with_others(user).await,
             None => None,
         };
-        let answer = match batched {
+        match batched {
             Some(answer) => answer,
             None => self.fetch_alone().await,
-        };
-        answer.map_err(|why| Failure { why, priority: self.priority })
+        }
     }
 
     async fn fetch_alone(&self) -> Result<Stored, Why> {

@@ -15,8 +15,9 @@ use super::handle::{Exchange, hand_back, no_answer, say, spent};
 use super::options::Instance;
 use super::parameters::parameters;
 use super::policy::{Policies, Switch};
-use crate::cache::{self, Asked, Hit, Key, Stored};
+use crate::cache::{self, Asked, Hit, Key, Stored, Urgency};
 use crate::clerk::ClerkError;
+use crate::outbound::pace::Priority;
 use crate::outbound::retry::Trouble;
 use crate::quota::{Bucket, Route};
 use crate::upstream::RequestBody;
@@ -100,7 +101,9 @@ impl Exchange {
         if read.user.is_none() {
             policies.batch = Switch::Off;
         }
-        let ahead = instance.shared.look_ahead(&read.key, &read.tags, &policies, &mut self.seen.shadow).await;
+        let urgency = self.urgency(policies);
+        let shadow = &mut self.seen.shadow;
+        let ahead = instance.shared.look_ahead(&read.key, &read.tags, &policies, urgency, shadow).await;
         let acts = [policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on());
         let response = if acts { self.share(read, policies).await } else { self.forward(RequestBody::empty()).await };
         ahead.keep(response.status(), instance.outbound.clock.wall()).await;
@@ -122,6 +125,7 @@ impl Exchange {
             } else {
                 cache::Policy::coalesce_only()
             };
+            let keeping = cache::Policy { urgency: self.urgency(policies), ..keeping };
             self.instance.shared.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await
         } else {
             fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
@@ -135,13 +139,9 @@ impl Exchange {
                 Box::pin(self.forward(RequestBody::empty())).await
             }
             Ok((answer, hit)) => self.give(&answer, hit, cost),
-            Err(failure) => match (large, &failure.why) {
+            Err(why) => match (large, &*why) {
                 (Some(relayed), _) => hand_back(relayed, &self.instance, self.route, self.seen),
                 (None, Why::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
-                // Who goes first is not refused for somebody who goes last.
-                (None, why) if why.is_shed() && failure.priority > self.priority => {
-                    Box::pin(self.forward(RequestBody::empty())).await
-                }
                 (None, Why::Send(error)) => {
                     self.seen.spent =
                         if cost.is_ours && self.route.bucket != Bucket::Unlimited { spent(error) } else { 0 };
@@ -156,6 +156,14 @@ impl Exchange {
                 },
                 (None, Why::Broken(error)) => no_answer(&self.instance, Own::broken(error), error, self.seen),
             },
+        }
+    }
+
+    /// Who goes first does not stand in the queue with those who go last.
+    const fn urgency(&self, policies: Policies) -> Urgency {
+        match self.priority {
+            Priority::Bulk if policies.pace.is_on() => Urgency::Patient,
+            Priority::Bulk | Priority::Interactive => Urgency::Urgent,
         }
     }
 

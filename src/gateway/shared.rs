@@ -13,7 +13,7 @@ use super::counts::Shadow;
 use super::options::Instance;
 use super::policy::{Policies, Switch};
 use super::reads::API_VERSION;
-use crate::cache::{self, Cache, Key, Stored};
+use crate::cache::{self, Cache, Key, Stored, Urgency};
 use crate::clerk::{Clerk, Loader, LoaderOptions};
 use crate::outbound::pace::Priority;
 use crate::quota::Source;
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     loaders: Mutex<HashMap<(Option<HeaderValue>, Priority), Loader>>,
     window: Duration,
     /// Of policies in shadow.
-    under_way: Arc<Mutex<HashMap<Key, usize>>>,
+    under_way: Arc<Mutex<ReadsUnderWay>>,
     last_look_up: Mutex<Option<Instant>>,
 }
 
@@ -85,7 +85,14 @@ impl Shared {
     }
 
     /// What policies in shadow would do with a read.
-    pub(super) async fn look_ahead(&self, key: &Key, tags: &[Tag], policies: &Policies, shadow: &mut Shadow) -> Ahead {
+    pub(super) async fn look_ahead(
+        &self,
+        key: &Key,
+        tags: &[Tag],
+        policies: &Policies,
+        urgency: Urgency,
+        shadow: &mut Shadow,
+    ) -> Ahead {
         let mut ahead = Ahead { cache: None, under_way: None };
         if policies.cache == Switch::Shadow {
             let look = self.shadow.shadow(*key, tags, cache::Policy::fresh_for(policies.ttl)).await;
@@ -93,7 +100,7 @@ impl Shared {
             ahead.cache = Some(look);
         }
         if policies.coalesce == Switch::Shadow {
-            let under_way = UnderWay::begin(&self.under_way, *key);
+            let under_way = UnderWay::begin(&self.under_way, (*key, urgency));
             shadow.coalesced = under_way.is_shared;
             ahead.under_way = Some(under_way);
         }
@@ -122,19 +129,21 @@ impl Ahead {
     }
 }
 
+/// How many reads there are of each kind.
+type ReadsUnderWay = HashMap<(Key, Urgency), usize>;
+
 /// A read under way.
 struct UnderWay {
-    all: Arc<Mutex<HashMap<Key, usize>>>,
-    key: Key,
+    all: Arc<Mutex<ReadsUnderWay>>,
+    key: (Key, Urgency),
     is_shared: bool,
 }
 
 impl UnderWay {
-    fn begin(all: &Arc<Mutex<HashMap<Key, usize>>>, key: Key) -> Self {
+    fn begin(all: &Arc<Mutex<ReadsUnderWay>>, key: (Key, Urgency)) -> Self {
         let mut reads = all.lock();
-        let count = reads.entry(key).or_default();
-        *count += 1;
-        let is_shared = *count > 1;
+        let is_shared = key.1.may_wait_for().iter().any(|of| reads.contains_key(&(key.0, *of)));
+        *reads.entry(key).or_default() += 1;
         drop(reads);
         Self { all: Arc::clone(all), key, is_shared }
     }

@@ -149,7 +149,8 @@ async fn any_policy_is_taken() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let ever = Duration::MAX;
-    let policy = Policy { ttl: ever, negative_ttl: ever, stale_while_revalidate: ever, stale_if_error: ever };
+    let stale = Policy { stale_while_revalidate: ever, stale_if_error: ever, ..Policy::fresh_for(ever) };
+    let policy = Policy { negative_ttl: ever, ..stale };
     ask(&cache, key, &tags, policy, Ok(answer("one"))).await.unwrap();
     assert!(cache.peek(&key).is_some());
     let short = Policy::fresh_for(Duration::from_nanos(1));

@@ -1,8 +1,9 @@
 //! One fetch for all who ask for the same at the same time.
 
-use clerk_exporter::cache::{Hit, Policy};
+use clerk_exporter::cache::{Hit, Policy, Urgency};
+use clerk_exporter::webhook::Invalidate;
 
-use crate::support::{FRESH, Failed, Readers, alone, answer, ask, body, hit, key, user};
+use crate::support::{FRESH, Failed, Readers, alone, answer, ask, body, hit, key, settle, user};
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_requests_for_the_same_are_one_fetch() {
@@ -98,4 +99,38 @@ async fn sharing_is_possible_without_keeping_anything() {
     assert_eq!(readers.clerk.begun(), 2);
     let numbers = cache.numbers();
     assert_eq!((numbers.entries, numbers.memory.hits, numbers.memory.misses), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_wait_does_not_wait_for_who_can_but_the_other_way_round() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let patient = Policy { urgency: Urgency::Patient, ..FRESH };
+    let mut readers = Readers::of(&cache);
+    readers.ask(key, &tags, patient).await;
+    readers.ask(key, &tags, patient).await;
+    assert_eq!(readers.clerk.begun(), 1);
+    readers.ask(key, &tags, FRESH).await;
+    readers.ask(key, &tags, FRESH).await;
+    assert_eq!((readers.clerk.begun(), cache.numbers().in_flight), (2, 2));
+    // Whoever comes now takes the one that will be there first.
+    readers.ask(key, &tags, patient).await;
+    readers.clerk.answer(1, Ok(answer("urgent"))).await;
+    let given = readers.given().await;
+    assert_eq!(given.iter().map(body).collect::<Vec<_>>(), ["urgent"; 3]);
+    readers.clerk.answer(0, Ok(answer("patient"))).await;
+    assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["patient"; 2]);
+    assert_eq!((readers.clerk.begun(), cache.numbers().in_flight), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_detaches_fetches_of_every_urgency() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    readers.ask(key, &tags, Policy { urgency: Urgency::Patient, ..FRESH }).await;
+    readers.ask(key, &tags, FRESH).await;
+    cache.invalidate(&tags[1..]).await.unwrap();
+    settle().await;
+    assert_eq!(readers.clerk.begun(), 4);
 }

@@ -73,3 +73,27 @@ async fn callers_of_low_priority_leave_the_reserve_to_others() {
     assert_eq!(reads.sent(), 20, "no request was in vain");
     assert_eq!(reads.decided(Decision::Shed), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_the_same() {
+    let window = Duration::from_secs(100);
+    let limits = vec![LimitOverride { bucket: Bucket::Instance, quota: Quota::new(20, window) }];
+    let pace = pace::Options { limit: Some(Limit { requests: 20, window }), reserve: 0.25, ..pace::Options::default() };
+    let policies = Policies { pace: Switch::On, ..COALESCE };
+    let plan = Plan { policies, max_queue_wait: window * 2, deadline: window * 4, ..Plan::default() };
+    let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
+    let reads = Reads::with(clerk_exporter::simulator::Options { limits, ..roomy() }, setup);
+    let ask = |token: &str| reads.send(authorized("GET", "/v1/users/count", token));
+    for _ in 0..15 {
+        assert_eq!(ask(BULK_TOKEN).await.status, 200);
+    }
+    let from = tokio::time::Instant::now();
+    let timed = async |token: &str| (ask(token).await.status, from.elapsed());
+    let (bulk, urgent) = tokio::join!(timed(BULK_TOKEN), async {
+        tokio::task::yield_now().await;
+        timed(KEY).await
+    });
+    assert_eq!((bulk.0, urgent.0), (200, 200));
+    assert!(urgent.1 < Duration::from_secs(1) && bulk.1 > window / 2, "{urgent:?} {bulk:?}");
+    assert_eq!(reads.decided(Decision::Coalesced), 0);
+}
