@@ -225,7 +225,9 @@ impl Cache {
         let snapshot = || inner.generations.snapshot(tags);
         inner.flights.board((key, policy.urgency), &inner.generations, snapshot, |snapshot| {
             let fetch = fetch().map(|result| result.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>));
-            Arc::clone(inner).fly(key, tags.into(), policy, snapshot, fetch).boxed()
+            // Only Redis is asked by them.
+            let tags = if inner.shared.is_some() { tags.into() } else { Box::default() };
+            Arc::clone(inner).fly(key, tags, policy, snapshot, fetch).boxed()
         })
     }
 

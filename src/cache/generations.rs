@@ -7,9 +7,11 @@
 //! Tags are unlimited in number and share a fixed number of counters by their hash: two tags that meet make each other's
 //! answers old now and then, which costs a fetch and nothing else.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use rustc_hash::FxBuildHasher;
 
 use crate::quota::Moment;
 use crate::webhook::Tag;
@@ -22,8 +24,6 @@ pub(super) struct Generations {
     slots: Box<[Slot]>,
     /// The generation of everything, also of answers without tags.
     epoch: AtomicU64,
-    /// Not a random one: whether two tags meet is not to change from run to run. Nobody gains by making tags meet.
-    hasher: BuildHasherDefault<DefaultHasher>,
 }
 
 #[derive(Debug, Default)]
@@ -43,12 +43,12 @@ pub(super) struct Snapshot {
 impl Generations {
     pub(super) fn new() -> Self {
         let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Self { slots, epoch: AtomicU64::new(0), hasher: BuildHasherDefault::default() }
+        Self { slots, epoch: AtomicU64::new(0) }
     }
 
     pub(super) fn snapshot(&self, tags: &[Tag]) -> Snapshot {
         let epoch = self.epoch.load(Ordering::SeqCst);
-        let tags = tags.iter().map(|tag| self.index(tag)).map(|index| (index, self.generation(index))).collect();
+        let tags = tags.iter().map(Self::index).map(|index| (index, self.generation(index))).collect();
         Snapshot { epoch, tags }
     }
 
@@ -65,7 +65,7 @@ impl Generations {
     /// Makes everything old that has one of the tags.
     pub(super) fn invalidate(&self, tags: &[Tag], now: Moment) {
         for tag in tags {
-            let slot = self.slot(self.index(tag));
+            let slot = self.slot(Self::index(tag));
             slot.raised_at.fetch_max(millis(now).max(1), Ordering::SeqCst);
             slot.generation.fetch_add(1, Ordering::SeqCst);
         }
@@ -83,8 +83,9 @@ impl Generations {
         !within.is_zero() && snapshot.tags.iter().any(|(index, _)| raised_at(*index) > earliest)
     }
 
-    fn index(&self, tag: &Tag) -> u32 {
-        u32::try_from(self.hasher.hash_one(tag) % SLOTS).unwrap_or_default()
+    /// Not random: whether two tags meet is not to change from run to run. Nobody gains by making tags meet.
+    fn index(tag: &Tag) -> u32 {
+        u32::try_from(FxBuildHasher.hash_one(tag) % SLOTS).unwrap_or_default()
     }
 
     fn slot(&self, index: u32) -> &Slot {

@@ -117,6 +117,7 @@ pub struct Policy {
 }
 
 /// Who may wait for whose fetch: fetches are shared with requests that are no more urgent than the one that began them.
+///
 /// What is patient may stand in a queue behind others, and who cannot wait must not stand there with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Urgency {

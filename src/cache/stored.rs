@@ -49,6 +49,15 @@ impl Stored {
         &self.0.body
     }
 
+    /// Status, headers and body: copies of them, unless this is the only clone.
+    #[must_use]
+    pub fn into_parts(self) -> (StatusCode, HeaderMap, Bytes) {
+        match Arc::try_unwrap(self.0) {
+            Ok(Parts { status, headers, body, .. }) => (status, headers, body),
+            Err(shared) => (shared.status, shared.headers.clone(), shared.body.clone()),
+        }
+    }
+
     /// When it came from Clerk, by the wall clock of whoever fetched it.
     #[must_use]
     pub fn fetched_at(&self) -> SystemTime {

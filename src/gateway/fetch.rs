@@ -55,7 +55,7 @@ pub(super) enum Why {
 /// Asks Clerk for all who want the same.
 pub(super) struct Fetcher {
     pub(super) instance: Arc<Instance>,
-    pub(super) head: request::Parts,
+    pub(super) head: Arc<request::Parts>,
     pub(super) route: Route,
     pub(super) authorization: Authorization,
     pub(super) policies: Policies,
@@ -80,7 +80,7 @@ impl Fetcher {
     }
 
     async fn fetch_alone(&self) -> Result<Stored, Why> {
-        let mut head = self.head.clone();
+        let mut head = request::Parts::clone(&self.head);
         // Whoever gets the answer can read it, and nothing in it is for one client.
         for name in [ACCEPT_ENCODING, COOKIE] {
             head.headers.remove(name);

@@ -15,8 +15,16 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request, response};
 
 /// Fields of one connection that have no constant of their own.
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// What no request is handed on with: fields of one connection, and those that are for us.
+static NOT_OF_A_REQUEST: [HeaderName; 9] =
+    [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, HOST, EXPECT, TE, PROXY_AUTHORIZATION];
+
+/// What no answer is handed on with.
+static NOT_OF_AN_ANSWER: [HeaderName; 6] =
+    [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE];
 
 /// Where requests of an instance go.
 #[derive(Debug, Clone)]
@@ -106,8 +114,8 @@ pub(super) fn request(head: &mut request::Parts, target: &Target, is_chunked: bo
     }
     head.version = Version::HTTP_11;
     let takes_trailers = head.headers.get_all(TE).iter().any(|value| names(value).any(is_trailers));
-    remove_hop_by_hop(&mut head.headers);
-    remove(&mut head.headers, &[&HOST, &EXPECT, &TE, &PROXY_AUTHORIZATION]);
+    remove_named_by_connection(&mut head.headers);
+    remove(&mut head.headers, &NOT_OF_A_REQUEST);
     if takes_trailers {
         // RFC 9110, section 10.1.4: TE is for the next hop, and says so.
         head.headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -126,37 +134,35 @@ pub(super) fn response(head: &mut response::Parts) {
         // RFC 9112, section 6.3: the length does not count.
         head.headers.remove(CONTENT_LENGTH);
     }
-    remove_hop_by_hop(&mut head.headers);
-    head.headers.remove(PROXY_AUTHENTICATE);
+    remove_named_by_connection(&mut head.headers);
+    remove(&mut head.headers, &NOT_OF_AN_ANSWER);
     head.version = Version::HTTP_11;
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(names)
-            .filter_map(|name| HeaderName::from_bytes(name).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
     }
-    remove(headers, &[&CONNECTION, &TRANSFER_ENCODING, &UPGRADE, &KEEP_ALIVE, &PROXY_CONNECTION]);
+    let named = headers.get_all(CONNECTION).iter().flat_map(names);
+    // The usual one; the field of this name goes in any case.
+    let named = named.filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_str().as_bytes()));
+    let named: Vec<HeaderName> = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    for name in named {
+        headers.remove(name);
+    }
 }
 
 /// Removes fields of which few are there: one look at all names costs less than asking for each.
-fn remove(headers: &mut HeaderMap, fields: &[&HeaderName]) {
+fn remove(headers: &mut HeaderMap, fields: &[HeaderName]) {
     let mut present = 0_u32;
     for name in headers.keys() {
         for (place, field) in fields.iter().enumerate() {
-            present |= u32::from(name == *field) << place;
+            present |= u32::from(name == field) << place;
         }
     }
     for (place, field) in fields.iter().enumerate() {
         if present >> place & 1 == 1 {
-            headers.remove(*field);
+            headers.remove(field);
         }
     }
 }
@@ -227,7 +233,8 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        remove_hop_by_hop(&mut headers);
+        remove_named_by_connection(&mut headers);
+        remove(&mut headers, &NOT_OF_AN_ANSWER);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-baz"]);
     }
 

@@ -80,6 +80,7 @@ impl Gateway {
         let priority = identity.priority;
         let instance = Arc::clone(instance);
         // In a box, since each step of the way would keep a copy of it.
+        let head = Arc::new(head);
         let exchange = Box::new(Exchange { instance, head, route, authorization, priority, policies, fault, seen });
         Begun::Exchange(exchange, body)
     }
@@ -127,7 +128,8 @@ enum Begun {
 /// A request that is to be answered.
 pub(super) struct Exchange {
     pub(super) instance: Arc<Instance>,
-    pub(super) head: request::Parts,
+    /// Shared with whoever asks for all who want the same.
+    pub(super) head: Arc<request::Parts>,
     pub(super) route: Route,
     pub(super) authorization: Authorization,
     pub(super) priority: Priority,
@@ -147,7 +149,7 @@ impl Exchange {
     /// Hands the request on to Clerk and the answer back.
     pub(super) async fn forward(mut self: Box<Self>, body: RequestBody) -> Response<Body> {
         let (route, authorization, priority, policies) = (self.route, self.authorization, self.priority, self.policies);
-        let mut head = self.head;
+        let mut head = Arc::unwrap_or_clone(self.head);
         let write = Write::of(&self.instance, &head.method, route.template, head.uri.path());
         let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
         if forward::request(&mut head, &self.instance.target, is_chunked).is_err() {

@@ -4,7 +4,10 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
-use http::header::{ACCEPT, AGE, CACHE_CONTROL, PRAGMA, RANGE, RETRY_AFTER};
+use http::header::{
+    ACCEPT, AGE, CACHE_CONTROL, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA,
+    RANGE, RETRY_AFTER,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use parking_lot::Mutex;
 
@@ -29,6 +32,10 @@ pub(super) const USER: &str = "/v1/users/{user_id}";
 /// The header that says which version of the Backend API a client speaks.
 pub(super) static API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
 
+/// Who sends one of these wants a part of an answer, or one only if it is another than the client's own.
+static OF_ONE_CLIENT: [HeaderName; 6] =
+    [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+
 /// What a read asks for.
 pub(super) struct Read {
     key: Key,
@@ -40,27 +47,21 @@ pub(super) struct Read {
 impl Read {
     /// None where the answer may depend on more than is known to us, or the client wants Clerk's own.
     pub(super) fn of(head: &request::Parts, route: Route, instance: &Instance) -> Option<Self> {
-        let headers = &head.headers;
-        if head.method != Method::GET || headers.contains_key(RANGE) || wants_fresh(headers) || is_conditional(headers)
-        {
+        if head.method != Method::GET {
             return None;
         }
+        let wishes = Wishes::of(&head.headers)?;
         let (path, query) = (head.uri.path(), head.uri.query());
         let parameters = parameters(route.template, path)?;
         let names: Vec<&str> = parameters.iter().map(AsRef::as_ref).collect();
         let tags = tags_of_route(route.template, &names);
-        let one = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes);
-        let several = [&ACCEPT, &API_VERSION].into_iter().any(|name| headers.get_all(name).iter().nth(1).is_some());
-        if several {
-            return None;
-        }
         let asked = Asked {
             method: "GET",
             path,
             query,
-            accept: one(&ACCEPT),
+            accept: wishes.accept,
             accept_encoding: None,
-            api_version: one(&API_VERSION),
+            api_version: wishes.api_version,
         };
         let user = (route.template == USER && query.is_none()).then(|| names.first().map(|id| (*id).to_owned()));
         Some(Self { key: instance.shared.cache.key(&asked), tags, user: user.flatten() })
@@ -72,19 +73,40 @@ impl Read {
     }
 }
 
-fn wants_fresh(headers: &HeaderMap) -> bool {
-    // RFC 9111, sections 5.2.1 and 5.4.
-    let says = |name: &HeaderName, word: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|directive| directive.trim().eq_ignore_ascii_case(word))
-    };
-    says(&CACHE_CONTROL, "no-cache") || says(&CACHE_CONTROL, "no-store") || says(&PRAGMA, "no-cache")
+/// What the headers of a read say of the answer that is wanted.
+struct Wishes<'a> {
+    accept: Option<&'a [u8]>,
+    api_version: Option<&'a [u8]>,
 }
 
-fn is_conditional(headers: &HeaderMap) -> bool {
-    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"]
-        .iter()
-        .any(|name| headers.contains_key(*name))
+impl<'a> Wishes<'a> {
+    /// None where the client wants Clerk's own answer, a part of one, or contradicts itself. One look at all names costs
+    /// less than asking for each.
+    fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let mut wishes = Self { accept: None, api_version: None };
+        for (name, value) in headers {
+            let is_twice = if *name == ACCEPT {
+                wishes.accept.replace(value.as_bytes()).is_some()
+            } else if *name == API_VERSION {
+                wishes.api_version.replace(value.as_bytes()).is_some()
+            } else {
+                false
+            };
+            // RFC 9111, sections 5.2.1 and 5.4.
+            let wants_fresh = (*name == CACHE_CONTROL && says(value, &["no-cache", "no-store"]))
+                || (*name == PRAGMA && says(value, &["no-cache"]));
+            if is_twice || wants_fresh || OF_ONE_CLIENT.contains(name) {
+                return None;
+            }
+        }
+        Some(wishes)
+    }
+}
+
+/// Whether one of these directives is among the value's.
+fn says(value: &HeaderValue, directives: &[&str]) -> bool {
+    let said = value.to_str().unwrap_or_default().split(',').map(str::trim);
+    said.into_iter().any(|said| directives.iter().any(|directive| said.eq_ignore_ascii_case(directive)))
 }
 
 impl Exchange {
@@ -138,7 +160,7 @@ impl Exchange {
             Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => {
                 Box::pin(self.forward(RequestBody::empty())).await
             }
-            Ok((answer, hit)) => self.give(&answer, hit, cost),
+            Ok((answer, hit)) => self.give(answer, hit, cost),
             Err(why) => match (large, &*why) {
                 (Some(relayed), _) => hand_back(relayed, &self.instance, self.route, self.seen),
                 (None, Why::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
@@ -170,7 +192,7 @@ impl Exchange {
     fn fetcher(&self, read: &Read, policies: Policies) -> Fetcher {
         Fetcher {
             instance: Arc::clone(&self.instance),
-            head: self.head.clone(),
+            head: Arc::clone(&self.head),
             route: self.route,
             authorization: self.authorization,
             policies,
@@ -181,13 +203,11 @@ impl Exchange {
         }
     }
 
-    fn give(mut self, answer: &Stored, hit: Hit, cost: Cost) -> Response<Body> {
-        let mut headers = answer.headers().clone();
+    fn give(mut self, answer: Stored, hit: Hit, cost: Cost) -> Response<Body> {
+        let (status, mut headers, body) = answer.into_parts();
         let decision = match hit {
             Hit::Memory { age } | Hit::Redis { age } | Hit::Stale { age } => {
-                for name in answer.headers().keys().filter(|name| belongs_to_the_exchange(name)) {
-                    headers.remove(name);
-                }
+                headers = kept(&headers);
                 headers.insert(AGE, HeaderValue::from(age.as_secs()));
                 if matches!(hit, Hit::Stale { .. }) { Decision::Stale } else { Decision::CacheHit }
             }
@@ -210,23 +230,31 @@ impl Exchange {
             let costs = self.route.bucket != Bucket::Unlimited;
             self.seen.spent = if costs { cost.attempts } else { 0 };
             self.seen.upstream = cost.took;
-            self.seen.shadow.retried =
-                self.policies.retry == Switch::Shadow && Trouble::of_status(answer.status()).is_some();
+            self.seen.shadow.retried = self.policies.retry == Switch::Shadow && Trouble::of_status(status).is_some();
         }
         say(&mut headers, decision, cost.attempts, cost.waited);
-        self.seen.ended(answer.status(), decision);
-        let mut response = Response::new(Body::from(answer.body().clone()));
-        *response.status_mut() = answer.status();
+        self.seen.ended(status, decision);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
     }
 }
 
-/// Quotas, and when to come again, are of the moment in which Clerk answered.
-fn belongs_to_the_exchange(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    ["ratelimit", "x-ratelimit", "x-rate-limit"].iter().any(|prefix| name.starts_with(prefix))
-        || name == RETRY_AFTER.as_str()
+/// The headers of an answer that is given again: without quotas and when to come again, which are of the moment in which
+/// Clerk answered.
+fn kept(headers: &HeaderMap) -> HeaderMap {
+    let is_kept = |name: &HeaderName| {
+        let text = name.as_str();
+        *name != RETRY_AFTER
+            && !["ratelimit", "x-ratelimit", "x-rate-limit"].iter().any(|prefix| text.starts_with(prefix))
+    };
+    // And the age, and what we did.
+    let mut kept = HeaderMap::with_capacity(headers.len() + 2);
+    for (name, value) in headers.iter().filter(|(name, _)| is_kept(name)) {
+        kept.append(name, value.clone());
+    }
+    kept
 }
 
 /// Whether it is the key that Clerk finds fault with.
