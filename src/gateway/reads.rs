@@ -204,13 +204,17 @@ impl Exchange {
     }
 
     fn give(mut self, answer: Stored, hit: Hit, cost: Cost) -> Response<Body> {
-        let (status, mut headers, body) = answer.into_parts();
-        let decision = match hit {
-            Hit::Memory { age } | Hit::Redis { age } | Hit::Stale { age } => {
-                headers = kept(&headers);
+        let (status, mut headers, body) = match hit.age() {
+            Some(age) => {
+                let mut headers = kept(answer.headers());
                 headers.insert(AGE, HeaderValue::from(age.as_secs()));
-                if matches!(hit, Hit::Stale { .. }) { Decision::Stale } else { Decision::CacheHit }
+                (answer.status(), headers, answer.body().clone())
             }
+            None => answer.into_parts(),
+        };
+        let decision = match hit {
+            Hit::Memory { .. } | Hit::Redis { .. } => Decision::CacheHit,
+            Hit::Stale { .. } => Decision::Stale,
             Hit::Coalesced => Decision::Coalesced,
             Hit::Fetched if cost.is_batched => Decision::Batched,
             Hit::Fetched => Decision::of(cost.attempts, cost.waited),
