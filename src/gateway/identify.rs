@@ -2,7 +2,6 @@
 //!
 //! Keys and tokens are compared in constant time, all of them for each request.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, USER_AGENT};
@@ -12,7 +11,7 @@ use super::callers::{CallerId, Callers};
 use super::forward::Refusal;
 use crate::outbound::Authorization;
 use crate::outbound::pace::Priority;
-use crate::secret::{KeySource, Secret};
+use crate::secret::{ClerkKey, KeySource, Secret};
 
 /// What the gateway knows keys and tokens by.
 #[derive(Debug, Default)]
@@ -54,14 +53,9 @@ impl Register {
     pub(super) fn ambiguous(&self) -> Vec<(usize, usize)> {
         let keys = self.keys.iter().filter_map(|known| Some((known.source.current().ok()?, known.instance)));
         let keys: Vec<_> = keys.collect();
-        let (mut owners, mut shared) = (HashMap::new(), Vec::new());
-        for (key, instance) in &keys {
-            let owner = *owners.entry(key.secret().expose()).or_insert(*instance);
-            if owner != *instance {
-                shared.push((owner, *instance));
-            }
-        }
-        shared
+        let of = |place: usize| keys[place].1;
+        let same = ClerkKey::repeated(keys.iter().map(|(key, _)| &**key)).into_iter();
+        same.map(|(first, again)| (of(first), of(again))).filter(|(first, again)| first != again).collect()
     }
 
     pub(super) fn identify(&self, headers: &HeaderMap, callers: &Callers) -> Result<Identity, Refusal> {

@@ -1,5 +1,6 @@
 //! A Clerk secret key, checked.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use http::HeaderValue;
@@ -76,6 +77,18 @@ impl ClerkKey {
     /// The key as a secret, to compare it.
     pub const fn secret(&self) -> &Secret {
         &self.secret
+    }
+
+    /// The places of keys that stood before, each behind the place where it first stood.
+    pub(crate) fn repeated<'a>(keys: impl IntoIterator<Item = &'a Self>) -> Vec<(usize, usize)> {
+        let (mut places, mut repeated) = (HashMap::new(), Vec::new());
+        for (place, key) in keys.into_iter().enumerate() {
+            let first = *places.entry(key.secret.expose()).or_insert(place);
+            if first != place {
+                repeated.push((first, place));
+            }
+        }
+        repeated
     }
 }
 

@@ -77,12 +77,14 @@ impl http_body::Body for TimedBody {
 /// The body of an answer; its request is in flight until it is dropped.
 pub(super) struct GuardedBody {
     inner: Body,
+    /// Why it broke off, for the next poll.
+    broken: Option<axum::Error>,
     _in_flight: InFlight,
 }
 
 impl GuardedBody {
     pub(super) fn new(inner: Body, in_flight: InFlight) -> Self {
-        Self { inner, _in_flight: in_flight }
+        Self { inner, broken: None, _in_flight: in_flight }
     }
 }
 
@@ -94,11 +96,23 @@ impl http_body::Body for GuardedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                // An error ends the connection at once, and what waits to be written is lost with it, often all of the
+                // answer: its client could not tell that there was one. Here it is written first.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.broken.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -74,12 +74,17 @@ pub(crate) struct Web {
 
 impl Web {
     pub(crate) async fn start(router: Router) -> Self {
+        Self::start_with(router, WebConfigSource::none()).await
+    }
+
+    /// With TLS, or passwords.
+    pub(crate) async fn start_with(router: Router, web_config: WebConfigSource) -> Self {
         let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].local_addr();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let options = serve::Options::default();
-            serve::serve(listeners, router, options, WebConfigSource::none(), CancellationToken::new()).await;
+            serve::serve(listeners, router, options, web_config, CancellationToken::new()).await;
         });
         Self { address, _tasks: tasks }
     }

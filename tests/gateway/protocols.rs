@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
+use clerk_exporter::gateway::{Plan, Policies};
 use clerk_exporter::upstream::HyperOptions;
 use http::{HeaderMap, Version};
 use http_body_util::{BodyExt, Empty, Full};
@@ -16,12 +17,14 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::common::KEY;
-use crate::support::{OK, Running, Setup, Stub, within};
+use crate::reads::OFF;
+use crate::support::{OK, Running, Setup, Stub, read_message, request, within};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
@@ -69,15 +72,19 @@ struct Arrived {
     headers: HeaderMap,
 }
 
-/// Serves HTTP/1.1 and HTTP/2 over TLS, and keeps what arrives.
-async fn tls_server() -> (SocketAddr, Arc<Mutex<Vec<Arrived>>>, JoinSet<()>) {
+fn acceptor(protocols: &[&str]) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = vec![CertificateDer::from_pem_file(data("server.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(data("server.key")).unwrap();
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Serves HTTP/1.1 and HTTP/2 over TLS, and keeps what arrives.
+async fn tls_server() -> (SocketAddr, Arc<Mutex<Vec<Arrived>>>, JoinSet<()>) {
+    let acceptor = acceptor(&["h2", "http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let arrived = Arc::<Mutex<Vec<Arrived>>>::default();
@@ -113,7 +120,7 @@ async fn through_tls(http2: bool, ca_file: Option<PathBuf>) -> (u16, Vec<Arrived
     let setup = Setup { client, ..Setup::default() };
     let gateway = Running::to(&format!("https://localhost:{}", address.port()), setup).await;
     let fields = "TE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n";
-    let answer = gateway.send(crate::support::request("POST", "/v1/users", fields, "2\r\nhi\r\n0\r\n\r\n")).await;
+    let answer = gateway.send(request("POST", "/v1/users", fields, "2\r\nhi\r\n0\r\n\r\n")).await;
     let arrived = arrived.lock().clone();
     if answer.status() == 200 {
         assert_eq!(answer.body, b"hi");
@@ -146,10 +153,44 @@ async fn a_server_that_nobody_vouches_for_gets_nothing() {
     }
 }
 
+/// An answer without a length ends with its connection. TLS says whether that was the server's wish (RFC 8446, section
+/// 6.1) or somebody in between who wants half an answer to look whole.
+#[tokio::test]
+async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
+    for is_orderly in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let acceptor = acceptor(&["http/1.1"]);
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                read_message(&mut stream, true).await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n[1,2";
+                stream.write_all(answer).await.unwrap();
+                stream.flush().await.unwrap();
+                if is_orderly {
+                    stream.shutdown().await.unwrap();
+                }
+            }
+        });
+        for policies in [OFF, Policies::default()] {
+            let client = HyperOptions { ca_file: Some(data("ca.pem")), ..HyperOptions::default() };
+            let plan = Plan { policies, ..Plan::default() };
+            let gateway = Running::to(&url, Setup { client, plan, ..Setup::default() }).await;
+            let mut stream = gateway.connect().await;
+            stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
+            let answer = within(read_message(&mut stream, true)).await;
+            let answer = answer.filter(|answer| answer.status() == 200).map(|answer| answer.body);
+            assert_eq!(answer.as_deref(), is_orderly.then_some(&b"[1,2"[..]), "{policies:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind() {
     use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.sock");

@@ -26,5 +26,6 @@ mod clients;
 mod redis_away;
 mod signals;
 mod storms;
+mod tls;
 mod upstream;
 mod world;

@@ -1,6 +1,7 @@
 //! A simulated Clerk that notes what arrives, and a gateway in this process whose time limits a test can shorten.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use clerk_exporter::simulator::{self, Simulator};
 use clerk_exporter::store::Store;
 use clerk_exporter::upstream::{HyperOptions, NetworkUpstream};
 use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,10 +37,27 @@ pub(crate) struct Clerk {
     pub(crate) simulator: Simulator,
     pub(crate) web: Web,
     arrivals: Arc<Mutex<Vec<String>>>,
+    /// Its web configuration, which is read again when it changes.
+    _folder: Option<TempDir>,
 }
 
 impl Clerk {
     pub(crate) async fn start() -> Self {
+        Self::start_with(WebConfigSource::none(), None).await
+    }
+
+    /// Behind TLS.
+    pub(crate) async fn start_secure() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["server.pem", "server.key"] {
+            std::fs::copy(certificate(name), folder.path().join(name)).unwrap();
+        }
+        let config = folder.path().join("web.yml");
+        std::fs::write(&config, "tls_server_config: { cert_file: server.pem, key_file: server.key }\n").unwrap();
+        Self::start_with(WebConfigSource::open(config).unwrap(), Some(folder)).await
+    }
+
+    async fn start_with(web_config: WebConfigSource, folder: Option<TempDir>) -> Self {
         let limits = vec![
             format!("instance={}/10s", LIMIT.requests).parse().unwrap(),
             format!("user_update={}/10s", LIMIT.requests).parse().unwrap(),
@@ -48,12 +67,21 @@ impl Clerk {
         let simulator = Simulator::new(options);
         let arrivals = Arc::default();
         let router = simulator.router().layer(middleware::from_fn_with_state(Arc::clone(&arrivals), note));
-        Self { simulator, arrivals, web: Web::start(router).await }
+        Self { simulator, arrivals, web: Web::start_with(router, web_config).await, _folder: folder }
     }
 
     /// Method and target of every request that arrived, in order of arrival.
     pub(crate) fn arrivals(&self) -> Vec<String> {
         self.arrivals.lock().clone()
+    }
+
+    /// No request arrived twice.
+    pub(crate) fn holds_each_once(&self, what: &str) {
+        let mut arrivals = self.arrivals();
+        let all = arrivals.len();
+        arrivals.sort_unstable();
+        arrivals.dedup();
+        assert_eq!(arrivals.len(), all, "{what}: a request arrived twice");
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -89,6 +117,16 @@ async fn note(State(arrivals): State<Arc<Mutex<Vec<String>>>>, request: Request,
     next.run(request).await
 }
 
+/// A test certificate, or a key.
+fn certificate(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+}
+
+/// A way to Clerk that trusts the tests' authority.
+pub(crate) fn trusting(http2: bool) -> HyperOptions {
+    HyperOptions { ca_file: Some(certificate("ca.pem")), http2, ..HyperOptions::default() }
+}
+
 /// Policies of which retry, coalesce, cache and pace are so.
 pub(crate) fn policies(retry: Switch, coalesce: Switch, cache: Switch, pace: Switch) -> Policies {
     Policies { retry, coalesce, cache, pace, ..Policies::default() }
@@ -114,6 +152,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(upstream: &str, plan: Plan, store: Option<Store>) -> Self {
+        Self::start_over(&HyperOptions::default(), upstream, plan, store).await
+    }
+
+    /// With a way to Clerk of its own.
+    pub(crate) async fn start_over(client: &HyperOptions, upstream: &str, plan: Plan, store: Option<Store>) -> Self {
         let clock = Arc::new(Clock::new());
         let ledger = Ledger::new([settings()]);
         let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
@@ -123,7 +166,7 @@ impl Running {
             None => Flow::new(pace, Arc::clone(&clock)),
         };
         let outbound = Outbound {
-            upstream: NetworkUpstream::new(&HyperOptions::default()).unwrap(),
+            upstream: NetworkUpstream::new(client).unwrap(),
             base: upstream.to_owned(),
             key,
             ledger: ledger.instance("test").unwrap(),

@@ -29,6 +29,19 @@ async fn a_client_with_half_a_head_is_closed() {
 }
 
 #[tokio::test]
+async fn an_answer_whose_body_breaks_at_once_shows_its_head_and_no_end() {
+    let broken = async || {
+        let frames = [Err::<Bytes, _>(std::io::Error::other("broken"))];
+        Body::from_stream(futures_util::stream::iter(frames))
+    };
+    let server = TestServer::plain(Router::new().route("/", get(broken)), patient()).await;
+    let answer = server.get("/", "").await;
+    assert_eq!(status(&answer), 200);
+    assert!(answer.contains("transfer-encoding: chunked") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_client_that_sends_nothing_is_closed() {
     let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
     let mut client = server.connect().await;

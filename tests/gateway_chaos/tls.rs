@@ -1,0 +1,93 @@
+//! What is behind the gateway breaks, and between them is TLS, with HTTP/1.1 or with HTTP/2, whose streams share one
+//! connection and break together.
+
+use clerk_exporter::gateway::Plan;
+
+use crate::account::{Account, Outcome, ask_all};
+use crate::chaos::{Chaos, ChaosProxy};
+use crate::upstream::{BROKEN, MANY, TIMEOUT, UNREACHABLE, both, is_one_of, lists, recovers};
+use crate::world::{Clerk, Running, hasty, trusting};
+
+/// Bytes within the server's part of the handshake, and bytes behind it and within the body of a list.
+const IN_THE_HANDSHAKE: usize = 500;
+const IN_THE_BODY: usize = 20_000;
+
+const ANY: &[(u16, &str)] = &[UNREACHABLE, BROKEN, TIMEOUT];
+
+async fn start(proxy: &ChaosProxy, http2: bool, plan: Plan) -> Running {
+    // The name that the certificate is for.
+    let url = proxy.url().replace("http://127.0.0.1", "https://localhost");
+    Running::start_over(&trusting(http2), &url, plan, None).await
+}
+
+/// While it is broken nobody hangs and no half answer looks whole; afterwards requests go right again.
+async fn breaks(chaos: Chaos, http2: bool, may_be_cut: bool) {
+    for policies in both() {
+        let clerk = Clerk::start_secure().await;
+        let proxy = ChaosProxy::start(clerk.web.address, chaos);
+        let gateway = start(&proxy, http2, hasty(policies)).await;
+        let account = lists(&gateway, &clerk).await;
+        let is_allowed = |outcome: &Outcome| is_one_of(outcome, ANY) || (may_be_cut && *outcome == Outcome::Cut);
+        account.holds_only(MANY, is_allowed, &format!("{chaos:?}, http2: {http2}, {policies:?}"));
+        recovers(&proxy, &gateway, &clerk).await;
+    }
+}
+
+#[tokio::test]
+async fn all_is_right_over_tls_while_nothing_breaks() {
+    for http2 in [false, true] {
+        for policies in both() {
+            let clerk = Clerk::start_secure().await;
+            let proxy = ChaosProxy::start(clerk.web.address, Chaos::Pass);
+            let gateway = start(&proxy, http2, Plan { policies, ..Plan::default() }).await;
+            let is_right = |account: &Account| account.holds_only(MANY, |outcome| *outcome == Outcome::Right, "tls");
+            is_right(&lists(&gateway, &clerk).await);
+            is_right(&ask_all(gateway.address, (0..MANY).map(|number| clerk.write(number))).await);
+            assert_eq!(clerk.count(), 2 * MANY);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_breaks_or_never_ends_is_an_error() {
+    for chaos in [
+        Chaos::Refuse,
+        Chaos::CutAfter(0),
+        Chaos::CutAfter(IN_THE_HANDSHAKE),
+        Chaos::ResetAfter(IN_THE_HANDSHAKE),
+        Chaos::StallAfter(IN_THE_HANDSHAKE),
+    ] {
+        for http2 in [false, true] {
+            breaks(chaos, http2, false).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_that_break_within_an_answer_end_it_visibly() {
+    for chaos in [Chaos::CutAfter(IN_THE_BODY), Chaos::ResetAfter(IN_THE_BODY), Chaos::StallAfter(IN_THE_BODY)] {
+        for http2 in [false, true] {
+            breaks(chaos, http2, true).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_sent_once_however_the_connection_breaks() {
+    // About where the handshake ends and answers begin.
+    for bytes in [0, 1000, 2000, 3000, 4000] {
+        for http2 in [false, true] {
+            for policies in both() {
+                let clerk = Clerk::start_secure().await;
+                let proxy = ChaosProxy::start(clerk.web.address, Chaos::CutAfter(bytes));
+                let gateway = start(&proxy, http2, hasty(policies)).await;
+                let account = ask_all(gateway.address, (0..MANY).map(|number| clerk.write(number))).await;
+                let what = format!("cut after {bytes}, http2: {http2}");
+                let is_allowed =
+                    |outcome: &Outcome| is_one_of(outcome, ANY) || matches!(outcome, Outcome::Right | Outcome::Cut);
+                account.holds_only(MANY, is_allowed, &what);
+                clerk.holds_each_once(&what);
+            }
+        }
+    }
+}
