@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::decision::Decision;
 use super::forward::Refusal;
+use super::upload::Blame;
 use crate::outbound::pace::Shed;
 use crate::outbound::{CallError, SendError};
 use crate::upstream::ErrorKind;
@@ -112,10 +113,13 @@ impl Own {
     }
 
     /// The client did not send its whole request.
-    pub(super) fn incomplete_request() -> Self {
-        let why = "The request's body did not come to its end in time.".to_owned();
+    pub(super) fn incomplete_request(blame: Blame) -> Self {
+        let (status, why) = match blame {
+            Blame::Late => (StatusCode::REQUEST_TIMEOUT, "The request's body did not come to its end in time."),
+            Blame::Malformed => (StatusCode::BAD_REQUEST, "The request's body ended too early, or is malformed."),
+        };
         let code = "gateway_request_incomplete";
-        let own = Self::new(Decision::Rejected, StatusCode::REQUEST_TIMEOUT, code, "incomplete request", why);
+        let own = Self::new(Decision::Rejected, status, code, "incomplete request", why.to_owned());
         Self { closes: true, ..own }
     }
 

@@ -187,8 +187,8 @@ impl Exchange {
                     None => {}
                 }
                 self.seen.spent = if is_limited { spent(&error) } else { 0 };
-                let is_incomplete = self.fault.is_the_client_s();
-                let answer = if is_incomplete { Own::incomplete_request() } else { Own::failed(&error) };
+                let blame = self.fault.of_the_client();
+                let answer = blame.map_or_else(|| Own::failed(&error), Own::incomplete_request);
                 no_answer(&self.instance, answer, &error, self.seen)
             }
         }

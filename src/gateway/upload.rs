@@ -1,23 +1,33 @@
 //! The body of a request on its way to Clerk, and whether it was its own fault that it did not get there.
 
+use std::error::Error;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::serve::BodyTimeout;
 use crate::upstream::{BodyError, RequestBody};
+
+/// What went wrong with the client's part of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// Its body did not come to its end in time.
+    Late,
+    /// It ended too early, or is not framed as HTTP wants it.
+    Malformed,
+}
 
 /// Whether the client's part of an exchange broke off.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fault(Option<Arc<AtomicBool>>);
+pub(super) struct Fault(Option<Arc<OnceLock<Blame>>>);
 
 impl Fault {
-    /// Whether the body did not come to its end.
-    pub(super) fn is_the_client_s(&self) -> bool {
-        self.0.as_ref().is_some_and(|broken| broken.load(Ordering::Relaxed))
+    /// Why the body did not come to its end, if that is so.
+    pub(super) fn of_the_client(&self) -> Option<Blame> {
+        self.0.as_ref()?.get().copied()
     }
 }
 
@@ -30,14 +40,18 @@ where
     if body.is_end_stream() {
         return (RequestBody::empty(), Fault::default());
     }
-    let broken = Arc::new(AtomicBool::new(false));
-    let body = Upload { body: Box::pin(body), broken: Arc::clone(&broken) };
-    (RequestBody::stream(body), Fault(Some(broken)))
+    let blame = Arc::new(OnceLock::new());
+    let body = Upload { body: Box::pin(body), blame: Arc::clone(&blame) };
+    (RequestBody::stream(body), Fault(Some(blame)))
+}
+
+fn is_late(error: &(dyn Error + 'static)) -> bool {
+    error.is::<BodyTimeout>() || error.source().is_some_and(is_late)
 }
 
 struct Upload<B> {
     body: Pin<Box<B>>,
-    broken: Arc<AtomicBool>,
+    blame: Arc<OnceLock<Blame>>,
 }
 
 impl<B> Body for Upload<B>
@@ -53,8 +67,9 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = self.body.as_mut().poll_frame(context).map_err(Into::into);
-        if let Poll::Ready(Some(Err(_))) = &frame {
-            self.broken.store(true, Ordering::Relaxed);
+        if let Poll::Ready(Some(Err(error))) = &frame {
+            // The first one counts.
+            let _ = self.blame.set(if is_late(&**error) { Blame::Late } else { Blame::Malformed });
         }
         frame
     }

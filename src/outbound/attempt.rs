@@ -121,7 +121,8 @@ impl Outbound {
     }
 }
 
-/// Waits for the head of an answer. While a body is being sent, the time begins anew with each part of it.
+/// Waits for the head of an answer. While a body is being sent, the time begins anew with each part of it, and does not
+/// pass while the next one is yet to come.
 async fn head_of(
     mut answer: ResponseFuture,
     mut until: Instant,
@@ -132,7 +133,7 @@ async fn head_of(
         if let Ok(result) = timeout_at(until, &mut answer).await {
             return Some(result);
         }
-        let later = progress.as_ref()?.last() + timeout;
+        let later = progress.as_ref()?.due(timeout);
         if later <= until {
             return None;
         }

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST};
@@ -129,17 +130,33 @@ fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     Some(copy)
 }
 
-/// When a part of a body was last sent.
+/// How the body of a request gets on.
 #[derive(Debug, Clone)]
-pub(super) struct Progress(Arc<Mutex<Instant>>);
+pub(super) struct Progress(Arc<Mutex<Step>>);
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// Clerk's, to take what it was sent, or to answer.
+    Sent { at: Instant },
+    /// That of whoever sends the body.
+    Awaited { since: Instant },
+}
+
+/// Longest pause of whoever sends a body. A server that takes bodies from clients has less patience with them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
 impl Progress {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new(Step::Sent { at: Instant::now() })))
     }
 
-    pub(super) fn last(&self) -> Instant {
-        *self.0.lock()
+    /// Until when Clerk has time, where it has so much from each part on.
+    pub(super) fn due(&self, timeout: Duration) -> Instant {
+        match *self.0.lock() {
+            Step::Sent { at } => at + timeout,
+            Step::Awaited { since } => since + LONGEST_PAUSE,
+        }
     }
 }
 
@@ -159,9 +176,13 @@ impl Body for Watched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        if frame.is_ready() {
-            *self.progress.0.lock() = Instant::now();
+        let mut step = self.progress.0.lock();
+        match (&frame, *step) {
+            (Poll::Ready(_), _) => *step = Step::Sent { at: Instant::now() },
+            (Poll::Pending, Step::Sent { .. }) => *step = Step::Awaited { since: Instant::now() },
+            (Poll::Pending, Step::Awaited { .. }) => {}
         }
+        drop(step);
         frame
     }
 

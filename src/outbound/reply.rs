@@ -195,6 +195,12 @@ impl http_body::Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         let read: usize = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len).sum();
+        if self.is_broken() {
+            // Whoever took what came for all there is would make half an answer a whole one.
+            let mut hint = SizeHint::new();
+            hint.set_lower(read as u64);
+            return hint;
+        }
         let rest = self.rest.as_ref().map_or(SizeHint::with_exact(0), http_body::Body::size_hint);
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(read as u64));

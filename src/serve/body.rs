@@ -29,10 +29,10 @@ struct Wait {
     timer: Pin<Box<Sleep>>,
 }
 
-/// The client did not send its request body in time.
+/// The client did not send its request body in time: the error, or a cause of the error, of such a body.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body did not arrive in time")]
-pub(super) struct BodyTimeout;
+pub struct BodyTimeout;
 
 /// Wraps the body of a request; `limit` is the longest total wait for the client.
 pub(super) fn timed(body: Incoming, limit: Duration) -> Body {

@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+pub use body::BodyTimeout;
 pub use handler::{AmbiguousFraming, Handler};
 pub use listen::{BindError, ListenAddress, Listener, ParseListenAddressError, bind, from_systemd};
 pub use web_config::{WebConfigError, WebConfigSource};

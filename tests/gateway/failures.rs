@@ -155,10 +155,9 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     }
     let upstream: Arc<dyn Upstream> = Arc::new(Patient);
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
-    // A part each 9 seconds is within the 10 that an attempt may take without getting on; all of it takes longer than any
-    // deadline.
+    // The client takes its time, more than Clerk has for an answer, and all of it takes longer than any deadline.
     let part = |number: usize| async move {
-        tokio::time::sleep(Duration::from_secs(9)).await;
+        tokio::time::sleep(Duration::from_secs(25)).await;
         (number < 20)
             .then(|| (Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from_static(b"part"))), number + 1))
     };
@@ -166,9 +165,41 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     let answer = world.gateway.handle(get("/v1/users").map(|_| body)).await;
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "80");
-    // And one that does not get on is late.
-    let body = http_body_util::StreamBody::new(futures_util::stream::pending::<
-        Result<http_body::Frame<bytes::Bytes>, std::io::Error>,
-    >());
-    assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body)).await.status(), StatusCode::GATEWAY_TIMEOUT);
+    // And one that never gets on ends, too, whoever the client is.
+    let body = || {
+        http_body_util::StreamBody::new(futures_util::stream::pending::<
+            Result<http_body::Frame<bytes::Bytes>, std::io::Error>,
+        >())
+    };
+    assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body())).await.status(), StatusCode::GATEWAY_TIMEOUT);
+
+    /// Takes nothing and says nothing.
+    #[derive(Debug)]
+    struct Deaf;
+    impl Upstream for Deaf {
+        fn send(&self, request: Request<RequestBody>) -> ResponseFuture {
+            Box::pin(async move {
+                let _request = request;
+                std::future::pending().await
+            })
+        }
+    }
+    let upstream: Arc<dyn Upstream> = Arc::new(Deaf);
+    let world = World::new(&upstream, "http://clerk.test", Setup::default());
+    let from = Instant::now();
+    assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body())).await.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(from.elapsed().as_secs(), 10, "Clerk's time is not the client's");
+}
+
+#[tokio::test]
+async fn a_client_whose_body_is_none_is_told_so() {
+    let stub = Stub::answering("").await;
+    let gateway = Running::with(stub.address, Setup::default()).await;
+    for body in ["zz\r\nab\r\n0\r\n\r\n", "2\r\nabX\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n", "0x2\r\nab\r\n0\r\n\r\n"]
+    {
+        let answer = gateway.send(request("POST", "/v1/users", "Transfer-Encoding: chunked\r\n", body)).await;
+        assert_eq!((answer.status(), &*answer.code()), (400, "gateway_request_incomplete"), "{body:?}");
+        assert_eq!(answer.value("connection"), Some("close"));
+    }
+    assert_eq!(stub.requests(), [], "what did not come to its end is no request");
 }

@@ -190,28 +190,35 @@ async fn an_answer_that_breaks_off_is_not_made_whole() {
     }
 }
 
-/// Else a client takes it for a connection that was closed for being idle, and asks again.
+/// Else a client takes it for a connection that was closed for being idle, and asks again, or takes it for whole.
 #[tokio::test]
-async fn of_an_answer_that_breaks_off_all_that_came_is_handed_on() {
+async fn of_an_answer_that_breaks_off_all_that_came_is_handed_on_and_no_more() {
     for (head, came) in [
         ("Content-Length: 10\r\n\r\n", ""),
         ("Content-Length: 10\r\n\r\nabc", "abc"),
+        ("Transfer-Encoding: chunked\r\n\r\n", ""),
         ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "3\r\nabc\r\n"),
         ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx", "3\r\nabc\r\n"),
     ] {
-        let stub = Stub::with(move |_, mut stream, _| async move {
-            read_message(&mut stream, true).await;
-            stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes()).await.unwrap();
-        })
-        .await;
-        let gateway = Running::before(&stub).await;
-        let mut stream = gateway.connect().await;
-        stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
-        let answer = within(read_head(&mut stream)).await.unwrap_or_else(|| panic!("no head: {head:?}"));
-        assert_eq!(answer.status(), 200);
-        let mut rest = Vec::new();
-        let _ = within(stream.read_to_end(&mut rest)).await;
-        assert_eq!(String::from_utf8_lossy(&rest), came, "{head:?}");
+        for status in [200, 404, 429, 500] {
+            let stub = Stub::with(move |_, mut stream, _| async move {
+                read_message(&mut stream, true).await;
+                stream.write_all(format!("HTTP/1.1 {status} X\r\n{head}").as_bytes()).await.unwrap();
+            })
+            .await;
+            for method in ["GET", "POST"] {
+                let gateway = Running::before(&stub).await;
+                let mut stream = gateway.connect().await;
+                stream.write_all(request(method, "/v1/users", "", "").as_bytes()).await.unwrap();
+                let answer =
+                    within(read_head(&mut stream)).await.unwrap_or_else(|| panic!("no head: {status} {head:?}"));
+                let length = head.contains("Content-Length").then_some("10");
+                assert_eq!((answer.status(), answer.value("content-length")), (status, length), "{head:?}");
+                let mut rest = Vec::new();
+                let _ = within(stream.read_to_end(&mut rest)).await;
+                assert_eq!(String::from_utf8_lossy(&rest), came, "{status} {head:?}");
+            }
+        }
     }
 }
 
