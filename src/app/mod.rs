@@ -153,7 +153,7 @@ fn gateway_limits(pages: serve::Options) -> serve::Options {
         name: "gateway",
         max_connections: pages.max_connections.max(GATEWAY_CONNECTIONS),
         preserve_header_case: true,
-        mark_ambiguous_framing: true,
+        mark_ambiguous_heads: true,
         ..pages
     }
 }

@@ -44,11 +44,14 @@ impl Own {
     /// A request that is not handed on. The connection is closed: what follows on it may not be what it seems.
     pub(super) fn refused(refusal: Refusal) -> Self {
         let (status, code) = match refusal {
-            Refusal::Connect => (StatusCode::METHOD_NOT_ALLOWED, "gateway_method_not_allowed"),
+            Refusal::Connect | Refusal::Trace => (StatusCode::METHOD_NOT_ALLOWED, "gateway_method_not_allowed"),
             Refusal::TransferEncoding => (StatusCode::NOT_IMPLEMENTED, "gateway_request_invalid"),
-            Refusal::Target | Refusal::Host | Refusal::Framing | Refusal::Authorization => {
-                (StatusCode::BAD_REQUEST, "gateway_request_invalid")
-            }
+            Refusal::Target
+            | Refusal::Host
+            | Refusal::Fragment
+            | Refusal::Framing
+            | Refusal::Authorization
+            | Refusal::Token => (StatusCode::BAD_REQUEST, "gateway_request_invalid"),
         };
         let own = Self::new(Decision::Rejected, status, code, "invalid request", refusal.to_string());
         Self { closes: true, ..own }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use parking_lot::Mutex;
-use tokio::time::timeout;
 
 use super::answer::{error_body, own_trace_id, whole_seconds};
 use super::forward;
@@ -97,14 +96,12 @@ impl Fetcher {
         let Relayed { attempts, waited, took, .. } = relayed;
         *self.cost.lock() = Cost { attempts, waited, took: Some(took), ..begun };
         self.instance.heed_refusal(self.authorization, relayed.answer.head.status);
-        if relayed.answer.head.status.is_informational() {
+        if !forward::is_final(&relayed.answer.head) {
             return Err(Why::Unshareable);
         }
-        let patience = self.instance.plan.deadline;
-        let is_whole = match timeout(patience, relayed.answer.body.fill(MAX_SHARED_BYTES)).await {
-            Ok(is_whole) => is_whole,
-            Err(_) => return Err(Why::Broken(CallError::Timeout(patience))),
-        };
+        let patience = self.instance.plan.body_idle_timeout;
+        let filled = relayed.answer.body.fill(MAX_SHARED_BYTES, patience).await;
+        let is_whole = filled.map_err(|_| Why::Broken(CallError::Timeout(patience)))?;
         if relayed.answer.body.is_broken() {
             let why = "the body of an answer broke off".to_owned();
             return Err(Why::Broken(UpstreamError::new(ErrorKind::Broken, why).into()));

@@ -69,12 +69,18 @@ pub(super) enum Refusal {
     Target,
     #[error("a request must have exactly one Host")]
     Host,
+    #[error("a request target holds no `#`: write %23 where one is meant")]
+    Fragment,
     #[error("Content-Length and Transfer-Encoding exclude each other")]
     Framing,
     #[error("no Transfer-Encoding but chunked is understood")]
     TransferEncoding,
     #[error("a request must not have several Authorization fields")]
     Authorization,
+    #[error("a caller's token is presented as `Authorization: Bearer <token>`, and in no other way")]
+    Token,
+    #[error("TRACE is not possible with a caller's token")]
+    Trace,
 }
 
 /// Checks what hyper leaves to us.
@@ -98,7 +104,7 @@ pub(super) fn check(head: &request::Parts) -> Result<(), Refusal> {
             return Err(Refusal::Framing);
         }
         let is_single = head.headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
-        if !is_single || !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        if !is_single || !is_chunked(encoding) {
             return Err(Refusal::TransferEncoding);
         }
     }
@@ -126,6 +132,18 @@ pub(super) fn request(head: &mut request::Parts, target: &Target, is_chunked: bo
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     Ok(())
+}
+
+/// Whether an answer is one that can be handed on: a final one, in no coding of transfer that we do not understand, whose
+/// bytes would pass for others.
+pub(super) fn is_final(head: &response::Parts) -> bool {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let is_understood = codings.next().is_none_or(is_chunked) && codings.next().is_none();
+    is_understood && !head.status.is_informational()
+}
+
+fn is_chunked(coding: &HeaderValue) -> bool {
+    coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// Makes the head of Clerk's answer the head of ours.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Request, Response, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, request};
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -25,7 +25,7 @@ use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
 use crate::outbound::{Authorization, Opened, Phase, Relay, Relayed, SendError};
 use crate::quota::{Bucket, Route, route};
-use crate::serve::{AmbiguousFraming, Handler};
+use crate::serve::{Ambiguity, Handler};
 use crate::upstream::{BodyError, RequestBody};
 
 impl Gateway {
@@ -86,11 +86,18 @@ impl Gateway {
     }
 
     fn admit(&self, table: &Table, head: &request::Parts) -> Result<Identity, Refusal> {
-        if head.extensions.get::<AmbiguousFraming>().is_some() {
-            return Err(Refusal::Framing);
+        match head.extensions.get::<Ambiguity>() {
+            Some(Ambiguity::Framing) => return Err(Refusal::Framing),
+            Some(Ambiguity::Fragment) => return Err(Refusal::Fragment),
+            None => {}
         }
         forward::check(head)?;
-        table.register.identify(&head.headers, &self.callers)
+        let identity = table.register.identify(&head.headers, &self.callers)?;
+        // The answer may repeat all that Clerk was sent (RFC 9110, section 9.3.8), and whoever has a token has no key.
+        if head.method == Method::TRACE && identity.authorization == Authorization::Ours {
+            return Err(Refusal::Trace);
+        }
+        Ok(identity)
     }
 
     fn seen(
@@ -165,7 +172,7 @@ impl Exchange {
         self.seen.spent = u32::from(is_limited && !policies.pace.is_on());
         let relay = Relay { request: Request::from_parts(head, body), route, repeat, authorization };
         match self.instance.outbound.relay(relay, &self.instance.plan.handling(&policies, priority)).await {
-            Ok(relayed) if relayed.answer.head.status.is_informational() => own(Own::unexpected_answer(), self.seen),
+            Ok(relayed) if !forward::is_final(&relayed.answer.head) => own(Own::unexpected_answer(), self.seen),
             Ok(relayed) => {
                 let status = relayed.answer.head.status;
                 // What the client got wrong was not done; what broke at Clerk may have been.

@@ -58,6 +58,15 @@ impl Register {
         same.map(|(first, again)| (of(first), of(again))).filter(|(first, again)| first != again).collect()
     }
 
+    /// Whether a caller's token stands anywhere in a field: behind another scheme, in quotes, twice.
+    fn holds_token(&self, field: &HeaderValue) -> bool {
+        let bytes = field.as_bytes();
+        // All of them each time, in constant time.
+        let holds =
+            |known: &KnownToken| bytes.windows(known.token.len()).filter(|part| known.token.is(part)).count() > 0;
+        bytes.len() <= LONGEST_CREDENTIAL && self.tokens.iter().filter(|known| holds(known)).count() > 0
+    }
+
     pub(super) fn identify(&self, headers: &HeaderMap, callers: &Callers) -> Result<Identity, Refusal> {
         let mut presented = headers.get_all(AUTHORIZATION).iter();
         let first = presented.next();
@@ -82,12 +91,19 @@ impl Register {
             let (authorization, priority) = (Authorization::Ours, token.priority);
             return Ok(Identity { instance: Some(token.instance), caller: token.caller, authorization, priority });
         }
+        if key.is_none() && first.is_some_and(|presented| self.holds_token(presented)) {
+            // Clerk would be shown it.
+            return Err(Refusal::Token);
+        }
         let caller = key.and_then(|key| key.caller);
         let caller = caller.unwrap_or_else(|| callers.found(headers.get(USER_AGENT).map(HeaderValue::as_bytes)));
         let (instance, priority) = (key.map(|key| key.instance), Priority::Interactive);
         Ok(Identity { instance, caller, authorization: Authorization::AsGiven, priority })
     }
 }
+
+/// A longer field is no credential that somebody mistyped.
+const LONGEST_CREDENTIAL: usize = 4096;
 
 /// What follows the scheme `Bearer`, which is read without regard to case (RFC 9110, section 11.1).
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::outgoing::{Outgoing, Progress};
 use super::pace::Permit;
-use super::reply::{ReplyBody, peek, read_body};
+use super::reply::{ReplyBody, read_body};
 use super::retry::Repeat;
 use super::{CallError, ErrorBody, MAX_BODY_BYTES, Outbound, is_unsent, observe};
 use crate::quota::Observation;
@@ -75,7 +75,7 @@ impl Outbound {
             let mut body = ReplyBody::streamed(body, permit);
             // What is compressed is not read for us: a code in it is not worth the work and the risk.
             let is_complete = !head.headers.contains_key(CONTENT_ENCODING)
-                && timeout_at(until, peek(&mut body, PEEK_BYTES)).await.unwrap_or(false);
+                && matches!(timeout_at(until, body.fill(PEEK_BYTES, timeout)).await, Ok(Ok(true)));
             let seen = body.seen();
             let errors = ErrorBody::parse(head.status, if is_complete { &seen } else { &[] });
             let observation = observe(is_complete.then_some(&seen), &errors, body.permit());

@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::attempt::Opened;
 use super::pace::Permit;
@@ -86,31 +89,6 @@ pub(crate) async fn read_body(mut body: Body, most: usize) -> Result<Option<Byte
     Ok(Some(whole.freeze()))
 }
 
-/// The beginning of a body: its first frames up to about `limit` bytes, and whether that is all of it. What was read
-/// stays at the front of the body.
-pub(super) async fn peek(body: &mut ReplyBody, limit: usize) -> bool {
-    let Some(rest) = &mut body.rest else { return true };
-    let mut length = 0;
-    while length <= limit {
-        match rest.frame().await {
-            None => {
-                body.rest = None;
-                return true;
-            }
-            Some(frame) => {
-                let is_error = frame.is_err();
-                length += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
-                body.read.push_back(frame);
-                if is_error {
-                    body.rest = None;
-                    return false;
-                }
-            }
-        }
-    }
-    false
-}
-
 /// The body of an answer. Its request counts as in flight until the body ends or is dropped.
 #[derive(Debug)]
 pub struct ReplyBody {
@@ -141,10 +119,25 @@ impl ReplyBody {
         self.permit = None;
     }
 
-    /// Reads up to about `limit` bytes, which stay at the front of the body. Says whether that is all of it; not if it
-    /// broke off.
-    pub(crate) async fn fill(&mut self, limit: usize) -> bool {
-        peek(self, limit).await
+    /// Reads the first frames up to about `limit` bytes, which stay at the front of the body. Says whether that is all of
+    /// it; not if it broke off. `patience` is for each frame.
+    pub(crate) async fn fill(&mut self, limit: usize, patience: Duration) -> Result<bool, Elapsed> {
+        let Some(rest) = &mut self.rest else { return Ok(true) };
+        let mut length = 0;
+        while length <= limit {
+            let Some(frame) = timeout(patience, rest.frame()).await? else {
+                self.rest = None;
+                return Ok(true);
+            };
+            let is_error = frame.is_err();
+            length += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            self.read.push_back(frame);
+            if is_error {
+                self.rest = None;
+                return Ok(false);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether it broke off within what was read.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::admission::Place;
+use super::handler::Ambiguity;
 
 /// The state of one connection, shared by its socket, its HTTP service and the task that watches over both.
 pub(super) struct Activity {
@@ -26,8 +27,10 @@ struct State {
     write_stalled: bool,
     http2: bool,
     waiting: Waiting,
-    /// The last request head had two framings.
-    ambiguous_head: bool,
+    /// What is wrong with the last request head.
+    ambiguity: Option<Ambiguity>,
+    /// The body of a request was given up before its end.
+    has_unread: bool,
 }
 
 /// What an idle connection is waiting for, and since when.
@@ -50,7 +53,8 @@ impl Activity {
                 write_stalled: false,
                 http2: false,
                 waiting: Waiting::Head { since: Instant::now() },
-                ambiguous_head: false,
+                ambiguity: None,
+                has_unread: false,
             }),
         })
     }
@@ -99,14 +103,24 @@ impl Activity {
         self.state.lock().requests_in_flight == 0
     }
 
-    /// The head that has just been read has two framings.
-    pub(super) fn head_is_ambiguous(&self) {
-        self.state.lock().ambiguous_head = true;
+    /// The head that has just been read can be understood in two ways.
+    pub(super) fn head_is_ambiguous(&self, ambiguity: Ambiguity) {
+        self.state.lock().ambiguity = Some(ambiguity);
     }
 
-    /// Whether the head that has just been read has two framings; asked once for each.
-    pub(super) fn take_ambiguous_head(&self) -> bool {
-        std::mem::take(&mut self.state.lock().ambiguous_head)
+    /// What is ambiguous in the head that has just been read; asked once for each.
+    pub(super) fn take_ambiguity(&self) -> Option<Ambiguity> {
+        self.state.lock().ambiguity.take()
+    }
+
+    /// The body of a request was given up before its end: the client may still be sending it.
+    pub(super) fn body_given_up(&self) {
+        self.state.lock().has_unread = true;
+    }
+
+    /// Whether the client may still be sending a body that nobody reads.
+    pub(super) fn has_unread(&self) -> bool {
+        self.state.lock().has_unread
     }
 
     /// The client takes no more bytes, or takes them again.
@@ -118,6 +132,8 @@ impl Activity {
     pub(super) fn request_started(self: &Arc<Self>, http2: bool) -> InFlight {
         let mut state = self.state.lock();
         state.http2 = http2;
+        // If there was one, hyper has read it.
+        state.has_unread = false;
         state.requests_in_flight += 1;
         if state.requests_in_flight == 1 {
             self.place.becomes_busy();

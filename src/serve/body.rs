@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::activity::InFlight;
+use super::activity::{Activity, InFlight};
 
 /// A request body whose client may keep us waiting only so long in all.
 ///
@@ -22,6 +23,8 @@ struct TimedBody {
     inner: Incoming,
     left: Duration,
     wait: Option<Wait>,
+    /// Is told when the body is given up. None in HTTP/2, where a stream ends without its connection.
+    activity: Option<Arc<Activity>>,
 }
 
 struct Wait {
@@ -34,12 +37,21 @@ struct Wait {
 #[error("the request body did not arrive in time")]
 pub struct BodyTimeout;
 
-/// Wraps the body of a request; `limit` is the longest total wait for the client.
-pub(super) fn timed(body: Incoming, limit: Duration) -> Body {
+/// Wraps the body of a request; `limit` is the longest total wait for the client. `activity` is told when nobody reads it
+/// to its end.
+pub(super) fn timed(body: Incoming, limit: Duration, activity: Option<&Arc<Activity>>) -> Body {
     if http_body::Body::is_end_stream(&body) {
         return Body::empty();
     }
-    Body::new(TimedBody { inner: body, left: limit, wait: None })
+    Body::new(TimedBody { inner: body, left: limit, wait: None, activity: activity.cloned() })
+}
+
+impl Drop for TimedBody {
+    fn drop(&mut self) {
+        if let Some(activity) = self.activity.as_ref().filter(|_| !http_body::Body::is_end_stream(&self.inner)) {
+            activity.body_given_up();
+        }
+    }
 }
 
 impl http_body::Body for TimedBody {
@@ -53,6 +65,9 @@ impl http_body::Body for TimedBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
             if let Some(wait) = self.wait.take() {
                 self.left = self.left.saturating_sub(wait.since.elapsed());
+            }
+            if frame.is_none() {
+                self.activity = None;
             }
             return Poll::Ready(frame.map(|result| result.map_err(Into::into)));
         }

@@ -143,7 +143,7 @@ where
         http1_only = server.http.clone().http1_only();
         &http1_only
     };
-    let stream = HeadWatch::new(stream, server.options.mark_ambiguous_framing.then(|| Arc::clone(&activity)));
+    let stream = HeadWatch::new(stream, server.options.mark_ambiguous_heads.then(|| Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(server.shutdown.cancelled());
     let mut stop_deadline = None;

@@ -39,8 +39,14 @@ impl<H: Handler> Handler for Arc<H> {
     }
 }
 
-/// In the extensions of a request: it came with both `Content-Length` and `Transfer-Encoding`.
+/// In the extensions of an HTTP/1 request: its head can be understood in two ways, and hyper chose one without a word.
 ///
-/// Attempts to smuggle requests past a proxy do that. Set where [`Options::mark_ambiguous_framing`](super::Options::mark_ambiguous_framing) asks for it.
+/// Attempts to smuggle requests past a proxy do that. Set where
+/// [`Options::mark_ambiguous_heads`](super::Options::mark_ambiguous_heads) asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AmbiguousFraming;
+pub enum Ambiguity {
+    /// Both `Content-Length` and `Transfer-Encoding`, of which the latter counts (RFC 9112, section 6.3).
+    Framing,
+    /// A `#` in the request line, where none is allowed (RFC 9112, section 3.2). It is dropped, with what follows.
+    Fragment,
+}

@@ -1,5 +1,5 @@
 //! A look at the heads of HTTP/1 requests as they come, for what hyper does not tell: of a request with both
-//! `Content-Length` and `Transfer-Encoding` it drops the former without a word.
+//! `Content-Length` and `Transfer-Encoding` it drops the former without a word, and of a target what follows a `#`.
 //!
 //! Requests that a client sends before it has the answer to the last one are not looked at: they are framed as hyper
 //! frames them, which is safe, and only the refusal is lost.
@@ -13,6 +13,7 @@ use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::handler::Ambiguity;
 
 /// A stream whose incoming bytes are looked at.
 pub(super) struct HeadWatch<S> {
@@ -36,8 +37,8 @@ impl<S> HeadWatch<S> {
         if let Some(scanner) = &mut self.scanner
             && scanner.scan(bytes)
         {
-            if scanner.has_length && scanner.has_encoding {
-                activity.head_is_ambiguous();
+            if let Some(ambiguity) = scanner.ambiguity() {
+                activity.head_is_ambiguous(ambiguity);
             }
             self.scanner = None;
         }
@@ -51,6 +52,7 @@ struct Scanner {
     line: [u8; LONGEST.len()],
     length: usize,
     lines: usize,
+    has_fragment: bool,
     has_length: bool,
     has_encoding: bool,
 }
@@ -71,7 +73,17 @@ impl Scanner {
         false
     }
 
+    fn ambiguity(&self) -> Option<Ambiguity> {
+        if self.has_length && self.has_encoding {
+            return Some(Ambiguity::Framing);
+        }
+        self.has_fragment.then_some(Ambiguity::Fragment)
+    }
+
     fn extend(&mut self, part: &[u8]) {
+        if self.lines == 0 {
+            self.has_fragment |= memchr(b'#', part).is_some();
+        }
         if let Some(free) = self.line.get_mut(self.length..) {
             let fits = free.len().min(part.len());
             free[..fits].copy_from_slice(&part[..fits]);
@@ -137,23 +149,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeadWatch<S> {
 mod tests {
     use super::*;
 
-    /// Whether the head ended, and whether it has both fields; the text comes in pieces of this size.
-    fn scan(text: &str, piece: usize) -> (bool, bool) {
+    /// Whether the head ended, and what is ambiguous in it; the text comes in pieces of this size.
+    fn scan(text: &str, piece: usize) -> (bool, Option<Ambiguity>) {
         let mut scanner = Scanner::default();
         let ended = text.as_bytes().chunks(piece).any(|piece| scanner.scan(piece));
-        (ended, scanner.has_length && scanner.has_encoding)
+        (ended, scanner.ambiguity())
     }
 
     #[test]
-    fn both_fields_are_found_in_any_order_spelling_and_pieces() {
+    fn what_is_ambiguous_is_found_in_any_order_spelling_and_pieces() {
         for (text, expected) in [
-            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", (true, true)),
-            ("POST / HTTP/1.1\r\ntransfer-encoding:chunked\r\nCONTENT-LENGTH:1\r\n\r\n", (true, true)),
-            ("\r\n\r\nPOST / HTTP/1.1\nContent-Length: 1\nTransfer-Encoding: chunked\n\n", (true, true)),
-            ("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nTransfer-Encoding: chunked\r\n\r\n", (true, false)),
-            ("POST / HTTP/1.1\r\nX-Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", (true, false)),
-            ("GET /content-length:/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", (true, false)),
-            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n", (false, true)),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                (true, Some(Ambiguity::Framing)),
+            ),
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding:chunked\r\nCONTENT-LENGTH:1\r\n\r\n",
+                (true, Some(Ambiguity::Framing)),
+            ),
+            (
+                "\r\n\r\nPOST / HTTP/1.1\nContent-Length: 1\nTransfer-Encoding: chunked\n\n",
+                (true, Some(Ambiguity::Framing)),
+            ),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nTransfer-Encoding: chunked\r\n\r\n", (true, None)),
+            ("POST / HTTP/1.1\r\nX-Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", (true, None)),
+            ("GET /content-length:/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", (true, None)),
+            ("GET /?a=1#b HTTP/1.1\r\n\r\n", (true, Some(Ambiguity::Fragment))),
+            ("\r\nGET /# HTTP/1.1\r\nHost: x\r\n\r\n", (true, Some(Ambiguity::Fragment))),
+            ("GET / HTTP/1.1\r\nX: #\r\n\r\n", (true, None)),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+                (false, Some(Ambiguity::Framing)),
+            ),
         ] {
             for piece in [1, 2, 3, 7, 1000] {
                 assert_eq!(scan(text, piece), expected, "{text:?} in pieces of {piece}");

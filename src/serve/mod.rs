@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 pub use body::BodyTimeout;
-pub use handler::{AmbiguousFraming, Handler};
+pub use handler::{Ambiguity, Handler};
 pub use listen::{BindError, ListenAddress, Listener, ParseListenAddressError, bind, from_systemd};
 pub use web_config::{WebConfigError, WebConfigSource};
 
@@ -72,9 +72,8 @@ pub struct Options {
     /// Whether the spelling of header names in HTTP/1 is kept, in both directions; otherwise they are written in lower
     /// case. It costs some time and memory for each request.
     pub preserve_header_case: bool,
-    /// Whether HTTP/1 requests with both `Content-Length` and `Transfer-Encoding` are marked with [`AmbiguousFraming`].
-    /// They are read by the latter, and their connection is closed, in any case (RFC 9112, section 6.3).
-    pub mark_ambiguous_framing: bool,
+    /// Whether HTTP/1 requests whose head can be understood in two ways are marked with [`Ambiguity`].
+    pub mark_ambiguous_heads: bool,
 }
 
 impl Default for Options {
@@ -91,7 +90,7 @@ impl Default for Options {
             tls_handshake_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(10),
             preserve_header_case: false,
-            mark_ambiguous_framing: false,
+            mark_ambiguous_heads: false,
         }
     }
 }

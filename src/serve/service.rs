@@ -18,7 +18,7 @@ use tracing::error;
 use super::accept::Server;
 use super::activity::Activity;
 use super::body::{GuardedBody, timed};
-use super::handler::{AmbiguousFraming, Handler};
+use super::handler::Handler;
 
 /// Answers a request. Never fails: errors are answers.
 pub(super) async fn answer<H: Handler>(
@@ -29,9 +29,9 @@ pub(super) async fn answer<H: Handler>(
 ) -> Result<Response<GuardedBody>, Infallible> {
     let http2 = request.version() == Version::HTTP_2;
     let in_flight = activity.request_started(http2);
-    let mut request = request.map(|body| timed(body, server.options.body_read_timeout));
-    if activity.take_ambiguous_head() && !http2 {
-        request.extensions_mut().insert(AmbiguousFraming);
+    let mut request = request.map(|body| timed(body, server.options.body_read_timeout, (!http2).then_some(&activity)));
+    if let Some(ambiguity) = activity.take_ambiguity().filter(|_| !http2) {
+        request.extensions_mut().insert(ambiguity);
     }
 
     let response = match server.web_config.admit(request.headers()).await {

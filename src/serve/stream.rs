@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,11 +22,16 @@ pub(super) struct MonitoredStream {
     write_timeout: Duration,
     /// Runs while the socket takes no bytes.
     stall: Option<Pin<Box<Sleep>>>,
+    /// Runs from the end of what we write until the socket is closed.
+    linger: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long a client that is still sending a body that nobody reads may go on before its socket is closed.
+const LINGER: Duration = Duration::from_secs(5);
 
 impl MonitoredStream {
     pub(super) fn new(stream: Stream, activity: Arc<Activity>, write_timeout: Duration) -> Self {
-        Self { stream, activity, write_timeout, stall: None }
+        Self { stream, activity, write_timeout, stall: None, linger: None }
     }
 
     fn watch_write(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -82,7 +87,31 @@ impl AsyncWrite for MonitoredStream {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Closes the connection in stages (RFC 9112, section 9.6): a socket that is closed while bytes come in answers them
+    /// with a reset, and with that a client may lose the answer that it has not read yet.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            if !self.activity.has_unread() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let this = &mut *self;
+        let linger = this.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let mut unread = [0; 8 * 1024];
+        // A client that never stops sending does not keep the thread for itself.
+        for _ in 0..64 {
+            if linger.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buf = ReadBuf::new(&mut unread);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -1,8 +1,10 @@
 //! Where messages end: answers without a body, interim answers, trailers.
 
+use clerk_exporter::gateway::Plan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{OK, Running, Stub, read_message, request, within};
+use crate::reads::{COALESCE, OFF};
+use crate::support::{OK, Running, Setup, Stub, read_message, request, within};
 
 #[tokio::test]
 async fn the_answer_to_head_keeps_its_length_and_has_no_body() {
@@ -134,6 +136,26 @@ async fn an_answer_of_every_framing_arrives_as_it_is() {
         let answer = Running::before(&stub).await.get("/v1/users").await;
         assert_eq!((answer.status(), &*answer.body), (200, arrives.as_bytes()), "{fields:?}");
         assert!(answer.fields("content-length").len() + answer.fields("transfer-encoding").len() == 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_a_coding_of_transfer_that_nobody_here_undoes_is_not_passed_for_another() {
+    for coding in ["gzip", "gzip, chunked", "xchunked", "chunked\r\nTransfer-Encoding: chunked"] {
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
+        let stub = Stub::with(move |_, mut stream, _| {
+            let answer = answer.clone();
+            async move {
+                read_message(&mut stream, true).await;
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        for policies in [OFF, COALESCE] {
+            let setup = Setup { plan: Plan { policies, ..Plan::default() }, ..Setup::default() };
+            let answer = Running::with(stub.address, setup).await.get("/v1/users").await;
+            assert_eq!((answer.status(), &*answer.code()), (502, "gateway_upstream_broken"), "{coding}");
+        }
     }
 }
 

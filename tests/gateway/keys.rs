@@ -59,6 +59,44 @@ async fn a_caller_s_token_is_exchanged_for_the_key_and_never_leaves() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_presented_in_another_way_is_refused_and_never_leaves() {
+    let stub = Stub::answering(OK).await;
+    let gateway = Running::before(&stub).await;
+    for authorization in [
+        TOKEN.to_owned(),
+        format!("Basic {TOKEN}"),
+        format!("Token {TOKEN}"),
+        format!("Bearer {TOKEN},"),
+        format!("Bearer \"{TOKEN}\""),
+        format!("Bearer: {TOKEN}"),
+        format!("Bearer,{TOKEN}"),
+        format!("Bearer Bearer {TOKEN}"),
+        format!("Bearer {TOKEN} {TOKEN}"),
+        format!("Bearer x{TOKEN}x"),
+        format!("Bearer {KEY} {TOKEN}"),
+    ] {
+        let answer = gateway.send(bearing(&authorization, "")).await;
+        assert_eq!((answer.status(), &*answer.code()), (400, "gateway_request_invalid"), "{authorization}");
+        assert!(answer.json()["errors"][0]["long_message"].as_str().unwrap().contains("Bearer <token>"));
+        assert!(!String::from_utf8_lossy(&answer.body).contains(TOKEN));
+    }
+    assert_eq!(stub.requests(), []);
+}
+
+#[tokio::test]
+async fn whoever_has_a_token_is_not_shown_the_key_by_trace() {
+    let stub = Stub::answering(OK).await;
+    let gateway = Running::before(&stub).await;
+    let trace = |credential: &str| bearing(&format!("Bearer {credential}"), "").replace("GET", "TRACE");
+    let answer = gateway.send(trace(TOKEN)).await;
+    assert_eq!((answer.status(), &*answer.code()), (405, "gateway_method_not_allowed"));
+    assert_eq!(stub.requests(), []);
+    // Whoever has the key may see it.
+    assert_eq!(gateway.send(trace(KEY)).await.status(), 200);
+    assert_eq!(stub.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn several_authorizations_are_refused() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;

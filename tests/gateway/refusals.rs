@@ -49,6 +49,14 @@ async fn a_request_with_two_framings_is_refused() {
 }
 
 #[tokio::test]
+async fn nothing_of_a_target_is_lost_in_silence() {
+    for target in ["/v1/users?a=1#b&c=2", "/v1/users#", "/#/v1/users"] {
+        let raw = format!("GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n");
+        assert_eq!(sent(&raw).await, (Some(400), true, 0), "{target}");
+    }
+}
+
+#[tokio::test]
 async fn a_transfer_encoding_that_is_not_exactly_chunked_is_refused() {
     for value in [
         "gzip, chunked",

@@ -347,7 +347,7 @@ impl Running {
         let shutdown = CancellationToken::new();
         let options = serve::Options {
             preserve_header_case: true,
-            mark_ambiguous_framing: true,
+            mark_ambiguous_heads: true,
             body_read_timeout,
             drain: Duration::from_millis(1),
             ..serve::Options::default()

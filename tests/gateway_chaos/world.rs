@@ -195,7 +195,7 @@ impl Running {
             let options = serve::Options {
                 max_connections: 10_000,
                 preserve_header_case: true,
-                mark_ambiguous_framing: true,
+                mark_ambiguous_heads: true,
                 ..serve::Options::default()
             };
             serve::serve(listeners, gateway, options, WebConfigSource::none(), CancellationToken::new()).await;

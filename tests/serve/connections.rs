@@ -12,6 +12,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -39,6 +40,33 @@ async fn an_answer_whose_body_breaks_at_once_shows_its_head_and_no_end() {
     assert_eq!(status(&answer), 200);
     assert!(answer.contains("transfer-encoding: chunked") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+/// Asks for `/` with a body of 8 MB, of which it sends so many bytes.
+async fn upload(client: &mut TcpStream, bytes: usize) -> std::io::Result<()> {
+    client.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000\r\n\r\n").await?;
+    client.write_all(&vec![b'x'; bytes]).await
+}
+
+#[tokio::test]
+async fn a_client_whose_body_nobody_wants_can_send_it_and_gets_the_answer() {
+    let server = TestServer::plain(Router::new().route("/", post(async || "no")), patient()).await;
+    for _ in 0..5 {
+        let mut client = server.connect().await;
+        within(upload(&mut client, 8_000_000)).await.unwrap();
+        let answer = read_to_end(&mut client).await;
+        assert!(status(&answer) == 200 && answer.ends_with("no"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_sends_the_body_that_nobody_wants_does_not_stay() {
+    let server = TestServer::plain(Router::new().route("/", post(async || "no")), patient()).await;
+    let mut client = server.connect().await;
+    upload(&mut client, 10).await.unwrap();
+    assert!(read_to_end(&mut client).await.ends_with("no"));
+    // It could still be sending when the server stops.
+    assert_eq!(within(server.stop()).await.cut, 0);
 }
 
 #[tokio::test]
@@ -128,7 +156,7 @@ async fn no_more_requests_run_than_there_may_be_connections_and_all_are_served()
         clients.spawn(async move {
             // A client whose connection had to make room before its request arrived comes again.
             loop {
-                let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                let mut stream = TcpStream::connect(address).await.unwrap();
                 let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
                 if stream.write_all(request).await.is_ok() && read_to_end(&mut stream).await.ends_with("ok") {
                     break;
@@ -270,7 +298,7 @@ async fn a_name_is_resolved_and_several_listeners_are_served() {
     let mut running = JoinSet::new();
     running.spawn(serve::serve(listeners, ok_router(), patient(), serve::WebConfigSource::none(), shutdown.clone()));
     for address in bound {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         assert_eq!(status(&exchange(stream, "/", "").await), 200);
     }
     shutdown.cancel();
