@@ -262,8 +262,7 @@ impl Pacer {
     async fn wait(&self, mut place: Place, priority: Priority, deadline: Moment) -> Result<Ticket, Shed> {
         loop {
             let now = self.clock.now();
-            let turn = self.state.lock().queue.turn(place.key, place.id, now);
-            let look = match turn {
+            let look = match self.turn(&place, now) {
                 Turn::Go(ticket) => {
                     place.left = true;
                     return Ok(ticket);
@@ -281,6 +280,13 @@ impl Pacer {
                 () = tokio::time::sleep(until.since(now)) => self.call(),
             }
         }
+    }
+
+    fn turn(&self, place: &Place, now: Moment) -> Turn {
+        let mut state = self.state.lock();
+        let (turn, woken) = state.queue.turn(place.key, place.id, now);
+        state.ring(&woken);
+        turn
     }
 
     /// Lets a request go at once, and counts it: for probes.

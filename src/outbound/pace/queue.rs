@@ -186,17 +186,29 @@ impl Queue {
         is_full || line.head().is_some() || line.limiter.admit(now, 0, reserve) != Admission::Now
     }
 
-    /// How it stands with somebody who waits.
-    pub(super) fn turn(&mut self, key: Key, id: u64, now: Moment) -> Turn {
+    /// How it stands with somebody who waits, and who is to be woken.
+    pub(super) fn turn(&mut self, key: Key, id: u64, now: Moment) -> (Turn, Vec<u64>) {
         if let Some(ticket) = self.called.remove(&id) {
-            return Turn::Go(ticket);
+            return (Turn::Go(ticket), Vec::new());
         }
-        let Some(line) = self.lines.get_mut(&key) else { return Turn::Wait(None) };
-        let head = line.head().filter(|(_, head)| *head == id);
-        Turn::Wait(head.and_then(|(priority, _)| match line.limiter.admit(now, 0, self.options.reserve(priority)) {
-            Admission::At(at) => Some(at),
-            Admission::Now | Admission::OnAnswer => None,
-        }))
+        match self.admission(key, id, now) {
+            Some(Admission::At(at)) => (Turn::Wait(Some(at)), Vec::new()),
+            // Its moment came since the last call, and nobody else will call.
+            Some(Admission::Now) if self.in_flight < self.options.max_in_flight => {
+                let woken = self.call(now);
+                let turn = self.called.remove(&id).map_or(Turn::Wait(None), Turn::Go);
+                (turn, woken)
+            }
+            // The end of a request calls.
+            Some(Admission::Now | Admission::OnAnswer) | None => (Turn::Wait(None), Vec::new()),
+        }
+    }
+
+    /// Whether somebody may leave who is first in a line.
+    fn admission(&mut self, key: Key, id: u64, now: Moment) -> Option<Admission> {
+        let line = self.lines.get_mut(&key)?;
+        let (priority, _) = line.head().filter(|(_, head)| *head == id)?;
+        Some(line.limiter.admit(now, 0, self.options.reserve(priority)))
     }
 
     /// Somebody gives up; says who is to be woken.
@@ -330,5 +342,59 @@ fn terms(options: &Options, bucket: Bucket) -> Terms {
     Terms {
         limit: configured.map(|limit| limit.requests).or_else(|| bucket.limit(options.environment)),
         window: configured.map_or_else(|| bucket.window(), |limit| limit.window),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::Limit;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_unix(Duration::from_millis(1_000_000_000 + millis))
+    }
+
+    /// A queue before a budget of one request, which has been used up at 0; one more waits.
+    fn used_up(options: Options) -> (Queue, Key, u64) {
+        let options = Options { limit: Some(Limit { requests: 1, window: WINDOW }), ..options };
+        let mut queue = Queue::new(options, fastrand::Rng::with_seed(1));
+        let key = (Bucket::Instance, None);
+        let (Entry::Go(_, ticket), _) = queue.enter(key, Priority::Interactive, at(0), at(99_000)) else {
+            panic!("there is room")
+        };
+        queue.end(ticket, Ending::Lost, at(0));
+        queue.release(at(0));
+        let (Entry::Wait(id), _) = queue.enter(key, Priority::Interactive, at(0), at(99_000)) else {
+            panic!("there is no room")
+        };
+        (queue, key, id)
+    }
+
+    #[test]
+    fn whose_moment_comes_between_a_call_and_a_look_goes() {
+        let (mut queue, key, id) = used_up(Options::default());
+        let (Turn::Wait(Some(due)), _) = queue.turn(key, id, at(1)) else { panic!("it has to wait for a moment") };
+        // Called a little too early, it looks a little later.
+        assert_eq!(queue.call(due.before(Duration::from_nanos(1))), [id]);
+        let (turn, woken) = queue.turn(key, id, due);
+        assert!(matches!(turn, Turn::Go(_)), "{turn:?}");
+        assert!(woken.contains(&id));
+        assert_eq!(queue.numbers().waiting, 0);
+    }
+
+    #[test]
+    fn where_too_many_are_in_flight_the_end_of_one_calls() {
+        let (mut queue, key, id) = used_up(Options { max_in_flight: 1, ..Options::default() });
+        let other = (Bucket::Invitations, None);
+        let (Entry::Go(_, ticket), _) = queue.enter(other, Priority::Bulk, at(1), at(99_000)) else {
+            panic!("another budget has room")
+        };
+        let late = at(20_000);
+        assert_eq!(queue.turn(key, id, late), (Turn::Wait(None), Vec::new()));
+        queue.end(ticket, Ending::Lost, late);
+        assert!(queue.release(late).contains(&id));
+        assert!(matches!(queue.turn(key, id, late).0, Turn::Go(_)));
     }
 }
