@@ -19,7 +19,7 @@ use super::identify::Identity;
 use super::options::{Instance, Table};
 use super::policy::{Policies, Switch};
 use super::seen::{CLIENT_GONE, Seen, SeenBody};
-use super::upload::{Fault, upload};
+use super::upload::{Fault, in_memory, upload};
 use super::writes::{self, Write};
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
@@ -154,8 +154,16 @@ impl Exchange {
     }
 
     /// Hands the request on to Clerk and the answer back.
-    pub(super) async fn forward(mut self: Box<Self>, body: RequestBody) -> Response<Body> {
+    pub(super) async fn forward(mut self: Box<Self>, mut body: RequestBody) -> Response<Body> {
         let (route, authorization, priority, policies) = (self.route, self.authorization, self.priority, self.policies);
+        let repeat = policies.repeat(&self.head.method);
+        if policies.retry.is_on() && repeat != Repeat::Never {
+            // What is to be sent again has to be at hand.
+            body = match Box::pin(in_memory(body)).await {
+                Ok(body) => body,
+                Err(_) => return own(Own::incomplete_request(self.fault.blame()), self.seen),
+            };
+        }
         let mut head = Arc::unwrap_or_clone(self.head);
         let write = Write::of(&self.instance, &head.method, route.template, head.uri.path());
         let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
@@ -166,7 +174,6 @@ impl Exchange {
             return own(Own::no_address(), self.seen);
         }
         self.seen.shadow.queued = self.instance.would_wait(&policies, route, priority);
-        let repeat = Repeat::of(&head.method);
         // If the client leaves before there is an answer: from the queue nothing was sent.
         let is_limited = route.bucket != Bucket::Unlimited;
         self.seen.spent = u32::from(is_limited && !policies.pace.is_on());
@@ -175,14 +182,17 @@ impl Exchange {
             Ok(relayed) if !forward::is_final(&relayed.answer.head) => own(Own::unexpected_answer(), self.seen),
             Ok(relayed) => {
                 let status = relayed.answer.head.status;
-                // What the client got wrong was not done; what broke at Clerk may have been.
+                // What the client got wrong was not done. What broke at Clerk may have been, and so may an earlier attempt,
+                // or a request on an idle connection that just closed.
+                let is_first = relayed.attempts == 1 && repeat != Repeat::Always;
                 match write {
-                    Some(write) if status.is_client_error() => write.refused(),
+                    Some(write) if status.is_client_error() && is_first => write.refused(),
                     Some(write) => Box::pin(write.done()).await,
                     None => {}
                 }
-                if policies.retry == Switch::Shadow && repeat == Repeat::Always {
-                    self.seen.shadow.retried = Trouble::of_status(status).is_some();
+                if policies.retry == Switch::Shadow {
+                    let trouble = Trouble::of_status(status);
+                    self.seen.shadow.retried = trouble.is_some_and(|trouble| repeat.allows(trouble));
                 }
                 self.instance.heed_refusal(authorization, status);
                 hand_back(relayed, &self.instance, route, self.seen)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::outbound::pace::Priority;
-use crate::outbound::retry::RetryPolicy;
+use crate::outbound::retry::{Repeat, RetryPolicy};
 use crate::outbound::{Handling, Turn};
 use crate::quota::Route;
 
@@ -33,7 +33,7 @@ impl Switch {
 /// The policies, each with its switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policies {
-    /// Sends again what failed and may go better the next time; requests that read only.
+    /// Sends again what failed and may go better the next time; writes only where their route says so.
     pub retry: Switch,
     /// Asks Clerk once where several ask the same at the same time.
     pub coalesce: Switch,
@@ -48,6 +48,20 @@ pub struct Policies {
     /// Whether they are said of this route, and not of all. Of routes of which no webhook tells, answers are kept only
     /// where that is asked for by name.
     pub is_explicit: bool,
+}
+
+impl Policies {
+    /// Which failures allow a request under these policies, which are those of its route, to be sent again.
+    pub(super) fn repeat(&self, method: &Method) -> Repeat {
+        match Repeat::of(method) {
+            // A route of writes that asks for it. RFC 9110, section 9.2.2: these two do no more when they come twice.
+            Repeat::Never if self.retry != Switch::Off => match *method {
+                Method::PUT | Method::DELETE => Repeat::Always,
+                _ => Repeat::IfRefused,
+            },
+            repeat => repeat,
+        }
+    }
 }
 
 impl Default for Policies {

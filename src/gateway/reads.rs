@@ -40,6 +40,8 @@ static OF_ONE_CLIENT: [HeaderName; 6] =
 pub(super) struct Read {
     key: Key,
     tags: Vec<Tag>,
+    /// Whether webhooks tell when the answer changes.
+    is_tagged: bool,
     /// The user, where it looks up a single one and nothing else.
     user: Option<String>,
 }
@@ -54,7 +56,12 @@ impl Read {
         let (path, query) = (head.uri.path(), head.uri.query());
         let parameters = parameters(route.template, path)?;
         let names: Vec<&str> = parameters.iter().map(AsRef::as_ref).collect();
-        let tags = tags_of_route(route.template, &names);
+        let mut tags = tags_of_route(route.template, &names);
+        let is_tagged = !tags.is_empty();
+        if !is_tagged {
+            // A write through the gateway may change it, too.
+            tags.push(Tag::Everything);
+        }
         let asked = Asked {
             method: "GET",
             path,
@@ -64,12 +71,7 @@ impl Read {
             api_version: wishes.api_version,
         };
         let user = (route.template == USER && query.is_none()).then(|| names.first().map(|id| (*id).to_owned()));
-        Some(Self { key: instance.shared.cache.key(&asked), tags, user: user.flatten() })
-    }
-
-    /// Whether webhooks tell when the answer changes.
-    pub(super) fn is_tagged(&self) -> bool {
-        !self.tags.is_empty()
+        Some(Self { key: instance.shared.cache.key(&asked), tags, is_tagged, user: user.flatten() })
     }
 }
 
@@ -117,7 +119,7 @@ impl Exchange {
         };
         let instance = Arc::clone(&self.instance);
         let mut policies = self.policies;
-        if !read.is_tagged() && !policies.is_explicit {
+        if !read.is_tagged && !policies.is_explicit {
             policies.cache = Switch::Off;
         }
         if read.user.is_none() {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 
 use crate::serve::BodyTimeout;
 use crate::upstream::{BodyError, RequestBody};
@@ -29,6 +30,11 @@ impl Fault {
     pub(super) fn of_the_client(&self) -> Option<Blame> {
         self.0.as_ref()?.get().copied()
     }
+
+    /// Why the body did not come to its end, which it did not.
+    pub(super) fn blame(&self) -> Blame {
+        self.of_the_client().unwrap_or(Blame::Malformed)
+    }
 }
 
 /// The body of a request to Clerk, and a witness.
@@ -43,6 +49,19 @@ where
     let blame = Arc::new(OnceLock::new());
     let body = Upload { body: Box::pin(body), blame: Arc::clone(&blame) };
     (RequestBody::stream(body), Fault(Some(blame)))
+}
+
+/// Larger bodies are not kept to be sent again.
+const MAX_KEPT_BYTES: u64 = 256 * 1024;
+
+/// Reads a body whose length was said, so that it can be sent again; another one stays a stream, which is sent once.
+pub(super) async fn in_memory(body: RequestBody) -> Result<RequestBody, BodyError> {
+    match Body::size_hint(&body).exact() {
+        Some(length) if body.is_stream() && length <= MAX_KEPT_BYTES => {
+            Ok(RequestBody::from(body.collect().await?.to_bytes()))
+        }
+        _ => Ok(body),
+    }
 }
 
 fn is_late(error: &(dyn Error + 'static)) -> bool {

@@ -80,6 +80,16 @@ impl Repeat {
     pub fn of(method: &Method) -> Self {
         if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { Self::Always } else { Self::Never }
     }
+
+    /// Whether this trouble allows it.
+    #[must_use]
+    pub fn allows(self, trouble: Trouble) -> bool {
+        match self {
+            Self::Never => false,
+            Self::IfRefused => trouble == Trouble::Throttled,
+            Self::Always => true,
+        }
+    }
 }
 
 /// A failure that may pass. A closed set: it is the reason of a retry.
@@ -220,11 +230,7 @@ impl RetryPolicy {
         random: f64,
     ) -> Decision {
         let Outcome::Failed { trouble, retry_after } = outcome else { return Decision::Stop(StopReason::Final) };
-        let allowed = match standing.repeat {
-            Repeat::Never => false,
-            Repeat::IfRefused => trouble == Trouble::Throttled,
-            Repeat::Always => true,
-        };
+        let allowed = standing.repeat.allows(trouble);
         if !allowed {
             return Decision::Stop(StopReason::NotRepeatable);
         }

@@ -64,6 +64,8 @@ policies:
   routes:
     "GET /v1/users/{user_id}": { cache: { mode: on, ttl: 30s }, batch: on }
     "POST /v1/users": { retry: off }
+    "PATCH /v1/users/{user_id}": { pace: off }
+    "DELETE /v1/users/{user_id}": { retry: on }
 cache:
   memory: 1GiB
   redis_url_file: redis
@@ -98,6 +100,9 @@ fn a_route_has_its_own_policies_over_the_defaults() {
     assert_eq!((user.retry, user.coalesce, user.pace.mode), (Mode::On, Mode::Off, Mode::On));
     let create = gateway.routes[&("POST", "/v1/users")];
     assert_eq!((create.retry, create.cache.mode, create.batch), (Mode::Off, Mode::Off, Mode::Off));
+    // A write is sent again only where that is asked for by name.
+    let retry = |method| gateway.routes[&(method, "/v1/users/{user_id}")].retry;
+    assert_eq!((retry("PATCH"), retry("DELETE")), (Mode::Off, Mode::On));
 }
 
 #[test]
@@ -182,6 +187,10 @@ fn each_mistake_says_what_to_write() {
         (
             "policies: { routes: { GET /v1/users: { pace: { reserve: 0.2 } } } }",
             "the reserve is one for all routes; write it below `policies.pace`",
+        ),
+        (
+            "policies: { routes: { GET /v1/users: { pace: on }, 'GET  /v1/users': { pace: off } } }",
+            "the route stands here twice",
         ),
         ("policies: { routes: [] }", "no section; write routes below it"),
         ("cache: { memory: 64 }", "gateway.cache.memory: a number instead of a size"),

@@ -5,6 +5,7 @@ mod cache;
 mod coalesce;
 mod figures;
 mod shadow;
+mod writes;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

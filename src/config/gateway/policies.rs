@@ -51,6 +51,7 @@ fn read_routes(field: Field, defaults: &Policies, report: &mut Report) -> Routes
         let Some(mut section) = Section::open(field, &ROUTE, SCHEMA, report) else { continue };
         let (name, place) = (section.path.clone(), section.place);
         let mut policies = *defaults;
+        let says_retry = section.has("retry");
         let asks_for = asks_for(&mut section, &mut policies, report);
         if policies.pace.reserve != defaults.pace.reserve {
             let message = "the reserve is one for all routes; write it below `policies.pace`";
@@ -63,6 +64,10 @@ fn read_routes(field: Field, defaults: &Policies, report: &mut Report) -> Routes
             }
             policies.coalesce = Mode::Off;
             policies.cache.mode = Mode::Off;
+            // A write is sent again only where that is asked for by name.
+            if !says_retry {
+                policies.retry = Mode::Off;
+            }
         }
         if route != USER {
             if asks_for[2].0 {
@@ -71,7 +76,9 @@ fn read_routes(field: Field, defaults: &Policies, report: &mut Report) -> Routes
             }
             policies.batch = Mode::Off;
         }
-        routes.insert(route, policies);
+        if routes.insert(route, policies).is_some() {
+            report.problem(Some(place), &name, "the route stands here twice; keep one of them");
+        }
     }
     routes
 }

@@ -143,6 +143,22 @@ async fn a_write_through_the_gateway_ends_what_it_changed_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_through_the_gateway_ends_also_what_no_webhook_tells_of() {
+    let route = ("GET", "/v1/jwks");
+    let reads = Reads::routed(OFF, route, CACHE);
+    for method in ["POST", "DELETE"] {
+        reads.get(route.1).await;
+        assert_eq!(reads.get(route.1).await.decision(), Some("cache_hit"));
+        reads.send(authorized(method, "/v1/allowlist_identifiers/x", KEY)).await;
+        // What the simulator says to it is an error of the client's, and changes nothing.
+        assert_eq!(reads.get(route.1).await.decision(), Some("cache_hit"), "{method}");
+        reads.fault(status(502).times(1));
+        reads.send(authorized(method, "/v1/allowlist_identifiers/x", KEY)).await;
+        assert_eq!(reads.get(route.1).await.decision(), None, "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_whose_client_leaves_may_be_done_and_ends_what_it_may_have_changed() {
     let reads = Reads::new(CACHE);
     let (path, other) = (reads.path(1), reads.path(2));
