@@ -71,6 +71,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { command, common } = cli;
     if common.config_check {
         let config = config_source(&common).load()?;
+        common.web_config_file.as_ref().map(WebConfigSource::open).transpose()?;
         config.warnings.iter().try_for_each(|warning| print(&format!("warning: {warning}\n")))?;
         print("Config file is ok exiting...\n")?;
         return Ok(ExitCode::SUCCESS);

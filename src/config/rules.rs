@@ -116,6 +116,8 @@ pub(super) fn boolean(value: &Value) -> Result<bool, String> {
 pub(super) fn file_name(text: &str) -> Result<(), String> {
     if text.is_empty() {
         Err("empty; write the name of a file".to_owned())
+    } else if text.contains("://") {
+        Err("an address; write the name of a file".to_owned())
     } else if looks_like_secret_path(text) {
         Err("contains a key; write the name of a file".to_owned())
     } else {
@@ -199,6 +201,8 @@ pub(super) fn secret_file(text: &str) -> Result<(), String> {
     const EXAMPLE: &str = "write the name of the file that holds the key, such as `/run/secrets/clerk_prod`";
     if text.is_empty() {
         Err(format!("empty; {EXAMPLE}"))
+    } else if text.contains("://") {
+        Err(format!("an address; {EXAMPLE}"))
     } else if looks_like_secret_path(text) {
         Err(format!("looks like a key; {EXAMPLE}"))
     } else {

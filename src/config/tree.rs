@@ -84,7 +84,7 @@ fn describe(error: &Error) -> String {
         Error::UnknownAnchor { .. } => {
             "`*` refers to an anchor that is not defined above; put text in quotes".to_owned()
         }
-        Error::NonFiniteFloat { .. } => "not a finite number".to_owned(),
+        Error::NonFiniteFloat { .. } => "not a finite number; write one such as 0.1".to_owned(),
         Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => {
             "too big or too deeply nested for a configuration".to_owned()
         }

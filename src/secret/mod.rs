@@ -113,6 +113,19 @@ pub fn looks_like_secret_path(path: &str) -> bool {
     looks_like_secret(path) && (!path.contains(['/', '\\']) || path.split(|c| !is_word(c)).any(|word| word.len() >= 16))
 }
 
+/// Whether a text that stands where a name belongs may be a secret of some other kind: an address, which may hold a
+/// password, or a long word of letters and digits.
+///
+/// For what messages repeat, and no more: names may look like that, too.
+pub(crate) fn may_be_secret(text: &str) -> bool {
+    let is_random = |word: &str| {
+        word.len() >= 16
+            && word.contains(|c: char| c.is_ascii_digit())
+            && word.contains(|c: char| c.is_ascii_alphabetic())
+    };
+    text.contains("://") || text.contains('@') || text.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random)
+}
+
 /// What keys begin with. Alone they are no secret: messages say which one is wanted.
 const PREFIXES: [&str; 6] = ["sk_live_", "sk_test_", "pk_live_", "pk_test_", "pk_", "whsec_"];
 
@@ -164,7 +177,16 @@ mod tests {
         assert!(looks_like_secret_path("/run/secrets/sk_live_4bMbJyWZ2vnLx0aQ"));
         assert!(!looks_like_secret_path("/run/secrets/sk_live_prod"));
         for text in ["prod", "CLERK_SECRET_KEY", "/run/secrets/clerk_prod", "desk_live", "task_list"] {
-            assert!(!looks_like_secret(text), "{text}");
+            assert!(!looks_like_secret(text) && !may_be_secret(text), "{text}");
+        }
+        for text in [
+            "redis://:hunter2@redis:6379",
+            "user:hunter2@redis",
+            "8f14e45fceea167a5a36dedd4bea2543",
+            "/8f14e45fceea167a",
+            "import-0123456789abcdef-x",
+        ] {
+            assert!(may_be_secret(text), "{text}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use secrecy::zeroize::Zeroizing;
 
 use super::clerk_key::illegal_byte;
-use super::{ClerkKey, REDACTED, Secret, looks_like_secret, looks_like_secret_path};
+use super::{ClerkKey, REDACTED, Secret, looks_like_secret, looks_like_secret_path, may_be_secret};
 
 /// Looks up an environment variable. [`process_env`] is the real one; tests hand in their own.
 pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -113,7 +113,7 @@ impl fmt::Debug for SecretSource {
 
 /// A name, unless somebody put the key where its name belongs.
 fn shown(name: &str, is_secret: impl Fn(&str) -> bool) -> &str {
-    if is_secret(name) { REDACTED } else { name }
+    if is_secret(name) || may_be_secret(name) { REDACTED } else { name }
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
@@ -134,7 +134,7 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
 fn to_secret(raw: &[u8]) -> Result<Secret, SecretFault> {
     let (text, skipped) = trimmed(raw)?;
     if text.is_empty() {
-        return Err(SecretFault::Empty);
+        return Err(SecretFault::Blank);
     }
     match illegal_byte(text.as_bytes()) {
         Some((position, what)) => Err(SecretFault::IllegalByte { position: position + skipped, what }),
@@ -187,6 +187,9 @@ pub enum SecretFault {
     /// Nothing but white space.
     #[error("is set but empty; put the secret key there (Clerk dashboard, API keys)")]
     Empty,
+    /// The same, of a secret that is no key of Clerk's.
+    #[error("is there but empty; write the secret into it")]
+    Blank,
     /// More than 4096 bytes.
     #[error("holds more than {MAX_BYTES} bytes, which is no key; name the file that holds the key alone")]
     TooLong,
@@ -290,7 +293,7 @@ mod tests {
     fn other_secrets_than_keys_need_no_prefix() {
         let source = SecretSource::Env("THE_KEY".to_owned());
         assert_eq!(source.read_with(&env_with("whsec_abc=\n")).unwrap().expose(), "whsec_abc=");
-        assert_eq!(source.read_with(&env_with(" \n")).unwrap_err().fault, SecretFault::Empty);
+        assert_eq!(source.read_with(&env_with(" \n")).unwrap_err().fault, SecretFault::Blank);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use counts::{Counts, Outcome};
 pub use endpoint::{ANSWER_WITHIN, MAX_BODY_BYTES, Webhooks};
 pub use event::{Event, Family, MalformedEvent};
 pub use replay::ReplaySet;
-pub use secrets::ConfigError;
+pub use secrets::{ConfigError, check_secret};
 pub use signature::{BadSecret, InvalidTolerance, SigningSecret, Tolerance, Verified, VerifyError, verify};
 pub use tag::{ParseTagError, Tag, tags_of_route};
 

@@ -85,11 +85,19 @@ impl Secrets {
     }
 }
 
+/// Whether a signing secret can be read and used.
+///
+/// # Errors
+/// Why not; the message holds nothing of it.
+pub fn check_secret(source: &SecretSource) -> Result<(), ConfigError> {
+    read(source).map(drop)
+}
+
 fn read(source: &SecretSource) -> Result<SigningSecret, ConfigError> {
     let unusable = |fault| ConfigError::Unusable { origin: source.to_string(), fault };
     let secret = source.read().map_err(|error| match error.fault {
-        // The general message sends people to the API keys.
-        SecretFault::Empty => unusable(BadSecret::Empty),
+        // The general message does not say where it is found.
+        SecretFault::Blank => unusable(BadSecret::Empty),
         _ => ConfigError::Unreadable(error),
     })?;
     SigningSecret::parse(secret.expose()).map_err(unusable)

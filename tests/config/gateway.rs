@@ -19,6 +19,18 @@ fn read(lines: &str) -> Result<Config, String> {
     file("redis", "redis://:CANARYpassword@127.0.0.1:6379/0\n");
     file("key", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n");
     file("webhook", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    file("empty", " \n");
+    file("bad", "redis://:CANARYpassword@");
+    file("tls.yml", "tls_server_config: { cert_file: server.pem, key_file: server.key }\n");
+    file("no-tls.yml", "http_server_config: { http2: true }\n");
+    file("no-certificate.yml", "tls_server_config: { cert_file: none.pem, key_file: server.key }\n");
+    // The password is `test`.
+    let users = "basic_auth_users: { a: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay }\n";
+    file("users.yml", &format!("{users}tls_server_config: {{ cert_file: server.pem, key_file: server.key }}\n"));
+    for name in ["server.pem", "server.key"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name);
+        fs::copy(from, directory.path().join(name)).unwrap();
+    }
     let yaml = format!("{INSTANCE}gateway:\n  {}\n", lines.trim_end().replace('\n', "\n  "));
     let config = Config::parse(&yaml, &directory.path().join("c.yml"), &env);
     config.map_err(|error| error.to_string().replace(&directory.path().display().to_string(), ""))
@@ -117,7 +129,7 @@ fn what_is_shown_is_the_same_configuration_without_what_the_files_hold() {
         ("web", "web-token-0123456789"),
         ("import", "import-token-0123456789"),
         ("redis", "redis://x"),
-        ("key", "00"),
+        ("key", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"),
         ("webhook", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     ] {
         fs::write(directory.path().join(name), content).unwrap();
@@ -152,7 +164,12 @@ fn keys_travel_in_clear_text_only_where_that_is_said_to_be_intended() {
         let message = read(&format!("listen_address: {address}")).unwrap_err();
         assert!(message.contains("gateway.listen_address: other hosts can reach this address"), "{message}");
         good(&format!("listen_address: {address}\nallow_clear_text: true"));
-        good(&format!("listen_address: {address}\nweb_config_file: web.yml"));
+        good(&format!("listen_address: {address}\nweb_config_file: tls.yml"));
+        for file in ["no-tls.yml", "empty"] {
+            let message = read(&format!("listen_address: {address}\nweb_config_file: {file}")).unwrap_err();
+            assert!(message.contains("gateway.listen_address: other hosts can reach this address"), "{message}");
+            good(&format!("listen_address: {address}\nweb_config_file: {file}\nallow_clear_text: true"));
+        }
     }
     for address in ["127.0.0.1:1", "'[::1]:1'", "localhost:1"] {
         good(&format!("listen_address: {address}"));
@@ -198,6 +215,20 @@ fn each_mistake_says_what_to_write() {
         ("cache: { memory: 1KiB }", "too small; write a size from 1MiB"),
         ("cache: { memory: 99999999999999999999GiB }", "too big"),
         ("cache: { redis_url_file: none }", "gateway.cache.redis_url_file"),
+        ("cache: { redis_url_file: empty }", "is there but empty; write the secret into it"),
+        ("cache: { redis_url_file: bad }", "gateway.cache.redis_url_file: the URL of Redis cannot be read"),
+        ("cache: { redis_url_file: 'redis://:CANARYpassword@x' }", "an address; write the name of the file"),
+        ("cache: { redis_url_file: redis, encryption_key_file: web }", "is no key of 32 bytes"),
+        (
+            "cache: { redis_url_file: CANARYpassword0123 }",
+            "gateway.cache.redis_url_file: file <secret>: cannot be read",
+        ),
+        ("webhooks: { signing_secret_files: [web] }", "gateway.webhooks.signing_secret_files[0]: "),
+        ("webhooks: { signing_secret_files: [empty] }", "signing secret"),
+        ("web_config_file: none.yml", "gateway.web_config_file: /none.yml: the web configuration cannot be read"),
+        ("web_config_file: no-certificate.yml", "tls_server_config.cert_file"),
+        ("web_config_file: users.yml", "gateway.web_config_file: it has basic_auth_users"),
+        ("listen_address: CANARYpassword0123", "gateway.listen_address: no address to listen on"),
         ("webhooks: { path: /hooks }", "gateway.webhooks.signing_secret_files: missing"),
         ("webhooks: { signing_secret_files: [] }", "the list is empty"),
         ("webhooks: { path: /v1/hooks, signing_secret_files: [webhook] }", "paths below /v1 are Clerk's"),
@@ -206,7 +237,7 @@ fn each_mistake_says_what_to_write() {
     for (lines, expected) in cases {
         let message = read(lines).expect_err(lines);
         assert!(message.contains(expected), "{lines}\n{message}");
-        assert!(!message.contains("token-0123"), "{message}");
+        assert!(!message.contains("token-0123") && !message.contains("CANARY"), "{message}");
     }
 }
 
@@ -219,6 +250,6 @@ fn encryption_without_redis_is_a_mistake_that_is_told() {
 
 #[test]
 fn files_are_relative_to_the_configuration() {
-    let path = good("web_config_file: web.yml").gateway.unwrap().web_config_file.unwrap();
-    assert!(path.is_absolute() && path.ends_with(Path::new("web.yml")));
+    let path = good("web_config_file: tls.yml").gateway.unwrap().web_config_file.unwrap();
+    assert!(path.is_absolute() && path.ends_with(Path::new("tls.yml")));
 }

@@ -6,6 +6,7 @@ mod policies;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,11 @@ use super::error::Place;
 use super::file::{Context, SCHEMA};
 use super::reader::{Field, Keys, Report, Section};
 use super::rules;
-use crate::secret::{Secret, SecretSource};
-use crate::serve::ListenAddress;
+use crate::cache::Seal;
+use crate::secret::{Secret, SecretSource, may_be_secret};
+use crate::serve::{ListenAddress, ParseListenAddressError, WebConfigSource};
+use crate::store::{self, Store};
+use crate::webhook::check_secret;
 
 pub(super) static GATEWAY: Keys = Keys {
     section: "gateway",
@@ -57,10 +61,14 @@ pub(super) fn read(
 ) -> Option<Gateway> {
     let mut section = Section::open(field, &GATEWAY, SCHEMA, report)?;
     let clear_text = section.take("allow_clear_text").and_then(|field| field.check(report, rules::boolean));
-    let web_config_file = section
-        .take("web_config_file")
-        .and_then(|field| field.check_text(report, |text| rules::file_name(text).map(|()| context.path(text))));
-    let protected = web_config_file.is_some() || clear_text == Some(true);
+    let web_config = section.take("web_config_file");
+    // Of a file that is of no use it is said below, and that is enough.
+    let mut protected = web_config.is_some() || clear_text == Some(true);
+    let web_config_file =
+        web_config.and_then(|field| web_config_file(&field, context, report)).map(|(path, has_tls)| {
+            protected = has_tls || clear_text == Some(true);
+            path
+        });
     let listen = listen_address(&mut section, protected, report);
     let unknown_keys = match section.take("unknown_keys") {
         Some(field) => field.check_text(report, unknown_keys),
@@ -98,14 +106,33 @@ pub(super) fn read(
     })
 }
 
+/// The file, and whether there is TLS in it.
+fn web_config_file(field: &Field, context: &Context<'_>, report: &mut Report) -> Option<(PathBuf, bool)> {
+    let path = field.check_text(report, |text| rules::file_name(text).map(|()| context.path(text)))?;
+    field.check(report, |_| {
+        let source = WebConfigSource::open(&path).map_err(|error| error.to_string())?;
+        if source.wants_passwords() {
+            return Err("it has basic_auth_users, and Authorization is where applications send Clerk's key; remove \
+                        them, and give applications tokens (`callers`)"
+                .to_owned());
+        }
+        Ok((path.clone(), source.uses_tls()))
+    })
+}
+
 /// Loopback, a Unix socket, or an address whose traffic is protected: Clerk's keys travel over it.
 fn listen_address(section: &mut Section, is_protected: bool, report: &mut Report) -> Option<ListenAddress> {
     let Some(field) = section.take("listen_address") else {
         return DEFAULT_LISTEN_ADDRESS.parse().ok();
     };
     field.check_text(report, |text| {
-        let address: ListenAddress =
-            text.parse().map_err(|error: crate::serve::ParseListenAddressError| error.to_string())?;
+        let address: ListenAddress = text.parse().map_err(|error: ParseListenAddressError| {
+            if may_be_secret(text) {
+                "no address to listen on; write HOST:PORT or unix:/PATH".to_owned()
+            } else {
+                error.to_string()
+            }
+        })?;
         if address.is_local() || is_protected {
             return Ok(address);
         }
@@ -205,14 +232,14 @@ fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Cac
         Some(field) => field.check(report, |value| rules::bytes(value, MEMORY_BYTES)),
         None => Some(DEFAULT_MEMORY_BYTES),
     };
-    let mut readable = |key: &str, report: &mut Report| {
+    let mut usable = |key: &str, check: fn(&SecretSource) -> Result<(), String>, report: &mut Report| {
         let field = section.take(key)?;
         let source = secret_file(&field, context, report)?;
-        field.check(report, |_| source.read_with(context.env).map(drop).map_err(|error| error.to_string()))?;
+        field.check(report, |_| check(&source))?;
         Some((source, field.path, field.node.place))
     };
-    let redis_url = readable("redis_url_file", report);
-    let encryption_key = readable("encryption_key_file", report);
+    let redis_url = usable("redis_url_file", redis_url, report);
+    let encryption_key = usable("encryption_key_file", encryption_key, report);
     if let (Some((_, path, place)), None) = (&encryption_key, &redis_url) {
         report.warning(
             Some(*place),
@@ -228,6 +255,15 @@ fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Cac
     })
 }
 
+fn redis_url(source: &SecretSource) -> Result<(), String> {
+    let url = source.read().map_err(|error| error.to_string())?;
+    Store::new(store::Options::new(url)).map(drop).map_err(|error| error.to_string())
+}
+
+fn encryption_key(source: &SecretSource) -> Result<(), String> {
+    Seal::new(source, &[]).map(drop).map_err(|error| error.to_string())
+}
+
 fn webhooks(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Webhooks> {
     let mut section = Section::open(field, &WEBHOOKS, SCHEMA, report)?;
     let path = match section.take("path") {
@@ -235,7 +271,8 @@ fn webhooks(field: Field, context: &Context<'_>, report: &mut Report) -> Option<
         None => Some(DEFAULT_WEBHOOK_PATH.to_owned()),
     };
     let Some(files) = section.take("signing_secret_files") else {
-        let message = "missing; write the files that hold the endpoint's signing secrets (`whsec_...`)";
+        let message = "missing; write the files that hold the endpoint's signing secrets (Clerk dashboard, \
+                       Webhooks, signing secret)";
         report.problem(Some(section.place), &section.name_of("signing_secret_files"), message);
         return None;
     };
@@ -248,7 +285,7 @@ fn webhooks(field: Field, context: &Context<'_>, report: &mut Report) -> Option<
         .iter()
         .filter_map(|field| {
             let source = secret_file(field, context, report)?;
-            field.check(report, |_| source.read_with(context.env).map(drop).map_err(|error| error.to_string()))?;
+            field.check(report, |_| check_secret(&source).map_err(|error| error.to_string()))?;
             Some(source)
         })
         .collect();

@@ -69,6 +69,12 @@ impl WebConfigSource {
         self.watched.as_ref().is_some_and(|watched| watched.state.lock().last_good.tls.is_some())
     }
 
+    /// Whether clients have to present a name and a password in `Authorization`. That may change with the file.
+    #[must_use]
+    pub fn wants_passwords(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| watched.state.lock().last_good.users.is_some())
+    }
+
     pub(in crate::serve) fn watched(&self) -> Option<&Watched> {
         self.watched.as_deref()
     }
