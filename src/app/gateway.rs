@@ -14,7 +14,7 @@ use crate::gateway::{
 };
 use crate::outbound::pace::Priority;
 use crate::quota::ledger::Ledger;
-use crate::secret::KeySource;
+use crate::secret::{KeySource, Stamp};
 use crate::store::Store;
 use crate::upstream::{HyperOptions, NetworkUpstream, Upstream};
 use crate::webhook;
@@ -29,6 +29,8 @@ pub(super) struct Gateways {
     store: Option<Store>,
     caches: HashMap<Arc<str>, Cache>,
     gateway: Option<Arc<Gateway>>,
+    /// The files of the tokens in force, as they were before they were read.
+    tokens: Vec<Option<Stamp>>,
 }
 
 impl Gateways {
@@ -50,6 +52,7 @@ impl Gateways {
             store: store.transpose()?,
             caches: HashMap::new(),
             gateway: None,
+            tokens: Vec::new(),
         })
     }
 
@@ -118,6 +121,26 @@ impl Gateways {
         Ok(())
     }
 
+    /// Takes over keys and tokens whose files have changed. What cannot be used leaves the ones before in place.
+    pub(super) fn refresh(&mut self, config: &Config, instances: &mut Instances, ledger: &Ledger) {
+        if let Some(gateway) = &self.gateway {
+            gateway.refresh_keys();
+        }
+        let Some(section) = &config.gateway else { return };
+        let stamps = stamps(section);
+        if stamps == self.tokens {
+            return;
+        }
+        match self.configure(config, instances, ledger) {
+            Ok(()) => tracing::info!("the tokens of callers were read again"),
+            Err(error) => {
+                // Once for each change.
+                self.tokens = stamps;
+                tracing::warn!(error = format!("{error:#}"), "the tokens of callers stay as they were");
+            }
+        }
+    }
+
     fn options(
         &mut self,
         config: &Config,
@@ -150,7 +173,9 @@ impl Gateways {
                 UnknownKeys::Forward(Arc::new(keyless(upstream, base, Arc::clone(&self.clock))))
             }
         };
+        let stamps = stamps(gateway);
         let tokens = tokens(gateway)?;
+        self.tokens = stamps;
         Ok(Options { instances: options, unknown_keys, tokens, max_callers: Options::MAX_CALLERS })
     }
 
@@ -167,6 +192,11 @@ impl Gateways {
         self.caches.insert(Arc::clone(name), cache.clone());
         Ok(cache)
     }
+}
+
+/// The files of the tokens as they are now.
+fn stamps(gateway: &config::Gateway) -> Vec<Option<Stamp>> {
+    gateway.callers.iter().map(|caller| caller.token.stamp()).collect()
 }
 
 /// The applications' tokens, read from where they are kept.

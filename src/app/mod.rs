@@ -116,6 +116,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
         reloader: options.enable_lifecycle.then(|| reloader.clone()),
     };
     let reload = reload::Reload {
+        config,
         source: options.source,
         instances,
         ledger,

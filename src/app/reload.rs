@@ -53,8 +53,13 @@ impl ConfigSource {
     }
 }
 
+/// Time between looks at the files of the gateway's keys and tokens: one that was withdrawn is of use for no longer.
+const LOOK_AT_SECRETS: Duration = Duration::from_secs(2);
+
 /// Takes over new configurations.
 pub(super) struct Reload {
+    /// The one in force.
+    pub config: Config,
     pub source: ConfigSource,
     pub instances: Instances,
     pub ledger: Arc<Ledger>,
@@ -72,6 +77,8 @@ impl Reload {
         let period = self.auto_reload.unwrap_or(Duration::MAX / 4);
         let mut looks = interval_at(tokio::time::Instant::now() + period.min(Duration::from_secs(86400)), period);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut secrets = interval_at(tokio::time::Instant::now() + LOOK_AT_SECRETS, LOOK_AT_SECRETS);
+        secrets.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -79,6 +86,11 @@ impl Reload {
                     content = self.source.content();
                     // Whoever asked may be gone.
                     let _ = answer.send(self.reload());
+                }
+                _ = secrets.tick(), if self.gateway.is_some() => {
+                    if let Some(gateway) = &mut self.gateway {
+                        gateway.refresh(&self.config, &mut self.instances, &self.ledger);
+                    }
                 }
                 _ = looks.tick(), if self.auto_reload.is_some() => {
                     let now = self.source.content();
@@ -126,6 +138,7 @@ impl Reload {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
+        self.config = config.clone();
         Ok(config.instances.len())
     }
 }

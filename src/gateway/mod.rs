@@ -104,6 +104,18 @@ impl Gateway {
         Ok(())
     }
 
+    /// Reads keys again whose files have changed: whoever has a new one is known, and whoever has an old one is not. One
+    /// that cannot be used leaves the one before in place. Blocks for a look at each file.
+    pub fn refresh_keys(&self) {
+        for (instance, key) in self.table.load().keys() {
+            match key.refresh() {
+                Ok(true) => tracing::info!(clerk_instance = instance, source = %key.source(), "key read again"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(clerk_instance = instance, %error, "the key stays as it was"),
+            }
+        }
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn numbers(&self) -> Numbers {

@@ -193,6 +193,12 @@ pub(super) struct Strangers {
 const MIN_TOKEN: usize = 16;
 
 impl Table {
+    /// All keys, with the names of their instances.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&str, &KeySource)> {
+        let name = |place: usize| self.instances.get(place).map_or(STRANGERS, |instance| &*instance.name);
+        self.register.keys.iter().map(move |known| (name(known.instance), &*known.source))
+    }
+
     pub(super) fn new(
         options: Options,
         callers: &Callers,

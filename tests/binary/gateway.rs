@@ -110,6 +110,42 @@ async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
 }
 
 #[tokio::test]
+async fn keys_and_tokens_whose_files_change_are_taken_over_and_the_old_ones_end() {
+    const FURTHER: &str = "sk_test_furtherCANARY0123456789";
+    const OTHER: &str = "sk_test_otherCANARY0123456789ab";
+    let (clerk, folder) = (Clerk::start().await, Folder::new());
+    let config = write(&folder, &clerk.url(), PLAIN);
+    folder.write("further", FURTHER);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("secret_key_file: key,", "secret_key_file: key, further_secret_key_files: [further],");
+    std::fs::write(&config, text).unwrap();
+    let exporter = Exporter::with_config(&config, &[]).await;
+    let gateway = exporter.gateway().await;
+    let is_stranger =
+        async |credential: &str| ask(gateway, PATH, credential).await.text().contains("gateway_key_unknown");
+    assert!(!is_stranger(TOKEN).await && !is_stranger(FURTHER).await, "both are known");
+    assert!(is_stranger(NEW_TOKEN).await && is_stranger(OTHER).await, "neither is known");
+    folder.write("token", NEW_TOKEN);
+    folder.write("further", OTHER);
+    eventually("the new ones are known, and the old ones are not", async || {
+        let are_new = !is_stranger(NEW_TOKEN).await && !is_stranger(OTHER).await;
+        (are_new && is_stranger(TOKEN).await && is_stranger(FURTHER).await).then_some(())
+    })
+    .await;
+    // What is of no use changes nothing.
+    folder.write("token", "short");
+    folder.write("further", "nothing");
+    eventually("both are told", async || {
+        let log = exporter.output();
+        (log.contains("the tokens of callers stay as they were") && log.contains("the key stays as it was"))
+            .then_some(())
+    })
+    .await;
+    assert!(!is_stranger(NEW_TOKEN).await && !is_stranger(OTHER).await);
+    assert!(!exporter.output().contains("CANARY"));
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named_with_its_place_and_does_not_start() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let caller = "  callers: [{ name: web, token_file: FILE, instance: prod }]\n";
