@@ -6,6 +6,7 @@
 //! eviction, by a restart, or because its time is over, can make an old answer look new, and invalidating works when its
 //! memory is full.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -82,6 +83,7 @@ pub(super) struct Shared {
     look: Script,
     keep: Script,
     forget: Script,
+    has_met_unreadable: AtomicBool,
 }
 
 /// What was seen before a fetch: where its answer belongs, and which generations it belongs to.
@@ -108,7 +110,8 @@ impl Shared {
     pub(super) fn new(store: Store, seal: Option<Seal>, instance: &str) -> Self {
         let sender = URL_SAFE_NO_PAD.encode(random()).into();
         let [look, keep, forget] = [LOOK, KEEP, FORGET].map(Script::new);
-        Self { store, seal, instance: instance.into(), sender, look, keep, forget }
+        let has_met_unreadable = AtomicBool::new(false);
+        Self { store, seal, instance: instance.into(), sender, look, keep, forget, has_met_unreadable }
     }
 
     /// Looks for an answer that is not older than its tags. `lifetime` is how long an answer is to be kept.
@@ -135,7 +138,14 @@ impl Shared {
         if let Some(record) = codec::decode(value, self.seal.as_ref(), &self.context(&seen)) {
             return Ok((Some(Found { record, left }), seen));
         }
-        tracing::debug!("an answer in Redis cannot be read and is removed");
+        if self.has_met_unreadable.swap(true, Ordering::Relaxed) {
+            tracing::debug!("an answer in Redis cannot be read and is removed");
+        } else {
+            tracing::warn!(
+                "an answer in Redis cannot be read and is removed; if that goes on, processes that share this Redis have \
+                 different encryption keys: give all of them the same ones (further ones are logged at debug)"
+            );
+        }
         self.store.remove(&[&seen.place]).await?;
         Ok((None, seen))
     }

@@ -12,7 +12,7 @@ use http::header::{
     UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
 /// Fields of one connection that have no constant of their own.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -152,9 +152,25 @@ pub(super) fn response(head: &mut response::Parts) {
         // RFC 9112, section 6.3: the length does not count.
         head.headers.remove(CONTENT_LENGTH);
     }
+    settle_length(head);
     remove_named_by_connection(&mut head.headers);
     remove(&mut head.headers, &NOT_OF_AN_ANSWER);
     head.version = Version::HTTP_11;
+}
+
+/// RFC 9110, section 8.6: a length that is said several times, always the same, is said once, and a 204 has none.
+fn settle_length(head: &mut response::Parts) {
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(CONTENT_LENGTH);
+        return;
+    }
+    let Some(length) = head.headers.get(CONTENT_LENGTH) else { return };
+    let is_once = length.as_bytes().iter().all(u8::is_ascii_digit)
+        && head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none();
+    let once = names(length).next().and_then(|length| HeaderValue::from_bytes(length).ok());
+    if let Some(once) = once.filter(|_| !is_once) {
+        head.headers.insert(CONTENT_LENGTH, once);
+    }
 }
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {

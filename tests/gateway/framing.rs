@@ -4,7 +4,7 @@ use clerk_exporter::gateway::Plan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::reads::{COALESCE, OFF};
-use crate::support::{OK, Running, Setup, Stub, read_message, request, within};
+use crate::support::{OK, Running, Setup, Stub, read_head, read_message, request, within};
 
 #[tokio::test]
 async fn the_answer_to_head_keeps_its_length_and_has_no_body() {
@@ -136,6 +136,30 @@ async fn an_answer_of_every_framing_arrives_as_it_is() {
         let answer = Running::before(&stub).await.get("/v1/users").await;
         assert_eq!((answer.status(), &*answer.body), (200, arrives.as_bytes()), "{fields:?}");
         assert!(answer.fields("content-length").len() + answer.fields("transfer-encoding").len() == 1);
+    }
+}
+
+#[tokio::test]
+async fn a_length_is_said_once_and_never_with_a_204() {
+    for (head, expected) in [
+        ("200 OK\r\nContent-Length: 2, 2\r\n\r\n{}", Some("2")),
+        ("200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}", Some("2")),
+        ("200 OK\r\nContent-Length: 02\r\n\r\n{}", Some("02")),
+        ("204 No Content\r\nContent-Length: 2\r\n\r\n", None),
+    ] {
+        let stub = Stub::answering(format!("HTTP/1.1 {head}")).await;
+        let gateway = Running::before(&stub).await;
+        for method in ["GET", "HEAD"] {
+            if method == "GET" {
+                let answer = gateway.get("/v1/users").await;
+                assert_eq!(answer.body, if expected.is_some() { &b"{}"[..] } else { b"" }, "{head:?}");
+            }
+            let mut stream = gateway.connect().await;
+            stream.write_all(request(method, "/v1/users", "", "").as_bytes()).await.unwrap();
+            let answer = within(read_head(&mut stream)).await.unwrap();
+            assert_eq!(answer.fields("content-length").len(), usize::from(expected.is_some()), "{method} {head:?}");
+            assert_eq!(answer.value("content-length"), expected, "{method} {head:?}");
+        }
     }
 }
 
