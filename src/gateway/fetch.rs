@@ -30,6 +30,8 @@ pub(super) struct Cost {
     /// Whether there was one, and not just another's answer.
     pub(super) is_ours: bool,
     pub(super) attempts: u32,
+    /// Lists that were asked for in vain before.
+    pub(super) lists: u32,
     pub(super) waited: Duration,
     pub(super) took: Option<Duration>,
     pub(super) is_batched: bool,
@@ -89,8 +91,12 @@ impl Fetcher {
         let request = Request::from_parts(head, RequestBody::empty());
         let relay = Relay { request, route: self.route, repeat, authorization: self.authorization };
         let handling = self.instance.plan.handling(&self.policies, self.priority);
-        let begun = Cost { is_ours: true, would_wait: self.would_wait(), ..Cost::default() };
-        *self.cost.lock() = begun;
+        let would_wait = self.would_wait();
+        let begun = {
+            let mut cost = self.cost.lock();
+            *cost = Cost { is_ours: true, would_wait, lists: cost.lists, ..Cost::default() };
+            *cost
+        };
         let outbound = &self.instance.outbound;
         let mut relayed = outbound.relay(relay, &handling).await.map_err(Why::Send)?;
         let Relayed { attempts, waited, took, .. } = relayed;
@@ -138,7 +144,10 @@ impl Fetcher {
                 ClerkError::Api(api) if is_of_all(api.status) => Ok(self.refused(api)),
                 ClerkError::Shed(_) if self.policies.pace.is_on() => Err(Why::List(error)),
                 ClerkError::Transport { .. } => Err(Why::List(error)),
-                _ => return None,
+                _ => {
+                    self.cost.lock().lists += u32::from(has_opened);
+                    return None;
+                }
             },
         };
         *self.cost.lock() = Cost {

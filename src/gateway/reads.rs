@@ -167,8 +167,8 @@ impl Exchange {
                 (Some(relayed), _) => hand_back(relayed, &self.instance, self.route, self.seen),
                 (None, Why::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
                 (None, Why::Send(error)) => {
-                    self.seen.spent =
-                        if cost.is_ours && self.route.bucket != Bucket::Unlimited { spent(error) } else { 0 };
+                    let is_limited = self.route.bucket != Bucket::Unlimited;
+                    self.seen.spent = if cost.is_ours && is_limited { spent(error) + cost.lists } else { 0 };
                     no_answer(&self.instance, Own::failed(error), error, self.seen)
                 }
                 (None, Why::List(error)) => match &**error {
@@ -234,7 +234,7 @@ impl Exchange {
         }
         if hit == Hit::Fetched {
             let costs = self.route.bucket != Bucket::Unlimited;
-            self.seen.spent = if costs { cost.attempts } else { 0 };
+            self.seen.spent = if costs { cost.attempts + cost.lists } else { 0 };
             self.seen.upstream = cost.took;
             self.seen.shadow.retried = self.policies.retry == Switch::Shadow && Trouble::of_status(status).is_some();
         }

@@ -192,4 +192,7 @@ async fn when_clerk_refuses_the_key_of_a_list_each_look_up_is_asked_with_its_own
     let answers = reads.together((0..5).map(|number| get(&reads.path(number)))).await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(reads.targets().iter().filter(|target| !is_list(target)).count(), 5);
+    // The list was paid for, too.
+    let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
+    assert_eq!((spent, reads.sent()), (6, 6));
 }
