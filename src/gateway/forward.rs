@@ -164,11 +164,13 @@ fn settle_length(head: &mut response::Parts) {
         head.headers.remove(CONTENT_LENGTH);
         return;
     }
-    let Some(length) = head.headers.get(CONTENT_LENGTH) else { return };
-    let is_once = length.as_bytes().iter().all(u8::is_ascii_digit)
-        && head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none();
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return };
+    if length.as_bytes().iter().all(u8::is_ascii_digit) && lengths.next().is_none() {
+        return;
+    }
     let once = names(length).next().and_then(|length| HeaderValue::from_bytes(length).ok());
-    if let Some(once) = once.filter(|_| !is_once) {
+    if let Some(once) = once {
         head.headers.insert(CONTENT_LENGTH, once);
     }
 }
