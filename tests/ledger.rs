@@ -316,3 +316,58 @@ fn a_new_configuration_keeps_what_stays_and_drops_what_goes() {
     let kept = ledger.snapshot(at(60.0))[0].bucket(Bucket::Instance).unwrap().exhausted_windows;
     assert_eq!(kept, 1);
 }
+
+fn by_others(ledger: &mut InstanceLedger, seconds: f64) -> Option<u64> {
+    instance(ledger, seconds).unseen
+}
+
+#[test]
+fn what_others_used_is_what_headers_tell_of_beyond_our_own_requests() {
+    for others in [0, 30] {
+        let mut ledger = ledger();
+        // Three windows, ten requests of ours in each, and all of the others' at its beginning.
+        for window in 0..3 {
+            for request in 0..10 {
+                let seconds = f64::from(window * 10 + request) + 0.5;
+                let used = others + u64::try_from(request).unwrap() + 1;
+                ledger.record(&named(seconds, 100 - used, u64::try_from(10 - request).unwrap()));
+            }
+        }
+        let found = by_others(&mut ledger, 33.0).unwrap();
+        // Where windows cannot be told from sliding ones, a little too low.
+        assert!((others.saturating_sub(3)..=others).contains(&found), "{found} of {others}");
+    }
+}
+
+/// The limiter gives back what is a window old; its resets tell when the next request comes back.
+#[test]
+fn bursts_before_a_sliding_limiter_are_ours_and_not_others() {
+    const WINDOW: f64 = 10.0;
+    for (others, spacing, pause) in [0_usize, 10].into_iter().flat_map(|others| {
+        [0.002, 0.02, 0.05, 0.1].into_iter().flat_map(move |spacing| [0.0, 3.0].map(|pause| (others, spacing, pause)))
+    }) {
+        let mut ledger = ledger();
+        let (mut log, mut now, mut most) = (Vec::<f64>::new(), 0.0, 0);
+        for burst in 0..8 {
+            for request in 0..100 - others {
+                // As soon as there is room, and one after the other.
+                log.retain(|then| *then + WINDOW > now);
+                while log.len() >= 100 {
+                    now = log[0] + WINDOW + 0.001;
+                    log.retain(|then| *then + WINDOW > now);
+                }
+                if request == 0 {
+                    log.extend(std::iter::repeat_n(now, others.min(100 - log.len() - 1)));
+                }
+                log.push(now);
+                let reset = Duration::from_secs_f64((log[0] + WINDOW - now).max(0.0).ceil()).as_secs();
+                ledger.record(&named(now, 100 - log.len() as u64, reset));
+                most = most.max(by_others(&mut ledger, now).unwrap_or(0));
+                now += spacing;
+            }
+            now += pause;
+            let _ = burst;
+        }
+        assert!(most <= others as u64, "{most} of {others}, spacing {spacing}, pause {pause}");
+    }
+}

@@ -7,6 +7,7 @@ use super::catalogue::{Bucket, Scope};
 use super::forecast::Pace;
 use super::histogram::Histogram;
 use super::peak::Peak;
+use super::recent::Recent;
 use super::route::Entity;
 use super::snapshot::{Basis, BucketSnapshot, ClosedWindow};
 use super::timeline::{Place, Reset, Timeline, Window};
@@ -65,6 +66,7 @@ struct Tally {
 #[derive(Debug, Clone, Default)]
 struct Budget {
     timeline: Timeline,
+    own: Recent,
     /// The server's own limit and length of the window, once it has named them.
     limit: Option<u64>,
     window: Option<Duration>,
@@ -236,9 +238,12 @@ impl Tally {
         }
         // A 429 says that the limit is used up, and not by how much.
         let limit = window.limit.filter(|_| !window.throttled);
-        self.unseen = limit
-            .zip(window.least_remaining)
-            .map(|(limit, least)| (limit.saturating_sub(least).saturating_sub(window.counted), window.end));
+        self.unseen = limit.zip(window.least_remaining).map(|(limit, least)| {
+            // In fixed windows what was before is over, and is left out all the same: a sliding one looks the same as
+            // long as requests come in bursts. What others used is rather told too low than made up.
+            let ours = window.counted + window.counted_before;
+            (limit.saturating_sub(least).saturating_sub(ours), window.end)
+        });
         self.recent.push_back(ClosedWindow { seen: window.seen, usage: used, low, exhausted });
         if let Some(used) = used {
             self.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS)).observe(used);
@@ -276,13 +281,16 @@ impl Budget {
         let reset = quota.reset.map(|after| Reset { after, resolution: quota.reset_resolution });
         let place = self.timeline.place(at, reset, self.window.unwrap_or(terms.window), close);
         let fixed = !self.timeline.is_rolling();
-        let limit = self.limit.or(terms.limit);
+        let (limit, length) = (self.limit.or(terms.limit), self.length(terms));
         let window = self.timeline.window_mut(place)?;
+        if observation.is_counted() {
+            self.own.add(at, window.number, length);
+        }
         window.limit = quota.limit.or(window.limit);
         window.counted += u64::from(observation.is_counted());
         window.throttled |= observation.is_throttled();
         if let Some(remaining) = quota.remaining {
-            window.least_remaining = Some(window.least_remaining.map_or(remaining, |least| least.min(remaining)));
+            window.said(remaining, self.own.before(window.number, at.before(length), length));
         }
         let window_end = window.end;
         let remaining = if observation.is_throttled() {

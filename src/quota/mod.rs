@@ -12,6 +12,7 @@ mod histogram;
 mod instance;
 pub mod ledger;
 mod peak;
+mod recent;
 pub(crate) mod reset_watch;
 pub mod route;
 pub mod snapshot;
@@ -61,6 +62,14 @@ impl Moment {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// This moment, or the last one before it that is a multiple of `step` since the UNIX epoch.
+    #[must_use]
+    pub(crate) fn rounded_down(self, step: Duration) -> Self {
+        let whole = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let (since, step) = (whole(self.0), whole(step).max(1));
+        Self(Duration::from_nanos(since - since % step))
     }
 
     /// This moment, or the next one that is a multiple of `step` since the UNIX epoch.

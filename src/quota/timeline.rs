@@ -22,6 +22,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// One window of a budget and the use that was seen in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Window {
+    /// Greater than those of the windows before it.
+    pub number: u64,
     pub start: Moment,
     pub end: Moment,
     /// Requests that were counted here, for budgets of which the server says nothing.
@@ -30,6 +32,9 @@ pub(super) struct Window {
     pub limit: Option<u64>,
     /// Fewest requests that the server said were left.
     pub least_remaining: Option<u64>,
+    /// Requests of ours before this window that may still have stood in the server's books when it said so: as many as
+    /// there were less than a window before that.
+    pub counted_before: u64,
     /// Whether an answer was a 429.
     pub throttled: bool,
     /// Time of the first and of the last observation, in order of time.
@@ -37,8 +42,31 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn new(start: Moment, end: Moment, at: Moment) -> Self {
-        Self { start, end, counted: 0, limit: None, least_remaining: None, throttled: false, seen: (at, at) }
+    /// The server said at some time that so many were left, and `before` requests of ours were then less than a window
+    /// and more than this one old.
+    pub(super) fn said(&mut self, remaining: u64, before: u64) {
+        match self.least_remaining {
+            Some(least) if least < remaining => {}
+            Some(least) if least == remaining => self.counted_before = self.counted_before.min(before),
+            _ => {
+                self.least_remaining = Some(remaining);
+                self.counted_before = before;
+            }
+        }
+    }
+
+    fn new(number: u64, start: Moment, end: Moment, at: Moment) -> Self {
+        Self {
+            number,
+            start,
+            end,
+            counted: 0,
+            limit: None,
+            least_remaining: None,
+            counted_before: 0,
+            throttled: false,
+            seen: (at, at),
+        }
     }
 }
 
@@ -58,6 +86,8 @@ pub(super) enum Place {
 pub(super) struct Timeline {
     current: Option<Window>,
     previous: Option<Window>,
+    /// Windows that there were.
+    opened: u64,
     /// End of the newest window that there was.
     last_end: Option<Moment>,
     resets: ResetWatch,
@@ -201,7 +231,8 @@ impl Timeline {
 
     fn open(&mut self, start: Moment, end: Moment, at: Moment, close: &mut impl FnMut(&Window)) {
         self.previous.take().iter().for_each(&mut *close);
-        self.previous = self.current.replace(Window::new(start, end, at));
+        self.opened += 1;
+        self.previous = self.current.replace(Window::new(self.opened, start, end, at));
         self.last_end = Some(end);
     }
 
