@@ -290,7 +290,8 @@ impl Budget {
         window.counted += u64::from(observation.is_counted());
         window.throttled |= observation.is_throttled();
         if let Some(remaining) = quota.remaining {
-            window.said(remaining, self.own.before(window.number, at.before(length), length));
+            let number = window.number;
+            window.said(remaining, || self.own.before(number, at.before(length), length));
         }
         let window_end = window.end;
         let remaining = if observation.is_throttled() {

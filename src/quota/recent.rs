@@ -35,7 +35,7 @@ impl Recent {
     /// Requests from this moment on, and all of its part, that were counted in windows before this one.
     pub(super) fn before(&self, window: u64, from: Moment, length: Duration) -> u64 {
         let from = from.rounded_down(length / PARTS);
-        let counted = self.parts.iter().filter(|((begin, number), _)| *begin >= from && *number < window);
-        counted.map(|(_, requests)| requests).sum()
+        let late = self.parts.iter().rev().take_while(|((begin, _), _)| *begin >= from);
+        late.filter(|((_, number), _)| *number < window).map(|(_, requests)| requests).sum()
     }
 }

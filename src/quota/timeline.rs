@@ -44,13 +44,17 @@ pub(super) struct Window {
 impl Window {
     /// The server said at some time that so many were left, and `before` requests of ours were then less than a window
     /// and more than this one old.
-    pub(super) fn said(&mut self, remaining: u64, before: u64) {
+    pub(super) fn said(&mut self, remaining: u64, before: impl FnOnce() -> u64) {
         match self.least_remaining {
             Some(least) if least < remaining => {}
-            Some(least) if least == remaining => self.counted_before = self.counted_before.min(before),
+            Some(least) if least == remaining => {
+                if self.counted_before > 0 {
+                    self.counted_before = self.counted_before.min(before());
+                }
+            }
             _ => {
                 self.least_remaining = Some(remaining);
-                self.counted_before = before;
+                self.counted_before = before();
             }
         }
     }

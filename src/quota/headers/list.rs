@@ -139,10 +139,12 @@ pub(super) fn column<T: Copy>(
 ) -> Column<Option<T>> {
     let mut column = Column::new();
     let mut present = false;
-    for line in lines(headers, names) {
-        present = true;
-        for element in elements(line) {
-            column.push(read(element));
+    for name in names {
+        for line in headers.get_all(*name) {
+            present = true;
+            for element in elements(line.as_bytes()) {
+                column.push(read(element));
+            }
         }
     }
     if present && column.is_empty() {
@@ -151,9 +153,9 @@ pub(super) fn column<T: Copy>(
     column
 }
 
-/// The raw lines of a header under any of its names.
-pub(super) fn lines<'a>(headers: &'a HeaderMap, names: &'a [&HeaderName]) -> impl Iterator<Item = &'a [u8]> {
-    names.iter().flat_map(|name| headers.get_all(*name)).map(HeaderValue::as_bytes)
+/// The raw lines of a header.
+pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes)
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl fmt::Display for Family {
 #[must_use]
 pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -> Quota {
     let present = Present::look(headers);
-    let date = lines(headers, &[&DATE]).find_map(|line| http_date(trim(line)));
+    let date = lines(headers, &DATE).find_map(|line| http_date(trim(line)));
     let clock = Clock::new(date, now);
     let (family, mut reading) = quota_family(status, headers, present, &clock);
     if family.is_some() && present.age && is_stale(headers) {
@@ -197,6 +197,9 @@ impl Present {
             present.age |= *name == AGE;
             present.retry_after |= *name == RETRY_AFTER;
             let name = name.as_str();
+            if !name.starts_with(['r', 'x']) {
+                continue;
+            }
             present.ratelimit |= name.starts_with("ratelimit");
             present.x_ratelimit |= name.starts_with("x-ratelimit");
             present.x_rate_limit |= name.starts_with("x-rate-limit");

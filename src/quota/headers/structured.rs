@@ -254,7 +254,7 @@ fn window(item: &Item) -> Option<Duration> {
 /// field.
 fn parse_list(headers: &HeaderMap, name: &HeaderName) -> Option<List> {
     let mut list = List::new();
-    for line in lines(headers, &[name]) {
+    for line in lines(headers, name) {
         list = Parser::new(trim(line)).parse_list_with_visitor(list).ok()?;
     }
     (!list.is_empty()).then_some(list)
@@ -262,7 +262,7 @@ fn parse_list(headers: &HeaderMap, name: &HeaderName) -> Option<List> {
 
 /// All lines of a dictionary field, each by itself: merged into one dictionary, the last line would silently win.
 fn parse_dictionaries(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<Dictionary>> {
-    let dictionaries = lines(headers, &[name])
+    let dictionaries = lines(headers, name)
         .map(|line| Parser::new(trim(line)).parse::<Dictionary>().ok())
         .collect::<Option<Vec<_>>>()?;
     let known =
