@@ -16,6 +16,7 @@ use super::flight::{Flights, Landed, Seat};
 use super::generations::{Generations, Snapshot};
 use super::memory::{Entry, Memory, Times};
 use super::numbers::Counters;
+use super::owed::Owed;
 use super::shared::{Found, Seen, Shared};
 use super::{Asked, Hit, Key, Numbers, Options, Policy, Stored};
 use crate::clock::Clock;
@@ -25,6 +26,9 @@ use crate::webhook::{Invalidate, InvalidateError, Tag};
 
 /// How often a request begins anew because of invalidations before it fetches for itself alone.
 const ROUNDS: usize = 3;
+
+/// Time between attempts to tell Redis what it could not be told.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
 
 /// The answers of one instance. Clones share them.
 ///
@@ -70,6 +74,8 @@ pub(super) struct Inner {
     pub(super) generations: Generations,
     pub(super) memory: Memory,
     pub(super) shared: Option<Shared>,
+    /// What `shared` could not be told.
+    owed: Owed,
     flights: Flights,
     pub(super) counters: Counters,
     /// Whether messages of other processes are heard. True if there are no others.
@@ -94,6 +100,7 @@ impl Cache {
             clock,
             generations: Generations::new(),
             memory: Memory::new(memory),
+            owed: Owed::default(),
             flights: Flights::default(),
             counters: Counters::default(),
             is_heard,
@@ -148,7 +155,7 @@ impl Cache {
         for _ in 0..ROUNDS {
             let seat = self.board(key, tags, policy, &fetch);
             let is_first = seat.is_first;
-            match seat.land(&inner.generations).await {
+            match seat.land(&inner.generations, policy.keeps()).await {
                 None => inner.counters.detached.add(),
                 Some(Ok((answer, hit))) => {
                     let stale = if is_failure(&answer) { inner.stale_if_error(&key) } else { None };
@@ -195,6 +202,29 @@ impl Cache {
         while tasks.try_join_next().is_some() {}
         // What goes wrong is counted there.
         tasks.spawn_on(async move { cache.invalidate(&tags).await.unwrap_or_default() }, &runtime);
+    }
+
+    /// Sees to it that Redis is told of these tags.
+    fn owe(&self, tags: &[Tag]) {
+        // Without a runtime the program is at its end.
+        let (true, Ok(runtime)) = (self.0.owed.add(tags), Handle::try_current()) else { return };
+        let inner = Arc::downgrade(&self.0);
+        let mut tasks = self.0.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(
+            async move {
+                loop {
+                    tokio::time::sleep(TELL_AGAIN).await;
+                    let Some(inner) = inner.upgrade() else { return };
+                    let Some(shared) = &inner.shared else { return };
+                    let tags = inner.owed.tags();
+                    if shared.forget(&tags).await.is_ok() && inner.owed.settle(&tags) {
+                        return;
+                    }
+                }
+            },
+            &runtime,
+        );
     }
 
     /// Whether answers are kept in a Redis, too.
@@ -246,7 +276,7 @@ impl Cache {
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             // Whatever comes of it, somebody will ask again.
-            let _ = seat.land(&inner.generations).await;
+            let _ = seat.land(&inner.generations, true).await;
         });
     }
 }
@@ -256,13 +286,16 @@ impl Invalidate for Cache {
     ///
     /// # Errors
     ///
-    /// If Redis did not.
+    /// If Redis did not. It is told again until it was, and until then what it has of these tags is not used here.
     async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
         self.listen();
         let inner = &self.0;
         inner.counters.invalidations.add();
         let forgotten = match &inner.shared {
-            Some(shared) => shared.forget(tags).await.inspect_err(|_| inner.counters.redis.errors.add()),
+            Some(shared) => shared.forget(tags).await.inspect_err(|_| {
+                inner.counters.redis.errors.add();
+                self.owe(tags);
+            }),
             None => Ok(()),
         };
         // After Redis: until then somebody could find an old answer there and take it into memory.
@@ -364,7 +397,7 @@ impl Inner {
 
     /// What Redis has, and until when it is good; `None` if there is no Redis or it failed.
     pub(super) async fn look(&self, key: Key, tags: &[Tag], policy: Policy) -> Option<(Option<(Stored, Times)>, Seen)> {
-        let shared = self.shared.as_ref()?;
+        let shared = self.shared.as_ref().filter(|_| !self.owed.holds(tags))?;
         // From before the question: its time to live was measured later.
         let now = self.clock.now();
         // In a box, since most caches have no Redis and need no room for it.

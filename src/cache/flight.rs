@@ -1,7 +1,8 @@
 //! One fetch at a time for each key and urgency, shared by all who wait for it.
 //!
 //! The fetch is driven by those who wait: if one goes away the others go on, and if all do it is cancelled. An
-//! invalidation detaches: who waits is told at once and fetches anew, and who comes later does not find the old fetch.
+//! invalidation detaches: who waits for an answer that may be kept is told at once and fetches anew, and who comes later
+//! does not find the old fetch.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -157,9 +158,12 @@ impl Flight {
 }
 
 impl Seat {
-    /// Waits for the end of the fetch; `None` if an invalidation came first.
-    pub(super) async fn land(self, generations: &Generations) -> Option<Landed> {
+    /// Waits for the end of the fetch; `None` if an invalidation came first, and that counts.
+    pub(super) async fn land(self, generations: &Generations, counts: bool) -> Option<Landed> {
         let Self { landing, generations: snapshot, detached, .. } = self;
+        if !counts {
+            return Some(landing.await);
+        }
         let landed = tokio::select! {
             biased;
             () = detached.cancelled() => return None,

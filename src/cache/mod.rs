@@ -8,9 +8,12 @@
 //! # What is promised
 //!
 //! - **When an invalidation has returned `Ok`, this process gives no answer that has one of its tags and whose fetch began
-//!   before, nor does any process from Redis.** A fetch under way is given up and begun anew; its answer is kept nowhere. The one exception: a
-//!   request that invalidations overtake 3 times gets the answer that it then fetches for itself alone, as without a
-//!   cache. Without an `Ok`, Redis may still hold old answers: deliver again.
+//!   before, nor does any process from Redis.** A fetch under way is given up and begun anew; its answer is kept nowhere. There are two
+//!   exceptions. A request that invalidations overtake 3 times gets the answer that it then fetches for itself alone, as without a
+//!   cache. And where nothing is kept ([`Policy::coalesce_only`]), whoever waits for a fetch gets its answer, as without a cache; who
+//!   asks after the invalidation does not.
+//! - **Without an `Ok`, Redis may still hold old answers.** This process does not use them, and tells Redis again until it
+//!   was told; other processes may use them until then. If this one ends before, deliver again.
 //! - **Other processes drop it from their memory as soon as they hear of it**, within milliseconds, over a subscription.
 //!   When that breaks, all of their memory is dropped, and as long as it is down, answers live in memory for
 //!   [`Options::unheard`] (5 s) at most. That a connection broke without being closed is noticed within about 2 s. Both
@@ -28,7 +31,7 @@
 //! - `memory`: the first level. `shared`: the second one, in Redis, and the messages to other processes.
 //! - `generations`: what an invalidation makes old in this process.
 //! - `flight`: one fetch at a time for each key.
-//! - `hearing`: what other processes invalidate.
+//! - `hearing`: what other processes invalidate. `owed`: what Redis could not be told to forget.
 //! - `codec`, `seal`: answers as bytes, and as bytes that only we can read.
 //! - `answers`: the way through all of that. `shadow`: the same without giving anything.
 //! - `numbers`: what became of look-ups.
@@ -44,6 +47,7 @@ mod hearing;
 mod key;
 mod memory;
 mod numbers;
+mod owed;
 mod seal;
 mod shadow;
 mod shared;

@@ -93,7 +93,8 @@ async fn forget(instance: &Instance, tags: &[Tag]) {
             tracing::warn!(
                 clerk_instance = &*instance.name,
                 %error,
-                "answers in Redis may be older than a write: they stay until a webhook comes or their time is over"
+                "Redis could not be told of a write; it is told again until it was, and until then other gateways may \
+                 give answers from before it"
             );
         }
     }

@@ -50,6 +50,25 @@ async fn a_fetch_that_began_before_is_begun_anew_for_all_who_wait() {
     assert!(cache.peek(&key).is_some());
 }
 
+/// As without a cache: who asked before a change may get an answer from before it, and Clerk is asked once.
+#[tokio::test(start_paused = true)]
+async fn who_only_shares_a_fetch_keeps_it_and_who_asks_after_an_invalidation_begins_anew() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    for _ in 0..3 {
+        readers.ask(key, &tags, Policy::coalesce_only()).await;
+    }
+    cache.invalidate(&named("user_1")).await.unwrap();
+    readers.ask(key, &tags, Policy::coalesce_only()).await;
+    assert_eq!((readers.clerk.begun(), cache.numbers().detached), (2, 0));
+    readers.clerk.answer(0, Ok(answer("old"))).await;
+    assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["old"; 3]);
+    readers.clerk.answer(1, Ok(answer("new"))).await;
+    assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(readers.clerk.begun(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_of_something_else_does_not_disturb_a_fetch() {
     let cache = alone();

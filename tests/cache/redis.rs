@@ -97,6 +97,27 @@ async fn an_invalidation_in_one_process_is_one_in_all() {
     assert_eq!((one.numbers().heard, one.numbers().detached), (0, 0));
 }
 
+/// A Redis that was slow for a moment, or away: what it has from before is not used, and it is told as soon as it can be.
+#[tokio::test]
+async fn what_redis_could_not_be_told_is_not_used_and_it_is_told_again() {
+    let redis = RedisServer::start(&[]).await;
+    let (one, other) = (process(&redis).await, process(&redis).await);
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    ask(&one, key, &tags, FRESH, Ok(answer("old"))).await.unwrap();
+    redis.pause().await;
+    one.invalidate(&user_1()).await.unwrap_err();
+    redis.resume().await;
+    let place = place_of_the_answer(&redis).await;
+    assert!(place.is_some(), "the old answer is still there");
+    assert_eq!(body(&ask(&one, key, &tags, FRESH, Ok(answer("new"))).await), "new");
+    until("other processes hear of it", async || other.numbers().heard == 1).await;
+    assert_eq!(body(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), "new");
+    // And then all is as before.
+    let third = process(&redis).await;
+    let found = ask(&third, key, &tags, FRESH, Err(Failed(1))).await;
+    assert!(matches!(hit(&found), Hit::Redis { .. }) && body(&found) == "new");
+}
+
 #[tokio::test]
 async fn a_fetch_from_before_an_invalidation_that_was_not_heard_is_not_kept_in_redis() {
     let redis = RedisServer::start(&[]).await;

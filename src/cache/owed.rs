@@ -1,0 +1,86 @@
+//! What Redis could not be told to forget, until it was told.
+//!
+//! An answer that should be gone may still stand there. Until it was told, this process looks for no answer with one of
+//! those tags in it.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+
+use crate::webhook::Tag;
+
+/// More are one: all of it.
+const MAX_TAGS: usize = 1000;
+
+#[derive(Debug, Default)]
+pub(super) struct Owed(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    tags: HashSet<Tag>,
+    /// Whether somebody sees to it.
+    is_seen_to: bool,
+}
+
+impl Owed {
+    /// Redis could not be told of these tags. Says whether somebody has to see to it from now on.
+    pub(super) fn add(&self, tags: &[Tag]) -> bool {
+        let mut state = self.0.lock();
+        state.tags.extend(tags.iter().cloned());
+        if state.tags.len() > MAX_TAGS {
+            state.tags = HashSet::from([Tag::Everything]);
+        }
+        !std::mem::replace(&mut state.is_seen_to, true)
+    }
+
+    /// Whether an answer with these tags may be one that should be gone.
+    pub(super) fn holds(&self, tags: &[Tag]) -> bool {
+        let state = self.0.lock();
+        !state.tags.is_empty()
+            && (state.tags.contains(&Tag::Everything) || tags.iter().any(|tag| state.tags.contains(tag)))
+    }
+
+    /// All of them.
+    pub(super) fn tags(&self) -> Vec<Tag> {
+        self.0.lock().tags.iter().cloned().collect()
+    }
+
+    /// Redis was told of these. Says whether that was all, and nobody has to see to it any more.
+    pub(super) fn settle(&self, told: &[Tag]) -> bool {
+        let mut state = self.0.lock();
+        state.tags.retain(|tag| !told.contains(tag));
+        let is_all = state.tags.is_empty();
+        state.is_seen_to = !is_all;
+        is_all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(number: usize) -> Tag {
+        Tag::User(format!("user_{number}").into())
+    }
+
+    #[test]
+    fn what_is_owed_is_held_until_it_is_settled() {
+        let owed = Owed::default();
+        assert!(!owed.holds(&[user(1)]));
+        assert!(owed.add(&[user(1), Tag::UserList]) && !owed.add(&[user(2)]), "one sees to it");
+        assert!(owed.holds(&[Tag::Everything, user(2)]) && owed.holds(&[Tag::UserList]) && !owed.holds(&[user(3)]));
+        assert!(!owed.settle(&[user(1), Tag::UserList]), "something came meanwhile");
+        assert!(!owed.holds(&[user(1)]) && owed.holds(&[user(2)]));
+        assert!(owed.settle(&owed.tags()) && !owed.holds(&[user(2)]));
+        assert!(owed.add(&[user(1)]), "nobody does any more");
+    }
+
+    #[test]
+    fn too_much_is_everything() {
+        let owed = Owed::default();
+        owed.add(&(0..=MAX_TAGS).map(user).collect::<Vec<_>>());
+        assert!(owed.holds(&[user(MAX_TAGS + 1)]) && owed.holds(&[]));
+        assert_eq!(owed.tags(), [Tag::Everything]);
+        assert!(owed.settle(&[Tag::Everything]));
+    }
+}
