@@ -107,7 +107,9 @@ impl Outbound {
         let (request, progress) = outgoing.request(self).inspect_err(|_| permit.unsent())?;
         let expired = || CallError::Timeout(timeout);
         let mut result = head_of(self.upstream.send(request), until, timeout, progress).await.ok_or_else(expired)?;
-        if outgoing.repeat() == Repeat::Always && result.as_ref().is_err_and(UpstreamError::is_idle_race) {
+        let may_race = outgoing.repeat() == Repeat::Always && !outgoing.has_raced;
+        if may_race && result.as_ref().is_err_and(UpstreamError::is_idle_race) {
+            outgoing.has_raced = true;
             let (mut request, _) = outgoing.request(self)?;
             request.extensions_mut().insert(FreshConnection);
             result = head_of(self.upstream.send(request), until, timeout, None).await.ok_or_else(expired)?;

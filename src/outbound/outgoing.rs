@@ -22,6 +22,8 @@ use crate::upstream::{BodyError, ErrorKind, RequestBody, UpstreamError};
 #[derive(Debug)]
 pub(super) struct Outgoing<'a> {
     pub(super) route: Route,
+    /// Whether it was sent again since an idle connection had just been closed, which is done once.
+    pub(super) has_raced: bool,
     kind: Kind<'a>,
 }
 
@@ -49,11 +51,11 @@ impl From<Relay> for Pending {
 
 impl<'a> Outgoing<'a> {
     pub(super) fn of(call: &'a Call) -> Self {
-        Self { route: call.route(), kind: Kind::Call(call) }
+        Self { route: call.route(), has_raced: false, kind: Kind::Call(call) }
     }
 
     pub(super) const fn pending(pending: &'a mut Pending, route: Route) -> Self {
-        Self { route, kind: Kind::Relay(pending) }
+        Self { route, has_raced: false, kind: Kind::Relay(pending) }
     }
 
     /// Who asks.

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use axum::body::Body;
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use axum::response::IntoResponse;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::error;
 
@@ -28,6 +29,8 @@ pub(super) async fn answer<H: Handler>(
     request: Request<Incoming>,
 ) -> Result<Response<GuardedBody>, Infallible> {
     let http2 = request.version() == Version::HTTP_2;
+    // In HTTP/1 hyper sees to it.
+    let is_bodiless = http2 && request.method() == Method::HEAD;
     let in_flight = activity.request_started(http2);
     let mut request = request.map(|body| timed(body, server.options.body_read_timeout, (!http2).then_some(&activity)));
     if let Some(ambiguity) = activity.take_ambiguity().filter(|_| !http2) {
@@ -42,7 +45,16 @@ pub(super) async fn answer<H: Handler>(
             response
         }
     };
+    let response = if is_bodiless { without_body(response) } else { response };
     Ok(response.map(|body| GuardedBody::new(body, in_flight)))
+}
+
+/// The answer to HEAD: what GET would get, without its body (RFC 9110, section 9.3.2).
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    response.map(|_| Body::empty())
 }
 
 /// Calls the handler; a panic in it becomes a 500, so that other streams of an HTTP/2 connection live on.

@@ -11,11 +11,14 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Extensions, Uri};
+use bytes::Bytes;
+use http::{Extensions, Uri, Version};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connect, Connected, Connection, HttpConnector};
@@ -71,6 +74,9 @@ pub struct FreshConnection;
 pub struct HyperUpstream<C> {
     pooled: Client<Marking<C>, RequestBody>,
     fresh: Client<Marking<C>, RequestBody>,
+    /// Whether a server answered by HTTP/1.0. On a connection on which one did, hyper goes on by HTTP/1.0, which has no
+    /// chunks: a body of unknown length would be left out without a word.
+    has_met_http10: Arc<AtomicBool>,
 }
 
 /// [`HyperUpstream`] over the network: TCP, with TLS where the address says so, and then through the environment's proxy.
@@ -118,7 +124,7 @@ where
             .http2_keep_alive_timeout(PING_TIMEOUT);
         let pooled = builder.build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Self { pooled, fresh }
+        Self { pooled, fresh, has_met_http10: Arc::default() }
     }
 }
 
@@ -128,15 +134,55 @@ where
     C: 'static,
 {
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
-        let is_fresh = request.extensions().get::<FreshConnection>().is_some();
+        let is_chunked = || request.body().is_stream() && request.body().size_hint().exact().is_none();
+        let is_fresh = request.extensions().get::<FreshConnection>().is_some()
+            || (self.has_met_http10.load(Ordering::Relaxed) && is_chunked());
+        let has_met_http10 = Arc::clone(&self.has_met_http10);
         let answer = if is_fresh { self.fresh.request(request) } else { self.pooled.request(request) };
         Box::pin(async move {
             let response = answer.await.map_err(|error| describe(&error))?;
             if let Some(used) = response.extensions().get::<Used>() {
                 used.0.store(true, Ordering::Relaxed);
             }
-            Ok(response.map(|body| body.map_err(|error| broken(&error)).boxed_unsync()))
+            if response.version() == Version::HTTP_10 {
+                has_met_http10.store(true, Ordering::Relaxed);
+            }
+            let is_http2 = response.version() == Version::HTTP_2;
+            Ok(response.map(|body| Whole { body, is_http2 }.boxed_unsync()))
         })
+    }
+}
+
+/// The body of an answer. Without its end it is broken.
+struct Whole {
+    body: Incoming,
+    is_http2: bool,
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            // hyper takes a stream that is reset without an error for one that has ended.
+            None if self.is_http2 && !self.body.is_end_stream() => {
+                let why = "the stream was reset before the end of the answer".to_owned();
+                Poll::Ready(Some(Err(UpstreamError::new(ErrorKind::Broken, why))))
+            }
+            frame => Poll::Ready(frame.map(|frame| frame.map_err(|error| broken(&error)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -83,3 +83,18 @@ async fn connections_that_were_closed_properly_are_not_noticed() {
     }
     assert_eq!(stub.requests().len(), 200);
 }
+
+/// On a connection on which HTTP/1.0 was spoken, requests go out by HTTP/1.0, which has no chunks.
+#[tokio::test]
+async fn no_body_is_lost_behind_an_answer_of_http_1_0() {
+    let stub = Stub::answering("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}").await;
+    let gateway = Running::before(&stub).await;
+    for round in 0..5 {
+        assert_eq!(gateway.get("/v1/users").await.status(), 200);
+        let fields = "Transfer-Encoding: chunked\r\n";
+        let answer = gateway.send(request("POST", "/v1/users", fields, "5\r\nhello\r\n0\r\n\r\n")).await;
+        assert_eq!(answer.status(), 200);
+        let sent = stub.requests().pop().unwrap();
+        assert_eq!((sent.first_line(), &*sent.body), ("POST /v1/users HTTP/1.1", &b"hello"[..]), "{round}");
+    }
+}

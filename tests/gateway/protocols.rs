@@ -17,21 +17,35 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::common::KEY;
 use crate::reads::OFF;
-use crate::support::{OK, Running, Setup, Stub, read_message, request, within};
+use crate::support::{OK, Running, Setup, Stub, read_head, read_message, request, within};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
 }
 
-/// One request over HTTP/2 without TLS.
 async fn over_http2(gateway: &Running, path: &str, fields: &[(&str, &str)]) -> http::Response<bytes::Bytes> {
+    let mut request =
+        http::Request::get(format!("http://gateway.test{path}")).header("authorization", format!("Bearer {KEY}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    send_over_http2(gateway, request).await
+}
+
+async fn head_over_http2(gateway: &Running) -> http::Response<bytes::Bytes> {
+    let request = http::Request::head("http://gateway.test/v1/users");
+    send_over_http2(gateway, request.header("authorization", format!("Bearer {KEY}"))).await
+}
+
+/// One request over HTTP/2 without TLS.
+async fn send_over_http2(gateway: &Running, request: http::request::Builder) -> http::Response<bytes::Bytes> {
     let stream = within(TcpStream::connect(gateway.address)).await.unwrap();
     let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
@@ -39,11 +53,6 @@ async fn over_http2(gateway: &Running, path: &str, fields: &[(&str, &str)]) -> h
     tasks.spawn(async move {
         let _ = connection.await;
     });
-    let mut request =
-        http::Request::get(format!("http://gateway.test{path}")).header("authorization", format!("Bearer {KEY}"));
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
     let answer = within(sender.send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap())).await.unwrap();
     let (head, body) = answer.into_parts();
     http::Response::from_parts(head, within(body.collect()).await.unwrap().to_bytes())
@@ -153,6 +162,84 @@ async fn a_server_that_nobody_vouches_for_gets_nothing() {
     }
 }
 
+/// A frame of HTTP/2 (RFC 9113, section 4.1) for stream 1, or for the connection.
+fn frame(kind: u8, flags: u8, is_of_stream: bool, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, u8::from(is_of_stream)], payload].concat()
+}
+
+/// Answers a request by half of what it announces, and then resets the stream without an error.
+async fn answer_half(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &[u8]) -> Option<()> {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const ACK: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    stream.read_exact(&mut [0; b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()]).await.ok()?;
+    stream.write_all(&frame(SETTINGS, 0, false, &[])).await.ok()?;
+    loop {
+        let mut begin = [0; 9];
+        stream.read_exact(&mut begin).await.ok()?;
+        let length = u32::from_be_bytes([0, begin[0], begin[1], begin[2]]);
+        stream.read_exact(&mut vec![0; length as usize]).await.ok()?;
+        match (begin[3], begin[4]) {
+            (SETTINGS, 0) => stream.write_all(&frame(SETTINGS, ACK, false, &[])).await.ok()?,
+            (HEADERS, _) => break,
+            _ => {}
+        }
+    }
+    stream.write_all(&frame(HEADERS, END_HEADERS, true, head)).await.ok()?;
+    stream.write_all(&frame(DATA, 0, true, &[b'x'; 400])).await.ok()?;
+    stream.write_all(&frame(RESET, 0, true, &[0; 4])).await.ok()?;
+    stream.flush().await.ok()?;
+    // Until the other side has had enough.
+    let _ = tokio::io::copy(stream, &mut tokio::io::sink()).await;
+    Some(())
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_without_an_error_has_not_ended() {
+    // `:status` from the static table of HPACK (RFC 7541, appendix A), and a literal `content-length: 1000`.
+    let length = [&[0x0f, 0x0d, 4][..], b"1000"].concat();
+    for (status, length) in [(0x88, vec![]), (0x88, length.clone()), (0x8d, vec![]), (0x8d, length)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let head = [&[status], &length[..]].concat();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let acceptor = acceptor(&["h2"]);
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                answer_half(&mut stream, &head).await;
+            }
+        });
+        let client = HyperOptions { ca_file: Some(data("ca.pem")), http2: true, ..HyperOptions::default() };
+        let gateway = Running::to(&url, Setup { client, ..Setup::default() }).await;
+        let mut stream = gateway.connect().await;
+        stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
+        let answer = within(read_head(&mut stream)).await.unwrap();
+        assert_eq!(answer.status(), if status == 0x88 { 200 } else { 404 });
+        let mut rest = Vec::new();
+        within(stream.read_to_end(&mut rest)).await.unwrap();
+        // The connection has ended, and neither a length nor a last chunk says that this was all.
+        assert!(rest.windows(400).any(|part| part == [b'x'; 400]), "what came is handed on");
+        let is_whole = match answer.value("content-length") {
+            Some(length) => length == "400",
+            None => rest.ends_with(b"0\r\n\r\n"),
+        };
+        assert!(!is_whole, "{}", answer.head);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_our_own_to_head_has_no_body_over_http2_either() {
+    let gateway = Running::to("http://127.0.0.1:1", Setup::default()).await;
+    let answer = head_over_http2(&gateway).await;
+    assert_eq!((answer.status().as_u16(), answer.body().len()), (502, 0));
+    assert_ne!(answer.headers()["content-length"], "0");
+}
+
 /// An answer without a length ends with its connection. TLS says whether that was the server's wish (RFC 8446, section
 /// 6.1) or somebody in between who wants half an answer to look whole.
 #[tokio::test]
@@ -190,7 +277,6 @@ async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
 #[tokio::test]
 async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind() {
     use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
-    use tokio::io::AsyncReadExt;
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.sock");
