@@ -371,3 +371,42 @@ fn bursts_before_a_sliding_limiter_are_ours_and_not_others() {
         assert!(most <= others as u64, "{most} of {others}, spacing {spacing}, pause {pause}");
     }
 }
+
+#[test]
+fn a_block_ends_as_soon_as_requests_are_served_again() {
+    let mut ledger = ledger();
+    ledger.record(&throttled(1.0, 86_400));
+    let blocked = instance(&mut ledger, 2.0);
+    assert_eq!((blocked.remaining, blocked.blocked_until), (Some(0), Some(at(86_401.0))));
+    // It was under way.
+    ledger.record(&named(2.0, 40, 8));
+    assert_eq!(instance(&mut ledger, 2.5).remaining, Some(0));
+    // Neither of these was served.
+    ledger.record(&plain(4.0, 503));
+    ledger.record(&plain(4.5, 401));
+    assert!(instance(&mut ledger, 5.0).blocked_until.is_some());
+    ledger.record(&named(5.0, 39, 5));
+    let served = instance(&mut ledger, 5.5);
+    assert_eq!((served.remaining, served.blocked_until), (Some(39), None));
+}
+
+#[test]
+fn a_forecast_fades_where_nothing_is_used_any_more() {
+    let mut ledger = ledger();
+    for request in 1..=8 {
+        ledger.record(&named(
+            f64::from(request) * 0.5,
+            100 - 10 * u64::try_from(request).unwrap(),
+            10 - u64::try_from(request).unwrap() / 2,
+        ));
+    }
+    // 80 of 100 in about four seconds: the rest lasts about one, and is not used in it.
+    let wait =
+        |ledger: &mut InstanceLedger, seconds| instance(ledger, seconds).to_exhaustion.map(|wait| wait.as_secs_f64());
+    let soon = wait(&mut ledger, 4.0).unwrap();
+    assert!((0.8..=1.0).contains(&soon), "{soon}");
+    assert_eq!(wait(&mut ledger, 4.5), Some(soon - 0.5));
+    let later = wait(&mut ledger, 6.0).unwrap();
+    assert!(later > soon, "{later}");
+    assert_eq!(wait(&mut ledger, 9.0), None, "at this pace, not before the window ends");
+}

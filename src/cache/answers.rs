@@ -429,7 +429,8 @@ impl Inner {
         seen: Option<&Seen>,
         answer: &Stored,
     ) {
-        let Some((ttl, stale, stale_if_error)) = policy.of(answer.status()) else { return };
+        let times = policy.of(answer.status()).filter(|_| answer.may_be_kept());
+        let Some((ttl, stale, stale_if_error)) = times else { return };
         if answer.weight() > self.largest {
             self.counters.dropped.add();
             return;

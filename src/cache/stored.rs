@@ -15,6 +15,7 @@ use http::{HeaderMap, StatusCode};
 pub struct Stored(Arc<Parts>);
 
 struct Parts {
+    is_kept: bool,
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
@@ -28,7 +29,20 @@ impl Stored {
     /// An answer that came at `fetched_at`.
     #[must_use]
     pub fn new(status: StatusCode, headers: HeaderMap, body: Bytes, fetched_at: SystemTime) -> Self {
-        Self(Arc::new(Parts { status, headers, body, fetched_at }))
+        Self(Arc::new(Parts { is_kept: true, status, headers, body, fetched_at }))
+    }
+
+    /// The same, for those who wait for it and nobody else: no cache keeps it.
+    #[must_use]
+    pub fn for_once(self) -> Self {
+        let fetched_at = self.0.fetched_at;
+        let (status, headers, body) = self.into_parts();
+        Self(Arc::new(Parts { is_kept: false, status, headers, body, fetched_at }))
+    }
+
+    /// Whether a cache may keep it.
+    pub(super) fn may_be_kept(&self) -> bool {
+        self.0.is_kept
     }
 
     /// HTTP status.
@@ -79,7 +93,7 @@ impl Stored {
 
     /// The same with a body that keeps no larger buffer alive than it needs.
     pub(super) fn compact(&self) -> Self {
-        let Parts { status, headers, body, fetched_at } = &*self.0;
+        let Parts { status, headers, body, fetched_at, .. } = &*self.0;
         Self::new(*status, headers.clone(), Bytes::copy_from_slice(body), *fetched_at)
     }
 }

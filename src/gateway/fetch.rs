@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE, VARY,
+};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use parking_lot::Mutex;
 
@@ -121,7 +123,9 @@ impl Fetcher {
         for name in [CONTENT_LENGTH, SET_COOKIE] {
             head.headers.remove(name);
         }
-        Ok(Stored::new(head.status, head.headers, body.seen(), outbound.clock.wall()))
+        let may_be_kept = may_be_kept(&head.headers);
+        let answer = Stored::new(head.status, head.headers, body.seen(), outbound.clock.wall());
+        Ok(if may_be_kept { answer } else { answer.for_once() })
     }
 
     fn would_wait(&self) -> bool {
@@ -184,6 +188,26 @@ impl Fetcher {
         self.stored(error.status, headers, body)
     }
 }
+
+/// Whether an answer may be given to who asks the same later: it does not say no (RFC 9111, section 5.2.2), and does not
+/// depend on more of a request than is looked at (section 4.1) or is the same for all who are given it.
+pub(super) fn may_be_kept(headers: &HeaderMap) -> bool {
+    let elements = |name| {
+        let values = headers.get_all(name).iter().map(|value: &HeaderValue| value.to_str().unwrap_or("*"));
+        values.flat_map(|value| value.split(',')).map(str::trim)
+    };
+    let says_no = |directive: &str| {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        ["no-store", "private"].iter().any(|no| name.eq_ignore_ascii_case(no))
+    };
+    let is_known = |field: &str| KNOWN_TO_VARY.iter().any(|known| field.eq_ignore_ascii_case(known));
+    !elements(CACHE_CONTROL).any(says_no) && elements(VARY).all(|field| field.is_empty() || is_known(field))
+}
+
+/// What an answer may vary by: the first two are part of what is asked for; compression and cookies are never asked for;
+/// all keys of an instance see the same; and no browser, which has an origin, has a key.
+const KNOWN_TO_VARY: [&str; 6] =
+    ["accept", "clerk-api-version", "accept-encoding", "cookie", "authorization", "origin"];
 
 /// Whether a list that is refused with this status would be refused for each of its users, too.
 fn is_of_all(status: StatusCode) -> bool {

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -120,11 +119,11 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// The answer came.
-    pub(super) async fn keep(self, status: StatusCode, wall: SystemTime) {
+    /// The answer came, of which the body does not matter.
+    pub(super) async fn keep(self, answer: Stored) {
         drop(self.under_way);
         if let Some(cache) = self.cache {
-            cache.keep(&Stored::new(status, HeaderMap::new(), Bytes::new(), wall)).await;
+            cache.keep(&answer).await;
         }
     }
 }

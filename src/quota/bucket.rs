@@ -10,7 +10,7 @@ use super::peak::Peak;
 use super::recent::Recent;
 use super::route::Entity;
 use super::snapshot::{Basis, BucketSnapshot, ClosedWindow};
-use super::timeline::{Place, Reset, Timeline, Window};
+use super::timeline::{GRACE, Place, Reset, Timeline, Window};
 use super::{Family, HeaderError, Moment, Observation, Source};
 
 /// Upper bounds of the histogram of windows by their highest use.
@@ -72,6 +72,8 @@ struct Budget {
     window: Option<Duration>,
     latest: Option<Sample>,
     blocked_until: Option<Moment>,
+    /// When a 429 last said so.
+    blocked_at: Option<Moment>,
 }
 
 /// The newest value of a budget.
@@ -309,7 +311,13 @@ impl Budget {
                 (None, None) => window_end,
             };
             self.blocked_until = self.blocked_until.max(Some(until));
+            self.blocked_at = self.blocked_at.max(Some(at));
             dies_at = Some(until.max(quota.reset.map_or(until, |reset| at.after(reset))));
+        }
+        // Whatever a 429 said, requests are served again. Those that were under way then are no sign of it.
+        if observation.is_counted() && self.blocked_at.is_some_and(|blocked| at >= blocked.after(GRACE)) {
+            self.blocked_until = None;
+            self.blocked_at = None;
         }
         if place == Place::Current && self.latest.is_none_or(|latest| latest.at <= at) {
             let reset_at = quota.reset.map(|reset| at.after(reset));

@@ -45,7 +45,13 @@ impl Pace {
         let pace = used as f64 / elapsed;
         let wait = Duration::try_from_secs_f64(self.remaining as f64 / pace).ok()?;
         let exhausted_at = self.at.after(wait);
-        (exhausted_at < self.end).then(|| exhausted_at.since(now))
+        if exhausted_at > now || exhausted_at >= self.end {
+            return (exhausted_at < self.end).then(|| exhausted_at.since(now));
+        }
+        // It should be used up by now, and nobody says so: since nobody asks any more, the pace has slowed down.
+        let slower = used as f64 / now.since(self.start).as_secs_f64();
+        let wait = Duration::try_from_secs_f64(self.remaining as f64 / slower).ok()?;
+        (now.after(wait) < self.end).then_some(wait)
     }
 }
 
@@ -93,7 +99,9 @@ mod tests {
         let pace = Pace { at, start: START, end, limit: 100, remaining: 20 };
         let later = at.after(Duration::from_millis(400));
         assert_eq!(pace.to_exhaustion(later), Some(Duration::from_millis(600)));
-        assert_eq!(pace.to_exhaustion(at.after(Duration::from_secs(3))), Some(Duration::ZERO));
+        // When nothing more came, the pace has slowed down: 80 in 7 s and in 9 s.
+        assert_eq!(pace.to_exhaustion(at.after(Duration::from_secs(3))), Some(Duration::from_millis(1_750)));
+        assert_eq!(pace.to_exhaustion(at.after(Duration::from_secs(5))), None);
     }
 
     #[test]

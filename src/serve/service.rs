@@ -45,7 +45,11 @@ pub(super) async fn answer<H: Handler>(
             response
         }
     };
-    let response = if is_bodiless { without_body(response) } else { response };
+    let mut response = if is_bodiless { without_body(response) } else { response };
+    if !http2 && activity.has_unread() {
+        // Nobody reads the rest of the request, and so no further one on this connection (RFC 9112, section 9.6).
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response.map(|body| GuardedBody::new(body, in_flight)))
 }
 

@@ -56,6 +56,7 @@ async fn a_client_whose_body_nobody_wants_can_send_it_and_gets_the_answer() {
         within(upload(&mut client, 8_000_000)).await.unwrap();
         let answer = read_to_end(&mut client).await;
         assert!(status(&answer) == 200 && answer.ends_with("no"), "{answer}");
+        assert!(answer.contains("connection: close"), "no further request is taken, and that is said: {answer}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
 use clerk_exporter::simulator::Fault;
 
@@ -70,6 +71,31 @@ async fn what_no_webhook_tells_of_is_kept_only_where_it_is_named() {
     let reads = Reads::routed(OFF, ("GET", path), CACHE);
     assert_eq!(reads.get(path).await.status, 200);
     assert_eq!((reads.get(path).await.decision(), reads.sent()), (Some("cache_hit"), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clerk_wants_kept_by_nobody_or_makes_for_one_client_is_not_kept() {
+    for (field, value, is_kept) in [
+        ("cache-control", "no-store", false),
+        ("cache-control", "max-age=5, Private", false),
+        ("cache-control", "private=\"x\"", false),
+        ("cache-control", "max-age=0, no-cache", true),
+        ("vary", "*", false),
+        ("vary", "Accept-Encoding, X-Lang", false),
+        ("vary", "Origin, accept-encoding", true),
+        ("vary", "Accept,Clerk-API-Version,Authorization,Cookie", true),
+    ] {
+        let answer = move || async move { ([("content-type", "application/json"), (field, value)], "{}") };
+        let router = Router::new().route("/v1/users/count", axum::routing::get(answer));
+        for policies in [CACHE, Policies { cache: Switch::Shadow, ..OFF }] {
+            let reads = Reads::before(router.clone(), policies);
+            let first = reads.get(PATH).await;
+            assert_eq!((first.status, first.value(field)), (200, Some(value)));
+            reads.get(PATH).await;
+            let hits = reads.decided(Decision::CacheHit) + reads.shadowed(Decision::CacheHit);
+            assert_eq!(hits, u64::from(is_kept), "{field}: {value} {policies:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
