@@ -195,36 +195,30 @@ impl Cache {
     /// [`invalidate`](Invalidate::invalidate) for whoever cannot wait: memory forgets at once, Redis soon.
     pub(crate) fn invalidate_soon(&self, tags: &[Tag]) {
         self.0.forget(tags);
-        // Without a runtime the program is at its end.
-        let (Some(_), Ok(runtime)) = (&self.0.shared, Handle::try_current()) else { return };
-        let (cache, tags) = (self.clone(), tags.to_vec());
-        let mut tasks = self.0.tasks.lock();
-        while tasks.try_join_next().is_some() {}
-        // What goes wrong is counted there.
-        tasks.spawn_on(async move { cache.invalidate(&tags).await.unwrap_or_default() }, &runtime);
+        if self.is_shared() {
+            let (cache, tags) = (self.clone(), tags.to_vec());
+            // What goes wrong is counted there.
+            self.0.in_background(async move { cache.invalidate(&tags).await.unwrap_or_default() });
+        }
     }
 
     /// Sees to it that Redis is told of these tags.
     fn owe(&self, tags: &[Tag]) {
-        // Without a runtime the program is at its end.
-        let (true, Ok(runtime)) = (self.0.owed.add(tags), Handle::try_current()) else { return };
+        if !self.0.owed.add(tags) {
+            return;
+        }
         let inner = Arc::downgrade(&self.0);
-        let mut tasks = self.0.tasks.lock();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn_on(
-            async move {
-                loop {
-                    tokio::time::sleep(TELL_AGAIN).await;
-                    let Some(inner) = inner.upgrade() else { return };
-                    let Some(shared) = &inner.shared else { return };
-                    let tags = inner.owed.tags();
-                    if shared.forget(&tags).await.is_ok() && inner.owed.settle(&tags) {
-                        return;
-                    }
+        self.0.in_background(async move {
+            loop {
+                tokio::time::sleep(TELL_AGAIN).await;
+                let Some(inner) = inner.upgrade() else { return };
+                let Some(shared) = &inner.shared else { return };
+                let tags = inner.owed.tags();
+                if shared.forget(&tags).await.is_ok() && inner.owed.settle(&tags) {
+                    return;
                 }
-            },
-            &runtime,
-        );
+            }
+        });
     }
 
     /// Whether answers are kept in a Redis, too.
@@ -272,9 +266,7 @@ impl Cache {
         }
         let seat = self.board(key, tags, policy, fetch);
         let inner = Arc::clone(&self.0);
-        let mut tasks = self.0.tasks.lock();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
+        self.0.in_background(async move {
             // Whatever comes of it, somebody will ask again.
             let _ = seat.land(&inner.generations, true).await;
         });
@@ -311,6 +303,15 @@ impl fmt::Debug for Cache {
 }
 
 impl Inner {
+    /// Does something that nobody waits for, until the cache ends.
+    fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // Without a runtime the program is at its end.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(task, &runtime);
+    }
+
     /// An answer that may be given without a fetch, or while one is under way.
     fn in_memory(&self, key: &Key) -> Option<(Stored, Hit)> {
         let now = self.clock.now();

@@ -166,8 +166,7 @@ impl Exchange {
         }
         let mut head = Arc::unwrap_or_clone(self.head);
         let write = Write::of(&self.instance, &head.method, route.template, head.uri.path());
-        let is_chunked = body.is_stream() && http_body::Body::size_hint(&body).exact().is_none();
-        if forward::request(&mut head, &self.instance.target, is_chunked).is_err() {
+        if forward::request(&mut head, &self.instance.target, body.is_of_unknown_length()).is_err() {
             if let Some(write) = write {
                 write.refused();
             }

@@ -4,7 +4,6 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::header::{
     ACCEPT, AGE, CACHE_CONTROL, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA,
     RANGE, RETRY_AFTER,
@@ -14,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::answer::Own;
 use super::decision::{Decision, Saving};
-use super::fetch::{Cost, Fetcher, Why, may_be_kept};
+use super::fetch::{Cost, Fetcher, Why};
 use super::handle::{Exchange, hand_back, no_answer, say, spent};
 use super::options::Instance;
 use super::parameters::parameters;
@@ -131,8 +130,7 @@ impl Exchange {
         let ahead = instance.shared.look_ahead(&read.key, &read.tags, &policies, urgency, shadow).await;
         let acts = [policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on());
         let response = if acts { self.share(read, policies).await } else { self.forward(RequestBody::empty()).await };
-        let answer = Stored::new(response.status(), HeaderMap::new(), Bytes::new(), instance.outbound.clock.wall());
-        ahead.keep(if may_be_kept(response.headers()) { answer } else { answer.for_once() }).await;
+        ahead.keep(response.status(), response.headers(), instance.outbound.clock.wall()).await;
         response
     }
 

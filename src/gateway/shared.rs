@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::counts::Shadow;
+use super::fetch::may_be_kept;
 use super::options::Instance;
 use super::policy::{Policies, Switch};
 use super::reads::API_VERSION;
@@ -119,11 +121,11 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// The answer came, of which the body does not matter.
-    pub(super) async fn keep(self, answer: Stored) {
+    /// The answer came.
+    pub(super) async fn keep(self, status: StatusCode, headers: &HeaderMap, wall: SystemTime) {
         drop(self.under_way);
-        if let Some(cache) = self.cache {
-            cache.keep(&answer).await;
+        if let Some(cache) = self.cache.filter(|_| may_be_kept(headers)) {
+            cache.keep(&Stored::new(status, HeaderMap::new(), Bytes::new(), wall)).await;
         }
     }
 }

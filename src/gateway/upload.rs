@@ -1,6 +1,5 @@
 //! The body of a request on its way to Clerk, and whether it was its own fault that it did not get there.
 
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -10,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use crate::serve::BodyTimeout;
-use crate::upstream::{BodyError, RequestBody};
+use crate::upstream::{BodyError, RequestBody, has_cause};
 
 /// What went wrong with the client's part of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +63,6 @@ pub(super) async fn in_memory(body: RequestBody) -> Result<RequestBody, BodyErro
     }
 }
 
-fn is_late(error: &(dyn Error + 'static)) -> bool {
-    error.is::<BodyTimeout>() || error.source().is_some_and(is_late)
-}
-
 struct Upload<B> {
     body: Pin<Box<B>>,
     blame: Arc<OnceLock<Blame>>,
@@ -88,7 +83,8 @@ where
         let frame = self.body.as_mut().poll_frame(context).map_err(Into::into);
         if let Poll::Ready(Some(Err(error))) = &frame {
             // The first one counts.
-            let _ = self.blame.set(if is_late(&**error) { Blame::Late } else { Blame::Malformed });
+            let is_late = has_cause(&**error, |cause| cause.is::<BodyTimeout>());
+            let _ = self.blame.set(if is_late { Blame::Late } else { Blame::Malformed });
         }
         frame
     }

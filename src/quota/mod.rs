@@ -67,16 +67,14 @@ impl Moment {
     /// This moment, or the last one before it that is a multiple of `step` since the UNIX epoch.
     #[must_use]
     pub(crate) fn rounded_down(self, step: Duration) -> Self {
-        let whole = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let (since, step) = (whole(self.0), whole(step).max(1));
+        let (since, step) = (nanos(self.0), nanos(step).max(1));
         Self(Duration::from_nanos(since - since % step))
     }
 
     /// This moment, or the next one that is a multiple of `step` since the UNIX epoch.
     #[must_use]
     pub(crate) fn rounded_up(self, step: Duration) -> Self {
-        let whole = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let (since, step) = (whole(self.0), whole(step).max(1));
+        let (since, step) = (nanos(self.0), nanos(step).max(1));
         Self(Duration::from_nanos(since.checked_next_multiple_of(step).unwrap_or(since)))
     }
 
@@ -91,6 +89,11 @@ impl Moment {
     pub const fn before(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by))
     }
+}
+
+/// Whole nanoseconds, saturating.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Which part of the program made a request.

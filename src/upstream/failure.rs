@@ -50,7 +50,7 @@ fn is_malformed(error: &io::Error) -> bool {
 }
 
 /// Whether an error or one of its causes fits; looks into I/O errors, which hide theirs.
-pub(super) fn has_cause(error: &(dyn StdError + 'static), fits: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
+pub(crate) fn has_cause(error: &(dyn StdError + 'static), fits: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
     let mut current = Some(error);
     while let Some(error) = current {
         if fits(error) {

@@ -134,9 +134,8 @@ where
     C: 'static,
 {
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
-        let is_chunked = || request.body().is_stream() && request.body().size_hint().exact().is_none();
         let is_fresh = request.extensions().get::<FreshConnection>().is_some()
-            || (self.has_met_http10.load(Ordering::Relaxed) && is_chunked());
+            || (self.has_met_http10.load(Ordering::Relaxed) && request.body().is_of_unknown_length());
         let has_met_http10 = Arc::clone(&self.has_met_http10);
         let answer = if is_fresh { self.fresh.request(request) } else { self.pooled.request(request) };
         Box::pin(async move {

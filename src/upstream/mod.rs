@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::api_url::{ApiUrl, ApiUrlError};
+pub(crate) use self::failure::has_cause;
 pub use self::hyper::{FreshConnection, HyperOptions, HyperUpstream, NetworkUpstream};
 pub use self::memory::MemoryUpstream;
 pub use self::request_body::{BodyError, RequestBody};

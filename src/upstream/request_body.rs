@@ -57,6 +57,12 @@ impl RequestBody {
         matches!(self.0, Inner::Stream(_))
     }
 
+    /// Whether it arrives while it is sent, and nobody knows how long it is: over HTTP/1.1 it goes in chunks.
+    #[must_use]
+    pub fn is_of_unknown_length(&self) -> bool {
+        self.is_stream() && http_body::Body::size_hint(self).exact().is_none()
+    }
+
     /// The bytes, if all are at hand.
     pub(super) fn into_whole(self) -> Result<Bytes, Self> {
         match self.0 {

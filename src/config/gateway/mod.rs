@@ -61,15 +61,11 @@ pub(super) fn read(
 ) -> Option<Gateway> {
     let mut section = Section::open(field, &GATEWAY, SCHEMA, report)?;
     let clear_text = section.take("allow_clear_text").and_then(|field| field.check(report, rules::boolean));
-    let web_config = section.take("web_config_file");
-    // Of a file that is of no use it is said below, and that is enough.
-    let mut protected = web_config.is_some() || clear_text == Some(true);
-    let web_config_file =
-        web_config.and_then(|field| web_config_file(&field, context, report)).map(|(path, has_tls)| {
-            protected = has_tls || clear_text == Some(true);
-            path
-        });
-    let listen = listen_address(&mut section, protected, report);
+    let web_config = section.take("web_config_file").map(|field| web_config_file(&field, context, report));
+    // Of a file that is of no use that is said, and enough.
+    let has_tls = web_config.as_ref().is_some_and(|file| file.as_ref().is_none_or(|(_, has_tls)| *has_tls));
+    let web_config_file = web_config.flatten().map(|(path, _)| path);
+    let listen = listen_address(&mut section, has_tls || clear_text == Some(true), report);
     let unknown_keys = match section.take("unknown_keys") {
         Some(field) => field.check_text(report, unknown_keys),
         None => Some(UnknownKeys::Forward),
