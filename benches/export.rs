@@ -14,8 +14,8 @@ use bytes::Bytes;
 use clerk_exporter::clerk::{Clerk, RawUser};
 use clerk_exporter::outbound::pace;
 use clerk_exporter::quota::{Environment, Limit};
-use clerk_exporter::simulator::{self, Fault, Simulator};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use clerk_simulator::{Fault, Simulator};
 use common::{KEY, World, in_simulated_time, start};
 use http::Request;
 use http_body_util::BodyExt;
@@ -64,11 +64,11 @@ impl Measured {
 pub(crate) fn measure(way: Way, task: Task) -> Measured {
     let measured = Cell::new(None);
     in_simulated_time(async {
-        let options = simulator::Options {
+        let options = clerk_simulator::Options {
             users: task.users,
             base: Some(start()),
             limits: vec![format!("instance={}/10s", task.limit).parse().unwrap()],
-            ..simulator::Options::default()
+            ..clerk_simulator::Options::default()
         };
         let faults = Fault::Latency { millis: u64::try_from(task.latency.as_millis()).unwrap() };
         let begin = |simulator: &Simulator| simulator.set_faults(faults.clone().always().into()).unwrap();

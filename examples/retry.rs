@@ -14,8 +14,8 @@ use clerk_exporter::clerk::{Clerk, UserFilter};
 use clerk_exporter::outbound::Policy;
 use clerk_exporter::outbound::retry::{RetryPolicy, Trouble};
 use clerk_exporter::secret::{Secret, SecretSource};
-use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
-use clerk_exporter::simulator::{Fault, FaultBody, Faults, Options, Simulator};
+use clerk_simulator::{Fault, FaultBody, Faults, Options, Simulator};
+use prometheus_web::{ListenAddress, WebConfigSource};
 use tokio_util::sync::CancellationToken;
 
 /// Counts users twenty times.
@@ -56,11 +56,11 @@ pub(crate) fn faults() -> Faults {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let simulator = Simulator::new(Options { faults: faults(), ..Options::default() });
     let address: ListenAddress = "127.0.0.1:0".parse()?;
-    let listeners = serve::bind(&[address]).await?;
+    let listeners = prometheus_web::bind(&[address]).await?;
     let url = format!("http://{}", listeners[0].local_addr());
     let stop = CancellationToken::new();
-    let options = serve::Options::default();
-    let server = serve::serve(listeners, simulator.router(), options, WebConfigSource::none(), stop.clone());
+    let options = prometheus_web::Options::default();
+    let server = prometheus_web::serve(listeners, simulator.router(), options, WebConfigSource::none(), stop.clone());
     let key = SecretSource::Inline(Secret::new("sk_test_simulated".to_owned()));
     let clerk = Clerk::builder().key(key).api_url(&url)?.build()?;
     let client = async {

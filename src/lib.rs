@@ -21,8 +21,6 @@
 //! A room uses only rooms above it in this list; a test holds that.
 //!
 //! - [`quota`]: headers, routes, windows, ledger. Pure: no I/O, no clock, time is passed in.
-//! - [`simulator`]: a stand-in for Clerk. Shares no code with the rest, so that one wrong idea cannot hide in both.
-//! - [`serve`]: serving HTTP with an end to every wait, TLS and authentication. Knows nothing of Clerk.
 //! - [`secret`]: keys that cannot be printed, and where they are kept.
 //! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
 //! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
@@ -51,8 +49,6 @@ pub mod outbound;
 pub mod probe;
 pub mod quota;
 pub mod secret;
-pub mod serve;
-pub mod simulator;
 pub mod site;
 pub mod store;
 pub mod upstream;

@@ -8,61 +8,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may import.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("quota", &[]),
-    ("simulator", &[]),
-    ("serve", &[]),
     ("secret", &["quota"]),
     ("upstream", &["secret"]),
     ("clock", &["quota"]),
     ("store", &["secret", "clock"]),
     ("webhook", &["secret"]),
     ("cache", &["quota", "clock", "secret", "store", "webhook"]),
-    ("config", &["quota", "secret", "upstream", "serve", "store", "webhook", "cache"]),
+    ("config", &["quota", "secret", "upstream", "store", "webhook", "cache"]),
     ("outbound", &["quota", "secret", "clock", "upstream", "store"]),
     ("clerk", &["outbound", "quota", "secret", "clock", "upstream"]),
-    ("gateway", &["cache", "clerk", "clock", "outbound", "quota", "secret", "serve", "upstream", "webhook"]),
+    ("gateway", &["cache", "clerk", "clock", "outbound", "quota", "secret", "upstream", "webhook"]),
     ("probe", &["outbound", "quota", "clock", "upstream", "secret"]),
     ("metrics", &["quota", "clock", "cache", "gateway", "outbound", "store", "webhook"]),
     ("site", &["metrics", "quota", "clock", "probe", "gateway"]),
     (
         "app",
         &[
-            "cache",
-            "clerk",
-            "clock",
-            "config",
-            "gateway",
-            "metrics",
-            "outbound",
-            "probe",
-            "quota",
-            "secret",
-            "serve",
-            "site",
-            "store",
-            "webhook",
-            "upstream",
-            "simulator",
+            "cache", "clerk", "clock", "config", "gateway", "metrics", "outbound", "probe", "quota", "secret", "site",
+            "store", "webhook", "upstream",
         ],
     ),
     (
         "cli",
-        &[
-            "app",
-            "clerk",
-            "clock",
-            "config",
-            "metrics",
-            "outbound",
-            "probe",
-            "quota",
-            "secret",
-            "serve",
-            "simulator",
-            "site",
-            "upstream",
-        ],
+        &["app", "clerk", "clock", "config", "metrics", "outbound", "probe", "quota", "secret", "site", "upstream"],
     ),
 ];
 
@@ -206,7 +176,7 @@ fn the_map_has_no_circles() {
 #[test]
 fn what_is_known_in_one_place_stays_there() {
     // What is looked for, where it may be, and why.
-    let places: [(&str, &[&str], &str); 15] = [
+    let places: [(&str, &[&str], &str); 13] = [
         ("tokio_cron_scheduler", &["probe/schedule.rs"], "its traps are handled in one file"),
         ("prometheus_client", &["metrics/"], "numbers are kept in the ledger"),
         ("reqwest::", &["upstream/"], "clients are built without redirects, with timeouts and roots"),
@@ -215,16 +185,10 @@ fn what_is_known_in_one_place_stays_there() {
         ("hyper_rustls", &["upstream/"], "clients are built without redirects, with timeouts and roots"),
         ("indicatif", &["cli/"], "only commands have a terminal"),
         ("csv::", &["cli/"], "only commands write files"),
-        ("sfv::", &["quota/headers/"], "headers are read in one place"),
-        ("httpdate::", &["quota/headers/", "simulator/"], "headers are read in one place"),
-        ("serde_saphyr", &["config/", "serve/web_config/"], "the YAML library may be exchanged"),
-        (
-            "SystemTime::now",
-            &["clock.rs", "serve/web_config/source.rs", "simulator/", "webhook/mod.rs"],
-            "there is one clock",
-        ),
+        ("serde_saphyr", &["config/"], "the YAML library may be exchanged"),
+        ("SystemTime::now", &["clock.rs", "webhook/mod.rs"], "there is one clock"),
         ("std::process::exit", &["app/signals.rs"], "the process ends in good order"),
-        (".expose_secret(", &["secret/", "serve/web_config/"], "secrets are read in one place"),
+        (".expose_secret(", &["secret/"], "secrets are read in one place"),
         (
             ".expose()",
             &["secret/", "config/", "webhook/secrets.rs", "store/", "cache/seal.rs"],

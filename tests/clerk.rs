@@ -18,8 +18,8 @@ use clerk_exporter::outbound::{Outbound, Policy};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::quota::{Environment, Source};
 use clerk_exporter::secret::{KeySource, SecretSource};
-use clerk_exporter::simulator::{self, Fault, FaultBody, HeaderProfile, Simulator};
 use clerk_exporter::upstream::MemoryUpstream;
+use clerk_simulator::{Fault, FaultBody, HeaderProfile, Simulator};
 use common::{KEY, World, settings};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 const NOBODY: &str = "user_000000000000000000000000000";
 
 fn world(users: u32) -> (World, Clerk) {
-    let world = World::new(simulator::Options { users, ..common::simulator(1) });
+    let world = World::new(clerk_simulator::Options { users, ..common::simulator(1) });
     let clerk = Clerk::over(Arc::clone(&world.outbound));
     (world, clerk)
 }
@@ -234,7 +234,7 @@ async fn a_422_is_narrowed_down_to_the_id_and_nothing_answered_is_asked_again() 
 
 #[tokio::test(start_paused = true)]
 async fn a_smaller_cap_on_ids_is_learnt_once() {
-    let simulator = Simulator::new(simulator::Options { users: 400, ..common::simulator(1) });
+    let simulator = Simulator::new(clerk_simulator::Options { users: 400, ..common::simulator(1) });
     let wanted: Vec<String> = (0..400).map(|number| simulator.user_id(number).unwrap()).collect();
     let refusals: Arc<Mutex<u32>> = Arc::default();
     let count = Arc::clone(&refusals);
@@ -306,8 +306,8 @@ async fn all_users_are_walked_in_order_and_clerk_never_refuses() {
 async fn a_walk_is_never_refused_however_clerk_counts() {
     for limiter in ["fixed", "sliding", "token-bucket"] {
         for headers in [HeaderProfile::None, HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch] {
-            let options = simulator::Options { users: 1234, headers, ..common::simulator(1) };
-            let world = World::new(simulator::Options { limiter: limiter.parse().unwrap(), ..options });
+            let options = clerk_simulator::Options { users: 1234, headers, ..common::simulator(1) };
+            let world = World::new(clerk_simulator::Options { limiter: limiter.parse().unwrap(), ..options });
             let clerk = Clerk::over(Arc::clone(&world.outbound));
             let walked = walk(clerk.users().list_all().page_size(5)).await.unwrap();
             assert_eq!((walked.len(), sent(&world), refused(&world)), (1234, 248, 0), "{limiter} {headers}");
@@ -366,7 +366,7 @@ fn without(query: &str, names: &[&str]) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_ignores_the_cursor_is_neither_trusted_nor_asked_for_ever() {
-    let simulator = Simulator::new(simulator::Options { users: 345, ..common::simulator(1) });
+    let simulator = Simulator::new(clerk_simulator::Options { users: 345, ..common::simulator(1) });
     let all: Vec<String> = (0..345).map(|number| simulator.user_id(number).unwrap()).collect();
     let clerk = client_through(&simulator, |query| Ok(without(query, &["starting_after"])));
     assert_eq!(walk(clerk.users().list_all().page_size(50)).await.unwrap(), all, "complete and without duplicates");

@@ -17,10 +17,9 @@ mod retry;
 use std::sync::Arc;
 
 use clerk_exporter::clerk::{Clerk, RawUser};
-use clerk_exporter::simulator;
 use common::World;
 
-fn world(options: simulator::Options) -> (World, Clerk) {
+fn world(options: clerk_simulator::Options) -> (World, Clerk) {
     let world = World::new(options);
     let clerk = Clerk::over(Arc::clone(&world.outbound));
     (world, clerk)
@@ -32,7 +31,7 @@ fn lines(bytes: Vec<u8>) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn batch_looks_up_what_is_on_standard_input() {
-    let (world, clerk) = world(simulator::Options { users: 300, ..common::simulator(1) });
+    let (world, clerk) = world(clerk_simulator::Options { users: 300, ..common::simulator(1) });
     let ids: Vec<_> = (0..250).map(|number| world.simulator.user_id(number).unwrap()).collect();
     let input = format!("{}\n\nuser_000000000000000000000000000\n", ids.join("\n"));
     let mut out = Vec::new();
@@ -45,7 +44,7 @@ async fn batch_looks_up_what_is_on_standard_input() {
 
 #[tokio::test(start_paused = true)]
 async fn paging_writes_all_users_and_goes_on_where_it_was() {
-    let (world, clerk) = world(simulator::Options { users: 1200, ..common::simulator(1) });
+    let (world, clerk) = world(clerk_simulator::Options { users: 1200, ..common::simulator(1) });
     let (mut out, mut log) = (Vec::new(), Vec::new());
     paging::run(&clerk, None, &mut out, &mut log).await.unwrap();
     let (users, log) = (lines(out), lines(log));
@@ -62,7 +61,7 @@ async fn paging_writes_all_users_and_goes_on_where_it_was() {
 fn retry_gets_all_its_answers_from_a_clerk_that_often_fails() {
     // With dice that fall the same each time.
     common::in_simulated_time(async {
-        let (_, clerk) = world(simulator::Options { faults: retry::faults(), ..common::simulator(1) });
+        let (_, clerk) = world(clerk_simulator::Options { faults: retry::faults(), ..common::simulator(1) });
         let mut out = Vec::new();
         retry::run(&clerk, &mut out).await.unwrap();
         let lines = lines(out);

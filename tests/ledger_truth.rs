@@ -11,7 +11,7 @@ use std::time::Duration;
 use clerk_exporter::outbound::Call;
 use clerk_exporter::probe::probe_once;
 use clerk_exporter::quota::{Bucket, Source};
-use clerk_exporter::simulator::{self, BucketTruth, HeaderProfile, LimiterKind, Plan};
+use clerk_simulator::{BucketTruth, HeaderProfile, LimiterKind, Plan};
 use common::{World, in_simulated_time};
 use http::Method;
 
@@ -69,7 +69,7 @@ fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
     for seed in 0..4 {
         for headers in PROFILES {
             in_simulated_time(async {
-                let options = simulator::Options { headers, kept_windows: usize::MAX, ..common::simulator(seed) };
+                let options = clerk_simulator::Options { headers, kept_windows: usize::MAX, ..common::simulator(seed) };
                 let world = World::new(options);
                 let mut random = fastrand::Rng::with_seed(seed);
                 // Whoever reads, and how often, must not matter.
@@ -105,7 +105,7 @@ fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
             for headers in [HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf] {
                 in_simulated_time(async {
                     let plan = (limiter != LimiterKind::SlidingWindow && seed % 2 == 0).then_some(Plan::Pro);
-                    let options = simulator::Options {
+                    let options = clerk_simulator::Options {
                         headers,
                         limiter,
                         plan,
@@ -126,7 +126,7 @@ fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
                     })
                     .await;
                     let truth = world.simulator.truth();
-                    let truth = truth.instances[0].bucket(simulator::Bucket::Instance).unwrap();
+                    let truth = truth.instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap();
                     let mut covered = 0;
                     for window in &closed {
                         let (from, to) = (window.seen.0.to_system_time(), window.seen.1.to_system_time());
@@ -183,7 +183,7 @@ fn probes_alone_find_a_share_of_the_low_windows() {
                 tokio::select! { () = load => {}, () = probes => {} }
                 tokio::time::advance(Duration::from_secs(30)).await;
                 let truth = world.simulator.truth();
-                low += counts(truth.instances[0].bucket(simulator::Bucket::Instance).into_iter()).1;
+                low += counts(truth.instances[0].bucket(clerk_simulator::Bucket::Instance).into_iter()).1;
                 found += world.snapshot().bucket(Bucket::Instance).unwrap().low_windows;
             });
         }

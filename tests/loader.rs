@@ -18,8 +18,8 @@ use clerk_exporter::outbound::Policy;
 use clerk_exporter::outbound::retry::RetryPolicy;
 use clerk_exporter::quota::Source;
 use clerk_exporter::quota::ledger::Ledger;
-use clerk_exporter::simulator::{self, Fault, FaultBody, Simulator};
 use clerk_exporter::upstream::MemoryUpstream;
+use clerk_simulator::{Fault, FaultBody, Simulator};
 use common::{KEY, World, settings};
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep, timeout};
 const NOBODY: &str = "user_000000000000000000000000000";
 
 fn world(users: u32) -> (World, Clerk, Loader) {
-    let world = World::new(simulator::Options { users, ..common::simulator(1) });
+    let world = World::new(clerk_simulator::Options { users, ..common::simulator(1) });
     let clerk = Clerk::over(Arc::clone(&world.outbound));
     let loader = clerk.users().loader(LoaderOptions::default());
     (world, clerk, loader)
@@ -266,7 +266,7 @@ async fn what_is_asked_carries_the_headers_and_is_observed_as_of_the_source_that
 
 #[tokio::test(start_paused = true)]
 async fn batches_go_side_by_side_but_not_all_at_once_and_keep_their_order() {
-    let simulator = Simulator::new(simulator::Options { users: 1000, ..common::simulator(1) });
+    let simulator = Simulator::new(clerk_simulator::Options { users: 1000, ..common::simulator(1) });
     let (now, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let counts = (Arc::clone(&now), Arc::clone(&most));
     let clerk = client_of(simulator.router().layer(from_fn(move |request: Request, next: Next| {
@@ -316,7 +316,7 @@ proptest! {
         common::in_simulated_time(async {
             let (world, _, loader) = world(100);
             // Every id from 100 on is nobody's.
-            let other = Simulator::new(simulator::Options { users: 140, seed: 9, ..common::simulator(1) });
+            let other = Simulator::new(clerk_simulator::Options { users: 140, seed: 9, ..common::simulator(1) });
             let id_of = |number| id(if number < 100 { &world.simulator } else { &other }, number);
             let all = asked.iter().map(|(number, comes)| {
                 let (loader, id) = (loader.clone(), id_of(*number));

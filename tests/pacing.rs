@@ -11,7 +11,7 @@ use std::time::Duration;
 use clerk_exporter::outbound::pace::{self, Pacer, Priority, ShedReason};
 use clerk_exporter::outbound::{Call, Policy, SendError};
 use clerk_exporter::quota::{Bucket, Environment, Limit, Source};
-use clerk_exporter::simulator::{self, BucketTruth, Fault, HeaderProfile, LimiterKind, Plan};
+use clerk_simulator::{BucketTruth, Fault, HeaderProfile, LimiterKind, Plan};
 use common::{World, in_simulated_time};
 use http::Method;
 use tokio::task::JoinSet;
@@ -23,9 +23,9 @@ const LIMITERS: [LimiterKind; 3] =
     [LimiterKind::FixedWindow, LimiterKind::SlidingWindow, LimiterKind::TokenBucket { burst: None }];
 const TEN: Duration = Duration::from_secs(10);
 
-fn options(limiter: LimiterKind, headers: HeaderProfile, seed: u64) -> simulator::Options {
+fn options(limiter: LimiterKind, headers: HeaderProfile, seed: u64) -> clerk_simulator::Options {
     let kept = usize::MAX;
-    simulator::Options { limiter, headers, kept_windows: kept, kept_events: kept, ..common::simulator(seed) }
+    clerk_simulator::Options { limiter, headers, kept_windows: kept, kept_events: kept, ..common::simulator(seed) }
 }
 
 fn count() -> Call {
@@ -56,7 +56,7 @@ async fn saturate(world: &World, workers: usize, length: Duration, policy: Polic
 }
 
 fn instance_bucket(world: &World) -> BucketTruth {
-    world.simulator.truth().instances[0].bucket(simulator::Bucket::Instance).unwrap().clone()
+    world.simulator.truth().instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap().clone()
 }
 
 fn refused(truth: &BucketTruth) -> usize {
@@ -78,7 +78,10 @@ fn latency(world: &World, millis: u64) {
         rule.probability = 0.5;
         rule
     });
-    world.simulator.set_faults(simulator::Faults { rules: rules.to_vec(), ..simulator::Faults::default() }).unwrap();
+    world
+        .simulator
+        .set_faults(clerk_simulator::Faults { rules: rules.to_vec(), ..clerk_simulator::Faults::default() })
+        .unwrap();
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn bursts_beyond_the_limit_and_other_limits_than_the_documented_one_are_learnt_f
         ] {
             in_simulated_time(async {
                 let context = format!("{limiter}, {headers}, {per_second} per second");
-                let world = World::new(simulator::Options { limits, plan, ..options(limiter, headers, 5) });
+                let world = World::new(clerk_simulator::Options { limits, plan, ..options(limiter, headers, 5) });
                 latency(&world, 150);
                 saturate(&world, 24, Duration::from_secs(360), patient()).await;
                 assert_eq!(refused(&instance_bucket(&world)), 0, "{context}");
@@ -355,7 +358,7 @@ async fn so_many_in_flight_and_no_more() {
 fn a_429_holds_its_own_bucket_and_entity_only_and_one_goes_ahead_after_it() {
     in_simulated_time(async {
         let world = World::new(options(LimiterKind::FixedWindow, HeaderProfile::None, 19));
-        let rule = Fault::Throttled { retry_after: Some("7".to_owned()), body: simulator::FaultBody::Html };
+        let rule = Fault::Throttled { retry_after: Some("7".to_owned()), body: clerk_simulator::FaultBody::Html };
         let mut rule = rule.times(1);
         rule.path_prefix = Some("/v1/users/user_a".to_owned());
         world.simulator.set_faults(rule.into()).unwrap();

@@ -15,8 +15,8 @@ use clerk_exporter::outbound::retry::{MIN_WAIT, Repeat, RetryPolicy, StopReason,
 use clerk_exporter::outbound::{Call, Outbound, Phase, Policy, SendError, pace};
 use clerk_exporter::quota::Source;
 use clerk_exporter::quota::ledger::Ledger;
-use clerk_exporter::simulator::{Fault, FaultBody, FaultRule, Faults};
 use clerk_exporter::upstream::{ErrorKind, MemoryUpstream, RequestBody, ResponseFuture, Upstream, UpstreamError};
+use clerk_simulator::{Fault, FaultBody, FaultRule, Faults};
 use common::{World, in_simulated_time, settings};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use clerk_exporter::simulator::{Fault, FaultBody, FaultRule, Faults, LimiterKind, Options, Simulator};
+use clerk_simulator::{Fault, FaultBody, FaultRule, Faults, LimiterKind, Options, Simulator};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};

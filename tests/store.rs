@@ -245,8 +245,11 @@ async fn a_subscription_to_a_stopped_server_is_lost() {
 #[tokio::test]
 async fn tls_is_spoken_with_servers_that_a_given_authority_vouches_for() {
     let redis = RedisServer::start(&[]).await;
-    let chain = CertificateDer::pem_file_iter("tests/data/tls/server.pem").unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file("tests/data/tls/server.key").unwrap();
+    let chain = CertificateDer::pem_file_iter("crates/prometheus-web/tests/data/tls/server.pem")
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let key = PrivateKeyDer::from_pem_file("crates/prometheus-web/tests/data/tls/server.key").unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
@@ -267,13 +270,13 @@ async fn tls_is_spoken_with_servers_that_a_given_authority_vouches_for() {
         }
     });
     let options = Options { url: Secret::new(url), ..redis.options() };
-    let authorities = Some(std::fs::read("tests/data/tls/ca.pem").unwrap());
+    let authorities = Some(std::fs::read("crates/prometheus-web/tests/data/tls/ca.pem").unwrap());
     let store = Store::new(Options { authorities, ..options.clone() }).unwrap();
     store.set("k", b"v", MINUTE).await.unwrap();
     let mut subscription = store.subscribe("news");
     assert_eq!(within(subscription.next()).await, Event::Restored);
     // Whoever is vouched for by others is not believed.
-    let authorities = Some(std::fs::read("tests/data/tls/stranger.pem").unwrap());
+    let authorities = Some(std::fs::read("crates/prometheus-web/tests/data/tls/stranger.pem").unwrap());
     let store = Store::new(Options { authorities, ..options }).unwrap();
     let error = store.get("k").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");

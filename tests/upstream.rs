@@ -21,7 +21,7 @@ const KEY: &str = "Bearer sk_test_4bMbJyWZ2vnLx0aQCANARY";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name)
 }
 
 /// A server of raw bytes. It ends with the test.

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../tests/quota_headers/exchange.rs"]
+#[path = "../../crates/ratelimit-headers/tests/vectors/exchange.rs"]
 mod exchange;
 
 use libfuzzer_sys::fuzz_target;

@@ -20,10 +20,10 @@ use crate::config::Config;
 use crate::metrics::{ConfigStatus, Metrics, build};
 use crate::probe::Probes;
 use crate::quota::ledger::Ledger;
-use crate::serve::{self, Listener, WebConfigSource};
 use crate::site::{self, Reloader, Site};
 use gateway::Gateways;
 use instances::all_settings;
+use prometheus_web::{Listener, WebConfigSource};
 
 pub use instances::{Instances, settings};
 pub use reload::ConfigSource;
@@ -48,7 +48,7 @@ pub struct Options {
     /// Where things are found.
     pub site: site::Options,
     /// Limits of the server.
-    pub serve: serve::Options,
+    pub serve: prometheus_web::Options,
     /// TLS and authentication.
     pub web_config: WebConfigSource,
     /// The sockets.
@@ -131,11 +131,17 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     tasks.spawn(on_hangup(reloader, stop.clone()));
     tasks.spawn(reload.run(requests, stop.clone()));
     let probing = tasks.spawn(probes.run(stop.clone()));
-    let pages = serve::serve(options.listeners, site.router(), options.serve.clone(), options.web_config, stop.clone());
+    let pages = prometheus_web::serve(
+        options.listeners,
+        site.router(),
+        options.serve.clone(),
+        options.web_config,
+        stop.clone(),
+    );
     let handing_on = async {
         if let (Some(front), Some(gateway)) = (options.gateway, gateway) {
             let options = gateway_limits(options.serve);
-            serve::serve(front.listeners, gateway, options, front.web_config, stop.clone()).await;
+            prometheus_web::serve(front.listeners, gateway, options, front.web_config, stop.clone()).await;
         }
     };
     tokio::join!(pages, handing_on);
@@ -149,8 +155,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
 }
 
 /// The limits of the gateway's port. Applications keep many connections, and their requests are handed on as they are.
-fn gateway_limits(pages: serve::Options) -> serve::Options {
-    serve::Options {
+fn gateway_limits(pages: prometheus_web::Options) -> prometheus_web::Options {
+    prometheus_web::Options {
         name: "gateway",
         max_connections: pages.max_connections.max(GATEWAY_CONNECTIONS),
         preserve_header_case: true,

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::users::args::UsersCommand;
 use crate::metrics::build;
-use crate::serve::ListenAddress;
-use crate::simulator::{HeaderProfile, KeyGrant, LimitOverride, LimiterKind, Plan};
+use clerk_simulator::{HeaderProfile, KeyGrant, LimitOverride, LimiterKind, Plan};
+use prometheus_web::ListenAddress;
 
 /// Watch the rate limits of Clerk's Backend API: a Prometheus exporter
 ///
@@ -218,8 +218,8 @@ pub struct SimulateArgs {
 }
 
 impl SimulateArgs {
-    pub(super) fn options(&self, keys: Vec<KeyGrant>) -> crate::simulator::Options {
-        crate::simulator::Options {
+    pub(super) fn options(&self, keys: Vec<KeyGrant>) -> clerk_simulator::Options {
+        clerk_simulator::Options {
             users: self.users,
             seed: self.seed,
             limiter: self.limiter,
@@ -227,7 +227,7 @@ impl SimulateArgs {
             plan: self.plan,
             limits: self.limits.clone(),
             keys,
-            ..crate::simulator::Options::default()
+            ..clerk_simulator::Options::default()
         }
     }
 }

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::args::DemoArgs;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::serve::{self, ListenAddress, Listener, WebConfigSource};
-use crate::simulator::{self, Simulator};
 use crate::upstream::{self, RequestBody, ReqwestUpstream, Upstream};
+use clerk_simulator::Simulator;
+use prometheus_web::{ListenAddress, Listener, WebConfigSource};
 
 /// One instance of the demo, and the part of its limit that its application uses in each window in turn.
 struct Application {
@@ -69,8 +69,8 @@ impl Demo {
             .map(|application| format!("{}={}", application.name, application.key).parse())
             .collect::<Result<_, _>>()
             .context("the demo's own keys")?;
-        let simulator = Simulator::new(simulator::Options { keys, ..simulator::Options::default() });
-        let listeners = serve::bind(&[ListenAddress::Socket(args.simulator_address)])
+        let simulator = Simulator::new(clerk_simulator::Options { keys, ..clerk_simulator::Options::default() });
+        let listeners = prometheus_web::bind(&[ListenAddress::Socket(args.simulator_address)])
             .await
             .context("cannot start the simulated Clerk; choose another address with --simulator.listen-address")?;
         let listener = listeners.into_iter().next().context("no socket for the simulated Clerk")?;
@@ -117,8 +117,8 @@ impl Demo {
             let (users, upstream) = (Arc::clone(&users), Arc::clone(&upstream));
             tasks.spawn(load(application, [gateway.clone(), job], users, upstream));
         }
-        let (options, web_config) = (serve::Options::default(), WebConfigSource::none());
-        serve::serve(vec![self.listener], self.simulator.router(), options, web_config, stop).await;
+        let (options, web_config) = (prometheus_web::Options::default(), WebConfigSource::none());
+        prometheus_web::serve(vec![self.listener], self.simulator.router(), options, web_config, stop).await;
         tasks.shutdown().await;
         Ok(())
     }

@@ -6,6 +6,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::{LogFormat, LogLevel};
 
+/// The crates of this workspace, as they appear in the targets of log lines.
+const CRATES: [&str; 4] = ["clerk_exporter", "clerk_simulator", "prometheus_web", "ratelimit_headers"];
+
 /// Starts logging. Does nothing if there is a log already.
 pub(super) fn start(level: LogLevel, format: LogFormat) {
     let registry = tracing_subscriber::registry().with(filter(level));
@@ -23,12 +26,15 @@ pub(super) fn start(level: LogLevel, format: LogFormat) {
 
 /// Other libraries speak up only when something is wrong, or when everything is wanted.
 fn filter(level: LogLevel) -> EnvFilter {
+    let ours = |level: &str| {
+        CRATES.iter().fold("warn".to_owned(), |filter, crate_name| format!("{filter},{crate_name}={level}"))
+    };
     EnvFilter::new(match level {
-        LogLevel::Trace => "trace",
-        LogLevel::Debug => "warn,clerk_exporter=debug",
-        LogLevel::Info => "warn,clerk_exporter=info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
+        LogLevel::Trace => "trace".to_owned(),
+        LogLevel::Debug => ours("debug"),
+        LogLevel::Info => ours("info"),
+        LogLevel::Warn => "warn".to_owned(),
+        LogLevel::Error => "error".to_owned(),
     })
 }
 
@@ -37,4 +43,18 @@ where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
     tracing_logfmt::builder().with_target(false).layer().with_writer(std::io::stderr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_crate_of_the_workspace_is_in_the_filter() {
+        let folders = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/crates")).unwrap();
+        let names = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap().replace('-', "_"));
+        let mut expected: Vec<_> = names.chain([env!("CARGO_PKG_NAME").replace('-', "_")]).collect();
+        expected.sort();
+        assert_eq!(CRATES.map(str::to_owned).to_vec(), expected);
+    }
 }

@@ -20,10 +20,10 @@ pub use args::Cli;
 use crate::app::{self, ConfigSource, on_termination};
 use crate::config::Config;
 use crate::secret::mask_secrets;
-use crate::serve::{self, ListenAddress, WebConfigSource};
-use crate::simulator::{KeyGrant, Simulator};
 use crate::site;
 use args::{CheckArgs, Command, Common, DemoArgs, SimulateArgs};
+use clerk_simulator::{KeyGrant, Simulator};
+use prometheus_web::{ListenAddress, WebConfigSource};
 use users::args::UsersCommand;
 
 /// Does what the command line says. Exits with 0 if all went well, 1 if not, 2 if the command line is wrong; `check` and
@@ -163,13 +163,18 @@ async fn users(common: &Common, command: &UsersCommand) -> anyhow::Result<ExitCo
 
 async fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let keys = args.keys_file.as_deref().map(read_keys).transpose()?.unwrap_or_default();
-    let listeners = serve::bind(&[ListenAddress::Socket(args.listen_address)]).await?;
+    let listeners = prometheus_web::bind(&[ListenAddress::Socket(args.listen_address)]).await?;
     let addresses: String =
         listeners.iter().map(|listener| format!("Simulated Clerk: http://{}\n", listener.local_addr())).collect();
     let simulator = Simulator::new(args.options(keys));
     let stop = CancellationToken::new();
-    let serving =
-        serve::serve(listeners, simulator.router(), serve::Options::default(), WebConfigSource::none(), stop.clone());
+    let serving = prometheus_web::serve(
+        listeners,
+        simulator.router(),
+        prometheus_web::Options::default(),
+        WebConfigSource::none(),
+        stop.clone(),
+    );
     let serving = async {
         print(&addresses)?;
         serving.await;
@@ -206,20 +211,26 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
                 None => WebConfigSource::none(),
             };
             let listeners =
-                serve::bind(std::slice::from_ref(&section.listen)).await.context("gateway.listen_address")?;
+                prometheus_web::bind(std::slice::from_ref(&section.listen)).await.context("gateway.listen_address")?;
             Some(app::Front { listeners, web_config })
         }
         None => None,
     };
-    let listeners =
-        if common.systemd_socket { serve::from_systemd()? } else { serve::bind(&common.listen_addresses).await? };
+    let listeners = if common.systemd_socket {
+        prometheus_web::from_systemd()?
+    } else {
+        prometheus_web::bind(&common.listen_addresses).await?
+    };
     Ok(app::Options {
         config,
         source,
         auto_reload: common.auto_reload.then_some(common.auto_reload_interval),
         enable_lifecycle: common.enable_lifecycle,
         site,
-        serve: serve::Options { max_connections: common.max_connections.max(1), ..serve::Options::default() },
+        serve: prometheus_web::Options {
+            max_connections: common.max_connections.max(1),
+            ..prometheus_web::Options::default()
+        },
         web_config,
         listeners,
         gateway,

@@ -25,8 +25,8 @@ use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
 use crate::outbound::{Authorization, Opened, Phase, Relay, Relayed, SendError};
 use crate::quota::{Bucket, Route, route};
-use crate::serve::{Ambiguity, Handler};
 use crate::upstream::{BodyError, RequestBody};
+use prometheus_web::{Ambiguity, Handler};
 
 impl Gateway {
     /// Answers a request. Never fails: what goes wrong is an answer, too. Dropping the future cancels the request to

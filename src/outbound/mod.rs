@@ -60,7 +60,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// use clerk_exporter::quota::ledger::Ledger;
 /// use clerk_exporter::quota::{Environment, Limit, Settings, Source};
 /// use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-/// use clerk_exporter::simulator::Simulator;
+/// use clerk_simulator::Simulator;
 /// use clerk_exporter::upstream::MemoryUpstream;
 ///
 /// # #[tokio::main(flavor = "current_thread")]

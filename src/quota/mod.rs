@@ -7,7 +7,7 @@
 mod bucket;
 pub mod catalogue;
 mod forecast;
-pub mod headers;
+
 mod histogram;
 mod instance;
 pub mod ledger;
@@ -21,9 +21,9 @@ mod timeline;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use catalogue::{Bucket, Environment, Limit, Scope};
-pub use headers::{Family, HeaderError, HeaderErrors, Quota};
 pub use histogram::Histogram;
 pub use instance::{InstanceLedger, ProbeFailure, ProbeNumbers, ProbeSkip, Settings};
+pub use ratelimit_headers::{self as headers, Family, HeaderError, HeaderErrors, Quota};
 pub use route::{Entity, Route};
 
 /// A point in time on a clock that never goes back, counted from the UNIX epoch.

@@ -149,7 +149,7 @@ mod tests {
             options.authorities = Some(pem.to_vec());
             assert!(matches!(Target::new(&options), Err(ConfigError::Authorities(_))));
         }
-        options.authorities = Some(include_bytes!("../../tests/data/tls/ca.pem").to_vec());
+        options.authorities = Some(include_bytes!("../../crates/prometheus-web/tests/data/tls/ca.pem").to_vec());
         assert!(Target::new(&options).is_ok());
     }
 }

@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clerk_exporter::outbound::Call;
 use clerk_exporter::quota::{Bucket, Source};
-use clerk_exporter::simulator;
 use tokio::time::Instant;
 
 use crate::common::{self, World};
@@ -39,7 +38,7 @@ pub(crate) fn play(seed: u64) -> Pattern {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
         let limits = vec![LIMIT.parse().unwrap()];
-        let options = simulator::Options { limits, kept_windows: usize::MAX, ..common::simulator(seed) };
+        let options = clerk_simulator::Options { limits, kept_windows: usize::MAX, ..common::simulator(seed) };
         let world = World::new(options);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut scrapers: Vec<_> = SCRAPES
@@ -69,7 +68,7 @@ pub(crate) fn play(seed: u64) -> Pattern {
         // The last windows close, and are scraped.
         sleep_and_scrape(end + Duration::from_secs(150), &world, &mut scrapers).await;
         let truth = world.simulator.truth();
-        let low_ends = truth.instances[0].bucket(simulator::Bucket::Instance).unwrap().windows.iter();
+        let low_ends = truth.instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap().windows.iter();
         let low_ends = low_ends.filter(|window| window.least_remaining * 10 < window.limit);
         Pattern {
             low_ends: low_ends.map(|window| seconds(window.end)).collect(),

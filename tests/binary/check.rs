@@ -1,6 +1,6 @@
 //! `check`: the quick look at each instance.
 
-use clerk_exporter::simulator::{self, Fault, FaultBody, HeaderProfile};
+use clerk_simulator::{Fault, FaultBody, HeaderProfile};
 
 use crate::exporter::{Clerk, Ended, Folder, KEY, OTHER_KEY, command, run};
 
@@ -59,7 +59,7 @@ async fn the_table_has_no_colours_in_a_pipe_and_says_the_same() {
 
 #[tokio::test]
 async fn without_quota_headers_it_says_where_the_limit_comes_from() {
-    let options = simulator::Options { headers: HeaderProfile::None, ..simulator::Options::default() };
+    let options = clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() };
     let clerk = Clerk::with(options).await;
     let (status, row) = json(&clerk).await;
     assert_eq!((status, row["verdict"].as_str(), row["quota_headers"].as_str()), (Some(0), Some("fine"), Some("none")));
@@ -71,7 +71,10 @@ async fn without_quota_headers_it_says_where_the_limit_comes_from() {
 
 #[tokio::test]
 async fn below_the_threshold_and_throttled_exit_with_one() {
-    let low = simulator::Options { limits: vec!["instance=1/60s".parse().unwrap()], ..simulator::Options::default() };
+    let low = clerk_simulator::Options {
+        limits: vec!["instance=1/60s".parse().unwrap()],
+        ..clerk_simulator::Options::default()
+    };
     let clerk = Clerk::with(low).await;
     let (status, row) = json(&clerk).await;
     assert_eq!((status, row["verdict"].as_str(), row["remaining"].as_u64()), (Some(1), Some("low"), Some(0)));
@@ -116,7 +119,7 @@ async fn what_cannot_be_told_exits_with_two_and_a_hint() {
 #[tokio::test]
 async fn a_clock_that_is_off_and_headers_that_are_broken_have_their_hints() {
     let clerk = Clerk::start().await;
-    let mut faults: simulator::Faults = Fault::MalformedQuotaHeaders {}.always().into();
+    let mut faults: clerk_simulator::Faults = Fault::MalformedQuotaHeaders {}.always().into();
     faults.clock_skew_seconds = 90;
     clerk.simulator.set_faults(faults).unwrap();
     let (_, row) = json(&clerk).await;

@@ -1,6 +1,6 @@
 //! The pages.
 
-use clerk_exporter::simulator::{Fault, HeaderProfile};
+use clerk_simulator::{Fault, HeaderProfile};
 
 use crate::exporter::{Clerk, Exporter, Folder, KEY, eventually, within};
 
@@ -71,11 +71,9 @@ async fn exporter_is_ready(exporter: &Exporter, prefix: &str) {
 
 #[tokio::test]
 async fn unknown_values_and_strange_names_do_no_harm_to_the_pages() {
-    let clerk = Clerk::with(clerk_exporter::simulator::Options {
-        headers: HeaderProfile::None,
-        ..clerk_exporter::simulator::Options::default()
-    })
-    .await;
+    let clerk =
+        Clerk::with(clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() })
+            .await;
     clerk.simulator.set_faults(Fault::Latency { millis: 600_000 }.always().into()).unwrap();
     let folder = Folder::new();
     let name = "<b>\\\"&'ü</b>";

@@ -1,7 +1,5 @@
 //! New configurations and new keys, without a restart.
 
-use clerk_exporter::simulator;
-
 use crate::exporter::{Clerk, Exporter, Folder, KEY, OTHER_KEY, eventually};
 
 /// Instances of these names, all with one key each.
@@ -109,7 +107,7 @@ async fn a_changed_file_is_noticed_if_that_is_wanted() {
 async fn a_key_that_is_swapped_by_a_symbolic_link_is_used_without_a_reload() {
     use std::os::unix::fs::symlink;
     let keys = vec![format!("a={KEY}").parse().unwrap()];
-    let clerk = Clerk::with(simulator::Options { keys, ..simulator::Options::default() }).await;
+    let clerk = Clerk::with(clerk_simulator::Options { keys, ..clerk_simulator::Options::default() }).await;
     let folder = Folder::new();
     for (version, key) in [("..v1", OTHER_KEY), ("..v2", KEY)] {
         std::fs::create_dir(folder.path(version)).unwrap();

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use clerk_exporter::simulator::Fault;
+use clerk_simulator::Fault;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 

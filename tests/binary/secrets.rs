@@ -1,6 +1,6 @@
 //! No part of a key in anything that is written or served, whatever fails, at the most talkative level.
 
-use clerk_exporter::simulator::{Fault, FaultBody, Simulator};
+use clerk_simulator::{Fault, FaultBody, Simulator};
 use tokio::net::TcpListener;
 
 use crate::exporter::{Clerk, Ended, Exporter, Folder, KEY, OTHER_KEY, Web, bound_address, command, eventually, run};
@@ -65,7 +65,7 @@ impl Failing {
             clerks.push(clerk);
         }
         // Plain HTTP where TLS is expected; a port that nobody listens on; a name that does not exist.
-        let tls = Web::start(Simulator::new(clerk_exporter::simulator::Options::default()).router()).await;
+        let tls = Web::start(Simulator::new(clerk_simulator::Options::default()).router()).await;
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let mut urls: Vec<_> = clerks.iter().map(Clerk::url).collect();
         urls.push(tls.url().replace("http:", "https:"));

@@ -1,6 +1,6 @@
 //! Signals: the process ends in good order, whatever clients and Clerk do.
 
-use clerk_exporter::simulator::Fault;
+use clerk_simulator::Fault;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 

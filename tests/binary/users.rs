@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use clerk_exporter::simulator::{self, Fault, FaultBody, Simulator};
+use clerk_simulator::{Fault, FaultBody, Simulator};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -41,12 +41,12 @@ impl World {
     }
 
     async fn with(users: u32) -> Self {
-        Self::limited("100000/10s", simulator::Options { users, ..simulator::Options::default() }).await
+        Self::limited("100000/10s", clerk_simulator::Options { users, ..clerk_simulator::Options::default() }).await
     }
 
-    async fn limited(limit: &str, options: simulator::Options) -> Self {
+    async fn limited(limit: &str, options: clerk_simulator::Options) -> Self {
         let limits = vec![format!("instance={limit}").parse().unwrap()];
-        let simulator = Simulator::new(simulator::Options { limits, ..options });
+        let simulator = Simulator::new(clerk_simulator::Options { limits, ..options });
         let gate = Arc::new(Gate { left: watch::Sender::new(u32::MAX), waiting: watch::Sender::new(0) });
         let guard = Arc::clone(&gate);
         let router = simulator.router().layer(from_fn(move |request: Request, next: Next| {
@@ -282,8 +282,8 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
 
 #[tokio::test]
 async fn it_goes_on_without_a_429_although_nothing_tells_what_the_first_run_used() {
-    let (headers, limiter) = (simulator::HeaderProfile::None, simulator::LimiterKind::SlidingWindow);
-    let options = simulator::Options { users: 6000, headers, limiter, ..simulator::Options::default() };
+    let (headers, limiter) = (clerk_simulator::HeaderProfile::None, clerk_simulator::LimiterKind::SlidingWindow);
+    let options = clerk_simulator::Options { users: 6000, headers, limiter, ..clerk_simulator::Options::default() };
     let (world, folder) = (World::limited("10/2s", options).await, Folder::new());
     folder.write("key", KEY);
     let config = folder.write(
@@ -318,7 +318,7 @@ async fn what_clerk_cannot_give_ends_the_export_where_it_can_go_on() {
     let ended = output(child).await;
     assert_eq!(ended.status, Some(1));
     assert!(ended.stderr.contains("stopped after 1000 users") && ended.stderr.contains("403"), "{}", ended.stderr);
-    world.simulator.set_faults(simulator::Faults::default()).unwrap();
+    world.simulator.set_faults(clerk_simulator::Faults::default()).unwrap();
     let ended = run(world.export(&[&arguments[..], &["--resume"]].concat())).await;
     assert_eq!(ended.status, Some(0), "{}", ended.stderr);
     assert!(read(&path).lines().eq(&world.truth().await));

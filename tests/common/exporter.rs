@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use clerk_exporter::serve::{self, WebConfigSource};
-use clerk_exporter::simulator::{self, Simulator};
+use clerk_simulator::Simulator;
 use parking_lot::Mutex;
+use prometheus_web::WebConfigSource;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -79,12 +79,12 @@ impl Web {
 
     /// With TLS, or passwords.
     pub(crate) async fn start_with(router: Router, web_config: WebConfigSource) -> Self {
-        let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+        let listeners = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].local_addr();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let options = serve::Options::default();
-            serve::serve(listeners, router, options, web_config, CancellationToken::new()).await;
+            let options = prometheus_web::Options::default();
+            prometheus_web::serve(listeners, router, options, web_config, CancellationToken::new()).await;
         });
         Self { address, _tasks: tasks }
     }
@@ -102,11 +102,11 @@ pub(crate) struct Clerk {
 
 impl Clerk {
     pub(crate) async fn start() -> Self {
-        Self::with(simulator::Options::default()).await
+        Self::with(clerk_simulator::Options::default()).await
     }
 
-    pub(crate) async fn with(options: simulator::Options) -> Self {
-        let simulator = Simulator::new(simulator::Options { users: 100, ..options });
+    pub(crate) async fn with(options: clerk_simulator::Options) -> Self {
+        let simulator = Simulator::new(clerk_simulator::Options { users: 100, ..options });
         let web = Web::start(simulator.router()).await;
         Self { simulator, web }
     }

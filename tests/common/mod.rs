@@ -16,8 +16,8 @@ use clerk_exporter::quota::ledger::{Handle, Ledger};
 use clerk_exporter::quota::snapshot::InstanceSnapshot;
 use clerk_exporter::quota::{Environment, Limit, Settings, Source};
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::simulator::{self, Simulator};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use clerk_simulator::Simulator;
 
 /// Wall-clock time at which simulated tests begin: the first moment of a window.
 pub(crate) fn start() -> SystemTime {
@@ -28,8 +28,8 @@ pub(crate) fn start() -> SystemTime {
 pub(crate) const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
 
 /// A small simulator in simulated time.
-pub(crate) fn simulator(seed: u64) -> simulator::Options {
-    simulator::Options { seed, users: 100, base: Some(start()), ..simulator::Options::default() }
+pub(crate) fn simulator(seed: u64) -> clerk_simulator::Options {
+    clerk_simulator::Options { seed, users: 100, base: Some(start()), ..clerk_simulator::Options::default() }
 }
 
 /// A development instance of the simulator, with a ledger and a way to it.
@@ -43,14 +43,14 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(options: simulator::Options) -> Self {
+    pub(crate) fn new(options: clerk_simulator::Options) -> Self {
         let simulator = Simulator::new(options);
         let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
         Self::over(simulator, upstream)
     }
 
     /// The same with a pacer of these options.
-    pub(crate) fn paced(options: simulator::Options, pace: pace::Options) -> Self {
+    pub(crate) fn paced(options: clerk_simulator::Options, pace: pace::Options) -> Self {
         let world = Self::new(options);
         let clock = Arc::clone(&world.outbound.clock);
         let flow = Arc::new(Flow::new(pace, Arc::clone(&clock)));

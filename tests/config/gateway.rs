@@ -28,7 +28,7 @@ fn read(lines: &str) -> Result<Config, String> {
     let users = "basic_auth_users: { a: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay }\n";
     file("users.yml", &format!("{users}tls_server_config: {{ cert_file: server.pem, key_file: server.key }}\n"));
     for name in ["server.pem", "server.key"] {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name);
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name);
         fs::copy(from, directory.path().join(name)).unwrap();
     }
     let yaml = format!("{INSTANCE}gateway:\n  {}\n", lines.trim_end().replace('\n', "\n  "));

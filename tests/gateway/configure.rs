@@ -11,8 +11,8 @@ use clerk_exporter::outbound::Outbound;
 use clerk_exporter::outbound::pace::Priority;
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::simulator::Simulator;
 use clerk_exporter::upstream::MemoryUpstream;
+use clerk_simulator::Simulator;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 

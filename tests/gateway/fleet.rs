@@ -7,7 +7,7 @@ use clerk_exporter::gateway::{Plan, Policies, Switch};
 use clerk_exporter::outbound::pace::{self, StoreBudget};
 use clerk_exporter::quota::Limit;
 use clerk_exporter::secret::{Secret, SecretSource};
-use clerk_exporter::simulator::{Bucket, LimitOverride, Options, Quota};
+use clerk_simulator::{Bucket, LimitOverride, Options, Quota};
 
 use crate::common::redis::RedisServer;
 use crate::reads::{BATCH, CACHE, OFF, Reads, get, roomy};

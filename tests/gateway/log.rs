@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use clerk_exporter::gateway::{Plan, Policies, Switch};
-use clerk_exporter::simulator::Simulator;
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use clerk_simulator::Simulator;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
 use clerk_exporter::outbound::pace;
-use clerk_exporter::simulator::{Fault, FaultBody, Simulator};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use clerk_simulator::{Fault, FaultBody, Simulator};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;

@@ -27,7 +27,7 @@ use crate::reads::OFF;
 use crate::support::{OK, Running, Setup, Stub, read_head, read_message, request, within};
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name)
 }
 
 async fn over_http2(gateway: &Running, path: &str, fields: &[(&str, &str)]) -> http::Response<bytes::Bytes> {
@@ -276,22 +276,28 @@ async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
 
 #[tokio::test]
 async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind() {
-    use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
+    use prometheus_web::{ListenAddress, WebConfigSource};
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.sock");
     // What a process leaves that had no time to clean up.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
-    let listeners = serve::bind(std::slice::from_ref(&address)).await.unwrap();
+    let listeners = prometheus_web::bind(std::slice::from_ref(&address)).await.unwrap();
     assert_eq!(listeners[0].to_string(), address.to_string());
-    let error = serve::bind(&[address]).await.unwrap_err().to_string();
+    let error = prometheus_web::bind(&[address]).await.unwrap_err().to_string();
     assert!(error.contains("already in use"), "{error}");
 
     let shutdown = tokio_util::sync::CancellationToken::new();
     let router = Router::new().fallback(async || "ok");
     let mut server = JoinSet::new();
-    server.spawn(serve::serve(listeners, router, serve::Options::default(), WebConfigSource::none(), shutdown.clone()));
+    server.spawn(prometheus_web::serve(
+        listeners,
+        router,
+        prometheus_web::Options::default(),
+        WebConfigSource::none(),
+        shutdown.clone(),
+    ));
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
@@ -303,6 +309,6 @@ async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind()
 
     std::fs::write(&path, "a file of somebody's").unwrap();
     let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
-    assert!(serve::bind(&[address]).await.is_err());
+    assert!(prometheus_web::bind(&[address]).await.is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file of somebody's");
 }

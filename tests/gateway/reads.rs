@@ -18,15 +18,15 @@ use axum::middleware::{Next, from_fn};
 use bytes::Bytes;
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
 use clerk_exporter::secret::{Secret, SecretSource};
-use clerk_exporter::serve::Handler;
-use clerk_exporter::simulator::{Bucket, Fault, FaultRule, LimitOverride, Options, Quota, Simulator};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
 use clerk_exporter::webhook::{self, SigningSecret};
+use clerk_simulator::{Bucket, Fault, FaultRule, LimitOverride, Options, Quota, Simulator};
 use futures_util::future::join_all;
 use http::request::Builder;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use prometheus_web::Handler;
 
 use crate::common::{self, KEY};
 use crate::support::{Setup, World};
@@ -159,7 +159,7 @@ impl Reads {
     }
 
     pub(crate) fn heal(&self) {
-        self.simulator.set_faults(clerk_exporter::simulator::Faults::default()).unwrap();
+        self.simulator.set_faults(clerk_simulator::Faults::default()).unwrap();
     }
 
     /// The identifier of a user.
@@ -267,11 +267,11 @@ pub(crate) fn get(path: &str) -> Builder {
 }
 
 pub(crate) fn status(status: u16) -> Fault {
-    Fault::Status { status, body: clerk_exporter::simulator::FaultBody::Clerk }
+    Fault::Status { status, body: clerk_simulator::FaultBody::Clerk }
 }
 
 pub(crate) fn throttled(retry_after: u32) -> Fault {
-    let body = clerk_exporter::simulator::FaultBody::Clerk;
+    let body = clerk_simulator::FaultBody::Clerk;
     Fault::Throttled { retry_after: Some(retry_after.to_string()), body }
 }
 

@@ -14,11 +14,11 @@ use clerk_exporter::outbound::pace::{self, Priority, SharedBudget};
 use clerk_exporter::outbound::{Flow, Outbound};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::serve::{self, ListenAddress, WebConfigSource};
 use clerk_exporter::store::Store;
 use clerk_exporter::upstream::{HyperOptions, NetworkUpstream, Upstream};
 use clerk_exporter::webhook;
 use parking_lot::Mutex;
+use prometheus_web::{ListenAddress, WebConfigSource};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -342,18 +342,23 @@ impl Running {
         let client: Arc<dyn Upstream> = NetworkUpstream::new(&setup.client).unwrap();
         let body_read_timeout = setup.body_read_timeout;
         let world = World::new(&client, base, setup);
-        let listeners = serve::bind(&[ListenAddress::Socket(([127, 0, 0, 1], 0).into())]).await.unwrap();
+        let listeners = prometheus_web::bind(&[ListenAddress::Socket(([127, 0, 0, 1], 0).into())]).await.unwrap();
         let address = listeners[0].local_addr();
         let shutdown = CancellationToken::new();
-        let options = serve::Options {
+        let options = prometheus_web::Options {
             preserve_header_case: true,
             mark_ambiguous_heads: true,
             body_read_timeout,
             drain: Duration::from_millis(1),
-            ..serve::Options::default()
+            ..prometheus_web::Options::default()
         };
-        let serving =
-            serve::serve(listeners, Arc::clone(&world.gateway), options, WebConfigSource::none(), shutdown.clone());
+        let serving = prometheus_web::serve(
+            listeners,
+            Arc::clone(&world.gateway),
+            options,
+            WebConfigSource::none(),
+            shutdown.clone(),
+        );
         let mut server = JoinSet::new();
         server.spawn(async move {
             serving.await;

@@ -1,7 +1,7 @@
 //! Clerk refuses most requests.
 
 use clerk_exporter::gateway::{Plan, Switch};
-use clerk_exporter::simulator::{Fault, FaultBody, FaultRule, Faults};
+use clerk_simulator::{Fault, FaultBody, FaultRule, Faults};
 
 use crate::account::{Outcome, ask_all};
 use crate::world::{Clerk, LIMIT, Running, hasty, policies};

@@ -17,11 +17,11 @@ use clerk_exporter::outbound::{Flow, Outbound};
 use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::quota::{Environment, Limit, Settings, Source};
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::serve::{self, WebConfigSource};
-use clerk_exporter::simulator::{self, Simulator};
 use clerk_exporter::store::Store;
 use clerk_exporter::upstream::{HyperOptions, NetworkUpstream};
+use clerk_simulator::Simulator;
 use parking_lot::Mutex;
+use prometheus_web::WebConfigSource;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,13 @@ impl Clerk {
             format!("user_update={}/10s", LIMIT.requests).parse().unwrap(),
         ];
         let keys = vec![KEY.parse().unwrap()];
-        let options = simulator::Options { users: 100, keys, limits, kept_events: 1, ..simulator::Options::default() };
+        let options = clerk_simulator::Options {
+            users: 100,
+            keys,
+            limits,
+            kept_events: 1,
+            ..clerk_simulator::Options::default()
+        };
         let simulator = Simulator::new(options);
         let arrivals = Arc::default();
         let router = simulator.router().layer(middleware::from_fn_with_state(Arc::clone(&arrivals), note));
@@ -119,7 +125,7 @@ async fn note(State(arrivals): State<Arc<Mutex<Vec<String>>>>, request: Request,
 
 /// A test certificate, or a key.
 fn certificate(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name)
 }
 
 /// A way to Clerk that trusts the tests' authority.
@@ -188,17 +194,17 @@ impl Running {
             max_callers: Options::MAX_CALLERS,
         };
         let gateway = Arc::new(Gateway::new(options, clock).unwrap());
-        let listeners = serve::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+        let listeners = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].local_addr();
         let mut server = JoinSet::new();
         server.spawn(async move {
-            let options = serve::Options {
+            let options = prometheus_web::Options {
                 max_connections: 10_000,
                 preserve_header_case: true,
                 mark_ambiguous_heads: true,
-                ..serve::Options::default()
+                ..prometheus_web::Options::default()
             };
-            serve::serve(listeners, gateway, options, WebConfigSource::none(), CancellationToken::new()).await;
+            prometheus_web::serve(listeners, gateway, options, WebConfigSource::none(), CancellationToken::new()).await;
         });
         Self { address, _server: server }
     }

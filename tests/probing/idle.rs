@@ -2,7 +2,7 @@
 
 use clerk_exporter::outbound::Call;
 use clerk_exporter::quota::{Bucket, ProbeSkip, Source};
-use clerk_exporter::simulator::{Fault, FaultBody};
+use clerk_simulator::{Fault, FaultBody};
 use http::Method;
 
 use crate::common;

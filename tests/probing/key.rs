@@ -7,7 +7,6 @@ use clerk_exporter::outbound::Outbound;
 use clerk_exporter::probe::{Options, Trigger};
 use clerk_exporter::quota::{ProbeFailure, ProbeSkip};
 use clerk_exporter::secret::{KeySource, SecretSource};
-use clerk_exporter::simulator;
 
 use crate::common;
 use crate::world::{INTERVAL, TICK, World, seconds};
@@ -15,8 +14,8 @@ use crate::world::{INTERVAL, TICK, World, seconds};
 const OLD: &str = "sk_test_oldKeyThatWasRevoked1";
 
 /// A simulator that knows one key only.
-fn strict() -> simulator::Options {
-    simulator::Options { keys: vec![format!("test={}", common::KEY).parse().unwrap()], ..common::simulator(1) }
+fn strict() -> clerk_simulator::Options {
+    clerk_simulator::Options { keys: vec![format!("test={}", common::KEY).parse().unwrap()], ..common::simulator(1) }
 }
 
 fn reads_key_from(path: &Path) -> impl FnOnce(&mut Options) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clerk_exporter::simulator::{Fault, FaultBody};
+use clerk_simulator::{Fault, FaultBody};
 
 use crate::common;
 use crate::common::log::{everything, listen};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clerk_exporter::probe::Trigger;
 use clerk_exporter::quota::{ProbeFailure, ProbeSkip};
-use clerk_exporter::simulator::Simulator;
 use clerk_exporter::upstream::MemoryUpstream;
+use clerk_simulator::Simulator;
 
 use crate::common;
 use crate::world::{INTERVAL, TICK, World, late, seconds};
@@ -95,11 +95,8 @@ async fn made_and_skipped_probes_add_up_to_those_that_were_due() {
     let faults = [
         None,
         Some(late(seconds(18))),
-        Some(
-            clerk_exporter::simulator::Fault::Throttled { retry_after: Some("40".into()), body: Default::default() }
-                .always(),
-        ),
-        Some(clerk_exporter::simulator::Fault::Reset { after_bytes: 0 }.always()),
+        Some(clerk_simulator::Fault::Throttled { retry_after: Some("40".into()), body: Default::default() }.always()),
+        Some(clerk_simulator::Fault::Reset { after_bytes: 0 }.always()),
     ];
     for fault in faults.into_iter().cycle().take(12) {
         match fault {

@@ -2,7 +2,7 @@
 
 use clerk_exporter::probe::Trigger;
 use clerk_exporter::quota::{Bucket, ProbeFailure, ProbeSkip, Source};
-use clerk_exporter::simulator::{self, Fault, FaultBody, FaultRule, HeaderProfile};
+use clerk_simulator::{Fault, FaultBody, FaultRule, HeaderProfile};
 
 use crate::common;
 use crate::world::{TICK, World, seconds};
@@ -83,7 +83,7 @@ async fn a_page_of_the_edge_with_status_429_counts_as_one() {
 
 #[tokio::test(start_paused = true)]
 async fn without_quota_headers_only_429s_are_known() {
-    let options = simulator::Options { headers: HeaderProfile::None, ..common::simulator(1) };
+    let options = clerk_simulator::Options { headers: HeaderProfile::None, ..common::simulator(1) };
     let world = World::with(options, |_| {});
     world.pass(seconds(31)).await;
     let bucket = world.bucket();

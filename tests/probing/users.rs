@@ -2,7 +2,7 @@
 
 use clerk_exporter::probe::Trigger;
 use clerk_exporter::quota::Source;
-use clerk_exporter::simulator::{Fault, FaultBody};
+use clerk_simulator::{Fault, FaultBody};
 
 use crate::common;
 use crate::world::{World, seconds};

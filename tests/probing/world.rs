@@ -10,8 +10,8 @@ use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::quota::snapshot::{BucketSnapshot, InstanceSnapshot};
 use clerk_exporter::quota::{Bucket, ProbeFailure, ProbeSkip};
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::simulator::{self, Fault, FaultRule, Faults, Simulator};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use clerk_simulator::{Fault, FaultRule, Faults, Simulator};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ impl World {
     }
 
     /// `change` adapts the probe's options.
-    pub(crate) fn with(options: simulator::Options, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn with(options: clerk_simulator::Options, change: impl FnOnce(&mut Options)) -> Self {
         let simulator = Simulator::new(options);
         let upstream = MemoryUpstream::new(simulator.router());
         Self::over(simulator, upstream, change)

@@ -10,7 +10,7 @@ use clerk_exporter::outbound::pace::{
 };
 use clerk_exporter::outbound::{Call, Flow, Outbound, Policy, SendError};
 use clerk_exporter::quota::{Bucket, Environment, Source};
-use clerk_exporter::simulator::{self, Fault, HeaderProfile, LimiterKind};
+use clerk_simulator::{Fault, HeaderProfile, LimiterKind};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -96,7 +96,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn new(options: simulator::Options, processes: usize) -> Self {
+    fn new(options: clerk_simulator::Options, processes: usize) -> Self {
         let world = World::new(options);
         let log = Log::new(processes as u64);
         let ways = (0..processes).map(|_| Self::way(&world, &log)).collect();
@@ -151,7 +151,7 @@ impl Fleet {
     /// Requests that passed and that were refused, from `skip` after the start on.
     fn events(&self, skip: Duration) -> (usize, usize) {
         let truth = self.world.simulator.truth();
-        let bucket = truth.instances[0].bucket(simulator::Bucket::Instance).unwrap();
+        let bucket = truth.instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap();
         let events = bucket.events_between(common::start() + skip, self.world.simulator.now());
         let refused = events.iter().filter(|event| event.refused).count();
         (events.len() - refused, refused)
@@ -166,9 +166,9 @@ fn count() -> Call {
     Call::get("/v1/users/count", Source::Client)
 }
 
-fn options(limiter: LimiterKind, headers: HeaderProfile) -> simulator::Options {
+fn options(limiter: LimiterKind, headers: HeaderProfile) -> clerk_simulator::Options {
     let kept = usize::MAX;
-    simulator::Options { limiter, headers, kept_windows: kept, kept_events: kept, ..common::simulator(7) }
+    clerk_simulator::Options { limiter, headers, kept_windows: kept, kept_events: kept, ..common::simulator(7) }
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn nobody_asked_yet_and_nobody_there_is_half_of_the_limit() {
 fn a_429_of_one_process_holds_all() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
-        let fault = Fault::Throttled { retry_after: Some("30".to_owned()), body: simulator::FaultBody::Clerk };
+        let fault = Fault::Throttled { retry_after: Some("30".to_owned()), body: clerk_simulator::FaultBody::Clerk };
         fleet.world.simulator.set_faults(fault.times(1).into()).unwrap();
         let once = Policy { max_queue_wait: Duration::from_secs(5), ..Policy::default() };
         let refused = fleet.ways[0].call(&count(), Duration::from_secs(5)).await.unwrap();

@@ -18,9 +18,9 @@ use super::reader::{Field, Keys, Report, Section};
 use super::rules;
 use crate::cache::Seal;
 use crate::secret::{Secret, SecretSource, may_be_secret};
-use crate::serve::{ListenAddress, ParseListenAddressError, WebConfigSource};
 use crate::store::{self, Store};
 use crate::webhook::check_secret;
+use prometheus_web::{ListenAddress, ParseListenAddressError, WebConfigSource};
 
 pub(super) static GATEWAY: Keys = Keys {
     section: "gateway",

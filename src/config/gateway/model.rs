@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::secret::SecretSource;
-use crate::serve::ListenAddress;
+use prometheus_web::ListenAddress;
 
 /// The gateway: where it listens, for whom, and what it may do beyond handing on.
 #[derive(Clone, Debug, PartialEq)]

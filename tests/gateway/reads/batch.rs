@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
-use clerk_exporter::simulator::{FaultRule, Plan as Budget};
+use clerk_simulator::{FaultRule, Plan as Budget};
 
 use super::{BATCH, OFF, Reads, authorized, get, roomy, throttled};
 use crate::common::KEY;
@@ -143,7 +143,7 @@ async fn a_list_is_tried_again_where_that_is_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_waits_for_its_turn_or_is_shed_where_pacing_is_on() {
-    let options = clerk_exporter::simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
+    let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
     let plan = Plan { policies: Policies { pace: Switch::On, ..BATCH }, ..Plan::default() };
     let plan = Plan { max_queue_wait: std::time::Duration::from_millis(100), ..plan };
     let reads = Reads::with(options, Setup { plan, ..Setup::default() });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
-use clerk_exporter::simulator::Fault;
+use clerk_simulator::Fault;
 
 use super::{BATCH, CACHE, OFF, Reads, USER, authorized, get, pass, roomy, status, throttled};
 use crate::common::KEY;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get as route;
 use clerk_exporter::gateway::{CLIENT_GONE, Decision, Policies, Saving, Switch};
-use clerk_exporter::simulator::Fault;
+use clerk_simulator::Fault;
 use http::HeaderMap;
 
 use super::{COALESCE, OFF, Reads, authorized, get, status, throttled};

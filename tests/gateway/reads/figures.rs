@@ -5,7 +5,7 @@ use std::time::Duration;
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
 use clerk_exporter::outbound::pace;
 use clerk_exporter::quota::Limit;
-use clerk_exporter::simulator::{Bucket, LimitOverride, Quota};
+use clerk_simulator::{Bucket, LimitOverride, Quota};
 
 use super::{BATCH, CACHE, COALESCE, OFF, Reads, authorized, get, pass, roomy};
 use crate::common::KEY;
@@ -63,7 +63,7 @@ async fn callers_of_low_priority_leave_the_reserve_to_others() {
     let policies = Policies { pace: Switch::On, ..OFF };
     let plan = Plan { policies, max_queue_wait: Duration::from_millis(10), ..Plan::default() };
     let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
-    let reads = Reads::with(clerk_exporter::simulator::Options { limits, ..roomy() }, setup);
+    let reads = Reads::with(clerk_simulator::Options { limits, ..roomy() }, setup);
     let ask = async |token: &str, times: usize| {
         let answers = reads.together((0..times).map(|_| authorized("GET", "/v1/users/count", token))).await;
         answers.iter().filter(|answer| answer.status == 200).count()
@@ -82,7 +82,7 @@ async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_
     let policies = Policies { pace: Switch::On, ..COALESCE };
     let plan = Plan { policies, max_queue_wait: window * 2, deadline: window * 4, ..Plan::default() };
     let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
-    let reads = Reads::with(clerk_exporter::simulator::Options { limits, ..roomy() }, setup);
+    let reads = Reads::with(clerk_simulator::Options { limits, ..roomy() }, setup);
     let ask = |token: &str| reads.send(authorized("GET", "/v1/users/count", token));
     for _ in 0..15 {
         assert_eq!(ask(BULK_TOKEN).await.status, 200);

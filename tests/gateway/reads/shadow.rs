@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
-use clerk_exporter::simulator::Plan as Budget;
+use clerk_simulator::Plan as Budget;
 
 use super::{Answer, CACHE, COALESCE, OFF, Reads, get, pass, roomy, throttled};
 use crate::support::Setup;
@@ -90,7 +90,7 @@ async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
 #[tokio::test(start_paused = true)]
 async fn pacing_and_retry_in_shadow_are_counted_beside_policies_that_are_on() {
     for policies in [COALESCE, CACHE, Policies { batch: Switch::On, ..OFF }] {
-        let options = clerk_exporter::simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
+        let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
         let plan = Plan { policies: Policies { pace: SHADOW, retry: SHADOW, ..policies }, ..Plan::default() };
         let reads = Reads::with(options, Setup { plan, ..Setup::default() });
         reads.fault(throttled(1).times(1));

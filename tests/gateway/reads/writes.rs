@@ -1,7 +1,7 @@
 //! Writes that are sent again where their route says so.
 
 use clerk_exporter::gateway::{Plan, Policies, Switch};
-use clerk_exporter::simulator::Fault;
+use clerk_simulator::Fault;
 
 use super::{CACHE, OFF, Reads, USER, authorized, roomy, status, throttled};
 use crate::common::KEY;

@@ -1,0 +1,86 @@
+//! The simulated Clerk, seen through its router.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod answers;
+mod any_input;
+mod faults;
+mod limits;
+mod other_endpoints;
+mod sockets;
+mod truth;
+mod users;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::{Body, to_bytes};
+use clerk_simulator::{
+    Bucket, Fault, FaultBody, FaultRule, Faults, HeaderProfile, LimiterKind, Options, Plan, Simulator,
+};
+use http::{HeaderMap, Method, Request, StatusCode};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+const KEY: &str = "sk_test_key";
+
+/// A multiple of 10 s, so that a fixed window has just begun.
+fn base() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_795_608_000)
+}
+
+fn options() -> Options {
+    Options { users: 1_000, base: Some(base()), ..Options::default() }
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn code(&self) -> String {
+        self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.json().as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+async fn send(simulator: &Simulator, method: Method, path: &str, key: &str, body: Option<Value>) -> Answer {
+    let mut request = Request::builder().method(method).uri(path);
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+    let response = simulator.router().oneshot(request.body(body).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, 64 << 20).await.unwrap().to_vec();
+    Answer { status: parts.status, headers: parts.headers, body }
+}
+
+async fn get(simulator: &Simulator, path: &str) -> Answer {
+    send(simulator, Method::GET, path, KEY, None).await
+}
+
+async fn with_body(simulator: &Simulator, method: &str, path: &str, body: Value) -> Answer {
+    send(simulator, method.parse().unwrap(), path, KEY, Some(body)).await
+}
+
+/// A simulator whose limits are in nobody's way.
+fn generous() -> Simulator {
+    let limits = Bucket::ALL.map(|bucket| format!("{bucket}=1000000/10s").parse().unwrap());
+    Simulator::new(Options { limits: limits.to_vec(), ..options() })
+}

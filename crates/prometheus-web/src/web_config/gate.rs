@@ -1,0 +1,95 @@
+//! What a request has to pass before the router sees it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
+use tokio::time::Instant;
+
+use super::WebConfig;
+use super::basic_auth::Verdict;
+use super::rate_limit::Bucket;
+use super::source::{Watched, WebConfigSource};
+
+/// A request that may go on to the router.
+pub(crate) struct Admitted(Option<Arc<WebConfig>>);
+
+impl Admitted {
+    /// Puts the configured headers on the answer.
+    pub(crate) fn finish(&self, response: &mut Response<Body>) {
+        if let Some(config) = &self.0 {
+            config.put_headers(response);
+        }
+    }
+}
+
+impl WebConfigSource {
+    /// Lets a request in, or answers it: 500 for an unusable file, 429 over the rate limit, 401 without the right
+    /// password.
+    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Response<Body>> {
+        let Some(watched) = self.watched() else {
+            return Ok(Admitted(None));
+        };
+        // What is wrong is in the log; the client might be anybody.
+        let config = watched.current().map_err(|_| {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the web configuration cannot be used\n").into_response()
+        })?;
+        match watched.refusal(&config, headers).await {
+            None => Ok(Admitted(Some(config))),
+            Some(mut response) => {
+                config.put_headers(&mut response);
+                Err(response)
+            }
+        }
+    }
+}
+
+impl Watched {
+    async fn refusal(&self, config: &WebConfig, headers: &HeaderMap) -> Option<Response<Body>> {
+        if let Err(wait) = self.take_token(config, Instant::now()) {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let text = "over the rate limit of the web configuration\n";
+            let mut response = (StatusCode::TOO_MANY_REQUESTS, text).into_response();
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            return Some(response);
+        }
+        let users = config.users.as_ref()?;
+        match self.authenticator.check(users, headers).await {
+            Verdict::Accepted => None,
+            Verdict::Refused => {
+                let mut response = (StatusCode::UNAUTHORIZED, "Unauthorized\n").into_response();
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+                Some(response)
+            }
+            Verdict::Busy => {
+                let text = "too many passwords are being verified\n";
+                let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                Some(response)
+            }
+        }
+    }
+
+    fn take_token(&self, config: &WebConfig, now: Instant) -> Result<(), std::time::Duration> {
+        let Some(limit) = config.rate_limit else {
+            return Ok(());
+        };
+        let mut bucket = self.bucket.lock();
+        // A changed limit starts with a full bucket; a file that changed elsewhere keeps the old one.
+        let bucket = match &mut *bucket {
+            Some(bucket) if bucket.limit() == limit => bucket,
+            other => other.insert(Bucket::new(limit, now)),
+        };
+        bucket.take(now)
+    }
+}
+
+impl WebConfig {
+    fn put_headers(&self, response: &mut Response<Body>) {
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+}

@@ -1,0 +1,319 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::ConnectInfo;
+use axum::routing::{get, post};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prometheus_web::{ListenAddress, Options};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::support::*;
+
+const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: local";
+
+#[tokio::test]
+async fn a_client_with_half_a_head_is_closed() {
+    let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
+    let mut client = server.connect().await;
+    client.write_all(HALF_A_HEAD).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, "");
+    assert_eq!(server.stop().await.cut, 0);
+}
+
+#[tokio::test]
+async fn an_answer_whose_body_breaks_at_once_shows_its_head_and_no_end() {
+    let broken = async || {
+        let frames = [Err::<Bytes, _>(std::io::Error::other("broken"))];
+        Body::from_stream(futures_util::stream::iter(frames))
+    };
+    let server = TestServer::plain(Router::new().route("/", get(broken)), patient()).await;
+    let answer = server.get("/", "").await;
+    assert_eq!(status(&answer), 200);
+    assert!(answer.contains("transfer-encoding: chunked") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+/// Asks for `/` with a body of 8 MB, of which it sends so many bytes.
+async fn upload(client: &mut TcpStream, bytes: usize) -> std::io::Result<()> {
+    client.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000\r\n\r\n").await?;
+    client.write_all(&vec![b'x'; bytes]).await
+}
+
+#[tokio::test]
+async fn a_client_whose_body_nobody_wants_can_send_it_and_gets_the_answer() {
+    let server = TestServer::plain(Router::new().route("/", post(async || "no")), patient()).await;
+    for _ in 0..5 {
+        let mut client = server.connect().await;
+        within(upload(&mut client, 8_000_000)).await.unwrap();
+        let answer = read_to_end(&mut client).await;
+        assert!(status(&answer) == 200 && answer.ends_with("no"), "{answer}");
+        assert!(answer.contains("connection: close"), "no further request is taken, and that is said: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_sends_the_body_that_nobody_wants_does_not_stay() {
+    let server = TestServer::plain(Router::new().route("/", post(async || "no")), patient()).await;
+    let mut client = server.connect().await;
+    upload(&mut client, 10).await.unwrap();
+    assert!(read_to_end(&mut client).await.ends_with("no"));
+    // It could still be sending when the server stops.
+    assert_eq!(within(server.stop()).await.cut, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_nothing_is_closed() {
+    let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
+    let mut client = server.connect().await;
+    assert_eq!(read_to_end(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_within_the_http2_preface_is_closed() {
+    let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
+    let mut client = server.connect().await;
+    client.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn half_a_head_on_a_kept_connection_is_closed_by_the_head_s_time_limit() {
+    let server = TestServer::plain(ok_router(), Options { header_read_timeout: LATER, ..patient() }).await;
+    let mut client = server.connect().await;
+    keep_alive_request(&mut client).await;
+    client.write_all(HALF_A_HEAD).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_the_idle_timeout() {
+    let server = TestServer::plain(ok_router(), Options { idle_timeout: SOON, ..patient() }).await;
+    let mut client = server.connect().await;
+    keep_alive_request(&mut client).await;
+    assert_eq!(read_to_end(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn a_kept_connection_outlives_the_head_s_time_limit() {
+    // hyper's own header timeout would close it; the idle time limit is what counts between requests.
+    let server = TestServer::plain(ok_router(), Options { header_read_timeout: LATER, ..patient() }).await;
+    let mut kept = server.connect().await;
+    keep_alive_request(&mut kept).await;
+    let mut silent = server.connect().await;
+    // The silent client connected later and is closed by the time limit: it has passed for both.
+    assert_eq!(read_to_end(&mut silent).await, "");
+    keep_alive_request(&mut kept).await;
+}
+
+#[tokio::test]
+async fn two_hundred_half_open_clients_keep_nobody_out() {
+    for max_connections in [512, 64] {
+        let server = TestServer::plain(ok_router(), Options { max_connections, ..patient() }).await;
+        let mut half_open = Vec::new();
+        for _ in 0..200 {
+            let mut client = server.connect().await;
+            client.write_all(HALF_A_HEAD).await.unwrap();
+            half_open.push(client);
+        }
+        for _ in 0..10 {
+            assert_eq!(status(&server.get("/", "").await), 200);
+        }
+        drop(half_open);
+        assert_eq!(server.stop().await.cut, 0);
+    }
+}
+
+#[tokio::test]
+async fn no_more_requests_run_than_there_may_be_connections_and_all_are_served() {
+    let running = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let router = Router::new().route(
+        "/",
+        get({
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            async move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+                "ok"
+            }
+        }),
+    );
+    let server = TestServer::plain(router, Options { max_connections: 3, ..patient() }).await;
+    let mut clients = JoinSet::new();
+    for _ in 0..30 {
+        let address = server.address;
+        clients.spawn(async move {
+            // A client whose connection had to make room before its request arrived comes again.
+            loop {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+                if stream.write_all(request).await.is_ok() && read_to_end(&mut stream).await.ends_with("ok") {
+                    break;
+                }
+            }
+        });
+    }
+    within(clients.join_all()).await;
+    assert!(most.load(Ordering::SeqCst) <= 3, "{most:?}");
+}
+
+#[tokio::test]
+async fn the_longest_idle_connection_makes_room_for_a_new_client() {
+    let server = TestServer::plain(ok_router(), Options { max_connections: 2, ..patient() }).await;
+    let mut first = server.connect().await;
+    keep_alive_request(&mut first).await;
+    let mut second = server.connect().await;
+    keep_alive_request(&mut second).await;
+    keep_alive_request(&mut first).await;
+
+    let mut third = server.connect().await;
+    keep_alive_request(&mut third).await;
+    assert_eq!(read_to_end(&mut second).await, "");
+    keep_alive_request(&mut first).await;
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_not_cut_for_a_new_client() {
+    let gate = Gate::new();
+    let server = TestServer::plain(gate.router(), Options { max_connections: 1, ..patient() }).await;
+    let mut first = server.connect().await;
+    first.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    gate.entered().await;
+    let mut second = server.connect().await;
+    second.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    gate.release(2);
+    // The first was not told to close: it had to make room as soon as it was idle.
+    assert!(read_to_end(&mut first).await.ends_with("ok"));
+    assert!(read_to_end(&mut second).await.ends_with("ok"));
+}
+
+#[tokio::test]
+async fn a_request_body_that_does_not_arrive_ends_in_an_error() {
+    let router = Router::new().route("/", post(async |_body: Bytes| "ok"));
+    let server = TestServer::plain(router, Options { body_read_timeout: SOON, ..patient() }).await;
+    let mut client = server.connect().await;
+    let request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc";
+    client.write_all(request).await.unwrap();
+    assert_eq!(status(&read_to_end(&mut client).await), 400);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_is_closed() {
+    let (dropped, is_dropped) = oneshot::channel::<()>();
+    let body = Arc::new(parking_lot::Mutex::new(Some(Endless { _dropped: dropped })));
+    let router = Router::new().route("/", get(async move || Body::new(body.lock().take().unwrap())));
+    let server = TestServer::plain(router, Options { write_timeout: SOON, ..patient() }).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert!(within(is_dropped).await.is_err());
+}
+
+/// A body without end; says by its drop that the connection is gone.
+struct Endless {
+    _dropped: oneshot::Sender<()>,
+}
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 65536])))))
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let server = TestServer::plain(ok_router(), patient()).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+    let sent = client.write_all(&vec![b'x'; 1 << 20]).await;
+    let answer = read_to_end(&mut client).await;
+    assert!(sent.is_err() || answer.is_empty() || status(&answer) == 431, "{answer}");
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_is_a_500_and_the_server_goes_on() {
+    let router = ok_router().route("/panic", get(async || -> &str { panic!("on purpose") }));
+    let server = TestServer::plain(router, patient()).await;
+    assert_eq!(status(&server.get("/panic", "").await), 500);
+    assert_eq!(status(&server.get("/", "").await), 200);
+}
+
+#[tokio::test]
+async fn http2_without_tls_is_served_and_a_panic_ends_one_stream_only() {
+    let router = ok_router().route("/panic", get(async || -> &str { panic!("on purpose") }));
+    let server = TestServer::plain(router, patient()).await;
+    let io = TokioIo::new(server.connect().await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), io).await.unwrap();
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    for (path, expected) in [("/", 200), ("/panic", 500), ("/", 200)] {
+        let request = http::Request::get(format!("http://localhost{path}")).body(Empty::new()).unwrap();
+        let response = within(client.send_request(request)).await.unwrap();
+        assert_eq!(response.status(), expected);
+        within(response.into_body().collect()).await.unwrap();
+    }
+    // The connection is idle now, and goes away by itself.
+    assert_eq!(server.stop().await.cut, 0);
+}
+
+#[tokio::test]
+async fn handlers_learn_the_client_s_address() {
+    let router =
+        Router::new().route("/", get(async |ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>| peer.to_string()));
+    let server = TestServer::plain(router, patient()).await;
+    let client = server.connect().await;
+    let address = client.local_addr().unwrap().to_string();
+    assert!(exchange(client, "/", "").await.ends_with(&address));
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let first = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+    let address = first[0].local_addr();
+    let error = prometheus_web::bind(&[ListenAddress::Socket(address)]).await.unwrap_err().to_string();
+    assert!(error.contains(&address.to_string()), "{error}");
+    assert!(error.contains("already in use") && error.contains("another port"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_and_several_listeners_are_served() {
+    let addresses = ["localhost:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
+    let listeners = prometheus_web::bind(&addresses).await.unwrap();
+    let bound: Vec<_> = listeners.iter().map(prometheus_web::Listener::local_addr).collect();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let mut running = JoinSet::new();
+    running.spawn(prometheus_web::serve(
+        listeners,
+        ok_router(),
+        patient(),
+        prometheus_web::WebConfigSource::none(),
+        shutdown.clone(),
+    ));
+    for address in bound {
+        let stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(status(&exchange(stream, "/", "").await), 200);
+    }
+    shutdown.cancel();
+    within(running.join_all()).await;
+}
+
+#[tokio::test]
+async fn without_a_socket_from_systemd_the_error_says_what_to_do() {
+    let error = prometheus_web::from_systemd().unwrap_err().to_string();
+    assert!(error.contains(".socket unit"), "{error}");
+}

@@ -1,0 +1,123 @@
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prometheus_web::{Drained, Options};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished_after_the_order_to_stop() {
+    let gate = Gate::new();
+    let server = TestServer::plain(gate.router(), patient()).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    gate.entered().await;
+    server.shutdown.cancel();
+    gate.release(1);
+    assert!(read_to_end(&mut client).await.ends_with("ok"));
+    assert_eq!(server.drained().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn after_the_order_to_stop_no_client_is_accepted() {
+    let gate = Gate::new();
+    let server = TestServer::plain(gate.router(), patient()).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    gate.entered().await;
+    let address = server.address;
+    server.shutdown.cancel();
+    // The socket is closed a moment later: until then a client is queued by the kernel and then reset.
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    gate.release(1);
+    assert_eq!(server.drained().await.cut, 0);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_cut_and_counted() {
+    let gate = Gate::new();
+    let server = TestServer::plain(gate.router(), Options { drain: SOON, ..patient() }).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    gate.entered().await;
+    assert_eq!(server.stop().await, Drained { cut: 1 });
+    assert_eq!(read_to_end(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_does_not_end_is_cut_with_its_connection() {
+    let gate = Gate::new();
+    let server = TestServer::plain(gate.router(), Options { drain: SOON, ..patient() }).await;
+    let io = TokioIo::new(server.connect().await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), io).await.unwrap();
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = http::Request::get(format!("http://{}/", server.address)).body(Empty::new()).unwrap();
+    let mut requests = JoinSet::new();
+    requests.spawn(async move { client.send_request(request).await });
+    gate.entered().await;
+    assert_eq!(server.stop().await, Drained { cut: 1 });
+    assert!(within(requests.join_next()).await.unwrap().unwrap().is_err());
+    // The handler is gone too, not only its client: its clone of the gate was the last but one.
+    assert_eq!(gate.clones(), 1);
+}
+
+#[tokio::test]
+async fn a_client_with_half_a_head_does_not_outlast_the_drain() {
+    let server = TestServer::plain(ok_router(), Options { drain: SOON, ..patient() }).await;
+    let mut half_open = server.connect().await;
+    half_open.write_all(b"GET / HTTP/1.1\r\nHost: local").await.unwrap();
+    // Served after it: so the other one is accepted too.
+    assert_eq!(status(&server.get("/", "").await), 200);
+    server.stop().await;
+    assert_eq!(read_to_end(&mut half_open).await, "");
+}
+
+#[tokio::test]
+async fn half_a_head_is_not_waited_for_to_the_end_of_the_drain() {
+    let server = TestServer::plain(ok_router(), patient()).await;
+    let mut half_open = server.connect().await;
+    half_open.write_all(b"GET / HTTP/1.1\r\nHost: local").await.unwrap();
+    assert_eq!(status(&server.get("/", "").await), 200);
+    assert_eq!(server.stop().await, Drained { cut: 0 });
+    assert_eq!(read_to_end(&mut half_open).await, "");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_at_once() {
+    let server = TestServer::plain(ok_router(), patient()).await;
+    let mut kept = server.connect().await;
+    keep_alive_request(&mut kept).await;
+    let mut silent = server.connect().await;
+    assert_eq!(status(&server.get("/", "").await), 200);
+    assert_eq!(server.stop().await.cut, 0);
+    assert_eq!(read_to_end(&mut kept).await, "");
+    assert_eq!(read_to_end(&mut silent).await, "");
+}
+
+#[tokio::test]
+async fn a_client_in_its_tls_handshake_does_not_hold_up_the_end() {
+    let folder = ConfigFolder::new("tls_server_config: {cert_file: server.pem, key_file: server.key}\n");
+    let server = TestServer::start(ok_router(), patient(), folder.source()).await;
+    let mut client = server.connect().await;
+    client.write_all(&[22, 3, 1]).await.unwrap();
+    assert_eq!(server.stop().await.cut, 0);
+    assert_eq!(read_to_end(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn a_server_that_is_dropped_closes_its_connections() {
+    let gate = Gate::new();
+    let server = TestServer::plain(gate.router(), patient()).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    gate.entered().await;
+    drop(server);
+    assert_eq!(read_to_end(&mut client).await, "");
+}

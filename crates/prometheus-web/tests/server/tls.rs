@@ -1,0 +1,207 @@
+use std::sync::Arc;
+
+use prometheus_web::Options;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::*;
+
+const TLS: &str = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n";
+
+/// What a client brings along.
+#[derive(Default)]
+struct Client {
+    certificate: Option<&'static str>,
+    alpn: &'static [&'static str],
+    versions: Option<&'static [&'static rustls::SupportedProtocolVersion]>,
+}
+
+fn certificate(name: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(data("tls").join(name)).unwrap()
+}
+
+impl Client {
+    async fn connect(&self, server: &TestServer) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate("ca.pem")).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(self.versions.unwrap_or(rustls::ALL_VERSIONS))
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match self.certificate {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let key = PrivateKeyDer::from_pem_file(data("tls").join(format!("{name}.key"))).unwrap();
+                builder.with_client_auth_cert(vec![certificate(&format!("{name}.pem"))], key).unwrap()
+            }
+        };
+        config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from("localhost").unwrap();
+        within(TlsConnector::from(Arc::new(config)).connect(name, server.connect().await)).await
+    }
+
+    /// The status of a request; `None` if the server does not let the client in.
+    ///
+    /// In TLS 1.3 a client learns that its certificate is refused only when it reads.
+    async fn status(&self, server: &TestServer) -> Option<u16> {
+        let mut stream = self.connect(server).await.ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.ok()?;
+        let answer = read_to_end(&mut stream).await;
+        (!answer.is_empty()).then(|| status(&answer))
+    }
+}
+
+async fn serve(web_config: &str) -> (TestServer, ConfigFolder) {
+    let folder = ConfigFolder::new(web_config);
+    let server = TestServer::start(ok_router(), patient(), folder.source()).await;
+    (server, folder)
+}
+
+fn shown_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+#[tokio::test]
+async fn requests_go_through_tls_with_files_and_with_inline_text() {
+    let (server, folder) = serve(TLS).await;
+    assert!(folder.source().uses_tls());
+    assert_eq!(Client::default().status(&server).await, Some(200));
+
+    let inline = |name: &str| {
+        let text = std::fs::read_to_string(data("tls").join(name)).unwrap();
+        text.lines().map(|line| format!("    {line}\n")).collect::<String>()
+    };
+    let config = format!("tls_server_config:\n  cert: |\n{}  key: |\n{}", inline("server.pem"), inline("server.key"));
+    let (server, _folder) = serve(&config).await;
+    assert_eq!(Client::default().status(&server).await, Some(200));
+}
+
+#[tokio::test]
+async fn http2_is_offered_unless_switched_off() {
+    let client = Client { alpn: &["h2", "http/1.1"], ..Client::default() };
+    for (extra, expected) in [("", "h2"), ("http_server_config: {http2: false}\n", "http/1.1")] {
+        let (server, _folder) = serve(&format!("{TLS}{extra}")).await;
+        let stream = client.connect(&server).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(expected.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_without_a_restart() {
+    let (server, folder) = serve(TLS).await;
+    let before = Client::default().connect(&server).await.unwrap();
+    assert_eq!(shown_certificate(&before), certificate("server.pem"));
+
+    folder.copy("rotated.pem", "server.pem");
+    folder.copy("rotated.key", "server.key");
+    let after = Client::default().connect(&server).await.unwrap();
+    assert_eq!(shown_certificate(&after), certificate("rotated.pem"));
+    // A connection from before the change goes on.
+    assert_eq!(status(&exchange(before, "/", "").await), 200);
+}
+
+#[tokio::test]
+async fn half_a_rotation_answers_500_over_the_old_certificate() {
+    let (server, folder) = serve(TLS).await;
+    folder.copy("rotated.pem", "server.pem");
+    let stream = Client::default().connect(&server).await.unwrap();
+    assert_eq!(shown_certificate(&stream), certificate("server.pem"));
+    assert_eq!(status(&exchange(stream, "/", "").await), 500);
+    folder.copy("rotated.key", "server.key");
+    assert_eq!(Client::default().status(&server).await, Some(200));
+}
+
+#[tokio::test]
+async fn tls_is_never_switched_off_while_running() {
+    let (server, folder) = serve(TLS).await;
+    folder.write("");
+    assert_eq!(Client::default().status(&server).await, Some(500));
+}
+
+#[tokio::test]
+async fn only_the_allowed_versions_are_spoken() {
+    let (server, _folder) =
+        serve("tls_server_config: {cert_file: server.pem, key_file: server.key, min_version: TLS13}\n").await;
+    let versions: &[_] = const { &[&rustls::version::TLS12] };
+    let old = Client { versions: Some(versions), ..Client::default() };
+    assert_eq!(old.status(&server).await, None);
+    assert_eq!(Client::default().status(&server).await, Some(200));
+}
+
+#[tokio::test]
+async fn clients_are_asked_for_certificates_as_configured() {
+    let none = Client::default();
+    let signed = Client { certificate: Some("client"), ..Client::default() };
+    let stranger = Client { certificate: Some("stranger"), ..Client::default() };
+    let cases = [
+        ("NoClientCert", "", [Some(200), Some(200), Some(200)]),
+        ("RequestClientCert", "", [Some(200), Some(200), Some(200)]),
+        ("RequireAnyClientCert", "", [None, Some(200), Some(200)]),
+        ("VerifyClientCertIfGiven", ", client_ca_file: ca.pem", [Some(200), Some(200), None]),
+        ("RequireAndVerifyClientCert", ", client_ca_file: ca.pem", [None, Some(200), None]),
+    ];
+    for (auth_type, authority, expected) in cases {
+        let (server, _folder) = serve(&format!(
+            "tls_server_config: {{cert_file: server.pem, key_file: server.key, client_auth_type: {auth_type}{authority}}}\n"
+        ))
+        .await;
+        let got = [none.status(&server).await, signed.status(&server).await, stranger.status(&server).await];
+        assert_eq!(got, expected, "{auth_type}: without, signed, self-signed");
+    }
+}
+
+#[tokio::test]
+async fn of_the_clients_with_a_good_certificate_only_those_with_an_allowed_name_come_in() {
+    let signed = Client { certificate: Some("client"), ..Client::default() };
+    for (names, expected) in [
+        ("scraper.example", Some(200)),
+        ("other.example, 'spiffe://example.org/prometheus'", Some(200)),
+        ("192.0.2.7", Some(200)),
+        ("scraper", None),
+        ("example", None),
+    ] {
+        let (server, _folder) = serve(&format!(
+            "tls_server_config: {{cert_file: server.pem, key_file: server.key, client_ca_file: ca.pem, \
+             client_auth_type: RequireAndVerifyClientCert, client_allowed_sans: [{names}]}}\n"
+        ))
+        .await;
+        assert_eq!(signed.status(&server).await, expected, "{names}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_no_tls_harms_nobody() {
+    let (server, _folder) = serve(TLS).await;
+    let mut plain = server.connect().await;
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    read_to_end(&mut plain).await;
+    assert_eq!(Client::default().status(&server).await, Some(200));
+}
+
+#[tokio::test]
+async fn a_handshake_without_end_is_closed() {
+    let folder = ConfigFolder::new(TLS);
+    let options = Options { tls_handshake_timeout: SOON, ..patient() };
+    let server = TestServer::start(ok_router(), options, folder.source()).await;
+    let mut client = server.connect().await;
+    client.write_all(&[22, 3, 1]).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, "");
+}
+
+#[tokio::test]
+async fn clients_stuck_in_their_handshake_keep_nobody_out() {
+    let folder = ConfigFolder::new(TLS);
+    let options = Options { max_connections: 8, ..patient() };
+    let server = TestServer::start(ok_router(), options, folder.source()).await;
+    let mut stuck = Vec::new();
+    for _ in 0..50 {
+        stuck.push(server.connect().await);
+    }
+    assert_eq!(Client::default().status(&server).await, Some(200));
+}
