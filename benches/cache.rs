@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use clerk_exporter::cache::{Asked, Cache, Options, Policy, Stored};
-use clerk_exporter::clock::Clock;
 use clerk_exporter::webhook::tags_of_route;
+use clerk_quota::clock::Clock;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, StatusCode};

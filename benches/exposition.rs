@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_exporter::clock::Clock;
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
-use clerk_exporter::quota::ledger::Ledger;
-use clerk_exporter::quota::{Bucket, Environment, Family, KeyVerdict, Limit, Observation, Quota, Settings, Source};
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::{Bucket, Environment, Family, KeyVerdict, Limit, Observation, Quota, Settings, Source};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn scrapes(criterion: &mut Criterion) {

@@ -18,10 +18,10 @@ use axum::extract::{Path, State};
 use axum::routing::get;
 use clerk_exporter::cache::{Asked, Cache, Options, Policy, Stored};
 use clerk_exporter::clerk::{Clerk, ClerkError};
-use clerk_exporter::clock::Clock;
 use clerk_exporter::secret::SecretSource;
 use clerk_exporter::store::{self, Store};
 use clerk_exporter::webhook::{self, Webhooks, tags_of_route};
+use clerk_quota::clock::Clock;
 use http::{HeaderMap, Method, StatusCode};
 
 /// A minute without asking, and an hour more in case Clerk cannot be asked.

@@ -13,17 +13,15 @@
 //!          observation ──► ledger ──► snapshot ──► /metrics, landing page, /api/v1/status, check
 //! ```
 //!
-//! An [`Observation`](quota::Observation) is what one HTTP exchange with Clerk taught us. The
-//! [`Ledger`](quota::ledger::Ledger) is the only place that observations go to and the only place that numbers come from.
+//! An [`Observation`](clerk_quota::Observation) is what one HTTP exchange with Clerk taught us. The
+//! [`Ledger`](clerk_quota::ledger::Ledger) is the only place that observations go to and the only place that numbers come from.
 //!
 //! # The rooms
 //!
 //! A room uses only rooms above it in this list; a test holds that.
 //!
-//! - [`quota`]: headers, routes, windows, ledger. Pure: no I/O, no clock, time is passed in.
 //! - [`secret`]: keys that cannot be printed, and where they are kept.
 //! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
-//! - [`clock`]: the one clock, monotonic and anchored on the wall clock.
 //! - [`store`]: the Redis that several processes share, and an end to every wait for it.
 //! - [`config`]: the YAML file and the environment, checked as a whole.
 //! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
@@ -41,13 +39,11 @@ pub mod app;
 pub mod cache;
 pub mod clerk;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod gateway;
 pub mod metrics;
 pub mod outbound;
 pub mod probe;
-pub mod quota;
 pub mod secret;
 pub mod site;
 pub mod store;

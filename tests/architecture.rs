@@ -8,32 +8,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may import.
-const ALLOWED: [(&str, &[&str]); 16] = [
-    ("quota", &[]),
-    ("secret", &["quota"]),
+const ALLOWED: [(&str, &[&str]); 14] = [
+    ("secret", &[]),
     ("upstream", &["secret"]),
-    ("clock", &["quota"]),
-    ("store", &["secret", "clock"]),
+    ("store", &["secret"]),
     ("webhook", &["secret"]),
-    ("cache", &["quota", "clock", "secret", "store", "webhook"]),
-    ("config", &["quota", "secret", "upstream", "store", "webhook", "cache"]),
-    ("outbound", &["quota", "secret", "clock", "upstream", "store"]),
-    ("clerk", &["outbound", "quota", "secret", "clock", "upstream"]),
-    ("gateway", &["cache", "clerk", "clock", "outbound", "quota", "secret", "upstream", "webhook"]),
-    ("probe", &["outbound", "quota", "clock", "upstream", "secret"]),
-    ("metrics", &["quota", "clock", "cache", "gateway", "outbound", "store", "webhook"]),
-    ("site", &["metrics", "quota", "clock", "probe", "gateway"]),
+    ("cache", &["secret", "store", "webhook"]),
+    ("config", &["secret", "upstream", "store", "webhook", "cache"]),
+    ("outbound", &["secret", "upstream", "store"]),
+    ("clerk", &["outbound", "secret", "upstream"]),
+    ("gateway", &["cache", "clerk", "outbound", "secret", "upstream", "webhook"]),
+    ("probe", &["outbound", "upstream", "secret"]),
+    ("metrics", &["cache", "gateway", "outbound", "store", "webhook"]),
+    ("site", &["metrics", "probe", "gateway"]),
     (
         "app",
         &[
-            "cache", "clerk", "clock", "config", "gateway", "metrics", "outbound", "probe", "quota", "secret", "site",
-            "store", "webhook", "upstream",
+            "cache", "clerk", "config", "gateway", "metrics", "outbound", "probe", "secret", "site", "store",
+            "webhook", "upstream",
         ],
     ),
-    (
-        "cli",
-        &["app", "clerk", "clock", "config", "metrics", "outbound", "probe", "quota", "secret", "site", "upstream"],
-    ),
+    ("cli", &["app", "clerk", "config", "metrics", "outbound", "probe", "secret", "site", "upstream"]),
 ];
 
 /// Longest file, in lines.
@@ -186,7 +181,7 @@ fn what_is_known_in_one_place_stays_there() {
         ("indicatif", &["cli/"], "only commands have a terminal"),
         ("csv::", &["cli/"], "only commands write files"),
         ("serde_saphyr", &["config/"], "the YAML library may be exchanged"),
-        ("SystemTime::now", &["clock.rs", "webhook/mod.rs"], "there is one clock"),
+        ("SystemTime::now", &["webhook/mod.rs"], "there is one clock"),
         ("std::process::exit", &["app/signals.rs"], "the process ends in good order"),
         (".expose_secret(", &["secret/"], "secrets are read in one place"),
         (
@@ -200,17 +195,6 @@ fn what_is_known_in_one_place_stays_there() {
             let is_allowed = allowed.iter().any(|place| source.path.starts_with(place));
             let is_there = if name.starts_with('.') { source.code.contains(name) } else { source.names(name) };
             assert!(is_allowed || !is_there, "{}: `{name}` belongs into {allowed:?}: {reason}", source.path);
-        }
-    }
-}
-
-#[test]
-fn the_quota_room_is_pure() {
-    for source in sources().iter().filter(|source| source.room() == "quota") {
-        for name in
-            ["tokio::", "tracing::", "Instant", "SystemTime::now", "std::fs", "std::env", "std::net", "fastrand"]
-        {
-            assert!(!source.names(name), "{}: `{name}` in the room that does no I/O and has no clock", source.path);
         }
     }
 }

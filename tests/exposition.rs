@@ -11,21 +11,21 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use clerk_exporter::cache::{self, Cache};
-use clerk_exporter::clock::Clock;
 use clerk_exporter::gateway::{self, Gateway, InstanceOptions, Plan, Policies, Switch, UnknownKeys};
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_exporter::outbound::pace::{self, StoreBudget};
 use clerk_exporter::outbound::{Flow, Outbound};
-use clerk_exporter::quota::ledger::Ledger;
-use clerk_exporter::quota::{
-    Bucket, Environment, Family, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip, Quota,
-    QuotaCode, Settings, Source,
-};
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::store::{self, Store};
 use clerk_exporter::upstream::MemoryUpstream;
 use clerk_exporter::webhook;
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::{
+    Bucket, Environment, Family, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip, Quota,
+    QuotaCode, Settings, Source,
+};
 use exposition::Scrape;
 
 const FORMATS: [Format; 2] = [Format::Text, Format::OpenMetrics];

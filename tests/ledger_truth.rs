@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clerk_exporter::outbound::Call;
 use clerk_exporter::probe::probe_once;
-use clerk_exporter::quota::{Bucket, Source};
+use clerk_quota::{Bucket, Source};
 use clerk_simulator::{BucketTruth, HeaderProfile, LimiterKind, Plan};
 use common::{World, in_simulated_time};
 use http::Method;

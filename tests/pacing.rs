@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clerk_exporter::outbound::pace::{self, Pacer, Priority, ShedReason};
 use clerk_exporter::outbound::{Call, Policy, SendError};
-use clerk_exporter::quota::{Bucket, Environment, Limit, Source};
+use clerk_quota::{Bucket, Environment, Limit, Source};
 use clerk_simulator::{BucketTruth, Fault, HeaderProfile, LimiterKind, Plan};
 use common::{World, in_simulated_time};
 use http::Method;
@@ -231,7 +231,7 @@ fn interactive_requests_overtake_bulk_work_and_find_its_reserve() {
 /// A pacer for 100 requests per 10 s whose budget is used up.
 async fn used_up(options: pace::Options) -> Arc<Pacer> {
     let limit = Some(Limit { requests: 100, window: TEN });
-    let clock = Arc::new(clerk_exporter::clock::Clock::simulated(common::start()));
+    let clock = Arc::new(clerk_quota::clock::Clock::simulated(common::start()));
     let pacer = Pacer::new(pace::Options { limit, environment: Environment::Development, ..options }, clock);
     for _ in 0..100 {
         drop(pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN).await.unwrap());
@@ -342,7 +342,7 @@ async fn somebody_who_gives_up_leaves_no_trace() {
 #[tokio::test(start_paused = true)]
 async fn so_many_in_flight_and_no_more() {
     let options = pace::Options { max_in_flight: 2, ..pace::Options::default() };
-    let pacer = Pacer::new(options, Arc::new(clerk_exporter::clock::Clock::simulated(common::start())));
+    let pacer = Pacer::new(options, Arc::new(clerk_quota::clock::Clock::simulated(common::start())));
     let acquire = || pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::from_secs(1));
     let (first, second) = (acquire().await.unwrap(), acquire().await.unwrap());
     let shed = acquire().await.unwrap_err();
@@ -401,7 +401,7 @@ fn probes_are_not_paced_but_counted() {
 /// In real time, where even a look at the clock takes a moment.
 #[tokio::test]
 async fn who_leaves_at_once_has_not_waited_at_all() {
-    let pacer = Pacer::new(pace::Options::default(), Arc::new(clerk_exporter::clock::Clock::new()));
+    let pacer = Pacer::new(pace::Options::default(), Arc::new(clerk_quota::clock::Clock::new()));
     for _ in 0..10 {
         let permit = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN).await.unwrap();
         assert_eq!(permit.waited(), Duration::ZERO);

@@ -7,17 +7,17 @@ use anyhow::Context;
 
 use super::instances::Instances;
 use crate::cache::{self, Cache, Seal};
-use crate::clock::Clock;
 use crate::config::{self, ApiUrl, Config, Mode, Rank};
 use crate::gateway::{
     CallerToken, FurtherKey, Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys, keyless,
 };
 use crate::outbound::pace::Priority;
-use crate::quota::ledger::Ledger;
 use crate::secret::{KeySource, Stamp};
 use crate::store::Store;
 use crate::upstream::{HyperOptions, NetworkUpstream, Upstream};
 use crate::webhook;
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
 
 /// Makes the gateway and keeps it up to date.
 #[derive(Debug)]

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::clock::Clock;
 use crate::config::{self, ApiUrl, Config, When};
 use crate::outbound::pace::{self, StoreBudget};
 use crate::outbound::{Flow, Outbound};
 use crate::probe::{self, Trigger};
-use crate::quota::ledger::Ledger;
-use crate::quota::{Limit, Moment, Settings, Source};
 use crate::secret::{KeySource, SecretSource};
 use crate::store::Store;
 use crate::upstream::{self, ReqwestUpstream, Upstream};
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::{Limit, Moment, Settings, Source};
 
 /// Intervals after which a value that was not seen again is too old to be true.
 const STALE_INTERVALS: u32 = 3;

@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::{ConfigStatus, Metrics, build};
 use crate::probe::Probes;
-use crate::quota::ledger::Ledger;
 use crate::site::{self, Reloader, Site};
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
 use gateway::Gateways;
 use instances::all_settings;
 use prometheus_web::{Listener, WebConfigSource};

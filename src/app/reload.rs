@@ -15,9 +15,9 @@ use super::instances::{Instances, all_settings};
 use crate::config::{Config, ConfigError};
 use crate::metrics::ConfigStatus;
 use crate::probe::Probes;
-use crate::quota::ledger::Ledger;
 use crate::secret::process_env;
 use crate::site::{ReloadError, ReloadRequest};
+use clerk_quota::ledger::Ledger;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]

@@ -19,10 +19,10 @@ use super::numbers::Counters;
 use super::owed::Owed;
 use super::shared::{Found, Seen, Shared};
 use super::{Asked, Hit, Key, Numbers, Options, Policy, Stored};
-use crate::clock::Clock;
-use crate::quota::Moment;
 use crate::store::Store;
 use crate::webhook::{Invalidate, InvalidateError, Tag};
+use clerk_quota::Moment;
+use clerk_quota::clock::Clock;
 
 /// How often a request begins anew because of invalidations before it fetches for itself alone.
 const ROUNDS: usize = 3;
@@ -38,7 +38,7 @@ const TELL_AGAIN: Duration = Duration::from_millis(500);
 ///
 /// use bytes::Bytes;
 /// use clerk_exporter::cache::{Asked, Cache, Hit, Options, Policy, Stored};
-/// use clerk_exporter::clock::Clock;
+/// use clerk_quota::clock::Clock;
 /// use clerk_exporter::webhook::{Invalidate, tags_of_route};
 /// use http::{HeaderMap, StatusCode};
 ///

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::quota::Moment;
 use crate::webhook::Tag;
+use clerk_quota::Moment;
 
 /// How many counters there are. At 16 bytes each they take 256 KiB.
 const SLOTS: u64 = 1 << 14;

@@ -9,7 +9,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use super::Key;
 use super::generations::{Generations, Snapshot};
 use super::stored::Stored;
-use crate::quota::Moment;
+use clerk_quota::Moment;
 
 /// An answer that takes more than this part of the memory is not kept: it would push out all others.
 const LARGEST_PART: u64 = 16;

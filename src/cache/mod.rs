@@ -36,7 +36,7 @@
 //! - `answers`: the way through all of that. `shadow`: the same without giving anything.
 //! - `numbers`: what became of look-ups.
 //!
-//! A cache belongs to one instance of Clerk. This room uses [`clock`](crate::clock) with its moments,
+//! A cache belongs to one instance of Clerk. This room uses [`clock`](clerk_quota::clock) with its moments,
 //! [`secret`](crate::secret), [`store`](crate::store) and [`webhook`](crate::webhook).
 
 mod answers;

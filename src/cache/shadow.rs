@@ -3,8 +3,8 @@
 use super::generations::Snapshot;
 use super::shared::Seen;
 use super::{Cache, Hit, Key, Policy, Stored};
-use crate::quota::Moment;
 use crate::webhook::Tag;
+use clerk_quota::Moment;
 
 /// A look-up whose answer nobody gets. The caller asks Clerk itself and hands the answer to [`keep`](Self::keep).
 #[must_use = "nothing is kept without the answer"]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Clerk, ClerkError};
-use crate::clock::Clock;
 use crate::outbound::pace::SharedBudget;
 use crate::outbound::{Outbound, Policy};
-use crate::quota::ledger::Ledger;
-use crate::quota::{Limit, Settings, Source};
 use crate::secret::{EnvLookup, KeySource, SecretSource, process_env};
 use crate::upstream::{ApiUrl, Options, ReqwestUpstream};
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::{Limit, Settings, Source};
 
 const KEY: &str = "CLERK_SECRET_KEY";
 const KEY_FILE: &str = "CLERK_SECRET_KEY_FILE";

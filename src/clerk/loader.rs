@@ -10,7 +10,7 @@ use super::merge::{Bounds, Full, Merge};
 use super::users::check_id;
 use super::{ClerkError, MAX_IDS, Outcome, RawUser, User, Users};
 use crate::outbound::pace::{Shed, ShedReason};
-use crate::quota::Bucket;
+use clerk_quota::Bucket;
 
 /// Time after which somebody who found too many others waiting may try again.
 const COME_AGAIN: Duration = Duration::from_secs(1);

@@ -45,7 +45,7 @@ pub use users::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter, Users};
 
 use crate::outbound::pace::Priority;
 use crate::outbound::{Handling, Outbound, Policy};
-use crate::quota::Source;
+use clerk_quota::Source;
 
 /// A client for one Clerk instance. Cheap to clone: clones share connections, pacer and retry budget.
 ///

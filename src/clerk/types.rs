@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::quota::Environment;
+use clerk_quota::Environment;
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

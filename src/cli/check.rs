@@ -10,13 +10,13 @@ use tokio::task::JoinSet;
 
 use super::args::CheckFormat;
 use crate::app::{Instances, settings};
-use crate::clock::Clock;
 use crate::config::{Config, LimitSetting};
 use crate::outbound::CallError;
 use crate::probe::{self, Finding, probe_once};
-use crate::quota::ledger::Ledger;
-use crate::quota::{Family, ProbeFailure};
 use crate::upstream::ErrorKind;
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::{Family, ProbeFailure};
 
 /// How an instance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::upstream::{self, RequestBody, ReqwestUpstream, Upstream};
+use clerk_quota::clock::Clock;
 use clerk_simulator::Simulator;
 use prometheus_web::{ListenAddress, Listener, WebConfigSource};
 

@@ -60,8 +60,8 @@ mod tests {
     use super::super::ApiUrl;
     use super::super::model::{LimitSetting, When};
     use super::*;
-    use crate::quota::Environment;
     use crate::secret::SecretSource;
+    use clerk_quota::Environment;
 
     fn instance(trigger: Trigger, limit: LimitSetting, environment: Environment) -> Instance {
         Instance {

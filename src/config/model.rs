@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::gateway::Gateway;
 use super::{ApiUrl, cron};
-use crate::quota::Environment;
 use crate::secret::SecretSource;
+use clerk_quota::Environment;
 
 /// A configuration that was checked as a whole.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use super::callers::{CallerId, Callers};
 use super::decision::{Decision, MethodLabel, Saving};
 use super::numbers::{InstanceNumbers, RequestCount, RouteDurations};
 use super::top::{Span, Top};
-use crate::quota::{Histogram, Moment, route};
+use clerk_quota::{Histogram, Moment, route};
 
 /// Upper bounds of durations in seconds. None is a whole number, so that their text is the same in every format.
 const DURATION_BOUNDS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.95, 2.5, 7.5, 30.5];

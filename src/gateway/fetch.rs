@@ -20,8 +20,8 @@ use crate::clerk::{ApiError, ClerkError};
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::Repeat;
 use crate::outbound::{Authorization, CallError, Opened, Relay, Relayed, SendError};
-use crate::quota::Route;
 use crate::upstream::{ErrorKind, RequestBody, UpstreamError};
+use clerk_quota::Route;
 
 /// Larger answers are handed on as they come and shared with nobody.
 const MAX_SHARED_BYTES: usize = 4 * 1024 * 1024;

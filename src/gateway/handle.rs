@@ -24,8 +24,8 @@ use super::writes::{self, Write};
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, Trouble};
 use crate::outbound::{Authorization, Opened, Phase, Relay, Relayed, SendError};
-use crate::quota::{Bucket, Route, route};
 use crate::upstream::{BodyError, RequestBody};
+use clerk_quota::{Bucket, Route, route};
 use prometheus_web::{Ambiguity, Handler};
 
 impl Gateway {

@@ -47,9 +47,9 @@ pub use seen::CLIENT_GONE;
 pub use top::{Share, Span};
 
 use crate::cache::Cache;
-use crate::clock::Clock;
 use crate::webhook;
 use callers::Callers;
+use clerk_quota::clock::Clock;
 use counts::Counts;
 use hooks::{Caches, Hooks};
 use options::Table;

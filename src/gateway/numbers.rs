@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::decision::{Decision, MethodLabel, Saving};
 use super::top::{Share, Span};
 use crate::cache::{self, TierNumbers};
-use crate::quota::Histogram;
 use crate::{outbound, webhook};
+use clerk_quota::Histogram;
 
 /// The numbers of all instances, and of requests that belong to none.
 #[derive(Debug, Clone, PartialEq)]

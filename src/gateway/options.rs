@@ -14,12 +14,12 @@ use super::identify::{KnownKey, KnownToken, Register};
 use super::policy::{Plan, Policies, Switch};
 use super::shared::Shared;
 use crate::cache::{self, Cache};
-use crate::clock::Clock;
 use crate::outbound::pace::Priority;
 use crate::outbound::{Authorization, Outbound};
-use crate::quota::{Environment, InstanceLedger, Route, Settings, Source};
 use crate::secret::{KeySource, Secret, SecretSource};
 use crate::upstream::Upstream;
+use clerk_quota::clock::Clock;
+use clerk_quota::{Environment, InstanceLedger, Route, Settings, Source};
 
 /// What a gateway is made of.
 #[derive(Debug)]

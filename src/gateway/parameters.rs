@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::quota::route;
+use clerk_quota::route;
 
 /// The values of a template's parameters, percent-decoded. None where the path is not written plainly: with empty or dot
 /// segments, bytes that are no text, or of an unknown route.

@@ -8,7 +8,7 @@ use http::Method;
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::{Repeat, RetryPolicy};
 use crate::outbound::{Handling, Turn};
-use crate::quota::Route;
+use clerk_quota::Route;
 
 /// How far a policy goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

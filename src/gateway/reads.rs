@@ -22,9 +22,9 @@ use crate::cache::{self, Asked, Hit, Key, Stored, Urgency};
 use crate::clerk::ClerkError;
 use crate::outbound::pace::Priority;
 use crate::outbound::retry::Trouble;
-use crate::quota::{Bucket, Route};
 use crate::upstream::RequestBody;
 use crate::webhook::{Tag, tags_of_route};
+use clerk_quota::{Bucket, Route};
 
 /// The route by which single users are looked up.
 pub(super) const USER: &str = "/v1/users/{user_id}";

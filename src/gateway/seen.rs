@@ -14,9 +14,9 @@ use tokio::time::{Instant, Sleep};
 use super::callers::{CallerId, Callers};
 use super::counts::{Counts, Done, Shadow};
 use super::decision::{Decision, MethodLabel};
-use crate::clock::Clock;
 use crate::outbound::ReplyBody;
 use crate::upstream::{ErrorKind, UpstreamError};
+use clerk_quota::clock::Clock;
 
 /// The code of requests whose client did not wait for the answer. No server sends it; other proxies log it, too.
 pub const CLIENT_GONE: u16 = 499;

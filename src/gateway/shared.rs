@@ -17,8 +17,8 @@ use super::reads::API_VERSION;
 use crate::cache::{self, Cache, Key, Stored, Urgency};
 use crate::clerk::{Clerk, Loader, LoaderOptions};
 use crate::outbound::pace::Priority;
-use crate::quota::Source;
 use crate::webhook::Tag;
+use clerk_quota::Source;
 
 /// Versions of the API, times priorities, that are batched apart. Who comes with a further one is not batched.
 const MAX_LOADERS: usize = 16;
@@ -40,7 +40,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<crate::clock::Clock>) -> Self {
+    pub(super) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<clerk_quota::clock::Clock>) -> Self {
         let options = cache::Options { memory: SHADOW_BYTES, ..cache::Options::new(Arc::clone(name)) };
         Self {
             cache,

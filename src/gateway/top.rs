@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::callers::{CallerId, Callers};
 use super::counts::RouteKey;
-use crate::quota::Moment;
+use clerk_quota::Moment;
 
 /// Slots of each ring: sixty seconds, and sixty minutes.
 const SLOTS: usize = 60;
@@ -197,7 +197,7 @@ pub(super) fn named(shares: Vec<(Option<(RouteKey, CallerId)>, u64)>, callers: &
     let all: u64 = shares.iter().map(|(_, requests)| requests).sum();
     let mut named: Vec<Share> = Vec::new();
     for (key, requests) in shares {
-        let (RouteKey(route), caller) = key.unwrap_or((RouteKey(crate::quota::route::OTHER), CallerId::OTHER));
+        let (RouteKey(route), caller) = key.unwrap_or((RouteKey(clerk_quota::route::OTHER), CallerId::OTHER));
         let (caller, ratio) = (callers.name(caller), requests as f64 / all as f64);
         // One template may stand for several methods.
         match named.iter_mut().find(|share| share.route == route && share.caller == caller) {

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 
 use super::catalogue::{Family, Kind};
-use crate::quota::Histogram;
+use clerk_quota::Histogram;
 
 /// A label's value.
 #[derive(Debug, Clone, Copy)]

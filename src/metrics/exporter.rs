@@ -9,8 +9,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{Number, gauge, seconds_counter};
-use crate::clock::Clock;
-use crate::quota::Moment;
+use clerk_quota::Moment;
+use clerk_quota::clock::Clock;
 
 /// The state of the configuration, shared with whoever loads it.
 #[derive(Debug)]

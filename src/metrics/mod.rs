@@ -30,10 +30,10 @@ use exporter::ExporterCollector;
 use gateway::GatewayCollector;
 use quota::{Part, QuotaCollector, View};
 
-use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::outbound::Flow;
-use crate::quota::ledger::Ledger;
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
 
 /// From so many instances on, parts of the metrics are written side by side: fewer are done sooner than a thread starts.
 const SIDE_BY_SIDE_FROM: usize = 200;

@@ -11,10 +11,10 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{Number, Value, counter, gauge, histogram};
-use crate::clock::Clock;
-use crate::quota::ledger::Ledger;
-use crate::quota::snapshot::{BucketSnapshot, InstanceSnapshot};
-use crate::quota::{Bucket, HeaderError, Moment, ProbeFailure, ProbeSkip, QuotaCode, Source};
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
+use clerk_quota::{Bucket, HeaderError, Moment, ProbeFailure, ProbeSkip, QuotaCode, Source};
 
 /// The ledger's numbers at the moment of a scrape.
 #[derive(Debug)]

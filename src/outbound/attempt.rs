@@ -12,8 +12,8 @@ use super::pace::Permit;
 use super::reply::{ReplyBody, read_body};
 use super::retry::Repeat;
 use super::{CallError, ErrorBody, MAX_BODY_BYTES, Outbound, is_unsent, observe};
-use crate::quota::Observation;
 use crate::upstream::{FreshConnection, ResponseFuture, UpstreamError};
+use clerk_quota::Observation;
 
 /// How much of an error's body is looked at where the body is handed on.
 const PEEK_BYTES: usize = 64 * 1024;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::quota::Moment;
+use clerk_quota::Moment;
 
 /// Part of a retry that each request pays for.
 const SHARE: f64 = 0.2;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::budget::RetryBudget;
 use super::pace::{self, Pacer, SharedBudget};
 use super::retry::{Decision, Outcome, RetryPolicy, Standing, StopReason, Trouble};
-use crate::clock::Clock;
+use clerk_quota::clock::Clock;
 
 /// Pacer, retry budget and counters of one instance. Outlives a reload of the configuration.
 #[derive(Debug)]

@@ -33,11 +33,11 @@ pub use relay::{Authorization, Handling, Relay, Relayed, Turn};
 pub use reply::{Answer, Reply, ReplyBody};
 pub use send::{Policy, SendError};
 
-use crate::clock::Clock;
-use crate::quota::ledger::Handle;
-use crate::quota::{Route, Source, route};
 use crate::secret::{KeySource, SecretError};
 use crate::upstream::{ErrorKind, Upstream, UpstreamError};
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Handle;
+use clerk_quota::{Route, Source, route};
 pub(crate) use reply::read_body;
 
 use attempt::Reading;
@@ -55,10 +55,10 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// ```
 /// use std::sync::Arc;
 ///
-/// use clerk_exporter::clock::Clock;
+/// use clerk_quota::clock::Clock;
 /// use clerk_exporter::outbound::{Call, Outbound, Policy};
-/// use clerk_exporter::quota::ledger::Ledger;
-/// use clerk_exporter::quota::{Environment, Limit, Settings, Source};
+/// use clerk_quota::ledger::Ledger;
+/// use clerk_quota::{Environment, Limit, Settings, Source};
 /// use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 /// use clerk_simulator::Simulator;
 /// use clerk_exporter::upstream::MemoryUpstream;
@@ -110,7 +110,7 @@ pub struct Outbound {
 /// ```
 /// use clerk_exporter::outbound::Call;
 /// use clerk_exporter::outbound::retry::Repeat;
-/// use clerk_exporter::quota::Source;
+/// use clerk_quota::Source;
 /// use http::Method;
 ///
 /// assert_eq!(Call::get("/v1/users?limit=1", Source::Client).repeat, Repeat::Always);

@@ -7,7 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::response::Parts;
 
 use super::{ErrorBody, is_json};
-use crate::quota::{KeyVerdict, Moment, Observation, QuotaCode, Route, Source, headers};
+use clerk_quota::{KeyVerdict, Moment, Observation, QuotaCode, Route, Source};
 
 /// `body` is none if it could not be read, or is handed on unread. `at` and `wall` are the same point in time, on the monotonic and on the wall
 /// clock.
@@ -20,7 +20,7 @@ pub(super) fn observe(
     at: Moment,
     wall: SystemTime,
 ) -> Observation {
-    let quota = headers::parse(head.status, &head.headers, Some(wall));
+    let quota = ratelimit_headers::parse(head.status, &head.headers, Some(wall));
     let quota_code = errors.errors.iter().find_map(|error| QuotaCode::from_code(&error.code));
     Observation {
         at,
@@ -98,7 +98,7 @@ fn offset_seconds(date: SystemTime, wall: SystemTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::route;
+    use clerk_quota::route;
     use std::time::Duration;
 
     fn observed(status: u16, content_type: &str, body: &str) -> Observation {

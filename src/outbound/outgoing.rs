@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::relay::{Authorization, Relay};
 use super::retry::Repeat;
 use super::{Call, CallError, Outbound};
-use crate::quota::{Route, Source};
 use crate::upstream::{BodyError, ErrorKind, RequestBody, UpstreamError};
+use clerk_quota::{Route, Source};
 
 /// A request with its route.
 #[derive(Debug)]

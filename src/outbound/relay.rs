@@ -10,8 +10,8 @@ use super::outgoing::{Outgoing, Pending};
 use super::pace::Priority;
 use super::retry::{Repeat, RetryPolicy};
 use super::{Outbound, Policy, SendError};
-use crate::quota::Route;
 use crate::upstream::RequestBody;
+use clerk_quota::Route;
 
 /// A request of an application's.
 #[derive(Debug)]

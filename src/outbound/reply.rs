@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::attempt::Opened;
 use super::pace::Permit;
 use super::{CallError, ErrorBody, MAX_BODY_BYTES, is_json};
-use crate::quota::Observation;
 use crate::upstream::{Body, UpstreamError};
+use clerk_quota::Observation;
 
 /// An answer whose body is yet to be read. The request counts as in flight until the body ends or is dropped.
 #[derive(Debug)]

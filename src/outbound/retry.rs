@@ -14,8 +14,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::budget::RetryBudget;
-use crate::quota::Moment;
 use crate::upstream::ErrorKind;
+use clerk_quota::Moment;
 
 /// The least wait before a repetition, whatever header and dice say: a tight loop helps nobody.
 pub const MIN_WAIT: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ pub const MIN_WAIT: Duration = Duration::from_millis(100);
 ///
 /// use clerk_exporter::outbound::RetryBudget;
 /// use clerk_exporter::outbound::retry::{Decision, Outcome, Repeat, RetryPolicy, Standing, Trouble};
-/// use clerk_exporter::quota::Moment;
+/// use clerk_quota::Moment;
 ///
 /// let now = Moment::from_unix(Duration::from_secs(1_800_000_000));
 /// let standing = Standing { attempts: 1, repeat: Repeat::Always, left: Duration::from_secs(60) };

@@ -11,7 +11,7 @@ use super::relay::{Handling, Relayed};
 use super::reply::{Answer, Reply};
 use super::retry::{Decision, Outcome, RetryPolicy, Standing, Trouble};
 use super::{Call, CallError, Outbound};
-use crate::quota::Route;
+use clerk_quota::Route;
 
 /// How much trouble a request is worth.
 ///

@@ -24,7 +24,7 @@ pub use schedule::{Entry, Trigger};
 pub use timetable::{Due, Key, Task};
 
 use crate::outbound::Outbound;
-use crate::quota::ProbeSkip;
+use clerk_quota::ProbeSkip;
 use prober::Prober;
 
 /// Probes that run at the same time. Each takes a connection and a file descriptor.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::quota::{Moment, ProbeFailure, ProbeSkip};
+use clerk_quota::{Moment, ProbeFailure, ProbeSkip};
 
 /// Longest wait that a 429 can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);

@@ -13,8 +13,8 @@ use super::Options;
 use super::policy::{Outcome, Policy, Surroundings};
 use super::timetable::Task;
 use crate::outbound::{Answer, Call, CallError, Outbound};
-use crate::quota::{Family, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 use crate::upstream::ErrorKind;
+use clerk_quota::{Family, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 
 /// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.
 const MAX_HOLD: Duration = Duration::from_secs(300);

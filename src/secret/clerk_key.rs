@@ -6,7 +6,7 @@ use std::fmt;
 use http::HeaderValue;
 
 use super::{Secret, SecretFault};
-use crate::quota::Environment;
+use clerk_quota::Environment;
 
 /// The prefixes of Clerk's secret keys, from Clerk's documentation of its API keys.
 const LIVE_PREFIX: &str = "sk_live_";

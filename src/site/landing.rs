@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Options, Site, top};
 use crate::metrics::build;
-use crate::quota::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
-use crate::quota::{Bucket, Moment};
+use clerk_quota::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
+use clerk_quota::{Bucket, Moment};
 
 /// Seconds between refreshes: half of Clerk's window.
 const REFRESH_SECONDS: u32 = 5;

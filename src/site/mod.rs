@@ -29,11 +29,11 @@ pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
 pub use status::Status;
 pub use top::{InstanceTop, Top, Use};
 
-use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::metrics::{Format, Metrics};
 use crate::probe::Probes;
-use crate::quota::ledger::Ledger;
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
 
 /// Paths beside that of the metrics, `/` and those below `/-/`.
 pub const PATHS: [&str; 3] = ["/api/v1/status", "/api/v1/top", "/config"];

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::Site;
 use crate::metrics::build;
-use crate::quota::snapshot::{BucketSnapshot, InstanceSnapshot};
-use crate::quota::{Bucket, Moment, Source};
+use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
+use clerk_quota::{Bucket, Moment, Source};
 
 /// The state of all instances. Unknown values are null; times are UNIX seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]

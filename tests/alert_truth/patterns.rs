@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clerk_exporter::outbound::Call;
-use clerk_exporter::quota::{Bucket, Source};
+use clerk_quota::{Bucket, Source};
 use tokio::time::Instant;
 
 use crate::common::{self, World};

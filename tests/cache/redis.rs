@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_exporter::cache::{Cache, Hit, Options, Policy, Seal};
-use clerk_exporter::clock::Clock;
 use clerk_exporter::secret::{Secret, SecretSource};
 use clerk_exporter::store::{self, Store};
 use clerk_exporter::webhook::{Invalidate, Tag};
+use clerk_quota::clock::Clock;
 use tokio::time::{sleep, timeout};
 
 use crate::common::redis::RedisServer;

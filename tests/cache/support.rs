@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clerk_exporter::cache::{Asked, Cache, Hit, Key, Options, Policy, Stored};
-use clerk_exporter::clock::Clock;
 use clerk_exporter::store::Store;
 use clerk_exporter::webhook::Tag;
+use clerk_quota::clock::Clock;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;

@@ -10,13 +10,13 @@ pub(crate) mod redis;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clerk_exporter::clock::Clock;
 use clerk_exporter::outbound::{Flow, Outbound, pace};
-use clerk_exporter::quota::ledger::{Handle, Ledger};
-use clerk_exporter::quota::snapshot::InstanceSnapshot;
-use clerk_exporter::quota::{Environment, Limit, Settings, Source};
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::{Handle, Ledger};
+use clerk_quota::snapshot::InstanceSnapshot;
+use clerk_quota::{Environment, Limit, Settings, Source};
 use clerk_simulator::Simulator;
 
 /// Wall-clock time at which simulated tests begin: the first moment of a window.

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use clerk_exporter::config::{Config, LimitSetting, Plan, Trigger, Users, When};
-use clerk_exporter::quota::Environment;
 use clerk_exporter::secret::SecretSource;
+use clerk_quota::Environment;
 
 /// Whatever is asked for is there, each variable with a key of its own.
 fn env(name: &str) -> Option<OsString> {

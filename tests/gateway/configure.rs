@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use clerk_exporter::cache::{self, Cache};
-use clerk_exporter::clock::Clock;
 use clerk_exporter::gateway::{
     CallerToken, ConfigureError, FurtherKey, Gateway, InstanceOptions, Options, Plan, UnknownKeys,
 };
 use clerk_exporter::outbound::Outbound;
 use clerk_exporter::outbound::pace::Priority;
-use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::upstream::MemoryUpstream;
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
 use clerk_simulator::Simulator;
 use http::Request;
 use http_body_util::{BodyExt, Empty};

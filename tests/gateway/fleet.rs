@@ -5,8 +5,8 @@ use std::time::Duration;
 use clerk_exporter::cache::Seal;
 use clerk_exporter::gateway::{Plan, Policies, Switch};
 use clerk_exporter::outbound::pace::{self, StoreBudget};
-use clerk_exporter::quota::Limit;
 use clerk_exporter::secret::{Secret, SecretSource};
+use clerk_quota::Limit;
 use clerk_simulator::{Bucket, LimitOverride, Options, Quota};
 
 use crate::common::redis::RedisServer;

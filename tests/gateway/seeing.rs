@@ -1,7 +1,7 @@
 //! What the gateway knows afterwards.
 
 use clerk_exporter::gateway::{Decision, MethodLabel, Span};
-use clerk_exporter::quota::{Bucket, Source};
+use clerk_quota::{Bucket, Source};
 
 use crate::support::{OK, Running, Stub, request};
 

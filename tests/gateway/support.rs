@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_exporter::cache::{self, Cache, Seal};
-use clerk_exporter::clock::Clock;
 use clerk_exporter::gateway::{
     CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
 };
 use clerk_exporter::outbound::pace::{self, Priority, SharedBudget};
 use clerk_exporter::outbound::{Flow, Outbound};
-use clerk_exporter::quota::ledger::Ledger;
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::store::Store;
 use clerk_exporter::upstream::{HyperOptions, NetworkUpstream, Upstream};
 use clerk_exporter::webhook;
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
 use parking_lot::Mutex;
 use prometheus_web::{ListenAddress, WebConfigSource};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
-use clerk_exporter::quota::{ProbeFailure, ProbeSkip};
 use clerk_exporter::upstream::{ErrorKind, MemoryUpstream, RequestBody, ResponseFuture, Upstream, UpstreamError};
+use clerk_quota::{ProbeFailure, ProbeSkip};
 use clerk_simulator::{Fault, FaultBody, FaultRule, Simulator};
 
 use crate::common;

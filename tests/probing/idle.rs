@@ -1,7 +1,7 @@
 //! Probes that are not needed, because other traffic tells the same.
 
 use clerk_exporter::outbound::Call;
-use clerk_exporter::quota::{Bucket, ProbeSkip, Source};
+use clerk_quota::{Bucket, ProbeSkip, Source};
 use clerk_simulator::{Fault, FaultBody};
 use http::Method;
 

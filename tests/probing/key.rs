@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clerk_exporter::outbound::Outbound;
 use clerk_exporter::probe::{Options, Trigger};
-use clerk_exporter::quota::{ProbeFailure, ProbeSkip};
 use clerk_exporter::secret::{KeySource, SecretSource};
+use clerk_quota::{ProbeFailure, ProbeSkip};
 
 use crate::common;
 use crate::world::{INTERVAL, TICK, World, seconds};

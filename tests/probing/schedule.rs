@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clerk_exporter::probe::Trigger;
-use clerk_exporter::quota::{ProbeFailure, ProbeSkip};
 use clerk_exporter::upstream::MemoryUpstream;
+use clerk_quota::{ProbeFailure, ProbeSkip};
 use clerk_simulator::Simulator;
 
 use crate::common;

@@ -1,7 +1,7 @@
 //! 429 answers to probes.
 
 use clerk_exporter::probe::Trigger;
-use clerk_exporter::quota::{Bucket, ProbeFailure, ProbeSkip, Source};
+use clerk_quota::{Bucket, ProbeFailure, ProbeSkip, Source};
 use clerk_simulator::{Fault, FaultBody, FaultRule, HeaderProfile};
 
 use crate::common;

@@ -1,7 +1,7 @@
 //! Counts of users, on a schedule of their own.
 
 use clerk_exporter::probe::Trigger;
-use clerk_exporter::quota::Source;
+use clerk_quota::Source;
 use clerk_simulator::{Fault, FaultBody};
 
 use crate::common;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_exporter::clock::Clock;
 use clerk_exporter::outbound::Outbound;
 use clerk_exporter::probe::{Options, Probes, Trigger};
-use clerk_exporter::quota::ledger::Ledger;
-use clerk_exporter::quota::snapshot::{BucketSnapshot, InstanceSnapshot};
-use clerk_exporter::quota::{Bucket, ProbeFailure, ProbeSkip};
 use clerk_exporter::secret::{KeySource, Secret, SecretSource};
 use clerk_exporter::upstream::{MemoryUpstream, Upstream};
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
+use clerk_quota::{Bucket, ProbeFailure, ProbeSkip};
 use clerk_simulator::{Fault, FaultRule, Faults, Simulator};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

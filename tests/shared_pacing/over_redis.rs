@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_exporter::outbound::pace::{Budget, Ended, Room, SharedBudget, StoreBudget, Taken};
-use clerk_exporter::quota::{Bucket, Entity};
 use clerk_exporter::store::{Options, Store};
+use clerk_quota::{Bucket, Entity};
 use tokio::task::JoinSet;
 
 use crate::common::redis::RedisServer;

@@ -9,7 +9,7 @@ use clerk_exporter::outbound::pace::{
     self, Budget, Ended, Lease, Priority, Room, SharedBudget, Sharing, TakeFuture, Taken, Unreachable,
 };
 use clerk_exporter::outbound::{Call, Flow, Outbound, Policy, SendError};
-use clerk_exporter::quota::{Bucket, Environment, Source};
+use clerk_quota::{Bucket, Environment, Source};
 use clerk_simulator::{Fault, HeaderProfile, LimiterKind};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;

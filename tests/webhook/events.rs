@@ -33,7 +33,7 @@ const WITHOUT_EVENTS: &[&str] = &[
 ];
 
 fn get_routes() -> impl Iterator<Item = &'static str> {
-    include_str!("../../src/quota/bapi-paths.txt").lines().filter_map(|line| line.strip_prefix("GET "))
+    include_str!("../../crates/clerk-quota/src/bapi-paths.txt").lines().filter_map(|line| line.strip_prefix("GET "))
 }
 
 /// The tags of a path, by its template.

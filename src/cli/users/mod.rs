@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{Instances, settings};
 use crate::clerk::{Clerk, MAX_PAGE, Outcome, UserFilter};
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::quota::Bucket;
-use crate::quota::ledger::Ledger;
-use crate::quota::snapshot::Basis;
 use args::{ExportArgs, GetArgs};
+use clerk_quota::Bucket;
+use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::snapshot::Basis;
 use output::{Output, Plan, WriteError};
 use progress::Progress;
 

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::args::TargetArgs;
 use crate::outbound::{Outbound, pace};
-use crate::quota::Bucket;
+use clerk_quota::Bucket;
 
 /// Time between two looks of the line, so that it does not seem dead while the rate limit makes it wait.
 const TICK: Duration = Duration::from_millis(250);

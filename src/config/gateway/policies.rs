@@ -9,7 +9,7 @@ use super::super::reader::{Field, Keys, Report, Section};
 use super::super::rules;
 use super::super::tree::Value;
 use super::model::{Mode, Policies};
-use crate::quota::route;
+use clerk_quota::route;
 
 pub(in super::super) static POLICIES: Keys =
     Keys { section: "policies", known: &["retry", "coalesce", "cache", "batch", "pace", "routes"] };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::quota::Moment;
+use clerk_quota::Moment;
 
 /// What is left of our use after a 429.
 const CUT: f64 = 0.8;

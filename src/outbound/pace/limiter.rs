@@ -17,8 +17,8 @@ use super::ceiling::Ceiling;
 use super::log::Log;
 use super::shared::Room;
 use super::word::{Statement, Word};
-use crate::quota::reset_watch::{Reset, ResetWatch};
-use crate::quota::{HeaderError, Moment, Observation};
+use clerk_quota::reset_watch::{Reset, ResetWatch};
+use clerk_quota::{HeaderError, Moment, Observation};
 
 /// Part of the window by which a place comes back late, at most, and the most in time.
 const LATE: f64 = 0.02;

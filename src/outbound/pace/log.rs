@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::quota::Moment;
+use clerk_quota::Moment;
 
 /// Ends that are kept exactly. Further ones are taken as later by up to this part of a window, so that however many
 /// requests there are, at most about twice as many entries hold them. Fewer requests, as under any of Clerk's own limits,

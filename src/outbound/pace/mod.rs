@@ -26,9 +26,9 @@ pub use numbers::Numbers;
 pub use over_store::StoreBudget;
 pub use shared::{Budget, Ended, Lease, Room, SharedBudget, Sharing, TakeFuture, Taken, Unreachable};
 
-use crate::clock::Clock;
-use crate::quota::route::Entity;
-use crate::quota::{Bucket, Environment, Limit, Moment, Observation, Scope};
+use clerk_quota::clock::Clock;
+use clerk_quota::route::Entity;
+use clerk_quota::{Bucket, Environment, Limit, Moment, Observation, Scope};
 use limiter::Ending;
 use queue::{Entry, Key, Queue, Ticket, Turn};
 use shared::NoRoom;
@@ -153,9 +153,9 @@ impl std::fmt::Display for ShedReason {
 /// use std::sync::Arc;
 /// use std::time::Duration;
 ///
-/// use clerk_exporter::clock::Clock;
+/// use clerk_quota::clock::Clock;
 /// use clerk_exporter::outbound::pace::{Options, Pacer, Priority};
-/// use clerk_exporter::quota::{Bucket, Environment};
+/// use clerk_quota::{Bucket, Environment};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), clerk_exporter::outbound::pace::Shed> {

@@ -2,7 +2,7 @@
 
 use super::shared::Sharing;
 use super::{Priority, ShedReason};
-use crate::quota::Histogram;
+use clerk_quota::Histogram;
 
 /// Upper bounds of the waits in seconds. None is a whole number, so that their text is the same in every format.
 const WAIT_BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.95, 2.5, 10.5, 60.5];

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::limiter::{Admission, Ending, Limiter, Terms};
 use super::shared::{Room, Sharing};
 use super::{Numbers, Options, Priority, Shed, ShedReason};
-use crate::quota::route::Entity;
-use crate::quota::{Bucket, Moment, Observation};
+use clerk_quota::route::Entity;
+use clerk_quota::{Bucket, Moment, Observation};
 
 /// Budgets that are kept before the idle ones are swept out.
 const SWEEP_AT: usize = 4096;
@@ -348,7 +348,7 @@ fn terms(options: &Options, bucket: Bucket) -> Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::Limit;
+    use clerk_quota::Limit;
 
     const WINDOW: Duration = Duration::from_secs(10);
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::limiter::{Ending, LONGEST_HOLD, NAMELESS_HOLD};
 use super::queue::Key;
 use super::{Pacer, Permit, Priority};
-use crate::quota::Bucket;
-use crate::quota::route::Entity;
+use clerk_quota::Bucket;
+use clerk_quota::route::Entity;
 
 /// Processes that are assumed where nobody could be asked yet.
 const UNKNOWN_PROCESSES: u64 = 2;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::quota::Moment;
+use clerk_quota::Moment;
 
 /// The server's newest word on how much is left.
 #[derive(Debug, Clone, Copy)]

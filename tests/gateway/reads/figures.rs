@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
 use clerk_exporter::outbound::pace;
-use clerk_exporter::quota::Limit;
+use clerk_quota::Limit;
 use clerk_simulator::{Bucket, LimitOverride, Quota};
 
 use super::{BATCH, CACHE, COALESCE, OFF, Reads, authorized, get, pass, roomy};

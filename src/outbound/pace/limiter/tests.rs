@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::quota::{Bucket, KeyVerdict, Quota, Source};
+use clerk_quota::{Bucket, KeyVerdict, Quota, Source};
 
 const WINDOW: Duration = Duration::from_secs(10);
 const BASE: u64 = 1_000_000;

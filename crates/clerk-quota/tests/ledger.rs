@@ -2,14 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::time::Duration;
 
-use clerk_exporter::quota::ledger::Ledger;
-use clerk_exporter::quota::snapshot::{Basis, BucketSnapshot};
-use clerk_exporter::quota::{
-    Bucket, Entity, Family, HeaderError, InstanceLedger, KeyVerdict, Moment, Observation, Quota, Source,
+use clerk_quota::ledger::Ledger;
+use clerk_quota::snapshot::{Basis, BucketSnapshot};
+use clerk_quota::{
+    Bucket, Entity, Environment, Family, HeaderError, InstanceLedger, KeyVerdict, Limit, Moment, Observation, Quota,
+    Settings, Source,
 };
 
 /// The first second of a window of the epoch's grid.
@@ -19,8 +18,22 @@ fn at(seconds: f64) -> Moment {
     Moment::from_unix(Duration::from_secs(START)).after(Duration::from_secs_f64(seconds))
 }
 
+/// A development instance with Clerk's published limits, probed every 15 s.
+fn settings(name: &str) -> Settings {
+    Settings {
+        name: name.into(),
+        environment: Environment::Development,
+        api_host: "clerk.test".into(),
+        limit: Some(Limit { requests: 100, window: Duration::from_secs(10) }),
+        users_limit: None,
+        low_threshold: 0.1,
+        stale_after: Duration::from_secs(45),
+        sources: vec![Source::Probe],
+    }
+}
+
 fn ledger() -> InstanceLedger {
-    InstanceLedger::new(common::settings("test"))
+    InstanceLedger::new(settings("test"))
 }
 
 /// An answer without quota headers.
@@ -307,9 +320,9 @@ fn what_an_answer_says_of_the_instance() {
 
 #[test]
 fn a_new_configuration_keeps_what_stays_and_drops_what_goes() {
-    let ledger = Ledger::new([common::settings("a"), common::settings("b")]);
+    let ledger = Ledger::new([settings("a"), settings("b")]);
     ledger.instance("a").unwrap().lock().record(&throttled(1.0, 5));
-    ledger.configure([common::settings("a"), common::settings("c")]);
+    ledger.configure([settings("a"), settings("c")]);
     let names: Vec<_> = ledger.snapshot(at(60.0)).iter().map(|it| it.name.to_string()).collect();
     assert_eq!(names, ["a", "c"]);
     assert!(ledger.instance("b").is_none());

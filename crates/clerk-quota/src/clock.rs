@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::quota::Moment;
+use crate::Moment;
 
 /// Differences between the clocks below this are noise of reading them, and not passed on.
 const NOISE: Duration = Duration::from_millis(50);

@@ -9,17 +9,17 @@ const ROLLING_SIGNS: u8 = 3;
 
 /// The server's word on when the window resets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reset {
+pub struct Reset {
     /// Time from the answer to the reset.
-    pub(crate) after: Duration,
+    pub after: Duration,
     /// How exact that is.
-    pub(crate) resolution: Duration,
+    pub resolution: Duration,
 }
 
 /// Looks for signs that a server has no fixed windows: its reset moves on before it has come, or comes again sooner
 /// after the last one than a window is long. Sliding windows and token buckets do that.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ResetWatch {
+pub struct ResetWatch {
     /// The longest time to a reset that the server named: the length of its window, if that is fixed.
     longest: Duration,
     /// The server's latest reset, and the number of recent signs that it moves.
@@ -29,17 +29,17 @@ pub(crate) struct ResetWatch {
 
 impl ResetWatch {
     /// Whether resets move on with each request, so that they are no ends of windows.
-    pub(crate) const fn is_rolling(&self) -> bool {
+    pub const fn is_rolling(&self) -> bool {
         self.signs >= ROLLING_SIGNS
     }
 
     /// The longest time to a reset so far; zero before the first.
-    pub(crate) const fn longest(&self) -> Duration {
+    pub const fn longest(&self) -> Duration {
         self.longest
     }
 
     /// Takes in the reset of an answer made at `at`.
-    pub(crate) fn watch(&mut self, at: Moment, reset: Reset) {
+    pub fn watch(&mut self, at: Moment, reset: Reset) {
         self.longest = self.longest.max(reset.after);
         let end = at.after(reset.after);
         let half = self.longest / 2;
@@ -61,7 +61,7 @@ impl ResetWatch {
     }
 
     /// The server tells another story, such as after a restart: its windows begin anew with this reset.
-    pub(crate) fn restart(&mut self, at: Moment, reset: Reset) {
+    pub fn restart(&mut self, at: Moment, reset: Reset) {
         self.longest = reset.after;
         self.mark = Some(at.after(reset.after));
     }

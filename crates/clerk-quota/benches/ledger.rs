@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use clerk_exporter::quota::{
+use clerk_quota::{
     Bucket, Environment, InstanceLedger, KeyVerdict, Limit, Moment, Observation, Quota, Settings, Source, route,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -47,7 +47,7 @@ fn observation(at: Moment, quota: Option<(u64, u64)>) -> Observation {
         remaining: Some(remaining),
         reset: Some(Duration::from_secs(10) - into_window),
         reset_resolution: Duration::from_secs(1),
-        family: Some(clerk_exporter::quota::Family::XRateLimit),
+        family: Some(clerk_quota::Family::XRateLimit),
         ..Quota::default()
     });
     Observation {

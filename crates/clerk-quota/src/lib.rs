@@ -6,14 +6,14 @@
 
 mod bucket;
 pub mod catalogue;
+pub mod clock;
 mod forecast;
-
 mod histogram;
 mod instance;
 pub mod ledger;
 mod peak;
 mod recent;
-pub(crate) mod reset_watch;
+pub mod reset_watch;
 pub mod route;
 pub mod snapshot;
 mod timeline;
@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use catalogue::{Bucket, Environment, Limit, Scope};
 pub use histogram::Histogram;
 pub use instance::{InstanceLedger, ProbeFailure, ProbeNumbers, ProbeSkip, Settings};
-pub use ratelimit_headers::{self as headers, Family, HeaderError, HeaderErrors, Quota};
+pub use ratelimit_headers::{Family, HeaderError, HeaderErrors, Quota};
 pub use route::{Entity, Route};
 
 /// A point in time on a clock that never goes back, counted from the UNIX epoch.
@@ -66,14 +66,14 @@ impl Moment {
 
     /// This moment, or the last one before it that is a multiple of `step` since the UNIX epoch.
     #[must_use]
-    pub(crate) fn rounded_down(self, step: Duration) -> Self {
+    pub fn rounded_down(self, step: Duration) -> Self {
         let (since, step) = (nanos(self.0), nanos(step).max(1));
         Self(Duration::from_nanos(since - since % step))
     }
 
     /// This moment, or the next one that is a multiple of `step` since the UNIX epoch.
     #[must_use]
-    pub(crate) fn rounded_up(self, step: Duration) -> Self {
+    pub fn rounded_up(self, step: Duration) -> Self {
         let (since, step) = (nanos(self.0), nanos(step).max(1));
         Self(Duration::from_nanos(since.checked_next_multiple_of(step).unwrap_or(since)))
     }

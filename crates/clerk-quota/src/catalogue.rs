@@ -204,11 +204,11 @@ impl fmt::Display for Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::route;
+    use crate::route;
 
     #[test]
     fn figures_and_routes_are_those_of_the_published_page() {
-        let page: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/limits.json")).unwrap();
+        let page: serde_json::Value = serde_json::from_str(include_str!("../tests/data/limits.json")).unwrap();
         let mut seen = 0;
         for entry in page["buckets"].as_array().unwrap() {
             let name = entry["bucket"].as_str().unwrap();
