@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use clerk_exporter::cache::{self, Cache};
+use clerk_client::cache::{self, Cache};
+use clerk_client::outbound::Outbound;
+use clerk_client::secret::{KeySource, Secret, SecretSource};
+use clerk_client::upstream::{RequestBody, ResponseFuture, Upstream};
 use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
-use clerk_exporter::outbound::Outbound;
-use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::upstream::{RequestBody, ResponseFuture, Upstream};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Environment, Limit, Settings, Source};
@@ -80,7 +80,7 @@ fn gateway(policies: Policies) -> Gateway {
         further_keys: Vec::new(),
         caller: None,
         plan: Plan { policies, ..Plan::default() },
-        cache: Cache::new(cache::Options::new("bench"), None, Arc::clone(&clock)),
+        cache: Cache::new(cache::Options::new("bench"), Arc::clone(&clock)),
     };
     let options = Options {
         instances: vec![instance],

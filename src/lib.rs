@@ -20,14 +20,7 @@
 //!
 //! A room uses only rooms above it in this list; a test holds that.
 //!
-//! - [`secret`]: keys that cannot be printed, and where they are kept.
-//! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
-//! - [`store`]: the Redis that several processes share, and an end to every wait for it.
 //! - [`config`]: the YAML file and the environment, checked as a whole.
-//! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
-//! - [`cache`]: answers kept in memory over Redis, until they age or a webhook makes them old.
-//! - [`outbound`]: the one path to Clerk, paced and retried, which tells the ledger what it learns.
-//! - [`clerk`]: the client for applications: users, instance and key set, typed, in batches and by pages.
 //! - [`gateway`]: a reverse proxy that applications' own SDKs talk to: sees who uses what, and spares Clerk what it can.
 //! - [`probe`]: what is due when, whether it is done, and doing it.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus.
@@ -36,16 +29,9 @@
 //! - [`cli`]: the commands.
 
 pub mod app;
-pub mod cache;
-pub mod clerk;
 pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod metrics;
-pub mod outbound;
 pub mod probe;
-pub mod secret;
 pub mod site;
-pub mod store;
-pub mod upstream;
-pub mod webhook;

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
-use clerk_exporter::cache::{self, Cache};
+use clerk_client::cache::{self, Cache};
+use clerk_client::outbound::pace::{self, StoreBudget};
+use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::secret::{KeySource, Secret, SecretSource};
+use clerk_client::store::{self, Store};
+use clerk_client::upstream::MemoryUpstream;
+use clerk_client::webhook;
 use clerk_exporter::gateway::{self, Gateway, InstanceOptions, Plan, Policies, Switch, UnknownKeys};
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
-use clerk_exporter::outbound::pace::{self, StoreBudget};
-use clerk_exporter::outbound::{Flow, Outbound};
-use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::store::{self, Store};
-use clerk_exporter::upstream::MemoryUpstream;
-use clerk_exporter::webhook;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{
@@ -65,7 +65,10 @@ async fn gateway(world: &World) -> Arc<Gateway> {
             further_keys: Vec::new(),
             caller: None,
             plan: Plan { policies, ..Plan::default() },
-            cache: Cache::new(cache::Options::new("prod"), Some(store()), Arc::clone(&clock)),
+            cache: Cache::new(
+                cache::Options { redis: Some(store()), ..cache::Options::new("prod") },
+                Arc::clone(&clock),
+            ),
         }],
         unknown_keys: UnknownKeys::Reject,
         tokens: Vec::new(),

@@ -3,16 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_exporter::outbound::Call;
+use clerk_client::outbound::Call;
 use clerk_exporter::probe::probe_once;
 use clerk_quota::{Bucket, Source};
 use clerk_simulator::{BucketTruth, HeaderProfile, LimiterKind, Plan};
-use common::{World, in_simulated_time};
+use clerk_test_support::{World, in_simulated_time};
 use http::Method;
 
 const PROFILES: [HeaderProfile; 4] =
@@ -69,7 +67,11 @@ fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
     for seed in 0..4 {
         for headers in PROFILES {
             in_simulated_time(async {
-                let options = clerk_simulator::Options { headers, kept_windows: usize::MAX, ..common::simulator(seed) };
+                let options = clerk_simulator::Options {
+                    headers,
+                    kept_windows: usize::MAX,
+                    ..clerk_test_support::simulator(seed)
+                };
                 let world = World::new(options);
                 let mut random = fastrand::Rng::with_seed(seed);
                 // Whoever reads, and how often, must not matter.
@@ -111,7 +113,7 @@ fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
                         plan,
                         kept_windows: usize::MAX,
                         kept_events: usize::MAX,
-                        ..common::simulator(seed)
+                        ..clerk_test_support::simulator(seed)
                     };
                     let world = World::new(options);
                     let mut random = fastrand::Rng::with_seed(seed);
@@ -164,7 +166,7 @@ fn probes_alone_find_a_share_of_the_low_windows() {
         let (mut low, mut found) = (0, 0);
         for seed in 0..12 {
             in_simulated_time(async {
-                let world = World::new(common::simulator(seed));
+                let world = World::new(clerk_test_support::simulator(seed));
                 let mut random = fastrand::Rng::with_seed(seed);
                 // The application's traffic does not pass through the exporter: it has a ledger of its own.
                 let application = world.beside();
@@ -201,7 +203,7 @@ fn probes_alone_find_a_share_of_the_low_windows() {
 #[test]
 fn late_answers_are_counted_once() {
     in_simulated_time(async {
-        let world = Arc::new(World::new(common::simulator(7)));
+        let world = Arc::new(World::new(clerk_test_support::simulator(7)));
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..3000_u64 {
             let world = Arc::clone(&world);

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../tests/webhook/delivery.rs"]
+#[path = "../../crates/clerk-client/tests/webhook/delivery.rs"]
 mod delivery;
 
 use libfuzzer_sys::fuzz_target;

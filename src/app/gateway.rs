@@ -6,16 +6,16 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::instances::Instances;
-use crate::cache::{self, Cache, Seal};
 use crate::config::{self, ApiUrl, Config, Mode, Rank};
 use crate::gateway::{
     CallerToken, FurtherKey, Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys, keyless,
 };
-use crate::outbound::pace::Priority;
-use crate::secret::{KeySource, Stamp};
-use crate::store::Store;
-use crate::upstream::{HyperOptions, NetworkUpstream, Upstream};
-use crate::webhook;
+use clerk_client::cache::{self, Cache, Seal};
+use clerk_client::outbound::pace::Priority;
+use clerk_client::secret::{KeySource, Stamp};
+use clerk_client::store::Store;
+use clerk_client::upstream::{HyperOptions, NetworkUpstream, Upstream};
+use clerk_client::webhook;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 
@@ -43,7 +43,7 @@ impl Gateways {
         let options = HyperOptions { ca_file, http2, ..HyperOptions::default() };
         let store = gateway.cache.redis_url.as_ref().map(|source| {
             let url = source.read().context("gateway.cache.redis_url_file")?;
-            Store::new(crate::store::Options::new(url)).context("gateway.cache.redis_url_file")
+            Store::new(clerk_client::store::Options::new(url)).context("gateway.cache.redis_url_file")
         });
         Ok(Self {
             clock,
@@ -187,8 +187,9 @@ impl Gateways {
         let seal = self.started.cache.encryption_key.as_ref().map(|key| Seal::new(key, &[]));
         let seal = seal.transpose().context("gateway.cache.encryption_key_file")?;
         let memory = self.started.cache.memory_bytes / instances;
-        let options = cache::Options { memory, seal, ..cache::Options::new(Arc::clone(name)) };
-        let cache = Cache::new(options, self.store.clone(), Arc::clone(&self.clock));
+        let redis = self.store.clone();
+        let options = cache::Options { memory, redis, seal, ..cache::Options::new(Arc::clone(name)) };
+        let cache = Cache::new(options, Arc::clone(&self.clock));
         self.caches.insert(Arc::clone(name), cache.clone());
         Ok(cache)
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{self, ApiUrl, Config, When};
-use crate::outbound::pace::{self, StoreBudget};
-use crate::outbound::{Flow, Outbound};
 use crate::probe::{self, Trigger};
-use crate::secret::{KeySource, SecretSource};
-use crate::store::Store;
-use crate::upstream::{self, ReqwestUpstream, Upstream};
+use clerk_client::outbound::pace::{self, StoreBudget};
+use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::secret::{KeySource, SecretSource};
+use clerk_client::store::Store;
+use clerk_client::upstream::{self, ReqwestUpstream, Upstream};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Limit, Moment, Settings, Source};

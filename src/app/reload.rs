@@ -15,8 +15,8 @@ use super::instances::{Instances, all_settings};
 use crate::config::{Config, ConfigError};
 use crate::metrics::ConfigStatus;
 use crate::probe::Probes;
-use crate::secret::process_env;
 use crate::site::{ReloadError, ReloadRequest};
+use clerk_client::secret::process_env;
 use clerk_quota::ledger::Ledger;
 
 /// Where the configuration comes from.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
 use crate::config::Config;
-use crate::upstream::{self, RequestBody, ReqwestUpstream, Upstream};
+use clerk_client::upstream::{self, RequestBody, ReqwestUpstream, Upstream};
 use clerk_quota::clock::Clock;
 use clerk_simulator::Simulator;
 use prometheus_web::{ListenAddress, Listener, WebConfigSource};

@@ -7,7 +7,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::args::{LogFormat, LogLevel};
 
 /// The crates of this workspace, as they appear in the targets of log lines.
-const CRATES: [&str; 5] = ["clerk_exporter", "clerk_quota", "clerk_simulator", "prometheus_web", "ratelimit_headers"];
+const CRATES: [&str; 7] = [
+    "clerk_client",
+    "clerk_exporter",
+    "clerk_quota",
+    "clerk_simulator",
+    "clerk_test_support",
+    "prometheus_web",
+    "ratelimit_headers",
+];
 
 /// Starts logging. Does nothing if there is a log already.
 pub(super) fn start(level: LogLevel, format: LogFormat) {

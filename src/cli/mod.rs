@@ -19,9 +19,9 @@ pub use args::Cli;
 
 use crate::app::{self, ConfigSource, on_termination};
 use crate::config::Config;
-use crate::secret::mask_secrets;
 use crate::site;
 use args::{CheckArgs, Command, Common, DemoArgs, SimulateArgs};
+use clerk_client::secret::mask_secrets;
 use clerk_simulator::{KeyGrant, Simulator};
 use prometheus_web::{ListenAddress, WebConfigSource};
 use users::args::UsersCommand;

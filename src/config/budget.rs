@@ -60,7 +60,7 @@ mod tests {
     use super::super::ApiUrl;
     use super::super::model::{LimitSetting, When};
     use super::*;
-    use crate::secret::SecretSource;
+    use clerk_client::secret::SecretSource;
     use clerk_quota::Environment;
 
     fn instance(trigger: Trigger, limit: LimitSetting, environment: Environment) -> Instance {

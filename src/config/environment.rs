@@ -9,7 +9,7 @@ use super::instance::CLEAR_TEXT_WARNING;
 use super::model::{Config, Instance, LimitSetting};
 use super::reader::Report;
 use super::rules;
-use crate::secret::{EnvLookup, SecretSource};
+use clerk_client::secret::{EnvLookup, SecretSource};
 
 const KEY: &str = "CLERK_SECRET_KEY";
 const KEY_FILE: &str = "CLERK_SECRET_KEY_FILE";

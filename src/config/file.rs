@@ -11,7 +11,7 @@ use super::model::{Config, Instance, Probe, Trigger, Users, When};
 use super::reader::{Field, Keys, Report, Section};
 use super::tree::Value;
 use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, rules, tree};
-use crate::secret::{ClerkKey, EnvLookup};
+use clerk_client::secret::{ClerkKey, EnvLookup};
 
 static TOP: Keys =
     Keys { section: "", known: &["low_threshold", "tls_config", "probe", "users", "instances", "gateway"] };

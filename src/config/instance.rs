@@ -9,7 +9,7 @@ use super::file::{Context, Defaults, INSTANCE, LIMIT, ReadInstance, SCHEMA, prob
 use super::model::{Instance, LimitSetting};
 use super::reader::{Field, Report, Section};
 use super::rules;
-use crate::secret::{ClerkKey, Secret, SecretSource};
+use clerk_client::secret::{ClerkKey, Secret, SecretSource};
 use clerk_quota::Environment;
 
 const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::gateway;
 use super::model::{Config, Instance, LimitSetting, Trigger, When};
-use crate::secret::{REDACTED, SecretSource};
+use clerk_client::secret::{REDACTED, SecretSource};
 
 impl Config {
     /// The configuration in force, with every default filled in and every secret as `<secret>`. Valid YAML; it can be

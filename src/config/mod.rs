@@ -35,7 +35,7 @@ pub use gateway::{
 };
 pub use model::{Config, Instance, LimitSetting, Plan, Probe, Trigger, Users, When};
 
-pub use crate::upstream::{ApiUrl, ApiUrlError};
+pub use clerk_client::upstream::{ApiUrl, ApiUrlError};
 
 use std::fs::File;
 use std::io::Read;
@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
 
-use crate::secret::{EnvLookup, SecretSource};
+use clerk_client::secret::{EnvLookup, SecretSource};
 use reader::Report;
 
 /// The longest interval between probes: beyond it the numbers say nothing of now.

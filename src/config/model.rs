@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::gateway::Gateway;
 use super::{ApiUrl, cron};
-use crate::secret::SecretSource;
+use clerk_client::secret::SecretSource;
 use clerk_quota::Environment;
 
 /// A configuration that was checked as a whole.

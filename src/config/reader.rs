@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Place, Problem};
 use super::tree::{Node, Value};
-use crate::secret::looks_like_secret;
+use clerk_client::secret::looks_like_secret;
 
 /// Problems and warnings found so far.
 pub(super) struct Report {

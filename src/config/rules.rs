@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 
 use super::model::{Plan, When};
 use super::tree::Value;
-use crate::secret::{looks_like_secret, looks_like_secret_path};
+use clerk_client::secret::{looks_like_secret, looks_like_secret_path};
 
 const MAX_NAME_CHARS: usize = 64;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use crate::secret::looks_like_secret;
+use clerk_client::secret::looks_like_secret;
 
 /// The caller of requests that say nothing of themselves.
 pub(super) const UNKNOWN: &str = "unknown";

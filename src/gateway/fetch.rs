@@ -15,12 +15,12 @@ use super::forward;
 use super::options::Instance;
 use super::policy::Policies;
 use super::reads::API_VERSION;
-use crate::cache::Stored;
-use crate::clerk::{ApiError, ClerkError};
-use crate::outbound::pace::Priority;
-use crate::outbound::retry::Repeat;
-use crate::outbound::{Authorization, CallError, Opened, Relay, Relayed, SendError};
-use crate::upstream::{ErrorKind, RequestBody, UpstreamError};
+use clerk_client::cache::Stored;
+use clerk_client::clerk::{ApiError, ClerkError};
+use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::retry::Repeat;
+use clerk_client::outbound::{Authorization, CallError, Opened, Relay, Relayed, SendError};
+use clerk_client::upstream::{ErrorKind, RequestBody, UpstreamError};
 use clerk_quota::Route;
 
 /// Larger answers are handed on as they come and shared with nobody.

@@ -7,8 +7,8 @@ use axum::body::Body;
 use futures_util::future::join_all;
 use http::{Request, Response};
 
-use crate::cache::Cache;
-use crate::webhook::{ConfigError, Counts, Invalidate, InvalidateError, Options, Tag, Webhooks};
+use clerk_client::cache::Cache;
+use clerk_client::webhook::{ConfigError, Counts, Invalidate, InvalidateError, Options, Tag, Webhooks};
 
 /// The caches of all instances. Which instance a webhook is of need not be known: to forget too much costs a request.
 #[derive(Debug, Clone, Default)]

@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderValue};
 
 use super::callers::{CallerId, Callers};
 use super::forward::Refusal;
-use crate::outbound::Authorization;
-use crate::outbound::pace::Priority;
-use crate::secret::{ClerkKey, KeySource, Secret};
+use clerk_client::outbound::Authorization;
+use clerk_client::outbound::pace::Priority;
+use clerk_client::secret::{ClerkKey, KeySource, Secret};
 
 /// What the gateway knows keys and tokens by.
 #[derive(Debug, Default)]
@@ -115,7 +115,7 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::SecretSource;
+    use clerk_client::secret::SecretSource;
 
     const FIRST: &str = "sk_live_firstCANARY123";
     const SECOND: &str = "sk_live_secondCANARY12";

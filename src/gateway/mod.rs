@@ -9,7 +9,7 @@
 //! 2. `identify` finds the Clerk instance by the key, and the caller;
 //! 3. [`Plan::decide`] says which policies apply;
 //! 4. [`Gateway`] answers: on its own (`answer`), without Clerk where a policy can (`reads`, and `fetch` for all who want
-//!    the same), or over [`crate::outbound`], which every request to Clerk takes, so that pacing, retry and ledger know
+//!    the same), or over [`clerk_client::outbound`], which every request to Clerk takes, so that pacing, retry and ledger know
 //!    of it;
 //! 5. `seen` counts it, once, when the answer is over or nobody waits for it any more.
 
@@ -46,9 +46,9 @@ pub use policy::{Plan, Policies, Switch};
 pub use seen::CLIENT_GONE;
 pub use top::{Share, Span};
 
-use crate::cache::Cache;
-use crate::webhook;
 use callers::Callers;
+use clerk_client::cache::Cache;
+use clerk_client::webhook;
 use clerk_quota::clock::Clock;
 use counts::Counts;
 use hooks::{Caches, Hooks};

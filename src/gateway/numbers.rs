@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::decision::{Decision, MethodLabel, Saving};
 use super::top::{Share, Span};
-use crate::cache::{self, TierNumbers};
-use crate::{outbound, webhook};
+use clerk_client::cache::{self, TierNumbers};
+use clerk_client::{outbound, webhook};
 use clerk_quota::Histogram;
 
 /// The numbers of all instances, and of requests that belong to none.

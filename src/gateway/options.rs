@@ -13,11 +13,11 @@ use super::forward::Target;
 use super::identify::{KnownKey, KnownToken, Register};
 use super::policy::{Plan, Policies, Switch};
 use super::shared::Shared;
-use crate::cache::{self, Cache};
-use crate::outbound::pace::Priority;
-use crate::outbound::{Authorization, Outbound};
-use crate::secret::{KeySource, Secret, SecretSource};
-use crate::upstream::Upstream;
+use clerk_client::cache::{self, Cache};
+use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::{Authorization, Outbound};
+use clerk_client::secret::{KeySource, Secret, SecretSource};
+use clerk_client::upstream::Upstream;
 use clerk_quota::clock::Clock;
 use clerk_quota::{Environment, InstanceLedger, Route, Settings, Source};
 
@@ -243,7 +243,7 @@ impl Table {
             UnknownKeys::Forward(outbound) => {
                 // Nothing of theirs is ever kept.
                 let options = cache::Options { memory: 0, ..cache::Options::new(Arc::clone(&name)) };
-                let cache = Cache::new(options, None, Arc::clone(&outbound.clock));
+                let cache = Cache::new(options, Arc::clone(&outbound.clock));
                 Some(Arc::new(instance(&name, outbound, Plan::default(), cache, Arc::clone(&counts))?))
             }
         };

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::outbound::pace::Priority;
-use crate::outbound::retry::{Repeat, RetryPolicy};
-use crate::outbound::{Handling, Turn};
+use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::retry::{Repeat, RetryPolicy};
+use clerk_client::outbound::{Handling, Turn};
 use clerk_quota::Route;
 
 /// How far a policy goes.

@@ -18,12 +18,12 @@ use super::handle::{Exchange, hand_back, no_answer, say, spent};
 use super::options::Instance;
 use super::parameters::parameters;
 use super::policy::{Policies, Switch};
-use crate::cache::{self, Asked, Hit, Key, Stored, Urgency};
-use crate::clerk::ClerkError;
-use crate::outbound::pace::Priority;
-use crate::outbound::retry::Trouble;
-use crate::upstream::RequestBody;
-use crate::webhook::{Tag, tags_of_route};
+use clerk_client::cache::{self, Asked, Hit, Key, Stored, Urgency};
+use clerk_client::clerk::ClerkError;
+use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::retry::Trouble;
+use clerk_client::upstream::RequestBody;
+use clerk_client::webhook::{Tag, tags_of_route};
 use clerk_quota::{Bucket, Route};
 
 /// The route by which single users are looked up.

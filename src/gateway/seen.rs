@@ -14,8 +14,8 @@ use tokio::time::{Instant, Sleep};
 use super::callers::{CallerId, Callers};
 use super::counts::{Counts, Done, Shadow};
 use super::decision::{Decision, MethodLabel};
-use crate::outbound::ReplyBody;
-use crate::upstream::{ErrorKind, UpstreamError};
+use clerk_client::outbound::ReplyBody;
+use clerk_client::upstream::{ErrorKind, UpstreamError};
 use clerk_quota::clock::Clock;
 
 /// The code of requests whose client did not wait for the answer. No server sends it; other proxies log it, too.

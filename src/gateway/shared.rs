@@ -14,10 +14,10 @@ use super::fetch::may_be_kept;
 use super::options::Instance;
 use super::policy::{Policies, Switch};
 use super::reads::API_VERSION;
-use crate::cache::{self, Cache, Key, Stored, Urgency};
-use crate::clerk::{Clerk, Loader, LoaderOptions};
-use crate::outbound::pace::Priority;
-use crate::webhook::Tag;
+use clerk_client::cache::{self, Cache, Key, Stored, Urgency};
+use clerk_client::clerk::{Clerk, Loader, LoaderOptions};
+use clerk_client::outbound::pace::Priority;
+use clerk_client::webhook::Tag;
 use clerk_quota::Source;
 
 /// Versions of the API, times priorities, that are batched apart. Who comes with a further one is not batched.
@@ -44,7 +44,7 @@ impl Shared {
         let options = cache::Options { memory: SHADOW_BYTES, ..cache::Options::new(Arc::clone(name)) };
         Self {
             cache,
-            shadow: Cache::new(options, None, Arc::clone(clock)),
+            shadow: Cache::new(options, Arc::clone(clock)),
             loaders: Mutex::default(),
             window: LoaderOptions::default().window,
             under_way: Arc::default(),

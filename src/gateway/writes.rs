@@ -9,8 +9,8 @@ use http::Method;
 
 use super::options::Instance;
 use super::parameters::parameters;
-use crate::outbound::SendError;
-use crate::webhook::{Invalidate, Tag};
+use clerk_client::outbound::SendError;
+use clerk_client::webhook::{Invalidate, Tag};
 
 /// Writes that issue or check something and change no answer. They are frequent: sessions get tokens that way.
 const CHANGE_NOTHING: [&str; 12] = [

@@ -7,9 +7,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{Number, Value, counter, gauge, histogram};
-use crate::outbound::pace::ShedReason;
-use crate::outbound::retry::{StopReason, Trouble};
-use crate::outbound::{Flow, Numbers};
+use clerk_client::outbound::pace::ShedReason;
+use clerk_client::outbound::retry::{StopReason, Trouble};
+use clerk_client::outbound::{Flow, Numbers};
 
 /// The counters of the ways to Clerk, each with the alias of its instance.
 #[derive(Debug, Clone, Default)]

@@ -8,8 +8,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{Number, Value, counter, gauge, histogram};
-use crate::cache::TierNumbers;
 use crate::gateway::{Decision, Gateway, InstanceNumbers, Saving};
+use clerk_client::cache::TierNumbers;
 
 /// Encodes the gateway's numbers; nothing where there is no gateway.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ use gateway::GatewayCollector;
 use quota::{Part, QuotaCollector, View};
 
 use crate::gateway::Gateway;
-use crate::outbound::Flow;
+use clerk_client::outbound::Flow;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 
@@ -73,7 +73,7 @@ impl Metrics {
     }
 
     /// Shows what clients did beside what they learnt: of each instance the alias, and the `flow` of its
-    /// [`Outbound`](crate::outbound::Outbound).
+    /// [`Outbound`](clerk_client::outbound::Outbound).
     ///
     /// ```
     /// # use std::sync::Arc;

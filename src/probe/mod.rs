@@ -23,7 +23,7 @@ pub use prober::{Finding, probe_once};
 pub use schedule::{Entry, Trigger};
 pub use timetable::{Due, Key, Task};
 
-use crate::outbound::Outbound;
+use clerk_client::outbound::Outbound;
 use clerk_quota::ProbeSkip;
 use prober::Prober;
 

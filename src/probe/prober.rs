@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::Options;
 use super::policy::{Outcome, Policy, Surroundings};
 use super::timetable::Task;
-use crate::outbound::{Answer, Call, CallError, Outbound};
-use crate::upstream::ErrorKind;
+use clerk_client::outbound::{Answer, Call, CallError, Outbound};
+use clerk_client::upstream::ErrorKind;
 use clerk_quota::{Family, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 
 /// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.

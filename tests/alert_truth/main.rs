@@ -6,8 +6,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is for people")]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod patterns;
 mod rules;
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clerk_exporter::outbound::Call;
+use clerk_client::outbound::Call;
 use clerk_quota::{Bucket, Source};
 use tokio::time::Instant;
 
-use crate::common::{self, World};
+use clerk_test_support::World;
 
 /// Length of one pattern: long enough for several episodes.
 const LENGTH: Duration = Duration::from_secs(1200);
@@ -38,7 +38,8 @@ pub(crate) fn play(seed: u64) -> Pattern {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
         let limits = vec![LIMIT.parse().unwrap()];
-        let options = clerk_simulator::Options { limits, kept_windows: usize::MAX, ..common::simulator(seed) };
+        let options =
+            clerk_simulator::Options { limits, kept_windows: usize::MAX, ..clerk_test_support::simulator(seed) };
         let world = World::new(options);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut scrapers: Vec<_> = SCRAPES

@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::process::Process;
 use crate::patterns::{Pattern, SCRAPES};
+use clerk_test_support::process::Process;
 
 /// Evaluations at which a rule's expression gave a result, by pattern and scrape interval.
 pub(crate) struct Evaluated {

@@ -13,8 +13,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use clerk_client::secret::SecretSource;
 use clerk_exporter::config::{Config, LimitSetting, Plan, Trigger, Users, When};
-use clerk_exporter::secret::SecretSource;
 use clerk_quota::Environment;
 
 /// Whatever is asked for is there, each variable with a key of its own.

@@ -12,8 +12,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::client;
-use crate::common::KEY;
-use crate::common::process::{Process, clerk_exporter};
+use clerk_test_support::KEY;
+use clerk_test_support::process::Process;
+
+use crate::clerk_exporter;
 use crate::load::Load;
 use crate::prometheus::{ALERT, Alertmanager, OPENMETRICS_JOB, Prometheus, TEXT_JOB};
 use crate::run::Run;

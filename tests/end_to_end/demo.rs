@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::client;
-use crate::common::process::{Process, clerk_exporter};
+use clerk_test_support::process::Process;
+
+use crate::clerk_exporter;
 use crate::run::Run;
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 use reqwest::Method;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 
-use crate::common::KEY;
-use crate::common::process::{Process, clerk_exporter};
+use clerk_test_support::KEY;
+use clerk_test_support::process::Process;
+
+use crate::clerk_exporter;
 use crate::{PROMETHEUS_ACCEPT, client};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -4,8 +4,6 @@
 #![expect(clippy::print_stdout, reason = "`--nocapture` shows the course of a run")]
 
 mod alert;
-#[path = "../common/mod.rs"]
-mod common;
 mod demo;
 mod exposition;
 mod load;
@@ -21,4 +19,11 @@ const PROMETHEUS_ACCEPT: &str = "application/openmetrics-text;version=1.0.0,appl
 /// A client that uses no proxy, whatever the environment says: everything is on this machine.
 fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// The program under test, with nothing of the environment but what a test adds.
+fn clerk_exporter() -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_clerk-exporter"));
+    command.env_clear();
+    command
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::client;
-use crate::common::process::Process;
+use clerk_test_support::process::Process;
 
 /// Job of the exporter as Prometheus scrapes it by itself: as OpenMetrics.
 pub(crate) const OPENMETRICS_JOB: &str = "clerk-exporter";

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::client;
-use crate::common::process::{Process, clerk_exporter};
+use clerk_test_support::process::Process;
+
+use crate::clerk_exporter;
 use crate::prometheus::{Alertmanager, Prometheus};
 use crate::run::Run;
 use crate::sink::{Alert, Sink};

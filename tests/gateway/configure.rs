@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use clerk_exporter::cache::{self, Cache};
+use clerk_client::cache::{self, Cache};
+use clerk_client::outbound::Outbound;
+use clerk_client::outbound::pace::Priority;
+use clerk_client::secret::{KeySource, Secret, SecretSource};
+use clerk_client::upstream::MemoryUpstream;
 use clerk_exporter::gateway::{
     CallerToken, ConfigureError, FurtherKey, Gateway, InstanceOptions, Options, Plan, UnknownKeys,
 };
-use clerk_exporter::outbound::Outbound;
-use clerk_exporter::outbound::pace::Priority;
-use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::upstream::MemoryUpstream;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_simulator::Simulator;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 
-use crate::common::{self, KEY, settings};
 use crate::support::TOKEN;
+use clerk_test_support::{KEY, settings};
 
 const ROTATED: &str = "sk_test_rotatedCANARY01";
 
@@ -26,10 +26,10 @@ fn key(text: &str) -> Arc<KeySource> {
 }
 
 fn instance(name: &str, base: &str) -> InstanceOptions {
-    let simulator = Simulator::new(common::simulator(1));
+    let simulator = Simulator::new(clerk_test_support::simulator(1));
     let ledger = Ledger::new([settings(name)]);
-    let (handle, clock) = (ledger.instance(name).unwrap(), Arc::new(Clock::simulated(common::start())));
-    let cache = Cache::new(cache::Options::new(name), None, Arc::clone(&clock));
+    let (handle, clock) = (ledger.instance(name).unwrap(), Arc::new(Clock::simulated(clerk_test_support::start())));
+    let cache = Cache::new(cache::Options::new(name), Arc::clone(&clock));
     let outbound = Outbound::new(MemoryUpstream::new(simulator.router()), base.to_owned(), key(KEY), handle, clock);
     let further_keys = vec![FurtherKey { source: key(ROTATED), caller: Some("team-b".into()) }];
     InstanceOptions {
@@ -52,7 +52,7 @@ fn token(instance: &str, text: &str) -> CallerToken {
 }
 
 fn gateway(options: Options) -> Result<Gateway, ConfigureError> {
-    Gateway::new(options, Arc::new(Clock::simulated(common::start())))
+    Gateway::new(options, Arc::new(Clock::simulated(clerk_test_support::start())))
 }
 
 async fn get(gateway: &Gateway, key: &str) -> u16 {

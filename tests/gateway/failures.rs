@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clerk_client::upstream::{ErrorKind, RequestBody, ResponseFuture, Upstream, UpstreamError};
 use clerk_exporter::gateway::Decision;
-use clerk_exporter::upstream::{ErrorKind, RequestBody, ResponseFuture, Upstream, UpstreamError};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use tokio::time::Instant;
 
-use crate::common::KEY;
 use crate::support::{Running, Setup, Stub, World, read_message, request};
+use clerk_test_support::KEY;
 
 /// Fails in one way, or never answers.
 #[derive(Debug)]

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use clerk_exporter::cache::Seal;
+use clerk_client::cache::Seal;
+use clerk_client::outbound::pace::{self, StoreBudget};
+use clerk_client::secret::{Secret, SecretSource};
 use clerk_exporter::gateway::{Plan, Policies, Switch};
-use clerk_exporter::outbound::pace::{self, StoreBudget};
-use clerk_exporter::secret::{Secret, SecretSource};
 use clerk_quota::Limit;
 use clerk_simulator::{Bucket, LimitOverride, Options, Quota};
 
-use crate::common::redis::RedisServer;
 use crate::reads::{BATCH, CACHE, OFF, Reads, get, roomy};
 use crate::support::{Setup, within};
+use clerk_test_support::redis::RedisServer;
 
 const PATH: &str = "/v1/users/count";
 

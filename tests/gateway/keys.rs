@@ -1,7 +1,7 @@
 //! Whose request it is, and what becomes of those that are nobody's.
 
-use crate::common::KEY;
 use crate::support::{OK, Running, Setup, Stub, TOKEN, request};
+use clerk_test_support::KEY;
 
 fn bearing(authorization: &str, fields: &str) -> String {
     let authorization =

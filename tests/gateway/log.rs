@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
+use clerk_client::upstream::{MemoryUpstream, Upstream};
 use clerk_exporter::gateway::{Plan, Policies, Switch};
-use clerk_exporter::upstream::{MemoryUpstream, Upstream};
 use clerk_simulator::Simulator;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 
-use crate::common::log::{everything, listen};
-use crate::common::{self, KEY};
 use crate::support::{Setup, TOKEN, World};
+use clerk_test_support::KEY;
+use clerk_test_support::log::{everything, listen};
 
 #[tokio::test(start_paused = true)]
 async fn a_request_is_one_line_that_names_nobody() {
     listen();
-    let simulator = Simulator::new(common::simulator(1));
+    let simulator = Simulator::new(clerk_test_support::simulator(1));
     let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
     let all = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
     let plan = Plan { policies: all, ..Plan::default() };

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clerk_client::outbound::pace;
+use clerk_client::upstream::{MemoryUpstream, Upstream};
 use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
-use clerk_exporter::outbound::pace;
-use clerk_exporter::upstream::{MemoryUpstream, Upstream};
 use clerk_simulator::{Fault, FaultBody, Simulator};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::common::{self, KEY};
 use crate::support::{Setup, World};
+use clerk_test_support::KEY;
 
 struct Played {
     world: World,
@@ -26,7 +26,7 @@ impl Played {
     }
 
     fn paced(policies: Policies, max_queue_wait: Duration, pace: Option<pace::Options>) -> Self {
-        let simulator = Simulator::new(common::simulator(1));
+        let simulator = Simulator::new(clerk_test_support::simulator(1));
         let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
         let plan = Plan { policies, max_queue_wait, ..Plan::default() };
         let world = World::new(&upstream, "http://clerk.test", Setup { plan, pace, ..Setup::default() });

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
+use clerk_client::upstream::HyperOptions;
 use clerk_exporter::gateway::{Plan, Policies};
-use clerk_exporter::upstream::HyperOptions;
 use http::{HeaderMap, Version};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,9 +22,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::common::KEY;
 use crate::reads::OFF;
 use crate::support::{OK, Running, Setup, Stub, read_head, read_message, request, within};
+use clerk_test_support::KEY;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name)

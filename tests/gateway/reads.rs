@@ -16,10 +16,10 @@ use axum::body::Body;
 use axum::extract::Request as Incoming;
 use axum::middleware::{Next, from_fn};
 use bytes::Bytes;
+use clerk_client::secret::{Secret, SecretSource};
+use clerk_client::upstream::{MemoryUpstream, Upstream};
+use clerk_client::webhook::{self, SigningSecret};
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
-use clerk_exporter::secret::{Secret, SecretSource};
-use clerk_exporter::upstream::{MemoryUpstream, Upstream};
-use clerk_exporter::webhook::{self, SigningSecret};
 use clerk_simulator::{Bucket, Fault, FaultRule, LimitOverride, Options, Quota, Simulator};
 use futures_util::future::join_all;
 use http::request::Builder;
@@ -28,8 +28,8 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus_web::Handler;
 
-use crate::common::{self, KEY};
 use crate::support::{Setup, World};
+use clerk_test_support::KEY;
 
 /// A signing secret that signs nothing real.
 const WEBHOOK_SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
@@ -98,7 +98,7 @@ pub(crate) struct Reads {
 pub(crate) fn roomy() -> Options {
     let limits =
         vec![LimitOverride { bucket: Bucket::Instance, quota: Quota::new(1_000_000, Duration::from_secs(10)) }];
-    Options { users: 400, limits, ..common::simulator(1) }
+    Options { users: 400, limits, ..clerk_test_support::simulator(1) }
 }
 
 impl Reads {
@@ -143,7 +143,7 @@ impl Reads {
         }));
         let upstream: Arc<dyn Upstream> = MemoryUpstream::new(router);
         let mut secrets = webhook::Options::new(vec![SecretSource::Inline(Secret::new(WEBHOOK_SECRET.to_owned()))]);
-        secrets.wall_clock = Arc::new(common::start);
+        secrets.wall_clock = Arc::new(clerk_test_support::start);
         let world = World::new(&upstream, "http://clerk.test", Setup { webhooks: Some(secrets), ..setup });
         Self { world, simulator, asked, lag }
     }
@@ -214,7 +214,7 @@ impl Reads {
             self.user(number)
         );
         let id = format!("msg_{}", fastrand::u64(..));
-        let timestamp = common::start().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let timestamp = clerk_test_support::start().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let signature = SigningSecret::parse(WEBHOOK_SECRET).unwrap().sign(&id, timestamp, event.as_bytes());
         let request = Request::post("/webhooks/clerk")
             .header("svix-id", id)

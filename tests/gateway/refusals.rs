@@ -2,8 +2,8 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::common::KEY;
 use crate::support::{OK, Running, Stub, read_message, request, within};
+use clerk_test_support::KEY;
 
 /// Sends raw bytes; gives the status of the answer, whether the connection was closed then, and how many requests
 /// reached Clerk.

@@ -5,16 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_exporter::cache::{self, Cache, Seal};
+use clerk_client::cache::{self, Cache, Seal};
+use clerk_client::outbound::pace::{self, Priority, SharedBudget};
+use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::secret::{KeySource, Secret, SecretSource};
+use clerk_client::store::Store;
+use clerk_client::upstream::{HyperOptions, NetworkUpstream, Upstream};
+use clerk_client::webhook;
 use clerk_exporter::gateway::{
     CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
 };
-use clerk_exporter::outbound::pace::{self, Priority, SharedBudget};
-use clerk_exporter::outbound::{Flow, Outbound};
-use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::store::Store;
-use clerk_exporter::upstream::{HyperOptions, NetworkUpstream, Upstream};
-use clerk_exporter::webhook;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{KEY, settings};
+use clerk_test_support::{KEY, settings};
 
 /// A token that stands for [`KEY`].
 pub(crate) const TOKEN: &str = "billing-token-CANARY";
@@ -259,7 +259,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(upstream: &Arc<dyn Upstream>, base: &str, setup: Setup) -> Self {
         let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, budget, .. } = setup;
-        let clock = Arc::new(Clock::simulated(crate::common::start()));
+        let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
         let names = if has_second { &["test", "second"][..] } else { &["test"] };
         let ledger = Arc::new(Ledger::new(names.iter().map(|name| settings(name))));
         let mut seal = seal;
@@ -280,7 +280,7 @@ impl World {
                 further_keys: Vec::new(),
                 caller: None,
                 plan: plan.clone(),
-                cache: Cache::new(options, store.clone(), Arc::clone(&clock)),
+                cache: Cache::new(cache::Options { redis: store.clone(), ..options }, Arc::clone(&clock)),
             }
         };
         let mut instances = vec![instance("test", KEY)];

@@ -1,7 +1,7 @@
 //! What goes through unchanged.
 
-use crate::common::KEY;
 use crate::support::{OK, Running, Stub, request};
+use clerk_test_support::KEY;
 
 #[tokio::test]
 async fn path_and_query_arrive_byte_for_byte() {

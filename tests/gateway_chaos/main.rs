@@ -14,12 +14,6 @@ mod exporter;
 mod exposition;
 #[path = "../common/front.rs"]
 mod front;
-#[expect(dead_code, reason = "other tests use more of it")]
-#[path = "../common/process.rs"]
-mod process;
-#[expect(dead_code, reason = "other tests use more of it")]
-#[path = "../common/redis.rs"]
-mod redis;
 
 mod account;
 mod clients;

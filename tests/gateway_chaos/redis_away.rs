@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use clerk_client::store::{Options, Store};
 use clerk_exporter::gateway::{Plan, Switch};
-use clerk_exporter::store::{Options, Store};
 use tokio::task::JoinSet;
 
 use crate::account::{Account, Outcome, ask};
 use crate::exporter::eventually;
-use crate::redis::RedisServer;
 use crate::world::{Clerk, Running, policies};
+use clerk_test_support::redis::RedisServer;
 
 const WORKERS: usize = 8;
 /// Answers between two events.

@@ -8,14 +8,14 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use clerk_exporter::cache::{self, Cache};
+use clerk_client::cache::{self, Cache};
+use clerk_client::outbound::pace::{self, StoreBudget};
+use clerk_client::outbound::retry::RetryPolicy;
+use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::secret::{KeySource, Secret, SecretSource};
+use clerk_client::store::Store;
+use clerk_client::upstream::{HyperOptions, NetworkUpstream};
 use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
-use clerk_exporter::outbound::pace::{self, StoreBudget};
-use clerk_exporter::outbound::retry::RetryPolicy;
-use clerk_exporter::outbound::{Flow, Outbound};
-use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::store::Store;
-use clerk_exporter::upstream::{HyperOptions, NetworkUpstream};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Environment, Limit, Settings, Source};
@@ -185,7 +185,7 @@ impl Running {
             further_keys: Vec::new(),
             caller: None,
             plan,
-            cache: Cache::new(cache::Options::new("test"), store, Arc::clone(&clock)),
+            cache: Cache::new(cache::Options { redis: store, ..cache::Options::new("test") }, Arc::clone(&clock)),
         };
         let options = Options {
             instances: vec![instance],

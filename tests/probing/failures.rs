@@ -10,11 +10,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
-use clerk_exporter::upstream::{ErrorKind, MemoryUpstream, RequestBody, ResponseFuture, Upstream, UpstreamError};
+use clerk_client::upstream::{ErrorKind, MemoryUpstream, RequestBody, ResponseFuture, Upstream, UpstreamError};
 use clerk_quota::{ProbeFailure, ProbeSkip};
 use clerk_simulator::{Fault, FaultBody, FaultRule, Simulator};
 
-use crate::common;
 use crate::world::{INTERVAL, TICK, World, late, seconds};
 
 fn page(status: u16, body: FaultBody) -> FaultRule {
@@ -105,7 +104,7 @@ fn dripping() -> Arc<dyn Upstream> {
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_holds_for_a_body_that_never_ends_too() {
-    let world = World::over(Simulator::new(common::simulator(1)), dripping(), |_| {});
+    let world = World::over(Simulator::new(clerk_test_support::simulator(1)), dripping(), |_| {});
     world.pass(Duration::from_millis(4900)).await;
     assert_eq!(world.made(), 0);
     world.pass(Duration::from_millis(200)).await;
@@ -136,7 +135,7 @@ async fn each_way_to_fail_below_http_has_its_reason() {
         (ErrorKind::Decode, ProbeFailure::Decode),
         (ErrorKind::Other, ProbeFailure::Other),
     ] {
-        let world = World::over(Simulator::new(common::simulator(1)), Arc::new(Broken(kind)), |_| {});
+        let world = World::over(Simulator::new(clerk_test_support::simulator(1)), Arc::new(Broken(kind)), |_| {});
         world.pass(seconds(1)).await;
         assert_eq!((world.made(), world.failed(reason)), (1, 1), "{kind:?}");
         assert_eq!((world.snapshot().up, world.snapshot().key_valid), (Some(false), None), "{kind:?}");

@@ -1,11 +1,10 @@
 //! Probes that are not needed, because other traffic tells the same.
 
-use clerk_exporter::outbound::Call;
+use clerk_client::outbound::Call;
 use clerk_quota::{Bucket, ProbeSkip, Source};
 use clerk_simulator::{Fault, FaultBody};
 use http::Method;
 
-use crate::common;
 use crate::world::{INTERVAL, TICK, World, seconds};
 
 /// A request of somebody else, every `every` seconds for `length` seconds.
@@ -36,7 +35,7 @@ async fn probes_are_skipped_while_other_answers_are_fresh() {
 
 #[tokio::test(start_paused = true)]
 async fn probes_are_made_all_the_same_where_that_is_wanted() {
-    let world = World::with(common::simulator(1), |options| options.only_when_idle = false);
+    let world = World::with(clerk_test_support::simulator(1), |options| options.only_when_idle = false);
     traffic(&world, "/v1/users/count", Source::Gateway, 5, 150).await;
     assert!((10..=11).contains(&world.made()), "{}", world.made());
     assert_eq!(world.skipped(ProbeSkip::Fresh), 0);

@@ -3,19 +3,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use clerk_exporter::outbound::Outbound;
+use clerk_client::outbound::Outbound;
+use clerk_client::secret::{KeySource, SecretSource};
 use clerk_exporter::probe::{Options, Trigger};
-use clerk_exporter::secret::{KeySource, SecretSource};
 use clerk_quota::{ProbeFailure, ProbeSkip};
 
-use crate::common;
 use crate::world::{INTERVAL, TICK, World, seconds};
 
 const OLD: &str = "sk_test_oldKeyThatWasRevoked1";
 
 /// A simulator that knows one key only.
 fn strict() -> clerk_simulator::Options {
-    clerk_simulator::Options { keys: vec![format!("test={}", common::KEY).parse().unwrap()], ..common::simulator(1) }
+    clerk_simulator::Options {
+        keys: vec![format!("test={}", clerk_test_support::KEY).parse().unwrap()],
+        ..clerk_test_support::simulator(1)
+    }
 }
 
 fn reads_key_from(path: &Path) -> impl FnOnce(&mut Options) {
@@ -47,7 +49,7 @@ async fn a_refused_key_is_tried_less_and_less() {
             options.trigger = Trigger::Interval(interval);
             options.interval = interval;
             options.count_users = Some(Trigger::Interval(seconds(60)));
-            let wrong = SecretSource::Inline(clerk_exporter::secret::Secret::new(OLD.to_owned()));
+            let wrong = SecretSource::Inline(clerk_client::secret::Secret::new(OLD.to_owned()));
             let outbound = &options.outbound;
             options.outbound = Arc::new(Outbound::new(
                 Arc::clone(&outbound.upstream),
@@ -79,7 +81,7 @@ async fn a_replaced_key_is_used_at_the_next_probe_and_counters_stay() {
     world.pass(seconds(1000)).await;
     let (made, snapshot) = (world.made(), world.snapshot());
     assert_eq!((snapshot.key_valid, world.failed(ProbeFailure::Key)), (Some(false), made));
-    replace(&path, common::KEY);
+    replace(&path, clerk_test_support::KEY);
     world.pass(TICK).await;
     let snapshot = world.snapshot();
     assert_eq!((snapshot.key_valid, snapshot.up), (Some(true), Some(true)), "not at the end of the wait");
@@ -97,7 +99,7 @@ async fn a_key_that_was_replaced_just_now_is_read_when_clerk_refuses_the_old_one
     world.probes.configure(Vec::new());
     // The request is under way with the old key when the new one is put there.
     world.options.outbound.key.current().unwrap();
-    replace(&path, common::KEY);
+    replace(&path, clerk_test_support::KEY);
     let finding = clerk_exporter::probe::probe_once(&world.options.outbound, "/v1/users/count", seconds(5)).await;
     assert_eq!(finding.failure, None);
     assert_eq!((world.made(), world.requests()), (1, 2), "one probe, two requests");
@@ -117,7 +119,7 @@ async fn a_key_that_somebody_else_has_read_meanwhile_is_used_too() {
     let probe = clerk_exporter::probe::probe_once(outbound, "/v1/users/count", seconds(5));
     let other = async {
         world.pass(std::time::Duration::from_millis(500)).await;
-        replace(&path, common::KEY);
+        replace(&path, clerk_test_support::KEY);
         assert_eq!(outbound.key.refresh(), Ok(true));
     };
     let (finding, ()) = tokio::join!(probe, other);
@@ -146,7 +148,7 @@ async fn a_key_file_that_is_missing_or_broken_for_a_while_does_no_harm() {
     world.pass(seconds(100)).await;
     assert_eq!(world.failed(ProbeFailure::Secret), world.made());
     assert_eq!((world.requests(), world.snapshot().key_valid), (0, None), "nothing was sent");
-    replace(&path, common::KEY);
+    replace(&path, clerk_test_support::KEY);
     world.pass(TICK).await;
     assert_eq!(world.snapshot().up, Some(true));
     // While we have a good one, a bad one does not take its place.
@@ -166,7 +168,7 @@ async fn a_new_configuration_with_another_key_does_not_wait_for_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
     replace(&old, OLD);
-    replace(&new, common::KEY);
+    replace(&new, clerk_test_support::KEY);
     let world = World::with(strict(), reads_key_from(&old));
     world.pass(seconds(1000)).await;
     let made = world.made();

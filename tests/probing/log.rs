@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use clerk_simulator::{Fault, FaultBody};
 
-use crate::common;
-use crate::common::log::{everything, listen};
 use crate::world::{World, seconds};
+use clerk_test_support::log::{everything, listen};
 
 /// The probes' lines of level info or worse.
 fn lines() -> Vec<String> {
@@ -49,20 +48,20 @@ async fn each_change_of_state_is_one_line() {
 async fn a_configuration_that_changes_nothing_logs_nothing_of_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
-    std::fs::write(&path, common::KEY).unwrap();
+    std::fs::write(&path, clerk_test_support::KEY).unwrap();
     listen();
     let from_file = |options: &mut clerk_exporter::probe::Options| {
-        let source = clerk_exporter::secret::SecretSource::File(path.clone());
+        let source = clerk_client::secret::SecretSource::File(path.clone());
         let outbound = &options.outbound;
-        options.outbound = Arc::new(clerk_exporter::outbound::Outbound::new(
+        options.outbound = Arc::new(clerk_client::outbound::Outbound::new(
             Arc::clone(&outbound.upstream),
             outbound.base.clone(),
-            Arc::new(clerk_exporter::secret::KeySource::new(source)),
+            Arc::new(clerk_client::secret::KeySource::new(source)),
             Arc::clone(&outbound.ledger),
             Arc::clone(&outbound.clock),
         ));
     };
-    let world = World::with(common::simulator(1), from_file);
+    let world = World::with(clerk_test_support::simulator(1), from_file);
     world.pass(seconds(60)).await;
     let mut again = world.options.clone();
     from_file(&mut again);
@@ -87,7 +86,7 @@ async fn nothing_that_is_logged_holds_a_part_of_the_key() {
     }
     let text = everything();
     assert!(text.contains("probes fail"));
-    for part in common::KEY.as_bytes().windows(8).skip(8) {
+    for part in clerk_test_support::KEY.as_bytes().windows(8).skip(8) {
         assert!(!text.contains(std::str::from_utf8(part).unwrap()));
     }
 }

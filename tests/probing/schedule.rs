@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use clerk_client::upstream::MemoryUpstream;
 use clerk_exporter::probe::Trigger;
-use clerk_exporter::upstream::MemoryUpstream;
 use clerk_quota::{ProbeFailure, ProbeSkip};
 use clerk_simulator::Simulator;
 
-use crate::common;
 use crate::world::{INTERVAL, TICK, World, late, seconds};
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +33,7 @@ async fn a_thousand_intervals_make_a_thousand_probes() {
 
 #[tokio::test(start_paused = true)]
 async fn only_one_probe_is_under_way_and_what_is_due_meanwhile_is_counted() {
-    let world = World::with(common::simulator(1), |options| options.timeout = seconds(40));
+    let world = World::with(clerk_test_support::simulator(1), |options| options.timeout = seconds(40));
     world.fault(late(seconds(35)));
     world.pass(seconds(34)).await;
     assert_eq!((world.made(), world.requests()), (0, 0), "the first probe is still under way");
@@ -64,7 +63,7 @@ async fn after_a_pause_there_is_one_probe_and_what_was_missed_is_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn first_probes_are_spread_over_one_interval() {
-    let simulator = Simulator::new(common::simulator(1));
+    let simulator = Simulator::new(clerk_test_support::simulator(1));
     let upstream = MemoryUpstream::new(simulator.router());
     let world = World::several(30, simulator, upstream, |_| {});
     let mut requests = Vec::new();
@@ -88,7 +87,7 @@ async fn first_probes_are_spread_over_one_interval() {
 
 #[tokio::test(start_paused = true)]
 async fn made_and_skipped_probes_add_up_to_those_that_were_due() {
-    let world = World::with(common::simulator(1), |options| {
+    let world = World::with(clerk_test_support::simulator(1), |options| {
         options.timeout = seconds(20);
         options.count_users = Some(Trigger::Interval(seconds(60)));
     });
@@ -140,7 +139,7 @@ async fn a_new_configuration_keeps_phase_and_takes_effect_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_slow_instances_are_all_probed_and_time_out() {
-    let simulator = Simulator::new(common::simulator(1));
+    let simulator = Simulator::new(clerk_test_support::simulator(1));
     let upstream = MemoryUpstream::new(simulator.router());
     simulator.set_faults(late(seconds(60)).into()).unwrap();
     let world = World::several(1000, simulator, upstream, |_| {});

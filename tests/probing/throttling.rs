@@ -4,7 +4,6 @@ use clerk_exporter::probe::Trigger;
 use clerk_quota::{Bucket, ProbeFailure, ProbeSkip, Source};
 use clerk_simulator::{Fault, FaultBody, FaultRule, HeaderProfile};
 
-use crate::common;
 use crate::world::{TICK, World, seconds};
 
 fn throttled(retry_after: Option<&str>) -> FaultRule {
@@ -42,13 +41,13 @@ async fn a_retry_after_of_nothing_is_at_least_a_second() {
         options.interval = std::time::Duration::from_millis(100);
     };
     for retry_after in ["0", "Wed, 25 Nov 2020 00:00:00 GMT"] {
-        let world = World::with(common::simulator(1), often);
+        let world = World::with(clerk_test_support::simulator(1), often);
         world.fault(throttled(Some(retry_after)));
         world.pass(seconds(20)).await;
         assert!((10..=20).contains(&world.requests()), "{retry_after}: {}", world.requests());
         world.stopped().await;
     }
-    let world = World::with(common::simulator(1), often);
+    let world = World::with(clerk_test_support::simulator(1), often);
     world.fault(throttled(Some("tomorrow")));
     world.pass(seconds(20)).await;
     assert!(world.requests() <= 20, "nonsense: {}", world.requests());
@@ -83,7 +82,7 @@ async fn a_page_of_the_edge_with_status_429_counts_as_one() {
 
 #[tokio::test(start_paused = true)]
 async fn without_quota_headers_only_429s_are_known() {
-    let options = clerk_simulator::Options { headers: HeaderProfile::None, ..common::simulator(1) };
+    let options = clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_test_support::simulator(1) };
     let world = World::with(options, |_| {});
     world.pass(seconds(31)).await;
     let bucket = world.bucket();

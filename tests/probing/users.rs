@@ -4,11 +4,12 @@ use clerk_exporter::probe::Trigger;
 use clerk_quota::Source;
 use clerk_simulator::{Fault, FaultBody};
 
-use crate::common;
 use crate::world::{World, seconds};
 
 fn hourly() -> World {
-    World::with(common::simulator(1), |options| options.count_users = Some(Trigger::Interval(seconds(3600))))
+    World::with(clerk_test_support::simulator(1), |options| {
+        options.count_users = Some(Trigger::Interval(seconds(3600)))
+    })
 }
 
 #[tokio::test(start_paused = true)]

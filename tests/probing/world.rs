@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_exporter::outbound::Outbound;
+use clerk_client::outbound::Outbound;
+use clerk_client::secret::{KeySource, Secret, SecretSource};
+use clerk_client::upstream::{MemoryUpstream, Upstream};
 use clerk_exporter::probe::{Options, Probes, Trigger};
-use clerk_exporter::secret::{KeySource, Secret, SecretSource};
-use clerk_exporter::upstream::{MemoryUpstream, Upstream};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
@@ -14,8 +14,6 @@ use clerk_quota::{Bucket, ProbeFailure, ProbeSkip};
 use clerk_simulator::{Fault, FaultRule, Faults, Simulator};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-use crate::common;
 
 pub(crate) const INTERVAL: Duration = Duration::from_secs(15);
 
@@ -39,7 +37,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self::with(common::simulator(1), |_| {})
+        Self::with(clerk_test_support::simulator(1), |_| {})
     }
 
     pub(crate) fn with_fault(rule: FaultRule) -> Self {
@@ -68,14 +66,14 @@ impl World {
     ) -> Self {
         let names: Vec<_> =
             (0..count).map(|index| if index == 0 { "test".to_owned() } else { format!("test{index}") }).collect();
-        let ledger = Arc::new(Ledger::new(names.iter().map(|name| common::settings(name))));
+        let ledger = Arc::new(Ledger::new(names.iter().map(|name| clerk_test_support::settings(name))));
         let outbound = |name: &str| {
             Outbound::new(
                 Arc::clone(&upstream),
                 "http://clerk.test".to_owned(),
-                Arc::new(KeySource::new(SecretSource::Inline(Secret::new(common::KEY.to_owned())))),
+                Arc::new(KeySource::new(SecretSource::Inline(Secret::new(clerk_test_support::KEY.to_owned())))),
                 ledger.instance(name).unwrap(),
-                Arc::new(Clock::simulated(common::start())),
+                Arc::new(Clock::simulated(clerk_test_support::start())),
             )
         };
         let mut options = Options {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde_json::value::RawValue;
 
 use super::args::UserFormat;
-use crate::clerk::RawUser;
+use clerk_client::clerk::RawUser;
 
 /// The columns of CSV. Others may come behind these, but none of these changes. `docs/client.md` describes them.
 const COLUMNS: [&str; 20] = [

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::args::UserFormat;
 use super::output::private;
-use crate::clerk::Cursor;
+use clerk_client::clerk::Cursor;
 
 /// The form of the file. A later form has another number.
 const VERSION: u32 = 1;

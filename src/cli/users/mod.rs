@@ -15,9 +15,9 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Instances, settings};
-use crate::clerk::{Clerk, MAX_PAGE, Outcome, UserFilter};
 use crate::config::Config;
 use args::{ExportArgs, GetArgs};
+use clerk_client::clerk::{Clerk, MAX_PAGE, Outcome, UserFilter};
 use clerk_quota::Bucket;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;

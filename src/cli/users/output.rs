@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::args::{TargetArgs, UserFormat};
 use super::journal::Journal;
-use crate::clerk::{Cursor, RawUser};
+use clerk_client::clerk::{Cursor, RawUser};
 
 /// Why nothing more can be written.
 #[derive(Debug, thiserror::Error)]

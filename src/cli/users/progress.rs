@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::args::TargetArgs;
-use crate::outbound::{Outbound, pace};
+use clerk_client::outbound::{Outbound, pace};
 use clerk_quota::Bucket;
 
 /// Time between two looks of the line, so that it does not seem dead while the rate limit makes it wait.

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::super::masked::{quoted, quoted_path};
 use super::model::{Gateway, Policies, Rank, UnknownKeys};
-use crate::secret::{REDACTED, SecretSource};
+use clerk_client::secret::{REDACTED, SecretSource};
 
 pub(in super::super) fn write(out: &mut String, gateway: &Gateway) -> fmt::Result {
     writeln!(out, "gateway:\n  listen_address: {}", quoted(&gateway.listen.to_string()))?;

@@ -16,10 +16,10 @@ use super::error::Place;
 use super::file::{Context, SCHEMA};
 use super::reader::{Field, Keys, Report, Section};
 use super::rules;
-use crate::cache::Seal;
-use crate::secret::{Secret, SecretSource, may_be_secret};
-use crate::store::{self, Store};
-use crate::webhook::check_secret;
+use clerk_client::cache::Seal;
+use clerk_client::secret::{Secret, SecretSource, may_be_secret};
+use clerk_client::store::{self, Store};
+use clerk_client::webhook::check_secret;
 use prometheus_web::{ListenAddress, ParseListenAddressError, WebConfigSource};
 
 pub(super) static GATEWAY: Keys = Keys {

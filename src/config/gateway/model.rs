@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::secret::SecretSource;
+use clerk_client::secret::SecretSource;
 use prometheus_web::ListenAddress;
 
 /// The gateway: where it listens, for whom, and what it may do beyond handing on.

@@ -6,8 +6,8 @@ use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
 use clerk_simulator::{FaultRule, Plan as Budget};
 
 use super::{BATCH, OFF, Reads, authorized, get, roomy, throttled};
-use crate::common::KEY;
 use crate::support::{BULK_TOKEN, Setup};
+use clerk_test_support::KEY;
 
 const MISSING: [&str; 3] =
     ["user_2NNEqL2nrIRdJ194ndJqAHwEfxC", "user_2NNEqL2nrIRdJ194ndJqAHwEfxD", "user_2NNEqL2nrIRdJ194ndJqAHwEfxE"];

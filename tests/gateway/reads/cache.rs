@@ -7,8 +7,8 @@ use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
 use clerk_simulator::Fault;
 
 use super::{BATCH, CACHE, OFF, Reads, USER, authorized, get, pass, roomy, status, throttled};
-use crate::common::KEY;
 use crate::support::{SECOND_KEY, Setup, TOKEN};
+use clerk_test_support::KEY;
 
 const PATH: &str = "/v1/users/count";
 

@@ -10,8 +10,8 @@ use clerk_simulator::Fault;
 use http::HeaderMap;
 
 use super::{COALESCE, OFF, Reads, authorized, get, status, throttled};
-use crate::common::KEY;
 use crate::support::TOKEN;
+use clerk_test_support::KEY;
 
 const PATH: &str = "/v1/users/count";
 

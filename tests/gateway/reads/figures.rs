@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use clerk_client::outbound::pace;
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
-use clerk_exporter::outbound::pace;
 use clerk_quota::Limit;
 use clerk_simulator::{Bucket, LimitOverride, Quota};
 
 use super::{BATCH, CACHE, COALESCE, OFF, Reads, authorized, get, pass, roomy};
-use crate::common::KEY;
 use crate::support::{BULK_TOKEN, Setup};
+use clerk_test_support::KEY;
 
 #[tokio::test(start_paused = true)]
 async fn requests_are_those_at_clerk_and_those_that_were_saved() {

@@ -4,8 +4,8 @@ use clerk_exporter::gateway::{Plan, Policies, Switch};
 use clerk_simulator::Fault;
 
 use super::{CACHE, OFF, Reads, USER, authorized, roomy, status, throttled};
-use crate::common::KEY;
 use crate::support::Setup;
+use clerk_test_support::KEY;
 
 const RETRY: Policies = Policies { retry: Switch::On, ..OFF };
 const BODY: &str = r#"{"first_name":"Again"}"#;

@@ -1,0 +1,494 @@
+//! The way of a request through memory, Redis and a shared fetch, and that of an invalidation.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::flight::{Flights, Landed, Seat};
+use super::generations::{Generations, Snapshot};
+use super::memory::{Entry, Memory, Times};
+use super::numbers::Counters;
+use super::owed::Owed;
+use super::shared::{Found, Seen, Shared};
+use super::stored::Record;
+use super::{Asked, Hit, Key, Numbers, Options, Policy, Stored};
+use crate::webhook::{Invalidate, InvalidateError, Tag};
+use clerk_quota::Moment;
+use clerk_quota::clock::Clock;
+
+/// How often a request begins anew because of invalidations before it fetches for itself alone.
+const ROUNDS: usize = 3;
+
+/// Time between attempts to tell Redis what it could not be told.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
+
+/// The answers of one instance. Clones share them.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use bytes::Bytes;
+/// use clerk_client::cache::{Asked, Cache, Hit, Options, Policy, Stored};
+/// use clerk_quota::clock::Clock;
+/// use clerk_client::webhook::{Invalidate, tags_of_route};
+/// use http::{HeaderMap, StatusCode};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let clock = Arc::new(Clock::new());
+/// let cache = Cache::new(Options::new("prod"), Arc::clone(&clock));
+/// let key = cache.key(&Asked { method: "GET", path: "/v1/users/user_1", ..Asked::default() });
+/// let tags = tags_of_route("/v1/users/{user_id}", &["user_1"]);
+/// let policy = Policy::fresh_for(Duration::from_secs(60));
+/// // Stands for a request to Clerk.
+/// let fetch = || {
+///     let now = clock.wall();
+///     async move { Ok::<_, std::io::Error>(Stored::new(StatusCode::OK, HeaderMap::new(), Bytes::from("{}"), now)) }
+/// };
+/// assert_eq!(cache.get_or_fetch(key, &tags, policy, fetch).await?.1, Hit::Fetched);
+/// assert!(matches!(cache.get_or_fetch(key, &tags, policy, fetch).await?.1, Hit::Memory { .. }));
+/// // An event says that the user has changed.
+/// cache.invalidate(&tags[1..]).await?;
+/// assert_eq!(cache.get_or_fetch(key, &tags, policy, fetch).await?.1, Hit::Fetched);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cache(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    instance: Arc<str>,
+    largest: u64,
+    unheard: Duration,
+    settle: Duration,
+    pub(super) clock: Arc<Clock>,
+    pub(super) generations: Generations,
+    pub(super) memory: Memory,
+    pub(super) shared: Option<Shared>,
+    /// What `shared` could not be told.
+    owed: Owed,
+    flights: Flights,
+    pub(super) counters: Counters,
+    /// Whether messages of other processes are heard. True if there are no others.
+    pub(super) is_heard: AtomicBool,
+    #[cfg(feature = "redis")]
+    pub(super) is_listening: AtomicBool,
+    /// Hearing messages, and fetching anew what was given stale. Ends with the cache.
+    pub(super) tasks: Mutex<JoinSet<()>>,
+}
+
+impl Cache {
+    /// An empty cache, over a Redis if the options have one. It hears other processes from its first use on.
+    #[must_use]
+    pub fn new(options: Options, clock: Arc<Clock>) -> Self {
+        #[cfg(feature = "redis")]
+        let shared = options.redis.map(|store| Shared::new(store, options.seal, &options.instance));
+        #[cfg(not(feature = "redis"))]
+        let shared: Option<Shared> = None;
+        let Options { instance, memory, largest, unheard, settle, .. } = options;
+        let is_heard = AtomicBool::new(shared.is_none());
+        let cache = Self(Arc::new(Inner {
+            shared,
+            instance,
+            largest,
+            unheard,
+            settle,
+            clock,
+            generations: Generations::new(),
+            memory: Memory::new(memory),
+            owed: Owed::default(),
+            flights: Flights::default(),
+            counters: Counters::default(),
+            is_heard,
+            #[cfg(feature = "redis")]
+            is_listening: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        }));
+        cache.listen();
+        cache
+    }
+
+    /// The key of a request to this instance.
+    #[must_use]
+    pub fn key(&self, asked: &Asked<'_>) -> Key {
+        Key::new(&self.0.instance, asked)
+    }
+
+    /// The answer to a request: one that is kept and good, else that of `fetch`, which all who ask for the same key at
+    /// the same time share, as far as their [`Urgency`](super::Urgency) allows.
+    ///
+    /// `tags` are what the answer shows, as of [`tags_of_route`](crate::webhook::tags_of_route); they have to be the same
+    /// each time for a key. `fetch` makes a request to Clerk. It may be called again when an invalidation comes in
+    /// between, and a future that it made may be dropped without having been polled.
+    ///
+    /// Dropping the future cancels the fetch, unless others wait for it.
+    ///
+    /// # Errors
+    ///
+    /// That of the fetch, which others may have got too. No error of Redis is one.
+    pub async fn get_or_fetch<E, F, Fut>(
+        &self,
+        key: Key,
+        tags: &[Tag],
+        policy: Policy,
+        fetch: F,
+    ) -> Result<(Stored, Hit), Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<Stored, E>> + Send + 'static,
+    {
+        self.listen();
+        let inner = &self.0;
+        if policy.keeps() {
+            if let Some((answer, hit)) = inner.in_memory(&key) {
+                if matches!(hit, Hit::Stale { .. }) {
+                    self.refresh(key, tags, policy, &fetch);
+                }
+                return Ok((answer, hit));
+            }
+            inner.counters.memory.misses.add();
+        }
+        for _ in 0..ROUNDS {
+            let seat = self.board(key, tags, policy, &fetch);
+            let is_first = seat.is_first;
+            match seat.land(&inner.generations, policy.keeps()).await {
+                None => inner.counters.detached.add(),
+                Some(Ok((answer, hit))) => {
+                    let stale = if is_failure(&answer) { inner.stale_if_error(&key) } else { None };
+                    if let Some(stale) = stale {
+                        return Ok(stale);
+                    }
+                    if !is_first {
+                        inner.counters.coalesced.add();
+                    }
+                    return Ok((answer, if is_first { hit } else { Hit::Coalesced }));
+                }
+                Some(Err(error)) => {
+                    if let Some(stale) = inner.stale_if_error(&key) {
+                        return Ok(stale);
+                    }
+                    match error.downcast::<E>() {
+                        Ok(error) => return Err(error),
+                        // Of somebody who fetches the same with errors of another type.
+                        Err(_) => break,
+                    }
+                }
+            }
+        }
+        let answer = fetch().await.map_err(Arc::new)?;
+        inner.counters.fetched.add();
+        Ok((answer, Hit::Fetched))
+    }
+
+    /// How old the answer is that memory would give now. Changes and counts nothing.
+    #[must_use]
+    pub fn peek(&self, key: &Key) -> Option<Duration> {
+        let now = self.0.clock.now();
+        let entry = self.0.memory.get(key, &self.0.generations, now)?;
+        (now < entry.times.fresh_until).then(|| entry.answer.age(self.0.clock.wall()))
+    }
+
+    /// [`invalidate`](Invalidate::invalidate) for whoever cannot wait: memory forgets at once, Redis soon.
+    pub fn invalidate_soon(&self, tags: &[Tag]) {
+        self.0.forget(tags);
+        if self.is_shared() {
+            let (cache, tags) = (self.clone(), tags.to_vec());
+            // What goes wrong is counted there.
+            self.0.in_background(async move { cache.invalidate(&tags).await.unwrap_or_default() });
+        }
+    }
+
+    /// Sees to it that Redis is told of these tags.
+    fn owe(&self, tags: &[Tag]) {
+        if !self.0.owed.add(tags) {
+            return;
+        }
+        let inner = Arc::downgrade(&self.0);
+        self.0.in_background(async move {
+            loop {
+                tokio::time::sleep(TELL_AGAIN).await;
+                let Some(inner) = inner.upgrade() else { return };
+                let Some(shared) = &inner.shared else { return };
+                let tags = inner.owed.tags();
+                if shared.forget(&tags).await.is_ok() && inner.owed.settle(&tags) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether answers are kept in a Redis, too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.0.shared.is_some()
+    }
+
+    /// What became of look-ups so far, and the size of the cache.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let (entries, bytes) = self.0.memory.size();
+        Numbers { in_flight: self.0.flights.count(), entries, bytes, ..self.0.counters.numbers() }
+    }
+
+    /// Whether what other processes invalidate is heard, or there are none.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.0.is_heard.load(Ordering::SeqCst)
+    }
+
+    fn board<E, Fut>(&self, key: Key, tags: &[Tag], policy: Policy, fetch: &dyn Fn() -> Fut) -> Seat
+    where
+        E: Send + Sync + 'static,
+        Fut: Future<Output = Result<Stored, E>> + Send + 'static,
+    {
+        let inner = &self.0;
+        let snapshot = || inner.generations.snapshot(tags);
+        inner.flights.board((key, policy.urgency), &inner.generations, snapshot, |snapshot| {
+            let fetch = fetch().map(|result| result.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>));
+            // Only Redis is asked by them.
+            let tags = if inner.shared.is_some() { tags.into() } else { Box::default() };
+            Arc::clone(inner).fly(key, tags, policy, snapshot, fetch).boxed()
+        })
+    }
+
+    /// Fetches anew in the background, once at a time.
+    fn refresh<E, Fut>(&self, key: Key, tags: &[Tag], policy: Policy, fetch: &dyn Fn() -> Fut)
+    where
+        E: Send + Sync + 'static,
+        Fut: Future<Output = Result<Stored, E>> + Send + 'static,
+    {
+        if self.0.flights.under_way((key, policy.urgency), &self.0.generations).is_some() {
+            return;
+        }
+        let seat = self.board(key, tags, policy, fetch);
+        let inner = Arc::clone(&self.0);
+        self.0.in_background(async move {
+            // Whatever comes of it, somebody will ask again.
+            let _ = seat.land(&inner.generations, true).await;
+        });
+    }
+}
+
+impl Invalidate for Cache {
+    /// Memory forgets in any case.
+    ///
+    /// # Errors
+    ///
+    /// If Redis did not. It is told again until it was, and until then what it has of these tags is not used here.
+    async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
+        self.listen();
+        let inner = &self.0;
+        inner.counters.invalidations.add();
+        let forgotten = match &inner.shared {
+            Some(shared) => shared.forget(tags).await.inspect_err(|_| {
+                inner.counters.redis.errors.add();
+                self.owe(tags);
+            }),
+            None => Ok(()),
+        };
+        // After Redis: until then somebody could find an old answer there and take it into memory.
+        inner.forget(tags);
+        Ok(forgotten?)
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("instance", &self.0.instance).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Does something that nobody waits for, until the cache ends.
+    fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // Without a runtime the program is at its end.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(task, &runtime);
+    }
+
+    /// An answer that may be given without a fetch, or while one is under way.
+    fn in_memory(&self, key: &Key) -> Option<(Stored, Hit)> {
+        let now = self.clock.now();
+        let entry = self.memory.get(key, &self.generations, now)?;
+        let age = || entry.answer.age(self.clock.wall());
+        if now < entry.times.fresh_until {
+            self.counters.memory.hits.add();
+            return Some((entry.answer.clone(), Hit::Memory { age: age() }));
+        }
+        (now < entry.times.stale_until).then(|| {
+            self.counters.stale.add();
+            (entry.answer.clone(), Hit::Stale { age: age() })
+        })
+    }
+
+    /// An answer that came into memory since it was looked for. Counted then.
+    fn fresh_in_memory(&self, key: &Key) -> Option<(Stored, Hit)> {
+        let now = self.clock.now();
+        let entry = self.memory.get(key, &self.generations, now)?;
+        let hit = || Hit::Memory { age: entry.answer.age(self.clock.wall()) };
+        (now < entry.times.fresh_until).then(|| (entry.answer.clone(), hit()))
+    }
+
+    fn stale_if_error(&self, key: &Key) -> Option<(Stored, Hit)> {
+        let now = self.clock.now();
+        let entry = self.memory.get(key, &self.generations, now)?;
+        (now < entry.times.stale_if_error_until).then(|| {
+            self.counters.stale.add();
+            (entry.answer.clone(), Hit::Stale { age: entry.answer.age(self.clock.wall()) })
+        })
+    }
+
+    /// What a flight does: the rest of the way, once for all who wait.
+    async fn fly(
+        self: Arc<Self>,
+        key: Key,
+        tags: Box<[Tag]>,
+        policy: Policy,
+        snapshot: Arc<Snapshot>,
+        fetch: impl Future<Output = Result<Stored, Arc<dyn Any + Send + Sync>>> + Send,
+    ) -> Landed {
+        let mut seen = None;
+        if policy.keeps() {
+            // A flight may have landed since this one's caller looked.
+            if let Some(landed) = self.fresh_in_memory(&key) {
+                return Ok(landed);
+            }
+            let (found, place) = self.in_redis(key, &tags, policy, &snapshot).await;
+            if let Some(found) = found {
+                return Ok(found);
+            }
+            seen = place;
+        }
+        let begun = self.clock.now();
+        let answer = fetch.await?;
+        self.counters.fetched.add();
+        self.keep(key, policy, begun, &snapshot, seen.as_ref(), &answer).await;
+        Ok((answer, Hit::Fetched))
+    }
+
+    /// Looks in Redis, and takes what is there into memory. What is not fresh is no hit, but is there when fetching
+    /// fails.
+    async fn in_redis(
+        &self,
+        key: Key,
+        tags: &[Tag],
+        policy: Policy,
+        snapshot: &Snapshot,
+    ) -> (Option<(Stored, Hit)>, Option<Seen>) {
+        let Some((found, seen)) = self.look(key, tags, policy).await else { return (None, None) };
+        let Some((answer, times)) = found else {
+            self.counters.redis.misses.add();
+            return (None, Some(seen));
+        };
+        self.remember(key, &answer, times, snapshot);
+        if self.clock.now() < times.fresh_until {
+            self.counters.redis.hits.add();
+            let age = answer.age(self.clock.wall());
+            return (Some((answer, Hit::Redis { age })), Some(seen));
+        }
+        self.counters.redis.misses.add();
+        (None, Some(seen))
+    }
+
+    /// What Redis has, and until when it is good; `None` if there is no Redis or it failed.
+    pub(super) async fn look(&self, key: Key, tags: &[Tag], policy: Policy) -> Option<(Option<(Stored, Times)>, Seen)> {
+        let shared = self.shared.as_ref().filter(|_| !self.owed.holds(tags))?;
+        // From before the question: its time to live was measured later.
+        let now = self.clock.now();
+        // In a box, since most caches have no Redis and need no room for it.
+        let looked = Box::pin(shared.look(key, tags, policy.lifetime())).await;
+        let (found, seen) = looked.inspect_err(|_| self.counters.redis.errors.add()).ok()?;
+        let found = found.and_then(|Found { record, left }| {
+            let Record { answer, stale_while_revalidate, stale_if_error } = record;
+            let (ttl, ..) = policy.of(answer.status())?;
+            // What is left belongs to staleness at its end. And our policy may be shorter than that of the writer.
+            let fresh_until = now.after(left).before(stale_while_revalidate.max(stale_if_error));
+            let fresh_until = fresh_until.min(now.after(ttl));
+            let times = Times::new(
+                fresh_until,
+                stale_while_revalidate.min(policy.stale_while_revalidate),
+                stale_if_error.min(policy.stale_if_error),
+            );
+            Some((answer, times))
+        });
+        Some((found, seen))
+    }
+
+    /// Keeps an answer whose fetch began at `begun`, if it may be kept and nothing has come in between.
+    pub(super) async fn keep(
+        &self,
+        key: Key,
+        policy: Policy,
+        begun: Moment,
+        snapshot: &Snapshot,
+        seen: Option<&Seen>,
+        answer: &Stored,
+    ) {
+        let times = policy.of(answer.status()).filter(|_| answer.may_be_kept());
+        let Some((ttl, stale, stale_if_error)) = times else { return };
+        if answer.weight() > self.largest {
+            self.counters.dropped.add();
+            return;
+        }
+        if !self.generations.is_valid(snapshot) {
+            self.counters.outdated.add();
+            return;
+        }
+        let ttl = (ttl / 1000).saturating_mul(fastrand::u32(900..=1100));
+        let mut times = Times::new(begun.after(ttl), stale, stale_if_error);
+        if self.generations.is_recent(snapshot, begun, self.settle) {
+            times = times.capped(begun.after(self.settle));
+        }
+        self.remember(key, answer, times, snapshot);
+        let left = times.end().since(self.clock.now());
+        let (Some(shared), Some(seen)) = (&self.shared, seen) else { return };
+        if left.is_zero() {
+            return;
+        }
+        let record = Record {
+            answer: answer.clone(),
+            stale_while_revalidate: times.stale_until.since(times.fresh_until),
+            stale_if_error: times.stale_if_error_until.since(times.fresh_until),
+        };
+        match Box::pin(shared.keep(seen, &record, left)).await {
+            Ok(true) => self.counters.redis.stored.add(),
+            Ok(false) => self.counters.outdated.add(),
+            Err(_) => self.counters.redis.errors.add(),
+        }
+    }
+
+    fn remember(&self, key: Key, answer: &Stored, times: Times, snapshot: &Snapshot) {
+        if !self.memory.has_room_for(answer.weight()) {
+            self.counters.dropped.add();
+            return;
+        }
+        let is_heard = self.is_heard.load(Ordering::SeqCst);
+        let now = self.clock.now();
+        let times = if is_heard { times } else { times.capped(now.after(self.unheard)) };
+        if now < times.end() && self.generations.is_current(snapshot) {
+            self.memory.insert(key, Entry::new(answer, times, snapshot.clone()));
+            self.counters.memory.stored.add();
+        }
+    }
+
+    pub(super) fn forget(&self, tags: &[Tag]) {
+        self.generations.invalidate(tags, self.clock.now());
+        self.flights.detach(&self.generations);
+    }
+}
+
+/// An answer that is no better than a stale one (RFC 5861, section 4, and 429).
+fn is_failure(answer: &Stored) -> bool {
+    answer.status().is_server_error() || answer.status().as_u16() == 429
+}

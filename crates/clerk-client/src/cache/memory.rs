@@ -1,0 +1,132 @@
+//! Answers in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use super::Key;
+use super::generations::{Generations, Snapshot};
+use super::stored::Stored;
+use clerk_quota::Moment;
+
+/// An answer that takes more than this part of the memory is not kept: it would push out all others.
+const LARGEST_PART: u64 = 16;
+/// Parts that the memory is divided into, each with its own lock. Each has to hold the largest answer easily.
+const SHARDS: usize = 4;
+/// What an answer weighs, about, for the first size of tables.
+const USUAL_WEIGHT: u64 = 2048;
+
+/// Until when an answer is good for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Times {
+    pub(super) fresh_until: Moment,
+    /// May be given while it is being fetched anew.
+    pub(super) stale_until: Moment,
+    /// May be given when fetching fails.
+    pub(super) stale_if_error_until: Moment,
+}
+
+impl Times {
+    pub(super) fn new(fresh_until: Moment, stale: Duration, stale_if_error: Duration) -> Self {
+        Self {
+            fresh_until,
+            stale_until: fresh_until.after(stale),
+            stale_if_error_until: fresh_until.after(stale_if_error),
+        }
+    }
+
+    /// Not longer than this, whatever for.
+    pub(super) fn capped(self, at: Moment) -> Self {
+        Self {
+            fresh_until: self.fresh_until.min(at),
+            stale_until: self.stale_until.min(at),
+            stale_if_error_until: self.stale_if_error_until.min(at),
+        }
+    }
+
+    /// When it is good for nothing any more.
+    pub(super) fn end(&self) -> Moment {
+        self.fresh_until.max(self.stale_until).max(self.stale_if_error_until)
+    }
+}
+
+/// An answer in memory.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) answer: Stored,
+    pub(super) times: Times,
+    pub(super) generations: Snapshot,
+    weight: u64,
+}
+
+impl Entry {
+    pub(super) fn new(answer: &Stored, times: Times, generations: Snapshot) -> Self {
+        Self { answer: answer.compact(), times, generations, weight: answer.weight() }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ByWeight;
+
+impl Weighter<Key, Arc<Entry>> for ByWeight {
+    fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
+        entry.weight
+    }
+}
+
+pub(super) struct Memory {
+    entries: Cache<Key, Arc<Entry>, ByWeight>,
+    largest: u64,
+}
+
+impl Memory {
+    /// Room for so many bytes of answers.
+    pub(super) fn new(bytes: u64) -> Self {
+        let items = usize::try_from(bytes / USUAL_WEIGHT).unwrap_or(usize::MAX).clamp(16, 1 << 16);
+        let options = OptionsBuilder::new()
+            .shards(SHARDS)
+            .weight_capacity(bytes)
+            .estimated_items_capacity(items)
+            .build()
+            .expect("both capacities are given");
+        let entries = Cache::with_options(
+            options,
+            ByWeight,
+            DefaultHashBuilder::default(),
+            quick_cache::sync::DefaultLifecycle::default(),
+        );
+        Self { entries, largest: bytes / LARGEST_PART }
+    }
+
+    /// Whether an answer of this weight can be kept.
+    pub(super) fn has_room_for(&self, weight: u64) -> bool {
+        weight <= self.largest
+    }
+
+    /// The answer, if it is good for anything. One that is not makes room.
+    pub(super) fn get(&self, key: &Key, generations: &Generations, now: Moment) -> Option<Arc<Entry>> {
+        let entry = self.entries.get(key)?;
+        if now < entry.times.end() && generations.is_current(&entry.generations) {
+            return Some(entry);
+        }
+        self.entries.remove_if(key, |other| Arc::ptr_eq(other, &entry));
+        None
+    }
+
+    pub(super) fn insert(&self, key: Key, entry: Entry) {
+        self.entries.insert(key, Arc::new(entry));
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn clear(&self) {
+        self.entries.clear();
+    }
+
+    /// How many answers there are, and their weight. Those that are not good any more count until they are asked for or
+    /// pushed out.
+    pub(super) fn size(&self) -> (u64, u64) {
+        (self.entries.len() as u64, self.entries.weight())
+    }
+}

@@ -1,0 +1,198 @@
+//! Answers in Redis that only we can read.
+//!
+//! AES-256-GCM with a random nonce: 4 bytes name of the key, 12 bytes nonce, the ciphertext, 16 bytes tag. The name lets
+//! a key be rotated while answers under the old one are still there. What is not secret but must not be exchanged, the
+//! place in Redis and the generations, is authenticated along with it.
+//!
+//! With random nonces, a key is good for 2^32 answers (NIST SP 800-38D, section 8.3), which at 100 a second takes more
+//! than a year.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use secrecy::zeroize::Zeroizing;
+use sha2::{Digest, Sha256};
+
+use crate::secret::{SecretError, SecretSource};
+
+const KEY_LEN: usize = 32;
+const NAME_LEN: usize = 4;
+const TAG_LEN: usize = 16;
+
+/// Keys that answers in Redis are sealed with.
+pub struct Seal {
+    current: SealKey,
+    /// Only opened with.
+    older: Vec<SealKey>,
+}
+
+struct SealKey {
+    name: [u8; NAME_LEN],
+    key: RandomizedNonceKey,
+}
+
+/// A key for sealing that cannot be used. Its text does not show the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] SecretError),
+    /// It is no key.
+    #[error(
+        "{origin}: is no key of 32 bytes in hex (64 digits) or base64 (44 characters); \
+         make one with `openssl rand -hex 32`"
+    )]
+    NoKey {
+        /// Where the key is kept.
+        origin: String,
+    },
+}
+
+impl Seal {
+    /// Bytes that a sealed answer is longer.
+    pub(super) const OVERHEAD: usize = NAME_LEN + NONCE_LEN + TAG_LEN;
+
+    /// Reads the keys: 32 bytes each, in hex or base64. New answers are sealed with the first one; those sealed with the
+    /// older ones can still be read. To rotate, first make the new key known to all processes as an older one.
+    ///
+    /// Blocks on the file system for small files.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read or is no key.
+    ///
+    /// ```
+    /// use clerk_client::cache::Seal;
+    /// use clerk_client::secret::{Secret, SecretSource};
+    ///
+    /// let key = SecretSource::Inline(Secret::new("00112233445566778899aabbccddeeff".repeat(2)));
+    /// assert!(Seal::new(&key, &[]).is_ok());
+    /// ```
+    pub fn new(current: &SecretSource, older: &[SecretSource]) -> Result<Self, SealError> {
+        Ok(Self { current: SealKey::read(current)?, older: older.iter().map(SealKey::read).collect::<Result<_, _>>()? })
+    }
+
+    /// The sealed content. `None` if the random numbers of the system fail.
+    pub(super) fn close(&self, mut content: Vec<u8>, context: &[u8]) -> Option<Vec<u8>> {
+        let nonce = self.current.key.seal_in_place_append_tag(Aad::from(context), &mut content).ok()?;
+        Some([&self.current.name[..], nonce.as_ref(), &content].concat())
+    }
+
+    /// The content, if it was sealed with one of our keys in the same context.
+    pub(super) fn open(&self, sealed: &[u8], context: &[u8]) -> Option<Bytes> {
+        let (name, sealed) = sealed.split_at_checked(NAME_LEN)?;
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
+        let key = [&self.current].into_iter().chain(&self.older).find(|key| key.name == name)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut content = sealed.to_vec();
+        let length = key.key.open_in_place(nonce, Aad::from(context), &mut content).ok()?.len();
+        content.truncate(length);
+        Some(content.into())
+    }
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seal").field("keys", &(1 + self.older.len())).finish()
+    }
+}
+
+impl SealKey {
+    fn read(source: &SecretSource) -> Result<Self, SealError> {
+        let text = source.read()?;
+        let no_key = || SealError::NoKey { origin: source.to_string() };
+        let bytes = decode(text.expose()).ok_or_else(no_key)?;
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes[..]).map_err(|_| no_key())?;
+        let hash = Sha256::new().chain_update(b"clerk-exporter: name of a sealing key").chain_update(&bytes[..]);
+        let mut name = [0; NAME_LEN];
+        name.copy_from_slice(&hash.finalize()[..NAME_LEN]);
+        Ok(Self { name, key })
+    }
+}
+
+fn decode(text: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    if text.len() == 2 * KEY_LEN {
+        for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let digit = |digit: u8| char::from(digit).to_digit(16);
+            *byte = u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?;
+        }
+        return Some(key);
+    }
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let alphabet = if text.contains(['-', '_']) { alphabet::URL_SAFE } else { alphabet::STANDARD };
+    // Room for what 44 characters can hold at most.
+    let mut room = Zeroizing::new([0; KEY_LEN + 1]);
+    if text.len() > 44 {
+        return None;
+    }
+    let length = GeneralPurpose::new(&alphabet, config).decode_slice(text, &mut room[..]).ok()?;
+    (length == KEY_LEN).then(|| key.copy_from_slice(&room[..KEY_LEN]))?;
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    const ONE: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
+    const ONE_IN_BASE64: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    const OTHER: &str = "//////////////////////////////////////////8=";
+
+    fn inline(text: &str) -> SecretSource {
+        SecretSource::Inline(Secret::new(text.to_owned()))
+    }
+
+    fn seal(current: &str, older: &[&str]) -> Seal {
+        Seal::new(&inline(current), &older.iter().map(|text| inline(text)).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn what_was_closed_is_opened_in_the_same_context_only() {
+        let seal = seal(ONE, &[]);
+        let sealed = seal.close(b"content".to_vec(), b"place").unwrap();
+        assert_eq!(sealed.len(), b"content".len() + Seal::OVERHEAD);
+        assert_eq!(seal.open(&sealed, b"place").as_deref(), Some(&b"content"[..]));
+        assert_eq!(seal.open(&sealed, b"other place"), None);
+        for index in 0..sealed.len() {
+            let mut broken = sealed.clone();
+            broken[index] ^= 1;
+            assert_eq!(seal.open(&broken, b"place"), None, "byte {index}");
+            assert_eq!(seal.open(&sealed[..index], b"place"), None, "{index} bytes");
+        }
+        // The same content never looks the same.
+        assert_ne!(seal.close(b"content".to_vec(), b"place").unwrap(), sealed);
+    }
+
+    #[test]
+    fn after_a_rotation_older_answers_are_still_read() {
+        let before = seal(ONE, &[OTHER]);
+        let after = seal(OTHER, &[ONE_IN_BASE64]);
+        let sealed = before.close(b"content".to_vec(), b"").unwrap();
+        assert!(after.open(&sealed, b"").is_some());
+        let sealed = after.close(b"content".to_vec(), b"").unwrap();
+        assert!(before.open(&sealed, b"").is_some());
+        assert!(seal(ONE, &[]).open(&sealed, b"").is_none());
+    }
+
+    #[test]
+    fn keys_are_32_bytes_in_hex_or_base64() {
+        let unpadded = ONE_IN_BASE64.trim_end_matches('=');
+        let url_safe = OTHER.replace('/', "_");
+        for text in [ONE, ONE_IN_BASE64, unpadded, OTHER, &url_safe] {
+            assert!(Seal::new(&inline(text), &[]).is_ok(), "{text}");
+        }
+        for text in ["CANARY", &ONE[1..], &format!("{ONE}0"), &ONE.replace('0', "x"), &ONE_IN_BASE64[4..]] {
+            let error = Seal::new(&inline(text), &[]).unwrap_err();
+            assert!(error.to_string().contains("openssl rand -hex 32"), "{error}");
+            assert!(!format!("{error} {error:?}").contains(text));
+        }
+        let missing = SecretSource::File("/nonexistent/seal".into());
+        assert!(Seal::new(&missing, &[]).unwrap_err().to_string().contains("/nonexistent/seal"));
+    }
+}

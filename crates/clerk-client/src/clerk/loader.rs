@@ -1,0 +1,150 @@
+//! Single look-ups of users, merged into batches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::merge::{Bounds, Full, Merge};
+use super::users::check_id;
+use super::{ClerkError, MAX_IDS, Outcome, RawUser, User, Users};
+use crate::outbound::pace::{Shed, ShedReason};
+use clerk_quota::Bucket;
+
+/// Time after which somebody who found too many others waiting may try again.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+type Answer = Result<RawUser, Arc<ClerkError>>;
+
+/// How look-ups are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// How long the first id of a request waits for others. Timers have a resolution of a millisecond.
+    pub window: Duration,
+    /// Most ids in a request, 1 to [`MAX_IDS`]. Values beyond are taken for the nearest.
+    pub max_ids: usize,
+    /// Most different ids that are without an answer at the same time. Who asks for one more gets
+    /// [`ShedReason::QueueFull`].
+    pub max_waiting: usize,
+}
+
+impl Default for LoaderOptions {
+    /// 5 ms, 100 ids, and 10 000 waiting.
+    fn default() -> Self {
+        Self { window: Duration::from_millis(5), max_ids: MAX_IDS, max_waiting: 10_000 }
+    }
+}
+
+/// Looks users up one by one for its callers, and many at once at Clerk: look-ups that come within a few milliseconds
+/// become one request for up to 100 users. Made by [`Users::loader`].
+///
+/// - An id that is asked for again while its answer is under way is asked for once. Who must see a change of a moment
+///   ago calls [`Loader::forget`] first.
+/// - An id that stands alone is asked for with `GET /v1/users/{id}`.
+/// - A caller that goes away disturbs no other. When all callers of a request are gone, it is cancelled.
+/// - What goes wrong with a request, all its callers are told; a 422 only those whose id Clerk refuses.
+///
+/// Nothing is cached: an answer goes to those who asked before it came. Clones share their requests.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use clerk_client::clerk::{Clerk, LoaderOptions};
+///
+/// let users = Clerk::from_env()?.users().loader(LoaderOptions::default());
+/// // In a handler of requests, a hundred of which run at the same time:
+/// match users.get("user_2NNEqL2nrIRdJ194ndJqAHwEfxC").await {
+///     Ok(user) => println!("{:?}", user.first_name()),
+///     Err(error) if error.is_not_found() => println!("nobody"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Loader {
+    merge: Arc<Merge<String, Answer>>,
+}
+
+impl Loader {
+    pub(super) fn new(users: Users, options: LoaderOptions) -> Self {
+        let LoaderOptions { window, max_ids, max_waiting } = options;
+        let bounds = Bounds { window, keys: max_ids.clamp(1, MAX_IDS), waiting: max_waiting };
+        let merge = Merge::new(bounds, move |ids| fetch(users.clone(), ids).boxed());
+        Self { merge: Arc::new(merge) }
+    }
+
+    /// One user.
+    ///
+    /// # Errors
+    /// As [`Users::get`], also for a user that does not exist: [`ClerkError::is_not_found`]. Shared, since it may be that
+    /// of other callers, too. A caller too many gets [`ClerkError::Shed`].
+    pub async fn get(&self, id: &str) -> Result<User, Arc<ClerkError>> {
+        self.load(id).await.0?.parse().map_err(|_| Arc::new(ClerkError::ambiguous()))
+    }
+
+    /// One user as Clerk wrote it, byte for byte, in a list or alone; none if there is no such user.
+    ///
+    /// # Errors
+    /// As [`Loader::get`] for all but a missing user.
+    pub async fn raw(&self, id: &str) -> Result<Option<RawUser>, Arc<ClerkError>> {
+        self.raw_merged(id).await.0
+    }
+
+    /// [`Loader::raw`], and whether this look-up was the first of its request: of each request that is sent, one is.
+    pub async fn raw_merged(&self, id: &str) -> (Result<Option<RawUser>, Arc<ClerkError>>, bool) {
+        let (answer, has_opened) = self.load(id).await;
+        let found = match answer {
+            Ok(user) => Ok(Some(user)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        };
+        (found, has_opened)
+    }
+
+    /// The user has changed: who asks from now on gets no answer to a request that was sent before.
+    pub fn forget(&self, id: &str) {
+        self.merge.forget(&id.to_owned());
+    }
+
+    async fn load(&self, id: &str) -> (Answer, bool) {
+        if let Err(error) = check_id(id) {
+            return (Err(Arc::new(error)), false);
+        }
+        match self.merge.get_merged(&id.to_owned()).await {
+            Ok((Some(answer), has_opened)) => (answer, has_opened),
+            Ok((None, has_opened)) => (Err(Arc::new(ClerkError::missing_user())), has_opened),
+            Err(Full) => {
+                let reason = ShedReason::QueueFull;
+                (Err(Arc::new(Shed { reason, bucket: Bucket::Instance, retry_after: COME_AGAIN }.into())), false)
+            }
+        }
+    }
+}
+
+/// The answers to a batch; a missing user has none, unless Clerk said so itself.
+async fn fetch(users: Users, ids: Vec<String>) -> HashMap<String, Answer> {
+    if let [id] = &*ids {
+        let answer = users.get_as::<RawUser>(id).await.map_err(Arc::new);
+        return HashMap::from([(id.clone(), answer)]);
+    }
+    let mut answers = HashMap::with_capacity(ids.len());
+    let failed = match users.look_up_as::<RawUser, _>(&ids) {
+        Ok(mut look_up) => loop {
+            match look_up.next().await {
+                Ok(Some(found)) => answers.extend(found.into_iter().filter_map(|found| match found.outcome {
+                    Outcome::User(user) => Some((found.id, Ok(*user))),
+                    Outcome::Refused(error) => Some((found.id, Err(Arc::new(ClerkError::Api(error))))),
+                    Outcome::Missing => None,
+                })),
+                Ok(None) => return answers,
+                Err(error) => break (look_up.into_left(), error),
+            }
+        },
+        Err(error) => (ids.into(), error),
+    };
+    let (left, error) = failed;
+    let error = Arc::new(error);
+    answers.extend(left.into_iter().map(|id| (id, Err(Arc::clone(&error)))));
+    answers
+}

@@ -1,0 +1,473 @@
+//! Letting requests go no faster than Clerk allows, with a bounded queue for those that must wait.
+//!
+//! `limiter` decides for one budget when the next request may leave, `queue` who that is. Both are pure; this file waits.
+//!
+//! What is promised: as long as all requests to an instance pass one [`Pacer`], none of them meets a 429 of the rate
+//! limiter, however Clerk counts and whether or not it sends quota headers. Where others use the instance too, 429s are
+//! rare, and each one makes room.
+
+mod ceiling;
+mod limiter;
+mod log;
+mod numbers;
+#[cfg(feature = "redis")]
+mod over_store;
+mod queue;
+mod shared;
+mod word;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub use numbers::Numbers;
+#[cfg(feature = "redis")]
+pub use over_store::StoreBudget;
+pub use shared::{Budget, Ended, Lease, Room, SharedBudget, Sharing, TakeFuture, Taken, Unreachable};
+
+use clerk_quota::clock::Clock;
+use clerk_quota::route::Entity;
+use clerk_quota::{Bucket, Environment, Limit, Moment, Observation, Scope};
+use limiter::Ending;
+use queue::{Entry, Key, Queue, Ticket, Turn};
+use shared::NoRoom;
+
+/// How an instance is paced.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Limit of the instance's default bucket until the server names one.
+    pub limit: Option<Limit>,
+    /// Decides the documented limit where none is given.
+    pub environment: Environment,
+    /// Share of the limit that bulk work leaves to others, 0 to 0.5.
+    pub reserve: f64,
+    /// Most requests in flight at the same time, over all buckets; at least 1. Clerk publishes no figure.
+    pub max_in_flight: usize,
+    /// Most requests that wait at the same time, over all buckets.
+    pub max_queue: usize,
+}
+
+impl Default for Options {
+    /// Nothing known of the limit; a tenth in reserve, so that bulk work alone never is "less than 10 % left"; 32 in
+    /// flight, 1000 in the queue.
+    fn default() -> Self {
+        Self { limit: None, environment: Environment::Unknown, reserve: 0.1, max_in_flight: 32, max_queue: 1000 }
+    }
+}
+
+impl Options {
+    const fn reserve(&self, priority: Priority) -> f64 {
+        match priority {
+            Priority::Interactive => 0.0,
+            Priority::Bulk => self.reserve,
+        }
+    }
+}
+
+/// Who goes first. Within a priority, who came first. Probes are not paced: one in some seconds, late, tells nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Somebody waits for the answer.
+    Interactive,
+    /// Exports and the like: goes last, and leaves a reserve.
+    Bulk,
+}
+
+impl Priority {
+    /// All priorities, the first first.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
+
+    /// A word for labels and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Bulk => "bulk",
+        }
+    }
+
+    /// Position in [`Priority::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A request was not let go. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not sent, to stay within Clerk's rate limit (bucket {bucket}): {reason}; try again in {}", humantime::format_duration(whole(*retry_after)))]
+pub struct Shed {
+    /// Why.
+    pub reason: ShedReason,
+    /// The bucket that it would have been counted in.
+    pub bucket: Bucket,
+    /// Time after which it may go better, from now.
+    pub retry_after: Duration,
+}
+
+/// Why a request was not let go. A closed set: it is a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ShedReason {
+    /// Too many wait already.
+    QueueFull,
+    /// Its turn would come, or did not come, within the time that it would wait.
+    WaitTooLong,
+}
+
+impl ShedReason {
+    /// All reasons.
+    pub const ALL: [Self; 2] = [Self::QueueFull, Self::WaitTooLong];
+
+    /// A word for labels and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::WaitTooLong => "wait_too_long",
+        }
+    }
+
+    /// Position in [`ShedReason::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl std::fmt::Display for ShedReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::QueueFull => "the queue is full",
+            Self::WaitTooLong => "the wait would be too long",
+        })
+    }
+}
+
+/// Paces the requests to one Clerk instance.
+///
+/// [`Outbound::send`](super::Outbound::send) does this for each attempt; by itself it is for requests that take another
+/// way to Clerk.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use clerk_quota::clock::Clock;
+/// use clerk_client::outbound::pace::{Options, Pacer, Priority};
+/// use clerk_quota::{Bucket, Environment};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), clerk_client::outbound::pace::Shed> {
+/// let options = Options { environment: Environment::Development, ..Options::default() };
+/// let pacer = Pacer::new(options, Arc::new(Clock::new()));
+/// // 90 of 100 in 10 s are for bulk work.
+/// for _ in 0..90 {
+///     drop(pacer.acquire(Bucket::Instance, None, Priority::Bulk, Duration::ZERO).await?);
+/// }
+/// let shed = pacer.acquire(Bucket::Instance, None, Priority::Bulk, Duration::ZERO).await.unwrap_err();
+/// assert!(shed.retry_after > Duration::from_secs(5));
+/// assert!(pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::ZERO).await.is_ok());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Pacer {
+    clock: Arc<Clock>,
+    state: Mutex<State>,
+    shared: Option<Arc<dyn SharedBudget>>,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    /// Of those who wait.
+    bells: HashMap<u64, Arc<Notify>>,
+}
+
+impl State {
+    fn ring(&self, woken: &[u64]) {
+        for bell in woken.iter().filter_map(|id| self.bells.get(id)) {
+            bell.notify_one();
+        }
+    }
+}
+
+impl Pacer {
+    /// A pacer that knows nothing but what is configured.
+    #[must_use]
+    pub fn new(options: Options, clock: Arc<Clock>) -> Arc<Self> {
+        Self::over(options, clock, None)
+    }
+
+    /// A pacer of a process that shares the instance with others.
+    #[must_use]
+    pub fn sharing(options: Options, clock: Arc<Clock>, budget: Arc<dyn SharedBudget>) -> Arc<Self> {
+        Self::over(options, clock, Some(budget))
+    }
+
+    fn over(options: Options, clock: Arc<Clock>, shared: Option<Arc<dyn SharedBudget>>) -> Arc<Self> {
+        let queue = Queue::new(options, fastrand::Rng::new());
+        Arc::new(Self { clock, state: Mutex::new(State { queue, bells: HashMap::new() }), shared })
+    }
+
+    /// Takes over a new configuration; what was learnt stays.
+    pub fn reconfigure(&self, options: Options) {
+        let mut state = self.state.lock();
+        state.queue.reconfigure(options);
+        let woken = state.queue.call(self.clock.now());
+        state.ring(&woken);
+    }
+
+    /// Waits until a request of this bucket may leave, at most `max_wait`. Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    /// When it may not, or when that is clear at once.
+    pub async fn acquire(
+        self: &Arc<Self>,
+        bucket: Bucket,
+        entity: Option<Entity>,
+        priority: Priority,
+        max_wait: Duration,
+    ) -> Result<Permit, Shed> {
+        if bucket.scope() == Scope::Unlimited {
+            return Ok(self.pass(bucket, entity));
+        }
+        let key = key(bucket, entity);
+        let from = self.clock.now();
+        let deadline = from.after(max_wait);
+        let (id, mut entered) = self.enter(key, priority, from, deadline)?;
+        let mut has_waited = false;
+        loop {
+            let ticket = match entered {
+                Entered::Go(ticket) => ticket,
+                Entered::Wait(place) => {
+                    has_waited = true;
+                    self.wait(place, priority, deadline).await?
+                }
+            };
+            match self.ask_others(self.permit(ticket), key, priority).await {
+                Ok(mut permit) => {
+                    // The time that it takes to ask is no wait.
+                    permit.waited = if has_waited { self.clock.now().since(from) } else { Duration::ZERO };
+                    self.state.lock().queue.waited(permit.waited);
+                    return Ok(permit);
+                }
+                Err(NoRoom) => entered = Entered::Wait(self.put_back(key, id, priority)),
+            }
+        }
+    }
+
+    /// Waits for its turn.
+    async fn wait(&self, mut place: Place, priority: Priority, deadline: Moment) -> Result<Ticket, Shed> {
+        loop {
+            let now = self.clock.now();
+            let look = match self.turn(&place, now) {
+                Turn::Go(ticket) => {
+                    place.left = true;
+                    return Ok(ticket);
+                }
+                Turn::Wait(look) => look,
+            };
+            if now >= deadline || (self.shared.is_some() && look.is_some_and(|look| look > deadline)) {
+                place.left = true;
+                return Err(place.expire(priority, now));
+            }
+            let until = look.map_or(deadline, |look| look.min(deadline));
+            tokio::select! {
+                biased;
+                () = place.bell.notified() => {}
+                () = tokio::time::sleep(until.since(now)) => self.call(),
+            }
+        }
+    }
+
+    fn turn(&self, place: &Place, now: Moment) -> Turn {
+        let mut state = self.state.lock();
+        let (turn, woken) = state.queue.turn(place.key, place.id, now);
+        state.ring(&woken);
+        turn
+    }
+
+    /// Lets a request go at once, and counts it: for probes.
+    pub fn pass(self: &Arc<Self>, bucket: Bucket, entity: Option<Entity>) -> Permit {
+        let key = key(bucket, entity);
+        let (ticket, room) = {
+            let mut state = self.state.lock();
+            let ticket = state.queue.pass(key, self.clock.now());
+            (ticket, state.queue.room(key, Priority::Interactive))
+        };
+        let mut permit = self.permit(ticket);
+        if let (Some(budget), Some(room)) = (&self.shared, room) {
+            permit.lease = Some((budget.enter(key.into(), room.window), room.window));
+        }
+        permit
+    }
+
+    /// Whether a request that asked for a permit now would have to wait: to see what pacing would do before it is
+    /// switched on.
+    #[must_use]
+    pub fn would_wait(&self, bucket: Bucket, entity: Option<Entity>, priority: Priority) -> bool {
+        bucket.scope() != Scope::Unlimited
+            && self.state.lock().queue.would_wait(key(bucket, entity), priority, self.clock.now())
+    }
+
+    /// Learns from an answer to a request that had no permit.
+    pub fn observe(&self, observation: &Observation) {
+        let mut state = self.state.lock();
+        state.queue.observe(key(observation.bucket, observation.entity), observation);
+        let woken = state.queue.call(self.clock.now());
+        state.ring(&woken);
+    }
+
+    /// What it did so far and how it stands.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let state = self.state.lock();
+        let sharing = self.shared.is_some().then(|| state.queue.sharing());
+        Numbers { sharing, ..state.queue.numbers() }
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        key: Key,
+        priority: Priority,
+        now: Moment,
+        deadline: Moment,
+    ) -> Result<(u64, Entered), Shed> {
+        let mut state = self.state.lock();
+        let (entry, woken) = state.queue.enter(key, priority, now, deadline);
+        state.ring(&woken);
+        match entry {
+            Entry::Go(id, ticket) => Ok((id, Entered::Go(ticket))),
+            Entry::Shed(shed) => Err(shed),
+            Entry::Wait(id) => Ok((id, Entered::Wait(self.place(&mut state, key, id)))),
+        }
+    }
+
+    /// Somebody who was let go may not leave yet.
+    fn put_back(self: &Arc<Self>, key: Key, id: u64, priority: Priority) -> Place {
+        let mut state = self.state.lock();
+        let place = self.place(&mut state, key, id);
+        let woken = state.queue.put_back(key, id, priority, self.clock.now());
+        state.ring(&woken);
+        place
+    }
+
+    fn place(self: &Arc<Self>, state: &mut State, key: Key, id: u64) -> Place {
+        let bell = Arc::new(Notify::new());
+        state.bells.insert(id, Arc::clone(&bell));
+        Place { pacer: Arc::clone(self), key, id, bell, left: false }
+    }
+
+    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+        Permit { pacer: Arc::clone(self), ticket, waited: Duration::ZERO, ended: false, lease: None }
+    }
+
+    fn call(&self) {
+        let mut state = self.state.lock();
+        let woken = state.queue.call(self.clock.now());
+        state.ring(&woken);
+    }
+}
+
+fn key(bucket: Bucket, entity: Option<Entity>) -> Key {
+    (bucket, entity.filter(|_| bucket.scope() == Scope::Entity))
+}
+
+/// For people: rounded up to whole seconds.
+fn whole(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}
+
+/// What becomes of somebody who came in.
+enum Entered {
+    Go(Ticket),
+    Wait(Place),
+}
+
+/// A place in the queue, given up when dropped.
+#[derive(Debug)]
+struct Place {
+    pacer: Arc<Pacer>,
+    key: Key,
+    id: u64,
+    bell: Arc<Notify>,
+    left: bool,
+}
+
+impl Place {
+    fn expire(&self, priority: Priority, now: Moment) -> Shed {
+        let mut state = self.pacer.state.lock();
+        let (shed, woken) = state.queue.expire(self.key, self.id, priority, now);
+        state.ring(&woken);
+        shed
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.pacer.state.lock();
+        state.bells.remove(&self.id);
+        if !self.left {
+            let woken = state.queue.leave(self.key, self.id, self.pacer.clock.now());
+            state.ring(&woken);
+        }
+    }
+}
+
+/// Leave for one request. Dropped, the request no longer is in flight; where nothing was said of its end, Clerk may have
+/// counted it.
+#[derive(Debug)]
+#[must_use = "dropping it ends the request"]
+pub struct Permit {
+    pacer: Arc<Pacer>,
+    ticket: Ticket,
+    waited: Duration,
+    ended: bool,
+    /// The entry in the log that is shared with other processes, and how long it stays there after its end.
+    lease: Option<(Lease, Duration)>,
+}
+
+impl Permit {
+    /// How long it was waited for; zero if there was no queue.
+    #[must_use]
+    pub const fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The head of the answer came.
+    pub fn answered(&mut self, observation: &Observation) {
+        self.end(Ending::Answered(observation));
+    }
+
+    /// The request never left this machine.
+    pub fn unsent(&mut self) {
+        self.end(Ending::Unsent);
+    }
+
+    fn end(&mut self, ending: Ending<'_>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if let Some(lease) = self.lease.take() {
+            self.pacer.tell_others(self.ticket.key(), lease, ending);
+        }
+        let mut state = self.pacer.state.lock();
+        let now = self.pacer.clock.now();
+        state.queue.end(self.ticket, ending, now);
+        let woken = state.queue.call(now);
+        state.ring(&woken);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.end(Ending::Lost);
+        let mut state = self.pacer.state.lock();
+        let woken = state.queue.release(self.pacer.clock.now());
+        state.ring(&woken);
+    }
+}

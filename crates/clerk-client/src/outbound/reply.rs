@@ -1,0 +1,205 @@
+//! Answers: with a body to be read, and complete ones.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
+use super::attempt::Opened;
+use super::pace::Permit;
+use super::{CallError, ErrorBody, MAX_BODY_BYTES, is_json};
+use crate::upstream::{Body, UpstreamError};
+use clerk_quota::Observation;
+
+/// An answer whose body is yet to be read. The request counts as in flight until the body ends or is dropped.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The body, decompressed. Of an error it is in memory already.
+    pub body: Body,
+    /// What the ledger was told.
+    pub observation: Observation,
+    /// Clerk's errors, where the body holds any.
+    pub errors: ErrorBody,
+}
+
+/// A complete answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The body, decompressed.
+    pub body: Bytes,
+    /// What the ledger was told.
+    pub observation: Observation,
+    /// Clerk's errors, where the body holds any.
+    pub errors: ErrorBody,
+}
+
+impl Reply {
+    /// Reads the body. There is no deadline: dropping the future cancels.
+    ///
+    /// # Errors
+    /// When the body breaks off, or is larger than [`MAX_BODY_BYTES`].
+    pub async fn collect(self) -> Result<Answer, CallError> {
+        let Self { status, headers, body, observation, errors } = self;
+        let body = read_body(body, MAX_BODY_BYTES).await?.ok_or(CallError::BodyTooLarge { status })?;
+        Ok(Answer { status, headers, body, observation, errors })
+    }
+}
+
+impl From<Opened> for Reply {
+    fn from(opened: Opened) -> Self {
+        let Opened { head, body, observation, errors } = opened;
+        Self { status: head.status, headers: head.headers, body: body.boxed_unsync(), observation, errors }
+    }
+}
+
+impl Answer {
+    /// Whether the body claims to be JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        is_json(&self.headers)
+    }
+}
+
+/// The whole body; `None` if it has more than `most` bytes. Reads no further than that.
+pub async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, UpstreamError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if whole.len() + data.len() > most {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(Some(whole.freeze()))
+}
+
+/// The body of an answer. Its request counts as in flight until the body ends or is dropped.
+#[derive(Debug)]
+pub struct ReplyBody {
+    /// Frames that were read already.
+    read: VecDeque<Result<Frame<Bytes>, UpstreamError>>,
+    rest: Option<Body>,
+    permit: Option<Permit>,
+}
+
+impl ReplyBody {
+    pub(super) const fn streamed(body: Body, permit: Permit) -> Self {
+        Self { read: VecDeque::new(), rest: Some(body), permit: Some(permit) }
+    }
+
+    /// A body that was read; its request is over.
+    pub(super) fn whole(body: Bytes) -> Self {
+        let read = Some(body).filter(|body| !body.is_empty()).map(|body| Ok(Frame::data(body)));
+        Self { read: read.into_iter().collect(), rest: None, permit: None }
+    }
+
+    /// The permit of a body that is still to come.
+    pub(super) const fn permit(&mut self) -> Option<&mut Permit> {
+        self.permit.as_mut()
+    }
+
+    /// The request no longer counts as in flight, whatever of the body is still to come.
+    pub(super) fn release(&mut self) {
+        self.permit = None;
+    }
+
+    /// Reads the first frames up to about `limit` bytes, which stay at the front of the body. Says whether that is all of
+    /// it; not if it broke off. `patience` is for each frame.
+    pub async fn fill(&mut self, limit: usize, patience: Duration) -> Result<bool, Elapsed> {
+        let Some(rest) = &mut self.rest else { return Ok(true) };
+        let mut length = 0;
+        while length <= limit {
+            let Some(frame) = timeout(patience, rest.frame()).await? else {
+                self.rest = None;
+                return Ok(true);
+            };
+            let is_error = frame.is_err();
+            length += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            self.read.push_back(frame);
+            if is_error {
+                self.rest = None;
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether it broke off within what was read.
+    pub fn is_broken(&self) -> bool {
+        self.read.back().is_some_and(Result::is_err)
+    }
+
+    /// What was read so far, in one piece.
+    pub fn seen(&self) -> Bytes {
+        let mut data = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        match (data.next(), data.next()) {
+            (None, _) => Bytes::new(),
+            (Some(only), None) => only.clone(),
+            (Some(first), Some(second)) => {
+                let mut whole = BytesMut::from(&first[..]);
+                whole.extend_from_slice(second);
+                data.for_each(|data| whole.extend_from_slice(data));
+                whole.freeze()
+            }
+        }
+    }
+}
+
+impl http_body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        if let Some(frame) = self.read.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        let frame = match &mut self.rest {
+            Some(rest) => Pin::new(rest).poll_frame(context),
+            None => Poll::Ready(None),
+        };
+        if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
+            self.permit = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_empty() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read: usize = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len).sum();
+        if self.is_broken() {
+            // Whoever took what came for all there is would make half an answer a whole one.
+            let mut hint = SizeHint::new();
+            hint.set_lower(read as u64);
+            return hint;
+        }
+        let rest = self.rest.as_ref().map_or(SizeHint::with_exact(0), http_body::Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(read as u64));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(read as u64));
+        }
+        hint
+    }
+}

@@ -1,0 +1,394 @@
+//! Whether a request is sent again, and when. Pure: time, dice and the budget are passed in.
+//!
+//! The rules, and where they come from:
+//!
+//! - `Retry-After` (RFC 9110, section 10.2.3) is the least wait, never a hint to undercut. Where it is longer than we are
+//!   willing to wait, nothing is repeated and the caller gets the answer with its header.
+//! - Above that, exponential backoff with full jitter, so that clients that failed together do not return together.
+//! - A 429 was not executed, but only the caller knows whether a repeated write is welcome. What failed otherwise may have
+//!   been executed: only methods that read are repeated unasked (RFC 9110, section 9.2.1).
+//! - A share of the traffic, not each request, decides how many retries there are ([`RetryBudget`]).
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use super::budget::RetryBudget;
+use crate::upstream::ErrorKind;
+use clerk_quota::Moment;
+
+/// The least wait before a repetition, whatever header and dice say: a tight loop helps nobody.
+pub const MIN_WAIT: Duration = Duration::from_millis(100);
+
+/// How often and how long a request is tried.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use clerk_client::outbound::RetryBudget;
+/// use clerk_client::outbound::retry::{Decision, Outcome, Repeat, RetryPolicy, Standing, Trouble};
+/// use clerk_quota::Moment;
+///
+/// let now = Moment::from_unix(Duration::from_secs(1_800_000_000));
+/// let standing = Standing { attempts: 1, repeat: Repeat::Always, left: Duration::from_secs(60) };
+/// let retry_after = Some(Duration::from_secs(9));
+/// let outcome = Outcome::Failed { trouble: Trouble::Throttled, retry_after };
+/// let dice = 0.5;
+/// match RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(now), now, dice) {
+///     Decision::Retry { after, .. } => assert!(after >= Duration::from_secs(9)),
+///     Decision::Stop(reason) => panic!("{reason:?}"),
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Repetitions beyond the first attempt.
+    pub max_retries: u32,
+    /// Most that the backoff adds before the first repetition; it doubles with each.
+    pub base: Duration,
+    /// Most that the backoff ever adds.
+    pub max_backoff: Duration,
+    /// Longest `Retry-After` that is waited for. Should be at least as long as the limiter's window.
+    pub max_wait: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// 3 retries, 1 s doubling up to 30 s, and no `Retry-After` beyond 60 s.
+    fn default() -> Self {
+        Self {
+            max_retries: 3,
+            base: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(30),
+            max_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Which failures allow a request to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Repeat {
+    /// None: sent once.
+    Never,
+    /// A 429 alone: Clerk's limiter refused it before anything was done.
+    IfRefused,
+    /// Any that may pass: sending it twice does no more than sending it once.
+    Always,
+}
+
+impl Repeat {
+    /// What a method allows unasked: everything for GET, HEAD and OPTIONS, nothing for others.
+    #[must_use]
+    pub fn of(method: &Method) -> Self {
+        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { Self::Always } else { Self::Never }
+    }
+
+    /// Whether this trouble allows it.
+    #[must_use]
+    pub fn allows(self, trouble: Trouble) -> bool {
+        match self {
+            Self::Never => false,
+            Self::IfRefused => trouble == Trouble::Throttled,
+            Self::Always => true,
+        }
+    }
+}
+
+/// A failure that may pass. A closed set: it is the reason of a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Trouble {
+    /// 429.
+    Throttled,
+    /// 502, 503 or 504.
+    Unavailable,
+    /// No connection: the request did not leave.
+    Unsent,
+    /// No answer, or not in time: the request may have been executed.
+    Lost,
+}
+
+impl Trouble {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Throttled, Self::Unavailable, Self::Unsent, Self::Lost];
+
+    /// A word for labels and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::Unsent => "unsent",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// The trouble that a status tells of; `None` where it is final: a success, or an error that comes again.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Option<Self> {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => Some(Self::Throttled),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                Some(Self::Unavailable)
+            }
+            _ => None,
+        }
+    }
+
+    /// The trouble that a broken exchange tells of; `None` where it would break again.
+    #[must_use]
+    pub const fn of_error(kind: ErrorKind) -> Option<Self> {
+        match kind {
+            ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => Some(Self::Unsent),
+            ErrorKind::Timeout | ErrorKind::Broken => Some(Self::Lost),
+            ErrorKind::Decode | ErrorKind::Other => None,
+        }
+    }
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing that a repetition would change.
+    Final,
+    /// It may go better the next time.
+    Failed {
+        /// What went wrong.
+        trouble: Trouble,
+        /// The server's `Retry-After`, counted from the answer.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What to do after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Send it again after this long.
+    Retry {
+        /// The wait, from now.
+        after: Duration,
+        /// Why.
+        trouble: Trouble,
+    },
+    /// Give what there is to the caller.
+    Stop(StopReason),
+}
+
+/// Why a request was not sent again. A closed set: it is a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StopReason {
+    /// It succeeded, or failed for good.
+    Final,
+    /// Its [`Repeat`] does not allow it.
+    NotRepeatable,
+    /// All attempts were made.
+    Attempts,
+    /// `Retry-After` is longer than the policy waits.
+    WaitTooLong,
+    /// The wait would end after the call's deadline.
+    Deadline,
+    /// Retries are too large a share of the traffic already.
+    Budget,
+}
+
+impl StopReason {
+    /// All reasons.
+    pub const ALL: [Self; 6] =
+        [Self::Final, Self::NotRepeatable, Self::Attempts, Self::WaitTooLong, Self::Deadline, Self::Budget];
+
+    /// A word for labels and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Final => "final",
+            Self::NotRepeatable => "not_repeatable",
+            Self::Attempts => "attempts",
+            Self::WaitTooLong => "wait_too_long",
+            Self::Deadline => "deadline",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// Where a call stands after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Attempts made so far, at least 1.
+    pub attempts: u32,
+    /// What the request allows.
+    pub repeat: Repeat,
+    /// Time left until the call's deadline.
+    pub left: Duration,
+}
+
+impl RetryPolicy {
+    /// Decides after an attempt. `random` is from 0 to 1. Takes from the budget only when it decides to retry, and what
+    /// rules a retry out is found before any waiting.
+    pub fn decide(
+        &self,
+        standing: Standing,
+        outcome: Outcome,
+        budget: &mut RetryBudget,
+        now: Moment,
+        random: f64,
+    ) -> Decision {
+        let Outcome::Failed { trouble, retry_after } = outcome else { return Decision::Stop(StopReason::Final) };
+        let allowed = standing.repeat.allows(trouble);
+        if !allowed {
+            return Decision::Stop(StopReason::NotRepeatable);
+        }
+        if standing.attempts > self.max_retries {
+            return Decision::Stop(StopReason::Attempts);
+        }
+        let floor = retry_after.unwrap_or_default();
+        if floor > self.max_wait {
+            return Decision::Stop(StopReason::WaitTooLong);
+        }
+        let after = (floor + self.backoff(standing.attempts).mul_f64(random.clamp(0.0, 1.0))).max(MIN_WAIT);
+        if after >= standing.left {
+            return Decision::Stop(StopReason::Deadline);
+        }
+        if !budget.withdraw(now) {
+            return Decision::Stop(StopReason::Budget);
+        }
+        Decision::Retry { after, trouble }
+    }
+
+    /// Most that the backoff adds after so many attempts.
+    fn backoff(&self, attempts: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.base.saturating_mul(doubled).min(self.max_backoff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment::from_unix(Duration::from_secs(1_000));
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn failed(trouble: Trouble, retry_after: Option<f64>) -> Outcome {
+        Outcome::Failed { trouble, retry_after: retry_after.map(seconds) }
+    }
+
+    fn decide(attempts: u32, repeat: Repeat, outcome: Outcome, random: f64) -> Decision {
+        let standing = Standing { attempts, repeat, left: seconds(600.0) };
+        RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(NOW), NOW, random)
+    }
+
+    fn wait(attempts: u32, outcome: Outcome, random: f64) -> f64 {
+        match decide(attempts, Repeat::Always, outcome, random) {
+            Decision::Retry { after, .. } => after.as_secs_f64(),
+            Decision::Stop(reason) => panic!("stopped: {reason:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_repeated() {
+        use Repeat::{Always, IfRefused, Never};
+        use StopReason::NotRepeatable;
+        for (repeat, trouble, stop) in [
+            (Always, Trouble::Throttled, None),
+            (Always, Trouble::Unavailable, None),
+            (Always, Trouble::Unsent, None),
+            (Always, Trouble::Lost, None),
+            (IfRefused, Trouble::Throttled, None),
+            (IfRefused, Trouble::Unavailable, Some(NotRepeatable)),
+            (IfRefused, Trouble::Unsent, Some(NotRepeatable)),
+            (IfRefused, Trouble::Lost, Some(NotRepeatable)),
+            (Never, Trouble::Throttled, Some(NotRepeatable)),
+            (Never, Trouble::Lost, Some(NotRepeatable)),
+        ] {
+            let stopped = match decide(1, repeat, failed(trouble, None), 0.5) {
+                Decision::Stop(reason) => Some(reason),
+                Decision::Retry { .. } => None,
+            };
+            assert_eq!(stopped, stop, "{repeat:?} {trouble:?}");
+        }
+    }
+
+    #[test]
+    fn which_statuses_and_errors_may_pass() {
+        let passing: Vec<u16> =
+            (100..600).filter(|status| Trouble::of_status(StatusCode::from_u16(*status).unwrap()).is_some()).collect();
+        assert_eq!(passing, [429, 502, 503, 504]);
+        for (kind, trouble) in [
+            (ErrorKind::Dns, Some(Trouble::Unsent)),
+            (ErrorKind::Connect, Some(Trouble::Unsent)),
+            (ErrorKind::Tls, Some(Trouble::Unsent)),
+            (ErrorKind::Timeout, Some(Trouble::Lost)),
+            (ErrorKind::Broken, Some(Trouble::Lost)),
+            (ErrorKind::Decode, None),
+            (ErrorKind::Other, None),
+        ] {
+            assert_eq!(Trouble::of_error(kind), trouble, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn methods_that_read_are_repeated_unasked() {
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            assert_eq!(Repeat::of(&method), Repeat::Always);
+        }
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            assert_eq!(Repeat::of(&method), Repeat::Never);
+        }
+    }
+
+    #[test]
+    fn retry_after_is_the_least_wait_on_every_status() {
+        for trouble in [Trouble::Throttled, Trouble::Unavailable] {
+            for random in [0.0, 0.3, 1.0] {
+                let wait = wait(1, failed(trouble, Some(30.0)), random);
+                assert!((30.0..=31.0).contains(&wait), "{wait}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_of_zero_still_waits() {
+        assert!(wait(1, failed(Trouble::Throttled, Some(0.0)), 0.0) >= MIN_WAIT.as_secs_f64());
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_its_cap_and_is_jittered_in_full() {
+        let policy = RetryPolicy { max_retries: 100, ..RetryPolicy::default() };
+        let waits: Vec<u64> = (1..8).map(|attempts| policy.backoff(attempts).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(policy.backoff(99), policy.max_backoff);
+        let outcome = failed(Trouble::Unavailable, None);
+        assert!((wait(2, outcome, 0.25) - 0.5).abs() < 1e-9);
+        assert!((wait(2, outcome, 0.75) - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn above_the_cap_there_is_no_retry_and_no_shorter_wait() {
+        for header in [60.001, 451.0, 3600.0, 999_999_999.0] {
+            let decision = decide(1, Repeat::Always, failed(Trouble::Throttled, Some(header)), 0.0);
+            assert_eq!(decision, Decision::Stop(StopReason::WaitTooLong), "{header}");
+        }
+        assert!(wait(1, failed(Trouble::Throttled, Some(60.0)), 0.0) >= 60.0);
+    }
+
+    #[test]
+    fn attempts_and_deadline_end_it() {
+        let outcome = failed(Trouble::Unavailable, None);
+        assert!(matches!(decide(3, Repeat::Always, outcome, 0.5), Decision::Retry { .. }));
+        assert_eq!(decide(4, Repeat::Always, outcome, 0.5), Decision::Stop(StopReason::Attempts));
+        let standing = Standing { attempts: 1, repeat: Repeat::Always, left: seconds(5.0) };
+        let outcome = failed(Trouble::Throttled, Some(5.0));
+        let decision = RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(NOW), NOW, 0.0);
+        assert_eq!(decision, Decision::Stop(StopReason::Deadline));
+    }
+
+    #[test]
+    fn what_stops_for_another_reason_costs_no_budget() {
+        let mut budget = RetryBudget::new(NOW);
+        for _ in 0..100 {
+            let standing = Standing { attempts: 1, repeat: Repeat::Never, left: seconds(600.0) };
+            RetryPolicy::default().decide(standing, failed(Trouble::Lost, None), &mut budget, NOW, 0.5);
+        }
+        assert!(budget.withdraw(NOW));
+    }
+}

@@ -1,0 +1,226 @@
+//! A Clerk secret key, checked.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use http::HeaderValue;
+
+use super::{Secret, SecretFault};
+use clerk_quota::Environment;
+
+/// The prefixes of Clerk's secret keys, from Clerk's documentation of its API keys.
+const LIVE_PREFIX: &str = "sk_live_";
+const TEST_PREFIX: &str = "sk_test_";
+
+/// A secret key of Clerk's Backend API that is fit to be sent.
+///
+/// It has one of the two prefixes, is no placeholder, and consists of visible ASCII only: a line break in it would make
+/// the HTTP library refuse the header, and some libraries print the header when they do.
+#[derive(Clone)]
+pub struct ClerkKey {
+    secret: Secret,
+    environment: Environment,
+    /// Built once, so that sending the key can neither fail nor allocate.
+    authorization: HeaderValue,
+}
+
+impl ClerkKey {
+    /// Checks `secret`, which [`SecretSource`](super::SecretSource) has already trimmed.
+    ///
+    /// # Errors
+    ///
+    /// The reason why Clerk would refuse the key. It never contains the key or a part of it.
+    pub fn parse(secret: Secret) -> Result<Self, SecretFault> {
+        let text = secret.expose();
+        if text.is_empty() {
+            return Err(SecretFault::Empty);
+        }
+        if is_wrapped_in_quotes(text) {
+            return Err(SecretFault::Quoted);
+        }
+        if text.to_ascii_lowercase().starts_with("bearer ") {
+            return Err(SecretFault::BearerPrefix);
+        }
+        if text.starts_with("pk_") {
+            return Err(SecretFault::Publishable);
+        }
+        if is_placeholder(text) {
+            return Err(SecretFault::Placeholder);
+        }
+        if let Some((position, what)) = illegal_byte(text.as_bytes()) {
+            return Err(SecretFault::IllegalByte { position, what });
+        }
+        let environment = if text.starts_with(LIVE_PREFIX) {
+            Environment::Production
+        } else if text.starts_with(TEST_PREFIX) {
+            Environment::Development
+        } else {
+            return Err(SecretFault::NotASecretKey);
+        };
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| SecretFault::NotASecretKey)?;
+        authorization.set_sensitive(true);
+        Ok(Self { secret, environment, authorization })
+    }
+
+    /// The kind of instance, by the key's prefix: [`Environment::Production`] or [`Environment::Development`].
+    pub const fn environment(&self) -> Environment {
+        self.environment
+    }
+
+    /// The value of the `Authorization` header, `Bearer <key>`, marked as sensitive so that `Debug` hides it and HTTP/2
+    /// does not index it.
+    pub fn authorization_header(&self) -> HeaderValue {
+        self.authorization.clone()
+    }
+
+    /// The key as a secret, to compare it.
+    pub const fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// The places of keys that stood before, each behind the place where it first stood.
+    pub fn repeated<'a>(keys: impl IntoIterator<Item = &'a Self>) -> Vec<(usize, usize)> {
+        let (mut places, mut repeated) = (HashMap::new(), Vec::new());
+        for (place, key) in keys.into_iter().enumerate() {
+            let first = *places.entry(key.secret.expose()).or_insert(place);
+            if first != place {
+                repeated.push((first, place));
+            }
+        }
+        repeated
+    }
+}
+
+impl fmt::Debug for ClerkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClerkKey")
+            .field("secret", &self.secret)
+            .field("environment", &self.environment)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for ClerkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.secret.fmt(f)
+    }
+}
+
+impl PartialEq for ClerkKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.secret == other.secret
+    }
+}
+
+impl Eq for ClerkKey {}
+
+/// The 1-based position and the kind of the first byte that may not be part of a key.
+///
+/// Narrower than what HTTP allows in a header value: no key of Clerk's contains blanks.
+pub(super) fn illegal_byte(bytes: &[u8]) -> Option<(usize, &'static str)> {
+    bytes.iter().enumerate().find_map(|(index, byte)| {
+        let what = match byte {
+            b'!'..=b'~' => return None,
+            b'\n' => "a line break",
+            b'\r' => "a carriage return",
+            b'\t' => "a tab",
+            b' ' => "a blank",
+            0 => "a NUL byte",
+            0x80.. => "a character outside ASCII",
+            _ => "a control character",
+        };
+        Some((index + 1, what))
+    })
+}
+
+/// `"sk_..."`: the quotes of a shell or of a `.env` file became part of the value.
+fn is_wrapped_in_quotes(text: &str) -> bool {
+    ['"', '\'', '`'].iter().any(|&quote| text.starts_with(quote) || text.ends_with(quote))
+}
+
+/// Example values that people copy from documentation and templates.
+///
+/// Words are only looked for where a random key cannot contain them by bad luck: keys are about 40 letters and digits,
+/// so short words count with a separator only.
+fn is_placeholder(text: &str) -> bool {
+    const WORDS: [&str; 10] =
+        ["changeme", "change-me", "change_me", "your-", "your_", "placeholder", "replace_", "replace-", "<", ">"];
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("...") || lower.contains('…') || lower.contains("***") || lower.contains("${") {
+        return true;
+    }
+    if WORDS.iter().any(|word| lower.contains(word)) {
+        return true;
+    }
+    let body = lower.strip_prefix(LIVE_PREFIX).or_else(|| lower.strip_prefix(TEST_PREFIX));
+    body.is_some_and(|body| body.bytes().all(|byte| Some(byte) == body.bytes().next()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ClerkKey, SecretFault> {
+        ClerkKey::parse(Secret::new(text.to_owned()))
+    }
+
+    #[test]
+    fn the_prefix_tells_the_environment() {
+        let live = parse("sk_live_4bMbJyWZ2vnLx0aQ").unwrap();
+        let test = parse("sk_test_4bMbJyWZ2vnLx0aQ").unwrap();
+        assert_eq!(live.environment(), Environment::Production);
+        assert_eq!(test.environment(), Environment::Development);
+        assert_ne!(live, test);
+    }
+
+    #[test]
+    fn the_authorization_header_is_sensitive_and_complete() {
+        let header = parse("sk_test_4bMbJyWZ2vnLx0aQ").unwrap().authorization_header();
+        assert!(header.is_sensitive());
+        assert_eq!(header, "Bearer sk_test_4bMbJyWZ2vnLx0aQ");
+        assert_eq!(format!("{header:?}"), "Sensitive");
+    }
+
+    #[test]
+    fn a_key_that_clerk_would_refuse_is_refused_with_the_reason() {
+        let position = |position, what| SecretFault::IllegalByte { position, what };
+        let cases = [
+            ("", SecretFault::Empty),
+            ("\"sk_test_abc\"", SecretFault::Quoted),
+            ("'sk_test_abc", SecretFault::Quoted),
+            ("Bearer sk_test_abc", SecretFault::BearerPrefix),
+            ("pk_test_abcdef", SecretFault::Publishable),
+            ("pk_live_...", SecretFault::Publishable),
+            ("sk_test_...", SecretFault::Placeholder),
+            ("sk_test_…", SecretFault::Placeholder),
+            ("sk_live_xxx", SecretFault::Placeholder),
+            ("sk_live_XXXXXXXXXXXXX", SecretFault::Placeholder),
+            ("sk_live_", SecretFault::Placeholder),
+            ("sk_test_************", SecretFault::Placeholder),
+            ("sk_test_your_key", SecretFault::Placeholder),
+            ("your-key", SecretFault::Placeholder),
+            ("<secret>", SecretFault::Placeholder),
+            ("changeme", SecretFault::Placeholder),
+            ("${CLERK_SECRET_KEY}", SecretFault::Placeholder),
+            ("sk_test_ab\ncd", position(11, "a line break")),
+            ("sk_test_ab\r\ncd", position(11, "a carriage return")),
+            ("sk_test_a b", position(10, "a blank")),
+            ("sk_test_a\tb", position(10, "a tab")),
+            ("sk_test_a\0b", position(10, "a NUL byte")),
+            ("sk_test_a\u{7f}b", position(10, "a control character")),
+            ("sk_test_aéb", position(10, "a character outside ASCII")),
+            ("hunter2", SecretFault::NotASecretKey),
+            ("SK_LIVE_abc", SecretFault::NotASecretKey),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text).err().as_ref(), Some(&expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_never_prints() {
+        let key = parse("sk_test_CANARY123").unwrap();
+        assert!(!format!("{key} {key:?} {key:#?}").contains("CANARY"));
+    }
+}

@@ -1,0 +1,155 @@
+//! Where the server is, and opening a connection to it.
+//!
+//! We open streams ourselves rather than let the client do it: that gives TLS the same library, provider (aws-lc-rs) and
+//! roots as our other connections. The client would take rustls' process-wide default, which belongs to the program that
+//! this library is part of.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::{ConfigError, Options, StoreError};
+
+/// A byte stream of any kind.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Where the server is and who we are there.
+pub(super) struct Target {
+    place: Place,
+    login: RedisConnectionInfo,
+}
+
+enum Place {
+    Tcp { host: String, port: u16 },
+    Tls { host: String, port: u16, name: ServerName<'static>, connector: TlsConnector },
+    Unix(PathBuf),
+}
+
+/// What keeps a connection going; to be polled until it ends.
+pub(super) type Driver = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Target {
+    pub(super) fn new(options: &Options) -> Result<Self, ConfigError> {
+        // The error of the client may repeat the URL.
+        let info = options.url.expose().into_connection_info().map_err(|_| ConfigError::Url)?;
+        let place = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Place::Tcp { host: host.clone(), port: *port },
+            ConnectionAddr::TcpTls { insecure: true, .. } => return Err(ConfigError::Insecure),
+            ConnectionAddr::TcpTls { host, port, .. } => Place::Tls {
+                host: host.clone(),
+                port: *port,
+                name: ServerName::try_from(host.clone()).map_err(|_| ConfigError::Url)?,
+                connector: connector(options.authorities.as_deref())?,
+            },
+            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            _ => return Err(ConfigError::Url),
+        };
+        Ok(Self { place, login: info.redis_settings().clone() })
+    }
+
+    /// A connection for operations. Has no deadline.
+    pub(super) async fn open(&self) -> Result<(MultiplexedConnection, Driver), StoreError> {
+        let stream = self.stream().await.map_err(|error| StoreError::io(&error))?;
+        // Deadlines are those of whoever waits.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let (connection, driver) = MultiplexedConnection::new_with_config(&self.login, stream, config).await?;
+        Ok((connection, Box::pin(driver)))
+    }
+
+    /// A connection for messages. Has no deadline.
+    pub(super) async fn open_for_messages(&self) -> Result<PubSub, StoreError> {
+        let stream = self.stream().await.map_err(|error| StoreError::io(&error))?;
+        Ok(PubSub::new(&self.login, stream).await?)
+    }
+
+    async fn stream(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match &self.place {
+            Place::Tcp { host, port } => Box::new(tcp(host, *port).await?),
+            Place::Tls { host, port, name, connector } => {
+                Box::new(connector.connect(name.clone(), tcp(host, *port).await?).await?)
+            }
+            Place::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        })
+    }
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn connector(authorities: Option<&[u8]>) -> Result<TlsConnector, ConfigError> {
+    let failed = |error: &dyn std::fmt::Display| ConfigError::Authorities(error.to_string());
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?;
+    let config = match authorities {
+        None => builder.with_platform_verifier().map_err(|error| failed(&error))?.with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|error| failed(&error))?;
+                roots.add(certificate).map_err(|error| failed(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(failed(&"there is none"));
+            }
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn target(url: &str) -> Result<Target, ConfigError> {
+        Target::new(&Options::new(Secret::new(url.to_owned())))
+    }
+
+    #[test]
+    fn urls_of_all_kinds_are_read() {
+        let tcp = target("redis://user:p%40ss@[::1]:7000/3").unwrap();
+        assert!(matches!(&tcp.place, Place::Tcp { host, port: 7000 } if host == "::1"));
+        assert_eq!((tcp.login.username(), tcp.login.password(), tcp.login.db()), (Some("user"), Some("p@ss"), 3));
+        assert!(matches!(target("valkey://cache").unwrap().place, Place::Tcp { port: 6379, .. }));
+        assert!(matches!(target("rediss://cache.example").unwrap().place, Place::Tls { port: 6379, .. }));
+        let unix = target("unix:///run/redis.sock?db=2").unwrap();
+        assert!(matches!(&unix.place, Place::Unix(path) if path.ends_with("redis.sock")));
+    }
+
+    #[test]
+    fn urls_that_cannot_be_used_are_refused_without_being_shown() {
+        for url in ["", "CANARY", "http://CANARY@host", "redis://:CANARY@host/x", "redis://CANARY:pass word@host:x"] {
+            let error = target(url).err().unwrap();
+            assert_eq!(error, ConfigError::Url, "{url}");
+            assert!(!format!("{error} {error:?}").contains("CANARY"));
+        }
+        assert_eq!(target("rediss://:CANARY@host/#insecure").err(), Some(ConfigError::Insecure));
+    }
+
+    #[test]
+    fn authorities_have_to_be_certificates() {
+        let mut options = Options::new(Secret::new("rediss://host".to_owned()));
+        for pem in [&b""[..], b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            options.authorities = Some(pem.to_vec());
+            assert!(matches!(Target::new(&options), Err(ConfigError::Authorities(_))));
+        }
+        options.authorities = Some(include_bytes!("../../tests/data/tls/ca.pem").to_vec());
+        assert!(Target::new(&options).is_ok());
+    }
+}

@@ -1,0 +1,318 @@
+//! The way to Clerk for requests of others: what comes in goes out byte for byte.
+//!
+//! Unlike reqwest this has no opinion on a request: paths are not normalised, no header is added but `Host`, nothing is
+//! decompressed, and bodies of both directions are streams.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Extensions, Uri, Version};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::{Connect, Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls_platform_verifier::Verifier;
+use tokio::time::timeout;
+use tower::Service;
+
+use super::reqwest::BuildError;
+use super::{ErrorKind, FreshConnection, RequestBody, ResponseFuture, Tunnelling, Upstream, UpstreamError, failure};
+
+/// HTTP/2: how often a silent server is asked whether it is still there, and how long it may take to answer. Without, one
+/// dead connection swallows all requests.
+const PING_EVERY: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How to reach Clerk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HyperOptions {
+    /// PEM file with further certificate authorities, beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Longest time to make a connection, its TLS handshake included.
+    pub connect_timeout: Duration,
+    /// How long a connection may be idle before it is closed. Should be shorter than the server's own patience.
+    pub idle_timeout: Duration,
+    /// Whether HTTP/2 is used where the server offers it by ALPN. With HTTP/1.1 a request that times out costs its own
+    /// connection only.
+    pub http2: bool,
+}
+
+impl Default for HyperOptions {
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            connect_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(60),
+            http2: false,
+        }
+    }
+}
+
+/// Requests over hyper, on connections that this connector makes.
+#[derive(Clone)]
+pub struct HyperUpstream<C> {
+    pooled: Client<Marking<C>, RequestBody>,
+    fresh: Client<Marking<C>, RequestBody>,
+    /// Whether a server answered by HTTP/1.0. On a connection on which one did, hyper goes on by HTTP/1.0, which has no
+    /// chunks: a body of unknown length would be left out without a word.
+    has_met_http10: Arc<AtomicBool>,
+}
+
+/// [`HyperUpstream`] over the network: TCP, with TLS where the address says so, and then through the environment's proxy.
+pub type NetworkUpstream = HyperUpstream<HttpsConnector<Tunnelling>>;
+
+impl<C> fmt::Debug for HyperUpstream<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HyperUpstream").finish_non_exhaustive()
+    }
+}
+
+impl NetworkUpstream {
+    /// Sets up a client. Certificates are verified as the operating system does. `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`
+    /// are honoured for https, but nothing on this machine is reached through a proxy.
+    ///
+    /// # Errors
+    /// When the file of certificate authorities cannot be used, or the platform's TLS set-up cannot.
+    pub fn new(options: &HyperOptions) -> Result<Arc<Self>, BuildError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls(options)?).https_or_http().enable_http1();
+        let tcp = Tunnelling::new(tcp);
+        let connector =
+            if options.http2 { https.enable_http2().wrap_connector(tcp) } else { https.wrap_connector(tcp) };
+        Ok(Arc::new(Self::over(connector, options)))
+    }
+}
+
+impl<C> HyperUpstream<C>
+where
+    Marking<C>: Connect + Clone,
+{
+    /// A client over these connections; of the options, those on files are not looked at.
+    pub fn over(connector: C, options: &HyperOptions) -> Self {
+        let connector = Marking { connector, timeout: options.connect_timeout };
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(options.idle_timeout)
+            .http1_preserve_header_case(true)
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT);
+        let pooled = builder.build(connector.clone());
+        let fresh = builder.pool_max_idle_per_host(0).build(connector);
+        Self { pooled, fresh, has_met_http10: Arc::default() }
+    }
+}
+
+impl<C> Upstream for HyperUpstream<C>
+where
+    Marking<C>: Connect + Clone + Send + Sync + 'static,
+    C: 'static,
+{
+    fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
+        let is_fresh = request.extensions().get::<FreshConnection>().is_some()
+            || (self.has_met_http10.load(Ordering::Relaxed) && request.body().is_of_unknown_length());
+        let has_met_http10 = Arc::clone(&self.has_met_http10);
+        let answer = if is_fresh { self.fresh.request(request) } else { self.pooled.request(request) };
+        Box::pin(async move {
+            let response = answer.await.map_err(|error| describe(&error))?;
+            if let Some(used) = response.extensions().get::<Used>() {
+                used.0.store(true, Ordering::Relaxed);
+            }
+            if response.version() == Version::HTTP_10 {
+                has_met_http10.store(true, Ordering::Relaxed);
+            }
+            let is_http2 = response.version() == Version::HTTP_2;
+            Ok(response.map(|body| Whole { body, is_http2 }.boxed_unsync()))
+        })
+    }
+}
+
+/// The body of an answer. Without its end it is broken.
+struct Whole {
+    body: Incoming,
+    is_http2: bool,
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            // hyper takes a stream that is reset without an error for one that has ended.
+            None if self.is_http2 && !self.body.is_end_stream() => {
+                let why = "the stream was reset before the end of the answer".to_owned();
+                Poll::Ready(Some(Err(UpstreamError::new(ErrorKind::Broken, why))))
+            }
+            frame => Poll::Ready(frame.map(|frame| frame.map_err(|error| broken(&error)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn describe(error: &Error) -> UpstreamError {
+    if failure::has_cause(error, |cause| cause.is::<ConnectTimeout>()) {
+        return UpstreamError::caused_by(ErrorKind::Connect, error);
+    }
+    if error.is_connect() {
+        return UpstreamError::caused_by(failure::kind_of_connect(error), error);
+    }
+    let kind = failure::kind_of(error).unwrap_or(ErrorKind::Other);
+    let described = UpstreamError::caused_by(kind, error);
+    let mut extras = Extensions::new();
+    if let Some(connected) = error.connect_info() {
+        connected.get_extras(&mut extras);
+    }
+    let was_used = extras.get::<Used>().is_some_and(|used| used.0.load(Ordering::Relaxed));
+    if was_used && failure::is_closed(error) { described.on_idle_connection() } else { described }
+}
+
+fn broken(error: &hyper::Error) -> UpstreamError {
+    UpstreamError::caused_by(failure::kind_of(error).unwrap_or(ErrorKind::Broken), error)
+}
+
+fn tls(options: &HyperOptions) -> Result<ClientConfig, BuildError> {
+    let client = |error: rustls::Error| BuildError::Client(error.to_string());
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let extra = match &options.ca_file {
+        Some(path) => read_certificates(path)?,
+        None => Vec::new(),
+    };
+    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(client)?;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    // "Dangerous" is what rustls calls any verifier but its own; this one asks the operating system.
+    let builder = builder.map_err(client)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(builder.with_no_client_auth())
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
+    let pem = std::fs::read(path).map_err(|source| BuildError::Read { path: path.to_owned(), source })?;
+    let wrong = |reason: String| BuildError::Certificates { path: path.to_owned(), reason };
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| wrong(error.to_string()))?;
+    if certificates.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(certificates) }
+}
+
+/// Whether a connection has brought an answer before: if it then closes instead of answering, it was closed for being
+/// idle.
+#[derive(Debug, Clone, Default)]
+struct Used(Arc<AtomicBool>);
+
+/// A connection was not made in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {}", humantime::format_duration(*.0))]
+struct ConnectTimeout(Duration);
+
+/// Makes connections in time, and marks them.
+#[derive(Debug, Clone)]
+pub struct Marking<C> {
+    connector: C,
+    timeout: Duration,
+}
+
+impl<C> Service<Uri> for Marking<C>
+where
+    C: Service<Uri>,
+    C::Error: Into<Box<dyn StdError + Send + Sync>>,
+    C::Future: Send + 'static,
+{
+    type Response = Marked<C::Response>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.connector.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let limit = self.timeout;
+        let connecting = self.connector.call(uri);
+        Box::pin(async move {
+            let stream = timeout(limit, connecting).await.map_err(|_| ConnectTimeout(limit))?.map_err(Into::into)?;
+            Ok(Marked { stream, used: Used::default() })
+        })
+    }
+}
+
+/// A connection that knows whether it was used.
+#[derive(Debug)]
+pub struct Marked<S> {
+    stream: S,
+    used: Used,
+}
+
+impl<S: Connection> Connection for Marked<S> {
+    fn connected(&self) -> Connected {
+        let connected = self.stream.connected();
+        // The rest, addresses, would be copied into each answer.
+        let own = Connected::new().proxy(connected.is_proxied()).extra(self.used.clone());
+        if connected.is_negotiated_h2() { own.negotiated_h2() } else { own }
+    }
+}
+
+impl<S: Read + Unpin> Read for Marked<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: Write + Unpin> Write for Marked<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+}

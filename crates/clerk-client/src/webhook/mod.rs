@@ -1,0 +1,98 @@
+//! Receiving Clerk's webhooks: is it genuine, and which cached answers does it make stale?
+//!
+//! Clerk reports changes as webhooks, delivered by Svix: at least once, in any order, repeated for about a day until a
+//! 2xx comes back. [`Webhooks`] is the endpoint, to be mounted into any axum router. It checks a delivery, reads what
+//! changed as [`Tag`]s, hands them to a sink that you provide ([`Invalidate`]), and answers 200 only when the sink is
+//! done. Nothing of the payload is kept.
+//!
+//! - `signature`: whether Svix signed it. Pure.
+//! - `event`: what it says. `tag`: the vocabulary shared with whoever caches answers.
+//! - `replay`: which messages were already worked off.
+//! - `secrets`: the signing secrets, re-read when their files change.
+//! - `endpoint`: one request from the first header to the answer.
+//! - `counts`: what became of deliveries.
+//!
+//! This room uses [`secret`](crate::secret) only.
+
+#[cfg(feature = "axum")]
+mod counts;
+#[cfg(feature = "axum")]
+mod endpoint;
+mod event;
+mod replay;
+#[cfg(feature = "axum")]
+mod secrets;
+mod signature;
+mod tag;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+#[cfg(feature = "axum")]
+pub use counts::{Counts, Outcome};
+#[cfg(feature = "axum")]
+pub use endpoint::{ANSWER_WITHIN, MAX_BODY_BYTES, Webhooks};
+pub use event::{Event, Family, MalformedEvent};
+pub use replay::ReplaySet;
+#[cfg(feature = "axum")]
+pub use secrets::{ConfigError, check_secret};
+pub use signature::{BadSecret, InvalidTolerance, SigningSecret, Tolerance, Verified, VerifyError, verify};
+pub use tag::{ParseTagError, Tag, tags_of_route};
+
+use crate::secret::SecretSource;
+
+/// Why a sink could not forget. Its text goes to the log, not to the sender.
+pub type InvalidateError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Something that holds answers of the Backend API and can forget them.
+///
+/// May be called for the same change more than once, concurrently and in any order. The call is cancelled when it takes
+/// longer than [`ANSWER_WITHIN`]; Svix then delivers again.
+pub trait Invalidate: Send + Sync + 'static {
+    /// Forgets every answer that has one of these tags. When it returns, no such answer is served any more, also none
+    /// whose fetch from Clerk had begun before.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be promised. Svix then delivers again.
+    fn invalidate(&self, tags: &[Tag]) -> impl Future<Output = Result<(), InvalidateError>> + Send;
+}
+
+impl<T: Invalidate> Invalidate for Arc<T> {
+    fn invalidate(&self, tags: &[Tag]) -> impl Future<Output = Result<(), InvalidateError>> + Send {
+        T::invalidate(self, tags)
+    }
+}
+
+/// The wall clock: gives the time that timestamps of deliveries are compared with.
+pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// How to receive the webhooks of one endpoint, which belongs to one Clerk instance.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the signing secrets are kept, tried in this order. Two while a secret is being rotated, one otherwise.
+    pub secrets: Vec<SecretSource>,
+    /// How far a delivery's timestamp may be from our clock.
+    pub tolerance: Tolerance,
+    /// Our clock.
+    pub wall_clock: WallClock,
+}
+
+impl Options {
+    /// These secrets, the usual tolerance, and the system's clock.
+    #[must_use]
+    pub fn new(secrets: Vec<SecretSource>) -> Self {
+        Self { secrets, tolerance: Tolerance::default(), wall_clock: Arc::new(SystemTime::now) }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("secrets", &self.secrets)
+            .field("tolerance", &self.tolerance)
+            .finish_non_exhaustive()
+    }
+}

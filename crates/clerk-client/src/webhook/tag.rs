@@ -1,0 +1,208 @@
+//! The words in which webhooks and caches speak of the same thing.
+//!
+//! A tag is something that an answer of the Backend API shows. A cache asks [`tags_of_route`] what an answer shows, an
+//! event names what changed, and an answer is stale as soon as one of its tags is named. Neither side knows the other.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+macro_rules! tags {
+    (
+        plain { $($(#[$plain_doc:meta])* $plain:ident $plain_word:literal,)* }
+        of { $($(#[$of_doc:meta])* $of:ident $of_word:literal,)* }
+    ) => {
+        /// Something that answers of the Backend API show and that events change.
+        ///
+        /// Its text form, such as `user:user_2abc` or `user_list`, can be sent to other processes and read again.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Tag {
+            $($(#[$plain_doc])* $plain,)*
+            $($(#[$of_doc])* $of(Arc<str>),)*
+        }
+
+        impl fmt::Display for Tag {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$plain => f.write_str($plain_word),)*
+                    $(Self::$of(id) => write!(f, concat!($of_word, ":{}"), id),)*
+                }
+            }
+        }
+
+        impl FromStr for Tag {
+            type Err = ParseTagError;
+
+            fn from_str(text: &str) -> Result<Self, ParseTagError> {
+                match text.split_once(':') {
+                    None => match text {
+                        $($plain_word => Ok(Self::$plain),)*
+                        _ => Err(ParseTagError),
+                    },
+                    Some((word, id)) => match word {
+                        $($of_word => Ok(Self::$of(id.into())),)*
+                        _ => Err(ParseTagError),
+                    },
+                }
+            }
+        }
+    };
+}
+
+tags! {
+    plain {
+        /// All of it: named by an event that does not say what it is about. On every answer that has tags.
+        Everything "everything",
+        /// Lists and counts of users.
+        UserList "user_list",
+        /// Other answers that show users whom their route does not name, such as members.
+        UsersShown "users_shown",
+        /// Lists of sessions and of clients.
+        SessionList "session_list",
+        /// Every answer that shows a session: named when sessions end without an event that tells which.
+        AnySession "any_session",
+        /// Lists of organizations.
+        OrganizationList "organization_list",
+        /// Answers of routes that name the organization by its slug, which events do not tell reliably.
+        OrganizationBySlug "organization_by_slug",
+        /// Other answers that show organizations which their route does not name, such as memberships of a user.
+        OrganizationsShown "organizations_shown",
+        /// Lists and counts over memberships of all organizations and users.
+        MembershipList "membership_list",
+        /// Every answer that shows a membership or counts some.
+        AnyMembership "any_membership",
+        /// Lists and counts over invitations of all organizations.
+        InvitationList "invitation_list",
+        /// Lists over domains of all organizations.
+        DomainList "domain_list",
+        /// Roles, role sets and permissions, and all answers that show them, such as memberships.
+        Roles "roles",
+        /// The waiting list.
+        WaitlistEntries "waitlist_entries",
+        /// Lists over the billing of all payers.
+        BillingList "billing_list",
+        /// Every answer that shows a payer's billing.
+        AnyBilling "any_billing",
+    }
+    of {
+        /// One user, and everything below the user's route.
+        User "user",
+        /// One session.
+        Session "session",
+        /// One client: a browser or device with its sessions.
+        Client "client",
+        /// One organization, and everything below its route.
+        Organization "organization",
+        /// Members of one organization, and their number.
+        Members "members",
+        /// Memberships of one user.
+        MembershipsOfUser "memberships_of_user",
+        /// Invitations of one organization, and their number.
+        Invitations "invitations",
+        /// Domains of one organization.
+        Domains "domains",
+        /// Billing of one payer, a user or an organization.
+        Billing "billing",
+    }
+}
+
+/// A text that is no [`Tag`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a tag of cached answers; a newer version may have sent it: treat it as `everything`")]
+pub struct ParseTagError;
+
+/// What the answer to a GET of this route shows.
+///
+/// `template` is the route's path with placeholders, `/v1/users/{user_id}`, and `parameters` are the values of the
+/// placeholders from left to right, percent-decoded. Queries need not be given: tags are those of the widest query.
+///
+/// Empty if no event speaks of the route, if it is unknown, or if the parameters do not fit the template: such an
+/// answer can only age. Times of activity (`last_active_at` and the like) change without an event and only age too.
+///
+/// ```
+/// use clerk_client::webhook::{Tag, tags_of_route};
+///
+/// assert_eq!(tags_of_route("/v1/users/{user_id}", &["user_1"]), [Tag::Everything, Tag::User("user_1".into())]);
+/// assert!(tags_of_route("/v1/jwks", &[]).is_empty());
+/// ```
+#[must_use]
+pub fn tags_of_route(template: &str, parameters: &[&str]) -> Vec<Tag> {
+    if template.matches('{').count() != parameters.len() {
+        return Vec::new();
+    }
+    let first: Arc<str> = parameters.first().copied().unwrap_or_default().into();
+    let mut tags = match template.strip_prefix("/v1/").unwrap_or(template) {
+        // Users can be listed by the organization that they are members of.
+        "users" | "users/count" => vec![Tag::UserList, Tag::MembershipList, Tag::AnyMembership],
+        "users/{user_id}" | "users/{user_id}/oauth_access_tokens/{provider}" | "users/{user_id}/trusted_devices" => {
+            vec![Tag::User(first)]
+        }
+        "users/{user_id}/billing/credits" | "users/{user_id}/billing/subscription" => {
+            vec![Tag::User(Arc::clone(&first)), Tag::Billing(first), Tag::AnyBilling]
+        }
+        "users/{user_id}/organization_memberships" => vec![
+            Tag::User(Arc::clone(&first)),
+            Tag::MembershipsOfUser(first),
+            Tag::AnyMembership,
+            Tag::OrganizationsShown,
+            Tag::Roles,
+        ],
+        "users/{user_id}/organization_invitations" => {
+            vec![Tag::User(first), Tag::InvitationList, Tag::OrganizationsShown, Tag::Roles]
+        }
+        // They belong to some user, and their events are those of the user.
+        "email_addresses/{email_address_id}" | "phone_numbers/{phone_number_id}" => vec![Tag::UsersShown],
+        "sessions" | "clients" => vec![Tag::SessionList, Tag::AnySession],
+        "sessions/{session_id}" => vec![Tag::Session(first), Tag::AnySession],
+        "clients/{client_id}" => vec![Tag::Client(first), Tag::AnySession],
+        // Organizations come with the number of members and of open invitations if asked.
+        "organizations" => {
+            vec![Tag::OrganizationList, Tag::MembershipList, Tag::AnyMembership, Tag::InvitationList]
+        }
+        "organization_memberships" => {
+            vec![Tag::MembershipList, Tag::AnyMembership, Tag::UsersShown, Tag::OrganizationsShown, Tag::Roles]
+        }
+        "organization_invitations" => vec![Tag::InvitationList, Tag::OrganizationsShown, Tag::Roles],
+        "organization_domains" => vec![Tag::DomainList, Tag::OrganizationsShown],
+        "organization_roles"
+        | "organization_roles/{organization_role_id}"
+        | "organization_permissions"
+        | "organization_permissions/{permission_id}"
+        | "role_sets"
+        | "role_sets/{role_set_key_or_id}" => vec![Tag::Roles],
+        "waitlist_entries" => vec![Tag::WaitlistEntries],
+        "billing/statements"
+        | "billing/statements/{statementID}"
+        | "billing/statements/{statementID}/payment_attempts"
+        | "billing/subscription_items" => vec![Tag::BillingList, Tag::AnyBilling],
+        other => match other.strip_prefix("organizations/{organization_id}") {
+            Some(below) => tags_of_organization(below, first),
+            None => Vec::new(),
+        },
+    };
+    if !tags.is_empty() {
+        tags.insert(0, Tag::Everything);
+    }
+    tags
+}
+
+fn tags_of_organization(below: &str, id: Arc<str>) -> Vec<Tag> {
+    let mut tags = match below {
+        "" => vec![Tag::Members(Arc::clone(&id)), Tag::AnyMembership, Tag::Invitations(Arc::clone(&id))],
+        "/memberships" => {
+            vec![Tag::Members(Arc::clone(&id)), Tag::AnyMembership, Tag::UsersShown, Tag::Roles]
+        }
+        "/invitations" | "/invitations/pending" | "/invitations/{invitation_id}" => {
+            vec![Tag::Invitations(Arc::clone(&id)), Tag::Roles]
+        }
+        "/domains" => vec![Tag::Domains(Arc::clone(&id))],
+        "/billing/credits" | "/billing/subscription" => vec![Tag::Billing(Arc::clone(&id)), Tag::AnyBilling],
+        _ => return Vec::new(),
+    };
+    // Clerk takes the slug in place of the id, and ids begin with `org_`.
+    if !id.starts_with("org_") {
+        tags.push(Tag::OrganizationBySlug);
+    }
+    tags.push(Tag::Organization(id));
+    tags
+}

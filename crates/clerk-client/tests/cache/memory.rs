@@ -1,0 +1,164 @@
+//! What is kept in memory, how long, and how much of it.
+
+use std::time::Duration;
+
+use clerk_client::cache::{Cache, Hit, Options, Policy};
+use http::StatusCode;
+use tokio::time::advance;
+
+use crate::support::{FRESH, Failed, MINUTE, Readers, alone, answer, ask, body, clock, hit, key, user, with_status};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn times_of_freshness_differ_by_ten_percent_and_no_more() {
+    let cache = alone();
+    let tags = user("user_1");
+    let keys: Vec<_> = (0..200).map(|number| key(&cache, &format!("/v1/users/{number}"))).collect();
+    for key in &keys {
+        ask(&cache, *key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
+    }
+    let fresh = || keys.iter().filter(|key| cache.peek(key).is_some()).count();
+    advance(MINUTE * 9 / 10 - MILLISECOND).await;
+    assert_eq!(fresh(), 200);
+    advance(MINUTE / 10).await;
+    // Whatever the dice: 200 answers do not all end in the same half of the time.
+    assert!((1..200).contains(&fresh()), "{}", fresh());
+    advance(MINUTE / 10 + 2 * MILLISECOND).await;
+    assert_eq!(fresh(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_tells_its_age() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
+    advance(Duration::from_secs(5)).await;
+    let age = Duration::from_secs(5);
+    let given = ask(&cache, key, &tags, FRESH, Err(Failed(1))).await;
+    assert_eq!((hit(&given), given.unwrap().0.headers().len()), (Hit::Memory { age }, 1));
+    assert_eq!(cache.peek(&key), Some(age));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_200_is_kept_and_404_if_the_policy_says_so() {
+    let cache = alone();
+    let tags = user("user_1");
+    let negative = Policy { negative_ttl: Duration::from_secs(10), ..FRESH };
+    for status in [200, 201, 204, 206, 301, 302, 304, 400, 401, 403, 404, 410, 422, 429, 500, 503] {
+        let reply = || Ok(with_status(StatusCode::from_u16(status).unwrap(), "one"));
+        for (policy, is_kept) in [(FRESH, status == 200), (negative, matches!(status, 200 | 404))] {
+            let key = key(&cache, &format!("/{status}/{is_kept}/{}", policy.negative_ttl.as_secs()));
+            ask(&cache, key, &tags, policy, reply()).await.unwrap();
+            assert_eq!(cache.peek(&key).is_some(), is_kept, "{status}");
+        }
+    }
+    advance(Duration::from_secs(11) + MILLISECOND).await;
+    assert_eq!(cache.peek(&key(&cache, "/404/true/10")), None);
+    assert!(cache.peek(&key(&cache, "/200/true/10")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_answer_is_given_while_it_is_fetched_anew_once() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let policy = Policy { stale_while_revalidate: MINUTE, ..FRESH };
+    ask(&cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
+    advance(MINUTE * 11 / 10 + MILLISECOND).await;
+    let mut readers = Readers::of(&cache);
+    for _ in 0..3 {
+        readers.ask(key, &tags, policy).await;
+    }
+    let given = readers.given().await;
+    assert_eq!(given.len(), 3);
+    for given in &given {
+        assert!(matches!(hit(given), Hit::Stale { .. }) && body(given) == "old");
+    }
+    assert_eq!((readers.clerk.begun(), cache.numbers().stale), (1, 3));
+    readers.clerk.answer(0, Ok(answer("new"))).await;
+    let given = ask(&cache, key, &tags, policy, Err(Failed(1))).await;
+    assert!(matches!(hit(&given), Hit::Memory { .. }) && body(&given) == "new");
+    // Too old to be given at all.
+    advance(MINUTE * 2 + MINUTE / 10).await;
+    assert_eq!(hit(&ask(&cache, key, &tags, policy, Ok(answer("newer"))).await), Hit::Fetched);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_answer_is_given_when_fetching_fails() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let policy = Policy { stale_if_error: MINUTE, ..FRESH };
+    ask(&cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
+    advance(MINUTE * 11 / 10 + MILLISECOND).await;
+    let failures = [429, 500, 503].map(|status| Ok(with_status(StatusCode::from_u16(status).unwrap(), "failure")));
+    for failure in failures.into_iter().chain([Err(Failed(1))]) {
+        let given = ask(&cache, key, &tags, policy, failure).await;
+        assert!(matches!(hit(&given), Hit::Stale { .. }) && body(&given) == "old");
+    }
+    // What Clerk says of the request itself is the answer.
+    let gone = ask(&cache, key, &tags, policy, Ok(with_status(StatusCode::NOT_FOUND, "gone"))).await;
+    assert_eq!((hit(&gone), body(&gone)), (Hit::Fetched, "gone"));
+    advance(MINUTE).await;
+    assert!(ask(&cache, key, &tags, policy, Err(Failed(2))).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_too_large_are_not_kept() {
+    let small = Options { memory: 64 << 10, settle: Duration::ZERO, ..Options::new("prod") };
+    let cache = Cache::new(small, clock());
+    let tags = user("user_1");
+    let largest = (64 << 10) / 16;
+    for (bytes, is_kept) in [(largest - 512, true), (largest, false)] {
+        let key = key(&cache, &format!("/{bytes}"));
+        ask(&cache, key, &tags, FRESH, Ok(answer(&"x".repeat(bytes)))).await.unwrap();
+        assert_eq!(cache.peek(&key).is_some(), is_kept, "{bytes} bytes");
+    }
+    assert_eq!(cache.numbers().dropped, 1);
+    let cache = alone();
+    let key = key(&cache, "/large");
+    ask(&cache, key, &tags, FRESH, Ok(answer(&"x".repeat(256 << 10)))).await.unwrap();
+    assert_eq!((cache.peek(&key), cache.numbers().dropped), (None, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_has_an_end() {
+    let memory = 256 << 10;
+    let cache = Cache::new(Options { memory, settle: Duration::ZERO, ..Options::new("prod") }, clock());
+    let tags = user("user_1");
+    let bytes = "x".repeat(4096);
+    for number in 0..1000 {
+        let key = key(&cache, &format!("/{number}"));
+        ask(&cache, key, &tags, FRESH, Ok(answer(&bytes))).await.unwrap();
+        let numbers = cache.numbers();
+        assert!(numbers.bytes <= memory && numbers.bytes >= numbers.entries * 4096, "{numbers:?}");
+    }
+    assert!(cache.numbers().entries > 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_memory_every_request_is_fetched() {
+    let cache = Cache::new(Options { memory: 0, ..Options::new("prod") }, clock());
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    for _ in 0..2 {
+        assert_eq!(hit(&ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await), Hit::Fetched);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_policy_is_taken() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let ever = Duration::MAX;
+    let stale = Policy { stale_while_revalidate: ever, stale_if_error: ever, ..Policy::fresh_for(ever) };
+    let policy = Policy { negative_ttl: ever, ..stale };
+    ask(&cache, key, &tags, policy, Ok(answer("one"))).await.unwrap();
+    assert!(cache.peek(&key).is_some());
+    let short = Policy::fresh_for(Duration::from_nanos(1));
+    assert_eq!(hit(&ask(&cache, self::key(&cache, "/short"), &tags, short, Ok(answer("one"))).await), Hit::Fetched);
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_share_nothing() {
+    let (prod, dev) = (alone(), Cache::new(Options::new("dev"), clock()));
+    assert_ne!(key(&prod, "/v1/users"), key(&dev, "/v1/users"));
+}

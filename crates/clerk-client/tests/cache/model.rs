@@ -1,0 +1,326 @@
+//! Whatever readers, fetches and invalidations do to each other: nothing old is given after an invalidation was
+//! acknowledged, nothing outlives its time, each key is fetched once at a time, and nobody waits for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clerk_client::cache::{Cache, Hit, Key, Options, Policy, Stored};
+use clerk_client::webhook::{Invalidate, Tag};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::{Failed, answer, clock, key, over, settle};
+use clerk_test_support::redis::RedisServer;
+
+const TTL: Duration = Duration::from_secs(10);
+const STALE: Duration = Duration::from_secs(20);
+/// As many overtaking invalidations send a request on its own way.
+const ROUNDS: u64 = 3;
+
+/// What happens next.
+#[derive(Debug, Clone)]
+enum Step {
+    Ask {
+        cache: usize,
+        key: usize,
+    },
+    /// One of the fetches under way ends: in an answer or an error.
+    Land {
+        fetch: usize,
+        is_good: bool,
+    },
+    /// Clerk's data change, and the webhook for it arrives at one of the processes.
+    Change {
+        cache: usize,
+        tag: usize,
+    },
+    /// A reader goes away.
+    Leave {
+        reader: usize,
+    },
+    Wait {
+        millis: u64,
+    },
+    /// Redis loses everything.
+    Flush,
+    /// All subscriptions break, and come back.
+    Cut,
+}
+
+fn steps(with_redis: bool) -> impl Strategy<Value = Vec<Step>> {
+    let wait = if with_redis { 1..2_u64 } else { 1..9000 };
+    let step = prop_oneof![
+        6 => (0..2_usize, 0..KEYS.len()).prop_map(|(cache, key)| Step::Ask { cache, key }),
+        6 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(fetch, is_good)| Step::Land { fetch, is_good }),
+        4 => (0..2_usize, 0..TAGS).prop_map(|(cache, tag)| Step::Change { cache, tag }),
+        1 => any::<usize>().prop_map(|reader| Step::Leave { reader }),
+        2 => wait.prop_map(|millis| Step::Wait { millis }),
+    ];
+    let rare = prop_oneof![Just(Step::Flush), Just(Step::Cut)];
+    let step = if with_redis { prop_oneof![30 => step, 1 => rare].boxed() } else { step.boxed() };
+    prop::collection::vec(step, 1..60)
+}
+
+/// How many tags there are, and which of them each key has.
+const TAGS: usize = 4;
+const KEYS: [&[usize]; 4] = [&[0, 1], &[0, 2], &[0, 1, 3], &[0, 3]];
+
+fn tag(index: usize) -> Tag {
+    match index {
+        0 => Tag::Everything,
+        1 => Tag::User("user_1".into()),
+        2 => Tag::User("user_2".into()),
+        _ => Tag::UserList,
+    }
+}
+
+/// Versions of what the tags stand for.
+type Versions = [u64; TAGS];
+
+fn of(versions: &Versions, key: usize) -> Vec<u64> {
+    KEYS[key].iter().map(|tag| versions[*tag]).collect()
+}
+
+#[derive(Default)]
+struct State {
+    /// Clerk's data now.
+    truth: Versions,
+    /// The data as of the last invalidation that was acknowledged, and heard by all.
+    acknowledged: Versions,
+    fetches: Vec<Fetch>,
+    faults: Vec<String>,
+}
+
+struct Fetch {
+    key: usize,
+    cache: usize,
+    began: Instant,
+    /// What it will answer: the data as they were when it began.
+    versions: Versions,
+    acknowledged: Versions,
+    end: Option<oneshot::Sender<bool>>,
+}
+
+impl Fetch {
+    fn is_under_way(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| !end.is_closed())
+    }
+}
+
+struct World {
+    caches: Vec<Cache>,
+    policy: Policy,
+    state: Arc<Mutex<State>>,
+    readers: JoinSet<()>,
+    handles: Vec<AbortHandle>,
+    redis: Option<RedisServer>,
+}
+
+impl World {
+    fn new(caches: Vec<Cache>, policy: Policy, redis: Option<RedisServer>) -> Self {
+        Self { caches, policy, state: Arc::default(), readers: JoinSet::new(), handles: Vec::new(), redis }
+    }
+
+    async fn run(mut self, steps: Vec<Step>) {
+        for step in steps {
+            self.step(&step).await;
+            self.rest().await;
+            self.check();
+        }
+        // Everything that is under way ends, and so does everybody who waits.
+        let end = timeout(Duration::from_secs(60), async {
+            while !self.readers.is_empty() {
+                self.land(0, true);
+                self.rest().await;
+                while self.readers.try_join_next().is_some() {}
+            }
+        });
+        end.await.expect("a reader waits for ever");
+        self.check();
+        if let Some(redis) = &self.redis {
+            for (key, ttl) in redis.keys().await {
+                assert!(ttl != -1, "{key} has no time to live");
+            }
+        }
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Ask { cache, key } => self.ask(cache % self.caches.len(), key),
+            Step::Land { fetch, is_good } => self.land(fetch, is_good),
+            Step::Change { cache, tag } => self.change(cache % self.caches.len(), tag).await,
+            Step::Leave { reader } => {
+                if !self.handles.is_empty() {
+                    self.handles.swap_remove(reader % self.handles.len()).abort();
+                }
+            }
+            Step::Wait { millis } => sleep(Duration::from_millis(millis)).await,
+            Step::Flush => {
+                let () = self.redis.as_ref().unwrap().command(&["FLUSHALL"]).await;
+            }
+            Step::Cut => {
+                let deaf: Vec<_> = self.caches.iter().map(|cache| cache.numbers().deaf).collect();
+                let _: i64 = self.redis.as_ref().unwrap().command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+                for (cache, deaf) in self.caches.iter().zip(deaf) {
+                    until(|| cache.numbers().deaf > deaf && cache.is_heard()).await;
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, index: usize, number: usize) {
+        let (cache, policy, state) = (self.caches[index].clone(), self.policy, Arc::clone(&self.state));
+        let key = key(&cache, &number.to_string());
+        self.handles.push(self.readers.spawn(read(cache, index, key, number, policy, state)));
+    }
+
+    fn land(&self, fetch: usize, is_good: bool) {
+        let mut state = self.state.lock();
+        let mut under_way: Vec<_> = state.fetches.iter_mut().filter(|fetch| fetch.is_under_way()).collect();
+        let count = under_way.len();
+        if count > 0 {
+            let _ = under_way[fetch % count].end.take().unwrap().send(is_good);
+        }
+    }
+
+    async fn change(&self, index: usize, number: usize) {
+        let truth = {
+            let mut state = self.state.lock();
+            state.truth[number] += 1;
+            state.truth
+        };
+        let heard: Vec<_> = self.caches.iter().map(|cache| cache.numbers().heard).collect();
+        self.caches[index].invalidate(&[tag(number)]).await.unwrap();
+        for (other, heard) in heard.into_iter().enumerate().filter(|(other, _)| *other != index) {
+            until(|| self.caches[other].numbers().heard > heard).await;
+        }
+        self.state.lock().acknowledged[number] = truth[number];
+    }
+
+    /// Until nothing happens by itself any more. With sockets, only about.
+    async fn rest(&self) {
+        settle().await;
+        if self.redis.is_some() {
+            sleep(Duration::from_millis(2)).await;
+            settle().await;
+        }
+    }
+
+    fn check(&self) {
+        let state = self.state.lock();
+        assert!(state.faults.is_empty(), "{}", state.faults.join("\n"));
+        // Those that may not be shared any more do not count, nor those that were overtaken so often that they are
+        // somebody's own.
+        for (number, tags) in KEYS.iter().enumerate() {
+            for cache in 0..self.caches.len() {
+                let is_shared = |fetch: &&Fetch| {
+                    fetch.is_under_way()
+                        && (fetch.key, fetch.cache) == (number, cache)
+                        && of(&fetch.acknowledged, number) == of(&state.acknowledged, number)
+                };
+                let count = state.fetches.iter().filter(is_shared).count();
+                let is_quiet = tags.iter().map(|tag| state.acknowledged[*tag]).sum::<u64>() < ROUNDS;
+                assert!(count <= 1 || !is_quiet, "{count} fetches of key {number} at once");
+            }
+        }
+    }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let wait = timeout(Duration::from_secs(60), async {
+        while !is_so() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    wait.await.expect("not in a minute");
+}
+
+async fn read(cache: Cache, index: usize, key: Key, number: usize, policy: Policy, state: Arc<Mutex<State>>) {
+    let tags: Vec<_> = KEYS[number].iter().map(|index| tag(*index)).collect();
+    let before = state.lock().acknowledged;
+    let fetch = || fetch(Arc::clone(&state), index, number);
+    let given = cache.get_or_fetch(key, &tags, policy, fetch).await;
+    // Without a pause since then: what is acknowledged now was so when the answer was given.
+    let Ok((answer, hit)) = given else { return };
+    let mut state = state.lock();
+    let fetched: usize = std::str::from_utf8(answer.body()).unwrap().parse().unwrap();
+    let fetch = &state.fetches[fetched];
+    let overtaken: u64 = KEYS[number].iter().map(|tag| state.acknowledged[*tag] - before[*tag]).sum();
+    let mut faults = Vec::new();
+    if fetch.key != number {
+        faults.push(format!("the answer of key {} was given for key {number}", fetch.key));
+    }
+    // Where nothing is kept, it is as without a cache: what counts is when it was asked for.
+    let is_kept = !policy.ttl.is_zero();
+    let known = if is_kept { state.acknowledged } else { before };
+    let is_old = KEYS[number].iter().any(|tag| fetch.versions[*tag] < known[*tag]);
+    if is_old && !(is_kept && overtaken >= ROUNDS) {
+        faults.push(format!("{hit:?}: an old answer of key {number} after its invalidation"));
+    }
+    let age = fetch.began.elapsed();
+    let longest = match hit {
+        Hit::Memory { .. } | Hit::Redis { .. } => TTL * 11 / 10,
+        Hit::Stale { .. } => TTL * 11 / 10 + STALE,
+        Hit::Coalesced | Hit::Fetched => Duration::MAX,
+    };
+    if age > longest {
+        faults.push(format!("{hit:?}: the answer is {age:?} old"));
+    }
+    state.faults.extend(faults);
+}
+
+async fn fetch(state: Arc<Mutex<State>>, cache: usize, key: usize) -> Result<Stored, Failed> {
+    let (sender, receiver) = oneshot::channel();
+    let number = {
+        let mut state = state.lock();
+        let (versions, acknowledged) = (state.truth, state.acknowledged);
+        let fetch = Fetch { key, cache, began: Instant::now(), versions, acknowledged, end: Some(sender) };
+        state.fetches.push(fetch);
+        state.fetches.len() - 1
+    };
+    if receiver.await.unwrap() { Ok(answer(&number.to_string())) } else { Err(Failed(0)) }
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let fresh = Policy::fresh_for(TTL);
+    prop_oneof![
+        Just(fresh),
+        Just(Policy { stale_while_revalidate: STALE, ..fresh }),
+        Just(Policy { stale_if_error: STALE, ..fresh }),
+        Just(Policy { stale_while_revalidate: STALE / 2, stale_if_error: STALE, ..fresh }),
+        Just(Policy::coalesce_only()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_memory_alone(steps in steps(false), policy in policies(), settles in any::<bool>()) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
+            let settle = if settles { TTL / 4 } else { Duration::ZERO };
+            let cache = Cache::new(Options { settle, ..Options::new("prod") }, clock());
+            World::new(vec![cache], policy, None).run(steps).await;
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_two_processes_over_redis(steps in steps(true), policy in policies()) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let redis = RedisServer::start(&[]).await;
+            let caches = vec![over(redis.store()), over(redis.store())];
+            for cache in &caches {
+                until(|| cache.is_heard()).await;
+            }
+            World::new(caches, policy, Some(redis)).run(steps).await;
+        });
+    }
+}

@@ -1,0 +1,382 @@
+//! Two processes over a real Redis that works, is lost, is full, or holds what it should not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clerk_client::cache::{Cache, Hit, Options, Policy, Seal};
+use clerk_client::secret::{Secret, SecretSource};
+use clerk_client::store::{self, Store};
+use clerk_client::webhook::{Invalidate, Tag};
+use clerk_quota::clock::Clock;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{FRESH, Failed, Readers, answer, ask, body, hit, key, over, user};
+use clerk_test_support::redis::RedisServer;
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let wait = timeout(Duration::from_secs(60), async {
+        while !is_so().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    wait.await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+async fn heard(cache: &Cache) {
+    until("messages are heard", async || cache.is_heard()).await;
+}
+
+/// A cache as of another process, which hears the others.
+async fn process(redis: &RedisServer) -> Cache {
+    let cache = over(redis.store());
+    heard(&cache).await;
+    cache
+}
+
+fn sealed(redis: &RedisServer, key: &str) -> Cache {
+    let key = SecretSource::Inline(Secret::new(key.repeat(32)));
+    let seal = Some(Seal::new(&key, &[]).unwrap());
+    Cache::new(Options { redis: Some(redis.store()), seal, ..Options::new("prod") }, Arc::new(Clock::new()))
+}
+
+fn user_1() -> [Tag; 1] {
+    [Tag::User("user_1".into())]
+}
+
+async fn place_of_the_answer(redis: &RedisServer) -> Option<String> {
+    redis.keys().await.into_iter().map(|(key, _)| key).find(|key| key.contains(":answer:"))
+}
+
+#[tokio::test]
+async fn what_one_process_fetched_another_finds_and_every_key_has_a_ttl() {
+    let redis = RedisServer::start(&[]).await;
+    let (one, other) = (process(&redis).await, process(&redis).await);
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    assert_eq!(hit(&ask(&one, key, &tags, FRESH, Ok(answer("one"))).await), Hit::Fetched);
+    let found = ask(&other, key, &tags, FRESH, Err(Failed(1))).await;
+    assert!(matches!(hit(&found), Hit::Redis { .. }) && body(&found) == "one");
+    let (found, _) = found.unwrap();
+    assert_eq!((found.headers().len(), found.fetched_at()), (1, clerk_test_support::start()));
+    // And has it in memory from then on.
+    let again = ask(&other, key, &tags, FRESH, Err(Failed(1))).await;
+    assert!(matches!(hit(&again), Hit::Memory { .. }));
+    let numbers = [one.numbers().redis, other.numbers().redis].map(|redis| (redis.hits, redis.misses, redis.stored));
+    assert_eq!(numbers, [(0, 1, 1), (1, 0, 0)]);
+    let keys = redis.keys().await;
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    for (key, ttl) in keys {
+        assert!(ttl > 0, "{key} has no time to live");
+        let longest = if key.contains(":answer:") { 66_000 } else { 3_600_000 };
+        assert!(ttl <= longest, "{key} lives for {ttl} ms");
+        assert!(!key.contains("user_1"), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn an_invalidation_in_one_process_is_one_in_all() {
+    let redis = RedisServer::start(&[]).await;
+    let (one, other) = (process(&redis).await, process(&redis).await);
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    for cache in [&one, &other] {
+        ask(cache, key, &tags, FRESH, Ok(answer("old"))).await.unwrap();
+    }
+    let mut waiting = Readers::of(&other);
+    let slow = self::key(&other, "/v1/users/user_1/slow");
+    waiting.ask(slow, &tags, FRESH).await;
+    until("the fetch has begun", async || waiting.clerk.begun() == 1).await;
+    one.invalidate(&user_1()).await.unwrap();
+    assert!(one.peek(&key).is_none());
+    until("it is heard", async || other.numbers().heard == 1).await;
+    assert!(other.peek(&key).is_none());
+    assert_eq!(body(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), "new");
+    assert_eq!(body(&ask(&one, key, &tags, FRESH, Err(Failed(1))).await), "new");
+    // Who waited for an old fetch there waits for a new one.
+    until("it is begun anew", async || waiting.clerk.begun() == 2).await;
+    assert!(waiting.clerk.is_cancelled(0));
+    // Its own message is none to itself.
+    assert_eq!((one.numbers().heard, one.numbers().detached), (0, 0));
+}
+
+/// A Redis that was slow for a moment, or away: what it has from before is not used, and it is told as soon as it can be.
+#[tokio::test]
+async fn what_redis_could_not_be_told_is_not_used_and_it_is_told_again() {
+    let redis = RedisServer::start(&[]).await;
+    let (one, other) = (process(&redis).await, process(&redis).await);
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    ask(&one, key, &tags, FRESH, Ok(answer("old"))).await.unwrap();
+    redis.pause().await;
+    one.invalidate(&user_1()).await.unwrap_err();
+    redis.resume().await;
+    let place = place_of_the_answer(&redis).await;
+    assert!(place.is_some(), "the old answer is still there");
+    assert_eq!(body(&ask(&one, key, &tags, FRESH, Ok(answer("new"))).await), "new");
+    until("other processes hear of it", async || other.numbers().heard == 1).await;
+    assert_eq!(body(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), "new");
+    // And then all is as before.
+    let third = process(&redis).await;
+    let found = ask(&third, key, &tags, FRESH, Err(Failed(1))).await;
+    assert!(matches!(hit(&found), Hit::Redis { .. }) && body(&found) == "new");
+}
+
+#[tokio::test]
+async fn a_fetch_from_before_an_invalidation_that_was_not_heard_is_not_kept_in_redis() {
+    let redis = RedisServer::start(&[]).await;
+    let (one, other) = (process(&redis).await, over(redis.store()));
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&other);
+    readers.ask(key, &tags, FRESH).await;
+    until("the fetch has begun", async || readers.clerk.begun() == 1).await;
+    // As a process does that cannot be heard.
+    let tags_there: Vec<_> = redis.keys().await.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(tags_there.len(), 2);
+    for tag in &tags_there {
+        let _: i64 = redis.command(&["DEL", tag]).await;
+    }
+    readers.clerk.answer(0, Ok(answer("old"))).await;
+    until("it is not kept", async || other.numbers().outdated == 1).await;
+    assert_eq!(place_of_the_answer(&redis).await, None);
+    // Somebody began after it: his is kept.
+    assert_eq!(hit(&ask(&one, key, &tags, FRESH, Ok(answer("new"))).await), Hit::Fetched);
+    assert!(place_of_the_answer(&redis).await.is_some());
+}
+
+#[tokio::test]
+async fn an_answer_whose_generations_redis_lost_is_old() {
+    let redis = RedisServer::start(&[]).await;
+    let one = process(&redis).await;
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    ask(&one, key, &tags, FRESH, Ok(answer("old"))).await.unwrap();
+    for (name, _) in redis.keys().await {
+        if name.contains(":tag:") {
+            let _: i64 = redis.command(&["DEL", &name]).await;
+            let other = process(&redis).await;
+            assert_eq!(hit(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), Hit::Fetched);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_redis_memory_and_clerk_go_on_and_nothing_is_promised() {
+    let mut redis = RedisServer::start(&[]).await;
+    let cache = process(&redis).await;
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    ask(&cache, key, &tags, FRESH, Ok(answer("old"))).await.unwrap();
+    redis.kill().await;
+    until("the loss is noticed", async || !cache.is_heard()).await;
+    // All that was in memory is gone, for somebody may have invalidated it.
+    assert_eq!((cache.peek(&key), cache.numbers().deaf), (None, 1));
+    assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("new"))).await), "new");
+    // For a short time.
+    assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("newer"))).await), "new");
+    let error = cache.invalidate(&user_1()).await.unwrap_err();
+    assert!(error.to_string().contains("Redis"), "{error}");
+    assert_eq!(cache.peek(&key), None);
+    assert!(cache.numbers().redis.errors > 0);
+    redis.restart().await;
+    heard(&cache).await;
+    until("Redis is used again", async || {
+        cache.invalidate(&user_1()).await.is_ok()
+            && ask(&cache, key, &tags, FRESH, Ok(answer("newest"))).await.is_ok()
+            && place_of_the_answer(&redis).await.is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_program_starts_without_redis_and_uses_it_when_it_comes() {
+    let mut redis = RedisServer::start(&[]).await;
+    redis.kill().await;
+    let cache = over(redis.store());
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    assert_eq!(hit(&ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await), Hit::Fetched);
+    redis.restart().await;
+    heard(&cache).await;
+    assert_eq!(cache.peek(&key), None);
+}
+
+#[tokio::test]
+async fn unheard_answers_live_in_memory_as_long_as_the_options_say() {
+    let mut redis = RedisServer::start(&[]).await;
+    redis.kill().await;
+    for (unheard, is_kept) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
+        let options = Options { unheard, settle: Duration::ZERO, ..Options::new("prod") };
+        let cache = Cache::new(Options { redis: Some(redis.store()), ..options }, Arc::new(Clock::new()));
+        let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+        ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
+        assert_eq!(cache.peek(&key).is_some(), is_kept);
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_broke_alone_drops_memory_but_not_redis() {
+    let redis = RedisServer::start(&[]).await;
+    let cache = process(&redis).await;
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
+    let _: i64 = redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    until("the loss is noticed", async || cache.numbers().deaf == 1).await;
+    heard(&cache).await;
+    assert_eq!(cache.peek(&key), None);
+    assert!(matches!(hit(&ask(&cache, key, &tags, FRESH, Err(Failed(1))).await), Hit::Redis { .. }));
+}
+
+#[tokio::test]
+async fn a_stopped_redis_keeps_nobody_waiting_longer_than_its_timeout() {
+    let redis = RedisServer::start(&[]).await;
+    let patience = Duration::from_millis(50);
+    let options = store::Options { timeout: patience, connect_timeout: patience, ..redis.options() };
+    let cache = over(Store::new(options).unwrap());
+    let tags = user("user_1");
+    redis.pause().await;
+    // Far more requests than could wait for it one after another in the time that a test may take.
+    let requests = timeout(Duration::from_secs(60), async {
+        for number in 0..5000 {
+            let key = key(&cache, &format!("/{number}"));
+            assert_eq!(hit(&ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await), Hit::Fetched);
+        }
+    });
+    requests.await.unwrap();
+    assert!(cache.numbers().redis.errors >= 5);
+    assert!(cache.invalidate(&user_1()).await.is_err());
+    redis.resume().await;
+    until("Redis is used again", async || cache.invalidate(&user_1()).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_full_redis_keeps_nothing_more_but_gives_and_forgets_what_it_has() {
+    let redis = RedisServer::start(&["--maxmemory-policy", "noeviction"]).await;
+    let (one, other) = (process(&redis).await, process(&redis).await);
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    ask(&one, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
+    let () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert!(matches!(hit(&ask(&other, key, &tags, FRESH, Err(Failed(1))).await), Hit::Redis { .. }));
+    let second = self::key(&other, "/v1/users/user_2");
+    assert_eq!(hit(&ask(&other, second, &user("user_2"), FRESH, Ok(answer("two"))).await), Hit::Fetched);
+    assert_eq!(other.numbers().redis.errors, 1);
+    one.invalidate(&user_1()).await.unwrap();
+    until("it is heard", async || other.numbers().heard == 1).await;
+    assert_eq!(hit(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), Hit::Fetched);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_removed_and_fetched_anew() {
+    let redis = RedisServer::start(&[]).await;
+    let one = process(&redis).await;
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    ask(&one, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
+    let place = place_of_the_answer(&redis).await.unwrap();
+    // Behind the number of generations and two of them: another version, a cipher, a length, nothing, more.
+    for (offset, bytes) in [(33, "\x02"), (34, "\x01"), (61, "~"), (0, "\0")] {
+        let _: i64 = redis.command(&["SETRANGE", &place, &offset.to_string(), bytes]).await;
+        let other = process(&redis).await;
+        let given = ask(&other, key, &tags, FRESH, Err(Failed(1))).await;
+        assert!(given.is_err(), "{offset}");
+        assert_eq!(place_of_the_answer(&redis).await, None, "{offset}");
+        let numbers = other.numbers().redis;
+        assert_eq!((numbers.hits, numbers.misses, numbers.errors), (0, 1, 0));
+        ask(&other, key, &tags, FRESH, Ok(answer("two"))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sealed_answers_can_be_read_by_those_with_the_key_only() {
+    let redis = RedisServer::start(&[]).await;
+    let canary = "CANARY jane@example.com";
+    let one = sealed(&redis, "0a");
+    let key = one.key(&clerk_client::cache::Asked {
+        method: "GET",
+        path: "/v1/users",
+        query: Some("email_address=CANARY"),
+        ..Default::default()
+    });
+    let tags = user("user_CANARY");
+    ask(&one, key, &tags, FRESH, Ok(answer(canary))).await.unwrap();
+    let place = place_of_the_answer(&redis).await.unwrap();
+    let shown = async || {
+        let value: Vec<u8> = redis.command(&["GET", &place]).await;
+        String::from_utf8_lossy(&value).into_owned()
+    };
+    let value = shown().await;
+    assert!(!value.contains("CANARY") && !value.contains("content-type"), "{value}");
+    for (name, _) in redis.keys().await {
+        assert!(!name.contains("CANARY"), "{name}");
+    }
+    let found = ask(&sealed(&redis, "0a"), key, &tags, FRESH, Err(Failed(1))).await;
+    assert!(matches!(hit(&found), Hit::Redis { .. }) && body(&found) == canary);
+    // With another key, or without one, it is no answer, and neither is a plain one where sealed ones are wanted.
+    for cache in [sealed(&redis, "0b"), process(&redis).await, sealed(&redis, "0a")] {
+        assert!(ask(&cache, key, &tags, FRESH, Err(Failed(1))).await.is_err());
+        assert_eq!(place_of_the_answer(&redis).await, None);
+        ask(&cache, key, &tags, FRESH, Ok(answer(canary))).await.unwrap();
+    }
+    process(&redis).await;
+    let _: i64 = redis.command(&["DEL", &place]).await;
+    ask(&process(&redis).await, key, &tags, FRESH, Ok(answer(canary))).await.unwrap();
+    assert!(shown().await.contains(canary));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_stale_in_redis_is_given_when_fetching_fails() {
+    let redis = RedisServer::start(&[]).await;
+    let policy = Policy { stale_if_error: Duration::from_secs(600), ..FRESH };
+    let one = process(&redis).await;
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    ask(&one, key, &tags, policy, Ok(answer("old"))).await.unwrap();
+    let place = place_of_the_answer(&redis).await.unwrap();
+    let left: i64 = redis.command(&["PTTL", &place]).await;
+    assert!((600_000..=666_000).contains(&left), "{left}");
+    // As if the time of freshness were over.
+    let _: i64 = redis.command(&["PEXPIRE", &place, "500000"]).await;
+    let (failing, working) = (process(&redis).await, process(&redis).await);
+    let given = ask(&failing, key, &tags, policy, Err(Failed(1))).await;
+    assert!(matches!(hit(&given), Hit::Stale { .. }) && body(&given) == "old");
+    assert_eq!(hit(&ask(&working, key, &tags, policy, Ok(answer("new"))).await), Hit::Fetched);
+    // Who does not want stale answers has none.
+    let _: i64 = redis.command(&["PEXPIRE", &place, "500000"]).await;
+    assert!(ask(&process(&redis).await, key, &tags, FRESH, Err(Failed(1))).await.is_err());
+}
+
+#[test]
+fn a_cache_that_outlives_its_runtime_hears_again_in_the_next() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (server, first) = (runtime(), runtime());
+    let redis = server.block_on(RedisServer::start(&[]));
+    let cache = first.block_on(process(&redis));
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    first.block_on(ask(&cache, key, &tags, FRESH, Ok(answer("one")))).unwrap();
+    drop(first);
+    assert!(!cache.is_heard() && cache.peek(&key).is_none());
+    let second = runtime();
+    let given = second.block_on(async {
+        let given = ask(&cache, key, &tags, FRESH, Err(Failed(1))).await;
+        heard(&cache).await;
+        given
+    });
+    assert!(matches!(hit(&given), Hit::Redis { .. }));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_means_everything() {
+    let redis = RedisServer::start(&[]).await;
+    let cache = process(&redis).await;
+    let tags = user("user_1");
+    let messages =
+        ["", "not JSON", "{\"from\":\"x\",\"forget\":[\"from_the_future:1\"]}", "{\"from\":\"x\",\"forget\":3}"];
+    for (number, message) in messages.into_iter().enumerate() {
+        let key = key(&cache, &format!("/{number}"));
+        ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
+        assert!(cache.peek(&key).is_some());
+        redis.store().publish("forget:prod", message.as_bytes()).await.unwrap();
+        until("it is heard", async || cache.numbers().heard == number as u64 + 1).await;
+        assert_eq!(cache.peek(&key), None, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn shadows_look_in_redis_too() {
+    let redis = RedisServer::start(&[]).await;
+    let (one, other) = (process(&redis).await, process(&redis).await);
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    one.shadow(key, &tags, FRESH).await.keep(&answer("one")).await;
+    assert!(matches!(other.shadow(key, &tags, FRESH).await.hit(), Some(Hit::Redis { .. })));
+}

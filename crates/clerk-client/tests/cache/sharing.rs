@@ -1,0 +1,142 @@
+//! One fetch for all who ask for the same at the same time.
+
+use clerk_client::cache::{Hit, Policy, Urgency};
+use clerk_client::webhook::Invalidate;
+
+use crate::support::{FRESH, Failed, Readers, alone, answer, ask, body, hit, key, settle, user};
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_requests_for_the_same_are_one_fetch() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    for _ in 0..100 {
+        readers.ask(key, &tags, FRESH).await;
+    }
+    assert_eq!((readers.clerk.begun(), cache.numbers().in_flight), (1, 1));
+    readers.clerk.answer(0, Ok(answer("one"))).await;
+    let given = readers.given().await;
+    assert_eq!(given.len(), 100);
+    assert!(given.iter().all(|given| body(given) == "one"));
+    assert_eq!(given.iter().filter(|given| hit(given) == Hit::Fetched).count(), 1);
+    let numbers = cache.numbers();
+    assert_eq!((numbers.coalesced, numbers.fetched, numbers.memory.misses, numbers.in_flight), (99, 1, 100, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_get_the_answer_when_the_first_goes_away() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    let first = readers.ask(key, &tags, FRESH).await;
+    readers.ask(key, &tags, FRESH).await;
+    first.abort();
+    assert!(readers.given().await.is_empty());
+    readers.clerk.answer(0, Ok(answer("one"))).await;
+    let given = readers.given().await;
+    assert_eq!((given.len(), hit(&given[0]), body(&given[0])), (1, Hit::Coalesced, "one"));
+    assert_eq!(readers.clerk.begun(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_nobody_waits_for_any_more_is_cancelled() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    let both = [readers.ask(key, &tags, FRESH).await, readers.ask(key, &tags, FRESH).await];
+    both[0].abort();
+    readers.given().await;
+    assert!(!readers.clerk.is_cancelled(0));
+    both[1].abort();
+    readers.given().await;
+    assert!(readers.clerk.is_cancelled(0));
+    assert_eq!(cache.numbers().in_flight, 0);
+    // And the next one does not wait for it.
+    readers.ask(key, &tags, FRESH).await;
+    assert_eq!(readers.clerk.begun(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_shared_and_not_kept() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    readers.ask(key, &tags, FRESH).await;
+    readers.ask(key, &tags, FRESH).await;
+    readers.clerk.answer(0, Err(Failed(1))).await;
+    let given = readers.given().await;
+    assert_eq!(given.len(), 2);
+    assert!(given.iter().all(|given| **given.as_ref().unwrap_err() == Failed(1)));
+    assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await), "one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_another_type_is_not_given_to_who_cannot_take_it() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    readers.ask(key, &tags, FRESH).await;
+    let clerk = readers.clerk.clone();
+    let (given, ()) = tokio::join!(
+        cache.get_or_fetch(key, &tags, FRESH, || async { Err::<_, u8>(7) }),
+        clerk.answer(0, Err(Failed(1)))
+    );
+    assert_eq!(*given.unwrap_err(), 7);
+    assert_eq!(**readers.given().await[0].as_ref().unwrap_err(), Failed(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sharing_is_possible_without_keeping_anything() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    for _ in 0..2 {
+        readers.ask(key, &tags, Policy::coalesce_only()).await;
+    }
+    readers.clerk.answer(0, Ok(answer("one"))).await;
+    assert_eq!(readers.given().await.len(), 2);
+    readers.ask(key, &tags, Policy::coalesce_only()).await;
+    assert_eq!(readers.clerk.begun(), 2);
+    let numbers = cache.numbers();
+    assert_eq!((numbers.entries, numbers.memory.hits, numbers.memory.misses), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_wait_does_not_wait_for_who_can_but_the_other_way_round() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let patient = Policy { urgency: Urgency::Patient, ..FRESH };
+    let mut readers = Readers::of(&cache);
+    readers.ask(key, &tags, patient).await;
+    readers.ask(key, &tags, patient).await;
+    assert_eq!(readers.clerk.begun(), 1);
+    readers.ask(key, &tags, FRESH).await;
+    readers.ask(key, &tags, FRESH).await;
+    assert_eq!((readers.clerk.begun(), cache.numbers().in_flight), (2, 2));
+    // Whoever comes now takes the one that will be there first.
+    readers.ask(key, &tags, patient).await;
+    readers.clerk.answer(1, Ok(answer("urgent"))).await;
+    let given = readers.given().await;
+    assert_eq!(given.iter().map(body).collect::<Vec<_>>(), ["urgent"; 3]);
+    readers.clerk.answer(0, Ok(answer("patient"))).await;
+    assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["patient"; 2]);
+    assert_eq!((readers.clerk.begun(), cache.numbers().in_flight), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_detaches_fetches_of_every_urgency() {
+    let cache = alone();
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    let mut readers = Readers::of(&cache);
+    readers.ask(key, &tags, Policy { urgency: Urgency::Patient, ..FRESH }).await;
+    readers.ask(key, &tags, FRESH).await;
+    cache.invalidate(&tags[1..]).await.unwrap();
+    settle().await;
+    // Who can wait may wait for the new fetch of who cannot.
+    let begun = readers.clerk.begun();
+    assert!((3..=4).contains(&begun), "{begun}");
+    for fetch in 2..begun {
+        readers.clerk.answer(fetch, Ok(answer("new"))).await;
+    }
+    assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["new"; 2]);
+}

@@ -1,0 +1,148 @@
+//! A Clerk whose answers come when the test says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clerk_client::cache::{Asked, Cache, Hit, Key, Options, Policy, Stored};
+use clerk_client::store::Store;
+use clerk_client::webhook::Tag;
+use clerk_quota::clock::Clock;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use clerk_test_support::start;
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const FRESH: Policy = Policy::fresh_for(MINUTE);
+
+/// What went wrong with a fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failed(pub(crate) u32);
+
+pub(crate) type Given = Result<(Stored, Hit), Arc<Failed>>;
+
+/// Fetches that wait for the test.
+#[derive(Clone, Default)]
+pub(crate) struct Clerk(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// All fetches that were begun, by number; those that are over are `None`.
+    fetches: Vec<Option<oneshot::Sender<Result<Stored, Failed>>>>,
+}
+
+impl Clerk {
+    /// A fetch. Begins when it is first polled.
+    pub(crate) fn fetch(&self) -> impl Future<Output = Result<Stored, Failed>> + Send + 'static {
+        let state = Arc::clone(&self.0);
+        async move {
+            let (sender, receiver) = oneshot::channel();
+            state.lock().fetches.push(Some(sender));
+            receiver.await.unwrap()
+        }
+    }
+
+    /// How many fetches were begun.
+    pub(crate) fn begun(&self) -> usize {
+        self.0.lock().fetches.len()
+    }
+
+    /// Whether this fetch is awaited by nobody any more.
+    pub(crate) fn is_cancelled(&self, number: usize) -> bool {
+        self.0.lock().fetches[number].as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    pub(crate) async fn answer(&self, number: usize, result: Result<Stored, Failed>) {
+        let sender = self.0.lock().fetches[number].take().unwrap();
+        let _ = sender.send(result);
+        settle().await;
+    }
+}
+
+/// Lets all tasks run until they wait for something else than each other.
+pub(crate) async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) fn clock() -> Arc<Clock> {
+    Arc::new(Clock::simulated(start()))
+}
+
+/// A cache without Redis in which nothing has to settle.
+pub(crate) fn alone() -> Cache {
+    Cache::new(Options { settle: Duration::ZERO, ..Options::new("prod") }, clock())
+}
+
+/// One process of several.
+pub(crate) fn over(store: Store) -> Cache {
+    Cache::new(Options { settle: Duration::ZERO, redis: Some(store), ..Options::new("prod") }, Arc::new(Clock::new()))
+}
+
+pub(crate) fn key(cache: &Cache, path: &str) -> Key {
+    cache.key(&Asked { method: "GET", path, ..Asked::default() })
+}
+
+pub(crate) fn user(name: &str) -> Vec<Tag> {
+    vec![Tag::Everything, Tag::User(name.into())]
+}
+
+pub(crate) fn answer(body: &str) -> Stored {
+    with_status(StatusCode::OK, body)
+}
+
+pub(crate) fn with_status(status: StatusCode, body: &str) -> Stored {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    Stored::new(status, headers, Bytes::copy_from_slice(body.as_bytes()), start())
+}
+
+pub(crate) fn body(given: &Given) -> &str {
+    std::str::from_utf8(given.as_ref().unwrap().0.body()).unwrap()
+}
+
+pub(crate) fn hit(given: &Given) -> Hit {
+    given.as_ref().unwrap().1
+}
+
+/// Asks and answers at once.
+pub(crate) async fn ask(cache: &Cache, key: Key, tags: &[Tag], policy: Policy, reply: Result<Stored, Failed>) -> Given {
+    cache.get_or_fetch(key, tags, policy, || std::future::ready(reply.clone())).await
+}
+
+/// Requests that run beside the test.
+pub(crate) struct Readers {
+    cache: Cache,
+    pub(crate) clerk: Clerk,
+    tasks: JoinSet<Given>,
+}
+
+impl Readers {
+    pub(crate) fn of(cache: &Cache) -> Self {
+        Self { cache: cache.clone(), clerk: Clerk::default(), tasks: JoinSet::new() }
+    }
+
+    pub(crate) async fn ask(&mut self, key: Key, tags: &[Tag], policy: Policy) -> tokio::task::AbortHandle {
+        let (cache, clerk, tags) = (self.cache.clone(), self.clerk.clone(), tags.to_vec());
+        let handle = self.tasks.spawn(async move { cache.get_or_fetch(key, &tags, policy, || clerk.fetch()).await });
+        settle().await;
+        handle
+    }
+
+    /// Those that have got their answer by now.
+    pub(crate) async fn given(&mut self) -> Vec<Given> {
+        settle().await;
+        let mut given = Vec::new();
+        while let Some(result) = self.tasks.try_join_next() {
+            match result {
+                Ok(result) => given.push(result),
+                Err(error) => assert!(error.is_cancelled(), "{error}"),
+            }
+        }
+        given
+    }
+}

@@ -1,0 +1,443 @@
+//! The client for applications against the simulator, in simulated time.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use clerk_client::clerk::{Clerk, ClerkError, Cursor, ListUsers, Order, OrderField, Outcome, UserFilter};
+use clerk_client::outbound::retry::RetryPolicy;
+use clerk_client::outbound::{Outbound, Policy};
+use clerk_client::secret::{KeySource, SecretSource};
+use clerk_client::upstream::MemoryUpstream;
+use clerk_quota::ledger::Ledger;
+use clerk_quota::{Environment, Source};
+use clerk_simulator::{Fault, FaultBody, HeaderProfile, Simulator};
+use clerk_test_support::{KEY, World, settings};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// An id of a form that Clerk gives, of nobody.
+const NOBODY: &str = "user_000000000000000000000000000";
+
+fn world(users: u32) -> (World, Clerk) {
+    let world = World::new(clerk_simulator::Options { users, ..clerk_test_support::simulator(1) });
+    let clerk = Clerk::over(Arc::clone(&world.outbound));
+    (world, clerk)
+}
+
+fn ids(world: &World, numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
+    numbers.into_iter().map(|number| world.simulator.user_id(number).unwrap()).collect()
+}
+
+fn sent(world: &World) -> u64 {
+    world.simulator.truth().requests.total
+}
+
+fn refused(world: &World) -> u64 {
+    world.simulator.truth().requests.by_status.get(&429).copied().unwrap_or_default()
+}
+
+/// A client of whatever a router answers.
+fn client_of(router: Router) -> Clerk {
+    let ledger = Ledger::new([settings("test")]);
+    Clerk::over(Arc::new(clerk_test_support::outbound(MemoryUpstream::new(router), &ledger)))
+}
+
+/// A client of a simulator with something in between that sees each query and may change it, or answer with a
+/// 422 of a code.
+fn client_through(
+    simulator: &Simulator,
+    between: impl Fn(&str) -> Result<String, &'static str> + Clone + Send + Sync + 'static,
+) -> Clerk {
+    client_of(simulator.router().layer(from_fn(move |mut request: Request, next: Next| {
+        let verdict = between(request.uri().query().unwrap_or_default());
+        async move {
+            match verdict {
+                Ok(query) => {
+                    *request.uri_mut() = format!("{}?{query}", request.uri().path()).parse::<Uri>().unwrap();
+                    next.run(request).await
+                }
+                Err(code) => clerk_error(422, code, "no"),
+            }
+        }
+    })))
+}
+
+fn clerk_error(status: u16, code: &str, message: &str) -> Response {
+    let body = json!({"errors": [{"code": code, "message": message, "long_message": ""}], "clerk_trace_id": "trace"});
+    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+}
+
+fn count_ids(query: &str) -> usize {
+    query.split('&').filter(|pair| pair.starts_with("user_id=")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_call_brings_what_it_is_named_after_and_is_observed() {
+    let (world, clerk) = world(100);
+    let id = world.simulator.user_id(7).unwrap();
+    let user = clerk.users().get(&id).await.unwrap();
+    assert_eq!(user.id, id);
+    assert!(user.primary_email_address().unwrap().contains('@'));
+    let oldest = Order { field: OrderField::CreatedAt, descending: false };
+    let list = ListUsers { limit: Some(3), offset: 2, order_by: Some(oldest), ..ListUsers::default() };
+    let listed = clerk.users().list(&list).await.unwrap();
+    let listed: Vec<_> = listed.into_iter().map(|user| user.id).collect();
+    assert_eq!(listed, ids(&world, 2..5));
+    assert_eq!(clerk.users().count(&UserFilter::default()).await.unwrap().total_count, 100);
+    let email = user.primary_email_address().unwrap().to_owned();
+    let filter = UserFilter { email_addresses: vec![email], ..UserFilter::default() };
+    assert_eq!(clerk.users().count(&filter).await.unwrap().total_count, 1);
+    assert_eq!(clerk.instance().await.unwrap().environment(), Environment::Development);
+    let jwks = clerk.jwks().await.unwrap();
+    let kid = jwks.keys[0]["kid"].as_str().unwrap();
+    assert!(jwks.key(kid).is_some() && jwks.key("other").is_none());
+    let count: Value = clerk.raw(Method::GET, "/v1/users/count").json().await.unwrap();
+    assert_eq!(count["total_count"], 100);
+    let change = json!({"first_name": "Ada"});
+    let changed = clerk.raw(Method::PATCH, &format!("/v1/users/{id}")).body(&change).unwrap().send().await.unwrap();
+    assert_eq!(changed.status(), StatusCode::OK);
+    assert_eq!(clerk.users().get(&id).await.unwrap().first_name(), Some("Ada"));
+    let responses = world.snapshot().responses;
+    let ours = responses.iter().filter(|((source, _), _)| *source == Source::Client).map(|(_, count)| count);
+    assert_eq!(ours.sum::<u64>(), sent(&world));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_field_that_came_is_kept() {
+    let (world, clerk) = world(20);
+    for id in ids(&world, 0..20) {
+        let raw: Value = clerk.raw(Method::GET, &format!("/v1/users/{id}")).json().await.unwrap();
+        let user = clerk.users().get(&id).await.unwrap();
+        assert_eq!(serde_json::to_value(&user).unwrap(), raw);
+        assert!(raw.get("bypass_client_trust").is_some(), "a field without a method of its own");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_carries_what_clerk_said() {
+    let (world, clerk) = world(1);
+    let error = clerk.users().get(NOBODY).await.unwrap_err();
+    assert!(error.is_not_found());
+    assert_eq!((error.status(), error.code()), (Some(StatusCode::NOT_FOUND), Some("resource_not_found")));
+    assert!(error.trace_id().is_some() && error.to_string().contains("resource_not_found"), "{error}");
+    let fault = Fault::Throttled { retry_after: Some("300".to_owned()), body: FaultBody::Html };
+    world.simulator.set_faults(fault.always().into()).unwrap();
+    let error = clerk.instance().await.unwrap_err();
+    assert_eq!((error.status(), error.code()), (Some(StatusCode::TOO_MANY_REQUESTS), None));
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(300)));
+    // The pacer holds the bucket now: nothing is sent, and the error says for how long.
+    let before = sent(&world);
+    let error = clerk.instance().await.unwrap_err();
+    assert!(matches!(error, ClerkError::Shed(_)) && error.is_unsent(), "{error:?}");
+    assert!(error.retry_after().unwrap() > Duration::from_secs(200));
+    assert_eq!(sent(&world), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clerk_would_refuse_or_misread_is_not_sent() {
+    let (world, clerk) = world(1);
+    let users = clerk.users();
+    for id in [
+        "",
+        "user_",
+        "+user_1",
+        "-user_1",
+        " user_1",
+        "user_1/../x",
+        "user_1,user_2",
+        "user_1?x",
+        "org_1",
+        "user_ä",
+        KEY,
+    ] {
+        let one = users.get(id).await.unwrap_err();
+        let many = users.get_many([NOBODY, id]).await.unwrap_err();
+        let after = ListUsers { starting_after: Some(id.to_owned()), ..ListUsers::default() };
+        for error in [one, many, users.list(&after).await.unwrap_err()] {
+            assert!(matches!(error, ClerkError::InvalidId { .. }) && error.is_unsent(), "{id}: {error:?}");
+        }
+    }
+    let by_name = Some(Order { field: OrderField::Username, descending: true });
+    let after = Some(NOBODY.to_owned());
+    for params in [
+        ListUsers { limit: Some(0), ..ListUsers::default() },
+        ListUsers { limit: Some(501), ..ListUsers::default() },
+        ListUsers { starting_after: after.clone(), offset: 1, ..ListUsers::default() },
+        ListUsers { starting_after: after, order_by: by_name, ..ListUsers::default() },
+        ListUsers {
+            filter: UserFilter { external_ids: vec!["-x".to_owned()], ..UserFilter::default() },
+            ..ListUsers::default()
+        },
+    ] {
+        let error = users.list(&params).await.unwrap_err();
+        assert!(matches!(error, ClerkError::InvalidParameter { .. }), "{error:?}");
+    }
+    assert!(clerk.raw(Method::GET, "/v1/../admin").send().await.is_err());
+    assert_eq!(sent(&world), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_users_come_in_the_order_given_and_the_missing_are_named() {
+    let (world, clerk) = world(300);
+    let mut wanted = ids(&world, (0..250).rev());
+    wanted.insert(3, NOBODY.to_owned());
+    wanted.push(wanted[0].clone());
+    let found = clerk.users().get_many(&wanted).await.unwrap();
+    assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), wanted.iter().collect::<Vec<_>>());
+    assert_eq!(found.iter().filter(|found| found.is_missing()).map(|found| &*found.id).collect::<Vec<_>>(), [NOBODY]);
+    assert!(found.iter().filter_map(|found| Some((found.user()?, &found.id))).all(|(user, id)| user.id == *id));
+    assert_eq!(found.first().unwrap().user(), found.last().unwrap().user());
+    assert_eq!(sent(&world), 3, "251 ids");
+    assert!(clerk.users().get_many::<&str>([]).await.unwrap().is_empty());
+    assert_eq!(sent(&world), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_422_is_narrowed_down_to_the_id_and_nothing_answered_is_asked_again() {
+    let simulator = Simulator::new(clerk_test_support::simulator(1));
+    let wanted: Vec<String> = (0..100).map(|number| simulator.user_id(number).unwrap()).collect();
+    let bad = format!("user_id={}", wanted[37]);
+    let answered: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
+    let (counts, is_bad) = (Arc::clone(&answered), bad.clone());
+    let clerk = client_through(&simulator, move |query| {
+        if query.split('&').any(|pair| pair == is_bad) {
+            return Err("form_param_value_invalid");
+        }
+        for pair in query.split('&').filter(|pair| pair.starts_with("user_id=")) {
+            *counts.lock().entry(pair.to_owned()).or_default() += 1;
+        }
+        Ok(query.to_owned())
+    });
+    let found = clerk.users().get_many(&wanted).await.unwrap();
+    assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), wanted.iter().collect::<Vec<_>>());
+    for (place, found) in found.iter().enumerate() {
+        match &found.outcome {
+            Outcome::User(user) => assert_eq!(user.id, wanted[place]),
+            Outcome::Refused(error) => assert_eq!((place, error.status.as_u16()), (37, 422)),
+            Outcome::Missing => panic!("{place} is there"),
+        }
+    }
+    let answered = answered.lock();
+    assert!(answered.len() == 99 && answered.values().all(|times| *times == 1), "each id is answered once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_smaller_cap_on_ids_is_learnt_once() {
+    let simulator = Simulator::new(clerk_simulator::Options { users: 400, ..clerk_test_support::simulator(1) });
+    let wanted: Vec<String> = (0..400).map(|number| simulator.user_id(number).unwrap()).collect();
+    let refusals: Arc<Mutex<u32>> = Arc::default();
+    let count = Arc::clone(&refusals);
+    let clerk = client_through(&simulator, move |query| {
+        if count_ids(query) > 50 {
+            *count.lock() += 1;
+            return Err("form_param_array_size_exceeded");
+        }
+        Ok(query.to_owned())
+    });
+    let mut look_up = clerk.users().look_up(&wanted).unwrap();
+    let mut found = Vec::new();
+    while let Some(more) = look_up.next().await.unwrap() {
+        found.extend(more);
+    }
+    assert!(found.len() == 400 && found.iter().all(|found| found.user().is_some()));
+    assert_eq!((*refusals.lock(), simulator.truth().requests.total), (1, 8));
+    // Those that are under way at once cannot know of each other.
+    assert_eq!(clerk.users().get_many(&wanted).await.unwrap(), found);
+    assert!(*refusals.lock() <= 1 + 4, "{}", refusals.lock());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_goes_on_after_an_error() {
+    let (world, clerk) = world(250);
+    let clerk = clerk.with_policy(once());
+    let wanted = ids(&world, 0..250);
+    let mut look_up = clerk.users().look_up(&wanted).unwrap();
+    let mut found = look_up.next().await.unwrap().unwrap();
+    let fault = Fault::Status { status: 500, body: FaultBody::Clerk };
+    world.simulator.set_faults(fault.times(1).into()).unwrap();
+    let error = look_up.next().await.unwrap_err();
+    assert_eq!((error.code(), look_up.left()), (Some("internal_clerk_error"), 150));
+    while let Some(more) = look_up.next().await.unwrap() {
+        found.extend(more);
+    }
+    assert_eq!(found.into_iter().map(|found| found.id).collect::<Vec<_>>(), wanted);
+}
+
+/// One attempt, no more.
+fn once() -> Policy {
+    Policy { retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() }, ..Policy::default() }
+}
+
+async fn walk(mut pages: clerk_client::clerk::Pages) -> Result<Vec<String>, ClerkError> {
+    let mut walked = Vec::new();
+    while let Some(page) = pages.next().await? {
+        assert!(!page.users.is_empty() && pages.cursor() == Some(&page.cursor));
+        walked.extend(page.users.into_iter().map(|user| user.id));
+    }
+    assert!(pages.next().await?.is_none(), "the end stays the end");
+    Ok(walked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_users_are_walked_in_order_and_clerk_never_refuses() {
+    for (page_size, requests, least_seconds) in [(500, 4, 0), (10, 125, 10)] {
+        let (world, clerk) = world(1234);
+        let from = Instant::now();
+        assert_eq!(walk(clerk.users().list_all().page_size(page_size)).await.unwrap(), ids(&world, 0..1234));
+        assert_eq!((sent(&world), refused(&world)), (requests, 0));
+        assert!(from.elapsed() >= Duration::from_secs(least_seconds), "{:?}", from.elapsed());
+    }
+    let (_, clerk) = world(0);
+    assert!(walk(clerk.users().list_all()).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_is_never_refused_however_clerk_counts() {
+    for limiter in ["fixed", "sliding", "token-bucket"] {
+        for headers in [HeaderProfile::None, HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch] {
+            let options = clerk_simulator::Options { users: 1234, headers, ..clerk_test_support::simulator(1) };
+            let world = World::new(clerk_simulator::Options { limiter: limiter.parse().unwrap(), ..options });
+            let clerk = Clerk::over(Arc::clone(&world.outbound));
+            let walked = walk(clerk.users().list_all().page_size(5)).await.unwrap();
+            assert_eq!((walked.len(), sent(&world), refused(&world)), (1234, 248, 0), "{limiter} {headers}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_goes_on_from_a_cursor_that_was_kept_as_text() {
+    let (world, clerk) = world(1234);
+    let mut pages = clerk.users().list_all();
+    pages.next().await.unwrap();
+    let kept = pages.next().await.unwrap().unwrap().cursor.to_string();
+    drop(pages);
+    let cursor: Cursor = kept.parse().unwrap();
+    assert_eq!(walk(clerk.users().list_all().resume_from(cursor)).await.unwrap(), ids(&world, 1000..1234));
+    for text in ["", "@5", "user_1@", "user_1@x", "-user_1@5", KEY] {
+        assert!(text.parse::<Cursor>().is_err(), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_whose_user_was_deleted_goes_on_by_date() {
+    let (world, clerk) = world(1234);
+    let id = world.simulator.user_id(599).unwrap();
+    let at = clerk.users().get(&id).await.unwrap().created_at().unwrap();
+    let cursor: Cursor = format!("{NOBODY}@{at}").parse().unwrap();
+    let walked = walk(clerk.users().list_all().page_size(100).resume_from(cursor)).await.unwrap();
+    // The user of the same millisecond comes again, since it is not known whether it was given.
+    assert_eq!(walked, ids(&world, 599..1234));
+    let undated: Cursor = NOBODY.parse().unwrap();
+    let error = walk(clerk.users().list_all().resume_from(undated)).await.unwrap_err();
+    assert_eq!(error.status(), Some(StatusCode::UNPROCESSABLE_ENTITY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_failed_is_asked_for_again() {
+    let (world, clerk) = world(1234);
+    let clerk = clerk.with_bulk_policy(Policy { max_queue_wait: Duration::from_secs(60), ..once() });
+    let mut pages = clerk.users().list_all();
+    let mut walked = pages.next().await.unwrap().unwrap().users;
+    for fault in [Fault::Status { status: 503, body: FaultBody::Html }, Fault::Reset { after_bytes: 4000 }] {
+        world.simulator.set_faults(fault.times(1).into()).unwrap();
+        pages.next().await.unwrap_err();
+    }
+    while let Some(page) = pages.next().await.unwrap() {
+        walked.extend(page.users);
+    }
+    assert_eq!(walked.into_iter().map(|user| user.id).collect::<Vec<_>>(), ids(&world, 0..1234));
+}
+
+fn without(query: &str, names: &[&str]) -> String {
+    let keeps = |pair: &&str| !names.iter().any(|name| pair.starts_with(&format!("{name}=")));
+    query.split('&').filter(keeps).collect::<Vec<_>>().join("&")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ignores_the_cursor_is_neither_trusted_nor_asked_for_ever() {
+    let simulator = Simulator::new(clerk_simulator::Options { users: 345, ..clerk_test_support::simulator(1) });
+    let all: Vec<String> = (0..345).map(|number| simulator.user_id(number).unwrap()).collect();
+    let clerk = client_through(&simulator, |query| Ok(without(query, &["starting_after"])));
+    assert_eq!(walk(clerk.users().list_all().page_size(50)).await.unwrap(), all, "complete and without duplicates");
+    for ignored in [&["starting_after", "created_at_after"][..], &["order_by"]] {
+        let clerk = client_through(&simulator, move |query| Ok(without(query, ignored)));
+        let error = walk(clerk.users().list_all().page_size(50)).await.unwrap_err();
+        assert!(matches!(error, ClerkError::Disordered), "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_within_an_object_is_read_too() {
+    let body = json!({"data": [{"id": "user_1"}], "total_count": 1});
+    let clerk = client_of(Router::new().fallback(async move || axum::Json(body)));
+    assert_eq!(clerk.users().list(&ListUsers::default()).await.unwrap()[0].id, "user_1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_and_the_whole_call_end_in_time() {
+    let (world, clerk) = world(1);
+    let clerk = clerk.with_timeouts(Duration::from_secs(2), Duration::from_secs(5));
+    world.simulator.set_faults(Fault::Latency { millis: 300_000 }.always().into()).unwrap();
+    let from = Instant::now();
+    let error = clerk.instance().await.unwrap_err();
+    assert!(matches!(error, ClerkError::Transport { attempts: 2.., .. }) && !error.is_unsent(), "{error:?}");
+    assert!(from.elapsed() <= Duration::from_secs(5), "{:?}", from.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_key_is_taken_up_when_clerk_refuses_the_old_one() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "sk_test_oldoldold1").unwrap();
+    let router = Router::new().fallback(async |headers: HeaderMap| {
+        if headers["authorization"] == "Bearer sk_test_newnewnew2" {
+            axum::Json(json!({"id": "ins_1"})).into_response()
+        } else {
+            clerk_error(401, "clerk_key_invalid", "no")
+        }
+    });
+    let ledger = Ledger::new([settings("test")]);
+    let outbound = clerk_test_support::outbound(MemoryUpstream::new(router), &ledger);
+    let key = Arc::new(KeySource::new(SecretSource::File(file.path().to_owned())));
+    let clerk = Clerk::over(Arc::new(Outbound { key, ..outbound }));
+    assert_eq!(clerk.instance().await.unwrap_err().code(), Some("clerk_key_invalid"));
+    std::fs::write(file.path(), "sk_test_newnewnew2").unwrap();
+    assert_eq!(clerk.instance().await.unwrap().id, "ins_1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_error_shows_the_key_or_what_users_wrote() {
+    let echo = |status: u16, is_json: bool| {
+        client_of(Router::new().fallback(async move |headers: HeaderMap| {
+            let text = headers["authorization"].to_str().unwrap().to_owned();
+            if is_json {
+                clerk_error(status, &text, &text)
+            } else {
+                (StatusCode::from_u16(status).unwrap(), text).into_response()
+            }
+        }))
+        .with_policy(once())
+    };
+    let mut errors = Vec::new();
+    for (status, is_json) in
+        [(200, false), (400, true), (401, true), (404, false), (422, true), (429, true), (500, true)]
+    {
+        errors.push(echo(status, is_json).instance().await.unwrap_err());
+    }
+    let private = client_of(Router::new().fallback(async || axum::Json(json!({"id": {"name": "CANARY of a user"}}))));
+    errors.push(private.instance().await.unwrap_err());
+    errors.push(private.users().get(KEY).await.unwrap_err());
+    errors.push(private.raw(Method::GET, KEY).send().await.unwrap_err());
+    for error in errors {
+        let text = format!("{error} {error:?} {:?}", std::error::Error::source(&error).map(ToString::to_string));
+        assert!(!text.contains("CANARY") && !text.contains("4bMbJy"), "{text}");
+    }
+}

@@ -1,0 +1,72 @@
+//! The examples do what they say, against the simulator. That of the webhooks is run in `tests/webhook`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../examples/batch.rs"]
+#[expect(dead_code, reason = "the example's main is not run here")]
+mod batch;
+#[path = "../examples/paging.rs"]
+#[expect(dead_code, reason = "the example's main is not run here")]
+mod paging;
+#[path = "../examples/retry.rs"]
+#[expect(dead_code, reason = "the example's main is not run here")]
+mod retry;
+
+use std::sync::Arc;
+
+use clerk_client::clerk::{Clerk, RawUser};
+use clerk_test_support::World;
+
+fn world(options: clerk_simulator::Options) -> (World, Clerk) {
+    let world = World::new(options);
+    let clerk = Clerk::over(Arc::clone(&world.outbound));
+    (world, clerk)
+}
+
+fn lines(bytes: Vec<u8>) -> Vec<String> {
+    String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn batch_looks_up_what_is_on_standard_input() {
+    let (world, clerk) = world(clerk_simulator::Options { users: 300, ..clerk_test_support::simulator(1) });
+    let ids: Vec<_> = (0..250).map(|number| world.simulator.user_id(number).unwrap()).collect();
+    let input = format!("{}\n\nuser_000000000000000000000000000\n", ids.join("\n"));
+    let mut out = Vec::new();
+    batch::run(&clerk, input.as_bytes(), &mut out).await.unwrap();
+    let lines = lines(out);
+    assert!(lines.iter().zip(&ids).all(|(line, id)| line.starts_with(&format!("{id} ")) && line.contains('@')));
+    assert_eq!(lines[250..], ["user_000000000000000000000000000 is missing"]);
+    assert_eq!(world.simulator.truth().requests.total, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn paging_writes_all_users_and_goes_on_where_it_was() {
+    let (world, clerk) = world(clerk_simulator::Options { users: 1200, ..clerk_test_support::simulator(1) });
+    let (mut out, mut log) = (Vec::new(), Vec::new());
+    paging::run(&clerk, None, &mut out, &mut log).await.unwrap();
+    let (users, log) = (lines(out), lines(log));
+    let id = |line: &String| serde_json::from_str::<RawUser>(line).unwrap().id().to_owned();
+    assert!((0..1200).map(|number| world.simulator.user_id(number).unwrap()).eq(users.iter().map(id)));
+    let (_, cursor) = log[0].rsplit_once(' ').unwrap();
+    let (mut rest, mut more) = (Vec::new(), Vec::new());
+    paging::run(&clerk, Some(cursor.parse().unwrap()), &mut rest, &mut more).await.unwrap();
+    assert_eq!(lines(rest), users[500..]);
+    assert_eq!(lines(more), log[1..]);
+}
+
+#[test]
+fn retry_gets_all_its_answers_from_a_clerk_that_often_fails() {
+    // With dice that fall the same each time.
+    clerk_test_support::in_simulated_time(async {
+        let (_, clerk) =
+            world(clerk_simulator::Options { faults: retry::faults(), ..clerk_test_support::simulator(1) });
+        let mut out = Vec::new();
+        retry::run(&clerk, &mut out).await.unwrap();
+        let lines = lines(out);
+        assert!(lines[..20].iter().all(|line| line == "100 users"), "{lines:?}");
+        let attempts: u32 =
+            lines[20].strip_prefix("20 requests took ").unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert!(attempts > 20, "{lines:?}");
+    });
+}

@@ -1,0 +1,414 @@
+//! The pacer against the simulator's limiter, which keeps its own record and shares no code with it. Minutes of simulated
+//! time, real HTTP over in-memory pipes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clerk_client::outbound::pace::{self, Pacer, Priority, ShedReason};
+use clerk_client::outbound::{Call, Policy, SendError};
+use clerk_quota::{Bucket, Environment, Limit, Source};
+use clerk_simulator::{BucketTruth, Fault, HeaderProfile, LimiterKind, Plan};
+use clerk_test_support::{World, in_simulated_time};
+use http::Method;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, advance, sleep};
+
+const PROFILES: [HeaderProfile; 4] =
+    [HeaderProfile::None, HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf];
+const LIMITERS: [LimiterKind; 3] =
+    [LimiterKind::FixedWindow, LimiterKind::SlidingWindow, LimiterKind::TokenBucket { burst: None }];
+const TEN: Duration = Duration::from_secs(10);
+
+fn options(limiter: LimiterKind, headers: HeaderProfile, seed: u64) -> clerk_simulator::Options {
+    let kept = usize::MAX;
+    clerk_simulator::Options {
+        limiter,
+        headers,
+        kept_windows: kept,
+        kept_events: kept,
+        ..clerk_test_support::simulator(seed)
+    }
+}
+
+fn count() -> Call {
+    Call::get("/v1/users/count", Source::Client)
+}
+
+/// Interactive requests that wait as long as it takes.
+fn patient() -> Policy {
+    Policy { priority: Priority::Interactive, ..Policy::bulk() }
+}
+
+/// `workers` ask without a pause until the time is over. Gives the number of successes.
+async fn saturate(world: &World, workers: usize, length: Duration, policy: Policy) -> u64 {
+    let end = Instant::now() + length;
+    let mut tasks = JoinSet::new();
+    for _ in 0..workers {
+        let outbound = Arc::clone(&world.outbound);
+        tasks.spawn(async move {
+            let mut successes = 0;
+            while Instant::now() < end {
+                let answer = tokio::time::timeout_at(end, outbound.send(&count(), &policy)).await;
+                successes += u64::from(answer.is_ok_and(|answer| answer.unwrap().status.is_success()));
+            }
+            successes
+        });
+    }
+    tasks.join_all().await.into_iter().sum()
+}
+
+fn instance_bucket(world: &World) -> BucketTruth {
+    world.simulator.truth().instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap().clone()
+}
+
+fn refused(truth: &BucketTruth) -> usize {
+    truth.events.iter().filter(|event| event.refused).count()
+}
+
+/// Requests that the limiter let pass from `skip` after the start of the test on, in a second.
+fn rate_after(world: &World, skip: Duration) -> f64 {
+    let (from, now) = (clerk_test_support::start() + skip, world.simulator.now());
+    let truth = instance_bucket(world);
+    let passed = truth.events_between(from, now).iter().filter(|event| !event.refused).count();
+    passed as f64 / now.duration_since(from).unwrap().as_secs_f64()
+}
+
+/// Delays answers by up to so many milliseconds, each by its own.
+fn latency(world: &World, millis: u64) {
+    let rules = [4, 2, 1].map(|part| {
+        let mut rule = Fault::Latency { millis: millis * part / 7 }.always();
+        rule.probability = 0.5;
+        rule
+    });
+    world
+        .simulator
+        .set_faults(clerk_simulator::Faults { rules: rules.to_vec(), ..clerk_simulator::Faults::default() })
+        .unwrap();
+}
+
+#[test]
+fn saturated_it_never_meets_a_429_and_wastes_less_than_a_twentieth() {
+    let mut report = String::new();
+    let mut worst = f64::MAX;
+    for limiter in LIMITERS {
+        for headers in PROFILES {
+            for millis in [0, 150] {
+                in_simulated_time(async {
+                    let world = World::new(options(limiter, headers, 3));
+                    latency(&world, millis);
+                    // Not at the border of a window.
+                    sleep(Duration::from_millis(3_700)).await;
+                    saturate(&world, 20, Duration::from_secs(360), patient()).await;
+                    assert_eq!(refused(&instance_bucket(&world)), 0, "{limiter}, {headers}, {millis} ms");
+                    // The first windows profit from a budget that nobody used before.
+                    let share = rate_after(&world, Duration::from_secs(60)) / 10.0;
+                    report
+                        .push_str(&format!("{limiter:<14} {headers:<18} {millis:>4} ms   {:>6.1} %\n", share * 100.0));
+                    worst = worst.min(share);
+                });
+            }
+        }
+    }
+    println!("{report}");
+    assert!(worst >= 0.95, "{report}");
+}
+
+#[test]
+fn bursts_beyond_the_limit_and_other_limits_than_the_documented_one_are_learnt_from_headers() {
+    for headers in [HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf] {
+        for (limiter, limits, plan, per_second) in [
+            (LimiterKind::TokenBucket { burst: None }, vec![], Some(Plan::Pro), 10.0),
+            (LimiterKind::TokenBucket { burst: None }, vec![], Some(Plan::Free), 2.0),
+            (LimiterKind::FixedWindow, vec!["instance=400/10s".parse().unwrap()], None, 40.0),
+            (LimiterKind::SlidingWindow, vec!["instance=400/10s".parse().unwrap()], None, 40.0),
+            (LimiterKind::FixedWindow, vec!["instance=30/10s".parse().unwrap()], None, 3.0),
+        ] {
+            in_simulated_time(async {
+                let context = format!("{limiter}, {headers}, {per_second} per second");
+                let world = World::new(clerk_simulator::Options { limits, plan, ..options(limiter, headers, 5) });
+                latency(&world, 150);
+                saturate(&world, 24, Duration::from_secs(360), patient()).await;
+                assert_eq!(refused(&instance_bucket(&world)), 0, "{context}");
+                let share = rate_after(&world, Duration::from_secs(60)) / per_second;
+                println!("{context}: {:.1} %", share * 100.0);
+                // Buckets larger than their limit take 20 s to fill. Where that is told in whole seconds of the epoch, up to a
+                // twentieth is lost to rounding, beside what is lost anyhow.
+                let rounded = plan.is_some() && headers == HeaderProfile::XRateLimitEpoch;
+                assert!(share >= if rounded { 0.92 } else { 0.95 }, "{context}: {share}");
+            });
+        }
+    }
+}
+
+#[test]
+fn two_who_share_an_instance_meet_few_429s_and_both_get_on() {
+    let mut report = String::new();
+    for limiter in LIMITERS {
+        for headers in PROFILES {
+            in_simulated_time(async {
+                let world = World::new(options(limiter, headers, 7));
+                let other = world.beside();
+                latency(&world, 150);
+                let length = Duration::from_secs(400);
+                let (ours, theirs) =
+                    tokio::join!(saturate(&world, 8, length, patient()), saturate(&other, 8, length, patient()));
+                let (all, refused) = (ours + theirs, refused(&instance_bucket(&world)) as u64);
+                let share = all as f64 / (length.as_secs_f64() * 10.0);
+                let context = format!("{limiter}, {headers}: {ours} + {theirs}, {refused} refused");
+                assert!(refused * 25 < all, "{context}");
+                assert!(share > 0.9, "{context}");
+                assert!(ours.min(theirs) * 4 > all, "{context}");
+                report.push_str(&format!(
+                    "{limiter:<14} {headers:<18} {:>6.1} % of the limit, {refused:>4} of {all} refused, {ours} : {theirs}\n",
+                    share * 100.0
+                ));
+            });
+        }
+    }
+    println!("{report}");
+}
+
+#[test]
+fn a_foreign_burst_is_met_with_few_429s_and_forgotten() {
+    for headers in PROFILES {
+        in_simulated_time(async {
+            let world = World::new(options(LimiterKind::FixedWindow, headers, 11));
+            let other = world.beside();
+            latency(&world, 150);
+            let burst = async {
+                sleep(Duration::from_secs(62)).await;
+                for _ in 0..90 {
+                    other.outbound.call(&count(), TEN).await.unwrap();
+                }
+            };
+            let ours = saturate(&world, 20, Duration::from_secs(400), patient());
+            tokio::join!(ours, burst);
+            let refused = world.snapshot().responses.get(&(Source::Client, 429)).copied().unwrap_or_default();
+            assert!(refused <= 20, "{headers}: {refused}");
+            let recovered = rate_after(&world, Duration::from_secs(250)) / 10.0;
+            assert!(recovered > 0.95, "{headers}: {recovered}");
+        });
+    }
+}
+
+#[test]
+fn bulk_work_keeps_the_reserve() {
+    for limiter in LIMITERS {
+        for headers in PROFILES {
+            in_simulated_time(async {
+                let world = World::new(options(limiter, headers, 13));
+                latency(&world, 150);
+                saturate(&world, 20, Duration::from_secs(330), Policy::bulk()).await;
+                let truth = instance_bucket(&world);
+                let least = truth.events.iter().map(|event| event.remaining_after).min().unwrap();
+                assert!(least >= 10, "{limiter}, {headers}: {least}");
+                let rate = rate_after(&world, Duration::from_secs(30));
+                assert!(rate > 9.0 * 0.95, "{limiter}, {headers}: {rate}");
+            });
+        }
+    }
+}
+
+#[test]
+fn interactive_requests_overtake_bulk_work_and_find_its_reserve() {
+    in_simulated_time(async {
+        let world = World::new(options(LimiterKind::FixedWindow, HeaderProfile::None, 17));
+        let bulk = saturate(&world, 20, Duration::from_secs(60), Policy::bulk());
+        let interactive = async {
+            let mut longest = Duration::ZERO;
+            for _ in 0..40 {
+                sleep(Duration::from_secs(1)).await;
+                let asked = Instant::now();
+                world.outbound.send(&count(), &patient()).await.unwrap();
+                longest = longest.max(asked.elapsed());
+            }
+            longest
+        };
+        let (_, longest) = tokio::join!(bulk, interactive);
+        assert!(longest < Duration::from_millis(200), "{longest:?}");
+        assert_eq!(refused(&instance_bucket(&world)), 0);
+    });
+}
+
+/// A pacer for 100 requests per 10 s whose budget is used up.
+async fn used_up(options: pace::Options) -> Arc<Pacer> {
+    let limit = Some(Limit { requests: 100, window: TEN });
+    let clock = Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start()));
+    let pacer = Pacer::new(pace::Options { limit, environment: Environment::Development, ..options }, clock);
+    for _ in 0..100 {
+        drop(pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN).await.unwrap());
+    }
+    pacer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_would_be_too_long_is_refused_at_once() {
+    let pacer = used_up(pace::Options::default()).await;
+    advance(Duration::from_secs(3)).await;
+    let asked = Instant::now();
+    let shed = pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!((shed.reason, asked.elapsed()), (ShedReason::WaitTooLong, Duration::ZERO));
+    assert!((7.0..=7.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
+    assert!(shed.to_string().contains("try again in 8s"), "{shed}");
+    assert_eq!(pacer.numbers().waiting, 0);
+    // Another bucket is not concerned.
+    drop(pacer.acquire(Bucket::Invitations, None, Priority::Bulk, Duration::ZERO).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_behind_others_counts_their_turns_too() {
+    let pacer = used_up(pace::Options::default()).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..100 {
+        let pacer = Arc::clone(&pacer);
+        tasks.spawn(async move {
+            drop(pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN * 2).await.unwrap());
+        });
+    }
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(pacer.numbers().waiting, 100);
+    // The places of the next window are taken by those; this one is for the window after it.
+    let shed = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN + TEN / 2).await.unwrap_err();
+    assert!((19.9..=20.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
+    tasks.join_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_is_bounded() {
+    let pacer = used_up(pace::Options { max_queue: 3, ..pace::Options::default() }).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..5 {
+        let pacer = Arc::clone(&pacer);
+        tasks.spawn(async move {
+            pacer
+                .acquire(Bucket::Instance, None, Priority::Interactive, TEN * 2)
+                .await
+                .map(drop)
+                .map_err(|shed| shed.reason)
+        });
+    }
+    let results = tasks.join_all().await;
+    assert_eq!(results.iter().filter(|result| **result == Err(ShedReason::QueueFull)).count(), 2);
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
+    assert_eq!(pacer.numbers().shed, [2, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_first_goes_first_and_not_all_at_once() {
+    let pacer = used_up(pace::Options::default()).await;
+    let from = Instant::now();
+    let mut tasks = JoinSet::new();
+    for number in 0..60 {
+        let pacer = Arc::clone(&pacer);
+        tasks.spawn(async move {
+            sleep(Duration::from_millis(number)).await;
+            let permit = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN * 2).await.unwrap();
+            drop(permit);
+            (from.elapsed(), number)
+        });
+    }
+    let mut went = tasks.join_all().await;
+    went.sort_unstable();
+    let numbers: Vec<_> = went.iter().map(|(_, number)| *number).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    let mut moments: Vec<_> = went.iter().map(|(at, _)| at.as_millis()).collect();
+    moments.dedup();
+    assert!(moments.len() > 20, "released in step: {moments:?}");
+    assert!(went.iter().all(|(at, _)| *at >= TEN && *at <= TEN + Duration::from_millis(300)), "{went:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_who_gives_up_leaves_no_trace() {
+    let pacer = used_up(pace::Options::default()).await;
+    let mut dice = fastrand::Rng::with_seed(1);
+    let mut tasks = JoinSet::new();
+    for _ in 0..300 {
+        let (pacer, patience) = (Arc::clone(&pacer), Duration::from_millis(dice.u64(0..15_000)));
+        tasks.spawn(async move {
+            let place = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN * 6);
+            tokio::time::timeout(patience, place).await.is_ok()
+        });
+    }
+    let got = tasks.join_all().await.into_iter().filter(|got| *got).count();
+    assert!((60..=100).contains(&got), "those who give up take nobody's turn: {got}");
+    let numbers = pacer.numbers();
+    assert_eq!((numbers.waiting, numbers.in_flight), (0, 0));
+    sleep(TEN * 2).await;
+    // The whole budget is there again.
+    for _ in 0..100 {
+        drop(pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::ZERO).await.unwrap());
+    }
+    assert!(pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::ZERO).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_in_flight_and_no_more() {
+    let options = pace::Options { max_in_flight: 2, ..pace::Options::default() };
+    let pacer = Pacer::new(options, Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start())));
+    let acquire = || pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::from_secs(1));
+    let (first, second) = (acquire().await.unwrap(), acquire().await.unwrap());
+    let shed = acquire().await.unwrap_err();
+    assert_eq!(shed.reason, ShedReason::WaitTooLong);
+    drop(first);
+    let third = acquire().await.unwrap();
+    assert_eq!(pacer.numbers().in_flight, 2);
+    drop((second, third));
+    assert_eq!(pacer.numbers().in_flight, 0);
+}
+
+#[test]
+fn a_429_holds_its_own_bucket_and_entity_only_and_one_goes_ahead_after_it() {
+    in_simulated_time(async {
+        let world = World::new(options(LimiterKind::FixedWindow, HeaderProfile::None, 19));
+        let rule = Fault::Throttled { retry_after: Some("7".to_owned()), body: clerk_simulator::FaultBody::Html };
+        let mut rule = rule.times(1);
+        rule.path_prefix = Some("/v1/users/user_a".to_owned());
+        world.simulator.set_faults(rule.into()).unwrap();
+        let change = |user: &str| Call::new(Method::PATCH, format!("/v1/users/{user}/metadata"), Source::Client);
+        let hurried = Policy { max_queue_wait: Duration::from_secs(1), ..Policy::default() };
+        assert_eq!(world.outbound.send(&change("user_a"), &hurried).await.unwrap().status, 429);
+        let Err(SendError::Shed(shed)) = world.outbound.send(&change("user_a"), &hurried).await else { panic!() };
+        assert_eq!(shed.bucket, Bucket::UserUpdate);
+        assert!((7.0..=7.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
+        assert_ne!(world.outbound.send(&change("user_b"), &hurried).await.unwrap().status, 429);
+        assert_eq!(world.outbound.send(&count(), &hurried).await.unwrap().status, 200);
+        world.simulator.set_faults(Fault::Latency { millis: 700 }.always().into()).unwrap();
+        let mut tasks = JoinSet::new();
+        for _ in 0..5 {
+            let (outbound, call) = (Arc::clone(&world.outbound), change("user_a"));
+            tasks.spawn(async move { outbound.send(&call, &patient()).await.unwrap().status });
+        }
+        sleep(Duration::from_millis(7_250)).await;
+        assert_eq!(world.outbound.flow.numbers().pace.in_flight, 1, "one goes ahead");
+        tasks.join_all().await;
+    });
+}
+
+#[test]
+fn probes_are_not_paced_but_counted() {
+    in_simulated_time(async {
+        let world = World::new(options(LimiterKind::SlidingWindow, HeaderProfile::None, 23));
+        let probes = async {
+            for _ in 0..60 {
+                sleep(Duration::from_secs(1)).await;
+                assert_eq!(world.outbound.call(&count(), TEN).await.unwrap().status, 200);
+            }
+        };
+        let policy = Policy::bulk();
+        tokio::join!(saturate(&world, 20, Duration::from_secs(60), policy), probes);
+        assert_eq!(refused(&instance_bucket(&world)), 0);
+    });
+}
+
+/// In real time, where even a look at the clock takes a moment.
+#[tokio::test]
+async fn who_leaves_at_once_has_not_waited_at_all() {
+    let pacer = Pacer::new(pace::Options::default(), Arc::new(clerk_quota::clock::Clock::new()));
+    for _ in 0..10 {
+        let permit = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN).await.unwrap();
+        assert_eq!(permit.waited(), Duration::ZERO);
+    }
+    assert_eq!(pacer.numbers().waited_seconds.sum(), 0.0);
+}

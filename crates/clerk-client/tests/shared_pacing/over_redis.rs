@@ -1,0 +1,146 @@
+//! The script in a real Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clerk_client::outbound::pace::{Budget, Ended, Room, SharedBudget, StoreBudget, Taken};
+use clerk_client::store::{Options, Store};
+use clerk_quota::{Bucket, Entity};
+use tokio::task::JoinSet;
+
+use clerk_test_support::redis::RedisServer;
+
+const BUDGET: Budget = Budget { bucket: Bucket::Instance, entity: None };
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn room(requests: u64) -> Room {
+    Room { requests, window: HOUR }
+}
+
+async fn take(budget: &StoreBudget, room: Room) -> Taken {
+    budget.take(BUDGET, room).await.unwrap()
+}
+
+/// Waits until what was told has arrived.
+async fn until(mut arrived: impl AsyncFnMut() -> bool) {
+    while !arrived().await {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn all_processes_together_get_what_there_is_and_no_more() {
+    let redis = RedisServer::start(&[]).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..4 {
+        let budget = StoreBudget::new(redis.store(), "prod");
+        for _ in 0..25 {
+            let budget = Arc::clone(&budget);
+            tasks.spawn(async move {
+                let mut outcomes = Vec::new();
+                for _ in 0..4 {
+                    outcomes.push(take(&budget, room(100)).await.outcome);
+                }
+                outcomes
+            });
+        }
+    }
+    let outcomes: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    assert!(outcomes.iter().flat_map(|outcome| outcome.err()).all(|wait| wait <= HOUR));
+    let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!((taken, outcomes.len()), (100, 400));
+}
+
+#[tokio::test]
+async fn budgets_instances_and_owners_are_apart() {
+    let redis = RedisServer::start(&[]).await;
+    let (prod, dev) = (StoreBudget::new(redis.store(), "prod"), StoreBudget::new(redis.store(), "dev"));
+    let of = |entity| Budget { bucket: Bucket::UserUpdate, entity: Some(Entity(entity)) };
+    for budget in [&prod, &dev] {
+        for which in [BUDGET, of(1), of(2)] {
+            assert!(budget.take(which, room(1)).await.unwrap().outcome.is_ok());
+            assert!(budget.take(which, room(1)).await.unwrap().outcome.is_err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_stays_a_window_beyond_its_end_and_one_that_never_left_goes_at_once() {
+    let redis = RedisServer::start(&[]).await;
+    let budget = StoreBudget::new(redis.store(), "prod");
+    let first = take(&budget, room(1)).await.outcome.unwrap();
+    budget.end(BUDGET, first, Ended::NotCounted);
+    until(async || take(&budget, room(1)).await.outcome.is_ok()).await;
+
+    // A window of a millisecond: what has ended is gone soon, what is under way stays.
+    let short = Room { requests: 2, window: Duration::from_millis(1) };
+    let second = take(&budget, short).await.outcome.unwrap();
+    assert!(take(&budget, short).await.outcome.is_err(), "two are under way");
+    budget.end(BUDGET, second, Ended::Counted { window: short.window });
+    until(async || take(&budget, short).await.outcome.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_429_blocks_the_budget_for_all_processes() {
+    let redis = RedisServer::start(&[]).await;
+    let (one, other) = (StoreBudget::new(redis.store(), "prod"), StoreBudget::new(redis.store(), "prod"));
+    let lease = take(&one, room(100)).await.outcome.unwrap();
+    one.end(BUDGET, lease, Ended::Throttled { wait: Duration::from_secs(1000) });
+    until(async || take(&other, room(100)).await.outcome.is_err()).await;
+    let wait = take(&other, room(100)).await.outcome.unwrap_err();
+    assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(1000), "{wait:?}");
+    // A shorter one does not shorten it.
+    let entered = one.enter(BUDGET, HOUR);
+    one.end(BUDGET, entered, Ended::Throttled { wait: Duration::from_secs(1) });
+    let later = one.enter(Budget { bucket: Bucket::Invitations, entity: None }, HOUR);
+    one.end(Budget { bucket: Bucket::Invitations, entity: None }, later, Ended::Counted { window: HOUR });
+    until(async || redis.keys().await.iter().any(|(key, _)| key.contains("invitations"))).await;
+    assert!(take(&other, room(100)).await.outcome.unwrap_err() > Duration::from_secs(400));
+}
+
+#[tokio::test]
+async fn what_leaves_without_asking_is_seen_by_those_who_ask() {
+    let redis = RedisServer::start(&[]).await;
+    let budget = StoreBudget::new(redis.store(), "prod");
+    budget.enter(BUDGET, HOUR);
+    until(async || {
+        let taken = take(&budget, room(2)).await.outcome;
+        if let Ok(lease) = taken {
+            budget.end(BUDGET, lease, Ended::NotCounted);
+        }
+        take(&budget, room(1)).await.outcome.is_err()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn processes_are_counted_and_every_key_goes_by_itself() {
+    let redis = RedisServer::start(&[]).await;
+    let budgets: Vec<_> = (0..3).map(|_| StoreBudget::new(redis.store(), "prod")).collect();
+    for (index, budget) in budgets.iter().enumerate() {
+        assert_eq!(take(budget, room(10)).await.processes, index as u64 + 1);
+    }
+    let lease = budgets[0].enter(BUDGET, HOUR);
+    budgets[0].end(BUDGET, lease, Ended::Throttled { wait: Duration::from_secs(100) });
+    until(async || redis.keys().await.len() == 3).await;
+    for (key, ttl) in redis.keys().await {
+        assert!(ttl > 0 && ttl <= 3_700_000, "{key}: {ttl}");
+        assert!(key.starts_with("clerk-exporter:pace:prod:"), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_unreachable_and_one_that_is_back_is_not() {
+    let mut redis = RedisServer::start(&[]).await;
+    let options = Options { timeout: Duration::from_millis(500), ..redis.options() };
+    let budget = StoreBudget::new(Store::new(options).unwrap(), "prod");
+    until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
+    redis.kill().await;
+    until(async || budget.take(BUDGET, room(10)).await.is_err()).await;
+    redis.restart().await;
+    until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
+    redis.pause().await;
+    until(async || budget.take(BUDGET, room(10)).await.is_err()).await;
+    redis.resume().await;
+    until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
+}

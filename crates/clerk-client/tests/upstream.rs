@@ -1,0 +1,279 @@
+//! The way to Clerk over real sockets: what breaks on it, what it is called, and where no key may go.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use clerk_client::upstream::{ErrorKind, Options, RequestBody, ReqwestUpstream, Upstream, UpstreamError};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const KEY: &str = "Bearer sk_test_4bMbJyWZ2vnLx0aQCANARY";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+}
+
+/// A server of raw bytes. It ends with the test.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    /// Heads of the requests.
+    requests: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Answers every request on a connection with these bytes; closes it after them unless they are [`OK`].
+    async fn answering(answer: impl Into<String>) -> Self {
+        let answer: Arc<str> = answer.into().into();
+        let keep = *answer == *OK;
+        Self::start(move |stream, requests| serve(stream, Arc::clone(&answer), keep, requests)).await
+    }
+
+    /// The same over TLS, with the certificate for 127.0.0.1.
+    async fn with_tls(chain: &str, key: &str) -> Self {
+        let certificates = CertificateDer::pem_file_iter(data(chain)).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(data(key)).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        Self::start(move |stream, requests| {
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    serve(stream, OK.into(), true, requests).await;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn start<F: Future<Output = ()> + Send + 'static>(
+        serve: impl Fn(TcpStream, Arc<Mutex<Vec<String>>>) -> F + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::default()));
+        let (counter, heads) = (Arc::clone(&connections), Arc::clone(&requests));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut running = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                running.spawn(serve(stream, Arc::clone(&heads)));
+            }
+        });
+        Self { address, connections, requests, _tasks: tasks }
+    }
+
+    fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}/v1/users/count", self.address)
+    }
+}
+
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: Arc<str>,
+    keep: bool,
+    requests: Arc<Mutex<Vec<String>>>,
+) {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return,
+            }
+        }
+        requests.lock().push(String::from_utf8(head).unwrap());
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.flush().await;
+        if !keep {
+            return;
+        }
+    }
+}
+
+fn upstream(options: Options) -> Arc<ReqwestUpstream> {
+    ReqwestUpstream::new(options).unwrap()
+}
+
+/// One exchange to its end: the status, or what went wrong.
+async fn get(upstream: &ReqwestUpstream, url: &str) -> Result<u16, UpstreamError> {
+    let request = http::Request::get(url).header("authorization", KEY).body(RequestBody::empty()).unwrap();
+    let exchange = async {
+        let response = upstream.send(request).await?;
+        let status = response.status().as_u16();
+        response.into_body().collect().await?;
+        Ok(status)
+    };
+    tokio::time::timeout(Duration::from_secs(60), exchange).await.expect("the exchange hangs")
+}
+
+async fn error(url: &str) -> UpstreamError {
+    get(&upstream(Options::default()), url).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed_and_no_key_leaves_for_another_server() {
+    let other = Server::answering(OK).await;
+    for status in [301, 302, 303, 307, 308] {
+        for location in [other.url("http"), format!("//{}/x", other.address), other.url("https")] {
+            let first = Server::answering(format!(
+                "HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
+            ))
+            .await;
+            assert_eq!(get(&upstream(Options::default()), &first.url("http")).await.unwrap(), status);
+            assert!(
+                first.requests.lock()[0]
+                    .to_ascii_lowercase()
+                    .contains(&format!("authorization: {}", KEY.to_ascii_lowercase()))
+            );
+        }
+    }
+    assert_eq!(other.connections.load(Ordering::SeqCst), 0, "nobody followed");
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_exist_is_a_failure_of_dns() {
+    let error = error("http://no-such-host.invalid/v1/users/count").await;
+    assert_eq!(error.kind(), ErrorKind::Dns, "{error}");
+}
+
+#[tokio::test]
+async fn a_port_that_nobody_listens_on_is_a_failure_to_connect() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    for scheme in ["http", "https"] {
+        let error = error(&format!("{scheme}://{address}/")).await;
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_and_what_is_no_http_is_told_apart() {
+    let json = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    let cases = [
+        (String::new(), ErrorKind::Broken),
+        ("HTTP/1.1 200".to_owned(), ErrorKind::Broken),
+        (format!("{json}content-length: 100\r\n\r\n{{"), ErrorKind::Broken),
+        (format!("{json}transfer-encoding: chunked\r\n\r\n5\r\n{{"), ErrorKind::Broken),
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned(), ErrorKind::Decode),
+        ("HTTP/1.1 abc\r\n\r\n".to_owned(), ErrorKind::Decode),
+        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n".to_owned(), ErrorKind::Decode),
+        (format!("{json}content-length: x\r\n\r\n"), ErrorKind::Decode),
+        (format!("{json}transfer-encoding: chunked\r\n\r\nnot hex\r\n"), ErrorKind::Decode),
+        (format!("{json}content-encoding: gzip\r\ncontent-length: 8\r\n\r\nnot gzip"), ErrorKind::Decode),
+    ];
+    for (answer, kind) in cases {
+        let server = Server::answering(answer.clone()).await;
+        let error = error(&server.url("http")).await;
+        assert_eq!(error.kind(), kind, "{answer:?}: {error}");
+        assert!(!error.to_string().contains("CANARY") && !error.to_string().contains("users/count"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_a_failure_of_tls_that_says_why() {
+    let server = Server::with_tls("server.pem", "server.key").await;
+    let error = error(&server.url("https")).await;
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    assert!(error.to_string().contains("certificate"), "the cause is named: {error}");
+    assert!(server.requests.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_further_authority_is_trusted_beside_those_of_the_system() {
+    let server = Server::with_tls("server.pem", "server.key").await;
+    let options = Options { ca_file: Some(data("ca.pem")), ..Options::default() };
+    assert_eq!(get(&upstream(options), &server.url("https")).await.unwrap(), 200);
+    // Not for other names.
+    let wrong_name = format!("https://localhost.localhost:{}/", server.address.port());
+    let options = Options { ca_file: Some(data("ca.pem")), ..Options::default() };
+    assert!(get(&upstream(options), &wrong_name).await.is_err());
+}
+
+#[tokio::test]
+async fn no_tls_on_the_other_side_is_a_failure_of_tls() {
+    let server = Server::answering("HTTP/1.1 400 Bad Request\r\n\r\n\r\n\r\n\r\n").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let error = error(&format!("https://{address}/")).await;
+    assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Connect), "{error}");
+    drop(server);
+}
+
+#[test]
+fn a_file_of_authorities_that_holds_none_is_refused_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for path in [empty, folder.path().join("missing.pem"), data("server.key"), folder.path().to_owned()] {
+        let options = Options { ca_file: Some(path.clone()), ..Options::default() };
+        let error = ReqwestUpstream::new(options).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("PEM"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_used_again_until_they_are_too_old() {
+    let server = Server::answering(OK).await;
+    let patient = upstream(Options::default());
+    for _ in 0..20 {
+        get(&patient, &server.url("http")).await.unwrap();
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    // With no time at all each request has a connection of its own, so that a new address is noticed at once.
+    let hasty = upstream(Options { max_age: Duration::ZERO, ..Options::default() });
+    for _ in 0..5 {
+        get(&hasty, &server.url("http")).await.unwrap();
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 6);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_server_closed_does_no_harm() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]";
+    let server = Server::answering(answer).await;
+    let upstream = upstream(Options::default());
+    for _ in 0..20 {
+        // The server closes each connection right after its answer, without saying so.
+        let result = get(&upstream, &server.url("http")).await;
+        assert!(result.as_ref().is_ok_and(|status| *status == 200), "{result:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn requests_say_who_sends_them() {
+    let server = Server::answering(OK).await;
+    get(&upstream(Options::default()), &server.url("http")).await.unwrap();
+    let head = server.requests.lock()[0].to_ascii_lowercase();
+    assert!(head.starts_with("get /v1/users/count http/1.1\r\n"), "{head}");
+    assert!(head.contains(&format!("user-agent: clerk_exporter/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");
+    assert_eq!(head.matches("authorization:").count(), 1);
+}

@@ -1,0 +1,103 @@
+//! A real Redis on a Unix socket of its own: no port that somebody else could take.
+
+use std::path::PathBuf;
+
+use clerk_client::secret::Secret;
+use clerk_client::store::{Options, Store};
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::Process;
+
+/// A running server that keeps nothing on disk. Ends with the test.
+pub struct RedisServer {
+    directory: TempDir,
+    arguments: Vec<String>,
+    process: Process,
+}
+
+impl RedisServer {
+    /// Starts a server with more arguments.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let process = run(&directory, &arguments).await;
+        Self { directory, arguments, process }
+    }
+
+    /// The socket that the server listens on.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    /// The address of the server.
+    pub fn url(&self) -> Secret {
+        Secret::new(format!("unix://{}", self.socket().display()))
+    }
+
+    /// Options that wait longer than a busy machine needs: a test in which a timeout matters sets it.
+    pub fn options(&self) -> Options {
+        let patience = std::time::Duration::from_secs(20);
+        Options { timeout: patience, connect_timeout: patience, ..Options::new(self.url()) }
+    }
+
+    /// A client of the server, with [`options`](Self::options).
+    pub fn store(&self) -> Store {
+        Store::new(self.options()).unwrap()
+    }
+
+    /// Ends the server without a farewell.
+    pub async fn kill(&mut self) {
+        self.process.signal("KILL").await;
+        self.process.ended().await;
+    }
+
+    /// Starts the server again, empty, at the same place.
+    pub async fn restart(&mut self) {
+        self.process = run(&self.directory, &self.arguments).await;
+    }
+
+    /// Stops the server where it is: connections stand and nobody answers.
+    pub async fn pause(&self) {
+        self.process.signal("STOP").await;
+    }
+
+    /// Lets the server go on.
+    pub async fn resume(&self) {
+        self.process.signal("CONT").await;
+    }
+
+    /// A connection to look at what is there.
+    pub async fn look(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url().expose()).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Runs a command in the server.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut self.look().await).await.unwrap()
+    }
+
+    /// All keys, and how long each has to live in milliseconds.
+    pub async fn keys(&self) -> Vec<(String, i64)> {
+        let keys: Vec<String> = self.command(&["KEYS", "*"]).await;
+        let mut found = Vec::new();
+        for key in keys {
+            let ttl = self.command(&["PTTL", &key]).await;
+            found.push((key, ttl));
+        }
+        found
+    }
+}
+
+async fn run(directory: &TempDir, arguments: &[String]) -> Process {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", "redis.sock", "--dir"]);
+    command.arg(directory.path()).args(arguments).current_dir(directory.path());
+    let mut process = Process::start(&mut command);
+    process.line(|line| line.to_lowercase().contains("ready to accept connections").then_some(())).await;
+    process
+}

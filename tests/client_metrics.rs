@@ -1,0 +1,38 @@
+//! What a scrape shows of the client library's queue and retries.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use clerk_client::outbound::{Call, Policy};
+use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
+use clerk_quota::Source;
+use clerk_simulator::{Fault, FaultBody, Faults};
+use clerk_test_support::World;
+
+#[tokio::test(start_paused = true)]
+async fn what_the_client_did_is_shown_as_metrics() {
+    let world = World::new(clerk_test_support::simulator(1));
+    let unavailable = Fault::Status { status: 503, body: FaultBody::Clerk };
+    world.simulator.set_faults(Faults::from(unavailable.times(1))).unwrap();
+    world.outbound.send(&Call::get("/v1/users/count", Source::Client), &Policy::default()).await.unwrap();
+    let clock = Arc::clone(&world.outbound.clock);
+    let status = Arc::new(ConfigStatus::new(clock.now(), 0.1));
+    let metrics = Metrics::new(Arc::clone(&world.ledger), clock, status);
+    let shown = |line: &str| metrics.encode(Format::Text).unwrap().concat().lines().any(|it| it == line);
+    assert!(!shown("clerk_client_requests_total{clerk_instance=\"test\"} 1"), "only who hands it in is shown");
+    metrics.show_clients([("test".into(), Arc::clone(&world.outbound.flow))]);
+    for line in [
+        "clerk_client_requests_total{clerk_instance=\"test\"} 1",
+        "clerk_client_attempts_total{clerk_instance=\"test\"} 2",
+        "clerk_client_retries_total{clerk_instance=\"test\",reason=\"unavailable\"} 1",
+        "clerk_client_retries_total{clerk_instance=\"test\",reason=\"throttled\"} 0",
+        "clerk_client_ends_total{clerk_instance=\"test\",reason=\"final\"} 1",
+        "clerk_client_shed_requests_total{clerk_instance=\"test\",reason=\"queue_full\"} 0",
+        "clerk_client_queue_depth{clerk_instance=\"test\"} 0",
+        "clerk_client_in_flight_requests{clerk_instance=\"test\"} 0",
+        "clerk_client_queue_wait_seconds_count{clerk_instance=\"test\"} 2",
+    ] {
+        assert!(shown(line), "{line}\n{}", metrics.encode(Format::Text).unwrap().concat());
+    }
+}
