@@ -7,7 +7,7 @@ use std::time::Duration;
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-use clerk_quota::{Bucket, Environment, Family, KeyVerdict, Limit, Observation, Quota, Settings, Source};
+use clerk_quota::{Bucket, Environment, HeaderDialect, KeyVerdict, Limit, Observation, Quota, Settings, Source};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn scrapes(criterion: &mut Criterion) {
@@ -71,7 +71,7 @@ fn observation(clock: &Clock) -> Observation {
             remaining: Some(420),
             reset: Some(Duration::from_secs(7)),
             reset_resolution: Duration::from_secs(1),
-            family: Some(Family::XRateLimit),
+            dialect: Some(HeaderDialect::XRateLimit),
             ..Quota::default()
         },
         clock_offset_seconds: Some(0.1),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clerk_client::cache::{self, Cache};
 use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::{RequestBody, ResponseFuture, Upstream};
+use clerk_client::upstream::{RequestBody, ResponseFuture, Transport};
 use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -48,7 +48,7 @@ impl Instantly {
     }
 }
 
-impl Upstream for Instantly {
+impl Transport for Instantly {
     fn send(&self, request: Request<RequestBody>) -> ResponseFuture {
         drop(request);
         let body = Full::new(Bytes::from_static(br#"{"object":"user"}"#)).map_err(|never| match never {});

@@ -14,8 +14,8 @@ use clerk_client::cache::{self, Cache};
 use clerk_client::outbound::pace::{self, StoreBudget};
 use clerk_client::outbound::{Flow, Outbound};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::store::{self, Store};
-use clerk_client::upstream::MemoryUpstream;
+use clerk_client::store::{self, RedisClient};
+use clerk_client::upstream::MemoryTransport;
 use clerk_client::webhook;
 use clerk_exporter::gateway::{self, Gateway, InstanceOptions, Plan, Policies, Switch, UnknownKeys};
 use clerk_exporter::metrics::catalogue::{self, Kind};
@@ -23,8 +23,8 @@ use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{
-    Bucket, Environment, Family, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip, Quota,
-    QuotaCode, Settings, Source,
+    Bucket, Environment, HeaderDialect, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip,
+    Quota, QuotaCode, Settings, Source,
 };
 use exposition::Scrape;
 
@@ -44,8 +44,8 @@ fn settings(name: &str) -> Settings {
 }
 
 /// A Redis that nobody will find.
-fn store() -> Store {
-    Store::new(store::Options::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap()
+fn store() -> RedisClient {
+    RedisClient::new(store::RedisOptions::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap()
 }
 
 /// A gateway that has seen a request, and has everything that has numbers.
@@ -55,7 +55,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
     let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
     let ledger = world.ledger.instance("prod").unwrap();
     let outbound =
-        Outbound::new(MemoryUpstream::new(clerk), "http://clerk.test".to_owned(), key, ledger, Arc::clone(&clock))
+        Outbound::new(MemoryTransport::new(clerk), "http://clerk.test".to_owned(), key, ledger, Arc::clone(&clock))
             .sharing(StoreBudget::new(store(), "prod"));
     let policies = Policies { cache: Switch::On, ..Policies::default() };
     let options = gateway::Options {
@@ -76,7 +76,8 @@ async fn gateway(world: &World) -> Arc<Gateway> {
     };
     let secret = SecretSource::Inline(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
     let gateway = Gateway::new(options, clock).unwrap();
-    let gateway = gateway.with_webhooks("/webhooks/clerk".to_owned(), webhook::Options::new(vec![secret])).unwrap();
+    let gateway =
+        gateway.with_webhooks("/webhooks/clerk".to_owned(), webhook::WebhookOptions::new(vec![secret])).unwrap();
     let request = http::Request::get("/v1/organizations")
         .header("host", "gateway")
         .header("authorization", format!("Bearer {KEY}"))
@@ -130,7 +131,7 @@ impl World {
             key: KeyVerdict::Valid,
             quota_code: None,
             quota: Quota {
-                family: Some(Family::XRateLimit),
+                dialect: Some(HeaderDialect::XRateLimit),
                 limit: Some(100),
                 remaining: Some(99),
                 reset: Some(Duration::from_secs(8)),

@@ -128,7 +128,7 @@ fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
                     })
                     .await;
                     let truth = world.simulator.truth();
-                    let truth = truth.instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap();
+                    let truth = truth.instances[0].bucket(clerk_simulator::SimulatedBucket::Instance).unwrap();
                     let mut covered = 0;
                     for window in &closed {
                         let (from, to) = (window.seen.0.to_system_time(), window.seen.1.to_system_time());
@@ -185,7 +185,7 @@ fn probes_alone_find_a_share_of_the_low_windows() {
                 tokio::select! { () = load => {}, () = probes => {} }
                 tokio::time::advance(Duration::from_secs(30)).await;
                 let truth = world.simulator.truth();
-                low += counts(truth.instances[0].bucket(clerk_simulator::Bucket::Instance).into_iter()).1;
+                low += counts(truth.instances[0].bucket(clerk_simulator::SimulatedBucket::Instance).into_iter()).1;
                 found += world.snapshot().bucket(Bucket::Instance).unwrap().low_windows;
             });
         }

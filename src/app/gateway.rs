@@ -13,8 +13,8 @@ use crate::gateway::{
 use clerk_client::cache::{self, Cache, Seal};
 use clerk_client::outbound::pace::Priority;
 use clerk_client::secret::{KeySource, Stamp};
-use clerk_client::store::Store;
-use clerk_client::upstream::{HyperOptions, NetworkUpstream, Upstream};
+use clerk_client::store::RedisClient;
+use clerk_client::upstream::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -25,8 +25,8 @@ pub(super) struct Gateways {
     clock: Arc<Clock>,
     /// What the gateway was started with. Where it listens, and what it keeps answers in, stay until a restart.
     started: config::Gateway,
-    upstream: Arc<NetworkUpstream>,
-    store: Option<Store>,
+    upstream: Arc<NetworkTransport>,
+    store: Option<RedisClient>,
     caches: HashMap<Arc<str>, Cache>,
     gateway: Option<Arc<Gateway>>,
     /// The files of the tokens in force, as they were before they were read.
@@ -43,12 +43,12 @@ impl Gateways {
         let options = HyperOptions { ca_file, http2, ..HyperOptions::default() };
         let store = gateway.cache.redis_url.as_ref().map(|source| {
             let url = source.read().context("gateway.cache.redis_url_file")?;
-            Store::new(clerk_client::store::Options::new(url)).context("gateway.cache.redis_url_file")
+            RedisClient::new(clerk_client::store::RedisOptions::new(url)).context("gateway.cache.redis_url_file")
         });
         Ok(Self {
             clock,
             started: gateway.clone(),
-            upstream: NetworkUpstream::new(&options)?,
+            upstream: NetworkTransport::new(&options)?,
             store: store.transpose()?,
             caches: HashMap::new(),
             gateway: None,
@@ -57,7 +57,7 @@ impl Gateways {
     }
 
     /// The Redis that gateways share, if there is one.
-    pub(super) const fn store(&self) -> Option<&Store> {
+    pub(super) const fn store(&self) -> Option<&RedisClient> {
         self.store.as_ref()
     }
 
@@ -75,7 +75,7 @@ impl Gateways {
         let options = self.options(config, &started, instances, ledger)?;
         let mut gateway = Gateway::new(options, Arc::clone(&self.clock))?;
         if let Some(webhooks) = &started.webhooks {
-            let secrets = webhook::Options::new(webhooks.signing_secrets.clone());
+            let secrets = webhook::WebhookOptions::new(webhooks.signing_secrets.clone());
             gateway = gateway.with_webhooks(webhooks.path.clone(), secrets).context("gateway.webhooks")?;
         }
         let gateway = Arc::new(gateway);
@@ -148,7 +148,7 @@ impl Gateways {
         instances: &mut Instances,
         ledger: &Ledger,
     ) -> anyhow::Result<Options> {
-        let upstream: Arc<dyn Upstream> = Arc::<NetworkUpstream>::clone(&self.upstream);
+        let upstream: Arc<dyn Transport> = Arc::<NetworkTransport>::clone(&self.upstream);
         let count = config.instances.len().max(1) as u64;
         let mut options = Vec::new();
         for instance in &config.instances {

@@ -11,8 +11,8 @@ use crate::probe::{self, Trigger};
 use clerk_client::outbound::pace::{self, StoreBudget};
 use clerk_client::outbound::{Flow, Outbound};
 use clerk_client::secret::{KeySource, SecretSource};
-use clerk_client::store::Store;
-use clerk_client::upstream::{self, ReqwestUpstream, Upstream};
+use clerk_client::store::RedisClient;
+use clerk_client::upstream::{self, ReqwestTransport, Transport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Limit, Moment, Settings, Source};
@@ -24,10 +24,10 @@ const STALE_INTERVALS: u32 = 3;
 #[derive(Debug)]
 pub struct Instances {
     clock: Arc<Clock>,
-    upstream: Option<(upstream::Options, Arc<ReqwestUpstream>)>,
+    upstream: Option<(upstream::ReqwestOptions, Arc<ReqwestTransport>)>,
     ways: HashMap<Arc<str>, Way>,
     /// What gateways share their budgets over.
-    pub(super) store: Option<Store>,
+    pub(super) store: Option<RedisClient>,
     /// Share of the limit that work at which nobody waits leaves to others.
     pub(super) reserve: f64,
 }
@@ -80,7 +80,7 @@ impl Instances {
         &mut self,
         instance: &config::Instance,
         ledger: &Ledger,
-        upstream: Arc<dyn Upstream>,
+        upstream: Arc<dyn Transport>,
     ) -> anyhow::Result<Outbound> {
         let options = pace::Options { reserve: self.reserve, ..pace_options(instance) };
         let ledger = ledger.instance(&instance.name).context("an instance is missing in the ledger")?;
@@ -104,16 +104,17 @@ impl Instances {
         way.flow.pacer.reconfigure(options);
         let base = instance.api_url.as_str().to_owned();
         let (key, flow, clock) = (Arc::clone(&way.key), Arc::clone(&way.flow), Arc::clone(&self.clock));
-        Ok(Outbound { upstream, base, key, ledger, clock, flow })
+        Ok(Outbound { transport: upstream, base, key, ledger, clock, flow })
     }
 
     /// The HTTP client: the one there is, with its connections, unless its options change.
-    fn upstream(&mut self, config: &Config) -> anyhow::Result<Arc<dyn Upstream>> {
-        let options = upstream::Options { ca_file: config.ca_file.clone(), ..upstream::Options::default() };
+    fn upstream(&mut self, config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
+        let options =
+            upstream::ReqwestOptions { ca_file: config.ca_file.clone(), ..upstream::ReqwestOptions::default() };
         match &self.upstream {
-            Some((known, upstream)) if *known == options => Ok(Arc::<ReqwestUpstream>::clone(upstream)),
+            Some((known, upstream)) if *known == options => Ok(Arc::<ReqwestTransport>::clone(upstream)),
             _ => {
-                let upstream = ReqwestUpstream::new(options.clone())?;
+                let upstream = ReqwestTransport::new(options.clone())?;
                 self.upstream = Some((options, Arc::clone(&upstream)));
                 Ok(upstream)
             }
@@ -124,7 +125,7 @@ impl Instances {
         &mut self,
         instance: &config::Instance,
         ledger: &Ledger,
-        upstream: Arc<dyn Upstream>,
+        upstream: Arc<dyn Transport>,
     ) -> anyhow::Result<probe::Options> {
         let outbound = self.outbound(instance, ledger, upstream)?;
         Ok(probe::Options {

@@ -16,7 +16,7 @@ use clerk_client::outbound::CallError;
 use clerk_client::upstream::ErrorKind;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-use clerk_quota::{Family, ProbeFailure};
+use clerk_quota::{HeaderDialect, ProbeFailure};
 
 /// How an instance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -105,7 +105,7 @@ fn row(config: &Config, index: usize, options: &probe::Options, finding: &Findin
     };
     let answer = finding.answer.as_ref().ok();
     let quota = answer.map(|answer| answer.observation.quota).unwrap_or_default();
-    let family = quota.family.filter(|family| *family != Family::RetryAfter);
+    let family = quota.dialect.filter(|family| *family != HeaderDialect::RetryAfter);
     let limit_source = match (quota.limit, instance.limit) {
         (Some(_), _) => "Clerk's headers",
         (None, LimitSetting::FromKeyPrefix) => "Clerk's documentation, by the key's prefix",
@@ -126,7 +126,7 @@ fn row(config: &Config, index: usize, options: &probe::Options, finding: &Findin
         api_host: instance.api_url.host().to_owned(),
         key_valid: snapshot.key_valid,
         status: answer.map(|answer| answer.status.as_u16()),
-        quota_headers: answer.map(|_| family.map_or("none", Family::as_str)),
+        quota_headers: answer.map(|_| family.map_or("none", HeaderDialect::as_str)),
         limit,
         limit_source,
         remaining: quota.remaining,

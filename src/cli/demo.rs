@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
 use crate::config::Config;
-use clerk_client::upstream::{self, RequestBody, ReqwestUpstream, Upstream};
+use clerk_client::upstream::{self, RequestBody, ReqwestTransport, Transport};
 use clerk_quota::clock::Clock;
 use clerk_simulator::Simulator;
 use prometheus_web::{ListenAddress, Listener, WebConfigSource};
@@ -110,7 +110,7 @@ impl Demo {
     pub(super) async fn run(self, gateway: String, stop: CancellationToken) -> anyhow::Result<()> {
         let clerk = self.url();
         let users: Arc<[String]> = (0..100).filter_map(|number| self.simulator.user_id(number)).collect();
-        let upstream = ReqwestUpstream::new(upstream::Options::default())?;
+        let upstream = ReqwestTransport::new(upstream::ReqwestOptions::default())?;
         let mut tasks = JoinSet::new();
         for application in APPLICATIONS {
             let job = if application.is_all_behind_gateway { gateway.clone() } else { clerk.clone() };
@@ -126,7 +126,7 @@ impl Demo {
 
 /// Calls Clerk as an application does, window after window, in step with the simulated limiter's windows.
 /// Its callers have a base address each.
-async fn load(application: Application, bases: [String; 2], users: Arc<[String]>, upstream: Arc<ReqwestUpstream>) {
+async fn load(application: Application, bases: [String; 2], users: Arc<[String]>, upstream: Arc<ReqwestTransport>) {
     let mut random = fastrand::Rng::with_seed(1);
     tokio::time::sleep(until_next_window(Clock::new().wall())).await;
     let mut window_end = Instant::now();

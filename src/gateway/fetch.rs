@@ -16,11 +16,11 @@ use super::options::Instance;
 use super::policy::Policies;
 use super::reads::API_VERSION;
 use clerk_client::cache::Stored;
-use clerk_client::clerk::{ApiError, ClerkError};
+use clerk_client::clerk::{ApiError, Error};
 use clerk_client::outbound::pace::Priority;
 use clerk_client::outbound::retry::Repeat;
 use clerk_client::outbound::{Authorization, CallError, Opened, Relay, Relayed, SendError};
-use clerk_client::upstream::{ErrorKind, RequestBody, UpstreamError};
+use clerk_client::upstream::{ErrorKind, RequestBody, TransportError};
 use clerk_quota::Route;
 
 /// Larger answers are handed on as they come and shared with nobody.
@@ -48,7 +48,7 @@ pub(super) struct Cost {
 pub(super) enum Why {
     Send(SendError),
     /// A list was not let go, or got no answer.
-    List(Arc<ClerkError>),
+    List(Arc<Error>),
     /// The answer broke off.
     Broken(CallError),
     /// It is too large, or none that can be kept.
@@ -112,7 +112,7 @@ impl Fetcher {
         let is_whole = filled.map_err(|_| Why::Broken(CallError::Timeout(patience)))?;
         if relayed.answer.body.is_broken() {
             let why = "the body of an answer broke off".to_owned();
-            return Err(Why::Broken(UpstreamError::new(ErrorKind::Broken, why).into()));
+            return Err(Why::Broken(TransportError::new(ErrorKind::Broken, why).into()));
         }
         if !is_whole {
             *self.large.lock() = Some(relayed);
@@ -145,9 +145,9 @@ impl Fetcher {
             Ok(None) => Ok(self.missing(user)),
             Err(error) => match &*error {
                 // What is wrong with a list for another reason need not be wrong with a request of its own.
-                ClerkError::Api(api) if is_of_all(api.status) => Ok(self.refused(api)),
-                ClerkError::Shed(_) if self.policies.pace.is_on() => Err(Why::List(error)),
-                ClerkError::Transport { .. } => Err(Why::List(error)),
+                Error::Api(api) if is_of_all(api.status) => Ok(self.refused(api)),
+                Error::Shed(_) if self.policies.pace.is_on() => Err(Why::List(error)),
+                Error::Transport { .. } => Err(Why::List(error)),
                 _ => {
                     self.cost.lock().lists += u32::from(has_opened);
                     return None;

@@ -8,7 +8,9 @@ use futures_util::future::join_all;
 use http::{Request, Response};
 
 use clerk_client::cache::Cache;
-use clerk_client::webhook::{ConfigError, Counts, Invalidate, InvalidateError, Options, Tag, Webhooks};
+use clerk_client::webhook::{
+    Invalidate, InvalidateError, Tag, WebhookConfigError, WebhookOptions, WebhookStats, Webhooks,
+};
 
 /// The caches of all instances. Which instance a webhook is of need not be known: to forget too much costs a request.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +38,7 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    pub(super) fn new(path: String, options: Options, caches: Caches) -> Result<Self, ConfigError> {
+    pub(super) fn new(path: String, options: WebhookOptions, caches: Caches) -> Result<Self, WebhookConfigError> {
         Ok(Self { path, webhooks: Webhooks::new(options, caches)? })
     }
 
@@ -49,7 +51,7 @@ impl Hooks {
         self.webhooks.handle(request).await
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        self.webhooks.counts()
+    pub(super) fn counts(&self) -> WebhookStats {
+        self.webhooks.stats()
     }
 }

@@ -87,7 +87,11 @@ impl Gateway {
     ///
     /// # Errors
     /// When the webhooks cannot be checked.
-    pub fn with_webhooks(self, path: String, options: webhook::Options) -> Result<Self, webhook::ConfigError> {
+    pub fn with_webhooks(
+        self,
+        path: String,
+        options: webhook::WebhookOptions,
+    ) -> Result<Self, webhook::WebhookConfigError> {
         let hooks = Hooks::new(path, options, self.caches.clone())?;
         Ok(Self { hooks: Some(hooks), ..self })
     }

@@ -18,7 +18,7 @@ pub struct Numbers {
     /// Of the caches of all instances together; none where no policy uses one.
     pub cache: Option<CacheNumbers>,
     /// Of the endpoint for webhooks, where there is one.
-    pub webhooks: Option<webhook::Counts>,
+    pub webhooks: Option<webhook::WebhookStats>,
 }
 
 /// What caches did.

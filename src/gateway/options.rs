@@ -17,7 +17,7 @@ use clerk_client::cache::{self, Cache};
 use clerk_client::outbound::pace::Priority;
 use clerk_client::outbound::{Authorization, Outbound};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::Upstream;
+use clerk_client::upstream::Transport;
 use clerk_quota::clock::Clock;
 use clerk_quota::{Environment, InstanceLedger, Route, Settings, Source};
 
@@ -130,7 +130,7 @@ pub enum ConfigureError {
 /// A way to Clerk for requests of unknown keys. It has no key of its own, and what it observes goes to no ledger that
 /// anybody sees: several Clerk instances may hide behind it.
 #[must_use]
-pub fn keyless(upstream: Arc<dyn Upstream>, base: String, clock: Arc<Clock>) -> Outbound {
+pub fn keyless(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>) -> Outbound {
     let settings = Settings {
         name: Arc::from(STRANGERS),
         environment: Environment::Unknown,

@@ -19,7 +19,7 @@ use super::options::Instance;
 use super::parameters::parameters;
 use super::policy::{Policies, Switch};
 use clerk_client::cache::{self, Asked, Hit, Key, Stored, Urgency};
-use clerk_client::clerk::ClerkError;
+use clerk_client::clerk::Error;
 use clerk_client::outbound::pace::Priority;
 use clerk_client::outbound::retry::Trouble;
 use clerk_client::upstream::RequestBody;
@@ -172,8 +172,8 @@ impl Exchange {
                     no_answer(&self.instance, Own::failed(error), error, self.seen)
                 }
                 (None, Why::List(error)) => match &**error {
-                    ClerkError::Shed(shed) => no_answer(&self.instance, Own::shed(shed), shed, self.seen),
-                    ClerkError::Transport { source, .. } => {
+                    Error::Shed(shed) => no_answer(&self.instance, Own::shed(shed), shed, self.seen),
+                    Error::Transport { source, .. } => {
                         no_answer(&self.instance, Own::broken(source), source, self.seen)
                     }
                     _ => Box::pin(self.forward(RequestBody::empty())).await,

@@ -15,7 +15,7 @@ use super::callers::{CallerId, Callers};
 use super::counts::{Counts, Done, Shadow};
 use super::decision::{Decision, MethodLabel};
 use clerk_client::outbound::ReplyBody;
-use clerk_client::upstream::{ErrorKind, UpstreamError};
+use clerk_client::upstream::{ErrorKind, TransportError};
 use clerk_quota::clock::Clock;
 
 /// The code of requests whose client did not wait for the answer. No server sends it; other proxies log it, too.
@@ -95,12 +95,12 @@ impl SeenBody {
 
 impl http_body::Body for SeenBody {
     type Data = Bytes;
-    type Error = UpstreamError;
+    type Error = TransportError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.silence = None;
             return Poll::Ready(frame);
@@ -110,7 +110,7 @@ impl http_body::Body for SeenBody {
         match silence.as_mut().poll(context) {
             Poll::Ready(()) => {
                 let why = format!("no part of the body came within {}", humantime::format_duration(patience));
-                Poll::Ready(Some(Err(UpstreamError::new(ErrorKind::Timeout, why))))
+                Poll::Ready(Some(Err(TransportError::new(ErrorKind::Timeout, why))))
             }
             Poll::Pending => Poll::Pending,
         }

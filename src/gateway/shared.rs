@@ -79,7 +79,7 @@ impl Shared {
         }
         // All look-ups are of one route, and so have the same policies until a reload makes all of this anew.
         let handling = instance.plan.handling(policies, priority);
-        let clerk = Clerk::over(Arc::clone(&instance.outbound)).with_source(Source::Gateway);
+        let clerk = Clerk::with_transport(Arc::clone(&instance.outbound)).with_source(Source::Gateway);
         let loader = clerk.with_handling(handling).with_headers(headers).users().loader(LoaderOptions::default());
         loaders.insert(key, loader.clone());
         Some(loader)

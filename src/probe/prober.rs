@@ -14,7 +14,7 @@ use super::policy::{Outcome, Policy, Surroundings};
 use super::timetable::Task;
 use clerk_client::outbound::{Answer, Call, CallError, Outbound};
 use clerk_client::upstream::ErrorKind;
-use clerk_quota::{Family, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
+use clerk_quota::{HeaderDialect, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 
 /// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.
 const MAX_HOLD: Duration = Duration::from_secs(300);
@@ -260,7 +260,7 @@ fn classify(answer: &Result<Answer, CallError>) -> Outcome {
 fn log_change(name: &str, finding: &Finding) {
     let Some(failure) = finding.failure else {
         let quota = finding.answer.as_ref().map(|answer| answer.observation.quota).unwrap_or_default();
-        let quota_headers = quota.family.map_or("none", Family::as_str);
+        let quota_headers = quota.dialect.map_or("none", HeaderDialect::as_str);
         tracing::info!(
             clerk.instance = %name, quota_headers, quota.limit = quota.limit, quota.remaining = quota.remaining,
             "probes succeed"

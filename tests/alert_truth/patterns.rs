@@ -69,7 +69,7 @@ pub(crate) fn play(seed: u64) -> Pattern {
         // The last windows close, and are scraped.
         sleep_and_scrape(end + Duration::from_secs(150), &world, &mut scrapers).await;
         let truth = world.simulator.truth();
-        let low_ends = truth.instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap().windows.iter();
+        let low_ends = truth.instances[0].bucket(clerk_simulator::SimulatedBucket::Instance).unwrap().windows.iter();
         let low_ends = low_ends.filter(|window| window.least_remaining * 10 < window.limit);
         Pattern {
             low_ends: low_ends.map(|window| seconds(window.end)).collect(),

@@ -6,7 +6,7 @@ use clerk_client::cache::{self, Cache};
 use clerk_client::outbound::Outbound;
 use clerk_client::outbound::pace::Priority;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::MemoryUpstream;
+use clerk_client::upstream::MemoryTransport;
 use clerk_exporter::gateway::{
     CallerToken, ConfigureError, FurtherKey, Gateway, InstanceOptions, Options, Plan, UnknownKeys,
 };
@@ -30,7 +30,7 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
     let ledger = Ledger::new([settings(name)]);
     let (handle, clock) = (ledger.instance(name).unwrap(), Arc::new(Clock::simulated(clerk_test_support::start())));
     let cache = Cache::new(cache::Options::new(name), Arc::clone(&clock));
-    let outbound = Outbound::new(MemoryUpstream::new(simulator.router()), base.to_owned(), key(KEY), handle, clock);
+    let outbound = Outbound::new(MemoryTransport::new(simulator.router()), base.to_owned(), key(KEY), handle, clock);
     let further_keys = vec![FurtherKey { source: key(ROTATED), caller: Some("team-b".into()) }];
     InstanceOptions {
         name: name.into(),

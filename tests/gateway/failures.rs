@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::upstream::{ErrorKind, RequestBody, ResponseFuture, Upstream, UpstreamError};
+use clerk_client::upstream::{ErrorKind, RequestBody, ResponseFuture, Transport, TransportError};
 use clerk_exporter::gateway::Decision;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
@@ -16,12 +16,12 @@ use clerk_test_support::KEY;
 #[derive(Debug)]
 struct Broken(Option<ErrorKind>);
 
-impl Upstream for Broken {
+impl Transport for Broken {
     fn send(&self, _: Request<RequestBody>) -> ResponseFuture {
         let kind = self.0;
         Box::pin(async move {
             match kind {
-                Some(kind) => Err(UpstreamError::new(kind, "10.0.0.1: secret detail".to_owned())),
+                Some(kind) => Err(TransportError::new(kind, "10.0.0.1: secret detail".to_owned())),
                 None => std::future::pending().await,
             }
         })
@@ -45,7 +45,7 @@ async fn every_failure_is_an_answer_in_clerk_s_shape() {
         (Some(ErrorKind::Timeout), 504, "gateway_upstream_timeout"),
         (None, 504, "gateway_upstream_timeout"),
     ] {
-        let upstream: Arc<dyn Upstream> = Arc::new(Broken(kind));
+        let upstream: Arc<dyn Transport> = Arc::new(Broken(kind));
         let world = World::new(&upstream, "http://clerk.test", Setup::default());
         let from = Instant::now();
         let answer = world.gateway.handle(get("/v1/users")).await;
@@ -89,13 +89,13 @@ async fn what_is_no_http_is_a_broken_answer() {
 async fn an_answer_whose_body_falls_silent_ends() {
     #[derive(Debug)]
     struct Silent;
-    impl Upstream for Silent {
+    impl Transport for Silent {
         fn send(&self, _: Request<RequestBody>) -> ResponseFuture {
             let body = http_body_util::StreamBody::new(futures_util::stream::pending()).boxed_unsync();
             Box::pin(async move { Ok(http::Response::new(body)) })
         }
     }
-    let upstream: Arc<dyn Upstream> = Arc::new(Silent);
+    let upstream: Arc<dyn Transport> = Arc::new(Silent);
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
     let answer = world.gateway.handle(get("/v1/users")).await;
     assert_eq!(answer.status(), StatusCode::OK);
@@ -108,7 +108,7 @@ async fn an_answer_whose_body_falls_silent_ends() {
 async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
     #[derive(Debug)]
     struct Slow;
-    impl Upstream for Slow {
+    impl Transport for Slow {
         fn send(&self, _: Request<RequestBody>) -> ResponseFuture {
             let first = futures_util::stream::iter([Ok(http_body::Frame::data(bytes::Bytes::from_static(b"begin")))]);
             let stream = futures_util::StreamExt::chain(first, futures_util::stream::pending());
@@ -120,7 +120,7 @@ async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
             })
         }
     }
-    let upstream: Arc<dyn Upstream> = Arc::new(Slow);
+    let upstream: Arc<dyn Transport> = Arc::new(Slow);
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
     let answer = world.gateway.handle(get("/v1/users")).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
@@ -144,7 +144,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     /// Reads the request to its end before it answers.
     #[derive(Debug)]
     struct Patient;
-    impl Upstream for Patient {
+    impl Transport for Patient {
         fn send(&self, request: Request<RequestBody>) -> ResponseFuture {
             Box::pin(async move {
                 let length = request.into_body().collect().await.unwrap().to_bytes().len();
@@ -153,7 +153,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
             })
         }
     }
-    let upstream: Arc<dyn Upstream> = Arc::new(Patient);
+    let upstream: Arc<dyn Transport> = Arc::new(Patient);
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
     // The client takes its time, more than Clerk has for an answer, and all of it takes longer than any deadline.
     let part = |number: usize| async move {
@@ -176,7 +176,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     /// Takes nothing and says nothing.
     #[derive(Debug)]
     struct Deaf;
-    impl Upstream for Deaf {
+    impl Transport for Deaf {
         fn send(&self, request: Request<RequestBody>) -> ResponseFuture {
             Box::pin(async move {
                 let _request = request;
@@ -184,7 +184,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
             })
         }
     }
-    let upstream: Arc<dyn Upstream> = Arc::new(Deaf);
+    let upstream: Arc<dyn Transport> = Arc::new(Deaf);
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
     let from = Instant::now();
     assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body())).await.status(), StatusCode::GATEWAY_TIMEOUT);

@@ -7,7 +7,7 @@ use clerk_client::outbound::pace::{self, StoreBudget};
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_exporter::gateway::{Plan, Policies, Switch};
 use clerk_quota::Limit;
-use clerk_simulator::{Bucket, LimitOverride, Options, Quota};
+use clerk_simulator::{LimitOverride, Options, Quota, SimulatedBucket};
 
 use crate::reads::{BATCH, CACHE, OFF, Reads, get, roomy};
 use crate::support::{Setup, within};
@@ -65,7 +65,7 @@ async fn a_webhook_to_one_is_a_webhook_to_all() {
 async fn together_they_stay_within_the_limit_and_use_all_of_it() {
     let redis = RedisServer::start(&[]).await;
     let window = Duration::from_secs(3600);
-    let limits = vec![LimitOverride { bucket: Bucket::Instance, quota: Quota::new(20, window) }];
+    let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
     let of = || {
         let plan = Plan { policies: Policies { pace: Switch::On, ..OFF }, ..Plan::default() };
         Setup {

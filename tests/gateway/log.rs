@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clerk_client::upstream::{MemoryUpstream, Upstream};
+use clerk_client::upstream::{MemoryTransport, Transport};
 use clerk_exporter::gateway::{Plan, Policies, Switch};
 use clerk_simulator::Simulator;
 use http::Request;
@@ -16,7 +16,7 @@ use clerk_test_support::log::{everything, listen};
 async fn a_request_is_one_line_that_names_nobody() {
     listen();
     let simulator = Simulator::new(clerk_test_support::simulator(1));
-    let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
+    let upstream: Arc<dyn Transport> = MemoryTransport::new(simulator.router());
     let all = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
     let plan = Plan { policies: all, ..Plan::default() };
     let world = World::new(&upstream, "http://clerk.test", Setup { plan, ..Setup::default() });

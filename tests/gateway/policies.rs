@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_client::outbound::pace;
-use clerk_client::upstream::{MemoryUpstream, Upstream};
+use clerk_client::upstream::{MemoryTransport, Transport};
 use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
 use clerk_simulator::{Fault, FaultBody, Simulator};
 use http::{HeaderMap, Request, StatusCode};
@@ -27,7 +27,7 @@ impl Played {
 
     fn paced(policies: Policies, max_queue_wait: Duration, pace: Option<pace::Options>) -> Self {
         let simulator = Simulator::new(clerk_test_support::simulator(1));
-        let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
+        let upstream: Arc<dyn Transport> = MemoryTransport::new(simulator.router());
         let plan = Plan { policies, max_queue_wait, ..Plan::default() };
         let world = World::new(&upstream, "http://clerk.test", Setup { plan, pace, ..Setup::default() });
         Self { world, simulator }

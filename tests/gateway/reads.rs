@@ -17,10 +17,10 @@ use axum::extract::Request as Incoming;
 use axum::middleware::{Next, from_fn};
 use bytes::Bytes;
 use clerk_client::secret::{Secret, SecretSource};
-use clerk_client::upstream::{MemoryUpstream, Upstream};
+use clerk_client::upstream::{MemoryTransport, Transport};
 use clerk_client::webhook::{self, SigningSecret};
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
-use clerk_simulator::{Bucket, Fault, FaultRule, LimitOverride, Options, Quota, Simulator};
+use clerk_simulator::{Fault, FaultRule, LimitOverride, Options, Quota, SimulatedBucket, Simulator};
 use futures_util::future::join_all;
 use http::request::Builder;
 use http::{HeaderMap, Request};
@@ -96,8 +96,10 @@ pub(crate) struct Reads {
 
 /// A simulator with a few hundred users and more room than any test needs.
 pub(crate) fn roomy() -> Options {
-    let limits =
-        vec![LimitOverride { bucket: Bucket::Instance, quota: Quota::new(1_000_000, Duration::from_secs(10)) }];
+    let limits = vec![LimitOverride {
+        bucket: SimulatedBucket::Instance,
+        quota: Quota::new(1_000_000, Duration::from_secs(10)),
+    }];
     Options { users: 400, limits, ..clerk_test_support::simulator(1) }
 }
 
@@ -141,8 +143,9 @@ impl Reads {
                 answer
             }
         }));
-        let upstream: Arc<dyn Upstream> = MemoryUpstream::new(router);
-        let mut secrets = webhook::Options::new(vec![SecretSource::Inline(Secret::new(WEBHOOK_SECRET.to_owned()))]);
+        let upstream: Arc<dyn Transport> = MemoryTransport::new(router);
+        let mut secrets =
+            webhook::WebhookOptions::new(vec![SecretSource::Inline(Secret::new(WEBHOOK_SECRET.to_owned()))]);
         secrets.wall_clock = Arc::new(clerk_test_support::start);
         let world = World::new(&upstream, "http://clerk.test", Setup { webhooks: Some(secrets), ..setup });
         Self { world, simulator, asked, lag }

@@ -9,8 +9,8 @@ use clerk_client::cache::{self, Cache, Seal};
 use clerk_client::outbound::pace::{self, Priority, SharedBudget};
 use clerk_client::outbound::{Flow, Outbound};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::store::Store;
-use clerk_client::upstream::{HyperOptions, NetworkUpstream, Upstream};
+use clerk_client::store::RedisClient;
+use clerk_client::upstream::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
     CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
@@ -221,9 +221,9 @@ pub(crate) struct Setup {
     /// Whether there is an instance `second` beside `test`.
     pub(crate) has_second: bool,
     /// Secrets of webhooks, where there is an endpoint for them at `/webhooks/clerk`.
-    pub(crate) webhooks: Option<webhook::Options>,
+    pub(crate) webhooks: Option<webhook::WebhookOptions>,
     /// Where answers are kept, too, and what seals them.
-    pub(crate) store: Option<Store>,
+    pub(crate) store: Option<RedisClient>,
     pub(crate) seal: Option<Seal>,
     /// What gateways share a budget over.
     pub(crate) budget: Option<Arc<dyn SharedBudget>>,
@@ -257,7 +257,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(upstream: &Arc<dyn Upstream>, base: &str, setup: Setup) -> Self {
+    pub(crate) fn new(upstream: &Arc<dyn Transport>, base: &str, setup: Setup) -> Self {
         let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, budget, .. } = setup;
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
         let names = if has_second { &["test", "second"][..] } else { &["test"] };
@@ -339,7 +339,7 @@ impl Running {
     }
 
     pub(crate) async fn to(base: &str, setup: Setup) -> Self {
-        let client: Arc<dyn Upstream> = NetworkUpstream::new(&setup.client).unwrap();
+        let client: Arc<dyn Transport> = NetworkTransport::new(&setup.client).unwrap();
         let body_read_timeout = setup.body_read_timeout;
         let world = World::new(&client, base, setup);
         let listeners = prometheus_web::bind(&[ListenAddress::Socket(([127, 0, 0, 1], 0).into())]).await.unwrap();

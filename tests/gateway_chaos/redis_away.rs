@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use clerk_client::store::{Options, Store};
+use clerk_client::store::{RedisClient, RedisOptions};
 use clerk_exporter::gateway::{Plan, Switch};
 use tokio::task::JoinSet;
 
@@ -24,7 +24,7 @@ async fn whatever_becomes_of_redis_every_answer_is_right() {
     let plan = Plan { policies: policies(Switch::On, Switch::On, Switch::On, Switch::On), ..Plan::default() };
     let mut gateways = Vec::new();
     for _ in 0..2 {
-        let store = Store::new(Options::new(redis.url())).unwrap();
+        let store = RedisClient::new(RedisOptions::new(redis.url())).unwrap();
         gateways.push(Running::start(&clerk.web.url(), plan.clone(), Some(store)).await);
     }
     let (answered, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

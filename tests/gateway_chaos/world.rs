@@ -13,8 +13,8 @@ use clerk_client::outbound::pace::{self, StoreBudget};
 use clerk_client::outbound::retry::RetryPolicy;
 use clerk_client::outbound::{Flow, Outbound};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::store::Store;
-use clerk_client::upstream::{HyperOptions, NetworkUpstream};
+use clerk_client::store::RedisClient;
+use clerk_client::upstream::{HyperOptions, NetworkTransport};
 use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -157,12 +157,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) async fn start(upstream: &str, plan: Plan, store: Option<Store>) -> Self {
+    pub(crate) async fn start(upstream: &str, plan: Plan, store: Option<RedisClient>) -> Self {
         Self::start_over(&HyperOptions::default(), upstream, plan, store).await
     }
 
     /// With a way to Clerk of its own.
-    pub(crate) async fn start_over(client: &HyperOptions, upstream: &str, plan: Plan, store: Option<Store>) -> Self {
+    pub(crate) async fn start_over(
+        client: &HyperOptions,
+        upstream: &str,
+        plan: Plan,
+        store: Option<RedisClient>,
+    ) -> Self {
         let clock = Arc::new(Clock::new());
         let ledger = Ledger::new([settings()]);
         let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
@@ -172,7 +177,7 @@ impl Running {
             None => Flow::new(pace, Arc::clone(&clock)),
         };
         let outbound = Outbound {
-            upstream: NetworkUpstream::new(client).unwrap(),
+            transport: NetworkTransport::new(client).unwrap(),
             base: upstream.to_owned(),
             key,
             ledger: ledger.instance("test").unwrap(),

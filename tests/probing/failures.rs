@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
-use clerk_client::upstream::{ErrorKind, MemoryUpstream, RequestBody, ResponseFuture, Upstream, UpstreamError};
+use clerk_client::upstream::{ErrorKind, MemoryTransport, RequestBody, ResponseFuture, Transport, TransportError};
 use clerk_quota::{ProbeFailure, ProbeSkip};
 use clerk_simulator::{Fault, FaultBody, FaultRule, Simulator};
 
@@ -94,12 +94,12 @@ impl http_body::Body for Drip {
     }
 }
 
-fn dripping() -> Arc<dyn Upstream> {
+fn dripping() -> Arc<dyn Transport> {
     let router = Router::new().fallback(async || {
         let body = Body::new(Drip(Box::pin(tokio::time::sleep(seconds(1)))));
         ([(CONTENT_TYPE, "application/json")], body)
     });
-    MemoryUpstream::new(router)
+    MemoryTransport::new(router)
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,9 +118,9 @@ async fn the_deadline_holds_for_a_body_that_never_ends_too() {
 #[derive(Debug)]
 struct Broken(ErrorKind);
 
-impl Upstream for Broken {
+impl Transport for Broken {
     fn send(&self, _: http::Request<RequestBody>) -> ResponseFuture {
-        let error = UpstreamError::new(self.0, "broken for the test".to_owned());
+        let error = TransportError::new(self.0, "broken for the test".to_owned());
         Box::pin(std::future::ready(Err(error)))
     }
 }

@@ -25,7 +25,7 @@ fn reads_key_from(path: &Path) -> impl FnOnce(&mut Options) {
     move |options| {
         let outbound = &options.outbound;
         options.outbound = Arc::new(Outbound::new(
-            Arc::clone(&outbound.upstream),
+            Arc::clone(&outbound.transport),
             outbound.base.clone(),
             Arc::new(KeySource::new(SecretSource::File(path))),
             Arc::clone(&outbound.ledger),
@@ -52,7 +52,7 @@ async fn a_refused_key_is_tried_less_and_less() {
             let wrong = SecretSource::Inline(clerk_client::secret::Secret::new(OLD.to_owned()));
             let outbound = &options.outbound;
             options.outbound = Arc::new(Outbound::new(
-                Arc::clone(&outbound.upstream),
+                Arc::clone(&outbound.transport),
                 outbound.base.clone(),
                 Arc::new(KeySource::new(wrong)),
                 Arc::clone(&outbound.ledger),

@@ -54,7 +54,7 @@ async fn a_configuration_that_changes_nothing_logs_nothing_of_the_key() {
         let source = clerk_client::secret::SecretSource::File(path.clone());
         let outbound = &options.outbound;
         options.outbound = Arc::new(clerk_client::outbound::Outbound::new(
-            Arc::clone(&outbound.upstream),
+            Arc::clone(&outbound.transport),
             outbound.base.clone(),
             Arc::new(clerk_client::secret::KeySource::new(source)),
             Arc::clone(&outbound.ledger),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_client::upstream::MemoryUpstream;
+use clerk_client::upstream::MemoryTransport;
 use clerk_exporter::probe::Trigger;
 use clerk_quota::{ProbeFailure, ProbeSkip};
 use clerk_simulator::Simulator;
@@ -64,7 +64,7 @@ async fn after_a_pause_there_is_one_probe_and_what_was_missed_is_counted() {
 #[tokio::test(start_paused = true)]
 async fn first_probes_are_spread_over_one_interval() {
     let simulator = Simulator::new(clerk_test_support::simulator(1));
-    let upstream = MemoryUpstream::new(simulator.router());
+    let upstream = MemoryTransport::new(simulator.router());
     let world = World::several(30, simulator, upstream, |_| {});
     let mut requests = Vec::new();
     // Before the first of them is due again, up to a tenth of the interval early.
@@ -140,7 +140,7 @@ async fn a_new_configuration_keeps_phase_and_takes_effect_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_thousand_slow_instances_are_all_probed_and_time_out() {
     let simulator = Simulator::new(clerk_test_support::simulator(1));
-    let upstream = MemoryUpstream::new(simulator.router());
+    let upstream = MemoryTransport::new(simulator.router());
     simulator.set_faults(late(seconds(60)).into()).unwrap();
     let world = World::several(1000, simulator, upstream, |_| {});
     world.pass(Duration::from_secs(22)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::{MemoryUpstream, Upstream};
+use clerk_client::upstream::{MemoryTransport, Transport};
 use clerk_exporter::probe::{Options, Probes, Trigger};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -49,11 +49,11 @@ impl World {
     /// `change` adapts the probe's options.
     pub(crate) fn with(options: clerk_simulator::Options, change: impl FnOnce(&mut Options)) -> Self {
         let simulator = Simulator::new(options);
-        let upstream = MemoryUpstream::new(simulator.router());
+        let upstream = MemoryTransport::new(simulator.router());
         Self::over(simulator, upstream, change)
     }
 
-    pub(crate) fn over(simulator: Simulator, upstream: Arc<dyn Upstream>, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn over(simulator: Simulator, upstream: Arc<dyn Transport>, change: impl FnOnce(&mut Options)) -> Self {
         Self::several(1, simulator, upstream, change)
     }
 
@@ -61,7 +61,7 @@ impl World {
     pub(crate) fn several(
         count: usize,
         simulator: Simulator,
-        upstream: Arc<dyn Upstream>,
+        upstream: Arc<dyn Transport>,
         change: impl FnOnce(&mut Options),
     ) -> Self {
         let names: Vec<_> =

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clerk_client::clerk::{Clerk, RawUser};
 use clerk_client::outbound::pace;
-use clerk_client::upstream::{MemoryUpstream, Upstream};
+use clerk_client::upstream::{MemoryTransport, Transport};
 use clerk_quota::{Environment, Limit};
 use clerk_simulator::{Fault, Simulator};
 use clerk_test_support::{KEY, World, in_simulated_time, start};
@@ -84,7 +84,7 @@ pub(crate) fn measure(way: Way, task: Task) -> Measured {
                 let world = World::paced(options, pace);
                 begin(&world.simulator);
                 let from = Instant::now();
-                let users = walk(&Clerk::over(Arc::clone(&world.outbound)), task.page).await;
+                let users = walk(&Clerk::with_transport(Arc::clone(&world.outbound)), task.page).await;
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the limit")]
                 let reserved = (task.limit as f64 * reserve).ceil() as u64;
                 (world.simulator, users, from.elapsed(), task.limit - reserved)
@@ -111,7 +111,7 @@ async fn walk(clerk: &Clerk, page: u16) -> u64 {
 }
 
 async fn repeat(simulator: &Simulator, page: u16, pause: Duration) -> u64 {
-    let upstream = MemoryUpstream::new(simulator.router());
+    let upstream = MemoryTransport::new(simulator.router());
     let mut users = 0;
     loop {
         let uri = format!("http://clerk.test/v1/users?limit={page}&offset={users}&order_by=created_at");

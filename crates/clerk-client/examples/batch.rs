@@ -9,7 +9,7 @@
 
 use std::io::{BufRead, Write};
 
-use clerk_client::clerk::{Clerk, Outcome};
+use clerk_client::clerk::{Clerk, LookupOutcome};
 
 pub(crate) async fn run(
     clerk: &Clerk,
@@ -23,9 +23,11 @@ pub(crate) async fn run(
     while let Some(found) = look_up.next().await? {
         for found in found {
             match found.outcome {
-                Outcome::User(user) => writeln!(out, "{} {}", user.id, user.primary_email_address().unwrap_or("-"))?,
-                Outcome::Missing => writeln!(out, "{} is missing", found.id)?,
-                Outcome::Refused(error) => writeln!(out, "{}: {error}", found.id)?,
+                LookupOutcome::User(user) => {
+                    writeln!(out, "{} {}", user.id, user.primary_email_address().unwrap_or("-"))?
+                }
+                LookupOutcome::Missing => writeln!(out, "{} is missing", found.id)?,
+                LookupOutcome::Refused(error) => writeln!(out, "{}: {error}", found.id)?,
             }
         }
     }

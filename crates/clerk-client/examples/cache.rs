@@ -17,9 +17,9 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use clerk_client::cache::{Asked, Cache, Options, Policy, Stored};
-use clerk_client::clerk::{Clerk, ClerkError};
+use clerk_client::clerk::{Clerk, Error};
 use clerk_client::secret::SecretSource;
-use clerk_client::store::{self, Store};
+use clerk_client::store::{self, RedisClient};
 use clerk_client::webhook::{self, Webhooks, tags_of_route};
 use clerk_quota::clock::Clock;
 use http::{HeaderMap, Method, StatusCode};
@@ -32,8 +32,8 @@ const POLICY: Policy = Policy {
 };
 
 /// The application: users by their id, and the endpoint for webhooks beside them.
-pub(crate) fn app(clerk: Clerk, cache: Cache, secret: SecretSource) -> Result<Router, webhook::ConfigError> {
-    let webhooks = Webhooks::new(webhook::Options::new(vec![secret]), cache.clone())?;
+pub(crate) fn app(clerk: Clerk, cache: Cache, secret: SecretSource) -> Result<Router, webhook::WebhookConfigError> {
+    let webhooks = Webhooks::new(webhook::WebhookOptions::new(vec![secret]), cache.clone())?;
     let users = Router::new().route("/users/{id}", get(user)).with_state((clerk, cache));
     Ok(users.route("/webhooks/clerk", webhooks.handler()))
 }
@@ -54,7 +54,7 @@ async fn user(
         async move {
             let answer = request.send().await?;
             // The body is all that is given on, so no header has to be kept.
-            Ok::<_, ClerkError>(Stored::new(answer.status(), HeaderMap::new(), answer.into_body(), SystemTime::now()))
+            Ok::<_, Error>(Stored::new(answer.status(), HeaderMap::new(), answer.into_body(), SystemTime::now()))
         }
     };
     let (answer, hit) = cache.get_or_fetch(key, &tags, POLICY, fetch).await.map_err(|error| match error.status() {
@@ -68,7 +68,7 @@ async fn user(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = match std::env::var_os("REDIS_URL") {
-        Some(_) => Some(Store::new(store::Options::new(SecretSource::Env("REDIS_URL".to_owned()).read()?))?),
+        Some(_) => Some(RedisClient::new(store::RedisOptions::new(SecretSource::Env("REDIS_URL".to_owned()).read()?))?),
         None => None,
     };
     let cache = Cache::new(Options { redis: store, ..Options::new("example") }, Arc::new(Clock::new()));

@@ -10,7 +10,7 @@
 use axum::Router;
 use axum::routing::get;
 use clerk_client::secret::SecretSource;
-use clerk_client::webhook::{ConfigError, Invalidate, InvalidateError, Options, Tag, Webhooks};
+use clerk_client::webhook::{Invalidate, InvalidateError, Tag, WebhookConfigError, WebhookOptions, Webhooks};
 
 /// Stands for a cache: says what it would forget.
 struct PrintTags;
@@ -26,8 +26,8 @@ impl Invalidate for PrintTags {
 }
 
 /// The application: its own pages, and the endpoint beside them.
-pub(crate) fn app(secret: SecretSource) -> Result<Router, ConfigError> {
-    let webhooks = Webhooks::new(Options::new(vec![secret]), PrintTags)?;
+pub(crate) fn app(secret: SecretSource) -> Result<Router, WebhookConfigError> {
+    let webhooks = Webhooks::new(WebhookOptions::new(vec![secret]), PrintTags)?;
     Ok(Router::new().route("/", get(async || "hello")).route("/webhooks/clerk", webhooks.handler()))
 }
 

@@ -10,11 +10,11 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use clerk_client::clerk::{Clerk, ClerkError, Cursor, ListUsers, Order, OrderField, Outcome, UserFilter};
+use clerk_client::clerk::{Clerk, Cursor, Error, ListUsers, LookupOutcome, Order, OrderField, UserFilter};
 use clerk_client::outbound::retry::RetryPolicy;
 use clerk_client::outbound::{Outbound, Policy};
 use clerk_client::secret::{KeySource, SecretSource};
-use clerk_client::upstream::MemoryUpstream;
+use clerk_client::upstream::MemoryTransport;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Environment, Source};
 use clerk_simulator::{Fault, FaultBody, HeaderProfile, Simulator};
@@ -29,7 +29,7 @@ const NOBODY: &str = "user_000000000000000000000000000";
 
 fn world(users: u32) -> (World, Clerk) {
     let world = World::new(clerk_simulator::Options { users, ..clerk_test_support::simulator(1) });
-    let clerk = Clerk::over(Arc::clone(&world.outbound));
+    let clerk = Clerk::with_transport(Arc::clone(&world.outbound));
     (world, clerk)
 }
 
@@ -48,7 +48,7 @@ fn refused(world: &World) -> u64 {
 /// A client of whatever a router answers.
 fn client_of(router: Router) -> Clerk {
     let ledger = Ledger::new([settings("test")]);
-    Clerk::over(Arc::new(clerk_test_support::outbound(MemoryUpstream::new(router), &ledger)))
+    Clerk::with_transport(Arc::new(clerk_test_support::outbound(MemoryTransport::new(router), &ledger)))
 }
 
 /// A client of a simulator with something in between that sees each query and may change it, or answer with a
@@ -137,7 +137,7 @@ async fn an_error_carries_what_clerk_said() {
     // The pacer holds the bucket now: nothing is sent, and the error says for how long.
     let before = sent(&world);
     let error = clerk.instance().await.unwrap_err();
-    assert!(matches!(error, ClerkError::Shed(_)) && error.is_unsent(), "{error:?}");
+    assert!(matches!(error, Error::Shed(_)) && error.is_unsent(), "{error:?}");
     assert!(error.retry_after().unwrap() > Duration::from_secs(200));
     assert_eq!(sent(&world), before);
 }
@@ -163,7 +163,7 @@ async fn what_clerk_would_refuse_or_misread_is_not_sent() {
         let many = users.get_many([NOBODY, id]).await.unwrap_err();
         let after = ListUsers { starting_after: Some(id.to_owned()), ..ListUsers::default() };
         for error in [one, many, users.list(&after).await.unwrap_err()] {
-            assert!(matches!(error, ClerkError::InvalidId { .. }) && error.is_unsent(), "{id}: {error:?}");
+            assert!(matches!(error, Error::InvalidId { .. }) && error.is_unsent(), "{id}: {error:?}");
         }
     }
     let by_name = Some(Order { field: OrderField::Username, descending: true });
@@ -179,7 +179,7 @@ async fn what_clerk_would_refuse_or_misread_is_not_sent() {
         },
     ] {
         let error = users.list(&params).await.unwrap_err();
-        assert!(matches!(error, ClerkError::InvalidParameter { .. }), "{error:?}");
+        assert!(matches!(error, Error::InvalidParameter { .. }), "{error:?}");
     }
     assert!(clerk.raw(Method::GET, "/v1/../admin").send().await.is_err());
     assert_eq!(sent(&world), 0);
@@ -221,9 +221,9 @@ async fn a_422_is_narrowed_down_to_the_id_and_nothing_answered_is_asked_again() 
     assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), wanted.iter().collect::<Vec<_>>());
     for (place, found) in found.iter().enumerate() {
         match &found.outcome {
-            Outcome::User(user) => assert_eq!(user.id, wanted[place]),
-            Outcome::Refused(error) => assert_eq!((place, error.status.as_u16()), (37, 422)),
-            Outcome::Missing => panic!("{place} is there"),
+            LookupOutcome::User(user) => assert_eq!(user.id, wanted[place]),
+            LookupOutcome::Refused(error) => assert_eq!((place, error.status.as_u16()), (37, 422)),
+            LookupOutcome::Missing => panic!("{place} is there"),
         }
     }
     let answered = answered.lock();
@@ -277,7 +277,7 @@ fn once() -> Policy {
     Policy { retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() }, ..Policy::default() }
 }
 
-async fn walk(mut pages: clerk_client::clerk::Pages) -> Result<Vec<String>, ClerkError> {
+async fn walk(mut pages: clerk_client::clerk::Pages) -> Result<Vec<String>, Error> {
     let mut walked = Vec::new();
     while let Some(page) = pages.next().await? {
         assert!(!page.users.is_empty() && pages.cursor() == Some(&page.cursor));
@@ -306,7 +306,7 @@ async fn a_walk_is_never_refused_however_clerk_counts() {
         for headers in [HeaderProfile::None, HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch] {
             let options = clerk_simulator::Options { users: 1234, headers, ..clerk_test_support::simulator(1) };
             let world = World::new(clerk_simulator::Options { limiter: limiter.parse().unwrap(), ..options });
-            let clerk = Clerk::over(Arc::clone(&world.outbound));
+            let clerk = Clerk::with_transport(Arc::clone(&world.outbound));
             let walked = walk(clerk.users().list_all().page_size(5)).await.unwrap();
             assert_eq!((walked.len(), sent(&world), refused(&world)), (1234, 248, 0), "{limiter} {headers}");
         }
@@ -371,7 +371,7 @@ async fn a_server_that_ignores_the_cursor_is_neither_trusted_nor_asked_for_ever(
     for ignored in [&["starting_after", "created_at_after"][..], &["order_by"]] {
         let clerk = client_through(&simulator, move |query| Ok(without(query, ignored)));
         let error = walk(clerk.users().list_all().page_size(50)).await.unwrap_err();
-        assert!(matches!(error, ClerkError::Disordered), "{error:?}");
+        assert!(matches!(error, Error::Disordered), "{error:?}");
     }
 }
 
@@ -389,7 +389,7 @@ async fn an_attempt_and_the_whole_call_end_in_time() {
     world.simulator.set_faults(Fault::Latency { millis: 300_000 }.always().into()).unwrap();
     let from = Instant::now();
     let error = clerk.instance().await.unwrap_err();
-    assert!(matches!(error, ClerkError::Transport { attempts: 2.., .. }) && !error.is_unsent(), "{error:?}");
+    assert!(matches!(error, Error::Transport { attempts: 2.., .. }) && !error.is_unsent(), "{error:?}");
     assert!(from.elapsed() <= Duration::from_secs(5), "{:?}", from.elapsed());
 }
 
@@ -405,9 +405,9 @@ async fn a_replaced_key_is_taken_up_when_clerk_refuses_the_old_one() {
         }
     });
     let ledger = Ledger::new([settings("test")]);
-    let outbound = clerk_test_support::outbound(MemoryUpstream::new(router), &ledger);
+    let outbound = clerk_test_support::outbound(MemoryTransport::new(router), &ledger);
     let key = Arc::new(KeySource::new(SecretSource::File(file.path().to_owned())));
-    let clerk = Clerk::over(Arc::new(Outbound { key, ..outbound }));
+    let clerk = Clerk::with_transport(Arc::new(Outbound { key, ..outbound }));
     assert_eq!(clerk.instance().await.unwrap_err().code(), Some("clerk_key_invalid"));
     std::fs::write(file.path(), "sk_test_newnewnew2").unwrap();
     assert_eq!(clerk.instance().await.unwrap().id, "ins_1");

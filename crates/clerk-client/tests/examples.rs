@@ -19,7 +19,7 @@ use clerk_test_support::World;
 
 fn world(options: clerk_simulator::Options) -> (World, Clerk) {
     let world = World::new(options);
-    let clerk = Clerk::over(Arc::clone(&world.outbound));
+    let clerk = Clerk::with_transport(Arc::clone(&world.outbound));
     (world, clerk)
 }
 

@@ -11,10 +11,10 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
-use clerk_client::clerk::{Clerk, ClerkError, Loader, LoaderOptions};
+use clerk_client::clerk::{Clerk, Error, Loader, LoaderOptions};
 use clerk_client::outbound::Policy;
 use clerk_client::outbound::retry::RetryPolicy;
-use clerk_client::upstream::MemoryUpstream;
+use clerk_client::upstream::MemoryTransport;
 use clerk_quota::Source;
 use clerk_quota::ledger::Ledger;
 use clerk_simulator::{Fault, FaultBody, Simulator};
@@ -31,7 +31,7 @@ const NOBODY: &str = "user_000000000000000000000000000";
 
 fn world(users: u32) -> (World, Clerk, Loader) {
     let world = World::new(clerk_simulator::Options { users, ..clerk_test_support::simulator(1) });
-    let clerk = Clerk::over(Arc::clone(&world.outbound));
+    let clerk = Clerk::with_transport(Arc::clone(&world.outbound));
     let loader = clerk.users().loader(LoaderOptions::default());
     (world, clerk, loader)
 }
@@ -48,7 +48,7 @@ fn id(simulator: &Simulator, number: u32) -> String {
 fn client_of(router: Router) -> Clerk {
     let ledger = Ledger::new([settings("test")]);
     let retry = RetryPolicy { max_retries: 0, ..RetryPolicy::default() };
-    Clerk::over(Arc::new(clerk_test_support::outbound(MemoryUpstream::new(router), &ledger)))
+    Clerk::with_transport(Arc::new(clerk_test_support::outbound(MemoryTransport::new(router), &ledger)))
         .with_policy(Policy { retry, ..Policy::default() })
 }
 
@@ -132,7 +132,7 @@ async fn what_clerk_would_misread_is_not_sent_and_spoils_nobody_s_batch() {
     assert!(a.is_ok() && e.is_ok());
     for refused in [b, c, d] {
         let error = refused.unwrap_err();
-        assert!(matches!(*error, ClerkError::InvalidId { .. }) && !error.to_string().contains("CANARY"), "{error}");
+        assert!(matches!(*error, Error::InvalidId { .. }) && !error.to_string().contains("CANARY"), "{error}");
     }
     assert_eq!(sent(&world.simulator), 1);
 }
@@ -232,7 +232,7 @@ async fn one_too_many_is_told_at_once() {
     let answers = join_all(ids.iter().map(|id| loader.get(id))).await;
     assert!(answers[0].is_ok() && answers[1].is_ok());
     let error = answers[2].as_ref().unwrap_err();
-    assert!(matches!(**error, ClerkError::Shed(_)) && error.is_unsent() && error.retry_after().is_some(), "{error}");
+    assert!(matches!(**error, Error::Shed(_)) && error.is_unsent() && error.retry_after().is_some(), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,7 +60,7 @@ async fn saturate(world: &World, workers: usize, length: Duration, policy: Polic
 }
 
 fn instance_bucket(world: &World) -> BucketTruth {
-    world.simulator.truth().instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap().clone()
+    world.simulator.truth().instances[0].bucket(clerk_simulator::SimulatedBucket::Instance).unwrap().clone()
 }
 
 fn refused(truth: &BucketTruth) -> usize {

@@ -10,7 +10,7 @@ use axum::Router;
 use bytes::Bytes;
 use clerk_client::outbound::retry::{MIN_WAIT, Repeat, RetryPolicy, StopReason, Trouble};
 use clerk_client::outbound::{Call, Outbound, Phase, Policy, SendError, pace};
-use clerk_client::upstream::{ErrorKind, MemoryUpstream, RequestBody, ResponseFuture, Upstream, UpstreamError};
+use clerk_client::upstream::{ErrorKind, MemoryTransport, RequestBody, ResponseFuture, Transport, TransportError};
 use clerk_quota::Source;
 use clerk_quota::ledger::Ledger;
 use clerk_simulator::{Fault, FaultBody, FaultRule, Faults};
@@ -179,15 +179,15 @@ struct Dead {
     attempts: Mutex<u64>,
 }
 
-impl Upstream for Dead {
+impl Transport for Dead {
     fn send(&self, _: http::Request<RequestBody>) -> ResponseFuture {
         *self.attempts.lock() += 1;
-        let error = UpstreamError::new(self.kind, "dead".to_owned());
+        let error = TransportError::new(self.kind, "dead".to_owned());
         Box::pin(std::future::ready(Err(error)))
     }
 }
 
-fn over(upstream: Arc<dyn Upstream>) -> Arc<Outbound> {
+fn over(upstream: Arc<dyn Transport>) -> Arc<Outbound> {
     Arc::new(clerk_test_support::outbound(upstream, &Ledger::new([settings("test")])))
 }
 
@@ -271,7 +271,7 @@ impl Diary {
 #[tokio::test(start_paused = true)]
 async fn the_same_bytes_go_out_each_time() {
     let diary = Diary::default();
-    let outbound = over(MemoryUpstream::new(diary.router(|_, before| if before < 3 { 429 } else { 200 })));
+    let outbound = over(MemoryTransport::new(diary.router(|_, before| if before < 3 { 429 } else { 200 })));
     let mut call = with_method(Method::PATCH, Some(Repeat::IfRefused));
     call.body = Bytes::from_static(b"{\"first_name\":\"Ada\"}");
     call.headers.insert("content-type", HeaderValue::from_static("application/json"));
@@ -305,7 +305,7 @@ fn nothing_is_sent_again_after_a_success() {
                 }
                 status
             });
-            let outbound = over(MemoryUpstream::new(router));
+            let outbound = over(MemoryTransport::new(router));
             let mut tasks = JoinSet::new();
             for number in 0..300 {
                 let outbound = Arc::clone(&outbound);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_client::secret::Secret;
-use clerk_client::store::{Event, Options, Refusal, Reply, Script, State, Store, StoreError};
+use clerk_client::store::{
+    ErrorReply, RedisClient, RedisClientError, RedisOptions, RedisState, Reply, Script, SubscriptionEvent,
+};
 use clerk_test_support::redis::RedisServer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -28,8 +30,9 @@ async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl F
 }
 
 /// Operations fail without being tried. When exactly is shown in simulated time.
-async fn rests(store: &Store) {
-    until("it rests", async || matches!(store.get("k").await, Err(StoreError::Resting { .. })).then_some(())).await;
+async fn rests(store: &RedisClient) {
+    until("it rests", async || matches!(store.get("k").await, Err(RedisClientError::Resting { .. })).then_some(()))
+        .await;
 }
 
 async fn within<F: Future>(future: F) -> F::Output {
@@ -40,7 +43,7 @@ async fn within<F: Future>(future: F) -> F::Output {
 async fn values_are_kept_under_the_prefix_and_every_key_has_a_ttl() {
     let redis = RedisServer::start(&[]).await;
     let store = redis.store();
-    assert_eq!(store.health().state, State::Untried);
+    assert_eq!(store.health().state, RedisState::Untried);
     assert_eq!(store.get("a").await.unwrap(), None);
     store.set("a", b"\0\xff\r\n", MINUTE).await.unwrap();
     store.set("b", b"", Duration::ZERO).await.unwrap();
@@ -51,7 +54,7 @@ async fn values_are_kept_under_the_prefix_and_every_key_has_a_ttl() {
     assert_eq!(store.remove(&[]).await.unwrap(), 0);
     assert_eq!(store.get("a").await.unwrap(), None);
     let health = store.health();
-    assert_eq!((health.state, health.unavailable, health.timeouts, health.refused), (State::Up, 0, 0, 0));
+    assert_eq!((health.state, health.unavailable, health.timeouts, health.refused), (RedisState::Up, 0, 0, 0));
     assert_eq!((health.operations, health.connections), (6, 1));
 }
 
@@ -77,7 +80,7 @@ async fn scripts_take_keys_and_arguments_and_are_sent_again_after_the_server_for
     assert_eq!(run().await.unwrap(), expected);
     assert_eq!(store.health().connections, 2);
     let failing = Script::new("return redis.call('GET')");
-    assert_eq!(store.run(&failing, &[], &[]).await, Err(StoreError::Refused(Refusal::Other("ERR".into()))));
+    assert_eq!(store.run(&failing, &[], &[]).await, Err(RedisClientError::Refused(ErrorReply::Other("ERR".into()))));
 }
 
 #[tokio::test]
@@ -98,14 +101,14 @@ async fn without_a_server_operations_fail_at_once_after_a_few_and_work_when_it_c
     redis.kill().await;
     let store = redis.store();
     for _ in 0..5 {
-        assert!(matches!(store.get("k").await, Err(StoreError::Unavailable { .. })));
+        assert!(matches!(store.get("k").await, Err(RedisClientError::Unavailable { .. })));
     }
     rests(&store).await;
-    assert_eq!(store.health().state, State::Down);
+    assert_eq!(store.health().state, RedisState::Down);
     assert!(store.health().unavailable >= 6);
     redis.restart().await;
     until("the store is back", async || store.set("k", b"v", MINUTE).await.ok()).await;
-    assert_eq!(store.health().state, State::Up);
+    assert_eq!(store.health().state, RedisState::Up);
     store.get("k").await.unwrap();
 }
 
@@ -114,14 +117,14 @@ async fn a_stopped_server_costs_each_operation_its_timeout_and_then_nothing() {
     let redis = RedisServer::start(&[]).await;
     let short = Duration::from_millis(50);
     let warm = redis.store();
-    let store = Store::new(Options { timeout: short, ..redis.options() }).unwrap();
+    let store = RedisClient::new(RedisOptions { timeout: short, ..redis.options() }).unwrap();
     warm.set("k", b"v", MINUTE).await.unwrap();
     // Connected before, so that the timeout is one of an answer; with patience, since the machine may be busy.
     until("connected", async || store.get("k").await.ok()).await;
     redis.pause().await;
     let before = store.health().timeouts;
     for _ in 0..5 {
-        assert_eq!(within(store.get("k")).await, Err(StoreError::Timeout { after: short }));
+        assert_eq!(within(store.get("k")).await, Err(RedisClientError::Timeout { after: short }));
     }
     rests(&store).await;
     assert!(store.health().timeouts - before >= 5);
@@ -136,14 +139,14 @@ async fn a_server_that_accepts_and_never_answers_is_given_up_in_time() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("mute.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let store = Store::new(Options::new(Secret::new(format!("unix://{}", socket.display())))).unwrap();
+    let store = RedisClient::new(RedisOptions::new(Secret::new(format!("unix://{}", socket.display())))).unwrap();
     let begun = tokio::time::Instant::now();
     for _ in 0..5 {
         let after = Duration::from_millis(100);
-        assert_eq!(store.get("k").await, Err(StoreError::Timeout { after }));
+        assert_eq!(store.get("k").await, Err(RedisClientError::Timeout { after }));
     }
     assert_eq!(begun.elapsed(), Duration::from_millis(500));
-    assert_eq!(store.get("k").await, Err(StoreError::Resting { left: Duration::from_secs(1) }));
+    assert_eq!(store.get("k").await, Err(RedisClientError::Resting { left: Duration::from_secs(1) }));
     assert_eq!(begun.elapsed(), Duration::from_millis(500));
 }
 
@@ -153,7 +156,7 @@ async fn a_full_server_refuses_writes_with_advice_and_still_answers_reads_and_re
     let store = redis.store();
     store.set("k", b"v", MINUTE).await.unwrap();
     let () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    let refused = Err(StoreError::Refused(Refusal::OutOfMemory));
+    let refused = Err(RedisClientError::Refused(ErrorReply::OutOfMemory));
     for _ in 0..10 {
         assert_eq!(store.set("k", b"w", MINUTE).await, refused);
         let script = Script::new("return redis.call('SET', KEYS[1], 'w', 'PX', 1000)");
@@ -162,7 +165,7 @@ async fn a_full_server_refuses_writes_with_advice_and_still_answers_reads_and_re
     assert_eq!(store.get("k").await.unwrap().as_deref(), Some(&b"v"[..]));
     let script = Script::new("return redis.call('UNLINK', KEYS[1])");
     assert_eq!(store.run(&script, &["k"], &[]).await.unwrap(), Reply::Int(1));
-    assert_eq!((store.health().state, store.health().refused), (State::Up, 20));
+    assert_eq!((store.health().state, store.health().refused), (RedisState::Up, 20));
 }
 
 #[tokio::test]
@@ -174,7 +177,7 @@ async fn a_server_that_cannot_write_to_its_disk_refuses_writes_with_advice() {
     std::fs::create_dir(redis.socket().with_file_name("missing.rdb")).unwrap();
     let _: String = redis.command(&["BGSAVE"]).await;
     let refused = until("the server notices", async || store.set("k", b"v", MINUTE).await.err()).await;
-    assert_eq!(refused, StoreError::Refused(Refusal::CannotPersist));
+    assert_eq!(refused, RedisClientError::Refused(ErrorReply::CannotPersist));
     assert!(refused.to_string().contains("make room on its disk"));
     store.get("k").await.unwrap();
 }
@@ -185,7 +188,7 @@ async fn a_replica_is_left_for_the_primary_once_writes_are_possible_again() {
     let store = redis.store();
     store.set("k", b"v", MINUTE).await.unwrap();
     let () = redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    assert_eq!(store.set("k", b"w", MINUTE).await, Err(StoreError::Refused(Refusal::ReadOnly)));
+    assert_eq!(store.set("k", b"w", MINUTE).await, Err(RedisClientError::Refused(ErrorReply::ReadOnly)));
     let () = redis.command(&["REPLICAOF", "NO", "ONE"]).await;
     store.set("k", b"w", MINUTE).await.unwrap();
 }
@@ -194,18 +197,18 @@ async fn a_replica_is_left_for_the_primary_once_writes_are_possible_again() {
 async fn passwords_are_sent_and_never_shown() {
     let redis = RedisServer::start(&["--requirepass", "CANARY-right"]).await;
     let url = |password: &str| Secret::new(format!("unix://{}?pass={password}", redis.socket().display()));
-    let right = Store::new(Options { url: url("CANARY-right"), ..redis.options() }).unwrap();
+    let right = RedisClient::new(RedisOptions { url: url("CANARY-right"), ..redis.options() }).unwrap();
     right.set("k", b"v", MINUTE).await.unwrap();
-    for (store, options) in [redis.options(), Options { url: url("CANARY-wrong"), ..redis.options() }]
-        .map(|options| (Store::new(options.clone()).unwrap(), options))
+    for (store, options) in [redis.options(), RedisOptions { url: url("CANARY-wrong"), ..redis.options() }]
+        .map(|options| (RedisClient::new(options.clone()).unwrap(), options))
     {
         let error = store.get("k").await.unwrap_err();
-        assert_eq!(error, StoreError::Refused(Refusal::Credentials));
+        assert_eq!(error, RedisClientError::Refused(ErrorReply::Credentials));
         let shown = format!("{error} {error:?} {options:?} {store:?}");
         assert!(!shown.contains("CANARY") && !shown.contains("redis.sock"), "{shown}");
         // Each attempt costs a connection, so they end too.
         rests(&store).await;
-        assert_eq!(store.health().state, State::Down);
+        assert_eq!(store.health().state, RedisState::Down);
     }
 }
 
@@ -214,30 +217,30 @@ async fn messages_are_heard_and_a_lost_subscription_says_so_and_comes_back() {
     let mut redis = RedisServer::start(&[]).await;
     let (store, other) = (redis.store(), redis.store());
     let mut subscription = store.subscribe("news");
-    assert_eq!(within(subscription.next()).await, Event::Restored);
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     other.publish("news", b"\0one").await.unwrap();
     other.publish("other", b"not for us").await.unwrap();
     other.publish("news", b"two").await.unwrap();
-    assert_eq!(within(subscription.next()).await, Event::Message(bytes::Bytes::from_static(b"\0one")));
-    assert_eq!(within(subscription.next()).await, Event::Message("two".into()));
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Message(bytes::Bytes::from_static(b"\0one")));
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Message("two".into()));
     redis.kill().await;
-    assert_eq!(within(subscription.next()).await, Event::Lost);
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Lost);
     redis.restart().await;
-    assert_eq!(within(subscription.next()).await, Event::Restored);
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     other.publish("news", b"three").await.unwrap();
-    assert_eq!(within(subscription.next()).await, Event::Message("three".into()));
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Message("three".into()));
 }
 
 #[tokio::test]
 async fn a_subscription_to_a_stopped_server_is_lost() {
     let redis = RedisServer::start(&[]).await;
-    let store = Store::new(Options { connect_timeout: Duration::from_secs(1), ..redis.options() }).unwrap();
+    let store = RedisClient::new(RedisOptions { connect_timeout: Duration::from_secs(1), ..redis.options() }).unwrap();
     let mut subscription = store.subscribe("news");
-    assert_eq!(within(subscription.next()).await, Event::Restored);
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     redis.pause().await;
-    assert_eq!(within(subscription.next()).await, Event::Lost);
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Lost);
     redis.resume().await;
-    assert_eq!(within(subscription.next()).await, Event::Restored);
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
 }
 
 #[tokio::test]
@@ -264,15 +267,15 @@ async fn tls_is_spoken_with_servers_that_a_given_authority_vouches_for() {
             });
         }
     });
-    let options = Options { url: Secret::new(url), ..redis.options() };
+    let options = RedisOptions { url: Secret::new(url), ..redis.options() };
     let authorities = Some(std::fs::read("tests/data/tls/ca.pem").unwrap());
-    let store = Store::new(Options { authorities, ..options.clone() }).unwrap();
+    let store = RedisClient::new(RedisOptions { authorities, ..options.clone() }).unwrap();
     store.set("k", b"v", MINUTE).await.unwrap();
     let mut subscription = store.subscribe("news");
-    assert_eq!(within(subscription.next()).await, Event::Restored);
+    assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     // Whoever is vouched for by others is not believed.
     let authorities = Some(std::fs::read("tests/data/tls/stranger.pem").unwrap());
-    let store = Store::new(Options { authorities, ..options }).unwrap();
+    let store = RedisClient::new(RedisOptions { authorities, ..options }).unwrap();
     let error = store.get("k").await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    assert!(matches!(error, RedisClientError::Unavailable { .. }), "{error}");
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use clerk_client::upstream::{ErrorKind, Options, RequestBody, ReqwestUpstream, Upstream, UpstreamError};
+use clerk_client::upstream::{ErrorKind, RequestBody, ReqwestOptions, ReqwestTransport, Transport, TransportError};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
@@ -110,12 +110,12 @@ async fn serve(
     }
 }
 
-fn upstream(options: Options) -> Arc<ReqwestUpstream> {
-    ReqwestUpstream::new(options).unwrap()
+fn upstream(options: ReqwestOptions) -> Arc<ReqwestTransport> {
+    ReqwestTransport::new(options).unwrap()
 }
 
 /// One exchange to its end: the status, or what went wrong.
-async fn get(upstream: &ReqwestUpstream, url: &str) -> Result<u16, UpstreamError> {
+async fn get(upstream: &ReqwestTransport, url: &str) -> Result<u16, TransportError> {
     let request = http::Request::get(url).header("authorization", KEY).body(RequestBody::empty()).unwrap();
     let exchange = async {
         let response = upstream.send(request).await?;
@@ -126,8 +126,8 @@ async fn get(upstream: &ReqwestUpstream, url: &str) -> Result<u16, UpstreamError
     tokio::time::timeout(Duration::from_secs(60), exchange).await.expect("the exchange hangs")
 }
 
-async fn error(url: &str) -> UpstreamError {
-    get(&upstream(Options::default()), url).await.unwrap_err()
+async fn error(url: &str) -> TransportError {
+    get(&upstream(ReqwestOptions::default()), url).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn no_redirect_is_followed_and_no_key_leaves_for_another_server() {
                 "HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
             ))
             .await;
-            assert_eq!(get(&upstream(Options::default()), &first.url("http")).await.unwrap(), status);
+            assert_eq!(get(&upstream(ReqwestOptions::default()), &first.url("http")).await.unwrap(), status);
             assert!(
                 first.requests.lock()[0]
                     .to_ascii_lowercase()
@@ -203,11 +203,11 @@ async fn a_certificate_that_nobody_vouches_for_is_a_failure_of_tls_that_says_why
 #[tokio::test]
 async fn a_further_authority_is_trusted_beside_those_of_the_system() {
     let server = Server::with_tls("server.pem", "server.key").await;
-    let options = Options { ca_file: Some(data("ca.pem")), ..Options::default() };
+    let options = ReqwestOptions { ca_file: Some(data("ca.pem")), ..ReqwestOptions::default() };
     assert_eq!(get(&upstream(options), &server.url("https")).await.unwrap(), 200);
     // Not for other names.
     let wrong_name = format!("https://localhost.localhost:{}/", server.address.port());
-    let options = Options { ca_file: Some(data("ca.pem")), ..Options::default() };
+    let options = ReqwestOptions { ca_file: Some(data("ca.pem")), ..ReqwestOptions::default() };
     assert!(get(&upstream(options), &wrong_name).await.is_err());
 }
 
@@ -233,8 +233,8 @@ fn a_file_of_authorities_that_holds_none_is_refused_with_its_name() {
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
     for path in [empty, folder.path().join("missing.pem"), data("server.key"), folder.path().to_owned()] {
-        let options = Options { ca_file: Some(path.clone()), ..Options::default() };
-        let error = ReqwestUpstream::new(options).unwrap_err().to_string();
+        let options = ReqwestOptions { ca_file: Some(path.clone()), ..ReqwestOptions::default() };
+        let error = ReqwestTransport::new(options).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()) && error.contains("PEM"), "{error}");
     }
 }
@@ -242,13 +242,13 @@ fn a_file_of_authorities_that_holds_none_is_refused_with_its_name() {
 #[tokio::test]
 async fn connections_are_used_again_until_they_are_too_old() {
     let server = Server::answering(OK).await;
-    let patient = upstream(Options::default());
+    let patient = upstream(ReqwestOptions::default());
     for _ in 0..20 {
         get(&patient, &server.url("http")).await.unwrap();
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
     // With no time at all each request has a connection of its own, so that a new address is noticed at once.
-    let hasty = upstream(Options { max_age: Duration::ZERO, ..Options::default() });
+    let hasty = upstream(ReqwestOptions { max_age: Duration::ZERO, ..ReqwestOptions::default() });
     for _ in 0..5 {
         get(&hasty, &server.url("http")).await.unwrap();
     }
@@ -259,7 +259,7 @@ async fn connections_are_used_again_until_they_are_too_old() {
 async fn a_kept_connection_that_the_server_closed_does_no_harm() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]";
     let server = Server::answering(answer).await;
-    let upstream = upstream(Options::default());
+    let upstream = upstream(ReqwestOptions::default());
     for _ in 0..20 {
         // The server closes each connection right after its answer, without saying so.
         let result = get(&upstream, &server.url("http")).await;
@@ -271,7 +271,7 @@ async fn a_kept_connection_that_the_server_closed_does_no_harm() {
 #[tokio::test]
 async fn requests_say_who_sends_them() {
     let server = Server::answering(OK).await;
-    get(&upstream(Options::default()), &server.url("http")).await.unwrap();
+    get(&upstream(ReqwestOptions::default()), &server.url("http")).await.unwrap();
     let head = server.requests.lock()[0].to_ascii_lowercase();
     assert!(head.starts_with("get /v1/users/count http/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("user-agent: clerk_exporter/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");

@@ -47,7 +47,7 @@ fn observation(at: Moment, quota: Option<(u64, u64)>) -> Observation {
         remaining: Some(remaining),
         reset: Some(Duration::from_secs(10) - into_window),
         reset_resolution: Duration::from_secs(1),
-        family: Some(clerk_quota::Family::XRateLimit),
+        dialect: Some(clerk_quota::HeaderDialect::XRateLimit),
         ..Quota::default()
     });
     Observation {

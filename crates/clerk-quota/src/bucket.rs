@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::catalogue::{Bucket, Scope};
 use super::forecast::Pace;
 use super::histogram::Histogram;
-use super::peak::Peak;
-use super::recent::Recent;
+use super::limits::{Bucket, Scope};
+use super::recent_requests::RecentRequests;
+use super::rolling_max::RollingMax;
 use super::route::Entity;
 use super::snapshot::{Basis, BucketSnapshot, ClosedWindow};
-use super::timeline::{GRACE, Place, Reset, Timeline, Window};
-use super::{Family, HeaderError, Moment, Observation, Source};
+use super::windows::{GRACE, Reset, Timeline, Window, WindowPosition};
+use super::{HeaderDialect, HeaderError, Moment, Observation, Source};
 
 /// Upper bounds of the histogram of windows by their highest use.
 pub(super) const USAGE_BOUNDS: [f64; 8] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
@@ -25,7 +25,7 @@ const RECENT_WINDOWS: usize = 30;
 
 /// What is configured for a bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Terms {
+pub(super) struct LimitConfig {
     /// Requests per window, until the server names them.
     pub limit: Option<u64>,
     /// Length of the window, until the server names it.
@@ -38,19 +38,19 @@ pub(super) struct Terms {
 
 #[derive(Debug, Clone)]
 pub(super) struct BucketLedger {
-    terms: Terms,
+    limit_config: LimitConfig,
     budgets: BTreeMap<Option<Entity>, Budget>,
-    tally: Tally,
+    window_counts: WindowCounts,
     throttled: [u64; Source::ALL.len()],
     sampled_at: Option<Moment>,
     /// The same, of answers to others than the probes.
     sampled_by_others_at: Option<Moment>,
-    peak: Peak,
+    peak: RollingMax,
 }
 
 /// Counts of closed windows.
 #[derive(Debug, Clone, Default)]
-struct Tally {
+struct WindowCounts {
     windows: u64,
     low: u64,
     exhausted: u64,
@@ -66,7 +66,7 @@ struct Tally {
 #[derive(Debug, Clone, Default)]
 struct Budget {
     timeline: Timeline,
-    own: Recent,
+    own: RecentRequests,
     /// The server's own limit and length of the window, once it has named them.
     limit: Option<u64>,
     window: Option<Duration>,
@@ -90,25 +90,25 @@ struct Sample {
 }
 
 impl BucketLedger {
-    pub(super) fn new(bucket: Bucket, terms: Terms) -> Self {
+    pub(super) fn new(bucket: Bucket, limit_config: LimitConfig) -> Self {
         let mut ledger = Self {
-            terms,
+            limit_config: limit_config,
             budgets: BTreeMap::new(),
-            tally: Tally::default(),
+            window_counts: WindowCounts::default(),
             throttled: [0; Source::ALL.len()],
             sampled_at: None,
             sampled_by_others_at: None,
-            peak: Peak::default(),
+            peak: RollingMax::default(),
         };
         if bucket == Bucket::Instance {
             // The bucket that everybody watches shows its histogram from the start; the others when first used.
-            ledger.tally.usage = Some(Histogram::new(&USAGE_BOUNDS));
+            ledger.window_counts.usage = Some(Histogram::new(&USAGE_BOUNDS));
         }
         ledger
     }
 
-    pub(super) const fn set_terms(&mut self, terms: Terms) {
-        self.terms = terms;
+    pub(super) const fn set_limit_config(&mut self, limit_config: LimitConfig) {
+        self.limit_config = limit_config;
     }
 
     /// Takes in an answer to a request of this bucket.
@@ -120,7 +120,7 @@ impl BucketLedger {
             return;
         }
         let quota = &observation.quota;
-        let from_headers = quota.family.is_some_and(|family| family != Family::RetryAfter);
+        let from_headers = quota.dialect.is_some_and(|family| family != HeaderDialect::RetryAfter);
         let named = quota.limit.is_some() || quota.remaining.is_some() || quota.reset.is_some();
         let stale = quota.errors.contains(HeaderError::Stale);
         // Neither an answer from a cache nor an unlimited one nor a failure without quota headers tells anything.
@@ -132,14 +132,15 @@ impl BucketLedger {
         if observation.source != Source::Probe {
             self.sampled_by_others_at = self.sampled_by_others_at.max(Some(observation.at));
         }
-        self.tally.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS));
+        self.window_counts.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS));
         let entity = observation.entity.filter(|_| bucket.scope() == Scope::Entity);
         if self.budgets.len() >= MAX_ENTITIES && !self.budgets.contains_key(&entity) {
             self.make_room(observation.at);
         }
-        let (terms, tally) = (self.terms, &mut self.tally);
+        let (limit_config, window_counts) = (self.limit_config, &mut self.window_counts);
         let budget = self.budgets.entry(entity).or_default();
-        let used = budget.record(observation, from_headers, terms, &mut |window| tally.close(window, terms));
+        let used = budget
+            .record(observation, from_headers, limit_config, &mut |window| window_counts.close(window, limit_config));
         if let Some(used) = used {
             self.peak.observe(observation.at, used);
         }
@@ -147,10 +148,10 @@ impl BucketLedger {
 
     /// Closes the windows that are over.
     pub(super) fn advance(&mut self, now: Moment) {
-        let (terms, tally) = (self.terms, &mut self.tally);
+        let (limit_config, window_counts) = (self.limit_config, &mut self.window_counts);
         self.budgets.retain(|entity, budget| {
-            budget.timeline.advance(now, &mut |window| tally.close(window, terms));
-            entity.is_none() || !budget.is_over(now, terms)
+            budget.timeline.advance(now, &mut |window| window_counts.close(window, limit_config));
+            entity.is_none() || !budget.is_over(now, limit_config)
         });
     }
 
@@ -164,8 +165,8 @@ impl BucketLedger {
         if let Some(entity) = oldest.map(|(entity, _)| *entity)
             && let Some(mut budget) = self.budgets.remove(&entity)
         {
-            let (terms, tally) = (self.terms, &mut self.tally);
-            budget.timeline.close_all(&mut |window| tally.close(window, terms));
+            let (limit_config, window_counts) = (self.limit_config, &mut self.window_counts);
+            budget.timeline.close_all(&mut |window| window_counts.close(window, limit_config));
         }
     }
 
@@ -176,7 +177,7 @@ impl BucketLedger {
 
     /// The windows closed last, oldest first.
     pub(super) fn recent_windows(&self) -> impl Iterator<Item = ClosedWindow> + '_ {
-        self.tally.recent.iter().copied()
+        self.window_counts.recent.iter().copied()
     }
 
     /// End of the Retry-After in force, of the budget that is blocked longest.
@@ -188,24 +189,25 @@ impl BucketLedger {
     /// has a budget, the last one says nothing of the others.
     fn unseen(&self, bucket: Bucket, now: Moment) -> Option<u64> {
         let budget = self.budgets.get(&None).filter(|_| bucket.scope() == Scope::Instance)?;
-        let (unseen, end) = self.tally.unseen.filter(|_| !budget.timeline.is_rolling())?;
-        (now.since(end) <= self.terms.stale_after.max(budget.length(self.terms))).then_some(unseen)
+        let (unseen, end) = self.window_counts.unseen.filter(|_| !budget.timeline.is_rolling())?;
+        (now.since(end) <= self.limit_config.stale_after.max(budget.length(self.limit_config))).then_some(unseen)
     }
 
     /// The bucket's numbers. Call [`BucketLedger::advance`] first.
     pub(super) fn snapshot(&self, bucket: Bucket, now: Moment) -> BucketSnapshot {
-        let terms = self.terms;
+        let limit_config = self.limit_config;
         // Of several budgets, the one that is closest to its end.
-        let budget = self.budgets.values().min_by(|a, b| a.left(now, terms).total_cmp(&b.left(now, terms)));
-        let sample = budget.and_then(|budget| budget.live(now, terms));
-        let limit = budget.and_then(|budget| budget.limit).or(terms.limit);
+        let budget =
+            self.budgets.values().min_by(|a, b| a.left(now, limit_config).total_cmp(&b.left(now, limit_config)));
+        let sample = budget.and_then(|budget| budget.live(now, limit_config));
+        let limit = budget.and_then(|budget| budget.limit).or(limit_config.limit);
         BucketSnapshot {
             bucket,
             limit,
-            remaining: budget.and_then(|budget| budget.remaining(now, terms)),
+            remaining: budget.and_then(|budget| budget.remaining(now, limit_config)),
             reset_at: sample.and_then(|sample| sample.reset_at),
-            window: budget.map_or(terms.window, |budget| budget.length(terms)),
-            basis: match budget.and_then(|budget| budget.recent(now, terms)) {
+            window: budget.map_or(limit_config.window, |budget| budget.length(limit_config)),
+            basis: match budget.and_then(|budget| budget.recent(now, limit_config)) {
                 Some(sample) if sample.from_headers => Some(Basis::Headers),
                 Some(_) => Some(Basis::Counted),
                 None if limit.is_some() => Some(Basis::Configured),
@@ -215,22 +217,22 @@ impl BucketLedger {
             unseen: self.unseen(bucket, now),
             usage_peak: self.peak.highest(now),
             blocked_until: self.blocked_until(now),
-            to_exhaustion: budget.and_then(|budget| budget.forecast(now, terms)),
-            windows: self.tally.windows,
-            low_windows: self.tally.low,
-            exhausted_windows: self.tally.exhausted,
-            window_usage: self.tally.usage.clone(),
+            to_exhaustion: budget.and_then(|budget| budget.forecast(now, limit_config)),
+            windows: self.window_counts.windows,
+            low_windows: self.window_counts.low,
+            exhausted_windows: self.window_counts.exhausted,
+            window_usage: self.window_counts.usage.clone(),
             throttled: self.throttled,
         }
     }
 }
 
-impl Tally {
+impl WindowCounts {
     /// Counts a window that is over, by its highest use.
-    fn close(&mut self, window: &Window, terms: Terms) {
-        let left = window.left(terms);
-        let exhausted = window.throttled || window.fewest(terms) == Some(0);
-        let low = exhausted || left.is_some_and(|left| left < terms.low_threshold);
+    fn close(&mut self, window: &Window, limit_config: LimitConfig) {
+        let left = window.left(limit_config);
+        let exhausted = window.throttled || window.fewest(limit_config) == Some(0);
+        let low = exhausted || left.is_some_and(|left| left < limit_config.low_threshold);
         let used = if exhausted { Some(1.0) } else { left.map(used_of_left) };
         self.windows += 1;
         self.low += u64::from(low);
@@ -255,16 +257,16 @@ impl Tally {
 
 impl Window {
     /// Fewest requests left: by the server's word, else by our count.
-    fn fewest(&self, terms: Terms) -> Option<u64> {
+    fn fewest(&self, limit_config: LimitConfig) -> Option<u64> {
         if self.throttled {
             return Some(0);
         }
-        self.least_remaining.or_else(|| Some(self.limit.or(terms.limit)?.saturating_sub(self.counted)))
+        self.least_remaining.or_else(|| Some(self.limit.or(limit_config.limit)?.saturating_sub(self.counted)))
     }
 
     /// The smallest share of the limit that was left. A server that allows bursts may have more than the limit left.
-    fn left(&self, terms: Terms) -> Option<f64> {
-        share(self.fewest(terms)?, self.limit.or(terms.limit)?)
+    fn left(&self, limit_config: LimitConfig) -> Option<f64> {
+        share(self.fewest(limit_config)?, self.limit.or(limit_config.limit)?)
     }
 }
 
@@ -274,16 +276,16 @@ impl Budget {
         &mut self,
         observation: &Observation,
         from_headers: bool,
-        terms: Terms,
+        limit_config: LimitConfig,
         close: &mut impl FnMut(&Window),
     ) -> Option<f64> {
         let (at, quota) = (observation.at, &observation.quota);
         self.limit = quota.limit.or(self.limit);
         self.window = quota.window.or(self.window);
         let reset = quota.reset.map(|after| Reset { after, resolution: quota.reset_resolution });
-        let place = self.timeline.place(at, reset, self.window.unwrap_or(terms.window), close);
+        let place = self.timeline.place(at, reset, self.window.unwrap_or(limit_config.window), close);
         let fixed = !self.timeline.is_rolling();
-        let (limit, length) = (self.limit.or(terms.limit), self.length(terms));
+        let (limit, length) = (self.limit.or(limit_config.limit), self.length(limit_config));
         let window = self.timeline.window_mut(place)?;
         if observation.is_counted() {
             self.own.add(at, window.number, length);
@@ -319,63 +321,67 @@ impl Budget {
             self.blocked_until = None;
             self.blocked_at = None;
         }
-        if place == Place::Current && self.latest.is_none_or(|latest| latest.at <= at) {
+        if place == WindowPosition::Current && self.latest.is_none_or(|latest| latest.at <= at) {
             let reset_at = quota.reset.map(|reset| at.after(reset));
             self.latest = Some(Sample { at, remaining, reset_at, from_headers, window_end, dies_at });
         }
         share(remaining?, limit?).map(used_of_left)
     }
 
-    fn length(&self, terms: Terms) -> Duration {
-        self.timeline.length(self.window.unwrap_or(terms.window))
+    fn length(&self, limit_config: LimitConfig) -> Duration {
+        self.timeline.length(self.window.unwrap_or(limit_config.window))
     }
 
     /// The newest answer, unless it is old.
-    fn recent(&self, now: Moment, terms: Terms) -> Option<Sample> {
-        let keep = terms.stale_after.max(self.length(terms));
+    fn recent(&self, now: Moment, limit_config: LimitConfig) -> Option<Sample> {
+        let keep = limit_config.stale_after.max(self.length(limit_config));
         self.latest.filter(|sample| now.since(sample.at) <= keep)
     }
 
     /// The newest value, unless it cannot be true any more.
-    fn live(&self, now: Moment, terms: Terms) -> Option<Sample> {
-        self.recent(now, terms).filter(|sample| sample.dies_at.is_none_or(|end| now < end))
+    fn live(&self, now: Moment, limit_config: LimitConfig) -> Option<Sample> {
+        self.recent(now, limit_config).filter(|sample| sample.dies_at.is_none_or(|end| now < end))
     }
 
     fn is_blocked(&self, now: Moment) -> bool {
         self.blocked_until.is_some_and(|until| until > now)
     }
 
-    fn remaining(&self, now: Moment, terms: Terms) -> Option<u64> {
+    fn remaining(&self, now: Moment, limit_config: LimitConfig) -> Option<u64> {
         if self.is_blocked(now) {
             return Some(0);
         }
-        let sample = self.live(now, terms)?;
+        let sample = self.live(now, limit_config)?;
         // Our own count begins anew with each window, whether something was seen in it or not.
-        if !sample.from_headers && now >= sample.window_end { self.limit.or(terms.limit) } else { sample.remaining }
+        if !sample.from_headers && now >= sample.window_end {
+            self.limit.or(limit_config.limit)
+        } else {
+            sample.remaining
+        }
     }
 
     /// For comparing budgets: the share of the limit that is left, more than any share where it is not known.
-    fn left(&self, now: Moment, terms: Terms) -> f64 {
-        let remaining = self.remaining(now, terms);
-        let left = remaining.and_then(|remaining| share(remaining, self.limit.or(terms.limit)?));
+    fn left(&self, now: Moment, limit_config: LimitConfig) -> f64 {
+        let remaining = self.remaining(now, limit_config);
+        let left = remaining.and_then(|remaining| share(remaining, self.limit.or(limit_config.limit)?));
         left.unwrap_or(if remaining == Some(0) { 0.0 } else { f64::MAX })
     }
 
-    fn forecast(&self, now: Moment, terms: Terms) -> Option<Duration> {
-        let (window, sample) = (self.timeline.current()?, self.live(now, terms)?);
+    fn forecast(&self, now: Moment, limit_config: LimitConfig) -> Option<Duration> {
+        let (window, sample) = (self.timeline.current()?, self.live(now, limit_config)?);
         let pace = Pace {
             at: sample.at,
             start: window.start,
             end: window.end,
-            limit: self.limit.or(terms.limit)?,
-            remaining: self.remaining(now, terms)?,
+            limit: self.limit.or(limit_config.limit)?,
+            remaining: self.remaining(now, limit_config)?,
         };
         pace.to_exhaustion(now)
     }
 
     /// Whether nothing of this budget matters any more.
-    fn is_over(&self, now: Moment, terms: Terms) -> bool {
-        self.timeline.is_idle() && !self.is_blocked(now) && self.live(now, terms).is_none()
+    fn is_over(&self, now: Moment, limit_config: LimitConfig) -> bool {
+        self.timeline.is_idle() && !self.is_blocked(now) && self.live(now, limit_config).is_none()
     }
 }
 

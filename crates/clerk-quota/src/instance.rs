@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bucket::{BucketLedger, Terms};
-use super::catalogue::{Bucket, Environment, Limit};
+use super::bucket::{BucketLedger, LimitConfig};
 use super::histogram::Histogram;
+use super::limits::{Bucket, Environment, Limit};
 use super::snapshot::{ClosedWindow, InstanceSnapshot};
 use super::{HeaderError, KeyVerdict, Moment, Observation, QuotaCode, Source};
 
@@ -139,7 +139,7 @@ impl ProbeSkip {
 
 /// What the probes of an instance did.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ProbeNumbers {
+pub struct ProbeStats {
     /// Probes made.
     pub total: u64,
     /// Of those, failed ones, in the order of [`ProbeFailure::ALL`].
@@ -152,7 +152,7 @@ pub struct ProbeNumbers {
     pub last_success: Option<Moment>,
 }
 
-impl Default for ProbeNumbers {
+impl Default for ProbeStats {
     fn default() -> Self {
         Self {
             total: 0,
@@ -174,7 +174,7 @@ pub struct InstanceLedger {
     responses: BTreeMap<(Source, u16), u64>,
     header_errors: [u64; HeaderError::ALL.len()],
     quota_exceeded: [u64; QuotaCode::ALL.len()],
-    probes: ProbeNumbers,
+    probes: ProbeStats,
     users: Option<u64>,
     users_active_30d: Option<u64>,
     clock_offset_seconds: Option<f64>,
@@ -200,7 +200,7 @@ impl InstanceLedger {
             responses,
             header_errors: [0; HeaderError::ALL.len()],
             quota_exceeded: [0; QuotaCode::ALL.len()],
-            probes: ProbeNumbers::default(),
+            probes: ProbeStats::default(),
             users: None,
             users_active_30d: None,
             clock_offset_seconds: None,
@@ -218,7 +218,7 @@ impl InstanceLedger {
     /// Takes over a new configuration of the same instance. Counters and values stay.
     pub fn reconfigure(&mut self, settings: Settings) {
         for (bucket, ledger) in Bucket::ALL.into_iter().zip(&mut self.buckets) {
-            ledger.set_terms(terms(&settings, bucket));
+            ledger.set_limit_config(terms(&settings, bucket));
         }
         for source in &settings.sources {
             self.responses.entry((*source, 200)).or_default();
@@ -334,9 +334,9 @@ impl InstanceLedger {
 }
 
 /// The default bucket's limit comes from the configuration, the others' from Clerk's documentation.
-fn terms(settings: &Settings, bucket: Bucket) -> Terms {
+fn terms(settings: &Settings, bucket: Bucket) -> LimitConfig {
     let configured = settings.limit.filter(|_| bucket == Bucket::Instance);
-    Terms {
+    LimitConfig {
         limit: configured.map(|limit| limit.requests).or_else(|| bucket.limit(settings.environment)),
         window: configured.map_or_else(|| bucket.window(), |limit| limit.window),
         low_threshold: settings.low_threshold,

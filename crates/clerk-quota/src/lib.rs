@@ -5,25 +5,25 @@
 //! that observations go to and the only place that numbers come from.
 
 mod bucket;
-pub mod catalogue;
 pub mod clock;
 mod forecast;
 mod histogram;
 mod instance;
 pub mod ledger;
-mod peak;
-mod recent;
-pub mod reset_watch;
+pub mod limits;
+mod recent_requests;
+mod rolling_max;
 pub mod route;
 pub mod snapshot;
-mod timeline;
+pub mod window_kind;
+mod windows;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use catalogue::{Bucket, Environment, Limit, Scope};
 pub use histogram::Histogram;
-pub use instance::{InstanceLedger, ProbeFailure, ProbeNumbers, ProbeSkip, Settings};
-pub use ratelimit_headers::{Family, HeaderError, HeaderErrors, Quota};
+pub use instance::{InstanceLedger, ProbeFailure, ProbeSkip, ProbeStats, Settings};
+pub use limits::{Bucket, Environment, Limit, Scope};
+pub use ratelimit_headers::{HeaderDialect, HeaderError, HeaderErrors, Quota};
 pub use route::{Entity, Route};
 
 /// A point in time on a clock that never goes back, counted from the UNIX epoch.

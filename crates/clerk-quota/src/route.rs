@@ -8,7 +8,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
-use super::catalogue::{Bucket, Scope};
+use super::limits::{Bucket, Scope};
 
 /// The template of every route that the catalogue does not know.
 pub const OTHER: &str = "other";

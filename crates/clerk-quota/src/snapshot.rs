@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalogue::{Bucket, Environment};
 use super::histogram::Histogram;
-use super::instance::ProbeNumbers;
+use super::instance::ProbeStats;
+use super::limits::{Bucket, Environment};
 use super::{HeaderError, Moment, QuotaCode, Source};
 
 /// Where the numbers of a bucket come from.
@@ -118,7 +118,7 @@ pub struct InstanceSnapshot {
     /// 403 answers with a quota code, by [`QuotaCode::index`].
     pub quota_exceeded: [u64; QuotaCode::ALL.len()],
     /// What the probes did.
-    pub probes: ProbeNumbers,
+    pub probes: ProbeStats,
     /// Users of the instance, when they are counted.
     pub users: Option<u64>,
     /// Users active in the last 30 days, when they are counted.

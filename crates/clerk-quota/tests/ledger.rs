@@ -7,8 +7,8 @@ use std::time::Duration;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::{Basis, BucketSnapshot};
 use clerk_quota::{
-    Bucket, Entity, Environment, Family, HeaderError, InstanceLedger, KeyVerdict, Limit, Moment, Observation, Quota,
-    Settings, Source,
+    Bucket, Entity, Environment, HeaderDialect, HeaderError, InstanceLedger, KeyVerdict, Limit, Moment, Observation,
+    Quota, Settings, Source,
 };
 
 /// The first second of a window of the epoch's grid.
@@ -59,7 +59,7 @@ fn named(seconds: f64, remaining: u64, reset: u64) -> Observation {
         remaining: Some(remaining),
         reset: Some(Duration::from_secs(reset)),
         reset_resolution: Duration::from_secs(1),
-        family: Some(Family::XRateLimit),
+        dialect: Some(HeaderDialect::XRateLimit),
         ..Quota::default()
     };
     Observation { quota, ..plain(seconds, 200) }
@@ -69,7 +69,7 @@ fn named(seconds: f64, remaining: u64, reset: u64) -> Observation {
 fn throttled(seconds: f64, retry_after: u64) -> Observation {
     let quota = Quota {
         retry_after: Some(Duration::from_secs(retry_after)),
-        family: Some(Family::RetryAfter),
+        dialect: Some(HeaderDialect::RetryAfter),
         ..Quota::default()
     };
     Observation { quota, ..plain(seconds, 429) }
@@ -205,7 +205,7 @@ fn failures_and_cached_answers_change_nothing() {
     ledger.record(&plain(2.0, 500));
     ledger.record(&Observation { usable: false, ..named(3.0, 0, 7) });
     let stale = Quota {
-        family: Some(Family::XRateLimit),
+        dialect: Some(HeaderDialect::XRateLimit),
         errors: [HeaderError::Stale].into_iter().collect(),
         ..Quota::default()
     };
@@ -217,7 +217,7 @@ fn failures_and_cached_answers_change_nothing() {
 #[test]
 fn an_unlimited_answer_says_nothing_of_windows() {
     let mut ledger = ledger();
-    let unlimited = Quota { family: Some(Family::XRateLimit), ..Quota::default() };
+    let unlimited = Quota { dialect: Some(HeaderDialect::XRateLimit), ..Quota::default() };
     ledger.record(&Observation { quota: unlimited, ..plain(1.0, 200) });
     let bucket = instance(&mut ledger, 60.0);
     assert_eq!((bucket.windows, bucket.remaining), (0, None));

@@ -15,7 +15,7 @@ use super::faults::Effects;
 use super::headers::{self, JSON, Trace};
 use super::ids::mix;
 use super::limiter::Verdict;
-use super::limits::Bucket;
+use super::limits::SimulatedBucket;
 use super::meters::MeterKey;
 use super::route::Route;
 use super::{Shared, Simulator};
@@ -86,7 +86,7 @@ impl Shared {
     }
 
     /// Counts the request against its budget, if it has one.
-    fn take(&self, instance: usize, route: Route<'_>) -> Option<(Bucket, Verdict)> {
+    fn take(&self, instance: usize, route: Route<'_>) -> Option<(SimulatedBucket, Verdict)> {
         let (bucket, entity) = route.budget()?;
         let environment = self.keys.lock().instances().get(instance)?.environment;
         let quota = self.options.quota(bucket, environment);

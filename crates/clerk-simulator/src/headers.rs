@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::clock::{Epoch, ceil_seconds, system_time};
 use super::limiter::Verdict;
-use super::limits::Bucket;
+use super::limits::SimulatedBucket;
 use super::options::HeaderProfile;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -69,7 +69,7 @@ pub(super) fn requested_version(headers: &HeaderMap) -> Option<&HeaderValue> {
 pub(super) fn add_quota(
     headers: &mut HeaderMap,
     profile: HeaderProfile,
-    bucket: Bucket,
+    bucket: SimulatedBucket,
     verdict: &Verdict,
     date: Epoch,
 ) {
@@ -146,7 +146,7 @@ mod tests {
 
     fn written(profile: HeaderProfile) -> Vec<(String, String)> {
         let mut headers = HeaderMap::new();
-        add_quota(&mut headers, profile, Bucket::Instance, &verdict(), Duration::from_millis(1_000_500));
+        add_quota(&mut headers, profile, SimulatedBucket::Instance, &verdict(), Duration::from_millis(1_000_500));
         headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
     }
 

@@ -58,7 +58,7 @@ use users::edits::Edits;
 
 pub use faults::{Fault, FaultBody, FaultError, FaultRule, Faults};
 pub use keys::KeyGrant;
-pub use limits::{Bucket, Environment, LimitOverride, Plan, Quota};
+pub use limits::{Environment, LimitOverride, Plan, Quota, SimulatedBucket};
 pub use options::{HeaderProfile, LimiterKind, Options, ParseOptionError};
 pub use truth::{BucketTruth, EventTruth, InstanceTruth, Requests, Truth, WindowTruth};
 

@@ -24,7 +24,7 @@ pub(super) const LONGEST_WINDOW: Duration = Duration::from_secs(366 * 24 * 3600)
 /// Every route that has no budget of its own counts against [`Bucket::Instance`]; `GET /v1/jwks` counts against none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Bucket {
+pub enum SimulatedBucket {
     /// One budget per instance, for everything not listed below.
     Instance,
     /// `POST /v1/invitations`, per instance.
@@ -43,7 +43,7 @@ pub enum Bucket {
     MembershipUpdate,
 }
 
-impl Bucket {
+impl SimulatedBucket {
     /// Every bucket, in the order of Clerk's page.
     pub const ALL: [Self; 8] = [
         Self::Instance,
@@ -85,13 +85,13 @@ impl Bucket {
     }
 }
 
-impl fmt::Display for Bucket {
+impl fmt::Display for SimulatedBucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-impl FromStr for Bucket {
+impl FromStr for SimulatedBucket {
     type Err = ParseOptionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -243,7 +243,7 @@ impl FromStr for Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitOverride {
     /// The bucket whose quota changes.
-    pub bucket: Bucket,
+    pub bucket: SimulatedBucket,
     /// Its new quota.
     pub quota: Quota,
 }
@@ -272,8 +272,8 @@ mod tests {
 
     #[test]
     fn names_and_quotas_survive_a_round_trip_through_text() {
-        for bucket in Bucket::ALL {
-            assert_eq!(bucket.to_string().parse::<Bucket>().unwrap(), bucket);
+        for bucket in SimulatedBucket::ALL {
+            assert_eq!(bucket.to_string().parse::<SimulatedBucket>().unwrap(), bucket);
         }
         for plan in Plan::ALL {
             assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::clock::Epoch;
 use super::limiter::{Meter, Verdict};
-use super::limits::{Bucket, Quota};
+use super::limits::{Quota, SimulatedBucket};
 use super::options::LimiterKind;
 use super::record::Record;
 
@@ -20,13 +20,13 @@ const ENTITY_MAX_BYTES: usize = 128;
 pub(super) struct MeterKey {
     /// Index of the instance in the key ring.
     pub(super) instance: usize,
-    pub(super) bucket: Bucket,
+    pub(super) bucket: SimulatedBucket,
     /// The user, organization or membership that has the budget; `None` for the budgets of a whole instance.
     pub(super) entity: Option<Box<str>>,
 }
 
 impl MeterKey {
-    pub(super) fn new(instance: usize, bucket: Bucket, entity: Option<&str>) -> Self {
+    pub(super) fn new(instance: usize, bucket: SimulatedBucket, entity: Option<&str>) -> Self {
         let entity = entity.map(|entity| {
             let end = (0..=ENTITY_MAX_BYTES.min(entity.len())).rev().find(|end| entity.is_char_boundary(*end));
             Box::from(&entity[..end.unwrap_or(0)])
@@ -93,11 +93,11 @@ mod tests {
         let quota = Quota::new(1, Duration::from_secs(10));
         let now = Duration::from_secs(100);
         for (instance, bucket, entity) in [
-            (0, Bucket::UserUpdate, Some("a")),
-            (0, Bucket::UserUpdate, Some("b")),
-            (1, Bucket::UserUpdate, Some("a")),
-            (0, Bucket::OrganizationUpdate, Some("a")),
-            (0, Bucket::Instance, None),
+            (0, SimulatedBucket::UserUpdate, Some("a")),
+            (0, SimulatedBucket::UserUpdate, Some("b")),
+            (1, SimulatedBucket::UserUpdate, Some("a")),
+            (0, SimulatedBucket::OrganizationUpdate, Some("a")),
+            (0, SimulatedBucket::Instance, None),
         ] {
             assert!(meters.take(MeterKey::new(instance, bucket, entity), quota, now).allowed);
             assert!(!meters.take(MeterKey::new(instance, bucket, entity), quota, now).allowed);
@@ -109,7 +109,7 @@ mod tests {
         let mut meters = meters();
         let quota = Quota::new(10, Duration::from_secs(10));
         for second in 0..100_000 {
-            let key = MeterKey::new(0, Bucket::UserUpdate, Some(&format!("user_{second}")));
+            let key = MeterKey::new(0, SimulatedBucket::UserUpdate, Some(&format!("user_{second}")));
             meters.take(key, quota, Duration::from_secs(second));
         }
         assert!(meters.meters.len() <= SWEEP_AT, "{}", meters.meters.len());
@@ -117,9 +117,12 @@ mod tests {
 
     #[test]
     fn a_long_entity_is_cut_between_characters() {
-        let key = MeterKey::new(0, Bucket::UserUpdate, Some(&"é".repeat(1_000)));
+        let key = MeterKey::new(0, SimulatedBucket::UserUpdate, Some(&"é".repeat(1_000)));
         assert_eq!(key.entity.unwrap().len(), ENTITY_MAX_BYTES);
         let odd = format!("a{}", "é".repeat(1_000));
-        assert_eq!(MeterKey::new(0, Bucket::UserUpdate, Some(&odd)).entity.unwrap().len(), ENTITY_MAX_BYTES - 1);
+        assert_eq!(
+            MeterKey::new(0, SimulatedBucket::UserUpdate, Some(&odd)).entity.unwrap().len(),
+            ENTITY_MAX_BYTES - 1
+        );
     }
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::faults::Faults;
 use super::keys::KeyGrant;
-use super::limits::{Bucket, Environment, LimitOverride, Plan, Quota};
+use super::limits::{Environment, LimitOverride, Plan, Quota, SimulatedBucket};
 
 /// What a [`Simulator`](super::Simulator) is started with.
 ///
@@ -63,12 +63,12 @@ impl Default for Options {
 impl Options {
     /// The quota of `bucket` in an instance of `environment`.
     #[must_use]
-    pub fn quota(&self, bucket: Bucket, environment: Environment) -> Quota {
+    pub fn quota(&self, bucket: SimulatedBucket, environment: Environment) -> Quota {
         let chosen = self.limits.iter().rev().find(|limit| limit.bucket == bucket).map(|limit| limit.quota);
-        let planned = self.plan.filter(|_| bucket == Bucket::Instance).map(Plan::quota);
+        let planned = self.plan.filter(|_| bucket == SimulatedBucket::Instance).map(Plan::quota);
         let mut quota = chosen.or(planned).unwrap_or_else(|| bucket.published(environment));
         if let LimiterKind::TokenBucket { burst: Some(burst) } = self.limiter
-            && bucket == Bucket::Instance
+            && bucket == SimulatedBucket::Instance
         {
             quota.burst = Some(burst);
         }
@@ -200,20 +200,20 @@ mod tests {
     #[test]
     fn an_override_wins_over_the_plan_and_the_plan_over_the_environment() {
         let mut options = Options::default();
-        let quota = |options: &Options| options.quota(Bucket::Instance, Environment::Development).limit;
+        let quota = |options: &Options| options.quota(SimulatedBucket::Instance, Environment::Development).limit;
         assert_eq!(quota(&options), 100);
-        assert_eq!(options.quota(Bucket::Instance, Environment::Production).limit, 1000);
+        assert_eq!(options.quota(SimulatedBucket::Instance, Environment::Production).limit, 1000);
         options.plan = Some(Plan::Free);
         assert_eq!(quota(&options), 20);
         options.limits = vec!["instance=7/10s".parse().unwrap()];
         assert_eq!(quota(&options), 7);
-        assert_eq!(options.quota(Bucket::UserUpdate, Environment::Development).limit, 10);
+        assert_eq!(options.quota(SimulatedBucket::UserUpdate, Environment::Development).limit, 10);
     }
 
     #[test]
     fn a_burst_of_the_limiter_reaches_only_the_instance_bucket() {
         let options = Options { limiter: "token-bucket:500".parse().unwrap(), ..Options::default() };
-        assert_eq!(options.quota(Bucket::Instance, Environment::Development).burst, Some(500));
-        assert_eq!(options.quota(Bucket::UserUpdate, Environment::Development).burst, None);
+        assert_eq!(options.quota(SimulatedBucket::Instance, Environment::Development).burst, Some(500));
+        assert_eq!(options.quota(SimulatedBucket::UserUpdate, Environment::Development).burst, None);
     }
 }

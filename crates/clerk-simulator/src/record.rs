@@ -125,7 +125,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Bucket;
+    use crate::limits::SimulatedBucket;
 
     fn verdict(allowed: bool, remaining: u32) -> Verdict {
         let window = Duration::from_secs(10);
@@ -135,8 +135,10 @@ mod tests {
     #[test]
     fn old_windows_and_events_make_room_and_the_record_says_so() {
         let mut record = Record::new(2, 3);
-        let keys: Vec<_> =
-            ["a", "b"].into_iter().map(|user| Arc::new(MeterKey::new(0, Bucket::UserUpdate, Some(user)))).collect();
+        let keys: Vec<_> = ["a", "b"]
+            .into_iter()
+            .map(|user| Arc::new(MeterKey::new(0, SimulatedBucket::UserUpdate, Some(user))))
+            .collect();
         record.add(&keys[0], Duration::from_secs(1), &verdict(true, 4));
         record.add(&keys[1], Duration::from_secs(2), &verdict(true, 4));
         assert!(!record.is_truncated());
@@ -154,7 +156,7 @@ mod tests {
     #[test]
     fn a_refused_request_leaves_nothing_whatever_the_limiter_still_holds() {
         let mut record = Record::new(2, 2);
-        let key = Arc::new(MeterKey::new(0, Bucket::Instance, None));
+        let key = Arc::new(MeterKey::new(0, SimulatedBucket::Instance, None));
         record.add(&key, Duration::from_secs(1), &verdict(false, 3));
         assert_eq!(record.windows().next().unwrap().least_remaining, 0);
     }
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn a_record_of_no_windows_keeps_none() {
         let mut record = Record::new(0, 0);
-        let key = Arc::new(MeterKey::new(0, Bucket::Instance, None));
+        let key = Arc::new(MeterKey::new(0, SimulatedBucket::Instance, None));
         for second in 0..3 {
             record.add(&key, Duration::from_secs(second), &verdict(true, 4));
         }

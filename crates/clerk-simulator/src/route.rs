@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::limits::Bucket;
+use super::limits::SimulatedBucket;
 
 /// An endpoint of the Backend API with the identifiers in its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl<'a> Route<'a> {
     /// The bucket, and the entity within it whose budget it is; `None` if the request is not counted.
     ///
     /// A path that does not exist counts like any other that is not listed.
-    pub(super) fn budget(self) -> Option<(Bucket, Option<String>)> {
+    pub(super) fn budget(self) -> Option<(SimulatedBucket, Option<String>)> {
         Some(match self {
             Self::Jwks => return None,
             Self::Instance
@@ -74,17 +74,19 @@ impl<'a> Route<'a> {
             | Self::UsersCount
             | Self::User { .. }
             | Self::Organization { .. }
-            | Self::Unknown => (Bucket::Instance, None),
-            Self::UserUpdate { user } | Self::UserMetadata { user, .. } => (Bucket::UserUpdate, Some(user.to_owned())),
-            Self::Invitation => (Bucket::Invitations, None),
-            Self::InvitationsBulk => (Bucket::InvitationsBulk, None),
-            Self::OrganizationUpdate { organization } | Self::OrganizationMetadata { organization, .. } => {
-                (Bucket::OrganizationUpdate, Some(organization.to_owned()))
+            | Self::Unknown => (SimulatedBucket::Instance, None),
+            Self::UserUpdate { user } | Self::UserMetadata { user, .. } => {
+                (SimulatedBucket::UserUpdate, Some(user.to_owned()))
             }
-            Self::OrganizationInvitation { .. } => (Bucket::OrganizationInvitations, None),
-            Self::OrganizationInvitationsBulk { .. } => (Bucket::OrganizationInvitationsBulk, None),
+            Self::Invitation => (SimulatedBucket::Invitations, None),
+            Self::InvitationsBulk => (SimulatedBucket::InvitationsBulk, None),
+            Self::OrganizationUpdate { organization } | Self::OrganizationMetadata { organization, .. } => {
+                (SimulatedBucket::OrganizationUpdate, Some(organization.to_owned()))
+            }
+            Self::OrganizationInvitation { .. } => (SimulatedBucket::OrganizationInvitations, None),
+            Self::OrganizationInvitationsBulk { .. } => (SimulatedBucket::OrganizationInvitationsBulk, None),
             Self::MembershipUpdate { organization, user } | Self::MembershipMetadata { organization, user } => {
-                (Bucket::MembershipUpdate, Some(format!("{organization}/{user}")))
+                (SimulatedBucket::MembershipUpdate, Some(format!("{organization}/{user}")))
             }
         })
     }
@@ -97,33 +99,37 @@ mod tests {
     #[test]
     fn every_listed_route_counts_against_its_own_bucket() {
         let cases = [
-            ("GET", "/v1/users", Some((Bucket::Instance, None))),
-            ("HEAD", "/v1/users/count", Some((Bucket::Instance, None))),
-            ("GET", "/v1/users/user_a", Some((Bucket::Instance, None))),
-            ("DELETE", "/v1/users/user_a", Some((Bucket::Instance, None))),
-            ("GET", "/v1/instance", Some((Bucket::Instance, None))),
-            ("GET", "/v1/nothing/like/it", Some((Bucket::Instance, None))),
-            ("GET", "/v1/invitations", Some((Bucket::Instance, None))),
+            ("GET", "/v1/users", Some((SimulatedBucket::Instance, None))),
+            ("HEAD", "/v1/users/count", Some((SimulatedBucket::Instance, None))),
+            ("GET", "/v1/users/user_a", Some((SimulatedBucket::Instance, None))),
+            ("DELETE", "/v1/users/user_a", Some((SimulatedBucket::Instance, None))),
+            ("GET", "/v1/instance", Some((SimulatedBucket::Instance, None))),
+            ("GET", "/v1/nothing/like/it", Some((SimulatedBucket::Instance, None))),
+            ("GET", "/v1/invitations", Some((SimulatedBucket::Instance, None))),
             ("GET", "/v1/jwks", None),
-            ("POST", "/v1/invitations", Some((Bucket::Invitations, None))),
-            ("POST", "/v1/invitations/bulk", Some((Bucket::InvitationsBulk, None))),
-            ("POST", "/v1/organizations/org_a/invitations", Some((Bucket::OrganizationInvitations, None))),
-            ("POST", "/v1/organizations/org_a/invitations/bulk", Some((Bucket::OrganizationInvitationsBulk, None))),
-            ("PATCH", "/v1/users/user_a", Some((Bucket::UserUpdate, Some("user_a")))),
-            ("PATCH", "/v1/users/user_a/metadata", Some((Bucket::UserUpdate, Some("user_a")))),
-            ("PUT", "/v1/users/user_a/metadata", Some((Bucket::UserUpdate, Some("user_a")))),
-            ("PATCH", "/v1/organizations/org_a", Some((Bucket::OrganizationUpdate, Some("org_a")))),
-            ("PATCH", "/v1/organizations/org_a/metadata", Some((Bucket::OrganizationUpdate, Some("org_a")))),
-            ("PUT", "/v1/organizations/org_a/metadata", Some((Bucket::OrganizationUpdate, Some("org_a")))),
+            ("POST", "/v1/invitations", Some((SimulatedBucket::Invitations, None))),
+            ("POST", "/v1/invitations/bulk", Some((SimulatedBucket::InvitationsBulk, None))),
+            ("POST", "/v1/organizations/org_a/invitations", Some((SimulatedBucket::OrganizationInvitations, None))),
+            (
+                "POST",
+                "/v1/organizations/org_a/invitations/bulk",
+                Some((SimulatedBucket::OrganizationInvitationsBulk, None)),
+            ),
+            ("PATCH", "/v1/users/user_a", Some((SimulatedBucket::UserUpdate, Some("user_a")))),
+            ("PATCH", "/v1/users/user_a/metadata", Some((SimulatedBucket::UserUpdate, Some("user_a")))),
+            ("PUT", "/v1/users/user_a/metadata", Some((SimulatedBucket::UserUpdate, Some("user_a")))),
+            ("PATCH", "/v1/organizations/org_a", Some((SimulatedBucket::OrganizationUpdate, Some("org_a")))),
+            ("PATCH", "/v1/organizations/org_a/metadata", Some((SimulatedBucket::OrganizationUpdate, Some("org_a")))),
+            ("PUT", "/v1/organizations/org_a/metadata", Some((SimulatedBucket::OrganizationUpdate, Some("org_a")))),
             (
                 "PATCH",
                 "/v1/organizations/org_a/memberships/user_a",
-                Some((Bucket::MembershipUpdate, Some("org_a/user_a"))),
+                Some((SimulatedBucket::MembershipUpdate, Some("org_a/user_a"))),
             ),
             (
                 "PATCH",
                 "/v1/organizations/org_a/memberships/user_a/metadata",
-                Some((Bucket::MembershipUpdate, Some("org_a/user_a"))),
+                Some((SimulatedBucket::MembershipUpdate, Some("org_a/user_a"))),
             ),
         ];
         for (method, path, expected) in cases {

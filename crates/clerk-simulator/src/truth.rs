@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::clock::{as_epoch_seconds, system_time};
 use super::keys::Instance;
-use super::limits::{Bucket, Environment};
+use super::limits::{Environment, SimulatedBucket};
 use super::meters::MeterKey;
 use super::record::Record;
 
@@ -51,7 +51,7 @@ pub struct InstanceTruth {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BucketTruth {
     /// The bucket.
-    pub bucket: Bucket,
+    pub bucket: SimulatedBucket,
     /// The user, organization or `organization/user` whose budget it is; `None` for budgets of the whole instance.
     pub entity: Option<String>,
     /// Windows with at least one request, oldest first.
@@ -102,7 +102,7 @@ impl Truth {
     }
 
     pub(super) fn of(record: &Record, instances: &[Instance], requests: Requests, at: SystemTime) -> Self {
-        let mut buckets: BTreeMap<(usize, Bucket, Option<&str>), BucketTruth> = BTreeMap::new();
+        let mut buckets: BTreeMap<(usize, SimulatedBucket, Option<&str>), BucketTruth> = BTreeMap::new();
         for window in record.windows() {
             entry(&mut buckets, &window.key).windows.push(WindowTruth {
                 start: system_time(window.start),
@@ -150,13 +150,13 @@ impl Truth {
 impl InstanceTruth {
     /// The budget of the whole instance in `bucket`.
     #[must_use]
-    pub fn bucket(&self, bucket: Bucket) -> Option<&BucketTruth> {
+    pub fn bucket(&self, bucket: SimulatedBucket) -> Option<&BucketTruth> {
         self.buckets.iter().find(|truth| truth.bucket == bucket && truth.entity.is_none())
     }
 
     /// The budget that `entity` has in `bucket`.
     #[must_use]
-    pub fn entity_bucket(&self, bucket: Bucket, entity: &str) -> Option<&BucketTruth> {
+    pub fn entity_bucket(&self, bucket: SimulatedBucket, entity: &str) -> Option<&BucketTruth> {
         self.buckets.iter().find(|truth| truth.bucket == bucket && truth.entity.as_deref() == Some(entity))
     }
 }
@@ -179,7 +179,7 @@ impl BucketTruth {
 }
 
 fn entry<'a, 'k>(
-    buckets: &'a mut BTreeMap<(usize, Bucket, Option<&'k str>), BucketTruth>,
+    buckets: &'a mut BTreeMap<(usize, SimulatedBucket, Option<&'k str>), BucketTruth>,
     key: &'k MeterKey,
 ) -> &'a mut BucketTruth {
     let entity = key.entity.as_deref();

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clerk_client::outbound::{Flow, Outbound, pace};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::{MemoryUpstream, Upstream};
+use clerk_client::upstream::{MemoryTransport, Transport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::{Handle, Ledger};
 use clerk_quota::snapshot::InstanceSnapshot;
@@ -41,14 +41,14 @@ pub struct World {
     pub outbound: Arc<Outbound>,
     /// A second ledger of the same instance, for observations that take another way.
     pub late: Handle,
-    upstream: Arc<dyn Upstream>,
+    upstream: Arc<dyn Transport>,
 }
 
 impl World {
     /// A simulator with these options, and a way to it.
     pub fn new(options: clerk_simulator::Options) -> Self {
         let simulator = Simulator::new(options);
-        let upstream: Arc<dyn Upstream> = MemoryUpstream::new(simulator.router());
+        let upstream: Arc<dyn Transport> = MemoryTransport::new(simulator.router());
         Self::over(simulator, upstream)
     }
 
@@ -57,9 +57,9 @@ impl World {
         let world = Self::new(options);
         let clock = Arc::clone(&world.outbound.clock);
         let flow = Arc::new(Flow::new(pace, Arc::clone(&clock)));
-        let Outbound { upstream, base, key, ledger, .. } = &*world.outbound;
+        let Outbound { transport: upstream, base, key, ledger, .. } = &*world.outbound;
         let (upstream, key, ledger) = (Arc::clone(upstream), Arc::clone(key), Arc::clone(ledger));
-        let outbound = Arc::new(Outbound { upstream, base: base.clone(), key, ledger, clock, flow });
+        let outbound = Arc::new(Outbound { transport: upstream, base: base.clone(), key, ledger, clock, flow });
         Self { outbound, ..world }
     }
 
@@ -68,7 +68,7 @@ impl World {
         Self::over(self.simulator.clone(), Arc::clone(&self.upstream))
     }
 
-    fn over(simulator: Simulator, upstream: Arc<dyn Upstream>) -> Self {
+    fn over(simulator: Simulator, upstream: Arc<dyn Transport>) -> Self {
         let ledger = Arc::new(Ledger::new([settings("test")]));
         let late = Ledger::new([settings("late")]);
         let outbound = outbound(Arc::clone(&upstream), &ledger);
@@ -83,7 +83,7 @@ impl World {
 }
 
 /// A way to whatever the upstream leads to, for the ledger's instance `test`.
-pub fn outbound(upstream: Arc<dyn Upstream>, ledger: &Ledger) -> Outbound {
+pub fn outbound(upstream: Arc<dyn Transport>, ledger: &Ledger) -> Outbound {
     Outbound::new(
         upstream,
         "http://clerk.test".to_owned(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clerk_client::secret::Secret;
-use clerk_client::store::{Options, Store};
+use clerk_client::store::{RedisClient, RedisOptions};
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -37,14 +37,14 @@ impl RedisServer {
     }
 
     /// Options that wait longer than a busy machine needs: a test in which a timeout matters sets it.
-    pub fn options(&self) -> Options {
+    pub fn options(&self) -> RedisOptions {
         let patience = std::time::Duration::from_secs(20);
-        Options { timeout: patience, connect_timeout: patience, ..Options::new(self.url()) }
+        RedisOptions { timeout: patience, connect_timeout: patience, ..RedisOptions::new(self.url()) }
     }
 
     /// A client of the server, with [`options`](Self::options).
-    pub fn store(&self) -> Store {
-        Store::new(self.options()).unwrap()
+    pub fn store(&self) -> RedisClient {
+        RedisClient::new(self.options()).unwrap()
     }
 
     /// Ends the server without a farewell.

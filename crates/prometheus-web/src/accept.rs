@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::Options;
-use super::admission::{Admission, Place};
 use super::connection::{self, HttpBuilder};
+use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::handler::Handler;
 use super::listen::Listener;
 use super::socket::Stream;
@@ -31,7 +31,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What all listeners and connections of one server share.
 pub(super) struct Server<H> {
-    pub(super) admission: Admission,
+    pub(super) admission: ConnectionLimit,
     pub(super) http: HttpBuilder,
     pub(super) handler: H,
     pub(super) options: Options,
@@ -72,7 +72,7 @@ pub(super) async fn accept_clients<H: Handler>(listener: Listener, server: Arc<S
 
 /// The client is accepted first and waits here for its place. A place reserved before `accept` would be held by every
 /// listener without a client.
-async fn place_for_client<H>(server: &Server<H>, warned: &mut Warned) -> Place {
+async fn place_for_client<H>(server: &Server<H>, warned: &mut Warned) -> ConnectionPermit {
     if let Some(place) = server.admission.try_admit() {
         return place;
     }
@@ -102,7 +102,7 @@ async fn recover<H>(server: &Server<H>, error: &io::Error, warned: &mut Warned) 
     tokio::time::sleep(back_off).await;
 }
 
-fn start<H: Handler>(server: &Arc<Server<H>>, stream: Stream, peer: SocketAddr, place: Place) {
+fn start<H: Handler>(server: &Arc<Server<H>>, stream: Stream, peer: SocketAddr, place: ConnectionPermit) {
     // An IPv4 client of a socket that takes both has a mapped address, ::ffff:192.0.2.1: nobody wants to read that.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let server = Arc::clone(server);

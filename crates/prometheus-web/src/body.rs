@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::activity::{Activity, InFlight};
+use super::connection_state::{ConnectionState, InFlight};
 
 /// A request body whose client may keep us waiting only so long in all.
 ///
@@ -24,7 +24,7 @@ struct TimedBody {
     left: Duration,
     wait: Option<Wait>,
     /// Is told when the body is given up. None in HTTP/2, where a stream ends without its connection.
-    activity: Option<Arc<Activity>>,
+    activity: Option<Arc<ConnectionState>>,
 }
 
 struct Wait {
@@ -39,7 +39,7 @@ pub struct BodyTimeout;
 
 /// Wraps the body of a request; `limit` is the longest total wait for the client. `activity` is told when nobody reads it
 /// to its end.
-pub(super) fn timed(body: Incoming, limit: Duration, activity: Option<&Arc<Activity>>) -> Body {
+pub(super) fn timed(body: Incoming, limit: Duration, activity: Option<&Arc<ConnectionState>>) -> Body {
     if http_body::Body::is_end_stream(&body) {
         return Body::empty();
     }
@@ -90,20 +90,20 @@ impl http_body::Body for TimedBody {
 }
 
 /// The body of an answer; its request is in flight until it is dropped.
-pub(super) struct GuardedBody {
+pub(super) struct GuardBody {
     inner: Body,
     /// Why it broke off, for the next poll.
     broken: Option<axum::Error>,
     _in_flight: InFlight,
 }
 
-impl GuardedBody {
+impl GuardBody {
     pub(super) fn new(inner: Body, in_flight: InFlight) -> Self {
         Self { inner, broken: None, _in_flight: in_flight }
     }
 }
 
-impl http_body::Body for GuardedBody {
+impl http_body::Body for GuardBody {
     type Data = Bytes;
     type Error = axum::Error;
 

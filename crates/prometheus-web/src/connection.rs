@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::accept::Server;
-use super::activity::Activity;
-use super::admission::Place;
+use super::connection_limit::ConnectionPermit;
+use super::connection_state::ConnectionState;
+use super::framing_guard::FramingGuard;
 use super::handler::Handler;
-use super::head_watch::HeadWatch;
 use super::service;
 use super::socket::Stream;
-use super::stream::MonitoredStream;
+use super::timeout_stream::TimeoutStream;
 
 /// Greatest size of a request head in bytes. Far above what a browser or an SDK sends, far below hyper's 400 KiB.
 const MAX_HEAD: usize = 64 * 1024;
@@ -83,7 +83,7 @@ pub(super) fn http_builder(tasks: TaskTracker, cut: CancellationToken, preserve_
 
 /// Why a connection ended other than by a proper close. For the debug log: clients do all of this every day.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
+pub(super) enum ConnectionEnd {
     #[error("the TLS handshake failed: {0}")]
     Handshake(io::Error),
     #[error("the TLS handshake took too long")]
@@ -101,11 +101,11 @@ pub(super) async fn serve_client<H: Handler>(
     server: &Arc<Server<H>>,
     stream: Stream,
     peer: SocketAddr,
-    place: Place,
-) -> Result<(), Ended> {
+    place: ConnectionPermit,
+) -> Result<(), ConnectionEnd> {
     let options = &server.options;
-    let activity = Activity::new(place, options.header_read_timeout, options.idle_timeout);
-    let stream = MonitoredStream::new(stream, Arc::clone(&activity), options.write_timeout);
+    let activity = ConnectionState::new(place, options.header_read_timeout, options.idle_timeout);
+    let stream = TimeoutStream::new(stream, Arc::clone(&activity), options.write_timeout);
     let Some(config) = server.web_config.watched().map(|watched| watched.for_handshake()) else {
         return serve_http(server, stream, peer, activity, true).await;
     };
@@ -115,10 +115,10 @@ pub(super) async fn serve_client<H: Handler>(
     let handshake = timeout(options.tls_handshake_timeout, TlsAcceptor::from(tls).accept(stream));
     let handshake = tokio::select! {
         handshake = handshake => handshake,
-        () = activity.place().dismissed() => return Err(Ended::Dismissed),
+        () = activity.place().dismissed() => return Err(ConnectionEnd::Dismissed),
         () = server.shutdown.cancelled() => return Ok(()),
     };
-    let stream = handshake.map_err(|_| Ended::HandshakeTimeout)?.map_err(Ended::Handshake)?;
+    let stream = handshake.map_err(|_| ConnectionEnd::HandshakeTimeout)?.map_err(ConnectionEnd::Handshake)?;
     activity.handshake_done();
     // In a box, so that a connection without TLS does not take the room of one with it.
     Box::pin(serve_http(server, stream, peer, activity, config.http2)).await
@@ -128,9 +128,9 @@ async fn serve_http<S, H>(
     server: &Arc<Server<H>>,
     stream: S,
     peer: SocketAddr,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionState>,
     http2: bool,
-) -> Result<(), Ended>
+) -> Result<(), ConnectionEnd>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
@@ -143,7 +143,7 @@ where
         http1_only = server.http.clone().http1_only();
         &http1_only
     };
-    let stream = HeadWatch::new(stream, server.options.mark_ambiguous_heads.then(|| Arc::clone(&activity)));
+    let stream = FramingGuard::new(stream, server.options.mark_ambiguous_heads.then(|| Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(server.shutdown.cancelled());
     let mut stop_deadline = None;
@@ -156,14 +156,14 @@ where
         // The connection always comes first: what has arrived counts before it is judged to be idle or late.
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                return Poll::Ready(ended.map_err(Ended::Http));
+                return Poll::Ready(ended.map_err(ConnectionEnd::Http));
             }
             if stop_deadline.is_none() && stopping.as_mut().poll(cx).is_ready() {
                 stop_deadline = Some(Instant::now() + IDLE_WHILE_STOPPING);
             } else if !is_dismissed && dismissal.as_mut().poll(cx).is_ready() {
                 is_dismissed = true;
                 if activity.is_idle() {
-                    return Poll::Ready(Err(Ended::Dismissed));
+                    return Poll::Ready(Err(ConnectionEnd::Dismissed));
                 }
                 // A request has come in the meantime: it is answered, and then the connection is closed.
             } else {
@@ -181,7 +181,7 @@ where
         }
         while alarm.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
-                return Poll::Ready(Err(Ended::RequestTimeout));
+                return Poll::Ready(Err(ConnectionEnd::RequestTimeout));
             }
             alarm.as_mut().reset(deadline);
         }

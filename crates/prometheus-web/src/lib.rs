@@ -21,16 +21,16 @@
 //! - [`web_config`](WebConfigSource): Prometheus' `--web.config.file`.
 
 mod accept;
-mod activity;
-mod admission;
 mod body;
 mod connection;
+mod connection_limit;
+mod connection_state;
+mod framing_guard;
 mod handler;
-mod head_watch;
 mod listen;
 mod service;
 mod socket;
-mod stream;
+mod timeout_stream;
 mod web_config;
 
 use std::sync::Arc;
@@ -137,7 +137,7 @@ pub async fn serve<H: Handler>(
     let _cut_on_drop = cut.clone().drop_guard();
     let drain = options.drain;
     let server = Arc::new(Server {
-        admission: admission::Admission::new(options.max_connections),
+        admission: connection_limit::ConnectionLimit::new(options.max_connections),
         http: connection::http_builder(tasks.clone(), cut.clone(), options.preserve_header_case),
         handler,
         options,

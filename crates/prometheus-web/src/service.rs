@@ -17,17 +17,17 @@ use hyper::body::Incoming;
 use tracing::error;
 
 use super::accept::Server;
-use super::activity::Activity;
-use super::body::{GuardedBody, timed};
+use super::body::{GuardBody, timed};
+use super::connection_state::ConnectionState;
 use super::handler::Handler;
 
 /// Answers a request. Never fails: errors are answers.
 pub(super) async fn answer<H: Handler>(
     server: Arc<Server<H>>,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionState>,
     peer: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<GuardedBody>, Infallible> {
+) -> Result<Response<GuardBody>, Infallible> {
     let http2 = request.version() == Version::HTTP_2;
     // In HTTP/1 hyper sees to it.
     let is_bodiless = http2 && request.method() == Method::HEAD;
@@ -50,7 +50,7 @@ pub(super) async fn answer<H: Handler>(
         // Nobody reads the rest of the request, and so no further one on this connection (RFC 9112, section 9.6).
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| GuardedBody::new(body, in_flight)))
+    Ok(response.map(|body| GuardBody::new(body, in_flight)))
 }
 
 /// The answer to HEAD: what GET would get, without its body (RFC 9110, section 9.3.2).

@@ -14,13 +14,13 @@
 //! Header values come from outside: whatever they are, [`parse`] does not panic, and what it cannot read is reported in
 //! [`Quota::errors`] and is otherwise unknown. It is never 0.
 
-mod bucket;
 mod error;
-mod instant;
+mod header_quota;
 mod list;
 mod number;
-mod separate;
+mod reset;
 mod structured;
+mod x_ratelimit;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -30,10 +30,10 @@ use http::{HeaderMap, StatusCode};
 
 pub use error::{HeaderError, HeaderErrors};
 
-use bucket::Reading;
-use instant::{Clock, LONGEST, Wait, http_date};
+use header_quota::Reading;
 use list::{Column, column, lines, trim};
 use number::Count;
+use reset::{Clock, LONGEST, Wait, http_date};
 use structured::Structured;
 
 /// What the headers of one answer say of the quota. Unknown is `None`, never 0.
@@ -53,7 +53,7 @@ pub struct Quota {
     /// From the moment of the answer until a request may be repeated, at most 365 days, not rounded. May be 0.
     pub retry_after: Option<Duration>,
     /// The family that was used; if none was usable, the first one that was there.
-    pub family: Option<Family>,
+    pub dialect: Option<HeaderDialect>,
     /// What was wrong with the headers that were read.
     pub errors: HeaderErrors,
     /// The answer's `Date` header, if readable.
@@ -62,7 +62,7 @@ pub struct Quota {
 
 /// A family of headers that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
+pub enum HeaderDialect {
     /// `RateLimit` and `RateLimit-Policy` as lists of named items.
     Ietf,
     /// `RateLimit` as a dictionary.
@@ -75,7 +75,7 @@ pub enum Family {
     RetryAfter,
 }
 
-impl Family {
+impl HeaderDialect {
     /// The families with quota numbers, in the order in which they are tried.
     const QUOTA: [Self; 4] = [Self::Ietf, Self::IetfDraft7, Self::IetfLegacy, Self::XRateLimit];
 
@@ -92,7 +92,7 @@ impl Family {
     }
 }
 
-impl fmt::Display for Family {
+impl fmt::Display for HeaderDialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -110,7 +110,7 @@ pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -
     let present = Present::look(headers);
     let date = lines(headers, &DATE).find_map(|line| http_date(trim(line)));
     let clock = Clock::new(date, now);
-    let (family, mut reading) = quota_family(status, headers, present, &clock);
+    let (family, mut reading) = quota_dialect(status, headers, present, &clock);
     if family.is_some() && present.age && is_stale(headers) {
         reading = Reading { usable: reading.usable, errors: reading.errors, ..Reading::default() };
         reading.errors.insert(HeaderError::Stale);
@@ -125,8 +125,8 @@ pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -
         reset_resolution: reading.reset.map(|reset| reset.resolution).unwrap_or_default(),
         window: reading.window,
         retry_after,
-        family: match retry_after {
-            Some(_) if !reading.usable => Some(Family::RetryAfter),
+        dialect: match retry_after {
+            Some(_) if !reading.usable => Some(HeaderDialect::RetryAfter),
             _ => family,
         },
         errors: reading.errors,
@@ -135,7 +135,12 @@ pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -
 }
 
 /// The first usable family, else the first one that is there. Errors of families that were tried in vain are kept.
-fn quota_family(status: StatusCode, headers: &HeaderMap, present: Present, clock: &Clock) -> (Option<Family>, Reading) {
+fn quota_dialect(
+    status: StatusCode,
+    headers: &HeaderMap,
+    present: Present,
+    clock: &Clock,
+) -> (Option<HeaderDialect>, Reading) {
     // Clerk's ordinary answer.
     if !present.ratelimit && !present.x_ratelimit && !present.x_rate_limit {
         return (None, Reading::default());
@@ -144,22 +149,22 @@ fn quota_family(status: StatusCode, headers: &HeaderMap, present: Present, clock
     let structured = if present.ratelimit { Structured::read(headers, throttled) } else { Structured::absent() };
     let mut errors = structured.errors;
     let mut seen = None;
-    for family in Family::QUOTA {
+    for family in HeaderDialect::QUOTA {
         let reading = match family {
-            Family::Ietf => structured.ietf(clock),
-            Family::IetfDraft7 => structured.draft7(throttled, clock),
-            Family::IetfLegacy if !present.ratelimit => None,
-            Family::XRateLimit if !present.x_ratelimit && !present.x_rate_limit => None,
-            Family::IetfLegacy => {
-                let mut fields = separate::ietf_legacy(headers, throttled, clock);
+            HeaderDialect::Ietf => structured.ietf(clock),
+            HeaderDialect::IetfDraft7 => structured.draft7(throttled, clock),
+            HeaderDialect::IetfLegacy if !present.ratelimit => None,
+            HeaderDialect::XRateLimit if !present.x_ratelimit && !present.x_rate_limit => None,
+            HeaderDialect::IetfLegacy => {
+                let mut fields = x_ratelimit::ietf_legacy(headers, throttled, clock);
                 fields.windows.extend(structured.windows());
                 (!fields.is_absent()).then(|| fields.read())
             }
-            Family::XRateLimit => {
-                let fields = separate::x_ratelimit(headers, present, throttled, clock);
+            HeaderDialect::XRateLimit => {
+                let fields = x_ratelimit::x_ratelimit(headers, present, throttled, clock);
                 (!fields.is_absent()).then(|| fields.read())
             }
-            Family::RetryAfter => None,
+            HeaderDialect::RetryAfter => None,
         };
         let Some(mut reading) = reading else {
             continue;
@@ -173,7 +178,7 @@ fn quota_family(status: StatusCode, headers: &HeaderMap, present: Present, clock
     }
     // An unusable `RateLimit` beside good policies: their limit is better than nothing.
     let mut reading = structured.policies_only().unwrap_or_default();
-    let family = if reading.usable { Some(Family::Ietf) } else { seen };
+    let family = if reading.usable { Some(HeaderDialect::Ietf) } else { seen };
     errors.extend(reading.errors);
     reading.errors = errors;
     (family, reading)

@@ -9,12 +9,12 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use sfv::{BareItem, Dictionary, Item, List, ListEntry, Parser};
 
-use super::bucket::{Bucket, Fields, Reading, tightest};
 use super::error::{HeaderError, HeaderErrors};
-use super::instant::{Clock, Wait};
+use super::header_quota::{Fields, HeaderQuota, Reading, tightest};
 use super::list::{Column, lines, trim};
 use super::number::{Count, Limit};
-use super::separate::window_of_seconds;
+use super::reset::{Clock, Wait};
+use super::x_ratelimit::window_of_seconds;
 
 static RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -134,7 +134,7 @@ impl Structured {
             if matches!(wait, Some(None | Some(Wait::TooLong))) {
                 errors.insert(HeaderError::InvalidReset);
             }
-            buckets.push(Bucket {
+            buckets.push(HeaderQuota {
                 remaining: Some(remaining),
                 reset: wait.flatten().and_then(Wait::reset),
                 ..bucket_of(named())
@@ -212,7 +212,7 @@ fn service_limit(entry: &ListEntry) -> Option<(&str, Count, &Item)> {
 }
 
 /// What policies of one name say together. A name should be there once; if not, they have to agree.
-fn bucket_of<'a>(policies: impl Iterator<Item = &'a Policy>) -> Bucket {
+fn bucket_of<'a>(policies: impl Iterator<Item = &'a Policy>) -> HeaderQuota {
     let mut quotas = Column::new();
     let mut windows = Column::new();
     for policy in policies {
@@ -220,14 +220,14 @@ fn bucket_of<'a>(policies: impl Iterator<Item = &'a Policy>) -> Bucket {
         windows.push(policy.window);
     }
     let limit = quotas.agreed();
-    Bucket {
+    HeaderQuota {
         limit,
         limits_differ: !quotas.is_empty() && limit.is_none(),
         window: match limit {
             Some(Limit::Requests(_)) => windows.agreed().flatten(),
             Some(Limit::Unlimited) | None => None,
         },
-        ..Bucket::default()
+        ..HeaderQuota::default()
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{Instances, settings};
 use crate::config::Config;
 use args::{ExportArgs, GetArgs};
-use clerk_client::clerk::{Clerk, MAX_PAGE, Outcome, UserFilter};
+use clerk_client::clerk::{Clerk, LookupOutcome, MAX_PAGE, UserFilter};
 use clerk_quota::Bucket;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -131,9 +131,9 @@ pub(super) async fn get(config: &Config, args: &GetArgs, stop: CancellationToken
         let mut users = Vec::with_capacity(found.len());
         for found in found {
             match found.outcome {
-                Outcome::User(user) => users.push(*user),
-                Outcome::Missing => progress.say(&format!("{}: there is no such user", found.id)),
-                Outcome::Refused(error) => progress.say(&format!("{}: {error}", found.id)),
+                LookupOutcome::User(user) => users.push(*user),
+                LookupOutcome::Missing => progress.say(&format!("{}: there is no such user", found.id)),
+                LookupOutcome::Refused(error) => progress.say(&format!("{}: {error}", found.id)),
             }
         }
         if let Some(status) = gone(output.write(users.iter(), None), &progress)? {
@@ -198,7 +198,7 @@ fn client(config: &Config, name: Option<&str>) -> anyhow::Result<Clerk> {
     let ledger = Ledger::new([settings(instance, config.low_threshold)]);
     let mut ways = Instances::new(Arc::new(Clock::new())).probes(&config, &ledger)?;
     let way = ways.pop().context("the instance has no way to Clerk")?;
-    Ok(Clerk::over(way.outbound).bulk())
+    Ok(Clerk::with_transport(way.outbound).bulk())
 }
 
 /// The ids of a file in their order, each once.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::Cache;
 use super::answers::Inner;
-use crate::store::Event;
+use crate::store::SubscriptionEvent;
 
 impl Cache {
     /// Begins to hear other processes, once there is a runtime to do so.
@@ -35,28 +35,28 @@ impl Drop for Ear {
     fn drop(&mut self) {
         let Some(inner) = self.0.upgrade() else { return };
         if inner.is_heard.load(Ordering::SeqCst) {
-            inner.hear(Event::Lost);
+            inner.hear(SubscriptionEvent::Lost);
         }
         inner.is_listening.store(false, Ordering::SeqCst);
     }
 }
 
 impl Inner {
-    fn hear(&self, event: Event) {
+    fn hear(&self, event: SubscriptionEvent) {
         match event {
-            Event::Message(message) => {
+            SubscriptionEvent::Message(message) => {
                 if let Some(tags) = self.shared.as_ref().and_then(|shared| shared.read(&message)) {
                     self.counters.heard.add();
                     self.forget(&tags);
                 }
             }
-            Event::Lost => {
+            SubscriptionEvent::Lost => {
                 self.is_heard.store(false, Ordering::SeqCst);
                 self.counters.deaf.add();
                 self.drop_memory();
                 tracing::warn!("messages of other processes cannot be heard, memory was dropped");
             }
-            Event::Restored => {
+            SubscriptionEvent::Restored => {
                 // Before, or what was kept for a short time only would be.
                 self.drop_memory();
                 self.is_heard.store(true, Ordering::SeqCst);

@@ -73,7 +73,7 @@ pub use shadow::Shadow;
 pub use stored::Stored;
 
 #[cfg(feature = "redis")]
-use crate::store::Store;
+use crate::store::RedisClient;
 
 /// How to keep the answers of one instance.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ pub struct Options {
     pub settle: Duration,
     /// The Redis that processes share; without one, answers are kept in memory alone.
     #[cfg(feature = "redis")]
-    pub redis: Option<Store>,
+    pub redis: Option<RedisClient>,
     /// Seals what stands in Redis.
     #[cfg(feature = "redis")]
     pub seal: Option<Seal>,

@@ -19,7 +19,7 @@ use super::codec;
 use super::seal::Seal;
 use super::stored::Record;
 use super::{Key, millis};
-use crate::store::{Reply, Script, Store, StoreError, Subscription};
+use crate::store::{RedisClient, RedisClientError, Reply, Script, Subscription};
 use crate::webhook::Tag;
 
 /// KEYS: answer, tags. ARGV: new generation, its time to live.
@@ -76,7 +76,7 @@ return redis.call('PUBLISH', ARGV[1], ARGV[2])
 
 /// The second level of a cache.
 pub(super) struct Shared {
-    store: Store,
+    store: RedisClient,
     seal: Option<Seal>,
     instance: Box<str>,
     /// Names this cache in its messages.
@@ -108,7 +108,7 @@ struct Message {
 }
 
 impl Shared {
-    pub(super) fn new(store: Store, seal: Option<Seal>, instance: &str) -> Self {
+    pub(super) fn new(store: RedisClient, seal: Option<Seal>, instance: &str) -> Self {
         let sender = URL_SAFE_NO_PAD.encode(random()).into();
         let [look, keep, forget] = [LOOK, KEEP, FORGET].map(Script::new);
         let has_met_unreadable = AtomicBool::new(false);
@@ -121,7 +121,7 @@ impl Shared {
         key: Key,
         tags: &[Tag],
         lifetime: Duration,
-    ) -> Result<(Option<Found>, Seen), StoreError> {
+    ) -> Result<(Option<Found>, Seen), RedisClientError> {
         let place = format!("answer:{}", key.to_text());
         let tags: Vec<_> = tags.iter().map(|tag| self.tag_key(tag)).collect();
         let (generation, ttl) = (random(), generation_ttl(lifetime));
@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// Keeps an answer for `ttl` unless one of its tags was invalidated since `seen`. Says whether it did.
-    pub(super) async fn keep(&self, seen: &Seen, record: &Record, ttl: Duration) -> Result<bool, StoreError> {
+    pub(super) async fn keep(&self, seen: &Seen, record: &Record, ttl: Duration) -> Result<bool, RedisClientError> {
         let Some(value) = codec::encode(record, self.seal.as_ref(), &self.context(seen)) else {
             return Ok(false);
         };
@@ -163,7 +163,7 @@ impl Shared {
     }
 
     /// Makes all answers old that have one of the tags, and tells other processes.
-    pub(super) async fn forget(&self, tags: &[Tag]) -> Result<(), StoreError> {
+    pub(super) async fn forget(&self, tags: &[Tag]) -> Result<(), RedisClientError> {
         if tags.is_empty() {
             return Ok(());
         }

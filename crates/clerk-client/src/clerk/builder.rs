@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Clerk, ClerkError};
+use super::{Clerk, Error};
 use crate::outbound::pace::SharedBudget;
 use crate::outbound::{Outbound, Policy};
 use crate::secret::{EnvLookup, KeySource, SecretSource, process_env};
-use crate::upstream::{ApiUrl, Options, ReqwestUpstream};
+use crate::upstream::{ApiUrl, ReqwestOptions, ReqwestTransport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Limit, Settings, Source};
@@ -52,7 +52,7 @@ impl Builder {
     ///
     /// # Errors
     /// When no key, or several, or no usable address is set.
-    pub fn from_env() -> Result<Self, ClerkError> {
+    pub fn from_env() -> Result<Self, Error> {
         Self::from_env_with(&process_env)
     }
 
@@ -60,18 +60,18 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Builder::from_env`].
-    pub fn from_env_with(env: EnvLookup<'_>) -> Result<Self, ClerkError> {
+    pub fn from_env_with(env: EnvLookup<'_>) -> Result<Self, Error> {
         let key = match (env(KEY), env(KEY_FILE)) {
             (Some(_), Some(_)) => {
                 let problem = "CLERK_SECRET_KEY is set together with CLERK_SECRET_KEY_FILE; unset one of them";
-                return Err(ClerkError::Environment(problem));
+                return Err(Error::Environment(problem));
             }
             // Variables do not change while we run: the value is taken here, from the environment that was handed in.
             (Some(_), None) => SecretSource::Inline(SecretSource::Env(KEY.to_owned()).read_with(env)?),
             (None, Some(path)) => SecretSource::File(PathBuf::from(path)),
             (None, None) => {
                 let problem = "no key: set CLERK_SECRET_KEY (or CLERK_SECRET_KEY_FILE) to a secret key of the instance";
-                return Err(ClerkError::Environment(problem));
+                return Err(Error::Environment(problem));
             }
         };
         let builder = Self::default().key(key);
@@ -92,7 +92,7 @@ impl Builder {
     ///
     /// # Errors
     /// When it is no http or https address of a host.
-    pub fn api_url(self, url: &str) -> Result<Self, ClerkError> {
+    pub fn api_url(self, url: &str) -> Result<Self, Error> {
         Ok(Self { api_url: ApiUrl::parse(url)?, ..self })
     }
 
@@ -144,8 +144,8 @@ impl Builder {
     ///
     /// # Errors
     /// When there is no usable key, or the HTTP client cannot be set up.
-    pub fn build(self) -> Result<Clerk, ClerkError> {
-        let key = self.key.ok_or(ClerkError::Environment("no key: give Builder::key the place where it is kept"))?;
+    pub fn build(self) -> Result<Clerk, Error> {
+        let key = self.key.ok_or(Error::Environment("no key: give Builder::key the place where it is kept"))?;
         let key = Arc::new(KeySource::new(key));
         let settings = Settings {
             name: NAME.into(),
@@ -157,11 +157,11 @@ impl Builder {
             stale_after: Duration::from_secs(60),
             sources: vec![Source::Client],
         };
-        let ledger = Ledger::new([settings]).instance(NAME).ok_or(ClerkError::Environment("the ledger is empty"))?;
-        let upstream = ReqwestUpstream::new(Options { ca_file: self.ca_file, ..Options::default() })?;
+        let ledger = Ledger::new([settings]).instance(NAME).ok_or(Error::Environment("the ledger is empty"))?;
+        let upstream = ReqwestTransport::new(ReqwestOptions { ca_file: self.ca_file, ..ReqwestOptions::default() })?;
         let base = self.api_url.as_str().to_owned();
         let outbound = Outbound::new(upstream, base, key, ledger, Arc::new(Clock::new()));
-        let clerk = Clerk::over(Arc::new(match self.shared {
+        let clerk = Clerk::with_transport(Arc::new(match self.shared {
             Some(budget) => outbound.sharing(budget),
             None => outbound,
         }));

@@ -34,7 +34,7 @@ const NOT_FOUND: &str = "resource_not_found";
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ClerkError {
+pub enum Error {
     /// Clerk answered, and not with a success.
     #[error("{0}")]
     Api(Box<ApiError>),
@@ -135,7 +135,7 @@ impl ApiError {
     }
 }
 
-impl ClerkError {
+impl Error {
     pub(super) fn invalid_id(id: &str) -> Self {
         Self::InvalidId { shown: shown(id) }
     }
@@ -221,7 +221,7 @@ impl ClerkError {
     }
 }
 
-impl From<SendError> for ClerkError {
+impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Shed(shed) => Self::Shed(shed),

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::merge::{Bounds, Full, Merge};
+use super::batcher::{Batcher, Bounds, Full};
 use super::users::check_id;
-use super::{ClerkError, MAX_IDS, Outcome, RawUser, User, Users};
+use super::{Error, LookupOutcome, MAX_IDS, RawUser, User, Users};
 use crate::outbound::pace::{Shed, ShedReason};
 use clerk_quota::Bucket;
 
 /// Time after which somebody who found too many others waiting may try again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
-type Answer = Result<RawUser, Arc<ClerkError>>;
+type Answer = Result<RawUser, Arc<Error>>;
 
 /// How look-ups are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,14 +63,14 @@ impl Default for LoaderOptions {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Loader {
-    merge: Arc<Merge<String, Answer>>,
+    merge: Arc<Batcher<String, Answer>>,
 }
 
 impl Loader {
     pub(super) fn new(users: Users, options: LoaderOptions) -> Self {
         let LoaderOptions { window, max_ids, max_waiting } = options;
         let bounds = Bounds { window, keys: max_ids.clamp(1, MAX_IDS), waiting: max_waiting };
-        let merge = Merge::new(bounds, move |ids| fetch(users.clone(), ids).boxed());
+        let merge = Batcher::new(bounds, move |ids| fetch(users.clone(), ids).boxed());
         Self { merge: Arc::new(merge) }
     }
 
@@ -79,20 +79,20 @@ impl Loader {
     /// # Errors
     /// As [`Users::get`], also for a user that does not exist: [`ClerkError::is_not_found`]. Shared, since it may be that
     /// of other callers, too. A caller too many gets [`ClerkError::Shed`].
-    pub async fn get(&self, id: &str) -> Result<User, Arc<ClerkError>> {
-        self.load(id).await.0?.parse().map_err(|_| Arc::new(ClerkError::ambiguous()))
+    pub async fn get(&self, id: &str) -> Result<User, Arc<Error>> {
+        self.load(id).await.0?.parse().map_err(|_| Arc::new(Error::ambiguous()))
     }
 
     /// One user as Clerk wrote it, byte for byte, in a list or alone; none if there is no such user.
     ///
     /// # Errors
     /// As [`Loader::get`] for all but a missing user.
-    pub async fn raw(&self, id: &str) -> Result<Option<RawUser>, Arc<ClerkError>> {
+    pub async fn raw(&self, id: &str) -> Result<Option<RawUser>, Arc<Error>> {
         self.raw_merged(id).await.0
     }
 
     /// [`Loader::raw`], and whether this look-up was the first of its request: of each request that is sent, one is.
-    pub async fn raw_merged(&self, id: &str) -> (Result<Option<RawUser>, Arc<ClerkError>>, bool) {
+    pub async fn raw_merged(&self, id: &str) -> (Result<Option<RawUser>, Arc<Error>>, bool) {
         let (answer, has_opened) = self.load(id).await;
         let found = match answer {
             Ok(user) => Ok(Some(user)),
@@ -113,7 +113,7 @@ impl Loader {
         }
         match self.merge.get_merged(&id.to_owned()).await {
             Ok((Some(answer), has_opened)) => (answer, has_opened),
-            Ok((None, has_opened)) => (Err(Arc::new(ClerkError::missing_user())), has_opened),
+            Ok((None, has_opened)) => (Err(Arc::new(Error::missing_user())), has_opened),
             Err(Full) => {
                 let reason = ShedReason::QueueFull;
                 (Err(Arc::new(Shed { reason, bucket: Bucket::Instance, retry_after: COME_AGAIN }.into())), false)
@@ -133,9 +133,9 @@ async fn fetch(users: Users, ids: Vec<String>) -> HashMap<String, Answer> {
         Ok(mut look_up) => loop {
             match look_up.next().await {
                 Ok(Some(found)) => answers.extend(found.into_iter().filter_map(|found| match found.outcome {
-                    Outcome::User(user) => Some((found.id, Ok(*user))),
-                    Outcome::Refused(error) => Some((found.id, Err(Arc::new(ClerkError::Api(error))))),
-                    Outcome::Missing => None,
+                    LookupOutcome::User(user) => Some((found.id, Ok(*user))),
+                    LookupOutcome::Refused(error) => Some((found.id, Err(Arc::new(Error::Api(error))))),
+                    LookupOutcome::Missing => None,
                 })),
                 Ok(None) => return answers,
                 Err(error) => break (look_up.into_left(), error),

@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::query::Query;
 use super::users::check_id;
-use super::{ApiError, ClerkError, RawUser, User, UserForm, Users};
+use super::{ApiError, Error, RawUser, User, UserRepr, Users};
 
 /// Most ids in one request.
 pub const MAX_IDS: usize = 100;
@@ -23,16 +23,16 @@ const TOO_MANY: &str = "form_param_array_size_exceeded";
 
 /// What was found for an id.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found<T = User> {
+pub struct FoundUsers<T = User> {
     /// The id that was asked for.
     pub id: String,
     /// What there is.
-    pub outcome: Outcome<T>,
+    pub outcome: LookupOutcome<T>,
 }
 
 /// What there is for an id.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome<T = User> {
+pub enum LookupOutcome<T = User> {
     /// The user.
     User(Box<T>),
     /// No such user.
@@ -41,17 +41,17 @@ pub enum Outcome<T = User> {
     Refused(Box<ApiError>),
 }
 
-impl<T> Found<T> {
+impl<T> FoundUsers<T> {
     /// The user, if there is one.
     #[must_use]
     pub fn user(&self) -> Option<&T> {
-        if let Outcome::User(user) = &self.outcome { Some(user) } else { None }
+        if let LookupOutcome::User(user) = &self.outcome { Some(user) } else { None }
     }
 
     /// Whether there is no such user.
     #[must_use]
     pub const fn is_missing(&self) -> bool {
-        matches!(self.outcome, Outcome::Missing)
+        matches!(self.outcome, LookupOutcome::Missing)
     }
 }
 
@@ -79,7 +79,7 @@ impl<T> Found<T> {
 /// Each id is answered once. After an error, or when the future of [`LookUp::next`] was dropped, the next call asks for
 /// what has no answer yet.
 #[derive(Debug)]
-pub struct LookUp<T = User> {
+pub struct Lookup<T = User> {
     users: Users,
     left: VecDeque<String>,
     /// How many ids the next requests are to have, the next one last; together at most what is left.
@@ -89,8 +89,8 @@ pub struct LookUp<T = User> {
     form: PhantomData<fn() -> T>,
 }
 
-impl<T: UserForm> LookUp<T> {
-    pub(super) fn new<I: AsRef<str>>(users: Users, ids: impl IntoIterator<Item = I>) -> Result<Self, ClerkError> {
+impl<T: UserRepr> Lookup<T> {
+    pub(super) fn new<I: AsRef<str>>(users: Users, ids: impl IntoIterator<Item = I>) -> Result<Self, Error> {
         let mut known = HashSet::new();
         let mut left = VecDeque::new();
         for id in ids {
@@ -105,9 +105,9 @@ impl<T: UserForm> LookUp<T> {
 
     /// The same with users as Clerk wrote them, byte for byte.
     #[must_use]
-    pub fn raw(self) -> LookUp<RawUser> {
+    pub fn raw(self) -> Lookup<RawUser> {
         let Self { users, left, parts, largest, form: _ } = self;
-        LookUp { users, left, parts, largest, form: PhantomData }
+        Lookup { users, left, parts, largest, form: PhantomData }
     }
 
     /// How many ids have no answer yet.
@@ -122,15 +122,15 @@ impl<T: UserForm> LookUp<T> {
     ///
     /// # Errors
     /// When a request fails other than by a 422.
-    pub async fn next(&mut self) -> Result<Option<Vec<Found<T>>>, ClerkError> {
+    pub async fn next(&mut self) -> Result<Option<Vec<FoundUsers<T>>>, Error> {
         while !self.left.is_empty() {
             let most = self.largest.load(Ordering::Relaxed).min(self.left.len());
             let count = self.parts.last().map_or(most, |part| *part.min(&most));
             match self.ask(count).await {
                 Ok(users) => return Ok(Some(self.answer(count, users))),
-                Err(ClerkError::Api(error)) if error.status.as_u16() == 422 && count == 1 => {
+                Err(Error::Api(error)) if error.status.as_u16() == 422 && count == 1 => {
                     self.parts.pop();
-                    let refused = |id| Found { id, outcome: Outcome::Refused(error) };
+                    let refused = |id| FoundUsers { id, outcome: LookupOutcome::Refused(error) };
                     return Ok(self.left.pop_front().map(|id| vec![refused(id)]));
                 }
                 Err(error) if error.is_refused_parameter() && count > 1 => {
@@ -164,7 +164,7 @@ impl<T: UserForm> LookUp<T> {
         parts
     }
 
-    async fn all(mut self) -> Result<Vec<Found<T>>, ClerkError> {
+    async fn all(mut self) -> Result<Vec<FoundUsers<T>>, Error> {
         let mut all = Vec::with_capacity(self.left.len());
         while let Some(found) = self.next().await? {
             all.extend(found);
@@ -172,7 +172,7 @@ impl<T: UserForm> LookUp<T> {
         Ok(all)
     }
 
-    async fn ask(&self, count: usize) -> Result<Vec<T>, ClerkError> {
+    async fn ask(&self, count: usize) -> Result<Vec<T>, Error> {
         let mut query = Query::of("/v1/users");
         // Without a limit Clerk gives ten.
         query.push("limit", count);
@@ -182,31 +182,31 @@ impl<T: UserForm> LookUp<T> {
         self.users.fetch(query.into_path()).await
     }
 
-    fn answer(&mut self, count: usize, users: Vec<T>) -> Vec<Found<T>> {
+    fn answer(&mut self, count: usize, users: Vec<T>) -> Vec<FoundUsers<T>> {
         self.parts.pop();
         let mut users: HashMap<String, T> = users.into_iter().map(|user| (user.id().to_owned(), user)).collect();
         let ids = self.left.drain(..count);
         ids.map(|id| {
             let user = users.remove(&id);
-            Found { id, outcome: user.map_or(Outcome::Missing, |user| Outcome::User(Box::new(user))) }
+            FoundUsers { id, outcome: user.map_or(LookupOutcome::Missing, |user| LookupOutcome::User(Box::new(user))) }
         })
         .collect()
     }
 }
 
 /// All of the ids, in the order given.
-pub(super) async fn in_given_order<T: UserForm, I: AsRef<str>>(
+pub(super) async fn in_given_order<T: UserRepr, I: AsRef<str>>(
     users: &Users,
     ids: impl IntoIterator<Item = I>,
-) -> Result<Vec<Found<T>>, ClerkError> {
+) -> Result<Vec<FoundUsers<T>>, Error> {
     let ids: Vec<I> = ids.into_iter().collect();
-    let parts = LookUp::<T>::new(users.clone(), ids.iter().map(AsRef::as_ref))?.in_parts();
-    let found: Vec<Vec<Found<T>>> =
-        stream::iter(parts.into_iter().map(LookUp::all)).buffered(PARALLEL).try_collect().await?;
-    let found: Vec<Found<T>> = found.into_iter().flatten().collect();
+    let parts = Lookup::<T>::new(users.clone(), ids.iter().map(AsRef::as_ref))?.in_parts();
+    let found: Vec<Vec<FoundUsers<T>>> =
+        stream::iter(parts.into_iter().map(Lookup::all)).buffered(PARALLEL).try_collect().await?;
+    let found: Vec<FoundUsers<T>> = found.into_iter().flatten().collect();
     if found.len() == ids.len() {
         return Ok(found);
     }
-    let by_id: HashMap<&str, &Found<T>> = found.iter().map(|found| (found.id.as_str(), found)).collect();
+    let by_id: HashMap<&str, &FoundUsers<T>> = found.iter().map(|found| (found.id.as_str(), found)).collect();
     Ok(ids.iter().filter_map(|id| by_id.get(id.as_ref())).map(|found| (*found).clone()).collect())
 }

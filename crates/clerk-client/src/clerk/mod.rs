@@ -15,16 +15,16 @@
 //! # }
 //! ```
 
+mod batcher;
 mod builder;
 mod error;
-mod exchange;
-mod form;
 mod loader;
 mod lookup;
-mod merge;
 mod pages;
 mod query;
 mod raw;
+mod repr;
+mod request;
 mod types;
 mod users;
 
@@ -34,12 +34,12 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 
 pub use builder::Builder;
-pub use error::{ApiError, ClerkError};
-pub use form::{RawUser, UserForm};
+pub use error::{ApiError, Error};
 pub use loader::{Loader, LoaderOptions};
-pub use lookup::{Found, LookUp, MAX_IDS, Outcome};
+pub use lookup::{FoundUsers, Lookup, LookupOutcome, MAX_IDS};
 pub use pages::{Cursor, InvalidCursor, Page, Pages};
 pub use raw::Raw;
+pub use repr::{RawUser, UserRepr};
 pub use types::{Count, Instance, Jwks, User};
 pub use users::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter, Users};
 
@@ -81,13 +81,13 @@ impl Clerk {
     ///
     /// # Errors
     /// When no usable key, or several, or no usable address is set.
-    pub fn from_env() -> Result<Self, ClerkError> {
+    pub fn from_env() -> Result<Self, Error> {
         Builder::from_env()?.build()
     }
 
     /// A client on a way to Clerk that exists already, so that it shares its pacer, key and ledger with others.
     #[must_use]
-    pub fn over(outbound: Arc<Outbound>) -> Self {
+    pub fn with_transport(outbound: Arc<Outbound>) -> Self {
         let (handling, bulk) = (Handling::from(&Policy::default()), Policy::bulk());
         Self { outbound, handling, bulk, source: Source::Client, headers: Arc::default() }
     }
@@ -154,7 +154,7 @@ impl Clerk {
     ///
     /// # Errors
     /// When Clerk does not answer with it.
-    pub async fn instance(&self) -> Result<Instance, ClerkError> {
+    pub async fn instance(&self) -> Result<Instance, Error> {
         self.get("/v1/instance").await
     }
 
@@ -162,7 +162,7 @@ impl Clerk {
     ///
     /// # Errors
     /// When Clerk does not answer with them.
-    pub async fn jwks(&self) -> Result<Jwks, ClerkError> {
+    pub async fn jwks(&self) -> Result<Jwks, Error> {
         self.get("/v1/jwks").await
     }
 

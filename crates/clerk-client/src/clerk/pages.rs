@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use super::users::check_id;
-use super::{ClerkError, ListUsers, MAX_PAGE, Order, OrderField, RawUser, User, UserFilter, UserForm, Users};
+use super::{Error, ListUsers, MAX_PAGE, Order, OrderField, RawUser, User, UserFilter, UserRepr, Users};
 
 const OLDEST_FIRST: Order = Order { field: OrderField::CreatedAt, descending: false };
 
@@ -47,14 +47,14 @@ pub struct Pages<T = User> {
     cursor: Option<Cursor>,
     /// Who was given and was created at the same moment as the one that the walk stands at.
     given: HashSet<String>,
-    way: Way,
+    way: PagingMode,
     is_done: bool,
     form: PhantomData<fn() -> T>,
 }
 
 /// How the next page is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum PagingMode {
     /// After the last user: exact, and as quick at the end as at the beginning.
     After,
     /// By the date of creation of the last user, and behind so many of those: for when that user is gone.
@@ -87,7 +87,7 @@ pub struct InvalidCursor;
 impl Cursor {
     /// The place behind a user.
     #[must_use]
-    pub fn after(user: &impl UserForm) -> Self {
+    pub fn after(user: &impl UserRepr) -> Self {
         Self { id: user.id().to_owned(), created_at: user.created_at() }
     }
 }
@@ -112,7 +112,7 @@ impl FromStr for Cursor {
     }
 }
 
-impl<T: UserForm> Pages<T> {
+impl<T: UserRepr> Pages<T> {
     pub(super) fn new(users: Users) -> Self {
         Self {
             users,
@@ -120,7 +120,7 @@ impl<T: UserForm> Pages<T> {
             page_size: MAX_PAGE,
             cursor: None,
             given: HashSet::new(),
-            way: Way::After,
+            way: PagingMode::After,
             is_done: false,
             form: PhantomData,
         }
@@ -149,7 +149,7 @@ impl<T: UserForm> Pages<T> {
     #[must_use]
     pub fn resume_from(self, cursor: Cursor) -> Self {
         let given = HashSet::from([cursor.id.clone()]);
-        Self { cursor: Some(cursor), given, way: Way::After, is_done: false, ..self }
+        Self { cursor: Some(cursor), given, way: PagingMode::After, is_done: false, ..self }
     }
 
     /// Where the walk stands: behind the last user that was given. None at the beginning.
@@ -162,12 +162,12 @@ impl<T: UserForm> Pages<T> {
     ///
     /// # Errors
     /// When the page cannot be had. The next call asks for it again.
-    pub async fn next(&mut self) -> Result<Option<Page<T>>, ClerkError> {
+    pub async fn next(&mut self) -> Result<Option<Page<T>>, Error> {
         while !self.is_done {
             let users = match self.users.list_as(&self.params()).await {
                 Ok(users) => users,
                 Err(error) if self.is_refused_cursor(&error) => {
-                    self.way = Way::Since { offset: 0 };
+                    self.way = PagingMode::Since { offset: 0 };
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -191,8 +191,8 @@ impl<T: UserForm> Pages<T> {
             ..ListUsers::default()
         };
         match self.way {
-            Way::After => params.starting_after = self.cursor.as_ref().map(|cursor| cursor.id.clone()),
-            Way::Since { offset } => {
+            PagingMode::After => params.starting_after = self.cursor.as_ref().map(|cursor| cursor.id.clone()),
+            PagingMode::Since { offset } => {
                 // "After" leaves the moment itself out.
                 let from = self.moment().map(|at| at.saturating_sub(1));
                 params.filter.created_at_after = self.filter.created_at_after.max(from);
@@ -208,18 +208,18 @@ impl<T: UserForm> Pages<T> {
     }
 
     /// Whether Clerk cannot begin after the user that the walk stands at, and there is another way.
-    fn is_refused_cursor(&self, error: &ClerkError) -> bool {
+    fn is_refused_cursor(&self, error: &Error) -> bool {
         let status = error.status().map(|status| status.as_u16());
-        self.way == Way::After
+        self.way == PagingMode::After
             && self.moment().is_some()
             && matches!(status, Some(400 | 404 | 422))
             && error.code().is_some()
     }
 
     /// The users that were not given yet; none if there are none among these.
-    fn take(&mut self, users: Vec<T>) -> Result<Option<Page<T>>, ClerkError> {
+    fn take(&mut self, users: Vec<T>) -> Result<Option<Page<T>>, Error> {
         if !users.is_sorted_by_key(T::created_at) {
-            return Err(ClerkError::Disordered);
+            return Err(Error::Disordered);
         }
         let count = users.len();
         let moment = self.moment();
@@ -238,19 +238,23 @@ impl<T: UserForm> Pages<T> {
                 self.given.extend(same_moment.map(|user| user.id().to_owned()));
                 self.cursor = Some(cursor.clone());
                 // Users from before the place: whoever answers did not begin after it.
-                self.way = if self.way == Way::After && is_all_fresh { Way::After } else { Way::Since { offset: 0 } };
+                self.way = if self.way == PagingMode::After && is_all_fresh {
+                    PagingMode::After
+                } else {
+                    PagingMode::Since { offset: 0 }
+                };
                 Ok(Some(Page { users: fresh, cursor }))
             }
-            (Way::After, None) if moment.is_some() => {
-                self.way = Way::Since { offset: 0 };
+            (PagingMode::After, None) if moment.is_some() => {
+                self.way = PagingMode::Since { offset: 0 };
                 Ok(None)
             }
-            (Way::Since { offset }, None) if !begins_before => {
+            (PagingMode::Since { offset }, None) if !begins_before => {
                 let count = u32::try_from(count).unwrap_or(u32::MAX);
-                self.way = Way::Since { offset: offset.saturating_add(count) };
+                self.way = PagingMode::Since { offset: offset.saturating_add(count) };
                 Ok(None)
             }
-            (_, None) => Err(ClerkError::Disordered),
+            (_, None) => Err(Error::Disordered),
         }
     }
 }

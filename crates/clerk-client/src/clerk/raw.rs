@@ -9,9 +9,9 @@ use http::{HeaderName, HeaderValue, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::exchange::decode;
 use super::query::Query;
-use super::{Clerk, ClerkError};
+use super::request::decode;
+use super::{Clerk, Error};
 use crate::outbound::Call;
 use crate::outbound::retry::Repeat;
 
@@ -55,8 +55,8 @@ impl Raw {
     ///
     /// # Errors
     /// When the value cannot be written as JSON.
-    pub fn body(mut self, value: &impl Serialize) -> Result<Self, ClerkError> {
-        let invalid = |_| ClerkError::parameter("the body", "cannot be written as JSON");
+    pub fn body(mut self, value: &impl Serialize) -> Result<Self, Error> {
+        let invalid = |_| Error::parameter("the body", "cannot be written as JSON");
         self.call.body = Bytes::from(serde_json::to_vec(value).map_err(invalid)?);
         self.call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(self)
@@ -73,7 +73,7 @@ impl Raw {
     ///
     /// # Errors
     /// When the path is none of the Backend API, or there is no complete answer of status 2xx.
-    pub async fn send(self) -> Result<Response<Bytes>, ClerkError> {
+    pub async fn send(self) -> Result<Response<Bytes>, Error> {
         check_path(&self.call.path)?;
         self.clerk.exchange(&self.call).await
     }
@@ -82,18 +82,18 @@ impl Raw {
     ///
     /// # Errors
     /// As [`Raw::send`], and when the answer is not of this form.
-    pub async fn json<T: DeserializeOwned>(self) -> Result<T, ClerkError> {
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
         decode(&self.send().await?)
     }
 }
 
 /// Whether a path stays below `/v1/`, whatever normalises it on the way. The path is put behind the host as it is.
-fn check_path(path: &str) -> Result<(), ClerkError> {
+fn check_path(path: &str) -> Result<(), Error> {
     let only = path.split('?').next().unwrap_or_default();
     let climbs = only.split('/').any(|part| matches!(part, "." | "..")) || only.to_ascii_lowercase().contains("%2e");
     let is_sound = path.starts_with("/v1/") && !climbs && !path.contains('#') && path.parse::<PathAndQuery>().is_ok();
     let reason = "must begin with /v1/ and be a path as it is sent, such as /v1/users/count";
-    if is_sound { Ok(()) } else { Err(ClerkError::parameter("the path", reason)) }
+    if is_sound { Ok(()) } else { Err(Error::parameter("the path", reason)) }
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::fmt;
 use http::Method;
 use serde::Deserialize;
 
-use super::exchange::decode;
-use super::lookup::{self, Found, LookUp};
+use super::lookup::{self, FoundUsers, Lookup};
 use super::pages::Pages;
 use super::query::Query;
-use super::{Clerk, ClerkError, Count, Loader, LoaderOptions, RawUser, User, UserForm};
+use super::request::decode;
+use super::{Clerk, Count, Error, Loader, LoaderOptions, RawUser, User, UserRepr};
 
 /// Largest page of users that Clerk gives.
 pub const MAX_PAGE: u16 = 500;
@@ -126,11 +126,11 @@ impl Users {
     /// # Errors
     /// When `id` is not an id of a user (nothing is sent), or Clerk does not answer with the user.
     /// [`ClerkError::is_not_found`] tells that there is none.
-    pub async fn get(&self, id: &str) -> Result<User, ClerkError> {
+    pub async fn get(&self, id: &str) -> Result<User, Error> {
         self.get_as(id).await
     }
 
-    pub(super) async fn get_as<T: UserForm>(&self, id: &str) -> Result<T, ClerkError> {
+    pub(super) async fn get_as<T: UserRepr>(&self, id: &str) -> Result<T, Error> {
         check_id(id)?;
         self.clerk.get(format!("/v1/users/{id}")).await
     }
@@ -139,11 +139,11 @@ impl Users {
     ///
     /// # Errors
     /// When a parameter is one that Clerk would refuse (nothing is sent), or Clerk does not answer with users.
-    pub async fn list(&self, params: &ListUsers) -> Result<Vec<User>, ClerkError> {
+    pub async fn list(&self, params: &ListUsers) -> Result<Vec<User>, Error> {
         self.list_as(params).await
     }
 
-    pub(super) async fn list_as<T: UserForm>(&self, params: &ListUsers) -> Result<Vec<T>, ClerkError> {
+    pub(super) async fn list_as<T: UserRepr>(&self, params: &ListUsers) -> Result<Vec<T>, Error> {
         self.fetch(params.path()?).await
     }
 
@@ -151,7 +151,7 @@ impl Users {
     ///
     /// # Errors
     /// As [`Users::list`].
-    pub async fn count(&self, filter: &UserFilter) -> Result<Count, ClerkError> {
+    pub async fn count(&self, filter: &UserFilter) -> Result<Count, Error> {
         let mut query = Query::of("/v1/users/count");
         filter.write(&mut query)?;
         self.clerk.get(query.into_path()).await
@@ -173,7 +173,7 @@ impl Users {
     ///
     /// # Errors
     /// When one of the ids is not an id of a user (nothing is sent), or a request fails other than by a 422.
-    pub async fn get_many<I: AsRef<str>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Vec<Found>, ClerkError> {
+    pub async fn get_many<I: AsRef<str>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Vec<FoundUsers>, Error> {
         lookup::in_given_order(self, ids).await
     }
 
@@ -184,7 +184,7 @@ impl Users {
     pub async fn get_many_raw<I: AsRef<str>>(
         &self,
         ids: impl IntoIterator<Item = I>,
-    ) -> Result<Vec<Found<RawUser>>, ClerkError> {
+    ) -> Result<Vec<FoundUsers<RawUser>>, Error> {
         lookup::in_given_order(self, ids).await
     }
 
@@ -193,15 +193,15 @@ impl Users {
     ///
     /// # Errors
     /// When one of the ids is not an id of a user.
-    pub fn look_up<I: AsRef<str>>(&self, ids: impl IntoIterator<Item = I>) -> Result<LookUp, ClerkError> {
+    pub fn look_up<I: AsRef<str>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Lookup, Error> {
         self.look_up_as(ids)
     }
 
-    pub(super) fn look_up_as<T: UserForm, I: AsRef<str>>(
+    pub(super) fn look_up_as<T: UserRepr, I: AsRef<str>>(
         &self,
         ids: impl IntoIterator<Item = I>,
-    ) -> Result<LookUp<T>, ClerkError> {
-        LookUp::new(self.clone(), ids)
+    ) -> Result<Lookup<T>, Error> {
+        Lookup::new(self.clone(), ids)
     }
 
     /// Single look-ups, merged into batches. Keep the loader: only what goes through the same one is merged.
@@ -217,7 +217,7 @@ impl Users {
     }
 
     /// The users that a list answers with. Some of Clerk's lists are arrays, others objects with `data`.
-    pub(super) async fn fetch<T: UserForm>(&self, path: String) -> Result<Vec<T>, ClerkError> {
+    pub(super) async fn fetch<T: UserRepr>(&self, path: String) -> Result<Vec<T>, Error> {
         #[derive(Deserialize)]
         struct Wrapped<T> {
             data: Vec<T>,
@@ -229,15 +229,15 @@ impl Users {
 }
 
 impl ListUsers {
-    fn path(&self) -> Result<String, ClerkError> {
+    fn path(&self) -> Result<String, Error> {
         let mut query = Query::of("/v1/users");
         if self.limit.is_some_and(|limit| !(1..=MAX_PAGE).contains(&limit)) {
-            return Err(ClerkError::parameter("limit", format!("must be 1 to {MAX_PAGE}")));
+            return Err(Error::parameter("limit", format!("must be 1 to {MAX_PAGE}")));
         }
         if let Some(id) = &self.starting_after {
             check_id(id)?;
             if self.offset > 0 || self.order_by.is_some_and(|order| order.field != OrderField::CreatedAt) {
-                return Err(ClerkError::parameter("starting_after", "needs the order created_at, and no offset"));
+                return Err(Error::parameter("starting_after", "needs the order created_at, and no offset"));
             }
         }
         query.push_some("limit", self.limit);
@@ -250,16 +250,16 @@ impl ListUsers {
 }
 
 impl UserFilter {
-    fn write(&self, query: &mut Query) -> Result<(), ClerkError> {
+    fn write(&self, query: &mut Query) -> Result<(), Error> {
         query.push_some("query", self.query.as_deref());
         for (name, values) in [("email_address", &self.email_addresses), ("external_id", &self.external_ids)] {
             if values.len() > MAX_VALUES {
-                return Err(ClerkError::parameter(name, format!("must not have more than {MAX_VALUES} values")));
+                return Err(Error::parameter(name, format!("must not have more than {MAX_VALUES} values")));
             }
             for value in values {
                 // Clerk reads a sign as "and" and "but not", a comma as the next value, and ignores what is empty.
                 if value.is_empty() || value.starts_with(['+', '-']) || value.contains(',') {
-                    return Err(ClerkError::parameter(name, "must not be empty, begin with + or -, or hold a comma"));
+                    return Err(Error::parameter(name, "must not be empty, begin with + or -, or hold a comma"));
                 }
                 query.push(name, value);
             }
@@ -273,9 +273,9 @@ impl UserFilter {
 
 /// Whether this is the id of a user and nothing else: a `+` or `-` before it would turn the question round, and a slash
 /// lead to another resource.
-pub(super) fn check_id(id: &str) -> Result<(), ClerkError> {
+pub(super) fn check_id(id: &str) -> Result<(), Error> {
     let rest = id.strip_prefix("user_").unwrap_or_default();
     let is_id =
         !rest.is_empty() && rest.len() <= MAX_ID_LENGTH && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if is_id { Ok(()) } else { Err(ClerkError::invalid_id(id)) }
+    if is_id { Ok(()) } else { Err(Error::invalid_id(id)) }
 }

@@ -12,7 +12,7 @@ use super::pace::Permit;
 use super::reply::{ReplyBody, read_body};
 use super::retry::Repeat;
 use super::{CallError, ErrorBody, MAX_BODY_BYTES, Outbound, is_unsent, observe};
-use crate::upstream::{FreshConnection, ResponseFuture, UpstreamError};
+use crate::upstream::{FreshConnection, ResponseFuture, TransportError};
 use clerk_quota::Observation;
 
 /// How much of an error's body is looked at where the body is handed on.
@@ -106,13 +106,13 @@ impl Outbound {
     ) -> Result<http::Response<crate::upstream::Body>, CallError> {
         let (request, progress) = outgoing.request(self).inspect_err(|_| permit.unsent())?;
         let expired = || CallError::Timeout(timeout);
-        let mut result = head_of(self.upstream.send(request), until, timeout, progress).await.ok_or_else(expired)?;
+        let mut result = head_of(self.transport.send(request), until, timeout, progress).await.ok_or_else(expired)?;
         let may_race = outgoing.repeat() == Repeat::Always && !outgoing.has_raced;
-        if may_race && result.as_ref().is_err_and(UpstreamError::is_idle_race) {
+        if may_race && result.as_ref().is_err_and(TransportError::is_idle_race) {
             outgoing.has_raced = true;
             let (mut request, _) = outgoing.request(self)?;
             request.extensions_mut().insert(FreshConnection);
-            result = head_of(self.upstream.send(request), until, timeout, None).await.ok_or_else(expired)?;
+            result = head_of(self.transport.send(request), until, timeout, None).await.ok_or_else(expired)?;
         }
         result.map_err(|error| {
             if is_unsent(error.kind()) {
@@ -130,7 +130,7 @@ async fn head_of(
     mut until: Instant,
     timeout: Duration,
     progress: Option<Progress>,
-) -> Option<Result<http::Response<crate::upstream::Body>, UpstreamError>> {
+) -> Option<Result<http::Response<crate::upstream::Body>, TransportError>> {
     loop {
         if let Ok(result) = timeout_at(until, &mut answer).await {
             return Some(result);

@@ -34,7 +34,7 @@ pub use reply::{Answer, Reply, ReplyBody};
 pub use send::{Policy, SendError};
 
 use crate::secret::{KeySource, SecretError};
-use crate::upstream::{ErrorKind, Upstream, UpstreamError};
+use crate::upstream::{ErrorKind, Transport, TransportError};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
 use clerk_quota::{Route, Source, route};
@@ -91,7 +91,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Outbound {
     /// What carries requests.
-    pub upstream: Arc<dyn Upstream>,
+    pub transport: Arc<dyn Transport>,
     /// Scheme and authority of the Backend API, such as `https://api.clerk.com`, and a path prefix if there is one;
     /// without `/v1` and without a slash at its end.
     pub base: String,
@@ -165,7 +165,7 @@ pub enum CallError {
     Request(#[from] http::Error),
     /// No answer, or a broken one.
     #[error("{0}")]
-    Upstream(#[from] UpstreamError),
+    Upstream(#[from] TransportError),
     /// The deadline passed first.
     #[error("no complete answer within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
@@ -205,14 +205,14 @@ impl Outbound {
     /// A way with a pacer of its own, for the limit that the ledger's instance is configured with.
     #[must_use]
     pub fn new(
-        upstream: Arc<dyn Upstream>,
+        transport: Arc<dyn Transport>,
         base: String,
         key: Arc<KeySource>,
         ledger: Handle,
         clock: Arc<Clock>,
     ) -> Self {
         let flow = Arc::new(Flow::new(pace_options(&ledger), Arc::clone(&clock)));
-        Self { upstream, base, key, ledger, clock, flow }
+        Self { transport, base, key, ledger, clock, flow }
     }
 
     /// The same way with a pacer of its own that spends the limit together with other processes.

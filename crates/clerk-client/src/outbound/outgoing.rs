@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::relay::{Authorization, Relay};
 use super::retry::Repeat;
 use super::{Call, CallError, Outbound};
-use crate::upstream::{BodyError, ErrorKind, RequestBody, UpstreamError};
+use crate::upstream::{BodyError, ErrorKind, RequestBody, TransportError};
 use clerk_quota::{Route, Source};
 
 /// A request with its route.
@@ -117,7 +117,7 @@ fn signed(call: &Call, outbound: &Outbound) -> Result<Request<RequestBody>, Call
 }
 
 fn gone() -> CallError {
-    UpstreamError::new(ErrorKind::Other, "the request was sent already and cannot be sent again".to_owned()).into()
+    TransportError::new(ErrorKind::Other, "the request was sent already and cannot be sent again".to_owned()).into()
 }
 
 /// A copy of a request whose body is at hand.

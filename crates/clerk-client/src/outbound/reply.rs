@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::attempt::Opened;
 use super::pace::Permit;
 use super::{CallError, ErrorBody, MAX_BODY_BYTES, is_json};
-use crate::upstream::{Body, UpstreamError};
+use crate::upstream::{Body, TransportError};
 use clerk_quota::Observation;
 
 /// An answer whose body is yet to be read. The request counts as in flight until the body ends or is dropped.
@@ -76,7 +76,7 @@ impl Answer {
 }
 
 /// The whole body; `None` if it has more than `most` bytes. Reads no further than that.
-pub async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, UpstreamError> {
+pub async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, TransportError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
@@ -93,7 +93,7 @@ pub async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, Ups
 #[derive(Debug)]
 pub struct ReplyBody {
     /// Frames that were read already.
-    read: VecDeque<Result<Frame<Bytes>, UpstreamError>>,
+    read: VecDeque<Result<Frame<Bytes>, TransportError>>,
     rest: Option<Body>,
     permit: Option<Permit>,
 }
@@ -163,12 +163,12 @@ impl ReplyBody {
 
 impl http_body::Body for ReplyBody {
     type Data = Bytes;
-    type Error = UpstreamError;
+    type Error = TransportError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
         if let Some(frame) = self.read.pop_front() {
             return Poll::Ready(Some(frame));
         }

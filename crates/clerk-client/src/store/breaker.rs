@@ -34,7 +34,7 @@ enum State {
 
 /// What an operation may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum BreakerAdmission {
     /// Go on.
     Granted,
     /// Go on, and do not forget to say how it went: all others wait for that.
@@ -60,15 +60,15 @@ impl Breaker {
         matches!(self.state, State::Closed)
     }
 
-    pub(super) fn admit(&mut self, now: Instant) -> Admission {
+    pub(super) fn admit(&mut self, now: Instant) -> BreakerAdmission {
         match self.state {
-            State::Closed => Admission::Granted,
+            State::Closed => BreakerAdmission::Granted,
             State::Resting { until } if until <= now => {
                 self.state = State::Probing;
-                Admission::Probe
+                BreakerAdmission::Probe
             }
-            State::Resting { until } => Admission::Denied { left: until - now },
-            State::Probing => Admission::Denied { left: Duration::ZERO },
+            State::Resting { until } => BreakerAdmission::Denied { left: until - now },
+            State::Probing => BreakerAdmission::Denied { left: Duration::ZERO },
         }
     }
 
@@ -78,14 +78,14 @@ impl Breaker {
         if was_down { Change::CameBack } else { Change::None }
     }
 
-    pub(super) fn failed(&mut self, admission: Admission, now: Instant) -> Change {
+    pub(super) fn failed(&mut self, admission: BreakerAdmission, now: Instant) -> Change {
         self.failures = self.failures.saturating_add(1);
         match (self.state, admission) {
             (State::Closed, _) if self.failures >= TOLERATED => {
                 self.leave_alone(now);
                 Change::WentDown
             }
-            (State::Probing, Admission::Probe) => {
+            (State::Probing, BreakerAdmission::Probe) => {
                 self.leave_alone(now);
                 Change::None
             }
@@ -95,8 +95,8 @@ impl Breaker {
     }
 
     /// The operation was given up by its caller: somebody else may try.
-    pub(super) fn abandoned(&mut self, admission: Admission, now: Instant) {
-        if self.state == State::Probing && admission == Admission::Probe {
+    pub(super) fn abandoned(&mut self, admission: BreakerAdmission, now: Instant) {
+        if self.state == State::Probing && admission == BreakerAdmission::Probe {
             self.state = State::Resting { until: now };
         }
     }
@@ -123,7 +123,7 @@ mod tests {
         for _ in 0..TOLERATED {
             assert_eq!(change, Change::None);
             let admission = breaker.admit(now);
-            assert_eq!(admission, Admission::Granted);
+            assert_eq!(admission, BreakerAdmission::Granted);
             change = breaker.failed(admission, now);
         }
         change
@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(breaker.succeeded(), Change::None);
         }
         assert_eq!(failed_often(&mut breaker, now), Change::WentDown);
-        assert_eq!(breaker.admit(now), Admission::Denied { left: FIRST_REST });
+        assert_eq!(breaker.admit(now), BreakerAdmission::Denied { left: FIRST_REST });
     }
 
     #[test]
@@ -148,20 +148,20 @@ mod tests {
         let mut breaker = Breaker::new();
         failed_often(&mut breaker, now);
         for rest in [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs) {
-            assert_eq!(breaker.admit(now), Admission::Denied { left: rest });
+            assert_eq!(breaker.admit(now), BreakerAdmission::Denied { left: rest });
             now += rest;
-            assert_eq!(breaker.admit(now), Admission::Probe);
-            assert_eq!(breaker.admit(now), Admission::Denied { left: Duration::ZERO });
-            assert_eq!(breaker.failed(Admission::Probe, now), Change::None);
+            assert_eq!(breaker.admit(now), BreakerAdmission::Probe);
+            assert_eq!(breaker.admit(now), BreakerAdmission::Denied { left: Duration::ZERO });
+            assert_eq!(breaker.failed(BreakerAdmission::Probe, now), Change::None);
         }
         now += LONGEST_REST;
-        assert_eq!(breaker.admit(now), Admission::Probe);
+        assert_eq!(breaker.admit(now), BreakerAdmission::Probe);
         assert_eq!(breaker.succeeded(), Change::CameBack);
-        assert_eq!(breaker.admit(now), Admission::Granted);
+        assert_eq!(breaker.admit(now), BreakerAdmission::Granted);
         // And the next outage begins with the first rest again.
         breaker.succeeded();
         failed_often(&mut breaker, now);
-        assert_eq!(breaker.admit(now), Admission::Denied { left: FIRST_REST });
+        assert_eq!(breaker.admit(now), BreakerAdmission::Denied { left: FIRST_REST });
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         now += FIRST_REST;
         let probe = breaker.admit(now);
         breaker.abandoned(probe, now);
-        assert_eq!(breaker.admit(now), Admission::Probe);
+        assert_eq!(breaker.admit(now), BreakerAdmission::Probe);
     }
 
     #[test]
@@ -180,9 +180,9 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::new();
         failed_often(&mut breaker, now);
-        assert_eq!(breaker.failed(Admission::Granted, now), Change::None);
-        assert_eq!(breaker.admit(now), Admission::Denied { left: FIRST_REST });
+        assert_eq!(breaker.failed(BreakerAdmission::Granted, now), Change::None);
+        assert_eq!(breaker.admit(now), BreakerAdmission::Denied { left: FIRST_REST });
         breaker.hint(now);
-        assert_eq!(breaker.admit(now), Admission::Probe);
+        assert_eq!(breaker.admit(now), BreakerAdmission::Probe);
     }
 }

@@ -12,7 +12,7 @@ use redis::{RedisError, ServerErrorKind};
 
 /// A store that cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub enum RedisConfigError {
     /// The URL cannot be read.
     #[error(
         "the URL of Redis cannot be read; write redis://[user:password@]host[:port][/database], rediss:// for TLS, \
@@ -32,7 +32,7 @@ pub enum ConfigError {
 
 /// An operation that was not done, or whose answer is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
+pub enum RedisClientError {
     /// There is no working connection, or the server cannot answer yet.
     #[error("Redis is not available: {reason}")]
     Unavailable {
@@ -53,13 +53,13 @@ pub enum StoreError {
     },
     /// The server answered, and said no.
     #[error("Redis refused: {0}")]
-    Refused(Refusal),
+    Refused(ErrorReply),
 }
 
 /// Why the server said no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum ErrorReply {
     /// `OOM`
     OutOfMemory,
     /// `READONLY`
@@ -76,7 +76,7 @@ pub enum Refusal {
     Other(Box<str>),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OutOfMemory => {
@@ -99,7 +99,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl StoreError {
+impl RedisClientError {
     pub(super) fn unavailable(reason: &str) -> Self {
         Self::Unavailable { reason: reason.into() }
     }
@@ -111,7 +111,7 @@ impl StoreError {
     /// Whether the server did not do its part. A refusal is an answer, but for a wrong password, which fails whatever is
     /// asked and costs a connection each time.
     pub(super) const fn is_outage(&self) -> bool {
-        !matches!(self, Self::Refused(refusal) if !matches!(refusal, Refusal::Credentials))
+        !matches!(self, Self::Refused(refusal) if !matches!(refusal, ErrorReply::Credentials))
     }
 }
 
@@ -122,7 +122,7 @@ pub(super) fn breaks_connection(error: &RedisError) -> bool {
 
 /// Whether the server has become a replica: a new connection may lead to the new primary.
 pub(super) fn is_replica(error: &RedisError) -> bool {
-    refusal(error) == Some(Refusal::ReadOnly)
+    refusal(error) == Some(ErrorReply::ReadOnly)
 }
 
 /// Whether the connection was gone before the command could be answered, as after a server closed an idle one.
@@ -130,7 +130,7 @@ pub(super) fn is_dropped(error: &RedisError) -> bool {
     error.is_io_error() && !error.is_timeout()
 }
 
-impl From<RedisError> for StoreError {
+impl From<RedisError> for RedisClientError {
     fn from(error: RedisError) -> Self {
         if let Some(refusal) = refusal(&error) {
             return Self::Refused(refusal);
@@ -149,8 +149,8 @@ impl From<RedisError> for StoreError {
             }
             _ => match code(&error) {
                 Some("BUSY") => Self::unavailable("a script of somebody keeps it busy (BUSY)"),
-                Some(code) => Self::Refused(Refusal::Other(code.into())),
-                None => Self::Refused(Refusal::Other("unexpected answer".into())),
+                Some(code) => Self::Refused(ErrorReply::Other(code.into())),
+                None => Self::Refused(ErrorReply::Other("unexpected answer".into())),
             },
         }
     }
@@ -163,17 +163,17 @@ fn code(error: &RedisError) -> Option<&str> {
     is_code.then_some(code)
 }
 
-fn refusal(error: &RedisError) -> Option<Refusal> {
+fn refusal(error: &RedisError) -> Option<ErrorReply> {
     if error.kind() == redis::ErrorKind::AuthenticationFailed {
-        return Some(Refusal::Credentials);
+        return Some(ErrorReply::Credentials);
     }
     let known = |word: &str| match word {
-        "OOM" => Some(Refusal::OutOfMemory),
-        "READONLY" => Some(Refusal::ReadOnly),
-        "MISCONF" => Some(Refusal::CannotPersist),
-        "NOAUTH" | "WRONGPASS" => Some(Refusal::Credentials),
-        "NOPERM" => Some(Refusal::Permission),
-        "MOVED" | "ASK" | "CROSSSLOT" => Some(Refusal::Cluster),
+        "OOM" => Some(ErrorReply::OutOfMemory),
+        "READONLY" => Some(ErrorReply::ReadOnly),
+        "MISCONF" => Some(ErrorReply::CannotPersist),
+        "NOAUTH" | "WRONGPASS" => Some(ErrorReply::Credentials),
+        "NOPERM" => Some(ErrorReply::Permission),
+        "MOVED" | "ASK" | "CROSSSLOT" => Some(ErrorReply::Cluster),
         _ => None,
     };
     let code = code(error)?;
@@ -198,23 +198,23 @@ mod tests {
     #[test]
     fn refusals_say_what_to_do() {
         for (text, refusal, advice) in [
-            ("OOM command not allowed when used memory > 'maxmemory'.", Refusal::OutOfMemory, "raise maxmemory"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorReply::OutOfMemory, "raise maxmemory"),
             (
                 "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed",
-                Refusal::OutOfMemory,
+                ErrorReply::OutOfMemory,
                 "raise maxmemory",
             ),
-            ("READONLY You can't write against a read only replica.", Refusal::ReadOnly, "primary"),
-            ("MISCONF Redis is configured to save RDB snapshots", Refusal::CannotPersist, "room on its disk"),
-            ("NOAUTH Authentication required.", Refusal::Credentials, "check the URL"),
-            ("WRONGPASS invalid username-password pair", Refusal::Credentials, "check the URL"),
-            ("NOPERM this user has no permissions", Refusal::Permission, "evalsha"),
-            ("MOVED 3999 127.0.0.1:6381", Refusal::Cluster, "single primary"),
-            ("ERR unknown command 'x', with args: CANARY", Refusal::Other("ERR".into()), "log of Redis"),
+            ("READONLY You can't write against a read only replica.", ErrorReply::ReadOnly, "primary"),
+            ("MISCONF Redis is configured to save RDB snapshots", ErrorReply::CannotPersist, "room on its disk"),
+            ("NOAUTH Authentication required.", ErrorReply::Credentials, "check the URL"),
+            ("WRONGPASS invalid username-password pair", ErrorReply::Credentials, "check the URL"),
+            ("NOPERM this user has no permissions", ErrorReply::Permission, "evalsha"),
+            ("MOVED 3999 127.0.0.1:6381", ErrorReply::Cluster, "single primary"),
+            ("ERR unknown command 'x', with args: CANARY", ErrorReply::Other("ERR".into()), "log of Redis"),
         ] {
-            let error = StoreError::from(answered(text));
-            assert_eq!(error, StoreError::Refused(refusal), "{text}");
-            assert_eq!(error.is_outage(), error == StoreError::Refused(Refusal::Credentials));
+            let error = RedisClientError::from(answered(text));
+            assert_eq!(error, RedisClientError::Refused(refusal), "{text}");
+            assert_eq!(error.is_outage(), error == RedisClientError::Refused(ErrorReply::Credentials));
             let shown = error.to_string();
             assert!(shown.contains(advice) && !shown.contains("CANARY"), "{shown}");
         }
@@ -225,8 +225,8 @@ mod tests {
         for text in
             ["LOADING Redis is loading the dataset", "BUSY Redis is busy", "MASTERDOWN Link with MASTER is down"]
         {
-            let error = StoreError::from(answered(text));
-            assert!(matches!(error, StoreError::Unavailable { .. }) && error.is_outage(), "{text}: {error}");
+            let error = RedisClientError::from(answered(text));
+            assert!(matches!(error, RedisClientError::Unavailable { .. }) && error.is_outage(), "{text}: {error}");
         }
     }
 

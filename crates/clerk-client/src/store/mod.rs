@@ -16,20 +16,20 @@
 //! This room uses [`secret`](crate::secret) only.
 
 mod breaker;
+mod connect;
+mod connection;
 mod error;
-mod health;
-mod link;
 mod operations;
+mod stats;
 mod subscription;
-mod target;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use error::{ConfigError, Refusal, StoreError};
-pub use health::{Health, State};
-pub use operations::{Reply, Script, Store};
-pub use subscription::{Event, Subscription};
+pub use error::{ErrorReply, RedisClientError, RedisConfigError};
+pub use operations::{RedisClient, Reply, Script};
+pub use stats::{RedisState, RedisStats};
+pub use subscription::{Subscription, SubscriptionEvent};
 
 use crate::secret::Secret;
 
@@ -38,7 +38,7 @@ pub const DEFAULT_PREFIX: &str = "clerk-exporter:";
 
 /// How to reach the server.
 #[derive(Clone)]
-pub struct Options {
+pub struct RedisOptions {
     /// `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or `unix:///path[?db=&user=&pass=]`.
     /// `valkey://` and `valkeys://` mean the same. Secret because of the password.
     pub url: Secret,
@@ -54,7 +54,7 @@ pub struct Options {
     pub authorities: Option<Vec<u8>>,
 }
 
-impl Options {
+impl RedisOptions {
     /// The usual prefix, 100 ms for an operation and 1 s for a connection.
     #[must_use]
     pub fn new(url: Secret) -> Self {
@@ -68,7 +68,7 @@ impl Options {
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("url", &self.url)

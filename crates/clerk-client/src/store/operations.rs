@@ -11,12 +11,12 @@ use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisError, Value};
 use tokio::time::{Instant, timeout};
 
-use super::breaker::{Admission, Breaker, Change};
+use super::breaker::{Breaker, BreakerAdmission, Change};
+use super::connect::Connector;
+use super::connection::ConnectionManager;
 use super::error::{breaks_connection, is_dropped, is_replica};
-use super::health::{Counters, Health};
-use super::link::Link;
-use super::target::Target;
-use super::{ConfigError, Options, Refusal, StoreError, Subscription};
+use super::stats::{RedisCounters, RedisStats};
+use super::{ErrorReply, RedisClientError, RedisConfigError, RedisOptions, Subscription};
 
 /// How long a refusal of the same kind is not logged again.
 const QUIET: Duration = Duration::from_secs(600);
@@ -42,18 +42,18 @@ const QUIET: Duration = Duration::from_secs(600);
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Store(Arc<Shared>);
+pub struct RedisClient(Arc<Shared>);
 
 struct Shared {
     prefix: String,
     timeout: Duration,
     connect_timeout: Duration,
-    target: Arc<Target>,
-    link: Link,
+    target: Arc<Connector>,
+    link: ConnectionManager,
     breaker: Mutex<Breaker>,
-    counters: Counters,
+    counters: RedisCounters,
     /// The refusal that was logged last, and when.
-    logged: Mutex<Option<(Refusal, Instant)>>,
+    logged: Mutex<Option<(ErrorReply, Instant)>>,
 }
 
 /// A Lua script. Sent by its hash, and whole when the server does not know it.
@@ -125,23 +125,23 @@ impl Reply {
     }
 }
 
-impl Store {
+impl RedisClient {
     /// Makes the way to a server, which need not be there. Nothing is sent before the first operation.
     ///
     /// # Errors
     ///
     /// If the URL or the certificates cannot be used. The message does not show the URL.
-    pub fn new(options: Options) -> Result<Self, ConfigError> {
-        let target = Arc::new(Target::new(&options)?);
-        let Options { prefix, timeout, connect_timeout, .. } = options;
+    pub fn new(options: RedisOptions) -> Result<Self, RedisConfigError> {
+        let target = Arc::new(Connector::new(&options)?);
+        let RedisOptions { prefix, timeout, connect_timeout, .. } = options;
         Ok(Self(Arc::new(Shared {
             prefix,
             timeout,
             connect_timeout,
-            link: Link::new(Arc::clone(&target), connect_timeout),
+            link: ConnectionManager::new(Arc::clone(&target), connect_timeout),
             target,
             breaker: Mutex::new(Breaker::new()),
-            counters: Counters::default(),
+            counters: RedisCounters::default(),
             logged: Mutex::default(),
         })))
     }
@@ -163,7 +163,7 @@ impl Store {
     /// # Errors
     ///
     /// If the server could not say.
-    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, RedisClientError> {
         let mut command = redis::cmd("GET");
         command.arg(self.name(key));
         let value: Option<Vec<u8>> = self.query(&command).await?;
@@ -175,7 +175,7 @@ impl Store {
     /// # Errors
     ///
     /// If it was not set, or may not have been.
-    pub async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), StoreError> {
+    pub async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), RedisClientError> {
         let mut command = redis::cmd("SET");
         command.arg(self.name(key)).arg(value).arg("PX").arg(millis(ttl));
         self.query(&command).await
@@ -186,7 +186,7 @@ impl Store {
     /// # Errors
     ///
     /// If they were not removed, or may not have been.
-    pub async fn remove(&self, keys: &[&str]) -> Result<u64, StoreError> {
+    pub async fn remove(&self, keys: &[&str]) -> Result<u64, RedisClientError> {
         if keys.is_empty() {
             return Ok(0);
         }
@@ -202,7 +202,7 @@ impl Store {
     /// # Errors
     ///
     /// If it was not run to its end, or may not have been.
-    pub async fn run(&self, script: &Script, keys: &[&str], arguments: &[&[u8]]) -> Result<Reply, StoreError> {
+    pub async fn run(&self, script: &Script, keys: &[&str], arguments: &[&[u8]]) -> Result<Reply, RedisClientError> {
         let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
         let value = self.operate(|mut connection| {
             let mut invocation = script.0.prepare_invoke();
@@ -214,7 +214,8 @@ impl Store {
             }
             async move { invocation.invoke_async::<Value>(&mut connection).await }
         });
-        Reply::read(value.await?).ok_or_else(|| StoreError::Refused(Refusal::Other("unexpected answer".into())))
+        Reply::read(value.await?)
+            .ok_or_else(|| RedisClientError::Refused(ErrorReply::Other("unexpected answer".into())))
     }
 
     /// Sends a message to all who are subscribed to the channel now.
@@ -222,7 +223,7 @@ impl Store {
     /// # Errors
     ///
     /// If it was not sent, or may not have been.
-    pub async fn publish(&self, channel: &str, message: &[u8]) -> Result<(), StoreError> {
+    pub async fn publish(&self, channel: &str, message: &[u8]) -> Result<(), RedisClientError> {
         let mut command = redis::cmd("PUBLISH");
         command.arg(self.name(channel)).arg(message);
         self.query::<i64>(&command).await.map(drop)
@@ -237,12 +238,12 @@ impl Store {
 
     /// Whether the server answers, and how often it did not.
     #[must_use]
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> RedisStats {
         let is_down = !self.0.breaker.lock().is_closed();
         self.0.counters.health(is_down, self.0.link.begun())
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(super) fn target(&self) -> &Connector {
         &self.0.target
     }
 
@@ -255,25 +256,25 @@ impl Store {
         self.0.breaker.lock().hint(Instant::now());
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
+    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, RedisClientError> {
         self.operate(|mut connection| async move { command.query_async(&mut connection).await }).await
     }
 
     /// Does something on the connection, within the time, if the breaker lets it.
-    async fn operate<T, F>(&self, work: impl Fn(MultiplexedConnection) -> F) -> Result<T, StoreError>
+    async fn operate<T, F>(&self, work: impl Fn(MultiplexedConnection) -> F) -> Result<T, RedisClientError>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
         let shared = &*self.0;
         shared.counters.operations.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket::take(shared)?;
+        let ticket = BreakerPermit::take(shared)?;
         let result = timeout(shared.timeout, self.attempt(work)).await;
-        let result = result.unwrap_or(Err(StoreError::Timeout { after: shared.timeout }));
+        let result = result.unwrap_or(Err(RedisClientError::Timeout { after: shared.timeout }));
         ticket.settle(result.as_ref().err());
         result
     }
 
-    async fn attempt<T, F>(&self, work: impl Fn(MultiplexedConnection) -> F) -> Result<T, StoreError>
+    async fn attempt<T, F>(&self, work: impl Fn(MultiplexedConnection) -> F) -> Result<T, RedisClientError>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
@@ -301,30 +302,30 @@ impl Store {
     }
 }
 
-impl fmt::Debug for Store {
+impl fmt::Debug for RedisClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("prefix", &self.0.prefix).field("health", &self.health()).finish_non_exhaustive()
     }
 }
 
 /// The breaker's leave to operate. Tells the breaker when the caller gives up.
-struct Ticket<'a> {
+struct BreakerPermit<'a> {
     shared: &'a Shared,
-    admission: Option<Admission>,
+    admission: Option<BreakerAdmission>,
 }
 
-impl<'a> Ticket<'a> {
-    fn take(shared: &'a Shared) -> Result<Self, StoreError> {
+impl<'a> BreakerPermit<'a> {
+    fn take(shared: &'a Shared) -> Result<Self, RedisClientError> {
         let admission = shared.breaker.lock().admit(Instant::now());
-        if let Admission::Denied { left } = admission {
-            let error = StoreError::Resting { left };
+        if let BreakerAdmission::Denied { left } = admission {
+            let error = RedisClientError::Resting { left };
             shared.counters.failed(&error);
             return Err(error);
         }
         Ok(Self { shared, admission: Some(admission) })
     }
 
-    fn settle(mut self, error: Option<&StoreError>) {
+    fn settle(mut self, error: Option<&RedisClientError>) {
         let Some(admission) = self.admission.take() else { return };
         let change = match error {
             Some(error) if error.is_outage() => self.shared.breaker.lock().failed(admission, Instant::now()),
@@ -343,13 +344,13 @@ impl<'a> Ticket<'a> {
             (Change::CameBack, _) => tracing::info!("Redis is back"),
             _ => {}
         }
-        if let Some(StoreError::Refused(refusal)) = error {
+        if let Some(RedisClientError::Refused(refusal)) = error {
             self.shared.log_refusal(refusal);
         }
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if let Some(admission) = self.admission {
             self.shared.breaker.lock().abandoned(admission, Instant::now());
@@ -358,7 +359,7 @@ impl Drop for Ticket<'_> {
 }
 
 impl Shared {
-    fn log_refusal(&self, refusal: &Refusal) {
+    fn log_refusal(&self, refusal: &ErrorReply) {
         let now = Instant::now();
         let mut logged = self.logged.lock();
         if logged.as_ref().is_some_and(|(last, at)| last == refusal && now.duration_since(*at) < QUIET) {

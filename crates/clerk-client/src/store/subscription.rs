@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt, stream};
 use redis::aio::{PubSubSink, PubSubStream};
 use tokio::time::{sleep, timeout};
 
-use super::{Store, StoreError};
+use super::{RedisClient, RedisClientError};
 
 /// How often the server is asked whether the subscription still stands: a broken network closes no connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)
 
 /// What a [`Subscription`] tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum SubscriptionEvent {
     /// From now on, every message is heard. Comes first, and after each [`Lost`](Self::Lost).
     Restored,
     /// A message.
@@ -30,7 +30,7 @@ pub enum Event {
 /// The messages of one channel. Subscribes again by itself, with growing waits up to 5 s, for ever.
 ///
 /// Has to be polled steadily: that is what keeps the connection under watch.
-pub struct Subscription(Pin<Box<dyn Stream<Item = Event> + Send>>);
+pub struct Subscription(Pin<Box<dyn Stream<Item = SubscriptionEvent> + Send>>);
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +39,7 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new(store: Store, channel: String) -> Self {
+    pub(super) fn new(store: RedisClient, channel: String) -> Self {
         let state = State::Off { attempts: 0 };
         Self(Box::pin(stream::unfold((store, channel, state), |(store, channel, state)| async move {
             let (event, state) = state.next(&store, &channel).await;
@@ -48,7 +48,7 @@ impl Subscription {
     }
 
     /// The next event. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> SubscriptionEvent {
         match self.0.next().await {
             Some(event) => event,
             // The stream has no end.
@@ -65,7 +65,7 @@ enum State {
 }
 
 impl State {
-    async fn next(self, store: &Store, channel: &str) -> (Event, Self) {
+    async fn next(self, store: &RedisClient, channel: &str) -> (SubscriptionEvent, Self) {
         match self {
             Self::Off { mut attempts } => loop {
                 if attempts > 0 {
@@ -75,7 +75,7 @@ impl State {
                 match subscribe(store, channel).await {
                     Ok((sink, messages)) => {
                         store.reached();
-                        return (Event::Restored, Self::On { sink, messages });
+                        return (SubscriptionEvent::Restored, Self::On { sink, messages });
                     }
                     Err(error) => tracing::debug!(%error, attempts, "cannot subscribe to messages in Redis"),
                 }
@@ -89,9 +89,9 @@ impl State {
                 match message {
                     Some(message) => {
                         let payload = Bytes::copy_from_slice(message.get_payload_bytes());
-                        (Event::Message(payload), Self::On { sink, messages })
+                        (SubscriptionEvent::Message(payload), Self::On { sink, messages })
                     }
-                    None => (Event::Lost, Self::Off { attempts: 0 }),
+                    None => (SubscriptionEvent::Lost, Self::Off { attempts: 0 }),
                 }
             }
         }
@@ -108,14 +108,14 @@ async fn silence(sink: &mut PubSubSink, patience: Duration) {
     }
 }
 
-async fn subscribe(store: &Store, channel: &str) -> Result<(PubSubSink, PubSubStream), StoreError> {
+async fn subscribe(store: &RedisClient, channel: &str) -> Result<(PubSubSink, PubSubStream), RedisClientError> {
     let patience = store.connect_timeout();
     let subscribed = timeout(patience, async {
         let mut connection = store.target().open_for_messages().await?;
         connection.subscribe(channel).await?;
         Ok(connection.split())
     });
-    subscribed.await.unwrap_or(Err(StoreError::Timeout { after: patience }))
+    subscribed.await.unwrap_or(Err(RedisClientError::Timeout { after: patience }))
 }
 
 /// Grows with the attempts, and differs between processes that lost the server together.

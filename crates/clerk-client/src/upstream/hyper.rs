@@ -33,7 +33,9 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::reqwest::BuildError;
-use super::{ErrorKind, FreshConnection, RequestBody, ResponseFuture, Tunnelling, Upstream, UpstreamError, failure};
+use super::{
+    ErrorKind, FreshConnection, ProxyConnector, RequestBody, ResponseFuture, Transport, TransportError, classify,
+};
 
 /// HTTP/2: how often a silent server is asked whether it is still there, and how long it may take to answer. Without, one
 /// dead connection swallows all requests.
@@ -67,24 +69,24 @@ impl Default for HyperOptions {
 
 /// Requests over hyper, on connections that this connector makes.
 #[derive(Clone)]
-pub struct HyperUpstream<C> {
-    pooled: Client<Marking<C>, RequestBody>,
-    fresh: Client<Marking<C>, RequestBody>,
+pub struct HyperTransport<C> {
+    pooled: Client<MarkingConnector<C>, RequestBody>,
+    fresh: Client<MarkingConnector<C>, RequestBody>,
     /// Whether a server answered by HTTP/1.0. On a connection on which one did, hyper goes on by HTTP/1.0, which has no
     /// chunks: a body of unknown length would be left out without a word.
     has_met_http10: Arc<AtomicBool>,
 }
 
 /// [`HyperUpstream`] over the network: TCP, with TLS where the address says so, and then through the environment's proxy.
-pub type NetworkUpstream = HyperUpstream<HttpsConnector<Tunnelling>>;
+pub type NetworkTransport = HyperTransport<HttpsConnector<ProxyConnector>>;
 
-impl<C> fmt::Debug for HyperUpstream<C> {
+impl<C> fmt::Debug for HyperTransport<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HyperUpstream").finish_non_exhaustive()
     }
 }
 
-impl NetworkUpstream {
+impl NetworkTransport {
     /// Sets up a client. Certificates are verified as the operating system does. `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`
     /// are honoured for https, but nothing on this machine is reached through a proxy.
     ///
@@ -96,20 +98,20 @@ impl NetworkUpstream {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls(options)?).https_or_http().enable_http1();
-        let tcp = Tunnelling::new(tcp);
+        let tcp = ProxyConnector::new(tcp);
         let connector =
             if options.http2 { https.enable_http2().wrap_connector(tcp) } else { https.wrap_connector(tcp) };
-        Ok(Arc::new(Self::over(connector, options)))
+        Ok(Arc::new(Self::with_connector(connector, options)))
     }
 }
 
-impl<C> HyperUpstream<C>
+impl<C> HyperTransport<C>
 where
-    Marking<C>: Connect + Clone,
+    MarkingConnector<C>: Connect + Clone,
 {
     /// A client over these connections; of the options, those on files are not looked at.
-    pub fn over(connector: C, options: &HyperOptions) -> Self {
-        let connector = Marking { connector, timeout: options.connect_timeout };
+    pub fn with_connector(connector: C, options: &HyperOptions) -> Self {
+        let connector = MarkingConnector { connector, timeout: options.connect_timeout };
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -124,9 +126,9 @@ where
     }
 }
 
-impl<C> Upstream for HyperUpstream<C>
+impl<C> Transport for HyperTransport<C>
 where
-    Marking<C>: Connect + Clone + Send + Sync + 'static,
+    MarkingConnector<C>: Connect + Clone + Send + Sync + 'static,
     C: 'static,
 {
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
@@ -143,30 +145,30 @@ where
                 has_met_http10.store(true, Ordering::Relaxed);
             }
             let is_http2 = response.version() == Version::HTTP_2;
-            Ok(response.map(|body| Whole { body, is_http2 }.boxed_unsync()))
+            Ok(response.map(|body| LengthCheckedBody { body, is_http2 }.boxed_unsync()))
         })
     }
 }
 
 /// The body of an answer. Without its end it is broken.
-struct Whole {
+struct LengthCheckedBody {
     body: Incoming,
     is_http2: bool,
 }
 
-impl Body for Whole {
+impl Body for LengthCheckedBody {
     type Data = Bytes;
-    type Error = UpstreamError;
+    type Error = TransportError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
         match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             // hyper takes a stream that is reset without an error for one that has ended.
             None if self.is_http2 && !self.body.is_end_stream() => {
                 let why = "the stream was reset before the end of the answer".to_owned();
-                Poll::Ready(Some(Err(UpstreamError::new(ErrorKind::Broken, why))))
+                Poll::Ready(Some(Err(TransportError::new(ErrorKind::Broken, why))))
             }
             frame => Poll::Ready(frame.map(|frame| frame.map_err(|error| broken(&error)))),
         }
@@ -181,25 +183,25 @@ impl Body for Whole {
     }
 }
 
-fn describe(error: &Error) -> UpstreamError {
-    if failure::has_cause(error, |cause| cause.is::<ConnectTimeout>()) {
-        return UpstreamError::caused_by(ErrorKind::Connect, error);
+fn describe(error: &Error) -> TransportError {
+    if classify::has_cause(error, |cause| cause.is::<ConnectTimeout>()) {
+        return TransportError::caused_by(ErrorKind::Connect, error);
     }
     if error.is_connect() {
-        return UpstreamError::caused_by(failure::kind_of_connect(error), error);
+        return TransportError::caused_by(classify::kind_of_connect(error), error);
     }
-    let kind = failure::kind_of(error).unwrap_or(ErrorKind::Other);
-    let described = UpstreamError::caused_by(kind, error);
+    let kind = classify::kind_of(error).unwrap_or(ErrorKind::Other);
+    let described = TransportError::caused_by(kind, error);
     let mut extras = Extensions::new();
     if let Some(connected) = error.connect_info() {
         connected.get_extras(&mut extras);
     }
     let was_used = extras.get::<Used>().is_some_and(|used| used.0.load(Ordering::Relaxed));
-    if was_used && failure::is_closed(error) { described.on_idle_connection() } else { described }
+    if was_used && classify::is_closed(error) { described.on_idle_connection() } else { described }
 }
 
-fn broken(error: &hyper::Error) -> UpstreamError {
-    UpstreamError::caused_by(failure::kind_of(error).unwrap_or(ErrorKind::Broken), error)
+fn broken(error: &hyper::Error) -> TransportError {
+    TransportError::caused_by(classify::kind_of(error).unwrap_or(ErrorKind::Broken), error)
 }
 
 fn tls(options: &HyperOptions) -> Result<ClientConfig, BuildError> {
@@ -236,18 +238,18 @@ struct ConnectTimeout(Duration);
 
 /// Makes connections in time, and marks them.
 #[derive(Debug, Clone)]
-pub struct Marking<C> {
+pub struct MarkingConnector<C> {
     connector: C,
     timeout: Duration,
 }
 
-impl<C> Service<Uri> for Marking<C>
+impl<C> Service<Uri> for MarkingConnector<C>
 where
     C: Service<Uri>,
     C::Error: Into<Box<dyn StdError + Send + Sync>>,
     C::Future: Send + 'static,
 {
-    type Response = Marked<C::Response>;
+    type Response = MarkedStream<C::Response>;
     type Error = Box<dyn StdError + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -260,19 +262,19 @@ where
         let connecting = self.connector.call(uri);
         Box::pin(async move {
             let stream = timeout(limit, connecting).await.map_err(|_| ConnectTimeout(limit))?.map_err(Into::into)?;
-            Ok(Marked { stream, used: Used::default() })
+            Ok(MarkedStream { stream, used: Used::default() })
         })
     }
 }
 
 /// A connection that knows whether it was used.
 #[derive(Debug)]
-pub struct Marked<S> {
+pub struct MarkedStream<S> {
     stream: S,
     used: Used,
 }
 
-impl<S: Connection> Connection for Marked<S> {
+impl<S: Connection> Connection for MarkedStream<S> {
     fn connected(&self) -> Connected {
         let connected = self.stream.connected();
         // The rest, addresses, would be copied into each answer.
@@ -281,7 +283,7 @@ impl<S: Connection> Connection for Marked<S> {
     }
 }
 
-impl<S: Read + Unpin> Read for Marked<S> {
+impl<S: Read + Unpin> Read for MarkedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -291,7 +293,7 @@ impl<S: Read + Unpin> Read for Marked<S> {
     }
 }
 
-impl<S: Write + Unpin> Write for Marked<S> {
+impl<S: Write + Unpin> Write for MarkedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

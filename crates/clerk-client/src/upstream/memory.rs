@@ -18,27 +18,27 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 use tower::Service;
 
-use super::{HyperOptions, HyperUpstream, RequestBody, ResponseFuture, Upstream};
+use super::{HyperOptions, HyperTransport, RequestBody, ResponseFuture, Transport};
 
 /// Bytes that a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 * 1024;
 
 /// Requests to a router in this process.
 #[derive(Debug)]
-pub struct MemoryUpstream {
-    client: HyperUpstream<Connector>,
+pub struct MemoryTransport {
+    client: HyperTransport<Connector>,
 }
 
-impl MemoryUpstream {
+impl MemoryTransport {
     /// A way to this router. Its connections end with the last request after this is dropped.
     #[must_use]
     pub fn new(router: Router) -> Arc<Self> {
         let connector = Connector { router, servers: Arc::default() };
-        Arc::new(Self { client: HyperUpstream::over(connector, &HyperOptions::default()) })
+        Arc::new(Self { client: HyperTransport::with_connector(connector, &HyperOptions::default()) })
     }
 }
 
-impl Upstream for MemoryUpstream {
+impl Transport for MemoryTransport {
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
         self.client.send(request)
     }

@@ -1,15 +1,15 @@
 //! How requests reach Clerk: one trait, so that the parts above do not know whether there is a network below.
 
 mod api_url;
-mod failure;
+mod classify;
 #[cfg(feature = "hyper")]
 mod hyper;
 #[cfg(feature = "test-util")]
 mod memory;
+#[cfg(feature = "hyper")]
+mod proxy_connector;
 mod request_body;
 mod reqwest;
-#[cfg(feature = "hyper")]
-mod tunnel;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,26 +20,26 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::api_url::{ApiUrl, ApiUrlError};
-pub use self::failure::has_cause;
+pub use self::classify::has_cause;
 #[cfg(feature = "hyper")]
-pub use self::hyper::{HyperOptions, HyperUpstream, NetworkUpstream};
+pub use self::hyper::{HyperOptions, HyperTransport, NetworkTransport};
 #[cfg(feature = "test-util")]
-pub use self::memory::MemoryUpstream;
-pub use self::request_body::{BodyError, RequestBody};
-pub use self::reqwest::{BuildError, Options, ReqwestUpstream};
+pub use self::memory::MemoryTransport;
 #[cfg(feature = "hyper")]
-pub use self::tunnel::Tunnelling;
+pub use self::proxy_connector::ProxyConnector;
+pub use self::request_body::{BodyError, RequestBody};
+pub use self::reqwest::{BuildError, ReqwestOptions, ReqwestTransport};
 
 /// The body of an answer, read as a stream.
-pub type Body = UnsyncBoxBody<Bytes, UpstreamError>;
+pub type Body = UnsyncBoxBody<Bytes, TransportError>;
 
 /// The answer to come.
-pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, UpstreamError>> + Send>>;
+pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, TransportError>> + Send>>;
 
 /// Something that carries a request to Clerk and brings the answer back.
 ///
 /// It sends one request and follows no redirect, repeats nothing and has no deadline: dropping the future cancels.
-pub trait Upstream: fmt::Debug + Send + Sync + 'static {
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Sends a request. Its URI is absolute.
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture;
 }
@@ -70,13 +70,13 @@ pub enum ErrorKind {
 /// No (complete) answer came. Its text names the cause down to its root, and neither user info nor query of any URL.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct UpstreamError {
+pub struct TransportError {
     kind: ErrorKind,
     message: String,
     was_idle: bool,
 }
 
-impl UpstreamError {
+impl TransportError {
     /// An error with a text of its own.
     #[must_use]
     pub const fn new(kind: ErrorKind, message: String) -> Self {

@@ -10,11 +10,11 @@ use reqwest::{Certificate, Client, redirect};
 use tokio::time::Instant;
 
 use super::api_url::is_this_machine;
-use super::{ErrorKind, RequestBody, ResponseFuture, Upstream, UpstreamError, failure};
+use super::{ErrorKind, RequestBody, ResponseFuture, Transport, TransportError, classify};
 
 /// How to reach Clerk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct ReqwestOptions {
     /// PEM file with further certificate authorities, beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Longest time to make a connection.
@@ -25,7 +25,7 @@ pub struct Options {
     pub max_age: Duration,
 }
 
-impl Default for Options {
+impl Default for ReqwestOptions {
     fn default() -> Self {
         Self {
             ca_file: None,
@@ -66,17 +66,17 @@ pub enum BuildError {
 /// authorities; `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured, but nothing on this machine is reached through a
 /// proxy; redirects are never followed.
 #[derive(Debug)]
-pub struct ReqwestUpstream {
+pub struct ReqwestTransport {
     certificates: Vec<Certificate>,
-    options: Options,
+    options: ReqwestOptions,
     /// For hosts elsewhere, and for this machine.
-    clients: [Mutex<Option<Slot>>; 2],
+    clients: [Mutex<Option<CurrentClient>>; 2],
 }
 
 /// A client and when it was built. A new one is made when it is old, and the old one's connections go with its last
 /// request: reqwest itself bounds the idle time of a connection, but not its age.
 #[derive(Debug)]
-struct Slot {
+struct CurrentClient {
     client: Client,
     built_at: Instant,
 }
@@ -88,41 +88,41 @@ enum Way {
     ThisMachine,
 }
 
-impl ReqwestUpstream {
+impl ReqwestTransport {
     /// Sets up a client.
     ///
     /// # Errors
     /// When the file of certificate authorities cannot be used, or the platform's TLS set-up cannot.
-    pub fn new(options: Options) -> Result<Arc<Self>, BuildError> {
+    pub fn new(options: ReqwestOptions) -> Result<Arc<Self>, BuildError> {
         let certificates = match &options.ca_file {
             Some(path) => read_certificates(path)?,
             None => Vec::new(),
         };
-        let first = Slot { client: build(&certificates, &options, Way::Elsewhere)?, built_at: Instant::now() };
+        let first = CurrentClient { client: build(&certificates, &options, Way::Elsewhere)?, built_at: Instant::now() };
         Ok(Arc::new(Self { certificates, options, clients: [Mutex::new(Some(first)), Mutex::new(None)] }))
     }
 
-    fn client(&self, way: Way) -> Result<Client, UpstreamError> {
+    fn client(&self, way: Way) -> Result<Client, TransportError> {
         let mut slot = self.clients[way as usize].lock();
         let young = slot.as_ref().filter(|slot| slot.built_at.elapsed() < self.options.max_age);
-        if let Some(Slot { client, .. }) = young {
+        if let Some(CurrentClient { client, .. }) = young {
             return Ok(client.clone());
         }
         match (build(&self.certificates, &self.options, way), slot.as_ref()) {
             (Ok(client), _) => {
-                *slot = Some(Slot { client: client.clone(), built_at: Instant::now() });
+                *slot = Some(CurrentClient { client: client.clone(), built_at: Instant::now() });
                 Ok(client)
             }
             (Err(error), Some(old)) => {
                 tracing::warn!(%error, "keeping the old connections to Clerk");
                 Ok(old.client.clone())
             }
-            (Err(error), None) => Err(UpstreamError::new(ErrorKind::Other, error.to_string())),
+            (Err(error), None) => Err(TransportError::new(ErrorKind::Other, error.to_string())),
         }
     }
 }
 
-impl Upstream for ReqwestUpstream {
+impl Transport for ReqwestTransport {
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
         let client = self.client(way_to(request.uri().host().unwrap_or_default()));
         Box::pin(async move {
@@ -154,7 +154,7 @@ fn way_to(host: &str) -> Way {
     if is_this_machine(host) { Way::ThisMachine } else { Way::Elsewhere }
 }
 
-fn build(certificates: &[Certificate], options: &Options, way: Way) -> Result<Client, BuildError> {
+fn build(certificates: &[Certificate], options: &ReqwestOptions, way: Way) -> Result<Client, BuildError> {
     let builder = match way {
         Way::Elsewhere => Client::builder(),
         Way::ThisMachine => Client::builder().no_proxy(),
@@ -171,17 +171,17 @@ fn build(certificates: &[Certificate], options: &Options, way: Way) -> Result<Cl
 }
 
 /// Takes the URL, which may hold user info or a query, out of the error, and finds out what kind it is.
-fn scrub(error: reqwest::Error) -> UpstreamError {
+fn scrub(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
     let kind = kind_of(&error);
-    UpstreamError::caused_by(kind, &error)
+    TransportError::caused_by(kind, &error)
 }
 
 fn kind_of(error: &reqwest::Error) -> ErrorKind {
-    match failure::kind_of(error) {
+    match classify::kind_of(error) {
         Some(kind) if kind == ErrorKind::Tls => kind,
         _ if error.is_timeout() => ErrorKind::Timeout,
-        _ if error.is_connect() => failure::kind_of_connect(error),
+        _ if error.is_connect() => classify::kind_of_connect(error),
         Some(kind) => kind,
         None if error.is_decode() => ErrorKind::Decode,
         None => ErrorKind::Other,

@@ -16,12 +16,12 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 
-use super::counts::{Counters, Counts, Outcome};
-use super::event::{Event, Family};
-use super::replay::ReplaySet;
-use super::secrets::{ConfigError, Secrets};
+use super::dedupe::SeenDeliveries;
+use super::event::{Event, EventKind};
+use super::secrets::{Secrets, WebhookConfigError};
 use super::signature::{Tolerance, VerifyError, verify};
-use super::{Invalidate, Options, WallClock};
+use super::stats::{DeliveryOutcome, WebhookCounters, WebhookStats};
+use super::{Invalidate, WallClock, WebhookOptions};
 
 /// Longest time from a request's head to its answer. Svix waits 15 s; the rest is for what lies between us.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -69,27 +69,27 @@ struct Inner<S> {
     secrets: Secrets,
     tolerance: Tolerance,
     wall_clock: WallClock,
-    seen: Mutex<ReplaySet>,
-    counters: Counters,
+    seen: Mutex<SeenDeliveries>,
+    counters: WebhookCounters,
     /// Whether the last signature that was checked did not fit: only the first of a row is a warning.
     misfits: AtomicBool,
 }
 
 /// A delivery that is not taken: how it counts and what the sender is told.
-struct Refusal {
-    family: Family,
-    outcome: Outcome,
+struct DeliveryRejection {
+    family: EventKind,
+    outcome: DeliveryOutcome,
     text: String,
 }
 
-impl Refusal {
+impl DeliveryRejection {
     /// Refused before its type could be read.
-    fn unread(outcome: Outcome, text: impl ToString) -> Self {
-        Self { family: Family::Unread, outcome, text: text.to_string() }
+    fn unread(outcome: DeliveryOutcome, text: impl ToString) -> Self {
+        Self { family: EventKind::Unread, outcome, text: text.to_string() }
     }
 }
 
-impl From<VerifyError> for Refusal {
+impl From<VerifyError> for DeliveryRejection {
     fn from(error: VerifyError) -> Self {
         Self::unread(error.into(), error)
     }
@@ -101,11 +101,11 @@ impl<S: Invalidate> Webhooks<S> {
     /// # Errors
     ///
     /// If there is no secret, or one that cannot be read or used.
-    pub fn new(options: Options, sink: S) -> Result<Self, ConfigError> {
-        let Options { secrets, tolerance, wall_clock } = options;
-        let counters = Counters::new(secrets.len());
+    pub fn new(options: WebhookOptions, sink: S) -> Result<Self, WebhookConfigError> {
+        let WebhookOptions { secrets, tolerance, wall_clock } = options;
+        let counters = WebhookCounters::new(secrets.len());
         let secrets = Secrets::load(secrets)?;
-        let seen = Mutex::new(ReplaySet::new(tolerance));
+        let seen = Mutex::new(SeenDeliveries::new(tolerance));
         let misfits = AtomicBool::new(false);
         Ok(Self { inner: Arc::new(Inner { sink, secrets, tolerance, wall_clock, seen, counters, misfits }) })
     }
@@ -133,7 +133,7 @@ impl<S: Invalidate> Webhooks<S> {
         }
         let (family, outcome, text) = match self.inner.receive(request).await {
             Ok((family, outcome)) => (family, outcome, outcome.as_str().to_owned()),
-            Err(Refusal { family, outcome, text }) => {
+            Err(DeliveryRejection { family, outcome, text }) => {
                 debug!(outcome = outcome.as_str(), reason = %text, "webhook refused");
                 (family, outcome, text)
             }
@@ -144,18 +144,21 @@ impl<S: Invalidate> Webhooks<S> {
 
     /// What became of deliveries so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn stats(&self) -> WebhookStats {
         self.inner.counters.snapshot()
     }
 }
 
 impl<S: Invalidate> Inner<S> {
-    async fn receive(&self, request: Request<Body>) -> Result<(Family, Outcome), Refusal> {
+    async fn receive(&self, request: Request<Body>) -> Result<(EventKind, DeliveryOutcome), DeliveryRejection> {
         let deadline = Instant::now() + ANSWER_WITHIN;
         let (head, body) = request.into_parts();
         // Bytes that were encoded on the way are not the bytes that were signed, and decoding them is nobody's wish.
         if head.headers.contains_key(header::CONTENT_ENCODING) {
-            return Err(Refusal::unread(Outcome::Encoded, "send the body without a content encoding"));
+            return Err(DeliveryRejection::unread(
+                DeliveryOutcome::Encoded,
+                "send the body without a content encoding",
+            ));
         }
         let body = read_body(body, deadline).await?;
         // Each time: a secret that was retired must not fit any more, and a new one must fit at once.
@@ -165,34 +168,34 @@ impl<S: Invalidate> Inner<S> {
         let verified = verified?;
         self.counters.count_secret(verified.matched_secret);
 
-        let event = Event::read(&body).map_err(|error| Refusal::unread(Outcome::Malformed, error))?;
+        let event = Event::read(&body).map_err(|error| DeliveryRejection::unread(DeliveryOutcome::Malformed, error))?;
         drop(body);
-        let family = event.family;
+        let family = event.kind;
         if self.seen.lock().contains(verified.id, Instant::now()) {
             debug!(id = verified.id, "webhook was worked off before");
-            return Ok((family, Outcome::Duplicate));
+            return Ok((family, DeliveryOutcome::Duplicate));
         }
-        let outcome = if event.tags.is_empty() { Outcome::Ignored } else { Outcome::Applied };
-        if outcome == Outcome::Applied {
-            self.forget(&event, verified.id, deadline).await?;
+        let outcome = if event.tags.is_empty() { DeliveryOutcome::Ignored } else { DeliveryOutcome::Applied };
+        if outcome == DeliveryOutcome::Applied {
+            self.invalidate(&event, verified.id, deadline).await?;
         }
         debug!(id = verified.id, r#type = %event.event_type, tags = event.tags.len(), "webhook worked off");
         // Two attempts of one message may have been at work at the same time: it counts once.
         let is_new = self.seen.lock().insert(verified.id, Instant::now());
-        Ok((family, if is_new { outcome } else { Outcome::Duplicate }))
+        Ok((family, if is_new { outcome } else { DeliveryOutcome::Duplicate }))
     }
 
-    async fn forget(&self, event: &Event, id: &str, deadline: Instant) -> Result<(), Refusal> {
-        let refusal = |outcome, text: &str| Refusal { family: event.family, outcome, text: text.to_owned() };
+    async fn invalidate(&self, event: &Event, id: &str, deadline: Instant) -> Result<(), DeliveryRejection> {
+        let refusal = |outcome, text: &str| DeliveryRejection { family: event.kind, outcome, text: text.to_owned() };
         match timeout_at(deadline, self.sink.invalidate(&event.tags)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 error!(id, r#type = %event.event_type, error = %error, "cached answers could not be forgotten");
-                Err(refusal(Outcome::Failed, "could not be worked off; deliver again"))
+                Err(refusal(DeliveryOutcome::Failed, "could not be worked off; deliver again"))
             }
             Err(_) => {
                 error!(id, r#type = %event.event_type, "cached answers were not forgotten in time");
-                Err(refusal(Outcome::TimedOut, "not worked off in time; deliver again"))
+                Err(refusal(DeliveryOutcome::TimedOut, "not worked off in time; deliver again"))
             }
         }
     }
@@ -211,16 +214,17 @@ impl<S: Invalidate> Inner<S> {
     }
 }
 
-async fn read_body(body: Body, deadline: Instant) -> Result<Bytes, Refusal> {
-    let too_large = || Refusal::unread(Outcome::TooLarge, format!("bodies may have {MAX_BODY_BYTES} bytes"));
+async fn read_body(body: Body, deadline: Instant) -> Result<Bytes, DeliveryRejection> {
+    let too_large =
+        || DeliveryRejection::unread(DeliveryOutcome::TooLarge, format!("bodies may have {MAX_BODY_BYTES} bytes"));
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
         return Err(too_large());
     }
     match timeout_at(deadline, Limited::new(body, MAX_BODY_BYTES).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refusal::unread(Outcome::Incomplete, "the body broke off")),
-        Err(_) => Err(Refusal::unread(Outcome::Incomplete, "the body did not come in time")),
+        Ok(Err(_)) => Err(DeliveryRejection::unread(DeliveryOutcome::Incomplete, "the body broke off")),
+        Err(_) => Err(DeliveryRejection::unread(DeliveryOutcome::Incomplete, "the body did not come in time")),
     }
 }
 

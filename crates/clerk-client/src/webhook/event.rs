@@ -12,7 +12,7 @@ use super::tag::Tag;
 
 /// The kind of thing that an event is about, a closed set for metrics: the part of its type before the full stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
+pub enum EventKind {
     /// `user.*`
     User,
     /// `session.*`
@@ -45,7 +45,7 @@ pub enum Family {
     Unread,
 }
 
-impl Family {
+impl EventKind {
     /// All of them.
     pub const ALL: [Self; 15] = [
         Self::User,
@@ -115,7 +115,7 @@ pub struct Event {
     /// The type, such as `user.updated`.
     pub event_type: Box<str>,
     /// Its family.
-    pub family: Family,
+    pub kind: EventKind,
     /// When it happened, in milliseconds since 1970, if the event says so in a readable way.
     pub timestamp_ms: Option<u64>,
     /// Clerk's id of the instance, `ins_...`, if the event names it.
@@ -134,13 +134,13 @@ impl Event {
     pub fn read(body: &[u8]) -> Result<Self, MalformedEvent> {
         let event: Value = serde_json::from_slice(body).map_err(|_| MalformedEvent::NotJson)?;
         let event_type = event.get("type").and_then(Value::as_str).ok_or(MalformedEvent::NoType)?;
-        let family = Family::of(event_type);
+        let family = EventKind::of(event_type);
         let mut tags = stale_after(family, event_type, Data(event.get("data").unwrap_or(&Value::Null)));
         tags.sort_unstable();
         tags.dedup();
         Ok(Self {
             event_type: event_type.into(),
-            family,
+            kind: family,
             timestamp_ms: event.get("timestamp").and_then(Value::as_u64),
             instance_id: event.get("instance_id").and_then(Value::as_str).map(Into::into),
             tags,
@@ -179,23 +179,23 @@ impl Data<'_> {
 }
 
 /// What an event makes stale. An event that does not say what it is about makes everything stale that it could be about.
-fn stale_after(family: Family, event_type: &str, data: Data<'_>) -> Vec<Tag> {
+fn stale_after(family: EventKind, event_type: &str, data: Data<'_>) -> Vec<Tag> {
     let action = event_type.split_once('.').map_or("", |(_, action)| action);
     let tags = match family {
-        Family::User => user(action, data),
-        Family::Session => session(action, data),
-        Family::Organization => organization(action, data),
-        Family::OrganizationMembership => Some(membership(data)),
-        Family::OrganizationInvitation => data
+        EventKind::User => user(action, data),
+        EventKind::Session => session(action, data),
+        EventKind::Organization => organization(action, data),
+        EventKind::OrganizationMembership => Some(membership(data)),
+        EventKind::OrganizationInvitation => data
             .id(&["/organization_id", "/organization/id"])
             .map(|id| vec![Tag::Invitations(id), Tag::InvitationList, Tag::OrganizationBySlug]),
-        Family::OrganizationDomain => data
+        EventKind::OrganizationDomain => data
             .id(&["/organization_id", "/organization/id"])
             .map(|id| vec![Tag::Domains(id), Tag::DomainList, Tag::OrganizationBySlug]),
-        Family::Role | Family::Permission => Some(vec![Tag::Roles]),
-        Family::WaitlistEntry => Some(vec![Tag::WaitlistEntries]),
-        Family::Subscription | Family::PaymentAttempt => Some(billing(data)),
-        Family::Email | Family::Sms | Family::Unknown | Family::Unread => Some(Vec::new()),
+        EventKind::Role | EventKind::Permission => Some(vec![Tag::Roles]),
+        EventKind::WaitlistEntry => Some(vec![Tag::WaitlistEntries]),
+        EventKind::Subscription | EventKind::PaymentAttempt => Some(billing(data)),
+        EventKind::Email | EventKind::Sms | EventKind::Unknown | EventKind::Unread => Some(Vec::new()),
     };
     tags.unwrap_or_else(|| vec![Tag::Everything])
 }

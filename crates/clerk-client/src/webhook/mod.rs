@@ -14,15 +14,15 @@
 //!
 //! This room uses [`secret`](crate::secret) only.
 
-#[cfg(feature = "axum")]
-mod counts;
+mod dedupe;
 #[cfg(feature = "axum")]
 mod endpoint;
 mod event;
-mod replay;
 #[cfg(feature = "axum")]
 mod secrets;
 mod signature;
+#[cfg(feature = "axum")]
+mod stats;
 mod tag;
 
 use std::fmt;
@@ -30,15 +30,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-#[cfg(feature = "axum")]
-pub use counts::{Counts, Outcome};
+pub use dedupe::SeenDeliveries;
 #[cfg(feature = "axum")]
 pub use endpoint::{ANSWER_WITHIN, MAX_BODY_BYTES, Webhooks};
-pub use event::{Event, Family, MalformedEvent};
-pub use replay::ReplaySet;
+pub use event::{Event, EventKind, MalformedEvent};
 #[cfg(feature = "axum")]
-pub use secrets::{ConfigError, check_secret};
+pub use secrets::{WebhookConfigError, check_secret};
 pub use signature::{BadSecret, InvalidTolerance, SigningSecret, Tolerance, Verified, VerifyError, verify};
+#[cfg(feature = "axum")]
+pub use stats::{DeliveryOutcome, WebhookStats};
 pub use tag::{ParseTagError, Tag, tags_of_route};
 
 use crate::secret::SecretSource;
@@ -71,7 +71,7 @@ pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// How to receive the webhooks of one endpoint, which belongs to one Clerk instance.
 #[derive(Clone)]
-pub struct Options {
+pub struct WebhookOptions {
     /// Where the signing secrets are kept, tried in this order. Two while a secret is being rotated, one otherwise.
     pub secrets: Vec<SecretSource>,
     /// How far a delivery's timestamp may be from our clock.
@@ -80,7 +80,7 @@ pub struct Options {
     pub wall_clock: WallClock,
 }
 
-impl Options {
+impl WebhookOptions {
     /// These secrets, the usual tolerance, and the system's clock.
     #[must_use]
     pub fn new(secrets: Vec<SecretSource>) -> Self {
@@ -88,7 +88,7 @@ impl Options {
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for WebhookOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("secrets", &self.secrets)

@@ -10,7 +10,7 @@ use crate::secret::{SecretError, SecretFault, SecretSource, Stamp};
 
 /// Why webhooks cannot be received as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub enum WebhookConfigError {
     /// The list of secrets is empty.
     #[error(
         "no signing secret is configured for webhooks; name at least one (Clerk dashboard, Webhooks, signing secret)"
@@ -35,12 +35,12 @@ pub(super) struct Secrets(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    places: Vec<Place>,
+    places: Vec<SecretSlot>,
     ready: Arc<[SigningSecret]>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct SecretSlot {
     source: SecretSource,
     /// The file as it was when it was last read, whatever came of it.
     stamp: Option<Stamp>,
@@ -48,11 +48,12 @@ struct Place {
 
 impl Secrets {
     /// Reads all of them. Blocks for some small files.
-    pub(super) fn load(sources: Vec<SecretSource>) -> Result<Self, ConfigError> {
+    pub(super) fn load(sources: Vec<SecretSource>) -> Result<Self, WebhookConfigError> {
         if sources.is_empty() {
-            return Err(ConfigError::NoSecret);
+            return Err(WebhookConfigError::NoSecret);
         }
-        let places: Vec<Place> = sources.into_iter().map(|source| Place { stamp: source.stamp(), source }).collect();
+        let places: Vec<SecretSlot> =
+            sources.into_iter().map(|source| SecretSlot { stamp: source.stamp(), source }).collect();
         let ready = places.iter().map(|place| read(&place.source)).collect::<Result<_, _>>()?;
         Ok(Self(Mutex::new(State { places, ready })))
     }
@@ -89,16 +90,16 @@ impl Secrets {
 ///
 /// # Errors
 /// Why not; the message holds nothing of it.
-pub fn check_secret(source: &SecretSource) -> Result<(), ConfigError> {
+pub fn check_secret(source: &SecretSource) -> Result<(), WebhookConfigError> {
     read(source).map(drop)
 }
 
-fn read(source: &SecretSource) -> Result<SigningSecret, ConfigError> {
-    let unusable = |fault| ConfigError::Unusable { origin: source.to_string(), fault };
+fn read(source: &SecretSource) -> Result<SigningSecret, WebhookConfigError> {
+    let unusable = |fault| WebhookConfigError::Unusable { origin: source.to_string(), fault };
     let secret = source.read().map_err(|error| match error.fault {
         // The general message does not say where it is found.
         SecretFault::Blank => unusable(BadSecret::Empty),
-        _ => ConfigError::Unreadable(error),
+        _ => WebhookConfigError::Unreadable(error),
     })?;
     SigningSecret::parse(secret.expose()).map_err(unusable)
 }

@@ -47,7 +47,7 @@ async fn a_user_is_asked_for_once_until_a_webhook_says_that_he_changed() {
     let world = World::new(simulator(1));
     let cache = Cache::new(Options::new("example"), clock());
     let secret = SecretSource::Inline(Secret::new(SECRET.to_owned()));
-    let app = crate::example::app(Clerk::over(Arc::clone(&world.outbound)), cache, secret).unwrap();
+    let app = crate::example::app(Clerk::with_transport(Arc::clone(&world.outbound)), cache, secret).unwrap();
     let id = world.simulator.user_id(0).unwrap();
     let first = get(&app, &id).await;
     assert_eq!(came_from(&first), "Fetched");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clerk_client::cache::{Asked, Cache, Hit, Key, Options, Policy, Stored};
-use clerk_client::store::Store;
+use clerk_client::store::RedisClient;
 use clerk_client::webhook::Tag;
 use clerk_quota::clock::Clock;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -79,7 +79,7 @@ pub(crate) fn alone() -> Cache {
 }
 
 /// One process of several.
-pub(crate) fn over(store: Store) -> Cache {
+pub(crate) fn over(store: RedisClient) -> Cache {
     Cache::new(Options { settle: Duration::ZERO, redis: Some(store), ..Options::new("prod") }, Arc::new(Clock::new()))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_client::outbound::pace::{Budget, Ended, Room, SharedBudget, StoreBudget, Taken};
-use clerk_client::store::{Options, Store};
+use clerk_client::store::{RedisClient, RedisOptions};
 use clerk_quota::{Bucket, Entity};
 use tokio::task::JoinSet;
 
@@ -132,8 +132,8 @@ async fn processes_are_counted_and_every_key_goes_by_itself() {
 #[tokio::test]
 async fn a_server_that_is_gone_is_unreachable_and_one_that_is_back_is_not() {
     let mut redis = RedisServer::start(&[]).await;
-    let options = Options { timeout: Duration::from_millis(500), ..redis.options() };
-    let budget = StoreBudget::new(Store::new(options).unwrap(), "prod");
+    let options = RedisOptions { timeout: Duration::from_millis(500), ..redis.options() };
+    let budget = StoreBudget::new(RedisClient::new(options).unwrap(), "prod");
     until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
     redis.kill().await;
     until(async || budget.take(BUDGET, room(10)).await.is_err()).await;

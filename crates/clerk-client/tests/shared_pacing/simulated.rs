@@ -105,12 +105,12 @@ impl Fleet {
 
     fn way(world: &World, log: &Arc<Log>) -> Arc<Outbound> {
         let beside = world.beside();
-        let Outbound { upstream, base, key, ledger, clock, .. } = &*beside.outbound;
+        let Outbound { transport: upstream, base, key, ledger, clock, .. } = &*beside.outbound;
         let options = pace::Options { environment: Environment::Development, ..pace::Options::default() };
         let budget: Arc<dyn SharedBudget> = Arc::<Log>::clone(log);
         Arc::new(Outbound {
             flow: Arc::new(Flow::sharing(options, Arc::clone(clock), budget)),
-            upstream: Arc::clone(upstream),
+            transport: Arc::clone(upstream),
             base: base.clone(),
             key: Arc::clone(key),
             ledger: Arc::clone(ledger),
@@ -151,7 +151,7 @@ impl Fleet {
     /// Requests that passed and that were refused, from `skip` after the start on.
     fn events(&self, skip: Duration) -> (usize, usize) {
         let truth = self.world.simulator.truth();
-        let bucket = truth.instances[0].bucket(clerk_simulator::Bucket::Instance).unwrap();
+        let bucket = truth.instances[0].bucket(clerk_simulator::SimulatedBucket::Instance).unwrap();
         let events = bucket.events_between(clerk_test_support::start() + skip, self.world.simulator.now());
         let refused = events.iter().filter(|event| event.refused).count();
         (events.len() - refused, refused)

@@ -11,7 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use clerk_client::secret::SecretSource;
 use clerk_client::webhook::{
-    ANSWER_WITHIN, ConfigError, Event, Family, MAX_BODY_BYTES, Options, Outcome, Tag, Webhooks,
+    ANSWER_WITHIN, DeliveryOutcome, Event, EventKind, MAX_BODY_BYTES, Tag, WebhookConfigError, WebhookOptions, Webhooks,
 };
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -30,8 +30,8 @@ async fn a_genuine_event_is_handed_to_the_sink_and_answered_200() {
     let response = app.oneshot(delivery(SECRET, "msg_1", &user_updated())).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(*recorder.calls.lock(), [[Tag::UserList, Tag::UsersShown, Tag::User("user_1".into())]]);
-    let counts = webhooks.counts();
-    assert_eq!(counts.get(Family::User, Outcome::Applied), 1);
+    let counts = webhooks.stats();
+    assert_eq!(counts.get(EventKind::User, DeliveryOutcome::Applied), 1);
     assert_eq!(counts.matched_secrets, [1]);
 }
 
@@ -51,8 +51,8 @@ async fn a_repeated_message_is_answered_200_and_counted_apart() {
         assert_eq!(deliver(&webhooks, delivery(SECRET, "msg_1", &user_updated())).await.0, StatusCode::OK);
     }
     assert_eq!(recorder.call_count(), 1);
-    assert_eq!(webhooks.counts().get(Family::User, Outcome::Applied), 1);
-    assert_eq!(webhooks.counts().get(Family::User, Outcome::Duplicate), 2);
+    assert_eq!(webhooks.stats().get(EventKind::User, DeliveryOutcome::Applied), 1);
+    assert_eq!(webhooks.stats().get(EventKind::User, DeliveryOutcome::Duplicate), 2);
     tokio::time::advance(Duration::from_secs(602)).await;
     deliver(&webhooks, delivery(SECRET, "msg_1", &user_updated())).await;
     assert_eq!(recorder.call_count(), 2, "forgotten ids are worked off again, which is harmless");
@@ -60,9 +60,10 @@ async fn a_repeated_message_is_answered_200_and_counted_apart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_counts_as_seen_only_when_its_work_is_done() {
-    for (mood, outcome) in
-        [(Mood::Failing, Outcome::Failed), (Mood::Slow(ANSWER_WITHIN + Duration::from_millis(1)), Outcome::TimedOut)]
-    {
+    for (mood, outcome) in [
+        (Mood::Failing, DeliveryOutcome::Failed),
+        (Mood::Slow(ANSWER_WITHIN + Duration::from_millis(1)), DeliveryOutcome::TimedOut),
+    ] {
         let (webhooks, recorder) = endpoint();
         *recorder.mood.lock() = mood;
         let start = Instant::now();
@@ -72,8 +73,8 @@ async fn a_message_counts_as_seen_only_when_its_work_is_done() {
         *recorder.mood.lock() = Mood::Willing;
         let (status, _) = deliver(&webhooks, delivery(SECRET, "msg_1", &user_updated())).await;
         assert_eq!((status, recorder.call_count()), (StatusCode::OK, 1));
-        assert_eq!(webhooks.counts().get(Family::User, outcome), 1);
-        assert_eq!(webhooks.counts().get(Family::User, Outcome::Applied), 1);
+        assert_eq!(webhooks.stats().get(EventKind::User, outcome), 1);
+        assert_eq!(webhooks.stats().get(EventKind::User, DeliveryOutcome::Applied), 1);
     }
 }
 
@@ -84,8 +85,8 @@ async fn attempts_of_one_message_at_the_same_time_count_once() {
     let attempt = || deliver(&webhooks, delivery(SECRET, "msg_1", &user_updated()));
     let ((first, _), (second, _)) = tokio::join!(attempt(), attempt());
     assert_eq!((first, second), (StatusCode::OK, StatusCode::OK));
-    assert_eq!(webhooks.counts().get(Family::User, Outcome::Applied), 1);
-    assert_eq!(webhooks.counts().get(Family::User, Outcome::Duplicate), 1);
+    assert_eq!(webhooks.stats().get(EventKind::User, DeliveryOutcome::Applied), 1);
+    assert_eq!(webhooks.stats().get(EventKind::User, DeliveryOutcome::Duplicate), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,8 +112,8 @@ async fn types_that_change_nothing_or_are_unknown_are_answered_200_and_counted()
         assert_eq!((status, text.as_str()), (StatusCode::OK, "ignored\n"));
     }
     assert_eq!(recorder.call_count(), 0);
-    assert_eq!(webhooks.counts().get(Family::Unknown, Outcome::Ignored), 1);
-    assert_eq!(webhooks.counts().get(Family::Email, Outcome::Ignored), 1);
+    assert_eq!(webhooks.stats().get(EventKind::Unknown, DeliveryOutcome::Ignored), 1);
+    assert_eq!(webhooks.stats().get(EventKind::Email, DeliveryOutcome::Ignored), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,21 +130,21 @@ async fn what_is_not_genuine_is_answered_400_with_a_reason_and_does_nothing() {
     let mut word = sent_at(NOW);
     word.headers_mut().insert("svix-timestamp", "now".parse().unwrap());
     let cases = [
-        (Request::post("/").body(Body::empty()).unwrap(), Outcome::MissingHeader, "svix-id is missing"),
-        (word, Outcome::BadTimestamp, "not a UNIX time"),
-        (sent_at(NOW - 301), Outcome::TooOld, "sent 301 s ago"),
-        (sent_at(NOW + 301), Outcome::TooNew, "301 s ahead"),
-        (changed, Outcome::BadSignature, "no signature fits"),
-        (delivery(OTHER_SECRET, "msg_1", &body), Outcome::BadSignature, "signing secret"),
-        (delivery(SECRET, "msg_1", ""), Outcome::Malformed, "not JSON"),
-        (delivery(SECRET, "msg_1", "{}"), Outcome::Malformed, "no text `type`"),
+        (Request::post("/").body(Body::empty()).unwrap(), DeliveryOutcome::MissingHeader, "svix-id is missing"),
+        (word, DeliveryOutcome::BadTimestamp, "not a UNIX time"),
+        (sent_at(NOW - 301), DeliveryOutcome::TooOld, "sent 301 s ago"),
+        (sent_at(NOW + 301), DeliveryOutcome::TooNew, "301 s ahead"),
+        (changed, DeliveryOutcome::BadSignature, "no signature fits"),
+        (delivery(OTHER_SECRET, "msg_1", &body), DeliveryOutcome::BadSignature, "signing secret"),
+        (delivery(SECRET, "msg_1", ""), DeliveryOutcome::Malformed, "not JSON"),
+        (delivery(SECRET, "msg_1", "{}"), DeliveryOutcome::Malformed, "no text `type`"),
     ];
     for (request, outcome, reason) in cases {
-        let before = webhooks.counts().get(Family::Unread, outcome);
+        let before = webhooks.stats().get(EventKind::Unread, outcome);
         let (status, text) = deliver(&webhooks, request).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{outcome:?}");
         assert!(text.contains(reason), "{text}");
-        assert_eq!(webhooks.counts().get(Family::Unread, outcome), before + 1);
+        assert_eq!(webhooks.stats().get(EventKind::Unread, outcome), before + 1);
     }
     assert_eq!(recorder.call_count(), 0);
 }
@@ -158,7 +159,7 @@ async fn other_methods_are_told_what_to_do() {
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(response.headers()[header::ALLOW], "POST");
     }
-    assert!(webhooks.counts().deliveries.iter().all(|entry| entry.2 == 0));
+    assert!(webhooks.stats().deliveries.iter().all(|entry| entry.2 == 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +169,7 @@ async fn an_encoded_body_is_refused_and_not_decoded() {
     request.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
     assert_eq!(deliver(&webhooks, request).await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert_eq!(recorder.call_count(), 0);
-    assert_eq!(webhooks.counts().get(Family::Unread, Outcome::Encoded), 1);
+    assert_eq!(webhooks.stats().get(EventKind::Unread, DeliveryOutcome::Encoded), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,7 +187,7 @@ async fn a_body_up_to_the_cap_is_read_and_a_bigger_one_is_not() {
 
     let stream = Request::post("/").body(Body::new(Pieces { left: 3, then: Ending::End })).unwrap();
     assert_eq!(deliver(&webhooks, stream).await.0, StatusCode::PAYLOAD_TOO_LARGE, "a stream does not say its length");
-    assert_eq!(webhooks.counts().get(Family::Unread, Outcome::TooLarge), 2);
+    assert_eq!(webhooks.stats().get(EventKind::Unread, DeliveryOutcome::TooLarge), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,7 +201,7 @@ async fn a_body_that_stalls_or_breaks_off_is_not_waited_for() {
         assert!(start.elapsed() <= ANSWER_WITHIN + Duration::from_millis(2));
     }
     assert_eq!(recorder.call_count(), 0);
-    assert_eq!(webhooks.counts().get(Family::Unread, Outcome::Incomplete), 2);
+    assert_eq!(webhooks.stats().get(EventKind::Unread, DeliveryOutcome::Incomplete), 2);
 }
 
 #[derive(Clone, Copy)]
@@ -243,7 +244,7 @@ async fn two_secrets_hold_while_one_is_rotated_and_the_counts_tell_which_is_used
     for (id, secret) in [("msg_1", SECRET), ("msg_2", SECRET), ("msg_3", OTHER_SECRET)] {
         assert_eq!(deliver(&webhooks, delivery(secret, id, &user_updated())).await.0, StatusCode::OK);
     }
-    assert_eq!(webhooks.counts().matched_secrets, [1, 2]);
+    assert_eq!(webhooks.stats().matched_secrets, [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,8 +275,8 @@ async fn a_replaced_secret_file_takes_effect_at_once_and_an_unusable_one_changes
 
 #[test]
 fn an_endpoint_without_usable_secrets_does_not_come_to_be() {
-    let refused = |sources| Webhooks::new(Options::new(sources), Recorder::default()).unwrap_err();
-    assert_eq!(refused(Vec::new()), ConfigError::NoSecret);
+    let refused = |sources| Webhooks::new(WebhookOptions::new(sources), Recorder::default()).unwrap_err();
+    assert_eq!(refused(Vec::new()), WebhookConfigError::NoSecret);
     let missing = refused(vec![inline(SECRET), SecretSource::File("/nonexistent/secret".into())]);
     assert!(missing.to_string().starts_with("file /nonexistent/secret: cannot be read"), "{missing}");
     let unusable = refused(vec![inline("whsec_***")]);

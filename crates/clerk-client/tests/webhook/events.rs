@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clerk_client::webhook::{Event, Family, MalformedEvent, Tag, tags_of_route};
+use clerk_client::webhook::{Event, EventKind, MalformedEvent, Tag, tags_of_route};
 use proptest::prelude::*;
 
 use crate::support::event;
@@ -233,14 +233,14 @@ fn parameters_that_do_not_fit_give_no_tags() {
 #[test]
 fn messages_change_nothing_and_unknown_types_are_named_so() {
     for (event_type, family) in [
-        ("email.created", Family::Email),
-        ("sms.created", Family::Sms),
-        ("spaceship.launched", Family::Unknown),
-        ("user", Family::Unknown),
-        ("", Family::Unknown),
+        ("email.created", EventKind::Email),
+        ("sms.created", EventKind::Sms),
+        ("spaceship.launched", EventKind::Unknown),
+        ("user", EventKind::Unknown),
+        ("", EventKind::Unknown),
     ] {
         let event = Event::read(event(event_type, "{}").as_bytes()).unwrap();
-        assert_eq!((event.family, event.tags), (family, Vec::new()), "{event_type}");
+        assert_eq!((event.kind, event.tags), (family, Vec::new()), "{event_type}");
     }
 }
 
@@ -265,12 +265,13 @@ fn an_event_is_read_leniently_and_a_body_that_is_none_is_refused() {
 
 #[test]
 fn families_have_words_of_their_own() {
-    let words: BTreeSet<_> = Family::ALL.iter().map(|family| family.as_str()).collect();
-    assert_eq!(words.len(), Family::ALL.len());
-    for family in Family::ALL.into_iter().filter(|family| !matches!(family, Family::Unknown | Family::Unread)) {
-        assert_eq!(Family::of(&format!("{}.created", family.as_str())), family);
+    let words: BTreeSet<_> = EventKind::ALL.iter().map(|family| family.as_str()).collect();
+    assert_eq!(words.len(), EventKind::ALL.len());
+    for family in EventKind::ALL.into_iter().filter(|family| !matches!(family, EventKind::Unknown | EventKind::Unread))
+    {
+        assert_eq!(EventKind::of(&format!("{}.created", family.as_str())), family);
     }
-    assert_eq!(Family::of("subscriptionItem.active"), Family::Subscription);
+    assert_eq!(EventKind::of("subscriptionItem.active"), EventKind::Subscription);
 }
 
 #[test]

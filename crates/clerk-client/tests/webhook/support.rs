@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use clerk_client::secret::{Secret, SecretSource};
-use clerk_client::webhook::{Invalidate, InvalidateError, Options, SigningSecret, Tag, Webhooks};
+use clerk_client::webhook::{Invalidate, InvalidateError, SigningSecret, Tag, WebhookOptions, Webhooks};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -51,8 +51,8 @@ pub(crate) fn inline(secret: &str) -> SecretSource {
     SecretSource::Inline(Secret::new(secret.to_owned()))
 }
 
-pub(crate) fn options(sources: Vec<SecretSource>) -> Options {
-    Options { wall_clock: Arc::new(now), ..Options::new(sources) }
+pub(crate) fn options(sources: Vec<SecretSource>) -> WebhookOptions {
+    WebhookOptions { wall_clock: Arc::new(now), ..WebhookOptions::new(sources) }
 }
 
 /// What the sink does when it is called.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use clerk_client::webhook::{ReplaySet, SigningSecret, Tolerance, VerifyError, verify};
+use clerk_client::webhook::{SeenDeliveries, SigningSecret, Tolerance, VerifyError, verify};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ fn run(vector: &Vector) -> Expected {
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     let now: SystemTime = chrono::DateTime::parse_from_rfc3339(&vector.now).unwrap().into();
-    let mut seen = ReplaySet::new(vector.tolerance_seconds);
+    let mut seen = SeenDeliveries::new(vector.tolerance_seconds);
     for id in &vector.seen_ids {
         seen.insert(id, Instant::now());
     }

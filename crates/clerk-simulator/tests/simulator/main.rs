@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, to_bytes};
 use clerk_simulator::{
-    Bucket, Fault, FaultBody, FaultRule, Faults, HeaderProfile, LimiterKind, Options, Plan, Simulator,
+    Fault, FaultBody, FaultRule, Faults, HeaderProfile, LimiterKind, Options, Plan, SimulatedBucket, Simulator,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -81,6 +81,6 @@ async fn with_body(simulator: &Simulator, method: &str, path: &str, body: Value)
 
 /// A simulator whose limits are in nobody's way.
 fn generous() -> Simulator {
-    let limits = Bucket::ALL.map(|bucket| format!("{bucket}=1000000/10s").parse().unwrap());
+    let limits = SimulatedBucket::ALL.map(|bucket| format!("{bucket}=1000000/10s").parse().unwrap());
     Simulator::new(Options { limits: limits.to_vec(), ..options() })
 }

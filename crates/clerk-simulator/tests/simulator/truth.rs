@@ -18,7 +18,7 @@ async fn the_truth_equals_a_count_by_hand() {
         let truth = simulator.truth();
         assert!(!truth.truncated);
         assert_eq!(truth.requests.total, 2_000);
-        let bucket = truth.instance("development-1").unwrap().bucket(Bucket::Instance).unwrap();
+        let bucket = truth.instance("development-1").unwrap().bucket(SimulatedBucket::Instance).unwrap();
         let events: Vec<_> =
             bucket.events.iter().map(|event| (event.at, event.refused, event.remaining_after)).collect();
         assert_eq!(events, by_hand, "{limiter}");
@@ -54,7 +54,7 @@ async fn the_endpoint_gives_the_same_as_json_and_needs_no_key() {
     assert_eq!(instance["buckets"][0]["windows"][0]["least_remaining"], 99);
     assert_eq!(instance["buckets"][1]["entity"], simulator.user_id(0).unwrap());
     let truth = simulator.truth();
-    let user = truth.instances[0].entity_bucket(Bucket::UserUpdate, &simulator.user_id(0).unwrap()).unwrap();
+    let user = truth.instances[0].entity_bucket(SimulatedBucket::UserUpdate, &simulator.user_id(0).unwrap()).unwrap();
     assert_eq!(user.windows[0].least_remaining, 9);
     let few = send(&simulator, Method::GET, "/_simulator/truth?events=0", "", None).await.json();
     assert_eq!(few["instances"][0]["buckets"][0]["events"], json!([]));

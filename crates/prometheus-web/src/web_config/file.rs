@@ -19,7 +19,7 @@ pub(super) struct File {
     pub(super) tls_server_config: Option<TlsServerConfig>,
     pub(super) http_server_config: Option<HttpServerConfig>,
     pub(super) basic_auth_users: Option<BTreeMap<String, SecretText>>,
-    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) rate_limit: Option<RateLimitSection>,
 }
 
 /// `tls_server_config`.
@@ -52,7 +52,7 @@ pub(super) struct HttpServerConfig {
 /// `rate_limit`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct RateLimit {
+pub(super) struct RateLimitSection {
     pub(super) interval: Option<String>,
     pub(super) burst: Option<u32>,
 }

@@ -18,7 +18,7 @@ pub(super) struct RateLimit {
 
 impl RateLimit {
     /// Checks what was typed; `None` if there is no limit.
-    pub(super) fn new(typed: &file::RateLimit) -> Result<Option<Self>, Problem> {
+    pub(super) fn new(typed: &file::RateLimitSection) -> Result<Option<Self>, Problem> {
         let Some(interval) = &typed.interval else {
             return match typed.burst {
                 None | Some(0) => Ok(None),
@@ -42,13 +42,13 @@ impl RateLimit {
 
 /// The bucket, as the generic cell rate algorithm: one point in time instead of a count of tokens.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     limit: RateLimit,
     /// When the bucket will be full again.
     full_at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A full bucket.
     pub(super) fn new(limit: RateLimit, now: Instant) -> Self {
         Self { limit, full_at: now }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_one_request_an_interval() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(RateLimit { interval: SECOND, burst: 3 }, start);
+        let mut bucket = TokenBucket::new(RateLimit { interval: SECOND, burst: 3 }, start);
         for _ in 0..3 {
             assert_eq!(bucket.take(start), Ok(()));
         }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_rested_bucket_is_full_but_no_fuller() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(RateLimit { interval: SECOND, burst: 2 }, start);
+        let mut bucket = TokenBucket::new(RateLimit { interval: SECOND, burst: 2 }, start);
         let later = start + SECOND * 100;
         assert_eq!(bucket.take(later), Ok(()));
         assert_eq!(bucket.take(later), Ok(()));
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_limit_that_means_nothing_is_refused() {
         let typed = |interval: Option<&str>, burst| {
-            RateLimit::new(&file::RateLimit { interval: interval.map(str::to_owned), burst })
+            RateLimit::new(&file::RateLimitSection { interval: interval.map(str::to_owned), burst })
         };
         assert_eq!(typed(Some("500ms"), Some(2)).unwrap(), Some(RateLimit { interval: SECOND / 2, burst: 2 }));
         assert_eq!(typed(None, None).unwrap(), None);

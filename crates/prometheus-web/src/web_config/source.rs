@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::basic_auth::Authenticator;
 use super::error::{Problem, WebConfigError};
-use super::rate_limit::Bucket;
+use super::rate_limit::TokenBucket;
 use super::{WebConfig, file::File};
 
 /// A file that was written this short a time before it was read may be written again within the same tick of the file
@@ -28,7 +28,7 @@ pub(crate) struct Watched {
     path: PathBuf,
     state: Mutex<State>,
     pub(super) authenticator: Authenticator,
-    pub(super) bucket: Mutex<Option<Bucket>>,
+    pub(super) bucket: Mutex<Option<TokenBucket>>,
 }
 
 struct State {

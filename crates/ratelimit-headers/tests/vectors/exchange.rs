@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use ratelimit_headers::{Family, HeaderError, Quota, parse};
+use ratelimit_headers::{HeaderDialect, HeaderError, Quota, parse};
 
 /// Every header name that the parser looks at, and two that it must not look at.
 pub(crate) const NAMES: [&str; 18] = [
@@ -116,14 +116,14 @@ impl Exchange {
 
     fn check_unknown(&self, quota: &Quota) {
         let numbers = (quota.limit, quota.remaining, quota.reset, quota.window);
-        let no_family = matches!(quota.family, None | Some(Family::RetryAfter));
+        let no_family = matches!(quota.dialect, None | Some(HeaderDialect::RetryAfter));
         if no_family || quota.errors.contains(HeaderError::Stale) {
             assert_eq!(numbers, (None, None, None, None));
         }
         if quota.window.is_some() {
             assert!(quota.limit.is_some(), "a window without its limit");
         }
-        if quota.family == Some(Family::RetryAfter) {
+        if quota.dialect == Some(HeaderDialect::RetryAfter) {
             assert!(quota.retry_after.is_some());
         }
         assert_eq!(quota.errors.is_empty(), quota.errors.first().is_none());

@@ -60,7 +60,7 @@ fn run(vector: &Vector) -> Expected {
         remaining: quota.remaining,
         reset_seconds: quota.reset.map(whole_seconds),
         retry_after_seconds: quota.retry_after.map(whole_seconds),
-        family: quota.family.map(|family| family.as_str().to_owned()),
+        family: quota.dialect.map(|family| family.as_str().to_owned()),
         error: quota.errors.first().map(|error| error.as_str().to_owned()),
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use ratelimit_headers::{Family, HeaderError, Quota, parse};
+use ratelimit_headers::{HeaderDialect, HeaderError, Quota, parse};
 
 /// 2026-11-25T12:00:00Z
 const NOW: u64 = 1_795_608_000;
@@ -33,25 +33,25 @@ fn errors(quota: &Quota) -> Vec<&'static str> {
 type Row<'a> = (Option<u64>, Option<u64>, Option<f64>, &'a [&'a str]);
 
 #[track_caller]
-fn assert_row(quota: &Quota, family: Family, (limit, remaining, reset, names): Row<'_>) {
+fn assert_row(quota: &Quota, family: HeaderDialect, (limit, remaining, reset, names): Row<'_>) {
     assert_eq!(quota.limit, limit, "limit");
     assert_eq!(quota.remaining, remaining, "remaining");
     assert_eq!(quota.reset.map(|reset| reset.as_secs_f64()), reset, "reset");
     assert_eq!(errors(quota), names, "errors");
-    assert_eq!(quota.family, Some(family), "family");
+    assert_eq!(quota.dialect, Some(family), "family");
 }
 
 #[track_caller]
 fn assert_x(status: u16, [limit, remaining, reset]: [&str; 3], row: Row<'_>) {
     let lines = [("x-ratelimit-limit", limit), ("x-ratelimit-remaining", remaining), ("x-ratelimit-reset", reset)];
     let sent: Vec<_> = lines.into_iter().filter(|(_, value)| *value != "-").collect();
-    assert_row(&read(status, &sent), Family::XRateLimit, row);
+    assert_row(&read(status, &sent), HeaderDialect::XRateLimit, row);
 }
 
 #[track_caller]
 fn assert_ietf(policy: &str, field: &str, row: Row<'_>) {
     let quota = read(200, &[("ratelimit-policy", policy), ("ratelimit", field)]);
-    assert_row(&quota, Family::Ietf, row);
+    assert_row(&quota, HeaderDialect::Ietf, row);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn bytes_that_are_no_utf8_lose_only_their_own_field() {
     let quota = parse(StatusCode::OK, &lines, now());
     assert_row(
         &quota,
-        Family::XRateLimit,
+        HeaderDialect::XRateLimit,
         (Some(100), None, None, &["invalid_remaining", "invalid_reset", "invalid_retry_after"]),
     );
 }
@@ -206,11 +206,11 @@ fn dates_in_a_list_keep_their_commas() {
 fn both_spellings_are_one_family() {
     let quota =
         read(200, &[("x-rate-limit-limit", "100"), ("x-ratelimit-remaining", "42"), ("x-rate-limit-reset", "7")]);
-    assert_row(&quota, Family::XRateLimit, (Some(100), Some(42), Some(7.0), &[]));
+    assert_row(&quota, HeaderDialect::XRateLimit, (Some(100), Some(42), Some(7.0), &[]));
 
     let quota =
         read(200, &[("x-rate-limit-limit", "100"), ("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "42")]);
-    assert_row(&quota, Family::XRateLimit, (Some(100), Some(42), None, &[]));
+    assert_row(&quota, HeaderDialect::XRateLimit, (Some(100), Some(42), None, &[]));
 
     let quota = read(
         200,
@@ -221,16 +221,16 @@ fn both_spellings_are_one_family() {
             ("x-ratelimit-remaining", "42"),
         ],
     );
-    assert_row(&quota, Family::XRateLimit, (Some(100), Some(2), None, &[]));
+    assert_row(&quota, HeaderDialect::XRateLimit, (Some(100), Some(2), None, &[]));
 }
 
 #[test]
 fn reset_after_wins_if_it_can_be_read() {
     let quota = read(200, &[("x-ratelimit-reset", "tomorrow"), ("x-rate-limit-reset-after", "1.5")]);
-    assert_row(&quota, Family::XRateLimit, (None, None, Some(1.5), &[]));
+    assert_row(&quota, HeaderDialect::XRateLimit, (None, None, Some(1.5), &[]));
 
     let quota = read(200, &[("x-ratelimit-reset", "7"), ("x-ratelimit-reset-after", "-1")]);
-    assert_row(&quota, Family::XRateLimit, (None, None, Some(7.0), &["invalid_reset"]));
+    assert_row(&quota, HeaderDialect::XRateLimit, (None, None, Some(7.0), &["invalid_reset"]));
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn the_next_family_is_tried_and_the_error_kept() {
         ("ratelimit-policy", "\"default;q=100", "invalid_policy"),
     ] {
         let quota = read(200, &[x[0], x[1], x[2], (name, value)]);
-        assert_row(&quota, Family::XRateLimit, (Some(100), Some(42), Some(7.0), &[error]));
+        assert_row(&quota, HeaderDialect::XRateLimit, (Some(100), Some(42), Some(7.0), &[error]));
     }
 }
 
@@ -274,18 +274,18 @@ fn the_next_family_is_tried_and_the_error_kept() {
 fn unlimited_is_an_answer_so_no_other_family_is_tried() {
     let quota =
         read(200, &[("ratelimit-limit", "unlimited"), ("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "5")]);
-    assert_row(&quota, Family::IetfLegacy, (None, None, None, &[]));
+    assert_row(&quota, HeaderDialect::IetfLegacy, (None, None, None, &[]));
 }
 
 #[test]
 fn an_unusable_ratelimit_beside_policies_leaves_their_limit_as_the_last_resort() {
     let lines = [("ratelimit-policy", "\"default\";q=100;w=10"), ("ratelimit", "\"default")];
     let quota = read(200, &lines);
-    assert_row(&quota, Family::Ietf, (Some(100), None, None, &["invalid_ratelimit"]));
+    assert_row(&quota, HeaderDialect::Ietf, (Some(100), None, None, &["invalid_ratelimit"]));
     assert_eq!(quota.window, Some(Duration::from_secs(10)));
 
     let quota = read(200, &[lines[0], lines[1], ("x-ratelimit-remaining", "5")]);
-    assert_row(&quota, Family::XRateLimit, (None, Some(5), None, &["invalid_ratelimit"]));
+    assert_row(&quota, HeaderDialect::XRateLimit, (None, Some(5), None, &["invalid_ratelimit"]));
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn policies_follow_the_common_rules() {
     assert_ietf("\"a", "\"a\";r=5", (None, Some(5), None, &["invalid_policy"]));
 
     let quota = read(200, &[("ratelimit-policy", "\"a\";q=100, \"b\";q=9")]);
-    assert_row(&quota, Family::Ietf, (None, None, None, &["conflicting_values"]));
+    assert_row(&quota, HeaderDialect::Ietf, (None, None, None, &["conflicting_values"]));
     let quota = read(200, &[("ratelimit-policy", "100;w=60")]);
     assert_eq!(quota, Quota::default());
 }
@@ -349,13 +349,13 @@ fn draft_07_dictionaries_follow_the_common_rules() {
         ("limit=100, remaining=5, reset=@1795608010, x=?1", (Some(100), Some(5), Some(10.0), &[])),
         ("limit=100;w=60, remaining=5, remaining=7", (Some(100), Some(7), None, &[])),
     ] {
-        assert_row(&read_field(field), Family::IetfDraft7, row);
+        assert_row(&read_field(field), HeaderDialect::IetfDraft7, row);
     }
     let split = read(200, &[("ratelimit", "limit=100"), ("ratelimit", "remaining=5, reset=3")]);
-    assert_row(&split, Family::IetfDraft7, (Some(100), Some(5), Some(3.0), &[]));
+    assert_row(&split, HeaderDialect::IetfDraft7, (Some(100), Some(5), Some(3.0), &[]));
     let twice =
         read(200, &[("ratelimit", "limit=100, remaining=5, reset=3"), ("ratelimit", "limit=9, remaining=1, reset=2")]);
-    assert_row(&twice, Family::IetfDraft7, (Some(9), Some(1), Some(2.0), &[]));
+    assert_row(&twice, HeaderDialect::IetfDraft7, (Some(9), Some(1), Some(2.0), &[]));
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn retry_after_is_read_on_any_status() {
     for status in [200, 301, 403, 429, 500, 503] {
         let quota = read(status, &[("retry-after", "500ms")]);
         assert_eq!(quota.retry_after, Some(Duration::from_millis(500)));
-        assert_eq!(quota.family, Some(Family::RetryAfter));
+        assert_eq!(quota.dialect, Some(HeaderDialect::RetryAfter));
         assert!(quota.errors.is_empty());
     }
 }
@@ -389,9 +389,9 @@ fn retry_after_takes_the_longest_of_several() {
 #[test]
 fn retry_after_is_the_family_only_if_nothing_else_is_usable() {
     let quota = read(429, &[("x-ratelimit-limit", "?"), ("retry-after", "5")]);
-    assert_row(&quota, Family::RetryAfter, (None, None, None, &["invalid_limit"]));
+    assert_row(&quota, HeaderDialect::RetryAfter, (None, None, None, &["invalid_limit"]));
     let quota = read(429, &[("x-ratelimit-limit", "unlimited"), ("retry-after", "5")]);
-    assert_row(&quota, Family::XRateLimit, (None, None, None, &[]));
+    assert_row(&quota, HeaderDialect::XRateLimit, (None, None, None, &[]));
 }
 
 #[test]
@@ -399,12 +399,12 @@ fn an_answer_from_a_cache_loses_its_quota_but_not_its_retry_after() {
     let lines = [("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "?"), ("retry-after", "5")];
     for age in ["1", "86400", "99999999999999999999999", "\"7\"", "0, 3"] {
         let quota = read(200, &[lines[0], lines[1], lines[2], ("age", age)]);
-        assert_row(&quota, Family::XRateLimit, (None, None, None, &["stale", "invalid_remaining"]));
+        assert_row(&quota, HeaderDialect::XRateLimit, (None, None, None, &["stale", "invalid_remaining"]));
         assert_eq!(quota.retry_after, Some(Duration::from_secs(5)));
     }
     for age in ["0", "0, 0", "", "-5", "old"] {
         let quota = read(200, &[lines[0], lines[1], ("age", age)]);
-        assert_row(&quota, Family::XRateLimit, (Some(100), None, None, &["invalid_remaining"]));
+        assert_row(&quota, HeaderDialect::XRateLimit, (Some(100), None, None, &["invalid_remaining"]));
     }
     assert!(read(200, &[("age", "60")]).errors.is_empty());
 }

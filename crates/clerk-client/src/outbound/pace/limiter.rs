@@ -17,7 +17,7 @@ use super::ceiling::Ceiling;
 use super::log::Log;
 use super::shared::Room;
 use super::word::{Statement, Word};
-use clerk_quota::reset_watch::{Reset, ResetWatch};
+use clerk_quota::window_kind::{Reset, WindowKindDetector};
 use clerk_quota::{HeaderError, Moment, Observation};
 
 /// Part of the window by which a place comes back late, at most, and the most in time.
@@ -76,7 +76,7 @@ pub(super) struct Limiter {
     /// The server's own limit and window, once it has named them.
     limit: Option<u64>,
     window: Option<Duration>,
-    resets: ResetWatch,
+    resets: WindowKindDetector,
     log: Log,
     /// The part of the limit that is ours while other processes cannot be asked.
     share: Option<Share>,
@@ -96,7 +96,7 @@ impl Limiter {
             terms,
             limit: None,
             window: None,
-            resets: ResetWatch::default(),
+            resets: WindowKindDetector::default(),
             log: Log::default(),
             share: None,
             word: None,

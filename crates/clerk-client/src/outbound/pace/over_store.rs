@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::shared::{Budget, Ended, Lease, Room, SharedBudget, TakeFuture, Taken, Unreachable};
-use crate::store::{Reply, Script, Store};
+use crate::store::{RedisClient, Reply, Script};
 
 /// How long a request stands in the log whose end nobody told, beside the window: its process died, or could not tell.
 const GRACE: Duration = Duration::from_secs(30);
@@ -82,7 +82,7 @@ pub struct StoreBudget {
 
 #[derive(Debug)]
 struct Shared {
-    store: Store,
+    store: RedisClient,
     instance: String,
     /// Of this process, by chance.
     process: String,
@@ -102,7 +102,7 @@ struct Told {
 impl StoreBudget {
     /// The budgets of the instance that all processes call by this name. Needs a tokio runtime.
     #[must_use]
-    pub fn new(store: Store, instance: &str) -> Arc<Self> {
+    pub fn new(store: RedisClient, instance: &str) -> Arc<Self> {
         let shared = Arc::new(Shared {
             store,
             instance: instance.to_owned(),

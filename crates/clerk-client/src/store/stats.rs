@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::StoreError;
+use super::RedisClientError;
 
 /// Whether the server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum RedisState {
     /// Nobody has asked it yet.
     Untried,
     /// It answered last time, or has not failed often enough to be called down.
@@ -17,9 +17,9 @@ pub enum State {
 
 /// State and counters of a [`Store`](super::Store), for metrics. Counters begin at 0 and only grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Health {
+pub struct RedisStats {
     /// Whether the server answers.
-    pub state: State,
+    pub state: RedisState,
     /// Operations that were asked for.
     pub operations: u64,
     /// Operations that failed because there was no working connection, those that were not tried included.
@@ -34,31 +34,31 @@ pub struct Health {
 
 /// The counters behind [`Health`].
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct RedisCounters {
     pub(super) operations: AtomicU64,
     unavailable: AtomicU64,
     timeouts: AtomicU64,
     refused: AtomicU64,
 }
 
-impl Counters {
-    pub(super) fn failed(&self, error: &StoreError) {
+impl RedisCounters {
+    pub(super) fn failed(&self, error: &RedisClientError) {
         let counter = match error {
-            StoreError::Unavailable { .. } | StoreError::Resting { .. } => &self.unavailable,
-            StoreError::Timeout { .. } => &self.timeouts,
-            StoreError::Refused(_) => &self.refused,
+            RedisClientError::Unavailable { .. } | RedisClientError::Resting { .. } => &self.unavailable,
+            RedisClientError::Timeout { .. } => &self.timeouts,
+            RedisClientError::Refused(_) => &self.refused,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn health(&self, is_down: bool, connections: u64) -> Health {
+    pub(super) fn health(&self, is_down: bool, connections: u64) -> RedisStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let state = match (is_down, count(&self.operations)) {
-            (true, _) => State::Down,
-            (false, 0) => State::Untried,
-            (false, _) => State::Up,
+            (true, _) => RedisState::Down,
+            (false, 0) => RedisState::Untried,
+            (false, _) => RedisState::Up,
         };
-        Health {
+        RedisStats {
             state,
             operations: count(&self.operations),
             unavailable: count(&self.unavailable),

@@ -19,7 +19,7 @@ pub struct Reset {
 /// Looks for signs that a server has no fixed windows: its reset moves on before it has come, or comes again sooner
 /// after the last one than a window is long. Sliding windows and token buckets do that.
 #[derive(Debug, Clone, Default)]
-pub struct ResetWatch {
+pub struct WindowKindDetector {
     /// The longest time to a reset that the server named: the length of its window, if that is fixed.
     longest: Duration,
     /// The server's latest reset, and the number of recent signs that it moves.
@@ -27,7 +27,7 @@ pub struct ResetWatch {
     signs: u8,
 }
 
-impl ResetWatch {
+impl WindowKindDetector {
     /// Whether resets move on with each request, so that they are no ends of windows.
     pub const fn is_rolling(&self) -> bool {
         self.signs >= ROLLING_SIGNS

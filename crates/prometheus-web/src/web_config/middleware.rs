@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::WebConfig;
 use super::basic_auth::Verdict;
-use super::rate_limit::Bucket;
+use super::rate_limit::TokenBucket;
 use super::source::{Watched, WebConfigSource};
 
 /// A request that may go on to the router.
@@ -80,7 +80,7 @@ impl Watched {
         // A changed limit starts with a full bucket; a file that changed elsewhere keeps the old one.
         let bucket = match &mut *bucket {
             Some(bucket) if bucket.limit() == limit => bucket,
-            other => other.insert(Bucket::new(limit, now)),
+            other => other.insert(TokenBucket::new(limit, now)),
         };
         bucket.take(now)
     }

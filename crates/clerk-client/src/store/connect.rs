@@ -18,19 +18,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::{ConfigError, Options, StoreError};
+use super::{RedisClientError, RedisConfigError, RedisOptions};
 
 /// A byte stream of any kind.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Where the server is and who we are there.
-pub(super) struct Target {
-    place: Place,
+pub(super) struct Connector {
+    place: Address,
     login: RedisConnectionInfo,
 }
 
-enum Place {
+enum Address {
     Tcp { host: String, port: u16 },
     Tls { host: String, port: u16, name: ServerName<'static>, connector: TlsConnector },
     Unix(PathBuf),
@@ -39,28 +39,28 @@ enum Place {
 /// What keeps a connection going; to be polled until it ends.
 pub(super) type Driver = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl Target {
-    pub(super) fn new(options: &Options) -> Result<Self, ConfigError> {
+impl Connector {
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, RedisConfigError> {
         // The error of the client may repeat the URL.
-        let info = options.url.expose().into_connection_info().map_err(|_| ConfigError::Url)?;
+        let info = options.url.expose().into_connection_info().map_err(|_| RedisConfigError::Url)?;
         let place = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => Place::Tcp { host: host.clone(), port: *port },
-            ConnectionAddr::TcpTls { insecure: true, .. } => return Err(ConfigError::Insecure),
-            ConnectionAddr::TcpTls { host, port, .. } => Place::Tls {
+            ConnectionAddr::Tcp(host, port) => Address::Tcp { host: host.clone(), port: *port },
+            ConnectionAddr::TcpTls { insecure: true, .. } => return Err(RedisConfigError::Insecure),
+            ConnectionAddr::TcpTls { host, port, .. } => Address::Tls {
                 host: host.clone(),
                 port: *port,
-                name: ServerName::try_from(host.clone()).map_err(|_| ConfigError::Url)?,
+                name: ServerName::try_from(host.clone()).map_err(|_| RedisConfigError::Url)?,
                 connector: connector(options.authorities.as_deref())?,
             },
-            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
-            _ => return Err(ConfigError::Url),
+            ConnectionAddr::Unix(path) => Address::Unix(path.clone()),
+            _ => return Err(RedisConfigError::Url),
         };
         Ok(Self { place, login: info.redis_settings().clone() })
     }
 
     /// A connection for operations. Has no deadline.
-    pub(super) async fn open(&self) -> Result<(MultiplexedConnection, Driver), StoreError> {
-        let stream = self.stream().await.map_err(|error| StoreError::io(&error))?;
+    pub(super) async fn open(&self) -> Result<(MultiplexedConnection, Driver), RedisClientError> {
+        let stream = self.stream().await.map_err(|error| RedisClientError::io(&error))?;
         // Deadlines are those of whoever waits.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let (connection, driver) = MultiplexedConnection::new_with_config(&self.login, stream, config).await?;
@@ -68,18 +68,18 @@ impl Target {
     }
 
     /// A connection for messages. Has no deadline.
-    pub(super) async fn open_for_messages(&self) -> Result<PubSub, StoreError> {
-        let stream = self.stream().await.map_err(|error| StoreError::io(&error))?;
+    pub(super) async fn open_for_messages(&self) -> Result<PubSub, RedisClientError> {
+        let stream = self.stream().await.map_err(|error| RedisClientError::io(&error))?;
         Ok(PubSub::new(&self.login, stream).await?)
     }
 
     async fn stream(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match &self.place {
-            Place::Tcp { host, port } => Box::new(tcp(host, *port).await?),
-            Place::Tls { host, port, name, connector } => {
+            Address::Tcp { host, port } => Box::new(tcp(host, *port).await?),
+            Address::Tls { host, port, name, connector } => {
                 Box::new(connector.connect(name.clone(), tcp(host, *port).await?).await?)
             }
-            Place::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
         })
     }
 }
@@ -90,8 +90,8 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn connector(authorities: Option<&[u8]>) -> Result<TlsConnector, ConfigError> {
-    let failed = |error: &dyn std::fmt::Display| ConfigError::Authorities(error.to_string());
+fn connector(authorities: Option<&[u8]>) -> Result<TlsConnector, RedisConfigError> {
+    let failed = |error: &dyn std::fmt::Display| RedisConfigError::Authorities(error.to_string());
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?;
@@ -117,39 +117,39 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
 
-    fn target(url: &str) -> Result<Target, ConfigError> {
-        Target::new(&Options::new(Secret::new(url.to_owned())))
+    fn target(url: &str) -> Result<Connector, RedisConfigError> {
+        Connector::new(&RedisOptions::new(Secret::new(url.to_owned())))
     }
 
     #[test]
     fn urls_of_all_kinds_are_read() {
         let tcp = target("redis://user:p%40ss@[::1]:7000/3").unwrap();
-        assert!(matches!(&tcp.place, Place::Tcp { host, port: 7000 } if host == "::1"));
+        assert!(matches!(&tcp.place, Address::Tcp { host, port: 7000 } if host == "::1"));
         assert_eq!((tcp.login.username(), tcp.login.password(), tcp.login.db()), (Some("user"), Some("p@ss"), 3));
-        assert!(matches!(target("valkey://cache").unwrap().place, Place::Tcp { port: 6379, .. }));
-        assert!(matches!(target("rediss://cache.example").unwrap().place, Place::Tls { port: 6379, .. }));
+        assert!(matches!(target("valkey://cache").unwrap().place, Address::Tcp { port: 6379, .. }));
+        assert!(matches!(target("rediss://cache.example").unwrap().place, Address::Tls { port: 6379, .. }));
         let unix = target("unix:///run/redis.sock?db=2").unwrap();
-        assert!(matches!(&unix.place, Place::Unix(path) if path.ends_with("redis.sock")));
+        assert!(matches!(&unix.place, Address::Unix(path) if path.ends_with("redis.sock")));
     }
 
     #[test]
     fn urls_that_cannot_be_used_are_refused_without_being_shown() {
         for url in ["", "CANARY", "http://CANARY@host", "redis://:CANARY@host/x", "redis://CANARY:pass word@host:x"] {
             let error = target(url).err().unwrap();
-            assert_eq!(error, ConfigError::Url, "{url}");
+            assert_eq!(error, RedisConfigError::Url, "{url}");
             assert!(!format!("{error} {error:?}").contains("CANARY"));
         }
-        assert_eq!(target("rediss://:CANARY@host/#insecure").err(), Some(ConfigError::Insecure));
+        assert_eq!(target("rediss://:CANARY@host/#insecure").err(), Some(RedisConfigError::Insecure));
     }
 
     #[test]
     fn authorities_have_to_be_certificates() {
-        let mut options = Options::new(Secret::new("rediss://host".to_owned()));
+        let mut options = RedisOptions::new(Secret::new("rediss://host".to_owned()));
         for pem in [&b""[..], b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             options.authorities = Some(pem.to_vec());
-            assert!(matches!(Target::new(&options), Err(ConfigError::Authorities(_))));
+            assert!(matches!(Connector::new(&options), Err(RedisConfigError::Authorities(_))));
         }
         options.authorities = Some(include_bytes!("../../tests/data/tls/ca.pem").to_vec());
-        assert!(Target::new(&options).is_ok());
+        assert!(Connector::new(&options).is_ok());
     }
 }

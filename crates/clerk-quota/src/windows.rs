@@ -13,8 +13,8 @@
 use std::time::Duration;
 
 use super::Moment;
-pub(super) use super::reset_watch::Reset;
-use super::reset_watch::ResetWatch;
+pub(super) use super::window_kind::Reset;
+use super::window_kind::WindowKindDetector;
 
 /// How long a window waits for late answers before it is closed.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -76,7 +76,7 @@ impl Window {
 
 /// Where an observation belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum WindowPosition {
     /// The newest window.
     Current,
     /// The window before it, which still waits for late answers.
@@ -94,7 +94,7 @@ pub(super) struct Timeline {
     opened: u64,
     /// End of the newest window that there was.
     last_end: Option<Moment>,
-    resets: ResetWatch,
+    resets: WindowKindDetector,
     /// Whether windows follow the server's resets (or the grid of the epoch, where it names none).
     follows_server: bool,
 }
@@ -110,7 +110,7 @@ impl Timeline {
         reset: Option<Reset>,
         nominal: Duration,
         close: &mut impl FnMut(&Window),
-    ) -> Place {
+    ) -> WindowPosition {
         self.advance(at, close);
         let place = match reset {
             None => self.place_by_time(at, nominal, close),
@@ -151,11 +151,11 @@ impl Timeline {
     }
 
     /// The window at a place; none for one that is closed.
-    pub(super) const fn window_mut(&mut self, place: Place) -> Option<&mut Window> {
+    pub(super) const fn window_mut(&mut self, place: WindowPosition) -> Option<&mut Window> {
         match place {
-            Place::Current => self.current.as_mut(),
-            Place::Previous => self.previous.as_mut(),
-            Place::Closed => None,
+            WindowPosition::Current => self.current.as_mut(),
+            WindowPosition::Previous => self.previous.as_mut(),
+            WindowPosition::Closed => None,
         }
     }
 
@@ -182,7 +182,7 @@ impl Timeline {
         reset: Reset,
         nominal: Duration,
         close: &mut impl FnMut(&Window),
-    ) -> Place {
+    ) -> WindowPosition {
         let end = at.after(reset.after);
         let tolerance = self.tolerance(reset, nominal);
         if let Some(current) = &mut self.current {
@@ -191,14 +191,14 @@ impl Timeline {
                     current.end = current.end.min(end);
                     self.last_end = Some(current.end);
                 }
-                return Place::Current;
+                return WindowPosition::Current;
             }
             if end < current.end {
                 if self.previous.as_ref().is_some_and(|previous| distance(end, previous.end) <= tolerance) {
-                    return Place::Previous;
+                    return WindowPosition::Previous;
                 }
                 if at <= current.seen.1 {
-                    return Place::Closed;
+                    return WindowPosition::Closed;
                 }
                 // The server tells another story, such as after a restart: its windows begin anew.
                 self.resets.restart(at, reset);
@@ -208,29 +208,29 @@ impl Timeline {
         let start = self.last_end.filter(|last| *last <= at).unwrap_or_default().max(end.before(length)).min(at);
         self.follows_server = true;
         self.open(start, end.max(at), at, close);
-        Place::Current
+        WindowPosition::Current
     }
 
-    fn place_by_time(&mut self, at: Moment, nominal: Duration, close: &mut impl FnMut(&Window)) -> Place {
+    fn place_by_time(&mut self, at: Moment, nominal: Duration, close: &mut impl FnMut(&Window)) -> WindowPosition {
         if let Some(current) = &self.current {
             if at >= current.start && at < current.end {
-                return Place::Current;
+                return WindowPosition::Current;
             }
             if at < current.start {
                 let previous = self.previous.as_ref().filter(|previous| at >= previous.start && at < previous.end);
-                return if previous.is_some() { Place::Previous } else { Place::Closed };
+                return if previous.is_some() { WindowPosition::Previous } else { WindowPosition::Closed };
             }
         }
         // Windows go on from the last one whose end the server named; else they lie on the grid of the epoch.
         let anchor = if self.follows_server { self.last_end.unwrap_or_default() } else { Moment::default() };
         let length = self.length(nominal).max(Duration::from_millis(1));
         if at < anchor {
-            return Place::Closed;
+            return WindowPosition::Closed;
         }
         let passed = at.since(anchor).as_nanos() / length.as_nanos();
         let start = anchor.after(multiple(length, passed));
         self.open(start, start.after(length), at, close);
-        Place::Current
+        WindowPosition::Current
     }
 
     fn open(&mut self, start: Moment, end: Moment, at: Moment, close: &mut impl FnMut(&Window)) {
@@ -325,7 +325,7 @@ mod tests {
         let mut close = |_: &Window| count += 1;
         timeline.place(moment(100.0), None, TEN, &mut close);
         timeline.place(moment(125.0), None, TEN, &mut close);
-        assert_eq!(timeline.place(moment(105.0), None, TEN, &mut close), Place::Closed);
+        assert_eq!(timeline.place(moment(105.0), None, TEN, &mut close), WindowPosition::Closed);
         assert_eq!(count, 1);
     }
 

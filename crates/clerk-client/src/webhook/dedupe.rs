@@ -16,7 +16,7 @@ use super::signature::Tolerance;
 /// The set is there for honest counters. What is forgotten too early, because the set is full, is done twice, and doing
 /// it twice is harmless.
 #[derive(Debug)]
-pub struct ReplaySet {
+pub struct SeenDeliveries {
     capacity: usize,
     retention: Duration,
     seen: HashSet<Arc<str>>,
@@ -24,7 +24,7 @@ pub struct ReplaySet {
     order: VecDeque<(Instant, Arc<str>)>,
 }
 
-impl ReplaySet {
+impl SeenDeliveries {
     /// Most ids that are remembered; then the oldest goes. About 10 MB of Svix's ids.
     pub const CAPACITY: usize = 100_000;
 
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn an_id_is_remembered_for_twice_the_tolerance_and_then_forgotten() {
         let start = Instant::now();
-        let mut set = ReplaySet::new(tolerance());
+        let mut set = SeenDeliveries::new(tolerance());
         assert!(!set.contains("msg_1", start), "not before its work is done");
         assert!(set.insert("msg_1", start));
         let last = start + Duration::from_secs(600) + Duration::from_millis(999);
@@ -112,20 +112,20 @@ mod tests {
     #[test]
     fn a_full_set_drops_the_oldest() {
         let now = Instant::now();
-        let mut set = ReplaySet::new(tolerance());
-        for number in 0..=ReplaySet::CAPACITY {
+        let mut set = SeenDeliveries::new(tolerance());
+        for number in 0..=SeenDeliveries::CAPACITY {
             assert!(set.insert(&format!("msg_{number}"), now));
         }
-        assert_eq!(set.len(), ReplaySet::CAPACITY);
+        assert_eq!(set.len(), SeenDeliveries::CAPACITY);
         assert!(!set.contains("msg_0", now));
         assert!(set.contains("msg_1", now));
-        assert!(set.contains(&format!("msg_{}", ReplaySet::CAPACITY), now));
+        assert!(set.contains(&format!("msg_{}", SeenDeliveries::CAPACITY), now));
     }
 
     #[test]
     fn a_set_without_room_remembers_nothing() {
         let now = Instant::now();
-        let mut set = ReplaySet::with_capacity(tolerance(), 0);
+        let mut set = SeenDeliveries::with_capacity(tolerance(), 0);
         assert!(set.insert("msg_1", now));
         assert!(!set.contains("msg_1", now));
     }

@@ -6,10 +6,10 @@ use http::HeaderMap;
 use http::header::HeaderName;
 
 use super::Present;
-use super::bucket::Fields;
-use super::instant::{Clock, LONGEST, Wait};
+use super::header_quota::Fields;
 use super::list::{Column, column, split_parameters, unquote};
 use super::number::{Count, Limit};
+use super::reset::{Clock, LONGEST, Wait};
 
 static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");

@@ -22,12 +22,12 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// Makes connections over TCP. Hosts elsewhere that are spoken to over TLS are reached through the proxy that
 /// `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise.
 #[derive(Clone)]
-pub struct Tunnelling {
+pub struct ProxyConnector {
     direct: HttpConnector,
     proxies: Arc<Matcher>,
 }
 
-impl fmt::Debug for Tunnelling {
+impl fmt::Debug for ProxyConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A proxy's address may hold a password.
         f.debug_struct("Tunnelling").finish_non_exhaustive()
@@ -39,14 +39,14 @@ impl fmt::Debug for Tunnelling {
 #[error("only proxies that are spoken to by http can be used here, not {0}: set HTTPS_PROXY to http://HOST:PORT")]
 struct UnknownProxy(String);
 
-impl Tunnelling {
+impl ProxyConnector {
     /// With the proxies of the environment.
     pub(super) fn new(direct: HttpConnector) -> Self {
         Self { direct, proxies: Arc::new(Matcher::from_system()) }
     }
 }
 
-impl Service<Uri> for Tunnelling {
+impl Service<Uri> for ProxyConnector {
     type Response = TokioIo<TcpStream>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;

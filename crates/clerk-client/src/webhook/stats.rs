@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 
-use super::event::Family;
+use super::event::EventKind;
 use super::signature::VerifyError;
 
 /// What became of one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// What it makes stale was forgotten.
     Applied,
     /// Genuine, and nothing to forget: an unknown type, or one that changes nothing that can be fetched.
@@ -42,7 +42,7 @@ pub enum Outcome {
     TimedOut,
 }
 
-impl Outcome {
+impl DeliveryOutcome {
     /// All of them.
     pub const ALL: [Self; 15] = [
         Self::Applied,
@@ -105,7 +105,7 @@ impl Outcome {
     }
 }
 
-impl From<VerifyError> for Outcome {
+impl From<VerifyError> for DeliveryOutcome {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::MissingHeader(_) => Self::MissingHeader,
@@ -120,33 +120,33 @@ impl From<VerifyError> for Outcome {
 
 /// The counters at one moment. They only go up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub struct WebhookStats {
     /// Deliveries by family and outcome, every pair once, zeros too.
-    pub deliveries: Vec<(Family, Outcome, u64)>,
+    pub deliveries: Vec<(EventKind, DeliveryOutcome, u64)>,
     /// Deliveries by the index of the secret that signed them, in the order of configuration. When the one of the old
     /// secret stands still, it can be retired.
     pub matched_secrets: Vec<u64>,
 }
 
-impl Counts {
+impl WebhookStats {
     /// How many deliveries of a family had this outcome.
     #[must_use]
-    pub fn get(&self, family: Family, outcome: Outcome) -> u64 {
+    pub fn get(&self, family: EventKind, outcome: DeliveryOutcome) -> u64 {
         self.deliveries.iter().filter(|entry| (entry.0, entry.1) == (family, outcome)).map(|entry| entry.2).sum()
     }
 }
 
-const FAMILIES: usize = Family::ALL.len();
-const OUTCOMES: usize = Outcome::ALL.len();
+const FAMILIES: usize = EventKind::ALL.len();
+const OUTCOMES: usize = DeliveryOutcome::ALL.len();
 
 /// The counters themselves.
 #[derive(Debug)]
-pub(super) struct Counters {
+pub(super) struct WebhookCounters {
     deliveries: [[AtomicU64; OUTCOMES]; FAMILIES],
     matched_secrets: Box<[AtomicU64]>,
 }
 
-impl Counters {
+impl WebhookCounters {
     pub(super) fn new(secrets: usize) -> Self {
         Self {
             deliveries: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
@@ -154,7 +154,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn count(&self, family: Family, outcome: Outcome) {
+    pub(super) fn count(&self, family: EventKind, outcome: DeliveryOutcome) {
         self.deliveries[family as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -164,10 +164,10 @@ impl Counters {
         }
     }
 
-    pub(super) fn snapshot(&self) -> Counts {
-        let pairs = Family::ALL.into_iter().flat_map(|family| Outcome::ALL.map(|outcome| (family, outcome)));
+    pub(super) fn snapshot(&self) -> WebhookStats {
+        let pairs = EventKind::ALL.into_iter().flat_map(|family| DeliveryOutcome::ALL.map(|outcome| (family, outcome)));
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
+        WebhookStats {
             deliveries: pairs
                 .map(|(family, outcome)| (family, outcome, value(&self.deliveries[family as usize][outcome as usize])))
                 .collect(),
@@ -182,15 +182,15 @@ mod tests {
 
     #[test]
     fn every_family_and_outcome_has_a_counter_of_its_own() {
-        assert!(Family::ALL.iter().enumerate().all(|(index, family)| *family as usize == index));
-        assert!(Outcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
-        let counters = Counters::new(2);
-        counters.count(Family::Unread, Outcome::TimedOut);
+        assert!(EventKind::ALL.iter().enumerate().all(|(index, family)| *family as usize == index));
+        assert!(DeliveryOutcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
+        let counters = WebhookCounters::new(2);
+        counters.count(EventKind::Unread, DeliveryOutcome::TimedOut);
         counters.count_secret(1);
         counters.count_secret(2);
         let counts = counters.snapshot();
         assert_eq!(counts.deliveries.len(), FAMILIES * OUTCOMES);
-        assert_eq!(counts.get(Family::Unread, Outcome::TimedOut), 1);
+        assert_eq!(counts.get(EventKind::Unread, DeliveryOutcome::TimedOut), 1);
         assert_eq!(counts.deliveries.iter().map(|entry| entry.2).sum::<u64>(), 1);
         assert_eq!(counts.matched_secrets, [0, 1]);
     }

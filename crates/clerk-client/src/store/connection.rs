@@ -11,18 +11,18 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::StoreError;
-use super::target::Target;
+use super::RedisClientError;
+use super::connect::Connector;
 
 /// A connection to a replica is replaced no sooner: somebody may write all the time.
 const RENEW_AFTER: Duration = Duration::from_secs(1);
 
 /// A connection, or one that is being opened. Opening goes on when nobody waits for it.
-pub(super) type Connecting = Shared<BoxFuture<'static, Result<MultiplexedConnection, StoreError>>>;
+pub(super) type Connecting = Shared<BoxFuture<'static, Result<MultiplexedConnection, RedisClientError>>>;
 
 /// Opens the connection when it is first needed, and again after it broke.
-pub(super) struct Link {
-    target: Arc<Target>,
+pub(super) struct ConnectionManager {
+    target: Arc<Connector>,
     connect_timeout: Duration,
     slot: Mutex<Slot>,
 }
@@ -38,8 +38,8 @@ struct Slot {
     tasks: JoinSet<()>,
 }
 
-impl Link {
-    pub(super) fn new(target: Arc<Target>, connect_timeout: Duration) -> Self {
+impl ConnectionManager {
+    pub(super) fn new(target: Arc<Connector>, connect_timeout: Duration) -> Self {
         Self { target, connect_timeout, slot: Mutex::default() }
     }
 
@@ -54,7 +54,7 @@ impl Link {
         let (target, connect_timeout) = (Arc::clone(&self.target), self.connect_timeout);
         slot.tasks.spawn(async move {
             let opened = timeout(connect_timeout, target.open()).await;
-            let opened = opened.unwrap_or(Err(StoreError::Timeout { after: connect_timeout }));
+            let opened = opened.unwrap_or(Err(RedisClientError::Timeout { after: connect_timeout }));
             let (connection, driver) = opened.map_or_else(|error| (Err(error), None), |(c, d)| (Ok(c), Some(d)));
             // If nobody is interested any more, the connection is closed by being dropped.
             if sender.send(connection).is_ok()
@@ -63,7 +63,7 @@ impl Link {
                 driver.await;
             }
         });
-        let gone = || Err(StoreError::unavailable("the attempt to connect was given up"));
+        let gone = || Err(RedisClientError::unavailable("the attempt to connect was given up"));
         let connection = receiver.map(move |result| result.unwrap_or_else(|_| gone())).boxed().shared();
         slot.number += 1;
         slot.connection = Some(connection.clone());

@@ -12,12 +12,12 @@ const WINDOWS: u32 = 3;
 
 /// How many requests there were when, and in which window they were counted.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Recent {
+pub(super) struct RecentRequests {
     /// Requests, by the beginning of each part and the number of the window, in order.
     parts: VecDeque<((Moment, u64), u64)>,
 }
 
-impl Recent {
+impl RecentRequests {
     /// A request at `at` in a window with this number; windows are so long.
     pub(super) fn add(&mut self, at: Moment, window: u64, length: Duration) {
         let part = (at.rounded_down(length / PARTS), window);

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Hands out places for connections.
 #[derive(Clone)]
-pub(super) struct Admission {
+pub(super) struct ConnectionLimit {
     shared: Arc<Shared>,
 }
 
@@ -41,7 +41,7 @@ struct Notice {
     wake: Notify,
 }
 
-impl Admission {
+impl ConnectionLimit {
     /// `places`: the greatest number of connections at one time, at least 1.
     pub(super) fn new(places: usize) -> Self {
         Self {
@@ -53,13 +53,13 @@ impl Admission {
     }
 
     /// A place if there is a free one.
-    pub(super) fn try_admit(&self) -> Option<Place> {
+    pub(super) fn try_admit(&self) -> Option<ConnectionPermit> {
         let permit = Arc::clone(&self.shared.places).try_acquire_owned().ok()?;
         Some(self.place(permit))
     }
 
     /// A place as soon as there is one; the longest idle connection has to leave for it.
-    pub(super) async fn admit(&self) -> Place {
+    pub(super) async fn admit(&self) -> ConnectionPermit {
         if let Some(place) = self.try_admit() {
             return place;
         }
@@ -79,8 +79,8 @@ impl Admission {
         self.shared.queue.lock().dismiss_longest_idle()
     }
 
-    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
-        let place = Place {
+    fn place(&self, permit: OwnedSemaphorePermit) -> ConnectionPermit {
+        let place = ConnectionPermit {
             shared: Arc::clone(&self.shared),
             notice: Arc::default(),
             position: Mutex::new(None),
@@ -131,7 +131,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// The right of one connection to exist. Idle at first.
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     shared: Arc<Shared>,
     notice: Arc<Notice>,
     /// Key in the queue of idle connections while idle.
@@ -139,7 +139,7 @@ pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// The connection has no request in flight from now on.
     pub(super) fn becomes_idle(&self) {
         let mut position = self.position.lock();
@@ -167,7 +167,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.becomes_busy();
     }
@@ -177,13 +177,13 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn is_dismissed(place: &Place) -> bool {
+    fn is_dismissed(place: &ConnectionPermit) -> bool {
         place.notice.given.load(Ordering::Relaxed)
     }
 
     #[tokio::test]
     async fn the_longest_idle_connection_leaves_for_a_new_one() {
-        let admission = Admission::new(3);
+        let admission = ConnectionLimit::new(3);
         let first = admission.admit().await;
         let second = admission.admit().await;
         let third = admission.admit().await;
@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_connection_stays_and_the_next_to_become_idle_leaves() {
-        let admission = Admission::new(1);
+        let admission = ConnectionLimit::new(1);
         let busy = admission.admit().await;
         busy.becomes_busy();
         let mut newcomer = std::pin::pin!(admission.admit());
@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_waiting_client_makes_one_connection_leave() {
-        let admission = Admission::new(2);
+        let admission = ConnectionLimit::new(2);
         let first = admission.admit().await;
         let second = admission.admit().await;
         let mut newcomer = std::pin::pin!(admission.admit());
@@ -228,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_gives_up_waiting_makes_nobody_leave_later() {
-        let admission = Admission::new(1);
+        let admission = ConnectionLimit::new(1);
         let busy = admission.admit().await;
         busy.becomes_busy();
         {

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::error::{HeaderError, HeaderErrors};
-use super::instant::{Reset, Wait};
 use super::list::Column;
 use super::number::{Count, Limit};
+use super::reset::{Reset, Wait};
 
 /// What one family of headers says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Reading {
 
 /// One limiter as it was sent. `None` is what was not sent or could not be read.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Bucket {
+pub(super) struct HeaderQuota {
     pub(super) limit: Option<Limit>,
     /// Several limits were sent for this bucket. They are unknown then, but they are there.
     pub(super) limits_differ: bool,
@@ -31,7 +31,7 @@ pub(super) struct Bucket {
     pub(super) window: Option<Duration>,
 }
 
-impl Bucket {
+impl HeaderQuota {
     /// Gives the counts their meaning.
     fn settle(self) -> Reading {
         let mut reading = Reading { reset: self.reset, window: self.window, usable: true, ..Reading::default() };
@@ -63,8 +63,8 @@ impl Bucket {
 
 /// The bucket with the least left; of equal ones the one that blocks longest. A bucket without a known remaining count,
 /// such as an unlimited one, comes last.
-pub(super) fn tightest(buckets: impl Iterator<Item = Bucket>) -> Option<Reading> {
-    buckets.map(Bucket::settle).min_by_key(|reading| {
+pub(super) fn tightest(buckets: impl Iterator<Item = HeaderQuota>) -> Option<Reading> {
+    buckets.map(HeaderQuota::settle).min_by_key(|reading| {
         let after = reading.reset.map(|reset| reset.after);
         (reading.remaining.is_none(), reading.remaining, Reverse(after))
     })
@@ -100,11 +100,11 @@ impl Fields {
         let mut reading = if paired {
             let resets = resets.iter().map(Some).chain(std::iter::repeat(None));
             let buckets = self.limits.iter().zip(self.remaining.iter()).zip(resets);
-            tightest(buckets.map(|((limit, remaining), reset)| Bucket {
+            tightest(buckets.map(|((limit, remaining), reset)| HeaderQuota {
                 limit,
                 remaining,
                 reset: if by_place { reset.flatten() } else { shared_reset },
-                ..Bucket::default()
+                ..HeaderQuota::default()
             }))
             .unwrap_or_default()
         } else {
@@ -142,7 +142,7 @@ impl Fields {
     }
 
     /// All values as one bucket: equal ones merge, of differing ones the most careful counts.
-    fn merged(&self, reset: Option<Reset>) -> (Bucket, HeaderErrors) {
+    fn merged(&self, reset: Option<Reset>) -> (HeaderQuota, HeaderErrors) {
         let limits: Column<Limit> = self.limits.iter().flatten().collect();
         let remaining: Column<Count> = self.remaining.iter().flatten().collect();
         let mut errors = HeaderErrors::NONE;
@@ -150,7 +150,7 @@ impl Fields {
             errors.insert(HeaderError::ConflictingValues);
         }
         let limit = limits.agreed();
-        let bucket = Bucket {
+        let bucket = HeaderQuota {
             limit,
             limits_differ: !limits.is_empty() && limit.is_none(),
             remaining: remaining.iter().min(),

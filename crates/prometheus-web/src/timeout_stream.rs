@@ -10,15 +10,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::activity::Activity;
+use super::connection_state::ConnectionState;
 use super::socket::Stream;
 
 /// Reports what it reads to [`Activity`] and fails a write that the client does not take in time.
 ///
 /// It sits below TLS, where a stalled client shows: TLS itself buffers.
-pub(super) struct MonitoredStream {
+pub(super) struct TimeoutStream {
     stream: Stream,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionState>,
     write_timeout: Duration,
     /// Runs while the socket takes no bytes.
     stall: Option<Pin<Box<Sleep>>>,
@@ -29,8 +29,8 @@ pub(super) struct MonitoredStream {
 /// How long a client that is still sending a body that nobody reads may go on before its socket is closed.
 const LINGER: Duration = Duration::from_secs(5);
 
-impl MonitoredStream {
-    pub(super) fn new(stream: Stream, activity: Arc<Activity>, write_timeout: Duration) -> Self {
+impl TimeoutStream {
+    pub(super) fn new(stream: Stream, activity: Arc<ConnectionState>, write_timeout: Duration) -> Self {
         Self { stream, activity, write_timeout, stall: None, linger: None }
     }
 
@@ -52,7 +52,7 @@ impl MonitoredStream {
     }
 }
 
-impl AsyncRead for MonitoredStream {
+impl AsyncRead for TimeoutStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -63,7 +63,7 @@ impl AsyncRead for MonitoredStream {
     }
 }
 
-impl AsyncWrite for MonitoredStream {
+impl AsyncWrite for TimeoutStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.watch_write(cx, written)

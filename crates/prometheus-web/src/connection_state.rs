@@ -10,12 +10,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::admission::Place;
+use super::connection_limit::ConnectionPermit;
 use super::handler::Ambiguity;
 
 /// The state of one connection, shared by its socket, its HTTP service and the task that watches over both.
-pub(super) struct Activity {
-    place: Place,
+pub(super) struct ConnectionState {
+    place: ConnectionPermit,
     header_read_timeout: Duration,
     idle_timeout: Duration,
     state: Mutex<State>,
@@ -42,8 +42,8 @@ enum Waiting {
     NextRequest { since: Instant },
 }
 
-impl Activity {
-    pub(super) fn new(place: Place, header_read_timeout: Duration, idle_timeout: Duration) -> Arc<Self> {
+impl ConnectionState {
+    pub(super) fn new(place: ConnectionPermit, header_read_timeout: Duration, idle_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             place,
             header_read_timeout,
@@ -60,7 +60,7 @@ impl Activity {
     }
 
     /// The right to be there; says when the connection has to leave for another one.
-    pub(super) fn place(&self) -> &Place {
+    pub(super) fn place(&self) -> &ConnectionPermit {
         &self.place
     }
 
@@ -150,7 +150,7 @@ impl State {
 }
 
 /// A request from the end of its head to the end of its answer's body.
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight(Arc<ConnectionState>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -166,16 +166,16 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::Admission;
+    use crate::connection_limit::ConnectionLimit;
 
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(360);
 
-    async fn activity() -> Arc<Activity> {
-        Activity::new(Admission::new(1).admit().await, HEAD, IDLE)
+    async fn activity() -> Arc<ConnectionState> {
+        ConnectionState::new(ConnectionLimit::new(1).admit().await, HEAD, IDLE)
     }
 
-    fn left(activity: &Activity) -> Option<Duration> {
+    fn left(activity: &ConnectionState) -> Option<Duration> {
         activity.deadline().map(|deadline| deadline - Instant::now())
     }
 

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ApiError, Clerk, ClerkError};
+use super::{ApiError, Clerk, Error};
 use crate::outbound::{Call, CallError, Handling, Reply, read_body};
 
 /// Largest body that is read, after decompression: 500 users with as much metadata as Clerk lets them have (8 KB of each
@@ -15,7 +15,7 @@ const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
 impl Clerk {
     /// The resource at a path.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, ClerkError> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Error> {
         decode(&self.exchange(&self.call(Method::GET, path)).await?)
     }
 
@@ -28,7 +28,7 @@ impl Clerk {
     ///
     /// A 401 reads the key again, since it may have been replaced, and sends the request once more if it was: what was
     /// refused for its key was not executed.
-    pub(super) async fn exchange(&self, call: &Call) -> Result<Response<Bytes>, ClerkError> {
+    pub(super) async fn exchange(&self, call: &Call) -> Result<Response<Bytes>, Error> {
         let until = Instant::now() + self.handling.deadline;
         let key = self.outbound.key.current()?;
         let result = self.exchange_until(call, until).await;
@@ -36,16 +36,16 @@ impl Clerk {
         if is_refused && self.outbound.key.replaces(&key) { self.exchange_until(call, until).await } else { result }
     }
 
-    async fn exchange_until(&self, call: &Call, until: Instant) -> Result<Response<Bytes>, ClerkError> {
+    async fn exchange_until(&self, call: &Call, until: Instant) -> Result<Response<Bytes>, Error> {
         let handling = Handling { deadline: until.saturating_duration_since(Instant::now()), ..self.handling };
         let Reply { status, headers, body, observation, errors } = self.outbound.open_handled(call, &handling).await?;
         if !status.is_success() {
             let error = ApiError::new(status, &headers, errors, observation.quota.retry_after);
-            return Err(ClerkError::Api(Box::new(error)));
+            return Err(Error::Api(Box::new(error)));
         }
         let late = |_| CallError::Timeout(self.handling.deadline);
         let read = timeout_at(until, read_body(body, MAX_BODY_BYTES)).await.map_err(late).and_then(|read| Ok(read?));
-        let body = read.map_err(|source| ClerkError::Transport { source, attempts: 1 })?;
+        let body = read.map_err(|source| Error::Transport { source, attempts: 1 })?;
         let too_large = || undecodable(status, format!("its body is larger than {MAX_BODY_BYTES} bytes"));
         let mut response = Response::new(body.ok_or_else(too_large)?);
         *response.status_mut() = status;
@@ -55,7 +55,7 @@ impl Clerk {
 }
 
 /// What a JSON body says.
-pub(super) fn decode<T: DeserializeOwned>(response: &Response<Bytes>) -> Result<T, ClerkError> {
+pub(super) fn decode<T: DeserializeOwned>(response: &Response<Bytes>) -> Result<T, Error> {
     serde_json::from_slice(response.body()).map_err(|error| {
         // The error's own text may repeat what users wrote.
         let what = match error.classify() {
@@ -68,6 +68,6 @@ pub(super) fn decode<T: DeserializeOwned>(response: &Response<Bytes>) -> Result<
     })
 }
 
-fn undecodable(status: StatusCode, reason: String) -> ClerkError {
-    ClerkError::Decode { status, reason }
+fn undecodable(status: StatusCode, reason: String) -> Error {
+    Error::Decode { status, reason }
 }

@@ -12,20 +12,20 @@ use std::task::{Context, Poll};
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::activity::Activity;
+use super::connection_state::ConnectionState;
 use super::handler::Ambiguity;
 
 /// A stream whose incoming bytes are looked at.
-pub(super) struct HeadWatch<S> {
+pub(super) struct FramingGuard<S> {
     stream: S,
     /// None: they are not.
-    activity: Option<Arc<Activity>>,
+    activity: Option<Arc<ConnectionState>>,
     /// None while a request is in flight.
     scanner: Option<Scanner>,
 }
 
-impl<S> HeadWatch<S> {
-    pub(super) const fn new(stream: S, activity: Option<Arc<Activity>>) -> Self {
+impl<S> FramingGuard<S> {
+    pub(super) const fn new(stream: S, activity: Option<Arc<ConnectionState>>) -> Self {
         Self { stream, activity, scanner: None }
     }
 
@@ -107,7 +107,7 @@ impl Scanner {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FramingGuard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -119,7 +119,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeadWatch<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FramingGuard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

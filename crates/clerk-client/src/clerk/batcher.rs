@@ -38,7 +38,7 @@ pub(super) struct Bounds {
 pub(super) struct Full;
 
 /// Merges single questions into batches. A key that is asked for again before its answer is there is asked once.
-pub(super) struct Merge<K, V> {
+pub(super) struct Batcher<K, V> {
     bounds: Bounds,
     fetch: Arc<Fetch<K, V>>,
     state: Arc<Mutex<State<K, V>>>,
@@ -63,7 +63,7 @@ struct Batch<K, V> {
     is_sent: bool,
 }
 
-impl<K, V> Merge<K, V>
+impl<K, V> Batcher<K, V>
 where
     K: Clone + Eq + Hash + Ord + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -99,7 +99,7 @@ where
         }
     }
 
-    fn join(&self, key: &K) -> Result<Seat<K, V>, Full> {
+    fn join(&self, key: &K) -> Result<Waiter<K, V>, Full> {
         let mut state = self.state.lock();
         let known = state.by_key.get(key).copied();
         let mut has_opened = false;
@@ -112,7 +112,7 @@ where
             }),
         };
         state.sit(id, key, self.bounds.keys);
-        Ok(Seat { state: Arc::clone(&self.state), id, key: key.clone(), answers, has_opened })
+        Ok(Waiter { state: Arc::clone(&self.state), id, key: key.clone(), answers, has_opened })
     }
 
     fn open(&self, state: &mut State<K, V>) -> (u64, Awaited<K, V>) {
@@ -193,7 +193,7 @@ impl<K: Clone + Eq + Hash + Ord, V> State<K, V> {
 }
 
 /// Somebody who waits for a key of a batch.
-struct Seat<K: Clone + Eq + Hash + Ord, V> {
+struct Waiter<K: Clone + Eq + Hash + Ord, V> {
     state: Arc<Mutex<State<K, V>>>,
     id: u64,
     key: K,
@@ -201,7 +201,7 @@ struct Seat<K: Clone + Eq + Hash + Ord, V> {
     has_opened: bool,
 }
 
-impl<K: Clone + Eq + Hash + Ord, V> Drop for Seat<K, V> {
+impl<K: Clone + Eq + Hash + Ord, V> Drop for Waiter<K, V> {
     fn drop(&mut self) {
         self.state.lock().stand_up(self.id, &self.key);
     }
@@ -219,7 +219,7 @@ impl<K: Clone + Eq + Hash + Ord, V> Drop for End<K, V> {
     }
 }
 
-impl<K, V> fmt::Debug for Merge<K, V> {
+impl<K, V> fmt::Debug for Batcher<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = self.state.lock().waiting;
         f.debug_struct("Merge").field("bounds", &self.bounds).field("waiting", &waiting).finish_non_exhaustive()

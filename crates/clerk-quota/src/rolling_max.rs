@@ -9,12 +9,12 @@ const LOOK_BACK_SECONDS: u64 = 60;
 
 /// The highest of the values seen in the last 60 s, at a resolution of one second.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Peak {
+pub(super) struct RollingMax {
     /// `(second, highest value in it)`, one entry for each second with a value, seconds rising.
     seconds: VecDeque<(u64, f64)>,
 }
 
-impl Peak {
+impl RollingMax {
     /// Takes in a value. Values that come late count for the second that they belong to.
     pub(super) fn observe(&mut self, at: Moment, value: f64) {
         let second = at.since_epoch().as_secs();
@@ -49,7 +49,7 @@ mod tests {
             values in proptest::collection::vec((0_u64..150, 0_u8..100), 0..100),
             wait in 0_u64..100,
         ) {
-            let mut peak = Peak::default();
+            let mut peak = RollingMax::default();
             for (second, value) in &values {
                 peak.observe(Moment::from_unix(Duration::from_secs(*second)), f64::from(*value));
             }

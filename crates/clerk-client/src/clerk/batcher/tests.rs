@@ -13,7 +13,7 @@ const BOUNDS: Bounds = Bounds { window: WINDOW, keys: 10, waiting: 1000 };
 
 /// A merge whose batches take a while, which batches it sent, and how many of them run.
 struct World {
-    merge: Merge<u32, u32>,
+    merge: Batcher<u32, u32>,
     sent: Arc<Mutex<Vec<Vec<u32>>>>,
     running: Arc<AtomicUsize>,
 }
@@ -29,7 +29,7 @@ impl Drop for Running {
 fn world(bounds: Bounds) -> World {
     let (sent, running) = (Arc::<Mutex<Vec<Vec<u32>>>>::default(), Arc::<AtomicUsize>::default());
     let (log, count) = (Arc::clone(&sent), Arc::clone(&running));
-    let merge = Merge::new(bounds, move |keys: Vec<u32>| {
+    let merge = Batcher::new(bounds, move |keys: Vec<u32>| {
         log.lock().push(keys.clone());
         count.fetch_add(1, Ordering::Relaxed);
         let running = Running(Arc::clone(&count));

@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for RawUser {
 }
 
 /// A form in which users come: [`User`] or [`RawUser`].
-pub trait UserForm: DeserializeOwned + Clone + Send + 'static + private::Sealed {
+pub trait UserRepr: DeserializeOwned + Clone + Send + 'static + private::Sealed {
     /// The identifier, `user_...`.
     fn id(&self) -> &str;
 
@@ -85,7 +85,7 @@ pub trait UserForm: DeserializeOwned + Clone + Send + 'static + private::Sealed 
     fn created_at(&self) -> Option<i64>;
 }
 
-impl UserForm for User {
+impl UserRepr for User {
     fn id(&self) -> &str {
         &self.id
     }
@@ -95,7 +95,7 @@ impl UserForm for User {
     }
 }
 
-impl UserForm for RawUser {
+impl UserRepr for RawUser {
     fn id(&self) -> &str {
         &self.id
     }
