@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clerk_client::cache::{self, Cache};
 use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::{RequestBody, ResponseFuture, Transport};
+use clerk_client::transport::{RequestBody, ResponseFuture, Transport};
 use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;

@@ -11,11 +11,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use clerk_client::cache::{self, Cache};
-use clerk_client::outbound::pace::{self, StoreBudget};
+use clerk_client::outbound::limiter::{self, RedisLimiter};
 use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::store::{self, RedisClient};
-use clerk_client::upstream::MemoryTransport;
+use clerk_client::transport::MemoryTransport;
 use clerk_client::webhook;
 use clerk_exporter::gateway::{self, Gateway, InstanceOptions, Plan, Policies, Switch, UnknownKeys};
 use clerk_exporter::metrics::catalogue::{self, Kind};
@@ -45,7 +45,7 @@ fn settings(name: &str) -> Settings {
 
 /// A Redis that nobody will find.
 fn store() -> RedisClient {
-    RedisClient::new(store::RedisOptions::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap()
+    RedisClient::new(redis::RedisOptions::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap()
 }
 
 /// A gateway that has seen a request, and has everything that has numbers.
@@ -56,7 +56,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
     let ledger = world.ledger.instance("prod").unwrap();
     let outbound =
         Outbound::new(MemoryTransport::new(clerk), "http://clerk.test".to_owned(), key, ledger, Arc::clone(&clock))
-            .sharing(StoreBudget::new(store(), "prod"));
+            .sharing(RedisLimiter::new(store(), "prod"));
     let policies = Policies { cache: Switch::On, ..Policies::default() };
     let options = gateway::Options {
         instances: vec![InstanceOptions {
@@ -111,8 +111,8 @@ impl World {
     }
 
     fn show_client(&self, name: &str) {
-        let budget = StoreBudget::new(store(), name);
-        let flow = Flow::sharing(pace::Options::default(), Arc::clone(&self.clock), budget);
+        let budget = RedisLimiter::new(store(), name);
+        let flow = Flow::sharing(limiter::LimiterOptions::default(), Arc::clone(&self.clock), budget);
         self.metrics.show_clients([(name.into(), Arc::new(flow))]);
     }
 

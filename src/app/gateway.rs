@@ -11,10 +11,10 @@ use crate::gateway::{
     CallerToken, FurtherKey, Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys, keyless,
 };
 use clerk_client::cache::{self, Cache, Seal};
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
+use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, Stamp};
-use clerk_client::store::RedisClient;
-use clerk_client::upstream::{HyperOptions, NetworkTransport, Transport};
+use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -43,7 +43,7 @@ impl Gateways {
         let options = HyperOptions { ca_file, http2, ..HyperOptions::default() };
         let store = gateway.cache.redis_url.as_ref().map(|source| {
             let url = source.read().context("gateway.cache.redis_url_file")?;
-            RedisClient::new(clerk_client::store::RedisOptions::new(url)).context("gateway.cache.redis_url_file")
+            RedisClient::new(clerk_client::redis::RedisOptions::new(url)).context("gateway.cache.redis_url_file")
         });
         Ok(Self {
             clock,
@@ -205,8 +205,8 @@ fn tokens(gateway: &config::Gateway) -> anyhow::Result<Vec<CallerToken>> {
     let tokens = gateway.callers.iter().map(|caller| {
         let token = caller.token.read().with_context(|| format!("gateway.callers: {}", caller.name))?;
         let priority = match caller.rank {
-            Rank::High => Priority::Interactive,
-            Rank::Low => Priority::Bulk,
+            Rank::High => Priority::High,
+            Rank::Low => Priority::Low,
         };
         let (caller, instance) = (Arc::clone(&caller.name), Arc::clone(&caller.instance));
         Ok(CallerToken { caller, instance, token, priority })

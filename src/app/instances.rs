@@ -8,11 +8,11 @@ use anyhow::Context;
 
 use crate::config::{self, ApiUrl, Config, When};
 use crate::probe::{self, Trigger};
-use clerk_client::outbound::pace::{self, StoreBudget};
+use clerk_client::outbound::limiter::{self, RedisLimiter};
 use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, SecretSource};
-use clerk_client::store::RedisClient;
-use clerk_client::upstream::{self, ReqwestTransport, Transport};
+use clerk_client::transport::{self, ReqwestTransport, Transport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Limit, Moment, Settings, Source};
@@ -24,7 +24,7 @@ const STALE_INTERVALS: u32 = 3;
 #[derive(Debug)]
 pub struct Instances {
     clock: Arc<Clock>,
-    upstream: Option<(upstream::ReqwestOptions, Arc<ReqwestTransport>)>,
+    upstream: Option<(transport::ReqwestOptions, Arc<ReqwestTransport>)>,
     ways: HashMap<Arc<str>, Way>,
     /// What gateways share their budgets over.
     pub(super) store: Option<RedisClient>,
@@ -45,7 +45,7 @@ impl Instances {
     /// No instances yet.
     #[must_use]
     pub fn new(clock: Arc<Clock>) -> Self {
-        let reserve = pace::Options::default().reserve;
+        let reserve = limiter::LimiterOptions::default().reserve;
         Self { clock, upstream: None, ways: HashMap::new(), store: None, reserve }
     }
 
@@ -82,14 +82,14 @@ impl Instances {
         ledger: &Ledger,
         upstream: Arc<dyn Transport>,
     ) -> anyhow::Result<Outbound> {
-        let options = pace::Options { reserve: self.reserve, ..pace_options(instance) };
+        let options = limiter::LimiterOptions { reserve: self.reserve, ..pace_options(instance) };
         let ledger = ledger.instance(&instance.name).context("an instance is missing in the ledger")?;
         let known = self.ways.get(&instance.name);
         let known = known.filter(|way| way.api_url == instance.api_url && way.source == instance.key);
         if known.is_none() {
             let clock = Arc::clone(&self.clock);
             let flow = match &self.store {
-                Some(store) => Flow::sharing(options, clock, StoreBudget::new(store.clone(), &instance.name)),
+                Some(store) => Flow::sharing(options, clock, RedisLimiter::new(store.clone(), &instance.name)),
                 None => Flow::new(options, clock),
             };
             let way = Way {
@@ -110,7 +110,7 @@ impl Instances {
     /// The HTTP client: the one there is, with its connections, unless its options change.
     fn upstream(&mut self, config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
         let options =
-            upstream::ReqwestOptions { ca_file: config.ca_file.clone(), ..upstream::ReqwestOptions::default() };
+            transport::ReqwestOptions { ca_file: config.ca_file.clone(), ..transport::ReqwestOptions::default() };
         match &self.upstream {
             Some((known, upstream)) if *known == options => Ok(Arc::<ReqwestTransport>::clone(upstream)),
             _ => {
@@ -170,8 +170,12 @@ fn limit(instance: &config::Instance) -> Option<Limit> {
     instance.limit().map(|(requests, window): (u64, Duration)| Limit { requests, window })
 }
 
-fn pace_options(instance: &config::Instance) -> pace::Options {
-    pace::Options { limit: limit(instance), environment: instance.environment, ..pace::Options::default() }
+fn pace_options(instance: &config::Instance) -> limiter::LimiterOptions {
+    limiter::LimiterOptions {
+        limit: limit(instance),
+        environment: instance.environment,
+        ..limiter::LimiterOptions::default()
+    }
 }
 
 fn trigger(trigger: &config::Trigger) -> Trigger {

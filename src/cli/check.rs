@@ -13,7 +13,7 @@ use crate::app::{Instances, settings};
 use crate::config::{Config, LimitSetting};
 use crate::probe::{self, Finding, probe_once};
 use clerk_client::outbound::CallError;
-use clerk_client::upstream::ErrorKind;
+use clerk_client::transport::ErrorKind;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{HeaderDialect, ProbeFailure};

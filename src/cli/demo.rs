@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
 use crate::config::Config;
-use clerk_client::upstream::{self, RequestBody, ReqwestTransport, Transport};
+use clerk_client::transport::{self, RequestBody, ReqwestTransport, Transport};
 use clerk_quota::clock::Clock;
 use clerk_simulator::Simulator;
 use prometheus_web::{ListenAddress, Listener, WebConfigSource};
@@ -110,7 +110,7 @@ impl Demo {
     pub(super) async fn run(self, gateway: String, stop: CancellationToken) -> anyhow::Result<()> {
         let clerk = self.url();
         let users: Arc<[String]> = (0..100).filter_map(|number| self.simulator.user_id(number)).collect();
-        let upstream = ReqwestTransport::new(upstream::ReqwestOptions::default())?;
+        let upstream = ReqwestTransport::new(transport::ReqwestOptions::default())?;
         let mut tasks = JoinSet::new();
         for application in APPLICATIONS {
             let job = if application.is_all_behind_gateway { gateway.clone() } else { clerk.clone() };

@@ -35,7 +35,7 @@ pub use gateway::{
 };
 pub use model::{Config, Instance, LimitSetting, Plan, Probe, Trigger, Users, When};
 
-pub use clerk_client::upstream::{ApiUrl, ApiUrlError};
+pub use clerk_client::transport::{ApiUrl, ApiUrlError};
 
 use std::fs::File;
 use std::io::Read;

@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::decision::Decision;
 use super::forward::Refusal;
 use super::upload::Blame;
-use clerk_client::outbound::pace::Shed;
+use clerk_client::outbound::limiter::Shed;
 use clerk_client::outbound::{CallError, SendError};
-use clerk_client::upstream::ErrorKind;
+use clerk_client::transport::ErrorKind;
 
 /// What the gateway did, where an answer is its own or is not what Clerk would have said.
 pub static DECISION: HeaderName = HeaderName::from_static("x-clerk-exporter-decision");

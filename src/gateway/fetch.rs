@@ -17,10 +17,10 @@ use super::policy::Policies;
 use super::reads::API_VERSION;
 use clerk_client::cache::Stored;
 use clerk_client::clerk::{ApiError, Error};
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
 use clerk_client::outbound::retry::Repeat;
 use clerk_client::outbound::{Authorization, CallError, Opened, Relay, Relayed, SendError};
-use clerk_client::upstream::{ErrorKind, RequestBody, TransportError};
+use clerk_client::transport::{ErrorKind, RequestBody, TransportError};
 use clerk_quota::Route;
 
 /// Larger answers are handed on as they come and shared with nobody.

@@ -21,10 +21,10 @@ use super::policy::{Policies, Switch};
 use super::seen::{CLIENT_GONE, Seen, SeenBody};
 use super::upload::{Fault, in_memory, upload};
 use super::writes::{self, Write};
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
 use clerk_client::outbound::retry::{Repeat, Trouble};
 use clerk_client::outbound::{Authorization, Opened, Phase, Relay, Relayed, SendError};
-use clerk_client::upstream::{BodyError, RequestBody};
+use clerk_client::transport::{BodyError, RequestBody};
 use clerk_quota::{Bucket, Route, route};
 use prometheus_web::{Ambiguity, Handler};
 

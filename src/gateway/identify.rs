@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use super::callers::{CallerId, Callers};
 use super::forward::Refusal;
 use clerk_client::outbound::Authorization;
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
 use clerk_client::secret::{ClerkKey, KeySource, Secret};
 
 /// What the gateway knows keys and tokens by.
@@ -97,7 +97,7 @@ impl Register {
         }
         let caller = key.and_then(|key| key.caller);
         let caller = caller.unwrap_or_else(|| callers.found(headers.get(USER_AGENT).map(HeaderValue::as_bytes)));
-        let (instance, priority) = (key.map(|key| key.instance), Priority::Interactive);
+        let (instance, priority) = (key.map(|key| key.instance), Priority::High);
         Ok(Identity { instance, caller, authorization: Authorization::AsGiven, priority })
     }
 }
@@ -130,7 +130,7 @@ mod tests {
         let callers = Callers::new(5);
         let caller = callers.configured(&Arc::from("billing"));
         let tokens =
-            vec![KnownToken { token: Secret::new(TOKEN.to_owned()), instance: 1, caller, priority: Priority::Bulk }];
+            vec![KnownToken { token: Secret::new(TOKEN.to_owned()), instance: 1, caller, priority: Priority::Low }];
         let register = Register { keys: vec![key(FIRST, 0), key(SECOND, 0)], tokens };
         let mut headers = HeaderMap::new();
         for value in values {
@@ -178,7 +178,7 @@ mod tests {
     fn a_token_is_exchanged_for_the_key() {
         let identity = identify(&[&format!("Bearer {TOKEN}")]).unwrap();
         assert_eq!((identity.instance, identity.authorization), (Some(1), Authorization::Ours));
-        assert_eq!(identity.priority, Priority::Bulk);
+        assert_eq!(identity.priority, Priority::Low);
     }
 
     #[test]

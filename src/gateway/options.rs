@@ -14,10 +14,10 @@ use super::identify::{KnownKey, KnownToken, Register};
 use super::policy::{Plan, Policies, Switch};
 use super::shared::Shared;
 use clerk_client::cache::{self, Cache};
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
 use clerk_client::outbound::{Authorization, Outbound};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::Transport;
+use clerk_client::transport::Transport;
 use clerk_quota::clock::Clock;
 use clerk_quota::{Environment, InstanceLedger, Route, Settings, Source};
 
@@ -168,7 +168,7 @@ impl Instance {
     /// Whether pacing would let a request wait, if it is in shadow.
     pub(super) fn would_wait(&self, policies: &Policies, route: Route, priority: Priority) -> bool {
         let pacer = &self.outbound.flow.pacer;
-        policies.pace == Switch::Shadow && pacer.would_wait(route.bucket, route.entity, priority)
+        policies.pace == Switch::Shadow && pacer.would_throttle(route.bucket, route.entity, priority)
     }
 
     /// Our key was refused: it may have been replaced, and the next request finds the new one. A key that cannot be read

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
 use clerk_client::outbound::retry::{Repeat, RetryPolicy};
 use clerk_client::outbound::{Handling, Turn};
 use clerk_quota::Route;

@@ -20,9 +20,9 @@ use super::parameters::parameters;
 use super::policy::{Policies, Switch};
 use clerk_client::cache::{self, Asked, Hit, Key, Stored, Urgency};
 use clerk_client::clerk::Error;
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
 use clerk_client::outbound::retry::Trouble;
-use clerk_client::upstream::RequestBody;
+use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{Tag, tags_of_route};
 use clerk_quota::{Bucket, Route};
 
@@ -186,8 +186,8 @@ impl Exchange {
     /// Who goes first does not stand in the queue with those who go last.
     const fn urgency(&self, policies: Policies) -> Urgency {
         match self.priority {
-            Priority::Bulk if policies.pace.is_on() => Urgency::Patient,
-            Priority::Bulk | Priority::Interactive => Urgency::Urgent,
+            Priority::Low if policies.pace.is_on() => Urgency::Patient,
+            Priority::Low | Priority::High => Urgency::Urgent,
         }
     }
 

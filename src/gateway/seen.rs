@@ -15,7 +15,7 @@ use super::callers::{CallerId, Callers};
 use super::counts::{Counts, Done, Shadow};
 use super::decision::{Decision, MethodLabel};
 use clerk_client::outbound::ReplyBody;
-use clerk_client::upstream::{ErrorKind, TransportError};
+use clerk_client::transport::{ErrorKind, TransportError};
 use clerk_quota::clock::Clock;
 
 /// The code of requests whose client did not wait for the answer. No server sends it; other proxies log it, too.

@@ -16,7 +16,7 @@ use super::policy::{Policies, Switch};
 use super::reads::API_VERSION;
 use clerk_client::cache::{self, Cache, Key, Stored, Urgency};
 use clerk_client::clerk::{Clerk, Loader, LoaderOptions};
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
 use clerk_client::webhook::Tag;
 use clerk_quota::Source;
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use clerk_client::upstream::{BodyError, RequestBody, has_cause};
+use clerk_client::transport::{BodyError, RequestBody, has_cause};
 use prometheus_web::BodyTimeout;
 
 /// What went wrong with the client's part of an exchange.

@@ -7,7 +7,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{Number, Value, counter, gauge, histogram};
-use clerk_client::outbound::pace::ShedReason;
+use clerk_client::outbound::limiter::ShedReason;
 use clerk_client::outbound::retry::{StopReason, Trouble};
 use clerk_client::outbound::{Flow, Numbers};
 

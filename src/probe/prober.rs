@@ -13,7 +13,7 @@ use super::Options;
 use super::policy::{Outcome, Policy, Surroundings};
 use super::timetable::Task;
 use clerk_client::outbound::{Answer, Call, CallError, Outbound};
-use clerk_client::upstream::ErrorKind;
+use clerk_client::transport::ErrorKind;
 use clerk_quota::{HeaderDialect, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 
 /// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.

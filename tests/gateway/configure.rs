@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use clerk_client::cache::{self, Cache};
 use clerk_client::outbound::Outbound;
-use clerk_client::outbound::pace::Priority;
+use clerk_client::outbound::limiter::Priority;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::MemoryTransport;
+use clerk_client::transport::MemoryTransport;
 use clerk_exporter::gateway::{
     CallerToken, ConfigureError, FurtherKey, Gateway, InstanceOptions, Options, Plan, UnknownKeys,
 };
@@ -47,7 +47,7 @@ fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Options
 }
 
 fn token(instance: &str, text: &str) -> CallerToken {
-    let (token, priority) = (Secret::new(text.to_owned()), Priority::Interactive);
+    let (token, priority) = (Secret::new(text.to_owned()), Priority::High);
     CallerToken { caller: "billing".into(), instance: instance.into(), token, priority }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::upstream::{ErrorKind, RequestBody, ResponseFuture, Transport, TransportError};
+use clerk_client::transport::{ErrorKind, RequestBody, ResponseFuture, Transport, TransportError};
 use clerk_exporter::gateway::Decision;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};

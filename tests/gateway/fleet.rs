@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clerk_client::cache::Seal;
-use clerk_client::outbound::pace::{self, StoreBudget};
+use clerk_client::outbound::limiter::{self, RedisLimiter};
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_exporter::gateway::{Plan, Policies, Switch};
 use clerk_quota::Limit;
@@ -71,8 +71,11 @@ async fn together_they_stay_within_the_limit_and_use_all_of_it() {
         Setup {
             // Longer than Redis ever needs, and shorter than the window.
             plan: Plan { max_queue_wait: Duration::from_secs(50), ..plan },
-            pace: Some(pace::Options { limit: Some(Limit { requests: 20, window }), ..pace::Options::default() }),
-            budget: Some(StoreBudget::new(redis.store(), "test")),
+            pace: Some(limiter::LimiterOptions {
+                limit: Some(Limit { requests: 20, window }),
+                ..limiter::LimiterOptions::default()
+            }),
+            budget: Some(RedisLimiter::new(redis.store(), "test")),
             ..Setup::default()
         }
     };

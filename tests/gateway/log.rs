@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clerk_client::upstream::{MemoryTransport, Transport};
+use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_exporter::gateway::{Plan, Policies, Switch};
 use clerk_simulator::Simulator;
 use http::Request;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::outbound::pace;
-use clerk_client::upstream::{MemoryTransport, Transport};
+use clerk_client::outbound::limiter;
+use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
 use clerk_simulator::{Fault, FaultBody, Simulator};
 use http::{HeaderMap, Request, StatusCode};
@@ -25,7 +25,7 @@ impl Played {
         Self::paced(policies, max_queue_wait, None)
     }
 
-    fn paced(policies: Policies, max_queue_wait: Duration, pace: Option<pace::Options>) -> Self {
+    fn paced(policies: Policies, max_queue_wait: Duration, pace: Option<limiter::LimiterOptions>) -> Self {
         let simulator = Simulator::new(clerk_test_support::simulator(1));
         let upstream: Arc<dyn Transport> = MemoryTransport::new(simulator.router());
         let plan = Plan { policies, max_queue_wait, ..Plan::default() };
@@ -184,7 +184,7 @@ async fn a_wait_is_told_in_milliseconds() {
 async fn an_answer_that_is_kept_for_the_case_of_need_takes_no_place_in_flight() {
     for body in [FaultBody::Clerk, FaultBody::Html, FaultBody::Empty] {
         let both = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
-        let alone = pace::Options { max_in_flight: 1, ..pace::Options::default() };
+        let alone = limiter::LimiterOptions { max_in_flight: 1, ..limiter::LimiterOptions::default() };
         let played = Played::paced(both, Duration::from_secs(30), Some(alone));
         let fault = Fault::Throttled { retry_after: Some("2".to_owned()), body };
         played.simulator.set_faults(fault.times(2).into()).unwrap();

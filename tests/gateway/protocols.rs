@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
-use clerk_client::upstream::HyperOptions;
+use clerk_client::transport::HyperOptions;
 use clerk_exporter::gateway::{Plan, Policies};
 use http::{HeaderMap, Version};
 use http_body_util::{BodyExt, Empty, Full};

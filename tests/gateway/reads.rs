@@ -17,7 +17,7 @@ use axum::extract::Request as Incoming;
 use axum::middleware::{Next, from_fn};
 use bytes::Bytes;
 use clerk_client::secret::{Secret, SecretSource};
-use clerk_client::upstream::{MemoryTransport, Transport};
+use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_client::webhook::{self, SigningSecret};
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
 use clerk_simulator::{Fault, FaultRule, LimitOverride, Options, Quota, SimulatedBucket, Simulator};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_client::cache::{self, Cache, Seal};
-use clerk_client::outbound::pace::{self, Priority, SharedBudget};
+use clerk_client::outbound::limiter::{self, DistributedLimiter, Priority};
 use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::store::RedisClient;
-use clerk_client::upstream::{HyperOptions, NetworkTransport, Transport};
+use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
     CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
@@ -215,7 +215,7 @@ pub(crate) struct Setup {
     pub(crate) plan: Plan,
     pub(crate) rejects_strangers: bool,
     pub(crate) max_callers: usize,
-    pub(crate) pace: Option<pace::Options>,
+    pub(crate) pace: Option<limiter::LimiterOptions>,
     /// How long a client may keep the gateway waiting for its body.
     pub(crate) body_read_timeout: Duration,
     /// Whether there is an instance `second` beside `test`.
@@ -226,7 +226,7 @@ pub(crate) struct Setup {
     pub(crate) store: Option<RedisClient>,
     pub(crate) seal: Option<Seal>,
     /// What gateways share a budget over.
-    pub(crate) budget: Option<Arc<dyn SharedBudget>>,
+    pub(crate) budget: Option<Arc<dyn DistributedLimiter>>,
     /// Authorities that the gateway trusts, and whether it speaks HTTP/2 to Clerk.
     pub(crate) client: HyperOptions,
 }
@@ -298,7 +298,7 @@ impl World {
             token: Secret::new(token.to_owned()),
             priority,
         };
-        let tokens = vec![token("billing", TOKEN, Priority::Interactive), token("import", BULK_TOKEN, Priority::Bulk)];
+        let tokens = vec![token("billing", TOKEN, Priority::High), token("import", BULK_TOKEN, Priority::Low)];
         let options = Options { instances, unknown_keys, tokens, max_callers };
         let mut gateway = Gateway::new(options, Arc::clone(&clock)).unwrap();
         if let Some(options) = webhooks {

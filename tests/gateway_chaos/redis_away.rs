@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use clerk_client::store::{RedisClient, RedisOptions};
+use clerk_client::redis::{RedisClient, RedisOptions};
 use clerk_exporter::gateway::{Plan, Switch};
 use tokio::task::JoinSet;
 

@@ -9,12 +9,12 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use clerk_client::cache::{self, Cache};
-use clerk_client::outbound::pace::{self, StoreBudget};
+use clerk_client::outbound::limiter::{self, RedisLimiter};
 use clerk_client::outbound::retry::RetryPolicy;
 use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::store::RedisClient;
-use clerk_client::upstream::{HyperOptions, NetworkTransport};
+use clerk_client::transport::{HyperOptions, NetworkTransport};
 use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -171,9 +171,10 @@ impl Running {
         let clock = Arc::new(Clock::new());
         let ledger = Ledger::new([settings()]);
         let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
-        let pace = pace::Options { limit: Some(LIMIT), max_in_flight: 10_000, ..pace::Options::default() };
+        let pace =
+            limiter::LimiterOptions { limit: Some(LIMIT), max_in_flight: 10_000, ..limiter::LimiterOptions::default() };
         let flow = match &store {
-            Some(store) => Flow::sharing(pace, Arc::clone(&clock), StoreBudget::new(store.clone(), "test")),
+            Some(store) => Flow::sharing(pace, Arc::clone(&clock), RedisLimiter::new(store.clone(), "test")),
             None => Flow::new(pace, Arc::clone(&clock)),
         };
         let outbound = Outbound {

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
-use clerk_client::upstream::{ErrorKind, MemoryTransport, RequestBody, ResponseFuture, Transport, TransportError};
+use clerk_client::transport::{ErrorKind, MemoryTransport, RequestBody, ResponseFuture, Transport, TransportError};
 use clerk_quota::{ProbeFailure, ProbeSkip};
 use clerk_simulator::{Fault, FaultBody, FaultRule, Simulator};
 

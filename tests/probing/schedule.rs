@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_client::upstream::MemoryTransport;
+use clerk_client::transport::MemoryTransport;
 use clerk_exporter::probe::Trigger;
 use clerk_quota::{ProbeFailure, ProbeSkip};
 use clerk_simulator::Simulator;

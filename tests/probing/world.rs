@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::{MemoryTransport, Transport};
+use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_exporter::probe::{Options, Probes, Trigger};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;

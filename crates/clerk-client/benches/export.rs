@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clerk_client::clerk::{Clerk, RawUser};
-use clerk_client::outbound::pace;
-use clerk_client::upstream::{MemoryTransport, Transport};
+use clerk_client::outbound::limiter;
+use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_quota::{Environment, Limit};
 use clerk_simulator::{Fault, Simulator};
 use clerk_test_support::{KEY, World, in_simulated_time, start};
@@ -80,7 +80,8 @@ pub(crate) fn measure(way: Way, task: Task) -> Measured {
             Way::Walk { reserve } => {
                 let limit = Some(Limit { requests: task.limit, window: WINDOW });
                 let environment = Environment::Development;
-                let pace = pace::Options { limit, environment, reserve, ..pace::Options::default() };
+                let pace =
+                    limiter::LimiterOptions { limit, environment, reserve, ..limiter::LimiterOptions::default() };
                 let world = World::paced(options, pace);
                 begin(&world.simulator);
                 let from = Instant::now();

@@ -18,8 +18,8 @@ use axum::extract::{Path, State};
 use axum::routing::get;
 use clerk_client::cache::{Asked, Cache, Options, Policy, Stored};
 use clerk_client::clerk::{Clerk, Error};
+use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::SecretSource;
-use clerk_client::store::{self, RedisClient};
 use clerk_client::webhook::{self, Webhooks, tags_of_route};
 use clerk_quota::clock::Clock;
 use http::{HeaderMap, Method, StatusCode};
@@ -68,7 +68,7 @@ async fn user(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = match std::env::var_os("REDIS_URL") {
-        Some(_) => Some(RedisClient::new(store::RedisOptions::new(SecretSource::Env("REDIS_URL".to_owned()).read()?))?),
+        Some(_) => Some(RedisClient::new(redis::RedisOptions::new(SecretSource::Env("REDIS_URL".to_owned()).read()?))?),
         None => None,
     };
     let cache = Cache::new(Options { redis: store, ..Options::new("example") }, Arc::new(Clock::new()));

@@ -24,8 +24,8 @@
 pub mod cache;
 pub mod clerk;
 pub mod outbound;
-pub mod secret;
 #[cfg(feature = "redis")]
-pub mod store;
-pub mod upstream;
+pub mod redis;
+pub mod secret;
+pub mod transport;
 pub mod webhook;

@@ -14,7 +14,7 @@ use clerk_client::clerk::{Clerk, Cursor, Error, ListUsers, LookupOutcome, Order,
 use clerk_client::outbound::retry::RetryPolicy;
 use clerk_client::outbound::{Outbound, Policy};
 use clerk_client::secret::{KeySource, SecretSource};
-use clerk_client::upstream::MemoryTransport;
+use clerk_client::transport::MemoryTransport;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Environment, Source};
 use clerk_simulator::{Fault, FaultBody, HeaderProfile, Simulator};

@@ -14,7 +14,7 @@ use axum::response::IntoResponse;
 use clerk_client::clerk::{Clerk, Error, Loader, LoaderOptions};
 use clerk_client::outbound::Policy;
 use clerk_client::outbound::retry::RetryPolicy;
-use clerk_client::upstream::MemoryTransport;
+use clerk_client::transport::MemoryTransport;
 use clerk_quota::Source;
 use clerk_quota::ledger::Ledger;
 use clerk_simulator::{Fault, FaultBody, Simulator};
@@ -190,7 +190,7 @@ async fn a_caller_that_goes_away_disturbs_no_other_and_the_last_one_ends_the_req
 
     let all = join_all([&one, &two].map(|id| timeout(Duration::from_secs(1), loader.get(id)))).await;
     assert!(all.iter().all(Result::is_err));
-    assert_eq!(world.outbound.flow.pacer.numbers().in_flight, 0, "the request is cancelled");
+    assert_eq!(world.outbound.flow.pacer.stats().in_flight, 0, "the request is cancelled");
     assert_eq!(loader.get(&one).await.unwrap().id, one);
 }
 
@@ -327,7 +327,7 @@ proptest! {
                 }
             });
             join_all(all).await;
-            assert_eq!(world.outbound.flow.pacer.numbers().in_flight, 0);
+            assert_eq!(world.outbound.flow.pacer.stats().in_flight, 0);
         });
     }
 }

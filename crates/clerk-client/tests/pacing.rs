@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::outbound::pace::{self, Pacer, Priority, ShedReason};
+use clerk_client::outbound::limiter::{self, Limiter, Priority, ShedReason};
 use clerk_client::outbound::{Call, Policy, SendError};
 use clerk_quota::{Bucket, Environment, Limit, Source};
 use clerk_simulator::{BucketTruth, Fault, HeaderProfile, LimiterKind, Plan};
@@ -38,7 +38,7 @@ fn count() -> Call {
 
 /// Interactive requests that wait as long as it takes.
 fn patient() -> Policy {
-    Policy { priority: Priority::Interactive, ..Policy::bulk() }
+    Policy { priority: Priority::High, ..Policy::bulk() }
 }
 
 /// `workers` ask without a pause until the time is over. Gives the number of successes.
@@ -233,78 +233,75 @@ fn interactive_requests_overtake_bulk_work_and_find_its_reserve() {
 }
 
 /// A pacer for 100 requests per 10 s whose budget is used up.
-async fn used_up(options: pace::Options) -> Arc<Pacer> {
+async fn used_up(options: limiter::LimiterOptions) -> Arc<Limiter> {
     let limit = Some(Limit { requests: 100, window: TEN });
     let clock = Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start()));
-    let pacer = Pacer::new(pace::Options { limit, environment: Environment::Development, ..options }, clock);
+    let pacer =
+        Limiter::new(limiter::LimiterOptions { limit, environment: Environment::Development, ..options }, clock);
     for _ in 0..100 {
-        drop(pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN).await.unwrap());
+        drop(pacer.acquire(Bucket::Instance, None, Priority::High, TEN).await.unwrap());
     }
     pacer
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_would_be_too_long_is_refused_at_once() {
-    let pacer = used_up(pace::Options::default()).await;
+    let pacer = used_up(limiter::LimiterOptions::default()).await;
     advance(Duration::from_secs(3)).await;
     let asked = Instant::now();
-    let shed = pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::from_secs(5)).await.unwrap_err();
+    let shed = pacer.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(5)).await.unwrap_err();
     assert_eq!((shed.reason, asked.elapsed()), (ShedReason::WaitTooLong, Duration::ZERO));
     assert!((7.0..=7.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
     assert!(shed.to_string().contains("try again in 8s"), "{shed}");
-    assert_eq!(pacer.numbers().waiting, 0);
+    assert_eq!(pacer.stats().waiting, 0);
     // Another bucket is not concerned.
-    drop(pacer.acquire(Bucket::Invitations, None, Priority::Bulk, Duration::ZERO).await.unwrap());
+    drop(pacer.acquire(Bucket::Invitations, None, Priority::Low, Duration::ZERO).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_place_behind_others_counts_their_turns_too() {
-    let pacer = used_up(pace::Options::default()).await;
+    let pacer = used_up(limiter::LimiterOptions::default()).await;
     let mut tasks = JoinSet::new();
     for _ in 0..100 {
         let pacer = Arc::clone(&pacer);
         tasks.spawn(async move {
-            drop(pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN * 2).await.unwrap());
+            drop(pacer.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.unwrap());
         });
     }
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(pacer.numbers().waiting, 100);
+    assert_eq!(pacer.stats().waiting, 100);
     // The places of the next window are taken by those; this one is for the window after it.
-    let shed = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN + TEN / 2).await.unwrap_err();
+    let shed = pacer.acquire(Bucket::Instance, None, Priority::High, TEN + TEN / 2).await.unwrap_err();
     assert!((19.9..=20.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
     tasks.join_all().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_bounded() {
-    let pacer = used_up(pace::Options { max_queue: 3, ..pace::Options::default() }).await;
+    let pacer = used_up(limiter::LimiterOptions { max_queue: 3, ..limiter::LimiterOptions::default() }).await;
     let mut tasks = JoinSet::new();
     for _ in 0..5 {
         let pacer = Arc::clone(&pacer);
         tasks.spawn(async move {
-            pacer
-                .acquire(Bucket::Instance, None, Priority::Interactive, TEN * 2)
-                .await
-                .map(drop)
-                .map_err(|shed| shed.reason)
+            pacer.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.map(drop).map_err(|shed| shed.reason)
         });
     }
     let results = tasks.join_all().await;
     assert_eq!(results.iter().filter(|result| **result == Err(ShedReason::QueueFull)).count(), 2);
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
-    assert_eq!(pacer.numbers().shed, [2, 0]);
+    assert_eq!(pacer.stats().shed, [2, 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_came_first_goes_first_and_not_all_at_once() {
-    let pacer = used_up(pace::Options::default()).await;
+    let pacer = used_up(limiter::LimiterOptions::default()).await;
     let from = Instant::now();
     let mut tasks = JoinSet::new();
     for number in 0..60 {
         let pacer = Arc::clone(&pacer);
         tasks.spawn(async move {
             sleep(Duration::from_millis(number)).await;
-            let permit = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN * 2).await.unwrap();
+            let permit = pacer.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.unwrap();
             drop(permit);
             (from.elapsed(), number)
         });
@@ -321,41 +318,41 @@ async fn who_came_first_goes_first_and_not_all_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn somebody_who_gives_up_leaves_no_trace() {
-    let pacer = used_up(pace::Options::default()).await;
+    let pacer = used_up(limiter::LimiterOptions::default()).await;
     let mut dice = fastrand::Rng::with_seed(1);
     let mut tasks = JoinSet::new();
     for _ in 0..300 {
         let (pacer, patience) = (Arc::clone(&pacer), Duration::from_millis(dice.u64(0..15_000)));
         tasks.spawn(async move {
-            let place = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN * 6);
+            let place = pacer.acquire(Bucket::Instance, None, Priority::High, TEN * 6);
             tokio::time::timeout(patience, place).await.is_ok()
         });
     }
     let got = tasks.join_all().await.into_iter().filter(|got| *got).count();
     assert!((60..=100).contains(&got), "those who give up take nobody's turn: {got}");
-    let numbers = pacer.numbers();
+    let numbers = pacer.stats();
     assert_eq!((numbers.waiting, numbers.in_flight), (0, 0));
     sleep(TEN * 2).await;
     // The whole budget is there again.
     for _ in 0..100 {
-        drop(pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::ZERO).await.unwrap());
+        drop(pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap());
     }
-    assert!(pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::ZERO).await.is_err());
+    assert!(pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn so_many_in_flight_and_no_more() {
-    let options = pace::Options { max_in_flight: 2, ..pace::Options::default() };
-    let pacer = Pacer::new(options, Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start())));
-    let acquire = || pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::from_secs(1));
+    let options = limiter::LimiterOptions { max_in_flight: 2, ..limiter::LimiterOptions::default() };
+    let pacer = Limiter::new(options, Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start())));
+    let acquire = || pacer.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
     let (first, second) = (acquire().await.unwrap(), acquire().await.unwrap());
     let shed = acquire().await.unwrap_err();
     assert_eq!(shed.reason, ShedReason::WaitTooLong);
     drop(first);
     let third = acquire().await.unwrap();
-    assert_eq!(pacer.numbers().in_flight, 2);
+    assert_eq!(pacer.stats().in_flight, 2);
     drop((second, third));
-    assert_eq!(pacer.numbers().in_flight, 0);
+    assert_eq!(pacer.stats().in_flight, 0);
 }
 
 #[test]
@@ -405,10 +402,10 @@ fn probes_are_not_paced_but_counted() {
 /// In real time, where even a look at the clock takes a moment.
 #[tokio::test]
 async fn who_leaves_at_once_has_not_waited_at_all() {
-    let pacer = Pacer::new(pace::Options::default(), Arc::new(clerk_quota::clock::Clock::new()));
+    let pacer = Limiter::new(limiter::LimiterOptions::default(), Arc::new(clerk_quota::clock::Clock::new()));
     for _ in 0..10 {
-        let permit = pacer.acquire(Bucket::Instance, None, Priority::Interactive, TEN).await.unwrap();
+        let permit = pacer.acquire(Bucket::Instance, None, Priority::High, TEN).await.unwrap();
         assert_eq!(permit.waited(), Duration::ZERO);
     }
-    assert_eq!(pacer.numbers().waited_seconds.sum(), 0.0);
+    assert_eq!(pacer.stats().waited_seconds.sum(), 0.0);
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use bytes::Bytes;
 use clerk_client::outbound::retry::{MIN_WAIT, Repeat, RetryPolicy, StopReason, Trouble};
-use clerk_client::outbound::{Call, Outbound, Phase, Policy, SendError, pace};
-use clerk_client::upstream::{ErrorKind, MemoryTransport, RequestBody, ResponseFuture, Transport, TransportError};
+use clerk_client::outbound::{Call, Outbound, Phase, Policy, SendError, limiter};
+use clerk_client::transport::{ErrorKind, MemoryTransport, RequestBody, ResponseFuture, Transport, TransportError};
 use clerk_quota::Source;
 use clerk_quota::ledger::Ledger;
 use clerk_simulator::{Fault, FaultBody, FaultRule, Faults};
@@ -221,7 +221,7 @@ async fn an_outage_is_not_made_worse_than_by_a_fifth() {
 }
 
 async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
-    let options = pace::Options { max_queue: 2000, ..pace::Options::default() };
+    let options = limiter::LimiterOptions { max_queue: 2000, ..limiter::LimiterOptions::default() };
     test(World::paced(clerk_test_support::simulator(1), options)).await;
 }
 

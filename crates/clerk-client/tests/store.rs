@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::secret::Secret;
-use clerk_client::store::{
+use clerk_client::redis::{
     ErrorReply, RedisClient, RedisClientError, RedisOptions, RedisState, Reply, Script, SubscriptionEvent,
 };
+use clerk_client::secret::Secret;
 use clerk_test_support::redis::RedisServer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use clerk_client::upstream::{ErrorKind, RequestBody, ReqwestOptions, ReqwestTransport, Transport, TransportError};
+use clerk_client::transport::{ErrorKind, RequestBody, ReqwestOptions, ReqwestTransport, Transport, TransportError};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;

@@ -9,9 +9,9 @@ pub mod redis;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clerk_client::outbound::{Flow, Outbound, pace};
+use clerk_client::outbound::{Flow, Outbound, limiter};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
-use clerk_client::upstream::{MemoryTransport, Transport};
+use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::{Handle, Ledger};
 use clerk_quota::snapshot::InstanceSnapshot;
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// The same with a pacer of these options.
-    pub fn paced(options: clerk_simulator::Options, pace: pace::Options) -> Self {
+    pub fn paced(options: clerk_simulator::Options, pace: limiter::LimiterOptions) -> Self {
         let world = Self::new(options);
         let clock = Arc::clone(&world.outbound.clock);
         let flow = Arc::new(Flow::new(pace, Arc::clone(&clock)));

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use clerk_client::redis::{RedisClient, RedisOptions};
 use clerk_client::secret::Secret;
-use clerk_client::store::{RedisClient, RedisOptions};
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::process::Command;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::args::TargetArgs;
-use clerk_client::outbound::{Outbound, pace};
+use clerk_client::outbound::{Outbound, limiter};
 use clerk_quota::Bucket;
 
 /// Time between two looks of the line, so that it does not seem dead while the rate limit makes it wait.
@@ -95,7 +95,7 @@ fn time_left(users: u64, rate: f64, per_request: f64, outbound: &Outbound) -> St
     let now = outbound.clock.now();
     let snapshot = outbound.ledger.lock().snapshot(now);
     let allowed = snapshot.bucket(Bucket::Instance).and_then(|bucket| {
-        let share = 1.0 - pace::Options::default().reserve;
+        let share = 1.0 - limiter::LimiterOptions::default().reserve;
         Some(bucket.limit? as f64 * share / bucket.window.as_secs_f64() * per_request)
     });
     let rate = allowed.map_or(rate, |allowed| rate.min(allowed));

@@ -17,8 +17,8 @@ use super::file::{Context, SCHEMA};
 use super::reader::{Field, Keys, Report, Section};
 use super::rules;
 use clerk_client::cache::Seal;
+use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::{Secret, SecretSource, may_be_secret};
-use clerk_client::store::{self, RedisClient};
 use clerk_client::webhook::check_secret;
 use prometheus_web::{ListenAddress, ParseListenAddressError, WebConfigSource};
 
@@ -253,7 +253,7 @@ fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Cac
 
 fn redis_url(source: &SecretSource) -> Result<(), String> {
     let url = source.read().map_err(|error| error.to_string())?;
-    RedisClient::new(store::RedisOptions::new(url)).map(drop).map_err(|error| error.to_string())
+    RedisClient::new(redis::RedisOptions::new(url)).map(drop).map_err(|error| error.to_string())
 }
 
 fn encryption_key(source: &SecretSource) -> Result<(), String> {

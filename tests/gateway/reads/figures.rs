@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_client::outbound::pace;
+use clerk_client::outbound::limiter;
 use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
 use clerk_quota::Limit;
 use clerk_simulator::{LimitOverride, Quota, SimulatedBucket};
@@ -59,7 +59,11 @@ async fn each_saving_has_its_own_figure() {
 async fn callers_of_low_priority_leave_the_reserve_to_others() {
     let window = Duration::from_secs(3600);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
-    let pace = pace::Options { limit: Some(Limit { requests: 20, window }), reserve: 0.25, ..pace::Options::default() };
+    let pace = limiter::LimiterOptions {
+        limit: Some(Limit { requests: 20, window }),
+        reserve: 0.25,
+        ..limiter::LimiterOptions::default()
+    };
     let policies = Policies { pace: Switch::On, ..OFF };
     let plan = Plan { policies, max_queue_wait: Duration::from_millis(10), ..Plan::default() };
     let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
@@ -78,7 +82,11 @@ async fn callers_of_low_priority_leave_the_reserve_to_others() {
 async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_the_same() {
     let window = Duration::from_secs(100);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
-    let pace = pace::Options { limit: Some(Limit { requests: 20, window }), reserve: 0.25, ..pace::Options::default() };
+    let pace = limiter::LimiterOptions {
+        limit: Some(Limit { requests: 20, window }),
+        reserve: 0.25,
+        ..limiter::LimiterOptions::default()
+    };
     let policies = Policies { pace: Switch::On, ..COALESCE };
     let plan = Plan { policies, max_queue_wait: window * 2, deadline: window * 4, ..Plan::default() };
     let setup = Setup { plan, pace: Some(pace), ..Setup::default() };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::Cache;
 use super::answers::Inner;
-use crate::store::SubscriptionEvent;
+use crate::redis::SubscriptionEvent;
 
 impl Cache {
     /// Begins to hear other processes, once there is a runtime to do so.

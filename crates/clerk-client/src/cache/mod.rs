@@ -73,7 +73,7 @@ pub use shadow::Shadow;
 pub use stored::Stored;
 
 #[cfg(feature = "redis")]
-use crate::store::RedisClient;
+use crate::redis::RedisClient;
 
 /// How to keep the answers of one instance.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use super::codec;
 use super::seal::Seal;
 use super::stored::Record;
 use super::{Key, millis};
-use crate::store::{RedisClient, RedisClientError, Reply, Script, Subscription};
+use crate::redis::{RedisClient, RedisClientError, Reply, Script, Subscription};
 use crate::webhook::Tag;
 
 /// KEYS: answer, tags. ARGV: new generation, its time to live.

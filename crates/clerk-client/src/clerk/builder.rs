@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Clerk, Error};
-use crate::outbound::pace::SharedBudget;
+use crate::outbound::limiter::DistributedLimiter;
 use crate::outbound::{Outbound, Policy};
 use crate::secret::{EnvLookup, KeySource, SecretSource, process_env};
-use crate::upstream::{ApiUrl, ReqwestOptions, ReqwestTransport};
+use crate::transport::{ApiUrl, ReqwestOptions, ReqwestTransport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Limit, Settings, Source};
@@ -44,7 +44,7 @@ pub struct Builder {
     limit: Option<Limit>,
     policy: Option<Policy>,
     bulk: Option<Policy>,
-    shared: Option<Arc<dyn SharedBudget>>,
+    shared: Option<Arc<dyn DistributedLimiter>>,
 }
 
 impl Builder {
@@ -136,7 +136,7 @@ impl Builder {
     /// # }
     /// ```
     #[must_use]
-    pub fn shared_budget(self, budget: Arc<dyn SharedBudget>) -> Self {
+    pub fn shared_budget(self, budget: Arc<dyn DistributedLimiter>) -> Self {
         Self { shared: Some(budget), ..self }
     }
 

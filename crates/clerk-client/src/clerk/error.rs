@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use crate::outbound::pace::Shed;
+use crate::outbound::limiter::Shed;
 use crate::outbound::{CallError, ErrorBody, Phase, SendError};
 use crate::secret::{SecretError, mask_secrets};
-use crate::upstream::{ApiUrlError, BuildError};
+use crate::transport::{ApiUrlError, BuildError};
 
 /// Longest part of a text from outside that a message repeats, in characters.
 const MAX_SHOWN: usize = 80;

@@ -43,7 +43,7 @@ pub use repr::{RawUser, UserRepr};
 pub use types::{Count, Instance, Jwks, User};
 pub use users::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter, Users};
 
-use crate::outbound::pace::Priority;
+use crate::outbound::limiter::Priority;
 use crate::outbound::{Handling, Outbound, Policy};
 use clerk_quota::Source;
 
@@ -107,7 +107,7 @@ impl Clerk {
     /// The same client with another policy for bulk work. Its priority is always [`Priority::Bulk`].
     #[must_use]
     pub fn with_bulk_policy(self, policy: Policy) -> Self {
-        Self { bulk: Policy { priority: Priority::Bulk, ..policy }, ..self }
+        Self { bulk: Policy { priority: Priority::Low, ..policy }, ..self }
     }
 
     /// The same client with other timeouts: for one attempt, from its start to the head of its answer, and for

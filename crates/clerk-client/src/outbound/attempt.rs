@@ -7,12 +7,12 @@ use http::header::CONTENT_ENCODING;
 use http::response::Parts;
 use tokio::time::{Instant, timeout_at};
 
+use super::limiter::Permit;
 use super::outgoing::{Outgoing, Progress};
-use super::pace::Permit;
 use super::reply::{ReplyBody, read_body};
 use super::retry::Repeat;
 use super::{CallError, ErrorBody, MAX_BODY_BYTES, Outbound, is_unsent, observe};
-use crate::upstream::{FreshConnection, ResponseFuture, TransportError};
+use crate::transport::{FreshConnection, ResponseFuture, TransportError};
 use clerk_quota::Observation;
 
 /// How much of an error's body is looked at where the body is handed on.
@@ -103,7 +103,7 @@ impl Outbound {
         permit: &mut Permit,
         until: Instant,
         timeout: Duration,
-    ) -> Result<http::Response<crate::upstream::Body>, CallError> {
+    ) -> Result<http::Response<crate::transport::Body>, CallError> {
         let (request, progress) = outgoing.request(self).inspect_err(|_| permit.unsent())?;
         let expired = || CallError::Timeout(timeout);
         let mut result = head_of(self.transport.send(request), until, timeout, progress).await.ok_or_else(expired)?;
@@ -130,7 +130,7 @@ async fn head_of(
     mut until: Instant,
     timeout: Duration,
     progress: Option<Progress>,
-) -> Option<Result<http::Response<crate::upstream::Body>, TransportError>> {
+) -> Option<Result<http::Response<crate::transport::Body>, TransportError>> {
     loop {
         if let Ok(result) = timeout_at(until, &mut answer).await {
             return Some(result);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::budget::RetryBudget;
-use super::pace::{self, Pacer, SharedBudget};
+use super::limiter::{self, DistributedLimiter, Limiter};
 use super::retry::{Decision, Outcome, RetryPolicy, Standing, StopReason, Trouble};
 use clerk_quota::clock::Clock;
 
@@ -13,7 +13,7 @@ use clerk_quota::clock::Clock;
 #[derive(Debug)]
 pub struct Flow {
     /// Decides when requests leave.
-    pub pacer: Arc<Pacer>,
+    pub pacer: Arc<Limiter>,
     clock: Arc<Clock>,
     retries: Mutex<Retries>,
 }
@@ -40,23 +40,23 @@ pub struct Numbers {
     /// Ends of requests, by why they were not sent again, in the order of [`StopReason::ALL`].
     pub stopped: [u64; StopReason::ALL.len()],
     /// Waiting for the rate limit.
-    pub pace: pace::Numbers,
+    pub pace: limiter::LimiterStats,
 }
 
 impl Flow {
     /// The flow of an instance of which nothing is known but what is configured.
     #[must_use]
-    pub fn new(options: pace::Options, clock: Arc<Clock>) -> Self {
-        Self::over(Pacer::new(options, Arc::clone(&clock)), clock)
+    pub fn new(options: limiter::LimiterOptions, clock: Arc<Clock>) -> Self {
+        Self::over(Limiter::new(options, Arc::clone(&clock)), clock)
     }
 
     /// The flow of an instance whose limit several processes share.
     #[must_use]
-    pub fn sharing(options: pace::Options, clock: Arc<Clock>, budget: Arc<dyn SharedBudget>) -> Self {
-        Self::over(Pacer::sharing(options, Arc::clone(&clock), budget), clock)
+    pub fn sharing(options: limiter::LimiterOptions, clock: Arc<Clock>, budget: Arc<dyn DistributedLimiter>) -> Self {
+        Self::over(Limiter::sharing(options, Arc::clone(&clock), budget), clock)
     }
 
-    fn over(pacer: Arc<Pacer>, clock: Arc<Clock>) -> Self {
+    fn over(pacer: Arc<Limiter>, clock: Arc<Clock>) -> Self {
         let retries = Retries {
             budget: RetryBudget::new(clock.now()),
             requests: 0,
@@ -70,7 +70,7 @@ impl Flow {
     /// All counters.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
-        let pace = self.pacer.numbers();
+        let pace = self.pacer.stats();
         let retries = self.retries.lock();
         let Retries { requests, attempts, retried, stopped, .. } = *retries;
         Numbers { requests, attempts, retried, stopped, pace }

@@ -9,9 +9,9 @@ mod attempt;
 mod budget;
 mod error_body;
 mod flow;
+pub mod limiter;
 mod observe;
 mod outgoing;
-pub mod pace;
 mod relay;
 mod reply;
 pub mod retry;
@@ -34,15 +34,15 @@ pub use reply::{Answer, Reply, ReplyBody};
 pub use send::{Policy, SendError};
 
 use crate::secret::{KeySource, SecretError};
-use crate::upstream::{ErrorKind, Transport, TransportError};
+use crate::transport::{ErrorKind, Transport, TransportError};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
 use clerk_quota::{Route, Source, route};
 pub use reply::read_body;
 
 use attempt::Reading;
+use limiter::DistributedLimiter;
 use outgoing::Outgoing;
-use pace::SharedBudget;
 use retry::Repeat;
 
 /// Largest body that is read into memory, after decompression.
@@ -217,7 +217,7 @@ impl Outbound {
 
     /// The same way with a pacer of its own that spends the limit together with other processes.
     #[must_use]
-    pub fn sharing(self, budget: Arc<dyn SharedBudget>) -> Self {
+    pub fn sharing(self, budget: Arc<dyn DistributedLimiter>) -> Self {
         let flow = Arc::new(Flow::sharing(pace_options(&self.ledger), Arc::clone(&self.clock), budget));
         Self { flow, ..self }
     }
@@ -238,10 +238,14 @@ impl Outbound {
 }
 
 /// How an instance of the ledger is paced.
-fn pace_options(ledger: &Handle) -> pace::Options {
+fn pace_options(ledger: &Handle) -> limiter::LimiterOptions {
     let ledger = ledger.lock();
     let settings = ledger.settings();
-    pace::Options { limit: settings.limit, environment: settings.environment, ..pace::Options::default() }
+    limiter::LimiterOptions {
+        limit: settings.limit,
+        environment: settings.environment,
+        ..limiter::LimiterOptions::default()
+    }
 }
 
 /// Whether a request surely did not leave.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::relay::{Authorization, Relay};
 use super::retry::Repeat;
 use super::{Call, CallError, Outbound};
-use crate::upstream::{BodyError, ErrorKind, RequestBody, TransportError};
+use crate::transport::{BodyError, ErrorKind, RequestBody, TransportError};
 use clerk_quota::{Route, Source};
 
 /// A request with its route.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::{Opened, Reading};
+use super::limiter::Priority;
 use super::outgoing::{Outgoing, Pending};
-use super::pace::Priority;
 use super::retry::{Repeat, RetryPolicy};
 use super::{Outbound, Policy, SendError};
-use crate::upstream::RequestBody;
+use crate::transport::RequestBody;
 use clerk_quota::Route;
 
 /// A request of an application's.

@@ -13,9 +13,9 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::attempt::Opened;
-use super::pace::Permit;
+use super::limiter::Permit;
 use super::{CallError, ErrorBody, MAX_BODY_BYTES, is_json};
-use crate::upstream::{Body, TransportError};
+use crate::transport::{Body, TransportError};
 use clerk_quota::Observation;
 
 /// An answer whose body is yet to be read. The request counts as in flight until the body ends or is dropped.

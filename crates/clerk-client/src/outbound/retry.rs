@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::budget::RetryBudget;
-use crate::upstream::ErrorKind;
+use crate::transport::ErrorKind;
 use clerk_quota::Moment;
 
 /// The least wait before a repetition, whatever header and dice say: a tight loop helps nobody.

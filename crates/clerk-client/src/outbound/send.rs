@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::attempt::{Opened, Reading};
+use super::limiter::{Priority, Shed};
 use super::outgoing::Outgoing;
-use super::pace::{Priority, Shed};
 use super::relay::{Handling, Relayed};
 use super::reply::{Answer, Reply};
 use super::retry::{Decision, Outcome, RetryPolicy, Standing, Trouble};
@@ -49,7 +49,7 @@ impl Default for Policy {
     /// fits in.
     fn default() -> Self {
         Self {
-            priority: Priority::Interactive,
+            priority: Priority::High,
             retry: RetryPolicy::default(),
             max_queue_wait: Duration::from_secs(30),
             attempt_timeout: Duration::from_secs(10),
@@ -63,7 +63,7 @@ impl Policy {
     #[must_use]
     pub fn bulk() -> Self {
         let patience = Duration::from_secs(600);
-        Self { priority: Priority::Bulk, max_queue_wait: patience, deadline: patience * 2, ..Self::default() }
+        Self { priority: Priority::Low, max_queue_wait: patience, deadline: patience * 2, ..Self::default() }
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_client::cache::{Cache, Hit, Options, Policy, Seal};
+use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::{Secret, SecretSource};
-use clerk_client::store::{self, RedisClient};
 use clerk_client::webhook::{Invalidate, Tag};
 use clerk_quota::clock::Clock;
 use tokio::time::{sleep, timeout};
@@ -224,7 +224,7 @@ async fn a_subscription_that_broke_alone_drops_memory_but_not_redis() {
 async fn a_stopped_redis_keeps_nobody_waiting_longer_than_its_timeout() {
     let redis = RedisServer::start(&[]).await;
     let patience = Duration::from_millis(50);
-    let options = store::RedisOptions { timeout: patience, connect_timeout: patience, ..redis.options() };
+    let options = redis::RedisOptions { timeout: patience, connect_timeout: patience, ..redis.options() };
     let cache = over(RedisClient::new(options).unwrap());
     let tags = user("user_1");
     redis.pause().await;

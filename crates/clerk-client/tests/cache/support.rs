@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clerk_client::cache::{Asked, Cache, Hit, Key, Options, Policy, Stored};
-use clerk_client::store::RedisClient;
+use clerk_client::redis::RedisClient;
 use clerk_client::webhook::Tag;
 use clerk_quota::clock::Clock;
 use http::{HeaderMap, HeaderValue, StatusCode};

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::outbound::pace::{Budget, Ended, Room, SharedBudget, StoreBudget, Taken};
-use clerk_client::store::{RedisClient, RedisOptions};
+use clerk_client::outbound::limiter::{BucketKey, DistributedLimiter, LeaseEnd, RedisLimiter, Room, Taken};
+use clerk_client::redis::{RedisClient, RedisOptions};
 use clerk_quota::{Bucket, Entity};
 use tokio::task::JoinSet;
 
 use clerk_test_support::redis::RedisServer;
 
-const BUDGET: Budget = Budget { bucket: Bucket::Instance, entity: None };
+const BUDGET: BucketKey = BucketKey { bucket: Bucket::Instance, entity: None };
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn room(requests: u64) -> Room {
     Room { requests, window: HOUR }
 }
 
-async fn take(budget: &StoreBudget, room: Room) -> Taken {
+async fn take(budget: &RedisLimiter, room: Room) -> Taken {
     budget.take(BUDGET, room).await.unwrap()
 }
 
@@ -33,7 +33,7 @@ async fn all_processes_together_get_what_there_is_and_no_more() {
     let redis = RedisServer::start(&[]).await;
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
-        let budget = StoreBudget::new(redis.store(), "prod");
+        let budget = RedisLimiter::new(redis.store(), "prod");
         for _ in 0..25 {
             let budget = Arc::clone(&budget);
             tasks.spawn(async move {
@@ -54,8 +54,8 @@ async fn all_processes_together_get_what_there_is_and_no_more() {
 #[tokio::test]
 async fn budgets_instances_and_owners_are_apart() {
     let redis = RedisServer::start(&[]).await;
-    let (prod, dev) = (StoreBudget::new(redis.store(), "prod"), StoreBudget::new(redis.store(), "dev"));
-    let of = |entity| Budget { bucket: Bucket::UserUpdate, entity: Some(Entity(entity)) };
+    let (prod, dev) = (RedisLimiter::new(redis.store(), "prod"), RedisLimiter::new(redis.store(), "dev"));
+    let of = |entity| BucketKey { bucket: Bucket::UserUpdate, entity: Some(Entity(entity)) };
     for budget in [&prod, &dev] {
         for which in [BUDGET, of(1), of(2)] {
             assert!(budget.take(which, room(1)).await.unwrap().outcome.is_ok());
@@ -67,33 +67,33 @@ async fn budgets_instances_and_owners_are_apart() {
 #[tokio::test]
 async fn a_request_stays_a_window_beyond_its_end_and_one_that_never_left_goes_at_once() {
     let redis = RedisServer::start(&[]).await;
-    let budget = StoreBudget::new(redis.store(), "prod");
+    let budget = RedisLimiter::new(redis.store(), "prod");
     let first = take(&budget, room(1)).await.outcome.unwrap();
-    budget.end(BUDGET, first, Ended::NotCounted);
+    budget.end(BUDGET, first, LeaseEnd::NotCounted);
     until(async || take(&budget, room(1)).await.outcome.is_ok()).await;
 
     // A window of a millisecond: what has ended is gone soon, what is under way stays.
     let short = Room { requests: 2, window: Duration::from_millis(1) };
     let second = take(&budget, short).await.outcome.unwrap();
     assert!(take(&budget, short).await.outcome.is_err(), "two are under way");
-    budget.end(BUDGET, second, Ended::Counted { window: short.window });
+    budget.end(BUDGET, second, LeaseEnd::Counted { window: short.window });
     until(async || take(&budget, short).await.outcome.is_ok()).await;
 }
 
 #[tokio::test]
 async fn a_429_blocks_the_budget_for_all_processes() {
     let redis = RedisServer::start(&[]).await;
-    let (one, other) = (StoreBudget::new(redis.store(), "prod"), StoreBudget::new(redis.store(), "prod"));
+    let (one, other) = (RedisLimiter::new(redis.store(), "prod"), RedisLimiter::new(redis.store(), "prod"));
     let lease = take(&one, room(100)).await.outcome.unwrap();
-    one.end(BUDGET, lease, Ended::Throttled { wait: Duration::from_secs(1000) });
+    one.end(BUDGET, lease, LeaseEnd::Throttled { wait: Duration::from_secs(1000) });
     until(async || take(&other, room(100)).await.outcome.is_err()).await;
     let wait = take(&other, room(100)).await.outcome.unwrap_err();
     assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(1000), "{wait:?}");
     // A shorter one does not shorten it.
     let entered = one.enter(BUDGET, HOUR);
-    one.end(BUDGET, entered, Ended::Throttled { wait: Duration::from_secs(1) });
-    let later = one.enter(Budget { bucket: Bucket::Invitations, entity: None }, HOUR);
-    one.end(Budget { bucket: Bucket::Invitations, entity: None }, later, Ended::Counted { window: HOUR });
+    one.end(BUDGET, entered, LeaseEnd::Throttled { wait: Duration::from_secs(1) });
+    let later = one.enter(BucketKey { bucket: Bucket::Invitations, entity: None }, HOUR);
+    one.end(BucketKey { bucket: Bucket::Invitations, entity: None }, later, LeaseEnd::Counted { window: HOUR });
     until(async || redis.keys().await.iter().any(|(key, _)| key.contains("invitations"))).await;
     assert!(take(&other, room(100)).await.outcome.unwrap_err() > Duration::from_secs(400));
 }
@@ -101,12 +101,12 @@ async fn a_429_blocks_the_budget_for_all_processes() {
 #[tokio::test]
 async fn what_leaves_without_asking_is_seen_by_those_who_ask() {
     let redis = RedisServer::start(&[]).await;
-    let budget = StoreBudget::new(redis.store(), "prod");
+    let budget = RedisLimiter::new(redis.store(), "prod");
     budget.enter(BUDGET, HOUR);
     until(async || {
         let taken = take(&budget, room(2)).await.outcome;
         if let Ok(lease) = taken {
-            budget.end(BUDGET, lease, Ended::NotCounted);
+            budget.end(BUDGET, lease, LeaseEnd::NotCounted);
         }
         take(&budget, room(1)).await.outcome.is_err()
     })
@@ -116,12 +116,12 @@ async fn what_leaves_without_asking_is_seen_by_those_who_ask() {
 #[tokio::test]
 async fn processes_are_counted_and_every_key_goes_by_itself() {
     let redis = RedisServer::start(&[]).await;
-    let budgets: Vec<_> = (0..3).map(|_| StoreBudget::new(redis.store(), "prod")).collect();
+    let budgets: Vec<_> = (0..3).map(|_| RedisLimiter::new(redis.store(), "prod")).collect();
     for (index, budget) in budgets.iter().enumerate() {
         assert_eq!(take(budget, room(10)).await.processes, index as u64 + 1);
     }
     let lease = budgets[0].enter(BUDGET, HOUR);
-    budgets[0].end(BUDGET, lease, Ended::Throttled { wait: Duration::from_secs(100) });
+    budgets[0].end(BUDGET, lease, LeaseEnd::Throttled { wait: Duration::from_secs(100) });
     until(async || redis.keys().await.len() == 3).await;
     for (key, ttl) in redis.keys().await {
         assert!(ttl > 0 && ttl <= 3_700_000, "{key}: {ttl}");
@@ -133,7 +133,7 @@ async fn processes_are_counted_and_every_key_goes_by_itself() {
 async fn a_server_that_is_gone_is_unreachable_and_one_that_is_back_is_not() {
     let mut redis = RedisServer::start(&[]).await;
     let options = RedisOptions { timeout: Duration::from_millis(500), ..redis.options() };
-    let budget = StoreBudget::new(RedisClient::new(options).unwrap(), "prod");
+    let budget = RedisLimiter::new(RedisClient::new(options).unwrap(), "prod");
     until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
     redis.kill().await;
     until(async || budget.take(BUDGET, room(10)).await.is_err()).await;

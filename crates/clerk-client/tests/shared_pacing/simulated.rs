@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use clerk_client::outbound::pace::{
-    self, Budget, Ended, Lease, Priority, Room, SharedBudget, Sharing, TakeFuture, Taken, Unreachable,
+use clerk_client::outbound::limiter::{
+    self, BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Priority, Room, Sharing, TakeFuture,
+    Taken,
 };
 use clerk_client::outbound::{Call, Flow, Outbound, Policy, SendError};
 use clerk_quota::{Bucket, Environment, Source};
@@ -20,7 +21,7 @@ use clerk_test_support::{self, World, in_simulated_time};
 /// What Redis does, in memory and on tokio's clock: the log of all processes. Can be cut off.
 #[derive(Debug, Default)]
 struct Log {
-    entries: Mutex<BTreeMap<u64, (Budget, Option<Instant>)>>,
+    entries: Mutex<BTreeMap<u64, (BucketKey, Option<Instant>)>>,
     blocked: Mutex<BTreeMap<String, Instant>>,
     next: AtomicU64,
     away: AtomicBool,
@@ -33,7 +34,7 @@ impl Log {
         Arc::new(Self { processes, ..Self::default() })
     }
 
-    fn try_take(&self, budget: Budget, room: Room) -> Result<Lease, Duration> {
+    fn try_take(&self, budget: BucketKey, room: Room) -> Result<Lease, Duration> {
         let now = Instant::now();
         if let Some(until) = self.blocked.lock().get(&format!("{budget:?}")).filter(|until| **until > now) {
             return Err(*until - now);
@@ -52,35 +53,35 @@ impl Log {
     }
 }
 
-impl SharedBudget for Log {
-    fn take(&self, budget: Budget, room: Room) -> TakeFuture<'_> {
+impl DistributedLimiter for Log {
+    fn take(&self, budget: BucketKey, room: Room) -> TakeFuture<'_> {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::Relaxed);
             sleep(Duration::from_millis(3)).await;
             if self.away.load(Ordering::Relaxed) {
-                return Err(Unreachable);
+                return Err(LimiterUnreachable);
             }
             Ok(Taken { outcome: self.try_take(budget, room), processes: self.processes })
         })
     }
 
-    fn enter(&self, budget: Budget, _: Duration) -> Lease {
+    fn enter(&self, budget: BucketKey, _: Duration) -> Lease {
         let lease = self.next.fetch_add(1, Ordering::Relaxed);
         self.entries.lock().insert(lease, (budget, None));
         Lease(lease)
     }
 
-    fn end(&self, budget: Budget, lease: Lease, ended: Ended) {
+    fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd) {
         let now = Instant::now();
         let mut entries = self.entries.lock();
         match ended {
-            Ended::Counted { .. } => {
+            LeaseEnd::Counted { .. } => {
                 if let Some(entry) = entries.get_mut(&lease.0) {
                     entry.1 = Some(now);
                 }
             }
-            Ended::NotCounted => drop(entries.remove(&lease.0)),
-            Ended::Throttled { wait } => {
+            LeaseEnd::NotCounted => drop(entries.remove(&lease.0)),
+            LeaseEnd::Throttled { wait } => {
                 entries.remove(&lease.0);
                 self.blocked.lock().insert(format!("{budget:?}"), now + wait);
             }
@@ -106,8 +107,9 @@ impl Fleet {
     fn way(world: &World, log: &Arc<Log>) -> Arc<Outbound> {
         let beside = world.beside();
         let Outbound { transport: upstream, base, key, ledger, clock, .. } = &*beside.outbound;
-        let options = pace::Options { environment: Environment::Development, ..pace::Options::default() };
-        let budget: Arc<dyn SharedBudget> = Arc::<Log>::clone(log);
+        let options =
+            limiter::LimiterOptions { environment: Environment::Development, ..limiter::LimiterOptions::default() };
+        let budget: Arc<dyn DistributedLimiter> = Arc::<Log>::clone(log);
         Arc::new(Outbound {
             flow: Arc::new(Flow::sharing(options, Arc::clone(clock), budget)),
             transport: Arc::clone(upstream),
@@ -126,7 +128,7 @@ impl Fleet {
             for _ in 0..workers {
                 let way = Arc::clone(way);
                 fleet.spawn(async move {
-                    let policy = Policy { priority: Priority::Interactive, ..Policy::bulk() };
+                    let policy = Policy { priority: Priority::High, ..Policy::bulk() };
                     let mut successes = 0;
                     while Instant::now() < end {
                         let answer = tokio::time::timeout_at(end, way.send(&count(), &policy)).await;
@@ -250,10 +252,10 @@ fn who_gives_up_leaves_nothing_behind() {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 1);
         let pacer = &fleet.ways[0].flow.pacer;
         for _ in 0..50 {
-            let acquire = pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::from_secs(1));
+            let acquire = pacer.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
             assert!(tokio::time::timeout(Duration::from_millis(1), acquire).await.is_err(), "it was still asking");
         }
-        let numbers = pacer.numbers();
+        let numbers = pacer.stats();
         assert_eq!((numbers.in_flight, numbers.waiting), (0, 0));
         assert!(fleet.log.entries.lock().is_empty());
         assert_eq!(fleet.log.asked.load(Ordering::Relaxed), 50);
@@ -266,12 +268,12 @@ fn those_who_were_sent_back_keep_their_order() {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
         // The other process takes the whole window.
         fleet.ways[1].call(&count(), Duration::from_secs(5)).await.unwrap();
-        let budget = Budget { bucket: Bucket::Instance, entity: None };
+        let budget = BucketKey { bucket: Bucket::Instance, entity: None };
         let room = Room { requests: 100, window: Duration::from_secs(10) };
         while fleet
             .log
             .try_take(budget, room)
-            .map(|lease| fleet.log.end(budget, lease, Ended::Counted { window: room.window }))
+            .map(|lease| fleet.log.end(budget, lease, LeaseEnd::Counted { window: room.window }))
             .is_ok()
         {}
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -280,7 +282,7 @@ fn those_who_were_sent_back_keep_their_order() {
             let (pacer, order) = (Arc::clone(&fleet.ways[0].flow.pacer), Arc::clone(&order));
             tasks.spawn(async move {
                 let wait = Duration::from_secs(60);
-                let permit = pacer.acquire(Bucket::Instance, None, Priority::Interactive, wait).await.unwrap();
+                let permit = pacer.acquire(Bucket::Instance, None, Priority::High, wait).await.unwrap();
                 order.lock().push(index);
                 drop(permit);
             });

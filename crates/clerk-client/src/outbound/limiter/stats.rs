@@ -1,6 +1,6 @@
 //! What a pacer did, as plain data.
 
-use super::shared::Sharing;
+use super::distributed::Sharing;
 use super::{Priority, ShedReason};
 use clerk_quota::Histogram;
 
@@ -9,7 +9,7 @@ const WAIT_BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.95, 2.5, 10.5, 
 
 /// What a pacer did so far and how it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Numbers {
+pub struct LimiterStats {
     /// Requests that were let go, without probes, in the order of [`Priority::ALL`].
     pub admitted: [u64; Priority::ALL.len()],
     /// Requests that were not, in the order of [`ShedReason::ALL`].
@@ -24,7 +24,7 @@ pub struct Numbers {
     pub sharing: Option<Sharing>,
 }
 
-impl Default for Numbers {
+impl Default for LimiterStats {
     fn default() -> Self {
         Self {
             admitted: [0; Priority::ALL.len()],

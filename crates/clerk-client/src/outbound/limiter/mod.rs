@@ -6,15 +6,15 @@
 //! limiter, however Clerk counts and whether or not it sends quota headers. Where others use the instance too, 429s are
 //! rare, and each one makes room.
 
-mod ceiling;
-mod limiter;
-mod log;
-mod numbers;
-#[cfg(feature = "redis")]
-mod over_store;
+mod aimd;
+mod bucket_limiter;
+mod distributed;
 mod queue;
-mod shared;
-mod word;
+#[cfg(feature = "redis")]
+mod redis;
+mod server_quota;
+mod stats;
+mod window_log;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,21 +23,23 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-pub use numbers::Numbers;
+pub use distributed::{
+    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, Sharing, TakeFuture, Taken,
+};
 #[cfg(feature = "redis")]
-pub use over_store::StoreBudget;
-pub use shared::{Budget, Ended, Lease, Room, SharedBudget, Sharing, TakeFuture, Taken, Unreachable};
+pub use redis::RedisLimiter;
+pub use stats::LimiterStats;
 
+use bucket_limiter::Ending;
 use clerk_quota::clock::Clock;
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Environment, Limit, Moment, Observation, Scope};
-use limiter::Ending;
-use queue::{Entry, Key, Queue, Ticket, Turn};
-use shared::NoRoom;
+use distributed::NoRoom;
+use queue::{Enqueued, Grant, Key, Poll, Queue};
 
 /// How an instance is paced.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
+pub struct LimiterOptions {
     /// Limit of the instance's default bucket until the server names one.
     pub limit: Option<Limit>,
     /// Decides the documented limit where none is given.
@@ -50,7 +52,7 @@ pub struct Options {
     pub max_queue: usize,
 }
 
-impl Default for Options {
+impl Default for LimiterOptions {
     /// Nothing known of the limit; a tenth in reserve, so that bulk work alone never is "less than 10 % left"; 32 in
     /// flight, 1000 in the queue.
     fn default() -> Self {
@@ -58,11 +60,11 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl LimiterOptions {
     const fn reserve(&self, priority: Priority) -> f64 {
         match priority {
-            Priority::Interactive => 0.0,
-            Priority::Bulk => self.reserve,
+            Priority::High => 0.0,
+            Priority::Low => self.reserve,
         }
     }
 }
@@ -71,21 +73,21 @@ impl Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// Somebody waits for the answer.
-    Interactive,
+    High,
     /// Exports and the like: goes last, and leaves a reserve.
-    Bulk,
+    Low,
 }
 
 impl Priority {
     /// All priorities, the first first.
-    pub const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
+    pub const ALL: [Self; 2] = [Self::High, Self::Low];
 
     /// A word for labels and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Interactive => "interactive",
-            Self::Bulk => "bulk",
+            Self::High => "interactive",
+            Self::Low => "bulk",
         }
     }
 
@@ -174,51 +176,55 @@ impl std::fmt::Display for ShedReason {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Pacer {
+pub struct Limiter {
     clock: Arc<Clock>,
     state: Mutex<State>,
-    shared: Option<Arc<dyn SharedBudget>>,
+    shared: Option<Arc<dyn DistributedLimiter>>,
 }
 
 #[derive(Debug)]
 struct State {
     queue: Queue,
     /// Of those who wait.
-    bells: HashMap<u64, Arc<Notify>>,
+    waiters: HashMap<u64, Arc<Notify>>,
 }
 
 impl State {
-    fn ring(&self, woken: &[u64]) {
-        for bell in woken.iter().filter_map(|id| self.bells.get(id)) {
+    fn notify(&self, woken: &[u64]) {
+        for bell in woken.iter().filter_map(|id| self.waiters.get(id)) {
             bell.notify_one();
         }
     }
 }
 
-impl Pacer {
+impl Limiter {
     /// A pacer that knows nothing but what is configured.
     #[must_use]
-    pub fn new(options: Options, clock: Arc<Clock>) -> Arc<Self> {
-        Self::over(options, clock, None)
+    pub fn new(options: LimiterOptions, clock: Arc<Clock>) -> Arc<Self> {
+        Self::with_distributed(options, clock, None)
     }
 
     /// A pacer of a process that shares the instance with others.
     #[must_use]
-    pub fn sharing(options: Options, clock: Arc<Clock>, budget: Arc<dyn SharedBudget>) -> Arc<Self> {
-        Self::over(options, clock, Some(budget))
+    pub fn sharing(options: LimiterOptions, clock: Arc<Clock>, budget: Arc<dyn DistributedLimiter>) -> Arc<Self> {
+        Self::with_distributed(options, clock, Some(budget))
     }
 
-    fn over(options: Options, clock: Arc<Clock>, shared: Option<Arc<dyn SharedBudget>>) -> Arc<Self> {
+    fn with_distributed(
+        options: LimiterOptions,
+        clock: Arc<Clock>,
+        shared: Option<Arc<dyn DistributedLimiter>>,
+    ) -> Arc<Self> {
         let queue = Queue::new(options, fastrand::Rng::new());
-        Arc::new(Self { clock, state: Mutex::new(State { queue, bells: HashMap::new() }), shared })
+        Arc::new(Self { clock, state: Mutex::new(State { queue, waiters: HashMap::new() }), shared })
     }
 
     /// Takes over a new configuration; what was learnt stays.
-    pub fn reconfigure(&self, options: Options) {
+    pub fn reconfigure(&self, options: LimiterOptions) {
         let mut state = self.state.lock();
         state.queue.reconfigure(options);
-        let woken = state.queue.call(self.clock.now());
-        state.ring(&woken);
+        let woken = state.queue.dispatch(self.clock.now());
+        state.notify(&woken);
     }
 
     /// Waits until a request of this bucket may leave, at most `max_wait`. Dropping the future leaves the queue.
@@ -238,12 +244,12 @@ impl Pacer {
         let key = key(bucket, entity);
         let from = self.clock.now();
         let deadline = from.after(max_wait);
-        let (id, mut entered) = self.enter(key, priority, from, deadline)?;
+        let (id, mut entered) = self.enqueue(key, priority, from, deadline)?;
         let mut has_waited = false;
         loop {
             let ticket = match entered {
-                Entered::Go(ticket) => ticket,
-                Entered::Wait(place) => {
+                AcquireState::Go(ticket) => ticket,
+                AcquireState::Wait(place) => {
                     has_waited = true;
                     self.wait(place, priority, deadline).await?
                 }
@@ -255,21 +261,21 @@ impl Pacer {
                     self.state.lock().queue.waited(permit.waited);
                     return Ok(permit);
                 }
-                Err(NoRoom) => entered = Entered::Wait(self.put_back(key, id, priority)),
+                Err(NoRoom) => entered = AcquireState::Wait(self.put_back(key, id, priority)),
             }
         }
     }
 
     /// Waits for its turn.
-    async fn wait(&self, mut place: Place, priority: Priority, deadline: Moment) -> Result<Ticket, Shed> {
+    async fn wait(&self, mut place: QueueSlot, priority: Priority, deadline: Moment) -> Result<Grant, Shed> {
         loop {
             let now = self.clock.now();
-            let look = match self.turn(&place, now) {
-                Turn::Go(ticket) => {
+            let look = match self.poll(&place, now) {
+                Poll::Go(ticket) => {
                     place.left = true;
                     return Ok(ticket);
                 }
-                Turn::Wait(look) => look,
+                Poll::Wait(look) => look,
             };
             if now >= deadline || (self.shared.is_some() && look.is_some_and(|look| look > deadline)) {
                 place.left = true;
@@ -279,15 +285,15 @@ impl Pacer {
             tokio::select! {
                 biased;
                 () = place.bell.notified() => {}
-                () = tokio::time::sleep(until.since(now)) => self.call(),
+                () = tokio::time::sleep(until.since(now)) => self.dispatch(),
             }
         }
     }
 
-    fn turn(&self, place: &Place, now: Moment) -> Turn {
+    fn poll(&self, place: &QueueSlot, now: Moment) -> Poll {
         let mut state = self.state.lock();
-        let (turn, woken) = state.queue.turn(place.key, place.id, now);
-        state.ring(&woken);
+        let (turn, woken) = state.queue.poll(place.key, place.id, now);
+        state.notify(&woken);
         turn
     }
 
@@ -297,7 +303,7 @@ impl Pacer {
         let (ticket, room) = {
             let mut state = self.state.lock();
             let ticket = state.queue.pass(key, self.clock.now());
-            (ticket, state.queue.room(key, Priority::Interactive))
+            (ticket, state.queue.room(key, Priority::High))
         };
         let mut permit = self.permit(ticket);
         if let (Some(budget), Some(room)) = (&self.shared, room) {
@@ -309,67 +315,67 @@ impl Pacer {
     /// Whether a request that asked for a permit now would have to wait: to see what pacing would do before it is
     /// switched on.
     #[must_use]
-    pub fn would_wait(&self, bucket: Bucket, entity: Option<Entity>, priority: Priority) -> bool {
+    pub fn would_throttle(&self, bucket: Bucket, entity: Option<Entity>, priority: Priority) -> bool {
         bucket.scope() != Scope::Unlimited
-            && self.state.lock().queue.would_wait(key(bucket, entity), priority, self.clock.now())
+            && self.state.lock().queue.would_throttle(key(bucket, entity), priority, self.clock.now())
     }
 
     /// Learns from an answer to a request that had no permit.
     pub fn observe(&self, observation: &Observation) {
         let mut state = self.state.lock();
         state.queue.observe(key(observation.bucket, observation.entity), observation);
-        let woken = state.queue.call(self.clock.now());
-        state.ring(&woken);
+        let woken = state.queue.dispatch(self.clock.now());
+        state.notify(&woken);
     }
 
     /// What it did so far and how it stands.
     #[must_use]
-    pub fn numbers(&self) -> Numbers {
+    pub fn stats(&self) -> LimiterStats {
         let state = self.state.lock();
         let sharing = self.shared.is_some().then(|| state.queue.sharing());
-        Numbers { sharing, ..state.queue.numbers() }
+        LimiterStats { sharing, ..state.queue.stats() }
     }
 
-    fn enter(
+    fn enqueue(
         self: &Arc<Self>,
         key: Key,
         priority: Priority,
         now: Moment,
         deadline: Moment,
-    ) -> Result<(u64, Entered), Shed> {
+    ) -> Result<(u64, AcquireState), Shed> {
         let mut state = self.state.lock();
-        let (entry, woken) = state.queue.enter(key, priority, now, deadline);
-        state.ring(&woken);
+        let (entry, woken) = state.queue.enqueue(key, priority, now, deadline);
+        state.notify(&woken);
         match entry {
-            Entry::Go(id, ticket) => Ok((id, Entered::Go(ticket))),
-            Entry::Shed(shed) => Err(shed),
-            Entry::Wait(id) => Ok((id, Entered::Wait(self.place(&mut state, key, id)))),
+            Enqueued::Go(id, ticket) => Ok((id, AcquireState::Go(ticket))),
+            Enqueued::Shed(shed) => Err(shed),
+            Enqueued::Wait(id) => Ok((id, AcquireState::Wait(self.slot(&mut state, key, id)))),
         }
     }
 
     /// Somebody who was let go may not leave yet.
-    fn put_back(self: &Arc<Self>, key: Key, id: u64, priority: Priority) -> Place {
+    fn put_back(self: &Arc<Self>, key: Key, id: u64, priority: Priority) -> QueueSlot {
         let mut state = self.state.lock();
-        let place = self.place(&mut state, key, id);
+        let place = self.slot(&mut state, key, id);
         let woken = state.queue.put_back(key, id, priority, self.clock.now());
-        state.ring(&woken);
+        state.notify(&woken);
         place
     }
 
-    fn place(self: &Arc<Self>, state: &mut State, key: Key, id: u64) -> Place {
+    fn slot(self: &Arc<Self>, state: &mut State, key: Key, id: u64) -> QueueSlot {
         let bell = Arc::new(Notify::new());
-        state.bells.insert(id, Arc::clone(&bell));
-        Place { pacer: Arc::clone(self), key, id, bell, left: false }
+        state.waiters.insert(id, Arc::clone(&bell));
+        QueueSlot { pacer: Arc::clone(self), key, id, bell, left: false }
     }
 
-    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+    fn permit(self: &Arc<Self>, ticket: Grant) -> Permit {
         Permit { pacer: Arc::clone(self), ticket, waited: Duration::ZERO, ended: false, lease: None }
     }
 
-    fn call(&self) {
+    fn dispatch(&self) {
         let mut state = self.state.lock();
-        let woken = state.queue.call(self.clock.now());
-        state.ring(&woken);
+        let woken = state.queue.dispatch(self.clock.now());
+        state.notify(&woken);
     }
 }
 
@@ -383,37 +389,37 @@ fn whole(duration: Duration) -> Duration {
 }
 
 /// What becomes of somebody who came in.
-enum Entered {
-    Go(Ticket),
-    Wait(Place),
+enum AcquireState {
+    Go(Grant),
+    Wait(QueueSlot),
 }
 
 /// A place in the queue, given up when dropped.
 #[derive(Debug)]
-struct Place {
-    pacer: Arc<Pacer>,
+struct QueueSlot {
+    pacer: Arc<Limiter>,
     key: Key,
     id: u64,
     bell: Arc<Notify>,
     left: bool,
 }
 
-impl Place {
+impl QueueSlot {
     fn expire(&self, priority: Priority, now: Moment) -> Shed {
         let mut state = self.pacer.state.lock();
         let (shed, woken) = state.queue.expire(self.key, self.id, priority, now);
-        state.ring(&woken);
+        state.notify(&woken);
         shed
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
         let mut state = self.pacer.state.lock();
-        state.bells.remove(&self.id);
+        state.waiters.remove(&self.id);
         if !self.left {
             let woken = state.queue.leave(self.key, self.id, self.pacer.clock.now());
-            state.ring(&woken);
+            state.notify(&woken);
         }
     }
 }
@@ -423,8 +429,8 @@ impl Drop for Place {
 #[derive(Debug)]
 #[must_use = "dropping it ends the request"]
 pub struct Permit {
-    pacer: Arc<Pacer>,
-    ticket: Ticket,
+    pacer: Arc<Limiter>,
+    ticket: Grant,
     waited: Duration,
     ended: bool,
     /// The entry in the log that is shared with other processes, and how long it stays there after its end.
@@ -458,8 +464,8 @@ impl Permit {
         let mut state = self.pacer.state.lock();
         let now = self.pacer.clock.now();
         state.queue.end(self.ticket, ending, now);
-        let woken = state.queue.call(now);
-        state.ring(&woken);
+        let woken = state.queue.dispatch(now);
+        state.notify(&woken);
     }
 }
 
@@ -468,6 +474,6 @@ impl Drop for Permit {
         self.end(Ending::Lost);
         let mut state = self.pacer.state.lock();
         let woken = state.queue.release(self.pacer.clock.now());
-        state.ring(&woken);
+        state.notify(&woken);
     }
 }

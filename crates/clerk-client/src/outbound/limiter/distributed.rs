@@ -9,9 +9,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::limiter::{Ending, LONGEST_HOLD, NAMELESS_HOLD};
+use super::bucket_limiter::{Ending, LONGEST_HOLD, NAMELESS_HOLD};
 use super::queue::Key;
-use super::{Pacer, Permit, Priority};
+use super::{Limiter, Permit, Priority};
 use clerk_quota::Bucket;
 use clerk_quota::route::Entity;
 
@@ -19,30 +19,30 @@ use clerk_quota::route::Entity;
 const UNKNOWN_PROCESSES: u64 = 2;
 
 /// What all processes ask before a request leaves. Each implementation stands for one Clerk instance.
-pub trait SharedBudget: fmt::Debug + Send + Sync + 'static {
+pub trait DistributedLimiter: fmt::Debug + Send + Sync + 'static {
     /// Enters a request into the log of all, if there is room.
-    fn take(&self, budget: Budget, room: Room) -> TakeFuture<'_>;
+    fn take(&self, budget: BucketKey, room: Room) -> TakeFuture<'_>;
 
     /// Enters a request that leaves whether or not there is room. Does not wait.
-    fn enter(&self, budget: Budget, window: Duration) -> Lease;
+    fn enter(&self, budget: BucketKey, window: Duration) -> Lease;
 
     /// Says how an entered request ended. Does not wait; what is lost on the way ends by itself after a while.
-    fn end(&self, budget: Budget, lease: Lease, ended: Ended);
+    fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd);
 }
 
 /// The answer to come. It comes soon, whatever happens to those who are asked.
-pub type TakeFuture<'a> = Pin<Box<dyn Future<Output = Result<Taken, Unreachable>> + Send + 'a>>;
+pub type TakeFuture<'a> = Pin<Box<dyn Future<Output = Result<Taken, LimiterUnreachable>> + Send + 'a>>;
 
 /// Which budget of the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Budget {
+pub struct BucketKey {
     /// The bucket.
     pub bucket: Bucket,
     /// Whose it is, where each user, organization or membership has one.
     pub entity: Option<Entity>,
 }
 
-impl From<Key> for Budget {
+impl From<Key> for BucketKey {
     fn from((bucket, entity): Key) -> Self {
         Self { bucket, entity }
     }
@@ -73,14 +73,14 @@ pub struct Taken {
 /// The others cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the shared budget cannot be reached; each process keeps to its share")]
-pub struct Unreachable;
+pub struct LimiterUnreachable;
 
 /// There is no room yet.
 pub(super) struct NoRoom;
 
 /// How an entered request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum LeaseEnd {
     /// It may stand in Clerk's books.
     Counted {
         /// How long it stays in ours.
@@ -135,7 +135,7 @@ impl Drop for Asking {
     }
 }
 
-impl Pacer {
+impl Limiter {
     /// Asks the others. An error is that there is no room yet; the limiter knows since when there is.
     pub(super) async fn ask_others(&self, permit: Permit, key: Key, priority: Priority) -> Result<Permit, NoRoom> {
         let Some(budget) = &self.shared else { return Ok(permit) };
@@ -144,7 +144,7 @@ impl Pacer {
         let taken = budget.take(key.into(), room).await;
         let now = self.clock.now();
         let mut state = self.state.lock();
-        let share_shrank = state.queue.heard_of_others(taken.as_ref().ok().map(|taken| taken.processes), now);
+        let share_shrank = state.queue.set_processes(taken.as_ref().ok().map(|taken| taken.processes), now);
         let lease = match taken.map(|taken| taken.outcome) {
             Ok(Ok(lease)) => Some((lease, room.window)),
             // Told before this one gives up its place, so that the next one need not ask.
@@ -153,8 +153,8 @@ impl Pacer {
                 return Err(NoRoom);
             }
             // Let go by the whole limit: it has to pass by the share once more.
-            Err(Unreachable) if share_shrank => return Err(NoRoom),
-            Err(Unreachable) => None,
+            Err(LimiterUnreachable) if share_shrank => return Err(NoRoom),
+            Err(LimiterUnreachable) => None,
         };
         drop(state);
         asking.granted(lease).ok_or(NoRoom)
@@ -166,10 +166,10 @@ impl Pacer {
         let ended = match ending {
             Ending::Answered(observation) if observation.is_throttled() => {
                 let wait = observation.quota.retry_after.or(observation.quota.reset).unwrap_or(NAMELESS_HOLD);
-                Ended::Throttled { wait: wait.min(LONGEST_HOLD.max(window)) }
+                LeaseEnd::Throttled { wait: wait.min(LONGEST_HOLD.max(window)) }
             }
-            Ending::Unsent => Ended::NotCounted,
-            Ending::Answered(_) | Ending::Lost => Ended::Counted { window },
+            Ending::Unsent => LeaseEnd::NotCounted,
+            Ending::Answered(_) | Ending::Lost => LeaseEnd::Counted { window },
         };
         budget.end(key.into(), lease, ended);
     }

@@ -6,7 +6,7 @@ use clerk_quota::Moment;
 
 /// The server's newest word on how much is left.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Word {
+pub(super) struct ServerQuota {
     /// When it was said.
     pub(super) at: Moment,
     /// Requests that were left.
@@ -14,20 +14,20 @@ pub(super) struct Word {
     /// When the server will have given something back: the end of its window, or a moment of a sliding one.
     pub(super) until: Moment,
     /// Requests that may have come, or will come, off the remaining: those in flight then, and all since.
-    drawn: u64,
+    consumed: u64,
     /// Requests of our log that the server had given back already.
-    ahead: u64,
+    returned_early: u64,
     /// Requests of our log that went since.
     returned: u64,
     /// Requests of ours that the server counted in its window, as far as answers told.
-    own: u64,
+    counted_ours: u64,
     /// Whether others use the window too: its use is more than ours.
-    shared: bool,
+    has_other_users: bool,
 }
 
 /// What an answer says, beside our log at that time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Statement {
+pub(super) struct QuotaStatement {
     pub(super) at: Moment,
     pub(super) remaining: u64,
     pub(super) limit: Option<u64>,
@@ -39,12 +39,12 @@ pub(super) struct Statement {
     pub(super) over: u64,
 }
 
-impl Word {
+impl ServerQuota {
     /// Takes in a statement that is not older than the word before. `window` is the budget's.
-    pub(super) fn after(before: Option<Self>, statement: Statement, rolling: bool, window: Duration) -> Self {
-        let Statement { at, mut remaining, limit, reset, counted, in_flight, over } = statement;
+    pub(super) fn merge(before: Option<Self>, statement: QuotaStatement, rolling: bool, window: Duration) -> Self {
+        let QuotaStatement { at, mut remaining, limit, reset, counted, in_flight, over } = statement;
         let mut until = at.after(reset.unwrap_or(window));
-        let mut own = u64::from(counted);
+        let mut counted_ours = u64::from(counted);
         if let Some(before) = before.filter(|before| !rolling && at < before.until)
             && until < before.until.after(window / 2)
         {
@@ -52,26 +52,26 @@ impl Word {
             // are often rounded up, so that the earliest is the truest.
             remaining = remaining.min(before.remaining);
             until = until.min(before.until).max(at);
-            own += before.own;
+            counted_ours += before.counted_ours;
         }
-        let ahead = limit.map_or(0, |limit| (over + remaining).saturating_sub(limit));
-        let shared = limit.is_none_or(|limit| limit > remaining + own);
-        Self { at, remaining, until, drawn: in_flight, ahead, returned: 0, own, shared }
+        let returned_early = limit.map_or(0, |limit| (over + remaining).saturating_sub(limit));
+        let has_other_users = limit.is_none_or(|limit| limit > remaining + counted_ours);
+        Self { at, remaining, until, consumed: in_flight, returned_early, returned: 0, counted_ours, has_other_users }
     }
 
     /// Whether others use the window too. If not, our own log knows better than resets in whole seconds.
-    pub(super) const fn is_shared(&self) -> bool {
-        self.shared
+    pub(super) const fn has_other_users(&self) -> bool {
+        self.has_other_users
     }
 
     /// A request leaves.
-    pub(super) const fn draw(&mut self) {
-        self.drawn += 1;
+    pub(super) const fn consume(&mut self) {
+        self.consumed += 1;
     }
 
     /// A request that was drawn was not counted.
-    pub(super) const fn give_back(&mut self) {
-        self.drawn = self.drawn.saturating_sub(1);
+    pub(super) const fn refund(&mut self) {
+        self.consumed = self.consumed.saturating_sub(1);
     }
 
     /// So many requests of our log are a window old.
@@ -80,9 +80,9 @@ impl Word {
     }
 
     /// Requests that may leave. Where windows slide, what is a window old has come back; in a fixed one nothing has.
-    pub(super) fn credit(&self, rolling: bool) -> u64 {
-        let back = if rolling { self.returned.saturating_sub(self.ahead) } else { 0 };
-        (self.remaining + back).saturating_sub(self.drawn)
+    pub(super) fn available(&self, rolling: bool) -> u64 {
+        let back = if rolling { self.returned.saturating_sub(self.returned_early) } else { 0 };
+        (self.remaining + back).saturating_sub(self.consumed)
     }
 }
 
@@ -96,43 +96,43 @@ mod tests {
         Moment::from_unix(Duration::from_secs(seconds))
     }
 
-    fn said(seconds: u64, remaining: u64, reset: u64, over: u64) -> Statement {
+    fn said(seconds: u64, remaining: u64, reset: u64, over: u64) -> QuotaStatement {
         let reset = Some(Duration::from_secs(reset));
-        Statement { at: at(seconds), remaining, limit: Some(100), reset, counted: true, in_flight: 2, over }
+        QuotaStatement { at: at(seconds), remaining, limit: Some(100), reset, counted: true, in_flight: 2, over }
     }
 
     #[test]
     fn what_is_in_flight_comes_off_what_remains() {
-        let mut word = Word::after(None, said(100, 50, 5, 1), false, WINDOW);
-        assert_eq!(word.credit(false), 48);
-        word.draw();
-        assert_eq!(word.credit(false), 47);
-        word.give_back();
-        assert_eq!(word.credit(false), 48);
+        let mut word = ServerQuota::merge(None, said(100, 50, 5, 1), false, WINDOW);
+        assert_eq!(word.available(false), 48);
+        word.consume();
+        assert_eq!(word.available(false), 47);
+        word.refund();
+        assert_eq!(word.available(false), 48);
     }
 
     #[test]
     fn answers_of_one_fixed_window_that_overtake_each_other_do_no_harm() {
-        let word = Word::after(None, said(100, 50, 5, 1), false, WINDOW);
-        let late = Word::after(Some(word), said(101, 53, 5, 2), false, WINDOW);
-        assert_eq!((late.credit(false), late.until), (48, at(105)));
-        let next = Word::after(Some(late), said(106, 99, 10, 1), false, WINDOW);
-        assert_eq!((next.credit(false), next.until), (97, at(116)));
+        let word = ServerQuota::merge(None, said(100, 50, 5, 1), false, WINDOW);
+        let late = ServerQuota::merge(Some(word), said(101, 53, 5, 2), false, WINDOW);
+        assert_eq!((late.available(false), late.until), (48, at(105)));
+        let next = ServerQuota::merge(Some(late), said(106, 99, 10, 1), false, WINDOW);
+        assert_eq!((next.available(false), next.until), (97, at(116)));
     }
 
     #[test]
     fn only_a_sliding_window_gives_back_and_nothing_twice() {
         // 60 in our log and 50 left of 100: the server has given back 10 that we still keep.
-        let mut word = Word::after(None, said(100, 50, 5, 60), true, WINDOW);
+        let mut word = ServerQuota::merge(None, said(100, 50, 5, 60), true, WINDOW);
         word.add_returned(15);
-        assert_eq!((word.credit(false), word.credit(true)), (48, 53));
+        assert_eq!((word.available(false), word.available(true)), (48, 53));
     }
 
     #[test]
     fn others_are_seen_by_what_is_missing() {
-        let alone = Word::after(None, said(100, 99, 5, 1), false, WINDOW);
-        let still = Word::after(Some(alone), said(101, 98, 4, 2), false, WINDOW);
-        let shared = Word::after(Some(still), said(102, 90, 3, 3), false, WINDOW);
-        assert_eq!([alone, still, shared].map(|word| word.is_shared()), [false, false, true]);
+        let alone = ServerQuota::merge(None, said(100, 99, 5, 1), false, WINDOW);
+        let still = ServerQuota::merge(Some(alone), said(101, 98, 4, 2), false, WINDOW);
+        let shared = ServerQuota::merge(Some(still), said(102, 90, 3, 3), false, WINDOW);
+        assert_eq!([alone, still, shared].map(|word| word.has_other_users()), [false, false, true]);
     }
 }

@@ -16,7 +16,7 @@ const SLOTS: u32 = 2000;
 /// start until a window after its answer: whatever the network did to the order of requests, and wherever the server's
 /// windows lie, no stretch as long as a window then holds more than was let go.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Log {
+pub(super) struct WindowLog {
     in_flight: u64,
     /// Oldest first.
     over: VecDeque<Ends>,
@@ -31,7 +31,7 @@ struct Ends {
     requests: u64,
 }
 
-impl Log {
+impl WindowLog {
     /// A request leaves.
     pub(super) const fn begin(&mut self) {
         self.in_flight += 1;
@@ -51,7 +51,7 @@ impl Log {
     }
 
     /// A request that the server surely did not count is over.
-    pub(super) const fn give_back(&mut self) {
+    pub(super) const fn refund(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_request_is_used_from_its_start_until_a_window_after_its_end() {
-        let mut log = Log::default();
+        let mut log = WindowLog::default();
         log.begin();
         assert_eq!(log.settle(at(100), WINDOW), 0);
         assert_eq!((log.used(), log.in_flight()), (1, 1));
@@ -128,13 +128,13 @@ mod tests {
         assert_eq!((log.settle(at(110), WINDOW), log.used()), (0, 1));
         assert_eq!((log.settle(at(111), WINDOW), log.used()), (1, 0));
         log.begin();
-        log.give_back();
+        log.refund();
         assert!(log.is_empty());
     }
 
     #[test]
     fn places_come_back_in_the_order_of_their_ends_and_then_again() {
-        let mut log = Log::default();
+        let mut log = WindowLog::default();
         (0..3).for_each(|_| log.begin());
         log.spend(at(105), WINDOW);
         log.spend(at(103), WINDOW);
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn few_requests_come_back_each_at_its_own_time() {
-        let mut log = Log::default();
+        let mut log = WindowLog::default();
         let end = |request: u64| Moment::from_unix(Duration::from_nanos(100_000_000_000 + request * 1_000_001));
         for request in 0..1000 {
             log.begin();
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn requests_that_end_close_together_come_back_together_and_never_too_early() {
-        let mut log = Log::default();
+        let mut log = WindowLog::default();
         let end = |request: u64| Moment::from_unix(Duration::from_micros(100_000_000 + request * 50));
         for request in 0..100_000 {
             log.begin();

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::limiter::{Admission, Ending, Limiter, Terms};
-use super::shared::{Room, Sharing};
-use super::{Numbers, Options, Priority, Shed, ShedReason};
+use super::bucket_limiter::{Admission, BucketLimiter, Ending, LimitConfig};
+use super::distributed::{Room, Sharing};
+use super::{LimiterOptions, LimiterStats, Priority, Shed, ShedReason};
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Moment, Observation};
 
@@ -17,12 +17,12 @@ pub(super) type Key = (Bucket, Option<Entity>);
 
 /// A request that was let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct Grant {
     key: Key,
     sent: Moment,
 }
 
-impl Ticket {
+impl Grant {
     pub(super) const fn key(&self) -> Key {
         self.key
     }
@@ -30,24 +30,24 @@ impl Ticket {
 
 /// What becomes of somebody who asks.
 #[derive(Debug)]
-pub(super) enum Entry {
-    Go(u64, Ticket),
+pub(super) enum Enqueued {
+    Go(u64, Grant),
     Wait(u64),
     Shed(Shed),
 }
 
 /// What somebody who waits finds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    Go(Ticket),
+pub(super) enum Poll {
+    Go(Grant),
     /// Look again at this moment, or when woken.
     Wait(Option<Moment>),
 }
 
 #[derive(Debug)]
 pub(super) struct Queue {
-    options: Options,
-    lines: BTreeMap<Key, Line>,
+    options: LimiterOptions,
+    queues: BTreeMap<Key, BucketQueue>,
     /// The lines in which somebody waits.
     busy: BTreeSet<Key>,
     sweep_at: usize,
@@ -55,20 +55,20 @@ pub(super) struct Queue {
     waiting: usize,
     next_id: u64,
     /// Those whose turn has come and who do not know yet.
-    called: HashMap<u64, Ticket>,
-    numbers: Numbers,
-    dice: fastrand::Rng,
+    granted: HashMap<u64, Grant>,
+    stats: LimiterStats,
+    rng: fastrand::Rng,
     sharing: Sharing,
 }
 
 #[derive(Debug)]
-struct Line {
-    limiter: Limiter,
+struct BucketQueue {
+    limiter: BucketLimiter,
     /// By priority; numbers rise with time.
     waiting: [VecDeque<u64>; Priority::ALL.len()],
 }
 
-impl Line {
+impl BucketQueue {
     /// The one who is next.
     fn head(&self) -> Option<(Priority, u64)> {
         Priority::ALL.into_iter().find_map(|priority| Some((priority, *self.waiting[priority.index()].front()?)))
@@ -76,39 +76,45 @@ impl Line {
 }
 
 impl Queue {
-    pub(super) fn new(options: Options, dice: fastrand::Rng) -> Self {
+    pub(super) fn new(options: LimiterOptions, rng: fastrand::Rng) -> Self {
         Self {
             options,
-            lines: BTreeMap::new(),
+            queues: BTreeMap::new(),
             busy: BTreeSet::new(),
             sweep_at: SWEEP_AT,
             in_flight: 0,
             waiting: 0,
             next_id: 0,
-            called: HashMap::new(),
-            numbers: Numbers::default(),
-            dice,
+            granted: HashMap::new(),
+            stats: LimiterStats::default(),
+            rng,
             sharing: Sharing::new(),
         }
     }
 
-    pub(super) fn reconfigure(&mut self, options: Options) {
-        for (key, line) in &mut self.lines {
-            line.limiter.set_terms(terms(&options, key.0));
+    pub(super) fn reconfigure(&mut self, options: LimiterOptions) {
+        for (key, line) in &mut self.queues {
+            line.limiter.set_limit_config(terms(&options, key.0));
         }
         self.options = options;
     }
 
     /// Somebody asks at `now` and would wait until `deadline`.
-    pub(super) fn enter(&mut self, key: Key, priority: Priority, now: Moment, deadline: Moment) -> (Entry, Vec<u64>) {
+    pub(super) fn enqueue(
+        &mut self,
+        key: Key,
+        priority: Priority,
+        now: Moment,
+        deadline: Moment,
+    ) -> (Enqueued, Vec<u64>) {
         let id = self.next_id;
         self.next_id += 1;
-        self.line(key, now).waiting[priority.index()].push_back(id);
+        self.bucket_queue(key, now).waiting[priority.index()].push_back(id);
         self.busy.insert(key);
         self.waiting += 1;
-        let woken = self.call(now);
-        if let Some(ticket) = self.called.remove(&id) {
-            return (Entry::Go(id, ticket), woken);
+        let woken = self.dispatch(now);
+        if let Some(ticket) = self.granted.remove(&id) {
+            return (Enqueued::Go(id, ticket), woken);
         }
         let earliest = self.earliest(key, priority, now);
         let reason = if earliest.is_some_and(|at| at > deadline) {
@@ -116,40 +122,40 @@ impl Queue {
         } else {
             (self.waiting > self.options.max_queue).then_some(ShedReason::QueueFull)
         };
-        let Some(reason) = reason else { return (Entry::Wait(id), woken) };
+        let Some(reason) = reason else { return (Enqueued::Wait(id), woken) };
         self.remove(key, id);
-        (Entry::Shed(self.shed(key, reason, earliest, now)), woken)
+        (Enqueued::Shed(self.shed(key, reason, earliest, now)), woken)
     }
 
     /// Somebody who was let go may not leave yet, for others: back to where they stood in the line.
     pub(super) fn put_back(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> Vec<u64> {
-        let line = self.line(key, now);
+        let line = self.bucket_queue(key, now);
         let waiting = &mut line.waiting[priority.index()];
         waiting.insert(waiting.partition_point(|other| *other < id), id);
         self.busy.insert(key);
         self.waiting += 1;
-        let admitted = &mut self.numbers.admitted[priority.index()];
+        let admitted = &mut self.stats.admitted[priority.index()];
         *admitted = admitted.saturating_sub(1);
-        self.call(now)
+        self.dispatch(now)
     }
 
     /// What this priority may take of a budget, of all processes together. `None` where no limit is known.
     pub(super) fn room(&self, key: Key, priority: Priority) -> Option<Room> {
-        self.lines.get(&key)?.limiter.room(self.options.reserve(priority))
+        self.queues.get(&key)?.limiter.room(self.options.reserve(priority))
     }
 
     /// The others were asked, and so many processes there are; or they could not be. Says whether our share became less.
-    pub(super) fn heard_of_others(&mut self, processes: Option<u64>, now: Moment) -> bool {
+    pub(super) fn set_processes(&mut self, processes: Option<u64>, now: Moment) -> bool {
         let before = self.sharing;
         self.sharing = Sharing { reachable: processes.is_some(), processes: processes.or(before.processes) };
         match (before.reachable, self.sharing.reachable) {
             (true, false) => {
                 let part = self.sharing.part();
-                self.lines.values_mut().for_each(|line| line.limiter.keep_to_share(part));
+                self.queues.values_mut().for_each(|line| line.limiter.use_local_share(part));
                 true
             }
             (false, true) => {
-                self.lines.values_mut().for_each(|line| line.limiter.leave_share(now));
+                self.queues.values_mut().for_each(|line| line.limiter.leave_local_share(now));
                 false
             }
             _ => false,
@@ -163,62 +169,62 @@ impl Queue {
 
     /// Nothing leaves a budget before this moment, and a little later: others have used it.
     pub(super) fn wait_for_others(&mut self, key: Key, until: Moment) {
-        let random = self.dice.f64();
-        if let Some(line) = self.lines.get_mut(&key) {
-            let late = line.limiter.late(random);
+        let random = self.rng.f64();
+        if let Some(line) = self.queues.get_mut(&key) {
+            let late = line.limiter.jitter(random);
             line.limiter.wait_for_others(until.after(late));
         }
     }
 
     /// Somebody leaves at once, whatever the limits say.
-    pub(super) fn pass(&mut self, key: Key, now: Moment) -> Ticket {
-        let random = self.dice.f64();
-        self.line(key, now).limiter.begin(now, random);
+    pub(super) fn pass(&mut self, key: Key, now: Moment) -> Grant {
+        let random = self.rng.f64();
+        self.bucket_queue(key, now).limiter.begin(now, random);
         self.in_flight += 1;
-        Ticket { key, sent: now }
+        Grant { key, sent: now }
     }
 
     /// Whether somebody who asked now would have to wait.
-    pub(super) fn would_wait(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
+    pub(super) fn would_throttle(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
         let reserve = self.options.reserve(priority);
         let is_full = self.in_flight >= self.options.max_in_flight;
-        let line = self.line(key, now);
+        let line = self.bucket_queue(key, now);
         is_full || line.head().is_some() || line.limiter.admit(now, 0, reserve) != Admission::Now
     }
 
     /// How it stands with somebody who waits, and who is to be woken.
-    pub(super) fn turn(&mut self, key: Key, id: u64, now: Moment) -> (Turn, Vec<u64>) {
-        if let Some(ticket) = self.called.remove(&id) {
-            return (Turn::Go(ticket), Vec::new());
+    pub(super) fn poll(&mut self, key: Key, id: u64, now: Moment) -> (Poll, Vec<u64>) {
+        if let Some(ticket) = self.granted.remove(&id) {
+            return (Poll::Go(ticket), Vec::new());
         }
         match self.admission(key, id, now) {
-            Some(Admission::At(at)) => (Turn::Wait(Some(at)), Vec::new()),
+            Some(Admission::At(at)) => (Poll::Wait(Some(at)), Vec::new()),
             // Its moment came since the last call, and nobody else will call.
             Some(Admission::Now) if self.in_flight < self.options.max_in_flight => {
-                let woken = self.call(now);
-                let turn = self.called.remove(&id).map_or(Turn::Wait(None), Turn::Go);
+                let woken = self.dispatch(now);
+                let turn = self.granted.remove(&id).map_or(Poll::Wait(None), Poll::Go);
                 (turn, woken)
             }
             // The end of a request calls.
-            Some(Admission::Now | Admission::OnAnswer) | None => (Turn::Wait(None), Vec::new()),
+            Some(Admission::Now | Admission::OnAnswer) | None => (Poll::Wait(None), Vec::new()),
         }
     }
 
     /// Whether somebody may leave who is first in a line.
     fn admission(&mut self, key: Key, id: u64, now: Moment) -> Option<Admission> {
-        let line = self.lines.get_mut(&key)?;
+        let line = self.queues.get_mut(&key)?;
         let (priority, _) = line.head().filter(|(_, head)| *head == id)?;
         Some(line.limiter.admit(now, 0, self.options.reserve(priority)))
     }
 
     /// Somebody gives up; says who is to be woken.
     pub(super) fn leave(&mut self, key: Key, id: u64, now: Moment) -> Vec<u64> {
-        if let Some(ticket) = self.called.remove(&id) {
+        if let Some(ticket) = self.granted.remove(&id) {
             self.end(ticket, Ending::Unsent, now);
             return self.release(now);
         }
         self.remove(key, id);
-        self.call(now)
+        self.dispatch(now)
     }
 
     /// Somebody's time is over.
@@ -229,9 +235,9 @@ impl Queue {
     }
 
     /// The head of an answer came, or will not come.
-    pub(super) fn end(&mut self, ticket: Ticket, ending: Ending<'_>, now: Moment) {
-        let random = self.dice.f64();
-        if let Some(line) = self.lines.get_mut(&ticket.key) {
+    pub(super) fn end(&mut self, ticket: Grant, ending: Ending<'_>, now: Moment) {
+        let random = self.rng.f64();
+        if let Some(line) = self.queues.get_mut(&ticket.key) {
             line.limiter.end(ending, ticket.sent, now, random);
         }
     }
@@ -239,44 +245,44 @@ impl Queue {
     /// A request no longer occupies Clerk.
     pub(super) fn release(&mut self, now: Moment) -> Vec<u64> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.call(now)
+        self.dispatch(now)
     }
 
     /// Takes in an answer to a request that did not come through here.
     pub(super) fn observe(&mut self, key: Key, observation: &Observation) {
-        let random = self.dice.f64();
-        self.line(key, observation.at).limiter.observe(observation, random);
+        let random = self.rng.f64();
+        self.bucket_queue(key, observation.at).limiter.observe(observation, random);
     }
 
     /// Calls those whose turn has come. Says whom to wake: them, and those who are next and must look at the time anew.
-    pub(super) fn call(&mut self, now: Moment) -> Vec<u64> {
+    pub(super) fn dispatch(&mut self, now: Moment) -> Vec<u64> {
         let mut woken = Vec::new();
         while self.in_flight < self.options.max_in_flight
             && let Some((key, priority, id)) = self.next(now)
         {
             self.remove(key, id);
             let ticket = self.pass(key, now);
-            self.numbers.admitted[priority.index()] += 1;
-            self.called.insert(id, ticket);
+            self.stats.admitted[priority.index()] += 1;
+            self.granted.insert(id, ticket);
             woken.push(id);
         }
-        woken.extend(self.busy.iter().filter_map(|key| Some(self.lines.get(key)?.head()?.1)));
+        woken.extend(self.busy.iter().filter_map(|key| Some(self.queues.get(key)?.head()?.1)));
         woken
     }
 
     pub(super) fn waited(&mut self, wait: Duration) {
-        self.numbers.waited_seconds.observe(wait.as_secs_f64());
+        self.stats.waited_seconds.observe(wait.as_secs_f64());
     }
 
-    pub(super) fn numbers(&self) -> Numbers {
-        Numbers { waiting: self.waiting, in_flight: self.in_flight, ..self.numbers.clone() }
+    pub(super) fn stats(&self) -> LimiterStats {
+        LimiterStats { waiting: self.waiting, in_flight: self.in_flight, ..self.stats.clone() }
     }
 
     /// Of those who are first in their lines and may leave, the most urgent one, and of those the one who came first.
     fn next(&mut self, now: Moment) -> Option<(Key, Priority, u64)> {
         let mut best: Option<(Key, Priority, u64)> = None;
         for key in &self.busy {
-            let Some(line) = self.lines.get_mut(key) else { continue };
+            let Some(line) = self.queues.get_mut(key) else { continue };
             let Some((priority, id)) = line.head() else { continue };
             if best.is_some_and(|(_, other, first)| (other, first) < (priority, id)) {
                 continue;
@@ -291,7 +297,7 @@ impl Queue {
     /// The earliest moment at which the last one of this priority in a line may leave, as far as that is known.
     fn earliest(&mut self, key: Key, priority: Priority, now: Moment) -> Option<Moment> {
         let reserve = self.options.reserve(priority);
-        let line = self.lines.get_mut(&key)?;
+        let line = self.queues.get_mut(&key)?;
         let before = Priority::ALL.into_iter().take_while(|other| *other <= priority);
         let ahead = before.map(|other| line.waiting[other.index()].len() as u64).sum::<u64>().saturating_sub(1);
         match line.limiter.admit(now, ahead, reserve) {
@@ -301,13 +307,13 @@ impl Queue {
     }
 
     fn shed(&mut self, key: Key, reason: ShedReason, earliest: Option<Moment>, now: Moment) -> Shed {
-        self.numbers.shed[reason.index()] += 1;
+        self.stats.shed[reason.index()] += 1;
         let retry_after = earliest.map_or(Duration::from_secs(1), |at| at.since(now));
         Shed { reason, bucket: key.0, retry_after }
     }
 
     fn remove(&mut self, key: Key, id: u64) {
-        let Some(line) = self.lines.get_mut(&key) else { return };
+        let Some(line) = self.queues.get_mut(&key) else { return };
         for waiting in &mut line.waiting {
             // Numbers rise along the line.
             if let Ok(place) = waiting.binary_search(&id) {
@@ -320,26 +326,26 @@ impl Queue {
         }
     }
 
-    fn line(&mut self, key: Key, now: Moment) -> &mut Line {
-        if self.lines.len() >= self.sweep_at && !self.lines.contains_key(&key) {
-            self.lines.retain(|_, line| line.head().is_some() || !line.limiter.is_idle(now));
-            self.sweep_at = SWEEP_AT.max(self.lines.len() * 2);
+    fn bucket_queue(&mut self, key: Key, now: Moment) -> &mut BucketQueue {
+        if self.queues.len() >= self.sweep_at && !self.queues.contains_key(&key) {
+            self.queues.retain(|_, line| line.head().is_some() || !line.limiter.is_idle(now));
+            self.sweep_at = SWEEP_AT.max(self.queues.len() * 2);
         }
         let (terms, sharing) = (terms(&self.options, key.0), self.sharing);
-        self.lines.entry(key).or_insert_with(|| {
-            let mut limiter = Limiter::new(terms);
+        self.queues.entry(key).or_insert_with(|| {
+            let mut limiter = BucketLimiter::new(terms);
             if !sharing.reachable {
-                limiter.keep_to_share(sharing.part());
+                limiter.use_local_share(sharing.part());
             }
-            Line { limiter, waiting: Default::default() }
+            BucketQueue { limiter, waiting: Default::default() }
         })
     }
 }
 
 /// The instance's own limit comes from the configuration, the others' from Clerk's documentation.
-fn terms(options: &Options, bucket: Bucket) -> Terms {
+fn terms(options: &LimiterOptions, bucket: Bucket) -> LimitConfig {
     let configured = options.limit.filter(|_| bucket == Bucket::Instance);
-    Terms {
+    LimitConfig {
         limit: configured.map(|limit| limit.requests).or_else(|| bucket.limit(options.environment)),
         window: configured.map_or_else(|| bucket.window(), |limit| limit.window),
     }
@@ -357,16 +363,16 @@ mod tests {
     }
 
     /// A queue before a budget of one request, which has been used up at 0; one more waits.
-    fn used_up(options: Options) -> (Queue, Key, u64) {
-        let options = Options { limit: Some(Limit { requests: 1, window: WINDOW }), ..options };
+    fn used_up(options: LimiterOptions) -> (Queue, Key, u64) {
+        let options = LimiterOptions { limit: Some(Limit { requests: 1, window: WINDOW }), ..options };
         let mut queue = Queue::new(options, fastrand::Rng::with_seed(1));
         let key = (Bucket::Instance, None);
-        let (Entry::Go(_, ticket), _) = queue.enter(key, Priority::Interactive, at(0), at(99_000)) else {
+        let (Enqueued::Go(_, ticket), _) = queue.enqueue(key, Priority::High, at(0), at(99_000)) else {
             panic!("there is room")
         };
         queue.end(ticket, Ending::Lost, at(0));
         queue.release(at(0));
-        let (Entry::Wait(id), _) = queue.enter(key, Priority::Interactive, at(0), at(99_000)) else {
+        let (Enqueued::Wait(id), _) = queue.enqueue(key, Priority::High, at(0), at(99_000)) else {
             panic!("there is no room")
         };
         (queue, key, id)
@@ -374,27 +380,27 @@ mod tests {
 
     #[test]
     fn whose_moment_comes_between_a_call_and_a_look_goes() {
-        let (mut queue, key, id) = used_up(Options::default());
-        let (Turn::Wait(Some(due)), _) = queue.turn(key, id, at(1)) else { panic!("it has to wait for a moment") };
+        let (mut queue, key, id) = used_up(LimiterOptions::default());
+        let (Poll::Wait(Some(due)), _) = queue.poll(key, id, at(1)) else { panic!("it has to wait for a moment") };
         // Called a little too early, it looks a little later.
-        assert_eq!(queue.call(due.before(Duration::from_nanos(1))), [id]);
-        let (turn, woken) = queue.turn(key, id, due);
-        assert!(matches!(turn, Turn::Go(_)), "{turn:?}");
+        assert_eq!(queue.dispatch(due.before(Duration::from_nanos(1))), [id]);
+        let (turn, woken) = queue.poll(key, id, due);
+        assert!(matches!(turn, Poll::Go(_)), "{turn:?}");
         assert!(woken.contains(&id));
-        assert_eq!(queue.numbers().waiting, 0);
+        assert_eq!(queue.stats().waiting, 0);
     }
 
     #[test]
     fn where_too_many_are_in_flight_the_end_of_one_calls() {
-        let (mut queue, key, id) = used_up(Options { max_in_flight: 1, ..Options::default() });
+        let (mut queue, key, id) = used_up(LimiterOptions { max_in_flight: 1, ..LimiterOptions::default() });
         let other = (Bucket::Invitations, None);
-        let (Entry::Go(_, ticket), _) = queue.enter(other, Priority::Bulk, at(1), at(99_000)) else {
+        let (Enqueued::Go(_, ticket), _) = queue.enqueue(other, Priority::Low, at(1), at(99_000)) else {
             panic!("another budget has room")
         };
         let late = at(20_000);
-        assert_eq!(queue.turn(key, id, late), (Turn::Wait(None), Vec::new()));
+        assert_eq!(queue.poll(key, id, late), (Poll::Wait(None), Vec::new()));
         queue.end(ticket, Ending::Lost, late);
         assert!(queue.release(late).contains(&id));
-        assert!(matches!(queue.turn(key, id, late).0, Turn::Go(_)));
+        assert!(matches!(queue.poll(key, id, late).0, Poll::Go(_)));
     }
 }

@@ -12,8 +12,8 @@ fn at(millis: u64) -> Moment {
     Moment::from_unix(Duration::from_millis(BASE + millis))
 }
 
-fn limiter(limit: u64) -> Limiter {
-    Limiter::new(Terms { limit: Some(limit), window: WINDOW })
+fn limiter(limit: u64) -> BucketLimiter {
+    BucketLimiter::new(LimitConfig { limit: Some(limit), window: WINDOW })
 }
 
 fn answer(millis: u64, status: u16, quota: Quota) -> Observation {
@@ -35,7 +35,7 @@ fn throttled(millis: u64, retry_after: Option<u64>) -> Observation {
     answer(millis, 429, Quota { retry_after: retry_after.map(Duration::from_secs), ..Quota::default() })
 }
 
-fn exchange(limiter: &mut Limiter, millis: u64, observation: &Observation) {
+fn exchange(limiter: &mut BucketLimiter, millis: u64, observation: &Observation) {
     limiter.begin(at(millis), 0.5);
     limiter.end(Ending::Answered(observation), at(millis), observation.at, 0.5);
 }

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::shared::{Budget, Ended, Lease, Room, SharedBudget, TakeFuture, Taken, Unreachable};
-use crate::store::{RedisClient, Reply, Script};
+use super::distributed::{BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, TakeFuture, Taken};
+use crate::redis::{RedisClient, Reply, Script};
 
 /// How long a request stands in the log whose end nobody told, beside the window: its process died, or could not tell.
 const GRACE: Duration = Duration::from_secs(30);
@@ -72,16 +72,16 @@ return 1
 
 /// The budgets of one Clerk instance, in Redis.
 #[derive(Debug)]
-pub struct StoreBudget {
-    shared: Arc<Shared>,
+pub struct RedisLimiter {
+    shared: Arc<Inner>,
     leases: AtomicU64,
-    untold: mpsc::Sender<Told>,
+    untold: mpsc::Sender<Update>,
     /// Tells the ends, until this is dropped.
     _teller: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     store: RedisClient,
     instance: String,
     /// Of this process, by chance.
@@ -91,19 +91,19 @@ struct Shared {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Told {
-    budget: Budget,
+struct Update {
+    budget: BucketKey,
     lease: Lease,
     what: &'static str,
     window: Duration,
     block: Duration,
 }
 
-impl StoreBudget {
+impl RedisLimiter {
     /// The budgets of the instance that all processes call by this name. Needs a tokio runtime.
     #[must_use]
     pub fn new(store: RedisClient, instance: &str) -> Arc<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Inner {
             store,
             instance: instance.to_owned(),
             process: format!("{:016x}", fastrand::u64(..)),
@@ -120,16 +120,16 @@ impl StoreBudget {
         Lease(self.leases.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn tell(&self, told: Told) {
+    fn tell(&self, told: Update) {
         // What does not fit in ends by itself.
         let _ = self.untold.try_send(told);
     }
 }
 
-impl SharedBudget for StoreBudget {
-    fn take(&self, budget: Budget, room: Room) -> TakeFuture<'_> {
+impl DistributedLimiter for RedisLimiter {
+    fn take(&self, budget: BucketKey, room: Room) -> TakeFuture<'_> {
         let lease = self.lease();
-        let guard = Forgotten { budget: self, told: Some((budget, lease, room.window)) };
+        let guard = ReleaseOnDrop { budget: self, told: Some((budget, lease, room.window)) };
         Box::pin(async move {
             let mut guard = guard;
             let taken = self.shared.take(budget, lease, room).await;
@@ -141,40 +141,42 @@ impl SharedBudget for StoreBudget {
         })
     }
 
-    fn enter(&self, budget: Budget, window: Duration) -> Lease {
+    fn enter(&self, budget: BucketKey, window: Duration) -> Lease {
         let lease = self.lease();
-        self.tell(Told { budget, lease, what: "enter", window, block: Duration::ZERO });
+        self.tell(Update { budget, lease, what: "enter", window, block: Duration::ZERO });
         lease
     }
 
-    fn end(&self, budget: Budget, lease: Lease, ended: Ended) {
+    fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd) {
         let told = match ended {
-            Ended::Counted { window } => Told { budget, lease, what: "counted", window, block: Duration::ZERO },
-            Ended::NotCounted => {
-                Told { budget, lease, what: "uncounted", window: Duration::ZERO, block: Duration::ZERO }
+            LeaseEnd::Counted { window } => Update { budget, lease, what: "counted", window, block: Duration::ZERO },
+            LeaseEnd::NotCounted => {
+                Update { budget, lease, what: "uncounted", window: Duration::ZERO, block: Duration::ZERO }
             }
-            Ended::Throttled { wait } => Told { budget, lease, what: "uncounted", window: Duration::ZERO, block: wait },
+            LeaseEnd::Throttled { wait } => {
+                Update { budget, lease, what: "uncounted", window: Duration::ZERO, block: wait }
+            }
         };
         self.tell(told);
     }
 }
 
 /// A request that gave up while the script was under way: its entry, if there is one, is taken away.
-struct Forgotten<'a> {
-    budget: &'a StoreBudget,
-    told: Option<(Budget, Lease, Duration)>,
+struct ReleaseOnDrop<'a> {
+    budget: &'a RedisLimiter,
+    told: Option<(BucketKey, Lease, Duration)>,
 }
 
-impl Drop for Forgotten<'_> {
+impl Drop for ReleaseOnDrop<'_> {
     fn drop(&mut self) {
         if let Some((budget, lease, window)) = self.told {
-            self.budget.tell(Told { budget, lease, what: "uncounted", window, block: Duration::ZERO });
+            self.budget.tell(Update { budget, lease, what: "uncounted", window, block: Duration::ZERO });
         }
     }
 }
 
-impl Shared {
-    async fn take(&self, budget: Budget, lease: Lease, room: Room) -> Result<Taken, Unreachable> {
+impl Inner {
+    async fn take(&self, budget: BucketKey, lease: Lease, room: Room) -> Result<Taken, LimiterUnreachable> {
         let [log, block] = self.keys(budget);
         let processes = format!("pace:{}:processes", self.instance);
         let arguments = [
@@ -186,15 +188,18 @@ impl Shared {
             self.process.clone(),
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
-        let reply =
-            self.store.run(&self.take, &[&log, &block, &processes], &arguments).await.map_err(|_| Unreachable)?;
+        let reply = self
+            .store
+            .run(&self.take, &[&log, &block, &processes], &arguments)
+            .await
+            .map_err(|_| LimiterUnreachable)?;
         let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
-        let [taken, wait, processes] = numbers[..] else { return Err(Unreachable) };
+        let [taken, wait, processes] = numbers[..] else { return Err(LimiterUnreachable) };
         let outcome = if taken == 1 { Ok(lease) } else { Err(Duration::from_micros(wait.max(0).unsigned_abs())) };
         Ok(Taken { outcome, processes: processes.max(1).unsigned_abs() })
     }
 
-    fn keys(&self, Budget { bucket, entity }: Budget) -> [String; 2] {
+    fn keys(&self, BucketKey { bucket, entity }: BucketKey) -> [String; 2] {
         let owner = entity.map_or_else(String::new, |entity| format!(":{:016x}", entity.0));
         ["log", "block"].map(|kind| format!("pace:{}:{}{owner}:{kind}", self.instance, bucket.as_str()))
     }
@@ -203,7 +208,7 @@ impl Shared {
         format!("{}:{}", self.process, lease.0)
     }
 
-    async fn tell(&self, told: Told) {
+    async fn tell(&self, told: Update) {
         let [log, block] = self.keys(told.budget);
         let arguments = [
             told.what.to_owned(),
@@ -218,7 +223,7 @@ impl Shared {
     }
 }
 
-async fn tell(shared: Arc<Shared>, mut ends: mpsc::Receiver<Told>) {
+async fn tell(shared: Arc<Inner>, mut ends: mpsc::Receiver<Update>) {
     while let Some(told) = ends.recv().await {
         shared.tell(told).await;
     }

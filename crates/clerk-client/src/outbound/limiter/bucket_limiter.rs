@@ -13,10 +13,10 @@
 
 use std::time::Duration;
 
-use super::ceiling::Ceiling;
-use super::log::Log;
-use super::shared::Room;
-use super::word::{Statement, Word};
+use super::aimd::Ceiling;
+use super::distributed::Room;
+use super::server_quota::{QuotaStatement, ServerQuota};
+use super::window_log::WindowLog;
 use clerk_quota::window_kind::{Reset, WindowKindDetector};
 use clerk_quota::{HeaderError, Moment, Observation};
 
@@ -36,7 +36,7 @@ const LONGEST_WINDOWS: u32 = 10;
 
 /// What is known of a budget before the server says anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Terms {
+pub(super) struct LimitConfig {
     /// Requests per window.
     pub(super) limit: Option<u64>,
     pub(super) window: Duration,
@@ -44,7 +44,7 @@ pub(super) struct Terms {
 
 /// A part of the limit, until a moment if that is known.
 #[derive(Debug, Clone, Copy)]
-struct Share {
+struct LocalShare {
     part: f64,
     until: Option<Moment>,
 }
@@ -71,56 +71,56 @@ pub(super) enum Ending<'a> {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Limiter {
-    terms: Terms,
+pub(super) struct BucketLimiter {
+    limit_config: LimitConfig,
     /// The server's own limit and window, once it has named them.
     limit: Option<u64>,
     window: Option<Duration>,
     resets: WindowKindDetector,
-    log: Log,
+    log: WindowLog,
     /// The part of the limit that is ours while other processes cannot be asked.
-    share: Option<Share>,
-    word: Option<Word>,
+    local_share: Option<LocalShare>,
+    word: Option<ServerQuota>,
     ceiling: Option<Ceiling>,
-    hold: Moment,
+    blocked_until: Moment,
     /// Whether one request must get through before others follow.
-    trial: bool,
+    half_open: bool,
     /// Until then, requests leave one after another.
     spread_until: Moment,
     next_at: Moment,
 }
 
-impl Limiter {
-    pub(super) fn new(terms: Terms) -> Self {
+impl BucketLimiter {
+    pub(super) fn new(limit_config: LimitConfig) -> Self {
         Self {
-            terms,
+            limit_config,
             limit: None,
             window: None,
             resets: WindowKindDetector::default(),
-            log: Log::default(),
-            share: None,
+            log: WindowLog::default(),
+            local_share: None,
             word: None,
             ceiling: None,
-            hold: Moment::default(),
-            trial: false,
+            blocked_until: Moment::default(),
+            half_open: false,
             spread_until: Moment::default(),
             next_at: Moment::default(),
         }
     }
 
-    pub(super) const fn set_terms(&mut self, terms: Terms) {
-        self.terms = terms;
+    pub(super) const fn set_limit_config(&mut self, terms: LimitConfig) {
+        self.limit_config = terms;
     }
 
     /// Other processes cannot be asked: this part of the limit is ours.
-    pub(super) const fn keep_to_share(&mut self, part: f64) {
-        self.share = Some(Share { part, until: None });
+    pub(super) const fn use_local_share(&mut self, part: f64) {
+        self.local_share = Some(LocalShare { part, until: None });
     }
 
     /// Others can be asked again. What was used meanwhile stands in no common log: the share stays for a window.
-    pub(super) fn leave_share(&mut self, now: Moment) {
+    pub(super) fn leave_local_share(&mut self, now: Moment) {
         let until = now.after(self.window());
-        if let Some(share) = &mut self.share {
+        if let Some(share) = &mut self.local_share {
             share.until.get_or_insert(until);
         }
     }
@@ -133,17 +133,17 @@ impl Limiter {
 
     /// Nothing leaves before this moment: other processes have used the budget.
     pub(super) fn wait_for_others(&mut self, until: Moment) {
-        self.hold = self.hold.max(until);
+        self.blocked_until = self.blocked_until.max(until);
     }
 
     /// Whether a request may leave at `now`, with `ahead` others to leave before it, and so that a share of `reserve`
     /// of the limit is left. The moment is the earliest thinkable.
     pub(super) fn admit(&mut self, now: Moment, ahead: u64, reserve: f64) -> Admission {
         self.settle(now);
-        if now < self.hold {
-            return Admission::At(self.hold);
+        if now < self.blocked_until {
+            return Admission::At(self.blocked_until);
         }
-        if self.trial && self.log.in_flight() > 0 {
+        if self.half_open && self.log.in_flight() > 0 {
             return Admission::OnAnswer;
         }
         if now < self.spread_until && now < self.next_at {
@@ -157,14 +157,14 @@ impl Limiter {
                 return Admission::At(self.log.returned_at(over, now, self.window()));
             }
         }
-        self.heed(now, reserved)
+        self.apply_server_quota(now, reserved)
     }
 
     /// Whether the server's word lets a request leave.
-    fn heed(&self, now: Moment, reserved: u64) -> Admission {
+    fn apply_server_quota(&self, now: Moment, reserved: u64) -> Admission {
         let Some(word) = &self.word else { return Admission::Now };
         let rolling = self.resets.is_rolling();
-        if word.credit(rolling) > reserved || !(rolling || word.is_shared()) {
+        if word.available(rolling) > reserved || !(rolling || word.has_other_users()) {
             return Admission::Now;
         }
         if !rolling {
@@ -182,7 +182,7 @@ impl Limiter {
     pub(super) fn begin(&mut self, now: Moment, random: f64) {
         self.log.begin();
         if let Some(word) = &mut self.word {
-            word.draw();
+            word.consume();
         }
         if now < self.spread_until {
             // Four times the pace at which places come back in the long run, give or take half.
@@ -197,20 +197,20 @@ impl Limiter {
         self.settle(now);
         match ending {
             Ending::Unsent => {
-                self.log.give_back();
+                self.log.refund();
                 if let Some(word) = &mut self.word {
-                    word.give_back();
+                    word.refund();
                 }
             }
             Ending::Answered(observation) if observation.is_throttled() => {
-                self.log.give_back();
-                self.heed_throttling(observation, sent, random);
+                self.log.refund();
+                self.apply_throttling(observation, sent, random);
                 self.learn(observation, false);
             }
             Ending::Answered(observation) => {
                 self.spend(now, random);
-                if sent >= self.hold {
-                    self.trial = false;
+                if sent >= self.blocked_until {
+                    self.half_open = false;
                 }
                 self.learn(observation, true);
             }
@@ -219,14 +219,14 @@ impl Limiter {
     }
 
     fn spend(&mut self, now: Moment, random: f64) {
-        self.log.spend(now.after(self.late(random)), self.window());
+        self.log.spend(now.after(self.jitter(random)), self.window());
     }
 
     /// Takes in an answer to somebody else's request.
     pub(super) fn observe(&mut self, observation: &Observation, random: f64) {
         self.settle(observation.at);
         if observation.is_throttled() {
-            self.heed_throttling(observation, observation.at, random);
+            self.apply_throttling(observation, observation.at, random);
         }
         self.learn(observation, false);
     }
@@ -234,7 +234,7 @@ impl Limiter {
     /// Whether nothing would be lost if this limiter were forgotten.
     pub(super) fn is_idle(&mut self, now: Moment) -> bool {
         self.settle(now);
-        self.log.is_empty() && now >= self.hold && self.word.is_none()
+        self.log.is_empty() && now >= self.blocked_until && self.word.is_none()
     }
 
     fn settle(&mut self, now: Moment) {
@@ -245,7 +245,7 @@ impl Limiter {
             word.add_returned(returned);
             let over = if rolling { word.until.max(word.at.after(window)) } else { word.until };
             if now >= over {
-                if word.credit(rolling) == 0 {
+                if word.available(rolling) == 0 {
                     self.spread_until = over.after(window / 4);
                 }
                 self.word = None;
@@ -269,7 +269,7 @@ impl Limiter {
             return;
         }
         let in_flight = self.log.in_flight();
-        let statement = Statement {
+        let statement = QuotaStatement {
             at,
             remaining,
             limit: self.limit,
@@ -278,16 +278,16 @@ impl Limiter {
             in_flight,
             over: self.log.used() - in_flight,
         };
-        self.word = Some(Word::after(self.word, statement, self.resets.is_rolling(), self.window()));
+        self.word = Some(ServerQuota::merge(self.word, statement, self.resets.is_rolling(), self.window()));
     }
 
-    fn heed_throttling(&mut self, observation: &Observation, sent: Moment, random: f64) {
+    fn apply_throttling(&mut self, observation: &Observation, sent: Moment, random: f64) {
         let quota = &observation.quota;
         let named = quota.retry_after.or(quota.reset).unwrap_or(NAMELESS_HOLD);
         let wait = named.clamp(SHORTEST_HOLD, self.longest_hold());
-        self.hold = self.hold.max(observation.at.after(wait + self.late(random)));
-        self.spread_until = self.hold.after(self.window() / 4);
-        self.trial = true;
+        self.blocked_until = self.blocked_until.max(observation.at.after(wait + self.jitter(random)));
+        self.spread_until = self.blocked_until.after(self.window() / 4);
+        self.half_open = true;
         if self.ceiling.is_none_or(|ceiling| ceiling.is_known_at(sent)) {
             self.ceiling = Some(Ceiling::cut(self.log.used(), self.known_limit(), observation.at));
         }
@@ -299,12 +299,12 @@ impl Limiter {
     }
 
     /// By how much a place comes back late.
-    pub(super) fn late(&self, random: f64) -> Duration {
+    pub(super) fn jitter(&self, random: f64) -> Duration {
         self.window().mul_f64(LATE).min(LATEST).mul_f64(random.clamp(0.0, 1.0))
     }
 
     fn known_limit(&self) -> Option<u64> {
-        self.limit.or(self.terms.limit)
+        self.limit.or(self.limit_config.limit)
     }
 
     /// Requests that we let go in a window.
@@ -312,8 +312,8 @@ impl Limiter {
         let limit = self.known_limit();
         let ceiling = self.ceiling.and_then(|ceiling| ceiling.requests(limit, now, self.window()));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
-        let part_of = |limit: u64, share: Share| ((limit as f64 * share.part) as u64).max(1);
-        let share = self.share.filter(|share| share.until.is_none_or(|until| now < until));
+        let part_of = |limit: u64, share: LocalShare| ((limit as f64 * share.part) as u64).max(1);
+        let share = self.local_share.filter(|share| share.until.is_none_or(|until| now < until));
         let limit = limit.map(|limit| share.map_or(limit, |share| part_of(limit, share)));
         ceiling.map_or(limit, |ceiling| Some(limit.map_or(ceiling, |limit| limit.min(ceiling))))
     }
@@ -328,8 +328,8 @@ impl Limiter {
     /// The window's length: the documented or the named one, or longer where resets tell that it takes longer until all
     /// is back, as a token bucket's do whose burst is larger than its limit.
     fn window(&self) -> Duration {
-        let nominal = self.window.unwrap_or(self.terms.window);
-        let longest = self.resets.longest().min(self.terms.window * LONGEST_WINDOWS);
+        let nominal = self.window.unwrap_or(self.limit_config.window);
+        let longest = self.resets.longest().min(self.limit_config.window * LONGEST_WINDOWS);
         if longest > nominal + Duration::from_secs(1) { longest } else { nominal }
     }
 }
