@@ -12,7 +12,9 @@ use clerk_client::cache::{self, Cache};
 use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::{RequestBody, ResponseFuture, Transport};
-use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
+use clerk_exporter::gateway::{
+    Gateway, GatewayOptions, InstanceOptions, InstancePolicies, Mode, RoutePolicies, UnknownKeyPolicy,
+};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Environment, Limit, Settings, Source};
@@ -58,7 +60,7 @@ impl Transport for Instantly {
     }
 }
 
-fn gateway(policies: Policies) -> Gateway {
+fn gateway(policies: RoutePolicies) -> Gateway {
     let clock = Arc::new(Clock::new());
     let settings = Settings {
         name: "bench".into(),
@@ -79,14 +81,14 @@ fn gateway(policies: Policies) -> Gateway {
         outbound: Arc::new(outbound),
         further_keys: Vec::new(),
         caller: None,
-        plan: Plan { policies, ..Plan::default() },
-        cache: Cache::new(cache::Options::new("bench"), Arc::clone(&clock)),
+        plan: InstancePolicies { policies, ..InstancePolicies::default() },
+        cache: Cache::new(cache::CacheOptions::new("bench"), Arc::clone(&clock)),
     };
-    let options = Options {
+    let options = GatewayOptions {
         instances: vec![instance],
-        unknown_keys: UnknownKeys::Reject,
+        unknown_keys: UnknownKeyPolicy::Reject,
         tokens: Vec::new(),
-        max_callers: Options::MAX_CALLERS,
+        max_callers: GatewayOptions::MAX_CALLERS,
     };
     Gateway::new(options, clock).expect("the options fit together")
 }
@@ -127,13 +129,19 @@ fn seeing(criterion: &mut Criterion) {
             black_box(response.into_body().collect().await.expect("it is whole"));
         });
     });
-    let (off, on, shadow) = (Switch::Off, Switch::On, Switch::Shadow);
-    let defaults =
-        Policies { retry: on, coalesce: on, cache: shadow, batch: shadow, pace: shadow, ..Policies::default() };
+    let (off, on, shadow) = (Mode::Off, Mode::On, Mode::Shadow);
+    let defaults = RoutePolicies {
+        retry: on,
+        coalesce: on,
+        cache: shadow,
+        batch: shadow,
+        pace: shadow,
+        ..RoutePolicies::default()
+    };
     for (name, policies) in [
-        ("seeing only", Policies::default()),
+        ("seeing only", RoutePolicies::default()),
         ("default policies", defaults),
-        ("a hit in the cache", Policies { cache: on, pace: off, ..Policies::default() }),
+        ("a hit in the cache", RoutePolicies { cache: on, pace: off, ..RoutePolicies::default() }),
     ] {
         let gateway = gateway(policies);
         group.bench_function(name, |bencher| {

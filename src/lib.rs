@@ -28,10 +28,10 @@
 //! - [`app`]: wiring: from a configuration to running parts, and back.
 //! - [`cli`]: the commands.
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod metrics;
 pub mod probe;
-pub mod site;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use clerk_client::outbound::{Call, Policy};
+use clerk_client::outbound::{ApiRequest, RequestOptions};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_quota::Source;
 use clerk_simulator::{Fault, FaultBody, Faults};
@@ -15,13 +15,13 @@ async fn what_the_client_did_is_shown_as_metrics() {
     let world = World::new(clerk_test_support::simulator(1));
     let unavailable = Fault::Status { status: 503, body: FaultBody::Clerk };
     world.simulator.set_faults(Faults::from(unavailable.times(1))).unwrap();
-    world.outbound.send(&Call::get("/v1/users/count", Source::Client), &Policy::default()).await.unwrap();
+    world.outbound.send(&ApiRequest::get("/v1/users/count", Source::Client), &RequestOptions::default()).await.unwrap();
     let clock = Arc::clone(&world.outbound.clock);
     let status = Arc::new(ConfigStatus::new(clock.now(), 0.1));
     let metrics = Metrics::new(Arc::clone(&world.ledger), clock, status);
     let shown = |line: &str| metrics.encode(Format::Text).unwrap().concat().lines().any(|it| it == line);
     assert!(!shown("clerk_client_requests_total{clerk_instance=\"test\"} 1"), "only who hands it in is shown");
-    metrics.show_clients([("test".into(), Arc::clone(&world.outbound.flow))]);
+    metrics.show_clients([("test".into(), Arc::clone(&world.outbound.limits))]);
     for line in [
         "clerk_client_requests_total{clerk_instance=\"test\"} 1",
         "clerk_client_attempts_total{clerk_instance=\"test\"} 2",

@@ -11,13 +11,15 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use clerk_client::cache::{self, Cache};
-use clerk_client::outbound::limiter::{self, RedisLimiter};
-use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::limiter::{self, RedisLimiter};
+use clerk_client::outbound::{InstanceLimits, Outbound};
 use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::MemoryTransport;
 use clerk_client::webhook;
-use clerk_exporter::gateway::{self, Gateway, InstanceOptions, Plan, Policies, Switch, UnknownKeys};
+use clerk_exporter::gateway::{
+    self, Gateway, InstanceOptions, InstancePolicies, Mode, RoutePolicies, UnknownKeyPolicy,
+};
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_quota::clock::Clock;
@@ -57,20 +59,20 @@ async fn gateway(world: &World) -> Arc<Gateway> {
     let outbound =
         Outbound::new(MemoryTransport::new(clerk), "http://clerk.test".to_owned(), key, ledger, Arc::clone(&clock))
             .sharing(RedisLimiter::new(store(), "prod"));
-    let policies = Policies { cache: Switch::On, ..Policies::default() };
-    let options = gateway::Options {
+    let policies = RoutePolicies { cache: Mode::On, ..RoutePolicies::default() };
+    let options = gateway::GatewayOptions {
         instances: vec![InstanceOptions {
             name: "prod".into(),
             outbound: Arc::new(outbound),
             further_keys: Vec::new(),
             caller: None,
-            plan: Plan { policies, ..Plan::default() },
+            plan: InstancePolicies { policies, ..InstancePolicies::default() },
             cache: Cache::new(
-                cache::Options { redis: Some(store()), ..cache::Options::new("prod") },
+                cache::CacheOptions { redis: Some(store()), ..cache::CacheOptions::new("prod") },
                 Arc::clone(&clock),
             ),
         }],
-        unknown_keys: UnknownKeys::Reject,
+        unknown_keys: UnknownKeyPolicy::Reject,
         tokens: Vec::new(),
         max_callers: 5,
     };
@@ -112,7 +114,7 @@ impl World {
 
     fn show_client(&self, name: &str) {
         let budget = RedisLimiter::new(store(), name);
-        let flow = Flow::sharing(limiter::LimiterOptions::default(), Arc::clone(&self.clock), budget);
+        let flow = InstanceLimits::sharing(limiter::LimiterOptions::default(), Arc::clone(&self.clock), budget);
         self.metrics.show_clients([(name.into(), Arc::new(flow))]);
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::outbound::Call;
+use clerk_client::outbound::ApiRequest;
 use clerk_exporter::probe::probe_once;
 use clerk_quota::{Bucket, Source};
 use clerk_simulator::{BucketTruth, HeaderProfile, LimiterKind, Plan};
@@ -31,7 +31,7 @@ async fn traffic(world: &World, random: &mut fastrand::Rng, length: Duration, mu
             left -= pause;
             if rate >= 0.1 {
                 let call = call(random);
-                world.outbound.call(&call, DEADLINE).await.unwrap();
+                world.outbound.request(&call, DEADLINE).await.unwrap();
             }
             each(world);
         }
@@ -39,7 +39,7 @@ async fn traffic(world: &World, random: &mut fastrand::Rng, length: Duration, mu
 }
 
 /// Mostly reads, now and then something of another bucket.
-fn call(random: &mut fastrand::Rng) -> Call {
+fn call(random: &mut fastrand::Rng) -> ApiRequest {
     let user = random.u32(..3);
     let (method, path) = match random.u32(..40) {
         0 => (Method::POST, "/v1/invitations".to_owned()),
@@ -47,7 +47,7 @@ fn call(random: &mut fastrand::Rng) -> Call {
         2..6 => (Method::PATCH, format!("/v1/users/user_unknown{user}/metadata")),
         _ => (Method::GET, "/v1/users/count".to_owned()),
     };
-    Call::new(method, path, Source::Client)
+    ApiRequest::new(method, path, Source::Client)
 }
 
 /// `(windows, low, exhausted)` by the limiter's own record.
@@ -209,8 +209,8 @@ fn late_answers_are_counted_once() {
             let world = Arc::clone(&world);
             tasks.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(number * 97)).await;
-                let call = Call::get("/v1/users/count", Source::Gateway);
-                let answer = world.outbound.call(&call, DEADLINE).await.unwrap();
+                let call = ApiRequest::get("/v1/users/count", Source::Gateway);
+                let answer = world.outbound.request(&call, DEADLINE).await.unwrap();
                 // The same observation again, up to four seconds late: a slow path from the answer to the ledger.
                 tokio::time::sleep(Duration::from_millis(number % 41 * 100)).await;
                 world.late.lock().record(&answer.observation);

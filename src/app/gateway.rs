@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::instances::Instances;
-use crate::config::{self, ApiUrl, Config, Mode, Rank};
+use crate::config::{self, ApiUrl, Config};
 use crate::gateway::{
-    CallerToken, FurtherKey, Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys, keyless,
+    CallerToken, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, RoutePolicies,
+    UnknownKeyPolicy, passthrough,
 };
-use clerk_client::cache::{self, Cache, Seal};
-use clerk_client::outbound::limiter::Priority;
+use clerk_client::cache::{self, Cache, Encryption};
 use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, Stamp};
 use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
@@ -21,10 +21,10 @@ use clerk_quota::ledger::Ledger;
 
 /// Makes the gateway and keeps it up to date.
 #[derive(Debug)]
-pub(super) struct Gateways {
+pub(super) struct GatewayRunner {
     clock: Arc<Clock>,
     /// What the gateway was started with. Where it listens, and what it keeps answers in, stay until a restart.
-    started: config::Gateway,
+    started: config::GatewayConfig,
     upstream: Arc<NetworkTransport>,
     store: Option<RedisClient>,
     caches: HashMap<Arc<str>, Cache>,
@@ -33,12 +33,12 @@ pub(super) struct Gateways {
     tokens: Vec<Option<Stamp>>,
 }
 
-impl Gateways {
+impl GatewayRunner {
     /// Nothing yet, for a configuration with a gateway.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up, or the Redis's address is none.
-    pub(super) fn new(config: &Config, gateway: &config::Gateway, clock: Arc<Clock>) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, gateway: &config::GatewayConfig, clock: Arc<Clock>) -> anyhow::Result<Self> {
         let (ca_file, http2) = (config.ca_file.clone(), gateway.upstream_http2);
         let options = HyperOptions { ca_file, http2, ..HyperOptions::default() };
         let store = gateway.cache.redis_url.as_ref().map(|source| {
@@ -105,7 +105,7 @@ impl Gateways {
             tracing::warn!("the section `gateway` is gone; the gateway goes on until a restart");
             return Ok(());
         };
-        let fixed = |it: &config::Gateway| {
+        let fixed = |it: &config::GatewayConfig| {
             (it.listen.clone(), it.web_config_file.clone(), it.upstream_http2, it.cache.clone(), it.webhooks.clone())
         };
         if fixed(wanted) != fixed(&self.started) {
@@ -144,10 +144,10 @@ impl Gateways {
     fn options(
         &mut self,
         config: &Config,
-        gateway: &config::Gateway,
+        gateway: &config::GatewayConfig,
         instances: &mut Instances,
         ledger: &Ledger,
-    ) -> anyhow::Result<Options> {
+    ) -> anyhow::Result<GatewayOptions> {
         let upstream: Arc<dyn Transport> = Arc::<NetworkTransport>::clone(&self.upstream);
         let count = config.instances.len().max(1) as u64;
         let mut options = Vec::new();
@@ -167,16 +167,16 @@ impl Gateways {
             });
         }
         let unknown_keys = match gateway.unknown_keys {
-            config::UnknownKeys::Reject => UnknownKeys::Reject,
-            config::UnknownKeys::Forward => {
+            config::UnknownKeyMode::Reject => UnknownKeyPolicy::Reject,
+            config::UnknownKeyMode::Forward => {
                 let base = common_address(config).as_str().to_owned();
-                UnknownKeys::Forward(Arc::new(keyless(upstream, base, Arc::clone(&self.clock))))
+                UnknownKeyPolicy::Forward(Arc::new(passthrough(upstream, base, Arc::clone(&self.clock))))
             }
         };
         let stamps = stamps(gateway);
         let tokens = tokens(gateway)?;
         self.tokens = stamps;
-        Ok(Options { instances: options, unknown_keys, tokens, max_callers: Options::MAX_CALLERS })
+        Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers: GatewayOptions::MAX_CALLERS })
     }
 
     /// The instance's cache. The room is divided among the instances that there are when it is made.
@@ -184,11 +184,16 @@ impl Gateways {
         if let Some(cache) = self.caches.get(name) {
             return Ok(cache.clone());
         }
-        let seal = self.started.cache.encryption_key.as_ref().map(|key| Seal::new(key, &[]));
+        let seal = self.started.cache.encryption_key.as_ref().map(|key| Encryption::new(key, &[]));
         let seal = seal.transpose().context("gateway.cache.encryption_key_file")?;
         let memory = self.started.cache.memory_bytes / instances;
         let redis = self.store.clone();
-        let options = cache::Options { memory, redis, seal, ..cache::Options::new(Arc::clone(name)) };
+        let options = cache::CacheOptions {
+            memory_bytes: memory,
+            redis,
+            encryption: seal,
+            ..cache::CacheOptions::new(Arc::clone(name))
+        };
         let cache = Cache::new(options, Arc::clone(&self.clock));
         self.caches.insert(Arc::clone(name), cache.clone());
         Ok(cache)
@@ -196,18 +201,15 @@ impl Gateways {
 }
 
 /// The files of the tokens as they are now.
-fn stamps(gateway: &config::Gateway) -> Vec<Option<Stamp>> {
+fn stamps(gateway: &config::GatewayConfig) -> Vec<Option<Stamp>> {
     gateway.callers.iter().map(|caller| caller.token.stamp()).collect()
 }
 
 /// The applications' tokens, read from where they are kept.
-fn tokens(gateway: &config::Gateway) -> anyhow::Result<Vec<CallerToken>> {
+fn tokens(gateway: &config::GatewayConfig) -> anyhow::Result<Vec<CallerToken>> {
     let tokens = gateway.callers.iter().map(|caller| {
         let token = caller.token.read().with_context(|| format!("gateway.callers: {}", caller.name))?;
-        let priority = match caller.rank {
-            Rank::High => Priority::High,
-            Rank::Low => Priority::Low,
-        };
+        let priority = caller.priority;
         let (caller, instance) = (Arc::clone(&caller.name), Arc::clone(&caller.instance));
         Ok(CallerToken { caller, instance, token, priority })
     });
@@ -225,31 +227,23 @@ fn common_address(config: &Config) -> ApiUrl {
     }
 }
 
-fn plan(gateway: &config::Gateway) -> Plan {
-    Plan {
+fn plan(gateway: &config::GatewayConfig) -> InstancePolicies {
+    InstancePolicies {
         policies: policies(&gateway.policies),
         routes: gateway.routes.iter().map(|(route, own)| (*route, policies(own))).collect(),
         max_queue_wait: gateway.max_wait,
-        ..Plan::default()
+        ..InstancePolicies::default()
     }
 }
 
-fn policies(policies: &config::Policies) -> Policies {
-    Policies {
-        retry: switch(policies.retry),
-        coalesce: switch(policies.coalesce),
-        cache: switch(policies.cache.mode),
-        batch: switch(policies.batch),
-        pace: switch(policies.pace.mode),
+fn policies(policies: &config::PolicyConfig) -> RoutePolicies {
+    RoutePolicies {
+        retry: policies.retry,
+        coalesce: policies.coalesce,
+        cache: policies.cache.mode,
+        batch: policies.batch,
+        pace: policies.pace.mode,
         ttl: policies.cache.ttl,
         is_explicit: false,
-    }
-}
-
-const fn switch(mode: Mode) -> Switch {
-    match mode {
-        Mode::Off => Switch::Off,
-        Mode::Shadow => Switch::Shadow,
-        Mode::On => Switch::On,
     }
 }

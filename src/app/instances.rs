@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::{self, ApiUrl, Config, When};
+use crate::config::{self, ApiUrl, Config, ProbeWhen};
 use crate::probe::{self, Trigger};
-use clerk_client::outbound::limiter::{self, RedisLimiter};
-use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::limiter::{self, RedisLimiter};
+use clerk_client::outbound::{InstanceLimits, Outbound};
 use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, SecretSource};
 use clerk_client::transport::{self, ReqwestTransport, Transport};
@@ -25,7 +25,7 @@ const STALE_INTERVALS: u32 = 3;
 pub struct Instances {
     clock: Arc<Clock>,
     upstream: Option<(transport::ReqwestOptions, Arc<ReqwestTransport>)>,
-    ways: HashMap<Arc<str>, Way>,
+    ways: HashMap<Arc<str>, InstanceClient>,
     /// What gateways share their budgets over.
     pub(super) store: Option<RedisClient>,
     /// Share of the limit that work at which nobody waits leaves to others.
@@ -34,11 +34,11 @@ pub struct Instances {
 
 /// What all requests to an instance share: of probes and of the gateway, before and after a reload.
 #[derive(Debug)]
-struct Way {
+struct InstanceClient {
     api_url: ApiUrl,
     source: SecretSource,
     key: Arc<KeySource>,
-    flow: Arc<Flow>,
+    flow: Arc<InstanceLimits>,
 }
 
 impl Instances {
@@ -66,7 +66,7 @@ impl Instances {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn probes(&mut self, config: &Config, ledger: &Ledger) -> anyhow::Result<Vec<probe::Options>> {
+    pub fn probes(&mut self, config: &Config, ledger: &Ledger) -> anyhow::Result<Vec<probe::ProbeOptions>> {
         let upstream = self.upstream(config)?;
         self.ways.retain(|name, _| config.instances.iter().any(|instance| instance.name == *name));
         config.instances.iter().map(|instance| self.probe(instance, ledger, Arc::clone(&upstream))).collect()
@@ -78,7 +78,7 @@ impl Instances {
     /// When the ledger does not know the instance.
     pub(super) fn outbound(
         &mut self,
-        instance: &config::Instance,
+        instance: &config::InstanceConfig,
         ledger: &Ledger,
         upstream: Arc<dyn Transport>,
     ) -> anyhow::Result<Outbound> {
@@ -89,10 +89,12 @@ impl Instances {
         if known.is_none() {
             let clock = Arc::clone(&self.clock);
             let flow = match &self.store {
-                Some(store) => Flow::sharing(options, clock, RedisLimiter::new(store.clone(), &instance.name)),
-                None => Flow::new(options, clock),
+                Some(store) => {
+                    InstanceLimits::sharing(options, clock, RedisLimiter::new(store.clone(), &instance.name))
+                }
+                None => InstanceLimits::new(options, clock),
             };
-            let way = Way {
+            let way = InstanceClient {
                 api_url: instance.api_url.clone(),
                 source: instance.key.clone(),
                 key: Arc::new(KeySource::new(instance.key.clone())),
@@ -101,10 +103,10 @@ impl Instances {
             self.ways.insert(Arc::clone(&instance.name), way);
         }
         let way = self.ways.get(&instance.name).context("a way was just made")?;
-        way.flow.pacer.reconfigure(options);
+        way.flow.limiter.reconfigure(options);
         let base = instance.api_url.as_str().to_owned();
         let (key, flow, clock) = (Arc::clone(&way.key), Arc::clone(&way.flow), Arc::clone(&self.clock));
-        Ok(Outbound { transport: upstream, base, key, ledger, clock, flow })
+        Ok(Outbound { transport: upstream, base, key, ledger, clock, limits: flow })
     }
 
     /// The HTTP client: the one there is, with its connections, unless its options change.
@@ -123,18 +125,18 @@ impl Instances {
 
     fn probe(
         &mut self,
-        instance: &config::Instance,
+        instance: &config::InstanceConfig,
         ledger: &Ledger,
         upstream: Arc<dyn Transport>,
-    ) -> anyhow::Result<probe::Options> {
+    ) -> anyhow::Result<probe::ProbeOptions> {
         let outbound = self.outbound(instance, ledger, upstream)?;
-        Ok(probe::Options {
+        Ok(probe::ProbeOptions {
             name: Arc::clone(&instance.name),
             trigger: trigger(&instance.probe.trigger),
             interval: instance.probe.interval(),
             timeout: instance.probe.timeout,
             path: instance.probe.path.clone(),
-            only_when_idle: instance.probe.when == When::Idle,
+            only_when_idle: instance.probe.when == ProbeWhen::Idle,
             count_users: instance.users.as_ref().map(|users| trigger(&users.trigger)),
             outbound: Arc::new(outbound),
         })
@@ -143,7 +145,7 @@ impl Instances {
 
 /// What the ledger wants to know of an instance.
 #[must_use]
-pub fn settings(instance: &config::Instance, low_threshold: f64) -> Settings {
+pub fn settings(instance: &config::InstanceConfig, low_threshold: f64) -> Settings {
     Settings {
         name: Arc::clone(&instance.name),
         environment: instance.environment,
@@ -166,11 +168,11 @@ pub(super) fn all_settings(config: &Config) -> impl Iterator<Item = Settings> {
     })
 }
 
-fn limit(instance: &config::Instance) -> Option<Limit> {
+fn limit(instance: &config::InstanceConfig) -> Option<Limit> {
     instance.limit().map(|(requests, window): (u64, Duration)| Limit { requests, window })
 }
 
-fn pace_options(instance: &config::Instance) -> limiter::LimiterOptions {
+fn pace_options(instance: &config::InstanceConfig) -> limiter::LimiterOptions {
     limiter::LimiterOptions {
         limit: limit(instance),
         environment: instance.environment,
@@ -178,9 +180,9 @@ fn pace_options(instance: &config::Instance) -> limiter::LimiterOptions {
     }
 }
 
-fn trigger(trigger: &config::Trigger) -> Trigger {
+fn trigger(trigger: &config::ScheduleConfig) -> Trigger {
     match trigger {
-        config::Trigger::Interval(interval) => Trigger::Interval(*interval),
-        config::Trigger::Cron(expression) => Trigger::Cron(expression.as_str().into()),
+        config::ScheduleConfig::Interval(interval) => Trigger::Interval(*interval),
+        config::ScheduleConfig::Cron(expression) => Trigger::Cron(expression.as_str().into()),
     }
 }

@@ -15,13 +15,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{self, Admin, Reloader};
 use crate::config::Config;
 use crate::metrics::{ConfigStatus, Metrics, build};
 use crate::probe::Probes;
-use crate::site::{self, Reloader, Site};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-use gateway::Gateways;
+use gateway::GatewayRunner;
 use instances::all_settings;
 use prometheus_web::{Listener, WebConfigSource};
 
@@ -36,7 +36,7 @@ const PROBE_GRACE: Duration = Duration::from_secs(2);
 const GATEWAY_CONNECTIONS: usize = 16_384;
 
 /// What the exporter is started with.
-pub struct Options {
+pub struct AppOptions {
     /// The configuration.
     pub config: Config,
     /// Where it is loaded from again.
@@ -46,7 +46,7 @@ pub struct Options {
     /// Whether `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
     /// Where things are found.
-    pub site: site::Options,
+    pub site: admin::AdminOptions,
     /// Limits of the server.
     pub serve: prometheus_web::Options,
     /// TLS and authentication.
@@ -69,14 +69,14 @@ pub struct Front {
 ///
 /// # Errors
 /// When it cannot start; once it runs, nothing of what Clerk or clients do ends it.
-pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let config = options.config;
     let clock = Arc::new(Clock::new());
     let mut instances = Instances::new(Arc::clone(&clock));
     let ledger = Arc::new(Ledger::new(all_settings(&config)));
     instances.check(&config)?;
     let mut gateways = match &config.gateway {
-        Some(section) => Some(Gateways::new(&config, section, Arc::clone(&clock))?),
+        Some(section) => Some(GatewayRunner::new(&config, section, Arc::clone(&clock))?),
         None => None,
     };
     instances.store = gateways.as_ref().and_then(|gateways| gateways.store().cloned());
@@ -100,7 +100,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
 
     let (reloads, requests) = mpsc::channel(1);
     let reloader = Reloader(reloads);
-    let site = Site {
+    let site = Admin {
         options: options.site,
         metrics: Arc::new(Metrics::with_gateway(
             Arc::clone(&ledger),

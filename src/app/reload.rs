@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::gateway::Gateways;
+use super::gateway::GatewayRunner;
 use super::instances::{Instances, all_settings};
+use crate::admin::{ReloadError, ReloadRequest};
 use crate::config::{Config, ConfigError};
 use crate::metrics::ConfigStatus;
 use crate::probe::Probes;
-use crate::site::{ReloadError, ReloadRequest};
 use clerk_client::secret::process_env;
 use clerk_quota::ledger::Ledger;
 
@@ -64,7 +64,7 @@ pub(super) struct Reload {
     pub instances: Instances,
     pub ledger: Arc<Ledger>,
     pub probes: Arc<Probes>,
-    pub gateway: Option<Gateways>,
+    pub gateway: Option<GatewayRunner>,
     pub status: Arc<ConfigStatus>,
     pub config_text: Arc<ArcSwap<String>>,
     pub auto_reload: Option<Duration>,
@@ -122,7 +122,7 @@ impl Reload {
     fn take(&mut self, config: &Config) -> anyhow::Result<usize> {
         self.instances.check(config)?;
         if self.gateway.is_some() {
-            Gateways::check(config)?;
+            GatewayRunner::check(config)?;
         }
         self.ledger.configure(all_settings(config));
         self.probes.configure(self.instances.probes(config, &self.ledger)?);

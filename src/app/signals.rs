@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::site::Reloader;
+use crate::admin::Reloader;
 
 /// Cancels `stop` on SIGTERM or SIGINT. The second one ends the process at once, for people who do not want to wait.
 ///

@@ -239,7 +239,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// A path that begins with a slash, without what axum would read as a parameter, and that is not taken.
 fn path(text: &str) -> Result<String, String> {
-    if crate::site::PATHS.contains(&text) {
+    if crate::admin::PATHS.contains(&text) {
         return Err("there is another page at this path: write another one, such as /metrics".to_owned());
     }
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));

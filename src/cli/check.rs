@@ -12,7 +12,7 @@ use super::args::CheckFormat;
 use crate::app::{Instances, settings};
 use crate::config::{Config, LimitSetting};
 use crate::probe::{self, Finding, probe_once};
-use clerk_client::outbound::CallError;
+use clerk_client::outbound::RequestError;
 use clerk_client::transport::ErrorKind;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -97,7 +97,7 @@ pub(super) async fn check(config: &Config, format: CheckFormat) -> anyhow::Resul
     Ok(Checked { text, exit_status })
 }
 
-fn row(config: &Config, index: usize, options: &probe::Options, finding: &Finding) -> Row {
+fn row(config: &Config, index: usize, options: &probe::ProbeOptions, finding: &Finding) -> Row {
     let instance = &config.instances[index];
     let snapshot = {
         let now = options.outbound.clock.now();
@@ -175,13 +175,13 @@ fn hints(config: &Config, row: &Row, finding: &Finding) -> Vec<String> {
     hints
 }
 
-fn call_hint(error: &CallError) -> &'static str {
+fn call_hint(error: &RequestError) -> &'static str {
     match error {
-        CallError::Key(_) => "the key must be readable by this process",
-        CallError::Request(_) => "check api_url and the probe's path",
-        CallError::Timeout(_) => "check the network and any proxy, or give the probe a longer timeout",
-        CallError::BodyTooLarge { .. } => "check the probe's path: it should give a small answer",
-        CallError::Upstream(error) => match error.kind() {
+        RequestError::Key(_) => "the key must be readable by this process",
+        RequestError::Request(_) => "check api_url and the probe's path",
+        RequestError::Timeout(_) => "check the network and any proxy, or give the probe a longer timeout",
+        RequestError::BodyTooLarge { .. } => "check the probe's path: it should give a small answer",
+        RequestError::Upstream(error) => match error.kind() {
             ErrorKind::Dns => "check api_url and this machine's name servers",
             ErrorKind::Timeout => "check the network and any proxy",
             ErrorKind::Connect => "check api_url, the network, and HTTPS_PROXY",

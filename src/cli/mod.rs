@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use args::Cli;
 
+use crate::admin;
 use crate::app::{self, ConfigSource, on_termination};
 use crate::config::Config;
-use crate::site;
 use args::{CheckArgs, Command, Common, DemoArgs, SimulateArgs};
 use clerk_client::secret::mask_secrets;
 use clerk_simulator::{KeyGrant, Simulator};
@@ -198,7 +198,7 @@ fn config_source(common: &Common) -> ConfigSource {
     common.config_file.clone().map_or(ConfigSource::Environment, ConfigSource::File)
 }
 
-async fn app_options(common: &Common, config: Config, source: ConfigSource) -> anyhow::Result<app::Options> {
+async fn app_options(common: &Common, config: Config, source: ConfigSource) -> anyhow::Result<app::AppOptions> {
     let web_config = match &common.web_config_file {
         Some(path) => WebConfigSource::open(path)?,
         None => WebConfigSource::none(),
@@ -221,7 +221,7 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
     } else {
         prometheus_web::bind(&common.listen_addresses).await?
     };
-    Ok(app::Options {
+    Ok(app::AppOptions {
         config,
         source,
         auto_reload: common.auto_reload.then_some(common.auto_reload_interval),
@@ -237,7 +237,7 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
     })
 }
 
-fn site_options(common: &Common) -> anyhow::Result<site::Options> {
+fn site_options(common: &Common) -> anyhow::Result<admin::AdminOptions> {
     let external_prefix = match &common.external_url {
         Some(url) => {
             // A path alone is what Prometheus takes as well.
@@ -251,7 +251,7 @@ fn site_options(common: &Common) -> anyhow::Result<site::Options> {
         anyhow::bail!("--web.route-prefix: write a path of letters, digits and - _ . ~, such as /clerk");
     }
     let external_prefix = if common.external_url.is_some() { external_prefix } else { route_prefix.clone() };
-    Ok(site::Options { telemetry_path: common.telemetry_path.clone(), route_prefix, external_prefix })
+    Ok(admin::AdminOptions { telemetry_path: common.telemetry_path.clone(), route_prefix, external_prefix })
 }
 
 /// A path as a prefix: empty, or with a slash in front and none behind.

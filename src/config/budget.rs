@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cron;
-use super::model::{Instance, Probe, Trigger, Users};
+use super::model::{InstanceConfig, ProbeConfig, ScheduleConfig, UsersConfig};
 
 /// Above this share of the limit the configuration is questioned.
 pub(super) const WARN_ABOVE: f64 = 0.05;
@@ -16,7 +16,7 @@ const REQUESTS_PER_USER_COUNT: f64 = 2.0;
 /// Shares are taken over at least this time, so that one request of an hourly job does not look like a burst.
 const SHORTEST_HORIZON: Duration = Duration::from_secs(60);
 
-impl Instance {
+impl InstanceConfig {
     /// The part of the rate limit that probes and user counts take, in the busiest minute (or the busiest window, if
     /// that is longer). Above 1 is possible. `None` if the limit is unknown.
     pub fn budget_share(&self) -> Option<f64> {
@@ -34,7 +34,7 @@ impl Instance {
     }
 }
 
-fn share((requests, window): (u64, Duration), probe: Option<&Probe>, users: Option<&Users>) -> Option<f64> {
+fn share((requests, window): (u64, Duration), probe: Option<&ProbeConfig>, users: Option<&UsersConfig>) -> Option<f64> {
     let horizon = window.max(SHORTEST_HORIZON);
     let mut ours = 0.0;
     if let Some(probe) = probe {
@@ -48,23 +48,23 @@ fn share((requests, window): (u64, Duration), probe: Option<&Probe>, users: Opti
 }
 
 /// How often `trigger` is due within `horizon` at most.
-fn runs(trigger: &Trigger, horizon: Duration) -> Option<f64> {
+fn runs(trigger: &ScheduleConfig, horizon: Duration) -> Option<f64> {
     match trigger {
-        Trigger::Interval(interval) => Some(horizon.as_secs_f64() / interval.as_secs_f64()),
-        Trigger::Cron(expression) => Some(cron::busiest(&cron::parse(expression).ok()?, horizon)),
+        ScheduleConfig::Interval(interval) => Some(horizon.as_secs_f64() / interval.as_secs_f64()),
+        ScheduleConfig::Cron(expression) => Some(cron::busiest(&cron::parse(expression).ok()?, horizon)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::ApiUrl;
-    use super::super::model::{LimitSetting, When};
+    use super::super::model::{LimitSetting, ProbeWhen};
     use super::*;
     use clerk_client::secret::SecretSource;
     use clerk_quota::Environment;
 
-    fn instance(trigger: Trigger, limit: LimitSetting, environment: Environment) -> Instance {
-        Instance {
+    fn instance(trigger: ScheduleConfig, limit: LimitSetting, environment: Environment) -> InstanceConfig {
+        InstanceConfig {
             name: "a".into(),
             key: SecretSource::Env("A".to_owned()),
             further_keys: Vec::new(),
@@ -72,23 +72,23 @@ mod tests {
             api_url: ApiUrl::default(),
             limit,
             users_limit: None,
-            probe: Probe {
+            probe: ProbeConfig {
                 trigger,
                 timeout: Duration::from_secs(5),
                 path: "/v1/users/count".to_owned(),
-                when: When::Idle,
+                when: ProbeWhen::Idle,
             },
             users: None,
         }
     }
 
-    fn seconds(seconds: u64) -> Trigger {
-        Trigger::Interval(Duration::from_secs(seconds))
+    fn seconds(seconds: u64) -> ScheduleConfig {
+        ScheduleConfig::Interval(Duration::from_secs(seconds))
     }
 
     const DEVELOPMENT: (LimitSetting, Environment) = (LimitSetting::FromKeyPrefix, Environment::Development);
 
-    fn assert_share(instance: &Instance, expected: f64) {
+    fn assert_share(instance: &InstanceConfig, expected: f64) {
         let share = instance.budget_share().unwrap();
         assert!((share - expected).abs() < 1e-9, "{share} instead of {expected}");
     }
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_cron_schedule_takes_its_busiest_minute() {
-        let cron = |text: &str| instance(Trigger::Cron(text.to_owned()), DEVELOPMENT.0, DEVELOPMENT.1);
+        let cron = |text: &str| instance(ScheduleConfig::Cron(text.to_owned()), DEVELOPMENT.0, DEVELOPMENT.1);
         assert_share(&cron("*/15 * * * * *"), 4.0 / 600.0);
         assert_share(&cron("0-9 0 3 * * *"), 10.0 / 600.0);
         assert_share(&cron("* * * * * *"), 0.1);
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn user_counts_take_two_requests_each() {
         let mut counted = instance(seconds(60), DEVELOPMENT.0, DEVELOPMENT.1);
-        counted.users = Some(Users { trigger: Trigger::Cron("0 0 * * * *".to_owned()) });
+        counted.users = Some(UsersConfig { trigger: ScheduleConfig::Cron("0 0 * * * *".to_owned()) });
         assert_share(&counted, 3.0 / 600.0);
     }
 
@@ -125,7 +125,7 @@ mod tests {
             let mut it = instance(seconds(1), limit, Environment::Unknown);
             let fitting = it.fitting_interval().unwrap();
             assert_eq!(fitting, Duration::from_secs(expected));
-            it.probe.trigger = Trigger::Interval(fitting);
+            it.probe.trigger = ScheduleConfig::Interval(fitting);
             assert!(it.budget_share().unwrap() <= WARN_ABOVE + 1e-9);
         }
         let tiny = LimitSetting::Fixed { requests: 1, window: Duration::from_secs(86_400) };

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::ApiUrl;
 use super::file::{DEFAULT_LOW_THRESHOLD, ProbeDraft};
 use super::instance::CLEAR_TEXT_WARNING;
-use super::model::{Config, Instance, LimitSetting};
+use super::model::{Config, InstanceConfig, LimitSetting};
 use super::reader::Report;
-use super::rules;
+use super::validate;
 use clerk_client::secret::{EnvLookup, SecretSource};
 
 const KEY: &str = "CLERK_SECRET_KEY";
@@ -30,7 +30,7 @@ pub(super) fn read(env: EnvLookup<'_>, report: &mut Report) -> Option<Config> {
         Some(value) => api_url(&value, report),
     };
     let (source, key) = key?;
-    let instance = Instance {
+    let instance = InstanceConfig {
         name: "default".into(),
         key: source,
         further_keys: Vec::new(),
@@ -58,7 +58,7 @@ fn key_source(env: EnvLookup<'_>, report: &mut Report) -> Option<(&'static str, 
         }
         (Some(_), None) => Some((KEY, SecretSource::Env(KEY.to_owned()))),
         (None, Some(path)) => {
-            if let Some(Err(message)) = path.to_str().map(rules::secret_file) {
+            if let Some(Err(message)) = path.to_str().map(validate::secret_file) {
                 report.problem(None, KEY_FILE, message);
                 return None;
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// A place in the configuration file, both counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// Line.
     pub line: u64,
     /// Column, in characters.
@@ -17,11 +17,11 @@ pub struct Place {
 /// Printed as `file:line:column: key: what is wrong; what to write instead`. Values are never repeated: the one that is
 /// wrong may be a key that was pasted into the wrong line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// The file, if the configuration is one.
     pub file: Option<PathBuf>,
     /// Where in the file; unknown for the file as a whole.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// The full name of the key, as `instances[0].probe.interval`, or the name of an environment variable. Empty for
     /// the configuration as a whole.
     pub key: String,
@@ -29,11 +29,11 @@ pub struct Problem {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
             write!(f, "{}:", file.display())?;
-            if let Some(Place { line, column }) = self.place {
+            if let Some(Position { line, column }) = self.place {
                 write!(f, "{line}:{column}:")?;
             }
             f.write_str(" ")?;
@@ -50,9 +50,9 @@ impl fmt::Display for Problem {
 #[error("{}", lines(problems))]
 pub struct ConfigError {
     /// Never empty.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
 }
 
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+fn lines(problems: &[ConfigProblem]) -> String {
+    problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>().join("\n")
 }

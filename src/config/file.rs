@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::Place;
-use super::model::{Config, Instance, Probe, Trigger, Users, When};
+use super::error::Position;
+use super::model::{Config, InstanceConfig, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
 use super::reader::{Field, Keys, Report, Section};
 use super::tree::Value;
-use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, rules, tree};
+use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, tree, validate};
 use clerk_client::secret::{ClerkKey, EnvLookup};
 
 static TOP: Keys =
@@ -79,20 +79,20 @@ impl Context<'_> {
 /// An instance as far as it could be read, with what is needed to check it against the others.
 pub(super) struct ReadInstance {
     /// `None` if a problem was reported.
-    pub(super) instance: Option<Instance>,
+    pub(super) instance: Option<InstanceConfig>,
     pub(super) path: String,
-    pub(super) place: Place,
-    pub(super) name: Option<(Arc<str>, Place)>,
+    pub(super) place: Position,
+    pub(super) name: Option<(Arc<str>, Position)>,
     /// Where the probe's trigger is written, if it is.
-    pub(super) probe_place: Option<Place>,
+    pub(super) probe_place: Option<Position>,
     /// Every key of the instance that could be read, with the full name and the place of the setting.
-    pub(super) keys: Vec<(ClerkKey, String, Place)>,
+    pub(super) keys: Vec<(ClerkKey, String, Position)>,
 }
 
 /// Settings that instances inherit.
 pub(super) struct Defaults {
     pub(super) probe: ProbeDraft,
-    pub(super) users: Option<Users>,
+    pub(super) users: Option<UsersConfig>,
 }
 
 /// Reads the whole file. `None` if a problem was reported; problems may be reported even if there is a result.
@@ -110,7 +110,7 @@ pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Op
     }
     let mut top = Section::open(Field { path: String::new(), node: root }, &TOP, SCHEMA, report)?;
     let low_threshold = match top.take("low_threshold") {
-        Some(field) => field.check(report, rules::low_threshold),
+        Some(field) => field.check(report, validate::low_threshold),
         None => Some(DEFAULT_LOW_THRESHOLD),
     };
     let ca_file = top.take("tls_config").and_then(|field| tls_config(field, context, report));
@@ -145,41 +145,41 @@ fn tls_config(field: Field, context: &Context<'_>, report: &mut Report) -> Optio
     let mut section = Section::open(field, &TLS_CONFIG, SCHEMA, report)?;
     section.take("ca_file")?.check_text(report, |name| {
         let path = context.path(name);
-        rules::ca_file(&path).map(|()| path)
+        validate::ca_file(&path).map(|()| path)
     })
 }
 
 /// A [`Probe`] of which the timeout may still depend on the interval of an instance.
 #[derive(Clone)]
 pub(super) struct ProbeDraft {
-    trigger: Trigger,
+    trigger: ScheduleConfig,
     /// Where the trigger is written, if it is.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Position>,
     timeout: Option<Duration>,
     path: String,
-    when: When,
+    when: ProbeWhen,
 }
 
 impl Default for ProbeDraft {
     fn default() -> Self {
         Self {
-            trigger: Trigger::Interval(DEFAULT_PROBE_INTERVAL),
+            trigger: ScheduleConfig::Interval(DEFAULT_PROBE_INTERVAL),
             place: None,
             timeout: None,
             path: DEFAULT_PROBE_PATH.to_owned(),
-            when: When::Idle,
+            when: ProbeWhen::Idle,
         }
     }
 }
 
 impl ProbeDraft {
-    pub(super) fn finish(self) -> Probe {
+    pub(super) fn finish(self) -> ProbeConfig {
         let Self { trigger, timeout, path, when, .. } = self;
         let timeout = timeout.unwrap_or_else(|| match &trigger {
-            Trigger::Interval(interval) => DEFAULT_PROBE_TIMEOUT.min(*interval),
-            Trigger::Cron(_) => DEFAULT_PROBE_TIMEOUT,
+            ScheduleConfig::Interval(interval) => DEFAULT_PROBE_TIMEOUT.min(*interval),
+            ScheduleConfig::Cron(_) => DEFAULT_PROBE_TIMEOUT,
         });
-        Probe { trigger, timeout, path, when }
+        ProbeConfig { trigger, timeout, path, when }
     }
 }
 
@@ -194,8 +194,8 @@ pub(super) fn probe(field: Field, base: &ProbeDraft, report: &mut Report) -> Pro
         draft.place = Some(place);
     }
     if let Some(field) = section.take("timeout") {
-        draft.timeout = field.check(report, |value| rules::duration(value, PROBE_TIMEOUTS)).or(draft.timeout);
-        if let (Some(timeout), Trigger::Interval(interval)) = (draft.timeout, &draft.trigger)
+        draft.timeout = field.check(report, |value| validate::duration(value, PROBE_TIMEOUTS)).or(draft.timeout);
+        if let (Some(timeout), ScheduleConfig::Interval(interval)) = (draft.timeout, &draft.trigger)
             && timeout > *interval
         {
             let message = "longer than the interval; probes that are due meanwhile are skipped";
@@ -203,21 +203,21 @@ pub(super) fn probe(field: Field, base: &ProbeDraft, report: &mut Report) -> Pro
         }
     }
     if let Some(field) = section.take("path")
-        && let Some(path) = field.check_text(report, |text| rules::probe_path(text).map(|()| text.to_owned()))
+        && let Some(path) = field.check_text(report, |text| validate::probe_path(text).map(|()| text.to_owned()))
     {
-        if let Some(warning) = rules::probe_path_warning(&path) {
+        if let Some(warning) = validate::probe_path_warning(&path) {
             report.warning(Some(field.place()), &field.path, warning);
         }
         draft.path = path;
     }
     if let Some(field) = section.take("when") {
-        draft.when = field.check_text(report, rules::when).unwrap_or(draft.when);
+        draft.when = field.check_text(report, validate::when).unwrap_or(draft.when);
     }
     draft
 }
 
 /// A `users` section, or `off`.
-pub(super) fn users(field: Field, report: &mut Report) -> Option<Users> {
+pub(super) fn users(field: Field, report: &mut Report) -> Option<UsersConfig> {
     match &field.node.value {
         Value::Text(text) if text == "off" => return None,
         Value::Bool(false) => return None,
@@ -229,9 +229,9 @@ pub(super) fn users(field: Field, report: &mut Report) -> Option<Users> {
         }
     }
     let mut section = Section::open(field, &USERS, SCHEMA, report)?;
-    let default = || Trigger::Cron(DEFAULT_USERS_SCHEDULE.to_owned());
+    let default = || ScheduleConfig::Cron(DEFAULT_USERS_SCHEDULE.to_owned());
     let trigger = trigger(&mut section, USERS_INTERVALS, report).map_or_else(default, |(trigger, _)| trigger);
-    Some(Users { trigger })
+    Some(UsersConfig { trigger })
 }
 
 /// `interval` or `schedule`, with its place.
@@ -239,7 +239,7 @@ fn trigger(
     section: &mut Section,
     intervals: RangeInclusive<Duration>,
     report: &mut Report,
-) -> Option<(Trigger, Place)> {
+) -> Option<(ScheduleConfig, Position)> {
     match (section.take("interval"), section.take("schedule")) {
         (Some(_), Some(schedule)) => {
             let message = "interval and schedule exclude each other; keep one";
@@ -247,12 +247,12 @@ fn trigger(
             None
         }
         (Some(field), None) => {
-            let interval = field.check(report, |value| rules::duration(value, intervals))?;
-            Some((Trigger::Interval(interval), field.place()))
+            let interval = field.check(report, |value| validate::duration(value, intervals))?;
+            Some((ScheduleConfig::Interval(interval), field.place()))
         }
         (None, Some(field)) => {
             let expression = field.check_text(report, |text| cron::parse(text).map(|_| text.trim().to_owned()))?;
-            Some((Trigger::Cron(expression), field.place()))
+            Some((ScheduleConfig::Cron(expression), field.place()))
         }
         (None, None) => None,
     }
@@ -283,7 +283,7 @@ fn check_against_each_other(instances: &[ReadInstance], report: &mut Report) {
 }
 
 /// Our own requests may take a small part of the limit only.
-fn check_budget(instance: &Instance, place: Place, path: &str, report: &mut Report) {
+fn check_budget(instance: &InstanceConfig, place: Position, path: &str, report: &mut Report) {
     let (Some(share), Some((requests, window))) = (instance.budget_share(), instance.limit()) else {
         return;
     };

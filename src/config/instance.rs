@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ApiUrl;
-use super::error::Place;
+use super::error::Position;
 use super::file::{Context, Defaults, INSTANCE, LIMIT, ReadInstance, SCHEMA, probe, users};
-use super::model::{Instance, LimitSetting};
+use super::model::{InstanceConfig, LimitSetting};
 use super::reader::{Field, Report, Section};
-use super::rules;
+use super::validate;
 use clerk_client::secret::{ClerkKey, Secret, SecretSource};
 use clerk_quota::Environment;
 
@@ -45,7 +45,7 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
     };
     let limit = limit(&mut section, report);
     let users_limit =
-        section.take("users_limit").and_then(|field| field.check(report, |value| rules::count(value, 100)));
+        section.take("users_limit").and_then(|field| field.check(report, |value| validate::count(value, 100)));
     let draft = match section.take("probe") {
         Some(field) => probe(field, &defaults.probe, report),
         None => defaults.probe.clone(),
@@ -57,7 +57,7 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
     let probe_place = draft.place;
     let Section { path, place, .. } = section;
     let complete = || {
-        Some(Instance {
+        Some(InstanceConfig {
             name: Arc::clone(&name.as_ref()?.0),
             key: key?,
             further_keys,
@@ -72,13 +72,13 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
     Some(ReadInstance { instance: complete(), path, place, name, probe_place, keys })
 }
 
-fn name(section: &mut Section, report: &mut Report) -> Option<(Arc<str>, Place)> {
+fn name(section: &mut Section, report: &mut Report) -> Option<(Arc<str>, Position)> {
     let Some(field) = section.take("name") else {
         let message = "the instance has no name; write `name: prod`, the alias that metrics carry";
         report.problem(Some(section.place), &section.name_of("name"), message);
         return None;
     };
-    let name = field.check_text(report, |text| rules::name(text).map(|()| Arc::from(text)))?;
+    let name = field.check_text(report, |text| validate::name(text).map(|()| Arc::from(text)))?;
     Some((name, field.place()))
 }
 
@@ -86,7 +86,7 @@ fn name(section: &mut Section, report: &mut Report) -> Option<(Arc<str>, Place)>
 fn main_key(
     section: &mut Section,
     context: &Context<'_>,
-    keys: &mut Vec<(ClerkKey, String, Place)>,
+    keys: &mut Vec<(ClerkKey, String, Position)>,
     report: &mut Report,
 ) -> Option<SecretSource> {
     let mut given: Vec<(&str, Field)> = ["secret_key_file", "secret_key_env", "secret_key"]
@@ -109,11 +109,11 @@ fn main_key(
     let (path, place) = (field.path.clone(), field.place());
     let source = match key {
         "secret_key_file" => {
-            let file = |text: &str| rules::secret_file(text).map(|()| SecretSource::File(context.path(text)));
+            let file = |text: &str| validate::secret_file(text).map(|()| SecretSource::File(context.path(text)));
             field.check_text(report, file)
         }
         "secret_key_env" => {
-            field.check_text(report, |text| rules::env_name(text).map(|()| SecretSource::Env(text.to_owned())))
+            field.check_text(report, |text| validate::env_name(text).map(|()| SecretSource::Env(text.to_owned())))
         }
         _ => field.into_text(report).map(|text| SecretSource::Inline(Secret::new(text))),
     }?;
@@ -125,13 +125,13 @@ fn further_keys(
     section: &mut Section,
     context: &Context<'_>,
     environment: Environment,
-    keys: &mut Vec<(ClerkKey, String, Place)>,
+    keys: &mut Vec<(ClerkKey, String, Position)>,
     report: &mut Report,
 ) -> Vec<SecretSource> {
     let fields = section.take("further_secret_key_files").and_then(|field| field.into_list(report)).unwrap_or_default();
     let mut sources = Vec::new();
     for field in fields {
-        let file = |text: &str| rules::secret_file(text).map(|()| SecretSource::File(context.path(text)));
+        let file = |text: &str| validate::secret_file(text).map(|()| SecretSource::File(context.path(text)));
         let Some(source) = field.check_text(report, file) else { continue };
         let Some(key) = read_key(&source, &field.path, field.place(), context, report) else { continue };
         if environment != Environment::Unknown && key.environment() != environment {
@@ -151,7 +151,7 @@ fn further_keys(
 fn read_key(
     source: &SecretSource,
     path: &str,
-    place: Place,
+    place: Position,
     context: &Context<'_>,
     report: &mut Report,
 ) -> Option<ClerkKey> {
@@ -180,7 +180,7 @@ fn limit(section: &mut Section, report: &mut Report) -> Option<LimitSetting> {
     let (limit, plan) = (section.take("limit"), section.take("plan"));
     let field = match (limit, plan) {
         (None, None) => return Some(LimitSetting::FromKeyPrefix),
-        (None, Some(field)) => return field.check_text(report, rules::plan).map(LimitSetting::Plan),
+        (None, Some(field)) => return field.check_text(report, validate::plan).map(LimitSetting::Plan),
         (Some(field), None) => field,
         (Some(limit), Some(plan)) => {
             let later = if limit.place() > plan.place() { limit } else { plan };
@@ -198,7 +198,7 @@ fn limit(section: &mut Section, report: &mut Report) -> Option<LimitSetting> {
         field
     };
     let (requests, window) = (part("requests"), part("window"));
-    let requests = requests.and_then(|field| field.check(report, |value| rules::count(value, 1000)));
-    let window = window.and_then(|field| field.check(report, |value| rules::duration(value, WINDOWS)));
+    let requests = requests.and_then(|field| field.check(report, |value| validate::count(value, 1000)));
+    let window = window.and_then(|field| field.check(report, |value| validate::duration(value, WINDOWS)));
     Some(LimitSetting::Fixed { requests: requests?, window: window? })
 }

@@ -22,18 +22,18 @@ mod error;
 mod file;
 mod gateway;
 mod instance;
-mod masked;
 mod model;
 mod reader;
-mod rules;
+mod redacted;
 mod tree;
+mod validate;
 
-pub use error::{ConfigError, Place, Problem};
+pub use error::{ConfigError, ConfigProblem, Position};
 pub use gateway::{
-    CachePolicy, CacheStore, Caller, DEFAULT_LISTEN_ADDRESS, Gateway, Mode, PacePolicy, Policies, Rank, UnknownKeys,
-    Webhooks,
+    CachePolicyConfig, CacheStoreConfig, CallerConfig, DEFAULT_LISTEN_ADDRESS, GatewayConfig, PacePolicyConfig,
+    PolicyConfig, UnknownKeyMode, WebhooksConfig,
 };
-pub use model::{Config, Instance, LimitSetting, Plan, Probe, Trigger, Users, When};
+pub use model::{Config, InstanceConfig, LimitSetting, Plan, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
 
 pub use clerk_client::transport::{ApiUrl, ApiUrlError};
 
@@ -63,7 +63,7 @@ impl Config {
     /// Every problem of the file.
     pub fn load(path: &Path, env: EnvLookup<'_>) -> Result<Self, ConfigError> {
         let (text, others_may_read) = read_file(path).map_err(|message| ConfigError {
-            problems: vec![Problem { file: Some(path.to_owned()), place: None, key: String::new(), message }],
+            problems: vec![ConfigProblem { file: Some(path.to_owned()), place: None, key: String::new(), message }],
         })?;
         let mut config = Self::parse(&text, path, env)?;
         if others_may_read && config.has_inline_key() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::gateway::Gateway;
+use super::gateway::GatewayConfig;
 use super::{ApiUrl, cron};
 use clerk_client::secret::SecretSource;
 use clerk_quota::Environment;
@@ -17,16 +17,16 @@ pub struct Config {
     /// PEM file with further certificate authorities to trust when Clerk is called, beside those of the system.
     pub ca_file: Option<PathBuf>,
     /// At least one, each with a name of its own.
-    pub instances: Vec<Instance>,
+    pub instances: Vec<InstanceConfig>,
     /// The gateway; `None` is off.
-    pub gateway: Option<Gateway>,
+    pub gateway: Option<GatewayConfig>,
     /// What is allowed but probably not meant, with its place; to be logged at start.
     pub warnings: Vec<String>,
 }
 
 /// One Clerk instance to watch.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Instance {
+pub struct InstanceConfig {
     /// The alias that labels carry: 1 to 64 printable characters, no part of a key.
     pub name: Arc<str>,
     /// Where the secret key is kept. It was readable when the configuration was checked.
@@ -42,14 +42,14 @@ pub struct Instance {
     /// How many users the plan allows, for `clerk_users_limit`.
     pub users_limit: Option<u64>,
     /// How the quota is probed.
-    pub probe: Probe,
+    pub probe: ProbeConfig,
     /// How often users are counted; `None` is never.
-    pub users: Option<Users>,
+    pub users: Option<UsersConfig>,
 }
 
 /// When something is done again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trigger {
+pub enum ScheduleConfig {
     /// Every so often, by the monotonic clock.
     Interval(Duration),
     /// A cron expression of six fields, seconds first, in UTC.
@@ -58,7 +58,7 @@ pub enum Trigger {
 
 /// Whether a probe is made although other traffic has just told us the quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum ProbeWhen {
     /// Only if nothing was observed within the interval.
     Idle,
     /// Always.
@@ -67,24 +67,24 @@ pub enum When {
 
 /// How one instance is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
+pub struct ProbeConfig {
     /// When probes are due. Intervals are 1 s to 1 h.
-    pub trigger: Trigger,
+    pub trigger: ScheduleConfig,
     /// Time for one probe as a whole; 100 ms to 60 s.
     pub timeout: Duration,
     /// Path and query of the GET request, beginning with `/v1/`.
     pub path: String,
     /// Whether a probe is made although the quota is known.
-    pub when: When,
+    pub when: ProbeWhen,
 }
 
-impl Probe {
+impl ProbeConfig {
     /// The time between two probes; of a cron expression, the longest.
     pub fn interval(&self) -> Duration {
         match &self.trigger {
-            Trigger::Interval(interval) => *interval,
+            ScheduleConfig::Interval(interval) => *interval,
             // Expressions were checked: without the error there would be no `Probe`.
-            Trigger::Cron(expression) => {
+            ScheduleConfig::Cron(expression) => {
                 cron::parse(expression).map_or(Duration::from_secs(60), |cron| cron::longest_gap(&cron))
             }
         }
@@ -93,9 +93,9 @@ impl Probe {
 
 /// How often users are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Users {
+pub struct UsersConfig {
     /// When a count is due. Intervals are 1 min to 24 h.
-    pub trigger: Trigger,
+    pub trigger: ScheduleConfig,
 }
 
 /// The rate limit, as far as the configuration tells it. Clerk's own headers win over it.
@@ -166,7 +166,7 @@ impl Plan {
     }
 }
 
-impl Instance {
+impl InstanceConfig {
     /// Requests and window of the rate limit as configured, or as published for the key's prefix. `None` if neither
     /// tells it.
     pub fn limit(&self) -> Option<(u64, Duration)> {

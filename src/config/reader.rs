@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::{ConfigError, Place, Problem};
+use super::error::{ConfigError, ConfigProblem, Position};
 use super::tree::{Node, Value};
 use clerk_client::secret::looks_like_secret;
 
 /// Problems and warnings found so far.
 pub(super) struct Report {
     file: Option<PathBuf>,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
+    warnings: Vec<ConfigProblem>,
 }
 
 impl Report {
@@ -18,18 +18,18 @@ impl Report {
         Self { file: file.map(Path::to_owned), problems: Vec::new(), warnings: Vec::new() }
     }
 
-    pub(super) fn problem(&mut self, place: Option<Place>, key: &str, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, place: Option<Position>, key: &str, message: impl Into<String>) {
         let problem = self.entry(place, key, message.into());
         self.problems.push(problem);
     }
 
-    pub(super) fn warning(&mut self, place: Option<Place>, key: &str, message: impl Into<String>) {
+    pub(super) fn warning(&mut self, place: Option<Position>, key: &str, message: impl Into<String>) {
         let warning = self.entry(place, key, message.into());
         self.warnings.push(warning);
     }
 
-    fn entry(&self, place: Option<Place>, key: &str, message: String) -> Problem {
-        Problem { file: self.file.clone(), place, key: key.to_owned(), message }
+    fn entry(&self, place: Option<Position>, key: &str, message: String) -> ConfigProblem {
+        ConfigProblem { file: self.file.clone(), place, key: key.to_owned(), message }
     }
 
     /// `value` and the warnings, if nothing is wrong.
@@ -37,7 +37,7 @@ impl Report {
         self.warnings.sort_by_key(|warning| warning.place);
         match value {
             Some(value) if self.problems.is_empty() => {
-                Ok((value, self.warnings.iter().map(Problem::to_string).collect()))
+                Ok((value, self.warnings.iter().map(ConfigProblem::to_string).collect()))
             }
             _ => {
                 self.problems.sort_by_key(|problem| problem.place);
@@ -55,7 +55,7 @@ pub(super) struct Field {
 }
 
 impl Field {
-    pub(super) const fn place(&self) -> Place {
+    pub(super) const fn place(&self) -> Position {
         self.node.place
     }
 
@@ -111,7 +111,7 @@ pub(super) struct Keys {
 /// A mapping whose keys are all known.
 pub(super) struct Section {
     pub(super) path: String,
-    pub(super) place: Place,
+    pub(super) place: Position,
     fields: Vec<(String, Field)>,
 }
 

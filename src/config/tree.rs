@@ -9,12 +9,12 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Spanned};
 
-use super::error::Place;
+use super::error::Position;
 
 /// A value and where it begins. Not `Debug`: the text may be a secret.
 pub(super) struct Node {
     pub(super) value: Value,
-    pub(super) place: Place,
+    pub(super) place: Position,
 }
 
 /// A YAML value by the rules of YAML 1.2: `yes` and `off` are text.
@@ -45,7 +45,7 @@ impl Value {
 
 /// Text that is no YAML: where and why. The reason names the syntax and repeats nothing of the text.
 pub(super) struct SyntaxError {
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Position>,
     pub(super) message: String,
 }
 
@@ -68,8 +68,8 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     })
 }
 
-fn place(location: serde_saphyr::Location) -> Option<Place> {
-    (location.line() > 0).then(|| Place { line: location.line(), column: location.column() })
+fn place(location: serde_saphyr::Location) -> Option<Position> {
+    (location.line() > 0).then(|| Position { line: location.line(), column: location.column() })
 }
 
 /// Our own words for the parser's errors. Those of its variants that can hold text of the file are not printed.
@@ -96,7 +96,7 @@ fn describe(error: &Error) -> String {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        let place = place(spanned.referenced).unwrap_or(Place { line: 1, column: 1 });
+        let place = place(spanned.referenced).unwrap_or(Position { line: 1, column: 1 });
         Ok(Self { value: spanned.value, place })
     }
 }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn outline(node: &Node) -> String {
-        let Place { line, column } = node.place;
+        let Position { line, column } = node.place;
         let value = match &node.value {
             Value::Null => "null".to_owned(),
             Value::Bool(value) => value.to_string(),

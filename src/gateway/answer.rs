@@ -9,10 +9,10 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::decision::Decision;
-use super::forward::Refusal;
-use super::upload::Blame;
-use clerk_client::outbound::limiter::Shed;
-use clerk_client::outbound::{CallError, SendError};
+use super::forward::RequestRejection;
+use super::upload::ClientError;
+use clerk_client::limiter::Shed;
+use clerk_client::outbound::{RequestError, SendError};
 use clerk_client::transport::ErrorKind;
 
 /// What the gateway did, where an answer is its own or is not what Clerk would have said.
@@ -26,7 +26,7 @@ pub static WAITED_MS: HeaderName = HeaderName::from_static("x-clerk-exporter-wai
 
 /// An answer of ours.
 #[derive(Debug)]
-pub(super) struct Own {
+pub(super) struct ErrorResponse {
     pub(super) decision: Decision,
     pub(super) status: StatusCode,
     code: &'static str,
@@ -36,22 +36,24 @@ pub(super) struct Own {
     closes: bool,
 }
 
-impl Own {
+impl ErrorResponse {
     fn new(decision: Decision, status: StatusCode, code: &'static str, message: &'static str, why: String) -> Self {
         Self { decision, status, code, message, long_message: why, retry_after: None, closes: false }
     }
 
     /// A request that is not handed on. The connection is closed: what follows on it may not be what it seems.
-    pub(super) fn refused(refusal: Refusal) -> Self {
+    pub(super) fn rejected(refusal: RequestRejection) -> Self {
         let (status, code) = match refusal {
-            Refusal::Connect | Refusal::Trace => (StatusCode::METHOD_NOT_ALLOWED, "gateway_method_not_allowed"),
-            Refusal::TransferEncoding => (StatusCode::NOT_IMPLEMENTED, "gateway_request_invalid"),
-            Refusal::Target
-            | Refusal::Host
-            | Refusal::Fragment
-            | Refusal::Framing
-            | Refusal::Authorization
-            | Refusal::Token => (StatusCode::BAD_REQUEST, "gateway_request_invalid"),
+            RequestRejection::Connect | RequestRejection::Trace => {
+                (StatusCode::METHOD_NOT_ALLOWED, "gateway_method_not_allowed")
+            }
+            RequestRejection::TransferEncoding => (StatusCode::NOT_IMPLEMENTED, "gateway_request_invalid"),
+            RequestRejection::Target
+            | RequestRejection::Host
+            | RequestRejection::Fragment
+            | RequestRejection::Framing
+            | RequestRejection::Authorization
+            | RequestRejection::Token => (StatusCode::BAD_REQUEST, "gateway_request_invalid"),
         };
         let own = Self::new(Decision::Rejected, status, code, "invalid request", refusal.to_string());
         Self { closes: true, ..own }
@@ -72,15 +74,15 @@ impl Own {
     }
 
     /// No answer came, or the request was not let go.
-    pub(super) fn failed(error: &SendError) -> Self {
+    pub(super) fn request_failed(error: &SendError) -> Self {
         match error {
-            SendError::Shed(shed) => Self::shed(shed),
-            SendError::Call { error, .. } => Self::broken(error),
+            SendError::Shed(shed) => Self::throttled(shed),
+            SendError::Request { error, .. } => Self::bad_gateway(error),
         }
     }
 
     /// The request was not let go.
-    pub(super) fn shed(shed: &Shed) -> Self {
+    pub(super) fn throttled(shed: &Shed) -> Self {
         // SDKs know this code, and applications that handle Clerk's limit handle ours.
         let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
         let own = Self::new(Decision::Shed, status, code, "too many requests", shed.to_string());
@@ -88,11 +90,11 @@ impl Own {
     }
 
     /// No answer came.
-    pub(super) fn broken(error: &CallError) -> Self {
+    pub(super) fn bad_gateway(error: &RequestError) -> Self {
         let (status, code, message) = match error {
-            CallError::Key(_) => (StatusCode::SERVICE_UNAVAILABLE, "gateway_key_unavailable", "key unavailable"),
-            CallError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
-            CallError::Upstream(error) => match error.kind() {
+            RequestError::Key(_) => (StatusCode::SERVICE_UNAVAILABLE, "gateway_key_unavailable", "key unavailable"),
+            RequestError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
+            RequestError::Upstream(error) => match error.kind() {
                 ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => {
                     (StatusCode::BAD_GATEWAY, "gateway_upstream_unreachable", "upstream unreachable")
                 }
@@ -101,7 +103,7 @@ impl Own {
                     (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off")
                 }
             },
-            CallError::Request(_) | CallError::BodyTooLarge { .. } => {
+            RequestError::Request(_) | RequestError::BodyTooLarge { .. } => {
                 (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off")
             }
         };
@@ -116,10 +118,10 @@ impl Own {
     }
 
     /// The client did not send its whole request.
-    pub(super) fn incomplete_request(blame: Blame) -> Self {
+    pub(super) fn incomplete_request(blame: ClientError) -> Self {
         let (status, why) = match blame {
-            Blame::Late => (StatusCode::REQUEST_TIMEOUT, "The request's body did not come to its end in time."),
-            Blame::Malformed => (StatusCode::BAD_REQUEST, "The request's body ended too early, or is malformed."),
+            ClientError::Late => (StatusCode::REQUEST_TIMEOUT, "The request's body did not come to its end in time."),
+            ClientError::Malformed => (StatusCode::BAD_REQUEST, "The request's body ended too early, or is malformed."),
         };
         let code = "gateway_request_incomplete";
         let own = Self::new(Decision::Rejected, status, code, "incomplete request", why.to_owned());
@@ -127,7 +129,7 @@ impl Own {
     }
 
     /// An answer that cannot be handed on.
-    pub(super) fn unexpected_answer() -> Self {
+    pub(super) fn unexpected_response() -> Self {
         let why = "Clerk's answer cannot be handed on: it is not a final one.".to_owned();
         let code = "gateway_upstream_broken";
         Self::new(Decision::Failed, StatusCode::BAD_GATEWAY, code, "upstream broke off", why)

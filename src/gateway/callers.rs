@@ -32,7 +32,7 @@ impl CallerId {
 
 /// All callers' names. None is ever forgotten, so that a name's place stays.
 #[derive(Debug)]
-pub(super) struct Callers {
+pub(super) struct CallerRegistry {
     /// Most names that come from `User-Agent`.
     max_found: usize,
     names: RwLock<Names>,
@@ -46,7 +46,7 @@ struct Names {
     agents: HashMap<Box<[u8]>, CallerId>,
 }
 
-impl Callers {
+impl CallerRegistry {
     pub(super) fn new(max_found: usize) -> Self {
         let all = vec![Arc::from(UNKNOWN), Arc::from(OTHER)];
         let names = RwLock::new(Names { all, found: 0, agents: HashMap::new() });
@@ -55,7 +55,7 @@ impl Callers {
 
     /// The place of a configured name.
     pub(super) fn configured(&self, name: &Arc<str>) -> CallerId {
-        self.names.write().place(name).unwrap_or(CallerId::OTHER)
+        self.names.write().intern(name).unwrap_or(CallerId::OTHER)
     }
 
     /// The caller that a `User-Agent` tells of.
@@ -67,7 +67,7 @@ impl Callers {
             return self.counted(*id);
         }
         let id = match product(agent) {
-            Some(name) => self.place_found(&name),
+            Some(name) => self.intern_found(&name),
             None => CallerId::OTHER,
         };
         let mut names = self.names.write();
@@ -78,7 +78,7 @@ impl Callers {
         self.counted(id)
     }
 
-    fn place_found(&self, name: &str) -> CallerId {
+    fn intern_found(&self, name: &str) -> CallerId {
         let mut names = self.names.write();
         if let Some(place) = names.find(name) {
             return place;
@@ -87,7 +87,7 @@ impl Callers {
             return CallerId::OTHER;
         }
         names.found += 1;
-        names.place(&Arc::from(name)).unwrap_or(CallerId::OTHER)
+        names.intern(&Arc::from(name)).unwrap_or(CallerId::OTHER)
     }
 
     fn counted(&self, id: CallerId) -> CallerId {
@@ -113,7 +113,7 @@ impl Names {
         u16::try_from(place).ok().map(CallerId)
     }
 
-    fn place(&mut self, name: &Arc<str>) -> Option<CallerId> {
+    fn intern(&mut self, name: &Arc<str>) -> Option<CallerId> {
         self.find(name).or_else(|| {
             let id = u16::try_from(self.all.len()).ok()?;
             self.all.push(Arc::clone(name));
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn names_are_bounded_whatever_is_sent() {
-        let callers = Callers::new(3);
+        let callers = CallerRegistry::new(3);
         let names: std::collections::BTreeSet<_> =
             (0..1000).map(|n| callers.name(callers.found(Some(format!("app{n}x/1").as_bytes())))).collect();
         assert_eq!(names.len(), 4);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_configured_name_has_a_place_beside_those_found() {
-        let callers = Callers::new(0);
+        let callers = CallerRegistry::new(0);
         let billing: Arc<str> = Arc::from("billing");
         let id = callers.configured(&billing);
         assert_eq!(callers.configured(&billing), id);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::callers::{CallerId, Callers};
+use super::callers::{CallerId, CallerRegistry};
 use super::decision::{Decision, MethodLabel, Saving};
-use super::numbers::{InstanceNumbers, RequestCount, RouteDurations};
-use super::top::{Span, Top};
+use super::numbers::{InstanceStats, RequestCount, RouteDurations};
+use super::top::{Span, TopCounter};
 use clerk_quota::{Histogram, Moment, route};
 
 /// Upper bounds of durations in seconds. None is a whole number, so that their text is the same in every format.
@@ -20,17 +20,17 @@ const MAX_SERIES: usize = 4000;
 
 /// Counters of one instance. Outlive a reload of the configuration.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Mutex<State>);
+pub(super) struct RequestCounters(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    requests: FxHashMap<Key, u64>,
+    requests: FxHashMap<RequestKey, u64>,
     durations: FxHashMap<RouteKey, Durations>,
     decisions: [u64; Decision::ALL.len()],
     shadowed: [u64; Decision::ALL.len()],
     saved: [u64; Saving::ALL.len()],
     dropped: u64,
-    top: Top<(RouteKey, CallerId)>,
+    top: TopCounter<(RouteKey, CallerId)>,
 }
 
 /// A template, compared by its address: each is one text of the catalogue. Two of the same text are one in the end.
@@ -52,7 +52,7 @@ impl std::hash::Hash for RouteKey {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
+struct RequestKey {
     route: RouteKey,
     caller: CallerId,
     method: MethodLabel,
@@ -73,7 +73,7 @@ impl Default for Durations {
 
 /// A request that is over.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Done {
+pub(super) struct CompletedRequest {
     pub(super) at: Moment,
     pub(super) template: &'static str,
     pub(super) caller: CallerId,
@@ -87,12 +87,12 @@ pub(super) struct Done {
     /// Attempts that a budget of Clerk's may have paid for.
     pub(super) spent: u32,
     /// What policies in shadow would have done.
-    pub(super) shadow: Shadow,
+    pub(super) shadow: DryRunCounts,
 }
 
 /// What policies in [shadow](super::Switch::Shadow) would have done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Shadow {
+pub(super) struct DryRunCounts {
     pub(super) queued: bool,
     pub(super) retried: bool,
     pub(super) cache_hit: bool,
@@ -100,18 +100,19 @@ pub(super) struct Shadow {
     pub(super) batched: bool,
 }
 
-impl Counts {
-    pub(super) fn record(&self, done: &Done) {
+impl RequestCounters {
+    pub(super) fn record(&self, done: &CompletedRequest) {
         let mut state = self.0.lock();
         let state = &mut *state;
-        let mut key = Key { route: RouteKey(done.template), caller: done.caller, method: done.method, code: done.code };
+        let mut key =
+            RequestKey { route: RouteKey(done.template), caller: done.caller, method: done.method, code: done.code };
         if state.requests.len() >= MAX_SERIES && !state.requests.contains_key(&key) {
             state.dropped += 1;
-            key = Key { route: RouteKey(route::OTHER), caller: CallerId::OTHER, ..key };
+            key = RequestKey { route: RouteKey(route::OTHER), caller: CallerId::OTHER, ..key };
         }
         *state.requests.entry(key).or_default() += 1;
         state.decisions[done.decision.index()] += 1;
-        let Shadow { queued, retried, cache_hit, coalesced, batched } = done.shadow;
+        let DryRunCounts { queued, retried, cache_hit, coalesced, batched } = done.shadow;
         for (would, decision) in [
             (queued, Decision::Queued),
             (retried, Decision::Retried),
@@ -136,7 +137,7 @@ impl Counts {
         self.0.lock().saved[saving as usize] += requests;
     }
 
-    pub(super) fn numbers(&self, callers: &Callers, now: Moment) -> InstanceNumbers {
+    pub(super) fn stats(&self, callers: &CallerRegistry, now: Moment) -> InstanceStats {
         let mut state = self.0.lock();
         let state = &mut *state;
         let mut requests: HashMap<(CallerId, &'static str, MethodLabel, u16), u64> = HashMap::new();
@@ -169,7 +170,7 @@ impl Counts {
             let shares = state.top.shares(now, span);
             super::top::named(shares, callers)
         });
-        InstanceNumbers {
+        InstanceStats {
             requests,
             durations,
             decisions: state.decisions,

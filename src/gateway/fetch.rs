@@ -12,14 +12,16 @@ use parking_lot::Mutex;
 
 use super::answer::{error_body, own_trace_id, whole_seconds};
 use super::forward;
-use super::options::Instance;
-use super::policy::Policies;
+use super::options::InstanceRuntime;
+use super::policy::RoutePolicies;
 use super::reads::API_VERSION;
-use clerk_client::cache::Stored;
+use clerk_client::cache::CachedResponse;
 use clerk_client::clerk::{ApiError, Error};
-use clerk_client::outbound::limiter::Priority;
-use clerk_client::outbound::retry::Repeat;
-use clerk_client::outbound::{Authorization, CallError, Opened, Relay, Relayed, SendError};
+use clerk_client::limiter::Priority;
+use clerk_client::outbound::retry::Idempotency;
+use clerk_client::outbound::{
+    Credentials, ForwardRequest, ForwardedResponse, RequestError, SendError, UpstreamResponse,
+};
 use clerk_client::transport::{ErrorKind, RequestBody, TransportError};
 use clerk_quota::Route;
 
@@ -28,52 +30,52 @@ const MAX_SHARED_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a fetch cost.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cost {
+pub(super) struct FetchStats {
     /// Whether there was one, and not just another's answer.
-    pub(super) is_ours: bool,
+    pub(super) is_leader: bool,
     pub(super) attempts: u32,
     /// Lists that were asked for in vain before.
-    pub(super) lists: u32,
+    pub(super) failed_batches: u32,
     pub(super) waited: Duration,
     pub(super) took: Option<Duration>,
     pub(super) is_batched: bool,
     /// Whether it was the first look-up of its list.
-    pub(super) has_opened: bool,
+    pub(super) is_batch_leader: bool,
     /// Whether pacing, which is in shadow, would have let it wait.
     pub(super) would_wait: bool,
 }
 
 /// Why there is no answer to be shared.
 #[derive(Debug)]
-pub(super) enum Why {
+pub(super) enum FetchError {
     Send(SendError),
     /// A list was not let go, or got no answer.
     List(Arc<Error>),
     /// The answer broke off.
-    Broken(CallError),
+    Broken(RequestError),
     /// It is too large, or none that can be kept.
     Unshareable,
 }
 
 /// Asks Clerk for all who want the same.
 pub(super) struct Fetcher {
-    pub(super) instance: Arc<Instance>,
+    pub(super) instance: Arc<InstanceRuntime>,
     pub(super) head: Arc<request::Parts>,
     pub(super) route: Route,
-    pub(super) authorization: Authorization,
-    pub(super) policies: Policies,
+    pub(super) authorization: Credentials,
+    pub(super) policies: RoutePolicies,
     pub(super) priority: Priority,
     /// The user to be looked up together with others.
     pub(super) user: Option<String>,
-    pub(super) cost: Mutex<Cost>,
+    pub(super) cost: Mutex<FetchStats>,
     /// An answer that is too large to be shared, for whoever asked.
-    pub(super) large: Mutex<Option<Relayed>>,
+    pub(super) large: Mutex<Option<ForwardedResponse>>,
 }
 
 impl Fetcher {
-    pub(super) async fn fetch(&self) -> Result<Stored, Why> {
+    pub(super) async fn fetch(&self) -> Result<CachedResponse, FetchError> {
         let batched = match &self.user {
-            Some(user) => self.fetch_with_others(user).await,
+            Some(user) => self.fetch_in_batch(user).await,
             None => None,
         };
         match batched {
@@ -82,103 +84,108 @@ impl Fetcher {
         }
     }
 
-    async fn fetch_alone(&self) -> Result<Stored, Why> {
+    async fn fetch_alone(&self) -> Result<CachedResponse, FetchError> {
         let mut head = request::Parts::clone(&self.head);
         // Whoever gets the answer can read it, and nothing in it is for one client.
         for name in [ACCEPT_ENCODING, COOKIE] {
             head.headers.remove(name);
         }
-        forward::request(&mut head, &self.instance.target, false).map_err(|_| Why::Unshareable)?;
-        let repeat = Repeat::of(&head.method);
+        forward::request(&mut head, &self.instance.target, false).map_err(|_| FetchError::Unshareable)?;
+        let repeat = Idempotency::of(&head.method);
         let request = Request::from_parts(head, RequestBody::empty());
-        let relay = Relay { request, route: self.route, repeat, authorization: self.authorization };
-        let handling = self.instance.plan.handling(&self.policies, self.priority);
-        let would_wait = self.would_wait();
+        let relay = ForwardRequest { request, route: self.route, idempotency: repeat, credentials: self.authorization };
+        let handling = self.instance.plan.execute_options(&self.policies, self.priority);
+        let would_wait = self.would_throttle();
         let begun = {
             let mut cost = self.cost.lock();
-            *cost = Cost { is_ours: true, would_wait, lists: cost.lists, ..Cost::default() };
+            *cost = FetchStats {
+                is_leader: true,
+                would_wait,
+                failed_batches: cost.failed_batches,
+                ..FetchStats::default()
+            };
             *cost
         };
         let outbound = &self.instance.outbound;
-        let mut relayed = outbound.relay(relay, &handling).await.map_err(Why::Send)?;
-        let Relayed { attempts, waited, took, .. } = relayed;
-        *self.cost.lock() = Cost { attempts, waited, took: Some(took), ..begun };
-        self.instance.heed_refusal(self.authorization, relayed.answer.head.status);
-        if !forward::is_final(&relayed.answer.head) {
-            return Err(Why::Unshareable);
+        let mut relayed = outbound.forward(relay, &handling).await.map_err(FetchError::Send)?;
+        let ForwardedResponse { attempts, waited, latency: took, .. } = relayed;
+        *self.cost.lock() = FetchStats { attempts, waited, took: Some(took), ..begun };
+        self.instance.reload_key_on_unauthorized(self.authorization, relayed.response.head.status);
+        if !forward::is_final(&relayed.response.head) {
+            return Err(FetchError::Unshareable);
         }
         let patience = self.instance.plan.body_idle_timeout;
-        let filled = relayed.answer.body.fill(MAX_SHARED_BYTES, patience).await;
-        let is_whole = filled.map_err(|_| Why::Broken(CallError::Timeout(patience)))?;
-        if relayed.answer.body.is_broken() {
+        let filled = relayed.response.body.fill(MAX_SHARED_BYTES, patience).await;
+        let is_whole = filled.map_err(|_| FetchError::Broken(RequestError::Timeout(patience)))?;
+        if relayed.response.body.is_broken() {
             let why = "the body of an answer broke off".to_owned();
-            return Err(Why::Broken(TransportError::new(ErrorKind::Broken, why).into()));
+            return Err(FetchError::Broken(TransportError::new(ErrorKind::Broken, why).into()));
         }
         if !is_whole {
             *self.large.lock() = Some(relayed);
-            return Err(Why::Unshareable);
+            return Err(FetchError::Unshareable);
         }
-        let Opened { mut head, body, .. } = *relayed.answer;
+        let UpstreamResponse { mut head, body, .. } = *relayed.response;
         forward::response(&mut head);
         for name in [CONTENT_LENGTH, SET_COOKIE] {
             head.headers.remove(name);
         }
         let may_be_kept = may_be_kept(&head.headers);
-        let answer = Stored::new(head.status, head.headers, body.seen(), outbound.clock.wall());
+        let answer = CachedResponse::new(head.status, head.headers, body.seen(), outbound.clock.wall());
         Ok(if may_be_kept { answer } else { answer.for_once() })
     }
 
-    fn would_wait(&self) -> bool {
-        self.instance.would_wait(&self.policies, self.route, self.priority)
+    fn would_throttle(&self) -> bool {
+        self.instance.would_throttle(&self.policies, self.route, self.priority)
     }
 
     /// None where it is better asked for alone.
-    async fn fetch_with_others(&self, user: &str) -> Option<Result<Stored, Why>> {
+    async fn fetch_in_batch(&self, user: &str) -> Option<Result<CachedResponse, FetchError>> {
         let version = self.head.headers.get(&API_VERSION);
         let loader = self.instance.shared.loader(&self.instance, version, &self.policies, self.priority)?;
         // A list that is under way already may have been read before an invalidation that we come after.
         loader.forget(user);
-        let would_wait = self.would_wait();
+        let would_wait = self.would_throttle();
         let (found, has_opened) = loader.raw_merged(user).await;
         let answer = match found {
             Ok(Some(user)) => Ok(self.stored(StatusCode::OK, HeaderMap::new(), user.into_bytes())),
             Ok(None) => Ok(self.missing(user)),
             Err(error) => match &*error {
                 // What is wrong with a list for another reason need not be wrong with a request of its own.
-                Error::Api(api) if is_of_all(api.status) => Ok(self.refused(api)),
-                Error::Shed(_) if self.policies.pace.is_on() => Err(Why::List(error)),
-                Error::Transport { .. } => Err(Why::List(error)),
+                Error::Api(api) if is_of_all(api.status) => Ok(self.rejected(api)),
+                Error::Shed(_) if self.policies.pace.is_on() => Err(FetchError::List(error)),
+                Error::Transport { .. } => Err(FetchError::List(error)),
                 _ => {
-                    self.cost.lock().lists += u32::from(has_opened);
+                    self.cost.lock().failed_batches += u32::from(has_opened);
                     return None;
                 }
             },
         };
-        *self.cost.lock() = Cost {
-            is_ours: has_opened,
+        *self.cost.lock() = FetchStats {
+            is_leader: has_opened,
             attempts: u32::from(has_opened),
             is_batched: true,
-            has_opened,
+            is_batch_leader: has_opened,
             would_wait: would_wait && has_opened,
-            ..Cost::default()
+            ..FetchStats::default()
         };
         Some(answer)
     }
 
-    fn stored(&self, status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Stored {
+    fn stored(&self, status: StatusCode, mut headers: HeaderMap, body: Bytes) -> CachedResponse {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Stored::new(status, headers, body, self.instance.outbound.clock.wall())
+        CachedResponse::new(status, headers, body, self.instance.outbound.clock.wall())
     }
 
     /// A user that a list was without, in the words that Clerk has for one that is asked for alone.
-    fn missing(&self, user: &str) -> Stored {
+    fn missing(&self, user: &str) -> CachedResponse {
         let why = format!("No user was found with id {user}.");
         let body = error_body("not found", &why, "resource_not_found", Some(&own_trace_id()));
         self.stored(StatusCode::NOT_FOUND, HeaderMap::new(), body)
     }
 
     /// What Clerk said to a list, as it would have said it to each look-up.
-    fn refused(&self, error: &ApiError) -> Stored {
+    fn rejected(&self, error: &ApiError) -> CachedResponse {
         let mut headers = HeaderMap::new();
         if let Some(wait) = error.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));

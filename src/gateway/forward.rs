@@ -28,7 +28,7 @@ static NOT_OF_AN_ANSWER: [HeaderName; 6] =
 
 /// Where requests of an instance go.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+pub(super) struct UpstreamTarget {
     scheme: Scheme,
     authority: Authority,
     /// A path before each request's own; mostly empty.
@@ -38,13 +38,13 @@ pub(super) struct Target {
 /// The address of an instance cannot be one.
 #[derive(Debug, thiserror::Error)]
 #[error("not an address of an API: write `https://api.clerk.com`")]
-pub(super) struct TargetError;
+pub(super) struct UpstreamTargetError;
 
-impl Target {
-    pub(super) fn parse(base: &str) -> Result<Self, TargetError> {
-        let parts = base.parse::<Uri>().map_err(|_| TargetError)?.into_parts();
+impl UpstreamTarget {
+    pub(super) fn parse(base: &str) -> Result<Self, UpstreamTargetError> {
+        let parts = base.parse::<Uri>().map_err(|_| UpstreamTargetError)?.into_parts();
         let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/').to_owned();
-        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(TargetError) };
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(UpstreamTargetError) };
         Ok(Self { scheme, authority, prefix })
     }
 
@@ -62,7 +62,7 @@ impl Target {
 
 /// Why a request is not handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum RequestRejection {
     #[error("CONNECT is not possible here: this is no general proxy")]
     Connect,
     #[error("the request target must be a path: this is no general proxy")]
@@ -84,35 +84,35 @@ pub(super) enum Refusal {
 }
 
 /// Checks what hyper leaves to us.
-pub(super) fn check(head: &request::Parts) -> Result<(), Refusal> {
+pub(super) fn check(head: &request::Parts) -> Result<(), RequestRejection> {
     if head.method == Method::CONNECT {
-        return Err(Refusal::Connect);
+        return Err(RequestRejection::Connect);
     }
     let is_http1 = head.version < Version::HTTP_2;
     // HTTP/2 always names scheme and authority, and they are not looked at.
     let is_absolute = head.uri.scheme().is_some() || head.uri.authority().is_some();
     if (is_http1 && is_absolute) || !head.uri.path().starts_with('/') {
-        return Err(Refusal::Target);
+        return Err(RequestRejection::Target);
     }
     let hosts = head.headers.get_all(HOST).iter().count();
     // RFC 9112, section 3.2.
     if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
-        return Err(Refusal::Host);
+        return Err(RequestRejection::Host);
     }
     if let Some(encoding) = head.headers.get(TRANSFER_ENCODING) {
         if head.headers.contains_key(CONTENT_LENGTH) {
-            return Err(Refusal::Framing);
+            return Err(RequestRejection::Framing);
         }
         let is_single = head.headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
         if !is_single || !is_chunked(encoding) {
-            return Err(Refusal::TransferEncoding);
+            return Err(RequestRejection::TransferEncoding);
         }
     }
     Ok(())
 }
 
 /// Makes the head of a request that came to us the head of one to Clerk. `is_chunked`: there is a body of unknown length.
-pub(super) fn request(head: &mut request::Parts, target: &Target, is_chunked: bool) -> Result<(), http::Error> {
+pub(super) fn request(head: &mut request::Parts, target: &UpstreamTarget, is_chunked: bool) -> Result<(), http::Error> {
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     head.uri = target.uri(path)?;
     if head.version == Version::HTTP_2 {
@@ -247,7 +247,7 @@ mod tests {
             ("https://p.example/clerk", "/v1/a%2Fb/../c?a=1&&b", "https://p.example/clerk/v1/a%2Fb/../c?a=1&&b"),
         ] {
             let mut head = head(path, &[("host", "evil")]);
-            request(&mut head, &Target::parse(base).unwrap(), false).unwrap();
+            request(&mut head, &UpstreamTarget::parse(base).unwrap(), false).unwrap();
             assert_eq!(head.uri.to_string(), expected);
             assert!(!head.headers.contains_key(HOST));
         }
@@ -279,18 +279,21 @@ mod tests {
         let host = ("host", "h");
         for (parts, refusal) in [
             (head("/v1/users", &[host]), None),
-            (head("http://evil/v1/users", &[host]), Some(Refusal::Target)),
-            (head("evil:80", &[host]), Some(Refusal::Target)),
-            (head("*", &[host]), Some(Refusal::Target)),
-            (head("/", &[]), Some(Refusal::Host)),
-            (head("/", &[host, host]), Some(Refusal::Host)),
+            (head("http://evil/v1/users", &[host]), Some(RequestRejection::Target)),
+            (head("evil:80", &[host]), Some(RequestRejection::Target)),
+            (head("*", &[host]), Some(RequestRejection::Target)),
+            (head("/", &[]), Some(RequestRejection::Host)),
+            (head("/", &[host, host]), Some(RequestRejection::Host)),
             (head("/", &[host, ("transfer-encoding", "Chunked ")]), None),
-            (head("/", &[host, ("transfer-encoding", "gzip, chunked")]), Some(Refusal::TransferEncoding)),
+            (head("/", &[host, ("transfer-encoding", "gzip, chunked")]), Some(RequestRejection::TransferEncoding)),
             (
                 head("/", &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
-                Some(Refusal::TransferEncoding),
+                Some(RequestRejection::TransferEncoding),
             ),
-            (head("/", &[host, ("transfer-encoding", "chunked"), ("content-length", "1")]), Some(Refusal::Framing)),
+            (
+                head("/", &[host, ("transfer-encoding", "chunked"), ("content-length", "1")]),
+                Some(RequestRejection::Framing),
+            ),
         ] {
             assert_eq!(check(&parts).err(), refusal, "{} {:?}", parts.uri, parts.headers);
         }
@@ -298,7 +301,7 @@ mod tests {
 
     #[test]
     fn only_the_wish_for_trailers_is_passed_on() {
-        let target = Target::parse("http://h").unwrap();
+        let target = UpstreamTarget::parse("http://h").unwrap();
         for (te, expected) in [("trailers", Some("trailers")), ("gzip, Trailers;q=1", Some("trailers")), ("gzip", None)]
         {
             let mut head = head("/", &[("te", te), ("connection", "TE")]);
@@ -312,7 +315,7 @@ mod tests {
     fn cookies_of_http2_become_one_field() {
         let mut head = head("http://h/", &[("cookie", "a=1"), ("cookie", "b=2")]);
         head.version = Version::HTTP_2;
-        request(&mut head, &Target::parse("http://h").unwrap(), false).unwrap();
+        request(&mut head, &UpstreamTarget::parse("http://h").unwrap(), false).unwrap();
         assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
     }
 }

@@ -14,15 +14,15 @@ use clerk_client::webhook::{
 
 /// The caches of all instances. Which instance a webhook is of need not be known: to forget too much costs a request.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Caches(Arc<ArcSwap<Vec<Cache>>>);
+pub(super) struct CacheSet(Arc<ArcSwap<Vec<Cache>>>);
 
-impl Caches {
+impl CacheSet {
     pub(super) fn set(&self, caches: Vec<Cache>) {
         self.0.store(Arc::new(caches));
     }
 }
 
-impl Invalidate for Caches {
+impl Invalidate for CacheSet {
     async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
         let caches = self.0.load_full();
         // All of them, whatever becomes of one.
@@ -32,13 +32,13 @@ impl Invalidate for Caches {
 
 /// The endpoint.
 #[derive(Debug)]
-pub(super) struct Hooks {
+pub(super) struct WebhookEndpoint {
     path: String,
-    webhooks: Webhooks<Caches>,
+    webhooks: Webhooks<CacheSet>,
 }
 
-impl Hooks {
-    pub(super) fn new(path: String, options: WebhookOptions, caches: Caches) -> Result<Self, WebhookConfigError> {
+impl WebhookEndpoint {
+    pub(super) fn new(path: String, options: WebhookOptions, caches: CacheSet) -> Result<Self, WebhookConfigError> {
         Ok(Self { path, webhooks: Webhooks::new(options, caches)? })
     }
 
@@ -47,11 +47,11 @@ impl Hooks {
         path == self.path
     }
 
-    pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    pub(super) async fn handle(&self, request: Request<Body>) -> Response<Body> {
         self.webhooks.handle(request).await
     }
 
-    pub(super) fn counts(&self) -> WebhookStats {
+    pub(super) fn stats(&self) -> WebhookStats {
         self.webhooks.stats()
     }
 }

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
-use super::callers::{CallerId, Callers};
-use super::forward::Refusal;
-use clerk_client::outbound::Authorization;
-use clerk_client::outbound::limiter::Priority;
+use super::callers::{CallerId, CallerRegistry};
+use super::forward::RequestRejection;
+use clerk_client::limiter::Priority;
+use clerk_client::outbound::Credentials;
 use clerk_client::secret::{ClerkKey, KeySource, Secret};
 
 /// What the gateway knows keys and tokens by.
 #[derive(Debug, Default)]
-pub(super) struct Register {
+pub(super) struct CredentialStore {
     /// Several keys may belong to one instance: while they are rotated, or one for each team.
     pub(super) keys: Vec<KnownKey>,
     pub(super) tokens: Vec<KnownToken>,
@@ -43,11 +43,11 @@ pub(super) struct Identity {
     /// Place of the instance; `None`: the key is none of ours, or there is none.
     pub(super) instance: Option<usize>,
     pub(super) caller: CallerId,
-    pub(super) authorization: Authorization,
+    pub(super) authorization: Credentials,
     pub(super) priority: Priority,
 }
 
-impl Register {
+impl CredentialStore {
     /// Keys that stand with two instances, as the places of both: requests that carry them count for the first one. Keys
     /// that cannot be read are not looked at.
     pub(super) fn ambiguous(&self) -> Vec<(usize, usize)> {
@@ -67,12 +67,12 @@ impl Register {
         bytes.len() <= LONGEST_CREDENTIAL && self.tokens.iter().filter(|known| holds(known)).count() > 0
     }
 
-    pub(super) fn identify(&self, headers: &HeaderMap, callers: &Callers) -> Result<Identity, Refusal> {
+    pub(super) fn identify(&self, headers: &HeaderMap, callers: &CallerRegistry) -> Result<Identity, RequestRejection> {
         let mut presented = headers.get_all(AUTHORIZATION).iter();
         let first = presented.next();
         if presented.next().is_some() {
             // Clerk might read another one than we do, and it might be a token that is not meant for Clerk.
-            return Err(Refusal::Authorization);
+            return Err(RequestRejection::Authorization);
         }
         let (mut key, mut token) = (None, None);
         if let Some(presented) = first.and_then(bearer) {
@@ -88,17 +88,17 @@ impl Register {
             }
         }
         if let Some(token) = token {
-            let (authorization, priority) = (Authorization::Ours, token.priority);
+            let (authorization, priority) = (Credentials::Instance, token.priority);
             return Ok(Identity { instance: Some(token.instance), caller: token.caller, authorization, priority });
         }
         if key.is_none() && first.is_some_and(|presented| self.holds_token(presented)) {
             // Clerk would be shown it.
-            return Err(Refusal::Token);
+            return Err(RequestRejection::Token);
         }
         let caller = key.and_then(|key| key.caller);
         let caller = caller.unwrap_or_else(|| callers.found(headers.get(USER_AGENT).map(HeaderValue::as_bytes)));
         let (instance, priority) = (key.map(|key| key.instance), Priority::High);
-        Ok(Identity { instance, caller, authorization: Authorization::AsGiven, priority })
+        Ok(Identity { instance, caller, authorization: Credentials::Client, priority })
     }
 }
 
@@ -126,12 +126,12 @@ mod tests {
         KnownKey { source, instance, caller: None }
     }
 
-    fn identify(values: &[&str]) -> Result<Identity, Refusal> {
-        let callers = Callers::new(5);
+    fn identify(values: &[&str]) -> Result<Identity, RequestRejection> {
+        let callers = CallerRegistry::new(5);
         let caller = callers.configured(&Arc::from("billing"));
         let tokens =
             vec![KnownToken { token: Secret::new(TOKEN.to_owned()), instance: 1, caller, priority: Priority::Low }];
-        let register = Register { keys: vec![key(FIRST, 0), key(SECOND, 0)], tokens };
+        let register = CredentialStore { keys: vec![key(FIRST, 0), key(SECOND, 0)], tokens };
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
@@ -148,18 +148,18 @@ mod tests {
             format!("BEARER\t{SECOND}"),
         ] {
             let identity = identify(&[&value]).unwrap();
-            assert_eq!((identity.instance, identity.authorization), (Some(0), Authorization::AsGiven));
+            assert_eq!((identity.instance, identity.authorization), (Some(0), Credentials::Client));
         }
     }
 
     #[test]
     fn a_key_of_two_instances_leads_to_the_first_and_is_noticed() {
         let keys = vec![key(FIRST, 0), key(SECOND, 0), key(SECOND, 0), key(FIRST, 1), key(SECOND, 2)];
-        let register = Register { keys, tokens: Vec::new() };
+        let register = CredentialStore { keys, tokens: Vec::new() };
         assert_eq!(register.ambiguous(), [(0, 1), (0, 2)]);
         let mut headers = HeaderMap::new();
         headers.append(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {FIRST}")).unwrap());
-        assert_eq!(register.identify(&headers, &Callers::new(5)).unwrap().instance, Some(0));
+        assert_eq!(register.identify(&headers, &CallerRegistry::new(5)).unwrap().instance, Some(0));
     }
 
     #[test]
@@ -177,13 +177,13 @@ mod tests {
     #[test]
     fn a_token_is_exchanged_for_the_key() {
         let identity = identify(&[&format!("Bearer {TOKEN}")]).unwrap();
-        assert_eq!((identity.instance, identity.authorization), (Some(1), Authorization::Ours));
+        assert_eq!((identity.instance, identity.authorization), (Some(1), Credentials::Instance));
         assert_eq!(identity.priority, Priority::Low);
     }
 
     #[test]
     fn two_authorizations_are_one_too_many() {
         let (key, token) = (format!("Bearer {FIRST}"), format!("Bearer {TOKEN}"));
-        assert_eq!(identify(&[&key, &token]), Err(Refusal::Authorization));
+        assert_eq!(identify(&[&key, &token]), Err(RequestRejection::Authorization));
     }
 }

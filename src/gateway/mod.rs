@@ -40,19 +40,21 @@ use parking_lot::Mutex;
 
 pub use answer::{ATTEMPTS, DECISION, WAITED_MS};
 pub use decision::{Decision, MethodLabel, Saving};
-pub use numbers::{CacheNumbers, InstanceNumbers, Numbers, RequestCount, RouteDurations};
-pub use options::{CallerToken, ConfigureError, FurtherKey, InstanceOptions, Options, UnknownKeys, keyless};
-pub use policy::{Plan, Policies, Switch};
+pub use numbers::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations};
+pub use options::{
+    CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
+};
+pub use policy::{InstancePolicies, Mode, RoutePolicies};
 pub use seen::CLIENT_GONE;
 pub use top::{Share, Span};
 
-use callers::Callers;
+use callers::CallerRegistry;
 use clerk_client::cache::Cache;
 use clerk_client::webhook;
 use clerk_quota::clock::Clock;
-use counts::Counts;
-use hooks::{Caches, Hooks};
-use options::Table;
+use counts::RequestCounters;
+use hooks::{CacheSet, WebhookEndpoint};
+use options::RoutingTable;
 
 /// The label `clerk_instance` of requests whose key belongs to no configured instance.
 pub const STRANGERS: &str = "other";
@@ -60,13 +62,13 @@ pub const STRANGERS: &str = "other";
 /// The gateway. Answers requests; whoever has it listens.
 #[derive(Debug)]
 pub struct Gateway {
-    table: ArcSwap<Table>,
-    callers: Arc<Callers>,
+    table: ArcSwap<RoutingTable>,
+    callers: Arc<CallerRegistry>,
     clock: Arc<Clock>,
     /// By alias; an instance that comes back has its counters again.
-    counts: Mutex<Vec<(Arc<str>, Arc<Counts>)>>,
-    caches: Caches,
-    hooks: Option<Hooks>,
+    counts: Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>,
+    caches: CacheSet,
+    hooks: Option<WebhookEndpoint>,
 }
 
 impl Gateway {
@@ -74,11 +76,11 @@ impl Gateway {
     ///
     /// # Errors
     /// When the options contradict themselves.
-    pub fn new(options: Options, clock: Arc<Clock>) -> Result<Self, ConfigureError> {
-        let callers = Arc::new(Callers::new(options.max_callers));
+    pub fn new(options: GatewayOptions, clock: Arc<Clock>) -> Result<Self, ConfigureError> {
+        let callers = Arc::new(CallerRegistry::new(options.max_callers));
         let counts = Mutex::default();
-        let table = Table::new(options, &callers, |name| counts_of(&counts, name))?;
-        let caches = Caches::default();
+        let table = RoutingTable::new(options, &callers, |name| counters_of(&counts, name))?;
+        let caches = CacheSet::default();
         caches.set(caches_of(&table));
         Ok(Self { table: ArcSwap::from_pointee(table), callers, clock, counts, caches, hooks: None })
     }
@@ -92,7 +94,7 @@ impl Gateway {
         path: String,
         options: webhook::WebhookOptions,
     ) -> Result<Self, webhook::WebhookConfigError> {
-        let hooks = Hooks::new(path, options, self.caches.clone())?;
+        let hooks = WebhookEndpoint::new(path, options, self.caches.clone())?;
         Ok(Self { hooks: Some(hooks), ..self })
     }
 
@@ -101,8 +103,8 @@ impl Gateway {
     ///
     /// # Errors
     /// When the options contradict themselves; then nothing changes.
-    pub fn configure(&self, options: Options) -> Result<(), ConfigureError> {
-        let table = Table::new(options, &self.callers, |name| counts_of(&self.counts, name))?;
+    pub fn configure(&self, options: GatewayOptions) -> Result<(), ConfigureError> {
+        let table = RoutingTable::new(options, &self.callers, |name| counters_of(&self.counts, name))?;
         self.caches.set(caches_of(&table));
         self.table.store(Arc::new(table));
         Ok(())
@@ -122,7 +124,7 @@ impl Gateway {
 
     /// What was counted so far.
     #[must_use]
-    pub fn numbers(&self) -> Numbers {
+    pub fn stats(&self) -> GatewayStats {
         let table = self.table.load();
         let now = self.clock.now();
         let configured = table.instances.iter().map(|instance| (&instance.name, &instance.counts, Some(instance)));
@@ -130,30 +132,30 @@ impl Gateway {
         let all = configured.chain([(&strangers.name, &strangers.counts, strangers.forward.as_ref())]);
         let instances = all
             .map(|(name, counts, instance)| {
-                let flow = instance.map(|instance| instance.outbound.flow.numbers());
-                (Arc::clone(name), InstanceNumbers { flow, ..counts.numbers(&self.callers, now) })
+                let flow = instance.map(|instance| instance.outbound.limits.stats());
+                (Arc::clone(name), InstanceStats { flow, ..counts.stats(&self.callers, now) })
             })
             .collect();
         let caching = table.instances.iter().filter(|instance| instance.plan.caches());
-        let cache = caching.fold(None, |sum: Option<CacheNumbers>, instance| {
+        let cache = caching.fold(None, |sum: Option<CacheTotals>, instance| {
             let cache = &instance.shared.cache;
-            Some(sum.unwrap_or_default().add(&cache.numbers(), cache.is_shared()))
+            Some(sum.unwrap_or_default().add(&cache.stats(), cache.is_shared()))
         });
-        let webhooks = self.hooks.as_ref().map(Hooks::counts);
-        Numbers { instances, dropped_callers: self.callers.dropped(), cache, webhooks }
+        let webhooks = self.hooks.as_ref().map(WebhookEndpoint::stats);
+        GatewayStats { instances, dropped_callers: self.callers.dropped(), cache, webhooks }
     }
 }
 
-fn caches_of(table: &Table) -> Vec<Cache> {
+fn caches_of(table: &RoutingTable) -> Vec<Cache> {
     table.instances.iter().flat_map(|instance| instance.shared.caches()).cloned().collect()
 }
 
-fn counts_of(all: &Mutex<Vec<(Arc<str>, Arc<Counts>)>>, name: &Arc<str>) -> Arc<Counts> {
+fn counters_of(all: &Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>, name: &Arc<str>) -> Arc<RequestCounters> {
     let mut all = all.lock();
     if let Some((_, counts)) = all.iter().find(|(known, _)| known == name) {
         return Arc::clone(counts);
     }
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(RequestCounters::default());
     all.push((Arc::clone(name), Arc::clone(&counts)));
     counts
 }

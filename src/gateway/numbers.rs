@@ -4,30 +4,30 @@ use std::sync::Arc;
 
 use super::decision::{Decision, MethodLabel, Saving};
 use super::top::{Share, Span};
-use clerk_client::cache::{self, TierNumbers};
+use clerk_client::cache::{self, TierStats};
 use clerk_client::{outbound, webhook};
 use clerk_quota::Histogram;
 
 /// The numbers of all instances, and of requests that belong to none.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Numbers {
+pub struct GatewayStats {
     /// By alias, in the order of the configuration; last those of [`super::STRANGERS`].
-    pub instances: Vec<(Arc<str>, InstanceNumbers)>,
+    pub instances: Vec<(Arc<str>, InstanceStats)>,
     /// Requests whose caller has no name of its own, for want of a place.
     pub dropped_callers: u64,
     /// Of the caches of all instances together; none where no policy uses one.
-    pub cache: Option<CacheNumbers>,
+    pub cache: Option<CacheTotals>,
     /// Of the endpoint for webhooks, where there is one.
     pub webhooks: Option<webhook::WebhookStats>,
 }
 
 /// What caches did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CacheNumbers {
+pub struct CacheTotals {
     /// In this process.
-    pub memory: TierNumbers,
+    pub memory: TierStats,
     /// In Redis, where there is one.
-    pub redis: Option<TierNumbers>,
+    pub redis: Option<TierStats>,
     /// Answers in memory now.
     pub entries: u64,
     /// Their size in bytes, with keys and headers.
@@ -36,9 +36,9 @@ pub struct CacheNumbers {
     pub invalidations: u64,
 }
 
-impl CacheNumbers {
-    pub(super) fn add(self, cache: &cache::Numbers, has_redis: bool) -> Self {
-        let sum = |a: TierNumbers, b: TierNumbers| TierNumbers {
+impl CacheTotals {
+    pub(super) fn add(self, cache: &cache::CacheStats, has_redis: bool) -> Self {
+        let sum = |a: TierStats, b: TierStats| TierStats {
             hits: a.hits + b.hits,
             misses: a.misses + b.misses,
             errors: a.errors + b.errors,
@@ -57,7 +57,7 @@ impl CacheNumbers {
 
 /// The numbers of one instance.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InstanceNumbers {
+pub struct InstanceStats {
     /// Requests that are over, sorted.
     pub requests: Vec<RequestCount>,
     /// By route, sorted.
@@ -72,7 +72,7 @@ pub struct InstanceNumbers {
     pub dropped: u64,
     /// Attempts, retries and the queue on the way to Clerk, those of probes and of the client library included; none for
     /// strangers that are refused.
-    pub flow: Option<outbound::Numbers>,
+    pub flow: Option<outbound::RequestStats>,
     /// Who used the budget, most first, in the order of [`Span::ALL`].
     pub top: [Vec<Share>; Span::ALL.len()],
 }

@@ -7,15 +7,15 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::STRANGERS;
-use super::callers::Callers;
-use super::counts::Counts;
-use super::forward::Target;
-use super::identify::{KnownKey, KnownToken, Register};
-use super::policy::{Plan, Policies, Switch};
-use super::shared::Shared;
+use super::callers::CallerRegistry;
+use super::counts::RequestCounters;
+use super::forward::UpstreamTarget;
+use super::identify::{CredentialStore, KnownKey, KnownToken};
+use super::policy::{InstancePolicies, Mode, RoutePolicies};
+use super::shared::InstanceState;
 use clerk_client::cache::{self, Cache};
-use clerk_client::outbound::limiter::Priority;
-use clerk_client::outbound::{Authorization, Outbound};
+use clerk_client::limiter::Priority;
+use clerk_client::outbound::{Credentials, Outbound};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::Transport;
 use clerk_quota::clock::Clock;
@@ -23,18 +23,18 @@ use clerk_quota::{Environment, InstanceLedger, Route, Settings, Source};
 
 /// What a gateway is made of.
 #[derive(Debug)]
-pub struct Options {
+pub struct GatewayOptions {
     /// The Clerk instances.
     pub instances: Vec<InstanceOptions>,
     /// What becomes of requests whose key belongs to none of them.
-    pub unknown_keys: UnknownKeys,
+    pub unknown_keys: UnknownKeyPolicy,
     /// Tokens that are exchanged for an instance's key, so that applications need not have one.
     pub tokens: Vec<CallerToken>,
     /// Most names of callers that come from `User-Agent`; further ones are `other`.
     pub max_callers: usize,
 }
 
-impl Options {
+impl GatewayOptions {
     /// Distinct callers found in `User-Agent`, unless configured.
     pub const MAX_CALLERS: usize = 20;
 }
@@ -51,7 +51,7 @@ pub struct InstanceOptions {
     /// Name of the callers that use the instance's own key; none: the name of their SDK.
     pub caller: Option<Arc<str>>,
     /// What its requests get.
-    pub plan: Plan,
+    pub plan: InstancePolicies,
     /// Where its answers are kept, and shared by those who ask for the same.
     pub cache: Cache,
 }
@@ -95,7 +95,7 @@ impl CallerToken {
 
 /// What becomes of requests whose key belongs to no configured instance, or that have none.
 #[derive(Debug)]
-pub enum UnknownKeys {
+pub enum UnknownKeyPolicy {
     /// They are handed on with what they carry, without any policy ([`keyless`] makes such a way).
     Forward(Arc<Outbound>),
     /// They are answered 401.
@@ -130,7 +130,7 @@ pub enum ConfigureError {
 /// A way to Clerk for requests of unknown keys. It has no key of its own, and what it observes goes to no ledger that
 /// anybody sees: several Clerk instances may hide behind it.
 #[must_use]
-pub fn keyless(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>) -> Outbound {
+pub fn passthrough(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>) -> Outbound {
     let settings = Settings {
         name: Arc::from(STRANGERS),
         environment: Environment::Unknown,
@@ -148,33 +148,33 @@ pub fn keyless(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>) ->
 
 /// The options, ready for use.
 #[derive(Debug)]
-pub(super) struct Table {
-    pub(super) register: Register,
-    pub(super) instances: Vec<Arc<Instance>>,
-    pub(super) strangers: Strangers,
+pub(super) struct RoutingTable {
+    pub(super) register: CredentialStore,
+    pub(super) instances: Vec<Arc<InstanceRuntime>>,
+    pub(super) strangers: UnknownKeys,
 }
 
 #[derive(Debug)]
-pub(super) struct Instance {
+pub(super) struct InstanceRuntime {
     pub(super) name: Arc<str>,
     pub(super) outbound: Arc<Outbound>,
-    pub(super) target: Target,
-    pub(super) plan: Plan,
-    pub(super) counts: Arc<Counts>,
-    pub(super) shared: Shared,
+    pub(super) target: UpstreamTarget,
+    pub(super) plan: InstancePolicies,
+    pub(super) counts: Arc<RequestCounters>,
+    pub(super) shared: InstanceState,
 }
 
-impl Instance {
+impl InstanceRuntime {
     /// Whether pacing would let a request wait, if it is in shadow.
-    pub(super) fn would_wait(&self, policies: &Policies, route: Route, priority: Priority) -> bool {
-        let pacer = &self.outbound.flow.pacer;
-        policies.pace == Switch::Shadow && pacer.would_throttle(route.bucket, route.entity, priority)
+    pub(super) fn would_throttle(&self, policies: &RoutePolicies, route: Route, priority: Priority) -> bool {
+        let pacer = &self.outbound.limits.limiter;
+        policies.pace == Mode::Shadow && pacer.would_throttle(route.bucket, route.entity, priority)
     }
 
     /// Our key was refused: it may have been replaced, and the next request finds the new one. A key that cannot be read
     /// leaves the one before in place, and whoever watches the file says why.
-    pub(super) fn heed_refusal(&self, authorization: Authorization, status: StatusCode) {
-        if authorization == Authorization::Ours && status == StatusCode::UNAUTHORIZED {
+    pub(super) fn reload_key_on_unauthorized(&self, authorization: Credentials, status: StatusCode) {
+        if authorization == Credentials::Instance && status == StatusCode::UNAUTHORIZED {
             let _ = self.outbound.key.reload();
         }
     }
@@ -182,17 +182,17 @@ impl Instance {
 
 /// What belongs to no instance.
 #[derive(Debug)]
-pub(super) struct Strangers {
+pub(super) struct UnknownKeys {
     pub(super) name: Arc<str>,
-    pub(super) counts: Arc<Counts>,
+    pub(super) counts: Arc<RequestCounters>,
     /// None: they are refused.
-    pub(super) forward: Option<Arc<Instance>>,
+    pub(super) forward: Option<Arc<InstanceRuntime>>,
 }
 
 /// Least length of a token.
 const MIN_TOKEN: usize = 16;
 
-impl Table {
+impl RoutingTable {
     /// All keys, with the names of their instances.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&str, &KeySource)> {
         let name = |place: usize| self.instances.get(place).map_or(STRANGERS, |instance| &*instance.name);
@@ -200,12 +200,12 @@ impl Table {
     }
 
     pub(super) fn new(
-        options: Options,
-        callers: &Callers,
-        counts: impl Fn(&Arc<str>) -> Arc<Counts>,
+        options: GatewayOptions,
+        callers: &CallerRegistry,
+        counts: impl Fn(&Arc<str>) -> Arc<RequestCounters>,
     ) -> Result<Self, ConfigureError> {
-        let mut register = Register::default();
-        let mut instances: Vec<Arc<Instance>> = Vec::new();
+        let mut register = CredentialStore::default();
+        let mut instances: Vec<Arc<InstanceRuntime>> = Vec::new();
         for options in options.instances {
             let InstanceOptions { name, outbound, further_keys, caller, plan, cache } = options;
             if *name == *STRANGERS {
@@ -239,26 +239,26 @@ impl Table {
         let name: Arc<str> = Arc::from(STRANGERS);
         let counts = counts(&name);
         let forward = match options.unknown_keys {
-            UnknownKeys::Reject => None,
-            UnknownKeys::Forward(outbound) => {
+            UnknownKeyPolicy::Reject => None,
+            UnknownKeyPolicy::Forward(outbound) => {
                 // Nothing of theirs is ever kept.
-                let options = cache::Options { memory: 0, ..cache::Options::new(Arc::clone(&name)) };
+                let options = cache::CacheOptions { memory_bytes: 0, ..cache::CacheOptions::new(Arc::clone(&name)) };
                 let cache = Cache::new(options, Arc::clone(&outbound.clock));
-                Some(Arc::new(instance(&name, outbound, Plan::default(), cache, Arc::clone(&counts))?))
+                Some(Arc::new(instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counts))?))
             }
         };
-        Ok(Self { register, instances, strangers: Strangers { name, counts, forward } })
+        Ok(Self { register, instances, strangers: UnknownKeys { name, counts, forward } })
     }
 }
 
 fn instance(
     name: &Arc<str>,
     outbound: Arc<Outbound>,
-    plan: Plan,
+    plan: InstancePolicies,
     cache: Cache,
-    counts: Arc<Counts>,
-) -> Result<Instance, ConfigureError> {
-    let target = Target::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
-    let shared = Shared::new(cache, name, &outbound.clock);
-    Ok(Instance { name: Arc::clone(name), outbound, target, plan, counts, shared })
+    counts: Arc<RequestCounters>,
+) -> Result<InstanceRuntime, ConfigureError> {
+    let target = UpstreamTarget::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
+    let shared = InstanceState::new(cache, name, &outbound.clock);
+    Ok(InstanceRuntime { name: Arc::clone(name), outbound, target, plan, counts, shared })
 }

@@ -6,7 +6,7 @@ use clerk_quota::route;
 
 /// The values of a template's parameters, percent-decoded. None where the path is not written plainly: with empty or dot
 /// segments, bytes that are no text, or of an unknown route.
-pub(super) fn parameters<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
+pub(super) fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
     if template == route::OTHER {
         return None;
     }
@@ -68,7 +68,7 @@ mod tests {
             (user, "/v1/users/%zz", None),
             (route::OTHER, "other", None),
         ] {
-            let found = parameters(template, path);
+            let found = path_params(template, path);
             let found: Option<Vec<&str>> = found.as_ref().map(|values| values.iter().map(AsRef::as_ref).collect());
             assert_eq!(found, expected, "{template} {path}");
         }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use http::Method;
 
-use clerk_client::outbound::limiter::Priority;
-use clerk_client::outbound::retry::{Repeat, RetryPolicy};
-use clerk_client::outbound::{Handling, Turn};
+use clerk_client::limiter::Priority;
+use clerk_client::outbound::retry::{Idempotency, RetryPolicy};
+use clerk_client::outbound::{ExecuteOptions, QueueOptions};
 use clerk_quota::Route;
 
 /// How far a policy goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Switch {
+pub enum Mode {
     /// Not at all.
     #[default]
     Off,
@@ -22,7 +22,20 @@ pub enum Switch {
     On,
 }
 
-impl Switch {
+impl Mode {
+    /// All modes.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Shadow, Self::On];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Shadow => "shadow",
+            Self::On => "on",
+        }
+    }
+
     /// Whether it acts.
     #[must_use]
     pub const fn is_on(self) -> bool {
@@ -32,17 +45,17 @@ impl Switch {
 
 /// The policies, each with its switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policies {
+pub struct RoutePolicies {
     /// Sends again what failed and may go better the next time; writes only where their route says so.
-    pub retry: Switch,
+    pub retry: Mode,
     /// Asks Clerk once where several ask the same at the same time.
-    pub coalesce: Switch,
+    pub coalesce: Mode,
     /// Keeps answers for a while.
-    pub cache: Switch,
+    pub cache: Mode,
     /// Asks Clerk once where several ask for one resource each.
-    pub batch: Switch,
+    pub batch: Mode,
     /// Waits for the rate limit, and refuses what would wait too long.
-    pub pace: Switch,
+    pub pace: Mode,
     /// How long answers are kept.
     pub ttl: Duration,
     /// Whether they are said of this route, and not of all. Of routes of which no webhook tells, answers are kept only
@@ -50,23 +63,23 @@ pub struct Policies {
     pub is_explicit: bool,
 }
 
-impl Policies {
+impl RoutePolicies {
     /// Which failures allow a request under these policies, which are those of its route, to be sent again.
-    pub(super) fn repeat(&self, method: &Method) -> Repeat {
-        match Repeat::of(method) {
+    pub(super) fn idempotency(&self, method: &Method) -> Idempotency {
+        match Idempotency::of(method) {
             // A route of writes that asks for it. RFC 9110, section 9.2.2: these two do no more when they come twice.
-            Repeat::Never if self.retry != Switch::Off => match *method {
-                Method::PUT | Method::DELETE => Repeat::Always,
-                _ => Repeat::IfRefused,
+            Idempotency::NonIdempotent if self.retry != Mode::Off => match *method {
+                Method::PUT | Method::DELETE => Idempotency::Idempotent,
+                _ => Idempotency::RetryIfThrottled,
             },
             repeat => repeat,
         }
     }
 }
 
-impl Default for Policies {
+impl Default for RoutePolicies {
     fn default() -> Self {
-        let off = Switch::Off;
+        let off = Mode::Off;
         let (ttl, is_explicit) = (Duration::from_secs(60), false);
         Self { retry: off, coalesce: off, cache: off, batch: off, pace: off, ttl, is_explicit }
     }
@@ -74,11 +87,11 @@ impl Default for Policies {
 
 /// What an instance's requests get. All policies are off by default: the gateway then only looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct InstancePolicies {
     /// Which policies there are.
-    pub policies: Policies,
+    pub policies: RoutePolicies,
     /// Those of single routes, by method and template.
-    pub routes: HashMap<(&'static str, &'static str), Policies>,
+    pub routes: HashMap<(&'static str, &'static str), RoutePolicies>,
     /// How often and how long a request is tried.
     pub retry: RetryPolicy,
     /// Longest wait in the queue, before each attempt.
@@ -91,10 +104,10 @@ pub struct Plan {
     pub body_idle_timeout: Duration,
 }
 
-impl Default for Plan {
+impl Default for InstancePolicies {
     fn default() -> Self {
         Self {
-            policies: Policies::default(),
+            policies: RoutePolicies::default(),
             routes: HashMap::new(),
             retry: RetryPolicy::default(),
             max_queue_wait: Duration::from_secs(5),
@@ -105,27 +118,27 @@ impl Default for Plan {
     }
 }
 
-impl Plan {
+impl InstancePolicies {
     /// The policies of a request: those that spare Clerk an answer are for requests that read.
     #[must_use]
-    pub fn decide(&self, method: &Method, route: &Route) -> Policies {
+    pub fn decide(&self, method: &Method, route: &Route) -> RoutePolicies {
         let is_read = *method == Method::GET || *method == Method::HEAD;
         let policies = self.of_route(if is_read { "GET" } else { method.as_str() }, route.template);
         if is_read {
             return policies;
         }
         // A write is sent again only where that is asked for by name.
-        let retry = if policies.is_explicit { policies.retry } else { Switch::Off };
-        Policies { retry, coalesce: Switch::Off, cache: Switch::Off, batch: Switch::Off, ..policies }
+        let retry = if policies.is_explicit { policies.retry } else { Mode::Off };
+        RoutePolicies { retry, coalesce: Mode::Off, cache: Mode::Off, batch: Mode::Off, ..policies }
     }
 
-    fn of_route(&self, method: &str, template: &'static str) -> Policies {
+    fn of_route(&self, method: &str, template: &'static str) -> RoutePolicies {
         if self.routes.is_empty() {
             return self.policies;
         }
         // Few routes have policies of their own.
         let own = self.routes.iter().find(|((known, route), _)| *route == template && *known == method);
-        own.map_or(self.policies, |(_, policies)| Policies { is_explicit: true, ..*policies })
+        own.map_or(self.policies, |(_, policies)| RoutePolicies { is_explicit: true, ..*policies })
     }
 
     /// Whether any route's answers are kept.
@@ -136,9 +149,9 @@ impl Plan {
 
     /// The way of a request to Clerk under these policies.
     #[must_use]
-    pub fn handling(&self, policies: &Policies, priority: Priority) -> Handling {
-        let turn = Turn { priority, max_wait: self.max_queue_wait };
-        Handling {
+    pub fn execute_options(&self, policies: &RoutePolicies, priority: Priority) -> ExecuteOptions {
+        let turn = QueueOptions { priority, max_wait: self.max_queue_wait };
+        ExecuteOptions {
             pace: policies.pace.is_on().then_some(turn),
             retry: policies.retry.is_on().then_some(self.retry),
             attempt_timeout: self.attempt_timeout,

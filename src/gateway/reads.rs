@@ -11,17 +11,17 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use parking_lot::Mutex;
 
-use super::answer::Own;
+use super::answer::ErrorResponse;
 use super::decision::{Decision, Saving};
-use super::fetch::{Cost, Fetcher, Why};
-use super::handle::{Exchange, hand_back, no_answer, say, spent};
-use super::options::Instance;
-use super::parameters::parameters;
-use super::policy::{Policies, Switch};
-use clerk_client::cache::{self, Asked, Hit, Key, Stored, Urgency};
+use super::fetch::{FetchError, FetchStats, Fetcher};
+use super::handle::{Transaction, add_decision_headers, billable_attempts, respond, upstream_error};
+use super::options::InstanceRuntime;
+use super::parameters::path_params;
+use super::policy::{Mode, RoutePolicies};
+use clerk_client::cache::{self, CacheKey, CacheKeyParts, CachedResponse, Hit};
 use clerk_client::clerk::Error;
-use clerk_client::outbound::limiter::Priority;
-use clerk_client::outbound::retry::Trouble;
+use clerk_client::limiter::Priority;
+use clerk_client::outbound::retry::RetryableError;
 use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{Tag, tags_of_route};
 use clerk_quota::{Bucket, Route};
@@ -37,8 +37,8 @@ static OF_ONE_CLIENT: [HeaderName; 6] =
     [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
 
 /// What a read asks for.
-pub(super) struct Read {
-    key: Key,
+pub(super) struct ReadRequest {
+    key: CacheKey,
     tags: Vec<Tag>,
     /// Whether webhooks tell when the answer changes.
     is_tagged: bool,
@@ -46,15 +46,15 @@ pub(super) struct Read {
     user: Option<String>,
 }
 
-impl Read {
+impl ReadRequest {
     /// None where the answer may depend on more than is known to us, or the client wants Clerk's own.
-    pub(super) fn of(head: &request::Parts, route: Route, instance: &Instance) -> Option<Self> {
+    pub(super) fn of(head: &request::Parts, route: Route, instance: &InstanceRuntime) -> Option<Self> {
         if head.method != Method::GET {
             return None;
         }
-        let wishes = Wishes::of(&head.headers)?;
+        let wishes = RequestDirectives::of(&head.headers)?;
         let (path, query) = (head.uri.path(), head.uri.query());
-        let parameters = parameters(route.template, path)?;
+        let parameters = path_params(route.template, path)?;
         let names: Vec<&str> = parameters.iter().map(AsRef::as_ref).collect();
         let mut tags = tags_of_route(route.template, &names);
         let is_tagged = !tags.is_empty();
@@ -62,7 +62,7 @@ impl Read {
             // A write through the gateway may change it, too.
             tags.push(Tag::Everything);
         }
-        let asked = Asked {
+        let asked = CacheKeyParts {
             method: "GET",
             path,
             query,
@@ -76,12 +76,12 @@ impl Read {
 }
 
 /// What the headers of a read say of the answer that is wanted.
-struct Wishes<'a> {
+struct RequestDirectives<'a> {
     accept: Option<&'a [u8]>,
     api_version: Option<&'a [u8]>,
 }
 
-impl<'a> Wishes<'a> {
+impl<'a> RequestDirectives<'a> {
     /// None where the client wants Clerk's own answer, a part of one, or contradicts itself. One look at all names costs
     /// less than asking for each.
     fn of(headers: &'a HeaderMap) -> Option<Self> {
@@ -95,8 +95,8 @@ impl<'a> Wishes<'a> {
                 false
             };
             // RFC 9111, sections 5.2.1 and 5.4.
-            let wants_fresh = (*name == CACHE_CONTROL && says(value, &["no-cache", "no-store"]))
-                || (*name == PRAGMA && says(value, &["no-cache"]));
+            let wants_fresh = (*name == CACHE_CONTROL && has_directive(value, &["no-cache", "no-store"]))
+                || (*name == PRAGMA && has_directive(value, &["no-cache"]));
             if is_twice || wants_fresh || OF_ONE_CLIENT.contains(name) {
                 return None;
             }
@@ -106,35 +106,36 @@ impl<'a> Wishes<'a> {
 }
 
 /// Whether one of these directives is among the value's.
-fn says(value: &HeaderValue, directives: &[&str]) -> bool {
+fn has_directive(value: &HeaderValue, directives: &[&str]) -> bool {
     let said = value.to_str().unwrap_or_default().split(',').map(str::trim);
     said.into_iter().any(|said| directives.iter().any(|directive| said.eq_ignore_ascii_case(directive)))
 }
 
-impl Exchange {
+impl Transaction {
     /// Answers a read under its policies.
     pub(super) async fn answer_read(mut self: Box<Self>) -> Response<Body> {
-        let Some(read) = Read::of(&self.head, self.route, &self.instance) else {
+        let Some(read) = ReadRequest::of(&self.head, self.route, &self.instance) else {
             return self.forward(RequestBody::empty()).await;
         };
         let instance = Arc::clone(&self.instance);
         let mut policies = self.policies;
         if !read.is_tagged && !policies.is_explicit {
-            policies.cache = Switch::Off;
+            policies.cache = Mode::Off;
         }
         if read.user.is_none() {
-            policies.batch = Switch::Off;
+            policies.batch = Mode::Off;
         }
-        let urgency = self.urgency(policies);
+        let priority = self.cache_priority(policies);
         let shadow = &mut self.seen.shadow;
-        let ahead = instance.shared.look_ahead(&read.key, &read.tags, &policies, urgency, shadow).await;
+        let ahead = instance.shared.dry_run(&read.key, &read.tags, &policies, priority, shadow).await;
         let acts = [policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on());
-        let response = if acts { self.share(read, policies).await } else { self.forward(RequestBody::empty()).await };
+        let response =
+            if acts { self.coalesce(read, policies).await } else { self.forward(RequestBody::empty()).await };
         ahead.keep(response.status(), response.headers(), instance.outbound.clock.wall()).await;
         response
     }
 
-    async fn share(mut self: Box<Self>, read: Read, policies: Policies) -> Response<Body> {
+    async fn coalesce(mut self: Box<Self>, read: ReadRequest, policies: RoutePolicies) -> Response<Body> {
         // What is answered from the cache needs none.
         let fetcher = OnceLock::new();
         let fetch = || {
@@ -145,11 +146,11 @@ impl Exchange {
         let answer = if policies.cache.is_on() || policies.coalesce.is_on() {
             let keeping = if policies.cache.is_on() {
                 // Better an old answer than none while Clerk cannot give one.
-                cache::Policy { stale_if_error: policies.ttl, ..cache::Policy::fresh_for(policies.ttl) }
+                cache::CachePolicy { stale_if_error: policies.ttl, ..cache::CachePolicy::fresh_for(policies.ttl) }
             } else {
-                cache::Policy::coalesce_only()
+                cache::CachePolicy::coalesce_only()
             };
-            let keeping = cache::Policy { urgency: self.urgency(policies), ..keeping };
+            let keeping = cache::CachePolicy { priority: self.cache_priority(policies), ..keeping };
             self.instance.shared.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await
         } else {
             fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
@@ -162,36 +163,38 @@ impl Exchange {
             Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => {
                 Box::pin(self.forward(RequestBody::empty())).await
             }
-            Ok((answer, hit)) => self.give(answer, hit, cost),
+            Ok((answer, hit)) => self.respond_from(answer, hit, cost),
             Err(why) => match (large, &*why) {
-                (Some(relayed), _) => hand_back(relayed, &self.instance, self.route, self.seen),
-                (None, Why::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
-                (None, Why::Send(error)) => {
+                (Some(relayed), _) => respond(relayed, &self.instance, self.route, self.seen),
+                (None, FetchError::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
+                (None, FetchError::Send(error)) => {
                     let is_limited = self.route.bucket != Bucket::Unlimited;
-                    self.seen.spent = if cost.is_ours && is_limited { spent(error) + cost.lists } else { 0 };
-                    no_answer(&self.instance, Own::failed(error), error, self.seen)
+                    self.seen.spent =
+                        if cost.is_leader && is_limited { billable_attempts(error) + cost.failed_batches } else { 0 };
+                    upstream_error(&self.instance, ErrorResponse::request_failed(error), error, self.seen)
                 }
-                (None, Why::List(error)) => match &**error {
-                    Error::Shed(shed) => no_answer(&self.instance, Own::shed(shed), shed, self.seen),
+                (None, FetchError::List(error)) => match &**error {
+                    Error::Shed(shed) => {
+                        upstream_error(&self.instance, ErrorResponse::throttled(shed), shed, self.seen)
+                    }
                     Error::Transport { source, .. } => {
-                        no_answer(&self.instance, Own::broken(source), source, self.seen)
+                        upstream_error(&self.instance, ErrorResponse::bad_gateway(source), source, self.seen)
                     }
                     _ => Box::pin(self.forward(RequestBody::empty())).await,
                 },
-                (None, Why::Broken(error)) => no_answer(&self.instance, Own::broken(error), error, self.seen),
+                (None, FetchError::Broken(error)) => {
+                    upstream_error(&self.instance, ErrorResponse::bad_gateway(error), error, self.seen)
+                }
             },
         }
     }
 
     /// Who goes first does not stand in the queue with those who go last.
-    const fn urgency(&self, policies: Policies) -> Urgency {
-        match self.priority {
-            Priority::Low if policies.pace.is_on() => Urgency::Patient,
-            Priority::Low | Priority::High => Urgency::Urgent,
-        }
+    const fn cache_priority(&self, policies: RoutePolicies) -> Priority {
+        if policies.pace.is_on() { self.priority } else { Priority::High }
     }
 
-    fn fetcher(&self, read: &Read, policies: Policies) -> Fetcher {
+    fn fetcher(&self, read: &ReadRequest, policies: RoutePolicies) -> Fetcher {
         Fetcher {
             instance: Arc::clone(&self.instance),
             head: Arc::clone(&self.head),
@@ -205,10 +208,10 @@ impl Exchange {
         }
     }
 
-    fn give(mut self, answer: Stored, hit: Hit, cost: Cost) -> Response<Body> {
+    fn respond_from(mut self, answer: CachedResponse, hit: Hit, cost: FetchStats) -> Response<Body> {
         let (status, mut headers, body) = match hit.age() {
             Some(age) => {
-                let mut headers = kept(answer.headers());
+                let mut headers = replayable_headers(answer.headers());
                 headers.insert(AGE, HeaderValue::from(age.as_secs()));
                 (answer.status(), headers, answer.body().clone())
             }
@@ -224,9 +227,9 @@ impl Exchange {
         let saving = match decision {
             Decision::CacheHit => Some(Saving::Cache),
             // Others may have asked in vain before.
-            Decision::Stale if !cost.is_ours => Some(Saving::Cache),
+            Decision::Stale if !cost.is_leader => Some(Saving::Cache),
             Decision::Coalesced => Some(Saving::Coalesce),
-            Decision::Batched if !cost.has_opened => Some(Saving::Batch),
+            Decision::Batched if !cost.is_batch_leader => Some(Saving::Batch),
             _ => None,
         };
         if let Some(saving) = saving {
@@ -234,12 +237,13 @@ impl Exchange {
         }
         if hit == Hit::Fetched {
             let costs = self.route.bucket != Bucket::Unlimited;
-            self.seen.spent = if costs { cost.attempts + cost.lists } else { 0 };
+            self.seen.spent = if costs { cost.attempts + cost.failed_batches } else { 0 };
             self.seen.upstream = cost.took;
-            self.seen.shadow.retried = self.policies.retry == Switch::Shadow && Trouble::of_status(status).is_some();
+            self.seen.shadow.retried =
+                self.policies.retry == Mode::Shadow && RetryableError::of_status(status).is_some();
         }
-        say(&mut headers, decision, cost.attempts, cost.waited);
-        self.seen.ended(status, decision);
+        add_decision_headers(&mut headers, decision, cost.attempts, cost.waited);
+        self.seen.finish(status, decision);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -249,7 +253,7 @@ impl Exchange {
 
 /// The headers of an answer that is given again: without quotas and when to come again, which are of the moment in which
 /// Clerk answered.
-fn kept(headers: &HeaderMap) -> HeaderMap {
+fn replayable_headers(headers: &HeaderMap) -> HeaderMap {
     let is_kept = |name: &HeaderName| {
         let text = name.as_str();
         *name != RETRY_AFTER

@@ -11,10 +11,10 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::callers::{CallerId, Callers};
-use super::counts::{Counts, Done, Shadow};
+use super::callers::{CallerId, CallerRegistry};
+use super::counts::{CompletedRequest, DryRunCounts, RequestCounters};
 use super::decision::{Decision, MethodLabel};
-use clerk_client::outbound::ReplyBody;
+use clerk_client::outbound::UpstreamBody;
 use clerk_client::transport::{ErrorKind, TransportError};
 use clerk_quota::clock::Clock;
 
@@ -23,10 +23,10 @@ pub const CLIENT_GONE: u16 = 499;
 
 /// What is known of a request. Dropped, it is counted.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct RequestRecord {
     pub(super) instance: Arc<str>,
-    pub(super) counts: Arc<Counts>,
-    pub(super) callers: Arc<Callers>,
+    pub(super) counts: Arc<RequestCounters>,
+    pub(super) callers: Arc<CallerRegistry>,
     pub(super) clock: Arc<Clock>,
     pub(super) from: Instant,
     pub(super) template: &'static str,
@@ -37,21 +37,21 @@ pub(super) struct Seen {
     pub(super) upstream: Option<Duration>,
     /// Attempts that a budget of Clerk's may have paid for.
     pub(super) spent: u32,
-    pub(super) shadow: Shadow,
+    pub(super) shadow: DryRunCounts,
 }
 
-impl Seen {
+impl RequestRecord {
     /// How it ended.
-    pub(super) const fn ended(&mut self, status: StatusCode, decision: Decision) {
+    pub(super) const fn finish(&mut self, status: StatusCode, decision: Decision) {
         self.code = status.as_u16();
         self.decision = decision;
     }
 }
 
-impl Drop for Seen {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         let duration = self.from.elapsed();
-        self.counts.record(&Done {
+        self.counts.record(&CompletedRequest {
             at: self.clock.now(),
             template: self.template,
             caller: self.caller,
@@ -79,21 +79,21 @@ impl Drop for Seen {
 
 /// The body of an answer on its way to the client, with an end to every silence.
 #[derive(Debug)]
-pub(super) struct SeenBody {
-    body: ReplyBody,
+pub(super) struct RecordingBody {
+    body: UpstreamBody,
     patience: Duration,
     silence: Option<Pin<Box<Sleep>>>,
     /// Dropped with the body: the request is over then.
-    _seen: Seen,
+    _seen: RequestRecord,
 }
 
-impl SeenBody {
-    pub(super) const fn new(body: ReplyBody, patience: Duration, seen: Seen) -> Self {
+impl RecordingBody {
+    pub(super) const fn new(body: UpstreamBody, patience: Duration, seen: RequestRecord) -> Self {
         Self { body, patience, silence: None, _seen: seen }
     }
 }
 
-impl http_body::Body for SeenBody {
+impl http_body::Body for RecordingBody {
     type Data = Bytes;
     type Error = TransportError;
 

@@ -9,14 +9,14 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::counts::Shadow;
+use super::counts::DryRunCounts;
 use super::fetch::may_be_kept;
-use super::options::Instance;
-use super::policy::{Policies, Switch};
+use super::options::InstanceRuntime;
+use super::policy::{Mode, RoutePolicies};
 use super::reads::API_VERSION;
-use clerk_client::cache::{self, Cache, Key, Stored, Urgency};
+use clerk_client::cache::{self, Cache, CacheKey, CachedResponse};
 use clerk_client::clerk::{Clerk, Loader, LoaderOptions};
-use clerk_client::outbound::limiter::Priority;
+use clerk_client::limiter::Priority;
 use clerk_client::webhook::Tag;
 use clerk_quota::Source;
 
@@ -28,20 +28,20 @@ const SHADOW_BYTES: u64 = 4 << 20;
 
 /// Of one instance.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct InstanceState {
     pub(super) cache: Cache,
     /// Beside the real cache, so that a policy in shadow fills nothing that is then given.
     shadow: Cache,
     loaders: Mutex<HashMap<(Option<HeaderValue>, Priority), Loader>>,
     window: Duration,
     /// Of policies in shadow.
-    under_way: Arc<Mutex<ReadsUnderWay>>,
+    under_way: Arc<Mutex<ReadsInFlight>>,
     last_look_up: Mutex<Option<Instant>>,
 }
 
-impl Shared {
+impl InstanceState {
     pub(super) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<clerk_quota::clock::Clock>) -> Self {
-        let options = cache::Options { memory: SHADOW_BYTES, ..cache::Options::new(Arc::clone(name)) };
+        let options = cache::CacheOptions { memory_bytes: SHADOW_BYTES, ..cache::CacheOptions::new(Arc::clone(name)) };
         Self {
             cache,
             shadow: Cache::new(options, Arc::clone(clock)),
@@ -60,9 +60,9 @@ impl Shared {
     /// The loader of look-ups that may be merged. None if there are too many kinds of them.
     pub(super) fn loader(
         &self,
-        instance: &Instance,
+        instance: &InstanceRuntime,
         version: Option<&HeaderValue>,
-        policies: &Policies,
+        policies: &RoutePolicies,
         priority: Priority,
     ) -> Option<Loader> {
         let mut loaders = self.loaders.lock();
@@ -78,34 +78,34 @@ impl Shared {
             headers.insert(API_VERSION.clone(), version.clone());
         }
         // All look-ups are of one route, and so have the same policies until a reload makes all of this anew.
-        let handling = instance.plan.handling(policies, priority);
+        let handling = instance.plan.execute_options(policies, priority);
         let clerk = Clerk::with_transport(Arc::clone(&instance.outbound)).with_source(Source::Gateway);
-        let loader = clerk.with_handling(handling).with_headers(headers).users().loader(LoaderOptions::default());
+        let loader = clerk.with_options(handling).with_headers(headers).users().loader(LoaderOptions::default());
         loaders.insert(key, loader.clone());
         Some(loader)
     }
 
     /// What policies in shadow would do with a read.
-    pub(super) async fn look_ahead(
+    pub(super) async fn dry_run(
         &self,
-        key: &Key,
+        key: &CacheKey,
         tags: &[Tag],
-        policies: &Policies,
-        urgency: Urgency,
-        shadow: &mut Shadow,
-    ) -> Ahead {
-        let mut ahead = Ahead { cache: None, under_way: None };
-        if policies.cache == Switch::Shadow {
-            let look = self.shadow.shadow(*key, tags, cache::Policy::fresh_for(policies.ttl)).await;
+        policies: &RoutePolicies,
+        priority: Priority,
+        shadow: &mut DryRunCounts,
+    ) -> DryRun {
+        let mut ahead = DryRun { cache: None, under_way: None };
+        if policies.cache == Mode::Shadow {
+            let look = self.shadow.dry_run(*key, tags, cache::CachePolicy::fresh_for(policies.ttl)).await;
             shadow.cache_hit = look.hit().is_some();
             ahead.cache = Some(look);
         }
-        if policies.coalesce == Switch::Shadow {
-            let under_way = UnderWay::begin(&self.under_way, (*key, urgency));
+        if policies.coalesce == Mode::Shadow {
+            let under_way = InFlight::begin(&self.under_way, (*key, priority));
             shadow.coalesced = under_way.is_shared;
             ahead.under_way = Some(under_way);
         }
-        if policies.batch == Switch::Shadow {
+        if policies.batch == Mode::Shadow {
             let now = Instant::now();
             let last = self.last_look_up.lock().replace(now);
             shadow.batched = last.is_some_and(|last| now - last <= self.window);
@@ -115,42 +115,42 @@ impl Shared {
 }
 
 /// What is yet to be done for policies in shadow.
-pub(super) struct Ahead {
-    cache: Option<cache::Shadow>,
-    under_way: Option<UnderWay>,
+pub(super) struct DryRun {
+    cache: Option<cache::DryRun>,
+    under_way: Option<InFlight>,
 }
 
-impl Ahead {
+impl DryRun {
     /// The answer came.
     pub(super) async fn keep(self, status: StatusCode, headers: &HeaderMap, wall: SystemTime) {
         drop(self.under_way);
         if let Some(cache) = self.cache.filter(|_| may_be_kept(headers)) {
-            cache.keep(&Stored::new(status, HeaderMap::new(), Bytes::new(), wall)).await;
+            cache.keep(&CachedResponse::new(status, HeaderMap::new(), Bytes::new(), wall)).await;
         }
     }
 }
 
 /// How many reads there are of each kind.
-type ReadsUnderWay = HashMap<(Key, Urgency), usize>;
+type ReadsInFlight = HashMap<(CacheKey, Priority), usize>;
 
 /// A read under way.
-struct UnderWay {
-    all: Arc<Mutex<ReadsUnderWay>>,
-    key: (Key, Urgency),
+struct InFlight {
+    all: Arc<Mutex<ReadsInFlight>>,
+    key: (CacheKey, Priority),
     is_shared: bool,
 }
 
-impl UnderWay {
-    fn begin(all: &Arc<Mutex<ReadsUnderWay>>, key: (Key, Urgency)) -> Self {
+impl InFlight {
+    fn begin(all: &Arc<Mutex<ReadsInFlight>>, key: (CacheKey, Priority)) -> Self {
         let mut reads = all.lock();
-        let is_shared = key.1.may_wait_for().iter().any(|of| reads.contains_key(&(key.0, *of)));
+        let is_shared = key.1.may_join().iter().any(|of| reads.contains_key(&(key.0, *of)));
         *reads.entry(key).or_default() += 1;
         drop(reads);
         Self { all: Arc::clone(all), key, is_shared }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let mut reads = self.all.lock();
         if let Some(count) = reads.get_mut(&self.key) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::callers::{CallerId, Callers};
+use super::callers::{CallerId, CallerRegistry};
 use super::counts::RouteKey;
 use clerk_quota::Moment;
 
@@ -59,14 +59,14 @@ pub struct Share {
 
 /// Counts by key in rings of time slots.
 #[derive(Debug)]
-pub(super) struct Top<K> {
+pub(super) struct TopCounter<K> {
     places: FxHashMap<K, usize>,
     keys: Vec<K>,
     seconds: Ring,
     minutes: Ring,
 }
 
-impl<K> Default for Top<K> {
+impl<K> Default for TopCounter<K> {
     fn default() -> Self {
         Self { places: FxHashMap::default(), keys: Vec::new(), seconds: Ring::default(), minutes: Ring::default() }
     }
@@ -125,7 +125,7 @@ fn index(number: u64) -> usize {
     usize::try_from(number % SLOTS as u64).unwrap_or(0)
 }
 
-impl<K: Copy + Eq + Hash> Top<K> {
+impl<K: Copy + Eq + Hash> TopCounter<K> {
     /// Counts requests at `now`.
     pub(super) fn record(&mut self, now: Moment, key: K, requests: u32) {
         let second = now.since_epoch().as_secs();
@@ -193,7 +193,7 @@ impl<K: Copy + Eq + Hash> Top<K> {
 }
 
 /// The largest shares, with names.
-pub(super) fn named(shares: Vec<(Option<(RouteKey, CallerId)>, u64)>, callers: &Callers) -> Vec<Share> {
+pub(super) fn named(shares: Vec<(Option<(RouteKey, CallerId)>, u64)>, callers: &CallerRegistry) -> Vec<Share> {
     let all: u64 = shares.iter().map(|(_, requests)| requests).sum();
     let mut named: Vec<Share> = Vec::new();
     for (key, requests) in shares {
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn each_span_counts_what_lies_in_it() {
-        let mut top = Top::default();
+        let mut top = TopCounter::default();
         top.record(at(0), "a", 5);
         top.record(at(30), "b", 3);
         top.record(at(59), "a", 1);
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_slot_that_went_round_holds_nothing_of_the_last_round() {
-        let mut top = Top::default();
+        let mut top = TopCounter::default();
         top.record(at(0), "a", 5);
         top.record(at(60), "a", 1);
         top.record(at(0), "a", 7);
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn keys_are_bounded_and_make_room_once_they_are_old() {
-        let mut top = Top::default();
+        let mut top = TopCounter::default();
         for key in 0..1000 {
             top.record(at(0), key, 1);
         }
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_key_keeps_its_counts_when_others_are_forgotten() {
-        let mut top = Top::default();
+        let mut top = TopCounter::default();
         for key in 0..MAX_KEYS {
             top.record(at(0), key, 1);
         }

@@ -13,7 +13,7 @@ use prometheus_web::BodyTimeout;
 
 /// What went wrong with the client's part of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blame {
+pub(super) enum ClientError {
     /// Its body did not come to its end in time.
     Late,
     /// It ended too early, or is not framed as HTTP wants it.
@@ -22,32 +22,32 @@ pub(super) enum Blame {
 
 /// Whether the client's part of an exchange broke off.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fault(Option<Arc<OnceLock<Blame>>>);
+pub(super) struct UploadError(Option<Arc<OnceLock<ClientError>>>);
 
-impl Fault {
+impl UploadError {
     /// Why the body did not come to its end, if that is so.
-    pub(super) fn of_the_client(&self) -> Option<Blame> {
+    pub(super) fn of_the_client(&self) -> Option<ClientError> {
         self.0.as_ref()?.get().copied()
     }
 
     /// Why the body did not come to its end, which it did not.
-    pub(super) fn blame(&self) -> Blame {
-        self.of_the_client().unwrap_or(Blame::Malformed)
+    pub(super) fn blame(&self) -> ClientError {
+        self.of_the_client().unwrap_or(ClientError::Malformed)
     }
 }
 
 /// The body of a request to Clerk, and a witness.
-pub(super) fn upload<B>(body: B) -> (RequestBody, Fault)
+pub(super) fn upload<B>(body: B) -> (RequestBody, UploadError)
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
 {
     if body.is_end_stream() {
-        return (RequestBody::empty(), Fault::default());
+        return (RequestBody::empty(), UploadError::default());
     }
     let blame = Arc::new(OnceLock::new());
     let body = Upload { body: Box::pin(body), blame: Arc::clone(&blame) };
-    (RequestBody::stream(body), Fault(Some(blame)))
+    (RequestBody::stream(body), UploadError(Some(blame)))
 }
 
 /// Larger bodies are not kept to be sent again.
@@ -65,7 +65,7 @@ pub(super) async fn in_memory(body: RequestBody) -> Result<RequestBody, BodyErro
 
 struct Upload<B> {
     body: Pin<Box<B>>,
-    blame: Arc<OnceLock<Blame>>,
+    blame: Arc<OnceLock<ClientError>>,
 }
 
 impl<B> Body for Upload<B>
@@ -84,7 +84,7 @@ where
         if let Poll::Ready(Some(Err(error))) = &frame {
             // The first one counts.
             let is_late = has_cause(&**error, |cause| cause.is::<BodyTimeout>());
-            let _ = self.blame.set(if is_late { Blame::Late } else { Blame::Malformed });
+            let _ = self.blame.set(if is_late { ClientError::Late } else { ClientError::Malformed });
         }
         frame
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::options::Instance;
-use super::parameters::parameters;
+use super::options::InstanceRuntime;
+use super::parameters::path_params;
 use clerk_client::outbound::SendError;
 use clerk_client::webhook::{Invalidate, Tag};
 
@@ -29,11 +29,11 @@ const CHANGE_NOTHING: [&str; 12] = [
 ];
 
 /// What a request may change; nothing if it reads. Kinds of writes that are rare make everything old.
-fn changes(method: &Method, template: &str, path: &str) -> Vec<Tag> {
+fn changed_tags(method: &Method, template: &str, path: &str) -> Vec<Tag> {
     if method.is_safe() || CHANGE_NOTHING.contains(&template) {
         return Vec::new();
     }
-    let of_user = || match parameters(template, path)?.as_slice() {
+    let of_user = || match path_params(template, path)?.as_slice() {
         [id] => Some(Tag::User((**id).into())),
         _ => None,
     };
@@ -50,36 +50,36 @@ fn changes(method: &Method, template: &str, path: &str) -> Vec<Tag> {
 
 /// Whether a request that brought no answer may have been carried out.
 pub(super) const fn may_be_done(error: &SendError) -> bool {
-    matches!(error, SendError::Call { .. })
+    matches!(error, SendError::Request { .. })
 }
 
 /// A write under way. Where its client does not wait for the answer, it may be carried out all the same: dropped, it
 /// makes old what it may have changed.
-pub(super) struct Write {
-    instance: Arc<Instance>,
+pub(super) struct WriteGuard {
+    instance: Arc<InstanceRuntime>,
     changes: Vec<Tag>,
 }
 
-impl Write {
+impl WriteGuard {
     /// None if nothing can change.
-    pub(super) fn of(instance: &Arc<Instance>, method: &Method, template: &str, path: &str) -> Option<Self> {
-        let changes = changes(method, template, path);
+    pub(super) fn of(instance: &Arc<InstanceRuntime>, method: &Method, template: &str, path: &str) -> Option<Self> {
+        let changes = changed_tags(method, template, path);
         (!changes.is_empty()).then(|| Self { instance: Arc::clone(instance), changes })
     }
 
     /// It may have been carried out: what it changed is forgotten before the answer goes out.
     pub(super) async fn done(mut self) {
-        forget(&self.instance, &self.changes).await;
+        invalidate(&self.instance, &self.changes).await;
         self.changes.clear();
     }
 
     /// It was not carried out.
-    pub(super) fn refused(mut self) {
+    pub(super) fn rejected(mut self) {
         self.changes.clear();
     }
 }
 
-impl Drop for Write {
+impl Drop for WriteGuard {
     fn drop(&mut self) {
         if !self.changes.is_empty() {
             self.instance.shared.caches().iter().for_each(|cache| cache.invalidate_soon(&self.changes));
@@ -87,7 +87,7 @@ impl Drop for Write {
     }
 }
 
-async fn forget(instance: &Instance, tags: &[Tag]) {
+async fn invalidate(instance: &InstanceRuntime, tags: &[Tag]) {
     for cache in instance.shared.caches() {
         if let Err(error) = cache.invalidate(tags).await {
             tracing::warn!(
@@ -123,7 +123,7 @@ mod tests {
             (Method::POST, "/v1/sessions/{session_id}/tokens", "/v1/sessions/sess_1/tokens", vec![]),
             (Method::POST, "other", "/v1/new", vec![Tag::Everything]),
         ] {
-            assert_eq!(changes(&method, template, path), expected, "{method} {path}");
+            assert_eq!(changed_tags(&method, template, path), expected, "{method} {path}");
         }
     }
 }

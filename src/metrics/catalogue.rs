@@ -28,7 +28,7 @@ impl Kind {
 
 /// Which part of the program has a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum MetricGroup {
     /// The exporter: always there.
     Exporter,
     /// The gateway, where one is configured.
@@ -39,7 +39,7 @@ pub enum Part {
 
 /// One metric family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Family {
+pub struct MetricFamily {
     /// The name as it is exposed.
     pub name: &'static str,
     /// Its type.
@@ -49,19 +49,19 @@ pub struct Family {
     /// Names of its labels.
     pub labels: &'static [&'static str],
     /// Who has it.
-    pub part: Part,
+    pub part: MetricGroup,
 }
 
 macro_rules! families {
     ($($part:ident { $($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)* })*) => {
         $($(
             #[doc = $help]
-            pub const $ident: Family =
-                Family { name: $name, kind: Kind::$kind, help: $help, labels: &[$($label),*], part: Part::$part };
+            pub const $ident: MetricFamily =
+                MetricFamily { name: $name, kind: Kind::$kind, help: $help, labels: &[$($label),*], part: MetricGroup::$part };
         )*)*
 
         /// All families, in the order in which they are exposed.
-        pub const ALL: &[Family] = &[$($($ident),*),*];
+        pub const ALL: &[MetricFamily] = &[$($($ident),*),*];
     };
 }
 
@@ -231,10 +231,10 @@ pub fn markdown() -> String {
 }
 
 /// The parts and their titles in the reference.
-const PARTS: [(Part, &str); 3] = [
-    (Part::Exporter, "The exporter"),
-    (Part::Gateway, "The gateway, where one is configured"),
-    (Part::Client, "The client, in applications that hand its counters to `Metrics`"),
+const PARTS: [(MetricGroup, &str); 3] = [
+    (MetricGroup::Exporter, "The exporter"),
+    (MetricGroup::Gateway, "The gateway, where one is configured"),
+    (MetricGroup::Client, "The client, in applications that hand its counters to `Metrics`"),
 ];
 
 #[cfg(test)]

@@ -7,21 +7,21 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{Number, Value, counter, gauge, histogram};
-use clerk_client::outbound::limiter::ShedReason;
-use clerk_client::outbound::retry::{StopReason, Trouble};
-use clerk_client::outbound::{Flow, Numbers};
+use clerk_client::limiter::ShedReason;
+use clerk_client::outbound::retry::{RetryableError, StopReason};
+use clerk_client::outbound::{InstanceLimits, RequestStats};
 
 /// The counters of the ways to Clerk, each with the alias of its instance.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Flows(pub Vec<(Arc<str>, Arc<Flow>)>);
+pub(super) struct ClientLimits(pub Vec<(Arc<str>, Arc<InstanceLimits>)>);
 
-impl Flows {
+impl ClientLimits {
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let flows: Vec<_> = self.0.iter().map(|(name, flow)| (&**name, flow.numbers())).collect();
+        let flows: Vec<_> = self.0.iter().map(|(name, flow)| (&**name, flow.stats())).collect();
         let flows = &flows[..];
         counter(encoder, families::CLIENT_REQUESTS, each(flows, |numbers| numbers.requests))?;
         counter(encoder, families::CLIENT_ATTEMPTS, each(flows, |numbers| numbers.attempts))?;
-        let troubles = Trouble::ALL.map(Trouble::as_str);
+        let troubles = RetryableError::ALL.map(RetryableError::as_str);
         counter(encoder, families::CLIENT_RETRIES, each_of(flows, troubles, |numbers| &numbers.retried))?;
         let reasons = StopReason::ALL.map(StopReason::as_str);
         counter(encoder, families::CLIENT_ENDS, each_of(flows, reasons, |numbers| &numbers.stopped))?;
@@ -40,17 +40,17 @@ impl Flows {
 }
 
 fn each<'a, T>(
-    flows: &'a [(&'a str, Numbers)],
-    value: impl Fn(&'a Numbers) -> T,
+    flows: &'a [(&'a str, RequestStats)],
+    value: impl Fn(&'a RequestStats) -> T,
 ) -> impl Iterator<Item = ([Value<'a>; 1], T)> {
     flows.iter().map(move |(name, numbers)| ([Value::Text(name)], value(numbers)))
 }
 
 /// One sample for each name of a closed set.
 fn each_of<'a, const N: usize>(
-    flows: &'a [(&'a str, Numbers)],
+    flows: &'a [(&'a str, RequestStats)],
     names: [&'static str; N],
-    counts: impl Fn(&'a Numbers) -> &'a [u64; N],
+    counts: impl Fn(&'a RequestStats) -> &'a [u64; N],
 ) -> impl Iterator<Item = ([Value<'a>; 2], u64)> {
     flows.iter().flat_map(move |(name, numbers)| {
         names.into_iter().zip(*counts(numbers)).map(|(word, count)| ([Value::Text(name), word.into()], count))

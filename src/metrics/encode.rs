@@ -7,7 +7,7 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 
-use super::catalogue::{Family, Kind};
+use super::catalogue::{Kind, MetricFamily};
 use clerk_quota::Histogram;
 
 /// A label's value.
@@ -70,7 +70,7 @@ impl From<bool> for Number {
 /// Writes a gauge family; no line of it where there is no sample. Values that are not finite are left out.
 pub(super) fn gauge<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
-    family: Family,
+    family: MetricFamily,
     samples: impl Iterator<Item = ([Value<'a>; N], Number)>,
 ) -> Result<(), Error> {
     let mut samples =
@@ -93,7 +93,7 @@ pub(super) fn gauge<'a, const N: usize>(
 /// Writes a counter family.
 pub(super) fn counter<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
-    family: Family,
+    family: MetricFamily,
     samples: impl Iterator<Item = ([Value<'a>; N], u64)>,
 ) -> Result<(), Error> {
     let mut samples = samples.peekable();
@@ -109,7 +109,11 @@ pub(super) fn counter<'a, const N: usize>(
 }
 
 /// Writes a counter of seconds, without labels.
-pub(super) fn seconds_counter(encoder: &mut DescriptorEncoder<'_>, family: Family, value: f64) -> Result<(), Error> {
+pub(super) fn seconds_counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    family: MetricFamily,
+    value: f64,
+) -> Result<(), Error> {
     let mut metric = encoder.encode_descriptor(counter_name(family), family.help, None, MetricType::Counter)?;
     metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
 }
@@ -117,7 +121,7 @@ pub(super) fn seconds_counter(encoder: &mut DescriptorEncoder<'_>, family: Famil
 /// Writes a histogram family.
 pub(super) fn histogram<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
-    family: Family,
+    family: MetricFamily,
     samples: impl Iterator<Item = ([Value<'a>; N], &'a Histogram)>,
 ) -> Result<(), Error> {
     let mut samples = samples.peekable();
@@ -141,7 +145,7 @@ pub(super) fn histogram<'a, const N: usize>(
 }
 
 /// The encoders add `_total` themselves.
-fn counter_name(family: Family) -> &'static str {
+fn counter_name(family: MetricFamily) -> &'static str {
     debug_assert_eq!(family.kind, Kind::Counter);
     family.name.strip_suffix("_total").unwrap_or(family.name)
 }

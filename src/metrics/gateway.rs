@@ -8,8 +8,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{Number, Value, counter, gauge, histogram};
-use crate::gateway::{Decision, Gateway, InstanceNumbers, Saving};
-use clerk_client::cache::TierNumbers;
+use crate::gateway::{Decision, Gateway, InstanceStats, Saving};
+use clerk_client::cache::TierStats;
 
 /// Encodes the gateway's numbers; nothing where there is no gateway.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct GatewayCollector(pub Option<Arc<Gateway>>);
 impl Collector for GatewayCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let Some(gateway) = &self.0 else { return Ok(()) };
-        let numbers = gateway.numbers();
+        let numbers = gateway.stats();
         let (instances, encoder) = (&numbers.instances[..], &mut encoder);
         encode_requests(encoder, instances)?;
         encode_queues(encoder, instances)?;
@@ -27,7 +27,7 @@ impl Collector for GatewayCollector {
         let dropped = dropped.into_iter().map(|(label, count)| ([label.into()], count));
         counter(encoder, families::GATEWAY_DROPPED, dropped)?;
         if let Some(cache) = numbers.cache {
-            let tiers = |count: fn(&TierNumbers) -> u64| {
+            let tiers = |count: fn(&TierStats) -> u64| {
                 let redis = cache.redis.map(|tier| (["redis".into()], count(&tier)));
                 [(["memory".into()], count(&cache.memory))].into_iter().chain(redis)
             };
@@ -45,7 +45,7 @@ impl Collector for GatewayCollector {
     }
 }
 
-type Instances<'a> = &'a [(Arc<str>, InstanceNumbers)];
+type Instances<'a> = &'a [(Arc<str>, InstanceStats)];
 
 fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>) -> Result<(), Error> {
     let requests = instances.iter().flat_map(|(name, numbers)| {
@@ -78,7 +78,7 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>
 
 fn decisions<'a>(
     instances: Instances<'a>,
-    counts: impl Fn(&'a InstanceNumbers) -> &'a [u64; Decision::ALL.len()],
+    counts: impl Fn(&'a InstanceStats) -> &'a [u64; Decision::ALL.len()],
 ) -> impl Iterator<Item = ([Value<'a>; 2], u64)> {
     instances.iter().flat_map(move |(name, numbers)| {
         let counts = counts(numbers);

@@ -25,13 +25,13 @@ pub use negotiate::Format;
 
 use arc_swap::ArcSwap;
 
-use client::Flows;
+use client::ClientLimits;
 use exporter::ExporterCollector;
 use gateway::GatewayCollector;
-use quota::{Part, QuotaCollector, View};
+use quota::{QuotaCollector, QuotaPart, View};
 
 use crate::gateway::Gateway;
-use clerk_client::outbound::Flow;
+use clerk_client::outbound::InstanceLimits;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 
@@ -44,9 +44,9 @@ pub struct Metrics {
     ledger: Arc<Ledger>,
     clock: Arc<Clock>,
     exporter: Registry,
-    clients: Arc<ArcSwap<Flows>>,
+    clients: Arc<ArcSwap<ClientLimits>>,
     /// Bytes of each part of the last exposition, so that the next one has its place from the start.
-    last_bytes: [AtomicUsize; Part::ALL.len()],
+    last_bytes: [AtomicUsize; QuotaPart::ALL.len()],
 }
 
 impl Metrics {
@@ -69,7 +69,7 @@ impl Metrics {
         exporter.register_collector(Box::new(GatewayCollector(gateway)));
         let clients = Arc::new(ArcSwap::default());
         exporter.register_collector(Box::new(ClientCollector(Arc::clone(&clients))));
-        Self { ledger, clock, exporter, clients, last_bytes: [const { AtomicUsize::new(0) }; Part::ALL.len()] }
+        Self { ledger, clock, exporter, clients, last_bytes: [const { AtomicUsize::new(0) }; QuotaPart::ALL.len()] }
     }
 
     /// Shows what clients did beside what they learnt: of each instance the alias, and the `flow` of its
@@ -82,8 +82,8 @@ impl Metrics {
     ///     metrics.show_clients([("prod".into(), Arc::clone(&clerk.outbound().flow))]);
     /// }
     /// ```
-    pub fn show_clients(&self, flows: impl IntoIterator<Item = (Arc<str>, Arc<Flow>)>) {
-        self.clients.store(Arc::new(Flows(flows.into_iter().collect())));
+    pub fn show_clients(&self, flows: impl IntoIterator<Item = (Arc<str>, Arc<InstanceLimits>)>) {
+        self.clients.store(Arc::new(ClientLimits(flows.into_iter().collect())));
     }
 
     /// All metrics in one format, in parts that belong one behind the other. They are not joined: of ten thousand
@@ -104,10 +104,10 @@ impl Metrics {
             Ok(text)
         };
         let mut parts = if view.instances() < SIDE_BY_SIDE_FROM {
-            Part::ALL.map(write).into_iter().collect::<Result<Vec<_>, _>>()?
+            QuotaPart::ALL.map(write).into_iter().collect::<Result<Vec<_>, _>>()?
         } else {
             thread::scope(|scope| {
-                let threads = Part::ALL.map(|part| scope.spawn(move || write(part)));
+                let threads = QuotaPart::ALL.map(|part| scope.spawn(move || write(part)));
                 threads.into_iter().map(|thread| thread.join().unwrap_or(Err(fmt::Error))).collect::<Result<_, _>>()
             })?
         };
@@ -122,7 +122,7 @@ impl Metrics {
 }
 
 #[derive(Debug)]
-struct ClientCollector(Arc<ArcSwap<Flows>>);
+struct ClientCollector(Arc<ArcSwap<ClientLimits>>);
 
 impl Collector for ClientCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

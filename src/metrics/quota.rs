@@ -36,14 +36,14 @@ impl View {
 
 /// A part of the families, about as long as each other part: with thousands of instances they are written side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum QuotaPart {
     InstancesAndGauges,
     Windows,
     Traffic,
     Probes,
 }
 
-impl Part {
+impl QuotaPart {
     pub(super) const ALL: [Self; 4] = [Self::InstancesAndGauges, Self::Windows, Self::Traffic, Self::Probes];
 }
 
@@ -51,7 +51,7 @@ impl Part {
 #[derive(Debug)]
 pub(super) struct QuotaCollector {
     pub view: Arc<View>,
-    pub part: Part,
+    pub part: QuotaPart,
 }
 
 impl Collector for QuotaCollector {
@@ -60,13 +60,13 @@ impl Collector for QuotaCollector {
         let timestamp = |moment: Moment| Number::Real(moment.unix_seconds() + step);
         let encoder = &mut encoder;
         match self.part {
-            Part::InstancesAndGauges => {
+            QuotaPart::InstancesAndGauges => {
                 encode_instances(encoder, instances)?;
                 encode_gauges(encoder, instances, timestamp)
             }
-            Part::Windows => encode_windows(encoder, instances),
-            Part::Traffic => encode_traffic(encoder, instances),
-            Part::Probes => encode_probes(encoder, instances, timestamp),
+            QuotaPart::Windows => encode_windows(encoder, instances),
+            QuotaPart::Traffic => encode_traffic(encoder, instances),
+            QuotaPart::Probes => encode_probes(encoder, instances, timestamp),
         }
     }
 }

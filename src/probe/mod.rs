@@ -3,9 +3,9 @@
 //! `schedule` says what is due, `policy` whether it is done, `prober` does it for one instance. Nothing that goes
 //! wrong here ends the process.
 
-mod policy;
 mod prober;
 mod schedule;
+mod state;
 mod timetable;
 
 use std::collections::BTreeMap;
@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use prober::hint;
 pub use prober::{Finding, probe_once};
-pub use schedule::{Entry, Trigger};
-pub use timetable::{Due, Key, Task};
+pub use schedule::{ScheduleEntry, Trigger};
+pub use timetable::{Due, Task, TaskKey};
 
 use clerk_client::outbound::Outbound;
 use clerk_quota::ProbeSkip;
@@ -32,7 +32,7 @@ const MAX_CONCURRENT: usize = 256;
 
 /// How one instance is probed.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ProbeOptions {
     /// Alias of the instance.
     pub name: Arc<str>,
     /// When.
@@ -55,14 +55,14 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Probes {
     probers: ArcSwap<BTreeMap<Arc<str>, Arc<Prober>>>,
-    plan: watch::Sender<Arc<Vec<Entry>>>,
+    plan: watch::Sender<Arc<Vec<ScheduleEntry>>>,
     polled: watch::Sender<bool>,
 }
 
 impl Probes {
     /// Probing of these instances. Nothing happens before [`Probes::run`].
     #[must_use]
-    pub fn new(instances: Vec<Options>) -> Arc<Self> {
+    pub fn new(instances: Vec<ProbeOptions>) -> Arc<Self> {
         let probes = Self {
             probers: ArcSwap::default(),
             plan: watch::Sender::new(Arc::default()),
@@ -73,15 +73,15 @@ impl Probes {
     }
 
     /// Makes these the instances. Those that stay keep their phase, their waits and a probe that is under way.
-    pub fn configure(&self, instances: Vec<Options>) {
+    pub fn configure(&self, instances: Vec<ProbeOptions>) {
         let old = self.probers.load();
         let mut probers = BTreeMap::new();
         let mut plan = Vec::new();
         for options in instances {
-            let key = |task| Key { instance: Arc::clone(&options.name), task };
-            plan.push(Entry { key: key(Task::Probe), trigger: options.trigger.clone() });
+            let key = |task| TaskKey { instance: Arc::clone(&options.name), task };
+            plan.push(ScheduleEntry { key: key(Task::Probe), trigger: options.trigger.clone() });
             if let Some(trigger) = &options.count_users {
-                plan.push(Entry { key: key(Task::CountUsers), trigger: trigger.clone() });
+                plan.push(ScheduleEntry { key: key(Task::CountUsers), trigger: trigger.clone() });
             }
             let name = Arc::clone(&options.name);
             let before = old.get(&name).map(Arc::as_ref);

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
-use super::Options;
-use super::policy::{Outcome, Policy, Surroundings};
+use super::ProbeOptions;
+use super::state::{ProbeContext, ProbeOutcome, ProbeState};
 use super::timetable::Task;
-use clerk_client::outbound::{Answer, Call, CallError, Outbound};
+use clerk_client::outbound::{ApiRequest, BufferedResponse, Outbound, RequestError};
 use clerk_client::transport::ErrorKind;
 use clerk_quota::{HeaderDialect, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 
@@ -24,25 +24,25 @@ const ACTIVE_DAYS: u64 = 30;
 
 #[derive(Debug)]
 pub(super) struct Prober {
-    options: Options,
+    options: ProbeOptions,
     shared: Arc<Shared>,
 }
 
 /// What outlives a reload of the configuration.
 #[derive(Debug)]
 struct Shared {
-    policy: Mutex<Policy>,
+    policy: Mutex<ProbeState>,
     probing: AtomicBool,
     counting_users: AtomicBool,
 }
 
 /// Held while a task runs; the next one may start when it is dropped.
-pub(super) struct Turn {
+pub(super) struct ProbeSlot {
     shared: Arc<Shared>,
     task: Task,
 }
 
-impl Drop for Turn {
+impl Drop for ProbeSlot {
     fn drop(&mut self) {
         self.shared.flag(self.task).store(false, Ordering::Release);
     }
@@ -61,24 +61,24 @@ impl Shared {
 #[derive(Debug)]
 pub struct Finding {
     /// The answer, if one came.
-    pub answer: Result<Answer, CallError>,
+    pub answer: Result<BufferedResponse, RequestError>,
     /// Why the probe failed; none if it did not. A 429 is a failure here, although it tells much.
     pub failure: Option<ProbeFailure>,
     /// Time from the first to the last byte.
     pub duration: Duration,
-    outcome: Outcome,
+    outcome: ProbeOutcome,
 }
 
 /// Probes once, all within `deadline`, reads the key again and repeats if Clerk refused the one we had, and records what
 /// came of it.
 pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> Finding {
     let started = Instant::now();
-    let call = Call::get(path, Source::Probe);
+    let call = ApiRequest::get(path, Source::Probe);
     let key = outbound.key.current();
-    let mut answer = outbound.call(&call, deadline).await;
+    let mut answer = outbound.request(&call, deadline).await;
     let mut outcome = classify(&answer);
-    if outcome == Outcome::Failure(ProbeFailure::Key) && key.is_ok_and(|refused| outbound.key.replaces(&refused)) {
-        answer = outbound.call(&call, deadline.saturating_sub(started.elapsed())).await;
+    if outcome == ProbeOutcome::Failure(ProbeFailure::Key) && key.is_ok_and(|refused| outbound.key.replaces(&refused)) {
+        answer = outbound.request(&call, deadline.saturating_sub(started.elapsed())).await;
         outcome = classify(&answer);
     }
     let duration = started.elapsed();
@@ -89,11 +89,11 @@ pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> 
 
 impl Prober {
     /// `before` is the same instance's prober of the configuration before.
-    pub(super) fn new(options: Options, before: Option<&Self>) -> Self {
+    pub(super) fn new(options: ProbeOptions, before: Option<&Self>) -> Self {
         let shared = before.map_or_else(
             || {
                 Arc::new(Shared {
-                    policy: Mutex::new(Policy::new(options.interval)),
+                    policy: Mutex::new(ProbeState::new(options.interval)),
                     probing: AtomicBool::new(false),
                     counting_users: AtomicBool::new(false),
                 })
@@ -110,7 +110,7 @@ impl Prober {
     }
 
     /// Whether these options ask the same server with the same key, so that what it said still holds.
-    fn has_target_of(&self, options: &Options) -> bool {
+    fn has_target_of(&self, options: &ProbeOptions) -> bool {
         let (ours, theirs) = (&self.options.outbound, &options.outbound);
         ours.base == theirs.base && matches!((ours.key.current(), theirs.key.current()), (Ok(a), Ok(b)) if a == b)
     }
@@ -126,12 +126,12 @@ impl Prober {
     ///
     /// # Errors
     /// Why it may not.
-    pub(super) fn admit(&self, task: Task) -> Result<Turn, ProbeSkip> {
+    pub(super) fn admit(&self, task: Task) -> Result<ProbeSlot, ProbeSkip> {
         if self.shared.flag(task).swap(true, Ordering::Acquire) {
             self.skip(task, ProbeSkip::InFlight);
             return Err(ProbeSkip::InFlight);
         }
-        let turn = Turn { shared: Arc::clone(&self.shared), task };
+        let turn = ProbeSlot { shared: Arc::clone(&self.shared), task };
         match self.shared.policy.lock().admit(self.options.outbound.clock.now(), self.surroundings(task)) {
             Ok(()) => Ok(turn),
             Err(reason) => {
@@ -141,8 +141,8 @@ impl Prober {
         }
     }
 
-    fn surroundings(&self, task: Task) -> Surroundings {
-        let Options { name, outbound, path, .. } = &self.options;
+    fn surroundings(&self, task: Task) -> ProbeContext {
+        let ProbeOptions { name, outbound, path, .. } = &self.options;
         let key_changed = match outbound.key.refresh() {
             Ok(false) => false,
             Ok(true) => {
@@ -158,7 +158,7 @@ impl Prober {
         let bucket = route::find("GET", path.as_bytes()).bucket;
         let ledger = outbound.ledger.lock();
         let idle_only = self.options.only_when_idle && task == Task::Probe;
-        Surroundings {
+        ProbeContext {
             observed_at: ledger.sampled_by_others_at(bucket).filter(|_| idle_only),
             held_until: ledger.held_until(bucket, now, MAX_HOLD),
             key_changed,
@@ -174,7 +174,7 @@ impl Prober {
 
     /// Probes once. The time since `queued_at` is part of the deadline.
     pub(super) async fn probe(&self, queued_at: Instant) {
-        let Options { name, outbound, path, timeout, .. } = &self.options;
+        let ProbeOptions { name, outbound, path, timeout, .. } = &self.options;
         let finding = probe_once(outbound, path, timeout.saturating_sub(queued_at.elapsed())).await;
         let now = outbound.clock.now();
         if self.shared.policy.lock().finished(now, finding.outcome, fastrand::f64()) {
@@ -185,7 +185,7 @@ impl Prober {
 
     /// Counts users, and those active in the last 30 days.
     pub(super) async fn count_users(&self) {
-        let Options { name, outbound, timeout, .. } = &self.options;
+        let ProbeOptions { name, outbound, timeout, .. } = &self.options;
         let now = outbound.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = now.saturating_sub(Duration::from_secs(ACTIVE_DAYS * 24 * 3600)).as_millis();
         let users = self.count("/v1/users/count".to_owned(), *timeout).await;
@@ -199,8 +199,8 @@ impl Prober {
         struct Count {
             total_count: u64,
         }
-        let call = Call::get(path, Source::Probe);
-        match self.options.outbound.call(&call, deadline).await {
+        let call = ApiRequest::get(path, Source::Probe);
+        match self.options.outbound.request(&call, deadline).await {
             Ok(answer) if answer.status.is_success() => {
                 serde_json::from_slice::<Count>(&answer.body).ok().map(|count| count.total_count)
             }
@@ -216,16 +216,16 @@ impl Prober {
     }
 }
 
-fn classify(answer: &Result<Answer, CallError>) -> Outcome {
+fn classify(answer: &Result<BufferedResponse, RequestError>) -> ProbeOutcome {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            return Outcome::Failure(match error {
-                CallError::Key(_) => ProbeFailure::Secret,
-                CallError::Request(_) => ProbeFailure::Other,
-                CallError::Timeout(_) => ProbeFailure::Timeout,
-                CallError::BodyTooLarge { .. } => ProbeFailure::BodyTooLarge,
-                CallError::Upstream(error) => match error.kind() {
+            return ProbeOutcome::Failure(match error {
+                RequestError::Key(_) => ProbeFailure::Secret,
+                RequestError::Request(_) => ProbeFailure::Other,
+                RequestError::Timeout(_) => ProbeFailure::Timeout,
+                RequestError::BodyTooLarge { .. } => ProbeFailure::BodyTooLarge,
+                RequestError::Upstream(error) => match error.kind() {
                     ErrorKind::Dns => ProbeFailure::Dns,
                     ErrorKind::Connect | ErrorKind::Broken => ProbeFailure::Connect,
                     ErrorKind::Tls => ProbeFailure::Tls,
@@ -239,9 +239,9 @@ fn classify(answer: &Result<Answer, CallError>) -> Outcome {
     let quota = &answer.observation.quota;
     let status = answer.status;
     if status.as_u16() == 429 {
-        return Outcome::Throttled(quota.retry_after.or(quota.reset));
+        return ProbeOutcome::Throttled(quota.retry_after.or(quota.reset));
     }
-    Outcome::Failure(if answer.observation.key == KeyVerdict::Invalid {
+    ProbeOutcome::Failure(if answer.observation.key == KeyVerdict::Invalid {
         ProbeFailure::Key
     } else if status.is_redirection() {
         ProbeFailure::Redirect
@@ -252,7 +252,7 @@ fn classify(answer: &Result<Answer, CallError>) -> Outcome {
     } else if serde_json::from_slice::<IgnoredAny>(&answer.body).is_err() {
         ProbeFailure::Decode
     } else {
-        return Outcome::Success;
+        return ProbeOutcome::Success;
     })
 }
 
@@ -285,7 +285,7 @@ fn log_change(name: &str, finding: &Finding) {
 }
 
 /// What somebody who reads the log can do.
-pub(crate) fn hint(failure: ProbeFailure, answer: &Answer) -> &'static str {
+pub(crate) fn hint(failure: ProbeFailure, answer: &BufferedResponse) -> &'static str {
     match failure {
         ProbeFailure::Key => "Clerk refuses the secret key: check that it was not revoked and belongs to this instance",
         ProbeFailure::Throttled => "the instance is over its rate limit: see what calls Clerk most",

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
-use super::timetable::{Due, Key, Timetable};
+use super::timetable::{Due, TaskKey, Timetable};
 
 /// Two ticks of one expression closer than this are one: cron has whole seconds, and the scheduler looks twice in each.
 const SAME_TICK: Duration = Duration::from_millis(300);
@@ -30,9 +30,9 @@ pub enum Trigger {
 
 /// Something to be done on a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ScheduleEntry {
     /// For whom, and what.
-    pub key: Key,
+    pub key: TaskKey,
     /// When.
     pub trigger: Trigger,
 }
@@ -41,7 +41,7 @@ pub struct Entry {
 ///
 /// Everything new is due once at the start, then as its trigger says.
 pub(super) async fn run(
-    mut plans: watch::Receiver<Arc<Vec<Entry>>>,
+    mut plans: watch::Receiver<Arc<Vec<ScheduleEntry>>>,
     queue: mpsc::Sender<Due>,
     stop: CancellationToken,
 ) {
@@ -76,7 +76,7 @@ pub(super) async fn run(
     cron.shut_down().await;
 }
 
-fn interval_of(entry: &Entry) -> Option<(Key, Duration)> {
+fn interval_of(entry: &ScheduleEntry) -> Option<(TaskKey, Duration)> {
     match &entry.trigger {
         Trigger::Interval(interval) => Some((entry.key.clone(), *interval)),
         Trigger::Cron(_) => None,
@@ -92,20 +92,20 @@ struct Cron {
 
 #[derive(Default)]
 struct Group {
-    keys: BTreeSet<Key>,
+    keys: BTreeSet<TaskKey>,
     last_tick: Option<Instant>,
 }
 
 impl Cron {
     /// Takes over a plan. Returns what is new in it, which is due at once.
-    async fn replace(&mut self, plan: &[Entry], ticks: &mpsc::UnboundedSender<Arc<str>>) -> Vec<Due> {
+    async fn replace(&mut self, plan: &[ScheduleEntry], ticks: &mpsc::UnboundedSender<Arc<str>>) -> Vec<Due> {
         let mut groups: BTreeMap<Arc<str>, Group> = BTreeMap::new();
         for entry in plan {
             if let Trigger::Cron(expression) = &entry.trigger {
                 groups.entry(Arc::clone(expression)).or_default().keys.insert(entry.key.clone());
             }
         }
-        let known: BTreeSet<Key> = self.groups.values().flat_map(|group| group.keys.iter().cloned()).collect();
+        let known: BTreeSet<TaskKey> = self.groups.values().flat_map(|group| group.keys.iter().cloned()).collect();
         let keys = groups.values().flat_map(|group| &group.keys);
         let new = keys.filter(|key| !known.contains(key)).map(|key| Due { key: key.clone(), missed: 0 }).collect();
         if !groups.keys().eq(self.groups.keys()) {
@@ -168,12 +168,12 @@ mod tests {
     use super::super::timetable::Task;
     use super::*;
 
-    fn entry(index: usize, trigger: Trigger) -> Entry {
-        Entry { key: Key { instance: format!("i{index}").into(), task: Task::Probe }, trigger }
+    fn entry(index: usize, trigger: Trigger) -> ScheduleEntry {
+        ScheduleEntry { key: TaskKey { instance: format!("i{index}").into(), task: Task::Probe }, trigger }
     }
 
     /// Runs a schedule of these entries until each was due `times` times, and says how often each was.
-    async fn collect(entries: Vec<Entry>, times: usize) -> BTreeMap<Key, usize> {
+    async fn collect(entries: Vec<ScheduleEntry>, times: usize) -> BTreeMap<TaskKey, usize> {
         let count = entries.len();
         let (_plans, plan) = watch::channel(Arc::new(entries));
         let (queue, mut due) = mpsc::channel(16);

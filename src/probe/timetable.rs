@@ -15,7 +15,7 @@ const FIRST_COUNTS: Duration = Duration::from_secs(60);
 
 /// Which instance is due for what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct TaskKey {
     /// Alias of the instance.
     pub instance: Arc<str>,
     /// What is to be done.
@@ -35,7 +35,7 @@ pub enum Task {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     /// For whom, and what.
-    pub key: Key,
+    pub key: TaskKey,
     /// Times that it was due before and passed unnoticed, such as while the machine slept.
     pub missed: u64,
 }
@@ -43,14 +43,14 @@ pub struct Due {
 /// The intervals and their next moments. The phase of each is kept: jitter does not add up, and neither do delays.
 #[derive(Debug, Default)]
 pub(super) struct Timetable {
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<TaskKey, TimetableEntry>,
     /// By moment. Entries that were replaced leave theirs behind, told by the number.
-    queue: BinaryHeap<Reverse<(Instant, u64, Key)>>,
+    queue: BinaryHeap<Reverse<(Instant, u64, TaskKey)>>,
     numbers: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TimetableEntry {
     interval: Duration,
     /// The moment without jitter.
     nominal: Instant,
@@ -60,7 +60,7 @@ struct Entry {
 impl Timetable {
     /// Makes these the entries. Those that are there already with the same interval keep their phase; first moments of
     /// new ones are spread evenly over their interval (counts of users over a minute at most), the first one at once.
-    pub(super) fn replace(&mut self, entries: impl IntoIterator<Item = (Key, Duration)>, now: Instant) {
+    pub(super) fn replace(&mut self, entries: impl IntoIterator<Item = (TaskKey, Duration)>, now: Instant) {
         let mut old = std::mem::take(&mut self.entries);
         let new: Vec<_> = entries.into_iter().collect();
         let (mut counts, mut indexes) = ([0_u32; 2], [0_u32; 2]);
@@ -107,12 +107,12 @@ impl Timetable {
         due
     }
 
-    fn enter(&mut self, key: Key, interval: Duration, nominal: Instant, jitter: f64) {
+    fn enter(&mut self, key: TaskKey, interval: Duration, nominal: Instant, jitter: f64) {
         self.numbers += 1;
         let shift = interval.mul_f64(jitter.abs());
         let at = if jitter < 0.0 { nominal.checked_sub(shift).unwrap_or(nominal) } else { nominal + shift };
         self.queue.push(Reverse((at, self.numbers, key.clone())));
-        self.entries.insert(key, Entry { interval, nominal, number: self.numbers });
+        self.entries.insert(key, TimetableEntry { interval, nominal, number: self.numbers });
     }
 }
 
@@ -123,8 +123,8 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_secs(15);
 
-    fn key(index: usize) -> Key {
-        Key { instance: format!("i{index}").into(), task: Task::Probe }
+    fn key(index: usize) -> TaskKey {
+        TaskKey { instance: format!("i{index}").into(), task: Task::Probe }
     }
 
     fn timetable(count: usize, now: Instant) -> Timetable {

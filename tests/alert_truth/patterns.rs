@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clerk_client::outbound::Call;
+use clerk_client::outbound::ApiRequest;
 use clerk_quota::{Bucket, Source};
 use tokio::time::Instant;
 
@@ -61,8 +61,8 @@ pub(crate) fn play(seed: u64) -> Pattern {
                     let pause = -random.f64().max(1e-9).ln() / rate.max(0.05);
                     let next = (Instant::now() + Duration::from_secs_f64(pause)).min(until);
                     sleep_and_scrape(next, &world, &mut scrapers).await;
-                    let call = Call::get("/v1/users/count", Source::Gateway);
-                    world.outbound.call(&call, Duration::from_secs(5)).await.unwrap();
+                    let call = ApiRequest::get("/v1/users/count", Source::Gateway);
+                    world.outbound.request(&call, Duration::from_secs(5)).await.unwrap();
                 }
             }
         }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use clerk_exporter::config::{Config, Mode, Policies, Rank, UnknownKeys};
+use clerk_client::limiter::Priority;
+use clerk_exporter::config::{Config, PolicyConfig, UnknownKeyMode};
+use clerk_exporter::gateway::Mode;
 
 use crate::{INSTANCE, NO_WARNINGS, env, parse};
 
@@ -51,9 +53,9 @@ fn an_empty_section_has_the_documented_defaults() {
     assert_eq!(config.warnings, NO_WARNINGS);
     let gateway = config.gateway.unwrap();
     assert_eq!(gateway.listen.to_string(), "127.0.0.1:10430");
-    assert_eq!(gateway.unknown_keys, UnknownKeys::Forward);
+    assert_eq!(gateway.unknown_keys, UnknownKeyMode::Forward);
     assert_eq!(gateway.max_wait, Duration::from_secs(2));
-    assert_eq!(gateway.policies, Policies::default());
+    assert_eq!(gateway.policies, PolicyConfig::default());
     assert_eq!(gateway.cache.memory_bytes, 64 << 20);
     assert!(gateway.callers.is_empty() && gateway.routes.is_empty());
     assert!(gateway.cache.redis_url.is_none() && gateway.webhooks.is_none());
@@ -92,11 +94,11 @@ fn every_key_is_read() {
     let config = good(WHOLE);
     assert_eq!(config.warnings, NO_WARNINGS);
     let gateway = config.gateway.unwrap();
-    assert_eq!(gateway.unknown_keys, UnknownKeys::Reject);
+    assert_eq!(gateway.unknown_keys, UnknownKeyMode::Reject);
     assert!(gateway.upstream_http2);
     assert_eq!(gateway.max_wait, Duration::from_millis(500));
-    let callers: Vec<_> = gateway.callers.iter().map(|it| (&*it.name, &*it.instance, it.rank)).collect();
-    assert_eq!(callers, [("web", "a", Rank::High), ("import", "a", Rank::Low)]);
+    let callers: Vec<_> = gateway.callers.iter().map(|it| (&*it.name, &*it.instance, it.priority)).collect();
+    assert_eq!(callers, [("web", "a", Priority::High), ("import", "a", Priority::Low)]);
     assert_eq!(gateway.policies.coalesce, Mode::Off);
     assert_eq!(gateway.policies.cache.ttl, Duration::from_secs(120));
     assert_eq!((gateway.policies.pace.mode, gateway.policies.pace.reserve), (Mode::On, 0.25));

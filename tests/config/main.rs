@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clerk_client::secret::SecretSource;
-use clerk_exporter::config::{Config, LimitSetting, Plan, Trigger, Users, When};
+use clerk_exporter::config::{Config, LimitSetting, Plan, ProbeWhen, ScheduleConfig, UsersConfig};
 use clerk_quota::Environment;
 
 /// Whatever is asked for is there, each variable with a key of its own.
@@ -59,10 +59,10 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(instance.limit(), Some((100, Duration::from_secs(10))));
     assert_eq!(instance.users_limit, None);
     assert_eq!(instance.users, None);
-    assert_eq!(instance.probe.trigger, Trigger::Interval(Duration::from_secs(15)));
+    assert_eq!(instance.probe.trigger, ScheduleConfig::Interval(Duration::from_secs(15)));
     assert_eq!(instance.probe.timeout, Duration::from_secs(5));
     assert_eq!(instance.probe.path, "/v1/users/count");
-    assert_eq!(instance.probe.when, When::Idle);
+    assert_eq!(instance.probe.when, ProbeWhen::Idle);
 }
 
 #[test]
@@ -76,17 +76,17 @@ fn an_instance_overrides_the_defaults_key_by_key() {
          - { name: c, secret_key_env: C, probe: { schedule: '0 * * * * *', timeout: 1s, when: idle }, users: {} }\n",
     );
     let [a, b, c] = &config.instances[..] else { panic!("three instances") };
-    assert_eq!(a.probe.trigger, Trigger::Interval(Duration::from_secs(30)));
-    assert_eq!(a.users, Some(Users { trigger: Trigger::Interval(Duration::from_secs(7200)) }));
-    assert_eq!(b.probe.trigger, Trigger::Interval(Duration::from_secs(2)));
+    assert_eq!(a.probe.trigger, ScheduleConfig::Interval(Duration::from_secs(30)));
+    assert_eq!(a.users, Some(UsersConfig { trigger: ScheduleConfig::Interval(Duration::from_secs(7200)) }));
+    assert_eq!(b.probe.trigger, ScheduleConfig::Interval(Duration::from_secs(2)));
     assert_eq!(b.probe.timeout, Duration::from_secs(2), "no longer than the interval");
-    assert_eq!((b.probe.path.as_str(), b.probe.when), ("/v1/instance", When::Always));
+    assert_eq!((b.probe.path.as_str(), b.probe.when), ("/v1/instance", ProbeWhen::Always));
     assert_eq!(b.users, None);
     assert_eq!(b.environment, Environment::Production);
     assert_eq!(b.limit, LimitSetting::Plan(Plan::Pro));
-    assert_eq!(c.probe.trigger, Trigger::Cron("0 * * * * *".to_owned()));
-    assert_eq!((c.probe.timeout, c.probe.when), (Duration::from_secs(1), When::Idle));
-    assert_eq!(c.users, Some(Users { trigger: Trigger::Cron("0 0 * * * *".to_owned()) }));
+    assert_eq!(c.probe.trigger, ScheduleConfig::Cron("0 * * * * *".to_owned()));
+    assert_eq!((c.probe.timeout, c.probe.when), (Duration::from_secs(1), ProbeWhen::Idle));
+    assert_eq!(c.users, Some(UsersConfig { trigger: ScheduleConfig::Cron("0 0 * * * *".to_owned()) }));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn anchors_and_merge_keys_work() {
          instances:\n\
          - { name: a, secret_key_env: A, probe: { <<: *p, timeout: 1s } }\n",
     );
-    assert_eq!(config.instances[0].probe.trigger, Trigger::Interval(Duration::from_secs(20)));
+    assert_eq!(config.instances[0].probe.trigger, ScheduleConfig::Interval(Duration::from_secs(20)));
 }
 
 #[test]

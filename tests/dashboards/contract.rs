@@ -1,21 +1,21 @@
 //! Every metric and label that a dashboard asks for exists.
 
-use clerk_exporter::metrics::catalogue::{self, Family, Kind, Part};
+use clerk_exporter::metrics::catalogue::{self, Kind, MetricFamily, MetricGroup};
 
 use super::promql::{self, Selector};
 use super::shipped;
 
 /// What Prometheus itself writes of alerting rules; the labels are those that the shipped rules keep.
-const ALERTS: Family = Family {
+const ALERTS: MetricFamily = MetricFamily {
     name: "ALERTS",
     kind: Kind::Gauge,
     help: "",
     labels: &["alertname", "alertstate", "severity", "clerk_instance", "bucket"],
-    part: Part::Exporter,
+    part: MetricGroup::Exporter,
 };
 
 /// The family that a series belongs to.
-pub(crate) fn family(metric: &str) -> Option<&'static Family> {
+pub(crate) fn family(metric: &str) -> Option<&'static MetricFamily> {
     catalogue::ALL.iter().chain([&ALERTS]).find(|family| match family.kind {
         Kind::Histogram => {
             metric.strip_prefix(family.name).is_some_and(|end| ["_bucket", "_sum", "_count"].contains(&end))

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use clerk_exporter::metrics::catalogue::{self, Family, Kind, Part};
+use clerk_exporter::metrics::catalogue::{self, Kind, MetricFamily, MetricGroup};
 use reqwest::header::ACCEPT;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -131,7 +131,7 @@ fn some(names: BTreeSet<String>) -> Option<BTreeSet<String>> {
 }
 
 /// What Prometheus calls the samples of a family.
-fn sample_names(family: &Family) -> Vec<String> {
+fn sample_names(family: &MetricFamily) -> Vec<String> {
     match family.kind {
         Kind::Counter | Kind::Gauge => vec![family.name.to_owned()],
         Kind::Histogram => ["_bucket", "_sum", "_count"].iter().map(|end| format!("{}{end}", family.name)).collect(),
@@ -139,8 +139,8 @@ fn sample_names(family: &Family) -> Vec<String> {
 }
 
 /// What a program without a gateway has.
-fn of_the_exporter() -> impl Iterator<Item = &'static Family> {
-    catalogue::ALL.iter().filter(|family| family.part == Part::Exporter)
+fn of_the_exporter() -> impl Iterator<Item = &'static MetricFamily> {
+    catalogue::ALL.iter().filter(|family| family.part == MetricGroup::Exporter)
 }
 
 async fn labels_are_those_of_the_catalogue(prometheus: &Prometheus) {

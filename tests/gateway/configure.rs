@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use clerk_client::cache::{self, Cache};
+use clerk_client::limiter::Priority;
 use clerk_client::outbound::Outbound;
-use clerk_client::outbound::limiter::Priority;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::MemoryTransport;
 use clerk_exporter::gateway::{
-    CallerToken, ConfigureError, FurtherKey, Gateway, InstanceOptions, Options, Plan, UnknownKeys,
+    CallerToken, ConfigureError, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies,
+    UnknownKeyPolicy,
 };
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -29,7 +30,7 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
     let simulator = Simulator::new(clerk_test_support::simulator(1));
     let ledger = Ledger::new([settings(name)]);
     let (handle, clock) = (ledger.instance(name).unwrap(), Arc::new(Clock::simulated(clerk_test_support::start())));
-    let cache = Cache::new(cache::Options::new(name), Arc::clone(&clock));
+    let cache = Cache::new(cache::CacheOptions::new(name), Arc::clone(&clock));
     let outbound = Outbound::new(MemoryTransport::new(simulator.router()), base.to_owned(), key(KEY), handle, clock);
     let further_keys = vec![FurtherKey { source: key(ROTATED), caller: Some("team-b".into()) }];
     InstanceOptions {
@@ -37,13 +38,18 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
         outbound: Arc::new(outbound),
         further_keys,
         caller: Some("team-a".into()),
-        plan: Plan::default(),
+        plan: InstancePolicies::default(),
         cache,
     }
 }
 
-fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Options {
-    Options { instances, unknown_keys: UnknownKeys::Reject, tokens, max_callers: Options::MAX_CALLERS }
+fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> GatewayOptions {
+    GatewayOptions {
+        instances,
+        unknown_keys: UnknownKeyPolicy::Reject,
+        tokens,
+        max_callers: GatewayOptions::MAX_CALLERS,
+    }
 }
 
 fn token(instance: &str, text: &str) -> CallerToken {
@@ -51,7 +57,7 @@ fn token(instance: &str, text: &str) -> CallerToken {
     CallerToken { caller: "billing".into(), instance: instance.into(), token, priority }
 }
 
-fn gateway(options: Options) -> Result<Gateway, ConfigureError> {
+fn gateway(options: GatewayOptions) -> Result<Gateway, ConfigureError> {
     Gateway::new(options, Arc::new(Clock::simulated(clerk_test_support::start())))
 }
 
@@ -84,7 +90,7 @@ async fn each_key_of_an_instance_may_name_its_caller() {
     let gateway = gateway(options(vec![instance("a", "http://clerk.test")], vec![])).unwrap();
     assert_eq!((get(&gateway, KEY).await, get(&gateway, "sk_test_unknown").await), (200, 401));
     get(&gateway, ROTATED).await;
-    let numbers = gateway.numbers();
+    let numbers = gateway.stats();
     let callers: Vec<_> = numbers.instances[0].1.requests.iter().map(|request| &*request.caller).collect();
     assert_eq!(callers, ["team-a", "team-b"]);
 }
@@ -98,7 +104,7 @@ async fn counters_outlive_a_new_configuration_and_a_wrong_one_changes_nothing() 
     assert_eq!(get(&gateway, KEY).await, 200);
     gateway.configure(options(vec![instance("b", base), instance("a", base)], vec![token("a", TOKEN)])).unwrap();
     assert_eq!(get(&gateway, TOKEN).await, 200);
-    let numbers = gateway.numbers();
+    let numbers = gateway.stats();
     let counts: Vec<_> = numbers
         .instances
         .iter()

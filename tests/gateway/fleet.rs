@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use clerk_client::cache::Seal;
-use clerk_client::outbound::limiter::{self, RedisLimiter};
+use clerk_client::cache::Encryption;
+use clerk_client::limiter::{self, RedisLimiter};
 use clerk_client::secret::{Secret, SecretSource};
-use clerk_exporter::gateway::{Plan, Policies, Switch};
+use clerk_exporter::gateway::{InstancePolicies, Mode, RoutePolicies};
 use clerk_quota::Limit;
 use clerk_simulator::{LimitOverride, Options, Quota, SimulatedBucket};
 
@@ -16,12 +16,12 @@ use clerk_test_support::redis::RedisServer;
 const PATH: &str = "/v1/users/count";
 
 /// A gateway over this Redis.
-fn setup(redis: &RedisServer, policies: Policies) -> Setup {
-    let plan = Plan { policies, ..Plan::default() };
+fn setup(redis: &RedisServer, policies: RoutePolicies) -> Setup {
+    let plan = InstancePolicies { policies, ..InstancePolicies::default() };
     Setup { plan, store: Some(redis.store()), ..Setup::default() }
 }
 
-fn pair(redis: &RedisServer, policies: Policies) -> [Reads; 2] {
+fn pair(redis: &RedisServer, policies: RoutePolicies) -> [Reads; 2] {
     let first = Reads::with(roomy(), setup(redis, policies));
     let second = first.beside(setup(redis, policies));
     [first, second]
@@ -30,7 +30,7 @@ fn pair(redis: &RedisServer, policies: Policies) -> [Reads; 2] {
 #[tokio::test]
 async fn what_one_fetched_the_other_has() {
     let redis = RedisServer::start(&[]).await;
-    for policies in [CACHE, Policies { cache: Switch::On, ..BATCH }] {
+    for policies in [CACHE, RoutePolicies { cache: Mode::On, ..BATCH }] {
         let [first, second] = pair(&redis, policies);
         let number = if policies.batch.is_on() { 1 } else { 2 };
         let (own, other) = (first.get(&first.path(number)).await, second.get(&first.path(number)).await);
@@ -67,10 +67,11 @@ async fn together_they_stay_within_the_limit_and_use_all_of_it() {
     let window = Duration::from_secs(3600);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
     let of = || {
-        let plan = Plan { policies: Policies { pace: Switch::On, ..OFF }, ..Plan::default() };
+        let plan =
+            InstancePolicies { policies: RoutePolicies { pace: Mode::On, ..OFF }, ..InstancePolicies::default() };
         Setup {
             // Longer than Redis ever needs, and shorter than the window.
-            plan: Plan { max_queue_wait: Duration::from_secs(50), ..plan },
+            plan: InstancePolicies { max_queue_wait: Duration::from_secs(50), ..plan },
             pace: Some(limiter::LimiterOptions {
                 limit: Some(Limit { requests: 20, window }),
                 ..limiter::LimiterOptions::default()
@@ -95,7 +96,7 @@ async fn together_they_stay_within_the_limit_and_use_all_of_it() {
 #[tokio::test]
 async fn without_redis_each_goes_on_alone() {
     let mut redis = RedisServer::start(&[]).await;
-    let all = Policies { cache: Switch::On, coalesce: Switch::On, pace: Switch::On, ..BATCH };
+    let all = RoutePolicies { cache: Mode::On, coalesce: Mode::On, pace: Mode::On, ..BATCH };
     let gateways = pair(&redis, all);
     for reads in &gateways {
         reads.get(PATH).await;
@@ -116,7 +117,7 @@ async fn sealed_answers_show_nothing_of_a_user() {
     let redis = RedisServer::start(&[]).await;
     let key = SecretSource::Inline(Secret::new("00112233445566778899aabbccddeeff".repeat(2)));
     let mut found = Vec::new();
-    for seal in [None, Some(Seal::new(&key, &[]).unwrap())] {
+    for seal in [None, Some(Encryption::new(&key, &[]).unwrap())] {
         let _: () = redis.command(&["FLUSHALL"]).await;
         let is_sealed = seal.is_some();
         let reads = Reads::with(roomy(), Setup { seal, ..setup(&redis, CACHE) });
@@ -132,8 +133,8 @@ async fn sealed_answers_show_nothing_of_a_user() {
             shown += words.iter().filter(|word| text.contains(*word)).count();
         }
         found.push((is_sealed, shown > 0));
-        let second =
-            reads.beside(Setup { seal: is_sealed.then(|| Seal::new(&key, &[]).unwrap()), ..setup(&redis, CACHE) });
+        let second = reads
+            .beside(Setup { seal: is_sealed.then(|| Encryption::new(&key, &[]).unwrap()), ..setup(&redis, CACHE) });
         assert_eq!(second.get(&reads.path(1)).await.decision(), Some("cache_hit"), "whoever has the key reads it");
     }
     // Without a seal it is there: the words are the right ones to look for.

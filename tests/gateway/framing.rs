@@ -1,6 +1,6 @@
 //! Where messages end: answers without a body, interim answers, trailers.
 
-use clerk_exporter::gateway::Plan;
+use clerk_exporter::gateway::InstancePolicies;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::reads::{COALESCE, OFF};
@@ -176,7 +176,8 @@ async fn an_answer_in_a_coding_of_transfer_that_nobody_here_undoes_is_not_passed
         })
         .await;
         for policies in [OFF, COALESCE] {
-            let setup = Setup { plan: Plan { policies, ..Plan::default() }, ..Setup::default() };
+            let setup =
+                Setup { plan: InstancePolicies { policies, ..InstancePolicies::default() }, ..Setup::default() };
             let answer = Running::with(stub.address, setup).await.get("/v1/users").await;
             assert_eq!((answer.status(), &*answer.code()), (502, "gateway_upstream_broken"), "{coding}");
         }

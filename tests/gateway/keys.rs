@@ -118,7 +118,7 @@ async fn callers_are_told_apart_by_their_sdk_up_to_a_bound() {
     let numbers = world.numbers();
     let callers: Vec<_> = numbers.requests.iter().map(|request| (&*request.caller, request.count)).collect();
     assert_eq!(callers, [("@clerk/backend", 2), ("other", 2), ("speakeasy-sdk/python", 1), ("unknown", 1)]);
-    assert_eq!(world.gateway.numbers().dropped_callers, 2);
+    assert_eq!(world.gateway.stats().dropped_callers, 2);
 }
 
 #[tokio::test]
@@ -127,6 +127,6 @@ async fn no_key_and_no_token_is_shown_by_anything_that_can_be_printed() {
     let gateway = Running::before(&stub).await;
     gateway.send(bearing(&format!("Bearer {TOKEN}"), "")).await;
     let world = gateway.stopped().await;
-    let shown = format!("{:?} {:?}", world.gateway, world.gateway.numbers());
+    let shown = format!("{:?} {:?}", world.gateway, world.gateway.stats());
     assert!(!shown.contains("CANARY"));
 }

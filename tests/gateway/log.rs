@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clerk_client::transport::{MemoryTransport, Transport};
-use clerk_exporter::gateway::{Plan, Policies, Switch};
+use clerk_exporter::gateway::{InstancePolicies, Mode, RoutePolicies};
 use clerk_simulator::Simulator;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -17,8 +17,8 @@ async fn a_request_is_one_line_that_names_nobody() {
     listen();
     let simulator = Simulator::new(clerk_test_support::simulator(1));
     let upstream: Arc<dyn Transport> = MemoryTransport::new(simulator.router());
-    let all = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
-    let plan = Plan { policies: all, ..Plan::default() };
+    let all = RoutePolicies { retry: Mode::On, pace: Mode::On, ..RoutePolicies::default() };
+    let plan = InstancePolicies { policies: all, ..InstancePolicies::default() };
     let world = World::new(&upstream, "http://clerk.test", Setup { plan, ..Setup::default() });
     for (path, token) in
         [("/v1/users/user_CANARY?email=CANARY", KEY), ("/v1/CANARY", TOKEN), ("/v1/x", "sk_live_CANARY")]

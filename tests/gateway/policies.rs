@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::outbound::limiter;
+use clerk_client::limiter;
 use clerk_client::transport::{MemoryTransport, Transport};
-use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
+use clerk_exporter::gateway::{Decision, InstancePolicies, Mode, RoutePolicies};
 use clerk_simulator::{Fault, FaultBody, Simulator};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -21,14 +21,14 @@ struct Played {
 }
 
 impl Played {
-    fn new(policies: Policies, max_queue_wait: Duration) -> Self {
+    fn new(policies: RoutePolicies, max_queue_wait: Duration) -> Self {
         Self::paced(policies, max_queue_wait, None)
     }
 
-    fn paced(policies: Policies, max_queue_wait: Duration, pace: Option<limiter::LimiterOptions>) -> Self {
+    fn paced(policies: RoutePolicies, max_queue_wait: Duration, pace: Option<limiter::LimiterOptions>) -> Self {
         let simulator = Simulator::new(clerk_test_support::simulator(1));
         let upstream: Arc<dyn Transport> = MemoryTransport::new(simulator.router());
-        let plan = Plan { policies, max_queue_wait, ..Plan::default() };
+        let plan = InstancePolicies { policies, max_queue_wait, ..InstancePolicies::default() };
         let world = World::new(&upstream, "http://clerk.test", Setup { plan, pace, ..Setup::default() });
         Self { world, simulator }
     }
@@ -52,12 +52,12 @@ impl Played {
     }
 }
 
-fn retry(switch: Switch) -> Policies {
-    Policies { retry: switch, ..Policies::default() }
+fn retry(switch: Mode) -> RoutePolicies {
+    RoutePolicies { retry: switch, ..RoutePolicies::default() }
 }
 
-fn pace(switch: Switch) -> Policies {
-    Policies { pace: switch, ..Policies::default() }
+fn pace(switch: Mode) -> RoutePolicies {
+    RoutePolicies { pace: switch, ..RoutePolicies::default() }
 }
 
 fn throttled() -> Fault {
@@ -66,7 +66,7 @@ fn throttled() -> Fault {
 
 #[tokio::test(start_paused = true)]
 async fn with_all_off_a_429_is_handed_on_at_once_and_nothing_waits() {
-    let played = Played::new(Policies::default(), Duration::ZERO);
+    let played = Played::new(RoutePolicies::default(), Duration::ZERO);
     played.simulator.set_faults(throttled().times(1).into()).unwrap();
     let from = Instant::now();
     let (status, headers, _) = played.send("GET").await;
@@ -79,7 +79,7 @@ async fn with_all_off_a_429_is_handed_on_at_once_and_nothing_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_waits_as_clerk_says_and_says_how_often_it_tried() {
-    let played = Played::new(retry(Switch::On), Duration::ZERO);
+    let played = Played::new(retry(Mode::On), Duration::ZERO);
     played.simulator.set_faults(throttled().times(1).into()).unwrap();
     let from = Instant::now();
     let (status, headers, _) = played.send("GET").await;
@@ -95,7 +95,7 @@ async fn retry_waits_as_clerk_says_and_says_how_often_it_tried() {
 
 #[tokio::test(start_paused = true)]
 async fn writes_are_not_retried() {
-    let played = Played::new(retry(Switch::On), Duration::ZERO);
+    let played = Played::new(retry(Mode::On), Duration::ZERO);
     played.simulator.set_faults(throttled().always().into()).unwrap();
     assert_eq!(played.send("POST").await.0, 429);
     assert_eq!(played.sent(), 1);
@@ -103,7 +103,7 @@ async fn writes_are_not_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_in_shadow_is_counted_and_changes_nothing() {
-    let played = Played::new(retry(Switch::Shadow), Duration::ZERO);
+    let played = Played::new(retry(Mode::Shadow), Duration::ZERO);
     played.simulator.set_faults(throttled().times(1).into()).unwrap();
     let (status, headers, _) = played.send("GET").await;
     assert_eq!((status.as_u16(), headers.get("x-clerk-exporter-decision")), (429, None));
@@ -128,7 +128,7 @@ async fn burst(played: &Arc<Played>) -> (usize, Vec<(StatusCode, HeaderMap, Stri
 
 #[tokio::test(start_paused = true)]
 async fn pacing_lets_everybody_through_in_time_without_a_429() {
-    let played = Arc::new(Played::new(pace(Switch::On), Duration::from_secs(30)));
+    let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(30)));
     let from = Instant::now();
     let (good, others) = burst(&played).await;
     assert_eq!((good, others.len()), (130, 0));
@@ -141,7 +141,7 @@ async fn pacing_lets_everybody_through_in_time_without_a_429() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_would_wait_too_long_gets_a_429_of_ours_at_once() {
-    let played = Arc::new(Played::new(pace(Switch::On), Duration::from_secs(1)));
+    let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(1)));
     let from = Instant::now();
     let (good, others) = burst(&played).await;
     assert_eq!((good, others.len()), (100, 30));
@@ -159,7 +159,7 @@ async fn whoever_would_wait_too_long_gets_a_429_of_ours_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn pacing_in_shadow_is_counted_and_changes_nothing() {
-    let played = Arc::new(Played::new(pace(Switch::Shadow), Duration::from_secs(30)));
+    let played = Arc::new(Played::new(pace(Mode::Shadow), Duration::from_secs(30)));
     let (good, others) = burst(&played).await;
     assert_eq!((good, others.len()), (100, 30));
     assert!(
@@ -170,7 +170,7 @@ async fn pacing_in_shadow_is_counted_and_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_is_told_in_milliseconds() {
-    let played = Arc::new(Played::new(pace(Switch::On), Duration::from_secs(30)));
+    let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(30)));
     burst(&played).await;
     let (status, headers, _) = played.send("GET").await;
     assert_eq!(status, 200);
@@ -183,7 +183,7 @@ async fn a_wait_is_told_in_milliseconds() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_kept_for_the_case_of_need_takes_no_place_in_flight() {
     for body in [FaultBody::Clerk, FaultBody::Html, FaultBody::Empty] {
-        let both = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
+        let both = RoutePolicies { retry: Mode::On, pace: Mode::On, ..RoutePolicies::default() };
         let alone = limiter::LimiterOptions { max_in_flight: 1, ..limiter::LimiterOptions::default() };
         let played = Played::paced(both, Duration::from_secs(30), Some(alone));
         let fault = Fault::Throttled { retry_after: Some("2".to_owned()), body };
@@ -195,7 +195,7 @@ async fn an_answer_that_is_kept_for_the_case_of_need_takes_no_place_in_flight() 
 
 #[tokio::test(start_paused = true)]
 async fn the_last_429_of_clerk_is_handed_on_whole_when_there_is_no_time_for_another() {
-    let both = Policies { retry: Switch::On, pace: Switch::On, ..Policies::default() };
+    let both = RoutePolicies { retry: Mode::On, pace: Mode::On, ..RoutePolicies::default() };
     let played = Played::new(both, Duration::from_secs(1));
     let fault = Fault::Throttled { retry_after: Some("600".to_owned()), body: FaultBody::Clerk };
     played.simulator.set_faults(fault.always().into()).unwrap();

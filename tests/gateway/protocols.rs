@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use clerk_client::transport::HyperOptions;
-use clerk_exporter::gateway::{Plan, Policies};
+use clerk_exporter::gateway::{InstancePolicies, RoutePolicies};
 use http::{HeaderMap, Version};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -261,9 +261,9 @@ async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
                 }
             }
         });
-        for policies in [OFF, Policies::default()] {
+        for policies in [OFF, RoutePolicies::default()] {
             let client = HyperOptions { ca_file: Some(data("ca.pem")), ..HyperOptions::default() };
-            let plan = Plan { policies, ..Plan::default() };
+            let plan = InstancePolicies { policies, ..InstancePolicies::default() };
             let gateway = Running::to(&url, Setup { client, plan, ..Setup::default() }).await;
             let mut stream = gateway.connect().await;
             stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_client::webhook::{self, SigningSecret};
-use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
+use clerk_exporter::gateway::{Decision, InstancePolicies, Mode, RoutePolicies, Saving};
 use clerk_simulator::{Fault, FaultRule, LimitOverride, Options, Quota, SimulatedBucket, Simulator};
 use futures_util::future::join_all;
 use http::request::Builder;
@@ -38,19 +38,19 @@ const WEBHOOK_SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// Policies of which none is on.
-pub(crate) const OFF: Policies = Policies {
-    retry: Switch::Off,
-    coalesce: Switch::Off,
-    cache: Switch::Off,
-    batch: Switch::Off,
-    pace: Switch::Off,
+pub(crate) const OFF: RoutePolicies = RoutePolicies {
+    retry: Mode::Off,
+    coalesce: Mode::Off,
+    cache: Mode::Off,
+    batch: Mode::Off,
+    pace: Mode::Off,
     ttl: Duration::from_secs(60),
     is_explicit: false,
 };
 
-pub(crate) const COALESCE: Policies = Policies { coalesce: Switch::On, ..OFF };
-pub(crate) const CACHE: Policies = Policies { cache: Switch::On, ..OFF };
-pub(crate) const BATCH: Policies = Policies { batch: Switch::On, ..OFF };
+pub(crate) const COALESCE: RoutePolicies = RoutePolicies { coalesce: Mode::On, ..OFF };
+pub(crate) const CACHE: RoutePolicies = RoutePolicies { cache: Mode::On, ..OFF };
+pub(crate) const BATCH: RoutePolicies = RoutePolicies { batch: Mode::On, ..OFF };
 
 /// The route of a single user.
 pub(crate) const USER: (&str, &str) = ("GET", "/v1/users/{user_id}");
@@ -104,13 +104,16 @@ pub(crate) fn roomy() -> Options {
 }
 
 impl Reads {
-    pub(crate) fn new(policies: Policies) -> Self {
-        Self::with(roomy(), Setup { plan: Plan { policies, ..Plan::default() }, ..Setup::default() })
+    pub(crate) fn new(policies: RoutePolicies) -> Self {
+        Self::with(
+            roomy(),
+            Setup { plan: InstancePolicies { policies, ..InstancePolicies::default() }, ..Setup::default() },
+        )
     }
 
     /// With policies of their own for one route.
-    pub(crate) fn routed(policies: Policies, route: (&'static str, &'static str), own: Policies) -> Self {
-        let plan = Plan { policies, routes: [(route, own)].into(), ..Plan::default() };
+    pub(crate) fn routed(policies: RoutePolicies, route: (&'static str, &'static str), own: RoutePolicies) -> Self {
+        let plan = InstancePolicies { policies, routes: [(route, own)].into(), ..InstancePolicies::default() };
         Self::with(roomy(), Setup { plan, ..Setup::default() })
     }
 
@@ -121,8 +124,8 @@ impl Reads {
     }
 
     /// Before another server than a simulator.
-    pub(crate) fn before(router: Router, policies: Policies) -> Self {
-        let setup = Setup { plan: Plan { policies, ..Plan::default() }, ..Setup::default() };
+    pub(crate) fn before(router: Router, policies: RoutePolicies) -> Self {
+        let setup = Setup { plan: InstancePolicies { policies, ..InstancePolicies::default() }, ..Setup::default() };
         Self::over(Simulator::new(roomy()), router, setup)
     }
 

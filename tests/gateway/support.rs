@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::cache::{self, Cache, Seal};
-use clerk_client::outbound::limiter::{self, DistributedLimiter, Priority};
-use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::cache::{self, Cache, Encryption};
+use clerk_client::limiter::{self, DistributedLimiter, Priority};
+use clerk_client::outbound::{InstanceLimits, Outbound};
 use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
-    CallerToken, Gateway, InstanceNumbers, InstanceOptions, Options, Plan, STRANGERS, UnknownKeys, keyless,
+    CallerToken, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, InstanceStats, STRANGERS,
+    UnknownKeyPolicy, passthrough,
 };
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -212,7 +213,7 @@ pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r
 
 /// How a gateway of the tests is set up.
 pub(crate) struct Setup {
-    pub(crate) plan: Plan,
+    pub(crate) plan: InstancePolicies,
     pub(crate) rejects_strangers: bool,
     pub(crate) max_callers: usize,
     pub(crate) pace: Option<limiter::LimiterOptions>,
@@ -224,7 +225,7 @@ pub(crate) struct Setup {
     pub(crate) webhooks: Option<webhook::WebhookOptions>,
     /// Where answers are kept, too, and what seals them.
     pub(crate) store: Option<RedisClient>,
-    pub(crate) seal: Option<Seal>,
+    pub(crate) seal: Option<Encryption>,
     /// What gateways share a budget over.
     pub(crate) budget: Option<Arc<dyn DistributedLimiter>>,
     /// Authorities that the gateway trusts, and whether it speaks HTTP/2 to Clerk.
@@ -234,9 +235,9 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            plan: Plan::default(),
+            plan: InstancePolicies::default(),
             rejects_strangers: false,
-            max_callers: Options::MAX_CALLERS,
+            max_callers: GatewayOptions::MAX_CALLERS,
             pace: None,
             body_read_timeout: Duration::from_secs(60),
             has_second: false,
@@ -268,19 +269,20 @@ impl World {
             let handle = ledger.instance(name).unwrap();
             let mut outbound = Outbound::new(Arc::clone(upstream), base.to_owned(), key, handle, Arc::clone(&clock));
             if let Some(options) = pace {
-                outbound.flow.pacer.reconfigure(options);
+                outbound.limits.limiter.reconfigure(options);
                 if let Some(budget) = &budget {
-                    outbound.flow = Arc::new(Flow::sharing(options, Arc::clone(&clock), Arc::clone(budget)));
+                    outbound.limits =
+                        Arc::new(InstanceLimits::sharing(options, Arc::clone(&clock), Arc::clone(budget)));
                 }
             }
-            let options = cache::Options { seal: seal.take(), ..cache::Options::new(name) };
+            let options = cache::CacheOptions { encryption: seal.take(), ..cache::CacheOptions::new(name) };
             InstanceOptions {
                 name: name.into(),
                 outbound: Arc::new(outbound),
                 further_keys: Vec::new(),
                 caller: None,
                 plan: plan.clone(),
-                cache: Cache::new(cache::Options { redis: store.clone(), ..options }, Arc::clone(&clock)),
+                cache: Cache::new(cache::CacheOptions { redis: store.clone(), ..options }, Arc::clone(&clock)),
             }
         };
         let mut instances = vec![instance("test", KEY)];
@@ -288,9 +290,9 @@ impl World {
             instances.push(instance("second", SECOND_KEY));
         }
         let unknown_keys = if rejects_strangers {
-            UnknownKeys::Reject
+            UnknownKeyPolicy::Reject
         } else {
-            UnknownKeys::Forward(Arc::new(keyless(Arc::clone(upstream), base.to_owned(), Arc::clone(&clock))))
+            UnknownKeyPolicy::Forward(Arc::new(passthrough(Arc::clone(upstream), base.to_owned(), Arc::clone(&clock))))
         };
         let token = |caller: &str, token: &str, priority| CallerToken {
             caller: caller.into(),
@@ -299,7 +301,7 @@ impl World {
             priority,
         };
         let tokens = vec![token("billing", TOKEN, Priority::High), token("import", BULK_TOKEN, Priority::Low)];
-        let options = Options { instances, unknown_keys, tokens, max_callers };
+        let options = GatewayOptions { instances, unknown_keys, tokens, max_callers };
         let mut gateway = Gateway::new(options, Arc::clone(&clock)).unwrap();
         if let Some(options) = webhooks {
             gateway = gateway.with_webhooks("/webhooks/clerk".to_owned(), options).unwrap();
@@ -307,16 +309,16 @@ impl World {
         Self { gateway: Arc::new(gateway), ledger, clock }
     }
 
-    pub(crate) fn numbers(&self) -> InstanceNumbers {
+    pub(crate) fn numbers(&self) -> InstanceStats {
         self.numbers_of("test")
     }
 
-    pub(crate) fn strangers(&self) -> InstanceNumbers {
+    pub(crate) fn strangers(&self) -> InstanceStats {
         self.numbers_of(STRANGERS)
     }
 
-    fn numbers_of(&self, name: &str) -> InstanceNumbers {
-        let numbers = self.gateway.numbers();
+    fn numbers_of(&self, name: &str) -> InstanceStats {
+        let numbers = self.gateway.stats();
         numbers.instances.into_iter().find(|(found, _)| **found == *name).unwrap().1
     }
 }

@@ -4,7 +4,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use clerk_exporter::gateway::{Plan, Policies};
+use clerk_exporter::gateway::{InstancePolicies, RoutePolicies};
 
 use crate::account::{Outcome, ask_all, read_to_end};
 use crate::exporter::within;
@@ -47,7 +47,7 @@ async fn ten_thousand_idle_clients_keep_nobody_from_being_served() {
 async fn clients_that_do_not_read_and_clients_that_send_half_a_body_hold_up_nobody_and_get_their_answers() {
     const SLOW: usize = 20;
     let clerk = Clerk::start().await;
-    let plan = Plan { policies: Policies::default(), ..Plan::default() };
+    let plan = InstancePolicies { policies: RoutePolicies::default(), ..InstancePolicies::default() };
     let gateway = Running::start(&clerk.web.url(), plan, None).await;
     let mut slow = Vec::new();
     for number in 0..SLOW {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clerk_client::redis::{RedisClient, RedisOptions};
-use clerk_exporter::gateway::{Plan, Switch};
+use clerk_exporter::gateway::{InstancePolicies, Mode};
 use tokio::task::JoinSet;
 
 use crate::account::{Account, Outcome, ask};
@@ -21,7 +21,8 @@ async fn whatever_becomes_of_redis_every_answer_is_right() {
     let clerk = Arc::new(Clerk::start().await);
     let mut redis = RedisServer::start(&[]).await;
     // With the time limits that it has in production.
-    let plan = Plan { policies: policies(Switch::On, Switch::On, Switch::On, Switch::On), ..Plan::default() };
+    let plan =
+        InstancePolicies { policies: policies(Mode::On, Mode::On, Mode::On, Mode::On), ..InstancePolicies::default() };
     let mut gateways = Vec::new();
     for _ in 0..2 {
         let store = RedisClient::new(RedisOptions::new(redis.url())).unwrap();

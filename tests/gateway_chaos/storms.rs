@@ -1,6 +1,6 @@
 //! Clerk refuses most requests.
 
-use clerk_exporter::gateway::{Plan, Switch};
+use clerk_exporter::gateway::{InstancePolicies, Mode};
 use clerk_simulator::{Fault, FaultBody, FaultRule, Faults};
 
 use crate::account::{Outcome, ask_all};
@@ -19,11 +19,11 @@ fn storm(clerk: &Clerk, probability: f64, retry_after: Option<&str>) {
 async fn in_a_storm_of_429_every_request_is_answered_and_repetitions_stay_a_share_of_the_traffic() {
     assert!(LIMIT.requests > 10 * MANY as u64, "no 429 but those of the storm");
     for retry_after in [Some("0"), None, Some("soon")] {
-        for (probability, pace) in [(0.5, Switch::Off), (1.0, Switch::Off), (1.0, Switch::On)] {
+        for (probability, pace) in [(0.5, Mode::Off), (1.0, Mode::Off), (1.0, Mode::On)] {
             let clerk = Clerk::start().await;
             storm(&clerk, probability, retry_after);
-            let policies = policies(Switch::On, Switch::On, Switch::Off, pace);
-            let plan = Plan { retry: hasty(policies).retry, policies, ..Plan::default() };
+            let policies = policies(Mode::On, Mode::On, Mode::Off, pace);
+            let plan = InstancePolicies { retry: hasty(policies).retry, policies, ..InstancePolicies::default() };
             let gateway = Running::start(&clerk.web.url(), plan, None).await;
             let account = ask_all(gateway.address, (0..MANY).map(|number| clerk.look_up(number))).await;
             let is_429 = |outcome: &Outcome| match outcome {
@@ -46,8 +46,8 @@ async fn in_a_storm_of_429_every_request_is_answered_and_repetitions_stay_a_shar
 async fn a_retry_after_of_zero_is_no_tight_loop() {
     let clerk = Clerk::start().await;
     storm(&clerk, 1.0, Some("0"));
-    let policies = policies(Switch::On, Switch::Off, Switch::Off, Switch::On);
-    let plan = Plan { retry: hasty(policies).retry, policies, ..Plan::default() };
+    let policies = policies(Mode::On, Mode::Off, Mode::Off, Mode::On);
+    let plan = InstancePolicies { retry: hasty(policies).retry, policies, ..InstancePolicies::default() };
     let gateway = Running::start(&clerk.web.url(), plan, None).await;
     let account = ask_all(gateway.address, [clerk.look_up(0)]).await;
     assert_eq!(account.of(&Outcome::Right), 0);

@@ -1,7 +1,7 @@
 //! What is behind the gateway breaks, and between them is TLS, with HTTP/1.1 or with HTTP/2, whose streams share one
 //! connection and break together.
 
-use clerk_exporter::gateway::Plan;
+use clerk_exporter::gateway::InstancePolicies;
 
 use crate::account::{Account, Outcome, ask_all};
 use crate::chaos::{Chaos, ChaosProxy};
@@ -14,7 +14,7 @@ const IN_THE_BODY: usize = 20_000;
 
 const ANY: &[(u16, &str)] = &[UNREACHABLE, BROKEN, TIMEOUT];
 
-async fn start(proxy: &ChaosProxy, http2: bool, plan: Plan) -> Running {
+async fn start(proxy: &ChaosProxy, http2: bool, plan: InstancePolicies) -> Running {
     // The name that the certificate is for.
     let url = proxy.url().replace("http://127.0.0.1", "https://localhost");
     Running::start_over(&trusting(http2), &url, plan, None).await
@@ -39,7 +39,7 @@ async fn all_is_right_over_tls_while_nothing_breaks() {
         for policies in both() {
             let clerk = Clerk::start_secure().await;
             let proxy = ChaosProxy::start(clerk.web.address, Chaos::Pass);
-            let gateway = start(&proxy, http2, Plan { policies, ..Plan::default() }).await;
+            let gateway = start(&proxy, http2, InstancePolicies { policies, ..InstancePolicies::default() }).await;
             let is_right = |account: &Account| account.holds_only(MANY, |outcome| *outcome == Outcome::Right, "tls");
             is_right(&lists(&gateway, &clerk).await);
             is_right(&ask_all(gateway.address, (0..MANY).map(|number| clerk.write(number))).await);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_exporter::gateway::{Plan, Policies, Switch};
+use clerk_exporter::gateway::{InstancePolicies, Mode, RoutePolicies};
 
 use crate::account::{Account, Outcome, ask, ask_all};
 use crate::chaos::{Chaos, ChaosProxy, Down};
@@ -17,8 +17,8 @@ const IN_THE_HEAD: usize = 20;
 const IN_THE_BODY: usize = 5_000;
 
 /// The gateway as it is by itself, and as it repeats and shares.
-pub(crate) fn both() -> [Policies; 2] {
-    [Policies::default(), policies(Switch::On, Switch::On, Switch::Off, Switch::Off)]
+pub(crate) fn both() -> [RoutePolicies; 2] {
+    [RoutePolicies::default(), policies(Mode::On, Mode::On, Mode::Off, Mode::Off)]
 }
 
 pub(crate) async fn lists(gateway: &Running, clerk: &Clerk) -> Account {
@@ -64,7 +64,8 @@ async fn a_slow_clerk_is_waited_for_and_every_answer_is_right() {
         let clerk = Clerk::start().await;
         let drip = Chaos::Drip { bytes: 16 * 1024, every: Duration::from_millis(1) };
         let proxy = ChaosProxy::start(clerk.web.address, drip);
-        let gateway = Running::start(&proxy.url(), Plan { policies, ..Plan::default() }, None).await;
+        let gateway =
+            Running::start(&proxy.url(), InstancePolicies { policies, ..InstancePolicies::default() }, None).await;
         lists(&gateway, &clerk).await.holds_only(MANY, |outcome| *outcome == Outcome::Right, "drip");
     }
 }
@@ -106,7 +107,7 @@ async fn a_clerk_that_is_down_is_unreachable_and_when_it_is_back_all_is_right() 
         let clerk = Clerk::start().await;
         let down = Down::before(clerk.web.address);
         let url = format!("http://{}", down.address());
-        let gateway = Running::start(&url, Plan { policies, ..hasty(policies) }, None).await;
+        let gateway = Running::start(&url, InstancePolicies { policies, ..hasty(policies) }, None).await;
         let is_allowed = |outcome: &Outcome| is_one_of(outcome, &[UNREACHABLE, TIMEOUT]);
         lists(&gateway, &clerk).await.holds_only(MANY, is_allowed, "down");
         assert_eq!(clerk.count(), 0);
@@ -126,8 +127,8 @@ async fn connections_that_break_at_random_places_cost_reads_nothing_with_retries
     // One after the other: some of the connections break, most do not.
     let proxy = ChaosProxy::start(clerk.web.address, Chaos::Pass);
     proxy.next([Chaos::Refuse, Chaos::CutAfter(0), Chaos::ResetAfter(IN_THE_HEAD), Chaos::CutAfter(IN_THE_HEAD)]);
-    let policies = policies(Switch::On, Switch::On, Switch::Off, Switch::Off);
-    let plan = Plan { retry: hasty(policies).retry, policies, ..Plan::default() };
+    let policies = policies(Mode::On, Mode::On, Mode::Off, Mode::Off);
+    let plan = InstancePolicies { retry: hasty(policies).retry, policies, ..InstancePolicies::default() };
     let gateway = Running::start(&proxy.url(), plan, None).await;
     lists(&gateway, &clerk).await.holds_only(MANY, |outcome| *outcome == Outcome::Right, "some break");
 }

@@ -9,13 +9,15 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use clerk_client::cache::{self, Cache};
-use clerk_client::outbound::limiter::{self, RedisLimiter};
+use clerk_client::limiter::{self, RedisLimiter};
 use clerk_client::outbound::retry::RetryPolicy;
-use clerk_client::outbound::{Flow, Outbound};
+use clerk_client::outbound::{InstanceLimits, Outbound};
 use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::{HyperOptions, NetworkTransport};
-use clerk_exporter::gateway::{Gateway, InstanceOptions, Options, Plan, Policies, Switch, UnknownKeys};
+use clerk_exporter::gateway::{
+    Gateway, GatewayOptions, InstanceOptions, InstancePolicies, Mode, RoutePolicies, UnknownKeyPolicy,
+};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Environment, Limit, Settings, Source};
@@ -134,19 +136,19 @@ pub(crate) fn trusting(http2: bool) -> HyperOptions {
 }
 
 /// Policies of which retry, coalesce, cache and pace are so.
-pub(crate) fn policies(retry: Switch, coalesce: Switch, cache: Switch, pace: Switch) -> Policies {
-    Policies { retry, coalesce, cache, pace, ..Policies::default() }
+pub(crate) fn policies(retry: Mode, coalesce: Mode, cache: Mode, pace: Mode) -> RoutePolicies {
+    RoutePolicies { retry, coalesce, cache, pace, ..RoutePolicies::default() }
 }
 
 /// With time limits that a test can wait for, and repetitions that come soon.
-pub(crate) fn hasty(policies: Policies) -> Plan {
-    Plan {
+pub(crate) fn hasty(policies: RoutePolicies) -> InstancePolicies {
+    InstancePolicies {
         policies,
         retry: RetryPolicy { base: Duration::from_millis(20), ..RetryPolicy::default() },
         attempt_timeout: Duration::from_millis(300),
         deadline: Duration::from_secs(1),
         body_idle_timeout: Duration::from_millis(300),
-        ..Plan::default()
+        ..InstancePolicies::default()
     }
 }
 
@@ -157,7 +159,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) async fn start(upstream: &str, plan: Plan, store: Option<RedisClient>) -> Self {
+    pub(crate) async fn start(upstream: &str, plan: InstancePolicies, store: Option<RedisClient>) -> Self {
         Self::start_over(&HyperOptions::default(), upstream, plan, store).await
     }
 
@@ -165,7 +167,7 @@ impl Running {
     pub(crate) async fn start_over(
         client: &HyperOptions,
         upstream: &str,
-        plan: Plan,
+        plan: InstancePolicies,
         store: Option<RedisClient>,
     ) -> Self {
         let clock = Arc::new(Clock::new());
@@ -174,8 +176,8 @@ impl Running {
         let pace =
             limiter::LimiterOptions { limit: Some(LIMIT), max_in_flight: 10_000, ..limiter::LimiterOptions::default() };
         let flow = match &store {
-            Some(store) => Flow::sharing(pace, Arc::clone(&clock), RedisLimiter::new(store.clone(), "test")),
-            None => Flow::new(pace, Arc::clone(&clock)),
+            Some(store) => InstanceLimits::sharing(pace, Arc::clone(&clock), RedisLimiter::new(store.clone(), "test")),
+            None => InstanceLimits::new(pace, Arc::clone(&clock)),
         };
         let outbound = Outbound {
             transport: NetworkTransport::new(client).unwrap(),
@@ -183,7 +185,7 @@ impl Running {
             key,
             ledger: ledger.instance("test").unwrap(),
             clock: Arc::clone(&clock),
-            flow: Arc::new(flow),
+            limits: Arc::new(flow),
         };
         let instance = InstanceOptions {
             name: "test".into(),
@@ -191,13 +193,16 @@ impl Running {
             further_keys: Vec::new(),
             caller: None,
             plan,
-            cache: Cache::new(cache::Options { redis: store, ..cache::Options::new("test") }, Arc::clone(&clock)),
+            cache: Cache::new(
+                cache::CacheOptions { redis: store, ..cache::CacheOptions::new("test") },
+                Arc::clone(&clock),
+            ),
         };
-        let options = Options {
+        let options = GatewayOptions {
             instances: vec![instance],
-            unknown_keys: UnknownKeys::Reject,
+            unknown_keys: UnknownKeyPolicy::Reject,
             tokens: Vec::new(),
-            max_callers: Options::MAX_CALLERS,
+            max_callers: GatewayOptions::MAX_CALLERS,
         };
         let gateway = Arc::new(Gateway::new(options, clock).unwrap());
         let listeners = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();

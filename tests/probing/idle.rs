@@ -1,6 +1,6 @@
 //! Probes that are not needed, because other traffic tells the same.
 
-use clerk_client::outbound::Call;
+use clerk_client::outbound::ApiRequest;
 use clerk_quota::{Bucket, ProbeSkip, Source};
 use clerk_simulator::{Fault, FaultBody};
 use http::Method;
@@ -9,9 +9,9 @@ use crate::world::{INTERVAL, TICK, World, seconds};
 
 /// A request of somebody else, every `every` seconds for `length` seconds.
 async fn traffic(world: &World, path: &str, source: Source, every: u64, length: u64) {
-    let call = Call::get(path, source);
+    let call = ApiRequest::get(path, source);
     for _ in 0..length / every {
-        world.options.outbound.call(&call, seconds(5)).await.unwrap();
+        world.options.outbound.request(&call, seconds(5)).await.unwrap();
         world.pass(seconds(every)).await;
     }
 }
@@ -58,9 +58,9 @@ async fn traffic_that_tells_nothing_of_the_quota_replaces_no_probe() {
 #[tokio::test(start_paused = true)]
 async fn an_instance_whose_traffic_is_seen_from_the_start_is_polled() {
     let world = World::new();
-    let call = Call::new(Method::GET, "/v1/users/count", Source::Gateway);
+    let call = ApiRequest::new(Method::GET, "/v1/users/count", Source::Gateway);
     // Before the first probe is due.
-    world.options.outbound.call(&call, seconds(5)).await.unwrap();
+    world.options.outbound.request(&call, seconds(5)).await.unwrap();
     world.probes.configure(vec![world.options.clone()]);
     traffic(&world, "/v1/users/count", Source::Gateway, 5, 60).await;
     assert!(world.made() <= 1);
@@ -78,8 +78,8 @@ async fn somebody_else_s_429_holds_probes_of_the_same_bucket_only() {
         rule
     };
     world.fault(throttle("/v1/invitations"));
-    let call = Call::new(Method::POST, "/v1/invitations", Source::Gateway);
-    assert_eq!(world.options.outbound.call(&call, seconds(5)).await.unwrap().status, 429);
+    let call = ApiRequest::new(Method::POST, "/v1/invitations", Source::Gateway);
+    assert_eq!(world.options.outbound.request(&call, seconds(5)).await.unwrap().status, 429);
     world.pass(INTERVAL * 4).await;
     assert!(world.made() >= made + 3, "another bucket is blocked, not that of the probes");
     assert!(world.bucket().blocked_until.is_none() && world.bucket().exhausted_windows == 0);
@@ -87,8 +87,8 @@ async fn somebody_else_s_429_holds_probes_of_the_same_bucket_only() {
     assert_eq!(invitations.throttled[Source::Gateway.index()], 1);
 
     world.fault(throttle("/v1/users"));
-    let call = Call::new(Method::GET, "/v1/users?limit=1", Source::Gateway);
-    assert_eq!(world.options.outbound.call(&call, seconds(5)).await.unwrap().status, 429);
+    let call = ApiRequest::new(Method::GET, "/v1/users?limit=1", Source::Gateway);
+    assert_eq!(world.options.outbound.request(&call, seconds(5)).await.unwrap().status, 429);
     let made = world.made();
     world.pass(seconds(69)).await;
     assert_eq!(world.made(), made);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, SecretSource};
-use clerk_exporter::probe::{Options, Trigger};
+use clerk_exporter::probe::{ProbeOptions, Trigger};
 use clerk_quota::{ProbeFailure, ProbeSkip};
 
 use crate::world::{INTERVAL, TICK, World, seconds};
@@ -20,7 +20,7 @@ fn strict() -> clerk_simulator::Options {
     }
 }
 
-fn reads_key_from(path: &Path) -> impl FnOnce(&mut Options) {
+fn reads_key_from(path: &Path) -> impl FnOnce(&mut ProbeOptions) {
     let path = path.to_owned();
     move |options| {
         let outbound = &options.outbound;

@@ -50,7 +50,7 @@ async fn a_configuration_that_changes_nothing_logs_nothing_of_the_key() {
     let path = folder.path().join("key");
     std::fs::write(&path, clerk_test_support::KEY).unwrap();
     listen();
-    let from_file = |options: &mut clerk_exporter::probe::Options| {
+    let from_file = |options: &mut clerk_exporter::probe::ProbeOptions| {
         let source = clerk_client::secret::SecretSource::File(path.clone());
         let outbound = &options.outbound;
         options.outbound = Arc::new(clerk_client::outbound::Outbound::new(

@@ -36,7 +36,7 @@ async fn probes_wait_as_long_as_clerk_asks() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_of_nothing_is_at_least_a_second() {
-    let often = |options: &mut clerk_exporter::probe::Options| {
+    let often = |options: &mut clerk_exporter::probe::ProbeOptions| {
         options.trigger = Trigger::Interval(std::time::Duration::from_millis(100));
         options.interval = std::time::Duration::from_millis(100);
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::{MemoryTransport, Transport};
-use clerk_exporter::probe::{Options, Probes, Trigger};
+use clerk_exporter::probe::{ProbeOptions, Probes, Trigger};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
@@ -30,7 +30,7 @@ pub(crate) struct World {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) probes: Arc<Probes>,
     /// What the first instance is probed with.
-    pub(crate) options: Options,
+    pub(crate) options: ProbeOptions,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -47,13 +47,17 @@ impl World {
     }
 
     /// `change` adapts the probe's options.
-    pub(crate) fn with(options: clerk_simulator::Options, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn with(options: clerk_simulator::Options, change: impl FnOnce(&mut ProbeOptions)) -> Self {
         let simulator = Simulator::new(options);
         let upstream = MemoryTransport::new(simulator.router());
         Self::over(simulator, upstream, change)
     }
 
-    pub(crate) fn over(simulator: Simulator, upstream: Arc<dyn Transport>, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn over(
+        simulator: Simulator,
+        upstream: Arc<dyn Transport>,
+        change: impl FnOnce(&mut ProbeOptions),
+    ) -> Self {
         Self::several(1, simulator, upstream, change)
     }
 
@@ -62,7 +66,7 @@ impl World {
         count: usize,
         simulator: Simulator,
         upstream: Arc<dyn Transport>,
-        change: impl FnOnce(&mut Options),
+        change: impl FnOnce(&mut ProbeOptions),
     ) -> Self {
         let names: Vec<_> =
             (0..count).map(|index| if index == 0 { "test".to_owned() } else { format!("test{index}") }).collect();
@@ -76,7 +80,7 @@ impl World {
                 Arc::new(Clock::simulated(clerk_test_support::start())),
             )
         };
-        let mut options = Options {
+        let mut options = ProbeOptions {
             name: "test".into(),
             trigger: Trigger::Interval(INTERVAL),
             interval: INTERVAL,
@@ -87,7 +91,7 @@ impl World {
             outbound: Arc::new(outbound("test")),
         };
         change(&mut options);
-        let others = names[1..].iter().map(|name| Options {
+        let others = names[1..].iter().map(|name| ProbeOptions {
             name: name.as_str().into(),
             outbound: Arc::new(outbound(name)),
             ..options.clone()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use clerk_client::cache::{Asked, Cache, Options, Policy, Stored};
+use clerk_client::cache::{Cache, CacheKeyParts, CacheOptions, CachePolicy, CachedResponse};
 use clerk_client::webhook::tags_of_route;
 use clerk_quota::clock::Clock;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -16,13 +16,13 @@ const USERS: usize = 10_000;
 
 fn hits(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cache");
-    let cache = Cache::new(Options::new("bench"), Arc::new(Clock::new()));
-    let policy = Policy::fresh_for(Duration::from_secs(3600));
+    let cache = Cache::new(CacheOptions::new("bench"), Arc::new(Clock::new()));
+    let policy = CachePolicy::fresh_for(Duration::from_secs(3600));
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    let answer = Stored::new(StatusCode::OK, headers, Bytes::from(vec![b'x'; 2048]), SystemTime::now());
+    let answer = CachedResponse::new(StatusCode::OK, headers, Bytes::from(vec![b'x'; 2048]), SystemTime::now());
     let paths: Vec<_> = (0..USERS).map(|number| format!("/v1/users/user_{number:027}")).collect();
-    let asked = |number: usize| Asked {
+    let asked = |number: usize| CacheKeyParts {
         method: "GET",
         path: &paths[number % USERS],
         query: Some("limit=10&offset=0"),
@@ -47,7 +47,7 @@ fn hits(criterion: &mut Criterion) {
     };
     group.bench_function("key of a request", |bencher| bencher.iter(|| cache.key(black_box(&asked(next())))));
     group.bench_function("hit in memory", |bencher| bencher.iter(|| get(black_box(keys[next()]))));
-    let numbers = cache.numbers();
+    let numbers = cache.stats();
     assert!(numbers.memory.hits > numbers.memory.misses, "{numbers:?}");
     group.finish();
 }

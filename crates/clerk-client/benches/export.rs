@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clerk_client::clerk::{Clerk, RawUser};
-use clerk_client::outbound::limiter;
+use clerk_client::limiter;
 use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_quota::{Environment, Limit};
 use clerk_simulator::{Fault, Simulator};

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
-use clerk_client::cache::{Asked, Cache, Options, Policy, Stored};
+use clerk_client::cache::{Cache, CacheKeyParts, CacheOptions, CachePolicy, CachedResponse};
 use clerk_client::clerk::{Clerk, Error};
 use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::SecretSource;
@@ -25,10 +25,10 @@ use clerk_quota::clock::Clock;
 use http::{HeaderMap, Method, StatusCode};
 
 /// A minute without asking, and an hour more in case Clerk cannot be asked.
-const POLICY: Policy = Policy {
+const POLICY: CachePolicy = CachePolicy {
     stale_while_revalidate: Duration::from_secs(60),
     stale_if_error: Duration::from_secs(3600),
-    ..Policy::fresh_for(Duration::from_secs(60))
+    ..CachePolicy::fresh_for(Duration::from_secs(60))
 };
 
 /// The application: users by their id, and the endpoint for webhooks beside them.
@@ -47,14 +47,19 @@ async fn user(
         return Err(StatusCode::NOT_FOUND);
     }
     let path = format!("/v1/users/{id}");
-    let key = cache.key(&Asked { method: "GET", path: &path, ..Asked::default() });
+    let key = cache.key(&CacheKeyParts { method: "GET", path: &path, ..CacheKeyParts::default() });
     let tags = tags_of_route("/v1/users/{user_id}", &[&id]);
     let fetch = || {
         let request = clerk.raw(Method::GET, &path);
         async move {
             let answer = request.send().await?;
             // The body is all that is given on, so no header has to be kept.
-            Ok::<_, Error>(Stored::new(answer.status(), HeaderMap::new(), answer.into_body(), SystemTime::now()))
+            Ok::<_, Error>(CachedResponse::new(
+                answer.status(),
+                HeaderMap::new(),
+                answer.into_body(),
+                SystemTime::now(),
+            ))
         }
     };
     let (answer, hit) = cache.get_or_fetch(key, &tags, POLICY, fetch).await.map_err(|error| match error.status() {
@@ -71,7 +76,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(_) => Some(RedisClient::new(redis::RedisOptions::new(SecretSource::Env("REDIS_URL".to_owned()).read()?))?),
         None => None,
     };
-    let cache = Cache::new(Options { redis: store, ..Options::new("example") }, Arc::new(Clock::new()));
+    let cache = Cache::new(CacheOptions { redis: store, ..CacheOptions::new("example") }, Arc::new(Clock::new()));
     let app = app(Clerk::from_env()?, cache, SecretSource::Env("CLERK_WEBHOOK_SIGNING_SECRET".to_owned()))?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     axum::serve(listener, app).await?;

@@ -11,8 +11,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use clerk_client::clerk::{Clerk, UserFilter};
-use clerk_client::outbound::Policy;
-use clerk_client::outbound::retry::{RetryPolicy, Trouble};
+use clerk_client::outbound::RequestOptions;
+use clerk_client::outbound::retry::{RetryPolicy, RetryableError};
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_simulator::{Fault, FaultBody, Faults, Options, Simulator};
 use prometheus_web::{ListenAddress, WebConfigSource};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) async fn run(clerk: &Clerk, out: &mut impl Write) -> Result<(), Box<dyn std::error::Error>> {
     // Twice as patient as the default, but quicker.
     let retry = RetryPolicy { max_retries: 6, base: Duration::from_millis(50), ..RetryPolicy::default() };
-    let clerk = clerk.clone().with_policy(Policy { retry, ..Policy::default() });
+    let clerk = clerk.clone().with_policy(RequestOptions { retry, ..RequestOptions::default() });
     for _ in 0..20 {
         match clerk.users().count(&UserFilter::default()).await {
             Ok(count) => writeln!(out, "{} users", count.total_count)?,
@@ -30,9 +30,9 @@ pub(crate) async fn run(clerk: &Clerk, out: &mut impl Write) -> Result<(), Box<d
             Err(error) => writeln!(out, "{error}; unsent: {}, again in: {:?}", error.is_unsent(), error.retry_after())?,
         }
     }
-    let numbers = clerk.outbound().flow.numbers();
+    let numbers = clerk.outbound().limits.stats();
     writeln!(out, "{} requests took {} attempts", numbers.requests, numbers.attempts)?;
-    for trouble in Trouble::ALL {
+    for trouble in RetryableError::ALL {
         writeln!(out, "  repeated because of {trouble:?}: {}", numbers.retried[trouble as usize])?;
     }
     Ok(())

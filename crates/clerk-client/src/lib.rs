@@ -7,6 +7,7 @@
 //! - [`secret`]: keys that cannot be printed, and where they are kept.
 //! - [`upstream`]: Clerk's address, and how requests reach it, over the network or in memory.
 //! - `store` (feature `redis`): the Redis that several processes share, and an end to every wait for it.
+//! - [`limiter`]: the client-side rate limiter: a queue by priority, for one process or several.
 //! - [`webhook`]: deliveries of Clerk's webhooks, verified, and which cached answers they make stale.
 //! - [`cache`]: answers kept in memory over Redis, until they age or a webhook makes them old.
 //! - [`outbound`]: the one path to Clerk, paced and retried, which tells the ledger what it learns.
@@ -23,6 +24,7 @@
 
 pub mod cache;
 pub mod clerk;
+pub mod limiter;
 pub mod outbound;
 #[cfg(feature = "redis")]
 pub mod redis;

@@ -12,7 +12,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use clerk_client::clerk::{Clerk, Cursor, Error, ListUsers, LookupOutcome, Order, OrderField, UserFilter};
 use clerk_client::outbound::retry::RetryPolicy;
-use clerk_client::outbound::{Outbound, Policy};
+use clerk_client::outbound::{Outbound, RequestOptions};
 use clerk_client::secret::{KeySource, SecretSource};
 use clerk_client::transport::MemoryTransport;
 use clerk_quota::ledger::Ledger;
@@ -273,8 +273,8 @@ async fn a_look_up_goes_on_after_an_error() {
 }
 
 /// One attempt, no more.
-fn once() -> Policy {
-    Policy { retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() }, ..Policy::default() }
+fn once() -> RequestOptions {
+    RequestOptions { retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() }, ..RequestOptions::default() }
 }
 
 async fn walk(mut pages: clerk_client::clerk::Pages) -> Result<Vec<String>, Error> {
@@ -344,7 +344,7 @@ async fn a_walk_whose_user_was_deleted_goes_on_by_date() {
 #[tokio::test(start_paused = true)]
 async fn a_page_that_failed_is_asked_for_again() {
     let (world, clerk) = world(1234);
-    let clerk = clerk.with_bulk_policy(Policy { max_queue_wait: Duration::from_secs(60), ..once() });
+    let clerk = clerk.with_bulk_policy(RequestOptions { max_queue_wait: Duration::from_secs(60), ..once() });
     let mut pages = clerk.users().list_all();
     let mut walked = pages.next().await.unwrap().unwrap().users;
     for fault in [Fault::Status { status: 503, body: FaultBody::Html }, Fault::Reset { after_bytes: 4000 }] {

@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use clerk_client::clerk::{Clerk, Error, Loader, LoaderOptions};
-use clerk_client::outbound::Policy;
+use clerk_client::outbound::RequestOptions;
 use clerk_client::outbound::retry::RetryPolicy;
 use clerk_client::transport::MemoryTransport;
 use clerk_quota::Source;
@@ -49,7 +49,7 @@ fn client_of(router: Router) -> Clerk {
     let ledger = Ledger::new([settings("test")]);
     let retry = RetryPolicy { max_retries: 0, ..RetryPolicy::default() };
     Clerk::with_transport(Arc::new(clerk_test_support::outbound(MemoryTransport::new(router), &ledger)))
-        .with_policy(Policy { retry, ..Policy::default() })
+        .with_policy(RequestOptions { retry, ..RequestOptions::default() })
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,8 +166,10 @@ async fn a_422_reaches_only_the_one_that_it_is_meant_for() {
 async fn what_goes_wrong_with_a_request_all_its_callers_are_told() {
     let (world, clerk, _) = world(150);
     let once = RetryPolicy { max_retries: 0, ..RetryPolicy::default() };
-    let loader =
-        clerk.with_policy(Policy { retry: once, ..Policy::default() }).users().loader(LoaderOptions::default());
+    let loader = clerk
+        .with_policy(RequestOptions { retry: once, ..RequestOptions::default() })
+        .users()
+        .loader(LoaderOptions::default());
     let fault = Fault::Status { status: 500, body: FaultBody::Clerk };
     world.simulator.set_faults(fault.times(1).into()).unwrap();
     let ids: Vec<_> = (0..150).map(|number| id(&world.simulator, number)).collect();
@@ -190,7 +192,7 @@ async fn a_caller_that_goes_away_disturbs_no_other_and_the_last_one_ends_the_req
 
     let all = join_all([&one, &two].map(|id| timeout(Duration::from_secs(1), loader.get(id)))).await;
     assert!(all.iter().all(Result::is_err));
-    assert_eq!(world.outbound.flow.pacer.stats().in_flight, 0, "the request is cancelled");
+    assert_eq!(world.outbound.limits.limiter.stats().in_flight, 0, "the request is cancelled");
     assert_eq!(loader.get(&one).await.unwrap().id, one);
 }
 
@@ -327,7 +329,7 @@ proptest! {
                 }
             });
             join_all(all).await;
-            assert_eq!(world.outbound.flow.pacer.stats().in_flight, 0);
+            assert_eq!(world.outbound.limits.limiter.stats().in_flight, 0);
         });
     }
 }

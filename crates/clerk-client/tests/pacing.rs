@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::outbound::limiter::{self, Limiter, Priority, ShedReason};
-use clerk_client::outbound::{Call, Policy, SendError};
+use clerk_client::limiter::{self, Limiter, Priority, ShedReason};
+use clerk_client::outbound::{ApiRequest, RequestOptions, SendError};
 use clerk_quota::{Bucket, Environment, Limit, Source};
 use clerk_simulator::{BucketTruth, Fault, HeaderProfile, LimiterKind, Plan};
 use clerk_test_support::{World, in_simulated_time};
@@ -32,17 +32,17 @@ fn options(limiter: LimiterKind, headers: HeaderProfile, seed: u64) -> clerk_sim
     }
 }
 
-fn count() -> Call {
-    Call::get("/v1/users/count", Source::Client)
+fn count() -> ApiRequest {
+    ApiRequest::get("/v1/users/count", Source::Client)
 }
 
 /// Interactive requests that wait as long as it takes.
-fn patient() -> Policy {
-    Policy { priority: Priority::High, ..Policy::bulk() }
+fn patient() -> RequestOptions {
+    RequestOptions { priority: Priority::High, ..RequestOptions::low_priority() }
 }
 
 /// `workers` ask without a pause until the time is over. Gives the number of successes.
-async fn saturate(world: &World, workers: usize, length: Duration, policy: Policy) -> u64 {
+async fn saturate(world: &World, workers: usize, length: Duration, policy: RequestOptions) -> u64 {
     let end = Instant::now() + length;
     let mut tasks = JoinSet::new();
     for _ in 0..workers {
@@ -180,7 +180,7 @@ fn a_foreign_burst_is_met_with_few_429s_and_forgotten() {
             let burst = async {
                 sleep(Duration::from_secs(62)).await;
                 for _ in 0..90 {
-                    other.outbound.call(&count(), TEN).await.unwrap();
+                    other.outbound.request(&count(), TEN).await.unwrap();
                 }
             };
             let ours = saturate(&world, 20, Duration::from_secs(400), patient());
@@ -200,7 +200,7 @@ fn bulk_work_keeps_the_reserve() {
             in_simulated_time(async {
                 let world = World::new(options(limiter, headers, 13));
                 latency(&world, 150);
-                saturate(&world, 20, Duration::from_secs(330), Policy::bulk()).await;
+                saturate(&world, 20, Duration::from_secs(330), RequestOptions::low_priority()).await;
                 let truth = instance_bucket(&world);
                 let least = truth.events.iter().map(|event| event.remaining_after).min().unwrap();
                 assert!(least >= 10, "{limiter}, {headers}: {least}");
@@ -215,7 +215,7 @@ fn bulk_work_keeps_the_reserve() {
 fn interactive_requests_overtake_bulk_work_and_find_its_reserve() {
     in_simulated_time(async {
         let world = World::new(options(LimiterKind::FixedWindow, HeaderProfile::None, 17));
-        let bulk = saturate(&world, 20, Duration::from_secs(60), Policy::bulk());
+        let bulk = saturate(&world, 20, Duration::from_secs(60), RequestOptions::low_priority());
         let interactive = async {
             let mut longest = Duration::ZERO;
             for _ in 0..40 {
@@ -363,8 +363,8 @@ fn a_429_holds_its_own_bucket_and_entity_only_and_one_goes_ahead_after_it() {
         let mut rule = rule.times(1);
         rule.path_prefix = Some("/v1/users/user_a".to_owned());
         world.simulator.set_faults(rule.into()).unwrap();
-        let change = |user: &str| Call::new(Method::PATCH, format!("/v1/users/{user}/metadata"), Source::Client);
-        let hurried = Policy { max_queue_wait: Duration::from_secs(1), ..Policy::default() };
+        let change = |user: &str| ApiRequest::new(Method::PATCH, format!("/v1/users/{user}/metadata"), Source::Client);
+        let hurried = RequestOptions { max_queue_wait: Duration::from_secs(1), ..RequestOptions::default() };
         assert_eq!(world.outbound.send(&change("user_a"), &hurried).await.unwrap().status, 429);
         let Err(SendError::Shed(shed)) = world.outbound.send(&change("user_a"), &hurried).await else { panic!() };
         assert_eq!(shed.bucket, Bucket::UserUpdate);
@@ -378,7 +378,7 @@ fn a_429_holds_its_own_bucket_and_entity_only_and_one_goes_ahead_after_it() {
             tasks.spawn(async move { outbound.send(&call, &patient()).await.unwrap().status });
         }
         sleep(Duration::from_millis(7_250)).await;
-        assert_eq!(world.outbound.flow.numbers().pace.in_flight, 1, "one goes ahead");
+        assert_eq!(world.outbound.limits.stats().pace.in_flight, 1, "one goes ahead");
         tasks.join_all().await;
     });
 }
@@ -390,10 +390,10 @@ fn probes_are_not_paced_but_counted() {
         let probes = async {
             for _ in 0..60 {
                 sleep(Duration::from_secs(1)).await;
-                assert_eq!(world.outbound.call(&count(), TEN).await.unwrap().status, 200);
+                assert_eq!(world.outbound.request(&count(), TEN).await.unwrap().status, 200);
             }
         };
-        let policy = Policy::bulk();
+        let policy = RequestOptions::low_priority();
         tokio::join!(saturate(&world, 20, Duration::from_secs(60), policy), probes);
         assert_eq!(refused(&instance_bucket(&world)), 0);
     });

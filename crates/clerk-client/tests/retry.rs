@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use bytes::Bytes;
-use clerk_client::outbound::retry::{MIN_WAIT, Repeat, RetryPolicy, StopReason, Trouble};
-use clerk_client::outbound::{Call, Outbound, Phase, Policy, SendError, limiter};
+use clerk_client::limiter;
+use clerk_client::outbound::retry::{Idempotency, MIN_WAIT, RetryPolicy, RetryableError, StopReason};
+use clerk_client::outbound::{ApiRequest, Outbound, Phase, RequestOptions, SendError};
 use clerk_client::transport::{ErrorKind, MemoryTransport, RequestBody, ResponseFuture, Transport, TransportError};
 use clerk_quota::Source;
 use clerk_quota::ledger::Ledger;
@@ -21,13 +22,13 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-fn get() -> Call {
-    Call::get("/v1/users/count", Source::Client)
+fn get() -> ApiRequest {
+    ApiRequest::get("/v1/users/count", Source::Client)
 }
 
-fn with_method(method: Method, repeat: Option<Repeat>) -> Call {
-    let call = Call::new(method, "/v1/users/count", Source::Client);
-    Call { repeat: repeat.unwrap_or(call.repeat), ..call }
+fn with_method(method: Method, repeat: Option<Idempotency>) -> ApiRequest {
+    let call = ApiRequest::new(method, "/v1/users/count", Source::Client);
+    ApiRequest { idempotency: repeat.unwrap_or(call.idempotency), ..call }
 }
 
 fn throttled(retry_after: Option<&str>) -> Fault {
@@ -47,7 +48,7 @@ struct Met {
     requests: u64,
 }
 
-async fn meet(faults: impl Into<Faults>, call: &Call, policy: &Policy) -> Met {
+async fn meet(faults: impl Into<Faults>, call: &ApiRequest, policy: &RequestOptions) -> Met {
     let world = World::new(clerk_test_support::simulator(1));
     world.simulator.set_faults(faults.into()).unwrap();
     let from = Instant::now();
@@ -55,7 +56,7 @@ async fn meet(faults: impl Into<Faults>, call: &Call, policy: &Policy) -> Met {
     let requests = world.simulator.truth().requests.total;
     let observed: u64 = world.snapshot().responses.values().sum();
     assert_eq!(observed, requests, "each attempt is one observation");
-    let numbers = world.outbound.flow.numbers();
+    let numbers = world.outbound.limits.stats();
     assert_eq!((numbers.requests, numbers.attempts), (1, requests));
     let retry_after = answer.headers.get("retry-after").cloned();
     Met { status: answer.status.as_u16(), retry_after, seconds: from.elapsed().as_secs_f64(), requests }
@@ -65,7 +66,7 @@ async fn meet(faults: impl Into<Faults>, call: &Call, policy: &Policy) -> Met {
 async fn retry_after_is_the_least_wait_in_seconds() {
     for seconds in [1, 9, 30, 60] {
         for fault in [throttled(Some(&seconds.to_string()))] {
-            let met = meet(fault.times(1), &get(), &Policy::default()).await;
+            let met = meet(fault.times(1), &get(), &RequestOptions::default()).await;
             assert_eq!((met.status, met.requests), (200, 2));
             let waited = met.seconds;
             assert!((f64::from(seconds)..=f64::from(seconds) + 2.0).contains(&waited), "{seconds}: {waited}");
@@ -81,7 +82,7 @@ async fn a_date_is_measured_with_the_servers_clock() {
                 .unwrap();
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(claimed + skew + 20).unwrap());
         let rules = vec![throttled(Some(&httpdate::fmt_http_date(date))).times(1)];
-        let met = meet(Faults { clock_skew_seconds: skew, rules }, &get(), &Policy::default()).await;
+        let met = meet(Faults { clock_skew_seconds: skew, rules }, &get(), &RequestOptions::default()).await;
         assert!((20.0..22.0).contains(&met.seconds), "{met:?}");
     }
 }
@@ -89,7 +90,7 @@ async fn a_date_is_measured_with_the_servers_clock() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_of_zero_or_of_the_past_is_no_tight_loop() {
     for header in ["0", "Thu, 01 Jan 1970 00:00:00 GMT"] {
-        let met = meet(throttled(Some(header)).always(), &get(), &Policy::default()).await;
+        let met = meet(throttled(Some(header)).always(), &get(), &RequestOptions::default()).await;
         assert_eq!((met.status, met.requests), (429, 4));
         assert!(met.seconds >= 3.0 * MIN_WAIT.as_secs_f64(), "{met:?}");
     }
@@ -98,21 +99,21 @@ async fn a_wait_of_zero_or_of_the_past_is_no_tight_loop() {
 #[tokio::test(start_paused = true)]
 async fn above_the_cap_the_429_comes_back_at_once_with_its_header() {
     for header in ["61", "451", "3600", "999999999"] {
-        let met = meet(throttled(Some(header)).always(), &get(), &Policy::default()).await;
+        let met = meet(throttled(Some(header)).always(), &get(), &RequestOptions::default()).await;
         assert_eq!((met.status, met.requests), (429, 1));
         assert!(met.seconds < 0.01, "{met:?}");
         assert_eq!(met.retry_after.unwrap(), header);
     }
-    let patient = Policy {
+    let patient = RequestOptions {
         retry: RetryPolicy { max_wait: Duration::from_secs(120), ..RetryPolicy::default() },
-        ..Policy::bulk()
+        ..RequestOptions::low_priority()
     };
     assert_eq!(meet(throttled(Some("61")).times(1), &get(), &patient).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_is_for_the_whole_call() {
-    let policy = Policy { deadline: Duration::from_secs(20), ..Policy::default() };
+    let policy = RequestOptions { deadline: Duration::from_secs(20), ..RequestOptions::default() };
     let met = meet(throttled(Some("30")).always(), &get(), &policy).await;
     assert_eq!((met.status, met.requests), (429, 1));
     assert!(met.seconds < 0.01, "no wait that is in vain: {met:?}");
@@ -120,13 +121,13 @@ async fn the_deadline_is_for_the_whole_call() {
     world.simulator.set_faults(Fault::Latency { millis: 300_000 }.always().into()).unwrap();
     let from = Instant::now();
     let error = world.outbound.send(&get(), &policy).await.unwrap_err();
-    assert!(matches!(error, SendError::Call { attempts: 2, .. }), "{error}");
+    assert!(matches!(error, SendError::Request { attempts: 2, .. }), "{error}");
     assert!(from.elapsed() <= policy.deadline);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_not_executed_or_only_reads_is_sent_again_and_nothing_else() {
-    use Repeat::{Always, IfRefused, Never};
+    use Idempotency::{Idempotent, NonIdempotent, RetryIfThrottled};
     for (method, repeat, fault, requests) in [
         (Method::GET, None, throttled(Some("1")), 2),
         (Method::HEAD, None, throttled(Some("1")), 2),
@@ -136,16 +137,16 @@ async fn what_was_not_executed_or_only_reads_is_sent_again_and_nothing_else() {
         (Method::GET, None, status(504), 2),
         (Method::GET, None, status(500), 1),
         (Method::GET, None, status(521), 1),
-        (Method::GET, Some(Never), status(503), 1),
+        (Method::GET, Some(NonIdempotent), status(503), 1),
         (Method::POST, None, throttled(Some("30")), 1),
         (Method::PATCH, None, throttled(Some("30")), 1),
         (Method::DELETE, None, status(503), 1),
-        (Method::POST, Some(IfRefused), throttled(Some("1")), 2),
-        (Method::POST, Some(IfRefused), status(503), 1),
-        (Method::PUT, Some(Always), status(503), 2),
+        (Method::POST, Some(RetryIfThrottled), throttled(Some("1")), 2),
+        (Method::POST, Some(RetryIfThrottled), status(503), 1),
+        (Method::PUT, Some(Idempotent), status(503), 2),
     ] {
         let call = with_method(method.clone(), repeat);
-        let met = meet(fault.clone().times(1), &call, &Policy::default()).await;
+        let met = meet(fault.clone().times(1), &call, &RequestOptions::default()).await;
         assert_eq!(met.requests, requests, "{method} {repeat:?} {fault:?}");
         assert!(requests > 1 || met.seconds < 0.01, "decided before any wait: {method} {fault:?} {met:?}");
     }
@@ -155,7 +156,7 @@ async fn what_was_not_executed_or_only_reads_is_sent_again_and_nothing_else() {
 async fn errors_of_the_caller_are_final() {
     for code in (400..=499).filter(|code| *code != 429) {
         for body in [FaultBody::Clerk, FaultBody::Html, FaultBody::Empty] {
-            let met = meet(Fault::Status { status: code, body }.always(), &get(), &Policy::default()).await;
+            let met = meet(Fault::Status { status: code, body }.always(), &get(), &RequestOptions::default()).await;
             assert_eq!((met.status, met.requests), (code, 1));
         }
     }
@@ -165,7 +166,7 @@ async fn errors_of_the_caller_are_final() {
 async fn two_that_fail_together_do_not_come_back_together() {
     let mut waits = Vec::new();
     for _ in 0..8 {
-        waits.push(meet(status(503).times(2), &get(), &Policy::default()).await.seconds);
+        waits.push(meet(status(503).times(2), &get(), &RequestOptions::default()).await.seconds);
     }
     waits.sort_by(f64::total_cmp);
     waits.dedup();
@@ -197,11 +198,11 @@ async fn an_outage_is_not_made_worse_than_by_a_fifth() {
         let dead = Arc::new(Dead { kind, attempts: Mutex::default() });
         let outbound = over(Arc::<Dead>::clone(&dead));
         for _ in 0..1000 {
-            outbound.send(&get(), &Policy::bulk()).await.unwrap_err();
+            outbound.send(&get(), &RequestOptions::low_priority()).await.unwrap_err();
         }
         let attempts = *dead.attempts.lock();
         assert!((1100..=1240).contains(&attempts), "{kind:?}: {attempts}");
-        let numbers = outbound.flow.numbers();
+        let numbers = outbound.limits.stats();
         assert_eq!(numbers.attempts, attempts);
         assert_eq!(numbers.retried.iter().sum::<u64>(), attempts - 1000);
         assert!(numbers.stopped[StopReason::Budget as usize] > 500);
@@ -211,7 +212,7 @@ async fn an_outage_is_not_made_worse_than_by_a_fifth() {
         let mut tasks = JoinSet::new();
         for _ in 0..1000 {
             let outbound = Arc::clone(&world.outbound);
-            tasks.spawn(async move { outbound.send(&get(), &Policy::bulk()).await.unwrap().status });
+            tasks.spawn(async move { outbound.send(&get(), &RequestOptions::low_priority()).await.unwrap().status });
         }
         assert!(tasks.join_all().await.into_iter().all(|status| status == 503));
         let attempts = world.simulator.truth().requests.total;
@@ -231,15 +232,15 @@ async fn never_sent_and_answer_lost_are_told_apart() {
         [(ErrorKind::Dns, Phase::Connect), (ErrorKind::Connect, Phase::Connect), (ErrorKind::Broken, Phase::Sent)]
     {
         let outbound = over(Arc::new(Dead { kind, attempts: Mutex::default() }));
-        let error = outbound.send(&with_method(Method::POST, None), &Policy::default()).await.unwrap_err();
-        let SendError::Call { error, attempts: 1 } = error else { panic!("{error}") };
+        let error = outbound.send(&with_method(Method::POST, None), &RequestOptions::default()).await.unwrap_err();
+        let SendError::Request { error, attempts: 1 } = error else { panic!("{error}") };
         assert_eq!(error.phase(), phase);
         // What never left takes nothing from the quota: far more of it than the limit goes on.
         if phase == Phase::Connect {
             for _ in 0..300 {
-                let impatient = Policy { max_queue_wait: Duration::ZERO, ..Policy::default() };
+                let impatient = RequestOptions { max_queue_wait: Duration::ZERO, ..RequestOptions::default() };
                 let error = outbound.send(&with_method(Method::POST, None), &impatient).await.unwrap_err();
-                assert!(matches!(error, SendError::Call { .. }), "{error}");
+                assert!(matches!(error, SendError::Request { .. }), "{error}");
             }
         }
     }
@@ -272,12 +273,12 @@ impl Diary {
 async fn the_same_bytes_go_out_each_time() {
     let diary = Diary::default();
     let outbound = over(MemoryTransport::new(diary.router(|_, before| if before < 3 { 429 } else { 200 })));
-    let mut call = with_method(Method::PATCH, Some(Repeat::IfRefused));
+    let mut call = with_method(Method::PATCH, Some(Idempotency::RetryIfThrottled));
     call.body = Bytes::from_static(b"{\"first_name\":\"Ada\"}");
     call.headers.insert("content-type", HeaderValue::from_static("application/json"));
     call.headers.insert("clerk-api-version", HeaderValue::from_static("2025-11-10"));
     call.headers.insert("authorization", HeaderValue::from_static("Bearer somebody"));
-    assert_eq!(outbound.send(&call, &Policy::default()).await.unwrap().status, 200);
+    assert_eq!(outbound.send(&call, &RequestOptions::default()).await.unwrap().status, 200);
     let entries = diary.0.lock();
     assert_eq!(entries.len(), 4);
     for (headers, body, _) in entries.iter() {
@@ -310,8 +311,8 @@ fn nothing_is_sent_again_after_a_success() {
             for number in 0..300 {
                 let outbound = Arc::clone(&outbound);
                 tasks.spawn(async move {
-                    let call = Call::get(format!("/v1/users/user_{number}"), Source::Client);
-                    let answer = outbound.send(&call, &Policy::bulk()).await.unwrap();
+                    let call = ApiRequest::get(format!("/v1/users/user_{number}"), Source::Client);
+                    let answer = outbound.send(&call, &RequestOptions::low_priority()).await.unwrap();
                     (call.path, answer.status.is_success())
                 });
             }
@@ -329,20 +330,20 @@ async fn a_success_whose_body_breaks_off_is_not_sent_again() {
     let world = World::new(clerk_test_support::simulator(1));
     let rule = FaultRule { counted: Some(true), ..Fault::Reset { after_bytes: 100 }.always() };
     world.simulator.set_faults(rule.into()).unwrap();
-    let error = world.outbound.send(&get(), &Policy::default()).await.unwrap_err();
-    assert!(matches!(error, SendError::Call { attempts: 1, .. }), "{error}");
+    let error = world.outbound.send(&get(), &RequestOptions::default()).await.unwrap_err();
+    assert!(matches!(error, SendError::Request { attempts: 1, .. }), "{error}");
     assert_eq!(world.simulator.truth().requests.total, 1);
-    assert_eq!(world.outbound.flow.numbers().pace.in_flight, 0);
+    assert_eq!(world.outbound.limits.stats().pace.in_flight, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn giving_up_stops_at_once() {
     let world = World::new(clerk_test_support::simulator(1));
     world.simulator.set_faults(throttled(Some("30")).always().into()).unwrap();
-    timeout(Duration::from_secs(5), world.outbound.send(&get(), &Policy::default())).await.unwrap_err();
-    let waiting = Policy { max_queue_wait: Duration::from_secs(60), ..Policy::default() };
+    timeout(Duration::from_secs(5), world.outbound.send(&get(), &RequestOptions::default())).await.unwrap_err();
+    let waiting = RequestOptions { max_queue_wait: Duration::from_secs(60), ..RequestOptions::default() };
     timeout(Duration::from_secs(5), world.outbound.send(&get(), &waiting)).await.unwrap_err();
-    let pace = world.outbound.flow.numbers().pace;
+    let pace = world.outbound.limits.stats().pace;
     assert_eq!((pace.waiting, pace.in_flight), (0, 0));
     sleep(Duration::from_secs(300)).await;
     assert_eq!(world.simulator.truth().requests.total, 1);
@@ -352,15 +353,15 @@ async fn giving_up_stops_at_once() {
 async fn a_stream_is_in_flight_until_its_end() {
     let world = World::new(clerk_test_support::simulator(1));
     world.simulator.set_faults(Fault::HugeBody { bytes: 3_000_000 }.always().into()).unwrap();
-    let reply = world.outbound.open(&get(), &Policy::default()).await.unwrap();
+    let reply = world.outbound.open(&get(), &RequestOptions::default()).await.unwrap();
     assert_eq!(reply.status, 200);
     assert_eq!(world.snapshot().responses[&(Source::Client, 200)], 1, "observed at the head");
-    assert_eq!(world.outbound.flow.numbers().pace.in_flight, 1);
+    assert_eq!(world.outbound.limits.stats().pace.in_flight, 1);
     assert_eq!(reply.body.collect().await.unwrap().to_bytes().len(), 3_000_000);
-    assert_eq!(world.outbound.flow.numbers().pace.in_flight, 0);
-    let reply = world.outbound.open(&get(), &Policy::default()).await.unwrap();
+    assert_eq!(world.outbound.limits.stats().pace.in_flight, 0);
+    let reply = world.outbound.open(&get(), &RequestOptions::default()).await.unwrap();
     drop(reply);
-    assert_eq!(world.outbound.flow.numbers().pace.in_flight, 0);
+    assert_eq!(world.outbound.limits.stats().pace.in_flight, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -368,13 +369,13 @@ async fn the_counters_tell_why() {
     let world = World::new(clerk_test_support::simulator(1));
     let rules = vec![throttled(Some("1")).times(1), status(503).times(1), Fault::Latency { millis: 20_000 }.times(3)];
     world.simulator.set_faults(Faults { rules, ..Faults::default() }).unwrap();
-    let policy = Policy { attempt_timeout: Duration::from_secs(15), ..Policy::default() };
+    let policy = RequestOptions { attempt_timeout: Duration::from_secs(15), ..RequestOptions::default() };
     world.outbound.send(&get(), &policy).await.unwrap();
-    let numbers = world.outbound.flow.numbers();
+    let numbers = world.outbound.limits.stats();
     assert_eq!(numbers.requests, 1);
     assert_eq!(numbers.pace.admitted, [numbers.attempts, 0]);
     assert_eq!(numbers.pace.waited_seconds.count(), numbers.attempts);
     assert_eq!(numbers.attempts, numbers.retried.iter().sum::<u64>() + 1);
-    assert!(numbers.retried[Trouble::Lost as usize] >= 1);
+    assert!(numbers.retried[RetryableError::NoResponse as usize] >= 1);
     assert_eq!(numbers.stopped[StopReason::Final as usize], 1);
 }

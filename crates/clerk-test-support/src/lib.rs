@@ -9,7 +9,8 @@ pub mod redis;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clerk_client::outbound::{Flow, Outbound, limiter};
+use clerk_client::limiter;
+use clerk_client::outbound::{InstanceLimits, Outbound};
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_quota::clock::Clock;
@@ -56,10 +57,10 @@ impl World {
     pub fn paced(options: clerk_simulator::Options, pace: limiter::LimiterOptions) -> Self {
         let world = Self::new(options);
         let clock = Arc::clone(&world.outbound.clock);
-        let flow = Arc::new(Flow::new(pace, Arc::clone(&clock)));
+        let flow = Arc::new(InstanceLimits::new(pace, Arc::clone(&clock)));
         let Outbound { transport: upstream, base, key, ledger, .. } = &*world.outbound;
         let (upstream, key, ledger) = (Arc::clone(upstream), Arc::clone(key), Arc::clone(ledger));
-        let outbound = Arc::new(Outbound { transport: upstream, base: base.clone(), key, ledger, clock, flow });
+        let outbound = Arc::new(Outbound { transport: upstream, base: base.clone(), key, ledger, clock, limits: flow });
         Self { outbound, ..world }
     }
 

@@ -1,8 +1,8 @@
 //! `users export` and `users get`: many users, paced, without a 429 of our own doing.
 
 pub(super) mod args;
+mod checkpoint;
 mod format;
-mod journal;
 mod output;
 mod progress;
 
@@ -22,8 +22,8 @@ use clerk_quota::Bucket;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::Basis;
-use output::{Output, Plan, WriteError};
-use progress::Progress;
+use output::{Output, OutputTarget, WriteError};
+use progress::ProgressLine;
 
 /// Ids that a request asks for.
 const IDS_IN_REQUEST: u32 = 100;
@@ -42,20 +42,20 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
     let target = &args.target;
     let clerk = client(config, target.instance.as_deref())?;
     // What cannot end well is refused before Clerk is asked.
-    let plan = Plan::of(target, args.resume)?;
+    let plan = OutputTarget::of(target, args.resume)?;
     let mut output = match plan {
-        Plan::Stdout => Output::open(plan, target.format)?,
+        OutputTarget::Stdout => Output::open(plan, target.format)?,
         plan => {
             let instance = stop.run_until_cancelled(clerk.instance()).await.context("interrupted")??;
             Output::open_journaled(plan, target.format, &instance.id)?
         }
     };
     let (mut done, cursor) = output.place();
-    let progress = if Progress::is_visible(target) {
+    let progress = if ProgressLine::is_visible(target) {
         let total = stop.run_until_cancelled(total(&clerk)).await.flatten();
-        Progress::start(total, done, MAX_PAGE.into(), clerk.outbound())
+        ProgressLine::start(total, done, MAX_PAGE.into(), clerk.outbound())
     } else {
-        Progress::hidden()
+        ProgressLine::hidden()
     };
     let mut pages = clerk.users().list_all().raw();
     if let Some(cursor) = cursor {
@@ -105,13 +105,13 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
 pub(super) async fn get(config: &Config, args: &GetArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let target = &args.target;
     let clerk = client(config, target.instance.as_deref())?;
-    let plan = Plan::of(target, false)?;
+    let plan = OutputTarget::of(target, false)?;
     let ids = read_ids(&clerk, &args.ids_file)?;
     let mut output = Output::open(plan, target.format)?;
-    let progress = if Progress::is_visible(target) {
-        Progress::start(Some(ids.len() as u64), 0, IDS_IN_REQUEST, clerk.outbound())
+    let progress = if ProgressLine::is_visible(target) {
+        ProgressLine::start(Some(ids.len() as u64), 0, IDS_IN_REQUEST, clerk.outbound())
     } else {
-        Progress::hidden()
+        ProgressLine::hidden()
     };
     let (mut written, mut missing) = (0, 0);
     let users_of = clerk.users();
@@ -152,7 +152,7 @@ pub(super) async fn get(config: &Config, args: &GetArgs, stop: CancellationToken
 }
 
 /// The status to end with if the reader has gone away, which is no failure: it has what it wanted.
-fn gone(written: Result<(), WriteError>, progress: &Progress) -> anyhow::Result<Option<ExitCode>> {
+fn gone(written: Result<(), WriteError>, progress: &ProgressLine) -> anyhow::Result<Option<ExitCode>> {
     if written.is_err() {
         progress.end();
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::args::{TargetArgs, UserFormat};
-use super::journal::Journal;
+use super::checkpoint::Checkpoint;
 use clerk_client::clerk::{Cursor, RawUser};
 
 /// Why nothing more can be written.
@@ -23,22 +23,22 @@ pub(super) enum WriteError {
 
 /// What a command would write to, checked before Clerk is asked anything.
 #[derive(Debug)]
-pub(super) enum Plan {
+pub(super) enum OutputTarget {
     Stdout,
     /// A file that does not exist, or may be overwritten.
     New(PathBuf),
     /// A file that an earlier export wrote a part of.
-    Further(PathBuf, Journal),
+    Further(PathBuf, Checkpoint),
 }
 
-impl Plan {
+impl OutputTarget {
     /// # Errors
     /// When a file would be lost, or there is nothing to go on with.
     pub(super) fn of(args: &TargetArgs, resume: bool) -> anyhow::Result<Self> {
         let Some(path) = args.output.clone() else { return Ok(Self::Stdout) };
-        let (name, has_journal) = (path.display(), Journal::path(&path).exists());
+        let (name, has_journal) = (path.display(), Checkpoint::path(&path).exists());
         if resume && has_journal {
-            let journal = Journal::read(&path)?;
+            let journal = Checkpoint::read(&path)?;
             journal.check_format(args.format)?;
             return Ok(Self::Further(path, journal));
         }
@@ -63,17 +63,17 @@ impl Plan {
 #[derive(Debug)]
 pub(super) enum Output {
     Stdout { format: UserFormat, has_head: bool },
-    File { file: File, path: PathBuf, format: UserFormat, has_head: bool, journal: Option<Journal> },
+    File { file: File, path: PathBuf, format: UserFormat, has_head: bool, journal: Option<Checkpoint> },
 }
 
 impl Output {
     /// For a command that cannot be resumed.
-    pub(super) fn open(plan: Plan, format: UserFormat) -> anyhow::Result<Self> {
+    pub(super) fn open(plan: OutputTarget, format: UserFormat) -> anyhow::Result<Self> {
         match plan {
-            Plan::Stdout => Ok(Self::Stdout { format, has_head: false }),
-            Plan::New(path) | Plan::Further(path, _) => {
+            OutputTarget::Stdout => Ok(Self::Stdout { format, has_head: false }),
+            OutputTarget::New(path) | OutputTarget::Further(path, _) => {
                 let file = claim(&path)?;
-                Journal::forget(&path)?;
+                Checkpoint::forget(&path)?;
                 file.set_len(0).with_context(|| path.display().to_string())?;
                 Ok(Self::File { file, path, format, has_head: false, journal: None })
             }
@@ -81,17 +81,17 @@ impl Output {
     }
 
     /// For the export of an instance.
-    pub(super) fn open_journaled(plan: Plan, format: UserFormat, instance: &str) -> anyhow::Result<Self> {
+    pub(super) fn open_journaled(plan: OutputTarget, format: UserFormat, instance: &str) -> anyhow::Result<Self> {
         let (path, known) = match plan {
-            Plan::Stdout => return Ok(Self::Stdout { format, has_head: false }),
-            Plan::New(path) => (path, None),
-            Plan::Further(path, journal) => (path, Some(journal)),
+            OutputTarget::Stdout => return Ok(Self::Stdout { format, has_head: false }),
+            OutputTarget::New(path) => (path, None),
+            OutputTarget::Further(path, journal) => (path, Some(journal)),
         };
         if let Some(journal) = &known {
             journal.check_instance(instance)?;
         }
         let mut file = claim(&path)?;
-        let journal = known.map_or_else(|| Journal::begin(&path, instance, format), Ok)?;
+        let journal = known.map_or_else(|| Checkpoint::begin(&path, instance, format), Ok)?;
         let good = journal.place.bytes;
         let fit = |file: &mut File| -> io::Result<bool> {
             if file.metadata()?.len() < good {
@@ -152,7 +152,7 @@ impl Output {
         self.write([].iter(), None)?;
         if let Self::File { file, path, journal, .. } = self {
             file.sync_all().with_context(|| path.display().to_string())?;
-            journal.map_or(Ok(()), Journal::remove)?;
+            journal.map_or(Ok(()), Checkpoint::remove)?;
         }
         Ok(())
     }

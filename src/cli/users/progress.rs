@@ -8,7 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::args::TargetArgs;
-use clerk_client::outbound::{Outbound, limiter};
+use clerk_client::limiter;
+use clerk_client::outbound::Outbound;
 use clerk_quota::Bucket;
 
 /// Time between two looks of the line, so that it does not seem dead while the rate limit makes it wait.
@@ -16,11 +17,11 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// A line of progress, or none.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ProgressLine {
     bar: ProgressBar,
 }
 
-impl Progress {
+impl ProgressLine {
     /// Whether somebody would see it, and see nothing else at the same time.
     pub(super) fn is_visible(target: &TargetArgs) -> bool {
         let has_data = target.output.is_none() && std::io::stdout().is_terminal();

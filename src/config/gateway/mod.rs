@@ -1,8 +1,8 @@
 //! The keys of the section `gateway`.
 
-pub(super) mod masked;
 mod model;
 mod policies;
+pub(super) mod redacted;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -10,13 +10,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use model::{CachePolicy, CacheStore, Caller, Gateway, Mode, PacePolicy, Policies, Rank, UnknownKeys, Webhooks};
+pub use model::{
+    CachePolicyConfig, CacheStoreConfig, CallerConfig, GatewayConfig, PacePolicyConfig, PolicyConfig, UnknownKeyMode,
+    WebhooksConfig,
+};
 
-use super::error::Place;
+use super::error::Position;
 use super::file::{Context, SCHEMA};
 use super::reader::{Field, Keys, Report, Section};
-use super::rules;
-use clerk_client::cache::Seal;
+use super::validate;
+use clerk_client::cache::Encryption;
+use clerk_client::limiter::Priority;
 use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::{Secret, SecretSource, may_be_secret};
 use clerk_client::webhook::check_secret;
@@ -58,9 +62,9 @@ pub(super) fn read(
     instances: &[Arc<str>],
     context: &Context<'_>,
     report: &mut Report,
-) -> Option<Gateway> {
+) -> Option<GatewayConfig> {
     let mut section = Section::open(field, &GATEWAY, SCHEMA, report)?;
-    let clear_text = section.take("allow_clear_text").and_then(|field| field.check(report, rules::boolean));
+    let clear_text = section.take("allow_clear_text").and_then(|field| field.check(report, validate::boolean));
     let web_config = section.take("web_config_file").map(|field| web_config_file(&field, context, report));
     // Of a file that is of no use that is said, and enough.
     let has_tls = web_config.as_ref().is_some_and(|file| file.as_ref().is_none_or(|(_, has_tls)| *has_tls));
@@ -68,27 +72,27 @@ pub(super) fn read(
     let listen = listen_address(&mut section, has_tls || clear_text == Some(true), report);
     let unknown_keys = match section.take("unknown_keys") {
         Some(field) => field.check_text(report, unknown_keys),
-        None => Some(UnknownKeys::Forward),
+        None => Some(UnknownKeyMode::Forward),
     };
     let http2 = match section.take("upstream_http2") {
-        Some(field) => field.check(report, rules::boolean),
+        Some(field) => field.check(report, validate::boolean),
         None => Some(false),
     };
     let max_wait = match section.take("max_wait") {
-        Some(field) => field.check(report, |value| rules::duration(value, MAX_WAITS)),
+        Some(field) => field.check(report, |value| validate::duration(value, MAX_WAITS)),
         None => Some(DEFAULT_MAX_WAIT),
     };
     let callers = callers(&mut section, instances, context, report);
     let (policies, routes) = match section.take("policies") {
         Some(field) => policies::read(field, report),
-        None => (Policies::default(), BTreeMap::new()),
+        None => (PolicyConfig::default(), BTreeMap::new()),
     };
     let cache = match section.take("cache") {
         Some(field) => cache(field, context, report),
-        None => Some(CacheStore { memory_bytes: DEFAULT_MEMORY_BYTES, redis_url: None, encryption_key: None }),
+        None => Some(CacheStoreConfig { memory_bytes: DEFAULT_MEMORY_BYTES, redis_url: None, encryption_key: None }),
     };
     let webhooks = section.take("webhooks").and_then(|field| webhooks(field, context, report));
-    Some(Gateway {
+    Some(GatewayConfig {
         listen: listen?,
         web_config_file,
         unknown_keys: unknown_keys?,
@@ -104,7 +108,7 @@ pub(super) fn read(
 
 /// The file, and whether there is TLS in it.
 fn web_config_file(field: &Field, context: &Context<'_>, report: &mut Report) -> Option<(PathBuf, bool)> {
-    let path = field.check_text(report, |text| rules::file_name(text).map(|()| context.path(text)))?;
+    let path = field.check_text(report, |text| validate::file_name(text).map(|()| context.path(text)))?;
     field.check(report, |_| {
         let source = WebConfigSource::open(&path).map_err(|error| error.to_string())?;
         if source.wants_passwords() {
@@ -139,15 +143,20 @@ fn listen_address(section: &mut Section, is_protected: bool, report: &mut Report
     })
 }
 
-fn unknown_keys(text: &str) -> Result<UnknownKeys, String> {
+fn unknown_keys(text: &str) -> Result<UnknownKeyMode, String> {
     match text {
-        "forward" => Ok(UnknownKeys::Forward),
-        "reject" => Ok(UnknownKeys::Reject),
+        "forward" => Ok(UnknownKeyMode::Forward),
+        "reject" => Ok(UnknownKeyMode::Reject),
         _ => Err("neither forward nor reject; write `forward` or `reject`".to_owned()),
     }
 }
 
-fn callers(section: &mut Section, instances: &[Arc<str>], context: &Context<'_>, report: &mut Report) -> Vec<Caller> {
+fn callers(
+    section: &mut Section,
+    instances: &[Arc<str>],
+    context: &Context<'_>,
+    report: &mut Report,
+) -> Vec<CallerConfig> {
     let fields = section.take("callers").and_then(|field| field.into_list(report)).unwrap_or_default();
     let mut known: Vec<(Secret, String)> = Vec::new();
     let mut callers = Vec::new();
@@ -165,7 +174,7 @@ fn caller(
     context: &Context<'_>,
     known: &mut Vec<(Secret, String)>,
     report: &mut Report,
-) -> Option<Caller> {
+) -> Option<CallerConfig> {
     let mut section = Section::open(field, &CALLER, SCHEMA, report)?;
     let mut required = |key: &str, example: &str, report: &mut Report| {
         let field = section.take(key);
@@ -175,7 +184,7 @@ fn caller(
         field
     };
     let name = required("name", "web", report)
-        .and_then(|field| field.check_text(report, |text| rules::name(text).map(|()| Arc::from(text))));
+        .and_then(|field| field.check_text(report, |text| validate::name(text).map(|()| Arc::from(text))));
     let token = required("token_file", "/run/secrets/web_token", report)
         .and_then(|field| token(&field, context, known, report));
     let instance = required("instance", "prod", report).and_then(|field| {
@@ -184,15 +193,15 @@ fn caller(
             found.cloned().ok_or_else(|| "no instance of this name is configured; write the name of one".to_owned())
         })
     });
-    let rank = match section.take("priority") {
+    let priority = match section.take("priority") {
         Some(field) => field.check_text(report, |text| match text {
-            "high" => Ok(Rank::High),
-            "low" => Ok(Rank::Low),
+            "high" => Ok(Priority::High),
+            "low" => Ok(Priority::Low),
             _ => Err("neither high nor low; write `high` or `low`".to_owned()),
         }),
-        None => Some(Rank::High),
+        None => Some(Priority::High),
     };
-    Some(Caller { name: name?, token: token?, instance: instance?, rank: rank? })
+    Some(CallerConfig { name: name?, token: token?, instance: instance?, priority: priority? })
 }
 
 /// A token that can be read now and that no other caller has.
@@ -219,13 +228,13 @@ fn token(
 const MIN_TOKEN_BYTES: usize = 16;
 
 fn secret_file(field: &Field, context: &Context<'_>, report: &mut Report) -> Option<SecretSource> {
-    field.check_text(report, |text| rules::secret_file(text).map(|()| SecretSource::File(context.path(text))))
+    field.check_text(report, |text| validate::secret_file(text).map(|()| SecretSource::File(context.path(text))))
 }
 
-fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<CacheStore> {
+fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<CacheStoreConfig> {
     let mut section = Section::open(field, &CACHE, SCHEMA, report)?;
     let memory_bytes = match section.take("memory") {
-        Some(field) => field.check(report, |value| rules::bytes(value, MEMORY_BYTES)),
+        Some(field) => field.check(report, |value| validate::bytes(value, MEMORY_BYTES)),
         None => Some(DEFAULT_MEMORY_BYTES),
     };
     let mut usable = |key: &str, check: fn(&SecretSource) -> Result<(), String>, report: &mut Report| {
@@ -243,8 +252,8 @@ fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Cac
             "nothing is encrypted without redis_url_file: memory is not written anywhere",
         );
     }
-    let source = |read: Option<(SecretSource, String, Place)>| read.map(|(source, ..)| source);
-    Some(CacheStore {
+    let source = |read: Option<(SecretSource, String, Position)>| read.map(|(source, ..)| source);
+    Some(CacheStoreConfig {
         memory_bytes: memory_bytes?,
         redis_url: source(redis_url),
         encryption_key: source(encryption_key),
@@ -257,10 +266,10 @@ fn redis_url(source: &SecretSource) -> Result<(), String> {
 }
 
 fn encryption_key(source: &SecretSource) -> Result<(), String> {
-    Seal::new(source, &[]).map(drop).map_err(|error| error.to_string())
+    Encryption::new(source, &[]).map(drop).map_err(|error| error.to_string())
 }
 
-fn webhooks(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Webhooks> {
+fn webhooks(field: Field, context: &Context<'_>, report: &mut Report) -> Option<WebhooksConfig> {
     let mut section = Section::open(field, &WEBHOOKS, SCHEMA, report)?;
     let path = match section.take("path") {
         Some(field) => field.check_text(report, webhook_path),
@@ -285,7 +294,7 @@ fn webhooks(field: Field, context: &Context<'_>, report: &mut Report) -> Option<
             Some(source)
         })
         .collect();
-    Some(Webhooks { path: path?, signing_secrets })
+    Some(WebhooksConfig { path: path?, signing_secrets })
 }
 
 /// A path that no route of Clerk has.

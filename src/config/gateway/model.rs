@@ -5,37 +5,40 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clerk_client::limiter::Priority;
 use clerk_client::secret::SecretSource;
 use prometheus_web::ListenAddress;
 
+use crate::gateway::Mode;
+
 /// The gateway: where it listens, for whom, and what it may do beyond handing on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Gateway {
+pub struct GatewayConfig {
     /// Where it listens. Clear text only where no other host can listen in, or where that is said to be intended.
     pub listen: ListenAddress,
     /// TLS of its port: a web configuration file as Prometheus exporters have it.
     pub web_config_file: Option<PathBuf>,
     /// What becomes of requests with keys of no configured instance.
-    pub unknown_keys: UnknownKeys,
+    pub unknown_keys: UnknownKeyMode,
     /// Whether HTTP/2 is offered to Clerk (ALPN). HTTP/1.1 closes what takes too long; HTTP/2 needs fewer connections.
     pub upstream_http2: bool,
     /// Longest time that a request waits for the rate limit before it is answered with a 429 of ours; 1 ms to 60 s.
     pub max_wait: Duration,
     /// Who may come with a token of its own in place of a Clerk key.
-    pub callers: Vec<Caller>,
+    pub callers: Vec<CallerConfig>,
     /// What is done to requests, unless their route says otherwise.
-    pub policies: Policies,
+    pub policies: PolicyConfig,
     /// What is done to requests of these routes, by method and template of the catalogue.
-    pub routes: BTreeMap<(&'static str, &'static str), Policies>,
+    pub routes: BTreeMap<(&'static str, &'static str), PolicyConfig>,
     /// Where cached answers are kept.
-    pub cache: CacheStore,
+    pub cache: CacheStoreConfig,
     /// Clerk's webhooks, which say what to forget.
-    pub webhooks: Option<Webhooks>,
+    pub webhooks: Option<WebhooksConfig>,
 }
 
 /// What becomes of requests with keys of no configured instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnknownKeys {
+pub enum UnknownKeyMode {
     /// They are handed on and counted as instance `other`; no policy applies.
     Forward,
     /// They are answered with 401.
@@ -44,7 +47,7 @@ pub enum UnknownKeys {
 
 /// An application with a token of its own.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Caller {
+pub struct CallerConfig {
     /// The name that labels carry.
     pub name: Arc<str>,
     /// The token, at least 16 bytes. It was readable when the configuration was checked.
@@ -52,63 +55,27 @@ pub struct Caller {
     /// The instance whose key takes the token's place.
     pub instance: Arc<str>,
     /// Who goes first.
-    pub rank: Rank,
-}
-
-/// Who goes first when the rate limit is short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rank {
-    /// Somebody waits for the answer.
-    High,
-    /// Imports and the like: goes last and leaves the reserve.
-    Low,
-}
-
-/// Whether a policy acts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// It does nothing.
-    Off,
-    /// It does nothing, and counts what it would have done.
-    #[default]
-    Shadow,
-    /// It acts.
-    On,
-}
-
-impl Mode {
-    /// All modes.
-    pub const ALL: [Self; 3] = [Self::Off, Self::Shadow, Self::On];
-
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Shadow => "shadow",
-            Self::On => "on",
-        }
-    }
+    pub priority: Priority,
 }
 
 /// What is done to requests beyond handing them on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Policies {
+pub struct PolicyConfig {
     /// Failed reads are sent again.
     pub retry: Mode,
     /// Identical reads at the same time are one.
     pub coalesce: Mode,
     /// Answers are kept.
-    pub cache: CachePolicy,
+    pub cache: CachePolicyConfig,
     /// Look-ups of single users at the same time are one list.
     pub batch: Mode,
     /// Requests wait for the rate limit.
-    pub pace: PacePolicy,
+    pub pace: PacePolicyConfig,
 }
 
 /// How answers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CachePolicy {
+pub struct CachePolicyConfig {
     /// Whether.
     pub mode: Mode,
     /// How long; 1 s to 24 h.
@@ -117,29 +84,29 @@ pub struct CachePolicy {
 
 /// How requests wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PacePolicy {
+pub struct PacePolicyConfig {
     /// Whether.
     pub mode: Mode,
     /// Share of the limit that callers of low priority leave to others, 0 to 0.5.
     pub reserve: f64,
 }
 
-impl Default for Policies {
+impl Default for PolicyConfig {
     /// Safe reads are repeated and shared; what changes more is only counted until it is asked for.
     fn default() -> Self {
         Self {
             retry: Mode::On,
             coalesce: Mode::On,
-            cache: CachePolicy { mode: Mode::Shadow, ttl: Duration::from_secs(60) },
+            cache: CachePolicyConfig { mode: Mode::Shadow, ttl: Duration::from_secs(60) },
             batch: Mode::Shadow,
-            pace: PacePolicy { mode: Mode::Shadow, reserve: 0.1 },
+            pace: PacePolicyConfig { mode: Mode::Shadow, reserve: 0.1 },
         }
     }
 }
 
 /// Where cached answers are kept.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CacheStore {
+pub struct CacheStoreConfig {
     /// Memory for answers; 1 MiB to 64 GiB.
     pub memory_bytes: u64,
     /// The URL of a Redis that gateways share. `None` is memory alone.
@@ -150,7 +117,7 @@ pub struct CacheStore {
 
 /// Clerk's webhooks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Webhooks {
+pub struct WebhooksConfig {
     /// The path of the endpoint.
     pub path: String,
     /// Signing secrets, at least one; of several instances, or two while one is being replaced.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::super::file::SCHEMA;
 use super::super::reader::{Field, Keys, Report, Section};
-use super::super::rules;
 use super::super::tree::Value;
-use super::model::{Mode, Policies};
+use super::super::validate;
+use super::model::PolicyConfig;
+use crate::gateway::Mode;
 use clerk_quota::route;
 
 pub(in super::super) static POLICIES: Keys =
@@ -21,11 +22,11 @@ const TTLS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_s
 /// The route that single users are looked up by, the only one that can be batched.
 const USER: (&str, &str) = ("GET", "/v1/users/{user_id}");
 
-type Routes = BTreeMap<(&'static str, &'static str), Policies>;
+type Routes = BTreeMap<(&'static str, &'static str), PolicyConfig>;
 
 /// Reads the section.
-pub(super) fn read(field: Field, report: &mut Report) -> (Policies, Routes) {
-    let mut defaults = Policies::default();
+pub(super) fn read(field: Field, report: &mut Report) -> (PolicyConfig, Routes) {
+    let mut defaults = PolicyConfig::default();
     let Some(mut section) = Section::open(field, &POLICIES, SCHEMA, report) else {
         return (defaults, Routes::new());
     };
@@ -35,7 +36,7 @@ pub(super) fn read(field: Field, report: &mut Report) -> (Policies, Routes) {
     (defaults, routes)
 }
 
-fn read_routes(field: Field, defaults: &Policies, report: &mut Report) -> Routes {
+fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Routes {
     let (path, place) = (field.path.clone(), field.place());
     let Value::Map(entries) = field.node.value else {
         let message = "no section; write routes below it, as in `\"GET /v1/users/{user_id}\": { cache: on }`";
@@ -86,7 +87,7 @@ fn read_routes(field: Field, defaults: &Policies, report: &mut Report) -> Routes
 static ROUTE: Keys = Keys { section: "policies", known: &["retry", "coalesce", "cache", "batch", "pace"] };
 
 /// Applies a route's keys, and says which of `coalesce`, `cache` and `batch` it asks for itself.
-fn asks_for(section: &mut Section, policies: &mut Policies, report: &mut Report) -> [(bool, &'static str); 3] {
+fn asks_for(section: &mut Section, policies: &mut PolicyConfig, report: &mut Report) -> [(bool, &'static str); 3] {
     let has = |key| section.has(key);
     let [coalesce, cache, batch] = [has("coalesce"), has("cache"), has("batch")];
     apply(section, policies, report);
@@ -97,7 +98,7 @@ fn asks_for(section: &mut Section, policies: &mut Policies, report: &mut Report)
     ]
 }
 
-fn apply(section: &mut Section, policies: &mut Policies, report: &mut Report) {
+fn apply(section: &mut Section, policies: &mut PolicyConfig, report: &mut Report) {
     for (key, target) in
         [("retry", &mut policies.retry), ("coalesce", &mut policies.coalesce), ("batch", &mut policies.batch)]
     {
@@ -109,14 +110,14 @@ fn apply(section: &mut Section, policies: &mut Policies, report: &mut Report) {
         && let Some(mut section) = with_mode(field, &CACHE_POLICY, &mut policies.cache.mode, report)
         && let Some(field) = section.take("ttl")
     {
-        let ttl = field.check(report, |value| rules::duration(value, TTLS));
+        let ttl = field.check(report, |value| validate::duration(value, TTLS));
         policies.cache.ttl = ttl.unwrap_or(policies.cache.ttl);
     }
     if let Some(field) = section.take("pace")
         && let Some(mut section) = with_mode(field, &PACE, &mut policies.pace.mode, report)
         && let Some(field) = section.take("reserve")
     {
-        let reserve = field.check(report, rules::reserve);
+        let reserve = field.check(report, validate::reserve);
         policies.pace.reserve = reserve.unwrap_or(policies.pace.reserve);
     }
 }

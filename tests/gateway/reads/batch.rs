@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
+use clerk_exporter::gateway::{Decision, InstancePolicies, Mode, RoutePolicies, Saving};
 use clerk_simulator::{FaultRule, Plan as Budget};
 
 use super::{BATCH, OFF, Reads, authorized, get, roomy, throttled};
@@ -107,8 +107,8 @@ async fn callers_that_go_last_have_lists_of_their_own() {
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_list_throttles_each_of_its_look_ups_and_is_not_taken_apart() {
-    for pace in [Switch::Off, Switch::Shadow, Switch::On] {
-        let reads = Reads::new(Policies { pace, ..BATCH });
+    for pace in [Mode::Off, Mode::Shadow, Mode::On] {
+        let reads = Reads::new(RoutePolicies { pace, ..BATCH });
         reads.fault(throttled(7).times(1));
         let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
         for answer in &answers {
@@ -134,7 +134,7 @@ async fn a_policy_that_is_off_is_off_in_lists_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_is_tried_again_where_that_is_on() {
-    let reads = Reads::new(Policies { retry: Switch::On, ..BATCH });
+    let reads = Reads::new(RoutePolicies { retry: Mode::On, ..BATCH });
     reads.fault(throttled(7).times(1));
     let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
     assert!(answers.iter().all(|answer| answer.status == 200));
@@ -144,8 +144,8 @@ async fn a_list_is_tried_again_where_that_is_on() {
 #[tokio::test(start_paused = true)]
 async fn a_list_waits_for_its_turn_or_is_shed_where_pacing_is_on() {
     let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
-    let plan = Plan { policies: Policies { pace: Switch::On, ..BATCH }, ..Plan::default() };
-    let plan = Plan { max_queue_wait: std::time::Duration::from_millis(100), ..plan };
+    let plan = InstancePolicies { policies: RoutePolicies { pace: Mode::On, ..BATCH }, ..InstancePolicies::default() };
+    let plan = InstancePolicies { max_queue_wait: std::time::Duration::from_millis(100), ..plan };
     let reads = Reads::with(options, Setup { plan, ..Setup::default() });
     for _ in 0..100 {
         reads.get("/v1/users/count").await;

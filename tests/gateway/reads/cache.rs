@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
-use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
+use clerk_exporter::gateway::{Decision, InstancePolicies, Mode, RoutePolicies, Saving};
 use clerk_simulator::Fault;
 
 use super::{BATCH, CACHE, OFF, Reads, USER, authorized, get, pass, roomy, status, throttled};
@@ -28,7 +28,7 @@ async fn a_second_read_is_answered_without_clerk_and_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_ends_with_its_time() {
-    let reads = Reads::new(Policies { ttl: Duration::from_secs(100), ..CACHE });
+    let reads = Reads::new(RoutePolicies { ttl: Duration::from_secs(100), ..CACHE });
     reads.get(PATH).await;
     // Times of freshness differ by a tenth.
     pass(89).await;
@@ -52,7 +52,7 @@ async fn a_route_may_differ_from_the_others() {
         reads.get(&path).await;
         assert_eq!(reads.sent(), sent, "{path}");
     }
-    let longer = Policies { ttl: Duration::from_secs(1000), ..CACHE };
+    let longer = RoutePolicies { ttl: Duration::from_secs(1000), ..CACHE };
     let reads = Reads::routed(CACHE, USER, longer);
     for path in [reads.path(1), PATH.to_owned()] {
         reads.get(&path).await;
@@ -87,7 +87,7 @@ async fn what_clerk_wants_kept_by_nobody_or_makes_for_one_client_is_not_kept() {
     ] {
         let answer = move || async move { ([("content-type", "application/json"), (field, value)], "{}") };
         let router = Router::new().route("/v1/users/count", axum::routing::get(answer));
-        for policies in [CACHE, Policies { cache: Switch::Shadow, ..OFF }] {
+        for policies in [CACHE, RoutePolicies { cache: Mode::Shadow, ..OFF }] {
             let reads = Reads::before(router.clone(), policies);
             let first = reads.get(PATH).await;
             assert_eq!((first.status, first.value(field)), (200, Some(value)));
@@ -100,7 +100,8 @@ async fn what_clerk_wants_kept_by_nobody_or_makes_for_one_client_is_not_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn instances_share_nothing_and_the_keys_of_one_do() {
-    let plan = Plan { policies: Policies { coalesce: Switch::On, ..CACHE }, ..Plan::default() };
+    let plan =
+        InstancePolicies { policies: RoutePolicies { coalesce: Mode::On, ..CACHE }, ..InstancePolicies::default() };
     let reads = Reads::with(roomy(), Setup { plan, has_second: true, ..Setup::default() });
     let ask = |key| reads.send(authorized("GET", PATH, key));
     assert_eq!((ask(KEY).await.status, ask(TOKEN).await.decision()), (200, Some("cache_hit")));
@@ -136,7 +137,7 @@ async fn heads_and_errors_are_not_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_webhook_ends_what_it_tells_of() {
-    for policies in [CACHE, Policies { cache: Switch::On, ..BATCH }] {
+    for policies in [CACHE, RoutePolicies { cache: Mode::On, ..BATCH }] {
         let reads = Reads::new(policies);
         let (path, other) = (reads.path(1), reads.path(2));
         let name = async || reads.get(&path).await.json()["first_name"].as_str().unwrap().to_owned();
@@ -213,12 +214,12 @@ async fn a_webhook_that_is_not_signed_ends_nothing_and_does_not_reach_clerk() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_asks_after_a_webhook_gets_no_answer_from_before_it() {
-    let coalesce = Switch::On;
+    let coalesce = Mode::On;
     for policies in [
         CACHE,
-        Policies { coalesce, ..OFF },
-        Policies { coalesce, ..BATCH },
-        Policies { cache: Switch::On, ..BATCH },
+        RoutePolicies { coalesce, ..OFF },
+        RoutePolicies { coalesce, ..BATCH },
+        RoutePolicies { cache: Mode::On, ..BATCH },
         BATCH,
     ] {
         let reads = Reads::new(policies);
@@ -243,7 +244,7 @@ async fn an_old_answer_is_better_than_none() {
     for fault in
         [throttled(3), status(503), status(500), Fault::Reset { after_bytes: 10 }, Fault::Reset { after_bytes: 0 }]
     {
-        for policies in [CACHE, Policies { cache: Switch::On, ..BATCH }] {
+        for policies in [CACHE, RoutePolicies { cache: Mode::On, ..BATCH }] {
             let reads = Reads::new(policies);
             let path = reads.path(1);
             let first = reads.get(&path).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get as route;
-use clerk_exporter::gateway::{CLIENT_GONE, Decision, Policies, Saving, Switch};
+use clerk_exporter::gateway::{CLIENT_GONE, Decision, Mode, RoutePolicies, Saving};
 use clerk_simulator::Fault;
 use http::HeaderMap;
 
@@ -111,7 +111,7 @@ async fn errors_are_shared_by_those_who_wait_and_then_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn writes_are_never_shared() {
-    let all = Policies { cache: Switch::On, batch: Switch::On, ..COALESCE };
+    let all = RoutePolicies { cache: Mode::On, batch: Mode::On, ..COALESCE };
     let reads = Reads::new(all);
     let body = r#"{"email_address":"a@example.com"}"#;
     let post = || authorized("POST", "/v1/invitations", KEY).header("content-type", "application/json");
@@ -132,7 +132,7 @@ async fn whoever_wants_clerk_s_own_answer_gets_it() {
         ("if-modified-since", "Tue, 24 Nov 2026 00:00:00 GMT"),
         ("if-match", "\"a\""),
     ] {
-        for policies in [COALESCE, Policies { cache: Switch::On, ..COALESCE }] {
+        for policies in [COALESCE, RoutePolicies { cache: Mode::On, ..COALESCE }] {
             let reads = Reads::new(policies);
             reads.lag(50);
             let answers = reads.together((0..3).map(|_| get(PATH).header(name, value))).await;
@@ -168,7 +168,7 @@ async fn nothing_for_one_client_alone_is_shared() {
             get(PATH).header("accept-encoding", "br"),
         ]
     };
-    for policies in [COALESCE, Policies { cache: Switch::On, ..OFF }] {
+    for policies in [COALESCE, RoutePolicies { cache: Mode::On, ..OFF }] {
         let reads = Reads::before(personal(), policies);
         let answers = reads.together(requests()).await;
         let asked = reads.asked();
@@ -188,7 +188,7 @@ async fn nothing_for_one_client_alone_is_shared() {
 
 #[tokio::test(start_paused = true)]
 async fn a_large_answer_arrives_whole_and_is_asked_for_once_by_each() {
-    for policies in [COALESCE, Policies { cache: Switch::On, ..COALESCE }] {
+    for policies in [COALESCE, RoutePolicies { cache: Mode::On, ..COALESCE }] {
         let reads = Reads::new(policies);
         reads.lag(50);
         reads.fault(Fault::HugeBody { bytes: 6_000_000 }.always());

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use clerk_client::outbound::limiter;
-use clerk_exporter::gateway::{Decision, Plan, Policies, Saving, Switch};
+use clerk_client::limiter;
+use clerk_exporter::gateway::{Decision, InstancePolicies, Mode, RoutePolicies, Saving};
 use clerk_quota::Limit;
 use clerk_simulator::{LimitOverride, Quota, SimulatedBucket};
 
@@ -13,14 +13,14 @@ use clerk_test_support::KEY;
 
 #[tokio::test(start_paused = true)]
 async fn requests_are_those_at_clerk_and_those_that_were_saved() {
-    let on = Switch::On;
+    let on = Mode::On;
     for policies in [
         COALESCE,
         CACHE,
         BATCH,
-        Policies { coalesce: on, ..BATCH },
-        Policies { cache: on, ..BATCH },
-        Policies { cache: on, coalesce: on, pace: on, retry: on, ..BATCH },
+        RoutePolicies { coalesce: on, ..BATCH },
+        RoutePolicies { cache: on, ..BATCH },
+        RoutePolicies { cache: on, coalesce: on, pace: on, retry: on, ..BATCH },
     ] {
         let reads = Reads::new(policies);
         reads.lag(30);
@@ -45,7 +45,7 @@ async fn requests_are_those_at_clerk_and_those_that_were_saved() {
 
 #[tokio::test(start_paused = true)]
 async fn each_saving_has_its_own_figure() {
-    let reads = Reads::new(Policies { cache: Switch::On, coalesce: Switch::On, ..BATCH });
+    let reads = Reads::new(RoutePolicies { cache: Mode::On, coalesce: Mode::On, ..BATCH });
     reads.together([1, 1, 1, 2, 3].map(|number| get(&reads.path(number)))).await;
     reads.get(&reads.path(1)).await;
     let saved = Saving::ALL.map(|saving| reads.saved(saving));
@@ -64,8 +64,8 @@ async fn callers_of_low_priority_leave_the_reserve_to_others() {
         reserve: 0.25,
         ..limiter::LimiterOptions::default()
     };
-    let policies = Policies { pace: Switch::On, ..OFF };
-    let plan = Plan { policies, max_queue_wait: Duration::from_millis(10), ..Plan::default() };
+    let policies = RoutePolicies { pace: Mode::On, ..OFF };
+    let plan = InstancePolicies { policies, max_queue_wait: Duration::from_millis(10), ..InstancePolicies::default() };
     let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
     let reads = Reads::with(clerk_simulator::Options { limits, ..roomy() }, setup);
     let ask = async |token: &str, times: usize| {
@@ -87,8 +87,9 @@ async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_
         reserve: 0.25,
         ..limiter::LimiterOptions::default()
     };
-    let policies = Policies { pace: Switch::On, ..COALESCE };
-    let plan = Plan { policies, max_queue_wait: window * 2, deadline: window * 4, ..Plan::default() };
+    let policies = RoutePolicies { pace: Mode::On, ..COALESCE };
+    let plan =
+        InstancePolicies { policies, max_queue_wait: window * 2, deadline: window * 4, ..InstancePolicies::default() };
     let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
     let reads = Reads::with(clerk_simulator::Options { limits, ..roomy() }, setup);
     let ask = |token: &str| reads.send(authorized("GET", "/v1/users/count", token));

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use clerk_exporter::gateway::{Decision, Plan, Policies, Switch};
+use clerk_exporter::gateway::{Decision, InstancePolicies, Mode, RoutePolicies};
 use clerk_simulator::Plan as Budget;
 
 use super::{Answer, CACHE, COALESCE, OFF, Reads, get, pass, roomy, throttled};
 use crate::support::Setup;
 
-const SHADOW: Switch = Switch::Shadow;
+const SHADOW: Mode = Mode::Shadow;
 
 /// Applications at work: the same and different things, at once and again.
 async fn work(reads: &Reads) -> Vec<Answer> {
@@ -35,10 +35,10 @@ async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
     };
     for (policies, decision, times) in [
         // The second round of all but the keys, of which no webhook tells.
-        (Policies { cache: SHADOW, ..OFF }, Decision::CacheHit, 13),
+        (RoutePolicies { cache: SHADOW, ..OFF }, Decision::CacheHit, 13),
         // All but the first of each six.
-        (Policies { coalesce: SHADOW, ..OFF }, Decision::Coalesced, 10),
-        (Policies { batch: SHADOW, ..OFF }, Decision::Batched, 10),
+        (RoutePolicies { coalesce: SHADOW, ..OFF }, Decision::Coalesced, 10),
+        (RoutePolicies { batch: SHADOW, ..OFF }, Decision::Batched, 10),
     ] {
         let reads = Reads::new(policies);
         let answers = work(&reads).await;
@@ -58,7 +58,7 @@ async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
 async fn all_policies_in_shadow_together_change_nothing_either() {
     let off = Reads::new(OFF);
     let expected = work(&off).await;
-    let all = Policies { cache: SHADOW, coalesce: SHADOW, batch: SHADOW, pace: SHADOW, retry: SHADOW, ..OFF };
+    let all = RoutePolicies { cache: SHADOW, coalesce: SHADOW, batch: SHADOW, pace: SHADOW, retry: SHADOW, ..OFF };
     let reads = Reads::new(all);
     let answers = work(&reads).await;
     assert!(answers.iter().zip(&expected).all(|(own, other)| own.body == other.body && own.decision().is_none()));
@@ -70,7 +70,7 @@ async fn all_policies_in_shadow_together_change_nothing_either() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
-    let reads = Reads::new(Policies { cache: SHADOW, ..OFF });
+    let reads = Reads::new(RoutePolicies { cache: SHADOW, ..OFF });
     let path = reads.path(1);
     reads.get(&path).await;
     reads.get(&path).await;
@@ -89,9 +89,12 @@ async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
 
 #[tokio::test(start_paused = true)]
 async fn pacing_and_retry_in_shadow_are_counted_beside_policies_that_are_on() {
-    for policies in [COALESCE, CACHE, Policies { batch: Switch::On, ..OFF }] {
+    for policies in [COALESCE, CACHE, RoutePolicies { batch: Mode::On, ..OFF }] {
         let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
-        let plan = Plan { policies: Policies { pace: SHADOW, retry: SHADOW, ..policies }, ..Plan::default() };
+        let plan = InstancePolicies {
+            policies: RoutePolicies { pace: SHADOW, retry: SHADOW, ..policies },
+            ..InstancePolicies::default()
+        };
         let reads = Reads::with(options, Setup { plan, ..Setup::default() });
         reads.fault(throttled(1).times(1));
         reads.get(&reads.path(0)).await;

@@ -1,13 +1,13 @@
 //! Writes that are sent again where their route says so.
 
-use clerk_exporter::gateway::{Plan, Policies, Switch};
+use clerk_exporter::gateway::{InstancePolicies, Mode, RoutePolicies};
 use clerk_simulator::Fault;
 
 use super::{CACHE, OFF, Reads, USER, authorized, roomy, status, throttled};
 use crate::support::Setup;
 use clerk_test_support::KEY;
 
-const RETRY: Policies = Policies { retry: Switch::On, ..OFF };
+const RETRY: RoutePolicies = RoutePolicies { retry: Mode::On, ..OFF };
 const BODY: &str = r#"{"first_name":"Again"}"#;
 const PUT: (&str, &str) = ("PUT", "/v1/users/{user_id}/metadata");
 const PATCH: (&str, &str) = ("PATCH", USER.1);
@@ -65,7 +65,7 @@ async fn a_write_is_sent_once_where_only_reads_or_other_writes_are_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn in_shadow_a_write_is_counted_as_far_as_it_would_be_sent_again() {
-    let shadow = Policies { retry: Switch::Shadow, ..OFF };
+    let shadow = RoutePolicies { retry: Mode::Shadow, ..OFF };
     let reads = Reads::routed(OFF, PATCH, shadow);
     for (fault, counted) in [(throttled(1), 1), (status(503), 1)] {
         assert_eq!(write(&reads, PATCH, fault).await.1, 1);
@@ -76,7 +76,7 @@ async fn in_shadow_a_write_is_counted_as_far_as_it_would_be_sent_again() {
 /// The first attempt may have been carried out and its answer lost; the second one finds nothing to delete.
 #[tokio::test(start_paused = true)]
 async fn what_an_attempt_may_have_changed_is_forgotten_whatever_the_last_one_says() {
-    let plan = Plan { routes: [(USER, CACHE), (DELETE, RETRY)].into(), ..Plan::default() };
+    let plan = InstancePolicies { routes: [(USER, CACHE), (DELETE, RETRY)].into(), ..InstancePolicies::default() };
     let reads = Reads::with(roomy(), Setup { plan, ..Setup::default() });
     reads.get(&reads.path(1)).await;
     assert_eq!(reads.get(&reads.path(1)).await.decision(), Some("cache_hit"));

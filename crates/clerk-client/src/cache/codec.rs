@@ -22,9 +22,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::encryption::Encryption;
+use super::entry::{CachedResponse, Record};
 use super::millis;
-use super::seal::Seal;
-use super::stored::{Record, Stored};
 
 const VERSION: u8 = 1;
 const PLAIN: u8 = 0;
@@ -32,9 +32,9 @@ const SEALED: u8 = 1;
 
 /// The bytes of an answer. `context` has to be the same when it is read. `None` if it has too many or too large headers,
 /// or cannot be sealed.
-pub(super) fn encode(record: &Record, seal: Option<&Seal>, context: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn encode(record: &Record, seal: Option<&Encryption>, context: &[u8]) -> Option<Vec<u8>> {
     let content = content(record)?;
-    let mut bytes = Vec::with_capacity(content.len() + 2 + Seal::OVERHEAD);
+    let mut bytes = Vec::with_capacity(content.len() + 2 + Encryption::OVERHEAD);
     bytes.push(VERSION);
     match seal {
         None => {
@@ -43,20 +43,20 @@ pub(super) fn encode(record: &Record, seal: Option<&Seal>, context: &[u8]) -> Op
         }
         Some(seal) => {
             bytes.push(SEALED);
-            bytes.extend_from_slice(&seal.close(content, context)?);
+            bytes.extend_from_slice(&seal.encrypt(content, context)?);
         }
     }
     Some(bytes)
 }
 
 /// The answer, if these are the bytes of one. With a seal, a plain one is none: somebody else may have put it there.
-pub(super) fn decode(mut bytes: Bytes, seal: Option<&Seal>, context: &[u8]) -> Option<Record> {
+pub(super) fn decode(mut bytes: Bytes, seal: Option<&Encryption>, context: &[u8]) -> Option<Record> {
     if bytes.try_get_u8().ok()? != VERSION {
         return None;
     }
     let content = match (bytes.try_get_u8().ok()?, seal) {
         (PLAIN, None) => bytes,
-        (SEALED, Some(seal)) => seal.open(&bytes, context)?,
+        (SEALED, Some(seal)) => seal.decrypt(&bytes, context)?,
         _ => return None,
     };
     read(content)
@@ -95,7 +95,7 @@ fn read(mut bytes: Bytes) -> Option<Record> {
         let value = HeaderValue::from_bytes(&take(&mut bytes, usize::try_from(length).ok()?)?).ok()?;
         headers.try_append(name, value).ok()?;
     }
-    let answer = Stored::new(status, headers, bytes, fetched_at);
+    let answer = CachedResponse::new(status, headers, bytes, fetched_at);
     Some(Record { answer, stale_while_revalidate, stale_if_error })
 }
 
@@ -117,7 +117,7 @@ mod tests {
         }
         let fetched_at = UNIX_EPOCH + Duration::from_millis(1_795_608_000_123);
         Record {
-            answer: Stored::new(StatusCode::OK, map, Bytes::copy_from_slice(body), fetched_at),
+            answer: CachedResponse::new(StatusCode::OK, map, Bytes::copy_from_slice(body), fetched_at),
             stale_while_revalidate: Duration::from_secs(30),
             stale_if_error: Duration::from_secs(600),
         }

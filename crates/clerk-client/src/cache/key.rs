@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 /// A credential is not in it: all keys of an instance see the same answers, and a rotated key finds those of the old
 /// one. The instance is added by [`Cache::key`](super::Cache::key).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked<'a> {
+pub struct CacheKeyParts<'a> {
     /// Method, in upper case.
     pub method: &'a str,
     /// Path, percent-encoded as it was sent.
@@ -30,11 +30,11 @@ pub struct Asked<'a> {
 /// A name for everything that has the same answer: a hash, so that e-mail addresses and the like in queries are neither
 /// in Redis nor in memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key([u8; 32]);
+pub struct CacheKey([u8; 32]);
 
-impl Key {
+impl CacheKey {
     /// The only way to a key, so that none can be without the instance.
-    pub(super) fn new(instance: &str, asked: &Asked<'_>) -> Self {
+    pub(super) fn new(instance: &str, asked: &CacheKeyParts<'_>) -> Self {
         let mut text = Vec::with_capacity(512);
         let mut part = |part: Option<&[u8]>| {
             // Lengths keep parts apart, and an absent one from an empty one.
@@ -73,14 +73,14 @@ fn name(parameter: &str) -> &str {
 }
 
 /// The hash is uniform already: a part of it is enough.
-impl Hash for Key {
+impl Hash for CacheKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         state.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", self.to_text())
     }
@@ -90,8 +90,11 @@ impl fmt::Debug for Key {
 mod tests {
     use super::*;
 
-    fn key(query: &str) -> Key {
-        Key::new("prod", &Asked { method: "GET", path: "/v1/users", query: Some(query), ..Asked::default() })
+    fn key(query: &str) -> CacheKey {
+        CacheKey::new(
+            "prod",
+            &CacheKeyParts { method: "GET", path: "/v1/users", query: Some(query), ..CacheKeyParts::default() },
+        )
     }
 
     #[test]
@@ -117,20 +120,20 @@ mod tests {
 
     #[test]
     fn each_part_counts() {
-        let base = Asked { method: "GET", path: "/v1/users", ..Asked::default() };
+        let base = CacheKeyParts { method: "GET", path: "/v1/users", ..CacheKeyParts::default() };
         let value = Some(&b"x"[..]);
         let others = [
             ("dev", base),
-            ("prod", Asked { method: "HEAD", ..base }),
-            ("prod", Asked { path: "/v1/user", ..base }),
-            ("prod", Asked { query: Some(""), ..base }),
-            ("prod", Asked { accept: value, ..base }),
-            ("prod", Asked { accept: Some(b""), ..base }),
-            ("prod", Asked { accept_encoding: value, ..base }),
-            ("prod", Asked { api_version: value, ..base }),
+            ("prod", CacheKeyParts { method: "HEAD", ..base }),
+            ("prod", CacheKeyParts { path: "/v1/user", ..base }),
+            ("prod", CacheKeyParts { query: Some(""), ..base }),
+            ("prod", CacheKeyParts { accept: value, ..base }),
+            ("prod", CacheKeyParts { accept: Some(b""), ..base }),
+            ("prod", CacheKeyParts { accept_encoding: value, ..base }),
+            ("prod", CacheKeyParts { api_version: value, ..base }),
         ];
-        let mut keys: Vec<_> = others.iter().map(|(instance, asked)| Key::new(instance, asked)).collect();
-        keys.push(Key::new("prod", &base));
+        let mut keys: Vec<_> = others.iter().map(|(instance, asked)| CacheKey::new(instance, asked)).collect();
+        keys.push(CacheKey::new("prod", &base));
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), others.len() + 1);

@@ -39,80 +39,81 @@
 //! A cache belongs to one instance of Clerk. This room uses [`clock`](clerk_quota::clock) with its moments,
 //! [`secret`](crate::secret), [`store`](crate::store) and [`webhook`](crate::webhook).
 
-mod answers;
 #[cfg(feature = "redis")]
 mod codec;
-mod flight;
+mod dry_run;
+#[cfg(feature = "redis")]
+mod encryption;
+mod entry;
 mod generations;
-#[cfg(feature = "redis")]
-mod hearing;
 mod key;
-mod memory;
-mod numbers;
-mod owed;
+mod lookup;
+mod memory_tier;
+mod pending_invalidations;
 #[cfg(feature = "redis")]
-mod seal;
-mod shadow;
-#[cfg(feature = "redis")]
-mod shared;
+mod redis_tier;
 #[cfg(not(feature = "redis"))]
 #[path = "no_redis.rs"]
-mod shared;
-mod stored;
+mod redis_tier;
+mod single_flight;
+mod stats;
+#[cfg(feature = "redis")]
+mod subscription;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use answers::Cache;
-use http::StatusCode;
-pub use key::{Asked, Key};
-pub use numbers::{Numbers, TierNumbers};
+pub use dry_run::DryRun;
 #[cfg(feature = "redis")]
-pub use seal::{Seal, SealError};
-pub use shadow::Shadow;
-pub use stored::Stored;
+pub use encryption::{Encryption, EncryptionError};
+pub use entry::CachedResponse;
+use http::StatusCode;
+pub use key::{CacheKey, CacheKeyParts};
+pub use lookup::Cache;
+pub use stats::{CacheStats, TierStats};
 
+use crate::limiter::Priority;
 #[cfg(feature = "redis")]
 use crate::redis::RedisClient;
 
 /// How to keep the answers of one instance.
 #[derive(Debug)]
-pub struct Options {
+pub struct CacheOptions {
     /// The instance, by a name that all processes have for it. Caches of different instances share nothing.
     pub instance: Arc<str>,
     /// Room in memory, in bytes of answers with their headers and keys. The process takes somewhat more. An answer larger
     /// than a sixteenth of it is kept in Redis only. 0: nothing is kept in memory.
-    pub memory: u64,
+    pub memory_bytes: u64,
     /// Larger answers are not kept at all, in bytes with headers and key.
-    pub largest: u64,
+    pub max_entry_bytes: u64,
     /// How long an answer lives in memory at most while other processes cannot be heard. Without a Redis there are none
     /// to be heard.
-    pub unheard: Duration,
+    pub disconnected_ttl: Duration,
     /// How long an answer lives at most whose fetch began less than this after an invalidation of its tags: what Clerk
     /// answers may lag behind what it reports.
-    pub settle: Duration,
+    pub read_after_write_grace: Duration,
     /// The Redis that processes share; without one, answers are kept in memory alone.
     #[cfg(feature = "redis")]
     pub redis: Option<RedisClient>,
     /// Seals what stands in Redis.
     #[cfg(feature = "redis")]
-    pub seal: Option<Seal>,
+    pub encryption: Option<Encryption>,
 }
 
-impl Options {
+impl CacheOptions {
     /// 64 MiB of memory, answers up to 256 KiB, 5 s unheard, 5 s to settle, not sealed.
     #[must_use]
     pub fn new(instance: impl Into<Arc<str>>) -> Self {
         Self {
             instance: instance.into(),
-            memory: 64 << 20,
-            largest: 256 << 10,
-            unheard: Duration::from_secs(5),
-            settle: Duration::from_secs(5),
+            memory_bytes: 64 << 20,
+            max_entry_bytes: 256 << 10,
+            disconnected_ttl: Duration::from_secs(5),
+            read_after_write_grace: Duration::from_secs(5),
             #[cfg(feature = "redis")]
             redis: None,
             #[cfg(feature = "redis")]
-            seal: None,
+            encryption: None,
         }
     }
 }
@@ -124,7 +125,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 ///
 /// Times of freshness differ by up to 10 % from answer to answer, so that those that came together do not end together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
+pub struct CachePolicy {
     /// How long a 200 is fresh. Zero: nothing is kept or looked up, and requests only share a fetch.
     pub ttl: Duration,
     /// How long a 404 is fresh. Zero: it is not kept.
@@ -134,40 +135,17 @@ pub struct Policy {
     /// How long after that a 200 may still be given when fetching it anew fails: an error, 429, or 500 and above (RFC
     /// 5861, section 4).
     pub stale_if_error: Duration,
-    /// Whose fetch it may wait for.
-    pub urgency: Urgency,
+    /// Whose fetch it may wait for: fetches are shared with requests of no higher priority than the one that began them.
+    pub priority: Priority,
 }
 
-/// Who may wait for whose fetch: fetches are shared with requests that are no more urgent than the one that began them.
-///
-/// What is patient may stand in a queue behind others, and who cannot wait must not stand there with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Urgency {
-    /// Waits for the fetches of its like only.
-    #[default]
-    Urgent,
-    /// Waits for any fetch.
-    Patient,
-}
-
-impl Urgency {
-    /// The requests whose fetches this one may wait for.
-    #[must_use]
-    pub const fn may_wait_for(self) -> &'static [Self] {
-        match self {
-            Self::Urgent => &[Self::Urgent],
-            Self::Patient => &[Self::Urgent, Self::Patient],
-        }
-    }
-}
-
-impl Policy {
+impl CachePolicy {
     /// A 200 is fresh so long, nothing else is kept, nothing stale is given.
     #[must_use]
     pub const fn fresh_for(ttl: Duration) -> Self {
         let zero = Duration::ZERO;
-        let urgency = Urgency::Urgent;
-        Self { ttl, negative_ttl: zero, stale_while_revalidate: zero, stale_if_error: zero, urgency }
+        let priority = Priority::High;
+        Self { ttl, negative_ttl: zero, stale_while_revalidate: zero, stale_if_error: zero, priority }
     }
 
     /// Nothing is kept: requests only share a fetch.

@@ -2,33 +2,38 @@
 
 use std::time::Duration;
 
-use super::stored::Record;
-use super::{Cache, Key};
+use super::entry::Record;
+use super::{Cache, CacheKey};
 use crate::webhook::{InvalidateError, Tag};
 
 /// There is no such tier.
-pub(super) enum Shared {}
+pub(super) enum RedisTier {}
 
 /// Nothing was seen before a fetch.
 #[derive(Debug)]
-pub(super) struct Seen;
+pub(super) struct TagGenerations;
 
 /// An answer in the second tier, and how long it is there.
-pub(super) struct Found {
+pub(super) struct RedisHit {
     pub(super) record: Record,
     pub(super) left: Duration,
 }
 
-impl Shared {
-    pub(super) async fn look(&self, _: Key, _: &[Tag], _: Duration) -> Result<(Option<Found>, Seen), InvalidateError> {
+impl RedisTier {
+    pub(super) async fn look(
+        &self,
+        _: CacheKey,
+        _: &[Tag],
+        _: Duration,
+    ) -> Result<(Option<RedisHit>, TagGenerations), InvalidateError> {
         match *self {}
     }
 
-    pub(super) async fn keep(&self, _: &Seen, _: &Record, _: Duration) -> Result<bool, InvalidateError> {
+    pub(super) async fn keep(&self, _: &TagGenerations, _: &Record, _: Duration) -> Result<bool, InvalidateError> {
         match *self {}
     }
 
-    pub(super) async fn forget(&self, _: &[Tag]) -> Result<(), InvalidateError> {
+    pub(super) async fn invalidate(&self, _: &[Tag]) -> Result<(), InvalidateError> {
         match *self {}
     }
 }
@@ -36,5 +41,5 @@ impl Shared {
 impl Cache {
     /// There are no other processes to be heard.
     #[expect(clippy::unused_self, reason = "with the feature `redis` it is a method")]
-    pub(super) const fn listen(&self) {}
+    pub(super) const fn subscribe(&self) {}
 }

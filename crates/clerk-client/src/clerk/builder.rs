@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Clerk, Error};
-use crate::outbound::limiter::DistributedLimiter;
-use crate::outbound::{Outbound, Policy};
+use crate::limiter::DistributedLimiter;
+use crate::outbound::{Outbound, RequestOptions};
 use crate::secret::{EnvLookup, KeySource, SecretSource, process_env};
 use crate::transport::{ApiUrl, ReqwestOptions, ReqwestTransport};
 use clerk_quota::clock::Clock;
@@ -42,8 +42,8 @@ pub struct Builder {
     api_url: ApiUrl,
     ca_file: Option<PathBuf>,
     limit: Option<Limit>,
-    policy: Option<Policy>,
-    bulk: Option<Policy>,
+    policy: Option<RequestOptions>,
+    bulk: Option<RequestOptions>,
     shared: Option<Arc<dyn DistributedLimiter>>,
 }
 
@@ -111,13 +111,13 @@ impl Builder {
 
     /// How requests are tried at which somebody waits.
     #[must_use]
-    pub fn policy(self, policy: Policy) -> Self {
+    pub fn policy(self, policy: RequestOptions) -> Self {
         Self { policy: Some(policy), ..self }
     }
 
     /// How requests of bulk work are tried.
     #[must_use]
-    pub fn bulk_policy(self, policy: Policy) -> Self {
+    pub fn bulk_policy(self, policy: RequestOptions) -> Self {
         Self { bulk: Some(policy), ..self }
     }
 

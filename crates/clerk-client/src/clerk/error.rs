@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use crate::outbound::limiter::Shed;
-use crate::outbound::{CallError, ErrorBody, Phase, SendError};
+use crate::limiter::Shed;
+use crate::outbound::{ErrorBody, Phase, RequestError, SendError};
 use crate::secret::{SecretError, mask_secrets};
 use crate::transport::{ApiUrlError, BuildError};
 
@@ -46,7 +46,7 @@ pub enum Error {
     Transport {
         /// What went wrong, the last time.
         #[source]
-        source: CallError,
+        source: RequestError,
         /// Attempts made.
         attempts: u32,
     },
@@ -171,7 +171,7 @@ impl Error {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Api(error) => Some(error.status),
-            Self::Decode { status, .. } | Self::Transport { source: CallError::BodyTooLarge { status }, .. } => {
+            Self::Decode { status, .. } | Self::Transport { source: RequestError::BodyTooLarge { status }, .. } => {
                 Some(*status)
             }
             _ => None,
@@ -225,7 +225,7 @@ impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Shed(shed) => Self::Shed(shed),
-            SendError::Call { error, attempts } => Self::Transport { source: error, attempts },
+            SendError::Request { error, attempts } => Self::Transport { source: error, attempts },
         }
     }
 }

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use super::batcher::{Batcher, Bounds, Full};
 use super::users::check_id;
 use super::{Error, LookupOutcome, MAX_IDS, RawUser, User, Users};
-use crate::outbound::limiter::{Shed, ShedReason};
+use crate::limiter::{Shed, ShedReason};
 use clerk_quota::Bucket;
 
 /// Time after which somebody who found too many others waiting may try again.

@@ -43,8 +43,8 @@ pub use repr::{RawUser, UserRepr};
 pub use types::{Count, Instance, Jwks, User};
 pub use users::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter, Users};
 
-use crate::outbound::limiter::Priority;
-use crate::outbound::{Handling, Outbound, Policy};
+use crate::limiter::Priority;
+use crate::outbound::{ExecuteOptions, Outbound, RequestOptions};
 use clerk_quota::Source;
 
 /// A client for one Clerk instance. Cheap to clone: clones share connections, pacer and retry budget.
@@ -63,8 +63,8 @@ use clerk_quota::Source;
 #[derive(Debug, Clone)]
 pub struct Clerk {
     outbound: Arc<Outbound>,
-    handling: Handling,
-    bulk: Policy,
+    handling: ExecuteOptions,
+    bulk: RequestOptions,
     source: Source,
     headers: Arc<HeaderMap>,
 }
@@ -88,34 +88,34 @@ impl Clerk {
     /// A client on a way to Clerk that exists already, so that it shares its pacer, key and ledger with others.
     #[must_use]
     pub fn with_transport(outbound: Arc<Outbound>) -> Self {
-        let (handling, bulk) = (Handling::from(&Policy::default()), Policy::bulk());
+        let (handling, bulk) = (ExecuteOptions::from(&RequestOptions::default()), RequestOptions::low_priority());
         Self { outbound, handling, bulk, source: Source::Client, headers: Arc::default() }
     }
 
     /// The same client with another policy for requests at which somebody waits.
     #[must_use]
-    pub fn with_policy(self, policy: Policy) -> Self {
-        Self { handling: Handling::from(&policy), ..self }
+    pub fn with_policy(self, policy: RequestOptions) -> Self {
+        Self { handling: ExecuteOptions::from(&policy), ..self }
     }
 
     /// The same client with a policy of which parts may be off.
     #[must_use]
-    pub fn with_handling(self, handling: Handling) -> Self {
+    pub fn with_options(self, handling: ExecuteOptions) -> Self {
         Self { handling, ..self }
     }
 
     /// The same client with another policy for bulk work. Its priority is always [`Priority::Bulk`].
     #[must_use]
-    pub fn with_bulk_policy(self, policy: Policy) -> Self {
-        Self { bulk: Policy { priority: Priority::Low, ..policy }, ..self }
+    pub fn with_bulk_policy(self, policy: RequestOptions) -> Self {
+        Self { bulk: RequestOptions { priority: Priority::Low, ..policy }, ..self }
     }
 
     /// The same client with other timeouts: for one attempt, from its start to the head of its answer, and for
     /// everything that a call does, waits included.
     #[must_use]
     pub fn with_timeouts(self, attempt: Duration, overall: Duration) -> Self {
-        let handling = Handling { attempt_timeout: attempt, deadline: overall, ..self.handling };
-        let bulk = Policy { attempt_timeout: attempt, deadline: overall, ..self.bulk };
+        let handling = ExecuteOptions { attempt_timeout: attempt, deadline: overall, ..self.handling };
+        let bulk = RequestOptions { attempt_timeout: attempt, deadline: overall, ..self.bulk };
         Self { handling, bulk, ..self }
     }
 
@@ -135,7 +135,7 @@ impl Clerk {
     /// The same client for work at which nobody waits: all that it sends goes last and leaves a reserve of the limit.
     #[must_use]
     pub fn bulk(&self) -> Self {
-        Self { handling: Handling::from(&self.bulk), ..self.clone() }
+        Self { handling: ExecuteOptions::from(&self.bulk), ..self.clone() }
     }
 
     /// The way to Clerk, with its ledger and its counters.

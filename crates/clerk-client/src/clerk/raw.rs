@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use super::query::Query;
 use super::request::decode;
 use super::{Clerk, Error};
-use crate::outbound::Call;
-use crate::outbound::retry::Repeat;
+use crate::outbound::ApiRequest;
+use crate::outbound::retry::Idempotency;
 
 /// Any request of the Backend API: paced, repeated and observed like all others.
 ///
@@ -29,11 +29,11 @@ use crate::outbound::retry::Repeat;
 #[must_use = "nothing is sent before `send` or `json`"]
 pub struct Raw {
     clerk: Clerk,
-    call: Call,
+    call: ApiRequest,
 }
 
 impl Raw {
-    pub(super) const fn new(clerk: Clerk, call: Call) -> Self {
+    pub(super) const fn new(clerk: Clerk, call: ApiRequest) -> Self {
         Self { clerk, call }
     }
 
@@ -64,8 +64,8 @@ impl Raw {
 
     /// Says which failures allow the request to be sent again; without it, all for methods that read, and none for
     /// others.
-    pub fn repeat(mut self, repeat: Repeat) -> Self {
-        self.call.repeat = repeat;
+    pub fn repeat(mut self, repeat: Idempotency) -> Self {
+        self.call.idempotency = repeat;
         self
     }
 

@@ -7,7 +7,7 @@ use serde_json::error::Category;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ApiError, Clerk, Error};
-use crate::outbound::{Call, CallError, Handling, Reply, read_body};
+use crate::outbound::{ApiRequest, ExecuteOptions, RequestError, StreamingResponse, read_body};
 
 /// Largest body that is read, after decompression: 500 users with as much metadata as Clerk lets them have (8 KB of each
 /// of three kinds) are about half of it.
@@ -20,15 +20,15 @@ impl Clerk {
     }
 
     /// A request of this client's.
-    pub(super) fn call(&self, method: Method, path: impl Into<String>) -> Call {
-        Call { headers: HeaderMap::clone(&self.headers), ..Call::new(method, path, self.source) }
+    pub(super) fn call(&self, method: Method, path: impl Into<String>) -> ApiRequest {
+        ApiRequest { headers: HeaderMap::clone(&self.headers), ..ApiRequest::new(method, path, self.source) }
     }
 
     /// Sends a request and gives the whole answer if it is a success.
     ///
     /// A 401 reads the key again, since it may have been replaced, and sends the request once more if it was: what was
     /// refused for its key was not executed.
-    pub(super) async fn exchange(&self, call: &Call) -> Result<Response<Bytes>, Error> {
+    pub(super) async fn exchange(&self, call: &ApiRequest) -> Result<Response<Bytes>, Error> {
         let until = Instant::now() + self.handling.deadline;
         let key = self.outbound.key.current()?;
         let result = self.exchange_until(call, until).await;
@@ -36,14 +36,15 @@ impl Clerk {
         if is_refused && self.outbound.key.replaces(&key) { self.exchange_until(call, until).await } else { result }
     }
 
-    async fn exchange_until(&self, call: &Call, until: Instant) -> Result<Response<Bytes>, Error> {
-        let handling = Handling { deadline: until.saturating_duration_since(Instant::now()), ..self.handling };
-        let Reply { status, headers, body, observation, errors } = self.outbound.open_handled(call, &handling).await?;
+    async fn exchange_until(&self, call: &ApiRequest, until: Instant) -> Result<Response<Bytes>, Error> {
+        let handling = ExecuteOptions { deadline: until.saturating_duration_since(Instant::now()), ..self.handling };
+        let StreamingResponse { status, headers, body, observation, errors } =
+            self.outbound.open_with(call, &handling).await?;
         if !status.is_success() {
             let error = ApiError::new(status, &headers, errors, observation.quota.retry_after);
             return Err(Error::Api(Box::new(error)));
         }
-        let late = |_| CallError::Timeout(self.handling.deadline);
+        let late = |_| RequestError::Timeout(self.handling.deadline);
         let read = timeout_at(until, read_body(body, MAX_BODY_BYTES)).await.map_err(late).and_then(|read| Ok(read?));
         let body = read.map_err(|source| Error::Transport { source, attempts: 1 })?;
         let too_large = || undecodable(status, format!("its body is larger than {MAX_BODY_BYTES} bytes"));

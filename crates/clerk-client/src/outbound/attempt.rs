@@ -7,11 +7,11 @@ use http::header::CONTENT_ENCODING;
 use http::response::Parts;
 use tokio::time::{Instant, timeout_at};
 
-use super::limiter::Permit;
-use super::outgoing::{Outgoing, Progress};
-use super::reply::{ReplyBody, read_body};
-use super::retry::Repeat;
-use super::{CallError, ErrorBody, MAX_BODY_BYTES, Outbound, is_unsent, observe};
+use super::request::{OutboundRequest, UploadProgress};
+use super::response::{UpstreamBody, read_body};
+use super::retry::Idempotency;
+use super::{ErrorBody, MAX_BODY_BYTES, Outbound, RequestError, is_unsent, observe};
+use crate::limiter::Permit;
 use crate::transport::{FreshConnection, ResponseFuture, TransportError};
 use clerk_quota::Observation;
 
@@ -20,7 +20,7 @@ const PEEK_BYTES: usize = 64 * 1024;
 
 /// How much of an answer is read before it is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum BodyMode {
     /// All of it: whether it is Clerk's can be told better.
     Whole,
     /// Its head, and of an error all of it; another body is handed on as it comes.
@@ -31,11 +31,11 @@ pub(super) enum Reading {
 
 /// An answer, up to its head, and the body to come.
 #[derive(Debug)]
-pub struct Opened {
+pub struct UpstreamResponse {
     /// Its head, as it came.
     pub head: Parts,
     /// Its body.
-    pub body: ReplyBody,
+    pub body: UpstreamBody,
     /// What the ledger was told.
     pub observation: Observation,
     /// Clerk's errors, where the body that was read holds any.
@@ -47,14 +47,14 @@ impl Outbound {
     /// is part of what is observed. `timeout` is what `until` was made of.
     pub(super) async fn attempt(
         &self,
-        outgoing: &mut Outgoing<'_>,
+        outgoing: &mut OutboundRequest<'_>,
         mut permit: Permit,
-        reading: Reading,
+        reading: BodyMode,
         until: Instant,
         timeout: Duration,
-    ) -> Result<Box<Opened>, CallError> {
-        let expired = |_| CallError::Timeout(timeout);
-        let response = self.deliver(outgoing, &mut permit, until, timeout).await?;
+    ) -> Result<Box<UpstreamResponse>, RequestError> {
+        let expired = |_| RequestError::Timeout(timeout);
+        let response = self.send_once(outgoing, &mut permit, until, timeout).await?;
         let (at, wall) = (self.clock.now(), self.clock.wall());
         let (head, body) = response.into_parts();
         let (source, route) = (outgoing.source(), outgoing.route);
@@ -66,13 +66,13 @@ impl Outbound {
             }
             observation
         };
-        if reading != Reading::Whole && !is_error(head.status) {
+        if reading != BodyMode::Whole && !is_error(head.status) {
             let observation = observe(None, &ErrorBody::default(), Some(&mut permit));
-            let body = ReplyBody::streamed(body, permit);
-            return Ok(Box::new(Opened { head, body, observation, errors: ErrorBody::default() }));
+            let body = UpstreamBody::streamed(body, permit);
+            return Ok(Box::new(UpstreamResponse { head, body, observation, errors: ErrorBody::default() }));
         }
-        if reading == Reading::Peek {
-            let mut body = ReplyBody::streamed(body, permit);
+        if reading == BodyMode::Peek {
+            let mut body = UpstreamBody::streamed(body, permit);
             // What is compressed is not read for us: a code in it is not worth the work and the risk.
             let is_complete = !head.headers.contains_key(CONTENT_ENCODING)
                 && matches!(timeout_at(until, body.fill(PEEK_BYTES, timeout)).await, Ok(Ok(true)));
@@ -82,32 +82,32 @@ impl Outbound {
             if is_complete {
                 body.release();
             }
-            return Ok(Box::new(Opened { head, body, observation, errors }));
+            return Ok(Box::new(UpstreamResponse { head, body, observation, errors }));
         }
         let read =
             timeout_at(until, read_body(body, MAX_BODY_BYTES)).await.map_err(expired).and_then(|read| match read {
                 Ok(Some(body)) => Ok(body),
-                Ok(None) => Err(CallError::BodyTooLarge { status: head.status }),
+                Ok(None) => Err(RequestError::BodyTooLarge { status: head.status }),
                 Err(error) => Err(error.into()),
             });
         let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
         let observation = observe(read.as_deref().ok(), &errors, Some(&mut permit));
-        Ok(Box::new(Opened { body: ReplyBody::whole(read?), head, observation, errors }))
+        Ok(Box::new(UpstreamResponse { body: UpstreamBody::whole(read?), head, observation, errors }))
     }
 
     /// Sends the request, and once more on a new connection if the server closed an idle one meanwhile. That is no retry:
     /// nobody says no, and nothing is waited for.
-    async fn deliver(
+    async fn send_once(
         &self,
-        outgoing: &mut Outgoing<'_>,
+        outgoing: &mut OutboundRequest<'_>,
         permit: &mut Permit,
         until: Instant,
         timeout: Duration,
-    ) -> Result<http::Response<crate::transport::Body>, CallError> {
+    ) -> Result<http::Response<crate::transport::Body>, RequestError> {
         let (request, progress) = outgoing.request(self).inspect_err(|_| permit.unsent())?;
-        let expired = || CallError::Timeout(timeout);
+        let expired = || RequestError::Timeout(timeout);
         let mut result = head_of(self.transport.send(request), until, timeout, progress).await.ok_or_else(expired)?;
-        let may_race = outgoing.repeat() == Repeat::Always && !outgoing.has_raced;
+        let may_race = outgoing.idempotency() == Idempotency::Idempotent && !outgoing.has_raced;
         if may_race && result.as_ref().is_err_and(TransportError::is_idle_race) {
             outgoing.has_raced = true;
             let (mut request, _) = outgoing.request(self)?;
@@ -129,7 +129,7 @@ async fn head_of(
     mut answer: ResponseFuture,
     mut until: Instant,
     timeout: Duration,
-    progress: Option<Progress>,
+    progress: Option<UploadProgress>,
 ) -> Option<Result<http::Response<crate::transport::Body>, TransportError>> {
     loop {
         if let Ok(result) = timeout_at(until, &mut answer).await {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ErrorBody {
     /// The errors, in order.
-    pub errors: Vec<ClerkError>,
+    pub errors: Vec<ErrorItem>,
     /// Clerk's own name of the exchange, for its support.
     pub trace_id: Option<String>,
 }
@@ -15,7 +15,7 @@ pub struct ErrorBody {
 /// One error of Clerk's Backend API.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
-pub struct ClerkError {
+pub struct ErrorItem {
     /// The code, such as `resource_not_found`.
     pub code: String,
     /// A short text.

@@ -6,16 +6,15 @@
 //! with a body that is read as a stream, and [`Outbound::relay`] the same for requests that are not ours.
 
 mod attempt;
-mod budget;
 mod error_body;
-mod flow;
-pub mod limiter;
+mod execute;
+mod forward;
+mod instance_limits;
 mod observe;
-mod outgoing;
-mod relay;
-mod reply;
+mod request;
+mod response;
 pub mod retry;
-mod send;
+mod retry_budget;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,25 +24,25 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-pub use attempt::Opened;
-pub use budget::RetryBudget;
-pub use error_body::{ClerkError, ErrorBody};
-pub use flow::{Flow, Numbers};
-pub use relay::{Authorization, Handling, Relay, Relayed, Turn};
-pub use reply::{Answer, Reply, ReplyBody};
-pub use send::{Policy, SendError};
+pub use attempt::UpstreamResponse;
+pub use error_body::{ErrorBody, ErrorItem};
+pub use execute::{RequestOptions, SendError};
+pub use forward::{Credentials, ExecuteOptions, ForwardRequest, ForwardedResponse, QueueOptions};
+pub use instance_limits::{InstanceLimits, RequestStats};
+pub use response::{BufferedResponse, StreamingResponse, UpstreamBody};
+pub use retry_budget::RetryBudget;
 
 use crate::secret::{KeySource, SecretError};
 use crate::transport::{ErrorKind, Transport, TransportError};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
 use clerk_quota::{Route, Source, route};
-pub use reply::read_body;
+pub use response::read_body;
 
-use attempt::Reading;
-use limiter::DistributedLimiter;
-use outgoing::Outgoing;
-use retry::Repeat;
+use crate::limiter::{self, DistributedLimiter};
+use attempt::BodyMode;
+use request::OutboundRequest;
+use retry::Idempotency;
 
 /// Largest body that is read into memory, after decompression.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -102,7 +101,7 @@ pub struct Outbound {
     /// The time.
     pub clock: Arc<Clock>,
     /// What all requests to the instance share: pacer and retry budget. Keep it when the configuration is reloaded.
-    pub flow: Arc<Flow>,
+    pub limits: Arc<InstanceLimits>,
 }
 
 /// A request to the Backend API.
@@ -120,7 +119,7 @@ pub struct Outbound {
 /// let write = Call { repeat: Repeat::IfRefused, ..write };
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct ApiRequest {
     /// The method.
     pub method: Method,
     /// Path and query, beginning with `/v1`.
@@ -130,17 +129,17 @@ pub struct Call {
     /// The body; the same bytes on each attempt.
     pub body: Bytes,
     /// Which failures allow it to be sent again.
-    pub repeat: Repeat,
+    pub idempotency: Idempotency,
     /// Who asks.
     pub source: Source,
 }
 
-impl Call {
+impl ApiRequest {
     /// A request without a body and without further headers, repeated as its method allows ([`Repeat::of`]).
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, source: Source) -> Self {
-        let repeat = Repeat::of(&method);
-        Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new(), repeat, source }
+        let idempotency = Idempotency::of(&method);
+        Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new(), idempotency, source }
     }
 
     /// A GET request.
@@ -156,7 +155,7 @@ impl Call {
 
 /// Why there is no complete answer.
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub enum RequestError {
     /// The key cannot be read; nothing was sent.
     #[error("{0}")]
     Key(#[from] SecretError),
@@ -188,7 +187,7 @@ pub enum Phase {
     Answered,
 }
 
-impl CallError {
+impl RequestError {
     /// How far the request got. A broken or late answer counts as [`Phase::Sent`]: its status may be unknown.
     #[must_use]
     pub const fn phase(&self) -> Phase {
@@ -211,15 +210,15 @@ impl Outbound {
         ledger: Handle,
         clock: Arc<Clock>,
     ) -> Self {
-        let flow = Arc::new(Flow::new(pace_options(&ledger), Arc::clone(&clock)));
-        Self { transport, base, key, ledger, clock, flow }
+        let limits = Arc::new(InstanceLimits::new(pace_options(&ledger), Arc::clone(&clock)));
+        Self { transport, base, key, ledger, clock, limits }
     }
 
     /// The same way with a pacer of its own that spends the limit together with other processes.
     #[must_use]
     pub fn sharing(self, budget: Arc<dyn DistributedLimiter>) -> Self {
-        let flow = Arc::new(Flow::sharing(pace_options(&self.ledger), Arc::clone(&self.clock), budget));
-        Self { flow, ..self }
+        let flow = Arc::new(InstanceLimits::sharing(pace_options(&self.ledger), Arc::clone(&self.clock), budget));
+        Self { limits: flow, ..self }
     }
 
     /// Sends a request once, without waiting for the rate limit, and reads the whole answer, all within `deadline`. What
@@ -227,13 +226,13 @@ impl Outbound {
     ///
     /// # Errors
     /// When there is no complete answer. An answer of which only the head came is recorded all the same.
-    pub async fn call(&self, call: &Call, deadline: Duration) -> Result<Answer, CallError> {
+    pub async fn request(&self, call: &ApiRequest, deadline: Duration) -> Result<BufferedResponse, RequestError> {
         let until = Instant::now() + deadline;
-        let mut outgoing = Outgoing::of(call);
-        let permit = self.flow.pacer.pass(outgoing.route.bucket, outgoing.route.entity);
-        let opened = self.attempt(&mut outgoing, permit, Reading::Whole, until, deadline).await?;
-        let reply = Reply::from(*opened);
-        timeout_at(until, reply.collect()).await.map_err(|_| CallError::Timeout(deadline))?
+        let mut outgoing = OutboundRequest::of(call);
+        let permit = self.limits.limiter.pass(outgoing.route.bucket, outgoing.route.entity);
+        let opened = self.attempt(&mut outgoing, permit, BodyMode::Whole, until, deadline).await?;
+        let reply = StreamingResponse::from(*opened);
+        timeout_at(until, reply.collect()).await.map_err(|_| RequestError::Timeout(deadline))?
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use super::budget::RetryBudget;
+use super::retry_budget::RetryBudget;
 use crate::transport::ErrorKind;
 use clerk_quota::Moment;
 
@@ -65,49 +65,53 @@ impl Default for RetryPolicy {
 
 /// Which failures allow a request to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Repeat {
+pub enum Idempotency {
     /// None: sent once.
-    Never,
+    NonIdempotent,
     /// A 429 alone: Clerk's limiter refused it before anything was done.
-    IfRefused,
+    RetryIfThrottled,
     /// Any that may pass: sending it twice does no more than sending it once.
-    Always,
+    Idempotent,
 }
 
-impl Repeat {
+impl Idempotency {
     /// What a method allows unasked: everything for GET, HEAD and OPTIONS, nothing for others.
     #[must_use]
     pub fn of(method: &Method) -> Self {
-        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { Self::Always } else { Self::Never }
+        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            Self::Idempotent
+        } else {
+            Self::NonIdempotent
+        }
     }
 
     /// Whether this trouble allows it.
     #[must_use]
-    pub fn allows(self, trouble: Trouble) -> bool {
+    pub fn allows(self, trouble: RetryableError) -> bool {
         match self {
-            Self::Never => false,
-            Self::IfRefused => trouble == Trouble::Throttled,
-            Self::Always => true,
+            Self::NonIdempotent => false,
+            Self::RetryIfThrottled => trouble == RetryableError::Throttled,
+            Self::Idempotent => true,
         }
     }
 }
 
 /// A failure that may pass. A closed set: it is the reason of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Trouble {
+pub enum RetryableError {
     /// 429.
     Throttled,
     /// 502, 503 or 504.
     Unavailable,
     /// No connection: the request did not leave.
-    Unsent,
+    ConnectFailed,
     /// No answer, or not in time: the request may have been executed.
-    Lost,
+    NoResponse,
 }
 
-impl Trouble {
+impl RetryableError {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Throttled, Self::Unavailable, Self::Unsent, Self::Lost];
+    pub const ALL: [Self; 4] = [Self::Throttled, Self::Unavailable, Self::ConnectFailed, Self::NoResponse];
 
     /// A word for labels and logs.
     #[must_use]
@@ -115,8 +119,8 @@ impl Trouble {
         match self {
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
-            Self::Unsent => "unsent",
-            Self::Lost => "lost",
+            Self::ConnectFailed => "unsent",
+            Self::NoResponse => "lost",
         }
     }
 
@@ -136,8 +140,8 @@ impl Trouble {
     #[must_use]
     pub const fn of_error(kind: ErrorKind) -> Option<Self> {
         match kind {
-            ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => Some(Self::Unsent),
-            ErrorKind::Timeout | ErrorKind::Broken => Some(Self::Lost),
+            ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => Some(Self::ConnectFailed),
+            ErrorKind::Timeout | ErrorKind::Broken => Some(Self::NoResponse),
             ErrorKind::Decode | ErrorKind::Other => None,
         }
     }
@@ -145,13 +149,13 @@ impl Trouble {
 
 /// What came of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// Nothing that a repetition would change.
     Final,
     /// It may go better the next time.
     Failed {
         /// What went wrong.
-        trouble: Trouble,
+        trouble: RetryableError,
         /// The server's `Retry-After`, counted from the answer.
         retry_after: Option<Duration>,
     },
@@ -159,13 +163,13 @@ pub enum Outcome {
 
 /// What to do after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum RetryDecision {
     /// Send it again after this long.
     Retry {
         /// The wait, from now.
         after: Duration,
         /// Why.
-        trouble: Trouble,
+        trouble: RetryableError,
     },
     /// Give what there is to the caller.
     Stop(StopReason),
@@ -209,11 +213,11 @@ impl StopReason {
 
 /// Where a call stands after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct RetryState {
     /// Attempts made so far, at least 1.
     pub attempts: u32,
     /// What the request allows.
-    pub repeat: Repeat,
+    pub repeat: Idempotency,
     /// Time left until the call's deadline.
     pub left: Duration,
 }
@@ -223,32 +227,34 @@ impl RetryPolicy {
     /// rules a retry out is found before any waiting.
     pub fn decide(
         &self,
-        standing: Standing,
-        outcome: Outcome,
+        standing: RetryState,
+        outcome: AttemptOutcome,
         budget: &mut RetryBudget,
         now: Moment,
         random: f64,
-    ) -> Decision {
-        let Outcome::Failed { trouble, retry_after } = outcome else { return Decision::Stop(StopReason::Final) };
+    ) -> RetryDecision {
+        let AttemptOutcome::Failed { trouble, retry_after } = outcome else {
+            return RetryDecision::Stop(StopReason::Final);
+        };
         let allowed = standing.repeat.allows(trouble);
         if !allowed {
-            return Decision::Stop(StopReason::NotRepeatable);
+            return RetryDecision::Stop(StopReason::NotRepeatable);
         }
         if standing.attempts > self.max_retries {
-            return Decision::Stop(StopReason::Attempts);
+            return RetryDecision::Stop(StopReason::Attempts);
         }
         let floor = retry_after.unwrap_or_default();
         if floor > self.max_wait {
-            return Decision::Stop(StopReason::WaitTooLong);
+            return RetryDecision::Stop(StopReason::WaitTooLong);
         }
         let after = (floor + self.backoff(standing.attempts).mul_f64(random.clamp(0.0, 1.0))).max(MIN_WAIT);
         if after >= standing.left {
-            return Decision::Stop(StopReason::Deadline);
+            return RetryDecision::Stop(StopReason::Deadline);
         }
         if !budget.withdraw(now) {
-            return Decision::Stop(StopReason::Budget);
+            return RetryDecision::Stop(StopReason::Budget);
         }
-        Decision::Retry { after, trouble }
+        RetryDecision::Retry { after, trouble }
     }
 
     /// Most that the backoff adds after so many attempts.
@@ -268,41 +274,41 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    fn failed(trouble: Trouble, retry_after: Option<f64>) -> Outcome {
-        Outcome::Failed { trouble, retry_after: retry_after.map(seconds) }
+    fn failed(trouble: RetryableError, retry_after: Option<f64>) -> AttemptOutcome {
+        AttemptOutcome::Failed { trouble, retry_after: retry_after.map(seconds) }
     }
 
-    fn decide(attempts: u32, repeat: Repeat, outcome: Outcome, random: f64) -> Decision {
-        let standing = Standing { attempts, repeat, left: seconds(600.0) };
+    fn decide(attempts: u32, repeat: Idempotency, outcome: AttemptOutcome, random: f64) -> RetryDecision {
+        let standing = RetryState { attempts, repeat, left: seconds(600.0) };
         RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(NOW), NOW, random)
     }
 
-    fn wait(attempts: u32, outcome: Outcome, random: f64) -> f64 {
-        match decide(attempts, Repeat::Always, outcome, random) {
-            Decision::Retry { after, .. } => after.as_secs_f64(),
-            Decision::Stop(reason) => panic!("stopped: {reason:?}"),
+    fn wait(attempts: u32, outcome: AttemptOutcome, random: f64) -> f64 {
+        match decide(attempts, Idempotency::Idempotent, outcome, random) {
+            RetryDecision::Retry { after, .. } => after.as_secs_f64(),
+            RetryDecision::Stop(reason) => panic!("stopped: {reason:?}"),
         }
     }
 
     #[test]
     fn what_is_repeated() {
-        use Repeat::{Always, IfRefused, Never};
+        use Idempotency::{Idempotent, NonIdempotent, RetryIfThrottled};
         use StopReason::NotRepeatable;
         for (repeat, trouble, stop) in [
-            (Always, Trouble::Throttled, None),
-            (Always, Trouble::Unavailable, None),
-            (Always, Trouble::Unsent, None),
-            (Always, Trouble::Lost, None),
-            (IfRefused, Trouble::Throttled, None),
-            (IfRefused, Trouble::Unavailable, Some(NotRepeatable)),
-            (IfRefused, Trouble::Unsent, Some(NotRepeatable)),
-            (IfRefused, Trouble::Lost, Some(NotRepeatable)),
-            (Never, Trouble::Throttled, Some(NotRepeatable)),
-            (Never, Trouble::Lost, Some(NotRepeatable)),
+            (Idempotent, RetryableError::Throttled, None),
+            (Idempotent, RetryableError::Unavailable, None),
+            (Idempotent, RetryableError::ConnectFailed, None),
+            (Idempotent, RetryableError::NoResponse, None),
+            (RetryIfThrottled, RetryableError::Throttled, None),
+            (RetryIfThrottled, RetryableError::Unavailable, Some(NotRepeatable)),
+            (RetryIfThrottled, RetryableError::ConnectFailed, Some(NotRepeatable)),
+            (RetryIfThrottled, RetryableError::NoResponse, Some(NotRepeatable)),
+            (NonIdempotent, RetryableError::Throttled, Some(NotRepeatable)),
+            (NonIdempotent, RetryableError::NoResponse, Some(NotRepeatable)),
         ] {
             let stopped = match decide(1, repeat, failed(trouble, None), 0.5) {
-                Decision::Stop(reason) => Some(reason),
-                Decision::Retry { .. } => None,
+                RetryDecision::Stop(reason) => Some(reason),
+                RetryDecision::Retry { .. } => None,
             };
             assert_eq!(stopped, stop, "{repeat:?} {trouble:?}");
         }
@@ -310,35 +316,36 @@ mod tests {
 
     #[test]
     fn which_statuses_and_errors_may_pass() {
-        let passing: Vec<u16> =
-            (100..600).filter(|status| Trouble::of_status(StatusCode::from_u16(*status).unwrap()).is_some()).collect();
+        let passing: Vec<u16> = (100..600)
+            .filter(|status| RetryableError::of_status(StatusCode::from_u16(*status).unwrap()).is_some())
+            .collect();
         assert_eq!(passing, [429, 502, 503, 504]);
         for (kind, trouble) in [
-            (ErrorKind::Dns, Some(Trouble::Unsent)),
-            (ErrorKind::Connect, Some(Trouble::Unsent)),
-            (ErrorKind::Tls, Some(Trouble::Unsent)),
-            (ErrorKind::Timeout, Some(Trouble::Lost)),
-            (ErrorKind::Broken, Some(Trouble::Lost)),
+            (ErrorKind::Dns, Some(RetryableError::ConnectFailed)),
+            (ErrorKind::Connect, Some(RetryableError::ConnectFailed)),
+            (ErrorKind::Tls, Some(RetryableError::ConnectFailed)),
+            (ErrorKind::Timeout, Some(RetryableError::NoResponse)),
+            (ErrorKind::Broken, Some(RetryableError::NoResponse)),
             (ErrorKind::Decode, None),
             (ErrorKind::Other, None),
         ] {
-            assert_eq!(Trouble::of_error(kind), trouble, "{kind:?}");
+            assert_eq!(RetryableError::of_error(kind), trouble, "{kind:?}");
         }
     }
 
     #[test]
     fn methods_that_read_are_repeated_unasked() {
         for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
-            assert_eq!(Repeat::of(&method), Repeat::Always);
+            assert_eq!(Idempotency::of(&method), Idempotency::Idempotent);
         }
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            assert_eq!(Repeat::of(&method), Repeat::Never);
+            assert_eq!(Idempotency::of(&method), Idempotency::NonIdempotent);
         }
     }
 
     #[test]
     fn retry_after_is_the_least_wait_on_every_status() {
-        for trouble in [Trouble::Throttled, Trouble::Unavailable] {
+        for trouble in [RetryableError::Throttled, RetryableError::Unavailable] {
             for random in [0.0, 0.3, 1.0] {
                 let wait = wait(1, failed(trouble, Some(30.0)), random);
                 assert!((30.0..=31.0).contains(&wait), "{wait}");
@@ -348,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_header_of_zero_still_waits() {
-        assert!(wait(1, failed(Trouble::Throttled, Some(0.0)), 0.0) >= MIN_WAIT.as_secs_f64());
+        assert!(wait(1, failed(RetryableError::Throttled, Some(0.0)), 0.0) >= MIN_WAIT.as_secs_f64());
     }
 
     #[test]
@@ -357,7 +364,7 @@ mod tests {
         let waits: Vec<u64> = (1..8).map(|attempts| policy.backoff(attempts).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(policy.backoff(99), policy.max_backoff);
-        let outcome = failed(Trouble::Unavailable, None);
+        let outcome = failed(RetryableError::Unavailable, None);
         assert!((wait(2, outcome, 0.25) - 0.5).abs() < 1e-9);
         assert!((wait(2, outcome, 0.75) - 1.5).abs() < 1e-9);
     }
@@ -365,29 +372,29 @@ mod tests {
     #[test]
     fn above_the_cap_there_is_no_retry_and_no_shorter_wait() {
         for header in [60.001, 451.0, 3600.0, 999_999_999.0] {
-            let decision = decide(1, Repeat::Always, failed(Trouble::Throttled, Some(header)), 0.0);
-            assert_eq!(decision, Decision::Stop(StopReason::WaitTooLong), "{header}");
+            let decision = decide(1, Idempotency::Idempotent, failed(RetryableError::Throttled, Some(header)), 0.0);
+            assert_eq!(decision, RetryDecision::Stop(StopReason::WaitTooLong), "{header}");
         }
-        assert!(wait(1, failed(Trouble::Throttled, Some(60.0)), 0.0) >= 60.0);
+        assert!(wait(1, failed(RetryableError::Throttled, Some(60.0)), 0.0) >= 60.0);
     }
 
     #[test]
     fn attempts_and_deadline_end_it() {
-        let outcome = failed(Trouble::Unavailable, None);
-        assert!(matches!(decide(3, Repeat::Always, outcome, 0.5), Decision::Retry { .. }));
-        assert_eq!(decide(4, Repeat::Always, outcome, 0.5), Decision::Stop(StopReason::Attempts));
-        let standing = Standing { attempts: 1, repeat: Repeat::Always, left: seconds(5.0) };
-        let outcome = failed(Trouble::Throttled, Some(5.0));
+        let outcome = failed(RetryableError::Unavailable, None);
+        assert!(matches!(decide(3, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Retry { .. }));
+        assert_eq!(decide(4, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Stop(StopReason::Attempts));
+        let standing = RetryState { attempts: 1, repeat: Idempotency::Idempotent, left: seconds(5.0) };
+        let outcome = failed(RetryableError::Throttled, Some(5.0));
         let decision = RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(NOW), NOW, 0.0);
-        assert_eq!(decision, Decision::Stop(StopReason::Deadline));
+        assert_eq!(decision, RetryDecision::Stop(StopReason::Deadline));
     }
 
     #[test]
     fn what_stops_for_another_reason_costs_no_budget() {
         let mut budget = RetryBudget::new(NOW);
         for _ in 0..100 {
-            let standing = Standing { attempts: 1, repeat: Repeat::Never, left: seconds(600.0) };
-            RetryPolicy::default().decide(standing, failed(Trouble::Lost, None), &mut budget, NOW, 0.5);
+            let standing = RetryState { attempts: 1, repeat: Idempotency::NonIdempotent, left: seconds(600.0) };
+            RetryPolicy::default().decide(standing, failed(RetryableError::NoResponse, None), &mut budget, NOW, 0.5);
         }
         assert!(budget.withdraw(NOW));
     }

@@ -42,9 +42,9 @@ const QUIET: Duration = Duration::from_secs(600);
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RedisClient(Arc<Shared>);
+pub struct RedisClient(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     prefix: String,
     timeout: Duration,
     connect_timeout: Duration,
@@ -134,7 +134,7 @@ impl RedisClient {
     pub fn new(options: RedisOptions) -> Result<Self, RedisConfigError> {
         let target = Arc::new(Connector::new(&options)?);
         let RedisOptions { prefix, timeout, connect_timeout, .. } = options;
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(Inner {
             prefix,
             timeout,
             connect_timeout,
@@ -310,12 +310,12 @@ impl fmt::Debug for RedisClient {
 
 /// The breaker's leave to operate. Tells the breaker when the caller gives up.
 struct BreakerPermit<'a> {
-    shared: &'a Shared,
+    shared: &'a Inner,
     admission: Option<BreakerAdmission>,
 }
 
 impl<'a> BreakerPermit<'a> {
-    fn take(shared: &'a Shared) -> Result<Self, RedisClientError> {
+    fn take(shared: &'a Inner) -> Result<Self, RedisClientError> {
         let admission = shared.breaker.lock().admit(Instant::now());
         if let BreakerAdmission::Denied { left } = admission {
             let error = RedisClientError::Resting { left };
@@ -358,7 +358,7 @@ impl Drop for BreakerPermit<'_> {
     }
 }
 
-impl Shared {
+impl Inner {
     fn log_refusal(&self, refusal: &ErrorReply) {
         let now = Instant::now();
         let mut logged = self.logged.lock();

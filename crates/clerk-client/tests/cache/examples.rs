@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use clerk_client::cache::{Cache, Options};
+use clerk_client::cache::{Cache, CacheOptions};
 use clerk_client::clerk::Clerk;
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_client::webhook::SigningSecret;
@@ -45,7 +45,7 @@ async fn report(app: &Router, id: &str) -> StatusCode {
 #[tokio::test]
 async fn a_user_is_asked_for_once_until_a_webhook_says_that_he_changed() {
     let world = World::new(simulator(1));
-    let cache = Cache::new(Options::new("example"), clock());
+    let cache = Cache::new(CacheOptions::new("example"), clock());
     let secret = SecretSource::Inline(Secret::new(SECRET.to_owned()));
     let app = crate::example::app(Clerk::with_transport(Arc::clone(&world.outbound)), cache, secret).unwrap();
     let id = world.simulator.user_id(0).unwrap();

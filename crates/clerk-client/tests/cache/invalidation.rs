@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_client::cache::{Cache, Hit, Options, Policy};
+use clerk_client::cache::{Cache, CacheOptions, CachePolicy, Hit};
 use clerk_client::webhook::{Invalidate, Tag};
 use tokio::time::advance;
 
@@ -26,7 +26,7 @@ async fn answers_with_one_of_the_tags_are_forgotten_and_others_are_not() {
     assert!(cache.peek(&keys[1]).is_none());
     // No event speaks of it: it can only age.
     assert!(cache.peek(&untagged).is_some());
-    assert_eq!(cache.numbers().invalidations, 2);
+    assert_eq!(cache.stats().invalidations, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,7 +40,7 @@ async fn a_fetch_that_began_before_is_begun_anew_for_all_who_wait() {
     cache.invalidate(&named("user_1")).await.unwrap();
     assert!(readers.given().await.is_empty());
     assert!(readers.clerk.is_cancelled(0));
-    assert_eq!((readers.clerk.begun(), cache.numbers().detached), (2, 3));
+    assert_eq!((readers.clerk.begun(), cache.stats().detached), (2, 3));
     // One who comes now joins the new fetch.
     readers.ask(key, &tags, FRESH).await;
     readers.clerk.answer(1, Ok(answer("new"))).await;
@@ -57,11 +57,11 @@ async fn who_only_shares_a_fetch_keeps_it_and_who_asks_after_an_invalidation_beg
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
     for _ in 0..3 {
-        readers.ask(key, &tags, Policy::coalesce_only()).await;
+        readers.ask(key, &tags, CachePolicy::coalesce_only()).await;
     }
     cache.invalidate(&named("user_1")).await.unwrap();
-    readers.ask(key, &tags, Policy::coalesce_only()).await;
-    assert_eq!((readers.clerk.begun(), cache.numbers().detached), (2, 0));
+    readers.ask(key, &tags, CachePolicy::coalesce_only()).await;
+    assert_eq!((readers.clerk.begun(), cache.stats().detached), (2, 0));
     readers.clerk.answer(0, Ok(answer("old"))).await;
     assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["old"; 3]);
     readers.clerk.answer(1, Ok(answer("new"))).await;
@@ -90,7 +90,7 @@ async fn a_request_that_is_overtaken_again_and_again_fetches_for_itself_alone() 
         cache.invalidate(&named("user_1")).await.unwrap();
         assert!(readers.given().await.is_empty());
     }
-    assert_eq!((readers.clerk.begun(), cache.numbers().detached), (4, 3));
+    assert_eq!((readers.clerk.begun(), cache.stats().detached), (4, 3));
     readers.clerk.answer(3, Ok(answer("its own"))).await;
     assert_eq!(body(&readers.given().await[0]), "its own");
     assert!(cache.peek(&key).is_none());
@@ -100,7 +100,7 @@ async fn a_request_that_is_overtaken_again_and_again_fetches_for_itself_alone() 
 async fn a_stale_answer_is_forgotten_too() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let policy = Policy { stale_while_revalidate: MINUTE, stale_if_error: MINUTE, ..FRESH };
+    let policy = CachePolicy { stale_while_revalidate: MINUTE, stale_if_error: MINUTE, ..FRESH };
     ask(&cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
     advance(MINUTE * 3 / 2).await;
     cache.invalidate(&named("user_1")).await.unwrap();
@@ -113,9 +113,9 @@ async fn a_stale_answer_is_forgotten_too() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_fetched_right_after_an_invalidation_does_not_live_long() {
-    let cache = Cache::new(Options::new("prod"), clock());
+    let cache = Cache::new(CacheOptions::new("prod"), clock());
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let policy = Policy { stale_if_error: MINUTE, ..FRESH };
+    let policy = CachePolicy { stale_if_error: MINUTE, ..FRESH };
     advance(MINUTE).await;
     cache.invalidate(&named("user_1")).await.unwrap();
     advance(Duration::from_millis(4900)).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_client::cache::{Cache, Hit, Options, Policy};
+use clerk_client::cache::{Cache, CacheOptions, CachePolicy, Hit};
 use http::StatusCode;
 use tokio::time::advance;
 
@@ -44,7 +44,7 @@ async fn an_answer_tells_its_age() {
 async fn only_200_is_kept_and_404_if_the_policy_says_so() {
     let cache = alone();
     let tags = user("user_1");
-    let negative = Policy { negative_ttl: Duration::from_secs(10), ..FRESH };
+    let negative = CachePolicy { negative_ttl: Duration::from_secs(10), ..FRESH };
     for status in [200, 201, 204, 206, 301, 302, 304, 400, 401, 403, 404, 410, 422, 429, 500, 503] {
         let reply = || Ok(with_status(StatusCode::from_u16(status).unwrap(), "one"));
         for (policy, is_kept) in [(FRESH, status == 200), (negative, matches!(status, 200 | 404))] {
@@ -62,7 +62,7 @@ async fn only_200_is_kept_and_404_if_the_policy_says_so() {
 async fn a_stale_answer_is_given_while_it_is_fetched_anew_once() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let policy = Policy { stale_while_revalidate: MINUTE, ..FRESH };
+    let policy = CachePolicy { stale_while_revalidate: MINUTE, ..FRESH };
     ask(&cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
     advance(MINUTE * 11 / 10 + MILLISECOND).await;
     let mut readers = Readers::of(&cache);
@@ -74,7 +74,7 @@ async fn a_stale_answer_is_given_while_it_is_fetched_anew_once() {
     for given in &given {
         assert!(matches!(hit(given), Hit::Stale { .. }) && body(given) == "old");
     }
-    assert_eq!((readers.clerk.begun(), cache.numbers().stale), (1, 3));
+    assert_eq!((readers.clerk.begun(), cache.stats().stale), (1, 3));
     readers.clerk.answer(0, Ok(answer("new"))).await;
     let given = ask(&cache, key, &tags, policy, Err(Failed(1))).await;
     assert!(matches!(hit(&given), Hit::Memory { .. }) && body(&given) == "new");
@@ -87,7 +87,7 @@ async fn a_stale_answer_is_given_while_it_is_fetched_anew_once() {
 async fn a_stale_answer_is_given_when_fetching_fails() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let policy = Policy { stale_if_error: MINUTE, ..FRESH };
+    let policy = CachePolicy { stale_if_error: MINUTE, ..FRESH };
     ask(&cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
     advance(MINUTE * 11 / 10 + MILLISECOND).await;
     let failures = [429, 500, 503].map(|status| Ok(with_status(StatusCode::from_u16(status).unwrap(), "failure")));
@@ -104,7 +104,8 @@ async fn a_stale_answer_is_given_when_fetching_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_are_too_large_are_not_kept() {
-    let small = Options { memory: 64 << 10, settle: Duration::ZERO, ..Options::new("prod") };
+    let small =
+        CacheOptions { memory_bytes: 64 << 10, read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") };
     let cache = Cache::new(small, clock());
     let tags = user("user_1");
     let largest = (64 << 10) / 16;
@@ -113,31 +114,34 @@ async fn answers_that_are_too_large_are_not_kept() {
         ask(&cache, key, &tags, FRESH, Ok(answer(&"x".repeat(bytes)))).await.unwrap();
         assert_eq!(cache.peek(&key).is_some(), is_kept, "{bytes} bytes");
     }
-    assert_eq!(cache.numbers().dropped, 1);
+    assert_eq!(cache.stats().dropped, 1);
     let cache = alone();
     let key = key(&cache, "/large");
     ask(&cache, key, &tags, FRESH, Ok(answer(&"x".repeat(256 << 10)))).await.unwrap();
-    assert_eq!((cache.peek(&key), cache.numbers().dropped), (None, 1));
+    assert_eq!((cache.peek(&key), cache.stats().dropped), (None, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn memory_has_an_end() {
-    let memory = 256 << 10;
-    let cache = Cache::new(Options { memory, settle: Duration::ZERO, ..Options::new("prod") }, clock());
+    let memory_bytes = 256 << 10;
+    let cache = Cache::new(
+        CacheOptions { memory_bytes, read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") },
+        clock(),
+    );
     let tags = user("user_1");
     let bytes = "x".repeat(4096);
     for number in 0..1000 {
         let key = key(&cache, &format!("/{number}"));
         ask(&cache, key, &tags, FRESH, Ok(answer(&bytes))).await.unwrap();
-        let numbers = cache.numbers();
-        assert!(numbers.bytes <= memory && numbers.bytes >= numbers.entries * 4096, "{numbers:?}");
+        let numbers = cache.stats();
+        assert!(numbers.bytes <= memory_bytes && numbers.bytes >= numbers.entries * 4096, "{numbers:?}");
     }
-    assert!(cache.numbers().entries > 10);
+    assert!(cache.stats().entries > 10);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_memory_every_request_is_fetched() {
-    let cache = Cache::new(Options { memory: 0, ..Options::new("prod") }, clock());
+    let cache = Cache::new(CacheOptions { memory_bytes: 0, ..CacheOptions::new("prod") }, clock());
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     for _ in 0..2 {
         assert_eq!(hit(&ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await), Hit::Fetched);
@@ -149,16 +153,16 @@ async fn any_policy_is_taken() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let ever = Duration::MAX;
-    let stale = Policy { stale_while_revalidate: ever, stale_if_error: ever, ..Policy::fresh_for(ever) };
-    let policy = Policy { negative_ttl: ever, ..stale };
+    let stale = CachePolicy { stale_while_revalidate: ever, stale_if_error: ever, ..CachePolicy::fresh_for(ever) };
+    let policy = CachePolicy { negative_ttl: ever, ..stale };
     ask(&cache, key, &tags, policy, Ok(answer("one"))).await.unwrap();
     assert!(cache.peek(&key).is_some());
-    let short = Policy::fresh_for(Duration::from_nanos(1));
+    let short = CachePolicy::fresh_for(Duration::from_nanos(1));
     assert_eq!(hit(&ask(&cache, self::key(&cache, "/short"), &tags, short, Ok(answer("one"))).await), Hit::Fetched);
 }
 
 #[tokio::test(start_paused = true)]
 async fn instances_share_nothing() {
-    let (prod, dev) = (alone(), Cache::new(Options::new("dev"), clock()));
+    let (prod, dev) = (alone(), Cache::new(CacheOptions::new("dev"), clock()));
     assert_ne!(key(&prod, "/v1/users"), key(&dev, "/v1/users"));
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::cache::{Cache, Hit, Key, Options, Policy, Stored};
+use clerk_client::cache::{Cache, CacheKey, CacheOptions, CachePolicy, CachedResponse, Hit};
 use clerk_client::webhook::{Invalidate, Tag};
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -112,7 +112,7 @@ impl Fetch {
 
 struct World {
     caches: Vec<Cache>,
-    policy: Policy,
+    policy: CachePolicy,
     state: Arc<Mutex<State>>,
     readers: JoinSet<()>,
     handles: Vec<AbortHandle>,
@@ -120,7 +120,7 @@ struct World {
 }
 
 impl World {
-    fn new(caches: Vec<Cache>, policy: Policy, redis: Option<RedisServer>) -> Self {
+    fn new(caches: Vec<Cache>, policy: CachePolicy, redis: Option<RedisServer>) -> Self {
         Self { caches, policy, state: Arc::default(), readers: JoinSet::new(), handles: Vec::new(), redis }
     }
 
@@ -162,10 +162,10 @@ impl World {
                 let () = self.redis.as_ref().unwrap().command(&["FLUSHALL"]).await;
             }
             Step::Cut => {
-                let deaf: Vec<_> = self.caches.iter().map(|cache| cache.numbers().deaf).collect();
+                let deaf: Vec<_> = self.caches.iter().map(|cache| cache.stats().disconnects).collect();
                 let _: i64 = self.redis.as_ref().unwrap().command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
                 for (cache, deaf) in self.caches.iter().zip(deaf) {
-                    until(|| cache.numbers().deaf > deaf && cache.is_heard()).await;
+                    until(|| cache.stats().disconnects > deaf && cache.is_connected()).await;
                 }
             }
         }
@@ -192,10 +192,10 @@ impl World {
             state.truth[number] += 1;
             state.truth
         };
-        let heard: Vec<_> = self.caches.iter().map(|cache| cache.numbers().heard).collect();
+        let heard: Vec<_> = self.caches.iter().map(|cache| cache.stats().heard).collect();
         self.caches[index].invalidate(&[tag(number)]).await.unwrap();
         for (other, heard) in heard.into_iter().enumerate().filter(|(other, _)| *other != index) {
-            until(|| self.caches[other].numbers().heard > heard).await;
+            until(|| self.caches[other].stats().heard > heard).await;
         }
         self.state.lock().acknowledged[number] = truth[number];
     }
@@ -238,7 +238,7 @@ async fn until(is_so: impl Fn() -> bool) {
     wait.await.expect("not in a minute");
 }
 
-async fn read(cache: Cache, index: usize, key: Key, number: usize, policy: Policy, state: Arc<Mutex<State>>) {
+async fn read(cache: Cache, index: usize, key: CacheKey, number: usize, policy: CachePolicy, state: Arc<Mutex<State>>) {
     let tags: Vec<_> = KEYS[number].iter().map(|index| tag(*index)).collect();
     let before = state.lock().acknowledged;
     let fetch = || fetch(Arc::clone(&state), index, number);
@@ -272,7 +272,7 @@ async fn read(cache: Cache, index: usize, key: Key, number: usize, policy: Polic
     state.faults.extend(faults);
 }
 
-async fn fetch(state: Arc<Mutex<State>>, cache: usize, key: usize) -> Result<Stored, Failed> {
+async fn fetch(state: Arc<Mutex<State>>, cache: usize, key: usize) -> Result<CachedResponse, Failed> {
     let (sender, receiver) = oneshot::channel();
     let number = {
         let mut state = state.lock();
@@ -284,14 +284,14 @@ async fn fetch(state: Arc<Mutex<State>>, cache: usize, key: usize) -> Result<Sto
     if receiver.await.unwrap() { Ok(answer(&number.to_string())) } else { Err(Failed(0)) }
 }
 
-fn policies() -> impl Strategy<Value = Policy> {
-    let fresh = Policy::fresh_for(TTL);
+fn policies() -> impl Strategy<Value = CachePolicy> {
+    let fresh = CachePolicy::fresh_for(TTL);
     prop_oneof![
         Just(fresh),
-        Just(Policy { stale_while_revalidate: STALE, ..fresh }),
-        Just(Policy { stale_if_error: STALE, ..fresh }),
-        Just(Policy { stale_while_revalidate: STALE / 2, stale_if_error: STALE, ..fresh }),
-        Just(Policy::coalesce_only()),
+        Just(CachePolicy { stale_while_revalidate: STALE, ..fresh }),
+        Just(CachePolicy { stale_if_error: STALE, ..fresh }),
+        Just(CachePolicy { stale_while_revalidate: STALE / 2, stale_if_error: STALE, ..fresh }),
+        Just(CachePolicy::coalesce_only()),
     ]
 }
 
@@ -302,8 +302,8 @@ proptest! {
     fn in_memory_alone(steps in steps(false), policy in policies(), settles in any::<bool>()) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
-            let settle = if settles { TTL / 4 } else { Duration::ZERO };
-            let cache = Cache::new(Options { settle, ..Options::new("prod") }, clock());
+            let read_after_write_grace = if settles { TTL / 4 } else { Duration::ZERO };
+            let cache = Cache::new(CacheOptions { read_after_write_grace, ..CacheOptions::new("prod") }, clock());
             World::new(vec![cache], policy, None).run(steps).await;
         });
     }
@@ -318,7 +318,7 @@ proptest! {
             let redis = RedisServer::start(&[]).await;
             let caches = vec![over(redis.store()), over(redis.store())];
             for cache in &caches {
-                until(|| cache.is_heard()).await;
+                until(|| cache.is_connected()).await;
             }
             World::new(caches, policy, Some(redis)).run(steps).await;
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::cache::{Cache, Hit, Options, Policy, Seal};
+use clerk_client::cache::{Cache, CacheOptions, CachePolicy, Encryption, Hit};
 use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_client::webhook::{Invalidate, Tag};
@@ -23,7 +23,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 async fn heard(cache: &Cache) {
-    until("messages are heard", async || cache.is_heard()).await;
+    until("messages are heard", async || cache.is_connected()).await;
 }
 
 /// A cache as of another process, which hears the others.
@@ -35,8 +35,11 @@ async fn process(redis: &RedisServer) -> Cache {
 
 fn sealed(redis: &RedisServer, key: &str) -> Cache {
     let key = SecretSource::Inline(Secret::new(key.repeat(32)));
-    let seal = Some(Seal::new(&key, &[]).unwrap());
-    Cache::new(Options { redis: Some(redis.store()), seal, ..Options::new("prod") }, Arc::new(Clock::new()))
+    let seal = Some(Encryption::new(&key, &[]).unwrap());
+    Cache::new(
+        CacheOptions { redis: Some(redis.store()), encryption: seal, ..CacheOptions::new("prod") },
+        Arc::new(Clock::new()),
+    )
 }
 
 fn user_1() -> [Tag; 1] {
@@ -60,7 +63,7 @@ async fn what_one_process_fetched_another_finds_and_every_key_has_a_ttl() {
     // And has it in memory from then on.
     let again = ask(&other, key, &tags, FRESH, Err(Failed(1))).await;
     assert!(matches!(hit(&again), Hit::Memory { .. }));
-    let numbers = [one.numbers().redis, other.numbers().redis].map(|redis| (redis.hits, redis.misses, redis.stored));
+    let numbers = [one.stats().redis, other.stats().redis].map(|redis| (redis.hits, redis.misses, redis.stored));
     assert_eq!(numbers, [(0, 1, 1), (1, 0, 0)]);
     let keys = redis.keys().await;
     assert_eq!(keys.len(), 3, "{keys:?}");
@@ -86,7 +89,7 @@ async fn an_invalidation_in_one_process_is_one_in_all() {
     until("the fetch has begun", async || waiting.clerk.begun() == 1).await;
     one.invalidate(&user_1()).await.unwrap();
     assert!(one.peek(&key).is_none());
-    until("it is heard", async || other.numbers().heard == 1).await;
+    until("it is heard", async || other.stats().heard == 1).await;
     assert!(other.peek(&key).is_none());
     assert_eq!(body(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), "new");
     assert_eq!(body(&ask(&one, key, &tags, FRESH, Err(Failed(1))).await), "new");
@@ -94,7 +97,7 @@ async fn an_invalidation_in_one_process_is_one_in_all() {
     until("it is begun anew", async || waiting.clerk.begun() == 2).await;
     assert!(waiting.clerk.is_cancelled(0));
     // Its own message is none to itself.
-    assert_eq!((one.numbers().heard, one.numbers().detached), (0, 0));
+    assert_eq!((one.stats().heard, one.stats().detached), (0, 0));
 }
 
 /// A Redis that was slow for a moment, or away: what it has from before is not used, and it is told as soon as it can be.
@@ -110,7 +113,7 @@ async fn what_redis_could_not_be_told_is_not_used_and_it_is_told_again() {
     let place = place_of_the_answer(&redis).await;
     assert!(place.is_some(), "the old answer is still there");
     assert_eq!(body(&ask(&one, key, &tags, FRESH, Ok(answer("new"))).await), "new");
-    until("other processes hear of it", async || other.numbers().heard == 1).await;
+    until("other processes hear of it", async || other.stats().heard == 1).await;
     assert_eq!(body(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), "new");
     // And then all is as before.
     let third = process(&redis).await;
@@ -133,7 +136,7 @@ async fn a_fetch_from_before_an_invalidation_that_was_not_heard_is_not_kept_in_r
         let _: i64 = redis.command(&["DEL", tag]).await;
     }
     readers.clerk.answer(0, Ok(answer("old"))).await;
-    until("it is not kept", async || other.numbers().outdated == 1).await;
+    until("it is not kept", async || other.stats().outdated == 1).await;
     assert_eq!(place_of_the_answer(&redis).await, None);
     // Somebody began after it: his is kept.
     assert_eq!(hit(&ask(&one, key, &tags, FRESH, Ok(answer("new"))).await), Hit::Fetched);
@@ -162,16 +165,16 @@ async fn without_redis_memory_and_clerk_go_on_and_nothing_is_promised() {
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     ask(&cache, key, &tags, FRESH, Ok(answer("old"))).await.unwrap();
     redis.kill().await;
-    until("the loss is noticed", async || !cache.is_heard()).await;
+    until("the loss is noticed", async || !cache.is_connected()).await;
     // All that was in memory is gone, for somebody may have invalidated it.
-    assert_eq!((cache.peek(&key), cache.numbers().deaf), (None, 1));
+    assert_eq!((cache.peek(&key), cache.stats().disconnects), (None, 1));
     assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("new"))).await), "new");
     // For a short time.
     assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("newer"))).await), "new");
     let error = cache.invalidate(&user_1()).await.unwrap_err();
     assert!(error.to_string().contains("Redis"), "{error}");
     assert_eq!(cache.peek(&key), None);
-    assert!(cache.numbers().redis.errors > 0);
+    assert!(cache.stats().redis.errors > 0);
     redis.restart().await;
     heard(&cache).await;
     until("Redis is used again", async || {
@@ -198,9 +201,10 @@ async fn a_program_starts_without_redis_and_uses_it_when_it_comes() {
 async fn unheard_answers_live_in_memory_as_long_as_the_options_say() {
     let mut redis = RedisServer::start(&[]).await;
     redis.kill().await;
-    for (unheard, is_kept) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
-        let options = Options { unheard, settle: Duration::ZERO, ..Options::new("prod") };
-        let cache = Cache::new(Options { redis: Some(redis.store()), ..options }, Arc::new(Clock::new()));
+    for (disconnected_ttl, is_kept) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
+        let options =
+            CacheOptions { disconnected_ttl, read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") };
+        let cache = Cache::new(CacheOptions { redis: Some(redis.store()), ..options }, Arc::new(Clock::new()));
         let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
         ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
         assert_eq!(cache.peek(&key).is_some(), is_kept);
@@ -214,7 +218,7 @@ async fn a_subscription_that_broke_alone_drops_memory_but_not_redis() {
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
     let _: i64 = redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    until("the loss is noticed", async || cache.numbers().deaf == 1).await;
+    until("the loss is noticed", async || cache.stats().disconnects == 1).await;
     heard(&cache).await;
     assert_eq!(cache.peek(&key), None);
     assert!(matches!(hit(&ask(&cache, key, &tags, FRESH, Err(Failed(1))).await), Hit::Redis { .. }));
@@ -236,7 +240,7 @@ async fn a_stopped_redis_keeps_nobody_waiting_longer_than_its_timeout() {
         }
     });
     requests.await.unwrap();
-    assert!(cache.numbers().redis.errors >= 5);
+    assert!(cache.stats().redis.errors >= 5);
     assert!(cache.invalidate(&user_1()).await.is_err());
     redis.resume().await;
     until("Redis is used again", async || cache.invalidate(&user_1()).await.is_ok()).await;
@@ -252,9 +256,9 @@ async fn a_full_redis_keeps_nothing_more_but_gives_and_forgets_what_it_has() {
     assert!(matches!(hit(&ask(&other, key, &tags, FRESH, Err(Failed(1))).await), Hit::Redis { .. }));
     let second = self::key(&other, "/v1/users/user_2");
     assert_eq!(hit(&ask(&other, second, &user("user_2"), FRESH, Ok(answer("two"))).await), Hit::Fetched);
-    assert_eq!(other.numbers().redis.errors, 1);
+    assert_eq!(other.stats().redis.errors, 1);
     one.invalidate(&user_1()).await.unwrap();
-    until("it is heard", async || other.numbers().heard == 1).await;
+    until("it is heard", async || other.stats().heard == 1).await;
     assert_eq!(hit(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), Hit::Fetched);
 }
 
@@ -272,7 +276,7 @@ async fn what_cannot_be_read_is_removed_and_fetched_anew() {
         let given = ask(&other, key, &tags, FRESH, Err(Failed(1))).await;
         assert!(given.is_err(), "{offset}");
         assert_eq!(place_of_the_answer(&redis).await, None, "{offset}");
-        let numbers = other.numbers().redis;
+        let numbers = other.stats().redis;
         assert_eq!((numbers.hits, numbers.misses, numbers.errors), (0, 1, 0));
         ask(&other, key, &tags, FRESH, Ok(answer("two"))).await.unwrap();
     }
@@ -283,7 +287,7 @@ async fn sealed_answers_can_be_read_by_those_with_the_key_only() {
     let redis = RedisServer::start(&[]).await;
     let canary = "CANARY jane@example.com";
     let one = sealed(&redis, "0a");
-    let key = one.key(&clerk_client::cache::Asked {
+    let key = one.key(&clerk_client::cache::CacheKeyParts {
         method: "GET",
         path: "/v1/users",
         query: Some("email_address=CANARY"),
@@ -318,7 +322,7 @@ async fn sealed_answers_can_be_read_by_those_with_the_key_only() {
 #[tokio::test]
 async fn an_answer_that_is_stale_in_redis_is_given_when_fetching_fails() {
     let redis = RedisServer::start(&[]).await;
-    let policy = Policy { stale_if_error: Duration::from_secs(600), ..FRESH };
+    let policy = CachePolicy { stale_if_error: Duration::from_secs(600), ..FRESH };
     let one = process(&redis).await;
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
     ask(&one, key, &tags, policy, Ok(answer("old"))).await.unwrap();
@@ -345,7 +349,7 @@ fn a_cache_that_outlives_its_runtime_hears_again_in_the_next() {
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     first.block_on(ask(&cache, key, &tags, FRESH, Ok(answer("one")))).unwrap();
     drop(first);
-    assert!(!cache.is_heard() && cache.peek(&key).is_none());
+    assert!(!cache.is_connected() && cache.peek(&key).is_none());
     let second = runtime();
     let given = second.block_on(async {
         let given = ask(&cache, key, &tags, FRESH, Err(Failed(1))).await;
@@ -367,7 +371,7 @@ async fn a_message_that_cannot_be_read_means_everything() {
         ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
         assert!(cache.peek(&key).is_some());
         redis.store().publish("forget:prod", message.as_bytes()).await.unwrap();
-        until("it is heard", async || cache.numbers().heard == number as u64 + 1).await;
+        until("it is heard", async || cache.stats().heard == number as u64 + 1).await;
         assert_eq!(cache.peek(&key), None, "{message}");
     }
 }
@@ -377,6 +381,6 @@ async fn shadows_look_in_redis_too() {
     let redis = RedisServer::start(&[]).await;
     let (one, other) = (process(&redis).await, process(&redis).await);
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
-    one.shadow(key, &tags, FRESH).await.keep(&answer("one")).await;
-    assert!(matches!(other.shadow(key, &tags, FRESH).await.hit(), Some(Hit::Redis { .. })));
+    one.dry_run(key, &tags, FRESH).await.keep(&answer("one")).await;
+    assert!(matches!(other.dry_run(key, &tags, FRESH).await.hit(), Some(Hit::Redis { .. })));
 }

@@ -1,6 +1,7 @@
 //! One fetch for all who ask for the same at the same time.
 
-use clerk_client::cache::{Hit, Policy, Urgency};
+use clerk_client::cache::{CachePolicy, Hit};
+use clerk_client::limiter::Priority;
 use clerk_client::webhook::Invalidate;
 
 use crate::support::{FRESH, Failed, Readers, alone, answer, ask, body, hit, key, settle, user};
@@ -13,13 +14,13 @@ async fn a_hundred_requests_for_the_same_are_one_fetch() {
     for _ in 0..100 {
         readers.ask(key, &tags, FRESH).await;
     }
-    assert_eq!((readers.clerk.begun(), cache.numbers().in_flight), (1, 1));
+    assert_eq!((readers.clerk.begun(), cache.stats().in_flight), (1, 1));
     readers.clerk.answer(0, Ok(answer("one"))).await;
     let given = readers.given().await;
     assert_eq!(given.len(), 100);
     assert!(given.iter().all(|given| body(given) == "one"));
     assert_eq!(given.iter().filter(|given| hit(given) == Hit::Fetched).count(), 1);
-    let numbers = cache.numbers();
+    let numbers = cache.stats();
     assert_eq!((numbers.coalesced, numbers.fetched, numbers.memory.misses, numbers.in_flight), (99, 1, 100, 0));
 }
 
@@ -50,7 +51,7 @@ async fn a_fetch_that_nobody_waits_for_any_more_is_cancelled() {
     both[1].abort();
     readers.given().await;
     assert!(readers.clerk.is_cancelled(0));
-    assert_eq!(cache.numbers().in_flight, 0);
+    assert_eq!(cache.stats().in_flight, 0);
     // And the next one does not wait for it.
     readers.ask(key, &tags, FRESH).await;
     assert_eq!(readers.clerk.begun(), 2);
@@ -91,13 +92,13 @@ async fn sharing_is_possible_without_keeping_anything() {
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
     for _ in 0..2 {
-        readers.ask(key, &tags, Policy::coalesce_only()).await;
+        readers.ask(key, &tags, CachePolicy::coalesce_only()).await;
     }
     readers.clerk.answer(0, Ok(answer("one"))).await;
     assert_eq!(readers.given().await.len(), 2);
-    readers.ask(key, &tags, Policy::coalesce_only()).await;
+    readers.ask(key, &tags, CachePolicy::coalesce_only()).await;
     assert_eq!(readers.clerk.begun(), 2);
-    let numbers = cache.numbers();
+    let numbers = cache.stats();
     assert_eq!((numbers.entries, numbers.memory.hits, numbers.memory.misses), (0, 0, 0));
 }
 
@@ -105,14 +106,14 @@ async fn sharing_is_possible_without_keeping_anything() {
 async fn who_cannot_wait_does_not_wait_for_who_can_but_the_other_way_round() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let patient = Policy { urgency: Urgency::Patient, ..FRESH };
+    let patient = CachePolicy { priority: Priority::Low, ..FRESH };
     let mut readers = Readers::of(&cache);
     readers.ask(key, &tags, patient).await;
     readers.ask(key, &tags, patient).await;
     assert_eq!(readers.clerk.begun(), 1);
     readers.ask(key, &tags, FRESH).await;
     readers.ask(key, &tags, FRESH).await;
-    assert_eq!((readers.clerk.begun(), cache.numbers().in_flight), (2, 2));
+    assert_eq!((readers.clerk.begun(), cache.stats().in_flight), (2, 2));
     // Whoever comes now takes the one that will be there first.
     readers.ask(key, &tags, patient).await;
     readers.clerk.answer(1, Ok(answer("urgent"))).await;
@@ -120,15 +121,15 @@ async fn who_cannot_wait_does_not_wait_for_who_can_but_the_other_way_round() {
     assert_eq!(given.iter().map(body).collect::<Vec<_>>(), ["urgent"; 3]);
     readers.clerk.answer(0, Ok(answer("patient"))).await;
     assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["patient"; 2]);
-    assert_eq!((readers.clerk.begun(), cache.numbers().in_flight), (2, 0));
+    assert_eq!((readers.clerk.begun(), cache.stats().in_flight), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_detaches_fetches_of_every_urgency() {
+async fn an_invalidation_detaches_fetches_of_every_priority() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
-    readers.ask(key, &tags, Policy { urgency: Urgency::Patient, ..FRESH }).await;
+    readers.ask(key, &tags, CachePolicy { priority: Priority::Low, ..FRESH }).await;
     readers.ask(key, &tags, FRESH).await;
     cache.invalidate(&tags[1..]).await.unwrap();
     settle().await;

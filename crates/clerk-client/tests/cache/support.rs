@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clerk_client::cache::{Asked, Cache, Hit, Key, Options, Policy, Stored};
+use clerk_client::cache::{Cache, CacheKey, CacheKeyParts, CacheOptions, CachePolicy, CachedResponse, Hit};
 use clerk_client::redis::RedisClient;
 use clerk_client::webhook::Tag;
 use clerk_quota::clock::Clock;
@@ -16,13 +16,13 @@ use tokio::task::JoinSet;
 use clerk_test_support::start;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
-pub(crate) const FRESH: Policy = Policy::fresh_for(MINUTE);
+pub(crate) const FRESH: CachePolicy = CachePolicy::fresh_for(MINUTE);
 
 /// What went wrong with a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failed(pub(crate) u32);
 
-pub(crate) type Given = Result<(Stored, Hit), Arc<Failed>>;
+pub(crate) type Given = Result<(CachedResponse, Hit), Arc<Failed>>;
 
 /// Fetches that wait for the test.
 #[derive(Clone, Default)]
@@ -31,12 +31,12 @@ pub(crate) struct Clerk(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     /// All fetches that were begun, by number; those that are over are `None`.
-    fetches: Vec<Option<oneshot::Sender<Result<Stored, Failed>>>>,
+    fetches: Vec<Option<oneshot::Sender<Result<CachedResponse, Failed>>>>,
 }
 
 impl Clerk {
     /// A fetch. Begins when it is first polled.
-    pub(crate) fn fetch(&self) -> impl Future<Output = Result<Stored, Failed>> + Send + 'static {
+    pub(crate) fn fetch(&self) -> impl Future<Output = Result<CachedResponse, Failed>> + Send + 'static {
         let state = Arc::clone(&self.0);
         async move {
             let (sender, receiver) = oneshot::channel();
@@ -55,7 +55,7 @@ impl Clerk {
         self.0.lock().fetches[number].as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    pub(crate) async fn answer(&self, number: usize, result: Result<Stored, Failed>) {
+    pub(crate) async fn answer(&self, number: usize, result: Result<CachedResponse, Failed>) {
         let sender = self.0.lock().fetches[number].take().unwrap();
         let _ = sender.send(result);
         settle().await;
@@ -75,30 +75,33 @@ pub(crate) fn clock() -> Arc<Clock> {
 
 /// A cache without Redis in which nothing has to settle.
 pub(crate) fn alone() -> Cache {
-    Cache::new(Options { settle: Duration::ZERO, ..Options::new("prod") }, clock())
+    Cache::new(CacheOptions { read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") }, clock())
 }
 
 /// One process of several.
 pub(crate) fn over(store: RedisClient) -> Cache {
-    Cache::new(Options { settle: Duration::ZERO, redis: Some(store), ..Options::new("prod") }, Arc::new(Clock::new()))
+    Cache::new(
+        CacheOptions { read_after_write_grace: Duration::ZERO, redis: Some(store), ..CacheOptions::new("prod") },
+        Arc::new(Clock::new()),
+    )
 }
 
-pub(crate) fn key(cache: &Cache, path: &str) -> Key {
-    cache.key(&Asked { method: "GET", path, ..Asked::default() })
+pub(crate) fn key(cache: &Cache, path: &str) -> CacheKey {
+    cache.key(&CacheKeyParts { method: "GET", path, ..CacheKeyParts::default() })
 }
 
 pub(crate) fn user(name: &str) -> Vec<Tag> {
     vec![Tag::Everything, Tag::User(name.into())]
 }
 
-pub(crate) fn answer(body: &str) -> Stored {
+pub(crate) fn answer(body: &str) -> CachedResponse {
     with_status(StatusCode::OK, body)
 }
 
-pub(crate) fn with_status(status: StatusCode, body: &str) -> Stored {
+pub(crate) fn with_status(status: StatusCode, body: &str) -> CachedResponse {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    Stored::new(status, headers, Bytes::copy_from_slice(body.as_bytes()), start())
+    CachedResponse::new(status, headers, Bytes::copy_from_slice(body.as_bytes()), start())
 }
 
 pub(crate) fn body(given: &Given) -> &str {
@@ -110,7 +113,13 @@ pub(crate) fn hit(given: &Given) -> Hit {
 }
 
 /// Asks and answers at once.
-pub(crate) async fn ask(cache: &Cache, key: Key, tags: &[Tag], policy: Policy, reply: Result<Stored, Failed>) -> Given {
+pub(crate) async fn ask(
+    cache: &Cache,
+    key: CacheKey,
+    tags: &[Tag],
+    policy: CachePolicy,
+    reply: Result<CachedResponse, Failed>,
+) -> Given {
     cache.get_or_fetch(key, tags, policy, || std::future::ready(reply.clone())).await
 }
 
@@ -126,7 +135,7 @@ impl Readers {
         Self { cache: cache.clone(), clerk: Clerk::default(), tasks: JoinSet::new() }
     }
 
-    pub(crate) async fn ask(&mut self, key: Key, tags: &[Tag], policy: Policy) -> tokio::task::AbortHandle {
+    pub(crate) async fn ask(&mut self, key: CacheKey, tags: &[Tag], policy: CachePolicy) -> tokio::task::AbortHandle {
         let (cache, clerk, tags) = (self.cache.clone(), self.clerk.clone(), tags.to_vec());
         let handle = self.tasks.spawn(async move { cache.get_or_fetch(key, &tags, policy, || clerk.fetch()).await });
         settle().await;

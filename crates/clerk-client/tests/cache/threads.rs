@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use clerk_client::cache::{Cache, Policy};
+use clerk_client::cache::{Cache, CachePolicy};
 use clerk_client::webhook::{Invalidate, Tag};
 use tokio::task::{JoinSet, yield_now};
 
@@ -16,8 +16,10 @@ const READERS: usize = 4;
 async fn contend(cache: Cache, changes: u64) {
     let [truth, acknowledged] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
     let is_over = Arc::new(AtomicBool::new(false));
-    let policy =
-        Policy { stale_while_revalidate: Duration::from_secs(60), ..Policy::fresh_for(Duration::from_secs(60)) };
+    let policy = CachePolicy {
+        stale_while_revalidate: Duration::from_secs(60),
+        ..CachePolicy::fresh_for(Duration::from_secs(60))
+    };
     let mut readers = JoinSet::new();
     for number in 0..READERS {
         let (cache, truth, acknowledged) = (cache.clone(), Arc::clone(&truth), Arc::clone(&acknowledged));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::outbound::limiter::{BucketKey, DistributedLimiter, LeaseEnd, RedisLimiter, Room, Taken};
+use clerk_client::limiter::{BucketKey, DistributedLimiter, LeaseEnd, RedisLimiter, Room, Taken};
 use clerk_client::redis::{RedisClient, RedisOptions};
 use clerk_quota::{Bucket, Entity};
 use tokio::task::JoinSet;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use clerk_client::outbound::limiter::{
+use clerk_client::limiter::{
     self, BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Priority, Room, Sharing, TakeFuture,
     Taken,
 };
-use clerk_client::outbound::{Call, Flow, Outbound, Policy, SendError};
+use clerk_client::outbound::{ApiRequest, InstanceLimits, Outbound, RequestOptions, SendError};
 use clerk_quota::{Bucket, Environment, Source};
 use clerk_simulator::{Fault, HeaderProfile, LimiterKind};
 use parking_lot::Mutex;
@@ -111,7 +111,7 @@ impl Fleet {
             limiter::LimiterOptions { environment: Environment::Development, ..limiter::LimiterOptions::default() };
         let budget: Arc<dyn DistributedLimiter> = Arc::<Log>::clone(log);
         Arc::new(Outbound {
-            flow: Arc::new(Flow::sharing(options, Arc::clone(clock), budget)),
+            limits: Arc::new(InstanceLimits::sharing(options, Arc::clone(clock), budget)),
             transport: Arc::clone(upstream),
             base: base.clone(),
             key: Arc::clone(key),
@@ -128,7 +128,7 @@ impl Fleet {
             for _ in 0..workers {
                 let way = Arc::clone(way);
                 fleet.spawn(async move {
-                    let policy = Policy { priority: Priority::High, ..Policy::bulk() };
+                    let policy = RequestOptions { priority: Priority::High, ..RequestOptions::low_priority() };
                     let mut successes = 0;
                     while Instant::now() < end {
                         let answer = tokio::time::timeout_at(end, way.send(&count(), &policy)).await;
@@ -160,12 +160,12 @@ impl Fleet {
     }
 
     fn sharing(&self) -> Vec<Sharing> {
-        self.ways.iter().map(|way| way.flow.numbers().pace.sharing.unwrap()).collect()
+        self.ways.iter().map(|way| way.limits.stats().pace.sharing.unwrap()).collect()
     }
 }
 
-fn count() -> Call {
-    Call::get("/v1/users/count", Source::Client)
+fn count() -> ApiRequest {
+    ApiRequest::get("/v1/users/count", Source::Client)
 }
 
 fn options(limiter: LimiterKind, headers: HeaderProfile) -> clerk_simulator::Options {
@@ -235,8 +235,8 @@ fn a_429_of_one_process_holds_all() {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
         let fault = Fault::Throttled { retry_after: Some("30".to_owned()), body: clerk_simulator::FaultBody::Clerk };
         fleet.world.simulator.set_faults(fault.times(1).into()).unwrap();
-        let once = Policy { max_queue_wait: Duration::from_secs(5), ..Policy::default() };
-        let refused = fleet.ways[0].call(&count(), Duration::from_secs(5)).await.unwrap();
+        let once = RequestOptions { max_queue_wait: Duration::from_secs(5), ..RequestOptions::default() };
+        let refused = fleet.ways[0].request(&count(), Duration::from_secs(5)).await.unwrap();
         assert_eq!(refused.status, 429);
         let other = fleet.ways[1].send(&count(), &once).await;
         let Err(SendError::Shed(shed)) = other else { panic!("{other:?}") };
@@ -250,7 +250,7 @@ fn a_429_of_one_process_holds_all() {
 fn who_gives_up_leaves_nothing_behind() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 1);
-        let pacer = &fleet.ways[0].flow.pacer;
+        let pacer = &fleet.ways[0].limits.limiter;
         for _ in 0..50 {
             let acquire = pacer.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
             assert!(tokio::time::timeout(Duration::from_millis(1), acquire).await.is_err(), "it was still asking");
@@ -267,7 +267,7 @@ fn those_who_were_sent_back_keep_their_order() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
         // The other process takes the whole window.
-        fleet.ways[1].call(&count(), Duration::from_secs(5)).await.unwrap();
+        fleet.ways[1].request(&count(), Duration::from_secs(5)).await.unwrap();
         let budget = BucketKey { bucket: Bucket::Instance, entity: None };
         let room = Room { requests: 100, window: Duration::from_secs(10) };
         while fleet
@@ -279,7 +279,7 @@ fn those_who_were_sent_back_keep_their_order() {
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
         for index in 0..20 {
-            let (pacer, order) = (Arc::clone(&fleet.ways[0].flow.pacer), Arc::clone(&order));
+            let (pacer, order) = (Arc::clone(&fleet.ways[0].limits.limiter), Arc::clone(&order));
             tasks.spawn(async move {
                 let wait = Duration::from_secs(60);
                 let permit = pacer.acquire(Bucket::Instance, None, Priority::High, wait).await.unwrap();

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-use super::{Options, Site, top};
+use super::{Admin, AdminOptions, top};
 use crate::metrics::build;
 use clerk_quota::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
 use clerk_quota::{Bucket, Moment};
@@ -21,14 +21,14 @@ const STYLE: &str = include_str!("landing.css");
 /// No scripts, nothing from elsewhere, no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-pub(super) async fn page(State(site): State<Arc<Site>>) -> Response {
+pub(super) async fn page(State(site): State<Arc<Admin>>) -> Response {
     let now = site.clock.now();
     let instances = site.ledger.snapshot(now);
     let recent = |instance: &InstanceSnapshot, bucket: Bucket| {
         let ledger = site.ledger.instance(&instance.name);
         ledger.map(|ledger| ledger.lock().recent_windows(bucket)).unwrap_or_default()
     };
-    let top = site.gateway.as_ref().map(|gateway| top::table(&gateway.numbers()));
+    let top = site.gateway.as_ref().map(|gateway| top::table(&gateway.stats()));
     let html = render(&site.options, &instances, recent, top.as_deref(), now);
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=UTF-8"),
@@ -40,7 +40,7 @@ pub(super) async fn page(State(site): State<Arc<Site>>) -> Response {
 }
 
 fn render(
-    options: &Options,
+    options: &AdminOptions,
     instances: &[InstanceSnapshot],
     recent: impl Fn(&InstanceSnapshot, Bucket) -> Vec<ClosedWindow>,
     top: Option<&str>,

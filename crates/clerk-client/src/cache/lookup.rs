@@ -11,14 +11,14 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::flight::{Flights, Landed, Seat};
+use super::entry::Record;
 use super::generations::{Generations, Snapshot};
-use super::memory::{Entry, Memory, Times};
-use super::numbers::Counters;
-use super::owed::Owed;
-use super::shared::{Found, Seen, Shared};
-use super::stored::Record;
-use super::{Asked, Hit, Key, Numbers, Options, Policy, Stored};
+use super::memory_tier::{Memory, MemoryTier, Times};
+use super::pending_invalidations::PendingInvalidations;
+use super::redis_tier::{RedisHit, RedisTier, TagGenerations};
+use super::single_flight::{FetchResult, SingleFlight, Waiter};
+use super::stats::CacheCounters;
+use super::{CacheKey, CacheKeyParts, CacheOptions, CachePolicy, CacheStats, CachedResponse, Hit};
 use crate::webhook::{Invalidate, InvalidateError, Tag};
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
@@ -66,19 +66,19 @@ pub struct Cache(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     instance: Arc<str>,
-    largest: u64,
-    unheard: Duration,
-    settle: Duration,
+    max_entry_bytes: u64,
+    disconnected_ttl: Duration,
+    read_after_write_grace: Duration,
     pub(super) clock: Arc<Clock>,
     pub(super) generations: Generations,
     pub(super) memory: Memory,
-    pub(super) shared: Option<Shared>,
+    pub(super) redis_tier: Option<RedisTier>,
     /// What `shared` could not be told.
-    owed: Owed,
-    flights: Flights,
-    pub(super) counters: Counters,
+    pending_invalidations: PendingInvalidations,
+    flights: SingleFlight,
+    pub(super) counters: CacheCounters,
     /// Whether messages of other processes are heard. True if there are no others.
-    pub(super) is_heard: AtomicBool,
+    pub(super) is_connected: AtomicBool,
     #[cfg(feature = "redis")]
     pub(super) is_listening: AtomicBool,
     /// Hearing messages, and fetching anew what was given stale. Ends with the cache.
@@ -88,42 +88,49 @@ pub(super) struct Inner {
 impl Cache {
     /// An empty cache, over a Redis if the options have one. It hears other processes from its first use on.
     #[must_use]
-    pub fn new(options: Options, clock: Arc<Clock>) -> Self {
+    pub fn new(options: CacheOptions, clock: Arc<Clock>) -> Self {
         #[cfg(feature = "redis")]
-        let shared = options.redis.map(|store| Shared::new(store, options.seal, &options.instance));
+        let shared = options.redis.map(|store| RedisTier::new(store, options.encryption, &options.instance));
         #[cfg(not(feature = "redis"))]
-        let shared: Option<Shared> = None;
-        let Options { instance, memory, largest, unheard, settle, .. } = options;
+        let shared: Option<RedisTier> = None;
+        let CacheOptions {
+            instance,
+            memory_bytes: memory,
+            max_entry_bytes: largest,
+            disconnected_ttl: unheard,
+            read_after_write_grace: settle,
+            ..
+        } = options;
         let is_heard = AtomicBool::new(shared.is_none());
         let cache = Self(Arc::new(Inner {
-            shared,
+            redis_tier: shared,
             instance,
-            largest,
-            unheard,
-            settle,
+            max_entry_bytes: largest,
+            disconnected_ttl: unheard,
+            read_after_write_grace: settle,
             clock,
             generations: Generations::new(),
             memory: Memory::new(memory),
-            owed: Owed::default(),
-            flights: Flights::default(),
-            counters: Counters::default(),
-            is_heard,
+            pending_invalidations: PendingInvalidations::default(),
+            flights: SingleFlight::default(),
+            counters: CacheCounters::default(),
+            is_connected: is_heard,
             #[cfg(feature = "redis")]
             is_listening: AtomicBool::new(false),
             tasks: Mutex::default(),
         }));
-        cache.listen();
+        cache.subscribe();
         cache
     }
 
     /// The key of a request to this instance.
     #[must_use]
-    pub fn key(&self, asked: &Asked<'_>) -> Key {
-        Key::new(&self.0.instance, asked)
+    pub fn key(&self, asked: &CacheKeyParts<'_>) -> CacheKey {
+        CacheKey::new(&self.0.instance, asked)
     }
 
     /// The answer to a request: one that is kept and good, else that of `fetch`, which all who ask for the same key at
-    /// the same time share, as far as their [`Urgency`](super::Urgency) allows.
+    /// the same time share, as far as their [`Priority`](crate::limiter::Priority) allows.
     ///
     /// `tags` are what the answer shows, as of [`tags_of_route`](crate::webhook::tags_of_route); they have to be the same
     /// each time for a key. `fetch` makes a request to Clerk. It may be called again when an invalidation comes in
@@ -136,17 +143,17 @@ impl Cache {
     /// That of the fetch, which others may have got too. No error of Redis is one.
     pub async fn get_or_fetch<E, F, Fut>(
         &self,
-        key: Key,
+        key: CacheKey,
         tags: &[Tag],
-        policy: Policy,
+        policy: CachePolicy,
         fetch: F,
-    ) -> Result<(Stored, Hit), Arc<E>>
+    ) -> Result<(CachedResponse, Hit), Arc<E>>
     where
         E: Send + Sync + 'static,
         F: Fn() -> Fut,
-        Fut: Future<Output = Result<Stored, E>> + Send + 'static,
+        Fut: Future<Output = Result<CachedResponse, E>> + Send + 'static,
     {
-        self.listen();
+        self.subscribe();
         let inner = &self.0;
         if policy.keeps() {
             if let Some((answer, hit)) = inner.in_memory(&key) {
@@ -158,9 +165,9 @@ impl Cache {
             inner.counters.memory.misses.add();
         }
         for _ in 0..ROUNDS {
-            let seat = self.board(key, tags, policy, &fetch);
+            let seat = self.join(key, tags, policy, &fetch);
             let is_first = seat.is_first;
-            match seat.land(&inner.generations, policy.keeps()).await {
+            match seat.wait(&inner.generations, policy.keeps()).await {
                 None => inner.counters.detached.add(),
                 Some(Ok((answer, hit))) => {
                     let stale = if is_failure(&answer) { inner.stale_if_error(&key) } else { None };
@@ -191,7 +198,7 @@ impl Cache {
 
     /// How old the answer is that memory would give now. Changes and counts nothing.
     #[must_use]
-    pub fn peek(&self, key: &Key) -> Option<Duration> {
+    pub fn peek(&self, key: &CacheKey) -> Option<Duration> {
         let now = self.0.clock.now();
         let entry = self.0.memory.get(key, &self.0.generations, now)?;
         (now < entry.times.fresh_until).then(|| entry.answer.age(self.0.clock.wall()))
@@ -199,7 +206,7 @@ impl Cache {
 
     /// [`invalidate`](Invalidate::invalidate) for whoever cannot wait: memory forgets at once, Redis soon.
     pub fn invalidate_soon(&self, tags: &[Tag]) {
-        self.0.forget(tags);
+        self.0.invalidate_here(tags);
         if self.is_shared() {
             let (cache, tags) = (self.clone(), tags.to_vec());
             // What goes wrong is counted there.
@@ -208,8 +215,8 @@ impl Cache {
     }
 
     /// Sees to it that Redis is told of these tags.
-    fn owe(&self, tags: &[Tag]) {
-        if !self.0.owed.add(tags) {
+    fn retry_invalidation(&self, tags: &[Tag]) {
+        if !self.0.pending_invalidations.push(tags) {
             return;
         }
         let inner = Arc::downgrade(&self.0);
@@ -217,9 +224,9 @@ impl Cache {
             loop {
                 tokio::time::sleep(TELL_AGAIN).await;
                 let Some(inner) = inner.upgrade() else { return };
-                let Some(shared) = &inner.shared else { return };
-                let tags = inner.owed.tags();
-                if shared.forget(&tags).await.is_ok() && inner.owed.settle(&tags) {
+                let Some(shared) = &inner.redis_tier else { return };
+                let tags = inner.pending_invalidations.tags();
+                if shared.invalidate(&tags).await.is_ok() && inner.pending_invalidations.ack(&tags) {
                     return;
                 }
             }
@@ -229,51 +236,51 @@ impl Cache {
     /// Whether answers are kept in a Redis, too.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        self.0.shared.is_some()
+        self.0.redis_tier.is_some()
     }
 
     /// What became of look-ups so far, and the size of the cache.
     #[must_use]
-    pub fn numbers(&self) -> Numbers {
+    pub fn stats(&self) -> CacheStats {
         let (entries, bytes) = self.0.memory.size();
-        Numbers { in_flight: self.0.flights.count(), entries, bytes, ..self.0.counters.numbers() }
+        CacheStats { in_flight: self.0.flights.count(), entries, bytes, ..self.0.counters.stats() }
     }
 
     /// Whether what other processes invalidate is heard, or there are none.
     #[must_use]
-    pub fn is_heard(&self) -> bool {
-        self.0.is_heard.load(Ordering::SeqCst)
+    pub fn is_connected(&self) -> bool {
+        self.0.is_connected.load(Ordering::SeqCst)
     }
 
-    fn board<E, Fut>(&self, key: Key, tags: &[Tag], policy: Policy, fetch: &dyn Fn() -> Fut) -> Seat
+    fn join<E, Fut>(&self, key: CacheKey, tags: &[Tag], policy: CachePolicy, fetch: &dyn Fn() -> Fut) -> Waiter
     where
         E: Send + Sync + 'static,
-        Fut: Future<Output = Result<Stored, E>> + Send + 'static,
+        Fut: Future<Output = Result<CachedResponse, E>> + Send + 'static,
     {
         let inner = &self.0;
         let snapshot = || inner.generations.snapshot(tags);
-        inner.flights.board((key, policy.urgency), &inner.generations, snapshot, |snapshot| {
+        inner.flights.join((key, policy.priority), &inner.generations, snapshot, |snapshot| {
             let fetch = fetch().map(|result| result.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>));
             // Only Redis is asked by them.
-            let tags = if inner.shared.is_some() { tags.into() } else { Box::default() };
-            Arc::clone(inner).fly(key, tags, policy, snapshot, fetch).boxed()
+            let tags = if inner.redis_tier.is_some() { tags.into() } else { Box::default() };
+            Arc::clone(inner).fetch_and_keep(key, tags, policy, snapshot, fetch).boxed()
         })
     }
 
     /// Fetches anew in the background, once at a time.
-    fn refresh<E, Fut>(&self, key: Key, tags: &[Tag], policy: Policy, fetch: &dyn Fn() -> Fut)
+    fn refresh<E, Fut>(&self, key: CacheKey, tags: &[Tag], policy: CachePolicy, fetch: &dyn Fn() -> Fut)
     where
         E: Send + Sync + 'static,
-        Fut: Future<Output = Result<Stored, E>> + Send + 'static,
+        Fut: Future<Output = Result<CachedResponse, E>> + Send + 'static,
     {
-        if self.0.flights.under_way((key, policy.urgency), &self.0.generations).is_some() {
+        if self.0.flights.in_flight((key, policy.priority), &self.0.generations).is_some() {
             return;
         }
-        let seat = self.board(key, tags, policy, fetch);
+        let seat = self.join(key, tags, policy, fetch);
         let inner = Arc::clone(&self.0);
         self.0.in_background(async move {
             // Whatever comes of it, somebody will ask again.
-            let _ = seat.land(&inner.generations, true).await;
+            let _ = seat.wait(&inner.generations, true).await;
         });
     }
 }
@@ -285,18 +292,18 @@ impl Invalidate for Cache {
     ///
     /// If Redis did not. It is told again until it was, and until then what it has of these tags is not used here.
     async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
-        self.listen();
+        self.subscribe();
         let inner = &self.0;
         inner.counters.invalidations.add();
-        let forgotten = match &inner.shared {
-            Some(shared) => shared.forget(tags).await.inspect_err(|_| {
+        let forgotten = match &inner.redis_tier {
+            Some(shared) => shared.invalidate(tags).await.inspect_err(|_| {
                 inner.counters.redis.errors.add();
-                self.owe(tags);
+                self.retry_invalidation(tags);
             }),
             None => Ok(()),
         };
         // After Redis: until then somebody could find an old answer there and take it into memory.
-        inner.forget(tags);
+        inner.invalidate_here(tags);
         Ok(forgotten?)
     }
 }
@@ -318,7 +325,7 @@ impl Inner {
     }
 
     /// An answer that may be given without a fetch, or while one is under way.
-    fn in_memory(&self, key: &Key) -> Option<(Stored, Hit)> {
+    fn in_memory(&self, key: &CacheKey) -> Option<(CachedResponse, Hit)> {
         let now = self.clock.now();
         let entry = self.memory.get(key, &self.generations, now)?;
         let age = || entry.answer.age(self.clock.wall());
@@ -333,14 +340,14 @@ impl Inner {
     }
 
     /// An answer that came into memory since it was looked for. Counted then.
-    fn fresh_in_memory(&self, key: &Key) -> Option<(Stored, Hit)> {
+    fn fresh_in_memory(&self, key: &CacheKey) -> Option<(CachedResponse, Hit)> {
         let now = self.clock.now();
         let entry = self.memory.get(key, &self.generations, now)?;
         let hit = || Hit::Memory { age: entry.answer.age(self.clock.wall()) };
         (now < entry.times.fresh_until).then(|| (entry.answer.clone(), hit()))
     }
 
-    fn stale_if_error(&self, key: &Key) -> Option<(Stored, Hit)> {
+    fn stale_if_error(&self, key: &CacheKey) -> Option<(CachedResponse, Hit)> {
         let now = self.clock.now();
         let entry = self.memory.get(key, &self.generations, now)?;
         (now < entry.times.stale_if_error_until).then(|| {
@@ -350,21 +357,21 @@ impl Inner {
     }
 
     /// What a flight does: the rest of the way, once for all who wait.
-    async fn fly(
+    async fn fetch_and_keep(
         self: Arc<Self>,
-        key: Key,
+        key: CacheKey,
         tags: Box<[Tag]>,
-        policy: Policy,
+        policy: CachePolicy,
         snapshot: Arc<Snapshot>,
-        fetch: impl Future<Output = Result<Stored, Arc<dyn Any + Send + Sync>>> + Send,
-    ) -> Landed {
+        fetch: impl Future<Output = Result<CachedResponse, Arc<dyn Any + Send + Sync>>> + Send,
+    ) -> FetchResult {
         let mut seen = None;
         if policy.keeps() {
             // A flight may have landed since this one's caller looked.
             if let Some(landed) = self.fresh_in_memory(&key) {
                 return Ok(landed);
             }
-            let (found, place) = self.in_redis(key, &tags, policy, &snapshot).await;
+            let (found, place) = self.look_in_redis(key, &tags, policy, &snapshot).await;
             if let Some(found) = found {
                 return Ok(found);
             }
@@ -379,13 +386,13 @@ impl Inner {
 
     /// Looks in Redis, and takes what is there into memory. What is not fresh is no hit, but is there when fetching
     /// fails.
-    async fn in_redis(
+    async fn look_in_redis(
         &self,
-        key: Key,
+        key: CacheKey,
         tags: &[Tag],
-        policy: Policy,
+        policy: CachePolicy,
         snapshot: &Snapshot,
-    ) -> (Option<(Stored, Hit)>, Option<Seen>) {
+    ) -> (Option<(CachedResponse, Hit)>, Option<TagGenerations>) {
         let Some((found, seen)) = self.look(key, tags, policy).await else { return (None, None) };
         let Some((answer, times)) = found else {
             self.counters.redis.misses.add();
@@ -402,14 +409,19 @@ impl Inner {
     }
 
     /// What Redis has, and until when it is good; `None` if there is no Redis or it failed.
-    pub(super) async fn look(&self, key: Key, tags: &[Tag], policy: Policy) -> Option<(Option<(Stored, Times)>, Seen)> {
-        let shared = self.shared.as_ref().filter(|_| !self.owed.holds(tags))?;
+    pub(super) async fn look(
+        &self,
+        key: CacheKey,
+        tags: &[Tag],
+        policy: CachePolicy,
+    ) -> Option<(Option<(CachedResponse, Times)>, TagGenerations)> {
+        let shared = self.redis_tier.as_ref().filter(|_| !self.pending_invalidations.contains(tags))?;
         // From before the question: its time to live was measured later.
         let now = self.clock.now();
         // In a box, since most caches have no Redis and need no room for it.
         let looked = Box::pin(shared.look(key, tags, policy.lifetime())).await;
         let (found, seen) = looked.inspect_err(|_| self.counters.redis.errors.add()).ok()?;
-        let found = found.and_then(|Found { record, left }| {
+        let found = found.and_then(|RedisHit { record, left }| {
             let Record { answer, stale_while_revalidate, stale_if_error } = record;
             let (ttl, ..) = policy.of(answer.status())?;
             // What is left belongs to staleness at its end. And our policy may be shorter than that of the writer.
@@ -428,16 +440,16 @@ impl Inner {
     /// Keeps an answer whose fetch began at `begun`, if it may be kept and nothing has come in between.
     pub(super) async fn keep(
         &self,
-        key: Key,
-        policy: Policy,
+        key: CacheKey,
+        policy: CachePolicy,
         begun: Moment,
         snapshot: &Snapshot,
-        seen: Option<&Seen>,
-        answer: &Stored,
+        seen: Option<&TagGenerations>,
+        answer: &CachedResponse,
     ) {
         let times = policy.of(answer.status()).filter(|_| answer.may_be_kept());
         let Some((ttl, stale, stale_if_error)) = times else { return };
-        if answer.weight() > self.largest {
+        if answer.weight() > self.max_entry_bytes {
             self.counters.dropped.add();
             return;
         }
@@ -447,12 +459,12 @@ impl Inner {
         }
         let ttl = (ttl / 1000).saturating_mul(fastrand::u32(900..=1100));
         let mut times = Times::new(begun.after(ttl), stale, stale_if_error);
-        if self.generations.is_recent(snapshot, begun, self.settle) {
-            times = times.capped(begun.after(self.settle));
+        if self.generations.is_recent(snapshot, begun, self.read_after_write_grace) {
+            times = times.capped(begun.after(self.read_after_write_grace));
         }
         self.remember(key, answer, times, snapshot);
         let left = times.end().since(self.clock.now());
-        let (Some(shared), Some(seen)) = (&self.shared, seen) else { return };
+        let (Some(shared), Some(seen)) = (&self.redis_tier, seen) else { return };
         if left.is_zero() {
             return;
         }
@@ -468,27 +480,27 @@ impl Inner {
         }
     }
 
-    fn remember(&self, key: Key, answer: &Stored, times: Times, snapshot: &Snapshot) {
+    fn remember(&self, key: CacheKey, answer: &CachedResponse, times: Times, snapshot: &Snapshot) {
         if !self.memory.has_room_for(answer.weight()) {
             self.counters.dropped.add();
             return;
         }
-        let is_heard = self.is_heard.load(Ordering::SeqCst);
+        let is_heard = self.is_connected.load(Ordering::SeqCst);
         let now = self.clock.now();
-        let times = if is_heard { times } else { times.capped(now.after(self.unheard)) };
+        let times = if is_heard { times } else { times.capped(now.after(self.disconnected_ttl)) };
         if now < times.end() && self.generations.is_current(snapshot) {
-            self.memory.insert(key, Entry::new(answer, times, snapshot.clone()));
+            self.memory.insert(key, MemoryTier::new(answer, times, snapshot.clone()));
             self.counters.memory.stored.add();
         }
     }
 
-    pub(super) fn forget(&self, tags: &[Tag]) {
+    pub(super) fn invalidate_here(&self, tags: &[Tag]) {
         self.generations.invalidate(tags, self.clock.now());
         self.flights.detach(&self.generations);
     }
 }
 
 /// An answer that is no better than a stale one (RFC 5861, section 4, and 429).
-fn is_failure(answer: &Stored) -> bool {
+fn is_failure(answer: &CachedResponse) -> bool {
     answer.status().is_server_error() || answer.status().as_u16() == 429
 }

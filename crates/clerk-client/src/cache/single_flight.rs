@@ -1,4 +1,4 @@
-//! One fetch at a time for each key and urgency, shared by all who wait for it.
+//! One fetch at a time for each key and priority, shared by all who wait for it.
 //!
 //! The fetch is driven by those who wait: if one goes away the others go on, and if all do it is cancelled. An
 //! invalidation detaches: who waits for an answer that may be kept is told at once and fetches anew, and who comes later
@@ -14,38 +14,39 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::entry::CachedResponse;
 use super::generations::{Generations, Snapshot};
-use super::stored::Stored;
-use super::{Hit, Key, Urgency};
+use super::{CacheKey, Hit};
+use crate::limiter::Priority;
 
 /// How a fetch ended. Errors are of whatever type the fetch has.
-pub(super) type Landed = Result<(Stored, Hit), Arc<dyn Any + Send + Sync>>;
+pub(super) type FetchResult = Result<(CachedResponse, Hit), Arc<dyn Any + Send + Sync>>;
 
-type Flying = BoxFuture<'static, Landed>;
+type FetchFuture = BoxFuture<'static, FetchResult>;
 
 /// What a flight is called by: what is fetched, and for whom.
-type Sign = (Key, Urgency);
+type FlightKey = (CacheKey, Priority);
 
 #[derive(Default)]
-pub(super) struct Flights(Arc<Table>);
+pub(super) struct SingleFlight(Arc<Table>);
 
 #[derive(Default)]
 struct Table {
     /// Nothing that holds a flight may be dropped under this lock: the end of a flight takes it.
-    flights: Mutex<HashMap<Sign, Flight>>,
+    flights: Mutex<HashMap<FlightKey, Flight>>,
     begun: AtomicU64,
 }
 
 struct Flight {
     number: u64,
     generations: Arc<Snapshot>,
-    landing: WeakShared<Flying>,
+    landing: WeakShared<FetchFuture>,
     detached: CancellationToken,
 }
 
 /// A place among those who wait for a fetch.
-pub(super) struct Seat {
-    landing: Shared<Flying>,
+pub(super) struct Waiter {
+    landing: Shared<FetchFuture>,
     generations: Arc<Snapshot>,
     detached: CancellationToken,
     /// Whether the fetch was begun for this one.
@@ -53,13 +54,13 @@ pub(super) struct Seat {
 }
 
 /// Takes the flight out of the table when it ends, however it ends.
-struct Leave {
+struct RemoveOnDrop {
     table: Arc<Table>,
-    sign: Sign,
+    sign: FlightKey,
     number: u64,
 }
 
-impl Drop for Leave {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         let mut flights = self.table.flights.lock();
         if flights.get(&self.sign).is_some_and(|flight| flight.number == self.number) {
@@ -68,24 +69,24 @@ impl Drop for Leave {
     }
 }
 
-impl Flights {
+impl SingleFlight {
     /// A seat in a flight that is under way for this key, or in a new one. `begin` gets the generations of before the
     /// fetch; it must do nothing but make the future.
-    pub(super) fn board(
+    pub(super) fn join(
         &self,
-        sign: Sign,
+        sign: FlightKey,
         generations: &Generations,
         snapshot: impl FnOnce() -> Snapshot,
-        begin: impl FnOnce(Arc<Snapshot>) -> Flying,
-    ) -> Seat {
-        if let Some(seat) = self.under_way(sign, generations) {
+        begin: impl FnOnce(Arc<Snapshot>) -> FetchFuture,
+    ) -> Waiter {
+        if let Some(seat) = self.in_flight(sign, generations) {
             return seat;
         }
         // Before the flight is in the table, so that an invalidation from here on finds either the table or the
         // generations changed.
         let snapshot = Arc::new(snapshot());
         let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
-        let leave = Leave { table: Arc::clone(&self.0), sign, number };
+        let leave = RemoveOnDrop { table: Arc::clone(&self.0), sign, number };
         let fetch = begin(Arc::clone(&snapshot));
         let landing = async move {
             let _leave = leave;
@@ -97,18 +98,18 @@ impl Flights {
         if let Some(seat) = self.insert(sign, number, &landing, &snapshot, &detached, generations) {
             return seat;
         }
-        Seat { landing, generations: snapshot, detached, is_first: true }
+        Waiter { landing, generations: snapshot, detached, is_first: true }
     }
 
     fn insert(
         &self,
-        sign: Sign,
+        sign: FlightKey,
         number: u64,
-        landing: &Shared<Flying>,
+        landing: &Shared<FetchFuture>,
         snapshot: &Arc<Snapshot>,
         detached: &CancellationToken,
         generations: &Generations,
-    ) -> Option<Seat> {
+    ) -> Option<Waiter> {
         let mut flights = self.0.flights.lock();
         if let Some(seat) = find(&flights, sign, generations) {
             return Some(seat);
@@ -120,7 +121,7 @@ impl Flights {
     }
 
     /// A seat in the flight that is under way, if there is one.
-    pub(super) fn under_way(&self, sign: Sign, generations: &Generations) -> Option<Seat> {
+    pub(super) fn in_flight(&self, sign: FlightKey, generations: &Generations) -> Option<Waiter> {
         find(&self.0.flights.lock(), sign, generations)
     }
 
@@ -142,24 +143,24 @@ impl Flights {
 }
 
 /// A seat in a flight for this key that this one may wait for.
-fn find(flights: &HashMap<Sign, Flight>, (key, urgency): Sign, generations: &Generations) -> Option<Seat> {
-    urgency.may_wait_for().iter().find_map(|of| flights.get(&(key, *of))?.seat(generations))
+fn find(flights: &HashMap<FlightKey, Flight>, (key, priority): FlightKey, generations: &Generations) -> Option<Waiter> {
+    priority.may_join().iter().find_map(|of| flights.get(&(key, *of))?.waiter(generations))
 }
 
 impl Flight {
-    fn seat(&self, generations: &Generations) -> Option<Seat> {
+    fn waiter(&self, generations: &Generations) -> Option<Waiter> {
         if !generations.is_valid(&self.generations) {
             return None;
         }
         let landing = self.landing.upgrade()?;
         let (generations, detached) = (Arc::clone(&self.generations), self.detached.clone());
-        Some(Seat { landing, generations, detached, is_first: false })
+        Some(Waiter { landing, generations, detached, is_first: false })
     }
 }
 
-impl Seat {
+impl Waiter {
     /// Waits for the end of the fetch; `None` if an invalidation came first, and that counts.
-    pub(super) async fn land(self, generations: &Generations, counts: bool) -> Option<Landed> {
+    pub(super) async fn wait(self, generations: &Generations, counts: bool) -> Option<FetchResult> {
         let Self { landing, generations: snapshot, detached, .. } = self;
         if !counts {
             return Some(landing.await);

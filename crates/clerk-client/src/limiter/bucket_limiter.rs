@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use super::aimd::Ceiling;
+use super::aimd::AimdLimit;
 use super::distributed::Room;
 use super::server_quota::{QuotaStatement, ServerQuota};
 use super::window_log::WindowLog;
@@ -80,8 +80,8 @@ pub(super) struct BucketLimiter {
     log: WindowLog,
     /// The part of the limit that is ours while other processes cannot be asked.
     local_share: Option<LocalShare>,
-    word: Option<ServerQuota>,
-    ceiling: Option<Ceiling>,
+    server_quota: Option<ServerQuota>,
+    aimd: Option<AimdLimit>,
     blocked_until: Moment,
     /// Whether one request must get through before others follow.
     half_open: bool,
@@ -99,8 +99,8 @@ impl BucketLimiter {
             resets: WindowKindDetector::default(),
             log: WindowLog::default(),
             local_share: None,
-            word: None,
-            ceiling: None,
+            server_quota: None,
+            aimd: None,
             blocked_until: Moment::default(),
             half_open: false,
             spread_until: Moment::default(),
@@ -162,7 +162,7 @@ impl BucketLimiter {
 
     /// Whether the server's word lets a request leave.
     fn apply_server_quota(&self, now: Moment, reserved: u64) -> Admission {
-        let Some(word) = &self.word else { return Admission::Now };
+        let Some(word) = &self.server_quota else { return Admission::Now };
         let rolling = self.resets.is_rolling();
         if word.available(rolling) > reserved || !(rolling || word.has_other_users()) {
             return Admission::Now;
@@ -181,7 +181,7 @@ impl BucketLimiter {
     /// A request leaves. `random` is from 0 to 1.
     pub(super) fn begin(&mut self, now: Moment, random: f64) {
         self.log.begin();
-        if let Some(word) = &mut self.word {
+        if let Some(word) = &mut self.server_quota {
             word.consume();
         }
         if now < self.spread_until {
@@ -198,7 +198,7 @@ impl BucketLimiter {
         match ending {
             Ending::Unsent => {
                 self.log.refund();
-                if let Some(word) = &mut self.word {
+                if let Some(word) = &mut self.server_quota {
                     word.refund();
                 }
             }
@@ -234,21 +234,21 @@ impl BucketLimiter {
     /// Whether nothing would be lost if this limiter were forgotten.
     pub(super) fn is_idle(&mut self, now: Moment) -> bool {
         self.settle(now);
-        self.log.is_empty() && now >= self.blocked_until && self.word.is_none()
+        self.log.is_empty() && now >= self.blocked_until && self.server_quota.is_none()
     }
 
     fn settle(&mut self, now: Moment) {
         let window = self.window();
         let returned = self.log.settle(now, window);
         let rolling = self.resets.is_rolling();
-        if let Some(word) = &mut self.word {
+        if let Some(word) = &mut self.server_quota {
             word.add_returned(returned);
             let over = if rolling { word.until.max(word.at.after(window)) } else { word.until };
             if now >= over {
                 if word.available(rolling) == 0 {
                     self.spread_until = over.after(window / 4);
                 }
-                self.word = None;
+                self.server_quota = None;
             }
         }
     }
@@ -265,7 +265,7 @@ impl BucketLimiter {
             self.resets.watch(at, Reset { after, resolution: quota.reset_resolution });
         }
         let Some(remaining) = quota.remaining else { return };
-        if self.word.is_some_and(|word| at < word.at) {
+        if self.server_quota.is_some_and(|word| at < word.at) {
             return;
         }
         let in_flight = self.log.in_flight();
@@ -278,7 +278,8 @@ impl BucketLimiter {
             in_flight,
             over: self.log.used() - in_flight,
         };
-        self.word = Some(ServerQuota::merge(self.word, statement, self.resets.is_rolling(), self.window()));
+        self.server_quota =
+            Some(ServerQuota::merge(self.server_quota, statement, self.resets.is_rolling(), self.window()));
     }
 
     fn apply_throttling(&mut self, observation: &Observation, sent: Moment, random: f64) {
@@ -288,8 +289,8 @@ impl BucketLimiter {
         self.blocked_until = self.blocked_until.max(observation.at.after(wait + self.jitter(random)));
         self.spread_until = self.blocked_until.after(self.window() / 4);
         self.half_open = true;
-        if self.ceiling.is_none_or(|ceiling| ceiling.is_known_at(sent)) {
-            self.ceiling = Some(Ceiling::cut(self.log.used(), self.known_limit(), observation.at));
+        if self.aimd.is_none_or(|ceiling| ceiling.is_known_at(sent)) {
+            self.aimd = Some(AimdLimit::cut(self.log.used(), self.known_limit(), observation.at));
         }
     }
 
@@ -310,7 +311,7 @@ impl BucketLimiter {
     /// Requests that we let go in a window.
     fn cap(&self, now: Moment) -> Option<u64> {
         let limit = self.known_limit();
-        let ceiling = self.ceiling.and_then(|ceiling| ceiling.requests(limit, now, self.window()));
+        let ceiling = self.aimd.and_then(|ceiling| ceiling.requests(limit, now, self.window()));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
         let part_of = |limit: u64, share: LocalShare| ((limit as f64 * share.part) as u64).max(1);
         let share = self.local_share.filter(|share| share.until.is_none_or(|until| now < until));

@@ -7,7 +7,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Site;
+use super::Admin;
 
 /// The configuration was not taken over; the one before stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ impl Reloader {
     }
 }
 
-pub(super) async fn reload(State(site): State<Arc<Site>>, method: Method) -> Response {
+pub(super) async fn reload(State(site): State<Arc<Admin>>, method: Method) -> Response {
     if method != Method::POST && method != Method::PUT {
         let allow = [(header::ALLOW, "POST, PUT")];
         return (StatusCode::METHOD_NOT_ALLOWED, allow, "This endpoint requires a POST request.\n").into_response();

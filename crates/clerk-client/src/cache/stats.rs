@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters of one level. They begin at 0 and only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TierNumbers {
+pub struct TierStats {
     /// Look-ups that found an answer that was good.
     pub hits: u64,
     /// Look-ups that did not.
@@ -17,13 +17,13 @@ pub struct TierNumbers {
 
 /// Counters of a [`Cache`](super::Cache), and its size. Counters begin at 0 and only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Numbers {
+pub struct CacheStats {
     /// In this process.
-    pub memory: TierNumbers,
+    pub memory: TierStats,
     /// In Redis. Asked only after a miss in memory.
-    pub redis: TierNumbers,
+    pub redis: TierStats,
     /// Look-ups that would have been, had they not been shadows: hits and misses of both levels together.
-    pub shadow: TierNumbers,
+    pub shadow: TierStats,
     /// Stale answers that were given.
     pub stale: u64,
     /// Requests that waited for the fetch of another one and got its answer.
@@ -41,7 +41,7 @@ pub struct Numbers {
     /// Invalidations that other processes told.
     pub heard: u64,
     /// Times that memory was dropped because messages of other processes may have been missed.
-    pub deaf: u64,
+    pub disconnects: u64,
     /// Fetches under way now.
     pub in_flight: u64,
     /// Answers in memory now.
@@ -59,8 +59,8 @@ pub(super) struct TierCounters {
 }
 
 impl TierCounters {
-    fn numbers(&self) -> TierNumbers {
-        TierNumbers {
+    fn stats(&self) -> TierStats {
+        TierStats {
             hits: self.hits.get(),
             misses: self.misses.get(),
             errors: self.errors.get(),
@@ -71,7 +71,7 @@ impl TierCounters {
 
 /// The counters behind [`Numbers`].
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct CacheCounters {
     pub(super) memory: TierCounters,
     pub(super) redis: TierCounters,
     pub(super) shadow: TierCounters,
@@ -83,16 +83,16 @@ pub(super) struct Counters {
     pub(super) dropped: Counter,
     pub(super) invalidations: Counter,
     pub(super) heard: Counter,
-    pub(super) deaf: Counter,
+    pub(super) disconnects: Counter,
 }
 
-impl Counters {
+impl CacheCounters {
     /// The numbers, apart from sizes.
-    pub(super) fn numbers(&self) -> Numbers {
-        Numbers {
-            memory: self.memory.numbers(),
-            redis: self.redis.numbers(),
-            shadow: self.shadow.numbers(),
+    pub(super) fn stats(&self) -> CacheStats {
+        CacheStats {
+            memory: self.memory.stats(),
+            redis: self.redis.stats(),
+            shadow: self.shadow.stats(),
             stale: self.stale.get(),
             coalesced: self.coalesced.get(),
             fetched: self.fetched.get(),
@@ -101,7 +101,7 @@ impl Counters {
             dropped: self.dropped.get(),
             invalidations: self.invalidations.get(),
             heard: self.heard.get(),
-            deaf: self.deaf.get(),
+            disconnects: self.disconnects.get(),
             in_flight: 0,
             entries: 0,
             bytes: 0,

@@ -12,15 +12,15 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::relay::{Authorization, Relay};
-use super::retry::Repeat;
-use super::{Call, CallError, Outbound};
+use super::forward::{Credentials, ForwardRequest};
+use super::retry::Idempotency;
+use super::{ApiRequest, Outbound, RequestError};
 use crate::transport::{BodyError, ErrorKind, RequestBody, TransportError};
 use clerk_quota::{Route, Source};
 
 /// A request with its route.
 #[derive(Debug)]
-pub(super) struct Outgoing<'a> {
+pub(super) struct OutboundRequest<'a> {
     pub(super) route: Route,
     /// Whether it was sent again since an idle connection had just been closed, which is done once.
     pub(super) has_raced: bool,
@@ -29,32 +29,32 @@ pub(super) struct Outgoing<'a> {
 
 #[derive(Debug)]
 enum Kind<'a> {
-    Call(&'a Call),
-    Relay(&'a mut Pending),
+    Call(&'a ApiRequest),
+    Relay(&'a mut RetryableRequest),
 }
 
 /// A request of an application's between its attempts.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct RetryableRequest {
     /// None once it has left for good.
     request: Option<Request<RequestBody>>,
-    repeat: Repeat,
-    authorization: Authorization,
+    repeat: Idempotency,
+    authorization: Credentials,
 }
 
-impl From<Relay> for Pending {
-    fn from(relay: Relay) -> Self {
-        let Relay { request, repeat, authorization, .. } = relay;
+impl From<ForwardRequest> for RetryableRequest {
+    fn from(relay: ForwardRequest) -> Self {
+        let ForwardRequest { request, idempotency: repeat, credentials: authorization, .. } = relay;
         Self { request: Some(request), repeat, authorization }
     }
 }
 
-impl<'a> Outgoing<'a> {
-    pub(super) fn of(call: &'a Call) -> Self {
+impl<'a> OutboundRequest<'a> {
+    pub(super) fn of(call: &'a ApiRequest) -> Self {
         Self { route: call.route(), has_raced: false, kind: Kind::Call(call) }
     }
 
-    pub(super) const fn pending(pending: &'a mut Pending, route: Route) -> Self {
+    pub(super) const fn pending(pending: &'a mut RetryableRequest, route: Route) -> Self {
         Self { route, has_raced: false, kind: Kind::Relay(pending) }
     }
 
@@ -67,10 +67,10 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Which failures allow it to be sent again; none where its body is gone.
-    pub(super) const fn repeat(&self) -> Repeat {
+    pub(super) const fn idempotency(&self) -> Idempotency {
         match &self.kind {
-            Kind::Call(call) => call.repeat,
-            Kind::Relay(Pending { request: None, .. }) => Repeat::Never,
+            Kind::Call(call) => call.idempotency,
+            Kind::Relay(RetryableRequest { request: None, .. }) => Idempotency::NonIdempotent,
             Kind::Relay(pending) => pending.repeat,
         }
     }
@@ -79,24 +79,24 @@ impl<'a> Outgoing<'a> {
     pub(super) fn request(
         &mut self,
         outbound: &Outbound,
-    ) -> Result<(Request<RequestBody>, Option<Progress>), CallError> {
+    ) -> Result<(Request<RequestBody>, Option<UploadProgress>), RequestError> {
         match &mut self.kind {
             Kind::Call(call) => signed(call, outbound).map(|request| (request, None)),
-            Kind::Relay(Pending { request, repeat, authorization }) => {
-                let copy = request.as_ref().filter(|_| *repeat != Repeat::Never).and_then(copy);
+            Kind::Relay(RetryableRequest { request, repeat, authorization }) => {
+                let copy = request.as_ref().filter(|_| *repeat != Idempotency::NonIdempotent).and_then(copy);
                 let mut next = match copy {
                     Some(copy) => copy,
                     // `repeat` says never once it is gone, so that nobody asks.
                     None => request.take().ok_or_else(gone)?,
                 };
-                if *authorization == Authorization::Ours {
+                if *authorization == Credentials::Instance {
                     let key = outbound.key.current()?;
                     next.headers_mut().insert(AUTHORIZATION, key.authorization_header());
                 }
                 if !next.body().is_stream() {
                     return Ok((next, None));
                 }
-                let progress = Progress::new();
+                let progress = UploadProgress::new();
                 let next = next.map(|body| RequestBody::stream(Watched { body, progress: progress.clone() }));
                 Ok((next, Some(progress)))
             }
@@ -104,7 +104,7 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-fn signed(call: &Call, outbound: &Outbound) -> Result<Request<RequestBody>, CallError> {
+fn signed(call: &ApiRequest, outbound: &Outbound) -> Result<Request<RequestBody>, RequestError> {
     let key = outbound.key.current()?;
     let uri = format!("{}{}", outbound.base, call.path);
     let mut request = Request::builder().method(call.method.clone()).uri(uri).body(call.body.clone().into())?;
@@ -116,7 +116,7 @@ fn signed(call: &Call, outbound: &Outbound) -> Result<Request<RequestBody>, Call
     Ok(request)
 }
 
-fn gone() -> CallError {
+fn gone() -> RequestError {
     TransportError::new(ErrorKind::Other, "the request was sent already and cannot be sent again".to_owned()).into()
 }
 
@@ -134,7 +134,7 @@ fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 
 /// How the body of a request gets on.
 #[derive(Debug, Clone)]
-pub(super) struct Progress(Arc<Mutex<Step>>);
+pub(super) struct UploadProgress(Arc<Mutex<Step>>);
 
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy)]
@@ -148,7 +148,7 @@ enum Step {
 /// Longest pause of whoever sends a body. A server that takes bodies from clients has less patience with them.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
-impl Progress {
+impl UploadProgress {
     fn new() -> Self {
         Self(Arc::new(Mutex::new(Step::Sent { at: Instant::now() })))
     }
@@ -166,7 +166,7 @@ impl Progress {
 #[derive(Debug)]
 struct Watched {
     body: RequestBody,
-    progress: Progress,
+    progress: UploadProgress,
 }
 
 impl Body for Watched {

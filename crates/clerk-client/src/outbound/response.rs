@@ -12,15 +12,15 @@ use http_body_util::BodyExt;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::attempt::Opened;
-use super::limiter::Permit;
-use super::{CallError, ErrorBody, MAX_BODY_BYTES, is_json};
+use super::attempt::UpstreamResponse;
+use super::{ErrorBody, MAX_BODY_BYTES, RequestError, is_json};
+use crate::limiter::Permit;
 use crate::transport::{Body, TransportError};
 use clerk_quota::Observation;
 
 /// An answer whose body is yet to be read. The request counts as in flight until the body ends or is dropped.
 #[derive(Debug)]
-pub struct Reply {
+pub struct StreamingResponse {
     /// HTTP status.
     pub status: StatusCode,
     /// Its headers.
@@ -35,7 +35,7 @@ pub struct Reply {
 
 /// A complete answer.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct BufferedResponse {
     /// HTTP status.
     pub status: StatusCode,
     /// Its headers.
@@ -48,26 +48,26 @@ pub struct Answer {
     pub errors: ErrorBody,
 }
 
-impl Reply {
+impl StreamingResponse {
     /// Reads the body. There is no deadline: dropping the future cancels.
     ///
     /// # Errors
     /// When the body breaks off, or is larger than [`MAX_BODY_BYTES`].
-    pub async fn collect(self) -> Result<Answer, CallError> {
+    pub async fn collect(self) -> Result<BufferedResponse, RequestError> {
         let Self { status, headers, body, observation, errors } = self;
-        let body = read_body(body, MAX_BODY_BYTES).await?.ok_or(CallError::BodyTooLarge { status })?;
-        Ok(Answer { status, headers, body, observation, errors })
+        let body = read_body(body, MAX_BODY_BYTES).await?.ok_or(RequestError::BodyTooLarge { status })?;
+        Ok(BufferedResponse { status, headers, body, observation, errors })
     }
 }
 
-impl From<Opened> for Reply {
-    fn from(opened: Opened) -> Self {
-        let Opened { head, body, observation, errors } = opened;
+impl From<UpstreamResponse> for StreamingResponse {
+    fn from(opened: UpstreamResponse) -> Self {
+        let UpstreamResponse { head, body, observation, errors } = opened;
         Self { status: head.status, headers: head.headers, body: body.boxed_unsync(), observation, errors }
     }
 }
 
-impl Answer {
+impl BufferedResponse {
     /// Whether the body claims to be JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
@@ -91,14 +91,14 @@ pub async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, Tra
 
 /// The body of an answer. Its request counts as in flight until the body ends or is dropped.
 #[derive(Debug)]
-pub struct ReplyBody {
+pub struct UpstreamBody {
     /// Frames that were read already.
     read: VecDeque<Result<Frame<Bytes>, TransportError>>,
     rest: Option<Body>,
     permit: Option<Permit>,
 }
 
-impl ReplyBody {
+impl UpstreamBody {
     pub(super) const fn streamed(body: Body, permit: Permit) -> Self {
         Self { read: VecDeque::new(), rest: Some(body), permit: Some(permit) }
     }
@@ -161,7 +161,7 @@ impl ReplyBody {
     }
 }
 
-impl http_body::Body for ReplyBody {
+impl http_body::Body for UpstreamBody {
     type Data = Bytes;
     type Error = TransportError;
 

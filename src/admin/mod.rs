@@ -27,7 +27,7 @@ use tower_http::compression::CompressionLayer;
 
 pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
 pub use status::Status;
-pub use top::{InstanceTop, Top, Use};
+pub use top::{InstanceTop, TopEntry, TopPage};
 
 use crate::gateway::Gateway;
 use crate::metrics::{Format, Metrics};
@@ -40,7 +40,7 @@ pub const PATHS: [&str; 3] = ["/api/v1/status", "/api/v1/top", "/config"];
 
 /// Where things are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct AdminOptions {
     /// Path of the metrics, beginning with a slash; none of [`PATHS`], nor below `/-/`.
     pub telemetry_path: String,
     /// Path before all paths: empty, or beginning with a slash and not ending in one.
@@ -49,7 +49,7 @@ pub struct Options {
     pub external_prefix: String,
 }
 
-impl Default for Options {
+impl Default for AdminOptions {
     fn default() -> Self {
         Self { telemetry_path: "/metrics".to_owned(), route_prefix: String::new(), external_prefix: String::new() }
     }
@@ -57,9 +57,9 @@ impl Default for Options {
 
 /// What the pages are made from.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct Admin {
     /// Where things are found.
-    pub options: Options,
+    pub options: AdminOptions,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The numbers.
@@ -76,7 +76,7 @@ pub struct Site {
     pub reloader: Option<Reloader>,
 }
 
-impl Site {
+impl Admin {
     /// All paths.
     pub fn router(self) -> Router {
         let prefix = self.options.route_prefix.clone();
@@ -113,7 +113,7 @@ async fn at_root(router: Router, mut request: Request) -> Response {
     }
 }
 
-async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+async fn metrics(State(site): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&headers);
     // Thousands of instances take a while to write down: not on a thread that serves others.
     let encoded = tokio::task::spawn_blocking(move || site.metrics.encode(format)).await;
@@ -152,12 +152,12 @@ impl HttpBody for Parts {
     }
 }
 
-async fn config(State(site): State<Arc<Site>>) -> Response {
+async fn config(State(site): State<Arc<Admin>>) -> Response {
     let text = String::clone(&site.config_text.load());
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-async fn ready(State(site): State<Arc<Site>>) -> Response {
+async fn ready(State(site): State<Arc<Admin>>) -> Response {
     if site.probes.has_polled() {
         "Ready\n".into_response()
     } else {

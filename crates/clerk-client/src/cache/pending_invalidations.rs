@@ -13,28 +13,28 @@ use crate::webhook::Tag;
 const MAX_TAGS: usize = 1000;
 
 #[derive(Debug, Default)]
-pub(super) struct Owed(Mutex<State>);
+pub(super) struct PendingInvalidations(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     tags: HashSet<Tag>,
     /// Whether somebody sees to it.
-    is_seen_to: bool,
+    has_retry_task: bool,
 }
 
-impl Owed {
+impl PendingInvalidations {
     /// Redis could not be told of these tags. Says whether somebody has to see to it from now on.
-    pub(super) fn add(&self, tags: &[Tag]) -> bool {
+    pub(super) fn push(&self, tags: &[Tag]) -> bool {
         let mut state = self.0.lock();
         state.tags.extend(tags.iter().cloned());
         if state.tags.len() > MAX_TAGS {
             state.tags = HashSet::from([Tag::Everything]);
         }
-        !std::mem::replace(&mut state.is_seen_to, true)
+        !std::mem::replace(&mut state.has_retry_task, true)
     }
 
     /// Whether an answer with these tags may be one that should be gone.
-    pub(super) fn holds(&self, tags: &[Tag]) -> bool {
+    pub(super) fn contains(&self, tags: &[Tag]) -> bool {
         let state = self.0.lock();
         !state.tags.is_empty()
             && (state.tags.contains(&Tag::Everything) || tags.iter().any(|tag| state.tags.contains(tag)))
@@ -46,11 +46,11 @@ impl Owed {
     }
 
     /// Redis was told of these. Says whether that was all, and nobody has to see to it any more.
-    pub(super) fn settle(&self, told: &[Tag]) -> bool {
+    pub(super) fn ack(&self, told: &[Tag]) -> bool {
         let mut state = self.0.lock();
         state.tags.retain(|tag| !told.contains(tag));
         let is_all = state.tags.is_empty();
-        state.is_seen_to = !is_all;
+        state.has_retry_task = !is_all;
         is_all
     }
 }
@@ -65,22 +65,24 @@ mod tests {
 
     #[test]
     fn what_is_owed_is_held_until_it_is_settled() {
-        let owed = Owed::default();
-        assert!(!owed.holds(&[user(1)]));
-        assert!(owed.add(&[user(1), Tag::UserList]) && !owed.add(&[user(2)]), "one sees to it");
-        assert!(owed.holds(&[Tag::Everything, user(2)]) && owed.holds(&[Tag::UserList]) && !owed.holds(&[user(3)]));
-        assert!(!owed.settle(&[user(1), Tag::UserList]), "something came meanwhile");
-        assert!(!owed.holds(&[user(1)]) && owed.holds(&[user(2)]));
-        assert!(owed.settle(&owed.tags()) && !owed.holds(&[user(2)]));
-        assert!(owed.add(&[user(1)]), "nobody does any more");
+        let owed = PendingInvalidations::default();
+        assert!(!owed.contains(&[user(1)]));
+        assert!(owed.push(&[user(1), Tag::UserList]) && !owed.push(&[user(2)]), "one sees to it");
+        assert!(
+            owed.contains(&[Tag::Everything, user(2)]) && owed.contains(&[Tag::UserList]) && !owed.contains(&[user(3)])
+        );
+        assert!(!owed.ack(&[user(1), Tag::UserList]), "something came meanwhile");
+        assert!(!owed.contains(&[user(1)]) && owed.contains(&[user(2)]));
+        assert!(owed.ack(&owed.tags()) && !owed.contains(&[user(2)]));
+        assert!(owed.push(&[user(1)]), "nobody does any more");
     }
 
     #[test]
     fn too_much_is_everything() {
-        let owed = Owed::default();
-        owed.add(&(0..=MAX_TAGS).map(user).collect::<Vec<_>>());
-        assert!(owed.holds(&[user(MAX_TAGS + 1)]) && owed.holds(&[]));
+        let owed = PendingInvalidations::default();
+        owed.push(&(0..=MAX_TAGS).map(user).collect::<Vec<_>>());
+        assert!(owed.contains(&[user(MAX_TAGS + 1)]) && owed.contains(&[]));
         assert_eq!(owed.tags(), [Tag::Everything]);
-        assert!(owed.settle(&[Tag::Everything]));
+        assert!(owed.ack(&[Tag::Everything]));
     }
 }

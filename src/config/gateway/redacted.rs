@@ -2,11 +2,12 @@
 
 use std::fmt::{self, Write};
 
-use super::super::masked::{quoted, quoted_path};
-use super::model::{Gateway, Policies, Rank, UnknownKeys};
+use super::super::redacted::{quoted, quoted_path};
+use super::model::{GatewayConfig, PolicyConfig, UnknownKeyMode};
+use clerk_client::limiter::Priority;
 use clerk_client::secret::{REDACTED, SecretSource};
 
-pub(in super::super) fn write(out: &mut String, gateway: &Gateway) -> fmt::Result {
+pub(in super::super) fn write(out: &mut String, gateway: &GatewayConfig) -> fmt::Result {
     writeln!(out, "gateway:\n  listen_address: {}", quoted(&gateway.listen.to_string()))?;
     match &gateway.web_config_file {
         Some(path) => writeln!(out, "  web_config_file: {}", quoted_path(path))?,
@@ -14,8 +15,8 @@ pub(in super::super) fn write(out: &mut String, gateway: &Gateway) -> fmt::Resul
         None => {}
     }
     let unknown_keys = match gateway.unknown_keys {
-        UnknownKeys::Forward => "forward",
-        UnknownKeys::Reject => "reject",
+        UnknownKeyMode::Forward => "forward",
+        UnknownKeyMode::Reject => "reject",
     };
     writeln!(out, "  unknown_keys: {unknown_keys}")?;
     writeln!(out, "  upstream_http2: {}", gateway.upstream_http2)?;
@@ -27,11 +28,11 @@ pub(in super::super) fn write(out: &mut String, gateway: &Gateway) -> fmt::Resul
         writeln!(out, "    - name: {}", quoted(&caller.name))?;
         writeln!(out, "      token_file: {}", file(&caller.token))?;
         writeln!(out, "      instance: {}", quoted(&caller.instance))?;
-        let rank = match caller.rank {
-            Rank::High => "high",
-            Rank::Low => "low",
+        let priority = match caller.priority {
+            Priority::High => "high",
+            Priority::Low => "low",
         };
-        writeln!(out, "      priority: {rank}")?;
+        writeln!(out, "      priority: {priority}")?;
     }
     writeln!(out, "  policies:")?;
     write_policies(out, &gateway.policies, "    ", true)?;
@@ -57,7 +58,7 @@ pub(in super::super) fn write(out: &mut String, gateway: &Gateway) -> fmt::Resul
     Ok(())
 }
 
-fn write_policies(out: &mut String, policies: &Policies, indent: &str, reads: bool) -> fmt::Result {
+fn write_policies(out: &mut String, policies: &PolicyConfig, indent: &str, reads: bool) -> fmt::Result {
     writeln!(out, "{indent}retry: {}", policies.retry.as_str())?;
     if reads {
         writeln!(out, "{indent}coalesce: {}", policies.coalesce.as_str())?;

@@ -24,20 +24,20 @@ const NAME_LEN: usize = 4;
 const TAG_LEN: usize = 16;
 
 /// Keys that answers in Redis are sealed with.
-pub struct Seal {
-    current: SealKey,
+pub struct Encryption {
+    current: EncryptionKey,
     /// Only opened with.
-    older: Vec<SealKey>,
+    older: Vec<EncryptionKey>,
 }
 
-struct SealKey {
+struct EncryptionKey {
     name: [u8; NAME_LEN],
     key: RandomizedNonceKey,
 }
 
 /// A key for sealing that cannot be used. Its text does not show the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
+pub enum EncryptionError {
     /// It cannot be read.
     #[error(transparent)]
     Unreadable(#[from] SecretError),
@@ -52,7 +52,7 @@ pub enum SealError {
     },
 }
 
-impl Seal {
+impl Encryption {
     /// Bytes that a sealed answer is longer.
     pub(super) const OVERHEAD: usize = NAME_LEN + NONCE_LEN + TAG_LEN;
 
@@ -72,18 +72,21 @@ impl Seal {
     /// let key = SecretSource::Inline(Secret::new("00112233445566778899aabbccddeeff".repeat(2)));
     /// assert!(Seal::new(&key, &[]).is_ok());
     /// ```
-    pub fn new(current: &SecretSource, older: &[SecretSource]) -> Result<Self, SealError> {
-        Ok(Self { current: SealKey::read(current)?, older: older.iter().map(SealKey::read).collect::<Result<_, _>>()? })
+    pub fn new(current: &SecretSource, older: &[SecretSource]) -> Result<Self, EncryptionError> {
+        Ok(Self {
+            current: EncryptionKey::read(current)?,
+            older: older.iter().map(EncryptionKey::read).collect::<Result<_, _>>()?,
+        })
     }
 
     /// The sealed content. `None` if the random numbers of the system fail.
-    pub(super) fn close(&self, mut content: Vec<u8>, context: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn encrypt(&self, mut content: Vec<u8>, context: &[u8]) -> Option<Vec<u8>> {
         let nonce = self.current.key.seal_in_place_append_tag(Aad::from(context), &mut content).ok()?;
         Some([&self.current.name[..], nonce.as_ref(), &content].concat())
     }
 
     /// The content, if it was sealed with one of our keys in the same context.
-    pub(super) fn open(&self, sealed: &[u8], context: &[u8]) -> Option<Bytes> {
+    pub(super) fn decrypt(&self, sealed: &[u8], context: &[u8]) -> Option<Bytes> {
         let (name, sealed) = sealed.split_at_checked(NAME_LEN)?;
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         let key = [&self.current].into_iter().chain(&self.older).find(|key| key.name == name)?;
@@ -95,16 +98,16 @@ impl Seal {
     }
 }
 
-impl fmt::Debug for Seal {
+impl fmt::Debug for Encryption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Seal").field("keys", &(1 + self.older.len())).finish()
     }
 }
 
-impl SealKey {
-    fn read(source: &SecretSource) -> Result<Self, SealError> {
+impl EncryptionKey {
+    fn read(source: &SecretSource) -> Result<Self, EncryptionError> {
         let text = source.read()?;
-        let no_key = || SealError::NoKey { origin: source.to_string() };
+        let no_key = || EncryptionError::NoKey { origin: source.to_string() };
         let bytes = decode(text.expose()).ok_or_else(no_key)?;
         let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes[..]).map_err(|_| no_key())?;
         let hash = Sha256::new().chain_update(b"clerk-exporter: name of a sealing key").chain_update(&bytes[..]);
@@ -148,36 +151,36 @@ mod tests {
         SecretSource::Inline(Secret::new(text.to_owned()))
     }
 
-    fn seal(current: &str, older: &[&str]) -> Seal {
-        Seal::new(&inline(current), &older.iter().map(|text| inline(text)).collect::<Vec<_>>()).unwrap()
+    fn seal(current: &str, older: &[&str]) -> Encryption {
+        Encryption::new(&inline(current), &older.iter().map(|text| inline(text)).collect::<Vec<_>>()).unwrap()
     }
 
     #[test]
     fn what_was_closed_is_opened_in_the_same_context_only() {
         let seal = seal(ONE, &[]);
-        let sealed = seal.close(b"content".to_vec(), b"place").unwrap();
-        assert_eq!(sealed.len(), b"content".len() + Seal::OVERHEAD);
-        assert_eq!(seal.open(&sealed, b"place").as_deref(), Some(&b"content"[..]));
-        assert_eq!(seal.open(&sealed, b"other place"), None);
+        let sealed = seal.encrypt(b"content".to_vec(), b"place").unwrap();
+        assert_eq!(sealed.len(), b"content".len() + Encryption::OVERHEAD);
+        assert_eq!(seal.decrypt(&sealed, b"place").as_deref(), Some(&b"content"[..]));
+        assert_eq!(seal.decrypt(&sealed, b"other place"), None);
         for index in 0..sealed.len() {
             let mut broken = sealed.clone();
             broken[index] ^= 1;
-            assert_eq!(seal.open(&broken, b"place"), None, "byte {index}");
-            assert_eq!(seal.open(&sealed[..index], b"place"), None, "{index} bytes");
+            assert_eq!(seal.decrypt(&broken, b"place"), None, "byte {index}");
+            assert_eq!(seal.decrypt(&sealed[..index], b"place"), None, "{index} bytes");
         }
         // The same content never looks the same.
-        assert_ne!(seal.close(b"content".to_vec(), b"place").unwrap(), sealed);
+        assert_ne!(seal.encrypt(b"content".to_vec(), b"place").unwrap(), sealed);
     }
 
     #[test]
     fn after_a_rotation_older_answers_are_still_read() {
         let before = seal(ONE, &[OTHER]);
         let after = seal(OTHER, &[ONE_IN_BASE64]);
-        let sealed = before.close(b"content".to_vec(), b"").unwrap();
-        assert!(after.open(&sealed, b"").is_some());
-        let sealed = after.close(b"content".to_vec(), b"").unwrap();
-        assert!(before.open(&sealed, b"").is_some());
-        assert!(seal(ONE, &[]).open(&sealed, b"").is_none());
+        let sealed = before.encrypt(b"content".to_vec(), b"").unwrap();
+        assert!(after.decrypt(&sealed, b"").is_some());
+        let sealed = after.encrypt(b"content".to_vec(), b"").unwrap();
+        assert!(before.decrypt(&sealed, b"").is_some());
+        assert!(seal(ONE, &[]).decrypt(&sealed, b"").is_none());
     }
 
     #[test]
@@ -185,14 +188,14 @@ mod tests {
         let unpadded = ONE_IN_BASE64.trim_end_matches('=');
         let url_safe = OTHER.replace('/', "_");
         for text in [ONE, ONE_IN_BASE64, unpadded, OTHER, &url_safe] {
-            assert!(Seal::new(&inline(text), &[]).is_ok(), "{text}");
+            assert!(Encryption::new(&inline(text), &[]).is_ok(), "{text}");
         }
         for text in ["CANARY", &ONE[1..], &format!("{ONE}0"), &ONE.replace('0', "x"), &ONE_IN_BASE64[4..]] {
-            let error = Seal::new(&inline(text), &[]).unwrap_err();
+            let error = Encryption::new(&inline(text), &[]).unwrap_err();
             assert!(error.to_string().contains("openssl rand -hex 32"), "{error}");
             assert!(!format!("{error} {error:?}").contains(text));
         }
         let missing = SecretSource::File("/nonexistent/seal".into());
-        assert!(Seal::new(&missing, &[]).unwrap_err().to_string().contains("/nonexistent/seal"));
+        assert!(Encryption::new(&missing, &[]).unwrap_err().to_string().contains("/nonexistent/seal"));
     }
 }

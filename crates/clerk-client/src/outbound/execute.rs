@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::attempt::{Opened, Reading};
-use super::limiter::{Priority, Shed};
-use super::outgoing::Outgoing;
-use super::relay::{Handling, Relayed};
-use super::reply::{Answer, Reply};
-use super::retry::{Decision, Outcome, RetryPolicy, Standing, Trouble};
-use super::{Call, CallError, Outbound};
+use super::attempt::{BodyMode, UpstreamResponse};
+use super::forward::{ExecuteOptions, ForwardedResponse};
+use super::request::OutboundRequest;
+use super::response::{BufferedResponse, StreamingResponse};
+use super::retry::{AttemptOutcome, RetryDecision, RetryPolicy, RetryState, RetryableError};
+use super::{ApiRequest, Outbound, RequestError};
+use crate::limiter::{Priority, Shed};
 use clerk_quota::Route;
 
 /// How much trouble a request is worth.
@@ -31,7 +31,7 @@ use clerk_quota::Route;
 /// };
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct RequestOptions {
     /// Who goes first.
     pub priority: Priority,
     /// How often it is tried.
@@ -44,7 +44,7 @@ pub struct Policy {
     pub deadline: Duration,
 }
 
-impl Default for Policy {
+impl Default for RequestOptions {
     /// Interactive: 30 s in the queue, 10 s an attempt, 90 s for everything, so that a `Retry-After` of the longest wait
     /// fits in.
     fn default() -> Self {
@@ -58,10 +58,10 @@ impl Default for Policy {
     }
 }
 
-impl Policy {
+impl RequestOptions {
     /// For work at which nobody waits: goes last, leaves a reserve, and waits ten minutes for its turn.
     #[must_use]
-    pub fn bulk() -> Self {
+    pub fn low_priority() -> Self {
         let patience = Duration::from_secs(600);
         Self { priority: Priority::Low, max_queue_wait: patience, deadline: patience * 2, ..Self::default() }
     }
@@ -75,10 +75,10 @@ pub enum SendError {
     Shed(#[from] Shed),
     /// The last attempt brought no complete answer.
     #[error("{error} (attempts: {attempts})")]
-    Call {
+    Request {
         /// What went wrong, the last time.
         #[source]
-        error: CallError,
+        error: RequestError,
         /// Attempts made.
         attempts: u32,
     },
@@ -90,11 +90,11 @@ impl Outbound {
     ///
     /// # Errors
     /// When there is no complete answer.
-    pub async fn send(&self, call: &Call, policy: &Policy) -> Result<Answer, SendError> {
+    pub async fn send(&self, call: &ApiRequest, policy: &RequestOptions) -> Result<BufferedResponse, SendError> {
         let until = Instant::now() + policy.deadline;
-        let (reply, attempts) = self.open_until(call, &Handling::from(policy), until).await?;
-        let answer = timeout_at(until, reply.collect()).await.unwrap_or(Err(CallError::Timeout(policy.deadline)));
-        answer.map_err(|error| SendError::Call { error, attempts })
+        let (reply, attempts) = self.open_until(call, &ExecuteOptions::from(policy), until).await?;
+        let answer = timeout_at(until, reply.collect()).await.unwrap_or(Err(RequestError::Timeout(policy.deadline)));
+        answer.map_err(|error| SendError::Request { error, attempts })
     }
 
     /// Sends a request when the rate limit has room for it, again where the policy and the request allow it, and gives
@@ -104,40 +104,49 @@ impl Outbound {
     ///
     /// # Errors
     /// When the request was not let go, or the last attempt brought no answer.
-    pub async fn open(&self, call: &Call, policy: &Policy) -> Result<Reply, SendError> {
-        self.open_handled(call, &Handling::from(policy)).await
+    pub async fn open(&self, call: &ApiRequest, policy: &RequestOptions) -> Result<StreamingResponse, SendError> {
+        self.open_with(call, &ExecuteOptions::from(policy)).await
     }
 
     /// [`Outbound::open`] with a policy of which parts may be off.
-    pub(crate) async fn open_handled(&self, call: &Call, handling: &Handling) -> Result<Reply, SendError> {
+    pub(crate) async fn open_with(
+        &self,
+        call: &ApiRequest,
+        handling: &ExecuteOptions,
+    ) -> Result<StreamingResponse, SendError> {
         let until = Instant::now() + handling.deadline;
         self.open_until(call, handling, until).await.map(|(reply, _)| reply)
     }
 
-    async fn open_until(&self, call: &Call, handling: &Handling, until: Instant) -> Result<(Reply, u32), SendError> {
-        let Relayed { answer, attempts, .. } =
-            self.run(&mut Outgoing::of(call), handling, Reading::Stream, until).await?;
-        Ok((Reply::from(*answer), attempts))
+    async fn open_until(
+        &self,
+        call: &ApiRequest,
+        handling: &ExecuteOptions,
+        until: Instant,
+    ) -> Result<(StreamingResponse, u32), SendError> {
+        let ForwardedResponse { response: answer, attempts, .. } =
+            self.run(&mut OutboundRequest::of(call), handling, BodyMode::Stream, until).await?;
+        Ok((StreamingResponse::from(*answer), attempts))
     }
 
     /// All attempts of a request: waits for the rate limit, sends, and decides whether to do it again.
     pub(super) async fn run(
         &self,
-        outgoing: &mut Outgoing<'_>,
-        handling: &Handling,
-        reading: Reading,
+        outgoing: &mut OutboundRequest<'_>,
+        handling: &ExecuteOptions,
+        reading: BodyMode,
         until: Instant,
-    ) -> Result<Relayed, SendError> {
+    ) -> Result<ForwardedResponse, SendError> {
         let Route { bucket, entity, .. } = outgoing.route;
-        self.flow.begin();
+        self.limits.begin();
         let (mut attempts, mut waited) = (0, Duration::ZERO);
         let mut last: Option<Attempted> = None;
         loop {
             let permit = match handling.pace {
-                None => self.flow.pacer.pass(bucket, entity),
+                None => self.limits.limiter.pass(bucket, entity),
                 Some(turn) => {
                     let patience = turn.max_wait.min(until.saturating_duration_since(Instant::now()));
-                    let permit = self.flow.pacer.acquire(bucket, entity, turn.priority, patience).await;
+                    let permit = self.limits.limiter.acquire(bucket, entity, turn.priority, patience).await;
                     match (permit, last.take()) {
                         (Ok(permit), _) => permit,
                         (Err(shed), None) => return Err(shed.into()),
@@ -148,17 +157,17 @@ impl Outbound {
             };
             waited += permit.waited();
             attempts += 1;
-            self.flow.count_attempt();
+            self.limits.count_attempt();
             let from = Instant::now();
             let timeout = handling.attempt_timeout.min(until.saturating_duration_since(from));
             let result = self.attempt(outgoing, permit, reading, from + timeout, timeout).await;
             let mut attempted = Attempted { result, took: from.elapsed() };
             let Some(retry) = &handling.retry else { return attempted.finish(attempts, waited) };
             let left = until.saturating_duration_since(Instant::now());
-            let standing = Standing { attempts, repeat: outgoing.repeat(), left };
-            match self.flow.decide(retry, standing, outcome(&attempted.result)) {
-                Decision::Stop(_) => return attempted.finish(attempts, waited),
-                Decision::Retry { after, .. } => {
+            let standing = RetryState { attempts, repeat: outgoing.idempotency(), left };
+            match self.limits.decide(retry, standing, outcome(&attempted.result)) {
+                RetryDecision::Stop(_) => return attempted.finish(attempts, waited),
+                RetryDecision::Retry { after, .. } => {
                     // Kept in case that there is no next one. It must not take the place of the next one, though.
                     if let Ok(opened) = &mut attempted.result {
                         opened.body.release();
@@ -174,25 +183,25 @@ impl Outbound {
 /// An attempt, and how long it took.
 #[derive(Debug)]
 struct Attempted {
-    result: Result<Box<Opened>, CallError>,
+    result: Result<Box<UpstreamResponse>, RequestError>,
     took: Duration,
 }
 
 impl Attempted {
-    fn finish(self, attempts: u32, waited: Duration) -> Result<Relayed, SendError> {
+    fn finish(self, attempts: u32, waited: Duration) -> Result<ForwardedResponse, SendError> {
         match self.result {
-            Ok(opened) => Ok(Relayed { answer: opened, attempts, waited, took: self.took }),
-            Err(error) => Err(SendError::Call { error, attempts }),
+            Ok(opened) => Ok(ForwardedResponse { response: opened, attempts, waited, latency: self.took }),
+            Err(error) => Err(SendError::Request { error, attempts }),
         }
     }
 }
 
-fn outcome(result: &Result<Box<Opened>, CallError>) -> Outcome {
+fn outcome(result: &Result<Box<UpstreamResponse>, RequestError>) -> AttemptOutcome {
     let (trouble, retry_after) = match result {
-        Ok(opened) => (Trouble::of_status(opened.head.status), opened.observation.quota.retry_after),
-        Err(CallError::Upstream(error)) => (Trouble::of_error(error.kind()), None),
-        Err(CallError::Timeout(_)) => (Some(Trouble::Lost), None),
-        Err(CallError::Key(_) | CallError::Request(_) | CallError::BodyTooLarge { .. }) => (None, None),
+        Ok(opened) => (RetryableError::of_status(opened.head.status), opened.observation.quota.retry_after),
+        Err(RequestError::Upstream(error)) => (RetryableError::of_error(error.kind()), None),
+        Err(RequestError::Timeout(_)) => (Some(RetryableError::NoResponse), None),
+        Err(RequestError::Key(_) | RequestError::Request(_) | RequestError::BodyTooLarge { .. }) => (None, None),
     };
-    trouble.map_or(Outcome::Final, |trouble| Outcome::Failed { trouble, retry_after })
+    trouble.map_or(AttemptOutcome::Final, |trouble| AttemptOutcome::Failed { trouble, retry_after })
 }

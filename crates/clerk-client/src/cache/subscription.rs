@@ -4,68 +4,68 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::Cache;
-use super::answers::Inner;
+use super::lookup::Inner;
 use crate::redis::SubscriptionEvent;
 
 impl Cache {
     /// Begins to hear other processes, once there is a runtime to do so.
-    pub(super) fn listen(&self) {
-        let Some(shared) = &self.0.shared else { return };
+    pub(super) fn subscribe(&self) {
+        let Some(shared) = &self.0.redis_tier else { return };
         if self.0.is_listening.load(Ordering::Relaxed) || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         if self.0.is_listening.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (mut subscription, ear) = (shared.subscribe(), Ear(Arc::downgrade(&self.0)));
+        let (mut subscription, ear) = (shared.subscribe(), SubscriptionGuard(Arc::downgrade(&self.0)));
         self.0.tasks.lock().spawn(async move {
             loop {
                 let event = subscription.next().await;
                 let Some(inner) = ear.0.upgrade() else { return };
-                inner.hear(event);
+                inner.on_event(event);
             }
         });
     }
 }
 
 /// Whoever hears messages has it, so that a cache whose runtime ended does not believe that all is quiet.
-struct Ear(Weak<Inner>);
+struct SubscriptionGuard(Weak<Inner>);
 
-impl Drop for Ear {
+impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
         let Some(inner) = self.0.upgrade() else { return };
-        if inner.is_heard.load(Ordering::SeqCst) {
-            inner.hear(SubscriptionEvent::Lost);
+        if inner.is_connected.load(Ordering::SeqCst) {
+            inner.on_event(SubscriptionEvent::Lost);
         }
         inner.is_listening.store(false, Ordering::SeqCst);
     }
 }
 
 impl Inner {
-    fn hear(&self, event: SubscriptionEvent) {
+    fn on_event(&self, event: SubscriptionEvent) {
         match event {
             SubscriptionEvent::Message(message) => {
-                if let Some(tags) = self.shared.as_ref().and_then(|shared| shared.read(&message)) {
+                if let Some(tags) = self.redis_tier.as_ref().and_then(|shared| shared.read(&message)) {
                     self.counters.heard.add();
-                    self.forget(&tags);
+                    self.invalidate_here(&tags);
                 }
             }
             SubscriptionEvent::Lost => {
-                self.is_heard.store(false, Ordering::SeqCst);
-                self.counters.deaf.add();
-                self.drop_memory();
+                self.is_connected.store(false, Ordering::SeqCst);
+                self.counters.disconnects.add();
+                self.clear_memory();
                 tracing::warn!("messages of other processes cannot be heard, memory was dropped");
             }
             SubscriptionEvent::Restored => {
                 // Before, or what was kept for a short time only would be.
-                self.drop_memory();
-                self.is_heard.store(true, Ordering::SeqCst);
+                self.clear_memory();
+                self.is_connected.store(true, Ordering::SeqCst);
                 tracing::info!("messages of other processes are heard");
             }
         }
     }
 
-    fn drop_memory(&self) {
+    fn clear_memory(&self) {
         self.generations.begin_epoch();
         self.memory.clear();
     }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::path::Path;
 
 use super::gateway;
-use super::model::{Config, Instance, LimitSetting, Trigger, When};
+use super::model::{Config, InstanceConfig, LimitSetting, ProbeWhen, ScheduleConfig};
 use clerk_client::secret::{REDACTED, SecretSource};
 
 impl Config {
@@ -25,10 +25,10 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     }
     writeln!(out, "instances:")?;
     config.instances.iter().try_for_each(|instance| write_instance(out, instance))?;
-    config.gateway.iter().try_for_each(|section| gateway::masked::write(out, section))
+    config.gateway.iter().try_for_each(|section| gateway::redacted::write(out, section))
 }
 
-fn write_instance(out: &mut String, instance: &Instance) -> fmt::Result {
+fn write_instance(out: &mut String, instance: &InstanceConfig) -> fmt::Result {
     writeln!(out, "  - name: {}", quoted(&instance.name))?;
     match &instance.key {
         SecretSource::File(path) => writeln!(out, "    secret_key_file: {}", quoted_path(path))?,
@@ -67,8 +67,8 @@ fn write_instance(out: &mut String, instance: &Instance) -> fmt::Result {
         out,
         "      when: {}",
         match probe.when {
-            When::Idle => "idle",
-            When::Always => "always",
+            ProbeWhen::Idle => "idle",
+            ProbeWhen::Always => "always",
         }
     )?;
     match &instance.users {
@@ -80,10 +80,12 @@ fn write_instance(out: &mut String, instance: &Instance) -> fmt::Result {
     }
 }
 
-fn write_trigger(out: &mut String, trigger: &Trigger) -> fmt::Result {
+fn write_trigger(out: &mut String, trigger: &ScheduleConfig) -> fmt::Result {
     match trigger {
-        Trigger::Interval(interval) => writeln!(out, "      interval: {}", humantime::format_duration(*interval)),
-        Trigger::Cron(expression) => writeln!(out, "      schedule: {}", quoted(expression)),
+        ScheduleConfig::Interval(interval) => {
+            writeln!(out, "      interval: {}", humantime::format_duration(*interval))
+        }
+        ScheduleConfig::Cron(expression) => writeln!(out, "      schedule: {}", quoted(expression)),
     }
 }
 

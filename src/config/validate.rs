@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 
-use super::model::{Plan, When};
+use super::model::{Plan, ProbeWhen};
 use super::tree::Value;
 use clerk_client::secret::{looks_like_secret, looks_like_secret_path};
 
@@ -234,10 +234,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, String> {
 }
 
 /// When a probe is made.
-pub(super) fn when(text: &str) -> Result<When, String> {
+pub(super) fn when(text: &str) -> Result<ProbeWhen, String> {
     match text {
-        "idle" => Ok(When::Idle),
-        "always" => Ok(When::Always),
+        "idle" => Ok(ProbeWhen::Idle),
+        "always" => Ok(ProbeWhen::Always),
         _ => Err("neither idle nor always; write `idle` or `always`".to_owned()),
     }
 }

@@ -70,9 +70,10 @@ impl LimiterOptions {
 }
 
 /// Who goes first. Within a priority, who came first. Probes are not paced: one in some seconds, late, tells nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// Somebody waits for the answer.
+    #[default]
     High,
     /// Exports and the like: goes last, and leaves a reserve.
     Low,
@@ -95,6 +96,15 @@ impl Priority {
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
+    }
+
+    /// The priorities of the requests whose fetch this one may wait for: not one that stands in the queue behind it.
+    #[must_use]
+    pub const fn may_join(self) -> &'static [Self] {
+        match self {
+            Self::High => &[Self::High],
+            Self::Low => &[Self::High, Self::Low],
+        }
     }
 }
 

@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 /// The place of an export: all of the output up to `bytes` is good, and the walk goes on behind `cursor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Place {
+pub(super) struct CheckpointPosition {
     version: u32,
     /// Clerk's id of the instance whose users these are.
     instance: String,
@@ -31,12 +31,12 @@ pub(super) struct Place {
 
 /// The file in which the place is kept.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct Checkpoint {
     path: PathBuf,
-    pub(super) place: Place,
+    pub(super) place: CheckpointPosition,
 }
 
-impl Journal {
+impl Checkpoint {
     /// Where the place of an export to this file is kept.
     pub(super) fn path(output: &Path) -> PathBuf {
         let mut name = OsString::from(output);
@@ -46,7 +46,14 @@ impl Journal {
 
     /// The beginning of an export, written at once.
     pub(super) fn begin(output: &Path, instance: &str, format: UserFormat) -> anyhow::Result<Self> {
-        let place = Place { version: VERSION, instance: instance.to_owned(), format, cursor: None, bytes: 0, users: 0 };
+        let place = CheckpointPosition {
+            version: VERSION,
+            instance: instance.to_owned(),
+            format,
+            cursor: None,
+            bytes: 0,
+            users: 0,
+        };
         let journal = Self { path: Self::path(output), place };
         journal.save()?;
         Ok(journal)
@@ -61,8 +68,10 @@ impl Journal {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let spoilt =
             || format!("{}: not the place of an export by this version; begin anew with --force", path.display());
-        let place: Place =
-            serde_json::from_str(&text).ok().filter(|place: &Place| place.version == VERSION).with_context(spoilt)?;
+        let place: CheckpointPosition = serde_json::from_str(&text)
+            .ok()
+            .filter(|place: &CheckpointPosition| place.version == VERSION)
+            .with_context(spoilt)?;
         if let Some(cursor) = &place.cursor {
             cursor.parse::<Cursor>().with_context(spoilt)?;
         }

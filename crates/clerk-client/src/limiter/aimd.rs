@@ -5,25 +5,25 @@ use std::time::Duration;
 use clerk_quota::Moment;
 
 /// What is left of our use after a 429.
-const CUT: f64 = 0.8;
+const DECREASE_FACTOR: f64 = 0.8;
 
 /// Part of the limit that the ceiling rises by in each window, and below which it is never cut.
-const RISE: f64 = 0.05;
+const INCREASE_STEP: f64 = 0.05;
 const FLOOR: f64 = 0.25;
 
 /// A limit of our own below the server's: cut when a 429 tells that others need room, rising slowly ever after. Several
 /// who do that come to equal shares (the additive increase and multiplicative decrease of TCP).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ceiling {
+pub(super) struct AimdLimit {
     requests: f64,
     cut_at: Moment,
 }
 
-impl Ceiling {
+impl AimdLimit {
     /// What remains after a 429 that came while we had used so much.
     pub(super) fn cut(used: u64, limit: Option<u64>, now: Moment) -> Self {
         let floor = limit.map_or(1.0, |limit| limit as f64 * FLOOR).max(1.0);
-        Self { requests: (used as f64 * CUT).max(floor), cut_at: now }
+        Self { requests: (used as f64 * DECREASE_FACTOR).max(floor), cut_at: now }
     }
 
     /// Whether a request that was sent then could have known of the cut.
@@ -34,7 +34,7 @@ impl Ceiling {
     /// Requests in each window; `None` once the ceiling reached the limit. Without a limit it is never lifted.
     pub(super) fn requests(&self, limit: Option<u64>, now: Moment, window: Duration) -> Option<u64> {
         let windows = now.since(self.cut_at).as_secs_f64() / window.as_secs_f64().max(0.001);
-        let rise = limit.map_or(self.requests, |limit| limit as f64) * RISE;
+        let rise = limit.map_or(self.requests, |limit| limit as f64) * INCREASE_STEP;
         let now = self.requests + rise.max(1.0) * windows;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
         let whole = now as u64;
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_cut_heals_window_by_window() {
-        let ceiling = Ceiling::cut(50, Some(100), at(0));
+        let ceiling = AimdLimit::cut(50, Some(100), at(0));
         assert_eq!(ceiling.requests(Some(100), at(0), WINDOW), Some(40));
         assert_eq!(ceiling.requests(Some(100), at(20), WINDOW), Some(50));
         assert_eq!(ceiling.requests(Some(100), at(120), WINDOW), None);
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_429_out_of_nothing_does_not_starve() {
-        assert_eq!(Ceiling::cut(0, Some(100), at(0)).requests(Some(100), at(0), WINDOW), Some(25));
-        assert_eq!(Ceiling::cut(0, None, at(0)).requests(None, at(0), WINDOW), Some(1));
+        assert_eq!(AimdLimit::cut(0, Some(100), at(0)).requests(Some(100), at(0), WINDOW), Some(25));
+        assert_eq!(AimdLimit::cut(0, None, at(0)).requests(None, at(0), WINDOW), Some(1));
     }
 }

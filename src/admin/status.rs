@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::Site;
+use super::Admin;
 use crate::metrics::build;
 use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
 use clerk_quota::{Bucket, Moment, Source};
@@ -19,12 +19,12 @@ pub struct Status {
     /// The present time.
     pub now_timestamp_seconds: f64,
     /// The instances, by name.
-    pub instances: Vec<Instance>,
+    pub instances: Vec<InstanceStatus>,
 }
 
 /// The state of one instance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Instance {
+pub struct InstanceStatus {
     /// The configured alias.
     pub name: Arc<str>,
     /// `production`, `development` or `unknown`.
@@ -91,12 +91,12 @@ impl Status {
         Self {
             version: build::VERSION,
             now_timestamp_seconds: now.unix_seconds() + step_seconds,
-            instances: instances.iter().map(|instance| Instance::new(instance, step_seconds)).collect(),
+            instances: instances.iter().map(|instance| InstanceStatus::new(instance, step_seconds)).collect(),
         }
     }
 }
 
-impl Instance {
+impl InstanceStatus {
     fn new(snapshot: &InstanceSnapshot, step_seconds: f64) -> Self {
         let time = |moment: Option<Moment>| moment.map(|moment| moment.unix_seconds() + step_seconds);
         let limited = snapshot.buckets.iter().filter(|bucket| bucket.bucket != Bucket::Unlimited);
@@ -138,7 +138,7 @@ impl BucketStatus {
     }
 }
 
-pub(super) async fn json(State(site): State<Arc<Site>>) -> Json<Status> {
+pub(super) async fn json(State(site): State<Arc<Admin>>) -> Json<Status> {
     let now = site.clock.now();
     Json(Status::new(&site.ledger.snapshot(now), now, site.clock.step_seconds()))
 }

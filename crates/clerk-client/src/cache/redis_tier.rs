@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::codec;
-use super::seal::Seal;
-use super::stored::Record;
-use super::{Key, millis};
+use super::encryption::Encryption;
+use super::entry::Record;
+use super::{CacheKey, millis};
 use crate::redis::{RedisClient, RedisClientError, Reply, Script, Subscription};
 use crate::webhook::Tag;
 
@@ -75,9 +75,9 @@ return redis.call('PUBLISH', ARGV[1], ARGV[2])
 ";
 
 /// The second level of a cache.
-pub(super) struct Shared {
+pub(super) struct RedisTier {
     store: RedisClient,
-    seal: Option<Seal>,
+    seal: Option<Encryption>,
     instance: Box<str>,
     /// Names this cache in its messages.
     sender: Box<str>,
@@ -89,14 +89,14 @@ pub(super) struct Shared {
 
 /// What was seen before a fetch: where its answer belongs, and which generations it belongs to.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct TagGenerations {
     place: String,
     tags: Vec<String>,
     generations: Bytes,
 }
 
 /// An answer in Redis, and how long it is there.
-pub(super) struct Found {
+pub(super) struct RedisHit {
     pub(super) record: Record,
     pub(super) left: Duration,
 }
@@ -107,8 +107,8 @@ struct Message {
     forget: Vec<String>,
 }
 
-impl Shared {
-    pub(super) fn new(store: RedisClient, seal: Option<Seal>, instance: &str) -> Self {
+impl RedisTier {
+    pub(super) fn new(store: RedisClient, seal: Option<Encryption>, instance: &str) -> Self {
         let sender = URL_SAFE_NO_PAD.encode(random()).into();
         let [look, keep, forget] = [LOOK, KEEP, FORGET].map(Script::new);
         let has_met_unreadable = AtomicBool::new(false);
@@ -118,10 +118,10 @@ impl Shared {
     /// Looks for an answer that is not older than its tags. `lifetime` is how long an answer is to be kept.
     pub(super) async fn look(
         &self,
-        key: Key,
+        key: CacheKey,
         tags: &[Tag],
         lifetime: Duration,
-    ) -> Result<(Option<Found>, Seen), RedisClientError> {
+    ) -> Result<(Option<RedisHit>, TagGenerations), RedisClientError> {
         let place = format!("answer:{}", key.to_text());
         let tags: Vec<_> = tags.iter().map(|tag| self.tag_key(tag)).collect();
         let (generation, ttl) = (random(), generation_ttl(lifetime));
@@ -132,12 +132,12 @@ impl Shared {
         let generations = reply.next().and_then(Reply::into_bytes).unwrap_or_default();
         let value = reply.next().and_then(Reply::into_bytes);
         let left = reply.next().and_then(|reply| u64::try_from(reply.int()?).ok()).map(Duration::from_millis);
-        let seen = Seen { place, tags, generations };
+        let seen = TagGenerations { place, tags, generations };
         let (true, Some(value), Some(left)) = (is_good, value, left) else {
             return Ok((None, seen));
         };
         if let Some(record) = codec::decode(value, self.seal.as_ref(), &self.context(&seen)) {
-            return Ok((Some(Found { record, left }), seen));
+            return Ok((Some(RedisHit { record, left }), seen));
         }
         if self.has_met_unreadable.swap(true, Ordering::Relaxed) {
             tracing::debug!("an answer in Redis cannot be read and is removed");
@@ -152,7 +152,12 @@ impl Shared {
     }
 
     /// Keeps an answer for `ttl` unless one of its tags was invalidated since `seen`. Says whether it did.
-    pub(super) async fn keep(&self, seen: &Seen, record: &Record, ttl: Duration) -> Result<bool, RedisClientError> {
+    pub(super) async fn keep(
+        &self,
+        seen: &TagGenerations,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<bool, RedisClientError> {
         let Some(value) = codec::encode(record, self.seal.as_ref(), &self.context(seen)) else {
             return Ok(false);
         };
@@ -163,7 +168,7 @@ impl Shared {
     }
 
     /// Makes all answers old that have one of the tags, and tells other processes.
-    pub(super) async fn forget(&self, tags: &[Tag]) -> Result<(), RedisClientError> {
+    pub(super) async fn invalidate(&self, tags: &[Tag]) -> Result<(), RedisClientError> {
         if tags.is_empty() {
             return Ok(());
         }
@@ -204,7 +209,7 @@ impl Shared {
     }
 
     /// What an answer is sealed along with.
-    fn context(&self, seen: &Seen) -> Vec<u8> {
+    fn context(&self, seen: &TagGenerations) -> Vec<u8> {
         [self.store.name(&seen.place).as_bytes(), &seen.generations].concat()
     }
 }

@@ -25,14 +25,14 @@ struct BackOff {
 
 /// How a probe ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ProbeOutcome {
     Success,
     /// A 429, and how long Clerk asks to wait.
     Throttled(Option<Duration>),
     Failure(ProbeFailure),
 }
 
-impl Outcome {
+impl ProbeOutcome {
     pub(super) const fn failure(self) -> Option<ProbeFailure> {
         match self {
             Self::Success => None,
@@ -44,7 +44,7 @@ impl Outcome {
 
 /// What others know when a probe is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Surroundings {
+pub(super) struct ProbeContext {
     /// When other traffic last got an answer; only where that makes a probe superfluous (`when: idle`).
     pub observed_at: Option<Moment>,
     /// End of the wait that a 429 asked anybody for.
@@ -55,14 +55,14 @@ pub(super) struct Surroundings {
 
 /// The state of one instance's probing.
 #[derive(Debug, Clone)]
-pub(super) struct Policy {
+pub(super) struct ProbeState {
     interval: Duration,
     failures: u32,
     waiting: Option<(Moment, ProbeSkip)>,
     condition: Option<Option<ProbeFailure>>,
 }
 
-impl Policy {
+impl ProbeState {
     pub(super) const fn new(interval: Duration) -> Self {
         Self { interval, failures: 0, waiting: None, condition: None }
     }
@@ -78,7 +78,7 @@ impl Policy {
     }
 
     /// `Err` with the reason if the probe that is due is not to be made.
-    pub(super) fn admit(&mut self, now: Moment, around: Surroundings) -> Result<(), ProbeSkip> {
+    pub(super) fn admit(&mut self, now: Moment, around: ProbeContext) -> Result<(), ProbeSkip> {
         if around.key_changed {
             // What Clerk said was of the old key.
             self.forget_waits();
@@ -99,21 +99,21 @@ impl Policy {
 
     /// Takes in how a probe ended. `random`, between 0 and 1, spreads the waits. Returns whether the condition of the
     /// instance changed, so that it is worth a line in the log.
-    pub(super) fn finished(&mut self, now: Moment, outcome: Outcome, random: f64) -> bool {
+    pub(super) fn finished(&mut self, now: Moment, outcome: ProbeOutcome, random: f64) -> bool {
         self.waiting = match outcome {
-            Outcome::Success => None,
-            Outcome::Throttled(wait) => {
+            ProbeOutcome::Success => None,
+            ProbeOutcome::Throttled(wait) => {
                 let wait = wait.unwrap_or(self.interval).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER);
                 Some((now.after(wait), ProbeSkip::Blocked))
             }
-            Outcome::Failure(reason) => {
+            ProbeOutcome::Failure(reason) => {
                 let back_off = if reason == ProbeFailure::Key { REFUSED_KEY } else { OUTAGE };
                 Some((now.after(self.wait(back_off, random)), ProbeSkip::Backoff))
             }
         };
         self.failures = match outcome {
-            Outcome::Failure(_) => self.failures.saturating_add(1),
-            Outcome::Success | Outcome::Throttled(_) => 0,
+            ProbeOutcome::Failure(_) => self.failures.saturating_add(1),
+            ProbeOutcome::Success | ProbeOutcome::Throttled(_) => 0,
         };
         let condition = Some(outcome.failure());
         std::mem::replace(&mut self.condition, condition) != condition
@@ -137,15 +137,15 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(15);
-    const NOBODY: Surroundings = Surroundings { observed_at: None, held_until: None, key_changed: false };
+    const NOBODY: ProbeContext = ProbeContext { observed_at: None, held_until: None, key_changed: false };
 
     fn at(seconds: u64) -> Moment {
         Moment::from_unix(Duration::from_secs(1_000_000 + seconds))
     }
 
     /// Ticks at every interval for an hour; the times at which probes were made.
-    fn probes(outcome: Outcome, random: f64) -> Vec<u64> {
-        let mut policy = Policy::new(INTERVAL);
+    fn probes(outcome: ProbeOutcome, random: f64) -> Vec<u64> {
+        let mut policy = ProbeState::new(INTERVAL);
         let mut made = Vec::new();
         for seconds in (0..3600).step_by(15) {
             if policy.admit(at(seconds), NOBODY).is_ok() {
@@ -158,23 +158,23 @@ mod tests {
 
     #[test]
     fn success_probes_at_every_tick() {
-        assert_eq!(probes(Outcome::Success, 0.5).len(), 240);
+        assert_eq!(probes(ProbeOutcome::Success, 0.5).len(), 240);
     }
 
     #[test]
     fn a_refused_key_is_tried_every_five_minutes_in_the_end() {
-        let made = probes(Outcome::Failure(ProbeFailure::Key), 0.0);
+        let made = probes(ProbeOutcome::Failure(ProbeFailure::Key), 0.0);
         assert_eq!(made[..6], [0, 15, 45, 105, 225, 465]);
         assert!(made.windows(2).skip(5).all(|pair| pair[1] - pair[0] == 300), "{made:?}");
     }
 
     #[test]
     fn a_refused_key_is_not_tried_more_often_by_a_short_interval() {
-        let mut policy = Policy::new(Duration::from_secs(1));
+        let mut policy = ProbeState::new(Duration::from_secs(1));
         let made = (0..3600).filter(|second| {
             let admitted = policy.admit(at(*second), NOBODY).is_ok();
             if admitted {
-                policy.finished(at(*second), Outcome::Failure(ProbeFailure::Key), 1.0);
+                policy.finished(at(*second), ProbeOutcome::Failure(ProbeFailure::Key), 1.0);
             }
             admitted
         });
@@ -183,16 +183,16 @@ mod tests {
 
     #[test]
     fn an_outage_is_probed_once_a_minute_and_not_in_step() {
-        let slow = probes(Outcome::Failure(ProbeFailure::Connect), 0.0);
+        let slow = probes(ProbeOutcome::Failure(ProbeFailure::Connect), 0.0);
         assert!(slow.windows(2).skip(3).all(|pair| pair[1] - pair[0] == 60), "{slow:?}");
-        assert_ne!(slow, probes(Outcome::Failure(ProbeFailure::Connect), 1.0));
+        assert_ne!(slow, probes(ProbeOutcome::Failure(ProbeFailure::Connect), 1.0));
     }
 
     #[test]
     fn retry_after_is_kept_within_a_second_and_five_minutes() {
         for (asked, first) in [(Some(0), 1), (Some(9), 9), (Some(31_536_000), 300), (None, 15)] {
-            let mut policy = Policy::new(INTERVAL);
-            policy.finished(at(0), Outcome::Throttled(asked.map(Duration::from_secs)), 0.5);
+            let mut policy = ProbeState::new(INTERVAL);
+            policy.finished(at(0), ProbeOutcome::Throttled(asked.map(Duration::from_secs)), 0.5);
             assert_eq!(policy.admit(at(first - 1), NOBODY), Err(ProbeSkip::Blocked), "{asked:?}");
             assert_eq!(policy.admit(at(first), NOBODY), Ok(()), "{asked:?}");
         }
@@ -200,31 +200,39 @@ mod tests {
 
     #[test]
     fn a_new_key_ends_the_wait() {
-        let mut policy = Policy::new(INTERVAL);
+        let mut policy = ProbeState::new(INTERVAL);
         for _ in 0..5 {
-            policy.finished(at(0), Outcome::Failure(ProbeFailure::Key), 0.0);
+            policy.finished(at(0), ProbeOutcome::Failure(ProbeFailure::Key), 0.0);
         }
         assert_eq!(policy.admit(at(15), NOBODY), Err(ProbeSkip::Backoff));
-        assert_eq!(policy.admit(at(15), Surroundings { key_changed: true, ..NOBODY }), Ok(()));
+        assert_eq!(policy.admit(at(15), ProbeContext { key_changed: true, ..NOBODY }), Ok(()));
     }
 
     #[test]
     fn fresh_traffic_and_somebody_else_s_429_make_a_probe_superfluous() {
-        let mut policy = Policy::new(INTERVAL);
-        let fresh = Surroundings { observed_at: Some(at(0)), ..NOBODY };
+        let mut policy = ProbeState::new(INTERVAL);
+        let fresh = ProbeContext { observed_at: Some(at(0)), ..NOBODY };
         assert_eq!(policy.admit(at(14), fresh), Err(ProbeSkip::Fresh));
         assert_eq!(policy.admit(at(15), fresh), Ok(()));
-        let held = Surroundings { held_until: Some(at(9)), ..NOBODY };
+        let held = ProbeContext { held_until: Some(at(9)), ..NOBODY };
         assert_eq!(policy.admit(at(8), held), Err(ProbeSkip::Blocked));
         assert_eq!(policy.admit(at(9), held), Ok(()));
     }
 
     #[test]
     fn only_a_change_is_worth_a_line() {
-        let mut policy = Policy::new(INTERVAL);
-        let key = Outcome::Failure(ProbeFailure::Key);
-        let told = [Outcome::Success, Outcome::Success, key, key, key, Outcome::Success, Outcome::Throttled(None)]
-            .map(|outcome| policy.finished(at(0), outcome, 0.0));
+        let mut policy = ProbeState::new(INTERVAL);
+        let key = ProbeOutcome::Failure(ProbeFailure::Key);
+        let told = [
+            ProbeOutcome::Success,
+            ProbeOutcome::Success,
+            key,
+            key,
+            key,
+            ProbeOutcome::Success,
+            ProbeOutcome::Throttled(None),
+        ]
+        .map(|outcome| policy.finished(at(0), outcome, 0.0));
         assert_eq!(told, [true, false, true, false, false, true, true]);
     }
 }

@@ -5,39 +5,39 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::{Opened, Reading};
-use super::limiter::Priority;
-use super::outgoing::{Outgoing, Pending};
-use super::retry::{Repeat, RetryPolicy};
-use super::{Outbound, Policy, SendError};
+use super::attempt::{BodyMode, UpstreamResponse};
+use super::request::{OutboundRequest, RetryableRequest};
+use super::retry::{Idempotency, RetryPolicy};
+use super::{Outbound, RequestOptions, SendError};
+use crate::limiter::Priority;
 use crate::transport::RequestBody;
 use clerk_quota::Route;
 
 /// A request of an application's.
 #[derive(Debug)]
-pub struct Relay {
+pub struct ForwardRequest {
     /// With an absolute URI, and its headers as they are to be sent.
     pub request: http::Request<RequestBody>,
     /// The route, found from the bytes that are sent.
     pub route: Route,
     /// Which failures allow it to be sent again. A body that is a stream is sent once, whatever this says.
-    pub repeat: Repeat,
+    pub idempotency: Idempotency,
     /// Whose key it carries.
-    pub authorization: Authorization,
+    pub credentials: Credentials,
 }
 
 /// Whose key a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Authorization {
+pub enum Credentials {
     /// What its headers say, be it nothing.
-    AsGiven,
+    Client,
     /// The instance's own key, whatever its headers say.
-    Ours,
+    Instance,
 }
 
 /// A place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct QueueOptions {
     /// Who goes first.
     pub priority: Priority,
     /// Longest wait, before each attempt.
@@ -46,9 +46,9 @@ pub struct Turn {
 
 /// How a request is treated: a [`Policy`] of which parts may be off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Handling {
+pub struct ExecuteOptions {
     /// Waits for the rate limit; none: leaves at once, and is counted.
-    pub pace: Option<Turn>,
+    pub pace: Option<QueueOptions>,
     /// Is sent again where that may help; none: once.
     pub retry: Option<RetryPolicy>,
     /// Longest time from the start of an attempt, or the last part of the request's body, to the head of the answer.
@@ -58,24 +58,29 @@ pub struct Handling {
     pub deadline: Duration,
 }
 
-impl From<&Policy> for Handling {
-    fn from(policy: &Policy) -> Self {
-        let Policy { priority, retry, max_queue_wait, attempt_timeout, deadline } = *policy;
-        Self { pace: Some(Turn { priority, max_wait: max_queue_wait }), retry: Some(retry), attempt_timeout, deadline }
+impl From<&RequestOptions> for ExecuteOptions {
+    fn from(policy: &RequestOptions) -> Self {
+        let RequestOptions { priority, retry, max_queue_wait, attempt_timeout, deadline } = *policy;
+        Self {
+            pace: Some(QueueOptions { priority, max_wait: max_queue_wait }),
+            retry: Some(retry),
+            attempt_timeout,
+            deadline,
+        }
     }
 }
 
 /// The answer to a [`Relay`].
 #[derive(Debug)]
-pub struct Relayed {
+pub struct ForwardedResponse {
     /// Head and body, byte for byte, and what they say.
-    pub answer: Box<Opened>,
+    pub response: Box<UpstreamResponse>,
     /// Attempts made, at least 1.
     pub attempts: u32,
     /// Time spent waiting for the rate limit.
     pub waited: Duration,
     /// Time from the start of the last attempt to the head of its answer.
-    pub took: Duration,
+    pub latency: Duration,
 }
 
 impl Outbound {
@@ -83,13 +88,17 @@ impl Outbound {
     ///
     /// # Errors
     /// When the request was not let go, or the last attempt brought no answer.
-    pub fn relay(&self, relay: Relay, handling: &Handling) -> impl Future<Output = Result<Relayed, SendError>> + Send {
+    pub fn forward(
+        &self,
+        relay: ForwardRequest,
+        handling: &ExecuteOptions,
+    ) -> impl Future<Output = Result<ForwardedResponse, SendError>> + Send {
         let route = relay.route;
         // Not in the future: what is given to one stays there beside what is made of it.
-        let mut pending = Pending::from(relay);
+        let mut pending = RetryableRequest::from(relay);
         async move {
             let until = Instant::now() + handling.deadline;
-            self.run(&mut Outgoing::pending(&mut pending, route), handling, Reading::Peek, until).await
+            self.run(&mut OutboundRequest::pending(&mut pending, route), handling, BodyMode::Peek, until).await
         }
     }
 }

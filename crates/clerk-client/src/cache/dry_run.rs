@@ -1,29 +1,29 @@
 //! Looking without giving: what a cache would have been worth.
 
 use super::generations::Snapshot;
-use super::shared::Seen;
-use super::{Cache, Hit, Key, Policy, Stored};
+use super::redis_tier::TagGenerations;
+use super::{Cache, CacheKey, CachePolicy, CachedResponse, Hit};
 use crate::webhook::Tag;
 use clerk_quota::Moment;
 
 /// A look-up whose answer nobody gets. The caller asks Clerk itself and hands the answer to [`keep`](Self::keep).
 #[must_use = "nothing is kept without the answer"]
 #[derive(Debug)]
-pub struct Shadow {
+pub struct DryRun {
     cache: Cache,
-    key: Key,
-    policy: Policy,
+    key: CacheKey,
+    policy: CachePolicy,
     begun: Moment,
     snapshot: Snapshot,
-    seen: Option<Seen>,
+    seen: Option<TagGenerations>,
     hit: Option<Hit>,
 }
 
 impl Cache {
     /// Looks an answer up as [`get_or_fetch`](Self::get_or_fetch) does, but gives and fetches nothing. To be called
     /// before the request to Clerk.
-    pub async fn shadow(&self, key: Key, tags: &[Tag], policy: Policy) -> Shadow {
-        self.listen();
+    pub async fn dry_run(&self, key: CacheKey, tags: &[Tag], policy: CachePolicy) -> DryRun {
+        self.subscribe();
         let inner = &self.0;
         let snapshot = inner.generations.snapshot(tags);
         let mut hit = self.peek(&key).map(|age| Hit::Memory { age });
@@ -44,11 +44,11 @@ impl Cache {
         } else {
             counters.misses.add()
         }
-        Shadow { cache: self.clone(), key, policy, begun: inner.clock.now(), snapshot, seen, hit }
+        DryRun { cache: self.clone(), key, policy, begun: inner.clock.now(), snapshot, seen, hit }
     }
 }
 
-impl Shadow {
+impl DryRun {
     /// Where the answer would have come from; `None` if from Clerk.
     #[must_use]
     pub const fn hit(&self) -> Option<Hit> {
@@ -56,7 +56,7 @@ impl Shadow {
     }
 
     /// Keeps the answer that Clerk gave, unless an invalidation came in between.
-    pub async fn keep(self, answer: &Stored) {
+    pub async fn keep(self, answer: &CachedResponse) {
         let Self { cache, key, policy, begun, snapshot, seen, hit } = self;
         // What would have been given would not have been fetched, and would age.
         if hit.is_none() {

@@ -12,12 +12,12 @@ use http::{HeaderMap, StatusCode};
 /// Headers are those that the caller put in, and all of them are kept: leave out what belongs to the one exchange, such
 /// as `Date`, `Set-Cookie`, quotas, and what is hop-by-hop.
 #[derive(Clone)]
-pub struct Stored(Arc<Parts>);
+pub struct CachedResponse(Arc<Parts>);
 
 /// An answer with the parts of its time to live in which it is stale.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
-    pub(super) answer: Stored,
+    pub(super) answer: CachedResponse,
     pub(super) stale_while_revalidate: Duration,
     pub(super) stale_if_error: Duration,
 }
@@ -33,7 +33,7 @@ struct Parts {
 /// What the structures around an answer take in memory, about.
 const OVERHEAD: usize = 256;
 
-impl Stored {
+impl CachedResponse {
     /// An answer that came at `fetched_at`.
     #[must_use]
     pub fn new(status: StatusCode, headers: HeaderMap, body: Bytes, fetched_at: SystemTime) -> Self {
@@ -96,7 +96,7 @@ impl Stored {
     #[must_use]
     pub fn weight(&self) -> u64 {
         let headers: usize = self.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        (size_of::<super::Key>() + OVERHEAD + headers + self.body().len()) as u64
+        (size_of::<super::CacheKey>() + OVERHEAD + headers + self.body().len()) as u64
     }
 
     /// The same with a body that keeps no larger buffer alive than it needs.
@@ -107,7 +107,7 @@ impl Stored {
 }
 
 /// Shows no header and no body: they hold personal data.
-impl fmt::Debug for Stored {
+impl fmt::Debug for CachedResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stored")
             .field("status", &self.status())

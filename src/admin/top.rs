@@ -9,16 +9,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::Site;
+use super::Admin;
 use super::landing::escape;
-use crate::gateway::{Numbers, Share, Span};
+use crate::gateway::{GatewayStats, Share, Span};
 
 /// Shares that the landing page shows of each instance.
 const MAX_ROWS: usize = 10;
 
 /// Who used the budgets of each instance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Top {
+pub struct TopPage {
     /// The instances of which requests were seen.
     pub instances: Vec<InstanceTop>,
 }
@@ -29,16 +29,16 @@ pub struct InstanceTop {
     /// The alias; `other` for requests of unknown keys.
     pub name: Arc<str>,
     /// In the last 10 s.
-    pub last_10s: Vec<Use>,
+    pub last_10s: Vec<TopEntry>,
     /// In the last minute.
-    pub last_1m: Vec<Use>,
+    pub last_1m: Vec<TopEntry>,
     /// In the last hour.
-    pub last_1h: Vec<Use>,
+    pub last_1h: Vec<TopEntry>,
 }
 
 /// The use of one caller and route.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Use {
+pub struct TopEntry {
     /// The template, or `other`.
     pub route: &'static str,
     /// Who called.
@@ -49,20 +49,20 @@ pub struct Use {
     pub ratio: f64,
 }
 
-impl From<&Share> for Use {
+impl From<&Share> for TopEntry {
     fn from(share: &Share) -> Self {
         let Share { route, caller, requests, ratio } = share;
         Self { route, caller: Arc::clone(caller), requests: *requests, ratio: *ratio }
     }
 }
 
-impl Top {
+impl TopPage {
     /// From the gateway's numbers.
     #[must_use]
-    pub fn new(numbers: &Numbers) -> Self {
+    pub fn new(numbers: &GatewayStats) -> Self {
         let seen = numbers.instances.iter().filter(|(_, numbers)| numbers.top.iter().any(|shares| !shares.is_empty()));
         let instances = seen.map(|(name, numbers)| {
-            let uses = |span: Span| numbers.top[span as usize].iter().map(Use::from).collect();
+            let uses = |span: Span| numbers.top[span as usize].iter().map(TopEntry::from).collect();
             InstanceTop {
                 name: Arc::clone(name),
                 last_10s: uses(Span::Window),
@@ -74,9 +74,9 @@ impl Top {
     }
 }
 
-pub(super) async fn json(State(site): State<Arc<Site>>) -> Response {
+pub(super) async fn json(State(site): State<Arc<Admin>>) -> Response {
     match &site.gateway {
-        Some(gateway) => Json(Top::new(&gateway.numbers())).into_response(),
+        Some(gateway) => Json(TopPage::new(&gateway.stats())).into_response(),
         None => {
             (StatusCode::NOT_FOUND, "no gateway is configured, and only a gateway sees who calls\n").into_response()
         }
@@ -84,10 +84,10 @@ pub(super) async fn json(State(site): State<Arc<Site>>) -> Response {
 }
 
 /// The table of the landing page; empty where nothing was seen in the last hour.
-pub(super) fn table(numbers: &Numbers) -> String {
+pub(super) fn table(numbers: &GatewayStats) -> String {
     let mut rows = String::new();
-    for InstanceTop { name, last_10s, last_1m, last_1h } in Top::new(numbers).instances {
-        let of = |uses: &[Use], route: &str, caller: &str| {
+    for InstanceTop { name, last_10s, last_1m, last_1h } in TopPage::new(numbers).instances {
+        let of = |uses: &[TopEntry], route: &str, caller: &str| {
             uses.iter().find(|it| it.route == route && *it.caller == *caller).map_or(0, |it| it.requests)
         };
         for used in last_1h.iter().take(MAX_ROWS) {

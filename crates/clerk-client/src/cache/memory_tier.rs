@@ -6,9 +6,9 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::Key;
+use super::CacheKey;
+use super::entry::CachedResponse;
 use super::generations::{Generations, Snapshot};
-use super::stored::Stored;
 use clerk_quota::Moment;
 
 /// An answer that takes more than this part of the memory is not kept: it would push out all others.
@@ -54,15 +54,15 @@ impl Times {
 
 /// An answer in memory.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) answer: Stored,
+pub(super) struct MemoryTier {
+    pub(super) answer: CachedResponse,
     pub(super) times: Times,
     pub(super) generations: Snapshot,
     weight: u64,
 }
 
-impl Entry {
-    pub(super) fn new(answer: &Stored, times: Times, generations: Snapshot) -> Self {
+impl MemoryTier {
+    pub(super) fn new(answer: &CachedResponse, times: Times, generations: Snapshot) -> Self {
         Self { answer: answer.compact(), times, generations, weight: answer.weight() }
     }
 }
@@ -70,14 +70,14 @@ impl Entry {
 #[derive(Debug, Clone, Copy)]
 struct ByWeight;
 
-impl Weighter<Key, Arc<Entry>> for ByWeight {
-    fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
+impl Weighter<CacheKey, Arc<MemoryTier>> for ByWeight {
+    fn weight(&self, _: &CacheKey, entry: &Arc<MemoryTier>) -> u64 {
         entry.weight
     }
 }
 
 pub(super) struct Memory {
-    entries: Cache<Key, Arc<Entry>, ByWeight>,
+    entries: Cache<CacheKey, Arc<MemoryTier>, ByWeight>,
     largest: u64,
 }
 
@@ -106,7 +106,7 @@ impl Memory {
     }
 
     /// The answer, if it is good for anything. One that is not makes room.
-    pub(super) fn get(&self, key: &Key, generations: &Generations, now: Moment) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, key: &CacheKey, generations: &Generations, now: Moment) -> Option<Arc<MemoryTier>> {
         let entry = self.entries.get(key)?;
         if now < entry.times.end() && generations.is_current(&entry.generations) {
             return Some(entry);
@@ -115,7 +115,7 @@ impl Memory {
         None
     }
 
-    pub(super) fn insert(&self, key: Key, entry: Entry) {
+    pub(super) fn insert(&self, key: CacheKey, entry: MemoryTier) {
         self.entries.insert(key, Arc::new(entry));
     }
 
