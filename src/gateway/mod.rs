@@ -13,51 +13,33 @@
 //!    of it;
 //! 5. `seen` counts it, once, when the answer is over or nobody waits for it any more.
 
-mod answer;
-mod callers;
-mod counts;
-mod decision;
-mod fetch;
-mod forward;
-mod handle;
-mod hooks;
-mod identify;
-mod numbers;
-mod options;
-mod parameters;
-mod policy;
+mod accounting;
+mod config;
 mod reads;
-mod seen;
-mod shared;
-mod top;
-mod upload;
-mod writes;
+mod request;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-pub use answer::{ATTEMPTS, DECISION, WAITED_MS};
-pub use decision::{Decision, MethodLabel, Saving};
-pub use numbers::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations};
-pub use options::{
+pub use accounting::decision::{Decision, MethodLabel, Saving};
+pub use accounting::request_record::CLIENT_GONE;
+pub use accounting::stats::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, STRANGERS};
+pub use accounting::top::{Share, Span};
+pub use config::options::{
     CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
 };
-pub use policy::{InstancePolicies, Mode, RoutePolicies};
-pub use seen::CLIENT_GONE;
-pub use top::{Share, Span};
+pub use config::policy::{InstancePolicies, Mode, RoutePolicies};
+pub use request::error_response::{ATTEMPTS, DECISION, WAITED_MS};
 
-use callers::CallerRegistry;
+use accounting::caller_registry::CallerRegistry;
+use accounting::counters::RequestCounters;
 use clerk_client::cache::Cache;
 use clerk_client::webhook;
 use clerk_quota::clock::Clock;
-use counts::RequestCounters;
-use hooks::{CacheSet, WebhookEndpoint};
-use options::RoutingTable;
-
-/// The label `clerk_instance` of requests whose key belongs to no configured instance.
-pub const STRANGERS: &str = "other";
+use request::routing_table::RoutingTable;
+use request::webhooks::{CacheSet, WebhookEndpoint};
 
 /// The gateway. Answers requests; whoever has it listens.
 #[derive(Debug)]

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::CONTENT_ENCODING;
-use http::response::Parts;
 use tokio::time::{Instant, timeout_at};
 
+use super::error::{RequestError, is_unsent};
+use super::error_body::ErrorBody;
 use super::request::{OutboundRequest, UploadProgress};
-use super::response::{UpstreamBody, read_body};
+use super::response::{UpstreamBody, UpstreamResponse, read_body};
 use super::retry::Idempotency;
-use super::{ErrorBody, MAX_BODY_BYTES, Outbound, RequestError, is_unsent, observe};
+use super::{MAX_BODY_BYTES, Outbound, observe};
 use crate::limiter::Permit;
 use crate::transport::{FreshConnection, ResponseFuture, TransportError};
-use clerk_quota::Observation;
 
 /// How much of an error's body is looked at where the body is handed on.
 const PEEK_BYTES: usize = 64 * 1024;
@@ -27,19 +27,6 @@ pub(super) enum BodyMode {
     Stream,
     /// Its head, and the beginning of an error; every body is handed on, byte for byte.
     Peek,
-}
-
-/// An answer, up to its head, and the body to come.
-#[derive(Debug)]
-pub struct UpstreamResponse {
-    /// Its head, as it came.
-    pub head: Parts,
-    /// Its body.
-    pub body: UpstreamBody,
-    /// What the ledger was told.
-    pub observation: Observation,
-    /// Clerk's errors, where the body that was read holds any.
-    pub errors: ErrorBody,
 }
 
 impl Outbound {

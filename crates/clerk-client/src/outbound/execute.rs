@@ -4,85 +4,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::attempt::{BodyMode, UpstreamResponse};
-use super::forward::{ExecuteOptions, ForwardedResponse};
+use super::Outbound;
+use super::api_request::ApiRequest;
+use super::attempt::BodyMode;
+use super::error::{RequestError, SendError};
+use super::options::{ExecuteOptions, RequestOptions};
 use super::request::OutboundRequest;
-use super::response::{BufferedResponse, StreamingResponse};
-use super::retry::{AttemptOutcome, RetryDecision, RetryPolicy, RetryState, RetryableError};
-use super::{ApiRequest, Outbound, RequestError};
-use crate::limiter::{Priority, Shed};
+use super::response::{BufferedResponse, ForwardedResponse, StreamingResponse, UpstreamResponse};
+use super::retry::{AttemptOutcome, RetryDecision, RetryState, RetryableError};
 use clerk_quota::Route;
-
-/// How much trouble a request is worth.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use clerk_client::outbound::Policy;
-/// use clerk_client::outbound::retry::RetryPolicy;
-///
-/// // For a page that somebody looks at: quick or not at all.
-/// let page = Policy {
-///     retry: RetryPolicy { max_retries: 1, max_wait: Duration::from_secs(1), ..RetryPolicy::default() },
-///     max_queue_wait: Duration::from_millis(500),
-///     attempt_timeout: Duration::from_secs(2),
-///     deadline: Duration::from_secs(3),
-///     ..Policy::default()
-/// };
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestOptions {
-    /// Who goes first.
-    pub priority: Priority,
-    /// How often it is tried.
-    pub retry: RetryPolicy,
-    /// Longest wait in the queue, before each attempt.
-    pub max_queue_wait: Duration,
-    /// Longest time that one attempt takes, from its start to the head of the answer (of an error, to its end).
-    pub attempt_timeout: Duration,
-    /// Longest time for everything: waits, attempts, and with [`Outbound::send`] the body.
-    pub deadline: Duration,
-}
-
-impl Default for RequestOptions {
-    /// Interactive: 30 s in the queue, 10 s an attempt, 90 s for everything, so that a `Retry-After` of the longest wait
-    /// fits in.
-    fn default() -> Self {
-        Self {
-            priority: Priority::High,
-            retry: RetryPolicy::default(),
-            max_queue_wait: Duration::from_secs(30),
-            attempt_timeout: Duration::from_secs(10),
-            deadline: Duration::from_secs(90),
-        }
-    }
-}
-
-impl RequestOptions {
-    /// For work at which nobody waits: goes last, leaves a reserve, and waits ten minutes for its turn.
-    #[must_use]
-    pub fn low_priority() -> Self {
-        let patience = Duration::from_secs(600);
-        Self { priority: Priority::Low, max_queue_wait: patience, deadline: patience * 2, ..Self::default() }
-    }
-}
-
-/// Why a request has no answer. An answer of any status, a 429 too, is no error.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// It was not let go; nothing was sent.
-    #[error("{0}")]
-    Shed(#[from] Shed),
-    /// The last attempt brought no complete answer.
-    #[error("{error} (attempts: {attempts})")]
-    Request {
-        /// What went wrong, the last time.
-        #[source]
-        error: RequestError,
-        /// Attempts made.
-        attempts: u32,
-    },
-}
 
 impl Outbound {
     /// Sends a request as [`Outbound::open`] does, and reads the whole answer. Once a success has begun to arrive, the

@@ -5,12 +5,16 @@
 //! again what may be sent again ([`retry`]), and makes of each attempt one observation. [`Outbound::open`] is the same
 //! with a body that is read as a stream, and [`Outbound::relay`] the same for requests that are not ours.
 
+mod api_request;
 mod attempt;
+mod error;
 mod error_body;
 mod execute;
 mod forward;
 mod instance_limits;
+mod media_type;
 mod observe;
+mod options;
 mod request;
 mod response;
 pub mod retry;
@@ -19,30 +23,24 @@ mod retry_budget;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-pub use attempt::UpstreamResponse;
+pub use api_request::{ApiRequest, Credentials, ForwardRequest};
+pub use error::{Phase, RequestError, SendError};
 pub use error_body::{ErrorBody, ErrorItem};
-pub use execute::{RequestOptions, SendError};
-pub use forward::{Credentials, ExecuteOptions, ForwardRequest, ForwardedResponse, QueueOptions};
 pub use instance_limits::{InstanceLimits, RequestStats};
-pub use response::{BufferedResponse, StreamingResponse, UpstreamBody};
+pub use options::{ExecuteOptions, QueueOptions, RequestOptions};
+pub use response::{BufferedResponse, ForwardedResponse, StreamingResponse, UpstreamBody, UpstreamResponse, read_body};
 pub use retry_budget::RetryBudget;
 
-use crate::secret::{KeySource, SecretError};
-use crate::transport::{ErrorKind, Transport, TransportError};
+use crate::secret::KeySource;
+use crate::transport::Transport;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
-use clerk_quota::{Route, Source, route};
-pub use response::read_body;
 
 use crate::limiter::{self, DistributedLimiter};
 use attempt::BodyMode;
 use request::OutboundRequest;
-use retry::Idempotency;
 
 /// Largest body that is read into memory, after decompression.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -104,102 +102,6 @@ pub struct Outbound {
     pub limits: Arc<InstanceLimits>,
 }
 
-/// A request to the Backend API.
-///
-/// ```
-/// use clerk_client::outbound::Call;
-/// use clerk_client::outbound::retry::Repeat;
-/// use clerk_quota::Source;
-/// use http::Method;
-///
-/// assert_eq!(Call::get("/v1/users?limit=1", Source::Client).repeat, Repeat::Always);
-/// // A write is sent once, unless whoever makes it says that a refused one may be sent again.
-/// let write = Call::new(Method::POST, "/v1/invitations", Source::Client);
-/// assert_eq!(write.repeat, Repeat::Never);
-/// let write = Call { repeat: Repeat::IfRefused, ..write };
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiRequest {
-    /// The method.
-    pub method: Method,
-    /// Path and query, beginning with `/v1`.
-    pub path: String,
-    /// Further headers. `Authorization` and `Host` are ours and are left out; without an `Accept`, JSON is asked for.
-    pub headers: HeaderMap,
-    /// The body; the same bytes on each attempt.
-    pub body: Bytes,
-    /// Which failures allow it to be sent again.
-    pub idempotency: Idempotency,
-    /// Who asks.
-    pub source: Source,
-}
-
-impl ApiRequest {
-    /// A request without a body and without further headers, repeated as its method allows ([`Repeat::of`]).
-    #[must_use]
-    pub fn new(method: Method, path: impl Into<String>, source: Source) -> Self {
-        let idempotency = Idempotency::of(&method);
-        Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new(), idempotency, source }
-    }
-
-    /// A GET request.
-    #[must_use]
-    pub fn get(path: impl Into<String>, source: Source) -> Self {
-        Self::new(Method::GET, path, source)
-    }
-
-    fn route(&self) -> Route {
-        route::find(self.method.as_str(), self.path.as_bytes())
-    }
-}
-
-/// Why there is no complete answer.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// The key cannot be read; nothing was sent.
-    #[error("{0}")]
-    Key(#[from] SecretError),
-    /// The request cannot be formed; nothing was sent.
-    #[error("not a valid request: {0}")]
-    Request(#[from] http::Error),
-    /// No answer, or a broken one.
-    #[error("{0}")]
-    Upstream(#[from] TransportError),
-    /// The deadline passed first.
-    #[error("no complete answer within {}", humantime::format_duration(*.0))]
-    Timeout(Duration),
-    /// The body is larger than [`MAX_BODY_BYTES`].
-    #[error("the answer's body is larger than {MAX_BODY_BYTES} bytes")]
-    BodyTooLarge {
-        /// Status of the answer.
-        status: StatusCode,
-    },
-}
-
-/// How far a request got that has no complete answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// It never left: it was not executed.
-    Connect,
-    /// It left, or may have: nobody knows whether it was executed.
-    Sent,
-    /// The head of the answer came: it was executed, or refused.
-    Answered,
-}
-
-impl RequestError {
-    /// How far the request got. A broken or late answer counts as [`Phase::Sent`]: its status may be unknown.
-    #[must_use]
-    pub const fn phase(&self) -> Phase {
-        match self {
-            Self::Key(_) | Self::Request(_) => Phase::Connect,
-            Self::Upstream(error) if is_unsent(error.kind()) => Phase::Connect,
-            Self::Upstream(_) | Self::Timeout(_) => Phase::Sent,
-            Self::BodyTooLarge { .. } => Phase::Answered,
-        }
-    }
-}
-
 impl Outbound {
     /// A way with a pacer of its own, for the limit that the ledger's instance is configured with.
     #[must_use]
@@ -245,20 +147,4 @@ fn pace_options(ledger: &Handle) -> limiter::LimiterOptions {
         environment: settings.environment,
         ..limiter::LimiterOptions::default()
     }
-}
-
-/// Whether a request surely did not leave.
-const fn is_unsent(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls)
-}
-
-/// Whether a body claims to be JSON: `application/json`, or a type that ends in `+json`, with any parameters.
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let (begin, end) = (b"application/", b"+json");
-    essence.eq_ignore_ascii_case(b"application/json")
-        || (essence.len() >= begin.len() + end.len()
-            && essence[..begin.len()].eq_ignore_ascii_case(begin)
-            && essence[essence.len() - end.len()..].eq_ignore_ascii_case(end))
 }

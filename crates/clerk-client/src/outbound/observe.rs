@@ -6,7 +6,8 @@ use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::response::Parts;
 
-use super::{ErrorBody, is_json};
+use super::error_body::ErrorBody;
+use super::media_type::is_json;
 use clerk_quota::{KeyVerdict, Moment, Observation, QuotaCode, Route, Source};
 
 /// `body` is none if it could not be read, or is handed on unread. `at` and `wall` are the same point in time, on the monotonic and on the wall

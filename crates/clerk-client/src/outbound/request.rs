@@ -12,9 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::forward::{Credentials, ForwardRequest};
+use super::Outbound;
+use super::api_request::{ApiRequest, Credentials, ForwardRequest};
+use super::error::RequestError;
 use super::retry::Idempotency;
-use super::{ApiRequest, Outbound, RequestError};
 use crate::transport::{BodyError, ErrorKind, RequestBody, TransportError};
 use clerk_quota::{Route, Source};
 

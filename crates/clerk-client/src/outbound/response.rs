@@ -6,17 +6,46 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::attempt::UpstreamResponse;
-use super::{ErrorBody, MAX_BODY_BYTES, RequestError, is_json};
+use super::MAX_BODY_BYTES;
+use super::error::RequestError;
+use super::error_body::ErrorBody;
+use super::media_type::is_json;
 use crate::limiter::Permit;
 use crate::transport::{Body, TransportError};
 use clerk_quota::Observation;
+
+/// An answer, up to its head, and the body to come.
+#[derive(Debug)]
+pub struct UpstreamResponse {
+    /// Its head, as it came.
+    pub head: Parts,
+    /// Its body.
+    pub body: UpstreamBody,
+    /// What the ledger was told.
+    pub observation: Observation,
+    /// Clerk's errors, where the body that was read holds any.
+    pub errors: ErrorBody,
+}
+
+/// The answer to a [`Relay`].
+#[derive(Debug)]
+pub struct ForwardedResponse {
+    /// Head and body, byte for byte, and what they say.
+    pub response: Box<UpstreamResponse>,
+    /// Attempts made, at least 1.
+    pub attempts: u32,
+    /// Time spent waiting for the rate limit.
+    pub waited: Duration,
+    /// Time from the start of the last attempt to the head of its answer.
+    pub latency: Duration,
+}
 
 /// An answer whose body is yet to be read. The request counts as in flight until the body ends or is dropped.
 #[derive(Debug)]

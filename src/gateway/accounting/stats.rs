@@ -8,10 +8,13 @@ use clerk_client::cache::{self, TierStats};
 use clerk_client::{outbound, webhook};
 use clerk_quota::Histogram;
 
+/// The label `clerk_instance` of requests whose key belongs to no configured instance.
+pub const STRANGERS: &str = "other";
+
 /// The numbers of all instances, and of requests that belong to none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewayStats {
-    /// By alias, in the order of the configuration; last those of [`super::STRANGERS`].
+    /// By alias, in the order of the configuration; last those of [`crate::gateway::accounting::stats::STRANGERS`].
     pub instances: Vec<(Arc<str>, InstanceStats)>,
     /// Requests whose caller has no name of its own, for want of a place.
     pub dropped_callers: u64,
@@ -37,7 +40,7 @@ pub struct CacheTotals {
 }
 
 impl CacheTotals {
-    pub(super) fn add(self, cache: &cache::CacheStats, has_redis: bool) -> Self {
+    pub(in crate::gateway) fn add(self, cache: &cache::CacheStats, has_redis: bool) -> Self {
         let sum = |a: TierStats, b: TierStats| TierStats {
             hits: a.hits + b.hits,
             misses: a.misses + b.misses,
@@ -86,7 +89,7 @@ pub struct RequestCount {
     pub route: &'static str,
     /// The method.
     pub method: MethodLabel,
-    /// Status of the answer; [`super::CLIENT_GONE`] if the client did not wait for it.
+    /// Status of the answer; [`crate::gateway::CLIENT_GONE`] if the client did not wait for it.
     pub code: u16,
     /// How many.
     pub count: u64,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::callers::{CallerId, CallerRegistry};
+use super::caller_registry::{CallerId, CallerRegistry};
 use super::decision::{Decision, MethodLabel, Saving};
-use super::numbers::{InstanceStats, RequestCount, RouteDurations};
+use super::route_key::RouteKey;
+use super::stats::{InstanceStats, RequestCount, RouteDurations};
 use super::top::{Span, TopCounter};
 use clerk_quota::{Histogram, Moment, route};
 
@@ -20,7 +21,7 @@ const MAX_SERIES: usize = 4000;
 
 /// Counters of one instance. Outlive a reload of the configuration.
 #[derive(Debug, Default)]
-pub(super) struct RequestCounters(Mutex<State>);
+pub(in crate::gateway) struct RequestCounters(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -31,24 +32,6 @@ struct State {
     saved: [u64; Saving::ALL.len()],
     dropped: u64,
     top: TopCounter<(RouteKey, CallerId)>,
-}
-
-/// A template, compared by its address: each is one text of the catalogue. Two of the same text are one in the end.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RouteKey(pub(super) &'static str);
-
-impl PartialEq for RouteKey {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.0, other.0)
-    }
-}
-
-impl Eq for RouteKey {}
-
-impl std::hash::Hash for RouteKey {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.as_ptr().hash(state);
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,35 +56,35 @@ impl Default for Durations {
 
 /// A request that is over.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CompletedRequest {
-    pub(super) at: Moment,
-    pub(super) template: &'static str,
-    pub(super) caller: CallerId,
-    pub(super) method: MethodLabel,
-    pub(super) code: u16,
-    pub(super) decision: Decision,
+pub(in crate::gateway) struct CompletedRequest {
+    pub(in crate::gateway) at: Moment,
+    pub(in crate::gateway) template: &'static str,
+    pub(in crate::gateway) caller: CallerId,
+    pub(in crate::gateway) method: MethodLabel,
+    pub(in crate::gateway) code: u16,
+    pub(in crate::gateway) decision: Decision,
     /// From the head of the request to the end of the answer.
-    pub(super) duration: Duration,
+    pub(in crate::gateway) duration: Duration,
     /// From the start of the last attempt to the head of its answer, where Clerk was asked.
-    pub(super) upstream: Option<Duration>,
+    pub(in crate::gateway) upstream: Option<Duration>,
     /// Attempts that a budget of Clerk's may have paid for.
-    pub(super) spent: u32,
+    pub(in crate::gateway) spent: u32,
     /// What policies in shadow would have done.
-    pub(super) shadow: DryRunCounts,
+    pub(in crate::gateway) shadow: DryRunCounts,
 }
 
-/// What policies in [shadow](super::Switch::Shadow) would have done.
+/// What policies in [shadow](crate::gateway::Switch::Shadow) would have done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct DryRunCounts {
-    pub(super) queued: bool,
-    pub(super) retried: bool,
-    pub(super) cache_hit: bool,
-    pub(super) coalesced: bool,
-    pub(super) batched: bool,
+pub(in crate::gateway) struct DryRunCounts {
+    pub(in crate::gateway) queued: bool,
+    pub(in crate::gateway) retried: bool,
+    pub(in crate::gateway) cache_hit: bool,
+    pub(in crate::gateway) coalesced: bool,
+    pub(in crate::gateway) batched: bool,
 }
 
 impl RequestCounters {
-    pub(super) fn record(&self, done: &CompletedRequest) {
+    pub(in crate::gateway) fn record(&self, done: &CompletedRequest) {
         let mut state = self.0.lock();
         let state = &mut *state;
         let mut key =
@@ -133,11 +116,11 @@ impl RequestCounters {
     }
 
     /// Requests to Clerk that were not needed.
-    pub(super) fn save(&self, saving: Saving, requests: u64) {
+    pub(in crate::gateway) fn save(&self, saving: Saving, requests: u64) {
         self.0.lock().saved[saving as usize] += requests;
     }
 
-    pub(super) fn stats(&self, callers: &CallerRegistry, now: Moment) -> InstanceStats {
+    pub(in crate::gateway) fn stats(&self, callers: &CallerRegistry, now: Moment) -> InstanceStats {
         let mut state = self.0.lock();
         let state = &mut *state;
         let mut requests: HashMap<(CallerId, &'static str, MethodLabel, u16), u64> = HashMap::new();

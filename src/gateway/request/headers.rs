@@ -28,7 +28,7 @@ static NOT_OF_AN_ANSWER: [HeaderName; 6] =
 
 /// Where requests of an instance go.
 #[derive(Debug, Clone)]
-pub(super) struct UpstreamTarget {
+pub(in crate::gateway) struct UpstreamTarget {
     scheme: Scheme,
     authority: Authority,
     /// A path before each request's own; mostly empty.
@@ -38,10 +38,10 @@ pub(super) struct UpstreamTarget {
 /// The address of an instance cannot be one.
 #[derive(Debug, thiserror::Error)]
 #[error("not an address of an API: write `https://api.clerk.com`")]
-pub(super) struct UpstreamTargetError;
+pub(in crate::gateway) struct UpstreamTargetError;
 
 impl UpstreamTarget {
-    pub(super) fn parse(base: &str) -> Result<Self, UpstreamTargetError> {
+    pub(in crate::gateway) fn parse(base: &str) -> Result<Self, UpstreamTargetError> {
         let parts = base.parse::<Uri>().map_err(|_| UpstreamTargetError)?.into_parts();
         let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/').to_owned();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(UpstreamTargetError) };
@@ -62,7 +62,7 @@ impl UpstreamTarget {
 
 /// Why a request is not handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RequestRejection {
+pub(in crate::gateway) enum RequestRejection {
     #[error("CONNECT is not possible here: this is no general proxy")]
     Connect,
     #[error("the request target must be a path: this is no general proxy")]
@@ -84,7 +84,7 @@ pub(super) enum RequestRejection {
 }
 
 /// Checks what hyper leaves to us.
-pub(super) fn check(head: &request::Parts) -> Result<(), RequestRejection> {
+pub(in crate::gateway) fn check(head: &request::Parts) -> Result<(), RequestRejection> {
     if head.method == Method::CONNECT {
         return Err(RequestRejection::Connect);
     }
@@ -112,7 +112,11 @@ pub(super) fn check(head: &request::Parts) -> Result<(), RequestRejection> {
 }
 
 /// Makes the head of a request that came to us the head of one to Clerk. `is_chunked`: there is a body of unknown length.
-pub(super) fn request(head: &mut request::Parts, target: &UpstreamTarget, is_chunked: bool) -> Result<(), http::Error> {
+pub(in crate::gateway) fn request(
+    head: &mut request::Parts,
+    target: &UpstreamTarget,
+    is_chunked: bool,
+) -> Result<(), http::Error> {
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     head.uri = target.uri(path)?;
     if head.version == Version::HTTP_2 {
@@ -136,7 +140,7 @@ pub(super) fn request(head: &mut request::Parts, target: &UpstreamTarget, is_chu
 
 /// Whether an answer is one that can be handed on: a final one, in no coding of transfer that we do not understand, whose
 /// bytes would pass for others.
-pub(super) fn is_final(head: &response::Parts) -> bool {
+pub(in crate::gateway) fn is_final(head: &response::Parts) -> bool {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let is_understood = codings.next().is_none_or(is_chunked) && codings.next().is_none();
     is_understood && !head.status.is_informational()
@@ -147,7 +151,7 @@ fn is_chunked(coding: &HeaderValue) -> bool {
 }
 
 /// Makes the head of Clerk's answer the head of ours.
-pub(super) fn response(head: &mut response::Parts) {
+pub(in crate::gateway) fn response(head: &mut response::Parts) {
     if head.headers.contains_key(TRANSFER_ENCODING) {
         // RFC 9112, section 6.3: the length does not count.
         head.headers.remove(CONTENT_LENGTH);

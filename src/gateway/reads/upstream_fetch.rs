@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE, VARY,
-};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use parking_lot::Mutex;
 
-use super::answer::{error_body, own_trace_id, whole_seconds};
-use super::forward;
-use super::options::InstanceRuntime;
-use super::policy::RoutePolicies;
-use super::reads::API_VERSION;
+use super::cacheable::{API_VERSION, may_be_kept};
+use crate::gateway::config::policy::RoutePolicies;
+use crate::gateway::request::error_response::{error_body, own_trace_id, whole_seconds};
+use crate::gateway::request::headers;
+use crate::gateway::request::routing_table::InstanceRuntime;
 use clerk_client::cache::CachedResponse;
 use clerk_client::clerk::{ApiError, Error};
 use clerk_client::limiter::Priority;
@@ -30,24 +28,24 @@ const MAX_SHARED_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a fetch cost.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct FetchStats {
+pub(in crate::gateway) struct FetchStats {
     /// Whether there was one, and not just another's answer.
-    pub(super) is_leader: bool,
-    pub(super) attempts: u32,
+    pub(in crate::gateway) is_leader: bool,
+    pub(in crate::gateway) attempts: u32,
     /// Lists that were asked for in vain before.
-    pub(super) failed_batches: u32,
-    pub(super) waited: Duration,
-    pub(super) took: Option<Duration>,
-    pub(super) is_batched: bool,
+    pub(in crate::gateway) failed_batches: u32,
+    pub(in crate::gateway) waited: Duration,
+    pub(in crate::gateway) took: Option<Duration>,
+    pub(in crate::gateway) is_batched: bool,
     /// Whether it was the first look-up of its list.
-    pub(super) is_batch_leader: bool,
+    pub(in crate::gateway) is_batch_leader: bool,
     /// Whether pacing, which is in shadow, would have let it wait.
-    pub(super) would_wait: bool,
+    pub(in crate::gateway) would_wait: bool,
 }
 
 /// Why there is no answer to be shared.
 #[derive(Debug)]
-pub(super) enum FetchError {
+pub(in crate::gateway) enum FetchError {
     Send(SendError),
     /// A list was not let go, or got no answer.
     List(Arc<Error>),
@@ -58,22 +56,22 @@ pub(super) enum FetchError {
 }
 
 /// Asks Clerk for all who want the same.
-pub(super) struct Fetcher {
-    pub(super) instance: Arc<InstanceRuntime>,
-    pub(super) head: Arc<request::Parts>,
-    pub(super) route: Route,
-    pub(super) authorization: Credentials,
-    pub(super) policies: RoutePolicies,
-    pub(super) priority: Priority,
+pub(in crate::gateway) struct Fetcher {
+    pub(in crate::gateway) instance: Arc<InstanceRuntime>,
+    pub(in crate::gateway) head: Arc<request::Parts>,
+    pub(in crate::gateway) route: Route,
+    pub(in crate::gateway) authorization: Credentials,
+    pub(in crate::gateway) policies: RoutePolicies,
+    pub(in crate::gateway) priority: Priority,
     /// The user to be looked up together with others.
-    pub(super) user: Option<String>,
-    pub(super) cost: Mutex<FetchStats>,
+    pub(in crate::gateway) user: Option<String>,
+    pub(in crate::gateway) cost: Mutex<FetchStats>,
     /// An answer that is too large to be shared, for whoever asked.
-    pub(super) large: Mutex<Option<ForwardedResponse>>,
+    pub(in crate::gateway) large: Mutex<Option<ForwardedResponse>>,
 }
 
 impl Fetcher {
-    pub(super) async fn fetch(&self) -> Result<CachedResponse, FetchError> {
+    pub(in crate::gateway) async fn fetch(&self) -> Result<CachedResponse, FetchError> {
         let batched = match &self.user {
             Some(user) => self.fetch_in_batch(user).await,
             None => None,
@@ -90,7 +88,7 @@ impl Fetcher {
         for name in [ACCEPT_ENCODING, COOKIE] {
             head.headers.remove(name);
         }
-        forward::request(&mut head, &self.instance.target, false).map_err(|_| FetchError::Unshareable)?;
+        headers::request(&mut head, &self.instance.target, false).map_err(|_| FetchError::Unshareable)?;
         let repeat = Idempotency::of(&head.method);
         let request = Request::from_parts(head, RequestBody::empty());
         let relay = ForwardRequest { request, route: self.route, idempotency: repeat, credentials: self.authorization };
@@ -111,7 +109,7 @@ impl Fetcher {
         let ForwardedResponse { attempts, waited, latency: took, .. } = relayed;
         *self.cost.lock() = FetchStats { attempts, waited, took: Some(took), ..begun };
         self.instance.reload_key_on_unauthorized(self.authorization, relayed.response.head.status);
-        if !forward::is_final(&relayed.response.head) {
+        if !headers::is_final(&relayed.response.head) {
             return Err(FetchError::Unshareable);
         }
         let patience = self.instance.plan.body_idle_timeout;
@@ -126,7 +124,7 @@ impl Fetcher {
             return Err(FetchError::Unshareable);
         }
         let UpstreamResponse { mut head, body, .. } = *relayed.response;
-        forward::response(&mut head);
+        headers::response(&mut head);
         for name in [CONTENT_LENGTH, SET_COOKIE] {
             head.headers.remove(name);
         }
@@ -142,7 +140,9 @@ impl Fetcher {
     /// None where it is better asked for alone.
     async fn fetch_in_batch(&self, user: &str) -> Option<Result<CachedResponse, FetchError>> {
         let version = self.head.headers.get(&API_VERSION);
-        let loader = self.instance.shared.loader(&self.instance, version, &self.policies, self.priority)?;
+        let instance = &self.instance;
+        let options = || instance.plan.execute_options(&self.policies, self.priority);
+        let loader = instance.shared.loader(&instance.outbound, version, self.priority, options)?;
         // A list that is under way already may have been read before an invalidation that we come after.
         loader.forget(user);
         let would_wait = self.would_throttle();
@@ -195,26 +195,6 @@ impl Fetcher {
         self.stored(error.status, headers, body)
     }
 }
-
-/// Whether an answer may be given to who asks the same later: it does not say no (RFC 9111, section 5.2.2), and does not
-/// depend on more of a request than is looked at (section 4.1) or is the same for all who are given it.
-pub(super) fn may_be_kept(headers: &HeaderMap) -> bool {
-    let elements = |name| {
-        let values = headers.get_all(name).iter().map(|value: &HeaderValue| value.to_str().unwrap_or("*"));
-        values.flat_map(|value| value.split(',')).map(str::trim)
-    };
-    let says_no = |directive: &str| {
-        let name = directive.split('=').next().unwrap_or_default().trim();
-        ["no-store", "private"].iter().any(|no| name.eq_ignore_ascii_case(no))
-    };
-    let is_known = |field: &str| KNOWN_TO_VARY.iter().any(|known| field.eq_ignore_ascii_case(known));
-    !elements(CACHE_CONTROL).any(says_no) && elements(VARY).all(|field| field.is_empty() || is_known(field))
-}
-
-/// What an answer may vary by: the first two are part of what is asked for; compression and cookies are never asked for;
-/// all keys of an instance see the same; and no browser, which has an origin, has a key.
-const KNOWN_TO_VARY: [&str; 6] =
-    ["accept", "clerk-api-version", "accept-encoding", "cookie", "authorization", "origin"];
 
 /// Whether a list that is refused with this status would be refused for each of its users, too.
 fn is_of_all(status: StatusCode) -> bool {

@@ -14,10 +14,10 @@ use clerk_client::webhook::{
 
 /// The caches of all instances. Which instance a webhook is of need not be known: to forget too much costs a request.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CacheSet(Arc<ArcSwap<Vec<Cache>>>);
+pub(in crate::gateway) struct CacheSet(Arc<ArcSwap<Vec<Cache>>>);
 
 impl CacheSet {
-    pub(super) fn set(&self, caches: Vec<Cache>) {
+    pub(in crate::gateway) fn set(&self, caches: Vec<Cache>) {
         self.0.store(Arc::new(caches));
     }
 }
@@ -32,26 +32,30 @@ impl Invalidate for CacheSet {
 
 /// The endpoint.
 #[derive(Debug)]
-pub(super) struct WebhookEndpoint {
+pub(in crate::gateway) struct WebhookEndpoint {
     path: String,
     webhooks: Webhooks<CacheSet>,
 }
 
 impl WebhookEndpoint {
-    pub(super) fn new(path: String, options: WebhookOptions, caches: CacheSet) -> Result<Self, WebhookConfigError> {
+    pub(in crate::gateway) fn new(
+        path: String,
+        options: WebhookOptions,
+        caches: CacheSet,
+    ) -> Result<Self, WebhookConfigError> {
         Ok(Self { path, webhooks: Webhooks::new(options, caches)? })
     }
 
     /// Whether a request is for the endpoint, and not for Clerk.
-    pub(super) fn is_for(&self, path: &str) -> bool {
+    pub(in crate::gateway) fn is_for(&self, path: &str) -> bool {
         path == self.path
     }
 
-    pub(super) async fn handle(&self, request: Request<Body>) -> Response<Body> {
+    pub(in crate::gateway) async fn handle(&self, request: Request<Body>) -> Response<Body> {
         self.webhooks.handle(request).await
     }
 
-    pub(super) fn stats(&self) -> WebhookStats {
+    pub(in crate::gateway) fn stats(&self) -> WebhookStats {
         self.webhooks.stats()
     }
 }

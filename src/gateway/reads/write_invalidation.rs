@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::options::InstanceRuntime;
-use super::parameters::path_params;
+use super::path_params::path_params;
+use crate::gateway::request::routing_table::InstanceRuntime;
 use clerk_client::outbound::SendError;
 use clerk_client::webhook::{Invalidate, Tag};
 
@@ -49,32 +49,37 @@ fn changed_tags(method: &Method, template: &str, path: &str) -> Vec<Tag> {
 }
 
 /// Whether a request that brought no answer may have been carried out.
-pub(super) const fn may_be_done(error: &SendError) -> bool {
+pub(in crate::gateway) const fn may_be_done(error: &SendError) -> bool {
     matches!(error, SendError::Request { .. })
 }
 
 /// A write under way. Where its client does not wait for the answer, it may be carried out all the same: dropped, it
 /// makes old what it may have changed.
-pub(super) struct WriteGuard {
+pub(in crate::gateway) struct WriteGuard {
     instance: Arc<InstanceRuntime>,
     changes: Vec<Tag>,
 }
 
 impl WriteGuard {
     /// None if nothing can change.
-    pub(super) fn of(instance: &Arc<InstanceRuntime>, method: &Method, template: &str, path: &str) -> Option<Self> {
+    pub(in crate::gateway) fn of(
+        instance: &Arc<InstanceRuntime>,
+        method: &Method,
+        template: &str,
+        path: &str,
+    ) -> Option<Self> {
         let changes = changed_tags(method, template, path);
         (!changes.is_empty()).then(|| Self { instance: Arc::clone(instance), changes })
     }
 
     /// It may have been carried out: what it changed is forgotten before the answer goes out.
-    pub(super) async fn done(mut self) {
+    pub(in crate::gateway) async fn done(mut self) {
         invalidate(&self.instance, &self.changes).await;
         self.changes.clear();
     }
 
     /// It was not carried out.
-    pub(super) fn rejected(mut self) {
+    pub(in crate::gateway) fn rejected(mut self) {
         self.changes.clear();
     }
 }

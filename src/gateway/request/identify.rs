@@ -7,50 +7,50 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
-use super::callers::{CallerId, CallerRegistry};
-use super::forward::RequestRejection;
+use super::headers::RequestRejection;
+use crate::gateway::accounting::caller_registry::{CallerId, CallerRegistry};
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::Credentials;
 use clerk_client::secret::{ClerkKey, KeySource, Secret};
 
 /// What the gateway knows keys and tokens by.
 #[derive(Debug, Default)]
-pub(super) struct CredentialStore {
+pub(in crate::gateway) struct CredentialStore {
     /// Several keys may belong to one instance: while they are rotated, or one for each team.
-    pub(super) keys: Vec<KnownKey>,
-    pub(super) tokens: Vec<KnownToken>,
+    pub(in crate::gateway) keys: Vec<KnownKey>,
+    pub(in crate::gateway) tokens: Vec<KnownToken>,
 }
 
 #[derive(Debug)]
-pub(super) struct KnownKey {
-    pub(super) source: Arc<KeySource>,
-    pub(super) instance: usize,
+pub(in crate::gateway) struct KnownKey {
+    pub(in crate::gateway) source: Arc<KeySource>,
+    pub(in crate::gateway) instance: usize,
     /// The name of whoever has this key, if it was given one.
-    pub(super) caller: Option<CallerId>,
+    pub(in crate::gateway) caller: Option<CallerId>,
 }
 
 #[derive(Debug)]
-pub(super) struct KnownToken {
-    pub(super) token: Secret,
-    pub(super) instance: usize,
-    pub(super) caller: CallerId,
-    pub(super) priority: Priority,
+pub(in crate::gateway) struct KnownToken {
+    pub(in crate::gateway) token: Secret,
+    pub(in crate::gateway) instance: usize,
+    pub(in crate::gateway) caller: CallerId,
+    pub(in crate::gateway) priority: Priority,
 }
 
 /// Whose a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(in crate::gateway) struct Identity {
     /// Place of the instance; `None`: the key is none of ours, or there is none.
-    pub(super) instance: Option<usize>,
-    pub(super) caller: CallerId,
-    pub(super) authorization: Credentials,
-    pub(super) priority: Priority,
+    pub(in crate::gateway) instance: Option<usize>,
+    pub(in crate::gateway) caller: CallerId,
+    pub(in crate::gateway) authorization: Credentials,
+    pub(in crate::gateway) priority: Priority,
 }
 
 impl CredentialStore {
     /// Keys that stand with two instances, as the places of both: requests that carry them count for the first one. Keys
     /// that cannot be read are not looked at.
-    pub(super) fn ambiguous(&self) -> Vec<(usize, usize)> {
+    pub(in crate::gateway) fn ambiguous(&self) -> Vec<(usize, usize)> {
         let keys = self.keys.iter().filter_map(|known| Some((known.source.current().ok()?, known.instance)));
         let keys: Vec<_> = keys.collect();
         let of = |place: usize| keys[place].1;
@@ -67,7 +67,11 @@ impl CredentialStore {
         bytes.len() <= LONGEST_CREDENTIAL && self.tokens.iter().filter(|known| holds(known)).count() > 0
     }
 
-    pub(super) fn identify(&self, headers: &HeaderMap, callers: &CallerRegistry) -> Result<Identity, RequestRejection> {
+    pub(in crate::gateway) fn identify(
+        &self,
+        headers: &HeaderMap,
+        callers: &CallerRegistry,
+    ) -> Result<Identity, RequestRejection> {
         let mut presented = headers.get_all(AUTHORIZATION).iter();
         let first = presented.next();
         if presented.next().is_some() {

@@ -6,7 +6,7 @@ use clerk_quota::route;
 
 /// The values of a template's parameters, percent-decoded. None where the path is not written plainly: with empty or dot
 /// segments, bytes that are no text, or of an unknown route.
-pub(super) fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
+pub(in crate::gateway) fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
     if template == route::OTHER {
         return None;
     }

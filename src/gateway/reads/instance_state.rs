@@ -9,14 +9,13 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::counts::DryRunCounts;
-use super::fetch::may_be_kept;
-use super::options::InstanceRuntime;
-use super::policy::{Mode, RoutePolicies};
-use super::reads::API_VERSION;
+use super::cacheable::{API_VERSION, may_be_kept};
+use crate::gateway::accounting::counters::DryRunCounts;
+use crate::gateway::config::policy::{Mode, RoutePolicies};
 use clerk_client::cache::{self, Cache, CacheKey, CachedResponse};
 use clerk_client::clerk::{Clerk, Loader, LoaderOptions};
 use clerk_client::limiter::Priority;
+use clerk_client::outbound::{ExecuteOptions, Outbound};
 use clerk_client::webhook::Tag;
 use clerk_quota::Source;
 
@@ -28,8 +27,8 @@ const SHADOW_BYTES: u64 = 4 << 20;
 
 /// Of one instance.
 #[derive(Debug)]
-pub(super) struct InstanceState {
-    pub(super) cache: Cache,
+pub(in crate::gateway) struct InstanceState {
+    pub(in crate::gateway) cache: Cache,
     /// Beside the real cache, so that a policy in shadow fills nothing that is then given.
     shadow: Cache,
     loaders: Mutex<HashMap<(Option<HeaderValue>, Priority), Loader>>,
@@ -40,7 +39,7 @@ pub(super) struct InstanceState {
 }
 
 impl InstanceState {
-    pub(super) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<clerk_quota::clock::Clock>) -> Self {
+    pub(in crate::gateway) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<clerk_quota::clock::Clock>) -> Self {
         let options = cache::CacheOptions { memory_bytes: SHADOW_BYTES, ..cache::CacheOptions::new(Arc::clone(name)) };
         Self {
             cache,
@@ -53,17 +52,17 @@ impl InstanceState {
     }
 
     /// Both caches: what is forgotten, is forgotten in shadow, too.
-    pub(super) fn caches(&self) -> [&Cache; 2] {
+    pub(in crate::gateway) fn caches(&self) -> [&Cache; 2] {
         [&self.cache, &self.shadow]
     }
 
     /// The loader of look-ups that may be merged. None if there are too many kinds of them.
-    pub(super) fn loader(
+    pub(in crate::gateway) fn loader(
         &self,
-        instance: &InstanceRuntime,
+        outbound: &Arc<Outbound>,
         version: Option<&HeaderValue>,
-        policies: &RoutePolicies,
         priority: Priority,
+        options: impl FnOnce() -> ExecuteOptions,
     ) -> Option<Loader> {
         let mut loaders = self.loaders.lock();
         let key = (version.cloned(), priority);
@@ -78,15 +77,15 @@ impl InstanceState {
             headers.insert(API_VERSION.clone(), version.clone());
         }
         // All look-ups are of one route, and so have the same policies until a reload makes all of this anew.
-        let handling = instance.plan.execute_options(policies, priority);
-        let clerk = Clerk::with_transport(Arc::clone(&instance.outbound)).with_source(Source::Gateway);
-        let loader = clerk.with_options(handling).with_headers(headers).users().loader(LoaderOptions::default());
+        let options = options();
+        let clerk = Clerk::with_transport(Arc::clone(outbound)).with_source(Source::Gateway);
+        let loader = clerk.with_options(options).with_headers(headers).users().loader(LoaderOptions::default());
         loaders.insert(key, loader.clone());
         Some(loader)
     }
 
     /// What policies in shadow would do with a read.
-    pub(super) async fn dry_run(
+    pub(in crate::gateway) async fn dry_run(
         &self,
         key: &CacheKey,
         tags: &[Tag],
@@ -115,14 +114,14 @@ impl InstanceState {
 }
 
 /// What is yet to be done for policies in shadow.
-pub(super) struct DryRun {
+pub(in crate::gateway) struct DryRun {
     cache: Option<cache::DryRun>,
     under_way: Option<InFlight>,
 }
 
 impl DryRun {
     /// The answer came.
-    pub(super) async fn keep(self, status: StatusCode, headers: &HeaderMap, wall: SystemTime) {
+    pub(in crate::gateway) async fn keep(self, status: StatusCode, headers: &HeaderMap, wall: SystemTime) {
         drop(self.under_way);
         if let Some(cache) = self.cache.filter(|_| may_be_kept(headers)) {
             cache.keep(&CachedResponse::new(status, HeaderMap::new(), Bytes::new(), wall)).await;

@@ -11,13 +11,16 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use parking_lot::Mutex;
 
-use super::answer::ErrorResponse;
-use super::decision::{Decision, Saving};
-use super::fetch::{FetchError, FetchStats, Fetcher};
-use super::handle::{Transaction, add_decision_headers, billable_attempts, respond, upstream_error};
-use super::options::InstanceRuntime;
-use super::parameters::path_params;
-use super::policy::{Mode, RoutePolicies};
+use super::cacheable::API_VERSION;
+use super::path_params::path_params;
+use super::upstream_fetch::{FetchError, FetchStats, Fetcher};
+use crate::gateway::accounting::decision::{Decision, Saving};
+use crate::gateway::config::policy::{Mode, RoutePolicies};
+use crate::gateway::request::error_response::ErrorResponse;
+use crate::gateway::request::routing_table::InstanceRuntime;
+use crate::gateway::request::transaction::{
+    Transaction, add_decision_headers, billable_attempts, respond, upstream_error,
+};
 use clerk_client::cache::{self, CacheKey, CacheKeyParts, CachedResponse, Hit};
 use clerk_client::clerk::Error;
 use clerk_client::limiter::Priority;
@@ -27,17 +30,14 @@ use clerk_client::webhook::{Tag, tags_of_route};
 use clerk_quota::{Bucket, Route};
 
 /// The route by which single users are looked up.
-pub(super) const USER: &str = "/v1/users/{user_id}";
-
-/// The header that says which version of the Backend API a client speaks.
-pub(super) static API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
+pub(in crate::gateway) const USER: &str = "/v1/users/{user_id}";
 
 /// Who sends one of these wants a part of an answer, or one only if it is another than the client's own.
 static OF_ONE_CLIENT: [HeaderName; 6] =
     [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
 
 /// What a read asks for.
-pub(super) struct ReadRequest {
+pub(in crate::gateway) struct ReadRequest {
     key: CacheKey,
     tags: Vec<Tag>,
     /// Whether webhooks tell when the answer changes.
@@ -48,7 +48,7 @@ pub(super) struct ReadRequest {
 
 impl ReadRequest {
     /// None where the answer may depend on more than is known to us, or the client wants Clerk's own.
-    pub(super) fn of(head: &request::Parts, route: Route, instance: &InstanceRuntime) -> Option<Self> {
+    pub(in crate::gateway) fn of(head: &request::Parts, route: Route, instance: &InstanceRuntime) -> Option<Self> {
         if head.method != Method::GET {
             return None;
         }
@@ -113,7 +113,7 @@ fn has_directive(value: &HeaderValue, directives: &[&str]) -> bool {
 
 impl Transaction {
     /// Answers a read under its policies.
-    pub(super) async fn answer_read(mut self: Box<Self>) -> Response<Body> {
+    pub(in crate::gateway) async fn answer_read(mut self: Box<Self>) -> Response<Body> {
         let Some(read) = ReadRequest::of(&self.head, self.route, &self.instance) else {
             return self.forward(RequestBody::empty()).await;
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::callers::{CallerId, CallerRegistry};
-use super::counts::RouteKey;
+use super::caller_registry::{CallerId, CallerRegistry};
+use super::route_key::RouteKey;
 use clerk_quota::Moment;
 
 /// Slots of each ring: sixty seconds, and sixty minutes.
@@ -59,7 +59,7 @@ pub struct Share {
 
 /// Counts by key in rings of time slots.
 #[derive(Debug)]
-pub(super) struct TopCounter<K> {
+pub(in crate::gateway) struct TopCounter<K> {
     places: FxHashMap<K, usize>,
     keys: Vec<K>,
     seconds: Ring,
@@ -127,7 +127,7 @@ fn index(number: u64) -> usize {
 
 impl<K: Copy + Eq + Hash> TopCounter<K> {
     /// Counts requests at `now`.
-    pub(super) fn record(&mut self, now: Moment, key: K, requests: u32) {
+    pub(in crate::gateway) fn record(&mut self, now: Moment, key: K, requests: u32) {
         let second = now.since_epoch().as_secs();
         let place = self.place(key, second);
         self.seconds.add(second, place, requests);
@@ -169,7 +169,7 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
     }
 
     /// Requests by key in a time that ends at `now`, most first; `None` stands for keys without a place.
-    pub(super) fn shares(&self, now: Moment, span: Span) -> Vec<(Option<K>, u64)> {
+    pub(in crate::gateway) fn shares(&self, now: Moment, span: Span) -> Vec<(Option<K>, u64)> {
         let second = now.since_epoch().as_secs();
         let (ring, number, count) = match span {
             Span::Window => (&self.seconds, second, 10),
@@ -193,7 +193,10 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
 }
 
 /// The largest shares, with names.
-pub(super) fn named(shares: Vec<(Option<(RouteKey, CallerId)>, u64)>, callers: &CallerRegistry) -> Vec<Share> {
+pub(in crate::gateway) fn named(
+    shares: Vec<(Option<(RouteKey, CallerId)>, u64)>,
+    callers: &CallerRegistry,
+) -> Vec<Share> {
     let all: u64 = shares.iter().map(|(_, requests)| requests).sum();
     let mut named: Vec<Share> = Vec::new();
     for (key, requests) in shares {

@@ -65,7 +65,7 @@ pub struct RoutePolicies {
 
 impl RoutePolicies {
     /// Which failures allow a request under these policies, which are those of its route, to be sent again.
-    pub(super) fn idempotency(&self, method: &Method) -> Idempotency {
+    pub(in crate::gateway) fn idempotency(&self, method: &Method) -> Idempotency {
         match Idempotency::of(method) {
             // A route of writes that asks for it. RFC 9110, section 9.2.2: these two do no more when they come twice.
             Idempotency::NonIdempotent if self.retry != Mode::Off => match *method {
@@ -143,7 +143,7 @@ impl InstancePolicies {
 
     /// Whether any route's answers are kept.
     #[must_use]
-    pub(super) fn caches(&self) -> bool {
+    pub(in crate::gateway) fn caches(&self) -> bool {
         self.routes.values().chain([&self.policies]).any(|policies| policies.cache.is_on())
     }
 

@@ -11,8 +11,8 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::callers::{CallerId, CallerRegistry};
-use super::counts::{CompletedRequest, DryRunCounts, RequestCounters};
+use super::caller_registry::{CallerId, CallerRegistry};
+use super::counters::{CompletedRequest, DryRunCounts, RequestCounters};
 use super::decision::{Decision, MethodLabel};
 use clerk_client::outbound::UpstreamBody;
 use clerk_client::transport::{ErrorKind, TransportError};
@@ -23,26 +23,26 @@ pub const CLIENT_GONE: u16 = 499;
 
 /// What is known of a request. Dropped, it is counted.
 #[derive(Debug)]
-pub(super) struct RequestRecord {
-    pub(super) instance: Arc<str>,
-    pub(super) counts: Arc<RequestCounters>,
-    pub(super) callers: Arc<CallerRegistry>,
-    pub(super) clock: Arc<Clock>,
-    pub(super) from: Instant,
-    pub(super) template: &'static str,
-    pub(super) caller: CallerId,
-    pub(super) method: MethodLabel,
-    pub(super) code: u16,
-    pub(super) decision: Decision,
-    pub(super) upstream: Option<Duration>,
+pub(in crate::gateway) struct RequestRecord {
+    pub(in crate::gateway) instance: Arc<str>,
+    pub(in crate::gateway) counts: Arc<RequestCounters>,
+    pub(in crate::gateway) callers: Arc<CallerRegistry>,
+    pub(in crate::gateway) clock: Arc<Clock>,
+    pub(in crate::gateway) from: Instant,
+    pub(in crate::gateway) template: &'static str,
+    pub(in crate::gateway) caller: CallerId,
+    pub(in crate::gateway) method: MethodLabel,
+    pub(in crate::gateway) code: u16,
+    pub(in crate::gateway) decision: Decision,
+    pub(in crate::gateway) upstream: Option<Duration>,
     /// Attempts that a budget of Clerk's may have paid for.
-    pub(super) spent: u32,
-    pub(super) shadow: DryRunCounts,
+    pub(in crate::gateway) spent: u32,
+    pub(in crate::gateway) shadow: DryRunCounts,
 }
 
 impl RequestRecord {
     /// How it ended.
-    pub(super) const fn finish(&mut self, status: StatusCode, decision: Decision) {
+    pub(in crate::gateway) const fn finish(&mut self, status: StatusCode, decision: Decision) {
         self.code = status.as_u16();
         self.decision = decision;
     }
@@ -79,7 +79,7 @@ impl Drop for RequestRecord {
 
 /// The body of an answer on its way to the client, with an end to every silence.
 #[derive(Debug)]
-pub(super) struct RecordingBody {
+pub(in crate::gateway) struct RecordingBody {
     body: UpstreamBody,
     patience: Duration,
     silence: Option<Pin<Box<Sleep>>>,
@@ -88,7 +88,7 @@ pub(super) struct RecordingBody {
 }
 
 impl RecordingBody {
-    pub(super) const fn new(body: UpstreamBody, patience: Duration, seen: RequestRecord) -> Self {
+    pub(in crate::gateway) const fn new(body: UpstreamBody, patience: Duration, seen: RequestRecord) -> Self {
         Self { body, patience, silence: None, _seen: seen }
     }
 }

@@ -47,7 +47,7 @@ impl Decision {
 
     /// Of a request that Clerk answered.
     #[must_use]
-    pub(super) const fn of(attempts: u32, waited: Duration) -> Self {
+    pub(in crate::gateway) const fn of(attempts: u32, waited: Duration) -> Self {
         match (attempts, waited.is_zero()) {
             (0 | 1, true) => Self::Forwarded,
             (0 | 1, false) => Self::Queued,

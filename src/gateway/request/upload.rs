@@ -13,7 +13,7 @@ use prometheus_web::BodyTimeout;
 
 /// What went wrong with the client's part of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClientError {
+pub(in crate::gateway) enum ClientError {
     /// Its body did not come to its end in time.
     Late,
     /// It ended too early, or is not framed as HTTP wants it.
@@ -22,22 +22,22 @@ pub(super) enum ClientError {
 
 /// Whether the client's part of an exchange broke off.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UploadError(Option<Arc<OnceLock<ClientError>>>);
+pub(in crate::gateway) struct UploadError(Option<Arc<OnceLock<ClientError>>>);
 
 impl UploadError {
     /// Why the body did not come to its end, if that is so.
-    pub(super) fn of_the_client(&self) -> Option<ClientError> {
+    pub(in crate::gateway) fn of_the_client(&self) -> Option<ClientError> {
         self.0.as_ref()?.get().copied()
     }
 
     /// Why the body did not come to its end, which it did not.
-    pub(super) fn blame(&self) -> ClientError {
+    pub(in crate::gateway) fn blame(&self) -> ClientError {
         self.of_the_client().unwrap_or(ClientError::Malformed)
     }
 }
 
 /// The body of a request to Clerk, and a witness.
-pub(super) fn upload<B>(body: B) -> (RequestBody, UploadError)
+pub(in crate::gateway) fn upload<B>(body: B) -> (RequestBody, UploadError)
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
@@ -54,7 +54,7 @@ where
 const MAX_KEPT_BYTES: u64 = 256 * 1024;
 
 /// Reads a body whose length was said, so that it can be sent again; another one stays a stream, which is sent once.
-pub(super) async fn in_memory(body: RequestBody) -> Result<RequestBody, BodyError> {
+pub(in crate::gateway) async fn in_memory(body: RequestBody) -> Result<RequestBody, BodyError> {
     match Body::size_hint(&body).exact() {
         Some(length) if body.is_stream() && length <= MAX_KEPT_BYTES => {
             Ok(RequestBody::from(body.collect().await?.to_bytes()))

@@ -9,10 +9,10 @@ use parking_lot::RwLock;
 use clerk_client::secret::looks_like_secret;
 
 /// The caller of requests that say nothing of themselves.
-pub(super) const UNKNOWN: &str = "unknown";
+pub(in crate::gateway) const UNKNOWN: &str = "unknown";
 
 /// The caller that all those share for whom there is no place, or no fit name.
-pub(super) const OTHER: &str = "other";
+pub(in crate::gateway) const OTHER: &str = "other";
 
 /// Longest name that is made of a `User-Agent`.
 const MAX_NAME: usize = 40;
@@ -23,16 +23,16 @@ const MAX_AGENT: usize = 256;
 
 /// A caller's place in [`Callers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct CallerId(u16);
+pub(in crate::gateway) struct CallerId(u16);
 
 impl CallerId {
-    pub(super) const UNKNOWN: Self = Self(0);
-    pub(super) const OTHER: Self = Self(1);
+    pub(in crate::gateway) const UNKNOWN: Self = Self(0);
+    pub(in crate::gateway) const OTHER: Self = Self(1);
 }
 
 /// All callers' names. None is ever forgotten, so that a name's place stays.
 #[derive(Debug)]
-pub(super) struct CallerRegistry {
+pub(in crate::gateway) struct CallerRegistry {
     /// Most names that come from `User-Agent`.
     max_found: usize,
     names: RwLock<Names>,
@@ -47,19 +47,19 @@ struct Names {
 }
 
 impl CallerRegistry {
-    pub(super) fn new(max_found: usize) -> Self {
+    pub(in crate::gateway) fn new(max_found: usize) -> Self {
         let all = vec![Arc::from(UNKNOWN), Arc::from(OTHER)];
         let names = RwLock::new(Names { all, found: 0, agents: HashMap::new() });
         Self { max_found, names, dropped: AtomicU64::new(0) }
     }
 
     /// The place of a configured name.
-    pub(super) fn configured(&self, name: &Arc<str>) -> CallerId {
+    pub(in crate::gateway) fn configured(&self, name: &Arc<str>) -> CallerId {
         self.names.write().intern(name).unwrap_or(CallerId::OTHER)
     }
 
     /// The caller that a `User-Agent` tells of.
-    pub(super) fn found(&self, agent: Option<&[u8]>) -> CallerId {
+    pub(in crate::gateway) fn found(&self, agent: Option<&[u8]>) -> CallerId {
         let Some(agent) = agent.map(<[u8]>::trim_ascii).filter(|agent| !agent.is_empty()) else {
             return CallerId::UNKNOWN;
         };
@@ -97,12 +97,12 @@ impl CallerRegistry {
         id
     }
 
-    pub(super) fn name(&self, id: CallerId) -> Arc<str> {
+    pub(in crate::gateway) fn name(&self, id: CallerId) -> Arc<str> {
         self.names.read().all.get(usize::from(id.0)).map_or_else(|| Arc::from(OTHER), Arc::clone)
     }
 
     /// Requests whose caller became [`OTHER`].
-    pub(super) fn dropped(&self) -> u64 {
+    pub(in crate::gateway) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }

@@ -8,9 +8,9 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::decision::Decision;
-use super::forward::RequestRejection;
+use super::headers::RequestRejection;
 use super::upload::ClientError;
+use crate::gateway::accounting::decision::Decision;
 use clerk_client::limiter::Shed;
 use clerk_client::outbound::{RequestError, SendError};
 use clerk_client::transport::ErrorKind;
@@ -26,9 +26,9 @@ pub static WAITED_MS: HeaderName = HeaderName::from_static("x-clerk-exporter-wai
 
 /// An answer of ours.
 #[derive(Debug)]
-pub(super) struct ErrorResponse {
-    pub(super) decision: Decision,
-    pub(super) status: StatusCode,
+pub(in crate::gateway) struct ErrorResponse {
+    pub(in crate::gateway) decision: Decision,
+    pub(in crate::gateway) status: StatusCode,
     code: &'static str,
     message: &'static str,
     long_message: String,
@@ -42,7 +42,7 @@ impl ErrorResponse {
     }
 
     /// A request that is not handed on. The connection is closed: what follows on it may not be what it seems.
-    pub(super) fn rejected(refusal: RequestRejection) -> Self {
+    pub(in crate::gateway) fn rejected(refusal: RequestRejection) -> Self {
         let (status, code) = match refusal {
             RequestRejection::Connect | RequestRejection::Trace => {
                 (StatusCode::METHOD_NOT_ALLOWED, "gateway_method_not_allowed")
@@ -60,13 +60,13 @@ impl ErrorResponse {
     }
 
     /// The path of a request and the address of the instance make no address together.
-    pub(super) fn no_address() -> Self {
+    pub(in crate::gateway) fn no_address() -> Self {
         let why = "The path cannot be put behind the instance's address.".to_owned();
         Self::new(Decision::Rejected, StatusCode::BAD_REQUEST, "gateway_request_invalid", "invalid request", why)
     }
 
     /// A key that the gateway does not know, or none.
-    pub(super) fn unknown_key() -> Self {
+    pub(in crate::gateway) fn unknown_key() -> Self {
         let why = "The gateway passes on requests with a key of a configured instance, or with a token of a \
                    configured caller, only."
             .to_owned();
@@ -74,7 +74,7 @@ impl ErrorResponse {
     }
 
     /// No answer came, or the request was not let go.
-    pub(super) fn request_failed(error: &SendError) -> Self {
+    pub(in crate::gateway) fn request_failed(error: &SendError) -> Self {
         match error {
             SendError::Shed(shed) => Self::throttled(shed),
             SendError::Request { error, .. } => Self::bad_gateway(error),
@@ -82,7 +82,7 @@ impl ErrorResponse {
     }
 
     /// The request was not let go.
-    pub(super) fn throttled(shed: &Shed) -> Self {
+    pub(in crate::gateway) fn throttled(shed: &Shed) -> Self {
         // SDKs know this code, and applications that handle Clerk's limit handle ours.
         let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
         let own = Self::new(Decision::Shed, status, code, "too many requests", shed.to_string());
@@ -90,7 +90,7 @@ impl ErrorResponse {
     }
 
     /// No answer came.
-    pub(super) fn bad_gateway(error: &RequestError) -> Self {
+    pub(in crate::gateway) fn bad_gateway(error: &RequestError) -> Self {
         let (status, code, message) = match error {
             RequestError::Key(_) => (StatusCode::SERVICE_UNAVAILABLE, "gateway_key_unavailable", "key unavailable"),
             RequestError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
@@ -118,7 +118,7 @@ impl ErrorResponse {
     }
 
     /// The client did not send its whole request.
-    pub(super) fn incomplete_request(blame: ClientError) -> Self {
+    pub(in crate::gateway) fn incomplete_request(blame: ClientError) -> Self {
         let (status, why) = match blame {
             ClientError::Late => (StatusCode::REQUEST_TIMEOUT, "The request's body did not come to its end in time."),
             ClientError::Malformed => (StatusCode::BAD_REQUEST, "The request's body ended too early, or is malformed."),
@@ -129,18 +129,18 @@ impl ErrorResponse {
     }
 
     /// An answer that cannot be handed on.
-    pub(super) fn unexpected_response() -> Self {
+    pub(in crate::gateway) fn unexpected_response() -> Self {
         let why = "Clerk's answer cannot be handed on: it is not a final one.".to_owned();
         let code = "gateway_upstream_broken";
         Self::new(Decision::Failed, StatusCode::BAD_GATEWAY, code, "upstream broke off", why)
     }
 
     /// For the log.
-    pub(super) const fn code(&self) -> &'static str {
+    pub(in crate::gateway) const fn code(&self) -> &'static str {
         self.code
     }
 
-    pub(super) fn into_response(self) -> Response<Body> {
+    pub(in crate::gateway) fn into_response(self) -> Response<Body> {
         let body = error_body(self.message, &self.long_message, self.code, Some(&own_trace_id()));
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
@@ -162,7 +162,7 @@ impl ErrorResponse {
 }
 
 /// The body of an error as Clerk writes them.
-pub(super) fn error_body(message: &str, long_message: &str, code: &str, trace_id: Option<&str>) -> Bytes {
+pub(in crate::gateway) fn error_body(message: &str, long_message: &str, code: &str, trace_id: Option<&str>) -> Bytes {
     #[derive(Serialize)]
     struct Wire<'a> {
         errors: [Error<'a>; 1],
@@ -180,11 +180,11 @@ pub(super) fn error_body(message: &str, long_message: &str, code: &str, trace_id
 }
 
 /// The name of an exchange that Clerk had no part in.
-pub(super) fn own_trace_id() -> String {
+pub(in crate::gateway) fn own_trace_id() -> String {
     format!("gateway_{:016x}", fastrand::u64(..))
 }
 
 /// For `Retry-After` (RFC 9110, section 10.2.3); rounded up, so that nobody comes too early.
-pub(super) fn whole_seconds(wait: Duration) -> u64 {
+pub(in crate::gateway) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

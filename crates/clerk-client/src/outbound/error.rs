@@ -1,0 +1,79 @@
+//! Why a request has no response.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::MAX_BODY_BYTES;
+use crate::limiter::Shed;
+use crate::secret::SecretError;
+use crate::transport::{ErrorKind, TransportError};
+
+/// Why there is no complete answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The key cannot be read; nothing was sent.
+    #[error("{0}")]
+    Key(#[from] SecretError),
+    /// The request cannot be formed; nothing was sent.
+    #[error("not a valid request: {0}")]
+    Request(#[from] http::Error),
+    /// No answer, or a broken one.
+    #[error("{0}")]
+    Upstream(#[from] TransportError),
+    /// The deadline passed first.
+    #[error("no complete answer within {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
+    /// The body is larger than [`MAX_BODY_BYTES`].
+    #[error("the answer's body is larger than {MAX_BODY_BYTES} bytes")]
+    BodyTooLarge {
+        /// Status of the answer.
+        status: StatusCode,
+    },
+}
+
+/// How far a request got that has no complete answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// It never left: it was not executed.
+    Connect,
+    /// It left, or may have: nobody knows whether it was executed.
+    Sent,
+    /// The head of the answer came: it was executed, or refused.
+    Answered,
+}
+
+impl RequestError {
+    /// How far the request got. A broken or late answer counts as [`Phase::Sent`]: its status may be unknown.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        match self {
+            Self::Key(_) | Self::Request(_) => Phase::Connect,
+            Self::Upstream(error) if is_unsent(error.kind()) => Phase::Connect,
+            Self::Upstream(_) | Self::Timeout(_) => Phase::Sent,
+            Self::BodyTooLarge { .. } => Phase::Answered,
+        }
+    }
+}
+
+/// Why a request has no answer. An answer of any status, a 429 too, is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// It was not let go; nothing was sent.
+    #[error("{0}")]
+    Shed(#[from] Shed),
+    /// The last attempt brought no complete answer.
+    #[error("{error} (attempts: {attempts})")]
+    Request {
+        /// What went wrong, the last time.
+        #[source]
+        error: RequestError,
+        /// Attempts made.
+        attempts: u32,
+    },
+}
+
+/// Whether a request surely did not leave.
+pub(super) const fn is_unsent(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls)
+}

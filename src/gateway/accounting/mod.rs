@@ -1,0 +1,9 @@
+//! What is counted of requests, and for whom.
+
+pub(super) mod caller_registry;
+pub(super) mod counters;
+pub(super) mod decision;
+pub(super) mod request_record;
+pub(super) mod route_key;
+pub(super) mod stats;
+pub(super) mod top;

@@ -1,0 +1,10 @@
+//! One request, from its first byte to the last of its response.
+
+pub(super) mod error_response;
+pub(super) mod headers;
+pub(super) mod identify;
+pub(super) mod pipeline;
+pub(super) mod routing_table;
+pub(super) mod transaction;
+pub(super) mod upload;
+pub(super) mod webhooks;

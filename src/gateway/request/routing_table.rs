@@ -1,0 +1,140 @@
+//! The options, ready for use: the instances by name, and whose keys and tokens lead to them.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::headers::UpstreamTarget;
+use super::identify::{CredentialStore, KnownKey, KnownToken};
+use crate::gateway::accounting::caller_registry::CallerRegistry;
+use crate::gateway::accounting::counters::RequestCounters;
+use crate::gateway::accounting::stats::STRANGERS;
+use crate::gateway::config::options::{
+    CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy,
+};
+use crate::gateway::config::policy::{InstancePolicies, Mode, RoutePolicies};
+use crate::gateway::reads::instance_state::InstanceState;
+use clerk_client::cache::{self, Cache};
+use clerk_client::limiter::Priority;
+use clerk_client::outbound::{Credentials, Outbound};
+use clerk_client::secret::KeySource;
+use clerk_quota::Route;
+
+/// The options, ready for use.
+#[derive(Debug)]
+pub(in crate::gateway) struct RoutingTable {
+    pub(in crate::gateway) register: CredentialStore,
+    pub(in crate::gateway) instances: Vec<Arc<InstanceRuntime>>,
+    pub(in crate::gateway) strangers: UnknownKeys,
+}
+
+#[derive(Debug)]
+pub(in crate::gateway) struct InstanceRuntime {
+    pub(in crate::gateway) name: Arc<str>,
+    pub(in crate::gateway) outbound: Arc<Outbound>,
+    pub(in crate::gateway) target: UpstreamTarget,
+    pub(in crate::gateway) plan: InstancePolicies,
+    pub(in crate::gateway) counts: Arc<RequestCounters>,
+    pub(in crate::gateway) shared: InstanceState,
+}
+
+impl InstanceRuntime {
+    /// Whether pacing would let a request wait, if it is in shadow.
+    pub(in crate::gateway) fn would_throttle(
+        &self,
+        policies: &RoutePolicies,
+        route: Route,
+        priority: Priority,
+    ) -> bool {
+        let pacer = &self.outbound.limits.limiter;
+        policies.pace == Mode::Shadow && pacer.would_throttle(route.bucket, route.entity, priority)
+    }
+
+    /// Our key was refused: it may have been replaced, and the next request finds the new one. A key that cannot be read
+    /// leaves the one before in place, and whoever watches the file says why.
+    pub(in crate::gateway) fn reload_key_on_unauthorized(&self, authorization: Credentials, status: StatusCode) {
+        if authorization == Credentials::Instance && status == StatusCode::UNAUTHORIZED {
+            let _ = self.outbound.key.reload();
+        }
+    }
+}
+
+/// What belongs to no instance.
+#[derive(Debug)]
+pub(in crate::gateway) struct UnknownKeys {
+    pub(in crate::gateway) name: Arc<str>,
+    pub(in crate::gateway) counts: Arc<RequestCounters>,
+    /// None: they are refused.
+    pub(in crate::gateway) forward: Option<Arc<InstanceRuntime>>,
+}
+
+impl RoutingTable {
+    /// All keys, with the names of their instances.
+    pub(in crate::gateway) fn keys(&self) -> impl Iterator<Item = (&str, &KeySource)> {
+        let name = |place: usize| self.instances.get(place).map_or(STRANGERS, |instance| &*instance.name);
+        self.register.keys.iter().map(move |known| (name(known.instance), &*known.source))
+    }
+
+    pub(in crate::gateway) fn new(
+        options: GatewayOptions,
+        callers: &CallerRegistry,
+        counts: impl Fn(&Arc<str>) -> Arc<RequestCounters>,
+    ) -> Result<Self, ConfigureError> {
+        let mut register = CredentialStore::default();
+        let mut instances: Vec<Arc<InstanceRuntime>> = Vec::new();
+        for options in options.instances {
+            let InstanceOptions { name, outbound, further_keys, caller, plan, cache } = options;
+            if *name == *STRANGERS {
+                return Err(ConfigureError::Reserved);
+            }
+            if instances.iter().any(|other| other.name == name) {
+                return Err(ConfigureError::Duplicate(name));
+            }
+            let own = FurtherKey { source: Arc::clone(&outbound.key), caller };
+            for FurtherKey { source, caller } in std::iter::once(own).chain(further_keys) {
+                let caller = caller.map(|caller| callers.configured(&caller));
+                register.keys.push(KnownKey { source, instance: instances.len(), caller });
+            }
+            instances.push(Arc::new(instance(&name, outbound, plan, cache, counts(&name))?));
+        }
+        for (first, second) in register.ambiguous() {
+            let [first, second] = [first, second].map(|place| &*instances[place].name);
+            tracing::warn!(
+                "the instances {first} and {second} have the same key: the gateway counts requests that carry it for \
+                 {first}; give the two different keys, or remove one"
+            );
+        }
+        CallerToken::check(&options.tokens)?;
+        for CallerToken { caller, instance, token, priority } in options.tokens {
+            let Some(place) = instances.iter().position(|known| known.name == instance) else {
+                return Err(ConfigureError::NoInstance { caller, instance });
+            };
+            let caller = callers.configured(&caller);
+            register.tokens.push(KnownToken { token, instance: place, caller, priority });
+        }
+        let name: Arc<str> = Arc::from(STRANGERS);
+        let counts = counts(&name);
+        let forward = match options.unknown_keys {
+            UnknownKeyPolicy::Reject => None,
+            UnknownKeyPolicy::Forward(outbound) => {
+                // Nothing of theirs is ever kept.
+                let options = cache::CacheOptions { memory_bytes: 0, ..cache::CacheOptions::new(Arc::clone(&name)) };
+                let cache = Cache::new(options, Arc::clone(&outbound.clock));
+                Some(Arc::new(instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counts))?))
+            }
+        };
+        Ok(Self { register, instances, strangers: UnknownKeys { name, counts, forward } })
+    }
+}
+
+fn instance(
+    name: &Arc<str>,
+    outbound: Arc<Outbound>,
+    plan: InstancePolicies,
+    cache: Cache,
+    counts: Arc<RequestCounters>,
+) -> Result<InstanceRuntime, ConfigureError> {
+    let target = UpstreamTarget::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
+    let shared = InstanceState::new(cache, name, &outbound.clock);
+    Ok(InstanceRuntime { name: Arc::clone(name), outbound, target, plan, counts, shared })
+}

@@ -1,0 +1,172 @@
+//! A request that is to be answered: on its way to Clerk, and its response on the way back.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Request, Response, request};
+
+use super::error_response::{ATTEMPTS, DECISION, ErrorResponse, WAITED_MS};
+use super::headers;
+use super::routing_table::InstanceRuntime;
+use super::upload::{UploadError, in_memory};
+use crate::gateway::accounting::decision::Decision;
+use crate::gateway::accounting::request_record::{RecordingBody, RequestRecord};
+use crate::gateway::config::policy::{Mode, RoutePolicies};
+use crate::gateway::reads::write_invalidation::{self, WriteGuard};
+use clerk_client::limiter::Priority;
+use clerk_client::outbound::retry::{Idempotency, RetryableError};
+use clerk_client::outbound::{Credentials, ForwardRequest, ForwardedResponse, Phase, SendError, UpstreamResponse};
+use clerk_client::transport::RequestBody;
+use clerk_quota::{Bucket, Route};
+
+/// A request that is to be answered.
+pub(in crate::gateway) struct Transaction {
+    pub(in crate::gateway) instance: Arc<InstanceRuntime>,
+    /// Shared with whoever asks for all who want the same.
+    pub(in crate::gateway) head: Arc<request::Parts>,
+    pub(in crate::gateway) route: Route,
+    pub(in crate::gateway) authorization: Credentials,
+    pub(in crate::gateway) priority: Priority,
+    pub(in crate::gateway) policies: RoutePolicies,
+    pub(in crate::gateway) fault: UploadError,
+    pub(in crate::gateway) seen: RequestRecord,
+}
+
+impl Transaction {
+    /// Whether an answer might come from elsewhere than Clerk.
+    pub(in crate::gateway) fn is_read(&self, body: &RequestBody) -> bool {
+        let policies = self.policies;
+        let has_policy = [policies.cache, policies.coalesce, policies.batch].into_iter().any(|it| it != Mode::Off);
+        has_policy && !body.is_stream()
+    }
+
+    /// Hands the request on to Clerk and the answer back.
+    pub(in crate::gateway) async fn forward(mut self: Box<Self>, mut body: RequestBody) -> Response<Body> {
+        let (route, authorization, priority, policies) = (self.route, self.authorization, self.priority, self.policies);
+        let repeat = policies.idempotency(&self.head.method);
+        if policies.retry.is_on() && repeat != Idempotency::NonIdempotent {
+            // What is to be sent again has to be at hand.
+            body = match Box::pin(in_memory(body)).await {
+                Ok(body) => body,
+                Err(_) => return local_response(ErrorResponse::incomplete_request(self.fault.blame()), self.seen),
+            };
+        }
+        let mut head = Arc::unwrap_or_clone(self.head);
+        let write = WriteGuard::of(&self.instance, &head.method, route.template, head.uri.path());
+        if headers::request(&mut head, &self.instance.target, body.is_of_unknown_length()).is_err() {
+            if let Some(write) = write {
+                write.rejected();
+            }
+            return local_response(ErrorResponse::no_address(), self.seen);
+        }
+        self.seen.shadow.queued = self.instance.would_throttle(&policies, route, priority);
+        // If the client leaves before there is an answer: from the queue nothing was sent.
+        let is_limited = route.bucket != Bucket::Unlimited;
+        self.seen.spent = u32::from(is_limited && !policies.pace.is_on());
+        let relay = ForwardRequest {
+            request: Request::from_parts(head, body),
+            route,
+            idempotency: repeat,
+            credentials: authorization,
+        };
+        match self.instance.outbound.forward(relay, &self.instance.plan.execute_options(&policies, priority)).await {
+            Ok(relayed) if !headers::is_final(&relayed.response.head) => {
+                local_response(ErrorResponse::unexpected_response(), self.seen)
+            }
+            Ok(relayed) => {
+                let status = relayed.response.head.status;
+                // What the client got wrong was not done. What broke at Clerk may have been, and so may an earlier attempt,
+                // or a request on an idle connection that just closed.
+                let is_first = relayed.attempts == 1 && repeat != Idempotency::Idempotent;
+                match write {
+                    Some(write) if status.is_client_error() && is_first => write.rejected(),
+                    Some(write) => Box::pin(write.done()).await,
+                    None => {}
+                }
+                if policies.retry == Mode::Shadow {
+                    let trouble = RetryableError::of_status(status);
+                    self.seen.shadow.retried = trouble.is_some_and(|trouble| repeat.allows(trouble));
+                }
+                self.instance.reload_key_on_unauthorized(authorization, status);
+                respond(relayed, &self.instance, route, self.seen)
+            }
+            Err(error) => {
+                match write {
+                    Some(write) if write_invalidation::may_be_done(&error) => Box::pin(write.done()).await,
+                    Some(write) => write.rejected(),
+                    None => {}
+                }
+                self.seen.spent = if is_limited { billable_attempts(&error) } else { 0 };
+                let blame = self.fault.of_the_client();
+                let answer =
+                    blame.map_or_else(|| ErrorResponse::request_failed(&error), ErrorResponse::incomplete_request);
+                upstream_error(&self.instance, answer, &error, self.seen)
+            }
+        }
+    }
+}
+
+/// Clerk's answer on its way back.
+pub(in crate::gateway) fn respond(
+    relayed: ForwardedResponse,
+    instance: &InstanceRuntime,
+    route: Route,
+    mut seen: RequestRecord,
+) -> Response<Body> {
+    let ForwardedResponse { response: answer, attempts, waited, latency: took } = relayed;
+    let UpstreamResponse { mut head, body, .. } = *answer;
+    headers::response(&mut head);
+    let decision = Decision::of(attempts, waited);
+    add_decision_headers(&mut head.headers, decision, attempts, waited);
+    seen.finish(head.status, decision);
+    seen.upstream = Some(took);
+    seen.spent = if route.bucket == Bucket::Unlimited { 0 } else { attempts };
+    let body = RecordingBody::new(body, instance.plan.body_idle_timeout, seen);
+    Response::from_parts(head, Body::new(body))
+}
+
+/// Says what we did, where it was more than to hand on.
+pub(in crate::gateway) fn add_decision_headers(
+    headers: &mut HeaderMap,
+    decision: Decision,
+    attempts: u32,
+    waited: Duration,
+) {
+    if decision == Decision::Forwarded {
+        return;
+    }
+    headers.insert(&DECISION, HeaderValue::from_static(decision.as_str()));
+    if attempts > 1 {
+        headers.insert(&ATTEMPTS, HeaderValue::from(attempts));
+    }
+    if !waited.is_zero() {
+        let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(&WAITED_MS, HeaderValue::from(millis));
+    }
+}
+
+/// Attempts that Clerk may have counted, of a request without an answer.
+pub(in crate::gateway) const fn billable_attempts(error: &SendError) -> u32 {
+    match error {
+        SendError::Request { error, attempts } if !matches!(error.phase(), Phase::Connect) => *attempts,
+        SendError::Request { .. } | SendError::Shed(_) => 0,
+    }
+}
+
+/// The answer of ours to a request that got none of Clerk's. The cause, which names hosts of ours, goes to the log.
+pub(in crate::gateway) fn upstream_error(
+    instance: &InstanceRuntime,
+    answer: ErrorResponse,
+    why: &dyn Display,
+    seen: RequestRecord,
+) -> Response<Body> {
+    tracing::debug!(clerk_instance = &*instance.name, error = %why, code = answer.code(), "no answer");
+    local_response(answer, seen)
+}
+
+pub(in crate::gateway) fn local_response(answer: ErrorResponse, mut seen: RequestRecord) -> Response<Body> {
+    seen.finish(answer.status, answer.decision);
+    answer.into_response()
+}
