@@ -177,12 +177,7 @@ fn what_is_known_in_one_place_stays_there() {
         ),
         (
             "SystemTime::now",
-            &[
-                "clerk-quota/clock.rs",
-                "prometheus-web/web_config/source.rs",
-                "clerk-simulator/",
-                "clerk-client/webhook/mod.rs",
-            ],
+            &["clerk-quota/clock.rs", "file-fingerprint/", "clerk-simulator/", "clerk-client/webhook/mod.rs"],
             "there is one clock",
         ),
         ("std::process::exit", &["clerk-exporter/app/signals.rs"], "the process ends in good order"),

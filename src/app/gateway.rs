@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context;
+use file_fingerprint::FileFingerprint;
 
 use super::instances::Instances;
 use crate::config::{self, ApiUrl, Config};
@@ -13,7 +14,7 @@ use crate::gateway::{
 };
 use clerk_client::cache::{self, Cache, Encryption};
 use clerk_client::redis::RedisClient;
-use clerk_client::secret::{KeySource, Stamp};
+use clerk_client::secret::KeySource;
 use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_quota::clock::Clock;
@@ -30,7 +31,7 @@ pub(super) struct GatewayRunner {
     caches: HashMap<Arc<str>, Cache>,
     gateway: Option<Arc<Gateway>>,
     /// The files of the tokens in force, as they were before they were read.
-    tokens: Vec<Option<Stamp>>,
+    tokens: Vec<Option<FileFingerprint>>,
 }
 
 impl GatewayRunner {
@@ -127,15 +128,15 @@ impl GatewayRunner {
             gateway.refresh_keys();
         }
         let Some(section) = &config.gateway else { return };
-        let stamps = stamps(section);
-        if stamps == self.tokens {
+        let fingerprints = fingerprints(section);
+        if fingerprints == self.tokens {
             return;
         }
         match self.configure(config, instances, ledger) {
             Ok(()) => tracing::info!("the tokens of callers were read again"),
             Err(error) => {
                 // Once for each change.
-                self.tokens = stamps;
+                self.tokens = fingerprints;
                 tracing::warn!(error = format!("{error:#}"), "the tokens of callers stay as they were");
             }
         }
@@ -173,9 +174,9 @@ impl GatewayRunner {
                 UnknownKeyPolicy::Forward(Arc::new(passthrough(upstream, base, Arc::clone(&self.clock))))
             }
         };
-        let stamps = stamps(gateway);
+        let fingerprints = fingerprints(gateway);
         let tokens = tokens(gateway)?;
-        self.tokens = stamps;
+        self.tokens = fingerprints;
         Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers: GatewayOptions::MAX_CALLERS })
     }
 
@@ -201,8 +202,8 @@ impl GatewayRunner {
 }
 
 /// The files of the tokens as they are now.
-fn stamps(gateway: &config::GatewayConfig) -> Vec<Option<Stamp>> {
-    gateway.callers.iter().map(|caller| caller.token.stamp()).collect()
+fn fingerprints(gateway: &config::GatewayConfig) -> Vec<Option<FileFingerprint>> {
+    gateway.callers.iter().map(|caller| caller.token.fingerprint()).collect()
 }
 
 /// The applications' tokens, read from where they are kept.

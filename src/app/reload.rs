@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use file_fingerprint::FileFingerprint;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -42,14 +43,37 @@ impl ConfigSource {
             Self::Fixed(config) => Ok(Config::clone(config)),
         }
     }
+}
 
-    /// Tells one content of the file from another; 0 where there is none to be read.
-    fn content(&self) -> u64 {
-        let Self::File(path) = self else { return 0 };
-        let Ok(bytes) = std::fs::read(path) else { return 0 };
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
-        hasher.finish()
+/// The configuration's file as it was last looked at.
+#[derive(Debug, Default)]
+struct Seen {
+    fingerprint: Option<FileFingerprint>,
+    /// Tells one content from another; 0 where there is none to be read.
+    content: u64,
+}
+
+impl Seen {
+    fn of(source: &ConfigSource) -> Self {
+        let ConfigSource::File(path) = source else { return Self::default() };
+        let fingerprint = FileFingerprint::of(path);
+        let content = std::fs::read(path).map_or(0, |bytes| {
+            let mut hasher = DefaultHasher::new();
+            bytes.hash(&mut hasher);
+            hasher.finish()
+        });
+        Self { fingerprint, content }
+    }
+
+    /// Looks again. Whether the content is another one: a file that was only touched is not loaded again.
+    fn has_changed(&mut self, source: &ConfigSource) -> bool {
+        let ConfigSource::File(path) = source else { return false };
+        if FileFingerprint::is_current(self.fingerprint.as_ref(), path) {
+            return false;
+        }
+        let now = Self::of(source);
+        let before = std::mem::replace(self, now);
+        before.content != self.content
     }
 }
 
@@ -73,7 +97,7 @@ pub(super) struct Reload {
 impl Reload {
     /// Loads the configuration on request, and when the file has changed if that is wanted, until `stop`.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>, stop: CancellationToken) {
-        let mut content = self.source.content();
+        let mut seen = Seen::of(&self.source);
         let period = self.auto_reload.unwrap_or(Duration::MAX / 4);
         let mut looks = interval_at(tokio::time::Instant::now() + period.min(Duration::from_secs(86400)), period);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -83,7 +107,7 @@ impl Reload {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(answer) = requests.recv() => {
-                    content = self.source.content();
+                    seen = Seen::of(&self.source);
                     // Whoever asked may be gone.
                     let _ = answer.send(self.reload());
                 }
@@ -93,8 +117,7 @@ impl Reload {
                     }
                 }
                 _ = looks.tick(), if self.auto_reload.is_some() => {
-                    let now = self.source.content();
-                    if now != std::mem::replace(&mut content, now) {
+                    if seen.has_changed(&self.source) {
                         let _ = self.reload();
                     }
                 }

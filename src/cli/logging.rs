@@ -7,12 +7,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::args::{LogFormat, LogLevel};
 
 /// The crates of this workspace, as they appear in the targets of log lines.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "clerk_client",
     "clerk_exporter",
     "clerk_quota",
     "clerk_simulator",
     "clerk_test_support",
+    "file_fingerprint",
     "prometheus_web",
     "ratelimit_headers",
 ];

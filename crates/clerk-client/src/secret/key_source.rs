@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use file_fingerprint::FileFingerprint;
 use parking_lot::Mutex;
 
-use super::{ClerkKey, SecretError, SecretSource, Stamp};
+use super::{ClerkKey, SecretError, SecretSource};
 
 /// A [`SecretSource`] with the key last read from it.
 ///
@@ -23,7 +24,7 @@ pub struct KeySource {
 struct State {
     key: Option<Arc<ClerkKey>>,
     /// The file as it was when it was last read, whatever came of it.
-    stamp: Option<Stamp>,
+    fingerprint: Option<FileFingerprint>,
     /// Whether it was tried to read the source.
     was_read: bool,
 }
@@ -72,7 +73,7 @@ impl KeySource {
     /// Whether the file was touched or replaced since it was last read, by the metadata of the file that the path
     /// leads to now. Always false for other sources: they cannot change while we run.
     pub fn changed(&self) -> bool {
-        self.source.stamp() != self.state.lock().stamp
+        self.source.fingerprint() != self.state.lock().fingerprint
     }
 
     /// [`reload`](Self::reload) if the file [`changed`](Self::changed). Returns whether the key is another one: a
@@ -86,7 +87,7 @@ impl KeySource {
     }
 
     fn read_into(&self, state: &mut State) -> Result<(Arc<ClerkKey>, bool), SecretError> {
-        state.stamp = self.source.stamp();
+        state.fingerprint = self.source.fingerprint();
         let was_read = std::mem::replace(&mut state.was_read, true);
         let key = Arc::new(self.source.read_key()?);
         let changed = state.key.as_ref().map_or(was_read, |before| *before != key);

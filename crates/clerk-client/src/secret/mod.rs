@@ -11,12 +11,10 @@
 mod clerk_key;
 mod key_source;
 mod source;
-mod stamp;
 
 pub use clerk_key::ClerkKey;
 pub use key_source::KeySource;
 pub use source::{EnvLookup, SecretError, SecretFault, SecretSource, process_env};
-pub use stamp::Stamp;
 
 use std::fmt;
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use file_fingerprint::FileFingerprint;
 use secrecy::zeroize::Zeroizing;
 
 use super::clerk_key::illegal_byte;
@@ -36,6 +37,17 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
+    /// The present state of the file that the secret is kept in, or `None` if it cannot be looked at.
+    ///
+    /// Always `None` for other sources: they cannot change while we run. Take it before reading: a file that is replaced
+    /// in between is then read once more, never missed. Blocks for one look at the file.
+    pub fn fingerprint(&self) -> Option<FileFingerprint> {
+        match self {
+            Self::File(path) => FileFingerprint::of(path),
+            Self::Env(_) | Self::Inline(_) => None,
+        }
+    }
+
     /// Reads the secret, trims white space around it, and checks that it can be sent in a header.
     ///
     /// For secrets of any kind; [`read_key`](Self::read_key) is for Clerk keys. Blocks on the file system for one small

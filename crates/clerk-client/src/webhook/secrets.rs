@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use file_fingerprint::FileFingerprint;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::signature::{BadSecret, SigningSecret};
-use crate::secret::{SecretError, SecretFault, SecretSource, Stamp};
+use crate::secret::{SecretError, SecretFault, SecretSource};
 
 /// Why webhooks cannot be received as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +44,7 @@ struct State {
 struct SecretSlot {
     source: SecretSource,
     /// The file as it was when it was last read, whatever came of it.
-    stamp: Option<Stamp>,
+    fingerprint: Option<FileFingerprint>,
 }
 
 impl Secrets {
@@ -53,7 +54,7 @@ impl Secrets {
             return Err(WebhookConfigError::NoSecret);
         }
         let places: Vec<SecretSlot> =
-            sources.into_iter().map(|source| SecretSlot { stamp: source.stamp(), source }).collect();
+            sources.into_iter().map(|source| SecretSlot { fingerprint: source.fingerprint(), source }).collect();
         let ready = places.iter().map(|place| read(&place.source)).collect::<Result<_, _>>()?;
         Ok(Self(Mutex::new(State { places, ready })))
     }
@@ -64,11 +65,11 @@ impl Secrets {
         let mut state = self.0.lock();
         let State { places, ready } = &mut *state;
         for (index, place) in places.iter_mut().enumerate() {
-            let stamp = place.source.stamp();
-            if stamp == place.stamp {
+            let fingerprint = place.source.fingerprint();
+            if fingerprint == place.fingerprint {
                 continue;
             }
-            place.stamp = stamp;
+            place.fingerprint = fingerprint;
             match read(&place.source) {
                 Ok(secret) => {
                     *ready = ready

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
+use file_fingerprint::FileFingerprint;
 use parking_lot::Mutex;
 use tracing::{error, info};
 
@@ -12,10 +12,6 @@ use super::basic_auth::Authenticator;
 use super::error::{Problem, WebConfigError};
 use super::rate_limit::TokenBucket;
 use super::{WebConfig, file::File};
-
-/// A file that was written this short a time before it was read may be written again within the same tick of the file
-/// system's clock: its time stamp is not to be trusted, so it is read again.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Where the web configuration comes from. Cheap to clone; clones share everything.
 #[derive(Clone, Default)]
@@ -158,12 +154,11 @@ impl Reader {
     }
 
     pub(super) fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        // First the stamp, then the content: a change between the two is seen the next time.
-        let mut snapshot = Snapshot::of(path);
+        // First the fingerprint, then the content: a change between the two is seen the next time.
+        let fingerprint = FileFingerprint::of(path);
         let content = std::fs::read(path);
-        // A failure may pass without a trace in the file's stamp: too many open files, a disk that was away.
-        snapshot.is_settled &= content.is_ok();
-        self.files.push(snapshot);
+        // A failure may pass without a trace in the fingerprint: too many open files, a disk that was away.
+        self.files.push(Snapshot { path: path.to_owned(), fingerprint, was_read: content.is_ok() });
         content
     }
 }
@@ -171,38 +166,20 @@ impl Reader {
 /// How a file looked when it was read.
 struct Snapshot {
     path: PathBuf,
-    stamp: Option<Stamp>,
-    is_settled: bool,
-}
-
-#[derive(PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    length: u64,
+    fingerprint: Option<FileFingerprint>,
+    was_read: bool,
 }
 
 impl Snapshot {
-    fn of(path: &Path) -> Self {
-        let stamp = stamp(path);
-        let is_settled = stamp
-            .as_ref()
-            .is_none_or(|stamp| SystemTime::now().duration_since(stamp.modified).is_ok_and(|age| age > SETTLED_AFTER));
-        Self { path: path.to_owned(), stamp, is_settled }
-    }
-
     fn is_outdated(&self) -> bool {
-        !self.is_settled || self.stamp != stamp(&self.path)
+        !self.was_read || !FileFingerprint::is_current(self.fingerprint.as_ref(), &self.path)
     }
-}
-
-/// `None` if the file is not there. Links are followed: a mounted secret changes by its link.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(Stamp { modified: metadata.modified().ok()?, length: metadata.len() })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
     fn reader(folder: &Path) -> Reader {
