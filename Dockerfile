@@ -12,18 +12,34 @@ WORKDIR /build
 # target; that it is named nevertheless keeps the flags away from build scripts and macros, which cannot be static.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 
-# The dependencies are a layer of their own: it stays until Cargo.toml or Cargo.lock change.
+# The dependencies are a layer of their own: it stays until a Cargo.toml or Cargo.lock changes. Empty crates stand for ours,
+# with the files that their manifests name.
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
+COPY crates/clerk-client/Cargo.toml crates/clerk-client/
+COPY crates/clerk-quota/Cargo.toml crates/clerk-quota/
+COPY crates/clerk-simulator/Cargo.toml crates/clerk-simulator/
+COPY crates/clerk-test-support/Cargo.toml crates/clerk-test-support/
+COPY crates/file-fingerprint/Cargo.toml crates/file-fingerprint/
+COPY crates/prometheus-web/Cargo.toml crates/prometheus-web/
+COPY crates/ratelimit-headers/Cargo.toml crates/ratelimit-headers/
 RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
-    && cargo build --release --locked --target "$(rustc --print host-tuple)" \
+    && for crate in crates/*; do \
+        mkdir "$crate/src" "$crate/benches" && touch "$crate/src/lib.rs" \
+        && for bench in $(sed -n '/^\[\[bench\]\]$/{n;s/^name = "\(.*\)"$/\1/p}' "$crate/Cargo.toml"); do \
+            touch "$crate/benches/$bench.rs"; \
+        done; \
+    done \
+    && cargo build --release --locked --package clerk-exporter --target "$(rustc --print host-tuple)" \
     && rm -r src
 
 ARG REVISION=unknown
+COPY crates crates
 COPY src src
-# COPY keeps the times of the files; older than the empty program above, Cargo would take that for this.
-RUN touch src/main.rs src/lib.rs \
-    && CLERK_EXPORTER_REVISION="$REVISION" cargo build --release --locked --target "$(rustc --print host-tuple)" \
+# COPY keeps the times of the files; older than the empty crates above, Cargo would take those for these.
+RUN touch src/main.rs src/lib.rs crates/*/src/lib.rs \
+    && CLERK_EXPORTER_REVISION="$REVISION" \
+        cargo build --release --locked --package clerk-exporter --target "$(rustc --print host-tuple)" \
     && cp "target/$(rustc --print host-tuple)/release/clerk-exporter" /clerk-exporter \
     && /clerk-exporter --version
 

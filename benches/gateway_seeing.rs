@@ -81,7 +81,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
         outbound: Arc::new(outbound),
         further_keys: Vec::new(),
         caller: None,
-        plan: InstancePolicies { policies, ..InstancePolicies::default() },
+        policies: InstancePolicies { policies, ..InstancePolicies::default() },
         cache: Cache::new(cache::CacheOptions::new("bench"), Arc::clone(&clock)),
     };
     let options = GatewayOptions {

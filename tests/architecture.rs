@@ -1,22 +1,24 @@
-//! The rooms of the program, and what each may know of the others: the list in `src/lib.rs` is the map, and imports go
-//! upwards in it only. What the crates may know of each other stands in their manifests, and cargo holds it.
+//! The rooms of the crates and what each uses of the others. The lists in `src/lib.rs` and in the client's `lib.rs` are the
+//! map; the imports and the pictures in `docs/architecture.md` are compared with it. What the crates use of each other
+//! stands in their manifests, and cargo holds it; the picture of them is compared with these.
 //!
-//! Reads the sources as text.
+//! Reads the sources as text. Tests inside a room may use rooms above it that the room itself does not, but none below.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Longest file, in lines.
 const MAX_LINES: usize = 500;
 
-/// A source file: its crate, its path below `src`, and its text without comments.
+/// A source file: its crate, its path below `src`, and its text without comments, apart from its tests.
 struct Source {
     crate_name: String,
     path: String,
     lines: usize,
     code: String,
+    tests: String,
 }
 
 impl Source {
@@ -71,9 +73,13 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 fn read(crate_name: &str, folder: &Path, file: &Path) -> Source {
     let text = std::fs::read_to_string(file).unwrap();
-    let code: String = text.lines().map(|line| format!("{}\n", before_comment(line))).collect();
+    let without_comments: String = text.lines().map(|line| format!("{}\n", before_comment(line))).collect();
+    let (code, tests) = match without_comments.split_once("#[cfg(test)]\nmod tests") {
+        Some((code, tests)) => (code.to_owned(), tests.to_owned()),
+        None => (without_comments, String::new()),
+    };
     let path = file.strip_prefix(folder).unwrap().to_str().unwrap().replace('\\', "/");
-    Source { crate_name: crate_name.to_owned(), path, lines: text.lines().count(), code }
+    Source { crate_name: crate_name.to_owned(), path, lines: text.lines().count(), code, tests }
 }
 
 /// The line without a comment at its end; `//` of a URL in a text is none.
@@ -82,12 +88,20 @@ fn before_comment(line: &str) -> &str {
     comment.map_or(line, |(at, _)| &line[..at])
 }
 
-/// The rooms that a `lib.rs` lists, in its order: those that a line ``//! - [`name`]: …`` or ``//! - `name` …`` is for.
-fn map(lib: &str) -> Vec<String> {
+/// The rooms that a `lib.rs` lists, in its order, each with those that its line says it uses.
+fn map(lib: &str) -> Vec<(String, BTreeSet<String>)> {
     let (_, list) = lib.split_once("//! # The rooms").expect("a list of rooms");
     let list = list.split("//! # ").next().unwrap();
-    let lines = list.lines().filter_map(|line| line.strip_prefix("//! - "));
-    lines.map(|line| line.split('`').nth(1).unwrap().to_owned()).collect()
+    let list: Vec<_> = list.lines().filter_map(|line| line.strip_prefix("//! ")).collect();
+    let entries = list.join(" ");
+    let entries = entries.split("- ").filter(|entry| entry.starts_with(['[', '`']));
+    entries
+        .map(|entry| {
+            let names = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+            let uses = entry.split_once("Uses ").map_or_else(Vec::new, |(_, uses)| names(uses));
+            (names(entry)[0].clone(), uses.into_iter().collect())
+        })
+        .collect()
 }
 
 /// The modules that a `lib.rs` declares.
@@ -138,22 +152,91 @@ fn maps() -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn rooms_import_only_rooms_above_them_in_the_map() {
-    let mut wrong = Vec::new();
+fn imports_between_rooms_are_those_of_the_map() {
     for (crate_name, lib) in maps() {
         let map = map(&lib);
-        assert_eq!(modules(&lib), map.iter().cloned().collect(), "the list of rooms of {crate_name}");
-        let place = |room: &str| map.iter().position(|other| other == room);
-        for source in sources().iter().filter(|source| source.crate_name == crate_name) {
-            let Some(own) = place(source.room()) else { continue };
-            for other in rooms(&source.code) {
-                if place(&other).is_some_and(|other| other > own) {
-                    wrong.push(format!("{}: `{}` may not import `{other}`", source.full_path(), source.room()));
+        let names: Vec<_> = map.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(modules(&lib), names.iter().cloned().collect(), "the list of rooms of {crate_name}");
+        let sources = sources();
+        for (place, (room, said)) in map.iter().enumerate() {
+            let mut used = BTreeSet::new();
+            for source in sources.iter().filter(|it| it.crate_name == crate_name && it.room() == room) {
+                used.extend(rooms(&source.code).into_iter().filter(|other| other != room && names.contains(other)));
+                for other in rooms(&source.tests).into_iter().filter(|other| other != room) {
+                    let is_below = names[place..].contains(&other);
+                    assert!(!is_below, "{}: tests of `{room}` import `{other}`", source.full_path());
                 }
+            }
+            assert_eq!(&used, said, "what `{room}` of {crate_name} uses, and what its line in lib.rs says");
+            let above = &names[..place];
+            assert!(said.iter().all(|other| above.contains(other)), "`{room}` uses a room that stands below it");
+        }
+    }
+}
+
+#[test]
+fn the_pictures_are_those_of_the_map() {
+    let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    for (crate_name, lib) in maps() {
+        let edges = |(room, uses): (String, BTreeSet<String>)| uses.into_iter().map(move |used| (room.clone(), used));
+        let expected: BTreeSet<_> = map(&lib).into_iter().flat_map(edges).collect();
+        assert_eq!(picture(&page, &format!("The rooms of {crate_name}")), expected, "{crate_name}");
+    }
+    assert_eq!(picture(&page, "The crates"), manifests(), "the crates");
+}
+
+/// The arrows of the first picture below this heading.
+fn picture(page: &str, heading: &str) -> BTreeSet<(String, String)> {
+    let (_, below) = page.split_once(&format!("## {heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
+    let (_, below) = below.split_once("```mermaid\n").expect("a picture");
+    let (picture, _) = below.split_once("```").unwrap();
+    let ends = |text: &str| text.split('&').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
+    let arrows = picture.lines().filter_map(|line| line.split_once(" --> "));
+    let arrows = arrows.flat_map(|(from, to)| {
+        let to = ends(to);
+        ends(from).into_iter().flat_map(move |from| to.clone().into_iter().map(move |to| (from.clone(), to)))
+    });
+    arrows.collect()
+}
+
+/// What each published crate of the workspace uses of the others, by the manifests.
+fn manifests() -> BTreeSet<(String, String)> {
+    let folders = std::fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path());
+    let manifests: Vec<_> = folders.chain([root().to_owned()]).map(|folder| folder.join("Cargo.toml")).collect();
+    let texts: Vec<_> = manifests.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let texts: Vec<_> = texts.iter().filter(|text| !text.contains("publish = false")).collect();
+    let name = |text: &str| text.split("name = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let package = |text: &str| name(&text[text.find("[package]").unwrap()..]);
+    let ours: BTreeSet<_> = texts.iter().map(|text| package(text)).collect();
+    let mut edges = BTreeSet::new();
+    for text in &texts {
+        let (_, dependencies) = text.split_once("\n[dependencies]\n").unwrap_or_default();
+        for line in dependencies.lines().take_while(|line| !line.starts_with('[')) {
+            let used = line.split(['.', ' ']).next().unwrap();
+            if ours.contains(used) {
+                edges.insert((package(text), used.to_owned()));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    edges
+}
+
+#[test]
+fn no_two_types_of_a_crate_have_one_name() {
+    // Stands for `redis_tier` where the feature is off.
+    let sources = sources();
+    let mut seen = BTreeMap::new();
+    for source in sources.iter().filter(|source| source.path != "cache/no_redis.rs") {
+        for line in source.code.lines().map(str::trim_start).filter(|line| line.starts_with("pub")) {
+            let words: Vec<_> =
+                line.split([' ', '<', '(', '{', ';', ':', ')']).filter(|word| !word.is_empty()).collect();
+            let kind = words.iter().position(|word| ["struct", "enum", "trait", "type"].contains(word));
+            let Some(name) = kind.filter(|kind| *kind <= 4).and_then(|kind| words.get(kind + 1)) else { continue };
+            let before = seen.insert((&source.crate_name, name.to_string()), source.full_path());
+            assert!(before.is_none(), "{name} is in {} and in {}", before.unwrap_or_default(), source.full_path());
+        }
+    }
+    assert!(seen.len() > 250, "only {} types", seen.len());
 }
 
 #[test]
@@ -162,10 +245,14 @@ fn what_is_known_in_one_place_stays_there() {
     let places: [(&str, &[&str], &str); 15] = [
         ("tokio_cron_scheduler", &["clerk-exporter/probe/schedule.rs"], "its traps are handled in one file"),
         ("prometheus_client", &["clerk-exporter/metrics/"], "numbers are kept in the ledger"),
-        ("reqwest::", &["clerk-client/upstream/"], "clients are built without redirects, with timeouts and roots"),
-        ("redis::", &["clerk-client/store/", "clerk-test-support/"], "timeouts and the breaker are set in one place"),
+        ("reqwest::", &["clerk-client/transport/"], "clients are built without redirects, with timeouts and roots"),
+        (
+            "MultiplexedConnection",
+            &["clerk-client/redis/", "clerk-test-support/"],
+            "timeouts and the breaker are set in one place",
+        ),
         ("quick_cache", &["clerk-client/cache/"], "it knows neither time nor invalidation; the cache around it does"),
-        ("hyper_rustls", &["clerk-client/upstream/"], "clients are built without redirects, with timeouts and roots"),
+        ("hyper_rustls", &["clerk-client/transport/"], "clients are built without redirects, with timeouts and roots"),
         ("indicatif", &["clerk-exporter/cli/"], "only commands have a terminal"),
         ("csv::", &["clerk-exporter/cli/"], "only commands write files"),
         ("sfv::", &["ratelimit-headers/"], "headers are read in one place"),
@@ -187,8 +274,8 @@ fn what_is_known_in_one_place_stays_there() {
             &[
                 "clerk-client/secret/",
                 "clerk-client/webhook/secrets.rs",
-                "clerk-client/store/",
-                "clerk-client/cache/seal.rs",
+                "clerk-client/redis/",
+                "clerk-client/cache/encryption.rs",
                 "clerk-exporter/config/",
                 "clerk-test-support/",
             ],

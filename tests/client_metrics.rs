@@ -1,7 +1,5 @@
 //! What a scrape shows of the client library's queue and retries.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 
 use clerk_client::outbound::{ApiRequest, RequestOptions};

@@ -66,7 +66,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
             outbound: Arc::new(outbound),
             further_keys: Vec::new(),
             caller: None,
-            plan: InstancePolicies { policies, ..InstancePolicies::default() },
+            policies: InstancePolicies { policies, ..InstancePolicies::default() },
             cache: Cache::new(
                 cache::CacheOptions { redis: Some(store()), ..cache::CacheOptions::new("prod") },
                 Arc::clone(&clock),

@@ -163,7 +163,7 @@ impl GatewayRunner {
                 outbound: Arc::new(outbound),
                 further_keys: further.collect(),
                 caller: None,
-                plan: plan(gateway),
+                policies: plan(gateway),
                 cache: self.cache(&instance.name, count)?,
             });
         }

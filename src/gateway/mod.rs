@@ -1,13 +1,13 @@
 //! A reverse proxy in front of Clerk's Backend API that applications' own SDKs talk to.
 //!
-//! It sees every answer at no cost of quota, and says who uses what. With all [policies](Policies) off it is transparent:
+//! It sees every answer at no cost of quota, and says who uses what. With all [policies](RoutePolicies) off it is transparent:
 //! what comes in goes out byte for byte, in both directions.
 //!
 //! One request goes through these phases, each in a file:
 //!
 //! 1. `forward` refuses what is no request to an origin server;
 //! 2. `identify` finds the Clerk instance by the key, and the caller;
-//! 3. [`Plan::decide`] says which policies apply;
+//! 3. [`InstancePolicies::decide`] says which policies apply;
 //! 4. [`Gateway`] answers: on its own (`answer`), without Clerk where a policy can (`reads`, and `fetch` for all who want
 //!    the same), or over [`clerk_client::outbound`], which every request to Clerk takes, so that pacing, retry and ledger know
 //!    of it;
@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 
 pub use accounting::decision::{Decision, MethodLabel, Saving};
 pub use accounting::request_record::CLIENT_GONE;
-pub use accounting::stats::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, STRANGERS};
+pub use accounting::stats::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, UNKNOWN_KEYS};
 pub use accounting::top::{Share, Span};
 pub use config::options::{
     CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
@@ -44,13 +44,13 @@ use request::webhooks::{CacheSet, WebhookEndpoint};
 /// The gateway. Answers requests; whoever has it listens.
 #[derive(Debug)]
 pub struct Gateway {
-    table: ArcSwap<RoutingTable>,
+    routing_table: ArcSwap<RoutingTable>,
     callers: Arc<CallerRegistry>,
     clock: Arc<Clock>,
     /// By alias; an instance that comes back has its counters again.
-    counts: Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>,
+    counters: Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>,
     caches: CacheSet,
-    hooks: Option<WebhookEndpoint>,
+    webhooks: Option<WebhookEndpoint>,
 }
 
 impl Gateway {
@@ -60,11 +60,18 @@ impl Gateway {
     /// When the options contradict themselves.
     pub fn new(options: GatewayOptions, clock: Arc<Clock>) -> Result<Self, ConfigureError> {
         let callers = Arc::new(CallerRegistry::new(options.max_callers));
-        let counts = Mutex::default();
-        let table = RoutingTable::new(options, &callers, |name| counters_of(&counts, name))?;
+        let counters = Mutex::default();
+        let routing_table = RoutingTable::new(options, &callers, |name| counters_of(&counters, name))?;
         let caches = CacheSet::default();
-        caches.set(caches_of(&table));
-        Ok(Self { table: ArcSwap::from_pointee(table), callers, clock, counts, caches, hooks: None })
+        caches.set(caches_of(&routing_table));
+        Ok(Self {
+            routing_table: ArcSwap::from_pointee(routing_table),
+            callers,
+            clock,
+            counters,
+            caches,
+            webhooks: None,
+        })
     }
 
     /// The same gateway with an endpoint for Clerk's webhooks at this path: what they report, the caches forget.
@@ -76,26 +83,26 @@ impl Gateway {
         path: String,
         options: webhook::WebhookOptions,
     ) -> Result<Self, webhook::WebhookConfigError> {
-        let hooks = WebhookEndpoint::new(path, options, self.caches.clone())?;
-        Ok(Self { hooks: Some(hooks), ..self })
+        let webhooks = WebhookEndpoint::new(path, options, self.caches.clone())?;
+        Ok(Self { webhooks: Some(webhooks), ..self })
     }
 
     /// Takes over a new configuration. Requests in flight end as they began; counters stay, as does
-    /// [`Options::max_callers`].
+    /// [`GatewayOptions::max_callers`].
     ///
     /// # Errors
     /// When the options contradict themselves; then nothing changes.
     pub fn configure(&self, options: GatewayOptions) -> Result<(), ConfigureError> {
-        let table = RoutingTable::new(options, &self.callers, |name| counters_of(&self.counts, name))?;
-        self.caches.set(caches_of(&table));
-        self.table.store(Arc::new(table));
+        let routing_table = RoutingTable::new(options, &self.callers, |name| counters_of(&self.counters, name))?;
+        self.caches.set(caches_of(&routing_table));
+        self.routing_table.store(Arc::new(routing_table));
         Ok(())
     }
 
     /// Reads keys again whose files have changed: whoever has a new one is known, and whoever has an old one is not. One
     /// that cannot be used leaves the one before in place. Blocks for a look at each file.
     pub fn refresh_keys(&self) {
-        for (instance, key) in self.table.load().keys() {
+        for (instance, key) in self.routing_table.load().keys() {
             match key.refresh() {
                 Ok(true) => tracing::info!(clerk_instance = instance, source = %key.source(), "key read again"),
                 Ok(false) => {}
@@ -107,37 +114,38 @@ impl Gateway {
     /// What was counted so far.
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
-        let table = self.table.load();
+        let routing_table = self.routing_table.load();
         let now = self.clock.now();
-        let configured = table.instances.iter().map(|instance| (&instance.name, &instance.counts, Some(instance)));
-        let strangers = &table.strangers;
-        let all = configured.chain([(&strangers.name, &strangers.counts, strangers.forward.as_ref())]);
+        let configured =
+            routing_table.instances.iter().map(|instance| (&instance.name, &instance.counters, Some(instance)));
+        let unknown_keys = &routing_table.unknown_keys;
+        let all = configured.chain([(&unknown_keys.name, &unknown_keys.counters, unknown_keys.forward.as_ref())]);
         let instances = all
-            .map(|(name, counts, instance)| {
-                let flow = instance.map(|instance| instance.outbound.limits.stats());
-                (Arc::clone(name), InstanceStats { flow, ..counts.stats(&self.callers, now) })
+            .map(|(name, counters, instance)| {
+                let outbound = instance.map(|instance| instance.outbound.limits.stats());
+                (Arc::clone(name), InstanceStats { outbound, ..counters.stats(&self.callers, now) })
             })
             .collect();
-        let caching = table.instances.iter().filter(|instance| instance.plan.caches());
+        let caching = routing_table.instances.iter().filter(|instance| instance.policies.caches());
         let cache = caching.fold(None, |sum: Option<CacheTotals>, instance| {
-            let cache = &instance.shared.cache;
+            let cache = &instance.state.cache;
             Some(sum.unwrap_or_default().add(&cache.stats(), cache.is_shared()))
         });
-        let webhooks = self.hooks.as_ref().map(WebhookEndpoint::stats);
+        let webhooks = self.webhooks.as_ref().map(WebhookEndpoint::stats);
         GatewayStats { instances, dropped_callers: self.callers.dropped(), cache, webhooks }
     }
 }
 
-fn caches_of(table: &RoutingTable) -> Vec<Cache> {
-    table.instances.iter().flat_map(|instance| instance.shared.caches()).cloned().collect()
+fn caches_of(routing_table: &RoutingTable) -> Vec<Cache> {
+    routing_table.instances.iter().flat_map(|instance| instance.state.caches()).cloned().collect()
 }
 
 fn counters_of(all: &Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>, name: &Arc<str>) -> Arc<RequestCounters> {
     let mut all = all.lock();
-    if let Some((_, counts)) = all.iter().find(|(known, _)| known == name) {
-        return Arc::clone(counts);
+    if let Some((_, counters)) = all.iter().find(|(known, _)| known == name) {
+        return Arc::clone(counters);
     }
-    let counts = Arc::new(RequestCounters::default());
-    all.push((Arc::clone(name), Arc::clone(&counts)));
-    counts
+    let counters = Arc::new(RequestCounters::default());
+    all.push((Arc::clone(name), Arc::clone(&counters)));
+    counters
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
-use super::encode::{Number, Value, counter, gauge, histogram};
+use super::encode::{LabelValue, Number, counter, gauge, histogram};
 use clerk_client::limiter::ShedReason;
 use clerk_client::outbound::retry::{RetryableError, StopReason};
 use clerk_client::outbound::{InstanceLimits, RequestStats};
@@ -31,9 +31,9 @@ impl ClientLimits {
         gauge(encoder, families::CLIENT_QUEUE_DEPTH, waiting)?;
         let in_flight = each(flows, |numbers| Number::Whole(numbers.pace.in_flight as u64));
         gauge(encoder, families::CLIENT_IN_FLIGHT, in_flight)?;
-        let shared = flows
-            .iter()
-            .filter_map(|(name, numbers)| Some(([Value::Text(name)], Number::from(numbers.pace.sharing?.reachable))));
+        let shared = flows.iter().filter_map(|(name, numbers)| {
+            Some(([LabelValue::Text(name)], Number::from(numbers.pace.sharing?.reachable)))
+        });
         gauge(encoder, families::CLIENT_BUDGET_SHARED, shared)?;
         histogram(encoder, families::CLIENT_QUEUE_WAIT, each(flows, |numbers| &numbers.pace.waited_seconds))
     }
@@ -42,8 +42,8 @@ impl ClientLimits {
 fn each<'a, T>(
     flows: &'a [(&'a str, RequestStats)],
     value: impl Fn(&'a RequestStats) -> T,
-) -> impl Iterator<Item = ([Value<'a>; 1], T)> {
-    flows.iter().map(move |(name, numbers)| ([Value::Text(name)], value(numbers)))
+) -> impl Iterator<Item = ([LabelValue<'a>; 1], T)> {
+    flows.iter().map(move |(name, numbers)| ([LabelValue::Text(name)], value(numbers)))
 }
 
 /// One sample for each name of a closed set.
@@ -51,8 +51,8 @@ fn each_of<'a, const N: usize>(
     flows: &'a [(&'a str, RequestStats)],
     names: [&'static str; N],
     counts: impl Fn(&'a RequestStats) -> &'a [u64; N],
-) -> impl Iterator<Item = ([Value<'a>; 2], u64)> {
+) -> impl Iterator<Item = ([LabelValue<'a>; 2], u64)> {
     flows.iter().flat_map(move |(name, numbers)| {
-        names.into_iter().zip(*counts(numbers)).map(|(word, count)| ([Value::Text(name), word.into()], count))
+        names.into_iter().zip(*counts(numbers)).map(|(word, count)| ([LabelValue::Text(name), word.into()], count))
     })
 }

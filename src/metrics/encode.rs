@@ -12,19 +12,19 @@ use clerk_quota::Histogram;
 
 /// A label's value.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(super) enum LabelValue<'a> {
     Text(&'a str),
     /// An HTTP status.
     Code(u16),
 }
 
-impl<'a> From<&'a str> for Value<'a> {
+impl<'a> From<&'a str> for LabelValue<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(text)
     }
 }
 
-impl EncodeLabelValue for Value<'_> {
+impl EncodeLabelValue for LabelValue<'_> {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), Error> {
         match self {
             Self::Text(text) => encoder.write_str(text),
@@ -37,7 +37,7 @@ impl EncodeLabelValue for Value<'_> {
 #[derive(Debug)]
 struct Labels<'a> {
     names: &'static [&'static str],
-    values: &'a [Value<'a>],
+    values: &'a [LabelValue<'a>],
 }
 
 impl EncodeLabelSet for Labels<'_> {
@@ -71,7 +71,7 @@ impl From<bool> for Number {
 pub(super) fn gauge<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     family: MetricFamily,
-    samples: impl Iterator<Item = ([Value<'a>; N], Number)>,
+    samples: impl Iterator<Item = ([LabelValue<'a>; N], Number)>,
 ) -> Result<(), Error> {
     let mut samples =
         samples.filter(|(_, number)| !matches!(number, Number::Real(value) if !value.is_finite())).peekable();
@@ -94,7 +94,7 @@ pub(super) fn gauge<'a, const N: usize>(
 pub(super) fn counter<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     family: MetricFamily,
-    samples: impl Iterator<Item = ([Value<'a>; N], u64)>,
+    samples: impl Iterator<Item = ([LabelValue<'a>; N], u64)>,
 ) -> Result<(), Error> {
     let mut samples = samples.peekable();
     if samples.peek().is_none() {
@@ -122,7 +122,7 @@ pub(super) fn seconds_counter(
 pub(super) fn histogram<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     family: MetricFamily,
-    samples: impl Iterator<Item = ([Value<'a>; N], &'a Histogram)>,
+    samples: impl Iterator<Item = ([LabelValue<'a>; N], &'a Histogram)>,
 ) -> Result<(), Error> {
     let mut samples = samples.peekable();
     if samples.peek().is_none() {

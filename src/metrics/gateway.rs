@@ -7,7 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
-use super::encode::{Number, Value, counter, gauge, histogram};
+use super::encode::{LabelValue, Number, counter, gauge, histogram};
 use crate::gateway::{Decision, Gateway, InstanceStats, Saving};
 use clerk_client::cache::TierStats;
 
@@ -51,11 +51,11 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>
     let requests = instances.iter().flat_map(|(name, numbers)| {
         numbers.requests.iter().map(move |it| {
             let labels = [
-                Value::Text(name),
-                Value::Text(&it.caller),
+                LabelValue::Text(name),
+                LabelValue::Text(&it.caller),
                 it.route.into(),
                 it.method.as_str().into(),
-                Value::Code(it.code),
+                LabelValue::Code(it.code),
             ];
             (labels, it.count)
         })
@@ -63,7 +63,7 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>
     counter(encoder, families::GATEWAY_REQUESTS, requests)?;
     let durations = || {
         instances.iter().flat_map(|(name, numbers)| {
-            numbers.durations.iter().map(move |it| ([Value::Text(name), it.route.into()], it))
+            numbers.durations.iter().map(move |it| ([LabelValue::Text(name), it.route.into()], it))
         })
     };
     histogram(encoder, families::GATEWAY_DURATION, durations().map(|(labels, it)| (labels, &it.request)))?;
@@ -71,7 +71,9 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>
     counter(encoder, families::GATEWAY_DECISIONS, decisions(instances, |numbers| &numbers.decisions))?;
     counter(encoder, families::GATEWAY_SHADOW_DECISIONS, decisions(instances, |numbers| &numbers.shadowed))?;
     let saved = instances.iter().flat_map(|(name, numbers)| {
-        Saving::ALL.into_iter().map(move |by| ([Value::Text(name), by.as_str().into()], numbers.saved[by as usize]))
+        Saving::ALL
+            .into_iter()
+            .map(move |by| ([LabelValue::Text(name), by.as_str().into()], numbers.saved[by as usize]))
     });
     counter(encoder, families::GATEWAY_SAVED, saved)
 }
@@ -79,17 +81,18 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>
 fn decisions<'a>(
     instances: Instances<'a>,
     counts: impl Fn(&'a InstanceStats) -> &'a [u64; Decision::ALL.len()],
-) -> impl Iterator<Item = ([Value<'a>; 2], u64)> {
+) -> impl Iterator<Item = ([LabelValue<'a>; 2], u64)> {
     instances.iter().flat_map(move |(name, numbers)| {
         let counts = counts(numbers);
-        Decision::ALL.into_iter().map(move |it| ([Value::Text(name), it.as_str().into()], counts[it.index()]))
+        Decision::ALL.into_iter().map(move |it| ([LabelValue::Text(name), it.as_str().into()], counts[it.index()]))
     })
 }
 
 /// Of instances that are paced; strangers are not.
 fn encode_queues(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>) -> Result<(), Error> {
-    let paced =
-        || instances.iter().filter_map(|(name, numbers)| Some((Value::Text(name), &numbers.flow.as_ref()?.pace)));
+    let paced = || {
+        instances.iter().filter_map(|(name, numbers)| Some((LabelValue::Text(name), &numbers.outbound.as_ref()?.pace)))
+    };
     let waiting = paced().map(|(name, pace)| ([name], Number::Whole(pace.waiting as u64)));
     gauge(encoder, families::GATEWAY_QUEUE_DEPTH, waiting)?;
     histogram(encoder, families::GATEWAY_QUEUE_WAIT, paced().map(|(name, pace)| ([name], &pace.waited_seconds)))?;

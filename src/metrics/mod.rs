@@ -72,14 +72,15 @@ impl Metrics {
         Self { ledger, clock, exporter, clients, last_bytes: [const { AtomicUsize::new(0) }; QuotaPart::ALL.len()] }
     }
 
-    /// Shows what clients did beside what they learnt: of each instance the alias, and the `flow` of its
+    /// Shows what clients did beside what they learnt: of each instance the alias, and the `limits` of its
     /// [`Outbound`](clerk_client::outbound::Outbound).
     ///
     /// ```
     /// # use std::sync::Arc;
-    /// # use clerk_exporter::{clerk::Clerk, metrics::Metrics};
+    /// # use clerk_client::clerk::Clerk;
+    /// # use clerk_exporter::metrics::Metrics;
     /// fn show(metrics: &Metrics, clerk: &Clerk) {
-    ///     metrics.show_clients([("prod".into(), Arc::clone(&clerk.outbound().flow))]);
+    ///     metrics.show_clients([("prod".into(), Arc::clone(&clerk.outbound().limits))]);
     /// }
     /// ```
     pub fn show_clients(&self, flows: impl IntoIterator<Item = (Arc<str>, Arc<InstanceLimits>)>) {

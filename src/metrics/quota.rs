@@ -10,7 +10,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
-use super::encode::{Number, Value, counter, gauge, histogram};
+use super::encode::{LabelValue, Number, counter, gauge, histogram};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
@@ -75,18 +75,18 @@ impl Collector for QuotaCollector {
 fn each<'a, T>(
     instances: &'a [InstanceSnapshot],
     value: impl Fn(&'a InstanceSnapshot) -> Option<T>,
-) -> impl Iterator<Item = ([Value<'a>; 1], T)> {
-    instances.iter().filter_map(move |instance| Some(([Value::Text(&instance.name)], value(instance)?)))
+) -> impl Iterator<Item = ([LabelValue<'a>; 1], T)> {
+    instances.iter().filter_map(move |instance| Some(([LabelValue::Text(&instance.name)], value(instance)?)))
 }
 
 /// One sample for each bucket with a budget that has a value.
 fn each_bucket<'a, T>(
     instances: &'a [InstanceSnapshot],
     value: impl Fn(&'a BucketSnapshot) -> Option<T>,
-) -> impl Iterator<Item = ([Value<'a>; 2], T)> {
+) -> impl Iterator<Item = ([LabelValue<'a>; 2], T)> {
     let buckets = instances.iter().flat_map(|instance| instance.buckets.iter().map(move |bucket| (instance, bucket)));
     buckets.filter(|(_, bucket)| bucket.bucket != Bucket::Unlimited).filter_map(move |(instance, bucket)| {
-        Some(([Value::Text(&instance.name), bucket.bucket.as_str().into()], value(bucket)?))
+        Some(([LabelValue::Text(&instance.name), bucket.bucket.as_str().into()], value(bucket)?))
     })
 }
 
@@ -95,10 +95,10 @@ fn each_of<'a, const N: usize>(
     instances: &'a [InstanceSnapshot],
     names: [&'static str; N],
     counts: impl Fn(&'a InstanceSnapshot) -> &'a [u64; N],
-) -> impl Iterator<Item = ([Value<'a>; 2], u64)> {
+) -> impl Iterator<Item = ([LabelValue<'a>; 2], u64)> {
     instances.iter().flat_map(move |instance| {
         let counts = *counts(instance);
-        names.into_iter().zip(counts).map(|(name, count)| ([Value::Text(&instance.name), name.into()], count))
+        names.into_iter().zip(counts).map(|(name, count)| ([LabelValue::Text(&instance.name), name.into()], count))
     })
 }
 
@@ -107,7 +107,7 @@ fn encode_instances(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSn
     gauge(encoder, families::KEY_VALID, each(instances, |instance| instance.key_valid.map(Number::from)))?;
     let info = instances.iter().map(|instance| {
         let environment = instance.environment.as_str().into();
-        ([Value::Text(&instance.name), environment, Value::Text(&instance.api_host)], Number::Whole(1))
+        ([LabelValue::Text(&instance.name), environment, LabelValue::Text(&instance.api_host)], Number::Whole(1))
     });
     gauge(encoder, families::INSTANCE_INFO, info)?;
     gauge(encoder, families::USERS, each(instances, |instance| instance.users.map(Number::Whole)))?;
@@ -132,7 +132,8 @@ fn encode_gauges(
     gauge(encoder, families::WINDOW, window)?;
     let basis = instances.iter().flat_map(|instance| {
         instance.buckets.iter().filter(|bucket| bucket.bucket != Bucket::Unlimited).filter_map(move |bucket| {
-            let labels = [Value::Text(&instance.name), bucket.bucket.as_str().into(), bucket.basis?.as_str().into()];
+            let labels =
+                [LabelValue::Text(&instance.name), bucket.bucket.as_str().into(), bucket.basis?.as_str().into()];
             Some((labels, Number::Whole(1)))
         })
     });
@@ -142,7 +143,7 @@ fn encode_gauges(
     // Of instances whose traffic passes here; beside probes alone, all traffic would be that of others.
     let unseen = instances.iter().filter(|instance| instance.has_source(Source::Gateway)).flat_map(|instance| {
         instance.buckets.iter().filter_map(move |bucket| {
-            let labels = [Value::Text(&instance.name), bucket.bucket.as_str().into()];
+            let labels = [LabelValue::Text(&instance.name), bucket.bucket.as_str().into()];
             Some((labels, Number::Whole(bucket.unseen?)))
         })
     });
@@ -165,7 +166,7 @@ fn encode_traffic(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnap
         instance.buckets.iter().flat_map(move |bucket| {
             let sources = Source::ALL.into_iter().filter(|source| instance.has_source(*source));
             sources.map(move |source| {
-                let labels = [Value::Text(&instance.name), bucket.bucket.as_str().into(), source.as_str().into()];
+                let labels = [LabelValue::Text(&instance.name), bucket.bucket.as_str().into(), source.as_str().into()];
                 (labels, bucket.throttled[source.index()])
             })
         })
@@ -177,7 +178,7 @@ fn encode_traffic(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnap
     counter(encoder, families::QUOTA_EXCEEDED, each_of(instances, codes, |instance| &instance.quota_exceeded))?;
     let responses = instances.iter().flat_map(|instance| {
         instance.responses.iter().map(move |((source, status), count)| {
-            ([Value::Text(&instance.name), source.as_str().into(), Value::Code(*status)], *count)
+            ([LabelValue::Text(&instance.name), source.as_str().into(), LabelValue::Code(*status)], *count)
         })
     });
     counter(encoder, families::RESPONSES, responses)

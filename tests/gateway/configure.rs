@@ -38,7 +38,7 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
         outbound: Arc::new(outbound),
         further_keys,
         caller: Some("team-a".into()),
-        plan: InstancePolicies::default(),
+        policies: InstancePolicies::default(),
         cache,
     }
 }

@@ -13,7 +13,7 @@ use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
-    CallerToken, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, InstanceStats, STRANGERS,
+    CallerToken, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, InstanceStats, UNKNOWN_KEYS,
     UnknownKeyPolicy, passthrough,
 };
 use clerk_quota::clock::Clock;
@@ -281,7 +281,7 @@ impl World {
                 outbound: Arc::new(outbound),
                 further_keys: Vec::new(),
                 caller: None,
-                plan: plan.clone(),
+                policies: plan.clone(),
                 cache: Cache::new(cache::CacheOptions { redis: store.clone(), ..options }, Arc::clone(&clock)),
             }
         };
@@ -314,7 +314,7 @@ impl World {
     }
 
     pub(crate) fn strangers(&self) -> InstanceStats {
-        self.numbers_of(STRANGERS)
+        self.numbers_of(UNKNOWN_KEYS)
     }
 
     fn numbers_of(&self, name: &str) -> InstanceStats {

@@ -192,7 +192,7 @@ impl Running {
             outbound: Arc::new(outbound),
             further_keys: Vec::new(),
             caller: None,
-            plan,
+            policies: plan,
             cache: Cache::new(
                 cache::CacheOptions { redis: store, ..cache::CacheOptions::new("test") },
                 Arc::clone(&clock),

@@ -19,7 +19,7 @@ pub(crate) async fn run(
     let ids: Vec<String> = ids.lines().collect::<Result<_, _>>()?;
     let ids = ids.iter().map(|id| id.trim()).filter(|id| !id.is_empty());
     // Nobody waits for a single answer: other users of the instance go first.
-    let mut look_up = clerk.bulk().users().look_up(ids)?;
+    let mut look_up = clerk.low_priority().users().look_up(ids)?;
     while let Some(found) = look_up.next().await? {
         for found in found {
             match found.outcome {

@@ -92,7 +92,7 @@ struct Sample {
 impl BucketLedger {
     pub(super) fn new(bucket: Bucket, limit_config: LimitConfig) -> Self {
         let mut ledger = Self {
-            limit_config: limit_config,
+            limit_config,
             budgets: BTreeMap::new(),
             window_counts: WindowCounts::default(),
             throttled: [0; Source::ALL.len()],

@@ -21,7 +21,7 @@ pub(super) const LONGEST_WINDOW: Duration = Duration::from_secs(366 * 24 * 3600)
 
 /// A budget that requests are counted against.
 ///
-/// Every route that has no budget of its own counts against [`Bucket::Instance`]; `GET /v1/jwks` counts against none.
+/// Every route that has no budget of its own counts against [`SimulatedBucket::Instance`]; `GET /v1/jwks` counts against none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SimulatedBucket {

@@ -5,11 +5,11 @@
 //!
 //! | family | headers |
 //! |---|---|
-//! | [`Family::Ietf`] | `RateLimit` and `RateLimit-Policy` since draft 08 (`"default";r=50;t=30`) |
-//! | [`Family::IetfDraft7`] | `RateLimit` of draft 07 (`limit=100, remaining=50, reset=30`) |
-//! | [`Family::IetfLegacy`] | `RateLimit-Limit`, `-Remaining`, `-Reset` of the drafts up to 06 |
-//! | [`Family::XRateLimit`] | `X-RateLimit-*`, `X-Rate-Limit-*` |
-//! | [`Family::RetryAfter`] | `Retry-After` (RFC 9110, section 10.2.3) alone |
+//! | [`HeaderDialect::Ietf`] | `RateLimit` and `RateLimit-Policy` since draft 08 (`"default";r=50;t=30`) |
+//! | [`HeaderDialect::IetfDraft7`] | `RateLimit` of draft 07 (`limit=100, remaining=50, reset=30`) |
+//! | [`HeaderDialect::IetfLegacy`] | `RateLimit-Limit`, `-Remaining`, `-Reset` of the drafts up to 06 |
+//! | [`HeaderDialect::XRateLimit`] | `X-RateLimit-*`, `X-Rate-Limit-*` |
+//! | [`HeaderDialect::RetryAfter`] | `Retry-After` (RFC 9110, section 10.2.3) alone |
 //!
 //! Header values come from outside: whatever they are, [`parse`] does not panic, and what it cannot read is reported in
 //! [`Quota::errors`] and is otherwise unknown. It is never 0.

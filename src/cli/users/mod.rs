@@ -198,7 +198,7 @@ fn client(config: &Config, name: Option<&str>) -> anyhow::Result<Clerk> {
     let ledger = Ledger::new([settings(instance, config.low_threshold)]);
     let mut ways = Instances::new(Arc::new(Clock::new())).probes(&config, &ledger)?;
     let way = ways.pop().context("the instance has no way to Clerk")?;
-    Ok(Clerk::with_transport(way.outbound).bulk())
+    Ok(Clerk::with_transport(way.outbound).low_priority())
 }
 
 /// The ids of a file in their order, each once.

@@ -68,12 +68,12 @@ pub(in crate::gateway) struct CompletedRequest {
     /// From the start of the last attempt to the head of its answer, where Clerk was asked.
     pub(in crate::gateway) upstream: Option<Duration>,
     /// Attempts that a budget of Clerk's may have paid for.
-    pub(in crate::gateway) spent: u32,
+    pub(in crate::gateway) billable_attempts: u32,
     /// What policies in shadow would have done.
-    pub(in crate::gateway) shadow: DryRunCounts,
+    pub(in crate::gateway) dry_run: DryRunCounts,
 }
 
-/// What policies in [shadow](crate::gateway::Switch::Shadow) would have done.
+/// What policies in [shadow](crate::gateway::Mode::Shadow) would have done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::gateway) struct DryRunCounts {
     pub(in crate::gateway) queued: bool,
@@ -95,7 +95,7 @@ impl RequestCounters {
         }
         *state.requests.entry(key).or_default() += 1;
         state.decisions[done.decision.index()] += 1;
-        let DryRunCounts { queued, retried, cache_hit, coalesced, batched } = done.shadow;
+        let DryRunCounts { queued, retried, cache_hit, coalesced, batched } = done.dry_run;
         for (would, decision) in [
             (queued, Decision::Queued),
             (retried, Decision::Retried),
@@ -110,8 +110,8 @@ impl RequestCounters {
         if let Some(upstream) = done.upstream {
             durations.upstream.observe(upstream.as_secs_f64());
         }
-        if done.spent > 0 {
-            state.top.record(done.at, (key.route, key.caller), done.spent);
+        if done.billable_attempts > 0 {
+            state.top.record(done.at, (key.route, key.caller), done.billable_attempts);
         }
     }
 
@@ -160,7 +160,7 @@ impl RequestCounters {
             shadowed: state.shadowed,
             saved: state.saved,
             dropped: state.dropped,
-            flow: None,
+            outbound: None,
             top,
         }
     }

@@ -25,7 +25,7 @@ pub const CLIENT_GONE: u16 = 499;
 #[derive(Debug)]
 pub(in crate::gateway) struct RequestRecord {
     pub(in crate::gateway) instance: Arc<str>,
-    pub(in crate::gateway) counts: Arc<RequestCounters>,
+    pub(in crate::gateway) counters: Arc<RequestCounters>,
     pub(in crate::gateway) callers: Arc<CallerRegistry>,
     pub(in crate::gateway) clock: Arc<Clock>,
     pub(in crate::gateway) from: Instant,
@@ -36,8 +36,8 @@ pub(in crate::gateway) struct RequestRecord {
     pub(in crate::gateway) decision: Decision,
     pub(in crate::gateway) upstream: Option<Duration>,
     /// Attempts that a budget of Clerk's may have paid for.
-    pub(in crate::gateway) spent: u32,
-    pub(in crate::gateway) shadow: DryRunCounts,
+    pub(in crate::gateway) billable_attempts: u32,
+    pub(in crate::gateway) dry_run: DryRunCounts,
 }
 
 impl RequestRecord {
@@ -51,7 +51,7 @@ impl RequestRecord {
 impl Drop for RequestRecord {
     fn drop(&mut self) {
         let duration = self.from.elapsed();
-        self.counts.record(&CompletedRequest {
+        self.counters.record(&CompletedRequest {
             at: self.clock.now(),
             template: self.template,
             caller: self.caller,
@@ -60,8 +60,8 @@ impl Drop for RequestRecord {
             decision: self.decision,
             duration,
             upstream: self.upstream,
-            spent: self.spent,
-            shadow: self.shadow,
+            billable_attempts: self.billable_attempts,
+            dry_run: self.dry_run,
         });
         // The template, never the path: paths name people.
         tracing::debug!(

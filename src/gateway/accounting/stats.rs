@@ -9,12 +9,12 @@ use clerk_client::{outbound, webhook};
 use clerk_quota::Histogram;
 
 /// The label `clerk_instance` of requests whose key belongs to no configured instance.
-pub const STRANGERS: &str = "other";
+pub const UNKNOWN_KEYS: &str = "other";
 
 /// The numbers of all instances, and of requests that belong to none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewayStats {
-    /// By alias, in the order of the configuration; last those of [`crate::gateway::accounting::stats::STRANGERS`].
+    /// By alias, in the order of the configuration; last those of [`crate::gateway::accounting::stats::UNKNOWN_KEYS`].
     pub instances: Vec<(Arc<str>, InstanceStats)>,
     /// Requests whose caller has no name of its own, for want of a place.
     pub dropped_callers: u64,
@@ -75,7 +75,7 @@ pub struct InstanceStats {
     pub dropped: u64,
     /// Attempts, retries and the queue on the way to Clerk, those of probes and of the client library included; none for
     /// strangers that are refused.
-    pub flow: Option<outbound::RequestStats>,
+    pub outbound: Option<outbound::RequestStats>,
     /// Who used the budget, most first, in the order of [`Span::ALL`].
     pub top: [Vec<Share>; Span::ALL.len()],
 }

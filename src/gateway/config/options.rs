@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::policy::InstancePolicies;
-use crate::gateway::accounting::stats::STRANGERS;
+use crate::gateway::accounting::stats::UNKNOWN_KEYS;
 use clerk_client::cache::Cache;
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::Outbound;
@@ -45,7 +45,7 @@ pub struct InstanceOptions {
     /// Name of the callers that use the instance's own key; none: the name of their SDK.
     pub caller: Option<Arc<str>>,
     /// What its requests get.
-    pub plan: InstancePolicies,
+    pub policies: InstancePolicies,
     /// Where its answers are kept, and shared by those who ask for the same.
     pub cache: Cache,
 }
@@ -90,7 +90,7 @@ impl CallerToken {
 /// What becomes of requests whose key belongs to no configured instance, or that have none.
 #[derive(Debug)]
 pub enum UnknownKeyPolicy {
-    /// They are handed on with what they carry, without any policy ([`keyless`] makes such a way).
+    /// They are handed on with what they carry, without any policy ([`passthrough`] makes such a way).
     Forward(Arc<Outbound>),
     /// They are answered 401.
     Reject,
@@ -103,7 +103,7 @@ pub enum ConfigureError {
     #[error("two instances are called {0}: give each a name of its own")]
     Duplicate(Arc<str>),
     /// `other` is the name of what belongs to no instance.
-    #[error("no instance can be called {STRANGERS}: that stands for requests of unknown keys")]
+    #[error("no instance can be called {UNKNOWN_KEYS}: that stands for requests of unknown keys")]
     Reserved,
     /// A token for an instance that there is not.
     #[error("the token of {caller} is for the instance {instance}, which is not configured")]
@@ -126,7 +126,7 @@ pub enum ConfigureError {
 #[must_use]
 pub fn passthrough(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>) -> Outbound {
     let settings = Settings {
-        name: Arc::from(STRANGERS),
+        name: Arc::from(UNKNOWN_KEYS),
         environment: Environment::Unknown,
         api_host: Arc::from(""),
         limit: None,

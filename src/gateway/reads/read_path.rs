@@ -71,7 +71,7 @@ impl ReadRequest {
             api_version: wishes.api_version,
         };
         let user = (route.template == USER && query.is_none()).then(|| names.first().map(|id| (*id).to_owned()));
-        Some(Self { key: instance.shared.cache.key(&asked), tags, is_tagged, user: user.flatten() })
+        Some(Self { key: instance.state.cache.key(&asked), tags, is_tagged, user: user.flatten() })
     }
 }
 
@@ -126,8 +126,8 @@ impl Transaction {
             policies.batch = Mode::Off;
         }
         let priority = self.cache_priority(policies);
-        let shadow = &mut self.seen.shadow;
-        let ahead = instance.shared.dry_run(&read.key, &read.tags, &policies, priority, shadow).await;
+        let shadow = &mut self.record.dry_run;
+        let ahead = instance.state.dry_run(&read.key, &read.tags, &policies, priority, shadow).await;
         let acts = [policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on());
         let response =
             if acts { self.coalesce(read, policies).await } else { self.forward(RequestBody::empty()).await };
@@ -151,39 +151,39 @@ impl Transaction {
                 cache::CachePolicy::coalesce_only()
             };
             let keeping = cache::CachePolicy { priority: self.cache_priority(policies), ..keeping };
-            self.instance.shared.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await
+            self.instance.state.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await
         } else {
             fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
         };
-        let (cost, large) =
-            fetcher.get().map(|fetcher| (*fetcher.cost.lock(), fetcher.large.lock().take())).unwrap_or_default();
-        self.seen.shadow.queued = cost.would_wait;
+        let (stats, large) =
+            fetcher.get().map(|fetcher| (*fetcher.stats.lock(), fetcher.large.lock().take())).unwrap_or_default();
+        self.record.dry_run.queued = stats.would_throttle;
         match answer {
             // A key that is refused says nothing of another one of the same instance.
             Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => {
                 Box::pin(self.forward(RequestBody::empty())).await
             }
-            Ok((answer, hit)) => self.respond_from(answer, hit, cost),
+            Ok((answer, hit)) => self.respond_from(answer, hit, stats),
             Err(why) => match (large, &*why) {
-                (Some(relayed), _) => respond(relayed, &self.instance, self.route, self.seen),
+                (Some(forwarded), _) => respond(forwarded, &self.instance, self.route, self.record),
                 (None, FetchError::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
                 (None, FetchError::Send(error)) => {
                     let is_limited = self.route.bucket != Bucket::Unlimited;
-                    self.seen.spent =
-                        if cost.is_leader && is_limited { billable_attempts(error) + cost.failed_batches } else { 0 };
-                    upstream_error(&self.instance, ErrorResponse::request_failed(error), error, self.seen)
+                    self.record.billable_attempts =
+                        if stats.is_leader && is_limited { billable_attempts(error) + stats.failed_batches } else { 0 };
+                    upstream_error(&self.instance, ErrorResponse::request_failed(error), error, self.record)
                 }
                 (None, FetchError::List(error)) => match &**error {
                     Error::Shed(shed) => {
-                        upstream_error(&self.instance, ErrorResponse::throttled(shed), shed, self.seen)
+                        upstream_error(&self.instance, ErrorResponse::throttled(shed), shed, self.record)
                     }
                     Error::Transport { source, .. } => {
-                        upstream_error(&self.instance, ErrorResponse::bad_gateway(source), source, self.seen)
+                        upstream_error(&self.instance, ErrorResponse::bad_gateway(source), source, self.record)
                     }
                     _ => Box::pin(self.forward(RequestBody::empty())).await,
                 },
                 (None, FetchError::Broken(error)) => {
-                    upstream_error(&self.instance, ErrorResponse::bad_gateway(error), error, self.seen)
+                    upstream_error(&self.instance, ErrorResponse::bad_gateway(error), error, self.record)
                 }
             },
         }
@@ -199,16 +199,16 @@ impl Transaction {
             instance: Arc::clone(&self.instance),
             head: Arc::clone(&self.head),
             route: self.route,
-            authorization: self.authorization,
+            credentials: self.credentials,
             policies,
             priority: self.priority,
             user: read.user.clone().filter(|_| policies.batch.is_on()),
-            cost: Mutex::default(),
+            stats: Mutex::default(),
             large: Mutex::default(),
         }
     }
 
-    fn respond_from(mut self, answer: CachedResponse, hit: Hit, cost: FetchStats) -> Response<Body> {
+    fn respond_from(mut self, answer: CachedResponse, hit: Hit, stats: FetchStats) -> Response<Body> {
         let (status, mut headers, body) = match hit.age() {
             Some(age) => {
                 let mut headers = replayable_headers(answer.headers());
@@ -221,29 +221,29 @@ impl Transaction {
             Hit::Memory { .. } | Hit::Redis { .. } => Decision::CacheHit,
             Hit::Stale { .. } => Decision::Stale,
             Hit::Coalesced => Decision::Coalesced,
-            Hit::Fetched if cost.is_batched => Decision::Batched,
-            Hit::Fetched => Decision::of(cost.attempts, cost.waited),
+            Hit::Fetched if stats.is_batched => Decision::Batched,
+            Hit::Fetched => Decision::of(stats.attempts, stats.waited),
         };
         let saving = match decision {
             Decision::CacheHit => Some(Saving::Cache),
             // Others may have asked in vain before.
-            Decision::Stale if !cost.is_leader => Some(Saving::Cache),
+            Decision::Stale if !stats.is_leader => Some(Saving::Cache),
             Decision::Coalesced => Some(Saving::Coalesce),
-            Decision::Batched if !cost.is_batch_leader => Some(Saving::Batch),
+            Decision::Batched if !stats.is_batch_leader => Some(Saving::Batch),
             _ => None,
         };
         if let Some(saving) = saving {
-            self.seen.counts.save(saving, 1);
+            self.record.counters.save(saving, 1);
         }
         if hit == Hit::Fetched {
             let costs = self.route.bucket != Bucket::Unlimited;
-            self.seen.spent = if costs { cost.attempts + cost.failed_batches } else { 0 };
-            self.seen.upstream = cost.took;
-            self.seen.shadow.retried =
+            self.record.billable_attempts = if costs { stats.attempts + stats.failed_batches } else { 0 };
+            self.record.upstream = stats.latency;
+            self.record.dry_run.retried =
                 self.policies.retry == Mode::Shadow && RetryableError::of_status(status).is_some();
         }
-        add_decision_headers(&mut headers, decision, cost.attempts, cost.waited);
-        self.seen.finish(status, decision);
+        add_decision_headers(&mut headers, decision, stats.attempts, stats.waited);
+        self.record.finish(status, decision);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

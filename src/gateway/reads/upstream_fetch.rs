@@ -35,12 +35,12 @@ pub(in crate::gateway) struct FetchStats {
     /// Lists that were asked for in vain before.
     pub(in crate::gateway) failed_batches: u32,
     pub(in crate::gateway) waited: Duration,
-    pub(in crate::gateway) took: Option<Duration>,
+    pub(in crate::gateway) latency: Option<Duration>,
     pub(in crate::gateway) is_batched: bool,
     /// Whether it was the first look-up of its list.
     pub(in crate::gateway) is_batch_leader: bool,
     /// Whether pacing, which is in shadow, would have let it wait.
-    pub(in crate::gateway) would_wait: bool,
+    pub(in crate::gateway) would_throttle: bool,
 }
 
 /// Why there is no answer to be shared.
@@ -60,12 +60,12 @@ pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
     pub(in crate::gateway) head: Arc<request::Parts>,
     pub(in crate::gateway) route: Route,
-    pub(in crate::gateway) authorization: Credentials,
+    pub(in crate::gateway) credentials: Credentials,
     pub(in crate::gateway) policies: RoutePolicies,
     pub(in crate::gateway) priority: Priority,
     /// The user to be looked up together with others.
     pub(in crate::gateway) user: Option<String>,
-    pub(in crate::gateway) cost: Mutex<FetchStats>,
+    pub(in crate::gateway) stats: Mutex<FetchStats>,
     /// An answer that is too large to be shared, for whoever asked.
     pub(in crate::gateway) large: Mutex<Option<ForwardedResponse>>,
 }
@@ -89,41 +89,41 @@ impl Fetcher {
             head.headers.remove(name);
         }
         headers::request(&mut head, &self.instance.target, false).map_err(|_| FetchError::Unshareable)?;
-        let repeat = Idempotency::of(&head.method);
+        let idempotency = Idempotency::of(&head.method);
         let request = Request::from_parts(head, RequestBody::empty());
-        let relay = ForwardRequest { request, route: self.route, idempotency: repeat, credentials: self.authorization };
-        let handling = self.instance.plan.execute_options(&self.policies, self.priority);
-        let would_wait = self.would_throttle();
+        let forward_request = ForwardRequest { request, route: self.route, idempotency, credentials: self.credentials };
+        let options = self.instance.policies.execute_options(&self.policies, self.priority);
+        let would_throttle = self.would_throttle();
         let begun = {
-            let mut cost = self.cost.lock();
-            *cost = FetchStats {
+            let mut stats = self.stats.lock();
+            *stats = FetchStats {
                 is_leader: true,
-                would_wait,
-                failed_batches: cost.failed_batches,
+                would_throttle,
+                failed_batches: stats.failed_batches,
                 ..FetchStats::default()
             };
-            *cost
+            *stats
         };
         let outbound = &self.instance.outbound;
-        let mut relayed = outbound.forward(relay, &handling).await.map_err(FetchError::Send)?;
-        let ForwardedResponse { attempts, waited, latency: took, .. } = relayed;
-        *self.cost.lock() = FetchStats { attempts, waited, took: Some(took), ..begun };
-        self.instance.reload_key_on_unauthorized(self.authorization, relayed.response.head.status);
-        if !headers::is_final(&relayed.response.head) {
+        let mut forwarded = outbound.forward(forward_request, &options).await.map_err(FetchError::Send)?;
+        let ForwardedResponse { attempts, waited, latency, .. } = forwarded;
+        *self.stats.lock() = FetchStats { attempts, waited, latency: Some(latency), ..begun };
+        self.instance.reload_key_on_unauthorized(self.credentials, forwarded.response.head.status);
+        if !headers::is_final(&forwarded.response.head) {
             return Err(FetchError::Unshareable);
         }
-        let patience = self.instance.plan.body_idle_timeout;
-        let filled = relayed.response.body.fill(MAX_SHARED_BYTES, patience).await;
+        let patience = self.instance.policies.body_idle_timeout;
+        let filled = forwarded.response.body.fill(MAX_SHARED_BYTES, patience).await;
         let is_whole = filled.map_err(|_| FetchError::Broken(RequestError::Timeout(patience)))?;
-        if relayed.response.body.is_broken() {
+        if forwarded.response.body.is_broken() {
             let why = "the body of an answer broke off".to_owned();
             return Err(FetchError::Broken(TransportError::new(ErrorKind::Broken, why).into()));
         }
         if !is_whole {
-            *self.large.lock() = Some(relayed);
+            *self.large.lock() = Some(forwarded);
             return Err(FetchError::Unshareable);
         }
-        let UpstreamResponse { mut head, body, .. } = *relayed.response;
+        let UpstreamResponse { mut head, body, .. } = *forwarded.response;
         headers::response(&mut head);
         for name in [CONTENT_LENGTH, SET_COOKIE] {
             head.headers.remove(name);
@@ -141,11 +141,11 @@ impl Fetcher {
     async fn fetch_in_batch(&self, user: &str) -> Option<Result<CachedResponse, FetchError>> {
         let version = self.head.headers.get(&API_VERSION);
         let instance = &self.instance;
-        let options = || instance.plan.execute_options(&self.policies, self.priority);
-        let loader = instance.shared.loader(&instance.outbound, version, self.priority, options)?;
+        let options = || instance.policies.execute_options(&self.policies, self.priority);
+        let loader = instance.state.loader(&instance.outbound, version, self.priority, options)?;
         // A list that is under way already may have been read before an invalidation that we come after.
         loader.forget(user);
-        let would_wait = self.would_throttle();
+        let would_throttle = self.would_throttle();
         let (found, has_opened) = loader.raw_merged(user).await;
         let answer = match found {
             Ok(Some(user)) => Ok(self.stored(StatusCode::OK, HeaderMap::new(), user.into_bytes())),
@@ -156,17 +156,17 @@ impl Fetcher {
                 Error::Shed(_) if self.policies.pace.is_on() => Err(FetchError::List(error)),
                 Error::Transport { .. } => Err(FetchError::List(error)),
                 _ => {
-                    self.cost.lock().failed_batches += u32::from(has_opened);
+                    self.stats.lock().failed_batches += u32::from(has_opened);
                     return None;
                 }
             },
         };
-        *self.cost.lock() = FetchStats {
+        *self.stats.lock() = FetchStats {
             is_leader: has_opened,
             attempts: u32::from(has_opened),
             is_batched: true,
             is_batch_leader: has_opened,
-            would_wait: would_wait && has_opened,
+            would_throttle: would_throttle && has_opened,
             ..FetchStats::default()
         };
         Some(answer)

@@ -87,13 +87,13 @@ impl WriteGuard {
 impl Drop for WriteGuard {
     fn drop(&mut self) {
         if !self.changes.is_empty() {
-            self.instance.shared.caches().iter().for_each(|cache| cache.invalidate_soon(&self.changes));
+            self.instance.state.caches().iter().for_each(|cache| cache.invalidate_soon(&self.changes));
         }
     }
 }
 
 async fn invalidate(instance: &InstanceRuntime, tags: &[Tag]) {
-    for cache in instance.shared.caches() {
+    for cache in instance.state.caches() {
         if let Err(error) = cache.invalidate(tags).await {
             tracing::warn!(
                 clerk_instance = &*instance.name,

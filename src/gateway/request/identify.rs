@@ -43,7 +43,7 @@ pub(in crate::gateway) struct Identity {
     /// Place of the instance; `None`: the key is none of ours, or there is none.
     pub(in crate::gateway) instance: Option<usize>,
     pub(in crate::gateway) caller: CallerId,
-    pub(in crate::gateway) authorization: Credentials,
+    pub(in crate::gateway) credentials: Credentials,
     pub(in crate::gateway) priority: Priority,
 }
 
@@ -93,7 +93,12 @@ impl CredentialStore {
         }
         if let Some(token) = token {
             let (authorization, priority) = (Credentials::Instance, token.priority);
-            return Ok(Identity { instance: Some(token.instance), caller: token.caller, authorization, priority });
+            return Ok(Identity {
+                instance: Some(token.instance),
+                caller: token.caller,
+                credentials: authorization,
+                priority,
+            });
         }
         if key.is_none() && first.is_some_and(|presented| self.holds_token(presented)) {
             // Clerk would be shown it.
@@ -102,7 +107,7 @@ impl CredentialStore {
         let caller = key.and_then(|key| key.caller);
         let caller = caller.unwrap_or_else(|| callers.found(headers.get(USER_AGENT).map(HeaderValue::as_bytes)));
         let (instance, priority) = (key.map(|key| key.instance), Priority::High);
-        Ok(Identity { instance, caller, authorization: Credentials::Client, priority })
+        Ok(Identity { instance, caller, credentials: Credentials::Client, priority })
     }
 }
 
@@ -152,7 +157,7 @@ mod tests {
             format!("BEARER\t{SECOND}"),
         ] {
             let identity = identify(&[&value]).unwrap();
-            assert_eq!((identity.instance, identity.authorization), (Some(0), Credentials::Client));
+            assert_eq!((identity.instance, identity.credentials), (Some(0), Credentials::Client));
         }
     }
 
@@ -181,7 +186,7 @@ mod tests {
     #[test]
     fn a_token_is_exchanged_for_the_key() {
         let identity = identify(&[&format!("Bearer {TOKEN}")]).unwrap();
-        assert_eq!((identity.instance, identity.authorization), (Some(1), Credentials::Instance));
+        assert_eq!((identity.instance, identity.credentials), (Some(1), Credentials::Instance));
         assert_eq!(identity.priority, Priority::Low);
     }
 

@@ -33,8 +33,8 @@ impl Gateway {
     {
         match self.begin(request) {
             Admission::Refused(response) => *response,
-            Admission::Exchange(exchange, body) if exchange.is_read(&body) => exchange.answer_read().await,
-            Admission::Exchange(exchange, body) => exchange.forward(body).await,
+            Admission::Exchange(transaction, body) if transaction.is_read(&body) => transaction.answer_read().await,
+            Admission::Exchange(transaction, body) => transaction.forward(body).await,
         }
     }
 
@@ -45,15 +45,15 @@ impl Gateway {
         B::Error: Into<BodyError>,
     {
         let from = Instant::now();
-        let table = self.table.load_full();
+        let table = self.routing_table.load_full();
         let (head, body) = request.into_parts();
         let method = MethodLabel::from(&head.method);
         let identity = match self.admit(&table, &head) {
             Ok(identity) => identity,
-            Err(refusal) => {
-                let strangers = (&table.strangers.name, &table.strangers.counts);
-                let seen = self.record(strangers, from, route::OTHER, CallerId::UNKNOWN, method);
-                return Admission::Refused(Box::new(local_response(ErrorResponse::rejected(refusal), seen)));
+            Err(rejection) => {
+                let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
+                let record = self.record(unknown_keys, from, route::OTHER, CallerId::UNKNOWN, method);
+                return Admission::Refused(Box::new(local_response(ErrorResponse::rejected(rejection), record)));
             }
         };
         // The bytes that are matched are the bytes that are sent.
@@ -61,23 +61,24 @@ impl Gateway {
         let route = route::find(head.method.as_str(), path.as_bytes());
         let instance = match identity.instance {
             Some(place) => table.instances.get(place),
-            None => table.strangers.forward.as_ref(),
+            None => table.unknown_keys.forward.as_ref(),
         };
         let Some(instance) = instance else {
-            let strangers = (&table.strangers.name, &table.strangers.counts);
-            let seen = self.record(strangers, from, route.template, identity.caller, method);
-            return Admission::Refused(Box::new(local_response(ErrorResponse::unknown_key(), seen)));
+            let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
+            let record = self.record(unknown_keys, from, route.template, identity.caller, method);
+            return Admission::Refused(Box::new(local_response(ErrorResponse::unknown_key(), record)));
         };
-        let seen = self.record((&instance.name, &instance.counts), from, route.template, identity.caller, method);
-        let policies = instance.plan.decide(&head.method, &route);
-        let (body, fault) = upload(body);
-        let authorization = identity.authorization;
+        let record = self.record((&instance.name, &instance.counters), from, route.template, identity.caller, method);
+        let policies = instance.policies.decide(&head.method, &route);
+        let (body, upload_error) = upload(body);
+        let credentials = identity.credentials;
         let priority = identity.priority;
         let instance = Arc::clone(instance);
         // In a box, since each step of the way would keep a copy of it.
         let head = Arc::new(head);
-        let exchange = Box::new(Transaction { instance, head, route, authorization, priority, policies, fault, seen });
-        Admission::Exchange(exchange, body)
+        let transaction =
+            Box::new(Transaction { instance, head, route, credentials, priority, policies, upload_error, record });
+        Admission::Exchange(transaction, body)
     }
 
     fn admit(&self, table: &RoutingTable, head: &request::Parts) -> Result<Identity, RequestRejection> {
@@ -87,9 +88,9 @@ impl Gateway {
             None => {}
         }
         headers::check(head)?;
-        let identity = table.register.identify(&head.headers, &self.callers)?;
+        let identity = table.credentials.identify(&head.headers, &self.callers)?;
         // The answer may repeat all that Clerk was sent (RFC 9110, section 9.3.8), and whoever has a token has no key.
-        if head.method == Method::TRACE && identity.authorization == Credentials::Instance {
+        if head.method == Method::TRACE && identity.credentials == Credentials::Instance {
             return Err(RequestRejection::Trace);
         }
         Ok(identity)
@@ -97,7 +98,7 @@ impl Gateway {
 
     fn record(
         &self,
-        (instance, counts): (&Arc<str>, &Arc<RequestCounters>),
+        (instance, counters): (&Arc<str>, &Arc<RequestCounters>),
         from: Instant,
         template: &'static str,
         caller: CallerId,
@@ -105,7 +106,7 @@ impl Gateway {
     ) -> RequestRecord {
         RequestRecord {
             instance: Arc::clone(instance),
-            counts: Arc::clone(counts),
+            counters: Arc::clone(counters),
             callers: Arc::clone(&self.callers),
             clock: Arc::clone(&self.clock),
             from,
@@ -115,8 +116,8 @@ impl Gateway {
             code: CLIENT_GONE,
             decision: Decision::Abandoned,
             upstream: None,
-            spent: 0,
-            shadow: DryRunCounts::default(),
+            billable_attempts: 0,
+            dry_run: DryRunCounts::default(),
         }
     }
 }
@@ -132,7 +133,7 @@ impl Handler for Gateway {
     const LOGS_PATHS: bool = false;
 
     async fn handle(&self, request: Request<Body>, _peer: SocketAddr) -> Response<Body> {
-        match &self.hooks {
+        match &self.webhooks {
             Some(hooks) if hooks.is_for(request.uri().path()) => Box::pin(hooks.handle(request)).await,
             _ => Self::handle(self, request).await,
         }

@@ -8,7 +8,7 @@ use super::headers::UpstreamTarget;
 use super::identify::{CredentialStore, KnownKey, KnownToken};
 use crate::gateway::accounting::caller_registry::CallerRegistry;
 use crate::gateway::accounting::counters::RequestCounters;
-use crate::gateway::accounting::stats::STRANGERS;
+use crate::gateway::accounting::stats::UNKNOWN_KEYS;
 use crate::gateway::config::options::{
     CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy,
 };
@@ -23,9 +23,9 @@ use clerk_quota::Route;
 /// The options, ready for use.
 #[derive(Debug)]
 pub(in crate::gateway) struct RoutingTable {
-    pub(in crate::gateway) register: CredentialStore,
+    pub(in crate::gateway) credentials: CredentialStore,
     pub(in crate::gateway) instances: Vec<Arc<InstanceRuntime>>,
-    pub(in crate::gateway) strangers: UnknownKeys,
+    pub(in crate::gateway) unknown_keys: UnknownKeys,
 }
 
 #[derive(Debug)]
@@ -33,9 +33,9 @@ pub(in crate::gateway) struct InstanceRuntime {
     pub(in crate::gateway) name: Arc<str>,
     pub(in crate::gateway) outbound: Arc<Outbound>,
     pub(in crate::gateway) target: UpstreamTarget,
-    pub(in crate::gateway) plan: InstancePolicies,
-    pub(in crate::gateway) counts: Arc<RequestCounters>,
-    pub(in crate::gateway) shared: InstanceState,
+    pub(in crate::gateway) policies: InstancePolicies,
+    pub(in crate::gateway) counters: Arc<RequestCounters>,
+    pub(in crate::gateway) state: InstanceState,
 }
 
 impl InstanceRuntime {
@@ -46,14 +46,14 @@ impl InstanceRuntime {
         route: Route,
         priority: Priority,
     ) -> bool {
-        let pacer = &self.outbound.limits.limiter;
-        policies.pace == Mode::Shadow && pacer.would_throttle(route.bucket, route.entity, priority)
+        let limiter = &self.outbound.limits.limiter;
+        policies.pace == Mode::Shadow && limiter.would_throttle(route.bucket, route.entity, priority)
     }
 
     /// Our key was refused: it may have been replaced, and the next request finds the new one. A key that cannot be read
     /// leaves the one before in place, and whoever watches the file says why.
-    pub(in crate::gateway) fn reload_key_on_unauthorized(&self, authorization: Credentials, status: StatusCode) {
-        if authorization == Credentials::Instance && status == StatusCode::UNAUTHORIZED {
+    pub(in crate::gateway) fn reload_key_on_unauthorized(&self, credentials: Credentials, status: StatusCode) {
+        if credentials == Credentials::Instance && status == StatusCode::UNAUTHORIZED {
             let _ = self.outbound.key.reload();
         }
     }
@@ -63,7 +63,7 @@ impl InstanceRuntime {
 #[derive(Debug)]
 pub(in crate::gateway) struct UnknownKeys {
     pub(in crate::gateway) name: Arc<str>,
-    pub(in crate::gateway) counts: Arc<RequestCounters>,
+    pub(in crate::gateway) counters: Arc<RequestCounters>,
     /// None: they are refused.
     pub(in crate::gateway) forward: Option<Arc<InstanceRuntime>>,
 }
@@ -71,20 +71,20 @@ pub(in crate::gateway) struct UnknownKeys {
 impl RoutingTable {
     /// All keys, with the names of their instances.
     pub(in crate::gateway) fn keys(&self) -> impl Iterator<Item = (&str, &KeySource)> {
-        let name = |place: usize| self.instances.get(place).map_or(STRANGERS, |instance| &*instance.name);
-        self.register.keys.iter().map(move |known| (name(known.instance), &*known.source))
+        let name = |place: usize| self.instances.get(place).map_or(UNKNOWN_KEYS, |instance| &*instance.name);
+        self.credentials.keys.iter().map(move |known| (name(known.instance), &*known.source))
     }
 
     pub(in crate::gateway) fn new(
         options: GatewayOptions,
         callers: &CallerRegistry,
-        counts: impl Fn(&Arc<str>) -> Arc<RequestCounters>,
+        counters: impl Fn(&Arc<str>) -> Arc<RequestCounters>,
     ) -> Result<Self, ConfigureError> {
-        let mut register = CredentialStore::default();
+        let mut credentials = CredentialStore::default();
         let mut instances: Vec<Arc<InstanceRuntime>> = Vec::new();
         for options in options.instances {
-            let InstanceOptions { name, outbound, further_keys, caller, plan, cache } = options;
-            if *name == *STRANGERS {
+            let InstanceOptions { name, outbound, further_keys, caller, policies, cache } = options;
+            if *name == *UNKNOWN_KEYS {
                 return Err(ConfigureError::Reserved);
             }
             if instances.iter().any(|other| other.name == name) {
@@ -93,14 +93,14 @@ impl RoutingTable {
             let own = FurtherKey { source: Arc::clone(&outbound.key), caller };
             for FurtherKey { source, caller } in std::iter::once(own).chain(further_keys) {
                 let caller = caller.map(|caller| callers.configured(&caller));
-                register.keys.push(KnownKey { source, instance: instances.len(), caller });
+                credentials.keys.push(KnownKey { source, instance: instances.len(), caller });
             }
-            instances.push(Arc::new(instance(&name, outbound, plan, cache, counts(&name))?));
+            instances.push(Arc::new(instance(&name, outbound, policies, cache, counters(&name))?));
         }
-        for (first, second) in register.ambiguous() {
+        for (first, second) in credentials.ambiguous() {
             let [first, second] = [first, second].map(|place| &*instances[place].name);
             tracing::warn!(
-                "the instances {first} and {second} have the same key: the gateway counts requests that carry it for \
+                "the instances {first} and {second} have the same key: the gateway counters requests that carry it for \
                  {first}; give the two different keys, or remove one"
             );
         }
@@ -110,31 +110,31 @@ impl RoutingTable {
                 return Err(ConfigureError::NoInstance { caller, instance });
             };
             let caller = callers.configured(&caller);
-            register.tokens.push(KnownToken { token, instance: place, caller, priority });
+            credentials.tokens.push(KnownToken { token, instance: place, caller, priority });
         }
-        let name: Arc<str> = Arc::from(STRANGERS);
-        let counts = counts(&name);
+        let name: Arc<str> = Arc::from(UNKNOWN_KEYS);
+        let counters = counters(&name);
         let forward = match options.unknown_keys {
             UnknownKeyPolicy::Reject => None,
             UnknownKeyPolicy::Forward(outbound) => {
                 // Nothing of theirs is ever kept.
                 let options = cache::CacheOptions { memory_bytes: 0, ..cache::CacheOptions::new(Arc::clone(&name)) };
                 let cache = Cache::new(options, Arc::clone(&outbound.clock));
-                Some(Arc::new(instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counts))?))
+                Some(Arc::new(instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counters))?))
             }
         };
-        Ok(Self { register, instances, strangers: UnknownKeys { name, counts, forward } })
+        Ok(Self { credentials, instances, unknown_keys: UnknownKeys { name, counters, forward } })
     }
 }
 
 fn instance(
     name: &Arc<str>,
     outbound: Arc<Outbound>,
-    plan: InstancePolicies,
+    policies: InstancePolicies,
     cache: Cache,
-    counts: Arc<RequestCounters>,
+    counters: Arc<RequestCounters>,
 ) -> Result<InstanceRuntime, ConfigureError> {
     let target = UpstreamTarget::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
     let shared = InstanceState::new(cache, name, &outbound.clock);
-    Ok(InstanceRuntime { name: Arc::clone(name), outbound, target, plan, counts, shared })
+    Ok(InstanceRuntime { name: Arc::clone(name), outbound, target, policies, counters, state: shared })
 }

@@ -27,11 +27,11 @@ pub(in crate::gateway) struct Transaction {
     /// Shared with whoever asks for all who want the same.
     pub(in crate::gateway) head: Arc<request::Parts>,
     pub(in crate::gateway) route: Route,
-    pub(in crate::gateway) authorization: Credentials,
+    pub(in crate::gateway) credentials: Credentials,
     pub(in crate::gateway) priority: Priority,
     pub(in crate::gateway) policies: RoutePolicies,
-    pub(in crate::gateway) fault: UploadError,
-    pub(in crate::gateway) seen: RequestRecord,
+    pub(in crate::gateway) upload_error: UploadError,
+    pub(in crate::gateway) record: RequestRecord,
 }
 
 impl Transaction {
@@ -44,13 +44,15 @@ impl Transaction {
 
     /// Hands the request on to Clerk and the answer back.
     pub(in crate::gateway) async fn forward(mut self: Box<Self>, mut body: RequestBody) -> Response<Body> {
-        let (route, authorization, priority, policies) = (self.route, self.authorization, self.priority, self.policies);
-        let repeat = policies.idempotency(&self.head.method);
-        if policies.retry.is_on() && repeat != Idempotency::NonIdempotent {
+        let (route, credentials, priority, policies) = (self.route, self.credentials, self.priority, self.policies);
+        let idempotency = policies.idempotency(&self.head.method);
+        if policies.retry.is_on() && idempotency != Idempotency::NonIdempotent {
             // What is to be sent again has to be at hand.
             body = match Box::pin(in_memory(body)).await {
                 Ok(body) => body,
-                Err(_) => return local_response(ErrorResponse::incomplete_request(self.fault.blame()), self.seen),
+                Err(_) => {
+                    return local_response(ErrorResponse::incomplete_request(self.upload_error.blame()), self.record);
+                }
             };
         }
         let mut head = Arc::unwrap_or_clone(self.head);
@@ -59,27 +61,28 @@ impl Transaction {
             if let Some(write) = write {
                 write.rejected();
             }
-            return local_response(ErrorResponse::no_address(), self.seen);
+            return local_response(ErrorResponse::no_address(), self.record);
         }
-        self.seen.shadow.queued = self.instance.would_throttle(&policies, route, priority);
+        self.record.dry_run.queued = self.instance.would_throttle(&policies, route, priority);
         // If the client leaves before there is an answer: from the queue nothing was sent.
         let is_limited = route.bucket != Bucket::Unlimited;
-        self.seen.spent = u32::from(is_limited && !policies.pace.is_on());
-        let relay = ForwardRequest {
-            request: Request::from_parts(head, body),
-            route,
-            idempotency: repeat,
-            credentials: authorization,
-        };
-        match self.instance.outbound.forward(relay, &self.instance.plan.execute_options(&policies, priority)).await {
-            Ok(relayed) if !headers::is_final(&relayed.response.head) => {
-                local_response(ErrorResponse::unexpected_response(), self.seen)
+        self.record.billable_attempts = u32::from(is_limited && !policies.pace.is_on());
+        let forward_request =
+            ForwardRequest { request: Request::from_parts(head, body), route, idempotency, credentials };
+        match self
+            .instance
+            .outbound
+            .forward(forward_request, &self.instance.policies.execute_options(&policies, priority))
+            .await
+        {
+            Ok(forwarded) if !headers::is_final(&forwarded.response.head) => {
+                local_response(ErrorResponse::unexpected_response(), self.record)
             }
-            Ok(relayed) => {
-                let status = relayed.response.head.status;
+            Ok(forwarded) => {
+                let status = forwarded.response.head.status;
                 // What the client got wrong was not done. What broke at Clerk may have been, and so may an earlier attempt,
                 // or a request on an idle connection that just closed.
-                let is_first = relayed.attempts == 1 && repeat != Idempotency::Idempotent;
+                let is_first = forwarded.attempts == 1 && idempotency != Idempotency::Idempotent;
                 match write {
                     Some(write) if status.is_client_error() && is_first => write.rejected(),
                     Some(write) => Box::pin(write.done()).await,
@@ -87,10 +90,10 @@ impl Transaction {
                 }
                 if policies.retry == Mode::Shadow {
                     let trouble = RetryableError::of_status(status);
-                    self.seen.shadow.retried = trouble.is_some_and(|trouble| repeat.allows(trouble));
+                    self.record.dry_run.retried = trouble.is_some_and(|trouble| idempotency.allows(trouble));
                 }
-                self.instance.reload_key_on_unauthorized(authorization, status);
-                respond(relayed, &self.instance, route, self.seen)
+                self.instance.reload_key_on_unauthorized(credentials, status);
+                respond(forwarded, &self.instance, route, self.record)
             }
             Err(error) => {
                 match write {
@@ -98,11 +101,11 @@ impl Transaction {
                     Some(write) => write.rejected(),
                     None => {}
                 }
-                self.seen.spent = if is_limited { billable_attempts(&error) } else { 0 };
-                let blame = self.fault.of_the_client();
-                let answer =
-                    blame.map_or_else(|| ErrorResponse::request_failed(&error), ErrorResponse::incomplete_request);
-                upstream_error(&self.instance, answer, &error, self.seen)
+                self.record.billable_attempts = if is_limited { billable_attempts(&error) } else { 0 };
+                let client_error = self.upload_error.of_the_client();
+                let answer = client_error
+                    .map_or_else(|| ErrorResponse::request_failed(&error), ErrorResponse::incomplete_request);
+                upstream_error(&self.instance, answer, &error, self.record)
             }
         }
     }
@@ -110,20 +113,20 @@ impl Transaction {
 
 /// Clerk's answer on its way back.
 pub(in crate::gateway) fn respond(
-    relayed: ForwardedResponse,
+    forwarded: ForwardedResponse,
     instance: &InstanceRuntime,
     route: Route,
-    mut seen: RequestRecord,
+    mut record: RequestRecord,
 ) -> Response<Body> {
-    let ForwardedResponse { response: answer, attempts, waited, latency: took } = relayed;
+    let ForwardedResponse { response: answer, attempts, waited, latency } = forwarded;
     let UpstreamResponse { mut head, body, .. } = *answer;
     headers::response(&mut head);
     let decision = Decision::of(attempts, waited);
     add_decision_headers(&mut head.headers, decision, attempts, waited);
-    seen.finish(head.status, decision);
-    seen.upstream = Some(took);
-    seen.spent = if route.bucket == Bucket::Unlimited { 0 } else { attempts };
-    let body = RecordingBody::new(body, instance.plan.body_idle_timeout, seen);
+    record.finish(head.status, decision);
+    record.upstream = Some(latency);
+    record.billable_attempts = if route.bucket == Bucket::Unlimited { 0 } else { attempts };
+    let body = RecordingBody::new(body, instance.policies.body_idle_timeout, record);
     Response::from_parts(head, Body::new(body))
 }
 
@@ -160,13 +163,13 @@ pub(in crate::gateway) fn upstream_error(
     instance: &InstanceRuntime,
     answer: ErrorResponse,
     why: &dyn Display,
-    seen: RequestRecord,
+    record: RequestRecord,
 ) -> Response<Body> {
     tracing::debug!(clerk_instance = &*instance.name, error = %why, code = answer.code(), "no answer");
-    local_response(answer, seen)
+    local_response(answer, record)
 }
 
-pub(in crate::gateway) fn local_response(answer: ErrorResponse, mut seen: RequestRecord) -> Response<Body> {
-    seen.finish(answer.status, answer.decision);
+pub(in crate::gateway) fn local_response(answer: ErrorResponse, mut record: RequestRecord) -> Response<Body> {
+    record.finish(answer.status, answer.decision);
     answer.into_response()
 }

@@ -14,7 +14,7 @@
 //!   body                        the rest
 //! ```
 //!
-//! Numbers are big-endian. Whatever cannot be read, of another version or broken, is no answer: it is removed and fetched
+//! CacheStats are big-endian. Whatever cannot be read, of another version or broken, is no answer: it is removed and fetched
 //! anew.
 
 use std::time::{Duration, UNIX_EPOCH};

@@ -66,11 +66,11 @@ impl Encryption {
     /// If one cannot be read or is no key.
     ///
     /// ```
-    /// use clerk_client::cache::Seal;
+    /// use clerk_client::cache::Encryption;
     /// use clerk_client::secret::{Secret, SecretSource};
     ///
     /// let key = SecretSource::Inline(Secret::new("00112233445566778899aabbccddeeff".repeat(2)));
-    /// assert!(Seal::new(&key, &[]).is_ok());
+    /// assert!(Encryption::new(&key, &[]).is_ok());
     /// ```
     pub fn new(current: &SecretSource, older: &[SecretSource]) -> Result<Self, EncryptionError> {
         Ok(Self {

@@ -19,15 +19,12 @@ use super::redis_tier::{RedisHit, RedisTier, TagGenerations};
 use super::single_flight::{FetchResult, SingleFlight, Waiter};
 use super::stats::CacheCounters;
 use super::{CacheKey, CacheKeyParts, CacheOptions, CachePolicy, CacheStats, CachedResponse, Hit};
-use crate::webhook::{Invalidate, InvalidateError, Tag};
+use crate::webhook::Tag;
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 
 /// How often a request begins anew because of invalidations before it fetches for itself alone.
 const ROUNDS: usize = 3;
-
-/// Time between attempts to tell Redis what it could not be told.
-const TELL_AGAIN: Duration = Duration::from_millis(500);
 
 /// The answers of one instance. Clones share them.
 ///
@@ -36,7 +33,7 @@ const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// use std::time::Duration;
 ///
 /// use bytes::Bytes;
-/// use clerk_client::cache::{Asked, Cache, Hit, Options, Policy, Stored};
+/// use clerk_client::cache::{CacheKeyParts, Cache, Hit, CacheOptions, CachePolicy, CachedResponse};
 /// use clerk_quota::clock::Clock;
 /// use clerk_client::webhook::{Invalidate, tags_of_route};
 /// use http::{HeaderMap, StatusCode};
@@ -44,14 +41,14 @@ const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let clock = Arc::new(Clock::new());
-/// let cache = Cache::new(Options::new("prod"), Arc::clone(&clock));
-/// let key = cache.key(&Asked { method: "GET", path: "/v1/users/user_1", ..Asked::default() });
+/// let cache = Cache::new(CacheOptions::new("prod"), Arc::clone(&clock));
+/// let key = cache.key(&CacheKeyParts { method: "GET", path: "/v1/users/user_1", ..CacheKeyParts::default() });
 /// let tags = tags_of_route("/v1/users/{user_id}", &["user_1"]);
-/// let policy = Policy::fresh_for(Duration::from_secs(60));
+/// let policy = CachePolicy::fresh_for(Duration::from_secs(60));
 /// // Stands for a request to Clerk.
 /// let fetch = || {
 ///     let now = clock.wall();
-///     async move { Ok::<_, std::io::Error>(Stored::new(StatusCode::OK, HeaderMap::new(), Bytes::from("{}"), now)) }
+///     async move { Ok::<_, std::io::Error>(CachedResponse::new(StatusCode::OK, HeaderMap::new(), Bytes::from("{}"), now)) }
 /// };
 /// assert_eq!(cache.get_or_fetch(key, &tags, policy, fetch).await?.1, Hit::Fetched);
 /// assert!(matches!(cache.get_or_fetch(key, &tags, policy, fetch).await?.1, Hit::Memory { .. }));
@@ -74,8 +71,8 @@ pub(super) struct Inner {
     pub(super) memory: Memory,
     pub(super) redis_tier: Option<RedisTier>,
     /// What `shared` could not be told.
-    pending_invalidations: PendingInvalidations,
-    flights: SingleFlight,
+    pub(super) pending_invalidations: PendingInvalidations,
+    pub(super) flights: SingleFlight,
     pub(super) counters: CacheCounters,
     /// Whether messages of other processes are heard. True if there are no others.
     pub(super) is_connected: AtomicBool,
@@ -96,18 +93,18 @@ impl Cache {
         let CacheOptions {
             instance,
             memory_bytes: memory,
-            max_entry_bytes: largest,
-            disconnected_ttl: unheard,
-            read_after_write_grace: settle,
+            max_entry_bytes,
+            disconnected_ttl,
+            read_after_write_grace,
             ..
         } = options;
         let is_heard = AtomicBool::new(shared.is_none());
         let cache = Self(Arc::new(Inner {
             redis_tier: shared,
             instance,
-            max_entry_bytes: largest,
-            disconnected_ttl: unheard,
-            read_after_write_grace: settle,
+            max_entry_bytes,
+            disconnected_ttl,
+            read_after_write_grace,
             clock,
             generations: Generations::new(),
             memory: Memory::new(memory),
@@ -165,9 +162,9 @@ impl Cache {
             inner.counters.memory.misses.add();
         }
         for _ in 0..ROUNDS {
-            let seat = self.join(key, tags, policy, &fetch);
-            let is_first = seat.is_first;
-            match seat.wait(&inner.generations, policy.keeps()).await {
+            let waiter = self.join(key, tags, policy, &fetch);
+            let is_first = waiter.is_first;
+            match waiter.wait(&inner.generations, policy.keeps()).await {
                 None => inner.counters.detached.add(),
                 Some(Ok((answer, hit))) => {
                     let stale = if is_failure(&answer) { inner.stale_if_error(&key) } else { None };
@@ -202,35 +199,6 @@ impl Cache {
         let now = self.0.clock.now();
         let entry = self.0.memory.get(key, &self.0.generations, now)?;
         (now < entry.times.fresh_until).then(|| entry.answer.age(self.0.clock.wall()))
-    }
-
-    /// [`invalidate`](Invalidate::invalidate) for whoever cannot wait: memory forgets at once, Redis soon.
-    pub fn invalidate_soon(&self, tags: &[Tag]) {
-        self.0.invalidate_here(tags);
-        if self.is_shared() {
-            let (cache, tags) = (self.clone(), tags.to_vec());
-            // What goes wrong is counted there.
-            self.0.in_background(async move { cache.invalidate(&tags).await.unwrap_or_default() });
-        }
-    }
-
-    /// Sees to it that Redis is told of these tags.
-    fn retry_invalidation(&self, tags: &[Tag]) {
-        if !self.0.pending_invalidations.push(tags) {
-            return;
-        }
-        let inner = Arc::downgrade(&self.0);
-        self.0.in_background(async move {
-            loop {
-                tokio::time::sleep(TELL_AGAIN).await;
-                let Some(inner) = inner.upgrade() else { return };
-                let Some(shared) = &inner.redis_tier else { return };
-                let tags = inner.pending_invalidations.tags();
-                if shared.invalidate(&tags).await.is_ok() && inner.pending_invalidations.ack(&tags) {
-                    return;
-                }
-            }
-        });
     }
 
     /// Whether answers are kept in a Redis, too.
@@ -276,35 +244,12 @@ impl Cache {
         if self.0.flights.in_flight((key, policy.priority), &self.0.generations).is_some() {
             return;
         }
-        let seat = self.join(key, tags, policy, fetch);
+        let waiter = self.join(key, tags, policy, fetch);
         let inner = Arc::clone(&self.0);
         self.0.in_background(async move {
             // Whatever comes of it, somebody will ask again.
-            let _ = seat.wait(&inner.generations, true).await;
+            let _ = waiter.wait(&inner.generations, true).await;
         });
-    }
-}
-
-impl Invalidate for Cache {
-    /// Memory forgets in any case.
-    ///
-    /// # Errors
-    ///
-    /// If Redis did not. It is told again until it was, and until then what it has of these tags is not used here.
-    async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
-        self.subscribe();
-        let inner = &self.0;
-        inner.counters.invalidations.add();
-        let forgotten = match &inner.redis_tier {
-            Some(shared) => shared.invalidate(tags).await.inspect_err(|_| {
-                inner.counters.redis.errors.add();
-                self.retry_invalidation(tags);
-            }),
-            None => Ok(()),
-        };
-        // After Redis: until then somebody could find an old answer there and take it into memory.
-        inner.invalidate_here(tags);
-        Ok(forgotten?)
     }
 }
 
@@ -316,7 +261,7 @@ impl fmt::Debug for Cache {
 
 impl Inner {
     /// Does something that nobody waits for, until the cache ends.
-    fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
         // Without a runtime the program is at its end.
         let Ok(runtime) = Handle::try_current() else { return };
         let mut tasks = self.tasks.lock();
@@ -368,8 +313,8 @@ impl Inner {
         let mut seen = None;
         if policy.keeps() {
             // A flight may have landed since this one's caller looked.
-            if let Some(landed) = self.fresh_in_memory(&key) {
-                return Ok(landed);
+            if let Some(result) = self.fresh_in_memory(&key) {
+                return Ok(result);
             }
             let (found, place) = self.look_in_redis(key, &tags, policy, &snapshot).await;
             if let Some(found) = found {
@@ -492,11 +437,6 @@ impl Inner {
             self.memory.insert(key, MemoryTier::new(answer, times, snapshot.clone()));
             self.counters.memory.stored.add();
         }
-    }
-
-    pub(super) fn invalidate_here(&self, tags: &[Tag]) {
-        self.generations.invalidate(tags, self.clock.now());
-        self.flights.detach(&self.generations);
     }
 }
 

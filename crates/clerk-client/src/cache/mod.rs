@@ -10,13 +10,13 @@
 //! - **When an invalidation has returned `Ok`, this process gives no answer that has one of its tags and whose fetch began
 //!   before, nor does any process from Redis.** A fetch under way is given up and begun anew; its answer is kept nowhere. There are two
 //!   exceptions. A request that invalidations overtake 3 times gets the answer that it then fetches for itself alone, as without a
-//!   cache. And where nothing is kept ([`Policy::coalesce_only`]), whoever waits for a fetch gets its answer, as without a cache; who
+//!   cache. And where nothing is kept ([`CachePolicy::coalesce_only`]), whoever waits for a fetch gets its answer, as without a cache; who
 //!   asks after the invalidation does not.
 //! - **Without an `Ok`, Redis may still hold old answers.** This process does not use them, and tells Redis again until it
 //!   was told; other processes may use them until then. If this one ends before, deliver again.
 //! - **Other processes drop it from their memory as soon as they hear of it**, within milliseconds, over a subscription.
 //!   When that breaks, all of their memory is dropped, and as long as it is down, answers live in memory for
-//!   [`Options::unheard`] (5 s) at most. That a connection broke without being closed is noticed within about 2 s. Both
+//!   [`CacheOptions::disconnected_ttl`] (5 s) at most. That a connection broke without being closed is noticed within about 2 s. Both
 //!   together bound how long another process can give an old answer.
 //! - **Redis may be away.** Then there are memory and Clerk, and no look-up waits longer than the store's timeout. When it
 //!   is back, it is used again.
@@ -34,10 +34,10 @@
 //! - `hearing`: what other processes invalidate. `owed`: what Redis could not be told to forget.
 //! - `codec`, `seal`: answers as bytes, and as bytes that only we can read.
 //! - `answers`: the way through all of that. `shadow`: the same without giving anything.
-//! - `numbers`: what became of look-ups.
+//! - `stats`: what became of look-ups.
 //!
 //! A cache belongs to one instance of Clerk. This room uses [`clock`](clerk_quota::clock) with its moments,
-//! [`secret`](crate::secret), [`store`](crate::store) and [`webhook`](crate::webhook).
+//! [`secret`](crate::secret), [`store`](crate::redis) and [`webhook`](crate::webhook).
 
 #[cfg(feature = "redis")]
 mod codec;
@@ -46,6 +46,7 @@ mod dry_run;
 mod encryption;
 mod entry;
 mod generations;
+mod invalidate;
 mod key;
 mod lookup;
 mod memory_tier;

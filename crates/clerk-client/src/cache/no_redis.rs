@@ -1,10 +1,11 @@
 //! Stands for the second tier where the feature `redis` is off: there is none, as its type says.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use super::entry::Record;
 use super::{Cache, CacheKey};
-use crate::webhook::{InvalidateError, Tag};
+use crate::webhook::Tag;
 
 /// There is no such tier.
 pub(super) enum RedisTier {}
@@ -25,15 +26,15 @@ impl RedisTier {
         _: CacheKey,
         _: &[Tag],
         _: Duration,
-    ) -> Result<(Option<RedisHit>, TagGenerations), InvalidateError> {
+    ) -> Result<(Option<RedisHit>, TagGenerations), Infallible> {
         match *self {}
     }
 
-    pub(super) async fn keep(&self, _: &TagGenerations, _: &Record, _: Duration) -> Result<bool, InvalidateError> {
+    pub(super) async fn keep(&self, _: &TagGenerations, _: &Record, _: Duration) -> Result<bool, Infallible> {
         match *self {}
     }
 
-    pub(super) async fn invalidate(&self, _: &[Tag]) -> Result<(), InvalidateError> {
+    pub(super) async fn invalidate(&self, _: &[Tag]) -> Result<(), Infallible> {
         match *self {}
     }
 }

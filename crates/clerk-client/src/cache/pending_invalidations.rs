@@ -46,9 +46,9 @@ impl PendingInvalidations {
     }
 
     /// Redis was told of these. Says whether that was all, and nobody has to see to it any more.
-    pub(super) fn ack(&self, told: &[Tag]) -> bool {
+    pub(super) fn ack(&self, sent: &[Tag]) -> bool {
         let mut state = self.0.lock();
-        state.tags.retain(|tag| !told.contains(tag));
+        state.tags.retain(|tag| !sent.contains(tag));
         let is_all = state.tags.is_empty();
         state.has_retry_task = !is_all;
         is_all
@@ -65,24 +65,26 @@ mod tests {
 
     #[test]
     fn what_is_owed_is_held_until_it_is_settled() {
-        let owed = PendingInvalidations::default();
-        assert!(!owed.contains(&[user(1)]));
-        assert!(owed.push(&[user(1), Tag::UserList]) && !owed.push(&[user(2)]), "one sees to it");
+        let pending = PendingInvalidations::default();
+        assert!(!pending.contains(&[user(1)]));
+        assert!(pending.push(&[user(1), Tag::UserList]) && !pending.push(&[user(2)]), "one sees to it");
         assert!(
-            owed.contains(&[Tag::Everything, user(2)]) && owed.contains(&[Tag::UserList]) && !owed.contains(&[user(3)])
+            pending.contains(&[Tag::Everything, user(2)])
+                && pending.contains(&[Tag::UserList])
+                && !pending.contains(&[user(3)])
         );
-        assert!(!owed.ack(&[user(1), Tag::UserList]), "something came meanwhile");
-        assert!(!owed.contains(&[user(1)]) && owed.contains(&[user(2)]));
-        assert!(owed.ack(&owed.tags()) && !owed.contains(&[user(2)]));
-        assert!(owed.push(&[user(1)]), "nobody does any more");
+        assert!(!pending.ack(&[user(1), Tag::UserList]), "something came meanwhile");
+        assert!(!pending.contains(&[user(1)]) && pending.contains(&[user(2)]));
+        assert!(pending.ack(&pending.tags()) && !pending.contains(&[user(2)]));
+        assert!(pending.push(&[user(1)]), "nobody does any more");
     }
 
     #[test]
     fn too_much_is_everything() {
-        let owed = PendingInvalidations::default();
-        owed.push(&(0..=MAX_TAGS).map(user).collect::<Vec<_>>());
-        assert!(owed.contains(&[user(MAX_TAGS + 1)]) && owed.contains(&[]));
-        assert_eq!(owed.tags(), [Tag::Everything]);
-        assert!(owed.ack(&[Tag::Everything]));
+        let pending = PendingInvalidations::default();
+        pending.push(&(0..=MAX_TAGS).map(user).collect::<Vec<_>>());
+        assert!(pending.contains(&[user(MAX_TAGS + 1)]) && pending.contains(&[]));
+        assert_eq!(pending.tags(), [Tag::Everything]);
+        assert!(pending.ack(&[Tag::Everything]));
     }
 }

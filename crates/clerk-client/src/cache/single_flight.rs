@@ -40,13 +40,13 @@ struct Table {
 struct Flight {
     number: u64,
     generations: Arc<Snapshot>,
-    landing: WeakShared<FetchFuture>,
+    fetch_future: WeakShared<FetchFuture>,
     detached: CancellationToken,
 }
 
 /// A place among those who wait for a fetch.
 pub(super) struct Waiter {
-    landing: Shared<FetchFuture>,
+    fetch_future: Shared<FetchFuture>,
     generations: Arc<Snapshot>,
     detached: CancellationToken,
     /// Whether the fetch was begun for this one.
@@ -56,15 +56,15 @@ pub(super) struct Waiter {
 /// Takes the flight out of the table when it ends, however it ends.
 struct RemoveOnDrop {
     table: Arc<Table>,
-    sign: FlightKey,
+    key_and_priority: FlightKey,
     number: u64,
 }
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         let mut flights = self.table.flights.lock();
-        if flights.get(&self.sign).is_some_and(|flight| flight.number == self.number) {
-            flights.remove(&self.sign);
+        if flights.get(&self.key_and_priority).is_some_and(|flight| flight.number == self.number) {
+            flights.remove(&self.key_and_priority);
         }
     }
 }
@@ -74,55 +74,55 @@ impl SingleFlight {
     /// fetch; it must do nothing but make the future.
     pub(super) fn join(
         &self,
-        sign: FlightKey,
+        key_and_priority: FlightKey,
         generations: &Generations,
         snapshot: impl FnOnce() -> Snapshot,
         begin: impl FnOnce(Arc<Snapshot>) -> FetchFuture,
     ) -> Waiter {
-        if let Some(seat) = self.in_flight(sign, generations) {
-            return seat;
+        if let Some(waiter) = self.in_flight(key_and_priority, generations) {
+            return waiter;
         }
         // Before the flight is in the table, so that an invalidation from here on finds either the table or the
         // generations changed.
         let snapshot = Arc::new(snapshot());
         let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
-        let leave = RemoveOnDrop { table: Arc::clone(&self.0), sign, number };
+        let remove_on_drop = RemoveOnDrop { table: Arc::clone(&self.0), key_and_priority, number };
         let fetch = begin(Arc::clone(&snapshot));
-        let landing = async move {
-            let _leave = leave;
+        let fetch_future = async move {
+            let _leave = remove_on_drop;
             fetch.await
         };
-        let landing = landing.boxed().shared();
+        let fetch_future = fetch_future.boxed().shared();
         let detached = CancellationToken::new();
         // Somebody else may have been quicker.
-        if let Some(seat) = self.insert(sign, number, &landing, &snapshot, &detached, generations) {
-            return seat;
+        if let Some(waiter) = self.insert(key_and_priority, number, &fetch_future, &snapshot, &detached, generations) {
+            return waiter;
         }
-        Waiter { landing, generations: snapshot, detached, is_first: true }
+        Waiter { fetch_future, generations: snapshot, detached, is_first: true }
     }
 
     fn insert(
         &self,
-        sign: FlightKey,
+        key_and_priority: FlightKey,
         number: u64,
-        landing: &Shared<FetchFuture>,
+        fetch_future: &Shared<FetchFuture>,
         snapshot: &Arc<Snapshot>,
         detached: &CancellationToken,
         generations: &Generations,
     ) -> Option<Waiter> {
         let mut flights = self.0.flights.lock();
-        if let Some(seat) = find(&flights, sign, generations) {
-            return Some(seat);
+        if let Some(waiter) = find(&flights, key_and_priority, generations) {
+            return Some(waiter);
         }
-        let landing = landing.downgrade()?;
-        let flight = Flight { number, generations: Arc::clone(snapshot), landing, detached: detached.clone() };
-        flights.insert(sign, flight);
+        let fetch_future = fetch_future.downgrade()?;
+        let flight = Flight { number, generations: Arc::clone(snapshot), fetch_future, detached: detached.clone() };
+        flights.insert(key_and_priority, flight);
         None
     }
 
     /// A seat in the flight that is under way, if there is one.
-    pub(super) fn in_flight(&self, sign: FlightKey, generations: &Generations) -> Option<Waiter> {
-        find(&self.0.flights.lock(), sign, generations)
+    pub(super) fn in_flight(&self, key_and_priority: FlightKey, generations: &Generations) -> Option<Waiter> {
+        find(&self.0.flights.lock(), key_and_priority, generations)
     }
 
     /// Detaches all flights that began before the present generations.
@@ -152,24 +152,24 @@ impl Flight {
         if !generations.is_valid(&self.generations) {
             return None;
         }
-        let landing = self.landing.upgrade()?;
+        let fetch_future = self.fetch_future.upgrade()?;
         let (generations, detached) = (Arc::clone(&self.generations), self.detached.clone());
-        Some(Waiter { landing, generations, detached, is_first: false })
+        Some(Waiter { fetch_future, generations, detached, is_first: false })
     }
 }
 
 impl Waiter {
     /// Waits for the end of the fetch; `None` if an invalidation came first, and that counts.
     pub(super) async fn wait(self, generations: &Generations, counts: bool) -> Option<FetchResult> {
-        let Self { landing, generations: snapshot, detached, .. } = self;
+        let Self { fetch_future, generations: snapshot, detached, .. } = self;
         if !counts {
-            return Some(landing.await);
+            return Some(fetch_future.await);
         }
-        let landed = tokio::select! {
+        let result = tokio::select! {
             biased;
             () = detached.cancelled() => return None,
-            landed = landing => landed,
+            result = fetch_future => result,
         };
-        generations.is_valid(&snapshot).then_some(landed)
+        generations.is_valid(&snapshot).then_some(result)
     }
 }

@@ -69,7 +69,7 @@ impl TierCounters {
     }
 }
 
-/// The counters behind [`Numbers`].
+/// The counters behind [`CacheStats`].
 #[derive(Debug, Default)]
 pub(super) struct CacheCounters {
     pub(super) memory: TierCounters,

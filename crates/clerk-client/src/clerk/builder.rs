@@ -23,7 +23,7 @@ const NAME: &str = "default";
 /// What a client is made of. Nothing is read or connected before [`Builder::build`].
 ///
 /// ```no_run
-/// # fn example() -> Result<(), clerk_client::clerk::ClerkError> {
+/// # fn example() -> Result<(), clerk_client::clerk::Error> {
 /// use std::time::Duration;
 ///
 /// use clerk_client::clerk::Clerk;
@@ -122,16 +122,16 @@ impl Builder {
     }
 
     /// Spends the limit together with other processes that share this budget, such as a
-    /// [`StoreBudget`](crate::outbound::pace::StoreBudget) over Redis. While they cannot be reached, each keeps to its
+    /// [`RedisLimiter`](crate::limiter::RedisLimiter) over Redis. While they cannot be reached, each keeps to its
     /// part.
     ///
     /// ```no_run
-    /// use clerk_client::{clerk::Clerk, outbound::pace::StoreBudget, secret::Secret, store::{self, Store}};
+    /// use clerk_client::{clerk::Clerk, limiter::RedisLimiter, redis::{RedisClient, RedisOptions}, secret::Secret};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let redis = Store::new(store::Options::new(Secret::new("redis://127.0.0.1/".to_owned())))?;
-    /// let clerk = Clerk::builder().shared_budget(StoreBudget::new(redis, "prod"));
+    /// let redis = RedisClient::new(RedisOptions::new(Secret::new("redis://127.0.0.1/".to_owned())))?;
+    /// let clerk = Clerk::builder().shared_budget(RedisLimiter::new(redis, "prod"));
     /// # Ok(())
     /// # }
     /// ```

@@ -15,7 +15,7 @@ use clerk_quota::Bucket;
 /// Time after which somebody who found too many others waiting may try again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
-type Answer = Result<RawUser, Arc<Error>>;
+type LoadResult = Result<RawUser, Arc<Error>>;
 
 /// How look-ups are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Default for LoaderOptions {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Loader {
-    merge: Arc<Batcher<String, Answer>>,
+    merge: Arc<Batcher<String, LoadResult>>,
 }
 
 impl Loader {
@@ -77,8 +77,8 @@ impl Loader {
     /// One user.
     ///
     /// # Errors
-    /// As [`Users::get`], also for a user that does not exist: [`ClerkError::is_not_found`]. Shared, since it may be that
-    /// of other callers, too. A caller too many gets [`ClerkError::Shed`].
+    /// As [`Users::get`], also for a user that does not exist: [`Error::is_not_found`]. Shared, since it may be that
+    /// of other callers, too. A caller too many gets [`Error::Shed`].
     pub async fn get(&self, id: &str) -> Result<User, Arc<Error>> {
         self.load(id).await.0?.parse().map_err(|_| Arc::new(Error::ambiguous()))
     }
@@ -107,7 +107,7 @@ impl Loader {
         self.merge.forget(&id.to_owned());
     }
 
-    async fn load(&self, id: &str) -> (Answer, bool) {
+    async fn load(&self, id: &str) -> (LoadResult, bool) {
         if let Err(error) = check_id(id) {
             return (Err(Arc::new(error)), false);
         }
@@ -123,7 +123,7 @@ impl Loader {
 }
 
 /// The answers to a batch; a missing user has none, unless Clerk said so itself.
-async fn fetch(users: Users, ids: Vec<String>) -> HashMap<String, Answer> {
+async fn fetch(users: Users, ids: Vec<String>) -> HashMap<String, LoadResult> {
     if let [id] = &*ids {
         let answer = users.get_as::<RawUser>(id).await.map_err(Arc::new);
         return HashMap::from([(id.clone(), answer)]);

@@ -58,17 +58,17 @@ impl<T> FoundUsers<T> {
 /// Users that are asked for in one request after the other, made by [`Users::look_up`].
 ///
 /// ```no_run
-/// # async fn example(clerk: clerk_client::clerk::Clerk) -> Result<(), clerk_client::clerk::ClerkError> {
-/// use clerk_client::clerk::Outcome;
+/// # async fn example(clerk: clerk_client::clerk::Clerk) -> Result<(), clerk_client::clerk::Error> {
+/// use clerk_client::clerk::LookupOutcome;
 ///
 /// # let ids = ["user_2NNEqL2nrIRdJ194ndJqAHwEfxC"];
-/// let mut look_up = clerk.bulk().users().look_up(ids)?;
+/// let mut look_up = clerk.low_priority().users().look_up(ids)?;
 /// while let Some(found) = look_up.next().await? {
 ///     for found in found {
 ///         match found.outcome {
-///             Outcome::User(user) => { /* deal with it */ }
-///             Outcome::Missing => { /* there is no such user */ }
-///             Outcome::Refused(error) => { /* Clerk takes it for no id */ }
+///             LookupOutcome::User(user) => { /* deal with it */ }
+///             LookupOutcome::Missing => { /* there is no such user */ }
+///             LookupOutcome::Refused(error) => { /* Clerk takes it for no id */ }
 ///         }
 ///     }
 /// }
@@ -76,7 +76,7 @@ impl<T> FoundUsers<T> {
 /// # }
 /// ```
 ///
-/// Each id is answered once. After an error, or when the future of [`LookUp::next`] was dropped, the next call asks for
+/// Each id is answered once. After an error, or when the future of [`Lookup::next`] was dropped, the next call asks for
 /// what has no answer yet.
 #[derive(Debug)]
 pub struct Lookup<T = User> {

@@ -4,7 +4,7 @@
 //! that is safe, and each exchange becomes an observation of [`Source::Client`] in the ledger.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), clerk_client::clerk::ClerkError> {
+//! # async fn example() -> Result<(), clerk_client::clerk::Error> {
 //! let clerk = clerk_client::clerk::Clerk::from_env()?;
 //! let user = clerk.users().get("user_2NNEqL2nrIRdJ194ndJqAHwEfxC").await?;
 //! let mut pages = clerk.users().list_all();
@@ -50,20 +50,20 @@ use clerk_quota::Source;
 /// A client for one Clerk instance. Cheap to clone: clones share connections, pacer and retry budget.
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), clerk_client::clerk::ClerkError> {
+/// # async fn example() -> Result<(), clerk_client::clerk::Error> {
 /// use clerk_client::clerk::{Clerk, UserFilter};
 ///
 /// let clerk = Clerk::from_env()?;
 /// let count = clerk.users().count(&UserFilter::default()).await?.total_count;
 /// // Nobody waits for this: it goes last, and leaves a tenth of the limit to others.
-/// let pages = clerk.bulk().users().list_all();
+/// let pages = clerk.low_priority().users().list_all();
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Clerk {
     outbound: Arc<Outbound>,
-    handling: ExecuteOptions,
+    options: ExecuteOptions,
     bulk: RequestOptions,
     source: Source,
     headers: Arc<HeaderMap>,
@@ -88,23 +88,23 @@ impl Clerk {
     /// A client on a way to Clerk that exists already, so that it shares its pacer, key and ledger with others.
     #[must_use]
     pub fn with_transport(outbound: Arc<Outbound>) -> Self {
-        let (handling, bulk) = (ExecuteOptions::from(&RequestOptions::default()), RequestOptions::low_priority());
-        Self { outbound, handling, bulk, source: Source::Client, headers: Arc::default() }
+        let (options, bulk) = (ExecuteOptions::from(&RequestOptions::default()), RequestOptions::low_priority());
+        Self { outbound, options, bulk, source: Source::Client, headers: Arc::default() }
     }
 
     /// The same client with another policy for requests at which somebody waits.
     #[must_use]
     pub fn with_policy(self, policy: RequestOptions) -> Self {
-        Self { handling: ExecuteOptions::from(&policy), ..self }
+        Self { options: ExecuteOptions::from(&policy), ..self }
     }
 
     /// The same client with a policy of which parts may be off.
     #[must_use]
-    pub fn with_options(self, handling: ExecuteOptions) -> Self {
-        Self { handling, ..self }
+    pub fn with_options(self, options: ExecuteOptions) -> Self {
+        Self { options, ..self }
     }
 
-    /// The same client with another policy for bulk work. Its priority is always [`Priority::Bulk`].
+    /// The same client with another policy for bulk work. Its priority is always [`Priority::Low`].
     #[must_use]
     pub fn with_bulk_policy(self, policy: RequestOptions) -> Self {
         Self { bulk: RequestOptions { priority: Priority::Low, ..policy }, ..self }
@@ -114,9 +114,9 @@ impl Clerk {
     /// everything that a call does, waits included.
     #[must_use]
     pub fn with_timeouts(self, attempt: Duration, overall: Duration) -> Self {
-        let handling = ExecuteOptions { attempt_timeout: attempt, deadline: overall, ..self.handling };
+        let options = ExecuteOptions { attempt_timeout: attempt, deadline: overall, ..self.options };
         let bulk = RequestOptions { attempt_timeout: attempt, deadline: overall, ..self.bulk };
-        Self { handling, bulk, ..self }
+        Self { options, bulk, ..self }
     }
 
     /// The same client with all that it asks observed as of this source.
@@ -134,8 +134,8 @@ impl Clerk {
 
     /// The same client for work at which nobody waits: all that it sends goes last and leaves a reserve of the limit.
     #[must_use]
-    pub fn bulk(&self) -> Self {
-        Self { handling: ExecuteOptions::from(&self.bulk), ..self.clone() }
+    pub fn low_priority(&self) -> Self {
+        Self { options: ExecuteOptions::from(&self.bulk), ..self.clone() }
     }
 
     /// The way to Clerk, with its ledger and its counters.

@@ -18,7 +18,7 @@ use crate::outbound::retry::Idempotency;
 /// Any request of the Backend API: paced, repeated and observed like all others.
 ///
 /// ```no_run
-/// # async fn example(clerk: clerk_client::clerk::Clerk) -> Result<(), clerk_client::clerk::ClerkError> {
+/// # async fn example(clerk: clerk_client::clerk::Clerk) -> Result<(), clerk_client::clerk::Error> {
 /// use http::Method;
 /// let organizations: serde_json::Value =
 ///     clerk.raw(Method::GET, "/v1/organizations").query("limit", 100).json().await?;

@@ -29,7 +29,7 @@ impl Clerk {
     /// A 401 reads the key again, since it may have been replaced, and sends the request once more if it was: what was
     /// refused for its key was not executed.
     pub(super) async fn exchange(&self, call: &ApiRequest) -> Result<Response<Bytes>, Error> {
-        let until = Instant::now() + self.handling.deadline;
+        let until = Instant::now() + self.options.deadline;
         let key = self.outbound.key.current()?;
         let result = self.exchange_until(call, until).await;
         let is_refused = result.as_ref().is_err_and(|error| error.status() == Some(StatusCode::UNAUTHORIZED));
@@ -37,14 +37,14 @@ impl Clerk {
     }
 
     async fn exchange_until(&self, call: &ApiRequest, until: Instant) -> Result<Response<Bytes>, Error> {
-        let handling = ExecuteOptions { deadline: until.saturating_duration_since(Instant::now()), ..self.handling };
+        let options = ExecuteOptions { deadline: until.saturating_duration_since(Instant::now()), ..self.options };
         let StreamingResponse { status, headers, body, observation, errors } =
-            self.outbound.open_with(call, &handling).await?;
+            self.outbound.open_with(call, &options).await?;
         if !status.is_success() {
             let error = ApiError::new(status, &headers, errors, observation.quota.retry_after);
             return Err(Error::Api(Box::new(error)));
         }
-        let late = |_| RequestError::Timeout(self.handling.deadline);
+        let late = |_| RequestError::Timeout(self.options.deadline);
         let read = timeout_at(until, read_body(body, MAX_BODY_BYTES)).await.map_err(late).and_then(|read| Ok(read?));
         let body = read.map_err(|source| Error::Transport { source, attempts: 1 })?;
         let too_large = || undecodable(status, format!("its body is larger than {MAX_BODY_BYTES} bytes"));

@@ -23,7 +23,7 @@ const MAX_ID_LENGTH: usize = 100;
 /// Requests about users, made by [`Clerk::users`].
 ///
 /// ```no_run
-/// # async fn example(clerk: clerk_client::clerk::Clerk) -> Result<(), clerk_client::clerk::ClerkError> {
+/// # async fn example(clerk: clerk_client::clerk::Clerk) -> Result<(), clerk_client::clerk::Error> {
 /// use clerk_client::clerk::{ListUsers, Order, OrderField, UserFilter};
 ///
 /// let latest = Order { field: OrderField::LastSignInAt, descending: true };
@@ -125,7 +125,7 @@ impl Users {
     ///
     /// # Errors
     /// When `id` is not an id of a user (nothing is sent), or Clerk does not answer with the user.
-    /// [`ClerkError::is_not_found`] tells that there is none.
+    /// [`Error::is_not_found`] tells that there is none.
     pub async fn get(&self, id: &str) -> Result<User, Error> {
         self.get_as(id).await
     }
@@ -163,7 +163,7 @@ impl Users {
     /// An error loses what other requests brought: use [`Users::look_up`] for many thousands.
     ///
     /// ```no_run
-    /// # async fn example(clerk: clerk_client::clerk::Clerk) -> Result<(), clerk_client::clerk::ClerkError> {
+    /// # async fn example(clerk: clerk_client::clerk::Clerk) -> Result<(), clerk_client::clerk::Error> {
     /// for found in clerk.users().get_many(["user_2NNEqL2nrIRdJ194ndJqAHwEfxC"]).await? {
     ///     let email = found.user().and_then(|user| user.primary_email_address());
     /// }
@@ -213,7 +213,7 @@ impl Users {
     /// All users, page by page, as bulk work.
     #[must_use]
     pub fn list_all(&self) -> Pages {
-        Pages::new(self.clerk.bulk().users())
+        Pages::new(self.clerk.low_priority().users())
     }
 
     /// The users that a list answers with. Some of Clerk's lists are arrays, others objects with `data`.

@@ -108,8 +108,8 @@ impl BucketLimiter {
         }
     }
 
-    pub(super) const fn set_limit_config(&mut self, terms: LimitConfig) {
-        self.limit_config = terms;
+    pub(super) const fn set_limit_config(&mut self, limit_config: LimitConfig) {
+        self.limit_config = limit_config;
     }
 
     /// Other processes cannot be asked: this part of the limit is ours.
@@ -162,27 +162,27 @@ impl BucketLimiter {
 
     /// Whether the server's word lets a request leave.
     fn apply_server_quota(&self, now: Moment, reserved: u64) -> Admission {
-        let Some(word) = &self.server_quota else { return Admission::Now };
+        let Some(server_quota) = &self.server_quota else { return Admission::Now };
         let rolling = self.resets.is_rolling();
-        if word.available(rolling) > reserved || !(rolling || word.has_other_users()) {
+        if server_quota.available(rolling) > reserved || !(rolling || server_quota.has_other_users()) {
             return Admission::Now;
         }
         if !rolling {
-            return Admission::At(word.until);
+            return Admission::At(server_quota.until);
         }
-        if now >= word.until {
+        if now >= server_quota.until {
             return if self.log.in_flight() == 0 { Admission::Now } else { Admission::OnAnswer };
         }
         // A sliding window gives back what is a window old, and whole seconds are too coarse to wait for that.
         let next = self.log.returned_at(1, now, self.window());
-        Admission::At(next.min(word.until))
+        Admission::At(next.min(server_quota.until))
     }
 
     /// A request leaves. `random` is from 0 to 1.
     pub(super) fn begin(&mut self, now: Moment, random: f64) {
         self.log.begin();
-        if let Some(word) = &mut self.server_quota {
-            word.consume();
+        if let Some(server_quota) = &mut self.server_quota {
+            server_quota.consume();
         }
         if now < self.spread_until {
             // Four times the pace at which places come back in the long run, give or take half.
@@ -198,8 +198,8 @@ impl BucketLimiter {
         match ending {
             Ending::Unsent => {
                 self.log.refund();
-                if let Some(word) = &mut self.server_quota {
-                    word.refund();
+                if let Some(server_quota) = &mut self.server_quota {
+                    server_quota.refund();
                 }
             }
             Ending::Answered(observation) if observation.is_throttled() => {
@@ -241,11 +241,11 @@ impl BucketLimiter {
         let window = self.window();
         let returned = self.log.settle(now, window);
         let rolling = self.resets.is_rolling();
-        if let Some(word) = &mut self.server_quota {
-            word.add_returned(returned);
-            let over = if rolling { word.until.max(word.at.after(window)) } else { word.until };
+        if let Some(server_quota) = &mut self.server_quota {
+            server_quota.add_returned(returned);
+            let over = if rolling { server_quota.until.max(server_quota.at.after(window)) } else { server_quota.until };
             if now >= over {
-                if word.available(rolling) == 0 {
+                if server_quota.available(rolling) == 0 {
                     self.spread_until = over.after(window / 4);
                 }
                 self.server_quota = None;
@@ -265,7 +265,7 @@ impl BucketLimiter {
             self.resets.watch(at, Reset { after, resolution: quota.reset_resolution });
         }
         let Some(remaining) = quota.remaining else { return };
-        if self.server_quota.is_some_and(|word| at < word.at) {
+        if self.server_quota.is_some_and(|server_quota| at < server_quota.at) {
             return;
         }
         let in_flight = self.log.in_flight();
@@ -289,7 +289,7 @@ impl BucketLimiter {
         self.blocked_until = self.blocked_until.max(observation.at.after(wait + self.jitter(random)));
         self.spread_until = self.blocked_until.after(self.window() / 4);
         self.half_open = true;
-        if self.aimd.is_none_or(|ceiling| ceiling.is_known_at(sent)) {
+        if self.aimd.is_none_or(|aimd| aimd.is_known_at(sent)) {
             self.aimd = Some(AimdLimit::cut(self.log.used(), self.known_limit(), observation.at));
         }
     }
@@ -311,12 +311,12 @@ impl BucketLimiter {
     /// Requests that we let go in a window.
     fn cap(&self, now: Moment) -> Option<u64> {
         let limit = self.known_limit();
-        let ceiling = self.aimd.and_then(|ceiling| ceiling.requests(limit, now, self.window()));
+        let aimd = self.aimd.and_then(|aimd| aimd.requests(limit, now, self.window()));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
         let part_of = |limit: u64, share: LocalShare| ((limit as f64 * share.part) as u64).max(1);
         let share = self.local_share.filter(|share| share.until.is_none_or(|until| now < until));
         let limit = limit.map(|limit| share.map_or(limit, |share| part_of(limit, share)));
-        ceiling.map_or(limit, |ceiling| Some(limit.map_or(ceiling, |limit| limit.min(ceiling))))
+        aimd.map_or(limit, |aimd| Some(limit.map_or(aimd, |limit| limit.min(aimd))))
     }
 
     /// Requests of the limit that stay for others; at most half, so that those who leave them get on.

@@ -2,7 +2,7 @@
 //!
 //! `limiter` decides for one budget when the next request may leave, `queue` who that is. Both are pure; this file waits.
 //!
-//! What is promised: as long as all requests to an instance pass one [`Pacer`], none of them meets a 429 of the rate
+//! What is promised: as long as all requests to an instance pass one [`Limiter`], none of them meets a 429 of the rate
 //! limiter, however Clerk counts and whether or not it sends quota headers. Where others use the instance too, 429s are
 //! rare, and each one makes room.
 
@@ -160,7 +160,7 @@ impl std::fmt::Display for ShedReason {
 
 /// Paces the requests to one Clerk instance.
 ///
-/// [`Outbound::send`](super::Outbound::send) does this for each attempt; by itself it is for requests that take another
+/// [`Outbound::send`](crate::outbound::Outbound::send) does this for each attempt; by itself it is for requests that take another
 /// way to Clerk.
 ///
 /// ```
@@ -168,20 +168,20 @@ impl std::fmt::Display for ShedReason {
 /// use std::time::Duration;
 ///
 /// use clerk_quota::clock::Clock;
-/// use clerk_client::outbound::pace::{Options, Pacer, Priority};
+/// use clerk_client::limiter::{LimiterOptions, Limiter, Priority};
 /// use clerk_quota::{Bucket, Environment};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), clerk_client::outbound::pace::Shed> {
-/// let options = Options { environment: Environment::Development, ..Options::default() };
-/// let pacer = Pacer::new(options, Arc::new(Clock::new()));
+/// # async fn main() -> Result<(), clerk_client::limiter::Shed> {
+/// let options = LimiterOptions { environment: Environment::Development, ..LimiterOptions::default() };
+/// let pacer = Limiter::new(options, Arc::new(Clock::new()));
 /// // 90 of 100 in 10 s are for bulk work.
 /// for _ in 0..90 {
-///     drop(pacer.acquire(Bucket::Instance, None, Priority::Bulk, Duration::ZERO).await?);
+///     drop(pacer.acquire(Bucket::Instance, None, Priority::Low, Duration::ZERO).await?);
 /// }
-/// let shed = pacer.acquire(Bucket::Instance, None, Priority::Bulk, Duration::ZERO).await.unwrap_err();
+/// let shed = pacer.acquire(Bucket::Instance, None, Priority::Low, Duration::ZERO).await.unwrap_err();
 /// assert!(shed.retry_after > Duration::from_secs(5));
-/// assert!(pacer.acquire(Bucket::Instance, None, Priority::Interactive, Duration::ZERO).await.is_ok());
+/// assert!(pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.is_ok());
 /// # Ok(())
 /// # }
 /// ```
@@ -200,9 +200,9 @@ struct State {
 }
 
 impl State {
-    fn notify(&self, woken: &[u64]) {
-        for bell in woken.iter().filter_map(|id| self.waiters.get(id)) {
-            bell.notify_one();
+    fn notify(&self, to_wake: &[u64]) {
+        for waiter in to_wake.iter().filter_map(|id| self.waiters.get(id)) {
+            waiter.notify_one();
         }
     }
 }
@@ -233,8 +233,8 @@ impl Limiter {
     pub fn reconfigure(&self, options: LimiterOptions) {
         let mut state = self.state.lock();
         state.queue.reconfigure(options);
-        let woken = state.queue.dispatch(self.clock.now());
-        state.notify(&woken);
+        let to_wake = state.queue.dispatch(self.clock.now());
+        state.notify(&to_wake);
     }
 
     /// Waits until a request of this bucket may leave, at most `max_wait`. Dropping the future leaves the queue.
@@ -257,14 +257,14 @@ impl Limiter {
         let (id, mut entered) = self.enqueue(key, priority, from, deadline)?;
         let mut has_waited = false;
         loop {
-            let ticket = match entered {
-                AcquireState::Go(ticket) => ticket,
-                AcquireState::Wait(place) => {
+            let grant = match entered {
+                AcquireState::Go(grant) => grant,
+                AcquireState::Wait(slot) => {
                     has_waited = true;
-                    self.wait(place, priority, deadline).await?
+                    self.wait(slot, priority, deadline).await?
                 }
             };
-            match self.ask_others(self.permit(ticket), key, priority).await {
+            match self.ask_others(self.permit(grant), key, priority).await {
                 Ok(mut permit) => {
                     // The time that it takes to ask is no wait.
                     permit.waited = if has_waited { self.clock.now().since(from) } else { Duration::ZERO };
@@ -277,45 +277,45 @@ impl Limiter {
     }
 
     /// Waits for its turn.
-    async fn wait(&self, mut place: QueueSlot, priority: Priority, deadline: Moment) -> Result<Grant, Shed> {
+    async fn wait(&self, mut slot: QueueSlot, priority: Priority, deadline: Moment) -> Result<Grant, Shed> {
         loop {
             let now = self.clock.now();
-            let look = match self.poll(&place, now) {
-                Poll::Go(ticket) => {
-                    place.left = true;
-                    return Ok(ticket);
+            let look = match self.poll(&slot, now) {
+                Poll::Go(grant) => {
+                    slot.left = true;
+                    return Ok(grant);
                 }
                 Poll::Wait(look) => look,
             };
             if now >= deadline || (self.shared.is_some() && look.is_some_and(|look| look > deadline)) {
-                place.left = true;
-                return Err(place.expire(priority, now));
+                slot.left = true;
+                return Err(slot.expire(priority, now));
             }
             let until = look.map_or(deadline, |look| look.min(deadline));
             tokio::select! {
                 biased;
-                () = place.bell.notified() => {}
+                () = slot.waiter.notified() => {}
                 () = tokio::time::sleep(until.since(now)) => self.dispatch(),
             }
         }
     }
 
-    fn poll(&self, place: &QueueSlot, now: Moment) -> Poll {
+    fn poll(&self, slot: &QueueSlot, now: Moment) -> Poll {
         let mut state = self.state.lock();
-        let (turn, woken) = state.queue.poll(place.key, place.id, now);
-        state.notify(&woken);
-        turn
+        let (polled, to_wake) = state.queue.poll(slot.key, slot.id, now);
+        state.notify(&to_wake);
+        polled
     }
 
     /// Lets a request go at once, and counts it: for probes.
     pub fn pass(self: &Arc<Self>, bucket: Bucket, entity: Option<Entity>) -> Permit {
         let key = key(bucket, entity);
-        let (ticket, room) = {
+        let (grant, room) = {
             let mut state = self.state.lock();
-            let ticket = state.queue.pass(key, self.clock.now());
-            (ticket, state.queue.room(key, Priority::High))
+            let grant = state.queue.pass(key, self.clock.now());
+            (grant, state.queue.room(key, Priority::High))
         };
-        let mut permit = self.permit(ticket);
+        let mut permit = self.permit(grant);
         if let (Some(budget), Some(room)) = (&self.shared, room) {
             permit.lease = Some((budget.enter(key.into(), room.window), room.window));
         }
@@ -334,8 +334,8 @@ impl Limiter {
     pub fn observe(&self, observation: &Observation) {
         let mut state = self.state.lock();
         state.queue.observe(key(observation.bucket, observation.entity), observation);
-        let woken = state.queue.dispatch(self.clock.now());
-        state.notify(&woken);
+        let to_wake = state.queue.dispatch(self.clock.now());
+        state.notify(&to_wake);
     }
 
     /// What it did so far and how it stands.
@@ -354,10 +354,10 @@ impl Limiter {
         deadline: Moment,
     ) -> Result<(u64, AcquireState), Shed> {
         let mut state = self.state.lock();
-        let (entry, woken) = state.queue.enqueue(key, priority, now, deadline);
-        state.notify(&woken);
+        let (entry, to_wake) = state.queue.enqueue(key, priority, now, deadline);
+        state.notify(&to_wake);
         match entry {
-            Enqueued::Go(id, ticket) => Ok((id, AcquireState::Go(ticket))),
+            Enqueued::Go(id, grant) => Ok((id, AcquireState::Go(grant))),
             Enqueued::Shed(shed) => Err(shed),
             Enqueued::Wait(id) => Ok((id, AcquireState::Wait(self.slot(&mut state, key, id)))),
         }
@@ -366,26 +366,26 @@ impl Limiter {
     /// Somebody who was let go may not leave yet.
     fn put_back(self: &Arc<Self>, key: Key, id: u64, priority: Priority) -> QueueSlot {
         let mut state = self.state.lock();
-        let place = self.slot(&mut state, key, id);
-        let woken = state.queue.put_back(key, id, priority, self.clock.now());
-        state.notify(&woken);
-        place
+        let slot = self.slot(&mut state, key, id);
+        let to_wake = state.queue.put_back(key, id, priority, self.clock.now());
+        state.notify(&to_wake);
+        slot
     }
 
     fn slot(self: &Arc<Self>, state: &mut State, key: Key, id: u64) -> QueueSlot {
-        let bell = Arc::new(Notify::new());
-        state.waiters.insert(id, Arc::clone(&bell));
-        QueueSlot { pacer: Arc::clone(self), key, id, bell, left: false }
+        let waiter = Arc::new(Notify::new());
+        state.waiters.insert(id, Arc::clone(&waiter));
+        QueueSlot { limiter: Arc::clone(self), key, id, waiter, left: false }
     }
 
-    fn permit(self: &Arc<Self>, ticket: Grant) -> Permit {
-        Permit { pacer: Arc::clone(self), ticket, waited: Duration::ZERO, ended: false, lease: None }
+    fn permit(self: &Arc<Self>, grant: Grant) -> Permit {
+        Permit { limiter: Arc::clone(self), grant, waited: Duration::ZERO, ended: false, lease: None }
     }
 
     fn dispatch(&self) {
         let mut state = self.state.lock();
-        let woken = state.queue.dispatch(self.clock.now());
-        state.notify(&woken);
+        let to_wake = state.queue.dispatch(self.clock.now());
+        state.notify(&to_wake);
     }
 }
 
@@ -407,29 +407,29 @@ enum AcquireState {
 /// A place in the queue, given up when dropped.
 #[derive(Debug)]
 struct QueueSlot {
-    pacer: Arc<Limiter>,
+    limiter: Arc<Limiter>,
     key: Key,
     id: u64,
-    bell: Arc<Notify>,
+    waiter: Arc<Notify>,
     left: bool,
 }
 
 impl QueueSlot {
     fn expire(&self, priority: Priority, now: Moment) -> Shed {
-        let mut state = self.pacer.state.lock();
-        let (shed, woken) = state.queue.expire(self.key, self.id, priority, now);
-        state.notify(&woken);
+        let mut state = self.limiter.state.lock();
+        let (shed, to_wake) = state.queue.expire(self.key, self.id, priority, now);
+        state.notify(&to_wake);
         shed
     }
 }
 
 impl Drop for QueueSlot {
     fn drop(&mut self) {
-        let mut state = self.pacer.state.lock();
+        let mut state = self.limiter.state.lock();
         state.waiters.remove(&self.id);
         if !self.left {
-            let woken = state.queue.leave(self.key, self.id, self.pacer.clock.now());
-            state.notify(&woken);
+            let to_wake = state.queue.leave(self.key, self.id, self.limiter.clock.now());
+            state.notify(&to_wake);
         }
     }
 }
@@ -439,8 +439,8 @@ impl Drop for QueueSlot {
 #[derive(Debug)]
 #[must_use = "dropping it ends the request"]
 pub struct Permit {
-    pacer: Arc<Limiter>,
-    ticket: Grant,
+    limiter: Arc<Limiter>,
+    grant: Grant,
     waited: Duration,
     ended: bool,
     /// The entry in the log that is shared with other processes, and how long it stays there after its end.
@@ -469,21 +469,21 @@ impl Permit {
             return;
         }
         if let Some(lease) = self.lease.take() {
-            self.pacer.tell_others(self.ticket.key(), lease, ending);
+            self.limiter.tell_others(self.grant.key(), lease, ending);
         }
-        let mut state = self.pacer.state.lock();
-        let now = self.pacer.clock.now();
-        state.queue.end(self.ticket, ending, now);
-        let woken = state.queue.dispatch(now);
-        state.notify(&woken);
+        let mut state = self.limiter.state.lock();
+        let now = self.limiter.clock.now();
+        state.queue.end(self.grant, ending, now);
+        let to_wake = state.queue.dispatch(now);
+        state.notify(&to_wake);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.end(Ending::Lost);
-        let mut state = self.pacer.state.lock();
-        let woken = state.queue.release(self.pacer.clock.now());
-        state.notify(&woken);
+        let mut state = self.limiter.state.lock();
+        let to_wake = state.queue.release(self.limiter.clock.now());
+        state.notify(&to_wake);
     }
 }

@@ -93,8 +93,8 @@ impl Queue {
     }
 
     pub(super) fn reconfigure(&mut self, options: LimiterOptions) {
-        for (key, line) in &mut self.queues {
-            line.limiter.set_limit_config(terms(&options, key.0));
+        for (key, bucket_queue) in &mut self.queues {
+            bucket_queue.limiter.set_limit_config(terms(&options, key.0));
         }
         self.options = options;
     }
@@ -112,9 +112,9 @@ impl Queue {
         self.bucket_queue(key, now).waiting[priority.index()].push_back(id);
         self.busy.insert(key);
         self.waiting += 1;
-        let woken = self.dispatch(now);
-        if let Some(ticket) = self.granted.remove(&id) {
-            return (Enqueued::Go(id, ticket), woken);
+        let to_wake = self.dispatch(now);
+        if let Some(grant) = self.granted.remove(&id) {
+            return (Enqueued::Go(id, grant), to_wake);
         }
         let earliest = self.earliest(key, priority, now);
         let reason = if earliest.is_some_and(|at| at > deadline) {
@@ -122,15 +122,15 @@ impl Queue {
         } else {
             (self.waiting > self.options.max_queue).then_some(ShedReason::QueueFull)
         };
-        let Some(reason) = reason else { return (Enqueued::Wait(id), woken) };
+        let Some(reason) = reason else { return (Enqueued::Wait(id), to_wake) };
         self.remove(key, id);
-        (Enqueued::Shed(self.shed(key, reason, earliest, now)), woken)
+        (Enqueued::Shed(self.shed(key, reason, earliest, now)), to_wake)
     }
 
     /// Somebody who was let go may not leave yet, for others: back to where they stood in the line.
     pub(super) fn put_back(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> Vec<u64> {
-        let line = self.bucket_queue(key, now);
-        let waiting = &mut line.waiting[priority.index()];
+        let bucket_queue = self.bucket_queue(key, now);
+        let waiting = &mut bucket_queue.waiting[priority.index()];
         waiting.insert(waiting.partition_point(|other| *other < id), id);
         self.busy.insert(key);
         self.waiting += 1;
@@ -151,11 +151,11 @@ impl Queue {
         match (before.reachable, self.sharing.reachable) {
             (true, false) => {
                 let part = self.sharing.part();
-                self.queues.values_mut().for_each(|line| line.limiter.use_local_share(part));
+                self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.use_local_share(part));
                 true
             }
             (false, true) => {
-                self.queues.values_mut().for_each(|line| line.limiter.leave_local_share(now));
+                self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.leave_local_share(now));
                 false
             }
             _ => false,
@@ -170,9 +170,9 @@ impl Queue {
     /// Nothing leaves a budget before this moment, and a little later: others have used it.
     pub(super) fn wait_for_others(&mut self, key: Key, until: Moment) {
         let random = self.rng.f64();
-        if let Some(line) = self.queues.get_mut(&key) {
-            let late = line.limiter.jitter(random);
-            line.limiter.wait_for_others(until.after(late));
+        if let Some(bucket_queue) = self.queues.get_mut(&key) {
+            let late = bucket_queue.limiter.jitter(random);
+            bucket_queue.limiter.wait_for_others(until.after(late));
         }
     }
 
@@ -188,22 +188,22 @@ impl Queue {
     pub(super) fn would_throttle(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
         let reserve = self.options.reserve(priority);
         let is_full = self.in_flight >= self.options.max_in_flight;
-        let line = self.bucket_queue(key, now);
-        is_full || line.head().is_some() || line.limiter.admit(now, 0, reserve) != Admission::Now
+        let bucket_queue = self.bucket_queue(key, now);
+        is_full || bucket_queue.head().is_some() || bucket_queue.limiter.admit(now, 0, reserve) != Admission::Now
     }
 
     /// How it stands with somebody who waits, and who is to be woken.
     pub(super) fn poll(&mut self, key: Key, id: u64, now: Moment) -> (Poll, Vec<u64>) {
-        if let Some(ticket) = self.granted.remove(&id) {
-            return (Poll::Go(ticket), Vec::new());
+        if let Some(grant) = self.granted.remove(&id) {
+            return (Poll::Go(grant), Vec::new());
         }
         match self.admission(key, id, now) {
             Some(Admission::At(at)) => (Poll::Wait(Some(at)), Vec::new()),
             // Its moment came since the last call, and nobody else will call.
             Some(Admission::Now) if self.in_flight < self.options.max_in_flight => {
-                let woken = self.dispatch(now);
-                let turn = self.granted.remove(&id).map_or(Poll::Wait(None), Poll::Go);
-                (turn, woken)
+                let to_wake = self.dispatch(now);
+                let polled = self.granted.remove(&id).map_or(Poll::Wait(None), Poll::Go);
+                (polled, to_wake)
             }
             // The end of a request calls.
             Some(Admission::Now | Admission::OnAnswer) | None => (Poll::Wait(None), Vec::new()),
@@ -212,15 +212,15 @@ impl Queue {
 
     /// Whether somebody may leave who is first in a line.
     fn admission(&mut self, key: Key, id: u64, now: Moment) -> Option<Admission> {
-        let line = self.queues.get_mut(&key)?;
-        let (priority, _) = line.head().filter(|(_, head)| *head == id)?;
-        Some(line.limiter.admit(now, 0, self.options.reserve(priority)))
+        let bucket_queue = self.queues.get_mut(&key)?;
+        let (priority, _) = bucket_queue.head().filter(|(_, head)| *head == id)?;
+        Some(bucket_queue.limiter.admit(now, 0, self.options.reserve(priority)))
     }
 
     /// Somebody gives up; says who is to be woken.
     pub(super) fn leave(&mut self, key: Key, id: u64, now: Moment) -> Vec<u64> {
-        if let Some(ticket) = self.granted.remove(&id) {
-            self.end(ticket, Ending::Unsent, now);
+        if let Some(grant) = self.granted.remove(&id) {
+            self.end(grant, Ending::Unsent, now);
             return self.release(now);
         }
         self.remove(key, id);
@@ -230,15 +230,15 @@ impl Queue {
     /// Somebody's time is over.
     pub(super) fn expire(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> (Shed, Vec<u64>) {
         let earliest = self.earliest(key, priority, now);
-        let woken = self.leave(key, id, now);
-        (self.shed(key, ShedReason::WaitTooLong, earliest, now), woken)
+        let to_wake = self.leave(key, id, now);
+        (self.shed(key, ShedReason::WaitTooLong, earliest, now), to_wake)
     }
 
     /// The head of an answer came, or will not come.
-    pub(super) fn end(&mut self, ticket: Grant, ending: Ending<'_>, now: Moment) {
+    pub(super) fn end(&mut self, grant: Grant, ending: Ending<'_>, now: Moment) {
         let random = self.rng.f64();
-        if let Some(line) = self.queues.get_mut(&ticket.key) {
-            line.limiter.end(ending, ticket.sent, now, random);
+        if let Some(bucket_queue) = self.queues.get_mut(&grant.key) {
+            bucket_queue.limiter.end(ending, grant.sent, now, random);
         }
     }
 
@@ -256,18 +256,18 @@ impl Queue {
 
     /// Calls those whose turn has come. Says whom to wake: them, and those who are next and must look at the time anew.
     pub(super) fn dispatch(&mut self, now: Moment) -> Vec<u64> {
-        let mut woken = Vec::new();
+        let mut to_wake = Vec::new();
         while self.in_flight < self.options.max_in_flight
             && let Some((key, priority, id)) = self.next(now)
         {
             self.remove(key, id);
-            let ticket = self.pass(key, now);
+            let grant = self.pass(key, now);
             self.stats.admitted[priority.index()] += 1;
-            self.granted.insert(id, ticket);
-            woken.push(id);
+            self.granted.insert(id, grant);
+            to_wake.push(id);
         }
-        woken.extend(self.busy.iter().filter_map(|key| Some(self.queues.get(key)?.head()?.1)));
-        woken
+        to_wake.extend(self.busy.iter().filter_map(|key| Some(self.queues.get(key)?.head()?.1)));
+        to_wake
     }
 
     pub(super) fn waited(&mut self, wait: Duration) {
@@ -282,12 +282,12 @@ impl Queue {
     fn next(&mut self, now: Moment) -> Option<(Key, Priority, u64)> {
         let mut best: Option<(Key, Priority, u64)> = None;
         for key in &self.busy {
-            let Some(line) = self.queues.get_mut(key) else { continue };
-            let Some((priority, id)) = line.head() else { continue };
+            let Some(bucket_queue) = self.queues.get_mut(key) else { continue };
+            let Some((priority, id)) = bucket_queue.head() else { continue };
             if best.is_some_and(|(_, other, first)| (other, first) < (priority, id)) {
                 continue;
             }
-            if line.limiter.admit(now, 0, self.options.reserve(priority)) == Admission::Now {
+            if bucket_queue.limiter.admit(now, 0, self.options.reserve(priority)) == Admission::Now {
                 best = Some((*key, priority, id));
             }
         }
@@ -297,10 +297,10 @@ impl Queue {
     /// The earliest moment at which the last one of this priority in a line may leave, as far as that is known.
     fn earliest(&mut self, key: Key, priority: Priority, now: Moment) -> Option<Moment> {
         let reserve = self.options.reserve(priority);
-        let line = self.queues.get_mut(&key)?;
+        let bucket_queue = self.queues.get_mut(&key)?;
         let before = Priority::ALL.into_iter().take_while(|other| *other <= priority);
-        let ahead = before.map(|other| line.waiting[other.index()].len() as u64).sum::<u64>().saturating_sub(1);
-        match line.limiter.admit(now, ahead, reserve) {
+        let ahead = before.map(|other| bucket_queue.waiting[other.index()].len() as u64).sum::<u64>().saturating_sub(1);
+        match bucket_queue.limiter.admit(now, ahead, reserve) {
             Admission::At(at) => Some(at),
             Admission::Now | Admission::OnAnswer => None,
         }
@@ -313,27 +313,27 @@ impl Queue {
     }
 
     fn remove(&mut self, key: Key, id: u64) {
-        let Some(line) = self.queues.get_mut(&key) else { return };
-        for waiting in &mut line.waiting {
+        let Some(bucket_queue) = self.queues.get_mut(&key) else { return };
+        for waiting in &mut bucket_queue.waiting {
             // Numbers rise along the line.
-            if let Ok(place) = waiting.binary_search(&id) {
-                waiting.remove(place);
+            if let Ok(slot) = waiting.binary_search(&id) {
+                waiting.remove(slot);
                 self.waiting -= 1;
             }
         }
-        if line.head().is_none() {
+        if bucket_queue.head().is_none() {
             self.busy.remove(&key);
         }
     }
 
     fn bucket_queue(&mut self, key: Key, now: Moment) -> &mut BucketQueue {
         if self.queues.len() >= self.sweep_at && !self.queues.contains_key(&key) {
-            self.queues.retain(|_, line| line.head().is_some() || !line.limiter.is_idle(now));
+            self.queues.retain(|_, bucket_queue| bucket_queue.head().is_some() || !bucket_queue.limiter.is_idle(now));
             self.sweep_at = SWEEP_AT.max(self.queues.len() * 2);
         }
-        let (terms, sharing) = (terms(&self.options, key.0), self.sharing);
+        let (limit_config, sharing) = (terms(&self.options, key.0), self.sharing);
         self.queues.entry(key).or_insert_with(|| {
-            let mut limiter = BucketLimiter::new(terms);
+            let mut limiter = BucketLimiter::new(limit_config);
             if !sharing.reachable {
                 limiter.use_local_share(sharing.part());
             }
@@ -367,10 +367,10 @@ mod tests {
         let options = LimiterOptions { limit: Some(Limit { requests: 1, window: WINDOW }), ..options };
         let mut queue = Queue::new(options, fastrand::Rng::with_seed(1));
         let key = (Bucket::Instance, None);
-        let (Enqueued::Go(_, ticket), _) = queue.enqueue(key, Priority::High, at(0), at(99_000)) else {
+        let (Enqueued::Go(_, grant), _) = queue.enqueue(key, Priority::High, at(0), at(99_000)) else {
             panic!("there is room")
         };
-        queue.end(ticket, Ending::Lost, at(0));
+        queue.end(grant, Ending::Lost, at(0));
         queue.release(at(0));
         let (Enqueued::Wait(id), _) = queue.enqueue(key, Priority::High, at(0), at(99_000)) else {
             panic!("there is no room")
@@ -384,9 +384,9 @@ mod tests {
         let (Poll::Wait(Some(due)), _) = queue.poll(key, id, at(1)) else { panic!("it has to wait for a moment") };
         // Called a little too early, it looks a little later.
         assert_eq!(queue.dispatch(due.before(Duration::from_nanos(1))), [id]);
-        let (turn, woken) = queue.poll(key, id, due);
-        assert!(matches!(turn, Poll::Go(_)), "{turn:?}");
-        assert!(woken.contains(&id));
+        let (polled, to_wake) = queue.poll(key, id, due);
+        assert!(matches!(polled, Poll::Go(_)), "{polled:?}");
+        assert!(to_wake.contains(&id));
         assert_eq!(queue.stats().waiting, 0);
     }
 
@@ -394,12 +394,12 @@ mod tests {
     fn where_too_many_are_in_flight_the_end_of_one_calls() {
         let (mut queue, key, id) = used_up(LimiterOptions { max_in_flight: 1, ..LimiterOptions::default() });
         let other = (Bucket::Invitations, None);
-        let (Enqueued::Go(_, ticket), _) = queue.enqueue(other, Priority::Low, at(1), at(99_000)) else {
+        let (Enqueued::Go(_, grant), _) = queue.enqueue(other, Priority::Low, at(1), at(99_000)) else {
             panic!("another budget has room")
         };
         let late = at(20_000);
         assert_eq!(queue.poll(key, id, late), (Poll::Wait(None), Vec::new()));
-        queue.end(ticket, Ending::Lost, late);
+        queue.end(grant, Ending::Lost, late);
         assert!(queue.release(late).contains(&id));
         assert!(matches!(queue.poll(key, id, late).0, Poll::Go(_)));
     }

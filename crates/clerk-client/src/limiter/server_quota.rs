@@ -103,18 +103,18 @@ mod tests {
 
     #[test]
     fn what_is_in_flight_comes_off_what_remains() {
-        let mut word = ServerQuota::merge(None, said(100, 50, 5, 1), false, WINDOW);
-        assert_eq!(word.available(false), 48);
-        word.consume();
-        assert_eq!(word.available(false), 47);
-        word.refund();
-        assert_eq!(word.available(false), 48);
+        let mut quota = ServerQuota::merge(None, said(100, 50, 5, 1), false, WINDOW);
+        assert_eq!(quota.available(false), 48);
+        quota.consume();
+        assert_eq!(quota.available(false), 47);
+        quota.refund();
+        assert_eq!(quota.available(false), 48);
     }
 
     #[test]
     fn answers_of_one_fixed_window_that_overtake_each_other_do_no_harm() {
-        let word = ServerQuota::merge(None, said(100, 50, 5, 1), false, WINDOW);
-        let late = ServerQuota::merge(Some(word), said(101, 53, 5, 2), false, WINDOW);
+        let quota = ServerQuota::merge(None, said(100, 50, 5, 1), false, WINDOW);
+        let late = ServerQuota::merge(Some(quota), said(101, 53, 5, 2), false, WINDOW);
         assert_eq!((late.available(false), late.until), (48, at(105)));
         let next = ServerQuota::merge(Some(late), said(106, 99, 10, 1), false, WINDOW);
         assert_eq!((next.available(false), next.until), (97, at(116)));
@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn only_a_sliding_window_gives_back_and_nothing_twice() {
         // 60 in our log and 50 left of 100: the server has given back 10 that we still keep.
-        let mut word = ServerQuota::merge(None, said(100, 50, 5, 60), true, WINDOW);
-        word.add_returned(15);
-        assert_eq!((word.available(false), word.available(true)), (48, 53));
+        let mut quota = ServerQuota::merge(None, said(100, 50, 5, 60), true, WINDOW);
+        quota.add_returned(15);
+        assert_eq!((quota.available(false), quota.available(true)), (48, 53));
     }
 
     #[test]
@@ -133,6 +133,6 @@ mod tests {
         let alone = ServerQuota::merge(None, said(100, 99, 5, 1), false, WINDOW);
         let still = ServerQuota::merge(Some(alone), said(101, 98, 4, 2), false, WINDOW);
         let shared = ServerQuota::merge(Some(still), said(102, 90, 3, 3), false, WINDOW);
-        assert_eq!([alone, still, shared].map(|word| word.has_other_users()), [false, false, true]);
+        assert_eq!([alone, still, shared].map(|quota| quota.has_other_users()), [false, false, true]);
     }
 }

@@ -10,16 +10,16 @@ use clerk_quota::{Route, Source, route};
 /// A request to the Backend API.
 ///
 /// ```
-/// use clerk_client::outbound::Call;
-/// use clerk_client::outbound::retry::Repeat;
+/// use clerk_client::outbound::ApiRequest;
+/// use clerk_client::outbound::retry::Idempotency;
 /// use clerk_quota::Source;
 /// use http::Method;
 ///
-/// assert_eq!(Call::get("/v1/users?limit=1", Source::Client).repeat, Repeat::Always);
+/// assert_eq!(ApiRequest::get("/v1/users?limit=1", Source::Client).idempotency, Idempotency::Idempotent);
 /// // A write is sent once, unless whoever makes it says that a refused one may be sent again.
-/// let write = Call::new(Method::POST, "/v1/invitations", Source::Client);
-/// assert_eq!(write.repeat, Repeat::Never);
-/// let write = Call { repeat: Repeat::IfRefused, ..write };
+/// let write = ApiRequest::new(Method::POST, "/v1/invitations", Source::Client);
+/// assert_eq!(write.idempotency, Idempotency::NonIdempotent);
+/// let write = ApiRequest { idempotency: Idempotency::RetryIfThrottled, ..write };
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiRequest {
@@ -27,7 +27,7 @@ pub struct ApiRequest {
     pub method: Method,
     /// Path and query, beginning with `/v1`.
     pub path: String,
-    /// Further headers. `Authorization` and `Host` are ours and are left out; without an `Accept`, JSON is asked for.
+    /// Further headers. `Credentials` and `Host` are ours and are left out; without an `Accept`, JSON is asked for.
     pub headers: HeaderMap,
     /// The body; the same bytes on each attempt.
     pub body: Bytes,
@@ -38,7 +38,7 @@ pub struct ApiRequest {
 }
 
 impl ApiRequest {
-    /// A request without a body and without further headers, repeated as its method allows ([`Repeat::of`]).
+    /// A request without a body and without further headers, repeated as its method allows ([`Idempotency::of`]).
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, source: Source) -> Self {
         let idempotency = Idempotency::of(&method);

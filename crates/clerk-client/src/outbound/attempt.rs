@@ -34,17 +34,17 @@ impl Outbound {
     /// is part of what is observed. `timeout` is what `until` was made of.
     pub(super) async fn attempt(
         &self,
-        outgoing: &mut OutboundRequest<'_>,
+        outbound_request: &mut OutboundRequest<'_>,
         mut permit: Permit,
-        reading: BodyMode,
+        body_mode: BodyMode,
         until: Instant,
         timeout: Duration,
     ) -> Result<Box<UpstreamResponse>, RequestError> {
         let expired = |_| RequestError::Timeout(timeout);
-        let response = self.send_once(outgoing, &mut permit, until, timeout).await?;
+        let response = self.send_once(outbound_request, &mut permit, until, timeout).await?;
         let (at, wall) = (self.clock.now(), self.clock.wall());
         let (head, body) = response.into_parts();
-        let (source, route) = (outgoing.source(), outgoing.route);
+        let (source, route) = (outbound_request.source(), outbound_request.route);
         let observe = |body: Option<&[u8]>, errors: &ErrorBody, permit: Option<&mut Permit>| {
             let observation = observe::observe(&head, body, errors, source, route, at, wall);
             self.ledger.lock().record(&observation);
@@ -53,12 +53,12 @@ impl Outbound {
             }
             observation
         };
-        if reading != BodyMode::Whole && !is_error(head.status) {
+        if body_mode != BodyMode::Whole && !is_error(head.status) {
             let observation = observe(None, &ErrorBody::default(), Some(&mut permit));
             let body = UpstreamBody::streamed(body, permit);
             return Ok(Box::new(UpstreamResponse { head, body, observation, errors: ErrorBody::default() }));
         }
-        if reading == BodyMode::Peek {
+        if body_mode == BodyMode::Peek {
             let mut body = UpstreamBody::streamed(body, permit);
             // What is compressed is not read for us: a code in it is not worth the work and the risk.
             let is_complete = !head.headers.contains_key(CONTENT_ENCODING)
@@ -86,18 +86,18 @@ impl Outbound {
     /// nobody says no, and nothing is waited for.
     async fn send_once(
         &self,
-        outgoing: &mut OutboundRequest<'_>,
+        outbound_request: &mut OutboundRequest<'_>,
         permit: &mut Permit,
         until: Instant,
         timeout: Duration,
     ) -> Result<http::Response<crate::transport::Body>, RequestError> {
-        let (request, progress) = outgoing.request(self).inspect_err(|_| permit.unsent())?;
+        let (request, progress) = outbound_request.request(self).inspect_err(|_| permit.unsent())?;
         let expired = || RequestError::Timeout(timeout);
         let mut result = head_of(self.transport.send(request), until, timeout, progress).await.ok_or_else(expired)?;
-        let may_race = outgoing.idempotency() == Idempotency::Idempotent && !outgoing.has_raced;
+        let may_race = outbound_request.idempotency() == Idempotency::Idempotent && !outbound_request.has_raced;
         if may_race && result.as_ref().is_err_and(TransportError::is_idle_race) {
-            outgoing.has_raced = true;
-            let (mut request, _) = outgoing.request(self)?;
+            outbound_request.has_raced = true;
+            let (mut request, _) = outbound_request.request(self)?;
             request.extensions_mut().insert(FreshConnection);
             result = head_of(self.transport.send(request), until, timeout, None).await.ok_or_else(expired)?;
         }

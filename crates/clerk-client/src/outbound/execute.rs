@@ -22,8 +22,8 @@ impl Outbound {
     /// When there is no complete answer.
     pub async fn send(&self, call: &ApiRequest, policy: &RequestOptions) -> Result<BufferedResponse, SendError> {
         let until = Instant::now() + policy.deadline;
-        let (reply, attempts) = self.open_until(call, &ExecuteOptions::from(policy), until).await?;
-        let answer = timeout_at(until, reply.collect()).await.unwrap_or(Err(RequestError::Timeout(policy.deadline)));
+        let (response, attempts) = self.open_until(call, &ExecuteOptions::from(policy), until).await?;
+        let answer = timeout_at(until, response.collect()).await.unwrap_or(Err(RequestError::Timeout(policy.deadline)));
         answer.map_err(|error| SendError::Request { error, attempts })
     }
 
@@ -42,41 +42,41 @@ impl Outbound {
     pub(crate) async fn open_with(
         &self,
         call: &ApiRequest,
-        handling: &ExecuteOptions,
+        options: &ExecuteOptions,
     ) -> Result<StreamingResponse, SendError> {
-        let until = Instant::now() + handling.deadline;
-        self.open_until(call, handling, until).await.map(|(reply, _)| reply)
+        let until = Instant::now() + options.deadline;
+        self.open_until(call, options, until).await.map(|(response, _)| response)
     }
 
     async fn open_until(
         &self,
         call: &ApiRequest,
-        handling: &ExecuteOptions,
+        options: &ExecuteOptions,
         until: Instant,
     ) -> Result<(StreamingResponse, u32), SendError> {
         let ForwardedResponse { response: answer, attempts, .. } =
-            self.run(&mut OutboundRequest::of(call), handling, BodyMode::Stream, until).await?;
+            self.run(&mut OutboundRequest::of(call), options, BodyMode::Stream, until).await?;
         Ok((StreamingResponse::from(*answer), attempts))
     }
 
     /// All attempts of a request: waits for the rate limit, sends, and decides whether to do it again.
     pub(super) async fn run(
         &self,
-        outgoing: &mut OutboundRequest<'_>,
-        handling: &ExecuteOptions,
-        reading: BodyMode,
+        outbound_request: &mut OutboundRequest<'_>,
+        options: &ExecuteOptions,
+        body_mode: BodyMode,
         until: Instant,
     ) -> Result<ForwardedResponse, SendError> {
-        let Route { bucket, entity, .. } = outgoing.route;
+        let Route { bucket, entity, .. } = outbound_request.route;
         self.limits.begin();
         let (mut attempts, mut waited) = (0, Duration::ZERO);
         let mut last: Option<Attempted> = None;
         loop {
-            let permit = match handling.pace {
+            let permit = match options.pace {
                 None => self.limits.limiter.pass(bucket, entity),
-                Some(turn) => {
-                    let patience = turn.max_wait.min(until.saturating_duration_since(Instant::now()));
-                    let permit = self.limits.limiter.acquire(bucket, entity, turn.priority, patience).await;
+                Some(queue) => {
+                    let max_wait = queue.max_wait.min(until.saturating_duration_since(Instant::now()));
+                    let permit = self.limits.limiter.acquire(bucket, entity, queue.priority, max_wait).await;
                     match (permit, last.take()) {
                         (Ok(permit), _) => permit,
                         (Err(shed), None) => return Err(shed.into()),
@@ -89,18 +89,18 @@ impl Outbound {
             attempts += 1;
             self.limits.count_attempt();
             let from = Instant::now();
-            let timeout = handling.attempt_timeout.min(until.saturating_duration_since(from));
-            let result = self.attempt(outgoing, permit, reading, from + timeout, timeout).await;
-            let mut attempted = Attempted { result, took: from.elapsed() };
-            let Some(retry) = &handling.retry else { return attempted.finish(attempts, waited) };
+            let timeout = options.attempt_timeout.min(until.saturating_duration_since(from));
+            let result = self.attempt(outbound_request, permit, body_mode, from + timeout, timeout).await;
+            let mut attempted = Attempted { result, latency: from.elapsed() };
+            let Some(retry) = &options.retry else { return attempted.finish(attempts, waited) };
             let left = until.saturating_duration_since(Instant::now());
-            let standing = RetryState { attempts, repeat: outgoing.idempotency(), left };
+            let standing = RetryState { attempts, idempotency: outbound_request.idempotency(), left };
             match self.limits.decide(retry, standing, outcome(&attempted.result)) {
                 RetryDecision::Stop(_) => return attempted.finish(attempts, waited),
                 RetryDecision::Retry { after, .. } => {
                     // Kept in case that there is no next one. It must not take the place of the next one, though.
-                    if let Ok(opened) = &mut attempted.result {
-                        opened.body.release();
+                    if let Ok(response) = &mut attempted.result {
+                        response.body.release();
                     }
                     last = Some(attempted);
                     sleep(after).await;
@@ -114,24 +114,24 @@ impl Outbound {
 #[derive(Debug)]
 struct Attempted {
     result: Result<Box<UpstreamResponse>, RequestError>,
-    took: Duration,
+    latency: Duration,
 }
 
 impl Attempted {
     fn finish(self, attempts: u32, waited: Duration) -> Result<ForwardedResponse, SendError> {
         match self.result {
-            Ok(opened) => Ok(ForwardedResponse { response: opened, attempts, waited, latency: self.took }),
+            Ok(response) => Ok(ForwardedResponse { response, attempts, waited, latency: self.latency }),
             Err(error) => Err(SendError::Request { error, attempts }),
         }
     }
 }
 
 fn outcome(result: &Result<Box<UpstreamResponse>, RequestError>) -> AttemptOutcome {
-    let (trouble, retry_after) = match result {
-        Ok(opened) => (RetryableError::of_status(opened.head.status), opened.observation.quota.retry_after),
+    let (error, retry_after) = match result {
+        Ok(response) => (RetryableError::of_status(response.head.status), response.observation.quota.retry_after),
         Err(RequestError::Upstream(error)) => (RetryableError::of_error(error.kind()), None),
         Err(RequestError::Timeout(_)) => (Some(RetryableError::NoResponse), None),
         Err(RequestError::Key(_) | RequestError::Request(_) | RequestError::BodyTooLarge { .. }) => (None, None),
     };
-    trouble.map_or(AttemptOutcome::Final, |trouble| AttemptOutcome::Failed { trouble, retry_after })
+    error.map_or(AttemptOutcome::Final, |error| AttemptOutcome::Failed { error, retry_after })
 }

@@ -19,15 +19,15 @@ impl Outbound {
     /// When the request was not let go, or the last attempt brought no answer.
     pub fn forward(
         &self,
-        relay: ForwardRequest,
-        handling: &ExecuteOptions,
+        request: ForwardRequest,
+        options: &ExecuteOptions,
     ) -> impl Future<Output = Result<ForwardedResponse, SendError>> + Send {
-        let route = relay.route;
+        let route = request.route;
         // Not in the future: what is given to one stays there beside what is made of it.
-        let mut pending = RetryableRequest::from(relay);
+        let mut retryable = RetryableRequest::from(request);
         async move {
-            let until = Instant::now() + handling.deadline;
-            self.run(&mut OutboundRequest::pending(&mut pending, route), handling, BodyMode::Peek, until).await
+            let until = Instant::now() + options.deadline;
+            self.run(&mut OutboundRequest::pending(&mut retryable, route), options, BodyMode::Peek, until).await
         }
     }
 }

@@ -28,14 +28,14 @@ struct Retries {
 }
 
 /// What was sent so far and how it stands. Probes and other single attempts are not in it, but for
-/// [`pace::Numbers::in_flight`].
+/// [`limiter::LimiterStats::in_flight`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestStats {
     /// Requests that were asked for, whether or not they were let go.
     pub requests: u64,
     /// Attempts that were made of them. Divided by the requests that were let go, this is the amplification.
     pub attempts: u64,
-    /// Attempts beyond the first, by what made them necessary, in the order of [`Trouble::ALL`].
+    /// Attempts beyond the first, by what made them necessary, in the order of [`RetryableError::ALL`].
     pub retried: [u64; RetryableError::ALL.len()],
     /// Ends of requests, by why they were not sent again, in the order of [`StopReason::ALL`].
     pub stopped: [u64; StopReason::ALL.len()],
@@ -93,7 +93,7 @@ impl InstanceLimits {
         let mut retries = self.retries.lock();
         let decision = policy.decide(standing, outcome, &mut retries.budget, self.clock.now(), fastrand::f64());
         match decision {
-            RetryDecision::Retry { trouble, .. } => retries.retried[trouble as usize] += 1,
+            RetryDecision::Retry { error, .. } => retries.retried[error as usize] += 1,
             RetryDecision::Stop(reason) => retries.stopped[reason as usize] += 1,
         }
         decision

@@ -1,9 +1,9 @@
 //! The one path to Clerk: whoever asks Clerk something, asks here, so that every answer reaches the ledger.
 //!
-//! [`Outbound::call`] is one attempt: a request is signed with the instance's key, sent once, and its answer turned into
-//! an observation. [`Outbound::send`] is what applications want: it waits until the rate limit has room ([`pace`]), sends
+//! [`Outbound::request`] is one attempt: a request is signed with the instance's key, sent once, and its answer turned into
+//! an observation. [`Outbound::send`] is what applications want: it waits until the rate limit has room ([`limiter`]), sends
 //! again what may be sent again ([`retry`]), and makes of each attempt one observation. [`Outbound::open`] is the same
-//! with a body that is read as a stream, and [`Outbound::relay`] the same for requests that are not ours.
+//! with a body that is read as a stream, and [`Outbound::forward`] the same for requests that are not ours.
 
 mod api_request;
 mod attempt;
@@ -53,12 +53,12 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// use std::sync::Arc;
 ///
 /// use clerk_quota::clock::Clock;
-/// use clerk_client::outbound::{Call, Outbound, Policy};
+/// use clerk_client::outbound::{ApiRequest, Outbound, RequestOptions};
 /// use clerk_quota::ledger::Ledger;
 /// use clerk_quota::{Environment, Limit, Settings, Source};
 /// use clerk_client::secret::{KeySource, Secret, SecretSource};
 /// use clerk_simulator::Simulator;
-/// use clerk_client::upstream::MemoryUpstream;
+/// use clerk_client::transport::MemoryTransport;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -73,15 +73,15 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 ///     sources: vec![Source::Client],
 /// }]);
 /// let outbound = Outbound::new(
-///     MemoryUpstream::new(Simulator::new(Default::default()).router()),
+///     MemoryTransport::new(Simulator::new(Default::default()).router()),
 ///     "http://clerk.test".to_owned(),
 ///     Arc::new(KeySource::new(SecretSource::Inline(Secret::new("sk_test_simulated".to_owned())))),
 ///     ledger.instance("default").ok_or("no such instance")?,
 ///     Arc::new(Clock::new()),
 /// );
-/// let answer = outbound.send(&Call::get("/v1/users/count", Source::Client), &Policy::default()).await?;
+/// let answer = outbound.send(&ApiRequest::get("/v1/users/count", Source::Client), &RequestOptions::default()).await?;
 /// assert_eq!((answer.status.as_u16(), answer.observation.quota.remaining), (200, Some(99)));
-/// assert_eq!(outbound.flow.numbers().attempts, 1);
+/// assert_eq!(outbound.limits.stats().attempts, 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -119,8 +119,8 @@ impl Outbound {
     /// The same way with a pacer of its own that spends the limit together with other processes.
     #[must_use]
     pub fn sharing(self, budget: Arc<dyn DistributedLimiter>) -> Self {
-        let flow = Arc::new(InstanceLimits::sharing(pace_options(&self.ledger), Arc::clone(&self.clock), budget));
-        Self { limits: flow, ..self }
+        let limits = Arc::new(InstanceLimits::sharing(pace_options(&self.ledger), Arc::clone(&self.clock), budget));
+        Self { limits, ..self }
     }
 
     /// Sends a request once, without waiting for the rate limit, and reads the whole answer, all within `deadline`. What
@@ -130,11 +130,11 @@ impl Outbound {
     /// When there is no complete answer. An answer of which only the head came is recorded all the same.
     pub async fn request(&self, call: &ApiRequest, deadline: Duration) -> Result<BufferedResponse, RequestError> {
         let until = Instant::now() + deadline;
-        let mut outgoing = OutboundRequest::of(call);
-        let permit = self.limits.limiter.pass(outgoing.route.bucket, outgoing.route.entity);
-        let opened = self.attempt(&mut outgoing, permit, BodyMode::Whole, until, deadline).await?;
-        let reply = StreamingResponse::from(*opened);
-        timeout_at(until, reply.collect()).await.map_err(|_| RequestError::Timeout(deadline))?
+        let mut outbound_request = OutboundRequest::of(call);
+        let permit = self.limits.limiter.pass(outbound_request.route.bucket, outbound_request.route.entity);
+        let response = self.attempt(&mut outbound_request, permit, BodyMode::Whole, until, deadline).await?;
+        let response = StreamingResponse::from(*response);
+        timeout_at(until, response.collect()).await.map_err(|_| RequestError::Timeout(deadline))?
     }
 }
 

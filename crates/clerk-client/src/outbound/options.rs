@@ -10,16 +10,16 @@ use crate::limiter::Priority;
 /// ```
 /// use std::time::Duration;
 ///
-/// use clerk_client::outbound::Policy;
+/// use clerk_client::outbound::RequestOptions;
 /// use clerk_client::outbound::retry::RetryPolicy;
 ///
 /// // For a page that somebody looks at: quick or not at all.
-/// let page = Policy {
+/// let page = RequestOptions {
 ///     retry: RetryPolicy { max_retries: 1, max_wait: Duration::from_secs(1), ..RetryPolicy::default() },
 ///     max_queue_wait: Duration::from_millis(500),
 ///     attempt_timeout: Duration::from_secs(2),
 ///     deadline: Duration::from_secs(3),
-///     ..Policy::default()
+///     ..RequestOptions::default()
 /// };
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct RequestOptions {
     pub max_queue_wait: Duration,
     /// Longest time that one attempt takes, from its start to the head of the answer (of an error, to its end).
     pub attempt_timeout: Duration,
-    /// Longest time for everything: waits, attempts, and with [`Outbound::send`] the body.
+    /// Longest time for everything: waits, attempts, and with [`Outbound::send`](super::Outbound::send) the body.
     pub deadline: Duration,
 }
 
@@ -68,7 +68,7 @@ pub struct QueueOptions {
     pub max_wait: Duration,
 }
 
-/// How a request is treated: a [`Policy`] of which parts may be off.
+/// How a request is treated: a [`RequestOptions`] of which parts may be off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExecuteOptions {
     /// Waits for the rate limit; none: leaves at once, and is counted.

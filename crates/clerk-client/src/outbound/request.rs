@@ -25,13 +25,13 @@ pub(super) struct OutboundRequest<'a> {
     pub(super) route: Route,
     /// Whether it was sent again since an idle connection had just been closed, which is done once.
     pub(super) has_raced: bool,
-    kind: Kind<'a>,
+    kind: OutboundKind<'a>,
 }
 
 #[derive(Debug)]
-enum Kind<'a> {
-    Call(&'a ApiRequest),
-    Relay(&'a mut RetryableRequest),
+enum OutboundKind<'a> {
+    Api(&'a ApiRequest),
+    Forward(&'a mut RetryableRequest),
 }
 
 /// A request of an application's between its attempts.
@@ -39,40 +39,40 @@ enum Kind<'a> {
 pub(super) struct RetryableRequest {
     /// None once it has left for good.
     request: Option<Request<RequestBody>>,
-    repeat: Idempotency,
-    authorization: Credentials,
+    idempotency: Idempotency,
+    credentials: Credentials,
 }
 
 impl From<ForwardRequest> for RetryableRequest {
-    fn from(relay: ForwardRequest) -> Self {
-        let ForwardRequest { request, idempotency: repeat, credentials: authorization, .. } = relay;
-        Self { request: Some(request), repeat, authorization }
+    fn from(request: ForwardRequest) -> Self {
+        let ForwardRequest { request, idempotency, credentials, .. } = request;
+        Self { request: Some(request), idempotency, credentials }
     }
 }
 
 impl<'a> OutboundRequest<'a> {
     pub(super) fn of(call: &'a ApiRequest) -> Self {
-        Self { route: call.route(), has_raced: false, kind: Kind::Call(call) }
+        Self { route: call.route(), has_raced: false, kind: OutboundKind::Api(call) }
     }
 
-    pub(super) const fn pending(pending: &'a mut RetryableRequest, route: Route) -> Self {
-        Self { route, has_raced: false, kind: Kind::Relay(pending) }
+    pub(super) const fn pending(retryable: &'a mut RetryableRequest, route: Route) -> Self {
+        Self { route, has_raced: false, kind: OutboundKind::Forward(retryable) }
     }
 
     /// Who asks.
     pub(super) const fn source(&self) -> Source {
         match &self.kind {
-            Kind::Call(call) => call.source,
-            Kind::Relay(_) => Source::Gateway,
+            OutboundKind::Api(call) => call.source,
+            OutboundKind::Forward(_) => Source::Gateway,
         }
     }
 
     /// Which failures allow it to be sent again; none where its body is gone.
     pub(super) const fn idempotency(&self) -> Idempotency {
         match &self.kind {
-            Kind::Call(call) => call.idempotency,
-            Kind::Relay(RetryableRequest { request: None, .. }) => Idempotency::NonIdempotent,
-            Kind::Relay(pending) => pending.repeat,
+            OutboundKind::Api(call) => call.idempotency,
+            OutboundKind::Forward(RetryableRequest { request: None, .. }) => Idempotency::NonIdempotent,
+            OutboundKind::Forward(retryable) => retryable.idempotency,
         }
     }
 
@@ -82,15 +82,15 @@ impl<'a> OutboundRequest<'a> {
         outbound: &Outbound,
     ) -> Result<(Request<RequestBody>, Option<UploadProgress>), RequestError> {
         match &mut self.kind {
-            Kind::Call(call) => signed(call, outbound).map(|request| (request, None)),
-            Kind::Relay(RetryableRequest { request, repeat, authorization }) => {
-                let copy = request.as_ref().filter(|_| *repeat != Idempotency::NonIdempotent).and_then(copy);
+            OutboundKind::Api(call) => signed(call, outbound).map(|request| (request, None)),
+            OutboundKind::Forward(RetryableRequest { request, idempotency, credentials }) => {
+                let copy = request.as_ref().filter(|_| *idempotency != Idempotency::NonIdempotent).and_then(copy);
                 let mut next = match copy {
                     Some(copy) => copy,
-                    // `repeat` says never once it is gone, so that nobody asks.
+                    // `idempotency` says never once it is gone, so that nobody asks.
                     None => request.take().ok_or_else(gone)?,
                 };
-                if *authorization == Credentials::Instance {
+                if *credentials == Credentials::Instance {
                     let key = outbound.key.current()?;
                     next.headers_mut().insert(AUTHORIZATION, key.authorization_header());
                 }

@@ -34,7 +34,7 @@ pub struct UpstreamResponse {
     pub errors: ErrorBody,
 }
 
-/// The answer to a [`Relay`].
+/// The answer to a [`ForwardRequest`](super::ForwardRequest).
 #[derive(Debug)]
 pub struct ForwardedResponse {
     /// Head and body, byte for byte, and what they say.

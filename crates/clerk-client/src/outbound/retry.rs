@@ -26,17 +26,17 @@ pub const MIN_WAIT: Duration = Duration::from_millis(100);
 /// use std::time::Duration;
 ///
 /// use clerk_client::outbound::RetryBudget;
-/// use clerk_client::outbound::retry::{Decision, Outcome, Repeat, RetryPolicy, Standing, Trouble};
+/// use clerk_client::outbound::retry::{RetryDecision, AttemptOutcome, Idempotency, RetryPolicy, RetryState, RetryableError};
 /// use clerk_quota::Moment;
 ///
 /// let now = Moment::from_unix(Duration::from_secs(1_800_000_000));
-/// let standing = Standing { attempts: 1, repeat: Repeat::Always, left: Duration::from_secs(60) };
+/// let standing = RetryState { attempts: 1, idempotency: Idempotency::Idempotent, left: Duration::from_secs(60) };
 /// let retry_after = Some(Duration::from_secs(9));
-/// let outcome = Outcome::Failed { trouble: Trouble::Throttled, retry_after };
+/// let outcome = AttemptOutcome::Failed { error: RetryableError::Throttled, retry_after };
 /// let dice = 0.5;
 /// match RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(now), now, dice) {
-///     Decision::Retry { after, .. } => assert!(after >= Duration::from_secs(9)),
-///     Decision::Stop(reason) => panic!("{reason:?}"),
+///     RetryDecision::Retry { after, .. } => assert!(after >= Duration::from_secs(9)),
+///     RetryDecision::Stop(reason) => panic!("{reason:?}"),
 /// }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +85,12 @@ impl Idempotency {
         }
     }
 
-    /// Whether this trouble allows it.
+    /// Whether this error allows it.
     #[must_use]
-    pub fn allows(self, trouble: RetryableError) -> bool {
+    pub fn allows(self, error: RetryableError) -> bool {
         match self {
             Self::NonIdempotent => false,
-            Self::RetryIfThrottled => trouble == RetryableError::Throttled,
+            Self::RetryIfThrottled => error == RetryableError::Throttled,
             Self::Idempotent => true,
         }
     }
@@ -124,7 +124,7 @@ impl RetryableError {
         }
     }
 
-    /// The trouble that a status tells of; `None` where it is final: a success, or an error that comes again.
+    /// The error that a status tells of; `None` where it is final: a success, or an error that comes again.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Option<Self> {
         match status {
@@ -136,7 +136,7 @@ impl RetryableError {
         }
     }
 
-    /// The trouble that a broken exchange tells of; `None` where it would break again.
+    /// The error that a broken exchange tells of; `None` where it would break again.
     #[must_use]
     pub const fn of_error(kind: ErrorKind) -> Option<Self> {
         match kind {
@@ -155,7 +155,7 @@ pub enum AttemptOutcome {
     /// It may go better the next time.
     Failed {
         /// What went wrong.
-        trouble: RetryableError,
+        error: RetryableError,
         /// The server's `Retry-After`, counted from the answer.
         retry_after: Option<Duration>,
     },
@@ -169,7 +169,7 @@ pub enum RetryDecision {
         /// The wait, from now.
         after: Duration,
         /// Why.
-        trouble: RetryableError,
+        error: RetryableError,
     },
     /// Give what there is to the caller.
     Stop(StopReason),
@@ -180,7 +180,7 @@ pub enum RetryDecision {
 pub enum StopReason {
     /// It succeeded, or failed for good.
     Final,
-    /// Its [`Repeat`] does not allow it.
+    /// Its [`Idempotency`] does not allow it.
     NotRepeatable,
     /// All attempts were made.
     Attempts,
@@ -217,7 +217,7 @@ pub struct RetryState {
     /// Attempts made so far, at least 1.
     pub attempts: u32,
     /// What the request allows.
-    pub repeat: Idempotency,
+    pub idempotency: Idempotency,
     /// Time left until the call's deadline.
     pub left: Duration,
 }
@@ -233,10 +233,10 @@ impl RetryPolicy {
         now: Moment,
         random: f64,
     ) -> RetryDecision {
-        let AttemptOutcome::Failed { trouble, retry_after } = outcome else {
+        let AttemptOutcome::Failed { error, retry_after } = outcome else {
             return RetryDecision::Stop(StopReason::Final);
         };
-        let allowed = standing.repeat.allows(trouble);
+        let allowed = standing.idempotency.allows(error);
         if !allowed {
             return RetryDecision::Stop(StopReason::NotRepeatable);
         }
@@ -254,7 +254,7 @@ impl RetryPolicy {
         if !budget.withdraw(now) {
             return RetryDecision::Stop(StopReason::Budget);
         }
-        RetryDecision::Retry { after, trouble }
+        RetryDecision::Retry { after, error }
     }
 
     /// Most that the backoff adds after so many attempts.
@@ -274,12 +274,12 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    fn failed(trouble: RetryableError, retry_after: Option<f64>) -> AttemptOutcome {
-        AttemptOutcome::Failed { trouble, retry_after: retry_after.map(seconds) }
+    fn failed(error: RetryableError, retry_after: Option<f64>) -> AttemptOutcome {
+        AttemptOutcome::Failed { error, retry_after: retry_after.map(seconds) }
     }
 
     fn decide(attempts: u32, repeat: Idempotency, outcome: AttemptOutcome, random: f64) -> RetryDecision {
-        let standing = RetryState { attempts, repeat, left: seconds(600.0) };
+        let standing = RetryState { attempts, idempotency: repeat, left: seconds(600.0) };
         RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(NOW), NOW, random)
     }
 
@@ -294,7 +294,7 @@ mod tests {
     fn what_is_repeated() {
         use Idempotency::{Idempotent, NonIdempotent, RetryIfThrottled};
         use StopReason::NotRepeatable;
-        for (repeat, trouble, stop) in [
+        for (repeat, error, stop) in [
             (Idempotent, RetryableError::Throttled, None),
             (Idempotent, RetryableError::Unavailable, None),
             (Idempotent, RetryableError::ConnectFailed, None),
@@ -306,11 +306,11 @@ mod tests {
             (NonIdempotent, RetryableError::Throttled, Some(NotRepeatable)),
             (NonIdempotent, RetryableError::NoResponse, Some(NotRepeatable)),
         ] {
-            let stopped = match decide(1, repeat, failed(trouble, None), 0.5) {
+            let stopped = match decide(1, repeat, failed(error, None), 0.5) {
                 RetryDecision::Stop(reason) => Some(reason),
                 RetryDecision::Retry { .. } => None,
             };
-            assert_eq!(stopped, stop, "{repeat:?} {trouble:?}");
+            assert_eq!(stopped, stop, "{repeat:?} {error:?}");
         }
     }
 
@@ -320,7 +320,7 @@ mod tests {
             .filter(|status| RetryableError::of_status(StatusCode::from_u16(*status).unwrap()).is_some())
             .collect();
         assert_eq!(passing, [429, 502, 503, 504]);
-        for (kind, trouble) in [
+        for (kind, error) in [
             (ErrorKind::Dns, Some(RetryableError::ConnectFailed)),
             (ErrorKind::Connect, Some(RetryableError::ConnectFailed)),
             (ErrorKind::Tls, Some(RetryableError::ConnectFailed)),
@@ -329,7 +329,7 @@ mod tests {
             (ErrorKind::Decode, None),
             (ErrorKind::Other, None),
         ] {
-            assert_eq!(RetryableError::of_error(kind), trouble, "{kind:?}");
+            assert_eq!(RetryableError::of_error(kind), error, "{kind:?}");
         }
     }
 
@@ -345,9 +345,9 @@ mod tests {
 
     #[test]
     fn retry_after_is_the_least_wait_on_every_status() {
-        for trouble in [RetryableError::Throttled, RetryableError::Unavailable] {
+        for error in [RetryableError::Throttled, RetryableError::Unavailable] {
             for random in [0.0, 0.3, 1.0] {
-                let wait = wait(1, failed(trouble, Some(30.0)), random);
+                let wait = wait(1, failed(error, Some(30.0)), random);
                 assert!((30.0..=31.0).contains(&wait), "{wait}");
             }
         }
@@ -383,7 +383,7 @@ mod tests {
         let outcome = failed(RetryableError::Unavailable, None);
         assert!(matches!(decide(3, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Retry { .. }));
         assert_eq!(decide(4, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Stop(StopReason::Attempts));
-        let standing = RetryState { attempts: 1, repeat: Idempotency::Idempotent, left: seconds(5.0) };
+        let standing = RetryState { attempts: 1, idempotency: Idempotency::Idempotent, left: seconds(5.0) };
         let outcome = failed(RetryableError::Throttled, Some(5.0));
         let decision = RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(NOW), NOW, 0.0);
         assert_eq!(decision, RetryDecision::Stop(StopReason::Deadline));
@@ -393,7 +393,7 @@ mod tests {
     fn what_stops_for_another_reason_costs_no_budget() {
         let mut budget = RetryBudget::new(NOW);
         for _ in 0..100 {
-            let standing = RetryState { attempts: 1, repeat: Idempotency::NonIdempotent, left: seconds(600.0) };
+            let standing = RetryState { attempts: 1, idempotency: Idempotency::NonIdempotent, left: seconds(600.0) };
             RetryPolicy::default().decide(standing, failed(RetryableError::NoResponse, None), &mut budget, NOW, 0.5);
         }
         assert!(budget.withdraw(NOW));

@@ -1,7 +1,7 @@
 //! The Redis (or Valkey) that several processes share: one server, one connection, and an end to every wait.
 //!
-//! Nothing here is needed for the program to work. A [`Store`] is made without a server, connects at its first
-//! operation, and answers each operation within [`Options::timeout`] whatever the server does: refused, stopped, full,
+//! Nothing here is needed for the program to work. A [`RedisClient`] is made without a server, connects at its first
+//! operation, and answers each operation within [`RedisOptions::timeout`] whatever the server does: refused, stopped, full,
 //! or gone and back at another address. Those who use it go on without what they asked for.
 //!
 //! - `target`: where the server is and how a connection is opened, over TCP, TLS or a Unix socket.

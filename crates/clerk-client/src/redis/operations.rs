@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_secs(600);
 
 /// The way to the server. Clones share it.
 ///
-/// Every operation ends within [`Options::timeout`]. After 5 failures in a row, operations fail at once for 1 s, which
+/// Every operation ends within [`RedisOptions::timeout`]. After 5 failures in a row, operations fail at once for 1 s, which
 /// grows to 30 s as long as the server stays away; then one operation tries again. An operation whose connection turns
 /// out to be gone is repeated once on a new one, so it may be done twice: scripts have to bear that.
 ///
@@ -31,13 +31,13 @@ const QUIET: Duration = Duration::from_secs(600);
 ///
 /// ```
 /// use clerk_client::secret::Secret;
-/// use clerk_client::store::{Options, Store};
+/// use clerk_client::redis::{RedisOptions, RedisClient};
 /// use std::time::Duration;
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let store = Store::new(Options::new(Secret::new("redis://127.0.0.1".to_owned())))?;
-/// store.set("greeting", b"hello", Duration::from_secs(60)).await?;
-/// assert_eq!(store.get("greeting").await?.as_deref(), Some(&b"hello"[..]));
+/// let redis = RedisClient::new(RedisOptions::new(Secret::new("redis://127.0.0.1".to_owned())))?;
+/// redis.set("greeting", b"hello", Duration::from_secs(60)).await?;
+/// assert_eq!(redis.get("greeting").await?.as_deref(), Some(&b"hello"[..]));
 /// # Ok(())
 /// # }
 /// ```

@@ -15,7 +15,7 @@ pub enum RedisState {
     Down,
 }
 
-/// State and counters of a [`Store`](super::Store), for metrics. Counters begin at 0 and only grow.
+/// State and counters of a [`RedisClient`](super::RedisClient), for metrics. Counters begin at 0 and only grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedisStats {
     /// Whether the server answers.
@@ -32,7 +32,7 @@ pub struct RedisStats {
     pub connections: u64,
 }
 
-/// The counters behind [`Health`].
+/// The counters behind [`RedisStats`].
 #[derive(Debug, Default)]
 pub(super) struct RedisCounters {
     pub(super) operations: AtomicU64,

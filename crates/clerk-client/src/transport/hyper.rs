@@ -77,7 +77,7 @@ pub struct HyperTransport<C> {
     has_met_http10: Arc<AtomicBool>,
 }
 
-/// [`HyperUpstream`] over the network: TCP, with TLS where the address says so, and then through the environment's proxy.
+/// [`HyperTransport`] over the network: TCP, with TLS where the address says so, and then through the environment's proxy.
 pub type NetworkTransport = HyperTransport<HttpsConnector<ProxyConnector>>;
 
 impl<C> fmt::Debug for HyperTransport<C> {

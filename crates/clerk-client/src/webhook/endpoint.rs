@@ -44,7 +44,7 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 /// ```no_run
 /// use axum::Router;
 /// use clerk_client::secret::SecretSource;
-/// use clerk_client::webhook::{Invalidate, InvalidateError, Options, Tag, Webhooks};
+/// use clerk_client::webhook::{Invalidate, InvalidateError, WebhookOptions, Tag, Webhooks};
 ///
 /// struct Print;
 ///
@@ -56,9 +56,9 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 /// }
 ///
 /// let secret = SecretSource::Env("CLERK_WEBHOOK_SIGNING_SECRET".to_owned());
-/// let webhooks = Webhooks::new(Options::new(vec![secret]), Print)?;
+/// let webhooks = Webhooks::new(WebhookOptions::new(vec![secret]), Print)?;
 /// let app: Router = Router::new().route("/webhooks/clerk", webhooks.handler());
-/// # Ok::<(), clerk_client::webhook::ConfigError>(())
+/// # Ok::<(), clerk_client::webhook::WebhookConfigError>(())
 /// ```
 pub struct Webhooks<S> {
     inner: Arc<Inner<S>>,
