@@ -23,8 +23,9 @@ COPY crates/clerk-test-support/Cargo.toml crates/clerk-test-support/
 COPY crates/file-fingerprint/Cargo.toml crates/file-fingerprint/
 COPY crates/prometheus-web/Cargo.toml crates/prometheus-web/
 COPY crates/ratelimit-headers/Cargo.toml crates/ratelimit-headers/
+COPY xtask/Cargo.toml xtask/
 RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
-    && for crate in crates/*; do \
+    && for crate in crates/* xtask; do \
         mkdir "$crate/src" "$crate/benches" && touch "$crate/src/lib.rs" \
         && for bench in $(sed -n '/^\[\[bench\]\]$/{n;s/^name = "\(.*\)"$/\1/p}' "$crate/Cargo.toml"); do \
             touch "$crate/benches/$bench.rs"; \

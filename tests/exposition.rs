@@ -384,18 +384,6 @@ async fn ten_thousand_strange_answers_add_a_bounded_number_of_series() {
     assert!(after - before <= 920, "{} series more", after - before);
 }
 
-/// `UPDATE_DOCS=1 cargo test --test exposition` writes the file.
-#[test]
-fn the_reference_of_metrics_is_that_of_the_program() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-    let expected = catalogue::markdown();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &expected).unwrap();
-    }
-    let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(written == expected, "docs/metrics.md is not up to date: run UPDATE_DOCS=1 cargo test --test exposition");
-}
-
 #[test]
 fn any_moment_is_a_finite_number() {
     for moment in [Moment::default(), Moment::from_unix(Duration::MAX), Moment::default().after(Duration::MAX)] {

@@ -1,0 +1,11 @@
+//! The files that are made from others are as they would be made now.
+
+#[test]
+fn generated_files_are_up_to_date() {
+    let files = xtask::generated().unwrap();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let found = std::fs::read_to_string(xtask::root().join(&file.path)).unwrap_or_default();
+        assert!(found == file.content, "{} is not up to date: run cargo xtask generate", file.path.display());
+    }
+}
