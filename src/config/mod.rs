@@ -10,10 +10,10 @@
 //! | `reader` | known keys, unknown keys, the report |
 //! | `file`, `instance` | from the tree to the model: what each key means |
 //! | `gateway` | the keys of the gateway |
-//! | `rules`, `cron`, `budget` | what a value must look like |
+//! | `validate`, `cron`, `budget` | what a value must look like |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
-//! | `masked` | the result as text, without secrets |
+//! | `redacted` | the result as text, without secrets |
 
 mod budget;
 mod cron;

@@ -5,13 +5,13 @@
 //!
 //! One request goes through these phases, each in a file:
 //!
-//! 1. `forward` refuses what is no request to an origin server;
-//! 2. `identify` finds the Clerk instance by the key, and the caller;
+//! 1. `request::headers` refuses what is no request to an origin server;
+//! 2. `request::identify` finds the Clerk instance by the key, and the caller;
 //! 3. [`InstancePolicies::decide`] says which policies apply;
-//! 4. [`Gateway`] answers: on its own (`answer`), without Clerk where a policy can (`reads`, and `fetch` for all who want
-//!    the same), or over [`clerk_client::outbound`], which every request to Clerk takes, so that pacing, retry and ledger know
+//! 4. [`Gateway`] answers: on its own (`request::error_response`), without Clerk where a policy can (`reads::read_path`, and
+//!    `reads::upstream_fetch` for all who want the same), or over [`clerk_client::outbound`], which every request to Clerk takes, so that pacing, retry and ledger know
 //!    of it;
-//! 5. `seen` counts it, once, when the answer is over or nobody waits for it any more.
+//! 5. `accounting::request_record` counts it, once, when the answer is over or nobody waits for it any more.
 
 mod accounting;
 mod config;

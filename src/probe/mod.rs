@@ -1,6 +1,6 @@
 //! Probing: asks Clerk now and then, so that its answers' headers tell how much of the quota is left.
 //!
-//! `schedule` says what is due, `policy` whether it is done, `prober` does it for one instance. Nothing that goes
+//! `schedule` says what is due, `state` whether it is done, `prober` does it for one instance. Nothing that goes
 //! wrong here ends the process.
 
 mod prober;

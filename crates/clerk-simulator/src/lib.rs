@@ -4,7 +4,7 @@
 //! axum router: serve it on a socket, or reach it in memory under tokio's paused time and let hours pass in a second.
 //! What really happened is in [`Simulator::truth`]; what is to go wrong is said with [`Simulator::set_faults`].
 //!
-//! The room imports nothing of the rest of the crate, and shares no quota code with it: one wrong idea about a limit or
+//! It imports no other crate of this workspace, and shares no quota code with them: one wrong idea about a limit or
 //! a header cannot hide in both.
 //!
 //! One request goes through `exchange` (faults, key), `route`, `meters` with `limiter` and `record`, `resources` and

@@ -14,10 +14,11 @@
 //! The caller binds ([`bind`], [`from_systemd`]) and says when to stop; [`serve`] accepts until then and returns when
 //! the connections are gone.
 //!
-//! - `listen`: addresses; `socket`: sockets. `accept`: the loop, with its cap (`admission`) and back-off.
-//! - `connection`: one client from the first byte to the last; `stream`, `activity`, `body` watch its waits.
+//! - `listen`: addresses; `socket`: sockets. `accept`: the loop, with its cap (`connection_limit`) and back-off.
+//! - `connection`: one client from the first byte to the last; `timeout_stream`, `connection_state`, `body` watch its
+//!   waits.
 //! - `service`: one request: web configuration, handler, panics. `handler`: what answers; a router is one.
-//! - `head_watch`: what hyper does not tell of a request's framing.
+//! - `framing_guard`: what hyper does not tell of a request's framing.
 //! - [`web_config`](WebConfigSource): Prometheus' `--web.config.file`.
 
 mod accept;

@@ -27,17 +27,20 @@
 //!
 //! # The parts
 //!
-//! - `key`: which requests have the same answer. `stored`: an answer.
-//! - `memory`: the first level. `shared`: the second one, in Redis, and the messages to other processes.
+//! - `key`: which requests have the same answer. `entry`: an answer.
+//! - `memory_tier`: the first level. `redis_tier`: the second one, and the messages to other processes; `no_redis` stands
+//!   for it where the feature is off.
 //! - `generations`: what an invalidation makes old in this process.
-//! - `flight`: one fetch at a time for each key.
-//! - `hearing`: what other processes invalidate. `owed`: what Redis could not be told to forget.
-//! - `codec`, `seal`: answers as bytes, and as bytes that only we can read.
-//! - `answers`: the way through all of that. `shadow`: the same without giving anything.
+//! - `single_flight`: one fetch at a time for each key.
+//! - `subscription`: what other processes invalidate. `pending_invalidations`: what Redis could not be told to forget.
+//! - `codec`, `encryption`: answers as bytes, and as bytes that only we can read.
+//! - `lookup`: the way through all of that. `invalidate`: that of an invalidation. `dry_run`: a look-up without giving
+//!   anything.
 //! - `stats`: what became of look-ups.
 //!
 //! A cache belongs to one instance of Clerk. This room uses [`clock`](clerk_quota::clock) with its moments,
-//! [`secret`](crate::secret), [`store`](crate::redis) and [`webhook`](crate::webhook).
+//! [`secret`](crate::secret), `redis`, [`limiter`](crate::limiter) with its priorities, and
+//! [`webhook`](crate::webhook).
 
 #[cfg(feature = "redis")]
 mod codec;

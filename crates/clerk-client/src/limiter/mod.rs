@@ -1,6 +1,6 @@
 //! Letting requests go no faster than Clerk allows, with a bounded queue for those that must wait.
 //!
-//! `limiter` decides for one budget when the next request may leave, `queue` who that is. Both are pure; this file waits.
+//! `bucket_limiter` decides for one budget when the next request may leave, `queue` who that is. Both are pure; this file waits.
 //!
 //! What is promised: as long as all requests to an instance pass one [`Limiter`], none of them meets a 429 of the rate
 //! limiter, however Clerk counts and whether or not it sends quota headers. Where others use the instance too, 429s are

@@ -4,12 +4,12 @@
 //! operation, and answers each operation within [`RedisOptions::timeout`] whatever the server does: refused, stopped, full,
 //! or gone and back at another address. Those who use it go on without what they asked for.
 //!
-//! - `target`: where the server is and how a connection is opened, over TCP, TLS or a Unix socket.
-//! - `link`: the one connection, opened in the background and replaced when it breaks.
+//! - `connect`: where the server is and how a connection is opened, over TCP, TLS or a Unix socket.
+//! - `connection`: the one connection, opened in the background and replaced when it breaks.
 //! - `breaker`: whether to ask at all. Pure.
 //! - `operations`: what can be asked.
 //! - `subscription`: messages of other processes.
-//! - `error`, `health`: what went wrong, and how often.
+//! - `error`, `stats`: what went wrong, and how often.
 //!
 //! Redis Cluster is not supported: scripts use several keys. A primary with replicas behind one address is.
 //!

@@ -7,10 +7,10 @@
 //!
 //! - `signature`: whether Svix signed it. Pure.
 //! - `event`: what it says. `tag`: the vocabulary shared with whoever caches answers.
-//! - `replay`: which messages were already worked off.
+//! - `dedupe`: which messages were already worked off.
 //! - `secrets`: the signing secrets, re-read when their files change.
 //! - `endpoint`: one request from the first header to the answer.
-//! - `counts`: what became of deliveries.
+//! - `stats`: what became of deliveries.
 //!
 //! This room uses [`secret`](crate::secret) only.
 
