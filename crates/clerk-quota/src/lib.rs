@@ -1,8 +1,8 @@
 //! Clerk's quotas: what an answer says of them, which budget a request is counted in, and the ledger of it all.
 //!
 //! This crate is pure. It does no I/O, and every time is passed in, so that each rule is a plain unit test; [`clock`] is
-//! where a program takes the time from. An [`Observation`] is what one HTTP exchange with Clerk taught us; the [`ledger::Ledger`] is the only place
-//! that observations go to and the only place that numbers come from.
+//! where a program takes the time from. An [`Observation`] is what one HTTP exchange with Clerk taught us; the
+//! [`ledger::Ledger`] is the only place that observations go to and the only place that numbers come from.
 
 mod bucket;
 pub mod clock;
