@@ -47,13 +47,13 @@ impl ConfigSource {
 
 /// The configuration's file as it was last looked at.
 #[derive(Debug, Default)]
-struct Seen {
+struct WatchedConfig {
     fingerprint: Option<FileFingerprint>,
     /// Tells one content from another; 0 where there is none to be read.
     content: u64,
 }
 
-impl Seen {
+impl WatchedConfig {
     fn of(source: &ConfigSource) -> Self {
         let ConfigSource::File(path) = source else { return Self::default() };
         let fingerprint = FileFingerprint::of(path);
@@ -97,7 +97,7 @@ pub(super) struct Reload {
 impl Reload {
     /// Loads the configuration on request, and when the file has changed if that is wanted, until `stop`.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>, stop: CancellationToken) {
-        let mut seen = Seen::of(&self.source);
+        let mut watched = WatchedConfig::of(&self.source);
         let period = self.auto_reload.unwrap_or(Duration::MAX / 4);
         let mut looks = interval_at(tokio::time::Instant::now() + period.min(Duration::from_secs(86400)), period);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -107,7 +107,7 @@ impl Reload {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(answer) = requests.recv() => {
-                    seen = Seen::of(&self.source);
+                    watched = WatchedConfig::of(&self.source);
                     // Whoever asked may be gone.
                     let _ = answer.send(self.reload());
                 }
@@ -117,7 +117,7 @@ impl Reload {
                     }
                 }
                 _ = looks.tick(), if self.auto_reload.is_some() => {
-                    if seen.has_changed(&self.source) {
+                    if watched.has_changed(&self.source) {
                         let _ = self.reload();
                     }
                 }

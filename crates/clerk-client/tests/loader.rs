@@ -208,7 +208,7 @@ async fn a_change_of_a_moment_ago_is_seen_by_who_says_so() {
         sleep(Duration::from_secs(1)).await;
         let change = json!({"first_name": "Ada"});
         clerk.raw(Method::PATCH, &format!("/v1/users/{one}")).body(&change).unwrap().send().await.unwrap();
-        late.forget(&one);
+        late.invalidate(&one);
         late.get(&one).await.unwrap()
     };
     let (before, after) = tokio::join!(before, after);

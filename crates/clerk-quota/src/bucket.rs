@@ -197,8 +197,10 @@ impl BucketLedger {
     pub(super) fn snapshot(&self, bucket: Bucket, now: Moment) -> BucketSnapshot {
         let limit_config = self.limit_config;
         // Of several budgets, the one that is closest to its end.
-        let budget =
-            self.budgets.values().min_by(|a, b| a.left(now, limit_config).total_cmp(&b.left(now, limit_config)));
+        let budget = self
+            .budgets
+            .values()
+            .min_by(|a, b| a.remaining_ratio(now, limit_config).total_cmp(&b.remaining_ratio(now, limit_config)));
         let sample = budget.and_then(|budget| budget.live(now, limit_config));
         let limit = budget.and_then(|budget| budget.limit).or(limit_config.limit);
         BucketSnapshot {
@@ -230,8 +232,8 @@ impl BucketLedger {
 impl WindowCounts {
     /// Counts a window that is over, by its highest use.
     fn close(&mut self, window: &Window, limit_config: LimitConfig) {
-        let left = window.left(limit_config);
-        let exhausted = window.throttled || window.fewest(limit_config) == Some(0);
+        let left = window.remaining_ratio(limit_config);
+        let exhausted = window.throttled || window.min_remaining(limit_config) == Some(0);
         let low = exhausted || left.is_some_and(|left| left < limit_config.low_threshold);
         let used = if exhausted { Some(1.0) } else { left.map(used_of_left) };
         self.windows += 1;
@@ -257,7 +259,7 @@ impl WindowCounts {
 
 impl Window {
     /// Fewest requests left: by the server's word, else by our count.
-    fn fewest(&self, limit_config: LimitConfig) -> Option<u64> {
+    fn min_remaining(&self, limit_config: LimitConfig) -> Option<u64> {
         if self.throttled {
             return Some(0);
         }
@@ -265,8 +267,8 @@ impl Window {
     }
 
     /// The smallest share of the limit that was left. A server that allows bursts may have more than the limit left.
-    fn left(&self, limit_config: LimitConfig) -> Option<f64> {
-        share(self.fewest(limit_config)?, self.limit.or(limit_config.limit)?)
+    fn remaining_ratio(&self, limit_config: LimitConfig) -> Option<f64> {
+        share(self.min_remaining(limit_config)?, self.limit.or(limit_config.limit)?)
     }
 }
 
@@ -361,7 +363,7 @@ impl Budget {
     }
 
     /// For comparing budgets: the share of the limit that is left, more than any share where it is not known.
-    fn left(&self, now: Moment, limit_config: LimitConfig) -> f64 {
+    fn remaining_ratio(&self, now: Moment, limit_config: LimitConfig) -> f64 {
         let remaining = self.remaining(now, limit_config);
         let left = remaining.and_then(|remaining| share(remaining, self.limit.or(limit_config.limit)?));
         left.unwrap_or(if remaining == Some(0) { 0.0 } else { f64::MAX })

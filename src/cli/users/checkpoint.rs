@@ -119,7 +119,7 @@ impl Checkpoint {
     }
 
     /// Forgets an earlier export to this file, of which nothing will be left.
-    pub(super) fn forget(output: &Path) -> anyhow::Result<()> {
+    pub(super) fn discard(output: &Path) -> anyhow::Result<()> {
         let path = Self::path(output);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context(path.display().to_string()),

@@ -73,7 +73,7 @@ impl Output {
             OutputTarget::Stdout => Ok(Self::Stdout { format, has_head: false }),
             OutputTarget::New(path) | OutputTarget::Further(path, _) => {
                 let file = claim(&path)?;
-                Checkpoint::forget(&path)?;
+                Checkpoint::discard(&path)?;
                 file.set_len(0).with_context(|| path.display().to_string())?;
                 Ok(Self::File { file, path, format, has_head: false, journal: None })
             }

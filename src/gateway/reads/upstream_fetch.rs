@@ -144,7 +144,7 @@ impl Fetcher {
         let options = || instance.policies.execute_options(&self.policies, self.priority);
         let loader = instance.state.loader(&instance.outbound, version, self.priority, options)?;
         // A list that is under way already may have been read before an invalidation that we come after.
-        loader.forget(user);
+        loader.invalidate(user);
         let would_throttle = self.would_throttle();
         let (found, has_opened) = loader.raw_merged(user).await;
         let answer = match found {

@@ -32,9 +32,9 @@ impl Gateway {
         B::Error: Into<BodyError>,
     {
         match self.begin(request) {
-            Admission::Refused(response) => *response,
-            Admission::Exchange(transaction, body) if transaction.is_read(&body) => transaction.answer_read().await,
-            Admission::Exchange(transaction, body) => transaction.forward(body).await,
+            Admission::Rejected(response) => *response,
+            Admission::Accepted(transaction, body) if transaction.is_read(&body) => transaction.answer_read().await,
+            Admission::Accepted(transaction, body) => transaction.forward(body).await,
         }
     }
 
@@ -53,7 +53,7 @@ impl Gateway {
             Err(rejection) => {
                 let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
                 let record = self.record(unknown_keys, from, route::OTHER, CallerId::UNKNOWN, method);
-                return Admission::Refused(Box::new(local_response(ErrorResponse::rejected(rejection), record)));
+                return Admission::Rejected(Box::new(local_response(ErrorResponse::rejected(rejection), record)));
             }
         };
         // The bytes that are matched are the bytes that are sent.
@@ -66,7 +66,7 @@ impl Gateway {
         let Some(instance) = instance else {
             let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
             let record = self.record(unknown_keys, from, route.template, identity.caller, method);
-            return Admission::Refused(Box::new(local_response(ErrorResponse::unknown_key(), record)));
+            return Admission::Rejected(Box::new(local_response(ErrorResponse::unknown_key(), record)));
         };
         let record = self.record((&instance.name, &instance.counters), from, route.template, identity.caller, method);
         let policies = instance.policies.decide(&head.method, &route);
@@ -78,7 +78,7 @@ impl Gateway {
         let head = Arc::new(head);
         let transaction =
             Box::new(Transaction { instance, head, route, credentials, priority, policies, upload_error, record });
-        Admission::Exchange(transaction, body)
+        Admission::Accepted(transaction, body)
     }
 
     fn admit(&self, table: &RoutingTable, head: &request::Parts) -> Result<Identity, RequestRejection> {
@@ -124,8 +124,8 @@ impl Gateway {
 
 /// A request of which is known what is to become of it.
 enum Admission {
-    Refused(Box<Response<Body>>),
-    Exchange(Box<Transaction>, RequestBody),
+    Rejected(Box<Response<Body>>),
+    Accepted(Box<Transaction>, RequestBody),
 }
 
 impl Handler for Gateway {

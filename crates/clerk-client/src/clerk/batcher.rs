@@ -90,7 +90,7 @@ where
     }
 
     /// Those who ask for the key from now on do not get an answer that is already under way.
-    pub(super) fn forget(&self, key: &K) {
+    pub(super) fn invalidate(&self, key: &K) {
         let mut state = self.state.lock();
         let State { by_key, batches, .. } = &mut *state;
         let is_sent = by_key.get(key).and_then(|id| batches.get(id)).is_some_and(|batch| batch.is_sent);

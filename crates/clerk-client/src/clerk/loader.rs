@@ -103,8 +103,8 @@ impl Loader {
     }
 
     /// The user has changed: who asks from now on gets no answer to a request that was sent before.
-    pub fn forget(&self, id: &str) {
-        self.merge.forget(&id.to_owned());
+    pub fn invalidate(&self, id: &str) {
+        self.merge.invalidate(&id.to_owned());
     }
 
     async fn load(&self, id: &str) -> (LoadResult, bool) {

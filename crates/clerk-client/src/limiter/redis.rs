@@ -112,7 +112,7 @@ impl RedisLimiter {
         });
         let (untold, ends) = mpsc::channel(MAX_UNTOLD);
         let mut teller = JoinSet::new();
-        teller.spawn(tell(Arc::clone(&shared), ends));
+        teller.spawn(send_updates(Arc::clone(&shared), ends));
         Arc::new(Self { shared, leases: AtomicU64::new(0), untold, _teller: Mutex::new(teller) })
     }
 
@@ -120,9 +120,9 @@ impl RedisLimiter {
         Lease(self.leases.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn tell(&self, told: Update) {
+    fn send(&self, update: Update) {
         // What does not fit in ends by itself.
-        let _ = self.untold.try_send(told);
+        let _ = self.untold.try_send(update);
     }
 }
 
@@ -143,7 +143,7 @@ impl DistributedLimiter for RedisLimiter {
 
     fn enter(&self, budget: BucketKey, window: Duration) -> Lease {
         let lease = self.lease();
-        self.tell(Update { budget, lease, what: "enter", window, block: Duration::ZERO });
+        self.send(Update { budget, lease, what: "enter", window, block: Duration::ZERO });
         lease
     }
 
@@ -157,7 +157,7 @@ impl DistributedLimiter for RedisLimiter {
                 Update { budget, lease, what: "uncounted", window: Duration::ZERO, block: wait }
             }
         };
-        self.tell(told);
+        self.send(told);
     }
 }
 
@@ -170,7 +170,7 @@ struct ReleaseOnDrop<'a> {
 impl Drop for ReleaseOnDrop<'_> {
     fn drop(&mut self) {
         if let Some((budget, lease, window)) = self.told {
-            self.budget.tell(Update { budget, lease, what: "uncounted", window, block: Duration::ZERO });
+            self.budget.send(Update { budget, lease, what: "uncounted", window, block: Duration::ZERO });
         }
     }
 }
@@ -208,14 +208,14 @@ impl Inner {
         format!("{}:{}", self.process, lease.0)
     }
 
-    async fn tell(&self, told: Update) {
-        let [log, block] = self.keys(told.budget);
+    async fn send(&self, update: Update) {
+        let [log, block] = self.keys(update.budget);
         let arguments = [
-            told.what.to_owned(),
-            micros(told.window),
+            update.what.to_owned(),
+            micros(update.window),
             micros(GRACE),
-            self.member(told.lease),
-            told.block.as_millis().to_string(),
+            self.member(update.lease),
+            update.block.as_millis().to_string(),
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         // When it cannot be told, the entry ends by itself, and the store has said what is wrong.
@@ -223,9 +223,9 @@ impl Inner {
     }
 }
 
-async fn tell(shared: Arc<Inner>, mut ends: mpsc::Receiver<Update>) {
-    while let Some(told) = ends.recv().await {
-        shared.tell(told).await;
+async fn send_updates(shared: Arc<Inner>, mut ends: mpsc::Receiver<Update>) {
+    while let Some(update) = ends.recv().await {
+        shared.send(update).await;
     }
 }
 

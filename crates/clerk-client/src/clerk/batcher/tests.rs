@@ -78,7 +78,7 @@ async fn who_asks_while_the_answer_is_under_way_shares_it_unless_it_was_forgotte
     let late = async |forget: bool| {
         sleep(WINDOW * 2).await;
         if forget {
-            world.merge.forget(&2);
+            world.merge.invalidate(&2);
         }
         world.merge.get(&2).await
     };
