@@ -40,7 +40,7 @@ impl Default for LoaderOptions {
 /// become one request for up to 100 users. Made by [`Users::loader`].
 ///
 /// - An id that is asked for again while its answer is under way is asked for once. Who must see a change of a moment
-///   ago calls [`Loader::forget`] first.
+///   ago calls [`Loader::invalidate`] first.
 /// - An id that stands alone is asked for with `GET /v1/users/{id}`.
 /// - A caller that goes away disturbs no other. When all callers of a request are gone, it is cancelled.
 /// - What goes wrong with a request, all its callers are told; a 422 only those whose id Clerk refuses.
