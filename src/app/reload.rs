@@ -49,15 +49,15 @@ impl ConfigSource {
 #[derive(Debug, Default)]
 struct WatchedConfig {
     fingerprint: Option<FileFingerprint>,
-    /// Tells one content from another; 0 where there is none to be read.
-    content: u64,
+    /// Tells one content from another; none where it could not be read.
+    content: Option<u64>,
 }
 
 impl WatchedConfig {
     fn of(source: &ConfigSource) -> Self {
         let ConfigSource::File(path) = source else { return Self::default() };
         let fingerprint = FileFingerprint::of(path);
-        let content = std::fs::read(path).map_or(0, |bytes| {
+        let content = std::fs::read(path).ok().map(|bytes| {
             let mut hasher = DefaultHasher::new();
             bytes.hash(&mut hasher);
             hasher.finish()
@@ -68,7 +68,8 @@ impl WatchedConfig {
     /// Looks again. Whether the content is another one: a file that was only touched is not loaded again.
     fn has_changed(&mut self, source: &ConfigSource) -> bool {
         let ConfigSource::File(path) = source else { return false };
-        if FileFingerprint::is_current(self.fingerprint.as_ref(), path) {
+        // A failure to read may pass without a trace in the fingerprint: too many open files, a disk that was away.
+        if self.content.is_some() && FileFingerprint::is_current(self.fingerprint.as_ref(), path) {
             return false;
         }
         let now = Self::of(source);
@@ -163,5 +164,36 @@ impl Reload {
         }
         self.config = config.clone();
         Ok(config.instances.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_could_not_be_read_is_read_again_and_a_touched_one_has_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yml");
+        std::fs::write(&path, "instances: []").unwrap();
+        let touch = |age: u64| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_608_000 - age);
+            std::fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+        };
+        touch(3600);
+        let source = ConfigSource::File(path.clone());
+        let mut watched = WatchedConfig::of(&source);
+        assert!(!watched.has_changed(&source));
+        touch(1800);
+        assert!(!watched.has_changed(&source), "the content is the same");
+        std::fs::write(&path, "instances: [{}]").unwrap();
+        assert!(watched.has_changed(&source));
+        touch(900);
+        // As after a read that failed: the file looks as it did, and its content is not known.
+        let mut unread = WatchedConfig { content: None, ..WatchedConfig::of(&source) };
+        assert!(unread.has_changed(&source));
+        assert!(!unread.has_changed(&source));
     }
 }
