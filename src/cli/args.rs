@@ -188,7 +188,7 @@ pub struct SimulateArgs {
     #[arg(long = "listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10431")]
     pub listen_address: SocketAddr,
 
-    /// How requests are counted: fixed, sliding, token-bucket or token-bucket:BURST
+    /// How requests are counted: fixed, fixed-from-first, sliding, sliding-counter, token-bucket or token-bucket:BURST
     #[arg(long, value_name = "KIND", default_value = "fixed")]
     pub limiter: LimiterKind,
 

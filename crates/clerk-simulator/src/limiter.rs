@@ -1,4 +1,4 @@
-//! The three ways to count requests, as pure functions of the time that is passed in.
+//! The five ways to count requests, as pure functions of the time that is passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,8 +18,8 @@ pub(super) struct Verdict {
     pub(super) remaining: u32,
     /// Length of the window.
     pub(super) window: Duration,
-    /// Fixed window: time until it ends. Sliding window: until the oldest counted request falls out of it. Token
-    /// bucket: until it is full.
+    /// Fixed window and sliding counter: time until the current window ends. Sliding window: until the oldest counted
+    /// request falls out of it. Token bucket: until it is full.
     pub(super) reset_after: Duration,
     /// Time until the next request may pass; zero if one may pass now.
     pub(super) retry_after: Duration,
@@ -39,6 +39,17 @@ enum Used {
         start: Epoch,
         count: u32,
     },
+    FixedFromFirst {
+        /// When the first request of the current window was counted; `None` between windows.
+        start: Option<Epoch>,
+        count: u32,
+    },
+    /// Counts of the current window of the grid and of the one before it.
+    SlidingCounter {
+        start: Epoch,
+        previous: u32,
+        current: u32,
+    },
     /// Times of the counted requests, oldest first; never more than `limit` of them.
     Sliding {
         counted: VecDeque<Epoch>,
@@ -57,6 +68,10 @@ impl Meter {
         let window = quota.window.clamp(SHORTEST_WINDOW, LONGEST_WINDOW);
         let used = match kind {
             LimiterKind::FixedWindow => Used::Fixed { start: grid_start(now, window), count: 0 },
+            LimiterKind::FixedFromFirst => Used::FixedFromFirst { start: None, count: 0 },
+            LimiterKind::SlidingCounter => {
+                Used::SlidingCounter { start: grid_start(now, window), previous: 0, current: 0 }
+            }
             LimiterKind::SlidingWindow => Used::Sliding { counted: VecDeque::new() },
             LimiterKind::TokenBucket { .. } => {
                 let capacity = quota.burst.unwrap_or(quota.limit);
@@ -73,6 +88,20 @@ impl Meter {
             Used::Fixed { count, .. } => {
                 let allowed = *count < self.limit;
                 *count += u32::from(allowed);
+                allowed
+            }
+            Used::FixedFromFirst { start, count } => {
+                let allowed = *count < self.limit;
+                if allowed {
+                    start.get_or_insert(now);
+                    *count += 1;
+                }
+                allowed
+            }
+            Used::SlidingCounter { start, previous, current } => {
+                let weight = weight(*start, self.window, now);
+                let allowed = counter_room(self.limit, self.window, *previous, *current, weight) > 0;
+                *current += u32::from(allowed);
                 allowed
             }
             Used::Sliding { counted } => {
@@ -98,7 +127,8 @@ impl Meter {
     pub(super) fn is_untouched(&mut self, now: Epoch) -> bool {
         self.settle(now);
         match &self.used {
-            Used::Fixed { count, .. } => *count == 0,
+            Used::Fixed { count, .. } | Used::FixedFromFirst { count, .. } => *count == 0,
+            Used::SlidingCounter { previous, current, .. } => *previous == 0 && *current == 0,
             Used::Sliding { counted } => counted.is_empty(),
             Used::Tokens { capacity, level, .. } => *level == u128::from(*capacity) * self.window.as_nanos(),
         }
@@ -112,6 +142,20 @@ impl Meter {
                 if current > *start {
                     *start = current;
                     *count = 0;
+                }
+            }
+            Used::FixedFromFirst { start, count } => {
+                if start.is_some_and(|start| start + self.window <= now) {
+                    *start = None;
+                    *count = 0;
+                }
+            }
+            Used::SlidingCounter { start, previous, current } => {
+                let grid = grid_start(now, self.window);
+                if grid > *start {
+                    *previous = if grid == *start + self.window { *current } else { 0 };
+                    *current = 0;
+                    *start = grid;
                 }
             }
             Used::Sliding { counted } => {
@@ -133,6 +177,17 @@ impl Meter {
                 let reset = (*start + self.window).saturating_sub(now);
                 (self.limit, self.limit - count, reset, reset)
             }
+            Used::FixedFromFirst { start, count } => {
+                let reset = start.map_or(self.window, |start| (start + self.window).saturating_sub(now));
+                (self.limit, self.limit - count, reset, reset)
+            }
+            Used::SlidingCounter { start, previous, current } => {
+                let weight = weight(*start, self.window, now);
+                let remaining = counter_room(self.limit, self.window, *previous, *current, weight);
+                let next_at = self.counter_room_at(*start, *previous, *current);
+                let reset = (*start + self.window).saturating_sub(now);
+                (self.limit, remaining, reset, next_at.map_or(self.window, |at| at.saturating_sub(now)))
+            }
             Used::Sliding { counted } => {
                 let reset = counted.front().map_or(self.window, |oldest| (*oldest + self.window).saturating_sub(now));
                 let used = u32::try_from(counted.len()).unwrap_or(u32::MAX);
@@ -149,6 +204,22 @@ impl Meter {
         Verdict { allowed, limit, remaining, window: self.window, reset_after, retry_after }
     }
 
+    /// When a sliding counter that is full now has room for one request, if none is counted until then; never with a
+    /// limit of 0.
+    fn counter_room_at(&self, start: Epoch, previous: u32, current: u32) -> Option<Epoch> {
+        // The window before may weigh so much, in nanoseconds of overlap, beside `current` and the next request.
+        let overlap = |previous: u32, current: u32| {
+            let free = u128::from(self.limit.checked_sub(current)?.checked_sub(1)?);
+            let nanos = free * self.window.as_nanos() / u128::from(previous.max(1));
+            Some(self.window.saturating_sub(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))))
+        };
+        match overlap(previous, current) {
+            Some(elapsed) => Some(start + elapsed),
+            // The current window is full: once it is the one before, it weighs less and less.
+            None => Some(start + self.window + overlap(current, 0)?),
+        }
+    }
+
     /// Time in which a token bucket gains `units`, rounded up to a nanosecond; a window if it never does.
     fn time_for(&self, units: u128) -> Duration {
         match u64::try_from(units.div_ceil(u128::from(self.limit.max(1)))) {
@@ -156,6 +227,18 @@ impl Meter {
             _ => self.window,
         }
     }
+}
+
+/// Part of the last `window`, in nanoseconds, that lies before the window of the grid that began at `start`.
+fn weight(start: Epoch, window: Duration, now: Epoch) -> u128 {
+    (start + window).saturating_sub(now).as_nanos()
+}
+
+/// Requests for which a sliding counter has room, whose window before weighs `weight` nanoseconds.
+fn counter_room(limit: u32, window: Duration, previous: u32, current: u32, weight: u128) -> u32 {
+    let window = window.as_nanos();
+    let used = u128::from(previous) * weight + u128::from(current) * window;
+    u32::try_from((u128::from(limit) * window).saturating_sub(used) / window).unwrap_or(u32::MAX)
 }
 
 /// Start of the window that holds `now`, on the grid of multiples of `window` since the UNIX epoch.
@@ -173,6 +256,13 @@ mod tests {
 
     const TEN: Duration = Duration::from_secs(10);
     const TOKENS: LimiterKind = LimiterKind::TokenBucket { burst: None };
+    const KINDS: [LimiterKind; 5] = [
+        LimiterKind::FixedWindow,
+        LimiterKind::FixedFromFirst,
+        LimiterKind::SlidingWindow,
+        LimiterKind::SlidingCounter,
+        TOKENS,
+    ];
 
     fn at(millis: u64) -> Epoch {
         Duration::from_millis(1_795_608_000_000 + millis)
@@ -212,6 +302,37 @@ mod tests {
     }
 
     #[test]
+    fn a_window_from_the_first_request_knows_no_grid() {
+        let mut meter = Meter::new(LimiterKind::FixedFromFirst, Quota::new(2, TEN), at(0));
+        assert_eq!(meter.take(at(8_500)).reset_after, TEN);
+        assert_eq!(meter.take(at(12_000)).reset_after, Duration::from_millis(6_500));
+        let refused = meter.take(at(18_000));
+        assert!(!refused.allowed);
+        assert_eq!(refused.retry_after, Duration::from_millis(500));
+        let next = meter.take(at(30_000));
+        assert_eq!((next.remaining, next.reset_after), (1, TEN));
+    }
+
+    #[test]
+    fn a_sliding_counter_weighs_the_window_before() {
+        let mut meter = Meter::new(LimiterKind::SlidingCounter, Quota::new(10, TEN), at(0));
+        assert_eq!(take_many(&mut meter, 10, at(9_000)).remaining, 0);
+        let refused = meter.take(at(9_500));
+        assert!(!refused.allowed);
+        // Of ten in the window before, nine count a second after the border.
+        assert_eq!(
+            (refused.retry_after, refused.reset_after),
+            (Duration::from_millis(1_500), Duration::from_millis(500))
+        );
+        assert!(!meter.take(at(10_999)).allowed);
+        let next = meter.take(at(15_000));
+        assert_eq!((next.allowed, next.remaining, next.retry_after), (true, 4, Duration::ZERO));
+        assert!(take_many(&mut meter, 4, at(15_000)).allowed);
+        assert_eq!(meter.take(at(15_000)).retry_after, Duration::from_secs(1));
+        assert_eq!(meter.take(at(40_000)).remaining, 9);
+    }
+
+    #[test]
     fn a_token_bucket_starts_full_and_refills_evenly() {
         let quota = Quota::new(20, TEN).with_burst(40);
         let mut meter = Meter::new(TOKENS, quota, at(0));
@@ -226,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_refuses_everything_and_still_names_a_time() {
-        for kind in [LimiterKind::FixedWindow, LimiterKind::SlidingWindow, TOKENS] {
+        for kind in KINDS {
             let mut meter = Meter::new(kind, Quota::new(0, TEN), at(0));
             for second in 0..100 {
                 let verdict = meter.take(at(second * 1_000));
@@ -238,7 +359,7 @@ mod tests {
 
     #[test]
     fn windows_of_nothing_and_of_all_time_neither_divide_by_zero_nor_overflow() {
-        for kind in [LimiterKind::FixedWindow, LimiterKind::SlidingWindow, TOKENS] {
+        for kind in KINDS {
             for window in [Duration::ZERO, Duration::MAX] {
                 let mut meter = Meter::new(kind, Quota::new(1, window).with_burst(u32::MAX), at(0));
                 assert!(meter.take(at(0)).allowed, "{kind}");
@@ -269,7 +390,7 @@ mod tests {
     }
 
     fn kinds() -> impl Strategy<Value = LimiterKind> {
-        prop_oneof![Just(LimiterKind::FixedWindow), Just(LimiterKind::SlidingWindow), Just(TOKENS)]
+        proptest::sample::select(&KINDS)
     }
 
     proptest! {
@@ -298,6 +419,41 @@ mod tests {
                 prop_assert_eq!(verdict.allowed, before < limit as usize);
                 let left = limit as usize - before - usize::from(verdict.allowed);
                 prop_assert_eq!(verdict.remaining as usize, left);
+            }
+        }
+
+        #[test]
+        fn a_window_from_the_first_request_allows_its_limit(gaps in gaps(), limit in 1_u32..30) {
+            let times = times(&gaps);
+            let verdicts = run(LimiterKind::FixedFromFirst, Quota::new(limit, TEN), &times);
+            let mut first = times[0];
+            let mut used = 0;
+            for (now, verdict) in times.iter().zip(verdicts) {
+                if *now >= first + TEN {
+                    (first, used) = (*now, 0);
+                }
+                prop_assert_eq!(verdict.allowed, used < limit);
+                used += u32::from(verdict.allowed);
+                prop_assert_eq!(verdict.remaining, limit - used);
+            }
+        }
+
+        #[test]
+        fn a_sliding_counter_estimates_no_more_than_its_limit(gaps in gaps(), limit in 1_u32..30) {
+            let times = times(&gaps);
+            let verdicts = run(LimiterKind::SlidingCounter, Quota::new(limit, TEN), &times);
+            for (place, verdict) in verdicts.iter().enumerate() {
+                let window = times[place].as_secs() / 10;
+                let count = |window: u64| {
+                    let within = (0..place).filter(|p| times[*p].as_secs() / 10 == window && verdicts[*p].allowed);
+                    within.count() as u64
+                };
+                // In whole milliseconds, as the times are: estimate * 10 000.
+                let elapsed = u64::try_from(times[place].as_millis()).unwrap() % 10_000;
+                let free = (u64::from(limit) * 10_000)
+                    .saturating_sub(count(window - 1) * (10_000 - elapsed) + count(window) * 10_000);
+                prop_assert_eq!(verdict.allowed, free >= 10_000);
+                prop_assert_eq!(u64::from(verdict.remaining), (free / 10_000).saturating_sub(u64::from(verdict.allowed)));
             }
         }
 

@@ -81,8 +81,13 @@ impl Options {
 pub enum LimiterKind {
     /// Windows that begin at multiples of their length since the UNIX epoch.
     FixedWindow,
+    /// Windows that begin with their first request.
+    FixedFromFirst,
     /// At most `limit` requests within any stretch of time as long as the window.
     SlidingWindow,
+    /// An estimate from two counters: the current window of the epoch's grid, and of the one before it the part that still
+    /// lies within the last window, as if its requests had come evenly.
+    SlidingCounter,
     /// A bucket that refills evenly with `limit` requests per window.
     TokenBucket {
         /// Capacity of the instance bucket. `None`: the burst of the quota, else its limit. The other buckets keep
@@ -95,7 +100,9 @@ impl fmt::Display for LimiterKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FixedWindow => f.pad("fixed"),
+            Self::FixedFromFirst => f.pad("fixed-from-first"),
             Self::SlidingWindow => f.pad("sliding"),
+            Self::SlidingCounter => f.pad("sliding-counter"),
             Self::TokenBucket { burst: None } => f.pad("token-bucket"),
             Self::TokenBucket { burst: Some(burst) } => write!(f, "token-bucket:{burst}"),
         }
@@ -105,18 +112,27 @@ impl fmt::Display for LimiterKind {
 impl FromStr for LimiterKind {
     type Err = ParseOptionError;
 
-    /// Reads `fixed`, `sliding`, `token-bucket` or `token-bucket:BURST`.
+    /// Reads `fixed`, `fixed-from-first`, `sliding`, `sliding-counter`, `token-bucket` or `token-bucket:BURST`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "fixed" => Ok(Self::FixedWindow),
+            "fixed-from-first" => Ok(Self::FixedFromFirst),
             "sliding" => Ok(Self::SlidingWindow),
+            "sliding-counter" => Ok(Self::SlidingCounter),
             "token-bucket" => Ok(Self::TokenBucket { burst: None }),
             _ => text
                 .strip_prefix("token-bucket:")
                 .and_then(|burst| burst.parse().ok())
                 .map(|burst| Self::TokenBucket { burst: Some(burst) })
                 .ok_or_else(|| {
-                    let known = ["fixed", "sliding", "token-bucket", "token-bucket:BURST"];
+                    let known = [
+                        "fixed",
+                        "fixed-from-first",
+                        "sliding",
+                        "sliding-counter",
+                        "token-bucket",
+                        "token-bucket:BURST",
+                    ];
                     ParseOptionError::unknown("limiter", text, &known)
                 }),
         }
@@ -187,14 +203,14 @@ mod tests {
 
     #[test]
     fn the_words_of_the_command_line_survive_a_round_trip() {
-        for text in ["fixed", "sliding", "token-bucket", "token-bucket:40"] {
+        for text in ["fixed", "fixed-from-first", "sliding", "sliding-counter", "token-bucket", "token-bucket:40"] {
             assert_eq!(text.parse::<LimiterKind>().unwrap().to_string(), text);
         }
         for profile in HeaderProfile::ALL {
             assert_eq!(profile.to_string().parse::<HeaderProfile>().unwrap(), profile);
         }
         let error = "leaky".parse::<LimiterKind>().unwrap_err().to_string();
-        assert!(error.contains("fixed, sliding, token-bucket"), "{error}");
+        assert!(error.contains("fixed, fixed-from-first, sliding, sliding-counter, token-bucket"), "{error}");
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub struct BucketTruth {
 
 /// One window with at least one request.
 ///
-/// Sliding windows and token buckets have no natural borders: there the windows lie on the grid of multiples of the
+/// Windows from their first request, sliding ones and token buckets have no borders that are known beforehand: there the windows lie on the grid of multiples of the
 /// window length since the UNIX epoch, and [`BucketTruth::least_remaining`] answers for any other stretch of time.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WindowTruth {

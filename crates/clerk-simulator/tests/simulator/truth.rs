@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn the_truth_equals_a_count_by_hand() {
-    for limiter in ["fixed", "sliding", "token-bucket"] {
+    for limiter in ["fixed", "fixed-from-first", "sliding", "sliding-counter", "token-bucket"] {
         let limits = vec!["instance=12/10s".parse().unwrap()];
         let simulator = Simulator::new(Options { limiter: limiter.parse().unwrap(), limits, ..options() });
         let mut dice = fastrand::Rng::with_seed(5);
