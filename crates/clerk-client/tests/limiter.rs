@@ -259,6 +259,32 @@ async fn a_wait_that_would_be_too_long_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_of_before_a_restart_are_not_spent_again() {
+    let limit = Some(Limit { requests: 100, window: TEN });
+    let clock = Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start()));
+    let now = clock.now();
+    let pacer = Limiter::new(limiter::LimiterOptions { limit, ..limiter::LimiterOptions::default() }, clock);
+    let ago = |seconds| now.before(Duration::from_secs(seconds));
+    for request in 0..100 {
+        // Sixty are over since 4 s, ten end nowhere, and the others are too old or not yet sent.
+        let (started, ended) = match request {
+            0..60 => (ago(5), Some(ago(4))),
+            60..70 => (ago(3), None),
+            70..90 => (ago(12), Some(ago(11))),
+            _ => (now.after(TEN), None),
+        };
+        pacer.restore(Bucket::Instance, None, started, ended);
+    }
+    assert_eq!(pacer.stats().in_flight, 0);
+    for _ in 0..30 {
+        drop(pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap());
+    }
+    let shed = pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap_err();
+    assert!((6.0..=6.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
+    assert!(pacer.fleet_usage(Bucket::Instance, None).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_behind_others_counts_their_turns_too() {
     let pacer = used_up(limiter::LimiterOptions::default()).await;
     let mut tasks = JoinSet::new();

@@ -6,6 +6,7 @@
 
 mod bucket;
 pub mod clock;
+pub mod fleet;
 mod forecast;
 mod histogram;
 mod instance;

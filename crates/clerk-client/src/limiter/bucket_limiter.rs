@@ -218,6 +218,17 @@ impl BucketLimiter {
         }
     }
 
+    /// Enters a request that is over and was none of this process. It does not come back late by dice: it is known when
+    /// it ended.
+    pub(super) fn restore(&mut self, ended: Moment, now: Moment) {
+        self.settle(now);
+        let window = self.window();
+        if ended.after(window) > now {
+            self.log.begin();
+            self.log.spend(ended, window);
+        }
+    }
+
     fn spend(&mut self, now: Moment, random: f64) {
         self.log.spend(now.after(self.jitter(random)), self.window());
     }
@@ -328,7 +339,7 @@ impl BucketLimiter {
 
     /// The window's length: the documented or the named one, or longer where resets tell that it takes longer until all
     /// is back, as a token bucket's do whose burst is larger than its limit.
-    fn window(&self) -> Duration {
+    pub(super) fn window(&self) -> Duration {
         let nominal = self.window.unwrap_or(self.limit_config.window);
         let longest = self.resets.longest().min(self.limit_config.window * LONGEST_WINDOWS);
         if longest > nominal + Duration::from_secs(1) { longest } else { nominal }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use super::bucket_limiter::{Ending, LONGEST_HOLD, NAMELESS_HOLD};
 use super::queue::Key;
-use super::{Limiter, Permit, Priority};
-use clerk_quota::Bucket;
+use super::{Limiter, Permit, Priority, key};
+use clerk_quota::fleet::FleetUsage;
 use clerk_quota::route::Entity;
+use clerk_quota::{Bucket, Scope};
 
 /// Processes that are assumed where nobody could be asked yet.
 const UNKNOWN_PROCESSES: u64 = 2;
@@ -28,10 +29,22 @@ pub trait DistributedLimiter: fmt::Debug + Send + Sync + 'static {
 
     /// Says how an entered request ended. Does not wait; what is lost on the way ends by itself after a while.
     fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd);
+
+    /// What all processes use of a budget whose window is so long.
+    fn usage(&self, budget: BucketKey, window: Duration) -> UsageFuture<'_>;
 }
 
 /// The answer to come. It comes soon, whatever happens to those who are asked.
 pub type TakeFuture<'a> = Pin<Box<dyn Future<Output = Result<Taken, LimiterUnreachable>> + Send + 'a>>;
+
+/// What all processes use, to come as soon as a [`TakeFuture`].
+pub type UsageFuture<'a> = Pin<Box<dyn Future<Output = Result<FleetUsage, LimiterUnreachable>> + Send + 'a>>;
+
+/// Into so many slots of equal length a window is divided to tell when requests started.
+pub(super) const SLOTS_PER_WINDOW: u32 = 16;
+
+/// So many windows back it is told when requests started.
+pub(super) const TOLD_WINDOWS: u32 = 3;
 
 /// Which budget of the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,6 +171,15 @@ impl Limiter {
         };
         drop(state);
         asking.granted(lease).ok_or(NoRoom)
+    }
+
+    /// What all processes together use of a bucket. `None` where the budget is not shared, or has no limit.
+    #[must_use]
+    pub fn fleet_usage(&self, bucket: Bucket, entity: Option<Entity>) -> Option<UsageFuture<'_>> {
+        let budget = self.shared.as_ref().filter(|_| bucket.scope() != Scope::Unlimited)?;
+        let key = key(bucket, entity);
+        let window = self.state.lock().queue.window(key);
+        Some(budget.usage(key.into(), window))
     }
 
     /// Tells the others how a request ended.

@@ -9,6 +9,8 @@
 mod aimd;
 mod bucket_limiter;
 mod distributed;
+#[cfg(feature = "test-util")]
+mod memory;
 mod queue;
 #[cfg(feature = "redis")]
 mod redis;
@@ -24,8 +26,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use distributed::{
-    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, Sharing, TakeFuture, Taken,
+    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, Sharing, TakeFuture, Taken, UsageFuture,
 };
+#[cfg(feature = "test-util")]
+pub use memory::MemoryDistributedLimiter;
 #[cfg(feature = "redis")]
 pub use redis::RedisLimiter;
 pub use stats::LimiterStats;
@@ -336,6 +340,18 @@ impl Limiter {
         state.queue.observe(key(observation.bucket, observation.entity), observation);
         let to_wake = state.queue.dispatch(self.clock.now());
         state.notify(&to_wake);
+    }
+
+    /// Enters a request that was sent before this process started, so that its quota is not spent once more. Without an
+    /// end it is taken as over now. What is older than a window or lies in the future is left out. Processes that share
+    /// the budget need not be told: their log outlives a process.
+    pub fn restore(&self, bucket: Bucket, entity: Option<Entity>, started: Moment, ended: Option<Moment>) {
+        let now = self.clock.now();
+        if bucket.scope() == Scope::Unlimited || started > now {
+            return;
+        }
+        let ended = ended.map_or(now, |ended| ended.clamp(started, now));
+        self.state.lock().queue.restore(key(bucket, entity), ended, now);
     }
 
     /// What it did so far and how it stands.

@@ -144,6 +144,17 @@ impl Queue {
         self.queues.get(&key)?.limiter.room(self.options.reserve(priority))
     }
 
+    /// Length of a budget's window, as far as that is known.
+    pub(super) fn window(&self, key: Key) -> Duration {
+        let known = self.queues.get(&key).map(|bucket_queue| bucket_queue.limiter.window());
+        known.unwrap_or_else(|| terms(&self.options, key.0).window)
+    }
+
+    /// Enters a request that another process sent before this one started.
+    pub(super) fn restore(&mut self, key: Key, ended: Moment, now: Moment) {
+        self.bucket_queue(key, now).limiter.restore(ended, now);
+    }
+
     /// The others were asked, and so many processes there are; or they could not be. Says whether our share became less.
     pub(super) fn set_processes(&mut self, processes: Option<u64>, now: Moment) -> bool {
         let before = self.sharing;

@@ -14,8 +14,14 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::distributed::{BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, TakeFuture, Taken};
+use super::distributed::{
+    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, TOLD_WINDOWS,
+    TakeFuture, Taken, UsageFuture,
+};
 use crate::redis::{RedisClient, Reply, Script};
+use clerk_quota::fleet::{FleetUsage, StartSlot};
+
+mod scripts;
 
 /// How long a request stands in the log whose end nobody told, beside the window: its process died, or could not tell.
 const GRACE: Duration = Duration::from_secs(30);
@@ -25,50 +31,6 @@ const PRESENCE: Duration = Duration::from_secs(60);
 
 /// Ends that may wait to be told. What does not fit in ends by itself after [`GRACE`].
 const MAX_UNTOLD: usize = 10_000;
-
-/// Enters a request if there is room; else says how long there is none, in microseconds.
-const TAKE: &str = r"
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local room, window, grace, presence = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local function text(number) return string.format('%.0f', number) end
-redis.call('ZADD', KEYS[3], text(now), ARGV[6])
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', text(now - presence))
-redis.call('PEXPIRE', KEYS[3], text(presence / 1000))
-local processes = redis.call('ZCARD', KEYS[3])
-local blocked = redis.call('PTTL', KEYS[2])
-if blocked > 0 then return {0, blocked * 1000, processes} end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - window))
-local used = redis.call('ZCARD', KEYS[1])
-if used < room then
-  redis.call('ZADD', KEYS[1], text(now + grace), ARGV[5])
-  redis.call('PEXPIRE', KEYS[1], text((window + grace) / 1000))
-  return {1, 0, processes}
-end
-local first = redis.call('ZRANGE', KEYS[1], used - room, used - room, 'WITHSCORES')
-return {0, math.max(1000, math.min(window, first[2] + window - now)), processes}
-";
-
-/// Enters, ends or takes away a request, and blocks the budget for a while.
-const END: &str = r"
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local what, window, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local function text(number) return string.format('%.0f', number) end
-if what == 'enter' then
-  redis.call('ZADD', KEYS[1], text(now + grace), ARGV[4])
-elseif what == 'counted' then
-  redis.call('ZADD', KEYS[1], 'XX', text(now), ARGV[4])
-else
-  redis.call('ZREM', KEYS[1], ARGV[4])
-end
-if window > 0 then redis.call('PEXPIRE', KEYS[1], text((window + grace) / 1000)) end
-local block = tonumber(ARGV[5])
-if block > 0 and redis.call('PTTL', KEYS[2]) < block then
-  redis.call('SET', KEYS[2], '1', 'PX', text(block))
-end
-return 1
-";
 
 /// The budgets of one Clerk instance, in Redis.
 #[derive(Debug)]
@@ -88,6 +50,7 @@ struct Inner {
     process: String,
     take: Script,
     end: Script,
+    usage: Script,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +70,9 @@ impl RedisLimiter {
             store,
             instance: instance.to_owned(),
             process: format!("{:016x}", fastrand::u64(..)),
-            take: Script::new(TAKE),
-            end: Script::new(END),
+            take: Script::new(&scripts::take()),
+            end: Script::new(&scripts::end()),
+            usage: Script::new(scripts::USAGE),
         });
         let (untold, ends) = mpsc::channel(MAX_UNTOLD);
         let mut teller = JoinSet::new();
@@ -154,10 +118,14 @@ impl DistributedLimiter for RedisLimiter {
                 Update { budget, lease, what: "uncounted", window: Duration::ZERO, block: Duration::ZERO }
             }
             LeaseEnd::Throttled { wait } => {
-                Update { budget, lease, what: "uncounted", window: Duration::ZERO, block: wait }
+                Update { budget, lease, what: "throttled", window: Duration::ZERO, block: wait }
             }
         };
         self.send(told);
+    }
+
+    fn usage(&self, budget: BucketKey, window: Duration) -> UsageFuture<'_> {
+        Box::pin(self.shared.usage(budget, window))
     }
 }
 
@@ -177,7 +145,7 @@ impl Drop for ReleaseOnDrop<'_> {
 
 impl Inner {
     async fn take(&self, budget: BucketKey, lease: Lease, room: Room) -> Result<Taken, LimiterUnreachable> {
-        let [log, block] = self.keys(budget);
+        let [log, block, starts] = self.keys(budget);
         let processes = format!("pace:{}:processes", self.instance);
         let arguments = [
             room.requests.to_string(),
@@ -186,11 +154,13 @@ impl Inner {
             micros(PRESENCE),
             self.member(lease),
             self.process.clone(),
+            micros(room.window / SLOTS_PER_WINDOW),
+            slots().to_string(),
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         let reply = self
             .store
-            .run(&self.take, &[&log, &block, &processes], &arguments)
+            .run(&self.take, &[&log, &block, &starts, &processes], &arguments)
             .await
             .map_err(|_| LimiterUnreachable)?;
         let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
@@ -199,9 +169,29 @@ impl Inner {
         Ok(Taken { outcome, processes: processes.max(1).unsigned_abs() })
     }
 
-    fn keys(&self, BucketKey { bucket, entity }: BucketKey) -> [String; 2] {
+    async fn usage(&self, budget: BucketKey, window: Duration) -> Result<FleetUsage, LimiterUnreachable> {
+        let [log, _, starts] = self.keys(budget);
+        let arguments = [micros(window), slots().to_string()];
+        let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
+        let reply = self.store.run(&self.usage, &[&log, &starts], &arguments).await.map_err(|_| LimiterUnreachable)?;
+        let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
+        let [used, length, slots @ ..] = &numbers[..] else { return Err(LimiterUnreachable) };
+        let length = Duration::from_micros(length.max(&0).unsigned_abs());
+        let mut starts: Vec<_> = slots
+            .chunks_exact(2)
+            .map(|slot| StartSlot {
+                began_ago: Duration::from_micros(slot[0].max(0).unsigned_abs()),
+                length,
+                requests: slot[1].max(0).unsigned_abs(),
+            })
+            .collect();
+        starts.sort_unstable_by_key(|slot| std::cmp::Reverse(slot.began_ago));
+        Ok(FleetUsage { used: used.max(&0).unsigned_abs(), starts })
+    }
+
+    fn keys(&self, BucketKey { bucket, entity }: BucketKey) -> [String; 3] {
         let owner = entity.map_or_else(String::new, |entity| format!(":{:016x}", entity.0));
-        ["log", "block"].map(|kind| format!("pace:{}:{}{owner}:{kind}", self.instance, bucket.as_str()))
+        ["log", "block", "starts"].map(|kind| format!("pace:{}:{}{owner}:{kind}", self.instance, bucket.as_str()))
     }
 
     fn member(&self, lease: Lease) -> String {
@@ -209,17 +199,19 @@ impl Inner {
     }
 
     async fn send(&self, update: Update) {
-        let [log, block] = self.keys(update.budget);
+        let [log, block, starts] = self.keys(update.budget);
         let arguments = [
             update.what.to_owned(),
             micros(update.window),
             micros(GRACE),
             self.member(update.lease),
             update.block.as_millis().to_string(),
+            micros(update.window / SLOTS_PER_WINDOW),
+            slots().to_string(),
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         // When it cannot be told, the entry ends by itself, and the store has said what is wrong.
-        let _ = self.store.run(&self.end, &[&log, &block], &arguments).await;
+        let _ = self.store.run(&self.end, &[&log, &block, &starts], &arguments).await;
     }
 }
 
@@ -227,6 +219,11 @@ async fn send_updates(shared: Arc<Inner>, mut ends: mpsc::Receiver<Update>) {
     while let Some(update) = ends.recv().await {
         shared.send(update).await;
     }
+}
+
+/// Slots of starts that are kept.
+const fn slots() -> u32 {
+    SLOTS_PER_WINDOW * TOLD_WINDOWS
 }
 
 fn micros(duration: Duration) -> String {

@@ -1,13 +1,10 @@
 //! Minutes of saturated traffic from several processes, against the simulator's limiter.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use clerk_client::limiter::{
-    self, BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Priority, Room, Sharing, TakeFuture,
-    Taken,
+    self, BucketKey, DistributedLimiter, LeaseEnd, MemoryDistributedLimiter, Priority, Room, Sharing,
 };
 use clerk_client::outbound::{ApiRequest, InstanceLimits, Outbound, RequestOptions, SendError};
 use clerk_quota::{Bucket, Environment, Source};
@@ -18,98 +15,27 @@ use tokio::time::{Instant, sleep};
 
 use clerk_test_support::{self, World, in_simulated_time};
 
-/// What Redis does, in memory and on tokio's clock: the log of all processes. Can be cut off.
-#[derive(Debug, Default)]
-struct Log {
-    entries: Mutex<BTreeMap<u64, (BucketKey, Option<Instant>)>>,
-    blocked: Mutex<BTreeMap<String, Instant>>,
-    next: AtomicU64,
-    away: AtomicBool,
-    asked: AtomicU64,
-    processes: u64,
-}
-
-impl Log {
-    fn new(processes: u64) -> Arc<Self> {
-        Arc::new(Self { processes, ..Self::default() })
-    }
-
-    fn try_take(&self, budget: BucketKey, room: Room) -> Result<Lease, Duration> {
-        let now = Instant::now();
-        if let Some(until) = self.blocked.lock().get(&format!("{budget:?}")).filter(|until| **until > now) {
-            return Err(*until - now);
-        }
-        let mut entries = self.entries.lock();
-        entries.retain(|_, (_, over)| over.is_none_or(|over| over + room.window > now));
-        let mut used: Vec<_> = entries.values().filter(|(other, _)| *other == budget).map(|(_, over)| *over).collect();
-        if (used.len() as u64) < room.requests {
-            let lease = self.next.fetch_add(1, Ordering::Relaxed);
-            entries.insert(lease, (budget, None));
-            return Ok(Lease(lease));
-        }
-        used.sort_by_key(|over| (over.is_none(), *over));
-        let first = used[used.len() - usize::try_from(room.requests).unwrap()];
-        Err(first.map_or(room.window, |over| (over + room.window - now).max(Duration::from_millis(1))))
-    }
-}
-
-impl DistributedLimiter for Log {
-    fn take(&self, budget: BucketKey, room: Room) -> TakeFuture<'_> {
-        Box::pin(async move {
-            self.asked.fetch_add(1, Ordering::Relaxed);
-            sleep(Duration::from_millis(3)).await;
-            if self.away.load(Ordering::Relaxed) {
-                return Err(LimiterUnreachable);
-            }
-            Ok(Taken { outcome: self.try_take(budget, room), processes: self.processes })
-        })
-    }
-
-    fn enter(&self, budget: BucketKey, _: Duration) -> Lease {
-        let lease = self.next.fetch_add(1, Ordering::Relaxed);
-        self.entries.lock().insert(lease, (budget, None));
-        Lease(lease)
-    }
-
-    fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd) {
-        let now = Instant::now();
-        let mut entries = self.entries.lock();
-        match ended {
-            LeaseEnd::Counted { .. } => {
-                if let Some(entry) = entries.get_mut(&lease.0) {
-                    entry.1 = Some(now);
-                }
-            }
-            LeaseEnd::NotCounted => drop(entries.remove(&lease.0)),
-            LeaseEnd::Throttled { wait } => {
-                entries.remove(&lease.0);
-                self.blocked.lock().insert(format!("{budget:?}"), now + wait);
-            }
-        }
-    }
-}
-
 /// So many processes, each with a way of its own to one simulated instance.
 struct Fleet {
     world: World,
-    log: Arc<Log>,
+    log: Arc<MemoryDistributedLimiter>,
     ways: Vec<Arc<Outbound>>,
 }
 
 impl Fleet {
     fn new(options: clerk_simulator::Options, processes: usize) -> Self {
         let world = World::new(options);
-        let log = Log::new(processes as u64);
+        let log = MemoryDistributedLimiter::new(Arc::clone(&world.outbound.clock), processes as u64);
         let ways = (0..processes).map(|_| Self::way(&world, &log)).collect();
         Self { world, log, ways }
     }
 
-    fn way(world: &World, log: &Arc<Log>) -> Arc<Outbound> {
+    fn way(world: &World, log: &Arc<MemoryDistributedLimiter>) -> Arc<Outbound> {
         let beside = world.beside();
         let Outbound { transport: upstream, base, key, ledger, clock, .. } = &*beside.outbound;
         let options =
             limiter::LimiterOptions { environment: Environment::Development, ..limiter::LimiterOptions::default() };
-        let budget: Arc<dyn DistributedLimiter> = Arc::<Log>::clone(log);
+        let budget: Arc<dyn DistributedLimiter> = Arc::<MemoryDistributedLimiter>::clone(log);
         Arc::new(Outbound {
             limits: Arc::new(InstanceLimits::sharing(options, Arc::clone(clock), budget)),
             transport: Arc::clone(upstream),
@@ -206,13 +132,13 @@ fn who_cannot_ask_keeps_to_a_share_and_asks_again_afterwards() {
         let fleet = Fleet::new(options(LimiterKind::SlidingWindow, HeaderProfile::None), 3);
         fleet.saturate(8, Duration::from_secs(60)).await;
         assert!(fleet.sharing().iter().all(|it| it.reachable && it.processes == Some(3)));
-        fleet.log.away.store(true, Ordering::Relaxed);
+        fleet.log.set_away(true);
         let alone = Instant::now();
         fleet.saturate(8, Duration::from_secs(120)).await;
         assert!(fleet.sharing().iter().all(|it| !it.reachable && it.processes == Some(3)));
         let (passed, _) = fleet.events(Duration::from_secs(80));
         assert!(passed as f64 > 10.0 * 100.0 * 0.85, "three thirds of the limit: {passed}");
-        fleet.log.away.store(false, Ordering::Relaxed);
+        fleet.log.set_away(false);
         fleet.saturate(8, Duration::from_secs(60)).await;
         assert!(fleet.sharing().iter().all(|it| it.reachable));
         assert_eq!(fleet.refused(), 0, "after {:?}", alone.elapsed());
@@ -223,7 +149,7 @@ fn who_cannot_ask_keeps_to_a_share_and_asks_again_afterwards() {
 fn nobody_asked_yet_and_nobody_there_is_half_of_the_limit() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
-        fleet.log.away.store(true, Ordering::Relaxed);
+        fleet.log.set_away(true);
         fleet.saturate(8, Duration::from_secs(60)).await;
         assert_eq!(fleet.refused(), 0);
     });
@@ -257,8 +183,8 @@ fn who_gives_up_leaves_nothing_behind() {
         }
         let numbers = pacer.stats();
         assert_eq!((numbers.in_flight, numbers.waiting), (0, 0));
-        assert!(fleet.log.entries.lock().is_empty());
-        assert_eq!(fleet.log.asked.load(Ordering::Relaxed), 50);
+        assert!(fleet.log.is_empty());
+        assert_eq!(fleet.log.asked(), 50);
     });
 }
 
