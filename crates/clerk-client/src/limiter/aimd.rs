@@ -17,13 +17,16 @@ const FLOOR: f64 = 0.25;
 pub(super) struct AimdLimit {
     requests: f64,
     cut_at: Moment,
+    /// The part of a common rise that is ours: processes that share a budget are cut together and rise together.
+    part: f64,
 }
 
 impl AimdLimit {
-    /// What remains after a 429 that came while we had used so much.
-    pub(super) fn cut(used: u64, limit: Option<u64>, now: Moment) -> Self {
-        let floor = limit.map_or(1.0, |limit| limit as f64 * FLOOR).max(1.0);
-        Self { requests: (used as f64 * DECREASE_FACTOR).max(floor), cut_at: now }
+    /// What remains after a 429 that came while we had used so much, as one of so many processes.
+    pub(super) fn cut(used: u64, processes: u64, limit: Option<u64>, now: Moment) -> Self {
+        let part = 1.0 / processes.max(1) as f64;
+        let floor = limit.map_or(1.0, |limit| limit as f64 * FLOOR * part).max(1.0);
+        Self { requests: (used as f64 * DECREASE_FACTOR).max(floor), cut_at: now, part }
     }
 
     /// Whether a request that was sent then could have known of the cut.
@@ -35,7 +38,7 @@ impl AimdLimit {
     pub(super) fn requests(&self, limit: Option<u64>, now: Moment, window: Duration) -> Option<u64> {
         let windows = now.since(self.cut_at).as_secs_f64() / window.as_secs_f64().max(0.001);
         let rise = limit.map_or(self.requests, |limit| limit as f64) * INCREASE_STEP;
-        let now = self.requests + rise.max(1.0) * windows;
+        let now = self.requests + rise.max(1.0) * self.part * windows;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
         let whole = now as u64;
         (limit.is_none_or(|limit| whole < limit)).then_some(whole)
@@ -54,15 +57,21 @@ mod tests {
 
     #[test]
     fn a_cut_heals_window_by_window() {
-        let ceiling = AimdLimit::cut(50, Some(100), at(0));
+        let ceiling = AimdLimit::cut(50, 1, Some(100), at(0));
         assert_eq!(ceiling.requests(Some(100), at(0), WINDOW), Some(40));
         assert_eq!(ceiling.requests(Some(100), at(20), WINDOW), Some(50));
         assert_eq!(ceiling.requests(Some(100), at(120), WINDOW), None);
     }
 
     #[test]
+    fn processes_that_share_a_budget_rise_as_one() {
+        let ceiling = AimdLimit::cut(50, 2, Some(100), at(0));
+        assert_eq!(ceiling.requests(Some(100), at(40), WINDOW), Some(50));
+    }
+
+    #[test]
     fn a_429_out_of_nothing_does_not_starve() {
-        assert_eq!(AimdLimit::cut(0, Some(100), at(0)).requests(Some(100), at(0), WINDOW), Some(25));
-        assert_eq!(AimdLimit::cut(0, None, at(0)).requests(None, at(0), WINDOW), Some(1));
+        assert_eq!(AimdLimit::cut(0, 1, Some(100), at(0)).requests(Some(100), at(0), WINDOW), Some(25));
+        assert_eq!(AimdLimit::cut(0, 1, None, at(0)).requests(None, at(0), WINDOW), Some(1));
     }
 }

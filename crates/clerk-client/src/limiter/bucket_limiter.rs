@@ -3,7 +3,9 @@
 //! Nobody knows how Clerk counts, so that what leaves must pass all of these:
 //!
 //! 1. **Our own log.** No stretch as long as a window holds more than the limit. That alone is safe for fixed windows,
-//!    sliding ones and token buckets, as long as nobody else uses the budget.
+//!    sliding ones and token buckets, as long as nobody else uses the budget. A sliding counter has a rule of its own
+//!    (`sliding_counter`); as long as it may be one, both hold, and what only the log allows goes one at a time
+//!    (`counting_kind`).
 //! 2. **The server's word**, where it sends one: no more than remains, which tells of others' use.
 //! 3. **The ceiling**: after a 429 we make room for others.
 //! 4. **The hold** after a 429. When it ends, one request goes ahead; the others follow once it has got through.
@@ -14,8 +16,10 @@
 use std::time::Duration;
 
 use super::aimd::AimdLimit;
+use super::counting_kind::{Counting, CountingKind};
 use super::distributed::Room;
 use super::server_quota::{QuotaStatement, ServerQuota};
+use super::sliding_counter::SlidingCounterModel;
 use super::window_log::WindowLog;
 use clerk_quota::window_kind::{Reset, WindowKindDetector};
 use clerk_quota::{HeaderError, Moment, Observation};
@@ -30,6 +34,9 @@ pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(300);
 
 /// The hold of a 429 that names no time.
 pub(super) const NAMELESS_HOLD: Duration = Duration::from_secs(1);
+
+/// While a request explores, others look again after this part of a window at the latest.
+const LOOK_AGAIN: u32 = 64;
 
 /// Resets up to this many times the documented window are believed to tell its length.
 const LONGEST_WINDOWS: u32 = 10;
@@ -47,6 +54,9 @@ pub(super) struct LimitConfig {
 struct LocalShare {
     part: f64,
     until: Option<Moment>,
+    /// What this process used when the others could be asked last, and a window later: until then it takes no more than
+    /// that, since what the others used then still counts.
+    at_first: (u64, Moment),
 }
 
 /// Whether a request may leave.
@@ -78,6 +88,15 @@ pub(super) struct BucketLimiter {
     window: Option<Duration>,
     resets: WindowKindDetector,
     log: WindowLog,
+    counter: SlidingCounterModel,
+    /// What is known of the whole instance; the queue keeps it the same in all budgets.
+    counting: Counting,
+    /// Whether other processes share the budget, of which the log here knows nothing, and how many there are, this one
+    /// included.
+    is_shared: bool,
+    processes: u64,
+    /// 429s of all processes, as was last heard.
+    throttled: Option<u64>,
     /// The part of the limit that is ours while other processes cannot be asked.
     local_share: Option<LocalShare>,
     server_quota: Option<ServerQuota>,
@@ -98,6 +117,11 @@ impl BucketLimiter {
             window: None,
             resets: WindowKindDetector::default(),
             log: WindowLog::default(),
+            counter: SlidingCounterModel::default(),
+            counting: Counting::default(),
+            is_shared: false,
+            processes: 1,
+            throttled: None,
             local_share: None,
             server_quota: None,
             aimd: None,
@@ -112,9 +136,34 @@ impl BucketLimiter {
         self.limit_config = limit_config;
     }
 
+    pub(super) const fn set_shared(&mut self, is_shared: bool) {
+        self.is_shared = is_shared;
+    }
+
+    /// So many processes share the budget, and met so many 429s so far: a new one makes room here, too.
+    pub(super) fn hear_of_others(&mut self, processes: u64, throttled: u64, now: Moment) {
+        self.processes = processes;
+        let is_new = self.throttled.replace(throttled).is_some_and(|before| before < throttled);
+        let recently = now.before(self.window() / 2);
+        if is_new && self.aimd.is_none_or(|aimd| aimd.is_known_at(recently)) {
+            self.aimd = Some(AimdLimit::cut(self.log.used(), self.processes, self.known_limit(), now));
+        }
+    }
+
+    pub(super) const fn counting(&self) -> Counting {
+        self.counting
+    }
+
+    pub(super) const fn set_counting(&mut self, counting: Counting) {
+        self.counting = counting;
+    }
+
     /// Other processes cannot be asked: this part of the limit is ours.
-    pub(super) const fn use_local_share(&mut self, part: f64) {
-        self.local_share = Some(LocalShare { part, until: None });
+    pub(super) fn use_local_share(&mut self, part: f64, now: Moment) {
+        self.settle(now);
+        let window = self.window();
+        let at_first = (self.counter.ended_within(now, window), now.after(window));
+        self.local_share = Some(LocalShare { part, until: None, at_first });
     }
 
     /// Others can be asked again. What was used meanwhile stands in no common log: the share stays for a window.
@@ -127,8 +176,9 @@ impl BucketLimiter {
 
     /// What all processes together may take, so that a share of `reserve` of the limit is left.
     pub(super) fn room(&self, reserve: f64) -> Option<Room> {
-        let requests = self.known_limit()?.saturating_sub(self.reserved(reserve)).max(1);
-        Some(Room { requests, window: self.window() })
+        let limit = self.known_limit()?;
+        let requests = limit.saturating_sub(self.reserved(reserve)).max(1);
+        Some(Room { requests, window: self.window(), may_explore: requests == limit })
     }
 
     /// Nothing leaves before this moment: other processes have used the budget.
@@ -151,19 +201,52 @@ impl BucketLimiter {
         }
         let reserved = self.reserved(reserve);
         if let Some(cap) = self.cap(now) {
-            let cap = cap.saturating_sub(reserved).max(1);
-            let over = (self.log.used() + ahead + 1).saturating_sub(cap);
-            if over > 0 {
-                return Admission::At(self.log.returned_at(over, now, self.window()));
+            let at = self.room_at(now, ahead, cap.saturating_sub(reserved).max(1));
+            if let Some(at) = at {
+                return Admission::At(at);
             }
         }
         self.apply_server_quota(now, reserved)
+    }
+
+    /// When the last one of `ahead` others and one more may leave by our own books; `None` for now.
+    fn room_at(&self, now: Moment, ahead: u64, cap: u64) -> Option<Moment> {
+        let window = self.window();
+        let by_log = || {
+            let over = (self.log.used() + ahead + 1).saturating_sub(cap);
+            (over > 0).then(|| self.log.returned_at(over, now, window))
+        };
+        let by_counter = || self.counter.room_at((ahead + 1, self.log.in_flight()), cap, now, window);
+        match self.counting.kind {
+            CountingKind::Exact => by_log(),
+            CountingKind::SlidingCounter => by_counter(),
+            CountingKind::Unknown => match (by_log(), by_counter()) {
+                (by_log, None) => by_log,
+                (by_log, Some(at)) if !(self.counting.may_explore(now) && self.known_limit() == Some(cap)) => {
+                    Some(by_log.map_or(at, |log| log.max(at)))
+                }
+                (Some(at), Some(_)) => Some(at),
+                (None, Some(_)) if self.log.in_flight() == 0 => None,
+                (None, Some(at)) => Some(at.min(now.after(window / LOOK_AGAIN))),
+            },
+        }
+    }
+
+    /// Whether a request that leaves now goes beyond what a sliding counter surely allows, though not beyond the log.
+    fn explores(&self, now: Moment) -> bool {
+        let Some(limit) = self.known_limit().filter(|limit| self.log.used() < *limit) else { return false };
+        let is_alone = self.log.in_flight() == 0 && !self.is_shared;
+        is_alone && self.counting.may_explore(now) && self.counter.room_at((1, 0), limit, now, self.window()).is_some()
     }
 
     /// Whether the server's word lets a request leave.
     fn apply_server_quota(&self, now: Moment, reserved: u64) -> Admission {
         let Some(server_quota) = &self.server_quota else { return Admission::Now };
         let rolling = self.resets.is_rolling();
+        // A sliding counter gives back within its windows: there the remaining says nothing of the next moment.
+        if self.counting.kind == CountingKind::SlidingCounter && !rolling {
+            return Admission::Now;
+        }
         if server_quota.available(rolling) > reserved || !(rolling || server_quota.has_other_users()) {
             return Admission::Now;
         }
@@ -178,8 +261,9 @@ impl BucketLimiter {
         Admission::At(next.min(server_quota.until))
     }
 
-    /// A request leaves. `random` is from 0 to 1.
-    pub(super) fn begin(&mut self, now: Moment, random: f64) {
+    /// A request leaves. `random` is from 0 to 1. Says whether its answer will tell how the server counts.
+    pub(super) fn begin(&mut self, now: Moment, random: f64) -> bool {
+        let explores = self.explores(now);
         self.log.begin();
         if let Some(server_quota) = &mut self.server_quota {
             server_quota.consume();
@@ -190,10 +274,12 @@ impl BucketLimiter {
             let apart = self.window().div_f64(requests as f64 * 4.0);
             self.next_at = now.after(apart.mul_f64(0.5 + random));
         }
+        explores
     }
 
-    /// A request that left at `sent` is over, as far as its head is concerned.
-    pub(super) fn end(&mut self, ending: Ending<'_>, sent: Moment, now: Moment, random: f64) {
+    /// A request that left at `sent` is over, as far as its head is concerned. `explores`: as [`begin`](Self::begin) or
+    /// the log of all processes said.
+    pub(super) fn end(&mut self, ending: Ending<'_>, (sent, explores): (Moment, bool), now: Moment, random: f64) {
         self.settle(now);
         match ending {
             Ending::Unsent => {
@@ -204,40 +290,56 @@ impl BucketLimiter {
             }
             Ending::Answered(observation) if observation.is_throttled() => {
                 self.log.refund();
-                self.apply_throttling(observation, sent, random);
+                self.apply_throttling(observation, (sent, explores), random);
                 self.learn(observation, false);
             }
             Ending::Answered(observation) => {
-                self.spend(now, random);
+                self.spend(sent, now, random);
+                if explores && !self.is_shared {
+                    self.learn_from_success(now);
+                }
                 if sent >= self.blocked_until {
                     self.half_open = false;
                 }
                 self.learn(observation, true);
             }
-            Ending::Lost => self.spend(now, random),
+            Ending::Lost => self.spend(sent, now, random),
         }
     }
 
     /// Enters a request that is over and was none of this process. It does not come back late by dice: it is known when
     /// it ended.
-    pub(super) fn restore(&mut self, ended: Moment, now: Moment) {
+    pub(super) fn restore(&mut self, (started, ended): (Moment, Moment), now: Moment) {
         self.settle(now);
         let window = self.window();
+        if ended.after(window * 2) > now {
+            self.counter.push(started, ended, window);
+        }
         if ended.after(window) > now {
             self.log.begin();
             self.log.spend(ended, window);
         }
     }
 
-    fn spend(&mut self, now: Moment, random: f64) {
-        self.log.spend(now.after(self.jitter(random)), self.window());
+    fn spend(&mut self, sent: Moment, now: Moment, random: f64) {
+        let window = self.window();
+        self.log.spend(now.after(self.jitter(random)), window);
+        self.counter.push(sent, now, window);
+    }
+
+    /// What explored was let in: a sliding counter may have refused it.
+    fn learn_from_success(&mut self, now: Moment) {
+        let limit = self.known_limit().unwrap_or(u64::MAX);
+        if self.counting.may_explore(now) && self.counter.is_refuted(limit, now, self.window()) {
+            self.counting.rule_out_counter();
+        }
     }
 
     /// Takes in an answer to somebody else's request.
     pub(super) fn observe(&mut self, observation: &Observation, random: f64) {
         self.settle(observation.at);
         if observation.is_throttled() {
-            self.apply_throttling(observation, observation.at, random);
+            self.apply_throttling(observation, (observation.at, false), random);
         }
         self.learn(observation, false);
     }
@@ -245,12 +347,14 @@ impl BucketLimiter {
     /// Whether nothing would be lost if this limiter were forgotten.
     pub(super) fn is_idle(&mut self, now: Moment) -> bool {
         self.settle(now);
-        self.log.is_empty() && now >= self.blocked_until && self.server_quota.is_none()
+        let is_empty = self.log.is_empty() && self.counter.is_empty(now, self.window());
+        is_empty && now >= self.blocked_until && self.server_quota.is_none()
     }
 
     fn settle(&mut self, now: Moment) {
         let window = self.window();
         let returned = self.log.settle(now, window);
+        self.counter.settle(now, window);
         let rolling = self.resets.is_rolling();
         if let Some(server_quota) = &mut self.server_quota {
             server_quota.add_returned(returned);
@@ -280,6 +384,7 @@ impl BucketLimiter {
             return;
         }
         let in_flight = self.log.in_flight();
+        let is_explained = self.explains(remaining, at);
         let statement = QuotaStatement {
             at,
             remaining,
@@ -289,19 +394,38 @@ impl BucketLimiter {
             in_flight,
             over: self.log.used() - in_flight,
         };
-        self.server_quota =
-            Some(ServerQuota::merge(self.server_quota, statement, self.resets.is_rolling(), self.window()));
+        let mut merged = ServerQuota::merge(self.server_quota, statement, self.resets.is_rolling(), self.window());
+        if is_explained {
+            merged.set_all_ours();
+        }
+        self.server_quota = Some(merged);
     }
 
-    fn apply_throttling(&mut self, observation: &Observation, sent: Moment, random: f64) {
+    /// Whether so few may remain because the server is a sliding counter, with nobody else there.
+    fn explains(&self, remaining: u64, at: Moment) -> bool {
+        let most = || self.counter.most(self.log.in_flight(), at, self.window());
+        let is_ours = |limit: u64| self.is_shared || remaining >= limit.saturating_sub(most());
+        self.counting.may_be_counter(at) && self.known_limit().is_some_and(is_ours)
+    }
+
+    fn apply_throttling(&mut self, observation: &Observation, (sent, explores): (Moment, bool), random: f64) {
         let quota = &observation.quota;
         let named = quota.retry_after.or(quota.reset).unwrap_or(NAMELESS_HOLD);
         let wait = named.clamp(SHORTEST_HOLD, self.longest_hold());
         self.blocked_until = self.blocked_until.max(observation.at.after(wait + self.jitter(random)));
         self.spread_until = self.blocked_until.after(self.window() / 4);
         self.half_open = true;
+        if explores {
+            // It was let go to see just that: all other kinds would have let it pass.
+            if self.counting.may_explore(observation.at) {
+                self.counting.recognise_counter();
+            }
+            return;
+        }
+        self.counting.doubt(observation.at, self.window());
+        self.counter.forget_refuted();
         if self.aimd.is_none_or(|aimd| aimd.is_known_at(sent)) {
-            self.aimd = Some(AimdLimit::cut(self.log.used(), self.known_limit(), observation.at));
+            self.aimd = Some(AimdLimit::cut(self.log.used(), self.processes, self.known_limit(), observation.at));
         }
     }
 
@@ -324,7 +448,10 @@ impl BucketLimiter {
         let limit = self.known_limit();
         let aimd = self.aimd.and_then(|aimd| aimd.requests(limit, now, self.window()));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
-        let part_of = |limit: u64, share: LocalShare| ((limit as f64 * share.part) as u64).max(1);
+        let part_of = |limit: u64, LocalShare { part, at_first: (used, until), .. }: LocalShare| {
+            let part = (limit as f64 * part) as u64;
+            if now < until { part.min(used).max(1) } else { part.max(1) }
+        };
         let share = self.local_share.filter(|share| share.until.is_none_or(|until| now < until));
         let limit = limit.map(|limit| share.map_or(limit, |share| part_of(limit, share)));
         aimd.map_or(limit, |aimd| Some(limit.map_or(aimd, |limit| limit.min(aimd))))

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::bucket_limiter::{Ending, LONGEST_HOLD, NAMELESS_HOLD};
+use super::counting_kind::CountingKind;
 use super::queue::Key;
 use super::{Limiter, Permit, Priority, key};
 use clerk_quota::fleet::FleetUsage;
@@ -68,6 +69,9 @@ pub struct Room {
     pub requests: u64,
     /// Length of the window.
     pub window: Duration,
+    /// Whether the request may go alone beyond what a sliding counter surely allows, where it is not known how the server
+    /// counts: only where `requests` is the whole limit.
+    pub may_explore: bool,
 }
 
 /// A request's entry in the log of all.
@@ -81,6 +85,12 @@ pub struct Taken {
     pub outcome: Result<Lease, Duration>,
     /// Processes that asked lately, this one included.
     pub processes: u64,
+    /// 429s that any process met in this budget and that nothing of our own explains. May begin anew from 0.
+    pub throttled: u64,
+    /// How the server counts, as far as any process found out.
+    pub counting: CountingKind,
+    /// Whether the answer to this request will tell more of that. No other is in flight.
+    pub explores: bool,
 }
 
 /// The others cannot be asked.
@@ -98,6 +108,8 @@ pub enum LeaseEnd {
     Counted {
         /// How long it stays in ours.
         window: Duration,
+        /// Whether Clerk let it pass: without an answer that is not known.
+        answered: bool,
     },
     /// It does not.
     NotCounted,
@@ -105,6 +117,8 @@ pub enum LeaseEnd {
     Throttled {
         /// From now.
         wait: Duration,
+        /// Length of the budget's window.
+        window: Duration,
     },
 }
 
@@ -133,9 +147,10 @@ struct Asking(Option<Permit>);
 
 impl Asking {
     /// The request leaves.
-    fn granted(mut self, lease: Option<(Lease, Duration)>) -> Option<Permit> {
+    fn granted(mut self, lease: Option<(Lease, Duration)>, explores: bool) -> Option<Permit> {
         let mut permit = self.0.take()?;
         permit.lease = lease;
+        permit.grant.set_explores(explores);
         Some(permit)
     }
 }
@@ -153,16 +168,21 @@ impl Limiter {
     pub(super) async fn ask_others(&self, permit: Permit, key: Key, priority: Priority) -> Result<Permit, NoRoom> {
         let Some(budget) = &self.shared else { return Ok(permit) };
         let Some(room) = self.state.lock().queue.room(key, priority) else { return Ok(permit) };
+        let grant = permit.grant;
         let asking = Asking(Some(permit));
         let taken = budget.take(key.into(), room).await;
         let now = self.clock.now();
         let mut state = self.state.lock();
-        let share_shrank = state.queue.set_processes(taken.as_ref().ok().map(|taken| taken.processes), now);
+        let share_shrank = state.queue.set_processes(taken.as_ref().ok().map(|taken| taken.processes), grant, now);
+        if let Ok(taken) = &taken {
+            state.queue.hear_of_others(key, taken, now);
+        }
+        let explores = taken.as_ref().is_ok_and(|taken| taken.explores);
         let lease = match taken.map(|taken| taken.outcome) {
             Ok(Ok(lease)) => Some((lease, room.window)),
             // Told before this one gives up its place, so that the next one need not ask.
             Ok(Err(wait)) => {
-                state.queue.wait_for_others(key, now.after(wait));
+                state.queue.wait_for_others(key, wait, now);
                 return Err(NoRoom);
             }
             // Let go by the whole limit: it has to pass by the share once more.
@@ -170,7 +190,7 @@ impl Limiter {
             Err(LimiterUnreachable) => None,
         };
         drop(state);
-        asking.granted(lease).ok_or(NoRoom)
+        asking.granted(lease, explores).ok_or(NoRoom)
     }
 
     /// What all processes together use of a bucket. `None` where the budget is not shared, or has no limit.
@@ -188,10 +208,11 @@ impl Limiter {
         let ended = match ending {
             Ending::Answered(observation) if observation.is_throttled() => {
                 let wait = observation.quota.retry_after.or(observation.quota.reset).unwrap_or(NAMELESS_HOLD);
-                LeaseEnd::Throttled { wait: wait.min(LONGEST_HOLD.max(window)) }
+                LeaseEnd::Throttled { wait: wait.min(LONGEST_HOLD.max(window)), window }
             }
             Ending::Unsent => LeaseEnd::NotCounted,
-            Ending::Answered(_) | Ending::Lost => LeaseEnd::Counted { window },
+            Ending::Answered(_) => LeaseEnd::Counted { window, answered: true },
+            Ending::Lost => LeaseEnd::Counted { window, answered: false },
         };
         budget.end(key.into(), lease, ended);
     }

@@ -7,13 +7,19 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::counting_kind::{Counting, CountingKind};
 use super::distributed::{
     BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, TOLD_WINDOWS,
     TakeFuture, Taken, UsageFuture,
 };
+use super::sliding_counter::SlidingCounterModel;
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 use clerk_quota::fleet::{FleetUsage, StartSlot};
+
+/// The shortest wait that is told, and the longest one while a request explores.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The budgets of one Clerk instance, in memory. Does what `RedisLimiter` does, and can be cut off.
 #[derive(Debug)]
@@ -26,13 +32,23 @@ pub struct MemoryDistributedLimiter {
     leases: AtomicU64,
     is_away: AtomicBool,
     asked: AtomicU64,
+    counting: Mutex<SharedCounting>,
+}
+
+/// What all processes found out of how the server counts, and the request that finds out more.
+#[derive(Debug, Default)]
+struct SharedCounting {
+    known: Counting,
+    explorer: Option<(u64, u64)>,
 }
 
 /// The log of one budget.
 #[derive(Debug, Default)]
 struct SharedLog {
     entries: BTreeMap<u64, LogEntry>,
+    counter: SlidingCounterModel,
     blocked_until: Moment,
+    throttled: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +62,7 @@ impl SharedLog {
     /// Forgets what is so old that nothing asks for it.
     fn settle(&mut self, now: Moment, window: Duration) {
         let kept = window * (TOLD_WINDOWS + 1);
+        self.counter.settle(now, window);
         self.entries.retain(|_, entry| entry.ended.is_none_or(|ended| ended.after(kept) > now));
     }
 
@@ -57,18 +74,36 @@ impl SharedLog {
         used
     }
 
-    fn room(&self, now: Moment, room: Room) -> Result<(), Duration> {
+    fn in_flight(&self) -> u64 {
+        self.entries.values().filter(|entry| entry.ended.is_none()).count() as u64
+    }
+
+    /// Whether a request may leave, and whether it explores; else how long not.
+    fn room(&self, now: Moment, room: Room, counting: &SharedCounting) -> Result<bool, Duration> {
         if self.blocked_until > now {
             return Err(self.blocked_until.since(now));
         }
-        let used = self.used(now, room.window);
-        let over = (used.len() as u64 + 1).saturating_sub(room.requests);
-        if over == 0 {
-            return Ok(());
+        let kind = counting.known.kind;
+        let by_log = (kind != CountingKind::SlidingCounter).then(|| self.log_wait(now, room)).flatten();
+        if let Some(wait) = by_log {
+            return Err(wait.max(SHORTEST_WAIT));
         }
-        let first = usize::try_from(over - 1).ok().and_then(|place| *used.get(place)?);
-        let wait = first.map_or(room.window, |ended| ended.after(room.window).since(now));
-        Err(wait.max(Duration::from_millis(1)))
+        let in_flight = self.in_flight();
+        let by_counter = || self.counter.room_at((1, in_flight), room.requests, now, room.window);
+        let Some(at) = (kind != CountingKind::Exact).then(by_counter).flatten() else { return Ok(false) };
+        let wait = at.since(now).max(SHORTEST_WAIT);
+        if !(room.may_explore && counting.known.may_explore(now)) {
+            return Err(wait);
+        }
+        if in_flight == 0 && counting.explorer.is_none() { Ok(true) } else { Err(wait.min(LOOK_AGAIN)) }
+    }
+
+    /// How long the log has no room; `None` if it has.
+    fn log_wait(&self, now: Moment, room: Room) -> Option<Duration> {
+        let used = self.used(now, room.window);
+        let over = (used.len() as u64 + 1).saturating_sub(room.requests).checked_sub(1)?;
+        let first = usize::try_from(over).ok().and_then(|place| *used.get(place)?);
+        Some(first.map_or(room.window, |ended| ended.after(room.window).since(now)))
     }
 
     fn starts(&self, now: Moment, window: Duration) -> Vec<StartSlot> {
@@ -98,6 +133,7 @@ impl MemoryDistributedLimiter {
             leases: AtomicU64::new(0),
             is_away: AtomicBool::new(false),
             asked: AtomicU64::new(0),
+            counting: Mutex::default(),
         })
     }
 
@@ -123,12 +159,22 @@ impl MemoryDistributedLimiter {
     /// # Errors
     /// How long there will be no room.
     pub fn try_take(&self, budget: BucketKey, room: Room) -> Result<Lease, Duration> {
+        self.try_explore(budget, room).map(|(lease, _)| lease)
+    }
+
+    /// The same, and whether the request explores.
+    fn try_explore(&self, budget: BucketKey, room: Room) -> Result<(Lease, bool), Duration> {
         let now = self.clock.now();
         let mut budgets = self.budgets.lock();
+        let mut counting = self.counting.lock();
         let log = budgets.entry(budget).or_default();
         log.settle(now, room.window);
-        log.room(now, room)?;
-        Ok(self.insert(log, now))
+        let explores = log.room(now, room, &counting)?;
+        let lease = self.insert(log, now);
+        if explores {
+            counting.explorer = Some((lease.0, room.requests));
+        }
+        Ok((lease, explores))
     }
 
     fn insert(&self, log: &mut SharedLog, now: Moment) -> Lease {
@@ -148,7 +194,14 @@ impl DistributedLimiter for MemoryDistributedLimiter {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let processes = self.processes;
-            self.answer(|| Taken { outcome: self.try_take(budget, room), processes }).await
+            self.answer(|| {
+                let taken = self.try_explore(budget, room);
+                let counting = self.counting.lock().known.kind;
+                let throttled = self.budgets.lock().get(&budget).map_or(0, |log| log.throttled);
+                let explores = taken.is_ok_and(|(_, explores)| explores);
+                Taken { outcome: taken.map(|(lease, _)| lease), processes, throttled, counting, explores }
+            })
+            .await
         })
     }
 
@@ -160,17 +213,31 @@ impl DistributedLimiter for MemoryDistributedLimiter {
     fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd) {
         let now = self.clock.now();
         let mut budgets = self.budgets.lock();
+        let mut counting = self.counting.lock();
         let log = budgets.entry(budget).or_default();
+        let explored = counting.explorer.take_if(|(explorer, _)| *explorer == lease.0);
         match ended {
-            LeaseEnd::Counted { .. } => {
+            LeaseEnd::Counted { window, answered } => {
                 if let Some(entry) = log.entries.get_mut(&lease.0) {
                     entry.ended = Some(now);
+                    log.counter.push(entry.started, now, window);
+                }
+                let limit = explored.filter(|_| answered && counting.known.may_explore(now)).map(|(_, limit)| limit);
+                if limit.is_some_and(|limit| log.counter.is_refuted(limit, now, window)) {
+                    counting.known.rule_out_counter();
                 }
             }
             LeaseEnd::NotCounted => drop(log.entries.remove(&lease.0)),
-            LeaseEnd::Throttled { wait } => {
+            LeaseEnd::Throttled { wait, window } => {
                 log.entries.remove(&lease.0);
                 log.blocked_until = log.blocked_until.max(now.after(wait));
+                if explored.is_some() && counting.known.may_explore(now) {
+                    counting.known.recognise_counter();
+                } else {
+                    counting.known.doubt(now, window);
+                    log.counter.forget_refuted();
+                    log.throttled += 1;
+                }
             }
         }
     }

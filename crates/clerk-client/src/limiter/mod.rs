@@ -8,6 +8,7 @@
 
 mod aimd;
 mod bucket_limiter;
+mod counting_kind;
 mod distributed;
 #[cfg(feature = "test-util")]
 mod memory;
@@ -15,6 +16,7 @@ mod queue;
 #[cfg(feature = "redis")]
 mod redis;
 mod server_quota;
+mod sliding_counter;
 mod stats;
 mod window_log;
 
@@ -25,6 +27,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+pub use counting_kind::CountingKind;
 pub use distributed::{
     BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, Sharing, TakeFuture, Taken, UsageFuture,
 };
@@ -229,7 +232,7 @@ impl Limiter {
         clock: Arc<Clock>,
         shared: Option<Arc<dyn DistributedLimiter>>,
     ) -> Arc<Self> {
-        let queue = Queue::new(options, fastrand::Rng::new());
+        let queue = Queue::new(options, fastrand::Rng::new()).shared(shared.is_some());
         Arc::new(Self { clock, state: Mutex::new(State { queue, waiters: HashMap::new() }), shared })
     }
 
@@ -351,7 +354,7 @@ impl Limiter {
             return;
         }
         let ended = ended.map_or(now, |ended| ended.clamp(started, now));
-        self.state.lock().queue.restore(key(bucket, entity), ended, now);
+        self.state.lock().queue.restore(key(bucket, entity), (started, ended), now);
     }
 
     /// What it did so far and how it stands.

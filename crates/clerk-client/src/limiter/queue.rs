@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::bucket_limiter::{Admission, BucketLimiter, Ending, LimitConfig};
-use super::distributed::{Room, Sharing};
+use super::counting_kind::Counting;
+use super::distributed::{Room, Sharing, Taken};
 use super::{LimiterOptions, LimiterStats, Priority, Shed, ShedReason};
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Moment, Observation};
@@ -20,11 +21,17 @@ pub(super) type Key = (Bucket, Option<Entity>);
 pub(super) struct Grant {
     key: Key,
     sent: Moment,
+    /// Whether its answer will tell how the server counts.
+    explores: bool,
 }
 
 impl Grant {
     pub(super) const fn key(&self) -> Key {
         self.key
+    }
+
+    pub(super) const fn set_explores(&mut self, explores: bool) {
+        self.explores = explores;
     }
 }
 
@@ -59,6 +66,10 @@ pub(super) struct Queue {
     stats: LimiterStats,
     rng: fastrand::Rng,
     sharing: Sharing,
+    is_shared: bool,
+    /// When the others could not be asked any more, the last time.
+    local_since: Moment,
+    counting: Counting,
 }
 
 #[derive(Debug)]
@@ -89,7 +100,15 @@ impl Queue {
             stats: LimiterStats::default(),
             rng,
             sharing: Sharing::new(),
+            is_shared: false,
+            local_since: Moment::default(),
+            counting: Counting::default(),
         }
+    }
+
+    /// A queue of a process that shares its budgets with others, or not.
+    pub(super) fn shared(self, is_shared: bool) -> Self {
+        Self { is_shared, ..self }
     }
 
     pub(super) fn reconfigure(&mut self, options: LimiterOptions) {
@@ -151,25 +170,43 @@ impl Queue {
     }
 
     /// Enters a request that another process sent before this one started.
-    pub(super) fn restore(&mut self, key: Key, ended: Moment, now: Moment) {
-        self.bucket_queue(key, now).limiter.restore(ended, now);
+    pub(super) fn restore(&mut self, key: Key, sent_and_ended: (Moment, Moment), now: Moment) {
+        self.bucket_queue(key, now).limiter.restore(sent_and_ended, now);
     }
 
-    /// The others were asked, and so many processes there are; or they could not be. Says whether our share became less.
-    pub(super) fn set_processes(&mut self, processes: Option<u64>, now: Moment) -> bool {
+    /// What the log of all processes says beside whether there is room.
+    pub(super) fn hear_of_others(&mut self, key: Key, taken: &Taken, now: Moment) {
+        self.set_counting(self.counting.with_kind(taken.counting));
+        if let Some(bucket_queue) = self.queues.get_mut(&key) {
+            bucket_queue.limiter.hear_of_others(taken.processes, taken.throttled, now);
+        }
+    }
+
+    /// What is learnt of one budget holds for the whole instance.
+    fn set_counting(&mut self, counting: Counting) {
+        if std::mem::replace(&mut self.counting, counting) != counting {
+            self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.set_counting(counting));
+        }
+    }
+
+    /// The others were asked for a request that was let go, and so many processes there are; or they could not be. Says
+    /// whether our share has become less since the request was let go.
+    pub(super) fn set_processes(&mut self, processes: Option<u64>, grant: Grant, now: Moment) -> bool {
         let before = self.sharing;
         self.sharing = Sharing { reachable: processes.is_some(), processes: processes.or(before.processes) };
         match (before.reachable, self.sharing.reachable) {
             (true, false) => {
                 let part = self.sharing.part();
-                self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.use_local_share(part));
+                self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.use_local_share(part, now));
+                self.local_since = now;
                 true
             }
             (false, true) => {
                 self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.leave_local_share(now));
                 false
             }
-            _ => false,
+            (false, false) => grant.sent < self.local_since,
+            (true, true) => false,
         }
     }
 
@@ -178,21 +215,21 @@ impl Queue {
         self.sharing
     }
 
-    /// Nothing leaves a budget before this moment, and a little later: others have used it.
-    pub(super) fn wait_for_others(&mut self, key: Key, until: Moment) {
+    /// Nothing leaves a budget for so long, and a little longer, at most twice: others have used it.
+    pub(super) fn wait_for_others(&mut self, key: Key, wait: Duration, now: Moment) {
         let random = self.rng.f64();
         if let Some(bucket_queue) = self.queues.get_mut(&key) {
-            let late = bucket_queue.limiter.jitter(random);
-            bucket_queue.limiter.wait_for_others(until.after(late));
+            let late = bucket_queue.limiter.jitter(random).min(wait);
+            bucket_queue.limiter.wait_for_others(now.after(wait + late));
         }
     }
 
     /// Somebody leaves at once, whatever the limits say.
     pub(super) fn pass(&mut self, key: Key, now: Moment) -> Grant {
         let random = self.rng.f64();
-        self.bucket_queue(key, now).limiter.begin(now, random);
+        let explores = self.bucket_queue(key, now).limiter.begin(now, random);
         self.in_flight += 1;
-        Grant { key, sent: now }
+        Grant { key, sent: now, explores }
     }
 
     /// Whether somebody who asked now would have to wait.
@@ -249,7 +286,9 @@ impl Queue {
     pub(super) fn end(&mut self, grant: Grant, ending: Ending<'_>, now: Moment) {
         let random = self.rng.f64();
         if let Some(bucket_queue) = self.queues.get_mut(&grant.key) {
-            bucket_queue.limiter.end(ending, grant.sent, now, random);
+            bucket_queue.limiter.end(ending, (grant.sent, grant.explores), now, random);
+            let counting = bucket_queue.limiter.counting();
+            self.set_counting(counting);
         }
     }
 
@@ -262,7 +301,10 @@ impl Queue {
     /// Takes in an answer to a request that did not come through here.
     pub(super) fn observe(&mut self, key: Key, observation: &Observation) {
         let random = self.rng.f64();
-        self.bucket_queue(key, observation.at).limiter.observe(observation, random);
+        let bucket_queue = self.bucket_queue(key, observation.at);
+        bucket_queue.limiter.observe(observation, random);
+        let counting = bucket_queue.limiter.counting();
+        self.set_counting(counting);
     }
 
     /// Calls those whose turn has come. Says whom to wake: them, and those who are next and must look at the time anew.
@@ -286,7 +328,8 @@ impl Queue {
     }
 
     pub(super) fn stats(&self) -> LimiterStats {
-        LimiterStats { waiting: self.waiting, in_flight: self.in_flight, ..self.stats.clone() }
+        let (waiting, in_flight, counting) = (self.waiting, self.in_flight, self.counting.kind);
+        LimiterStats { waiting, in_flight, counting, ..self.stats.clone() }
     }
 
     /// Of those who are first in their lines and may leave, the most urgent one, and of those the one who came first.
@@ -343,10 +386,13 @@ impl Queue {
             self.sweep_at = SWEEP_AT.max(self.queues.len() * 2);
         }
         let (limit_config, sharing) = (terms(&self.options, key.0), self.sharing);
+        let (is_shared, counting) = (self.is_shared, self.counting);
         self.queues.entry(key).or_insert_with(|| {
             let mut limiter = BucketLimiter::new(limit_config);
+            limiter.set_shared(is_shared);
+            limiter.set_counting(counting);
             if !sharing.reachable {
-                limiter.use_local_share(sharing.part());
+                limiter.use_local_share(sharing.part(), now);
             }
             BucketQueue { limiter, waiting: Default::default() }
         })

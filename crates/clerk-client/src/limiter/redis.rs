@@ -3,7 +3,8 @@
 //! One sorted set for each budget: an entry for each request of every process, scored with the server's time, so that the
 //! clocks of the processes do not matter. A request stands in it from before it leaves until a window after its answer. A
 //! script enters a request only where fewer than the limit stand there, so that no stretch as long as a window sees more,
-//! whatever the network does to the order. (The usual GCRA needs a single number, but lets twice the limit through in a
+//! whatever the network does to the order; and only where a sliding counter would let it pass too, as long as the server
+//! may be one. What any process finds out of that is known to all. (The usual GCRA needs a single number, but lets twice the limit through in a
 //! window that begins after a pause, or only half of it in the long run. A thousand entries are some 100 kB.)
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::counting_kind::CountingKind;
 use super::distributed::{
     BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, TOLD_WINDOWS,
     TakeFuture, Taken, UsageFuture,
@@ -112,15 +114,13 @@ impl DistributedLimiter for RedisLimiter {
     }
 
     fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd) {
-        let told = match ended {
-            LeaseEnd::Counted { window } => Update { budget, lease, what: "counted", window, block: Duration::ZERO },
-            LeaseEnd::NotCounted => {
-                Update { budget, lease, what: "uncounted", window: Duration::ZERO, block: Duration::ZERO }
-            }
-            LeaseEnd::Throttled { wait } => {
-                Update { budget, lease, what: "throttled", window: Duration::ZERO, block: wait }
-            }
+        let (what, window, block) = match ended {
+            LeaseEnd::Counted { window, answered: true } => ("counted", window, Duration::ZERO),
+            LeaseEnd::Counted { window, answered: false } => ("lost", window, Duration::ZERO),
+            LeaseEnd::NotCounted => ("uncounted", Duration::ZERO, Duration::ZERO),
+            LeaseEnd::Throttled { wait, window } => ("throttled", window, wait),
         };
+        let told = Update { budget, lease, what, window, block };
         self.send(told);
     }
 
@@ -145,8 +145,9 @@ impl Drop for ReleaseOnDrop<'_> {
 
 impl Inner {
     async fn take(&self, budget: BucketKey, lease: Lease, room: Room) -> Result<Taken, LimiterUnreachable> {
-        let [log, block, starts] = self.keys(budget);
-        let processes = format!("pace:{}:processes", self.instance);
+        let [log, block, starts, _, throttled, _] = self.keys(budget);
+        let [counting, calm, explorer, processes] = self.instance_keys();
+        let keys = [&log, &block, &starts, &counting, &calm, &explorer, &throttled, &processes].map(String::as_str);
         let arguments = [
             room.requests.to_string(),
             micros(room.window),
@@ -156,21 +157,24 @@ impl Inner {
             self.process.clone(),
             micros(room.window / SLOTS_PER_WINDOW),
             slots().to_string(),
+            u8::from(room.may_explore).to_string(),
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
-        let reply = self
-            .store
-            .run(&self.take, &[&log, &block, &starts, &processes], &arguments)
-            .await
-            .map_err(|_| LimiterUnreachable)?;
+        let reply = self.store.run(&self.take, &keys, &arguments).await.map_err(|_| LimiterUnreachable)?;
         let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
-        let [taken, wait, processes] = numbers[..] else { return Err(LimiterUnreachable) };
-        let outcome = if taken == 1 { Ok(lease) } else { Err(Duration::from_micros(wait.max(0).unsigned_abs())) };
-        Ok(Taken { outcome, processes: processes.max(1).unsigned_abs() })
+        let [taken, wait, processes, kind, throttled] = numbers[..] else { return Err(LimiterUnreachable) };
+        let outcome = if taken == 0 { Err(Duration::from_micros(wait.max(0).unsigned_abs())) } else { Ok(lease) };
+        let counting = match kind {
+            1 => CountingKind::Exact,
+            2 => CountingKind::SlidingCounter,
+            _ => CountingKind::Unknown,
+        };
+        let (processes, throttled) = (processes.max(1).unsigned_abs(), throttled.max(0).unsigned_abs());
+        Ok(Taken { outcome, processes, throttled, counting, explores: taken == 2 })
     }
 
     async fn usage(&self, budget: BucketKey, window: Duration) -> Result<FleetUsage, LimiterUnreachable> {
-        let [log, _, starts] = self.keys(budget);
+        let [log, _, starts, ..] = self.keys(budget);
         let arguments = [micros(window), slots().to_string()];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         let reply = self.store.run(&self.usage, &[&log, &starts], &arguments).await.map_err(|_| LimiterUnreachable)?;
@@ -189,9 +193,15 @@ impl Inner {
         Ok(FleetUsage { used: used.max(&0).unsigned_abs(), starts })
     }
 
-    fn keys(&self, BucketKey { bucket, entity }: BucketKey) -> [String; 3] {
+    fn keys(&self, BucketKey { bucket, entity }: BucketKey) -> [String; 6] {
         let owner = entity.map_or_else(String::new, |entity| format!(":{:016x}", entity.0));
-        ["log", "block", "starts"].map(|kind| format!("pace:{}:{}{owner}:{kind}", self.instance, bucket.as_str()))
+        let key = |kind| format!("pace:{}:{}{owner}:{kind}", self.instance, bucket.as_str());
+        ["log", "block", "starts", "unsure", "throttled", "refuted"].map(key)
+    }
+
+    /// What is known of the whole instance.
+    fn instance_keys(&self) -> [String; 4] {
+        ["counting", "calm", "explorer", "processes"].map(|kind| format!("pace:{}:{kind}", self.instance))
     }
 
     fn member(&self, lease: Lease) -> String {
@@ -199,7 +209,10 @@ impl Inner {
     }
 
     async fn send(&self, update: Update) {
-        let [log, block, starts] = self.keys(update.budget);
+        let [log, block, starts, unsure, throttled, refuted] = self.keys(update.budget);
+        let [counting, calm, explorer, _] = self.instance_keys();
+        let keys =
+            [&log, &block, &starts, &counting, &calm, &explorer, &throttled, &unsure, &refuted].map(String::as_str);
         let arguments = [
             update.what.to_owned(),
             micros(update.window),
@@ -211,7 +224,7 @@ impl Inner {
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         // When it cannot be told, the entry ends by itself, and the store has said what is wrong.
-        let _ = self.store.run(&self.end, &[&log, &block, &starts], &arguments).await;
+        let _ = self.store.run(&self.end, &keys, &arguments).await;
     }
 }
 

@@ -64,6 +64,11 @@ impl ServerQuota {
         self.has_other_users
     }
 
+    /// What is missing is explained by our own use.
+    pub(super) const fn set_all_ours(&mut self) {
+        self.has_other_users = false;
+    }
+
     /// A request leaves.
     pub(super) const fn consume(&mut self) {
         self.consumed += 1;

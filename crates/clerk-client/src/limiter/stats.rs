@@ -1,5 +1,6 @@
 //! What a pacer did, as plain data.
 
+use super::counting_kind::CountingKind;
 use super::distributed::Sharing;
 use super::{Priority, ShedReason};
 use clerk_quota::Histogram;
@@ -22,6 +23,8 @@ pub struct LimiterStats {
     pub in_flight: usize,
     /// How the budget is shared with other processes; `None` where it is not.
     pub sharing: Option<Sharing>,
+    /// How the server counts, as far as that was found out.
+    pub counting: CountingKind,
 }
 
 impl Default for LimiterStats {
@@ -33,6 +36,7 @@ impl Default for LimiterStats {
             waiting: 0,
             in_flight: 0,
             sharing: None,
+            counting: CountingKind::Unknown,
         }
     }
 }

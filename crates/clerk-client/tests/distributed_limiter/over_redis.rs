@@ -14,7 +14,7 @@ const BUDGET: BucketKey = BucketKey { bucket: Bucket::Instance, entity: None };
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn room(requests: u64) -> Room {
-    Room { requests, window: HOUR }
+    Room { requests, window: HOUR, may_explore: false }
 }
 
 async fn take(budget: &RedisLimiter, room: Room) -> Taken {
@@ -73,10 +73,10 @@ async fn a_request_stays_a_window_beyond_its_end_and_one_that_never_left_goes_at
     until(async || take(&budget, room(1)).await.outcome.is_ok()).await;
 
     // A window of a millisecond: what has ended is gone soon, what is under way stays.
-    let short = Room { requests: 2, window: Duration::from_millis(1) };
+    let short = Room { requests: 2, window: Duration::from_millis(1), may_explore: false };
     let second = take(&budget, short).await.outcome.unwrap();
     assert!(take(&budget, short).await.outcome.is_err(), "two are under way");
-    budget.end(BUDGET, second, LeaseEnd::Counted { window: short.window });
+    budget.end(BUDGET, second, LeaseEnd::Counted { window: short.window, answered: true });
     until(async || take(&budget, short).await.outcome.is_ok()).await;
 }
 
@@ -85,15 +85,19 @@ async fn a_429_blocks_the_budget_for_all_processes() {
     let redis = RedisServer::start(&[]).await;
     let (one, other) = (RedisLimiter::new(redis.store(), "prod"), RedisLimiter::new(redis.store(), "prod"));
     let lease = take(&one, room(100)).await.outcome.unwrap();
-    one.end(BUDGET, lease, LeaseEnd::Throttled { wait: Duration::from_secs(1000) });
+    one.end(BUDGET, lease, LeaseEnd::Throttled { wait: Duration::from_secs(1000), window: HOUR });
     until(async || take(&other, room(100)).await.outcome.is_err()).await;
     let wait = take(&other, room(100)).await.outcome.unwrap_err();
     assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(1000), "{wait:?}");
     // A shorter one does not shorten it.
     let entered = one.enter(BUDGET, HOUR);
-    one.end(BUDGET, entered, LeaseEnd::Throttled { wait: Duration::from_secs(1) });
+    one.end(BUDGET, entered, LeaseEnd::Throttled { wait: Duration::from_secs(1), window: HOUR });
     let later = one.enter(BucketKey { bucket: Bucket::Invitations, entity: None }, HOUR);
-    one.end(BucketKey { bucket: Bucket::Invitations, entity: None }, later, LeaseEnd::Counted { window: HOUR });
+    one.end(
+        BucketKey { bucket: Bucket::Invitations, entity: None },
+        later,
+        LeaseEnd::Counted { window: HOUR, answered: true },
+    );
     until(async || redis.keys().await.iter().any(|(key, _)| key.contains("invitations"))).await;
     assert!(take(&other, room(100)).await.outcome.unwrap_err() > Duration::from_secs(400));
 }
@@ -121,8 +125,8 @@ async fn processes_are_counted_and_every_key_goes_by_itself() {
         assert_eq!(take(budget, room(10)).await.processes, index as u64 + 1);
     }
     let lease = budgets[0].enter(BUDGET, HOUR);
-    budgets[0].end(BUDGET, lease, LeaseEnd::Throttled { wait: Duration::from_secs(100) });
-    until(async || redis.keys().await.len() == 4).await;
+    budgets[0].end(BUDGET, lease, LeaseEnd::Throttled { wait: Duration::from_secs(100), window: HOUR });
+    until(async || redis.keys().await.len() == 6).await;
     for (key, ttl) in redis.keys().await {
         assert!(ttl > 0 && ttl <= 3 * 3_900_000, "{key}: {ttl}");
         assert!(key.starts_with("clerk-exporter:pace:prod:"), "{key}");

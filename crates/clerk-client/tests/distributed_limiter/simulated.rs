@@ -195,11 +195,11 @@ fn those_who_were_sent_back_keep_their_order() {
         // The other process takes the whole window.
         fleet.ways[1].request(&count(), Duration::from_secs(5)).await.unwrap();
         let budget = BucketKey { bucket: Bucket::Instance, entity: None };
-        let room = Room { requests: 100, window: Duration::from_secs(10) };
+        let room = Room { requests: 100, window: Duration::from_secs(10), may_explore: false };
         while fleet
             .log
             .try_take(budget, room)
-            .map(|lease| fleet.log.end(budget, lease, LeaseEnd::Counted { window: room.window }))
+            .map(|lease| fleet.log.end(budget, lease, LeaseEnd::Counted { window: room.window, answered: true }))
             .is_ok()
         {}
         let order = Arc::new(Mutex::new(Vec::new()));

@@ -36,8 +36,8 @@ fn throttled(millis: u64, retry_after: Option<u64>) -> Observation {
 }
 
 fn exchange(limiter: &mut BucketLimiter, millis: u64, observation: &Observation) {
-    limiter.begin(at(millis), 0.5);
-    limiter.end(Ending::Answered(observation), at(millis), observation.at, 0.5);
+    let explores = limiter.begin(at(millis), 0.5);
+    limiter.end(Ending::Answered(observation), (at(millis), explores), observation.at, 0.5);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn after_a_hold_one_goes_ahead_and_the_rest_one_after_another() {
     limiter.begin(at(1_200), 0.5);
     assert_eq!(limiter.admit(at(1_300), 0, 0.0), Admission::OnAnswer);
     let fine = answer(1_300, 200, Quota::default());
-    limiter.end(Ending::Answered(&fine), at(1_200), at(1_300), 0.5);
+    limiter.end(Ending::Answered(&fine), (at(1_200), false), at(1_300), 0.5);
     let mut now = 1_300;
     for _ in 0..10 {
         assert_eq!(limiter.admit(at(now), 0, 0.0), Admission::Now);
@@ -81,9 +81,11 @@ fn a_request_that_was_on_its_way_does_not_cut_the_ceiling_again() {
     for _ in 0..50 {
         exchange(&mut limiter, 0, &answer(5, 200, Quota::default()));
     }
-    (0..8).for_each(|_| limiter.begin(at(6), 0.5));
+    for _ in 0..8 {
+        limiter.begin(at(6), 0.5);
+    }
     for millis in 10..18 {
-        limiter.end(Ending::Answered(&throttled(millis, Some(1))), at(6), at(millis), 0.5);
+        limiter.end(Ending::Answered(&throttled(millis, Some(1))), (at(6), false), at(millis), 0.5);
     }
     // 50 answered and 7 in flight when the first 429 came.
     assert_eq!(limiter.cap(at(18)), Some(45));
@@ -134,7 +136,7 @@ proptest! {
             in_flight.sort_by_key(|(end, ..)| *end);
             while in_flight.first().is_some_and(|(end, ..)| *end <= now) {
                 let (end, sent, random) = in_flight.remove(0);
-                limiter.end(Ending::Lost, at(sent), at(end), random);
+                limiter.end(Ending::Lost, (at(sent), false), at(end), random);
             }
             if limiter.admit(at(now), 0, 0.0) == Admission::Now {
                 limiter.begin(at(now), random);

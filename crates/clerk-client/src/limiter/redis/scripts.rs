@@ -2,7 +2,10 @@
 //!
 //! Keys: the log (a sorted set: each request of every process, scored with its end, or with the latest thinkable one
 //! while it is in flight), the block after a 429, the starts (a hash: the length of a slot, and the requests that started
-//! in each) and, for TAKE, the processes.
+//! in each); and of the instance: how the server counts (1: each request, 2: a sliding counter), for how long nothing is
+//! tried to learn it, the request that is trying, the 429s of the
+//! budget that nothing of our own explains, and for TAKE the processes, for END a mark that requests may have been
+//! counted long before their end, and the offsets of the server's clock with which a sliding counter is refuted.
 
 /// What all scripts begin with.
 const PRELUDE: &str = r"
@@ -28,37 +31,85 @@ local function started(key, length, kept)
 end
 ";
 
+/// Estimates as a sliding counter does, for every offset of its clock that is thinkable: the pure twin of this is
+/// `sliding_counter`. `since` counts the entries from a moment on.
+const ESTIMATE: &str = r"
+local function since(from) return redis.call('ZCOUNT', KEYS[1], from, '+inf') end
+local function estimate(window, phase)
+  local elapsed = (now - phase) % window
+  local border = now - elapsed
+  local current = since(text(border))
+  return since(text(border - window)) - current, current, 1 - elapsed / window
+end
+local function largest_offset(window) return math.min(1000000, window / 10) end
+";
+
 /// Enters a request if there is room; else says how long there is none.
 const TAKE: &str = r"
 local room, window, grace, presence = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-redis.call('ZADD', KEYS[4], text(now), ARGV[6])
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', text(now - presence))
-redis.call('PEXPIRE', KEYS[4], text(presence / 1000))
-local processes = redis.call('ZCARD', KEYS[4])
+redis.call('ZADD', KEYS[8], text(now), ARGV[6])
+redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', text(now - presence))
+redis.call('PEXPIRE', KEYS[8], text(presence / 1000))
+local processes = redis.call('ZCARD', KEYS[8])
+local kind = tonumber(redis.call('GET', KEYS[4]) or '0')
+local throttled = tonumber(redis.call('GET', KEYS[7]) or '0')
+local function refuse(wait) return {0, math.max(1000, wait), processes, kind, throttled} end
 local blocked = redis.call('PTTL', KEYS[2])
-if blocked > 0 then return {0, blocked * 1000, processes} end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - window))
-local used = redis.call('ZCARD', KEYS[1])
-if used < room then
-  redis.call('ZADD', KEYS[1], text(now + grace), ARGV[5])
-  redis.call('PEXPIRE', KEYS[1], text((window + grace) / 1000))
-  started(KEYS[3], tonumber(ARGV[7]), tonumber(ARGV[8]))
-  return {1, 0, processes}
+if blocked > 0 then return refuse(blocked * 1000) end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - 2 * window))
+local outcome = 1
+if kind ~= 2 then
+  if since('(' .. text(now - window)) >= room then
+    local place = redis.call('ZCARD', KEYS[1]) - room
+    local first = redis.call('ZRANGE', KEYS[1], place, place, 'WITHSCORES')
+    return refuse(math.min(window, first[2] + window - now))
+  end
 end
-local first = redis.call('ZRANGE', KEYS[1], used - room, used - room, 'WITHSCORES')
-return {0, math.max(1000, math.min(window, first[2] + window - now)), processes}
+if kind ~= 1 then
+  local windows = 0
+  for step = -8, 8 do
+    local previous, current, weight = estimate(window, largest_offset(window) * step / 8)
+    local free = room - previous * weight - current
+    if free < 1 - 1e-9 then
+      local wait = weight
+      if free + previous * weight >= 1 then
+        wait = (1 - free) / previous
+      elseif room - current < 1 then
+        wait = weight + (1 - room + current) / current
+      end
+      windows = math.max(windows, wait)
+    end
+  end
+  if windows > 0 then
+    local wait = math.ceil(windows * window) + 1
+    if kind == 2 or ARGV[9] == '0' or redis.call('EXISTS', KEYS[5]) == 1 then return refuse(wait) end
+    if redis.call('EXISTS', KEYS[6]) == 1 or since('(' .. text(now)) > 0 then return refuse(math.min(wait, 20000)) end
+    redis.call('SET', KEYS[6], ARGV[5] .. ' ' .. ARGV[1], 'PX', text(grace / 1000))
+    outcome = 2
+  end
+end
+redis.call('ZADD', KEYS[1], text(now + grace), ARGV[5])
+redis.call('PEXPIRE', KEYS[1], text((2 * window + grace) / 1000))
+started(KEYS[3], tonumber(ARGV[7]), tonumber(ARGV[8]))
+return {outcome, 0, processes, kind, throttled}
 ";
 
-/// Enters, ends or takes away a request, and blocks the budget for a while.
+/// Enters, ends or takes away a request, blocks the budget for a while, and learns from what explored.
 const END: &str = r"
 local what, window, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local latest = redis.call('ZSCORE', KEYS[1], ARGV[4])
 if what == 'enter' then
   redis.call('ZADD', KEYS[1], text(now + grace), ARGV[4])
   started(KEYS[3], tonumber(ARGV[6]), tonumber(ARGV[7]))
-elseif what == 'counted' then
-  redis.call('ZADD', KEYS[1], 'XX', text(now), ARGV[4])
+elseif what == 'counted' or what == 'lost' then
+  if latest then
+    redis.call('ZADD', KEYS[1], 'XX', text(now), ARGV[4])
+    -- It may have been counted long before now: for two windows, no estimate is surely too high.
+    if now - latest + grace > largest_offset(window) / 2 then
+      redis.call('SET', KEYS[8], '1', 'PX', text(2 * window / 1000 + 1))
+    end
+  end
 else
-  local latest = redis.call('ZSCORE', KEYS[1], ARGV[4])
   local length = tonumber(redis.call('HGET', KEYS[3], 'length') or '0')
   if latest and length > 0 then
     local slot = text(math.floor((latest - grace) / length))
@@ -66,10 +117,40 @@ else
   end
   redis.call('ZREM', KEYS[1], ARGV[4])
 end
-if window > 0 then redis.call('PEXPIRE', KEYS[1], text((window + grace) / 1000)) end
+if window > 0 then redis.call('PEXPIRE', KEYS[1], text((2 * window + grace) / 1000)) end
 local block = tonumber(ARGV[5])
 if block > 0 and redis.call('PTTL', KEYS[2]) < block then
   redis.call('SET', KEYS[2], '1', 'PX', text(block))
+end
+local member, limit = string.match(redis.call('GET', KEYS[6]) or '', '^(.*) (%d+)$')
+local explored = member == ARGV[4]
+if explored then redis.call('DEL', KEYS[6]) end
+local unknown = redis.call('EXISTS', KEYS[4], KEYS[5]) == 0
+local month = '2592000000'
+if what == 'throttled' then
+  if explored and unknown then
+    redis.call('SET', KEYS[4], '2', 'PX', month)
+  else
+    redis.call('DEL', KEYS[4], KEYS[9])
+    redis.call('INCR', KEYS[7])
+    redis.call('PEXPIRE', KEYS[7], '3600000')
+    local calm = math.min(32 * window, 3600000000) / 1000
+    if redis.call('PTTL', KEYS[5]) < calm / 2 then redis.call('SET', KEYS[5], '1', 'PX', text(calm)) end
+  end
+elseif what == 'counted' and explored and unknown and redis.call('EXISTS', KEYS[8]) == 0 then
+  local in_flight = since('(' .. text(now))
+  local largest = largest_offset(window)
+  for step = -8, 8 do
+    local from = largest * step / 8 - largest / 16
+    local least = math.huge
+    for part = 0, 4 do
+      local previous, current, weight = estimate(window, from + (largest / 2 + largest / 8) * part / 4)
+      least = math.min(least, previous * weight + current - in_flight)
+    end
+    if least > limit * 1.01 + 1e-9 then redis.call('SADD', KEYS[9], step) end
+  end
+  redis.call('PEXPIRE', KEYS[9], text(32 * window / 1000))
+  if redis.call('SCARD', KEYS[9]) == 17 then redis.call('SET', KEYS[4], '1', 'PX', month) end
 end
 return 1
 ";
@@ -96,10 +177,10 @@ return reply
 
 /// The script that enters a request.
 pub(super) fn take() -> String {
-    [PRELUDE, STARTS, TAKE].concat()
+    [PRELUDE, STARTS, ESTIMATE, TAKE].concat()
 }
 
 /// The script that ends one.
 pub(super) fn end() -> String {
-    [PRELUDE, STARTS, END].concat()
+    [PRELUDE, STARTS, ESTIMATE, END].concat()
 }

@@ -1,0 +1,321 @@
+//! What a server would say that counts by a sliding counter: the requests of the current window of its grid, and of the
+//! window before it the part that still lies within the last window. Pure.
+//!
+//! The grid is the epoch's as the server's clock has it, which may differ from ours; and a request is counted some time
+//! between its start and its end. So there are two answers: the most that the server can have counted, for leave, and
+//! the least, for what it would surely have refused.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use clerk_quota::Moment;
+
+/// The server's clock is taken to differ from ours by this at most, and by this part of a window.
+const LARGEST_OFFSET: Duration = Duration::from_secs(1);
+const OFFSET_PARTS: u32 = 10;
+
+/// Offsets that are tried to either side. What lies between two of them differs by a hundredth of the limit at most.
+const OFFSET_STEPS: i32 = 8;
+
+/// Moments that are tried between start and end of a request, and the part of the limit by which an estimate must be too
+/// high, for what lies between them.
+const FLIGHT_STEPS: i128 = 4;
+const SURE_PART: f64 = 0.01;
+
+/// Ends that are kept exactly; further ones are taken as later by up to this part of a window.
+const EXACT_ENDS: u32 = 2000;
+
+/// Windows that are looked ahead at for those who stand far behind in the queue.
+const FORESEEN_WINDOWS: u32 = 64;
+
+/// Tolerance against rounding, in requests.
+const ROUNDING: f64 = 1e-9;
+
+/// The ends of our requests within the last two windows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SlidingCounterModel {
+    /// Oldest first.
+    ends: VecDeque<EndTotal>,
+    /// Requests that are too old.
+    forgotten: u64,
+    /// Until then, requests count that may have reached the server much earlier than they ended.
+    unsure_until: Moment,
+    /// Offsets of the server's clock, a bit for each, with which a sliding counter would not have done what it did.
+    refuted: u32,
+}
+
+/// The number of requests that ended until a moment, since the log began.
+#[derive(Debug, Clone, Copy)]
+struct EndTotal {
+    at: Moment,
+    total: u64,
+}
+
+impl SlidingCounterModel {
+    /// A request that the server may have counted is over.
+    pub(super) fn push(&mut self, started: Moment, ended: Moment, window: Duration) {
+        if ended.since(started) > longest_flight(window) {
+            self.unsure_until = self.unsure_until.max(ended.after(window * 2));
+        }
+        let is_exact = self.ends.len() < EXACT_ENDS as usize;
+        let at = if is_exact { ended } else { ended.rounded_up(window / EXACT_ENDS) };
+        let place = self.ends.partition_point(|end| end.at < at);
+        // Requests end in the order of time, so that this is a walk over nothing, but for those of before a restart.
+        for later in self.ends.range_mut(place..) {
+            later.total += 1;
+        }
+        if self.ends.get(place).is_none_or(|end| end.at != at) {
+            let total = self.total_before(place) + 1;
+            self.ends.insert(place, EndTotal { at, total });
+        }
+    }
+
+    /// Forgets what no estimate looks at any more.
+    pub(super) fn settle(&mut self, now: Moment, window: Duration) {
+        while let Some(end) = self.ends.front().filter(|end| end.at.after(window * 2) < now) {
+            self.forgotten = end.total;
+            self.ends.pop_front();
+        }
+    }
+
+    /// The most that the server can have counted, in flight or over, rounded up.
+    pub(super) fn most(&self, in_flight: u64, now: Moment, window: Duration) -> u64 {
+        let most = phases(window).map(|phase| Estimate::at(self, now, window, phase).sum()).fold(0.0, f64::max);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
+        let most = most.ceil() as u64;
+        most + in_flight
+    }
+
+    /// Requests that ended within the last window.
+    pub(super) fn ended_within(&self, now: Moment, window: Duration) -> u64 {
+        self.since(now.before(window))
+    }
+
+    pub(super) fn is_empty(&self, now: Moment, window: Duration) -> bool {
+        self.since(now.before(window * 2)) == 0
+    }
+
+    /// Takes in that the server let pass all requests that ended until `now`, and says whether no sliding counter would
+    /// have done that: for each offset of its clock that is thinkable, it once would have counted more than the limit,
+    /// whenever our requests reached it.
+    pub(super) fn is_refuted(&mut self, limit: u64, now: Moment, window: Duration) -> bool {
+        if now < self.unsure_until {
+            return false;
+        }
+        let (largest, early) = (nanos(largest_offset(window)), nanos(longest_flight(window)));
+        let half_step = largest / i128::from(2 * OFFSET_STEPS);
+        let surely = limit as f64 * (1.0 + SURE_PART) + ROUNDING;
+        for step in -OFFSET_STEPS..=OFFSET_STEPS {
+            // That a request came earlier than it ended is as if the border lay later.
+            let from = largest * i128::from(step) / i128::from(OFFSET_STEPS) - half_step;
+            let tried = (0..=FLIGHT_STEPS).map(|part| from + (early + 2 * half_step) * part / FLIGHT_STEPS);
+            let least = tried.map(|phase| Estimate::at(self, now, window, phase).sum()).fold(f64::MAX, f64::min);
+            self.refuted |= u32::from(least > surely) << (step + OFFSET_STEPS);
+        }
+        self.refuted == (1 << (2 * OFFSET_STEPS + 1)) - 1
+    }
+
+    /// Begins anew with that.
+    pub(super) const fn forget_refuted(&mut self) {
+        self.refuted = 0;
+    }
+
+    /// When the last one of so many requests may leave beside those in flight, if the server surely lets it pass; `None`
+    /// for now. Those before it are taken to leave as soon as they may.
+    pub(super) fn room_at(
+        &self,
+        (requests, in_flight): (u64, u64),
+        limit: u64,
+        now: Moment,
+        window: Duration,
+    ) -> Option<Moment> {
+        let waits = phases(window).map(|phase| {
+            let mut estimate = Estimate::at(self, now, window, phase);
+            estimate.current += in_flight as f64;
+            estimate.room_after(requests as f64, limit as f64)
+        });
+        let windows = waits.fold(0.0, f64::max);
+        // Rounded up, so that a look at that moment finds room.
+        (windows > 0.0).then(|| now.after(window.mul_f64(windows) + Duration::from_micros(1)))
+    }
+
+    /// Requests that ended at this moment or later.
+    fn since(&self, from: Moment) -> u64 {
+        let place = self.ends.partition_point(|end| end.at < from);
+        self.total_before(self.ends.len()) - self.total_before(place)
+    }
+
+    fn total_before(&self, place: usize) -> u64 {
+        place.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(self.forgotten, |end| end.total)
+    }
+}
+
+/// By how much the clocks may differ.
+fn largest_offset(window: Duration) -> Duration {
+    LARGEST_OFFSET.min(window / OFFSET_PARTS)
+}
+
+/// By how much a request may have reached the server before it ended, so that the least estimate still is one.
+fn longest_flight(window: Duration) -> Duration {
+    largest_offset(window) / 2
+}
+
+/// Offsets of the server's grid, in nanoseconds.
+fn phases(window: Duration) -> impl Iterator<Item = i128> {
+    let largest = nanos(largest_offset(window));
+    (-OFFSET_STEPS..=OFFSET_STEPS).map(move |step| largest * i128::from(step) / i128::from(OFFSET_STEPS))
+}
+
+fn nanos(duration: Duration) -> i128 {
+    i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX)
+}
+
+/// The server's two counters at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Estimate {
+    previous: f64,
+    current: f64,
+    /// The part of the previous window that counts: 1 as the current one begins, 0 as it ends.
+    weight: f64,
+}
+
+impl Estimate {
+    fn at(model: &SlidingCounterModel, now: Moment, window: Duration, phase: i128) -> Self {
+        let length = nanos(window).max(1);
+        let elapsed = (nanos(now.since_epoch()) - phase).rem_euclid(length);
+        let border = now.before(Duration::from_nanos(u64::try_from(elapsed).unwrap_or(0)));
+        let current = model.since(border);
+        let previous = model.since(border.before(window)) - current;
+        Self { previous: previous as f64, current: current as f64, weight: 1.0 - elapsed as f64 / length as f64 }
+    }
+
+    fn sum(&self) -> f64 {
+        self.previous * self.weight + self.current
+    }
+
+    /// Windows until there is room for so many requests, if those before the last leave as soon as they may.
+    fn room_after(mut self, mut requests: f64, limit: f64) -> f64 {
+        let mut windows = 0.0;
+        for _ in 0..FORESEEN_WINDOWS {
+            let free = limit - self.sum();
+            if free >= requests - ROUNDING {
+                return windows;
+            }
+            let returned = self.previous * self.weight;
+            if free + returned >= requests {
+                return windows + (requests - free) / self.previous;
+            }
+            let sent = (free + returned).max(0.0).floor();
+            requests -= sent;
+            windows += self.weight;
+            self = Self { previous: self.current + sent, current: 0.0, weight: 1.0 };
+        }
+        windows + requests / limit.max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    /// On the grid of the epoch at 0.
+    fn at(millis: u64) -> Moment {
+        Moment::from_unix(Duration::from_millis(1_000_000 + millis))
+    }
+
+    fn model(ends: &[(u64, u64)]) -> SlidingCounterModel {
+        let mut model = SlidingCounterModel::default();
+        for (end, requests) in ends {
+            (0..*requests).for_each(|_| model.push(at(*end), at(*end), WINDOW));
+        }
+        model
+    }
+
+    fn room_at(model: &SlidingCounterModel, requests: u64, now: u64) -> Option<u64> {
+        let room = model.room_at((requests, 0), 100, at(now), WINDOW)?;
+        u64::try_from(room.since(at(0)).as_millis()).ok()
+    }
+
+    #[test]
+    fn a_burst_frees_its_place_evenly_after_the_latest_border() {
+        let model = model(&[(5_000, 100)]);
+        // The border is at 11 s at the latest; from then on, ten are free each second.
+        assert_eq!(room_at(&model, 1, 6_000), Some(11_100));
+        assert_eq!(room_at(&model, 40, 6_000), Some(15_000));
+        assert_eq!(room_at(&model, 40, 15_001), None);
+        assert_eq!(room_at(&model, 41, 15_001), Some(15_100));
+    }
+
+    #[test]
+    fn those_far_behind_wait_for_window_after_window() {
+        let model = model(&[(5_000, 100)]);
+        let waits: Vec<_> = [100, 200, 1_000].map(|behind| room_at(&model, behind, 6_000).unwrap()).into();
+        assert!(waits.is_sorted(), "{waits:?}");
+        assert!((100_000..125_000).contains(&waits[2]), "{waits:?}");
+    }
+
+    #[test]
+    fn requests_in_flight_weigh_as_if_they_came_now() {
+        let model = SlidingCounterModel::default();
+        assert_eq!(model.room_at((1, 99), 100, at(0), WINDOW), None);
+        assert!(model.room_at((1, 100), 100, at(0), WINDOW).is_some_and(|at_| at_ > at(9_000)));
+        assert_eq!(model.most(3, at(0), WINDOW), 3);
+    }
+
+    #[test]
+    fn only_what_no_clock_explains_refutes_a_sliding_counter() {
+        // 100 in the middle of a window, and more in the middle of the next one: there half of the 100 count, or a tenth
+        // or two more or less.
+        let refuted = |more: u64| model(&[(5_000, 100), (15_000, more)]).is_refuted(100, at(15_000), WINDOW);
+        assert_eq!([50, 60, 70].map(refuted), [false, false, true]);
+        let mut late = model(&[(5_000, 100), (15_000, 70)]);
+        late.push(at(14_000), at(15_000), WINDOW);
+        assert!(!late.is_refuted(100, at(15_000), WINDOW), "it may have come long before");
+    }
+
+    #[test]
+    fn what_refutes_one_clock_and_then_the_other_refutes_all() {
+        // By a late border the first 100 weigh too much in the second window, by an early one in the third.
+        let mut counter = model(&[(5_000, 100), (15_000, 55)]);
+        assert!(!counter.is_refuted(100, at(15_000), WINDOW));
+        let some = counter.refuted;
+        assert!(some > 0);
+        (0..60).for_each(|_| counter.push(at(25_000), at(25_000), WINDOW));
+        assert!(!counter.is_refuted(100, at(25_000), WINDOW));
+        (0..30).for_each(|_| counter.push(at(25_000), at(25_000), WINDOW));
+        assert!(counter.is_refuted(100, at(25_000), WINDOW));
+        counter.forget_refuted();
+        assert_eq!(counter.refuted, 0);
+    }
+
+    #[test]
+    fn the_order_of_ends_does_not_matter_and_old_ones_go() {
+        let ends = |order: &[u64]| {
+            let mut model = SlidingCounterModel::default();
+            order.iter().for_each(|end| model.push(at(*end), at(*end), WINDOW));
+            model
+        };
+        let (sorted, mixed) = (ends(&[1, 1, 500, 700, 9_000]), ends(&[700, 1, 9_000, 500, 1]));
+        for from in [0, 1, 2, 600, 9_000, 9_001] {
+            assert_eq!(sorted.since(at(from)), mixed.since(at(from)), "{from}");
+        }
+        let mut model = mixed;
+        model.settle(at(20_600), WINDOW);
+        assert_eq!((model.since(at(0)), model.since(at(701)), model.ends.len()), (2, 1, 2));
+        model.settle(at(60_000), WINDOW);
+        assert!(model.is_empty(at(60_000), WINDOW));
+    }
+
+    #[test]
+    fn many_requests_take_few_entries() {
+        let mut model = SlidingCounterModel::default();
+        for request in 0..100_000 {
+            let end = Moment::from_unix(Duration::from_micros(1_000_000_000 + request * 100));
+            model.push(end, end, WINDOW);
+        }
+        assert!(model.ends.len() <= 2 * EXACT_ENDS as usize, "{}", model.ends.len());
+        assert_eq!(model.since(at(0)), 100_000);
+    }
+}
