@@ -168,6 +168,28 @@ async fn pacing_in_shadow_is_counted_and_changes_nothing() {
     assert!(played.world.numbers().shadowed[Decision::Queued.index()] >= 30);
 }
 
+/// Two bursts a while apart, of more than may be in flight at once. What became of the requests, or would have become.
+async fn decided(mode: Mode, max_wait: Duration) -> [u64; 2] {
+    let played = Arc::new(Played::new(pace(mode), max_wait));
+    played.simulator.set_faults(Fault::Latency { millis: 60 }.always().into()).unwrap();
+    for _ in 0..2 {
+        burst(&played).await;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+    }
+    let numbers = played.world.numbers();
+    let counts = if mode == Mode::On { numbers.decisions } else { numbers.shadowed };
+    [Decision::Queued, Decision::Shed].map(|decision| counts[decision.index()])
+}
+
+#[tokio::test(start_paused = true)]
+async fn pacing_in_shadow_says_what_pacing_would_do() {
+    for (seconds, expected) in [(1, [136, 60]), (30, [196, 0])] {
+        let max_wait = Duration::from_secs(seconds);
+        assert_eq!(decided(Mode::On, max_wait).await, expected);
+        assert_eq!(decided(Mode::Shadow, max_wait).await, expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_is_told_in_milliseconds() {
     let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(30)));

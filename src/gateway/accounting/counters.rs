@@ -11,6 +11,7 @@ use super::decision::{Decision, MethodLabel, Saving};
 use super::route_key::RouteKey;
 use super::stats::{InstanceStats, RequestCount, RouteDurations};
 use super::top::{Span, TopCounter};
+use clerk_client::limiter::ThrottleForecast;
 use clerk_quota::{Histogram, Moment, route};
 
 /// Upper bounds of durations in seconds. None is a whole number, so that their text is the same in every format.
@@ -77,10 +78,25 @@ pub(in crate::gateway) struct CompletedRequest {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::gateway) struct DryRunCounts {
     pub(in crate::gateway) queued: bool,
+    pub(in crate::gateway) shed: bool,
     pub(in crate::gateway) retried: bool,
     pub(in crate::gateway) cache_hit: bool,
     pub(in crate::gateway) coalesced: bool,
-    pub(in crate::gateway) batched: bool,
+    /// Look-ups of its list that are known to be shared by this one: the second one tells of the first, too.
+    pub(in crate::gateway) batched: u32,
+}
+
+impl DryRunCounts {
+    /// Takes in what pacing would have done, if that was asked.
+    pub(in crate::gateway) fn set_pace(&mut self, forecast: Option<ThrottleForecast>) {
+        self.queued = matches!(forecast, Some(ThrottleForecast::Queued { .. }));
+        self.shed = matches!(forecast, Some(ThrottleForecast::Shed(_)));
+    }
+
+    /// Whether the answer would have come without a request of its own.
+    pub(in crate::gateway) const fn is_spared(&self) -> bool {
+        self.cache_hit || self.coalesced || self.batched > 0
+    }
 }
 
 impl RequestCounters {
@@ -95,13 +111,14 @@ impl RequestCounters {
         }
         *state.requests.entry(key).or_default() += 1;
         state.decisions[done.decision.index()] += 1;
-        let DryRunCounts { queued, retried, cache_hit, coalesced, batched } = done.dry_run;
+        let DryRunCounts { queued, shed, retried, cache_hit, coalesced, batched } = done.dry_run;
+        state.shadowed[Decision::Batched.index()] += u64::from(batched);
         for (would, decision) in [
             (queued, Decision::Queued),
+            (shed, Decision::Shed),
             (retried, Decision::Retried),
             (cache_hit, Decision::CacheHit),
             (coalesced, Decision::Coalesced),
-            (batched, Decision::Batched),
         ] {
             state.shadowed[decision.index()] += u64::from(would);
         }

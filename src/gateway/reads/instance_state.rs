@@ -1,6 +1,6 @@
 //! What requests to one instance share: kept answers, requests under way, and look-ups that are merged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use super::cacheable::{API_VERSION, may_be_kept};
 use crate::gateway::accounting::counters::DryRunCounts;
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use clerk_client::cache::{self, Cache, CacheKey, CachedResponse};
-use clerk_client::clerk::{Clerk, Loader, LoaderOptions};
+use clerk_client::clerk::{Clerk, Loader, LoaderOptions, MAX_IDS};
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::{ExecuteOptions, Outbound};
 use clerk_client::webhook::Tag;
@@ -25,17 +25,28 @@ const MAX_LOADERS: usize = 16;
 /// Memory of the cache that only counts what a real one would have done: its answers have no bodies.
 const SHADOW_BYTES: u64 = 4 << 20;
 
+/// Look-ups that may be merged: of one version of the API, and one priority.
+type LookUpKind = (Option<HeaderValue>, Priority);
+
+/// A list that would be open for further look-ups, were batching on.
+#[derive(Debug)]
+struct ShadowBatch {
+    opened: Instant,
+    keys: HashSet<CacheKey>,
+    look_ups: u32,
+}
+
 /// Of one instance.
 #[derive(Debug)]
 pub(in crate::gateway) struct InstanceState {
     pub(in crate::gateway) cache: Cache,
     /// Beside the real cache, so that a policy in shadow fills nothing that is then given.
     shadow: Cache,
-    loaders: Mutex<HashMap<(Option<HeaderValue>, Priority), Loader>>,
+    loaders: Mutex<HashMap<LookUpKind, Loader>>,
     window: Duration,
     /// Of policies in shadow.
     under_way: Arc<Mutex<ReadsInFlight>>,
-    last_look_up: Mutex<Option<Instant>>,
+    look_ups: Mutex<HashMap<LookUpKind, ShadowBatch>>,
 }
 
 impl InstanceState {
@@ -47,7 +58,7 @@ impl InstanceState {
             loaders: Mutex::default(),
             window: LoaderOptions::default().window,
             under_way: Arc::default(),
-            last_look_up: Mutex::default(),
+            look_ups: Mutex::default(),
         }
     }
 
@@ -99,17 +110,33 @@ impl InstanceState {
             shadow.cache_hit = look.hit().is_some();
             ahead.cache = Some(look);
         }
-        if policies.coalesce == Mode::Shadow {
+        // What the cache would have answered would have gone no further.
+        if policies.coalesce == Mode::Shadow && !shadow.cache_hit {
             let under_way = InFlight::begin(&self.under_way, (*key, priority));
             shadow.coalesced = under_way.is_shared;
             ahead.under_way = Some(under_way);
         }
-        if policies.batch == Mode::Shadow {
-            let now = Instant::now();
-            let last = self.last_look_up.lock().replace(now);
-            shadow.batched = last.is_some_and(|last| now - last <= self.window);
-        }
         ahead
+    }
+
+    /// Enters a look-up into the list that it would share, were batching on. Says of how many look-ups that is known now:
+    /// none of the first one, that one and itself of the second, and of each further one itself.
+    pub(in crate::gateway) fn dry_run_batch(&self, key: &CacheKey, headers: &HeaderMap, priority: Priority) -> u32 {
+        let now = Instant::now();
+        let kind = (headers.get(&API_VERSION).cloned(), priority);
+        let mut look_ups = self.look_ups.lock();
+        if let Some(batch) = look_ups.get_mut(&kind)
+            && now - batch.opened < self.window
+            && batch.keys.len() < MAX_IDS
+        {
+            batch.keys.insert(*key);
+            batch.look_ups += 1;
+            return if batch.look_ups == 2 { 2 } else { 1 };
+        }
+        if look_ups.len() < MAX_LOADERS || look_ups.contains_key(&kind) {
+            look_ups.insert(kind, ShadowBatch { opened: now, keys: HashSet::from([*key]), look_ups: 1 });
+        }
+        0
     }
 }
 

@@ -128,7 +128,11 @@ impl Transaction {
         let priority = self.cache_priority(policies);
         let shadow = &mut self.record.dry_run;
         let ahead = instance.state.dry_run(&read.key, &read.tags, &policies, priority, shadow).await;
+        let is_shared = shadow.cache_hit || shadow.coalesced;
         let acts = [policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on());
+        if !acts && !is_shared && policies.batch == Mode::Shadow {
+            self.record.dry_run.batched = instance.state.dry_run_batch(&read.key, &self.head.headers, self.priority);
+        }
         let response =
             if acts { self.coalesce(read, policies).await } else { self.forward(RequestBody::empty()).await };
         ahead.keep(response.status(), response.headers(), instance.outbound.clock.wall()).await;
@@ -157,7 +161,8 @@ impl Transaction {
         };
         let (stats, large) =
             fetcher.get().map(|fetcher| (*fetcher.stats.lock(), fetcher.large.lock().take())).unwrap_or_default();
-        self.record.dry_run.queued = stats.would_throttle;
+        self.record.dry_run.set_pace(stats.pace_forecast);
+        self.record.dry_run.batched = stats.shadow_batched;
         match answer {
             // A key that is refused says nothing of another one of the same instance.
             Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => {
@@ -203,6 +208,8 @@ impl Transaction {
             policies,
             priority: self.priority,
             user: read.user.clone().filter(|_| policies.batch.is_on()),
+            key: read.key,
+            is_spared_in_shadow: self.record.dry_run.is_spared(),
             stats: Mutex::default(),
             large: Mutex::default(),
         }

@@ -9,13 +9,13 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use parking_lot::Mutex;
 
 use super::cacheable::{API_VERSION, may_be_kept};
-use crate::gateway::config::policy::RoutePolicies;
+use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::error_response::{error_body, own_trace_id, whole_seconds};
 use crate::gateway::request::headers;
 use crate::gateway::request::routing_table::InstanceRuntime;
-use clerk_client::cache::CachedResponse;
+use clerk_client::cache::{CacheKey, CachedResponse};
 use clerk_client::clerk::{ApiError, Error};
-use clerk_client::limiter::Priority;
+use clerk_client::limiter::{Priority, ThrottleForecast};
 use clerk_client::outbound::retry::Idempotency;
 use clerk_client::outbound::{
     Credentials, ForwardRequest, ForwardedResponse, RequestError, SendError, UpstreamResponse,
@@ -39,8 +39,10 @@ pub(in crate::gateway) struct FetchStats {
     pub(in crate::gateway) is_batched: bool,
     /// Whether it was the first look-up of its list.
     pub(in crate::gateway) is_batch_leader: bool,
-    /// Whether pacing, which is in shadow, would have let it wait.
-    pub(in crate::gateway) would_throttle: bool,
+    /// What pacing, which is in shadow, would have done with it.
+    pub(in crate::gateway) pace_forecast: Option<ThrottleForecast>,
+    /// Look-ups of which it tells that they would have shared a list, if batching is in shadow.
+    pub(in crate::gateway) shadow_batched: u32,
 }
 
 /// Why there is no answer to be shared.
@@ -65,6 +67,9 @@ pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) priority: Priority,
     /// The user to be looked up together with others.
     pub(in crate::gateway) user: Option<String>,
+    pub(in crate::gateway) key: CacheKey,
+    /// Whether a policy in shadow would have spared the request.
+    pub(in crate::gateway) is_spared_in_shadow: bool,
     pub(in crate::gateway) stats: Mutex<FetchStats>,
     /// An answer that is too large to be shared, for whoever asked.
     pub(in crate::gateway) large: Mutex<Option<ForwardedResponse>>,
@@ -93,12 +98,15 @@ impl Fetcher {
         let request = Request::from_parts(head, RequestBody::empty());
         let forward_request = ForwardRequest { request, route: self.route, idempotency, credentials: self.credentials };
         let options = self.instance.policies.execute_options(&self.policies, self.priority);
-        let would_throttle = self.would_throttle();
+        let shadow_batched = self.dry_run_batch();
+        let is_sent = !self.is_spared_in_shadow && shadow_batched == 0;
+        let pace_forecast = is_sent.then(|| self.forecast_pace()).flatten();
         let begun = {
             let mut stats = self.stats.lock();
             *stats = FetchStats {
                 is_leader: true,
-                would_throttle,
+                pace_forecast,
+                shadow_batched,
                 failed_batches: stats.failed_batches,
                 ..FetchStats::default()
             };
@@ -133,8 +141,15 @@ impl Fetcher {
         Ok(if may_be_kept { answer } else { answer.for_once() })
     }
 
-    fn would_throttle(&self) -> bool {
-        self.instance.would_throttle(&self.policies, self.route, self.priority)
+    fn forecast_pace(&self) -> Option<ThrottleForecast> {
+        self.instance.forecast_pace(&self.policies, self.route, self.priority)
+    }
+
+    fn dry_run_batch(&self) -> u32 {
+        if self.policies.batch != Mode::Shadow || self.is_spared_in_shadow {
+            return 0;
+        }
+        self.instance.state.dry_run_batch(&self.key, &self.head.headers, self.priority)
     }
 
     /// None where it is better asked for alone.
@@ -145,8 +160,10 @@ impl Fetcher {
         let loader = instance.state.loader(&instance.outbound, version, self.priority, options)?;
         // A list that is under way already may have been read before an invalidation that we come after.
         loader.invalidate(user);
-        let would_throttle = self.would_throttle();
-        let (found, has_opened) = loader.raw_merged(user).await;
+        let (found, share) = loader.raw_merged(user).await;
+        let has_opened = share.is_first;
+        // Of each list that is sent, one look-up is the first.
+        let pace_forecast = has_opened.then(|| self.forecast_pace()).flatten();
         let answer = match found {
             Ok(Some(user)) => Ok(self.stored(StatusCode::OK, HeaderMap::new(), user.into_bytes())),
             Ok(None) => Ok(self.missing(user)),
@@ -164,9 +181,9 @@ impl Fetcher {
         *self.stats.lock() = FetchStats {
             is_leader: has_opened,
             attempts: u32::from(has_opened),
-            is_batched: true,
+            is_batched: share.is_shared,
             is_batch_leader: has_opened,
-            would_throttle: would_throttle && has_opened,
+            pace_forecast,
             ..FetchStats::default()
         };
         Some(answer)

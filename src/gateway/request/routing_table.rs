@@ -15,7 +15,7 @@ use crate::gateway::config::options::{
 use crate::gateway::config::policy::{InstancePolicies, Mode, RoutePolicies};
 use crate::gateway::reads::instance_state::InstanceState;
 use clerk_client::cache::{self, Cache};
-use clerk_client::limiter::Priority;
+use clerk_client::limiter::{Priority, ThrottleForecast};
 use clerk_client::outbound::{Credentials, Outbound};
 use clerk_client::secret::KeySource;
 use clerk_quota::Route;
@@ -39,15 +39,17 @@ pub(in crate::gateway) struct InstanceRuntime {
 }
 
 impl InstanceRuntime {
-    /// Whether pacing would let a request wait, if it is in shadow.
-    pub(in crate::gateway) fn would_throttle(
+    /// What pacing would do with a request that is about to be sent, if it is in shadow. To be asked once for each.
+    pub(in crate::gateway) fn forecast_pace(
         &self,
         policies: &RoutePolicies,
         route: Route,
         priority: Priority,
-    ) -> bool {
+    ) -> Option<ThrottleForecast> {
         let limiter = &self.outbound.limits.limiter;
-        policies.pace == Mode::Shadow && limiter.would_throttle(route.bucket, route.entity, priority)
+        let max_wait = self.policies.max_queue_wait;
+        let is_shadow = policies.pace == Mode::Shadow;
+        is_shadow.then(|| limiter.dry_run(route.bucket, route.entity, priority, max_wait))
     }
 
     /// Our key was refused: it may have been replaced, and the next request finds the new one. A key that cannot be read

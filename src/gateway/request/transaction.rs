@@ -63,7 +63,9 @@ impl Transaction {
             }
             return local_response(ErrorResponse::no_address(), self.record);
         }
-        self.record.dry_run.queued = self.instance.would_throttle(&policies, route, priority);
+        if !self.record.dry_run.is_spared() {
+            self.record.dry_run.set_pace(self.instance.forecast_pace(&policies, route, priority));
+        }
         // If the client leaves before there is an answer: from the queue nothing was sent.
         let is_limited = route.bucket != Bucket::Unlimited;
         self.record.billable_attempts = u32::from(is_limited && !policies.pace.is_on());

@@ -38,7 +38,8 @@ async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
         (RoutePolicies { cache: SHADOW, ..OFF }, Decision::CacheHit, 13),
         // All but the first of each six.
         (RoutePolicies { coalesce: SHADOW, ..OFF }, Decision::Coalesced, 10),
-        (RoutePolicies { batch: SHADOW, ..OFF }, Decision::Batched, 10),
+        // Each six share a list.
+        (RoutePolicies { batch: SHADOW, ..OFF }, Decision::Batched, 12),
     ] {
         let reads = Reads::new(policies);
         let answers = work(&reads).await;
@@ -52,6 +53,56 @@ async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
         let sizes = |answers: &[Answer]| answers.iter().map(|answer| answer.headers.len()).collect::<Vec<_>>();
         assert_eq!(sizes(&answers), sizes(&expected), "no header more or less");
     }
+}
+
+/// Look-ups of users alone, together, twice, too many for a list, and a little apart.
+async fn look_up(reads: &Reads) {
+    reads.lag(50);
+    for alone in 0..3 {
+        reads.get(&reads.path(alone)).await;
+        pass(1).await;
+    }
+    reads.together((0..150).map(|number| get(&reads.path(number % 140)))).await;
+    pass(1).await;
+    reads.together([get(&reads.path(7)), get(&reads.path(7))]).await;
+    pass(1).await;
+    for apart in [3, 9] {
+        let (one, other) = (reads.path(1), reads.path(2));
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(apart)).await;
+            reads.get(&other).await
+        };
+        tokio::join!(reads.get(&one), later);
+        pass(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn batching_in_shadow_counts_what_batching_would_share() {
+    let (on, shadow) =
+        (Reads::new(RoutePolicies { batch: Mode::On, ..OFF }), Reads::new(RoutePolicies { batch: SHADOW, ..OFF }));
+    look_up(&on).await;
+    look_up(&shadow).await;
+    assert_eq!(on.decided(Decision::Batched), 150 + 2 + 2);
+    assert_eq!(shadow.shadowed(Decision::Batched), on.decided(Decision::Batched));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cache_would_answer_is_neither_queued_nor_batched() {
+    let all = RoutePolicies { cache: SHADOW, batch: SHADOW, pace: SHADOW, ..OFF };
+    let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
+    let plan = InstancePolicies { policies: all, ..InstancePolicies::default() };
+    let reads = Reads::with(options, Setup { plan, ..Setup::default() });
+    for _ in 0..90 {
+        reads.get(&reads.path(0)).await;
+    }
+    assert_eq!(reads.shadowed(Decision::CacheHit), 89);
+    for number in 0..90 {
+        reads.get(&reads.path(number)).await;
+        pass(1).await;
+    }
+    let unwanted = [Decision::Queued, Decision::Shed, Decision::Batched].map(|decision| reads.shadowed(decision));
+    assert_eq!(unwanted, [0; 3]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +154,8 @@ async fn pacing_and_retry_in_shadow_are_counted_beside_policies_that_are_on() {
         for number in 0..130 {
             reads.get(&reads.path(number)).await;
         }
-        assert!(reads.shadowed(Decision::Queued) >= 30, "{policies:?}");
+        let throttled = [Decision::Queued, Decision::Shed].map(|decision| reads.shadowed(decision));
+        assert!(throttled.iter().sum::<u64>() >= 30, "{policies:?}: {throttled:?}");
         assert_eq!(reads.sent(), 131, "nobody waited, nothing was sent again");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -31,6 +32,15 @@ pub(super) struct Bounds {
     pub(super) keys: usize,
     /// Most keys that are without an answer at the same time, in all batches.
     pub(super) waiting: usize,
+}
+
+/// How a look-up shared its request with others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchShare {
+    /// Whether it was the first one of its request: of each request that is sent, one is.
+    pub is_first: bool,
+    /// Whether there were others.
+    pub is_shared: bool,
 }
 
 /// Too many keys wait for their answer already.
@@ -60,6 +70,8 @@ struct Batch<K, V> {
     callers: BTreeMap<K, usize>,
     answers: WeakShared<Running<K, V>>,
     full: Arc<Notify>,
+    /// Those who asked for it, whether or not they still wait.
+    joined: Arc<AtomicUsize>,
     is_sent: bool,
 }
 
@@ -78,10 +90,12 @@ where
         Self { bounds, fetch: Arc::new(fetch), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The value of a key, none if its batch was answered without it; and whether this was the batch's first key.
-    pub(super) async fn get_merged(&self, key: &K) -> Result<(Option<V>, bool), Full> {
+    /// The value of a key, none if its batch was answered without it; and how the batch was shared.
+    pub(super) async fn get_merged(&self, key: &K) -> Result<(Option<V>, BatchShare), Full> {
         let seat = self.join(key)?;
-        Ok((seat.answers.clone().await.get(key).cloned(), seat.has_opened))
+        let value = seat.answers.clone().await.get(key).cloned();
+        let is_shared = seat.joined.load(Ordering::Relaxed) > 1;
+        Ok((value, BatchShare { is_first: seat.has_opened, is_shared }))
     }
 
     #[cfg(test)]
@@ -112,7 +126,9 @@ where
             }),
         };
         state.sit(id, key, self.bounds.keys);
-        Ok(Waiter { state: Arc::clone(&self.state), id, key: key.clone(), answers, has_opened })
+        let joined = state.batches.get(&id).map(|batch| Arc::clone(&batch.joined)).unwrap_or_default();
+        joined.fetch_add(1, Ordering::Relaxed);
+        Ok(Waiter { state: Arc::clone(&self.state), id, key: key.clone(), answers, joined, has_opened })
     }
 
     fn open(&self, state: &mut State<K, V>) -> (u64, Awaited<K, V>) {
@@ -134,7 +150,10 @@ where
         let answers = running.boxed().shared();
         // There is a reference as long as it has not ended, and it has not begun.
         if let Some(weak) = answers.downgrade() {
-            state.batches.insert(id, Batch { callers: BTreeMap::new(), answers: weak, full, is_sent: false });
+            state.batches.insert(
+                id,
+                Batch { callers: BTreeMap::new(), answers: weak, full, joined: Arc::default(), is_sent: false },
+            );
             state.open = Some(id);
         }
         (id, answers)
@@ -198,6 +217,7 @@ struct Waiter<K: Clone + Eq + Hash + Ord, V> {
     id: u64,
     key: K,
     answers: Awaited<K, V>,
+    joined: Arc<AtomicUsize>,
     has_opened: bool,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::batcher::{Batcher, Bounds, Full};
+use super::batcher::{BatchShare, Batcher, Bounds, Full};
 use super::users::check_id;
 use super::{Error, LookupOutcome, MAX_IDS, RawUser, User, Users};
 use crate::limiter::{Shed, ShedReason};
@@ -91,15 +91,15 @@ impl Loader {
         self.raw_merged(id).await.0
     }
 
-    /// [`Loader::raw`], and whether this look-up was the first of its request: of each request that is sent, one is.
-    pub async fn raw_merged(&self, id: &str) -> (Result<Option<RawUser>, Arc<Error>>, bool) {
-        let (answer, has_opened) = self.load(id).await;
+    /// [`Loader::raw`], and how this look-up shared its request with others.
+    pub async fn raw_merged(&self, id: &str) -> (Result<Option<RawUser>, Arc<Error>>, BatchShare) {
+        let (answer, share) = self.load(id).await;
         let found = match answer {
             Ok(user) => Ok(Some(user)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         };
-        (found, has_opened)
+        (found, share)
     }
 
     /// The user has changed: who asks from now on gets no answer to a request that was sent before.
@@ -107,16 +107,19 @@ impl Loader {
         self.merge.invalidate(&id.to_owned());
     }
 
-    async fn load(&self, id: &str) -> (LoadResult, bool) {
+    async fn load(&self, id: &str) -> (LoadResult, BatchShare) {
         if let Err(error) = check_id(id) {
-            return (Err(Arc::new(error)), false);
+            return (Err(Arc::new(error)), BatchShare::default());
         }
         match self.merge.get_merged(&id.to_owned()).await {
-            Ok((Some(answer), has_opened)) => (answer, has_opened),
-            Ok((None, has_opened)) => (Err(Arc::new(Error::missing_user())), has_opened),
+            Ok((Some(answer), share)) => (answer, share),
+            Ok((None, share)) => (Err(Arc::new(Error::missing_user())), share),
             Err(Full) => {
                 let reason = ShedReason::QueueFull;
-                (Err(Arc::new(Shed { reason, bucket: Bucket::Instance, retry_after: COME_AGAIN }.into())), false)
+                (
+                    Err(Arc::new(Shed { reason, bucket: Bucket::Instance, retry_after: COME_AGAIN }.into())),
+                    BatchShare::default(),
+                )
             }
         }
     }

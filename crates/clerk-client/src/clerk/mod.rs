@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
+pub use batcher::BatchShare;
 pub use builder::Builder;
 pub use error::{ApiError, Error};
 pub use loader::{Loader, LoaderOptions};

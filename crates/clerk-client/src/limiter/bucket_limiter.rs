@@ -150,6 +150,12 @@ impl BucketLimiter {
         }
     }
 
+    /// Takes over what another one knows of the server, but not what was used.
+    pub(super) fn adopt(&mut self, known: &Self) {
+        (self.limit, self.window) = (known.limit, known.window);
+        self.resets = known.resets.clone();
+    }
+
     pub(super) const fn counting(&self) -> Counting {
         self.counting
     }

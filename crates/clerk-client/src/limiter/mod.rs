@@ -10,12 +10,14 @@ mod aimd;
 mod bucket_limiter;
 mod counting_kind;
 mod distributed;
+mod dry_run;
 #[cfg(feature = "test-util")]
 mod memory;
 mod queue;
 #[cfg(feature = "redis")]
 mod redis;
 mod server_quota;
+mod shed;
 mod sliding_counter;
 mod stats;
 mod window_log;
@@ -31,10 +33,12 @@ pub use counting_kind::CountingKind;
 pub use distributed::{
     BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, Sharing, TakeFuture, Taken, UsageFuture,
 };
+pub use dry_run::ThrottleForecast;
 #[cfg(feature = "test-util")]
 pub use memory::MemoryDistributedLimiter;
 #[cfg(feature = "redis")]
 pub use redis::RedisLimiter;
+pub use shed::{Shed, ShedReason};
 pub use stats::LimiterStats;
 
 use bucket_limiter::Ending;
@@ -42,6 +46,7 @@ use clerk_quota::clock::Clock;
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Environment, Limit, Moment, Observation, Scope};
 use distributed::NoRoom;
+use dry_run::DryRunQueue;
 use queue::{Enqueued, Grant, Key, Poll, Queue};
 
 /// How an instance is paced.
@@ -115,56 +120,6 @@ impl Priority {
     }
 }
 
-/// A request was not let go. Nothing was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not sent, to stay within Clerk's rate limit (bucket {bucket}): {reason}; try again in {}", humantime::format_duration(whole(*retry_after)))]
-pub struct Shed {
-    /// Why.
-    pub reason: ShedReason,
-    /// The bucket that it would have been counted in.
-    pub bucket: Bucket,
-    /// Time after which it may go better, from now.
-    pub retry_after: Duration,
-}
-
-/// Why a request was not let go. A closed set: it is a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ShedReason {
-    /// Too many wait already.
-    QueueFull,
-    /// Its turn would come, or did not come, within the time that it would wait.
-    WaitTooLong,
-}
-
-impl ShedReason {
-    /// All reasons.
-    pub const ALL: [Self; 2] = [Self::QueueFull, Self::WaitTooLong];
-
-    /// A word for labels and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::WaitTooLong => "wait_too_long",
-        }
-    }
-
-    /// Position in [`ShedReason::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl std::fmt::Display for ShedReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::QueueFull => "the queue is full",
-            Self::WaitTooLong => "the wait would be too long",
-        })
-    }
-}
-
 /// Paces the requests to one Clerk instance.
 ///
 /// [`Outbound::send`](crate::outbound::Outbound::send) does this for each attempt; by itself it is for requests that take another
@@ -204,6 +159,8 @@ struct State {
     queue: Queue,
     /// Of those who wait.
     waiters: HashMap<u64, Arc<Notify>>,
+    /// From the first question on what pacing would do.
+    dry_run: Option<Box<DryRunQueue>>,
 }
 
 impl State {
@@ -233,13 +190,16 @@ impl Limiter {
         shared: Option<Arc<dyn DistributedLimiter>>,
     ) -> Arc<Self> {
         let queue = Queue::new(options, fastrand::Rng::new()).shared(shared.is_some());
-        Arc::new(Self { clock, state: Mutex::new(State { queue, waiters: HashMap::new() }), shared })
+        Arc::new(Self { clock, state: Mutex::new(State { queue, waiters: HashMap::new(), dry_run: None }), shared })
     }
 
     /// Takes over a new configuration; what was learnt stays.
     pub fn reconfigure(&self, options: LimiterOptions) {
         let mut state = self.state.lock();
         state.queue.reconfigure(options);
+        if let Some(dry_run) = &mut state.dry_run {
+            dry_run.reconfigure(options);
+        }
         let to_wake = state.queue.dispatch(self.clock.now());
         state.notify(&to_wake);
     }
@@ -329,14 +289,6 @@ impl Limiter {
         permit
     }
 
-    /// Whether a request that asked for a permit now would have to wait: to see what pacing would do before it is
-    /// switched on.
-    #[must_use]
-    pub fn would_throttle(&self, bucket: Bucket, entity: Option<Entity>, priority: Priority) -> bool {
-        bucket.scope() != Scope::Unlimited
-            && self.state.lock().queue.would_throttle(key(bucket, entity), priority, self.clock.now())
-    }
-
     /// Learns from an answer to a request that had no permit.
     pub fn observe(&self, observation: &Observation) {
         let mut state = self.state.lock();
@@ -410,11 +362,6 @@ impl Limiter {
 
 fn key(bucket: Bucket, entity: Option<Entity>) -> Key {
     (bucket, entity.filter(|_| bucket.scope() == Scope::Entity))
-}
-
-/// For people: rounded up to whole seconds.
-fn whole(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
 }
 
 /// What becomes of somebody who came in.

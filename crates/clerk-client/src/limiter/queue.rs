@@ -10,6 +10,9 @@ use super::{LimiterOptions, LimiterStats, Priority, Shed, ShedReason};
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Moment, Observation};
 
+/// The mean latency is about that of so many requests.
+const LATENCIES: u32 = 8;
+
 /// Budgets that are kept before the idle ones are swept out.
 const SWEEP_AT: usize = 4096;
 
@@ -70,6 +73,8 @@ pub(super) struct Queue {
     /// When the others could not be asked any more, the last time.
     local_since: Moment,
     counting: Counting,
+    /// How long requests were in flight lately.
+    latency: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -103,6 +108,7 @@ impl Queue {
             is_shared: false,
             local_since: Moment::default(),
             counting: Counting::default(),
+            latency: None,
         }
     }
 
@@ -285,6 +291,10 @@ impl Queue {
     /// The head of an answer came, or will not come.
     pub(super) fn end(&mut self, grant: Grant, ending: Ending<'_>, now: Moment) {
         let random = self.rng.f64();
+        if matches!(ending, Ending::Answered(_)) {
+            let took = now.since(grant.sent);
+            self.latency = Some(self.latency.map_or(took, |latency| (latency * (LATENCIES - 1) + took) / LATENCIES));
+        }
         if let Some(bucket_queue) = self.queues.get_mut(&grant.key) {
             bucket_queue.limiter.end(ending, (grant.sent, grant.explores), now, random);
             let counting = bucket_queue.limiter.counting();
@@ -323,6 +333,39 @@ impl Queue {
         to_wake
     }
 
+    pub(super) const fn options(&self) -> LimiterOptions {
+        self.options
+    }
+
+    /// How long requests were in flight lately; `None` before the first answer.
+    pub(super) const fn latency(&self) -> Option<Duration> {
+        self.latency
+    }
+
+    /// Takes over what another queue knows of the server, but not what was used.
+    pub(super) fn adopt(&mut self, key: Key, known: &mut Self, now: Moment) {
+        self.set_counting(known.counting);
+        let known = &known.bucket_queue(key, now).limiter;
+        self.bucket_queue(key, now).limiter.adopt(known);
+    }
+
+    /// Those who are next, each in its line.
+    pub(super) fn heads(&self) -> Vec<(Key, u64)> {
+        self.busy.iter().filter_map(|key| Some((*key, self.queues.get(key)?.head()?.1))).collect()
+    }
+
+    /// All whose turn has come and who do not know yet.
+    pub(super) fn take_grants(&mut self) -> Vec<Grant> {
+        let mut grants: Vec<_> = self.granted.drain().collect();
+        grants.sort_unstable_by_key(|(id, _)| *id);
+        grants.into_iter().map(|(_, grant)| grant).collect()
+    }
+
+    /// Gives a turn back that was told too early.
+    pub(super) fn put_grant(&mut self, id: u64, grant: Grant) {
+        self.granted.insert(id, grant);
+    }
+
     pub(super) fn waited(&mut self, wait: Duration) {
         self.stats.waited_seconds.observe(wait.as_secs_f64());
     }
@@ -349,7 +392,7 @@ impl Queue {
     }
 
     /// The earliest moment at which the last one of this priority in a line may leave, as far as that is known.
-    fn earliest(&mut self, key: Key, priority: Priority, now: Moment) -> Option<Moment> {
+    pub(super) fn earliest(&mut self, key: Key, priority: Priority, now: Moment) -> Option<Moment> {
         let reserve = self.options.reserve(priority);
         let bucket_queue = self.queues.get_mut(&key)?;
         let before = Priority::ALL.into_iter().take_while(|other| *other <= priority);
@@ -409,55 +452,4 @@ fn terms(options: &LimiterOptions, bucket: Bucket) -> LimitConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clerk_quota::Limit;
-
-    const WINDOW: Duration = Duration::from_secs(10);
-
-    fn at(millis: u64) -> Moment {
-        Moment::from_unix(Duration::from_millis(1_000_000_000 + millis))
-    }
-
-    /// A queue before a budget of one request, which has been used up at 0; one more waits.
-    fn used_up(options: LimiterOptions) -> (Queue, Key, u64) {
-        let options = LimiterOptions { limit: Some(Limit { requests: 1, window: WINDOW }), ..options };
-        let mut queue = Queue::new(options, fastrand::Rng::with_seed(1));
-        let key = (Bucket::Instance, None);
-        let (Enqueued::Go(_, grant), _) = queue.enqueue(key, Priority::High, at(0), at(99_000)) else {
-            panic!("there is room")
-        };
-        queue.end(grant, Ending::Lost, at(0));
-        queue.release(at(0));
-        let (Enqueued::Wait(id), _) = queue.enqueue(key, Priority::High, at(0), at(99_000)) else {
-            panic!("there is no room")
-        };
-        (queue, key, id)
-    }
-
-    #[test]
-    fn whose_moment_comes_between_a_call_and_a_look_goes() {
-        let (mut queue, key, id) = used_up(LimiterOptions::default());
-        let (Poll::Wait(Some(due)), _) = queue.poll(key, id, at(1)) else { panic!("it has to wait for a moment") };
-        // Called a little too early, it looks a little later.
-        assert_eq!(queue.dispatch(due.before(Duration::from_nanos(1))), [id]);
-        let (polled, to_wake) = queue.poll(key, id, due);
-        assert!(matches!(polled, Poll::Go(_)), "{polled:?}");
-        assert!(to_wake.contains(&id));
-        assert_eq!(queue.stats().waiting, 0);
-    }
-
-    #[test]
-    fn where_too_many_are_in_flight_the_end_of_one_calls() {
-        let (mut queue, key, id) = used_up(LimiterOptions { max_in_flight: 1, ..LimiterOptions::default() });
-        let other = (Bucket::Invitations, None);
-        let (Enqueued::Go(_, grant), _) = queue.enqueue(other, Priority::Low, at(1), at(99_000)) else {
-            panic!("another budget has room")
-        };
-        let late = at(20_000);
-        assert_eq!(queue.poll(key, id, late), (Poll::Wait(None), Vec::new()));
-        queue.end(grant, Ending::Lost, late);
-        assert!(queue.release(late).contains(&id));
-        assert!(matches!(queue.poll(key, id, late).0, Poll::Go(_)));
-    }
-}
+mod tests;
