@@ -421,11 +421,9 @@ impl BucketLimiter {
         self.blocked_until = self.blocked_until.max(observation.at.after(wait + self.jitter(random)));
         self.spread_until = self.blocked_until.after(self.window() / 4);
         self.half_open = true;
-        if explores {
+        if explores && self.counting.may_explore(observation.at) {
             // It was let go to see just that: all other kinds would have let it pass.
-            if self.counting.may_explore(observation.at) {
-                self.counting.recognise_counter();
-            }
+            self.counting.recognise_counter();
             return;
         }
         self.counting.doubt(observation.at, self.window());
@@ -481,3 +479,6 @@ impl BucketLimiter {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod counter_tests;

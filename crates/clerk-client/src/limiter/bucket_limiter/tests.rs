@@ -5,18 +5,18 @@ use proptest::prelude::*;
 use super::*;
 use clerk_quota::{Bucket, KeyVerdict, Quota, Source};
 
-const WINDOW: Duration = Duration::from_secs(10);
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
 const BASE: u64 = 1_000_000;
 
-fn at(millis: u64) -> Moment {
+pub(super) fn at(millis: u64) -> Moment {
     Moment::from_unix(Duration::from_millis(BASE + millis))
 }
 
-fn limiter(limit: u64) -> BucketLimiter {
+pub(super) fn limiter(limit: u64) -> BucketLimiter {
     BucketLimiter::new(LimitConfig { limit: Some(limit), window: WINDOW })
 }
 
-fn answer(millis: u64, status: u16, quota: Quota) -> Observation {
+pub(super) fn answer(millis: u64, status: u16, quota: Quota) -> Observation {
     Observation {
         at: at(millis),
         source: Source::Client,
@@ -31,7 +31,7 @@ fn answer(millis: u64, status: u16, quota: Quota) -> Observation {
     }
 }
 
-fn throttled(millis: u64, retry_after: Option<u64>) -> Observation {
+pub(super) fn throttled(millis: u64, retry_after: Option<u64>) -> Observation {
     answer(millis, 429, Quota { retry_after: retry_after.map(Duration::from_secs), ..Quota::default() })
 }
 
