@@ -41,7 +41,8 @@ async fn whatever_becomes_of_redis_every_answer_is_right() {
                 }
                 // Some are asked for again and again, and some are written.
                 let one = match number % 10 {
-                    9 => clerk.write(worker * 10_000 + number),
+                    // To all users in turn: each has a budget of its own, and a small one.
+                    9 => clerk.write(worker * 13 + number / 10),
                     kind => clerk.look_up(kind * 7 + (number / 50) % 20),
                 };
                 account.add(ask(address, &one).await);

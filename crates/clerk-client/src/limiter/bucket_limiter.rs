@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::aimd::AimdLimit;
 use super::counting_kind::{Counting, CountingKind};
-use super::distributed::Room;
+use super::distributed::{Room, Taken};
 use super::server_quota::{QuotaStatement, ServerQuota};
 use super::sliding_counter::SlidingCounterModel;
 use super::window_log::WindowLog;
@@ -54,8 +54,8 @@ pub(super) struct LimitConfig {
 struct LocalShare {
     part: f64,
     until: Option<Moment>,
-    /// What this process used when the others could be asked last, and a window later: until then it takes no more than
-    /// that, since what the others used then still counts.
+    /// What this process used when the others could be asked last, with its part of what was left, and a window later:
+    /// until then it takes no more than that, since what the others used then still counts.
     at_first: (u64, Moment),
 }
 
@@ -97,6 +97,8 @@ pub(super) struct BucketLimiter {
     processes: u64,
     /// 429s of all processes, as was last heard.
     throttled: Option<u64>,
+    /// Our part of what all processes had left when they were asked last.
+    unused: Option<u64>,
     /// The part of the limit that is ours while other processes cannot be asked.
     local_share: Option<LocalShare>,
     server_quota: Option<ServerQuota>,
@@ -122,6 +124,7 @@ impl BucketLimiter {
             is_shared: false,
             processes: 1,
             throttled: None,
+            unused: None,
             local_share: None,
             server_quota: None,
             aimd: None,
@@ -141,8 +144,9 @@ impl BucketLimiter {
     }
 
     /// So many processes share the budget, and met so many 429s so far: a new one makes room here, too.
-    pub(super) fn hear_of_others(&mut self, processes: u64, throttled: u64, now: Moment) {
+    pub(super) fn hear_of_others(&mut self, &Taken { processes, throttled, used, .. }: &Taken, now: Moment) {
         self.processes = processes;
+        self.unused = self.known_limit().map(|limit| limit.saturating_sub(used).div_ceil(processes.max(1)));
         let is_new = self.throttled.replace(throttled).is_some_and(|before| before < throttled);
         let recently = now.before(self.window() / 2);
         if is_new && self.aimd.is_none_or(|aimd| aimd.is_known_at(recently)) {
@@ -168,7 +172,8 @@ impl BucketLimiter {
     pub(super) fn use_local_share(&mut self, part: f64, now: Moment) {
         self.settle(now);
         let window = self.window();
-        let at_first = (self.counter.ended_within(now, window), now.after(window));
+        let ours = self.counter.ended_within(now, window);
+        let at_first = (self.unused.map_or(u64::MAX, |unused| ours + unused), now.after(window));
         self.local_share = Some(LocalShare { part, until: None, at_first });
     }
 

@@ -85,6 +85,8 @@ pub struct Taken {
     pub outcome: Result<Lease, Duration>,
     /// Processes that asked lately, this one included.
     pub processes: u64,
+    /// Requests of all processes that stood in the log when this one asked, without it.
+    pub used: u64,
     /// 429s that any process met in this budget and that nothing of our own explains. May begin anew from 0.
     pub throttled: u64,
     /// How the server counts, as far as any process found out.

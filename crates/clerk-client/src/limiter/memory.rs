@@ -197,9 +197,12 @@ impl DistributedLimiter for MemoryDistributedLimiter {
             self.answer(|| {
                 let taken = self.try_explore(budget, room);
                 let counting = self.counting.lock().known.kind;
+                let now = self.clock.now();
+                let used = self.budgets.lock().get(&budget).map_or(0, |log| log.used(now, room.window).len() as u64);
+                let used = used.saturating_sub(u64::from(taken.is_ok()));
                 let throttled = self.budgets.lock().get(&budget).map_or(0, |log| log.throttled);
                 let explores = taken.is_ok_and(|(_, explores)| explores);
-                Taken { outcome: taken.map(|(lease, _)| lease), processes, throttled, counting, explores }
+                Taken { outcome: taken.map(|(lease, _)| lease), processes, used, throttled, counting, explores }
             })
             .await
         })

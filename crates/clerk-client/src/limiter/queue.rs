@@ -184,7 +184,7 @@ impl Queue {
     pub(super) fn hear_of_others(&mut self, key: Key, taken: &Taken, now: Moment) {
         self.set_counting(self.counting.with_kind(taken.counting));
         if let Some(bucket_queue) = self.queues.get_mut(&key) {
-            bucket_queue.limiter.hear_of_others(taken.processes, taken.throttled, now);
+            bucket_queue.limiter.hear_of_others(taken, now);
         }
     }
 

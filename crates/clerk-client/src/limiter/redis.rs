@@ -162,7 +162,7 @@ impl Inner {
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         let reply = self.store.run(&self.take, &keys, &arguments).await.map_err(|_| LimiterUnreachable)?;
         let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
-        let [taken, wait, processes, kind, throttled] = numbers[..] else { return Err(LimiterUnreachable) };
+        let [taken, wait, processes, kind, throttled, used] = numbers[..] else { return Err(LimiterUnreachable) };
         let outcome = if taken == 0 { Err(Duration::from_micros(wait.max(0).unsigned_abs())) } else { Ok(lease) };
         let counting = match kind {
             1 => CountingKind::Exact,
@@ -170,7 +170,8 @@ impl Inner {
             _ => CountingKind::Unknown,
         };
         let (processes, throttled) = (processes.max(1).unsigned_abs(), throttled.max(0).unsigned_abs());
-        Ok(Taken { outcome, processes, throttled, counting, explores: taken == 2 })
+        let used = used.max(0).unsigned_abs();
+        Ok(Taken { outcome, processes, used, throttled, counting, explores: taken == 2 })
     }
 
     async fn usage(&self, budget: BucketKey, window: Duration) -> Result<FleetUsage, LimiterUnreachable> {

@@ -53,13 +53,14 @@ redis.call('PEXPIRE', KEYS[8], text(presence / 1000))
 local processes = redis.call('ZCARD', KEYS[8])
 local kind = tonumber(redis.call('GET', KEYS[4]) or '0')
 local throttled = tonumber(redis.call('GET', KEYS[7]) or '0')
-local function refuse(wait) return {0, math.max(1000, wait), processes, kind, throttled} end
+local used = since('(' .. text(now - window))
+local function refuse(wait) return {0, math.max(1000, wait), processes, kind, throttled, used} end
 local blocked = redis.call('PTTL', KEYS[2])
 if blocked > 0 then return refuse(blocked * 1000) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - 2 * window))
 local outcome = 1
 if kind ~= 2 then
-  if since('(' .. text(now - window)) >= room then
+  if used >= room then
     local place = redis.call('ZCARD', KEYS[1]) - room
     local first = redis.call('ZRANGE', KEYS[1], place, place, 'WITHSCORES')
     return refuse(math.min(window, first[2] + window - now))
@@ -91,7 +92,7 @@ end
 redis.call('ZADD', KEYS[1], text(now + grace), ARGV[5])
 redis.call('PEXPIRE', KEYS[1], text((2 * window + grace) / 1000))
 started(KEYS[3], tonumber(ARGV[7]), tonumber(ARGV[8]))
-return {outcome, 0, processes, kind, throttled}
+return {outcome, 0, processes, kind, throttled, used}
 ";
 
 /// Enters, ends or takes away a request, blocks the budget for a while, and learns from what explored.
