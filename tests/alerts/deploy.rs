@@ -119,7 +119,7 @@ fn what_compose_mounts_is_there() {
             assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name}: open to others");
         }
     }
-    assert_eq!(mounts, 5);
+    assert_eq!(mounts, 6);
     for path in ["datasources/prometheus.yaml", "dashboards/clerk.yaml"] {
         assert_eq!(parse(&read(&format!("deploy/compose/grafana/provisioning/{path}")))["apiVersion"], 1);
     }

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
 
+#[path = "../common/announced.rs"]
+mod announced;
 mod deploy;
+mod durations;
+mod notifications;
 mod promql;
 mod rules;
 mod tools;

@@ -133,6 +133,7 @@ fn parse(path: &str) -> Value {
 /// The shipped configuration of Alertmanager, with a webhook for each receiver, and without its waits. JSON is YAML.
 fn routes_to(webhook: &str) -> String {
     let mut config = parse("deploy/alertmanager/alertmanager.yml");
+    config["templates"] = json!([Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/alertmanager/clerk.tmpl")]);
     for receiver in config["receivers"].as_array_mut().unwrap() {
         receiver["webhook_configs"] = json!([{ "url": webhook, "send_resolved": true }]);
     }
@@ -196,8 +197,15 @@ fn says_what_it_should(told: &Alert, alert: &str, instance: &str) {
     let (_, runbook) = note("runbook_url").split_once("/blob/main/").unwrap();
     assert_eq!(runbook, format!("docs/runbooks/{alert}.md"));
     assert!(read(runbook).contains(alert), "{runbook}");
-    let dashboard = format!("https://grafana.example.org/d/clerk-instance?var-clerk_instance={instance}");
-    assert_eq!(note("dashboard_url"), dashboard);
+    let dashboard = format!("https://grafana.example.org/d/clerk-instance?var-clerk_instance={instance}&");
+    let range = note("dashboard_url").strip_prefix(&dashboard).and_then(|range| range.strip_prefix("from="));
+    let (from, to) = range.and_then(|range| range.split_once("&to=")).unwrap_or_else(|| panic!("{told:?}"));
+    let at = |milliseconds: &str| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds.parse().unwrap());
+    // Half an hour before and after the evaluation that found it.
+    assert_eq!(seconds(at(from), at(to)), 3600.0, "{told:?}");
+    let evaluated = at(from) + Duration::from_secs(1800);
+    assert!((0.0..120.0).contains(&seconds(evaluated, told.at)), "{told:?}");
+    assert!(!note("top_caller").is_empty() && !note("top_caller").contains("error"), "{told:?}");
 }
 
 fn find<'a>(alerts: &'a [Value], alert: &str, instance: &str) -> Option<&'a Value> {
