@@ -47,7 +47,7 @@ fn runbooks_say_when_the_alert_ends() {
         let words = runbook.split_whitespace().collect::<Vec<_>>().join(" ");
         let (_, ends) = words.split_once("The alert ends up to ").unwrap_or_else(|| panic!("{alert}: it ends when?"));
         let total = format!("{} minutes after ", look_back + keep);
-        assert!(ends.starts_with(&total), "{alert}: ends up to {total}, not {:.40}", ends);
+        assert!(ends.starts_with(&total), "{alert}: ends up to {total}, not {ends:.40}");
         if look_back > 0 {
             let parts = format!("{look_back} minutes of look-back, then {keep} of `keep_firing_for`.");
             assert!(ends.contains(&parts), "{alert}: {parts}");

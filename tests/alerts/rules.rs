@@ -121,7 +121,11 @@ fn every_alert_says_what_is_needed() {
         let of_use = ["Low", "Exhausted", "ExhaustionForecast", "Throttled", "BlockedForLong"];
         let of_use =
             of_use.map(|end| format!("ClerkRateLimit{end}")).contains(&name) || name.starts_with("ClerkGateway");
-        let expected: &[&str] = if of_use { &["top_caller"] } else { &[] };
+        let expected: &[&str] = match name.as_str() {
+            "ClerkGatewayShedding" => &["top_caller", "top_refused"],
+            _ if of_use => &["top_caller"],
+            _ => &[],
+        };
         assert_eq!(others.collect::<Vec<_>>(), expected, "{name}: further annotations");
     }
 }

@@ -51,6 +51,26 @@ fn rules_are_clean_by_promtool_s_lint() {
 }
 
 #[test]
+fn rules_for_grafana_use_nothing_that_grafana_lacks() {
+    let documentation = read("docs/alerting.md");
+    let (_, command) = documentation.split_once("```sh\nsed ").unwrap();
+    let (command, _) = command.split_once("> clerk.rules.grafana.yml\n```").unwrap();
+    let (done, text) = run("sh", &["-c", &format!("sed {command}")]);
+    assert!(done, "{text}");
+    for lacking in ["{{ query", "$externalLabels", "top_caller: ", "top_refused: "] {
+        assert!(!text.contains(lacking), "{lacking}");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("clerk.rules.grafana.yml");
+    fs::write(&file, &text).unwrap();
+    let (good, said) = run("promtool", &["check", "rules", file.to_str().unwrap()]);
+    assert!(good, "{said}");
+    assert!(
+        text.contains("dashboard_url: '/d/clerk-instance?var-clerk_instance={{ $labels.clerk_instance | urlquery }}'")
+    );
+}
+
+#[test]
 fn rule_tests_pass() {
     // All at once: each is one thread of calculation.
     let files = rule_tests();

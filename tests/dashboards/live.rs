@@ -62,8 +62,9 @@ fn queries(board: &Shipped) -> Vec<(String, String)> {
 }
 
 /// Fills in macros, and variables as if All were chosen.
-fn substitute(query: &str) -> String {
-    let filled = query.replace("$__rate_interval", "20s").replace("$__range", "5m").replace("$__interval", "1s");
+pub(super) fn substitute(query: &str) -> String {
+    let filled = query.replace("$__rate_interval", "20s").replace("$__interval", "1s");
+    let filled = filled.replace("$__range_s", "300").replace("$__range", "5m");
     let variables = ["$clerk_instance", "$instance", "$job", "$bucket", "$caller", "$route"];
     let filled = variables.iter().fold(filled, |text, variable| text.replace(variable, ".+"));
     assert!(!filled.contains('$'), "not filled in: {filled}");

@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test may stop it, in helpers too")]
 
+#[path = "../common/announced.rs"]
+mod announced;
 mod contract;
 mod expected;
 mod live;
 mod promql;
 mod rules;
 mod shipped;
+mod spending;
 
 use std::path::PathBuf;
 

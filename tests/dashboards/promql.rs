@@ -135,6 +135,11 @@ fn tokens(query: &str) -> Vec<Token> {
                 rest.next();
                 Token::Text(text[1..].to_owned())
             }
+            // A macro such as `$__range` after `offset`.
+            '$' => {
+                take(&|next| next.is_ascii_alphanumeric() || next == '_');
+                Token::Number
+            }
             '[' => {
                 let text = take(&|next| next != ']');
                 rest.next();

@@ -34,6 +34,13 @@ pub(super) fn gauge(steps: &[(f64, &str)]) -> Value {
     })
 }
 
+/// The share that is left, where the use is known.
+pub(super) fn headroom() -> Value {
+    let mut cell = gauge(super::panel::HEADROOM);
+    cell["mappings"][0]["options"]["result"]["text"] = json!("use unknown");
+    cell
+}
+
 /// A duration.
 pub(super) fn seconds(steps: &[(f64, &str)]) -> Value {
     json!({

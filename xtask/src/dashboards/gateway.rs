@@ -1,16 +1,16 @@
-//! The gateway: who burns the quota, and what the gateway does about it?
+//! The gateway: who spends the quota, and what the gateway does about it?
 
 use serde_json::json;
 
 use super::panel::{FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel};
-use super::{Board, cells};
+use super::{Board, basis, cells, spending};
 
 pub(super) fn dashboard() -> Board {
     let requests = "clerk_gateway_requests_total{@}";
     Board::new(
         "clerk-gateway",
         "Clerk rate limits: gateway",
-        "Which route and which caller burn the quota of Clerk's Backend API, what the gateway saves, and what it makes \
+        "Which route and which caller spend the quota of Clerk's Backend API, what the gateway saves, and what it makes \
          wait. Needs applications that send their calls through the gateway of clerk-exporter.",
     )
     .variable("clerk_instance", "Clerk Instance", "clerk_instance_info{#}", true)
@@ -18,13 +18,14 @@ pub(super) fn dashboard() -> Board {
     .variable("route", "Route", requests, true)
     .row("Right now")
     .line(4, now())
-    .row("Who burns it")
+    .row("Who spends it")
     .line(9, [(12, top_routes()), (12, top_callers())])
     .line(9, [(12, routes()), (12, callers())])
-    .line(9, [(24, burners_table())])
-    .row("What the gateway saves")
-    .line(8, [(8, decisions()), (8, saved()), (8, unseen())])
-    .line(8, [(8, cache_hits()), (8, cache_errors()), (8, webhooks())])
+    .line(9, [(24, spenders_table())])
+    .row("What the gateway does, and would do")
+    .line(8, [(9, decisions()), (9, shadow_decisions()), (6, policies())])
+    .line(8, [(8, saved()), (8, unseen()), (8, webhooks())])
+    .line(8, [(12, cache_hits()), (12, cache_errors())])
     .row("Queue and retries")
     .line(8, [(8, queue_depth()), (8, queue_wait()), (8, retries())])
     .row("Answers and latency")
@@ -100,99 +101,134 @@ fn now() -> [(usize, Panel); 6] {
             4,
             Panel::stat(
                 "Lowest headroom",
-                "The smallest share of a limit that was left at any moment of the last minute.",
-                "min(clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@}, 0))",
+                &format!(
+                    "The smallest share of a limit that was left at any moment of the last minute. {}",
+                    basis::SAID
+                ),
+                &basis::headroom("", "@"),
             )
+            .named("{{basis}}")
             .share()
             .decimals(0)
             .thresholds(HEADROOM)
             .with_course()
             .runbook("ClerkRateLimitLow")
-            .no_value("unknown"),
+            .no_value("use unknown"),
         ),
     ]
 }
 
-/// Requests in the time range by these labels.
-fn burned(labels: &str) -> String {
-    format!(
-        "sum by ({labels}) (increase(clerk_gateway_requests_total{{@,caller=~\"$caller\",route=~\"$route\"}}[$__range]))"
-    )
-}
+/// The series of the chosen callers and routes, the gateway's and the others.
+const CHOSEN: &str = r#"@,caller=~"$caller",route=~"$route""#;
+/// What is counted here.
+const SPENT: &str =
+    "Requests that Clerk may have counted: retries and refused ones too, and none that the cache answered.";
 
 fn top_routes() -> Panel {
     Panel::bars(
         "Top routes",
-        "The ten routes with the most requests in this time range. Routes are templates: ids of users are not in them.",
-        &format!("topk(10, {})", burned("method, route")),
+        &format!(
+            "The ten routes that spent most in this time range. {SPENT} Routes are templates: ids of users are not in them."
+        ),
+        &format!("topk(10, {})", spending::in_range("method, route", CHOSEN)),
         "{{method}} {{route}}",
     )
     .decimals(0)
     .thresholds(&[(f64::MIN, "blue")])
-    .no_value("Nothing came through the gateway in this time range")
+    .no_value(spending::UNKNOWN)
 }
 
 fn top_callers() -> Panel {
     Panel::bars(
         "Top callers",
-        "The ten callers with the most requests in this time range. A caller is a name from the configuration, or else \
-         the SDK that called.",
-        &format!("topk(10, {})", burned("caller")),
+        &format!(
+            "The ten callers that spent most in this time range. {SPENT} A caller is a name from the configuration, or \
+             else the SDK that called."
+        ),
+        &format!("topk(10, {})", spending::in_range("caller", CHOSEN)),
         "{{caller}}",
     )
     .decimals(0)
     .thresholds(&[(f64::MIN, "blue")])
-    .no_value("Nothing came through the gateway in this time range")
+    .no_value(spending::UNKNOWN)
 }
 
+/// Requests to the gateway by these labels.
 fn pace(labels: &str) -> String {
     format!("sum by ({labels}) (rate(clerk_gateway_requests_total{{@,caller=~\"$caller\",route=~\"$route\"}}{RATE}))")
 }
 
 fn routes() -> Panel {
-    Panel::graph("Requests by route", "The ten busiest routes at each moment.")
-        .query(&format!("topk(10, {})", pace("method, route")), "{{method}} {{route}}")
-        .unit("reqps")
-        .min(0.0)
-        .stacked()
-        .legend(&["mean", "max"])
-        .no_value("Nothing came through the gateway in this time range")
+    Panel::graph(
+        "Spent in a minute, by route",
+        &format!("The ten routes that spent most in the minute before each moment. {SPENT}"),
+    )
+    .query(&format!("topk(10, {})", spending::present("method, route", CHOSEN)), "{{method}} {{route}}")
+    .min(0.0)
+    .stacked()
+    .legend(&["mean", "max"])
+    .no_value(spending::UNKNOWN)
 }
 
 fn callers() -> Panel {
-    Panel::graph("Requests by caller", "The ten busiest callers at each moment.")
-        .query(&format!("topk(10, {})", pace("caller")), "{{caller}}")
-        .unit("reqps")
-        .min(0.0)
-        .stacked()
-        .legend(&["mean", "max"])
-        .no_value("Nothing came through the gateway in this time range")
+    Panel::graph(
+        "Spent in a minute, by caller",
+        &format!("The ten callers that spent most in the minute before each moment. {SPENT}"),
+    )
+    .query(&format!("topk(10, {})", spending::present("caller", CHOSEN)), "{{caller}}")
+    .min(0.0)
+    .stacked()
+    .legend(&["mean", "max"])
+    .no_value(spending::UNKNOWN)
 }
 
-fn burners_table() -> Panel {
-    let share = format!(
-        "{} / on (clerk_instance) group_left () (sum by (clerk_instance) \
-         (increase(clerk_gateway_requests_total{{@}}[$__range])) > 0)",
-        burned("clerk_instance, caller, method, route")
-    );
-    let throttled = "sum by (clerk_instance, caller, method, route) \
-                     (increase(clerk_gateway_requests_total{@,caller=~\"$caller\",route=~\"$route\",code=\"429\"}[$__range]))";
-    let failed = "sum by (clerk_instance, caller, method, route) \
-                  (increase(clerk_gateway_requests_total{@,caller=~\"$caller\",route=~\"$route\",code=~\"5..\"}[$__range]))";
+fn spenders_table() -> Panel {
+    let labels = "clerk_instance, caller, method, route";
+    let spent = spending::in_range(labels, CHOSEN);
+    let share = format!("{spent} / on (clerk_instance) group_left () {}", spending::in_range("clerk_instance", "@"));
+    let ended = |result: &str| spending::in_range(labels, &format!("{CHOSEN},result=\"{result}\""));
     Panel::table(
         "Callers and routes",
-        "Who calls what, most requests first, in this time range. Share: of all requests for that instance.",
+        &format!(
+            "Who spends what, most first, in this time range. {SPENT} Share: of all that is counted of that instance. \
+             Refused: answered 429. No answer: Clerk may have counted it."
+        ),
     )
     .label("clerk_instance", "Clerk instance", cells::instance_link())
     .label("caller", "Caller", json!({}))
     .label("method", "Method", json!({ "custom.width": 90 }))
     .label("route", "Route", json!({ "custom.width": 380 }))
-    .column("Requests", &burned("clerk_instance, caller, method, route"), cells::number())
+    .column("Requests", &spent, cells::number())
     .column("Share", &share, cells::gauge(&[(f64::MIN, "blue")]))
-    .column("429s", throttled, cells::count(NONE_WANTED))
-    .column("5xx", failed, cells::count(FEW_WANTED))
+    .column("Refused", &ended("refused"), cells::count(NONE_WANTED))
+    .column("No answer", &ended("unknown"), cells::count(FEW_WANTED))
     .sorted("Requests", true)
-    .no_value("–")
+    .no_value(spending::UNKNOWN)
+}
+
+fn shadow_decisions() -> Panel {
+    Panel::graph(
+        "What policies in shadow would do",
+        "Decisions that the policies in `shadow` would have made, had they been on: `shed` would have been refused, \
+         `queued` would have waited, the others would have been saved or sent again. Compare before you switch one on.",
+    )
+    .query(&format!("sum by (decision) (rate(clerk_gateway_shadow_decisions_total{{@}}{RATE})) > 0"), "{{decision}}")
+    .field("shed", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
+    .unit("reqps")
+    .min(0.0)
+    .legend(&["mean", "max"])
+    .no_value("No policy in shadow would have done anything")
+}
+
+fn policies() -> Panel {
+    let modes = cells::words(&[("on", "on", "green"), ("shadow", "shadow", "blue"), ("off", "off", "text")]);
+    Panel::table("Policies", "The mode of each policy. Routes of the configuration may differ.")
+        .label("clerk_instance", "Clerk instance", json!({}))
+        .label("policy", "Policy", json!({}))
+        .label("mode", "Mode", modes)
+        .labels_of("max by (clerk_instance, policy, mode) (clerk_gateway_policy_info{@})")
+        .sorted("Policy", false)
+        .no_value("no gateway")
 }
 
 fn decisions() -> Panel {

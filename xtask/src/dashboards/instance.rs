@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::panel::{AGE, FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel, USAGE};
-use super::{Board, alerts_table, cells};
+use super::{Board, alerts_table, basis, cells, spending};
 
 pub(super) fn dashboard() -> Board {
     Board::new(
@@ -16,6 +16,8 @@ pub(super) fn dashboard() -> Board {
     .variable("bucket", "Bucket", "clerk_ratelimit_limit{@}", true)
     .row("$clerk_instance right now")
     .line(4, now())
+    .row("Who spends it")
+    .line(8, [(24, spending::table(false))])
     .row("Headroom")
     .line(9, [(12, windows()), (12, headroom())])
     .line(8, [(8, remaining()), (8, low_windows()), (8, alerts_table(false))])
@@ -36,29 +38,35 @@ fn now() -> [(usize, Panel); 8] {
             3,
             Panel::stat(
                 "Headroom",
-                "The smallest share of a limit that was left at any moment of the last minute, in the tightest bucket.",
-                "min(clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@b}, 0))",
+                &format!(
+                    "The smallest share of a limit that was left at any moment of the last minute, in the tightest \
+                     bucket. {}",
+                    basis::SAID
+                ),
+                &basis::headroom("", "@b"),
             )
+            .named("{{basis}}")
             .share()
             .decimals(0)
             .thresholds(HEADROOM)
             .with_course()
             .runbook("ClerkRateLimitLow")
-            .no_value("unknown"),
+            .no_value("use unknown"),
         ),
         (
             3,
             Panel::stat(
                 "Low windows",
-                "Of the windows that closed in this time range, those with less than the threshold left.",
-                "sum(increase(clerk_ratelimit_low_windows_total{@b}[$__range])) \
-                 / (sum(increase(clerk_ratelimit_windows_total{@b}[$__range])) > 0)",
+                "Of the windows that closed in this time range, those with less than the threshold left. Only of \
+                 buckets whose use is known: by Clerk's headers, or counted by the part that is named.",
+                &basis::low_share("", "@b", "increase", "$__range"),
             )
+            .named("{{basis}}")
             .share()
             .decimals(1)
             .thresholds(&[(f64::MIN, "green"), (0.001, "orange"), (0.25, "red")])
             .runbook("ClerkRateLimitLow")
-            .no_value("no window"),
+            .no_value("use unknown"),
         ),
         (
             3,
@@ -142,35 +150,41 @@ fn windows() -> Panel {
         "Closed windows by use",
         "How many windows closed at which use of their limit: brighter is more. The top band holds windows with at most \
          1 % left, the two below it those with 1 to 5 % and 5 to 10 %. A band that climbs shows the quota filling up \
-         long before the first 429.",
+         long before the first 429. Only buckets whose use is known have windows here; the table of buckets says on what \
+         basis. Choose one bucket where the bases differ.",
         "sum by (le) (increase(clerk_ratelimit_window_usage_ratio_bucket{@b}[$__rate_interval]))",
     )
     .runbook("ClerkRateLimitLow")
-    .no_value("No window closed in this time range")
+    .no_value("No window closed, or use unknown")
 }
 
 fn headroom() -> Panel {
     Panel::graph(
         "Headroom of each bucket, lowest of 60 s",
         "The smallest share left in the last 60 s. Each point looks back one minute, so that a short window cannot hide \
-         between two scrapes. Dashed: the threshold from the exporter's configuration.",
+         between two scrapes. Dashed: the threshold from the exporter's configuration. In brackets the basis: by Clerk's \
+         headers, or counted by the part that is named.",
     )
-    .query("min by (bucket) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@b}, 0))", "{{bucket}}")
+    .query(&basis::headroom("bucket", "@b"), "{{bucket}} ({{basis}})")
     .limit_line("max(clerk_ratelimit_low_threshold_ratio{#})", "low threshold", "red")
     .share()
     .thresholds(HEADROOM)
     .legend(&["min", "lastNotNull"])
     .runbook("ClerkRateLimitLow")
-    .no_value("Nothing observed in this time range")
+    .no_value("Nothing observed, or use unknown")
 }
 
 fn remaining() -> Panel {
     Panel::graph(
         "Requests left, as sampled",
         "What was left when Prometheus asked, beside the limit. Windows are short (10 s for most buckets) and this is \
-         one look at each scrape: trust the panels of closed windows for how often it runs low.",
+         one look at each scrape: trust the panels of closed windows for how often it runs low. In brackets the basis: by \
+         Clerk's headers, or the limit less what the part that is named has counted.",
     )
-    .query("min by (bucket) (clerk_ratelimit_remaining{@b})", "{{bucket}}")
+    .query(
+        &format!("min by (bucket, basis) ({})", basis::known("clerk_ratelimit_remaining{@b}", "@b")),
+        "{{bucket}} ({{basis}})",
+    )
     .query(
         "max by (bucket) (clerk_ratelimit_limit{@b} and on (clerk_instance, bucket) clerk_ratelimit_sample_timestamp_seconds{@b})",
         "{{bucket}}, limit",
@@ -184,14 +198,14 @@ fn remaining() -> Panel {
     .min(0.0)
     .steps()
     .legend(&["min", "lastNotNull"])
-    .no_value("Clerk does not say what is left, or nothing was observed in this time range")
+    .no_value("Use unknown, or nothing was observed in this time range")
 }
 
 fn low_windows() -> Panel {
     Panel::graph(
         "Low and exhausted windows per minute",
         "Windows that closed with less than the threshold left, and with nothing left or a 429. A 10 s bucket \
-         has six windows a minute.",
+         has six windows a minute. Where the use is not known, only windows with a 429 are low or exhausted.",
     )
     // The average over exporters: two that watch the same instance see the same windows.
     .query("60 * sum(avg by (bucket) (rate(clerk_ratelimit_windows_total{@b}[$__rate_interval])))", "closed")
@@ -213,19 +227,23 @@ fn low_windows() -> Panel {
 fn buckets_table() -> Panel {
     Panel::table(
         "Buckets",
-        "All budgets of this instance. Known from: `headers` (Clerk says what is left), `counted` (only requests seen \
-         here are taken off the limit) or `configured` (only the limit is known). Low, exhausted and 429 count this \
-         time range. Buckets without numbers were not observed.",
+        "All budgets of this instance, and on what basis their use is known. Clerk's headers are the truth; counts are of \
+         what was seen here, and the truth may be higher. Where the use is unknown, only 429s, blocks and exhausted \
+         windows are true. Low, exhausted and 429 count this time range. Buckets without numbers were not observed.",
     )
     .label("bucket", "Bucket", json!({ "custom.width": 230 }))
-    .label("basis", "Known from", json!({ "custom.width": 110 }))
+    .label("basis", "Known from", basis::cell(210))
     .labels_of("max by (bucket, basis) (clerk_ratelimit_basis_info{@b})")
     .column(
         "Headroom, last 60 s",
-        "min by (bucket) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@b}, 0))",
-        cells::gauge(HEADROOM),
+        &basis::headroom("bucket", "@b"),
+        cells::headroom(),
     )
-    .column("Left", "min by (bucket) (clerk_ratelimit_remaining{@b})", cells::number())
+    .column(
+        "Left",
+        &format!("min by (bucket, basis) ({})", basis::known("clerk_ratelimit_remaining{@b}", "@b")),
+        cells::number(),
+    )
     .column("Limit", "max by (bucket) (clerk_ratelimit_limit{@b})", cells::number())
     .column("Window", "max by (bucket) (clerk_ratelimit_window_seconds{@b})", cells::seconds(NEUTRAL))
     .column(

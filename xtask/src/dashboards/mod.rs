@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "what is built here was put there some lines before")]
 
+mod basis;
 mod cells;
 mod gateway;
 mod instance;
 mod overview;
 mod panel;
+mod spending;
 
 use serde_json::{Value, json};
 

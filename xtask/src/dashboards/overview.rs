@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::panel::{AGE, FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel, USAGE};
-use super::{Board, alerts_table, cells};
+use super::{Board, alerts_table, basis, cells, spending};
 
 pub(super) fn dashboard() -> Board {
     Board::new(
@@ -15,6 +15,8 @@ pub(super) fn dashboard() -> Board {
     .variable("clerk_instance", "Clerk Instance", "clerk_instance_info{#}", true)
     .row("Right now")
     .line(4, now())
+    .row("Who spends it")
+    .line(8, [(17, spending::table(true)), (7, basis::table())])
     .row("Who is close to the limit")
     .line(7, [(24, headroom_table())])
     .line(8, [(12, headroom()), (12, low_windows())])
@@ -36,16 +38,20 @@ fn now() -> [(usize, Panel); 6] {
             4,
             Panel::stat(
                 "Lowest headroom",
-                "The smallest share of a limit that was left at any moment of the last minute, over all instances and \
-                 buckets. Below 10 % the alert ClerkRateLimitLow is due.",
-                "min(clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@}, 0))",
+                &format!(
+                    "The smallest share of a limit that was left at any moment of the last minute, over all instances \
+                     and buckets whose use is known. Below 10 % the alert ClerkRateLimitLow is due. {}",
+                    basis::SAID
+                ),
+                &basis::headroom("", "@"),
             )
+            .named("{{basis}}")
             .share()
             .decimals(0)
             .thresholds(HEADROOM)
             .with_course()
             .runbook("ClerkRateLimitLow")
-            .no_value(unknown),
+            .no_value("use unknown"),
         ),
         (
             4,
@@ -53,7 +59,8 @@ fn now() -> [(usize, Panel); 6] {
                 "Instances low, in range",
                 "Clerk instances with at least one window in this time range in which less than the threshold (10 % by \
                  default) was left. \
-                 Counted from closed windows, so that none is missed between two scrapes.",
+                 Counted from closed windows, so that none is missed between two scrapes. Where the use is not known, \
+                 only windows with a 429 are among them.",
                 "count(sum by (clerk_instance) (increase(clerk_ratelimit_low_windows_total{@}[$__range])) > 0) \
                  or 0 * count(clerk_instance_info{@})",
             )
@@ -117,23 +124,27 @@ fn headroom_table() -> Panel {
         "Buckets by headroom",
         "The observed buckets of all instances, tightest first. Headroom: the smallest share left in the last 60 s. \
          Low, exhausted and 429 count this time range. Empty forecast: it will last until the reset. Empty block: not \
-         blocked. Click an instance to see its windows.",
+         blocked. Use unknown: see the panel of that question. Counts are of what was seen, and the truth may be higher; \
+         Clerk's headers are the truth. Click an instance to see its windows.",
     )
     .label("clerk_instance", "Clerk instance", cells::instance_link())
     .label("environment", "Environment", json!({ "custom.width": 120 }))
     .label("bucket", "Bucket", json!({}))
+    .label("basis", "Known from", basis::cell(210))
+    .labels_of(&format!(
+        "max by (clerk_instance, environment, bucket, basis) (clerk_ratelimit_basis_info{{@}} \
+         * on (job, instance, clerk_instance) group_left (environment) clerk_instance_info{{@}} {seen})"
+    ))
+    .column("Headroom, last 60 s", &basis::headroom("clerk_instance, bucket", "@"), cells::headroom())
     .column(
-        "Headroom, last 60 s",
-        "min by (clerk_instance, environment, bucket) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@}, 0) \
-         * on (job, instance, clerk_instance) group_left (environment) clerk_instance_info{@})",
-        cells::gauge(HEADROOM),
+        "Left",
+        &format!("min by (clerk_instance, bucket, basis) ({})", basis::known("clerk_ratelimit_remaining{@}", "@")),
+        cells::number(),
     )
-    .column("Left", "min by (clerk_instance, bucket) (clerk_ratelimit_remaining{@})", cells::number())
     .column("Limit", &format!("max by (clerk_instance, bucket) (clerk_ratelimit_limit{{@}} {seen})"), cells::number())
     .column(
         "Low windows",
-        "sum by (clerk_instance, bucket) (increase(clerk_ratelimit_low_windows_total{@}[$__range])) \
-         / (sum by (clerk_instance, bucket) (increase(clerk_ratelimit_windows_total{@}[$__range])) > 0)",
+        &basis::low_share("clerk_instance, bucket", "@", "increase", "$__range"),
         cells::share(&[(f64::MIN, "green"), (0.001, "orange"), (0.25, "red")]),
     )
     .column(
@@ -167,31 +178,27 @@ fn headroom() -> Panel {
         "Headroom of each instance, lowest of 60 s",
         "The smallest share left in the last 60 s in the tightest bucket of each instance. Each point looks back one \
          minute, so that a short window cannot hide between two scrapes. Dashed: the threshold from the exporter's \
-         configuration.",
+         configuration. In brackets the basis: by Clerk's headers, or counted by the part that is named.",
     )
-    .query("min by (clerk_instance) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{@}, 0))", "{{clerk_instance}}")
+    .query(&basis::headroom("clerk_instance", "@"), "{{clerk_instance}} ({{basis}})")
     .limit_line("max(clerk_ratelimit_low_threshold_ratio{#})", "low threshold", "red")
     .share()
     .thresholds(HEADROOM)
     .legend(&["min", "lastNotNull"])
-    .no_value("Nothing observed in this time range")
+    .no_value("Use unknown: see the panel of that question")
 }
 
 fn low_windows() -> Panel {
     Panel::graph(
         "Share of low windows",
         "Of the windows that closed, those in which less than the threshold was left. 0 % is healthy; 100 % means that \
-         every window runs low.",
+         every window runs low. Only instances whose use is known; in brackets the basis.",
     )
-    .query(
-        "sum by (clerk_instance) (rate(clerk_ratelimit_low_windows_total{@}[$__rate_interval])) \
-         / (sum by (clerk_instance) (rate(clerk_ratelimit_windows_total{@}[$__rate_interval])) > 0)",
-        "{{clerk_instance}}",
-    )
+    .query(&basis::low_share("clerk_instance", "@", "rate", "$__rate_interval"), "{{clerk_instance}} ({{basis}})")
     .share()
     .thresholds(USAGE)
     .legend(&["mean", "lastNotNull"])
-    .no_value("No window closed in this time range")
+    .no_value("No window closed, or use unknown")
 }
 
 fn throttled() -> Panel {

@@ -1,4 +1,4 @@
-//! Panels: what Grafana wants to know of each, with the settings that all of ours share.
+//! Panels: what Grafana wants to know of each, with the settings that all of them share.
 
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,9 @@ pub(crate) const NONE_WANTED: &[(f64, &str)] = &[(f64::MIN, "green"), (0.5, "red
 pub(crate) const FEW_WANTED: &[(f64, &str)] = &[(f64::MIN, "green"), (0.5, "orange")];
 /// Age of the last successful probe: probes come every 15 s by default, and the alert comes at two minutes.
 pub(crate) const AGE: &[(f64, &str)] = &[(f64::MIN, "green"), (60.0, "orange"), (120.0, "red")];
+/// Grafana makes `$__rate_interval` at least four times this. Without it, a data source that was left as it is gives 60 s:
+/// with a scrape every 60 s that is one sample, and no rate.
+const MIN_STEP: &str = "30s";
 /// No judgement.
 pub(crate) const NEUTRAL: &[(f64, &str)] = &[(f64::MIN, "text")];
 
@@ -153,6 +156,9 @@ impl Panel {
         }));
         if !legend.is_empty() {
             target.insert("legendFormat".to_owned(), json!(legend));
+        }
+        if expr.contains("$__rate_interval") {
+            target.insert("interval".to_owned(), json!(MIN_STEP));
         }
         target.extend(object(more));
         self.targets.push(Value::Object(target));
@@ -336,6 +342,14 @@ impl Panel {
     pub(crate) fn legend(mut self, calcs: &[&str]) -> Self {
         self.options["legend"]["calcs"] = json!(calcs);
         self.options["legend"]["displayMode"] = json!("table");
+        self
+    }
+
+    /// Names of the series.
+    pub(crate) fn named(mut self, legend: &str) -> Self {
+        for target in &mut self.targets {
+            target["legendFormat"] = json!(legend);
+        }
         self
     }
 
