@@ -41,7 +41,6 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-gateway / Callers and routes C", ANNOUNCED),
     ("clerk-gateway / Callers and routes D", HEALTHY),
     ("clerk-gateway / Policies A", ANNOUNCED),
-    ("clerk-gateway / What policies in shadow would do A", "the demo has no policy in shadow"),
     ("clerk-gateway / Webhook events per minute A", "the demo has no webhooks"),
     ("clerk-gateway / annotation Clerk alerts", NO_RULES),
 ];

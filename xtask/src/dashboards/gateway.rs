@@ -212,12 +212,12 @@ fn shadow_decisions() -> Panel {
         "Decisions that the policies in `shadow` would have made, had they been on: `shed` would have been refused, \
          `queued` would have waited, the others would have been saved or sent again. Compare before you switch one on.",
     )
-    .query(&format!("sum by (decision) (rate(clerk_gateway_shadow_decisions_total{{@}}{RATE})) > 0"), "{{decision}}")
+    .query(&format!("sum by (decision) (rate(clerk_gateway_shadow_decisions_total{{@}}{RATE}))"), "{{decision}}")
     .field("shed", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
     .unit("reqps")
     .min(0.0)
     .legend(&["mean", "max"])
-    .no_value("No policy in shadow would have done anything")
+    .no_value("no gateway")
 }
 
 fn policies() -> Panel {
