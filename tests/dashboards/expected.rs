@@ -41,6 +41,7 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-gateway / Callers and routes C", ANNOUNCED),
     ("clerk-gateway / Callers and routes D", HEALTHY),
     ("clerk-gateway / Policies A", ANNOUNCED),
+    ("clerk-gateway / Retries for each request A", ANNOUNCED),
     ("clerk-gateway / Webhook events per minute A", "the demo has no webhooks"),
     ("clerk-gateway / annotation Clerk alerts", NO_RULES),
 ];

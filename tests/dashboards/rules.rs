@@ -195,6 +195,10 @@ fn who_spends_it_counts_series_that_are_born_in_the_time() {
     let mut ranked = 0;
     for board in shipped::all() {
         for query in board.panel_queries().into_iter().filter(|query| query.text.contains(BORN_LATE)) {
+            // A ratio over long times, which a first burst may be missing from.
+            if query.place.starts_with("Retries for each request") {
+                continue;
+            }
             let place = format!("{} / {}", query.dashboard, query.place);
             assert!(query.text.contains(" offset ") && query.text.contains("clerk_exporter_build_info"), "{place}");
             ranked += 1;
