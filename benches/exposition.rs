@@ -7,7 +7,9 @@ use std::time::Duration;
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-use clerk_quota::{Bucket, Environment, HeaderDialect, KeyVerdict, Limit, Observation, Quota, Settings, Source};
+use clerk_quota::{
+    Bucket, Coverage, Environment, HeaderDialect, KeyVerdict, Limit, Observation, Quota, RouteId, Settings, Source,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn scrapes(criterion: &mut Criterion) {
@@ -53,6 +55,7 @@ fn settings(number: u32) -> Settings {
         low_threshold: 0.1,
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Probe],
+        coverage: Coverage::Sole,
     }
 }
 
@@ -60,12 +63,14 @@ fn observation(clock: &Clock) -> Observation {
     Observation {
         at: clock.now(),
         source: Source::Probe,
+        route: RouteId::OTHER,
         bucket: Bucket::Instance,
         entity: None,
         status: 200,
         usable: true,
         key: KeyVerdict::Valid,
         quota_code: None,
+        is_rate_limit: false,
         quota: Quota {
             limit: Some(1000),
             remaining: Some(420),

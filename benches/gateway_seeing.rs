@@ -71,6 +71,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
         low_threshold: 0.1,
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Gateway],
+        coverage: clerk_quota::Coverage::Sole,
     };
     let ledger = Ledger::new([settings]).instance("bench").expect("it was put in");
     let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));

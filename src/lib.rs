@@ -25,8 +25,9 @@
 //! - [`probe`]: what is due when, whether it is done, and doing it.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus. Uses `gateway`.
 //! - [`admin`]: what is shown over HTTP. Uses `gateway`, `probe`, `metrics`.
+//! - [`state`]: what outlives the process.
 //! - [`app`]: wiring: from a configuration to running parts, and back. Uses `gateway`, `config`, `probe`, `metrics`,
-//!   `admin`.
+//!   `admin`, `state`.
 //! - [`cli`]: the commands. Uses `config`, `probe`, `metrics`, `admin`, `app`.
 //!
 //! # The crates
@@ -47,3 +48,4 @@ pub mod config;
 pub mod gateway;
 pub mod metrics;
 pub mod probe;
+pub mod state;

@@ -25,8 +25,8 @@ use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{
-    Bucket, Environment, HeaderDialect, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure, ProbeSkip,
-    Quota, QuotaCode, Settings, Source,
+    Bucket, Coverage, Environment, HeaderDialect, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure,
+    ProbeSkip, Quota, QuotaCode, RouteId, Settings, Source,
 };
 use exposition::Scrape;
 
@@ -42,6 +42,7 @@ fn settings(name: &str) -> Settings {
         low_threshold: 0.1,
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Probe],
+        coverage: Coverage::Sole,
     }
 }
 
@@ -126,12 +127,14 @@ impl World {
         let mut observation = Observation {
             at: self.clock.now(),
             source: Source::Probe,
+            route: RouteId::OTHER,
             bucket: Bucket::Instance,
             entity: None,
             status: 200,
             usable: true,
             key: KeyVerdict::Valid,
             quota_code: None,
+            is_rate_limit: false,
             quota: Quota {
                 dialect: Some(HeaderDialect::XRateLimit),
                 limit: Some(100),
@@ -202,7 +205,10 @@ async fn what_is_exposed_is_what_the_catalogue_names() {
         assert_eq!(scrape.types.len(), catalogue::ALL.len(), "nothing but what is in the catalogue");
         assert_eq!(scrape.ends_with_eof, format == Format::OpenMetrics);
         assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), Some(20.0));
-        assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "invitations")]), Some(0.0));
+        // Only a probe has seen it refused: it is blocked, and nothing is said of what is left.
+        assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "invitations")]), None);
+        let blocked = [("bucket", "invitations")];
+        assert!(scrape.value("clerk_ratelimit_blocked_until_timestamp_seconds", &blocked).is_some());
         assert_eq!(scrape.value("clerk_ratelimit_usage_peak_ratio", &[("bucket", "instance")]), Some(0.8));
         assert_eq!(scrape.value("clerk_users_limit", &[]), Some(5000.0));
         let forecast = scrape.value("clerk_ratelimit_seconds_to_exhaustion", &[("bucket", "instance")]).unwrap();

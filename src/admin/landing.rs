@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Admin, AdminOptions, top};
 use crate::metrics::build;
+use clerk_quota::condition::{Condition, Verdict};
 use clerk_quota::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
 use clerk_quota::{Bucket, Moment};
 
@@ -99,7 +100,7 @@ fn row(
         if index == 0 {
             let (name, host) = (escape(&instance.name), escape(&instance.api_host));
             let environment = instance.environment.as_str();
-            let (class, state) = state(instance);
+            let (class, state) = state(instance, now);
             let _ = write!(
                 html,
                 "<td rowspan=\"{span}\"><strong>{name}</strong><br><small>{environment}, {host}</small></td>\
@@ -119,17 +120,22 @@ fn row(
     }
 }
 
-/// Worst first.
-fn state(instance: &InstanceSnapshot) -> (&'static str, &'static str) {
-    if instance.key_valid == Some(false) {
-        return ("bad", "key refused by Clerk");
-    }
-    match instance.up {
-        None => ("unknown", "not probed yet"),
-        Some(false) => ("bad", "no usable answer"),
-        Some(true) if instance.key_valid == Some(true) => ("good", "up, key valid"),
-        Some(true) => ("good", "up, key not judged yet"),
-    }
+/// How the instance stands, and if requests fail, whose fault it is.
+fn state(instance: &InstanceSnapshot, now: Moment) -> (&'static str, String) {
+    let condition = Condition::of(instance, now);
+    let class = match (condition.trouble, condition.verdict) {
+        (None, Verdict::Fine) => "good",
+        (None, Verdict::Low) => "low",
+        (None, Verdict::UseUnknown) => "unknown",
+        _ => "bad",
+    };
+    let key = match (instance.up, instance.key_valid) {
+        (None, _) => "not probed yet",
+        (Some(_), Some(true)) => "key valid",
+        (Some(_), Some(false)) => "replace the key",
+        (Some(_), None) => "key not judged yet",
+    };
+    (class, format!("<strong>{}</strong><br><small>{key}</small>", condition.describe()))
 }
 
 fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> String {
@@ -139,7 +145,11 @@ fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> String {
     };
     let (Some(limit), Some(remaining)) = (bucket.limit, bucket.remaining) else {
         let limit = bucket.limit.map_or_else(|| "limit unknown".to_owned(), |limit| format!("of {limit}"));
-        return format!("{name}<span class=\"unknown\">unknown {limit}</span>");
+        let why = bucket.basis.map(|basis| format!(" <small>{}</small>", basis.describe())).unwrap_or_default();
+        let blocked =
+            bucket.blocked_until.map(|until| format!(" <small>blocked for {}</small>", span(until.since(now))));
+        let blocked = blocked.unwrap_or_default();
+        return format!("{name}<span class=\"unknown\">unknown {limit}</span>{why}{blocked}");
     };
     let ratio = bucket.remaining_ratio().unwrap_or_default().min(1.0);
     let percent = ratio * 100.0;
@@ -151,8 +161,8 @@ fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> String {
         "good"
     };
     let mut note = String::new();
-    if bucket.basis == Some(Basis::Counted) {
-        note.push_str(" <small>counted here only: Clerk names no quota</small>");
+    if let Some(basis) = bucket.basis.filter(|basis| *basis != Basis::Headers) {
+        let _ = write!(note, " <small>{}</small>", basis.describe());
     }
     if let Some(until) = bucket.blocked_until {
         let _ = write!(note, " <small>blocked for {}</small>", span(until.since(now)));

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::metrics::build;
+use clerk_quota::condition::{Condition, Trouble};
 use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
 use clerk_quota::{Bucket, Moment, Source};
 
@@ -31,6 +32,10 @@ pub struct InstanceStatus {
     pub environment: &'static str,
     /// Host of the Backend API.
     pub api_host: Arc<str>,
+    /// How it stands, in one line: `fine`, `low`, `throttled`, `blocked`, `use unknown`, or why requests fail.
+    pub condition: String,
+    /// Why requests fail, if they do: `key`, `network`, `clerk` or `throttled`.
+    pub trouble: Option<&'static str>,
     /// Whether the last exchange got a usable answer.
     pub up: Option<bool>,
     /// Whether Clerk accepts the key.
@@ -56,7 +61,8 @@ pub struct InstanceStatus {
 pub struct BucketStatus {
     /// Its name.
     pub bucket: &'static str,
-    /// `headers`, `counted` or `configured`.
+    /// Where the numbers come from: `headers`, `gateway`, `client`, `mixed`, `probe` or `configured`. With the last two, the use
+    /// is not known.
     pub basis: Option<&'static str>,
     /// Requests per window.
     pub limit: Option<u64>,
@@ -91,19 +97,22 @@ impl Status {
         Self {
             version: build::VERSION,
             now_timestamp_seconds: now.unix_seconds() + step_seconds,
-            instances: instances.iter().map(|instance| InstanceStatus::new(instance, step_seconds)).collect(),
+            instances: instances.iter().map(|instance| InstanceStatus::new(instance, now, step_seconds)).collect(),
         }
     }
 }
 
 impl InstanceStatus {
-    fn new(snapshot: &InstanceSnapshot, step_seconds: f64) -> Self {
+    fn new(snapshot: &InstanceSnapshot, now: Moment, step_seconds: f64) -> Self {
+        let condition = Condition::of(snapshot, now);
         let time = |moment: Option<Moment>| moment.map(|moment| moment.unix_seconds() + step_seconds);
         let limited = snapshot.buckets.iter().filter(|bucket| bucket.bucket != Bucket::Unlimited);
         Self {
             name: Arc::clone(&snapshot.name),
             environment: snapshot.environment.as_str(),
             api_host: Arc::clone(&snapshot.api_host),
+            condition: condition.describe(),
+            trouble: condition.trouble.map(Trouble::label),
             up: snapshot.up,
             key_valid: snapshot.key_valid,
             last_throttled_timestamp_seconds: time(snapshot.throttled_at),

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::Admin;
 use super::landing::escape;
-use crate::gateway::{GatewayStats, Share, Span};
+use crate::gateway::{GatewayStats, Share};
+use clerk_quota::Span;
 
 /// Shares that the landing page shows of each instance.
 const MAX_ROWS: usize = 10;
@@ -39,11 +40,15 @@ pub struct InstanceTop {
 /// The use of one caller and route.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TopEntry {
-    /// The template, or `other`.
+    /// The method.
+    pub method: &'static str,
+    /// The template, as it was sent, or `other`.
     pub route: &'static str,
     /// Who called.
     pub caller: Arc<str>,
-    /// Requests that a budget paid for.
+    /// Which part of the program sent it: `gateway`, `probe` or `client`.
+    pub source: &'static str,
+    /// Requests that Clerk may have counted, retries and refused ones too.
     pub requests: u64,
     /// Of all requests of that time, from 0 to 1.
     pub ratio: f64,
@@ -51,8 +56,9 @@ pub struct TopEntry {
 
 impl From<&Share> for TopEntry {
     fn from(share: &Share) -> Self {
-        let Share { route, caller, requests, ratio } = share;
-        Self { route, caller: Arc::clone(caller), requests: *requests, ratio: *ratio }
+        let Share { method, route, caller, source, requests, ratio } = share;
+        let (method, source) = (method.as_str(), source.as_str());
+        Self { method, route, caller: Arc::clone(caller), source, requests: *requests, ratio: *ratio }
     }
 }
 
@@ -83,23 +89,21 @@ pub(super) async fn json(State(site): State<Arc<Admin>>) -> Response {
     }
 }
 
-/// The table of the landing page; empty where nothing was seen in the last hour.
+/// The table of the landing page: whoever spends most now first. Empty where nothing was seen in the last hour.
 pub(super) fn table(numbers: &GatewayStats) -> String {
     let mut rows = String::new();
     for InstanceTop { name, last_10s, last_1m, last_1h } in TopPage::new(numbers).instances {
-        let of = |uses: &[TopEntry], route: &str, caller: &str| {
-            uses.iter().find(|it| it.route == route && *it.caller == *caller).map_or(0, |it| it.requests)
-        };
-        for used in last_1h.iter().take(MAX_ROWS) {
-            let (window, minute) = (of(&last_10s, used.route, &used.caller), of(&last_1m, used.route, &used.caller));
+        for row in rows_of(&last_10s, &last_1m, &last_1h).into_iter().take(MAX_ROWS) {
+            let TopEntry { method, route, caller, .. } = row.entry;
+            let [window, minute, hour] = row.requests;
+            let share = if window == 0 { String::new() } else { format!("{:.0} %", row.present_ratio * 100.0) };
             let _ = writeln!(
                 rows,
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{window}</td><td>{minute}</td><td>{}</td><td>{:.0} %</td></tr>",
+                "<tr><td>{}</td><td>{}</td><td>{method} {}</td><td>{window}</td><td>{share}</td><td>{minute}</td>\
+                 <td>{hour}</td></tr>",
                 escape(&name),
-                escape(&used.caller),
-                escape(used.route),
-                used.requests,
-                used.ratio * 100.0,
+                escape(caller),
+                escape(route),
             );
         }
     }
@@ -107,7 +111,32 @@ pub(super) fn table(numbers: &GatewayStats) -> String {
         return rows;
     }
     format!(
-        "<h2>Who uses it</h2><table><thead><tr><th>Instance</th><th>Caller</th><th>Route</th><th>Last 10 s</th>\
-         <th>Last minute</th><th>Last hour</th><th>Share of the hour</th></tr></thead><tbody>{rows}</tbody></table>"
+        "<h2>Who spends it</h2><table><thead><tr><th>Instance</th><th>Caller</th><th>Route</th><th>Last 10 s</th>\
+         <th>Share of them</th><th>Last minute</th><th>Last hour</th></tr></thead><tbody>{rows}</tbody></table>"
     )
+}
+
+/// A spender, and its requests of the last 10 s, minute and hour.
+struct Row<'a> {
+    entry: &'a TopEntry,
+    requests: [u64; 3],
+    present_ratio: f64,
+}
+
+/// All who are named anywhere, whoever spends most now first.
+fn rows_of<'a>(window: &'a [TopEntry], minute: &'a [TopEntry], hour: &'a [TopEntry]) -> Vec<Row<'a>> {
+    let same = |a: &TopEntry, b: &TopEntry| {
+        (a.route, a.method, &a.caller, a.source) == (b.route, b.method, &b.caller, b.source)
+    };
+    let mut rows: Vec<Row<'a>> = Vec::new();
+    for entry in window.iter().chain(minute).chain(hour) {
+        if rows.iter().any(|row| same(row.entry, entry)) {
+            continue;
+        }
+        let of = |uses: &'a [TopEntry]| uses.iter().find(|other| same(other, entry));
+        let requests = [of(window), of(minute), of(hour)].map(|found| found.map_or(0, |found| found.requests));
+        rows.push(Row { entry, requests, present_ratio: of(window).map_or(0.0, |found| found.ratio) });
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.requests));
+    rows
 }

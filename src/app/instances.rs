@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use crate::config::{self, ApiUrl, Config, ProbeWhen};
 use crate::probe::{self, Trigger};
+use crate::state::{Journal, Restored};
 use clerk_client::limiter::{self, RedisLimiter};
 use clerk_client::outbound::{InstanceLimits, Outbound};
 use clerk_client::redis::RedisClient;
@@ -15,7 +16,7 @@ use clerk_client::secret::{KeySource, SecretSource};
 use clerk_client::transport::{self, ReqwestTransport, Transport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-use clerk_quota::{Limit, Moment, Settings, Source};
+use clerk_quota::{Coverage, Limit, Moment, Settings, Source};
 
 /// Intervals after which a value that was not seen again is too old to be true.
 const STALE_INTERVALS: u32 = 3;
@@ -28,6 +29,8 @@ pub struct Instances {
     ways: HashMap<Arc<str>, InstanceClient>,
     /// What gateways share their budgets over.
     pub(super) store: Option<RedisClient>,
+    /// Where it is written when requests are sent, and what was sent before the start.
+    pub(super) journal: Option<(Arc<Journal>, Restored)>,
     /// Share of the limit that work at which nobody waits leaves to others.
     pub(super) reserve: f64,
 }
@@ -46,7 +49,7 @@ impl Instances {
     #[must_use]
     pub fn new(clock: Arc<Clock>) -> Self {
         let reserve = limiter::LimiterOptions::default().reserve;
-        Self { clock, upstream: None, ways: HashMap::new(), store: None, reserve }
+        Self { clock, upstream: None, ways: HashMap::new(), store: None, journal: None, reserve }
     }
 
     /// The present moment.
@@ -88,12 +91,21 @@ impl Instances {
         let known = known.filter(|way| way.api_url == instance.api_url && way.source == instance.key);
         if known.is_none() {
             let clock = Arc::clone(&self.clock);
-            let flow = match &self.store {
+            let mut flow = match &self.store {
                 Some(store) => {
                     InstanceLimits::sharing(options, clock, RedisLimiter::new(store.clone(), &instance.name))
                 }
                 None => InstanceLimits::new(options, clock),
             };
+            if let Some((journal, restored)) = &self.journal {
+                flow.journal = Some(journal.of(&instance.name));
+                let now = self.clock.now();
+                for (bucket, entity, at) in
+                    restored.of(&instance.name).filter(|(bucket, _, at)| now.since(*at) < bucket.window())
+                {
+                    flow.limiter.restore(bucket, entity, at, None);
+                }
+            }
             let way = InstanceClient {
                 api_url: instance.api_url.clone(),
                 source: instance.key.clone(),
@@ -155,6 +167,7 @@ pub fn settings(instance: &config::InstanceConfig, low_threshold: f64) -> Settin
         low_threshold,
         stale_after: instance.probe.interval().saturating_mul(STALE_INTERVALS),
         sources: vec![Source::Probe],
+        coverage: Coverage::Part,
     }
 }
 
@@ -164,8 +177,19 @@ pub(super) fn all_settings(config: &Config) -> impl Iterator<Item = Settings> {
     config.instances.iter().map(move |instance| {
         let mut settings = settings(instance, config.low_threshold);
         settings.sources.extend(gateway);
+        settings.coverage = coverage(config);
         settings
     })
+}
+
+/// How much of what applications send is counted here: all of it where a gateway is the only one, and in Redis what all
+/// gateways send. Otherwise a count tells nothing of what is left.
+fn coverage(config: &Config) -> Coverage {
+    match &config.gateway {
+        Some(gateway) if gateway.cache.redis_url.is_some() => Coverage::Fleet,
+        Some(gateway) if gateway.sole => Coverage::Sole,
+        _ => Coverage::Part,
+    }
 }
 
 fn limit(instance: &config::InstanceConfig) -> Option<Limit> {

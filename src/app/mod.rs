@@ -5,8 +5,11 @@
 mod gateway;
 mod instances;
 mod reload;
+mod restart;
 mod signals;
+mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use clerk_quota::ledger::Ledger;
 use gateway::GatewayRunner;
 use instances::all_settings;
 use prometheus_web::{Listener, WebConfigSource};
+use watch::Watch;
 
 pub use instances::{Instances, settings};
 pub use reload::ConfigSource;
@@ -53,6 +57,8 @@ pub struct AppOptions {
     pub web_config: WebConfigSource,
     /// The sockets.
     pub listeners: Vec<Listener>,
+    /// Folder in which it is kept when requests were sent.
+    pub storage: Option<PathBuf>,
     /// Where the gateway listens, if the configuration has one.
     pub gateway: Option<Front>,
 }
@@ -81,6 +87,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     };
     instances.store = gateways.as_ref().and_then(|gateways| gateways.store().cloned());
     instances.reserve = config.gateway.as_ref().map_or(instances.reserve, |section| section.policies.pace.reserve);
+    restart::restore(options.storage.as_deref(), &config, &mut instances, &ledger, &clock);
     let probes = Probes::new(instances.probes(&config, &ledger)?);
     let gateway = match &mut gateways {
         Some(gateways) => Some(gateways.start(&config, &mut instances, &ledger)?),
@@ -98,6 +105,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         tracing::warn!("{warning}");
     }
 
+    let watch = Watch::new(Arc::clone(&ledger), Arc::clone(&clock), gateway.clone());
     let (reloads, requests) = mpsc::channel(1);
     let reloader = Reloader(reloads);
     let site = Admin {
@@ -130,6 +138,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     let mut tasks = JoinSet::new();
     tasks.spawn(on_hangup(reloader, stop.clone()));
     tasks.spawn(reload.run(requests, stop.clone()));
+    tasks.spawn(watch.run(stop.clone()));
     let probing = tasks.spawn(probes.run(stop.clone()));
     let pages = prometheus_web::serve(
         options.listeners,

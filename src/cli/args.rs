@@ -51,6 +51,12 @@ pub struct Common {
     #[arg(value_parser = seconds, env = "CLERK_EXPORTER_CONFIG_AUTO_RELOAD_INTERVAL", help_heading = "Configuration")]
     pub auto_reload_interval: Duration,
 
+    /// Folder in which it is kept when requests were sent, so that a restart does not spend the quota again. Without it, nothing
+    /// is kept; systemd names one by StateDirectory=
+    #[arg(long = "storage.path", global = true, value_name = "PATH", env = "CLERK_EXPORTER_STORAGE_PATH")]
+    #[arg(help_heading = "Configuration")]
+    pub storage_path: Option<PathBuf>,
+
     /// Address to listen on; may be given several times
     #[arg(long = "web.listen-address", global = true, value_name = "ADDRESS", default_value = ":10429")]
     #[arg(env = "CLERK_EXPORTER_WEB_LISTEN_ADDRESS", value_delimiter = ',', help_heading = "Web")]

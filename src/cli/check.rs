@@ -15,17 +15,44 @@ use crate::probe::{self, Finding, probe_once};
 use clerk_client::outbound::RequestError;
 use clerk_client::transport::ErrorKind;
 use clerk_quota::clock::Clock;
+use clerk_quota::condition::{self, Condition, Trouble};
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{HeaderDialect, ProbeFailure};
 
-/// How an instance stands.
+/// How an instance stands, by one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
     Fine,
     Low,
     Throttled,
+    /// The key is valid, and how much is left is not known.
+    UseUnknown,
+    /// No usable response.
     Unknown,
+}
+
+impl Verdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Low => "low",
+            Self::Throttled => "throttled",
+            Self::UseUnknown => "use unknown",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Of the condition that pages and the log know, too.
+    const fn of(condition: Condition, failure: Option<ProbeFailure>) -> Self {
+        match (failure, condition.verdict) {
+            (_, condition::Verdict::Throttled | condition::Verdict::Blocked) => Self::Throttled,
+            (Some(_), _) => Self::Unknown,
+            (None, condition::Verdict::Low) => Self::Low,
+            (None, condition::Verdict::Fine) => Self::Fine,
+            (None, condition::Verdict::UseUnknown) => Self::UseUnknown,
+        }
+    }
 }
 
 /// What the check found of one instance. Unknown is null.
@@ -33,6 +60,8 @@ enum Verdict {
 struct Row {
     instance: Arc<str>,
     verdict: Verdict,
+    /// Is it us or Clerk: why requests fail, if they do.
+    trouble: Option<&'static str>,
     environment: &'static str,
     api_host: String,
     key_valid: Option<bool>,
@@ -85,7 +114,7 @@ pub(super) async fn check(config: &Config, format: CheckFormat) -> anyhow::Resul
     let has = |verdict| rows.iter().any(|row| row.verdict == verdict);
     let exit_status = if has(Verdict::Low) || has(Verdict::Throttled) {
         1
-    } else if has(Verdict::Unknown) {
+    } else if has(Verdict::Unknown) || has(Verdict::UseUnknown) {
         CANNOT_TELL
     } else {
         0
@@ -99,10 +128,9 @@ pub(super) async fn check(config: &Config, format: CheckFormat) -> anyhow::Resul
 
 fn row(config: &Config, index: usize, options: &probe::ProbeOptions, finding: &Finding) -> Row {
     let instance = &config.instances[index];
-    let snapshot = {
-        let now = options.outbound.clock.now();
-        options.outbound.ledger.lock().snapshot(now)
-    };
+    let now = options.outbound.clock.now();
+    let snapshot = options.outbound.ledger.lock().snapshot(now);
+    let condition = Condition::of(&snapshot, now);
     let answer = finding.answer.as_ref().ok();
     let quota = answer.map(|answer| answer.observation.quota).unwrap_or_default();
     let family = quota.dialect.filter(|family| *family != HeaderDialect::RetryAfter);
@@ -112,16 +140,11 @@ fn row(config: &Config, index: usize, options: &probe::ProbeOptions, finding: &F
         (None, LimitSetting::Plan(_) | LimitSetting::Fixed { .. }) => "the configuration",
     };
     let limit = quota.limit.or_else(|| instance.limit().map(|(requests, _)| requests));
-    let ratio = quota.remaining.zip(limit).map(|(left, limit)| left as f64 / (limit.max(1)) as f64);
-    let verdict = match finding.failure {
-        Some(ProbeFailure::Throttled) => Verdict::Throttled,
-        Some(_) => Verdict::Unknown,
-        None if ratio.is_some_and(|ratio| ratio < config.low_threshold) => Verdict::Low,
-        None => Verdict::Fine,
-    };
+    let verdict = Verdict::of(condition, finding.failure);
     let mut row = Row {
         instance: Arc::clone(&instance.name),
         verdict,
+        trouble: condition.trouble.map(Trouble::as_str),
         environment: instance.environment.as_str(),
         api_host: instance.api_url.host().to_owned(),
         key_valid: snapshot.key_valid,
@@ -155,10 +178,10 @@ fn hints(config: &Config, row: &Row, finding: &Finding) -> Vec<String> {
         (Err(error), _) => hints.push(format!("{error}: {}", call_hint(error))),
         (Ok(_), None) => {}
     }
-    if row.quota_headers == Some("none") && row.verdict == Verdict::Fine {
+    if row.verdict == Verdict::UseUnknown {
         hints.push(format!(
-            "Clerk sends no quota headers to this key, limits are taken from {}; how much is left cannot be told by a \
-             probe, only 429s are seen",
+            "key valid, use unknown: Clerk sends no quota headers, and a probe sees no requests but its own. To see the \
+             use, let the applications call Clerk through the gateway (section `gateway`). The limit is taken from {}",
             row.limit_source
         ));
     }
@@ -238,13 +261,10 @@ fn cells(row: &Row) -> [String; 10] {
     };
     [
         row.instance.to_string(),
-        match row.verdict {
-            Verdict::Fine => "fine",
-            Verdict::Low => "low",
-            Verdict::Throttled => "throttled",
-            Verdict::Unknown => "unknown",
-        }
-        .to_owned(),
+        match row.trouble {
+            Some(trouble) if row.verdict == Verdict::Unknown => trouble.to_owned(),
+            _ => row.verdict.as_str().to_owned(),
+        },
         row.environment.to_owned(),
         match row.key_valid {
             Some(true) => "valid",
@@ -264,7 +284,7 @@ fn cells(row: &Row) -> [String; 10] {
 const fn colour(verdict: Verdict) -> Style {
     let colour = match verdict {
         Verdict::Fine => AnsiColor::Green,
-        Verdict::Low | Verdict::Unknown => AnsiColor::Yellow,
+        Verdict::Low | Verdict::UseUnknown | Verdict::Unknown => AnsiColor::Yellow,
         Verdict::Throttled => AnsiColor::Red,
     };
     colour.on_default().bold()

@@ -95,7 +95,7 @@ impl Demo {
                 "  - {{ name: {name}, secret_key: {key}, api_url: \"{url}\", users_limit: 60000 }}\n"
             ));
         }
-        text.push_str(&format!("gateway:\n  listen_address: \"{}\"\n", args.gateway_address));
+        text.push_str(&format!("gateway:\n  sole: true\n  listen_address: \"{}\"\n", args.gateway_address));
         // Most of what changes what an application sees is only counted, so that the load runs into its limit. Lists wait
         // for it, and keys are kept.
         text.push_str(

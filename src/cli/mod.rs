@@ -7,7 +7,7 @@ mod logging;
 mod users;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -233,8 +233,16 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
         },
         web_config,
         listeners,
+        storage: common.storage_path.clone().or_else(state_directory),
         gateway,
     })
+}
+
+/// The first of the folders that systemd names.
+fn state_directory() -> Option<PathBuf> {
+    let folders = std::env::var_os("STATE_DIRECTORY")?;
+    let first = folders.to_str()?.split(':').next().filter(|folder| !folder.is_empty())?;
+    Some(PathBuf::from(first))
 }
 
 fn site_options(common: &Common) -> anyhow::Result<admin::AdminOptions> {

@@ -23,10 +23,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-pub use accounting::decision::{Decision, MethodLabel, Saving};
+pub use accounting::decision::{Decision, Saving};
 pub use accounting::request_record::CLIENT_GONE;
-pub use accounting::stats::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, UNKNOWN_KEYS};
-pub use accounting::top::{Share, Span};
+pub use accounting::stats::{
+    CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, Share, UNKNOWN_KEYS,
+};
 pub use config::options::{
     CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
 };
@@ -36,8 +37,12 @@ pub use request::error_response::{ATTEMPTS, DECISION, WAITED_MS};
 use accounting::caller_registry::CallerRegistry;
 use accounting::counters::RequestCounters;
 use clerk_client::cache::Cache;
+use clerk_client::limiter::CountingKind;
 use clerk_client::webhook;
 use clerk_quota::clock::Clock;
+use clerk_quota::ledger::Handle;
+use clerk_quota::spending::Spender;
+use clerk_quota::{Bucket, CallerId, Moment, Source, Span};
 use request::routing_table::RoutingTable;
 use request::webhooks::{CacheSet, WebhookEndpoint};
 
@@ -123,7 +128,10 @@ impl Gateway {
         let instances = all
             .map(|(name, counters, instance)| {
                 let outbound = instance.map(|instance| instance.outbound.limits.stats());
-                (Arc::clone(name), InstanceStats { outbound, ..counters.stats(&self.callers, now) })
+                let policies = instance.map(|instance| instance.policies.policies);
+                let top = instance.map(|instance| Span::ALL.map(|span| self.top(&instance.outbound.ledger, now, span)));
+                let top = top.unwrap_or_default();
+                (Arc::clone(name), InstanceStats { outbound, policies, top, ..counters.stats(&self.callers) })
             })
             .collect();
         let caching = routing_table.instances.iter().filter(|instance| instance.policies.caches());
@@ -135,6 +143,58 @@ impl Gateway {
         GatewayStats { instances, dropped_callers: self.callers.dropped(), cache, webhooks }
     }
 }
+
+impl Gateway {
+    /// The name of a caller that was charged for a request.
+    #[must_use]
+    pub fn caller_name(&self, caller: CallerId, source: Source) -> Arc<str> {
+        match source {
+            Source::Gateway => self.callers.name(caller),
+            Source::Probe | Source::Client => Arc::from(source.as_str()),
+        }
+    }
+
+    /// Tells the ledgers how Clerk counts, as far as the limiters found out.
+    pub fn tell_counting(&self) {
+        for instance in &self.routing_table.load().instances {
+            let outbound = &instance.outbound;
+            let is_sliding = match outbound.limits.limiter.stats().counting {
+                CountingKind::Unknown => None,
+                CountingKind::Exact => Some(false),
+                CountingKind::SlidingCounter => Some(true),
+            };
+            outbound.ledger.lock().set_sliding(Bucket::Instance, is_sliding);
+        }
+    }
+
+    /// Reads what all gateways used of these buckets, where they share a log of it, for the ledger's numbers.
+    pub async fn read_fleet(&self, buckets: &[Bucket]) {
+        let routing_table = self.routing_table.load_full();
+        for instance in &routing_table.instances {
+            let outbound = &instance.outbound;
+            for bucket in buckets {
+                let Some(usage) = outbound.limits.limiter.fleet_usage(*bucket, None) else { break };
+                // Without an answer the last one is soon too old to be shown, and Redis' own messages say what is wrong.
+                let Ok(usage) = usage.await else { break };
+                outbound.ledger.lock().record_fleet(*bucket, outbound.clock.now(), &usage);
+            }
+        }
+    }
+
+    /// Who spent an instance's quota in a stretch of time, most first.
+    fn top(&self, ledger: &Handle, now: Moment, span: Span) -> Vec<Share> {
+        let shares = ledger.lock().top(now, span);
+        let named = shares.into_iter().take(MAX_SHARES).map(|share| {
+            let Spender { caller, source, route, method } = share.spender;
+            let (route, caller) = (route.template(), self.caller_name(caller, source));
+            Share { method, route, caller, source, requests: share.requests, ratio: share.ratio }
+        });
+        named.collect()
+    }
+}
+
+/// Most shares that are named.
+const MAX_SHARES: usize = 20;
 
 fn caches_of(routing_table: &RoutingTable) -> Vec<Cache> {
     routing_table.instances.iter().flat_map(|instance| instance.state.caches()).cloned().collect()

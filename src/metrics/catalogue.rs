@@ -73,26 +73,28 @@ families! {
             "Whether Clerk accepts the secret key; absent until known";
         INSTANCE_INFO = Gauge "clerk_instance_info" ["clerk_instance", "environment", "api_host"]
             "Always 1; environment (production, development or unknown) and host of the Backend API";
+        TROUBLE_INFO = Gauge "clerk_trouble_info" ["clerk_instance", "trouble"]
+            "Always 1; why requests fail now: key (Clerk refuses it), network (Clerk cannot be reached from here), clerk (Clerk is failing) or throttled; absent where they do not";
         LIMIT = Gauge "clerk_ratelimit_limit" ["clerk_instance", "bucket"]
             "Requests that the bucket allows per window";
         REMAINING = Gauge "clerk_ratelimit_remaining" ["clerk_instance", "bucket"]
-            "Requests left in the window when it was last sampled by the exporter's own poller; 0 while a 429 blocks; absent when too old to be true";
+            "Requests left, by Clerk's headers or as counted (see clerk_ratelimit_basis_info); 0 while a 429 blocks; absent where the use is not known, or was known too long ago";
         RESET_TIMESTAMP = Gauge "clerk_ratelimit_reset_timestamp_seconds" ["clerk_instance", "bucket"]
             "UNIX time at which the window resets, as the newest answer said";
         WINDOW = Gauge "clerk_ratelimit_window_seconds" ["clerk_instance", "bucket"]
             "Length of the window";
         BASIS_INFO = Gauge "clerk_ratelimit_basis_info" ["clerk_instance", "bucket", "basis"]
-            "Always 1; where the numbers come from: headers (Clerk named them), counted (only requests seen here are taken off the limit) or configured (only the limit is known)";
+            "Always 1; where the numbers come from: headers (Clerk names them), gateway, client or mixed (what these counted is taken off the limit: never more is left than that), probe (only probes are seen: the use is unknown) or configured (only the limit is known)";
         SAMPLE_TIMESTAMP = Gauge "clerk_ratelimit_sample_timestamp_seconds" ["clerk_instance", "bucket"]
             "UNIX time of the newest observation";
         USAGE_PEAK = Gauge "clerk_ratelimit_usage_peak_ratio" ["clerk_instance", "bucket"]
-            "Highest used share of the limit in the last 60 s";
+            "Highest used share of the limit in the last 60 s; absent where the use is not known";
         WINDOW_USAGE = Histogram "clerk_ratelimit_window_usage_ratio" ["clerk_instance", "bucket"]
-            "Closed windows by the highest used share of the limit in them";
+            "Closed windows by the highest used share of the limit in them, of those in which the use is known";
         WINDOWS = Counter "clerk_ratelimit_windows_total" ["clerk_instance", "bucket"]
-            "Windows closed with at least one observation";
+            "Windows closed with at least one observation, whether or not the use is known";
         LOW_WINDOWS = Counter "clerk_ratelimit_low_windows_total" ["clerk_instance", "bucket"]
-            "Closed windows in which less than the low threshold of the limit was left";
+            "Closed windows in which less than the low threshold of the limit was left, or a 429 came";
         EXHAUSTED_WINDOWS = Counter "clerk_ratelimit_exhausted_windows_total" ["clerk_instance", "bucket"]
             "Closed windows with nothing left or a 429";
         LOW_THRESHOLD = Gauge "clerk_ratelimit_low_threshold_ratio" []
@@ -102,7 +104,9 @@ families! {
         BLOCKED_UNTIL = Gauge "clerk_ratelimit_blocked_until_timestamp_seconds" ["clerk_instance", "bucket"]
             "UNIX time at which the current Retry-After ends; absent when not blocked";
         SECONDS_TO_EXHAUSTION = Gauge "clerk_ratelimit_seconds_to_exhaustion" ["clerk_instance", "bucket"]
-            "Seconds until nothing is left at the pace of this window; absent unless that is before the reset";
+            "Seconds until nothing is left at the present pace; absent unless that is before the reset, or within a window where requests are counted";
+        SPENT = Counter "clerk_ratelimit_requests_total" ["clerk_instance", "bucket", "caller", "route", "method", "source", "result"]
+            "Requests sent to Clerk that it may have counted, retries included, by who spends them; result served, refused (429) or unknown (no answer came)";
         HEADER_ERRORS = Counter "clerk_ratelimit_header_errors_total" ["clerk_instance", "error"]
             "Malformed or contradictory quota headers on answers of Clerk";
         QUOTA_EXCEEDED = Counter "clerk_quota_exceeded_total" ["clerk_instance", "code"]
@@ -169,6 +173,8 @@ families! {
             "How long requests that were let go had waited for the limit";
         GATEWAY_BUDGET_SHARED = Gauge "clerk_gateway_budget_shared" ["clerk_instance"]
             "Whether the limit is shared with other gateways over Redis (1), or each keeps to a part of it because Redis cannot be reached (0); absent without Redis";
+        GATEWAY_POLICY_INFO = Gauge "clerk_gateway_policy_info" ["clerk_instance", "policy", "mode"]
+            "Always 1; the mode (off, shadow or on) of each policy, for routes that have none of their own";
         GATEWAY_DROPPED = Counter "clerk_gateway_dropped_series_total" ["label"]
             "Requests whose label value was folded into other, for want of a place";
         UNSEEN = Gauge "clerk_ratelimit_unseen_requests" ["clerk_instance", "bucket"]

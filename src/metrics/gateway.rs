@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{LabelValue, Number, counter, gauge, histogram};
-use crate::gateway::{Decision, Gateway, InstanceStats, Saving};
+use crate::gateway::{Decision, Gateway, InstanceStats, RoutePolicies, Saving};
 use clerk_client::cache::TierStats;
 
 /// Encodes the gateway's numbers; nothing where there is no gateway.
@@ -22,6 +22,13 @@ impl Collector for GatewayCollector {
         let (instances, encoder) = (&numbers.instances[..], &mut encoder);
         encode_requests(encoder, instances)?;
         encode_queues(encoder, instances)?;
+        let policies = instances.iter().flat_map(|(name, numbers)| {
+            let modes = numbers.policies.iter().flat_map(RoutePolicies::modes);
+            modes.map(move |(policy, mode)| {
+                ([LabelValue::Text(name), policy.into(), mode.as_str().into()], Number::Whole(1))
+            })
+        });
+        gauge(encoder, families::GATEWAY_POLICY_INFO, policies)?;
         let dropped: u64 = instances.iter().map(|(_, numbers)| numbers.dropped).sum();
         let dropped = [("caller", numbers.dropped_callers), ("route", dropped)];
         let dropped = dropped.into_iter().map(|(label, count)| ([label.into()], count));

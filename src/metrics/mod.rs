@@ -45,6 +45,8 @@ pub struct Metrics {
     clock: Arc<Clock>,
     exporter: Registry,
     clients: Arc<ArcSwap<ClientLimits>>,
+    /// Knows the names of callers.
+    gateway: Option<Arc<Gateway>>,
     /// Bytes of each part of the last exposition, so that the next one has its place from the start.
     last_bytes: [AtomicUsize; QuotaPart::ALL.len()],
 }
@@ -66,10 +68,11 @@ impl Metrics {
     ) -> Self {
         let mut exporter = Registry::default();
         exporter.register_collector(Box::new(ExporterCollector { status, clock: Arc::clone(&clock) }));
-        exporter.register_collector(Box::new(GatewayCollector(gateway)));
+        exporter.register_collector(Box::new(GatewayCollector(gateway.clone())));
         let clients = Arc::new(ArcSwap::default());
         exporter.register_collector(Box::new(ClientCollector(Arc::clone(&clients))));
-        Self { ledger, clock, exporter, clients, last_bytes: [const { AtomicUsize::new(0) }; QuotaPart::ALL.len()] }
+        let last_bytes = [const { AtomicUsize::new(0) }; QuotaPart::ALL.len()];
+        Self { ledger, clock, exporter, clients, gateway, last_bytes }
     }
 
     /// Shows what clients did beside what they learnt: of each instance the alias, and the `limits` of its
@@ -93,7 +96,7 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be written in it; nothing of what was written is valid then.
     pub fn encode(&self, format: Format) -> Result<Vec<String>, fmt::Error> {
-        let view = Arc::new(View::new(&self.ledger, &self.clock));
+        let view = Arc::new(View::new(&self.ledger, &self.clock, self.gateway.as_deref()));
         let write = |part| {
             let mut registry = Registry::default();
             registry.register_collector(Box::new(QuotaCollector { view: Arc::clone(&view), part }));

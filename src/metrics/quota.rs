@@ -3,6 +3,7 @@
 //! Nothing here is set or kept. A value that is no longer true, or an instance that was removed, is simply not in the
 //! next snapshot.
 
+use std::collections::HashMap;
 use std::fmt::Error;
 use std::sync::Arc;
 
@@ -11,22 +12,38 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{LabelValue, Number, counter, gauge, histogram};
+use crate::gateway::Gateway;
 use clerk_quota::clock::Clock;
+use clerk_quota::condition::Condition;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
-use clerk_quota::{Bucket, HeaderError, Moment, ProbeFailure, ProbeSkip, QuotaCode, Source};
+use clerk_quota::spending::Spender;
+use clerk_quota::{Bucket, CallerId, HeaderError, Moment, ProbeFailure, ProbeSkip, QuotaCode, Source};
 
 /// The ledger's numbers at the moment of a scrape.
 #[derive(Debug)]
 pub(super) struct View {
     instances: Vec<InstanceSnapshot>,
+    /// Names of those who spend the quota.
+    callers: HashMap<(Source, CallerId), Arc<str>>,
+    now: Moment,
     /// What is added to all times, in seconds.
     step: f64,
 }
 
 impl View {
-    pub(super) fn new(ledger: &Ledger, clock: &Clock) -> Self {
-        Self { instances: ledger.snapshot(clock.now()), step: clock.step_seconds() }
+    pub(super) fn new(ledger: &Ledger, clock: &Clock, gateway: Option<&Gateway>) -> Self {
+        let now = clock.now();
+        let instances = ledger.snapshot(now);
+        let mut callers = HashMap::new();
+        for (key, _) in instances.iter().flat_map(|instance| &instance.spent) {
+            let Spender { source, caller, .. } = key.spender;
+            callers.entry((source, caller)).or_insert_with(|| match gateway {
+                Some(gateway) => gateway.caller_name(caller, source),
+                None => Arc::from(source.as_str()),
+            });
+        }
+        Self { instances, callers, now, step: clock.step_seconds() }
     }
 
     pub(super) const fn instances(&self) -> usize {
@@ -56,16 +73,19 @@ pub(super) struct QuotaCollector {
 
 impl Collector for QuotaCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let View { instances, step } = &*self.view;
+        let View { instances, callers, now, step } = &*self.view;
         let timestamp = |moment: Moment| Number::Real(moment.unix_seconds() + step);
         let encoder = &mut encoder;
         match self.part {
             QuotaPart::InstancesAndGauges => {
-                encode_instances(encoder, instances)?;
+                encode_instances(encoder, instances, *now)?;
                 encode_gauges(encoder, instances, timestamp)
             }
             QuotaPart::Windows => encode_windows(encoder, instances),
-            QuotaPart::Traffic => encode_traffic(encoder, instances),
+            QuotaPart::Traffic => {
+                encode_spending(encoder, instances, callers)?;
+                encode_traffic(encoder, instances)
+            }
             QuotaPart::Probes => encode_probes(encoder, instances, timestamp),
         }
     }
@@ -102,7 +122,11 @@ fn each_of<'a, const N: usize>(
     })
 }
 
-fn encode_instances(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnapshot]) -> Result<(), Error> {
+fn encode_instances(
+    encoder: &mut DescriptorEncoder<'_>,
+    instances: &[InstanceSnapshot],
+    now: Moment,
+) -> Result<(), Error> {
     gauge(encoder, families::UP, each(instances, |instance| instance.up.map(Number::from)))?;
     gauge(encoder, families::KEY_VALID, each(instances, |instance| instance.key_valid.map(Number::from)))?;
     let info = instances.iter().map(|instance| {
@@ -110,6 +134,11 @@ fn encode_instances(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSn
         ([LabelValue::Text(&instance.name), environment, LabelValue::Text(&instance.api_host)], Number::Whole(1))
     });
     gauge(encoder, families::INSTANCE_INFO, info)?;
+    let trouble = instances.iter().filter_map(|instance| {
+        let trouble = Condition::of(instance, now).trouble?;
+        Some(([LabelValue::Text(&instance.name), trouble.label().into()], Number::Whole(1)))
+    });
+    gauge(encoder, families::TROUBLE_INFO, trouble)?;
     gauge(encoder, families::USERS, each(instances, |instance| instance.users.map(Number::Whole)))?;
     gauge(
         encoder,
@@ -159,6 +188,30 @@ fn encode_windows(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnap
     counter(encoder, families::WINDOWS, each_bucket(instances, |bucket| Some(bucket.windows)))?;
     counter(encoder, families::LOW_WINDOWS, each_bucket(instances, |bucket| Some(bucket.low_windows)))?;
     counter(encoder, families::EXHAUSTED_WINDOWS, each_bucket(instances, |bucket| Some(bucket.exhausted_windows)))
+}
+
+/// Who spends the quota.
+fn encode_spending(
+    encoder: &mut DescriptorEncoder<'_>,
+    instances: &[InstanceSnapshot],
+    callers: &HashMap<(Source, CallerId), Arc<str>>,
+) -> Result<(), Error> {
+    let spent = instances.iter().flat_map(|instance| {
+        instance.spent.iter().filter_map(move |(key, count)| {
+            let Spender { caller, source, route, method } = key.spender;
+            let labels = [
+                LabelValue::Text(&instance.name),
+                key.bucket.as_str().into(),
+                LabelValue::Text(callers.get(&(source, caller))?),
+                route.template().into(),
+                method.as_str().into(),
+                source.as_str().into(),
+                key.result.as_str().into(),
+            ];
+            Some((labels, *count))
+        })
+    });
+    counter(encoder, families::SPENT, spent)
 }
 
 fn encode_traffic(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnapshot]) -> Result<(), Error> {

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
 
-#[path = "../common/announced.rs"]
-mod announced;
 mod deploy;
 mod durations;
 mod notifications;

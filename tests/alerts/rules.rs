@@ -6,7 +6,7 @@ use std::fs;
 use clerk_exporter::metrics::catalogue;
 
 use crate::promql::{self, Names};
-use crate::{Rule, announced, read, root, rules};
+use crate::{Rule, read, root, rules};
 
 const RUNBOOKS: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/main/docs/runbooks/";
 const DASHBOARDS: [&str; 3] = ["clerk-overview", "clerk-instance", "clerk-gateway"];
@@ -19,7 +19,7 @@ const ANNOTATIONS: [&str; 4] = ["dashboard_url", "description", "runbook_url", "
 fn known_metrics() -> BTreeMap<String, BTreeSet<String>> {
     let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<BTreeSet<_>>();
     let mut known = BTreeMap::from([("up".to_owned(), BTreeSet::new())]);
-    for family in announced::families() {
+    for family in catalogue::ALL {
         match family.kind {
             catalogue::Kind::Histogram => {
                 let mut buckets = owned(family.labels);
@@ -122,6 +122,8 @@ fn every_alert_says_what_is_needed() {
         let of_use =
             of_use.map(|end| format!("ClerkRateLimit{end}")).contains(&name) || name.starts_with("ClerkGateway");
         let expected: &[&str] = match name.as_str() {
+            // Is it us or Clerk?
+            "ClerkProbeFailing" | "ClerkProbeStale" => &["cause"],
             "ClerkGatewayShedding" => &["top_caller", "top_refused"],
             _ if of_use => &["top_caller"],
             _ => &[],

@@ -57,7 +57,7 @@ fn rules_for_grafana_use_nothing_that_grafana_lacks() {
     let (command, _) = command.split_once("> clerk.rules.grafana.yml\n```").unwrap();
     let (done, text) = run("sh", &["-c", &format!("sed {command}")]);
     assert!(done, "{text}");
-    for lacking in ["{{ query", "$externalLabels", "top_caller: ", "top_refused: "] {
+    for lacking in ["{{ query", "$externalLabels", "top_caller: ", "top_refused: ", "cause: "] {
         assert!(!text.contains(lacking), "{lacking}");
     }
     let place = tempfile::tempdir().unwrap();

@@ -58,14 +58,15 @@ async fn the_table_has_no_colours_in_a_pipe_and_says_the_same() {
 }
 
 #[tokio::test]
-async fn without_quota_headers_it_says_where_the_limit_comes_from() {
+async fn without_quota_headers_the_use_is_unknown() {
     let options = clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() };
     let clerk = Clerk::with(options).await;
     let (status, row) = json(&clerk).await;
-    assert_eq!((status, row["verdict"].as_str(), row["quota_headers"].as_str()), (Some(0), Some("fine"), Some("none")));
+    let found = (status, row["verdict"].as_str(), row["quota_headers"].as_str(), row["key_valid"].as_bool());
+    assert_eq!(found, (Some(2), Some("use_unknown"), Some("none"), Some(true)));
     assert!(row["remaining"].is_null());
     let hint = hint(&row);
-    assert!(hint.contains("Clerk sends no quota headers to this key, limits are taken from"), "{hint}");
+    assert!(hint.contains("key valid, use unknown") && hint.contains("gateway"), "{hint}");
     assert!(hint.contains("documentation"), "{hint}");
 }
 

@@ -22,7 +22,7 @@ async fn the_landing_page_shows_the_state_and_its_links_lead_somewhere() {
     let page = exporter.get("/").await;
     let html = page.text();
     assert_eq!((page.status, page.header("content-type")), (200, vec!["text/html; charset=utf-8"]));
-    for mark in ["default", "development", "of 100", "up, key valid", "http-equiv=\"refresh\""] {
+    for mark in ["default", "development", "of 100", "fine", "key valid", "http-equiv=\"refresh\""] {
         assert!(html.contains(mark), "{mark}: {html}");
     }
     assert!(!html.contains("<script") && !html.contains("sk_test"), "{html}");

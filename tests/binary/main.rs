@@ -12,6 +12,7 @@ mod gateway;
 mod http;
 mod proxy;
 mod reload;
+mod restart;
 mod scrape;
 mod secrets;
 mod shutdown;

@@ -80,7 +80,7 @@ async fn clerk_is_reached_through_the_proxy_of_the_environment() {
         assert!(!text.contains("CANARY"), "{name}: neither key nor the proxy's password: {text}");
     }
     let (status, text, seen) = proxy.check("http://api.clerk.test", &[("HTTP_PROXY", &proxy.url)]).await;
-    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("key valid"), "{status:?}: {text}");
     assert!(seen[0].starts_with("GET http://api.clerk.test/v1/users/count HTTP/1.1\r\n"), "{seen:?}");
     assert!(!text.contains("CANARY"), "{text}");
 }

@@ -3,7 +3,7 @@
 use clerk_exporter::metrics::catalogue::{self, Kind, MetricFamily, MetricGroup};
 
 use super::promql::{self, Selector};
-use super::{announced, shipped};
+use super::shipped;
 
 /// What Prometheus itself writes of alerting rules; the labels are those that the shipped rules keep.
 const ALERTS: MetricFamily = MetricFamily {
@@ -16,7 +16,7 @@ const ALERTS: MetricFamily = MetricFamily {
 
 /// The family that a series belongs to.
 pub(crate) fn family(metric: &str) -> Option<&'static MetricFamily> {
-    announced::families().chain([&ALERTS]).find(|family| match family.kind {
+    catalogue::ALL.iter().chain([&ALERTS]).find(|family| match family.kind {
         Kind::Histogram => {
             metric.strip_prefix(family.name).is_some_and(|end| ["_bucket", "_sum", "_count"].contains(&end))
         }

@@ -5,8 +5,6 @@ const NO_RULES: &str = "no alerting rules are loaded here";
 const HEALTHY: &str = "the demo's Clerk does not refuse for want of a plan, nor send malformed headers";
 const IDLE: &str = "probes wait while the gateway sees the traffic, and may miss the exhausted windows";
 
-const ANNOUNCED: &str = "the program does not count this yet: tests/common/announced.rs";
-
 /// Place and reason.
 pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-overview / Buckets by headroom G", SHORT),
@@ -24,24 +22,7 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-instance / annotation Clerk alerts", NO_RULES),
     ("clerk-overview / Failed probes per minute A", IDLE),
     ("clerk-instance / Probes B", IDLE),
-    ("clerk-overview / Who spends it A", ANNOUNCED),
-    ("clerk-overview / Who spends it B", ANNOUNCED),
-    ("clerk-overview / Who spends it C", ANNOUNCED),
-    ("clerk-overview / Who spends it D", ANNOUNCED),
-    ("clerk-instance / Who spends it A", ANNOUNCED),
-    ("clerk-instance / Who spends it B", ANNOUNCED),
-    ("clerk-instance / Who spends it C", ANNOUNCED),
-    ("clerk-instance / Who spends it D", ANNOUNCED),
-    ("clerk-gateway / Top routes A", ANNOUNCED),
-    ("clerk-gateway / Top callers A", ANNOUNCED),
-    ("clerk-gateway / Spent in a minute, by route A", ANNOUNCED),
-    ("clerk-gateway / Spent in a minute, by caller A", ANNOUNCED),
-    ("clerk-gateway / Callers and routes A", ANNOUNCED),
-    ("clerk-gateway / Callers and routes B", ANNOUNCED),
-    ("clerk-gateway / Callers and routes C", ANNOUNCED),
     ("clerk-gateway / Callers and routes D", HEALTHY),
-    ("clerk-gateway / Policies A", ANNOUNCED),
-    ("clerk-gateway / Retries for each request A", ANNOUNCED),
     ("clerk-gateway / Webhook events per minute A", "the demo has no webhooks"),
     ("clerk-gateway / annotation Clerk alerts", NO_RULES),
 ];

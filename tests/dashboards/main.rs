@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test may stop it, in helpers too")]
 
-#[path = "../common/announced.rs"]
-mod announced;
 mod contract;
 mod expected;
 mod live;

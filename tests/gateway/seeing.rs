@@ -1,7 +1,8 @@
 //! What the gateway knows afterwards.
 
-use clerk_exporter::gateway::{Decision, MethodLabel, Span};
+use clerk_exporter::gateway::Decision;
 use clerk_quota::{Bucket, Source};
+use clerk_quota::{MethodLabel, Span};
 
 use crate::support::{OK, Running, Stub, request};
 

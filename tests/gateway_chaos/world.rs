@@ -20,7 +20,7 @@ use clerk_exporter::gateway::{
 };
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-use clerk_quota::{Environment, Limit, Settings, Source};
+use clerk_quota::{Coverage, Environment, Limit, Settings, Source};
 use clerk_simulator::Simulator;
 use parking_lot::Mutex;
 use prometheus_web::WebConfigSource;
@@ -231,5 +231,6 @@ fn settings() -> Settings {
         low_threshold: 0.1,
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Gateway],
+        coverage: Coverage::Sole,
     }
 }

@@ -9,13 +9,16 @@ use std::time::Duration;
 use export::{Task, Way, measure};
 
 #[test]
-fn a_walk_takes_at_most_a_twentieth_longer_than_it_must_and_never_meets_a_429() {
+fn a_walk_takes_hardly_longer_than_it_must_and_meets_no_429() {
     for reserve in [0.0, 0.1] {
         for (limit, millis) in [(100, 0), (100, 80), (20, 0), (20, 80)] {
             let task = Task { users: 6_000, page: 10, limit, latency: Duration::from_millis(millis) };
             let measured = measure(Way::Walk { reserve }, task);
             assert_eq!((measured.requests, measured.throttled), (601, 0), "{task:?}");
-            assert!(measured.over() < 5.0, "{task:?}, reserve {reserve}: {measured:?}, {:.1} %", measured.over());
+            // Work of low priority leaves a reserve and tries nothing out: until it is known how Clerk counts, it is spread
+            // evenly, and does without the burst that a full window allows.
+            let most = if reserve > 0.0 { 15.0 } else { 5.0 };
+            assert!(measured.over() < most, "{task:?}, reserve {reserve}: {measured:?}, {:.1} %", measured.over());
         }
     }
 }

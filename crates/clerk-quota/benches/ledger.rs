@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use clerk_quota::{
-    Bucket, Environment, InstanceLedger, KeyVerdict, Limit, Moment, Observation, Quota, Settings, Source, route,
+    Bucket, Coverage, Environment, InstanceLedger, KeyVerdict, Limit, Moment, Observation, Quota, RouteId, Settings,
+    Source, route,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -53,12 +54,14 @@ fn observation(at: Moment, quota: Option<(u64, u64)>) -> Observation {
     Observation {
         at,
         source: Source::Gateway,
+        route: RouteId::OTHER,
         bucket: Bucket::Instance,
         entity: None,
         status: 200,
         usable: true,
         key: KeyVerdict::Valid,
         quota_code: None,
+        is_rate_limit: false,
         quota,
         clock_offset_seconds: Some(0.1),
     }
@@ -74,6 +77,7 @@ fn settings() -> Settings {
         low_threshold: 0.1,
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Probe, Source::Gateway],
+        coverage: Coverage::Sole,
     }
 }
 

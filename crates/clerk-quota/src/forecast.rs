@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Moment;
+use super::usage_log::UsageLog;
 
 /// Share of the window that must have passed before its pace means something.
 const MIN_ELAPSED_SHARE: f64 = 0.2;
@@ -55,6 +56,39 @@ impl Pace {
     }
 }
 
+/// When as many requests as the limit will be in use, if they go on being started as in the last fifth of a window and come
+/// back as they were used; none if that is not within a window.
+///
+/// This is for budgets that are counted: what is used comes back a window after its end, whenever that is.
+pub(super) fn sliding_exhaustion(
+    log: &UsageLog,
+    now: Moment,
+    window: Duration,
+    limit: u64,
+    used: u64,
+) -> Option<Duration> {
+    if used >= limit {
+        return (limit > 0).then_some(Duration::ZERO);
+    }
+    let look_back = window.mul_f64(MIN_ELAPSED_SHARE);
+    let started = log.started(now.before(look_back), now.after(Duration::from_nanos(1)));
+    if (used as f64) < MIN_USED_SHARE * limit as f64 || started == 0 {
+        return None;
+    }
+    let pace = started as f64 / look_back.as_secs_f64().max(0.001);
+    let (mut left, mut passed) = (limit.saturating_sub(used) as f64, 0.0);
+    for (end, requests) in log.ends(now.before(window)) {
+        let back = end.after(window).since(now).as_secs_f64();
+        if left <= pace * (back - passed) {
+            break;
+        }
+        left = left - pace * (back - passed) + requests as f64;
+        passed = back;
+    }
+    let wait = Duration::try_from_secs_f64(passed + left / pace).ok()?;
+    (wait < window).then_some(wait)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +136,34 @@ mod tests {
         // When nothing more came, the pace has slowed down: 80 in 7 s and in 9 s.
         assert_eq!(pace.to_exhaustion(at.after(Duration::from_secs(3))), Some(Duration::from_millis(1_750)));
         assert_eq!(pace.to_exhaustion(at.after(Duration::from_secs(5))), None);
+    }
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    /// A log of requests that each take no time, `each_second` of them in each of the last `seconds`.
+    fn steady(each_second: u32, seconds: u32) -> UsageLog {
+        let mut log = UsageLog::default();
+        for request in 0..each_second * seconds {
+            let at = START.after(Duration::from_secs(1).mul_f64(f64::from(request) / f64::from(each_second)));
+            log.start(at, WINDOW);
+            log.end(at, WINDOW);
+        }
+        log
+    }
+
+    #[test]
+    fn what_is_counted_is_used_up_when_more_is_started_than_comes_back() {
+        let now = START.after(Duration::from_secs(6));
+        // 60 of 80 are used, ten more a second, and nothing comes back before four seconds have passed.
+        let wait = sliding_exhaustion(&steady(10, 6), now, WINDOW, 80, 60).map(|wait| wait.as_secs_f64());
+        assert!(wait.is_some_and(|wait| (1.8..2.1).contains(&wait)), "{wait:?}");
+    }
+
+    #[test]
+    fn what_comes_back_as_fast_as_it_is_used_lasts() {
+        let now = START.after(Duration::from_secs(20));
+        assert_eq!(sliding_exhaustion(&steady(10, 20), now, WINDOW, 110, 100), None);
+        assert_eq!(sliding_exhaustion(&steady(10, 6), now, WINDOW, 100, 60), None, "nothing is started any more");
     }
 
     #[test]

@@ -4,171 +4,63 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bucket::{BucketLedger, LimitConfig};
-use super::histogram::Histogram;
-use super::limits::{Bucket, Environment, Limit};
-use super::snapshot::{ClosedWindow, InstanceSnapshot};
-use super::{HeaderError, KeyVerdict, Moment, Observation, QuotaCode, Source};
+use super::bucket::BucketLedger;
+use super::budget::{AttemptEnd, Begun, Context};
+use super::condition::Trouble;
+use super::fleet::FleetUsage;
+use super::limits::{Bucket, Scope};
+use super::method::MethodLabel;
+use super::probe_stats::{ProbeFailure, ProbeSkip, ProbeStats};
+use super::route_limits::{NamedBy, RouteLimits};
+use super::settings::{Coverage, Settings};
+use super::snapshot::{Basis, ClosedWindow, InstanceSnapshot};
+use super::spending::{CallerId, SpendKey, SpendResult, SpendShare, Spender, Spending};
+use super::top::Span;
+use super::{Entity, HeaderError, KeyVerdict, Moment, Observation, Quota, QuotaCode, Route, RouteId, Source};
 
-/// Upper bounds, in seconds, of the histogram of probe durations. None is a whole number, so that their text is the
-/// same in every exposition format.
-pub(super) const PROBE_DURATION_BOUNDS: [f64; 9] = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.95, 2.5, 7.5];
+/// How long a limit that a route named is held against other routes' words, at least.
+const ROUTES_REMEMBER: Duration = Duration::from_secs(60);
 
-/// What is configured for an instance.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// The alias, unique among instances.
-    pub name: Arc<str>,
-    /// By the key's prefix.
-    pub environment: Environment,
-    /// Host (and port) of the Backend API.
-    pub api_host: Arc<str>,
-    /// Limit of the default bucket, used until the server names one. `None` if neither configuration nor key tell.
-    pub limit: Option<Limit>,
-    /// Cap of users, from the configuration.
-    pub users_limit: Option<u64>,
-    /// A window in which a smaller share of the limit than this was left counts as low; above 0, below 1.
-    pub low_threshold: f64,
-    /// How long a value is shown after it was observed, unless a window is longer: three probe intervals.
-    pub stale_after: Duration,
-    /// Who may observe this instance in this process; their counters exist from the start.
-    pub sources: Vec<Source>,
+/// A request that was sent and has not ended. It has to be ended, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// The budget that it is counted in.
+    pub bucket: Bucket,
+    /// Whose budget, in buckets of [`Scope::Entity`].
+    pub entity: Option<Entity>,
+    spender: Spender,
+    begun: Begun,
 }
 
-/// Why a probe failed. A closed set: it is a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ProbeFailure {
-    /// No complete answer within the probe's deadline.
-    Timeout,
-    /// The host name was not found.
-    Dns,
-    /// No connection could be made, or it broke.
-    Connect,
-    /// The TLS handshake failed.
-    Tls,
-    /// Clerk refused the key (401, 403).
-    Key,
-    /// Clerk answered 429.
-    Throttled,
-    /// Another status that is not a success.
-    Status,
-    /// The answer was a redirect, which is never followed.
-    Redirect,
-    /// A success, but not JSON: often a proxy or a login page.
-    UnexpectedContent,
-    /// The body was not valid.
-    Decode,
-    /// The body was larger than the cap.
-    BodyTooLarge,
-    /// The key could not be read.
-    Secret,
-    /// Anything else.
-    Other,
-}
-
-impl ProbeFailure {
-    /// All reasons.
-    pub const ALL: [Self; 13] = [
-        Self::Timeout,
-        Self::Dns,
-        Self::Connect,
-        Self::Tls,
-        Self::Key,
-        Self::Throttled,
-        Self::Status,
-        Self::Redirect,
-        Self::UnexpectedContent,
-        Self::Decode,
-        Self::BodyTooLarge,
-        Self::Secret,
-        Self::Other,
-    ];
-
-    /// The value of the label `reason`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Key => "key",
-            Self::Throttled => "throttled",
-            Self::Status => "status",
-            Self::Redirect => "redirect",
-            Self::UnexpectedContent => "unexpected_content",
-            Self::Decode => "decode",
-            Self::BodyTooLarge => "body_too_large",
-            Self::Secret => "secret",
-            Self::Other => "other",
-        }
-    }
-}
-
-/// Why a probe that was due was not made. A closed set: it is a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ProbeSkip {
-    /// The one before was still running.
-    InFlight,
-    /// Other traffic was observed lately (`when: idle`).
-    Fresh,
-    /// A 429 told us to wait.
-    Blocked,
-    /// Probes failed before: waiting longer.
-    Backoff,
-    /// The moment had passed already, such as after the machine slept.
-    Missed,
-}
-
-impl ProbeSkip {
-    /// All reasons.
-    pub const ALL: [Self; 5] = [Self::InFlight, Self::Fresh, Self::Blocked, Self::Backoff, Self::Missed];
-
-    /// The value of the label `reason`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InFlight => "in_flight",
-            Self::Fresh => "fresh",
-            Self::Blocked => "blocked",
-            Self::Backoff => "backoff",
-            Self::Missed => "missed",
-        }
-    }
-}
-
-/// What the probes of an instance did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ProbeStats {
-    /// Probes made.
-    pub total: u64,
-    /// Of those, failed ones, in the order of [`ProbeFailure::ALL`].
-    pub failures: [u64; ProbeFailure::ALL.len()],
-    /// Probes that were due and not made, in the order of [`ProbeSkip::ALL`].
-    pub skipped: [u64; ProbeSkip::ALL.len()],
-    /// Duration in seconds.
-    pub duration_seconds: Histogram,
-    /// When a probe last succeeded.
-    pub last_success: Option<Moment>,
-}
-
-impl Default for ProbeStats {
-    fn default() -> Self {
-        Self {
-            total: 0,
-            failures: [0; ProbeFailure::ALL.len()],
-            skipped: [0; ProbeSkip::ALL.len()],
-            duration_seconds: Histogram::new(&PROBE_DURATION_BOUNDS),
-            last_success: None,
-        }
-    }
+/// A request that is about to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestStart {
+    /// When.
+    pub at: Moment,
+    /// Who sends it.
+    pub source: Source,
+    /// The same, by a name that is known elsewhere.
+    pub caller: CallerId,
+    /// What it asks for.
+    pub route: Route,
+    /// The method.
+    pub method: MethodLabel,
 }
 
 /// The ledger of one instance.
 #[derive(Debug, Clone)]
 pub struct InstanceLedger {
     settings: Settings,
+    /// The documented ones.
     buckets: [BucketLedger; Bucket::ALL.len()],
+    /// Those of single routes.
+    route_buckets: BTreeMap<RouteId, BucketLedger>,
+    route_limits: RouteLimits,
+    /// Since when requests are counted.
+    since: Option<Moment>,
+    spending: Spending,
+    /// Who sent requests so far, by [`Source::index`].
+    has_sent: [bool; Source::ALL.len()],
     up: Option<bool>,
     key_valid: Option<bool>,
     responses: BTreeMap<(Source, u16), u64>,
@@ -177,6 +69,7 @@ pub struct InstanceLedger {
     probes: ProbeStats,
     users: Option<u64>,
     users_active_30d: Option<u64>,
+    trouble: Option<Trouble>,
     clock_offset_seconds: Option<f64>,
     throttled_at: Option<Moment>,
     observed_at: [Option<Moment>; Source::ALL.len()],
@@ -192,8 +85,20 @@ impl InstanceLedger {
             responses.insert((*source, 200), 0);
             responses.insert((*source, 429), 0);
         }
+        let mut buckets = Bucket::ALL.map(|bucket| BucketLedger::new(bucket, settings.limit_config(bucket)));
+        if settings.coverage != Coverage::Part
+            && settings.sources.iter().any(|source| *source != Source::Probe)
+            && let Some(instance) = buckets.first_mut()
+        {
+            instance.show_usage();
+        }
         Self {
-            buckets: Bucket::ALL.map(|bucket| BucketLedger::new(bucket, terms(&settings, bucket))),
+            buckets,
+            route_buckets: BTreeMap::new(),
+            route_limits: RouteLimits::default(),
+            since: None,
+            spending: Spending::default(),
+            has_sent: [false; Source::ALL.len()],
             settings,
             up: None,
             key_valid: None,
@@ -203,6 +108,7 @@ impl InstanceLedger {
             probes: ProbeStats::default(),
             users: None,
             users_active_30d: None,
+            trouble: None,
             clock_offset_seconds: None,
             throttled_at: None,
             observed_at: [None; Source::ALL.len()],
@@ -218,7 +124,7 @@ impl InstanceLedger {
     /// Takes over a new configuration of the same instance. Counters and values stay.
     pub fn reconfigure(&mut self, settings: Settings) {
         for (bucket, ledger) in Bucket::ALL.into_iter().zip(&mut self.buckets) {
-            ledger.set_limit_config(terms(&settings, bucket));
+            ledger.set_limit_config(settings.limit_config(bucket));
         }
         for source in &settings.sources {
             self.responses.entry((*source, 200)).or_default();
@@ -227,8 +133,127 @@ impl InstanceLedger {
         self.settings = settings;
     }
 
-    /// Takes in what an exchange taught us. Observations may come late and in any order.
+    /// A request is sent. It uses quota from now on, until a window after its end.
+    pub fn begin(&mut self, request: &RequestStart) -> Attempt {
+        let RequestStart { at, source, caller, route, method } = *request;
+        self.since.get_or_insert(at);
+        self.has_sent[source.index()] = true;
+        let spender = Spender { caller, source, route: route.id, method };
+        if route.bucket.scope() != Scope::Unlimited {
+            self.spending.begin(at, spender);
+        }
+        let bucket = self.bucket_of(&route);
+        let context = self.context(bucket);
+        let begun = self.bucket_mut(bucket).begin(at, route.entity, &context);
+        Attempt { bucket, entity: route.entity, spender, begun }
+    }
+
+    /// A request ended at `at`; gives the budget that it was counted in, which its response may have named.
+    pub fn end(&mut self, attempt: Attempt, at: Moment, end: AttemptEnd<'_>) -> Bucket {
+        let bucket = self.end_in_bucket(attempt, at, end);
+        let result = match end {
+            AttemptEnd::NotSent => {
+                self.spending.take_back(attempt.begun.started, attempt.spender);
+                return bucket;
+            }
+            AttemptEnd::Unanswered => SpendResult::Unknown,
+            AttemptEnd::Answered(observation) if observation.is_throttled() => SpendResult::Refused,
+            AttemptEnd::Answered(_) => SpendResult::Served,
+        };
+        if bucket.scope() != Scope::Unlimited {
+            self.spending.count(SpendKey { bucket, spender: attempt.spender, result });
+        }
+        bucket
+    }
+
+    fn end_in_bucket(&mut self, attempt: Attempt, at: Moment, end: AttemptEnd<'_>) -> Bucket {
+        let AttemptEnd::Answered(observation) = end else {
+            self.end_in(attempt.bucket, &attempt, at, end);
+            return attempt.bucket;
+        };
+        self.learn(observation);
+        let named = observation.quota.limit.filter(|_| matches!(attempt.bucket, Bucket::Instance | Bucket::Route(_)));
+        let memory = ROUTES_REMEMBER.max(self.settings.stale_after);
+        let named_by = named.map(|limit| self.route_limits.name(attempt.spender.route, limit, at, memory));
+        self.retire_routes();
+        match (named_by, attempt.bucket) {
+            (Some(NamedBy::Route), Bucket::Instance) => {
+                // Its response tells of a limit of its own: it was not counted in the instance's.
+                self.end_in(Bucket::Instance, &attempt, at, AttemptEnd::NotSent);
+                let bucket = Bucket::Route(attempt.spender.route);
+                let context = self.context(bucket);
+                let begun = self.bucket_mut(bucket).begin(attempt.begun.started, attempt.entity, &context);
+                self.end_in(bucket, &Attempt { bucket, begun, ..attempt }, at, end);
+                bucket
+            }
+            (Some(NamedBy::Ignored), bucket) => {
+                let quota = Quota { retry_after: observation.quota.retry_after, ..Quota::default() };
+                self.end_in(bucket, &attempt, at, AttemptEnd::Answered(&Observation { quota, ..*observation }));
+                bucket
+            }
+            (Some(NamedBy::Instance), Bucket::Route(_)) => {
+                // The routes agree again: it is counted where the others are.
+                let context = self.context(Bucket::Instance);
+                let instance = self.bucket_mut(Bucket::Instance);
+                let begun = instance.begin(attempt.begun.started, attempt.entity, &context);
+                self.end_in(Bucket::Instance, &Attempt { bucket: Bucket::Instance, begun, ..attempt }, at, end);
+                Bucket::Instance
+            }
+            (_, bucket) => {
+                self.end_in(bucket, &attempt, at, end);
+                bucket
+            }
+        }
+    }
+
+    /// Takes in an exchange of which only the end is known. Observations may come late and in any order.
     pub fn record(&mut self, observation: &Observation) {
+        let Observation { at, source, route: id, bucket, entity, .. } = *observation;
+        let route = Route { id, bucket, entity, ..Route::UNKNOWN };
+        let (caller, method) = (CallerId::UNNAMED, MethodLabel::Other);
+        let attempt = self.begin(&RequestStart { at, source, caller, route, method });
+        self.end(attempt, at, AttemptEnd::Answered(observation));
+    }
+
+    /// The budget that a request is counted in: the documented one, unless its route has shown one of its own.
+    #[must_use]
+    pub fn bucket_of(&self, route: &Route) -> Bucket {
+        let is_own = route.bucket == Bucket::Instance && self.route_limits.is_own(route.id);
+        if is_own { Bucket::Route(route.id) } else { route.bucket }
+    }
+
+    /// A request of before this process started uses quota, too. Call it before anything else; `since` is from when on
+    /// nothing is missing.
+    pub fn restore(&mut self, bucket: Bucket, entity: Option<Entity>, started: Moment, ended: Moment) {
+        let context = self.context(bucket);
+        self.bucket_mut(bucket).restore(entity, started, ended, &context);
+    }
+
+    /// From this moment on, nothing is missing in what was counted, before the start of the process too.
+    pub fn count_since(&mut self, since: Moment) {
+        self.since = Some(since);
+    }
+
+    /// What all processes that share the instance used of a bucket, by a log of theirs that was read at `at`.
+    pub fn record_fleet(&mut self, bucket: Bucket, at: Moment, usage: &FleetUsage) {
+        if bucket.scope() == Scope::Instance {
+            self.bucket_mut(bucket).record_fleet(at, usage);
+        }
+    }
+
+    /// The limiter behind a bucket was recognised as a sliding counter, or as one that counts each request for itself; none
+    /// where that is not known.
+    pub fn set_sliding(&mut self, bucket: Bucket, is_sliding: Option<bool>) {
+        self.bucket_mut(bucket).set_sliding(is_sliding);
+    }
+
+    fn end_in(&mut self, bucket: Bucket, attempt: &Attempt, at: Moment, end: AttemptEnd<'_>) {
+        let context = self.context(bucket);
+        self.bucket_mut(bucket).end(attempt.begun, attempt.entity, at, end, &context);
+    }
+
+    /// What a response says of the instance, whatever its bucket.
+    fn learn(&mut self, observation: &Observation) {
         let newest = self.observed_at.iter().flatten().all(|latest| *latest <= observation.at);
         let latest = &mut self.observed_at[observation.source.index()];
         *latest = (*latest).max(Some(observation.at));
@@ -241,6 +266,7 @@ impl InstanceLedger {
         }
         if newest {
             self.up = Some(observation.usable);
+            self.trouble = Trouble::of_response(observation);
             match observation.key {
                 KeyVerdict::Valid => self.key_valid = Some(true),
                 KeyVerdict::Invalid => self.key_valid = Some(false),
@@ -251,7 +277,60 @@ impl InstanceLedger {
         if observation.is_throttled() {
             self.throttled_at = self.throttled_at.max(Some(observation.at));
         }
-        self.buckets[observation.bucket.index()].record(observation.bucket, observation);
+    }
+
+    /// Buckets of routes that agree with the others go.
+    fn retire_routes(&mut self) {
+        let agreeing: Vec<RouteId> =
+            self.route_buckets.keys().filter(|route| !self.route_limits.is_own(**route)).copied().collect();
+        for route in agreeing {
+            let context = self.context(Bucket::Route(route));
+            self.bucket_mut(Bucket::Route(route)).retire(&context);
+        }
+    }
+
+    fn bucket_mut(&mut self, bucket: Bucket) -> &mut BucketLedger {
+        match bucket.index() {
+            Some(index) => &mut self.buckets[index],
+            None => {
+                let route = if let Bucket::Route(route) = bucket { route } else { RouteId::OTHER };
+                let limit_config = self.settings.limit_config(bucket);
+                self.route_buckets.entry(route).or_insert_with(|| BucketLedger::new(bucket, limit_config))
+            }
+        }
+    }
+
+    /// The ledger of a bucket, where there is one.
+    fn bucket_ledger(&self, bucket: Bucket) -> Option<&BucketLedger> {
+        match (bucket.index(), bucket) {
+            (Some(index), _) => self.buckets.get(index),
+            (None, Bucket::Route(route)) => self.route_buckets.get(&route),
+            (None, _) => None,
+        }
+    }
+
+    fn context(&self, bucket: Bucket) -> Context {
+        let is_fleet = self.settings.coverage == Coverage::Fleet && bucket.scope() == Scope::Instance;
+        Context {
+            config: self.settings.limit_config(bucket),
+            counted_by: self.counted_by(),
+            is_fleet,
+            is_whole: self.settings.coverage != Coverage::Part,
+            since: self.since.unwrap_or_default(),
+        }
+    }
+
+    /// Who counts the use; none where only probes were seen, or others may send what is not seen here.
+    fn counted_by(&self) -> Option<Basis> {
+        let sent = |source: Source| self.has_sent[source.index()];
+        let fleet =
+            self.settings.coverage == Coverage::Fleet && self.buckets.iter().any(BucketLedger::is_used_by_fleet);
+        match (self.settings.coverage, sent(Source::Gateway) || fleet, sent(Source::Client)) {
+            (Coverage::Part, ..) | (_, false, false) => None,
+            (_, true, false) => Some(Basis::Gateway),
+            (_, false, true) => Some(Basis::Client),
+            (_, true, true) => Some(Basis::Mixed),
+        }
     }
 
     /// Takes in the end of a probe. `succeeded_at` is when, or why not.
@@ -265,6 +344,7 @@ impl InstanceLedger {
                 // A 429 is an answer that can be used: it says how much is left.
                 if reason != ProbeFailure::Throttled {
                     self.up = Some(false);
+                    self.trouble = Trouble::of_failure(reason).or(self.trouble);
                 }
             }
         }
@@ -283,42 +363,56 @@ impl InstanceLedger {
 
     /// When an answer to somebody other than the probes last told how much of a bucket is left.
     #[must_use]
-    pub const fn sampled_by_others_at(&self, bucket: Bucket) -> Option<Moment> {
-        self.buckets[bucket.index()].sampled_by_others_at()
+    pub fn sampled_by_others_at(&self, bucket: Bucket) -> Option<Moment> {
+        self.bucket_ledger(bucket)?.sampled_by_others_at()
     }
 
     /// End of the Retry-After that blocks a bucket at `now`, but not later than `cap` after the last 429.
     #[must_use]
     pub fn held_until(&self, bucket: Bucket, now: Moment, cap: Duration) -> Option<Moment> {
-        let blocked_until = self.buckets[bucket.index()].blocked_until(now)?;
+        let blocked_until = self.bucket_ledger(bucket)?.blocked_until(now)?;
         Some(blocked_until.min(self.throttled_at?.after(cap)))
     }
 
     /// The windows of a bucket that were closed last, oldest first: 30 at the most.
     #[must_use]
     pub fn recent_windows(&self, bucket: Bucket) -> Vec<ClosedWindow> {
-        self.buckets[bucket.index()].recent_windows().collect()
+        self.bucket_ledger(bucket).into_iter().flat_map(BucketLedger::recent_windows).collect()
+    }
+
+    /// Who used the budgets in a stretch of time that ends at `now`, most first.
+    #[must_use]
+    pub fn top(&self, now: Moment, span: Span) -> Vec<SpendShare> {
+        self.spending.top(now, span)
     }
 
     /// Closes the windows that are over.
     pub fn advance(&mut self, now: Moment) {
-        for ledger in &mut self.buckets {
-            ledger.advance(now);
+        self.since.get_or_insert(now);
+        let routes: Vec<Bucket> = self.route_buckets.keys().map(|route| Bucket::Route(*route)).collect();
+        for bucket in Bucket::ALL.into_iter().chain(routes) {
+            let context = self.context(bucket);
+            self.bucket_mut(bucket).advance(now, &context);
         }
     }
 
     /// The numbers at `now`, with all windows closed that are over by then.
     pub fn snapshot(&mut self, now: Moment) -> InstanceSnapshot {
         self.advance(now);
+        let routes = self.route_buckets.iter().map(|(route, ledger)| (Bucket::Route(*route), ledger));
+        let all = Bucket::ALL.into_iter().zip(&self.buckets).chain(routes);
+        let buckets = all.map(|(bucket, ledger)| ledger.snapshot(now, &self.context(bucket))).collect();
         InstanceSnapshot {
             name: Arc::clone(&self.settings.name),
             environment: self.settings.environment,
             api_host: Arc::clone(&self.settings.api_host),
             up: self.up,
             key_valid: self.key_valid,
-            buckets: Bucket::ALL.into_iter().map(|bucket| self.buckets[bucket.index()].snapshot(bucket, now)).collect(),
+            buckets,
             sources: Source::ALL
                 .map(|source| self.settings.sources.contains(&source) || self.observed_at[source.index()].is_some()),
+            spent: self.spending.counts(),
+            spent_folded: self.spending.folded(),
             responses: self.responses.clone(),
             header_errors: self.header_errors,
             quota_exceeded: self.quota_exceeded,
@@ -327,19 +421,9 @@ impl InstanceLedger {
             users_active_30d: self.users_active_30d,
             users_limit: self.settings.users_limit,
             low_threshold: self.settings.low_threshold,
+            trouble: self.trouble,
             clock_offset_seconds: self.clock_offset_seconds,
             throttled_at: self.throttled_at,
         }
-    }
-}
-
-/// The default bucket's limit comes from the configuration, the others' from Clerk's documentation.
-fn terms(settings: &Settings, bucket: Bucket) -> LimitConfig {
-    let configured = settings.limit.filter(|_| bucket == Bucket::Instance);
-    LimitConfig {
-        limit: configured.map(|limit| limit.requests).or_else(|| bucket.limit(settings.environment)),
-        window: configured.map_or_else(|| bucket.window(), |limit| limit.window),
-        low_threshold: settings.low_threshold,
-        stale_after: settings.stale_after,
     }
 }

@@ -7,7 +7,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::Moment;
-use super::instance::{InstanceLedger, Settings};
+use super::instance::InstanceLedger;
+use super::settings::Settings;
 use super::snapshot::InstanceSnapshot;
 
 /// One instance's ledger, shared between those who record and those who read. Locks are held for microseconds only.

@@ -5,27 +5,45 @@
 //! [`ledger::Ledger`] is the only place that observations go to and the only place that numbers come from.
 
 mod bucket;
+mod budget;
 pub mod clock;
+mod closed_windows;
+pub mod condition;
 pub mod fleet;
 mod forecast;
 mod histogram;
 mod instance;
 pub mod ledger;
 pub mod limits;
-mod recent_requests;
+mod method;
+mod probe_stats;
 mod rolling_max;
 pub mod route;
+mod route_id;
+mod route_limits;
+mod settings;
 pub mod snapshot;
+pub mod spending;
+mod top;
+pub mod usage_log;
+mod window;
 pub mod window_kind;
 mod windows;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use budget::AttemptEnd;
 pub use histogram::Histogram;
-pub use instance::{InstanceLedger, ProbeFailure, ProbeSkip, ProbeStats, Settings};
+pub use instance::{Attempt, InstanceLedger, RequestStart};
 pub use limits::{Bucket, Environment, Limit, Scope};
+pub use method::MethodLabel;
+pub use probe_stats::{ProbeFailure, ProbeSkip, ProbeStats};
 pub use ratelimit_headers::{HeaderDialect, HeaderError, HeaderErrors, Quota};
 pub use route::{Entity, Route};
+pub use route_id::RouteId;
+pub use settings::{Coverage, Settings};
+pub use spending::CallerId;
+pub use top::Span;
 
 /// A point in time on a clock that never goes back, counted from the UNIX epoch.
 ///
@@ -63,6 +81,12 @@ impl Moment {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// How far apart the two are.
+    #[must_use]
+    pub fn distance(self, other: Self) -> Duration {
+        if self > other { self.since(other) } else { other.since(self) }
     }
 
     /// This moment, or the last one before it that is a multiple of `step` since the UNIX epoch.
@@ -217,7 +241,9 @@ pub struct Observation {
     pub at: Moment,
     /// Who asked.
     pub source: Source,
-    /// The budget that the request was counted in.
+    /// What was asked for.
+    pub route: RouteId,
+    /// The budget that the request was counted in, by Clerk's documentation.
     pub bucket: Bucket,
     /// Whose budget, in buckets of [`Scope::Entity`].
     pub entity: Option<Entity>,
@@ -230,6 +256,8 @@ pub struct Observation {
     pub key: KeyVerdict,
     /// The quota of the plan that is used up, from a 403.
     pub quota_code: Option<QuotaCode>,
+    /// Whether the error's code names Clerk's limiter (`too_many_requests`), and not a limit of another kind.
+    pub is_rate_limit: bool,
     /// What its headers say of the rate limit.
     pub quota: Quota,
     /// Clerk's clock minus ours, in seconds, when the answer carried a date.
@@ -243,10 +271,16 @@ impl Observation {
         self.status == 429
     }
 
-    /// Whether Clerk's limiter counted the request, as far as its status tells: refused ones (401, 429) are free,
-    /// and a 5xx often comes from the edge in front of Clerk.
+    /// Whether Clerk's limiter may have counted the request: all but what it refused. A 5xx may come from the edge in front
+    /// of Clerk, or from behind the limiter.
     #[must_use]
     pub const fn is_counted(&self) -> bool {
+        self.status != 429
+    }
+
+    /// Whether Clerk served it: a sign that nothing blocks the bucket.
+    #[must_use]
+    pub const fn is_served(&self) -> bool {
         self.usable && self.status < 500 && self.status != 401 && self.status != 429
     }
 }

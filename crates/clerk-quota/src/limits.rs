@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::route_id::RouteId;
+
 /// One budget of requests that Clerk keeps. Answers of different buckets never mix: a 429 on one says nothing of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bucket {
@@ -27,6 +29,8 @@ pub enum Bucket {
     MembershipUpdate,
     /// Routes that Clerk does not limit (`GET /v1/jwks`).
     Unlimited,
+    /// A route whose responses name another limit than those of all others: not documented, but seen.
+    Route(RouteId),
 }
 
 /// Who shares a bucket's budget.
@@ -74,7 +78,7 @@ pub struct Limit {
 }
 
 impl Bucket {
-    /// All buckets, the default one first.
+    /// The documented buckets, the default one first.
     pub const ALL: [Self; 9] = [
         Self::Instance,
         Self::Invitations,
@@ -101,7 +105,7 @@ impl Bucket {
 
     /// The value of the label `bucket`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Instance => "instance",
             Self::Invitations => "invitations",
@@ -112,13 +116,20 @@ impl Bucket {
             Self::OrganizationUpdate => "organization_update",
             Self::MembershipUpdate => "membership_update",
             Self::Unlimited => "none",
+            Self::Route(route) => route.bucket_name(),
         }
     }
 
-    /// Position in [`Bucket::ALL`].
+    /// Position in [`Bucket::ALL`]; none for a bucket of a single route.
     #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
+    pub fn index(self) -> Option<usize> {
+        Self::ALL.iter().position(|bucket| *bucket == self)
+    }
+
+    /// Whether it has a budget at all.
+    #[must_use]
+    pub const fn is_limited(self) -> bool {
+        !matches!(self, Self::Unlimited)
     }
 
     /// Who shares the budget.
@@ -131,7 +142,8 @@ impl Bucket {
             | Self::Invitations
             | Self::InvitationsBulk
             | Self::OrganizationInvitations
-            | Self::OrganizationInvitationsBulk => Scope::Instance,
+            | Self::OrganizationInvitationsBulk
+            | Self::Route(_) => Scope::Instance,
         }
     }
 
@@ -143,9 +155,12 @@ impl Bucket {
             | Self::InvitationsBulk
             | Self::OrganizationInvitations
             | Self::OrganizationInvitationsBulk => Duration::from_secs(3600),
-            Self::Instance | Self::UserUpdate | Self::OrganizationUpdate | Self::MembershipUpdate | Self::Unlimited => {
-                Duration::from_secs(10)
-            }
+            Self::Instance
+            | Self::UserUpdate
+            | Self::OrganizationUpdate
+            | Self::MembershipUpdate
+            | Self::Unlimited
+            | Self::Route(_) => Duration::from_secs(10),
         }
     }
 
@@ -164,7 +179,7 @@ impl Bucket {
             Self::OrganizationInvitations => Some(250),
             Self::OrganizationInvitationsBulk => Some(50),
             Self::UserUpdate | Self::OrganizationUpdate | Self::MembershipUpdate => Some(10),
-            Self::Unlimited => None,
+            Self::Unlimited | Self::Route(_) => None,
         }
     }
 
@@ -243,7 +258,7 @@ mod tests {
     #[test]
     fn a_bucket_stands_at_its_index() {
         for (index, bucket) in Bucket::ALL.into_iter().enumerate() {
-            assert_eq!(bucket.index(), index);
+            assert_eq!(bucket.index(), Some(index));
         }
     }
 }

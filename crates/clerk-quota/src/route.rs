@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use super::limits::{Bucket, Scope};
+use super::route_id::RouteId;
 
 /// The template of every route that the catalogue does not know.
 pub const OTHER: &str = "other";
@@ -23,6 +24,8 @@ pub struct Entity(pub u64);
 pub struct Route {
     /// The template, such as `/v1/users/{user_id}`, or [`OTHER`].
     pub template: &'static str,
+    /// Method and template as a number.
+    pub id: RouteId,
     /// The bucket that the request is counted in.
     pub bucket: Bucket,
     /// The owner of the budget, for buckets of [`Scope::Entity`].
@@ -30,7 +33,8 @@ pub struct Route {
 }
 
 impl Route {
-    const UNKNOWN: Self = Self { template: OTHER, bucket: Bucket::Instance, entity: None };
+    /// A request that the catalogue does not know.
+    pub const UNKNOWN: Self = Self { template: OTHER, id: RouteId::OTHER, bucket: Bucket::Instance, entity: None };
 }
 
 /// One line per route, `METHOD /v1/path/{parameter}`, from Clerk's OpenAPI description of the Backend API.
@@ -41,8 +45,8 @@ const MAX_SEGMENTS: usize = 12;
 
 static ROUTES: LazyLock<Node> = LazyLock::new(|| {
     let mut root = Node::default();
-    for (method, template) in templates() {
-        root.insert(method, template);
+    for (place, (method, template)) in templates().enumerate() {
+        root.insert(RouteId::at(place), method, template);
     }
     root
 });
@@ -83,6 +87,7 @@ pub fn find(method: &str, path: &[u8]) -> Route {
     match ROUTES.find(method, segments, &mut parameters, 0) {
         Some((found, parameter_count)) => Route {
             template: found.template,
+            id: found.id,
             bucket: found.bucket,
             entity: (found.bucket.scope() == Scope::Entity).then(|| entity(&parameters[..parameter_count])),
         },
@@ -100,13 +105,14 @@ struct Node {
 
 #[derive(Debug)]
 struct Leaf {
+    id: RouteId,
     method: &'static str,
     template: &'static str,
     bucket: Bucket,
 }
 
 impl Node {
-    fn insert(&mut self, method: &'static str, template: &'static str) {
+    fn insert(&mut self, id: RouteId, method: &'static str, template: &'static str) {
         let mut node = self;
         for segment in template.strip_prefix("/v1").unwrap_or(template).split('/').filter(|segment| !segment.is_empty())
         {
@@ -123,7 +129,7 @@ impl Node {
                 &mut node.literals[place].1
             };
         }
-        node.methods.push(Leaf { method, template, bucket: Bucket::of_template(method, template) });
+        node.methods.push(Leaf { id, method, template, bucket: Bucket::of_template(method, template) });
     }
 
     /// Depth first, literals before parameters, so that `/v1/users/count` is never a user called "count", while

@@ -4,18 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::condition::Trouble;
 use super::histogram::Histogram;
-use super::instance::ProbeStats;
 use super::limits::{Bucket, Environment};
+use super::probe_stats::ProbeStats;
+use super::spending::SpendKey;
 use super::{HeaderError, Moment, QuotaCode, Source};
 
-/// Where the numbers of a bucket come from.
+/// Where the numbers of a bucket come from. A closed set: it is a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Basis {
-    /// The server named them.
+    /// Clerk names them.
     Headers,
-    /// The server names none: requests that were seen here are taken off the configured limit.
-    Counted,
+    /// Clerk names none: what the gateway saw is taken off the limit.
+    Gateway,
+    /// The same of what the client library sent.
+    Client,
+    /// The same of what several of them saw.
+    Mixed,
+    /// Only probes are seen, or a part of the requests: the use is not known.
+    Probe,
     /// Nothing was seen lately: only the limit is known, from the configuration or Clerk's documentation.
     Configured,
 }
@@ -26,8 +34,30 @@ impl Basis {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Headers => "headers",
-            Self::Counted => "counted",
+            Self::Gateway => "gateway",
+            Self::Client => "client",
+            Self::Mixed => "mixed",
+            Self::Probe => "probe",
             Self::Configured => "configured",
+        }
+    }
+
+    /// Whether the use of the limit is known, by Clerk's word or by a count.
+    #[must_use]
+    pub const fn knows_use(self) -> bool {
+        !matches!(self, Self::Probe | Self::Configured)
+    }
+
+    /// In words, for pages and messages.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Headers => "Clerk's headers",
+            Self::Gateway => "counted by the gateway",
+            Self::Client => "counted by the client library",
+            Self::Mixed => "counted by gateway and client library",
+            Self::Probe => "use unknown: not all requests are seen here",
+            Self::Configured => "use unknown: nothing was seen lately",
         }
     }
 }
@@ -62,10 +92,15 @@ pub struct BucketSnapshot {
     pub basis: Option<Basis>,
     /// When the newest observation was made.
     pub sampled_at: Option<Moment>,
-    /// Requests of the last closed window that the server's headers tell of and that were not seen here: others' use.
+    /// Requests of the last closed window that the server's headers or its refusals tell of, and that were sent by none of
+    /// those who are counted: at least so many are others'.
     pub unseen: Option<u64>,
     /// Highest use in the last 60 s, as a ratio.
     pub usage_peak: Option<f64>,
+    /// When a 429 last came.
+    pub refused_at: Option<Moment>,
+    /// When less than the threshold was last known to be left: the end of the last low window.
+    pub low_at: Option<Moment>,
     /// End of the Retry-After in force.
     pub blocked_until: Option<Moment>,
     /// Time until nothing is left, if that is before the window ends.
@@ -111,6 +146,10 @@ pub struct InstanceSnapshot {
     pub buckets: Vec<BucketSnapshot>,
     /// Who may observe the instance, by [`Source::index`].
     pub sources: [bool; Source::ALL.len()],
+    /// Requests that Clerk may have counted, by who sent them, sorted.
+    pub spent: Vec<(SpendKey, u64)>,
+    /// Of those, requests that are counted as of another caller and route, for want of a place.
+    pub spent_folded: u64,
     /// Answers by source and status.
     pub responses: BTreeMap<(Source, u16), u64>,
     /// Malformed quota headers, in the order of [`HeaderError::ALL`].
@@ -127,6 +166,8 @@ pub struct InstanceSnapshot {
     pub users_limit: Option<u64>,
     /// Share of a limit below which what is left is low.
     pub low_threshold: f64,
+    /// Why requests fail, by the last one that did, if none was served since; not that they are refused for the limit.
+    pub trouble: Option<Trouble>,
     /// Clerk's clock minus ours, in seconds.
     pub clock_offset_seconds: Option<f64>,
     /// When a 429 was last seen, on any bucket.

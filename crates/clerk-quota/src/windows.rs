@@ -9,69 +9,25 @@
 //!   after its end, beside the window that follows it.
 //! - Sliding windows and token buckets have no windows: their reset moves on with each request. When that is seen
 //!   ([`Timeline::is_rolling`]), windows of the nominal length follow one another instead.
+//! - A token bucket that is hardly used is full again within a second or so, which looks like a very short window. A window is
+//!   therefore no shorter than the nominal one, unless more came back at its end than an even refill gives in that time.
 
 use std::time::Duration;
 
 use super::Moment;
+pub(super) use super::window::Window;
 pub(super) use super::window_kind::Reset;
 use super::window_kind::WindowKindDetector;
 
 /// How long a window waits for late answers before it is closed.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// One window of a budget and the use that was seen in it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Window {
-    /// Greater than those of the windows before it.
-    pub number: u64,
-    pub start: Moment,
-    pub end: Moment,
-    /// Requests that were counted here, for budgets of which the server says nothing.
-    pub counted: u64,
-    /// Requests per window, as the newest answer named it.
+/// The server's word on its reset, and what it said with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ResetStatement {
+    pub reset: Reset,
+    pub remaining: Option<u64>,
     pub limit: Option<u64>,
-    /// Fewest requests that the server said were left.
-    pub least_remaining: Option<u64>,
-    /// Requests of ours before this window that may still have stood in the server's books when it said so: as many as
-    /// there were less than a window before that.
-    pub counted_before: u64,
-    /// Whether an answer was a 429.
-    pub throttled: bool,
-    /// Time of the first and of the last observation, in order of time.
-    pub seen: (Moment, Moment),
-}
-
-impl Window {
-    /// The server said at some time that so many were left, and `before` requests of ours were then less than a window
-    /// and more than this one old.
-    pub(super) fn said(&mut self, remaining: u64, before: impl FnOnce() -> u64) {
-        match self.least_remaining {
-            Some(least) if least < remaining => {}
-            Some(least) if least == remaining => {
-                if self.counted_before > 0 {
-                    self.counted_before = self.counted_before.min(before());
-                }
-            }
-            _ => {
-                self.least_remaining = Some(remaining);
-                self.counted_before = before();
-            }
-        }
-    }
-
-    fn new(number: u64, start: Moment, end: Moment, at: Moment) -> Self {
-        Self {
-            number,
-            start,
-            end,
-            counted: 0,
-            limit: None,
-            least_remaining: None,
-            counted_before: 0,
-            throttled: false,
-            seen: (at, at),
-        }
-    }
 }
 
 /// Where an observation belongs.
@@ -95,38 +51,36 @@ pub(super) struct Timeline {
     /// End of the newest window that there was.
     last_end: Option<Moment>,
     resets: WindowKindDetector,
+    /// Whether the limiter was recognised as a sliding one, or as none.
+    is_sliding: Option<bool>,
     /// Whether windows follow the server's resets (or the grid of the epoch, where it names none).
     follows_server: bool,
 }
 
 impl Timeline {
-    /// Finds, or opens, the window that an observation made at `at` belongs to.
+    /// Finds, or opens, the window that a moment belongs to, or that the server's word on its reset then tells of.
     ///
     /// `nominal` is the window's length by configuration, or by the server's own word. Windows that are over by then
     /// are handed to `close`, each exactly once.
     pub(super) fn place(
         &mut self,
         at: Moment,
-        reset: Option<Reset>,
+        reset: Option<ResetStatement>,
         nominal: Duration,
         close: &mut impl FnMut(&Window),
     ) -> WindowPosition {
         self.advance(at, close);
-        let place = match reset {
+        match reset {
             None => self.place_by_time(at, nominal, close),
-            Some(reset) => {
-                self.resets.watch(at, reset);
+            Some(statement) => {
+                self.resets.watch(at, statement.reset);
                 if self.is_rolling() {
                     self.place_by_time(at, nominal, close)
                 } else {
-                    self.place_by_reset(at, reset, nominal, close)
+                    self.place_by_reset(at, statement, nominal, close)
                 }
             }
-        };
-        if let Some(window) = self.window_mut(place) {
-            window.seen = (window.seen.0.min(at), window.seen.1.max(at));
         }
-        place
     }
 
     /// Closes the windows that are over and have waited long enough for late answers.
@@ -150,6 +104,11 @@ impl Timeline {
         self.current.as_ref()
     }
 
+    /// The window before it, while it waits for late answers.
+    pub(super) const fn previous(&self) -> Option<&Window> {
+        self.previous.as_ref()
+    }
+
     /// The window at a place; none for one that is closed.
     pub(super) const fn window_mut(&mut self, place: WindowPosition) -> Option<&mut Window> {
         match place {
@@ -157,6 +116,11 @@ impl Timeline {
             WindowPosition::Previous => self.previous.as_mut(),
             WindowPosition::Closed => None,
         }
+    }
+
+    /// The open window of this number.
+    pub(super) fn numbered(&mut self, number: u64) -> Option<&mut Window> {
+        [&mut self.current, &mut self.previous].into_iter().flatten().find(|window| window.number == number)
     }
 
     /// Whether nothing is open.
@@ -169,6 +133,26 @@ impl Timeline {
         self.resets.is_rolling()
     }
 
+    /// Whether a window's use is the most that was used in any stretch as long: the limiter was recognised as a sliding one.
+    pub(super) const fn slides(&self) -> bool {
+        matches!(self.is_sliding, Some(true)) || self.resets.is_rolling()
+    }
+
+    /// The limiter was recognised as a sliding one, or as none.
+    pub(super) const fn set_sliding(&mut self, is_sliding: Option<bool>) {
+        self.is_sliding = is_sliding;
+    }
+
+    /// Whether the limiter may weigh the window before, as a sliding counter does.
+    pub(super) const fn may_be_sliding_counter(&self) -> bool {
+        !matches!(self.is_sliding, Some(false))
+    }
+
+    /// The longest time to a reset that the server named.
+    pub(super) const fn longest_reset(&self) -> Duration {
+        self.resets.longest()
+    }
+
     /// Length of this budget's windows: the nominal one, or the longest reset if the server's windows are longer.
     pub(super) fn length(&self, nominal: Duration) -> Duration {
         let rounding = Duration::from_secs(1);
@@ -179,35 +163,64 @@ impl Timeline {
     fn place_by_reset(
         &mut self,
         at: Moment,
-        reset: Reset,
+        statement: ResetStatement,
         nominal: Duration,
         close: &mut impl FnMut(&Window),
     ) -> WindowPosition {
+        let reset = statement.reset;
         let end = at.after(reset.after);
         let tolerance = self.tolerance(reset, nominal);
+        let length = self.length(nominal);
+        let is_short = |last: Moment| end < last.after(length.saturating_sub(tolerance));
         if let Some(current) = &mut self.current {
-            if at < current.end.after(reset.resolution) && distance(end, current.end) <= tolerance {
+            if at < current.end.after(reset.resolution) && end.distance(current.end) <= tolerance {
+                let is_guess = std::mem::take(&mut current.is_guess);
                 if self.follows_server && end > at {
                     current.end = current.end.min(end);
                     self.last_end = Some(current.end);
+                } else if is_guess && !self.follows_server && end > current.end.after(reset.resolution * 2) {
+                    // The server's window goes on beyond that of the grid: what it says then is of this one, too.
+                    current.end = end;
+                    self.last_end = Some(end);
+                    self.follows_server = true;
                 }
                 return WindowPosition::Current;
             }
+            // Of one that the server never named, it cannot be told that this is its end.
+            let is_named = |previous: &Window| !previous.is_guess && end.distance(previous.end) <= tolerance;
+            if self.previous.as_ref().is_some_and(is_named) {
+                return WindowPosition::Previous;
+            }
+            if current.is_guess && at < current.end && end > at && !(self.follows_server && is_short(current.start)) {
+                // It was opened by our own reckoning, and the server knows better.
+                current.is_guess = false;
+                current.end = end;
+                current.start =
+                    end.before(length).max(self.previous.as_ref().map_or_else(Moment::default, |it| it.end));
+                self.last_end = Some(end);
+                self.follows_server = true;
+                return WindowPosition::Current;
+            }
+            let came_back = came_back(current, at, statement, nominal);
             if end < current.end {
-                if self.previous.as_ref().is_some_and(|previous| distance(end, previous.end) <= tolerance) {
-                    return WindowPosition::Previous;
-                }
-                if at <= current.seen.1 {
+                if current.seen.is_some_and(|(_, last)| at <= last) {
                     return WindowPosition::Closed;
+                }
+                if reset.after < nominal / 2 && !came_back {
+                    return self.place_by_time(at, nominal, close);
                 }
                 // The server tells another story, such as after a restart: its windows begin anew.
                 self.resets.restart(at, reset);
+            } else if self.follows_server && is_short(current.end) && !came_back {
+                return self.place_by_time(at, nominal, close);
             }
+        } else if self.follows_server && self.last_end.is_some_and(|last| last <= at && is_short(last)) {
+            return self.place_by_time(at, nominal, close);
         }
         let length = self.length(nominal);
         let start = self.last_end.filter(|last| *last <= at).unwrap_or_default().max(end.before(length)).min(at);
         self.follows_server = true;
-        self.open(start, end.max(at), at, close);
+        self.open(start, end.max(at), close);
         WindowPosition::Current
     }
 
@@ -229,14 +242,17 @@ impl Timeline {
         }
         let passed = at.since(anchor).as_nanos() / length.as_nanos();
         let start = anchor.after(multiple(length, passed));
-        self.open(start, start.after(length), at, close);
+        self.open(start, start.after(length), close);
+        if let Some(window) = &mut self.current {
+            window.is_guess = true;
+        }
         WindowPosition::Current
     }
 
-    fn open(&mut self, start: Moment, end: Moment, at: Moment, close: &mut impl FnMut(&Window)) {
+    fn open(&mut self, start: Moment, end: Moment, close: &mut impl FnMut(&Window)) {
         self.previous.take().iter().for_each(&mut *close);
         self.opened += 1;
-        self.previous = self.current.replace(Window::new(self.opened, start, end, at));
+        self.previous = self.current.replace(Window::new(self.opened, start, end));
         self.last_end = Some(end);
     }
 
@@ -246,8 +262,15 @@ impl Timeline {
     }
 }
 
-fn distance(a: Moment, b: Moment) -> Duration {
-    if a > b { a.since(b) } else { b.since(a) }
+/// Whether more came back since the window's last word than an even refill gives in that time: its end was one.
+fn came_back(window: &Window, at: Moment, statement: ResetStatement, nominal: Duration) -> bool {
+    let (Some(remaining), Some(limit), Some(least)) = (statement.remaining, statement.limit, window.least_left())
+    else {
+        return false;
+    };
+    let since = window.seen.map_or(Duration::ZERO, |(first, _)| at.since(first));
+    let refill = limit as f64 * since.as_secs_f64() / nominal.as_secs_f64().max(0.001);
+    remaining as f64 > least as f64 + refill + 1.0
 }
 
 /// `length * times` without overflow; a window's length times the number of windows since the epoch fits.
@@ -259,6 +282,7 @@ fn multiple(length: Duration, times: u128) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::window::Statement;
 
     const TEN: Duration = Duration::from_secs(10);
 
@@ -268,13 +292,35 @@ mod tests {
 
     /// Plays `(time, reset in whole seconds)` and gives the times of the first and last observation of each window.
     fn windows(steps: &[(f64, Option<u64>)]) -> Vec<(f64, f64)> {
+        play(steps.iter().map(|(at, reset)| (*at, *reset, None)))
+    }
+
+    /// Plays `(time, reset in whole seconds, remaining of 100)`.
+    fn stated(steps: &[(f64, u64, u64)]) -> Vec<(f64, f64)> {
+        play(steps.iter().map(|(at, reset, remaining)| (*at, Some(*reset), Some(*remaining))))
+    }
+
+    fn play(steps: impl Iterator<Item = (f64, Option<u64>, Option<u64>)>) -> Vec<(f64, f64)> {
         let mut timeline = Timeline::default();
         let mut closed = Vec::new();
-        let mut close = |window: &Window| closed.push((window.seen.0.unix_seconds(), window.seen.1.unix_seconds()));
-        for (at, reset) in steps {
+        let mut close = |window: &Window| {
+            let (first, last) = window.seen.unwrap();
+            closed.push((first.unix_seconds(), last.unix_seconds()));
+        };
+        for (at, reset, remaining) in steps {
+            let at = moment(at);
             let reset =
                 reset.map(|after| Reset { after: Duration::from_secs(after), resolution: Duration::from_secs(1) });
-            timeline.place(moment(*at), reset, TEN, &mut close);
+            let limit = remaining.map(|_| 100);
+            let statement = reset.map(|reset| ResetStatement { reset, remaining, limit });
+            let place = timeline.place(at, statement, TEN, &mut close);
+            if let Some(window) = timeline.window_mut(place) {
+                window.see(at);
+            }
+            if let (Some(window), Some(remaining)) = (timeline.window_mut(place), remaining) {
+                let end = reset.map(|reset| (at.after(reset.after), reset.resolution));
+                window.say(&Statement { at, remaining, limit, end, untold: 0 }, 0);
+            }
         }
         timeline.advance(moment(1e6), &mut close);
         assert!(timeline.is_idle());
@@ -301,8 +347,17 @@ mod tests {
 
     #[test]
     fn a_window_shorter_than_the_nominal_one_closes_by_the_server_s_word() {
-        let steps = [(100.1, Some(2)), (101.9, Some(1)), (102.0, Some(2)), (103.9, Some(1)), (104.1, Some(2))];
-        assert_eq!(windows(&steps), [(100.1, 101.9), (102.0, 103.9), (104.1, 104.1)]);
+        // Half of the limit is used in each, and back at its end: no bucket refills so fast.
+        let steps = [(100.1, 2, 90), (101.9, 1, 50), (102.0, 2, 99), (103.9, 1, 50), (104.1, 2, 99)];
+        assert_eq!(stated(&steps), [(100.1, 101.9), (102.0, 103.9), (104.1, 104.1)]);
+    }
+
+    #[test]
+    fn a_token_bucket_that_is_hardly_used_has_windows_of_the_nominal_length() {
+        // One request every two seconds for a minute, each of which is back within one.
+        let steps: Vec<_> = (0..30).map(|step| (1000.0 + f64::from(step) * 2.0, 1, 99)).collect();
+        let closed = stated(&steps);
+        assert!((6..=7).contains(&closed.len()), "{closed:?}");
     }
 
     #[test]

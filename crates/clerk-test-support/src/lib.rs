@@ -16,7 +16,7 @@ use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::{Handle, Ledger};
 use clerk_quota::snapshot::InstanceSnapshot;
-use clerk_quota::{Environment, Limit, Settings, Source};
+use clerk_quota::{Coverage, Environment, Limit, Settings, Source};
 use clerk_simulator::Simulator;
 
 /// Wall-clock time at which simulated tests begin: the first moment of a window.
@@ -105,6 +105,7 @@ pub fn settings(name: &str) -> Settings {
         low_threshold: 0.1,
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Probe],
+        coverage: Coverage::Sole,
     }
 }
 

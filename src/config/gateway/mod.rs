@@ -34,6 +34,7 @@ pub(super) static GATEWAY: Keys = Keys {
         "allow_clear_text",
         "unknown_keys",
         "upstream_http2",
+        "sole",
         "max_wait",
         "callers",
         "policies",
@@ -78,6 +79,10 @@ pub(super) fn read(
         Some(field) => field.check(report, validate::boolean),
         None => Some(false),
     };
+    let sole = match section.take("sole") {
+        Some(field) => field.check(report, validate::boolean),
+        None => Some(false),
+    };
     let max_wait = match section.take("max_wait") {
         Some(field) => field.check(report, |value| validate::duration(value, MAX_WAITS)),
         None => Some(DEFAULT_MAX_WAIT),
@@ -97,6 +102,7 @@ pub(super) fn read(
         web_config_file,
         unknown_keys: unknown_keys?,
         upstream_http2: http2?,
+        sole: sole?,
         max_wait: max_wait?,
         callers,
         policies,

@@ -22,6 +22,9 @@ pub struct GatewayConfig {
     pub unknown_keys: UnknownKeyMode,
     /// Whether HTTP/2 is offered to Clerk (ALPN). HTTP/1.1 closes what takes too long; HTTP/2 needs fewer connections.
     pub upstream_http2: bool,
+    /// Whether this gateway is the only one: all that the applications send to Clerk passes here, so that a count of it tells
+    /// what is left. Several gateways count together in Redis, where there is one.
+    pub sole: bool,
     /// Longest time that a request waits for the rate limit before it is answered with a 429 of ours; 1 ms to 60 s.
     pub max_wait: Duration,
     /// Who may come with a token of its own in place of a Clerk key.

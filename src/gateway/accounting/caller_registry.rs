@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use clerk_client::secret::looks_like_secret;
+use clerk_quota::CallerId;
 
 /// The caller of requests that say nothing of themselves.
 pub(in crate::gateway) const UNKNOWN: &str = "unknown";
@@ -20,15 +21,6 @@ const MAX_NAME: usize = 40;
 /// Values of `User-Agent` that are remembered, and their longest: others are read each time.
 const MAX_AGENTS: usize = 256;
 const MAX_AGENT: usize = 256;
-
-/// A caller's place in [`Callers`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(in crate::gateway) struct CallerId(u16);
-
-impl CallerId {
-    pub(in crate::gateway) const UNKNOWN: Self = Self(0);
-    pub(in crate::gateway) const OTHER: Self = Self(1);
-}
 
 /// All callers' names. None is ever forgotten, so that a name's place stays.
 #[derive(Debug)]
@@ -48,6 +40,7 @@ struct Names {
 
 impl CallerRegistry {
     pub(in crate::gateway) fn new(max_found: usize) -> Self {
+        // In the order of `CallerId`.
         let all = vec![Arc::from(UNKNOWN), Arc::from(OTHER)];
         let names = RwLock::new(Names { all, found: 0, agents: HashMap::new() });
         Self { max_found, names, dropped: AtomicU64::new(0) }
@@ -61,7 +54,7 @@ impl CallerRegistry {
     /// The caller that a `User-Agent` tells of.
     pub(in crate::gateway) fn found(&self, agent: Option<&[u8]>) -> CallerId {
         let Some(agent) = agent.map(<[u8]>::trim_ascii).filter(|agent| !agent.is_empty()) else {
-            return CallerId::UNKNOWN;
+            return CallerId::UNNAMED;
         };
         if let Some(id) = self.names.read().agents.get(agent) {
             return self.counted(*id);
@@ -165,8 +158,8 @@ mod tests {
         assert_eq!(names.len(), 4);
         assert!(names.contains(OTHER));
         assert_eq!(callers.dropped(), 997);
-        assert_eq!(callers.found(None), CallerId::UNKNOWN);
-        assert_eq!(callers.found(Some(b"  ")), CallerId::UNKNOWN);
+        assert_eq!(callers.found(None), CallerId::UNNAMED);
+        assert_eq!(callers.found(Some(b"  ")), CallerId::UNNAMED);
     }
 
     #[test]

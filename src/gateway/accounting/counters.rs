@@ -6,13 +6,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::caller_registry::{CallerId, CallerRegistry};
-use super::decision::{Decision, MethodLabel, Saving};
+use super::caller_registry::CallerRegistry;
+use super::decision::{Decision, Saving};
 use super::route_key::RouteKey;
 use super::stats::{InstanceStats, RequestCount, RouteDurations};
-use super::top::{Span, TopCounter};
 use clerk_client::limiter::ThrottleForecast;
-use clerk_quota::{Histogram, Moment, route};
+use clerk_quota::{CallerId, Histogram, MethodLabel, route};
 
 /// Upper bounds of durations in seconds. None is a whole number, so that their text is the same in every format.
 const DURATION_BOUNDS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.95, 2.5, 7.5, 30.5];
@@ -32,7 +31,6 @@ struct State {
     shadowed: [u64; Decision::ALL.len()],
     saved: [u64; Saving::ALL.len()],
     dropped: u64,
-    top: TopCounter<(RouteKey, CallerId)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +56,6 @@ impl Default for Durations {
 /// A request that is over.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::gateway) struct CompletedRequest {
-    pub(in crate::gateway) at: Moment,
     pub(in crate::gateway) template: &'static str,
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) method: MethodLabel,
@@ -68,8 +65,6 @@ pub(in crate::gateway) struct CompletedRequest {
     pub(in crate::gateway) duration: Duration,
     /// From the start of the last attempt to the head of its answer, where Clerk was asked.
     pub(in crate::gateway) upstream: Option<Duration>,
-    /// Attempts that a budget of Clerk's may have paid for.
-    pub(in crate::gateway) billable_attempts: u32,
     /// What policies in shadow would have done.
     pub(in crate::gateway) dry_run: DryRunCounts,
 }
@@ -127,9 +122,6 @@ impl RequestCounters {
         if let Some(upstream) = done.upstream {
             durations.upstream.observe(upstream.as_secs_f64());
         }
-        if done.billable_attempts > 0 {
-            state.top.record(done.at, (key.route, key.caller), done.billable_attempts);
-        }
     }
 
     /// Requests to Clerk that were not needed.
@@ -137,7 +129,7 @@ impl RequestCounters {
         self.0.lock().saved[saving as usize] += requests;
     }
 
-    pub(in crate::gateway) fn stats(&self, callers: &CallerRegistry, now: Moment) -> InstanceStats {
+    pub(in crate::gateway) fn stats(&self, callers: &CallerRegistry) -> InstanceStats {
         let mut state = self.0.lock();
         let state = &mut *state;
         let mut requests: HashMap<(CallerId, &'static str, MethodLabel, u16), u64> = HashMap::new();
@@ -166,10 +158,6 @@ impl RequestCounters {
             .map(|(route, Durations { request, upstream })| RouteDurations { route, request, upstream })
             .collect();
         durations.sort_by_key(|durations| durations.route);
-        let top = Span::ALL.map(|span| {
-            let shares = state.top.shares(now, span);
-            super::top::named(shares, callers)
-        });
         InstanceStats {
             requests,
             durations,
@@ -178,7 +166,8 @@ impl RequestCounters {
             saved: state.saved,
             dropped: state.dropped,
             outbound: None,
-            top,
+            policies: None,
+            top: Default::default(),
         }
     }
 }

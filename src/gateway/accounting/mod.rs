@@ -6,4 +6,3 @@ pub(super) mod decision;
 pub(super) mod request_record;
 pub(super) mod route_key;
 pub(super) mod stats;
-pub(super) mod top;

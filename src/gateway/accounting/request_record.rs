@@ -11,12 +11,12 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::caller_registry::{CallerId, CallerRegistry};
+use super::caller_registry::CallerRegistry;
 use super::counters::{CompletedRequest, DryRunCounts, RequestCounters};
-use super::decision::{Decision, MethodLabel};
+use super::decision::Decision;
 use clerk_client::outbound::UpstreamBody;
 use clerk_client::transport::{ErrorKind, TransportError};
-use clerk_quota::clock::Clock;
+use clerk_quota::{CallerId, MethodLabel};
 
 /// The code of requests whose client did not wait for the answer. No server sends it; other proxies log it, too.
 pub const CLIENT_GONE: u16 = 499;
@@ -27,7 +27,6 @@ pub(in crate::gateway) struct RequestRecord {
     pub(in crate::gateway) instance: Arc<str>,
     pub(in crate::gateway) counters: Arc<RequestCounters>,
     pub(in crate::gateway) callers: Arc<CallerRegistry>,
-    pub(in crate::gateway) clock: Arc<Clock>,
     pub(in crate::gateway) from: Instant,
     pub(in crate::gateway) template: &'static str,
     pub(in crate::gateway) caller: CallerId,
@@ -35,8 +34,6 @@ pub(in crate::gateway) struct RequestRecord {
     pub(in crate::gateway) code: u16,
     pub(in crate::gateway) decision: Decision,
     pub(in crate::gateway) upstream: Option<Duration>,
-    /// Attempts that a budget of Clerk's may have paid for.
-    pub(in crate::gateway) billable_attempts: u32,
     pub(in crate::gateway) dry_run: DryRunCounts,
 }
 
@@ -52,7 +49,6 @@ impl Drop for RequestRecord {
     fn drop(&mut self) {
         let duration = self.from.elapsed();
         self.counters.record(&CompletedRequest {
-            at: self.clock.now(),
             template: self.template,
             caller: self.caller,
             method: self.method,
@@ -60,7 +56,6 @@ impl Drop for RequestRecord {
             decision: self.decision,
             duration,
             upstream: self.upstream,
-            billable_attempts: self.billable_attempts,
             dry_run: self.dry_run,
         });
         // The template, never the path: paths name people.

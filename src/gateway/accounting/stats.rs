@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::decision::{Decision, MethodLabel, Saving};
-use super::top::{Share, Span};
+use super::decision::{Decision, Saving};
+use crate::gateway::config::policy::RoutePolicies;
 use clerk_client::cache::{self, TierStats};
 use clerk_client::{outbound, webhook};
-use clerk_quota::Histogram;
+use clerk_quota::{Histogram, MethodLabel, Source, Span};
 
 /// The label `clerk_instance` of requests whose key belongs to no configured instance.
 pub const UNKNOWN_KEYS: &str = "other";
@@ -76,8 +76,27 @@ pub struct InstanceStats {
     /// Attempts, retries and the queue on the way to Clerk, those of probes and of the client library included; none for
     /// strangers that are refused.
     pub outbound: Option<outbound::RequestStats>,
+    /// Which policies requests get, unless their route says otherwise; none for strangers that are refused.
+    pub policies: Option<RoutePolicies>,
     /// Who used the budget, most first, in the order of [`Span::ALL`].
     pub top: [Vec<Share>; Span::ALL.len()],
+}
+
+/// A part of the requests of a time that Clerk may have counted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Share {
+    /// The method.
+    pub method: MethodLabel,
+    /// The template, as it was sent.
+    pub route: &'static str,
+    /// Who called.
+    pub caller: Arc<str>,
+    /// Which part of the program sent it.
+    pub source: Source,
+    /// Requests.
+    pub requests: u64,
+    /// Of all requests of that time, from 0 to 1.
+    pub ratio: f64,
 }
 
 /// Requests of one kind.

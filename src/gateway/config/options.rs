@@ -13,7 +13,7 @@ use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::Transport;
 use clerk_quota::clock::Clock;
-use clerk_quota::{Environment, InstanceLedger, Settings, Source};
+use clerk_quota::{Coverage, Environment, InstanceLedger, Settings, Source};
 
 /// What a gateway is made of.
 #[derive(Debug)]
@@ -134,6 +134,7 @@ pub fn passthrough(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>
         low_threshold: 0.1,
         stale_after: Duration::from_secs(60),
         sources: vec![Source::Gateway],
+        coverage: Coverage::Part,
     };
     let ledger = Arc::new(Mutex::new(InstanceLedger::new(settings)));
     let no_key = SecretSource::Inline(Secret::new(String::new()));

@@ -64,6 +64,13 @@ pub struct RoutePolicies {
 }
 
 impl RoutePolicies {
+    /// Each policy by the word that the configuration has for it, with its mode.
+    #[must_use]
+    pub const fn modes(&self) -> [(&'static str, Mode); 5] {
+        let Self { retry, coalesce, cache, batch, pace, .. } = *self;
+        [("retry", retry), ("coalesce", coalesce), ("cache", cache), ("batch", batch), ("pace", pace)]
+    }
+
     /// Which failures allow a request under these policies, which are those of its route, to be sent again.
     pub(in crate::gateway) fn idempotency(&self, method: &Method) -> Idempotency {
         match Idempotency::of(method) {

@@ -18,16 +18,14 @@ use crate::gateway::accounting::decision::{Decision, Saving};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::error_response::ErrorResponse;
 use crate::gateway::request::routing_table::InstanceRuntime;
-use crate::gateway::request::transaction::{
-    Transaction, add_decision_headers, billable_attempts, respond, upstream_error,
-};
+use crate::gateway::request::transaction::{Transaction, add_decision_headers, respond, upstream_error};
 use clerk_client::cache::{self, CacheKey, CacheKeyParts, CachedResponse, Hit};
 use clerk_client::clerk::Error;
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::retry::RetryableError;
 use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{Tag, tags_of_route};
-use clerk_quota::{Bucket, Route};
+use clerk_quota::Route;
 
 /// The route by which single users are looked up.
 pub(in crate::gateway) const USER: &str = "/v1/users/{user_id}";
@@ -170,12 +168,9 @@ impl Transaction {
             }
             Ok((answer, hit)) => self.respond_from(answer, hit, stats),
             Err(why) => match (large, &*why) {
-                (Some(forwarded), _) => respond(forwarded, &self.instance, self.route, self.record),
+                (Some(forwarded), _) => respond(forwarded, &self.instance, self.record),
                 (None, FetchError::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
                 (None, FetchError::Send(error)) => {
-                    let is_limited = self.route.bucket != Bucket::Unlimited;
-                    self.record.billable_attempts =
-                        if stats.is_leader && is_limited { billable_attempts(error) + stats.failed_batches } else { 0 };
                     upstream_error(&self.instance, ErrorResponse::request_failed(error), error, self.record)
                 }
                 (None, FetchError::List(error)) => match &**error {
@@ -205,6 +200,7 @@ impl Transaction {
             head: Arc::clone(&self.head),
             route: self.route,
             credentials: self.credentials,
+            caller: self.record.caller,
             policies,
             priority: self.priority,
             user: read.user.clone().filter(|_| policies.batch.is_on()),
@@ -243,8 +239,6 @@ impl Transaction {
             self.record.counters.save(saving, 1);
         }
         if hit == Hit::Fetched {
-            let costs = self.route.bucket != Bucket::Unlimited;
-            self.record.billable_attempts = if costs { stats.attempts + stats.failed_batches } else { 0 };
             self.record.upstream = stats.latency;
             self.record.dry_run.retried =
                 self.policies.retry == Mode::Shadow && RetryableError::of_status(status).is_some();

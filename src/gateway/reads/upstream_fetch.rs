@@ -21,7 +21,7 @@ use clerk_client::outbound::{
     Credentials, ForwardRequest, ForwardedResponse, RequestError, SendError, UpstreamResponse,
 };
 use clerk_client::transport::{ErrorKind, RequestBody, TransportError};
-use clerk_quota::Route;
+use clerk_quota::{CallerId, Route};
 
 /// Larger answers are handed on as they come and shared with nobody.
 const MAX_SHARED_BYTES: usize = 4 * 1024 * 1024;
@@ -32,8 +32,6 @@ pub(in crate::gateway) struct FetchStats {
     /// Whether there was one, and not just another's answer.
     pub(in crate::gateway) is_leader: bool,
     pub(in crate::gateway) attempts: u32,
-    /// Lists that were asked for in vain before.
-    pub(in crate::gateway) failed_batches: u32,
     pub(in crate::gateway) waited: Duration,
     pub(in crate::gateway) latency: Option<Duration>,
     pub(in crate::gateway) is_batched: bool,
@@ -63,6 +61,8 @@ pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) head: Arc<request::Parts>,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
+    /// Whoever began it is charged for it.
+    pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) policies: RoutePolicies,
     pub(in crate::gateway) priority: Priority,
     /// The user to be looked up together with others.
@@ -96,20 +96,20 @@ impl Fetcher {
         headers::request(&mut head, &self.instance.target, false).map_err(|_| FetchError::Unshareable)?;
         let idempotency = Idempotency::of(&head.method);
         let request = Request::from_parts(head, RequestBody::empty());
-        let forward_request = ForwardRequest { request, route: self.route, idempotency, credentials: self.credentials };
+        let forward_request = ForwardRequest {
+            request,
+            route: self.route,
+            idempotency,
+            credentials: self.credentials,
+            caller: self.caller,
+        };
         let options = self.instance.policies.execute_options(&self.policies, self.priority);
         let shadow_batched = self.dry_run_batch();
         let is_sent = !self.is_spared_in_shadow && shadow_batched == 0;
         let pace_forecast = is_sent.then(|| self.forecast_pace()).flatten();
         let begun = {
             let mut stats = self.stats.lock();
-            *stats = FetchStats {
-                is_leader: true,
-                pace_forecast,
-                shadow_batched,
-                failed_batches: stats.failed_batches,
-                ..FetchStats::default()
-            };
+            *stats = FetchStats { is_leader: true, pace_forecast, shadow_batched, ..FetchStats::default() };
             *stats
         };
         let outbound = &self.instance.outbound;
@@ -160,7 +160,7 @@ impl Fetcher {
         let loader = instance.state.loader(&instance.outbound, version, self.priority, options)?;
         // A list that is under way already may have been read before an invalidation that we come after.
         loader.invalidate(user);
-        let (found, share) = loader.raw_merged(user).await;
+        let (found, share) = loader.raw_merged(user, self.caller).await;
         let has_opened = share.is_first;
         // Of each list that is sent, one look-up is the first.
         let pace_forecast = has_opened.then(|| self.forecast_pace()).flatten();
@@ -172,10 +172,7 @@ impl Fetcher {
                 Error::Api(api) if is_of_all(api.status) => Ok(self.rejected(api)),
                 Error::Shed(_) if self.policies.pace.is_on() => Err(FetchError::List(error)),
                 Error::Transport { .. } => Err(FetchError::List(error)),
-                _ => {
-                    self.stats.lock().failed_batches += u32::from(has_opened);
-                    return None;
-                }
+                _ => return None,
             },
         };
         *self.stats.lock() = FetchStats {

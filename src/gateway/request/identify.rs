@@ -8,10 +8,11 @@ use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
 use super::headers::RequestRejection;
-use crate::gateway::accounting::caller_registry::{CallerId, CallerRegistry};
+use crate::gateway::accounting::caller_registry::CallerRegistry;
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::Credentials;
 use clerk_client::secret::{ClerkKey, KeySource, Secret};
+use clerk_quota::CallerId;
 
 /// What the gateway knows keys and tokens by.
 #[derive(Debug, Default)]

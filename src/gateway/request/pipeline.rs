@@ -14,13 +14,12 @@ use super::routing_table::RoutingTable;
 use super::transaction::{Transaction, local_response};
 use super::upload::upload;
 use crate::gateway::Gateway;
-use crate::gateway::accounting::caller_registry::CallerId;
 use crate::gateway::accounting::counters::{DryRunCounts, RequestCounters};
-use crate::gateway::accounting::decision::{Decision, MethodLabel};
+use crate::gateway::accounting::decision::Decision;
 use crate::gateway::accounting::request_record::{CLIENT_GONE, RequestRecord};
 use clerk_client::outbound::Credentials;
 use clerk_client::transport::{BodyError, RequestBody};
-use clerk_quota::route;
+use clerk_quota::{CallerId, MethodLabel, route};
 use prometheus_web::{Ambiguity, Handler};
 
 impl Gateway {
@@ -52,7 +51,7 @@ impl Gateway {
             Ok(identity) => identity,
             Err(rejection) => {
                 let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
-                let record = self.record(unknown_keys, from, route::OTHER, CallerId::UNKNOWN, method);
+                let record = self.record(unknown_keys, from, route::OTHER, CallerId::UNNAMED, method);
                 return Admission::Rejected(Box::new(local_response(ErrorResponse::rejected(rejection), record)));
             }
         };
@@ -108,7 +107,6 @@ impl Gateway {
             instance: Arc::clone(instance),
             counters: Arc::clone(counters),
             callers: Arc::clone(&self.callers),
-            clock: Arc::clone(&self.clock),
             from,
             template,
             caller,
@@ -116,7 +114,6 @@ impl Gateway {
             code: CLIENT_GONE,
             decision: Decision::Abandoned,
             upstream: None,
-            billable_attempts: 0,
             dry_run: DryRunCounts::default(),
         }
     }

@@ -17,9 +17,9 @@ use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::reads::write_invalidation::{self, WriteGuard};
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::retry::{Idempotency, RetryableError};
-use clerk_client::outbound::{Credentials, ForwardRequest, ForwardedResponse, Phase, SendError, UpstreamResponse};
+use clerk_client::outbound::{Credentials, ForwardRequest, ForwardedResponse, UpstreamResponse};
 use clerk_client::transport::RequestBody;
-use clerk_quota::{Bucket, Route};
+use clerk_quota::Route;
 
 /// A request that is to be answered.
 pub(in crate::gateway) struct Transaction {
@@ -45,7 +45,7 @@ impl Transaction {
     /// Hands the request on to Clerk and the answer back.
     pub(in crate::gateway) async fn forward(mut self: Box<Self>, mut body: RequestBody) -> Response<Body> {
         let (route, credentials, priority, policies) = (self.route, self.credentials, self.priority, self.policies);
-        let idempotency = policies.idempotency(&self.head.method);
+        let (idempotency, caller) = (policies.idempotency(&self.head.method), self.record.caller);
         if policies.retry.is_on() && idempotency != Idempotency::NonIdempotent {
             // What is to be sent again has to be at hand.
             body = match Box::pin(in_memory(body)).await {
@@ -66,11 +66,8 @@ impl Transaction {
         if !self.record.dry_run.is_spared() {
             self.record.dry_run.set_pace(self.instance.forecast_pace(&policies, route, priority));
         }
-        // If the client leaves before there is an answer: from the queue nothing was sent.
-        let is_limited = route.bucket != Bucket::Unlimited;
-        self.record.billable_attempts = u32::from(is_limited && !policies.pace.is_on());
         let forward_request =
-            ForwardRequest { request: Request::from_parts(head, body), route, idempotency, credentials };
+            ForwardRequest { request: Request::from_parts(head, body), route, idempotency, credentials, caller };
         match self
             .instance
             .outbound
@@ -95,7 +92,7 @@ impl Transaction {
                     self.record.dry_run.retried = trouble.is_some_and(|trouble| idempotency.allows(trouble));
                 }
                 self.instance.reload_key_on_unauthorized(credentials, status);
-                respond(forwarded, &self.instance, route, self.record)
+                respond(forwarded, &self.instance, self.record)
             }
             Err(error) => {
                 match write {
@@ -103,7 +100,6 @@ impl Transaction {
                     Some(write) => write.rejected(),
                     None => {}
                 }
-                self.record.billable_attempts = if is_limited { billable_attempts(&error) } else { 0 };
                 let client_error = self.upload_error.of_the_client();
                 let answer = client_error
                     .map_or_else(|| ErrorResponse::request_failed(&error), ErrorResponse::incomplete_request);
@@ -117,7 +113,6 @@ impl Transaction {
 pub(in crate::gateway) fn respond(
     forwarded: ForwardedResponse,
     instance: &InstanceRuntime,
-    route: Route,
     mut record: RequestRecord,
 ) -> Response<Body> {
     let ForwardedResponse { response: answer, attempts, waited, latency } = forwarded;
@@ -127,7 +122,6 @@ pub(in crate::gateway) fn respond(
     add_decision_headers(&mut head.headers, decision, attempts, waited);
     record.finish(head.status, decision);
     record.upstream = Some(latency);
-    record.billable_attempts = if route.bucket == Bucket::Unlimited { 0 } else { attempts };
     let body = RecordingBody::new(body, instance.policies.body_idle_timeout, record);
     Response::from_parts(head, Body::new(body))
 }
@@ -149,14 +143,6 @@ pub(in crate::gateway) fn add_decision_headers(
     if !waited.is_zero() {
         let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         headers.insert(&WAITED_MS, HeaderValue::from(millis));
-    }
-}
-
-/// Attempts that Clerk may have counted, of a request without an answer.
-pub(in crate::gateway) const fn billable_attempts(error: &SendError) -> u32 {
-    match error {
-        SendError::Request { error, attempts } if !matches!(error.phase(), Phase::Connect) => *attempts,
-        SendError::Request { .. } | SendError::Shed(_) => 0,
     }
 }
 

@@ -265,3 +265,32 @@ async fn an_old_answer_is_better_than_none() {
         }
     }
 }
+
+/// Slow lists, while other users are changed through the gateway and elsewhere, eight times a second: each list is asked for
+/// once, and what was fetched before a change is not kept.
+#[tokio::test(start_paused = true)]
+async fn writes_of_others_cost_no_read_a_second_request() {
+    let reads = Reads::new(CACHE);
+    reads.lag(500);
+    let lists: Vec<_> = (0..60).map(|offset| format!("/v1/users?limit=10&offset={offset}")).collect();
+    let asking = async {
+        for chunk in lists.chunks(6) {
+            reads.together(chunk.iter().map(|path| get(path))).await;
+        }
+    };
+    let changing = async {
+        for number in 0..40 {
+            reads.rename(100 + number, "Changed").await;
+            reads.announce(200 + number).await;
+            tokio::time::sleep(Duration::from_millis(125)).await;
+        }
+    };
+    tokio::join!(asking, changing);
+    let asked = reads.targets().iter().filter(|target| target.starts_with("/v1/users?")).count();
+    assert_eq!(asked, 60);
+    // What nobody overtook may be kept; what somebody did is fetched by whoever asks next, and once.
+    reads.get(&lists[0]).await;
+    reads.get(&lists[0]).await;
+    let asked = reads.targets().iter().filter(|target| **target == lists[0]).count();
+    assert_eq!(asked, 2);
+}

@@ -7,20 +7,18 @@ use super::panel::Panel;
 const UNKNOWN: &str = r#"basis!~"probe|configured|sampled""#;
 
 /// What a basis means. Value, words, colour.
-const WORDS: [(&str, &str, &str); 8] = [
+const WORDS: [(&str, &str, &str); 6] = [
     ("headers", "known: Clerk's headers", "green"),
     ("gateway", "counted by the gateway", "green"),
     ("client", "counted by the client", "green"),
-    ("telemetry", "counted from traces", "green"),
     ("mixed", "counted by several", "green"),
-    ("sampled", "use unknown: sampled traces", "orange"),
     ("probe", "use unknown: only probes", "orange"),
     ("configured", "use unknown: nothing seen", "orange"),
 ];
 
 /// What each description says of its numbers.
-pub(super) const SAID: &str = "The basis is `headers` where Clerk names what is left; `gateway`, `client`, `telemetry` \
-                               and `mixed` are counts of what was seen here, and the truth may be higher.";
+pub(super) const SAID: &str = "The basis is `headers` where Clerk names what is left; `gateway`, `client` and \
+                               `mixed` are counts of what was seen here, and the truth may be higher.";
 
 /// The values of a query over buckets, each with its basis, where the use is known. `at` are the query's own matchers.
 pub(super) fn known(query: &str, at: &str) -> String {
@@ -61,7 +59,7 @@ pub(super) fn table() -> Panel {
         "Is the use known?",
         "On what basis the use of each instance's limit of 10 s is known. Use unknown: Clerk sends no quota headers, and \
          probes do not see who else calls. Then only 429s and blocks are true, and headroom stays empty. To know it, let \
-         the applications call Clerk through the gateway, or send their traces to the exporter.",
+         the applications call Clerk through the gateway.",
     )
     .label("clerk_instance", "Clerk instance", cells::instance_link())
     .label("basis", "The use is", cell(230))

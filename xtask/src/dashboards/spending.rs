@@ -10,7 +10,7 @@ use super::cells;
 use super::panel::Panel;
 
 /// How to come to know who calls Clerk.
-pub(super) const UNKNOWN: &str = "No caller is known: send the calls through the gateway, or traces to the exporter";
+pub(super) const UNKNOWN: &str = "No caller is known: send the calls through the gateway";
 
 /// Requests of the last minute, by these labels. With a scrape every 60 s `increase()` over a minute has one sample, so this
 /// is the difference to a minute ago; after a restart, all that the new process has counted.
@@ -52,7 +52,7 @@ pub(super) fn table(with_clerk_instance: bool) -> Panel {
     let table = Panel::table(
         "Who spends it",
         "Requests that Clerk may have counted, the present ones first: retries and refused ones too, and none that the \
-         cache answered. Counted by the gateway, the client library, traces of the applications, and the probes of this \
+         cache answered. Counted by the gateway, the client library, and the probes of this \
          exporter; calls past all of these are not in it. The last 10 seconds are on the exporter's landing \
          page and in /api/v1/top. Share: of the last 5 minutes.",
     );

@@ -23,9 +23,6 @@ use crate::webhook::Tag;
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 
-/// How often a request begins anew because of invalidations before it fetches for itself alone.
-const ROUNDS: usize = 3;
-
 /// The answers of one instance. Clones share them.
 ///
 /// ```
@@ -130,8 +127,8 @@ impl Cache {
     /// the same time share, as far as their [`Priority`](crate::limiter::Priority) allows.
     ///
     /// `tags` are what the answer shows, as of [`tags_of_route`](crate::webhook::tags_of_route); they have to be the same
-    /// each time for a key. `fetch` makes a request to Clerk. It may be called again when an invalidation comes in
-    /// between, and a future that it made may be dropped without having been polled.
+    /// each time for a key. `fetch` makes a request to Clerk, and is called once at most. A future that it made may be
+    /// dropped without having been polled.
     ///
     /// Dropping the future cancels the fetch, unless others wait for it.
     ///
@@ -161,30 +158,30 @@ impl Cache {
             }
             inner.counters.memory.misses.add();
         }
-        for _ in 0..ROUNDS {
-            let waiter = self.join(key, tags, policy, &fetch);
-            let is_first = waiter.is_first;
-            match waiter.wait(&inner.generations, policy.keeps()).await {
-                None => inner.counters.detached.add(),
-                Some(Ok((answer, hit))) => {
-                    let stale = if is_failure(&answer) { inner.stale_if_error(&key) } else { None };
-                    if let Some(stale) = stale {
-                        return Ok(stale);
-                    }
-                    if !is_first {
-                        inner.counters.coalesced.add();
-                    }
-                    return Ok((answer, if is_first { hit } else { Hit::Coalesced }));
+        let waiter = self.join(key, tags, policy, &fetch);
+        let is_first = waiter.is_first;
+        let (result, is_outdated) = waiter.wait(&inner.generations).await;
+        if is_outdated && policy.keeps() {
+            inner.counters.detached.add();
+        }
+        match result {
+            Ok((answer, hit)) => {
+                let stale = if is_failure(&answer) { inner.stale_if_error(&key) } else { None };
+                if let Some(stale) = stale {
+                    return Ok(stale);
                 }
-                Some(Err(error)) => {
-                    if let Some(stale) = inner.stale_if_error(&key) {
-                        return Ok(stale);
-                    }
-                    match error.downcast::<E>() {
-                        Ok(error) => return Err(error),
-                        // Of somebody who fetches the same with errors of another type.
-                        Err(_) => break,
-                    }
+                if !is_first {
+                    inner.counters.coalesced.add();
+                }
+                return Ok((answer, if is_first { hit } else { Hit::Coalesced }));
+            }
+            Err(error) => {
+                if let Some(stale) = inner.stale_if_error(&key) {
+                    return Ok(stale);
+                }
+                // Otherwise of somebody who fetches the same with errors of another type.
+                if let Ok(error) = error.downcast::<E>() {
+                    return Err(error);
                 }
             }
         }
@@ -248,7 +245,7 @@ impl Cache {
         let inner = Arc::clone(&self.0);
         self.0.in_background(async move {
             // Whatever comes of it, somebody will ask again.
-            let _ = waiter.wait(&inner.generations, true).await;
+            let _ = waiter.wait(&inner.generations).await;
         });
     }
 }

@@ -7,11 +7,9 @@
 //!
 //! # What is promised
 //!
-//! - **When an invalidation has returned `Ok`, this process gives no answer that has one of its tags and whose fetch began
-//!   before, nor does any process from Redis.** A fetch under way is given up and begun anew; its answer is kept nowhere. There are two
-//!   exceptions. A request that invalidations overtake 3 times gets the answer that it then fetches for itself alone, as without a
-//!   cache. And where nothing is kept ([`CachePolicy::coalesce_only`]), whoever waits for a fetch gets its answer, as without a cache; who
-//!   asks after the invalidation does not.
+//! - **Whoever asks this process after an invalidation has returned `Ok` gets no answer that has one of its tags and whose
+//!   fetch began before, nor does whoever asks another process from Redis.** Whoever asked before gets what was fetched,
+//!   as without a cache: it is kept nowhere, and no request is made twice for it.
 //! - **Without an `Ok`, Redis may still hold old answers.** This process does not use them, and tells Redis again until it
 //!   was told; other processes may use them until then. If this one ends before, deliver again.
 //! - **Other processes drop it from their memory as soon as they hear of it**, within milliseconds, over a subscription.

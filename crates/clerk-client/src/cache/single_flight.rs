@@ -1,8 +1,8 @@
 //! One fetch at a time for each key and priority, shared by all who wait for it.
 //!
 //! The fetch is driven by those who wait: if one goes away the others go on, and if all do it is cancelled. An
-//! invalidation detaches: who waits for an answer that may be kept is told at once and fetches anew, and who comes later
-//! does not find the old fetch.
+//! invalidation detaches: whoever waits already gets the answer all the same, which is not kept, and whoever comes later does
+//! not find the old fetch. So a write costs no read a second request.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
 use super::entry::CachedResponse;
 use super::generations::{Generations, Snapshot};
@@ -41,14 +40,12 @@ struct Flight {
     number: u64,
     generations: Arc<Snapshot>,
     fetch_future: WeakShared<FetchFuture>,
-    detached: CancellationToken,
 }
 
 /// A place among those who wait for a fetch.
 pub(super) struct Waiter {
     fetch_future: Shared<FetchFuture>,
     generations: Arc<Snapshot>,
-    detached: CancellationToken,
     /// Whether the fetch was begun for this one.
     pub(super) is_first: bool,
 }
@@ -93,12 +90,11 @@ impl SingleFlight {
             fetch.await
         };
         let fetch_future = fetch_future.boxed().shared();
-        let detached = CancellationToken::new();
         // Somebody else may have been quicker.
-        if let Some(waiter) = self.insert(key_and_priority, number, &fetch_future, &snapshot, &detached, generations) {
+        if let Some(waiter) = self.insert(key_and_priority, number, &fetch_future, &snapshot, generations) {
             return waiter;
         }
-        Waiter { fetch_future, generations: snapshot, detached, is_first: true }
+        Waiter { fetch_future, generations: snapshot, is_first: true }
     }
 
     fn insert(
@@ -107,7 +103,6 @@ impl SingleFlight {
         number: u64,
         fetch_future: &Shared<FetchFuture>,
         snapshot: &Arc<Snapshot>,
-        detached: &CancellationToken,
         generations: &Generations,
     ) -> Option<Waiter> {
         let mut flights = self.0.flights.lock();
@@ -115,7 +110,7 @@ impl SingleFlight {
             return Some(waiter);
         }
         let fetch_future = fetch_future.downgrade()?;
-        let flight = Flight { number, generations: Arc::clone(snapshot), fetch_future, detached: detached.clone() };
+        let flight = Flight { number, generations: Arc::clone(snapshot), fetch_future };
         flights.insert(key_and_priority, flight);
         None
     }
@@ -127,13 +122,7 @@ impl SingleFlight {
 
     /// Detaches all flights that began before the present generations.
     pub(super) fn detach(&self, generations: &Generations) {
-        self.0.flights.lock().retain(|_, flight| {
-            let is_valid = generations.is_valid(&flight.generations);
-            if !is_valid {
-                flight.detached.cancel();
-            }
-            is_valid
-        });
+        self.0.flights.lock().retain(|_, flight| generations.is_valid(&flight.generations));
     }
 
     /// How many are under way.
@@ -153,23 +142,15 @@ impl Flight {
             return None;
         }
         let fetch_future = self.fetch_future.upgrade()?;
-        let (generations, detached) = (Arc::clone(&self.generations), self.detached.clone());
-        Some(Waiter { fetch_future, generations, detached, is_first: false })
+        Some(Waiter { fetch_future, generations: Arc::clone(&self.generations), is_first: false })
     }
 }
 
 impl Waiter {
-    /// Waits for the end of the fetch; `None` if an invalidation came first, and that counts.
-    pub(super) async fn wait(self, generations: &Generations, counts: bool) -> Option<FetchResult> {
-        let Self { fetch_future, generations: snapshot, detached, .. } = self;
-        if !counts {
-            return Some(fetch_future.await);
-        }
-        let result = tokio::select! {
-            biased;
-            () = detached.cancelled() => return None,
-            result = fetch_future => result,
-        };
-        generations.is_valid(&snapshot).then_some(result)
+    /// Waits for the end of the fetch; says whether an invalidation came first.
+    pub(super) async fn wait(self, generations: &Generations) -> (FetchResult, bool) {
+        let Self { fetch_future, generations: snapshot, .. } = self;
+        let result = fetch_future.await;
+        (result, !generations.is_valid(&snapshot))
     }
 }

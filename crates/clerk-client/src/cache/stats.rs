@@ -30,7 +30,7 @@ pub struct CacheStats {
     pub coalesced: u64,
     /// Fetches that ended in an answer.
     pub fetched: u64,
-    /// Times that a request had to fetch anew because of an invalidation.
+    /// Requests that got the answer to a fetch that an invalidation overtook. It is not kept.
     pub detached: u64,
     /// Answers that were not kept because an invalidation came before them.
     pub outdated: u64,

@@ -16,12 +16,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use clerk_quota::CallerId;
+
 /// What answers a batch: some of its keys with their values.
 type Answers<K, V> = Arc<HashMap<K, V>>;
 type Running<K, V> = BoxFuture<'static, Answers<K, V>>;
 /// What each of a batch's callers waits for.
 type Awaited<K, V> = Shared<Running<K, V>>;
-type Fetch<K, V> = dyn Fn(Vec<K>) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync;
+type Fetch<K, V> = dyn Fn(Vec<K>, CallerId) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync;
 
 /// How much is merged.
 #[derive(Debug, Clone, Copy)]
@@ -80,10 +82,10 @@ where
     K: Clone + Eq + Hash + Ord + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// `fetch` answers a batch of different keys.
+    /// `fetch` answers a batch of different keys, which is charged to the caller that opened it.
     pub(super) fn new(
         bounds: Bounds,
-        fetch: impl Fn(Vec<K>) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync + 'static,
+        fetch: impl Fn(Vec<K>, CallerId) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync + 'static,
     ) -> Self {
         let state = State { batches: HashMap::new(), by_key: HashMap::new(), open: None, waiting: 0, next_id: 0 };
         let bounds = Bounds { keys: bounds.keys.max(1), ..bounds };
@@ -91,8 +93,8 @@ where
     }
 
     /// The value of a key, none if its batch was answered without it; and how the batch was shared.
-    pub(super) async fn get_merged(&self, key: &K) -> Result<(Option<V>, BatchShare), Full> {
-        let seat = self.join(key)?;
+    pub(super) async fn get_merged(&self, key: &K, caller: CallerId) -> Result<(Option<V>, BatchShare), Full> {
+        let seat = self.join(key, caller)?;
         let value = seat.answers.clone().await.get(key).cloned();
         let is_shared = seat.joined.load(Ordering::Relaxed) > 1;
         Ok((value, BatchShare { is_first: seat.has_opened, is_shared }))
@@ -100,7 +102,7 @@ where
 
     #[cfg(test)]
     async fn get(&self, key: &K) -> Result<Option<V>, Full> {
-        self.get_merged(key).await.map(|(value, _)| value)
+        self.get_merged(key, CallerId::UNNAMED).await.map(|(value, _)| value)
     }
 
     /// Those who ask for the key from now on do not get an answer that is already under way.
@@ -113,7 +115,7 @@ where
         }
     }
 
-    fn join(&self, key: &K) -> Result<Waiter<K, V>, Full> {
+    fn join(&self, key: &K, caller: CallerId) -> Result<Waiter<K, V>, Full> {
         let mut state = self.state.lock();
         let known = state.by_key.get(key).copied();
         let mut has_opened = false;
@@ -122,7 +124,7 @@ where
             None if state.waiting >= self.bounds.waiting => return Err(Full),
             None => state.open.and_then(|id| state.running(id)).unwrap_or_else(|| {
                 has_opened = true;
-                self.open(&mut state)
+                self.open(&mut state, caller)
             }),
         };
         state.sit(id, key, self.bounds.keys);
@@ -131,7 +133,7 @@ where
         Ok(Waiter { state: Arc::clone(&self.state), id, key: key.clone(), answers, joined, has_opened })
     }
 
-    fn open(&self, state: &mut State<K, V>) -> (u64, Awaited<K, V>) {
+    fn open(&self, state: &mut State<K, V>, caller: CallerId) -> (u64, Awaited<K, V>) {
         let id = state.next_id;
         state.next_id += 1;
         let full = Arc::new(Notify::new());
@@ -142,7 +144,7 @@ where
                 // Full before the window is over, or not: it is sent now.
                 let _ = timeout(window, full.notified()).await;
                 let keys = end.state.lock().send(id);
-                let answers = fetch(keys).await;
+                let answers = fetch(keys, caller).await;
                 drop(end);
                 Arc::new(answers)
             }

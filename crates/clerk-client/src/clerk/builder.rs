@@ -11,7 +11,7 @@ use crate::secret::{EnvLookup, KeySource, SecretSource, process_env};
 use crate::transport::{ApiUrl, ReqwestOptions, ReqwestTransport};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-use clerk_quota::{Limit, Settings, Source};
+use clerk_quota::{Coverage, Limit, Settings, Source};
 
 const KEY: &str = "CLERK_SECRET_KEY";
 const KEY_FILE: &str = "CLERK_SECRET_KEY_FILE";
@@ -156,6 +156,7 @@ impl Builder {
             low_threshold: 0.1,
             stale_after: Duration::from_secs(60),
             sources: vec![Source::Client],
+            coverage: Coverage::Sole,
         };
         let ledger = Ledger::new([settings]).instance(NAME).ok_or(Error::Environment("the ledger is empty"))?;
         let upstream = ReqwestTransport::new(ReqwestOptions { ca_file: self.ca_file, ..ReqwestOptions::default() })?;

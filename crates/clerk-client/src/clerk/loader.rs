@@ -10,7 +10,7 @@ use super::batcher::{BatchShare, Batcher, Bounds, Full};
 use super::users::check_id;
 use super::{Error, LookupOutcome, MAX_IDS, RawUser, User, Users};
 use crate::limiter::{Shed, ShedReason};
-use clerk_quota::Bucket;
+use clerk_quota::{Bucket, CallerId};
 
 /// Time after which somebody who found too many others waiting may try again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl Loader {
     pub(super) fn new(users: Users, options: LoaderOptions) -> Self {
         let LoaderOptions { window, max_ids, max_waiting } = options;
         let bounds = Bounds { window, keys: max_ids.clamp(1, MAX_IDS), waiting: max_waiting };
-        let merge = Batcher::new(bounds, move |ids| fetch(users.clone(), ids).boxed());
+        let merge = Batcher::new(bounds, move |ids, caller| fetch(users.clone().charged_to(caller), ids).boxed());
         Self { merge: Arc::new(merge) }
     }
 
@@ -80,7 +80,7 @@ impl Loader {
     /// As [`Users::get`], also for a user that does not exist: [`Error::is_not_found`]. Shared, since it may be that
     /// of other callers, too. A caller too many gets [`Error::Shed`].
     pub async fn get(&self, id: &str) -> Result<User, Arc<Error>> {
-        self.load(id).await.0?.parse().map_err(|_| Arc::new(Error::ambiguous()))
+        self.load(id, CallerId::UNNAMED).await.0?.parse().map_err(|_| Arc::new(Error::ambiguous()))
     }
 
     /// One user as Clerk wrote it, byte for byte, in a list or alone; none if there is no such user.
@@ -88,12 +88,13 @@ impl Loader {
     /// # Errors
     /// As [`Loader::get`] for all but a missing user.
     pub async fn raw(&self, id: &str) -> Result<Option<RawUser>, Arc<Error>> {
-        self.raw_merged(id).await.0
+        self.raw_merged(id, CallerId::UNNAMED).await.0
     }
 
-    /// [`Loader::raw`], and how this look-up shared its request with others.
-    pub async fn raw_merged(&self, id: &str) -> (Result<Option<RawUser>, Arc<Error>>, BatchShare) {
-        let (answer, share) = self.load(id).await;
+    /// [`Loader::raw`], and how this look-up shared its request with others. Of each request
+    /// that is sent, the `caller` of the first look-up is charged for it.
+    pub async fn raw_merged(&self, id: &str, caller: CallerId) -> (Result<Option<RawUser>, Arc<Error>>, BatchShare) {
+        let (answer, share) = self.load(id, caller).await;
         let found = match answer {
             Ok(user) => Ok(Some(user)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -107,11 +108,11 @@ impl Loader {
         self.merge.invalidate(&id.to_owned());
     }
 
-    async fn load(&self, id: &str) -> (LoadResult, BatchShare) {
+    async fn load(&self, id: &str, caller: CallerId) -> (LoadResult, BatchShare) {
         if let Err(error) = check_id(id) {
             return (Err(Arc::new(error)), BatchShare::default());
         }
-        match self.merge.get_merged(&id.to_owned()).await {
+        match self.merge.get_merged(&id.to_owned(), caller).await {
             Ok((Some(answer), share)) => (answer, share),
             Ok((None, share)) => (Err(Arc::new(Error::missing_user())), share),
             Err(Full) => {

@@ -46,7 +46,7 @@ pub use users::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter, Users};
 
 use crate::limiter::Priority;
 use crate::outbound::{ExecuteOptions, Outbound, RequestOptions};
-use clerk_quota::Source;
+use clerk_quota::{CallerId, Source};
 
 /// A client for one Clerk instance. Cheap to clone: clones share connections, pacer and retry budget.
 ///
@@ -67,6 +67,7 @@ pub struct Clerk {
     options: ExecuteOptions,
     bulk: RequestOptions,
     source: Source,
+    caller: CallerId,
     headers: Arc<HeaderMap>,
 }
 
@@ -90,7 +91,7 @@ impl Clerk {
     #[must_use]
     pub fn with_transport(outbound: Arc<Outbound>) -> Self {
         let (options, bulk) = (ExecuteOptions::from(&RequestOptions::default()), RequestOptions::low_priority());
-        Self { outbound, options, bulk, source: Source::Client, headers: Arc::default() }
+        Self { outbound, options, bulk, source: Source::Client, caller: CallerId::UNNAMED, headers: Arc::default() }
     }
 
     /// The same client with another policy for requests at which somebody waits.
@@ -124,6 +125,12 @@ impl Clerk {
     #[must_use]
     pub fn with_source(self, source: Source) -> Self {
         Self { source, ..self }
+    }
+
+    /// The same client with all that it asks charged to this caller.
+    #[must_use]
+    pub(super) fn charged_to(self, caller: CallerId) -> Self {
+        Self { caller, ..self }
     }
 
     /// The same client with these headers on each request, such as `Clerk-API-Version`. `Authorization` and `Host` are

@@ -21,7 +21,8 @@ impl Clerk {
 
     /// A request of this client's.
     pub(super) fn call(&self, method: Method, path: impl Into<String>) -> ApiRequest {
-        ApiRequest { headers: HeaderMap::clone(&self.headers), ..ApiRequest::new(method, path, self.source) }
+        let (headers, caller) = (HeaderMap::clone(&self.headers), self.caller);
+        ApiRequest { headers, caller, ..ApiRequest::new(method, path, self.source) }
     }
 
     /// Sends a request and gives the whole answer if it is a success.

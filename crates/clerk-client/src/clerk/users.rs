@@ -10,6 +10,7 @@ use super::pages::Pages;
 use super::query::Query;
 use super::request::decode;
 use super::{Clerk, Count, Error, Loader, LoaderOptions, RawUser, User, UserRepr};
+use clerk_quota::CallerId;
 
 /// Largest page of users that Clerk gives.
 pub const MAX_PAGE: u16 = 500;
@@ -119,6 +120,11 @@ impl fmt::Display for Order {
 impl Users {
     pub(super) const fn new(clerk: Clerk) -> Self {
         Self { clerk }
+    }
+
+    /// The same users, with all that is asked of them charged to this caller.
+    pub(super) fn charged_to(self, caller: CallerId) -> Self {
+        Self { clerk: self.clerk.charged_to(caller) }
     }
 
     /// One user: `GET /v1/users/{id}`.

@@ -42,9 +42,11 @@ pub type TakeFuture<'a> = Pin<Box<dyn Future<Output = Result<Taken, LimiterUnrea
 pub type UsageFuture<'a> = Pin<Box<dyn Future<Output = Result<FleetUsage, LimiterUnreachable>> + Send + 'a>>;
 
 /// Into so many slots of equal length a window is divided to tell when requests started.
+#[cfg(any(feature = "redis", feature = "test-util"))]
 pub(super) const SLOTS_PER_WINDOW: u32 = 16;
 
 /// So many windows back it is told when requests started.
+#[cfg(any(feature = "redis", feature = "test-util"))]
 pub(super) const TOLD_WINDOWS: u32 = 3;
 
 /// Which budget of the instance.

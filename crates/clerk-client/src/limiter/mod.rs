@@ -425,6 +425,11 @@ impl Permit {
         self.end(Ending::Answered(observation));
     }
 
+    /// The response to a request tells of another budget than the one that it was let go for.
+    pub fn learn(&self, observation: &Observation) {
+        self.limiter.observe(observation);
+    }
+
     /// The request never left this machine.
     pub fn unsent(&mut self) {
         self.end(Ending::Unsent);

@@ -5,7 +5,7 @@ use http::{HeaderMap, Method};
 
 use super::retry::Idempotency;
 use crate::transport::RequestBody;
-use clerk_quota::{Route, Source, route};
+use clerk_quota::{CallerId, Route, Source, route};
 
 /// A request to the Backend API.
 ///
@@ -35,6 +35,8 @@ pub struct ApiRequest {
     pub idempotency: Idempotency,
     /// Who asks.
     pub source: Source,
+    /// The same, by a name that is known to whoever asks.
+    pub caller: CallerId,
 }
 
 impl ApiRequest {
@@ -42,7 +44,8 @@ impl ApiRequest {
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, source: Source) -> Self {
         let idempotency = Idempotency::of(&method);
-        Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new(), idempotency, source }
+        let (headers, caller) = (HeaderMap::new(), CallerId::UNNAMED);
+        Self { method, path: path.into(), headers, body: Bytes::new(), idempotency, source, caller }
     }
 
     /// A GET request.
@@ -67,6 +70,8 @@ pub struct ForwardRequest {
     pub idempotency: Idempotency,
     /// Whose key it carries.
     pub credentials: Credentials,
+    /// Who is charged for it.
+    pub caller: CallerId,
 }
 
 /// Whose key a request carries.

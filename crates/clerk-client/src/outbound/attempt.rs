@@ -6,6 +6,7 @@ use http::StatusCode;
 use http::header::CONTENT_ENCODING;
 use tokio::time::{Instant, timeout_at};
 
+use super::account::AttemptGuard;
 use super::error::{RequestError, is_unsent};
 use super::error_body::ErrorBody;
 use super::request::{OutboundRequest, UploadProgress};
@@ -14,6 +15,7 @@ use super::retry::Idempotency;
 use super::{MAX_BODY_BYTES, Outbound, observe};
 use crate::limiter::Permit;
 use crate::transport::{FreshConnection, ResponseFuture, TransportError};
+use clerk_quota::{Bucket, Route};
 
 /// How much of an error's body is looked at where the body is handed on.
 const PEEK_BYTES: usize = 64 * 1024;
@@ -35,37 +37,36 @@ impl Outbound {
     pub(super) async fn attempt(
         &self,
         outbound_request: &mut OutboundRequest<'_>,
-        mut permit: Permit,
+        permit: Permit,
         body_mode: BodyMode,
         until: Instant,
         timeout: Duration,
     ) -> Result<Box<UpstreamResponse>, RequestError> {
         let expired = |_| RequestError::Timeout(timeout);
-        let response = self.send_once(outbound_request, &mut permit, until, timeout).await?;
+        let (response, mut guard) = self.send_once(outbound_request, permit, until, timeout).await?;
         let (at, wall) = (self.clock.now(), self.clock.wall());
         let (head, body) = response.into_parts();
         let (source, route) = (outbound_request.source(), outbound_request.route);
-        let observe = |body: Option<&[u8]>, errors: &ErrorBody, permit: Option<&mut Permit>| {
+        let observe = |body: Option<&[u8]>, errors: &ErrorBody, guard: Option<&mut AttemptGuard>| {
             let observation = observe::observe(&head, body, errors, source, route, at, wall);
-            self.ledger.lock().record(&observation);
-            if let Some(permit) = permit {
-                permit.answered(&observation);
+            if let Some(guard) = guard {
+                guard.answered(&observation);
             }
             observation
         };
         if body_mode != BodyMode::Whole && !is_error(head.status) {
-            let observation = observe(None, &ErrorBody::default(), Some(&mut permit));
-            let body = UpstreamBody::streamed(body, permit);
+            let observation = observe(None, &ErrorBody::default(), Some(&mut guard));
+            let body = UpstreamBody::streamed(body, guard);
             return Ok(Box::new(UpstreamResponse { head, body, observation, errors: ErrorBody::default() }));
         }
         if body_mode == BodyMode::Peek {
-            let mut body = UpstreamBody::streamed(body, permit);
+            let mut body = UpstreamBody::streamed(body, guard);
             // What is compressed is not read for us: a code in it is not worth the work and the risk.
             let is_complete = !head.headers.contains_key(CONTENT_ENCODING)
                 && matches!(timeout_at(until, body.fill(PEEK_BYTES, timeout)).await, Ok(Ok(true)));
             let seen = body.seen();
             let errors = ErrorBody::parse(head.status, if is_complete { &seen } else { &[] });
-            let observation = observe(is_complete.then_some(&seen), &errors, body.permit());
+            let observation = observe(is_complete.then_some(&seen), &errors, body.guard());
             if is_complete {
                 body.release();
             }
@@ -78,7 +79,7 @@ impl Outbound {
                 Err(error) => Err(error.into()),
             });
         let errors = ErrorBody::parse(head.status, read.as_deref().unwrap_or_default());
-        let observation = observe(read.as_deref().ok(), &errors, Some(&mut permit));
+        let observation = observe(read.as_deref().ok(), &errors, Some(&mut guard));
         Ok(Box::new(UpstreamResponse { body: UpstreamBody::whole(read?), head, observation, errors }))
     }
 
@@ -87,26 +88,45 @@ impl Outbound {
     async fn send_once(
         &self,
         outbound_request: &mut OutboundRequest<'_>,
-        permit: &mut Permit,
+        permit: Permit,
         until: Instant,
         timeout: Duration,
-    ) -> Result<http::Response<crate::transport::Body>, RequestError> {
-        let (request, progress) = outbound_request.request(self).inspect_err(|_| permit.unsent())?;
+    ) -> Result<(http::Response<crate::transport::Body>, AttemptGuard), RequestError> {
+        let mut guard = self.begin(outbound_request, permit);
+        let (request, progress) = outbound_request.request(self).inspect_err(|_| guard.unsent())?;
         let expired = || RequestError::Timeout(timeout);
         let mut result = head_of(self.transport.send(request), until, timeout, progress).await.ok_or_else(expired)?;
         let may_race = outbound_request.idempotency() == Idempotency::Idempotent && !outbound_request.has_raced;
         if may_race && result.as_ref().is_err_and(TransportError::is_idle_race) {
             outbound_request.has_raced = true;
-            let (mut request, _) = outbound_request.request(self)?;
+            // The first one may have been read before the connection was closed.
+            drop(guard);
+            let Route { entity, .. } = outbound_request.route;
+            guard =
+                self.begin(outbound_request, self.limits.limiter.pass(self.bucket_of(outbound_request.route), entity));
+            let (mut request, _) = outbound_request.request(self).inspect_err(|_| guard.unsent())?;
             request.extensions_mut().insert(FreshConnection);
             result = head_of(self.transport.send(request), until, timeout, None).await.ok_or_else(expired)?;
         }
-        result.map_err(|error| {
-            if is_unsent(error.kind()) {
-                permit.unsent();
+        match result {
+            Ok(response) => Ok((response, guard)),
+            Err(error) => {
+                if is_unsent(error.kind()) {
+                    guard.unsent();
+                }
+                Err(error.into())
             }
-            error.into()
-        })
+        }
+    }
+
+    /// A request is about to be sent, and is counted from now on.
+    fn begin(&self, request: &OutboundRequest<'_>, permit: Permit) -> AttemptGuard {
+        AttemptGuard::begin(self, &request.start(self.clock.now()), permit)
+    }
+
+    /// The budget that a request of this route is counted in, as far as is known.
+    pub(super) fn bucket_of(&self, route: Route) -> Bucket {
+        self.ledger.lock().bucket_of(&route)
     }
 }
 

@@ -12,7 +12,6 @@ use super::options::{ExecuteOptions, RequestOptions};
 use super::request::OutboundRequest;
 use super::response::{BufferedResponse, ForwardedResponse, StreamingResponse, UpstreamResponse};
 use super::retry::{AttemptOutcome, RetryDecision, RetryState, RetryableError};
-use clerk_quota::Route;
 
 impl Outbound {
     /// Sends a request as [`Outbound::open`] does, and reads the whole answer. Once a success has begun to arrive, the
@@ -67,11 +66,12 @@ impl Outbound {
         body_mode: BodyMode,
         until: Instant,
     ) -> Result<ForwardedResponse, SendError> {
-        let Route { bucket, entity, .. } = outbound_request.route;
+        let entity = outbound_request.route.entity;
         self.limits.begin();
         let (mut attempts, mut waited) = (0, Duration::ZERO);
         let mut last: Option<Attempted> = None;
         loop {
+            let bucket = self.bucket_of(outbound_request.route);
             let permit = match options.pace {
                 None => self.limits.limiter.pass(bucket, entity),
                 Some(queue) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::account::AttemptJournal;
 use super::retry::{AttemptOutcome, RetryDecision, RetryPolicy, RetryState, RetryableError, StopReason};
 use super::retry_budget::RetryBudget;
 use crate::limiter::{self, DistributedLimiter, Limiter};
@@ -14,6 +15,8 @@ use clerk_quota::clock::Clock;
 pub struct InstanceLimits {
     /// Decides when requests leave.
     pub limiter: Arc<Limiter>,
+    /// Where it is written when requests are sent, if that is to outlive the process.
+    pub journal: Option<Arc<dyn AttemptJournal>>,
     clock: Arc<Clock>,
     retries: Mutex<Retries>,
 }
@@ -64,7 +67,7 @@ impl InstanceLimits {
             retried: [0; RetryableError::ALL.len()],
             stopped: [0; StopReason::ALL.len()],
         };
-        Self { limiter, clock, retries: Mutex::new(retries) }
+        Self { limiter, journal: None, clock, retries: Mutex::new(retries) }
     }
 
     /// All counters.

@@ -5,6 +5,7 @@
 //! again what may be sent again ([`retry`]), and makes of each attempt one observation. [`Outbound::open`] is the same
 //! with a body that is read as a stream, and [`Outbound::forward`] the same for requests that are not ours.
 
+mod account;
 mod api_request;
 mod attempt;
 mod error;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+pub use account::{AttemptGuard, AttemptJournal};
 pub use api_request::{ApiRequest, Credentials, ForwardRequest};
 pub use error::{Phase, RequestError, SendError};
 pub use error_body::{ErrorBody, ErrorItem};
@@ -55,7 +57,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// use clerk_quota::clock::Clock;
 /// use clerk_client::outbound::{ApiRequest, Outbound, RequestOptions};
 /// use clerk_quota::ledger::Ledger;
-/// use clerk_quota::{Environment, Limit, Settings, Source};
+/// use clerk_quota::{Coverage, Environment, Settings, Source};
 /// use clerk_client::secret::{KeySource, Secret, SecretSource};
 /// use clerk_simulator::Simulator;
 /// use clerk_client::transport::MemoryTransport;
@@ -71,6 +73,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 ///     low_threshold: 0.1,
 ///     stale_after: std::time::Duration::from_secs(60),
 ///     sources: vec![Source::Client],
+///     coverage: Coverage::Sole,
 /// }]);
 /// let outbound = Outbound::new(
 ///     MemoryTransport::new(Simulator::new(Default::default()).router()),
@@ -131,7 +134,8 @@ impl Outbound {
     pub async fn request(&self, call: &ApiRequest, deadline: Duration) -> Result<BufferedResponse, RequestError> {
         let until = Instant::now() + deadline;
         let mut outbound_request = OutboundRequest::of(call);
-        let permit = self.limits.limiter.pass(outbound_request.route.bucket, outbound_request.route.entity);
+        let route = outbound_request.route;
+        let permit = self.limits.limiter.pass(self.bucket_of(route), route.entity);
         let response = self.attempt(&mut outbound_request, permit, BodyMode::Whole, until, deadline).await?;
         let response = StreamingResponse::from(*response);
         timeout_at(until, response.collect()).await.map_err(|_| RequestError::Timeout(deadline))?

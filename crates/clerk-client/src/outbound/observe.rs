@@ -10,6 +10,9 @@ use super::error_body::ErrorBody;
 use super::media_type::is_json;
 use clerk_quota::{KeyVerdict, Moment, Observation, QuotaCode, Route, Source};
 
+/// The codes of Clerk's rate limiter. The second one occurs in mocks.
+const RATE_LIMIT_CODES: [&str; 2] = ["too_many_requests", "rate_limit_exceeded"];
+
 /// `body` is none if it could not be read, or is handed on unread. `at` and `wall` are the same point in time, on the monotonic and on the wall
 /// clock.
 pub(super) fn observe(
@@ -26,12 +29,14 @@ pub(super) fn observe(
     Observation {
         at,
         source,
+        route: route.id,
         bucket: route.bucket,
         entity: route.entity,
         status: head.status.as_u16(),
         usable: is_usable(head, body, errors),
         key: key_verdict(head, body, errors, quota_code),
         quota_code: quota_code.filter(|_| head.status == StatusCode::FORBIDDEN),
+        is_rate_limit: errors.code().is_some_and(|code| RATE_LIMIT_CODES.contains(&code)),
         quota,
         clock_offset_seconds: quota.date.map(|date| offset_seconds(date, wall)),
     }

@@ -17,7 +17,7 @@ use super::api_request::{ApiRequest, Credentials, ForwardRequest};
 use super::error::RequestError;
 use super::retry::Idempotency;
 use crate::transport::{BodyError, ErrorKind, RequestBody, TransportError};
-use clerk_quota::{Route, Source};
+use clerk_quota::{CallerId, MethodLabel, Moment, RequestStart, Route, Source};
 
 /// A request with its route.
 #[derive(Debug)]
@@ -41,12 +41,15 @@ pub(super) struct RetryableRequest {
     request: Option<Request<RequestBody>>,
     idempotency: Idempotency,
     credentials: Credentials,
+    caller: CallerId,
+    method: MethodLabel,
 }
 
 impl From<ForwardRequest> for RetryableRequest {
     fn from(request: ForwardRequest) -> Self {
-        let ForwardRequest { request, idempotency, credentials, .. } = request;
-        Self { request: Some(request), idempotency, credentials }
+        let ForwardRequest { request, idempotency, credentials, caller, .. } = request;
+        let method = MethodLabel::from(request.method());
+        Self { request: Some(request), idempotency, credentials, caller, method }
     }
 }
 
@@ -57,6 +60,15 @@ impl<'a> OutboundRequest<'a> {
 
     pub(super) const fn pending(retryable: &'a mut RetryableRequest, route: Route) -> Self {
         Self { route, has_raced: false, kind: OutboundKind::Forward(retryable) }
+    }
+
+    /// What the account wants to know of it.
+    pub(super) fn start(&self, at: Moment) -> RequestStart {
+        let (caller, method) = match &self.kind {
+            OutboundKind::Api(call) => (call.caller, MethodLabel::from(&call.method)),
+            OutboundKind::Forward(retryable) => (retryable.caller, retryable.method),
+        };
+        RequestStart { at, source: self.source(), caller, route: self.route, method }
     }
 
     /// Who asks.
@@ -83,7 +95,7 @@ impl<'a> OutboundRequest<'a> {
     ) -> Result<(Request<RequestBody>, Option<UploadProgress>), RequestError> {
         match &mut self.kind {
             OutboundKind::Api(call) => signed(call, outbound).map(|request| (request, None)),
-            OutboundKind::Forward(RetryableRequest { request, idempotency, credentials }) => {
+            OutboundKind::Forward(RetryableRequest { request, idempotency, credentials, .. }) => {
                 let copy = request.as_ref().filter(|_| *idempotency != Idempotency::NonIdempotent).and_then(copy);
                 let mut next = match copy {
                     Some(copy) => copy,

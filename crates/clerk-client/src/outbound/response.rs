@@ -14,10 +14,10 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::MAX_BODY_BYTES;
+use super::account::AttemptGuard;
 use super::error::RequestError;
 use super::error_body::ErrorBody;
 use super::media_type::is_json;
-use crate::limiter::Permit;
 use crate::transport::{Body, TransportError};
 use clerk_quota::Observation;
 
@@ -124,28 +124,28 @@ pub struct UpstreamBody {
     /// Frames that were read already.
     read: VecDeque<Result<Frame<Bytes>, TransportError>>,
     rest: Option<Body>,
-    permit: Option<Permit>,
+    guard: Option<AttemptGuard>,
 }
 
 impl UpstreamBody {
-    pub(super) const fn streamed(body: Body, permit: Permit) -> Self {
-        Self { read: VecDeque::new(), rest: Some(body), permit: Some(permit) }
+    pub(super) const fn streamed(body: Body, guard: AttemptGuard) -> Self {
+        Self { read: VecDeque::new(), rest: Some(body), guard: Some(guard) }
     }
 
     /// A body that was read; its request is over.
     pub(super) fn whole(body: Bytes) -> Self {
         let read = Some(body).filter(|body| !body.is_empty()).map(|body| Ok(Frame::data(body)));
-        Self { read: read.into_iter().collect(), rest: None, permit: None }
+        Self { read: read.into_iter().collect(), rest: None, guard: None }
     }
 
-    /// The permit of a body that is still to come.
-    pub(super) const fn permit(&mut self) -> Option<&mut Permit> {
-        self.permit.as_mut()
+    /// The account of a request whose body is still to come.
+    pub(super) const fn guard(&mut self) -> Option<&mut AttemptGuard> {
+        self.guard.as_mut()
     }
 
     /// The request no longer counts as in flight, whatever of the body is still to come.
     pub(super) fn release(&mut self) {
-        self.permit = None;
+        self.guard = None;
     }
 
     /// Reads the first frames up to about `limit` bytes, which stay at the front of the body. Says whether that is all of
@@ -206,7 +206,7 @@ impl http_body::Body for UpstreamBody {
             None => Poll::Ready(None),
         };
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
-            self.permit = None;
+            self.guard = None;
         }
         frame
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use clerk_quota::{Bucket, KeyVerdict, Quota, Source};
+use clerk_quota::{Bucket, KeyVerdict, Quota, RouteId, Source};
 
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 const BASE: u64 = 1_000_000;
@@ -20,12 +20,14 @@ pub(super) fn answer(millis: u64, status: u16, quota: Quota) -> Observation {
     Observation {
         at: at(millis),
         source: Source::Client,
+        route: RouteId::OTHER,
         bucket: Bucket::Instance,
         entity: None,
         status,
         usable: true,
         key: KeyVerdict::Valid,
         quota_code: None,
+        is_rate_limit: status == 429,
         quota,
         clock_offset_seconds: None,
     }

@@ -1,22 +1,15 @@
 //! Who uses the budget: a count of the last seconds, the last minute and the last hour. Pure: time is passed in.
 
+use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
-use super::caller_registry::{CallerId, CallerRegistry};
-use super::route_key::RouteKey;
-use clerk_quota::Moment;
+use super::Moment;
 
 /// Slots of each ring: sixty seconds, and sixty minutes.
 const SLOTS: usize = 60;
 
 /// Keys that are kept apart. With all slots full of them this is a quarter of a megabyte.
 const MAX_KEYS: usize = 512;
-
-/// Most shares that are named.
-const MAX_SHARES: usize = 20;
 
 /// A time that ends now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,23 +37,10 @@ impl Span {
     }
 }
 
-/// A part of the requests of a time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Share {
-    /// The template.
-    pub route: &'static str,
-    /// Who called.
-    pub caller: Arc<str>,
-    /// Requests.
-    pub requests: u64,
-    /// Of all requests of that time, from 0 to 1.
-    pub ratio: f64,
-}
-
 /// Counts by key in rings of time slots.
-#[derive(Debug)]
-pub(in crate::gateway) struct TopCounter<K> {
-    places: FxHashMap<K, usize>,
+#[derive(Debug, Clone)]
+pub(super) struct TopCounter<K> {
+    places: HashMap<K, usize>,
     keys: Vec<K>,
     seconds: Ring,
     minutes: Ring,
@@ -68,12 +48,12 @@ pub(in crate::gateway) struct TopCounter<K> {
 
 impl<K> Default for TopCounter<K> {
     fn default() -> Self {
-        Self { places: FxHashMap::default(), keys: Vec::new(), seconds: Ring::default(), minutes: Ring::default() }
+        Self { places: HashMap::default(), keys: Vec::new(), seconds: Ring::default(), minutes: Ring::default() }
     }
 }
 
 /// The requests of each of the last [`SLOTS`] times.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Ring {
     slots: Vec<Slot>,
 }
@@ -115,6 +95,17 @@ impl Ring {
         *count = count.saturating_add(requests);
     }
 
+    fn take_back(&mut self, number: u64, place: Option<usize>, requests: u32) {
+        let slot = self.slots.get_mut(index(number)).filter(|slot| slot.number == number);
+        let count = slot.and_then(|slot| match place {
+            None => Some(&mut slot.homeless),
+            Some(place) => slot.counts.get_mut(place),
+        });
+        if let Some(count) = count {
+            *count = count.saturating_sub(requests);
+        }
+    }
+
     /// The slots of the last `count` numbers up to this one.
     fn last(&self, number: u64, count: u64) -> impl Iterator<Item = &Slot> {
         self.slots.iter().filter(move |slot| slot.number <= number && slot.number + count > number)
@@ -127,11 +118,19 @@ fn index(number: u64) -> usize {
 
 impl<K: Copy + Eq + Hash> TopCounter<K> {
     /// Counts requests at `now`.
-    pub(in crate::gateway) fn record(&mut self, now: Moment, key: K, requests: u32) {
+    pub(super) fn record(&mut self, now: Moment, key: K, requests: u32) {
         let second = now.since_epoch().as_secs();
         let place = self.place(key, second);
         self.seconds.add(second, place, requests);
         self.minutes.add(second / 60, place, requests);
+    }
+
+    /// Takes back requests that were counted at `at`.
+    pub(super) fn take_back(&mut self, at: Moment, key: K, requests: u32) {
+        let second = at.since_epoch().as_secs();
+        let place = self.places.get(&key).copied();
+        self.seconds.take_back(second, place, requests);
+        self.minutes.take_back(second / 60, place, requests);
     }
 
     fn place(&mut self, key: K, second: u64) -> Option<usize> {
@@ -169,7 +168,7 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
     }
 
     /// Requests by key in a time that ends at `now`, most first; `None` stands for keys without a place.
-    pub(in crate::gateway) fn shares(&self, now: Moment, span: Span) -> Vec<(Option<K>, u64)> {
+    pub(super) fn shares(&self, now: Moment, span: Span) -> Vec<(Option<K>, u64)> {
         let second = now.since_epoch().as_secs();
         let (ring, number, count) = match span {
             Span::Window => (&self.seconds, second, 10),
@@ -190,30 +189,6 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
         shares.sort_by_key(|(_, requests)| std::cmp::Reverse(*requests));
         shares
     }
-}
-
-/// The largest shares, with names.
-pub(in crate::gateway) fn named(
-    shares: Vec<(Option<(RouteKey, CallerId)>, u64)>,
-    callers: &CallerRegistry,
-) -> Vec<Share> {
-    let all: u64 = shares.iter().map(|(_, requests)| requests).sum();
-    let mut named: Vec<Share> = Vec::new();
-    for (key, requests) in shares {
-        let (RouteKey(route), caller) = key.unwrap_or((RouteKey(clerk_quota::route::OTHER), CallerId::OTHER));
-        let (caller, ratio) = (callers.name(caller), requests as f64 / all as f64);
-        // One template may stand for several methods.
-        match named.iter_mut().find(|share| share.route == route && share.caller == caller) {
-            Some(share) => {
-                share.requests += requests;
-                share.ratio += ratio;
-            }
-            None => named.push(Share { route, caller, requests, ratio }),
-        }
-    }
-    named.sort_by_key(|share| std::cmp::Reverse(share.requests));
-    named.truncate(MAX_SHARES);
-    named
 }
 
 #[cfg(test)]
@@ -237,6 +212,15 @@ mod tests {
         assert_eq!(top.shares(at(60), Span::Minute), [(Some("b"), 3), (Some("a"), 1)]);
         assert_eq!(top.shares(at(3599), Span::Hour), [(Some("a"), 6), (Some("b"), 3)]);
         assert_eq!(top.shares(at(3660), Span::Hour), []);
+    }
+
+    #[test]
+    fn what_is_taken_back_was_not_used() {
+        let mut top = TopCounter::default();
+        top.record(at(0), "a", 2);
+        top.take_back(at(0), "a", 1);
+        assert_eq!(top.shares(at(5), Span::Minute), [(Some("a"), 1)]);
+        assert_eq!(top.shares(at(5), Span::Hour), [(Some("a"), 1)]);
     }
 
     #[test]

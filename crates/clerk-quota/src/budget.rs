@@ -1,0 +1,483 @@
+//! One budget: that of the instance, or of one user, organization or membership.
+
+use std::time::Duration;
+
+use super::fleet::FleetUsage;
+use super::forecast::{Pace, sliding_exhaustion};
+use super::snapshot::Basis;
+use super::usage_log::UsageLog;
+use super::window::{Evidence, Statement};
+use super::windows::{GRACE, Reset, ResetStatement, Timeline, Window, WindowPosition};
+use super::{HeaderError, Moment, Observation};
+
+/// A common log that was read longer ago than half a window, or this if it is shorter, tells nothing of the present.
+const FLEET_TELLS: Duration = Duration::from_secs(30);
+
+/// What is configured for a bucket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct LimitConfig {
+    /// Requests per window, until the server names them.
+    pub limit: Option<u64>,
+    /// Whether that is Clerk's documented limit, and not one of the configuration.
+    pub is_documented: bool,
+    /// Length of the window, until the server names it.
+    pub window: Duration,
+    /// A window in which a smaller share than this was left was low.
+    pub low_threshold: f64,
+    /// A value older than this is no longer shown.
+    pub stale_after: Duration,
+}
+
+/// What is known of the instance, for whoever makes numbers of a budget.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Context {
+    pub config: LimitConfig,
+    /// By whom requests are counted, where that tells of the use; none where only probes are seen, or a part of it.
+    pub counted_by: Option<Basis>,
+    /// Whether other processes use the instance, and say so in a common log.
+    pub is_fleet: bool,
+    /// Whether all that the applications send is counted, here or in that log.
+    pub is_whole: bool,
+    /// Since when requests are counted.
+    pub since: Moment,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub enum AttemptEnd<'a> {
+    /// A response came.
+    Answered(&'a Observation),
+    /// None came, or nobody waited for it: Clerk may have counted it.
+    Unanswered,
+    /// It surely never left.
+    NotSent,
+}
+
+/// Where a request was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub started: Moment,
+    window: u64,
+    ordinal: u64,
+}
+
+impl Begun {
+    /// A request that uses no window: of a bucket without a limit, or too late for one.
+    pub(super) const fn uncounted(started: Moment) -> Self {
+        Self { started, window: 0, ordinal: 0 }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Budget {
+    pub timeline: Timeline,
+    usage: UsageLog,
+    /// The server's own limit and length of the window, once it has named them.
+    pub limit: Option<u64>,
+    window: Option<Duration>,
+    pub latest: Option<Sample>,
+    pub blocked_until: Option<Moment>,
+    /// When a 429 last said so.
+    blocked_at: Option<Moment>,
+    fleet: Option<Fleet>,
+}
+
+/// The newest value of a budget.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    pub at: Moment,
+    /// What the server said was left, and in which window.
+    remaining: Option<u64>,
+    window: u64,
+    pub reset_at: Option<Moment>,
+    pub from_headers: bool,
+    /// A 429 is true until it says that one may come back.
+    dies_at: Option<Moment>,
+}
+
+/// What others of the fleet used.
+#[derive(Debug, Clone, Default)]
+struct Fleet {
+    at: Moment,
+    used_by_others: u64,
+    /// Begin and end of each stretch, and requests of the whole fleet that were started in it.
+    starts: Vec<(Moment, Moment, u64)>,
+}
+
+impl Budget {
+    /// A request is sent. Gives the use with it, as a ratio, where that is known.
+    pub(super) fn begin(
+        &mut self,
+        at: Moment,
+        context: &Context,
+        close: &mut impl FnMut(&Self, &Window),
+    ) -> (Begun, Option<f64>) {
+        let length = self.length(context.config);
+        self.usage.start(at, length);
+        let begun = match self.place(at, None, context, close) {
+            WindowPosition::Closed => Begun::uncounted(at),
+            place => {
+                let stretch = self.timeline.slides().then(|| self.usage.started(at.before(length), at) + 1);
+                let window = self.timeline.window_mut(place);
+                window.map_or(Begun::uncounted(at), |window| {
+                    window.most_in_stretch = window.most_in_stretch.max(stretch.unwrap_or_default());
+                    Begun { started: at, window: window.number, ordinal: window.begin() }
+                })
+            }
+        };
+        let is_named = self.live(at, context.config).is_some_and(|sample| sample.from_headers);
+        let used = (!is_named).then(|| self.counted_ratio(at, context)).flatten();
+        (begun, used)
+    }
+
+    /// A request of before this process started.
+    pub(super) fn restore(&mut self, started: Moment, ended: Moment, config: LimitConfig) {
+        let length = self.length(config);
+        self.usage.restore(started, ended, length);
+    }
+
+    /// A request ended. Gives the use after it, as a ratio, where a response tells.
+    pub(super) fn end(
+        &mut self,
+        begun: Begun,
+        at: Moment,
+        end: AttemptEnd<'_>,
+        tells: bool,
+        context: &Context,
+        close: &mut impl FnMut(&Self, &Window),
+    ) -> Option<f64> {
+        let length = self.length(context.config);
+        let is_counted = match end {
+            AttemptEnd::NotSent => false,
+            AttemptEnd::Unanswered => true,
+            // What a cache in between answered never reached Clerk.
+            AttemptEnd::Answered(observation) => {
+                observation.is_counted() && !observation.quota.errors.contains(HeaderError::Stale)
+            }
+        };
+        if is_counted {
+            self.usage.end(at, length);
+        } else {
+            self.usage.refund(begun.started);
+        }
+        let (used, placed) = match end {
+            AttemptEnd::Answered(observation) if tells => self.respond(begun, observation, context, close),
+            _ => (None, None),
+        };
+        // What is not said is use all the same, where use is counted.
+        let is_use = context.counted_by.is_some()
+            && !matches!(end, AttemptEnd::Answered(observation) if observation.quota.dialect.is_some());
+        let is_stated =
+            tells && matches!(end, AttemptEnd::Answered(observation) if observation.quota.remaining.is_some());
+        if let Some(window) = self.timeline.numbered(begun.window) {
+            window.end_request();
+            if !is_counted || (is_stated && placed != Some(begun.window)) {
+                window.refund(begun.ordinal);
+            } else if !is_stated {
+                window.end_unstated();
+                if is_use {
+                    window.see(begun.started);
+                }
+            }
+        }
+        if matches!(end, AttemptEnd::Unanswered) && self.latest.is_none_or(|latest| latest.dies_at.is_none()) {
+            // Counted, though it says nothing: what is counted is as new as this.
+            let from_headers = self.live(at, context.config).is_some_and(|sample| sample.from_headers);
+            if !from_headers {
+                let window = self.timeline.current().map_or(0, |window| window.number);
+                self.latest = Some(Sample { at, remaining: None, window, reset_at: None, from_headers, dies_at: None });
+            }
+        }
+        used
+    }
+
+    /// Takes in what a response says. Gives the use after it, and the number of its window.
+    fn respond(
+        &mut self,
+        begun: Begun,
+        observation: &Observation,
+        context: &Context,
+        close: &mut impl FnMut(&Self, &Window),
+    ) -> (Option<f64>, Option<u64>) {
+        let (at, quota) = (observation.at, &observation.quota);
+        self.limit = quota.limit.or(self.limit);
+        self.window = quota.window.or(self.window);
+        let reset = quota.reset.map(|after| Reset { after, resolution: quota.reset_resolution });
+        let is_named = quota.limit.is_some() || quota.remaining.is_some() || reset.is_some();
+        let statement =
+            reset.map(|reset| ResetStatement { reset, remaining: quota.remaining, limit: quota.limit.or(self.limit) });
+        // A request belongs to the window in which it was started, unless the server names another one.
+        let is_open = self.timeline.numbered(begun.window).is_some();
+        let placed_at = if statement.is_none() && is_open { begun.started } else { at };
+        let place = self.place(placed_at, statement, context, close);
+        let (limit, length) = (self.limit.or(context.config.limit), self.length(context.config));
+        let evidence = self.evidence(begun, observation, limit, length, context);
+        let untold = self.timeline.numbered(begun.window).map_or(0, |window| window.untold_after(begun.ordinal));
+        let Some(window) = self.timeline.window_mut(place) else { return (None, None) };
+        window.see(at);
+        window.throttled |= observation.is_throttled();
+        if let Some(evidence) = evidence {
+            window.suspect(evidence);
+        }
+        if let Some(remaining) = quota.remaining {
+            let end = reset.map(|reset| (at.after(reset.after), reset.resolution));
+            let (ordinal, untold) = if window.number == begun.window {
+                (begun.ordinal, 0)
+            } else {
+                // The server names another window than the one in which it seemed to be started.
+                window.counted += u64::from(observation.is_counted());
+                (0, if window.number > begun.window { untold } else { 0 })
+            };
+            let statement = Statement { at, remaining, limit: quota.limit, end, untold };
+            window.say(&statement, ordinal);
+        }
+        let (number, window_end, left) = (window.number, window.end, window.left());
+        let mut dies_at = None;
+        if observation.is_throttled() {
+            let until = match (quota.retry_after, quota.reset) {
+                (Some(wait), _) | (None, Some(wait)) => at.after(wait),
+                (None, None) => window_end,
+            };
+            self.blocked_until = self.blocked_until.max(Some(until));
+            self.blocked_at = self.blocked_at.max(Some(at));
+            dies_at = Some(until.max(quota.reset.map_or(until, |reset| at.after(reset))));
+        }
+        // Whatever a 429 said, requests are served again. Those that were under way then are no sign of it.
+        if observation.is_served() && self.blocked_at.is_some_and(|blocked| at >= blocked.after(GRACE)) {
+            self.blocked_until = None;
+            self.blocked_at = None;
+        }
+        let is_named = is_named
+            || observation.is_throttled() && self.live(at, context.config).is_some_and(|sample| sample.from_headers);
+        // What was said goes on to be true where a route says nothing.
+        let said = self.live(at, context.config).filter(|sample| sample.from_headers && !is_named && dies_at.is_none());
+        if place == WindowPosition::Current && said.is_none() && self.latest.is_none_or(|latest| latest.at <= at) {
+            let reset_at = quota.reset.map(|reset| at.after(reset));
+            let remaining = if observation.is_throttled() { Some(0) } else { left };
+            self.latest = Some(Sample { at, remaining, window: number, reset_at, from_headers: is_named, dies_at });
+        }
+        let remaining = if observation.is_throttled() { Some(0) } else { quota.remaining.and(left) };
+        // A refusal is a sign of full use where use is known at all.
+        let is_known = is_named || context.counted_by.is_some();
+        let left = remaining.zip(limit).filter(|_| is_known).and_then(|(remaining, limit)| share(remaining, limit));
+        (left.map(used_of_left), Some(number))
+    }
+
+    /// What a response tells of others' use: the server's count, or a refusal, less all that may be ours.
+    fn evidence(
+        &self,
+        begun: Begun,
+        observation: &Observation,
+        limit: Option<u64>,
+        length: Duration,
+        context: &Context,
+    ) -> Option<Evidence> {
+        let (at, quota) = (observation.at, &observation.quota);
+        let took = at.since(begun.started);
+        let windows = if self.timeline.may_be_sliding_counter() { 2 } else { 1 };
+        let (limit, remaining, stretch) = match quota.remaining.or_else(|| observation.is_throttled().then_some(0)) {
+            // A limiter whose reset takes longer remembers as much.
+            Some(remaining) if quota.limit.is_some() => {
+                (quota.limit?, remaining, length.max(self.timeline.longest_reset()))
+            }
+            // A sliding counter remembers two windows.
+            Some(_) if observation.is_throttled() && observation.is_rate_limit => (
+                limit.filter(|_| context.config.is_documented || self.limit.is_some())?,
+                0,
+                length.saturating_mul(windows),
+            ),
+            _ => return None,
+        };
+        let from = begun.started.before(stretch);
+        // Clocks do not run alike, and what is told is rather too little than made up.
+        let look_back = stretch.saturating_add(stretch / 100).saturating_add(took);
+        let ours = self.usage.used(at, look_back);
+        let others = limit.saturating_sub(remaining).saturating_sub(ours);
+        let is_silent = quota.limit.is_none() && others == 0;
+        (!is_silent).then_some(Evidence { others, is_named: quota.limit.is_some(), from, to: at })
+    }
+
+    /// Others of the fleet used so much.
+    pub(super) fn record_fleet(&mut self, at: Moment, usage: &FleetUsage, config: LimitConfig) {
+        let ours = self.usage.used(at, self.length(config));
+        let starts = usage.starts.iter().map(|slot| {
+            let begin = at.before(slot.began_ago);
+            (begin, begin.after(slot.length), slot.requests)
+        });
+        self.fleet = Some(Fleet { at, used_by_others: usage.used.saturating_sub(ours), starts: starts.collect() });
+    }
+
+    /// Whether others of the fleet used anything lately.
+    pub(super) fn is_used_by_fleet(&self) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| fleet.used_by_others > 0)
+    }
+
+    /// Requests of the whole fleet that were started in a window; none where the common log does not tell.
+    pub(super) fn fleet_counted(&self, window: &Window) -> Option<u64> {
+        let fleet = self.fleet.as_ref().filter(|fleet| fleet.at >= window.end)?;
+        let inside = |(begin, end, _): &&(Moment, Moment, u64)| {
+            let middle = begin.after(end.since(*begin) / 2);
+            middle >= window.start && middle < window.end
+        };
+        Some(fleet.starts.iter().filter(inside).map(|(_, _, requests)| requests).sum::<u64>().max(window.counted))
+    }
+
+    /// Others' use that a window's evidence tells of, without what others of the fleet may have used.
+    pub(super) fn unseen(&self, window: &Window, context: &Context) -> Option<u64> {
+        // A refusal alone tells nothing where others of ours may have been counted.
+        let Evidence { others, from, to, .. } =
+            window.evidence.filter(|evidence| context.is_whole || evidence.is_named)?;
+        if !context.is_fleet {
+            return Some(others);
+        }
+        let fleet = self.fleet.as_ref().filter(|fleet| fleet.at >= to)?;
+        let reaching = |(begin, end, _): &&(Moment, Moment, u64)| *end > from && *begin <= to;
+        let all: u64 = fleet.starts.iter().filter(reaching).map(|(_, _, requests)| requests).sum();
+        let theirs = all.saturating_sub(self.usage.started(from, to));
+        Some(others.saturating_sub(theirs))
+    }
+
+    fn place(
+        &mut self,
+        at: Moment,
+        statement: Option<ResetStatement>,
+        context: &Context,
+        close: &mut impl FnMut(&Self, &Window),
+    ) -> WindowPosition {
+        let nominal = self.window.unwrap_or(context.config.window);
+        let mut closed = Vec::new();
+        let place = self.timeline.place(at, statement, nominal, &mut |window| closed.push(window.clone()));
+        closed.iter().for_each(|window| close(self, window));
+        place
+    }
+
+    /// Closes the windows that are over.
+    pub(super) fn advance(&mut self, now: Moment, close: &mut impl FnMut(&Self, &Window)) {
+        let mut closed = Vec::new();
+        self.timeline.advance(now, &mut |window| closed.push(window.clone()));
+        closed.iter().for_each(|window| close(self, window));
+    }
+
+    /// Closes what is open, whatever the time.
+    pub(super) fn close_all(&mut self, close: &mut impl FnMut(&Self, &Window)) {
+        let mut closed = Vec::new();
+        self.timeline.close_all(&mut |window| closed.push(window.clone()));
+        closed.iter().for_each(|window| close(self, window));
+    }
+
+    pub(super) fn length(&self, config: LimitConfig) -> Duration {
+        self.timeline.length(self.window.unwrap_or(config.window))
+    }
+
+    /// The newest value, unless it is old.
+    pub(super) fn recent(&self, now: Moment, config: LimitConfig) -> Option<Sample> {
+        let keep = config.stale_after.max(self.length(config));
+        self.latest.filter(|sample| now.since(sample.at) <= keep)
+    }
+
+    /// The newest value, unless it cannot be true any more.
+    pub(super) fn live(&self, now: Moment, config: LimitConfig) -> Option<Sample> {
+        self.recent(now, config).filter(|sample| sample.dies_at.is_none_or(|end| now < end))
+    }
+
+    pub(super) fn is_blocked(&self, now: Moment) -> bool {
+        self.blocked_until.is_some_and(|until| until > now)
+    }
+
+    /// Where its numbers come from, if there are any.
+    pub(super) fn basis(&self, now: Moment, context: &Context) -> Option<Basis> {
+        match self.recent(now, context.config) {
+            Some(sample) if sample.from_headers => Some(Basis::Headers),
+            Some(_) if self.counts(now, context) => context.counted_by,
+            Some(_) => Some(Basis::Probe),
+            None => None,
+        }
+    }
+
+    /// Whether what is counted tells of the use: for a window now, and of all that share the instance.
+    fn counts(&self, now: Moment, context: &Context) -> bool {
+        let is_told = !context.is_fleet
+            || self
+                .fleet
+                .as_ref()
+                .is_some_and(|fleet| now.since(fleet.at) <= FLEET_TELLS.min(self.length(context.config) / 2));
+        context.counted_by.is_some() && is_told && now >= context.since.after(self.length(context.config))
+    }
+
+    /// Requests that may be used, of all that are counted.
+    fn counted_used(&self, now: Moment, context: &Context) -> u64 {
+        let theirs = self.fleet.as_ref().filter(|_| context.is_fleet).map_or(0, |fleet| fleet.used_by_others);
+        self.usage.used(now, self.length(context.config)) + theirs
+    }
+
+    fn counted_ratio(&self, now: Moment, context: &Context) -> Option<f64> {
+        let limit = self.limit.or(context.config.limit).filter(|_| self.counts(now, context))?;
+        share(limit.saturating_sub(self.counted_used(now, context)), limit).map(used_of_left)
+    }
+
+    /// Requests that are left.
+    pub(super) fn remaining(&self, now: Moment, context: &Context) -> Option<u64> {
+        let knows = self.basis(now, context).is_some_and(Basis::knows_use);
+        if self.is_blocked(now) {
+            return knows.then_some(0);
+        }
+        let sample = self.live(now, context.config)?;
+        if !sample.from_headers {
+            let limit = self.limit.or(context.config.limit).filter(|_| self.counts(now, context))?;
+            return Some(limit.saturating_sub(self.counted_used(now, context)));
+        }
+        match self.timeline.current() {
+            Some(window) if window.number == sample.window => window.left().or(sample.remaining),
+            current => {
+                // It was said of an earlier window. What was sent since may be used, and nothing was said of it.
+                let said = self.timeline.previous().filter(|window| window.number == sample.window);
+                let said = said.and_then(Window::left).or(sample.remaining)?;
+                let since = current.filter(|window| window.number > sample.window).map_or(0, |window| window.counted);
+                let used = self.usage.used(now, self.length(context.config));
+                let counted = self.limit.or(context.config.limit).map_or(said, |limit| limit.saturating_sub(used));
+                Some(said.saturating_sub(since).min(counted))
+            }
+        }
+    }
+
+    /// For comparing budgets: the share of the limit that is left, more than any share where it is not known.
+    pub(super) fn remaining_ratio(&self, now: Moment, context: &Context) -> f64 {
+        let remaining = self.remaining(now, context);
+        let left = remaining.and_then(|remaining| share(remaining, self.limit.or(context.config.limit)?));
+        left.unwrap_or(if remaining == Some(0) || self.is_blocked(now) { 0.0 } else { f64::MAX })
+    }
+
+    pub(super) fn forecast(&self, now: Moment, context: &Context) -> Option<Duration> {
+        let sample = self.live(now, context.config)?;
+        let limit = self.limit.or(context.config.limit)?;
+        let remaining = self.remaining(now, context)?;
+        if !sample.from_headers && !self.is_blocked(now) {
+            let window = self.length(context.config);
+            let used = self.counted_used(now, context);
+            return sliding_exhaustion(&self.usage, now, window, limit, used);
+        }
+        let window = self.timeline.current()?;
+        Pace { at: sample.at, start: window.start, end: window.end, limit, remaining }.to_exhaustion(now)
+    }
+
+    /// Whether nothing of this budget matters any more.
+    pub(super) fn is_over(&self, now: Moment, context: &Context) -> bool {
+        self.timeline.is_idle()
+            && !self.is_blocked(now)
+            && self.live(now, context.config).is_none()
+            && self.usage.is_over(now, self.length(context.config))
+    }
+}
+
+/// Share of the limit that is left; `None` where there is no limit to have a share of.
+pub(super) fn share(remaining: u64, limit: u64) -> Option<f64> {
+    match limit {
+        0 => (remaining == 0).then_some(0.0),
+        // Division of exact integers: 10 of 100 is exactly the threshold 0.1, and not below it.
+        limit => Some(remaining as f64 / limit as f64),
+    }
+}
+
+pub(super) fn used_of_left(left: f64) -> f64 {
+    (1.0 - left).max(0.0)
+}

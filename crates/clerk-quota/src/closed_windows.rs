@@ -1,0 +1,88 @@
+//! The windows of a bucket that are over: how many, and how full they were.
+
+use std::collections::VecDeque;
+
+use super::Moment;
+use super::budget::{Budget, Context, share, used_of_left};
+use super::histogram::Histogram;
+use super::snapshot::ClosedWindow;
+use super::window::Window;
+
+/// Upper bounds of the histogram of windows by their highest use.
+const USAGE_BOUNDS: [f64; 8] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
+
+/// Closed windows that are kept to be looked at: five minutes of 10 s.
+const RECENT_WINDOWS: usize = 30;
+
+/// Counts of closed windows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ClosedWindows {
+    pub windows: u64,
+    pub low: u64,
+    pub exhausted: u64,
+    /// From the first window on of which the use is known.
+    pub usage: Option<Histogram>,
+    /// The last ones, oldest first.
+    recent: VecDeque<ClosedWindow>,
+    /// When the last low one ended.
+    pub low_at: Option<Moment>,
+    /// Requests of others in the last one, and when it ended.
+    pub unseen: Option<(u64, Moment)>,
+}
+
+impl ClosedWindows {
+    /// Shows the histogram from now on.
+    pub(super) fn show_usage(&mut self) -> &mut Histogram {
+        self.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS))
+    }
+
+    /// The last ones, oldest first.
+    pub(super) fn recent(&self) -> impl Iterator<Item = ClosedWindow> + '_ {
+        self.recent.iter().copied()
+    }
+
+    /// Counts a window that is over, by its highest use.
+    pub(super) fn close(&mut self, budget: &Budget, window: &Window, context: &Context) {
+        if window.is_untold() {
+            return;
+        }
+        let seen = window.seen.unwrap_or((window.start, window.start));
+        let limit = window.limit.or(budget.limit).or(context.config.limit);
+        let fewest = fewest_left(budget, window, limit, context);
+        let is_refused = window.throttled;
+        let exhausted = is_refused || fewest == Some(0);
+        let left = if exhausted { Some(0.0) } else { fewest.zip(limit).and_then(|(left, limit)| share(left, limit)) };
+        let low = left.is_some_and(|left| left < context.config.low_threshold);
+        // A refusal says that nothing was left, and nothing of how often that is so where the use is not known.
+        let used = left.map(used_of_left).filter(|_| fewest.is_some() || knows_use(window, context));
+        self.windows += 1;
+        self.low += u64::from(low);
+        self.exhausted += u64::from(exhausted);
+        self.low_at = self.low_at.max(low.then_some(window.end));
+        self.unseen = budget.unseen(window, context).map(|others| (others, window.end));
+        if self.recent.len() == RECENT_WINDOWS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(ClosedWindow { seen, usage: used, low, exhausted });
+        if let Some(used) = used {
+            self.show_usage().observe(used);
+        }
+    }
+}
+
+/// Fewest requests that were left: by the server's word, else by what was counted, where that is all.
+fn fewest_left(budget: &Budget, window: &Window, limit: Option<u64>, context: &Context) -> Option<u64> {
+    // A moving window gives back meanwhile what was used: there, what was sent since the server's word is not taken off it.
+    let said = if budget.timeline.is_rolling() { window.least_said } else { window.least_left() };
+    if let Some(left) = said {
+        return Some(left);
+    }
+    let limit = limit.filter(|_| knows_use(window, context))?;
+    let counted = if context.is_fleet { budget.fleet_counted(window)? } else { window.counted };
+    Some(limit.saturating_sub(counted.max(window.most_in_stretch)))
+}
+
+/// Whether what was counted in a window is all that was used by those who are counted.
+fn knows_use(window: &Window, context: &Context) -> bool {
+    context.counted_by.is_some() && window.start >= context.since
+}

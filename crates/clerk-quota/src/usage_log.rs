@@ -1,0 +1,182 @@
+//! When requests of a budget were started and ended: the one count of what may be used of it.
+//!
+//! How Clerk counts is not documented. A request may be counted when it arrives, which is at some moment between its start
+//! and its end, and for one window from then on. So it uses quota **from its start until one window after its end**: that is
+//! never too little, whatever kind of limiter counts.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Moment;
+
+/// Parts of a window that are told apart. Within one, requests count until the last of them is over.
+const PARTS: u32 = 512;
+/// Windows that are remembered: a look-back over two windows from the start of a slow request fits in.
+const WINDOWS: u32 = 4;
+
+/// Starts and ends of a budget's requests over the last windows.
+#[derive(Debug, Clone, Default)]
+pub struct UsageLog {
+    in_flight: u64,
+    starts: Slots,
+    ends: Slots,
+}
+
+impl UsageLog {
+    /// A request is sent at `at`. `window` is the length of the budget's windows, here and below.
+    pub fn start(&mut self, at: Moment, window: Duration) {
+        self.in_flight += 1;
+        self.starts.add(at, window);
+    }
+
+    /// A request ended at `at`, and may have been counted.
+    pub fn end(&mut self, at: Moment, window: Duration) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.ends.add(at, window);
+    }
+
+    /// A request that was started at `started` was not counted: it was refused, or never left.
+    pub fn refund(&mut self, started: Moment) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.starts.remove(started);
+    }
+
+    /// A request of before a restart: it ended at `ended`, or is taken for ended at that time.
+    pub fn restore(&mut self, started: Moment, ended: Moment, window: Duration) {
+        self.starts.add(started, window);
+        self.ends.add(ended, window);
+    }
+
+    /// Requests that were in flight at any time in the stretch of this length that ends at `now`.
+    #[must_use]
+    pub fn used(&self, now: Moment, stretch: Duration) -> u64 {
+        self.in_flight + self.ends.after(now.before(stretch))
+    }
+
+    /// Requests that were started from `from` on, and before `to`.
+    #[must_use]
+    pub fn started(&self, from: Moment, to: Moment) -> u64 {
+        self.starts.between(from, to)
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub const fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// The ends after `after`, oldest first: so many requests, and the last of their ends.
+    pub fn ends(&self, after: Moment) -> impl Iterator<Item = (Moment, u64)> + '_ {
+        self.ends.slots.iter().filter(move |slot| slot.last > after).map(|slot| (slot.last, slot.requests))
+    }
+
+    /// Whether nothing of it matters any more at `now`.
+    #[must_use]
+    pub fn is_over(&self, now: Moment, window: Duration) -> bool {
+        self.used(now, window) == 0
+    }
+}
+
+/// Requests by time, in order.
+#[derive(Debug, Clone, Default)]
+struct Slots {
+    slots: VecDeque<Slot>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    first: Moment,
+    last: Moment,
+    requests: u64,
+}
+
+impl Slots {
+    fn add(&mut self, at: Moment, window: Duration) {
+        let part = window / PARTS;
+        let place = self.slots.partition_point(|slot| slot.first <= at);
+        let slot = place.checked_sub(1).and_then(|before| self.slots.get_mut(before));
+        match slot {
+            Some(slot) if at.since(slot.first) < part || at <= slot.last => {
+                slot.last = slot.last.max(at);
+                slot.requests += 1;
+            }
+            _ => self.slots.insert(place, Slot { first: at, last: at, requests: 1 }),
+        }
+        let newest = self.slots.back().map_or(at, |slot| slot.last);
+        while self.slots.front().is_some_and(|slot| slot.last.after(window.saturating_mul(WINDOWS)) < newest) {
+            self.slots.pop_front();
+        }
+    }
+
+    fn remove(&mut self, at: Moment) {
+        let place = self.slots.partition_point(|slot| slot.first <= at);
+        if let Some(slot) = place.checked_sub(1).and_then(|before| self.slots.get_mut(before)) {
+            slot.requests = slot.requests.saturating_sub(1);
+        }
+    }
+
+    fn after(&self, moment: Moment) -> u64 {
+        self.slots.iter().rev().take_while(|slot| slot.last > moment).map(|slot| slot.requests).sum()
+    }
+
+    /// Those of parts that reach into the stretch.
+    fn between(&self, from: Moment, to: Moment) -> u64 {
+        let late = self.slots.iter().rev().take_while(|slot| slot.last >= from);
+        late.filter(|slot| slot.first < to).map(|slot| slot.requests).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_unix(Duration::from_millis(1_000_000_000 + millis))
+    }
+
+    #[test]
+    fn a_request_is_used_from_its_start_until_a_window_after_its_end() {
+        let mut log = UsageLog::default();
+        log.start(at(0), WINDOW);
+        assert_eq!(log.used(at(60_000), WINDOW), 1, "it is in flight");
+        log.end(at(60_000), WINDOW);
+        assert_eq!(log.used(at(69_999), WINDOW), 1);
+        assert_eq!(log.used(at(70_000), WINDOW), 0);
+    }
+
+    #[test]
+    fn what_was_not_counted_is_given_back() {
+        let mut log = UsageLog::default();
+        log.start(at(0), WINDOW);
+        log.start(at(5), WINDOW);
+        log.refund(at(5));
+        assert_eq!((log.used(at(10), WINDOW), log.started(at(0), at(10))), (1, 1));
+    }
+
+    proptest! {
+        /// Against a list of every request, in whatever order they end.
+        #[test]
+        fn it_is_never_below_a_list_of_every_request_and_hardly_above(
+            requests in proptest::collection::vec((0_u64..30_000, 0_u64..9_000), 1..200),
+            asked in 0_u64..50_000,
+        ) {
+            let mut events: Vec<(u64, bool)> =
+                requests.iter().flat_map(|(start, took)| [(*start, true), (start + took, false)]).collect();
+            events.sort_by_key(|(time, starts)| (*time, !starts));
+            let mut log = UsageLog::default();
+            for (time, starts) in events.iter().filter(|(time, _)| *time <= asked) {
+                if *starts { log.start(at(*time), WINDOW) } else { log.end(at(*time), WINDOW) }
+            }
+            let used = |from: u64| requests.iter().filter(|(start, took)| {
+                let end = start + took;
+                *start <= asked && (end > asked || end + 10_000 > from)
+            }).count() as u64;
+            let found = log.used(at(asked), WINDOW);
+            prop_assert!(found >= used(asked), "{found} of {}", used(asked));
+            prop_assert!(found <= used(asked.saturating_sub(20)), "{found} of {}", used(asked));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! With quota headers: what Clerk says, and what was sent since.
+
+use crate::{answer, begin, counting, exchange, instance, ledger, named, plain};
+use clerk_quota::AttemptEnd;
+use clerk_quota::snapshot::Basis;
+
+use crate::at;
+
+/// Some routes' responses carry no headers.
+#[test]
+fn what_was_sent_since_the_last_word_comes_off_it() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(1.0, 39, 9));
+    for request in 0..38 {
+        exchange(&mut ledger, &plain(2.0 + f64::from(request) * 0.1, 200));
+    }
+    let bucket = instance(&mut ledger, 6.0);
+    assert_eq!((bucket.remaining, bucket.basis.unwrap().as_str()), (Some(1), "headers"));
+    let closed = instance(&mut ledger, 13.0);
+    assert_eq!((closed.windows, closed.low_windows, closed.exhausted_windows), (1, 1, 0));
+}
+
+#[test]
+fn one_request_without_headers_is_one_less() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(1.0, 9, 9));
+    exchange(&mut ledger, &plain(2.0, 200));
+    assert_eq!(instance(&mut ledger, 3.0).remaining, Some(8));
+    exchange(&mut ledger, &named(4.0, 7, 6));
+    assert_eq!(instance(&mut ledger, 5.0).remaining, Some(7));
+}
+
+#[test]
+fn requests_in_flight_since_the_last_word_are_used() {
+    let mut ledger = counting();
+    let before: Vec<_> = (0..5).map(|request| begin(&mut ledger, 0.1 * f64::from(request))).collect();
+    exchange(&mut ledger, &named(1.0, 90, 9));
+    let after: Vec<_> = (0..3).map(|request| begin(&mut ledger, 1.1 + 0.1 * f64::from(request))).collect();
+    assert_eq!(instance(&mut ledger, 1.5).remaining, Some(87), "those before it are among what Clerk counted");
+    // Their responses overtake one another, and say the same.
+    for (attempt, left) in after.into_iter().zip([87, 89, 88]) {
+        answer(&mut ledger, attempt, &named(2.0, left, 8));
+    }
+    assert_eq!(instance(&mut ledger, 2.5).remaining, Some(87));
+    for attempt in before {
+        ledger.end(attempt, at(3.0), AttemptEnd::NotSent);
+    }
+    let given_up = begin(&mut ledger, 4.0);
+    ledger.end(given_up, at(5.0), AttemptEnd::Unanswered);
+    assert_eq!(instance(&mut ledger, 5.5).remaining, Some(86));
+}
+
+#[test]
+fn what_never_left_does_not_come_off() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(1.0, 50, 9));
+    let attempt = begin(&mut ledger, 2.0);
+    assert_eq!(instance(&mut ledger, 2.1).remaining, Some(49));
+    ledger.end(attempt, at(2.2), AttemptEnd::NotSent);
+    assert_eq!(instance(&mut ledger, 2.3).remaining, Some(50));
+}
+
+/// A token bucket is full again a moment after each request, which looks like a window of a second.
+#[test]
+fn a_token_bucket_at_low_use_has_as_many_windows_as_a_fixed_limiter() {
+    let mut ledger = ledger();
+    for request in 0..30 {
+        exchange(&mut ledger, &named(f64::from(request) * 2.0, 99, 1));
+    }
+    let closed = instance(&mut ledger, 80.0);
+    assert!((6..=7).contains(&closed.windows), "{}", closed.windows);
+    assert_eq!(closed.low_windows, 0);
+}
+
+/// What Clerk said of an earlier window is not true of what was sent since.
+#[test]
+fn what_was_sent_in_a_later_window_is_taken_off() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(9.5, 90, 1));
+    for request in 0..60 {
+        begin(&mut ledger, 11.0 + f64::from(request) * 0.01);
+    }
+    assert_eq!(instance(&mut ledger, 11.7).remaining, Some(30));
+}
+
+/// The server's window begins within one of the grid, and ends in the next.
+#[test]
+fn an_answer_beyond_the_grid_is_of_the_window_that_the_server_names() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(4.0, 99, 10));
+    exchange(&mut ledger, &named(10.5, 50, 4));
+    assert_eq!(instance(&mut ledger, 10.6).remaining, Some(50));
+    let mut ledger = counting();
+    exchange(&mut ledger, &plain(4.0, 200));
+    exchange(&mut ledger, &plain(10.2, 200));
+    exchange(&mut ledger, &named(10.6, 40, 3));
+    let bucket = instance(&mut ledger, 10.7);
+    assert_eq!((bucket.remaining, bucket.basis.map(Basis::as_str)), (Some(40), Some("headers")));
+}
+
+/// A request that was sent after the one that opens a window belongs to none before it.
+#[test]
+fn what_was_sent_after_the_request_that_opens_a_window_is_taken_off() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(0.5, 99, 10));
+    let first = begin(&mut ledger, 9.5);
+    begin(&mut ledger, 9.55);
+    answer(&mut ledger, first, &named(9.7, 92, 10));
+    assert_eq!(instance(&mut ledger, 9.8).remaining, Some(91));
+}
+
+/// A moving window gives back meanwhile what was sent since Clerk's word.
+#[test]
+fn a_moving_window_is_low_by_the_server_s_word_alone() {
+    let mut ledger = counting();
+    for step in 0..10 {
+        exchange(&mut ledger, &named(f64::from(step) * 2.0, 50, 8));
+    }
+    exchange(&mut ledger, &named(20.5, 12, 8));
+    for request in 0..12 {
+        exchange(&mut ledger, &plain(21.0 + f64::from(request) * 0.5, 200));
+    }
+    let closed = instance(&mut ledger, 60.0);
+    assert_eq!((closed.low_windows, closed.exhausted_windows), (0, 0));
+}

@@ -1,0 +1,56 @@
+//! Routes whose responses name a limit of their own.
+
+use clerk_quota::{AttemptEnd, Bucket, InstanceLedger, Observation, Quota, Source, route};
+
+use crate::{at, counting, instance, named, plain, start};
+
+/// A request of this path gets a response that says so.
+fn respond(ledger: &mut InstanceLedger, path: &str, seconds: f64, limit: u64, remaining: u64) -> Bucket {
+    let route = route::find("GET", path.as_bytes());
+    let attempt = ledger.begin(&start(seconds, route));
+    let quota = Quota { limit: Some(limit), ..named(seconds, remaining, 9).quota };
+    let observation = Observation { quota, source: Source::Gateway, route: route.id, ..plain(seconds, 200) };
+    ledger.end(attempt, at(seconds), AttemptEnd::Answered(&observation))
+}
+
+#[test]
+fn a_limit_that_contradicts_the_others_is_a_bucket_of_its_own() {
+    let mut ledger = counting();
+    respond(&mut ledger, "/v1/users", 1.0, 40, 39);
+    let own = respond(&mut ledger, "/v1/organizations", 2.0, 5, 0);
+    assert_eq!(own.as_str(), "route:GET /v1/organizations");
+    respond(&mut ledger, "/v1/users", 3.0, 40, 38);
+    let bucket = instance(&mut ledger, 3.5);
+    assert_eq!((bucket.limit, bucket.remaining, bucket.to_exhaustion), (Some(40), Some(38), None));
+    let snapshot = ledger.snapshot(at(13.0));
+    let closed = snapshot.bucket(Bucket::Instance).unwrap();
+    assert_eq!((closed.windows, closed.low_windows, closed.exhausted_windows), (1, 0, 0));
+    let route = snapshot.bucket(own).unwrap();
+    assert_eq!((route.limit, route.windows, route.exhausted_windows), (Some(5), 1, 1));
+}
+
+#[test]
+fn a_route_that_agrees_again_is_merged() {
+    let mut ledger = counting();
+    respond(&mut ledger, "/v1/users", 1.0, 40, 39);
+    let own = respond(&mut ledger, "/v1/organizations", 2.0, 5, 0);
+    assert_eq!(respond(&mut ledger, "/v1/organizations", 12.0, 40, 30), Bucket::Instance);
+    let snapshot = ledger.snapshot(at(12.5));
+    assert_eq!(snapshot.bucket(Bucket::Instance).unwrap().remaining, Some(30));
+    let retired = snapshot.bucket(own).unwrap();
+    assert_eq!((retired.limit, retired.remaining, retired.basis), (None, None, None));
+    assert_eq!(retired.exhausted_windows, 1, "what was counted stays");
+    assert_eq!(respond(&mut ledger, "/v1/organizations", 13.0, 40, 29), Bucket::Instance);
+}
+
+/// The odd one came first: its word is no longer the instance's once there is another.
+#[test]
+fn the_first_route_may_be_the_odd_one() {
+    let mut ledger = counting();
+    assert_eq!(respond(&mut ledger, "/v1/organizations", 1.0, 5, 0), Bucket::Instance);
+    respond(&mut ledger, "/v1/users", 2.0, 40, 38);
+    let bucket = instance(&mut ledger, 2.5);
+    assert_eq!((bucket.limit, bucket.remaining), (Some(40), Some(38)));
+    assert_eq!(instance(&mut ledger, 13.0).low_windows, 0);
+    assert!(matches!(respond(&mut ledger, "/v1/organizations", 14.0, 5, 4), Bucket::Route(_)));
+}
