@@ -121,7 +121,7 @@ impl Budget {
                 let window = self.timeline.window_mut(place);
                 window.map_or(Begun::uncounted(at), |window| {
                     window.most_in_stretch = window.most_in_stretch.max(stretch.unwrap_or_default());
-                    Begun { started: at, window: window.number, ordinal: window.begin() }
+                    Begun { started: at, window: window.number, ordinal: window.begin(at) }
                 })
             }
         };
@@ -204,8 +204,12 @@ impl Budget {
         self.window = quota.window.or(self.window);
         let reset = quota.reset.map(|after| Reset { after, resolution: quota.reset_resolution });
         let is_named = quota.limit.is_some() || quota.remaining.is_some() || reset.is_some();
-        let statement =
-            reset.map(|reset| ResetStatement { reset, remaining: quota.remaining, limit: quota.limit.or(self.limit) });
+        let statement = reset.map(|reset| ResetStatement {
+            reset,
+            remaining: quota.remaining,
+            limit: quota.limit.or(self.limit),
+            started: begun.started,
+        });
         // A request belongs to the window in which it was started, unless the server names another one.
         let is_open = self.timeline.numbered(begun.window).is_some();
         let placed_at = if statement.is_none() && is_open { begun.started } else { at };
@@ -228,7 +232,8 @@ impl Budget {
                 window.counted += u64::from(observation.is_counted());
                 (0, if window.number > begun.window { untold } else { 0 })
             };
-            let statement = Statement { at, remaining, limit: quota.limit, end, untold };
+            let sure_end = reset.map(|reset| begun.started.after(reset.after).before(reset.resolution));
+            let statement = Statement { at, remaining, limit: quota.limit, end, sure_end, untold };
             window.say(&statement, ordinal);
         }
         let (number, window_end, left) = (window.number, window.end, window.left());

@@ -17,6 +17,8 @@ pub(super) struct Statement {
     pub limit: Option<u64>,
     /// The end of the server's window, and how exact that is.
     pub end: Option<(Moment, Duration)>,
+    /// Until then it surely lasts: by when the request was sent, and the least that the rounded reset stands for.
+    pub sure_end: Option<Moment>,
     /// Requests of an earlier window that were sent later than the one that is answered, and of which nothing was said.
     pub untold: u64,
 }
@@ -31,6 +33,13 @@ struct Said {
     ordinal: u64,
     /// Requests of an earlier window that were sent after it.
     untold: u64,
+}
+
+/// A request of which nothing was said.
+#[derive(Debug, Clone, Copy)]
+struct Unstated {
+    ordinal: u64,
+    started: Moment,
 }
 
 /// What tells of use by others: as many requests were used as the server said, and these of ours could be among them.
@@ -65,11 +74,13 @@ pub(super) struct Window {
     /// Requests per window, as the newest response named it.
     pub limit: Option<u64>,
     said: Option<Said>,
+    /// Until then it surely lasts, where the server named its end.
+    sure_end: Option<Moment>,
     least: Option<u64>,
     /// The fewest that the server said.
     pub least_said: Option<u64>,
     /// The requests whose responses said nothing of what is left, or are yet to come; by their place, in order.
-    unstated: Vec<u64>,
+    unstated: Vec<Unstated>,
     /// Further ones, for want of room.
     unstated_beyond: u64,
     /// Whether a response was a 429.
@@ -93,6 +104,7 @@ impl Window {
             most_in_stretch: 0,
             limit: None,
             said: None,
+            sure_end: None,
             least: None,
             least_said: None,
             unstated: Vec::new(),
@@ -103,17 +115,17 @@ impl Window {
         }
     }
 
-    /// A request is sent; gives its place among those of this window.
-    pub(super) fn begin(&mut self) -> u64 {
+    /// A request is sent at `started`; gives its place among those of this window.
+    pub(super) fn begin(&mut self, started: Moment) -> u64 {
         self.counted += 1;
         self.begun += 1;
         self.in_flight += 1;
         if self.unstated.len() >= MAX_UNSTATED {
             let after = self.said.map_or(0, |said| said.ordinal);
-            let dropped = self.unstated.drain(..MAX_UNSTATED / 2).filter(|ordinal| *ordinal > after).count();
+            let dropped = self.unstated.drain(..MAX_UNSTATED / 2).filter(|it| it.ordinal > after).count();
             self.unstated_beyond += dropped as u64;
         }
-        self.unstated.push(self.begun);
+        self.unstated.push(Unstated { ordinal: self.begun, started });
         self.begun
     }
 
@@ -140,7 +152,7 @@ impl Window {
 
     /// It is known what became of a request.
     fn state(&mut self, ordinal: u64) {
-        if let Ok(place) = self.unstated.binary_search(&ordinal) {
+        if let Ok(place) = self.unstated.binary_search_by_key(&ordinal, |it| it.ordinal) {
             self.unstated.remove(place);
         }
     }
@@ -160,7 +172,8 @@ impl Window {
         self.least = Some(self.least.map_or(statement.remaining, |least| least.min(statement.remaining)));
         self.least_said = self.least_said.into_iter().chain([statement.remaining]).min();
         self.state(ordinal);
-        let Statement { at, remaining, end, untold, .. } = *statement;
+        let Statement { at, remaining, end, sure_end, untold, .. } = *statement;
+        self.sure_end = self.sure_end.max(sure_end);
         let new = Said { remaining, at, end, ordinal, untold };
         let is_newer = match self.said {
             // Within a fixed window nothing comes back, so that the fewest is the newest, whatever order responses come in.
@@ -179,9 +192,15 @@ impl Window {
         self.said.map(|said| self.left_after(said))
     }
 
-    /// Fewest requests that were left, by the server's word and what was sent since.
+    /// Fewest requests that were left, by the server's word and what was sent since. The server's end is known to a second or
+    /// so: what was sent about then may be of the next window, and makes this one no fuller.
     pub(super) fn least_left(&self) -> Option<u64> {
-        self.least.into_iter().chain(self.left()).min()
+        let left = self.said.map(|said| {
+            let since = self.unstated.iter().rev().take_while(|it| it.ordinal > said.ordinal);
+            let since = since.filter(|it| self.sure_end.is_none_or(|end| it.started < end)).count();
+            said.remaining.saturating_sub(since as u64 + self.unstated_beyond + said.untold)
+        });
+        self.least.into_iter().chain(left).min()
     }
 
     /// Something was seen at this time.
@@ -203,7 +222,7 @@ impl Window {
 
     /// Requests that were sent after that of this place, and of which nothing was said.
     pub(super) fn untold_after(&self, ordinal: u64) -> u64 {
-        let since = self.unstated.len() - self.unstated.partition_point(|place| *place <= ordinal);
+        let since = self.unstated.len() - self.unstated.partition_point(|it| it.ordinal <= ordinal);
         since as u64 + self.unstated_beyond
     }
 }

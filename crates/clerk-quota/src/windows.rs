@@ -28,6 +28,8 @@ pub(super) struct ResetStatement {
     pub reset: Reset,
     pub remaining: Option<u64>,
     pub limit: Option<u64>,
+    /// When the request that is answered was sent: its window was not over then.
+    pub started: Moment,
 }
 
 /// Where an observation belongs.
@@ -73,7 +75,10 @@ impl Timeline {
         match reset {
             None => self.place_by_time(at, nominal, close),
             Some(statement) => {
-                self.resets.watch(at, statement.reset);
+                // It was named at some time between start and response: what lies within is no sign that it moves.
+                let Reset { after, resolution } = statement.reset;
+                let took = at.since(statement.started);
+                self.resets.watch(at, Reset { after, resolution: resolution.saturating_add(took) });
                 if self.is_rolling() {
                     self.place_by_time(at, nominal, close)
                 } else {
@@ -175,20 +180,23 @@ impl Timeline {
         if let Some(current) = &mut self.current {
             if at < current.end.after(reset.resolution) && end.distance(current.end) <= tolerance {
                 let is_guess = std::mem::take(&mut current.is_guess);
-                if self.follows_server && end > at {
-                    current.end = current.end.min(end);
-                    self.last_end = Some(current.end);
-                } else if is_guess && !self.follows_server && end > current.end.after(reset.resolution * 2) {
-                    // The server's window goes on beyond that of the grid: what it says then is of this one, too.
+                let sure_end = statement.started.after(reset.after).before(reset.resolution);
+                if is_guess && sure_end > current.end {
+                    // The server's window goes on beyond the end that was guessed: what it says then is of this one, too.
                     current.end = end;
                     self.last_end = Some(end);
                     self.follows_server = true;
+                } else if self.follows_server && end > at {
+                    current.end = current.end.min(end);
+                    self.last_end = Some(current.end);
                 }
                 return WindowPosition::Current;
             }
-            // Of one that the server never named, it cannot be told that this is its end.
-            let is_named = |previous: &Window| !previous.is_guess && end.distance(previous.end) <= tolerance;
-            if self.previous.as_ref().is_some_and(is_named) {
+            // One that the server never named may end elsewhere than it seems; what was sent later is not of it.
+            let is_late = |previous: &Window| {
+                end.distance(previous.end) <= tolerance && !(previous.is_guess && statement.started >= previous.end)
+            };
+            if self.previous.as_ref().is_some_and(is_late) {
                 return WindowPosition::Previous;
             }
             if current.is_guess && at < current.end && end > at && !(self.follows_server && is_short(current.start)) {
@@ -312,14 +320,14 @@ mod tests {
             let reset =
                 reset.map(|after| Reset { after: Duration::from_secs(after), resolution: Duration::from_secs(1) });
             let limit = remaining.map(|_| 100);
-            let statement = reset.map(|reset| ResetStatement { reset, remaining, limit });
+            let statement = reset.map(|reset| ResetStatement { reset, remaining, limit, started: at });
             let place = timeline.place(at, statement, TEN, &mut close);
             if let Some(window) = timeline.window_mut(place) {
                 window.see(at);
             }
             if let (Some(window), Some(remaining)) = (timeline.window_mut(place), remaining) {
                 let end = reset.map(|reset| (at.after(reset.after), reset.resolution));
-                window.say(&Statement { at, remaining, limit, end, untold: 0 }, 0);
+                window.say(&Statement { at, remaining, limit, end, sure_end: None, untold: 0 }, 0);
             }
         }
         timeline.advance(moment(1e6), &mut close);
@@ -404,6 +412,17 @@ mod tests {
             .collect();
         let closed = windows(&steps);
         assert!((6..=9).contains(&closed.len()), "{closed:?}");
+    }
+
+    #[test]
+    fn slow_answers_do_not_make_a_window_move() {
+        let mut timeline = Timeline::default();
+        for (started, at) in [(110.1, 110.1), (110.5, 111.8), (110.6, 113.6), (110.7, 115.5), (110.8, 117.5)] {
+            let reset = Reset { after: TEN, resolution: Duration::from_secs(1) };
+            let statement = ResetStatement { reset, remaining: None, limit: None, started: moment(started) };
+            timeline.place(moment(at), Some(statement), TEN, &mut |_| {});
+        }
+        assert!(!timeline.is_rolling());
     }
 
     #[test]

@@ -123,3 +123,31 @@ fn a_moving_window_is_low_by_the_server_s_word_alone() {
     let closed = instance(&mut ledger, 60.0);
     assert_eq!((closed.low_windows, closed.exhausted_windows), (0, 0));
 }
+
+/// A window that was opened by our own reckoning goes on for as long as the server says.
+#[test]
+fn a_guessed_window_ends_where_the_server_names_its_end() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(3.0, 99, 10));
+    exchange(&mut ledger, &plain(23.6, 200));
+    exchange(&mut ledger, &named(26.5, 90, 8));
+    exchange(&mut ledger, &plain(33.1, 200));
+    exchange(&mut ledger, &named(33.3, 5, 1));
+    assert_eq!(instance(&mut ledger, 33.4).remaining, Some(5));
+    let closed = instance(&mut ledger, 60.0);
+    assert_eq!((closed.windows, closed.low_windows), (2, 1));
+}
+
+/// The end of a window is known to a second: what was sent about then does not exhaust it.
+#[test]
+fn what_was_sent_about_the_end_of_a_window_does_not_exhaust_it() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(2.0, 50, 8));
+    exchange(&mut ledger, &named(9.2, 3, 1));
+    for request in 0..4 {
+        exchange(&mut ledger, &plain(9.9 + f64::from(request) * 0.01, 200));
+    }
+    assert_eq!(instance(&mut ledger, 10.0).remaining, Some(0), "the gauge takes the worse");
+    let closed = instance(&mut ledger, 30.0);
+    assert_eq!((closed.low_windows, closed.exhausted_windows), (1, 0));
+}
