@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::fleet::FleetUsage;
 use super::forecast::{Pace, sliding_exhaustion};
 use super::snapshot::Basis;
-use super::usage_log::UsageLog;
+use super::usage_log::{UsageLog, weighed};
 use super::window::{Evidence, Statement};
 use super::windows::{GRACE, Reset, ResetStatement, Timeline, Window, WindowPosition};
-use super::{HeaderError, Moment, Observation};
+use super::{HeaderError, Moment, Observation, Quota};
 
 /// A common log that was read longer ago than half a window, or this if it is shorter, tells nothing of the present.
 const FLEET_TELLS: Duration = Duration::from_secs(30);
@@ -293,13 +293,27 @@ impl Budget {
             ),
             _ => return None,
         };
-        let from = begun.started.before(stretch);
         // Clocks do not run alike, and what is told is rather too little than made up.
         let look_back = stretch.saturating_add(stretch / 100).saturating_add(took);
-        let ours = self.usage.used(at, look_back);
+        let (from, ours) = (begun.started.before(stretch), self.usage.used(at, look_back));
+        let (from, ours) = match self.by_counter(begun, observation, length) {
+            Some((since, more)) => (from.min(since), ours.max(more)),
+            None => (from, ours),
+        };
         let others = limit.saturating_sub(remaining).saturating_sub(ours);
         let is_silent = quota.limit.is_none() && others == 0;
         (!is_silent).then_some(Evidence { others, is_named: quota.limit.is_some(), from, to: at })
+    }
+
+    /// What a sliding counter may count of ours at a response that names its reset, which then is the end of a window of its
+    /// grid: all of that window, and of the one before it the part that still lies within the last window. And since when.
+    fn by_counter(&self, begun: Begun, observation: &Observation, length: Duration) -> Option<(Moment, u64)> {
+        let Quota { reset, reset_resolution, .. } = observation.quota;
+        let reset = reset.filter(|reset| *reset <= length && self.timeline.may_be_sliding_counter())?;
+        // The reset is rounded, and was true at some time between start and response.
+        let start = begun.started.after(reset).before(length.saturating_add(reset_resolution));
+        let weight = reset.saturating_add(reset_resolution).min(length);
+        Some((start.before(length), self.usage.used_by_counter(observation.at, length, start, weight)))
     }
 
     /// Others of the fleet used so much.
@@ -411,8 +425,24 @@ impl Budget {
 
     /// Requests that may be used, of all that are counted.
     fn counted_used(&self, now: Moment, context: &Context) -> u64 {
-        let theirs = self.fleet.as_ref().filter(|_| context.is_fleet).map_or(0, |fleet| fleet.used_by_others);
-        self.usage.used(now, self.length(context.config)) + theirs
+        let length = self.length(context.config);
+        let fleet = self.fleet.as_ref().filter(|_| context.is_fleet);
+        let theirs = fleet.map_or(0, |fleet| fleet.used_by_others);
+        let used = self.usage.used(now, length) + theirs;
+        if !self.timeline.is_sliding_counter() {
+            return used;
+        }
+        // It remembers a part of the window before, too.
+        let start = now.rounded_down(length);
+        let weight = start.after(length).since(now);
+        let before = start.before(length)..now.before(length);
+        let theirs_before = fleet.map_or(0, |fleet| {
+            let inside = |(begin, end, _): &&(Moment, Moment, u64)| *end > before.start && *begin < before.end;
+            let all: u64 = fleet.starts.iter().filter(inside).map(|(_, _, requests)| requests).sum();
+            all.saturating_sub(self.usage.started(before.start, before.end))
+        });
+        let theirs = theirs + weighed(theirs_before, weight, length);
+        used.max(self.usage.used_by_counter(now, length, start, weight) + theirs)
     }
 
     fn counted_ratio(&self, now: Moment, context: &Context) -> Option<f64> {

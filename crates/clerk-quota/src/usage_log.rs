@@ -14,6 +14,12 @@ const PARTS: u32 = 512;
 /// Windows that are remembered: a look-back over two windows from the start of a slow request fits in.
 const WINDOWS: u32 = 4;
 
+/// So many requests by the part of a window that they still weigh, rounded up.
+pub(super) fn weighed(requests: u64, weight: Duration, window: Duration) -> u64 {
+    let part = (u128::from(requests) * weight.as_nanos()).div_ceil(window.as_nanos().max(1));
+    u64::try_from(part).unwrap_or(u64::MAX)
+}
+
 /// Starts and ends of a budget's requests over the last windows.
 #[derive(Debug, Clone, Default)]
 pub struct UsageLog {
@@ -51,6 +57,16 @@ impl UsageLog {
     #[must_use]
     pub fn used(&self, now: Moment, stretch: Duration) -> u64 {
         self.in_flight + self.ends.after(now.before(stretch))
+    }
+
+    /// What a sliding counter may count at `now`, whose present window of its grid began at `start`: all of that window, and
+    /// of the one before it the part that `weight` is of a window.
+    #[must_use]
+    pub fn used_by_counter(&self, now: Moment, window: Duration, start: Moment, weight: Duration) -> u64 {
+        let present = self.used(now, now.since(start));
+        let both = self.used(now, now.since(start).saturating_add(window));
+        let before = both.saturating_sub(present);
+        present + weighed(before, weight, window)
     }
 
     /// Requests that were started from `from` on, and before `to`.

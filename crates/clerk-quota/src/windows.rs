@@ -148,6 +148,11 @@ impl Timeline {
         self.is_sliding = is_sliding;
     }
 
+    /// Whether the limiter was recognised as a sliding counter.
+    pub(super) const fn is_sliding_counter(&self) -> bool {
+        matches!(self.is_sliding, Some(true))
+    }
+
     /// Whether the limiter may weigh the window before, as a sliding counter does.
     pub(super) const fn may_be_sliding_counter(&self) -> bool {
         !matches!(self.is_sliding, Some(false))

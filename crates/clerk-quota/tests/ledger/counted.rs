@@ -131,6 +131,20 @@ fn where_windows_slide_neighbours_count() {
     assert_eq!((closed.windows, closed.low_windows, closed.exhausted_windows), (2, 1, 0));
 }
 
+/// A sliding counter remembers a part of the window before, however long ago its requests were.
+#[test]
+fn before_a_sliding_counter_the_window_before_counts() {
+    let mut ledger = counting();
+    for request in 0..90 {
+        exchange(&mut ledger, &plain(1.0 + f64::from(request) * 0.01, 200));
+    }
+    exchange(&mut ledger, &plain(13.0, 200));
+    assert_eq!(instance(&mut ledger, 13.0).remaining, Some(99), "it is not known to be one");
+    ledger.set_sliding(clerk_quota::Bucket::Instance, Some(true));
+    assert_eq!(instance(&mut ledger, 13.0).remaining, Some(100 - 1 - 63));
+    assert_eq!(instance(&mut ledger, 20.1).remaining, Some(99));
+}
+
 /// Where other processes may send, too, a count tells nothing.
 #[test]
 fn a_part_of_the_requests_tells_no_use() {

@@ -160,3 +160,15 @@ fn what_is_left_is_what_the_fleet_leaves() {
     assert_eq!((told.remaining, told.basis.unwrap().as_str()), (Some(45), "gateway"));
     assert_eq!(instance(&mut ledger, 9.5).remaining, None, "it was read too long ago");
 }
+
+/// A sliding counter weighs what we sent in the window before, which is nobody else's.
+#[test]
+fn what_a_sliding_counter_remembers_is_ours() {
+    let mut ledger = ledger();
+    for request in 0..90 {
+        exchange(&mut ledger, &named(1.0 + f64::from(request) * 0.01, 99 - u64::try_from(request).unwrap(), 9));
+    }
+    // 70 % of 90, and this one.
+    exchange(&mut ledger, &named(13.0, 100 - 64, 7));
+    assert!(by_others(&mut ledger, 23.0).is_none_or(|others| others == 0));
+}
