@@ -1,14 +1,16 @@
 //! One budget: that of the instance, or of one user, organization or membership.
 
+mod others;
+
 use std::time::Duration;
 
-use super::fleet::FleetUsage;
 use super::forecast::{Pace, sliding_exhaustion};
 use super::snapshot::Basis;
 use super::usage_log::{UsageLog, weighed};
-use super::window::{Evidence, Statement};
+use super::window::Statement;
 use super::windows::{GRACE, Reset, ResetStatement, Timeline, Window, WindowPosition};
-use super::{HeaderError, Moment, Observation, Quota};
+use super::{HeaderError, Moment, Observation};
+use others::Fleet;
 
 /// A common log that was read longer ago than half a window, or this if it is shorter, tells nothing of the present.
 const FLEET_TELLS: Duration = Duration::from_secs(30);
@@ -93,15 +95,6 @@ pub(super) struct Sample {
     pub from_headers: bool,
     /// A 429 is true until it says that one may come back.
     dies_at: Option<Moment>,
-}
-
-/// What others of the fleet used.
-#[derive(Debug, Clone, Default)]
-struct Fleet {
-    at: Moment,
-    used_by_others: u64,
-    /// Begin and end of each stretch, and requests of the whole fleet that were started in it.
-    starts: Vec<(Moment, Moment, u64)>,
 }
 
 impl Budget {
@@ -266,94 +259,6 @@ impl Budget {
         let is_known = is_named || context.counted_by.is_some();
         let left = remaining.zip(limit).filter(|_| is_known).and_then(|(remaining, limit)| share(remaining, limit));
         (left.map(used_of_left), Some(number))
-    }
-
-    /// What a response tells of others' use: the server's count, or a refusal, less all that may be ours.
-    fn evidence(
-        &self,
-        begun: Begun,
-        observation: &Observation,
-        limit: Option<u64>,
-        length: Duration,
-        context: &Context,
-    ) -> Option<Evidence> {
-        let (at, quota) = (observation.at, &observation.quota);
-        let took = at.since(begun.started);
-        let windows = if self.timeline.may_be_sliding_counter() { 2 } else { 1 };
-        let (limit, remaining, stretch) = match quota.remaining.or_else(|| observation.is_throttled().then_some(0)) {
-            // A limiter whose reset takes longer remembers as much.
-            Some(remaining) if quota.limit.is_some() => {
-                (quota.limit?, remaining, length.max(self.timeline.longest_reset()))
-            }
-            // A sliding counter remembers two windows.
-            Some(_) if observation.is_throttled() && observation.is_rate_limit => (
-                limit.filter(|_| context.config.is_documented || self.limit.is_some())?,
-                0,
-                length.saturating_mul(windows),
-            ),
-            _ => return None,
-        };
-        // Clocks do not run alike, and what is told is rather too little than made up.
-        let look_back = stretch.saturating_add(stretch / 100).saturating_add(took);
-        let (from, ours) = (begun.started.before(stretch), self.usage.used(at, look_back));
-        let (from, ours) = match self.by_counter(begun, observation, length) {
-            Some((since, more)) => (from.min(since), ours.max(more)),
-            None => (from, ours),
-        };
-        let others = limit.saturating_sub(remaining).saturating_sub(ours);
-        let is_silent = quota.limit.is_none() && others == 0;
-        (!is_silent).then_some(Evidence { others, is_named: quota.limit.is_some(), from, to: at })
-    }
-
-    /// What a sliding counter may count of ours at a response that names its reset, which then is the end of a window of its
-    /// grid: all of that window, and of the one before it the part that still lies within the last window. And since when.
-    fn by_counter(&self, begun: Begun, observation: &Observation, length: Duration) -> Option<(Moment, u64)> {
-        let Quota { reset, reset_resolution, .. } = observation.quota;
-        let reset = reset.filter(|reset| *reset <= length && self.timeline.may_be_sliding_counter())?;
-        // The reset is rounded, and was true at some time between start and response.
-        let start = begun.started.after(reset).before(length.saturating_add(reset_resolution));
-        let weight = reset.saturating_add(reset_resolution).min(length);
-        Some((start.before(length), self.usage.used_by_counter(observation.at, length, start, weight)))
-    }
-
-    /// Others of the fleet used so much.
-    pub(super) fn record_fleet(&mut self, at: Moment, usage: &FleetUsage, config: LimitConfig) {
-        let ours = self.usage.used(at, self.length(config));
-        let starts = usage.starts.iter().map(|slot| {
-            let begin = at.before(slot.began_ago);
-            (begin, begin.after(slot.length), slot.requests)
-        });
-        self.fleet = Some(Fleet { at, used_by_others: usage.used.saturating_sub(ours), starts: starts.collect() });
-    }
-
-    /// Whether others of the fleet used anything lately.
-    pub(super) fn is_used_by_fleet(&self) -> bool {
-        self.fleet.as_ref().is_some_and(|fleet| fleet.used_by_others > 0)
-    }
-
-    /// Requests of the whole fleet that were started in a window; none where the common log does not tell.
-    pub(super) fn fleet_counted(&self, window: &Window) -> Option<u64> {
-        let fleet = self.fleet.as_ref().filter(|fleet| fleet.at >= window.end)?;
-        let inside = |(begin, end, _): &&(Moment, Moment, u64)| {
-            let middle = begin.after(end.since(*begin) / 2);
-            middle >= window.start && middle < window.end
-        };
-        Some(fleet.starts.iter().filter(inside).map(|(_, _, requests)| requests).sum::<u64>().max(window.counted))
-    }
-
-    /// Others' use that a window's evidence tells of, without what others of the fleet may have used.
-    pub(super) fn unseen(&self, window: &Window, context: &Context) -> Option<u64> {
-        // A refusal alone tells nothing where others of ours may have been counted.
-        let Evidence { others, from, to, .. } =
-            window.evidence.filter(|evidence| context.is_whole || evidence.is_named)?;
-        if !context.is_fleet {
-            return Some(others);
-        }
-        let fleet = self.fleet.as_ref().filter(|fleet| fleet.at >= to)?;
-        let reaching = |(begin, end, _): &&(Moment, Moment, u64)| *end > from && *begin <= to;
-        let all: u64 = fleet.starts.iter().filter(reaching).map(|(_, _, requests)| requests).sum();
-        let theirs = all.saturating_sub(self.usage.started(from, to));
-        Some(others.saturating_sub(theirs))
     }
 
     fn place(
