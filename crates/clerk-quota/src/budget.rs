@@ -217,7 +217,9 @@ impl Budget {
             window.suspect(evidence);
         }
         if let Some(remaining) = quota.remaining {
-            let end = reset.map(|reset| (at.after(reset.after), reset.resolution));
+            // It was true at some time since the request was sent.
+            let took = at.since(begun.started);
+            let end = reset.map(|reset| (at.after(reset.after), reset.resolution.saturating_add(took)));
             let (ordinal, untold) = if window.number == begun.window {
                 (begun.ordinal, 0)
             } else {

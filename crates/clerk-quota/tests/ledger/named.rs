@@ -151,3 +151,13 @@ fn what_was_sent_about_the_end_of_a_window_does_not_exhaust_it() {
     let closed = instance(&mut ledger, 30.0);
     assert_eq!((closed.low_windows, closed.exhausted_windows), (1, 0));
 }
+
+/// Whole seconds, rounded up, differ by more than one between two responses about the same end.
+#[test]
+fn an_older_word_that_comes_later_gives_nothing_back() {
+    let mut ledger = counting();
+    let (first, second) = (begin(&mut ledger, 1.0), begin(&mut ledger, 1.05));
+    answer(&mut ledger, second, &named(1.1, 77, 9));
+    answer(&mut ledger, first, &named(1.19, 81, 10));
+    assert_eq!(instance(&mut ledger, 1.2).remaining, Some(77));
+}
