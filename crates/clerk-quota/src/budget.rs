@@ -210,6 +210,9 @@ impl Budget {
         let (limit, length) = (self.limit.or(context.config.limit), self.length(context.config));
         let evidence = self.evidence(begun, observation, limit, length, context);
         let untold = self.timeline.numbered(begun.window).map_or(0, |window| window.untold_after(begun.ordinal));
+        // A refusal blocks, whichever window it belongs to.
+        let until = self.block(observation, self.timeline.end(place).unwrap_or_else(|| at.after(length)));
+        let dies_at = until.map(|until| until.max(quota.reset.map_or(until, |reset| at.after(reset))));
         let Some(window) = self.timeline.window_mut(place) else { return (None, None) };
         window.see(at);
         window.throttled |= observation.is_throttled();
@@ -231,17 +234,7 @@ impl Budget {
             let statement = Statement { at, remaining, limit: quota.limit, end, sure_end, untold };
             window.say(&statement, ordinal);
         }
-        let (number, window_end, left) = (window.number, window.end, window.left());
-        let mut dies_at = None;
-        if observation.is_throttled() {
-            let until = match (quota.retry_after, quota.reset) {
-                (Some(wait), _) | (None, Some(wait)) => at.after(wait),
-                (None, None) => window_end,
-            };
-            self.blocked_until = self.blocked_until.max(Some(until));
-            self.blocked_at = self.blocked_at.max(Some(at));
-            dies_at = Some(until.max(quota.reset.map_or(until, |reset| at.after(reset))));
-        }
+        let (number, left) = (window.number, window.left());
         // Whatever a 429 said, requests are served again. Those that were under way then are no sign of it.
         if observation.is_served() && self.blocked_at.is_some_and(|blocked| at >= blocked.after(GRACE)) {
             self.blocked_until = None;
@@ -261,6 +254,18 @@ impl Budget {
         let is_known = is_named || context.counted_by.is_some();
         let left = remaining.zip(limit).filter(|_| is_known).and_then(|(remaining, limit)| share(remaining, limit));
         (left.map(used_of_left), Some(number))
+    }
+
+    /// A refusal blocks until the time that it names, else until `window_end`; gives that time.
+    fn block(&mut self, observation: &Observation, window_end: Moment) -> Option<Moment> {
+        if !observation.is_throttled() {
+            return None;
+        }
+        let (at, quota) = (observation.at, &observation.quota);
+        let until = quota.retry_after.or(quota.reset).map_or(window_end, |wait| at.after(wait));
+        self.blocked_until = self.blocked_until.max(Some(until));
+        self.blocked_at = self.blocked_at.max(Some(at));
+        Some(until)
     }
 
     fn place(

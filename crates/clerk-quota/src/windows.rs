@@ -123,6 +123,16 @@ impl Timeline {
         }
     }
 
+    /// The end of the window at a place; none for one that is closed.
+    pub(super) fn end(&self, place: WindowPosition) -> Option<Moment> {
+        let window = match place {
+            WindowPosition::Current => self.current.as_ref(),
+            WindowPosition::Previous => self.previous.as_ref(),
+            WindowPosition::Closed => None,
+        };
+        window.map(|window| window.end)
+    }
+
     /// The open window of this number.
     pub(super) fn numbered(&mut self, number: u64) -> Option<&mut Window> {
         [&mut self.current, &mut self.previous].into_iter().flatten().find(|window| window.number == number)

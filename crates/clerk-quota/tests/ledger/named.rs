@@ -161,3 +161,19 @@ fn an_older_word_that_comes_later_gives_nothing_back() {
     answer(&mut ledger, first, &named(1.19, 81, 10));
     assert_eq!(instance(&mut ledger, 1.2).remaining, Some(77));
 }
+
+/// Its reset may tell of no window that is open; what it refuses is refused all the same.
+#[test]
+fn a_refusal_blocks_whatever_window_it_is_of() {
+    let mut ledger = counting();
+    exchange(&mut ledger, &named(4.0, 20, 10));
+    let refused = begin(&mut ledger, 4.9);
+    exchange(&mut ledger, &named(5.0, 0, 9));
+    let quota = clerk_quota::Quota {
+        retry_after: Some(std::time::Duration::from_secs(1)),
+        reset: Some(std::time::Duration::from_secs(1)),
+        ..named(5.0, 0, 1).quota
+    };
+    answer(&mut ledger, refused, &clerk_quota::Observation { status: 429, quota, ..named(5.0, 0, 1) });
+    assert_eq!(instance(&mut ledger, 5.1).blocked_until, Some(at(6.0)));
+}
