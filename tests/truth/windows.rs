@@ -1,0 +1,234 @@
+//! The comparisons of windows that are over, and of what they tell of others.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use clerk_simulator::{LimiterKind, SimulatedBucket};
+
+use crate::model::{LIMIT, WINDOW, grid, in_last_window};
+use crate::table::{Outcome, Table};
+use crate::tape::Budget;
+use crate::view::View;
+use crate::world::{Clients, Foreign, Headers, Processes};
+
+/// Windows wait so long for late answers.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Requests that overtake each other on their way, at most.
+const OVERTAKING: u64 = 4;
+
+/// A window of the grid in which the process sent something.
+#[derive(Debug, Clone, Copy, Default)]
+struct Truth {
+    /// Requests that it sent and that Clerk did not refuse.
+    own: u64,
+    /// The same of all processes.
+    all: u64,
+    /// The most of them that were started within a stretch as long as a window, where the limiter may weigh the window before.
+    stretch: u64,
+    /// Whether an answer came before it was closed.
+    is_told: bool,
+    /// Whether it met a 429.
+    is_refused: bool,
+    /// By the limiter's own record: fewest requests that were left.
+    least: u64,
+}
+
+impl Truth {
+    fn is_low(&self) -> bool {
+        self.least * 10 < LIMIT
+    }
+
+    fn used(&self) -> f64 {
+        1.0 - self.least as f64 / LIMIT as f64
+    }
+
+    /// By what the process, or its fleet, sent.
+    fn is_low_by_count(&self, is_fleet: bool) -> bool {
+        let count = if is_fleet { self.all } else { self.own }.max(self.stretch);
+        self.is_refused || LIMIT.saturating_sub(count) * 10 < LIMIT
+    }
+}
+
+/// The windows of the grid in which the process sent something, by their start.
+fn truths(view: &View<'_>) -> BTreeMap<Duration, Truth> {
+    let mut windows: BTreeMap<Duration, Truth> = BTreeMap::new();
+    for sent in view.own_instance() {
+        let window = windows.entry(grid(sent.at)).or_insert(Truth { least: LIMIT, ..Truth::default() });
+        window.is_told |= sent.head.is_some_and(|head| head.at < grid(sent.at) + WINDOW + GRACE);
+        window.is_refused |= sent.is_refused_to_us();
+        window.own += u64::from(!sent.is_refused_to_us());
+        window.all += u64::from(!sent.is_refused_to_us());
+    }
+    for sent in view.theirs().filter(|sent| !sent.is_refused_to_us()) {
+        if let Some(window) = windows.get_mut(&grid(sent.at)) {
+            window.all += 1;
+        }
+    }
+    if view.case.limiter == LimiterKind::SlidingCounter {
+        let all = view.sent.iter().filter(|sent| sent.budget == Budget::Instance && !sent.is_refused_to_us());
+        let all: Vec<Duration> = all.map(|sent| sent.at).collect();
+        for (place, at) in all.iter().enumerate() {
+            if let Some(window) = windows.get_mut(&grid(*at)) {
+                window.stretch = window.stretch.max(in_last_window(&all[..=place], *at));
+            }
+        }
+    }
+    let truth = view.world.simulator.truth();
+    let recorded = truth.instances.iter().filter_map(|instance| instance.bucket(SimulatedBucket::Instance));
+    for record in recorded.flat_map(|bucket| &bucket.windows) {
+        if let Some(window) = windows.get_mut(&record.start.duration_since(UNIX_EPOCH).unwrap()) {
+            window.least = if record.refused > 0 { 0 } else { u64::from(record.least_remaining) };
+        }
+    }
+    windows
+}
+
+/// Windows as a limiter has them whose windows begin with their first request, in which the process sent something.
+fn from_first(view: &View<'_>) -> Vec<Truth> {
+    let mut events: Vec<(Duration, bool, bool)> = view
+        .sent
+        .iter()
+        .filter(|sent| sent.budget == Budget::Instance)
+        .filter_map(|sent| sent.counted.map(|(at, allowed)| (at, allowed, sent.by == view.process.number)))
+        .chain(view.world.tape.foreign().into_iter().map(|(at, allowed)| (at, allowed, false)))
+        .collect();
+    events.sort_by_key(|(at, ..)| *at);
+    let mut windows: Vec<(Duration, Truth)> = Vec::new();
+    for (at, is_allowed, is_own) in events {
+        if windows.last().is_none_or(|(start, _)| at >= *start + WINDOW) {
+            windows.push((at, Truth { least: LIMIT, ..Truth::default() }));
+        }
+        let Some((_, window)) = windows.last_mut() else { continue };
+        window.least = if is_allowed { window.least.saturating_sub(1) } else { 0 };
+        window.own += u64::from(is_own);
+    }
+    windows.into_iter().map(|(_, window)| window).filter(|window| window.own > 0).collect()
+}
+
+/// Counts windows that are over for certain, those that may be, and those that have begun.
+fn count(windows: &BTreeMap<Duration, Truth>, now: Duration, is_it: impl Fn(&Duration, &Truth) -> bool) -> [f64; 3] {
+    let until =
+        |begin: Duration| windows.iter().filter(|(start, it)| **start + begin <= now && is_it(start, it)).count();
+    [WINDOW + GRACE, WINDOW, Duration::ZERO].map(|begin| until(begin) as f64)
+}
+
+pub(crate) fn compare(view: &View<'_>, table: &mut Table) {
+    let (bucket, now) = (view.bucket(), view.now);
+    let windows = truths(view);
+    let is_counted = view.case.headers == Headers::None;
+    let is_fleet = view.case.processes == Processes::Fleet;
+    let found = [bucket.windows, bucket.low_windows, bucket.exhausted_windows].map(|count| count as f64);
+    // Where Clerk is slow, its headers tell less well where a window ends.
+    let is_slow = !is_counted && view.case.clients == Clients::Leave;
+    if is_counted || view.case.is_grid() && !is_slow {
+        // Of a window of which no answer came, nothing is known where only others' answers tell of the use.
+        let is_known = is_counted && !view.is_use_unknown();
+        let [sure, ..] = count(&windows, now, |_, window| is_known || window.is_told);
+        let [_, maybe, _] = count(&windows, now, |_, _| true);
+        table.add("windows", Outcome::between(found[0], sure, maybe, maybe));
+    }
+    let whole = |start: &Duration| *start >= view.since;
+    let is_exact = is_counted && view.is_sole() && view.case.is_grid() && view.case.foreign == Foreign::None;
+    let names = ["low windows", "exhausted windows"];
+    for (place, name) in names.into_iter().enumerate() {
+        let is_bad = |window: &Truth| if place == 0 { window.is_low() } else { window.least == 0 };
+        let by_count = |window: &Truth| {
+            let count = if is_fleet { window.all } else { window.own }.max(window.stretch);
+            let is_known = is_counted && !view.is_use_unknown();
+            let exhausted = window.is_refused || is_known && count >= LIMIT;
+            exhausted || place == 0 && is_known && window.is_low_by_count(is_fleet)
+        };
+        let outcome = if is_exact {
+            let [sure, maybe, _] = count(&windows, now, |start, window| is_bad(window) && whole(start));
+            Outcome::between(found[place + 1], sure, maybe, maybe)
+        } else if view.case.is_grid() {
+            let [_, most, _] = count(&windows, now, |_, window| is_bad(window));
+            Outcome::at_most(found[place + 1], most, 0.0)
+        } else if is_counted {
+            let [_, most, _] = count(&windows, now, |_, window| by_count(window));
+            Outcome::at_most(found[place + 1], most, 0.0)
+        } else if view.case.limiter == LimiterKind::FixedFromFirst {
+            // Requests that overtake each other on their way are taken off once too often.
+            let mut windows = from_first(view);
+            windows.iter_mut().for_each(|window| window.least = window.least.saturating_sub(OVERTAKING));
+            let most = windows.iter().filter(|window| is_bad(window)).count() as f64;
+            Outcome::at_most(found[place + 1], most, 0.0)
+        } else {
+            // Where a moving limiter's bad time begins is its own to know: it may lie in two windows. And it takes a while to
+            // see that it moves.
+            let [.., most] = count(&windows, now, |_, window| is_bad(window));
+            Outcome::between(found[place + 1], 0.0, most * 2.0 + 1.0, most)
+        };
+        table.add(name, outcome);
+    }
+    histogram(view, table, &windows, is_exact);
+    unseen(view, table);
+}
+
+fn histogram(view: &View<'_>, table: &mut Table, windows: &BTreeMap<Duration, Truth>, is_exact: bool) {
+    const NAME: &str = "window usage histogram";
+    let found = view.bucket().window_usage.as_ref().filter(|histogram| histogram.count() > 0);
+    let Some(found) = found else { return table.add(NAME, Outcome::Absent) };
+    if view.is_use_unknown() {
+        return table.add(NAME, Outcome::Violation("a use where none is known".to_owned()));
+    }
+    let sum = |grace: Duration, used: &dyn Fn(&Truth) -> f64| -> f64 {
+        let over = windows.iter().filter(|(start, _)| **start + WINDOW + grace <= view.now);
+        let over = over.filter(|(start, _)| !is_exact || **start >= view.since);
+        over.map(|(_, window)| used(window)).sum()
+    };
+    let is_counted = view.case.headers == Headers::None;
+    let is_fleet = view.case.processes == Processes::Fleet;
+    let outcome = if is_exact {
+        let sums = [GRACE, Duration::ZERO].map(|grace| sum(grace, &Truth::used));
+        Outcome::between(found.sum(), sums[0], sums[1], sums[1])
+    } else if view.case.is_grid() {
+        Outcome::at_most(found.sum(), sum(Duration::ZERO, &Truth::used), 0.0)
+    } else if is_counted {
+        let used = |window: &Truth| {
+            let count = if is_fleet { window.all } else { window.own }.max(window.stretch);
+            if window.is_refused { 1.0 } else { (count as f64 / LIMIT as f64).min(1.0) }
+        };
+        Outcome::at_most(found.sum(), sum(Duration::ZERO, &used), 0.0)
+    } else {
+        return;
+    };
+    table.add(NAME, outcome);
+}
+
+fn unseen(view: &View<'_>, table: &mut Table) {
+    const NAME: &str = "unseen requests";
+    if view.process.gateway.is_none() {
+        return;
+    }
+    let Some(found) = view.bucket().unseen else { return table.add(NAME, Outcome::Absent) };
+    if view.case.processes == Processes::Part {
+        return table.add(NAME, Outcome::Violation(format!("{found} beside processes that are not counted")));
+    }
+    // A refusal tells of two windows, a header of one, and of the time that the answer took.
+    let windows = if view.case.headers == Headers::None { 2 } else { 1 };
+    let stretch = WINDOW * windows + WINDOW / 50 * windows + Duration::from_secs(4);
+    let from = view.now.saturating_sub(Duration::from_secs(62));
+    let within = |end: &Duration| {
+        let begin = end.saturating_sub(stretch);
+        view.foreign.partition_point(|at| at <= end) - view.foreign.partition_point(|at| *at < begin)
+    };
+    let most = view.foreign.iter().filter(|at| **at >= from).map(within).max().unwrap_or_default();
+    table.add(NAME, Outcome::at_most(found as f64, most as f64, 0.0));
+}
+
+/// Whether a low window ended in the last minute that the process knows to be one.
+pub(crate) fn is_low_lately(view: &View<'_>) -> bool {
+    let is_counted = view.case.headers == Headers::None;
+    let is_fleet = view.case.processes == Processes::Fleet;
+    let is_exact = is_counted && view.is_sole() && view.case.is_grid() && view.case.foreign == Foreign::None;
+    truths(view).iter().any(|(start, window)| {
+        let end = *start + WINDOW;
+        let is_lately = end + GRACE <= view.now && view.now < end + Duration::from_secs(60);
+        let is_low = if is_exact { window.is_low() } else { window.own > 90 };
+        let is_known = is_counted && !is_fleet && !view.is_use_unknown() && *start >= view.since;
+        let is_low = is_low && is_known;
+        is_lately && is_low
+    })
+}
