@@ -8,7 +8,7 @@ use clerk_simulator::{LimiterKind, SimulatedBucket};
 use crate::model::{LIMIT, WINDOW, grid, in_last_window};
 use crate::table::{Outcome, Table};
 use crate::tape::Budget;
-use crate::view::View;
+use crate::view::{View, times};
 use crate::world::{Clients, Foreign, Headers, Processes};
 
 /// Windows wait so long for late answers.
@@ -203,8 +203,15 @@ fn unseen(view: &View<'_>, table: &mut Table) {
         return;
     }
     let Some(found) = view.bucket().unseen else { return table.add(NAME, Outcome::Absent) };
-    if view.case.processes == Processes::Part {
+    // For who does not know of the other process, that is another, too; and a refusal tells nothing there.
+    let is_part = view.case.processes == Processes::Part;
+    if is_part && view.case.headers == Headers::None {
         return table.add(NAME, Outcome::Violation(format!("{found} beside processes that are not counted")));
+    }
+    let mut others = view.foreign.to_vec();
+    if is_part {
+        others.extend(times(view.theirs()));
+        others.sort_unstable();
     }
     // A refusal tells of two windows, a header of one, and of the time that the answer took.
     let windows = if view.case.headers == Headers::None { 2 } else { 1 };
@@ -212,9 +219,9 @@ fn unseen(view: &View<'_>, table: &mut Table) {
     let from = view.now.saturating_sub(Duration::from_secs(62));
     let within = |end: &Duration| {
         let begin = end.saturating_sub(stretch);
-        view.foreign.partition_point(|at| at <= end) - view.foreign.partition_point(|at| *at < begin)
+        others.partition_point(|at| at <= end) - others.partition_point(|at| *at < begin)
     };
-    let most = view.foreign.iter().filter(|at| **at >= from).map(within).max().unwrap_or_default();
+    let most = others.iter().filter(|at| **at >= from).map(within).max().unwrap_or_default();
     table.add(NAME, Outcome::at_most(found as f64, most as f64, 0.0));
 }
 
