@@ -56,15 +56,14 @@ impl Watch {
 
     fn look(&mut self) {
         let now = self.clock.now();
-        let snapshots = self.ledger.snapshot(now);
-        self.told.retain(|name, _| snapshots.iter().any(|instance| instance.name == *name));
-        for instance in &snapshots {
-            let condition = Condition::of(instance, now);
-            let name = &instance.name;
+        let instances = self.ledger.instances();
+        self.told.retain(|name, _| self.ledger.instance(name).is_some());
+        for (name, handle) in &instances {
+            let condition = handle.lock().condition(now);
             match (self.told.get(name), condition.verdict.is_bad()) {
                 (None, true) => {
                     self.told.insert(Arc::clone(name), condition.bucket);
-                    self.warn(name, condition, now);
+                    self.warn(name, handle, condition, now);
                 }
                 (Some(bucket), false) => {
                     tracing::info!(clerk_instance = &**name, bucket = bucket.as_str(), "no longer low or throttled");
@@ -76,15 +75,14 @@ impl Watch {
     }
 
     /// With whoever spends most now, since that is what is asked next.
-    fn warn(&self, name: &str, condition: Condition, now: Moment) {
+    fn warn(&self, name: &str, handle: &Handle, condition: Condition, now: Moment) {
         let bucket = condition.bucket.as_str();
         let what = match condition.verdict {
             Verdict::Low => "less than the threshold of the limit is left",
             _ if condition.trouble == Some(Trouble::Throttled) => "Clerk refuses requests: the limit is used up",
             _ => "the limit is used up",
         };
-        let top = self.ledger.instance(name).and_then(|ledger| top(&ledger, now));
-        let Some((spender, share)) = top else {
+        let Some((spender, share)) = top(handle, now) else {
             tracing::warn!(clerk_instance = name, bucket, "{what}; who spends it is not seen here");
             return;
         };
@@ -113,23 +111,9 @@ fn top(ledger: &Handle, now: Moment) -> Option<(clerk_quota::spending::Spender, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clerk_quota::{AttemptEnd, Coverage, HeaderDialect, KeyVerdict, Observation, Quota};
-    use clerk_quota::{CallerId, Environment, MethodLabel, RequestStart, Settings, Source, route};
+    use clerk_quota::{AttemptEnd, HeaderDialect, KeyVerdict, Observation, Quota};
+    use clerk_quota::{CallerId, MethodLabel, RequestStart, Source, route};
     use clerk_test_support::log;
-
-    fn settings() -> Settings {
-        Settings {
-            name: "prod".into(),
-            environment: Environment::Development,
-            api_host: "clerk.test".into(),
-            limit: None,
-            users_limit: None,
-            low_threshold: 0.1,
-            stale_after: Duration::from_secs(45),
-            sources: vec![Source::Gateway],
-            coverage: Coverage::Sole,
-        }
-    }
 
     fn respond(watch: &Watch, remaining: u64) {
         let (at, route) = (watch.clock.now(), route::find("GET", b"/v1/users"));
@@ -165,7 +149,7 @@ mod tests {
     async fn a_low_limit_is_one_warning_and_its_end_one_line() {
         log::listen();
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
-        let mut watch = Watch::new(Arc::new(Ledger::new([settings()])), clock, None);
+        let mut watch = Watch::new(Arc::new(Ledger::new([clerk_test_support::settings("prod")])), clock, None);
         respond(&watch, 60);
         watch.look();
         assert_eq!(log::everything(), "");

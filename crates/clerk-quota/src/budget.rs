@@ -211,7 +211,8 @@ impl Budget {
         let evidence = self.evidence(begun, observation, limit, length, context);
         let untold = self.timeline.numbered(begun.window).map_or(0, |window| window.untold_after(begun.ordinal));
         // A refusal blocks, whichever window it belongs to.
-        let until = self.block(observation, self.timeline.end(place).unwrap_or_else(|| at.after(length)));
+        let window_end = self.timeline.window_mut(place).map_or_else(|| at.after(length), |window| window.end);
+        let until = self.block(observation, window_end);
         let dies_at = until.map(|until| until.max(quota.reset.map_or(until, |reset| at.after(reset))));
         let Some(window) = self.timeline.window_mut(place) else { return (None, None) };
         window.see(at);
@@ -276,24 +277,31 @@ impl Budget {
         close: &mut impl FnMut(&Self, &Window),
     ) -> WindowPosition {
         let nominal = self.window.unwrap_or(context.config.window);
-        let mut closed = Vec::new();
-        let place = self.timeline.place(at, statement, nominal, &mut |window| closed.push(window.clone()));
-        closed.iter().for_each(|window| close(self, window));
-        place
+        self.closing(close, |timeline, closed| {
+            timeline.place(at, statement, nominal, &mut |window| closed.push(window.clone()))
+        })
     }
 
     /// Closes the windows that are over.
     pub(super) fn advance(&mut self, now: Moment, close: &mut impl FnMut(&Self, &Window)) {
-        let mut closed = Vec::new();
-        self.timeline.advance(now, &mut |window| closed.push(window.clone()));
-        closed.iter().for_each(|window| close(self, window));
+        self.closing(close, |timeline, closed| timeline.advance(now, &mut |window| closed.push(window.clone())));
     }
 
     /// Closes what is open, whatever the time.
     pub(super) fn close_all(&mut self, close: &mut impl FnMut(&Self, &Window)) {
+        self.closing(close, |timeline, closed| timeline.close_all(&mut |window| closed.push(window.clone())));
+    }
+
+    /// Does something with the timeline, and hands on the windows that it closed: whoever counts them looks at the budget, too.
+    fn closing<T>(
+        &mut self,
+        close: &mut impl FnMut(&Self, &Window),
+        work: impl FnOnce(&mut Timeline, &mut Vec<Window>) -> T,
+    ) -> T {
         let mut closed = Vec::new();
-        self.timeline.close_all(&mut |window| closed.push(window.clone()));
+        let done = work(&mut self.timeline, &mut closed);
         closed.iter().for_each(|window| close(self, window));
+        done
     }
 
     pub(super) fn length(&self, config: LimitConfig) -> Duration {

@@ -1,5 +1,6 @@
 //! How an instance stands, in one word, and whose fault it is: the same for pages, checks and the log.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::limits::Bucket;
@@ -126,16 +127,28 @@ impl Condition {
     /// How an instance stands at `now`.
     #[must_use]
     pub fn of(instance: &InstanceSnapshot, now: Moment) -> Self {
-        let limited = instance.buckets.iter().filter(|bucket| bucket.bucket.is_limited());
-        let judged = limited.map(|bucket| (verdict(bucket, instance.low_threshold, now), bucket.bucket));
+        let InstanceSnapshot { key_valid, trouble, low_threshold, .. } = *instance;
+        Self::judge(instance.buckets.iter().map(Cow::Borrowed), low_threshold, key_valid, trouble, now)
+    }
+
+    /// The same from its parts.
+    pub(super) fn judge<'a>(
+        buckets: impl Iterator<Item = Cow<'a, BucketSnapshot>>,
+        low_threshold: f64,
+        key_valid: Option<bool>,
+        trouble: Option<Trouble>,
+        now: Moment,
+    ) -> Self {
+        let limited = buckets.filter(|bucket| bucket.bucket.is_limited());
+        let judged = limited.map(|bucket| (verdict(&bucket, low_threshold, now), bucket.bucket));
         // Of equally bad ones the first. Whether the use is known is asked of the instance's own bucket alone.
         let worst = judged
             .filter(|(verdict, bucket)| *bucket == Bucket::Instance || verdict.is_bad())
             .fold((Verdict::Fine, Bucket::Instance), |worst, next| if next.0 > worst.0 { next } else { worst });
         let (verdict, bucket) = worst;
         let throttled = matches!(verdict, Verdict::Throttled | Verdict::Blocked).then_some(Trouble::Throttled);
-        let key = (instance.key_valid == Some(false)).then_some(Trouble::Key);
-        Self { verdict, bucket, trouble: key.or(instance.trouble).or(throttled) }
+        let key = (key_valid == Some(false)).then_some(Trouble::Key);
+        Self { verdict, bucket, trouble: key.or(trouble).or(throttled) }
     }
 
     /// One line: how it stands, and if requests fail, why.

@@ -1,19 +1,20 @@
 //! What the ledger knows of one Clerk instance.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::BucketLedger;
 use super::budget::{AttemptEnd, Begun, Context};
-use super::condition::Trouble;
+use super::condition::{Condition, Trouble};
 use super::fleet::FleetUsage;
 use super::limits::{Bucket, Scope};
 use super::method::MethodLabel;
 use super::probe_stats::{ProbeFailure, ProbeSkip, ProbeStats};
 use super::route_limits::{NamedBy, RouteLimits};
 use super::settings::{Coverage, Settings};
-use super::snapshot::{Basis, ClosedWindow, InstanceSnapshot};
+use super::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
 use super::spending::{CallerId, SpendKey, SpendResult, SpendShare, Spender, Spending};
 use super::top::Span;
 use super::{Entity, HeaderError, KeyVerdict, Moment, Observation, Quota, QuotaCode, Route, RouteId, Source};
@@ -396,12 +397,23 @@ impl InstanceLedger {
         }
     }
 
+    /// How the instance stands at `now`: [`Condition::of`] its numbers, without all those that it does not need.
+    pub fn condition(&mut self, now: Moment) -> Condition {
+        self.advance(now);
+        let buckets = self.bucket_snapshots(now).map(Cow::Owned);
+        Condition::judge(buckets, self.settings.low_threshold, self.key_valid, self.trouble, now)
+    }
+
+    fn bucket_snapshots(&self, now: Moment) -> impl Iterator<Item = BucketSnapshot> + '_ {
+        let routes = self.route_buckets.iter().map(|(route, ledger)| (Bucket::Route(*route), ledger));
+        let all = Bucket::ALL.into_iter().zip(&self.buckets).chain(routes);
+        all.map(move |(bucket, ledger)| ledger.snapshot(now, &self.context(bucket)))
+    }
+
     /// The numbers at `now`, with all windows closed that are over by then.
     pub fn snapshot(&mut self, now: Moment) -> InstanceSnapshot {
         self.advance(now);
-        let routes = self.route_buckets.iter().map(|(route, ledger)| (Bucket::Route(*route), ledger));
-        let all = Bucket::ALL.into_iter().zip(&self.buckets).chain(routes);
-        let buckets = all.map(|(bucket, ledger)| ledger.snapshot(now, &self.context(bucket))).collect();
+        let buckets = self.bucket_snapshots(now).collect();
         InstanceSnapshot {
             name: Arc::clone(&self.settings.name),
             environment: self.settings.environment,

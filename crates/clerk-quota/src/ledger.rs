@@ -53,6 +53,12 @@ impl Ledger {
         self.instances.load().get(name).map(Arc::clone)
     }
 
+    /// The ledgers of all instances, by alias.
+    #[must_use]
+    pub fn instances(&self) -> Vec<(Arc<str>, Handle)> {
+        self.instances.load().iter().map(|(name, handle)| (Arc::clone(name), Arc::clone(handle))).collect()
+    }
+
     /// All instances' numbers at `now`, by alias.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Vec<InstanceSnapshot> {

@@ -75,12 +75,6 @@ impl UsageLog {
         self.starts.between(from, to)
     }
 
-    /// Requests in flight.
-    #[must_use]
-    pub const fn in_flight(&self) -> u64 {
-        self.in_flight
-    }
-
     /// The ends after `after`, oldest first: so many requests, and the last of their ends.
     pub fn ends(&self, after: Moment) -> impl Iterator<Item = (Moment, u64)> + '_ {
         self.ends.slots.iter().filter(move |slot| slot.last > after).map(|slot| (slot.last, slot.requests))

@@ -123,16 +123,6 @@ impl Timeline {
         }
     }
 
-    /// The end of the window at a place; none for one that is closed.
-    pub(super) fn end(&self, place: WindowPosition) -> Option<Moment> {
-        let window = match place {
-            WindowPosition::Current => self.current.as_ref(),
-            WindowPosition::Previous => self.previous.as_ref(),
-            WindowPosition::Closed => None,
-        };
-        window.map(|window| window.end)
-    }
-
     /// The open window of this number.
     pub(super) fn numbered(&mut self, number: u64) -> Option<&mut Window> {
         [&mut self.current, &mut self.previous].into_iter().flatten().find(|window| window.number == number)
@@ -150,7 +140,7 @@ impl Timeline {
 
     /// Whether a window's use is the most that was used in any stretch as long: the limiter was recognised as a sliding one.
     pub(super) const fn slides(&self) -> bool {
-        matches!(self.is_sliding, Some(true)) || self.resets.is_rolling()
+        self.is_sliding_counter() || self.is_rolling()
     }
 
     /// The limiter was recognised as a sliding one, or as none.
