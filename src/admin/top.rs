@@ -89,7 +89,7 @@ pub(super) async fn json(State(site): State<Arc<Admin>>) -> Response {
     }
 }
 
-/// The table of the landing page: whoever spends most now first. Empty where nothing was seen in the last hour.
+/// The table of the landing page: the clients that spend most now first. Empty where nothing was seen in the last hour.
 pub(super) fn table(numbers: &GatewayStats) -> String {
     let mut rows = String::new();
     for InstanceTop { name, last_10s, last_1m, last_1h } in TopPage::new(numbers).instances {
@@ -123,7 +123,7 @@ struct Row<'a> {
     present_ratio: f64,
 }
 
-/// All who are named anywhere, whoever spends most now first.
+/// All who are named anywhere, those that spend most now first.
 fn rows_of<'a>(window: &'a [TopEntry], minute: &'a [TopEntry], hour: &'a [TopEntry]) -> Vec<Row<'a>> {
     let same = |a: &TopEntry, b: &TopEntry| {
         (a.route, a.method, &a.caller, a.source) == (b.route, b.method, &b.caller, b.source)

@@ -74,7 +74,7 @@ impl Watch {
         }
     }
 
-    /// With whoever spends most now, since that is what is asked next.
+    /// With the client that spends most now, since that is what is asked next.
     fn warn(&self, name: &str, handle: &Handle, condition: Condition, now: Moment) {
         let bucket = condition.bucket.as_str();
         let what = match condition.verdict {

@@ -242,7 +242,7 @@ struct InstanceJournal {
 
 impl AttemptJournal for InstanceJournal {
     fn sent(&self, bucket: Bucket, entity: Option<Entity>, at: Moment) {
-        // What belongs to a route alone is learnt anew.
+        // What belongs to a route alone is learnt again.
         let bucket = if bucket.index().is_some() { bucket } else { Bucket::Instance };
         let clock = &self.journal.clock;
         let at = wall(clock).saturating_sub(clock.now().since(at));

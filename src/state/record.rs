@@ -56,7 +56,7 @@ impl Record {
         bytes
     }
 
-    /// None if it is damaged, or says what nobody wrote.
+    /// None if it is damaged, or says what no exporter wrote.
     pub(super) fn from_bytes(bytes: &[u8; BYTES]) -> Option<Self> {
         let number = |from: usize| {
             let part = bytes.get(from..from + 8)?;

@@ -107,7 +107,7 @@ fn policies() -> impl Strategy<Value = RoutePolicies> {
 struct Mock {
     /// Requests that were read, those that nothing limits apart.
     read: Mutex<[u64; 2]>,
-    /// Requests that wait for a connection, or were given up while they did: nobody can tell whether those left.
+    /// Requests that wait for a connection, or were given up while they did: it cannot be known whether those left.
     connecting: Arc<Mutex<[u64; 2]>>,
     fate: Mutex<(Fate, Duration)>,
 }
@@ -259,7 +259,7 @@ proptest! {
     }
 }
 
-/// What a slow Clerk was asked and nobody waited for is used, for whoever looks.
+/// What a slow Clerk was asked and no client waited for is used, in every view.
 #[test]
 fn reads_that_are_given_up_are_used() {
     in_paused_time(async {

@@ -35,7 +35,7 @@ pub(crate) enum Budget {
     Unlimited,
 }
 
-/// The head of an answer, as it was handed on.
+/// The head of an answer, as it was forwarded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head {
     pub(crate) at: Duration,
@@ -56,9 +56,9 @@ pub(crate) struct Sent {
     /// When the limiter saw it, and whether it let it pass.
     pub(crate) counted: Option<(Duration, bool)>,
     pub(crate) head: Option<Head>,
-    /// When its head came, its connection broke, or nobody waited any more.
+    /// When its head came, its connection broke, or no client waited any more.
     pub(crate) ended: Option<Duration>,
-    /// When its body was read, or nobody wanted it.
+    /// When its body was read, or no client wanted it.
     pub(crate) closed: Option<Duration>,
 }
 
@@ -215,7 +215,7 @@ impl Transport for Way {
             let response = inner.send(request).await;
             let allowed = response.as_ref().is_ok_and(|response| response.status() != 429);
             tape.note(number, |sent, now| sent.counted = Some((now, allowed)));
-            // Nobody may wait any more.
+            // Perhaps no client waits any more.
             let _ = answer.send(response);
         });
         Box::pin(async move {
@@ -244,7 +244,7 @@ impl Transport for Way {
     }
 }
 
-/// A request that nobody has dropped.
+/// A request that has not been dropped.
 struct Open {
     tape: Arc<Tape>,
     number: usize,

@@ -139,7 +139,7 @@ fn forecast(view: &View<'_>, table: &mut Table) {
         let statements = view.statements();
         let (Some((known, room)), Some(newest)) = (view.room_since_headers(), statements.last()) else { return };
         if !view.case.is_grid() {
-            // Nobody but the limiter knows where its window begins.
+            // Only the limiter knows where its window begins.
             return;
         }
         let newest = newest.head.map_or(view.now, |head| head.at);

@@ -78,7 +78,7 @@ impl<'a> View<'a> {
         times(self.own_instance().chain(theirs))
     }
 
-    /// What the limiter would let pass now if nobody else used it. A sliding counter remembers more than a window: that is
+    /// What the limiter would let pass now if no other client used it. A sliding counter remembers more than a window: that is
     /// known once pacing has recognised it.
     pub(crate) fn room_alone(&self) -> u64 {
         let counted = self.counted();

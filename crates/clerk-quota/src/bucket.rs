@@ -81,7 +81,7 @@ impl BucketLedger {
         let tells = matches!(end, AttemptEnd::Answered(observation) if self.tells(observation));
         let entity = self.owner(entity);
         let closed = &mut self.closed;
-        // It was forgotten meanwhile, for want of room.
+        // It was dropped meanwhile, for want of room.
         let Some(budget) = self.budgets.get_mut(&entity) else { return };
         let used =
             budget.end(begun, at, end, tells, context, &mut |budget, window| closed.close(budget, window, context));

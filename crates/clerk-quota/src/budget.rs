@@ -30,7 +30,7 @@ pub(super) struct LimitConfig {
     pub stale_after: Duration,
 }
 
-/// What is known of the instance, for whoever makes numbers of a budget.
+/// What is known of the instance, for what makes numbers of a budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Context {
     pub config: LimitConfig,
@@ -49,7 +49,7 @@ pub(super) struct Context {
 pub enum AttemptEnd<'a> {
     /// A response came.
     Answered(&'a Observation),
-    /// None came, or nobody waited for it: Clerk may have counted it.
+    /// None came, or no client waited for it: Clerk may have counted it.
     Unanswered,
     /// It surely never left.
     NotSent,
@@ -292,7 +292,7 @@ impl Budget {
         self.closing(close, |timeline, closed| timeline.close_all(&mut |window| closed.push(window.clone())));
     }
 
-    /// Does something with the timeline, and hands on the windows that it closed: whoever counts them looks at the budget, too.
+    /// Does something with the timeline, and passes each window that it closed to `close`, with the budget as it is then.
     fn closing<T>(
         &mut self,
         close: &mut impl FnMut(&Self, &Window),

@@ -11,7 +11,7 @@ use super::{Moment, Source};
 /// Most combinations that are kept apart for an instance.
 const MAX_SERIES: usize = 4000;
 
-/// Who sent a request, as whoever gives the names calls it. Names stay there.
+/// Who sent a request, as the one that gives the names calls it. Names stay there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub u16);
 

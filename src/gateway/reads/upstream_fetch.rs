@@ -61,7 +61,7 @@ pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) head: Arc<request::Parts>,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
-    /// Whoever began it is charged for it.
+    /// The client that began it is charged for it.
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) policies: RoutePolicies,
     pub(in crate::gateway) priority: Priority,

@@ -288,7 +288,7 @@ async fn writes_of_others_cost_no_read_a_second_request() {
     tokio::join!(asking, changing);
     let asked = reads.targets().iter().filter(|target| target.starts_with("/v1/users?")).count();
     assert_eq!(asked, 60);
-    // What nobody overtook may be kept; what somebody did is fetched by whoever asks next, and once.
+    // What no write overtook may be kept; what one did is fetched by the one that asks next, and once.
     reads.get(&lists[0]).await;
     reads.get(&lists[0]).await;
     let asked = reads.targets().iter().filter(|target| **target == lists[0]).count();

@@ -7,8 +7,8 @@
 //!
 //! # What is promised
 //!
-//! - **Whoever asks this process after an invalidation has returned `Ok` gets no answer that has one of its tags and whose
-//!   fetch began before, nor does whoever asks another process from Redis.** Whoever asked before gets what was fetched,
+//! - **Who asks this process after an invalidation has returned `Ok` gets no answer that has one of its tags and whose
+//!   fetch began before, nor does one who asks another process from Redis.** Who asked before gets what was fetched,
 //!   as without a cache: it is kept nowhere, and no request is made twice for it.
 //! - **Without an `Ok`, Redis may still hold old answers.** This process does not use them, and tells Redis again until it
 //!   was told; other processes may use them until then. If this one ends before, deliver again.

@@ -1,7 +1,7 @@
 //! One fetch at a time for each key and priority, shared by all who wait for it.
 //!
 //! The fetch is driven by those who wait: if one goes away the others go on, and if all do it is cancelled. An
-//! invalidation detaches: whoever waits already gets the answer all the same, which is not kept, and whoever comes later does
+//! invalidation detaches: those that wait already get the answer all the same, which is not kept, and whoever comes later does
 //! not find the old fetch. So a write costs no read a second request.
 
 use std::any::Any;

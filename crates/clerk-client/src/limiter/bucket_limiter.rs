@@ -3,7 +3,7 @@
 //! Nobody knows how Clerk counts, so that what leaves must pass all of these:
 //!
 //! 1. **Our own log.** No stretch as long as a window holds more than the limit. That alone is safe for fixed windows,
-//!    sliding ones and token buckets, as long as nobody else uses the budget. A sliding counter has a rule of its own
+//!    sliding ones and token buckets, as long as no other client uses the budget. A sliding counter has a rule of its own
 //!    (`sliding_counter`); as long as it may be one, both hold, and what only the log allows goes one at a time
 //!    (`counting_kind`).
 //! 2. **The server's word**, where it sends one: no more than remains, which tells of others' use.
@@ -318,7 +318,7 @@ impl BucketLimiter {
         }
     }
 
-    /// Enters a request that is over and was none of this process. It does not come back late by dice: it is known when
+    /// Enters a request that is over and was none of this process. It does not come back late by a random delay: it is known when
     /// it ended.
     pub(super) fn restore(&mut self, (started, ended): (Moment, Moment), now: Moment) {
         self.settle(now);
@@ -338,7 +338,7 @@ impl BucketLimiter {
         self.counter.push(sent, now, window);
     }
 
-    /// What explored was let in: a sliding counter may have refused it.
+    /// What explored was admitted: a sliding counter may have refused it.
     fn learn_from_success(&mut self, now: Moment) {
         let limit = self.known_limit().unwrap_or(u64::MAX);
         if self.counting.may_explore(now) && self.counter.is_refuted(limit, now, self.window()) {
@@ -412,7 +412,7 @@ impl BucketLimiter {
         self.server_quota = Some(merged);
     }
 
-    /// Whether so few may remain because the server is a sliding counter, with nobody else there.
+    /// Whether so few may remain because the server is a sliding counter, with no other client there.
     fn explains(&self, remaining: u64, at: Moment) -> bool {
         let most = || self.counter.most(self.log.in_flight(), at, self.window());
         let is_ours = |limit: u64| self.is_shared || remaining >= limit.saturating_sub(most());

@@ -89,7 +89,7 @@ pub struct Taken {
     pub processes: u64,
     /// Requests of all processes that stood in the log when this one asked, without it.
     pub used: u64,
-    /// 429s that any process met in this budget and that nothing of our own explains. May begin anew from 0.
+    /// 429s that any process met in this budget and that nothing of our own explains. May start again from 0.
     pub throttled: u64,
     /// How the server counts, as far as any process found out.
     pub counting: CountingKind,

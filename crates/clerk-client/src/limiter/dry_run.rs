@@ -50,7 +50,7 @@ pub(super) struct DryRunQueue {
 }
 
 impl DryRunQueue {
-    /// What would happen does not depend on dice that others throw.
+    /// What would happen does not depend on the random numbers that others draw.
     pub(super) fn new(options: LimiterOptions) -> Self {
         Self {
             // As if shared: what never leaves finds nothing out.
@@ -115,7 +115,7 @@ impl DryRunQueue {
             } else if next_deadline == Some(at)
                 && let Some((_, id, key)) = self.deadlines.pop_first()
             {
-                // Whoever has left meanwhile is not there any more.
+                // A request that has left meanwhile does not wait any more.
                 self.queue.leave(key, id, self.now);
             } else {
                 self.queue.dispatch(self.now);
@@ -232,7 +232,7 @@ mod tests {
         shed.ask(60, Priority::High, 0);
         let mut queued = Asked::new(30);
         queued.ask(60, Priority::High, 0);
-        // Three windows later all is free where nobody waited, and those who did have long left.
+        // Three windows later all is free where no request waited, and those who did have long left.
         assert_eq!(shed.ask(40, Priority::High, 30_000), [40, 0, 0]);
         assert_eq!(queued.ask(40, Priority::High, 60_000), [40, 0, 0]);
         // Just after those who waited have left, there is no room beside them.

@@ -59,7 +59,7 @@ struct LogEntry {
 }
 
 impl SharedLog {
-    /// Forgets what is so old that nothing asks for it.
+    /// Drops what is so old that nothing asks for it.
     fn settle(&mut self, now: Moment, window: Duration) {
         let kept = window * (TOLD_WINDOWS + 1);
         self.counter.settle(now, window);

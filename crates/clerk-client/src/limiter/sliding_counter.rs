@@ -70,7 +70,7 @@ impl SlidingCounterModel {
         }
     }
 
-    /// Forgets what no estimate looks at any more.
+    /// Drops what no estimate looks at any more.
     pub(super) fn settle(&mut self, now: Moment, window: Duration) {
         while let Some(end) = self.ends.front().filter(|end| end.at.after(window * 2) < now) {
             self.forgotten = end.total;
@@ -115,7 +115,7 @@ impl SlidingCounterModel {
         self.refuted == (1 << (2 * OFFSET_STEPS + 1)) - 1
     }
 
-    /// Begins anew with that.
+    /// Starts again with that.
     pub(super) const fn forget_refuted(&mut self) {
         self.refuted = 0;
     }

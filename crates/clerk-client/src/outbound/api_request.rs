@@ -35,7 +35,7 @@ pub struct ApiRequest {
     pub idempotency: Idempotency,
     /// Who asks.
     pub source: Source,
-    /// The same, by a name that is known to whoever asks.
+    /// The same, by a name that the caller knows.
     pub caller: CallerId,
 }
 

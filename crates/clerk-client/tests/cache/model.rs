@@ -1,6 +1,6 @@
-//! Whatever readers, fetches and invalidations do to each other: whoever asks after an invalidation was acknowledged gets
+//! Whatever readers, fetches and invalidations do to each other: who asks after an invalidation was acknowledged gets
 //! nothing older, nothing outlives its time, each key is fetched once at a time and once for each reader at most, and
-//! nobody waits for ever.
+//! no reader waits for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,7 +256,7 @@ async fn read(cache: Cache, index: usize, key: CacheKey, number: usize, policy: 
     if fetch.key != number {
         faults.push(format!("the answer of key {} was given for key {number}", fetch.key));
     }
-    // Whoever asked before an invalidation may get what was fetched before it.
+    // Readers that asked before an invalidation may get what was fetched before it.
     if KEYS[number].iter().any(|tag| fetch.versions[*tag] < before[*tag]) {
         faults.push(format!("{hit:?}: an old answer of key {number} after its invalidation"));
     }

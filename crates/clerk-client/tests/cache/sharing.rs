@@ -134,7 +134,7 @@ async fn an_invalidation_detaches_fetches_of_every_priority() {
     cache.invalidate(&tags[1..]).await.unwrap();
     settle().await;
     assert_eq!(readers.clerk.begun(), 2, "nobody asks twice");
-    // Whoever comes now asks anew, and nothing of the old is kept.
+    // A reader that comes now asks again, and nothing of the old is kept.
     readers.ask(key, &tags, FRESH).await;
     assert_eq!(readers.clerk.begun(), 3);
     readers.clerk.answer(0, Ok(answer("old"))).await;

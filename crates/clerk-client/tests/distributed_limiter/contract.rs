@@ -68,7 +68,7 @@ async fn what_ended_a_window_ago_is_not_used_but_told(log: &dyn DistributedLimit
     assert_eq!(started(&usage), 4, "{usage:?}");
     assert!(usage.starts.iter().all(|slot| slot.length == window / 16 && slot.began_ago < window * 3));
     assert!(usage.starts.is_sorted_by(|one, other| one.began_ago > other.began_ago), "{usage:?}");
-    // It stays in use as long as nobody tells its end, whenever it started.
+    // It stays in use as long as no process tells its end, whenever it started.
     usage_until(log, window, |usage| started(usage) == 0 && usage.used == 1).await;
     log.end(BUDGET, in_flight, LeaseEnd::Counted { window, answered: true });
     usage_until(log, window, |usage| usage.used == 0).await;

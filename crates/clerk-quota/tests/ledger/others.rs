@@ -124,7 +124,7 @@ fn fleet(requests: u64) -> FleetUsage {
     FleetUsage { used: requests, starts: vec![slot] }
 }
 
-/// Twenty of ours and twenty of another gateway's: no stranger, and 60 left.
+/// Twenty of ours and twenty of another gateway's: no other client, and 60 left.
 #[test]
 fn the_fleet_is_no_stranger() {
     let mut ledger = covering(Coverage::Fleet);
@@ -161,7 +161,7 @@ fn what_is_left_is_what_the_fleet_leaves() {
     assert_eq!(instance(&mut ledger, 9.5).remaining, None, "it was read too long ago");
 }
 
-/// A sliding counter weighs what we sent in the window before, which is nobody else's.
+/// A sliding counter weighs what we sent in the window before, which is not other clients' use.
 #[test]
 fn what_a_sliding_counter_remembers_is_ours() {
     let mut ledger = ledger();
