@@ -14,7 +14,8 @@ use clerk_quota::Moment;
 const LARGEST_OFFSET: Duration = Duration::from_secs(1);
 const OFFSET_PARTS: u32 = 10;
 
-/// Offsets that are tried to either side. What lies between two of them differs by a hundredth of the limit at most.
+/// Offsets that are tried to either side. Estimates hold for all that lies between two of them, too, which costs a hundredth
+/// of the limit at most.
 const OFFSET_STEPS: i32 = 8;
 
 /// Moments that are tried between start and end of a request, and the part of the limit by which an estimate must be too
@@ -80,7 +81,7 @@ impl SlidingCounterModel {
 
     /// The most that the server can have counted, in flight or over, rounded up.
     pub(super) fn most(&self, in_flight: u64, now: Moment, window: Duration) -> u64 {
-        let most = phases(window).map(|phase| Estimate::at(self, now, window, phase).sum()).fold(0.0, f64::max);
+        let most = Estimate::largest(self, now, window).map(|estimate| estimate.sum()).fold(0.0, f64::max);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
         let most = most.ceil() as u64;
         most + in_flight
@@ -129,8 +130,7 @@ impl SlidingCounterModel {
         now: Moment,
         window: Duration,
     ) -> Option<Moment> {
-        let waits = phases(window).map(|phase| {
-            let mut estimate = Estimate::at(self, now, window, phase);
+        let waits = Estimate::largest(self, now, window).map(|mut estimate| {
             estimate.current += in_flight as f64;
             estimate.room_after(requests as f64, limit as f64)
         });
@@ -160,10 +160,11 @@ fn longest_flight(window: Duration) -> Duration {
     largest_offset(window) / 2
 }
 
-/// Offsets of the server's grid, in nanoseconds.
-fn phases(window: Duration) -> impl Iterator<Item = i128> {
+/// Where the server's grid may lie, in nanoseconds: stretches that together hold every offset of its clock.
+fn phases(window: Duration) -> impl Iterator<Item = (i128, i128)> {
     let largest = nanos(largest_offset(window));
-    (-OFFSET_STEPS..=OFFSET_STEPS).map(move |step| largest * i128::from(step) / i128::from(OFFSET_STEPS))
+    let phase = move |step: i32| largest * i128::from(step) / i128::from(OFFSET_STEPS);
+    (-OFFSET_STEPS..OFFSET_STEPS).map(move |step| (phase(step), phase(step + 1)))
 }
 
 fn nanos(duration: Duration) -> i128 {
@@ -180,13 +181,38 @@ struct Estimate {
 }
 
 impl Estimate {
+    /// Estimates one of which is at least what any offset of the server's clock gives, now and later.
+    ///
+    /// The sum is `weight * since(border - window) + (1 - weight) * since(border)`. Both counts fall as the border comes later,
+    /// by leaps where it passes the end of a request, and the weight rises: the counts at the early end of a stretch with the
+    /// weight at its late end are never too little.
+    fn largest(model: &SlidingCounterModel, now: Moment, window: Duration) -> impl Iterator<Item = Self> {
+        let length = nanos(window).max(1);
+        phases(window).flat_map(move |(early, late)| {
+            let latest = Self::at(model, now, window, early);
+            let elapsed = (nanos(now.since_epoch()) - early).rem_euclid(length);
+            let left = elapsed - (late - early);
+            let weight = |elapsed: i128| 1.0 - elapsed as f64 / length as f64;
+            // The border may be just ahead: then the window before it has nearly passed.
+            let ahead = (left < 0).then(|| {
+                let oldest = Self::from_border(model, now.before(window), window);
+                Self { weight: weight(left.rem_euclid(length)), ..oldest }
+            });
+            [Some(Self { weight: weight(left.max(0)), ..latest }), ahead].into_iter().flatten()
+        })
+    }
+
+    fn from_border(model: &SlidingCounterModel, border: Moment, window: Duration) -> Self {
+        let current = model.since(border);
+        let previous = model.since(border.before(window)) - current;
+        Self { previous: previous as f64, current: current as f64, weight: 1.0 }
+    }
+
     fn at(model: &SlidingCounterModel, now: Moment, window: Duration, phase: i128) -> Self {
         let length = nanos(window).max(1);
         let elapsed = (nanos(now.since_epoch()) - phase).rem_euclid(length);
         let border = now.before(Duration::from_nanos(u64::try_from(elapsed).unwrap_or(0)));
-        let current = model.since(border);
-        let previous = model.since(border.before(window)) - current;
-        Self { previous: previous as f64, current: current as f64, weight: 1.0 - elapsed as f64 / length as f64 }
+        Self { weight: 1.0 - elapsed as f64 / length as f64, ..Self::from_border(model, border, window) }
     }
 
     fn sum(&self) -> f64 {
@@ -246,6 +272,22 @@ mod tests {
         assert_eq!(room_at(&model, 40, 6_000), Some(15_000));
         assert_eq!(room_at(&model, 40, 15_001), None);
         assert_eq!(room_at(&model, 41, 15_001), Some(15_100));
+    }
+
+    #[test]
+    fn an_offset_between_two_that_are_tried_holds_too() {
+        // By a clock that is 60 ms late, 100 lie at the very begin of the window before, and 50.6 of them still count.
+        let model = model(&[(60, 100)]);
+        assert!(model.most(0, at(15_000), WINDOW) >= 51);
+        assert_eq!(room_at(&model, 48, 15_000), None);
+        assert!(room_at(&model, 50, 15_000).is_some());
+    }
+
+    #[test]
+    fn the_border_may_be_just_ahead() {
+        // By a clock that is 60 ms late, it comes at 10.060 s: until then all of the window before count.
+        let model = model(&[(61, 50), (9_000, 50)]);
+        assert!(room_at(&model, 1, 10_050).is_some());
     }
 
     #[test]
