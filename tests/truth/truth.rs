@@ -135,7 +135,7 @@ fn forecast(view: &View<'_>, table: &mut Table) {
     if view.bucket().blocked_until.is_some() && found == 0.0 {
         return table.add(NAME, Outcome::Exact);
     }
-    let (known, per_second) = if view.is_by_headers() {
+    let (known, per_second, slowest) = if view.is_by_headers() {
         let statements = view.statements();
         let (Some((known, room)), Some(newest)) = (view.room_since_headers(), statements.last()) else { return };
         if !view.case.is_grid() {
@@ -143,22 +143,34 @@ fn forecast(view: &View<'_>, table: &mut Table) {
             return;
         }
         let newest = newest.head.map_or(view.now, |head| head.at);
+        // What was sent since is used, too.
+        let newest = view.own_instance().map(|sent| sent.at).fold(newest, Duration::max);
         let passed = newest.saturating_sub(crate::model::grid(view.now)).as_secs_f64();
-        (known, (LIMIT - room) as f64 / passed.max(0.1))
+        let used = (LIMIT - room) as f64;
+        let pace = used / passed.max(0.1);
+        // By that pace nothing may be left by now: then nobody sends any more, and it goes by the pace until now.
+        let is_over = newest + Duration::from_secs_f64(room as f64 / pace.max(0.01)) <= view.now;
+        let until = if is_over { view.now } else { newest };
+        // Clerk's resets are whole seconds, and so is what is known of the window's begin.
+        let longest = until.saturating_sub(crate::model::grid(view.now)).as_secs_f64() + 1.0;
+        (known, pace, used / longest)
     } else {
         let look_back = Duration::from_secs(2);
         // The pace of what is counted: what was refused is not.
         let is_lately = |sent: &&Sent| sent.at > view.now.saturating_sub(look_back) && !sent.is_refused_to_us();
         let lately = view.own_instance().filter(is_lately).count();
-        (view.counted(), lately as f64 / look_back.as_secs_f64())
+        let pace = lately as f64 / look_back.as_secs_f64();
+        (view.counted(), pace, pace)
     };
-    let truth = exhausted_at(view.case.limiter, &known, view.now, per_second);
+    let limiter = view.known_limiter();
+    let truth = exhausted_at(limiter, &known, view.now, per_second);
+    let latest = exhausted_at(limiter, &known, view.now, slowest);
     // One request; and Clerk's resets are whole seconds.
-    let one = 1.0 / per_second.max(0.01) + if view.is_by_headers() { 1.0 } else { 0.0 };
-    let outcome = match truth {
+    let one = 1.0 / slowest.max(0.01) + if view.is_by_headers() { 1.0 } else { 0.0 };
+    let outcome = match (truth, latest) {
         // It lasts longer than a window: a warning too early.
-        None => Outcome::Bound((WINDOW.as_secs_f64() - found).max(0.0)),
-        Some(truth) => Outcome::between(found, 0.0, truth.as_secs_f64() + one, truth.as_secs_f64()),
+        (None, _) | (_, None) => Outcome::Bound((WINDOW.as_secs_f64() - found).max(0.0)),
+        (Some(truth), Some(latest)) => Outcome::between(found, 0.0, latest.as_secs_f64() + one, truth.as_secs_f64()),
     };
     table.add(NAME, outcome);
 }

@@ -12,8 +12,8 @@ use crate::model::{LIMIT, WINDOW, in_last_window, room};
 use crate::tape::{Budget, Sent};
 use crate::world::{Case, Headers, Process, Processes, World};
 
-/// A process learns of the others' requests once a second, and a little later.
-const FLEET_LAG: Duration = Duration::from_millis(1_100);
+/// A process learns of the others' requests once a second, and within half a second.
+const FLEET_LAG: Duration = Duration::from_millis(1_500);
 /// Ends that lie so close together are one: a window has 512 parts.
 const PART: Duration = Duration::from_millis(20);
 
@@ -81,11 +81,15 @@ impl<'a> View<'a> {
     /// What the limiter would let pass now if no other client used it. A sliding counter remembers more than a window: that is
     /// known once pacing has recognised it.
     pub(crate) fn room_alone(&self) -> u64 {
-        let counted = self.counted();
-        if self.case.limiter == LimiterKind::SlidingCounter && !self.is_recognised() {
-            return LIMIT.saturating_sub(in_last_window(&counted, self.now));
+        room(self.known_limiter(), &self.counted(), self.now)
+    }
+
+    /// The limiter, as far as it is known how it counts: before a sliding counter is recognised, that it counts a last window.
+    pub(crate) fn known_limiter(&self) -> LimiterKind {
+        match self.case.limiter {
+            LimiterKind::SlidingCounter if !self.is_recognised() => LimiterKind::SlidingWindow,
+            limiter => limiter,
         }
-        room(self.case.limiter, &counted, self.now)
     }
 
     /// Whether pacing has recognised a sliding counter.

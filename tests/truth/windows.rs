@@ -103,7 +103,17 @@ fn from_first(view: &View<'_>) -> Vec<Truth> {
         window.least = if is_allowed { window.least.saturating_sub(1) } else { 0 };
         window.own += u64::from(is_own);
     }
-    windows.into_iter().map(|(_, window)| window).filter(|window| window.own > 0).collect()
+    let own = windows.into_iter().filter(|(_, window)| window.own > 0);
+    own.map(|(start, window)| untold_taken_off(view, start, window)).collect()
+}
+
+/// A window of a limiter whose windows are not ours, with the fewest that may be told: requests of which nothing was said may be
+/// taken off a neighbour's.
+fn untold_taken_off(view: &View<'_>, start: Duration, window: Truth) -> Truth {
+    let near = start.saturating_sub(GRACE)..start + WINDOW + GRACE;
+    let untold =
+        view.own_instance().filter(|sent| sent.head.is_none_or(|it| it.said.is_none()) && near.contains(&sent.at));
+    Truth { least: window.least.saturating_sub(untold.count() as u64), ..window }
 }
 
 /// Counts windows that are over for certain, those that may be, and those that have begun.
@@ -140,7 +150,10 @@ pub(crate) fn compare(view: &View<'_>, table: &mut Table) {
             exhausted || place == 0 && is_known && window.is_low_by_count(is_fleet)
         };
         let outcome = if is_exact {
-            let [sure, maybe, _] = count(&windows, now, |start, window| is_bad(window) && whole(start));
+            let [sure, maybe, _] = count(&windows, now, |start, window| {
+                // Of the window in which it started, it knows refusals alone.
+                is_bad(window) && whole(start) || window.is_refused
+            });
             Outcome::between(found[place + 1], sure, maybe, maybe)
         } else if view.case.is_grid() {
             let [_, most, _] = count(&windows, now, |_, window| is_bad(window));
@@ -153,11 +166,14 @@ pub(crate) fn compare(view: &View<'_>, table: &mut Table) {
             let mut windows = from_first(view);
             windows.iter_mut().for_each(|window| window.least = window.least.saturating_sub(OVERTAKING));
             let most = windows.iter().filter(|window| is_bad(window)).count() as f64;
-            Outcome::at_most(found[place + 1], most, 0.0)
+            // Where responses do not name the window's end, or only to some seconds, a bad one may lie in two of ours.
+            let parts = if view.case.headers == Headers::Partial || is_slow { 2.0 } else { 1.0 };
+            Outcome::between(found[place + 1], 0.0, most * parts, most)
         } else {
             // Where a moving limiter's bad time begins is its own to know: it may lie in two windows. And it takes a while to
             // see that it moves.
-            let [.., most] = count(&windows, now, |_, window| is_bad(window));
+            let taken_off = |start: &Duration, window: &Truth| is_bad(&untold_taken_off(view, *start, *window));
+            let [.., most] = count(&windows, now, taken_off);
             Outcome::between(found[place + 1], 0.0, most * 2.0 + 1.0, most)
         };
         table.add(name, outcome);
@@ -213,8 +229,9 @@ fn unseen(view: &View<'_>, table: &mut Table) {
         others.extend(times(view.theirs()));
         others.sort_unstable();
     }
-    // A refusal tells of two windows, a header of one, and of the time that the answer took.
-    let windows = if view.case.headers == Headers::None { 2 } else { 1 };
+    // A refusal tells of two windows, a header of as many as the limiter remembers, and of the time that the answer took.
+    let remembers_two = view.case.headers == Headers::None || view.case.limiter == LimiterKind::SlidingCounter;
+    let windows = if remembers_two { 2 } else { 1 };
     let stretch = WINDOW * windows + WINDOW / 50 * windows + Duration::from_secs(4);
     let from = view.now.saturating_sub(Duration::from_secs(62));
     let within = |end: &Duration| {

@@ -6,7 +6,7 @@ use super::budget::{AttemptEnd, Begun, Budget, Context, LimitConfig};
 use super::closed_windows::ClosedWindows;
 use super::fleet::FleetUsage;
 use super::limits::{Bucket, Scope};
-use super::rolling_max::RollingMax;
+use super::rolling_max::{LOOK_BACK, RollingMax};
 use super::route::Entity;
 use super::snapshot::{Basis, BucketSnapshot, ClosedWindow};
 use super::{HeaderDialect, HeaderError, Moment, Observation, Source};
@@ -122,6 +122,11 @@ impl BucketLedger {
         self.budgets.entry(entity).or_default().restore(started, ended, self.limit_config);
     }
 
+    /// Whether nothing was left some time within the look-back of the peak, by a refusal.
+    fn is_refused_lately(&self, now: Moment) -> bool {
+        self.refused_at.is_some_and(|at| now.since(at) <= LOOK_BACK)
+    }
+
     /// All processes that share the instance used so much.
     pub(super) fn record_fleet(&mut self, at: Moment, usage: &FleetUsage) {
         let limit_config = self.limit_config;
@@ -223,7 +228,7 @@ impl BucketLedger {
             unseen: self.unseen(now),
             refused_at: self.refused_at,
             low_at: self.closed.low_at,
-            usage_peak: self.peak.highest(now),
+            usage_peak: self.peak.highest(now).map(|peak| if self.is_refused_lately(now) { 1.0 } else { peak }),
             blocked_until: self.blocked_until(now),
             to_exhaustion: budget.and_then(|budget| budget.forecast(now, context)),
             windows: self.closed.windows,

@@ -5,6 +5,7 @@ mod others;
 use std::time::Duration;
 
 use super::forecast::{Pace, sliding_exhaustion};
+use super::newest_word::NewestWord;
 use super::snapshot::Basis;
 use super::usage_log::{UsageLog, weighed};
 use super::window::Statement;
@@ -74,6 +75,9 @@ impl Begun {
 pub(super) struct Budget {
     pub timeline: Timeline,
     usage: UsageLog,
+    newest_word: NewestWord,
+    /// When the newest request was sent.
+    begun_at: Moment,
     /// The server's own limit and length of the window, once it has named them.
     pub limit: Option<u64>,
     window: Option<Duration>,
@@ -107,6 +111,8 @@ impl Budget {
     ) -> (Begun, Option<f64>) {
         let length = self.length(context.config);
         self.usage.start(at, length);
+        self.newest_word.begin(at);
+        self.begun_at = self.begun_at.max(at);
         let begun = match self.place(at, None, context, close) {
             WindowPosition::Closed => Begun::uncounted(at),
             place => {
@@ -152,6 +158,7 @@ impl Budget {
             self.usage.end(at, length);
         } else {
             self.usage.refund(begun.started);
+            self.newest_word.refund(begun.started);
         }
         let (used, placed) = match end {
             AttemptEnd::Answered(observation) if tells => self.respond(begun, observation, context, close),
@@ -195,6 +202,9 @@ impl Budget {
         let (at, quota) = (observation.at, &observation.quota);
         self.limit = quota.limit.or(self.limit);
         self.window = quota.window.or(self.window);
+        if let Some(remaining) = quota.remaining {
+            self.newest_word.say(begun.started, remaining);
+        }
         let reset = quota.reset.map(|after| Reset { after, resolution: quota.reset_resolution });
         let is_named = quota.limit.is_some() || quota.remaining.is_some() || reset.is_some();
         let statement = reset.map(|reset| ResetStatement {
@@ -214,7 +224,11 @@ impl Budget {
         let window_end = self.timeline.window_mut(place).map_or_else(|| at.after(length), |window| window.end);
         let until = self.block(observation, window_end);
         let dies_at = until.map(|until| until.max(quota.reset.map_or(until, |reset| at.after(reset))));
-        let Some(window) = self.timeline.window_mut(place) else { return (None, None) };
+        let Some(window) = self.timeline.window_mut(place) else {
+            // It comes too late for its window, and was true all the same.
+            let left = quota.remaining.zip(limit).and_then(|(remaining, limit)| share(remaining, limit));
+            return (left.map(used_of_left), None);
+        };
         window.see(at);
         window.throttled |= observation.is_throttled();
         if let Some(evidence) = evidence {
@@ -250,6 +264,7 @@ impl Budget {
             let remaining = if observation.is_throttled() { Some(0) } else { left };
             self.latest = Some(Sample { at, remaining, window: number, reset_at, from_headers: is_named, dies_at });
         }
+        let left = left.into_iter().chain(quota.remaining).min();
         let remaining = if observation.is_throttled() { Some(0) } else { quota.remaining.and(left) };
         // A refusal is a sign of full use where use is known at all.
         let is_known = is_named || context.counted_by.is_some();
@@ -381,8 +396,8 @@ impl Budget {
             let limit = self.limit.or(context.config.limit).filter(|_| self.counts(now, context))?;
             return Some(limit.saturating_sub(self.counted_used(now, context)));
         }
-        match self.timeline.current() {
-            Some(window) if window.number == sample.window => window.left().or(sample.remaining),
+        let left = match self.timeline.current() {
+            Some(window) if window.number == sample.window => window.left().or(sample.remaining)?,
             current => {
                 // It was said of an earlier window. What was sent since may be used, and nothing was said of it.
                 let said = self.timeline.previous().filter(|window| window.number == sample.window);
@@ -390,9 +405,11 @@ impl Budget {
                 let since = current.filter(|window| window.number > sample.window).map_or(0, |window| window.counted);
                 let used = self.usage.used(now, self.length(context.config));
                 let counted = self.limit.or(context.config.limit).map_or(said, |limit| limit.saturating_sub(used));
-                Some(said.saturating_sub(since).min(counted))
+                said.saturating_sub(since).min(counted)
             }
-        }
+        };
+        let newest = self.newest_word.left(now, self.length(context.config));
+        Some(newest.map_or(left, |newest| newest.min(left)))
     }
 
     /// For comparing budgets: the share of the limit that is left, more than any share where it is not known.
@@ -412,7 +429,9 @@ impl Budget {
             return sliding_exhaustion(&self.usage, now, window, limit, used);
         }
         let window = self.timeline.current()?;
-        Pace { at: sample.at, start: window.start, end: window.end, limit, remaining }.to_exhaustion(now)
+        // What was sent since the newest word is used, too.
+        let at = sample.at.max(self.begun_at).min(now);
+        Pace { at, start: window.start, end: window.end, limit, remaining }.to_exhaustion(now)
     }
 
     /// Whether nothing of this budget matters any more.

@@ -73,7 +73,7 @@ impl ClosedWindows {
 /// Fewest requests that were left: by the server's word, else by what was counted, where that is all.
 fn fewest_left(budget: &Budget, window: &Window, limit: Option<u64>, context: &Context) -> Option<u64> {
     // A moving window gives back meanwhile what was used: there, what was sent since the server's word is not taken off it.
-    let said = if budget.timeline.is_rolling() { window.least_said } else { window.least_left() };
+    let said = if budget.timeline.slides() { window.least_said } else { window.least_left() };
     if let Some(left) = said {
         return Some(left);
     }

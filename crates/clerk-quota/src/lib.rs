@@ -16,6 +16,7 @@ mod instance;
 pub mod ledger;
 pub mod limits;
 mod method;
+mod newest_word;
 mod probe_stats;
 mod rolling_max;
 pub mod route;

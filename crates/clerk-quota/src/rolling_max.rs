@@ -1,11 +1,15 @@
 //! The highest use within a fixed look-back.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::Moment;
 
 /// How far back the peak looks: long enough that a scrape every 15 to 60 s misses nothing.
 const LOOK_BACK_SECONDS: u64 = 60;
+
+/// The same.
+pub(super) const LOOK_BACK: Duration = Duration::from_secs(LOOK_BACK_SECONDS);
 
 /// The highest of the values seen in the last 60 s, at a resolution of one second.
 #[derive(Debug, Clone, Default)]

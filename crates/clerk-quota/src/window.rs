@@ -53,6 +53,8 @@ pub(super) struct Evidence {
     pub from: Moment,
     /// ... and up to here.
     pub to: Moment,
+    /// Requests of others of the fleet that may be among them, once the common log told.
+    pub theirs: Option<u64>,
 }
 
 /// One window of a budget.

@@ -179,11 +179,13 @@ impl Timeline {
     ) -> WindowPosition {
         let reset = statement.reset;
         let end = at.after(reset.after);
-        let tolerance = self.tolerance(reset, nominal);
+        let tolerance = self.tolerance(reset, at.since(statement.started), nominal);
         let length = self.length(nominal);
         let is_short = |last: Moment| end < last.after(length.saturating_sub(tolerance));
         if let Some(current) = &mut self.current {
-            if at < current.end.after(reset.resolution) && end.distance(current.end) <= tolerance {
+            // An answer may come after the end of the window in which its request was sent.
+            let is_open = at < current.end.after(reset.resolution) || statement.started < current.end;
+            if is_open && end.distance(current.end) <= tolerance {
                 let is_guess = std::mem::take(&mut current.is_guess);
                 let sure_end = statement.started.after(reset.after).before(reset.resolution);
                 if is_guess && sure_end > current.end {
@@ -227,6 +229,9 @@ impl Timeline {
             } else if self.follows_server && is_short(current.end) && !came_back {
                 return self.place_by_time(at, nominal, close);
             }
+        } else if self.last_end.is_some_and(|last| statement.started < last && end.distance(last) <= tolerance) {
+            // So late that its window is closed already.
+            return WindowPosition::Closed;
         } else if self.follows_server && self.last_end.is_some_and(|last| last <= at && is_short(last)) {
             return self.place_by_time(at, nominal, close);
         }
@@ -269,9 +274,11 @@ impl Timeline {
         self.last_end = Some(end);
     }
 
-    /// Two ends closer than this are one.
-    fn tolerance(&self, reset: Reset, nominal: Duration) -> Duration {
-        (self.resets.longest().min(nominal) / 2).max(reset.resolution)
+    /// Two ends closer than this are one: half a window, or what rounding and the time that the answer took may make of one end
+    /// (as long as the longest reset so far is a short one).
+    fn tolerance(&self, reset: Reset, took: Duration, nominal: Duration) -> Duration {
+        let blur = reset.resolution.saturating_add(took).min(nominal / 2);
+        (self.resets.longest().min(nominal) / 2).max(reset.resolution).max(blur)
     }
 }
 
@@ -428,6 +435,36 @@ mod tests {
             timeline.place(moment(at), Some(statement), TEN, &mut |_| {});
         }
         assert!(!timeline.is_rolling());
+    }
+
+    #[test]
+    fn a_slow_answer_after_the_end_is_of_the_window_in_which_it_was_asked_for() {
+        let mut timeline = Timeline::default();
+        for (started, at, reset) in [(100.1, 100.2, 10), (109.3, 111.4, 1)] {
+            let reset = Reset { after: Duration::from_secs(reset), resolution: Duration::from_secs(1) };
+            let statement = ResetStatement { reset, remaining: None, limit: None, started: moment(started) };
+            timeline.place(moment(at), Some(statement), TEN, &mut |_| {});
+        }
+        assert_eq!(timeline.opened, 1);
+        // The window is closed by then: nothing begins because of it.
+        let reset = Reset { after: Duration::from_secs(1), resolution: Duration::from_secs(1) };
+        let statement = ResetStatement { reset, remaining: None, limit: None, started: moment(109.4) };
+        assert_eq!(timeline.place(moment(112.6), Some(statement), TEN, &mut |_| {}), WindowPosition::Closed);
+    }
+
+    #[test]
+    fn an_end_is_known_no_better_than_rounding_and_the_answer_s_way_allow() {
+        // It ends at 110.0; the first reset that is named is a short one, rounded up.
+        let mut timeline = Timeline::default();
+        let mut closed = 0;
+        for (started, at, reset) in [(108.3, 108.4, 2), (109.95, 110.1, 1), (110.3, 110.4, 10)] {
+            timeline.place(moment(started), None, TEN, &mut |_| closed += 1);
+            let reset = Reset { after: Duration::from_secs(reset), resolution: Duration::from_secs(1) };
+            let statement = ResetStatement { reset, remaining: None, limit: None, started: moment(started) };
+            timeline.place(moment(at), Some(statement), TEN, &mut |_| closed += 1);
+        }
+        assert_eq!(closed, 0);
+        assert_eq!(timeline.opened, 2);
     }
 
     #[test]

@@ -7,6 +7,12 @@ use crate::fleet::FleetUsage;
 use crate::window::{Evidence, Window};
 use crate::{Moment, Observation, Quota};
 
+/// Windows that the common log remembers ([`FleetUsage`]).
+const LOG_WINDOWS: u32 = 3;
+
+/// Requests of others of the fleet are taken to reach Clerk within this time.
+const LONGEST_WAY: Duration = Duration::from_secs(1);
+
 /// What others of the fleet used.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fleet {
@@ -51,7 +57,7 @@ impl Budget {
         };
         let others = limit.saturating_sub(remaining).saturating_sub(ours);
         let is_silent = quota.limit.is_none() && others == 0;
-        (!is_silent).then_some(Evidence { others, is_named: quota.limit.is_some(), from, to: at })
+        (!is_silent).then_some(Evidence { others, is_named: quota.limit.is_some(), from, to: at, theirs: None })
     }
 
     /// What a sliding counter may count of ours at a response that names its reset, which then is the end of a window of its
@@ -73,6 +79,27 @@ impl Budget {
             (begin, begin.after(slot.length), slot.requests)
         });
         self.fleet = Some(Fleet { at, used_by_others: usage.used.saturating_sub(ours), starts: starts.collect() });
+        // The common log forgets: what it tells of a sign of others is taken from it as soon as it can.
+        let length = self.length(config);
+        let open = [self.timeline.previous(), self.timeline.current()].into_iter().flatten();
+        let signs: Vec<_> = open.filter_map(|window| Some((window.number, window.evidence?))).collect();
+        for (number, evidence) in signs {
+            let theirs = evidence.theirs.or_else(|| self.theirs(&evidence, length));
+            if let Some(evidence) = self.timeline.numbered(number).and_then(|window| window.evidence.as_mut()) {
+                evidence.theirs = theirs;
+            }
+        }
+    }
+
+    /// Requests of others of the fleet that may be in what a sign tells of; none where the common log does not say.
+    fn theirs(&self, evidence: &Evidence, length: Duration) -> Option<u64> {
+        // What was sent a little earlier may have been counted later.
+        let (from, to) = (evidence.from.before(LONGEST_WAY), evidence.to);
+        let fleet =
+            self.fleet.as_ref().filter(|fleet| fleet.at >= to && fleet.at.before(length * LOG_WINDOWS) <= from)?;
+        let reaching = |(begin, end, _): &&(Moment, Moment, u64)| *end > from && *begin <= to;
+        let all: u64 = fleet.starts.iter().filter(reaching).map(|(_, _, requests)| requests).sum();
+        Some(all.saturating_sub(self.usage.started(from, to)))
     }
 
     /// Whether others of the fleet used anything lately.
@@ -93,15 +120,11 @@ impl Budget {
     /// Others' use that a window's evidence tells of, without what others of the fleet may have used.
     pub(crate) fn unseen(&self, window: &Window, context: &Context) -> Option<u64> {
         // A refusal alone tells nothing where others of ours may have been counted.
-        let Evidence { others, from, to, .. } =
-            window.evidence.filter(|evidence| context.is_whole || evidence.is_named)?;
+        let evidence = window.evidence.filter(|evidence| context.is_whole || evidence.is_named)?;
         if !context.is_fleet {
-            return Some(others);
+            return Some(evidence.others);
         }
-        let fleet = self.fleet.as_ref().filter(|fleet| fleet.at >= to)?;
-        let reaching = |(begin, end, _): &&(Moment, Moment, u64)| *end > from && *begin <= to;
-        let all: u64 = fleet.starts.iter().filter(reaching).map(|(_, _, requests)| requests).sum();
-        let theirs = all.saturating_sub(self.usage.started(from, to));
-        Some(others.saturating_sub(theirs))
+        let theirs = evidence.theirs.or_else(|| self.theirs(&evidence, self.length(context.config)))?;
+        Some(evidence.others.saturating_sub(theirs))
     }
 }

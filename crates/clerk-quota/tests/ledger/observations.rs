@@ -6,7 +6,7 @@ use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::Basis;
 use clerk_quota::{Bucket, Entity, HeaderDialect, HeaderError, InstanceLedger, KeyVerdict, Observation, Quota, Source};
 
-use crate::{at, bucket, counting, instance, ledger, named, plain, settings, throttled};
+use crate::{answer, at, begin, bucket, counting, instance, ledger, named, plain, settings, throttled};
 
 #[test]
 fn nothing_is_known_before_the_first_observation_but_the_configured_limit() {
@@ -96,11 +96,25 @@ fn an_older_answer_does_not_take_the_place_of_a_newer_one() {
     ledger.record(&named(4.0, 60, 6));
     assert_eq!(instance(&mut ledger, 5.1).remaining, Some(40));
     // The old window's answer comes after the first of the new one.
+    let old = begin(&mut ledger, 9.9);
     ledger.record(&named(10.2, 99, 10));
-    ledger.record(&Observation { at: at(10.3), ..named(10.3, 5, 0) });
+    answer(&mut ledger, old, &named(10.3, 5, 0));
     assert_eq!(instance(&mut ledger, 10.4).remaining, Some(99));
     let closed = instance(&mut ledger, 12.5);
     assert_eq!((closed.windows, closed.low_windows), (1, 1));
+}
+
+#[test]
+fn the_request_that_was_sent_last_has_the_word() {
+    // Its reset looks like that of the window before: a limiter without windows names such ones.
+    let mut ledger = ledger();
+    ledger.record(&named(9.0, 80, 1));
+    ledger.record(&named(10.2, 76, 10));
+    let last = begin(&mut ledger, 10.5);
+    answer(&mut ledger, last, &named(10.8, 27, 0));
+    assert_eq!(instance(&mut ledger, 10.9).remaining, Some(27));
+    let _unanswered = begin(&mut ledger, 11.0);
+    assert_eq!(instance(&mut ledger, 11.1).remaining, Some(26));
 }
 
 #[test]
