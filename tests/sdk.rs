@@ -14,6 +14,8 @@ mod exposition;
 #[expect(dead_code, reason = "other tests use more of it")]
 #[path = "common/front.rs"]
 mod front;
+#[path = "sdk/machines.rs"]
+mod machines;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -356,7 +358,8 @@ async fn a_gateway_with_all_policies_off_changes_nothing() {
 async fn a_token_of_a_caller_takes_the_place_of_the_key_and_clerk_sees_the_key() {
     const TOKEN: &str = "billing-token-CANARY";
     let clerk = Clerk::with_errors().await;
-    let callers = "callers: [{ name: billing, token_file: token, instance: prod }]";
+    // One of the calls has a key that nobody knows, which Clerk is to refuse.
+    let callers = "unknown_keys: forward\ncallers: [{ name: billing, token_file: token, instance: prod }]";
     let gateway = Front::with_files(&clerk.url(), ROOMY, &format!("{callers}\n{ALL_OFF}"), &[("token", TOKEN)]).await;
     clerk.renew();
     for sdk in [Sdk::Node, Sdk::Python] {

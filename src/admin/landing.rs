@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Admin, AdminOptions, top};
 use crate::metrics::build;
-use clerk_quota::condition::{Condition, Verdict};
+use clerk_quota::condition::{Condition, Trouble};
 use clerk_quota::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
 use clerk_quota::{Bucket, Moment};
 
@@ -47,9 +47,13 @@ fn render(
     top: Option<&str>,
     now: Moment,
 ) -> String {
+    let mut judged: Vec<_> = instances.iter().map(|instance| (Condition::of(instance, now), instance)).collect();
+    // The worst first, of the same kind the one with the least left, else as they are configured.
+    judged.sort_by(|(a, one), (b, other)| rank(a).cmp(&rank(b)).then_with(|| least(one).total_cmp(&least(other))));
+    let summary = summary(judged.iter().map(|(condition, _)| condition));
     let mut rows = String::new();
-    for instance in instances {
-        row(&mut rows, instance, &recent, now);
+    for (condition, instance) in &judged {
+        row(&mut rows, instance, condition, &recent, now);
     }
     let prefix = escape(&options.external_prefix);
     let metrics = escape(&options.telemetry_path);
@@ -70,20 +74,69 @@ fn render(
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"UTF-8\"><title>Clerk Exporter</title>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\
          <meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\"><style>{STYLE}</style></head><body>\
          <header><h1>Clerk Exporter</h1><p>Rate limits of Clerk's Backend API. Version {version}</p></header><main>\
-         <table><thead><tr><th>Instance</th><th>State</th><th>Left of the limit</th><th>Window resets</th>\
+         <p class=\"summary\">{summary}</p><table><thead><tr><th>Instance</th><th>State</th><th>Left of the limit</th><th>Window resets</th>\
          <th>Last 429</th><th>Closed windows</th><th>Last probe</th></tr></thead>\
-         <tbody>{rows}</tbody></table>{top}<ul>{list}</ul></main></body></html>\n",
+         {rows}</table>{top}<ul>{list}</ul></main></body></html>\n",
         version = build::VERSION,
         top = top.unwrap_or_default(),
     )
 }
 
-/// The default bucket in full, then the others that were used.
+/// What is wrong, if something is, and else how much is left: the worst first.
+const KINDS: [&str; 9] =
+    ["key refused", "blocked", "throttled", "Clerk is failing", "network", "low", "use unknown", "fine", "other"];
+
+/// The kind of a condition, whichever bucket it is of.
+const fn kind(condition: &Condition) -> &'static str {
+    match (condition.trouble, condition.verdict) {
+        (Some(trouble @ (Trouble::Key | Trouble::Network | Trouble::Clerk)), _) => trouble.as_str(),
+        (None | Some(Trouble::Throttled), verdict) => verdict.as_str(),
+    }
+}
+
+fn rank(condition: &Condition) -> usize {
+    let kind = kind(condition);
+    KINDS.iter().position(|known| *known == kind).unwrap_or(KINDS.len() - 1)
+}
+
+/// The smallest share that is left of a budget of the instance; more than all where none is known.
+fn least(instance: &InstanceSnapshot) -> f64 {
+    let limited = instance.buckets.iter().filter(|bucket| bucket.bucket.is_limited());
+    limited.filter_map(BucketSnapshot::remaining_ratio).fold(2.0, f64::min)
+}
+
+/// "30 instances: 1 key refused, 2 throttled, 27 fine", the worst first as they are below.
+fn summary<'a>(conditions: impl Iterator<Item = &'a Condition>) -> String {
+    let mut counts = [0; KINDS.len()];
+    for condition in conditions {
+        counts[rank(condition)] += 1;
+    }
+    let all: usize = counts.iter().sum();
+    let parts = KINDS.iter().zip(counts).filter(|(_, count)| *count > 0);
+    let parts: Vec<_> =
+        parts.map(|(kind, count)| format!("<span class=\"{}\">{count} {kind}</span>", class_of(kind))).collect();
+    format!("{all} {}: {}", if all == 1 { "instance" } else { "instances" }, parts.join(", "))
+}
+
+/// The colour of a kind.
+fn class_of(kind: &str) -> &'static str {
+    match kind {
+        "fine" => "good",
+        "low" => "low",
+        "use unknown" => "unknown",
+        _ => "bad",
+    }
+}
+
+/// The default bucket in full, then the others that were used. On a narrow screen each cell is a line of its own, which
+/// says what it is.
 fn row(
     html: &mut String,
     instance: &InstanceSnapshot,
+    condition: &Condition,
     recent: &impl Fn(&InstanceSnapshot, Bucket) -> Vec<ClosedWindow>,
     now: Moment,
 ) {
@@ -95,47 +148,52 @@ fn row(
         .chain(others.filter(|bucket| bucket.bucket != Bucket::Instance))
         .collect();
     let span = buckets.len();
+    html.push_str("<tbody>");
     for (index, bucket) in buckets.into_iter().enumerate() {
         html.push_str("<tr>");
         if index == 0 {
             let (name, host) = (escape(&instance.name), escape(&instance.api_host));
             let environment = instance.environment.as_str();
-            let (class, state) = state(instance, now);
             let _ = write!(
                 html,
                 "<td rowspan=\"{span}\"><strong>{name}</strong><br><small>{environment}, {host}</small></td>\
-                 <td rowspan=\"{span}\" class=\"{class}\">{state}</td>"
+                 <td rowspan=\"{span}\" class=\"{}\">{}</td>",
+                class_of(kind(condition)),
+                state(instance, condition)
             );
         }
         let (reset, windows) = (reset(bucket, now), windows(bucket, &recent(instance, bucket.bucket)));
-        let _ = write!(html, "<td>{}</td><td>{reset}</td>", left(bucket, instance.low_threshold, now));
+        let _ = write!(
+            html,
+            "<td data-label=\"Left of the limit\">{}</td><td data-label=\"Window resets\">{reset}</td>",
+            left(bucket, instance.low_threshold, now)
+        );
         if index == 0 {
             let throttled = ago(instance.throttled_at, now);
-            let _ = write!(html, "<td rowspan=\"{span}\">{throttled}</td><td>{windows}</td>");
-            let _ = write!(html, "<td rowspan=\"{span}\">{}</td>", ago(instance.probes.last_success, now));
+            let _ = write!(
+                html,
+                "<td rowspan=\"{span}\" data-label=\"Last 429\">{throttled}</td>\
+                 <td data-label=\"Closed windows\">{windows}</td>\
+                 <td rowspan=\"{span}\" data-label=\"Last probe\">{}</td>",
+                ago(instance.probes.last_success, now)
+            );
         } else {
-            let _ = write!(html, "<td>{windows}</td>");
+            let _ = write!(html, "<td data-label=\"Closed windows\">{windows}</td>");
         }
         html.push_str("</tr>\n");
     }
+    html.push_str("</tbody>");
 }
 
 /// How the instance stands, and if requests fail, whose fault it is.
-fn state(instance: &InstanceSnapshot, now: Moment) -> (&'static str, String) {
-    let condition = Condition::of(instance, now);
-    let class = match (condition.trouble, condition.verdict) {
-        (None, Verdict::Fine) => "good",
-        (None, Verdict::Low) => "low",
-        (None, Verdict::UseUnknown) => "unknown",
-        _ => "bad",
-    };
+fn state(instance: &InstanceSnapshot, condition: &Condition) -> String {
     let key = match (instance.up, instance.key_valid) {
         (None, _) => "not probed yet",
         (Some(_), Some(true)) => "key valid",
         (Some(_), Some(false)) => "replace the key",
         (Some(_), None) => "key not judged yet",
     };
-    (class, format!("<strong>{}</strong><br><small>{key}</small>", condition.describe()))
+    format!("<strong>{}</strong><br><small>{key}</small>", condition.describe())
 }
 
 fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> String {

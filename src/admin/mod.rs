@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower_http::compression::CompressionLayer;
@@ -34,6 +34,13 @@ use crate::metrics::{Format, Metrics};
 use crate::probe::Probes;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
+use prometheus_web::HeldBytes;
+
+/// Paths that orchestrators ask, and that say nothing of the instances.
+const HEALTH_PATHS: [&str; 2] = ["/-/healthy", "/-/ready"];
+
+/// What compressing a response takes in memory.
+const COMPRESSION_BYTES: usize = 300 * 1024;
 
 /// Paths beside that of the metrics, `/` and those below `/-/`.
 pub const PATHS: [&str; 3] = ["/api/v1/status", "/api/v1/top", "/config"];
@@ -47,6 +54,14 @@ pub struct AdminOptions {
     pub route_prefix: String,
     /// Path at which browsers see the prefix, if a proxy in front changes it; as `route_prefix`.
     pub external_prefix: String,
+}
+
+impl AdminOptions {
+    /// The paths that tell an orchestrator whether the process serves and is ready. They need no password.
+    #[must_use]
+    pub fn health_paths(&self) -> Vec<String> {
+        HEALTH_PATHS.iter().map(|path| format!("{}{path}", self.route_prefix)).collect()
+    }
 }
 
 impl Default for AdminOptions {
@@ -87,8 +102,8 @@ impl Admin {
             .route("/api/v1/status", get(status::json))
             .route("/api/v1/top", get(top::json))
             .route("/config", get(config))
-            .route("/-/healthy", get(async || "Healthy\n"))
-            .route("/-/ready", get(ready))
+            .route(HEALTH_PATHS[0], get(async || "Healthy\n"))
+            .route(HEALTH_PATHS[1], get(ready))
             .route("/-/reload", any(lifecycle::reload))
             .route(&telemetry_path, get(metrics).layer(compressed))
             .with_state(Arc::new(self));
@@ -119,10 +134,11 @@ async fn metrics(State(site): State<Arc<Admin>>, headers: HeaderMap) -> Response
     let encoded = tokio::task::spawn_blocking(move || site.metrics.encode(format)).await;
     match encoded {
         Ok(Ok(parts)) => {
+            let held = HeldBytes(parts.iter().map(String::len).sum::<usize>() + COMPRESSION_BYTES);
             let body = Body::new(Parts(parts.into_iter().map(Bytes::from).collect()));
             let content_type = HeaderValue::from_static(format.content_type());
             let vary = HeaderValue::from_static("accept");
-            ([(header::CONTENT_TYPE, content_type), (header::VARY, vary)], body).into_response()
+            (Extension(held), [(header::CONTENT_TYPE, content_type), (header::VARY, vary)], body).into_response()
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "metrics cannot be encoded");
@@ -162,5 +178,19 @@ async fn ready(State(site): State<Arc<Admin>>) -> Response {
         "Ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "Not ready: no probe has finished yet\n").into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateway_knows_every_path_of_the_exporter_s() {
+        let telemetry_path = AdminOptions::default().telemetry_path;
+        let health = ["/-/healthy", "/-/ready", "/-/reload"];
+        for path in PATHS.into_iter().chain(health).chain([&*telemetry_path]) {
+            assert!(crate::gateway::is_exporter_page(path), "{path}");
+        }
     }
 }

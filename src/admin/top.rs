@@ -14,8 +14,9 @@ use super::landing::escape;
 use crate::gateway::{GatewayStats, Share};
 use clerk_quota::Span;
 
-/// Shares that the landing page shows of each instance.
+/// Shares that the landing page shows of each instance, and of all of them, though one of each at least.
 const MAX_ROWS: usize = 10;
+const MAX_ALL_ROWS: usize = 30;
 
 /// Who used the budgets of each instance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -92,15 +93,19 @@ pub(super) async fn json(State(site): State<Arc<Admin>>) -> Response {
 /// The table of the landing page: the clients that spend most now first. Empty where nothing was seen in the last hour.
 pub(super) fn table(numbers: &GatewayStats) -> String {
     let mut rows = String::new();
-    for InstanceTop { name, last_10s, last_1m, last_1h } in TopPage::new(numbers).instances {
-        for row in rows_of(&last_10s, &last_1m, &last_1h).into_iter().take(MAX_ROWS) {
+    let instances = TopPage::new(numbers).instances;
+    let max_rows = (MAX_ALL_ROWS / instances.len().max(1)).clamp(1, MAX_ROWS);
+    for InstanceTop { name, last_10s, last_1m, last_1h } in instances {
+        for row in rows_of(&last_10s, &last_1m, &last_1h).into_iter().take(max_rows) {
             let TopEntry { method, route, caller, .. } = row.entry;
             let [window, minute, hour] = row.requests;
             let share = if window == 0 { String::new() } else { format!("{:.0} %", row.present_ratio * 100.0) };
             let _ = writeln!(
                 rows,
-                "<tr><td>{}</td><td>{}</td><td>{method} {}</td><td>{window}</td><td>{share}</td><td>{minute}</td>\
-                 <td>{hour}</td></tr>",
+                "<tr><td data-label=\"Instance\">{}</td><td data-label=\"Caller\">{}</td>\
+                 <td data-label=\"Route\">{method} {}</td>\
+                 <td data-label=\"Last 10 s\">{window}</td><td data-label=\"Share of them\">{share}</td>\
+                 <td data-label=\"Last minute\">{minute}</td><td data-label=\"Last hour\">{hour}</td></tr>",
                 escape(&name),
                 escape(caller),
                 escape(route),
@@ -111,7 +116,7 @@ pub(super) fn table(numbers: &GatewayStats) -> String {
         return rows;
     }
     format!(
-        "<h2>Who spends it</h2><table><thead><tr><th>Instance</th><th>Caller</th><th>Route</th><th>Last 10 s</th>\
+        "<h2>Who spends it</h2><table class=\"top\"><thead><tr><th>Instance</th><th>Caller</th><th>Route</th><th>Last 10 s</th>\
          <th>Share of them</th><th>Last minute</th><th>Last hour</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 }

@@ -1,21 +1,23 @@
 //! From the section `gateway` to a gateway, and what of it outlives a reload.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use file_fingerprint::FileFingerprint;
+use file_fingerprint::{Look, WatchedFiles};
 
 use super::instances::Instances;
 use crate::config::{self, ApiUrl, Config};
 use crate::gateway::{
-    CallerToken, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, RoutePolicies,
-    UnknownKeyPolicy, passthrough,
+    CallerToken, ConfigureError, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, RoutePolicies,
+    UNKNOWN_KEYS, UnknownKeyPolicy, passthrough,
 };
+use crate::metrics::{ConfigStatus, ReloadKind};
 use clerk_client::cache::{self, Cache, Encryption};
 use clerk_client::redis::RedisClient;
-use clerk_client::secret::KeySource;
-use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
+use clerk_client::secret::Secret;
+use clerk_client::transport::Transport;
 use clerk_client::webhook;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -26,12 +28,17 @@ pub(super) struct GatewayRunner {
     clock: Arc<Clock>,
     /// What the gateway was started with. Where it listens, and what it keeps answers in, stay until a restart.
     started: config::GatewayConfig,
-    upstream: Arc<NetworkTransport>,
+    upstream: Arc<dyn Transport>,
     store: Option<RedisClient>,
     caches: HashMap<Arc<str>, Cache>,
+    /// What answers in Redis are sealed with, if they are.
+    encryption: Option<Encryption>,
+    reloads: Arc<ConfigStatus>,
     gateway: Option<Arc<Gateway>>,
-    /// The files of the tokens in force, as they were before they were read.
-    tokens: Vec<Option<FileFingerprint>>,
+    /// The files of the tokens in force.
+    tokens: WatchedFiles,
+    /// The tokens in force, to see whether others are there.
+    known_tokens: Vec<Secret>,
 }
 
 impl GatewayRunner {
@@ -39,9 +46,18 @@ impl GatewayRunner {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up, or the Redis's address is none.
-    pub(super) fn new(config: &Config, gateway: &config::GatewayConfig, clock: Arc<Clock>) -> anyhow::Result<Self> {
-        let (ca_file, http2) = (config.ca_file.clone(), gateway.upstream_http2);
-        let options = HyperOptions { ca_file, http2, ..HyperOptions::default() };
+    pub(super) fn new(
+        config: &Config,
+        gateway: &config::GatewayConfig,
+        instances: &mut Instances,
+        clock: Arc<Clock>,
+        reloads: Arc<ConfigStatus>,
+    ) -> anyhow::Result<Self> {
+        let upstream = instances.gateway_upstream(config, gateway.upstream_http2)?;
+        let encryption = gateway.cache.encryption_key.as_ref().map(|key| {
+            let stats = reloads.reloads.stats(ReloadKind::EncryptionKey);
+            Encryption::counting(key, &[], stats).context("gateway.cache.encryption_key_file")
+        });
         let store = gateway.cache.redis_url.as_ref().map(|source| {
             let url = source.read().context("gateway.cache.redis_url_file")?;
             RedisClient::new(clerk_client::redis::RedisOptions::new(url)).context("gateway.cache.redis_url_file")
@@ -49,12 +65,20 @@ impl GatewayRunner {
         Ok(Self {
             clock,
             started: gateway.clone(),
-            upstream: NetworkTransport::new(&options)?,
+            upstream,
             store: store.transpose()?,
             caches: HashMap::new(),
+            encryption: encryption.transpose()?,
+            tokens: WatchedFiles::new(reloads.reloads.stats(ReloadKind::CallerToken)),
+            reloads,
             gateway: None,
-            tokens: Vec::new(),
+            known_tokens: Vec::new(),
         })
+    }
+
+    /// Does without Redis: what is made from now on connects to nothing.
+    pub(super) fn disconnect(&mut self) {
+        self.store = None;
     }
 
     /// The Redis that gateways share, if there is one.
@@ -76,7 +100,10 @@ impl GatewayRunner {
         let options = self.options(config, &started, instances, ledger)?;
         let mut gateway = Gateway::new(options, Arc::clone(&self.clock))?;
         if let Some(webhooks) = &started.webhooks {
-            let secrets = webhook::WebhookOptions::new(webhooks.signing_secrets.clone());
+            let secrets = webhook::WebhookOptions {
+                reloads: self.reloads.reloads.stats(ReloadKind::SigningSecret),
+                ..webhook::WebhookOptions::new(webhooks.signing_secrets.clone())
+            };
             gateway = gateway.with_webhooks(webhooks.path.clone(), secrets).context("gateway.webhooks")?;
         }
         let gateway = Arc::new(gateway);
@@ -89,7 +116,11 @@ impl GatewayRunner {
     /// # Errors
     /// As [`Gateways::start`].
     pub(super) fn check(config: &Config) -> anyhow::Result<()> {
-        config.gateway.as_ref().map_or(Ok(()), |gateway| tokens(gateway).map(drop))
+        let Some(gateway) = &config.gateway else { return Ok(()) };
+        if config.instances.iter().any(|instance| *instance.name == *UNKNOWN_KEYS) {
+            return Err(ConfigureError::Reserved.into());
+        }
+        tokens(gateway).map(drop)
     }
 
     /// Puts another configuration in force.
@@ -115,6 +146,7 @@ impl GatewayRunner {
             );
         }
         instances.reserve = wanted.policies.pace.reserve;
+        instances.max_in_flight = wanted.max_in_flight;
         let options = self.options(config, wanted, instances, ledger)?;
         if let Some(gateway) = &self.gateway {
             gateway.configure(options)?;
@@ -122,23 +154,45 @@ impl GatewayRunner {
         Ok(())
     }
 
-    /// Takes over keys and tokens whose files have changed. What cannot be used leaves the ones before in place.
+    /// Takes over keys, tokens and secrets whose files have changed. What cannot be used leaves the ones before in place, and
+    /// is tried again at the next call.
     pub(super) fn refresh(&mut self, config: &Config, instances: &mut Instances, ledger: &Ledger) {
         if let Some(gateway) = &self.gateway {
             gateway.refresh_keys();
         }
+        match self.encryption.as_ref().map(Encryption::refresh) {
+            Some(Ok(true)) => {
+                tracing::info!("the encryption key was replaced; responses under the one before can still be read");
+            }
+            Some(Err(error)) => tracing::warn!(%error, "the encryption key stays as it was; the file is tried again"),
+            Some(Ok(false)) | None => {}
+        }
         let Some(section) = &config.gateway else { return };
-        let fingerprints = fingerprints(section);
-        if fingerprints == self.tokens {
+        if section.callers.is_empty() || !self.tokens.is_outdated() {
             return;
         }
-        match self.configure(config, instances, ledger) {
-            Ok(()) => tracing::info!("the tokens of callers were read again"),
-            Err(error) => {
-                // Once for each change.
-                self.tokens = fingerprints;
-                tracing::warn!(error = format!("{error:#}"), "the tokens of callers stay as they were");
+        let look = Look::at(token_files(section));
+        match tokens(section) {
+            Ok(tokens) if tokens.iter().map(|token| &token.token).eq(&self.known_tokens) => {
+                let was_failing = self.tokens.is_failing();
+                self.tokens.succeeded(look);
+                if was_failing && self.tokens.is_recovery() {
+                    tracing::info!("the tokens of callers can be read again; they are the same ones");
+                }
             }
+            Ok(_) => match self.configure(config, instances, ledger) {
+                Ok(()) => tracing::info!("the tokens of callers were read again"),
+                Err(error) => self.tokens_failed(&error),
+            },
+            Err(error) => self.tokens_failed(&error),
+        }
+    }
+
+    fn tokens_failed(&mut self, error: &anyhow::Error) {
+        let error = format!("{error:#}");
+        self.tokens.failed(&error);
+        if self.tokens.is_new_failure() {
+            tracing::warn!(error, "the tokens of callers stay as they were; their files are tried again");
         }
     }
 
@@ -149,22 +203,20 @@ impl GatewayRunner {
         instances: &mut Instances,
         ledger: &Ledger,
     ) -> anyhow::Result<GatewayOptions> {
-        let upstream: Arc<dyn Transport> = Arc::<NetworkTransport>::clone(&self.upstream);
+        let upstream = Arc::clone(&self.upstream);
         let count = config.instances.len().max(1) as u64;
         let mut options = Vec::new();
         for instance in &config.instances {
             let outbound = instances.outbound(instance, ledger, Arc::clone(&upstream))?;
-            let further = instance
-                .further_keys
-                .iter()
-                .map(|source| FurtherKey { source: Arc::new(KeySource::new(source.clone())), caller: None });
+            let further = instances.further_keys(instance).into_iter();
+            let further = further.map(|source| FurtherKey { source, caller: None });
             options.push(InstanceOptions {
                 name: Arc::clone(&instance.name),
                 outbound: Arc::new(outbound),
                 further_keys: further.collect(),
                 caller: None,
                 policies: plan(gateway),
-                cache: self.cache(&instance.name, count)?,
+                cache: self.cache(&instance.name, count),
             });
         }
         let unknown_keys = match gateway.unknown_keys {
@@ -174,36 +226,40 @@ impl GatewayRunner {
                 UnknownKeyPolicy::Forward(Arc::new(passthrough(upstream, base, Arc::clone(&self.clock))))
             }
         };
-        let fingerprints = fingerprints(gateway);
+        let look = Look::at(token_files(gateway));
         let tokens = tokens(gateway)?;
-        self.tokens = fingerprints;
+        self.known_tokens = tokens.iter().map(|token| token.token.clone()).collect();
+        if tokens.is_empty() {
+            self.tokens.forget();
+        } else {
+            self.tokens.succeeded(look);
+            self.tokens.is_recovery();
+        }
         Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers: GatewayOptions::MAX_CALLERS })
     }
 
     /// The instance's cache. The room is divided among the instances that there are when it is made.
-    fn cache(&mut self, name: &Arc<str>, instances: u64) -> anyhow::Result<Cache> {
+    fn cache(&mut self, name: &Arc<str>, instances: u64) -> Cache {
         if let Some(cache) = self.caches.get(name) {
-            return Ok(cache.clone());
+            return cache.clone();
         }
-        let seal = self.started.cache.encryption_key.as_ref().map(|key| Encryption::new(key, &[]));
-        let seal = seal.transpose().context("gateway.cache.encryption_key_file")?;
         let memory = self.started.cache.memory_bytes / instances;
         let redis = self.store.clone();
         let options = cache::CacheOptions {
             memory_bytes: memory,
             redis,
-            encryption: seal,
+            encryption: self.encryption.clone(),
             ..cache::CacheOptions::new(Arc::clone(name))
         };
         let cache = Cache::new(options, Arc::clone(&self.clock));
         self.caches.insert(Arc::clone(name), cache.clone());
-        Ok(cache)
+        cache
     }
 }
 
-/// The files of the tokens as they are now.
-fn fingerprints(gateway: &config::GatewayConfig) -> Vec<Option<FileFingerprint>> {
-    gateway.callers.iter().map(|caller| caller.token.fingerprint()).collect()
+/// The files of the tokens.
+fn token_files(gateway: &config::GatewayConfig) -> impl Iterator<Item = PathBuf> {
+    gateway.callers.iter().filter_map(|caller| caller.token.file())
 }
 
 /// The applications' tokens, read from where they are kept.

@@ -1,19 +1,23 @@
 //! From the configuration to what the rooms below want to know of each instance.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use file_fingerprint::ReloadStats;
 
+use super::upstreams::{NewUpstreams, Upstreams};
 use crate::config::{self, ApiUrl, Config, ProbeWhen};
+use crate::metrics::{ReloadKind, Reloads};
 use crate::probe::{self, Trigger};
 use crate::state::{Journal, Restored};
 use clerk_client::limiter::{self, RedisLimiter};
 use clerk_client::outbound::{InstanceLimits, Outbound};
 use clerk_client::redis::RedisClient;
 use clerk_client::secret::{KeySource, SecretSource};
-use clerk_client::transport::{self, ReqwestTransport, Transport};
+use clerk_client::transport::Transport;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Coverage, Limit, Moment, Settings, Source};
@@ -25,14 +29,29 @@ const STALE_INTERVALS: u32 = 3;
 #[derive(Debug)]
 pub struct Instances {
     clock: Arc<Clock>,
-    upstream: Option<(transport::ReqwestOptions, Arc<ReqwestTransport>)>,
+    upstreams: Option<Upstreams>,
+    /// Of a configuration that was checked and is not in force yet.
+    pending: Option<NewUpstreams>,
     ways: HashMap<Arc<str>, InstanceClient>,
+    /// Further keys, which are the same ones for as long as they are configured.
+    further_keys: HashMap<(Arc<str>, PathBuf), Arc<KeySource>>,
+    /// Where attempts to read keys and certificate authorities are counted.
+    stats: FileStats,
     /// What gateways share their budgets over.
     pub(super) store: Option<RedisClient>,
     /// Where it is written when requests are sent, and what was sent before the start.
     pub(super) journal: Option<(Arc<Journal>, Restored)>,
     /// Share of the limit that work at which nobody waits leaves to others.
     pub(super) reserve: f64,
+    /// Most requests to an instance that wait for Clerk at the same time.
+    pub(super) max_in_flight: usize,
+}
+
+/// Where attempts to read files are counted.
+#[derive(Debug, Default)]
+struct FileStats {
+    keys: Arc<ReloadStats>,
+    ca_file: Arc<ReloadStats>,
 }
 
 /// What all requests to an instance share: of probes and of the gateway, before and after a reload.
@@ -48,8 +67,26 @@ impl Instances {
     /// No instances yet.
     #[must_use]
     pub fn new(clock: Arc<Clock>) -> Self {
-        let reserve = limiter::LimiterOptions::default().reserve;
-        Self { clock, upstream: None, ways: HashMap::new(), store: None, journal: None, reserve }
+        let limiter::LimiterOptions { reserve, max_in_flight, .. } = limiter::LimiterOptions::default();
+        Self {
+            clock,
+            upstreams: None,
+            pending: None,
+            ways: HashMap::new(),
+            further_keys: HashMap::new(),
+            stats: FileStats::default(),
+            store: None,
+            journal: None,
+            reserve,
+            max_in_flight,
+        }
+    }
+
+    /// Counts attempts to read keys and certificate authorities here.
+    pub(super) fn counting(mut self, reloads: &Reloads) -> Self {
+        let keys = reloads.stats(ReloadKind::SecretKey);
+        self.stats = FileStats { keys, ca_file: reloads.stats(ReloadKind::CaFile) };
+        self
     }
 
     /// The present moment.
@@ -57,22 +94,83 @@ impl Instances {
         self.clock.now()
     }
 
-    /// Whether a configuration can be put in force; sets up what it needs.
+    /// Whether a configuration can be put in force; sets up what it needs, for [`probes`](Self::probes) to take over.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
+    /// When an HTTP client cannot be set up.
     pub fn check(&mut self, config: &Config) -> anyhow::Result<()> {
-        self.upstream(config).map(drop)
+        self.pending = self.upstreams(config)?.prepare(config.ca_file.as_deref())?;
+        Ok(())
     }
 
     /// How each instance is probed. `ledger` knows the instances already.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
+    /// When an HTTP client cannot be set up.
     pub fn probes(&mut self, config: &Config, ledger: &Ledger) -> anyhow::Result<Vec<probe::ProbeOptions>> {
-        let upstream = self.upstream(config)?;
+        if self.pending.is_none() {
+            self.check(config)?;
+        }
+        let pending = self.pending.take();
+        let upstreams = self.upstreams(config)?;
+        if let Some(pending) = pending {
+            upstreams.install(pending);
+        }
+        let upstream = upstreams.of_probes();
         self.ways.retain(|name, _| config.instances.iter().any(|instance| instance.name == *name));
         config.instances.iter().map(|instance| self.probe(instance, ledger, Arc::clone(&upstream))).collect()
+    }
+
+    /// The HTTP client of the gateway.
+    ///
+    /// # Errors
+    /// When it cannot be set up.
+    pub(super) fn gateway_upstream(&mut self, config: &Config, http2: bool) -> anyhow::Result<Arc<dyn Transport>> {
+        Ok(self.upstreams(config)?.of_gateway(http2)?)
+    }
+
+    fn upstreams(&mut self, config: &Config) -> anyhow::Result<&mut Upstreams> {
+        let upstreams = match self.upstreams.take() {
+            Some(upstreams) => upstreams,
+            None => Upstreams::new(config.ca_file.as_deref(), Arc::clone(&self.stats.ca_file))?,
+        };
+        Ok(self.upstreams.insert(upstreams))
+    }
+
+    /// Looks at the files of keys and of certificate authorities, and takes over what has changed in them.
+    pub(super) fn refresh(&mut self) {
+        for (name, way) in &self.ways {
+            // A new key is told by whoever uses it.
+            if let Err(error) = way.key.refresh() {
+                tracing::warn!(clerk_instance = &**name, %error, "the secret key stays as it was; its file is tried again");
+            }
+        }
+        if let Some(upstreams) = &mut self.upstreams {
+            upstreams.refresh();
+        }
+    }
+
+    /// The further keys of an instance, and those of its machines. One that could be read once stays in force while its file cannot be.
+    pub(super) fn further_keys(&mut self, instance: &config::InstanceConfig) -> Vec<Arc<KeySource>> {
+        let of_users = instance.further_keys.iter().map(|source| (source, false));
+        let sources: Vec<_> = of_users.chain(instance.machine_keys.iter().map(|source| (source, true))).collect();
+        self.further_keys.retain(|(name, path), _| {
+            *name != instance.name || sources.iter().any(|(it, _)| it.file().as_ref() == Some(path))
+        });
+        let mut keys = Vec::new();
+        for (source, is_machine) in sources {
+            let made = || {
+                let key = KeySource::counting(source.clone(), Arc::clone(&self.stats.keys));
+                Arc::new(if is_machine { key.for_machine() } else { key })
+            };
+            keys.push(match source.file() {
+                Some(path) => {
+                    Arc::clone(self.further_keys.entry((Arc::clone(&instance.name), path)).or_insert_with(made))
+                }
+                None => made(),
+            });
+        }
+        keys
     }
 
     /// The way to an instance over an HTTP client. All ways to it share its key, its pacer and its retry budget.
@@ -85,7 +183,8 @@ impl Instances {
         ledger: &Ledger,
         upstream: Arc<dyn Transport>,
     ) -> anyhow::Result<Outbound> {
-        let options = limiter::LimiterOptions { reserve: self.reserve, ..pace_options(instance) };
+        let max_in_flight = descriptors().map_or(self.max_in_flight, |open| self.max_in_flight.min(open / 4).max(1));
+        let options = limiter::LimiterOptions { reserve: self.reserve, max_in_flight, ..pace_options(instance) };
         let ledger = ledger.instance(&instance.name).context("an instance is missing in the ledger")?;
         let known = self.ways.get(&instance.name);
         let known = known.filter(|way| way.api_url == instance.api_url && way.source == instance.key);
@@ -109,7 +208,7 @@ impl Instances {
             let way = InstanceClient {
                 api_url: instance.api_url.clone(),
                 source: instance.key.clone(),
-                key: Arc::new(KeySource::new(instance.key.clone())),
+                key: Arc::new(KeySource::counting(instance.key.clone(), Arc::clone(&self.stats.keys))),
                 flow: Arc::new(flow),
             };
             self.ways.insert(Arc::clone(&instance.name), way);
@@ -119,20 +218,6 @@ impl Instances {
         let base = instance.api_url.as_str().to_owned();
         let (key, flow, clock) = (Arc::clone(&way.key), Arc::clone(&way.flow), Arc::clone(&self.clock));
         Ok(Outbound { transport: upstream, base, key, ledger, clock, limits: flow })
-    }
-
-    /// The HTTP client: the one there is, with its connections, unless its options change.
-    fn upstream(&mut self, config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
-        let options =
-            transport::ReqwestOptions { ca_file: config.ca_file.clone(), ..transport::ReqwestOptions::default() };
-        match &self.upstream {
-            Some((known, upstream)) if *known == options => Ok(Arc::<ReqwestTransport>::clone(upstream)),
-            _ => {
-                let upstream = ReqwestTransport::new(options.clone())?;
-                self.upstream = Some((options, Arc::clone(&upstream)));
-                Ok(upstream)
-            }
-        }
     }
 
     fn probe(
@@ -202,6 +287,12 @@ fn pace_options(instance: &config::InstanceConfig) -> limiter::LimiterOptions {
         environment: instance.environment,
         ..limiter::LimiterOptions::default()
     }
+}
+
+/// Files and connections that this process may have open; none where the system does not say.
+fn descriptors() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
 fn trigger(trigger: &config::ScheduleConfig) -> Trigger {

@@ -4,12 +4,14 @@
 
 mod gateway;
 mod instances;
+mod limits;
 mod reload;
 mod restart;
 mod signals;
+mod upstreams;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, Reloader};
 use crate::config::Config;
-use crate::metrics::{ConfigStatus, Metrics, build};
+use crate::gateway::Gateway;
+use crate::metrics::{ConfigStatus, Metrics, ReloadKind, Reloads, build};
 use crate::probe::Probes;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use gateway::GatewayRunner;
 use instances::all_settings;
-use prometheus_web::{Listener, WebConfigSource};
+use limits::{ProcessLimits, ServeLimits};
+use prometheus_web::{Listener, WebConfigFile, WebConfigSource};
 use watch::Watch;
 
 pub use instances::{Instances, settings};
@@ -35,9 +39,6 @@ pub use signals::{on_hangup, on_termination};
 
 /// Longest wait for probes under way after the order to stop; their own deadlines may be longer.
 const PROBE_GRACE: Duration = Duration::from_secs(2);
-
-/// Connections of applications, each of which may have a pool of its own.
-const GATEWAY_CONNECTIONS: usize = 16_384;
 
 /// What the exporter is started with.
 pub struct AppOptions {
@@ -71,29 +72,83 @@ pub struct Front {
     pub web_config: WebConfigSource,
 }
 
+/// What a start has made when it opens its ports.
+struct Prepared {
+    clock: Arc<Clock>,
+    status: Arc<ConfigStatus>,
+    ledger: Arc<Ledger>,
+    instances: Instances,
+    probes: Arc<Probes>,
+    runner: Option<GatewayRunner>,
+    gateway: Option<Arc<Gateway>>,
+}
+
+/// What is prepared.
+#[derive(Clone, Copy)]
+enum Purpose<'a> {
+    /// To run, with a folder for state.
+    Start { storage: Option<&'a Path> },
+    /// To see whether it can be.
+    Check,
+}
+
+impl Prepared {
+    /// All of a start that needs no port. For a check nothing is connected to, and nothing is written.
+    fn new(config: &Config, purpose: Purpose<'_>) -> anyhow::Result<Self> {
+        let clock = Arc::new(Clock::new());
+        let status = Arc::new(ConfigStatus::new(clock.now(), config.low_threshold));
+        let mut instances = Instances::new(Arc::clone(&clock)).counting(&status.reloads);
+        let ledger = Arc::new(Ledger::new(all_settings(config)));
+        instances.check(config)?;
+        let mut runner = match &config.gateway {
+            Some(section) => {
+                Some(GatewayRunner::new(config, section, &mut instances, Arc::clone(&clock), Arc::clone(&status))?)
+            }
+            None => None,
+        };
+        match purpose {
+            Purpose::Check => runner.iter_mut().for_each(GatewayRunner::disconnect),
+            Purpose::Start { .. } => {
+                instances.store = runner.as_ref().and_then(|runner| runner.store().cloned());
+            }
+        }
+        if let Some(section) = &config.gateway {
+            instances.reserve = section.policies.pace.reserve;
+            instances.max_in_flight = section.max_in_flight;
+        }
+        if let Purpose::Start { storage } = purpose {
+            restart::restore(storage, config, &mut instances, &ledger, &clock);
+        }
+        let probes = Probes::new(instances.probes(config, &ledger)?);
+        let gateway = match &mut runner {
+            Some(runner) => Some(runner.start(config, &mut instances, &ledger)?),
+            None => None,
+        };
+        Ok(Self { clock, status, ledger, instances, probes, runner, gateway })
+    }
+}
+
+/// Whether a start with this configuration gets as far as opening its ports: everything of it up to there is done.
+/// Needs a tokio runtime.
+///
+/// # Errors
+/// What the start would say.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    Prepared::new(config, Purpose::Check).map(drop)
+}
+
 /// Runs the exporter until `stop`, then ends in good order.
 ///
 /// # Errors
 /// When it cannot start; once it runs, nothing of what Clerk or clients do ends it.
 pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let config = options.config;
-    let clock = Arc::new(Clock::new());
-    let mut instances = Instances::new(Arc::clone(&clock));
-    let ledger = Arc::new(Ledger::new(all_settings(&config)));
-    instances.check(&config)?;
-    let mut gateways = match &config.gateway {
-        Some(section) => Some(GatewayRunner::new(&config, section, Arc::clone(&clock))?),
-        None => None,
-    };
-    instances.store = gateways.as_ref().and_then(|gateways| gateways.store().cloned());
-    instances.reserve = config.gateway.as_ref().map_or(instances.reserve, |section| section.policies.pace.reserve);
-    restart::restore(options.storage.as_deref(), &config, &mut instances, &ledger, &clock);
-    let probes = Probes::new(instances.probes(&config, &ledger)?);
-    let gateway = match &mut gateways {
-        Some(gateways) => Some(gateways.start(&config, &mut instances, &ledger)?),
-        None => None,
-    };
-    let status = Arc::new(ConfigStatus::new(clock.now(), config.low_threshold));
+    let purpose = Purpose::Start { storage: options.storage.as_deref() };
+    let Prepared { clock, status, ledger, instances, probes, runner, gateway } = Prepared::new(&config, purpose)?;
+    follow_web_config(&status.reloads, &options.web_config);
+    if let Some(front) = &options.gateway {
+        follow_web_config(&status.reloads, &front.web_config);
+    }
     let config_text = Arc::new(ArcSwap::from_pointee(config.masked_yaml()));
     tracing::info!(
         version = build::VERSION,
@@ -105,6 +160,13 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         tracing::warn!("{warning}");
     }
 
+    let limits = serve_limits(options.serve.max_connections, options.gateway.is_some());
+    let serve = prometheus_web::Options {
+        max_connections: limits.pages,
+        max_unsent_bytes: limits.unsent_bytes,
+        open_paths: options.site.health_paths(),
+        ..options.serve
+    };
     let watch = Watch::new(Arc::clone(&ledger), Arc::clone(&clock), gateway.clone());
     let (reloads, requests) = mpsc::channel(1);
     let reloader = Reloader(reloads);
@@ -124,12 +186,13 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         reloader: options.enable_lifecycle.then(|| reloader.clone()),
     };
     let reload = reload::Reload {
+        watched: reload::WatchedConfig::new(&options.source, &config, &status.reloads),
         config,
         source: options.source,
         instances,
         ledger,
         probes: Arc::clone(&probes),
-        gateway: gateways,
+        gateway: runner,
         status,
         config_text,
         auto_reload: options.auto_reload,
@@ -140,16 +203,11 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     tasks.spawn(reload.run(requests, stop.clone()));
     tasks.spawn(watch.run(stop.clone()));
     let probing = tasks.spawn(probes.run(stop.clone()));
-    let pages = prometheus_web::serve(
-        options.listeners,
-        site.router(),
-        options.serve.clone(),
-        options.web_config,
-        stop.clone(),
-    );
+    let pages =
+        prometheus_web::serve(options.listeners, site.router(), serve.clone(), options.web_config, stop.clone());
     let handing_on = async {
         if let (Some(front), Some(gateway)) = (options.gateway, gateway) {
-            let options = gateway_limits(options.serve);
+            let options = gateway_options(serve, limits);
             prometheus_web::serve(front.listeners, gateway, options, front.web_config, stop.clone()).await;
         }
     };
@@ -163,13 +221,51 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     Ok(())
 }
 
-/// The limits of the gateway's port. Applications keep many connections, and their requests are handed on as they are.
-fn gateway_limits(pages: prometheus_web::Options) -> prometheus_web::Options {
+/// Shows what comes of reading a web configuration again, which its server does.
+fn follow_web_config(reloads: &Reloads, web_config: &WebConfigSource) {
+    for file in WebConfigFile::ALL {
+        let kind = match file {
+            WebConfigFile::WebConfig => ReloadKind::WebConfig,
+            WebConfigFile::TlsCertificate => ReloadKind::TlsCertificate,
+            WebConfigFile::ClientCa => ReloadKind::ClientCa,
+        };
+        let source = web_config.clone();
+        reloads.follow(kind, move || {
+            let counts = source.reloads(file);
+            (counts.failures, counts.successes)
+        });
+    }
+}
+
+/// What both ports may have, which the log says.
+fn serve_limits(asked: usize, has_gateway: bool) -> ServeLimits {
+    let process = ProcessLimits::of_this_process();
+    let limits = ServeLimits::new(asked, has_gateway, process);
+    tracing::info!(
+        max_connections = limits.pages,
+        gateway_max_connections = has_gateway.then_some(limits.gateway),
+        open_files = process.open_files,
+        memory_bytes = process.memory_bytes,
+        "limits of connections"
+    );
+    if limits.pages < asked {
+        tracing::warn!(
+            asked,
+            max_connections = limits.pages,
+            "fewer connections than --web.max-connections: open files or memory do not suffice; raise LimitNOFILE or the memory limit"
+        );
+    }
+    limits
+}
+
+/// The options of the gateway's port. Applications keep many connections, and their requests are forwarded as they are.
+fn gateway_options(pages: prometheus_web::Options, limits: ServeLimits) -> prometheus_web::Options {
     prometheus_web::Options {
         name: "gateway",
-        max_connections: pages.max_connections.max(GATEWAY_CONNECTIONS),
+        max_connections: limits.gateway,
         preserve_header_case: true,
         mark_ambiguous_heads: true,
+        open_paths: Vec::new(),
         ..pages
     }
 }

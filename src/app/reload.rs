@@ -1,21 +1,21 @@
 //! Loading the configuration again: a bad one changes nothing.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use file_fingerprint::FileFingerprint;
+use file_fingerprint::{Look, WatchedFiles};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::gateway::GatewayRunner;
 use super::instances::{Instances, all_settings};
+use super::upstreams::content;
 use crate::admin::{ReloadError, ReloadRequest};
 use crate::config::{Config, ConfigError};
-use crate::metrics::ConfigStatus;
+use crate::metrics::{ConfigStatus, ReloadKind, Reloads};
 use crate::probe::Probes;
 use clerk_client::secret::process_env;
 use clerk_quota::ledger::Ledger;
@@ -43,48 +43,111 @@ impl ConfigSource {
             Self::Fixed(config) => Ok(Config::clone(config)),
         }
     }
+
+    /// The files that it is made from: its own, and those that it names.
+    fn files(&self, config: &Config) -> Vec<PathBuf> {
+        let own = match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Environment | Self::Fixed(_) => None,
+        };
+        own.into_iter().chain(config.files.iter().cloned()).collect()
+    }
 }
 
-/// The configuration's file as it was last looked at.
-#[derive(Debug, Default)]
-struct WatchedConfig {
-    fingerprint: Option<FileFingerprint>,
-    /// Tells one content from another; none where it could not be read.
-    content: Option<u64>,
+/// The files of the configuration in force: its own and those that it names.
+#[derive(Debug)]
+pub(super) struct WatchedConfig {
+    paths: Vec<PathBuf>,
+    /// Tells one content of the files from another.
+    content: Vec<Option<u64>>,
+    watched: WatchedFiles,
 }
+
+/// What was loaded, and how its files looked before.
+struct LoadedConfig {
+    config: Config,
+    paths: Vec<PathBuf>,
+    content: Vec<Option<u64>>,
+    look: Look,
+}
+
+/// Looks at most while the configuration names other files each time that it is read.
+const MAX_LOOKS: usize = 3;
 
 impl WatchedConfig {
-    fn of(source: &ConfigSource) -> Self {
-        let ConfigSource::File(path) = source else { return Self::default() };
-        let fingerprint = FileFingerprint::of(path);
-        let content = std::fs::read(path).ok().map(|bytes| {
-            let mut hasher = DefaultHasher::new();
-            bytes.hash(&mut hasher);
-            hasher.finish()
-        });
-        Self { fingerprint, content }
+    /// The files of a configuration that is in force. It was loaded a moment ago: if they hold another one by now, that is
+    /// due at once.
+    pub(super) fn new(source: &ConfigSource, config: &Config, reloads: &Reloads) -> Self {
+        let watched = WatchedFiles::new(reloads.stats(ReloadKind::Config));
+        let mut files = Self { paths: source.files(config), content: Vec::new(), watched };
+        if files.paths.is_empty() {
+            files.watched.forget();
+            return files;
+        }
+        if let Ok(LoadedConfig { config: now, paths, content, look }) = files.load(source)
+            && now == *config
+        {
+            files.taken(paths, content, look);
+        }
+        files
     }
 
-    /// Looks again. Whether the content is another one: a file that was only touched is not loaded again.
-    fn has_changed(&mut self, source: &ConfigSource) -> bool {
-        let ConfigSource::File(path) = source else { return false };
-        // A failure to read may pass without a trace in the fingerprint: too many open files, a disk that was away.
-        if self.content.is_some() && FileFingerprint::is_current(self.fingerprint.as_ref(), path) {
+    /// Reads the configuration, with the looks of its files taken before.
+    fn load(&self, source: &ConfigSource) -> Result<LoadedConfig, ConfigError> {
+        let mut paths = self.paths.clone();
+        let mut looks = 1;
+        loop {
+            let look = Look::at(paths.iter().cloned());
+            let content = paths.iter().map(|path| content(Some(path))).collect();
+            let config = source.load()?;
+            let named = source.files(&config);
+            if named == paths {
+                return Ok(LoadedConfig { config, paths, content, look });
+            }
+            if looks == MAX_LOOKS {
+                // With a content that nothing is equal to, it is read again at the next look.
+                return Ok(LoadedConfig { config, paths: named, content: Vec::new(), look: Look::default() });
+            }
+            paths = named;
+            looks += 1;
+        }
+    }
+
+    /// Whether the configuration is to be loaded: the last attempt failed, or a file holds something else. One that was only
+    /// touched is not loaded again.
+    fn is_due(&mut self) -> bool {
+        if !self.watched.is_outdated() && self.content.len() == self.paths.len() {
             return false;
         }
-        let now = Self::of(source);
-        let before = std::mem::replace(self, now);
-        before.content != self.content
+        if self.watched.is_failing() {
+            return true;
+        }
+        let look = Look::at(self.paths.iter().cloned());
+        let content: Vec<_> = self.paths.iter().map(|path| content(Some(path))).collect();
+        let is_same = content == self.content;
+        if is_same {
+            self.watched.unchanged(look);
+        }
+        !is_same
+    }
+
+    /// What was loaded is in force.
+    fn taken(&mut self, paths: Vec<PathBuf>, content: Vec<Option<u64>>, look: Look) {
+        (self.paths, self.content) = (paths, content);
+        self.watched.succeeded(look);
+        self.watched.is_recovery();
     }
 }
 
-/// Time between looks at the files of the gateway's keys and tokens: one that was withdrawn is of use for no longer.
+/// Time between looks at the files of certificate authorities, and of the gateway's keys, tokens and secrets: one that was
+/// withdrawn is of use for no longer.
 const LOOK_AT_SECRETS: Duration = Duration::from_secs(2);
 
 /// Takes over new configurations.
 pub(super) struct Reload {
     /// The one in force.
     pub config: Config,
+    pub watched: WatchedConfig,
     pub source: ConfigSource,
     pub instances: Instances,
     pub ledger: Arc<Ledger>,
@@ -98,7 +161,6 @@ pub(super) struct Reload {
 impl Reload {
     /// Loads the configuration on request, and when the file has changed if that is wanted, until `stop`.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>, stop: CancellationToken) {
-        let mut watched = WatchedConfig::of(&self.source);
         let period = self.auto_reload.unwrap_or(Duration::MAX / 4);
         let mut looks = interval_at(tokio::time::Instant::now() + period.min(Duration::from_secs(86400)), period);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -108,35 +170,47 @@ impl Reload {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(answer) = requests.recv() => {
-                    watched = WatchedConfig::of(&self.source);
                     // Whoever asked may be gone.
-                    let _ = answer.send(self.reload());
+                    let _ = answer.send(self.reload(true));
                 }
-                _ = secrets.tick(), if self.gateway.is_some() => {
-                    if let Some(gateway) = &mut self.gateway {
-                        gateway.refresh(&self.config, &mut self.instances, &self.ledger);
-                    }
-                }
+                _ = secrets.tick() => self.refresh(),
                 _ = looks.tick(), if self.auto_reload.is_some() => {
-                    if watched.has_changed(&self.source) {
-                        let _ = self.reload();
+                    if self.watched.is_due() {
+                        let _ = self.reload(false);
                     }
                 }
             }
         }
     }
 
-    fn reload(&mut self) -> Result<(), ReloadError> {
-        let taken = self.source.load().map_err(anyhow::Error::from).and_then(|config| self.take(&config));
+    /// Takes over what has changed in files other than the configuration's own.
+    fn refresh(&mut self) {
+        self.instances.refresh();
+        if let Some(gateway) = &mut self.gateway {
+            gateway.refresh(&self.config, &mut self.instances, &self.ledger);
+        }
+        // Notes the time of what succeeded.
+        self.status.reloads.look(self.instances.now()).for_each(drop);
+    }
+
+    /// Loads the configuration. A refusal is logged each time that somebody `asked`, else once for each reason.
+    fn reload(&mut self, asked: bool) -> Result<(), ReloadError> {
+        let loaded = self.watched.load(&self.source).map_err(anyhow::Error::from);
+        let taken = loaded.and_then(|loaded| Ok((self.take(&loaded.config)?, loaded)));
         match taken {
-            Ok(instances) => {
+            Ok((instances, LoadedConfig { paths, content, look, .. })) => {
+                self.watched.taken(paths, content, look);
                 tracing::info!(instances, "configuration loaded");
                 Ok(())
             }
             Err(error) => {
                 self.status.failed();
                 let message = format!("{error:#}");
-                tracing::error!(error = %message, "configuration refused; the one before stays in force");
+                self.watched.watched.failed(&message);
+                if self.watched.watched.is_new_failure() || asked {
+                    let again = if self.auto_reload.is_some() { "; it is tried again" } else { "" };
+                    tracing::error!(error = %message, "configuration refused; the one before stays in force{again}");
+                }
                 Err(ReloadError(message))
             }
         }
@@ -169,31 +243,121 @@ impl Reload {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::SystemTime;
 
     use super::*;
 
+    const KEYS: [&str; 2] = ["sk_test_4bMbJyWZ2vnLx0aQ", "sk_test_7hGfDsAqWeRtYuIo"];
+
+    fn write(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        touch(path, 3600);
+    }
+
+    /// Gives a file an age at which a further write would show.
+    fn touch(path: &Path, age: u64) {
+        let time = SystemTime::now() - Duration::from_secs(age);
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    fn config(key_file: &str) -> String {
+        format!("instances: [{{ name: a, secret_key_file: {key_file} }}]")
+    }
+
+    /// One look, as at the tick of the automatic reload: whether something was loaded and can be used.
+    fn look(watched: &mut WatchedConfig, source: &ConfigSource) -> Option<bool> {
+        if !watched.is_due() {
+            return None;
+        }
+        match watched.load(source) {
+            Ok(LoadedConfig { paths, content, look, .. }) => {
+                watched.taken(paths, content, look);
+                Some(true)
+            }
+            Err(error) => {
+                watched.watched.failed(error);
+                Some(false)
+            }
+        }
+    }
+
     #[test]
-    fn a_configuration_that_could_not_be_read_is_read_again_and_a_touched_one_has_not_changed() {
+    fn what_is_refused_is_tried_again_and_what_is_named_is_watched() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.yml");
-        std::fs::write(&path, "instances: []").unwrap();
-        let touch = |age: u64| {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_608_000 - age);
-            std::fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
-        };
-        touch(3600);
-        let source = ConfigSource::File(path.clone());
-        let mut watched = WatchedConfig::of(&source);
-        assert!(!watched.has_changed(&source));
-        touch(1800);
-        assert!(!watched.has_changed(&source), "the content is the same");
-        std::fs::write(&path, "instances: [{}]").unwrap();
-        assert!(watched.has_changed(&source));
-        touch(900);
-        // As after a read that failed: the file looks as it did, and its content is not known.
-        let mut unread = WatchedConfig { content: None, ..WatchedConfig::of(&source) };
-        assert!(unread.has_changed(&source));
-        assert!(!unread.has_changed(&source));
+        let at = |name: &str| folder.path().join(name);
+        write(&at("first"), KEYS[0]);
+        write(&at("config.yml"), &config("first"));
+        let (source, reloads) = (ConfigSource::File(at("config.yml")), Reloads::default());
+        let mut watched = WatchedConfig::new(&source, &source.load().unwrap(), &reloads);
+        assert_eq!(look(&mut watched, &source), None);
+        touch(&at("config.yml"), 1800);
+        assert_eq!(look(&mut watched, &source), None, "it was only touched");
+        // It names a file that comes later.
+        write(&at("config.yml"), &config("second"));
+        assert_eq!([(); 3].map(|()| look(&mut watched, &source)), [Some(false); 3]);
+        write(&at("second"), KEYS[1]);
+        assert_eq!(look(&mut watched, &source), Some(true));
+        assert_eq!(look(&mut watched, &source), None);
+        // Of the same size and with the same time.
+        let before = std::fs::metadata(at("second")).unwrap().modified().unwrap();
+        std::fs::write(at("second"), KEYS[0]).unwrap();
+        std::fs::File::options().append(true).open(at("second")).unwrap().set_modified(before).unwrap();
+        assert_eq!(look(&mut watched, &source), Some(true), "a file that it names is another one");
+        // What is no longer named is no longer watched.
+        write(&at("first"), "nonsense");
+        assert_eq!(look(&mut watched, &source), None);
+        let failures = reloads.stats(ReloadKind::Config).failures();
+        assert_eq!(failures, 3);
+    }
+
+    #[test]
+    fn a_refused_configuration_that_is_put_back_is_in_force_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write(&at("key"), KEYS[0]);
+        write(&at("config.yml"), &config("key"));
+        let (source, reloads) = (ConfigSource::File(at("config.yml")), Reloads::default());
+        let mut watched = WatchedConfig::new(&source, &source.load().unwrap(), &reloads);
+        write(&at("config.yml"), "{");
+        assert_eq!(look(&mut watched, &source), Some(false));
+        write(&at("config.yml"), &config("key"));
+        assert_eq!((look(&mut watched, &source), look(&mut watched, &source)), (Some(true), None));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_swap_of_the_folder_that_links_lead_to_is_noticed_for_all_files_in_it() {
+        use std::os::unix::fs::symlink;
+        // As the kubelet lays a volume out: config.yml -> ..data/config.yml, ..data -> ..v1, swapped by a rename.
+        let volume = tempfile::tempdir().unwrap();
+        let at = |name: &str| volume.path().join(name);
+        for (version, key) in [("..v1", KEYS[0]), ("..v2", KEYS[1])] {
+            std::fs::create_dir(at(version)).unwrap();
+            write(&at(version).join("key"), key);
+            write(&at(version).join("config.yml"), &config("key"));
+        }
+        symlink("..v1", at("..data")).unwrap();
+        symlink("..data/key", at("key")).unwrap();
+        symlink("..data/config.yml", at("config.yml")).unwrap();
+        let (source, reloads) = (ConfigSource::File(at("config.yml")), Reloads::default());
+        let mut watched = WatchedConfig::new(&source, &source.load().unwrap(), &reloads);
+        assert_eq!(look(&mut watched, &source), None);
+        symlink("..v2", at("..new")).unwrap();
+        std::fs::rename(at("..new"), at("..data")).unwrap();
+        assert_eq!((look(&mut watched, &source), look(&mut watched, &source)), (Some(true), None));
+    }
+
+    #[test]
+    fn what_was_written_between_the_start_and_the_first_look_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write(&at("key"), KEYS[0]);
+        write(&at("config.yml"), &config("key"));
+        let (source, reloads) = (ConfigSource::File(at("config.yml")), Reloads::default());
+        let started_with = source.load().unwrap();
+        write(&at("config.yml"), &format!("low_threshold: 0.2\n{}", config("key")));
+        let mut watched = WatchedConfig::new(&source, &started_with, &reloads);
+        assert_eq!((look(&mut watched, &source), look(&mut watched, &source)), (Some(true), None));
     }
 }

@@ -1,4 +1,4 @@
-//! What is looked at every second: windows are closed, what all gateways used is read, and a bucket that becomes low or
+//! What is looked at every second: a suspension of the machine is noticed, windows are closed, what all gateways used is read, and a bucket that becomes low or
 //! blocked is one line in the log.
 
 use std::collections::BTreeMap;
@@ -43,6 +43,10 @@ impl Watch {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
+            }
+            if let Some(suspended) = self.clock.notice_suspend() {
+                let seconds = suspended.as_secs();
+                tracing::info!(seconds, "this machine was suspended: what was known before is older by that");
             }
             if let Some(gateway) = &self.gateway {
                 let is_due = looks.is_multiple_of(HOURLY_EVERY);

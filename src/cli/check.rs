@@ -1,14 +1,13 @@
 //! The quick check: one probe of each instance, and what it means.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::args::CheckFormat;
+use super::check_table;
 use crate::app::{Instances, settings};
 use crate::config::{Config, LimitSetting};
 use crate::probe::{self, Finding, probe_once};
@@ -22,7 +21,7 @@ use clerk_quota::{HeaderDialect, ProbeFailure};
 /// How an instance stands, by one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+pub(super) enum Verdict {
     Fine,
     Low,
     Throttled,
@@ -33,7 +32,7 @@ enum Verdict {
 }
 
 impl Verdict {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Fine => "fine",
             Self::Low => "low",
@@ -57,28 +56,31 @@ impl Verdict {
 
 /// What the check found of one instance. Unknown is null.
 #[derive(Debug, Serialize)]
-struct Row {
-    instance: Arc<str>,
-    verdict: Verdict,
+pub(super) struct Row {
+    pub(super) instance: Arc<str>,
+    pub(super) verdict: Verdict,
     /// Is it us or Clerk: why requests fail, if they do.
-    trouble: Option<&'static str>,
-    environment: &'static str,
-    api_host: String,
-    key_valid: Option<bool>,
-    status: Option<u16>,
+    pub(super) trouble: Option<&'static str>,
+    pub(super) environment: &'static str,
+    pub(super) api_host: String,
+    pub(super) key_valid: Option<bool>,
+    pub(super) status: Option<u16>,
     /// `none` if an answer came without quota headers.
-    quota_headers: Option<&'static str>,
-    limit: Option<u64>,
-    limit_source: &'static str,
-    remaining: Option<u64>,
-    reset_seconds: Option<f64>,
-    retry_after_seconds: Option<f64>,
-    clock_offset_seconds: Option<f64>,
-    latency_seconds: f64,
-    header_errors: Vec<&'static str>,
-    failure: Option<&'static str>,
-    hints: Vec<String>,
+    pub(super) quota_headers: Option<&'static str>,
+    pub(super) limit: Option<u64>,
+    pub(super) limit_source: &'static str,
+    pub(super) remaining: Option<u64>,
+    pub(super) reset_seconds: Option<f64>,
+    pub(super) retry_after_seconds: Option<f64>,
+    pub(super) clock_offset_seconds: Option<f64>,
+    pub(super) latency_seconds: f64,
+    pub(super) header_errors: Vec<&'static str>,
+    pub(super) failure: Option<&'static str>,
+    pub(super) hints: Vec<String>,
 }
+
+/// From here on a clock that is off makes numbers wrong.
+pub(super) const CLOCK_MATTERS_SECONDS: f64 = 5.0;
 
 /// Exit status when no instance is low or throttled, but not all could be told of.
 pub(super) const CANNOT_TELL: u8 = 2;
@@ -121,7 +123,10 @@ pub(super) async fn check(config: &Config, format: CheckFormat) -> anyhow::Resul
     };
     let text = match format {
         CheckFormat::Json => format!("{}\n", serde_json::to_string_pretty(&rows)?),
-        CheckFormat::Table => table(&rows, std::io::stdout().is_terminal()),
+        CheckFormat::Table => {
+            let styled = std::io::stdout().is_terminal();
+            check_table::table(&rows, check_table::width(), styled)
+        }
     };
     Ok(Checked { text, exit_status })
 }
@@ -192,7 +197,7 @@ fn hints(config: &Config, row: &Row, finding: &Finding) -> Vec<String> {
     if !row.header_errors.is_empty() {
         hints.push(format!("malformed quota headers: {}; is there a proxy in between?", row.header_errors.join(", ")));
     }
-    if let Some(offset) = row.clock_offset_seconds.filter(|offset| offset.abs() > 5.0) {
+    if let Some(offset) = row.clock_offset_seconds.filter(|offset| offset.abs() > CLOCK_MATTERS_SECONDS) {
         hints.push(format!("this machine's clock is off by {:.0} s: check its time synchronisation", -offset));
     }
     hints
@@ -214,78 +219,4 @@ fn call_hint(error: &RequestError) -> &'static str {
             ErrorKind::Other => "check the network",
         },
     }
-}
-
-fn table(rows: &[Row], styled: bool) -> String {
-    const HEADINGS: [&str; 10] =
-        ["INSTANCE", "VERDICT", "ENVIRONMENT", "KEY", "HEADERS", "LIMIT", "LEFT", "RESET", "CLOCK", "LATENCY"];
-    let cells: Vec<[String; 10]> = rows.iter().map(cells).collect();
-    let widths: Vec<usize> = (0..HEADINGS.len())
-        .map(|column| {
-            let longest = cells.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-            longest.max(HEADINGS[column].len())
-        })
-        .collect();
-    let mut text = String::new();
-    let mut line = |cells: &[String], style: Option<(usize, Style)>| {
-        let mut parts = Vec::new();
-        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-            let padded = format!("{cell:<width$}");
-            parts.push(match style {
-                Some((styled_column, style)) if styled_column == column => format!("{style}{padded}{style:#}"),
-                _ => padded,
-            });
-        }
-        text.push_str(parts.join("  ").trim_end());
-        text.push('\n');
-    };
-    line(&HEADINGS.map(str::to_owned), None);
-    for (row, cells) in rows.iter().zip(&cells) {
-        line(cells, styled.then(|| (1, colour(row.verdict))));
-    }
-    for row in rows {
-        for hint in &row.hints {
-            let _ = writeln!(text, "{}: {hint}", row.instance);
-        }
-    }
-    text
-}
-
-fn cells(row: &Row) -> [String; 10] {
-    let dash = || "-".to_owned();
-    let number = |value: Option<u64>| value.map_or_else(dash, |value| value.to_string());
-    let reset = match (row.retry_after_seconds, row.reset_seconds) {
-        (Some(wait), _) => format!("retry in {wait:.0} s"),
-        (None, Some(reset)) => format!("{reset:.0} s"),
-        (None, None) => dash(),
-    };
-    [
-        row.instance.to_string(),
-        match row.trouble {
-            Some(trouble) if row.verdict == Verdict::Unknown => trouble.to_owned(),
-            _ => row.verdict.as_str().to_owned(),
-        },
-        row.environment.to_owned(),
-        match row.key_valid {
-            Some(true) => "valid",
-            Some(false) => "refused",
-            None => "-",
-        }
-        .to_owned(),
-        row.quota_headers.unwrap_or("-").to_owned(),
-        number(row.limit),
-        number(row.remaining),
-        reset,
-        row.clock_offset_seconds.map_or_else(dash, |offset| format!("{offset:+.1} s")),
-        format!("{:.0} ms", row.latency_seconds * 1000.0),
-    ]
-}
-
-const fn colour(verdict: Verdict) -> Style {
-    let colour = match verdict {
-        Verdict::Fine => AnsiColor::Green,
-        Verdict::Low | Verdict::UseUnknown | Verdict::Unknown => AnsiColor::Yellow,
-        Verdict::Throttled => AnsiColor::Red,
-    };
-    colour.on_default().bold()
 }

@@ -117,7 +117,8 @@ impl Demo {
             let (users, upstream) = (Arc::clone(&users), Arc::clone(&upstream));
             tasks.spawn(load(application, [gateway.clone(), job], users, upstream));
         }
-        let (options, web_config) = (prometheus_web::Options::default(), WebConfigSource::none());
+        let options = prometheus_web::Options { name: super::SIMULATOR, ..prometheus_web::Options::default() };
+        let web_config = WebConfigSource::none();
         prometheus_web::serve(vec![self.listener], self.simulator.router(), options, web_config, stop).await;
         tasks.shutdown().await;
         Ok(())

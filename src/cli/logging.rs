@@ -5,6 +5,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::{LogFormat, LogLevel};
+use super::log_format::Lines;
 
 /// The published crates of this workspace, as they appear in the targets of log lines.
 const CRATES: [&str; 7] = [
@@ -19,14 +20,8 @@ const CRATES: [&str; 7] = [
 
 /// Starts logging. Does nothing if there is a log already.
 pub(super) fn start(level: LogLevel, format: LogFormat) {
-    let registry = tracing_subscriber::registry().with(filter(level));
-    let started = match format {
-        LogFormat::Logfmt => registry.with(logfmt()).try_init(),
-        LogFormat::Json => {
-            let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-            registry.with(json).try_init()
-        }
-    };
+    let lines = tracing_subscriber::fmt::layer().event_format(Lines(format)).with_writer(std::io::stderr);
+    let started = tracing_subscriber::registry().with(filter(level)).with(lines).try_init();
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started by somebody else");
     }
@@ -44,13 +39,6 @@ fn filter(level: LogLevel) -> EnvFilter {
         LogLevel::Warn => "warn".to_owned(),
         LogLevel::Error => "error".to_owned(),
     })
-}
-
-fn logfmt<S>() -> impl tracing_subscriber::Layer<S>
-where
-    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
-{
-    tracing_logfmt::builder().with_target(false).layer().with_writer(std::io::stderr)
 }
 
 #[cfg(test)]

@@ -2,16 +2,20 @@
 
 mod args;
 mod check;
+mod check_table;
 mod demo;
+mod environment;
+mod log_format;
 mod logging;
 mod users;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +25,10 @@ use crate::admin;
 use crate::app::{self, ConfigSource, on_termination};
 use crate::config::Config;
 use args::{CheckArgs, Command, Common, DemoArgs, SimulateArgs};
-use clerk_client::secret::mask_secrets;
+use clerk_client::secret::{mask_secrets, process_env};
+use clerk_client::transport::environment_warnings;
 use clerk_simulator::{KeyGrant, Simulator};
+use environment::RefusedArguments;
 use prometheus_web::{ListenAddress, WebConfigSource};
 use users::args::UsersCommand;
 
@@ -30,13 +36,16 @@ use users::args::UsersCommand;
 /// `--config.check` as they say.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match environment::parse(std::env::args_os(), &process_env) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
     logging::start(cli.common.log_level, cli.common.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let done = runtime.context("cannot start the runtime").and_then(|runtime| {
+    let runtime = environment::worker_threads(&process_env).and_then(|threads| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads).enable_all().build().context("cannot start the runtime")
+    });
+    let done = runtime.and_then(|runtime| {
         let done = runtime.block_on(run(cli));
         // A name server that does not answer holds up a thread that cannot be ended.
         runtime.shutdown_background();
@@ -55,7 +64,9 @@ fn report(error: &anyhow::Error) {
 
 /// Says what is wrong with the command line, or what was asked of it: help and version come this way too. Keys do not
 /// belong into arguments; one that is there all the same is not repeated.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(error: &RefusedArguments) -> ExitCode {
+    let RefusedArguments { error, variables } = error;
+    let told: String = variables.iter().map(|variable| format!("{variable}\n")).collect();
     let text = error.render().to_string();
     let masked = mask_secrets(&text);
     if error.use_stderr() && masked != text {
@@ -64,14 +75,22 @@ fn refuse(error: &clap::Error) -> ExitCode {
         // As clap does it, with colours.
         let _ = error.print();
     }
+    let _ = write!(anstream::stderr(), "{told}");
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { command, common } = cli;
+    if !common.config_check && matches!(command, None | Some(Command::Check(_) | Command::Users(_))) {
+        for warning in environment_warnings() {
+            tracing::warn!("{warning}");
+        }
+    }
     if common.config_check {
-        let config = config_source(&common).load()?;
-        common.web_config_file.as_ref().map(WebConfigSource::open).transpose()?;
+        let source = config_source(&common);
+        let Checked { config, .. } = checked(&common, source.load()?, source)?;
+        app::check(&config)?;
+        environment_warnings().iter().try_for_each(|warning| print(&format!("warning: {warning}\n")))?;
         config.warnings.iter().try_for_each(|warning| print(&format!("warning: {warning}\n")))?;
         print("Config file is ok exiting...\n")?;
         return Ok(ExitCode::SUCCESS);
@@ -161,6 +180,9 @@ async fn users(common: &Common, command: &UsersCommand) -> anyhow::Result<ExitCo
     }
 }
 
+/// What the simulator is called in the log.
+const SIMULATOR: &str = "simulator";
+
 async fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let keys = args.keys_file.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     let listeners = prometheus_web::bind(&[ListenAddress::Socket(args.listen_address)]).await?;
@@ -171,7 +193,7 @@ async fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let serving = prometheus_web::serve(
         listeners,
         simulator.router(),
-        prometheus_web::Options::default(),
+        prometheus_web::Options { name: SIMULATOR, ..prometheus_web::Options::default() },
         WebConfigSource::none(),
         stop.clone(),
     );
@@ -198,23 +220,36 @@ fn config_source(common: &Common) -> ConfigSource {
     common.config_file.clone().map_or(ConfigSource::Environment, ConfigSource::File)
 }
 
-async fn app_options(common: &Common, config: Config, source: ConfigSource) -> anyhow::Result<app::AppOptions> {
-    let web_config = match &common.web_config_file {
-        Some(path) => WebConfigSource::open(path)?,
-        None => WebConfigSource::none(),
+/// What can be known of command line and configuration before a port is opened: with [`app::check`], the whole of
+/// `--config.check`, and the beginning of each start.
+struct Checked {
+    config: Config,
+    source: ConfigSource,
+    site: admin::AdminOptions,
+    web_config: WebConfigSource,
+    gateway_web_config: Option<WebConfigSource>,
+}
+
+fn checked(common: &Common, config: Config, source: ConfigSource) -> anyhow::Result<Checked> {
+    let open = |path: &Option<PathBuf>| match path {
+        Some(path) => WebConfigSource::open(path),
+        None => Ok(WebConfigSource::none()),
     };
+    let web_config = open(&common.web_config_file)?;
     let site = site_options(common)?;
-    let gateway = match &config.gateway {
-        Some(section) => {
-            let web_config = match &section.web_config_file {
-                Some(path) => WebConfigSource::open(path)?,
-                None => WebConfigSource::none(),
-            };
+    let gateway_web_config = config.gateway.as_ref().map(|section| open(&section.web_config_file)).transpose()?;
+    Ok(Checked { config, source, site, web_config, gateway_web_config })
+}
+
+async fn app_options(common: &Common, config: Config, source: ConfigSource) -> anyhow::Result<app::AppOptions> {
+    let Checked { config, source, site, web_config, gateway_web_config } = checked(common, config, source)?;
+    let gateway = match (&config.gateway, gateway_web_config) {
+        (Some(section), Some(web_config)) => {
             let listeners =
                 prometheus_web::bind(std::slice::from_ref(&section.listen)).await.context("gateway.listen_address")?;
             Some(app::Front { listeners, web_config })
         }
-        None => None,
+        _ => None,
     };
     let listeners = if common.systemd_socket {
         prometheus_web::from_systemd()?
@@ -233,16 +268,9 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
         },
         web_config,
         listeners,
-        storage: common.storage_path.clone().or_else(state_directory),
+        storage: common.storage_path.clone().or_else(|| environment::state_directory(&process_env)),
         gateway,
     })
-}
-
-/// The first of the folders that systemd names.
-fn state_directory() -> Option<PathBuf> {
-    let folders = std::env::var_os("STATE_DIRECTORY")?;
-    let first = folders.to_str()?.split(':').next().filter(|folder| !folder.is_empty())?;
-    Some(PathBuf::from(first))
 }
 
 fn site_options(common: &Common) -> anyhow::Result<admin::AdminOptions> {

@@ -68,6 +68,7 @@ mod tests {
             name: "a".into(),
             key: SecretSource::Env("A".to_owned()),
             further_keys: Vec::new(),
+            machine_keys: Vec::new(),
             environment,
             api_url: ApiUrl::default(),
             limit,

@@ -17,17 +17,41 @@ const SAMPLES: usize = 2000;
 /// would do; a week has them wherever they are.
 const SEARCH_SECONDS: i64 = 8 * 24 * 3600;
 
-/// Parses an expression of six fields, seconds first, or a nickname such as `@hourly`.
+/// Names that cron daemons have for expressions. Case does not matter.
+const NICKNAMES: [(&str, &str); 8] = [
+    ("@yearly", "0 0 0 1 1 *"),
+    ("@annually", "0 0 0 1 1 *"),
+    ("@monthly", "0 0 0 1 * *"),
+    ("@weekly", "0 0 0 * * 0"),
+    ("@daily", "0 0 0 * * *"),
+    ("@midnight", "0 0 0 * * *"),
+    ("@hourly", "0 0 * * * *"),
+    ("@minutely", "0 * * * * *"),
+];
+
+/// Checks an expression of six fields, seconds first, or a nickname such as `@hourly`, and gives it as six fields, which
+/// every library understands.
+pub(super) fn normalize(expression: &str) -> Result<String, String> {
+    let text = expression.trim();
+    let nickname = NICKNAMES.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+    if nickname.is_none() && text.starts_with('@') {
+        let names = NICKNAMES.map(|(name, _)| format!("`{name}`")).join(", ");
+        return Err(format!("no known name of a schedule; write one of {names}, six fields, or `interval: 5m`"));
+    }
+    let text = nickname.map_or(text, |(_, fields)| fields);
+    parse(text).map(|_| text.to_owned())
+}
+
+/// Parses an expression of six fields, seconds first.
 ///
 /// The message says what to write instead and does not repeat the expression.
 pub(super) fn parse(expression: &str) -> Result<Cron, String> {
     const EXAMPLE: &str = "write second, minute, hour, day, month, weekday, as in `*/15 * * * * *`";
     let fields = expression.split_whitespace().count();
-    let is_nickname = expression.trim_start().starts_with('@');
-    if !is_nickname && fields == 5 {
+    if fields == 5 {
         return Err("a cron expression of five fields; put the seconds in front, as in `0 */5 * * * *`".to_owned());
     }
-    if (!is_nickname && fields != 6) || !expression.is_ascii() {
+    if fields != 6 || !expression.is_ascii() {
         return Err(format!("not a cron expression of six fields; {EXAMPLE}"));
     }
     let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
@@ -80,8 +104,13 @@ mod tests {
 
     #[test]
     fn six_fields_and_nicknames_are_understood() {
-        for text in ["*/15 * * * * *", "0 0 * * * *", " 0 30 4 * * MON ", "@hourly", "0 0 0 L * *", "0 0 0 29 2 *"] {
-            assert!(parse(text).is_ok(), "{text}");
+        for text in ["*/15 * * * * *", "0 0 * * * *", "0 30 4 * * MON", "0 0 0 L * *", "0 0 0 29 2 *"] {
+            assert_eq!(normalize(text).as_deref(), Ok(text));
+            assert_eq!(normalize(&format!(" {text}\n")).as_deref(), Ok(text));
+        }
+        for (name, fields) in NICKNAMES {
+            assert_eq!(normalize(name).as_deref(), Ok(fields));
+            assert_eq!(normalize(&format!(" {} ", name.to_uppercase())).as_deref(), Ok(fields));
         }
     }
 
@@ -100,12 +129,14 @@ mod tests {
             ("* * * * * * 2027", "six fields"),
             ("61 * * * * *", "not a cron expression"),
             ("a b c d e f", "not a cron expression"),
-            ("@sometimes", "not a cron expression"),
+            ("@sometimes", "no known name of a schedule; write one of `@yearly`"),
+            ("@reboot", "no known name of a schedule"),
+            ("@every 5m", "`interval: 5m`"),
             ("ä * * * * *", "six fields"),
             ("0 0 0 30 2 *", "never due"),
         ];
         for (text, expected) in cases {
-            let message = parse(text).unwrap_err();
+            let message = normalize(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");
             assert!(message.contains('`'), "no example: {message}");
         }

@@ -15,8 +15,12 @@ const KEY: &str = "CLERK_SECRET_KEY";
 const KEY_FILE: &str = "CLERK_SECRET_KEY_FILE";
 const API_URL: &str = "CLERK_API_URL";
 
+/// An empty variable is one that is not set, as compose files and charts pass it.
 pub(super) fn read(env: EnvLookup<'_>, report: &mut Report) -> Option<Config> {
-    let key = key_source(env, report).and_then(|(variable, source)| {
+    let is_blank = |name: &str| env(name).is_some_and(|value| value.as_encoded_bytes().trim_ascii().is_empty());
+    let blank: Vec<&str> = [KEY, KEY_FILE].into_iter().filter(|name| is_blank(name)).collect();
+    let env: EnvLookup<'_> = &|name| env(name).filter(|value| !value.as_encoded_bytes().trim_ascii().is_empty());
+    let key = key_source(env, &blank, report).and_then(|(variable, source)| {
         let key = source.read_key_with(env);
         key.map(|key| (source, key))
             .map_err(|error| {
@@ -30,10 +34,12 @@ pub(super) fn read(env: EnvLookup<'_>, report: &mut Report) -> Option<Config> {
         Some(value) => api_url(&value, report),
     };
     let (source, key) = key?;
+    let files = source.file().into_iter().collect();
     let instance = InstanceConfig {
         name: "default".into(),
         key: source,
         further_keys: Vec::new(),
+        machine_keys: Vec::new(),
         environment: key.environment(),
         api_url: api_url?,
         limit: LimitSetting::FromKeyPrefix,
@@ -46,11 +52,12 @@ pub(super) fn read(env: EnvLookup<'_>, report: &mut Report) -> Option<Config> {
         ca_file: None,
         instances: vec![instance],
         gateway: None,
+        files,
         warnings: Vec::new(),
     })
 }
 
-fn key_source(env: EnvLookup<'_>, report: &mut Report) -> Option<(&'static str, SecretSource)> {
+fn key_source(env: EnvLookup<'_>, blank: &[&'static str], report: &mut Report) -> Option<(&'static str, SecretSource)> {
     match (env(KEY), env(KEY_FILE)) {
         (Some(_), Some(_)) => {
             report.problem(None, KEY, format!("set together with {KEY_FILE}; unset one of them"));
@@ -63,6 +70,14 @@ fn key_source(env: EnvLookup<'_>, report: &mut Report) -> Option<(&'static str, 
                 return None;
             }
             Some((KEY_FILE, SecretSource::File(PathBuf::from(path))))
+        }
+        (None, None) if !blank.is_empty() => {
+            for name in blank {
+                let what =
+                    if *name == KEY { "the secret key" } else { "the name of the file that holds the secret key" };
+                report.problem(None, name, format!("is set but empty; put {what} there (Clerk dashboard, API keys)"));
+            }
+            None
         }
         (None, None) => {
             let message = format!(

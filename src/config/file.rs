@@ -1,5 +1,6 @@
 //! The keys of the file, from the top down; [`instance`] has those of an instance.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use super::model::{Config, InstanceConfig, ProbeConfig, ProbeWhen, ScheduleConfi
 use super::reader::{Field, Keys, Report, Section};
 use super::tree::Value;
 use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, tree, validate};
+use crate::gateway::UNKNOWN_KEYS;
 use clerk_client::secret::{ClerkKey, EnvLookup};
 
 static TOP: Keys =
@@ -26,6 +28,7 @@ pub(super) static INSTANCE: Keys = Keys {
         "secret_key_file",
         "secret_key_env",
         "further_secret_key_files",
+        "machine_secret_key_files",
         "api_url",
         "limit",
         "plan",
@@ -58,6 +61,8 @@ const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(15);
 const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_PROBE_PATH: &str = "/v1/users/count";
 const DEFAULT_USERS_SCHEDULE: &str = "0 0 * * * *";
+/// The window of an instance of which nothing tells the limit.
+const USUAL_WINDOW: Duration = Duration::from_secs(10);
 
 const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_PROBE_INTERVAL;
 const PROBE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
@@ -68,11 +73,21 @@ pub(super) struct Context<'a> {
     /// The directory that relative names of files start from.
     pub(super) directory: &'a Path,
     pub(super) env: EnvLookup<'a>,
+    files: RefCell<Vec<PathBuf>>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) const fn new(directory: &'a Path, env: EnvLookup<'a>) -> Self {
+        Self { directory, env, files: RefCell::new(Vec::new()) }
+    }
 }
 
 impl Context<'_> {
+    /// The path of a file that the configuration names. Every name goes through here: the files are watched.
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        let path = self.directory.join(name);
+        self.files.borrow_mut().push(path.clone());
+        path
     }
 }
 
@@ -136,9 +151,16 @@ pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Op
         }
     }
     let names: Vec<_> = instances.iter().filter_map(|read| Some(Arc::clone(&read.name.as_ref()?.0))).collect();
-    let gateway = top.take("gateway").map(|field| gateway::read(field, &names, context, report));
+    let windows = instances.iter().filter_map(|read| Some(read.instance.as_ref()?.limit()?.1));
+    let known = gateway::KnownInstances { names: &names, longest_window: windows.max().unwrap_or(USUAL_WINDOW) };
+    let gateway = top.take("gateway").map(|field| {
+        check_reserved_name(&instances, report);
+        gateway::read(field, &known, context, report)
+    });
     let instances = instances.into_iter().filter_map(|read| read.instance).collect();
-    Some(Config { low_threshold: low_threshold?, ca_file, instances, gateway: gateway.flatten(), warnings: Vec::new() })
+    let files = context.files.take();
+    let (low_threshold, gateway) = (low_threshold?, gateway.flatten());
+    Some(Config { low_threshold, ca_file, instances, gateway, files, warnings: Vec::new() })
 }
 
 fn tls_config(field: Field, context: &Context<'_>, report: &mut Report) -> Option<PathBuf> {
@@ -251,7 +273,7 @@ fn trigger(
             Some((ScheduleConfig::Interval(interval), field.place()))
         }
         (None, Some(field)) => {
-            let expression = field.check_text(report, |text| cron::parse(text).map(|_| text.trim().to_owned()))?;
+            let expression = field.check_text(report, |text| cron::normalize(text))?;
             Some((ScheduleConfig::Cron(expression), field.place()))
         }
         (None, None) => None,
@@ -279,6 +301,18 @@ fn check_against_each_other(instances: &[ReadInstance], report: &mut Report) {
                 keys.push((key, setting));
             }
         }
+    }
+}
+
+/// A gateway counts what belongs to no instance under a name that then none can have.
+fn check_reserved_name(instances: &[ReadInstance], report: &mut Report) {
+    let names = instances.iter().filter_map(|read| Some((read, read.name.as_ref()?)));
+    for (read, (_, place)) in names.filter(|(_, (name, _))| **name == *UNKNOWN_KEYS) {
+        let message = format!(
+            "no instance can be called `{UNKNOWN_KEYS}` beside a gateway: that stands for requests of unknown keys; \
+             choose another name"
+        );
+        report.problem(Some(*place), &format!("{}.name", read.path), message);
     }
 }
 

@@ -39,6 +39,7 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
     let key = main_key(&mut section, context, &mut keys, report);
     let environment = keys.first().map_or(Environment::Unknown, |(key, ..)| key.environment());
     let further_keys = further_keys(&mut section, context, environment, &mut keys, report);
+    let machine_keys = machine_keys(&mut section, context, &mut keys, report);
     let api_url = match section.take("api_url") {
         Some(field) => api_url(&field, report),
         None => Some(ApiUrl::default()),
@@ -61,6 +62,7 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
             name: Arc::clone(&name.as_ref()?.0),
             key: key?,
             further_keys,
+            machine_keys,
             environment,
             api_url: api_url?,
             limit: limit?,
@@ -141,6 +143,26 @@ fn further_keys(
             );
             report.problem(Some(field.place()), &field.path, message);
         }
+        keys.push((key, field.path.clone(), field.place()));
+        sources.push(source);
+    }
+    sources
+}
+
+/// Secret keys of machines.
+fn machine_keys(
+    section: &mut Section,
+    context: &Context<'_>,
+    keys: &mut Vec<(ClerkKey, String, Position)>,
+    report: &mut Report,
+) -> Vec<SecretSource> {
+    let fields = section.take("machine_secret_key_files").and_then(|field| field.into_list(report)).unwrap_or_default();
+    let mut sources = Vec::new();
+    for field in fields {
+        let file = |text: &str| validate::secret_file(text).map(|()| SecretSource::File(context.path(text)));
+        let Some(source) = field.check_text(report, file) else { continue };
+        let read = source.read_machine_key_with(context.env);
+        let Some(key) = field.check(report, |_| read.map_err(|error| error.to_string())) else { continue };
         keys.push((key, field.path.clone(), field.place()));
         sources.push(source);
     }

@@ -85,7 +85,7 @@ impl Config {
     pub fn parse(text: &str, path: &Path, env: EnvLookup<'_>) -> Result<Self, ConfigError> {
         let mut report = Report::new(Some(path));
         let directory = path.parent().unwrap_or(Path::new(""));
-        let config = file::read(text, &file::Context { directory, env }, &mut report);
+        let config = file::read(text, &file::Context::new(directory, env), &mut report);
         Self::finish(config, report)
     }
 

@@ -20,6 +20,8 @@ pub struct Config {
     pub instances: Vec<InstanceConfig>,
     /// The gateway; `None` is off.
     pub gateway: Option<GatewayConfig>,
+    /// The files that it names, as far as it was read: with another content in one of them it may be another configuration.
+    pub files: Vec<PathBuf>,
     /// What is allowed but probably not meant, with its place; to be logged at start.
     pub warnings: Vec<String>,
 }
@@ -33,6 +35,8 @@ pub struct InstanceConfig {
     pub key: SecretSource,
     /// Other keys of the same Clerk instance, which share its budget.
     pub further_keys: Vec<SecretSource>,
+    /// Secret keys of the instance's machines (`ak_`), which share its budget, too.
+    pub machine_keys: Vec<SecretSource>,
     /// The kind of instance, by the prefix of its key when the configuration was checked.
     pub environment: Environment,
     /// Where the Backend API is.

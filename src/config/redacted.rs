@@ -35,15 +35,8 @@ fn write_instance(out: &mut String, instance: &InstanceConfig) -> fmt::Result {
         SecretSource::Env(name) => writeln!(out, "    secret_key_env: {}", quoted(name))?,
         SecretSource::Inline(_) => writeln!(out, "    secret_key: {}", quoted(REDACTED))?,
     }
-    if !instance.further_keys.is_empty() {
-        writeln!(out, "    further_secret_key_files:")?;
-        for key in &instance.further_keys {
-            match key {
-                SecretSource::File(path) => writeln!(out, "      - {}", quoted_path(path))?,
-                SecretSource::Env(_) | SecretSource::Inline(_) => writeln!(out, "      - {}", quoted(REDACTED))?,
-            }
-        }
-    }
+    write_keys(out, "further_secret_key_files", &instance.further_keys)?;
+    write_keys(out, "machine_secret_key_files", &instance.machine_keys)?;
     writeln!(out, "    api_url: {}", quoted(instance.api_url.as_str()))?;
     match instance.limit {
         LimitSetting::FromKeyPrefix => {
@@ -78,6 +71,19 @@ fn write_instance(out: &mut String, instance: &InstanceConfig) -> fmt::Result {
             write_trigger(out, &users.trigger)
         }
     }
+}
+
+fn write_keys(out: &mut String, name: &str, keys: &[SecretSource]) -> fmt::Result {
+    if !keys.is_empty() {
+        writeln!(out, "    {name}:")?;
+    }
+    for key in keys {
+        match key {
+            SecretSource::File(path) => writeln!(out, "      - {}", quoted_path(path))?,
+            SecretSource::Env(_) | SecretSource::Inline(_) => writeln!(out, "      - {}", quoted(REDACTED))?,
+        }
+    }
+    Ok(())
 }
 
 fn write_trigger(out: &mut String, trigger: &ScheduleConfig) -> fmt::Result {

@@ -12,6 +12,9 @@ use clerk_client::secret::{looks_like_secret, looks_like_secret_path};
 
 const MAX_NAME_CHARS: usize = 64;
 
+/// Up to here each whole number has a floating-point number of its own.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A duration with a unit, within `range`.
 pub(super) fn duration(value: &Value, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let text = match value {
@@ -62,6 +65,14 @@ pub(super) fn count(value: &Value, example: u64) -> Result<u64, String> {
     match value {
         Value::Integer(number) if *number >= 1 => {
             u64::try_from(*number).map_err(|_| format!("too big; write a number such as `{example}`"))
+        }
+        // As Helm and other tools write large numbers: `1e+06`, `1000000.0`.
+        Value::Float(number) if *number >= 1.0 && number.fract() == 0.0 => {
+            // Beyond, not every whole number is one of these, and it is not known which was meant.
+            if *number > LARGEST_EXACT {
+                return Err(format!("too big; write a number such as `{example}`"));
+            }
+            format!("{number:.0}").parse().map_err(|_| format!("too big; write a number such as `{example}`"))
         }
         Value::Integer(_) | Value::Float(_) => {
             Err(format!("not a whole number above 0; write one such as `{example}`"))
@@ -280,6 +291,19 @@ mod tests {
         assert!(low_threshold(&Value::Integer(10)).unwrap_err().contains("write `0.1` for 10 %"));
         for bad in [Value::Integer(0), Value::Float(-0.1), Value::Integer(100), text("10%"), Value::Null] {
             assert!(low_threshold(&bad).unwrap_err().contains("`0.1`"));
+        }
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_as_floats() {
+        for (number, expected) in [(1e6, 1_000_000), (1.0, 1), (5e4, 50_000), (LARGEST_EXACT, 9_007_199_254_740_992)] {
+            assert_eq!(count(&Value::Float(number), 100), Ok(expected));
+        }
+        for number in [1.5, 0.0, -1e6, 0.9, 1e-3] {
+            assert!(count(&Value::Float(number), 100).unwrap_err().contains("not a whole number"), "{number}");
+        }
+        for number in [1e16, 1e300] {
+            assert!(count(&Value::Float(number), 100).unwrap_err().contains("too big"), "{number}");
         }
     }
 

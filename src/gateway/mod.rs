@@ -23,6 +23,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+pub use accounting::credential_shape::{CredentialShape, UnknownCredentialCount};
 pub use accounting::decision::{Decision, Saving};
 pub use accounting::request_record::CLIENT_GONE;
 pub use accounting::stats::{
@@ -33,9 +34,11 @@ pub use config::options::{
 };
 pub use config::policy::{InstancePolicies, Mode, RoutePolicies};
 pub use request::error_response::{ATTEMPTS, DECISION, WAITED_MS};
+pub use request::own_paths::{DEFAULT_WEBHOOK_PATH, is_exporter_page};
 
 use accounting::caller_registry::CallerRegistry;
 use accounting::counters::RequestCounters;
+use accounting::credential_shape::UnknownCredentials;
 use clerk_client::cache::Cache;
 use clerk_client::limiter::CountingKind;
 use clerk_client::webhook;
@@ -54,6 +57,7 @@ pub struct Gateway {
     clock: Arc<Clock>,
     /// By alias; an instance that comes back has its counters again.
     counters: Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>,
+    unknown_credentials: UnknownCredentials,
     caches: CacheSet,
     webhooks: Option<WebhookEndpoint>,
 }
@@ -74,6 +78,7 @@ impl Gateway {
             callers,
             clock,
             counters,
+            unknown_credentials: UnknownCredentials::default(),
             caches,
             webhooks: None,
         })
@@ -104,9 +109,12 @@ impl Gateway {
         Ok(())
     }
 
-    /// Reads keys again whose files have changed: whoever has a new one is known, and whoever has an old one is not. One
-    /// that cannot be used leaves the one before in place. Blocks for a look at each file.
+    /// Reads keys and webhooks' signing secrets again whose files have changed: whoever has a new one is known, and whoever has
+    /// an old one is not. One that cannot be used leaves the one before in place. Blocks for a look at each file.
     pub fn refresh_keys(&self) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.refresh_secrets();
+        }
         for (instance, key) in self.routing_table.load().keys() {
             match key.refresh() {
                 Ok(true) => tracing::info!(clerk_instance = instance, source = %key.source(), "key read again"),
@@ -140,7 +148,8 @@ impl Gateway {
             Some(sum.unwrap_or_default().add(&cache.stats(), cache.is_shared()))
         });
         let webhooks = self.webhooks.as_ref().map(WebhookEndpoint::stats);
-        GatewayStats { instances, dropped_callers: self.callers.dropped(), cache, webhooks }
+        let unknown_credentials = self.unknown_credentials.counts();
+        GatewayStats { instances, dropped_callers: self.callers.dropped(), unknown_credentials, cache, webhooks }
     }
 }
 

@@ -137,6 +137,10 @@ families! {
             "Whether the last attempt to load the configuration succeeded";
         CONFIG_RELOAD_TIMESTAMP = Gauge "clerk_exporter_config_last_reload_success_timestamp_seconds" []
             "UNIX time of the last successful load of the configuration";
+        FILE_RELOAD_FAILURES = Counter "clerk_exporter_file_reload_failures_total" ["kind"]
+            "Attempts to read a file again that failed, each repetition counted; what was read before stays in force. kind is config, secret_key, caller_token, web_config, tls_certificate, client_ca, ca_file, signing_secret or encryption_key";
+        FILE_RELOAD_TIMESTAMP = Gauge "clerk_exporter_file_reload_success_timestamp_seconds" ["kind"]
+            "UNIX time at which a file of the kind was last read well; absent where there is none";
         PROCESS_CPU = Counter "process_cpu_seconds_total" []
             "Total user and system CPU time spent in seconds";
         PROCESS_OPEN_FDS = Gauge "process_open_fds" []
@@ -163,6 +167,8 @@ families! {
             "From the start of the last attempt to the head of the answer of Clerk";
         GATEWAY_DECISIONS = Counter "clerk_gateway_decisions_total" ["clerk_instance", "decision"]
             "What became of requests: forwarded, queued, retried, cache_hit, stale, coalesced, batched, shed, rejected, failed or abandoned";
+        GATEWAY_SHED = Counter "clerk_gateway_shed_total" ["clerk_instance", "priority"]
+            "Requests that the gateway refused because they would have waited too long, by the priority of their callers: high or low";
         GATEWAY_SHADOW_DECISIONS = Counter "clerk_gateway_shadow_decisions_total" ["clerk_instance", "decision"]
             "What would have become of requests if the policies in shadow were on";
         GATEWAY_SAVED = Counter "clerk_gateway_saved_requests_total" ["clerk_instance", "by"]
@@ -177,6 +183,8 @@ families! {
             "Always 1; the mode (off, shadow or on) of each policy, for routes that have none of their own";
         GATEWAY_DROPPED = Counter "clerk_gateway_dropped_series_total" ["label"]
             "Requests whose label value was folded into other, for want of a place";
+        GATEWAY_UNKNOWN_CREDENTIALS = Counter "clerk_gateway_unknown_credentials_total" ["shape", "result"]
+            "Requests whose credential is neither a configured key nor a caller's token, by what it looks like (secret_key_live, secret_key_test, machine_key, publishable_key, jwt, other or none), and whether they were forwarded or rejected (401)";
         UNSEEN = Gauge "clerk_ratelimit_unseen_requests" ["clerk_instance", "bucket"]
             "Requests of the last closed window that quota headers tell of and that were not seen here: use by others";
         CACHE_HITS = Counter "clerk_cache_hits_total" ["tier"]

@@ -10,6 +10,7 @@ use super::catalogue as families;
 use super::encode::{LabelValue, Number, counter, gauge, histogram};
 use crate::gateway::{Decision, Gateway, InstanceStats, RoutePolicies, Saving};
 use clerk_client::cache::TierStats;
+use clerk_client::limiter::Priority;
 
 /// Encodes the gateway's numbers; nothing where there is no gateway.
 #[derive(Debug)]
@@ -33,6 +34,12 @@ impl Collector for GatewayCollector {
         let dropped = [("caller", numbers.dropped_callers), ("route", dropped)];
         let dropped = dropped.into_iter().map(|(label, count)| ([label.into()], count));
         counter(encoder, families::GATEWAY_DROPPED, dropped)?;
+        let unknown = numbers.unknown_credentials.iter().flat_map(|it| {
+            let shape = it.shape.as_str();
+            [("forwarded", it.forwarded), ("rejected", it.rejected)]
+                .map(|(result, count)| ([LabelValue::from(shape), result.into()], count))
+        });
+        counter(encoder, families::GATEWAY_UNKNOWN_CREDENTIALS, unknown)?;
         if let Some(cache) = numbers.cache {
             let tiers = |count: fn(&TierStats) -> u64| {
                 let redis = cache.redis.map(|tier| (["redis".into()], count(&tier)));
@@ -76,6 +83,12 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>
     histogram(encoder, families::GATEWAY_DURATION, durations().map(|(labels, it)| (labels, &it.request)))?;
     histogram(encoder, families::GATEWAY_UPSTREAM_DURATION, durations().map(|(labels, it)| (labels, &it.upstream)))?;
     counter(encoder, families::GATEWAY_DECISIONS, decisions(instances, |numbers| &numbers.decisions))?;
+    let shed = instances.iter().flat_map(|(name, numbers)| {
+        Priority::ALL
+            .into_iter()
+            .map(move |priority| ([LabelValue::Text(name), priority.as_str().into()], numbers.shed[priority as usize]))
+    });
+    counter(encoder, families::GATEWAY_SHED, shed)?;
     counter(encoder, families::GATEWAY_SHADOW_DECISIONS, decisions(instances, |numbers| &numbers.shadowed))?;
     let saved = instances.iter().flat_map(|(name, numbers)| {
         Saving::ALL

@@ -10,6 +10,7 @@ mod exporter;
 mod gateway;
 mod negotiate;
 mod quota;
+mod reloads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use prometheus_client::registry::Registry;
 
 pub use exporter::{ConfigStatus, build};
 pub use negotiate::Format;
+pub use reloads::{ReloadKind, Reloads};
 
 use arc_swap::ArcSwap;
 

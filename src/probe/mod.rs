@@ -3,6 +3,7 @@
 //! `schedule` says what is due, `state` whether it is done, `prober` does it for one instance. Nothing that goes
 //! wrong here ends the process.
 
+mod cron_table;
 mod prober;
 mod schedule;
 mod state;
@@ -102,7 +103,9 @@ impl Probes {
         let (queue, mut due) = mpsc::channel(1024);
         let slots = Arc::new(Semaphore::new(MAX_CONCURRENT));
         let mut running = JoinSet::new();
-        running.spawn(schedule::run(self.plan.subscribe(), queue, stop.clone()));
+        let clock = self.probers.load().values().next().map(|prober| prober.clock());
+        let clock = clock.unwrap_or_default();
+        running.spawn(schedule::run(self.plan.subscribe(), queue, clock, stop.clone()));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,

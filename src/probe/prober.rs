@@ -13,7 +13,9 @@ use super::ProbeOptions;
 use super::state::{ProbeContext, ProbeOutcome, ProbeState};
 use super::timetable::Task;
 use clerk_client::outbound::{ApiRequest, BufferedResponse, Outbound, RequestError};
+use clerk_client::secret::ClerkKey;
 use clerk_client::transport::ErrorKind;
+use clerk_quota::clock::Clock;
 use clerk_quota::{HeaderDialect, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 
 /// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.
@@ -34,6 +36,8 @@ struct Shared {
     policy: Mutex<ProbeState>,
     probing: AtomicBool,
     counting_users: AtomicBool,
+    /// The key as it was last looked at, none if there was none.
+    key: Mutex<Option<Option<Arc<ClerkKey>>>>,
 }
 
 /// Held while a task runs; the next one may start when it is dropped.
@@ -96,6 +100,7 @@ impl Prober {
                     policy: Mutex::new(ProbeState::new(options.interval)),
                     probing: AtomicBool::new(false),
                     counting_users: AtomicBool::new(false),
+                    key: Mutex::default(),
                 })
             },
             |before| Arc::clone(&before.shared),
@@ -107,6 +112,11 @@ impl Prober {
         }
         drop(policy);
         Self { options, shared }
+    }
+
+    /// The clock that it goes by.
+    pub(super) fn clock(&self) -> Arc<Clock> {
+        Arc::clone(&self.options.outbound.clock)
     }
 
     /// Whether these options ask the same server with the same key, so that what it said still holds.
@@ -143,17 +153,15 @@ impl Prober {
 
     fn surroundings(&self, task: Task) -> ProbeContext {
         let ProbeOptions { name, outbound, path, .. } = &self.options;
-        let key_changed = match outbound.key.refresh() {
-            Ok(false) => false,
-            Ok(true) => {
-                tracing::info!(clerk.instance = %name, "the secret key was replaced; using the new one");
-                true
-            }
-            Err(error) => {
-                tracing::warn!(clerk.instance = %name, %error, "the secret key cannot be read again; keeping the old one");
-                false
-            }
-        };
+        if let Err(error) = outbound.key.refresh() {
+            tracing::warn!(
+                clerk_instance = %name, %error, "the secret key cannot be read again; keeping the old one, and trying again"
+            );
+        }
+        let key_changed = self.has_other_key();
+        if key_changed {
+            tracing::info!(clerk_instance = %name, "the secret key was replaced; using the new one");
+        }
         let now = outbound.clock.now();
         let bucket = route::find("GET", path.as_bytes()).bucket;
         let ledger = outbound.ledger.lock();
@@ -165,11 +173,18 @@ impl Prober {
         }
     }
 
+    /// Whether the key is another one than when this was last asked, whoever read it meanwhile.
+    fn has_other_key(&self) -> bool {
+        let key = self.options.outbound.key.current().ok();
+        let before = self.shared.key.lock().replace(key.clone());
+        before.is_some_and(|before| before != key)
+    }
+
     fn skip(&self, task: Task, reason: ProbeSkip) {
         if task == Task::Probe {
             self.options.outbound.ledger.lock().record_skipped_probes(reason, 1);
         }
-        tracing::debug!(clerk.instance = %self.options.name, ?task, reason = reason.as_str(), "not done");
+        tracing::debug!(clerk_instance = %self.options.name, ?task, reason = reason.as_str(), "not done");
     }
 
     /// Probes once. The time since `queued_at` is part of the deadline.
@@ -191,7 +206,7 @@ impl Prober {
         let users = self.count("/v1/users/count".to_owned(), *timeout).await;
         let active = self.count(format!("/v1/users/count?last_active_at_since={since}"), *timeout).await;
         outbound.ledger.lock().record_users(users, active);
-        tracing::debug!(clerk.instance = %name, users, active, "counted users");
+        tracing::debug!(clerk_instance = %name, users, active, "counted users");
     }
 
     async fn count(&self, path: String, deadline: Duration) -> Option<u64> {
@@ -205,11 +220,11 @@ impl Prober {
                 serde_json::from_slice::<Count>(&answer.body).ok().map(|count| count.total_count)
             }
             Ok(answer) => {
-                tracing::debug!(clerk.instance = %self.options.name, status = answer.status.as_u16(), "users not counted");
+                tracing::debug!(clerk_instance = %self.options.name, status = answer.status.as_u16(), "users not counted");
                 None
             }
             Err(error) => {
-                tracing::debug!(clerk.instance = %self.options.name, %error, "users not counted");
+                tracing::debug!(clerk_instance = %self.options.name, %error, "users not counted");
                 None
             }
         }
@@ -262,14 +277,14 @@ fn log_change(name: &str, finding: &Finding) {
         let quota = finding.answer.as_ref().map(|answer| answer.observation.quota).unwrap_or_default();
         let quota_headers = quota.dialect.map_or("none", HeaderDialect::as_str);
         tracing::info!(
-            clerk.instance = %name, quota_headers, quota.limit = quota.limit, quota.remaining = quota.remaining,
+            clerk_instance = %name, quota_headers, quota_limit = quota.limit, quota_remaining = quota.remaining,
             "probes succeed"
         );
         return;
     };
     let reason = failure.as_str();
     match &finding.answer {
-        Err(error) => tracing::warn!(clerk.instance = %name, reason, %error, "probes fail"),
+        Err(error) => tracing::warn!(clerk_instance = %name, reason, %error, "probes fail"),
         Ok(answer) => {
             let status = answer.status.as_u16();
             let code = answer.errors.code();
@@ -277,7 +292,7 @@ fn log_change(name: &str, finding: &Finding) {
             let content_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok());
             let hint = hint(failure, answer);
             tracing::warn!(
-                clerk.instance = %name, reason, status, code, trace_id, content_type, body_bytes = answer.body.len(), hint,
+                clerk_instance = %name, reason, status, code, trace_id, content_type, body_bytes = answer.body.len(), hint,
                 "probes fail"
             );
         }
@@ -303,10 +318,10 @@ fn log_finding(name: &str, finding: &Finding) {
             let quota = &answer.observation.quota;
             let status = answer.status.as_u16();
             tracing::debug!(
-                clerk.instance = %name, status, duration_seconds, quota.limit = quota.limit,
-                quota.remaining = quota.remaining, "probed"
+                clerk_instance = %name, status, duration_seconds, quota_limit = quota.limit,
+                quota_remaining = quota.remaining, "probed"
             );
         }
-        Err(error) => tracing::debug!(clerk.instance = %name, %error, duration_seconds, "probed"),
+        Err(error) => tracing::debug!(clerk_instance = %name, %error, duration_seconds, "probed"),
     }
 }

@@ -1,11 +1,11 @@
-//! What is due when: intervals on tokio's clock, cron expressions on tokio-cron-scheduler. This file alone knows it.
+//! What is due when: intervals on tokio's clock, cron expressions by the wall clock. This file alone knows
+//! tokio-cron-scheduler.
 //!
-//! The scheduler only triggers: its jobs put a word into a queue that cannot be full, and nothing else. There is one job
-//! for each distinct expression, however many instances share it, since the scheduler's own channels lose runs when
-//! many jobs are due in one second; a job that is started twice for one tick is noticed. Expressions are read in UTC:
-//! its time zones are offsets fixed at the start.
+//! The scheduler only triggers: its jobs put a word into a queue that cannot be full, and nothing else. It loses and repeats
+//! runs under load, and stands still for as long as the wall clock was set back by. So what is due is decided by a table of our
+//! own, which the scheduler's word makes us look at, and a heartbeat that needs no wall clock does so at least once a second.
+//! Expressions are read in UTC: the scheduler's time zones are offsets fixed at the start.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
+use super::cron_table::CronTable;
 use super::timetable::{Due, TaskKey, Timetable};
+use clerk_quota::clock::Clock;
 
-/// Two ticks of one expression closer than this are one: cron has whole seconds, and the scheduler looks twice in each.
-const SAME_TICK: Duration = Duration::from_millis(300);
+/// Longest time between looks at what cron expressions are due: so long at most a clock that is set goes unnoticed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// When something is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +45,16 @@ pub struct ScheduleEntry {
 pub(super) async fn run(
     mut plans: watch::Receiver<Arc<Vec<ScheduleEntry>>>,
     queue: mpsc::Sender<Due>,
+    clock: Arc<Clock>,
     stop: CancellationToken,
 ) {
-    let (ticks_in, mut ticks) = mpsc::unbounded_channel();
+    let (nudges_in, mut nudges) = mpsc::unbounded_channel();
     let mut timetable = Timetable::default();
-    let mut cron = Cron::default();
+    let mut cron = CronSchedule { table: CronTable::default(), scheduler: None, nudges: nudges_in, clock };
     plans.mark_changed();
     loop {
         let next = timetable.next();
+        let heartbeat = cron.heartbeat();
         let due = tokio::select! {
             () = stop.cancelled() => break,
             changed = plans.changed() => {
@@ -59,9 +63,14 @@ pub(super) async fn run(
                 }
                 let plan = Arc::clone(&plans.borrow_and_update());
                 timetable.replace(plan.iter().filter_map(interval_of), Instant::now());
-                cron.replace(&plan, &ticks_in).await
+                cron.replace(&plan).await
             }
-            Some(expression) = ticks.recv() => cron.tick(&expression, Instant::now()),
+            Some(()) = nudges.recv() => {
+                // Many jobs are due in one second: one look is enough.
+                while nudges.try_recv().is_ok() {}
+                cron.look().await
+            }
+            () = sleep_until(heartbeat.unwrap_or_else(Instant::now)), if heartbeat.is_some() => cron.look().await,
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                 timetable.due(Instant::now(), fastrand::f64)
             }
@@ -84,49 +93,54 @@ fn interval_of(entry: &ScheduleEntry) -> Option<(TaskKey, Duration)> {
 }
 
 /// The cron expressions in force.
-#[derive(Default)]
-struct Cron {
+struct CronSchedule {
+    table: CronTable,
     scheduler: Option<JobScheduler>,
-    groups: BTreeMap<Arc<str>, Group>,
+    nudges: mpsc::UnboundedSender<()>,
+    clock: Arc<Clock>,
 }
 
-#[derive(Default)]
-struct Group {
-    keys: BTreeSet<TaskKey>,
-    last_tick: Option<Instant>,
-}
-
-impl Cron {
+impl CronSchedule {
     /// Takes over a plan. Returns what is new in it, which is due at once.
-    async fn replace(&mut self, plan: &[ScheduleEntry], ticks: &mpsc::UnboundedSender<Arc<str>>) -> Vec<Due> {
-        let mut groups: BTreeMap<Arc<str>, Group> = BTreeMap::new();
-        for entry in plan {
-            if let Trigger::Cron(expression) = &entry.trigger {
-                groups.entry(Arc::clone(expression)).or_default().keys.insert(entry.key.clone());
-            }
+    async fn replace(&mut self, plan: &[ScheduleEntry]) -> Vec<Due> {
+        let entries = plan.iter().filter_map(|entry| match &entry.trigger {
+            Trigger::Cron(expression) => Some((Arc::clone(expression), entry.key.clone())),
+            Trigger::Interval(_) => None,
+        });
+        let before: Vec<_> = self.table.expressions().cloned().collect();
+        let (new, refused) = self.table.replace(entries, self.clock.wall());
+        for expression in refused {
+            // Expressions are checked when the configuration is read.
+            tracing::error!(%expression, "not a cron expression: what it is for does not run");
         }
-        let known: BTreeSet<TaskKey> = self.groups.values().flat_map(|group| group.keys.iter().cloned()).collect();
-        let keys = groups.values().flat_map(|group| &group.keys);
-        let new = keys.filter(|key| !known.contains(key)).map(|key| Due { key: key.clone(), missed: 0 }).collect();
-        if !groups.keys().eq(self.groups.keys()) {
-            self.shut_down().await;
-            match start(groups.keys(), ticks).await {
-                Ok(scheduler) => self.scheduler = scheduler,
-                // Expressions are checked when the configuration is read.
-                Err(error) => tracing::error!(%error, "cron schedules do not run; intervals do"),
-            }
+        if !before.iter().eq(self.table.expressions()) {
+            self.restart().await;
         }
-        self.groups = groups;
-        new
+        new.into_iter().map(|key| Due { key, missed: 0 }).collect()
     }
 
-    fn tick(&mut self, expression: &Arc<str>, now: Instant) -> Vec<Due> {
-        let Some(group) = self.groups.get_mut(expression) else { return Vec::new() };
-        if group.last_tick.is_some_and(|last| now.duration_since(last) < SAME_TICK) {
-            return Vec::new();
+    /// When to look, whatever the scheduler does.
+    fn heartbeat(&self) -> Option<Instant> {
+        let until_next = self.table.until_next(self.clock.wall())?;
+        Some(Instant::now() + until_next.clamp(Duration::from_millis(1), HEARTBEAT))
+    }
+
+    async fn look(&mut self) -> Vec<Due> {
+        let looked = self.table.look(self.clock.wall());
+        if looked.was_set_back {
+            tracing::warn!("the wall clock was set back: cron schedules go on from where it is now");
+            self.restart().await;
         }
-        group.last_tick = Some(now);
-        group.keys.iter().map(|key| Due { key: key.clone(), missed: 0 }).collect()
+        looked.due
+    }
+
+    /// Starts the scheduler anew, by the clock as it is now.
+    async fn restart(&mut self) {
+        self.shut_down().await;
+        match start(self.table.expressions(), &self.nudges).await {
+            Ok(scheduler) => self.scheduler = scheduler,
+            Err(error) => tracing::warn!(%error, "the cron scheduler does not run; the heartbeat does"),
+        }
     }
 
     async fn shut_down(&mut self) {
@@ -141,14 +155,14 @@ impl Cron {
 /// Starts one job for each expression; no scheduler at all where there is none.
 async fn start(
     expressions: impl Iterator<Item = &Arc<str>>,
-    ticks: &mpsc::UnboundedSender<Arc<str>>,
+    nudges: &mpsc::UnboundedSender<()>,
 ) -> Result<Option<JobScheduler>, JobSchedulerError> {
     let mut jobs = Vec::new();
     for expression in expressions {
-        let (expression, ticks) = (Arc::clone(expression), ticks.clone());
-        jobs.push(Job::new_async(Arc::clone(&expression), move |_, _| {
+        let nudges = nudges.clone();
+        jobs.push(Job::new_async(Arc::clone(expression), move |_, _| {
             // Fails only when nobody listens any more.
-            let _ = ticks.send(Arc::clone(&expression));
+            let _ = nudges.send(());
             Box::pin(std::future::ready(()))
         })?);
     }
@@ -165,6 +179,8 @@ async fn start(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::timetable::Task;
     use super::*;
 
@@ -174,12 +190,13 @@ mod tests {
 
     /// Runs a schedule of these entries until each was due `times` times, and says how often each was.
     async fn collect(entries: Vec<ScheduleEntry>, times: usize) -> BTreeMap<TaskKey, usize> {
+        let clock = Arc::new(Clock::new());
         let count = entries.len();
         let (_plans, plan) = watch::channel(Arc::new(entries));
         let (queue, mut due) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(run(plan, queue, stop.clone()));
+        tasks.spawn(run(plan, queue, clock, stop.clone()));
         let (mut seen, mut done) = (BTreeMap::new(), 0);
         while done < count {
             let seen = seen.entry(due.recv().await.unwrap().key).or_insert(0);

@@ -365,6 +365,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn requests_are_known_after_a_clock_was_set_while_they_were_sent() {
+        for (started_at, step) in [(10_800, -10_800_i64), (0, 3600), (0, -3600)] {
+            let folder = folder();
+            let (journal, _, clock) = process(folder.path(), started_at + 10_000).unwrap();
+            clock.simulate_step(step);
+            journal.of(PROD).sent(Bucket::Instance, None, clock.now());
+            drop(journal);
+            let right = (started_at + 10_000).saturating_add_signed(step);
+            let (_journal, restored, _) = process(folder.path(), right + 5).unwrap();
+            assert_eq!(restored.len(), 1, "{step}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn files_do_not_grow_without_bound_and_hourly_budgets_are_carried_over() {
         let folder = folder();
         let (journal, _, clock) = process(folder.path(), 0).unwrap();

@@ -24,7 +24,9 @@ fn look_back(expression: &str) -> u64 {
             minutes(range.split(']').next().unwrap())
         })
     });
-    let recorded = expression.contains(":recent5m").then_some(5);
+    // What recording rules of these names look at.
+    let names = [":recent5m", ":down5m", ":spare5m", ":low5m", ":high5m"];
+    let recorded = names.iter().any(|name| expression.contains(name)).then_some(5);
     ranges.chain(recorded).max().unwrap_or(0)
 }
 
@@ -92,6 +94,7 @@ fn rate_limit_runbooks_begin_with_the_top_caller_and_end_with_a_check() {
 fn look_back_is_the_longest_range_of_counters() {
     assert_eq!(look_back("increase(a[5m]) / increase(b[15m]) > 0"), 15);
     assert_eq!(look_back("a:recent5m > 0 unless last_over_time(b[15m])"), 5);
+    assert_eq!(look_back("min without (instance, pod) (a:down5m)"), 5);
     assert_eq!(look_back("min_over_time(a[10m]) > 5 and rate(b[6h]) > 0"), 0);
     assert_eq!((minutes("1h"), minutes("14m")), (60, 14));
 }

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
 
 mod deploy;
+mod documents;
 mod durations;
+mod labels;
 mod notifications;
 mod promql;
 mod rules;

@@ -184,3 +184,83 @@ fn every_template_renders() {
         assert!(used.contains(&call) || file.contains(&call), "{name} is used nowhere");
     }
 }
+
+/// An alert of an instance called "default", by a Prometheus with these labels.
+fn default_of(name: &str, severity: &str, labels: &[(&str, &str)]) -> Value {
+    let mut alert = alert(name, severity, "import");
+    alert["labels"]["clerk_instance"] = json!("default");
+    for (label, value) in labels {
+        alert["labels"][label] = json!(value);
+    }
+    alert
+}
+
+#[tokio::test]
+async fn two_exporters_do_not_silence_each_other_and_replicas_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config: Value = serde_saphyr::from_str(&read("deploy/alertmanager/alertmanager.yml")).unwrap();
+    config["templates"] = json!([root().join("deploy/alertmanager/clerk.tmpl")]);
+    std::fs::write(folder.path().join("alertmanager.yml"), config.to_string()).unwrap();
+    let mut alertmanager = Process::start(Command::new("prometheus-alertmanager").current_dir(folder.path()).args([
+        "--config.file=alertmanager.yml",
+        "--storage.path=data",
+        "--web.listen-address=127.0.0.1:0",
+        "--cluster.listen-address=",
+    ]));
+    let address = alertmanager.address().await;
+    // One team's exporter is throttled, and is low for it. All others are low only.
+    let (throttled, low) = ("ClerkRateLimitThrottled", "ClerkRateLimitLow");
+    let cases: [(&[(&str, &str)], bool); 6] = [
+        (&[("job", "auth")], true),
+        // Of a rule that somebody has left instance and pod in: a replica is no other exporter.
+        (&[("job", "auth"), ("instance", "b:10429"), ("pod", "b")], true),
+        (&[("job", "auth"), ("team", "payments")], true),
+        (&[("job", "shop")], false),
+        (&[("job", "auth"), ("cluster", "us")], false),
+        (&[("job", "auth"), ("namespace", "staging")], false),
+    ];
+    let alerts: Vec<Value> = [default_of(throttled, "critical", &[("job", "auth")])]
+        .into_iter()
+        .chain(cases.iter().map(|(labels, _)| default_of(low, "warning", labels)))
+        .collect();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{address}/api/v2/alerts");
+    let request = client.post(&url).header("content-type", "application/json");
+    request.body(json!(alerts).to_string()).send().await.unwrap().error_for_status().unwrap();
+    let suppressed = async |labels: &[(&str, &str)]| {
+        let text = client.get(&url).send().await.unwrap().text().await.unwrap();
+        let known: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let expected = &default_of(low, "warning", labels)["labels"];
+        let found = known.iter().find(|alert| &alert["labels"] == expected)?;
+        Some(found["status"]["state"] == "suppressed")
+    };
+    // Inhibition takes effect a moment after the alerts have come: all states come to what they should be, and stay.
+    timeout(DEADLINE, async {
+        loop {
+            let mut right = 0;
+            for (labels, is_suppressed) in cases {
+                right += usize::from(suppressed(labels).await == Some(is_suppressed));
+            }
+            if right == cases.len() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("not as expected: {}", alertmanager.output()));
+}
+
+#[test]
+fn inhibitions_and_groups_compare_all_of_the_identity() {
+    let config: Value = serde_saphyr::from_str(&read("deploy/alertmanager/alertmanager.yml")).unwrap();
+    let identity = ["job", "namespace", "cluster", "clerk_instance"];
+    let has_all = |labels: &Value| {
+        let labels: Vec<&str> = labels.as_array().unwrap().iter().map(|label| label.as_str().unwrap()).collect();
+        identity.iter().all(|label| labels.contains(label)) && !labels.contains(&"instance") && !labels.contains(&"pod")
+    };
+    assert!(has_all(&config["route"]["group_by"]));
+    for rule in config["inhibit_rules"].as_array().unwrap() {
+        assert!(has_all(&rule["equal"]), "{rule}");
+    }
+}

@@ -13,7 +13,8 @@ pub(crate) struct Names {
 }
 
 /// Functions and aggregations that rules and runbooks use. Another one is added here when it is used.
-const FUNCTIONS: [&str; 15] = [
+const FUNCTIONS: [&str; 16] = [
+    "abs",
     "absent",
     "avg_over_time",
     "count",

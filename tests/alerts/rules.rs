@@ -12,12 +12,17 @@ const RUNBOOKS: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/ma
 const DASHBOARDS: [&str; 3] = ["clerk-overview", "clerk-instance", "clerk-gateway"];
 /// Labels that Prometheus gives to what it scrapes, on Kubernetes too.
 const TARGET_LABELS: [&str; 5] = ["cluster", "instance", "job", "namespace", "pod"];
+/// What Prometheus calls a label of the exporter that a target has too.
+const RENAMED: &str = "exported_environment";
 /// Annotations of every alert. Those on the use of the limit also have `top_caller`.
 const ANNOTATIONS: [&str; 4] = ["dashboard_url", "description", "runbook_url", "summary"];
 
 /// The labels of each metric that rules may use, those that Prometheus adds left out.
 fn known_metrics() -> BTreeMap<String, BTreeSet<String>> {
-    let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<BTreeSet<_>>();
+    let owned = |labels: &[&str]| {
+        let renamed = labels.contains(&"environment").then_some(&RENAMED);
+        labels.iter().chain(renamed).map(|label| (*label).to_owned()).collect::<BTreeSet<_>>()
+    };
     let mut known = BTreeMap::from([("up".to_owned(), BTreeSet::new())]);
     for family in catalogue::ALL {
         match family.kind {
@@ -187,5 +192,64 @@ fn every_alert_is_in_the_documentation_with_its_severities() {
     for (name, severities) in severities {
         let row = format!("| [{name}](runbooks/{name}.md) | {} |", severities.join(", "));
         assert!(documentation.contains(&row), "docs/alerting.md has no row that begins with {row}");
+    }
+}
+
+/// Labels after each `by`, `without`, `on` and `ignoring` of an expression.
+fn label_lists<'a>(expression: &'a str, word: &str) -> Vec<Vec<&'a str>> {
+    let begin = format!(" {word} (");
+    let lists = expression.split(begin.as_str()).skip(1);
+    lists
+        .map(|rest| rest.split(')').next().unwrap().split(',').map(str::trim).filter(|it| !it.is_empty()).collect())
+        .collect()
+}
+
+#[test]
+fn nothing_is_joined_on_labels_that_relabelling_adds() {
+    let identity = ["job", "namespace", "cluster", "clerk_instance"];
+    let target = ["job", "instance", "namespace", "cluster"];
+    let own: BTreeSet<&str> = catalogue::ALL.iter().flat_map(|family| family.labels).copied().collect();
+    for rule in rules() {
+        let expression = format!(" {}", rule.expr.replace('\n', " "));
+        let title = rule.title();
+        assert!(label_lists(&expression, "ignoring").is_empty(), "{title}: joins on whatever labels there are");
+        for list in label_lists(&expression, "on") {
+            // Prometheus has no `up` with labels of metric_relabel_configs.
+            let is_known = list.is_empty()
+                || list == ["job", "instance"]
+                || list.starts_with(&identity)
+                || list.starts_with(&target)
+                || list == ["job", "namespace", "cluster"];
+            let others = list.iter().filter(|label| !identity.contains(label) && !target.contains(label));
+            assert!(is_known && others.clone().all(|label| own.contains(label)), "{title}: on {list:?}");
+        }
+        // One to many: the right side is made to have one series, or the rule would fail where two clusters meet.
+        for part in expression.split("group_left ()").skip(1) {
+            let part = part.trim_start().trim_start_matches('(').trim_start();
+            let part = part.trim_start_matches("1 - ");
+            assert!(["max by (", "sum by ("].iter().any(|begin| part.starts_with(begin)), "{title}: {part:.60}");
+        }
+    }
+}
+
+#[test]
+fn no_alert_is_of_an_instance_or_a_pod() {
+    // What a recording rule leaves of the labels of a target.
+    let mut of_identity = BTreeSet::new();
+    for rule in rules() {
+        let begin = rule.expr.trim_start_matches(|c: char| c == '(' || c.is_whitespace());
+        let is_recorded = of_identity.iter().any(|record: &String| begin.starts_with(record.as_str()));
+        let aggregates = ["sum", "min", "max"].iter().any(|function| {
+            let rest = begin.strip_prefix(function).unwrap_or_default();
+            rest.starts_with(" without (instance, pod") || rest.starts_with(" by (job, namespace, cluster")
+        });
+        let title = rule.title().to_owned();
+        match &rule.record {
+            Some(record) if is_recorded || aggregates => {
+                of_identity.insert(record.clone());
+            }
+            Some(record) => assert!(record.starts_with("job_instance"), "{record}: of which labels?"),
+            None => assert!(is_recorded || aggregates, "{title} is of an instance: {begin:.80}"),
+        }
     }
 }

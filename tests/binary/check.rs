@@ -167,3 +167,34 @@ async fn several_instances_are_told_in_the_order_of_the_file_and_the_worst_count
     assert_eq!((ended.status, rows.as_array().unwrap().len()), (Some(1), 3));
     assert_eq!(rows[2]["environment"], "production");
 }
+
+#[tokio::test]
+async fn the_table_fits_the_terminal() {
+    let without = clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() };
+    let (clerk, without, failing) = (Clerk::start().await, Clerk::with(without).await, Clerk::start().await);
+    failing.simulator.set_faults(Fault::Status { status: 503, body: FaultBody::Html }.always().into()).unwrap();
+    let mut skewed: clerk_simulator::Faults = Fault::MalformedQuotaHeaders {}.always().into();
+    skewed.clock_skew_seconds = 90;
+    clerk.simulator.set_faults(skewed).unwrap();
+    let folder = Folder::new();
+    let text = format!(
+        "instances:\n  - {{ name: production-of-the-shop-in-europe, secret_key: {KEY}, api_url: '{}' }}\n  \
+         - {{ name: default, secret_key: {OTHER_KEY}, api_url: '{}' }}\n  \
+         - {{ name: failing, secret_key: sk_live_0aQ4bMbJyWZ2vnLxCANARY, api_url: '{}' }}\n",
+        clerk.url(),
+        without.url(),
+        failing.url()
+    );
+    let file = format!("--config.file={}", folder.write("config.yml", &text).display());
+    for (columns, width) in [(None, 80), (Some("80"), 80), (Some("60"), 60), (Some("none"), 80)] {
+        let mut command = command(&["check", &file]);
+        command.envs(columns.map(|columns| ("COLUMNS", columns)));
+        let ended = run(command).await;
+        for line in ended.stdout.lines() {
+            assert!(line.chars().count() <= width, "{width}: {line}\n{}", ended.stdout);
+        }
+        let headings: Vec<&str> = ended.stdout.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(headings[..2], ["INSTANCE", "VERDICT"]);
+        assert!(headings.contains(&"LEFT"), "{headings:?}");
+    }
+}

@@ -7,9 +7,15 @@ mod exporter;
 #[path = "../common/exposition.rs"]
 mod exposition;
 
+mod authorities;
 mod check;
+mod config_check;
+mod environment;
 mod gateway;
 mod http;
+mod landing;
+mod limits;
+mod log;
 mod proxy;
 mod reload;
 mod restart;

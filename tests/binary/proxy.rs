@@ -86,6 +86,50 @@ async fn clerk_is_reached_through_the_proxy_of_the_environment() {
 }
 
 #[tokio::test]
+async fn a_proxy_is_used_however_its_variable_was_filled() {
+    let proxy = Proxy::start().await;
+    let bare = proxy.url.strip_prefix("http://").unwrap().to_owned();
+    for value in [format!("{}\n", proxy.url), format!(" {}\r\n", proxy.url), bare, format!("{}/", proxy.url)] {
+        // A variable that a compose file passes on as an empty one is none.
+        for environment in [
+            vec![("HTTPS_PROXY", &*value)],
+            vec![("HTTPS_PROXY", ""), ("https_proxy", &value)],
+            vec![("https_proxy", " "), ("ALL_PROXY", &value), ("NO_PROXY", "")],
+            vec![("HTTPS_PROXY", &value), ("REQUEST_METHOD", "GET")],
+        ] {
+            let (_, text, seen) = proxy.check("https://api.clerk.test", &environment).await;
+            assert!(
+                seen.first().is_some_and(|head| head.starts_with("CONNECT api.clerk.test:443 ")),
+                "{value:?}: {text}"
+            );
+            assert!(!text.contains("CANARY"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_used_is_named_at_the_start_and_nothing_goes_past_it() {
+    let proxy = Proxy::start().await;
+    for value in
+        ["socks5://u:passCANARY@127.0.0.1:1", "http://u:pass CANARY@127.0.0.1:1", "ftp://127.0.0.1:1", "http://"]
+    {
+        for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            let (status, text, _) = proxy.check("https://api.clerk.test", &[(name, value)]).await;
+            let told = format!("set {name} to http://HOST:PORT");
+            assert!(status == Some(2) && text.matches(&told).count() >= 2, "at the start and for the request: {text}");
+            assert!(!text.contains("CANARY") && !text.contains("failed to lookup"), "{text}");
+        }
+    }
+    let environment = [("HTTPS_PROXY", proxy.url.as_str()), ("NO_PROXY", "other.test,*clerk.test")];
+    let (_, text, seen) = proxy.check("https://api.clerk.test", &environment).await;
+    assert!(text.contains("NO_PROXY: entry 2 is not understood") && seen.len() == 1, "{text}");
+    let mut command = command(&["--config.check"]);
+    command.env("CLERK_SECRET_KEY", KEY).env("HTTPS_PROXY", "socks5://u:passCANARY@x");
+    let checked = run(command).await;
+    assert!(checked.stdout.contains("HTTPS_PROXY") && !checked.stdout.contains("CANARY"), "{}", checked.stdout);
+}
+
+#[tokio::test]
 async fn exceptions_are_honoured() {
     let proxy = Proxy::start().await;
     for exception in ["api.clerk.test", ".clerk.test", "*", "other.test,clerk.test"] {

@@ -135,3 +135,87 @@ async fn a_key_that_is_swapped_by_a_symbolic_link_is_used_without_a_reload() {
     assert_eq!(output.matches("was replaced").count(), 1, "{output}");
     assert_eq!(output.matches("probes fail").count(), 1, "one line for each change of state: {output}");
 }
+
+const FAILURES: &str = "clerk_exporter_file_reload_failures_total";
+const RELOADED: &str = "clerk_exporter_file_reload_success_timestamp_seconds";
+
+#[tokio::test]
+async fn a_configuration_that_names_a_file_to_come_is_in_force_when_it_has_come() {
+    let clerk = Clerk::start().await;
+    let folder = Folder::new();
+    let path = folder.write("config.yml", &config(&clerk, &["a"]));
+    let arguments = ["--config.enable-auto-reload", "--config.auto-reload-interval=1"];
+    let exporter = Exporter::with_config(&path, &arguments).await;
+    exporter.until("clerk_up", &[], |up| up == 1.0).await;
+    let kind = [("kind", "config")];
+    let first = exporter.metrics().await.value(RELOADED, &kind).unwrap();
+    let url = clerk.url();
+    let with_file = format!("  - {{ name: c, secret_key_file: late, api_url: '{url}' }}\n");
+    folder.write("config.yml", &format!("{}{with_file}", config(&clerk, &["a"])));
+    exporter.until(SUCCESSFUL, &[], |successful| successful == 0.0).await;
+    // No file changes, and it is tried again all the same.
+    exporter.until(FAILURES, &kind, |failures| failures >= 3.0).await;
+    assert_eq!(exporter.output().matches("configuration refused").count(), 1, "{}", exporter.output());
+    folder.write("late", OTHER_KEY);
+    exporter.until("clerk_up", &[("clerk_instance", "c")], |up| up == 1.0).await;
+    let scrape = exporter.metrics().await;
+    assert_eq!(scrape.value(SUCCESSFUL, &[]), Some(1.0));
+    assert!(scrape.value(RELOADED, &kind).unwrap() >= first);
+    let (_, output) = exporter.stopped().await;
+    assert!(output.contains("late") && output.contains("configuration loaded"), "{output}");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_read_is_counted_and_tried_again_while_the_one_before_is_in_force() {
+    let clerk = Clerk::start().await;
+    let folder = Folder::new();
+    folder.write("token", "first-token-0123456789\n");
+    let text = format!(
+        "{}gateway:\n  listen_address: 127.0.0.1:0\n  unknown_keys: reject\n  \
+         callers: [{{ name: web, token_file: token, instance: a }}]\n",
+        config(&clerk, &["a"])
+    );
+    let exporter = Exporter::with_config(&folder.write("config.yml", &text), &[]).await;
+    let gateway = exporter.gateway().await;
+    let ask = async |token: &str| {
+        let authorization = format!("Authorization: Bearer {token}\r\n");
+        crate::exporter::request(gateway, "GET", "/v1/users/count", &authorization).await.status
+    };
+    assert_eq!(ask("first-token-0123456789").await, 200);
+    let kind = [("kind", "caller_token")];
+    assert_eq!(exporter.metrics().await.value(FAILURES, &kind), Some(0.0));
+    std::fs::remove_file(folder.path("token")).unwrap();
+    exporter.until(FAILURES, &kind, |failures| failures >= 2.0).await;
+    assert_eq!(ask("first-token-0123456789").await, 200, "the one before stays in force");
+    folder.write("token", "other-token-0123456789\n");
+    eventually("the new token", async || (ask("other-token-0123456789").await == 200).then_some(())).await;
+    assert_eq!(ask("first-token-0123456789").await, 401);
+    let failures = exporter.metrics().await.value(FAILURES, &kind).unwrap();
+    let (_, output) = exporter.stopped().await;
+    assert_eq!(output.matches("the tokens of callers stay as they were").count(), 1, "{failures}: {output}");
+    assert!(output.contains("the tokens of callers were read again") && !output.contains("token-0123"), "{output}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_shows_in_the_metric() {
+    let clerk = Clerk::start().await;
+    let folder = Folder::new();
+    let tls = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls");
+    for name in ["server.pem", "server.key"] {
+        std::fs::copy(tls.join(name), folder.path(name)).unwrap();
+    }
+    folder.write("web.yml", "tls_server_config: { cert_file: server.pem, key_file: server.key }\n");
+    let text =
+        format!("{}gateway: {{ listen_address: 127.0.0.1:0, web_config_file: web.yml }}\n", config(&clerk, &["a"]));
+    let exporter = Exporter::with_config(&folder.write("config.yml", &text), &[]).await;
+    let kind = [("kind", "tls_certificate")];
+    assert_eq!(exporter.metrics().await.value(FAILURES, &kind), Some(0.0));
+    assert!(exporter.metrics().await.value(RELOADED, &kind).is_some());
+    folder.write("server.pem", "half of a certificate");
+    exporter.until(FAILURES, &kind, |failures| failures >= 2.0).await;
+    std::fs::copy(tls.join("server.pem"), folder.path("server.pem")).unwrap();
+    let failures = exporter.metrics().await.value(FAILURES, &kind).unwrap();
+    assert!(failures >= 2.0);
+    let (_, output) = exporter.stopped().await;
+    assert!(output.contains("cert_file") && output.contains("stays in force"), "{output}");
+}

@@ -1,5 +1,8 @@
 //! `users export` and `users get` against the simulator's own idea of its users.
 
+mod finished;
+mod get;
+
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -275,6 +278,11 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
             assert_eq!((ended.status, &*ended.stderr), (Some(0), "2300 users\n"));
             assert!(read(&path) == whole, "{name} is not the file of an export that was not interrupted");
             assert!(!folder.path(&format!("{name}.resume")).exists());
+            // Once more, as a loop around it does: nothing is left to be done, and one look tells so.
+            let before = world.simulator.truth().requests.total;
+            let ended = run(world.export(&[&arguments[..], &["--resume"]].concat())).await;
+            assert!(ended.status == Some(0) && ended.stderr.contains("the export is complete"), "{}", ended.stderr);
+            assert_eq!((read(&path) == whole, world.simulator.truth().requests.total - before), (true, 1));
         }
     }
     assert_eq!(world.refused(), 0);
@@ -384,90 +392,6 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
     let ended = output(child).await;
     assert_eq!((ended.status, &*ended.stderr), (Some(0), ""));
     assert_eq!(line.trim_end(), world.truth().await[0]);
-}
-
-#[tokio::test]
-async fn users_are_got_by_their_ids_and_the_missing_are_named() {
-    let (world, folder) = (World::start().await, Folder::new());
-    let truth = world.truth().await;
-    let id = |number: u32| world.simulator.user_id(number).unwrap();
-    let wanted: Vec<u32> = (0..700).rev().chain([5, 2000]).collect();
-    let mut list = format!("# those of May\n\n  {NOBODY}  \r\n");
-    list.extend(wanted.iter().map(|number| format!("{}\n", id(*number))));
-    let ids = folder.write("ids", &list);
-    let expected: Vec<_> = (0..700).rev().chain([2000]).map(|number| truth[number].clone()).collect();
-
-    let before = world.simulator.truth().requests.total;
-    let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
-    assert_eq!(ended.status, Some(3), "{}", ended.stderr);
-    assert!(ended.stdout.lines().eq(&expected));
-    assert_eq!(ended.stderr, format!("{NOBODY}: there is no such user\n701 users, 1 missing\n"));
-    assert_eq!(world.simulator.truth().requests.total - before, 8, "702 ids");
-
-    let (path, without) = (folder.path("users.csv"), list.replace(NOBODY, ""));
-    let ids = folder.write("ids", &without);
-    let arguments = ["--format=csv", "--ids-file", ids.to_str().unwrap(), "--output", path.to_str().unwrap()];
-    let ended = run(world.users("get", &arguments)).await;
-    assert_eq!((ended.status, &*ended.stdout), (Some(0), ""), "{}", ended.stderr);
-    assert_csv_is(&read(&path), &expected);
-    let ended = run(world.users("get", &arguments)).await;
-    assert!(ended.status == Some(1) && ended.stderr.contains("overwrite it with --force"), "{}", ended.stderr);
-    assert_eq!(world.refused(), 0);
-}
-
-#[tokio::test]
-async fn ids_that_are_none_are_refused_with_their_place_before_anything_is_sent() {
-    let (world, folder) = (World::start().await, Folder::new());
-    for wrong in ["-user_1", "+user_1", "user_1,user_2", "org_1", KEY] {
-        let ids = folder.write("ids", &format!("{NOBODY}\n\n{wrong}\n"));
-        let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
-        assert_eq!((ended.status, &*ended.stdout), (Some(1), ""));
-        assert!(ended.stderr.contains("ids:3") && !ended.stderr.contains("CANARY"), "{}", ended.stderr);
-    }
-    let ended = run(world.users("get", &["--ids-file", "/does/not/exist"])).await;
-    assert!(ended.status == Some(1) && ended.stderr.contains("/does/not/exist"), "{}", ended.stderr);
-    assert_eq!(run(world.users("get", &[])).await.status, Some(2));
-    assert_eq!(world.simulator.truth().requests.total, 0);
-}
-
-#[tokio::test]
-async fn ids_come_from_standard_input_too() {
-    use tokio::io::AsyncWriteExt;
-    let world = World::start().await;
-    let mut command = world.users("get", &["--ids-file=-"]);
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(world.simulator.user_id(7).unwrap().as_bytes()).await.unwrap();
-    drop(stdin);
-    let ended = output(child).await;
-    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
-    assert_eq!(ended.stdout.trim_end(), world.truth().await[7]);
-}
-
-#[tokio::test]
-async fn of_several_instances_one_is_chosen_by_its_name() {
-    let (world, folder) = (World::with(3).await, Folder::new());
-    folder.write("a", KEY);
-    folder.write("b", OTHER_KEY);
-    let url = world.web.url();
-    let config = folder.write(
-        "config.yml",
-        &format!(
-            "instances:\n- {{ name: a, secret_key_file: a, api_url: '{url}' }}\n\
-             - {{ name: b, secret_key_file: b, api_url: '{url}' }}\n"
-        ),
-    );
-    let export = async |arguments: &[&str]| {
-        let mut command = command(&["users", "export", "--config.file", config.to_str().unwrap()]);
-        command.args(arguments);
-        run(command).await
-    };
-    let ended = export(&[]).await;
-    assert!(ended.status == Some(1) && ended.stderr.contains("choose one with --instance: a, b"), "{}", ended.stderr);
-    let ended = export(&["--instance=c"]).await;
-    assert!(ended.status == Some(1) && ended.stderr.contains("no such instance, but a, b"), "{}", ended.stderr);
-    let ended = export(&["--instance=b"]).await;
-    assert_eq!((ended.status, ended.stdout.lines().count()), (Some(0), 3), "{}", ended.stderr);
 }
 
 #[tokio::test]

@@ -291,7 +291,7 @@ async fn collect(stream: impl tokio::io::AsyncRead + Unpin, output: Arc<Mutex<St
 
 /// From the log, in either format.
 pub(crate) fn bound_address(log: &str) -> Option<SocketAddr> {
-    address_of(log, "exporter")
+    address_of(log, "exporter").or_else(|| address_of(log, "simulator"))
 }
 
 /// Where the gateway listens, from the log in either format.

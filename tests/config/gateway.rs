@@ -54,7 +54,8 @@ fn an_empty_section_has_the_documented_defaults() {
     let gateway = config.gateway.unwrap();
     assert_eq!(gateway.listen.to_string(), "127.0.0.1:10430");
     assert_eq!(gateway.unknown_keys, UnknownKeyMode::Forward);
-    assert_eq!(gateway.max_wait, Duration::from_secs(2));
+    assert_eq!(gateway.max_wait, Duration::from_secs(11), "the window and a tenth");
+    assert_eq!(gateway.max_in_flight, 1024);
     assert_eq!(gateway.policies, PolicyConfig::default());
     assert_eq!(gateway.cache.memory_bytes, 64 << 20);
     assert!(gateway.callers.is_empty() && gateway.routes.is_empty());
@@ -65,7 +66,8 @@ const WHOLE: &str = r#"
 listen_address: 127.0.0.1:10430
 unknown_keys: reject
 upstream_http2: true
-max_wait: 500ms
+max_wait: 15s
+max_in_flight: 200
 callers:
   - { name: web, token_file: web, instance: a, priority: high }
   - { name: import, token_file: import, instance: a, priority: low }
@@ -96,7 +98,7 @@ fn every_key_is_read() {
     let gateway = config.gateway.unwrap();
     assert_eq!(gateway.unknown_keys, UnknownKeyMode::Reject);
     assert!(gateway.upstream_http2);
-    assert_eq!(gateway.max_wait, Duration::from_millis(500));
+    assert_eq!((gateway.max_wait, gateway.max_in_flight), (Duration::from_secs(15), 200));
     let callers: Vec<_> = gateway.callers.iter().map(|it| (&*it.name, &*it.instance, it.priority)).collect();
     assert_eq!(callers, [("web", "a", Priority::High), ("import", "a", Priority::Low)]);
     assert_eq!(gateway.policies.coalesce, Mode::Off);
@@ -187,6 +189,8 @@ fn each_mistake_says_what_to_write() {
         ("upstream_http2: h2", "neither true nor false"),
         ("max_wait: 2", "write `2s` for seconds"),
         ("max_wait: 2h", "too long"),
+        ("max_in_flight: 0", "not a whole number above 0"),
+        ("max_in_flight: 1000000", "more than 65536"),
         ("allow_clear_text: perhaps", "neither true nor false"),
         ("callers: [{ name: x, token_file: web }]", "gateway.callers[0].instance: missing; write `instance: prod`"),
         ("callers: [{ name: x, token_file: web, instance: b }]", "no instance of this name is configured"),
@@ -241,6 +245,68 @@ fn each_mistake_says_what_to_write() {
         assert!(message.contains(expected), "{lines}\n{message}");
         assert!(!message.contains("token-0123") && !message.contains("CANARY"), "{message}");
     }
+}
+
+#[test]
+fn unknown_credentials_are_refused_where_there_are_callers_unless_it_is_said_otherwise() {
+    let callers = "callers: [{ name: web, token_file: web, instance: a }]";
+    let unknown_keys = |lines: &str| good(lines).gateway.unwrap().unknown_keys;
+    assert_eq!(unknown_keys(callers), UnknownKeyMode::Reject);
+    assert_eq!(unknown_keys(&format!("{callers}\nunknown_keys: forward")), UnknownKeyMode::Forward);
+    assert_eq!(unknown_keys(&format!("{callers}\nunknown_keys: reject")), UnknownKeyMode::Reject);
+    for none in ["callers: []", "sole: true"] {
+        assert_eq!(unknown_keys(none), UnknownKeyMode::Forward, "{none}");
+    }
+}
+
+#[test]
+fn by_default_there_is_time_to_wait_for_the_next_window_and_less_is_a_warning() {
+    let with = |limits: &[&str], lines: &str| {
+        let instances: Vec<_> = limits
+            .iter()
+            .enumerate()
+            .map(|(number, limit)| format!("  - {{ name: i{number}, secret_key: sk_test_abcdef{number}, {limit} }}\n"))
+            .collect();
+        parse(&format!("probe: {{ interval: 10m }}\ninstances:\n{}gateway: {{ {lines} }}\n", instances.concat()))
+            .unwrap()
+    };
+    for (limits, seconds) in [
+        (&["plan: free"][..], 11),
+        (&["limit: { requests: 100, window: 20s }", "plan: pro"], 22),
+        (&["limit: { requests: 100, window: 1s }", "limit: { requests: 100, window: 30s }"], 33),
+        (&["limit: { requests: 10000, window: 1h }"], 60),
+    ] {
+        let config = with(limits, "policies: { pace: on }");
+        assert_eq!(config.warnings, NO_WARNINGS, "{limits:?}");
+        assert_eq!(config.gateway.unwrap().max_wait, Duration::from_secs(seconds), "{limits:?}");
+    }
+    let route = "policies: { pace: off, routes: { 'GET /v1/users': { pace: on } } }";
+    for (limit, lines, warns) in [
+        ("plan: pro", "max_wait: 2s, policies: { pace: on }", true),
+        ("plan: pro", "max_wait: 9s, policies: { pace: shadow }", true),
+        ("plan: pro", &format!("max_wait: 2s, {route}"), true),
+        ("plan: pro", "max_wait: 2s", true),
+        ("plan: pro", "max_wait: 10s, policies: { pace: on }", false),
+        ("plan: pro", "max_wait: 2s, policies: { pace: off }", false),
+        ("limit: { requests: 100, window: 1s }", "max_wait: 2s, policies: { pace: on }", false),
+        ("limit: { requests: 10000, window: 1h }", "max_wait: 60s, policies: { pace: on }", false),
+        ("limit: { requests: 10000, window: 1h }", "max_wait: 30s, policies: { pace: on }", true),
+    ] {
+        let warnings = with(&[limit], lines).warnings;
+        assert_eq!(warnings.len(), usize::from(warns), "{limit} {lines}: {warnings:?}");
+        let is_it = |warning: &String| warning.contains("gateway.max_wait: shorter than the window of");
+        assert!(warnings.iter().all(is_it), "{warnings:?}");
+    }
+}
+
+#[test]
+fn no_instance_has_the_name_of_what_belongs_to_none() {
+    let yaml = |name: &str, gateway: &str| {
+        parse(&format!("instances: [{{ name: {name}, secret_key: sk_test_abcdef }}]\n{gateway}"))
+    };
+    let message = yaml("other", "gateway: {}\n").unwrap_err();
+    assert!(message.contains("1:21: instances[0].name: no instance can be called `other`"), "{message}");
+    assert!(yaml("other", "").is_ok() && yaml("others", "gateway: {}\n").is_ok());
 }
 
 #[test]

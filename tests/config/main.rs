@@ -143,6 +143,11 @@ fn one_instance_needs_no_file() {
     assert_eq!(found.warnings, NO_WARNINGS);
     assert_eq!(good(INSTANCE).instances[0].probe, instance.probe, "the same defaults as with a file");
 
+    // Empty variables, as compose files pass them, are those that are not set.
+    let found =
+        config(&[("CLERK_SECRET_KEY", "sk_test_abcdef"), ("CLERK_SECRET_KEY_FILE", ""), ("CLERK_API_URL", " \n")]);
+    assert_eq!(found.unwrap().instances[0].api_url.as_str(), "https://api.clerk.com");
+
     let cases: [(&'static [(&str, &str)], &str); 7] = [
         (
             &[],
@@ -169,7 +174,7 @@ fn one_instance_needs_no_file() {
             "CLERK_SECRET_KEY_FILE: looks like a key; write the name of the file that holds the key, such as `/run/secrets/clerk_prod`",
         ),
         (
-            &[("CLERK_SECRET_KEY", "x"), ("CLERK_API_URL", "")],
+            &[("CLERK_SECRET_KEY", "x"), ("CLERK_API_URL", "nonsense")],
             "CLERK_SECRET_KEY: is no Clerk secret key: those begin with sk_live_ or sk_test_\nCLERK_API_URL: not a URL; write `https://api.clerk.com`",
         ),
     ];
@@ -191,4 +196,72 @@ fn the_masked_configuration_reads_back_as_the_same_configuration() {
     assert_eq!(good(&config.masked_yaml()), config);
     let inline = good("instances: [{ name: a, secret_key: sk_live_CANARY }]");
     assert!(inline.masked_yaml().contains("secret_key: \"<secret>\""), "{}", inline.masked_yaml());
+}
+
+#[test]
+fn numbers_and_schedules_may_be_written_as_other_tools_write_them() {
+    for (text, expected) in
+        [("1e+06", 1_000_000), ("1E6", 1_000_000), ("1000000.0", 1_000_000), ("5e4", 50_000), ("7", 7)]
+    {
+        let config = good(&with_instance_lines(&format!(
+            "users_limit: {text}\nlimit: {{ requests: {text}, window: 1h }}\nprobe: {{ interval: 1h }}"
+        )));
+        assert_eq!(config.instances[0].users_limit, Some(expected), "{text}");
+        let hour = Duration::from_secs(3600);
+        assert_eq!(config.instances[0].limit, LimitSetting::Fixed { requests: expected, window: hour }, "{text}");
+    }
+    for text in ["1.5", "1e-3", "0.0", "-1e+06", "1e+30"] {
+        let message = parse(&with_instance_lines(&format!("users_limit: {text}"))).unwrap_err();
+        assert!(message.contains("write one such as `100`") || message.contains("too big"), "{text}: {message}");
+    }
+    for (name, expected) in [
+        ("@midnight", "0 0 0 * * *"),
+        ("@daily", "0 0 0 * * *"),
+        ("@hourly", "0 0 * * * *"),
+        ("@weekly", "0 0 0 * * 0"),
+        ("@monthly", "0 0 0 1 * *"),
+        ("@yearly", "0 0 0 1 1 *"),
+        ("@annually", "0 0 0 1 1 *"),
+        (" @Midnight ", "0 0 0 * * *"),
+    ] {
+        let config =
+            good(&with_instance_lines(&format!("users: {{ schedule: '{name}' }}\nprobe: {{ schedule: '{name}' }}")));
+        let trigger = ScheduleConfig::Cron(expected.to_owned());
+        assert_eq!(config.instances[0].users, Some(UsersConfig { trigger: trigger.clone() }), "{name}");
+        assert_eq!(config.instances[0].probe.trigger, trigger, "{name}");
+        assert_eq!(good(&config.masked_yaml()), config, "{name}");
+    }
+}
+
+#[test]
+fn keys_of_machines_stand_apart_from_those_of_instances() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, key) in
+        [("machine", "ak_CANARY0123456789\n"), ("copy", "ak_CANARY0123456789"), ("key", "sk_test_CANARY0other")]
+    {
+        fs::write(directory.path().join(name), key).unwrap();
+    }
+    let load = |lines: &str| {
+        let config = Config::parse(&with_instance_lines(lines), &directory.path().join("c.yml"), &env);
+        config.map_err(|error| error.to_string())
+    };
+    let config = load("machine_secret_key_files: [machine]").unwrap();
+    assert_eq!(config.instances[0].machine_keys, [SecretSource::File(directory.path().join("machine"))]);
+    assert_eq!(config.warnings, NO_WARNINGS);
+    assert!(!config.masked_yaml().contains("CANARY") && config.masked_yaml().contains("machine_secret_key_files:"));
+    assert_eq!(good(&config.masked_yaml()), config);
+    for (lines, expected) in [
+        ("machine_secret_key_files: [key]", "machine_secret_key_files[0]: file"),
+        ("machine_secret_key_files: [key]", "is no machine secret key: those begin with ak_"),
+        ("further_secret_key_files: [machine]", "machine keys stand below machine_secret_key_files"),
+        (
+            "machine_secret_key_files: [machine, copy]",
+            "machine_secret_key_files[1]: the same key as instances[0].machine_secret_key_files[0]",
+        ),
+        ("machine_secret_key_files: machine", "text instead of a list"),
+        ("machine_secret_key_files: [none]", "cannot be read"),
+    ] {
+        let message = load(lines).unwrap_err();
+        assert!(message.contains(expected) && !message.contains("CANARY"), "{lines}: {message}");
+    }
 }

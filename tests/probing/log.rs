@@ -28,7 +28,7 @@ async fn each_change_of_state_is_one_line() {
         }
     };
     world.pass(seconds(600)).await;
-    expect(&["INFO", "probes succeed", "clerk.instance=test"]);
+    expect(&["INFO", "probes succeed", "clerk_instance=test"]);
     world.fault(Fault::Status { status: 401, body: FaultBody::Clerk }.always());
     world.pass(seconds(3600)).await;
     expect(&["WARN", "probes fail", "reason=\"key\"", "status=401", "trace_id", "Clerk refuses the secret key"]);

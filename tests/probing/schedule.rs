@@ -151,3 +151,74 @@ async fn a_thousand_slow_instances_are_all_probed_and_time_out() {
         assert_eq!(probes.failures[ProbeFailure::Timeout as usize], probes.total);
     }
 }
+
+/// Every two seconds, by the wall clock.
+fn by_cron() -> World {
+    World::with(clerk_test_support::simulator(1), |options| {
+        options.trigger = Trigger::Cron("*/2 * * * * *".into());
+        options.interval = seconds(2);
+        options.only_when_idle = false;
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_schedule_goes_on_within_a_period_when_the_clock_is_set_back() {
+    let world = by_cron();
+    world.pass(seconds(20)).await;
+    for step in [-30, -3630, -90_000] {
+        world.options.outbound.clock.simulate_step(step);
+        let before = world.made();
+        // A heartbeat until it is noticed, and a period.
+        world.pass(seconds(4)).await;
+        assert!(world.made() > before, "{step}");
+        world.pass(seconds(20)).await;
+        assert!((10..=13).contains(&(world.made() - before)), "{step}: {}", world.made() - before);
+    }
+    assert_eq!(world.skipped(ProbeSkip::Missed), 0);
+    world.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_that_a_clock_set_ahead_passes_over_are_counted() {
+    let world = by_cron();
+    world.pass(seconds(20)).await;
+    let (made, missed) = (world.made(), world.skipped(ProbeSkip::Missed));
+    world.options.outbound.clock.simulate_step(3600);
+    world.pass(seconds(2)).await;
+    assert!((1..=2).contains(&(world.made() - made)), "one at once, and the next");
+    assert!(
+        (1798..=1800).contains(&(world.skipped(ProbeSkip::Missed) - missed)),
+        "{}",
+        world.skipped(ProbeSkip::Missed)
+    );
+    world.pass(seconds(20)).await;
+    assert!((11..=13).contains(&(world.made() - made)));
+    world.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_does_not_care_for_the_wall_clock() {
+    let world = World::new();
+    for step in [3600, -3600, 86_400, -86_400] {
+        world.options.outbound.clock.simulate_step(step);
+        let before = world.made();
+        world.pass(INTERVAL * 10).await;
+        assert!((9..=11).contains(&(world.made() - before)), "{step}");
+    }
+    assert_eq!(world.skipped(ProbeSkip::Missed), 0);
+    world.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_suspension_nothing_is_shown_that_was_known_before_it() {
+    let world = World::new();
+    world.pass(seconds(1)).await;
+    assert_eq!(world.bucket().remaining, Some(99));
+    world.options.outbound.clock.simulate_step(-3600);
+    assert_eq!(world.bucket().remaining, Some(99), "a clock that is set makes nothing older");
+    world.options.outbound.clock.simulate_suspend(seconds(8 * 3600));
+    assert_eq!(world.bucket().remaining, None);
+    world.pass(INTERVAL * 2).await;
+    assert_eq!(world.bucket().remaining, Some(99), "the next probe tells it again");
+    world.stopped().await;
+}

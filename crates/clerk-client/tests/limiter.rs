@@ -12,6 +12,7 @@ use clerk_quota::{Bucket, Environment, Limit, Source};
 use clerk_simulator::{BucketTruth, Fault, HeaderProfile, LimiterKind, Plan};
 use clerk_test_support::{World, in_simulated_time};
 use http::Method;
+use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep};
 
@@ -379,6 +380,58 @@ async fn so_many_in_flight_and_no_more() {
     assert_eq!(pacer.stats().in_flight, 2);
     drop((second, third));
     assert_eq!(pacer.stats().in_flight, 0);
+}
+
+/// A way to a Clerk that allows far more than is asked for.
+fn roomy(max_in_flight: usize, fault: Fault) -> World {
+    let limit = Limit { requests: 100_000, window: TEN };
+    let quota = clerk_simulator::Quota::new(100_000, TEN);
+    let limits = vec![clerk_simulator::LimitOverride { bucket: clerk_simulator::SimulatedBucket::Instance, quota }];
+    let world = World::new(clerk_simulator::Options { limits, ..clerk_test_support::simulator(1) });
+    world.simulator.set_faults(fault.always().into()).unwrap();
+    let options = limiter::LimiterOptions { limit: Some(limit), max_in_flight, ..limiter::LimiterOptions::default() };
+    world.outbound.limits.limiter.reconfigure(options);
+    world
+}
+
+fn at_once() -> RequestOptions {
+    RequestOptions { max_queue_wait: Duration::ZERO, ..RequestOptions::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_clerk_sheds_nobody_whom_the_limit_allows() {
+    let world = roomy(limiter::MAX_IN_FLIGHT, Fault::Latency { millis: 3000 });
+    let mut tasks = JoinSet::new();
+    for _ in 0..500 {
+        let outbound = Arc::clone(&world.outbound);
+        tasks.spawn(async move { outbound.send(&count(), &at_once()).await.unwrap().status });
+    }
+    assert!(tasks.join_all().await.iter().all(|status| *status == 200));
+    // Where places are few, who finds none waits for one.
+    let world = roomy(4, Fault::Latency { millis: 3000 });
+    let mut tasks = JoinSet::new();
+    for _ in 0..16 {
+        let outbound = Arc::clone(&world.outbound);
+        tasks.spawn(async move { outbound.send(&count(), &RequestOptions::default()).await.unwrap().status });
+    }
+    assert!(tasks.join_all().await.iter().all(|status| *status == 200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_not_read_takes_nobody_s_place() {
+    let world = roomy(3, Fault::HugeBody { bytes: 3_000_000 });
+    let mut stalled = Vec::new();
+    // Three that are held up, and then three that take the places.
+    for _ in 0..6 {
+        stalled.push(world.outbound.open(&count(), &at_once()).await.unwrap());
+    }
+    assert_eq!(world.outbound.limits.stats().pace.in_flight, 6);
+    assert!(matches!(world.outbound.open(&count(), &at_once()).await, Err(SendError::Shed(_))), "there is a bound");
+    drop(stalled.pop());
+    let read = world.outbound.open(&count(), &at_once()).await.unwrap();
+    assert_eq!(read.body.collect().await.unwrap().to_bytes().len(), 3_000_000);
+    drop(stalled);
+    assert_eq!(world.outbound.limits.stats().pace.in_flight, 0);
 }
 
 #[test]

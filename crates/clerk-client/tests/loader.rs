@@ -99,7 +99,7 @@ async fn each_gets_the_text_of_its_own_user_or_hears_that_there_is_none() {
     let mut wanted: Vec<_> = (0..250).map(|number| id(&world.simulator, number)).collect();
     wanted.insert(120, NOBODY.to_owned());
     let all = join_all(wanted.iter().map(|id| loader.raw(id))).await;
-    assert_eq!(sent(&world.simulator), 3);
+    assert_eq!(sent(&world.simulator), 4, "three lists, and once more the one that a list was without");
     for (raw, id) in all.into_iter().zip(&wanted) {
         match raw.unwrap() {
             Some(raw) => {
@@ -332,4 +332,98 @@ proptest! {
             assert_eq!(world.outbound.limits.limiter.stats().in_flight, 0);
         });
     }
+}
+
+/// Cuts every list off after so many users, whatever it is asked for, and counts lists and single look-ups.
+fn cut_off(simulator: &Simulator, most: usize) -> (Router, Arc<[AtomicU64; 2]>) {
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let counter = Arc::clone(&counts);
+    let router = simulator.router().layer(from_fn(move |request: Request, next: Next| {
+        let is_list = request.uri().path() == "/v1/users";
+        counter[usize::from(!is_list)].fetch_add(1, Ordering::Relaxed);
+        async move {
+            let answer = next.run(request).await;
+            if !is_list || !answer.status().is_success() {
+                return answer;
+            }
+            let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+            let users: Vec<serde_json::Value> = serde_json::from_slice(&body).unwrap();
+            axum::Json(users.into_iter().take(most).collect::<Vec<_>>()).into_response()
+        }
+    }));
+    (router, counts)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_cut_off_makes_nobody_missing() {
+    for (most, lists, singles) in [(10, 3, 1), (1, 28, 1), (0, 1, 29), (27, 2, 1), (100, 1, 1)] {
+        let simulator = Simulator::new(clerk_test_support::simulator(1));
+        let ids: Vec<_> = (0..28).map(|number| id(&simulator, number)).collect();
+        let wanted: Vec<_> = ids.iter().cloned().chain([NOBODY.to_owned()]).collect();
+        let (router, counts) = cut_off(&simulator, most);
+        let clerk = client_of(router);
+        let check = |found: Vec<Option<String>>| {
+            let expected = ids.iter().cloned().map(Some).chain([None]);
+            assert!(found.into_iter().eq(expected), "cut off after {most}");
+            let asked = counts.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
+            assert!(asked[0] <= lists + 1 && asked[1] <= singles, "cut off after {most}: {asked:?}");
+        };
+        let found = clerk.users().get_many(&wanted).await.unwrap();
+        check(found.iter().map(|found| found.user().map(|user| user.id.clone())).collect());
+        let mut look_up = clerk.users().look_up(&wanted).unwrap();
+        let mut found = Vec::new();
+        while let Some(some) = look_up.next().await.unwrap() {
+            found.extend(some.iter().map(|found| found.user().map(|user| user.id.clone())));
+        }
+        check(found);
+        let loader = clerk.users().loader(LoaderOptions::default());
+        let loaded = join_all(wanted.iter().map(|id| loader.get(id))).await;
+        check(
+            loaded
+                .into_iter()
+                .map(|answer| match answer {
+                    Ok(user) => Some(user.id),
+                    Err(error) => {
+                        assert!(error.is_not_found(), "{error}");
+                        None
+                    }
+                })
+                .collect(),
+        );
+        let mut pages = clerk.users().list_all();
+        let mut exported = Vec::new();
+        while most > 0
+            && let Some(page) = pages.next().await.unwrap()
+        {
+            exported.extend(page.users.into_iter().map(|user| user.id));
+        }
+        assert!(most == 0 || ids.iter().all(|id| exported.contains(id)), "cut off after {most}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_cannot_be_proved_missing_is_not_and_the_others_have_their_answers() {
+    let simulator = Simulator::new(clerk_test_support::simulator(1));
+    let (router, _) = cut_off(&simulator, 2);
+    let lists = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&lists);
+    // The first list comes; what is asked after it does not.
+    let clerk =
+        client_of(
+            router.layer(from_fn(move |request: Request, next: Next| {
+                let is_first = counter.fetch_add(1, Ordering::Relaxed) == 0;
+                async move {
+                    if is_first { next.run(request).await } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
+                }
+            })),
+        );
+    let loader = clerk.users().loader(LoaderOptions::default());
+    let ids: Vec<_> = (0..4).map(|number| id(&simulator, number)).collect();
+    let answers = join_all(ids.iter().map(|id| loader.get(id))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2);
+    assert!(answers.iter().all(|answer| answer.as_ref().err().is_none_or(|error| !error.is_not_found())));
+    lists.store(0, Ordering::Relaxed);
+    let mut look_up = clerk.users().look_up(&ids).unwrap();
+    assert!(look_up.next().await.is_err());
+    assert_eq!(look_up.left(), 4, "those that were found are given with the others");
 }

@@ -1,4 +1,5 @@
-//! Whether a file is still the one that was read, by its metadata.
+//! Whether a file is still the one that was read, by its metadata; and what was made of files, with what came of it
+//! ([`WatchedFiles`]).
 //!
 //! Take the fingerprint before reading the file: a file that is replaced in between is then read once more, never missed.
 //!
@@ -15,9 +16,13 @@
 //! # }
 //! ```
 
+mod watched;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+
+pub use watched::{Look, ReloadStats, WatchedFiles};
 
 /// A file that was written this short a time before it was looked at may be written again within the same tick of the
 /// file system's clock: then its metadata does not tell.

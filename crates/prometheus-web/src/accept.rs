@@ -18,6 +18,7 @@ use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::handler::Handler;
 use super::listen::Listener;
 use super::socket::Stream;
+use super::unsent::UnsentBytes;
 use super::web_config::WebConfigSource;
 
 /// Rest after a failed accept: without it a process out of file descriptors would spin.
@@ -32,6 +33,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// What all listeners and connections of one server share.
 pub(super) struct Server<H> {
     pub(super) admission: ConnectionLimit,
+    pub(super) unsent: Arc<UnsentBytes>,
     pub(super) http: HttpBuilder,
     pub(super) handler: H,
     pub(super) options: Options,
@@ -79,7 +81,7 @@ async fn place_for_client<H>(server: &Server<H>, warned: &mut Warned) -> Connect
     if warned.is_due(Instant::now()) {
         warn!(
             max_connections = server.options.max_connections,
-            "all connections are taken: idle ones are closed for new clients"
+            "all connections are taken: idle and stalled ones are closed for new clients"
         );
     }
     server.admission.admit().await

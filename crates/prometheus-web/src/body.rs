@@ -1,4 +1,4 @@
-//! Bodies in both directions: a time limit on the request's, a guard on the answer's.
+//! Bodies in both directions: a time limit on the request's, an account of the response's.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +14,11 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::connection_state::{ConnectionState, InFlight};
+use super::progress::{RequestProgress, TrackedBytes};
+
+/// Greatest piece of a response that is handed to an HTTP/2 connection at once: a client that lets its window stay shut
+/// keeps no more than two of them there.
+const PIECE: usize = 16 * 1024;
 
 /// A request body whose client may keep us waiting only so long in all.
 ///
@@ -25,6 +30,7 @@ struct TimedBody {
     wait: Option<Wait>,
     /// Is told when the body is given up. None in HTTP/2, where a stream ends without its connection.
     activity: Option<Arc<ConnectionState>>,
+    progress: Arc<RequestProgress>,
 }
 
 struct Wait {
@@ -39,11 +45,17 @@ pub struct BodyTimeout;
 
 /// Wraps the body of a request; `limit` is the longest total wait for the client. `activity` is told when nobody reads it
 /// to its end.
-pub(super) fn timed(body: Incoming, limit: Duration, activity: Option<&Arc<ConnectionState>>) -> Body {
+pub(super) fn timed(
+    body: Incoming,
+    limit: Duration,
+    activity: Option<&Arc<ConnectionState>>,
+    progress: &Arc<RequestProgress>,
+) -> Body {
     if http_body::Body::is_end_stream(&body) {
         return Body::empty();
     }
-    Body::new(TimedBody { inner: body, left: limit, wait: None, activity: activity.cloned() })
+    let (activity, progress) = (activity.cloned(), Arc::clone(progress));
+    Body::new(TimedBody { inner: body, left: limit, wait: None, activity, progress })
 }
 
 impl Drop for TimedBody {
@@ -66,11 +78,15 @@ impl http_body::Body for TimedBody {
             if let Some(wait) = self.wait.take() {
                 self.left = self.left.saturating_sub(wait.since.elapsed());
             }
+            if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                self.progress.received(data.len());
+            }
             if frame.is_none() {
                 self.activity = None;
             }
             return Poll::Ready(frame.map(|result| result.map_err(Into::into)));
         }
+        self.progress.awaits_upload();
         let left = self.left;
         let wait =
             self.wait.get_or_insert_with(|| Wait { since: Instant::now(), timer: Box::pin(tokio::time::sleep(left)) });
@@ -89,48 +105,108 @@ impl http_body::Body for TimedBody {
     }
 }
 
-/// The body of an answer; its request is in flight until it is dropped.
-pub(super) struct GuardBody {
+/// The body of a response; its request is in flight until the last byte of it is written.
+///
+/// In HTTP/2 it goes out in pieces of at most [`PIECE`], and the last byte in one of its own: h2 takes a piece when the
+/// window has room for a byte of it, and once it has the last one it cannot end the stream any more. A window that has
+/// room for the last byte has it for all before.
+pub(super) struct ResponseBody {
     inner: Body,
-    /// Why it broke off, for the next poll.
-    broken: Option<axum::Error>,
-    _in_flight: InFlight,
+    /// What is left of a chunk.
+    rest: Bytes,
+    /// What comes when all before it is written: an error, trailers, or the end.
+    last: Option<Option<Result<Frame<Bytes>, axum::Error>>>,
+    in_pieces: bool,
+    in_flight: Arc<InFlight>,
 }
 
-impl GuardBody {
-    pub(super) fn new(inner: Body, in_flight: InFlight) -> Self {
-        Self { inner, broken: None, _in_flight: in_flight }
+impl ResponseBody {
+    pub(super) fn new(inner: Body, in_flight: Arc<InFlight>, http2: bool) -> Self {
+        in_flight.progress().client_s_turn();
+        Self { inner, rest: Bytes::new(), last: None, in_pieces: http2, in_flight }
+    }
+
+    /// The next piece of what is left of a chunk, if anything is.
+    fn next_piece(&mut self) -> Option<Frame<TrackedBytes>> {
+        let left = self.rest.len();
+        let length = match left {
+            0 => return None,
+            _ if !self.in_pieces => left,
+            // The last byte of all.
+            2.. if left <= PIECE && http_body::Body::is_end_stream(&self.inner) => left - 1,
+            _ => left.min(PIECE),
+        };
+        let piece = self.rest.split_to(length);
+        Some(Frame::data(TrackedBytes::new(piece, Arc::clone(&self.in_flight))))
     }
 }
 
-impl http_body::Body for GuardBody {
-    type Data = Bytes;
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.in_flight.body_is_gone();
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = TrackedBytes;
     type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if let Some(error) = self.broken.take() {
-            return Poll::Ready(Some(Err(error)));
+        if let Some(piece) = self.next_piece() {
+            return Poll::Ready(Some(Ok(piece)));
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(Some(Err(error))) => {
-                // An error ends the connection at once, and what waits to be written is lost with it, often all of the
-                // answer: its client could not tell that there was one. Here it is written first.
-                self.broken = Some(error);
-                cx.waker().wake_by_ref();
-                Poll::Pending
+        if self.last.is_none() {
+            match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Pending => {
+                    self.in_flight.progress().body_s_turn();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {
+                        let empty = TrackedBytes::new(data, Arc::clone(&self.in_flight));
+                        return Poll::Ready(Some(Ok(Frame::data(empty))));
+                    }
+                    Ok(data) => {
+                        self.rest = data;
+                        return Poll::Ready(self.next_piece().map(Ok));
+                    }
+                    Err(trailers) => self.last = Some(Some(Ok(trailers))),
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    // An error ends the connection or the stream at once, and what waits to be written is lost with it,
+                    // often all of the answer: its client could not tell that there was one. Here it is written first.
+                    self.last = Some(Some(Err(error)));
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) => self.last = Some(None),
             }
-            polled => polled,
+        }
+        // In HTTP/1 the connection sees to the order.
+        if self.in_pieces && !self.in_flight.progress().is_drained(cx) {
+            return Poll::Pending;
+        }
+        match self.last.take().flatten() {
+            None => Poll::Ready(None),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            Some(Ok(frame)) => Poll::Ready(frame.into_trailers().ok().map(|trailers| Ok(Frame::trailers(trailers)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.broken.is_none() && self.inner.is_end_stream()
+        self.rest.is_empty() && self.last.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let mut hint = self.inner.size_hint();
+        let rest = self.rest.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }

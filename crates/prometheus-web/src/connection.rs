@@ -8,24 +8,22 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::future::FutureExt as _;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::Options;
 use super::accept::Server;
-use super::connection_limit::ConnectionPermit;
-use super::connection_state::ConnectionState;
+use super::connection_limit::{ConnectionPermit, SLOW_AFTER};
+use super::connection_state::{ConnectionState, TimeLimits};
 use super::framing_guard::FramingGuard;
 use super::handler::Handler;
 use super::service;
 use super::socket::Stream;
+use super::stream_task::StreamExecutor;
 use super::timeout_stream::TimeoutStream;
 
 /// Greatest size of a request head in bytes. Far above what a browser or an SDK sends, far below hyper's 400 KiB.
@@ -33,6 +31,18 @@ const MAX_HEAD: usize = 64 * 1024;
 
 /// Greatest number of requests in flight on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
+
+/// Streams that a client has reset before they were looked at, and streams that we reset since something in them was
+/// wrong: a connection with more of them is closed.
+const MAX_RESET_STREAMS: usize = 20;
+const MAX_FAULTY_STREAMS: usize = 128;
+
+/// Bytes of a response that wait in the connection for the window of its stream, and no more than a piece above that.
+const STREAM_SEND_BUFFER: usize = 16 * 1024;
+
+/// Bytes of request bodies that may come before they are read, of one stream and of all of a connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// How often a silent HTTP/2 client is asked whether it is still there, and how long it may take to answer.
 const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
@@ -42,34 +52,17 @@ const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// that is on its way, too little for a half-open client to hold up the end of the program.
 const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(1);
 
-pub(super) type HttpBuilder = auto::Builder<TrackedExecutor>;
-
-/// Runs the tasks of HTTP/2 streams where the shutdown sees and ends them.
-#[derive(Clone)]
-pub(super) struct TrackedExecutor {
-    tasks: TaskTracker,
-    cut: CancellationToken,
-}
-
-impl<F> Executor<F> for TrackedExecutor
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        let cut = self.cut.clone();
-        self.tasks.spawn(task.with_cancellation_token_owned(cut));
-    }
-}
+pub(super) type HttpBuilder = auto::Builder<StreamExecutor>;
 
 /// The HTTP settings of a server.
-pub(super) fn http_builder(tasks: TaskTracker, cut: CancellationToken, preserve_header_case: bool) -> HttpBuilder {
-    let mut builder = auto::Builder::new(TrackedExecutor { tasks, cut });
+pub(super) fn http_builder(executor: StreamExecutor, options: &Options) -> HttpBuilder {
+    let mut builder = auto::Builder::new(executor);
     builder
         .http1()
         .timer(TokioTimer::new())
-        // `Activity` is in charge of it, and says why.
+        // `ConnectionState` is in charge of it, and says why.
         .header_read_timeout(None)
-        .preserve_header_case(preserve_header_case)
+        .preserve_header_case(options.preserve_header_case)
         .max_buf_size(MAX_HEAD);
     builder
         .http2()
@@ -77,6 +70,11 @@ pub(super) fn http_builder(tasks: TaskTracker, cut: CancellationToken, preserve_
         .keep_alive_interval(HTTP2_PING_EVERY)
         .keep_alive_timeout(HTTP2_PING_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_FAULTY_STREAMS)
+        .max_send_buf_size(STREAM_SEND_BUFFER)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
     builder
 }
@@ -104,9 +102,15 @@ pub(super) async fn serve_client<H: Handler>(
     place: ConnectionPermit,
 ) -> Result<(), ConnectionEnd> {
     let options = &server.options;
-    let activity = ConnectionState::new(place, options.header_read_timeout, options.idle_timeout);
+    let local_port = stream.local_port();
+    let limits = TimeLimits {
+        header_read: options.header_read_timeout,
+        idle: options.idle_timeout,
+        write: options.write_timeout,
+    };
+    let activity = ConnectionState::new(place, limits, Arc::clone(&server.unsent), local_port);
     let stream = TimeoutStream::new(stream, Arc::clone(&activity), options.write_timeout);
-    let Some(config) = server.web_config.watched().map(|watched| watched.for_handshake()) else {
+    let Some(config) = server.web_config.watched().map(|watched| watched.current()) else {
         return serve_http(server, stream, peer, activity, true).await;
     };
     let Some(tls) = config.tls.clone() else {
@@ -135,6 +139,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
 {
+    // However it ends, its requests end with it.
+    let _ending = EndRequests(&activity);
     let service = service_fn(|request| service::answer(Arc::clone(server), Arc::clone(&activity), peer, request));
     let http1_only;
     let builder = if http2 {
@@ -143,12 +149,13 @@ where
         http1_only = server.http.clone().http1_only();
         &http1_only
     };
-    let stream = FramingGuard::new(stream, server.options.mark_ambiguous_heads.then(|| Arc::clone(&activity)));
+    let stream = FramingGuard::new(stream, Arc::clone(&activity));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(server.shutdown.cancelled());
     let mut stop_deadline = None;
     let mut dismissal = pin!(activity.place().dismissed());
     let mut is_dismissed = false;
+    let mut is_leaving = false;
     // Runs out when the client has to be closed; meaningless while a request is in flight.
     let mut alarm = pin!(sleep_until(Instant::now()));
 
@@ -162,16 +169,19 @@ where
                 stop_deadline = Some(Instant::now() + IDLE_WHILE_STOPPING);
             } else if !is_dismissed && dismissal.as_mut().poll(cx).is_ready() {
                 is_dismissed = true;
-                if activity.is_idle() {
+                let is_slow = activity.slow_since().is_some_and(|since| since.elapsed() >= SLOW_AFTER);
+                if activity.is_idle() || is_slow {
                     return Poll::Ready(Err(ConnectionEnd::Dismissed));
                 }
                 // A request has come in the meantime: it is answered, and then the connection is closed.
+            } else if !is_leaving && activity.is_leaving() {
+                is_leaving = true;
             } else {
                 break;
             }
             connection.as_mut().graceful_shutdown();
         }
-        let Some(deadline) = activity.deadline() else {
+        let Some(deadline) = activity.deadline(cx) else {
             return Poll::Pending;
         };
         let deadline = stop_deadline.map_or(deadline, |stop| deadline.min(stop));
@@ -188,4 +198,13 @@ where
         Poll::Pending
     })
     .await
+}
+
+/// Ends the requests of a connection that is gone. Their tasks would notice by themselves, those of HTTP/2, but later.
+struct EndRequests<'a>(&'a ConnectionState);
+
+impl Drop for EndRequests<'_> {
+    fn drop(&mut self) {
+        self.0.end_requests();
+    }
 }

@@ -2,15 +2,26 @@
 //!
 //! A plain cap would let 512 clients that send nothing keep everybody else out until their timeouts end. So a client
 //! that waits for a place gets the place of the connection that has been idle longest: one without a request in
-//! flight, whether it rests between two requests, has sent half a head, or is still in its TLS handshake. A connection
-//! with a request in flight is never closed for another one.
+//! flight, whether it rests between two requests, has sent half a head, or is still in its TLS handshake. If there is
+//! none, it gets the place of the one whose requests all wait for their client, and have done so longest: for
+//! [`SLOW_AFTER`] at least. A connection with a request that waits for us is never closed for another one.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::connection_state::ConnectionState;
+
+/// How long a client with a request in flight may take nothing, or less than 16 KiB, before others can have its place.
+pub(super) const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a client that waits for a place looks for such a connection.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Hands out places for connections.
 #[derive(Clone)]
@@ -21,6 +32,8 @@ pub(super) struct ConnectionLimit {
 struct Shared {
     places: Arc<Semaphore>,
     queue: Mutex<Queue>,
+    /// All connections. Never locked while a connection is let go: it would lock it, too.
+    connections: Mutex<HashMap<u64, Weak<ConnectionState>>>,
 }
 
 #[derive(Default)]
@@ -48,6 +61,7 @@ impl ConnectionLimit {
             shared: Arc::new(Shared {
                 places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
                 queue: Mutex::default(),
+                connections: Mutex::default(),
             }),
         }
     }
@@ -64,7 +78,17 @@ impl ConnectionLimit {
             return place;
         }
         let waiting = Waiting::new(&self.shared);
-        let permit = Arc::clone(&self.shared.places).acquire_owned().await;
+        let mut permit = std::pin::pin!(Arc::clone(&self.shared.places).acquire_owned());
+        let permit = loop {
+            if waiting.is_unserved() && self.dismiss_slowest() {
+                waiting.is_served();
+            }
+            match timeout(LOOK_EVERY, permit.as_mut()).await {
+                Ok(permit) => break permit,
+                // Whoever was told to go may not have gone: perhaps a request came in just then.
+                Err(_) => waiting.wait_again(),
+            }
+        };
         drop(waiting);
         match permit {
             Ok(permit) => self.place(permit),
@@ -73,16 +97,35 @@ impl ConnectionLimit {
         }
     }
 
-    /// Makes the longest idle connection leave, for when the process has run out of file descriptors. Says whether
-    /// there was one.
+    /// Makes the longest idle or slowest connection leave, for when the process has run out of file descriptors. Says
+    /// whether there was one.
     pub(super) fn shed_one(&self) -> bool {
-        self.shared.queue.lock().dismiss_longest_idle()
+        let has_shed = self.shared.queue.lock().dismiss_longest_idle();
+        has_shed || self.dismiss_slowest()
+    }
+
+    /// All connections there are.
+    pub(super) fn connections(&self) -> Vec<Arc<ConnectionState>> {
+        self.shared.connections.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Makes the connection leave that has been slow longest.
+    fn dismiss_slowest(&self) -> bool {
+        let now = Instant::now();
+        let slow = self.connections().into_iter().filter(|connection| !connection.place().is_dismissed());
+        let slow = slow.filter_map(|connection| Some((connection.slow_since()?, connection)));
+        let slowest = slow.filter(|(since, _)| now - *since >= SLOW_AFTER).min_by_key(|(since, _)| *since);
+        if let Some((_, connection)) = &slowest {
+            connection.place().notice.give();
+        }
+        slowest.is_some()
     }
 
     fn place(&self, permit: OwnedSemaphorePermit) -> ConnectionPermit {
         let place = ConnectionPermit {
             shared: Arc::clone(&self.shared),
             notice: Arc::default(),
+            id: Mutex::new(None),
             position: Mutex::new(None),
             _permit: permit,
         };
@@ -102,9 +145,15 @@ impl Queue {
         let Some((_, notice)) = self.idle.pop_first() else {
             return false;
         };
-        notice.given.store(true, Ordering::Relaxed);
-        notice.wake.notify_one();
+        notice.give();
         true
+    }
+}
+
+impl Notice {
+    fn give(&self) {
+        self.given.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
     }
 }
 
@@ -120,6 +169,23 @@ impl<'a> Waiting<'a> {
         drop(queue);
         Self(shared)
     }
+
+    /// Whether nobody has been told to go for one of those who wait.
+    fn is_unserved(&self) -> bool {
+        self.0.queue.lock().unserved > 0
+    }
+
+    /// Somebody has been told to go.
+    fn is_served(&self) {
+        let mut queue = self.0.queue.lock();
+        queue.unserved = queue.unserved.saturating_sub(1);
+    }
+
+    fn wait_again(&self) {
+        let mut queue = self.0.queue.lock();
+        queue.unserved = (queue.unserved + 1).min(queue.waiting);
+        queue.make_room();
+    }
 }
 
 impl Drop for Waiting<'_> {
@@ -134,6 +200,8 @@ impl Drop for Waiting<'_> {
 pub(super) struct ConnectionPermit {
     shared: Arc<Shared>,
     notice: Arc<Notice>,
+    /// Key among all connections.
+    id: Mutex<Option<u64>>,
     /// Key in the queue of idle connections while idle.
     position: Mutex<Option<u64>>,
     _permit: OwnedSemaphorePermit,
@@ -161,6 +229,27 @@ impl ConnectionPermit {
         }
     }
 
+    /// From now on the place is that of this connection.
+    pub(super) fn is_for(&self, connection: &Arc<ConnectionState>) {
+        let mut queue = self.shared.queue.lock();
+        let id = queue.next;
+        queue.next += 1;
+        drop(queue);
+        *self.id.lock() = Some(id);
+        self.shared.connections.lock().insert(id, Arc::downgrade(connection));
+    }
+
+    /// Whether the connection was told to leave.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.notice.given.load(Ordering::Relaxed)
+    }
+
+    /// Tells the connection to leave.
+    pub(super) fn dismiss(&self) {
+        self.becomes_busy();
+        self.notice.give();
+    }
+
     /// Resolves when the connection has to leave.
     pub(super) async fn dismissed(&self) {
         self.notice.wake.notified().await;
@@ -170,6 +259,9 @@ impl ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.becomes_busy();
+        if let Some(id) = self.id.get_mut().take() {
+            self.shared.connections.lock().remove(&id);
+        }
     }
 }
 
@@ -178,7 +270,7 @@ mod tests {
     use super::*;
 
     fn is_dismissed(place: &ConnectionPermit) -> bool {
-        place.notice.given.load(Ordering::Relaxed)
+        place.is_dismissed()
     }
 
     #[tokio::test]

@@ -4,7 +4,10 @@
 //! kept-alive connection after the few seconds meant for a request head, and it does not run at all before the first
 //! bytes have told HTTP/1 from HTTP/2, where a client that sends nothing could stay for ever.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,25 +15,51 @@ use tokio::time::Instant;
 
 use super::connection_limit::ConnectionPermit;
 use super::handler::Ambiguity;
+use super::progress::RequestProgress;
+use super::unsent::UnsentBytes;
+
+/// How long a client that let its last response lie may take to read that the connection ends.
+const LEAVING: Duration = Duration::from_secs(1);
+
+/// The time limits of a connection.
+#[derive(Clone, Copy)]
+pub(super) struct TimeLimits {
+    pub(super) header_read: Duration,
+    pub(super) idle: Duration,
+    pub(super) write: Duration,
+}
 
 /// The state of one connection, shared by its socket, its HTTP service and the task that watches over both.
 pub(super) struct ConnectionState {
     place: ConnectionPermit,
-    header_read_timeout: Duration,
-    idle_timeout: Duration,
+    limits: TimeLimits,
+    /// The port that the client has connected to.
+    local_port: Option<u16>,
+    /// What all responses of the server hold.
+    unsent: Arc<UnsentBytes>,
+    /// What the responses of this connection hold.
+    held: AtomicUsize,
     state: Mutex<State>,
 }
 
 struct State {
-    requests_in_flight: usize,
-    /// Written bytes that the client does not take; the socket's write timeout is in charge.
-    write_stalled: bool,
+    requests: Vec<Arc<RequestProgress>>,
+    /// Requests of which only bytes are left that the client does not take.
+    tails: usize,
+    /// Since when the client takes none of the written bytes; the socket's write timeout is in charge.
+    write_stalled: Option<Instant>,
     http2: bool,
     waiting: Waiting,
-    /// What is wrong with the last request head.
-    ambiguity: Option<Ambiguity>,
+    /// HTTP/1 heads that came, those of which the request was taken up, and what is ambiguous in which of the others.
+    heads_read: u64,
+    heads_taken: u64,
+    ambiguous: VecDeque<(u64, Ambiguity)>,
+    /// Since when there is a part of a head on an HTTP/2 connection.
+    part_of_head: Option<Instant>,
     /// The body of a request was given up before its end.
     has_unread: bool,
+    /// Wakes the task of the connection.
+    waker: Option<Waker>,
 }
 
 /// What an idle connection is waiting for, and since when.
@@ -40,23 +69,44 @@ enum Waiting {
     Head { since: Instant },
     /// The first byte of the next request.
     NextRequest { since: Instant },
+    /// Nothing: its client did not take the last response, which was ended.
+    Leaving { since: Instant },
 }
 
 impl ConnectionState {
-    pub(super) fn new(place: ConnectionPermit, header_read_timeout: Duration, idle_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(
+        place: ConnectionPermit,
+        limits: TimeLimits,
+        unsent: Arc<UnsentBytes>,
+        local_port: Option<u16>,
+    ) -> Arc<Self> {
+        let connection = Arc::new(Self {
             place,
-            header_read_timeout,
-            idle_timeout,
+            limits,
+            local_port,
+            unsent,
+            held: AtomicUsize::new(0),
             state: Mutex::new(State {
-                requests_in_flight: 0,
-                write_stalled: false,
+                requests: Vec::new(),
+                tails: 0,
+                write_stalled: None,
                 http2: false,
                 waiting: Waiting::Head { since: Instant::now() },
-                ambiguity: None,
+                heads_read: 0,
+                heads_taken: 0,
+                ambiguous: VecDeque::new(),
+                part_of_head: None,
                 has_unread: false,
+                waker: None,
             }),
-        })
+        });
+        connection.place.is_for(&connection);
+        connection
+    }
+
+    /// The port that the client has connected to, if there are ports.
+    pub(super) fn local_port(&self) -> Option<u16> {
+        self.local_port
     }
 
     /// The right to be there; says when the connection has to leave for another one.
@@ -64,21 +114,80 @@ impl ConnectionState {
         &self.place
     }
 
-    /// When the connection has to be closed if nothing more happens; `None` while a request is in flight.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let state = self.state.lock();
-        if !state.is_idle() {
+    /// When the connection has to be closed if nothing more happens; `None` while a request is in flight, unless all that
+    /// is left of it are bytes that the client does not take. What may change that wakes the task.
+    pub(super) fn deadline(&self, cx: &Context<'_>) -> Option<Instant> {
+        let mut state = self.state.lock();
+        if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
+        if state.write_stalled.is_some() {
             return None;
         }
-        Some(match state.waiting {
-            Waiting::Head { since } => since + self.header_read_timeout,
-            Waiting::NextRequest { since } => since + self.idle_timeout,
-        })
+        if !state.requests.is_empty() {
+            if state.tails == 0 {
+                return None;
+            }
+            let tails = state.requests.iter().filter_map(|request| request.tail_stalled_since());
+            return tails.min().map(|since| since + self.limits.write);
+        }
+        let deadline = match state.waiting {
+            Waiting::Head { since } => since + self.limits.header_read,
+            Waiting::NextRequest { since } => since + self.limits.idle,
+            Waiting::Leaving { since } => since + LEAVING,
+        };
+        Some(state.part_of_head.map_or(deadline, |since| deadline.min(since + self.limits.header_read)))
     }
 
     /// No request in flight and every answer is on its way: closing loses nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.state.lock().is_idle()
+    }
+
+    /// Whether the client let its last response lie and has nothing else in flight.
+    pub(super) fn is_leaving(&self) -> bool {
+        let state = self.state.lock();
+        state.is_idle() && matches!(state.waiting, Waiting::Leaving { .. })
+    }
+
+    /// Since when the connection has been waiting for nothing but a client that is slow to take or to send; `None` if it
+    /// is idle, or if we have something to do for one of its requests.
+    pub(super) fn slow_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        if let Some(since) = state.write_stalled {
+            return state
+                .requests
+                .iter()
+                .filter_map(|request| request.slow_since())
+                .min()
+                .min(Some(since))
+                .or(Some(since));
+        }
+        let mut latest = None;
+        for request in &state.requests {
+            latest = latest.max(Some(request.slow_since()?));
+        }
+        latest
+    }
+
+    /// The requests of which [`RequestProgress::slow_since`] says something and which can be ended alone.
+    pub(super) fn slow_requests(&self) -> Vec<(Instant, Arc<RequestProgress>)> {
+        let state = self.state.lock();
+        let requests = state.requests.iter().filter(|_| state.http2);
+        requests.filter_map(|request| Some((request.slow_since()?, Arc::clone(request)))).collect()
+    }
+
+    /// Bytes that the responses of this connection hold.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Ends all requests: the connection is gone.
+    pub(super) fn end_requests(&self) {
+        let requests = self.state.lock().requests.clone();
+        for request in requests {
+            request.end();
+        }
     }
 
     /// The TLS handshake is over; the time for the first request head begins.
@@ -90,7 +199,7 @@ impl ConnectionState {
     pub(super) fn bytes_received(&self) {
         let mut state = self.state.lock();
         // HTTP/2 clients also send pings and acknowledgements while idle: those are no head.
-        if state.http2 || state.requests_in_flight > 0 {
+        if state.http2 || !state.requests.is_empty() {
             return;
         }
         if matches!(state.waiting, Waiting::NextRequest { .. }) {
@@ -98,19 +207,32 @@ impl ConnectionState {
         }
     }
 
-    /// Whether what the client sends now is the head of a request.
-    pub(super) fn awaits_head(&self) -> bool {
-        self.state.lock().requests_in_flight == 0
+    /// A head has begun, or ended, on an HTTP/2 connection.
+    pub(super) fn set_part_of_head(&self, is_there: bool) {
+        let mut state = self.state.lock();
+        if !is_there {
+            state.part_of_head = None;
+        } else if state.part_of_head.is_none() {
+            state.part_of_head = Some(Instant::now());
+        }
     }
 
-    /// The head that has just been read can be understood in two ways.
-    pub(super) fn head_is_ambiguous(&self, ambiguity: Ambiguity) {
-        self.state.lock().ambiguity = Some(ambiguity);
+    /// A head of HTTP/1 has come; perhaps it can be understood in two ways.
+    pub(super) fn head_read(&self, ambiguity: Option<Ambiguity>) {
+        let mut state = self.state.lock();
+        state.heads_read += 1;
+        if let Some(ambiguity) = ambiguity {
+            let number = state.heads_read;
+            state.ambiguous.push_back((number, ambiguity));
+        }
     }
 
-    /// What is ambiguous in the head that has just been read; asked once for each.
-    pub(super) fn take_ambiguity(&self) -> Option<Ambiguity> {
-        self.state.lock().ambiguity.take()
+    /// What is ambiguous in the head of the next request of HTTP/1; asked once for each.
+    pub(super) fn next_ambiguity(&self) -> Option<Ambiguity> {
+        let mut state = self.state.lock();
+        state.heads_taken += 1;
+        let taken = state.heads_taken;
+        state.ambiguous.pop_front_if(|(number, _)| *number <= taken).map(|(_, ambiguity)| ambiguity)
     }
 
     /// The body of a request was given up before its end: the client may still be sending it.
@@ -125,41 +247,117 @@ impl ConnectionState {
 
     /// The client takes no more bytes, or takes them again.
     pub(super) fn set_write_stalled(&self, stalled: bool) {
-        self.state.lock().write_stalled = stalled;
+        self.state.lock().write_stalled = stalled.then(Instant::now);
     }
 
     /// A request head is complete. The request is over when the guard is dropped.
-    pub(super) fn request_started(self: &Arc<Self>, http2: bool) -> InFlight {
+    pub(super) fn request_started(self: &Arc<Self>, http2: bool) -> Arc<InFlight> {
+        let progress = Arc::new(RequestProgress::new());
         let mut state = self.state.lock();
         state.http2 = http2;
         // If there was one, hyper has read it.
         state.has_unread = false;
-        state.requests_in_flight += 1;
-        if state.requests_in_flight == 1 {
+        state.requests.push(Arc::clone(&progress));
+        if state.requests.len() == 1 {
             self.place.becomes_busy();
         }
         drop(state);
-        InFlight(Arc::clone(self))
+        Arc::new(InFlight {
+            connection: Arc::clone(self),
+            progress,
+            held: AtomicUsize::new(0),
+            is_tail: AtomicBool::new(false),
+        })
+    }
+
+    fn wake(&self) {
+        let waker = self.state.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
 impl State {
     fn is_idle(&self) -> bool {
-        self.requests_in_flight == 0 && !self.write_stalled
+        self.requests.is_empty() && self.write_stalled.is_none()
     }
 }
 
-/// A request from the end of its head to the end of its answer's body.
-pub(super) struct InFlight(Arc<ConnectionState>);
+/// A request from the end of its head to the last byte of its response.
+pub(super) struct InFlight {
+    connection: Arc<ConnectionState>,
+    progress: Arc<RequestProgress>,
+    /// Bytes that its response holds.
+    held: AtomicUsize,
+    is_tail: AtomicBool,
+}
+
+impl InFlight {
+    /// Where it stands.
+    pub(super) fn progress(&self) -> &Arc<RequestProgress> {
+        &self.progress
+    }
+
+    /// From now on its response holds so many bytes, until the request is over.
+    pub(super) fn holds(&self, bytes: usize) {
+        let before = self.held.swap(bytes, Ordering::Relaxed);
+        self.connection.hold(bytes);
+        self.connection.let_go(before);
+    }
+
+    /// A piece of the response is on its way.
+    pub(super) fn piece_begins(&self, bytes: usize) {
+        self.connection.hold(bytes);
+    }
+
+    /// The same piece, or a part of it, has left.
+    pub(super) fn piece_ends(&self, bytes: usize) {
+        self.connection.let_go(bytes);
+    }
+
+    /// The body of its response is gone. Bytes of it may be on their way.
+    pub(super) fn body_is_gone(&self) {
+        self.progress.body_is_gone();
+        if self.progress.tail_stalled_since().is_some() && !self.is_tail.swap(true, Ordering::Relaxed) {
+            self.connection.state.lock().tails += 1;
+            self.connection.wake();
+        }
+    }
+}
+
+impl ConnectionState {
+    fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        self.unsent.hold(bytes);
+    }
+
+    fn let_go(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.unsent.let_go(bytes);
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        state.requests_in_flight -= 1;
-        if state.requests_in_flight == 0 {
-            state.waiting = Waiting::NextRequest { since: Instant::now() };
-            self.0.place.becomes_idle();
+        let connection = &self.connection;
+        connection.let_go(*self.held.get_mut());
+        let mut state = connection.state.lock();
+        if *self.is_tail.get_mut() {
+            state.tails -= 1;
         }
+        if let Some(position) = state.requests.iter().position(|request| Arc::ptr_eq(request, &self.progress)) {
+            state.requests.swap_remove(position);
+        }
+        if !state.requests.is_empty() {
+            return;
+        }
+        let since = Instant::now();
+        let has_stalled = self.progress.has_stalled();
+        state.waiting = if has_stalled { Waiting::Leaving { since } } else { Waiting::NextRequest { since } };
+        connection.place.becomes_idle();
+        drop(state);
+        connection.wake();
     }
 }
 
@@ -170,13 +368,20 @@ mod tests {
 
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(360);
+    const WRITE: Duration = Duration::from_secs(30);
 
     async fn activity() -> Arc<ConnectionState> {
-        ConnectionState::new(ConnectionLimit::new(1).admit().await, HEAD, IDLE)
+        let limits = TimeLimits { header_read: HEAD, idle: IDLE, write: WRITE };
+        ConnectionState::new(
+            ConnectionLimit::new(1).admit().await,
+            limits,
+            Arc::new(UnsentBytes::new(usize::MAX)),
+            None,
+        )
     }
 
     fn left(activity: &ConnectionState) -> Option<Duration> {
-        activity.deadline().map(|deadline| deadline - Instant::now())
+        activity.deadline(&Context::from_waker(Waker::noop())).map(|deadline| deadline - Instant::now())
     }
 
     #[tokio::test(start_paused = true)]

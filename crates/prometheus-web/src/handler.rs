@@ -15,6 +15,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether a path may be logged: not where paths name people.
     const LOGS_PATHS: bool;
 
+    /// Whether responses are whole in memory before they are sent, as those of a router mostly are, and not handed through
+    /// from elsewhere. They count against [`Options::max_unsent_bytes`](super::Options::max_unsent_bytes) then, by the
+    /// length of their body or by their [`HeldBytes`].
+    const HOLDS_RESPONSES: bool = true;
+
     /// Answers one request of the client at `peer`. Errors are answers, too. When the client leaves, the future is dropped.
     fn handle(&self, request: Request<Body>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
 }
@@ -33,20 +38,28 @@ impl Handler for Router {
 
 impl<H: Handler> Handler for Arc<H> {
     const LOGS_PATHS: bool = H::LOGS_PATHS;
+    const HOLDS_RESPONSES: bool = H::HOLDS_RESPONSES;
 
     fn handle(&self, request: Request<Body>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send {
         H::handle(self, request, peer)
     }
 }
 
-/// In the extensions of an HTTP/1 request: its head can be understood in two ways, and hyper chose one without a word.
-///
-/// Attempts to smuggle requests past a proxy do that. Set where
-/// [`Options::mark_ambiguous_heads`](super::Options::mark_ambiguous_heads) asks for it.
+/// In the extensions of a response: the bytes that it holds until it is sent, where the length of its body does not say
+/// so, since it is compressed for example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBytes(pub usize);
+
+/// A request head can be understood in two ways, and hyper chose one without a word.
+///
+/// Attempts to smuggle requests past a proxy do that. Such a request is answered with 400, or carries this in its extensions
+/// where [`Options::mark_ambiguous_heads`](super::Options::mark_ambiguous_heads) asks for it; its connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguity {
     /// Both `Content-Length` and `Transfer-Encoding`, of which the latter counts (RFC 9112, section 6.3).
+    #[error("Content-Length and Transfer-Encoding exclude each other")]
     Framing,
     /// A `#` in the request line, where none is allowed (RFC 9112, section 3.2). It is dropped, with what follows.
+    #[error("a request target holds no `#`: write %23 where one is meant")]
     Fragment,
 }

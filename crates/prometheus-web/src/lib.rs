@@ -9,6 +9,7 @@
 //! | does not finish a request head, or sends nothing at all | after [`Options::header_read_timeout`] |
 //! | does not send its request body | after [`Options::body_read_timeout`], by an error in the handler |
 //! | does not take the answer | after [`Options::write_timeout`] |
+//! | does not take the answer of one HTTP/2 stream, whatever else it sends | the stream after [`Options::write_timeout`] |
 //! | keeps an idle connection | after [`Options::idle_timeout`], or at once when a new client needs the place |
 //!
 //! The caller binds ([`bind`], [`from_systemd`]) and says when to stop; [`serve`] accepts until then and returns when
@@ -16,9 +17,10 @@
 //!
 //! - `listen`: addresses; `socket`: sockets. `accept`: the loop, with its cap (`connection_limit`) and back-off.
 //! - `connection`: one client from the first byte to the last; `timeout_stream`, `connection_state`, `body` watch its
-//!   waits.
+//!   waits. `progress`: whose turn it is in a request; `stream_task` ends an HTTP/2 stream alone.
+//! - `unsent`: what responses hold in memory until they are taken.
 //! - `service`: one request: web configuration, handler, panics. `handler`: what answers; a router is one.
-//! - `framing_guard`: what hyper does not tell of a request's framing.
+//! - `framing_guard`: what hyper does not tell of a request's framing, by `http1_framing` and `http2_frames`.
 //! - [`web_config`](WebConfigSource): Prometheus' `--web.config.file`.
 
 mod accept;
@@ -28,10 +30,15 @@ mod connection_limit;
 mod connection_state;
 mod framing_guard;
 mod handler;
+mod http1_framing;
+mod http2_frames;
 mod listen;
+mod progress;
 mod service;
 mod socket;
+mod stream_task;
 mod timeout_stream;
+mod unsent;
 mod web_config;
 
 use std::sync::Arc;
@@ -44,9 +51,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 pub use body::BodyTimeout;
-pub use handler::{Ambiguity, Handler};
+pub use handler::{Ambiguity, Handler, HeldBytes};
 pub use listen::{BindError, ListenAddress, Listener, ParseListenAddressError, bind, from_systemd};
-pub use web_config::{WebConfigError, WebConfigSource};
+pub use web_config::{FileReloads, WebConfigError, WebConfigFile, WebConfigSource};
 
 use accept::Server;
 
@@ -56,13 +63,19 @@ pub struct Options {
     /// What is served, for the log.
     pub name: &'static str,
     /// Greatest number of connections at one time, over all listeners. A client above it takes the place of the
-    /// connection that has been idle longest, or waits for the next one that becomes idle.
+    /// connection that has been idle longest, else of one that has waited longest, and for a second at least, for its
+    /// client to take or to send something; or it waits for the next such connection.
     pub max_connections: usize,
+    /// Greatest number of bytes that responses hold in memory until their clients take them. One connection has a quarter
+    /// of it. A request above it waits; responses of which clients took less than 16 KiB for a second are ended for it.
+    /// A response alone may be larger.
+    pub max_unsent_bytes: usize,
     /// Longest wait for a complete request head, from its first byte or from the connection's start.
     pub header_read_timeout: Duration,
     /// Longest total wait for the client while a request body is read.
     pub body_read_timeout: Duration,
-    /// Longest time in which a client takes not one byte of its answer.
+    /// Longest time in which a client takes not one byte of its answer. In HTTP/2 that holds for each stream, whatever
+    /// else comes on its connection: the stream is reset, and the connection closed if nothing else is in flight on it.
     pub write_timeout: Duration,
     /// Longest rest between two requests of one connection.
     pub idle_timeout: Duration,
@@ -73,8 +86,18 @@ pub struct Options {
     /// Whether the spelling of header names in HTTP/1 is kept, in both directions; otherwise they are written in lower
     /// case. It costs some time and memory for each request.
     pub preserve_header_case: bool,
-    /// Whether HTTP/1 requests whose head can be understood in two ways are marked with [`Ambiguity`].
+    /// Whether HTTP/1 requests whose head can be understood in two ways are marked with [`Ambiguity`] and left to the
+    /// handler; otherwise they are answered with 400.
     pub mark_ambiguous_heads: bool,
+    /// Paths that GET and HEAD may have without a password, for the probes of orchestrators. A path is one of them byte for
+    /// byte, or it is not.
+    pub open_paths: Vec<String>,
+}
+
+impl Options {
+    fn is_open(&self, method: &http::Method, path: &str) -> bool {
+        matches!(*method, http::Method::GET | http::Method::HEAD) && self.open_paths.iter().any(|open| open == path)
+    }
 }
 
 impl Default for Options {
@@ -82,6 +105,7 @@ impl Default for Options {
         Self {
             name: "exporter",
             max_connections: 512,
+            max_unsent_bytes: 64 << 20,
             header_read_timeout: Duration::from_secs(10),
             body_read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
@@ -92,6 +116,7 @@ impl Default for Options {
             drain: Duration::from_secs(10),
             preserve_header_case: false,
             mark_ambiguous_heads: false,
+            open_paths: Vec::new(),
         }
     }
 }
@@ -139,7 +164,15 @@ pub async fn serve<H: Handler>(
     let drain = options.drain;
     let server = Arc::new(Server {
         admission: connection_limit::ConnectionLimit::new(options.max_connections),
-        http: connection::http_builder(tasks.clone(), cut.clone(), options.preserve_header_case),
+        unsent: Arc::new(unsent::UnsentBytes::new(options.max_unsent_bytes)),
+        http: connection::http_builder(
+            stream_task::StreamExecutor {
+                tasks: tasks.clone(),
+                cut: cut.clone(),
+                write_timeout: options.write_timeout,
+            },
+            &options,
+        ),
         handler,
         options,
         web_config,

@@ -164,8 +164,10 @@ pub enum BindError {
         "no socket was passed by systemd (LISTEN_FDS): start through the .socket unit, or drop --web.systemd-socket"
     )]
     NoSystemdSocket,
-    /// systemd passed something that is no listening TCP socket.
-    #[error("socket {index} passed by systemd is no TCP socket: use ListenStream=PORT in the .socket unit")]
+    /// systemd passed something that is no listening TCP or Unix stream socket.
+    #[error(
+        "socket {index} passed by systemd is no stream socket: use ListenStream=PORT or ListenStream=/PATH in the .socket unit"
+    )]
     SystemdSocket {
         /// Position among the sockets passed, from 0.
         index: usize,
@@ -199,6 +201,15 @@ impl Listener {
     fn new(socket: TcpListener) -> io::Result<Self> {
         let address = socket.local_addr()?;
         Ok(Self { socket: Socket::Tcp(socket), address, name: None })
+    }
+
+    #[cfg(unix)]
+    fn passed_unix(socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let name = address.as_pathname().map_or_else(|| "unix".to_owned(), |path| format!("unix:{}", path.display()));
+        let socket = UnixSocket::passed(tokio::net::UnixListener::from_std(socket)?);
+        Ok(Self { socket: Socket::Unix(socket), address: NO_ADDRESS, name: Some(name) })
     }
 
     /// The address that clients can connect to; with the real port where port 0 was asked for. That of a Unix domain
@@ -301,7 +312,7 @@ async fn bind_name(address: &ListenAddress, host: &str, port: u16) -> Result<Lis
 /// processes do not believe that the sockets are theirs. Needs a tokio runtime.
 ///
 /// # Errors
-/// No socket was passed, or one of them is no TCP socket.
+/// No socket was passed, or one of them is neither a TCP nor a Unix stream socket.
 pub fn from_systemd() -> Result<Vec<Listener>, BindError> {
     let mut passed = listenfd::ListenFd::from_env();
     if passed.len() == 0 {
@@ -310,9 +321,20 @@ pub fn from_systemd() -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::with_capacity(passed.len());
     for index in 0..passed.len() {
         let take = |passed: &mut listenfd::ListenFd| {
-            let socket = passed.take_tcp_listener(index)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-            socket.set_nonblocking(true)?;
-            Listener::new(TcpListener::from_std(socket)?)
+            // What is no TCP socket stays there to be taken as another.
+            let not_tcp = match passed.take_tcp_listener(index) {
+                Ok(socket) => {
+                    let socket = socket.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+                    socket.set_nonblocking(true)?;
+                    return Listener::new(TcpListener::from_std(socket)?);
+                }
+                Err(not_tcp) => not_tcp,
+            };
+            #[cfg(unix)]
+            if let Ok(Some(socket)) = passed.take_unix_listener(index) {
+                return Listener::passed_unix(socket);
+            }
+            Err(not_tcp)
         };
         let listener = take(&mut passed).map_err(|source| BindError::SystemdSocket { index, source })?;
         listeners.push(listener);

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, HOST, RETRY_AFTER};
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use axum::response::IntoResponse;
 use http_body::Body as _;
@@ -17,9 +18,10 @@ use hyper::body::Incoming;
 use tracing::error;
 
 use super::accept::Server;
-use super::body::{GuardBody, timed};
-use super::connection_state::ConnectionState;
-use super::handler::Handler;
+use super::body::{ResponseBody, timed};
+use super::connection_state::{ConnectionState, InFlight};
+use super::handler::{Ambiguity, Handler, HeldBytes};
+use super::stream_task;
 
 /// Answers a request. Never fails: errors are answers.
 pub(super) async fn answer<H: Handler>(
@@ -27,30 +29,94 @@ pub(super) async fn answer<H: Handler>(
     activity: Arc<ConnectionState>,
     peer: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<GuardBody>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let http2 = request.version() == Version::HTTP_2;
     // In HTTP/1 hyper sees to it.
     let is_bodiless = http2 && request.method() == Method::HEAD;
     let in_flight = activity.request_started(http2);
-    let mut request = request.map(|body| timed(body, server.options.body_read_timeout, (!http2).then_some(&activity)));
-    if let Some(ambiguity) = activity.take_ambiguity().filter(|_| !http2) {
+    let progress = in_flight.progress();
+    stream_task::watch(progress);
+    let mut request =
+        request.map(|body| timed(body, server.options.body_read_timeout, (!http2).then_some(&activity), progress));
+    let ambiguity = if http2 { None } else { activity.next_ambiguity() };
+    if !http2 && names_this_server(&request, activity.local_port()) {
+        to_origin_form(&mut request);
+    }
+    if let Some(ambiguity) = ambiguity {
         request.extensions_mut().insert(ambiguity);
     }
 
-    let response = match server.web_config.admit(request.headers()).await {
-        Err(refusal) => refusal,
-        Ok(admitted) => {
-            let mut response = handle(&server.handler, request, peer, http2).await;
-            admitted.finish(&mut response);
-            response
-        }
+    let response = match ambiguity {
+        Some(ambiguity) if !server.options.mark_ambiguous_heads => refuse(ambiguity),
+        _ => respond(&server, &activity, &in_flight, request, peer, http2).await,
     };
     let mut response = if is_bodiless { without_body(response) } else { response };
-    if !http2 && activity.has_unread() {
+    if !http2 && (activity.has_unread() || ambiguity.is_some()) {
         // Nobody reads the rest of the request, and so no further one on this connection (RFC 9112, section 9.6).
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| GuardBody::new(body, in_flight)))
+    Ok(response.map(|body| ResponseBody::new(body, in_flight, http2)))
+}
+
+async fn respond<H: Handler>(
+    server: &Server<H>,
+    activity: &ConnectionState,
+    in_flight: &InFlight,
+    request: Request<Body>,
+    peer: SocketAddr,
+    http2: bool,
+) -> Response<Body> {
+    let is_open = server.options.is_open(request.method(), request.uri().path());
+    let admitted = match server.web_config.admit(request.headers(), is_open).await {
+        Err(refusal) => return refusal,
+        Ok(admitted) => admitted,
+    };
+    let mut response = if is_open || server.unsent.room(activity, in_flight, &server.admission).await {
+        handle(&server.handler, request, peer, http2).await
+    } else {
+        let text = "too many responses wait for clients that do not read them\n";
+        ([(RETRY_AFTER, "1")], (StatusCode::SERVICE_UNAVAILABLE, text)).into_response()
+    };
+    let bytes = if H::HOLDS_RESPONSES { held_by(&mut response) } else { 0 };
+    in_flight.holds(bytes);
+    server.unsent.saw(bytes);
+    admitted.finish(&mut response);
+    response
+}
+
+/// Whether the target is a whole address, and that of this server as its client knows it (RFC 9112, section 3.2.2): the
+/// host of `Host`, at the port that the client has connected to.
+fn names_this_server(request: &Request<Body>, local_port: Option<u16>) -> bool {
+    let (Some(scheme), Some(authority)) = (request.uri().scheme_str(), request.uri().authority()) else {
+        return false;
+    };
+    let default = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return false,
+    };
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let is_same = |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+    hosts.next().is_some_and(is_same)
+        && hosts.next().is_none()
+        && !authority.as_str().contains('@')
+        && local_port == Some(authority.port_u16().unwrap_or(default))
+}
+
+fn to_origin_form(request: &mut Request<Body>) {
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from(path);
+}
+
+/// Bytes that a response holds until it is sent.
+fn held_by(response: &mut Response<Body>) -> usize {
+    let length = response.body().size_hint().lower();
+    response.extensions_mut().remove::<HeldBytes>().map_or(usize::try_from(length).unwrap_or(usize::MAX), |held| held.0)
+}
+
+/// What a handler that does not look at it never sees.
+fn refuse(ambiguity: Ambiguity) -> Response<Body> {
+    (StatusCode::BAD_REQUEST, format!("{ambiguity}\n")).into_response()
 }
 
 /// The answer to HEAD: what GET would get, without its body (RFC 9110, section 9.3.2).

@@ -46,7 +46,8 @@ impl Socket {
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     listener: UnixListener,
-    path: std::path::PathBuf,
+    /// None if the file is another's.
+    path: Option<std::path::PathBuf>,
 }
 
 #[cfg(unix)]
@@ -60,15 +61,22 @@ impl UnixSocket {
             }
             bound => bound?,
         };
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: Some(path.to_owned()) })
+    }
+
+    /// Takes a socket that listens already, and whose file belongs to whoever made it.
+    pub(super) const fn passed(listener: UnixListener) -> Self {
+        Self { listener, path: None }
     }
 }
 
 #[cfg(unix)]
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        // Whoever listens next replaces what is left.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            // Whoever listens next replaces what is left.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -90,6 +98,17 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// The port that the client has connected to.
+    pub(super) fn local_port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Does the same with either stream.

@@ -14,7 +14,7 @@ pub enum UsersCommand {
     /// goes on with --resume: the place is kept in a file beside the output, with .resume after its name. Files are
     /// readable by their owner only, since they hold personal data. On a terminal, progress is shown on standard error.
     ///
-    /// Exits with 0 if all users were written (or the reader of a pipe went away), 1 if not, 2 if the command line is
+    /// Exits with 0 if all users were written, by this run or, with --resume, by an earlier one (or the reader of a pipe went away), 1 if not, 2 if the command line is
     /// wrong.
     Export(ExportArgs),
     /// Write the users with these ids, a request for each hundred of them
@@ -33,7 +33,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     pub target: TargetArgs,
 
-    /// Go on where an earlier export to this --output ended; begin if there was none
+    /// Go on where an earlier export to this --output ended; begin if there was none, and do nothing if it is complete
     #[arg(long, requires = "output", conflicts_with = "force")]
     pub resume: bool,
 }
@@ -79,4 +79,13 @@ pub enum UserFormat {
     /// A fixed set of columns under a header; metadata as JSON. Text is not changed: open it in a spreadsheet only with
     /// all columns as text, since users can choose names that begin with = and are formulas there.
     Csv,
+}
+
+impl std::fmt::Display for UserFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+        })
+    }
 }

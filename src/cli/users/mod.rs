@@ -2,6 +2,7 @@
 
 pub(super) mod args;
 mod checkpoint;
+mod finished;
 mod format;
 mod output;
 mod progress;
@@ -43,6 +44,12 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
     let clerk = client(config, target.instance.as_deref())?;
     // What cannot end well is refused before Clerk is asked.
     let plan = OutputTarget::of(target, args.resume)?;
+    if let OutputTarget::Finished(path, finished) = plan {
+        stop.run_until_cancelled(finished.check(&clerk, &path)).await.context("interrupted")??;
+        let path = path.display();
+        ProgressLine::hidden().say(&format!("{path}: the export is complete; --force instead of --resume begins anew"));
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut output = match plan {
         OutputTarget::Stdout => Output::open(plan, target.format)?,
         plan => {
@@ -176,7 +183,7 @@ async fn settle(clerk: &Clerk) {
     let snapshot = outbound.ledger.lock().snapshot(now);
     if let Some(bucket) = snapshot.bucket(Bucket::Instance).filter(|bucket| bucket.basis != Some(Basis::Headers)) {
         tracing::info!(
-            seconds = bucket.window.as_secs(),
+            window_seconds = bucket.window.as_secs(),
             "waiting for a window, since an earlier run may have used it"
         );
         tokio::time::sleep(bucket.window).await;

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 
 use super::args::{TargetArgs, UserFormat};
 use super::checkpoint::Checkpoint;
+use super::finished::FinishedExport;
 use clerk_client::clerk::{Cursor, RawUser};
 
 /// Why nothing more can be written.
@@ -29,6 +30,8 @@ pub(super) enum OutputTarget {
     New(PathBuf),
     /// A file that an earlier export wrote a part of.
     Further(PathBuf, Checkpoint),
+    /// A file in the form of an export, without a place to go on from: an earlier export may have written all of it.
+    Finished(PathBuf, FinishedExport),
 }
 
 impl OutputTarget {
@@ -50,7 +53,14 @@ impl OutputTarget {
         let is_lost = known.is_some_and(|known| known.len() > 0 || !resume);
         if is_lost && !args.force {
             if resume {
-                bail!("{name}: there is no {name}.resume beside it: the export is complete, or it was none");
+                let finished = FinishedExport::read(&path, args.format).with_context(|| path.display().to_string())?;
+                return finished.map(|finished| Self::Finished(path.clone(), finished)).with_context(|| {
+                    format!(
+                        "{name}: there is no {name}.resume beside it, and it does not end as an export in the format {} \
+                         does; choose another --output, or begin anew with --force",
+                        args.format
+                    )
+                });
             }
             let how = if has_journal { "go on with --resume, or " } else { "" };
             bail!("{name}: the file exists; {how}overwrite it with --force, or choose another --output");
@@ -71,7 +81,7 @@ impl Output {
     pub(super) fn open(plan: OutputTarget, format: UserFormat) -> anyhow::Result<Self> {
         match plan {
             OutputTarget::Stdout => Ok(Self::Stdout { format, has_head: false }),
-            OutputTarget::New(path) | OutputTarget::Further(path, _) => {
+            OutputTarget::New(path) | OutputTarget::Further(path, _) | OutputTarget::Finished(path, _) => {
                 let file = claim(&path)?;
                 Checkpoint::discard(&path)?;
                 file.set_len(0).with_context(|| path.display().to_string())?;
@@ -84,7 +94,7 @@ impl Output {
     pub(super) fn open_journaled(plan: OutputTarget, format: UserFormat, instance: &str) -> anyhow::Result<Self> {
         let (path, known) = match plan {
             OutputTarget::Stdout => return Ok(Self::Stdout { format, has_head: false }),
-            OutputTarget::New(path) => (path, None),
+            OutputTarget::New(path) | OutputTarget::Finished(path, _) => (path, None),
             OutputTarget::Further(path, journal) => (path, Some(journal)),
         };
         if let Some(journal) = &known {

@@ -18,9 +18,11 @@ pub use model::{
 use super::error::Position;
 use super::file::{Context, SCHEMA};
 use super::reader::{Field, Keys, Report, Section};
+use super::tree::Value;
 use super::validate;
+use crate::gateway::{DEFAULT_WEBHOOK_PATH, Mode};
 use clerk_client::cache::Encryption;
-use clerk_client::limiter::Priority;
+use clerk_client::limiter::{MAX_IN_FLIGHT, Priority};
 use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::{Secret, SecretSource, may_be_secret};
 use clerk_client::webhook::check_secret;
@@ -36,6 +38,7 @@ pub(super) static GATEWAY: Keys = Keys {
         "upstream_http2",
         "sole",
         "max_wait",
+        "max_in_flight",
         "callers",
         "policies",
         "cache",
@@ -50,17 +53,26 @@ pub(super) use policies::{CACHE_POLICY, PACE, POLICIES};
 
 /// Where the gateway listens unless it is told otherwise.
 pub const DEFAULT_LISTEN_ADDRESS: &str = "127.0.0.1:10430";
-const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(2);
 const DEFAULT_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
-const DEFAULT_WEBHOOK_PATH: &str = "/webhooks/clerk";
+
+/// Each is a connection.
+const MOST_IN_FLIGHT: usize = 65_536;
 
 const MAX_WAITS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 const MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
 
-/// Reads the section. `instances` are the names of those that are configured.
+/// What the section has to know of the instances.
+pub(super) struct KnownInstances<'a> {
+    /// Names of those that are configured.
+    pub(super) names: &'a [Arc<str>],
+    /// The longest window of their limits.
+    pub(super) longest_window: Duration,
+}
+
+/// Reads the section.
 pub(super) fn read(
     field: Field,
-    instances: &[Arc<str>],
+    instances: &KnownInstances<'_>,
     context: &Context<'_>,
     report: &mut Report,
 ) -> Option<GatewayConfig> {
@@ -72,8 +84,8 @@ pub(super) fn read(
     let web_config_file = web_config.flatten().map(|(path, _)| path);
     let listen = listen_address(&mut section, has_tls || clear_text == Some(true), report);
     let unknown_keys = match section.take("unknown_keys") {
-        Some(field) => field.check_text(report, unknown_keys),
-        None => Some(UnknownKeyMode::Forward),
+        Some(field) => field.check_text(report, unknown_keys).map(Some),
+        None => Some(None),
     };
     let http2 = match section.take("upstream_http2") {
         Some(field) => field.check(report, validate::boolean),
@@ -83,15 +95,20 @@ pub(super) fn read(
         Some(field) => field.check(report, validate::boolean),
         None => Some(false),
     };
-    let max_wait = match section.take("max_wait") {
-        Some(field) => field.check(report, |value| validate::duration(value, MAX_WAITS)),
-        None => Some(DEFAULT_MAX_WAIT),
+    let max_wait = section.take("max_wait");
+    let max_in_flight = match section.take("max_in_flight") {
+        Some(field) => field.check(report, max_in_flight),
+        None => Some(MAX_IN_FLIGHT),
     };
-    let callers = callers(&mut section, instances, context, report);
+    let callers = callers(&mut section, instances.names, context, report);
     let (policies, routes) = match section.take("policies") {
         Some(field) => policies::read(field, report),
         None => (PolicyConfig::default(), BTreeMap::new()),
     };
+    let paces = routes.values().chain([&policies]).any(|policies| policies.pace.mode != Mode::Off);
+    let max_wait = max_wait_of(max_wait, instances.longest_window, paces, report);
+    // A withdrawn or mistyped token would go to Clerk as a stranger's key.
+    let default = if callers.is_empty() { UnknownKeyMode::Forward } else { UnknownKeyMode::Reject };
     let cache = match section.take("cache") {
         Some(field) => cache(field, context, report),
         None => Some(CacheStoreConfig { memory_bytes: DEFAULT_MEMORY_BYTES, redis_url: None, encryption_key: None }),
@@ -100,16 +117,42 @@ pub(super) fn read(
     Some(GatewayConfig {
         listen: listen?,
         web_config_file,
-        unknown_keys: unknown_keys?,
+        unknown_keys: unknown_keys?.unwrap_or(default),
         upstream_http2: http2?,
         sole: sole?,
         max_wait: max_wait?,
+        max_in_flight: max_in_flight?,
         callers,
         policies,
         routes,
         cache: cache?,
         webhooks,
     })
+}
+
+/// How long requests wait at most. What exceeds the limit at once waits for the next window, and a little more, since
+/// capacity comes back with jitter: by default there is time for that.
+fn max_wait_of(field: Option<Field>, window: Duration, paces: bool, report: &mut Report) -> Option<Duration> {
+    let fitting = (window + window / 10).min(*MAX_WAITS.end());
+    let Some(field) = field else { return Some(fitting) };
+    let max_wait = field.check(report, |value| validate::duration(value, MAX_WAITS))?;
+    if paces && max_wait < window.min(*MAX_WAITS.end()) {
+        let [window, fitting] = [window, fitting].map(humantime::format_duration);
+        let message = format!(
+            "shorter than the window of {window}, so that what exceeds the limit is answered 429 and does not wait for \
+             the next window; write `{fitting}` or longer"
+        );
+        report.warning(Some(field.place()), &field.path, message);
+    }
+    Some(max_wait)
+}
+
+fn max_in_flight(value: &Value) -> Result<usize, String> {
+    let requests = validate::count(value, MAX_IN_FLIGHT as u64)?;
+    usize::try_from(requests)
+        .ok()
+        .filter(|requests| *requests <= MOST_IN_FLIGHT)
+        .ok_or_else(|| format!("more than {MOST_IN_FLIGHT}; write a number such as `{MAX_IN_FLIGHT}`"))
 }
 
 /// The file, and whether there is TLS in it.

@@ -27,6 +27,8 @@ pub struct GatewayConfig {
     pub sole: bool,
     /// Longest time that a request waits for the rate limit before it is answered with a 429 of ours; 1 ms to 60 s.
     pub max_wait: Duration,
+    /// Most requests to an instance that wait for Clerk at the same time, where they are paced; 1 to 65 536.
+    pub max_in_flight: usize,
     /// Who may come with a token of its own in place of a Clerk key.
     pub callers: Vec<CallerConfig>,
     /// What is done to requests, unless their route says otherwise.

@@ -22,6 +22,7 @@ pub(in super::super) fn write(out: &mut String, gateway: &GatewayConfig) -> fmt:
     writeln!(out, "  upstream_http2: {}", gateway.upstream_http2)?;
     writeln!(out, "  sole: {}", gateway.sole)?;
     writeln!(out, "  max_wait: {}", humantime::format_duration(gateway.max_wait))?;
+    writeln!(out, "  max_in_flight: {}", gateway.max_in_flight)?;
     if !gateway.callers.is_empty() {
         writeln!(out, "  callers:")?;
     }

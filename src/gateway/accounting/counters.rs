@@ -10,7 +10,7 @@ use super::caller_registry::CallerRegistry;
 use super::decision::{Decision, Saving};
 use super::route_key::RouteKey;
 use super::stats::{InstanceStats, RequestCount, RouteDurations};
-use clerk_client::limiter::ThrottleForecast;
+use clerk_client::limiter::{Priority, ThrottleForecast};
 use clerk_quota::{CallerId, Histogram, MethodLabel, route};
 
 /// Upper bounds of durations in seconds. None is a whole number, so that their text is the same in every format.
@@ -28,6 +28,7 @@ struct State {
     requests: FxHashMap<RequestKey, u64>,
     durations: FxHashMap<RouteKey, Durations>,
     decisions: [u64; Decision::ALL.len()],
+    shed: [u64; Priority::ALL.len()],
     shadowed: [u64; Decision::ALL.len()],
     saved: [u64; Saving::ALL.len()],
     dropped: u64,
@@ -61,6 +62,7 @@ pub(in crate::gateway) struct CompletedRequest {
     pub(in crate::gateway) method: MethodLabel,
     pub(in crate::gateway) code: u16,
     pub(in crate::gateway) decision: Decision,
+    pub(in crate::gateway) priority: Priority,
     /// From the head of the request to the end of the answer.
     pub(in crate::gateway) duration: Duration,
     /// From the start of the last attempt to the head of its answer, where Clerk was asked.
@@ -106,6 +108,9 @@ impl RequestCounters {
         }
         *state.requests.entry(key).or_default() += 1;
         state.decisions[done.decision.index()] += 1;
+        if done.decision == Decision::Shed {
+            state.shed[done.priority as usize] += 1;
+        }
         let DryRunCounts { queued, shed, retried, cache_hit, coalesced, batched } = done.dry_run;
         state.shadowed[Decision::Batched.index()] += u64::from(batched);
         for (would, decision) in [
@@ -162,6 +167,7 @@ impl RequestCounters {
             requests,
             durations,
             decisions: state.decisions,
+            shed: state.shed,
             shadowed: state.shadowed,
             saved: state.saved,
             dropped: state.dropped,

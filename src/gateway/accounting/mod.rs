@@ -2,6 +2,7 @@
 
 pub(super) mod caller_registry;
 pub(super) mod counters;
+pub(super) mod credential_shape;
 pub(super) mod decision;
 pub(super) mod request_record;
 pub(super) mod route_key;

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::caller_registry::CallerRegistry;
 use super::counters::{CompletedRequest, DryRunCounts, RequestCounters};
 use super::decision::Decision;
+use clerk_client::limiter::Priority;
 use clerk_client::outbound::UpstreamBody;
 use clerk_client::transport::{ErrorKind, TransportError};
 use clerk_quota::{CallerId, MethodLabel};
@@ -31,6 +32,7 @@ pub(in crate::gateway) struct RequestRecord {
     pub(in crate::gateway) template: &'static str,
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) method: MethodLabel,
+    pub(in crate::gateway) priority: Priority,
     pub(in crate::gateway) code: u16,
     pub(in crate::gateway) decision: Decision,
     pub(in crate::gateway) upstream: Option<Duration>,
@@ -54,6 +56,7 @@ impl Drop for RequestRecord {
             method: self.method,
             code: self.code,
             decision: self.decision,
+            priority: self.priority,
             duration,
             upstream: self.upstream,
             dry_run: self.dry_run,

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::credential_shape::{CredentialShape, UnknownCredentialCount};
 use super::decision::{Decision, Saving};
 use crate::gateway::config::policy::RoutePolicies;
 use clerk_client::cache::{self, TierStats};
+use clerk_client::limiter::Priority;
 use clerk_client::{outbound, webhook};
 use clerk_quota::{Histogram, MethodLabel, Source, Span};
 
@@ -18,6 +20,8 @@ pub struct GatewayStats {
     pub instances: Vec<(Arc<str>, InstanceStats)>,
     /// Requests whose caller has no name of its own, for want of a place.
     pub dropped_callers: u64,
+    /// Requests with an unknown credential, or none, by its shape.
+    pub unknown_credentials: [UnknownCredentialCount; CredentialShape::ALL.len()],
     /// Of the caches of all instances together; none where no policy uses one.
     pub cache: Option<CacheTotals>,
     /// Of the endpoint for webhooks, where there is one.
@@ -67,6 +71,8 @@ pub struct InstanceStats {
     pub durations: Vec<RouteDurations>,
     /// What became of them, in the order of [`Decision::ALL`].
     pub decisions: [u64; Decision::ALL.len()],
+    /// Of those that were shed, by the priority of their callers, in the order of [`Priority::ALL`].
+    pub shed: [u64; Priority::ALL.len()],
     /// What would have become of them if the policies in shadow were on, in the order of [`Decision::ALL`].
     pub shadowed: [u64; Decision::ALL.len()],
     /// Requests to Clerk that were not needed, in the order of [`Saving::ALL`].

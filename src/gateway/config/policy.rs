@@ -71,6 +71,11 @@ impl RoutePolicies {
         [("retry", retry), ("coalesce", coalesce), ("cache", cache), ("batch", batch), ("pace", pace)]
     }
 
+    /// The same without those by which requests share an answer.
+    pub(in crate::gateway) const fn without_sharing(self) -> Self {
+        Self { coalesce: Mode::Off, cache: Mode::Off, batch: Mode::Off, ..self }
+    }
+
     /// Which failures allow a request under these policies, which are those of its route, to be sent again.
     pub(in crate::gateway) fn idempotency(&self, method: &Method) -> Idempotency {
         match Idempotency::of(method) {
@@ -152,6 +157,12 @@ impl InstancePolicies {
     #[must_use]
     pub(in crate::gateway) fn caches(&self) -> bool {
         self.routes.values().chain([&self.policies]).any(|policies| policies.cache.is_on())
+    }
+
+    /// Whether any route's answers are kept, or it is counted what that would do.
+    #[must_use]
+    pub(in crate::gateway) fn looks_at_caches(&self) -> bool {
+        self.routes.values().chain([&self.policies]).any(|policies| policies.cache != Mode::Off)
     }
 
     /// The way of a request to Clerk under these policies.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::cacheable::{API_VERSION, may_be_kept};
+use super::shareable::{API_VERSION, may_be_kept};
 use crate::gateway::accounting::counters::DryRunCounts;
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use clerk_client::cache::{self, Cache, CacheKey, CachedResponse};
@@ -19,14 +20,37 @@ use clerk_client::outbound::{ExecuteOptions, Outbound};
 use clerk_client::webhook::Tag;
 use clerk_quota::Source;
 
-/// Versions of the API, times priorities, that are batched apart. Who comes with a further one is not batched.
+/// Kinds of look-ups that are batched apart. Who comes with a further one is not batched.
 const MAX_LOADERS: usize = 16;
 
 /// Memory of the cache that only counts what a real one would have done: its answers have no bodies.
 const SHADOW_BYTES: u64 = 4 << 20;
 
-/// Look-ups that may be merged: of one version of the API, and one priority.
-type LookUpKind = (Option<HeaderValue>, Priority);
+/// Look-ups that may be merged: they ask for the same version of the API and the same type, and have one priority.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::gateway) struct LookUpKind {
+    version: Option<HeaderValue>,
+    accept: Option<HeaderValue>,
+    priority: Priority,
+}
+
+impl LookUpKind {
+    /// Of a request as it is sent.
+    pub(in crate::gateway) fn of(headers: &HeaderMap, priority: Priority) -> Self {
+        let (version, accept) = (headers.get(&API_VERSION).cloned(), headers.get(ACCEPT).cloned());
+        Self { version, accept, priority }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(API_VERSION.clone(), &self.version), (ACCEPT, &self.accept)] {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+        headers
+    }
+}
 
 /// A list that would be open for further look-ups, were batching on.
 #[derive(Debug)]
@@ -71,27 +95,22 @@ impl InstanceState {
     pub(in crate::gateway) fn loader(
         &self,
         outbound: &Arc<Outbound>,
-        version: Option<&HeaderValue>,
-        priority: Priority,
+        kind: LookUpKind,
         options: impl FnOnce() -> ExecuteOptions,
     ) -> Option<Loader> {
         let mut loaders = self.loaders.lock();
-        let key = (version.cloned(), priority);
-        if let Some(loader) = loaders.get(&key) {
+        if let Some(loader) = loaders.get(&kind) {
             return Some(loader.clone());
         }
         if loaders.len() >= MAX_LOADERS {
             return None;
         }
-        let mut headers = HeaderMap::new();
-        if let Some(version) = version {
-            headers.insert(API_VERSION.clone(), version.clone());
-        }
+        let headers = kind.headers();
         // All look-ups are of one route, and so have the same policies until a reload makes all of this anew.
         let options = options();
         let clerk = Clerk::with_transport(Arc::clone(outbound)).with_source(Source::Gateway);
         let loader = clerk.with_options(options).with_headers(headers).users().loader(LoaderOptions::default());
-        loaders.insert(key, loader.clone());
+        loaders.insert(kind, loader.clone());
         Some(loader)
     }
 
@@ -123,7 +142,7 @@ impl InstanceState {
     /// none of the first one, that one and itself of the second, and of each further one itself.
     pub(in crate::gateway) fn dry_run_batch(&self, key: &CacheKey, headers: &HeaderMap, priority: Priority) -> u32 {
         let now = Instant::now();
-        let kind = (headers.get(&API_VERSION).cloned(), priority);
+        let kind = LookUpKind::of(headers, priority);
         let mut look_ups = self.look_ups.lock();
         if let Some(batch) = look_ups.get_mut(&kind)
             && now - batch.opened < self.window

@@ -1,8 +1,8 @@
 //! Reads that need no request of their own, and what writes invalidate.
 
-pub(super) mod cacheable;
 pub(super) mod instance_state;
 pub(super) mod path_params;
 pub(super) mod read_path;
+pub(super) mod shareable;
 pub(super) mod upstream_fetch;
 pub(super) mod write_invalidation;

@@ -4,24 +4,23 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
-use http::header::{
-    ACCEPT, AGE, CACHE_CONTROL, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA,
-    RANGE, RETRY_AFTER,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
+use http::header::{AGE, AUTHORIZATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use parking_lot::Mutex;
 
-use super::cacheable::API_VERSION;
 use super::path_params::path_params;
+use super::shareable::RequestDirectives;
 use super::upstream_fetch::{FetchError, FetchStats, Fetcher};
+use super::write_invalidation::{forget_named, is_gone};
 use crate::gateway::accounting::decision::{Decision, Saving};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::error_response::ErrorResponse;
-use crate::gateway::request::routing_table::InstanceRuntime;
 use crate::gateway::request::transaction::{Transaction, add_decision_headers, respond, upstream_error};
-use clerk_client::cache::{self, CacheKey, CacheKeyParts, CachedResponse, Hit};
+use crate::gateway::request::upstream_request::UpstreamRequest;
+use clerk_client::cache::{self, Cache, CacheKey, CacheKeyParts, CachedResponse, Hit};
 use clerk_client::clerk::Error;
 use clerk_client::limiter::Priority;
+use clerk_client::outbound::Credentials;
 use clerk_client::outbound::retry::RetryableError;
 use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{Tag, tags_of_route};
@@ -29,10 +28,6 @@ use clerk_quota::Route;
 
 /// The route by which single users are looked up.
 pub(in crate::gateway) const USER: &str = "/v1/users/{user_id}";
-
-/// Who sends one of these wants a part of an answer, or one only if it is another than the client's own.
-static OF_ONE_CLIENT: [HeaderName; 6] =
-    [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
 
 /// What a read asks for.
 pub(in crate::gateway) struct ReadRequest {
@@ -45,13 +40,23 @@ pub(in crate::gateway) struct ReadRequest {
 }
 
 impl ReadRequest {
-    /// None where the answer may depend on more than is known to us, or the client wants Clerk's own.
-    pub(in crate::gateway) fn of(head: &request::Parts, route: Route, instance: &InstanceRuntime) -> Option<Self> {
-        if head.method != Method::GET {
+    /// None where the answer may depend on more than is known to us, or the client wants Clerk's own. All of it is made
+    /// from the request that is sent.
+    pub(in crate::gateway) fn of(
+        request: &UpstreamRequest,
+        route: Route,
+        credentials: Credentials,
+        cache: &Cache,
+    ) -> Option<Self> {
+        if *request.method() != Method::GET {
             return None;
         }
-        let wishes = RequestDirectives::of(&head.headers)?;
-        let (path, query) = (head.uri.path(), head.uri.query());
+        // One whose key stays on its connection is sent without one.
+        if credentials == Credentials::Client && !request.headers().contains_key(AUTHORIZATION) {
+            return None;
+        }
+        let directives = RequestDirectives::of(request.headers())?;
+        let (path, query) = (request.path(), request.query());
         let parameters = path_params(route.template, path)?;
         let names: Vec<&str> = parameters.iter().map(AsRef::as_ref).collect();
         let mut tags = tags_of_route(route.template, &names);
@@ -64,55 +69,21 @@ impl ReadRequest {
             method: "GET",
             path,
             query,
-            accept: wishes.accept,
+            accept: directives.accept.map(HeaderValue::as_bytes),
             accept_encoding: None,
-            api_version: wishes.api_version,
+            api_version: directives.api_version.map(HeaderValue::as_bytes),
         };
-        let user = (route.template == USER && query.is_none()).then(|| names.first().map(|id| (*id).to_owned()));
-        Some(Self { key: instance.state.cache.key(&asked), tags, is_tagged, user: user.flatten() })
+        let is_look_up = route.template == USER && query.is_none() && directives.accepts_json();
+        let user = is_look_up.then(|| names.first().map(|id| (*id).to_owned()));
+        Some(Self { key: cache.key(&asked), tags, is_tagged, user: user.flatten() })
     }
-}
-
-/// What the headers of a read say of the answer that is wanted.
-struct RequestDirectives<'a> {
-    accept: Option<&'a [u8]>,
-    api_version: Option<&'a [u8]>,
-}
-
-impl<'a> RequestDirectives<'a> {
-    /// None where the client wants Clerk's own answer, a part of one, or contradicts itself. One look at all names costs
-    /// less than asking for each.
-    fn of(headers: &'a HeaderMap) -> Option<Self> {
-        let mut wishes = Self { accept: None, api_version: None };
-        for (name, value) in headers {
-            let is_twice = if *name == ACCEPT {
-                wishes.accept.replace(value.as_bytes()).is_some()
-            } else if *name == API_VERSION {
-                wishes.api_version.replace(value.as_bytes()).is_some()
-            } else {
-                false
-            };
-            // RFC 9111, sections 5.2.1 and 5.4.
-            let wants_fresh = (*name == CACHE_CONTROL && has_directive(value, &["no-cache", "no-store"]))
-                || (*name == PRAGMA && has_directive(value, &["no-cache"]));
-            if is_twice || wants_fresh || OF_ONE_CLIENT.contains(name) {
-                return None;
-            }
-        }
-        Some(wishes)
-    }
-}
-
-/// Whether one of these directives is among the value's.
-fn has_directive(value: &HeaderValue, directives: &[&str]) -> bool {
-    let said = value.to_str().unwrap_or_default().split(',').map(str::trim);
-    said.into_iter().any(|said| directives.iter().any(|directive| said.eq_ignore_ascii_case(directive)))
 }
 
 impl Transaction {
     /// Answers a read under its policies.
     pub(in crate::gateway) async fn answer_read(mut self: Box<Self>) -> Response<Body> {
-        let Some(read) = ReadRequest::of(&self.head, self.route, &self.instance) else {
+        let cache = &self.instance.state.cache;
+        let Some(read) = ReadRequest::of(&self.request, self.route, self.credentials, cache) else {
             return self.forward(RequestBody::empty()).await;
         };
         let instance = Arc::clone(&self.instance);
@@ -129,7 +100,8 @@ impl Transaction {
         let is_shared = shadow.cache_hit || shadow.coalesced;
         let acts = [policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on());
         if !acts && !is_shared && policies.batch == Mode::Shadow {
-            self.record.dry_run.batched = instance.state.dry_run_batch(&read.key, &self.head.headers, self.priority);
+            let headers = self.request.headers();
+            self.record.dry_run.batched = instance.state.dry_run_batch(&read.key, headers, self.priority);
         }
         let response =
             if acts { self.coalesce(read, policies).await } else { self.forward(RequestBody::empty()).await };
@@ -161,6 +133,11 @@ impl Transaction {
             fetcher.get().map(|fetcher| (*fetcher.stats.lock(), fetcher.large.lock().take())).unwrap_or_default();
         self.record.dry_run.set_pace(stats.pace_forecast);
         self.record.dry_run.batched = stats.shadow_batched;
+        if let Ok((answer, Hit::Fetched)) = &answer
+            && is_gone(answer.status())
+        {
+            Box::pin(forget_named(&self.instance, self.route.template, self.request.path())).await;
+        }
         match answer {
             // A key that is refused says nothing of another one of the same instance.
             Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => {
@@ -177,13 +154,15 @@ impl Transaction {
                     Error::Shed(shed) => {
                         upstream_error(&self.instance, ErrorResponse::throttled(shed), shed, self.record)
                     }
-                    Error::Transport { source, .. } => {
-                        upstream_error(&self.instance, ErrorResponse::bad_gateway(source), source, self.record)
+                    Error::Transport { source, attempts } => {
+                        let answer = ErrorResponse::bad_gateway(source, *attempts);
+                        upstream_error(&self.instance, answer, source, self.record)
                     }
                     _ => Box::pin(self.forward(RequestBody::empty())).await,
                 },
                 (None, FetchError::Broken(error)) => {
-                    upstream_error(&self.instance, ErrorResponse::bad_gateway(error), error, self.record)
+                    let answer = ErrorResponse::bad_gateway(error, stats.attempts.max(1));
+                    upstream_error(&self.instance, answer, error, self.record)
                 }
             },
         }
@@ -197,7 +176,7 @@ impl Transaction {
     fn fetcher(&self, read: &ReadRequest, policies: RoutePolicies) -> Fetcher {
         Fetcher {
             instance: Arc::clone(&self.instance),
-            head: Arc::clone(&self.head),
+            request: Arc::clone(&self.request),
             route: self.route,
             credentials: self.credentials,
             caller: self.record.caller,

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
-use super::cacheable::{API_VERSION, may_be_kept};
+use super::instance_state::LookUpKind;
+use super::shareable::may_be_kept;
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::error_response::{error_body, own_trace_id, whole_seconds};
 use crate::gateway::request::headers;
 use crate::gateway::request::routing_table::InstanceRuntime;
+use crate::gateway::request::upstream_request::UpstreamRequest;
 use clerk_client::cache::{CacheKey, CachedResponse};
 use clerk_client::clerk::{ApiError, Error};
 use clerk_client::limiter::{Priority, ThrottleForecast};
@@ -58,7 +60,7 @@ pub(in crate::gateway) enum FetchError {
 /// Asks Clerk for all who want the same.
 pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
-    pub(in crate::gateway) head: Arc<request::Parts>,
+    pub(in crate::gateway) request: Arc<UpstreamRequest>,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
     /// The client that began it is charged for it.
@@ -88,14 +90,8 @@ impl Fetcher {
     }
 
     async fn fetch_alone(&self) -> Result<CachedResponse, FetchError> {
-        let mut head = request::Parts::clone(&self.head);
-        // Whoever gets the answer can read it, and nothing in it is for one client.
-        for name in [ACCEPT_ENCODING, COOKIE] {
-            head.headers.remove(name);
-        }
-        headers::request(&mut head, &self.instance.target, false).map_err(|_| FetchError::Unshareable)?;
-        let idempotency = Idempotency::of(&head.method);
-        let request = Request::from_parts(head, RequestBody::empty());
+        let idempotency = Idempotency::of(self.request.method());
+        let request = self.request.for_all().with_body(RequestBody::empty());
         let forward_request = ForwardRequest {
             request,
             route: self.route,
@@ -149,15 +145,15 @@ impl Fetcher {
         if self.policies.batch != Mode::Shadow || self.is_spared_in_shadow {
             return 0;
         }
-        self.instance.state.dry_run_batch(&self.key, &self.head.headers, self.priority)
+        self.instance.state.dry_run_batch(&self.key, self.request.headers(), self.priority)
     }
 
     /// None where it is better asked for alone.
     async fn fetch_in_batch(&self, user: &str) -> Option<Result<CachedResponse, FetchError>> {
-        let version = self.head.headers.get(&API_VERSION);
+        let kind = LookUpKind::of(self.request.headers(), self.priority);
         let instance = &self.instance;
         let options = || instance.policies.execute_options(&self.policies, self.priority);
-        let loader = instance.state.loader(&instance.outbound, version, self.priority, options)?;
+        let loader = instance.state.loader(&instance.outbound, kind, options)?;
         // A list that is under way already may have been read before an invalidation that we come after.
         loader.invalidate(user);
         let (found, share) = loader.raw_merged(user, self.caller).await;

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::headers::RequestRejection;
 use super::upload::ClientError;
+use crate::gateway::accounting::credential_shape::CredentialShape;
 use crate::gateway::accounting::decision::Decision;
 use clerk_client::limiter::Shed;
-use clerk_client::outbound::{RequestError, SendError};
+use clerk_client::outbound::{Phase, RequestError, SendError};
 use clerk_client::transport::ErrorKind;
 
 /// What the gateway did, where an answer is its own or is not what Clerk would have said.
@@ -33,17 +34,23 @@ pub(in crate::gateway) struct ErrorResponse {
     message: &'static str,
     long_message: String,
     retry_after: Option<Duration>,
+    attempts: Option<u32>,
     closes: bool,
 }
 
 impl ErrorResponse {
     fn new(decision: Decision, status: StatusCode, code: &'static str, message: &'static str, why: String) -> Self {
-        Self { decision, status, code, message, long_message: why, retry_after: None, closes: false }
+        Self { decision, status, code, message, long_message: why, retry_after: None, attempts: None, closes: false }
     }
 
     /// A request that is not handed on. The connection is closed: what follows on it may not be what it seems.
     pub(in crate::gateway) fn rejected(refusal: RequestRejection) -> Self {
         let (status, code) = match refusal {
+            // Clerk's code, and no reason to close: the body goes nowhere.
+            RequestRejection::OwnPath => {
+                let (status, code) = (StatusCode::NOT_FOUND, "resource_not_found");
+                return Self::new(Decision::Rejected, status, code, "not found", refusal.to_string());
+            }
             RequestRejection::Connect | RequestRejection::Trace => {
                 (StatusCode::METHOD_NOT_ALLOWED, "gateway_method_not_allowed")
             }
@@ -65,11 +72,13 @@ impl ErrorResponse {
         Self::new(Decision::Rejected, StatusCode::BAD_REQUEST, "gateway_request_invalid", "invalid request", why)
     }
 
-    /// A key that the gateway does not know, or none.
-    pub(in crate::gateway) fn unknown_key() -> Self {
-        let why = "The gateway passes on requests with a key of a configured instance, or with a token of a \
-                   configured caller, only."
-            .to_owned();
+    /// A credential that the gateway does not know, or none. It is named by its shape, and no part of it is shown.
+    pub(in crate::gateway) fn unknown_key(shape: CredentialShape) -> Self {
+        let what = shape.description();
+        let why = format!(
+            "The gateway forwards requests with a key of a configured instance, or with a token of a configured caller, \
+             only. This request has {what}."
+        );
         Self::new(Decision::Rejected, StatusCode::UNAUTHORIZED, "gateway_key_unknown", "unknown key", why)
     }
 
@@ -77,7 +86,7 @@ impl ErrorResponse {
     pub(in crate::gateway) fn request_failed(error: &SendError) -> Self {
         match error {
             SendError::Shed(shed) => Self::throttled(shed),
-            SendError::Request { error, .. } => Self::bad_gateway(error),
+            SendError::Request { error, attempts } => Self::bad_gateway(error, *attempts),
         }
     }
 
@@ -89,19 +98,18 @@ impl ErrorResponse {
         Self { retry_after: Some(shed.retry_after), ..own }
     }
 
-    /// No answer came.
-    pub(in crate::gateway) fn bad_gateway(error: &RequestError) -> Self {
+    /// No answer came to any of so many attempts.
+    pub(in crate::gateway) fn bad_gateway(error: &RequestError, attempts: u32) -> Self {
         let (status, code, message) = match error {
             RequestError::Key(_) => (StatusCode::SERVICE_UNAVAILABLE, "gateway_key_unavailable", "key unavailable"),
             RequestError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
-            RequestError::Upstream(error) => match error.kind() {
-                ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => {
+            RequestError::Upstream(cause) => match cause.kind() {
+                ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
+                // Only if no attempt was sent.
+                _ if error.phase() == Phase::Connect => {
                     (StatusCode::BAD_GATEWAY, "gateway_upstream_unreachable", "upstream unreachable")
                 }
-                ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
-                ErrorKind::Broken | ErrorKind::Decode | ErrorKind::Other => {
-                    (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off")
-                }
+                _ => (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off"),
             },
             RequestError::Request(_) | RequestError::BodyTooLarge { .. } => {
                 (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off")
@@ -112,9 +120,11 @@ impl ErrorResponse {
             StatusCode::SERVICE_UNAVAILABLE => "The gateway has no usable key for this instance.",
             StatusCode::GATEWAY_TIMEOUT => "Clerk did not answer in time. Whether it did what was asked is not known.",
             _ if code == "gateway_upstream_unreachable" => "The gateway cannot reach Clerk. Nothing was sent.",
-            _ => "The connection to Clerk broke before a whole answer came.",
+            _ => {
+                "The connection to Clerk broke before a whole answer came. Whether Clerk did what was asked is not known."
+            }
         };
-        Self::new(Decision::Failed, status, code, message, why.to_owned())
+        Self::new(Decision::Failed, status, code, message, why.to_owned()).after(attempts)
     }
 
     /// The client did not send its whole request.
@@ -129,10 +139,15 @@ impl ErrorResponse {
     }
 
     /// An answer that cannot be handed on.
-    pub(in crate::gateway) fn unexpected_response() -> Self {
+    pub(in crate::gateway) fn unexpected_response(attempts: u32) -> Self {
         let why = "Clerk's answer cannot be handed on: it is not a final one.".to_owned();
         let code = "gateway_upstream_broken";
-        Self::new(Decision::Failed, StatusCode::BAD_GATEWAY, code, "upstream broke off", why)
+        Self::new(Decision::Failed, StatusCode::BAD_GATEWAY, code, "upstream broke off", why).after(attempts)
+    }
+
+    fn after(self, attempts: u32) -> Self {
+        let is_of_upstream = matches!(self.status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
+        Self { attempts: Some(attempts).filter(|attempts| is_of_upstream && *attempts > 1), ..self }
     }
 
     /// For the log.
@@ -150,6 +165,9 @@ impl ErrorResponse {
         headers.insert(&DECISION, HeaderValue::from_static(self.decision.as_str()));
         if let Some(wait) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
+        }
+        if let Some(attempts) = self.attempts {
+            headers.insert(&ATTEMPTS, HeaderValue::from(attempts));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));

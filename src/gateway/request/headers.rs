@@ -48,6 +48,11 @@ impl UpstreamTarget {
         Ok(Self { scheme, authority, prefix })
     }
 
+    /// The path before each request's own; mostly empty.
+    pub(in crate::gateway) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The address of a request: its path and query as they came, behind ours.
     fn uri(&self, path_and_query: PathAndQuery) -> Result<Uri, http::Error> {
         let path_and_query = if self.prefix.is_empty() {
@@ -81,6 +86,11 @@ pub(in crate::gateway) enum RequestRejection {
     Token,
     #[error("TRACE is not possible with a caller's token")]
     Trace,
+    #[error(
+        "this path is the gateway's own or the exporter's, or nearly one of them, and is never forwarded: webhooks are \
+         delivered to exactly the configured path, and the pages are on the exporter's port"
+    )]
+    OwnPath,
 }
 
 /// Checks what hyper leaves to us.

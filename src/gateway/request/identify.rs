@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderValue, request};
 
 use super::headers::RequestRejection;
 use crate::gateway::accounting::caller_registry::CallerRegistry;
+use crate::gateway::accounting::credential_shape::CredentialShape;
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::Credentials;
-use clerk_client::secret::{ClerkKey, KeySource, Secret};
+use clerk_client::secret::{ClerkKey, KeySource, Secret, SecretScanner, base64_decoded};
 use clerk_quota::CallerId;
 
 /// What the gateway knows keys and tokens by.
@@ -19,7 +20,8 @@ use clerk_quota::CallerId;
 pub(in crate::gateway) struct CredentialStore {
     /// Several keys may belong to one instance: while they are rotated, or one for each team.
     pub(in crate::gateway) keys: Vec<KnownKey>,
-    pub(in crate::gateway) tokens: Vec<KnownToken>,
+    tokens: Vec<KnownToken>,
+    scanner: SecretScanner,
 }
 
 #[derive(Debug)]
@@ -41,14 +43,30 @@ pub(in crate::gateway) struct KnownToken {
 /// Whose a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::gateway) struct Identity {
-    /// Place of the instance; `None`: the key is none of ours, or there is none.
-    pub(in crate::gateway) instance: Option<usize>,
+    pub(in crate::gateway) owner: Owner,
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) credentials: Credentials,
     pub(in crate::gateway) priority: Priority,
+    /// Whether it has a machine's key, whose answers are its own.
+    pub(in crate::gateway) is_machine: bool,
+}
+
+/// Which instance a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::gateway) enum Owner {
+    /// The one at this place.
+    Instance(usize),
+    /// None that is configured: its credential, of this shape, is not known, or there is none.
+    Unknown(CredentialShape),
 }
 
 impl CredentialStore {
+    /// Takes over the tokens of callers.
+    pub(in crate::gateway) fn set_tokens(&mut self, tokens: Vec<KnownToken>) {
+        self.scanner = SecretScanner::new(tokens.iter().map(|known| known.token.clone()).collect());
+        self.tokens = tokens;
+    }
+
     /// Keys that stand with two instances, as the places of both: requests that carry them count for the first one. Keys
     /// that cannot be read are not looked at.
     pub(in crate::gateway) fn ambiguous(&self) -> Vec<(usize, usize)> {
@@ -59,21 +77,14 @@ impl CredentialStore {
         same.map(|(first, again)| (of(first), of(again))).filter(|(first, again)| first != again).collect()
     }
 
-    /// Whether a caller's token stands anywhere in a field: behind another scheme, in quotes, twice.
-    fn holds_token(&self, field: &HeaderValue) -> bool {
-        let bytes = field.as_bytes();
-        // All of them each time, in constant time.
-        let holds =
-            |known: &KnownToken| bytes.windows(known.token.len()).filter(|part| known.token.is(part)).count() > 0;
-        bytes.len() <= LONGEST_CREDENTIAL && self.tokens.iter().filter(|known| holds(known)).count() > 0
-    }
-
+    /// Whose a request is. A caller's token is exchanged where it is the `Bearer` of the one `Authorization`, and otherwise
+    /// refused wherever it stands in the head, in whatever spelling: Clerk would be shown it.
     pub(in crate::gateway) fn identify(
         &self,
-        headers: &HeaderMap,
+        head: &request::Parts,
         callers: &CallerRegistry,
     ) -> Result<Identity, RequestRejection> {
-        let mut presented = headers.get_all(AUTHORIZATION).iter();
+        let mut presented = head.headers.get_all(AUTHORIZATION).iter();
         let first = presented.next();
         if presented.next().is_some() {
             // Clerk might read another one than we do, and it might be a token that is not meant for Clerk.
@@ -81,45 +92,77 @@ impl CredentialStore {
         }
         let (mut key, mut token) = (None, None);
         if let Some(presented) = first.and_then(bearer) {
+            // All of them each time, in constant time.
             for known in &self.tokens {
                 if known.token.is(presented) {
                     token = Some(known);
                 }
             }
             for known in &self.keys {
-                if known.source.current().is_ok_and(|key| key.secret().is(presented)) {
-                    key = key.or(Some(known));
+                if let Ok(current) = known.source.current()
+                    && current.secret().is(presented)
+                    && key.is_none()
+                {
+                    key = Some((known, current.is_machine()));
                 }
             }
         }
-        if let Some(token) = token {
-            let (authorization, priority) = (Credentials::Instance, token.priority);
-            return Ok(Identity {
-                instance: Some(token.instance),
-                caller: token.caller,
-                credentials: authorization,
-                priority,
-            });
-        }
-        if key.is_none() && first.is_some_and(|presented| self.holds_token(presented)) {
-            // Clerk would be shown it.
+        if self.holds_token(head, token.is_some() || key.is_some()) {
             return Err(RequestRejection::Token);
         }
-        let caller = key.and_then(|key| key.caller);
-        let caller = caller.unwrap_or_else(|| callers.found(headers.get(USER_AGENT).map(HeaderValue::as_bytes)));
-        let (instance, priority) = (key.map(|key| key.instance), Priority::High);
-        Ok(Identity { instance, caller, credentials: Credentials::Client, priority })
+        if let Some(KnownToken { instance, caller, priority, .. }) = token {
+            return Ok(Identity {
+                owner: Owner::Instance(*instance),
+                caller: *caller,
+                credentials: Credentials::Instance,
+                priority: *priority,
+                is_machine: false,
+            });
+        }
+        let caller = key.and_then(|(known, _)| known.caller);
+        let caller = caller.unwrap_or_else(|| callers.found(head.headers.get(USER_AGENT).map(HeaderValue::as_bytes)));
+        let owner = match key {
+            Some((known, _)) => Owner::Instance(known.instance),
+            None => Owner::Unknown(shape(first)),
+        };
+        let is_machine = key.is_some_and(|(_, is_machine)| is_machine);
+        Ok(Identity { owner, caller, credentials: Credentials::Client, priority: Priority::High, is_machine })
+    }
+
+    /// Whether a token stands anywhere in the head, but for an `Authorization` that is known.
+    fn holds_token(&self, head: &request::Parts, is_known: bool) -> bool {
+        let finds = |text: &[u8]| self.scanner.finds(text);
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let fields = head.headers.iter().filter(|(name, _)| !(is_known && *name == AUTHORIZATION));
+        finds(target.as_bytes()) || fields.into_iter().any(|(_, value)| finds(value.as_bytes()))
     }
 }
 
-/// A longer field is no credential that somebody mistyped.
-const LONGEST_CREDENTIAL: usize = 4096;
-
-/// What follows the scheme `Bearer`, which is read without regard to case (RFC 9110, section 11.1).
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, rest) = value.as_bytes().trim_ascii().split_at_checked(b"Bearer".len())?;
-    (scheme.eq_ignore_ascii_case(b"Bearer") && rest.first().is_some_and(u8::is_ascii_whitespace))
-        .then(|| rest.trim_ascii())
+    scheme(value, b"Bearer")
+}
+
+/// What follows a scheme, which is read without regard to case (RFC 9110, section 11.1).
+fn scheme<'a>(value: &'a HeaderValue, name: &[u8]) -> Option<&'a [u8]> {
+    let (scheme, rest) = value.as_bytes().trim_ascii().split_at_checked(name.len())?;
+    (scheme.eq_ignore_ascii_case(name) && rest.first().is_some_and(u8::is_ascii_whitespace)).then(|| rest.trim_ascii())
+}
+
+/// The shape of a credential that nobody knows.
+fn shape(authorization: Option<&HeaderValue>) -> CredentialShape {
+    let Some(value) = authorization else { return CredentialShape::None };
+    let value_bytes = value.as_bytes().trim_ascii();
+    if let Some(presented) = bearer(value) {
+        return CredentialShape::of(presented);
+    }
+    if value_bytes.eq_ignore_ascii_case(b"Bearer") {
+        return CredentialShape::None;
+    }
+    let decoded = scheme(value, b"Basic").map(base64_decoded).unwrap_or_default();
+    let parts = decoded.split(|byte| *byte == b':').chain([value_bytes]);
+    let told =
+        parts.map(CredentialShape::of).find(|shape| !matches!(shape, CredentialShape::None | CredentialShape::Other));
+    told.unwrap_or_else(|| CredentialShape::of(value_bytes))
 }
 
 #[cfg(test)]
@@ -136,17 +179,22 @@ mod tests {
         KnownKey { source, instance, caller: None }
     }
 
+    fn head(authorization: &[&str]) -> request::Parts {
+        let mut request = http::Request::get("/v1/users");
+        for value in authorization {
+            request = request.header(AUTHORIZATION, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
     fn identify(values: &[&str]) -> Result<Identity, RequestRejection> {
         let callers = CallerRegistry::new(5);
         let caller = callers.configured(&Arc::from("billing"));
         let tokens =
             vec![KnownToken { token: Secret::new(TOKEN.to_owned()), instance: 1, caller, priority: Priority::Low }];
-        let register = CredentialStore { keys: vec![key(FIRST, 0), key(SECOND, 0)], tokens };
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-        }
-        register.identify(&headers, &callers)
+        let mut register = CredentialStore { keys: vec![key(FIRST, 0), key(SECOND, 0)], ..CredentialStore::default() };
+        register.set_tokens(tokens);
+        register.identify(&head(values), &callers)
     }
 
     #[test]
@@ -158,18 +206,17 @@ mod tests {
             format!("BEARER\t{SECOND}"),
         ] {
             let identity = identify(&[&value]).unwrap();
-            assert_eq!((identity.instance, identity.credentials), (Some(0), Credentials::Client));
+            assert_eq!((identity.owner, identity.credentials), (Owner::Instance(0), Credentials::Client));
         }
     }
 
     #[test]
     fn a_key_of_two_instances_leads_to_the_first_and_is_noticed() {
         let keys = vec![key(FIRST, 0), key(SECOND, 0), key(SECOND, 0), key(FIRST, 1), key(SECOND, 2)];
-        let register = CredentialStore { keys, tokens: Vec::new() };
+        let register = CredentialStore { keys, ..CredentialStore::default() };
         assert_eq!(register.ambiguous(), [(0, 1), (0, 2)]);
-        let mut headers = HeaderMap::new();
-        headers.append(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {FIRST}")).unwrap());
-        assert_eq!(register.identify(&headers, &CallerRegistry::new(5)).unwrap().instance, Some(0));
+        let head = head(&[&format!("Bearer {FIRST}")]);
+        assert_eq!(register.identify(&head, &CallerRegistry::new(5)).unwrap().owner, Owner::Instance(0));
     }
 
     #[test]
@@ -178,16 +225,30 @@ mod tests {
         let longer = format!("Bearer {FIRST}4");
         let bare = FIRST.to_owned();
         let basic = format!("Basic {FIRST}");
-        for value in [&prefix, &longer, &bare, &basic, "Bearer", "Bearer ", "", "Bearer sk_live_other"] {
-            assert_eq!(identify(&[value]).unwrap().instance, None, "{value}");
+        let live = CredentialShape::SecretKeyLive;
+        for (value, shape) in [
+            (&*prefix, live),
+            (&longer, live),
+            (&bare, live),
+            (&basic, CredentialShape::Other),
+            ("Basic c2tfbGl2ZV94Og==", live),
+            ("Basic OmFrX3g=", CredentialShape::MachineKey),
+            ("Bearer", CredentialShape::None),
+            ("Bearer ", CredentialShape::None),
+            ("", CredentialShape::None),
+            ("Bearer sk_live_other", live),
+            ("bearer  pk_test_x", CredentialShape::PublishableKey),
+            ("Token x", CredentialShape::Other),
+        ] {
+            assert_eq!(identify(&[value]).unwrap().owner, Owner::Unknown(shape), "{value}");
         }
-        assert_eq!(identify(&[]).unwrap().instance, None);
+        assert_eq!(identify(&[]).unwrap().owner, Owner::Unknown(CredentialShape::None));
     }
 
     #[test]
     fn a_token_is_exchanged_for_the_key() {
         let identity = identify(&[&format!("Bearer {TOKEN}")]).unwrap();
-        assert_eq!((identity.instance, identity.credentials), (Some(1), Credentials::Instance));
+        assert_eq!((identity.owner, identity.credentials), (Owner::Instance(1), Credentials::Instance));
         assert_eq!(identity.priority, Priority::Low);
     }
 

@@ -3,8 +3,10 @@
 pub(super) mod error_response;
 pub(super) mod headers;
 pub(super) mod identify;
+pub(super) mod own_paths;
 pub(super) mod pipeline;
 pub(super) mod routing_table;
 pub(super) mod transaction;
 pub(super) mod upload;
+pub(super) mod upstream_request;
 pub(super) mod webhooks;

@@ -9,14 +9,19 @@ use tokio::time::Instant;
 
 use super::error_response::ErrorResponse;
 use super::headers::{self, RequestRejection};
-use super::identify::Identity;
+use super::identify::{Identity, Owner};
+use super::own_paths::{OwnPath, is_delivery};
 use super::routing_table::RoutingTable;
 use super::transaction::{Transaction, local_response};
 use super::upload::upload;
+use super::upstream_request::UpstreamRequest;
+use super::webhooks::WebhookEndpoint;
 use crate::gateway::Gateway;
 use crate::gateway::accounting::counters::{DryRunCounts, RequestCounters};
+use crate::gateway::accounting::credential_shape::CredentialShape;
 use crate::gateway::accounting::decision::Decision;
 use crate::gateway::accounting::request_record::{CLIENT_GONE, RequestRecord};
+use clerk_client::limiter::Priority;
 use clerk_client::outbound::Credentials;
 use clerk_client::transport::{BodyError, RequestBody};
 use clerk_quota::{CallerId, MethodLabel, route};
@@ -47,7 +52,10 @@ impl Gateway {
         let table = self.routing_table.load_full();
         let (head, body) = request.into_parts();
         let method = MethodLabel::from(&head.method);
-        let identity = match self.admit(&table, &head) {
+        let own_path = OwnPath::of(head.uri.path(), self.webhooks.as_ref().map(WebhookEndpoint::path));
+        let is_page = own_path == Some(OwnPath::Page);
+        let is_ours = own_path == Some(OwnPath::Near) || is_delivery(&head.headers);
+        let identity = match self.admit(&table, &head, is_ours) {
             Ok(identity) => identity,
             Err(rejection) => {
                 let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
@@ -58,36 +66,59 @@ impl Gateway {
         // The bytes that are matched are the bytes that are sent.
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let route = route::find(head.method.as_str(), path.as_bytes());
-        let instance = match identity.instance {
-            Some(place) => table.instances.get(place),
-            None => table.unknown_keys.forward.as_ref(),
+        let instance = match identity.owner {
+            Owner::Instance(place) => table.instances.get(place),
+            Owner::Unknown(shape) => table.unknown_keys.forward(shape, head.uri.path()),
+        };
+        let unknown = match identity.owner {
+            Owner::Instance(_) => None,
+            Owner::Unknown(shape) => Some(shape),
         };
         let Some(instance) = instance else {
+            let shape = unknown.unwrap_or(CredentialShape::Other);
+            self.unknown_credentials.rejected(shape);
             let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
             let record = self.record(unknown_keys, from, route.template, identity.caller, method);
-            return Admission::Rejected(Box::new(local_response(ErrorResponse::unknown_key(), record)));
+            return Admission::Rejected(Box::new(local_response(ErrorResponse::unknown_key(shape), record)));
         };
-        let record = self.record((&instance.name, &instance.counters), from, route.template, identity.caller, method);
+        if let Some(shape) = unknown {
+            self.unknown_credentials.forwarded(shape);
+        }
+        let mut record =
+            self.record((&instance.name, &instance.counters), from, route.template, identity.caller, method);
+        record.priority = identity.priority;
+        if is_page {
+            let answer = ErrorResponse::rejected(RequestRejection::OwnPath);
+            return Admission::Rejected(Box::new(local_response(answer, record)));
+        }
         let policies = instance.policies.decide(&head.method, &route);
+        // What a machine is answered, another need not be.
+        let policies = if identity.is_machine { policies.without_sharing() } else { policies };
         let (body, upload_error) = upload(body);
         let credentials = identity.credentials;
         let priority = identity.priority;
         let instance = Arc::clone(instance);
+        let Ok(request) = UpstreamRequest::new(head, &instance.target, body.is_of_unknown_length()) else {
+            return Admission::Rejected(Box::new(local_response(ErrorResponse::no_address(), record)));
+        };
         // In a box, since each step of the way would keep a copy of it.
-        let head = Arc::new(head);
+        let request = Arc::new(request);
         let transaction =
-            Box::new(Transaction { instance, head, route, credentials, priority, policies, upload_error, record });
+            Box::new(Transaction { instance, request, route, credentials, priority, policies, upload_error, record });
         Admission::Accepted(transaction, body)
     }
 
-    fn admit(&self, table: &RoutingTable, head: &request::Parts) -> Result<Identity, RequestRejection> {
+    fn admit(&self, table: &RoutingTable, head: &request::Parts, is_ours: bool) -> Result<Identity, RequestRejection> {
         match head.extensions.get::<Ambiguity>() {
             Some(Ambiguity::Framing) => return Err(RequestRejection::Framing),
             Some(Ambiguity::Fragment) => return Err(RequestRejection::Fragment),
             None => {}
         }
         headers::check(head)?;
-        let identity = table.credentials.identify(&head.headers, &self.callers)?;
+        if is_ours {
+            return Err(RequestRejection::OwnPath);
+        }
+        let identity = table.credentials.identify(head, &self.callers)?;
         // The answer may repeat all that Clerk was sent (RFC 9110, section 9.3.8), and whoever has a token has no key.
         if head.method == Method::TRACE && identity.credentials == Credentials::Instance {
             return Err(RequestRejection::Trace);
@@ -111,6 +142,7 @@ impl Gateway {
             template,
             caller,
             method,
+            priority: Priority::default(),
             code: CLIENT_GONE,
             decision: Decision::Abandoned,
             upstream: None,
@@ -128,6 +160,8 @@ enum Admission {
 impl Handler for Gateway {
     /// Paths name people.
     const LOGS_PATHS: bool = false;
+    /// They come from Clerk piece by piece, or are shared.
+    const HOLDS_RESPONSES: bool = false;
 
     async fn handle(&self, request: Request<Body>, _peer: SocketAddr) -> Response<Body> {
         match &self.webhooks {

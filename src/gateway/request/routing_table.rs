@@ -8,9 +8,10 @@ use super::headers::UpstreamTarget;
 use super::identify::{CredentialStore, KnownKey, KnownToken};
 use crate::gateway::accounting::caller_registry::CallerRegistry;
 use crate::gateway::accounting::counters::RequestCounters;
+use crate::gateway::accounting::credential_shape::CredentialShape;
 use crate::gateway::accounting::stats::UNKNOWN_KEYS;
 use crate::gateway::config::options::{
-    CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy,
+    CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
 };
 use crate::gateway::config::policy::{InstancePolicies, Mode, RoutePolicies};
 use crate::gateway::reads::instance_state::InstanceState;
@@ -68,6 +69,24 @@ pub(in crate::gateway) struct UnknownKeys {
     pub(in crate::gateway) counters: Arc<RequestCounters>,
     /// None: they are refused.
     pub(in crate::gateway) forward: Option<Arc<InstanceRuntime>>,
+    /// Where requests go that need no credential, though unknown ones are refused; none where the instances are at
+    /// different addresses.
+    keyless: Option<Arc<InstanceRuntime>>,
+}
+
+impl UnknownKeys {
+    /// The way of a request with an unknown credential, or none; none if it is refused.
+    pub(in crate::gateway) fn forward(&self, shape: CredentialShape, path: &str) -> Option<&Arc<InstanceRuntime>> {
+        let is_keyless = shape == CredentialShape::None && is_keyless(path);
+        self.forward.as_ref().or_else(|| self.keyless.as_ref().filter(|_| is_keyless))
+    }
+}
+
+/// Where applications in keyless development get their first keys: they have none to send.
+const KEYLESS: [&str; 2] = ["/v1/accountless_applications", "/v1/accountless_applications/complete"];
+
+fn is_keyless(path: &str) -> bool {
+    KEYLESS.contains(&path.strip_suffix('/').unwrap_or(path))
 }
 
 impl RoutingTable {
@@ -107,26 +126,37 @@ impl RoutingTable {
             );
         }
         CallerToken::check(&options.tokens)?;
+        let mut tokens = Vec::new();
         for CallerToken { caller, instance, token, priority } in options.tokens {
             let Some(place) = instances.iter().position(|known| known.name == instance) else {
                 return Err(ConfigureError::NoInstance { caller, instance });
             };
             let caller = callers.configured(&caller);
-            credentials.tokens.push(KnownToken { token, instance: place, caller, priority });
+            tokens.push(KnownToken { token, instance: place, caller, priority });
         }
+        credentials.set_tokens(tokens);
         let name: Arc<str> = Arc::from(UNKNOWN_KEYS);
         let counters = counters(&name);
-        let forward = match options.unknown_keys {
-            UnknownKeyPolicy::Reject => None,
-            UnknownKeyPolicy::Forward(outbound) => {
-                // Nothing of theirs is ever kept.
-                let options = cache::CacheOptions { memory_bytes: 0, ..cache::CacheOptions::new(Arc::clone(&name)) };
-                let cache = Cache::new(options, Arc::clone(&outbound.clock));
-                Some(Arc::new(instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counters))?))
-            }
+        let way = |outbound: Arc<Outbound>| {
+            // Nothing of theirs is ever kept.
+            let options = cache::CacheOptions { memory_bytes: 0, ..cache::CacheOptions::new(Arc::clone(&name)) };
+            let cache = Cache::new(options, Arc::clone(&outbound.clock));
+            instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counters)).map(Arc::new)
         };
-        Ok(Self { credentials, instances, unknown_keys: UnknownKeys { name, counters, forward } })
+        let (forward, keyless) = match options.unknown_keys {
+            UnknownKeyPolicy::Forward(outbound) => (Some(way(outbound)?), None),
+            UnknownKeyPolicy::Reject => (None, common_way(&instances).map(way).transpose()?),
+        };
+        Ok(Self { credentials, instances, unknown_keys: UnknownKeys { name, counters, forward, keyless } })
     }
+}
+
+/// A way without a key to where all instances are.
+fn common_way(instances: &[Arc<InstanceRuntime>]) -> Option<Arc<Outbound>> {
+    let (first, others) = instances.split_first()?;
+    let Outbound { transport, base, clock, .. } = &*first.outbound;
+    let is_common = others.iter().all(|other| other.outbound.base == *base);
+    is_common.then(|| Arc::new(passthrough(Arc::clone(transport), base.clone(), Arc::clone(clock))))
 }
 
 fn instance(

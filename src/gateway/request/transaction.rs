@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Request, Response, request};
+use http::{HeaderMap, HeaderValue, Response};
 
 use super::error_response::{ATTEMPTS, DECISION, ErrorResponse, WAITED_MS};
 use super::headers;
 use super::routing_table::InstanceRuntime;
 use super::upload::{UploadError, in_memory};
+use super::upstream_request::UpstreamRequest;
 use crate::gateway::accounting::decision::Decision;
 use crate::gateway::accounting::request_record::{RecordingBody, RequestRecord};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
-use crate::gateway::reads::write_invalidation::{self, WriteGuard};
+use crate::gateway::reads::write_invalidation::{WriteEnd, WriteGuard, forget_named, is_gone};
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::retry::{Idempotency, RetryableError};
 use clerk_client::outbound::{Credentials, ForwardRequest, ForwardedResponse, UpstreamResponse};
@@ -25,7 +26,7 @@ use clerk_quota::Route;
 pub(in crate::gateway) struct Transaction {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
     /// Shared with whoever asks for all who want the same.
-    pub(in crate::gateway) head: Arc<request::Parts>,
+    pub(in crate::gateway) request: Arc<UpstreamRequest>,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
     pub(in crate::gateway) priority: Priority,
@@ -45,7 +46,7 @@ impl Transaction {
     /// Hands the request on to Clerk and the answer back.
     pub(in crate::gateway) async fn forward(mut self: Box<Self>, mut body: RequestBody) -> Response<Body> {
         let (route, credentials, priority, policies) = (self.route, self.credentials, self.priority, self.policies);
-        let (idempotency, caller) = (policies.idempotency(&self.head.method), self.record.caller);
+        let (idempotency, caller) = (policies.idempotency(self.request.method()), self.record.caller);
         if policies.retry.is_on() && idempotency != Idempotency::NonIdempotent {
             // What is to be sent again has to be at hand.
             body = match Box::pin(in_memory(body)).await {
@@ -55,19 +56,14 @@ impl Transaction {
                 }
             };
         }
-        let mut head = Arc::unwrap_or_clone(self.head);
-        let write = WriteGuard::of(&self.instance, &head.method, route.template, head.uri.path());
-        if headers::request(&mut head, &self.instance.target, body.is_of_unknown_length()).is_err() {
-            if let Some(write) = write {
-                write.rejected();
-            }
-            return local_response(ErrorResponse::no_address(), self.record);
-        }
+        let request = Arc::unwrap_or_clone(self.request);
+        let write = WriteGuard::of(&self.instance, request.method(), route.template, request.path());
+        let path = self.instance.policies.looks_at_caches().then(|| request.path().to_owned());
         if !self.record.dry_run.is_spared() {
             self.record.dry_run.set_pace(self.instance.forecast_pace(&policies, route, priority));
         }
         let forward_request =
-            ForwardRequest { request: Request::from_parts(head, body), route, idempotency, credentials, caller };
+            ForwardRequest { request: request.with_body(body), route, idempotency, credentials, caller };
         match self
             .instance
             .outbound
@@ -75,17 +71,18 @@ impl Transaction {
             .await
         {
             Ok(forwarded) if !headers::is_final(&forwarded.response.head) => {
-                local_response(ErrorResponse::unexpected_response(), self.record)
+                local_response(ErrorResponse::unexpected_response(forwarded.attempts), self.record)
             }
             Ok(forwarded) => {
                 let status = forwarded.response.head.status;
                 // What the client got wrong was not done. What broke at Clerk may have been, and so may an earlier attempt,
                 // or a request on an idle connection that just closed.
                 let is_first = forwarded.attempts == 1 && idempotency != Idempotency::Idempotent;
-                match write {
-                    Some(write) if status.is_client_error() && is_first => write.rejected(),
-                    Some(write) => Box::pin(write.done()).await,
-                    None => {}
+                if let Some(write) = write {
+                    Box::pin(write.ended(WriteEnd::of_status(status, is_first))).await;
+                }
+                if let Some(path) = path.filter(|_| is_gone(status)) {
+                    Box::pin(forget_named(&self.instance, route.template, &path)).await;
                 }
                 if policies.retry == Mode::Shadow {
                     let trouble = RetryableError::of_status(status);
@@ -95,10 +92,8 @@ impl Transaction {
                 respond(forwarded, &self.instance, self.record)
             }
             Err(error) => {
-                match write {
-                    Some(write) if write_invalidation::may_be_done(&error) => Box::pin(write.done()).await,
-                    Some(write) => write.rejected(),
-                    None => {}
+                if let Some(write) = write {
+                    Box::pin(write.ended(WriteEnd::of_error(&error))).await;
                 }
                 let client_error = self.upload_error.of_the_client();
                 let answer = client_error

@@ -46,6 +46,11 @@ impl WebhookEndpoint {
         Ok(Self { path, webhooks: Webhooks::new(options, caches)? })
     }
 
+    /// Where it is.
+    pub(in crate::gateway) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Whether a request is for the endpoint, and not for Clerk.
     pub(in crate::gateway) fn is_for(&self, path: &str) -> bool {
         path == self.path
@@ -53,6 +58,10 @@ impl WebhookEndpoint {
 
     pub(in crate::gateway) async fn handle(&self, request: Request<Body>) -> Response<Body> {
         self.webhooks.handle(request).await
+    }
+
+    pub(in crate::gateway) fn refresh_secrets(&self) {
+        self.webhooks.refresh_secrets();
     }
 
     pub(in crate::gateway) fn stats(&self) -> WebhookStats {

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use axum::extract::Request as Incoming;
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
 use clerk_exporter::gateway::{Decision, InstancePolicies, Mode, RoutePolicies, Saving};
 use clerk_simulator::{FaultRule, Plan as Budget};
+
+use http_body_util::BodyExt;
 
 use super::{BATCH, OFF, Reads, authorized, get, roomy, throttled};
 use crate::support::{BULK_TOKEN, Setup};
@@ -23,8 +28,9 @@ async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
     let paths: Vec<_> = paths.into_iter().chain(MISSING.map(|id| format!("/v1/users/{id}"))).collect();
     let answers = batched.together(paths.iter().map(|path| get(path))).await;
     let targets = batched.targets();
-    assert!(targets.iter().all(|target| is_list(target)), "{targets:?}");
-    assert_eq!(targets.len(), 3);
+    // Those whom a list was without are asked for again, each alone: a list proves nothing of them.
+    assert_eq!(targets.iter().filter(|target| is_list(target)).count(), 3, "{targets:?}");
+    assert_eq!(targets.len(), 6, "{targets:?}");
     for (path, answer) in paths.iter().zip(&answers) {
         let alone = direct.get(path).await;
         assert_eq!((answer.status, answer.decision()), (alone.status, Some("batched")), "{path}");
@@ -39,7 +45,40 @@ async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
         }
     }
     assert_eq!(batched.decided(Decision::Batched), 203);
-    assert_eq!(batched.saved(Saving::Batch), 200);
+    // 203 look-ups cost six requests; the three that shared a list in vain saved nothing.
+    assert_eq!(batched.saved(Saving::Batch), 99 + 99);
+    let spent: u64 = batched.world.numbers().top[0].iter().map(|share| share.requests).sum();
+    assert_eq!(spent, 6);
+}
+
+/// Clerk gives ten users for a limit that it does not like.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_cut_off_answers_no_existing_user_with_404() {
+    for most in [10, 1, 0] {
+        let simulator = clerk_simulator::Simulator::new(roomy());
+        let router = simulator.router().layer(from_fn(move |request: Incoming, next: Next| async move {
+            let is_list = request.uri().path() == "/v1/users";
+            let answer = next.run(request).await;
+            if !is_list {
+                return answer;
+            }
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let users: Vec<serde_json::Value> = serde_json::from_slice(&body).unwrap();
+            axum::Json(users.into_iter().take(most).collect::<Vec<_>>()).into_response()
+        }));
+        for policies in [BATCH, RoutePolicies { cache: Mode::On, coalesce: Mode::On, ..BATCH }] {
+            let reads = Reads::before(router.clone(), policies);
+            let paths: Vec<_> = (0..28).map(|number| reads.path(number)).collect();
+            let paths: Vec<_> = paths.into_iter().chain([format!("/v1/users/{}", MISSING[0])]).collect();
+            let answers = reads.together(paths.iter().map(|path| get(path))).await;
+            let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+            assert_eq!(statuses, [[200; 28].as_slice(), &[404]].concat(), "cut off after {most}");
+            let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
+            assert_eq!(spent, reads.sent() as u64, "each request is counted");
+            // No look-up saves less than nothing.
+            assert!(reads.saved(Saving::Batch) <= (29 - spent.min(29)).max(2), "what was asked again was not saved");
+        }
+    }
 }
 
 /// The names in a JSON value, and what kind of value each has.

@@ -106,3 +106,24 @@ async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_
     assert!(urgent.1 < Duration::from_secs(1) && bulk.1 > window / 2, "{urgent:?} {bulk:?}");
     assert_eq!(reads.decided(Decision::Coalesced), 0);
 }
+
+/// What the alert on amplification goes by: attempts over requests, whatever became of them.
+#[tokio::test(start_paused = true)]
+async fn retries_show_as_attempts_beyond_the_requests_when_all_fail() {
+    for fault in [super::throttled(1), super::status(502)] {
+        let reads = Reads::new(RoutePolicies { retry: Mode::On, ..OFF });
+        reads.fault(fault.always());
+        for number in 0..300 {
+            assert!(matches!(reads.get(&reads.path(number)).await.status, 429 | 502));
+        }
+        let numbers = reads.world.numbers();
+        let not_sent = [Decision::CacheHit, Decision::Coalesced, Decision::Shed, Decision::Rejected];
+        let requests: u64 = numbers.decisions.iter().sum::<u64>()
+            - not_sent.iter().map(|decision| numbers.decisions[decision.index()]).sum::<u64>();
+        let ledger = reads.world.ledger.instance("test").unwrap();
+        let snapshot = ledger.lock().snapshot(reads.world.clock.now());
+        let attempts: u64 = snapshot.spent.iter().map(|(_, count)| count).sum();
+        assert_eq!((requests, attempts), (300, reads.sent() as u64));
+        assert!(attempts as f64 / requests as f64 - 1.0 > 0.1, "{attempts} attempts: the alert fires");
+    }
+}

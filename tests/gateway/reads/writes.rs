@@ -1,7 +1,14 @@
 //! Writes that are sent again where their route says so.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::response::IntoResponse;
 use clerk_exporter::gateway::{InstancePolicies, Mode, RoutePolicies};
 use clerk_simulator::Fault;
+use http::StatusCode;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{CACHE, OFF, Reads, USER, authorized, roomy, status, throttled};
 use crate::support::Setup;
@@ -82,4 +89,98 @@ async fn what_an_attempt_may_have_changed_is_forgotten_whatever_the_last_one_say
     assert_eq!(reads.get(&reads.path(1)).await.decision(), Some("cache_hit"));
     assert_eq!(write(&reads, DELETE, lost()).await, (404, 2));
     assert_eq!(reads.get(&reads.path(1)).await.decision(), None);
+}
+
+/// A Clerk that tells how often a user was written to, as of when the writes are carried out.
+fn slow_writes(carries_out: Duration, answers: Option<u16>) -> axum::Router {
+    let version = Arc::new(AtomicU64::new(1));
+    let going_on = Arc::<parking_lot::Mutex<tokio::task::JoinSet<()>>>::default();
+    axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let (version, going_on) = (Arc::clone(&version), Arc::clone(&going_on));
+        async move {
+            if request.method() == "GET" {
+                let body = format!(r#"{{"id":"user_1","version":{}}}"#, version.load(Ordering::SeqCst));
+                return ([("content-type", "application/json")], body).into_response();
+            }
+            // It goes on when nobody waits for it any more.
+            going_on.lock().spawn(async move {
+                sleep(carries_out).await;
+                version.fetch_add(1, Ordering::SeqCst);
+            });
+            match answers {
+                Some(status) => StatusCode::from_u16(status).unwrap().into_response(),
+                None => std::future::pending().await,
+            }
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_old_is_kept_after_a_write_whose_end_is_not_known() {
+    // Given up by its client, or not answered in time, or answered by something in between.
+    for (gives_up, answers) in
+        [(Some(400), None), (None, None), (None, Some(502)), (None, Some(504)), (None, Some(524)), (None, Some(408))]
+    {
+        let reads = Reads::before(slow_writes(Duration::from_secs(8), answers), CACHE);
+        let version = async || reads.get("/v1/users/user_1").await.json()["version"].as_u64().unwrap();
+        assert_eq!(version().await, 1);
+        let from = Instant::now();
+        let write = reads.send_body(authorized("PATCH", "/v1/users/user_1", KEY), "");
+        match gives_up {
+            Some(millis) => assert!(timeout(Duration::from_millis(millis), write).await.is_err()),
+            None => assert!(write.await.status >= 400),
+        }
+        let ended = from.elapsed();
+        let mut is_new = false;
+        for _ in 0..180 {
+            let version = version().await;
+            assert_eq!(
+                version,
+                if from.elapsed() >= Duration::from_secs(8) { 2 } else { 1 },
+                "{gives_up:?} {answers:?}"
+            );
+            is_new |= version == 2;
+            sleep(Duration::from_millis(330)).await;
+        }
+        assert!(is_new);
+        // Then all is kept as before; for a minute for a few seconds only.
+        sleep((ended + Duration::from_secs(72)).saturating_sub(from.elapsed())).await;
+        let sent = reads.sent();
+        for _ in 0..40 {
+            version().await;
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(reads.sent() <= sent + 2, "{} requests", reads.sent() - sent);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clerk_says_does_not_exist_is_not_given_from_the_cache() {
+    for status in [404, 410] {
+        for method in ["PATCH", "DELETE", "HEAD", "GET"] {
+            let gone = Arc::new(AtomicBool::new(false));
+            let is_gone = Arc::clone(&gone);
+            let clerk = axum::Router::new().fallback(move || {
+                let status = if is_gone.load(Ordering::SeqCst) { status } else { 200 };
+                async move {
+                    let body = ([("content-type", "application/json")], r#"{"id":"user_1"}"#);
+                    (StatusCode::from_u16(status).unwrap(), body).into_response()
+                }
+            });
+            let reads = Reads::before(clerk, CACHE);
+            let below = "/v1/users/user_1/organization_memberships";
+            for path in ["/v1/users/user_1", below, "/v1/users/user_2"] {
+                assert_eq!(reads.get(path).await.status, 200);
+                assert_eq!(reads.get(path).await.decision(), Some("cache_hit"), "{path}");
+            }
+            gone.store(true, Ordering::SeqCst);
+            let request = authorized(method, "/v1/users/user_1", KEY).header("cache-control", "no-cache");
+            assert_eq!(reads.send(request).await.status, status);
+            for path in ["/v1/users/user_1", below] {
+                assert_eq!(reads.get(path).await.status, status, "{method} {path}");
+            }
+            // Of others it says nothing.
+            assert_eq!(reads.get("/v1/users/user_2").await.decision(), Some("cache_hit"), "{method}");
+        }
+    }
 }

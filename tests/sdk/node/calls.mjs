@@ -2,6 +2,7 @@
 //
 //   node calls.mjs calls      every kind of call once, one after the other
 //   node calls.mjs burst N    N look-ups of one user at the same time
+//   node calls.mjs machines   calls with the machine secret key in CLERK_MACHINE_SECRET_KEY, and of API keys
 //
 // CLERK_API_URL is the server without /v1; CLERK_SECRET_KEY a key that it accepts. What is printed depends on nothing but
 // the server's data: no times, no order in which parallel calls end.
@@ -113,12 +114,34 @@ async function burst(count) {
   });
 }
 
+async function machines() {
+  const machineSecretKey = process.env.CLERK_MACHINE_SECRET_KEY;
+  const machine = createClerkClient({ apiUrl, machineSecretKey });
+  const made = await call("m2m.create_token", () => machine.m2m.createToken({ claims: { job: 7 }, secondsUntilExpiration: 60 }));
+  const token = made?.token ?? "mt_unknown";
+  await call("m2m.verify", () => machine.m2m.verify({ token }));
+  await call("m2m.verify_unknown", () => machine.m2m.verify({ token: "mt_unknown" }));
+  // The key in the call, and not in the client; and a revocation with the instance's.
+  await call("m2m.verify_with_key", () => client.m2m.verify({ token, machineSecretKey }));
+  await call("m2m.revoke_token", () => client.m2m.revokeToken({ m2mTokenId: "mt_1", machineSecretKey: process.env.CLERK_SECRET_KEY }));
+  const { apiKeys } = client;
+  await call("api_keys.create", () => apiKeys.create({ name: "a b+ü", subject: "user_1" }));
+  await call("api_keys.list", () => apiKeys.list({ subject: "user_1", limit: 10 }));
+  await call("api_keys.get", () => apiKeys.get("ak_1"));
+  await call("api_keys.get_secret", () => apiKeys.getSecret("ak_1"));
+  await call("api_keys.verify", () => apiKeys.verify("ak_secret"));
+  await call("api_keys.verify_unknown", () => apiKeys.verify("ak_unknown"));
+  await call("api_keys.revoke", () => apiKeys.revoke({ apiKeyId: "ak_1" }));
+}
+
 const [scenario, count] = process.argv.slice(2);
 if (scenario === "calls") {
   await calls();
+} else if (scenario === "machines") {
+  await machines();
 } else if (scenario === "burst" && Number(count) > 0) {
   await burst(Number(count));
 } else {
-  process.stderr.write("usage: calls.mjs calls | burst N\n");
+  process.stderr.write("usage: calls.mjs calls | burst N | machines\n");
   process.exitCode = 2;
 }

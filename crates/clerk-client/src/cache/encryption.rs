@@ -8,12 +8,15 @@
 //! than a year.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use file_fingerprint::{ReloadStats, WatchedFiles};
+use parking_lot::{Mutex, RwLock};
 use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 
@@ -23,17 +26,29 @@ const KEY_LEN: usize = 32;
 const NAME_LEN: usize = 4;
 const TAG_LEN: usize = 16;
 
-/// Keys that answers in Redis are sealed with.
-pub struct Encryption {
-    current: EncryptionKey,
+/// Keys that answers in Redis are sealed with. Clones share them.
+#[derive(Clone)]
+pub struct Encryption(Arc<Shared>);
+
+struct Shared {
+    source: SecretSource,
+    keys: RwLock<Arc<Keys>>,
+    watched: Mutex<WatchedFiles>,
+}
+
+struct Keys {
+    current: Arc<EncryptionKey>,
     /// Only opened with.
-    older: Vec<EncryptionKey>,
+    older: Vec<Arc<EncryptionKey>>,
 }
 
 struct EncryptionKey {
     name: [u8; NAME_LEN],
     key: RandomizedNonceKey,
 }
+
+/// Keys before the current one that answers are still opened with, those that were given at the start not counted.
+const MAX_REPLACED: usize = 4;
 
 /// A key for sealing that cannot be used. Its text does not show the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,23 +88,76 @@ impl Encryption {
     /// assert!(Encryption::new(&key, &[]).is_ok());
     /// ```
     pub fn new(current: &SecretSource, older: &[SecretSource]) -> Result<Self, EncryptionError> {
-        Ok(Self {
-            current: EncryptionKey::read(current)?,
-            older: older.iter().map(EncryptionKey::read).collect::<Result<_, _>>()?,
-        })
+        Self::counting(current, older, Arc::default())
+    }
+
+    /// The same, with attempts to read the current key counted here.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn counting(
+        current: &SecretSource,
+        older: &[SecretSource],
+        stats: Arc<ReloadStats>,
+    ) -> Result<Self, EncryptionError> {
+        let mut watched = WatchedFiles::new(stats);
+        let key = watched.attempt(current.file(), || EncryptionKey::read(current))?;
+        let older = older.iter().map(|source| EncryptionKey::read(source).map(Arc::new)).collect::<Result<_, _>>()?;
+        let keys = RwLock::new(Arc::new(Keys { current: Arc::new(key), older }));
+        Ok(Self(Arc::new(Shared { source: current.clone(), keys, watched: Mutex::new(watched) })))
+    }
+
+    /// Reads the current key again if its file has changed. New answers are then sealed with the new one; those under the key
+    /// before can still be read. A key that cannot be used leaves the one before in place and is tried again at each call.
+    /// Returns whether the key is another one. Blocks for a look at the file.
+    ///
+    /// # Errors
+    ///
+    /// Why the key cannot be used, once for each reason.
+    pub fn refresh(&self) -> Result<bool, EncryptionError> {
+        let Shared { source, keys, watched } = &*self.0;
+        let mut watched = watched.lock();
+        if source.file().is_none() || !watched.is_outdated() {
+            return Ok(false);
+        }
+        match watched.attempt(source.file(), || EncryptionKey::read(source)) {
+            Ok(key) => {
+                if watched.is_recovery() {
+                    tracing::info!(%source, "the encryption key can be read again");
+                }
+                let mut keys = keys.write();
+                if keys.current.name == key.name {
+                    return Ok(false);
+                }
+                let mut older = vec![Arc::clone(&keys.current)];
+                older.extend(keys.older.iter().filter(|known| known.name != key.name).map(Arc::clone));
+                older.truncate(MAX_REPLACED.max(keys.older.len()));
+                *keys = Arc::new(Keys { current: Arc::new(key), older });
+                Ok(true)
+            }
+            Err(error) if watched.is_new_failure() => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.0.keys.read())
     }
 
     /// The sealed content. `None` if the random numbers of the system fail.
     pub(super) fn encrypt(&self, mut content: Vec<u8>, context: &[u8]) -> Option<Vec<u8>> {
-        let nonce = self.current.key.seal_in_place_append_tag(Aad::from(context), &mut content).ok()?;
-        Some([&self.current.name[..], nonce.as_ref(), &content].concat())
+        let keys = self.keys();
+        let nonce = keys.current.key.seal_in_place_append_tag(Aad::from(context), &mut content).ok()?;
+        Some([&keys.current.name[..], nonce.as_ref(), &content].concat())
     }
 
     /// The content, if it was sealed with one of our keys in the same context.
     pub(super) fn decrypt(&self, sealed: &[u8], context: &[u8]) -> Option<Bytes> {
         let (name, sealed) = sealed.split_at_checked(NAME_LEN)?;
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
-        let key = [&self.current].into_iter().chain(&self.older).find(|key| key.name == name)?;
+        let keys = self.keys();
+        let key = [&keys.current].into_iter().chain(&keys.older).find(|key| key.name == name)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut content = sealed.to_vec();
         let length = key.key.open_in_place(nonce, Aad::from(context), &mut content).ok()?.len();
@@ -100,7 +168,7 @@ impl Encryption {
 
 impl fmt::Debug for Encryption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seal").field("keys", &(1 + self.older.len())).finish()
+        f.debug_struct("Seal").field("keys", &(1 + self.keys().older.len())).finish()
     }
 }
 
@@ -181,6 +249,29 @@ mod tests {
         let sealed = after.encrypt(b"content".to_vec(), b"").unwrap();
         assert!(before.decrypt(&sealed, b"").is_some());
         assert!(seal(ONE, &[]).decrypt(&sealed, b"").is_none());
+    }
+
+    #[test]
+    fn a_replaced_file_is_read_again_and_answers_under_the_key_before_can_still_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, ONE).unwrap();
+        let stats = Arc::new(ReloadStats::default());
+        let ours = Encryption::counting(&SecretSource::File(path.clone()), &[], Arc::clone(&stats)).unwrap();
+        let sealed = ours.encrypt(b"content".to_vec(), b"").unwrap();
+        std::fs::write(&path, "half-a-key").unwrap();
+        assert!(ours.refresh().unwrap_err().to_string().contains("openssl rand -hex 32"));
+        assert_eq!(ours.refresh(), Ok(false), "reported once");
+        assert!(ours.decrypt(&sealed, b"").is_some() && stats.failures() == 2);
+        std::fs::write(&path, OTHER).unwrap();
+        assert_eq!(ours.refresh(), Ok(true));
+        assert!(ours.decrypt(&sealed, b"").is_some());
+        let sealed = ours.encrypt(b"content".to_vec(), b"").unwrap();
+        assert!(seal(OTHER, &[]).decrypt(&sealed, b"").is_some());
+        // And back: the key is not kept twice.
+        std::fs::write(&path, ONE).unwrap();
+        assert_eq!(ours.refresh(), Ok(true));
+        assert_eq!(format!("{ours:?}"), "Seal { keys: 2 }");
     }
 
     #[test]

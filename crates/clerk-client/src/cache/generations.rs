@@ -16,7 +16,7 @@ use rustc_hash::FxBuildHasher;
 use crate::webhook::Tag;
 use clerk_quota::Moment;
 
-/// How many counters there are. At 16 bytes each they take 256 KiB.
+/// How many counters there are. At 24 bytes each they take 384 KiB.
 const SLOTS: u64 = 1 << 14;
 
 #[derive(Debug)]
@@ -31,6 +31,8 @@ struct Slot {
     generation: AtomicU64,
     /// When it was last raised, in milliseconds since 1970; 0 if never.
     raised_at: AtomicU64,
+    /// Until when a write of which the end is not known may be carried out, in milliseconds since 1970; 0 if there is none.
+    doubtful_until: AtomicU64,
 }
 
 /// The generations of an answer's tags before its fetch began.
@@ -69,6 +71,27 @@ impl Generations {
             slot.raised_at.fetch_max(millis(now).max(1), Ordering::SeqCst);
             slot.generation.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// A write that may change these tags may still be carried out until then.
+    pub(super) fn doubt(&self, tags: &[Tag], until: Moment) {
+        for tag in tags {
+            self.slot(Self::index(tag)).doubtful_until.fetch_max(millis(until), Ordering::SeqCst);
+        }
+    }
+
+    /// How long such writes may still be carried out.
+    pub(super) fn doubt_left(&self, tags: &[Tag], now: Moment) -> Duration {
+        let until = |tag: &Tag| self.slot(Self::index(tag)).doubtful_until.load(Ordering::SeqCst);
+        let longest = tags.iter().map(until).max().unwrap_or_default();
+        Duration::from_millis(longest.saturating_sub(millis(now)))
+    }
+
+    /// Whether a write may change one of the tags, or could have until less than `within` before `moment`.
+    pub(super) fn is_doubtful(&self, snapshot: &Snapshot, moment: Moment, within: Duration) -> bool {
+        let earliest = millis(moment.before(within));
+        let until = |index| self.slot(index).doubtful_until.load(Ordering::SeqCst);
+        snapshot.tags.iter().any(|(index, _)| until(*index) > earliest)
     }
 
     /// Makes everything old, for memory only: something may have been missed.
@@ -127,6 +150,18 @@ mod tests {
         let none = generations.snapshot(&[]);
         generations.begin_epoch();
         assert!(generations.is_valid(&none) && !generations.is_current(&none));
+    }
+
+    #[test]
+    fn a_write_whose_end_is_not_known_is_in_doubt_for_a_while() {
+        let generations = Generations::new();
+        let snapshot = generations.snapshot(&[Tag::UserList]);
+        assert!(!generations.is_doubtful(&snapshot, at(0), Duration::from_secs(60)));
+        generations.doubt(&[Tag::UserList], at(11));
+        generations.doubt(&[Tag::UserList], at(5));
+        let is_doubtful = |moment, within| generations.is_doubtful(&snapshot, at(moment), Duration::from_secs(within));
+        assert!(is_doubtful(10, 0) && !is_doubtful(11, 0));
+        assert!(is_doubtful(70, 60) && !is_doubtful(71, 60));
     }
 
     #[test]

@@ -13,12 +13,44 @@ const TELL_AGAIN: Duration = Duration::from_millis(500);
 impl Cache {
     /// [`invalidate`](Invalidate::invalidate) for whoever cannot wait: memory forgets at once, Redis soon.
     pub fn invalidate_soon(&self, tags: &[Tag]) {
-        self.0.invalidate_here(tags);
+        self.invalidate_in_doubt_soon(tags, Duration::ZERO);
+    }
+
+    /// [`invalidate_in_doubt`](Self::invalidate_in_doubt) for whoever cannot wait: memory forgets at once, Redis soon.
+    pub fn invalidate_in_doubt_soon(&self, tags: &[Tag], doubt: Duration) {
+        self.0.invalidate_here(tags, doubt);
         if self.is_shared() {
             let (cache, tags) = (self.clone(), tags.to_vec());
             // What goes wrong is counted there.
-            self.0.in_background(async move { cache.invalidate(&tags).await.unwrap_or_default() });
+            self.0.in_background(async move { cache.invalidate_in_doubt(&tags, doubt).await.unwrap_or_default() });
         }
+    }
+
+    /// [`invalidate`](Invalidate::invalidate) for a change of which it is not known whether and when it is made: a write
+    /// that was given up, or has no answer. For as long as `doubt` nothing with these tags is kept, since it may show what
+    /// was before the change, and for a minute after that answers are kept as shortly as after any change
+    /// ([`CacheOptions::read_after_write_grace`](super::CacheOptions::read_after_write_grace)). Other processes on the same
+    /// Redis do the same as soon as they hear of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Invalidate::invalidate).
+    pub async fn invalidate_in_doubt(&self, tags: &[Tag], doubt: Duration) -> Result<(), InvalidateError> {
+        self.subscribe();
+        let inner = &self.0;
+        inner.counters.invalidations.add();
+        // Before Redis: what is fetched meanwhile is not to be kept.
+        inner.doubt_here(tags, doubt);
+        let forgotten = match &inner.redis_tier {
+            Some(shared) => shared.invalidate(tags, doubt).await.inspect_err(|_| {
+                inner.counters.redis.errors.add();
+                self.retry_invalidation(tags);
+            }),
+            None => Ok(()),
+        };
+        // After Redis: until then somebody could find an old answer there and take it into memory.
+        inner.invalidate_here(tags, doubt);
+        Ok(forgotten?)
     }
 
     /// Sees to it that Redis is told of these tags.
@@ -33,7 +65,8 @@ impl Cache {
                 let Some(inner) = inner.upgrade() else { return };
                 let Some(shared) = &inner.redis_tier else { return };
                 let tags = inner.pending_invalidations.tags();
-                if shared.invalidate(&tags).await.is_ok() && inner.pending_invalidations.ack(&tags) {
+                let doubt = inner.doubt_left(&tags);
+                if shared.invalidate(&tags, doubt).await.is_ok() && inner.pending_invalidations.ack(&tags) {
                     return;
                 }
             }
@@ -48,25 +81,25 @@ impl Invalidate for Cache {
     ///
     /// If Redis did not. It is told again until it was, and until then what it has of these tags is not used here.
     async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
-        self.subscribe();
-        let inner = &self.0;
-        inner.counters.invalidations.add();
-        let forgotten = match &inner.redis_tier {
-            Some(shared) => shared.invalidate(tags).await.inspect_err(|_| {
-                inner.counters.redis.errors.add();
-                self.retry_invalidation(tags);
-            }),
-            None => Ok(()),
-        };
-        // After Redis: until then somebody could find an old answer there and take it into memory.
-        inner.invalidate_here(tags);
-        Ok(forgotten?)
+        self.invalidate_in_doubt(tags, Duration::ZERO).await
     }
 }
 
 impl Inner {
-    pub(super) fn invalidate_here(&self, tags: &[Tag]) {
+    pub(super) fn invalidate_here(&self, tags: &[Tag], doubt: Duration) {
+        self.doubt_here(tags, doubt);
         self.generations.invalidate(tags, self.clock.now());
         self.flights.detach(&self.generations);
+    }
+
+    fn doubt_here(&self, tags: &[Tag], doubt: Duration) {
+        if !doubt.is_zero() {
+            self.generations.doubt(tags, self.clock.now().after(doubt));
+        }
+    }
+
+    /// How long the longest doubt of these tags will last.
+    fn doubt_left(&self, tags: &[Tag]) -> Duration {
+        self.generations.doubt_left(tags, self.clock.now())
     }
 }

@@ -23,6 +23,9 @@ use crate::webhook::Tag;
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 
+/// How long after a write of which the end is not known could have been carried out answers are kept shortly.
+const AFTER_DOUBT: Duration = Duration::from_secs(60);
+
 /// The answers of one instance. Clones share them.
 ///
 /// ```
@@ -399,9 +402,15 @@ impl Inner {
             self.counters.outdated.add();
             return;
         }
+        if self.generations.is_doubtful(snapshot, begun, Duration::ZERO) {
+            self.counters.outdated.add();
+            return;
+        }
         let ttl = (ttl / 1000).saturating_mul(fastrand::u32(900..=1100));
         let mut times = Times::new(begun.after(ttl), stale, stale_if_error);
-        if self.generations.is_recent(snapshot, begun, self.read_after_write_grace) {
+        if self.generations.is_recent(snapshot, begun, self.read_after_write_grace)
+            || self.generations.is_doubtful(snapshot, begun, AFTER_DOUBT)
+        {
             times = times.capped(begun.after(self.read_after_write_grace));
         }
         self.remember(key, answer, times, snapshot);

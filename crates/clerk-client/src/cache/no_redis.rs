@@ -34,7 +34,7 @@ impl RedisTier {
         match *self {}
     }
 
-    pub(super) async fn invalidate(&self, _: &[Tag]) -> Result<(), Infallible> {
+    pub(super) async fn invalidate(&self, _: &[Tag], _: Duration) -> Result<(), Infallible> {
         match *self {}
     }
 }

@@ -74,6 +74,9 @@ redis.call('UNLINK', unpack(KEYS))
 return redis.call('PUBLISH', ARGV[1], ARGV[2])
 ";
 
+/// The longest doubt that another process is believed.
+const LONGEST_DOUBT: Duration = Duration::from_secs(600);
+
 /// The second level of a cache.
 pub(super) struct RedisTier {
     store: RedisClient,
@@ -105,6 +108,14 @@ pub(super) struct RedisHit {
 struct Message {
     from: String,
     forget: Vec<String>,
+    /// How long a write may still be carried out that changes it, in milliseconds. Earlier versions do not say it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    doubt: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl RedisTier {
@@ -167,15 +178,16 @@ impl RedisTier {
         Ok(reply.int() == Some(1))
     }
 
-    /// Makes all answers old that have one of the tags, and tells other processes.
-    pub(super) async fn invalidate(&self, tags: &[Tag]) -> Result<(), RedisClientError> {
+    /// Makes all answers old that have one of the tags, and tells other processes; and for how long a write may still change
+    /// them.
+    pub(super) async fn invalidate(&self, tags: &[Tag], doubt: Duration) -> Result<(), RedisClientError> {
         if tags.is_empty() {
             return Ok(());
         }
         let keys: Vec<_> = tags.iter().map(|tag| self.tag_key(tag)).collect();
         let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-        let message =
-            Message { from: self.sender.clone().into(), forget: tags.iter().map(ToString::to_string).collect() };
+        let forget = tags.iter().map(ToString::to_string).collect();
+        let message = Message { from: self.sender.clone().into(), forget, doubt: millis(doubt) };
         let message = serde_json::to_vec(&message).unwrap_or_default();
         let channel = self.store.name(&self.channel());
         self.store.run(&self.forget, &keys, &[channel.as_bytes(), &message]).await.map(drop)
@@ -186,15 +198,18 @@ impl RedisTier {
         self.store.subscribe(&self.channel())
     }
 
-    /// The tags that a message names; `None` if it is our own. What cannot be read could mean anything.
-    pub(super) fn read(&self, message: &[u8]) -> Option<Vec<Tag>> {
+    /// The tags that a message names, and how long a write may still change them; `None` if it is our own. What cannot be
+    /// read could mean anything.
+    pub(super) fn read(&self, message: &[u8]) -> Option<(Vec<Tag>, Duration)> {
         let Ok(message) = serde_json::from_slice::<Message>(message) else {
-            return Some(vec![Tag::Everything]);
+            return Some((vec![Tag::Everything], Duration::ZERO));
         };
         if *message.from == *self.sender {
             return None;
         }
-        Some(message.forget.iter().map(|text| text.parse().unwrap_or(Tag::Everything)).collect())
+        let tags = message.forget.iter().map(|text| text.parse().unwrap_or(Tag::Everything)).collect();
+        // Nobody who is well waits longer for a write.
+        Some((tags, Duration::from_millis(message.doubt).min(LONGEST_DOUBT)))
     }
 
     fn channel(&self) -> String {

@@ -45,9 +45,9 @@ impl Inner {
     fn on_event(&self, event: SubscriptionEvent) {
         match event {
             SubscriptionEvent::Message(message) => {
-                if let Some(tags) = self.redis_tier.as_ref().and_then(|shared| shared.read(&message)) {
+                if let Some((tags, doubt)) = self.redis_tier.as_ref().and_then(|shared| shared.read(&message)) {
                     self.counters.heard.add();
-                    self.invalidate_here(&tags);
+                    self.invalidate_here(&tags, doubt);
                 }
             }
             SubscriptionEvent::Lost => {

@@ -17,6 +17,14 @@ const COME_AGAIN: Duration = Duration::from_secs(1);
 
 type LoadResult = Result<RawUser, Arc<Error>>;
 
+/// What a batch brought for an id.
+#[derive(Debug, Clone)]
+struct Loaded {
+    answer: LoadResult,
+    /// Whether a further request of the batch was made for it: its list was without it.
+    was_asked_again: bool,
+}
+
 /// How look-ups are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderOptions {
@@ -44,6 +52,7 @@ impl Default for LoaderOptions {
 /// - An id that stands alone is asked for with `GET /v1/users/{id}`.
 /// - A caller that goes away disturbs no other. When all callers of a request are gone, it is cancelled.
 /// - What goes wrong with a request, all its callers are told; a 422 only those whose id Clerk refuses.
+/// - Nobody is missing because a list is without them: they are asked for again, as [`Lookup`](super::Lookup) says.
 ///
 /// Nothing is cached: an answer goes to those who asked before it came. Clones share their requests.
 ///
@@ -63,7 +72,7 @@ impl Default for LoaderOptions {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Loader {
-    merge: Arc<Batcher<String, LoadResult>>,
+    merge: Arc<Batcher<String, Loaded>>,
 }
 
 impl Loader {
@@ -92,7 +101,7 @@ impl Loader {
     }
 
     /// [`Loader::raw`], and how this look-up shared its request with others. Of each request
-    /// that is sent, the `caller` of the first look-up is charged for it.
+    /// that is sent, the `caller` of the first look-up of its batch is charged for it.
     pub async fn raw_merged(&self, id: &str, caller: CallerId) -> (Result<Option<RawUser>, Arc<Error>>, BatchShare) {
         let (answer, share) = self.load(id, caller).await;
         let found = match answer {
@@ -113,7 +122,9 @@ impl Loader {
             return (Err(Arc::new(error)), BatchShare::default());
         }
         match self.merge.get_merged(&id.to_owned(), caller).await {
-            Ok((Some(answer), share)) => (answer, share),
+            Ok((Some(Loaded { answer, was_asked_again }), share)) => {
+                (answer, BatchShare { is_first: share.is_first || was_asked_again, ..share })
+            }
             Ok((None, share)) => (Err(Arc::new(Error::missing_user())), share),
             Err(Full) => {
                 let reason = ShedReason::QueueFull;
@@ -126,29 +137,46 @@ impl Loader {
     }
 }
 
-/// The answers to a batch; a missing user has none, unless Clerk said so itself.
-async fn fetch(users: Users, ids: Vec<String>) -> HashMap<String, LoadResult> {
+/// The answers to a batch.
+async fn fetch(users: Users, ids: Vec<String>) -> HashMap<String, Loaded> {
     if let [id] = &*ids {
         let answer = users.get_as::<RawUser>(id).await.map_err(Arc::new);
-        return HashMap::from([(id.clone(), answer)]);
+        return HashMap::from([(id.clone(), Loaded { answer, was_asked_again: false })]);
     }
-    let mut answers = HashMap::with_capacity(ids.len());
-    let failed = match users.look_up_as::<RawUser, _>(&ids) {
-        Ok(mut look_up) => loop {
-            match look_up.next().await {
-                Ok(Some(found)) => answers.extend(found.into_iter().filter_map(|found| match found.outcome {
-                    LookupOutcome::User(user) => Some((found.id, Ok(*user))),
-                    LookupOutcome::Refused(error) => Some((found.id, Err(Arc::new(Error::Api(error))))),
-                    LookupOutcome::Missing => None,
-                })),
-                Ok(None) => return answers,
-                Err(error) => break (look_up.into_left(), error),
-            }
-        },
-        Err(error) => (ids.into(), error),
+    let mut answers: HashMap<String, LoadResult> = HashMap::with_capacity(ids.len());
+    let mut look_up = match users.look_up_as::<RawUser, _>(&ids) {
+        Ok(look_up) => look_up,
+        Err(error) => {
+            let error = Arc::new(error);
+            let failed = |id| (id, Loaded { answer: Err(Arc::clone(&error)), was_asked_again: false });
+            return ids.into_iter().map(failed).collect();
+        }
     };
-    let (left, error) = failed;
-    let error = Arc::new(error);
-    answers.extend(left.into_iter().map(|id| (id, Err(Arc::clone(&error)))));
-    answers
+    let mut failed = None;
+    while failed.is_none() {
+        match look_up.next().await {
+            Ok(Some(found)) => answers.extend(found.into_iter().map(|found| (found.id, answer(found.outcome)))),
+            Ok(None) => break,
+            Err(error) => failed = Some(Arc::new(error)),
+        }
+    }
+    let asked_again = look_up.asked_again().clone();
+    let (found, left) = look_up.into_rest();
+    answers.extend(found.into_iter().map(|(id, outcome)| (id, answer(outcome))));
+    if let Some(error) = failed {
+        answers.extend(left.into_iter().map(|id| (id, Err(Arc::clone(&error)))));
+    }
+    let loaded = |(id, answer)| {
+        let was_asked_again = asked_again.contains(&id);
+        (id, Loaded { answer, was_asked_again })
+    };
+    answers.into_iter().map(loaded).collect()
+}
+
+fn answer(outcome: LookupOutcome<RawUser>) -> LoadResult {
+    match outcome {
+        LookupOutcome::User(user) => Ok(*user),
+        LookupOutcome::Refused(error) => Err(Arc::new(Error::Api(error))),
+        LookupOutcome::Missing => Err(Arc::new(Error::missing_user())),
+    }
 }

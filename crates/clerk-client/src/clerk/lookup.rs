@@ -78,10 +78,21 @@ impl<T> FoundUsers<T> {
 ///
 /// Each id is answered once. After an error, or when the future of [`Lookup::next`] was dropped, the next call asks for
 /// what has no answer yet.
+///
+/// **Nobody is called missing because a list is without them.** Clerk may give fewer users than were asked for. Those that
+/// a list is without are asked for again: in one list for as long as lists bring some of them, and then each by its own
+/// address, where Clerk says itself that there is no such user. So an id of nobody costs one request more, and a list that
+/// Clerk cuts off one more for each part.
 #[derive(Debug)]
 pub struct Lookup<T = User> {
     users: Users,
     left: VecDeque<String>,
+    /// What was found for some of the ids at the front of `left`, which are given together.
+    found: HashMap<String, LookupOutcome<T>>,
+    /// How many those are; 0 before they are asked for.
+    round: usize,
+    /// Those that a list was without, and for whom a further request was made.
+    asked_again: HashSet<String>,
     /// How many ids the next requests are to have, the next one last; together at most what is left.
     parts: Vec<usize>,
     /// Most ids that Clerk takes, as far as is known; shared with others that look up at the same time.
@@ -100,14 +111,19 @@ impl<T: UserRepr> Lookup<T> {
                 left.push_back(id.to_owned());
             }
         }
-        Ok(Self { users, left, parts: Vec::new(), largest: Arc::new(AtomicUsize::new(MAX_IDS)), form: PhantomData })
+        Ok(Self::of(users, left, Arc::new(AtomicUsize::new(MAX_IDS))))
     }
 
-    /// The same with users as Clerk wrote them, byte for byte.
+    fn of(users: Users, left: VecDeque<String>, largest: Arc<AtomicUsize>) -> Self {
+        let (found, asked_again) = (HashMap::new(), HashSet::new());
+        Self { users, left, found, round: 0, asked_again, parts: Vec::new(), largest, form: PhantomData }
+    }
+
+    /// The same with users as Clerk wrote them, byte for byte. What was found and not given yet is asked for again.
     #[must_use]
     pub fn raw(self) -> Lookup<RawUser> {
-        let Self { users, left, parts, largest, form: _ } = self;
-        Lookup { users, left, parts, largest, form: PhantomData }
+        let Self { users, left, asked_again, parts, largest, .. } = self;
+        Lookup { asked_again, parts, ..Lookup::of(users, left, largest) }
     }
 
     /// How many ids have no answer yet.
@@ -123,15 +139,31 @@ impl<T: UserRepr> Lookup<T> {
     /// # Errors
     /// When a request fails other than by a 422.
     pub async fn next(&mut self) -> Result<Option<Vec<FoundUsers<T>>>, Error> {
-        while !self.left.is_empty() {
+        if self.left.is_empty() {
+            return Ok(None);
+        }
+        if self.round == 0 {
+            self.ask_for_round().await?;
+        }
+        self.prove_absences().await?;
+        let ids: Vec<_> = self.left.drain(..std::mem::take(&mut self.round)).collect();
+        let found = ids.into_iter().map(|id| {
+            let outcome = self.found.remove(&id).unwrap_or(LookupOutcome::Missing);
+            FoundUsers { id, outcome }
+        });
+        Ok(Some(found.collect()))
+    }
+
+    /// Asks for the next ids in one list, fewer of them where Clerk refuses some.
+    async fn ask_for_round(&mut self) -> Result<(), Error> {
+        loop {
             let most = self.largest.load(Ordering::Relaxed).min(self.left.len());
             let count = self.parts.last().map_or(most, |part| *part.min(&most));
-            match self.ask(count).await {
-                Ok(users) => return Ok(Some(self.answer(count, users))),
+            let ids: Vec<_> = self.left.iter().take(count).cloned().collect();
+            match self.ask(&ids).await {
+                Ok(()) => {}
                 Err(Error::Api(error)) if error.status.as_u16() == 422 && count == 1 => {
-                    self.parts.pop();
-                    let refused = |id| FoundUsers { id, outcome: LookupOutcome::Refused(error) };
-                    return Ok(self.left.pop_front().map(|id| vec![refused(id)]));
+                    self.found.extend(ids.into_iter().map(|id| (id, LookupOutcome::Refused(error.clone()))));
                 }
                 Err(error) if error.is_refused_parameter() && count > 1 => {
                     let half = count / 2;
@@ -140,16 +172,69 @@ impl<T: UserRepr> Lookup<T> {
                     }
                     self.parts.pop();
                     self.parts.extend([count - half, half]);
+                    continue;
                 }
                 Err(error) => return Err(error),
             }
+            self.parts.pop();
+            self.round = count;
+            return Ok(());
         }
-        Ok(None)
     }
 
-    /// The ids that have no answer yet.
-    pub(super) fn into_left(self) -> VecDeque<String> {
-        self.left
+    /// Asks again for those that lists were without, until each was found or is missing by Clerk's own word.
+    async fn prove_absences(&mut self) -> Result<(), Error> {
+        let mut absent = self.absent();
+        let mut was_useful = absent.len() < self.round;
+        while was_useful && absent.len() > 1 {
+            self.asked_again.extend(absent.iter().cloned());
+            match self.ask(&absent).await {
+                // Of a part of what it took, it refuses none: something else is wrong, which each will hear for itself.
+                Err(error) if error.is_refused_parameter() => break,
+                asked => asked?,
+            }
+            let still = self.absent();
+            was_useful = still.len() < absent.len();
+            absent = still;
+        }
+        self.asked_again.extend(absent.iter().cloned());
+        let users = self.users.clone();
+        let singly = absent.into_iter().map(|id| {
+            let users = users.clone();
+            async move {
+                let answer = users.get_as::<T>(&id).await;
+                (id, answer)
+            }
+        });
+        let mut singly = stream::iter(singly).buffer_unordered(PARALLEL);
+        while let Some((id, answer)) = singly.next().await {
+            let outcome = match answer {
+                Ok(user) => LookupOutcome::User(Box::new(user)),
+                Err(error) if error.is_not_found() => LookupOutcome::Missing,
+                Err(Error::Api(error)) if error.status.as_u16() == 422 => LookupOutcome::Refused(error),
+                Err(error) => return Err(error),
+            };
+            self.found.insert(id, outcome);
+        }
+        Ok(())
+    }
+
+    /// Those of the present ids of which nothing is known.
+    fn absent(&self) -> Vec<String> {
+        let asked = self.left.iter().take(self.round);
+        asked.filter(|id| !self.found.contains_key(*id)).cloned().collect()
+    }
+
+    /// Those that a list was without, and for whom a further request was made.
+    pub(super) const fn asked_again(&self) -> &HashSet<String> {
+        &self.asked_again
+    }
+
+    /// What was found and not given, and the ids that have no answer yet.
+    pub(super) fn into_rest(mut self) -> (HashMap<String, LookupOutcome<T>>, Vec<String>) {
+        let found = std::mem::take(&mut self.found);
+        let left = self.left.into_iter().filter(|id| !found.contains_key(id)).collect();
+        (found, left)
     }
 
     /// One for each request that it would make.
@@ -159,7 +244,7 @@ impl<T: UserRepr> Lookup<T> {
             let rest = self.left.split_off(self.left.len().min(MAX_IDS));
             let left = std::mem::replace(&mut self.left, rest);
             let (users, largest) = (self.users.clone(), Arc::clone(&self.largest));
-            parts.push(Self { users, left, parts: Vec::new(), largest, form: PhantomData });
+            parts.push(Self::of(users, left, largest));
         }
         parts
     }
@@ -172,25 +257,20 @@ impl<T: UserRepr> Lookup<T> {
         Ok(all)
     }
 
-    async fn ask(&self, count: usize) -> Result<Vec<T>, Error> {
+    /// Asks for these in a list.
+    async fn ask(&mut self, ids: &[String]) -> Result<(), Error> {
         let mut query = Query::of("/v1/users");
         // Without a limit Clerk gives ten.
-        query.push("limit", count);
-        for id in self.left.iter().take(count) {
+        query.push("limit", ids.len());
+        for id in ids {
             query.push("user_id", id);
         }
-        self.users.fetch(query.into_path()).await
-    }
-
-    fn answer(&mut self, count: usize, users: Vec<T>) -> Vec<FoundUsers<T>> {
-        self.parts.pop();
-        let mut users: HashMap<String, T> = users.into_iter().map(|user| (user.id().to_owned(), user)).collect();
-        let ids = self.left.drain(..count);
-        ids.map(|id| {
-            let user = users.remove(&id);
-            FoundUsers { id, outcome: user.map_or(LookupOutcome::Missing, |user| LookupOutcome::User(Box::new(user))) }
-        })
-        .collect()
+        let users = self.users.fetch::<T>(query.into_path()).await?;
+        // Whoever else is in the list was not asked for.
+        let asked: HashSet<&str> = ids.iter().map(String::as_str).collect();
+        let users = users.into_iter().filter(|user| asked.contains(user.id()));
+        self.found.extend(users.map(|user| (user.id().to_owned(), LookupOutcome::User(Box::new(user)))));
+        Ok(())
     }
 }
 

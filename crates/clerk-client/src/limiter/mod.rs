@@ -49,6 +49,9 @@ use distributed::NoRoom;
 use dry_run::DryRunQueue;
 use queue::{Enqueued, Grant, Key, Poll, Queue};
 
+/// Requests that wait for Clerk at the same time, at most, unless configured otherwise.
+pub const MAX_IN_FLIGHT: usize = 1024;
+
 /// How an instance is paced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimiterOptions {
@@ -58,17 +61,24 @@ pub struct LimiterOptions {
     pub environment: Environment,
     /// Share of the limit that bulk work leaves to others, 0 to 0.5.
     pub reserve: f64,
-    /// Most requests in flight at the same time, over all buckets; at least 1. Clerk publishes no figure.
+    /// Most requests that wait for Clerk at the same time, over all buckets; at least 1. It bounds connections, and is no
+    /// rate: who finds no place waits for one. As many responses again may be held up by whoever reads them.
     pub max_in_flight: usize,
     /// Most requests that wait at the same time, over all buckets.
     pub max_queue: usize,
 }
 
 impl Default for LimiterOptions {
-    /// Nothing known of the limit; a tenth in reserve, so that bulk work alone never is "less than 10 % left"; 32 in
+    /// Nothing known of the limit; a tenth in reserve, so that bulk work alone never is "less than 10 % left"; 1024 in
     /// flight, 1000 in the queue.
     fn default() -> Self {
-        Self { limit: None, environment: Environment::Unknown, reserve: 0.1, max_in_flight: 32, max_queue: 1000 }
+        Self {
+            limit: None,
+            environment: Environment::Unknown,
+            reserve: 0.1,
+            max_in_flight: MAX_IN_FLIGHT,
+            max_queue: 1000,
+        }
     }
 }
 
@@ -350,7 +360,7 @@ impl Limiter {
     }
 
     fn permit(self: &Arc<Self>, grant: Grant) -> Permit {
-        Permit { limiter: Arc::clone(self), grant, waited: Duration::ZERO, ended: false, lease: None }
+        Permit { limiter: Arc::clone(self), grant, waited: Duration::ZERO, ended: false, is_held: false, lease: None }
     }
 
     fn dispatch(&self) {
@@ -409,6 +419,8 @@ pub struct Permit {
     grant: Grant,
     waited: Duration,
     ended: bool,
+    /// Whether its place is given back for as long as its response is held up by whoever reads it.
+    is_held: bool,
     /// The entry in the log that is shared with other processes, and how long it stays there after its end.
     lease: Option<(Lease, Duration)>,
 }
@@ -435,6 +447,26 @@ impl Permit {
         self.end(Ending::Unsent);
     }
 
+    /// The response is held up by whoever reads it: others may have the place meanwhile, as far as not too many
+    /// responses are held up already.
+    pub fn hold(&mut self) {
+        if self.is_held {
+            return;
+        }
+        let mut state = self.limiter.state.lock();
+        if let Some(to_wake) = state.queue.hold(self.limiter.clock.now()) {
+            self.is_held = true;
+            state.notify(&to_wake);
+        }
+    }
+
+    /// More of the response is asked for, and has to come from Clerk.
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.is_held) {
+            self.limiter.state.lock().queue.resume();
+        }
+    }
+
     fn end(&mut self, ending: Ending<'_>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -453,6 +485,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.end(Ending::Lost);
+        self.resume();
         let mut state = self.limiter.state.lock();
         let to_wake = state.queue.release(self.limiter.clock.now());
         state.notify(&to_wake);

@@ -62,6 +62,8 @@ pub(super) struct Queue {
     busy: BTreeSet<Key>,
     sweep_at: usize,
     in_flight: usize,
+    /// Responses that are held up by whoever reads them.
+    held: usize,
     waiting: usize,
     next_id: u64,
     /// Those whose turn has come and who do not know yet.
@@ -99,6 +101,7 @@ impl Queue {
             busy: BTreeSet::new(),
             sweep_at: SWEEP_AT,
             in_flight: 0,
+            held: 0,
             waiting: 0,
             next_id: 0,
             granted: HashMap::new(),
@@ -308,6 +311,21 @@ impl Queue {
         self.dispatch(now)
     }
 
+    /// A response is held up by whoever reads it: its request no longer occupies Clerk. None where too many are.
+    pub(super) fn hold(&mut self, now: Moment) -> Option<Vec<u64>> {
+        if self.held >= self.options.max_in_flight {
+            return None;
+        }
+        self.held += 1;
+        Some(self.release(now))
+    }
+
+    /// More of a response that was held up is asked for.
+    pub(super) const fn resume(&mut self) {
+        self.held = self.held.saturating_sub(1);
+        self.in_flight += 1;
+    }
+
     /// Takes in an answer to a request that did not come through here.
     pub(super) fn observe(&mut self, key: Key, observation: &Observation) {
         let random = self.rng.f64();
@@ -371,7 +389,7 @@ impl Queue {
     }
 
     pub(super) fn stats(&self) -> LimiterStats {
-        let (waiting, in_flight, counting) = (self.waiting, self.in_flight, self.counting.kind);
+        let (waiting, in_flight, counting) = (self.waiting, self.in_flight + self.held, self.counting.kind);
         LimiterStats { waiting, in_flight, counting, ..self.stats.clone() }
     }
 

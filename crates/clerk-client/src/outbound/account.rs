@@ -58,7 +58,17 @@ impl AttemptGuard {
         }
     }
 
-    /// The request surely never left this machine.
+    /// The response is held up by whoever reads it: others may have its place meanwhile.
+    pub(super) fn hold(&mut self) {
+        self.permit.hold();
+    }
+
+    /// More of the response is asked for.
+    pub(super) fn resume(&mut self) {
+        self.permit.resume();
+    }
+
+    /// The request surely never left this machine, or was surely not looked at.
     pub(super) fn unsent(&mut self) {
         if let Some(attempt) = self.attempt.take() {
             self.ledger.lock().end(attempt, self.clock.now(), AttemptEnd::NotSent);

@@ -7,11 +7,10 @@ use http::header::CONTENT_ENCODING;
 use tokio::time::{Instant, timeout_at};
 
 use super::account::AttemptGuard;
-use super::error::{RequestError, is_unsent};
+use super::error::{RequestError, is_undone};
 use super::error_body::ErrorBody;
 use super::request::{OutboundRequest, UploadProgress};
 use super::response::{UpstreamBody, UpstreamResponse, read_body};
-use super::retry::Idempotency;
 use super::{MAX_BODY_BYTES, Outbound, observe};
 use crate::limiter::Permit;
 use crate::transport::{FreshConnection, ResponseFuture, TransportError};
@@ -56,7 +55,8 @@ impl Outbound {
         };
         if body_mode != BodyMode::Whole && !is_error(head.status) {
             let observation = observe(None, &ErrorBody::default(), Some(&mut guard));
-            let body = UpstreamBody::streamed(body, guard);
+            let mut body = UpstreamBody::streamed(body, guard);
+            body.hand_over();
             return Ok(Box::new(UpstreamResponse { head, body, observation, errors: ErrorBody::default() }));
         }
         if body_mode == BodyMode::Peek {
@@ -69,6 +69,8 @@ impl Outbound {
             let observation = observe(is_complete.then_some(&seen), &errors, body.guard());
             if is_complete {
                 body.release();
+            } else {
+                body.hand_over();
             }
             return Ok(Box::new(UpstreamResponse { head, body, observation, errors }));
         }
@@ -83,8 +85,8 @@ impl Outbound {
         Ok(Box::new(UpstreamResponse { body: UpstreamBody::whole(read?), head, observation, errors }))
     }
 
-    /// Sends the request, and once more on a new connection if the server closed an idle one meanwhile. That is no retry:
-    /// nobody says no, and nothing is waited for.
+    /// Sends the request, and once more on a new connection if the server closed an idle one meanwhile, or says that it
+    /// did nothing with the request. That is no retry: nobody says no, and nothing is waited for.
     async fn send_once(
         &self,
         outbound_request: &mut OutboundRequest<'_>,
@@ -96,22 +98,25 @@ impl Outbound {
         let (request, progress) = outbound_request.request(self).inspect_err(|_| guard.unsent())?;
         let expired = || RequestError::Timeout(timeout);
         let mut result = head_of(self.transport.send(request), until, timeout, progress).await.ok_or_else(expired)?;
-        let may_race = outbound_request.idempotency() == Idempotency::Idempotent && !outbound_request.has_raced;
-        if may_race && result.as_ref().is_err_and(TransportError::is_idle_race) {
-            outbound_request.has_raced = true;
-            // The first one may have been read before the connection was closed.
+        let again = result.as_ref().err().and_then(|error| outbound_request.again(self, error));
+        let is_unprocessed = result.as_ref().is_err_and(TransportError::is_unprocessed);
+        if let Some(again) = again {
+            if is_unprocessed {
+                guard.unsent();
+            }
+            // Otherwise the first one may have been read before the connection was closed.
             drop(guard);
             let Route { entity, .. } = outbound_request.route;
             guard =
                 self.begin(outbound_request, self.limits.limiter.pass(self.bucket_of(outbound_request.route), entity));
-            let (mut request, _) = outbound_request.request(self).inspect_err(|_| guard.unsent())?;
+            let (mut request, progress) = again.inspect_err(|_| guard.unsent())?;
             request.extensions_mut().insert(FreshConnection);
-            result = head_of(self.transport.send(request), until, timeout, None).await.ok_or_else(expired)?;
+            result = head_of(self.transport.send(request), until, timeout, progress).await.ok_or_else(expired)?;
         }
         match result {
             Ok(response) => Ok((response, guard)),
             Err(error) => {
-                if is_unsent(error.kind()) {
+                if is_undone(&error) {
                     guard.unsent();
                 }
                 Err(error.into())

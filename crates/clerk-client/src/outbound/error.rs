@@ -35,7 +35,7 @@ pub enum RequestError {
 /// How far a request got that has no complete answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// It never left: it was not executed.
+    /// It never left, or the server said that it did nothing with it: it was not executed.
     Connect,
     /// It left, or may have: nobody knows whether it was executed.
     Sent,
@@ -44,12 +44,13 @@ pub enum Phase {
 }
 
 impl RequestError {
-    /// How far the request got. A broken or late answer counts as [`Phase::Sent`]: its status may be unknown.
+    /// How far the request got, in any of its attempts. A broken or late answer counts as [`Phase::Sent`]: its status may be
+    /// unknown.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         match self {
             Self::Key(_) | Self::Request(_) => Phase::Connect,
-            Self::Upstream(error) if is_unsent(error.kind()) => Phase::Connect,
+            Self::Upstream(error) if is_undone(error) && !error.is_after_sent() => Phase::Connect,
             Self::Upstream(_) | Self::Timeout(_) => Phase::Sent,
             Self::BodyTooLarge { .. } => Phase::Answered,
         }
@@ -73,7 +74,7 @@ pub enum SendError {
     },
 }
 
-/// Whether a request surely did not leave.
-pub(super) const fn is_unsent(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls)
+/// Whether a request surely did not leave, or was surely not looked at.
+pub(super) const fn is_undone(error: &TransportError) -> bool {
+    error.is_unprocessed() || matches!(error.kind(), ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls)
 }

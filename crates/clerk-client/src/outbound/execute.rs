@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Outbound;
 use super::api_request::ApiRequest;
 use super::attempt::BodyMode;
-use super::error::{RequestError, SendError};
+use super::error::{Phase, RequestError, SendError};
 use super::options::{ExecuteOptions, RequestOptions};
 use super::request::OutboundRequest;
 use super::response::{BufferedResponse, ForwardedResponse, StreamingResponse, UpstreamResponse};
@@ -70,6 +70,7 @@ impl Outbound {
         self.limits.begin();
         let (mut attempts, mut waited) = (0, Duration::ZERO);
         let mut last: Option<Attempted> = None;
+        let mut was_sent = false;
         loop {
             let bucket = self.bucket_of(outbound_request.route);
             let permit = match options.pace {
@@ -90,7 +91,12 @@ impl Outbound {
             self.limits.count_attempt();
             let from = Instant::now();
             let timeout = options.attempt_timeout.min(until.saturating_duration_since(from));
-            let result = self.attempt(outbound_request, permit, body_mode, from + timeout, timeout).await;
+            let mut result = self.attempt(outbound_request, permit, body_mode, from + timeout, timeout).await;
+            was_sent |= outbound_request.has_raced;
+            match &mut result {
+                Err(RequestError::Upstream(error)) if was_sent => error.set_after_sent(),
+                result => was_sent |= result.as_ref().map_or_else(|error| error.phase() != Phase::Connect, |_| true),
+            }
             let mut attempted = Attempted { result, latency: from.elapsed() };
             let Some(retry) = &options.retry else { return attempted.finish(attempts, waited) };
             let left = until.saturating_duration_since(Instant::now());

@@ -16,6 +16,7 @@ mod instance_limits;
 mod media_type;
 mod observe;
 mod options;
+mod replay;
 mod request;
 mod response;
 pub mod retry;

@@ -121,6 +121,17 @@ mod tests {
         observe(&head, Some(body.as_bytes()), &errors, Source::Probe, route::find("GET", b"/v1/users/count"), at, wall)
     }
 
+    #[test]
+    fn the_offset_is_that_of_the_clock_as_it_is_now() {
+        let date = UNIX_EPOCH + Duration::from_secs(1_795_608_030);
+        for (wall, offset) in
+            [(1_795_608_030, 0.5), (1_795_618_830, -10_799.5), (1_795_608_000, 30.5), (0, 1_795_608_030.5)]
+        {
+            let found = offset_seconds(date, UNIX_EPOCH + Duration::from_secs(wall));
+            assert!((found - offset).abs() < 1e-6, "{wall}: {found}");
+        }
+    }
+
     fn error(code: &str) -> String {
         format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#)
     }

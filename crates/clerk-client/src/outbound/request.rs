@@ -15,15 +15,20 @@ use tokio::time::Instant;
 use super::Outbound;
 use super::api_request::{ApiRequest, Credentials, ForwardRequest};
 use super::error::RequestError;
+use super::replay::ReplayableBody;
 use super::retry::Idempotency;
 use crate::transport::{BodyError, ErrorKind, RequestBody, TransportError};
 use clerk_quota::{CallerId, MethodLabel, Moment, RequestStart, Route, Source};
+
+/// The request of an attempt, and, if its body is a stream, how that gets on.
+type NextAttempt = Result<(Request<RequestBody>, Option<UploadProgress>), RequestError>;
 
 /// A request with its route.
 #[derive(Debug)]
 pub(super) struct OutboundRequest<'a> {
     pub(super) route: Route,
-    /// Whether it was sent again since an idle connection had just been closed, which is done once.
+    /// Whether it was sent again, since an idle connection had just been closed or the server did nothing with it, which
+    /// is done once.
     pub(super) has_raced: bool,
     kind: OutboundKind<'a>,
 }
@@ -39,6 +44,8 @@ enum OutboundKind<'a> {
 pub(super) struct RetryableRequest {
     /// None once it has left for good.
     request: Option<Request<RequestBody>>,
+    /// What has left for good, should the server say that it did nothing with it.
+    sent: Option<SentRequest>,
     idempotency: Idempotency,
     credentials: Credentials,
     caller: CallerId,
@@ -49,7 +56,37 @@ impl From<ForwardRequest> for RetryableRequest {
     fn from(request: ForwardRequest) -> Self {
         let ForwardRequest { request, idempotency, credentials, caller, .. } = request;
         let method = MethodLabel::from(request.method());
-        Self { request: Some(request), idempotency, credentials, caller, method }
+        Self { request: Some(request), sent: None, idempotency, credentials, caller, method }
+    }
+}
+
+/// A request that left for good.
+#[derive(Debug)]
+struct SentRequest {
+    head: Request<()>,
+    body: SentBody,
+}
+
+#[derive(Debug)]
+enum SentBody {
+    Whole(RequestBody),
+    Stream(ReplayableBody),
+}
+
+impl SentRequest {
+    fn new(request: Request<RequestBody>) -> Self {
+        let (head, body) = request.into_parts();
+        let body = if body.is_stream() { SentBody::Stream(ReplayableBody::new(body)) } else { SentBody::Whole(body) };
+        Self { head: Request::from_parts(head, ()), body }
+    }
+
+    /// The request, from its beginning; none where that is gone.
+    fn next(&self) -> Option<Request<RequestBody>> {
+        let body = match &self.body {
+            SentBody::Whole(body) => body.try_clone(),
+            SentBody::Stream(body) => body.next(),
+        };
+        Some(copy_head(&self.head, body?))
     }
 }
 
@@ -89,32 +126,54 @@ impl<'a> OutboundRequest<'a> {
     }
 
     /// The request of the next attempt, and, if its body is a stream, how that gets on.
-    pub(super) fn request(
-        &mut self,
-        outbound: &Outbound,
-    ) -> Result<(Request<RequestBody>, Option<UploadProgress>), RequestError> {
+    pub(super) fn request(&mut self, outbound: &Outbound) -> NextAttempt {
         match &mut self.kind {
             OutboundKind::Api(call) => signed(call, outbound).map(|request| (request, None)),
-            OutboundKind::Forward(RetryableRequest { request, idempotency, credentials, .. }) => {
+            OutboundKind::Forward(RetryableRequest { request, sent, idempotency, credentials, .. }) => {
                 let copy = request.as_ref().filter(|_| *idempotency != Idempotency::NonIdempotent).and_then(copy);
-                let mut next = match copy {
+                let next = match copy {
                     Some(copy) => copy,
                     // `idempotency` says never once it is gone, so that nobody asks.
-                    None => request.take().ok_or_else(gone)?,
+                    None => {
+                        let request = SentRequest::new(request.take().ok_or_else(gone)?);
+                        sent.insert(request).next().ok_or_else(gone)?
+                    }
                 };
-                if *credentials == Credentials::Instance {
-                    let key = outbound.key.current()?;
-                    next.headers_mut().insert(AUTHORIZATION, key.authorization_header());
-                }
-                if !next.body().is_stream() {
-                    return Ok((next, None));
-                }
-                let progress = UploadProgress::new();
-                let next = next.map(|body| RequestBody::stream(Watched { body, progress: progress.clone() }));
-                Ok((next, Some(progress)))
+                ready(next, *credentials, outbound)
             }
         }
     }
+
+    /// The request once more, if it may be sent again at once after this error, and was not yet: one that reads after a
+    /// connection that was just closed, and any with which the server did nothing.
+    pub(super) fn again(&mut self, outbound: &Outbound, error: &TransportError) -> Option<NextAttempt> {
+        let is_repeatable = self.idempotency() == Idempotency::Idempotent;
+        if self.has_raced || !(error.is_unprocessed() || (error.is_idle_race() && is_repeatable)) {
+            return None;
+        }
+        self.has_raced = true;
+        match &self.kind {
+            OutboundKind::Forward(RetryableRequest { request: None, sent, credentials, .. }) => {
+                let next = sent.as_ref()?.next()?;
+                Some(ready(next, *credentials, outbound))
+            }
+            _ => Some(self.request(outbound)),
+        }
+    }
+}
+
+/// The request with its key, and, if its body is a stream, how that gets on.
+fn ready(mut next: Request<RequestBody>, credentials: Credentials, outbound: &Outbound) -> NextAttempt {
+    if credentials == Credentials::Instance {
+        let key = outbound.key.current()?;
+        next.headers_mut().insert(AUTHORIZATION, key.authorization_header());
+    }
+    if !next.body().is_stream() {
+        return Ok((next, None));
+    }
+    let progress = UploadProgress::new();
+    let next = next.map(|body| RequestBody::stream(Watched { body, progress: progress.clone() }));
+    Ok((next, Some(progress)))
 }
 
 fn signed(call: &ApiRequest, outbound: &Outbound) -> Result<Request<RequestBody>, RequestError> {
@@ -135,14 +194,18 @@ fn gone() -> RequestError {
 
 /// A copy of a request whose body is at hand.
 fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let mut copy = Request::new(request.body().try_clone()?);
+    Some(copy_head(request, request.body().try_clone()?))
+}
+
+fn copy_head<B>(request: &Request<B>, body: RequestBody) -> Request<RequestBody> {
+    let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     copy.headers_mut().clone_from(request.headers());
     // The spelling of the headers' names is in there.
     copy.extensions_mut().clone_from(request.extensions());
-    Some(copy)
+    copy
 }
 
 /// How the body of a request gets on.

@@ -118,7 +118,10 @@ pub async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, Tra
     Ok(Some(whole.freeze()))
 }
 
-/// The body of an answer. Its request counts as in flight until the body ends or is dropped.
+/// The body of an answer.
+///
+/// Its request counts as in flight until the body ends or is dropped. It takes a place of the limiter's while something of
+/// the body is waited for, and none while whoever reads it does not.
 #[derive(Debug)]
 pub struct UpstreamBody {
     /// Frames that were read already.
@@ -146,6 +149,15 @@ impl UpstreamBody {
     /// The request no longer counts as in flight, whatever of the body is still to come.
     pub(super) fn release(&mut self) {
         self.guard = None;
+    }
+
+    /// The rest is up to whoever reads it: until then, others may have the place.
+    pub(super) fn hand_over(&mut self) {
+        if self.rest.as_ref().is_none_or(http_body::Body::is_end_stream) {
+            self.guard = None;
+        } else if let Some(guard) = &mut self.guard {
+            guard.hold();
+        }
     }
 
     /// Reads the first frames up to about `limit` bytes, which stay at the front of the body. Says whether that is all of
@@ -201,12 +213,17 @@ impl http_body::Body for UpstreamBody {
         if let Some(frame) = self.read.pop_front() {
             return Poll::Ready(Some(frame));
         }
+        if let Some(guard) = &mut self.guard {
+            guard.resume();
+        }
         let frame = match &mut self.rest {
             Some(rest) => Pin::new(rest).poll_frame(context),
             None => Poll::Ready(None),
         };
-        if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
-            self.guard = None;
+        match frame {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(_))) => self.hand_over(),
+            Poll::Ready(None | Some(Err(_))) => self.guard = None,
         }
         frame
     }

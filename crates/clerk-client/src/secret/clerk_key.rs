@@ -12,6 +12,9 @@ use clerk_quota::Environment;
 const LIVE_PREFIX: &str = "sk_live_";
 const TEST_PREFIX: &str = "sk_test_";
 
+/// The prefix of machine secret keys, with which machines ask for and check their tokens (M2M).
+const MACHINE_PREFIX: &str = "ak_";
+
 /// A secret key of Clerk's Backend API that is fit to be sent.
 ///
 /// It has one of the two prefixes, is no placeholder, and consists of visible ASCII only: a line break in it would make
@@ -20,6 +23,7 @@ const TEST_PREFIX: &str = "sk_test_";
 pub struct ClerkKey {
     secret: Secret,
     environment: Environment,
+    is_machine: bool,
     /// Built once, so that sending the key can neither fail nor allocate.
     authorization: HeaderValue,
 }
@@ -31,6 +35,37 @@ impl ClerkKey {
     ///
     /// The reason why Clerk would refuse the key. It never contains the key or a part of it.
     pub fn parse(secret: Secret) -> Result<Self, SecretFault> {
+        let environment = |text: &str| {
+            if text.starts_with(LIVE_PREFIX) {
+                Ok(Environment::Production)
+            } else if text.starts_with(TEST_PREFIX) {
+                Ok(Environment::Development)
+            } else if text.starts_with(MACHINE_PREFIX) {
+                Err(SecretFault::MachineKey)
+            } else {
+                Err(SecretFault::NotASecretKey)
+            }
+        };
+        Self::checked(secret, environment)
+    }
+
+    /// As [`ClerkKey::parse`], for the secret key of a machine (`ak_`). Nothing in it tells the kind of instance.
+    ///
+    /// # Errors
+    ///
+    /// The reason why Clerk would refuse the key. It never contains the key or a part of it.
+    pub fn parse_machine(secret: Secret) -> Result<Self, SecretFault> {
+        let environment = |text: &str| {
+            let is_machine = text.starts_with(MACHINE_PREFIX);
+            is_machine.then_some(Environment::Unknown).ok_or(SecretFault::NotAMachineKey)
+        };
+        Self::checked(secret, environment).map(|key| Self { is_machine: true, ..key })
+    }
+
+    fn checked(
+        secret: Secret,
+        environment: impl FnOnce(&str) -> Result<Environment, SecretFault>,
+    ) -> Result<Self, SecretFault> {
         let text = secret.expose();
         if text.is_empty() {
             return Err(SecretFault::Empty);
@@ -50,22 +85,22 @@ impl ClerkKey {
         if let Some((position, what)) = illegal_byte(text.as_bytes()) {
             return Err(SecretFault::IllegalByte { position, what });
         }
-        let environment = if text.starts_with(LIVE_PREFIX) {
-            Environment::Production
-        } else if text.starts_with(TEST_PREFIX) {
-            Environment::Development
-        } else {
-            return Err(SecretFault::NotASecretKey);
-        };
+        let environment = environment(text)?;
         let mut authorization =
             HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| SecretFault::NotASecretKey)?;
         authorization.set_sensitive(true);
-        Ok(Self { secret, environment, authorization })
+        Ok(Self { secret, environment, is_machine: false, authorization })
     }
 
-    /// The kind of instance, by the key's prefix: [`Environment::Production`] or [`Environment::Development`].
+    /// The kind of instance, by the key's prefix: [`Environment::Production`] or [`Environment::Development`]; of a machine's
+    /// key [`Environment::Unknown`].
     pub const fn environment(&self) -> Environment {
         self.environment
+    }
+
+    /// Whether it is the secret key of a machine, whose answers may be its own.
+    pub const fn is_machine(&self) -> bool {
+        self.is_machine
     }
 
     /// The value of the `Authorization` header, `Bearer <key>`, marked as sensitive so that `Debug` hides it and HTTP/2
@@ -153,7 +188,8 @@ fn is_placeholder(text: &str) -> bool {
     if WORDS.iter().any(|word| lower.contains(word)) {
         return true;
     }
-    let body = lower.strip_prefix(LIVE_PREFIX).or_else(|| lower.strip_prefix(TEST_PREFIX));
+    let prefixes = [LIVE_PREFIX, TEST_PREFIX, MACHINE_PREFIX];
+    let body = prefixes.iter().find_map(|prefix| lower.strip_prefix(prefix));
     body.is_some_and(|body| body.bytes().all(|byte| Some(byte) == body.bytes().next()))
 }
 
@@ -215,6 +251,25 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text).err().as_ref(), Some(&expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_s_key_is_told_from_that_of_an_instance() {
+        let machine = |text: &str| ClerkKey::parse_machine(Secret::new(text.to_owned()));
+        let key = machine("ak_4bMbJyWZ2vnLx0aQ").unwrap();
+        assert!(key.is_machine() && !parse("sk_test_4bMbJyWZ2vnLx0aQ").unwrap().is_machine());
+        assert_eq!(key.environment(), Environment::Unknown);
+        assert_eq!(key.authorization_header(), "Bearer ak_4bMbJyWZ2vnLx0aQ");
+        assert_eq!(parse("ak_4bMbJyWZ2vnLx0aQ").err(), Some(SecretFault::MachineKey));
+        for (text, expected) in [
+            ("sk_test_4bMbJyWZ2vnLx0aQ", SecretFault::NotAMachineKey),
+            ("pk_test_abc", SecretFault::Publishable),
+            ("ak_", SecretFault::Placeholder),
+            ("ak_xxxx", SecretFault::Placeholder),
+            ("", SecretFault::Empty),
+        ] {
+            assert_eq!(machine(text).err().as_ref(), Some(&expected), "{text:?}");
         }
     }
 

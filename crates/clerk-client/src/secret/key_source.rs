@@ -2,29 +2,29 @@
 
 use std::sync::Arc;
 
-use file_fingerprint::FileFingerprint;
+use file_fingerprint::{ReloadStats, WatchedFiles};
 use parking_lot::Mutex;
 
-use super::{ClerkKey, SecretError, SecretSource};
+use super::{ClerkKey, SecretError, SecretSource, process_env};
 
 /// A [`SecretSource`] with the key last read from it.
 ///
 /// Keys rotate: Kubernetes swaps a symbolic link, systemd and secret agents rewrite the file. Whoever sends the key asks
 /// [`current`](Self::current); [`refresh`](Self::refresh) is called now and then, and [`reload`](Self::reload) when
-/// Clerk answers 401. A key that cannot be read leaves the one before in place.
+/// Clerk answers 401. A key that cannot be read leaves the one before in place, and is tried again at each call until it can be.
 ///
 /// All methods block for one small file at most.
 #[derive(Debug)]
 pub struct KeySource {
     source: SecretSource,
+    is_machine: bool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     key: Option<Arc<ClerkKey>>,
-    /// The file as it was when it was last read, whatever came of it.
-    fingerprint: Option<FileFingerprint>,
+    watched: WatchedFiles,
     /// Whether it was tried to read the source.
     was_read: bool,
 }
@@ -32,7 +32,24 @@ struct State {
 impl KeySource {
     /// A source that was not read yet.
     pub fn new(source: SecretSource) -> Self {
-        Self { source, state: Mutex::default() }
+        Self::counting(source, Arc::default())
+    }
+
+    /// The same of a machine's secret key (`ak_`).
+    pub fn of_machine(source: SecretSource) -> Self {
+        Self::new(source).for_machine()
+    }
+
+    /// The same, with attempts to read it counted here.
+    pub fn counting(source: SecretSource, stats: Arc<ReloadStats>) -> Self {
+        let state = State { watched: WatchedFiles::new(stats), ..State::default() };
+        Self { source, is_machine: false, state: Mutex::new(state) }
+    }
+
+    /// The same of a machine's secret key (`ak_`).
+    #[must_use]
+    pub fn for_machine(self) -> Self {
+        Self { is_machine: true, ..self }
     }
 
     /// Where the key is kept.
@@ -70,10 +87,11 @@ impl KeySource {
         self.current().is_ok_and(|current| *current != *refused)
     }
 
-    /// Whether the file was touched or replaced since it was last read, by the metadata of the file that the path
-    /// leads to now. Always false for other sources: they cannot change while we run.
+    /// Whether the file may hold another key than when it was last read: it could not be read or used, it was touched or
+    /// replaced since, or it had been written so short a time before that a further write would not show. Always false for
+    /// other sources: they cannot change while we run.
     pub fn changed(&self) -> bool {
-        self.source.fingerprint() != self.state.lock().fingerprint
+        self.is_outdated(&self.state.lock())
     }
 
     /// [`reload`](Self::reload) if the file [`changed`](Self::changed). Returns whether the key is another one: a
@@ -81,15 +99,33 @@ impl KeySource {
     ///
     /// # Errors
     ///
-    /// As [`reload`](Self::reload). A file that stays unusable is reported once, not at every call.
+    /// As [`reload`](Self::reload). A file that stays unusable is tried again at every call and reported once for each
+    /// reason.
     pub fn refresh(&self) -> Result<bool, SecretError> {
-        if self.changed() { self.reload() } else { Ok(false) }
+        let mut state = self.state.lock();
+        if !self.is_outdated(&state) {
+            return Ok(false);
+        }
+        match self.read_into(&mut state) {
+            Ok((_, changed)) => Ok(changed),
+            Err(error) if state.watched.is_new_failure() => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn is_outdated(&self, state: &State) -> bool {
+        self.source.file().is_some() && state.watched.is_outdated()
     }
 
     fn read_into(&self, state: &mut State) -> Result<(Arc<ClerkKey>, bool), SecretError> {
-        state.fingerprint = self.source.fingerprint();
         let was_read = std::mem::replace(&mut state.was_read, true);
-        let key = Arc::new(self.source.read_key()?);
+        let read =
+            || if self.is_machine { self.source.read_machine_key_with(&process_env) } else { self.source.read_key() };
+        let key = state.watched.attempt(self.source.file(), read)?;
+        if state.watched.is_recovery() {
+            tracing::info!(source = %self.source, "the secret key can be read again");
+        }
+        let key = Arc::new(key);
         let changed = state.key.as_ref().map_or(was_read, |before| *before != key);
         state.key = Some(Arc::clone(&key));
         Ok((key, changed))
@@ -99,9 +135,17 @@ impl KeySource {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
 
     use super::super::{Secret, SecretFault};
     use super::*;
+
+    /// Makes a file old enough that a further write would show.
+    fn age(path: &Path) {
+        let time = SystemTime::now() - Duration::from_secs(3600);
+        fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
 
     fn key_of(source: &KeySource) -> String {
         source.current().unwrap().secret().expose().to_owned()
@@ -144,6 +188,8 @@ mod tests {
         assert_eq!(key_of(&source), "sk_test_first1", "nothing changes until somebody asks for it");
         assert_eq!(source.refresh(), Ok(true));
         assert_eq!(key_of(&source), "sk_test_other2");
+        age(&path);
+        assert_eq!(source.refresh(), Ok(false));
         assert!(!source.changed());
     }
 
@@ -158,6 +204,7 @@ mod tests {
         fs::write(&copy, "sk_test_first1\n").unwrap();
         fs::rename(&copy, &path).unwrap();
         assert!(source.changed());
+        age(&path);
         assert_eq!(source.refresh(), Ok(false));
         assert!(!source.changed());
     }
@@ -177,7 +224,6 @@ mod tests {
         symlink("..data/key", at("key")).unwrap();
         let source = KeySource::new(SecretSource::File(at("key")));
         assert_eq!(key_of(&source), "sk_live_first1");
-        assert!(!source.changed());
 
         symlink("..v2", at("..data_tmp")).unwrap();
         fs::rename(at("..data_tmp"), at("..data")).unwrap();
@@ -199,6 +245,40 @@ mod tests {
         assert_eq!(key_of(&source), "sk_test_first1");
         fs::write(&path, "sk_test_other2").unwrap();
         assert_eq!(source.refresh(), Ok(true));
+    }
+
+    #[test]
+    fn a_file_that_is_refused_is_tried_again_and_counted_until_it_is_right() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "sk_test_first1").unwrap();
+        let stats = Arc::new(ReloadStats::default());
+        let source = KeySource::counting(SecretSource::File(path.clone()), Arc::clone(&stats));
+        source.current().unwrap();
+        // Half of a write, which is over before the next look: neither size nor time tells the two apart.
+        for (content, expected) in [("sk_test_", false), ("sk_test_first2", true)] {
+            fs::write(&path, content).unwrap();
+            age(&path);
+            let before = stats.failures();
+            assert_eq!(source.refresh() == Ok(true), expected);
+            assert_eq!(source.refresh(), Ok(false));
+            assert_eq!(stats.failures() - before, if expected { 0 } else { 2 });
+        }
+        assert_eq!(key_of(&source), "sk_test_first2");
+    }
+
+    #[test]
+    fn a_key_of_the_same_length_within_one_tick_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "sk_test_first1").unwrap();
+        let source = KeySource::new(SecretSource::File(path.clone()));
+        for key in ["sk_test_first2", "sk_test_first3", "sk_test_first4"] {
+            source.current().unwrap();
+            fs::write(&path, key).unwrap();
+            assert_eq!(source.refresh(), Ok(true));
+            assert_eq!(key_of(&source), key);
+        }
     }
 
     #[test]

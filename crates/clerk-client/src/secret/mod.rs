@@ -3,6 +3,7 @@
 //! - [`Secret`] is text that cannot be printed by accident.
 //! - [`ClerkKey`] is a secret that was checked to be a Clerk secret key.
 //! - [`SecretSource`] says where a secret is kept (file, environment variable, configuration file).
+//! - [`SecretScanner`] finds secrets in texts that others send, in whatever spelling.
 //! - [`KeySource`] is a source together with the key last read from it: keys rotate while we run.
 //!
 //! The text leaves this room by two doors only: [`Secret::expose`], which is easy to search for, and
@@ -10,10 +11,12 @@
 
 mod clerk_key;
 mod key_source;
+mod scan;
 mod source;
 
 pub use clerk_key::ClerkKey;
 pub use key_source::KeySource;
+pub use scan::{SecretScanner, base64_decoded, percent_decoded};
 pub use source::{EnvLookup, SecretError, SecretFault, SecretSource, process_env};
 
 use std::fmt;

@@ -48,6 +48,14 @@ impl SecretSource {
         }
     }
 
+    /// The file that the secret is kept in, if it is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Env(_) | Self::Inline(_) => None,
+        }
+    }
+
     /// Reads the secret, trims white space around it, and checks that it can be sent in a header.
     ///
     /// For secrets of any kind; [`read_key`](Self::read_key) is for Clerk keys. Blocks on the file system for one small
@@ -85,6 +93,16 @@ impl SecretSource {
     /// As [`read_key`](Self::read_key).
     pub fn read_key_with(&self, env: EnvLookup<'_>) -> Result<ClerkKey, SecretError> {
         self.read_raw(env).and_then(|raw| to_key(&raw)).map_err(|fault| self.error(fault))
+    }
+
+    /// Reads the secret key of a machine (`ak_`).
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and if the text is no usable machine secret key.
+    pub fn read_machine_key_with(&self, env: EnvLookup<'_>) -> Result<ClerkKey, SecretError> {
+        let key = self.read_raw(env).and_then(|raw| to_secret(&raw)).and_then(ClerkKey::parse_machine);
+        key.map_err(|fault| self.error(fault))
     }
 
     fn error(&self, fault: SecretFault) -> SecretError {
@@ -227,6 +245,15 @@ pub enum SecretFault {
         "is a publishable key (pk_), but the secret key is needed; use the one that begins with sk_live_ or sk_test_"
     )]
     Publishable,
+    /// `ak_...`, where the key of an instance is wanted.
+    #[error(
+        "is a machine secret key (ak_), but the secret key of the instance is needed, which begins with sk_live_ or sk_test_; \
+         machine keys stand below machine_secret_key_files"
+    )]
+    MachineKey,
+    /// Something else, where the key of a machine is wanted.
+    #[error("is no machine secret key: those begin with ak_ (Clerk dashboard, Machines)")]
+    NotAMachineKey,
     /// Anything else.
     #[error("is no Clerk secret key: those begin with sk_live_ or sk_test_")]
     NotASecretKey,

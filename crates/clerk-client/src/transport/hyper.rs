@@ -15,11 +15,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::PROXY_AUTHORIZATION;
 use http::{Extensions, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connect, Connected, Connection, HttpConnector};
 use hyper_util::client::legacy::{Client, Error};
@@ -32,15 +33,20 @@ use rustls_platform_verifier::Verifier;
 use tokio::time::timeout;
 use tower::Service;
 
+use super::http2::{self, GoAwayWatch};
 use super::reqwest::BuildError;
 use super::{
-    ErrorKind, FreshConnection, ProxyConnector, RequestBody, ResponseFuture, Transport, TransportError, classify,
+    ErrorKind, FreshConnection, Proxies, ProxyConnector, RequestBody, ResponseFuture, Transport, TransportError,
+    classify,
 };
 
 /// HTTP/2: how often a silent server is asked whether it is still there, and how long it may take to answer. Without, one
-/// dead connection swallows all requests.
-const PING_EVERY: Duration = Duration::from_secs(15);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// dead connection swallows all requests. Together shorter than an attempt may take.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// HTTP/2: how much is read at once.
+const READ_BYTES: usize = 16 * 1024;
 
 /// How to reach Clerk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +60,8 @@ pub struct HyperOptions {
     /// Whether HTTP/2 is used where the server offers it by ALPN. With HTTP/1.1 a request that times out costs its own
     /// connection only.
     pub http2: bool,
+    /// The proxies that are used; none are those of the environment.
+    pub proxies: Option<Proxies>,
 }
 
 impl Default for HyperOptions {
@@ -63,6 +71,7 @@ impl Default for HyperOptions {
             connect_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(60),
             http2: false,
+            proxies: None,
         }
     }
 }
@@ -72,6 +81,8 @@ impl Default for HyperOptions {
 pub struct HyperTransport<C> {
     pooled: Client<MarkingConnector<C>, RequestBody>,
     fresh: Client<MarkingConnector<C>, RequestBody>,
+    /// Those that requests may go by.
+    proxies: Arc<Proxies>,
     /// Whether a server answered by HTTP/1.0. On a connection on which one did, hyper goes on by HTTP/1.0, which has no
     /// chunks: a body of unknown length would be left out without a word.
     has_met_http10: Arc<AtomicBool>,
@@ -87,8 +98,8 @@ impl<C> fmt::Debug for HyperTransport<C> {
 }
 
 impl NetworkTransport {
-    /// Sets up a client. Certificates are verified as the operating system does. `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`
-    /// are honoured for https, but nothing on this machine is reached through a proxy.
+    /// Sets up a client. Certificates are verified as the operating system does. The environment's [`Proxies`] are used, and
+    /// nothing goes past one that cannot be.
     ///
     /// # Errors
     /// When the file of certificate authorities cannot be used, or the platform's TLS set-up cannot.
@@ -97,11 +108,13 @@ impl NetworkTransport {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls(options)?).https_or_http().enable_http1();
-        let tcp = ProxyConnector::new(tcp);
+        let tls = tls(options)?;
+        let proxies = Arc::new(options.proxies.clone().unwrap_or_else(Proxies::from_environment));
+        let tcp = ProxyConnector::new(tcp, Arc::clone(&proxies), Arc::new(tls.clone()));
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let connector =
             if options.http2 { https.enable_http2().wrap_connector(tcp) } else { https.wrap_connector(tcp) };
-        Ok(Arc::new(Self::with_connector(connector, options)))
+        Ok(Arc::new(Self::with_proxies(connector, options, proxies)))
     }
 }
 
@@ -109,9 +122,13 @@ impl<C> HyperTransport<C>
 where
     MarkingConnector<C>: Connect + Clone,
 {
-    /// A client over these connections; of the options, those on files are not looked at.
+    /// A client over these connections, without proxies; of the options, those on files are not looked at.
     pub fn with_connector(connector: C, options: &HyperOptions) -> Self {
-        let connector = MarkingConnector { connector, timeout: options.connect_timeout };
+        Self::with_proxies(connector, options, Arc::new(Proxies::none()))
+    }
+
+    fn with_proxies(connector: C, options: &HyperOptions, proxies: Arc<Proxies>) -> Self {
+        let connector = MarkingConnector { connector, timeout: options.connect_timeout, proxies: Arc::clone(&proxies) };
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -119,10 +136,11 @@ where
             .pool_idle_timeout(options.idle_timeout)
             .http1_preserve_header_case(true)
             .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_while_idle(true)
             .http2_keep_alive_timeout(PING_TIMEOUT);
         let pooled = builder.build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Self { pooled, fresh, has_met_http10: Arc::default() }
+        Self { pooled, fresh, proxies, has_met_http10: Arc::default() }
     }
 }
 
@@ -131,15 +149,22 @@ where
     MarkingConnector<C>: Connect + Clone + Send + Sync + 'static,
     C: 'static,
 {
-    fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
+    fn send(&self, mut request: http::Request<RequestBody>) -> ResponseFuture {
+        // To hosts that are spoken to over TLS there is a tunnel, which carries it.
+        if request.uri().scheme_str() == Some("http")
+            && let Ok(Some(proxy)) = self.proxies.of(request.uri())
+            && let Some(authorization) = proxy.authorization()
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
         let is_fresh = request.extensions().get::<FreshConnection>().is_some()
             || (self.has_met_http10.load(Ordering::Relaxed) && request.body().is_of_unknown_length());
         let has_met_http10 = Arc::clone(&self.has_met_http10);
         let answer = if is_fresh { self.fresh.request(request) } else { self.pooled.request(request) };
         Box::pin(async move {
             let response = answer.await.map_err(|error| describe(&error))?;
-            if let Some(used) = response.extensions().get::<Used>() {
-                used.0.store(true, Ordering::Relaxed);
+            if let Some(used) = response.extensions().get::<Arc<Used>>() {
+                used.has_answered.store(true, Ordering::Relaxed);
             }
             if response.version() == Version::HTTP_10 {
                 has_met_http10.store(true, Ordering::Relaxed);
@@ -190,14 +215,24 @@ fn describe(error: &Error) -> TransportError {
     if error.is_connect() {
         return TransportError::caused_by(classify::kind_of_connect(error), error);
     }
-    let kind = classify::kind_of(error).unwrap_or(ErrorKind::Other);
-    let described = TransportError::caused_by(kind, error);
     let mut extras = Extensions::new();
     if let Some(connected) = error.connect_info() {
         connected.get_extras(&mut extras);
     }
-    let was_used = extras.get::<Used>().is_some_and(|used| used.0.load(Ordering::Relaxed));
-    if was_used && classify::is_closed(error) { described.on_idle_connection() } else { described }
+    let used = extras.get::<Arc<Used>>();
+    let is = |state: fn(&Used) -> &AtomicBool| used.is_some_and(|used| state(used).load(Ordering::Relaxed));
+    let http2 = http2::failure_of(error).unwrap_or_default();
+    // The request came back from a connection that was gone before it was written. hyper-util keeps the kind of its error
+    // to itself, but not its text.
+    let is_unsent = is(|used| &used.is_http2) && error.to_string() == "client error (Canceled)";
+    let kind = http2.kind.or_else(|| is_unsent.then_some(ErrorKind::Broken)).or_else(|| classify::kind_of(error));
+    let described = TransportError::caused_by(kind.unwrap_or(ErrorKind::Other), error);
+    if http2.is_unprocessed || is_unsent {
+        return described.never_processed();
+    }
+    let is_closed = http2.is_closed || classify::is_closed(error);
+    let was_to_close = is(|used| &used.has_answered) || is(|used| &used.says_goodbye);
+    if was_to_close && is_closed { described.on_idle_connection() } else { described }
 }
 
 fn broken(error: &hyper::Error) -> TransportError {
@@ -205,7 +240,7 @@ fn broken(error: &hyper::Error) -> TransportError {
 }
 
 fn tls(options: &HyperOptions) -> Result<ClientConfig, BuildError> {
-    let client = |error: rustls::Error| BuildError::Client(error.to_string());
+    let client = |error: rustls::Error| BuildError::client(&error);
     let provider = Arc::new(aws_lc_rs::default_provider());
     let extra = match &options.ca_file {
         Some(path) => read_certificates(path)?,
@@ -226,10 +261,15 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildE
     if certificates.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(certificates) }
 }
 
-/// Whether a connection has brought an answer before: if it then closes instead of answering, it was closed for being
-/// idle.
-#[derive(Debug, Clone, Default)]
-struct Used(Arc<AtomicBool>);
+/// What is known of a connection.
+#[derive(Debug, Default)]
+struct Used {
+    is_http2: AtomicBool,
+    /// Whether it has brought an answer before: if it then closes instead of answering, it was closed for being idle.
+    has_answered: AtomicBool,
+    /// Whether the server announced that it closes it, without an error.
+    says_goodbye: AtomicBool,
+}
 
 /// A connection was not made in time.
 #[derive(Debug, thiserror::Error)]
@@ -241,6 +281,7 @@ struct ConnectTimeout(Duration);
 pub struct MarkingConnector<C> {
     connector: C,
     timeout: Duration,
+    proxies: Arc<Proxies>,
 }
 
 impl<C> Service<Uri> for MarkingConnector<C>
@@ -259,10 +300,12 @@ where
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let limit = self.timeout;
+        // A proxy that forwards is asked for the whole address.
+        let is_proxied = uri.scheme_str() == Some("http") && matches!(self.proxies.of(&uri), Ok(Some(_)));
         let connecting = self.connector.call(uri);
         Box::pin(async move {
             let stream = timeout(limit, connecting).await.map_err(|_| ConnectTimeout(limit))?.map_err(Into::into)?;
-            Ok(MarkedStream { stream, used: Used::default() })
+            Ok(MarkedStream { stream, used: Arc::default(), watch: None, is_proxied })
         })
     }
 }
@@ -271,14 +314,24 @@ where
 #[derive(Debug)]
 pub struct MarkedStream<S> {
     stream: S,
-    used: Used,
+    used: Arc<Used>,
+    is_proxied: bool,
+    /// With HTTP/2.
+    watch: Option<Box<Http2Reader>>,
+}
+
+#[derive(Debug)]
+struct Http2Reader {
+    watch: GoAwayWatch,
+    buffer: [u8; READ_BYTES],
 }
 
 impl<S: Connection> Connection for MarkedStream<S> {
     fn connected(&self) -> Connected {
         let connected = self.stream.connected();
+        self.used.is_http2.store(connected.is_negotiated_h2(), Ordering::Relaxed);
         // The rest, addresses, would be copied into each answer.
-        let own = Connected::new().proxy(connected.is_proxied()).extra(self.used.clone());
+        let own = Connected::new().proxy(self.is_proxied || connected.is_proxied()).extra(Arc::clone(&self.used));
         if connected.is_negotiated_h2() { own.negotiated_h2() } else { own }
     }
 }
@@ -287,10 +340,32 @@ impl<S: Read + Unpin> Read for MarkedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let Self { stream, used, watch, .. } = &mut *self;
+        if !used.is_http2.load(Ordering::Relaxed) {
+            return Pin::new(stream).poll_read(context, buffer);
+        }
+        let reader = watch
+            .get_or_insert_with(|| Box::new(Http2Reader { watch: GoAwayWatch::default(), buffer: [0; READ_BYTES] }));
+        let room = buffer.remaining().min(READ_BYTES);
+        let mut read = ReadBuf::new(&mut reader.buffer[..room]);
+        ready!(Pin::new(stream).poll_read(context, read.unfilled()))?;
+        if read.filled().is_empty() && room > 0 {
+            return Poll::Ready(Err(end_of_http2()));
+        }
+        if reader.watch.read(read.filled()) {
+            used.says_goodbye.store(true, Ordering::Relaxed);
+        }
+        buffer.put_slice(read.filled());
+        Poll::Ready(Ok(()))
     }
+}
+
+/// The end of a connection as an error: otherwise the library tells streams that the server took of an earlier
+/// announcement that it takes no further ones, as if they were among those, and a write would seem not to have been done.
+fn end_of_http2() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")
 }
 
 impl<S: Write + Unpin> Write for MarkedStream<S> {

@@ -2,12 +2,18 @@
 
 mod api_url;
 mod classify;
+mod environment;
+#[cfg(feature = "hyper")]
+mod http2;
 #[cfg(feature = "hyper")]
 mod hyper;
 #[cfg(feature = "test-util")]
 mod memory;
+mod no_proxy;
+mod proxies;
 #[cfg(feature = "hyper")]
 mod proxy_connector;
+mod replaceable;
 mod request_body;
 mod reqwest;
 
@@ -21,12 +27,15 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::api_url::{ApiUrl, ApiUrlError};
 pub use self::classify::has_cause;
+pub use self::environment::environment_warnings;
 #[cfg(feature = "hyper")]
 pub use self::hyper::{HyperOptions, HyperTransport, NetworkTransport};
 #[cfg(feature = "test-util")]
 pub use self::memory::MemoryTransport;
+pub use self::proxies::{Proxies, Proxy, ProxyError};
 #[cfg(feature = "hyper")]
 pub use self::proxy_connector::ProxyConnector;
+pub use self::replaceable::ReplaceableTransport;
 pub use self::request_body::{BodyError, RequestBody};
 pub use self::reqwest::{BuildError, ReqwestOptions, ReqwestTransport};
 
@@ -74,18 +83,20 @@ pub struct TransportError {
     kind: ErrorKind,
     message: String,
     was_idle: bool,
+    is_after_sent: bool,
+    is_unprocessed: bool,
 }
 
 impl TransportError {
     /// An error with a text of its own.
     #[must_use]
     pub const fn new(kind: ErrorKind, message: String) -> Self {
-        Self { kind, message, was_idle: false }
+        Self { kind, message, was_idle: false, is_after_sent: false, is_unprocessed: false }
     }
 
     /// An error with the text of an error and of all its causes.
     pub(crate) fn caused_by(kind: ErrorKind, error: &(dyn StdError + 'static)) -> Self {
-        Self { kind, message: chain(error), was_idle: false }
+        Self { kind, message: chain(error), was_idle: false, is_after_sent: false, is_unprocessed: false }
     }
 
     /// The same for a request on a connection that had been idle, and that the server closed before it answered.
@@ -94,11 +105,36 @@ impl TransportError {
         Self { was_idle: true, ..self }
     }
 
-    /// Whether the server closed a reused connection instead of answering: most likely it closed the connection for
-    /// having been idle while the request was on its way, and never read it.
+    /// The same for a request of which the server said that nothing was done with it.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn never_processed(self) -> Self {
+        Self { is_unprocessed: true, ..self }
+    }
+
+    /// Whether it is certain that nothing was done with the request, though it may have left: the server refused its
+    /// stream or named an earlier one as the last that it takes (RFC 9113, sections 6.8 and 8.7), or the connection was
+    /// gone before the request was written to it. Even a write may be sent again.
+    #[must_use]
+    pub const fn is_unprocessed(&self) -> bool {
+        self.is_unprocessed
+    }
+
+    /// Whether the server closed a reused connection instead of answering, or one that it had said it would close: most
+    /// likely it closed the connection while the request was on its way, and never read it.
     #[must_use]
     pub const fn is_idle_race(&self) -> bool {
         self.was_idle
+    }
+
+    /// The same of a request that was sent before: in an earlier attempt, or on an idle connection.
+    pub(crate) const fn set_after_sent(&mut self) {
+        self.is_after_sent = true;
+    }
+
+    /// Whether the request was sent before, so that a failure to connect does not mean that nothing was sent.
+    #[must_use]
+    pub const fn is_after_sent(&self) -> bool {
+        self.is_after_sent
     }
 
     /// What went wrong.

@@ -1,4 +1,4 @@
-//! Connections over the proxy that the environment names.
+//! Connections over the proxies of the environment.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,46 +8,43 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower::Service;
 
-use super::api_url::is_this_machine;
+use super::Proxies;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Makes connections over TCP. Hosts elsewhere that are spoken to over TLS are reached through the proxy that
-/// `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise.
+/// Makes connections over TCP, through a proxy where [`Proxies`] say so: a tunnel to hosts that are spoken to over TLS, else a
+/// connection to the proxy itself, which forwards.
 #[derive(Clone)]
 pub struct ProxyConnector {
     direct: HttpConnector,
-    proxies: Arc<Matcher>,
+    /// To proxies, some of which are spoken to over TLS.
+    to_proxy: HttpsConnector<HttpConnector>,
+    proxies: Arc<Proxies>,
 }
 
 impl fmt::Debug for ProxyConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A proxy's address may hold a password.
-        f.debug_struct("Tunnelling").finish_non_exhaustive()
+        f.debug_struct("ProxyConnector").field("proxies", &self.proxies).finish_non_exhaustive()
     }
 }
 
-/// A proxy that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("only proxies that are spoken to by http can be used here, not {0}: set HTTPS_PROXY to http://HOST:PORT")]
-struct UnknownProxy(String);
-
 impl ProxyConnector {
-    /// With the proxies of the environment.
-    pub(super) fn new(direct: HttpConnector) -> Self {
-        Self { direct, proxies: Arc::new(Matcher::from_system()) }
+    pub(super) fn new(direct: HttpConnector, proxies: Arc<Proxies>, tls: Arc<ClientConfig>) -> Self {
+        let to_proxy = HttpsConnector::from((direct.clone(), tls));
+        Self { direct, to_proxy, proxies }
     }
 }
 
 impl Service<Uri> for ProxyConnector {
-    type Response = TokioIo<TcpStream>;
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -56,17 +53,19 @@ impl Service<Uri> for ProxyConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let is_elsewhere = uri.scheme_str() == Some("https") && !is_this_machine(uri.host().unwrap_or_default());
-        let Some(proxy) = is_elsewhere.then(|| self.proxies.intercept(&uri)).flatten() else {
-            let connecting = self.direct.call(uri);
-            return Box::pin(async move { connecting.await.map_err(Into::into) });
+        let proxy = match self.proxies.of(&uri) {
+            Ok(Some(proxy)) => proxy,
+            Ok(None) => {
+                let connecting = self.direct.call(uri);
+                return Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) });
+            }
+            Err(error) => return Box::pin(std::future::ready(Err(error.into()))),
         };
-        if proxy.uri().scheme_str() != Some("http") {
-            let unknown = UnknownProxy(proxy.uri().scheme_str().unwrap_or_default().to_owned());
-            return Box::pin(std::future::ready(Err(unknown.into())));
+        if uri.scheme_str() != Some("https") {
+            return self.to_proxy.call(proxy.uri().clone());
         }
-        let tunnel = Tunnel::new(proxy.uri().clone(), self.direct.clone());
-        let mut tunnel = match proxy.basic_auth() {
+        let tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy.clone());
+        let mut tunnel = match proxy.authorization() {
             Some(password) => tunnel.with_auth(password.clone()),
             None => tunnel,
         };

@@ -1,5 +1,6 @@
 //! The real way to Clerk, over reqwest.
 
+use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use parking_lot::Mutex;
 use reqwest::{Certificate, Client, redirect};
 use tokio::time::Instant;
 
-use super::api_url::is_this_machine;
-use super::{ErrorKind, RequestBody, ResponseFuture, Transport, TransportError, classify};
+use super::{ErrorKind, Proxies, Proxy, RequestBody, ResponseFuture, Transport, TransportError, classify, environment};
+use crate::secret::process_env;
 
 /// How to reach Clerk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct ReqwestOptions {
     pub idle_timeout: Duration,
     /// How long connections are reused at all, so that a new address of the host is noticed.
     pub max_age: Duration,
+    /// The proxies that are used; none are those of the environment.
+    pub proxies: Option<Proxies>,
 }
 
 impl Default for ReqwestOptions {
@@ -32,6 +35,7 @@ impl Default for ReqwestOptions {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
             max_age: Duration::from_secs(45),
+            proxies: None,
         }
     }
 }
@@ -60,16 +64,26 @@ pub enum BuildError {
     Client(String),
 }
 
+impl BuildError {
+    /// With the variables that may be its cause: without any authority nothing can be set up, and the library does not say
+    /// which variable it looked at.
+    pub(super) fn client(error: &(dyn StdError + 'static)) -> Self {
+        let told: String = environment::authorities(&process_env).iter().map(|told| format!("; {told}")).collect();
+        Self::Client(super::chain(error) + &told)
+    }
+}
+
 /// Requests over the network.
 ///
 /// HTTP/1.1, so that a request that times out costs its own connection only; TLS by rustls with the system's certificate
-/// authorities; `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured, but nothing on this machine is reached through a
-/// proxy; redirects are never followed.
+/// authorities; the environment's [`Proxies`] are used, and nothing goes past one that cannot be; redirects are never
+/// followed.
 #[derive(Debug)]
 pub struct ReqwestTransport {
     certificates: Vec<Certificate>,
     options: ReqwestOptions,
-    /// For hosts elsewhere, and for this machine.
+    proxies: Proxies,
+    /// For what goes over a proxy, and directly.
     clients: [Mutex<Option<CurrentClient>>; 2],
 }
 
@@ -81,11 +95,11 @@ struct CurrentClient {
     built_at: Instant,
 }
 
-/// Where a request goes, as far as proxies are concerned.
+/// How a request goes, as far as proxies are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    Elsewhere,
-    ThisMachine,
+    Proxied,
+    Direct,
 }
 
 impl ReqwestTransport {
@@ -98,8 +112,12 @@ impl ReqwestTransport {
             Some(path) => read_certificates(path)?,
             None => Vec::new(),
         };
-        let first = CurrentClient { client: build(&certificates, &options, Way::Elsewhere)?, built_at: Instant::now() };
-        Ok(Arc::new(Self { certificates, options, clients: [Mutex::new(Some(first)), Mutex::new(None)] }))
+        let proxies = options.proxies.clone().unwrap_or_else(Proxies::from_environment);
+        let first = Way::of(proxies.by_scheme()[0]);
+        let client = build(&certificates, &options, &proxies, first)?;
+        let mut clients = [Mutex::new(None), Mutex::new(None)];
+        *clients[first as usize].get_mut() = Some(CurrentClient { client, built_at: Instant::now() });
+        Ok(Arc::new(Self { certificates, options, proxies, clients }))
     }
 
     fn client(&self, way: Way) -> Result<Client, TransportError> {
@@ -108,7 +126,7 @@ impl ReqwestTransport {
         if let Some(CurrentClient { client, .. }) = young {
             return Ok(client.clone());
         }
-        match (build(&self.certificates, &self.options, way), slot.as_ref()) {
+        match (build(&self.certificates, &self.options, &self.proxies, way), slot.as_ref()) {
             (Ok(client), _) => {
                 *slot = Some(CurrentClient { client: client.clone(), built_at: Instant::now() });
                 Ok(client)
@@ -124,7 +142,9 @@ impl ReqwestTransport {
 
 impl Transport for ReqwestTransport {
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
-        let client = self.client(way_to(request.uri().host().unwrap_or_default()));
+        let way = self.proxies.of(request.uri()).map(Way::of);
+        let way = way.map_err(|error| TransportError::new(ErrorKind::Connect, error.to_string()));
+        let client = way.and_then(|way| self.client(way));
         Box::pin(async move {
             let client = client?;
             let request = reqwest::Request::try_from(request.map(body)).map_err(scrub)?;
@@ -149,16 +169,30 @@ fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
     if certificates.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(certificates) }
 }
 
-/// Proxies stand between this machine and others.
-fn way_to(host: &str) -> Way {
-    if is_this_machine(host) { Way::ThisMachine } else { Way::Elsewhere }
+impl Way {
+    const fn of(proxy: Option<&Proxy>) -> Self {
+        if proxy.is_some() { Self::Proxied } else { Self::Direct }
+    }
 }
 
-fn build(certificates: &[Certificate], options: &ReqwestOptions, way: Way) -> Result<Client, BuildError> {
-    let builder = match way {
-        Way::Elsewhere => Client::builder(),
-        Way::ThisMachine => Client::builder().no_proxy(),
-    };
+fn build(
+    certificates: &[Certificate],
+    options: &ReqwestOptions,
+    proxies: &Proxies,
+    way: Way,
+) -> Result<Client, BuildError> {
+    let failed = |error: reqwest::Error| BuildError::client(&error);
+    // What goes by which was decided before: exceptions are the same for all clients.
+    let mut builder = Client::builder().no_proxy();
+    if way == Way::Proxied {
+        let [https, http] = proxies.by_scheme();
+        if let Some(proxy) = https {
+            builder = builder.proxy(with_user(reqwest::Proxy::https(proxy.uri().to_string()), proxy).map_err(failed)?);
+        }
+        if let Some(proxy) = http {
+            builder = builder.proxy(with_user(reqwest::Proxy::http(proxy.uri().to_string()), proxy).map_err(failed)?);
+        }
+    }
     builder
         .user_agent(concat!("clerk_exporter/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -167,7 +201,15 @@ fn build(certificates: &[Certificate], options: &ReqwestOptions, way: Way) -> Re
         .connect_timeout(options.connect_timeout)
         .pool_idle_timeout(options.idle_timeout)
         .build()
-        .map_err(|error| BuildError::Client(super::chain(&error)))
+        .map_err(|error| BuildError::client(&error))
+}
+
+fn with_user(made: reqwest::Result<reqwest::Proxy>, proxy: &Proxy) -> reqwest::Result<reqwest::Proxy> {
+    let made = made?;
+    Ok(match proxy.authorization() {
+        Some(authorization) => made.custom_http_auth(authorization.clone()),
+        None => made,
+    })
 }
 
 /// Takes the URL, which may hold user info or a query, out of the error, and finds out what kind it is.

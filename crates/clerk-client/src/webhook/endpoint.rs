@@ -102,9 +102,9 @@ impl<S: Invalidate> Webhooks<S> {
     ///
     /// If there is no secret, or one that cannot be read or used.
     pub fn new(options: WebhookOptions, sink: S) -> Result<Self, WebhookConfigError> {
-        let WebhookOptions { secrets, tolerance, wall_clock } = options;
+        let WebhookOptions { secrets, tolerance, wall_clock, reloads } = options;
         let counters = WebhookCounters::new(secrets.len());
-        let secrets = Secrets::load(secrets)?;
+        let secrets = Secrets::load(secrets, &reloads)?;
         let seen = Mutex::new(SeenDeliveries::new(tolerance));
         let misfits = AtomicBool::new(false);
         Ok(Self { inner: Arc::new(Inner { sink, secrets, tolerance, wall_clock, seen, counters, misfits }) })
@@ -140,6 +140,12 @@ impl<S: Invalidate> Webhooks<S> {
         };
         self.inner.counters.count(family, outcome);
         answer(outcome.status(), text)
+    }
+
+    /// Reads the secrets again whose files have changed, or could not be used. Each delivery does so, too; to be called now
+    /// and then, so that a secret that cannot be used is known before one comes. Blocks for a look at each file.
+    pub fn refresh_secrets(&self) {
+        self.inner.secrets.current();
     }
 
     /// What became of deliveries so far.
@@ -179,7 +185,7 @@ impl<S: Invalidate> Inner<S> {
         if outcome == DeliveryOutcome::Applied {
             self.invalidate(&event, verified.id, deadline).await?;
         }
-        debug!(id = verified.id, r#type = %event.event_type, tags = event.tags.len(), "webhook worked off");
+        debug!(id = verified.id, event_type = %event.event_type, tags = event.tags.len(), "webhook worked off");
         // Two attempts of one message may have been at work at the same time: it counts once.
         let is_new = self.seen.lock().insert(verified.id, Instant::now());
         Ok((family, if is_new { outcome } else { DeliveryOutcome::Duplicate }))
@@ -190,11 +196,11 @@ impl<S: Invalidate> Inner<S> {
         match timeout_at(deadline, self.sink.invalidate(&event.tags)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                error!(id, r#type = %event.event_type, error = %error, "cached answers could not be forgotten");
+                error!(id, event_type = %event.event_type, error = %error, "cached answers could not be forgotten");
                 Err(refusal(DeliveryOutcome::Failed, "could not be worked off; deliver again"))
             }
             Err(_) => {
-                error!(id, r#type = %event.event_type, "cached answers were not forgotten in time");
+                error!(id, event_type = %event.event_type, "cached answers were not forgotten in time");
                 Err(refusal(DeliveryOutcome::TimedOut, "not worked off in time; deliver again"))
             }
         }

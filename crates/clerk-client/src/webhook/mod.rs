@@ -41,6 +41,8 @@ pub use signature::{BadSecret, InvalidTolerance, SigningSecret, Tolerance, Verif
 pub use stats::{DeliveryOutcome, WebhookStats};
 pub use tag::{ParseTagError, Tag, tags_of_route};
 
+use file_fingerprint::ReloadStats;
+
 use crate::secret::SecretSource;
 
 /// Why a sink could not forget. Its text goes to the log, not to the sender.
@@ -78,13 +80,16 @@ pub struct WebhookOptions {
     pub tolerance: Tolerance,
     /// Our clock.
     pub wall_clock: WallClock,
+    /// Where attempts to read the secrets are counted.
+    pub reloads: Arc<ReloadStats>,
 }
 
 impl WebhookOptions {
     /// These secrets, the usual tolerance, and the system's clock.
     #[must_use]
     pub fn new(secrets: Vec<SecretSource>) -> Self {
-        Self { secrets, tolerance: Tolerance::default(), wall_clock: Arc::new(SystemTime::now) }
+        let wall_clock: WallClock = Arc::new(SystemTime::now);
+        Self { secrets, tolerance: Tolerance::default(), wall_clock, reloads: Arc::default() }
     }
 }
 

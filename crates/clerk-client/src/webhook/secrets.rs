@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use file_fingerprint::FileFingerprint;
+use file_fingerprint::{ReloadStats, WatchedFiles};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::signature::{BadSecret, SigningSecret};
-use crate::secret::{SecretError, SecretFault, SecretSource};
+use crate::secret::{Secret, SecretError, SecretFault, SecretSource};
 
 /// Why webhooks cannot be received as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,47 +43,63 @@ struct State {
 #[derive(Debug)]
 struct SecretSlot {
     source: SecretSource,
-    /// The file as it was when it was last read, whatever came of it.
-    fingerprint: Option<FileFingerprint>,
+    watched: WatchedFiles,
+    /// What was last read, to see whether it is another one.
+    known: Option<Secret>,
 }
 
 impl Secrets {
-    /// Reads all of them. Blocks for some small files.
-    pub(super) fn load(sources: Vec<SecretSource>) -> Result<Self, WebhookConfigError> {
+    /// Reads all of them, and counts what comes of it in `stats`. Blocks for some small files.
+    pub(super) fn load(sources: Vec<SecretSource>, stats: &Arc<ReloadStats>) -> Result<Self, WebhookConfigError> {
         if sources.is_empty() {
             return Err(WebhookConfigError::NoSecret);
         }
-        let places: Vec<SecretSlot> =
-            sources.into_iter().map(|source| SecretSlot { fingerprint: source.fingerprint(), source }).collect();
-        let ready = places.iter().map(|place| read(&place.source)).collect::<Result<_, _>>()?;
+        let slot = |source| SecretSlot { source, watched: WatchedFiles::new(Arc::clone(stats)), known: None };
+        let mut places: Vec<SecretSlot> = sources.into_iter().map(slot).collect();
+        let ready = places.iter_mut().map(|place| place.read().map(|(secret, _)| secret)).collect::<Result<_, _>>()?;
         Ok(Self(Mutex::new(State { places, ready })))
     }
 
     /// The secrets now. Files that were touched or replaced are read again; one that has become unusable leaves its
-    /// secret in place and is reported once. Blocks for a look at each file.
+    /// secret in place, is tried again at each call, and is reported once. Blocks for a look at each file.
     pub(super) fn current(&self) -> Arc<[SigningSecret]> {
         let mut state = self.0.lock();
         let State { places, ready } = &mut *state;
         for (index, place) in places.iter_mut().enumerate() {
-            let fingerprint = place.source.fingerprint();
-            if fingerprint == place.fingerprint {
+            if place.source.file().is_none() || !place.watched.is_outdated() {
                 continue;
             }
-            place.fingerprint = fingerprint;
-            match read(&place.source) {
-                Ok(secret) => {
+            match place.read() {
+                Ok((secret, true)) => {
                     *ready = ready
                         .iter()
                         .enumerate()
                         .map(|(i, old)| if i == index { &secret } else { old })
                         .cloned()
                         .collect();
+                    place.watched.is_recovery();
                     info!(source = %place.source, "webhook signing secret read again");
                 }
-                Err(error) => warn!(%error, "webhook signing secret kept as it was: the new one cannot be used"),
+                Ok((_, false)) if place.watched.is_recovery() => {
+                    info!(source = %place.source, "the webhook signing secret can be read again");
+                }
+                Err(error) if place.watched.is_new_failure() => {
+                    warn!(%error, "webhook signing secret kept as it was: the new one cannot be used");
+                }
+                _ => {}
             }
         }
         Arc::clone(ready)
+    }
+}
+
+impl SecretSlot {
+    /// Reads the secret, and says whether it is another one.
+    fn read(&mut self) -> Result<(SigningSecret, bool), WebhookConfigError> {
+        let (text, secret) = self.watched.attempt(self.source.file(), || read(&self.source))?;
+        let is_new = self.known.as_ref() != Some(&text);
+        self.known = Some(text);
+        Ok((secret, is_new))
     }
 }
 
@@ -95,12 +111,13 @@ pub fn check_secret(source: &SecretSource) -> Result<(), WebhookConfigError> {
     read(source).map(drop)
 }
 
-fn read(source: &SecretSource) -> Result<SigningSecret, WebhookConfigError> {
+fn read(source: &SecretSource) -> Result<(Secret, SigningSecret), WebhookConfigError> {
     let unusable = |fault| WebhookConfigError::Unusable { origin: source.to_string(), fault };
     let secret = source.read().map_err(|error| match error.fault {
         // The general message does not say where it is found.
         SecretFault::Blank => unusable(BadSecret::Empty),
         _ => WebhookConfigError::Unreadable(error),
     })?;
-    SigningSecret::parse(secret.expose()).map_err(unusable)
+    let signing = SigningSecret::parse(secret.expose()).map_err(unusable)?;
+    Ok((secret, signing))
 }

@@ -106,6 +106,14 @@ tags! {
     }
 }
 
+impl Tag {
+    /// Whether it is one thing, by its identifier, and not a kind of answers.
+    #[must_use]
+    pub fn names_one(&self) -> bool {
+        matches!(self, Self::User(_) | Self::Session(_) | Self::Client(_) | Self::Organization(_) | Self::Billing(_))
+    }
+}
+
 /// A text that is no [`Tag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a tag of cached answers; a newer version may have sent it: treat it as `everything`")]

@@ -166,3 +166,21 @@ async fn instances_share_nothing() {
     let (prod, dev) = (alone(), Cache::new(CacheOptions::new("dev"), clock()));
     assert_ne!(key(&prod, "/v1/users"), key(&dev, "/v1/users"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_set_ends_no_answer_and_a_suspension_does() {
+    let clock = clock();
+    let options = CacheOptions { read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") };
+    let cache = Cache::new(options, std::sync::Arc::clone(&clock));
+    let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
+    ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
+    for step in [3600, -3600, 86_400, -86_400] {
+        clock.simulate_step(step);
+        assert!(cache.peek(&key).is_some(), "{step}");
+        let given = ask(&cache, key, &tags, FRESH, Err(Failed(1))).await;
+        assert!(matches!(hit(&given), Hit::Memory { .. }), "{step}");
+    }
+    clock.simulate_suspend(MINUTE * 2);
+    assert_eq!(cache.peek(&key), None);
+    assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("two"))).await), "two");
+}

@@ -297,3 +297,27 @@ async fn the_example_takes_deliveries_beside_its_own_pages() {
     *request.headers_mut() = signed_headers(SECRET, "msg_1", now, body.as_bytes());
     assert_eq!(app.oneshot(request).await.unwrap().status(), StatusCode::OK);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_compared_with_the_wall_clock_as_it_is_now() {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::UNIX_EPOCH;
+    let ahead = Arc::new(AtomicI64::new(0));
+    let clock = {
+        let ahead = Arc::clone(&ahead);
+        move || UNIX_EPOCH + Duration::from_secs(NOW.saturating_add_signed(ahead.load(Ordering::Relaxed)))
+    };
+    let options = WebhookOptions { wall_clock: Arc::new(clock), ..options(vec![inline(SECRET)]) };
+    let webhooks = Webhooks::new(options, Arc::new(Recorder::default())).unwrap();
+    // Set wrong, and put right again: what was refused is delivered again, and taken.
+    for (place, (seconds, is_taken)) in
+        [(299, true), (-299, true), (301, false), (-301, false), (10_800, false), (-10_800, false), (0, true)]
+            .into_iter()
+            .enumerate()
+    {
+        ahead.store(seconds, Ordering::Relaxed);
+        let (status, _) = deliver(&webhooks, delivery(SECRET, &format!("msg_{place}"), &user_updated())).await;
+        let expected = if is_taken { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        assert_eq!(status, expected, "{seconds} s ahead");
+    }
+}

@@ -1,9 +1,10 @@
 //! Prometheus' web configuration file (`--web.config.file`): TLS, users, headers and a rate limit for a listener.
 //!
 //! The schema is the one that Prometheus and its exporters share (exporter-toolkit, `docs/web-configuration.md`), and
-//! so is the behaviour: everything in it holds for every path, and the file is read again when it changes, so that
-//! certificates are rotated without a restart. A file that has become unusable makes every request fail with 500; at
-//! the start it is an error.
+//! so is the behaviour: everything in it holds for every path but the open ones, and the file is read again when it changes,
+//! so that certificates are rotated without a restart. In one thing we differ: a file that has become unusable does not
+//! make every request fail with 500. What was in force stays in force, and a log line and a counter say so; at the start
+//! it is an error.
 //!
 //! What is not supported is refused by name and never ignored: TLS 1.0 and 1.1, cipher suites and curves that rustls
 //! does not have, client verification against the system's authorities, and TLS options without a certificate.
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 
 pub use error::WebConfigError;
-pub use source::WebConfigSource;
+pub use source::{FileReloads, WebConfigFile, WebConfigSource};
 
 use basic_auth::Users;
 use error::Problem;
@@ -42,18 +43,40 @@ pub(super) struct WebConfig {
     headers: HeaderMap,
     users: Option<Users>,
     rate_limit: Option<RateLimit>,
+    /// Whether clients' certificates are held to authorities.
+    has_client_ca: bool,
 }
 
 impl WebConfig {
-    fn new(file: &File, reader: &mut Reader) -> Result<Self, Problem> {
+    /// Makes the configuration of a file, with the certificates of the one before if those of the file cannot be used.
+    fn new(file: &File, reader: &mut Reader, before: Option<&Self>) -> Result<(Self, Option<Problem>), Problem> {
         let http = file.http_server_config.as_ref();
         let http2 = http.and_then(|http| http.http2).unwrap_or(true);
         let none = BTreeMap::new();
-        Ok(Self {
-            tls: match &file.tls_server_config {
-                Some(typed) => tls::server_config(typed, http2, reader)?,
-                None => None,
+        let mut problem = None;
+        let tls = match &file.tls_server_config {
+            Some(typed) => match tls::server_config(typed, http2, reader) {
+                Ok(tls) => tls,
+                Err(unusable) => {
+                    let is_of_a_file = WebConfigFile::of(&unusable) != WebConfigFile::WebConfig;
+                    let tls = before.filter(|_| is_of_a_file).and_then(|before| before.tls.clone());
+                    if tls.is_none() {
+                        return Err(unusable);
+                    }
+                    problem = Some(unusable);
+                    tls
+                }
             },
+            None => None,
+        };
+        let has_client_ca = match (&problem, &file.tls_server_config, before) {
+            (Some(_), _, Some(before)) => before.has_client_ca,
+            (_, Some(typed), _) => typed.client_ca.is_some() || typed.client_ca_file.is_some(),
+            _ => false,
+        };
+        let config = Self {
+            tls,
+            has_client_ca,
             http2,
             headers: headers::headers(http.and_then(|http| http.headers.as_ref()).unwrap_or(&none))?,
             users: match &file.basic_auth_users {
@@ -64,6 +87,7 @@ impl WebConfig {
                 Some(typed) => RateLimit::new(typed)?,
                 None => None,
             },
-        })
+        };
+        Ok((config, problem))
     }
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use file_fingerprint::FileFingerprint;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::basic_auth::Authenticator;
@@ -13,10 +15,60 @@ use super::error::{Problem, WebConfigError};
 use super::rate_limit::TokenBucket;
 use super::{WebConfig, file::File};
 
+/// How often a file that cannot be used is tried again, even if nothing in its looks has changed.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// Where the web configuration comes from. Cheap to clone; clones share everything.
 #[derive(Clone, Default)]
 pub struct WebConfigSource {
     watched: Option<Arc<Watched>>,
+}
+
+/// A kind of file that is read again while running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebConfigFile {
+    /// The web configuration itself.
+    WebConfig,
+    /// The certificate and its private key.
+    TlsCertificate,
+    /// The authorities that sign the clients' certificates.
+    ClientCa,
+}
+
+impl WebConfigFile {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::WebConfig, Self::TlsCertificate, Self::ClientCa];
+
+    /// The kind as a label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WebConfig => "web_config",
+            Self::TlsCertificate => "tls_certificate",
+            Self::ClientCa => "client_ca",
+        }
+    }
+
+    /// The kind of the file that is to blame.
+    pub(super) fn of(problem: &Problem) -> Self {
+        match problem {
+            Problem::Key { key, .. } => match key.strip_prefix("tls_server_config.") {
+                Some("cert" | "cert_file" | "key" | "key_file") => Self::TlsCertificate,
+                Some("client_ca" | "client_ca_file") => Self::ClientCa,
+                _ => Self::WebConfig,
+            },
+            Problem::Unreadable(_) | Problem::Yaml(_) => Self::WebConfig,
+        }
+    }
+}
+
+/// How often files of one kind were read, the first time included, and how that went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileReloads {
+    /// Times they could not be used; what was in force before stayed in force.
+    pub failures: u64,
+    /// Times they could.
+    pub successes: u64,
 }
 
 /// A file under watch, and what outlives its changes.
@@ -29,9 +81,11 @@ pub(crate) struct Watched {
 
 struct State {
     files: Vec<Snapshot>,
-    current: Result<Arc<WebConfig>, Arc<WebConfigError>>,
-    /// The last one that could be used: TLS handshakes go on with it, so that a client can read why it gets a 500.
-    last_good: Arc<WebConfig>,
+    /// The last that could be used.
+    current: Arc<WebConfig>,
+    /// What is wrong with what came after it, and when that was last tried.
+    failing: Option<(String, Instant)>,
+    reloads: [FileReloads; WebConfigFile::ALL.len()],
 }
 
 impl WebConfigSource {
@@ -41,18 +95,22 @@ impl WebConfigSource {
         Self::default()
     }
 
-    /// Reads a web configuration file and watches it from now on.
+    /// Reads a web configuration file and watches it from now on. A change that cannot be used is logged and counted
+    /// ([`WebConfigSource::reloads`]), and tried again until it can; until then all stays as it was. A certificate that
+    /// cannot be used keeps nothing else of the file from coming into force.
     ///
     /// # Errors
     /// The file, or one that it names, cannot be read or used.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, WebConfigError> {
         let path = path.into();
-        let (files, loaded) = load(&path);
-        let config = Arc::new(loaded?);
+        let (files, loaded) = load(&path, None);
+        let (config, _) = loaded.map_err(|problem| WebConfigError::new(&path, problem))?;
+        let mut state = State { files, current: Arc::new(config), failing: None, reloads: [FileReloads::default(); 3] };
+        state.count(None);
         Ok(Self {
             watched: Some(Arc::new(Watched {
                 path,
-                state: Mutex::new(State { files, current: Ok(Arc::clone(&config)), last_good: config }),
+                state: Mutex::new(state),
                 authenticator: Authenticator::new(),
                 bucket: Mutex::new(None),
             })),
@@ -62,13 +120,21 @@ impl WebConfigSource {
     /// Whether clients have to use `https`. Fixed from the start on: a change needs a restart.
     #[must_use]
     pub fn uses_tls(&self) -> bool {
-        self.watched.as_ref().is_some_and(|watched| watched.state.lock().last_good.tls.is_some())
+        self.watched.as_ref().is_some_and(|watched| watched.state.lock().current.tls.is_some())
     }
 
     /// Whether clients have to present a name and a password in `Authorization`. That may change with the file.
     #[must_use]
     pub fn wants_passwords(&self) -> bool {
-        self.watched.as_ref().is_some_and(|watched| watched.state.lock().last_good.users.is_some())
+        self.watched.as_ref().is_some_and(|watched| watched.state.lock().current.users.is_some())
+    }
+
+    /// How reading files of a kind went so far. Looks at them first.
+    #[must_use]
+    pub fn reloads(&self, kind: WebConfigFile) -> FileReloads {
+        let Some(watched) = &self.watched else { return FileReloads::default() };
+        watched.current();
+        watched.state.lock().reloads[kind as usize]
     }
 
     pub(crate) fn watched(&self) -> Option<&Watched> {
@@ -77,56 +143,63 @@ impl WebConfigSource {
 }
 
 impl Watched {
-    /// The configuration of this moment.
+    /// The configuration of this moment, or the last that could be used.
     ///
     /// Costs one `stat` a file when nothing has changed. It is made right here and not on a thread for blocking work:
     /// the answer comes from the kernel's cache in about a microsecond.
-    pub(crate) fn current(&self) -> Result<Arc<WebConfig>, Arc<WebConfigError>> {
+    pub(crate) fn current(&self) -> Arc<WebConfig> {
         let mut state = self.state.lock();
-        if state.files.iter().any(Snapshot::is_outdated) {
+        let is_due = state.failing.as_ref().is_some_and(|(_, tried_at)| tried_at.elapsed() >= TRY_AGAIN_AFTER);
+        if is_due || state.files.iter().any(Snapshot::is_outdated) {
             self.reload(&mut state);
         }
-        state.current.clone()
-    }
-
-    /// The configuration for a TLS handshake: the current one, or the last that could be used.
-    pub(crate) fn for_handshake(&self) -> Arc<WebConfig> {
-        self.current().unwrap_or_else(|_| Arc::clone(&self.state.lock().last_good))
+        Arc::clone(&state.current)
     }
 
     fn reload(&self, state: &mut State) {
-        let (files, loaded) = load(&self.path);
+        let (files, loaded) = load(&self.path, Some(&state.current));
         state.files = files;
-        let loaded = loaded.and_then(|config| {
-            if config.tls.is_some() == state.last_good.tls.is_some() {
-                return Ok(config);
+        let problem = match loaded {
+            Ok((config, problem)) if config.tls.is_some() == state.current.tls.is_some() => {
+                state.current = Arc::new(config);
+                problem
             }
-            Err(WebConfigError::new(
-                &self.path,
-                Problem::key("tls_server_config", "TLS cannot be switched on or off while running; restart"),
-            ))
-        });
-        match loaded {
-            Ok(config) => {
-                if state.current.is_err() {
-                    info!(file = %self.path.display(), "the web configuration can be used again");
-                }
-                state.last_good = Arc::new(config);
-                state.current = Ok(Arc::clone(&state.last_good));
+            Ok(_) => Some(Problem::key("tls_server_config", "TLS cannot be switched on or off while running; restart")),
+            Err(problem) => Some(problem),
+        };
+        state.count(problem.as_ref());
+        let Some(problem) = problem else {
+            if state.failing.take().is_some() {
+                info!(file = %self.path.display(), "the web configuration can be used again");
             }
-            Err(problem) => {
-                let is_news = state.current.as_ref().err().is_none_or(|old| old.to_string() != problem.to_string());
-                if is_news {
-                    error!(error = %problem, "every request gets a 500 until the web configuration is corrected");
-                }
-                state.current = Err(Arc::new(problem));
+            return;
+        };
+        let problem = WebConfigError::new(&self.path, problem).to_string();
+        if state.failing.as_ref().is_none_or(|(old, _)| *old != problem) {
+            error!(error = %problem, "a changed web configuration cannot be used; what was in force stays in force");
+        }
+        state.failing = Some((problem, Instant::now()));
+    }
+}
+
+impl State {
+    fn count(&mut self, problem: Option<&Problem>) {
+        let blamed = problem.map(WebConfigFile::of);
+        let is_partial = blamed != Some(WebConfigFile::WebConfig);
+        let has = [true, self.current.tls.is_some(), self.current.has_client_ca];
+        for ((kind, has), reloads) in WebConfigFile::ALL.into_iter().zip(has).zip(&mut self.reloads) {
+            if blamed == Some(kind) {
+                reloads.failures += 1;
+            } else if has && (blamed.is_none() || (is_partial && kind == WebConfigFile::WebConfig)) {
+                reloads.successes += 1;
             }
         }
     }
 }
 
-/// Reads the file and what it names; the snapshots are there also when something is wrong.
-fn load(path: &Path) -> (Vec<Snapshot>, Result<WebConfig, WebConfigError>) {
+/// Reads the file and what it names; the snapshots are there also when something is wrong. Certificates that cannot be used
+/// are an error, or, if there is a configuration before, those of that one stay.
+fn load(path: &Path, before: Option<&WebConfig>) -> (Vec<Snapshot>, Result<(WebConfig, Option<Problem>), Problem>) {
     let mut reader = Reader { folder: path.parent().unwrap_or(Path::new("")).to_owned(), files: Vec::new() };
     let loaded = reader
         .read(path)
@@ -135,8 +208,7 @@ fn load(path: &Path) -> (Vec<Snapshot>, Result<WebConfig, WebConfigError>) {
             String::from_utf8(bytes).map_err(|_| Problem::Yaml("the web configuration is not UTF-8".to_owned()))
         })
         .and_then(|text| File::parse(&text))
-        .and_then(|file| WebConfig::new(&file, &mut reader))
-        .map_err(|problem| WebConfigError::new(path, problem));
+        .and_then(|file| WebConfig::new(&file, &mut reader, before));
     (reader.files, loaded)
 }
 
@@ -234,10 +306,13 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             std::fs::write(&path, "basic_auth_users: {alice: CANARY}\n").unwrap();
             for _ in 0..3 {
-                assert!(watched.current().is_err());
+                assert!(watched.current().users.is_none());
             }
+            let failures = source.reloads(WebConfigFile::WebConfig).failures;
+            assert!(failures >= 3, "each try is counted: {failures}");
             std::fs::write(&path, "").unwrap();
-            assert!(watched.current().is_ok());
+            watched.current();
+            assert_eq!(source.reloads(WebConfigFile::WebConfig).failures, failures);
         });
         let log = log.text();
         assert_eq!(log.matches("ERROR").count(), 1, "{log}");

@@ -1,10 +1,8 @@
-use crate::support::*;
+use axum::Router;
+use axum::routing::any;
+use prometheus_web::{Options, WebConfigFile};
 
-/// `alice` with the password `open sesame`, as `htpasswd -B` writes it (cost 4, to be quick).
-fn alice(password: &str) -> String {
-    let hash = bcrypt::hash_with_result(password, 4).unwrap().format_for_version(bcrypt::Version::TwoY);
-    format!("basic_auth_users:\n  alice: {hash}\n")
-}
+use crate::support::*;
 
 /// base64 of `alice:open sesame`, `alice:wrong` and `bob:open sesame`.
 const RIGHT: &str = "Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU=\r\n";
@@ -51,20 +49,80 @@ async fn a_changed_password_counts_at_once() {
 }
 
 #[tokio::test]
-async fn an_unusable_file_is_a_500_until_it_is_corrected() {
+async fn while_a_file_is_unusable_what_was_in_force_stays_in_force() {
     let (server, folder) = serve(&alice("open sesame")).await;
-    for unusable in ["basic_auth_users:\n  alice: CANARY\n", "nonsense: 1\n", "\"CANARY"] {
+    let still = async || {
+        assert_eq!(status(&server.get("/", RIGHT).await), 200);
+        assert_eq!(status(&server.get("/", WRONG).await), 401);
+        assert_eq!(status(&server.get("/", "").await), 401);
+    };
+    for unusable in
+        ["basic_auth_users:\n  alice: CANARY\n", "nonsense: 1\n", "\"CANARY", "tls_server_config: {cert: x}\n"]
+    {
         folder.write(unusable);
-        for headers in ["", RIGHT] {
-            let answer = server.get("/", headers).await;
-            assert_eq!(status(&answer), 500);
-            assert!(!answer.contains("CANARY") && !answer.contains("web.yml"), "{answer}");
-        }
+        still().await;
     }
     std::fs::remove_file(folder.path()).unwrap();
-    assert_eq!(status(&server.get("/", RIGHT).await), 500);
-    folder.write(&alice("open sesame"));
-    assert_eq!(status(&server.get("/", RIGHT).await), 200);
+    still().await;
+    folder.write("");
+    assert_eq!(status(&server.get("/", "").await), 200);
+}
+
+#[tokio::test]
+async fn failed_and_successful_reads_are_counted_by_kind() {
+    let folder = ConfigFolder::new(&alice("open sesame"));
+    let source = folder.source();
+    let [config, certificate, authorities] = WebConfigFile::ALL.map(|kind| source.reloads(kind));
+    assert!(config.successes >= 1 && config.failures == 0);
+    assert_eq!((certificate.successes, authorities.successes), (0, 0));
+    std::fs::remove_file(folder.path()).unwrap();
+    let gone = source.reloads(WebConfigFile::WebConfig);
+    assert!(gone.failures >= 1);
+    folder.write("");
+    let again = source.reloads(WebConfigFile::WebConfig);
+    assert!(again.failures == gone.failures && again.successes > gone.successes);
+}
+
+#[tokio::test]
+async fn open_paths_need_no_password_and_nothing_like_them_is_open() {
+    let folder = ConfigFolder::new(&format!("rate_limit: {{interval: 1h, burst: 1}}\n{}", alice("open sesame")));
+    let options = Options { open_paths: vec!["/x/-/healthy".to_owned()], ..patient() };
+    let router = Router::new().fallback(any(async || "inside"));
+    let server = TestServer::start(router, options, folder.source()).await;
+    // Not even the rate limit is in their way.
+    for path in ["/x/-/healthy", "/x/-/healthy?verbose", "/x/-/healthy?"] {
+        assert_eq!(status(&server.get(path, "").await), 200, "{path}");
+        assert_eq!(status(&server.send("HEAD", path, "").await), 200, "{path}");
+    }
+    let folder = ConfigFolder::new(&alice("open sesame"));
+    let options = Options { open_paths: vec!["/x/-/healthy".to_owned()], ..patient() };
+    let router = Router::new().fallback(any(async || "inside"));
+    let server = TestServer::start(router, options, folder.source()).await;
+    for path in [
+        "/-/healthy",
+        "/x/-/healthy/",
+        "//x/-/healthy",
+        "/x//-/healthy",
+        "/x/./-/healthy",
+        "/x/-/../-/healthy",
+        "/x/-/healthy/../../metrics",
+        "/x/-/healthy/..%2f..%2fmetrics",
+        "/x/-/%68ealthy",
+        "/x/%2d/healthy",
+        "/x/-/healthy;a=b",
+        "/x/-/healthy%00",
+        "/x/-/healthy%3f",
+        "/X/-/healthy",
+        "/x/-/Healthy",
+        "/metrics?/x/-/healthy",
+        "/x/-/healthyy",
+        "/x/-/health",
+    ] {
+        assert_eq!(status(&server.get(path, "").await), 401, "{path}");
+    }
+    for method in ["POST", "PUT", "OPTIONS", "DELETE", "PATCH", "TRACE", "get"] {
+        assert_eq!(status(&server.send(method, "/x/-/healthy", "").await), 401, "{method}");
+    }
 }
 
 #[tokio::test]

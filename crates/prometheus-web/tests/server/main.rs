@@ -5,6 +5,9 @@
 mod auth;
 mod connections;
 mod drain;
+mod frames;
+mod framing;
+mod stalls;
 mod support;
 mod tls;
 mod web_config;

@@ -72,6 +72,14 @@ impl TestServer {
         within(exchange(self.connect().await, path, headers)).await
     }
 
+    /// The same with another method.
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &str) -> String {
+        let mut stream = self.connect().await;
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await
+    }
+
     /// Waits for the end of a server that was told to stop.
     pub(crate) async fn drained(mut self) -> Drained {
         within(self.running.join_next()).await.unwrap().unwrap()
@@ -110,6 +118,12 @@ pub(crate) async fn keep_alive_request(stream: &mut TcpStream) {
 
 pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no HTTP answer: {answer:?}"))
+}
+
+/// `alice` with the password `open sesame`, as `htpasswd -B` writes it (cost 4, to be quick).
+pub(crate) fn alice(password: &str) -> String {
+    let hash = bcrypt::hash_with_result(password, 4).unwrap().format_for_version(bcrypt::Version::TwoY);
+    format!("basic_auth_users:\n  alice: {hash}\n")
 }
 
 /// Answers `ok` on `/`.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use prometheus_web::Options;
+use prometheus_web::{Options, WebConfigFile};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::frames::{FrameClient, RST_STREAM};
 use crate::support::*;
 
 const TLS: &str = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n";
@@ -107,21 +108,95 @@ async fn a_new_certificate_is_used_without_a_restart() {
 }
 
 #[tokio::test]
-async fn half_a_rotation_answers_500_over_the_old_certificate() {
+async fn half_a_rotation_leaves_the_old_pair_in_force() {
+    for (first, then) in [("pem", "key"), ("key", "pem")] {
+        let folder = ConfigFolder::new(TLS);
+        let source = folder.source();
+        let server = TestServer::start(ok_router(), patient(), source.clone()).await;
+        let open = Client::default().connect(&server).await.unwrap();
+        folder.copy(&format!("rotated.{first}"), &format!("server.{first}"));
+        let stream = Client::default().connect(&server).await.unwrap();
+        assert_eq!(shown_certificate(&stream), certificate("server.pem"));
+        assert_eq!(status(&exchange(stream, "/", "").await), 200);
+        assert_eq!(status(&exchange(open, "/", "").await), 200, "connections that are open go on");
+        let half = source.reloads(WebConfigFile::TlsCertificate);
+        assert!(half.failures > 0);
+        assert_eq!(source.reloads(WebConfigFile::WebConfig).failures, 0);
+
+        folder.copy(&format!("rotated.{then}"), &format!("server.{then}"));
+        let stream = Client::default().connect(&server).await.unwrap();
+        assert_eq!(shown_certificate(&stream), certificate("rotated.pem"));
+        let whole = source.reloads(WebConfigFile::TlsCertificate);
+        assert!(whole.successes > half.successes);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_gone_for_a_while_stays_in_force() {
+    for name in ["server.pem", "server.key"] {
+        let (server, folder) = serve(TLS).await;
+        std::fs::remove_file(folder.path().with_file_name(name)).unwrap();
+        assert_eq!(Client::default().status(&server).await, Some(200));
+        std::fs::write(folder.path().with_file_name(name), "").unwrap();
+        assert_eq!(Client::default().status(&server).await, Some(200));
+        folder.copy("rotated.pem", "server.pem");
+        folder.copy("rotated.key", "server.key");
+        let stream = Client::default().connect(&server).await.unwrap();
+        assert_eq!(shown_certificate(&stream), certificate("rotated.pem"));
+    }
+}
+
+#[tokio::test]
+async fn users_are_taken_over_while_a_certificate_cannot_be_used() {
     let (server, folder) = serve(TLS).await;
     folder.copy("rotated.pem", "server.pem");
-    let stream = Client::default().connect(&server).await.unwrap();
-    assert_eq!(shown_certificate(&stream), certificate("server.pem"));
-    assert_eq!(status(&exchange(stream, "/", "").await), 500);
-    folder.copy("rotated.key", "server.key");
-    assert_eq!(Client::default().status(&server).await, Some(200));
+    folder.write(&format!("{TLS}{}", alice("open sesame")));
+    assert_eq!(Client::default().status(&server).await, Some(401));
+}
+
+#[tokio::test]
+async fn clients_are_held_to_the_old_authorities_until_there_are_new_ones() {
+    let signed = Client { certificate: Some("client"), ..Client::default() };
+    let stranger = Client { certificate: Some("stranger"), ..Client::default() };
+    let folder = ConfigFolder::new(
+        "tls_server_config: {cert_file: server.pem, key_file: server.key, client_ca_file: ca.pem, \
+         client_auth_type: RequireAndVerifyClientCert}\n",
+    );
+    let source = folder.source();
+    let server = TestServer::start(ok_router(), patient(), source.clone()).await;
+    for broken in ["", "nonsense"] {
+        std::fs::write(folder.path().with_file_name("ca.pem"), broken).unwrap();
+        assert_eq!(signed.status(&server).await, Some(200));
+        assert_eq!(stranger.status(&server).await, None);
+    }
+    std::fs::remove_file(folder.path().with_file_name("ca.pem")).unwrap();
+    assert_eq!(signed.status(&server).await, Some(200));
+    assert!(source.reloads(WebConfigFile::ClientCa).failures > 0);
+    assert_eq!(source.reloads(WebConfigFile::TlsCertificate).failures, 0);
+    folder.copy("stranger.pem", "ca.pem");
+    assert_eq!(signed.status(&server).await, None);
 }
 
 #[tokio::test]
 async fn tls_is_never_switched_off_while_running() {
     let (server, folder) = serve(TLS).await;
-    folder.write("");
-    assert_eq!(Client::default().status(&server).await, Some(500));
+    for text in ["", "nonsense: 1\n"] {
+        folder.write(text);
+        assert_eq!(Client::default().status(&server).await, Some(200));
+    }
+    std::fs::remove_file(folder.path()).unwrap();
+    assert_eq!(Client::default().status(&server).await, Some(200));
+}
+
+#[tokio::test]
+async fn a_stalled_stream_is_reset_over_tls_too() {
+    let folder = ConfigFolder::new(TLS);
+    let server = TestServer::start(ok_router(), Options { write_timeout: LATER, ..patient() }, folder.source()).await;
+    let client = Client { alpn: &["h2"], ..Client::default() };
+    let mut client = FrameClient::start(client.connect(&server).await.unwrap(), 0).await;
+    client.get(1, "/").await;
+    assert!(within(client.next_of(RST_STREAM, 1)).await.is_some());
+    within(client.ended()).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,210 @@
+//! Clients that ask and do not take what they asked for, over HTTP/2, where pings pass while a stream's window is shut.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::{get, post};
+use futures_util::future::join_all;
+use prometheus_web::Options;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::frames::*;
+use crate::support::*;
+
+const LARGE: usize = 300_000;
+
+fn router() -> Router {
+    let large = get(async || vec![b'x'; LARGE]);
+    ok_router().route("/large", large).route("/upload", post(async |body: Bytes| body.len().to_string()))
+}
+
+async fn client(server: &TestServer, window: u32) -> FrameClient<TcpStream> {
+    FrameClient::start(server.connect().await, window).await
+}
+
+#[tokio::test]
+async fn a_stream_that_takes_nothing_is_reset_and_its_connection_closed() {
+    for (path, window) in [("/", 0), ("/", 1), ("/large", 0), ("/large", 1), ("/large", 100), ("/large", 65_535)] {
+        let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
+        let mut client = client(&server, window).await;
+        client.get(1, path).await;
+        assert!(within(client.next_of(RST_STREAM, 1)).await.is_some(), "{path} with a window of {window}");
+        within(client.ended()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_is_refused_for_its_password_is_no_exception() {
+    let folder = ConfigFolder::new(&alice("open sesame"));
+    let options = Options { write_timeout: LATER, ..patient() };
+    let server = TestServer::start(router(), options, folder.source()).await;
+    let mut client = client(&server, 0).await;
+    client.get(1, "/").await;
+    assert!(within(client.next_of(RST_STREAM, 1)).await.is_some());
+    within(client.ended()).await;
+}
+
+#[tokio::test]
+async fn a_stalled_stream_is_reset_while_others_on_its_connection_go_on() {
+    let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
+    let mut client = client(&server, 0).await;
+    client.get(1, "/large").await;
+    client.get(3, "/large").await;
+    client.allow(0, 10_000_000).await;
+    // The other one takes a little for as long as the first is there.
+    loop {
+        client.allow(3, 1).await;
+        let frame = within(client.next()).await.expect("the connection stays");
+        match (frame.kind, frame.stream) {
+            (RST_STREAM, 1) => break,
+            (RST_STREAM, 3) => panic!("it has taken bytes all the time"),
+            _ => {}
+        }
+    }
+    client.allow(3, 1_000_000).await;
+    assert!(within(client.body(3)).await.is_some(), "it gets the rest");
+    client.get(5, "/").await;
+    client.allow(5, 100).await;
+    assert_eq!(within(client.body(5)).await.unwrap(), b"ok", "and the connection can be used");
+}
+
+#[tokio::test]
+async fn every_byte_arrives_whatever_the_windows_are() {
+    for window in [1, 2, 16_383, 16_384, 16_385, 65_535, 299_999, 300_000, 1_000_000] {
+        let server = TestServer::plain(router(), patient()).await;
+        let mut client = client(&server, window).await;
+        client.allow(0, 10_000_000).await;
+        client.get(1, "/large").await;
+        if (window as usize) < LARGE {
+            client.allow(1, u32::try_from(LARGE).unwrap() - window).await;
+        }
+        // The window has room for the whole body and not a byte more.
+        assert_eq!(within(client.body(1)).await.unwrap(), vec![b'x'; LARGE], "{window}");
+        // Without it the server would wait a second for the acknowledgement of its end.
+        drop(client);
+        assert_eq!(server.stop().await.cut, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_is_taken_back_does_not_keep_a_response_for_ever() {
+    let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
+    let mut client = client(&server, 1_000).await;
+    client.get(1, "/large").await;
+    assert!(within(client.next_of(DATA, 1)).await.is_some());
+    client.set_window(0).await;
+    assert!(within(client.next_of(RST_STREAM, 1)).await.is_some());
+    within(client.ended()).await;
+}
+
+/// As many connections as there may be, each with requests of which nothing is taken, and pings answered.
+async fn attack(server: &TestServer, connections: usize, path: &'static str, window: u32) -> JoinSet<()> {
+    let mut attackers = JoinSet::new();
+    let clients = join_all((0..connections).map(|_| client(server, window))).await;
+    for mut client in clients {
+        client.get(1, path).await;
+        // Its head has come: the request is in flight.
+        assert!(within(client.next_of(HEADERS, 1)).await.is_some());
+        attackers.spawn(async move { client.ended().await });
+    }
+    attackers
+}
+
+#[tokio::test]
+async fn a_scrape_is_answered_while_stalled_streams_hold_every_connection() {
+    for (path, window) in [("/", 0), ("/large", 0), ("/large", 1), ("/large", 65_535)] {
+        let options = Options { max_connections: 100, ..patient() };
+        let server = TestServer::plain(router(), options).await;
+        let mut attackers = attack(&server, 100, path, window).await;
+        for _ in 0..3 {
+            assert_eq!(status(&server.get("/", "").await), 200, "{path} with a window of {window}");
+        }
+        attackers.shutdown().await;
+        assert_eq!(server.stop().await.cut, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_is_answered_before_its_password_is_known_to_be_wrong_for_others() {
+    let folder = ConfigFolder::new(&alice("open sesame"));
+    let options = Options { max_connections: 100, write_timeout: LATER, ..patient() };
+    let server = TestServer::start(router(), options, folder.source()).await;
+    let mut attackers = attack(&server, 100, "/", 0).await;
+    let password = "Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU=\r\n";
+    assert_eq!(status(&server.get("/", password).await), 200);
+    // All of them are closed.
+    while within(attackers.join_next()).await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_scrape_is_answered_while_uploads_that_do_not_come_hold_every_connection() {
+    let server = TestServer::plain(router(), Options { max_connections: 50, ..patient() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = client(&server, 65_535).await;
+        client.post(1, "/upload").await;
+        client.send(DATA, 0, 1, b"x").await;
+        clients.push(client);
+    }
+    assert_eq!(status(&server.get("/", "").await), 200);
+}
+
+#[tokio::test]
+async fn responses_that_wait_in_memory_make_room_for_a_scrape() {
+    let options = Options { max_unsent_bytes: 10 * LARGE, ..patient() };
+    let server = TestServer::plain(router(), options).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = client(&server, 0).await;
+        for stream in 0..10 {
+            client.get(stream * 2 + 1, "/large").await;
+        }
+        clients.push(client);
+    }
+    for _ in 0..3 {
+        assert!(server.get("/large", "").await.len() > LARGE);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_not_finished_is_closed_by_its_time_limit() {
+    let part = &head(0x82, "/")[..5];
+    for (first, further) in [(part, &b""[..]), (&b""[..], &b""[..]), (part, &[0x40, 1, b'x', 1, b'y'][..])] {
+        let server = TestServer::plain(router(), Options { header_read_timeout: LATER, ..patient() }).await;
+        let mut client = client(&server, 100).await;
+        client.get(1, "/").await;
+        assert_eq!(within(client.body(1)).await.unwrap(), b"ok");
+        client.send(HEADERS, END_STREAM, 3, first).await;
+        if !further.is_empty() {
+            client.send(CONTINUATION, 0, 3, further).await;
+        }
+        within(client.ended()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_continuations_ends_the_connection() {
+    let server = TestServer::plain(router(), patient()).await;
+    let mut flood = client(&server, 100).await;
+    flood.send(HEADERS, END_STREAM, 1, &head(0x82, "/")).await;
+    for _ in 0..10_000 {
+        flood.send(CONTINUATION, 0, 1, &[0x40, 1, b'x', 1, b'y']).await;
+    }
+    within(flood.ended()).await;
+    assert_eq!(status(&server.get("/", "").await), 200);
+}
+
+#[tokio::test]
+async fn streams_that_are_reset_at_once_end_the_connection_or_cost_nothing() {
+    let server = TestServer::plain(router(), patient()).await;
+    let mut flood = client(&server, 0).await;
+    let mut burst = Vec::new();
+    for stream in 0..2_000_u32 {
+        burst.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream * 2 + 1, &head(0x82, "/large")));
+        burst.extend(frame(RST_STREAM, 0, stream * 2 + 1, &8_u32.to_be_bytes()));
+    }
+    flood.send_bytes(&burst).await;
+    assert_eq!(status(&server.get("/", "").await), 200);
+    drop(flood);
+    assert_eq!(server.stop().await.cut, 0);
+}

@@ -1,0 +1,153 @@
+//! How Clerk is reached: by probes and by the gateway, over two HTTP clients that trust the same certificate authorities.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use file_fingerprint::{Look, ReloadStats, WatchedFiles};
+
+use clerk_client::transport::{
+    BuildError, HyperOptions, NetworkTransport, ReplaceableTransport, ReqwestOptions, ReqwestTransport, Transport,
+};
+
+/// The clients, and the file of certificate authorities that they were made from.
+#[derive(Debug)]
+pub(super) struct Upstreams {
+    probes: Arc<ReplaceableTransport>,
+    gateway: Option<GatewayUpstream>,
+    ca_file: Option<PathBuf>,
+    /// Tells one content of the file from another.
+    content: Option<u64>,
+    watched: WatchedFiles,
+}
+
+#[derive(Debug)]
+struct GatewayUpstream {
+    transport: Arc<ReplaceableTransport>,
+    http2: bool,
+}
+
+/// Clients that are ready to take the place of those before.
+#[derive(Debug)]
+pub(super) struct NewUpstreams {
+    probes: Arc<ReqwestTransport>,
+    gateway: Option<Arc<NetworkTransport>>,
+    ca_file: Option<PathBuf>,
+    content: Option<u64>,
+    look: Look,
+}
+
+impl Upstreams {
+    /// The client of probes.
+    ///
+    /// # Errors
+    /// When a client cannot be set up: above all when the file cannot be used.
+    pub(super) fn new(ca_file: Option<&Path>, stats: Arc<ReloadStats>) -> Result<Self, BuildError> {
+        let made = make(ca_file, None)?;
+        let mut watched = WatchedFiles::new(stats);
+        count_success(&mut watched, ca_file, made.look);
+        let probes = ReplaceableTransport::new(made.probes);
+        Ok(Self { probes, gateway: None, ca_file: made.ca_file, content: made.content, watched })
+    }
+
+    /// The client of probes.
+    pub(super) fn of_probes(&self) -> Arc<dyn Transport> {
+        Arc::<ReplaceableTransport>::clone(&self.probes)
+    }
+
+    /// The client of the gateway, made when it is first asked for.
+    ///
+    /// # Errors
+    /// When it cannot be set up.
+    pub(super) fn of_gateway(&mut self, http2: bool) -> Result<Arc<dyn Transport>, BuildError> {
+        let gateway = match self.gateway.take() {
+            Some(gateway) => gateway,
+            None => {
+                let transport = NetworkTransport::new(&options(self.ca_file.as_deref(), http2))?;
+                GatewayUpstream { transport: ReplaceableTransport::new(transport), http2 }
+            }
+        };
+        let transport = Arc::<ReplaceableTransport>::clone(&gateway.transport);
+        self.gateway = Some(gateway);
+        Ok(transport)
+    }
+
+    /// Clients for another file, or another content of it, to be [installed](Self::install). `None`: those that there are do,
+    /// and keep their connections.
+    ///
+    /// # Errors
+    /// When one of them cannot be set up. Nothing changes.
+    pub(super) fn prepare(&mut self, ca_file: Option<&Path>) -> Result<Option<NewUpstreams>, BuildError> {
+        if self.ca_file.as_deref() == ca_file && !self.watched.is_outdated() {
+            return Ok(None);
+        }
+        let look = Look::at(ca_file.map(Path::to_owned));
+        if self.ca_file.as_deref() == ca_file && !self.watched.is_failing() && content(ca_file) == self.content {
+            self.watched.unchanged(look);
+            return Ok(None);
+        }
+        let made = make(ca_file, self.gateway.as_ref().map(|gateway| gateway.http2));
+        made.map(Some).inspect_err(|error| self.watched.failed(error))
+    }
+
+    /// Sends all later requests over these.
+    pub(super) fn install(&mut self, new: NewUpstreams) {
+        let is_other = (&self.ca_file, self.content) != (&new.ca_file, new.content);
+        count_success(&mut self.watched, new.ca_file.as_deref(), new.look);
+        if !is_other {
+            if self.watched.is_recovery() {
+                tracing::info!("the file of certificate authorities can be read again; it holds the same ones");
+            }
+            return;
+        }
+        self.watched.is_recovery();
+        self.probes.replace(new.probes);
+        if let (Some(gateway), Some(transport)) = (&self.gateway, new.gateway) {
+            gateway.transport.replace(transport);
+        }
+        (self.ca_file, self.content) = (new.ca_file, new.content);
+        let file = self.ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        tracing::info!(file, "certificate authorities loaded; new connections of probes and gateway trust them");
+    }
+
+    /// Looks at the file, and takes over what has changed in it. What cannot be used leaves the authorities before in place.
+    pub(super) fn refresh(&mut self) {
+        let ca_file = self.ca_file.clone();
+        match self.prepare(ca_file.as_deref()) {
+            Ok(Some(new)) => self.install(new),
+            Err(error) if self.watched.is_new_failure() => {
+                tracing::warn!(%error, "the certificate authorities stay as they were; the file is tried again");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Without a file there is nothing to count.
+fn count_success(watched: &mut WatchedFiles, ca_file: Option<&Path>, look: Look) {
+    match ca_file {
+        Some(_) => watched.succeeded(look),
+        None => watched.forget(),
+    }
+}
+
+fn options(ca_file: Option<&Path>, http2: bool) -> HyperOptions {
+    HyperOptions { ca_file: ca_file.map(Path::to_owned), http2, ..HyperOptions::default() }
+}
+
+fn make(ca_file: Option<&Path>, gateway_http2: Option<bool>) -> Result<NewUpstreams, BuildError> {
+    let look = Look::at(ca_file.map(Path::to_owned));
+    let content = content(ca_file);
+    let options_of_probes = ReqwestOptions { ca_file: ca_file.map(Path::to_owned), ..ReqwestOptions::default() };
+    let probes = ReqwestTransport::new(options_of_probes)?;
+    let gateway = gateway_http2.map(|http2| NetworkTransport::new(&options(ca_file, http2))).transpose()?;
+    Ok(NewUpstreams { probes, gateway, ca_file: ca_file.map(Path::to_owned), content, look })
+}
+
+/// Tells one content of a file from another; none where it cannot be read.
+pub(super) fn content(file: Option<&Path>) -> Option<u64> {
+    let bytes = std::fs::read(file?).ok()?;
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    Some(hasher.finish())
+}

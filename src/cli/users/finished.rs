@@ -1,0 +1,132 @@
+//! Whether a file without a place to go on from is a whole export.
+//!
+//! An export that ends removes its place, and so does somebody who tidies up after one that was cut short. The file tells
+//! them apart: whoever was created before it was last written to is in a whole one.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use super::args::UserFormat;
+use clerk_client::clerk::{Clerk, Cursor, UserRepr};
+
+/// Longest line that is looked at: metadata can be large.
+const MAX_LINE: u64 = 4 << 20;
+
+/// A file in the form of an export.
+#[derive(Debug)]
+pub(super) struct FinishedExport {
+    /// Behind its last user; none if it has none.
+    last: Option<Cursor>,
+    /// When it was last written to, in milliseconds since the UNIX epoch.
+    written_at: i64,
+}
+
+/// What tells one user from another.
+#[derive(Deserialize)]
+struct UserKey {
+    id: String,
+    created_at: i64,
+}
+
+impl UserKey {
+    fn cursor(&self) -> Option<Cursor> {
+        format!("{}@{}", self.id, self.created_at).parse().ok()
+    }
+}
+
+impl FinishedExport {
+    /// What the file says of itself; none if it does not have the form of an export.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn read(path: &Path, format: UserFormat) -> io::Result<Option<Self>> {
+        let mut file = File::open(path)?;
+        let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let written_at = i64::try_from(modified.as_millis()).unwrap_or(i64::MAX);
+        let last = match format {
+            UserFormat::Jsonl => last_line(&mut file)?.map(Some),
+            UserFormat::Csv => last_row(file, &format.head().map_err(io::Error::other)?)?,
+        };
+        Ok(last.map(|last| Self { last, written_at }))
+    }
+
+    /// Asks Clerk, once, for the users behind the last one.
+    ///
+    /// # Errors
+    /// When somebody is not in the file who was created before it was last written to, or Clerk does not answer.
+    pub(super) async fn check(self, clerk: &Clerk, path: &Path) -> anyhow::Result<()> {
+        let mut pages = clerk.users().list_all().raw().page_size(1);
+        if let Some(last) = self.last {
+            pages = pages.resume_from(last);
+        }
+        let next = pages.next().await.context("it could not be found out whether the export is complete")?;
+        let first = next.as_ref().and_then(|page| page.users.first()).map(UserRepr::created_at);
+        if first.is_some_and(|created_at| created_at.is_none_or(|at| at < self.written_at)) {
+            let name = path.display();
+            bail!(
+                "{name}: there is no {name}.resume beside it that tells whether the export is complete, or it was none, \
+                 and users of before its last change are not in it: begin anew with --force"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The user in the last line, which has to be whole.
+fn last_line(file: &mut File) -> io::Result<Option<Cursor>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_LINE)))?;
+    let mut end = Vec::new();
+    file.take(MAX_LINE).read_to_end(&mut end)?;
+    let Some(lines) = end.strip_suffix(b"\n") else { return Ok(None) };
+    let line = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(serde_json::from_slice::<UserKey>(line).ok().and_then(|user| user.cursor()))
+}
+
+/// The user in the last row, which has to be whole; the row may be the head.
+fn last_row(file: File, head: &[u8]) -> io::Result<Option<Option<Cursor>>> {
+    let mut file = BufReader::new(file);
+    let mut first = Vec::new();
+    file.by_ref().take(MAX_LINE).read_until(b'\n', &mut first)?;
+    if first != head {
+        return Ok(None);
+    }
+    let (mut ends_whole, mut last) = (true, None);
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(Ending { file, ends_whole: &mut ends_whole });
+    let mut row = csv::StringRecord::new();
+    let columns = csv::StringRecord::from(
+        std::str::from_utf8(head).unwrap_or_default().trim_end().split(',').collect::<Vec<_>>(),
+    );
+    while reader.read_record(&mut row).map_err(io::Error::other)? {
+        last = Some(row.deserialize::<UserKey>(Some(&columns)).ok().and_then(|user| user.cursor()));
+    }
+    drop(reader);
+    Ok(match last {
+        None => Some(None),
+        Some(last) => last.filter(|_| ends_whole).map(Some),
+    })
+}
+
+/// A reader that knows whether what it read ended with a line.
+struct Ending<'a> {
+    file: BufReader<File>,
+    ends_whole: &'a mut bool,
+}
+
+impl Read for Ending<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if let Some(last) = buffer[..count].last() {
+            *self.ends_whole = *last == b'\n';
+        }
+        Ok(count)
+    }
+}

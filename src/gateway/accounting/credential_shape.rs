@@ -1,0 +1,166 @@
+//! What a credential that nobody knows looks like, and how many of each shape came.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The shape of a credential that is none of a configured key and of a caller's token. A closed set: it is a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CredentialShape {
+    /// `sk_live_`: a secret key of a production instance.
+    SecretKeyLive,
+    /// `sk_test_`: a secret key of a development instance.
+    SecretKeyTest,
+    /// `ak_`: a machine secret key, or an API key.
+    MachineKey,
+    /// `pk_`: the key that browsers get.
+    PublishableKey,
+    /// Three parts with dots between them: a session's token, or a machine's.
+    Jwt,
+    /// Anything else.
+    Other,
+    /// None was there.
+    None,
+}
+
+impl CredentialShape {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::SecretKeyLive,
+        Self::SecretKeyTest,
+        Self::MachineKey,
+        Self::PublishableKey,
+        Self::Jwt,
+        Self::Other,
+        Self::None,
+    ];
+
+    /// The shape of what stands behind the scheme, or alone.
+    pub(in crate::gateway) fn of(credential: &[u8]) -> Self {
+        let begins = |prefix: &[u8]| credential.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
+        match credential {
+            [] => Self::None,
+            _ if begins(b"sk_live_") => Self::SecretKeyLive,
+            _ if begins(b"sk_test_") => Self::SecretKeyTest,
+            _ if begins(b"ak_") => Self::MachineKey,
+            _ if begins(b"pk_") => Self::PublishableKey,
+            _ if is_jwt(credential) => Self::Jwt,
+            _ => Self::Other,
+        }
+    }
+
+    /// The value of the label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SecretKeyLive => "secret_key_live",
+            Self::SecretKeyTest => "secret_key_test",
+            Self::MachineKey => "machine_key",
+            Self::PublishableKey => "publishable_key",
+            Self::Jwt => "jwt",
+            Self::Other => "other",
+            Self::None => "none",
+        }
+    }
+
+    /// For who sent it: what it is, and what to do.
+    pub(in crate::gateway) const fn description(self) -> &'static str {
+        match self {
+            Self::SecretKeyLive => {
+                "the secret key of a production instance (sk_live_) that is none of those configured: add its file to \
+                 further_secret_key_files if it belongs to one of them"
+            }
+            Self::SecretKeyTest => {
+                "the secret key of a development instance (sk_test_) that is none of those configured: add its file to \
+                 further_secret_key_files if it belongs to one of them"
+            }
+            Self::MachineKey => {
+                "a machine secret key (ak_) that is none of those configured: add its file to machine_secret_key_files of \
+                 its instance"
+            }
+            Self::PublishableKey => {
+                "a publishable key (pk_), which is for browsers: the Backend API needs a secret key"
+            }
+            Self::Jwt => "a JSON Web Token, which is no credential of the Backend API",
+            Self::Other => "a credential that is neither: it is mistyped, was withdrawn, or is another's",
+            Self::None => "none: send `Authorization: Bearer <key or token>`",
+        }
+    }
+}
+
+/// Three parts in base64url, the first of which is a JSON object, with its `{"` encoded.
+fn is_jwt(credential: &[u8]) -> bool {
+    let is_part = |part: &[u8]| part.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte));
+    let mut parts = credential.split(|byte| *byte == b'.');
+    credential.starts_with(b"ey")
+        && credential.split(|byte| *byte == b'.').count() == 3
+        && parts.all(|part| !part.is_empty() && is_part(part))
+}
+
+/// How many requests with an unknown credential there were. Outlives a reload of the configuration.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct UnknownCredentials {
+    forwarded: [AtomicU64; CredentialShape::ALL.len()],
+    rejected: [AtomicU64; CredentialShape::ALL.len()],
+    was_logged: [AtomicBool; CredentialShape::ALL.len()],
+}
+
+/// Requests with an unknown credential of one shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownCredentialCount {
+    /// What it looked like.
+    pub shape: CredentialShape,
+    /// Forwarded as they came.
+    pub forwarded: u64,
+    /// Answered 401.
+    pub rejected: u64,
+}
+
+impl UnknownCredentials {
+    pub(in crate::gateway) fn forwarded(&self, shape: CredentialShape) {
+        self.forwarded[shape as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Logs the first of each shape: a withdrawn or mistyped credential may come with every request.
+    pub(in crate::gateway) fn rejected(&self, shape: CredentialShape) {
+        self.rejected[shape as usize].fetch_add(1, Ordering::Relaxed);
+        if !self.was_logged[shape as usize].swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                credential = shape.as_str(),
+                "a request was answered 401: its credential is neither a configured key nor a caller's token; \
+                 further ones are counted in clerk_gateway_unknown_credentials_total"
+            );
+        }
+    }
+
+    pub(in crate::gateway) fn counts(&self) -> [UnknownCredentialCount; CredentialShape::ALL.len()] {
+        CredentialShape::ALL.map(|shape| UnknownCredentialCount {
+            shape,
+            forwarded: self.forwarded[shape as usize].load(Ordering::Relaxed),
+            rejected: self.rejected[shape as usize].load(Ordering::Relaxed),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_told_by_what_clerk_s_credentials_begin_with() {
+        for (credential, shape) in [
+            ("", CredentialShape::None),
+            ("sk_live_x", CredentialShape::SecretKeyLive),
+            ("SK_LIVE_x", CredentialShape::SecretKeyLive),
+            ("sk_test_", CredentialShape::SecretKeyTest),
+            ("sk_prod_x", CredentialShape::Other),
+            ("ak_x", CredentialShape::MachineKey),
+            ("pk_test_x", CredentialShape::PublishableKey),
+            ("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0.c2ln-_", CredentialShape::Jwt),
+            ("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0", CredentialShape::Other),
+            ("eyJhbGciOiJSUzI1NiJ9..c2ln", CredentialShape::Other),
+            ("a.b.c", CredentialShape::Other),
+            ("mt_x", CredentialShape::Other),
+        ] {
+            assert_eq!(CredentialShape::of(credential.as_bytes()), shape, "{credential}");
+        }
+    }
+}
