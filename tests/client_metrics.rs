@@ -17,7 +17,8 @@ async fn what_the_client_did_is_shown_as_metrics() {
     let clock = Arc::clone(&world.outbound.clock);
     let status = Arc::new(ConfigStatus::new(clock.now(), 0.1));
     let metrics = Metrics::new(Arc::clone(&world.ledger), clock, status);
-    let shown = |line: &str| metrics.encode(Format::Text).unwrap().concat().lines().any(|it| it == line);
+    let text = |metrics: &Metrics| metrics.expose(Format::Text).unwrap().collect::<Result<String, _>>().unwrap();
+    let shown = |line: &str| text(&metrics).lines().any(|it| it == line);
     assert!(!shown("clerk_client_requests_total{clerk_instance=\"test\"} 1"), "only who hands it in is shown");
     metrics.show_clients([("test".into(), Arc::clone(&world.outbound.limits))]);
     for line in [
@@ -31,6 +32,6 @@ async fn what_the_client_did_is_shown_as_metrics() {
         "clerk_client_in_flight_requests{clerk_instance=\"test\"} 0",
         "clerk_client_queue_wait_seconds_count{clerk_instance=\"test\"} 2",
     ] {
-        assert!(shown(line), "{line}\n{}", metrics.encode(Format::Text).unwrap().concat());
+        assert!(shown(line), "{line}\n{}", text(&metrics));
     }
 }

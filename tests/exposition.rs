@@ -5,7 +5,7 @@
 #[path = "common/exposition.rs"]
 mod exposition;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -120,7 +120,7 @@ impl World {
     }
 
     fn scrape(&self, format: Format) -> Scrape {
-        Scrape::parse(&self.metrics.encode(format).unwrap().concat())
+        Scrape::parse(&self.metrics.expose(format).unwrap().collect::<Result<String, _>>().unwrap())
     }
 
     fn record(&self, name: &str, change: impl FnOnce(&mut Observation)) {
@@ -379,6 +379,28 @@ async fn scrapes_change_nothing() {
 }
 
 /// Statuses and the like come from the other side: no answer makes a series of its own without bounds.
+#[tokio::test(start_paused = true)]
+async fn thousands_of_instances_come_in_small_pieces_of_one_moment() {
+    let names: Vec<_> = (0..3000).map(|number| format!("customer-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for format in FORMATS {
+        let world = World::new(&names);
+        names[..2500].iter().for_each(|name| world.record(name, |_| {}));
+        let mut exposition = world.metrics.expose(format).unwrap();
+        let first = exposition.next().unwrap().unwrap();
+        // What comes while it is taken belongs to the next one.
+        names.iter().for_each(|name| world.record(name, |observation| observation.quota.remaining = Some(7)));
+        let rest: Vec<_> = exposition.map(Result::unwrap).collect();
+        assert!(rest.len() > 50 && rest.iter().all(|piece| piece.len() < 200_000), "{}", rest.len());
+        // Families that are described twice, or series that come twice, fail here.
+        let scrape = Scrape::parse(&(first + &rest.concat()));
+        let remaining = scrape.samples.iter().filter(|sample| sample.name == "clerk_ratelimit_remaining");
+        let remaining =
+            remaining.map(|sample| (&*sample.labels["clerk_instance"], sample.value)).collect::<BTreeMap<_, _>>();
+        assert_eq!(remaining, names[..2500].iter().map(|name| (*name, 99.0)).collect());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_strange_answers_add_a_bounded_number_of_series() {
     let world = World::new(&["prod"]);

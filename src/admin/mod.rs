@@ -4,25 +4,19 @@
 
 mod landing;
 mod lifecycle;
+mod metrics_page;
 mod status;
 mod top;
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
-use axum::body::Body;
+use axum::Router;
 use axum::extract::Request;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use axum::{Extension, Router};
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower_http::compression::CompressionLayer;
 
 pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
@@ -30,17 +24,13 @@ pub use status::Status;
 pub use top::{InstanceTop, TopEntry, TopPage};
 
 use crate::gateway::Gateway;
-use crate::metrics::{Format, Metrics};
+use crate::metrics::Metrics;
 use crate::probe::Probes;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-use prometheus_web::HeldBytes;
 
 /// Paths that orchestrators ask, and that say nothing of the instances.
 const HEALTH_PATHS: [&str; 2] = ["/-/healthy", "/-/ready"];
-
-/// What compressing a response takes in memory.
-const COMPRESSION_BYTES: usize = 300 * 1024;
 
 /// Paths beside that of the metrics, `/` and those below `/-/`.
 pub const PATHS: [&str; 3] = ["/api/v1/status", "/api/v1/top", "/config"];
@@ -96,7 +86,6 @@ impl Admin {
     pub fn router(self) -> Router {
         let prefix = self.options.route_prefix.clone();
         let telemetry_path = self.options.telemetry_path.clone();
-        let compressed = CompressionLayer::new().gzip(true);
         let router = Router::new()
             .route("/", get(landing::page))
             .route("/api/v1/status", get(status::json))
@@ -105,7 +94,7 @@ impl Admin {
             .route(HEALTH_PATHS[0], get(async || "Healthy\n"))
             .route(HEALTH_PATHS[1], get(ready))
             .route("/-/reload", any(lifecycle::reload))
-            .route(&telemetry_path, get(metrics).layer(compressed))
+            .route(&telemetry_path, get(metrics_page::page).layer(CompressionLayer::new().gzip(true)))
             .with_state(Arc::new(self));
         if prefix.is_empty() {
             return router;
@@ -125,46 +114,6 @@ async fn at_root(router: Router, mut request: Request) -> Response {
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
-    }
-}
-
-async fn metrics(State(site): State<Arc<Admin>>, headers: HeaderMap) -> Response {
-    let format = Format::negotiate(&headers);
-    // Thousands of instances take a while to write down: not on a thread that serves others.
-    let encoded = tokio::task::spawn_blocking(move || site.metrics.encode(format)).await;
-    match encoded {
-        Ok(Ok(parts)) => {
-            let held = HeldBytes(parts.iter().map(String::len).sum::<usize>() + COMPRESSION_BYTES);
-            let body = Body::new(Parts(parts.into_iter().map(Bytes::from).collect()));
-            let content_type = HeaderValue::from_static(format.content_type());
-            let vary = HeaderValue::from_static("accept");
-            (Extension(held), [(header::CONTENT_TYPE, content_type), (header::VARY, vary)], body).into_response()
-        }
-        Ok(Err(error)) => {
-            tracing::error!(%error, "metrics cannot be encoded");
-            (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded; see the log\n").into_response()
-        }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
-    }
-}
-
-/// A body in parts, of a length that is known.
-struct Parts(VecDeque<Bytes>);
-
-impl HttpBody for Parts {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|part| Ok(Frame::data(part))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
     }
 }
 

@@ -45,8 +45,8 @@ impl Watch {
                 _ = ticks.tick() => {}
             }
             if let Some(suspended) = self.clock.notice_suspend() {
-                let seconds = suspended.as_secs();
-                tracing::info!(seconds, "this machine was suspended: what was known before is older by that");
+                let duration_seconds = suspended.as_secs();
+                tracing::info!(duration_seconds, "this machine was suspended: what was known before is older by that");
             }
             if let Some(gateway) = &self.gateway {
                 let is_due = looks.is_multiple_of(HOURLY_EVERY);

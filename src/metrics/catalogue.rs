@@ -141,6 +141,8 @@ families! {
             "Attempts to read a file again that failed, each repetition counted; what was read before stays in force. kind is config, secret_key, caller_token, web_config, tls_certificate, client_ca, ca_file, signing_secret or encryption_key";
         FILE_RELOAD_TIMESTAMP = Gauge "clerk_exporter_file_reload_success_timestamp_seconds" ["kind"]
             "UNIX time at which a file of the kind was last read well; absent where there is none";
+        TASKS = Gauge "clerk_exporter_tasks" []
+            "Tasks of the async runtime that are alive: connections, probes, watches of files and the like";
         PROCESS_CPU = Counter "process_cpu_seconds_total" []
             "Total user and system CPU time spent in seconds";
         PROCESS_OPEN_FDS = Gauge "process_open_fds" []

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use tokio::runtime::Handle;
 
 use super::catalogue as families;
 use super::encode::{Number, counter, gauge, seconds_counter};
@@ -85,6 +86,8 @@ impl Collector for ExporterCollector {
         let succeeded = looked.iter().filter_map(|(kind, _, at)| Some(([kind.as_str().into()], (*at)?)));
         let succeeded = succeeded.map(|(labels, at)| (labels, Number::Real(at.unix_seconds() + step)));
         gauge(encoder, families::FILE_RELOAD_TIMESTAMP, succeeded)?;
+        let tasks = Handle::try_current().ok().map(|runtime| runtime.metrics().num_alive_tasks() as u64);
+        gauge(encoder, families::TASKS, tasks.map(|tasks| ([], Number::Whole(tasks))).into_iter())?;
         encode_process(encoder, self.clock.step_seconds())
     }
 }

@@ -7,6 +7,7 @@ pub mod catalogue;
 mod client;
 mod encode;
 mod exporter;
+mod exposition;
 mod gateway;
 mod negotiate;
 mod quota;
@@ -14,14 +15,13 @@ mod reloads;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::Registry;
 
 pub use exporter::{ConfigStatus, build};
+pub use exposition::Exposition;
 pub use negotiate::Format;
 pub use reloads::{ReloadKind, Reloads};
 
@@ -30,15 +30,12 @@ use arc_swap::ArcSwap;
 use client::ClientLimits;
 use exporter::ExporterCollector;
 use gateway::GatewayCollector;
-use quota::{QuotaCollector, QuotaPart, View};
+use quota::View;
 
 use crate::gateway::Gateway;
 use clerk_client::outbound::InstanceLimits;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
-
-/// From so many instances on, parts of the metrics are written side by side: fewer are done sooner than a thread starts.
-const SIDE_BY_SIDE_FROM: usize = 200;
 
 /// All metrics of the program.
 #[derive(Debug)]
@@ -49,8 +46,6 @@ pub struct Metrics {
     clients: Arc<ArcSwap<ClientLimits>>,
     /// Knows the names of callers.
     gateway: Option<Arc<Gateway>>,
-    /// Bytes of each part of the last exposition, so that the next one has its place from the start.
-    last_bytes: [AtomicUsize; QuotaPart::ALL.len()],
 }
 
 impl Metrics {
@@ -73,8 +68,7 @@ impl Metrics {
         exporter.register_collector(Box::new(GatewayCollector(gateway.clone())));
         let clients = Arc::new(ArcSwap::default());
         exporter.register_collector(Box::new(ClientCollector(Arc::clone(&clients))));
-        let last_bytes = [const { AtomicUsize::new(0) }; QuotaPart::ALL.len()];
-        Self { ledger, clock, exporter, clients, gateway, last_bytes }
+        Self { ledger, clock, exporter, clients, gateway }
     }
 
     /// Shows what clients did beside what they learnt: of each instance the alias, and the `limits` of its
@@ -92,38 +86,18 @@ impl Metrics {
         self.clients.store(Arc::new(ClientLimits(flows.into_iter().collect())));
     }
 
-    /// All metrics in one format, in parts that belong one behind the other. They are not joined: of ten thousand
-    /// instances they are more than 100 MB.
+    /// All metrics as they are now, to be written in one format.
     ///
     /// # Errors
-    /// When a metric cannot be written in it; nothing of what was written is valid then.
-    pub fn encode(&self, format: Format) -> Result<Vec<String>, fmt::Error> {
-        let view = Arc::new(View::new(&self.ledger, &self.clock, self.gateway.as_deref()));
-        let write = |part| {
-            let mut registry = Registry::default();
-            registry.register_collector(Box::new(QuotaCollector { view: Arc::clone(&view), part }));
-            let last_bytes = &self.last_bytes[part as usize];
-            let mut text = String::with_capacity(last_bytes.load(Ordering::Relaxed));
-            encode(&mut text, &registry, format)?;
-            // A few values more must not double the buffer.
-            last_bytes.store(text.len() + text.len() / 64, Ordering::Relaxed);
-            Ok(text)
-        };
-        let mut parts = if view.instances() < SIDE_BY_SIDE_FROM {
-            QuotaPart::ALL.map(write).into_iter().collect::<Result<Vec<_>, _>>()?
-        } else {
-            thread::scope(|scope| {
-                let threads = QuotaPart::ALL.map(|part| scope.spawn(move || write(part)));
-                threads.into_iter().map(|thread| thread.join().unwrap_or(Err(fmt::Error))).collect::<Result<_, _>>()
-            })?
-        };
+    /// When a metric cannot be written in it.
+    pub fn expose(&self, format: Format) -> Result<Exposition, fmt::Error> {
+        let view = View::new(&self.ledger, &self.clock, self.gateway.as_deref());
         let mut last = String::new();
         encode(&mut last, &self.exporter, format)?;
         if format == Format::OpenMetrics {
             text::encode_eof(&mut last)?;
         }
-        parts.push(last);
-        Ok(parts)
+        Ok(Exposition::new(view, last, format))
     }
 }
 

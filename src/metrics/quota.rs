@@ -1,10 +1,11 @@
-//! The ledger's numbers as metrics: a collector over one snapshot for each scrape.
+//! The ledger's numbers as metrics: families over one snapshot for each scrape.
 //!
 //! Nothing here is set or kept. A value that is no longer true, or an instance that was removed, is simply not in the
 //! next snapshot.
 
 use std::collections::HashMap;
 use std::fmt::Error;
+use std::ops::Range;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -49,47 +50,112 @@ impl View {
     pub(super) const fn instances(&self) -> usize {
         self.instances.len()
     }
+
+    /// About how many bytes of memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let of_one = |instance: &InstanceSnapshot| {
+            let buckets = instance.buckets.len() * (size_of::<BucketSnapshot>() + HISTOGRAM_BYTES);
+            size_of::<InstanceSnapshot>() + buckets + size_of_val(&*instance.spent)
+        };
+        self.instances.iter().map(of_one).sum()
+    }
+
+    fn timestamp(&self, moment: Moment) -> Number {
+        Number::Real(moment.unix_seconds() + self.step)
+    }
 }
 
-/// A part of the families, about as long as each other part: with thousands of instances they are written side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum QuotaPart {
-    InstancesAndGauges,
-    Windows,
-    Traffic,
-    Probes,
-}
+/// The counts of a bucket's histogram, about.
+const HISTOGRAM_BYTES: usize = 128;
 
-impl QuotaPart {
-    pub(super) const ALL: [Self; 4] = [Self::InstancesAndGauges, Self::Windows, Self::Traffic, Self::Probes];
-}
-
-/// Encodes a part of a view.
+/// Encodes one family of some instances.
 #[derive(Debug)]
 pub(super) struct QuotaCollector {
     pub view: Arc<View>,
-    pub part: QuotaPart,
+    /// Its place in [`FAMILIES`].
+    pub family: usize,
+    /// Places of the instances.
+    pub instances: Range<usize>,
 }
 
 impl Collector for QuotaCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let View { instances, callers, now, step } = &*self.view;
-        let timestamp = |moment: Moment| Number::Real(moment.unix_seconds() + step);
-        let encoder = &mut encoder;
-        match self.part {
-            QuotaPart::InstancesAndGauges => {
-                encode_instances(encoder, instances, *now)?;
-                encode_gauges(encoder, instances, timestamp)
-            }
-            QuotaPart::Windows => encode_windows(encoder, instances),
-            QuotaPart::Traffic => {
-                encode_spending(encoder, instances, callers)?;
-                encode_traffic(encoder, instances)
-            }
-            QuotaPart::Probes => encode_probes(encoder, instances, timestamp),
-        }
+        let instances = self.view.instances.get(self.instances.clone()).unwrap_or_default();
+        let Some(write) = FAMILIES.get(self.family) else { return Ok(()) };
+        write(&mut encoder, &self.view, instances)
     }
 }
+
+/// Writes one family of these instances, which are some of the view's.
+type WriteFamily = fn(&mut DescriptorEncoder<'_>, &View, &[InstanceSnapshot]) -> Result<(), Error>;
+
+/// All families of the ledger, in the order in which they are exposed.
+pub(super) const FAMILIES: &[WriteFamily] = &[
+    |to, _, of| gauge(to, families::UP, each(of, |instance| instance.up.map(Number::from))),
+    |to, _, of| gauge(to, families::KEY_VALID, each(of, |instance| instance.key_valid.map(Number::from))),
+    instance_info,
+    trouble_info,
+    |to, _, of| gauge(to, families::USERS, each(of, |instance| instance.users.map(Number::Whole))),
+    |to, _, of| {
+        gauge(to, families::USERS_ACTIVE_30D, each(of, |instance| instance.users_active_30d.map(Number::Whole)))
+    },
+    |to, _, of| gauge(to, families::USERS_LIMIT, each(of, |instance| instance.users_limit.map(Number::Whole))),
+    |to, _, of| gauge(to, families::CLOCK_OFFSET, each(of, |instance| instance.clock_offset_seconds.map(Number::Real))),
+    |to, _, of| gauge(to, families::LIMIT, each_bucket(of, |bucket| bucket.limit.map(Number::Whole))),
+    |to, _, of| gauge(to, families::REMAINING, each_bucket(of, |bucket| bucket.remaining.map(Number::Whole))),
+    |to, view, of| {
+        let resets = each_bucket(of, |bucket| bucket.reset_at.map(|moment| view.timestamp(moment)));
+        gauge(to, families::RESET_TIMESTAMP, resets)
+    },
+    |to, _, of| gauge(to, families::WINDOW, each_bucket(of, |bucket| Some(Number::Real(bucket.window.as_secs_f64())))),
+    basis_info,
+    |to, view, of| {
+        let samples = each_bucket(of, |bucket| bucket.sampled_at.map(|moment| view.timestamp(moment)));
+        gauge(to, families::SAMPLE_TIMESTAMP, samples)
+    },
+    |to, _, of| gauge(to, families::USAGE_PEAK, each_bucket(of, |bucket| bucket.usage_peak.map(Number::Real))),
+    unseen,
+    |to, view, of| {
+        let blocked = each_bucket(of, |bucket| bucket.blocked_until.map(|moment| view.timestamp(moment)));
+        gauge(to, families::BLOCKED_UNTIL, blocked)
+    },
+    |to, _, of| {
+        let forecast = each_bucket(of, |bucket| Some(Number::Real(bucket.to_exhaustion?.as_secs_f64())));
+        gauge(to, families::SECONDS_TO_EXHAUSTION, forecast)
+    },
+    |to, _, of| histogram(to, families::WINDOW_USAGE, each_bucket(of, |bucket| bucket.window_usage.as_ref())),
+    |to, _, of| counter(to, families::WINDOWS, each_bucket(of, |bucket| Some(bucket.windows))),
+    |to, _, of| counter(to, families::LOW_WINDOWS, each_bucket(of, |bucket| Some(bucket.low_windows))),
+    |to, _, of| counter(to, families::EXHAUSTED_WINDOWS, each_bucket(of, |bucket| Some(bucket.exhausted_windows))),
+    spent,
+    throttled,
+    |to, _, of| {
+        let errors = HeaderError::ALL.map(HeaderError::as_str);
+        counter(to, families::HEADER_ERRORS, each_of(of, errors, |instance| &instance.header_errors))
+    },
+    |to, _, of| {
+        let codes = QuotaCode::ALL.map(QuotaCode::as_str);
+        counter(to, families::QUOTA_EXCEEDED, each_of(of, codes, |instance| &instance.quota_exceeded))
+    },
+    responses,
+    |to, _, of| counter(to, families::PROBES, each(of, |instance| Some(instance.probes.total))),
+    |to, _, of| {
+        let reasons = ProbeFailure::ALL.map(ProbeFailure::as_str);
+        counter(to, families::PROBE_FAILURES, each_of(of, reasons, |instance| &instance.probes.failures))
+    },
+    |to, _, of| {
+        let reasons = ProbeSkip::ALL.map(ProbeSkip::as_str);
+        counter(to, families::PROBES_SKIPPED, each_of(of, reasons, |instance| &instance.probes.skipped))
+    },
+    |to, _, of| {
+        let durations = each(of, |instance| Some(&instance.probes.duration_seconds));
+        histogram(to, families::PROBE_DURATION, durations)
+    },
+    |to, view, of| {
+        let successes = each(of, |instance| instance.probes.last_success.map(|moment| view.timestamp(moment)));
+        gauge(to, families::PROBE_LAST_SUCCESS, successes)
+    },
+];
 
 /// One sample for each instance that has a value.
 fn each<'a, T>(
@@ -122,87 +188,53 @@ fn each_of<'a, const N: usize>(
     })
 }
 
-fn encode_instances(
-    encoder: &mut DescriptorEncoder<'_>,
-    instances: &[InstanceSnapshot],
-    now: Moment,
-) -> Result<(), Error> {
-    gauge(encoder, families::UP, each(instances, |instance| instance.up.map(Number::from)))?;
-    gauge(encoder, families::KEY_VALID, each(instances, |instance| instance.key_valid.map(Number::from)))?;
-    let info = instances.iter().map(|instance| {
+fn instance_info(to: &mut DescriptorEncoder<'_>, _: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
+    let info = of.iter().map(|instance| {
         let environment = instance.environment.as_str().into();
         ([LabelValue::Text(&instance.name), environment, LabelValue::Text(&instance.api_host)], Number::Whole(1))
     });
-    gauge(encoder, families::INSTANCE_INFO, info)?;
-    let trouble = instances.iter().filter_map(|instance| {
-        let trouble = Condition::of(instance, now).trouble?;
-        Some(([LabelValue::Text(&instance.name), trouble.label().into()], Number::Whole(1)))
-    });
-    gauge(encoder, families::TROUBLE_INFO, trouble)?;
-    gauge(encoder, families::USERS, each(instances, |instance| instance.users.map(Number::Whole)))?;
-    gauge(
-        encoder,
-        families::USERS_ACTIVE_30D,
-        each(instances, |instance| instance.users_active_30d.map(Number::Whole)),
-    )?;
-    gauge(encoder, families::USERS_LIMIT, each(instances, |instance| instance.users_limit.map(Number::Whole)))?;
-    gauge(encoder, families::CLOCK_OFFSET, each(instances, |instance| instance.clock_offset_seconds.map(Number::Real)))
+    gauge(to, families::INSTANCE_INFO, info)
 }
 
-fn encode_gauges(
-    encoder: &mut DescriptorEncoder<'_>,
-    instances: &[InstanceSnapshot],
-    timestamp: impl Fn(Moment) -> Number + Copy,
-) -> Result<(), Error> {
-    gauge(encoder, families::LIMIT, each_bucket(instances, |bucket| bucket.limit.map(Number::Whole)))?;
-    gauge(encoder, families::REMAINING, each_bucket(instances, |bucket| bucket.remaining.map(Number::Whole)))?;
-    gauge(encoder, families::RESET_TIMESTAMP, each_bucket(instances, |bucket| bucket.reset_at.map(timestamp)))?;
-    let window = each_bucket(instances, |bucket| Some(Number::Real(bucket.window.as_secs_f64())));
-    gauge(encoder, families::WINDOW, window)?;
-    let basis = instances.iter().flat_map(|instance| {
+fn trouble_info(to: &mut DescriptorEncoder<'_>, view: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
+    let trouble = of.iter().filter_map(|instance| {
+        let trouble = Condition::of(instance, view.now).trouble?;
+        Some(([LabelValue::Text(&instance.name), trouble.label().into()], Number::Whole(1)))
+    });
+    gauge(to, families::TROUBLE_INFO, trouble)
+}
+
+fn basis_info(to: &mut DescriptorEncoder<'_>, _: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
+    let basis = of.iter().flat_map(|instance| {
         instance.buckets.iter().filter(|bucket| bucket.bucket != Bucket::Unlimited).filter_map(move |bucket| {
             let labels =
                 [LabelValue::Text(&instance.name), bucket.bucket.as_str().into(), bucket.basis?.as_str().into()];
             Some((labels, Number::Whole(1)))
         })
     });
-    gauge(encoder, families::BASIS_INFO, basis)?;
-    gauge(encoder, families::SAMPLE_TIMESTAMP, each_bucket(instances, |bucket| bucket.sampled_at.map(timestamp)))?;
-    gauge(encoder, families::USAGE_PEAK, each_bucket(instances, |bucket| bucket.usage_peak.map(Number::Real)))?;
-    // Of instances whose traffic passes here; beside probes alone, all traffic would be that of others.
-    let unseen = instances.iter().filter(|instance| instance.has_source(Source::Gateway)).flat_map(|instance| {
+    gauge(to, families::BASIS_INFO, basis)
+}
+
+/// Of instances whose traffic passes here; beside probes alone, all traffic would be that of others.
+fn unseen(to: &mut DescriptorEncoder<'_>, _: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
+    let unseen = of.iter().filter(|instance| instance.has_source(Source::Gateway)).flat_map(|instance| {
         instance.buckets.iter().filter_map(move |bucket| {
             let labels = [LabelValue::Text(&instance.name), bucket.bucket.as_str().into()];
             Some((labels, Number::Whole(bucket.unseen?)))
         })
     });
-    gauge(encoder, families::UNSEEN, unseen)?;
-    let blocked = each_bucket(instances, |bucket| bucket.blocked_until.map(timestamp));
-    gauge(encoder, families::BLOCKED_UNTIL, blocked)?;
-    let forecast = each_bucket(instances, |bucket| Some(Number::Real(bucket.to_exhaustion?.as_secs_f64())));
-    gauge(encoder, families::SECONDS_TO_EXHAUSTION, forecast)
-}
-
-fn encode_windows(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnapshot]) -> Result<(), Error> {
-    histogram(encoder, families::WINDOW_USAGE, each_bucket(instances, |bucket| bucket.window_usage.as_ref()))?;
-    counter(encoder, families::WINDOWS, each_bucket(instances, |bucket| Some(bucket.windows)))?;
-    counter(encoder, families::LOW_WINDOWS, each_bucket(instances, |bucket| Some(bucket.low_windows)))?;
-    counter(encoder, families::EXHAUSTED_WINDOWS, each_bucket(instances, |bucket| Some(bucket.exhausted_windows)))
+    gauge(to, families::UNSEEN, unseen)
 }
 
 /// Who spends the quota.
-fn encode_spending(
-    encoder: &mut DescriptorEncoder<'_>,
-    instances: &[InstanceSnapshot],
-    callers: &HashMap<(Source, CallerId), Arc<str>>,
-) -> Result<(), Error> {
-    let spent = instances.iter().flat_map(|instance| {
+fn spent(to: &mut DescriptorEncoder<'_>, view: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
+    let spent = of.iter().flat_map(|instance| {
         instance.spent.iter().filter_map(move |(key, count)| {
             let Spender { caller, source, route, method } = key.spender;
             let labels = [
                 LabelValue::Text(&instance.name),
                 key.bucket.as_str().into(),
-                LabelValue::Text(callers.get(&(source, caller))?),
+                LabelValue::Text(view.callers.get(&(source, caller))?),
                 route.template().into(),
                 method.as_str().into(),
                 source.as_str().into(),
@@ -211,11 +243,11 @@ fn encode_spending(
             Some((labels, *count))
         })
     });
-    counter(encoder, families::SPENT, spent)
+    counter(to, families::SPENT, spent)
 }
 
-fn encode_traffic(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnapshot]) -> Result<(), Error> {
-    let throttled = instances.iter().flat_map(|instance| {
+fn throttled(to: &mut DescriptorEncoder<'_>, _: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
+    let throttled = of.iter().flat_map(|instance| {
         instance.buckets.iter().flat_map(move |bucket| {
             let sources = Source::ALL.into_iter().filter(|source| instance.has_source(*source));
             sources.map(move |source| {
@@ -224,31 +256,14 @@ fn encode_traffic(encoder: &mut DescriptorEncoder<'_>, instances: &[InstanceSnap
             })
         })
     });
-    counter(encoder, families::THROTTLED, throttled)?;
-    let errors = HeaderError::ALL.map(HeaderError::as_str);
-    counter(encoder, families::HEADER_ERRORS, each_of(instances, errors, |instance| &instance.header_errors))?;
-    let codes = QuotaCode::ALL.map(QuotaCode::as_str);
-    counter(encoder, families::QUOTA_EXCEEDED, each_of(instances, codes, |instance| &instance.quota_exceeded))?;
-    let responses = instances.iter().flat_map(|instance| {
+    counter(to, families::THROTTLED, throttled)
+}
+
+fn responses(to: &mut DescriptorEncoder<'_>, _: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
+    let responses = of.iter().flat_map(|instance| {
         instance.responses.iter().map(move |((source, status), count)| {
             ([LabelValue::Text(&instance.name), source.as_str().into(), LabelValue::Code(*status)], *count)
         })
     });
-    counter(encoder, families::RESPONSES, responses)
-}
-
-fn encode_probes(
-    encoder: &mut DescriptorEncoder<'_>,
-    instances: &[InstanceSnapshot],
-    timestamp: impl Fn(Moment) -> Number + Copy,
-) -> Result<(), Error> {
-    counter(encoder, families::PROBES, each(instances, |instance| Some(instance.probes.total)))?;
-    let reasons = ProbeFailure::ALL.map(ProbeFailure::as_str);
-    counter(encoder, families::PROBE_FAILURES, each_of(instances, reasons, |instance| &instance.probes.failures))?;
-    let reasons = ProbeSkip::ALL.map(ProbeSkip::as_str);
-    counter(encoder, families::PROBES_SKIPPED, each_of(instances, reasons, |instance| &instance.probes.skipped))?;
-    let durations = each(instances, |instance| Some(&instance.probes.duration_seconds));
-    histogram(encoder, families::PROBE_DURATION, durations)?;
-    let successes = each(instances, |instance| instance.probes.last_success.map(timestamp));
-    gauge(encoder, families::PROBE_LAST_SUCCESS, successes)
+    counter(to, families::RESPONSES, responses)
 }

@@ -4,7 +4,6 @@ mod finished;
 mod get;
 
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 
 use axum::body::Body;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clerk_quota::spending::SpendResult;
 use clerk_quota::{Bucket, Source, Span};
 
+use crate::model::LIMIT;
 use crate::table::{Outcome, Table};
 use crate::tape::{Budget, Caller, Sent};
 use crate::view::View;
@@ -90,10 +91,11 @@ fn top(view: &View<'_>, table: &mut Table) {
 fn in_flight(view: &View<'_>, table: &mut Table) {
     let found = view.process.outbound.limits.stats().pace.in_flight;
     let open = view.own().filter(|sent| sent.closed.is_none()).count();
-    // Those that ask the common log for room are let go already, and not sent yet.
+    // Those that ask the common log for room are let go already, and not sent yet: no more than the limit allows.
     let asks = view.case.processes == Processes::Fleet && view.case.policies == Policies::Pace;
-    let most = if asks { open + 32 } else { open };
-    table.add("limiter in flight", Outcome::between(found as f64, open as f64, most as f64, open as f64));
+    let asking = if asks { LIMIT } else { 0 };
+    let (found, open) = (found as f64, open as f64);
+    table.add("limiter in flight", Outcome::between(found, open, open + asking as f64, open));
 }
 
 /// Each read that got Clerk's answer was sent, or saved.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clerk_client::limiter::CountingKind;
 use clerk_quota::snapshot::{Basis, BucketSnapshot, InstanceSnapshot};
+use clerk_quota::usage_log::LATE_ARRIVAL;
 use clerk_quota::{Bucket, Moment};
 use clerk_simulator::LimiterKind;
 
@@ -104,6 +105,8 @@ impl<'a> View<'a> {
         let used = |sent: &&Sent, slack: Duration| match (sent.ended, sent.is_refused_to_us()) {
             (None, _) => true,
             (Some(ended), true) => ended + slack > self.now,
+            // Without an answer it may have been on its way.
+            (Some(ended), false) if sent.head.is_none() => ended + LATE_ARRIVAL + remembered + slack > self.now,
             (Some(ended), false) => ended + remembered + slack > self.now,
         };
         let own = self.own_instance().filter(|sent| used(sent, PART) && !self.is_refunded(sent)).count();

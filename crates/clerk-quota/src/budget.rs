@@ -155,7 +155,10 @@ impl Budget {
             }
         };
         if is_counted {
-            self.usage.end(at, length);
+            match end {
+                AttemptEnd::Unanswered => self.usage.end_unanswered(at, length),
+                _ => self.usage.end(at, length),
+            }
         } else {
             self.usage.refund(begun.started);
             self.newest_word.refund(begun.started);

@@ -2,12 +2,17 @@
 //!
 //! How Clerk counts is not documented. A request may be counted when it arrives, which is at some moment between its start
 //! and its end, and for one window from then on. So it uses quota **from its start until one window after its end**: that is
-//! never too little, whatever kind of limiter counts.
+//! never too little, whatever kind of limiter counts. One that ended without an answer may have been still on its way: it counts
+//! [a second](LATE_ARRIVAL) longer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Moment;
+
+/// How long after its end a request without an answer may still arrive: its client gave it up, or its connection broke, while
+/// it was on its way. It counts as if it had ended that much later.
+pub const LATE_ARRIVAL: Duration = Duration::from_secs(1);
 
 /// Parts of a window that are told apart. Within one, requests count until the last of them is over.
 const PARTS: u32 = 512;
@@ -26,6 +31,8 @@ pub struct UsageLog {
     in_flight: u64,
     starts: Slots,
     ends: Slots,
+    /// Ends without an answer.
+    late: Slots,
 }
 
 impl UsageLog {
@@ -39,6 +46,12 @@ impl UsageLog {
     pub fn end(&mut self, at: Moment, window: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ends.add(at, window);
+    }
+
+    /// A request ended at `at` without an answer. It may be still on its way, and counted [later](LATE_ARRIVAL).
+    pub fn end_unanswered(&mut self, at: Moment, window: Duration) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.late.add(at, window);
     }
 
     /// A request that was started at `started` was not counted: it was refused, or never left.
@@ -56,7 +69,15 @@ impl UsageLog {
     /// Requests that were in flight at any time in the stretch of this length that ends at `now`.
     #[must_use]
     pub fn used(&self, now: Moment, stretch: Duration) -> u64 {
-        self.in_flight + self.ends.after(now.before(stretch))
+        let from = now.before(stretch);
+        self.in_flight + self.ends.after(from) + self.late.after(from.before(LATE_ARRIVAL))
+    }
+
+    /// The same by their ends alone: what a log holds that others write, too.
+    #[must_use]
+    pub fn told(&self, now: Moment, stretch: Duration) -> u64 {
+        let from = now.before(stretch);
+        self.in_flight + self.ends.after(from) + self.late.after(from)
     }
 
     /// What a sliding counter may count at `now`, whose present window of its grid began at `start`: all of that window, and
@@ -76,8 +97,12 @@ impl UsageLog {
     }
 
     /// The ends after `after`, oldest first: so many requests, and the last of their ends.
-    pub fn ends(&self, after: Moment) -> impl Iterator<Item = (Moment, u64)> + '_ {
-        self.ends.slots.iter().filter(move |slot| slot.last > after).map(|slot| (slot.last, slot.requests))
+    pub fn ends(&self, after: Moment) -> impl Iterator<Item = (Moment, u64)> {
+        let late = self.late.slots.iter().map(|slot| (slot.last.after(LATE_ARRIVAL), slot.requests));
+        let ends = self.ends.slots.iter().map(|slot| (slot.last, slot.requests));
+        let mut ends: Vec<_> = ends.chain(late).filter(|(end, _)| *end > after).collect();
+        ends.sort_unstable();
+        ends.into_iter()
     }
 
     /// Whether nothing of it matters any more at `now`.
@@ -155,6 +180,16 @@ mod tests {
         log.end(at(60_000), WINDOW);
         assert_eq!(log.used(at(69_999), WINDOW), 1);
         assert_eq!(log.used(at(70_000), WINDOW), 0);
+    }
+
+    #[test]
+    fn without_an_answer_it_is_used_a_second_longer() {
+        let mut log = UsageLog::default();
+        log.start(at(0), WINDOW);
+        log.end_unanswered(at(30), WINDOW);
+        assert_eq!((log.used(at(11_029), WINDOW), log.told(at(10_029), WINDOW)), (1, 1));
+        assert_eq!((log.used(at(11_030), WINDOW), log.told(at(10_030), WINDOW)), (0, 0));
+        assert!(log.ends(at(0)).eq([(at(1_030), 1)]));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(super) struct ConnectionState {
     unsent: Arc<UnsentBytes>,
     /// What the responses of this connection hold.
     held: AtomicUsize,
+    /// A response was ended because the client took too little of it.
+    was_slow: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -86,6 +88,7 @@ impl ConnectionState {
             local_port,
             unsent,
             held: AtomicUsize::new(0),
+            was_slow: AtomicBool::new(false),
             state: Mutex::new(State {
                 requests: Vec::new(),
                 tails: 0,
@@ -180,6 +183,16 @@ impl ConnectionState {
     /// Bytes that the responses of this connection hold.
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether a response was ended because the client took too little of it.
+    pub(super) fn was_slow(&self) -> bool {
+        self.was_slow.load(Ordering::Relaxed)
+    }
+
+    /// A response is ended because the client takes too little of it.
+    pub(super) fn is_slow(&self) {
+        self.was_slow.store(true, Ordering::Relaxed);
     }
 
     /// Ends all requests: the connection is gone.

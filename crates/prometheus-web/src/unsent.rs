@@ -1,8 +1,10 @@
 //! What responses hold in memory until their clients take them, and how much that may be in all.
 //!
 //! A response that is made before it is sent waits in full for a client that does not read, and a client can ask for many.
-//! So a request waits for its handler while there is too much; those that took nothing for a second are ended for it.
+//! So a request waits for its handler while there is too much; those that took nothing for a second are ended for it, and
+//! their connections come last from then on: who stalls and asks again is not served before who reads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connection_limit::{ConnectionLimit, SLOW_AFTER};
 use super::connection_state::{ConnectionState, InFlight};
+use super::progress::RequestProgress;
 
 /// How long a request waits before it is refused, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,11 +28,13 @@ pub(super) struct UnsentBytes {
     held: AtomicUsize,
     /// What a response holds, by the larger ones of late.
     typical: AtomicUsize,
+    /// Requests that wait, of connections that were never slow.
+    waiting: AtomicUsize,
 }
 
 impl UnsentBytes {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, held: AtomicUsize::new(0), typical: AtomicUsize::new(0) }
+        Self { most, held: AtomicUsize::new(0), typical: AtomicUsize::new(0), waiting: AtomicUsize::new(0) }
     }
 
     pub(super) fn hold(&self, bytes: usize) {
@@ -51,8 +56,12 @@ impl UnsentBytes {
             return true;
         }
         let since = Instant::now();
+        let mut first_in_line = Some(FirstInLine::new(&self.waiting));
         loop {
             self.end_slow_responses(all);
+            if connection.was_slow() {
+                drop(first_in_line.take());
+            }
             if self.reserve(connection, request) {
                 return true;
             }
@@ -64,6 +73,9 @@ impl UnsentBytes {
     }
 
     fn reserve(&self, connection: &ConnectionState, request: &InFlight) -> bool {
+        if connection.was_slow() && self.waiting.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
         let typical = self.typical.load(Ordering::Relaxed);
         let fits = fits(self.most, self.held.load(Ordering::Relaxed), connection.held(), typical);
         if fits {
@@ -86,7 +98,8 @@ impl UnsentBytes {
                 );
             } else {
                 let each = connection.held() / requests.len();
-                slow.extend(requests.into_iter().map(|(since, request)| (since, each, Slow::Request(request))));
+                let slow_request = |(since, request)| (since, each, Slow::Request(Arc::clone(&connection), request));
+                slow.extend(requests.into_iter().map(slow_request));
             }
         }
         slow.retain(|(since, bytes, _)| now - *since >= SLOW_AFTER && *bytes > 0);
@@ -97,7 +110,10 @@ impl UnsentBytes {
             }
             too_much = too_much.saturating_sub(bytes);
             match slow {
-                Slow::Request(request) => request.end(),
+                Slow::Request(connection, request) => {
+                    connection.is_slow();
+                    request.end();
+                }
                 Slow::Connection(connection) => connection.place().dismiss(),
             }
         }
@@ -105,8 +121,24 @@ impl UnsentBytes {
 }
 
 enum Slow {
-    Request(std::sync::Arc<super::progress::RequestProgress>),
-    Connection(std::sync::Arc<ConnectionState>),
+    Request(Arc<ConnectionState>, Arc<RequestProgress>),
+    Connection(Arc<ConnectionState>),
+}
+
+/// A request that waits and goes before those of slow clients, for as long as this is held.
+struct FirstInLine<'a>(&'a AtomicUsize);
+
+impl<'a> FirstInLine<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for FirstInLine<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Whether a connection that holds `own` of the `held` bytes may have `more`.

@@ -92,7 +92,7 @@ impl Outbound {
             let from = Instant::now();
             let timeout = options.attempt_timeout.min(until.saturating_duration_since(from));
             let mut result = self.attempt(outbound_request, permit, body_mode, from + timeout, timeout).await;
-            was_sent |= outbound_request.has_raced;
+            was_sent |= outbound_request.may_be_done;
             match &mut result {
                 Err(RequestError::Upstream(error)) if was_sent => error.set_after_sent(),
                 result => was_sent |= result.as_ref().map_or_else(|error| error.phase() != Phase::Connect, |_| true),

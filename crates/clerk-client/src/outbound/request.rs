@@ -27,9 +27,11 @@ type NextAttempt = Result<(Request<RequestBody>, Option<UploadProgress>), Reques
 #[derive(Debug)]
 pub(super) struct OutboundRequest<'a> {
     pub(super) route: Route,
-    /// Whether it was sent again, since an idle connection had just been closed or the server did nothing with it, which
-    /// is done once.
-    pub(super) has_raced: bool,
+    /// It was sent again at once, since an idle connection had just been closed or the server did nothing with it, which is
+    /// done once.
+    was_repeated: bool,
+    /// The server may have taken up what was sent before that.
+    pub(super) may_be_done: bool,
     kind: OutboundKind<'a>,
 }
 
@@ -92,11 +94,11 @@ impl SentRequest {
 
 impl<'a> OutboundRequest<'a> {
     pub(super) fn of(call: &'a ApiRequest) -> Self {
-        Self { route: call.route(), has_raced: false, kind: OutboundKind::Api(call) }
+        Self { route: call.route(), was_repeated: false, may_be_done: false, kind: OutboundKind::Api(call) }
     }
 
     pub(super) const fn pending(retryable: &'a mut RetryableRequest, route: Route) -> Self {
-        Self { route, has_raced: false, kind: OutboundKind::Forward(retryable) }
+        Self { route, was_repeated: false, may_be_done: false, kind: OutboundKind::Forward(retryable) }
     }
 
     /// What the account wants to know of it.
@@ -148,10 +150,11 @@ impl<'a> OutboundRequest<'a> {
     /// connection that was just closed, and any with which the server did nothing.
     pub(super) fn again(&mut self, outbound: &Outbound, error: &TransportError) -> Option<NextAttempt> {
         let is_repeatable = self.idempotency() == Idempotency::Idempotent;
-        if self.has_raced || !(error.is_unprocessed() || (error.is_idle_race() && is_repeatable)) {
+        if self.was_repeated || !(error.is_unprocessed() || (error.is_idle_race() && is_repeatable)) {
             return None;
         }
-        self.has_raced = true;
+        self.was_repeated = true;
+        self.may_be_done |= !error.is_unprocessed();
         match &self.kind {
             OutboundKind::Forward(RetryableRequest { request: None, sent, credentials, .. }) => {
                 let next = sent.as_ref()?.next()?;

@@ -73,7 +73,7 @@ impl Budget {
 
     /// Others of the fleet used so much.
     pub(crate) fn record_fleet(&mut self, at: Moment, usage: &FleetUsage, config: LimitConfig) {
-        let ours = self.usage.used(at, self.length(config));
+        let ours = self.usage.told(at, self.length(config));
         let starts = usage.starts.iter().map(|slot| {
             let begin = at.before(slot.began_ago);
             (begin, begin.after(slot.length), slot.requests)

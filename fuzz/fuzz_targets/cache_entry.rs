@@ -1,0 +1,35 @@
+//! Any bytes as a cached response out of Redis: it is none, or what is written of it is read as the same.
+
+#![no_main]
+
+use clerk_client::secret;
+
+/// The modules that read it, which nobody else can call.
+#[path = "../../crates/clerk-client/src/cache"]
+mod cache {
+    #[expect(dead_code, reason = "it is more than reading")]
+    pub(super) mod codec;
+    #[expect(dead_code, unreachable_pub, reason = "it is more than reading")]
+    pub(super) mod encryption;
+    #[expect(dead_code, unreachable_pub, reason = "it is more than reading")]
+    pub(super) mod entry;
+
+    fn millis(duration: std::time::Duration) -> u64 {
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+use bytes::Bytes;
+use cache::codec::{decode, encode};
+use cache::encryption::Encryption;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let key = secret::SecretSource::Inline(secret::Secret::new("A".repeat(43) + "="));
+    let seal = Encryption::new(&key, &[]).expect("a key of 32 bytes");
+    assert!(decode(Bytes::copy_from_slice(data), Some(&seal), b"place").is_none(), "nobody can forge a sealed one");
+    let Some(record) = decode(Bytes::copy_from_slice(data), None, b"place") else { return };
+    let written = encode(&record, None, b"place").expect("what was read can be written");
+    let again = decode(written.clone().into(), None, b"place").expect("and read");
+    assert_eq!(encode(&again, None, b"place").as_ref(), Some(&written));
+});

@@ -1,0 +1,24 @@
+//! Any text as a web configuration: it is read, or refused in words that hold none of its secrets.
+
+#![no_main]
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use prometheus_web::WebConfigSource;
+
+/// In memory, where the system has a place for that.
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let memory = PathBuf::from("/dev/shm");
+    let folder = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    folder.join(format!("web-config-{}.yml", std::process::id()))
+});
+
+fuzz_target!(|data: &[u8]| {
+    std::fs::write(&*FILE, data).expect("a place for a small file");
+    if let Err(error) = WebConfigSource::open(&*FILE) {
+        let said = error.to_string();
+        assert!(!said.contains("$2y$") && said.len() < 4096 + FILE.as_os_str().len(), "{said}");
+    }
+});
