@@ -147,9 +147,11 @@ impl Gateway {
             let cache = &instance.state.cache;
             Some(sum.unwrap_or_default().add(&cache.stats(), cache.is_shared()))
         });
+        // One client for all of them.
+        let redis = routing_table.instances.iter().find_map(|instance| instance.state.cache.redis_stats());
         let webhooks = self.webhooks.as_ref().map(WebhookEndpoint::stats);
         let unknown_credentials = self.unknown_credentials.counts();
-        GatewayStats { instances, dropped_callers: self.callers.dropped(), unknown_credentials, cache, webhooks }
+        GatewayStats { instances, dropped_callers: self.callers.dropped(), unknown_credentials, cache, redis, webhooks }
     }
 }
 

@@ -201,6 +201,8 @@ families! {
             "Size of the answers in memory, with keys and headers";
         CACHE_INVALIDATIONS = Counter "clerk_cache_invalidations_total" []
             "Invalidations that webhooks asked for, here and at other gateways";
+        REDIS_REFUSED = Gauge "clerk_redis_refused" ["class"]
+            "Whether Redis refuses operations now, for as long as that lasts. class is permission, credentials, out_of_memory, read_only, cannot_persist, unknown_command, cluster, too_few_replicas, protected_mode or other; absent without Redis";
         WEBHOOK_EVENTS = Counter "clerk_webhook_events_total" ["type", "result"]
             "Webhooks by family of events and by what became of them";
     }

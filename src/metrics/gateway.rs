@@ -11,6 +11,7 @@ use super::encode::{LabelValue, Number, counter, gauge, histogram};
 use crate::gateway::{Decision, Gateway, InstanceStats, RoutePolicies, Saving};
 use clerk_client::cache::TierStats;
 use clerk_client::limiter::Priority;
+use clerk_client::redis::RefusalClass;
 
 /// Encodes the gateway's numbers; nothing where there is no gateway.
 #[derive(Debug)]
@@ -52,6 +53,12 @@ impl Collector for GatewayCollector {
             gauge(encoder, families::CACHE_BYTES, [([], Number::Whole(cache.bytes))].into_iter())?;
             counter(encoder, families::CACHE_INVALIDATIONS, [([], cache.invalidations)].into_iter())?;
         }
+        let refuses = numbers.redis.iter().flat_map(|redis| {
+            RefusalClass::ALL
+                .into_iter()
+                .map(|class| ([LabelValue::from(class.as_str())], Number::from(redis.refuses[class as usize])))
+        });
+        gauge(encoder, families::REDIS_REFUSED, refuses)?;
         let deliveries = numbers.webhooks.iter().flat_map(|counts| &counts.deliveries);
         let deliveries =
             deliveries.map(|(family, outcome, count)| ([family.as_str().into(), outcome.as_str().into()], *count));

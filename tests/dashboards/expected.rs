@@ -4,6 +4,7 @@ const SHORT: &str = "there for parts of a second, while a window of the demo is 
 const NO_RULES: &str = "no alerting rules are loaded here";
 const HEALTHY: &str = "the demo's Clerk does not refuse for want of a plan, nor send malformed headers";
 const IDLE: &str = "probes wait while the gateway sees the traffic, and may miss the exhausted windows";
+const NO_REDIS: &str = "the demo's gateway is alone";
 
 /// Place and reason.
 pub(super) const EMPTY: &[(&str, &str)] = &[
@@ -24,6 +25,8 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-instance / Probes B", IDLE),
     ("clerk-gateway / Callers and routes D", HEALTHY),
     ("clerk-gateway / Webhook events per minute A", "the demo has no webhooks"),
+    ("clerk-gateway / Budget shared A", NO_REDIS),
+    ("clerk-gateway / Refused by Redis A", NO_REDIS),
     ("clerk-gateway / annotation Clerk alerts", NO_RULES),
 ];
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clerk_client::cache::Encryption;
 use clerk_client::limiter::{self, RedisLimiter};
+use clerk_client::redis::{RedisClient, RedisOptions, RefusalClass, acl_rule};
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_exporter::gateway::{InstancePolicies, Mode, RoutePolicies};
 use clerk_quota::Limit;
@@ -59,6 +60,93 @@ async fn a_webhook_to_one_is_a_webhook_to_all() {
     })
     .await;
     assert_eq!(name(&second).await, "Changed");
+}
+
+/// A gateway whose user of Redis has these rights.
+async fn limited(redis: &RedisServer, user: &str, rights: &[&str]) -> Setup {
+    let url = redis.url_of_user(user, rights).await;
+    let store = RedisClient::new(RedisOptions { url, ..redis.options() }).unwrap();
+    Setup { store: Some(store), ..setup(redis, CACHE) }
+}
+
+async fn first_name(reads: &Reads, number: u32) -> String {
+    reads.get(&reads.path(number)).await.json()["first_name"].as_str().unwrap().to_owned()
+}
+
+fn refuses(reads: &Reads, class: RefusalClass) -> bool {
+    reads.world.gateway.stats().redis.unwrap().refuses[class as usize]
+}
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let wait = tokio::time::timeout(Duration::from_secs(60), async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    wait.await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// As Redis 7 makes users: keys and commands, and no channels unless they are asked for.
+#[tokio::test]
+async fn a_webhook_without_channel_rights_is_still_one_to_all() {
+    let redis = RedisServer::start(&[]).await;
+    let rights = ["~clerk-exporter:*", "+@all"];
+    let first = Reads::with(roomy(), limited(&redis, "app", &rights).await);
+    let second = first.beside(limited(&redis, "app", &rights).await);
+    for round in 0..5 {
+        let name = format!("Changed {round}");
+        for reads in [&first, &second, &first, &second] {
+            assert_eq!(reads.get(&reads.path(1)).await.status, 200);
+        }
+        first.rename_elsewhere(1, &name).await;
+        assert_ne!(first_name(&second, 1).await, name, "it is kept until the webhook comes");
+        let answer = if round % 2 == 0 { first.deliver(1).await } else { second.deliver(1).await };
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!([first_name(&first, 1).await, first_name(&second, 1).await], [name.clone(), name], "at once");
+    }
+    for reads in [&first, &second] {
+        let stats = reads.world.gateway.stats();
+        assert_eq!(stats.cache.unwrap().memory.hits, 0, "nothing is heard of others");
+        until("it is told", async || refuses(reads, RefusalClass::Permission)).await;
+    }
+    // Given the right, they hear each other, and memory is used.
+    let () = redis.command(&["ACL", "SETUSER", "app", "&clerk-exporter:*"]).await;
+    for reads in [&first, &second] {
+        until("memory is used", async || {
+            reads.get(&reads.path(2)).await;
+            reads.world.gateway.stats().cache.unwrap().memory.hits > 0
+        })
+        .await;
+    }
+    assert_eq!(first.deliver(2).await.status, 200);
+    assert!(!refuses(&first, RefusalClass::Permission), "what was refused is done");
+}
+
+#[tokio::test]
+async fn a_webhook_that_others_may_not_have_heard_of_is_503_and_names_the_right() {
+    let redis = RedisServer::start(&[]).await;
+    let rule = acl_rule("clerk-exporter:");
+    let rights: Vec<_> = rule.split(" on ><password> ").nth(1).unwrap().split(' ').collect();
+    let silent: Vec<_> = rights.iter().copied().filter(|right| *right != "+publish").chain(["+pubsub"]).collect();
+    let first = Reads::with(roomy(), limited(&redis, "silent", &silent).await);
+    let second = first.beside(limited(&redis, "app", &rights).await);
+    until("the second one uses its memory", async || {
+        second.get(&second.path(1)).await;
+        second.world.gateway.stats().cache.unwrap().memory.hits > 0
+    })
+    .await;
+    let answer = first.deliver(1).await;
+    assert_eq!(answer.status, 503);
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(text.contains("+publish") && text.contains("please redeliver"), "{text}");
+    assert!(refuses(&first, RefusalClass::Permission) && !refuses(&second, RefusalClass::Permission));
+    // Keys are another matter: where Redis holds what is old, it is 503 too.
+    let deaf = first.beside(limited(&redis, "deaf", &["&*", "+@all"]).await);
+    let answer = deaf.deliver(1).await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(answer.status == 503 && text.contains("to the keys of the prefix"), "{text}");
+    let () = redis.command(&["ACL", "SETUSER", "silent", "+publish"]).await;
+    assert_eq!(first.deliver(1).await.status, 200);
 }
 
 #[tokio::test]

@@ -215,6 +215,12 @@ impl Reads {
 
     /// Delivers the event that a user was changed.
     pub(crate) async fn announce(&self, number: u32) {
+        let answer = self.deliver(number).await;
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+    }
+
+    /// Delivers the event that a user was changed, and gives the answer.
+    pub(crate) async fn deliver(&self, number: u32) -> Answer {
         let event = format!(
             r#"{{"data":{{"id":"{}"}},"object":"event","type":"user.updated","timestamp":1795608000000,"instance_id":"ins_1"}}"#,
             self.user(number)
@@ -226,8 +232,7 @@ impl Reads {
             .header("svix-id", id)
             .header("svix-timestamp", timestamp)
             .header("svix-signature", signature);
-        let answer = self.send_body(request, &event).await;
-        assert!((200..300).contains(&answer.status), "{answer:?}");
+        self.send_body(request, &event).await
     }
 
     /// What Clerk was asked so far.

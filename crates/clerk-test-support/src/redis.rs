@@ -6,6 +6,8 @@ use clerk_client::redis::{RedisClient, RedisOptions};
 use clerk_client::secret::Secret;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use crate::process::Process;
@@ -81,6 +83,50 @@ impl RedisServer {
         command.query_async(&mut self.look().await).await.unwrap()
     }
 
+    /// The address of the server for a user, who is given these rights and nothing else.
+    pub async fn url_of_user(&self, user: &str, rights: &[&str]) -> Secret {
+        let rights = [&["ACL", "SETUSER", user, "reset", "on", ">CANARY-right", "resetchannels"], rights].concat();
+        let () = self.command(&rights).await;
+        Secret::new(format!("unix://{}?user={user}&pass=CANARY-right", self.socket().display()))
+    }
+
+    /// What the server was not willing to do: right by right.
+    pub async fn denied(&self) -> Vec<String> {
+        let entries: Vec<std::collections::HashMap<String, redis::Value>> = self.command(&["ACL", "LOG", "128"]).await;
+        let object = |entry: &std::collections::HashMap<String, redis::Value>| {
+            redis::from_redis_value::<String>(entry["object"].clone()).unwrap()
+        };
+        entries.iter().map(object).collect()
+    }
+
+    /// The keys that a command names.
+    pub async fn keys_of(&self, command: &[String]) -> Vec<String> {
+        let mut question = redis::cmd("COMMAND");
+        question.arg("GETKEYS").arg(command);
+        // Most commands have none, and the server calls that an error.
+        question.query_async(&mut self.look().await).await.unwrap_or_default()
+    }
+
+    /// What the server says when a client of this address sends a command that fails.
+    pub async fn error(&self, url: &Secret, words: &[&str]) -> String {
+        let client = redis::Client::open(url.expose()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        let error = command.query_async::<redis::Value>(&mut connection).await.unwrap_err();
+        format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default())
+    }
+
+    /// Every command from now on.
+    pub async fn monitor(&self) -> Monitor {
+        let mut stream = BufReader::new(UnixStream::connect(self.socket()).await.unwrap());
+        stream.write_all(b"MONITOR\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_line(&mut answer).await.unwrap();
+        assert_eq!(answer, "+OK\r\n");
+        Monitor(stream)
+    }
+
     /// All keys, and how long each has to live in milliseconds.
     pub async fn keys(&self) -> Vec<(String, i64)> {
         let keys: Vec<String> = self.command(&["KEYS", "*"]).await;
@@ -91,6 +137,36 @@ impl RedisServer {
         }
         found
     }
+}
+
+/// The commands that a server runs, those of scripts included.
+pub struct Monitor(BufReader<UnixStream>);
+
+impl Monitor {
+    /// The next command in words, and whether a script runs it.
+    pub async fn next(&mut self) -> (Vec<String>, bool) {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        // `+1795608000.123456 [0 lua] "GET" "key"`
+        let (head, words) = line.split_once("] ").unwrap();
+        (quoted_words(words), head.ends_with("lua"))
+    }
+}
+
+/// Words in quotation marks. Bytes that are not printable stay escaped.
+fn quoted_words(line: &str) -> Vec<String> {
+    let (mut words, mut rest) = (Vec::new(), line.chars());
+    while rest.any(|character| character == '"') {
+        let mut word = String::new();
+        while let Some(character) = rest.next().filter(|character| *character != '"') {
+            word.push(character);
+            if character == '\\' {
+                word.extend(rest.next());
+            }
+        }
+        words.push(word);
+    }
+    words
 }
 
 async fn run(directory: &TempDir, arguments: &[String]) -> Process {

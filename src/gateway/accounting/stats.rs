@@ -7,6 +7,7 @@ use super::decision::{Decision, Saving};
 use crate::gateway::config::policy::RoutePolicies;
 use clerk_client::cache::{self, TierStats};
 use clerk_client::limiter::Priority;
+use clerk_client::redis::RedisStats;
 use clerk_client::{outbound, webhook};
 use clerk_quota::{Histogram, MethodLabel, Source, Span};
 
@@ -24,6 +25,8 @@ pub struct GatewayStats {
     pub unknown_credentials: [UnknownCredentialCount; CredentialShape::ALL.len()],
     /// Of the caches of all instances together; none where no policy uses one.
     pub cache: Option<CacheTotals>,
+    /// Of the Redis that gateways share, where there is one.
+    pub redis: Option<RedisStats>,
     /// Of the endpoint for webhooks, where there is one.
     pub webhooks: Option<webhook::WebhookStats>,
 }

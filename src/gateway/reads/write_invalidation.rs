@@ -166,8 +166,7 @@ async fn invalidate(instance: &InstanceRuntime, tags: &[Tag], doubt: Duration) {
             tracing::warn!(
                 clerk_instance = &*instance.name,
                 %error,
-                "Redis could not be told of a write; it is told again until it was, and until then other gateways may \
-                 give answers from before it"
+                "failed to invalidate Redis after a write; retrying, and until then other gateways may answer from before it"
             );
         }
     }

@@ -26,6 +26,7 @@ pub(super) fn dashboard() -> Board {
     .line(8, [(9, decisions()), (9, shadow_decisions()), (6, policies())])
     .line(8, [(8, saved()), (8, unseen()), (8, webhooks())])
     .line(8, [(12, cache_hits()), (12, cache_errors())])
+    .line(6, [(12, budget_shared()), (12, redis_refused())])
     .row("Queue and retries")
     .line(8, [(8, queue_depth()), (8, queue_wait()), (8, retries())])
     .row("Answers and latency")
@@ -285,6 +286,30 @@ fn cache_errors() -> Panel {
     .min(0.0)
     .runbook("ClerkCacheTierDown")
     .no_value("no cache")
+}
+
+fn budget_shared() -> Panel {
+    Panel::graph(
+        "Budget shared",
+        "1: gateways share the limit over Redis. 0: at least one cannot, and each keeps to its part of it.",
+    )
+    .query("min by (clerk_instance) (clerk_gateway_budget_shared{@})", "{{clerk_instance}}")
+    .decimals(0)
+    .min(0.0)
+    .runbook("ClerkBudgetNotShared")
+    .no_value("no Redis")
+}
+
+fn redis_refused() -> Panel {
+    Panel::graph(
+        "Refused by Redis",
+        "1: Redis answers and refuses something, by why: a missing right, a wrong password, full memory and the like.",
+    )
+    .query("max by (class) (clerk_redis_refused{#})", "{{class}}")
+    .decimals(0)
+    .min(0.0)
+    .runbook("ClerkRedisRefused")
+    .no_value("no Redis")
 }
 
 fn webhooks() -> Panel {

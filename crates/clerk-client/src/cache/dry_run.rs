@@ -1,6 +1,7 @@
 //! Looking without giving: what a cache would have been worth.
 
 use super::generations::Snapshot;
+use super::lookup::RedisLookup;
 use super::redis_tier::TagGenerations;
 use super::{Cache, CacheKey, CachePolicy, CachedResponse, Hit};
 use crate::webhook::Tag;
@@ -26,16 +27,21 @@ impl Cache {
         self.subscribe();
         let inner = &self.0;
         let snapshot = inner.generations.snapshot(tags);
-        let mut hit = self.peek(&key).map(|age| Hit::Memory { age });
+        let in_memory = || self.peek(&key).map(|age| Hit::Memory { age });
+        let mut hit = if self.is_connected() { in_memory() } else { None };
         let mut seen = None;
-        if policy.keeps()
-            && let Some((found, place)) = inner.look(key, tags, policy).await
-        {
-            seen = Some(place);
-            if let Some((answer, times)) = found
-                && inner.clock.now() < times.fresh_until
-            {
-                hit = hit.or(Some(Hit::Redis { age: answer.age(inner.clock.wall()) }));
+        if policy.keeps() {
+            match inner.look(key, tags, policy).await {
+                RedisLookup::Answered(found, place) => {
+                    seen = Some(place);
+                    if let Some((answer, times)) = found
+                        && inner.clock.now() < times.fresh_until
+                    {
+                        hit = hit.or(Some(Hit::Redis { age: answer.age(inner.clock.wall()) }));
+                    }
+                }
+                RedisLookup::Unreachable => hit = hit.or_else(in_memory),
+                RedisLookup::NotAsked => {}
             }
         }
         let counters = &inner.counters.shadow;

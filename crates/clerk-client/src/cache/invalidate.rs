@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::Cache;
 use super::lookup::Inner;
-use crate::webhook::{Invalidate, InvalidateError, Tag};
+use crate::webhook::{ExplainedError, Invalidate, InvalidateError, Tag};
 
-/// Time between attempts to tell Redis what it could not be told.
-const TELL_AGAIN: Duration = Duration::from_millis(500);
+/// First and longest time between attempts to tell Redis what it could not be told. What is refused stays so for long,
+/// and each attempt invalidates what was kept since.
+const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
 impl Cache {
     /// [`invalidate`](Invalidate::invalidate) for whoever cannot wait: memory forgets at once, Redis soon.
@@ -50,7 +51,8 @@ impl Cache {
         };
         // After Redis: until then somebody could find an old answer there and take it into memory.
         inner.invalidate_here(tags, doubt);
-        Ok(forgotten?)
+        // What Redis says of itself holds no secret and no value: the sender may know why.
+        forgotten.map_err(|error| InvalidateError::from(ExplainedError::new(error.to_string())))
     }
 
     /// Sees to it that Redis is told of these tags.
@@ -60,8 +62,10 @@ impl Cache {
         }
         let inner = Arc::downgrade(&self.0);
         self.0.in_background(async move {
+            let [mut wait, longest] = RETRY;
             loop {
-                tokio::time::sleep(TELL_AGAIN).await;
+                tokio::time::sleep(wait).await;
+                wait = wait.saturating_mul(2).min(longest);
                 let Some(inner) = inner.upgrade() else { return };
                 let Some(shared) = &inner.redis_tier else { return };
                 let tags = inner.pending_invalidations.tags();

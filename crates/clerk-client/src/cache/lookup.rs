@@ -153,7 +153,9 @@ impl Cache {
         self.subscribe();
         let inner = &self.0;
         if policy.keeps() {
-            if let Some((answer, hit)) = inner.in_memory(&key) {
+            // Without messages of other processes, memory is for when Redis cannot be asked.
+            let found = if self.is_connected() { inner.in_memory(&key) } else { None };
+            if let Some((answer, hit)) = found {
                 if matches!(hit, Hit::Stale { .. }) {
                     self.refresh(key, tags, policy, &fetch);
                 }
@@ -205,6 +207,13 @@ impl Cache {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.0.redis_tier.is_some()
+    }
+
+    /// How the Redis is doing, if there is one.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn redis_stats(&self) -> Option<crate::redis::RedisStats> {
+        self.0.redis_tier.as_ref().map(RedisTier::stats)
     }
 
     /// What became of look-ups so far, and the size of the cache.
@@ -313,7 +322,9 @@ impl Inner {
         let mut seen = None;
         if policy.keeps() {
             // A flight may have landed since this one's caller looked.
-            if let Some(result) = self.fresh_in_memory(&key) {
+            if self.is_connected.load(Ordering::SeqCst)
+                && let Some(result) = self.fresh_in_memory(&key)
+            {
                 return Ok(result);
             }
             let (found, place) = self.look_in_redis(key, &tags, policy, &snapshot).await;
@@ -330,7 +341,8 @@ impl Inner {
     }
 
     /// Looks in Redis, and takes what is there into memory. What is not fresh is no hit, but is there when fetching
-    /// fails.
+    /// fails. Where Redis cannot be reached, memory may answer although nothing is heard of other processes, and where it
+    /// answers, memory knows nothing better.
     async fn look_in_redis(
         &self,
         key: CacheKey,
@@ -338,9 +350,23 @@ impl Inner {
         policy: CachePolicy,
         snapshot: &Snapshot,
     ) -> (Option<(CachedResponse, Hit)>, Option<TagGenerations>) {
-        let Some((found, seen)) = self.look(key, tags, policy).await else { return (None, None) };
+        let is_connected = self.is_connected.load(Ordering::SeqCst);
+        let (found, seen) = match self.look(key, tags, policy).await {
+            RedisLookup::Answered(found, seen) => (found, seen),
+            RedisLookup::Unreachable if !is_connected => return (self.fresh_in_memory(&key), None),
+            RedisLookup::Unreachable => return (None, None),
+            RedisLookup::NotAsked => {
+                if !is_connected {
+                    self.memory.remove(&key);
+                }
+                return (None, None);
+            }
+        };
         let Some((answer, times)) = found else {
             self.counters.redis.misses.add();
+            if !is_connected {
+                self.memory.remove(&key);
+            }
             return (None, Some(seen));
         };
         self.remember(key, &answer, times, snapshot);
@@ -353,19 +379,21 @@ impl Inner {
         (None, Some(seen))
     }
 
-    /// What Redis has, and until when it is good; `None` if there is no Redis or it failed.
-    pub(super) async fn look(
-        &self,
-        key: CacheKey,
-        tags: &[Tag],
-        policy: CachePolicy,
-    ) -> Option<(Option<(CachedResponse, Times)>, TagGenerations)> {
-        let shared = self.redis_tier.as_ref().filter(|_| !self.pending_invalidations.contains(tags))?;
+    /// What Redis has, and until when it is good.
+    pub(super) async fn look(&self, key: CacheKey, tags: &[Tag], policy: CachePolicy) -> RedisLookup {
+        let Some(shared) = self.redis_tier.as_ref().filter(|_| !self.pending_invalidations.contains(tags)) else {
+            return RedisLookup::NotAsked;
+        };
         // From before the question: its time to live was measured later.
         let now = self.clock.now();
         // In a box, since most caches have no Redis and need no room for it.
-        let looked = Box::pin(shared.look(key, tags, policy.lifetime())).await;
-        let (found, seen) = looked.inspect_err(|_| self.counters.redis.errors.add()).ok()?;
+        let (found, seen) = match Box::pin(shared.look(key, tags, policy.lifetime())).await {
+            Ok(looked) => looked,
+            Err(error) => {
+                self.counters.redis.errors.add();
+                return if shared.is_away(&error) { RedisLookup::Unreachable } else { RedisLookup::NotAsked };
+            }
+        };
         let found = found.and_then(|RedisHit { record, left }| {
             let Record { answer, stale_while_revalidate, stale_if_error } = record;
             let (ttl, ..) = policy.of(answer.status())?;
@@ -379,7 +407,7 @@ impl Inner {
             );
             Some((answer, times))
         });
-        Some((found, seen))
+        RedisLookup::Answered(found, seen)
     }
 
     /// Keeps an answer whose fetch began at `begun`, if it may be kept and nothing has come in between.
@@ -444,6 +472,16 @@ impl Inner {
             self.counters.memory.stored.add();
         }
     }
+}
+
+/// What came of a look into Redis.
+pub(super) enum RedisLookup {
+    /// It answered: what it has, and what was seen for keeping something later.
+    Answered(Option<(CachedResponse, Times)>, TagGenerations),
+    /// It could not be reached.
+    Unreachable,
+    /// There is none, or it refuses, or it may hold what should be gone.
+    NotAsked,
 }
 
 /// An answer that is no better than a stale one (RFC 5861, section 4, and 429).

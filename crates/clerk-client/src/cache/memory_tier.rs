@@ -119,6 +119,10 @@ impl Memory {
         self.entries.insert(key, Arc::new(entry));
     }
 
+    pub(super) fn remove(&self, key: &CacheKey) {
+        self.entries.remove(key);
+    }
+
     #[cfg(feature = "redis")]
     pub(super) fn clear(&self) {
         self.entries.clear();

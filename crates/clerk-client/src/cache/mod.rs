@@ -13,9 +13,11 @@
 //! - **Without an `Ok`, Redis may still hold old answers.** This process does not use them, and tells Redis again until it
 //!   was told; other processes may use them until then. If this one ends before, deliver again.
 //! - **Other processes drop it from their memory as soon as they hear of it**, within milliseconds, over a subscription.
-//!   When that breaks, all of their memory is dropped, and as long as it is down, answers live in memory for
-//!   [`CacheOptions::disconnected_ttl`] (5 s) at most. That a connection broke without being closed is noticed within about 2 s. Both
-//!   together bound how long another process can give an old answer.
+//!   When that breaks, all of their memory is dropped, and as long as it is down, memory answers only where Redis cannot be
+//!   reached, with what is [`CacheOptions::disconnected_ttl`] (5 s) old at most. That a connection broke without being closed
+//!   is noticed within about 2 s. Both together bound how long another process can give an old answer. Where Redis answers and
+//!   refuses subscriptions, memory answers nothing, from the start.
+//! - **An `Ok` does not need a message.** If Redis refuses to publish it, it is enough that no process is subscribed.
 //! - **Redis may be away.** Then there are memory and Clerk, and no look-up waits longer than the store's timeout. When it
 //!   is back, it is used again.
 //! - **Only 200 is kept**, and 404 if the policy says so. Errors and failures are shared by those who wait for them at

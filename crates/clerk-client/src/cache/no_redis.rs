@@ -30,6 +30,10 @@ impl RedisTier {
         match *self {}
     }
 
+    pub(super) const fn is_away(&self, _: &Infallible) -> bool {
+        match *self {}
+    }
+
     pub(super) async fn keep(&self, _: &TagGenerations, _: &Record, _: Duration) -> Result<bool, Infallible> {
         match *self {}
     }

@@ -19,60 +19,11 @@ use super::codec;
 use super::encryption::Encryption;
 use super::entry::Record;
 use super::{CacheKey, millis};
-use crate::redis::{RedisClient, RedisClientError, Reply, Script, Subscription};
+use crate::redis::scripts::cache::{INVALIDATE, KEEP, LOOK};
+use crate::redis::{
+    InstanceKeys, RedisChannel, RedisClient, RedisClientError, RedisKey, RedisStats, Reply, Script, Subscription,
+};
 use crate::webhook::Tag;
-
-/// KEYS: answer, tags. ARGV: new generation, its time to live.
-/// Returns whether the answer is good, the generations, the answer, its time to live.
-const LOOK: &str = r"
-local value = redis.call('GET', KEYS[1])
-local seen, missing = {}, {}
-for i = 2, #KEYS do
-  local generation = redis.call('GET', KEYS[i])
-  if not generation or #generation ~= 16 then
-    missing[#missing + 1] = KEYS[i]
-    generation = ARGV[1]
-  end
-  seen[#seen + 1] = generation
-end
-seen = string.char(#seen) .. table.concat(seen)
-if value and #missing == 0 and string.sub(value, 1, #seen) == seen then
-  return {1, seen, string.sub(value, #seen + 1), redis.call('PTTL', KEYS[1])}
-end
-if value then
-  redis.call('UNLINK', KEYS[1])
-end
-for _, key in ipairs(missing) do
-  redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-end
-return {0, seen}
-";
-
-/// KEYS: answer, tags. ARGV: generations from before the fetch, answer, its time to live, that of generations.
-/// Returns whether the answer was kept.
-const KEEP: &str = r"
-local seen = {}
-for i = 2, #KEYS do
-  seen[#seen + 1] = redis.call('GET', KEYS[i]) or ''
-end
-seen = string.char(#seen) .. table.concat(seen)
-if seen ~= ARGV[1] then
-  return 0
-end
-redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])
-for i = 2, #KEYS do
-  if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[4]) then
-    redis.call('PEXPIRE', KEYS[i], ARGV[4])
-  end
-end
-return 1
-";
-
-/// KEYS: tags. ARGV: channel, message.
-const FORGET: &str = r"
-redis.call('UNLINK', unpack(KEYS))
-return redis.call('PUBLISH', ARGV[1], ARGV[2])
-";
 
 /// The longest doubt that another process is believed.
 const LONGEST_DOUBT: Duration = Duration::from_secs(600);
@@ -81,21 +32,33 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(600);
 pub(super) struct RedisTier {
     store: RedisClient,
     seal: Option<Encryption>,
-    instance: Box<str>,
+    keys: InstanceKeys,
+    channel: RedisChannel,
     /// Names this cache in its messages.
     sender: Box<str>,
     look: Script,
     keep: Script,
-    forget: Script,
+    invalidate: Script,
     has_met_unreadable: AtomicBool,
 }
 
 /// What was seen before a fetch: where its answer belongs, and which generations it belongs to.
 #[derive(Debug)]
 pub(super) struct TagGenerations {
-    place: String,
-    tags: Vec<String>,
+    place: RedisKey,
+    tags: Vec<RedisKey>,
     generations: Bytes,
+}
+
+/// An invalidation that Redis did not take, or of which others may not have heard.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InvalidationError {
+    /// Redis may hold what should be gone.
+    #[error(transparent)]
+    Redis(#[from] RedisClientError),
+    /// It is gone from Redis, and others that hold it in memory were not told.
+    #[error("{0}; other processes that are subscribed could not be told")]
+    Untold(#[source] RedisClientError),
 }
 
 /// An answer in Redis, and how long it is there.
@@ -121,9 +84,11 @@ const fn is_zero(number: &u64) -> bool {
 impl RedisTier {
     pub(super) fn new(store: RedisClient, seal: Option<Encryption>, instance: &str) -> Self {
         let sender = URL_SAFE_NO_PAD.encode(random()).into();
-        let [look, keep, forget] = [LOOK, KEEP, FORGET].map(Script::new);
+        let [look, keep, invalidate] = [LOOK, KEEP, INVALIDATE].map(Script::new);
         let has_met_unreadable = AtomicBool::new(false);
-        Self { store, seal, instance: instance.into(), sender, look, keep, forget, has_met_unreadable }
+        let keys = InstanceKeys::new(instance);
+        let channel = keys.channel(&["forget"]);
+        Self { store, seal, keys, channel, sender, look, keep, invalidate, has_met_unreadable }
     }
 
     /// Looks for an answer that is not older than its tags. `lifetime` is how long an answer is to be kept.
@@ -133,7 +98,7 @@ impl RedisTier {
         tags: &[Tag],
         lifetime: Duration,
     ) -> Result<(Option<RedisHit>, TagGenerations), RedisClientError> {
-        let place = format!("answer:{}", key.to_text());
+        let place = self.keys.key(&["answer", &key.to_text()]);
         let tags: Vec<_> = tags.iter().map(|tag| self.tag_key(tag)).collect();
         let (generation, ttl) = (random(), generation_ttl(lifetime));
         let arguments = [&generation[..], ttl.as_bytes()];
@@ -179,23 +144,40 @@ impl RedisTier {
     }
 
     /// Makes all answers old that have one of the tags, and tells other processes; and for how long a write may still change
-    /// them.
-    pub(super) async fn invalidate(&self, tags: &[Tag], doubt: Duration) -> Result<(), RedisClientError> {
+    /// them. Where none can be told, it is enough that none is subscribed: who cannot hear uses no memory while Redis answers.
+    pub(super) async fn invalidate(&self, tags: &[Tag], doubt: Duration) -> Result<(), InvalidationError> {
         if tags.is_empty() {
             return Ok(());
         }
         let keys: Vec<_> = tags.iter().map(|tag| self.tag_key(tag)).collect();
-        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let keys: Vec<_> = keys.iter().collect();
         let forget = tags.iter().map(ToString::to_string).collect();
         let message = Message { from: self.sender.clone().into(), forget, doubt: millis(doubt) };
         let message = serde_json::to_vec(&message).unwrap_or_default();
-        let channel = self.store.name(&self.channel());
-        self.store.run(&self.forget, &keys, &[channel.as_bytes(), &message]).await.map(drop)
+        let channel = self.store.channel_name(&self.channel);
+        let refused = self.store.run(&self.invalidate, &keys, &[channel.as_bytes(), &message]).await?.into_bytes();
+        let refused = refused.as_deref().map(String::from_utf8_lossy);
+        match self.store.published(refused.as_deref()) {
+            Some(error) if self.store.subscribers(&self.channel).await.unwrap_or(u64::MAX) > 0 => {
+                Err(InvalidationError::Untold(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What other processes say, to be read by [`read`](Self::read).
     pub(super) fn subscribe(&self) -> Subscription {
-        self.store.subscribe(&self.channel())
+        self.store.subscribe(&self.channel)
+    }
+
+    /// Whether an error means that the server is away for a while, and not that it refuses us.
+    pub(super) fn is_away(&self, error: &RedisClientError) -> bool {
+        error.is_outage() && !self.store.health().refuses.contains(&true)
+    }
+
+    /// How the server is doing.
+    pub(super) fn stats(&self) -> RedisStats {
+        self.store.health()
     }
 
     /// The tags that a message names, and how long a write may still change them; `None` if it is our own. What cannot be
@@ -212,25 +194,20 @@ impl RedisTier {
         Some((tags, Duration::from_millis(message.doubt).min(LONGEST_DOUBT)))
     }
 
-    fn channel(&self) -> String {
-        format!("forget:{}", self.instance)
-    }
-
-    fn tag_key(&self, tag: &Tag) -> String {
-        let length = (self.instance.len() as u64).to_be_bytes();
-        let hash = Sha256::new().chain_update(length).chain_update(self.instance.as_bytes());
-        let hash = hash.chain_update(tag.to_string().as_bytes()).finalize();
-        format!("tag:{}", URL_SAFE_NO_PAD.encode(&hash[..16]))
+    /// A hash, since tags name users.
+    fn tag_key(&self, tag: &Tag) -> RedisKey {
+        let hash = Sha256::digest(tag.to_string().as_bytes());
+        self.keys.key(&["tag", &URL_SAFE_NO_PAD.encode(&hash[..16])])
     }
 
     /// What an answer is sealed along with.
     fn context(&self, seen: &TagGenerations) -> Vec<u8> {
-        [self.store.name(&seen.place).as_bytes(), &seen.generations].concat()
+        [self.store.key_name(&seen.place).as_bytes(), &seen.generations].concat()
     }
 }
 
-fn keys<'a>(place: &'a str, tags: &'a [String]) -> Vec<&'a str> {
-    [place].into_iter().chain(tags.iter().map(String::as_str)).collect()
+fn keys<'a>(place: &'a RedisKey, tags: &'a [RedisKey]) -> Vec<&'a RedisKey> {
+    [place].into_iter().chain(tags).collect()
 }
 
 /// Longer than any answer that carries the generation. If not, the answer would only be fetched sooner.

@@ -54,13 +54,13 @@ impl Inner {
                 self.is_connected.store(false, Ordering::SeqCst);
                 self.counters.disconnects.add();
                 self.clear_memory();
-                tracing::warn!("messages of other processes cannot be heard, memory was dropped");
+                tracing::warn!("lost the Redis invalidation subscription; cleared the in-memory cache");
             }
             SubscriptionEvent::Restored => {
                 // Before, or what was kept for a short time only would be.
                 self.clear_memory();
                 self.is_connected.store(true, Ordering::SeqCst);
-                tracing::info!("messages of other processes are heard");
+                tracing::info!("subscribed to invalidations in Redis");
             }
         }
     }

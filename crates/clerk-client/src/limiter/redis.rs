@@ -20,10 +20,9 @@ use super::distributed::{
     BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, TOLD_WINDOWS,
     TakeFuture, Taken, UsageFuture,
 };
-use crate::redis::{RedisClient, Reply, Script};
+use crate::redis::scripts::limiter as scripts;
+use crate::redis::{InstanceKeys, RedisClient, RedisKey, Reply, Script};
 use clerk_quota::fleet::{FleetUsage, StartSlot};
-
-mod scripts;
 
 /// How long a request stands in the log whose end nobody told, beside the window: its process died, or could not tell.
 const GRACE: Duration = Duration::from_secs(30);
@@ -47,7 +46,7 @@ pub struct RedisLimiter {
 #[derive(Debug)]
 struct Inner {
     store: RedisClient,
-    instance: String,
+    keys: InstanceKeys,
     /// Of this process, by chance.
     process: String,
     take: Script,
@@ -70,7 +69,7 @@ impl RedisLimiter {
     pub fn new(store: RedisClient, instance: &str) -> Arc<Self> {
         let shared = Arc::new(Inner {
             store,
-            instance: instance.to_owned(),
+            keys: InstanceKeys::new(instance),
             process: format!("{:016x}", fastrand::u64(..)),
             take: Script::new(&scripts::take()),
             end: Script::new(&scripts::end()),
@@ -147,7 +146,7 @@ impl Inner {
     async fn take(&self, budget: BucketKey, lease: Lease, room: Room) -> Result<Taken, LimiterUnreachable> {
         let [log, block, starts, _, throttled, _] = self.keys(budget);
         let [counting, calm, explorer, processes] = self.instance_keys();
-        let keys = [&log, &block, &starts, &counting, &calm, &explorer, &throttled, &processes].map(String::as_str);
+        let keys = [&log, &block, &starts, &counting, &calm, &explorer, &throttled, &processes];
         let arguments = [
             room.requests.to_string(),
             micros(room.window),
@@ -194,15 +193,15 @@ impl Inner {
         Ok(FleetUsage { used: used.max(&0).unsigned_abs(), starts })
     }
 
-    fn keys(&self, BucketKey { bucket, entity }: BucketKey) -> [String; 6] {
-        let owner = entity.map_or_else(String::new, |entity| format!(":{:016x}", entity.0));
-        let key = |kind| format!("pace:{}:{}{owner}:{kind}", self.instance, bucket.as_str());
+    fn keys(&self, BucketKey { bucket, entity }: BucketKey) -> [RedisKey; 6] {
+        let owner = entity.map_or_else(String::new, |entity| format!("{:016x}", entity.0));
+        let key = |kind| self.keys.key(&["pace", bucket.as_str(), &owner, kind]);
         ["log", "block", "starts", "unsure", "throttled", "refuted"].map(key)
     }
 
     /// What is known of the whole instance.
-    fn instance_keys(&self) -> [String; 4] {
-        ["counting", "calm", "explorer", "processes"].map(|kind| format!("pace:{}:{kind}", self.instance))
+    fn instance_keys(&self) -> [RedisKey; 4] {
+        ["counting", "calm", "explorer", "processes"].map(|kind| self.keys.key(&["pace", kind]))
     }
 
     fn member(&self, lease: Lease) -> String {
@@ -212,8 +211,7 @@ impl Inner {
     async fn send(&self, update: Update) {
         let [log, block, starts, unsure, throttled, refuted] = self.keys(update.budget);
         let [counting, calm, explorer, _] = self.instance_keys();
-        let keys =
-            [&log, &block, &starts, &counting, &calm, &explorer, &throttled, &unsure, &refuted].map(String::as_str);
+        let keys = [&log, &block, &starts, &counting, &calm, &explorer, &throttled, &unsure, &refuted];
         let arguments = [
             update.what.to_owned(),
             micros(update.window),

@@ -9,16 +9,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::permissions::Command;
 use super::{RedisClientError, RedisConfigError, RedisOptions};
+
+/// The longest answer to a login.
+const MAX_LINE: usize = 4096;
 
 /// A byte stream of any kind.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -60,17 +64,45 @@ impl Connector {
 
     /// A connection for operations. Has no deadline.
     pub(super) async fn open(&self) -> Result<(MultiplexedConnection, Driver), RedisClientError> {
-        let stream = self.stream().await.map_err(|error| RedisClientError::io(&error))?;
+        let stream = self.logged_in().await?;
         // Deadlines are those of whoever waits.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let (connection, driver) = MultiplexedConnection::new_with_config(&self.login, stream, config).await?;
+        let (connection, driver) = MultiplexedConnection::new_with_config(&silent(), stream, config).await?;
         Ok((connection, Box::pin(driver)))
     }
 
     /// A connection for messages. Has no deadline.
     pub(super) async fn open_for_messages(&self) -> Result<PubSub, RedisClientError> {
-        let stream = self.stream().await.map_err(|error| RedisClientError::io(&error))?;
-        Ok(PubSub::new(&self.login, stream).await?)
+        let stream = self.logged_in().await?;
+        Ok(PubSub::new(&silent(), stream).await?)
+    }
+
+    /// We say who we are ourselves: the client takes any answer to that for a wrong password, also that there are too many
+    /// clients.
+    async fn logged_in(&self) -> Result<Box<dyn Stream>, RedisClientError> {
+        let mut stream = self.stream().await.map_err(|error| RedisClientError::io(&error))?;
+        for command in self.login_commands() {
+            // A server that has no room says so and closes, perhaps before it is asked: that is worth more than a broken pipe.
+            let sent = stream.write_all(&command.get_packed_command()).await;
+            let line = line(&mut stream).await.map_err(|error| RedisClientError::io(&sent.err().unwrap_or(error)))?;
+            redis::parse_redis_value(&line)?.extract_error()?;
+        }
+        Ok(stream)
+    }
+
+    fn login_commands(&self) -> Vec<Cmd> {
+        let mut commands = Vec::new();
+        if let Some(password) = self.login.password() {
+            let mut command = Command::Auth.build();
+            command.arg(self.login.username()).arg(password);
+            commands.push(command);
+        }
+        if self.login.db() != 0 {
+            let mut command = Command::Select.build();
+            command.arg(self.login.db());
+            commands.push(command);
+        }
+        commands
     }
 
     async fn stream(&self) -> io::Result<Box<dyn Stream>> {
@@ -82,6 +114,23 @@ impl Connector {
             Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
         })
     }
+}
+
+/// Nothing is sent on top of the login: what it would be needs rights that nothing else does.
+fn silent() -> RedisConnectionInfo {
+    RedisConnectionInfo::default().set_skip_set_lib_name()
+}
+
+/// One line, with its end. Nothing comes behind it before the next command is sent.
+async fn line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        if line.len() == MAX_LINE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        line.push(stream.read_u8().await?);
+    }
+    Ok(line)
 }
 
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {

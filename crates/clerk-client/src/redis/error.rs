@@ -8,8 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisError, ServerErrorKind};
-
 /// A store that cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisConfigError {
@@ -25,6 +23,9 @@ pub enum RedisConfigError {
          trust the server's authority instead"
     )]
     Insecure,
+    /// The prefix would break the names behind it.
+    #[error("the prefix of keys in Redis holds a character that it must not; write printable ASCII without {{")]
+    Prefix,
     /// The certificates of the authorities cannot be used.
     #[error("the certificates that vouch for Redis cannot be used: {0}; give certificates in PEM form")]
     Authorities(String),
@@ -69,12 +70,142 @@ pub enum ErrorReply {
     /// `NOAUTH`, `WRONGPASS`
     Credentials,
     /// `NOPERM`
-    Permission,
+    Permission(MissingRight),
+    /// A command that the server does not know: it was renamed or is disabled. The name, if it is one of ours.
+    UnknownCommand(Option<Box<str>>),
     /// `MOVED`, `ASK`, `CROSSSLOT`
     Cluster,
+    /// `NOREPLICAS`
+    TooFewReplicas,
+    /// `DENIED`: protected mode.
+    ProtectedMode,
     /// Another code.
     Other(Box<str>),
 }
+
+/// Which right a user lacks, as far as the server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MissingRight {
+    /// To run a command: one of these, in lower case.
+    Command(Vec<Box<str>>),
+    /// To run a command that the server does not name, in this line of a script if it says so.
+    Unnamed {
+        /// The first is 1.
+        line: Option<usize>,
+    },
+    /// To a key.
+    Key,
+    /// To a channel.
+    Channel,
+}
+
+/// What [`ErrorReply`]s have in common, as a label of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalClass {
+    /// The user lacks a right.
+    Permission,
+    /// User or password are wrong.
+    Credentials,
+    /// Memory is full.
+    OutOfMemory,
+    /// It is a replica.
+    ReadOnly,
+    /// It cannot write to its disk.
+    CannotPersist,
+    /// It does not know a command.
+    UnknownCommand,
+    /// It is part of a cluster.
+    Cluster,
+    /// It has too few replicas.
+    TooFewReplicas,
+    /// It takes local connections only.
+    ProtectedMode,
+    /// Anything else.
+    Other,
+}
+
+impl RefusalClass {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Permission,
+        Self::Credentials,
+        Self::OutOfMemory,
+        Self::ReadOnly,
+        Self::CannotPersist,
+        Self::UnknownCommand,
+        Self::Cluster,
+        Self::TooFewReplicas,
+        Self::ProtectedMode,
+        Self::Other,
+    ];
+
+    /// The value of the label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Permission => "permission",
+            Self::Credentials => "credentials",
+            Self::OutOfMemory => "out_of_memory",
+            Self::ReadOnly => "read_only",
+            Self::CannotPersist => "cannot_persist",
+            Self::UnknownCommand => "unknown_command",
+            Self::Cluster => "cluster",
+            Self::TooFewReplicas => "too_few_replicas",
+            Self::ProtectedMode => "protected_mode",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl ErrorReply {
+    /// Its class.
+    #[must_use]
+    pub const fn class(&self) -> RefusalClass {
+        match self {
+            Self::OutOfMemory => RefusalClass::OutOfMemory,
+            Self::ReadOnly => RefusalClass::ReadOnly,
+            Self::CannotPersist => RefusalClass::CannotPersist,
+            Self::Credentials => RefusalClass::Credentials,
+            Self::Permission(_) => RefusalClass::Permission,
+            Self::UnknownCommand(_) => RefusalClass::UnknownCommand,
+            Self::Cluster => RefusalClass::Cluster,
+            Self::TooFewReplicas => RefusalClass::TooFewReplicas,
+            Self::ProtectedMode => RefusalClass::ProtectedMode,
+            Self::Other(_) => RefusalClass::Other,
+        }
+    }
+
+    /// Whether nothing at all can be done on such a connection.
+    pub(super) const fn is_of_the_connection(&self) -> bool {
+        matches!(self, Self::Credentials | Self::ProtectedMode)
+    }
+
+    /// Names what may be missing where the server did not: one of the commands that were to be run, in that line if it is
+    /// known.
+    pub(super) fn named(self, commands: impl FnOnce(Option<usize>) -> Vec<Box<str>>) -> Self {
+        match self {
+            Self::Permission(MissingRight::Unnamed { line }) => Self::Permission(MissingRight::Command(commands(line))),
+            other => other,
+        }
+    }
+}
+
+impl fmt::Display for MissingRight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(names) => match &names[..] {
+                [name] => write!(f, "+{name}"),
+                names => write!(f, "to a command, one of +{}", names.join(" +")),
+            },
+            Self::Unnamed { .. } => f.write_str("to a command"),
+            Self::Key => f.write_str("to the keys of the prefix (~<prefix>*)"),
+            Self::Channel => f.write_str("to the channels of the prefix (&<prefix>*)"),
+        }
+    }
+}
+
+/// Where it is described what is needed of the server.
+pub(super) const DOCUMENT: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/main/docs/redis.md";
 
 impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,11 +220,22 @@ impl fmt::Display for ErrorReply {
                  stop-writes-on-bgsave-error"
             }
             Self::Credentials => "user or password are missing or wrong (NOAUTH, WRONGPASS); check the URL",
-            Self::Permission => {
-                "the user may not do this (NOPERM); it needs get, set, del, unlink, mget, pexpire, pttl, publish, \
-                 subscribe, ping, eval, evalsha and script load on the keys and channels of the prefix"
+            Self::Permission(right) => {
+                return write!(f, "the user lacks the right {right} (NOPERM); see {DOCUMENT}#access-rights");
+            }
+            Self::UnknownCommand(Some(name)) => {
+                return write!(f, "it does not know the command {name}; do not rename or disable it");
+            }
+            Self::UnknownCommand(None) => {
+                return write!(f, "it does not know a command, which may be renamed; see {DOCUMENT}#access-rights");
             }
             Self::Cluster => "it is part of a Redis Cluster, which is not supported; use a single primary",
+            Self::TooFewReplicas => {
+                "it has too few replicas to take writes (NOREPLICAS); repair them, or see min-replicas-to-write"
+            }
+            Self::ProtectedMode => {
+                "it takes connections from its own machine only (DENIED, protected mode); give its user a password"
+            }
             Self::Other(code) => return write!(f, "{code}; see the log of Redis"),
         })
     }
@@ -108,135 +250,17 @@ impl RedisClientError {
         Self::Unavailable { reason: error.kind().to_string().into() }
     }
 
+    /// Names what may be missing where the server did not.
+    pub(super) fn named(self, commands: impl FnOnce(Option<usize>) -> Vec<Box<str>>) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::Refused(refusal.named(commands)),
+            other => other,
+        }
+    }
+
     /// Whether the server did not do its part. A refusal is an answer, but for a wrong password, which fails whatever is
     /// asked and costs a connection each time.
-    pub(super) const fn is_outage(&self) -> bool {
+    pub(crate) const fn is_outage(&self) -> bool {
         !matches!(self, Self::Refused(refusal) if !matches!(refusal, ErrorReply::Credentials))
-    }
-}
-
-/// Whether the connection that gave this error must not be used again.
-pub(super) fn breaks_connection(error: &RedisError) -> bool {
-    !is_replica(error) && (error.is_unrecoverable_error() || error.is_io_error())
-}
-
-/// Whether the server has become a replica: a new connection may lead to the new primary.
-pub(super) fn is_replica(error: &RedisError) -> bool {
-    refusal(error) == Some(ErrorReply::ReadOnly)
-}
-
-/// Whether the connection was gone before the command could be answered, as after a server closed an idle one.
-pub(super) fn is_dropped(error: &RedisError) -> bool {
-    error.is_io_error() && !error.is_timeout()
-}
-
-impl From<RedisError> for RedisClientError {
-    fn from(error: RedisError) -> Self {
-        if let Some(refusal) = refusal(&error) {
-            return Self::Refused(refusal);
-        }
-        match error.kind() {
-            redis::ErrorKind::Server(
-                kind @ (ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown),
-            ) => Self::unavailable(match kind {
-                ServerErrorKind::BusyLoading => "it is loading its data (LOADING)",
-                ServerErrorKind::MasterDown => "it is a replica without a primary (MASTERDOWN)",
-                _ => "its cluster is down (CLUSTERDOWN)",
-            }),
-            redis::ErrorKind::Io => Self::unavailable("the connection broke"),
-            redis::ErrorKind::Parse | redis::ErrorKind::RESP3NotSupported => {
-                Self::unavailable("what answers there does not speak the protocol of Redis")
-            }
-            _ => match code(&error) {
-                Some("BUSY") => Self::unavailable("a script of somebody keeps it busy (BUSY)"),
-                Some(code) => Self::Refused(ErrorReply::Other(code.into())),
-                None => Self::Refused(ErrorReply::Other("unexpected answer".into())),
-            },
-        }
-    }
-}
-
-/// The code of a server's error, if it looks like one.
-fn code(error: &RedisError) -> Option<&str> {
-    let code = error.code()?;
-    let is_code = (1..=24).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-    is_code.then_some(code)
-}
-
-fn refusal(error: &RedisError) -> Option<ErrorReply> {
-    if error.kind() == redis::ErrorKind::AuthenticationFailed {
-        return Some(ErrorReply::Credentials);
-    }
-    let known = |word: &str| match word {
-        "OOM" => Some(ErrorReply::OutOfMemory),
-        "READONLY" => Some(ErrorReply::ReadOnly),
-        "MISCONF" => Some(ErrorReply::CannotPersist),
-        "NOAUTH" | "WRONGPASS" => Some(ErrorReply::Credentials),
-        "NOPERM" => Some(ErrorReply::Permission),
-        "MOVED" | "ASK" | "CROSSSLOT" => Some(ErrorReply::Cluster),
-        _ => None,
-    };
-    let code = code(error)?;
-    // Redis before version 7 wraps what happened in a script: "ERR Error running script (...): ...: -OOM command ...".
-    let wrapped = || {
-        let words = error.detail()?.split_ascii_whitespace();
-        words.map(|word| word.trim_start_matches('-')).find_map(known)
-    };
-    known(code).or_else(|| if code == "ERR" { wrapped() } else { None })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the server wrote, as the client reads it.
-    fn answered(text: &str) -> RedisError {
-        let line = format!("-{text}\r\n");
-        redis::parse_redis_value(line.as_bytes()).unwrap().extract_error().unwrap_err()
-    }
-
-    #[test]
-    fn refusals_say_what_to_do() {
-        for (text, refusal, advice) in [
-            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorReply::OutOfMemory, "raise maxmemory"),
-            (
-                "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed",
-                ErrorReply::OutOfMemory,
-                "raise maxmemory",
-            ),
-            ("READONLY You can't write against a read only replica.", ErrorReply::ReadOnly, "primary"),
-            ("MISCONF Redis is configured to save RDB snapshots", ErrorReply::CannotPersist, "room on its disk"),
-            ("NOAUTH Authentication required.", ErrorReply::Credentials, "check the URL"),
-            ("WRONGPASS invalid username-password pair", ErrorReply::Credentials, "check the URL"),
-            ("NOPERM this user has no permissions", ErrorReply::Permission, "evalsha"),
-            ("MOVED 3999 127.0.0.1:6381", ErrorReply::Cluster, "single primary"),
-            ("ERR unknown command 'x', with args: CANARY", ErrorReply::Other("ERR".into()), "log of Redis"),
-        ] {
-            let error = RedisClientError::from(answered(text));
-            assert_eq!(error, RedisClientError::Refused(refusal), "{text}");
-            assert_eq!(error.is_outage(), error == RedisClientError::Refused(ErrorReply::Credentials));
-            let shown = error.to_string();
-            assert!(shown.contains(advice) && !shown.contains("CANARY"), "{shown}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_cannot_answer_yet_is_not_available() {
-        for text in
-            ["LOADING Redis is loading the dataset", "BUSY Redis is busy", "MASTERDOWN Link with MASTER is down"]
-        {
-            let error = RedisClientError::from(answered(text));
-            assert!(matches!(error, RedisClientError::Unavailable { .. }) && error.is_outage(), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_replica_is_told_from_a_broken_connection() {
-        let replica = answered("READONLY You can't write");
-        assert!(is_replica(&replica) && !breaks_connection(&replica));
-        let full = answered("OOM command not allowed");
-        assert!(!is_replica(&full) && !breaks_connection(&full));
-        let broken = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert!(breaks_connection(&broken) && is_dropped(&broken));
     }
 }

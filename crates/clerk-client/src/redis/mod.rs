@@ -7,11 +7,13 @@
 //! - `connect`: where the server is and how a connection is opened, over TCP, TLS or a Unix socket.
 //! - `connection`: the one connection, opened in the background and replaced when it breaks.
 //! - `breaker`: whether to ask at all. Pure.
-//! - `operations`: what can be asked.
+//! - `operations`: what can be asked. `scripts`: what runs in the server. `keys`: the names of keys and channels.
+//! - `permissions`: which rights all of that needs.
 //! - `subscription`: messages of other processes.
-//! - `error`, `stats`: what went wrong, and how often.
+//! - `error`, `error_reply`, `stats`: what went wrong, what the server means by it, and how often.
+//! - `refusals`: what the server refuses for the time being. Pure.
 //!
-//! Redis Cluster is not supported: scripts use several keys. A primary with replicas behind one address is.
+//! Redis Cluster is not supported. A primary with replicas behind one address is.
 //!
 //! This room uses [`secret`](crate::secret) only.
 
@@ -19,15 +21,23 @@ mod breaker;
 mod connect;
 mod connection;
 mod error;
+mod error_reply;
+mod keys;
 mod operations;
+mod permissions;
+mod refusals;
+pub(crate) mod scripts;
 mod stats;
 mod subscription;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use error::{ErrorReply, RedisClientError, RedisConfigError};
-pub use operations::{RedisClient, Reply, Script};
+pub use error::{ErrorReply, MissingRight, RedisClientError, RedisConfigError, RefusalClass};
+pub use keys::{InstanceKeys, RedisChannel, RedisKey, SCHEMA_VERSION};
+pub use operations::{RedisClient, Reply};
+pub use permissions::acl_rule;
+pub use scripts::Script;
 pub use stats::{RedisState, RedisStats};
 pub use subscription::{Subscription, SubscriptionEvent};
 
@@ -42,7 +52,7 @@ pub struct RedisOptions {
     /// `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or `unix:///path[?db=&user=&pass=]`.
     /// `valkey://` and `valkeys://` mean the same. Secret because of the password.
     pub url: Secret,
-    /// What all keys and channels begin with, so that several programs can share a server.
+    /// What all keys and channels begin with, so that several programs can share a server: printable ASCII without `{`.
     pub prefix: String,
     /// How long an operation may take, connecting included.
     pub timeout: Duration,

@@ -14,12 +14,12 @@ use tokio::time::{Instant, timeout};
 use super::breaker::{Breaker, BreakerAdmission, Change};
 use super::connect::Connector;
 use super::connection::ConnectionManager;
-use super::error::{breaks_connection, is_dropped, is_replica};
+use super::error_reply::{self, breaks_connection, is_dropped, is_replica};
+use super::keys::{self, RedisChannel, RedisKey};
+use super::permissions::{Command, acl_rule};
+use super::refusals::{Operation, Refusals};
 use super::stats::{RedisCounters, RedisStats};
-use super::{ErrorReply, RedisClientError, RedisConfigError, RedisOptions, Subscription};
-
-/// How long a refusal of the same kind is not logged again.
-const QUIET: Duration = Duration::from_secs(600);
+use super::{ErrorReply, RedisClientError, RedisConfigError, RedisOptions, Script, Subscription};
 
 /// The way to the server. Clones share it.
 ///
@@ -27,17 +27,18 @@ const QUIET: Duration = Duration::from_secs(600);
 /// grows to 30 s as long as the server stays away; then one operation tries again. An operation whose connection turns
 /// out to be gone is repeated once on a new one, so it may be done twice: scripts have to bear that.
 ///
-/// Every key has a time to live. Keys and channels are given without the prefix.
+/// Every key has a time to live.
 ///
 /// ```
 /// use clerk_client::secret::Secret;
-/// use clerk_client::redis::{RedisOptions, RedisClient};
+/// use clerk_client::redis::{InstanceKeys, RedisOptions, RedisClient};
 /// use std::time::Duration;
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let redis = RedisClient::new(RedisOptions::new(Secret::new("redis://127.0.0.1".to_owned())))?;
-/// redis.set("greeting", b"hello", Duration::from_secs(60)).await?;
-/// assert_eq!(redis.get("greeting").await?.as_deref(), Some(&b"hello"[..]));
+/// let key = InstanceKeys::new("prod").key(&["greeting"]);
+/// redis.set(&key, b"hello", Duration::from_secs(60)).await?;
+/// assert_eq!(redis.get(&key).await?.as_deref(), Some(&b"hello"[..]));
 /// # Ok(())
 /// # }
 /// ```
@@ -52,25 +53,7 @@ struct Inner {
     link: ConnectionManager,
     breaker: Mutex<Breaker>,
     counters: RedisCounters,
-    /// The refusal that was logged last, and when.
-    logged: Mutex<Option<(ErrorReply, Instant)>>,
-}
-
-/// A Lua script. Sent by its hash, and whole when the server does not know it.
-pub struct Script(redis::Script);
-
-impl Script {
-    /// A script with this text.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(redis::Script::new(text))
-    }
-}
-
-impl fmt::Debug for Script {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Script").field(&self.0.get_hash()).finish()
-    }
+    refusals: Mutex<Refusals>,
 }
 
 /// What a script returned.
@@ -130,8 +113,9 @@ impl RedisClient {
     ///
     /// # Errors
     ///
-    /// If the URL or the certificates cannot be used. The message does not show the URL.
+    /// If the URL, the prefix or the certificates cannot be used. The message does not show the URL.
     pub fn new(options: RedisOptions) -> Result<Self, RedisConfigError> {
+        keys::check_prefix(&options.prefix)?;
         let target = Arc::new(Connector::new(&options)?);
         let RedisOptions { prefix, timeout, connect_timeout, .. } = options;
         Ok(Self(Arc::new(Inner {
@@ -142,14 +126,20 @@ impl RedisClient {
             target,
             breaker: Mutex::new(Breaker::new()),
             counters: RedisCounters::default(),
-            logged: Mutex::default(),
+            refusals: Mutex::default(),
         })))
     }
 
-    /// The key or channel as the server knows it: with the prefix. For names that a script needs as an argument.
+    /// The key as the server knows it: with the prefix.
     #[must_use]
-    pub fn name(&self, name: &str) -> String {
-        format!("{}{name}", self.0.prefix)
+    pub fn key_name(&self, key: &RedisKey) -> String {
+        key.with_prefix(&self.0.prefix)
+    }
+
+    /// The channel as the server knows it: with the prefix. For a script that publishes needs it as an argument.
+    #[must_use]
+    pub fn channel_name(&self, channel: &RedisChannel) -> String {
+        channel.with_prefix(&self.0.prefix)
     }
 
     /// How long an operation may take.
@@ -163,10 +153,8 @@ impl RedisClient {
     /// # Errors
     ///
     /// If the server could not say.
-    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, RedisClientError> {
-        let mut command = redis::cmd("GET");
-        command.arg(self.name(key));
-        let value: Option<Vec<u8>> = self.query(&command).await?;
+    pub async fn get(&self, key: &RedisKey) -> Result<Option<Bytes>, RedisClientError> {
+        let value: Option<Vec<u8>> = self.query(Command::Get, |command| command.arg(self.key_name(key))).await?;
         Ok(value.map(Bytes::from))
     }
 
@@ -175,10 +163,8 @@ impl RedisClient {
     /// # Errors
     ///
     /// If it was not set, or may not have been.
-    pub async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), RedisClientError> {
-        let mut command = redis::cmd("SET");
-        command.arg(self.name(key)).arg(value).arg("PX").arg(millis(ttl));
-        self.query(&command).await
+    pub async fn set(&self, key: &RedisKey, value: &[u8], ttl: Duration) -> Result<(), RedisClientError> {
+        self.query(Command::Set, |command| command.arg(self.key_name(key)).arg(value).arg("PX").arg(millis(ttl))).await
     }
 
     /// Removes keys and says how many there were.
@@ -186,26 +172,31 @@ impl RedisClient {
     /// # Errors
     ///
     /// If they were not removed, or may not have been.
-    pub async fn remove(&self, keys: &[&str]) -> Result<u64, RedisClientError> {
+    pub async fn remove(&self, keys: &[&RedisKey]) -> Result<u64, RedisClientError> {
         if keys.is_empty() {
             return Ok(0);
         }
-        let mut command = redis::cmd("UNLINK");
-        for key in keys {
-            command.arg(self.name(key));
-        }
-        self.query(&command).await
+        let names: Vec<_> = keys.iter().map(|key| self.key_name(key)).collect();
+        self.query(Command::Unlink, |command| command.arg(&names)).await
     }
 
-    /// Runs a script with these keys and arguments. Keys that it makes need a time to live.
+    /// Runs a script with these keys and arguments. The keys are of one instance, and those that it makes need a time to
+    /// live.
     ///
     /// # Errors
     ///
     /// If it was not run to its end, or may not have been.
-    pub async fn run(&self, script: &Script, keys: &[&str], arguments: &[&[u8]]) -> Result<Reply, RedisClientError> {
-        let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
-        let value = self.operate(|mut connection| {
-            let mut invocation = script.0.prepare_invoke();
+    pub async fn run(
+        &self,
+        script: &Script,
+        keys: &[&RedisKey],
+        arguments: &[&[u8]],
+    ) -> Result<Reply, RedisClientError> {
+        let names: Vec<_> = keys.iter().map(|key| self.key_name(key)).collect();
+        let operation = Operation::Script(script.hash().into());
+        let commands = |line| script.commands(line).into_iter().collect();
+        let value = self.operate(&operation, commands, |mut connection| {
+            let mut invocation = script.script.prepare_invoke();
             for name in &names {
                 invocation.key(name);
             }
@@ -223,24 +214,43 @@ impl RedisClient {
     /// # Errors
     ///
     /// If it was not sent, or may not have been.
-    pub async fn publish(&self, channel: &str, message: &[u8]) -> Result<(), RedisClientError> {
-        let mut command = redis::cmd("PUBLISH");
-        command.arg(self.name(channel)).arg(message);
-        self.query::<i64>(&command).await.map(drop)
+    pub async fn publish(&self, channel: &RedisChannel, message: &[u8]) -> Result<(), RedisClientError> {
+        let sent = self.query::<i64>(Command::Publish, |command| command.arg(self.channel_name(channel)).arg(message));
+        sent.await.map(drop)
+    }
+
+    /// A script published a message, or was refused that: notes it, and gives the refusal.
+    pub(crate) fn published(&self, refused: Option<&str>) -> Option<RedisClientError> {
+        let operation = Operation::Command(Command::Publish);
+        let Some(line) = refused else {
+            self.note(&operation, Ok(()));
+            return None;
+        };
+        let error = error_reply::classify(line).named(|_| vec![Command::Publish.name().into()]);
+        self.note(&operation, Err(&error));
+        Some(error)
+    }
+
+    /// How many connections are subscribed to a channel on this server.
+    pub(crate) async fn subscribers(&self, channel: &RedisChannel) -> Result<u64, RedisClientError> {
+        let counts = self.query(Command::PubSubNumSub, |command| command.arg(self.channel_name(channel)));
+        let (_, count): (Value, u64) = counts.await?;
+        Ok(count)
     }
 
     /// The messages of a channel, on a connection of their own. Nothing is sent before the first
     /// [`next`](Subscription::next).
     #[must_use]
-    pub fn subscribe(&self, channel: &str) -> Subscription {
-        Subscription::new(self.clone(), self.name(channel))
+    pub fn subscribe(&self, channel: &RedisChannel) -> Subscription {
+        Subscription::new(self.clone(), self.channel_name(channel))
     }
 
     /// Whether the server answers, and how often it did not.
     #[must_use]
     pub fn health(&self) -> RedisStats {
         let is_down = !self.0.breaker.lock().is_closed();
-        self.0.counters.health(is_down, self.0.link.begun())
+        let refuses = self.0.refusals.lock().by_class();
+        self.0.counters.health(is_down, refuses, self.0.link.begun())
     }
 
     pub(super) fn target(&self) -> &Connector {
@@ -256,12 +266,33 @@ impl RedisClient {
         self.0.breaker.lock().hint(Instant::now());
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, RedisClientError> {
-        self.operate(|mut connection| async move { command.query_async(&mut connection).await }).await
+    /// Notes whether the server refuses something, and says so when that begins or ends.
+    pub(super) fn note(&self, operation: &Operation, result: Result<(), &RedisClientError>) {
+        self.0.note(operation, result);
     }
 
-    /// Does something on the connection, within the time, if the breaker lets it.
-    async fn operate<T, F>(&self, work: impl Fn(MultiplexedConnection) -> F) -> Result<T, RedisClientError>
+    async fn query<T: FromRedisValue>(
+        &self,
+        command: Command,
+        arguments: impl FnOnce(&mut redis::Cmd) -> &mut redis::Cmd,
+    ) -> Result<T, RedisClientError> {
+        let mut built = command.build();
+        arguments(&mut built);
+        let built = &built;
+        let commands = |_| vec![command.name().into()];
+        self.operate(&Operation::Command(command), commands, |mut connection| async move {
+            built.query_async(&mut connection).await
+        })
+        .await
+    }
+
+    /// Does something that runs some of these commands on the connection, within the time, if the breaker lets it.
+    async fn operate<T, F>(
+        &self,
+        operation: &Operation,
+        commands: impl FnOnce(Option<usize>) -> Vec<Box<str>>,
+        work: impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<T, RedisClientError>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
@@ -270,7 +301,9 @@ impl RedisClient {
         let ticket = BreakerPermit::take(shared)?;
         let result = timeout(shared.timeout, self.attempt(work)).await;
         let result = result.unwrap_or(Err(RedisClientError::Timeout { after: shared.timeout }));
+        let result = result.map_err(|error| error.named(commands));
         ticket.settle(result.as_ref().err());
+        shared.note(operation, result.as_ref().map(|_| ()));
         result
     }
 
@@ -332,8 +365,9 @@ impl<'a> BreakerPermit<'a> {
             // A refusal is an answer, too.
             _ => self.shared.breaker.lock().succeeded(),
         };
-        if let Some(error) = error {
-            self.shared.counters.failed(error);
+        match error {
+            Some(error) => self.shared.counters.failed(error),
+            None => drop(self.shared.counters.succeeded.fetch_add(1, Ordering::Relaxed)),
         }
         match (change, error) {
             (Change::WentDown, Some(error)) => {
@@ -343,9 +377,6 @@ impl<'a> BreakerPermit<'a> {
             }
             (Change::CameBack, _) => tracing::info!("Redis is back"),
             _ => {}
-        }
-        if let Some(RedisClientError::Refused(refusal)) = error {
-            self.shared.log_refusal(refusal);
         }
     }
 }
@@ -359,14 +390,35 @@ impl Drop for BreakerPermit<'_> {
 }
 
 impl Inner {
-    fn log_refusal(&self, refusal: &ErrorReply) {
+    fn note(&self, operation: &Operation, result: Result<(), &RedisClientError>) {
         let now = Instant::now();
-        let mut logged = self.logged.lock();
-        if logged.as_ref().is_some_and(|(last, at)| last == refusal && now.duration_since(*at) < QUIET) {
-            return;
+        match result {
+            Ok(()) => {
+                let ended = self.refusals.lock().succeeded(operation, now);
+                for refusal in ended {
+                    tracing::info!(class = refusal.class().as_str(), "Redis does again what it refused");
+                }
+            }
+            Err(RedisClientError::Refused(_)) if operation.is_optional() => {}
+            Err(RedisClientError::Refused(refusal)) => {
+                if self.refusals.lock().refused(operation, refusal, now) {
+                    self.warn(refusal);
+                }
+            }
+            // Whether it would have been refused is not known.
+            Err(_) => {}
         }
-        *logged = Some((refusal.clone(), now));
-        tracing::warn!(%refusal, "Redis refuses operations, going on without them");
+    }
+
+    fn warn(&self, refusal: &ErrorReply) {
+        let class = refusal.class().as_str();
+        match refusal {
+            ErrorReply::Permission(_) | ErrorReply::UnknownCommand(_) => {
+                let needed = acl_rule(&self.prefix);
+                tracing::warn!(class, %refusal, needed, "Redis refuses operations, going on without them");
+            }
+            _ => tracing::warn!(class, %refusal, "Redis refuses operations, going on without them"),
+        }
     }
 }
 

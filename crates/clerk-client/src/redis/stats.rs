@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::RedisClientError;
+use super::{RedisClientError, RefusalClass};
 
 /// Whether the server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,16 @@ pub struct RedisStats {
     pub state: RedisState,
     /// Operations that were asked for.
     pub operations: u64,
+    /// Operations that were done.
+    pub succeeded: u64,
     /// Operations that failed because there was no working connection, those that were not tried included.
     pub unavailable: u64,
     /// Operations that were not answered in time.
     pub timeouts: u64,
     /// Operations that the server refused.
     pub refused: u64,
+    /// Whether the server refuses something now, in the order of [`RefusalClass::ALL`]: subscriptions included.
+    pub refuses: [bool; RefusalClass::ALL.len()],
     /// Connections that were opened, those of subscriptions not included.
     pub connections: u64,
 }
@@ -36,6 +40,7 @@ pub struct RedisStats {
 #[derive(Debug, Default)]
 pub(super) struct RedisCounters {
     pub(super) operations: AtomicU64,
+    pub(super) succeeded: AtomicU64,
     unavailable: AtomicU64,
     timeouts: AtomicU64,
     refused: AtomicU64,
@@ -51,7 +56,12 @@ impl RedisCounters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn health(&self, is_down: bool, connections: u64) -> RedisStats {
+    pub(super) fn health(
+        &self,
+        is_down: bool,
+        refuses: [bool; RefusalClass::ALL.len()],
+        connections: u64,
+    ) -> RedisStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let state = match (is_down, count(&self.operations)) {
             (true, _) => RedisState::Down,
@@ -61,9 +71,11 @@ impl RedisCounters {
         RedisStats {
             state,
             operations: count(&self.operations),
+            succeeded: count(&self.succeeded),
             unavailable: count(&self.unavailable),
             timeouts: count(&self.timeouts),
             refused: count(&self.refused),
+            refuses,
             connections,
         }
     }

@@ -9,6 +9,8 @@ use futures_util::{Stream, StreamExt, stream};
 use redis::aio::{PubSubSink, PubSubStream};
 use tokio::time::{sleep, timeout};
 
+use super::permissions::Command;
+use super::refusals::Operation;
 use super::{RedisClient, RedisClientError};
 
 /// How often the server is asked whether the subscription still stands: a broken network closes no connection.
@@ -75,16 +77,20 @@ impl State {
                 match subscribe(store, channel).await {
                     Ok((sink, messages)) => {
                         store.reached();
+                        store.note(&Operation::Command(Command::Subscribe), Ok(()));
                         return (SubscriptionEvent::Restored, Self::On { sink, messages });
                     }
-                    Err(error) => tracing::debug!(%error, attempts, "cannot subscribe to messages in Redis"),
+                    Err(error) => {
+                        tracing::debug!(%error, attempts, "cannot subscribe to messages in Redis");
+                        store.note(&Operation::Command(Command::Subscribe), Err(&error));
+                    }
                 }
             },
             Self::On { mut sink, mut messages } => {
                 let message = tokio::select! {
                     biased;
                     message = messages.next() => message,
-                    () = silence(&mut sink, store.connect_timeout()) => None,
+                    () = silence(&mut sink, store) => None,
                 };
                 match message {
                     Some(message) => {
@@ -99,11 +105,23 @@ impl State {
 }
 
 /// Ends when the server does not answer any more.
-async fn silence(sink: &mut PubSubSink, patience: Duration) {
+async fn silence(sink: &mut PubSubSink, store: &RedisClient) {
+    let patience = store.connect_timeout();
     loop {
         sleep(PING_EVERY).await;
-        if !matches!(timeout(patience, sink.ping::<redis::Value>()).await, Ok(Ok(_))) {
-            return;
+        // The client gives a refusal as a value.
+        let answer = timeout(patience, sink.ping::<redis::Value>()).await;
+        match answer.map(|answer| answer.and_then(redis::Value::extract_error)) {
+            Ok(Ok(_)) => store.note(&Operation::Command(Command::Ping), Ok(())),
+            Ok(Err(error)) => {
+                let error = RedisClientError::from(error);
+                store.note(&Operation::Command(Command::Ping), Err(&error));
+                // Refused or not, it is an answer: a full disk or a missing right ends no subscription.
+                if !matches!(error, RedisClientError::Refused(_)) {
+                    return;
+                }
+            }
+            Err(_) => return,
         }
     }
 }

@@ -21,7 +21,7 @@ use super::event::{Event, EventKind};
 use super::secrets::{Secrets, WebhookConfigError};
 use super::signature::{Tolerance, VerifyError, verify};
 use super::stats::{DeliveryOutcome, WebhookCounters, WebhookStats};
-use super::{Invalidate, WallClock, WebhookOptions};
+use super::{ExplainedError, Invalidate, WallClock, WebhookOptions};
 
 /// Longest time from a request's head to its answer. Svix waits 15 s; the rest is for what lies between us.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -192,16 +192,18 @@ impl<S: Invalidate> Inner<S> {
     }
 
     async fn invalidate(&self, event: &Event, id: &str, deadline: Instant) -> Result<(), DeliveryRejection> {
-        let refusal = |outcome, text: &str| DeliveryRejection { family: event.kind, outcome, text: text.to_owned() };
+        let refusal = |outcome, text: String| DeliveryRejection { family: event.kind, outcome, text };
         match timeout_at(deadline, self.sink.invalidate(&event.tags)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                error!(id, event_type = %event.event_type, error = %error, "cached answers could not be forgotten");
-                Err(refusal(DeliveryOutcome::Failed, "could not be worked off; deliver again"))
+                error!(id, event_type = %event.event_type, error = %error, "cached answers could not be invalidated");
+                let reason = error.downcast_ref::<ExplainedError>().map(|reason| format!(": {reason}"));
+                let text = format!("processing failed{}; please redeliver", reason.unwrap_or_default());
+                Err(refusal(DeliveryOutcome::Failed, text))
             }
             Err(_) => {
-                error!(id, event_type = %event.event_type, "cached answers were not forgotten in time");
-                Err(refusal(DeliveryOutcome::TimedOut, "not worked off in time; deliver again"))
+                error!(id, event_type = %event.event_type, "cached answers were not invalidated in time");
+                Err(refusal(DeliveryOutcome::TimedOut, "processing took too long; please redeliver".to_owned()))
             }
         }
     }

@@ -45,8 +45,21 @@ use file_fingerprint::ReloadStats;
 
 use crate::secret::SecretSource;
 
-/// Why a sink could not forget. Its text goes to the log, not to the sender.
+/// Why a sink could not forget. Its text goes to the log, and to the sender only if it is an [`ExplainedError`].
 pub type InvalidateError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An [`InvalidateError`] whose text the sender may read: Svix shows it beside the delivery.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ExplainedError(String);
+
+impl ExplainedError {
+    /// An error with this text, which holds no secret.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
 
 /// Something that holds answers of the Backend API and can forget them.
 ///

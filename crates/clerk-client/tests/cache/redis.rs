@@ -213,6 +213,29 @@ async fn unheard_answers_live_in_memory_as_long_as_the_options_say() {
     }
 }
 
+/// The way to Redis works and the one for messages does not, from the start: memory may be old, and is not used.
+#[tokio::test]
+async fn a_cache_that_never_hears_of_others_uses_its_memory_for_nothing() {
+    let redis = RedisServer::start(&[]).await;
+    let url = redis.url_of_user("app", &["~*", "+@all"]).await;
+    let deaf = || over(RedisClient::new(redis::RedisOptions { url: url.clone(), ..redis.options() }).unwrap());
+    let (one, other) = (deaf(), deaf());
+    let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
+    let policy = CachePolicy { stale_if_error: Duration::from_secs(600), ..FRESH };
+    for cache in [&one, &other] {
+        ask(cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
+        assert!(matches!(hit(&ask(cache, key, &tags, policy, Err(Failed(1))).await), Hit::Redis { .. }));
+        assert!(cache.dry_run(key, &tags, policy).await.hit().is_some_and(|hit| matches!(hit, Hit::Redis { .. })));
+    }
+    one.invalidate(&user_1()).await.unwrap();
+    // Not even when fetching fails.
+    assert!(ask(&other, key, &tags, policy, Err(Failed(1))).await.is_err());
+    assert_eq!(body(&ask(&other, key, &tags, policy, Ok(answer("new"))).await), "new");
+    assert_eq!(body(&ask(&one, key, &tags, policy, Err(Failed(1))).await), "new");
+    assert_eq!([one.stats().memory.hits, other.stats().memory.hits], [0, 0]);
+    assert!(!one.is_connected() && !other.is_connected());
+}
+
 #[tokio::test]
 async fn a_subscription_that_broke_alone_drops_memory_but_not_redis() {
     let redis = RedisServer::start(&[]).await;
@@ -368,11 +391,12 @@ async fn a_message_that_cannot_be_read_means_everything() {
     let tags = user("user_1");
     let messages =
         ["", "not JSON", "{\"from\":\"x\",\"forget\":[\"from_the_future:1\"]}", "{\"from\":\"x\",\"forget\":3}"];
+    let channel = redis::InstanceKeys::new("prod").channel(&["forget"]);
     for (number, message) in messages.into_iter().enumerate() {
         let key = key(&cache, &format!("/{number}"));
         ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
         assert!(cache.peek(&key).is_some());
-        redis.store().publish("forget:prod", message.as_bytes()).await.unwrap();
+        redis.store().publish(&channel, message.as_bytes()).await.unwrap();
         until("it is heard", async || cache.stats().heard == number as u64 + 1).await;
         assert_eq!(cache.peek(&key), None, "{message}");
     }

@@ -1,4 +1,4 @@
-//! The scripts that run in Redis. Times are microseconds of the server's clock.
+//! The scripts of the limiter. Times are microseconds of the server's clock.
 //!
 //! Keys: the log (a sorted set: each request of every process, scored with its end, or with the latest thinkable one
 //! while it is in flight), the block after a 429, the starts (a hash: the length of a slot, and the requests that started
@@ -158,7 +158,7 @@ return 1
 
 /// Says how many requests use the budget, how long a slot is, and for each slot its age and the requests that started
 /// in it.
-pub(super) const USAGE: &str = r"
+pub(crate) const USAGE: &str = r"
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local window, kept = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -177,11 +177,11 @@ return reply
 ";
 
 /// The script that enters a request.
-pub(super) fn take() -> String {
+pub(crate) fn take() -> String {
     [PRELUDE, STARTS, ESTIMATE, TAKE].concat()
 }
 
 /// The script that ends one.
-pub(super) fn end() -> String {
+pub(crate) fn end() -> String {
     [PRELUDE, STARTS, ESTIMATE, END].concat()
 }

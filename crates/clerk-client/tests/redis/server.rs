@@ -12,31 +12,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// Repeats until it is so. On a machine that is busy, too.
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl FnMut() -> F) -> T {
-    let found = timeout(MINUTE, async {
-        loop {
-            if let Some(found) = attempt().await {
-                return found;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-    });
-    found.await.unwrap_or_else(|_| panic!("never: {what}"))
-}
+use crate::support::{MINUTE, channel, key, until, within};
 
 /// Operations fail without being tried. When exactly is shown in simulated time.
 async fn rests(store: &RedisClient) {
-    until("it rests", async || matches!(store.get("k").await, Err(RedisClientError::Resting { .. })).then_some(()))
-        .await;
-}
-
-async fn within<F: Future>(future: F) -> F::Output {
-    timeout(MINUTE, future).await.expect("the test hangs")
+    until("it rests", async || {
+        matches!(store.get(&key("k")).await, Err(RedisClientError::Resting { .. })).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -44,15 +28,15 @@ async fn values_are_kept_under_the_prefix_and_every_key_has_a_ttl() {
     let redis = RedisServer::start(&[]).await;
     let store = redis.store();
     assert_eq!(store.health().state, RedisState::Untried);
-    assert_eq!(store.get("a").await.unwrap(), None);
-    store.set("a", b"\0\xff\r\n", MINUTE).await.unwrap();
-    store.set("b", b"", Duration::ZERO).await.unwrap();
-    assert_eq!(store.get("a").await.unwrap().as_deref(), Some(&b"\0\xff\r\n"[..]));
+    assert_eq!(store.get(&key("a")).await.unwrap(), None);
+    store.set(&key("a"), b"\0\xff\r\n", MINUTE).await.unwrap();
+    store.set(&key("b"), b"", Duration::ZERO).await.unwrap();
+    assert_eq!(store.get(&key("a")).await.unwrap().as_deref(), Some(&b"\0\xff\r\n"[..]));
     let keys = redis.keys().await;
     assert!(keys.iter().all(|(key, ttl)| key.starts_with("clerk-exporter:") && *ttl != -1), "{keys:?}");
-    assert_eq!(store.remove(&["a", "never there"]).await.unwrap(), 1);
+    assert_eq!(store.remove(&[&key("a"), &key("never there")]).await.unwrap(), 1);
     assert_eq!(store.remove(&[]).await.unwrap(), 0);
-    assert_eq!(store.get("a").await.unwrap(), None);
+    assert_eq!(store.get(&key("a")).await.unwrap(), None);
     let health = store.health();
     assert_eq!((health.state, health.unavailable, health.timeouts, health.refused), (RedisState::Up, 0, 0, 0));
     assert_eq!((health.operations, health.connections), (6, 1));
@@ -64,13 +48,13 @@ async fn scripts_take_keys_and_arguments_and_are_sent_again_after_the_server_for
     let store = redis.store();
     let script = Script::new("return {KEYS[1], ARGV[1], #ARGV, false, 'not reached'}");
     let expected = Reply::List(vec![
-        Reply::Bytes("clerk-exporter:k".into()),
+        Reply::Bytes(store.key_name(&key("k")).into()),
         Reply::Bytes(bytes::Bytes::from_static(b"\0\xff")),
         Reply::Int(2),
         Reply::Nil,
         Reply::Bytes("not reached".into()),
     ]);
-    let run = || store.run(&script, &["k"], &[b"\0\xff", b""]);
+    let run = async || store.run(&script, &[&key("k")], &[b"\0\xff", b""]).await;
     assert_eq!(run().await.unwrap(), expected);
     let () = redis.command(&["SCRIPT", "FLUSH"]).await;
     assert_eq!(run().await.unwrap(), expected);
@@ -88,10 +72,10 @@ async fn a_connection_that_the_server_closed_while_idle_is_replaced_without_an_e
     let redis = RedisServer::start(&[]).await;
     let store = redis.store();
     for _ in 0..3 {
-        store.set("k", b"v", MINUTE).await.unwrap();
+        store.set(&key("k"), b"v", MINUTE).await.unwrap();
         let _: i64 = redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     }
-    assert_eq!(store.get("k").await.unwrap().as_deref(), Some(&b"v"[..]));
+    assert_eq!(store.get(&key("k")).await.unwrap().as_deref(), Some(&b"v"[..]));
     assert_eq!(store.health().unavailable, 0);
 }
 
@@ -101,15 +85,15 @@ async fn without_a_server_operations_fail_at_once_after_a_few_and_work_when_it_c
     redis.kill().await;
     let store = redis.store();
     for _ in 0..5 {
-        assert!(matches!(store.get("k").await, Err(RedisClientError::Unavailable { .. })));
+        assert!(matches!(store.get(&key("k")).await, Err(RedisClientError::Unavailable { .. })));
     }
     rests(&store).await;
     assert_eq!(store.health().state, RedisState::Down);
     assert!(store.health().unavailable >= 6);
     redis.restart().await;
-    until("the store is back", async || store.set("k", b"v", MINUTE).await.ok()).await;
+    until("the store is back", async || store.set(&key("k"), b"v", MINUTE).await.ok()).await;
     assert_eq!(store.health().state, RedisState::Up);
-    store.get("k").await.unwrap();
+    store.get(&key("k")).await.unwrap();
 }
 
 #[tokio::test]
@@ -118,18 +102,18 @@ async fn a_stopped_server_costs_each_operation_its_timeout_and_then_nothing() {
     let short = Duration::from_millis(50);
     let warm = redis.store();
     let store = RedisClient::new(RedisOptions { timeout: short, ..redis.options() }).unwrap();
-    warm.set("k", b"v", MINUTE).await.unwrap();
+    warm.set(&key("k"), b"v", MINUTE).await.unwrap();
     // Connected before, so that the timeout is one of an answer; with patience, since the machine may be busy.
-    until("connected", async || store.get("k").await.ok()).await;
+    until("connected", async || store.get(&key("k")).await.ok()).await;
     redis.pause().await;
     let before = store.health().timeouts;
     for _ in 0..5 {
-        assert_eq!(within(store.get("k")).await, Err(RedisClientError::Timeout { after: short }));
+        assert_eq!(within(store.get(&key("k"))).await, Err(RedisClientError::Timeout { after: short }));
     }
     rests(&store).await;
     assert!(store.health().timeouts - before >= 5);
     redis.resume().await;
-    let value = until("the store is back", async || store.get("k").await.ok()).await;
+    let value = until("the store is back", async || store.get(&key("k")).await.ok()).await;
     assert_eq!(value.as_deref(), Some(&b"v"[..]));
 }
 
@@ -143,10 +127,10 @@ async fn a_server_that_accepts_and_never_answers_is_given_up_in_time() {
     let begun = tokio::time::Instant::now();
     for _ in 0..5 {
         let after = Duration::from_millis(100);
-        assert_eq!(store.get("k").await, Err(RedisClientError::Timeout { after }));
+        assert_eq!(store.get(&key("k")).await, Err(RedisClientError::Timeout { after }));
     }
     assert_eq!(begun.elapsed(), Duration::from_millis(500));
-    assert_eq!(store.get("k").await, Err(RedisClientError::Resting { left: Duration::from_secs(1) }));
+    assert_eq!(store.get(&key("k")).await, Err(RedisClientError::Resting { left: Duration::from_secs(1) }));
     assert_eq!(begun.elapsed(), Duration::from_millis(500));
 }
 
@@ -154,17 +138,17 @@ async fn a_server_that_accepts_and_never_answers_is_given_up_in_time() {
 async fn a_full_server_refuses_writes_with_advice_and_still_answers_reads_and_removals() {
     let redis = RedisServer::start(&["--maxmemory-policy", "noeviction"]).await;
     let store = redis.store();
-    store.set("k", b"v", MINUTE).await.unwrap();
+    store.set(&key("k"), b"v", MINUTE).await.unwrap();
     let () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let refused = Err(RedisClientError::Refused(ErrorReply::OutOfMemory));
     for _ in 0..10 {
-        assert_eq!(store.set("k", b"w", MINUTE).await, refused);
+        assert_eq!(store.set(&key("k"), b"w", MINUTE).await, refused);
         let script = Script::new("return redis.call('SET', KEYS[1], 'w', 'PX', 1000)");
-        assert_eq!(store.run(&script, &["k"], &[]).await.map(drop), refused);
+        assert_eq!(store.run(&script, &[&key("k")], &[]).await.map(drop), refused);
     }
-    assert_eq!(store.get("k").await.unwrap().as_deref(), Some(&b"v"[..]));
+    assert_eq!(store.get(&key("k")).await.unwrap().as_deref(), Some(&b"v"[..]));
     let script = Script::new("return redis.call('UNLINK', KEYS[1])");
-    assert_eq!(store.run(&script, &["k"], &[]).await.unwrap(), Reply::Int(1));
+    assert_eq!(store.run(&script, &[&key("k")], &[]).await.unwrap(), Reply::Int(1));
     assert_eq!((store.health().state, store.health().refused), (RedisState::Up, 20));
 }
 
@@ -172,25 +156,25 @@ async fn a_full_server_refuses_writes_with_advice_and_still_answers_reads_and_re
 async fn a_server_that_cannot_write_to_its_disk_refuses_writes_with_advice() {
     let redis = RedisServer::start(&["--save", "3600 1000000", "--dbfilename", "missing.rdb"]).await;
     let store = redis.store();
-    store.set("k", b"v", MINUTE).await.unwrap();
+    store.set(&key("k"), b"v", MINUTE).await.unwrap();
     // A folder in the place of its file: writing it fails, for root too.
     std::fs::create_dir(redis.socket().with_file_name("missing.rdb")).unwrap();
     let _: String = redis.command(&["BGSAVE"]).await;
-    let refused = until("the server notices", async || store.set("k", b"v", MINUTE).await.err()).await;
+    let refused = until("the server notices", async || store.set(&key("k"), b"v", MINUTE).await.err()).await;
     assert_eq!(refused, RedisClientError::Refused(ErrorReply::CannotPersist));
     assert!(refused.to_string().contains("make room on its disk"));
-    store.get("k").await.unwrap();
+    store.get(&key("k")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_replica_is_left_for_the_primary_once_writes_are_possible_again() {
     let redis = RedisServer::start(&[]).await;
     let store = redis.store();
-    store.set("k", b"v", MINUTE).await.unwrap();
+    store.set(&key("k"), b"v", MINUTE).await.unwrap();
     let () = redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    assert_eq!(store.set("k", b"w", MINUTE).await, Err(RedisClientError::Refused(ErrorReply::ReadOnly)));
+    assert_eq!(store.set(&key("k"), b"w", MINUTE).await, Err(RedisClientError::Refused(ErrorReply::ReadOnly)));
     let () = redis.command(&["REPLICAOF", "NO", "ONE"]).await;
-    store.set("k", b"w", MINUTE).await.unwrap();
+    store.set(&key("k"), b"w", MINUTE).await.unwrap();
 }
 
 #[tokio::test]
@@ -198,11 +182,11 @@ async fn passwords_are_sent_and_never_shown() {
     let redis = RedisServer::start(&["--requirepass", "CANARY-right"]).await;
     let url = |password: &str| Secret::new(format!("unix://{}?pass={password}", redis.socket().display()));
     let right = RedisClient::new(RedisOptions { url: url("CANARY-right"), ..redis.options() }).unwrap();
-    right.set("k", b"v", MINUTE).await.unwrap();
+    right.set(&key("k"), b"v", MINUTE).await.unwrap();
     for (store, options) in [redis.options(), RedisOptions { url: url("CANARY-wrong"), ..redis.options() }]
         .map(|options| (RedisClient::new(options.clone()).unwrap(), options))
     {
-        let error = store.get("k").await.unwrap_err();
+        let error = store.get(&key("k")).await.unwrap_err();
         assert_eq!(error, RedisClientError::Refused(ErrorReply::Credentials));
         let shown = format!("{error} {error:?} {options:?} {store:?}");
         assert!(!shown.contains("CANARY") && !shown.contains("redis.sock"), "{shown}");
@@ -216,18 +200,18 @@ async fn passwords_are_sent_and_never_shown() {
 async fn messages_are_heard_and_a_lost_subscription_says_so_and_comes_back() {
     let mut redis = RedisServer::start(&[]).await;
     let (store, other) = (redis.store(), redis.store());
-    let mut subscription = store.subscribe("news");
+    let mut subscription = store.subscribe(&channel("news"));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
-    other.publish("news", b"\0one").await.unwrap();
-    other.publish("other", b"not for us").await.unwrap();
-    other.publish("news", b"two").await.unwrap();
+    other.publish(&channel("news"), b"\0one").await.unwrap();
+    other.publish(&channel("other"), b"not for us").await.unwrap();
+    other.publish(&channel("news"), b"two").await.unwrap();
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Message(bytes::Bytes::from_static(b"\0one")));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Message("two".into()));
     redis.kill().await;
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Lost);
     redis.restart().await;
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
-    other.publish("news", b"three").await.unwrap();
+    other.publish(&channel("news"), b"three").await.unwrap();
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Message("three".into()));
 }
 
@@ -235,7 +219,7 @@ async fn messages_are_heard_and_a_lost_subscription_says_so_and_comes_back() {
 async fn a_subscription_to_a_stopped_server_is_lost() {
     let redis = RedisServer::start(&[]).await;
     let store = RedisClient::new(RedisOptions { connect_timeout: Duration::from_secs(1), ..redis.options() }).unwrap();
-    let mut subscription = store.subscribe("news");
+    let mut subscription = store.subscribe(&channel("news"));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     redis.pause().await;
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Lost);
@@ -247,10 +231,10 @@ async fn a_subscription_to_a_stopped_server_is_lost() {
 async fn tls_is_spoken_with_servers_that_a_given_authority_vouches_for() {
     let redis = RedisServer::start(&[]).await;
     let chain = CertificateDer::pem_file_iter("tests/data/tls/server.pem").unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file("tests/data/tls/server.key").unwrap();
+    let private_key = PrivateKeyDer::from_pem_file("tests/data/tls/server.key").unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let config = config.with_no_client_auth().with_single_cert(chain, private_key).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("rediss://{}", listener.local_addr().unwrap());
@@ -270,12 +254,12 @@ async fn tls_is_spoken_with_servers_that_a_given_authority_vouches_for() {
     let options = RedisOptions { url: Secret::new(url), ..redis.options() };
     let authorities = Some(std::fs::read("tests/data/tls/ca.pem").unwrap());
     let store = RedisClient::new(RedisOptions { authorities, ..options.clone() }).unwrap();
-    store.set("k", b"v", MINUTE).await.unwrap();
-    let mut subscription = store.subscribe("news");
+    store.set(&key("k"), b"v", MINUTE).await.unwrap();
+    let mut subscription = store.subscribe(&channel("news"));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     // Whoever is vouched for by others is not believed.
     let authorities = Some(std::fs::read("tests/data/tls/stranger.pem").unwrap());
     let store = RedisClient::new(RedisOptions { authorities, ..options }).unwrap();
-    let error = store.get("k").await.unwrap_err();
+    let error = store.get(&key("k")).await.unwrap_err();
     assert!(matches!(error, RedisClientError::Unavailable { .. }), "{error}");
 }

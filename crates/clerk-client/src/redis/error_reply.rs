@@ -1,0 +1,263 @@
+//! What a server means by its errors. The same refusal has different words in different versions, and others again where
+//! it comes from within a script; `tests/data/redis-errors.tsv` has those that are known.
+
+use redis::{RedisError, ServerErrorKind};
+
+use super::permissions;
+use super::{ErrorReply, MissingRight, RedisClientError};
+
+/// Whether the connection that gave this error must not be used again.
+pub(super) fn breaks_connection(error: &RedisError) -> bool {
+    !is_replica(error) && (error.is_unrecoverable_error() || error.is_io_error())
+}
+
+/// Whether the server has become a replica: a new connection may lead to the new primary.
+pub(super) fn is_replica(error: &RedisError) -> bool {
+    line(error).is_some_and(|line| classify(&line) == RedisClientError::Refused(ErrorReply::ReadOnly))
+}
+
+/// Whether the connection was gone before the command could be answered, as after a server closed an idle one.
+pub(super) fn is_dropped(error: &RedisError) -> bool {
+    error.is_io_error() && !error.is_timeout()
+}
+
+impl From<RedisError> for RedisClientError {
+    fn from(error: RedisError) -> Self {
+        match error.kind() {
+            redis::ErrorKind::AuthenticationFailed => return Self::Refused(ErrorReply::Credentials),
+            redis::ErrorKind::Io => return Self::unavailable("the connection broke"),
+            redis::ErrorKind::Parse | redis::ErrorKind::RESP3NotSupported => {
+                return Self::unavailable("what answers there does not speak the protocol of Redis");
+            }
+            _ => {}
+        }
+        line(&error)
+            .map_or_else(|| Self::Refused(ErrorReply::Other("unexpected answer".into())), |line| classify(&line))
+    }
+}
+
+/// What the server wrote, without the dash.
+fn line(error: &RedisError) -> Option<String> {
+    let code = match error.kind() {
+        // The client read it, and knows it by a kind of its own.
+        redis::ErrorKind::Server(ServerErrorKind::ExecAbort) => "EXECABORT",
+        _ => error.code()?,
+    };
+    Some(error.detail().map_or_else(|| code.to_owned(), |detail| format!("{code} {detail}")))
+}
+
+/// What an error means, by its text.
+pub(super) fn classify(line: &str) -> RedisClientError {
+    use RedisClientError::Refused;
+    let (code, rest) = line.split_once(' ').unwrap_or((line, ""));
+    if code != "ERR" && is_code(code) {
+        return by_code(code, rest).unwrap_or_else(|| Refused(ErrorReply::Other(code.into())));
+    }
+    if let Some(meaning) = by_phrase(rest) {
+        return meaning;
+    }
+    // Redis before version 7 wraps what happened in a script: "ERR Error running script (...): ...: -OOM command ...".
+    let words = rest.split_ascii_whitespace().map(|word| word.trim_start_matches('-'));
+    let wrapped = words.filter(|word| is_code(word)).find_map(|word| by_code(word, rest));
+    let other = if is_code(code) { code } else { "unexpected answer" };
+    wrapped.unwrap_or_else(|| Refused(ErrorReply::Other(other.into())))
+}
+
+fn is_code(word: &str) -> bool {
+    (2..=24).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
+fn by_code(code: &str, rest: &str) -> Option<RedisClientError> {
+    let refused = match code {
+        "OOM" => ErrorReply::OutOfMemory,
+        "READONLY" => ErrorReply::ReadOnly,
+        "MISCONF" => ErrorReply::CannotPersist,
+        "NOAUTH" | "WRONGPASS" => ErrorReply::Credentials,
+        "NOPERM" => ErrorReply::Permission(missing_right(rest)),
+        "MOVED" | "ASK" | "CROSSSLOT" => ErrorReply::Cluster,
+        "NOREPLICAS" => ErrorReply::TooFewReplicas,
+        "DENIED" => ErrorReply::ProtectedMode,
+        _ => {
+            let reason = match code {
+                "LOADING" => "it is loading its data (LOADING)",
+                "BUSY" => "a script keeps it busy (BUSY)",
+                "MASTERDOWN" => "it is a replica without a primary (MASTERDOWN)",
+                "CLUSTERDOWN" => "its cluster is down (CLUSTERDOWN)",
+                "TRYAGAIN" => "its cluster moves keys (TRYAGAIN)",
+                "NOSCRIPT" => "it forgot a script that it was just given (NOSCRIPT)",
+                _ => return None,
+            };
+            return Some(RedisClientError::unavailable(reason));
+        }
+    };
+    Some(RedisClientError::Refused(refused))
+}
+
+/// Errors without a code of their own. What a client sent may follow some of them, so those come first.
+fn by_phrase(text: &str) -> Option<RedisClientError> {
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+    let refused = if says(&["nknown command", "nknown Redis command", "nknown subcommand"]) {
+        let name = quoted(text).map(str::to_ascii_lowercase);
+        ErrorReply::UnknownCommand(name.filter(|name| permissions::is_known(name)).map(Box::from))
+    } else if says(&["ACL failure in script", "The user executing the script", "no permissions to"]) {
+        ErrorReply::Permission(missing_right(text))
+    } else if says(&["a non local key", "the same slot", "a slot not served"]) {
+        ErrorReply::Cluster
+    } else if says(&["without any password configured"]) {
+        ErrorReply::Credentials
+    } else {
+        let reason = if says(&["max number of clients"]) {
+            "it has as many clients as it may have (maxclients)"
+        } else if says(&["cluster is down"]) {
+            "its cluster is down (CLUSTERDOWN)"
+        } else if says(&["on a stale replica"]) {
+            "it is a replica without a primary (MASTERDOWN)"
+        } else {
+            return None;
+        };
+        return Some(RedisClientError::unavailable(reason));
+    };
+    Some(RedisClientError::Refused(refused))
+}
+
+fn missing_right(text: &str) -> MissingRight {
+    // What is quoted may be a key. Before that, `keys` or `key` are the server's words.
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+    if let Some(name) = text.split("to run the '").nth(1).and_then(|rest| rest.split('\'').next()) {
+        let name = name.to_ascii_lowercase();
+        // Of the words of others none is shown.
+        if permissions::is_known(&name) {
+            MissingRight::Command(vec![name.into()])
+        } else {
+            MissingRight::Unnamed { line: None }
+        }
+    } else if says(&["' channel", "the channel ", "of the channels", "a channel"]) {
+        MissingRight::Channel
+    } else if says(&["' key", "of the keys", "a key"]) {
+        MissingRight::Key
+    } else {
+        MissingRight::Unnamed { line: script_line(text) }
+    }
+}
+
+/// The line of a script in which it happened.
+fn script_line(text: &str) -> Option<usize> {
+    let (_, rest) = text.split_once("@user_script:")?;
+    let rest = rest.trim_start();
+    rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The first word in quotation marks of any kind.
+fn quoted(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once(['\'', '`'])?;
+    Some(rest.split(['\'', '`']).next().unwrap_or(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// What the server wrote, as the client reads it.
+    fn answered(text: &str) -> RedisError {
+        let line = format!("-{text}\r\n");
+        redis::parse_redis_value(line.as_bytes()).unwrap().extract_error().unwrap_err()
+    }
+
+    /// The table's word for what an error means.
+    fn word(error: &RedisClientError) -> String {
+        match error {
+            RedisClientError::Unavailable { .. } => "unavailable".to_owned(),
+            RedisClientError::Refused(ErrorReply::Permission(right)) => match right {
+                MissingRight::Command(names) => format!("permission:command {}", names.join(",")),
+                MissingRight::Unnamed { .. } => "permission:command".to_owned(),
+                MissingRight::Key => "permission:key".to_owned(),
+                MissingRight::Channel => "permission:channel".to_owned(),
+            },
+            RedisClientError::Refused(refusal) => refusal.class().as_str().to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn wordings_of_all_servers_are_understood() {
+        let table = include_str!("../../tests/data/redis-errors.tsv");
+        let mut rows = 0;
+        for row in table.lines().filter(|row| !row.starts_with('#')).skip(1) {
+            let [server, version, from, line, class, source] = row.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("not six columns: {row}")
+            };
+            let error = RedisClientError::from(answered(line));
+            assert_eq!(word(&error), class, "{server} {version} {from}: {line}");
+            let shown = error.to_string();
+            assert!(!shown.contains("CANARY") && !source.is_empty(), "{shown}");
+            rows += 1;
+        }
+        assert!(rows > 40, "{rows} wordings");
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        for (text, advice) in [
+            ("OOM command not allowed when used memory > 'maxmemory'.", "raise maxmemory"),
+            ("READONLY You can't write against a read only replica.", "primary"),
+            ("MISCONF Redis is configured to save RDB snapshots", "room on its disk"),
+            ("NOAUTH Authentication required.", "check the URL"),
+            ("WRONGPASS invalid username-password pair", "check the URL"),
+            ("NOPERM this user has no permissions to run the 'evalsha' command", "+evalsha"),
+            ("NOPERM User CANARY has no permissions to access the 'CANARY' key", "~<prefix>*"),
+            ("MOVED 3999 127.0.0.1:6381", "single primary"),
+            ("ERR unknown command 'evalsha', with args: CANARY", "command evalsha"),
+            ("ERR unknown command 'CANARY', with args: OOM NOPERM", "renamed"),
+            ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write"),
+            ("STRANGE x", "log of Redis"),
+        ] {
+            let error = RedisClientError::from(answered(text));
+            assert!(matches!(error, RedisClientError::Refused(_)), "{text}");
+            assert_eq!(error.is_outage(), error == RedisClientError::Refused(ErrorReply::Credentials));
+            let shown = error.to_string();
+            assert!(shown.contains(advice) && !shown.contains("CANARY"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_unnamed_command_is_one_of_those_in_its_line() {
+        let denied = "The user executing the script can't run this command or subcommand";
+        for text in [
+            format!("ERR {denied} script: {}, on @user_script:12.", "a".repeat(40)),
+            format!(
+                "ERR Error running script (call to f_{}): @user_script:12: @user_script: 12: {denied}",
+                "a".repeat(40)
+            ),
+        ] {
+            let RedisClientError::Refused(reply) = RedisClientError::from(answered(&text)) else { panic!("{text}") };
+            let named = reply.named(|line| {
+                assert_eq!(line, Some(12));
+                vec!["get".into(), "pttl".into()]
+            });
+            assert!(named.to_string().contains("one of +get +pttl"));
+        }
+        let named = ErrorReply::Permission(MissingRight::Command(vec!["set".into()]));
+        assert_eq!(named.clone().named(|_| vec!["get".into()]), named);
+    }
+
+    #[test]
+    fn a_server_that_cannot_answer_yet_is_an_outage() {
+        for text in ["LOADING Redis is loading the dataset", "BUSY Redis is busy", "ERR max number of clients reached"]
+        {
+            let error = RedisClientError::from(answered(text));
+            assert!(matches!(error, RedisClientError::Unavailable { .. }) && error.is_outage(), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_replica_is_told_from_a_broken_connection() {
+        let replica = answered("READONLY You can't write");
+        assert!(is_replica(&replica) && !breaks_connection(&replica));
+        let full = answered("OOM command not allowed");
+        assert!(!is_replica(&full) && !breaks_connection(&full));
+        let broken = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(breaks_connection(&broken) && is_dropped(&broken));
+    }
+}

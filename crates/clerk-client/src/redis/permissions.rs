@@ -1,0 +1,153 @@
+//! Which rights the server's user needs: made from the commands that are sent and those in the scripts.
+
+use std::collections::BTreeSet;
+
+use super::scripts;
+
+/// What this library sends. No other command leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Command {
+    Auth,
+    EvalSha,
+    Get,
+    Ping,
+    PubSubNumSub,
+    Publish,
+    ScriptLoad,
+    Select,
+    Set,
+    Subscribe,
+    Unlink,
+}
+
+/// Who needs the right to a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Everybody.
+    Always,
+    /// Who uses another database than 0.
+    OtherDatabase,
+    /// Nobody: the server asks for none, or it is asked only after something else was refused.
+    Never,
+}
+
+impl Command {
+    const ALL: [Self; 11] = [
+        Self::Auth,
+        Self::EvalSha,
+        Self::Get,
+        Self::Ping,
+        Self::PubSubNumSub,
+        Self::Publish,
+        Self::ScriptLoad,
+        Self::Select,
+        Self::Set,
+        Self::Subscribe,
+        Self::Unlink,
+    ];
+
+    /// The name of the right, as in `ACL SETUSER … +name`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::EvalSha => "evalsha",
+            Self::Get => "get",
+            Self::Ping => "ping",
+            Self::PubSubNumSub => "pubsub|numsub",
+            Self::Publish => "publish",
+            Self::ScriptLoad => "script|load",
+            Self::Select => "select",
+            Self::Set => "set",
+            Self::Subscribe => "subscribe",
+            Self::Unlink => "unlink",
+        }
+    }
+
+    const fn need(self) -> Need {
+        match self {
+            Self::Auth | Self::PubSubNumSub => Need::Never,
+            Self::Select => Need::OtherDatabase,
+            _ => Need::Always,
+        }
+    }
+
+    /// Whether it is in vain to tell of a missing right to it.
+    pub(super) fn is_optional(self) -> bool {
+        self.need() == Need::Never
+    }
+
+    /// The command, to be given its arguments.
+    pub(super) fn build(self) -> redis::Cmd {
+        let mut words = self.name().split('|');
+        let mut command = redis::cmd(words.next().unwrap_or_default());
+        command.arg(words.collect::<Vec<_>>());
+        command
+    }
+}
+
+/// The commands that the user must be allowed to run, in lower case and order.
+pub(super) fn commands() -> BTreeSet<Box<str>> {
+    let sent = Command::ALL.into_iter().filter(|command| command.need() == Need::Always);
+    let sent = sent.map(|command| Box::from(command.name()));
+    scripts::texts().iter().flat_map(|text| scripts::commands(text)).chain(sent).collect()
+}
+
+/// Whether a word is the name of a command that is ever run. What servers say holds other words, too.
+pub(super) fn is_known(word: &str) -> bool {
+    Command::ALL.iter().any(|command| command.name() == word || command.name().split('|').next() == Some(word))
+        || commands().contains(word)
+}
+
+/// The command that gives a user of the server exactly the rights that this library needs with this prefix: Redis 6.2 or
+/// later, or Valkey. A URL with a database other than 0 needs `+select`, too.
+///
+/// ```
+/// let rule = clerk_client::redis::acl_rule("clerk-exporter:");
+/// assert!(rule.starts_with("ACL SETUSER <user> on ><password> ~clerk-exporter:* &clerk-exporter:* -@all +del "));
+/// ```
+#[must_use]
+pub fn acl_rule(prefix: &str) -> String {
+    let pattern = escaped(prefix);
+    let rule = format!("ACL SETUSER <user> on ><password> ~{pattern}* &{pattern}* -@all");
+    commands().iter().fold(rule, |rule, command| rule + " +" + command)
+}
+
+/// A prefix as a pattern that matches nothing else.
+fn escaped(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len());
+    for character in prefix.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_holds_commands_of_scripts_and_of_the_client_once() {
+        let rule = acl_rule("a*b:");
+        assert!(rule.starts_with("ACL SETUSER <user> on ><password> ~a\\*b:* &a\\*b:* -@all +"), "{rule}");
+        for right in ["time", "evalsha", "script|load", "subscribe", "ping", "publish", "zadd"] {
+            assert_eq!(
+                rule.matches(&format!(" +{right} ")).count() + usize::from(rule.ends_with(&format!(" +{right}"))),
+                1,
+                "{rule}"
+            );
+        }
+        for right in ["eval", "auth", "select", "pubsub|numsub", "keys"] {
+            assert!(!rule.contains(&format!(" +{right} ")), "{rule}");
+        }
+    }
+
+    #[test]
+    fn commands_are_sent_in_words() {
+        let packed = Command::ScriptLoad.build().get_packed_command();
+        assert_eq!(packed, b"*2\r\n$6\r\nscript\r\n$4\r\nload\r\n");
+        assert_eq!(Command::Get.build().get_packed_command(), b"*1\r\n$3\r\nget\r\n");
+    }
+}

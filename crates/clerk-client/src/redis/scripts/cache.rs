@@ -1,0 +1,56 @@
+//! The scripts of the cache: generations of tags, and answers that carry them.
+
+/// KEYS: answer, tags. ARGV: new generation, its time to live.
+/// Returns whether the answer is good, the generations, the answer, its time to live.
+pub(crate) const LOOK: &str = r"
+local value = redis.call('GET', KEYS[1])
+local seen, missing = {}, {}
+for i = 2, #KEYS do
+  local generation = redis.call('GET', KEYS[i])
+  if not generation or #generation ~= 16 then
+    missing[#missing + 1] = KEYS[i]
+    generation = ARGV[1]
+  end
+  seen[#seen + 1] = generation
+end
+seen = string.char(#seen) .. table.concat(seen)
+if value and #missing == 0 and string.sub(value, 1, #seen) == seen then
+  return {1, seen, string.sub(value, #seen + 1), redis.call('PTTL', KEYS[1])}
+end
+if value then
+  redis.call('UNLINK', KEYS[1])
+end
+for _, key in ipairs(missing) do
+  redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+end
+return {0, seen}
+";
+
+/// KEYS: answer, tags. ARGV: generations from before the fetch, answer, its time to live, that of generations.
+/// Returns whether the answer was kept.
+pub(crate) const KEEP: &str = r"
+local seen = {}
+for i = 2, #KEYS do
+  seen[#seen + 1] = redis.call('GET', KEYS[i]) or ''
+end
+seen = string.char(#seen) .. table.concat(seen)
+if seen ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])
+for i = 2, #KEYS do
+  if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[4]) then
+    redis.call('PEXPIRE', KEYS[i], ARGV[4])
+  end
+end
+return 1
+";
+
+/// KEYS: tags. ARGV: channel, message.
+/// Returns how many were told, or why nobody could be. The generations are gone in either case.
+pub(crate) const INVALIDATE: &str = r"
+redis.call('UNLINK', unpack(KEYS))
+local told = redis.pcall('PUBLISH', ARGV[1], ARGV[2])
+if type(told) == 'table' then return told.err end
+return told
+";

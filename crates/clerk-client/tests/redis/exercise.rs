@@ -1,0 +1,160 @@
+//! Everything that is ever done with Redis.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use clerk_client::cache::{Cache, CacheKeyParts, CacheOptions, CachePolicy, CachedResponse};
+use clerk_client::limiter::{BucketKey, DistributedLimiter, LeaseEnd, RedisLimiter, Room};
+use clerk_client::redis::{RedisClient, RedisOptions};
+use clerk_client::webhook::{Invalidate, Tag};
+use clerk_quota::Bucket;
+use clerk_quota::clock::Clock;
+use clerk_test_support::redis::RedisServer;
+use http::{HeaderMap, StatusCode};
+
+use crate::support::{MINUTE, channel, key, refused, until};
+
+const BUDGET: BucketKey = BucketKey { bucket: Bucket::Instance, entity: None };
+
+/// Does everything, whatever fails of it, and gives the client that was used.
+pub(crate) async fn everything(server: &RedisServer, options: RedisOptions, instance: &str) -> RedisClient {
+    let client = RedisClient::new(options).unwrap();
+    // Refused or not: what is there is not known when a command is allowed that is not needed here.
+    let _ = client.set(&key("k"), b"v", MINUTE).await;
+    let _ = client.get(&key("k")).await;
+    let _ = client.publish(&channel("news"), b"x").await;
+    caches(server, &client, instance).await;
+    limiters(server, &client, instance).await;
+    client
+}
+
+fn cache(client: &RedisClient, instance: &str) -> Cache {
+    let options = CacheOptions { redis: Some(client.clone()), ..CacheOptions::new(instance) };
+    Cache::new(options, Arc::new(Clock::new()))
+}
+
+async fn caches(server: &RedisServer, client: &RedisClient, instance: &str) {
+    let (one, other) = (cache(client, instance), cache(client, instance));
+    until("subscribed or refused", async || {
+        let is_settled = one.is_connected() && other.is_connected() || !refused(client).is_empty();
+        is_settled.then_some(())
+    })
+    .await;
+    let tags = [Tag::Everything, Tag::User("user_1".into())];
+    let ask = async |cache: &Cache, path: &str, minutes: u32| {
+        let key = cache.key(&CacheKeyParts { method: "GET", path, ..CacheKeyParts::default() });
+        let answer = CachedResponse::new(StatusCode::OK, HeaderMap::new(), Bytes::from_static(b"{}"), UNIX_EPOCH);
+        let policy = CachePolicy::fresh_for(MINUTE * minutes);
+        cache
+            .get_or_fetch(key, &tags, policy, || std::future::ready(Ok::<_, std::io::Error>(answer.clone())))
+            .await
+            .unwrap()
+    };
+    ask(&one, "/1", 1).await;
+    ask(&other, "/1", 1).await;
+    // Is kept for longer than the generations that are there.
+    ask(&one, "/2", 60).await;
+    let keys = async |part: &str| -> Vec<String> {
+        server.keys().await.into_iter().map(|(key, _)| key).filter(|key| key.contains(part)).collect()
+    };
+    // An answer that cannot be read, and then one whose generations are lost.
+    for answer in keys(":answer:").await {
+        let _: i64 = server.command(&["SETRANGE", &answer, "33", "~~~~"]).await;
+    }
+    ask(&cache(client, instance), "/1", 1).await;
+    for tag in keys(":tag:").await {
+        let _: i64 = server.command(&["DEL", &tag]).await;
+    }
+    ask(&cache(client, instance), "/1", 1).await;
+    let _ = one.invalidate(&tags[1..]).await;
+}
+
+async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
+    let limiter = RedisLimiter::new(client.clone(), instance);
+    let keys = async |part: &str| -> Option<String> {
+        server.keys().await.into_iter().map(|(key, _)| key).find(|key| key.ends_with(part))
+    };
+    // Slots of a millisecond: each request starts in one of its own, and finds one that is too old.
+    let short = Room { requests: 1000, window: Duration::from_millis(16), may_explore: false };
+    let _ = limiter.take(BUDGET, short).await;
+    if let Some(starts) = keys(":starts").await {
+        let _: i64 = server.command(&["HSET", &starts, "1", "1"]).await;
+    }
+    for _ in 0..3 {
+        let _ = limiter.take(BUDGET, short).await;
+        tokio::task::yield_now().await;
+    }
+    let window = window_in_its_middle(server).await;
+    let room = |requests, may_explore| Room { requests, window, may_explore };
+    // Ends of all kinds.
+    let ends = [
+        LeaseEnd::Counted { window, answered: true },
+        LeaseEnd::Counted { window, answered: false },
+        LeaseEnd::NotCounted,
+        LeaseEnd::Throttled { wait: Duration::from_millis(1), window },
+    ];
+    for end in ends {
+        let before = client.health().operations;
+        let taken = limiter.take(BUDGET, room(1000, false)).await;
+        let lease = taken.ok().and_then(|taken| taken.outcome.ok()).unwrap_or_else(|| limiter.enter(BUDGET, window));
+        limiter.end(BUDGET, lease, end);
+        idle(client, before + 2).await;
+    }
+    // A request that may tell how the server counts: much was sent a window ago, and nothing since.
+    let mut admin = server.look().await;
+    for part in [":calm", ":counting", ":explorer", ":log", ":block", ":unsure"] {
+        if let Some(key) = keys(part).await {
+            let _: i64 = server.command(&["DEL", &key]).await;
+        }
+    }
+    let log = client.key_name(&clerk_client::redis::InstanceKeys::new(instance).key(&["pace", "instance", "", "log"]));
+    let now = micros(server).await;
+    let mut add = redis::cmd("ZADD");
+    add.arg(&log);
+    for number in 0..1000 {
+        add.arg(now - window.as_micros() - 1_000_000 - number).arg(format!("before:{number}"));
+    }
+    let _: i64 = add.query_async(&mut admin).await.unwrap();
+    let before = client.health().operations;
+    if let Some(lease) = limiter.take(BUDGET, room(10, true)).await.ok().and_then(|taken| taken.outcome.ok()) {
+        limiter.end(BUDGET, lease, LeaseEnd::Counted { window, answered: true });
+        idle(client, before + 2).await;
+    }
+    // A log that is full, of a server that counts exactly.
+    for part in [":log", ":block"] {
+        if let Some(key) = keys(part).await {
+            let _: i64 = server.command(&["DEL", &key]).await;
+        }
+    }
+    for _ in 0..2 {
+        let _ = limiter.take(BUDGET, room(1, false)).await;
+    }
+    let _ = limiter.usage(BUDGET, window).await;
+}
+
+/// Waits until so many operations were begun, and all of them are over.
+async fn idle(client: &RedisClient, operations: u64) {
+    until("all operations are over", async || {
+        let health = client.health();
+        let over = health.succeeded + health.refused + health.unavailable + health.timeouts;
+        (health.operations >= operations && over == health.operations).then_some(())
+    })
+    .await;
+}
+
+async fn micros(server: &RedisServer) -> u128 {
+    let (seconds, micros): (u128, u128) = server.command(&["TIME"]).await;
+    seconds * 1_000_000 + micros
+}
+
+/// A window on the clock's grid of which neither the beginning nor the end is near.
+async fn window_in_its_middle(server: &RedisServer) -> Duration {
+    let now = micros(server).await / 1_000_000;
+    let mut windows = (3600..7200).map(Duration::from_secs);
+    let is_in_the_middle = |window: &Duration| {
+        let elapsed = now % u128::from(window.as_secs());
+        (u128::from(window.as_secs()) / 4..u128::from(window.as_secs()) / 2).contains(&elapsed)
+    };
+    windows.find(is_in_the_middle).unwrap()
+}

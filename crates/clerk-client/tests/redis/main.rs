@@ -1,0 +1,11 @@
+//! The way to a real Redis, and what is done over it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod exercise;
+mod names;
+mod permissions;
+mod refusals;
+mod server;
+mod support;
+mod wordings;
