@@ -105,7 +105,7 @@ fn rank(condition: &Condition) -> usize {
 /// The smallest share that is left of a budget of the instance; more than all where none is known.
 fn least(instance: &InstanceSnapshot) -> f64 {
     let limited = instance.buckets.iter().filter(|bucket| bucket.bucket.is_limited());
-    limited.filter_map(BucketSnapshot::remaining_ratio).fold(2.0, f64::min)
+    limited.filter_map(|bucket| bucket.remaining_ratio()).fold(2.0, f64::min)
 }
 
 /// "30 instances: 1 key refused, 2 throttled, 27 fine", the worst first as they are below.
@@ -145,7 +145,7 @@ fn row(
     let buckets: Vec<_> = instance
         .bucket(Bucket::Instance)
         .into_iter()
-        .chain(others.filter(|bucket| bucket.bucket != Bucket::Instance))
+        .chain(others.map(|bucket| &**bucket).filter(|bucket| bucket.bucket != Bucket::Instance))
         .collect();
     let span = buckets.len();
     html.push_str("<tbody>");

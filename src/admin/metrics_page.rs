@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, ready};
+use std::thread;
 
 use axum::Extension;
 use axum::body::Body;
@@ -13,30 +15,95 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
-use super::Admin;
-use crate::metrics::{Exposition, Format};
+use crate::metrics::{Exposition, Format, Metrics};
 use prometheus_web::HeldBytes;
 
 /// What compressing a response takes in memory.
 const COMPRESSION_BYTES: usize = 300 * 1024;
 
-/// A piece of the metrics, and what is left of them.
+/// The thread that writes metrics, a piece of one scrape after a piece of another.
+///
+/// Of thousands of instances they take a while: no thread that serves others does it. It is always the same one, since the
+/// C library keeps what a thread gave back for that thread: many threads would come to keep many snapshots.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    metrics: Arc<Metrics>,
+    jobs: mpsc::Sender<Job>,
+}
+
+enum Job {
+    Begin(Arc<Metrics>, Format, oneshot::Sender<Result<Begun, fmt::Error>>),
+    GoOn(Exposition, oneshot::Sender<Written>),
+}
+
+impl Job {
+    /// Whoever has gone away meanwhile does not get it.
+    fn work(self) {
+        match self {
+            Self::Begin(metrics, format, to) => drop(to.send(begin(&metrics, format))),
+            Self::GoOn(mut exposition, to) => drop(to.send((exposition.next(), exposition))),
+        }
+    }
+}
+
+/// The first piece, the rest, and about how many bytes of memory they take.
+type Begun = (String, Exposition, usize);
+
+/// A piece, and the rest.
 type Written = (Option<Result<String, fmt::Error>>, Exposition);
 
-pub(super) async fn page(State(site): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+impl Writer {
+    /// Starts the thread, which ends with the last clone. Needs a runtime.
+    pub(super) fn start(metrics: Arc<Metrics>) -> Self {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let runtime = Handle::current();
+        let work = move || {
+            let _guard = runtime.enter();
+            for job in waiting {
+                // A bug that breaks one scrape must not end all that come after it. The panic is in the log.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| job.work()));
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("metrics".to_owned()).spawn(work) {
+            tracing::error!(%error, "the thread that writes metrics cannot be started; scrapes are answered with 503");
+        }
+        Self { metrics, jobs }
+    }
+
+    fn begin(&self, format: Format) -> oneshot::Receiver<Result<Begun, fmt::Error>> {
+        let (to, begun) = oneshot::channel();
+        // Without the thread, the sender is gone at once.
+        drop(self.jobs.send(Job::Begin(Arc::clone(&self.metrics), format, to)));
+        begun
+    }
+
+    fn go_on(&self, exposition: Exposition) -> oneshot::Receiver<Written> {
+        let (to, written) = oneshot::channel();
+        drop(self.jobs.send(Job::GoOn(exposition, to)));
+        written
+    }
+}
+
+fn begin(metrics: &Metrics, format: Format) -> Result<Begun, fmt::Error> {
+    let mut exposition = metrics.expose(format)?;
+    let held = exposition.held_bytes();
+    let first = exposition.next().transpose()?.unwrap_or_default();
+    Ok((first, exposition, held))
+}
+
+pub(super) async fn page(State(writer): State<Writer>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&headers);
-    // Thousands of instances take a while to write down: not on a thread that serves others.
-    let first = spawn_blocking(move || {
-        let mut exposition = site.metrics.expose(format)?;
-        let held = exposition.held_bytes();
-        Ok((exposition.next().transpose()?.unwrap_or_default(), exposition, held))
-    });
-    match first.await {
+    match writer.begin(format).await {
         Ok(Ok((first, exposition, held))) => {
-            let body =
-                if exposition.is_finished() { Body::from(first) } else { Body::new(Pieces::new(first, exposition)) };
+            let body = if exposition.is_finished() {
+                Body::from(first)
+            } else {
+                let next = Some(writer.go_on(exposition));
+                Body::new(Pieces { first: Some(first), next, writer })
+            };
             let held = HeldBytes(held + COMPRESSION_BYTES);
             let content_type = HeaderValue::from_static(format.content_type());
             let vary = HeaderValue::from_static("accept");
@@ -46,30 +113,21 @@ pub(super) async fn page(State(site): State<Arc<Admin>>, headers: HeaderMap) -> 
             tracing::error!("metrics cannot be encoded");
             (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded; see the log\n").into_response()
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "metrics cannot be written; see the log\n").into_response(),
     }
 }
 
 /// A body that is written while it is sent, a piece ahead of the client.
 struct Pieces {
     first: Option<String>,
-    next: Option<JoinHandle<Written>>,
+    next: Option<oneshot::Receiver<Written>>,
+    writer: Writer,
 }
 
 /// The metrics end before their last line.
 #[derive(Debug, thiserror::Error)]
 #[error("the metrics were not written to their end")]
 struct Unfinished;
-
-impl Pieces {
-    fn new(first: String, exposition: Exposition) -> Self {
-        Self { first: Some(first), next: Some(write(exposition)) }
-    }
-}
-
-fn write(mut exposition: Exposition) -> JoinHandle<Written> {
-    spawn_blocking(move || (exposition.next(), exposition))
-}
 
 impl HttpBody for Pieces {
     type Data = Bytes;
@@ -85,7 +143,7 @@ impl HttpBody for Pieces {
         Poll::Ready(match written {
             Ok((None, _)) => None,
             Ok((Some(Ok(piece)), exposition)) => {
-                self.next = (!exposition.is_finished()).then(|| write(exposition));
+                self.next = (!exposition.is_finished()).then(|| self.writer.go_on(exposition));
                 Some(Ok(Frame::data(piece.into())))
             }
             Ok((Some(Err(fmt::Error)), _)) => {

@@ -82,10 +82,12 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// All paths.
+    /// All paths. Needs a runtime, in which a thread writes metrics.
     pub fn router(self) -> Router {
         let prefix = self.options.route_prefix.clone();
         let telemetry_path = self.options.telemetry_path.clone();
+        let metrics = get(metrics_page::page).layer(CompressionLayer::new().gzip(true));
+        let metrics = metrics.with_state(metrics_page::Writer::start(Arc::clone(&self.metrics)));
         let router = Router::new()
             .route("/", get(landing::page))
             .route("/api/v1/status", get(status::json))
@@ -94,7 +96,7 @@ impl Admin {
             .route(HEALTH_PATHS[0], get(async || "Healthy\n"))
             .route(HEALTH_PATHS[1], get(ready))
             .route("/-/reload", any(lifecycle::reload))
-            .route(&telemetry_path, get(metrics_page::page).layer(CompressionLayer::new().gzip(true)))
+            .route(&telemetry_path, metrics)
             .with_state(Arc::new(self));
         if prefix.is_empty() {
             return router;

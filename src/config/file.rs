@@ -273,7 +273,7 @@ fn trigger(
             Some((ScheduleConfig::Interval(interval), field.place()))
         }
         (None, Some(field)) => {
-            let expression = field.check_text(report, |text| cron::normalize(text))?;
+            let expression = field.check_text(report, cron::normalize)?;
             Some((ScheduleConfig::Cron(expression), field.place()))
         }
         (None, None) => None,

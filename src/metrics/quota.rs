@@ -54,7 +54,8 @@ impl View {
     /// About how many bytes of memory it takes.
     pub(super) fn bytes(&self) -> usize {
         let of_one = |instance: &InstanceSnapshot| {
-            let buckets = instance.buckets.len() * (size_of::<BucketSnapshot>() + HISTOGRAM_BYTES);
+            let buckets = instance.buckets.iter().filter(|bucket| bucket.sampled_at.is_some());
+            let buckets = buckets.count() * (size_of::<BucketSnapshot>() + HISTOGRAM_BYTES);
             size_of::<InstanceSnapshot>() + buckets + size_of_val(&*instance.spent)
         };
         self.instances.iter().map(of_one).sum()

@@ -19,7 +19,8 @@ const MAX_ENTITIES: usize = 4096;
 pub(super) struct BucketLedger {
     bucket: Bucket,
     limit_config: LimitConfig,
-    budgets: BTreeMap<Option<Entity>, Budget>,
+    /// Boxed: a map of one entry takes the room of eleven.
+    budgets: BTreeMap<Option<Entity>, Box<Budget>>,
     closed: ClosedWindows,
     throttled: [u64; Source::ALL.len()],
     refused_at: Option<Moment>,
@@ -135,7 +136,7 @@ impl BucketLedger {
 
     /// Whether other processes used anything lately.
     pub(super) fn is_used_by_fleet(&self) -> bool {
-        self.budgets.get(&None).is_some_and(Budget::is_used_by_fleet)
+        self.budgets.get(&None).is_some_and(|budget| budget.is_used_by_fleet())
     }
 
     /// The limiter behind the bucket was recognised as a sliding one, or as none.

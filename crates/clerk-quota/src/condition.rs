@@ -128,7 +128,13 @@ impl Condition {
     #[must_use]
     pub fn of(instance: &InstanceSnapshot, now: Moment) -> Self {
         let InstanceSnapshot { key_valid, trouble, low_threshold, .. } = *instance;
-        Self::judge(instance.buckets.iter().map(Cow::Borrowed), low_threshold, key_valid, trouble, now)
+        Self::judge(
+            instance.buckets.iter().map(|bucket| Cow::Borrowed(&**bucket)),
+            low_threshold,
+            key_valid,
+            trouble,
+            now,
+        )
     }
 
     /// The same from its parts.

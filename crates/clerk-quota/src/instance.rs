@@ -55,7 +55,7 @@ pub struct InstanceLedger {
     /// The documented ones.
     buckets: [BucketLedger; Bucket::ALL.len()],
     /// Those of single routes.
-    route_buckets: BTreeMap<RouteId, BucketLedger>,
+    route_buckets: BTreeMap<RouteId, Box<BucketLedger>>,
     route_limits: RouteLimits,
     /// Since when requests are counted.
     since: Option<Moment>,
@@ -296,7 +296,7 @@ impl InstanceLedger {
             None => {
                 let route = if let Bucket::Route(route) = bucket { route } else { RouteId::OTHER };
                 let limit_config = self.settings.limit_config(bucket);
-                self.route_buckets.entry(route).or_insert_with(|| BucketLedger::new(bucket, limit_config))
+                self.route_buckets.entry(route).or_insert_with(|| Box::new(BucketLedger::new(bucket, limit_config)))
             }
         }
     }
@@ -305,7 +305,7 @@ impl InstanceLedger {
     fn bucket_ledger(&self, bucket: Bucket) -> Option<&BucketLedger> {
         match (bucket.index(), bucket) {
             (Some(index), _) => self.buckets.get(index),
-            (None, Bucket::Route(route)) => self.route_buckets.get(&route),
+            (None, Bucket::Route(route)) => self.route_buckets.get(&route).map(|ledger| &**ledger),
             (None, _) => None,
         }
     }
@@ -405,7 +405,7 @@ impl InstanceLedger {
     }
 
     fn bucket_snapshots(&self, now: Moment) -> impl Iterator<Item = BucketSnapshot> + '_ {
-        let routes = self.route_buckets.iter().map(|(route, ledger)| (Bucket::Route(*route), ledger));
+        let routes = self.route_buckets.iter().map(|(route, ledger)| (Bucket::Route(*route), &**ledger));
         let all = Bucket::ALL.into_iter().zip(&self.buckets).chain(routes);
         all.map(move |(bucket, ledger)| ledger.snapshot(now, &self.context(bucket)))
     }
@@ -413,7 +413,7 @@ impl InstanceLedger {
     /// The numbers at `now`, with all windows closed that are over by then.
     pub fn snapshot(&mut self, now: Moment) -> InstanceSnapshot {
         self.advance(now);
-        let buckets = self.bucket_snapshots(now).collect();
+        let buckets = self.bucket_snapshots(now).map(Arc::new).collect();
         InstanceSnapshot {
             name: Arc::clone(&self.settings.name),
             environment: self.settings.environment,

@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use super::Moment;
 use super::instance::InstanceLedger;
 use super::settings::Settings;
-use super::snapshot::InstanceSnapshot;
+use super::snapshot::{BucketSnapshot, InstanceSnapshot};
+
+/// So many kinds of unused buckets are shared in a snapshot: there are as many as buckets, times a few limits.
+const UNUSED_KINDS: usize = 64;
 
 /// One instance's ledger, shared between those who record and those who read. Locks are held for microseconds only.
 pub type Handle = Arc<Mutex<InstanceLedger>>;
@@ -62,6 +65,18 @@ impl Ledger {
     /// All instances' numbers at `now`, by alias.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Vec<InstanceSnapshot> {
-        self.instances.load().values().map(|handle| handle.lock().snapshot(now)).collect()
+        let mut unused: Vec<Arc<BucketSnapshot>> = Vec::new();
+        let snapshot = |handle: &Handle| {
+            let mut instance = handle.lock().snapshot(now);
+            for bucket in instance.buckets.iter_mut().filter(|bucket| bucket.is_unused()) {
+                match unused.iter().find(|known| *known == bucket) {
+                    Some(known) => *bucket = Arc::clone(known),
+                    None if unused.len() < UNUSED_KINDS => unused.push(Arc::clone(bucket)),
+                    None => {}
+                }
+            }
+            instance
+        };
+        self.instances.load().values().map(snapshot).collect()
     }
 }

@@ -118,6 +118,11 @@ pub struct BucketSnapshot {
 }
 
 impl BucketSnapshot {
+    /// Whether nothing was ever seen of it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.sampled_at.is_none() && self.windows == 0 && self.throttled.iter().all(|count| *count == 0)
+    }
+
     /// Share of the limit that is left.
     #[must_use]
     pub fn remaining_ratio(&self) -> Option<f64> {
@@ -142,8 +147,8 @@ pub struct InstanceSnapshot {
     pub up: Option<bool>,
     /// Whether Clerk accepts the key; `None` until known.
     pub key_valid: Option<bool>,
-    /// All buckets with a budget, in the catalogue's order, and the unlimited one.
-    pub buckets: Vec<BucketSnapshot>,
+    /// All buckets with a budget, in the catalogue's order, and the unlimited one. Instances share those that were never used.
+    pub buckets: Vec<Arc<BucketSnapshot>>,
     /// Who may observe the instance, by [`Source::index`].
     pub sources: [bool; Source::ALL.len()],
     /// Requests that Clerk may have counted, by who sent them, sorted.
@@ -184,6 +189,6 @@ impl InstanceSnapshot {
     /// The numbers of one bucket.
     #[must_use]
     pub fn bucket(&self, bucket: Bucket) -> Option<&BucketSnapshot> {
-        self.buckets.iter().find(|snapshot| snapshot.bucket == bucket)
+        self.buckets.iter().find(|snapshot| snapshot.bucket == bucket).map(|snapshot| &**snapshot)
     }
 }

@@ -214,7 +214,6 @@ impl Chunks {
                 }
             }
             (Size | SpaceBehindSize, b' ' | b'\t') => SpaceBehindSize,
-            (Size | SpaceBehindSize, b';') => Extension,
             (Size | SpaceBehindSize | Extension, b'\r') => SizeLf,
             (SizeLf, b'\n') if self.left == 0 => TrailerStart,
             (SizeLf, b'\n') => Data,
@@ -225,7 +224,7 @@ impl Chunks {
             (TrailerLf, b'\n') => TrailerStart,
             (EndLf, b'\n') => End,
             (Extension, b'\n') => Broken,
-            (Extension, _) => Extension,
+            (Size | SpaceBehindSize, b';') | (Extension, _) => Extension,
             (TrailerStart | Trailer, _) => Trailer,
             _ => Broken,
         }

@@ -57,7 +57,8 @@ pub(super) enum Poll {
 #[derive(Debug)]
 pub(super) struct Queue {
     options: LimiterOptions,
-    queues: BTreeMap<Key, BucketQueue>,
+    /// Boxed: a map of one entry takes the room of eleven.
+    queues: BTreeMap<Key, Box<BucketQueue>>,
     /// The lines in which somebody waits.
     busy: BTreeSet<Key>,
     sweep_at: usize,
@@ -455,7 +456,7 @@ impl Queue {
             if !sharing.reachable {
                 limiter.use_local_share(sharing.part(), now);
             }
-            BucketQueue { limiter, waiting: Default::default() }
+            Box::new(BucketQueue { limiter, waiting: Default::default() })
         })
     }
 }

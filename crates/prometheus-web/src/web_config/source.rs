@@ -197,9 +197,12 @@ impl State {
     }
 }
 
+/// A configuration, with what is wrong with a part of it that stays as it was.
+type Loaded = Result<(WebConfig, Option<Problem>), Problem>;
+
 /// Reads the file and what it names; the snapshots are there also when something is wrong. Certificates that cannot be used
 /// are an error, or, if there is a configuration before, those of that one stay.
-fn load(path: &Path, before: Option<&WebConfig>) -> (Vec<Snapshot>, Result<(WebConfig, Option<Problem>), Problem>) {
+fn load(path: &Path, before: Option<&WebConfig>) -> (Vec<Snapshot>, Loaded) {
     let mut reader = Reader { folder: path.parent().unwrap_or(Path::new("")).to_owned(), files: Vec::new() };
     let loaded = reader
         .read(path)
