@@ -10,6 +10,7 @@ use crate::model::{LIMIT, WINDOW, exhausted_at};
 use crate::table::{Outcome, Table, VERDICT};
 use crate::tape::{Budget, Sent};
 use crate::view::{View, at};
+use crate::windows::OVERTAKING;
 use crate::world::{Case, Clients, Headers, Processes, World};
 use crate::{spending, windows};
 
@@ -81,6 +82,8 @@ fn remaining(view: &View<'_>, table: &mut Table) {
             None => Outcome::Violation(format!("{found} by headers, and no header came")),
             Some((_, most)) => {
                 let least = if is_blocked { 0 } else { view.least_by_headers().min(view.room_by_rule()) };
+                // One that was sent first and counted last takes off those in between once too often.
+                let least = least.saturating_sub(OVERTAKING);
                 Outcome::at_most(found as f64, most as f64, least.min(most) as f64)
             }
         };

@@ -94,7 +94,7 @@ impl<'a> View<'a> {
     }
 
     /// Whether pacing has recognised a sliding counter.
-    fn is_recognised(&self) -> bool {
+    pub(crate) fn is_recognised(&self) -> bool {
         self.process.outbound.limits.limiter.stats().counting == CountingKind::SlidingCounter
     }
 

@@ -15,7 +15,7 @@ use crate::world::{Clients, Foreign, Headers, Processes};
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Requests that overtake each other on their way, at most.
-const OVERTAKING: u64 = 4;
+pub(crate) const OVERTAKING: u64 = 4;
 
 /// A window of the grid in which the process sent something.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,7 +65,8 @@ fn truths(view: &View<'_>) -> BTreeMap<Duration, Truth> {
             window.all += 1;
         }
     }
-    if view.case.limiter == LimiterKind::SlidingCounter {
+    // A limiter that pacing has taken for a sliding counter is one for it, until it is refuted.
+    if view.case.limiter == LimiterKind::SlidingCounter || view.is_recognised() {
         let all = view.sent.iter().filter(|sent| sent.budget == Budget::Instance && !sent.is_refused_to_us());
         let all: Vec<Duration> = all.map(|sent| sent.at).collect();
         for (place, at) in all.iter().enumerate() {

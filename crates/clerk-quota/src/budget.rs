@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::forecast::{Pace, sliding_exhaustion};
 use super::newest_word::NewestWord;
 use super::snapshot::Basis;
-use super::usage_log::{UsageLog, weighed};
+use super::usage_log::{LATE_ARRIVAL, UsageLog, weighed};
 use super::window::Statement;
 use super::windows::{GRACE, Reset, ResetStatement, Timeline, Window, WindowPosition};
 use super::{HeaderError, Moment, Observation};
@@ -411,7 +411,10 @@ impl Budget {
                 said.saturating_sub(since).min(counted)
             }
         };
-        let newest = self.newest_word.left(now, self.length(context.config));
+        // A request is counted some time after it was sent, and a sliding counter remembers a window more.
+        let length = self.length(context.config);
+        let longer = if self.timeline.may_be_sliding_counter() { length } else { LATE_ARRIVAL };
+        let newest = self.newest_word.left(now, length.saturating_add(longer));
         Some(newest.map_or(left, |newest| newest.min(left)))
     }
 

@@ -66,10 +66,10 @@ impl NewestWord {
         }
     }
 
-    /// The most that may be left: what was said, less what was sent since and within the last window.
-    pub(super) fn left(&self, now: Moment, window: Duration) -> Option<u64> {
+    /// The most that may be left: what was said, less what was sent since and may still be `remembered`.
+    pub(super) fn left(&self, now: Moment, remembered: Duration) -> Option<u64> {
         let word = self.word?;
-        let begin = now.before(window);
+        let begin = now.before(remembered);
         let since = self.since.len() - self.since.partition_point(|at| *at <= begin);
         let beyond = if self.beyond_until > begin { self.beyond } else { 0 };
         Some(word.remaining.saturating_sub(since as u64 + beyond))
