@@ -1,14 +1,14 @@
 //! Who uses the budget: a count of the last seconds, the last minute and the last hour. Pure: time is passed in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use super::Moment;
 
 /// Slots of each ring: sixty seconds, and sixty minutes.
-const SLOTS: usize = 60;
+const SLOTS: u64 = 60;
 
-/// Keys that are kept apart. With all slots full of them this is a quarter of a megabyte.
+/// Keys that are kept apart. With all slots full of them this is a megabyte.
 const MAX_KEYS: usize = 512;
 
 /// A time that ends now.
@@ -40,7 +40,7 @@ impl Span {
 /// Counts by key in rings of time slots.
 #[derive(Debug, Clone)]
 pub(super) struct TopCounter<K> {
-    places: HashMap<K, usize>,
+    places: HashMap<K, u16>,
     keys: Vec<K>,
     seconds: Ring,
     minutes: Ring,
@@ -52,68 +52,73 @@ impl<K> Default for TopCounter<K> {
     }
 }
 
-/// The requests of each of the last [`SLOTS`] times.
+/// The requests of the last [`SLOTS`] times. Times without requests take no room: most instances are probed a few times a minute.
 #[derive(Debug, Clone, Default)]
 struct Ring {
-    slots: Vec<Slot>,
+    /// In the order of their times, then of the keys' places.
+    entries: VecDeque<Entry>,
 }
 
-#[derive(Debug, Default, Clone)]
-struct Slot {
+/// Requests of one key in one slot.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
     /// Which second or minute since the epoch this is.
     number: u64,
-    /// By place of the key; the last one is for keys without a place.
-    counts: Vec<u32>,
-    homeless: u32,
+    place: u16,
+    requests: u32,
 }
+
+/// The place of keys without one.
+const HOMELESS: u16 = u16::MAX;
 
 impl Ring {
-    fn add(&mut self, number: u64, place: Option<usize>, requests: u32) {
-        if self.slots.is_empty() {
-            self.slots.resize(SLOTS, Slot::default());
-        }
-        let index = index(number);
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.number > number {
-            // Too late for a slot that has gone round.
+    fn add(&mut self, number: u64, place: u16, requests: u32) {
+        let newest = self.entries.back().map_or(number, |entry| entry.number.max(number));
+        let is_over = |number: u64| number + SLOTS <= newest;
+        if is_over(number) {
             return;
         }
-        if slot.number < number {
-            slot.number = number;
-            slot.counts.clear();
-            slot.homeless = 0;
+        while self.entries.front().is_some_and(|entry| is_over(entry.number)) {
+            self.entries.pop_front();
         }
-        let count = match place {
-            None => &mut slot.homeless,
-            Some(place) => {
-                if slot.counts.len() <= place {
-                    slot.counts.resize(place + 1, 0);
-                }
-                &mut slot.counts[place]
+        let index = self.index(number, place);
+        match self.entries.get_mut(index) {
+            Some(entry) if (entry.number, entry.place) == (number, place) => {
+                entry.requests = entry.requests.saturating_add(requests);
             }
-        };
-        *count = count.saturating_add(requests);
-    }
-
-    fn take_back(&mut self, number: u64, place: Option<usize>, requests: u32) {
-        let slot = self.slots.get_mut(index(number)).filter(|slot| slot.number == number);
-        let count = slot.and_then(|slot| match place {
-            None => Some(&mut slot.homeless),
-            Some(place) => slot.counts.get_mut(place),
-        });
-        if let Some(count) = count {
-            *count = count.saturating_sub(requests);
+            _ => self.entries.insert(index, Entry { number, place, requests }),
         }
     }
 
-    /// The slots of the last `count` numbers up to this one.
-    fn last(&self, number: u64, count: u64) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(move |slot| slot.number <= number && slot.number + count > number)
+    fn take_back(&mut self, number: u64, place: u16, requests: u32) {
+        let index = self.index(number, place);
+        let entry = self.entries.get_mut(index).filter(|entry| (entry.number, entry.place) == (number, place));
+        if let Some(entry) = entry {
+            entry.requests = entry.requests.saturating_sub(requests);
+        }
     }
-}
 
-fn index(number: u64) -> usize {
-    usize::try_from(number % SLOTS as u64).unwrap_or(0)
+    /// Where an entry is, or belongs.
+    fn index(&self, number: u64, place: u16) -> usize {
+        self.entries.partition_point(|entry| (entry.number, entry.place) < (number, place))
+    }
+
+    /// The entries of the last `count` numbers up to this one.
+    fn last(&self, number: u64, count: u64) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.number <= number && entry.number + count > number)
+    }
+
+    /// Gives keys new places; entries of those without one go.
+    fn replace(&mut self, places: &[Option<u16>]) {
+        self.entries.retain_mut(|entry| {
+            if entry.place == HOMELESS {
+                return true;
+            }
+            let place = places.get(usize::from(entry.place)).copied().flatten();
+            entry.place = place.unwrap_or(entry.place);
+            place.is_some()
+        });
+    }
 }
 
 impl<K: Copy + Eq + Hash> TopCounter<K> {
@@ -128,42 +133,42 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
     /// Takes back requests that were counted at `at`.
     pub(super) fn take_back(&mut self, at: Moment, key: K, requests: u32) {
         let second = at.since_epoch().as_secs();
-        let place = self.places.get(&key).copied();
+        let place = self.places.get(&key).copied().unwrap_or(HOMELESS);
         self.seconds.take_back(second, place, requests);
         self.minutes.take_back(second / 60, place, requests);
     }
 
-    fn place(&mut self, key: K, second: u64) -> Option<usize> {
+    fn place(&mut self, key: K, second: u64) -> u16 {
         if let Some(place) = self.places.get(&key) {
-            return Some(*place);
+            return *place;
         }
         if self.keys.len() >= MAX_KEYS && !self.forget_unused(second) {
-            return None;
+            return HOMELESS;
         }
-        let place = self.keys.len();
+        let Ok(place) = u16::try_from(self.keys.len()) else { return HOMELESS };
         self.keys.push(key);
         self.places.insert(key, place);
-        Some(place)
+        place
     }
 
     /// Makes room by forgetting the keys that no slot counts any more; false if there are none.
     fn forget_unused(&mut self, second: u64) -> bool {
-        let mut used = vec![false; self.keys.len()];
-        for slot in self.minutes.last(second / 60, SLOTS as u64) {
-            for (used, count) in used.iter_mut().zip(&slot.counts) {
-                *used |= *count > 0;
+        let mut is_used = vec![false; self.keys.len()];
+        for entry in self.minutes.last(second / 60, SLOTS).filter(|entry| entry.requests > 0) {
+            if let Some(used) = is_used.get_mut(usize::from(entry.place)) {
+                *used = true;
             }
         }
-        if used.iter().all(|used| *used) {
+        if is_used.iter().all(|used| *used) {
             return false;
         }
-        for slot in self.seconds.slots.iter_mut().chain(&mut self.minutes.slots) {
-            let mut used = used.iter();
-            slot.counts.retain(|_| used.next().copied().unwrap_or(false));
-        }
-        let mut used = used.iter();
+        let mut next = 0..HOMELESS;
+        let places: Vec<_> = is_used.iter().map(|used| if *used { next.next() } else { None }).collect();
+        self.seconds.replace(&places);
+        self.minutes.replace(&places);
+        let mut used = is_used.iter();
         self.keys.retain(|_| used.next().copied().unwrap_or(false));
-        self.places = self.keys.iter().enumerate().map(|(place, key)| (*key, place)).collect();
+        self.places = self.keys.iter().copied().zip(0..HOMELESS).collect();
         true
     }
 
@@ -172,16 +177,14 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
         let second = now.since_epoch().as_secs();
         let (ring, number, count) = match span {
             Span::Window => (&self.seconds, second, 10),
-            Span::Minute => (&self.seconds, second, SLOTS as u64),
-            Span::Hour => (&self.minutes, second / 60, SLOTS as u64),
+            Span::Minute => (&self.seconds, second, SLOTS),
+            Span::Hour => (&self.minutes, second / 60, SLOTS),
         };
         let mut counts = vec![0_u64; self.keys.len()];
         let mut homeless = 0;
-        for slot in ring.last(number, count) {
-            homeless += u64::from(slot.homeless);
-            for (sum, count) in counts.iter_mut().zip(&slot.counts) {
-                *sum += u64::from(*count);
-            }
+        for entry in ring.last(number, count) {
+            let sum = counts.get_mut(usize::from(entry.place)).unwrap_or(&mut homeless);
+            *sum += u64::from(entry.requests);
         }
         let mut shares: Vec<_> = self.keys.iter().copied().map(Some).zip(counts).collect();
         shares.push((None, homeless));
