@@ -380,6 +380,20 @@ async fn scrapes_change_nothing() {
 
 /// Statuses and the like come from the other side: no answer makes a series of its own without bounds.
 #[tokio::test(start_paused = true)]
+async fn refused_requests_are_counted_by_the_priorities_that_the_alerts_name() {
+    let world = World::new(&["prod"]);
+    let gateway = gateway(&world).await;
+    let world = World { metrics: world.metrics_with(gateway), ..world };
+    let scrape = world.scrape(Format::Text);
+    let shed = scrape.samples.iter().filter(|sample| sample.name == "clerk_gateway_shed_total");
+    let priorities: BTreeSet<_> = shed.map(|sample| &*sample.labels["priority"]).collect();
+    assert_eq!(priorities, BTreeSet::from(["high", "low"]));
+    let rules = include_str!("../alerts/clerk.rules.yml");
+    let named: BTreeSet<_> = rules.split("{priority=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(!named.is_empty() && named.is_subset(&priorities), "{named:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn thousands_of_instances_come_in_small_pieces_of_one_moment() {
     let names: Vec<_> = (0..3000).map(|number| format!("customer-{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();

@@ -109,8 +109,8 @@ impl Priority {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::High => "interactive",
-            Self::Low => "bulk",
+            Self::High => "high",
+            Self::Low => "low",
         }
     }
 
