@@ -3,33 +3,38 @@
 #![no_main]
 
 use clerk_client::secret;
+use libfuzzer_sys::fuzz_target;
 
 /// The modules that read it, which nobody else can call.
 #[path = "../../crates/clerk-client/src/cache"]
 mod cache {
-    #[expect(dead_code, reason = "it is more than reading")]
-    pub(super) mod codec;
-    #[expect(dead_code, unreachable_pub, reason = "it is more than reading")]
-    pub(super) mod encryption;
-    #[expect(dead_code, unreachable_pub, reason = "it is more than reading")]
-    pub(super) mod entry;
+    #[allow(dead_code, reason = "it is more than reading")]
+    mod codec;
+    #[allow(dead_code, unreachable_pub, reason = "it is more than reading")]
+    mod encryption;
+    #[allow(dead_code, unreachable_pub, reason = "it is more than reading")]
+    mod entry;
+
+    use bytes::Bytes;
+    use clerk_client::cache::CacheKey;
+
+    use crate::secret::{Secret, SecretSource};
+    use codec::{decode, encode};
+    use encryption::Encryption;
+
+    pub(super) fn check(data: &[u8]) {
+        let key = SecretSource::Inline(Secret::new("A".repeat(43) + "="));
+        let seal = Encryption::new(&key, &[]).expect("a key of 32 bytes");
+        assert!(decode(Bytes::copy_from_slice(data), Some(&seal), b"place").is_none(), "nobody can forge a sealed one");
+        let Some(record) = decode(Bytes::copy_from_slice(data), None, b"place") else { return };
+        let written = encode(&record, None, b"place").expect("what was read can be written");
+        let again = decode(written.clone().into(), None, b"place").expect("and read");
+        assert_eq!(encode(&again, None, b"place").as_ref(), Some(&written));
+    }
 
     fn millis(duration: std::time::Duration) -> u64 {
         u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-use bytes::Bytes;
-use cache::codec::{decode, encode};
-use cache::encryption::Encryption;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
-    let key = secret::SecretSource::Inline(secret::Secret::new("A".repeat(43) + "="));
-    let seal = Encryption::new(&key, &[]).expect("a key of 32 bytes");
-    assert!(decode(Bytes::copy_from_slice(data), Some(&seal), b"place").is_none(), "nobody can forge a sealed one");
-    let Some(record) = decode(Bytes::copy_from_slice(data), None, b"place") else { return };
-    let written = encode(&record, None, b"place").expect("what was read can be written");
-    let again = decode(written.clone().into(), None, b"place").expect("and read");
-    assert_eq!(encode(&again, None, b"place").as_ref(), Some(&written));
-});
+fuzz_target!(|data: &[u8]| cache::check(data));

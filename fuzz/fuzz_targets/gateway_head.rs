@@ -87,14 +87,18 @@ fn gateway(clerk: Arc<Keeping>) -> Gateway {
     let ledger = Ledger::new([clerk_test_support::settings("prod")]);
     let instance = ledger.instance("prod").expect("it was just made");
     let (key, url) = (Arc::new(KeySource::new(secret(KEY))), "http://clerk.test".to_owned());
-    let outbound = Outbound::new(clerk, url, key, instance, Arc::clone(&clock));
+    let outbound = Outbound::new(Arc::<Keeping>::clone(&clerk), url.clone(), key, instance, Arc::clone(&clock));
+    let others = Ledger::new([clerk_test_support::settings("other")]);
+    let others = others.instance("other").expect("it was just made");
+    let key = Arc::new(KeySource::new(secret(KEY)));
+    let strangers = Outbound::new(clerk, url, key, others, Arc::clone(&clock));
     let on = Mode::On;
     let policies = RoutePolicies { cache: on, coalesce: on, retry: Mode::Off, ..RoutePolicies::default() };
     let token = CallerToken {
         caller: "billing".into(),
         instance: "prod".into(),
         token: Secret::new(TOKEN.to_owned()),
-        priority: Priority::Interactive,
+        priority: Priority::High,
     };
     let options = GatewayOptions {
         instances: vec![InstanceOptions {
@@ -105,7 +109,7 @@ fn gateway(clerk: Arc<Keeping>) -> Gateway {
             policies: InstancePolicies { policies, ..InstancePolicies::default() },
             cache: Cache::new(CacheOptions::new("prod"), Arc::clone(&clock)),
         }],
-        unknown_keys: UnknownKeyPolicy::Forward,
+        unknown_keys: UnknownKeyPolicy::Forward(Arc::new(strangers)),
         tokens: vec![token],
         max_callers: 5,
     };
