@@ -105,7 +105,7 @@ pub(crate) fn measure(way: Way, task: Task) -> Measured {
 async fn walk(clerk: &Clerk, page: u16) -> u64 {
     let mut pages = clerk.users().list_all().page_size(page).raw();
     let mut users = 0;
-    while let Some(page) = pages.next().await.unwrap() {
+    while let Some(page) = pages.try_next().await.unwrap() {
         users += page.users.len() as u64;
     }
     users

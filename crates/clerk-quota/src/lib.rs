@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod limits;
 mod method;
 mod newest_word;
+mod path_params;
 mod probe_stats;
 mod rolling_max;
 pub mod route;

@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use super::limits::{Bucket, Scope};
+pub use super::path_params::path_params;
 use super::route_id::RouteId;
 
 /// The template of every route that the catalogue does not know.

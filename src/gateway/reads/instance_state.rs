@@ -109,7 +109,7 @@ impl InstanceState {
         // All look-ups are of one route, and so have the same policies until a reload makes all of this anew.
         let options = options();
         let clerk = Clerk::with_transport(Arc::clone(outbound)).with_source(Source::Gateway);
-        let loader = clerk.with_options(options).with_headers(headers).users().loader(LoaderOptions::default());
+        let loader = clerk.with_execute_options(options).with_headers(headers).users().loader(LoaderOptions::default());
         loaders.insert(kind, loader.clone());
         Some(loader)
     }

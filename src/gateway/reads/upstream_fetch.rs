@@ -50,7 +50,7 @@ pub(in crate::gateway) struct FetchStats {
 pub(in crate::gateway) enum FetchError {
     Send(SendError),
     /// A list was not let go, or got no answer.
-    List(Arc<Error>),
+    List(Error),
     /// The answer broke off.
     Broken(RequestError),
     /// It is too large, or none that can be kept.
@@ -156,14 +156,14 @@ impl Fetcher {
         let loader = instance.state.loader(&instance.outbound, kind, options)?;
         // A list that is under way already may have been read before an invalidation that we come after.
         loader.invalidate(user);
-        let (found, share) = loader.raw_merged(user, self.caller).await;
+        let (found, share) = loader.raw_batched(user, self.caller).await;
         let has_opened = share.is_first;
         // Of each list that is sent, one look-up is the first.
         let pace_forecast = has_opened.then(|| self.forecast_pace()).flatten();
         let answer = match found {
             Ok(Some(user)) => Ok(self.stored(StatusCode::OK, HeaderMap::new(), user.into_bytes())),
             Ok(None) => Ok(self.missing(user)),
-            Err(error) => match &*error {
+            Err(error) => match &error {
                 // What is wrong with a list for another reason need not be wrong with a request of its own.
                 Error::Api(api) if is_of_all(api.status) => Ok(self.rejected(api)),
                 Error::Shed(_) if self.policies.pace.is_on() => Err(FetchError::List(error)),

@@ -42,6 +42,7 @@
 //! [`secret`](crate::secret), `redis`, [`limiter`](crate::limiter) with its priorities, and
 //! [`webhook`](crate::webhook).
 
+mod builder;
 #[cfg(feature = "redis")]
 mod codec;
 mod dry_run;
@@ -67,6 +68,7 @@ mod subscription;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use builder::CacheBuilder;
 pub use dry_run::DryRun;
 #[cfg(feature = "redis")]
 pub use encryption::{Encryption, EncryptionError};

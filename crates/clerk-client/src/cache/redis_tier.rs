@@ -58,7 +58,7 @@ pub(super) enum InvalidationError {
     Redis(#[from] RedisClientError),
     /// It is gone from Redis, and others that hold it in memory were not told.
     #[error("{0}; other processes that are subscribed could not be told")]
-    Untold(#[source] RedisClientError),
+    Untold(RedisClientError),
 }
 
 /// An answer in Redis, and how long it is there.

@@ -54,7 +54,7 @@ impl ApiRequest {
         Self::new(Method::GET, path, source)
     }
 
-    pub(super) fn route(&self) -> Route {
+    pub(crate) fn route(&self) -> Route {
         route::find(self.method.as_str(), self.path.as_bytes())
     }
 }

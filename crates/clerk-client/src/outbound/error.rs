@@ -1,5 +1,6 @@
 //! Why a request has no response.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,17 +10,17 @@ use crate::limiter::Shed;
 use crate::secret::SecretError;
 use crate::transport::{ErrorKind, TransportError};
 
-/// Why there is no complete answer.
-#[derive(Debug, thiserror::Error)]
+/// Why one attempt has no complete response.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestError {
     /// The key cannot be read; nothing was sent.
-    #[error("{0}")]
+    #[error(transparent)]
     Key(#[from] SecretError),
-    /// The request cannot be formed; nothing was sent.
-    #[error("not a valid request: {0}")]
-    Request(#[from] http::Error),
+    /// The request is not valid HTTP; nothing was sent.
+    #[error("not a valid request")]
+    Request(#[source] Arc<http::Error>),
     /// No answer, or a broken one.
-    #[error("{0}")]
+    #[error(transparent)]
     Upstream(#[from] TransportError),
     /// The deadline passed first.
     #[error("no complete answer within {}", humantime::format_duration(*.0))]
@@ -57,14 +58,14 @@ impl RequestError {
     }
 }
 
-/// Why a request has no answer. An answer of any status, a 429 too, is no error.
-#[derive(Debug, thiserror::Error)]
+/// Why a request has no response. A response of any status, a 429 too, is not an error.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
     /// It was not let go; nothing was sent.
-    #[error("{0}")]
+    #[error(transparent)]
     Shed(#[from] Shed),
     /// The last attempt brought no complete answer.
-    #[error("{error} (attempts: {attempts})")]
+    #[error("{}", no_response(*.attempts))]
     Request {
         /// What went wrong, the last time.
         #[source]
@@ -72,6 +73,20 @@ pub enum SendError {
         /// Attempts made.
         attempts: u32,
     },
+}
+
+impl From<http::Error> for RequestError {
+    fn from(error: http::Error) -> Self {
+        Self::Request(Arc::new(error))
+    }
+}
+
+/// The text of an error whose source says what went wrong.
+pub(crate) fn no_response(attempts: u32) -> String {
+    match attempts {
+        0 | 1 => "no response from Clerk".to_owned(),
+        many => format!("no response from Clerk after {many} attempts"),
+    }
 }
 
 /// Whether a request surely did not leave, or was surely not looked at.

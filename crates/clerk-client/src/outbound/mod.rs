@@ -21,6 +21,7 @@ mod request;
 mod response;
 pub mod retry;
 mod retry_budget;
+mod write_outcome;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +30,14 @@ use tokio::time::{Instant, timeout_at};
 
 pub use account::{AttemptGuard, AttemptJournal};
 pub use api_request::{ApiRequest, Credentials, ForwardRequest};
+pub(crate) use error::no_response;
 pub use error::{Phase, RequestError, SendError};
 pub use error_body::{ErrorBody, ErrorItem};
 pub use instance_limits::{InstanceLimits, RequestStats};
 pub use options::{ExecuteOptions, QueueOptions, RequestOptions};
 pub use response::{BufferedResponse, ForwardedResponse, StreamingResponse, UpstreamBody, UpstreamResponse, read_body};
 pub use retry_budget::RetryBudget;
+pub use write_outcome::WriteOutcome;
 
 use crate::secret::KeySource;
 use crate::transport::Transport;

@@ -31,6 +31,12 @@ pub enum RedisConfigError {
     Authorities(String),
 }
 
+impl From<std::convert::Infallible> for RedisConfigError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 /// An operation that was not done, or whose answer is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisClientError {

@@ -20,6 +20,7 @@ use super::permissions::{Command, acl_rule};
 use super::refusals::{Operation, Refusals};
 use super::stats::{RedisCounters, RedisStats};
 use super::{ErrorReply, RedisClientError, RedisConfigError, RedisOptions, Script, Subscription};
+use crate::secret::Secret;
 
 /// The way to the server. Clones share it.
 ///
@@ -332,6 +333,23 @@ impl RedisClient {
             }
             is_second = true;
         }
+    }
+}
+
+/// A client with the default [`RedisOptions`] for a URL.
+impl TryFrom<&str> for RedisClient {
+    type Error = RedisConfigError;
+
+    fn try_from(url: &str) -> Result<Self, RedisConfigError> {
+        Self::new(RedisOptions::new(Secret::from(url)))
+    }
+}
+
+impl TryFrom<String> for RedisClient {
+    type Error = RedisConfigError;
+
+    fn try_from(url: String) -> Result<Self, RedisConfigError> {
+        Self::new(RedisOptions::new(Secret::new(url)))
     }
 }
 

@@ -254,7 +254,8 @@ fn tls(options: &HyperOptions) -> Result<ClientConfig, BuildError> {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
-    let pem = std::fs::read(path).map_err(|source| BuildError::Read { path: path.to_owned(), source })?;
+    let pem =
+        std::fs::read(path).map_err(|cause| BuildError::Read { path: path.to_owned(), cause: Arc::new(cause) })?;
     let wrong = |reason: String| BuildError::Certificates { path: path.to_owned(), reason };
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|error| wrong(error.to_string()))?;

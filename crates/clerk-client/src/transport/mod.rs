@@ -77,7 +77,7 @@ pub enum ErrorKind {
 }
 
 /// No (complete) answer came. Its text names the cause down to its root, and neither user info nor query of any URL.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct TransportError {
     kind: ErrorKind,
@@ -96,7 +96,7 @@ impl TransportError {
 
     /// An error with the text of an error and of all its causes.
     pub(crate) fn caused_by(kind: ErrorKind, error: &(dyn StdError + 'static)) -> Self {
-        Self { kind, message: chain(error), was_idle: false, is_after_sent: false, is_unprocessed: false }
+        Self { kind, message: error_chain(error), was_idle: false, is_after_sent: false, is_unprocessed: false }
     }
 
     /// The same for a request on a connection that had been idle, and that the server closed before it answered.
@@ -144,8 +144,9 @@ impl TransportError {
     }
 }
 
-/// The texts of an error and its causes; a cause that only repeats what stands above is left out.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+/// An error with its sources, in one line for logs. A source whose text is part of the text before it is left out.
+#[must_use]
+pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

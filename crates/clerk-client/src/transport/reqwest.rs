@@ -41,15 +41,16 @@ impl Default for ReqwestOptions {
 }
 
 /// The HTTP client could not be set up.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// The file of certificate authorities could not be read.
-    #[error("ca_file {path}: {source}; give a readable PEM file", path = path.display())]
+    #[error("ca_file {path}: {cause}; give a readable PEM file", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: Arc<std::io::Error>,
     },
     /// The file of certificate authorities holds none.
     #[error("ca_file {path}: {reason}; give a PEM file with one or more certificates", path = path.display())]
@@ -69,7 +70,7 @@ impl BuildError {
     /// which variable it looked at.
     pub(super) fn client(error: &(dyn StdError + 'static)) -> Self {
         let told: String = environment::authorities(&process_env).iter().map(|told| format!("; {told}")).collect();
-        Self::Client(super::chain(error) + &told)
+        Self::Client(super::error_chain(error) + &told)
     }
 }
 
@@ -163,9 +164,9 @@ fn body(body: RequestBody) -> reqwest::Body {
 }
 
 fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
-    let pem = std::fs::read(path).map_err(|source| BuildError::Read { path: path.clone(), source })?;
+    let pem = std::fs::read(path).map_err(|cause| BuildError::Read { path: path.clone(), cause: Arc::new(cause) })?;
     let wrong = |reason: String| BuildError::Certificates { path: path.clone(), reason };
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(super::chain(&error)))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(super::error_chain(&error)))?;
     if certificates.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(certificates) }
 }
 

@@ -24,6 +24,7 @@ mod signature;
 #[cfg(feature = "axum")]
 mod stats;
 mod tag;
+mod write_tags;
 
 use std::fmt;
 use std::future::Future;
@@ -40,6 +41,7 @@ pub use signature::{BadSecret, InvalidTolerance, SigningSecret, Tolerance, Verif
 #[cfg(feature = "axum")]
 pub use stats::{DeliveryOutcome, WebhookStats};
 pub use tag::{ParseTagError, Tag, tags_of_route};
+pub use write_tags::{tags_named_by, tags_of_write};
 
 use file_fingerprint::ReloadStats;
 

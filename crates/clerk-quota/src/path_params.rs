@@ -1,12 +1,14 @@
-//! The parameters of a route in the path of a request.
+//! The values of a route template's parameters.
 
 use std::borrow::Cow;
 
-use clerk_quota::route;
+use crate::route;
 
-/// The values of a template's parameters, percent-decoded. None where the path is not written plainly: with empty or dot
-/// segments, bytes that are no text, or of an unknown route.
-pub(in crate::gateway) fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
+/// The values of a template's parameters in a path, percent-decoded.
+///
+/// `None` for an unknown route, and for a path with empty or dot segments or with bytes that are not UTF-8.
+#[must_use]
+pub fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
     if template == route::OTHER {
         return None;
     }
