@@ -315,7 +315,8 @@ proptest! {
         clerk_test_support::in_simulated_time(async {
             let (world, _, loader) = world(100);
             // IDs from 100 on belong to no user.
-            let other = Simulator::new(clerk_simulator::Options { users: 140, seed: 9, ..clerk_test_support::simulator(1) });
+            let options = clerk_simulator::Options { users: 140, seed: 9, ..clerk_test_support::simulator(1) };
+            let other = Simulator::new(options);
             let id_of = |number| id(if number < 100 { &world.simulator } else { &other }, number);
             let all = lookups.iter().map(|(number, delay)| {
                 let (loader, id) = (loader.clone(), id_of(*number));

@@ -1,8 +1,8 @@
 //! Accounting of attempts: every request that may have reached Clerk has an [`AttemptGuard`].
 //!
-//! The guard is the only place that updates ledger, limiter, counters and the per-caller view: once when the request
-//! is sent and once when it ends. A guard dropped without a result (caller gone, connection broken, task cancelled)
-//! counts its request, because Clerk may have counted it.
+//! The guard updates the ledger, which includes the per-caller view, and the limiter: once when the request is sent and
+//! once when it ends. A guard dropped without a result (caller gone, connection broken, task cancelled) counts its
+//! request, because Clerk may have counted it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
 use clerk_quota::{Attempt, AttemptEnd, Bucket, Entity, Moment, Observation, RequestStart};
 
-/// Persists when requests were sent, so that a restarted process knows. Called before each send; must not block.
+/// Persists the times of requests across restarts. Called before each send; must not block.
 pub trait AttemptJournal: fmt::Debug + Send + Sync + 'static {
     /// Records that a request counted in this bucket is about to be sent.
     fn sent(&self, bucket: Bucket, entity: Option<Entity>, at: Moment);

@@ -24,7 +24,8 @@ pub const MIN_WAIT: Duration = Duration::from_millis(100);
 /// use std::time::Duration;
 ///
 /// use clerk_client::outbound::RetryBudget;
-/// use clerk_client::outbound::retry::{RetryDecision, AttemptOutcome, Idempotency, RetryPolicy, RetryState, RetryableError};
+/// use clerk_client::outbound::retry::{AttemptOutcome, Idempotency, RetryableError};
+/// use clerk_client::outbound::retry::{RetryDecision, RetryPolicy, RetryState};
 /// use clerk_quota::Moment;
 ///
 /// let now = Moment::from_unix(Duration::from_secs(1_800_000_000));

@@ -126,7 +126,7 @@ impl KeySource {
             || if self.is_machine { self.source.read_machine_key_with(&process_env) } else { self.source.read_key() };
         let key = state.watched.attempt(self.source.file(), read)?;
         if state.watched.is_recovery() {
-            tracing::info!(source = %self.source, "the secret key can be read again");
+            tracing::info!(source = %self.source, "secret key is readable again");
         }
         let key = Arc::new(key);
         let changed = state.key.as_ref().map_or(was_read, |before| *before != key);
