@@ -10,43 +10,44 @@ use crate::limiter::Shed;
 use crate::secret::SecretError;
 use crate::transport::{ErrorKind, TransportError};
 
-/// Why one attempt has no complete response.
+/// Why a request has no complete response.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestError {
-    /// The key cannot be read; nothing was sent.
+    /// The key cannot be read. Nothing was sent.
     #[error(transparent)]
     Key(#[from] SecretError),
-    /// The request is not valid HTTP; nothing was sent.
-    #[error("not a valid request")]
+    /// The request is invalid. Nothing was sent.
+    #[error("invalid request")]
     Request(#[source] Arc<http::Error>),
-    /// No answer, or a broken one.
+    /// No response, or an incomplete one.
     #[error(transparent)]
     Upstream(#[from] TransportError),
     /// The deadline passed first.
-    #[error("no complete answer within {}", humantime::format_duration(*.0))]
+    #[error("no complete response within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
     /// The body is larger than [`MAX_BODY_BYTES`].
-    #[error("the answer's body is larger than {MAX_BODY_BYTES} bytes")]
+    #[error("response body is larger than {MAX_BODY_BYTES} bytes")]
     BodyTooLarge {
-        /// Status of the answer.
+        /// Status of the response.
         status: StatusCode,
     },
 }
 
-/// How far a request got that has no complete answer.
+/// How far a request without a complete response got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// It never left, or the server said that it did nothing with it: it was not executed.
+    /// It never left, or the server says that it did not process it: not executed.
     Connect,
-    /// It left, or may have: nobody knows whether it was executed.
+    /// It left, or may have left: it may have been executed.
     Sent,
-    /// The head of the answer came: it was executed, or refused.
+    /// The response's head arrived: executed or rejected.
     Answered,
 }
 
 impl RequestError {
-    /// How far the request got, in any of its attempts. A broken or late answer counts as [`Phase::Sent`]: its status may be
-    /// unknown.
+    /// How far the request got in any of its attempts.
+    ///
+    /// An incomplete or late response counts as [`Phase::Sent`], because its status may be unknown.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         match self {
@@ -58,16 +59,16 @@ impl RequestError {
     }
 }
 
-/// Why a request has no response. A response of any status, a 429 too, is not an error.
+/// Why a request has no response. A response with any status, including 429, is not an error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
-    /// It was not let go; nothing was sent.
+    /// The limiter rejected the request. Nothing was sent.
     #[error(transparent)]
     Shed(#[from] Shed),
-    /// The last attempt brought no complete answer.
+    /// The last attempt got no complete response.
     #[error("{}", no_response(*.attempts))]
     Request {
-        /// What went wrong, the last time.
+        /// The last attempt's error.
         #[source]
         error: RequestError,
         /// Attempts made.
@@ -89,7 +90,7 @@ pub(crate) fn no_response(attempts: u32) -> String {
     }
 }
 
-/// Whether a request surely did not leave, or was surely not looked at.
+/// Whether a request certainly did not leave, or was certainly not processed.
 pub(super) const fn is_undone(error: &TransportError) -> bool {
     error.is_unprocessed() || matches!(error.kind(), ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls)
 }
