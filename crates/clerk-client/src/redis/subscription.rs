@@ -133,7 +133,7 @@ async fn subscribe(store: &RedisClient, channel: &str) -> Result<(PubSubSink, Pu
         connection.subscribe(channel).await?;
         Ok(connection.split())
     });
-    subscribed.await.unwrap_or(Err(RedisClientError::Timeout { after: patience }))
+    subscribed.await.unwrap_or(Err(RedisClientError::Timeout { after: limit }))
 }
 
 /// Grows with the attempts, and differs between processes that lost the server together.

@@ -50,7 +50,7 @@ return 1
 /// Returns the number of receivers, or why publishing was refused. The generations are removed in either case.
 pub(crate) const INVALIDATE: &str = r"
 redis.call('UNLINK', unpack(KEYS))
-local told = redis.pcall('PUBLISH', ARGV[1], ARGV[2])
-if type(told) == 'table' then return told.err end
-return told
+local receivers = redis.pcall('PUBLISH', ARGV[1], ARGV[2])
+if type(receivers) == 'table' then return receivers.err end
+return receivers
 ";
