@@ -1,4 +1,4 @@
-//! A route with a tighter limit of its own, under the header names of the instance's limit, holds nothing but itself.
+//! A route with a tighter limit, announced under the instance's header names, blocks nothing but itself.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 const WINDOW: u64 = 10;
 
-/// Clerk allows 100 requests in 10 s, of which 5 may be for organizations.
+/// Allows 100 requests in 10 s, 5 of them for organizations.
 #[derive(Debug)]
 struct Server {
     began: Instant,
-    /// Of the present window: its number, all requests, and those for organizations.
+    /// The current window: its number, all requests, and those for organizations.
     used: Mutex<(u64, u64, u64)>,
     refused: Mutex<u64>,
 }
@@ -74,7 +74,7 @@ async fn get(outbound: &Outbound, path: &str) -> Result<u16, SendError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_used_up_route_does_not_hold_the_others() {
+async fn exhausted_route_does_not_block_others() {
     let server = Arc::new(Server { began: Instant::now(), used: Mutex::default(), refused: Mutex::default() });
     let outbound = outbound(&server);
     assert_eq!(get(&outbound, "/v1/users").await.unwrap(), 200);
@@ -84,7 +84,7 @@ async fn a_used_up_route_does_not_hold_the_others() {
     for _ in 0..30 {
         assert_eq!(get(&outbound, "/v1/users").await.unwrap(), 200);
     }
-    // The route itself waits for its own window, which is not sent for it to find out.
+    // The route itself waits for its own window; nothing is sent to find that out.
     assert!(matches!(get(&outbound, "/v1/organizations").await, Err(SendError::Shed(_))));
     assert_eq!(*server.refused.lock(), 0);
     let now = outbound.clock.now();
@@ -93,7 +93,7 @@ async fn a_used_up_route_does_not_hold_the_others() {
     assert_eq!((instance.limit, instance.remaining), (Some(100), Some(69)));
     let own = snapshot.buckets.iter().find(|bucket| bucket.bucket.as_str() == "route:GET /v1/organizations").unwrap();
     assert_eq!((own.limit, own.remaining), (Some(5), Some(0)));
-    // In the next window it may again.
+    // Allowed again in the next window.
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(get(&outbound, "/v1/organizations").await.unwrap(), 200);
 }

@@ -1,4 +1,4 @@
-//! Generations: tell responses fetched before an invalidation from those fetched after it.
+//! Generations: distinguish responses fetched before an invalidation from later ones.
 //!
 //! Each tag has a generation, which an invalidation increments. A fetch records the generations of its tags when it
 //! begins; its response is valid while they are unchanged. So an invalidation searches and removes nothing, and a

@@ -254,7 +254,7 @@ impl BucketLimiter {
     fn apply_server_quota(&self, now: Moment, reserved: u64) -> Admission {
         let Some(server_quota) = &self.server_quota else { return Admission::Now };
         let rolling = self.resets.is_rolling();
-        // A sliding counter returns quota within its windows, so the remaining quota does not tell when the next
+        // A sliding counter returns quota within its windows, so the remaining quota does not show when the next
         // request may leave.
         if self.counting.kind == CountingKind::SlidingCounter && !rolling {
             return Admission::Now;
@@ -273,7 +273,7 @@ impl BucketLimiter {
         Admission::At(next.min(server_quota.until))
     }
 
-    /// A request leaves. `random` is from 0 to 1. Returns whether its response tells how the server counts.
+    /// A request leaves. `random` is from 0 to 1. Returns whether its response reveals how the server counts.
     pub(super) fn begin(&mut self, now: Moment, random: f64) -> bool {
         let explores = self.explores(now);
         self.log.begin();
@@ -379,7 +379,7 @@ impl BucketLimiter {
         }
     }
 
-    /// `counted`: the response is to a request of ours that the server counted.
+    /// `counted`: the response belongs to one of our requests and was counted.
     fn learn(&mut self, observation: &Observation, counted: bool) {
         let (at, quota) = (observation.at, &observation.quota);
         if !observation.usable || quota.errors.contains(HeaderError::Stale) {

@@ -93,7 +93,7 @@ pub struct Taken {
     pub throttled: u64,
     /// How the server counts, as far as any process found out.
     pub counting: CountingKind,
-    /// Whether the response tells how the server counts. No other request is in flight.
+    /// Whether the response reveals how the server counts. No other request is in flight.
     pub explores: bool,
 }
 

@@ -24,7 +24,7 @@ pub(super) type Key = (Bucket, Option<Entity>);
 pub(super) struct Grant {
     key: Key,
     sent: Moment,
-    /// Whether its response tells how the server counts.
+    /// Whether its response reveals how the server counts.
     explores: bool,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct ServerQuota {
     returned_early: u64,
     /// Requests that left our log since.
     returned: u64,
-    /// Requests of ours that the server counted in its window, by its responses.
+    /// Our requests that the server counted in its window, by its responses.
     counted_ours: u64,
     /// Whether other clients use the window too: more is missing than we used.
     has_other_users: bool,
@@ -32,7 +32,7 @@ pub(super) struct QuotaStatement {
     pub(super) remaining: u64,
     pub(super) limit: Option<u64>,
     pub(super) reset: Option<Duration>,
-    /// Whether the response belongs to a request of ours that was counted.
+    /// Whether the response belongs to one of our requests and was counted.
     pub(super) counted: bool,
     /// Requests in flight without this one, and ended requests including it.
     pub(super) in_flight: u64,
