@@ -71,7 +71,6 @@ pub struct LimiterOptions {
 
 impl Default for LimiterOptions {
     /// Defaults: no limit, unknown environment, a reserve of 0.1, 1024 in flight, 1000 queued.
-    ///
     /// With that reserve, low-priority requests alone never leave less than 10 % of the limit.
     fn default() -> Self {
         Self {
@@ -93,9 +92,7 @@ impl LimiterOptions {
     }
 }
 
-/// Priority of a request. Within a priority, requests leave in the order of arrival.
-///
-/// Probes bypass the limiter: a delayed probe measures nothing.
+/// Priority of a request; equal ones leave in order of arrival. Probes bypass the limiter: a late one is useless.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// Requests that a user waits for.
