@@ -43,7 +43,7 @@ impl Cache {
         inner.counters.invalidations.add();
         // Before Redis: responses fetched meanwhile must not be stored.
         inner.doubt_here(tags, doubt);
-        let forgotten = match &inner.redis_tier {
+        let result = match &inner.redis_tier {
             Some(shared) => shared.invalidate(tags, doubt).await.inspect_err(|_| {
                 inner.counters.redis.errors.add();
                 self.retry_invalidation(tags);
@@ -53,7 +53,7 @@ impl Cache {
         // After Redis: otherwise a lookup could copy an outdated entry from Redis into memory meanwhile.
         inner.invalidate_here(tags, doubt);
         // Redis errors contain no secrets and no values, so they may be shown to the sender of the webhook.
-        forgotten.map_err(|error| InvalidateError::from(ExplainedError::new(error.to_string())))
+        result.map_err(|error| InvalidateError::from(ExplainedError::new(error.to_string())))
     }
 
     /// Retries in the background until Redis accepts the invalidation.

@@ -33,7 +33,7 @@
 //! - `memory_tier`: the first tier. `redis_tier`: the second tier and messages to other processes; `no_redis` replaces
 //!   it without the feature.
 //! - `generations`: which entries an invalidation outdates in this process.
-//! - `single_flight`: one fetch at a time per key.
+//! - `single_flight`: one fetch at a time per key and priority.
 //! - `subscription`: invalidations by other processes. `pending_invalidations`: invalidations that Redis has not
 //!   accepted yet.
 //! - `codec`, `encryption`: entries as bytes, plain or encrypted.

@@ -214,7 +214,7 @@ impl fmt::Display for ErrorReply {
             }
             Self::ReadOnly => "read-only replica (READONLY); point the URL to the primary",
             Self::CannotPersist => {
-                "its disk is not writable, so writes fail (MISCONF); free disk space, or see stop-writes-on-bgsave-error"
+                "the disk is not writable (MISCONF); free disk space, or see stop-writes-on-bgsave-error"
             }
             Self::Credentials => "missing or wrong user or password (NOAUTH, WRONGPASS); check the URL",
             Self::Permission(right) => {

@@ -136,7 +136,7 @@ async fn subscribe(store: &RedisClient, channel: &str) -> Result<(PubSubSink, Pu
     subscribed.await.unwrap_or(Err(RedisClientError::Timeout { after: limit }))
 }
 
-/// Grows with the attempts, and differs between processes that lost the server together.
+/// Delay before an attempt. Grows with the attempts; the jitter spreads processes that lost the server together.
 fn wait(attempts: u32) -> Duration {
     let [first, longest] = RETRY;
     let longest = first.saturating_mul(1 << attempts.min(10).saturating_sub(1)).min(longest);

@@ -179,7 +179,10 @@ fn cancelled_requests_leave_no_entry() {
         let limiter = &fleet.ways[0].limits.limiter;
         for _ in 0..50 {
             let acquire = limiter.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
-            assert!(tokio::time::timeout(Duration::from_millis(1), acquire).await.is_err(), "it was still asking");
+            assert!(
+                tokio::time::timeout(Duration::from_millis(1), acquire).await.is_err(),
+                "still waiting for the log"
+            );
         }
         let numbers = limiter.stats();
         assert_eq!((numbers.in_flight, numbers.waiting), (0, 0));

@@ -311,8 +311,8 @@ proptest! {
             }
             cached
         };
-        let told: Vec<_> = (0..STORY.len()).collect();
+        let in_order: Vec<_> = (0..STORY.len()).collect();
         let shuffled: Vec<_> = order.into_iter().chain(again).collect();
-        prop_assert_eq!(left_over(&told), left_over(&shuffled));
+        prop_assert_eq!(left_over(&in_order), left_over(&shuffled));
     }
 }
