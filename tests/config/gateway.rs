@@ -222,9 +222,9 @@ fn each_mistake_says_what_to_write() {
         ("cache: { memory: 99999999999999999999GiB }", "too big"),
         ("cache: { redis_url_file: none }", "gateway.cache.redis_url_file"),
         ("cache: { redis_url_file: empty }", "is empty; write the secret into it"),
-        ("cache: { redis_url_file: bad }", "gateway.cache.redis_url_file: the URL of Redis cannot be read"),
+        ("cache: { redis_url_file: bad }", "gateway.cache.redis_url_file: invalid Redis URL"),
         ("cache: { redis_url_file: 'redis://:CANARYpassword@x' }", "an address; write the name of the file"),
-        ("cache: { redis_url_file: redis, encryption_key_file: web }", "is no key of 32 bytes"),
+        ("cache: { redis_url_file: redis, encryption_key_file: web }", "not a 32-byte key"),
         (
             "cache: { redis_url_file: CANARYpassword0123 }",
             "gateway.cache.redis_url_file: file <secret>: cannot be read",
