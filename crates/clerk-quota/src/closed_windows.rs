@@ -71,7 +71,7 @@ impl ClosedWindows {
     }
 }
 
-/// Returns the min_remaining remaining requests: as the server reported, else as counted, if the count is complete.
+/// Returns the fewest remaining requests: as the server reported, else as counted, if the count is complete.
 fn min_remaining(budget: &Budget, window: &Window, limit: Option<u64>, context: &Context) -> Option<u64> {
     // A sliding window frees quota meanwhile, so requests sent since the report are not subtracted.
     let reported = if budget.timeline.slides() { window.least_reported } else { window.least_left() };

@@ -23,7 +23,7 @@ pub(super) struct LatestReport {
     report: Option<Report>,
     /// Starts of the requests that were sent later, in order.
     since: VecDeque<Moment>,
-    /// Requests overflow the capacity, and when the last of them was sent.
+    /// Requests beyond the capacity, and when the last of them was sent.
     overflow: u64,
     overflow_until: Moment,
 }

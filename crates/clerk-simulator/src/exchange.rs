@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::clock::{Epoch, shifted};
 use super::error::ApiError;
-use super::fault_answers::{self, api_error};
+use super::fault_responses::{self, api_error};
 use super::faults::Effects;
 use super::headers::{self, JSON, Trace};
 use super::ids::mix;
@@ -35,9 +35,9 @@ pub(super) async fn serve(State(simulator): State<Simulator>, request: Request<B
         tokio::time::sleep(effects.latency).await;
     }
     let mut response = match &effects.replacement {
-        Some((fault, false)) => fault_answers::answer(fault, &trace).await,
+        Some((fault, false)) => fault_responses::respond(fault, &trace).await,
         _ => match instance {
-            Ok(instance) => shared.answer(instance, request, &effects, &trace).await,
+            Ok(instance) => shared.handle(instance, request, &effects, &trace).await,
             Err(error) => api_error(&error, &trace),
         },
     };
@@ -48,7 +48,7 @@ pub(super) async fn serve(State(simulator): State<Simulator>, request: Request<B
 
 impl Shared {
     /// Handles a request with a valid key: counts it, and rejects it if the budget is used up.
-    async fn answer(
+    async fn handle(
         &self,
         instance: usize,
         request: Request<Body>,
@@ -67,7 +67,7 @@ impl Shared {
                 Err(error) => Err(error),
             };
             match (&effects.replacement, done) {
-                (Some((fault, _)), _) => fault_answers::answer(fault, trace).await,
+                (Some((fault, _)), _) => fault_responses::respond(fault, trace).await,
                 (None, Ok(json)) => success(json),
                 (None, Err(error)) => api_error(&error, trace),
             }
@@ -112,7 +112,7 @@ impl Shared {
     }
 
     fn next_trace(&self) -> Trace {
-        let serial = self.answers.fetch_add(1, Ordering::Relaxed);
+        let serial = self.responses.fetch_add(1, Ordering::Relaxed);
         let high = mix(self.options.seed, serial);
         Trace::new(high, mix(high, 1))
     }

@@ -50,7 +50,7 @@ mod clock;
 mod control;
 mod error;
 mod exchange;
-mod fault_answers;
+mod fault_responses;
 mod faults;
 mod headers;
 mod ids;
@@ -106,7 +106,7 @@ struct Shared {
     faults: Mutex<FaultPlan>,
     requests: Mutex<Requests>,
     /// Number of responses started, the source of trace identifiers.
-    answers: AtomicU64,
+    responses: AtomicU64,
 }
 
 impl Simulator {
@@ -123,7 +123,7 @@ impl Simulator {
             edits: Mutex::default(),
             faults: Mutex::new(FaultPlan::new(options.faults.clone(), options.seed)),
             requests: Mutex::default(),
-            answers: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
             options,
         };
         Self { shared: Arc::new(shared) }

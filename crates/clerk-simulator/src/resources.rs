@@ -125,7 +125,7 @@ impl Shared {
     }
 
     fn next_serial(&self) -> u64 {
-        mix(self.options.seed, self.answers.load(Ordering::Relaxed))
+        mix(self.options.seed, self.responses.load(Ordering::Relaxed))
     }
 }
 

@@ -141,7 +141,8 @@ where
 {
     // The connection's requests end with it, however it ends.
     let _ending = EndRequests(&activity);
-    let service = service_fn(|request| service::answer(Arc::clone(server), Arc::clone(&activity), peer, request));
+    let service =
+        service_fn(|request| service::serve_request(Arc::clone(server), Arc::clone(&activity), peer, request));
     let http1_only;
     let builder = if http2 {
         &server.http
@@ -157,7 +158,7 @@ where
     let mut is_evicted = false;
     let mut is_leaving = false;
     // Expires when the client has to be disconnected; unused while a request is in flight.
-    let mut alarm = pin!(sleep_until(Instant::now()));
+    let mut timer = pin!(sleep_until(Instant::now()));
 
     poll_fn(|cx| {
         // Poll the connection first: received data counts before the connection is judged idle or late.
@@ -186,14 +187,14 @@ where
         };
         let deadline = stop_deadline.map_or(deadline, |stop| deadline.min(stop));
         // The deadline moves with each request. A timer that fires early is cheaper than resetting it each time.
-        if alarm.deadline() > deadline {
-            alarm.as_mut().reset(deadline);
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
         }
-        while alarm.as_mut().poll(cx).is_ready() {
+        while timer.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
                 return Poll::Ready(Err(ConnectionEnd::RequestTimeout));
             }
-            alarm.as_mut().reset(deadline);
+            timer.as_mut().reset(deadline);
         }
         Poll::Pending
     })

@@ -24,7 +24,7 @@ use super::handler::{Ambiguity, Handler, HeldBytes};
 use super::stream_task;
 
 /// Responds to a request. Never fails: errors are responses.
-pub(super) async fn answer<H: Handler>(
+pub(super) async fn serve_request<H: Handler>(
     server: Arc<Server<H>>,
     activity: Arc<ConnectionState>,
     peer: SocketAddr,

@@ -81,7 +81,7 @@ impl Budget {
             (begin, begin.after(slot.length), slot.requests)
         });
         self.fleet = Some(Fleet { at, used_by_others: usage.used.saturating_sub(ours), starts: starts.collect() });
-        // The fleet's log forgets old slots: attribute what it covers as soon as possible.
+        // The fleet's log drops old slots: attribute what it covers as soon as possible.
         let length = self.length(config);
         let open = [self.timeline.previous(), self.timeline.current()].into_iter().flatten();
         let signs: Vec<_> = open.filter_map(|window| Some((window.number, window.evidence?))).collect();

@@ -86,7 +86,7 @@ fn root_store(key: &str, pem: &[u8]) -> Result<RootCertStore, Problem> {
     Ok(roots)
 }
 
-/// Accepts every certificate whose private key the client has, whoever signed it.
+/// Accepts every certificate whose private key the client has, regardless of its issuer.
 ///
 /// This is the meaning of `RequestClientCert` and `RequireAnyClientCert`; they do not authenticate.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ impl Watched {
         let users = config.users.as_ref()?;
         match self.authenticator.check(users, headers).await {
             Verdict::Accepted => None,
-            Verdict::Refused => {
+            Verdict::Rejected => {
                 let mut response = (StatusCode::UNAUTHORIZED, "Unauthorized\n").into_response();
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
                 Some(response)

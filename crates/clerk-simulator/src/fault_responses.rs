@@ -23,7 +23,7 @@ const PAGE: &str = "<!DOCTYPE html><html><head><title>simulated | Cloudflare</ti
 /// Returns the response of `fault`, without the headers that every response has.
 ///
 /// Faults that modify the correct response are never passed here; they give a 500.
-pub(super) async fn answer(fault: &Fault, trace: &Trace) -> Response<Body> {
+pub(super) async fn respond(fault: &Fault, trace: &Trace) -> Response<Body> {
     match fault {
         Fault::Status { status, body } => with_body(status_of(*status), *body, trace),
         Fault::Throttled { retry_after, body } => {
