@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_response_after_the_end_belongs_to_the_window_of_its_start() {
+    fn slow_response_counts_in_the_window_of_its_start() {
         let mut timeline = Timeline::default();
         for (started, at, reset) in [(100.1, 100.2, 10), (109.3, 111.4, 1)] {
             let reset = Reset { after: Duration::from_secs(reset), resolution: Duration::from_secs(1) };

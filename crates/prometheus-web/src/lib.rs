@@ -160,8 +160,8 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Serves a router or another [`Handler`] on all listeners until `shutdown` is cancelled, then drains.
 ///
 /// After that, no connection is accepted and idle ones are closed. Connections with a request in flight are closed
-/// after the response, or after [`Options::drain`]; those are logged and counted in [`Drained::cut`]. Dropping the
-/// future closes everything at once.
+/// after the response, or after [`Options::drain`]; the latter are logged and counted in [`Drained::cut`]. Dropping
+/// the future closes everything at once.
 pub async fn serve<H: Handler>(
     listeners: Vec<Listener>,
     handler: H,
