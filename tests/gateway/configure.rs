@@ -75,7 +75,7 @@ async fn contradictions_are_refused_and_named() {
     for (options, expected) in [
         (options(vec![a(), a()], vec![]), "two instances are called a"),
         (options(vec![instance("other", base)], vec![]), "no instance can be called other"),
-        (options(vec![instance("a", "nonsense")], vec![]), "the address of a is none"),
+        (options(vec![instance("a", "nonsense")], vec![]), "the address of a is not a URL"),
         (options(vec![a()], vec![token("b", TOKEN)]), "for the instance b, which is not configured"),
         (options(vec![a()], vec![token("a", "short")]), "must have 16 characters or more"),
         (options(vec![a()], vec![token("a", TOKEN), token("a", TOKEN)]), "different from every other token"),
