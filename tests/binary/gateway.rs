@@ -137,7 +137,7 @@ async fn keys_and_tokens_whose_files_change_are_taken_over_and_the_old_ones_end(
     folder.write("further", "nothing");
     eventually("both are told", async || {
         let log = exporter.output();
-        (log.contains("the tokens of callers stay as they were") && log.contains("failed to reload key;")).then_some(())
+        (log.contains("failed to reload caller tokens") && log.contains("failed to reload key;")).then_some(())
     })
     .await;
     assert!(!is_stranger(NEW_TOKEN).await && !is_stranger(OTHER).await);

@@ -155,7 +155,7 @@ async fn a_configuration_that_names_a_file_to_come_is_in_force_when_it_has_come(
     exporter.until(SUCCESSFUL, &[], |successful| successful == 0.0).await;
     // No file changes, and it is tried again all the same.
     exporter.until(FAILURES, &kind, |failures| failures >= 3.0).await;
-    assert_eq!(exporter.output().matches("configuration refused").count(), 1, "{}", exporter.output());
+    assert_eq!(exporter.output().matches("configuration rejected").count(), 1, "{}", exporter.output());
     folder.write("late", OTHER_KEY);
     exporter.until("clerk_up", &[("clerk_instance", "c")], |up| up == 1.0).await;
     let scrape = exporter.metrics().await;
@@ -192,8 +192,8 @@ async fn a_token_that_cannot_be_read_is_counted_and_tried_again_while_the_one_be
     assert_eq!(ask("first-token-0123456789").await, 401);
     let failures = exporter.metrics().await.value(FAILURES, &kind).unwrap();
     let (_, output) = exporter.stopped().await;
-    assert_eq!(output.matches("the tokens of callers stay as they were").count(), 1, "{failures}: {output}");
-    assert!(output.contains("the tokens of callers were read again") && !output.contains("token-0123"), "{output}");
+    assert_eq!(output.matches("failed to reload caller tokens").count(), 1, "{failures}: {output}");
+    assert!(output.contains("reloaded caller tokens") && !output.contains("token-0123"), "{output}");
 }
 
 #[tokio::test]

@@ -70,22 +70,22 @@ async fn a_restart_does_not_spend_the_quota_again() {
     // The probes of both starts count, too.
     assert!((7..=9).contains(&served), "{served}");
     let log = after.output();
-    assert!(log.contains("requests from before this start are taken over"), "{log}");
+    assert!(log.contains("restored requests sent before this start"), "{log}");
     assert!(std::fs::read_dir(&state).unwrap().count() >= 2);
 }
 
 #[tokio::test]
-async fn without_a_folder_nothing_is_kept_and_that_is_said_once() {
+async fn no_state_folder_is_logged_once_and_nothing_is_restored() {
     let (clerk, folder) = (clerk(40).await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), 40, "on"), &[]).await;
     assert_eq!(ask(&exporter).await, 200);
     let (_, log) = exporter.stopped().await;
-    assert_eq!(log.matches("no folder for state is given").count(), 1, "{log}");
+    assert_eq!(log.matches("no state folder").count(), 1, "{log}");
 }
 
 /// Who is on call finds the one line, and in it who did it.
 #[tokio::test]
-async fn an_instance_that_is_refused_is_one_warning_with_its_top_caller() {
+async fn throttled_instance_logs_one_warning_with_its_top_caller() {
     let (clerk, folder) = (clerk(5).await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), 5, "off"), &[]).await;
     let mut refused = 0;

@@ -212,7 +212,7 @@ fn numbers_and_schedules_may_be_written_as_other_tools_write_them() {
     }
     for text in ["1.5", "1e-3", "0.0", "-1e+06", "1e+30"] {
         let message = parse(&with_instance_lines(&format!("users_limit: {text}"))).unwrap_err();
-        assert!(message.contains("write one such as `100`") || message.contains("too big"), "{text}: {message}");
+        assert!(message.contains("write one such as `100`") || message.contains("too large"), "{text}: {message}");
     }
     for (name, expected) in [
         ("@midnight", "0 0 0 * * *"),

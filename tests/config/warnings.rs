@@ -15,24 +15,24 @@ fn what_is_questionable_is_a_warning() {
         ),
         (
             "probe: { path: /v1/jwks }",
-            "4:20: instances[0].probe.path: this request does not count against the quota, so it says nothing of it; use `/v1/users/count`",
+            "4:20: instances[0].probe.path: this request does not count against the quota and reveals nothing about it; use `/v1/users/count`",
         ),
         (
             "probe: { path: '/v1/users?limit=1' }",
-            "4:20: instances[0].probe.path: the answer carries personal data; `/v1/users/count` does not",
+            "4:20: instances[0].probe.path: the response contains personal data; `/v1/users/count` does not",
         ),
         ("probe: { interval: 1m, timeout: 60s }", ""),
         (
             "probe: { interval: 30s, timeout: 60s }",
-            "4:38: instances[0].probe.timeout: longer than the interval; probes that are due meanwhile are skipped",
+            "4:38: instances[0].probe.timeout: longer than the interval; probes that become due during another one are skipped",
         ),
         (
             "probe: { interval: 1s }",
-            "4:24: instances[0].probe: the requests of this exporter take 10.0 % of the limit of 100 requests per 10s; write `interval: 2s` or longer",
+            "4:24: instances[0].probe: this exporter's requests use 10.0 % of the limit of 100 requests per 10s; write `interval: 2s` or longer",
         ),
         (
             "probe: { interval: 1s }\nplan: free",
-            "4:24: instances[0].probe: the requests of this exporter take 50.0 % of the limit of 20 requests per 10s; write `interval: 10s` or longer",
+            "4:24: instances[0].probe: this exporter's requests use 50.0 % of the limit of 20 requests per 10s; write `interval: 10s` or longer",
         ),
         ("api_url: http://127.0.0.1:10431", ""),
     ];

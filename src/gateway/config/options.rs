@@ -103,7 +103,7 @@ pub enum ConfigureError {
     #[error("two instances are called {0}: give each a different name")]
     Duplicate(Arc<str>),
     /// `other` is reserved for unknown keys.
-    #[error("no instance can be called {UNKNOWN_KEYS}: the name is reserved for requests with unknown keys")]
+    #[error("no instance can be called {UNKNOWN_KEYS}: the name is reserved for unknown keys")]
     Reserved,
     /// A token for an unknown instance.
     #[error("the token of {caller} is for the instance {instance}, which is not configured")]
