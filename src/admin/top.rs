@@ -104,7 +104,7 @@ pub(super) fn table(numbers: &GatewayStats) -> String {
                 rows,
                 "<tr><td data-label=\"Instance\">{}</td><td data-label=\"Caller\">{}</td>\
                  <td data-label=\"Route\">{method} {}</td>\
-                 <td data-label=\"Last 10 s\">{window}</td><td data-label=\"Share of them\">{share}</td>\
+                 <td data-label=\"Last 10 s\">{window}</td><td data-label=\"Share of last 10 s\">{share}</td>\
                  <td data-label=\"Last minute\">{minute}</td><td data-label=\"Last hour\">{hour}</td></tr>",
                 escape(&name),
                 escape(caller),
@@ -118,7 +118,7 @@ pub(super) fn table(numbers: &GatewayStats) -> String {
     format!(
         "<h2>Top consumers</h2><table class=\"top\"><thead><tr><th>Instance</th><th>Caller</th><th>Route</th>\
          <th>Last 10 s</th>\
-         <th>Share of them</th><th>Last minute</th><th>Last hour</th></tr></thead><tbody>{rows}</tbody></table>"
+         <th>Share of last 10 s</th><th>Last minute</th><th>Last hour</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 }
 
