@@ -99,7 +99,7 @@ async fn throttled_instance_logs_one_warning_with_its_top_caller() {
     assert_eq!(status["instances"][0]["condition"], "blocked", "{status}");
     assert_eq!(status["instances"][0]["trouble"], "throttled");
     let page = exporter.get("/").await.text();
-    assert!(page.contains("<strong>blocked</strong>") && page.contains("Who spends it"), "{page}");
+    assert!(page.contains("<strong>blocked</strong>") && page.contains("Top consumers"), "{page}");
     let top = exporter.get("/api/v1/top").await;
     let top: serde_json::Value = serde_json::from_slice(&top.body).unwrap();
     let first = &top["instances"][0]["last_1m"][0];

@@ -196,7 +196,7 @@ fn who_spends_it_counts_series_that_are_born_in_the_time() {
     for board in shipped::all() {
         for query in board.panel_queries().into_iter().filter(|query| query.text.contains(BORN_LATE)) {
             // A ratio over long times, which a first burst may be missing from.
-            if query.place.starts_with("Retries for each request") {
+            if query.place.starts_with("Retries per request") {
                 continue;
             }
             let place = format!("{} / {}", query.dashboard, query.place);
@@ -205,7 +205,7 @@ fn who_spends_it_counts_series_that_are_born_in_the_time() {
         }
         // Requests to the gateway are not what Clerk counts: cached answers cost nothing, retries cost twice.
         for query in board.panel_queries() {
-            let ranks = query.text.contains("topk") || query.place.starts_with("Who spends it");
+            let ranks = query.text.contains("topk") || query.place.starts_with("Top consumers");
             assert!(!ranks || !query.text.contains("clerk_gateway_requests_total"), "{}", query.place);
         }
     }

@@ -53,7 +53,7 @@ fn shows(series: &str, place: &str, time: &str, expected: &[(&str, f64)]) {
 fn first_burst_of_a_new_caller_ranks_first() {
     let series = [OLD, &requests("web", "1000+2x80"), &requests("import", "_x40 90x40")].concat();
     for board in ["overview", "instance"] {
-        let place = |letter: char| format!("clerk-{board} / Who spends it {letter}");
+        let place = |letter: char| format!("clerk-{board} / Top consumers {letter}");
         shows(&series, &place('A'), "10m", &[("import", 90.0), ("web", 8.0)]);
         shows(&series, &place('A'), "12m", &[("web", 8.0)]);
         shows(&series, &place('B'), "11m", &[("import", 90.0), ("web", 40.0)]);
@@ -65,7 +65,7 @@ fn first_burst_of_a_new_caller_ranks_first() {
             if panel == "Top routes" { &[("", 130.0)] } else { &[("import", 90.0), ("web", 40.0)] };
         shows(&series, &format!("clerk-gateway / {panel} A"), "11m", expected);
     }
-    shows(&series, "clerk-gateway / Spent in a minute, by caller A", "10m15s", &[("import", 90.0), ("web", 8.0)]);
+    shows(&series, "clerk-gateway / Requests per minute, by caller A", "10m15s", &[("import", 90.0), ("web", 8.0)]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn scrapes_every_60_s_show_the_last_minute() {
     };
     let series = [OLD, &every_minute("web", 1000, 8), &every_minute("import", 0, 90)].concat();
     for time in ["10m", "10m15s", "10m45s"] {
-        shows(&series, "clerk-overview / Who spends it A", time, &[("import", 90.0), ("web", 8.0)]);
+        shows(&series, "clerk-overview / Top consumers A", time, &[("import", 90.0), ("web", 8.0)]);
     }
 }
 
@@ -87,7 +87,7 @@ fn new_prometheus_and_restarts_are_no_burst() {
     let late = OLD.replace("1x80", "_x40 1x40").replace("-90000x80", "_x40 -90000x40");
     let series = [&late, &requests("old", "_x40 70000x40")[..]].concat();
     for letter in ['A', 'B', 'C'] {
-        let place = format!("clerk-overview / Who spends it {letter}");
+        let place = format!("clerk-overview / Top consumers {letter}");
         for time in ["10m", "10m45s", "12m", "16m"] {
             shows(&series, &place, time, &[]);
         }
@@ -95,15 +95,15 @@ fn new_prometheus_and_restarts_are_no_burst() {
     // Born in a gap of the scrapes: all of it is of this time.
     let gap = OLD.replace("1x80", "1x20 stale _x20 1x20").replace("-90000x80", "-90000x20 stale _x20 -90000x20");
     let series = [&gap, &requests("web", "1000x20 stale _x20 1006x20")[..], &requests("born", "_x42 40x20")].concat();
-    shows(&series, "clerk-overview / Who spends it C", "11m", &[("web", 6.0), ("born", 40.0)]);
+    shows(&series, "clerk-overview / Top consumers C", "11m", &[("web", 6.0), ("born", 40.0)]);
     // The process restarts at 10m and counts from 0; born is new with it.
     let restarted = OLD.replace("-90000x80", "-90000x39 598x40");
     let series = [&restarted, &requests("web", "7000+2x39 2+2x40")[..], &requests("born", "_x40 40x40")].concat();
-    shows(&series, "clerk-overview / Who spends it A", "10m15s", &[("web", 4.0), ("born", 40.0)]);
-    shows(&series, "clerk-overview / Who spends it B", "10m15s", &[("web", 40.0), ("born", 40.0)]);
+    shows(&series, "clerk-overview / Top consumers A", "10m15s", &[("web", 4.0), ("born", 40.0)]);
+    shows(&series, "clerk-overview / Top consumers B", "10m15s", &[("web", 40.0), ("born", 40.0)]);
     // A first start counts in full.
     let first = OLD.replace("1x80", "_x40 1x40").replace("-90000x80", "_x40 590x40");
     let series = [&first, &requests("web", "_x40 30x40")[..]].concat();
-    shows(&series, "clerk-overview / Who spends it A", "10m", &[("web", 30.0)]);
-    shows(&series, "clerk-overview / Who spends it C", "10m", &[("web", 30.0)]);
+    shows(&series, "clerk-overview / Top consumers A", "10m", &[("web", 30.0)]);
+    shows(&series, "clerk-overview / Top consumers C", "10m", &[("web", 30.0)]);
 }
