@@ -1,4 +1,4 @@
-//! The files in `deploy/` fit each other, the rules and the program.
+//! The files in `deploy/` match each other, the rules and the program.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn parse(yaml: &str) -> Value {
     serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
 }
 
-/// Runs a tool that not every machine has; `None` where it is not there.
+/// Runs a tool that may not be installed; `None` if it is missing.
 #[expect(clippy::print_stderr, reason = "a test that did not look says so")]
 fn optional(program: &str, arguments: &[&str], directory: &Path) -> Option<(bool, String)> {
     let mut command = Command::new(program);
@@ -135,7 +135,7 @@ fn systemd_s_units_are_valid_and_leave_the_service_little_to_do_harm_with() {
     let units = ["verify", "--man=no", "./clerk-exporter.service", "./clerk-exporter.socket"];
     let Some((valid, text)) = optional("systemd-analyze", &units, place.path()) else { return };
     assert!(valid && !text.contains("clerk-exporter"), "{text}");
-    // Exposure, times ten: 0 is nothing, 100 everything. A plain service has 96.
+    // Exposure times ten, from 0 to 100. A plain service has 96.
     let security = ["security", "--offline=yes", "--threshold=20", "./clerk-exporter.service"];
     let Some((safe, text)) = optional("systemd-analyze", &security, place.path()) else { return };
     assert!(safe, "{text}");

@@ -1,4 +1,4 @@
-//! What Prometheus' and Alertmanager's own tools say of the rules and configurations.
+//! Validates rules and configurations with the tools of Prometheus and Alertmanager.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use crate::{read, root, rule_tests, rules};
 
 const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 
-/// Runs a tool of Debian's packages prometheus and prometheus-alertmanager.
+/// Runs a tool from Debian's packages prometheus and prometheus-alertmanager.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(program).args(arguments).current_dir(root()).stdin(Stdio::null()).output();
     said(&output.unwrap_or_else(|error| panic!("{program}: {error}; run scripts/setup")))
@@ -72,7 +72,7 @@ fn rules_for_grafana_use_nothing_that_grafana_lacks() {
 
 #[test]
 fn rule_tests_pass() {
-    // All at once: each is one thread of calculation.
+    // In parallel: each is one CPU-bound process.
     let files = rule_tests();
     let running = files.iter().map(|file| {
         let mut command = Command::new("promtool");
@@ -104,7 +104,7 @@ fn every_alert_is_tested_to_fire_and_not_to() {
         for test in file.tests.into_iter().flat_map(|group| group.alert_rule_test) {
             let expected = test.exp_alerts.into_iter().map(|alert| alert.exp_labels["severity"].clone());
             let severities: Vec<_> = expected.collect();
-            // A test names all that fire; rules of the same alert with other severities do not, then.
+            // A test lists all firing alerts; so rules of the same alert with other severities do not fire.
             for (alert, severity) in alerts().filter(|(alert, _)| *alert == test.alertname) {
                 let seen = if severities.contains(&severity) { &mut fires } else { &mut silent };
                 seen.insert((alert, severity));

@@ -1,4 +1,4 @@
-//! Certificate authorities that change while the exporter runs: one reload for probes and gateway.
+//! Certificate authorities that change at runtime: probes and gateway are reloaded together.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name)
 }
 
-/// A certificate that the server's is not signed by.
+/// A certificate that did not sign the server's.
 fn stranger() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/clerk-client/tests/data/tls/stranger.pem");
     std::fs::read_to_string(path).unwrap()
@@ -62,7 +62,7 @@ async fn another_file_of_authorities_reaches_probes_and_gateway_by_a_hangup() {
     folder.write("config.yml", &config(&clerk, right.to_str().unwrap()));
     exporter.signal("HUP").await;
     until_both_are_right(&exporter).await;
-    // One that cannot be used is refused aloud, and changes nothing.
+    // An invalid file is rejected and logged, and changes nothing.
     folder.write("config.yml", &config(&clerk, "missing.pem"));
     exporter.signal("HUP").await;
     exporter.until("clerk_exporter_config_last_reload_successful", &[], |successful| successful == 0.0).await;
@@ -78,10 +78,10 @@ async fn another_content_of_the_file_is_taken_over_without_being_asked() {
     folder.write("ca.pem", &stranger());
     let exporter = Exporter::with_config(&folder.write("config.yml", &config(&clerk, "ca.pem")), &[]).await;
     exporter.until("clerk_probe_failures_total", &[("reason", "tls")], |failures| failures >= 1.0).await;
-    // Half of a write: what was there stays.
+    // A partial write: the previous authorities stay in use.
     folder.write("ca.pem", "-----BEGIN CERTIFICATE-----\n");
     exporter.until(FAILURES, &KIND, |failures| failures >= 2.0).await;
-    // Replaced as a whole, as secret agents do.
+    // Replaced atomically, as secret agents do.
     folder.write("new.pem", &std::fs::read_to_string(data("ca.pem")).unwrap());
     std::fs::rename(folder.path("new.pem"), folder.path("ca.pem")).unwrap();
     until_both_are_right(&exporter).await;

@@ -1,4 +1,4 @@
-//! `check`: the quick look at each instance.
+//! `check`: the status of each instance.
 
 use clerk_simulator::{Fault, FaultBody, HeaderProfile};
 
@@ -89,7 +89,7 @@ async fn below_the_threshold_and_throttled_exit_with_one() {
 #[tokio::test]
 async fn what_cannot_be_told_exits_with_two_and_a_hint() {
     let cases = [
-        (Fault::Status { status: 401, body: FaultBody::Clerk }, "key", "Clerk refuses the secret key"),
+        (Fault::Status { status: 401, body: FaultBody::Clerk }, "key", "Clerk rejects the secret key"),
         (Fault::Status { status: 503, body: FaultBody::Html }, "status", "status.clerk.com"),
         (Fault::Status { status: 404, body: FaultBody::Html }, "status", "check api_url and the probe's path"),
         (Fault::Status { status: 200, body: FaultBody::Html }, "unexpected_content", "a proxy or a login page"),
@@ -157,7 +157,7 @@ async fn several_instances_are_told_in_the_order_of_the_file_and_the_worst_count
     assert_eq!(ended.status, Some(2), "{}", ended.stderr);
     let lines: Vec<_> = ended.stdout.lines().collect();
     assert!(lines[1].starts_with('z') && lines[2].starts_with('b') && lines[3].starts_with("b: "), "{}", ended.stdout);
-    // Throttled is worse than unknown: it is known.
+    // Throttled is worse than unknown.
     let rule = Fault::Throttled { retry_after: Some("9".into()), body: FaultBody::Clerk }.always();
     clerk.simulator.set_faults(rule.into()).unwrap();
     let third = format!("  - {{ name: c, secret_key: sk_live_0aQ4bMbJyWZ2vnLxCANARY, api_url: '{url}' }}\n");

@@ -1,4 +1,4 @@
-//! Variables of the environment: empty ones are not set, and those that are of no use are named.
+//! Environment variables: empty ones count as unset, and errors name the variable.
 
 use clap::CommandFactory;
 use clerk_exporter::cli::Cli;
@@ -29,7 +29,7 @@ async fn empty_variables_are_those_that_are_not_set() {
     all.extend(others.map(|name| (name, "")));
     let ended = check(&clerk, &all).await;
     assert_eq!(ended.status, Some(0), "{}{}", ended.stdout, ended.stderr);
-    // And where the program runs on.
+    // Also when the program keeps running.
     let address = [("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", "")];
     let flags = ["--web.listen-address=127.0.0.1:0"];
     let all = all.into_iter().chain(address).collect::<Vec<_>>();

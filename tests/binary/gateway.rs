@@ -1,4 +1,4 @@
-//! The gateway as its users meet it: beside the exporter in one process, from a configuration file.
+//! The gateway from a user's view: in one process with the exporter, from a configuration file.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const WEBHOOK_SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
 const SEALING_KEY: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0";
 const PATH: &str = "/v1/users/count";
 
-/// A configuration with this section `gateway`, beside the files that it names.
+/// Writes a configuration with this section `gateway`, and the files it names.
 fn write(folder: &Folder, url: &str, gateway: &str) -> std::path::PathBuf {
     folder.write("key", KEY);
     folder.write("token", TOKEN);
@@ -49,7 +49,7 @@ async fn it_serves_applications_and_the_exporter_tells_of_it() {
     assert_eq!(ask(gateway, PATH, "sk_test_unknown").await.status, 401);
     let labels = [("clerk_instance", "prod"), ("caller", "web"), ("code", "200"), ("method", "GET")];
     exporter.until("clerk_gateway_requests_total", &labels, |requests| requests == 1.0).await;
-    // Pages of the exporter are none of the gateway's.
+    // The gateway does not serve the exporter's pages.
     for path in ["/metrics", "/config", "/", "/-/healthy", "/-/reload", "/api/v1/status"] {
         assert_eq!(request(gateway, "GET", path, "").await.status, 401, "{path}");
         let page = ask(gateway, path, TOKEN).await;
@@ -72,7 +72,7 @@ async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
             let mut answers = Vec::new();
             let mut stopped = std::pin::pin!(stop.notified());
             stopped.as_mut().enable();
-            // Few enough for Clerk's limit, which is not what is looked at.
+            // Below Clerk's limit, which is not under test.
             for _ in 0..25 {
                 answers.push(ask(gateway, PATH, TOKEN).await.status);
             }
@@ -90,7 +90,7 @@ async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
     write(&folder, &clerk.url(), changed);
     exporter.signal("HUP").await;
     eventually("the new caller", async || (ask(gateway, PATH, NEW_TOKEN).await.status == 200).then_some(())).await;
-    // The first one may have shared an answer of before.
+    // The first one may be coalesced with an earlier request.
     eventually("an answer that was kept", async || {
         let page = ask(gateway, PATH, NEW_TOKEN).await;
         (page.header("x-clerk-exporter-decision") == ["cache_hit"]).then_some(())
@@ -101,7 +101,7 @@ async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
         assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
     }
     exporter.until("clerk_gateway_requests_total", &[("caller", "import")], |requests| requests >= 1.0).await;
-    // A token that is gone is no token any more, and counters stay.
+    // A removed token is rejected, and the counters stay.
     write(&folder, &clerk.url(), PLAIN);
     exporter.signal("HUP").await;
     eventually("the caller is gone", async || (ask(gateway, PATH, NEW_TOKEN).await.status == 401).then_some(())).await;
@@ -132,7 +132,7 @@ async fn keys_and_tokens_whose_files_change_are_taken_over_and_the_old_ones_end(
         (are_new && is_stranger(TOKEN).await && is_stranger(FURTHER).await).then_some(())
     })
     .await;
-    // What is of no use changes nothing.
+    // Invalid files change nothing.
     folder.write("token", "short");
     folder.write("further", "nothing");
     eventually("both are told", async || {

@@ -51,7 +51,7 @@ async fn links_lead_somewhere_below_a_prefix_too() {
         let links = links(&page.text());
         assert!(links.len() >= 5);
         for link in links {
-            // As the proxy in front does it.
+            // As a reverse proxy rewrites it.
             let inner = format!("{prefix}{}", link.strip_prefix(shown).unwrap());
             assert_eq!(exporter.get(&inner).await.status, 200, "{arguments:?} {link}");
         }
@@ -150,7 +150,7 @@ async fn no_page_calls_clerk() {
             exporter.get(path).await;
         }
     }
-    // A probe may have been due meanwhile, 160 were not.
+    // A probe may have been due meanwhile, but not 160.
     assert!(clerk.requests() - before <= 5, "{} requests", clerk.requests() - before);
 }
 

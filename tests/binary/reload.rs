@@ -1,8 +1,8 @@
-//! New configurations and new keys, without a restart.
+//! New configurations and keys without a restart.
 
 use crate::exporter::{Clerk, Exporter, Folder, KEY, OTHER_KEY, eventually};
 
-/// Instances of these names, all with one key each.
+/// Instances with these names and one key each.
 fn config(clerk: &Clerk, names: &[&str]) -> String {
     let mut text = "probe: { interval: 1s }\ninstances:\n".to_owned();
     for name in names {
@@ -51,7 +51,7 @@ async fn a_bad_file_changes_nothing_and_says_what_is_wrong() {
         assert_eq!((scrape.value(SUCCESSFUL, &[]), scrape.value(TIMESTAMP, &[])), (Some(0.0), Some(first)));
         assert!(scrape.value("clerk_probes_total", &[("clerk_instance", "a")]).unwrap() >= 1.0);
     }
-    // It goes on with the old one.
+    // The old configuration stays in use.
     let made = exporter.metrics().await.value("clerk_probes_total", &[]).unwrap();
     exporter.until("clerk_probes_total", &[], |probes| probes > made).await;
     folder.write("config.yml", &config(&clerk, &["a"]));
@@ -81,7 +81,7 @@ async fn a_hangup_takes_instances_away_and_brings_new_ones() {
     assert!(exporter.get("/config").await.text().contains('c'));
     let (status, output) = exporter.stopped().await;
     assert!(status.success() && output.contains("configuration loaded"), "{output}");
-    assert!(!output.contains("was replaced"), "no key was: {output}");
+    assert!(!output.contains("reloaded the secret key"), "no key was: {output}");
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_changed_file_is_noticed_if_that_is_wanted() {
     exporter.until(SUCCESSFUL, &[], |successful| successful == 1.0).await;
 }
 
-/// As the kubelet does it: `key` leads to `..data/key`, and `..data` is swapped.
+/// As the kubelet does: `key` links to `..data/key`, and `..data` is swapped.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_key_that_is_swapped_by_a_symbolic_link_is_used_without_a_reload() {
@@ -130,9 +130,12 @@ async fn a_key_that_is_swapped_by_a_symbolic_link_is_used_without_a_reload() {
     exporter.until("clerk_key_valid", &[], |valid| valid == 1.0).await;
     let failures = exporter.metrics().await.value("clerk_probe_failures_total", &[("reason", "key")]).unwrap();
     assert!(failures >= 2.0, "counters stay");
-    eventually("the log tells of the new key", async || exporter.output().contains("was replaced").then_some(())).await;
+    eventually("the log line on the new key", async || {
+        exporter.output().contains("reloaded the secret key").then_some(())
+    })
+    .await;
     let (_, output) = exporter.stopped().await;
-    assert_eq!(output.matches("was replaced").count(), 1, "{output}");
+    assert_eq!(output.matches("reloaded the secret key").count(), 1, "{output}");
     assert_eq!(output.matches("probes fail").count(), 1, "one line for each change of state: {output}");
 }
 
@@ -153,7 +156,7 @@ async fn a_configuration_that_names_a_file_to_come_is_in_force_when_it_has_come(
     let with_file = format!("  - {{ name: c, secret_key_file: late, api_url: '{url}' }}\n");
     folder.write("config.yml", &format!("{}{with_file}", config(&clerk, &["a"])));
     exporter.until(SUCCESSFUL, &[], |successful| successful == 0.0).await;
-    // No file changes, and it is tried again all the same.
+    // No file changes, and the load is retried anyway.
     exporter.until(FAILURES, &kind, |failures| failures >= 3.0).await;
     assert_eq!(exporter.output().matches("configuration rejected").count(), 1, "{}", exporter.output());
     folder.write("late", OTHER_KEY);

@@ -1,4 +1,4 @@
-//! Signals: the process ends in good order, whatever clients and Clerk do.
+//! Signals: the process shuts down gracefully, whatever clients and Clerk do.
 
 use clerk_simulator::Fault;
 use tokio::io::AsyncWriteExt;
@@ -76,7 +76,7 @@ async fn the_simulator_alone_ends_as_well() {
     let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(child.stdout.take().unwrap()));
     let line = lines.next_line().await.unwrap().unwrap();
     assert!(line.starts_with("Simulated Clerk: http://127.0.0.1:"), "{line}");
-    // At once: whoever reads the line may already send signals.
+    // Immediately: a reader of the line may already send signals.
     let pid = child.id().unwrap().to_string();
     std::process::Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap();
     let status = eventually("the end", async || child.try_wait().unwrap()).await;

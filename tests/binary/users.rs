@@ -1,4 +1,4 @@
-//! `users export` and `users get` against the simulator's own idea of its users.
+//! `users export` and `users get`, compared with the simulator's own list of users.
 
 mod finished;
 mod get;
@@ -23,7 +23,7 @@ use crate::exporter::{Ended, Folder, KEY, OTHER_KEY, Web, command, run, within};
 const USERS: u32 = 2300;
 const NOBODY: &str = "user_000000000000000000000000000";
 
-/// A simulated Clerk that lets only so many lists of users through, until it is told to let all.
+/// A simulated Clerk that passes only a limited number of user lists.
 struct World {
     simulator: Simulator,
     web: Web,
@@ -33,7 +33,7 @@ struct World {
 struct Gate {
     /// Lists that may still pass.
     left: watch::Sender<u32>,
-    /// Lists that wait.
+    /// Lists that are waiting.
     waiting: watch::Sender<u32>,
 }
 
@@ -73,7 +73,7 @@ impl World {
         command
     }
 
-    /// All users as the simulator writes them, oldest first, by another way than the export's.
+    /// All users as the simulator writes them, oldest first; not fetched the way the export does.
     async fn truth(&self) -> Vec<String> {
         let mut all = Vec::new();
         for offset in (0..).step_by(300) {
@@ -91,7 +91,7 @@ impl World {
         unreachable!()
     }
 
-    /// Starts an export, and waits until it has written so many pages and asks for the next one.
+    /// Starts an export, and waits until it has written this many pages and requests the next one.
     async fn begin(&self, arguments: &[&str], pages: u32) -> Child {
         self.until_waiting(|waiting| waiting == 0).await;
         self.gate.left.send_replace(pages);
@@ -100,7 +100,7 @@ impl World {
         child
     }
 
-    /// Waits until so many requests stand at the gate. Those of a client that has gone away leave by and by.
+    /// Waits for a number of requests at the gate. Requests of disconnected clients leave it with a delay.
     async fn until_waiting(&self, is_right: impl Fn(u32) -> bool) {
         let mut waiting = self.gate.waiting.subscribe();
         within("requests at the gate", waiting.wait_for(|waiting| is_right(*waiting))).await.unwrap();
@@ -252,7 +252,7 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
             let users = u64::from(pages) * 500;
             if signal_name == "KILL" {
                 assert_eq!(ended.status, None);
-                // What a crash in the middle of a page leaves behind.
+                // The remains of a crash in the middle of a page.
                 let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
                 std::io::Write::write_all(&mut file, b"{\"id\":\"user_half").unwrap();
             } else {
@@ -263,7 +263,7 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
             }
             assert_eq!(journal(&folder, &name)["users"], users);
             world.open();
-            // Without being told to, it does not touch what is there.
+            // Without --resume the file is not changed.
             let refused = run(world.export(&arguments)).await;
             assert_eq!(refused.status, Some(1));
             if pages > 0 {
@@ -277,7 +277,7 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
             assert_eq!((ended.status, &*ended.stderr), (Some(0), "2300 users\n"));
             assert!(read(&path) == whole, "{name} is not the file of an export that was not interrupted");
             assert!(!folder.path(&format!("{name}.resume")).exists());
-            // Once more, as a loop around it does: nothing is left to be done, and one look tells so.
+            // Again, as a loop around the command does: nothing is left to do, and one request confirms it.
             let before = world.simulator.truth().requests.total;
             let ended = run(world.export(&[&arguments[..], &["--resume"]].concat())).await;
             assert!(ended.status == Some(0) && ended.stderr.contains("the export is complete"), "{}", ended.stderr);
@@ -302,7 +302,7 @@ async fn it_goes_on_without_a_429_although_nothing_tells_what_the_first_run_used
     );
     let path = folder.path("users.jsonl");
     let arguments = ["--config.file", config.to_str().unwrap(), "--output", path.to_str().unwrap(), "--resume"];
-    // Most of what a window allows; what is left is for asking which instance it is.
+    // Most of a window's limit; the rest is for the request that identifies the instance.
     let child = world.begin(&arguments, 7).await;
     signal(&child, "INT").await;
     assert_eq!(output(child).await.status, Some(1));
@@ -422,6 +422,6 @@ async fn progress_is_not_written_into_a_pipe() {
     within("the output", both).await.0.unwrap();
     assert!(within("the end", child.wait()).await.unwrap().success());
     assert!(!data.contains(&0x1b) && !log.contains(&0x1b) && !log.contains(&b'\r'));
-    // Nor is anything asked of Clerk that nobody would see.
+    // Nothing is requested from Clerk only for a progress display.
     assert_eq!(world.simulator.truth().requests.total, 6);
 }

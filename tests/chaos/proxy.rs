@@ -1,4 +1,4 @@
-//! The proxy that breaks things does so as it says: the tests that use it rely on that.
+//! The fault-injecting proxy works as documented; other tests rely on it.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 use crate::chaos::{Chaos, ChaosProxy, Down};
 
 const ANSWER: &[u8] = b"0123456789";
-/// Longer than anything takes on a busy machine; only a test that fails waits for it.
+/// Longer than anything takes on a busy machine; only failing tests wait for it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Answers each line with [`ANSWER`], until the client ends the connection.
+/// Responds to each line with [`ANSWER`], until the client closes the connection.
 struct Server {
     address: SocketAddr,
     _tasks: JoinSet<()>,
@@ -45,8 +45,8 @@ async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(DEADLINE, future).await.expect("it takes too long")
 }
 
-/// Sends this many lines, and gives what came back and how the connection ended. Ends its own side only for
-/// connections that nobody else ends.
+/// Sends this many lines; returns what was received and how the connection ended. `ends`: close the connection from
+/// this side, if no other side does.
 async fn talk(address: SocketAddr, lines: usize, ends: bool) -> (Vec<u8>, Result<(), ErrorKind>) {
     let exchange = async {
         let mut answers = Vec::new();
@@ -94,7 +94,7 @@ async fn a_reset_connection_ends_with_an_error_and_with_no_more_bytes_than_said(
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::ResetAfter(4));
     let (answer, end) = talk(proxy.address(), 1, false).await;
-    // Bytes that have arrived and were not read yet are lost with a reset.
+    // A reset discards bytes that arrived and were not read yet.
     assert!(b"0123".starts_with(&answer), "{answer:?}");
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }
@@ -105,7 +105,7 @@ async fn a_refused_connection_brings_nothing() {
     let proxy = ChaosProxy::start(server.address, Chaos::Refuse);
     let (answer, end) = talk(proxy.address(), 1, false).await;
     assert_eq!(answer, b"");
-    // Which of them depends on whether the line was sent before the reset came.
+    // Depends on whether the line was sent before the reset.
     let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
     assert!(end.is_err_and(|kind| kinds.contains(&kind)), "{end:?}");
 }
@@ -119,7 +119,7 @@ async fn a_stalled_answer_ends_only_when_somebody_hangs_up() {
     let mut answer = [0; 4];
     within(stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"0123");
-    // The rest of the answer has been at the proxy for long when a second exchange is over.
+    // The rest of the response has been at the proxy for long when a second exchange has ended.
     proxy.next([Chaos::Pass]);
     assert_eq!(talk(proxy.address(), 1, true).await, (ANSWER.to_vec(), Ok(())));
     let error = stream.try_read(&mut answer).unwrap_err();

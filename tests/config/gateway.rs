@@ -213,7 +213,7 @@ fn each_mistake_says_what_to_write() {
         ),
         (
             "policies: { routes: { GET /v1/users: { pace: on }, 'GET  /v1/users': { pace: off } } }",
-            "the route stands here twice",
+            "the route is listed twice",
         ),
         ("policies: { routes: [] }", "not a section; write routes below it"),
         ("cache: { memory: 64 }", "gateway.cache.memory: a number instead of a size"),
@@ -313,7 +313,7 @@ fn no_instance_has_the_name_of_what_belongs_to_none() {
 fn encryption_without_redis_is_a_mistake_that_is_told() {
     let config = good("cache: { encryption_key_file: key }");
     let [warning] = &config.warnings[..] else { panic!("one warning: {:?}", config.warnings) };
-    assert!(warning.contains("nothing is encrypted without redis_url_file"), "{warning}");
+    assert!(warning.contains("no effect without redis_url_file"), "{warning}");
 }
 
 #[test]

@@ -282,5 +282,5 @@ fn a_file_that_cannot_be_read_is_reported_with_its_name() {
         "/nonexistent.yml: the file cannot be read: entity not found; check the path given with --config.file"
     );
     assert!(message(Path::new("/")).contains("is a directory"));
-    assert!(message(Path::new("/dev/zero")).contains("bigger than 1 MiB"));
+    assert!(message(Path::new("/dev/zero")).contains("larger than 1 MiB"));
 }

@@ -140,7 +140,8 @@ async fn unknown_credentials_are_told_apart_by_their_shape_and_shown_nowhere() {
     }
     let logged = log::everything();
     assert!(!logged.contains("CANARY"), "{logged}");
-    let warnings = logged.lines().filter(|line| line.contains("WARN") && line.contains("answered 401")).count();
+    let warnings =
+        logged.lines().filter(|line| line.contains("WARN") && line.contains("rejected a request with 401")).count();
     assert_eq!(warnings, CredentialShape::ALL.len(), "once for each shape: {logged}");
 }
 

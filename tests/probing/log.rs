@@ -31,7 +31,7 @@ async fn each_change_of_state_is_one_line() {
     expect(&["INFO", "probes succeed", "clerk_instance=test"]);
     world.fault(Fault::Status { status: 401, body: FaultBody::Clerk }.always());
     world.pass(seconds(3600)).await;
-    expect(&["WARN", "probes fail", "reason=\"key\"", "status=401", "trace_id", "Clerk refuses the secret key"]);
+    expect(&["WARN", "probes fail", "reason=\"key\"", "status=401", "trace_id", "Clerk rejects the secret key"]);
     world.fault(Fault::Status { status: 200, body: FaultBody::Html }.always());
     world.pass(seconds(3600)).await;
     expect(&["reason=\"unexpected_content\"", "content_type=\"text/html", "body_bytes=", "proxy"]);

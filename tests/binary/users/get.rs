@@ -1,4 +1,4 @@
-//! `users get`: by ids that are given, from wherever they come.
+//! `users get`: by given IDs, from any source.
 
 use std::process::Stdio;
 
