@@ -1,4 +1,4 @@
-//! What a scrape gets, in both formats, parsed back.
+//! A scrape in both formats, parsed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -46,12 +46,12 @@ fn settings(name: &str) -> Settings {
     }
 }
 
-/// A Redis that nobody will find.
+/// An unreachable Redis.
 fn store() -> RedisClient {
     RedisClient::new(redis::RedisOptions::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap()
 }
 
-/// A gateway that has seen a request, and has everything that has numbers.
+/// A gateway with one request, whose features all have metrics.
 async fn gateway(world: &World) -> Arc<Gateway> {
     let clerk = Router::new().fallback(async || axum::Json(serde_json::json!({})));
     let clock = Arc::clone(&world.clock);
@@ -148,7 +148,7 @@ impl World {
         self.ledger.instance(name).unwrap().lock().record(&observation);
     }
 
-    /// Makes every family have a value: a busy window, then a refusal, users, a probe.
+    /// Gives every family a value: a busy window, then a 429, users, a probe.
     async fn fill(&self, name: &str) {
         let handle = self.ledger.instance(name).unwrap();
         handle.lock().record_probe(Duration::from_millis(70), Ok(self.clock.now()));
@@ -173,7 +173,7 @@ async fn what_is_exposed_is_what_the_catalogue_names() {
     world.ledger.configure([Settings { sources: vec![Source::Probe, Source::Gateway], ..settings("prod") }]);
     let gateway = gateway(&world).await;
     let world = World { metrics: world.metrics_with(gateway), ..world };
-    // A window that is over before the others.
+    // A window that ends before the others.
     world.record("prod", |_| {});
     tokio::time::advance(Duration::from_secs(13)).await;
     world.fill("prod").await;
@@ -181,7 +181,7 @@ async fn what_is_exposed_is_what_the_catalogue_names() {
     for format in FORMATS {
         let scrape = world.scrape(format);
         for family in catalogue::ALL {
-            // OpenMetrics names the family of a counter without its ending.
+            // OpenMetrics names the family of a counter without its suffix.
             let name = match format {
                 Format::OpenMetrics => family.name.trim_end_matches("_total"),
                 Format::Text => family.name,
@@ -205,7 +205,7 @@ async fn what_is_exposed_is_what_the_catalogue_names() {
         assert_eq!(scrape.types.len(), catalogue::ALL.len(), "nothing but what is in the catalogue");
         assert_eq!(scrape.ends_with_eof, format == Format::OpenMetrics);
         assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), Some(20.0));
-        // Only a probe has seen it refused: it is blocked, and nothing is said of what is left.
+        // Only a probe got a 429: the bucket is blocked, and its remaining quota is unknown.
         assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "invitations")]), None);
         let blocked = [("bucket", "invitations")];
         assert!(scrape.value("clerk_ratelimit_blocked_until_timestamp_seconds", &blocked).is_some());
@@ -224,7 +224,7 @@ async fn both_formats_tell_the_same() {
         let mut samples = world.scrape(format).samples;
         samples.retain(|sample| !sample.name.starts_with("process_"));
         for sample in &mut samples {
-            // 1 and 1.0 are one bound.
+            // 1 and 1.0 are the same bound.
             if let Some(bound) = sample.labels.get_mut("le").filter(|bound| *bound != "+Inf") {
                 *bound = bound.parse::<f64>().unwrap().to_string();
             }
@@ -336,7 +336,7 @@ async fn numbers_that_do_not_fit_are_still_numbers() {
     });
     tokio::time::advance(Duration::from_secs(3600)).await;
     for format in FORMATS {
-        // The reader fails on what is no finite number.
+        // The parser panics on numbers that are not finite.
         assert_eq!(world.scrape(format).value("clerk_up", &[]), Some(1.0));
     }
 }
@@ -357,7 +357,7 @@ async fn a_removed_instance_goes_and_the_others_keep_their_counters() {
     };
     assert_eq!(of_prod(&before), of_prod(&after));
     assert_eq!(after.value("clerk_probes_total", &[("clerk_instance", "new")]), Some(0.0));
-    // Who comes back begins anew.
+    // A returning instance starts at zero.
     world.ledger.configure([settings("prod"), settings("staging")]);
     assert_eq!(world.scrape(Format::Text).value("clerk_probes_total", &[("clerk_instance", "staging")]), Some(0.0));
 }
@@ -378,7 +378,7 @@ async fn scrapes_change_nothing() {
     assert_eq!(last.value("clerk_ratelimit_limit", &[("bucket", "instance")]), Some(100.0));
 }
 
-/// Statuses and the like come from the other side: no answer makes a series of its own without bounds.
+/// Label values from remote input are bounded: no response can create unlimited series.
 #[tokio::test(start_paused = true)]
 async fn refused_requests_are_counted_by_the_priorities_that_the_alerts_name() {
     let world = World::new(&["prod"]);
@@ -402,11 +402,11 @@ async fn thousands_of_instances_come_in_small_pieces_of_one_moment() {
         names[..2500].iter().for_each(|name| world.record(name, |_| {}));
         let mut exposition = world.metrics.expose(format).unwrap();
         let first = exposition.next().unwrap().unwrap();
-        // What comes while it is taken belongs to the next one.
+        // Later observations belong to the next scrape.
         names.iter().for_each(|name| world.record(name, |observation| observation.quota.remaining = Some(7)));
         let rest: Vec<_> = exposition.map(Result::unwrap).collect();
         assert!(rest.len() > 50 && rest.iter().all(|piece| piece.len() < 200_000), "{}", rest.len());
-        // Families that are described twice, or series that come twice, fail here.
+        // The parser panics on families that are described twice and on duplicate series.
         let scrape = Scrape::parse(&(first + &rest.concat()));
         let remaining = scrape.samples.iter().filter(|sample| sample.name == "clerk_ratelimit_remaining");
         let remaining =

@@ -1,11 +1,11 @@
-//! Any bytes as a cached response out of Redis: it is none, or what is written of it is read as the same.
+//! Any bytes as a cached response from Redis: invalid, or unchanged after a round trip.
 
 #![no_main]
 
 use clerk_client::secret;
 use libfuzzer_sys::fuzz_target;
 
-/// The modules that read it, which nobody else can call.
+/// The private modules that read it.
 #[path = "../../crates/clerk-client/src/cache"]
 mod cache {
     #[allow(dead_code, reason = "it is more than reading")]

@@ -1,4 +1,4 @@
-//! The examples and the reference are true.
+//! The examples and the reference are correct.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn the_reference_shows_valid_yaml_and_every_key() {
     }
 }
 
-/// Reads a documented configuration, with the files that it names in a directory of the test.
+/// Reads a documented configuration, with the files it names in a test directory.
 fn good_with_key_files(yaml: &str) -> Config {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);

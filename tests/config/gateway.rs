@@ -116,7 +116,7 @@ fn a_route_has_its_own_policies_over_the_defaults() {
     assert_eq!((user.retry, user.coalesce, user.pace.mode), (Mode::On, Mode::Off, Mode::On));
     let create = gateway.routes[&("POST", "/v1/users")];
     assert_eq!((create.retry, create.cache.mode, create.batch), (Mode::Off, Mode::Off, Mode::Off));
-    // A write is sent again only where that is asked for by name.
+    // Writes are retried only where their route enables it by name.
     let retry = |method| gateway.routes[&(method, "/v1/users/{user_id}")].retry;
     assert_eq!((retry("PATCH"), retry("DELETE")), (Mode::Off, Mode::On));
 }
@@ -126,7 +126,7 @@ fn what_is_shown_is_the_same_configuration_without_what_the_files_hold() {
     let config = good(WHOLE);
     let shown = config.masked_yaml();
     assert!(!shown.contains("CANARY") && !shown.contains("token-0123"), "{shown}");
-    // The directory of the first one is gone: what is needed of it is put beside the text.
+    // The directory of the first one was removed: write the needed file beside the text.
     let directory = tempfile::tempdir().unwrap();
     let mut text = shown.clone();
     for (name, content) in [

@@ -1,4 +1,4 @@
-//! Files that are meant to do harm, and keys in the wrong place.
+//! Malicious files, and keys in the wrong place.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use clerk_exporter::config::Config;
 
 use crate::{env, parse, with_instance_lines};
 
-/// Wherever a key lands by mistake, it is not shown.
+/// A key at any wrong place is never shown.
 #[test]
 fn no_key_is_shown_wherever_it_is_written() {
     const KEY: &str = "sk_live_CANARY4bMbJyWZ2vnLx0aQ";
@@ -33,7 +33,7 @@ fn no_key_is_shown_wherever_it_is_written() {
     };
     assert!(shows(&good.replace("KEY", KEY)).starts_with("Config {"));
     let mut texts = vec![full_of_mistakes.replace("KEY", KEY), good.replace("KEY", KEY)];
-    // The key in place of every word of the file, with and without quotes, and as something that is no YAML.
+    // The key replaces every word of the file, with and without quotes, and as invalid YAML.
     let is_word = |c: char| c.is_alphanumeric() || "_.:".contains(c);
     for template in [full_of_mistakes, good] {
         let words = template.split(|c| !is_word(c)).filter(|word| !word.is_empty());

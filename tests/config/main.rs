@@ -1,4 +1,4 @@
-//! The configuration as users meet it: files in, checked values or messages out.
+//! The configuration from a user's view: files in, checked values or messages out.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
 
@@ -17,7 +17,7 @@ use clerk_client::secret::SecretSource;
 use clerk_exporter::config::{Config, LimitSetting, Plan, ProbeWhen, ScheduleConfig, UsersConfig};
 use clerk_quota::Environment;
 
-/// Whatever is asked for is there, each variable with a key of its own.
+/// Every variable is set, each to a different key.
 fn env(name: &str) -> Option<OsString> {
     match name {
         "UNSET" => None,
@@ -37,7 +37,7 @@ fn good(yaml: &str) -> Config {
 
 const NO_WARNINGS: [&str; 0] = [];
 
-/// An instance that is fine, to put other lines behind.
+/// A valid instance, to append other lines to.
 const INSTANCE: &str = "instances:\n  - name: a\n    secret_key_env: A\n";
 
 fn with_instance_lines(lines: &str) -> String {
@@ -143,7 +143,7 @@ fn one_instance_needs_no_file() {
     assert_eq!(found.warnings, NO_WARNINGS);
     assert_eq!(good(INSTANCE).instances[0].probe, instance.probe, "the same defaults as with a file");
 
-    // Empty variables, as compose files pass them, are those that are not set.
+    // Empty variables, as compose files pass them, count as unset.
     let found =
         config(&[("CLERK_SECRET_KEY", "sk_test_abcdef"), ("CLERK_SECRET_KEY_FILE", ""), ("CLERK_API_URL", " \n")]);
     assert_eq!(found.unwrap().instances[0].api_url.as_str(), "https://api.clerk.com");

@@ -1,4 +1,4 @@
-//! What is wrong is said with its place, its key and a remedy.
+//! Errors have a position, a key and a remedy.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use clerk_exporter::config::Config;
 
 use crate::{INSTANCE, env, parse, with_instance_lines};
 
-/// Bad line below an instance, and the message, of which the part before the key is checked by its place.
+/// An invalid line below an instance, and the message. The part before the key is checked by its position.
 #[test]
 fn a_mistake_in_an_instance_is_reported_with_place_key_and_remedy() {
     let cases = [

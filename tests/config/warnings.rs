@@ -1,4 +1,4 @@
-//! What is allowed but questionable.
+//! Allowed but questionable settings.
 
 use std::fs;
 

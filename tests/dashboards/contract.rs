@@ -1,11 +1,11 @@
-//! Every metric and label that a dashboard asks for exists.
+//! Every metric and label in a dashboard query exists.
 
 use clerk_exporter::metrics::catalogue::{self, Kind, MetricFamily, MetricGroup};
 
 use super::promql::{self, Selector};
 use super::shipped;
 
-/// What Prometheus itself writes of alerting rules; the labels are those that the shipped rules keep.
+/// The series that Prometheus writes for alerting rules, with the labels that the shipped rules keep.
 const ALERTS: MetricFamily = MetricFamily {
     name: "ALERTS",
     kind: Kind::Gauge,
@@ -14,7 +14,7 @@ const ALERTS: MetricFamily = MetricFamily {
     part: MetricGroup::Exporter,
 };
 
-/// The family that a series belongs to.
+/// The family of a series.
 pub(crate) fn family(metric: &str) -> Option<&'static MetricFamily> {
     catalogue::ALL.iter().chain([&ALERTS]).find(|family| match family.kind {
         Kind::Histogram => {
@@ -24,7 +24,7 @@ pub(crate) fn family(metric: &str) -> Option<&'static MetricFamily> {
     })
 }
 
-/// Labels of a series as it is in Prometheus.
+/// The labels of a series in Prometheus.
 fn labels(metric: &str) -> Vec<&'static str> {
     let family = family(metric).unwrap_or_else(|| panic!("{metric} is in no catalogue"));
     let bound = metric.ends_with("_bucket").then_some("le");

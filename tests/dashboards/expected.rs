@@ -1,4 +1,4 @@
-//! Queries that may have no result over the demo, with the reason. Everything else has to show something.
+//! Queries that may be empty with the demo, with the reason. All others must have results.
 
 const SHORT: &str = "there for parts of a second, while a window of the demo is exhausted";
 const NO_RULES: &str = "no alerting rules are loaded here";

@@ -43,11 +43,11 @@ async fn every_query_answers_over_the_demo() {
         assert!(Instant::now() < deadline, "no data, and not listed in tests/dashboards/expected.rs: {unexpected:#?}");
         sleep(Duration::from_secs(2)).await;
     }
-    // All of them answer, and what is still empty is listed.
+    // All queries succeed, and empty ones are listed.
     assert!(asked > 100 && open.len() < asked, "{asked} queries, {} empty", open.len());
 }
 
-/// All queries of a dashboard by their places, as Grafana would send them.
+/// All queries of a dashboard by place, as Grafana would send them.
 fn queries(board: &Shipped) -> Vec<(String, String)> {
     let place = |query: &Asked<'_>| format!("{} / {}", query.dashboard, query.place);
     let mut queries: Vec<_> =
@@ -61,7 +61,7 @@ fn queries(board: &Shipped) -> Vec<(String, String)> {
     queries
 }
 
-/// Fills in macros, and variables as if All were chosen.
+/// Expands macros, and variables as if All were selected.
 pub(super) fn substitute(query: &str) -> String {
     let filled = query.replace("$__rate_interval", "20s").replace("$__interval", "1s");
     let filled = filled.replace("$__range_s", "300").replace("$__range", "5m");
@@ -71,7 +71,7 @@ pub(super) fn substitute(query: &str) -> String {
     filled
 }
 
-/// The demo, and a Prometheus that scrapes it each second. Both end with the test.
+/// The demo, and a Prometheus that scrapes it every second, for the duration of the test.
 struct World {
     prometheus: String,
     client: reqwest::Client,
@@ -103,7 +103,7 @@ impl World {
         world
     }
 
-    /// Number of series in the answer. NaN and infinity are errors: a panel would show them.
+    /// Number of result series. NaN and infinity are errors: a panel would show them.
     async fn ask(&self, query: &str) -> Result<usize, String> {
         let mut url = reqwest::Url::parse(&self.prometheus).unwrap().join("/api/v1/query").unwrap();
         url.query_pairs_mut().append_pair("query", query);

@@ -1,4 +1,4 @@
-//! What a good dashboard is: the rules of Grafana's dashboard-linter, and some more.
+//! Rules for dashboards: those of Grafana's dashboard-linter, and some more.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::contract::family;
 use super::promql::{self, Selector};
 use super::shipped::{self, Shipped, list, text};
 
-/// Units of Grafana that these dashboards use.
+/// Grafana units in use.
 const UNITS: [&str; 9] =
     ["bool", "bool_yes_no", "bytes", "dateTimeFromNow", "ops", "percentunit", "reqps", "s", "short"];
-/// Panels that every Grafana has.
+/// Panels that are built into Grafana.
 const CORE_PANELS: [&str; 7] = ["bargauge", "heatmap", "row", "stat", "state-timeline", "table", "timeseries"];
 
 #[test]
@@ -27,7 +27,7 @@ fn dashboards_can_be_imported_and_provisioned_anywhere() {
         assert!(list(&json["tags"]).contains(&Value::from("clerk")), "{name}: dashboards find each other by their tag");
         assert!((39..=41).contains(&json["schemaVersion"].as_u64().unwrap()), "{name}");
         assert_eq!((&json["refresh"], &json["graphTooltip"]), (&Value::from("30s"), &Value::from(1)), "{name}");
-        // Only an import by hand fills these in; provisioning leaves them as they are.
+        // Only a manual import fills these in; provisioning leaves them as they are.
         assert!(json.get("__inputs").is_none() && !json.to_string().contains("${DS_"), "{name}");
     }
 }
@@ -146,7 +146,7 @@ fn queries_ask_for_the_chosen_series_over_sensible_ranges() {
     }
 }
 
-/// Every variable that can choose among the series does.
+/// Every applicable variable is used as a matcher.
 fn check_matchers(place: &str, Selector { metric, matchers, .. }: &Selector) {
     let has = |label: &str, values: &[String]| {
         let found = matchers.iter().find(|(name, operator, _)| name == label && operator == "=~");
@@ -164,10 +164,10 @@ fn check_matchers(place: &str, Selector { metric, matchers, .. }: &Selector) {
     }
 }
 
-/// A counter whose series are born with their first request, which `increase()` would miss.
+/// A counter whose series start with their first request, which `increase()` would miss.
 const BORN_LATE: &str = "clerk_ratelimit_requests_total";
 
-/// Counters are looked at as rates, over an interval that has enough samples.
+/// Counters are used as rates over an interval with enough samples.
 fn check_range(place: &str, Selector { metric, range, calls, .. }: &Selector) {
     if metric == BORN_LATE {
         return;
@@ -180,11 +180,11 @@ fn check_range(place: &str, Selector { metric, range, calls, .. }: &Selector) {
     }
     match innermost {
         "rate" => assert_eq!(range.as_deref(), Some("$__rate_interval"), "{place}: {metric}"),
-        // The whole time range of the dashboard is the other one that makes sense.
+        // The time range of the dashboard is also allowed.
         "increase" => {
             assert!(matches!(range.as_deref(), Some("$__rate_interval" | "$__range")), "{place}: {metric} {range:?}");
         }
-        // How many scrapes saw it.
+        // The number of scrapes with the series.
         "count_over_time" => {}
         _ => assert_eq!(range.as_deref(), None, "{place}: {metric}"),
     }
@@ -195,7 +195,7 @@ fn who_spends_it_counts_series_that_are_born_in_the_time() {
     let mut ranked = 0;
     for board in shipped::all() {
         for query in board.panel_queries().into_iter().filter(|query| query.text.contains(BORN_LATE)) {
-            // A ratio over long times, which a first burst may be missing from.
+            // A ratio over a long time, where a missing first burst does not matter.
             if query.place.starts_with("Retries per request") {
                 continue;
             }
@@ -203,7 +203,7 @@ fn who_spends_it_counts_series_that_are_born_in_the_time() {
             assert!(query.text.contains(" offset ") && query.text.contains("clerk_exporter_build_info"), "{place}");
             ranked += 1;
         }
-        // Requests to the gateway are not what Clerk counts: cached answers cost nothing, retries cost twice.
+        // Requests to the gateway are not what Clerk counts: cache hits are free, and a retry costs another request.
         for query in board.panel_queries() {
             let ranks = query.text.contains("topk") || query.place.starts_with("Top consumers");
             assert!(!ranks || !query.text.contains("clerk_gateway_requests_total"), "{}", query.place);
@@ -218,7 +218,7 @@ fn rates_have_two_samples_at_a_scrape_every_60_s() {
         for panel in board.panels() {
             for target in list(&panel["targets"]).iter() {
                 let rate = text(&target["expr"]).contains("$__rate_interval");
-                // Grafana takes four of these, whatever the data source has: 2 minutes.
+                // Grafana takes four times this at least, whatever the data source: 2 minutes.
                 let expected = if rate { Some("30s") } else { None };
                 assert_eq!(target["interval"].as_str(), expected, "{} / {}", board.name, panel["title"]);
             }
@@ -269,7 +269,7 @@ fn links_lead_somewhere() {
                 runbooks += 1;
                 assert!(alert.starts_with("Clerk") && alert.ends_with(".md"), "{url}");
             }
-            // The list of metrics is written from the catalogue.
+            // The list of metrics is generated from the catalogue.
             if path != "docs/metrics.md" && !path.contains("${") {
                 assert!(root.join(path).exists(), "{}: {path} is not there", board.name);
             }

@@ -1,4 +1,4 @@
-//! The first thing that people try.
+//! The demo, which users try first.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can be configured, and what becomes of numbers when it changes.
+//! Valid and invalid options, and counters across a reconfiguration.
 
 use std::sync::Arc;
 

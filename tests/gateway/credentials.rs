@@ -1,4 +1,4 @@
-//! Credentials that are in the wrong place, or that nobody knows, and those of machines.
+//! Misplaced and unknown credentials, and machine keys.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ fn base64(text: &str) -> String {
     out
 }
 
-/// A token in spellings that are not `Bearer <token>`.
+/// A token in forms other than `Bearer <token>`.
 fn spellings(token: &str) -> Vec<String> {
     let basic = |text: String| {
         let encoded = base64(&text);
@@ -94,7 +94,7 @@ async fn a_token_never_leaves_wherever_it_stands() {
         }
     }
     assert_eq!(stub.requests(), []);
-    // What is no token passes.
+    // Values that are not tokens pass.
     for fields in ["Cookie: __session=billing-token-CANARX\r\n", "X-Api-Key: YmlsbGluZy10b2tlbi1DQU5BUlg=\r\n"] {
         let raw = format!("GET /v1/users HTTP/1.1\r\nHost: gateway\r\n{key}{fields}\r\n");
         assert_eq!(gateway.send(&raw).await.status(), 200, "{raw}");
@@ -165,7 +165,8 @@ async fn what_needs_no_key_passes_though_unknown_ones_are_refused() {
     assert_eq!(stub.requests().len(), 3);
 }
 
-/// A gateway whose instance has a machine's key in a file, and what its Clerk was asked: target and credential.
+/// A gateway whose instance has a machine key in a file, and the requests that its Clerk received: target and
+/// credential.
 struct Machines {
     gateway: Gateway,
     folder: tempfile::TempDir,
@@ -229,14 +230,14 @@ async fn a_machine_s_key_is_the_instance_s_and_is_read_again() {
     let requests: Vec<_> = stats.instances[0].1.requests.iter().map(|it| (&*it.caller, it.route)).collect();
     assert_eq!(requests, [("worker", "/v1/m2m_tokens")]);
     assert!(!format!("{:?} {stats:?}", machines.gateway).contains("CANARY"));
-    // Another one in its place.
+    // Replaced by another key.
     let file = machines.folder.path().join("new");
     std::fs::write(&file, "ak_rotatedCANARY9876543210").unwrap();
     std::fs::rename(&file, machines.folder.path().join("machine")).unwrap();
     machines.gateway.refresh_keys();
     assert_eq!(machines.ask("/m2m_tokens", MACHINE_KEY).await, 401);
     assert_eq!(machines.ask("/m2m_tokens", "ak_rotatedCANARY9876543210").await, 200);
-    // What is no machine's key leaves the one before in place.
+    // An invalid machine key leaves the previous one in use.
     std::fs::write(machines.folder.path().join("machine"), "sk_test_0123456789abcdef").unwrap();
     machines.gateway.refresh_keys();
     assert_eq!(machines.ask("/m2m_tokens", "ak_rotatedCANARY9876543210").await, 200);

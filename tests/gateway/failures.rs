@@ -1,4 +1,4 @@
-//! What a client gets when Clerk cannot be reached, breaks off or does not answer: in simulated time where that matters.
+//! Responses if Clerk is unreachable, breaks off or does not respond; in simulated time where that matters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::support::{Running, Setup, Stub, World, read_message, request};
 use clerk_test_support::KEY;
 
-/// Fails in one way, or never answers.
+/// Fails in one way, or never responds.
 #[derive(Debug)]
 struct Broken(Option<ErrorKind>);
 
@@ -141,7 +141,7 @@ async fn a_client_that_does_not_send_its_body_is_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
-    /// Reads the request to its end before it answers.
+    /// Reads the whole request before it responds.
     #[derive(Debug)]
     struct Patient;
     impl Transport for Patient {
@@ -155,7 +155,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     }
     let upstream: Arc<dyn Transport> = Arc::new(Patient);
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
-    // The client takes its time, more than Clerk has for an answer, and all of it takes longer than any deadline.
+    // The client is slower than Clerk's timeout, and the upload takes longer than any deadline.
     let part = |number: usize| async move {
         tokio::time::sleep(Duration::from_secs(25)).await;
         (number < 20)
@@ -165,7 +165,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     let answer = world.gateway.handle(get("/v1/users").map(|_| body)).await;
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "80");
-    // And one that never gets on ends, too, whoever the client is.
+    // An upload without progress ends.
     let body = || {
         http_body_util::StreamBody::new(futures_util::stream::pending::<
             Result<http_body::Frame<bytes::Bytes>, std::io::Error>,
@@ -173,7 +173,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     };
     assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body())).await.status(), StatusCode::GATEWAY_TIMEOUT);
 
-    /// Takes nothing and says nothing.
+    /// Reads nothing and sends nothing.
     #[derive(Debug)]
     struct Deaf;
     impl Transport for Deaf {

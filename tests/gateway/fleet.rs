@@ -1,4 +1,4 @@
-//! Two gateways, as two processes would have them, over one real Redis.
+//! Two gateways, as in two processes, over one real Redis.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn a_webhook_to_one_is_a_webhook_to_all() {
     assert_eq!(name(&second).await, "Changed");
 }
 
-/// A gateway whose user of Redis has these rights.
+/// A gateway whose Redis user has these permissions.
 async fn limited(redis: &RedisServer, user: &str, rights: &[&str]) -> Setup {
     let url = redis.url_of_user(user, rights).await;
     let store = RedisClient::new(RedisOptions { url, ..redis.options() }).unwrap();
@@ -86,7 +86,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     wait.await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// As Redis 7 makes users: keys and commands, and no channels unless they are asked for.
+/// Redis 7's default for new users: keys and commands, but no channels unless granted.
 #[tokio::test]
 async fn a_webhook_without_channel_rights_is_still_one_to_all() {
     let redis = RedisServer::start(&[]).await;
@@ -109,7 +109,7 @@ async fn a_webhook_without_channel_rights_is_still_one_to_all() {
         assert_eq!(stats.cache.unwrap().memory.hits, 0, "nothing is heard of others");
         until("it is told", async || refuses(reads, RefusalClass::Permission)).await;
     }
-    // Given the right, they hear each other, and memory is used.
+    // With the permission, they receive each other's invalidations, and memory is used.
     let () = redis.command(&["ACL", "SETUSER", "app", "&clerk-exporter:*"]).await;
     for reads in [&first, &second] {
         until("memory is used", async || {
@@ -140,7 +140,7 @@ async fn a_webhook_that_others_may_not_have_heard_of_is_503_and_names_the_right(
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     assert!(text.contains("+publish") && text.contains("please redeliver"), "{text}");
     assert!(refuses(&first, RefusalClass::Permission) && !refuses(&second, RefusalClass::Permission));
-    // Keys are another matter: where Redis holds what is old, it is 503 too.
+    // Keys are different: if Redis may hold stale entries, the response is 503, too.
     let deaf = first.beside(limited(&redis, "deaf", &["&*", "+@all"]).await);
     let answer = deaf.deliver(1).await;
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
@@ -225,6 +225,6 @@ async fn sealed_answers_show_nothing_of_a_user() {
             .beside(Setup { seal: is_sealed.then(|| Encryption::new(&key, &[]).unwrap()), ..setup(&redis, CACHE) });
         assert_eq!(second.get(&reads.path(1)).await.decision(), Some("cache_hit"), "whoever has the key reads it");
     }
-    // Without a seal it is there: the words are the right ones to look for.
+    // Without encryption the text is found, so that the search is valid.
     assert_eq!(found, [(false, true), (true, false)]);
 }

@@ -1,4 +1,4 @@
-//! Where messages end: answers without a body, interim answers, trailers.
+//! Message framing: responses without a body, interim responses, trailers.
 
 use clerk_exporter::gateway::InstancePolicies;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -128,7 +128,7 @@ async fn an_answer_of_every_framing_arrives_as_it_is() {
         ("Content-Length: 3\r\n", "abc", "abc"),
         ("Content-Length: 0\r\n", "", ""),
         ("Transfer-Encoding: chunked\r\n", "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", "abc"),
-        // RFC 9112, section 6.3: the length does not count.
+        // RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length.
         ("Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", "3\r\nabc\r\n0\r\n\r\n", "abc"),
         ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n", "abc"),
     ] {

@@ -1,10 +1,10 @@
-//! The server closes an idle connection while a request is on its way.
+//! The server closes an idle connection while a request is in flight.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{OK, Running, Stub, read_message, request};
 
-/// Answers the first request of each connection and closes at the second, without a word.
+/// Answers the first request of each connection, and closes it on the second.
 async fn impatient() -> Stub {
     Stub::with(|number, mut stream, requests| async move {
         let Some(first) = read_message(&mut stream, true).await else { return };
@@ -68,7 +68,7 @@ async fn a_new_connection_that_is_closed_is_no_idle_one() {
 
 #[tokio::test]
 async fn connections_that_were_closed_properly_are_not_noticed() {
-    // Closes after each answer, as a server does whose patience with idle connections is short.
+    // Closes after each response, like a server with a short idle timeout.
     let stub = Stub::with(|_, mut stream, requests| async move {
         let request = read_message(&mut stream, true).await;
         requests.lock().extend(request);
@@ -84,7 +84,7 @@ async fn connections_that_were_closed_properly_are_not_noticed() {
     assert_eq!(stub.requests().len(), 200);
 }
 
-/// On a connection on which HTTP/1.0 was spoken, requests go out by HTTP/1.0, which has no chunks.
+/// On an HTTP/1.0 connection, requests use HTTP/1.0, which has no chunked encoding.
 #[tokio::test]
 async fn no_body_is_lost_behind_an_answer_of_http_1_0() {
     let stub = Stub::answering("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}").await;

@@ -1,4 +1,4 @@
-//! Whose request it is, and what becomes of those that are nobody's.
+//! Keys, tokens and callers, and requests with unknown keys.
 
 use crate::support::{OK, Running, Setup, Stub, TOKEN, request};
 use clerk_test_support::KEY;
@@ -46,7 +46,7 @@ async fn a_caller_s_token_is_exchanged_for_the_key_and_never_leaves() {
     for scheme in ["Bearer", "bearer", "BEARER "] {
         gateway.send(bearing(&format!("{scheme} {TOKEN}"), "User-Agent: @clerk/backend@1.0.0\r\n")).await;
     }
-    // A token that Connection names is gone before it is exchanged, and not afterwards.
+    // A token named in Connection is removed before it is replaced by the key, and not afterwards.
     gateway.send(bearing(&format!("Bearer {TOKEN}"), "Connection: authorization\r\n")).await;
     assert_eq!(stub.requests().len(), 4);
     for request in stub.requests() {
@@ -91,7 +91,7 @@ async fn whoever_has_a_token_is_not_shown_the_key_by_trace() {
     let answer = gateway.send(trace(TOKEN)).await;
     assert_eq!((answer.status(), &*answer.code()), (405, "gateway_method_not_allowed"));
     assert_eq!(stub.requests(), []);
-    // Whoever has the key may see it.
+    // A client that sends the key may see it.
     assert_eq!(gateway.send(trace(KEY)).await.status(), 200);
     assert_eq!(stub.requests().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! What is logged of requests: a line each, without a key and without a path.
+//! The request log: one line per request, without keys and paths.
 
 use std::sync::Arc;
 

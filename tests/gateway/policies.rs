@@ -1,4 +1,4 @@
-//! Policies, each off, watching, and on: in simulated time against a simulated Clerk.
+//! Policies off, in shadow mode, and on: in simulated time against a simulated Clerk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Played {
         Self { world, simulator }
     }
 
-    /// Status, headers and body of an answer.
+    /// Status, headers and body of a response.
     async fn send(&self, method: &str) -> (StatusCode, HeaderMap, String) {
         let request = Request::builder()
             .method(method)
@@ -71,7 +71,7 @@ async fn with_all_off_a_429_is_handed_on_at_once_and_nothing_waits() {
     let from = Instant::now();
     let (status, headers, _) = played.send("GET").await;
     assert_eq!((status.as_u16(), &headers["retry-after"]), (429, &"3".parse().unwrap()));
-    // The hold that it began holds nobody: pacing is off.
+    // Its Retry-After delays nothing: pacing is off.
     assert_eq!(played.send("GET").await.0, 200);
     assert!(from.elapsed() < Duration::from_secs(1));
     assert_eq!(played.sent(), 2);
@@ -113,7 +113,7 @@ async fn retry_in_shadow_is_counted_and_changes_nothing() {
     assert_eq!(numbers.decisions[Decision::Forwarded.index()], 2);
 }
 
-/// 130 requests at once, of 100 that are allowed in 10 seconds: how many got which status.
+/// 130 requests at once, of which 100 are allowed in 10 seconds: how many got which status.
 async fn burst(played: &Arc<Played>) -> (usize, Vec<(StatusCode, HeaderMap, String)>) {
     let mut tasks = JoinSet::new();
     for _ in 0..130 {
@@ -168,7 +168,7 @@ async fn pacing_in_shadow_is_counted_and_changes_nothing() {
     assert!(played.world.numbers().shadowed[Decision::Queued.index()] >= 30);
 }
 
-/// Two bursts a while apart, of more than may be in flight at once. What became of the requests, or would have become.
+/// Two bursts some time apart, larger than the in-flight limit. Returns the decisions, or the shadow decisions.
 async fn decided(mode: Mode, max_wait: Duration) -> [u64; 2] {
     let played = Arc::new(Played::new(pace(mode), max_wait));
     played.simulator.set_faults(Fault::Latency { millis: 60 }.always().into()).unwrap();
@@ -225,7 +225,7 @@ async fn the_last_429_of_clerk_is_handed_on_whole_when_there_is_no_time_for_anot
     assert_eq!((status.as_u16(), &headers["retry-after"]), (429, &"600".parse().unwrap()));
     assert!(body.contains("too_many_requests"), "{body}");
     assert_eq!(headers.get("x-clerk-exporter-decision"), None, "Clerk's own answer, first time");
-    // Others wait for it no longer than they may, and then get an answer of ours.
+    // Others wait no longer than allowed, and then get a response of the gateway.
     let (status, headers, _) = played.send("GET").await;
     assert_eq!((status.as_u16(), &headers["x-clerk-exporter-decision"]), (429, &"shed".parse().unwrap()));
     assert_eq!(played.sent(), 1);

@@ -1,4 +1,4 @@
-//! HTTP/2 on both sides, and TLS towards Clerk.
+//! HTTP/2 on both sides, and TLS to Clerk.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ async fn head_over_http2(gateway: &Running) -> http::Response<bytes::Bytes> {
     send_over_http2(gateway, request.header("authorization", format!("Bearer {KEY}"))).await
 }
 
-/// One request over HTTP/2 without TLS.
+/// Sends one request over HTTP/2 without TLS.
 async fn send_over_http2(gateway: &Running, request: http::request::Builder) -> http::Response<bytes::Bytes> {
     let stream = within(TcpStream::connect(gateway.address)).await.unwrap();
     let io = TokioIo::new(stream);
@@ -73,7 +73,7 @@ async fn a_client_of_http2_is_served_over_http1() {
     assert_eq!(sent.fields("x-a"), ["x-a: 1", "x-a: 2"]);
 }
 
-/// What arrived at a server behind TLS.
+/// A request that arrived at a TLS server.
 #[derive(Debug, Clone, PartialEq)]
 struct Arrived {
     version: Version,
@@ -91,7 +91,7 @@ fn acceptor(protocols: &[&str]) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Serves HTTP/1.1 and HTTP/2 over TLS, and keeps what arrives.
+/// Serves HTTP/1.1 and HTTP/2 over TLS, and records what arrives.
 async fn tls_server() -> (SocketAddr, Arc<Mutex<Vec<Arrived>>>, JoinSet<()>) {
     let acceptor = acceptor(&["h2", "http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -168,7 +168,7 @@ fn frame(kind: u8, flags: u8, is_of_stream: bool, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags, 0, 0, 0, u8::from(is_of_stream)], payload].concat()
 }
 
-/// Answers a request by half of what it announces, and then resets the stream without an error.
+/// Responds with half of the announced body, and then resets the stream with NO_ERROR.
 async fn answer_half(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &[u8]) -> Option<()> {
     const DATA: u8 = 0;
     const HEADERS: u8 = 1;
@@ -193,7 +193,7 @@ async fn answer_half(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &
     stream.write_all(&frame(DATA, 0, true, &[b'x'; 400])).await.ok()?;
     stream.write_all(&frame(RESET, 0, true, &[0; 4])).await.ok()?;
     stream.flush().await.ok()?;
-    // Until the other side has had enough.
+    // Until the other side closes.
     let _ = tokio::io::copy(stream, &mut tokio::io::sink()).await;
     Some(())
 }
@@ -222,7 +222,7 @@ async fn a_stream_that_is_reset_without_an_error_has_not_ended() {
         assert_eq!(answer.status(), if status == 0x88 { 200 } else { 404 });
         let mut rest = Vec::new();
         within(stream.read_to_end(&mut rest)).await.unwrap();
-        // The connection has ended, and neither a length nor a last chunk says that this was all.
+        // The connection ended, and neither a length nor a last chunk marks the body as complete.
         assert!(rest.windows(400).any(|part| part == [b'x'; 400]), "what came is handed on");
         let is_whole = match answer.value("content-length") {
             Some(length) => length == "400",
@@ -240,8 +240,8 @@ async fn an_answer_of_our_own_to_head_has_no_body_over_http2_either() {
     assert_ne!(answer.headers()["content-length"], "0");
 }
 
-/// An answer without a length ends with its connection. TLS says whether that was the server's wish (RFC 8446, section
-/// 6.1) or somebody in between who wants half an answer to look whole.
+/// A response without a length ends with its connection. TLS shows whether the server closed it (RFC 8446, section
+/// 6.1), or an attacker truncated it.
 #[tokio::test]
 async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
     for is_orderly in [true, false] {
@@ -280,7 +280,7 @@ async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind()
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.sock");
-    // What a process leaves that had no time to clean up.
+    // The leftover of a process that could not clean up.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
     let listeners = prometheus_web::bind(std::slice::from_ref(&address)).await.unwrap();

@@ -1,12 +1,12 @@
-//! What is not handed on: whatever would make the gateway an open proxy, or hide a second request in a first.
+//! Rejected requests: those that would make the gateway an open proxy, or smuggle a second request.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{OK, Running, Stub, read_message, request, within};
 use clerk_test_support::KEY;
 
-/// Sends raw bytes; gives the status of the answer, whether the connection was closed then, and how many requests
-/// reached Clerk.
+/// Sends raw bytes; returns the response status, whether the connection was closed afterwards, and the number of
+/// requests that reached Clerk.
 async fn sent(raw: &str) -> (Option<u16>, bool, usize) {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
@@ -14,7 +14,7 @@ async fn sent(raw: &str) -> (Option<u16>, bool, usize) {
     stream.write_all(raw.as_bytes()).await.unwrap();
     let answer = within(read_message(&mut stream, true)).await;
     let status = answer.map(|answer| answer.status());
-    // A refused request is the last one of its connection, so that nothing behind it is taken for another.
+    // A rejected request is the last one of its connection, so that bytes after it are not parsed as another.
     let mut rest = Vec::new();
     let closed = status.is_none_or(|status| status >= 400) && {
         let _ = within(stream.read_to_end(&mut rest)).await;
@@ -118,7 +118,7 @@ async fn this_is_no_open_proxy() {
         ("GET ?x HTTP/1.1", 400),
     ] {
         let (status, closed, requests) = sent(&format!("{line}\r\nHost: gateway\r\n{key}\r\n")).await;
-        // What is no request target at all is refused before it comes to us.
+        // hyper rejects invalid request targets itself.
         assert!(status == Some(expected) || status == Some(400), "{line}: {status:?}");
         assert_eq!((closed, requests), (true, 0), "{line}");
     }

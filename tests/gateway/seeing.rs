@@ -1,4 +1,4 @@
-//! What the gateway knows afterwards.
+//! What the gateway records.
 
 use clerk_exporter::gateway::Decision;
 use clerk_quota::{Bucket, Source};

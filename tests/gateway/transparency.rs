@@ -1,4 +1,4 @@
-//! What goes through unchanged.
+//! Requests and responses that pass unchanged.
 
 use crate::support::{OK, Running, Stub, request};
 use clerk_test_support::KEY;
@@ -107,7 +107,7 @@ async fn fields_of_a_connection_stay_on_it_in_both_directions() {
         assert_eq!(answer.fields(name), [""; 0], "{name}");
     }
     assert_eq!(answer.value("x-end"), Some("2"));
-    // The client's wish to close is for its own connection: the other one is used again.
+    // The client's `Connection: close` applies to its own connection; the upstream connection is reused.
     for _ in 0..9 {
         gateway.get("/v1/users").await;
     }

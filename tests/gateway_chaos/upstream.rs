@@ -1,4 +1,4 @@
-//! What is behind the gateway breaks, in each way that a proxy can think of.
+//! Upstream failures of every kind that the proxy can inject.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::chaos::{Chaos, ChaosProxy, Down};
 use crate::exporter::eventually;
 use crate::world::{Clerk, Running, hasty, policies};
 
-/// Requests at the same time.
+/// Number of concurrent requests.
 pub(crate) const MANY: usize = 40;
 
-/// Bytes within any head of an answer, and bytes behind it and within the body of a list.
+/// Byte counts within any response head, and after it within the body of a list.
 const IN_THE_HEAD: usize = 20;
 const IN_THE_BODY: usize = 5_000;
 
-/// The gateway as it is by itself, and as it repeats and shares.
+/// The gateway without policies, and with retries and coalescing.
 pub(crate) fn both() -> [RoutePolicies; 2] {
     [RoutePolicies::default(), policies(Mode::On, Mode::On, Mode::Off, Mode::Off)]
 }
@@ -32,7 +32,7 @@ pub(crate) fn is_one_of(outcome: &Outcome, codes: &[(u16, &str)]) -> bool {
     }
 }
 
-/// While it is broken nobody hangs; afterwards requests go right again, without a restart.
+/// During the failure no request hangs; afterwards requests succeed again without a restart.
 async fn breaks(chaos: Chaos, allowed: &[(u16, &str)], may_be_cut: bool) {
     for policies in both() {
         let clerk = Clerk::start().await;
@@ -45,7 +45,7 @@ async fn breaks(chaos: Chaos, allowed: &[(u16, &str)], may_be_cut: bool) {
     }
 }
 
-/// Once the network is well again, so is the gateway.
+/// Once the network works again, the gateway does, too.
 pub(crate) async fn recovers(proxy: &ChaosProxy, gateway: &Running, clerk: &Clerk) {
     proxy.set(Chaos::Pass);
     proxy.hang_up();
@@ -124,7 +124,7 @@ async fn a_clerk_that_is_down_is_unreachable_and_when_it_is_back_all_is_right() 
 #[tokio::test]
 async fn connections_that_break_at_random_places_cost_reads_nothing_with_retries() {
     let clerk = Clerk::start().await;
-    // One after the other: some of the connections break, most do not.
+    // Sequentially: some of the connections break, most do not.
     let proxy = ChaosProxy::start(clerk.web.address, Chaos::Pass);
     proxy.next([Chaos::Refuse, Chaos::CutAfter(0), Chaos::ResetAfter(IN_THE_HEAD), Chaos::CutAfter(IN_THE_HEAD)]);
     let policies = policies(Mode::On, Mode::On, Mode::Off, Mode::Off);

@@ -1,4 +1,4 @@
-//! Answers that are none, and what stands in front of Clerk.
+//! Unusable responses, and servers in front of Clerk.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -55,7 +55,7 @@ async fn each_failure_has_its_reason_and_is_got_over_at_the_next_probe() {
     }
 }
 
-/// The head of the answer is Clerk's, so that what it says counts; the body is not.
+/// The head is from Clerk, so that its headers count; the body is not.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_too_large_is_not_read_on() {
     let mut memory_upstream_decodes_nothing = Fault::HugeBody { bytes: 1 << 30 }.always();
@@ -114,7 +114,7 @@ async fn the_deadline_holds_for_a_body_that_never_ends_too() {
     world.stopped().await;
 }
 
-/// A way that fails as the network does.
+/// A transport that fails like the network.
 #[derive(Debug)]
 struct Broken(ErrorKind);
 
@@ -153,7 +153,7 @@ async fn an_outage_is_probed_once_a_minute_and_its_end_is_noticed_within_two() {
     world.no_fault();
     world.pass(seconds(120)).await;
     assert_eq!(world.snapshot().up, Some(true));
-    // And probing is as often as before.
+    // Probing is as frequent as before.
     let made = world.made();
     world.pass(INTERVAL * 20).await;
     assert!((19..=21).contains(&(world.made() - made)));

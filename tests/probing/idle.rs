@@ -1,4 +1,4 @@
-//! Probes that are not needed, because other traffic tells the same.
+//! Probes that are unnecessary because other traffic reports the quota.
 
 use clerk_client::outbound::ApiRequest;
 use clerk_quota::{Bucket, ProbeSkip, Source};
@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::world::{INTERVAL, TICK, World, seconds};
 
-/// A request of somebody else, every `every` seconds for `length` seconds.
+/// Other traffic: one request every `every` seconds for `length` seconds.
 async fn traffic(world: &World, path: &str, source: Source, every: u64, length: u64) {
     let call = ApiRequest::get(path, source);
     for _ in 0..length / every {
@@ -44,11 +44,11 @@ async fn probes_are_made_all_the_same_where_that_is_wanted() {
 #[tokio::test(start_paused = true)]
 async fn traffic_that_tells_nothing_of_the_quota_replaces_no_probe() {
     let world = World::new();
-    // Clerk does not limit this one, so that it says nothing of what is left.
+    // Clerk does not limit this route, so that the response does not report the quota.
     traffic(&world, "/v1/jwks", Source::Gateway, 5, 150).await;
     assert!((10..=11).contains(&world.made()), "{}", world.made());
     assert!(world.bucket().remaining.is_some());
-    // Neither does a page of the edge.
+    // Neither does an error page of the edge.
     let made = world.made();
     world.fault(Fault::Status { status: 502, body: FaultBody::Html }.always());
     traffic(&world, "/v1/users/count", Source::Gateway, 5, 60).await;

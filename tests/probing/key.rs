@@ -1,4 +1,4 @@
-//! Keys that Clerk refuses, and keys that are replaced.
+//! Rejected keys and replaced keys.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::world::{INTERVAL, TICK, World, seconds};
 
 const OLD: &str = "sk_test_oldKeyThatWasRevoked1";
 
-/// A simulator that knows one key only.
+/// A simulator that accepts a single key.
 fn strict() -> clerk_simulator::Options {
     clerk_simulator::Options {
         keys: vec![format!("test={}", clerk_test_support::KEY).parse().unwrap()],
@@ -34,7 +34,7 @@ fn reads_key_from(path: &Path) -> impl FnOnce(&mut ProbeOptions) {
     }
 }
 
-/// Another file in the place of the old one, as secret agents do it.
+/// Replaces the file atomically, as secret agents do.
 fn replace(path: &Path, key: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, format!("{key}\n")).unwrap();
@@ -43,7 +43,7 @@ fn replace(path: &Path, key: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_key_is_tried_less_and_less() {
-    // Four a second would be 15 000 an hour.
+    // Four a second would be 15,000 an hour.
     for interval in [seconds(15), seconds(1), std::time::Duration::from_millis(240)] {
         let world = World::with(strict(), |options| {
             options.trigger = Trigger::Interval(interval);
@@ -97,7 +97,7 @@ async fn a_key_that_was_replaced_just_now_is_read_when_clerk_refuses_the_old_one
     replace(&path, OLD);
     let world = World::with(strict(), reads_key_from(&path));
     world.probes.configure(Vec::new());
-    // The request is under way with the old key when the new one is put there.
+    // The request is in flight with the old key when the file is replaced.
     world.options.outbound.key.current().unwrap();
     replace(&path, clerk_test_support::KEY);
     let finding = clerk_exporter::probe::probe_once(&world.options.outbound, "/v1/users/count", seconds(5)).await;
@@ -114,7 +114,7 @@ async fn a_key_that_somebody_else_has_read_meanwhile_is_used_too() {
     let world = World::with(strict(), reads_key_from(&path));
     world.probes.configure(Vec::new());
     let outbound = &world.options.outbound;
-    // The latency lets the request stay under way while the key is replaced and read.
+    // The latency keeps the request in flight while the key is replaced and reloaded.
     world.fault(crate::world::late(seconds(1)));
     let probe = clerk_exporter::probe::probe_once(outbound, "/v1/users/count", seconds(5));
     let other = async {
@@ -151,7 +151,7 @@ async fn a_key_file_that_is_missing_or_broken_for_a_while_does_no_harm() {
     replace(&path, clerk_test_support::KEY);
     world.pass(TICK).await;
     assert_eq!(world.snapshot().up, Some(true));
-    // While we have a good one, a bad one does not take its place.
+    // An invalid key does not replace a valid one.
     for broken in ["", "not a key", "sk_test_two\nsk_test_lines"] {
         replace(&path, broken);
         world.pass(TICK).await;

@@ -1,4 +1,4 @@
-//! What is logged: one line for each change of state, and nothing of keys.
+//! The log: one line per change of state, and no part of a key.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use clerk_simulator::{Fault, FaultBody};
 use crate::world::{World, seconds};
 use clerk_test_support::log::{everything, listen};
 
-/// The probes' lines of level info or worse.
+/// The probes' lines at level info or above.
 fn lines() -> Vec<String> {
     let text = everything();
     let is_told = |line: &&str| line.contains("clerk_exporter::probe") && !line.contains(" DEBUG ");

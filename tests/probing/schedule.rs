@@ -1,4 +1,4 @@
-//! When probes are made.
+//! When probes run.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn after_a_pause_there_is_one_probe_and_what_was_missed_is_counted() {
     let world = World::new();
     world.pass(seconds(1)).await;
     assert_eq!(world.made(), 1);
-    // A jump, as of a machine that slept: no timer in between fires.
+    // A jump, as after a suspension of the machine: no timer in between fires.
     tokio::time::advance(INTERVAL * 10).await;
     world.pass(seconds(1)).await;
     assert_eq!(world.made(), 2);
@@ -75,7 +75,7 @@ async fn first_probes_are_spread_over_one_interval() {
     for (second, count) in (1_u64..).zip(&requests) {
         assert!(count.abs_diff(second * 2) <= 1, "{requests:?}");
     }
-    // And they stay spread: never more than a few in one second.
+    // They stay spread: never more than a few in one second.
     let mut before = world.requests();
     for _ in 0..600 {
         world.pass(seconds(1)).await;
@@ -146,13 +146,13 @@ async fn a_thousand_slow_instances_are_all_probed_and_time_out() {
     world.pass(Duration::from_secs(22)).await;
     for index in 1..1000 {
         let probes = world.snapshot_of(&format!("test{index}")).probes;
-        // More are due at the same time than may run, and the wait for their turn is a part of their deadline.
+        // More are due at the same time than may run; the wait for a slot counts against their deadline.
         assert!(probes.total >= 1, "{index}");
         assert_eq!(probes.failures[ProbeFailure::Timeout as usize], probes.total);
     }
 }
 
-/// Every two seconds, by the wall clock.
+/// Every two seconds by the wall clock.
 fn by_cron() -> World {
     World::with(clerk_test_support::simulator(1), |options| {
         options.trigger = Trigger::Cron("*/2 * * * * *".into());
@@ -168,7 +168,7 @@ async fn a_cron_schedule_goes_on_within_a_period_when_the_clock_is_set_back() {
     for step in [-30, -3630, -90_000] {
         world.options.outbound.clock.simulate_step(step);
         let before = world.made();
-        // A heartbeat until it is noticed, and a period.
+        // A heartbeat until it is detected, plus a period.
         world.pass(seconds(4)).await;
         assert!(world.made() > before, "{step}");
         world.pass(seconds(20)).await;

@@ -1,4 +1,4 @@
-//! 429 answers to probes.
+//! 429 responses to probes.
 
 use clerk_exporter::probe::Trigger;
 use clerk_quota::{Bucket, ProbeFailure, ProbeSkip, Source};

@@ -1,4 +1,4 @@
-//! Calls of machines and of API keys: directly, and through a gateway that forwards unknown keys or refuses them.
+//! Calls with machine keys and for API keys: directly, and through a gateway that forwards or rejects unknown keys.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{ALL_OFF, ALL_ON, Arrival, Clerk, ROOMY, Sdk, arrived_the_same, note,
 
 const MACHINE_KEY: &str = "ak_machineCANARY0123456789";
 
-/// What Clerk says of tokens and API keys, of which the simulator has none: canned, and only for the right kind of key.
+/// Fixed responses on tokens and API keys, which the simulator does not support, for the right kind of key only.
 async fn answer(request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 1 << 16).await.unwrap();

@@ -1,4 +1,4 @@
-//! Look-ups of single users that become lists.
+//! Lookups of single users that become list requests.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
     let paths: Vec<_> = paths.into_iter().chain(MISSING.map(|id| format!("/v1/users/{id}"))).collect();
     let answers = batched.together(paths.iter().map(|path| get(path))).await;
     let targets = batched.targets();
-    // Those whom a list was without are asked for again, each alone: a list proves nothing of them.
+    // Users missing from a list are looked up again, each alone: a list does not prove that they do not exist.
     assert_eq!(targets.iter().filter(|target| is_list(target)).count(), 3, "{targets:?}");
     assert_eq!(targets.len(), 6, "{targets:?}");
     for (path, answer) in paths.iter().zip(&answers) {
@@ -45,13 +45,13 @@ async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
         }
     }
     assert_eq!(batched.decided(Decision::Batched), 203);
-    // 203 look-ups cost six requests; the three that shared a list in vain saved nothing.
+    // 203 lookups took six requests; the three users missing from a list saved nothing.
     assert_eq!(batched.saved(Saving::Batch), 99 + 99);
     let spent: u64 = batched.world.numbers().top[0].iter().map(|share| share.requests).sum();
     assert_eq!(spent, 6);
 }
 
-/// Clerk gives ten users for a limit that it does not like.
+/// Clerk returns ten users for an invalid limit.
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_cut_off_answers_no_existing_user_with_404() {
     for most in [10, 1, 0] {
@@ -75,13 +75,13 @@ async fn a_list_that_is_cut_off_answers_no_existing_user_with_404() {
             assert_eq!(statuses, [[200; 28].as_slice(), &[404]].concat(), "cut off after {most}");
             let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
             assert_eq!(spent, reads.sent() as u64, "each request is counted");
-            // No look-up saves less than nothing.
+            // No lookup saves less than nothing.
             assert!(reads.saved(Saving::Batch) <= (29 - spent.min(29)).max(2), "what was asked again was not saved");
         }
     }
 }
 
-/// The names in a JSON value, and what kind of value each has.
+/// The keys of a JSON value, and the type of each value.
 fn shape(value: &serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
@@ -225,13 +225,13 @@ async fn what_is_no_plain_look_up_goes_alone() {
 #[tokio::test(start_paused = true)]
 async fn when_clerk_refuses_the_key_of_a_list_each_look_up_is_asked_with_its_own() {
     let reads = Reads::new(BATCH);
-    // A list begins with `/v1/users?`, and the simulator looks at paths only: both are met once.
+    // A list's path is `/v1/users?…`; the simulator matches paths only, so that both requests fail once.
     let rule = FaultRule { times: Some(1), ..super::status(401).always() };
     reads.fault(rule);
     let answers = reads.together((0..5).map(|number| get(&reads.path(number)))).await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(reads.targets().iter().filter(|target| !is_list(target)).count(), 5);
-    // The list was paid for, too.
+    // The list request counts, too.
     let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
     assert_eq!((spent, reads.sent()), (6, 6));
 }

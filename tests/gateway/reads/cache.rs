@@ -1,4 +1,4 @@
-//! Answers that are kept: how long, for whom, and what ends them.
+//! Cached responses: for how long, for which clients, and their invalidation.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn a_second_read_is_answered_without_clerk_and_says_so() {
 async fn an_answer_ends_with_its_time() {
     let reads = Reads::new(RoutePolicies { ttl: Duration::from_secs(100), ..CACHE });
     reads.get(PATH).await;
-    // Times of freshness differ by a tenth.
+    // The freshness lifetime varies by a tenth.
     pass(89).await;
     assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"));
     pass(22).await;
@@ -163,7 +163,7 @@ async fn a_write_through_the_gateway_ends_what_it_changed_and_no_more() {
     let answer = reads.get(&path).await;
     assert_eq!((answer.decision(), answer.json()["first_name"].as_str()), (None, Some("Changed")));
     assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
-    // What is refused changes nothing.
+    // A rejected write changes nothing.
     let refused = authorized("PATCH", &path, KEY).header("content-type", "application/json");
     assert_eq!(reads.send_body(refused, "{").await.status / 100, 4);
     assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
@@ -177,12 +177,12 @@ async fn a_write_through_the_gateway_ends_also_what_no_webhook_tells_of() {
         reads.get(route.1).await;
         assert_eq!(reads.get(route.1).await.decision(), Some("cache_hit"));
         reads.send(authorized(method, "/v1/allowlist_identifiers/x", KEY)).await;
-        // What the simulator says to it is an error of the client's, and changes nothing.
+        // The simulator rejects it as a client error, which changes nothing.
         assert_eq!(reads.get(route.1).await.decision(), Some("cache_hit"), "{method}");
         reads.fault(status(502).times(1));
         reads.send(authorized(method, "/v1/allowlist_identifiers/x", KEY)).await;
         assert_eq!(reads.get(route.1).await.decision(), None, "{method}");
-        // It may still be carried out, until Clerk's time is over.
+        // It may still be executed until Clerk's timeout.
         pass(12).await;
     }
 }
@@ -197,7 +197,7 @@ async fn a_write_whose_client_leaves_may_be_done_and_ends_what_it_may_have_chang
     reads.fault(Fault::Latency { millis: 1000 }.always());
     let impatient = Duration::from_millis(300);
     tokio::time::timeout(impatient, reads.rename(1, "Changed")).await.unwrap_err();
-    // Clerk had got it.
+    // Clerk had received it.
     reads.heal();
     reads.rename_elsewhere(1, "Changed").await;
     let answer = reads.get(&path).await;
@@ -225,7 +225,7 @@ async fn whoever_asks_after_a_webhook_gets_no_answer_from_before_it() {
         BATCH,
     ] {
         let reads = Reads::new(policies);
-        // So that the look-up is not alone in its list.
+        // So that the lookup shares its batch.
         let requests = || [1, 2].map(|number| get(&reads.path(number)));
         reads.lag(1000);
         let early = reads.together(requests());
@@ -260,7 +260,7 @@ async fn an_old_answer_is_better_than_none() {
             let fresh = reads.get(&path).await;
             assert_eq!((fresh.status, fresh.value("age")), (200, None));
             assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
-            // But not for ever.
+            // But not forever.
             pass(200).await;
             reads.fault(fault.clone().always());
             assert_ne!(reads.get(&path).await.status, 200, "{fault:?}");
@@ -268,8 +268,8 @@ async fn an_old_answer_is_better_than_none() {
     }
 }
 
-/// Slow lists, while other users are changed through the gateway and elsewhere, eight times a second: each list is asked for
-/// once, and what was fetched before a change is not kept.
+/// Slow lists, while other users are changed through the gateway and elsewhere, eight times a second: each list is
+/// requested once, and responses older than a change are not cached.
 #[tokio::test(start_paused = true)]
 async fn writes_of_others_cost_no_read_a_second_request() {
     let reads = Reads::new(CACHE);
@@ -290,7 +290,7 @@ async fn writes_of_others_cost_no_read_a_second_request() {
     tokio::join!(asking, changing);
     let asked = reads.targets().iter().filter(|target| target.starts_with("/v1/users?")).count();
     assert_eq!(asked, 60);
-    // What no write overtook may be kept; what one did is fetched by the one that asks next, and once.
+    // Responses that no write overtook may be cached; others are fetched once by the next read.
     reads.get(&lists[0]).await;
     reads.get(&lists[0]).await;
     let asked = reads.targets().iter().filter(|target| **target == lists[0]).count();

@@ -1,4 +1,4 @@
-//! Who asks the same at the same time shares an answer.
+//! Identical concurrent reads share a response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,7 +143,7 @@ async fn whoever_wants_clerk_s_own_answer_gets_it() {
     }
 }
 
-/// Answers compressed if it may, with a cookie for one client.
+/// Compresses responses if accepted, with a cookie for one client.
 fn personal() -> Router {
     let answer = async |headers: HeaderMap| {
         let is_compressed = headers.contains_key("accept-encoding");
@@ -179,7 +179,7 @@ async fn nothing_for_one_client_alone_is_shared() {
             assert!(!answer.headers.contains_key("set-cookie") && !answer.headers.contains_key("content-encoding"));
         }
     }
-    // And without a policy everything is as it was.
+    // Without a policy everything passes unchanged.
     let reads = Reads::before(personal(), OFF);
     let answers = reads.together(requests()).await;
     assert!(answers.iter().all(|answer| answer.headers.contains_key("set-cookie")));
@@ -220,7 +220,7 @@ async fn an_answer_that_breaks_off_is_an_error_for_all_and_asked_for_once() {
 async fn a_key_that_clerk_refuses_says_nothing_of_others() {
     let refusing = async |headers: HeaderMap| {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        // What came with the user's own form of it is another key than ours, for this server.
+        // For this server, a key with this user agent is a different key.
         if headers.get("user-agent").is_some_and(|agent| agent == "revoked") {
             http::StatusCode::UNAUTHORIZED
         } else {

@@ -1,4 +1,4 @@
-//! The figures that operators read add up, and who goes last leaves room.
+//! The metrics that operators read add up, and low priority leaves a reserve.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn each_saving_has_its_own_figure() {
     reads.together([1, 1, 1, 2, 3].map(|number| get(&reads.path(number)))).await;
     reads.get(&reads.path(1)).await;
     let saved = Saving::ALL.map(|saving| reads.saved(saving));
-    // Of three for one user two are spared, of three users in a list two, and one comes from the cache.
+    // Three requests for one user save two, three users in a list save two, and one comes from the cache.
     assert_eq!((saved, reads.sent()), ([1, 2, 2], 1));
     let decided = [Decision::CacheHit, Decision::Coalesced, Decision::Batched].map(|decision| reads.decided(decision));
     assert_eq!(decided, [1, 2, 3]);
@@ -107,7 +107,7 @@ async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_
     assert_eq!(reads.decided(Decision::Coalesced), 0);
 }
 
-/// What the alert on amplification goes by: attempts over requests, whatever became of them.
+/// What the alert on retry amplification uses: attempts over requests, whatever their outcome.
 #[tokio::test(start_paused = true)]
 async fn retries_show_as_attempts_beyond_the_requests_when_all_fail() {
     for fault in [super::throttled(1), super::status(502)] {

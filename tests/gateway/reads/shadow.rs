@@ -1,4 +1,4 @@
-//! Policies in shadow: nothing changes but what is counted.
+//! Policies in shadow mode only change counters.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::Setup;
 
 const SHADOW: Mode = Mode::Shadow;
 
-/// Applications at work: the same and different things, at once and again.
+/// Typical requests: identical and different ones, concurrent and repeated.
 async fn work(reads: &Reads) -> Vec<Answer> {
     reads.lag(50);
     let mut answers = Vec::new();
@@ -34,7 +34,7 @@ async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
             .collect()
     };
     for (policies, decision, times) in [
-        // The second round of all but the keys, of which no webhook tells.
+        // The second round of all but the keys, which no webhook covers.
         (RoutePolicies { cache: SHADOW, ..OFF }, Decision::CacheHit, 13),
         // All but the first of each six.
         (RoutePolicies { coalesce: SHADOW, ..OFF }, Decision::Coalesced, 10),
@@ -55,7 +55,7 @@ async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
     }
 }
 
-/// Look-ups of users alone, together, twice, too many for a list, and a little apart.
+/// Lookups of users: single, concurrent, duplicate, more than a list holds, and slightly apart.
 async fn look_up(reads: &Reads) {
     reads.lag(50);
     for alone in 0..3 {
@@ -134,7 +134,7 @@ async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
     pass(70).await;
     reads.get(&path).await;
     assert_eq!(reads.shadowed(Decision::CacheHit), 2);
-    // What is in shadow is not what is given once it is on.
+    // The dry-run cache is not used once the policy is on.
     assert_eq!(reads.sent(), 5);
 }
 
