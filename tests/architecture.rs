@@ -153,7 +153,7 @@ fn maps() -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn imports_between_rooms_are_those_of_the_map() {
+fn imports_between_modules_match_the_list() {
     for (crate_name, lib) in maps() {
         let map = map(&lib);
         let names: Vec<_> = map.iter().map(|(name, _)| name.clone()).collect();
@@ -176,7 +176,7 @@ fn imports_between_rooms_are_those_of_the_map() {
 }
 
 #[test]
-fn the_pictures_are_those_of_the_map() {
+fn diagrams_match_the_list() {
     let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
     for (crate_name, lib) in maps() {
         let edges = |(room, uses): (String, BTreeSet<String>)| uses.into_iter().map(move |used| (room.clone(), used));
@@ -223,7 +223,7 @@ fn manifests() -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn no_two_types_of_a_crate_have_one_name() {
+fn type_names_are_unique_within_a_crate() {
     // It replaces `redis_tier` if the feature is off.
     let sources = sources();
     let mut seen = BTreeMap::new();
@@ -241,7 +241,7 @@ fn no_two_types_of_a_crate_have_one_name() {
 }
 
 #[test]
-fn what_is_known_in_one_place_stays_there() {
+fn restricted_names_stay_in_their_modules() {
     // The name, where it may occur, and why.
     let places: [(&str, &[&str], &str); 15] = [
         ("tokio_cron_scheduler", &["clerk-exporter/probe/schedule.rs"], "its traps are handled in one file"),
@@ -298,7 +298,7 @@ fn what_is_known_in_one_place_stays_there() {
 }
 
 #[test]
-fn the_quota_crate_is_pure() {
+fn quota_crate_is_pure() {
     let sources = sources();
     let pure = |source: &&Source| {
         matches!(source.crate_name.as_str(), "clerk-quota" | "ratelimit-headers") && source.path != "clock.rs"
@@ -320,7 +320,7 @@ fn the_quota_crate_is_pure() {
 }
 
 #[test]
-fn no_file_is_too_long_to_be_read() {
+fn files_have_at_most_500_lines() {
     for source in sources() {
         assert!(source.lines <= MAX_LINES, "{} has {} lines", source.full_path(), source.lines);
     }

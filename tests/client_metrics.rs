@@ -9,7 +9,7 @@ use clerk_simulator::{Fault, FaultBody, Faults};
 use clerk_test_support::World;
 
 #[tokio::test(start_paused = true)]
-async fn what_the_client_did_is_shown_as_metrics() {
+async fn client_stats_are_exposed_as_metrics() {
     let world = World::new(clerk_test_support::simulator(1));
     let unavailable = Fault::Status { status: 503, body: FaultBody::Clerk };
     world.simulator.set_faults(Faults::from(unavailable.times(1))).unwrap();

@@ -168,7 +168,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_exposed_is_what_the_catalogue_names() {
+async fn exposed_families_match_the_catalogue() {
     let world = World::new(&["prod"]);
     world.ledger.configure([Settings { sources: vec![Source::Probe, Source::Gateway], ..settings("prod") }]);
     let gateway = gateway(&world).await;
@@ -217,7 +217,7 @@ async fn what_is_exposed_is_what_the_catalogue_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_formats_tell_the_same() {
+async fn both_formats_have_the_same_values() {
     let world = World::new(&["prod", "staging"]);
     world.fill("prod").await;
     let samples = |format| {
@@ -240,7 +240,7 @@ async fn both_formats_tell_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counters_stand_at_zero_from_the_start_and_unknown_values_are_absent() {
+async fn counters_start_at_zero_and_unknown_values_are_absent() {
     let world = World::new(&["prod"]);
     for format in FORMATS {
         let scrape = world.scrape(format);
@@ -289,7 +289,7 @@ async fn counters_stand_at_zero_from_the_start_and_unknown_values_are_absent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_with_any_character_survive_the_way_through_both_formats() {
+async fn names_with_any_character_round_trip_in_both_formats() {
     let names = [
         "a\"quote\"",
         "back\\slash",
@@ -315,7 +315,7 @@ async fn names_with_any_character_survive_the_way_through_both_formats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn numbers_that_do_not_fit_are_still_numbers() {
+async fn huge_numbers_are_valid_samples() {
     let world = World::new(&["prod"]);
     world.record("prod", |observation| {
         observation.quota.limit = Some(u64::MAX);
@@ -342,7 +342,7 @@ async fn numbers_that_do_not_fit_are_still_numbers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_instance_goes_and_the_others_keep_their_counters() {
+async fn removed_instance_disappears_and_others_keep_counters() {
     let world = World::new(&["prod", "staging"]);
     world.fill("prod").await;
     world.fill("staging").await;
@@ -380,7 +380,7 @@ async fn scrapes_change_nothing() {
 
 /// Label values from remote input are bounded: no response can create unlimited series.
 #[tokio::test(start_paused = true)]
-async fn refused_requests_are_counted_by_the_priorities_that_the_alerts_name() {
+async fn shed_requests_are_counted_by_the_priorities_in_alerts() {
     let world = World::new(&["prod"]);
     let gateway = gateway(&world).await;
     let world = World { metrics: world.metrics_with(gateway), ..world };
@@ -394,7 +394,7 @@ async fn refused_requests_are_counted_by_the_priorities_that_the_alerts_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn thousands_of_instances_come_in_small_pieces_of_one_moment() {
+async fn large_exposition_has_small_pieces_of_one_snapshot() {
     let names: Vec<_> = (0..3000).map(|number| format!("customer-{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     for format in FORMATS {
@@ -416,7 +416,7 @@ async fn thousands_of_instances_come_in_small_pieces_of_one_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_strange_answers_add_a_bounded_number_of_series() {
+async fn ten_thousand_odd_responses_add_bounded_series() {
     let world = World::new(&["prod"]);
     let before = world.scrape(Format::Text).samples.len();
     for number in 0..10_000_u16 {
@@ -427,7 +427,7 @@ async fn ten_thousand_strange_answers_add_a_bounded_number_of_series() {
 }
 
 #[test]
-fn any_moment_is_a_finite_number() {
+fn any_time_is_a_finite_number() {
     for moment in [Moment::default(), Moment::from_unix(Duration::MAX), Moment::default().after(Duration::MAX)] {
         assert!(moment.unix_seconds().is_finite());
     }

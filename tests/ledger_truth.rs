@@ -63,7 +63,7 @@ fn counts<'a>(truths: impl Iterator<Item = &'a BucketTruth>) -> (u64, u64, u64) 
 }
 
 #[test]
-fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
+fn ledger_counts_limiter_windows_if_all_responses_are_seen() {
     for seed in 0..4 {
         for headers in PROFILES {
             in_simulated_time(async {
@@ -104,7 +104,7 @@ fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
 }
 
 #[test]
-fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
+fn sliding_windows_match_the_limiter_record() {
     for seed in 0..4 {
         for limiter in LIMITERS {
             for headers in [HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf] {
@@ -204,7 +204,7 @@ fn probes_alone_find_a_share_of_the_low_windows() {
 
 /// Responses out of order or late do not change the counts.
 #[test]
-fn late_answers_are_counted_once() {
+fn late_responses_are_counted_once() {
     in_simulated_time(async {
         let world = Arc::new(World::new(clerk_test_support::simulator(7)));
         let mut tasks = tokio::task::JoinSet::new();

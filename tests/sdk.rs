@@ -253,12 +253,12 @@ fn expected_outcomes() -> Vec<Outcome> {
 }
 
 #[tokio::test]
-async fn node_sees_each_answer_of_clerk_as_it_is() {
+async fn node_sdk_sees_every_response_unchanged() {
     assert_eq!(outcomes(Sdk::Node).await, expected_outcomes());
 }
 
 #[tokio::test]
-async fn python_sees_each_answer_of_clerk_as_it_is() {
+async fn python_sdk_sees_every_response_unchanged() {
     assert_eq!(outcomes(Sdk::Python).await, expected_outcomes());
 }
 
@@ -284,7 +284,7 @@ async fn both_sdks_see_the_same_data() {
 }
 
 #[tokio::test]
-async fn what_only_passes_bytes_on_changes_nothing() {
+async fn plain_tcp_proxy_changes_nothing() {
     let clerk = Clerk::with_errors().await;
     let relay = ChaosProxy::start(clerk.web.address, Chaos::Pass);
     is_the_same_through(&relay.url(), &clerk, Sdk::Node).await;
@@ -293,7 +293,7 @@ async fn what_only_passes_bytes_on_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_burst_of_either_sdk_is_throttled_and_each_refused_call_knows_how_long_to_wait() {
+async fn sdk_burst_is_throttled_with_retry_after() {
     for sdk in [Sdk::Node, Sdk::Python] {
         // Longer than the test runs on any machine.
         let clerk = Clerk::narrow("1h").await;
@@ -316,7 +316,7 @@ async fn a_burst_of_either_sdk_is_throttled_and_each_refused_call_knows_how_long
 }
 
 #[tokio::test]
-async fn every_request_of_either_sdk_names_it_and_the_version_of_the_interface() {
+async fn sdk_requests_have_user_agent_and_api_version() {
     for sdk in [Sdk::Node, Sdk::Python] {
         let clerk = Clerk::with_errors().await;
         sdk.calls(&clerk.url()).await;
@@ -355,7 +355,7 @@ async fn a_gateway_with_all_policies_off_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_of_a_caller_takes_the_place_of_the_key_and_clerk_sees_the_key() {
+async fn sdk_with_caller_token_reaches_clerk_with_the_key() {
     const TOKEN: &str = "billing-token-CANARY";
     let clerk = Clerk::with_errors().await;
     // One of the calls has an unknown key, which Clerk must reject.
@@ -369,7 +369,7 @@ async fn a_token_of_a_caller_takes_the_place_of_the_key_and_clerk_sees_the_key()
 }
 
 #[tokio::test]
-async fn with_default_policies_applications_see_the_same_and_only_the_compression_differs() {
+async fn default_policies_change_only_compression() {
     // A shared response must be readable by all clients.
     let apart_from_compression = |arrivals: Vec<Arrival>| -> Vec<Arrival> {
         let apart = |(method, target, headers): Arrival| {
@@ -388,7 +388,7 @@ async fn with_default_policies_applications_see_the_same_and_only_the_compressio
 }
 
 #[tokio::test]
-async fn with_all_policies_on_applications_see_the_same_and_clerk_sees_no_more_requests() {
+async fn all_policies_on_change_no_result_and_add_no_requests() {
     for sdk in [Sdk::Node, Sdk::Python] {
         let clerk = Clerk::with_errors().await;
         let gateway = Front::start(&clerk.url(), ROOMY, ALL_ON).await;
@@ -399,7 +399,7 @@ async fn with_all_policies_on_applications_see_the_same_and_clerk_sees_no_more_r
 }
 
 #[tokio::test]
-async fn a_burst_of_either_sdk_through_a_pacing_gateway_meets_no_429() {
+async fn sdk_burst_through_a_pacing_gateway_gets_no_429() {
     let pacing = "max_wait: 60s\npolicies: { retry: off, coalesce: off, cache: off, batch: off, pace: on }";
     for sdk in [Sdk::Node, Sdk::Python] {
         let clerk = Clerk::narrow("1s").await;
@@ -416,7 +416,7 @@ async fn a_burst_of_either_sdk_through_a_pacing_gateway_meets_no_429() {
 }
 
 #[tokio::test]
-async fn the_same_burst_through_a_sharing_gateway_is_hardly_a_request() {
+async fn identical_sdk_burst_is_coalesced_by_the_gateway() {
     for sdk in [Sdk::Node, Sdk::Python] {
         // No window ends while the test runs.
         let clerk = Clerk::narrow("1h").await;

@@ -49,7 +49,7 @@ impl Score {
 }
 
 #[test]
-fn the_shipped_rule_finds_every_low_window_and_raises_no_false_alarm() {
+fn shipped_rule_finds_every_low_window_without_false_alarms() {
     // Each pattern has its own runtime with simulated time.
     let patterns: Vec<Pattern> = (0..PATTERNS).map(patterns::play).collect();
     let with_low = patterns.iter().filter(|pattern| !pattern.low_ends.is_empty()).count();

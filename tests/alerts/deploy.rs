@@ -35,7 +35,7 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn both_overlays_render_a_hardened_deployment_that_only_prometheus_reaches() {
+fn overlays_render_a_hardened_deployment_for_prometheus_only() {
     for overlay in ["plain", "prometheus-operator"] {
         let Some(objects) = render(overlay) else { return };
         let deployment = of_kind(&objects, "Deployment")[0];
@@ -71,7 +71,7 @@ fn both_overlays_render_a_hardened_deployment_that_only_prometheus_reaches() {
 }
 
 #[test]
-fn each_overlay_brings_the_rules_as_they_are() {
+fn overlays_contain_the_rules_unchanged() {
     let rules = read("alerts/clerk.rules.yml");
     let Some(objects) = render("plain") else { return };
     let mut maps = of_kind(&objects, "ConfigMap").into_iter();
@@ -87,7 +87,7 @@ fn each_overlay_brings_the_rules_as_they_are() {
 }
 
 #[test]
-fn the_exporter_takes_the_configuration_for_kubernetes() {
+fn exporter_accepts_the_kubernetes_configuration() {
     let place = tempfile::tempdir().unwrap();
     let key = place.path().join("prod");
     fs::write(&key, "sk_live_4bMbJyWZ2vnLx0aQCANARY\n").unwrap();
@@ -99,7 +99,7 @@ fn the_exporter_takes_the_configuration_for_kubernetes() {
 }
 
 #[test]
-fn what_compose_mounts_is_there() {
+fn compose_mounts_exist() {
     let compose = parse(&read("deploy/compose/compose.yml"));
     let directory = root().join("deploy/compose");
     let mut mounts = 0;
@@ -126,7 +126,7 @@ fn what_compose_mounts_is_there() {
 }
 
 #[test]
-fn systemd_s_units_are_valid_and_leave_the_service_little_to_do_harm_with() {
+fn systemd_units_are_valid_and_hardened() {
     let place = tempfile::tempdir().unwrap();
     let unit = read("deploy/systemd/clerk-exporter.service");
     let unit = unit.replace("/usr/bin/clerk-exporter", env!("CARGO_BIN_EXE_clerk-exporter"));

@@ -83,7 +83,7 @@ fn matched_labels(query: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_query_is_parsed_by_promtool_and_works_when_it_is_pasted() {
+fn documented_queries_parse_and_work_when_pasted() {
     let queries = queries();
     assert!(queries.len() > 40, "{}", queries.len());
     let rules: Vec<Value> = queries
@@ -109,7 +109,7 @@ fn every_query_is_parsed_by_promtool_and_works_when_it_is_pasted() {
 }
 
 #[test]
-fn runbooks_tell_instances_of_different_jobs_apart() {
+fn runbook_queries_distinguish_instances_of_different_jobs() {
     for (place, query) in queries() {
         for list in query.split("by (").skip(1).chain(query.split("on (").skip(1)) {
             let list = list.split(')').next().unwrap();
@@ -122,7 +122,7 @@ fn runbooks_tell_instances_of_different_jobs_apart() {
 }
 
 #[test]
-fn matchers_are_found_and_other_texts_are_not() {
+fn matchers_are_distinguished_from_other_text() {
     let query = r#"label_replace(a{b="x", c=~"y{,=\"}" , d!="z"} / on (e) f{g !~ "h"} == 1, "i", "$1", "j", "k")"#;
     let found = matched_labels(&query.replace("\\\"", ""));
     assert_eq!(found, ["b", "c", "d", "g"].map(str::to_owned).into());

@@ -43,7 +43,7 @@ fn ends() -> BTreeMap<String, (u64, u64)> {
 }
 
 #[test]
-fn runbooks_say_when_the_alert_ends() {
+fn runbooks_state_when_the_alert_ends() {
     for (alert, (look_back, keep)) in ends() {
         let runbook = read(&format!("docs/runbooks/{alert}.md"));
         let words = runbook.split_whitespace().collect::<Vec<_>>().join(" ");

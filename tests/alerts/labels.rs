@@ -83,7 +83,7 @@ fn relabelled_tests(file: &Value) -> Value {
 }
 
 #[test]
-fn every_alert_fires_whatever_labels_relabelling_adds() {
+fn alerts_fire_regardless_of_relabelling() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Vec::new();
     let mut count = 0;

@@ -156,7 +156,7 @@ async fn slack_and_pagerduty_get_the_top_caller_and_the_links() {
 }
 
 #[test]
-fn the_integrations_are_good_when_they_are_switched_on() {
+fn enabled_integrations_are_valid() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("alertmanager.yml"), with_integrations()).unwrap();
     std::fs::write(folder.path().join("clerk.tmpl"), read("deploy/alertmanager/clerk.tmpl")).unwrap();
@@ -196,7 +196,7 @@ fn default_of(name: &str, severity: &str, labels: &[(&str, &str)]) -> Value {
 }
 
 #[tokio::test]
-async fn two_exporters_do_not_silence_each_other_and_replicas_do() {
+async fn inhibition_applies_to_replicas_but_not_to_other_exporters() {
     let folder = tempfile::tempdir().unwrap();
     let mut config: Value = serde_saphyr::from_str(&read("deploy/alertmanager/alertmanager.yml")).unwrap();
     config["templates"] = json!([root().join("deploy/alertmanager/clerk.tmpl")]);
@@ -252,7 +252,7 @@ async fn two_exporters_do_not_silence_each_other_and_replicas_do() {
 }
 
 #[test]
-fn inhibitions_and_groups_compare_all_of_the_identity() {
+fn inhibitions_and_groups_compare_the_whole_identity() {
     let config: Value = serde_saphyr::from_str(&read("deploy/alertmanager/alertmanager.yml")).unwrap();
     let identity = ["job", "namespace", "cluster", "clerk_instance"];
     let has_all = |labels: &Value| {

@@ -117,7 +117,7 @@ fn label(token: Token) -> Option<String> {
 }
 
 #[test]
-fn metrics_and_labels_are_told_from_functions_and_words() {
+fn metrics_and_labels_are_distinguished_from_functions() {
     let expression = r#"
         sum without (a) (rate(m_total{b="}x{", c=~'y\'}'}[5m] offset 5m)) / on (d, e) group_left (f) (n:o:p > 0)
         unless ignoring (g) last_over_time(q{h!="1"}[1h]) and time() - r >= bool 1e3
@@ -130,6 +130,6 @@ fn metrics_and_labels_are_told_from_functions_and_words() {
 
 #[test]
 #[should_panic(expected = "unknown function topk")]
-fn an_unknown_function_is_not_passed_over() {
+fn unknown_function_panics() {
     names("topk(3, m)");
 }

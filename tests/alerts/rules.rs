@@ -76,7 +76,7 @@ fn every_metric_and_label_exists() {
 }
 
 #[test]
-fn every_label_in_an_annotation_can_be_there() {
+fn annotation_labels_can_exist() {
     let mut known = known_metrics();
     for rule in rules() {
         let labels = labels(&promql::names(&rule.expr), &known);
@@ -98,7 +98,7 @@ fn every_label_in_an_annotation_can_be_there() {
 }
 
 #[test]
-fn every_alert_says_what_is_needed() {
+fn alerts_have_the_required_annotations() {
     for (name, rule) in alerts() {
         let annotation = |key: &str| {
             let text = rule.annotations.get(key);
@@ -158,7 +158,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
 }
 
 #[test]
-fn queries_of_runbooks_name_metrics_that_exist() {
+fn runbook_queries_use_existing_metrics() {
     let mut known = known_metrics();
     for rule in rules() {
         if let Some(record) = &rule.record {
@@ -205,7 +205,7 @@ fn label_lists<'a>(expression: &'a str, word: &str) -> Vec<Vec<&'a str>> {
 }
 
 #[test]
-fn nothing_is_joined_on_labels_that_relabelling_adds() {
+fn joins_use_no_labels_from_relabelling() {
     let identity = ["job", "namespace", "cluster", "clerk_instance"];
     let target = ["job", "instance", "namespace", "cluster"];
     let own: BTreeSet<&str> = catalogue::ALL.iter().flat_map(|family| family.labels).copied().collect();
@@ -233,7 +233,7 @@ fn nothing_is_joined_on_labels_that_relabelling_adds() {
 }
 
 #[test]
-fn no_alert_is_of_an_instance_or_a_pod() {
+fn alerts_have_no_instance_or_pod_label() {
     // The target labels that a recording rule keeps.
     let mut of_identity = BTreeSet::new();
     for rule in rules() {

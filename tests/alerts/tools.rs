@@ -45,13 +45,13 @@ struct Expected {
 }
 
 #[test]
-fn rules_are_clean_by_promtool_s_lint() {
+fn rules_pass_promtool_lint() {
     let (clean, text) = run("promtool", &["check", "rules", "--lint=all", "--lint-fatal", "alerts/clerk.rules.yml"]);
     assert!(clean, "{text}");
 }
 
 #[test]
-fn rules_for_grafana_use_nothing_that_grafana_lacks() {
+fn grafana_rules_use_only_supported_features() {
     let documentation = read("docs/alerting.md");
     let (_, command) = documentation.split_once("```sh\nsed ").unwrap();
     let (command, _) = command.split_once("> clerk.rules.grafana.yml\n```").unwrap();
@@ -96,7 +96,7 @@ fn alerts() -> impl Iterator<Item = (String, String)> {
 }
 
 #[test]
-fn every_alert_is_tested_to_fire_and_not_to() {
+fn every_alert_has_a_firing_and_a_silent_test() {
     let mut fires = BTreeSet::new();
     let mut silent = BTreeSet::new();
     for file in rule_tests() {
@@ -117,7 +117,7 @@ fn every_alert_is_tested_to_fire_and_not_to() {
 }
 
 #[test]
-fn prometheus_configurations_are_good_with_the_rules_beside_them() {
+fn prometheus_configurations_are_valid_with_the_rules() {
     for path in ["deploy/prometheus/prometheus.yml", "deploy/compose/prometheus.yml"] {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("prometheus.yml");
@@ -130,7 +130,7 @@ fn prometheus_configurations_are_good_with_the_rules_beside_them() {
 }
 
 #[test]
-fn alertmanager_s_configuration_is_good_and_sends_each_alert_where_its_severity_says() {
+fn alertmanager_routes_each_alert_by_its_severity() {
     let (good, text) = run("amtool", &["check-config", ALERTMANAGER]);
     assert!(good, "{text}");
     let config = format!("--config.file={ALERTMANAGER}");
@@ -155,7 +155,7 @@ fn alertmanager_s_configuration_is_good_and_sends_each_alert_where_its_severity_
 }
 
 #[test]
-fn alertmanager_s_inhibitions_name_alerts_and_labels_that_exist() {
+fn alertmanager_inhibitions_use_existing_alerts_and_labels() {
     #[derive(Deserialize)]
     struct Config {
         inhibit_rules: Vec<Inhibition>,

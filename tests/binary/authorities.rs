@@ -50,7 +50,7 @@ const FAILURES: &str = "clerk_exporter_file_reload_failures_total";
 const KIND: [(&str, &str); 1] = [("kind", "ca_file")];
 
 #[tokio::test]
-async fn another_file_of_authorities_reaches_probes_and_gateway_by_a_hangup() {
+async fn sighup_loads_another_file_of_authorities() {
     let folder = Folder::new();
     let clerk = clerk(&folder).await;
     folder.write("stranger.pem", &stranger());
@@ -72,7 +72,7 @@ async fn another_file_of_authorities_reaches_probes_and_gateway_by_a_hangup() {
 }
 
 #[tokio::test]
-async fn another_content_of_the_file_is_taken_over_without_being_asked() {
+async fn changed_authorities_are_reloaded_automatically() {
     let folder = Folder::new();
     let clerk = clerk(&folder).await;
     folder.write("ca.pem", &stranger());

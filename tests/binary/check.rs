@@ -40,7 +40,7 @@ async fn a_healthy_instance_is_fine() {
 }
 
 #[tokio::test]
-async fn the_table_has_no_colours_in_a_pipe_and_says_the_same() {
+async fn table_in_a_pipe_has_no_colours_and_the_same_content() {
     let clerk = Clerk::start().await;
     for colour in [None, Some(("NO_COLOR", "1")), Some(("CLICOLOR", "1"))] {
         let mut command = command(&["check"]);
@@ -87,7 +87,7 @@ async fn below_the_threshold_and_throttled_exit_with_one() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_told_exits_with_two_and_a_hint() {
+async fn unknown_status_exits_with_two_and_a_hint() {
     let cases = [
         (Fault::Status { status: 401, body: FaultBody::Clerk }, "key", "Clerk rejects the secret key"),
         (Fault::Status { status: 503, body: FaultBody::Html }, "status", "status.clerk.com"),
@@ -118,7 +118,7 @@ async fn what_cannot_be_told_exits_with_two_and_a_hint() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_and_headers_that_are_broken_have_their_hints() {
+async fn clock_offset_and_malformed_headers_have_hints() {
     let clerk = Clerk::start().await;
     let mut faults: clerk_simulator::Faults = Fault::MalformedQuotaHeaders {}.always().into();
     faults.clock_skew_seconds = 90;
@@ -130,7 +130,7 @@ async fn a_clock_that_is_off_and_headers_that_are_broken_have_their_hints() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_cannot_be_read_is_nothing_that_could_be_told() {
+async fn unreadable_configuration_exits_with_two() {
     for arguments in [vec!["--config.file=/nonexistent.yml"], vec![]] {
         let mut command = command(&["check"]);
         command.args(&arguments);
@@ -141,7 +141,7 @@ async fn a_configuration_that_cannot_be_read_is_nothing_that_could_be_told() {
 }
 
 #[tokio::test]
-async fn several_instances_are_told_in_the_order_of_the_file_and_the_worst_counts() {
+async fn instances_are_listed_in_file_order_and_the_worst_decides() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let (url, config) = (clerk.url(), |third: &str| {

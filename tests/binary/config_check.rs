@@ -68,7 +68,7 @@ async fn exits(folder: &Folder, flags: &[&str], check: bool) -> Ended {
 }
 
 #[tokio::test]
-async fn the_check_refuses_whatever_the_start_refuses() {
+async fn config_check_rejects_whatever_the_start_rejects() {
     let folder = folder();
     for (text, flags) in mistakes() {
         folder.write("config.yml", &text);
@@ -84,7 +84,7 @@ async fn the_check_refuses_whatever_the_start_refuses() {
 }
 
 #[tokio::test]
-async fn a_check_of_all_that_there_may_be_connects_to_nothing() {
+async fn config_check_opens_no_connections() {
     let folder = folder();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

@@ -19,7 +19,7 @@ async fn check(clerk: &Clerk, environment: &[(&str, &str)]) -> Ended {
 }
 
 #[tokio::test]
-async fn empty_variables_are_those_that_are_not_set() {
+async fn empty_variables_count_as_unset() {
     let clerk = Clerk::start().await;
     let names = variables();
     assert!(names.len() >= 14, "{names:?}");
@@ -39,7 +39,7 @@ async fn empty_variables_are_those_that_are_not_set() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_of_no_use_names_its_variable() {
+async fn invalid_value_error_names_its_variable() {
     let clerk = Clerk::start().await;
     let missing = "/nonexistent/ca.pem";
     for (name, value, status) in [
@@ -69,7 +69,7 @@ async fn a_value_that_is_of_no_use_names_its_variable() {
 }
 
 #[tokio::test]
-async fn an_empty_variable_beside_one_that_is_set_does_not_contradict_it() {
+async fn empty_variable_does_not_conflict_with_a_set_one() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let key = folder.write("key", KEY);

@@ -38,7 +38,7 @@ async fn ask(address: SocketAddr, path: &str, token: &str) -> Page {
 }
 
 #[tokio::test]
-async fn it_serves_applications_and_the_exporter_tells_of_it() {
+async fn gateway_serves_applications_and_exporter_reports_it() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), PLAIN), &[]).await;
     let gateway = exporter.gateway().await;
@@ -59,7 +59,7 @@ async fn it_serves_applications_and_the_exporter_tells_of_it() {
 }
 
 #[tokio::test]
-async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
+async fn sighup_changes_policies_and_callers_without_losses() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), PLAIN), &[]).await;
     let gateway = exporter.gateway().await;
@@ -110,7 +110,7 @@ async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
 }
 
 #[tokio::test]
-async fn keys_and_tokens_whose_files_change_are_taken_over_and_the_old_ones_end() {
+async fn changed_key_and_token_files_replace_the_old_ones() {
     const FURTHER: &str = "sk_test_furtherCANARY0123456789";
     const OTHER: &str = "sk_test_otherCANARY0123456789ab";
     let (clerk, folder) = (Clerk::start().await, Folder::new());
@@ -145,7 +145,7 @@ async fn keys_and_tokens_whose_files_change_are_taken_over_and_the_old_ones_end(
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named_with_its_place_and_does_not_start() {
+async fn invalid_gateway_config_is_rejected_with_its_position() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let caller = "  callers: [{ name: web, token_file: FILE, instance: prod }]\n";
     folder.write("short", "short-CANARY");
@@ -173,7 +173,7 @@ async fn what_is_wrong_is_named_with_its_place_and_does_not_start() {
 }
 
 #[tokio::test]
-async fn a_wrong_reload_changes_nothing() {
+async fn rejected_reload_changes_nothing() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let path = write(&folder, &clerk.url(), PLAIN);
     let exporter = Exporter::with_config(&path, &["--web.enable-lifecycle"]).await;
@@ -196,7 +196,7 @@ async fn a_wrong_reload_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_it_ends() {
+async fn request_in_flight_is_answered_before_shutdown() {
     let (reached, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (arrived, go) = (Arc::clone(&reached), Arc::clone(&release));
     let slow = get(move || async move {
@@ -221,7 +221,7 @@ async fn a_request_under_way_is_answered_before_it_ends() {
 }
 
 #[tokio::test]
-async fn no_key_and_no_token_is_shown_anywhere() {
+async fn keys_and_tokens_never_appear_in_output() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let all = "  callers: [{ name: web, token_file: token, instance: prod }]
   policies: { cache: on, batch: on, pace: on }

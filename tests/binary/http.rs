@@ -15,7 +15,7 @@ fn links(html: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_landing_page_shows_the_state_and_its_links_lead_somewhere() {
+async fn landing_page_shows_the_state_and_valid_links() {
     let clerk = Clerk::start().await;
     let exporter = exporter(&clerk, &[]).await;
     exporter.until("clerk_up", &[], |up| up == 1.0).await;
@@ -33,7 +33,7 @@ async fn the_landing_page_shows_the_state_and_its_links_lead_somewhere() {
 }
 
 #[tokio::test]
-async fn links_lead_somewhere_below_a_prefix_too() {
+async fn links_are_valid_below_a_prefix() {
     let clerk = Clerk::start().await;
     for (arguments, prefix, shown) in [
         (vec!["--web.route-prefix=/clerk"], "/clerk", "/clerk"),
@@ -70,7 +70,7 @@ async fn exporter_is_ready(exporter: &Exporter, prefix: &str) {
 }
 
 #[tokio::test]
-async fn unknown_values_and_strange_names_do_no_harm_to_the_pages() {
+async fn pages_handle_unknown_values_and_unusual_names() {
     let clerk =
         Clerk::with(clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() })
             .await;
@@ -100,7 +100,7 @@ async fn unknown_values_and_strange_names_do_no_harm_to_the_pages() {
 }
 
 #[tokio::test]
-async fn the_state_as_json_and_the_configuration_without_secrets() {
+async fn status_is_json_and_config_has_no_secrets() {
     let clerk = Clerk::start().await;
     let exporter = exporter(&clerk, &[]).await;
     exporter.until("clerk_up", &[], |up| up == 1.0).await;
@@ -121,7 +121,7 @@ async fn the_state_as_json_and_the_configuration_without_secrets() {
 }
 
 #[tokio::test]
-async fn health_readiness_and_what_does_not_exist() {
+async fn health_readiness_and_unknown_paths() {
     let clerk = Clerk::start().await;
     let exporter = exporter(&clerk, &[]).await;
     exporter_is_ready(&exporter, "").await;
@@ -166,7 +166,7 @@ async fn a_scrape_does_not_wait_for_clerk() {
 }
 
 #[tokio::test]
-async fn paths_that_are_taken_are_refused() {
+async fn reserved_telemetry_paths_are_rejected() {
     for path in ["/config", "/api/v1/status", "/-/ready", "/", "metrics", "/{a}", "/a//b", "/*x"] {
         let argument = format!("--web.telemetry-path={path}");
         let mut command = crate::exporter::command(&[&argument, "--web.listen-address=127.0.0.1:0"]);

@@ -18,7 +18,7 @@ fn names(html: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_worst_of_thirty_instances_come_first_under_a_summary() {
+async fn landing_page_lists_worst_instances_first_with_a_summary() {
     let always = |fault: Fault| fault.always().into();
     let [refused, throttled, failing] = [Clerk::start().await, Clerk::start().await, Clerk::start().await];
     refused.simulator.set_faults(always(Fault::Status { status: 401, body: FaultBody::Clerk })).unwrap();
@@ -87,7 +87,7 @@ async fn the_worst_of_thirty_instances_come_first_under_a_summary() {
 }
 
 #[tokio::test]
-async fn the_page_is_made_for_any_screen_and_the_system_s_colours() {
+async fn landing_page_fits_any_screen_and_colour_scheme() {
     let clerk = Clerk::start().await;
     let exporter = Exporter::start(&[], &[("CLERK_SECRET_KEY", &key(0)), ("CLERK_API_URL", &clerk.url())]).await;
     let html = exporter.get("/").await.text();

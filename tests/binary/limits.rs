@@ -62,7 +62,7 @@ async fn start_with_files(files: u32, arguments: &[&str]) -> Exporter {
 }
 
 #[tokio::test]
-async fn few_open_files_and_stalled_clients_at_both_ports_keep_nobody_out() {
+async fn few_open_files_and_stalled_clients_do_not_block_others() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     folder.write("key", KEY);
     let text = format!(
@@ -135,7 +135,7 @@ async fn health_needs_no_password_and_everything_else_does() {
 }
 
 #[tokio::test]
-async fn a_web_configuration_that_breaks_shows_in_the_metrics_and_changes_nothing() {
+async fn broken_web_config_is_counted_and_changes_nothing() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let file = folder.write("web.yml", "");
     let environment = [("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", &*clerk.url())];
@@ -157,7 +157,7 @@ async fn a_web_configuration_that_breaks_shows_in_the_metrics_and_changes_nothin
 }
 
 #[tokio::test]
-async fn a_unix_socket_of_systemd_is_served_and_left_alone() {
+async fn systemd_unix_socket_is_served_and_not_removed() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let path = folder.path("exporter.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -139,7 +139,7 @@ async fn logfmt_and_json_carry_the_same_keys_and_values() {
 }
 
 #[tokio::test]
-async fn the_simulator_s_log_is_of_the_simulator() {
+async fn simulator_log_names_the_simulator() {
     let mut shapes = Vec::new();
     for (format, is_json) in [("--log.format=logfmt", false), ("--log.format=json", true)] {
         let arguments = ["simulate", "--listen-address=127.0.0.1:0", format];
@@ -212,7 +212,7 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
 }
 
 #[test]
-fn fields_are_spelt_the_same_everywhere() {
+fn log_fields_have_consistent_names() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["src", "crates"] {

@@ -70,7 +70,7 @@ impl Proxy {
 }
 
 #[tokio::test]
-async fn clerk_is_reached_through_the_proxy_of_the_environment() {
+async fn clerk_is_reached_through_the_environment_proxy() {
     let proxy = Proxy::start().await;
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
         let (status, text, seen) = proxy.check("https://api.clerk.test", &[(name, &proxy.url)]).await;
@@ -86,7 +86,7 @@ async fn clerk_is_reached_through_the_proxy_of_the_environment() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_used_however_its_variable_was_filled() {
+async fn proxy_variable_is_accepted_in_every_spelling() {
     let proxy = Proxy::start().await;
     let bare = proxy.url.strip_prefix("http://").unwrap().to_owned();
     for value in [format!("{}\n", proxy.url), format!(" {}\r\n", proxy.url), bare, format!("{}/", proxy.url)] {
@@ -108,7 +108,7 @@ async fn a_proxy_is_used_however_its_variable_was_filled() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_cannot_be_used_is_named_at_the_start_and_nothing_goes_past_it() {
+async fn unusable_proxy_is_reported_and_never_bypassed() {
     let proxy = Proxy::start().await;
     for value in
         ["socks5://u:passCANARY@127.0.0.1:1", "http://u:pass CANARY@127.0.0.1:1", "ftp://127.0.0.1:1", "http://"]
@@ -132,7 +132,7 @@ async fn a_proxy_that_cannot_be_used_is_named_at_the_start_and_nothing_goes_past
 }
 
 #[tokio::test]
-async fn exceptions_are_honoured() {
+async fn no_proxy_exceptions_are_honoured() {
     let proxy = Proxy::start().await;
     for exception in ["api.clerk.test", ".clerk.test", "*", "other.test,clerk.test"] {
         let environment = [("HTTPS_PROXY", proxy.url.as_str()), ("NO_PROXY", exception)];
@@ -142,7 +142,7 @@ async fn exceptions_are_honoured() {
 }
 
 #[tokio::test]
-async fn nothing_on_this_machine_is_reached_through_a_proxy() {
+async fn local_addresses_bypass_the_proxy() {
     let clerk = Clerk::start().await;
     let proxy = Proxy::start().await;
     let environment =
@@ -173,7 +173,7 @@ async fn ask(exporter: &Exporter) -> u16 {
 }
 
 #[tokio::test]
-async fn the_gateway_reaches_clerk_through_the_proxy_and_speaks_tls_within() {
+async fn gateway_tunnels_tls_through_the_proxy() {
     for (connect, name) in [(REFUSED, "HTTPS_PROXY"), (ALLOWED, "https_proxy"), (ALLOWED, "ALL_PROXY")] {
         let (proxy, folder) = (Proxy::answering(connect).await, Folder::new());
         let exporter = gateway(&folder, "https://api.clerk.test", &[(name, &proxy.url)]).await;
@@ -198,7 +198,7 @@ async fn the_gateway_reaches_clerk_through_the_proxy_and_speaks_tls_within() {
 }
 
 #[tokio::test]
-async fn the_gateway_heeds_exceptions_and_says_which_proxies_it_cannot_use() {
+async fn gateway_honours_exceptions_and_reports_unusable_proxies() {
     let proxy = Proxy::start().await;
     let folder = Folder::new();
     let environment = [("HTTPS_PROXY", proxy.url.as_str()), ("NO_PROXY", ".clerk.test")];

@@ -16,7 +16,7 @@ const SUCCESSFUL: &str = "clerk_exporter_config_last_reload_successful";
 const TIMESTAMP: &str = "clerk_exporter_config_last_reload_success_timestamp_seconds";
 
 #[tokio::test]
-async fn reloading_over_http_is_off_unless_it_is_enabled() {
+async fn http_reload_is_off_by_default() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a"]));
@@ -34,7 +34,7 @@ async fn reloading_over_http_is_off_unless_it_is_enabled() {
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_says_what_is_wrong() {
+async fn invalid_file_changes_nothing_and_reports_the_error() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a"]));
@@ -63,7 +63,7 @@ async fn a_bad_file_changes_nothing_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_hangup_takes_instances_away_and_brings_new_ones() {
+async fn sighup_removes_and_adds_instances() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a", "b"]));
@@ -85,7 +85,7 @@ async fn a_hangup_takes_instances_away_and_brings_new_ones() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_if_that_is_wanted() {
+async fn changed_file_is_reloaded_if_enabled() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a"]));
@@ -104,7 +104,7 @@ async fn a_changed_file_is_noticed_if_that_is_wanted() {
 /// As the kubelet does: `key` links to `..data/key`, and `..data` is swapped.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_key_that_is_swapped_by_a_symbolic_link_is_used_without_a_reload() {
+async fn key_swapped_by_symlink_is_used_without_a_reload() {
     use std::os::unix::fs::symlink;
     let keys = vec![format!("a={KEY}").parse().unwrap()];
     let clerk = Clerk::with(clerk_simulator::Options { keys, ..clerk_simulator::Options::default() }).await;
@@ -143,7 +143,7 @@ const FAILURES: &str = "clerk_exporter_file_reload_failures_total";
 const RELOADED: &str = "clerk_exporter_file_reload_success_timestamp_seconds";
 
 #[tokio::test]
-async fn a_configuration_that_names_a_file_to_come_is_in_force_when_it_has_come() {
+async fn config_is_loaded_once_its_missing_file_appears() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a"]));
@@ -169,7 +169,7 @@ async fn a_configuration_that_names_a_file_to_come_is_in_force_when_it_has_come(
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_read_is_counted_and_tried_again_while_the_one_before_is_in_force() {
+async fn unreadable_token_is_retried_and_the_old_one_stays() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     folder.write("token", "first-token-0123456789\n");
@@ -200,7 +200,7 @@ async fn a_token_that_cannot_be_read_is_counted_and_tried_again_while_the_one_be
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_used_shows_in_the_metric() {
+async fn unusable_certificate_is_counted() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let tls = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls");

@@ -45,7 +45,7 @@ fn at_clerk(clerk: &Clerk) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn a_restart_does_not_spend_the_quota_again() {
+async fn restart_does_not_spend_the_quota_twice() {
     let (clerk, folder) = (clerk(40).await, Folder::new());
     let config = write(&folder, &clerk.url(), 40, "on");
     let state = folder.path("state");

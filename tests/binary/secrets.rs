@@ -93,7 +93,7 @@ impl Failing {
 }
 
 #[tokio::test]
-async fn the_exporter_is_silent_with_every_kind_of_failure() {
+async fn exporter_output_contains_no_key_on_any_failure() {
     let failing = Failing::start().await;
     for format in FORMATS {
         let config = failing.config();
@@ -127,7 +127,7 @@ async fn the_exporter_is_silent_with_every_kind_of_failure() {
 }
 
 #[tokio::test]
-async fn the_check_is_silent_with_every_kind_of_failure() {
+async fn check_output_contains_no_key_on_any_failure() {
     let failing = Failing::start().await;
     for arguments in [["check", "--format=table"], ["check", "--format=json"]] {
         for format in FORMATS {
@@ -142,7 +142,7 @@ async fn the_check_is_silent_with_every_kind_of_failure() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_key_or_an_address_is_told_without_them() {
+async fn key_and_address_errors_do_not_repeat_the_values() {
     let folder = Folder::new();
     let bad_keys = [
         format!("{KEY}\n{OTHER_KEY}"),
@@ -205,7 +205,7 @@ async fn what_is_wrong_with_a_key_or_an_address_is_told_without_them() {
 }
 
 #[tokio::test]
-async fn a_key_among_the_arguments_is_not_repeated() {
+async fn key_in_arguments_is_not_repeated() {
     let folder = Folder::new();
     let keys = folder.write("keys", &format!("a={KEY}\nb=not-a-key-{OTHER_KEY}\n"));
     let argument = |name: &str| format!("--{name}={KEY}");
@@ -247,7 +247,7 @@ async fn a_key_among_the_arguments_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_simulator_with_keys_of_its_own_is_silent() {
+async fn simulator_output_contains_no_configured_key() {
     let folder = Folder::new();
     let keys = folder.write("keys", &format!("# mine\na={KEY}\n{OTHER_KEY}\n"));
     let keys = format!("--keys-file={}", keys.display());
@@ -268,7 +268,7 @@ async fn a_simulator_with_keys_of_its_own_is_silent() {
 }
 
 #[tokio::test]
-async fn help_and_its_like_name_no_secret_from_the_environment() {
+async fn help_output_contains_no_secret_from_the_environment() {
     for arguments in [
         &["--help"][..],
         &["-h"],

@@ -197,7 +197,7 @@ fn assert_csv_is(text: &str, truth: &[String]) {
 }
 
 #[tokio::test]
-async fn an_export_to_a_pipe_is_the_truth_in_both_formats() {
+async fn export_to_a_pipe_is_correct_in_both_formats() {
     let world = World::start().await;
     let truth = world.truth().await;
     let ended = run(world.export(&[])).await;
@@ -210,7 +210,7 @@ async fn an_export_to_a_pipe_is_the_truth_in_both_formats() {
 }
 
 #[tokio::test]
-async fn a_file_is_private_and_leaves_nothing_beside_it() {
+async fn exported_file_is_private_without_leftovers() {
     let (world, folder) = (World::start().await, Folder::new());
     let path = folder.path("users.jsonl");
     let ended = run(world.export(&["--output", path.to_str().unwrap()])).await;
@@ -226,7 +226,7 @@ async fn a_file_is_private_and_leaves_nothing_beside_it() {
 }
 
 #[tokio::test]
-async fn an_instance_without_users_is_exported_too() {
+async fn instance_without_users_is_exported() {
     let world = World::with(0).await;
     let jsonl = run(world.export(&[])).await;
     assert_eq!((jsonl.status, &*jsonl.stdout), (Some(0), ""));
@@ -235,7 +235,7 @@ async fn an_instance_without_users_is_exported_too() {
 }
 
 #[tokio::test]
-async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
+async fn interrupted_export_resumes_to_the_same_file() {
     let (world, folder) = (World::start().await, Folder::new());
     for (format, name) in [("jsonl", "whole.jsonl"), ("csv", "whole.csv")] {
         let path = folder.path(name);
@@ -288,7 +288,7 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
 }
 
 #[tokio::test]
-async fn it_goes_on_without_a_429_although_nothing_tells_what_the_first_run_used() {
+async fn resumed_export_gets_no_429_without_quota_headers() {
     let (headers, limiter) = (clerk_simulator::HeaderProfile::None, clerk_simulator::LimiterKind::SlidingWindow);
     let options = clerk_simulator::Options { users: 6000, headers, limiter, ..clerk_simulator::Options::default() };
     let (world, folder) = (World::limited("10/2s", options).await, Folder::new());
@@ -314,7 +314,7 @@ async fn it_goes_on_without_a_429_although_nothing_tells_what_the_first_run_used
 }
 
 #[tokio::test]
-async fn what_clerk_cannot_give_ends_the_export_where_it_can_go_on() {
+async fn failed_page_ends_the_export_resumably() {
     let (world, folder) = (World::start().await, Folder::new());
     let path = folder.path("users.jsonl");
     let arguments = ["--output", path.to_str().unwrap()];
@@ -332,7 +332,7 @@ async fn what_clerk_cannot_give_ends_the_export_where_it_can_go_on() {
 }
 
 #[tokio::test]
-async fn what_would_spoil_a_file_is_refused_and_says_what_to_do() {
+async fn export_that_would_damage_a_file_is_rejected() {
     let (world, folder) = (World::start().await, Folder::new());
     let path = folder.path("users.jsonl");
     let begun = ["--output", path.to_str().unwrap()];
@@ -381,7 +381,7 @@ async fn what_would_spoil_a_file_is_refused_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_ends_it_quietly() {
+async fn closed_pipe_ends_the_export_quietly() {
     let world = World::start().await;
     let mut child = world.export(&[]).spawn().unwrap();
     let mut reader = BufReader::new(child.stdout.take().unwrap());
@@ -394,7 +394,7 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_key_shows_whatever_fails() {
+async fn export_output_contains_no_key_on_any_failure() {
     let (world, folder) = (World::with(3).await, Folder::new());
     let ids = folder.write("ids", NOBODY);
     for fault in [

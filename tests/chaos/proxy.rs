@@ -74,7 +74,7 @@ async fn talk(address: SocketAddr, lines: usize, ends: bool) -> (Vec<u8>, Result
 }
 
 #[tokio::test]
-async fn everything_passes_when_nothing_is_to_go_wrong() {
+async fn everything_passes_without_faults() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::Pass);
     assert_eq!(proxy.url(), format!("http://{}", proxy.address()));
@@ -83,14 +83,14 @@ async fn everything_passes_when_nothing_is_to_go_wrong() {
 }
 
 #[tokio::test]
-async fn an_answer_is_cut_after_as_many_bytes_as_said() {
+async fn response_is_cut_after_the_given_bytes() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::CutAfter(13));
     assert_eq!(talk(proxy.address(), 2, false).await, (b"0123456789012".to_vec(), Ok(())));
 }
 
 #[tokio::test]
-async fn a_reset_connection_ends_with_an_error_and_with_no_more_bytes_than_said() {
+async fn reset_connection_ends_after_the_given_bytes() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::ResetAfter(4));
     let (answer, end) = talk(proxy.address(), 1, false).await;
@@ -100,7 +100,7 @@ async fn a_reset_connection_ends_with_an_error_and_with_no_more_bytes_than_said(
 }
 
 #[tokio::test]
-async fn a_refused_connection_brings_nothing() {
+async fn refused_connection_returns_nothing() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::Refuse);
     let (answer, end) = talk(proxy.address(), 1, false).await;
@@ -111,7 +111,7 @@ async fn a_refused_connection_brings_nothing() {
 }
 
 #[tokio::test]
-async fn a_stalled_answer_ends_only_when_somebody_hangs_up() {
+async fn stalled_response_ends_only_on_disconnect() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::StallAfter(4));
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_stalled_answer_ends_only_when_somebody_hangs_up() {
 }
 
 #[tokio::test]
-async fn a_dripping_answer_arrives_whole() {
+async fn dripping_response_arrives_whole() {
     let server = Server::start().await;
     let drip = Chaos::Drip { bytes: 3, every: Duration::from_millis(1) };
     let proxy = ChaosProxy::start(server.address, drip);
@@ -138,7 +138,7 @@ async fn a_dripping_answer_arrives_whole() {
 }
 
 #[tokio::test]
-async fn single_connections_can_be_picked_out_and_all_later_ones_changed() {
+async fn faults_apply_to_single_or_all_later_connections() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::Pass);
     proxy.next([Chaos::CutAfter(1), Chaos::CutAfter(2)]);
@@ -153,7 +153,7 @@ async fn single_connections_can_be_picked_out_and_all_later_ones_changed() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_down_refuses_and_comes_up_on_the_same_port() {
+async fn proxy_that_is_down_refuses_and_restarts_on_the_same_port() {
     let server = Server::start().await;
     let down = Down::before(server.address);
     let address = down.address();

@@ -8,7 +8,7 @@ use clerk_exporter::config::Config;
 use crate::{NO_WARNINGS, env};
 
 #[test]
-fn the_examples_are_good() {
+fn examples_are_valid() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config");
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -22,7 +22,7 @@ fn the_examples_are_good() {
 }
 
 #[test]
-fn the_reference_shows_valid_yaml_and_every_key() {
+fn reference_has_valid_yaml_and_every_key() {
     let reference = include_str!("../../docs/configuration.md");
     let blocks: Vec<&str> =
         reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();

@@ -43,7 +43,7 @@ fn good(lines: &str) -> Config {
 }
 
 #[test]
-fn there_is_no_gateway_unless_it_is_asked_for() {
+fn gateway_is_off_by_default() {
     assert_eq!(crate::good(INSTANCE).gateway, None);
 }
 
@@ -122,7 +122,7 @@ fn a_route_has_its_own_policies_over_the_defaults() {
 }
 
 #[test]
-fn what_is_shown_is_the_same_configuration_without_what_the_files_hold() {
+fn redacted_config_is_equivalent_without_file_contents() {
     let config = good(WHOLE);
     let shown = config.masked_yaml();
     assert!(!shown.contains("CANARY") && !shown.contains("token-0123"), "{shown}");
@@ -155,7 +155,7 @@ fn what_is_shown_is_the_same_configuration_without_what_the_files_hold() {
 }
 
 #[test]
-fn modes_may_be_written_as_yaml_tools_write_them() {
+fn modes_accept_spellings_of_yaml_tools() {
     let gateway = good("policies: { retry: true, coalesce: false, cache: on, pace: off }").gateway.unwrap();
     let policies = gateway.policies;
     assert_eq!((policies.retry, policies.coalesce), (Mode::On, Mode::Off));
@@ -163,7 +163,7 @@ fn modes_may_be_written_as_yaml_tools_write_them() {
 }
 
 #[test]
-fn keys_travel_in_clear_text_only_where_that_is_said_to_be_intended() {
+fn clear_text_requires_explicit_permission() {
     for address in [":10430", "0.0.0.0:10430", "10.0.0.1:10430", "'[::]:10430'", "gateway.internal:10430"] {
         let message = read(&format!("listen_address: {address}")).unwrap_err();
         assert!(message.contains("gateway.listen_address: other hosts can reach this address"), "{message}");
@@ -181,7 +181,7 @@ fn keys_travel_in_clear_text_only_where_that_is_said_to_be_intended() {
 }
 
 #[test]
-fn each_mistake_says_what_to_write() {
+fn every_mistake_has_a_remedy() {
     let cases = [
         ("listen: x", "gateway.listen: unknown key"),
         ("listen_address: nowhere", "has no port; write HOST:PORT"),
@@ -248,7 +248,7 @@ fn each_mistake_says_what_to_write() {
 }
 
 #[test]
-fn unknown_credentials_are_refused_where_there_are_callers_unless_it_is_said_otherwise() {
+fn unknown_keys_default_to_reject_with_callers() {
     let callers = "callers: [{ name: web, token_file: web, instance: a }]";
     let unknown_keys = |lines: &str| good(lines).gateway.unwrap().unknown_keys;
     assert_eq!(unknown_keys(callers), UnknownKeyMode::Reject);
@@ -260,7 +260,7 @@ fn unknown_credentials_are_refused_where_there_are_callers_unless_it_is_said_oth
 }
 
 #[test]
-fn by_default_there_is_time_to_wait_for_the_next_window_and_less_is_a_warning() {
+fn max_wait_defaults_to_a_window_and_less_is_a_warning() {
     let with = |limits: &[&str], lines: &str| {
         let instances: Vec<_> = limits
             .iter()
@@ -300,7 +300,7 @@ fn by_default_there_is_time_to_wait_for_the_next_window_and_less_is_a_warning() 
 }
 
 #[test]
-fn no_instance_has_the_name_of_what_belongs_to_none() {
+fn instance_name_other_is_reserved() {
     let yaml = |name: &str, gateway: &str| {
         parse(&format!("instances: [{{ name: {name}, secret_key: sk_test_abcdef }}]\n{gateway}"))
     };
@@ -310,7 +310,7 @@ fn no_instance_has_the_name_of_what_belongs_to_none() {
 }
 
 #[test]
-fn encryption_without_redis_is_a_mistake_that_is_told() {
+fn encryption_without_redis_is_rejected() {
     let config = good("cache: { encryption_key_file: key }");
     let [warning] = &config.warnings[..] else { panic!("one warning: {:?}", config.warnings) };
     assert!(warning.contains("no effect without redis_url_file"), "{warning}");

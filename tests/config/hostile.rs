@@ -8,7 +8,7 @@ use crate::{env, parse, with_instance_lines};
 
 /// A key at any wrong place is never shown.
 #[test]
-fn no_key_is_shown_wherever_it_is_written() {
+fn misplaced_key_is_never_shown() {
     const KEY: &str = "sk_live_CANARY4bMbJyWZ2vnLx0aQ";
     let full_of_mistakes = "low_threshold: 0.1\n\
         tls_config: { ca_file: /dev/null }\n\
@@ -54,7 +54,7 @@ fn no_key_is_shown_wherever_it_is_written() {
 }
 
 #[test]
-fn hostile_files_are_refused_without_harm() {
+fn hostile_files_are_rejected() {
     let laughs = (1..30).map(|n| format!("a{n}: &a{n} [*a{m}, *a{m}, *a{m}, *a{m}]\n", m = n - 1)).collect::<String>();
     let texts = [
         "[".repeat(200_000),
@@ -75,13 +75,13 @@ fn hostile_files_are_refused_without_harm() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_crashes_the_reader(text in "(\\PC|\n|  |: |- |name|probe|instances:\n){0,60}") {
+    fn random_text_does_not_panic_the_reader(text in "(\\PC|\n|  |: |- |name|probe|instances:\n){0,60}") {
         let _ = parse(&text);
         let _ = parse(&with_instance_lines(&text));
     }
 
     #[test]
-    fn no_value_crashes_a_rule(text in "\\PC{0,30}") {
+    fn random_value_does_not_panic_a_rule(text in "\\PC{0,30}") {
         let quoted = serde_json::Value::from(text).to_string();
         for key in ["interval", "schedule", "timeout", "path", "when"] {
             let _ = parse(&with_instance_lines(&format!("probe: {{ {key}: {quoted} }}")));
@@ -92,7 +92,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_schedule_crashes_the_checks(text in "[0-9*/,#LW?@+ -]{0,24}") {
+    fn random_schedule_does_not_panic_the_checks(text in "[0-9*/,#LW?@+ -]{0,24}") {
         let _ = parse(&with_instance_lines(&format!("probe: {{ schedule: \"{text}\" }}")));
     }
 }

@@ -184,7 +184,7 @@ fn one_instance_needs_no_file() {
 }
 
 #[test]
-fn the_masked_configuration_reads_back_as_the_same_configuration() {
+fn redacted_config_reads_back_as_the_same_config() {
     let config = good(
         "low_threshold: 0.25\n\
          users: { schedule: '0 30 * * * *' }\n\
@@ -199,7 +199,7 @@ fn the_masked_configuration_reads_back_as_the_same_configuration() {
 }
 
 #[test]
-fn numbers_and_schedules_may_be_written_as_other_tools_write_them() {
+fn numbers_and_schedules_accept_spellings_of_other_tools() {
     for (text, expected) in
         [("1e+06", 1_000_000), ("1E6", 1_000_000), ("1000000.0", 1_000_000), ("5e4", 50_000), ("7", 7)]
     {
@@ -234,7 +234,7 @@ fn numbers_and_schedules_may_be_written_as_other_tools_write_them() {
 }
 
 #[test]
-fn keys_of_machines_stand_apart_from_those_of_instances() {
+fn machine_keys_are_separate_from_instance_keys() {
     let directory = tempfile::tempdir().unwrap();
     for (name, key) in
         [("machine", "ak_CANARY0123456789\n"), ("copy", "ak_CANARY0123456789"), ("key", "sk_test_CANARY0other")]

@@ -9,7 +9,7 @@ use crate::{INSTANCE, env, parse, with_instance_lines};
 
 /// An invalid line below an instance, and the message. The part before the key is checked by its position.
 #[test]
-fn a_mistake_in_an_instance_is_reported_with_place_key_and_remedy() {
+fn instance_mistake_has_position_key_and_remedy() {
     let cases = [
         (
             "limit: 1000",
@@ -112,7 +112,7 @@ fn a_mistake_in_an_instance_is_reported_with_place_key_and_remedy() {
 }
 
 #[test]
-fn a_mistake_elsewhere_is_reported_with_place_key_and_remedy() {
+fn other_mistake_has_position_key_and_remedy() {
     let after = |line: &str| format!("{line}\n{INSTANCE}");
     let instances = |items: &str| format!("instances:\n{items}");
     let cases = [
@@ -234,7 +234,7 @@ fn a_mistake_elsewhere_is_reported_with_place_key_and_remedy() {
 }
 
 #[test]
-fn every_mistake_of_a_file_is_reported_at_once_in_the_order_of_the_file() {
+fn all_mistakes_are_reported_in_file_order() {
     let message = parse(
         "low_threshold: 2\n\
          probe: { interval: 15, wehn: idle }\n\
@@ -275,7 +275,7 @@ fn keys_of_two_environments_are_not_one_instance() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_reported_with_its_name() {
+fn unreadable_file_is_reported_with_its_name() {
     let message = |path: &Path| Config::load(path, &env).unwrap_err().to_string();
     assert_eq!(
         message(Path::new("/nonexistent.yml")),

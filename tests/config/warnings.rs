@@ -7,7 +7,7 @@ use clerk_exporter::config::Config;
 use crate::{INSTANCE, env, good, parse, with_instance_lines};
 
 #[test]
-fn what_is_questionable_is_a_warning() {
+fn questionable_settings_are_warnings() {
     let cases = [
         (
             "api_url: http://api.clerk.com",
@@ -44,7 +44,7 @@ fn what_is_questionable_is_a_warning() {
 }
 
 #[test]
-fn the_interval_that_a_refusal_proposes_is_accepted() {
+fn proposed_interval_is_accepted() {
     let refused =
         parse(&with_instance_lines("limit: { requests: 15, window: 10s }\nprobe: { interval: 1s }")).unwrap_err();
     assert!(refused.contains("66.7 %") && refused.ends_with("write `interval: 14s` or longer"), "{refused}");
@@ -55,7 +55,7 @@ fn the_interval_that_a_refusal_proposes_is_accepted() {
 
 #[cfg(unix)]
 #[test]
-fn a_key_in_a_file_that_everybody_may_read_is_a_warning() {
+fn key_in_a_world_readable_file_is_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("c.yml");

@@ -17,7 +17,7 @@ use super::shipped::{self, Asked, Shipped};
 const DEADLINE: Duration = Duration::from_secs(240);
 
 #[tokio::test]
-async fn every_query_answers_over_the_demo() {
+async fn every_query_succeeds_with_the_demo() {
     let world = World::start().await;
     let boards = shipped::all();
     let mut open: BTreeMap<String, String> = BTreeMap::new();
@@ -149,7 +149,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 #[test]
-fn the_list_of_empty_results_names_places_that_exist() {
+fn listed_empty_queries_exist() {
     let places: Vec<String> =
         shipped::all().iter().flat_map(|board| queries(board).into_iter().map(|(place, _)| place)).collect();
     for (listed, reason) in expected::EMPTY {

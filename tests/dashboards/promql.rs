@@ -154,7 +154,7 @@ fn tokens(query: &str) -> Vec<Token> {
 }
 
 #[test]
-fn selectors_are_found_with_their_surroundings() {
+fn selectors_are_found_with_their_functions() {
     let query = read(
         r#"histogram_quantile(0.5, sum by (le) (rate(a_bucket{x=~"$x",y!="1"}[$__rate_interval]))) and on (z) max(b) > 2 * time()"#,
     );
@@ -169,7 +169,7 @@ fn selectors_are_found_with_their_surroundings() {
 }
 
 #[test]
-fn operators_and_arithmetic_are_no_series() {
+fn operators_and_arithmetic_are_not_selectors() {
     let query = read("count(a > time()) or 0 * count(b) unless (c_d / on (e, f) group_left (g) (h{} > bool 0))");
     let names: Vec<&str> = query.selectors.iter().map(|selector| selector.metric.as_str()).collect();
     assert_eq!(names, ["a", "b", "c_d", "h"]);

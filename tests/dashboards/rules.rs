@@ -33,7 +33,7 @@ fn dashboards_can_be_imported_and_provisioned_anywhere() {
 }
 
 #[test]
-fn the_data_source_is_the_chosen_one_everywhere() {
+fn every_query_uses_the_selected_data_source() {
     for Shipped { name, json } in shipped::all() {
         let chooser = &json["templating"]["list"][0];
         assert_eq!((text(&chooser["name"]), text(&chooser["label"])), ("datasource", "Data source"), "{name}");
@@ -67,7 +67,7 @@ fn variables_follow_the_time_range_and_offer_all() {
 }
 
 #[test]
-fn panels_explain_themselves() {
+fn panels_have_descriptions() {
     for board in shipped::all() {
         for panel in list(&board.json["panels"]) {
             let title = text(&panel["title"]);
@@ -95,7 +95,7 @@ fn panels_explain_themselves() {
 }
 
 #[test]
-fn overrides_name_units_of_the_list_and_series_that_exist() {
+fn overrides_use_listed_units_and_existing_series() {
     for board in shipped::all() {
         for panel in board.panels() {
             let place = format!("{} / {}", board.name, text(&panel["title"]));
@@ -117,7 +117,7 @@ fn overrides_name_units_of_the_list_and_series_that_exist() {
 }
 
 #[test]
-fn panels_have_a_place_of_their_own() {
+fn panels_do_not_overlap() {
     for board in shipped::all() {
         let mut taken = BTreeSet::new();
         let mut ids = BTreeSet::new();
@@ -134,7 +134,7 @@ fn panels_have_a_place_of_their_own() {
 }
 
 #[test]
-fn queries_ask_for_the_chosen_series_over_sensible_ranges() {
+fn queries_match_selected_series_over_suitable_ranges() {
     for board in shipped::all() {
         for query in board.panel_queries() {
             let place = format!("{} / {}", query.dashboard, query.place);
@@ -191,7 +191,7 @@ fn check_range(place: &str, Selector { metric, range, calls, .. }: &Selector) {
 }
 
 #[test]
-fn who_spends_it_counts_series_that_are_born_in_the_time() {
+fn top_consumers_include_series_started_in_the_range() {
     let mut ranked = 0;
     for board in shipped::all() {
         for query in board.panel_queries().into_iter().filter(|query| query.text.contains(BORN_LATE)) {
@@ -227,7 +227,7 @@ fn rates_have_two_samples_at_a_scrape_every_60_s() {
 }
 
 #[test]
-fn shares_of_low_windows_are_of_buckets_whose_use_is_known() {
+fn low_window_shares_use_buckets_with_known_usage() {
     let mut shares = 0;
     for board in shipped::all() {
         for query in board.panel_queries() {
@@ -279,7 +279,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn panels_that_runbooks_name_are_there() {
+fn panels_named_in_runbooks_exist() {
     let boards = shipped::all();
     let titles: BTreeSet<&str> = boards.iter().flat_map(Shipped::panels).map(|panel| text(&panel["title"])).collect();
     let runbooks = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");

@@ -82,7 +82,7 @@ fn scrapes_every_60_s_show_the_last_minute() {
 }
 
 #[test]
-fn new_prometheus_and_restarts_are_no_burst() {
+fn new_prometheus_and_restarts_show_no_burst() {
     // No scrapes before 10m, and old counters.
     let late = OLD.replace("1x80", "_x40 1x40").replace("-90000x80", "_x40 -90000x40");
     let series = [&late, &requests("old", "_x40 70000x40")[..]].concat();

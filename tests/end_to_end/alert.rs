@@ -30,7 +30,7 @@ const NAME: &str = "end-to-end";
 const PAUSE: Duration = Duration::from_millis(33);
 
 #[tokio::test]
-async fn a_load_on_clerk_raises_an_alert_and_its_end_resolves_it() {
+async fn load_fires_an_alert_and_its_end_resolves_it() {
     let run = Run::new(DEADLINE);
     let (_simulator, clerk) = start_simulator().await;
     run.say(&format!("simulated Clerk at {clerk}"));

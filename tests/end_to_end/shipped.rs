@@ -31,7 +31,7 @@ const PRODUCTION: &str = "production";
 const DEVELOPMENT: &str = "development";
 
 #[tokio::test]
-async fn the_shipped_rules_routes_and_inhibitions_tell_of_the_demo_s_load() {
+async fn shipped_rules_routes_and_inhibitions_notify_of_the_demo_load() {
     let long = std::env::var_os(LONG).is_some_and(|value| value == "1");
     let run = Run::new(if long { LONG_DEADLINE } else { DEADLINE });
     let demo = Demo::start().await;

@@ -247,7 +247,7 @@ proptest! {
     })]
 
     #[test]
-    fn every_request_that_is_read_is_counted_once(policies in policies(), steps in steps()) {
+    fn every_received_request_is_counted_once(policies in policies(), steps in steps()) {
         in_paused_time(async {
             let mut play = Play::new(policies);
             for step in &steps {
@@ -261,7 +261,7 @@ proptest! {
 
 /// Requests to a slow Clerk whose clients all disconnected count as used, everywhere.
 #[test]
-fn reads_that_are_given_up_are_used() {
+fn cancelled_reads_count_as_used() {
     in_paused_time(async {
         let mut play = Play::new(RoutePolicies::default());
         let ledger = play.world.ledger.instance("test").unwrap();

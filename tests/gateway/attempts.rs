@@ -66,7 +66,7 @@ const REFUSED: End = End::Fails(ErrorKind::Connect);
 const CUT: End = End::Fails(ErrorKind::Broken);
 
 #[tokio::test(start_paused = true)]
-async fn nothing_was_sent_is_said_only_if_no_attempt_was() {
+async fn nothing_sent_is_reported_only_if_no_attempt_was() {
     let retry = RoutePolicies { retry: Mode::On, ..OFF };
     let (unreachable, broken) = ("gateway_upstream_unreachable", "gateway_upstream_broken");
     for (script, code, attempts) in [
@@ -92,7 +92,7 @@ async fn nothing_was_sent_is_said_only_if_no_attempt_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_are_named_whatever_the_policies_are() {
+async fn attempts_are_reported_under_all_policies() {
     for policies in [OFF, COALESCE, CACHE, BATCH] {
         for (script, status) in [(REFUSED, 502), (CUT, 502), (End::Never, 504), (End::Fails(ErrorKind::Decode), 502)] {
             let (found, _, attempts, _) = told(policies, "GET", &[script]).await;
@@ -107,7 +107,7 @@ async fn attempts_are_named_whatever_the_policies_are() {
 }
 
 #[tokio::test]
-async fn a_request_on_an_idle_connection_that_was_closed_counts_as_sent() {
+async fn request_on_a_closed_idle_connection_counts_as_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = Running::with(listener.local_addr().unwrap(), Setup::default()).await;
     let mut serving = JoinSet::new();

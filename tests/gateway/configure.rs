@@ -70,7 +70,7 @@ async fn get(gateway: &Gateway, key: &str) -> u16 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn contradictions_are_refused_and_named() {
+async fn contradictory_options_are_rejected_by_name() {
     let (base, a) = ("http://clerk.test", || instance("a", "http://clerk.test"));
     for (options, expected) in [
         (options(vec![a(), a()], vec![]), "two instances are called a"),
@@ -96,7 +96,7 @@ async fn each_key_of_an_instance_may_name_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counters_outlive_a_new_configuration_and_a_wrong_one_changes_nothing() {
+async fn counters_survive_reconfiguration_and_invalid_options_are_ignored() {
     let base = "http://clerk.test";
     let gateway = gateway(options(vec![instance("a", base)], vec![])).unwrap();
     get(&gateway, KEY).await;

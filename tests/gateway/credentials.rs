@@ -58,7 +58,7 @@ fn spellings(token: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_token_never_leaves_wherever_it_stands() {
+async fn token_is_never_forwarded_from_anywhere() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let key = format!("Authorization: Bearer {KEY}\r\n");
@@ -102,7 +102,7 @@ async fn a_token_never_leaves_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn unknown_credentials_are_told_apart_by_their_shape_and_shown_nowhere() {
+async fn unknown_credentials_are_counted_by_shape_and_never_shown() {
     log::listen();
     let shapes = [
         ("Bearer sk_live_somebodysCANARY", CredentialShape::SecretKeyLive, "(sk_live_)"),
@@ -146,7 +146,7 @@ async fn unknown_credentials_are_told_apart_by_their_shape_and_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn what_needs_no_key_passes_though_unknown_ones_are_refused() {
+async fn keyless_routes_pass_with_unknown_keys_rejected() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::with(stub.address, Setup { rejects_strangers: true, ..Setup::default() }).await;
     let post = |path: &str, fields: &str| {
@@ -222,7 +222,7 @@ impl Machines {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_s_key_is_the_instance_s_and_is_read_again() {
+async fn machine_key_identifies_its_instance_and_is_reloaded() {
     let machines = Machines::new(OFF);
     assert_eq!(machines.ask("/m2m_tokens", MACHINE_KEY).await, 200);
     assert_eq!(machines.asked.lock().pop().unwrap(), ("/m2m_tokens".to_owned(), format!("Bearer {MACHINE_KEY}")));
@@ -245,7 +245,7 @@ async fn a_machine_s_key_is_the_instance_s_and_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_machine_is_answered_is_shared_with_nobody() {
+async fn response_to_a_machine_key_is_not_shared() {
     let all = RoutePolicies { coalesce: Mode::On, cache: Mode::On, batch: Mode::On, ..OFF };
     let machines = Machines::new(all);
     for path in ["/v1/machines", "/v1/users/user_2NNEqL2nrIRdJ194ndJqAHwEfxC", "/v1/m2m_tokens"] {

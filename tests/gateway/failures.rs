@@ -34,7 +34,7 @@ fn get(path: &str) -> Request<Empty<bytes::Bytes>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_failure_is_an_answer_in_clerk_s_shape() {
+async fn every_failure_has_the_format_of_clerk_errors() {
     for (kind, status, code) in [
         (Some(ErrorKind::Dns), 502, "gateway_upstream_unreachable"),
         (Some(ErrorKind::Connect), 502, "gateway_upstream_unreachable"),
@@ -62,7 +62,7 @@ async fn every_failure_is_an_answer_in_clerk_s_shape() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_unreachable() {
+async fn port_without_listener_is_unreachable() {
     let stub = Stub::answering("").await;
     let address = stub.address;
     drop(stub);
@@ -72,7 +72,7 @@ async fn a_port_where_nobody_listens_is_unreachable() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_a_broken_answer() {
+async fn non_http_response_is_upstream_broken() {
     for answer in ["garbage\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n"] {
         let stub = Stub::with(move |_, mut stream, _| async move {
             read_message(&mut stream, true).await;
@@ -86,7 +86,7 @@ async fn what_is_no_http_is_a_broken_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_whose_body_falls_silent_ends() {
+async fn stalled_response_body_ends() {
     #[derive(Debug)]
     struct Silent;
     impl Transport for Silent {
@@ -105,7 +105,7 @@ async fn an_answer_whose_body_falls_silent_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
+async fn unfinished_error_body_is_forwarded_as_received() {
     #[derive(Debug)]
     struct Slow;
     impl Transport for Slow {
@@ -129,7 +129,7 @@ async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_send_its_body_is_told_so() {
+async fn missing_request_body_is_reported() {
     let stub = Stub::answering("").await;
     let setup = Setup { body_read_timeout: Duration::from_millis(100), ..Setup::default() };
     let gateway = Running::with(stub.address, setup).await;
@@ -140,7 +140,7 @@ async fn a_client_that_does_not_send_its_body_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
+async fn long_upload_with_progress_does_not_time_out() {
     /// Reads the whole request before it responds.
     #[derive(Debug)]
     struct Patient;
@@ -192,7 +192,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
 }
 
 #[tokio::test]
-async fn a_client_whose_body_is_none_is_told_so() {
+async fn malformed_request_body_is_reported() {
     let stub = Stub::answering("").await;
     let gateway = Running::with(stub.address, Setup::default()).await;
     for body in ["zz\r\nab\r\n0\r\n\r\n", "2\r\nabX\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n", "0x2\r\nab\r\n0\r\n\r\n"]

@@ -29,7 +29,7 @@ fn pair(redis: &RedisServer, policies: RoutePolicies) -> [Reads; 2] {
 }
 
 #[tokio::test]
-async fn what_one_fetched_the_other_has() {
+async fn gateways_share_cached_responses() {
     let redis = RedisServer::start(&[]).await;
     for policies in [CACHE, RoutePolicies { cache: Mode::On, ..BATCH }] {
         let [first, second] = pair(&redis, policies);
@@ -42,7 +42,7 @@ async fn what_one_fetched_the_other_has() {
 }
 
 #[tokio::test]
-async fn a_webhook_to_one_is_a_webhook_to_all() {
+async fn webhook_invalidates_all_gateways() {
     let redis = RedisServer::start(&[]).await;
     let [first, second] = pair(&redis, CACHE);
     let path = first.path(1);
@@ -88,7 +88,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 /// Redis 7's default for new users: keys and commands, but no channels unless granted.
 #[tokio::test]
-async fn a_webhook_without_channel_rights_is_still_one_to_all() {
+async fn webhook_without_channel_permission_invalidates_all_gateways() {
     let redis = RedisServer::start(&[]).await;
     let rights = ["~clerk-exporter:*", "+@all"];
     let first = Reads::with(roomy(), limited(&redis, "app", &rights).await);
@@ -123,7 +123,7 @@ async fn a_webhook_without_channel_rights_is_still_one_to_all() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_others_may_not_have_heard_of_is_503_and_names_the_right() {
+async fn undelivered_webhook_gets_503_naming_the_permission() {
     let redis = RedisServer::start(&[]).await;
     let rule = acl_rule("clerk-exporter:");
     let rights: Vec<_> = rule.split(" on ><password> ").nth(1).unwrap().split(' ').collect();
@@ -150,7 +150,7 @@ async fn a_webhook_that_others_may_not_have_heard_of_is_503_and_names_the_right(
 }
 
 #[tokio::test]
-async fn together_they_stay_within_the_limit_and_use_all_of_it() {
+async fn gateways_share_the_limit_and_use_all_of_it() {
     let redis = RedisServer::start(&[]).await;
     let window = Duration::from_secs(3600);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
@@ -182,7 +182,7 @@ async fn together_they_stay_within_the_limit_and_use_all_of_it() {
 }
 
 #[tokio::test]
-async fn without_redis_each_goes_on_alone() {
+async fn gateways_continue_alone_without_redis() {
     let mut redis = RedisServer::start(&[]).await;
     let all = RoutePolicies { cache: Mode::On, coalesce: Mode::On, pace: Mode::On, ..BATCH };
     let gateways = pair(&redis, all);
@@ -201,7 +201,7 @@ async fn without_redis_each_goes_on_alone() {
 }
 
 #[tokio::test]
-async fn sealed_answers_show_nothing_of_a_user() {
+async fn encrypted_responses_show_no_user_data() {
     let redis = RedisServer::start(&[]).await;
     let key = SecretSource::Inline(Secret::new("00112233445566778899aabbccddeeff".repeat(2)));
     let mut found = Vec::new();

@@ -10,7 +10,7 @@ fn bearing(authorization: &str, fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_stranger_s_key_is_handed_on_as_it_is_and_counted_apart() {
+async fn unknown_key_is_forwarded_and_counted_separately() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for authorization in ["Bearer sk_live_somebodyelse", "Basic abc", "", "bearer x", "Bearer  two  blanks"] {
@@ -26,7 +26,7 @@ async fn a_stranger_s_key_is_handed_on_as_it_is_and_counted_apart() {
 }
 
 #[tokio::test]
-async fn strangers_can_be_kept_out() {
+async fn unknown_keys_can_be_rejected() {
     let stub = Stub::answering(OK).await;
     let setup = Setup { rejects_strangers: true, ..Setup::default() };
     let gateway = Running::with(stub.address, setup).await;
@@ -40,7 +40,7 @@ async fn strangers_can_be_kept_out() {
 }
 
 #[tokio::test]
-async fn a_caller_s_token_is_exchanged_for_the_key_and_never_leaves() {
+async fn caller_token_is_replaced_by_the_key() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for scheme in ["Bearer", "bearer", "BEARER "] {
@@ -59,7 +59,7 @@ async fn a_caller_s_token_is_exchanged_for_the_key_and_never_leaves() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_presented_in_another_way_is_refused_and_never_leaves() {
+async fn misplaced_token_is_rejected_and_never_forwarded() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for authorization in [
@@ -84,7 +84,7 @@ async fn a_token_that_is_presented_in_another_way_is_refused_and_never_leaves() 
 }
 
 #[tokio::test]
-async fn whoever_has_a_token_is_not_shown_the_key_by_trace() {
+async fn trace_with_a_token_does_not_reveal_the_key() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let trace = |credential: &str| bearing(&format!("Bearer {credential}"), "").replace("GET", "TRACE");
@@ -97,7 +97,7 @@ async fn whoever_has_a_token_is_not_shown_the_key_by_trace() {
 }
 
 #[tokio::test]
-async fn several_authorizations_are_refused() {
+async fn several_authorization_fields_are_rejected() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let second = format!("Authorization: Bearer {TOKEN}\r\n");
@@ -106,7 +106,7 @@ async fn several_authorizations_are_refused() {
 }
 
 #[tokio::test]
-async fn callers_are_told_apart_by_their_sdk_up_to_a_bound() {
+async fn callers_are_named_by_sdk_up_to_a_limit() {
     let stub = Stub::answering(OK).await;
     let setup = Setup { max_callers: 2, ..Setup::default() };
     let gateway = Running::with(stub.address, setup).await;
@@ -122,7 +122,7 @@ async fn callers_are_told_apart_by_their_sdk_up_to_a_bound() {
 }
 
 #[tokio::test]
-async fn no_key_and_no_token_is_shown_by_anything_that_can_be_printed() {
+async fn debug_output_contains_no_key_or_token() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     gateway.send(bearing(&format!("Bearer {TOKEN}"), "")).await;

@@ -44,7 +44,7 @@ fn post(path: &str, fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn nearly_our_own_paths_are_not_found_and_never_forwarded() {
+async fn paths_near_own_paths_get_404_and_are_not_forwarded() {
     for (webhooks, rejects_strangers) in [(Some(webhooks()), false), (None, false), (Some(webhooks()), true)] {
         let stub = Stub::answering(OK).await;
         let gateway = Running::with(stub.address, Setup { webhooks, rejects_strangers, ..Setup::default() }).await;
@@ -80,7 +80,7 @@ async fn a_delivery_to_any_other_path_is_not_forwarded() {
 }
 
 #[tokio::test]
-async fn pages_of_the_exporter_are_not_asked_of_clerk() {
+async fn exporter_pages_are_not_forwarded_to_clerk() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for path in ["/metrics", "/config", "/-/healthy", "/-/reload", "/api/v1/top", "/api/v1/status"] {

@@ -65,7 +65,7 @@ fn throttled() -> Fault {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_all_off_a_429_is_handed_on_at_once_and_nothing_waits() {
+async fn all_policies_off_forward_a_429_without_delay() {
     let played = Played::new(RoutePolicies::default(), Duration::ZERO);
     played.simulator.set_faults(throttled().times(1).into()).unwrap();
     let from = Instant::now();
@@ -78,7 +78,7 @@ async fn with_all_off_a_429_is_handed_on_at_once_and_nothing_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_waits_as_clerk_says_and_says_how_often_it_tried() {
+async fn retry_follows_retry_after_and_reports_attempts() {
     let played = Played::new(retry(Mode::On), Duration::ZERO);
     played.simulator.set_faults(throttled().times(1).into()).unwrap();
     let from = Instant::now();
@@ -127,7 +127,7 @@ async fn burst(played: &Arc<Played>) -> (usize, Vec<(StatusCode, HeaderMap, Stri
 }
 
 #[tokio::test(start_paused = true)]
-async fn pacing_lets_everybody_through_in_time_without_a_429() {
+async fn pacing_sends_all_requests_without_a_429() {
     let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(30)));
     let from = Instant::now();
     let (good, others) = burst(&played).await;
@@ -140,7 +140,7 @@ async fn pacing_lets_everybody_through_in_time_without_a_429() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_would_wait_too_long_gets_a_429_of_ours_at_once() {
+async fn request_exceeding_max_wait_is_shed_immediately() {
     let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(1)));
     let from = Instant::now();
     let (good, others) = burst(&played).await;
@@ -182,7 +182,7 @@ async fn decided(mode: Mode, max_wait: Duration) -> [u64; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pacing_in_shadow_says_what_pacing_would_do() {
+async fn shadow_pacing_counts_match_real_pacing() {
     for (seconds, expected) in [(1, [0, 60]), (30, [60, 0])] {
         let max_wait = Duration::from_secs(seconds);
         assert_eq!(decided(Mode::On, max_wait).await, expected);
@@ -191,7 +191,7 @@ async fn pacing_in_shadow_says_what_pacing_would_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_told_in_milliseconds() {
+async fn queue_wait_is_reported_in_milliseconds() {
     let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(30)));
     burst(&played).await;
     let (status, headers, _) = played.send("GET").await;
@@ -203,7 +203,7 @@ async fn a_wait_is_told_in_milliseconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_kept_for_the_case_of_need_takes_no_place_in_flight() {
+async fn stored_fallback_response_takes_no_in_flight_slot() {
     for body in [FaultBody::Clerk, FaultBody::Html, FaultBody::Empty] {
         let both = RoutePolicies { retry: Mode::On, pace: Mode::On, ..RoutePolicies::default() };
         let alone = limiter::LimiterOptions { max_in_flight: 1, ..limiter::LimiterOptions::default() };
@@ -216,7 +216,7 @@ async fn an_answer_that_is_kept_for_the_case_of_need_takes_no_place_in_flight() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_429_of_clerk_is_handed_on_whole_when_there_is_no_time_for_another() {
+async fn last_429_is_forwarded_when_the_deadline_forbids_a_retry() {
     let both = RoutePolicies { retry: Mode::On, pace: Mode::On, ..RoutePolicies::default() };
     let played = Played::new(both, Duration::from_secs(1));
     let fault = Fault::Throttled { retry_after: Some("600".to_owned()), body: FaultBody::Clerk };

@@ -59,7 +59,7 @@ async fn send_over_http2(gateway: &Running, request: http::request::Builder) -> 
 }
 
 #[tokio::test]
-async fn a_client_of_http2_is_served_over_http1() {
+async fn http2_client_is_forwarded_over_http1() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("x-a", "1"), ("x-a", "2")];
@@ -138,14 +138,14 @@ async fn through_tls(http2: bool, ca_file: Option<PathBuf>) -> (u16, Vec<Arrived
 }
 
 #[tokio::test]
-async fn clerk_is_reached_over_tls_by_http1_unless_asked_otherwise() {
+async fn clerk_is_reached_over_tls_with_http1_by_default() {
     let (status, arrived) = through_tls(false, Some(data("ca.pem"))).await;
     assert_eq!((status, arrived.len(), arrived[0].version), (200, 1, Version::HTTP_11));
     assert!(arrived[0].headers["host"].to_str().unwrap().starts_with("localhost:"));
 }
 
 #[tokio::test]
-async fn over_http2_the_authority_stands_in_its_own_place_only() {
+async fn http2_requests_have_authority_and_no_host() {
     let (status, arrived) = through_tls(true, Some(data("ca.pem"))).await;
     assert_eq!((status, arrived.len(), arrived[0].version), (200, 1, Version::HTTP_2));
     assert!(arrived[0].authority.as_ref().unwrap().starts_with("localhost:"));
@@ -155,7 +155,7 @@ async fn over_http2_the_authority_stands_in_its_own_place_only() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_vouches_for_gets_nothing() {
+async fn untrusted_server_receives_nothing() {
     for http2 in [false, true] {
         let (status, arrived) = through_tls(http2, None).await;
         assert_eq!((status, arrived), (502, Vec::new()));
@@ -199,7 +199,7 @@ async fn answer_half(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_without_an_error_has_not_ended() {
+async fn stream_reset_with_no_error_is_incomplete() {
     // `:status` from the static table of HPACK (RFC 7541, appendix A), and a literal `content-length: 1000`.
     let length = [&[0x0f, 0x0d, 4][..], b"1000"].concat();
     for (status, length) in [(0x88, vec![]), (0x88, length.clone()), (0x8d, vec![]), (0x8d, length)] {
@@ -233,7 +233,7 @@ async fn a_stream_that_is_reset_without_an_error_has_not_ended() {
 }
 
 #[tokio::test]
-async fn an_answer_of_our_own_to_head_has_no_body_over_http2_either() {
+async fn own_response_to_http2_head_has_no_body() {
     let gateway = Running::to("http://127.0.0.1:1", Setup::default()).await;
     let answer = head_over_http2(&gateway).await;
     assert_eq!((answer.status().as_u16(), answer.body().len()), (502, 0));
@@ -243,7 +243,7 @@ async fn an_answer_of_our_own_to_head_has_no_body_over_http2_either() {
 /// A response without a length ends with its connection. TLS shows whether the server closed it (RFC 8446, section
 /// 6.1), or an attacker truncated it.
 #[tokio::test]
-async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
+async fn close_delimited_response_requires_tls_close_notify() {
     for is_orderly in [true, false] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
@@ -275,7 +275,7 @@ async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind() {
+async fn unix_socket_is_removed_at_exit_and_stale_one_replaced() {
     use prometheus_web::{ListenAddress, WebConfigSource};
 
     let directory = tempfile::tempdir().unwrap();

@@ -232,7 +232,7 @@ fn sorted(target: &str) -> (String, Vec<String>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_shares_an_answer_would_have_sent_the_same_request() {
+async fn shared_response_belongs_to_an_equal_request() {
     let harmless = documented();
     let by_default = RoutePolicies { retry: Mode::On, cache: Mode::Shadow, batch: Mode::Shadow, ..COALESCE };
     let on = Mode::On;
@@ -272,7 +272,7 @@ async fn whoever_shares_an_answer_would_have_sent_the_same_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_that_ends_with_the_connection_is_not_that_of_the_answer() {
+async fn api_version_named_in_connection_is_not_in_the_cache_key() {
     let read = |fields: &[(&'static str, &'static str)]| Read {
         target: "/v1/users/count",
         version: Version::HTTP_11,

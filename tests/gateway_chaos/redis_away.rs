@@ -17,7 +17,7 @@ const WORKERS: usize = 8;
 const BETWEEN: usize = 300;
 
 #[tokio::test]
-async fn whatever_becomes_of_redis_every_answer_is_right() {
+async fn every_response_is_correct_during_redis_failures() {
     let clerk = Arc::new(Clerk::start().await);
     let mut redis = RedisServer::start(&[]).await;
     // With the timeouts of production.

@@ -105,7 +105,7 @@ async fn all_of(mut workers: JoinSet<Vec<(Ask, Outcome)>>) -> Vec<(Ask, Outcome)
 }
 
 #[tokio::test]
-async fn sigterm_under_load_loses_no_request_that_was_accepted() {
+async fn sigterm_under_load_loses_no_accepted_request() {
     let clerk = unhurried().await;
     let gateway = Front::start(&clerk.web.url(), ROOMY, OFF).await;
     let probes = clerk.count();

@@ -16,7 +16,7 @@ fn storm(clerk: &Clerk, probability: f64, retry_after: Option<&str>) {
 }
 
 #[tokio::test]
-async fn in_a_storm_of_429_every_request_is_answered_and_repetitions_stay_a_share_of_the_traffic() {
+async fn storm_of_429_is_answered_with_bounded_retries() {
     assert!(LIMIT.requests > 10 * MANY as u64, "no 429 but those of the storm");
     for retry_after in [Some("0"), None, Some("soon")] {
         for (probability, pace) in [(0.5, Mode::Off), (1.0, Mode::Off), (1.0, Mode::On)] {
@@ -43,7 +43,7 @@ async fn in_a_storm_of_429_every_request_is_answered_and_repetitions_stay_a_shar
 }
 
 #[tokio::test]
-async fn a_retry_after_of_zero_is_no_tight_loop() {
+async fn retry_after_zero_causes_no_tight_loop() {
     let clerk = Clerk::start().await;
     storm(&clerk, 1.0, Some("0"));
     let policies = policies(Mode::On, Mode::Off, Mode::Off, Mode::On);

@@ -33,7 +33,7 @@ async fn breaks(chaos: Chaos, http2: bool, may_be_cut: bool) {
 }
 
 #[tokio::test]
-async fn all_is_right_over_tls_while_nothing_breaks() {
+async fn tls_requests_succeed_without_faults() {
     for http2 in [false, true] {
         for policies in both() {
             let clerk = Clerk::start_secure().await;
@@ -48,7 +48,7 @@ async fn all_is_right_over_tls_while_nothing_breaks() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_breaks_or_never_ends_is_an_error() {
+async fn broken_or_stalled_handshake_is_an_error() {
     for chaos in [
         Chaos::Refuse,
         Chaos::CutAfter(0),
@@ -63,7 +63,7 @@ async fn a_handshake_that_breaks_or_never_ends_is_an_error() {
 }
 
 #[tokio::test]
-async fn connections_that_break_within_an_answer_end_it_visibly() {
+async fn broken_tls_connection_visibly_ends_the_response() {
     for chaos in [Chaos::CutAfter(IN_THE_BODY), Chaos::ResetAfter(IN_THE_BODY), Chaos::StallAfter(IN_THE_BODY)] {
         for http2 in [false, true] {
             breaks(chaos, http2, true).await;
@@ -72,7 +72,7 @@ async fn connections_that_break_within_an_answer_end_it_visibly() {
 }
 
 #[tokio::test]
-async fn a_write_is_sent_once_however_the_connection_breaks() {
+async fn write_over_tls_is_sent_once_on_any_failure() {
     // Around the end of the handshake and the start of the responses.
     for bytes in [0, 1000, 2000, 3000, 4000] {
         for http2 in [false, true] {

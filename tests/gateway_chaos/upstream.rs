@@ -59,7 +59,7 @@ pub(crate) const BROKEN: (u16, &str) = (502, "gateway_upstream_broken");
 pub(crate) const TIMEOUT: (u16, &str) = (504, "gateway_upstream_timeout");
 
 #[tokio::test]
-async fn a_slow_clerk_is_waited_for_and_every_answer_is_right() {
+async fn slow_clerk_is_awaited_and_responses_are_correct() {
     for policies in both() {
         let clerk = Clerk::start().await;
         let drip = Chaos::Drip { bytes: 16 * 1024, every: Duration::from_millis(1) };
@@ -71,19 +71,19 @@ async fn a_slow_clerk_is_waited_for_and_every_answer_is_right() {
 }
 
 #[tokio::test]
-async fn a_clerk_that_falls_silent_before_or_within_the_head_is_a_timeout() {
+async fn stall_before_or_within_the_head_is_a_timeout() {
     for bytes in [0, IN_THE_HEAD] {
         breaks(Chaos::StallAfter(bytes), &[TIMEOUT], false).await;
     }
 }
 
 #[tokio::test]
-async fn a_clerk_that_falls_silent_within_the_body_ends_the_answer_visibly() {
+async fn stall_within_the_body_visibly_ends_the_response() {
     breaks(Chaos::StallAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
 }
 
 #[tokio::test]
-async fn connections_that_are_reset_or_cut_before_or_within_the_head_are_a_broken_answer() {
+async fn break_before_or_within_the_head_is_upstream_broken() {
     for bytes in [0, IN_THE_HEAD] {
         breaks(Chaos::ResetAfter(bytes), &[BROKEN, TIMEOUT], false).await;
         breaks(Chaos::CutAfter(bytes), &[BROKEN, TIMEOUT], false).await;
@@ -91,18 +91,18 @@ async fn connections_that_are_reset_or_cut_before_or_within_the_head_are_a_broke
 }
 
 #[tokio::test]
-async fn connections_that_are_reset_or_cut_within_the_body_end_the_answer_visibly() {
+async fn break_within_the_body_visibly_ends_the_response() {
     breaks(Chaos::ResetAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
     breaks(Chaos::CutAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
 }
 
 #[tokio::test]
-async fn connections_that_are_reset_at_once_are_an_error() {
+async fn immediately_reset_connections_are_an_error() {
     breaks(Chaos::Refuse, &[UNREACHABLE, BROKEN, TIMEOUT], false).await;
 }
 
 #[tokio::test]
-async fn a_clerk_that_is_down_is_unreachable_and_when_it_is_back_all_is_right() {
+async fn clerk_that_is_down_is_unreachable_and_recovers() {
     for policies in both() {
         let clerk = Clerk::start().await;
         let down = Down::before(clerk.web.address);
@@ -122,7 +122,7 @@ async fn a_clerk_that_is_down_is_unreachable_and_when_it_is_back_all_is_right() 
 }
 
 #[tokio::test]
-async fn connections_that_break_at_random_places_cost_reads_nothing_with_retries() {
+async fn reads_with_retries_survive_random_breaks() {
     let clerk = Clerk::start().await;
     // Sequentially: some of the connections break, most do not.
     let proxy = ChaosProxy::start(clerk.web.address, Chaos::Pass);
@@ -134,7 +134,7 @@ async fn connections_that_break_at_random_places_cost_reads_nothing_with_retries
 }
 
 #[tokio::test]
-async fn a_write_is_sent_once_however_its_answer_is_lost() {
+async fn write_is_sent_once_if_its_response_is_lost() {
     for chaos in
         [Chaos::CutAfter(0), Chaos::ResetAfter(IN_THE_HEAD), Chaos::StallAfter(0), Chaos::CutAfter(IN_THE_HEAD)]
     {

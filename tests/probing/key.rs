@@ -42,7 +42,7 @@ fn replace(path: &Path, key: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_is_tried_less_and_less() {
+async fn rejected_key_backs_off() {
     // Four a second would be 15,000 an hour.
     for interval in [seconds(15), seconds(1), std::time::Duration::from_millis(240)] {
         let world = World::with(strict(), |options| {
@@ -91,7 +91,7 @@ async fn a_replaced_key_is_used_at_the_next_probe_and_counters_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_replaced_just_now_is_read_when_clerk_refuses_the_old_one() {
+async fn rejected_old_key_reloads_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     replace(&path, OLD);
@@ -107,7 +107,7 @@ async fn a_key_that_was_replaced_just_now_is_read_when_clerk_refuses_the_old_one
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_somebody_else_has_read_meanwhile_is_used_too() {
+async fn key_reloaded_elsewhere_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     replace(&path, OLD);
@@ -127,7 +127,7 @@ async fn a_key_that_somebody_else_has_read_meanwhile_is_used_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_key_is_read_again_only_once() {
+async fn rejected_key_is_reloaded_only_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     replace(&path, OLD);
@@ -141,7 +141,7 @@ async fn the_key_is_read_again_only_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_file_that_is_missing_or_broken_for_a_while_does_no_harm() {
+async fn temporarily_broken_key_file_keeps_the_old_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     let world = World::with(strict(), reads_key_from(&path));
@@ -164,7 +164,7 @@ async fn a_key_file_that_is_missing_or_broken_for_a_while_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_configuration_with_another_key_does_not_wait_for_the_old_one() {
+async fn new_key_in_config_ends_the_backoff() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
     replace(&old, OLD);

@@ -45,7 +45,7 @@ async fn each_change_of_state_is_one_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_changes_nothing_logs_nothing_of_the_key() {
+async fn unchanged_config_does_not_log_a_key_reload() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     std::fs::write(&path, clerk_test_support::KEY).unwrap();
@@ -72,7 +72,7 @@ async fn a_configuration_that_changes_nothing_logs_nothing_of_the_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_that_is_logged_holds_a_part_of_the_key() {
+async fn log_contains_no_part_of_the_key() {
     listen();
     let world = World::new();
     for fault in [

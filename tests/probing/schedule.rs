@@ -10,7 +10,7 @@ use clerk_simulator::Simulator;
 use crate::world::{INTERVAL, TICK, World, late, seconds};
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_tells_what_is_left() {
+async fn probe_reports_the_remaining_quota() {
     let world = World::new();
     assert!(!world.probes.has_polled());
     world.pass(seconds(1)).await;
@@ -32,7 +32,7 @@ async fn a_thousand_intervals_make_a_thousand_probes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_one_probe_is_under_way_and_what_is_due_meanwhile_is_counted() {
+async fn overlapping_probes_are_skipped_and_counted() {
     let world = World::with(clerk_test_support::simulator(1), |options| options.timeout = seconds(40));
     world.fault(late(seconds(35)));
     world.pass(seconds(34)).await;
@@ -47,7 +47,7 @@ async fn only_one_probe_is_under_way_and_what_is_due_meanwhile_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_pause_there_is_one_probe_and_what_was_missed_is_counted() {
+async fn pause_yields_one_probe_and_counts_missed_ones() {
     let world = World::new();
     world.pass(seconds(1)).await;
     assert_eq!(world.made(), 1);
@@ -86,7 +86,7 @@ async fn first_probes_are_spread_over_one_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn made_and_skipped_probes_add_up_to_those_that_were_due() {
+async fn sent_plus_skipped_probes_equal_due_probes() {
     let world = World::with(clerk_test_support::simulator(1), |options| {
         options.timeout = seconds(20);
         options.count_users = Some(Trigger::Interval(seconds(60)));
@@ -115,7 +115,7 @@ async fn made_and_skipped_probes_add_up_to_those_that_were_due() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_configuration_keeps_phase_and_takes_effect_at_once() {
+async fn new_config_keeps_the_phase_and_applies_immediately() {
     let world = World::new();
     world.pass(seconds(5)).await;
     let mut options = world.options.clone();
@@ -162,7 +162,7 @@ fn by_cron() -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cron_schedule_goes_on_within_a_period_when_the_clock_is_set_back() {
+async fn cron_schedule_resumes_within_a_period_after_clock_set_back() {
     let world = by_cron();
     world.pass(seconds(20)).await;
     for step in [-30, -3630, -90_000] {
@@ -179,7 +179,7 @@ async fn a_cron_schedule_goes_on_within_a_period_when_the_clock_is_set_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn times_that_a_clock_set_ahead_passes_over_are_counted() {
+async fn due_times_skipped_by_clock_set_ahead_are_counted() {
     let world = by_cron();
     world.pass(seconds(20)).await;
     let (made, missed) = (world.made(), world.skipped(ProbeSkip::Missed));
@@ -197,7 +197,7 @@ async fn times_that_a_clock_set_ahead_passes_over_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_does_not_care_for_the_wall_clock() {
+async fn interval_is_independent_of_the_wall_clock() {
     let world = World::new();
     for step in [3600, -3600, 86_400, -86_400] {
         world.options.outbound.clock.simulate_step(step);
@@ -210,7 +210,7 @@ async fn an_interval_does_not_care_for_the_wall_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_suspension_nothing_is_shown_that_was_known_before_it() {
+async fn suspension_expires_earlier_observations() {
     let world = World::new();
     world.pass(seconds(1)).await;
     assert_eq!(world.bucket().remaining, Some(99));

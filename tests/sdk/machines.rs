@@ -82,7 +82,7 @@ async fn gateway(clerk: &Clerk, knows_machines: bool, lines: &str) -> Front {
 }
 
 #[tokio::test]
-async fn machines_see_the_same_through_a_gateway_that_knows_them_or_forwards_them() {
+async fn known_or_forwarded_machine_keys_see_the_same() {
     let clerk = clerk().await;
     let direct = calls(&clerk.url()).await;
     let directly = clerk.renew();
@@ -111,7 +111,7 @@ async fn machines_see_the_same_through_a_gateway_that_knows_them_or_forwards_the
 }
 
 #[tokio::test]
-async fn a_machine_that_the_gateway_does_not_know_is_refused_and_told_why() {
+async fn unknown_machine_key_is_rejected_with_a_reason() {
     let clerk = clerk().await;
     let gateway = gateway(&clerk, false, &format!("unknown_keys: reject\n{ALL_OFF}")).await;
     clerk.renew();

@@ -50,7 +50,7 @@ fn adds(row: &[Option<usize>], place: usize, value: usize, ((first, a), (second,
 }
 
 #[test]
-fn every_pair_of_values_is_in_a_row() {
+fn every_pair_of_values_occurs() {
     for seed in 0..20 {
         let sizes = [5, 3, 4, 3, 3, 3];
         let rows = all_pairs(&sizes, seed);

@@ -4,7 +4,7 @@ use super::{World, read};
 use crate::exporter::{Folder, run};
 
 #[tokio::test]
-async fn only_a_whole_export_without_a_place_is_taken_for_complete() {
+async fn only_whole_export_without_checkpoint_is_complete() {
     let (world, folder) = (World::with(1200).await, Folder::new());
     for format in ["jsonl", "csv"] {
         let path = folder.path("users");

@@ -6,7 +6,7 @@ use super::{NOBODY, World, assert_csv_is, output, read};
 use crate::exporter::{Folder, KEY, OTHER_KEY, command, run};
 
 #[tokio::test]
-async fn users_are_got_by_their_ids_and_the_missing_are_named() {
+async fn users_get_returns_users_and_lists_missing_ids() {
     let (world, folder) = (World::start().await, Folder::new());
     let truth = world.truth().await;
     let id = |number: u32| world.simulator.user_id(number).unwrap();
@@ -39,7 +39,7 @@ async fn users_are_got_by_their_ids_and_the_missing_are_named() {
 }
 
 #[tokio::test]
-async fn ids_that_are_none_are_refused_with_their_place_before_anything_is_sent() {
+async fn invalid_ids_are_rejected_before_any_request() {
     let (world, folder) = (World::start().await, Folder::new());
     for wrong in ["-user_1", "+user_1", "user_1,user_2", "org_1", KEY] {
         let ids = folder.write("ids", &format!("{NOBODY}\n\n{wrong}\n"));
@@ -54,7 +54,7 @@ async fn ids_that_are_none_are_refused_with_their_place_before_anything_is_sent(
 }
 
 #[tokio::test]
-async fn ids_come_from_standard_input_too() {
+async fn ids_are_read_from_standard_input() {
     use tokio::io::AsyncWriteExt;
     let world = World::start().await;
     let mut command = world.users("get", &["--ids-file=-"]);
@@ -68,7 +68,7 @@ async fn ids_come_from_standard_input_too() {
 }
 
 #[tokio::test]
-async fn of_several_instances_one_is_chosen_by_its_name() {
+async fn instance_is_selected_by_name() {
     let (world, folder) = (World::with(3).await, Folder::new());
     folder.write("a", KEY);
     folder.write("b", OTHER_KEY);

@@ -22,7 +22,7 @@ fn is_list(target: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
+async fn lookups_are_batched_with_the_same_responses() {
     let (batched, direct) = (Reads::new(BATCH), Reads::new(OFF));
     let paths: Vec<_> = (0..200).map(|number| batched.path(number)).collect();
     let paths: Vec<_> = paths.into_iter().chain(MISSING.map(|id| format!("/v1/users/{id}"))).collect();
@@ -53,7 +53,7 @@ async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
 
 /// Clerk returns ten users for an invalid limit.
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_cut_off_answers_no_existing_user_with_404() {
+async fn truncated_list_yields_no_404_for_existing_users() {
     for most in [10, 1, 0] {
         let simulator = clerk_simulator::Simulator::new(roomy());
         let router = simulator.router().layer(from_fn(move |request: Incoming, next: Next| async move {
@@ -98,7 +98,7 @@ fn shape(value: &serde_json::Value) -> serde_json::Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_single_look_up_is_a_request_for_that_user() {
+async fn single_lookup_is_sent_for_that_user() {
     let reads = Reads::new(BATCH);
     let answer = reads.get(&reads.path(5)).await;
     assert_eq!((answer.status, answer.json()["id"].as_str()), (200, Some(&*reads.user(5))));
@@ -131,7 +131,7 @@ async fn versions_of_the_api_are_not_mixed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_that_go_last_have_lists_of_their_own() {
+async fn low_priority_lookups_have_separate_batches() {
     let reads = Reads::new(BATCH);
     let requests: Vec<_> = (0..10)
         .map(|number| authorized("GET", &reads.path(number), if number < 5 { KEY } else { BULK_TOKEN }))
@@ -145,7 +145,7 @@ async fn callers_that_go_last_have_lists_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_list_throttles_each_of_its_look_ups_and_is_not_taken_apart() {
+async fn throttled_batch_throttles_each_lookup() {
     for pace in [Mode::Off, Mode::Shadow, Mode::On] {
         let reads = Reads::new(RoutePolicies { pace, ..BATCH });
         reads.fault(throttled(7).times(1));
@@ -159,7 +159,7 @@ async fn a_throttled_list_throttles_each_of_its_look_ups_and_is_not_taken_apart(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_is_off_is_off_in_lists_too() {
+async fn disabled_policies_are_off_in_batches() {
     let reads = Reads::new(BATCH);
     reads.fault(throttled(7).always());
     let from = tokio::time::Instant::now();
@@ -172,7 +172,7 @@ async fn a_policy_that_is_off_is_off_in_lists_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_is_tried_again_where_that_is_on() {
+async fn batch_is_retried_if_retry_is_on() {
     let reads = Reads::new(RoutePolicies { retry: Mode::On, ..BATCH });
     reads.fault(throttled(7).times(1));
     let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
@@ -181,7 +181,7 @@ async fn a_list_is_tried_again_where_that_is_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_waits_for_its_turn_or_is_shed_where_pacing_is_on() {
+async fn batch_is_queued_or_shed_if_pacing_is_on() {
     let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
     let plan = InstancePolicies { policies: RoutePolicies { pace: Mode::On, ..BATCH }, ..InstancePolicies::default() };
     let plan = InstancePolicies { max_queue_wait: std::time::Duration::from_millis(100), ..plan };
@@ -198,7 +198,7 @@ async fn a_list_waits_for_its_turn_or_is_shed_where_pacing_is_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_plain_look_up_goes_alone() {
+async fn other_reads_are_not_batched() {
     let reads = Reads::new(BATCH);
     let user = reads.path(1);
     let requests = vec![
@@ -223,7 +223,7 @@ async fn what_is_no_plain_look_up_goes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_clerk_refuses_the_key_of_a_list_each_look_up_is_asked_with_its_own() {
+async fn rejected_batch_key_sends_each_lookup_with_its_own_key() {
     let reads = Reads::new(BATCH);
     // A list's path is `/v1/users?…`; the simulator matches paths only, so that both requests fail once.
     let rule = FaultRule { times: Some(1), ..super::status(401).always() };

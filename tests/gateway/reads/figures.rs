@@ -12,7 +12,7 @@ use crate::support::{BULK_TOKEN, Setup};
 use clerk_test_support::KEY;
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_those_at_clerk_and_those_that_were_saved() {
+async fn requests_equal_sent_plus_saved() {
     let on = Mode::On;
     for policies in [
         COALESCE,
@@ -44,7 +44,7 @@ async fn requests_are_those_at_clerk_and_those_that_were_saved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_saving_has_its_own_figure() {
+async fn savings_are_counted_by_policy() {
     let reads = Reads::new(RoutePolicies { cache: Mode::On, coalesce: Mode::On, ..BATCH });
     reads.together([1, 1, 1, 2, 3].map(|number| get(&reads.path(number)))).await;
     reads.get(&reads.path(1)).await;
@@ -56,7 +56,7 @@ async fn each_saving_has_its_own_figure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_of_low_priority_leave_the_reserve_to_others() {
+async fn low_priority_leaves_the_reserve() {
     let window = Duration::from_secs(3600);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
     let pace = limiter::LimiterOptions {
@@ -79,7 +79,7 @@ async fn callers_of_low_priority_leave_the_reserve_to_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_the_same() {
+async fn high_priority_read_does_not_wait_for_a_low_priority_one() {
     let window = Duration::from_secs(100);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
     let pace = limiter::LimiterOptions {
@@ -109,7 +109,7 @@ async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_
 
 /// What the alert on retry amplification uses: attempts over requests, whatever their outcome.
 #[tokio::test(start_paused = true)]
-async fn retries_show_as_attempts_beyond_the_requests_when_all_fail() {
+async fn retries_count_as_attempts_beyond_requests() {
     for fault in [super::throttled(1), super::status(502)] {
         let reads = Reads::new(RoutePolicies { retry: Mode::On, ..OFF });
         reads.fault(fault.always());

@@ -24,7 +24,7 @@ async fn work(reads: &Reads) -> Vec<Answer> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
+async fn shadow_policy_changes_no_response_or_request() {
     let off = Reads::new(OFF);
     let expected = work(&off).await;
     let visible = |answers: &[Answer]| -> Vec<_> {
@@ -88,7 +88,7 @@ async fn batching_in_shadow_counts_what_batching_would_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_cache_would_answer_is_neither_queued_nor_batched() {
+async fn shadow_cache_hit_is_neither_queued_nor_batched() {
     let all = RoutePolicies { cache: SHADOW, batch: SHADOW, pace: SHADOW, ..OFF };
     let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
     let plan = InstancePolicies { policies: all, ..InstancePolicies::default() };
@@ -106,7 +106,7 @@ async fn what_a_cache_would_answer_is_neither_queued_nor_batched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_policies_in_shadow_together_change_nothing_either() {
+async fn all_shadow_policies_together_change_nothing() {
     let off = Reads::new(OFF);
     let expected = work(&off).await;
     let all = RoutePolicies { cache: SHADOW, coalesce: SHADOW, batch: SHADOW, pace: SHADOW, retry: SHADOW, ..OFF };
@@ -120,7 +120,7 @@ async fn all_policies_in_shadow_together_change_nothing_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
+async fn shadow_cache_is_invalidated_and_expires() {
     let reads = Reads::new(RoutePolicies { cache: SHADOW, ..OFF });
     let path = reads.path(1);
     reads.get(&path).await;
@@ -139,7 +139,7 @@ async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pacing_and_retry_in_shadow_are_counted_beside_policies_that_are_on() {
+async fn shadow_pacing_and_retry_are_counted_with_policies_on() {
     for policies in [COALESCE, CACHE, RoutePolicies { batch: Mode::On, ..OFF }] {
         let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
         let plan = InstancePolicies {

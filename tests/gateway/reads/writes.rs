@@ -43,7 +43,7 @@ async fn write(reads: &Reads, (method, template): (&str, &str), fault: Fault) ->
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_is_sent_again_where_its_route_says_so_and_http_allows_it() {
+async fn write_is_retried_if_its_route_and_http_allow_it() {
     for (route, fault, expected) in [
         (PATCH, throttled(1), (200, 2)),
         // It may have been executed, and executing it twice differs.
@@ -63,7 +63,7 @@ async fn a_write_is_sent_again_where_its_route_says_so_and_http_allows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_is_sent_once_where_only_reads_or_other_writes_are_retried() {
+async fn write_is_not_retried_for_policies_of_other_routes() {
     for (policies, route) in [(RETRY, USER), (OFF, PATCH)] {
         let reads = Reads::routed(policies, route, RETRY);
         assert_eq!(write(&reads, DELETE, throttled(1)).await, (429, 1));
@@ -71,7 +71,7 @@ async fn a_write_is_sent_once_where_only_reads_or_other_writes_are_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_shadow_a_write_is_counted_as_far_as_it_would_be_sent_again() {
+async fn shadow_retry_counts_writes_that_would_be_retried() {
     let shadow = RoutePolicies { retry: Mode::Shadow, ..OFF };
     let reads = Reads::routed(OFF, PATCH, shadow);
     for (fault, counted) in [(throttled(1), 1), (status(503), 1)] {
@@ -82,7 +82,7 @@ async fn in_shadow_a_write_is_counted_as_far_as_it_would_be_sent_again() {
 
 /// The first attempt may have been executed and its response lost; the second one finds nothing to delete.
 #[tokio::test(start_paused = true)]
-async fn what_an_attempt_may_have_changed_is_forgotten_whatever_the_last_one_says() {
+async fn retried_write_invalidates_whatever_its_last_status() {
     let plan = InstancePolicies { routes: [(USER, CACHE), (DELETE, RETRY)].into(), ..InstancePolicies::default() };
     let reads = Reads::with(roomy(), Setup { plan, ..Setup::default() });
     reads.get(&reads.path(1)).await;
@@ -116,7 +116,7 @@ fn slow_writes(carries_out: Duration, answers: Option<u16>) -> axum::Router {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_old_is_kept_after_a_write_whose_end_is_not_known() {
+async fn no_stale_response_is_cached_after_an_unknown_write() {
     // Cancelled by its client, or timed out, or answered by a proxy in between.
     for (gives_up, answers) in
         [(Some(400), None), (None, None), (None, Some(502)), (None, Some(504)), (None, Some(524)), (None, Some(408))]
@@ -155,7 +155,7 @@ async fn nothing_old_is_kept_after_a_write_whose_end_is_not_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_clerk_says_does_not_exist_is_not_given_from_the_cache() {
+async fn resource_reported_missing_is_invalidated() {
     for status in [404, 410] {
         for method in ["PATCH", "DELETE", "HEAD", "GET"] {
             let gone = Arc::new(AtomicBool::new(false));
