@@ -1,6 +1,6 @@
 //! The gateway's own work per request, without network and HTTP parsing.
 //!
-//! `the way to Clerk alone` is an instant fake response; the difference to the others is the gateway's work.
+//! `outbound client alone` is an instant fake response; the difference to the others is the gateway's work.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ fn seeing(criterion: &mut Criterion) {
     let guard = runtime.enter();
     let mut group = criterion.benchmark_group("gateway");
     let upstream = Instantly::new();
-    group.bench_function("the way to Clerk alone", |bencher| {
+    group.bench_function("outbound client alone", |bencher| {
         time(&runtime, bencher, || async {
             let response = upstream.send(request(RequestBody::empty())).await.expect("it answers");
             black_box(response.into_body().collect().await.expect("it is whole"));

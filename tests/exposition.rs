@@ -202,7 +202,7 @@ async fn exposed_families_match_the_catalogue() {
                 }
             }
         }
-        assert_eq!(scrape.types.len(), catalogue::ALL.len(), "nothing but what is in the catalogue");
+        assert_eq!(scrape.types.len(), catalogue::ALL.len(), "only families of the catalogue");
         assert_eq!(scrape.ends_with_eof, format == Format::OpenMetrics);
         assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), Some(20.0));
         // Only a probe got a 429: the bucket is blocked, and its remaining quota is unknown.
@@ -374,7 +374,7 @@ async fn scrapes_change_nothing() {
     let last = world.scrape(Format::Text);
     let windows = |scrape: &Scrape| scrape.value("clerk_ratelimit_windows_total", &[("bucket", "instance")]);
     assert_eq!((windows(&first), windows(&last)), (Some(0.0), Some(1.0)), "the window closed once");
-    assert_eq!(last.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), None, "too old to be true");
+    assert_eq!(last.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), None, "outdated");
     assert_eq!(last.value("clerk_ratelimit_limit", &[("bucket", "instance")]), Some(100.0));
 }
 

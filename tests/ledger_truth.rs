@@ -192,7 +192,7 @@ fn probes_alone_find_a_share_of_the_low_windows() {
                 found += world.snapshot().bucket(Bucket::Instance).unwrap().low_windows;
             });
         }
-        assert!(found <= low, "no window is low that the limiter does not know of");
+        assert!(found <= low, "every low window is low by the limiter's record");
         let share = found as f64 / low as f64;
         report.push_str(&format!("{interval:>11} s   {low:>11}   {:>14.0} %\n", share * 100.0));
         shares.push(share);

@@ -425,6 +425,6 @@ async fn identical_sdk_burst_is_coalesced_by_the_gateway() {
         let burst = sdk.burst(&url(&gateway)).await;
         assert_eq!((burst.ok, burst.throttled), (BURST, 0), "{sdk:?}");
         let total = clerk.simulator.truth().requests.total;
-        assert!(total <= 3, "{sdk:?}: {total} requests for {BURST} look-ups of one user");
+        assert!(total <= 3, "{sdk:?}: {total} requests for {BURST} lookups of one user");
     }
 }

@@ -47,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
     let clerk = Arc::new(Keeping::default());
     let taken = runtime.block_on(requests(Arc::clone(&clerk), data));
     let sent = std::mem::take(&mut *clerk.0.lock().unwrap_or_else(PoisonError::into_inner));
-    assert!(sent.len() <= taken, "{} requests came, {} were sent", taken, sent.len());
+    assert!(sent.len() <= taken, "{} requests received, {} sent", taken, sent.len());
     for head in sent {
         assert_eq!(head.uri.authority().map(|it| it.as_str()), Some("clerk.test"), "{head:?}");
         let values: Vec<_> = head.headers.values().map(|value| value.as_bytes()).collect();

@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     let mut framing = http1_framing::Http1Framing::default();
     bytes.chunks(piece).for_each(|part| framing.scan(part, |_| heads += 1));
     let taken = taken_by_hyper(bytes, piece);
-    assert!(taken <= heads, "hyper takes {taken} requests, {heads} heads were looked at");
+    assert!(taken <= heads, "hyper parsed {taken} requests, {heads} heads were checked");
 });
 
 /// How many requests hyper parses from these bytes.

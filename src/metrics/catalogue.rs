@@ -263,7 +263,7 @@ mod tests {
     fn help_texts_need_no_escaping_and_names_are_unique() {
         let mut names = std::collections::BTreeSet::new();
         for family in ALL {
-            assert!(names.insert(family.name), "{} is there twice", family.name);
+            assert!(names.insert(family.name), "{} is duplicated", family.name);
             assert!(!family.help.contains(['\n', '\\', '"']) && !family.help.ends_with('.'), "{}", family.name);
             assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
             for label in family.labels {

@@ -107,7 +107,7 @@ impl Prober {
         let mut policy = shared.policy.lock();
         policy.set_interval(options.interval);
         if before.is_some_and(|before| !before.has_target_of(&options)) {
-            policy.forget_waits();
+            policy.clear_backoff();
         }
         drop(policy);
         Self { options, shared }
@@ -172,7 +172,7 @@ impl Prober {
         }
     }
 
-    /// Whether the key differs from the one at the previous call, whoever reloaded it.
+    /// Whether the key differs from the one at the previous call, including reloads elsewhere.
     fn has_other_key(&self) -> bool {
         let key = self.options.outbound.key.current().ok();
         let before = self.shared.key.lock().replace(key.clone());

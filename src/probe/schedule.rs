@@ -216,7 +216,7 @@ mod tests {
         // Once at the start, then two ticks of the scheduler.
         let seen = collect(entries, 3).await;
         assert_eq!(seen.len(), 1000);
-        assert!(seen.values().all(|count| *count == 3), "each instance is due as often as every other");
+        assert!(seen.values().all(|count| *count == 3), "all instances are due equally often");
     }
 
     #[tokio::test]

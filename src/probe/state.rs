@@ -73,7 +73,7 @@ impl ProbeState {
     }
 
     /// Ends the backoff: its cause no longer applies.
-    pub(super) const fn forget_waits(&mut self) {
+    pub(super) const fn clear_backoff(&mut self) {
         self.failures = 0;
         self.waiting = None;
     }
@@ -82,7 +82,7 @@ impl ProbeState {
     pub(super) fn admit(&mut self, now: Moment, around: ProbeContext) -> Result<(), ProbeSkip> {
         if around.key_changed {
             // Clerk's responses were to the old key.
-            self.forget_waits();
+            self.clear_backoff();
         }
         if let Some((until, reason)) = self.waiting
             && now < until
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(15);
-    const NOBODY: ProbeContext = ProbeContext { observed_at: None, held_until: None, key_changed: false };
+    const NO_CONTEXT: ProbeContext = ProbeContext { observed_at: None, held_until: None, key_changed: false };
 
     fn at(seconds: u64) -> Moment {
         Moment::from_unix(Duration::from_secs(1_000_000 + seconds))
@@ -149,7 +149,7 @@ mod tests {
         let mut policy = ProbeState::new(INTERVAL);
         let mut made = Vec::new();
         for seconds in (0..3600).step_by(15) {
-            if policy.admit(at(seconds), NOBODY).is_ok() {
+            if policy.admit(at(seconds), NO_CONTEXT).is_ok() {
                 made.push(seconds);
                 policy.finished(at(seconds), outcome, random);
             }
@@ -173,7 +173,7 @@ mod tests {
     fn rejected_key_backoff_is_independent_of_short_intervals() {
         let mut policy = ProbeState::new(Duration::from_secs(1));
         let made = (0..3600).filter(|second| {
-            let admitted = policy.admit(at(*second), NOBODY).is_ok();
+            let admitted = policy.admit(at(*second), NO_CONTEXT).is_ok();
             if admitted {
                 policy.finished(at(*second), ProbeOutcome::Failure(ProbeFailure::Key), 1.0);
             }
@@ -194,8 +194,8 @@ mod tests {
         for (asked, first) in [(Some(0), 1), (Some(9), 9), (Some(31_536_000), 300), (None, 15)] {
             let mut policy = ProbeState::new(INTERVAL);
             policy.finished(at(0), ProbeOutcome::Throttled(asked.map(Duration::from_secs)), 0.5);
-            assert_eq!(policy.admit(at(first - 1), NOBODY), Err(ProbeSkip::Blocked), "{asked:?}");
-            assert_eq!(policy.admit(at(first), NOBODY), Ok(()), "{asked:?}");
+            assert_eq!(policy.admit(at(first - 1), NO_CONTEXT), Err(ProbeSkip::Blocked), "{asked:?}");
+            assert_eq!(policy.admit(at(first), NO_CONTEXT), Ok(()), "{asked:?}");
         }
     }
 
@@ -205,17 +205,17 @@ mod tests {
         for _ in 0..5 {
             policy.finished(at(0), ProbeOutcome::Failure(ProbeFailure::Key), 0.0);
         }
-        assert_eq!(policy.admit(at(15), NOBODY), Err(ProbeSkip::Backoff));
-        assert_eq!(policy.admit(at(15), ProbeContext { key_changed: true, ..NOBODY }), Ok(()));
+        assert_eq!(policy.admit(at(15), NO_CONTEXT), Err(ProbeSkip::Backoff));
+        assert_eq!(policy.admit(at(15), ProbeContext { key_changed: true, ..NO_CONTEXT }), Ok(()));
     }
 
     #[test]
     fn fresh_traffic_or_other_429_skips_the_probe() {
         let mut policy = ProbeState::new(INTERVAL);
-        let fresh = ProbeContext { observed_at: Some(at(0)), ..NOBODY };
+        let fresh = ProbeContext { observed_at: Some(at(0)), ..NO_CONTEXT };
         assert_eq!(policy.admit(at(14), fresh), Err(ProbeSkip::Fresh));
         assert_eq!(policy.admit(at(15), fresh), Ok(()));
-        let held = ProbeContext { held_until: Some(at(9)), ..NOBODY };
+        let held = ProbeContext { held_until: Some(at(9)), ..NO_CONTEXT };
         assert_eq!(policy.admit(at(8), held), Err(ProbeSkip::Blocked));
         assert_eq!(policy.admit(at(9), held), Ok(()));
     }

@@ -4,7 +4,7 @@
 //! The naive rule `remaining / limit < 0.1` is evaluated for comparison.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "the table is for people")]
+#![expect(clippy::print_stdout, reason = "the table is for the reader")]
 
 mod patterns;
 mod rules;

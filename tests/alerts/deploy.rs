@@ -14,7 +14,7 @@ fn parse(yaml: &str) -> Value {
 }
 
 /// Runs a tool that may not be installed; `None` if it is missing.
-#[expect(clippy::print_stderr, reason = "a test that did not look says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test reports it")]
 fn optional(program: &str, arguments: &[&str], directory: &Path) -> Option<(bool, String)> {
     let mut command = Command::new(program);
     let output = command.args(arguments).current_dir(directory).stdin(Stdio::null()).output();
@@ -116,7 +116,7 @@ fn compose_mounts_exist() {
             }
         }
         for port in service["ports"].as_array().into_iter().flatten() {
-            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name}: open to others");
+            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name}: reachable from other hosts");
         }
     }
     assert_eq!(mounts, 6);

@@ -47,7 +47,7 @@ fn runbooks_state_when_the_alert_ends() {
     for (alert, (look_back, keep)) in ends() {
         let runbook = read(&format!("docs/runbooks/{alert}.md"));
         let words = runbook.split_whitespace().collect::<Vec<_>>().join(" ");
-        let (_, ends) = words.split_once("The alert ends up to ").unwrap_or_else(|| panic!("{alert}: it ends when?"));
+        let (_, ends) = words.split_once("The alert ends up to ").unwrap_or_else(|| panic!("{alert}: no end time"));
         let total = format!("{} minutes after ", look_back + keep);
         assert!(ends.starts_with(&total), "{alert}: ends up to {total}, not {ends:.40}");
         if look_back > 0 {
@@ -83,8 +83,9 @@ fn rate_limit_runbooks_begin_with_the_top_caller_and_end_with_a_check() {
         for part in ["clerk_ratelimit_requests:recent1m", "/api/v1/top", "landing page", "clerk-overview"] {
             assert!(begin.contains(part), "{alert}: {part}");
         }
-        let (_, check) = rest.split_once("\n### Did it work?\n").unwrap_or_else(|| panic!("{alert}: did it work?"));
-        assert!(check.contains("```promql\n"), "{alert}: a query that shows at once whether it did");
+        let (_, check) =
+            rest.split_once("\n### Did it work?\n").unwrap_or_else(|| panic!("{alert}: no verification section"));
+        assert!(check.contains("```promql\n"), "{alert}: no verification query");
         begins.insert(begin.to_owned(), alert);
     }
     assert_eq!(begins.len(), 1, "all begin in the same way: {begins:?}");

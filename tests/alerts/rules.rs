@@ -212,7 +212,7 @@ fn joins_use_no_labels_from_relabelling() {
     for rule in rules() {
         let expression = format!(" {}", rule.expr.replace('\n', " "));
         let title = rule.title();
-        assert!(label_lists(&expression, "ignoring").is_empty(), "{title}: joins on whatever labels there are");
+        assert!(label_lists(&expression, "ignoring").is_empty(), "{title}: joins on arbitrary labels");
         for list in label_lists(&expression, "on") {
             // Prometheus has no `up` with labels from metric_relabel_configs.
             let is_known = list.is_empty()
@@ -248,7 +248,7 @@ fn alerts_have_no_instance_or_pod_label() {
             Some(record) if is_recorded || aggregates => {
                 of_identity.insert(record.clone());
             }
-            Some(record) => assert!(record.starts_with("job_instance"), "{record}: of which labels?"),
+            Some(record) => assert!(record.starts_with("job_instance"), "{record}: does not name its labels"),
             None => assert!(is_recorded || aggregates, "{title} is of an instance: {begin:.80}"),
         }
     }

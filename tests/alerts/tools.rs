@@ -112,8 +112,8 @@ fn every_alert_has_a_firing_and_a_silent_test() {
         }
     }
     let shipped: BTreeSet<_> = alerts().collect();
-    assert_eq!(fires, shipped, "each alert fires in a test, by severity");
-    assert_eq!(silent, shipped, "each alert does not fire in a test, by severity");
+    assert_eq!(fires, shipped, "firing tests per alert and severity");
+    assert_eq!(silent, shipped, "silent tests per alert and severity");
 }
 
 #[test]

@@ -91,7 +91,7 @@ async fn sighup_changes_policies_and_callers_without_losses() {
     exporter.signal("HUP").await;
     eventually("the new caller", async || (ask(gateway, PATH, NEW_TOKEN).await.status == 200).then_some(())).await;
     // The first one may be coalesced with an earlier request.
-    eventually("an answer that was kept", async || {
+    eventually("a cached response", async || {
         let page = ask(gateway, PATH, NEW_TOKEN).await;
         (page.header("x-clerk-exporter-decision") == ["cache_hit"]).then_some(())
     })
@@ -104,7 +104,8 @@ async fn sighup_changes_policies_and_callers_without_losses() {
     // A removed token is rejected, and the counters stay.
     write(&folder, &clerk.url(), PLAIN);
     exporter.signal("HUP").await;
-    eventually("the caller is gone", async || (ask(gateway, PATH, NEW_TOKEN).await.status == 401).then_some(())).await;
+    eventually("the caller is removed", async || (ask(gateway, PATH, NEW_TOKEN).await.status == 401).then_some(()))
+        .await;
     let web = exporter.metrics().await.value("clerk_gateway_requests_total", &[("caller", "web"), ("code", "200")]);
     assert!(web.unwrap() >= 78.0, "{web:?}");
 }
@@ -135,7 +136,7 @@ async fn changed_key_and_token_files_replace_the_old_ones() {
     // Invalid files change nothing.
     folder.write("token", "short");
     folder.write("further", "nothing");
-    eventually("both are told", async || {
+    eventually("both are logged", async || {
         let log = exporter.output();
         (log.contains("failed to reload caller tokens") && log.contains("failed to reload key;")).then_some(())
     })
@@ -191,7 +192,7 @@ async fn rejected_reload_changes_nothing() {
         assert_eq!(ask(gateway, PATH, TOKEN).await.status, 200);
         assert_eq!(exporter.get("/config").await.text(), before);
         let limit = exporter.metrics().await.value("clerk_ratelimit_limit", &[("bucket", "instance")]);
-        assert_ne!(limit, Some(7.0), "no part of it is in force");
+        assert_ne!(limit, Some(7.0), "no part of it is applied");
     }
 }
 
@@ -212,7 +213,7 @@ async fn request_in_flight_is_answered_before_shutdown() {
     asking.spawn(ask(gateway, "/v1/jwks", TOKEN));
     crate::exporter::within("the request", reached.notified()).await;
     exporter.signal("TERM").await;
-    eventually("the order to stop", async || exporter.output().contains("stopping").then_some(())).await;
+    eventually("the stop signal", async || exporter.output().contains("stopping").then_some(())).await;
     release.notify_one();
     let page = asking.join_next().await.unwrap().unwrap();
     assert_eq!((page.status, page.text()), (200, "{}".to_owned()));

@@ -95,7 +95,7 @@ async fn pages_handle_unknown_values_and_unusual_names() {
     assert!(instance["up"].is_null() && instance["buckets"][0]["remaining"].is_null());
     assert_eq!(exporter.metrics().await.value("clerk_probes_total", &[("clerk_instance", name)]), Some(0.0));
     let ready = exporter.get("/-/ready").await;
-    assert_eq!(ready.status, 503, "the first probe is under way");
+    assert_eq!(ready.status, 503, "the first probe is in flight");
     assert_eq!(exporter.get("/-/healthy").await.status, 200);
 }
 

@@ -57,7 +57,7 @@ async fn landing_page_lists_worst_instances_first_with_a_summary() {
     let folder = Folder::new();
     let path = folder.write("clerk-exporter.yml", &config);
     let exporter = Exporter::with_config(&path, &[]).await;
-    let html = eventually("all are probed", async || {
+    let html = eventually("all instances are probed", async || {
         let html = exporter.get("/").await.text();
         (!html.contains("not probed yet") && html.contains(">1 low<")).then_some(html)
     })

@@ -189,7 +189,7 @@ async fn unreadable_token_is_retried_and_the_old_one_stays() {
     assert_eq!(exporter.metrics().await.value(FAILURES, &kind), Some(0.0));
     std::fs::remove_file(folder.path("token")).unwrap();
     exporter.until(FAILURES, &kind, |failures| failures >= 2.0).await;
-    assert_eq!(ask("first-token-0123456789").await, 200, "the one before stays in force");
+    assert_eq!(ask("first-token-0123456789").await, 200, "the previous token stays in use");
     folder.write("token", "other-token-0123456789\n");
     eventually("the new token", async || (ask("other-token-0123456789").await == 200).then_some(())).await;
     assert_eq!(ask("first-token-0123456789").await, 401);

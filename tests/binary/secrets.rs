@@ -113,7 +113,7 @@ async fn exporter_output_contains_no_key_on_any_failure() {
         failing.folder.write("key", &format!("{KEY}\nsecond line {OTHER_KEY}\n"));
         let page = exporter.request("POST", "/-/reload", "Content-Length: 0\r\n").await;
         assert_eq!(page.status, 500);
-        assert_silent("the answer to a bad reload", &page.text());
+        assert_silent("the response to an invalid reload", &page.text());
         failing.folder.write("key", &format!("{OTHER_KEY}\n"));
         assert_eq!(exporter.request("POST", "/-/reload", "Content-Length: 0\r\n").await.status, 200);
         let process = format!("/proc/{}", exporter.pid());
@@ -241,7 +241,7 @@ async fn key_in_arguments_is_not_repeated() {
         let ended = run(command).await;
         let safe = arguments.join(" ").replace(KEY, "KEY");
         assert!(ended.status.is_some_and(|status| status != 0), "{safe}: accepted");
-        assert!(!ended.stderr.is_empty(), "{safe}: no word of what is wrong");
+        assert!(!ended.stderr.is_empty(), "{safe}: no error message");
         assert_ended_silently(&safe, &ended);
     }
 }

@@ -21,7 +21,7 @@ use tower::ServiceExt;
 use crate::exporter::{Ended, Folder, KEY, OTHER_KEY, Web, command, run, within};
 
 const USERS: u32 = 2300;
-const NOBODY: &str = "user_000000000000000000000000000";
+const MISSING_USER: &str = "user_000000000000000000000000000";
 
 /// A simulated Clerk that passes only a limited number of user lists.
 struct World {
@@ -202,7 +202,7 @@ async fn export_to_a_pipe_is_correct_in_both_formats() {
     let truth = world.truth().await;
     let ended = run(world.export(&[])).await;
     assert_eq!((ended.status, &*ended.stderr), (Some(0), "2300 users\n"));
-    assert!(ended.stdout.lines().eq(&truth), "every user as Clerk writes it, in order, and nothing else");
+    assert!(ended.stdout.lines().eq(&truth), "every user as Clerk returns it, in order");
     let ended = run(world.export(&["--format=csv"])).await;
     assert_eq!((ended.status, &*ended.stderr), (Some(0), "2300 users\n"));
     assert_csv_is(&ended.stdout, &truth);
@@ -275,7 +275,7 @@ async fn interrupted_export_resumes_to_the_same_file() {
             }
             let ended = run(world.export(&[&arguments[..], &["--resume"]].concat())).await;
             assert_eq!((ended.status, &*ended.stderr), (Some(0), "2300 users\n"));
-            assert!(read(&path) == whole, "{name} is not the file of an export that was not interrupted");
+            assert!(read(&path) == whole, "{name} differs from an uninterrupted export");
             assert!(!folder.path(&format!("{name}.resume")).exists());
             // Again, as a loop around the command does: nothing is left to do, and one request confirms it.
             let before = world.simulator.truth().requests.total;
@@ -396,7 +396,7 @@ async fn closed_pipe_ends_the_export_quietly() {
 #[tokio::test]
 async fn export_output_contains_no_key_on_any_failure() {
     let (world, folder) = (World::with(3).await, Folder::new());
-    let ids = folder.write("ids", NOBODY);
+    let ids = folder.write("ids", MISSING_USER);
     for fault in [
         Fault::Status { status: 401, body: FaultBody::Clerk },
         Fault::Status { status: 200, body: FaultBody::Html },

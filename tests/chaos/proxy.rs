@@ -42,7 +42,7 @@ impl Server {
 }
 
 async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future).await.expect("it takes too long")
+    tokio::time::timeout(DEADLINE, future).await.expect("timed out")
 }
 
 /// Sends this many lines; returns what was received and how the connection ended. `ends`: close the connection from

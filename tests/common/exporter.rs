@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Fails a test that hangs.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: it takes too long"))
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: timed out"))
 }
 
 /// Polls until there is a result.

@@ -54,7 +54,7 @@ fn an_empty_section_has_the_documented_defaults() {
     let gateway = config.gateway.unwrap();
     assert_eq!(gateway.listen.to_string(), "127.0.0.1:10430");
     assert_eq!(gateway.unknown_keys, UnknownKeyMode::Forward);
-    assert_eq!(gateway.max_wait, Duration::from_secs(11), "the window and a tenth");
+    assert_eq!(gateway.max_wait, Duration::from_secs(11), "the window plus a tenth");
     assert_eq!(gateway.max_in_flight, 1024);
     assert_eq!(gateway.policies, PolicyConfig::default());
     assert_eq!(gateway.cache.memory_bytes, 64 << 20);

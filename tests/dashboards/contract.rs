@@ -26,7 +26,7 @@ pub(crate) fn family(metric: &str) -> Option<&'static MetricFamily> {
 
 /// The labels of a series in Prometheus.
 fn labels(metric: &str) -> Vec<&'static str> {
-    let family = family(metric).unwrap_or_else(|| panic!("{metric} is in no catalogue"));
+    let family = family(metric).unwrap_or_else(|| panic!("{metric} is not in the catalogue"));
     let bound = metric.ends_with("_bucket").then_some("le");
     family.labels.iter().copied().chain(["job", "instance"]).chain(bound).collect()
 }
@@ -38,7 +38,7 @@ fn every_metric_and_label_of_every_query_exists() {
         queries.extend(board.annotation_queries());
         for query in queries {
             let (place, read) = (format!("{} / {}", query.dashboard, query.place), promql::read(query.text));
-            assert!(!read.selectors.is_empty(), "{place} asks for nothing");
+            assert!(!read.selectors.is_empty(), "{place} has no query");
             let mut known = Vec::new();
             for Selector { metric, matchers, .. } in &read.selectors {
                 let labels = labels(metric);

@@ -97,7 +97,7 @@ impl World {
         let world = Self { prometheus, client, _directory: directory, _children: [demo, server] };
         let deadline = Instant::now() + DEADLINE;
         while !world.ask("clerk_exporter_build_info").await.is_ok_and(|series| series > 0) {
-            assert!(Instant::now() < deadline, "Prometheus does not see the demo");
+            assert!(Instant::now() < deadline, "Prometheus does not scrape the demo");
             sleep(Duration::from_millis(200)).await;
         }
         world

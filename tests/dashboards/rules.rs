@@ -24,7 +24,7 @@ fn dashboards_can_be_imported_and_provisioned_anywhere() {
         );
         assert!((8..=40).contains(&name.len()), "{name}: uid of 8 to 40 characters");
         assert!(!text(&json["title"]).is_empty() && !text(&json["description"]).is_empty(), "{name}");
-        assert!(list(&json["tags"]).contains(&Value::from("clerk")), "{name}: dashboards find each other by their tag");
+        assert!(list(&json["tags"]).contains(&Value::from("clerk")), "{name}: dashboards link to each other by tag");
         assert!((39..=41).contains(&json["schemaVersion"].as_u64().unwrap()), "{name}");
         assert_eq!((&json["refresh"], &json["graphTooltip"]), (&Value::from("30s"), &Value::from(1)), "{name}");
         // Only a manual import fills these in; provisioning leaves them as they are.
@@ -80,7 +80,7 @@ fn panels_have_descriptions() {
             assert!(text(&panel["description"]).ends_with('.'), "{place}: a description is made of sentences");
             let defaults = &panel["fieldConfig"]["defaults"];
             assert!(UNITS.contains(&text(&defaults["unit"])), "{place}: unit {}", defaults["unit"]);
-            assert!(!text(&defaults["noValue"]).is_empty(), "{place}: what does it say without a value?");
+            assert!(!text(&defaults["noValue"]).is_empty(), "{place}: no text for a missing value");
             assert!(!list(&defaults["thresholds"]["steps"]).is_empty(), "{place}");
             if defaults["unit"] == "percentunit" {
                 assert_eq!(defaults["min"], 0.0, "{place}: shares begin at 0");
@@ -127,7 +127,7 @@ fn panels_do_not_overlap() {
             let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
             assert!(x + w <= 24 && w > 0 && h > 0, "{place}: wider than the page");
             for (column, row) in (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row))) {
-                assert!(taken.insert((column, row)), "{place} lies upon another panel");
+                assert!(taken.insert((column, row)), "{place} overlaps another panel");
             }
         }
     }
@@ -239,9 +239,9 @@ fn low_window_shares_use_buckets_with_known_usage() {
             }
             let counted = ["clerk_ratelimit_usage_peak_ratio", "clerk_ratelimit_remaining"];
             if counted.iter().any(|metric| query.text.contains(metric)) {
-                assert!(known, "{place}: on what basis?");
+                assert!(known, "{place}: no basis");
                 let named = query.legend.is_empty() || query.legend.contains("{{basis}}");
-                assert!(named, "{place}: the legend says the basis");
+                assert!(named, "{place}: no basis in the legend");
             }
         }
     }

@@ -223,7 +223,7 @@ impl Play {
         let top: u64 = ledger.lock().top(now, Span::Hour).iter().map(|share| share.requests).sum();
         let snapshot = ledger.lock().snapshot(now);
         let spent: u64 = snapshot.spent.iter().map(|(_, count)| count).sum();
-        assert_eq!((spent, top), (read, read), "counted, seen in the top view, and read");
+        assert_eq!((spent, top), (read, read), "counted, in the top view, and received");
         assert!(snapshot.spent.iter().all(|(key, _)| key.spender.source == Source::Gateway));
         let limiter = self.world.numbers().outbound.unwrap().pace;
         assert_eq!((limiter.in_flight, limiter.waiting), (0, 0));

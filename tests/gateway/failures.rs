@@ -54,7 +54,7 @@ async fn every_failure_has_the_format_of_clerk_errors() {
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(json["errors"][0]["code"], code, "{kind:?}");
-        assert!(!String::from_utf8_lossy(&body).contains("10.0.0.1"), "what is behind the gateway stays there");
+        assert!(!String::from_utf8_lossy(&body).contains("10.0.0.1"), "internal details are not shown");
         let waited = if kind.is_none() { Duration::from_secs(10) } else { Duration::ZERO };
         assert_eq!(from.elapsed().as_secs(), waited.as_secs());
         assert_eq!(world.numbers().decisions[Decision::Failed.index()], 1);
@@ -136,7 +136,7 @@ async fn missing_request_body_is_reported() {
     let answer = gateway.send(request("POST", "/v1/users", "Content-Length: 10\r\n", "half")).await;
     assert_eq!((answer.status(), &*answer.code()), (408, "gateway_request_incomplete"));
     assert_eq!(answer.value("connection"), Some("close"));
-    assert_eq!(stub.requests(), [], "what did not come to its end is no request");
+    assert_eq!(stub.requests(), [], "an incomplete request is not received");
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,7 +188,7 @@ async fn long_upload_with_progress_does_not_time_out() {
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
     let from = Instant::now();
     assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body())).await.status(), StatusCode::GATEWAY_TIMEOUT);
-    assert_eq!(from.elapsed().as_secs(), 10, "Clerk's time is not the client's");
+    assert_eq!(from.elapsed().as_secs(), 10, "the attempt timeout does not apply to uploads");
 }
 
 #[tokio::test]
@@ -201,5 +201,5 @@ async fn malformed_request_body_is_reported() {
         assert_eq!((answer.status(), &*answer.code()), (400, "gateway_request_incomplete"), "{body:?}");
         assert_eq!(answer.value("connection"), Some("close"));
     }
-    assert_eq!(stub.requests(), [], "what did not come to its end is no request");
+    assert_eq!(stub.requests(), [], "an incomplete request is not received");
 }

@@ -52,7 +52,7 @@ async fn webhook_invalidates_all_gateways() {
     first.rename_elsewhere(1, "Changed").await;
     first.announce(1).await;
     let name = async |reads: &Reads| reads.get(&path).await.json()["first_name"].as_str().unwrap().to_owned();
-    assert_eq!(name(&first).await, "Changed", "whoever got it forgets at once");
+    assert_eq!(name(&first).await, "Changed", "the receiving gateway invalidates immediately");
     within(async {
         while name(&second).await != "Changed" {
             tokio::task::yield_now().await;
@@ -99,15 +99,15 @@ async fn webhook_without_channel_permission_invalidates_all_gateways() {
             assert_eq!(reads.get(&reads.path(1)).await.status, 200);
         }
         first.rename_elsewhere(1, &name).await;
-        assert_ne!(first_name(&second, 1).await, name, "it is kept until the webhook comes");
+        assert_ne!(first_name(&second, 1).await, name, "it is cached until the webhook");
         let answer = if round % 2 == 0 { first.deliver(1).await } else { second.deliver(1).await };
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!([first_name(&first, 1).await, first_name(&second, 1).await], [name.clone(), name], "at once");
     }
     for reads in [&first, &second] {
         let stats = reads.world.gateway.stats();
-        assert_eq!(stats.cache.unwrap().memory.hits, 0, "nothing is heard of others");
-        until("it is told", async || refuses(reads, RefusalClass::Permission)).await;
+        assert_eq!(stats.cache.unwrap().memory.hits, 0, "no invalidations from others");
+        until("the refusal is recorded", async || refuses(reads, RefusalClass::Permission)).await;
     }
     // With the permission, they receive each other's invalidations, and memory is used.
     let () = redis.command(&["ACL", "SETUSER", "app", "&clerk-exporter:*"]).await;
@@ -119,7 +119,7 @@ async fn webhook_without_channel_permission_invalidates_all_gateways() {
         .await;
     }
     assert_eq!(first.deliver(2).await.status, 200);
-    assert!(!refuses(&first, RefusalClass::Permission), "what was refused is done");
+    assert!(!refuses(&first, RefusalClass::Permission), "the refused operation succeeded");
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn encrypted_responses_show_no_user_data() {
         found.push((is_sealed, shown > 0));
         let second = reads
             .beside(Setup { seal: is_sealed.then(|| Encryption::new(&key, &[]).unwrap()), ..setup(&redis, CACHE) });
-        assert_eq!(second.get(&reads.path(1)).await.decision(), Some("cache_hit"), "whoever has the key reads it");
+        assert_eq!(second.get(&reads.path(1)).await.decision(), Some("cache_hit"), "the holder of the key can read it");
     }
     // Without encryption the text is found, so that the search is valid.
     assert_eq!(found, [(false, true), (true, false)]);

@@ -16,7 +16,7 @@ async fn response_to_head_keeps_its_length_without_a_body() {
         let answer = within(read_message(&mut stream, false)).await.unwrap();
         assert_eq!((answer.status(), answer.value("content-length")), (200, Some("1234")));
     }
-    assert!(*stub.connections.lock() < 10, "the connection to Clerk was used again");
+    assert!(*stub.connections.lock() < 10, "the connection to Clerk was reused");
 }
 
 #[tokio::test]

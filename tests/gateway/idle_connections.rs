@@ -44,7 +44,7 @@ async fn writes_are_not_resent_on_a_new_connection() {
                 failed += 1;
             }
         }
-        assert!(failed > 0, "{method}: some went out on a connection that was closed");
+        assert!(failed > 0, "{method}: some were sent on a closed connection");
         let mut seen: Vec<String> = stub.requests().iter().map(|request| request.first_line().to_owned()).collect();
         seen.sort_unstable();
         let expected: Vec<String> = (0..10).map(|number| format!("{method} /v1/users/{number} HTTP/1.1")).collect();

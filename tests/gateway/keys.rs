@@ -22,7 +22,7 @@ async fn unknown_key_is_forwarded_and_counted_separately() {
     assert_eq!(world.strangers().requests.iter().map(|request| request.count).sum::<u64>(), 5);
     assert_eq!(world.numbers().requests, []);
     let snapshot = world.ledger.snapshot(world.clock.now()).remove(0);
-    assert_eq!(snapshot.responses.values().sum::<u64>(), 0, "it says nothing of our instance");
+    assert_eq!(snapshot.responses.values().sum::<u64>(), 0, "it reveals nothing about the instance");
 }
 
 #[tokio::test]

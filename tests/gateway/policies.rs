@@ -133,7 +133,7 @@ async fn pacing_sends_all_requests_without_a_429() {
     let (good, others) = burst(&played).await;
     assert_eq!((good, others.len()), (130, 0));
     assert!(from.elapsed() >= Duration::from_secs(9));
-    assert_eq!(played.simulator.truth().requests.total, 130, "no request was in vain");
+    assert_eq!(played.simulator.truth().requests.total, 130, "no request was rejected");
     let numbers = played.world.numbers();
     assert!(numbers.decisions[Decision::Queued.index()] >= 30);
     assert_eq!(numbers.decisions[Decision::Shed.index()], 0);

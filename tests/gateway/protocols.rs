@@ -223,7 +223,7 @@ async fn stream_reset_with_no_error_is_incomplete() {
         let mut rest = Vec::new();
         within(stream.read_to_end(&mut rest)).await.unwrap();
         // The connection ended, and neither a length nor a last chunk marks the body as complete.
-        assert!(rest.windows(400).any(|part| part == [b'x'; 400]), "what came is handed on");
+        assert!(rest.windows(400).any(|part| part == [b'x'; 400]), "received bytes are forwarded");
         let is_whole = match answer.value("content-length") {
             Some(length) => length == "400",
             None => rest.ends_with(b"0\r\n\r\n"),
@@ -307,8 +307,8 @@ async fn unix_socket_is_removed_at_exit_and_stale_one_replaced() {
     within(server.join_next()).await.unwrap().unwrap();
     assert!(!path.exists());
 
-    std::fs::write(&path, "a file of somebody's").unwrap();
+    std::fs::write(&path, "a foreign file").unwrap();
     let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
     assert!(prometheus_web::bind(&[address]).await.is_err());
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file of somebody's");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a foreign file");
 }

@@ -35,7 +35,7 @@ use clerk_test_support::KEY;
 const WEBHOOK_SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
 
 /// The client's address, which is ignored.
-const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// All policies off.
 pub(crate) const OFF: RoutePolicies = RoutePolicies {
@@ -184,7 +184,7 @@ impl Reads {
 
     pub(crate) async fn send_body(&self, request: Builder, body: &str) -> Answer {
         let body = if body.is_empty() { Body::empty() } else { Body::from(body.to_owned()) };
-        let answer = Handler::handle(&*self.world.gateway, request.body(body).unwrap(), NOBODY).await;
+        let answer = Handler::handle(&*self.world.gateway, request.body(body).unwrap(), PEER).await;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status.as_u16(), headers: head.headers, body }
@@ -210,7 +210,7 @@ impl Reads {
     pub(crate) async fn rename_elsewhere(&self, number: u32, name: &str) {
         let request = authorized("PATCH", &self.path(number), KEY).header("content-type", "application/json");
         let request = request.body(Body::from(format!(r#"{{"first_name":"{name}"}}"#))).unwrap();
-        assert_eq!(self.simulator.router().handle(request, NOBODY).await.status(), 200);
+        assert_eq!(self.simulator.router().handle(request, PEER).await.status(), 200);
     }
 
     /// Delivers the webhook of a changed user.

@@ -73,7 +73,7 @@ async fn usage_is_reported_by_route_and_caller() {
     let hour = &top[Span::ALL.iter().position(|span| *span == Span::Hour).unwrap()];
     let shares: Vec<_> = hour.iter().map(|share| (share.route, &*share.caller, share.requests)).collect();
     assert_eq!(shares, [("/v1/users/{user_id}", "loop", 3), ("/v1/users/count", "unknown", 1)]);
-    assert!((hour[0].ratio - 0.75).abs() < 1e-9, "what Clerk does not count is no part of it");
+    assert!((hour[0].ratio - 0.75).abs() < 1e-9, "unlimited requests are not included");
 }
 
 #[tokio::test]

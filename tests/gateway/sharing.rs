@@ -285,7 +285,7 @@ async fn api_version_named_in_connection_is_not_in_the_cache_key() {
         let clerk = Clerk::new(policies);
         let ((first, _), (second, _), (third, _)) =
             tokio::join!(clerk.ask(&without), clerk.ask(&with), clerk.ask(&none));
-        assert_ne!(first, second, "one was sent without a version, and one with it");
+        assert_ne!(first, second, "one was sent with a version, and one without");
         assert_eq!(first, third);
     }
 }

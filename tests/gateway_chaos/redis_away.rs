@@ -74,6 +74,6 @@ async fn every_response_is_correct_during_redis_failures() {
         account.holds_only(account.total(), |outcome| *outcome == Outcome::Right, "Redis comes and goes");
     }
     assert_eq!(all, answered.load(Ordering::SeqCst));
-    assert!(clerk.count() < all, "the cache spared Clerk some of {all}");
+    assert!(clerk.count() < all, "the cache saved some of {all}");
     assert_eq!(clerk.simulator.truth().requests.by_status.keys().copied().collect::<Vec<_>>(), [200]);
 }

@@ -82,7 +82,7 @@ fn load(address: SocketAddr, clerk: &Arc<Clerk>, is_over: &Arc<AtomicBool>) -> J
                 let outcome = if worker % 2 == 0 {
                     ask(address, &one).await
                 } else {
-                    within("a request on a kept connection", kept.ask(address, &one)).await
+                    within("a request on a reused connection", kept.ask(address, &one)).await
                 };
                 let is_refused = outcome == Outcome::Refused;
                 all.push((one, outcome));
@@ -128,7 +128,7 @@ async fn sigterm_under_load_loses_no_accepted_request() {
     let is_allowed = |outcome: &Outcome| matches!(outcome, Outcome::Right | Outcome::Nothing | Outcome::Refused);
     account.holds_only(account.total(), is_allowed, "SIGTERM");
     assert_eq!(account.of(&Outcome::Right), arrivals.len() - probes);
-    assert_eq!(account.of(&Outcome::Refused), WORKERS, "each worker went on until nobody listened");
+    assert_eq!(account.of(&Outcome::Refused), WORKERS, "each worker continued until the port was closed");
 }
 
 #[tokio::test]

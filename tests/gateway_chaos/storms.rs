@@ -17,7 +17,7 @@ fn storm(clerk: &Clerk, probability: f64, retry_after: Option<&str>) {
 
 #[tokio::test]
 async fn storm_of_429_is_answered_with_bounded_retries() {
-    assert!(LIMIT.requests > 10 * MANY as u64, "no 429 but those of the storm");
+    assert!(LIMIT.requests > 10 * MANY as u64, "no 429 except those of the storm");
     for retry_after in [Some("0"), None, Some("soon")] {
         for (probability, pace) in [(0.5, Mode::Off), (1.0, Mode::Off), (1.0, Mode::On)] {
             let clerk = Clerk::start().await;

@@ -50,8 +50,10 @@ pub(crate) async fn recovers(proxy: &ChaosProxy, gateway: &Running, clerk: &Cler
     proxy.set(Chaos::Pass);
     proxy.hang_up();
     let list = clerk.list(MANY);
-    eventually("a right answer again", async || (ask(gateway.address, &list).await == Outcome::Right).then_some(()))
-        .await;
+    eventually("a correct response again", async || {
+        (ask(gateway.address, &list).await == Outcome::Right).then_some(())
+    })
+    .await;
 }
 
 pub(crate) const UNREACHABLE: (u16, &str) = (502, "gateway_upstream_unreachable");
@@ -113,7 +115,7 @@ async fn clerk_that_is_down_is_unreachable_and_recovers() {
         assert_eq!(clerk.count(), 0);
         let proxy = down.up(Chaos::Pass);
         let list = clerk.list(MANY);
-        eventually("a right answer again", async || {
+        eventually("a correct response again", async || {
             (ask(gateway.address, &list).await == Outcome::Right).then_some(())
         })
         .await;

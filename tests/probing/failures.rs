@@ -44,12 +44,12 @@ async fn failure_has_its_reason_and_the_next_probe_recovers() {
         assert_eq!(world.failed(reason), 1, "{fault:?}: {:?}", snapshot.probes.failures);
         assert_eq!(snapshot.probes.failures.iter().sum::<u64>(), 1, "{fault:?}");
         assert_eq!(snapshot.up, Some(false), "{fault:?}");
-        assert_eq!(snapshot.key_valid, Some(true), "{fault:?}: nothing was said of the key");
-        assert_eq!((world.bucket().limit, world.bucket().sampled_at), before, "{fault:?}: the quota is untouched");
+        assert_eq!(snapshot.key_valid, Some(true), "{fault:?}: the key's state is unchanged");
+        assert_eq!((world.bucket().limit, world.bucket().sampled_at), before, "{fault:?}: the quota is unchanged");
         assert_eq!(world.bucket().exhausted_windows, 0, "{fault:?}");
         world.no_fault();
         world.pass(INTERVAL).await;
-        assert_eq!(world.snapshot().up, Some(true), "{fault:?}: not got over");
+        assert_eq!(world.snapshot().up, Some(true), "{fault:?}: no recovery");
         assert!(world.snapshot().probes.last_success > snapshot.probes.last_success);
         world.stopped().await;
     }
@@ -166,7 +166,7 @@ async fn outage_removes_gauges_and_keeps_counters() {
     world.fault(page(503, FaultBody::Html));
     world.pass(seconds(50)).await;
     let (snapshot, bucket) = (world.snapshot(), world.bucket());
-    assert_eq!(bucket.remaining, None, "too old to be true");
+    assert_eq!(bucket.remaining, None, "outdated");
     assert_eq!(bucket.limit, Some(100));
     assert_eq!(bucket.windows, 1);
     assert!(snapshot.probes.last_success.is_some() && snapshot.probes.total > 1);

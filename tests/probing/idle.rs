@@ -28,7 +28,7 @@ async fn probes_are_skipped_while_other_traffic_is_fresh() {
     }
     world.pass(INTERVAL + TICK).await;
     let made = world.made();
-    assert!(made >= 2, "the others fell silent");
+    assert!(made >= 2, "the other traffic stopped");
     world.pass(INTERVAL * 10).await;
     assert!((9..=11).contains(&(world.made() - made)));
 }

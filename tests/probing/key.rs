@@ -84,7 +84,7 @@ async fn a_replaced_key_is_used_at_the_next_probe_and_counters_stay() {
     replace(&path, clerk_test_support::KEY);
     world.pass(TICK).await;
     let snapshot = world.snapshot();
-    assert_eq!((snapshot.key_valid, snapshot.up), (Some(true), Some(true)), "not at the end of the wait");
+    assert_eq!((snapshot.key_valid, snapshot.up), (Some(true), Some(true)), "not only at the end of the backoff");
     assert_eq!((world.made(), world.failed(ProbeFailure::Key)), (made + 1, made));
     world.pass(INTERVAL * 10).await;
     assert!((10..=12).contains(&(world.made() - made)), "as often as before");
@@ -176,7 +176,7 @@ async fn new_key_in_config_ends_the_backoff() {
     reads_key_from(&old)(&mut same);
     world.probes.configure(vec![same]);
     world.pass(TICK).await;
-    assert_eq!(world.made(), made, "the same key is no reason to try again");
+    assert_eq!(world.made(), made, "an unchanged key does not end the backoff");
     let mut other = world.options.clone();
     reads_key_from(&new)(&mut other);
     world.probes.configure(vec![other]);

@@ -36,7 +36,7 @@ async fn overlapping_probes_are_skipped_and_counted() {
     let world = World::with(clerk_test_support::simulator(1), |options| options.timeout = seconds(40));
     world.fault(late(seconds(35)));
     world.pass(seconds(34)).await;
-    assert_eq!((world.made(), world.requests()), (0, 0), "the first probe is still under way");
+    assert_eq!((world.made(), world.requests()), (0, 0), "the first probe is still in flight");
     assert_eq!(world.skipped(ProbeSkip::InFlight), 2);
     world.no_fault();
     world.pass(seconds(26)).await;
@@ -111,7 +111,7 @@ async fn sent_plus_skipped_probes_equal_due_probes() {
     assert!((121..=124).contains(&due), "{due} for 122: {probes:?}");
     assert!(probes.failures.iter().sum::<u64>() < probes.total);
     assert_eq!(probes.duration_seconds.count(), probes.total);
-    assert_eq!(probes.skipped[ProbeSkip::Missed as usize], 0, "counts of users are no probes");
+    assert_eq!(probes.skipped[ProbeSkip::Missed as usize], 0, "user counts are not probes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +124,7 @@ async fn new_config_keeps_the_phase_and_applies_immediately() {
     world.pass(seconds(5)).await;
     assert_eq!(world.made(), 1, "no probe because of the reload");
     world.pass(TICK - seconds(10)).await;
-    assert_eq!(world.made(), 2, "the next one in its old phase");
+    assert_eq!(world.made(), 2, "the next one keeps its phase");
     options.trigger = Trigger::Interval(seconds(1));
     options.interval = seconds(1);
     world.probes.configure(vec![options]);
@@ -133,7 +133,7 @@ async fn new_config_keeps_the_phase_and_applies_immediately() {
     world.probes.configure(Vec::new());
     let made = world.made();
     world.pass(seconds(100)).await;
-    assert_eq!(world.made(), made, "nothing is probed any more");
+    assert_eq!(world.made(), made, "probing has stopped");
     world.stopped().await;
 }
 
@@ -215,10 +215,10 @@ async fn suspension_expires_earlier_observations() {
     world.pass(seconds(1)).await;
     assert_eq!(world.bucket().remaining, Some(99));
     world.options.outbound.clock.simulate_step(-3600);
-    assert_eq!(world.bucket().remaining, Some(99), "a clock that is set makes nothing older");
+    assert_eq!(world.bucket().remaining, Some(99), "setting the clock does not age observations");
     world.options.outbound.clock.simulate_suspend(seconds(8 * 3600));
     assert_eq!(world.bucket().remaining, None);
     world.pass(INTERVAL * 2).await;
-    assert_eq!(world.bucket().remaining, Some(99), "the next probe tells it again");
+    assert_eq!(world.bucket().remaining, Some(99), "the next probe reports it again");
     world.stopped().await;
 }

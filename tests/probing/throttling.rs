@@ -18,7 +18,7 @@ async fn probes_follow_retry_after() {
     assert_eq!((world.made(), world.requests()), (1, 1));
     assert_eq!(world.failed(ProbeFailure::Throttled), 1);
     assert!(world.skipped(ProbeSkip::Blocked) >= 5);
-    assert_eq!(snapshot.up, Some(true), "a 429 is an answer that can be used");
+    assert_eq!(snapshot.up, Some(true), "a 429 is a usable response");
     assert!(bucket.blocked_until.is_some());
     assert_eq!(bucket.throttled[Source::Probe.index()], 1);
     world.no_fault();
@@ -108,5 +108,5 @@ async fn exceeded_plan_quota_is_neither_a_bad_key_nor_a_429() {
     assert_eq!(snapshot.quota_exceeded[0], 1, "user_quota_exceeded comes first");
     assert_eq!(world.failed(ProbeFailure::Status), 1);
     assert_eq!(world.bucket().exhausted_windows, 0);
-    assert_eq!(world.bucket().remaining, Some(99), "its quota headers are as good as any");
+    assert_eq!(world.bucket().remaining, Some(99), "its quota headers count");
 }

@@ -60,7 +60,7 @@ fn every_number_is_right_or_bounded_or_absent() {
 
 /// `TRUTH_SEEDS` selections of worlds, each with other traffic: `scripts/prove-truth`.
 #[test]
-#[ignore = "takes as long as it is told to"]
+#[ignore = "takes TRUTH_SEEDS times as long"]
 fn every_number_is_right_with_random_seeds() {
     let seeds = std::env::var("TRUTH_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(10);
     let first = std::env::var("TRUTH_FIRST_SEED").ok().and_then(|seed| seed.parse().ok());

@@ -15,7 +15,7 @@ async fn only_whole_export_without_checkpoint_is_complete() {
         let resumed = async |content: &str| {
             std::fs::write(&path, content).unwrap();
             let ended = run(world.export(&arguments)).await;
-            assert_eq!(read(&path), content, "nothing is touched");
+            assert_eq!(read(&path), content, "the file is unchanged");
             (ended.status, ended.stderr)
         };
         let (status, said) = resumed(&whole).await;

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use super::{NOBODY, World, assert_csv_is, output, read};
+use super::{MISSING_USER, World, assert_csv_is, output, read};
 use crate::exporter::{Folder, KEY, OTHER_KEY, command, run};
 
 #[tokio::test]
@@ -11,7 +11,7 @@ async fn users_get_returns_users_and_lists_missing_ids() {
     let truth = world.truth().await;
     let id = |number: u32| world.simulator.user_id(number).unwrap();
     let wanted: Vec<u32> = (0..700).rev().chain([5, 2000]).collect();
-    let mut list = format!("# those of May\n\n  {NOBODY}  \r\n");
+    let mut list = format!("# those of May\n\n  {MISSING_USER}  \r\n");
     list.extend(wanted.iter().map(|number| format!("{}\n", id(*number))));
     let ids = folder.write("ids", &list);
     let expected: Vec<_> = (0..700).rev().chain([2000]).map(|number| truth[number].clone()).collect();
@@ -20,14 +20,10 @@ async fn users_get_returns_users_and_lists_missing_ids() {
     let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
     assert_eq!(ended.status, Some(3), "{}", ended.stderr);
     assert!(ended.stdout.lines().eq(&expected));
-    assert_eq!(ended.stderr, format!("{NOBODY}: there is no such user\n701 users, 1 missing\n"));
-    assert_eq!(
-        world.simulator.truth().requests.total - before,
-        9,
-        "702 ids, and once more the one that a list was without"
-    );
+    assert_eq!(ended.stderr, format!("{MISSING_USER}: there is no such user\n701 users, 1 missing\n"));
+    assert_eq!(world.simulator.truth().requests.total - before, 9, "702 IDs, and the missing one a second time");
 
-    let (path, without) = (folder.path("users.csv"), list.replace(NOBODY, ""));
+    let (path, without) = (folder.path("users.csv"), list.replace(MISSING_USER, ""));
     let ids = folder.write("ids", &without);
     let arguments = ["--format=csv", "--ids-file", ids.to_str().unwrap(), "--output", path.to_str().unwrap()];
     let ended = run(world.users("get", &arguments)).await;
@@ -42,7 +38,7 @@ async fn users_get_returns_users_and_lists_missing_ids() {
 async fn invalid_ids_are_rejected_before_any_request() {
     let (world, folder) = (World::start().await, Folder::new());
     for wrong in ["-user_1", "+user_1", "user_1,user_2", "org_1", KEY] {
-        let ids = folder.write("ids", &format!("{NOBODY}\n\n{wrong}\n"));
+        let ids = folder.write("ids", &format!("{MISSING_USER}\n\n{wrong}\n"));
         let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
         assert_eq!((ended.status, &*ended.stdout), (Some(1), ""));
         assert!(ended.stderr.contains("ids:3") && !ended.stderr.contains("CANARY"), "{}", ended.stderr);

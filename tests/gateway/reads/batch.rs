@@ -76,7 +76,7 @@ async fn truncated_list_yields_no_404_for_existing_users() {
             let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
             assert_eq!(spent, reads.sent() as u64, "each request is counted");
             // No lookup saves less than nothing.
-            assert!(reads.saved(Saving::Batch) <= (29 - spent.min(29)).max(2), "what was asked again was not saved");
+            assert!(reads.saved(Saving::Batch) <= (29 - spent.min(29)).max(2), "repeated lookups were not saved");
         }
     }
 }
@@ -166,7 +166,7 @@ async fn disabled_policies_are_off_in_batches() {
     for sent in 1..4 {
         let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
         assert!(answers.iter().all(|answer| answer.status == 429));
-        assert_eq!(reads.sent(), sent, "neither tried again nor taken apart");
+        assert_eq!(reads.sent(), sent, "neither retried nor split");
     }
     assert!(from.elapsed().as_secs() < 1, "nothing waits for the limit");
 }

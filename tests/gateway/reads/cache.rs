@@ -35,7 +35,7 @@ async fn cached_response_expires() {
     assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"));
     pass(22).await;
     assert_eq!((reads.get(PATH).await.decision(), reads.sent()), (None, 2));
-    assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"), "and is kept anew");
+    assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"), "and is cached again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,11 +144,11 @@ async fn webhook_invalidates_affected_responses() {
         let before = name().await;
         reads.get(&other).await;
         reads.rename_elsewhere(1, "Changed").await;
-        assert_eq!(name().await, before, "nothing told so yet");
+        assert_eq!(name().await, before, "not invalidated yet");
         reads.announce(1).await;
         assert_eq!(name().await, "Changed");
         assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
-        assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
+        assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is unaffected");
     }
 }
 
@@ -162,7 +162,7 @@ async fn write_invalidates_only_what_it_changed() {
     reads.rename(1, "Changed").await;
     let answer = reads.get(&path).await;
     assert_eq!((answer.decision(), answer.json()["first_name"].as_str()), (None, Some("Changed")));
-    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
+    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is unaffected");
     // A rejected write changes nothing.
     let refused = authorized("PATCH", &path, KEY).header("content-type", "application/json");
     assert_eq!(reads.send_body(refused, "{").await.status / 100, 4);
@@ -202,7 +202,7 @@ async fn abandoned_write_invalidates_what_it_may_have_changed() {
     reads.rename_elsewhere(1, "Changed").await;
     let answer = reads.get(&path).await;
     assert_eq!((answer.decision(), answer.json()["first_name"].as_str()), (None, Some("Changed")));
-    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
+    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is unaffected");
 }
 
 #[tokio::test(start_paused = true)]

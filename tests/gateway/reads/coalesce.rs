@@ -105,7 +105,7 @@ async fn errors_are_coalesced_but_not_cached() {
             assert_eq!(answer.value("retry-after"), (code == 429).then_some("7"));
         }
         reads.get(path).await;
-        assert_eq!(reads.sent(), 2, "{code} is kept by nobody");
+        assert_eq!(reads.sent(), 2, "{code} is not cached");
     }
 }
 

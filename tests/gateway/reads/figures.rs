@@ -39,7 +39,7 @@ async fn requests_equal_sent_plus_saved() {
         assert!(saved > 0);
         assert_eq!(reads.sent() as u64 + saved, requests, "{policies:?} {:?}", numbers.saved);
         let spent: u64 = numbers.top[0].iter().map(|share| share.requests).sum();
-        assert!(spent <= reads.sent() as u64, "nobody is charged for what was saved");
+        assert!(spent <= reads.sent() as u64, "saved requests are not charged");
     }
 }
 
@@ -74,7 +74,7 @@ async fn low_priority_leaves_the_reserve() {
     };
     assert_eq!(ask(BULK_TOKEN, 20).await, 15);
     assert_eq!(ask(KEY, 10).await, 5);
-    assert_eq!(reads.sent(), 20, "no request was in vain");
+    assert_eq!(reads.sent(), 20, "no request was rejected");
     assert_eq!(reads.decided(Decision::Shed), 10);
 }
 

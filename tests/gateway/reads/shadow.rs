@@ -156,6 +156,6 @@ async fn shadow_pacing_and_retry_are_counted_with_policies_on() {
         }
         let throttled = [Decision::Queued, Decision::Shed].map(|decision| reads.shadowed(decision));
         assert!(throttled.iter().sum::<u64>() >= 30, "{policies:?}: {throttled:?}");
-        assert_eq!(reads.sent(), 131, "nobody waited, nothing was sent again");
+        assert_eq!(reads.sent(), 131, "no waits, no retries");
     }
 }
