@@ -114,7 +114,7 @@ pub(super) async fn page(State(writer): State<Writer>, headers: HeaderMap) -> Re
             tracing::error!("failed to encode metrics");
             (StatusCode::INTERNAL_SERVER_ERROR, "failed to encode metrics; see the log\n").into_response()
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the metrics thread is not running; see the log\n").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed to write metrics; see the log\n").into_response(),
     }
 }
 

@@ -204,13 +204,13 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     let probing = tasks.spawn(probes.run(stop.clone()));
     let pages =
         prometheus_web::serve(options.listeners, site.router(), serve.clone(), options.web_config, stop.clone());
-    let handing_on = async {
+    let forwarding = async {
         if let (Some(front), Some(gateway)) = (options.gateway, gateway) {
             let options = gateway_options(serve, limits);
             prometheus_web::serve(front.listeners, gateway, options, front.web_config, stop.clone()).await;
         }
     };
-    tokio::join!(pages, handing_on);
+    tokio::join!(pages, forwarding);
     stop.cancel();
     let ended = tokio::time::timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() && !probing.is_finished() {

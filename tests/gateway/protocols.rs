@@ -168,7 +168,7 @@ fn frame(kind: u8, flags: u8, is_of_stream: bool, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags, 0, 0, 0, u8::from(is_of_stream)], payload].concat()
 }
 
-/// Responds with half of the announced body, and then resets the stream with NO_ERROR.
+/// Responds with half of the announced body, and then resets the stream with `NO_ERROR`.
 async fn answer_half(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &[u8]) -> Option<()> {
     const DATA: u8 = 0;
     const HEADERS: u8 = 1;

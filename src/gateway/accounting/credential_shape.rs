@@ -66,11 +66,11 @@ impl CredentialShape {
         match self {
             Self::SecretKeyLive => {
                 "the secret key of a production instance (sk_live_) that is not configured: add its file to \
-                 further_secret_key_files if it belongs to one of them"
+                 further_secret_key_files if it belongs to a configured instance"
             }
             Self::SecretKeyTest => {
                 "the secret key of a development instance (sk_test_) that is not configured: add its file to \
-                 further_secret_key_files if it belongs to one of them"
+                 further_secret_key_files if it belongs to a configured instance"
             }
             Self::MachineKey => {
                 "a machine secret key (ak_) that is not configured: add its file to machine_secret_key_files of \
