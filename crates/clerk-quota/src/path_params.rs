@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_found_where_the_path_is_plain() {
+    fn plain_path_yields_its_parameters() {
         let user = "/v1/users/{user_id}";
         let token = "/v1/users/{user_id}/oauth_access_tokens/{provider}";
         for (template, path, expected) in [

@@ -76,7 +76,7 @@ async fn invalidate(instance: &InstanceRuntime, tags: &[Tag], doubt: Duration) {
             tracing::warn!(
                 clerk_instance = &*instance.name,
                 %error,
-                "failed to invalidate Redis after a write; retrying, and until then other gateways may answer from before it"
+                "failed to invalidate Redis after a write; retrying; other gateways may serve stale responses meanwhile"
             );
         }
     }

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_names_the_innermost_resource_that_is_known() {
+    fn path_names_its_innermost_tagged_resource() {
         let user = || vec![Tag::User("user_1".into())];
         for (template, path, expected) in [
             ("/v1/users/{user_id}", "/v1/users/user_1", user()),
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_names_what_it_may_change() {
+    fn write_yields_tags_of_what_it_may_change() {
         let user = || Tag::User("user_1".into());
         for (method, template, path, expected) in [
             (Method::GET, "/v1/users", "/v1/users", vec![]),
