@@ -1,15 +1,12 @@
-//! Looks up the users whose ids are on standard input, one a line, with a request for each hundred of them.
+//! Looks up the users whose ids are on standard input, one a line, a hundred with a request.
 //!
 //! ```sh
 //! CLERK_SECRET_KEY=sk_test_... cargo run --example batch < ids.txt
 //! ```
-//!
-//! `CLERK_API_URL` leads to another server: `http://127.0.0.1:10431` to that of `clerk-exporter simulate`, which
-//! takes any key.
 
 use std::io::{BufRead, Write};
 
-use clerk_client::clerk::{Clerk, LookupOutcome};
+use clerk_client::{Clerk, LookupOutcome};
 
 pub(crate) async fn run(
     clerk: &Clerk,
@@ -18,10 +15,10 @@ pub(crate) async fn run(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let ids: Vec<String> = ids.lines().collect::<Result<_, _>>()?;
     let ids = ids.iter().map(|id| id.trim()).filter(|id| !id.is_empty());
-    // Nobody waits for a single answer: other users of the instance go first.
-    let mut look_up = clerk.low_priority().users().look_up(ids)?;
-    while let Some(found) = look_up.next().await? {
-        for found in found {
+    // Low priority: other users of the instance go first.
+    let mut lookup = clerk.low_priority().users().lookup(ids)?;
+    while let Some(batch) = lookup.try_next().await? {
+        for found in batch {
             match found.outcome {
                 LookupOutcome::User(user) => {
                     writeln!(out, "{} {}", user.id, user.primary_email_address().unwrap_or("-"))?

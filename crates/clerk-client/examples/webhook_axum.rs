@@ -1,40 +1,35 @@
-//! An application that lets Clerk's webhooks tell it what to forget.
+//! An axum application whose cache Clerk's webhooks invalidate.
 //!
 //! ```sh
-//! CLERK_WEBHOOK_SIGNING_SECRET=whsec_... cargo run --example webhook_axum
+//! CLERK_WEBHOOK_SIGNING_SECRET=whsec_... CLERK_SECRET_KEY=sk_test_... cargo run --features axum --example webhook_axum
 //! ```
 //!
-//! In the Clerk dashboard, add an endpoint with the URL `https://<your host>/webhooks/clerk`. To rotate its secret, list
-//! the new and the old one in `Options::secrets`, and drop the old one when its counter stands still.
+//! Add the endpoint `https://<your host>/webhooks/clerk` in the Clerk dashboard. To rotate its signing secret, list the new
+//! and the old one in `WebhookOptions::secrets`.
 
 use axum::Router;
+use axum::extract::{Path, State};
 use axum::routing::get;
 use clerk_client::secret::SecretSource;
-use clerk_client::webhook::{Invalidate, InvalidateError, Tag, WebhookConfigError, WebhookOptions, Webhooks};
+use clerk_client::webhook::WebhookOptions;
+use clerk_client::{Cache, Clerk, ClerkBuilder, Error};
+use http::StatusCode;
 
-/// Stands for a cache: says what it would forget.
-struct PrintTags;
-
-impl Invalidate for PrintTags {
-    #[expect(clippy::print_stdout, reason = "what this example is about")]
-    async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
-        for tag in tags {
-            println!("forget every cached answer that shows {tag}");
-        }
-        Ok(())
-    }
+pub(crate) fn app(clerk: Clerk, secret: SecretSource) -> Result<Router, Error> {
+    let webhooks = clerk.webhooks(WebhookOptions::new(vec![secret]))?;
+    let app = Router::new().route("/users/{id}", get(first_name)).with_state(clerk);
+    Ok(app.route("/webhooks/clerk", webhooks.handler()))
 }
 
-/// The application: its own pages, and the endpoint beside them.
-pub(crate) fn app(secret: SecretSource) -> Result<Router, WebhookConfigError> {
-    let webhooks = Webhooks::new(WebhookOptions::new(vec![secret]), PrintTags)?;
-    Ok(Router::new().route("/", get(async || "hello")).route("/webhooks/clerk", webhooks.handler()))
+async fn first_name(State(clerk): State<Clerk>, Path(id): Path<String>) -> Result<String, StatusCode> {
+    let user = clerk.users().get(&id).await.map_err(|error| error.status().unwrap_or(StatusCode::BAD_GATEWAY))?;
+    Ok(user.first_name().unwrap_or_default().to_owned())
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let app = app(SecretSource::Env("CLERK_WEBHOOK_SIGNING_SECRET".to_owned()))?;
+    let clerk = ClerkBuilder::from_env().cache(Cache::memory(64 << 20)).build()?;
+    let app = app(clerk, SecretSource::Env("CLERK_WEBHOOK_SIGNING_SECRET".to_owned()))?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    axum::serve(listener, app).await?;
-    Ok(())
+    Ok(axum::serve(listener, app).await?)
 }

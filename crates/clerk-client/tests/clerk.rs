@@ -86,23 +86,22 @@ async fn each_call_returns_its_resource_and_is_recorded() {
     let user = clerk.users().get(&id).await.unwrap();
     assert_eq!(user.id, id);
     assert!(user.primary_email_address().unwrap().contains('@'));
-    let oldest = Order { field: OrderField::CreatedAt, descending: false };
-    let list = ListUsers { limit: Some(3), offset: 2, order_by: Some(oldest), ..ListUsers::default() };
+    let list = ListUsers::new().limit(3).offset(2).order_by(Order::ascending(OrderField::CreatedAt));
     let listed = clerk.users().list(&list).await.unwrap();
     let listed: Vec<_> = listed.into_iter().map(|user| user.id).collect();
     assert_eq!(listed, ids(&world, 2..5));
     assert_eq!(clerk.users().count(&UserFilter::default()).await.unwrap().total_count, 100);
     let email = user.primary_email_address().unwrap().to_owned();
-    let filter = UserFilter { email_addresses: vec![email], ..UserFilter::default() };
+    let filter = UserFilter::new().email_addresses([email]);
     assert_eq!(clerk.users().count(&filter).await.unwrap().total_count, 1);
     assert_eq!(clerk.instance().await.unwrap().environment(), Environment::Development);
     let jwks = clerk.jwks().await.unwrap();
     let kid = jwks.keys[0]["kid"].as_str().unwrap();
     assert!(jwks.key(kid).is_some() && jwks.key("other").is_none());
-    let count: Value = clerk.raw(Method::GET, "/v1/users/count").json().await.unwrap();
+    let count: Value = clerk.request(Method::GET, "/v1/users/count").send_json().await.unwrap();
     assert_eq!(count["total_count"], 100);
     let change = json!({"first_name": "Ada"});
-    let changed = clerk.raw(Method::PATCH, &format!("/v1/users/{id}")).body(&change).unwrap().send().await.unwrap();
+    let changed = clerk.request(Method::PATCH, &format!("/v1/users/{id}")).json(&change).send().await.unwrap();
     assert_eq!(changed.status(), StatusCode::OK);
     assert_eq!(clerk.users().get(&id).await.unwrap().first_name(), Some("Ada"));
     let responses = world.snapshot().responses;
@@ -114,7 +113,7 @@ async fn each_call_returns_its_resource_and_is_recorded() {
 async fn user_preserves_every_field() {
     let (world, clerk) = world(20);
     for id in ids(&world, 0..20) {
-        let raw: Value = clerk.raw(Method::GET, &format!("/v1/users/{id}")).json().await.unwrap();
+        let raw: Value = clerk.request(Method::GET, &format!("/v1/users/{id}")).send_json().await.unwrap();
         let user = clerk.users().get(&id).await.unwrap();
         assert_eq!(serde_json::to_value(&user).unwrap(), raw);
         assert!(raw.get("bypass_client_trust").is_some(), "a field without an accessor");
@@ -160,27 +159,24 @@ async fn invalid_requests_are_not_sent() {
     ] {
         let one = users.get(id).await.unwrap_err();
         let many = users.get_many([UNKNOWN, id]).await.unwrap_err();
-        let after = ListUsers { starting_after: Some(id.to_owned()), ..ListUsers::default() };
+        let after = ListUsers::new().starting_after(id);
         for error in [one, many, users.list(&after).await.unwrap_err()] {
             assert!(matches!(error, Error::InvalidId { .. }) && error.is_unsent(), "{id}: {error:?}");
         }
     }
-    let by_name = Some(Order { field: OrderField::Username, descending: true });
-    let after = Some(UNKNOWN.to_owned());
+    let by_name = Order::descending(OrderField::Username);
+    let after = ListUsers::new().starting_after(UNKNOWN);
     for params in [
-        ListUsers { limit: Some(0), ..ListUsers::default() },
-        ListUsers { limit: Some(501), ..ListUsers::default() },
-        ListUsers { starting_after: after.clone(), offset: 1, ..ListUsers::default() },
-        ListUsers { starting_after: after, order_by: by_name, ..ListUsers::default() },
-        ListUsers {
-            filter: UserFilter { external_ids: vec!["-x".to_owned()], ..UserFilter::default() },
-            ..ListUsers::default()
-        },
+        ListUsers::new().limit(0),
+        ListUsers::new().limit(501),
+        after.clone().offset(1),
+        after.order_by(by_name),
+        ListUsers::new().filter(UserFilter::new().external_ids(["-x"])),
     ] {
         let error = users.list(&params).await.unwrap_err();
         assert!(matches!(error, Error::InvalidParameter { .. }), "{error:?}");
     }
-    assert!(clerk.raw(Method::GET, "/v1/../admin").send().await.is_err());
+    assert!(clerk.request(Method::GET, "/v1/../admin").send().await.is_err());
     assert_eq!(sent(&world), 0);
 }
 
@@ -242,9 +238,9 @@ async fn smaller_batch_limit_is_detected_once() {
         }
         Ok(query.to_owned())
     });
-    let mut look_up = clerk.users().look_up(&wanted).unwrap();
+    let mut look_up = clerk.users().lookup(&wanted).unwrap();
     let mut found = Vec::new();
-    while let Some(more) = look_up.next().await.unwrap() {
+    while let Some(more) = look_up.try_next().await.unwrap() {
         found.extend(more);
     }
     assert!(found.len() == 400 && found.iter().all(|found| found.user().is_some()));
@@ -257,15 +253,15 @@ async fn smaller_batch_limit_is_detected_once() {
 #[tokio::test(start_paused = true)]
 async fn lookup_continues_after_an_error() {
     let (world, clerk) = world(250);
-    let clerk = clerk.with_policy(once());
+    let clerk = clerk.with_options(once());
     let wanted = ids(&world, 0..250);
-    let mut look_up = clerk.users().look_up(&wanted).unwrap();
-    let mut found = look_up.next().await.unwrap().unwrap();
+    let mut look_up = clerk.users().lookup(&wanted).unwrap();
+    let mut found = look_up.try_next().await.unwrap().unwrap();
     let fault = Fault::Status { status: 500, body: FaultBody::Clerk };
     world.simulator.set_faults(fault.times(1).into()).unwrap();
-    let error = look_up.next().await.unwrap_err();
+    let error = look_up.try_next().await.unwrap_err();
     assert_eq!((error.code(), look_up.left()), (Some("internal_clerk_error"), 150));
-    while let Some(more) = look_up.next().await.unwrap() {
+    while let Some(more) = look_up.try_next().await.unwrap() {
         found.extend(more);
     }
     assert_eq!(found.into_iter().map(|found| found.id).collect::<Vec<_>>(), wanted);
@@ -278,11 +274,11 @@ fn once() -> RequestOptions {
 
 async fn walk(mut pages: clerk_client::clerk::Pages) -> Result<Vec<String>, Error> {
     let mut walked = Vec::new();
-    while let Some(page) = pages.next().await? {
+    while let Some(page) = pages.try_next().await? {
         assert!(!page.users.is_empty() && pages.cursor() == Some(&page.cursor));
         walked.extend(page.users.into_iter().map(|user| user.id));
     }
-    assert!(pages.next().await?.is_none(), "no page after the end");
+    assert!(pages.try_next().await?.is_none(), "no page after the end");
     Ok(walked)
 }
 
@@ -316,8 +312,8 @@ async fn listing_gets_no_429_with_any_limiter_or_headers() {
 async fn listing_resumes_from_a_stored_cursor() {
     let (world, clerk) = world(1234);
     let mut pages = clerk.users().list_all();
-    pages.next().await.unwrap();
-    let kept = pages.next().await.unwrap().unwrap().cursor.to_string();
+    pages.try_next().await.unwrap();
+    let kept = pages.try_next().await.unwrap().unwrap().cursor.to_string();
     drop(pages);
     let cursor: Cursor = kept.parse().unwrap();
     assert_eq!(walk(clerk.users().list_all().resume_from(cursor)).await.unwrap(), ids(&world, 1000..1234));
@@ -343,14 +339,14 @@ async fn listing_resumes_by_date_if_the_cursor_user_is_deleted() {
 #[tokio::test(start_paused = true)]
 async fn failed_page_is_requested_again() {
     let (world, clerk) = world(1234);
-    let clerk = clerk.with_bulk_policy(RequestOptions { max_queue_wait: Duration::from_secs(60), ..once() });
+    let clerk = clerk.with_low_priority_options(RequestOptions { max_queue_wait: Duration::from_secs(60), ..once() });
     let mut pages = clerk.users().list_all();
-    let mut walked = pages.next().await.unwrap().unwrap().users;
+    let mut walked = pages.try_next().await.unwrap().unwrap().users;
     for fault in [Fault::Status { status: 503, body: FaultBody::Html }, Fault::Reset { after_bytes: 4000 }] {
         world.simulator.set_faults(fault.times(1).into()).unwrap();
-        pages.next().await.unwrap_err();
+        pages.try_next().await.unwrap_err();
     }
-    while let Some(page) = pages.next().await.unwrap() {
+    while let Some(page) = pages.try_next().await.unwrap() {
         walked.extend(page.users);
     }
     assert_eq!(walked.into_iter().map(|user| user.id).collect::<Vec<_>>(), ids(&world, 0..1234));
@@ -423,7 +419,7 @@ async fn errors_never_show_the_key_or_user_data() {
                 (StatusCode::from_u16(status).unwrap(), text).into_response()
             }
         }))
-        .with_policy(once())
+        .with_options(once())
     };
     let mut errors = Vec::new();
     for (status, is_json) in
@@ -434,7 +430,7 @@ async fn errors_never_show_the_key_or_user_data() {
     let private = client_of(Router::new().fallback(async || axum::Json(json!({"id": {"name": "CANARY of a user"}}))));
     errors.push(private.instance().await.unwrap_err());
     errors.push(private.users().get(KEY).await.unwrap_err());
-    errors.push(private.raw(Method::GET, KEY).send().await.unwrap_err());
+    errors.push(private.request(Method::GET, KEY).send().await.unwrap_err());
     for error in errors {
         let text = format!("{error} {error:?} {:?}", std::error::Error::source(&error).map(ToString::to_string));
         assert!(!text.contains("CANARY") && !text.contains("4bMbJy"), "{text}");

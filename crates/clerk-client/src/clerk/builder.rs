@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cached_reads::ReadCache;
 use super::{Clerk, Error};
-use crate::cache::{Cache, CacheBuilder};
+use crate::cache::CacheBuilder;
 use crate::limiter::DistributedLimiter;
 use crate::outbound::{Outbound, RequestOptions};
 use crate::secret::{EnvLookup, KeySource, Secret, SecretSource, process_env};
@@ -156,20 +155,16 @@ impl ClerkBuilder {
         Self { distributed_limiter: Some(limiter), ..self }
     }
 
-    /// Caches users, the instance and its key set ([`Cache::memory`]). Writes of this client invalidate them, and webhooks
+    /// Caches users, the instance and its key set ([`Cache::memory`](crate::Cache::memory)). Writes of this client invalidate them, and webhooks
     /// if they are received ([`Clerk::webhooks`]).
     pub fn cache(self, cache: CacheBuilder) -> Self {
-        #[cfg(feature = "redis")]
-        if let Some(error) = cache.redis_error.clone() {
-            return self.failed(error.into());
-        }
         Self { cache: Some(cache), ..self }
     }
 
     /// Reads the key and sets the client up. Connects to nothing.
     ///
     /// # Errors
-    /// Returns the error of the first invalid setting; an error if the key cannot be read or is not a Clerk secret key, or
+    /// Returns the error of the first invalid setting, also of the cache's; an error if the key cannot be read or is not a Clerk secret key, or
     /// if the HTTP client cannot be set up.
     pub fn build(self) -> Result<Clerk, Error> {
         if let Some(error) = self.error {
@@ -205,10 +200,10 @@ impl ClerkBuilder {
         if let Some(options) = self.low_priority {
             clerk = clerk.with_low_priority_options(options);
         }
-        clerk.cache = self.cache.map(|CacheBuilder { options, policy, .. }| {
-            Arc::new(ReadCache { cache: Cache::new(options, clock), policy })
-        });
-        Ok(clerk)
+        match self.cache {
+            Some(cache) => clerk.with_cache(cache),
+            None => Ok(clerk),
+        }
     }
 
     fn failed(mut self, error: Error) -> Self {

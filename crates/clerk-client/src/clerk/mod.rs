@@ -39,7 +39,7 @@ pub use user_params::{CreateUser, UpdateUser};
 pub use user_repr::{RawUser, UserRepr};
 pub use users::Users;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheBuilder};
 use crate::limiter::Priority;
 use crate::outbound::{ExecuteOptions, Outbound, RequestOptions};
 use crate::secret::Secret;
@@ -153,6 +153,20 @@ impl Clerk {
     #[must_use]
     pub fn with_headers(self, headers: HeaderMap) -> Self {
         Self { headers: Arc::new(headers), ..self }
+    }
+
+    /// Adds a cache to this client and its later clones.
+    ///
+    /// # Errors
+    /// Returns an error if the URL of its Redis cannot be used.
+    pub fn with_cache(self, cache: CacheBuilder) -> Result<Self, Error> {
+        #[cfg(feature = "redis")]
+        if let Some(error) = cache.redis_error {
+            return Err(error.into());
+        }
+        let CacheBuilder { options, policy, .. } = cache;
+        let cache = Cache::new(options, Arc::clone(&self.outbound.clock));
+        Ok(Self { cache: Some(Arc::new(ReadCache { cache, policy })), ..self })
     }
 
     /// The same client without its cache: each call is a request.

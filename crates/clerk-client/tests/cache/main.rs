@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod examples;
 mod invalidation;
 mod memory;
 mod model;
@@ -11,7 +10,3 @@ mod shadow;
 mod sharing;
 mod support;
 mod threads;
-
-#[path = "../../examples/cache.rs"]
-#[expect(dead_code, reason = "the example's main is not run here")]
-mod example;

@@ -9,7 +9,3 @@ mod events;
 mod secrecy;
 mod support;
 mod vectors;
-
-#[path = "../../examples/webhook_axum.rs"]
-#[expect(dead_code, reason = "the example's main is not run here")]
-mod example;
