@@ -180,7 +180,7 @@ fn the_pictures_are_those_of_the_map() {
     for (crate_name, lib) in maps() {
         let edges = |(room, uses): (String, BTreeSet<String>)| uses.into_iter().map(move |used| (room.clone(), used));
         let expected: BTreeSet<_> = map(&lib).into_iter().flat_map(edges).collect();
-        assert_eq!(picture(&page, &format!("The rooms of {crate_name}")), expected, "{crate_name}");
+        assert_eq!(picture(&page, &format!("Modules of {crate_name}")), expected, "{crate_name}");
     }
     assert_eq!(picture(&page, "The crates"), manifests(), "the crates");
 }
