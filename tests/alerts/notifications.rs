@@ -124,7 +124,7 @@ async fn slack_and_pagerduty_get_the_top_caller_and_the_links() {
 
     let pager = pager.unwrap();
     let payload = &pager["payload"];
-    assert_eq!(payload["summary"], "[FIRING] prod: Clerk refuses requests because of its rate limit.");
+    assert_eq!(payload["summary"], "[FIRING] prod: Clerk throttles requests (429).");
     assert_eq!((&payload["severity"], &payload["component"]), (&json!("critical"), &json!("prod")));
     assert_eq!(payload["class"], "ClerkRateLimitThrottled");
     let details = &payload["custom_details"];
