@@ -1,4 +1,4 @@
-//! One scrape: snapshot of the ledger and encoding, for 1, 1000 and 10 000 instances that have all been probed.
+//! One scrape: ledger snapshot and encoding, for 1, 1000 and 10 000 probed instances.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! What the gateway adds to a request of its own: everything but the network and HTTP's bytes.
+//! The gateway's own work per request, without network and HTTP parsing.
 //!
-//! `the way to Clerk alone` is the stand-in that answers at once; the difference to the others is our work.
+//! `outbound client alone` is an instant fake response; the difference to the others is the gateway's work.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use tokio::time::Instant;
 const KEY: &str = "sk_live_4bMbJyWZ2vnLx0aQBENCH";
 const PATH: &str = "/v1/users/user_2JtEzyTMv0E2Gk8bVBwfBgEta12";
 
-/// A limit so high that pacing has nothing to do.
+/// A limit so high that pacing never waits.
 const LIMIT: Limit = Limit { requests: 1_000_000_000, window: Duration::from_secs(10) };
 
-/// Gives every request the same answer at once.
+/// Responds to every request immediately.
 #[derive(Debug)]
 struct Instantly(HeaderMap);
 
@@ -94,7 +94,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
     Gateway::new(options, clock).expect("the options fit together")
 }
 
-/// What hyper hands over.
+/// A request as hyper passes it.
 fn request<B>(body: B) -> Request<B> {
     let mut request = Request::new(body);
     *request.uri_mut() = http::Uri::from_static(PATH);
@@ -106,7 +106,7 @@ fn request<B>(body: B) -> Request<B> {
     request
 }
 
-/// Times what `each` awaits, without the time that a runtime needs to begin.
+/// Measures the future of `each`, without the startup time of a runtime.
 fn time<F: Future<Output = ()>>(runtime: &Runtime, bencher: &mut Bencher<'_>, each: impl Fn() -> F) {
     bencher.iter_custom(|count| {
         runtime.block_on(async {
@@ -124,7 +124,7 @@ fn seeing(criterion: &mut Criterion) {
     let guard = runtime.enter();
     let mut group = criterion.benchmark_group("gateway");
     let upstream = Instantly::new();
-    group.bench_function("the way to Clerk alone", |bencher| {
+    group.bench_function("outbound client alone", |bencher| {
         time(&runtime, bencher, || async {
             let response = upstream.send(request(RequestBody::empty())).await.expect("it answers");
             black_box(response.into_body().collect().await.expect("it is whole"));

@@ -1,45 +1,46 @@
-//! See, explain and prevent rate limiting of [Clerk's Backend API](https://clerk.com/docs/reference/backend-api).
+//! Monitors and prevents rate limiting of [Clerk's Backend API](https://clerk.com/docs/reference/backend-api).
 //!
-//! Clerk allows an application instance so many requests in 10 seconds; beyond that, sign-ins fail. This crate is a
-//! Prometheus exporter that sees it coming. It is a program: what others may want to build on is in the crates below.
+//! Clerk allows an application instance a fixed number of requests per 10 seconds; beyond it, sign-ins fail. This crate
+//! is a Prometheus exporter that warns in advance. It is a program: the reusable parts are in the crates below.
 //!
-//! # The one way of data
+//! # Data flow
 //!
 //! ```text
 //! probe ──► outbound ──► transport ──► Clerk
-//!               │ the answer's head
+//!               │ response head
 //!               ▼
 //!          observation ──► ledger ──► snapshot ──► /metrics, landing page, /api/v1/status, check
 //! ```
 //!
-//! An [`Observation`](clerk_quota::Observation) is what one HTTP exchange with Clerk taught us. The
-//! [`Ledger`](clerk_quota::ledger::Ledger) is the only place that observations go to and the only place that numbers come from.
+//! An [`Observation`](clerk_quota::Observation) is the result of one HTTP exchange with Clerk. All observations go to
+//! the [`Ledger`](clerk_quota::ledger::Ledger), and all numbers come from it.
 //!
 //! # The rooms
 //!
-//! A room uses what its line says, which stands above it; a test compares this list with every import, and with the
-//! picture in `docs/architecture.md`.
+//! A module uses only the modules that its line names, which are listed above it. A test compares this list with the
+//! imports and with the diagram in `docs/architecture.md`.
 //!
-//! - [`gateway`]: a reverse proxy that applications' own SDKs talk to: sees who uses what, and spares Clerk what it can.
-//! - [`config`]: the YAML file and the environment, checked as a whole. Uses `gateway`.
-//! - [`probe`]: what is due when, whether it is done, and doing it.
+//! - [`gateway`]: a reverse proxy for the applications' own SDKs: attributes requests to callers, and saves requests to
+//!   Clerk.
+//! - [`config`]: the YAML file and the environment variables, fully checked. Uses `gateway`.
+//! - [`probe`]: schedules probes and user counts, and runs them.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus. Uses `gateway`.
-//! - [`admin`]: what is shown over HTTP. Uses `gateway`, `probe`, `metrics`.
-//! - [`state`]: what outlives the process.
-//! - [`app`]: wiring: from a configuration to running parts, and back. Uses `gateway`, `config`, `probe`, `metrics`,
-//!   `admin`, `state`.
+//! - [`admin`]: the HTTP endpoints of the exporter. Uses `gateway`, `probe`, `metrics`.
+//! - [`state`]: state that survives a restart.
+//! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `gateway`, `config`, `probe`,
+//!   `metrics`, `admin`, `state`.
 //! - [`cli`]: the commands. Uses `config`, `probe`, `metrics`, `admin`, `app`.
 //!
 //! # The crates
 //!
-//! Cargo holds their directions.
+//! Cargo enforces their dependencies.
 //!
-//! - `ratelimit_headers`: quota headers of all dialects, read into a quota. Nothing of Clerk in it.
+//! - `ratelimit_headers`: parses quota headers of all dialects. Independent of Clerk.
 //! - [`clerk_quota`]: Clerk's limits and routes, windows, ledger, forecast. Pure: time is passed in.
 //! - [`clerk_client`]: keys, transport, rate limiter, retries, typed users, webhooks, cache.
-//! - [`clerk_simulator`]: a stand-in for Clerk. Shares no code with the rest, so that one wrong idea cannot hide in both.
-//! - [`prometheus_web`]: serving HTTP with an end to every wait, TLS and authentication. Nothing of Clerk in it.
-//! - [`file_fingerprint`]: whether a file is still the one that was read.
+//! - [`clerk_simulator`]: a simulated Clerk. Shares no code with the rest, so that one mistake cannot be in both.
+//! - [`prometheus_web`]: an HTTP server with timeouts, TLS and authentication. Independent of Clerk.
+//! - [`file_fingerprint`]: detects whether a file has changed since it was read.
 
 pub mod admin;
 pub mod app;

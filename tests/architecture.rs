@@ -1,18 +1,19 @@
-//! The rooms of the crates and what each uses of the others. The lists in `src/lib.rs` and in the client's `lib.rs` are the
-//! map; the imports and the pictures in `docs/architecture.md` are compared with it. What the crates use of each other
-//! stands in their manifests, and cargo holds it; the picture of them is compared with these.
+//! The modules of the crates and their dependencies. The lists in `src/lib.rs` and in the client's `lib.rs` are
+//! compared with the imports and with the diagrams in `docs/architecture.md`. Dependencies between crates are in their
+//! manifests, which cargo enforces; the diagram of the crates is compared with these.
 //!
-//! Reads the sources as text. Tests inside a room may use rooms above it that the room itself does not, but none below.
+//! Reads the sources as text. Tests in a module may use modules above it that the module itself does not use, but none
+//! below.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Longest file, in lines.
+/// Maximum lines per file.
 const MAX_LINES: usize = 500;
 
-/// A source file: its crate, its path below `src`, and its text without comments, apart from its tests.
+/// A source file: its crate, its path below `src`, and its code and tests without comments.
 struct Source {
     crate_name: String,
     path: String,
@@ -26,13 +27,13 @@ impl Source {
         self.path.split(['/', '.']).next().unwrap()
     }
 
-    /// Whether a name stands alone in the code, not as a part of a longer one.
+    /// Whether the code contains the name as a whole word.
     fn names(&self, name: &str) -> bool {
         let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
         self.code.match_indices(name).any(|(at, _)| !is_part(self.code[..at].chars().next_back()))
     }
 
-    /// The path with the crate in front, for messages and tables.
+    /// The path with the crate name in front.
     fn full_path(&self) -> String {
         format!("{}/{}", self.crate_name, self.path)
     }
@@ -82,13 +83,13 @@ fn read(crate_name: &str, folder: &Path, file: &Path) -> Source {
     Source { crate_name: crate_name.to_owned(), path, lines: text.lines().count(), code, tests }
 }
 
-/// The line without a comment at its end; `//` of a URL in a text is none.
+/// The line without a trailing comment; `//` in a URL is not a comment.
 fn before_comment(line: &str) -> &str {
     let comment = line.match_indices("//").find(|(at, _)| !line[..*at].ends_with(':'));
     comment.map_or(line, |(at, _)| &line[..at])
 }
 
-/// The rooms that a `lib.rs` lists, in its order, each with those that its line says it uses.
+/// The modules that a `lib.rs` lists, in order, each with its listed dependencies.
 fn map(lib: &str) -> Vec<(String, BTreeSet<String>)> {
     let (_, list) = lib.split_once("//! # The rooms").expect("a list of rooms");
     let list = list.split("//! # ").next().unwrap();
@@ -110,12 +111,12 @@ fn modules(lib: &str) -> BTreeSet<String> {
     lines.map(|line| line.trim_end_matches(';').to_owned()).collect()
 }
 
-/// The rooms that `crate::...` paths lead to, in groups such as `crate::{a::B, c}` too.
+/// The modules in `crate::...` paths, including groups such as `crate::{a::B, c}`.
 fn rooms(code: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
     for (at, path) in code.match_indices("crate::") {
         let rest = &code[at + path.len()..];
-        // `$crate::` of macros is the same.
+        // `$crate::` in macros is equivalent.
         let Some(group) = rest.strip_prefix('{') else {
             rooms.insert(first_name(rest));
             continue;
@@ -145,18 +146,18 @@ fn first_name(path: &str) -> String {
     path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// Each crate whose `lib.rs` is a map, with the text of that file.
+/// The `lib.rs` of each crate with a list of modules.
 fn maps() -> Vec<(&'static str, String)> {
     let lib = |crate_name, path: &str| (crate_name, std::fs::read_to_string(root().join(path)).unwrap());
     vec![lib("clerk-exporter", "src/lib.rs"), lib("clerk-client", "crates/clerk-client/src/lib.rs")]
 }
 
 #[test]
-fn imports_between_rooms_are_those_of_the_map() {
+fn imports_between_modules_match_the_list() {
     for (crate_name, lib) in maps() {
         let map = map(&lib);
         let names: Vec<_> = map.iter().map(|(name, _)| name.clone()).collect();
-        assert_eq!(modules(&lib), names.iter().cloned().collect(), "the list of rooms of {crate_name}");
+        assert_eq!(modules(&lib), names.iter().cloned().collect(), "the list of modules of {crate_name}");
         let sources = sources();
         for (place, (room, said)) in map.iter().enumerate() {
             let mut used = BTreeSet::new();
@@ -167,15 +168,15 @@ fn imports_between_rooms_are_those_of_the_map() {
                     assert!(!is_below, "{}: tests of `{room}` import `{other}`", source.full_path());
                 }
             }
-            assert_eq!(&used, said, "what `{room}` of {crate_name} uses, and what its line in lib.rs says");
+            assert_eq!(&used, said, "imports of `{room}` in {crate_name}, and its line in lib.rs");
             let above = &names[..place];
-            assert!(said.iter().all(|other| above.contains(other)), "`{room}` uses a room that stands below it");
+            assert!(said.iter().all(|other| above.contains(other)), "`{room}` uses a module that is listed below it");
         }
     }
 }
 
 #[test]
-fn the_pictures_are_those_of_the_map() {
+fn diagrams_match_the_list() {
     let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
     for (crate_name, lib) in maps() {
         let edges = |(room, uses): (String, BTreeSet<String>)| uses.into_iter().map(move |used| (room.clone(), used));
@@ -185,7 +186,7 @@ fn the_pictures_are_those_of_the_map() {
     assert_eq!(picture(&page, "The crates"), manifests(), "the crates");
 }
 
-/// The arrows of the first picture below this heading.
+/// The arrows of the first diagram below this heading.
 fn picture(page: &str, heading: &str) -> BTreeSet<(String, String)> {
     let (_, below) = page.split_once(&format!("## {heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
     let (_, below) = below.split_once("```mermaid\n").expect("a picture");
@@ -199,7 +200,7 @@ fn picture(page: &str, heading: &str) -> BTreeSet<(String, String)> {
     arrows.collect()
 }
 
-/// What each published crate of the workspace uses of the others, by the manifests.
+/// The dependencies between the published crates of the workspace, from the manifests.
 fn manifests() -> BTreeSet<(String, String)> {
     let folders = std::fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path());
     let manifests: Vec<_> = folders.chain([root().to_owned()]).map(|folder| folder.join("Cargo.toml")).collect();
@@ -222,8 +223,8 @@ fn manifests() -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn no_two_types_of_a_crate_have_one_name() {
-    // Stands for `redis_tier` where the feature is off.
+fn type_names_are_unique_within_a_crate() {
+    // It replaces `redis_tier` if the feature is off.
     let sources = sources();
     let mut seen = BTreeMap::new();
     for source in sources.iter().filter(|source| source.path != "cache/no_redis.rs") {
@@ -240,18 +241,22 @@ fn no_two_types_of_a_crate_have_one_name() {
 }
 
 #[test]
-fn what_is_known_in_one_place_stays_there() {
-    // What is looked for, where it may be, and why.
+fn restricted_names_stay_in_their_modules() {
+    // The name, where it may occur, and why.
     let places: [(&str, &[&str], &str); 15] = [
         ("tokio_cron_scheduler", &["clerk-exporter/probe/schedule.rs"], "its traps are handled in one file"),
-        ("prometheus_client", &["clerk-exporter/metrics/"], "numbers are kept in the ledger"),
+        ("prometheus_client", &["clerk-exporter/metrics/"], "values are stored in the ledger"),
         ("reqwest::", &["clerk-client/transport/"], "clients are built without redirects, with timeouts and roots"),
         (
             "MultiplexedConnection",
             &["clerk-client/redis/", "clerk-test-support/"],
             "timeouts and the breaker are set in one place",
         ),
-        ("quick_cache", &["clerk-client/cache/"], "it knows neither time nor invalidation; the cache around it does"),
+        (
+            "quick_cache",
+            &["clerk-client/cache/"],
+            "it has neither expiry nor invalidation; the cache around it adds them",
+        ),
         ("hyper_rustls", &["clerk-client/transport/"], "clients are built without redirects, with timeouts and roots"),
         ("indicatif", &["clerk-exporter/cli/"], "only commands have a terminal"),
         ("csv::", &["clerk-exporter/cli/"], "only commands write files"),
@@ -267,7 +272,7 @@ fn what_is_known_in_one_place_stays_there() {
             &["clerk-quota/clock.rs", "file-fingerprint/", "clerk-simulator/", "clerk-client/webhook/mod.rs"],
             "there is one clock",
         ),
-        ("std::process::exit", &["clerk-exporter/app/signals.rs"], "the process ends in good order"),
+        ("std::process::exit", &["clerk-exporter/app/signals.rs"], "the process shuts down gracefully"),
         (".expose_secret(", &["clerk-client/secret/", "prometheus-web/web_config/"], "secrets are read in one place"),
         (
             ".expose()",
@@ -287,13 +292,13 @@ fn what_is_known_in_one_place_stays_there() {
         for (name, allowed, reason) in places {
             let is_allowed = allowed.iter().any(|place| path.starts_with(place));
             let is_there = if name.starts_with('.') { source.code.contains(name) } else { source.names(name) };
-            assert!(is_allowed || !is_there, "{path}: `{name}` belongs into {allowed:?}: {reason}");
+            assert!(is_allowed || !is_there, "{path}: `{name}` belongs in {allowed:?}: {reason}");
         }
     }
 }
 
 #[test]
-fn the_quota_crate_is_pure() {
+fn quota_crate_is_pure() {
     let sources = sources();
     let pure = |source: &&Source| {
         matches!(source.crate_name.as_str(), "clerk-quota" | "ratelimit-headers") && source.path != "clock.rs"
@@ -315,7 +320,7 @@ fn the_quota_crate_is_pure() {
 }
 
 #[test]
-fn no_file_is_too_long_to_be_read() {
+fn files_have_at_most_500_lines() {
     for source in sources() {
         assert!(source.lines <= MAX_LINES, "{} has {} lines", source.full_path(), source.lines);
     }

@@ -1,4 +1,4 @@
-//! What a scrape shows of the client library's queue and retries.
+//! Metrics of the client library's queue and retries.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use clerk_simulator::{Fault, FaultBody, Faults};
 use clerk_test_support::World;
 
 #[tokio::test(start_paused = true)]
-async fn what_the_client_did_is_shown_as_metrics() {
+async fn client_stats_are_exposed_as_metrics() {
     let world = World::new(clerk_test_support::simulator(1));
     let unavailable = Fault::Status { status: 503, body: FaultBody::Clerk };
     world.simulator.set_faults(Faults::from(unavailable.times(1))).unwrap();
@@ -19,7 +19,7 @@ async fn what_the_client_did_is_shown_as_metrics() {
     let metrics = Metrics::new(Arc::clone(&world.ledger), clock, status);
     let text = |metrics: &Metrics| metrics.expose(Format::Text).unwrap().collect::<Result<String, _>>().unwrap();
     let shown = |line: &str| text(&metrics).lines().any(|it| it == line);
-    assert!(!shown("clerk_client_requests_total{clerk_instance=\"test\"} 1"), "only who hands it in is shown");
+    assert!(!shown("clerk_client_requests_total{clerk_instance=\"test\"} 1"), "only registered clients are shown");
     metrics.show_clients([("test".into(), Arc::clone(&world.outbound.limits))]);
     for line in [
         "clerk_client_requests_total{clerk_instance=\"test\"} 1",

@@ -1,4 +1,4 @@
-//! What a scrape gets, in both formats, parsed back.
+//! A scrape in both formats, parsed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -46,12 +46,12 @@ fn settings(name: &str) -> Settings {
     }
 }
 
-/// A Redis that nobody will find.
+/// An unreachable Redis.
 fn store() -> RedisClient {
     RedisClient::new(redis::RedisOptions::new(Secret::new("redis://127.0.0.1:1/".to_owned()))).unwrap()
 }
 
-/// A gateway that has seen a request, and has everything that has numbers.
+/// A gateway with one request, whose features all have metrics.
 async fn gateway(world: &World) -> Arc<Gateway> {
     let clerk = Router::new().fallback(async || axum::Json(serde_json::json!({})));
     let clock = Arc::clone(&world.clock);
@@ -148,7 +148,7 @@ impl World {
         self.ledger.instance(name).unwrap().lock().record(&observation);
     }
 
-    /// Makes every family have a value: a busy window, then a refusal, users, a probe.
+    /// Gives every family a value: a busy window, then a 429, users, a probe.
     async fn fill(&self, name: &str) {
         let handle = self.ledger.instance(name).unwrap();
         handle.lock().record_probe(Duration::from_millis(70), Ok(self.clock.now()));
@@ -168,12 +168,12 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_exposed_is_what_the_catalogue_names() {
+async fn exposed_families_match_the_catalogue() {
     let world = World::new(&["prod"]);
     world.ledger.configure([Settings { sources: vec![Source::Probe, Source::Gateway], ..settings("prod") }]);
     let gateway = gateway(&world).await;
     let world = World { metrics: world.metrics_with(gateway), ..world };
-    // A window that is over before the others.
+    // A window that ends before the others.
     world.record("prod", |_| {});
     tokio::time::advance(Duration::from_secs(13)).await;
     world.fill("prod").await;
@@ -181,7 +181,7 @@ async fn what_is_exposed_is_what_the_catalogue_names() {
     for format in FORMATS {
         let scrape = world.scrape(format);
         for family in catalogue::ALL {
-            // OpenMetrics names the family of a counter without its ending.
+            // OpenMetrics names the family of a counter without its suffix.
             let name = match format {
                 Format::OpenMetrics => family.name.trim_end_matches("_total"),
                 Format::Text => family.name,
@@ -202,10 +202,10 @@ async fn what_is_exposed_is_what_the_catalogue_names() {
                 }
             }
         }
-        assert_eq!(scrape.types.len(), catalogue::ALL.len(), "nothing but what is in the catalogue");
+        assert_eq!(scrape.types.len(), catalogue::ALL.len(), "only families of the catalogue");
         assert_eq!(scrape.ends_with_eof, format == Format::OpenMetrics);
         assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), Some(20.0));
-        // Only a probe has seen it refused: it is blocked, and nothing is said of what is left.
+        // Only a probe got a 429: the bucket is blocked, and its remaining quota is unknown.
         assert_eq!(scrape.value("clerk_ratelimit_remaining", &[("bucket", "invitations")]), None);
         let blocked = [("bucket", "invitations")];
         assert!(scrape.value("clerk_ratelimit_blocked_until_timestamp_seconds", &blocked).is_some());
@@ -217,14 +217,14 @@ async fn what_is_exposed_is_what_the_catalogue_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_formats_tell_the_same() {
+async fn both_formats_have_the_same_values() {
     let world = World::new(&["prod", "staging"]);
     world.fill("prod").await;
     let samples = |format| {
         let mut samples = world.scrape(format).samples;
         samples.retain(|sample| !sample.name.starts_with("process_"));
         for sample in &mut samples {
-            // 1 and 1.0 are one bound.
+            // 1 and 1.0 are the same bound.
             if let Some(bound) = sample.labels.get_mut("le").filter(|bound| *bound != "+Inf") {
                 *bound = bound.parse::<f64>().unwrap().to_string();
             }
@@ -240,7 +240,7 @@ async fn both_formats_tell_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counters_stand_at_zero_from_the_start_and_unknown_values_are_absent() {
+async fn counters_start_at_zero_and_unknown_values_are_absent() {
     let world = World::new(&["prod"]);
     for format in FORMATS {
         let scrape = world.scrape(format);
@@ -289,7 +289,7 @@ async fn counters_stand_at_zero_from_the_start_and_unknown_values_are_absent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_with_any_character_survive_the_way_through_both_formats() {
+async fn names_with_any_character_round_trip_in_both_formats() {
     let names = [
         "a\"quote\"",
         "back\\slash",
@@ -315,7 +315,7 @@ async fn names_with_any_character_survive_the_way_through_both_formats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn numbers_that_do_not_fit_are_still_numbers() {
+async fn huge_numbers_are_valid_samples() {
     let world = World::new(&["prod"]);
     world.record("prod", |observation| {
         observation.quota.limit = Some(u64::MAX);
@@ -336,13 +336,13 @@ async fn numbers_that_do_not_fit_are_still_numbers() {
     });
     tokio::time::advance(Duration::from_secs(3600)).await;
     for format in FORMATS {
-        // The reader fails on what is no finite number.
+        // The parser panics on numbers that are not finite.
         assert_eq!(world.scrape(format).value("clerk_up", &[]), Some(1.0));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_instance_goes_and_the_others_keep_their_counters() {
+async fn removed_instance_disappears_and_others_keep_counters() {
     let world = World::new(&["prod", "staging"]);
     world.fill("prod").await;
     world.fill("staging").await;
@@ -357,7 +357,7 @@ async fn a_removed_instance_goes_and_the_others_keep_their_counters() {
     };
     assert_eq!(of_prod(&before), of_prod(&after));
     assert_eq!(after.value("clerk_probes_total", &[("clerk_instance", "new")]), Some(0.0));
-    // Who comes back begins anew.
+    // A returning instance starts at zero.
     world.ledger.configure([settings("prod"), settings("staging")]);
     assert_eq!(world.scrape(Format::Text).value("clerk_probes_total", &[("clerk_instance", "staging")]), Some(0.0));
 }
@@ -374,13 +374,13 @@ async fn scrapes_change_nothing() {
     let last = world.scrape(Format::Text);
     let windows = |scrape: &Scrape| scrape.value("clerk_ratelimit_windows_total", &[("bucket", "instance")]);
     assert_eq!((windows(&first), windows(&last)), (Some(0.0), Some(1.0)), "the window closed once");
-    assert_eq!(last.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), None, "too old to be true");
+    assert_eq!(last.value("clerk_ratelimit_remaining", &[("bucket", "instance")]), None, "outdated");
     assert_eq!(last.value("clerk_ratelimit_limit", &[("bucket", "instance")]), Some(100.0));
 }
 
-/// Statuses and the like come from the other side: no answer makes a series of its own without bounds.
+/// Label values from remote input are bounded: no response can create unlimited series.
 #[tokio::test(start_paused = true)]
-async fn refused_requests_are_counted_by_the_priorities_that_the_alerts_name() {
+async fn shed_requests_are_counted_by_the_priorities_in_alerts() {
     let world = World::new(&["prod"]);
     let gateway = gateway(&world).await;
     let world = World { metrics: world.metrics_with(gateway), ..world };
@@ -394,7 +394,7 @@ async fn refused_requests_are_counted_by_the_priorities_that_the_alerts_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn thousands_of_instances_come_in_small_pieces_of_one_moment() {
+async fn large_exposition_has_small_pieces_of_one_snapshot() {
     let names: Vec<_> = (0..3000).map(|number| format!("customer-{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     for format in FORMATS {
@@ -402,11 +402,11 @@ async fn thousands_of_instances_come_in_small_pieces_of_one_moment() {
         names[..2500].iter().for_each(|name| world.record(name, |_| {}));
         let mut exposition = world.metrics.expose(format).unwrap();
         let first = exposition.next().unwrap().unwrap();
-        // What comes while it is taken belongs to the next one.
+        // Later observations belong to the next scrape.
         names.iter().for_each(|name| world.record(name, |observation| observation.quota.remaining = Some(7)));
         let rest: Vec<_> = exposition.map(Result::unwrap).collect();
         assert!(rest.len() > 50 && rest.iter().all(|piece| piece.len() < 200_000), "{}", rest.len());
-        // Families that are described twice, or series that come twice, fail here.
+        // The parser panics on families that are described twice and on duplicate series.
         let scrape = Scrape::parse(&(first + &rest.concat()));
         let remaining = scrape.samples.iter().filter(|sample| sample.name == "clerk_ratelimit_remaining");
         let remaining =
@@ -416,7 +416,7 @@ async fn thousands_of_instances_come_in_small_pieces_of_one_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_strange_answers_add_a_bounded_number_of_series() {
+async fn ten_thousand_odd_responses_add_bounded_series() {
     let world = World::new(&["prod"]);
     let before = world.scrape(Format::Text).samples.len();
     for number in 0..10_000_u16 {
@@ -427,7 +427,7 @@ async fn ten_thousand_strange_answers_add_a_bounded_number_of_series() {
 }
 
 #[test]
-fn any_moment_is_a_finite_number() {
+fn any_time_is_a_finite_number() {
     for moment in [Moment::default(), Moment::from_unix(Duration::MAX), Moment::default().after(Duration::MAX)] {
         assert!(moment.unix_seconds().is_finite());
     }

@@ -1,5 +1,5 @@
-//! The ledger against the simulator, which keeps its own record of what its limiter did and shares no code with it.
-//! Hours of simulated time, real HTTP over in-memory pipes.
+//! The ledger against the simulator, which records what its limiter did and shares no code with the ledger. Hours of
+//! simulated time, real HTTP over in-memory pipes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,8 +18,8 @@ const PROFILES: [HeaderProfile; 4] =
 const LIMITERS: [LimiterKind; 2] = [LimiterKind::SlidingWindow, LimiterKind::TokenBucket { burst: None }];
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Random traffic of an application: every few seconds another rate, from silence to 1.5 times the limit of 10 a second.
-/// `each` is told of the end of every second or so.
+/// Random traffic of an application: the rate changes every few seconds, from none to 1.5 times the limit of 10 a
+/// second. `each` is called about every second.
 async fn traffic(world: &World, random: &mut fastrand::Rng, length: Duration, mut each: impl FnMut(&World)) {
     let end = tokio::time::Instant::now() + length;
     while tokio::time::Instant::now() < end {
@@ -38,7 +38,7 @@ async fn traffic(world: &World, random: &mut fastrand::Rng, length: Duration, mu
     }
 }
 
-/// Mostly reads, now and then something of another bucket.
+/// Mostly reads, sometimes a request of another bucket.
 fn call(random: &mut fastrand::Rng) -> ApiRequest {
     let user = random.u32(..3);
     let (method, path) = match random.u32(..40) {
@@ -50,7 +50,7 @@ fn call(random: &mut fastrand::Rng) -> ApiRequest {
     ApiRequest::new(method, path, Source::Client)
 }
 
-/// `(windows, low, exhausted)` by the limiter's own record.
+/// `(windows, low, exhausted)` by the limiter's record.
 fn counts<'a>(truths: impl Iterator<Item = &'a BucketTruth>) -> (u64, u64, u64) {
     let mut counts = (0, 0, 0);
     for window in truths.flat_map(|truth| &truth.windows) {
@@ -63,7 +63,7 @@ fn counts<'a>(truths: impl Iterator<Item = &'a BucketTruth>) -> (u64, u64, u64) 
 }
 
 #[test]
-fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
+fn ledger_counts_limiter_windows_if_all_responses_are_seen() {
     for seed in 0..4 {
         for headers in PROFILES {
             in_simulated_time(async {
@@ -73,11 +73,11 @@ fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
                     ..clerk_test_support::simulator(seed)
                 };
                 let world = World::new(options);
-                // Nothing was sent before: what is counted is all, from the first window on.
+                // Nothing was sent before: the count is complete from the first window on.
                 let begun = world.outbound.clock.now().before(Duration::from_secs(7200));
                 world.outbound.ledger.lock().count_since(begun);
                 let mut random = fastrand::Rng::with_seed(seed);
-                // Whoever reads, and how often, must not matter.
+                // The result must not depend on scrapes.
                 let mut scraper = random.fork();
                 let often = scraper.u32(1..500);
                 traffic(&world, &mut random, Duration::from_secs(450), |world| {
@@ -104,7 +104,7 @@ fn when_every_answer_is_seen_the_ledger_counts_exactly_the_limiter_s_windows() {
 }
 
 #[test]
-fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
+fn sliding_windows_match_the_limiter_record() {
     for seed in 0..4 {
         for limiter in LIMITERS {
             for headers in [HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf] {
@@ -148,7 +148,7 @@ fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
                     }
                     // The last windows are still open.
                     assert!(covered as f64 > truth.events.len() as f64 * 0.9, "{covered} of {}", truth.events.len());
-                    // Where the borders lie is nobody's to know, but bad times are as many as they were.
+                    // The window borders are unknown, but the numbers of bad windows match.
                     let (_, low, exhausted) = counts([truth].into_iter());
                     let ours = closed.iter().filter(|window| window.low).count() as u64;
                     assert!(ours <= low * 2 && ours * 3 >= low, "{limiter}, {headers}, seed {seed}: {ours} for {low}");
@@ -160,7 +160,7 @@ fn moving_windows_are_counted_by_what_the_limiter_knew_of_their_time() {
     }
 }
 
-/// Not a property that holds, but a figure to be known: how many of the low windows probes alone find.
+/// A measurement, not an invariant: how many of the low windows probes alone find.
 #[test]
 fn probes_alone_find_a_share_of_the_low_windows() {
     let mut report = String::from("probe interval   low windows   found by probes\n");
@@ -171,9 +171,9 @@ fn probes_alone_find_a_share_of_the_low_windows() {
             in_simulated_time(async {
                 let world = World::new(clerk_test_support::simulator(seed));
                 let mut random = fastrand::Rng::with_seed(seed);
-                // The application's traffic does not pass through the exporter: it has a ledger of its own.
+                // The application's traffic does not pass through the exporter: it has a separate ledger.
                 let application = world.beside();
-                // As the exporter probes: a phase of its own, ticks up to 10 % of the interval early or late.
+                // Like the exporter's probes: a random phase, and ticks up to 10 % of the interval early or late.
                 let mut dice = random.fork();
                 let interval = Duration::from_secs(interval);
                 let mut tick = tokio::time::Instant::now() + interval.mul_f64(1.0 + dice.f64());
@@ -192,19 +192,19 @@ fn probes_alone_find_a_share_of_the_low_windows() {
                 found += world.snapshot().bucket(Bucket::Instance).unwrap().low_windows;
             });
         }
-        assert!(found <= low, "no window is low that the limiter does not know of");
+        assert!(found <= low, "every low window is low by the limiter's record");
         let share = found as f64 / low as f64;
         report.push_str(&format!("{interval:>11} s   {low:>11}   {:>14.0} %\n", share * 100.0));
         shares.push(share);
     }
     println!("{report}");
-    // Seldom probes find what they find by luck of their phase; frequent ones find most.
+    // Rare probes find windows by luck of their phase; frequent ones find most.
     assert!(shares[0] > 0.7 && shares[0] > shares[2] && shares[1] > shares[3], "{report}");
 }
 
-/// Answers that overtake each other, and come late, change no count of what was seen.
+/// Responses out of order or late do not change the counts.
 #[test]
-fn late_answers_are_counted_once() {
+fn late_responses_are_counted_once() {
     in_simulated_time(async {
         let world = Arc::new(World::new(clerk_test_support::simulator(7)));
         let mut tasks = tokio::task::JoinSet::new();
@@ -214,7 +214,7 @@ fn late_answers_are_counted_once() {
                 tokio::time::sleep(Duration::from_millis(number * 97)).await;
                 let call = ApiRequest::get("/v1/users/count", Source::Gateway);
                 let answer = world.outbound.request(&call, DEADLINE).await.unwrap();
-                // The same observation again, up to four seconds late: a slow path from the answer to the ledger.
+                // The same observation up to four seconds late: a slow path from the response to the ledger.
                 tokio::time::sleep(Duration::from_millis(number % 41 * 100)).await;
                 world.late.lock().record(&answer.observation);
             });

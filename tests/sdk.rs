@@ -1,5 +1,5 @@
-//! Clerk's own SDKs for Node.js and Python, as applications use them: against the simulated Clerk, directly and through
-//! something in between. What an application sees must be the same, and so must be what arrives at Clerk.
+//! Clerk's SDKs for Node.js and Python against the simulated Clerk, directly and through a proxy. Applications must see
+//! the same results, and Clerk must receive the same requests.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -34,9 +34,9 @@ use crate::chaos::{Chaos, ChaosProxy};
 use crate::exporter::{KEY, Web, run};
 use crate::front::Front;
 
-/// Calls at the same time in a burst.
+/// Concurrent calls in a burst.
 const BURST: usize = 60;
-/// How many of them the limit allows.
+/// Number of them that the limit allows.
 const ALLOWED: usize = 20;
 
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ enum Sdk {
 }
 
 impl Sdk {
-    /// The program that makes calls with this SDK, with nothing of the environment but what it needs.
+    /// The program that makes calls with this SDK, with a minimal environment.
     fn command(self, api_url: &str, key: &str, arguments: &[&str]) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (interpreter, program) = match self {
@@ -71,24 +71,24 @@ impl Sdk {
         ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Makes every kind of call once, and gives what the application sees of each.
+    /// Makes every kind of call once; returns what the application sees of each.
     async fn calls(self, api_url: &str) -> Vec<Value> {
         self.calls_with(api_url, KEY).await
     }
 
-    /// The same with another key.
+    /// With another key.
     async fn calls_with(self, api_url: &str, key: &str) -> Vec<Value> {
         self.lines(api_url, key, &["calls"]).await
     }
 
-    /// Makes [`BURST`] calls at the same time.
+    /// Makes [`BURST`] concurrent calls.
     async fn burst(self, api_url: &str) -> Burst {
         let mut lines = self.lines(api_url, KEY, &["burst", &BURST.to_string()]).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
         serde_json::from_value(lines.remove(0)).unwrap()
     }
 
-    /// What begins the User-Agent of this SDK.
+    /// The start of this SDK's User-Agent.
     fn user_agent(self) -> &'static str {
         match self {
             Self::Node => "@clerk/backend@3.25.0",
@@ -97,7 +97,7 @@ impl Sdk {
     }
 }
 
-/// What became of many calls at the same time.
+/// The outcomes of concurrent calls.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Burst {
@@ -108,11 +108,10 @@ struct Burst {
     other_errors: Vec<Value>,
 }
 
-/// A request as it arrived: method, path and query, and headers that are the application's and not the connection's, in
-/// order.
+/// A received request: method, path and query, and its end-to-end headers in order.
 type Arrival = (String, String, Vec<(String, String)>);
 
-/// A simulated Clerk that notes what arrives.
+/// A simulated Clerk that records requests.
 struct Clerk {
     simulator: Simulator,
     arrivals: Arc<Mutex<Vec<Arrival>>>,
@@ -127,7 +126,7 @@ impl Clerk {
         Self { simulator, arrivals, web: Web::start(router).await }
     }
 
-    /// One with room for all calls, which refuses every DELETE and fails every POST.
+    /// With a high limit; rejects every DELETE and fails every POST.
     async fn with_errors() -> Self {
         let of_method = |method: &str, fault: Fault| FaultRule { method: Some(method.to_owned()), ..fault.always() };
         let rules = vec![
@@ -139,7 +138,7 @@ impl Clerk {
         Self::start(Options { faults, limits, ..Options::default() }).await
     }
 
-    /// One that allows [`ALLOWED`] requests within any stretch of time as long as this.
+    /// Allows [`ALLOWED`] requests in any period of this length.
     async fn narrow(window: &str) -> Self {
         let limits = vec![format!("instance={ALLOWED}/{window}").parse().unwrap()];
         Self::start(Options { limits, limiter: LimiterKind::SlidingWindow, ..Options::default() }).await
@@ -149,8 +148,8 @@ impl Clerk {
         self.web.url()
     }
 
-    /// Everything is as at the start. Gives what has arrived until now, in an order that does not depend on which of
-    /// two calls at the same time came first.
+    /// Resets everything. Returns the requests received so far, in an order that does not depend on the order of
+    /// concurrent calls.
     fn renew(&self) -> Vec<Arrival> {
         self.simulator.reset();
         let mut arrivals = std::mem::take(&mut *self.arrivals.lock());
@@ -160,7 +159,7 @@ impl Clerk {
 }
 
 async fn note(State(arrivals): State<Arc<Mutex<Vec<Arrival>>>>, request: Request, next: Next) -> Response {
-    // Whoever stands in between has connections of its own and may say so.
+    // A proxy has its own connections and may set these.
     let of_connections = [
         "connection",
         "forwarded",
@@ -178,14 +177,15 @@ async fn note(State(arrivals): State<Arc<Mutex<Vec<Arrival>>>>, request: Request
     next.run(request).await
 }
 
-/// Makes every kind of call directly and then by way of `proxy_url`, which leads to the same Clerk: the application
-/// sees the same, and the same requests arrive.
+/// Makes every kind of call directly and through `proxy_url`, which leads to the same Clerk. The application sees the
+/// same, and Clerk receives the same requests.
 async fn is_the_same_through(proxy_url: &str, clerk: &Clerk, sdk: Sdk) {
     let (directly, through) = sees_the_same_through(proxy_url, KEY, clerk, sdk).await;
     arrived_the_same(&directly, &through, sdk);
 }
 
-/// The same but for what arrives, which is given: directly, and by way of `proxy_url`, where `key` is the SDK's key.
+/// Compares only what the application sees. Returns the received requests: direct ones, and those through `proxy_url`
+/// with the SDK's key `key`.
 async fn sees_the_same_through(proxy_url: &str, key: &str, clerk: &Clerk, sdk: Sdk) -> (Vec<Arrival>, Vec<Arrival>) {
     let direct = sdk.calls(&clerk.url()).await;
     let sent_directly = clerk.renew();
@@ -205,7 +205,7 @@ fn arrived_the_same(directly: &[Arrival], through: &[Arrival], sdk: Sdk) {
     assert_eq!(through.len(), directly.len(), "{sdk:?}");
 }
 
-/// A call, and the status, error code and seconds to wait if it fails.
+/// A call, and on failure its status, error code and seconds to wait.
 type Outcome = (String, Option<(u64, String, Option<u64>)>);
 
 async fn outcomes(sdk: Sdk) -> Vec<Outcome> {
@@ -253,12 +253,12 @@ fn expected_outcomes() -> Vec<Outcome> {
 }
 
 #[tokio::test]
-async fn node_sees_each_answer_of_clerk_as_it_is() {
+async fn node_sdk_sees_every_response_unchanged() {
     assert_eq!(outcomes(Sdk::Node).await, expected_outcomes());
 }
 
 #[tokio::test]
-async fn python_sees_each_answer_of_clerk_as_it_is() {
+async fn python_sdk_sees_every_response_unchanged() {
     assert_eq!(outcomes(Sdk::Python).await, expected_outcomes());
 }
 
@@ -284,7 +284,7 @@ async fn both_sdks_see_the_same_data() {
 }
 
 #[tokio::test]
-async fn what_only_passes_bytes_on_changes_nothing() {
+async fn plain_tcp_proxy_changes_nothing() {
     let clerk = Clerk::with_errors().await;
     let relay = ChaosProxy::start(clerk.web.address, Chaos::Pass);
     is_the_same_through(&relay.url(), &clerk, Sdk::Node).await;
@@ -293,12 +293,12 @@ async fn what_only_passes_bytes_on_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_burst_of_either_sdk_is_throttled_and_each_refused_call_knows_how_long_to_wait() {
+async fn sdk_burst_is_throttled_with_retry_after() {
     for sdk in [Sdk::Node, Sdk::Python] {
-        // Longer than the test runs, however busy the machine is.
+        // Longer than the test runs on any machine.
         let clerk = Clerk::narrow("1h").await;
         let burst = sdk.burst(&clerk.url()).await;
-        // One look-up of the user's id came before; Node's list also asks for the number of users.
+        // A lookup of the user's ID precedes it; Node's list also requests the number of users.
         let before = match sdk {
             Sdk::Node => 2,
             Sdk::Python => 1,
@@ -316,7 +316,7 @@ async fn a_burst_of_either_sdk_is_throttled_and_each_refused_call_knows_how_long
 }
 
 #[tokio::test]
-async fn every_request_of_either_sdk_names_it_and_the_version_of_the_interface() {
+async fn sdk_requests_have_user_agent_and_api_version() {
     for sdk in [Sdk::Node, Sdk::Python] {
         let clerk = Clerk::with_errors().await;
         sdk.calls(&clerk.url()).await;
@@ -355,10 +355,10 @@ async fn a_gateway_with_all_policies_off_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_of_a_caller_takes_the_place_of_the_key_and_clerk_sees_the_key() {
+async fn sdk_with_caller_token_reaches_clerk_with_the_key() {
     const TOKEN: &str = "billing-token-CANARY";
     let clerk = Clerk::with_errors().await;
-    // One of the calls has a key that nobody knows, which Clerk is to refuse.
+    // One of the calls has an unknown key, which Clerk must reject.
     let callers = "unknown_keys: forward\ncallers: [{ name: billing, token_file: token, instance: prod }]";
     let gateway = Front::with_files(&clerk.url(), ROOMY, &format!("{callers}\n{ALL_OFF}"), &[("token", TOKEN)]).await;
     clerk.renew();
@@ -369,8 +369,8 @@ async fn a_token_of_a_caller_takes_the_place_of_the_key_and_clerk_sees_the_key()
 }
 
 #[tokio::test]
-async fn with_default_policies_applications_see_the_same_and_only_the_compression_differs() {
-    // An answer that is shared must be one that all who wait for it can read.
+async fn default_policies_change_only_compression() {
+    // A shared response must be readable by all clients.
     let apart_from_compression = |arrivals: Vec<Arrival>| -> Vec<Arrival> {
         let apart = |(method, target, headers): Arrival| {
             let headers = headers.into_iter().filter(|(name, _)| name != "accept-encoding").collect();
@@ -388,7 +388,7 @@ async fn with_default_policies_applications_see_the_same_and_only_the_compressio
 }
 
 #[tokio::test]
-async fn with_all_policies_on_applications_see_the_same_and_clerk_sees_no_more_requests() {
+async fn all_policies_on_change_no_result_and_add_no_requests() {
     for sdk in [Sdk::Node, Sdk::Python] {
         let clerk = Clerk::with_errors().await;
         let gateway = Front::start(&clerk.url(), ROOMY, ALL_ON).await;
@@ -399,7 +399,7 @@ async fn with_all_policies_on_applications_see_the_same_and_clerk_sees_no_more_r
 }
 
 #[tokio::test]
-async fn a_burst_of_either_sdk_through_a_pacing_gateway_meets_no_429() {
+async fn sdk_burst_through_a_pacing_gateway_gets_no_429() {
     let pacing = "max_wait: 60s\npolicies: { retry: off, coalesce: off, cache: off, batch: off, pace: on }";
     for sdk in [Sdk::Node, Sdk::Python] {
         let clerk = Clerk::narrow("1s").await;
@@ -416,7 +416,7 @@ async fn a_burst_of_either_sdk_through_a_pacing_gateway_meets_no_429() {
 }
 
 #[tokio::test]
-async fn the_same_burst_through_a_sharing_gateway_is_hardly_a_request() {
+async fn identical_sdk_burst_is_coalesced_by_the_gateway() {
     for sdk in [Sdk::Node, Sdk::Python] {
         // No window ends while the test runs.
         let clerk = Clerk::narrow("1h").await;
@@ -425,6 +425,6 @@ async fn the_same_burst_through_a_sharing_gateway_is_hardly_a_request() {
         let burst = sdk.burst(&url(&gateway)).await;
         assert_eq!((burst.ok, burst.throttled), (BURST, 0), "{sdk:?}");
         let total = clerk.simulator.truth().requests.total;
-        assert!(total <= 3, "{sdk:?}: {total} requests for {BURST} look-ups of one user");
+        assert!(total <= 3, "{sdk:?}: {total} requests for {BURST} lookups of one user");
     }
 }

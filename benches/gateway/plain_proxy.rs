@@ -1,5 +1,4 @@
-//! A proxy of hyper and its client and nothing else, on one thread: what is left to be gained if the gateway did nothing
-//! of its own.
+//! A minimal proxy of hyper and its client on one thread: the upper bound for the gateway's performance.
 //!
 //! ```sh
 //! cargo build --release --example plain_proxy

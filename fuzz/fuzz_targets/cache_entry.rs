@@ -1,11 +1,11 @@
-//! Any bytes as a cached response out of Redis: it is none, or what is written of it is read as the same.
+//! Any bytes as a cached response from Redis: invalid, or unchanged after a round trip.
 
 #![no_main]
 
 use clerk_client::secret;
 use libfuzzer_sys::fuzz_target;
 
-/// The modules that read it, which nobody else can call.
+/// The private modules that read it.
 #[path = "../../crates/clerk-client/src/cache"]
 mod cache {
     #[allow(dead_code, reason = "it is more than reading")]
@@ -25,9 +25,12 @@ mod cache {
     pub(super) fn check(data: &[u8]) {
         let key = SecretSource::Inline(Secret::new("A".repeat(43) + "="));
         let seal = Encryption::new(&key, &[]).expect("a key of 32 bytes");
-        assert!(decode(Bytes::copy_from_slice(data), Some(&seal), b"place").is_none(), "nobody can forge a sealed one");
+        assert!(
+            decode(Bytes::copy_from_slice(data), Some(&seal), b"place").is_none(),
+            "encrypted entries are unforgeable"
+        );
         let Some(record) = decode(Bytes::copy_from_slice(data), None, b"place") else { return };
-        let written = encode(&record, None, b"place").expect("what was read can be written");
+        let written = encode(&record, None, b"place").expect("a parsed entry can be encoded");
         let again = decode(written.clone().into(), None, b"place").expect("and read");
         assert_eq!(encode(&again, None, b"place").as_ref(), Some(&written));
     }

@@ -1,4 +1,4 @@
-//! Any bytes as the certificate of a client whose signature is good: who is let in has an allowed name.
+//! Any bytes as a client certificate with a valid signature: an accepted client has an allowed name.
 
 #![no_main]
 
@@ -17,9 +17,9 @@ const NAMES: [&str; 4] = ["prometheus.example", "10.0.0.1", "scraper@example.com
 
 /// Accepts every certificate.
 #[derive(Debug)]
-struct Anybody;
+struct AcceptAll;
 
-impl ClientCertVerifier for Anybody {
+impl ClientCertVerifier for AcceptAll {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -57,11 +57,11 @@ impl ClientCertVerifier for Anybody {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let verifier = client_names::AllowedNames::new(Arc::new(Anybody), &NAMES.map(str::to_owned));
+    let verifier = client_names::AllowedNames::new(Arc::new(AcceptAll), &NAMES.map(str::to_owned));
     let certificate = CertificateDer::from(data);
     let accepted = verifier.verify_client_cert(&certificate, &[], UnixTime::since_unix_epoch(Default::default()));
     let holds = |name: &[u8]| data.windows(name.len()).any(|part| part == name);
-    // An address is four bytes, or sixteen with the prefix of those that are mapped.
+    // An address is four bytes, or sixteen with the prefix of mapped addresses.
     let has_name = NAMES.iter().any(|name| holds(name.as_bytes())) || holds(&[10, 0, 0, 1]);
-    assert!(accepted.is_err() || has_name, "let in without an allowed name");
+    assert!(accepted.is_err() || has_name, "accepted without an allowed name");
 });

@@ -1,5 +1,5 @@
-//! Any bytes as requests to the gateway: what it sends on is one request for each, to Clerk alone, without what belongs to the
-//! client's connection, and never with a caller's token.
+//! Any bytes as requests to the gateway: it forwards at most one request for each, to Clerk only, without hop-by-hop
+//! fields, and never with a caller's token.
 
 #![no_main]
 
@@ -28,7 +28,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
 const TOKEN: &str = "billing-token-CANARY";
 
-/// A Clerk that keeps the heads that it is sent.
+/// A Clerk that records request heads.
 #[derive(Debug, Default)]
 struct Keeping(Mutex<Vec<Parts>>);
 
@@ -47,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
     let clerk = Arc::new(Keeping::default());
     let taken = runtime.block_on(requests(Arc::clone(&clerk), data));
     let sent = std::mem::take(&mut *clerk.0.lock().unwrap_or_else(PoisonError::into_inner));
-    assert!(sent.len() <= taken, "{} requests came, {} were sent", taken, sent.len());
+    assert!(sent.len() <= taken, "{} requests received, {} sent", taken, sent.len());
     for head in sent {
         assert_eq!(head.uri.authority().map(|it| it.as_str()), Some("clerk.test"), "{head:?}");
         let values: Vec<_> = head.headers.values().map(|value| value.as_bytes()).collect();
@@ -60,7 +60,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Serves these bytes; says how many requests hyper saw in them.
+/// Serves these bytes; returns how many requests hyper parsed.
 async fn requests(clerk: Arc<Keeping>, bytes: &[u8]) -> usize {
     let gateway = gateway(clerk);
     let (mut client, server) = tokio::io::duplex(64 * 1024);

@@ -1,4 +1,4 @@
-//! Any bytes as requests of HTTP/1 on one connection: no request gets to hyper of which the head was not looked at.
+//! Any bytes as HTTP/1 requests on one connection: no request reaches hyper whose head was not checked.
 
 #![no_main]
 
@@ -21,17 +21,17 @@ use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncWriteExt;
 
 fuzz_target!(|data: &[u8]| {
-    // The first byte says how the rest is cut into reads.
+    // The first byte is the size of the reads.
     let Some((&piece, bytes)) = data.split_first() else { return };
     let piece = usize::from(piece).max(1);
     let mut heads = 0;
     let mut framing = http1_framing::Http1Framing::default();
     bytes.chunks(piece).for_each(|part| framing.scan(part, |_| heads += 1));
     let taken = taken_by_hyper(bytes, piece);
-    assert!(taken <= heads, "hyper takes {taken} requests, {heads} heads were looked at");
+    assert!(taken <= heads, "hyper parsed {taken} requests, {heads} heads were checked");
 });
 
-/// How many requests hyper sees in these bytes.
+/// How many requests hyper parses from these bytes.
 fn taken_by_hyper(bytes: &[u8], piece: usize) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without a driver");
     let taken = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! Any bytes as the quota headers of an answer. The property tests check the same things on stable Rust.
+//! Any bytes as the quota headers of a response. The property tests check the same on stable Rust.
 
 #![no_main]
 

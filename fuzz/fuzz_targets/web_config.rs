@@ -1,4 +1,4 @@
-//! Any text as a web configuration: it is read, or refused in words that hold none of its secrets.
+//! Any text as a web configuration: it is accepted, or rejected with a message that contains none of its secrets.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use prometheus_web::WebConfigSource;
 
-/// In memory, where the system has a place for that.
+/// In memory, if the system has a file system for that.
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = PathBuf::from("/dev/shm");
     let folder = if memory.is_dir() { memory } else { std::env::temp_dir() };

@@ -1,4 +1,4 @@
-//! Any bytes as the delivery of a webhook. The property tests check the same things on stable Rust.
+//! Any bytes as a webhook delivery. The property tests check the same on stable Rust.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! `/-/reload`: loads the configuration again.
+//! `/-/reload`: reloads the configuration.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Admin;
 
-/// The configuration was not taken over; the one before stays in force.
+/// The configuration was rejected; the previous one stays in use.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ReloadError(pub String);
 
-/// Somebody wants the configuration to be loaded again, and waits for what comes of it.
+/// A request to reload the configuration; the sender takes the result.
 pub type ReloadRequest = oneshot::Sender<Result<(), ReloadError>>;
 
-/// Asks whoever owns the configuration to load it again.
+/// Sends reload requests to the owner of the configuration.
 #[derive(Debug, Clone)]
 pub struct Reloader(pub mpsc::Sender<ReloadRequest>);
 
 impl Reloader {
-    /// Loads the configuration again.
+    /// Reloads the configuration.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns an error with the problems of the configuration.
     pub async fn reload(&self) -> Result<(), ReloadError> {
         let gone = || ReloadError("shutting down".to_owned());
         let (request, answer) = oneshot::channel();

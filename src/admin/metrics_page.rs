@@ -1,4 +1,4 @@
-//! The page that Prometheus scrapes.
+//! The metrics endpoint.
 
 use std::fmt;
 use std::future::Future;
@@ -21,13 +21,14 @@ use tokio::sync::oneshot;
 use crate::metrics::{Exposition, Format, Metrics};
 use prometheus_web::HeldBytes;
 
-/// What compressing a response takes in memory.
+/// Memory that compressing a response takes, in bytes.
 const COMPRESSION_BYTES: usize = 300 * 1024;
 
-/// The thread that writes metrics, a piece of one scrape after a piece of another.
+/// The thread that encodes metrics. It alternates between concurrent scrapes, one piece at a time.
 ///
-/// Of thousands of instances they take a while: no thread that serves others does it. It is always the same one, since the
-/// C library keeps what a thread gave back for that thread: many threads would come to keep many snapshots.
+/// Encoding thousands of instances takes long, so that it must not block threads that serve other requests. It is
+/// always the same thread, because the C library caches freed memory per thread: many threads would hold many
+/// snapshots.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     metrics: Arc<Metrics>,
@@ -40,7 +41,7 @@ enum Job {
 }
 
 impl Job {
-    /// Whoever has gone away meanwhile does not get it.
+    /// The result is dropped if the client has disconnected.
     fn work(self) {
         match self {
             Self::Begin(metrics, format, to) => drop(to.send(begin(&metrics, format))),
@@ -49,33 +50,33 @@ impl Job {
     }
 }
 
-/// The first piece, the rest, and about how many bytes of memory they take.
+/// The first piece, the rest, and the approximate memory they take in bytes.
 type Begun = (String, Exposition, usize);
 
 /// A piece, and the rest.
 type Written = (Option<Result<String, fmt::Error>>, Exposition);
 
 impl Writer {
-    /// Starts the thread, which ends with the last clone. Needs a runtime.
+    /// Starts the thread, which ends when the last clone is dropped. Needs a runtime.
     pub(super) fn start(metrics: Arc<Metrics>) -> Self {
         let (jobs, waiting) = mpsc::channel::<Job>();
         let runtime = Handle::current();
         let work = move || {
             let _guard = runtime.enter();
             for job in waiting {
-                // A bug that breaks one scrape must not end all that come after it. The panic is in the log.
+                // A panic in one scrape must not end all later ones. The panic is logged.
                 let _ = panic::catch_unwind(AssertUnwindSafe(|| job.work()));
             }
         };
         if let Err(error) = thread::Builder::new().name("metrics".to_owned()).spawn(work) {
-            tracing::error!(%error, "the thread that writes metrics cannot be started; scrapes are answered with 503");
+            tracing::error!(%error, "failed to start the metrics thread; scrapes will get 503");
         }
         Self { metrics, jobs }
     }
 
     fn begin(&self, format: Format) -> oneshot::Receiver<Result<Begun, fmt::Error>> {
         let (to, begun) = oneshot::channel();
-        // Without the thread, the sender is gone at once.
+        // Without the thread, the sender is dropped immediately.
         drop(self.jobs.send(Job::Begin(Arc::clone(&self.metrics), format, to)));
         begun
     }
@@ -110,23 +111,23 @@ pub(super) async fn page(State(writer): State<Writer>, headers: HeaderMap) -> Re
             (Extension(held), [(header::CONTENT_TYPE, content_type), (header::VARY, vary)], body).into_response()
         }
         Ok(Err(fmt::Error)) => {
-            tracing::error!("metrics cannot be encoded");
-            (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded; see the log\n").into_response()
+            tracing::error!("failed to encode metrics");
+            (StatusCode::INTERNAL_SERVER_ERROR, "failed to encode metrics; see the log\n").into_response()
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "metrics cannot be written; see the log\n").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed to write metrics; see the log\n").into_response(),
     }
 }
 
-/// A body that is written while it is sent, a piece ahead of the client.
+/// A body that is encoded while it is sent, one piece ahead of the client.
 struct Pieces {
     first: Option<String>,
     next: Option<oneshot::Receiver<Written>>,
     writer: Writer,
 }
 
-/// The metrics end before their last line.
+/// The metrics are incomplete.
 #[derive(Debug, thiserror::Error)]
-#[error("the metrics were not written to their end")]
+#[error("the metrics are incomplete")]
 struct Unfinished;
 
 impl HttpBody for Pieces {
@@ -147,7 +148,7 @@ impl HttpBody for Pieces {
                 Some(Ok(Frame::data(piece.into())))
             }
             Ok((Some(Err(fmt::Error)), _)) => {
-                tracing::error!("metrics cannot be encoded; the response ends in the middle");
+                tracing::error!("failed to encode metrics; the response is truncated");
                 Some(Err(Unfinished))
             }
             Err(_) => Some(Err(Unfinished)),

@@ -1,6 +1,6 @@
-//! What the exporter shows over HTTP: metrics, the landing page, the state as JSON, health, reload.
+//! The exporter's HTTP endpoints: metrics, landing page, status as JSON, health, reload.
 //!
-//! Nothing here calls Clerk, and nothing waits: everything is made from the ledger as it is.
+//! No endpoint calls Clerk or waits: responses are made from the current state of the ledger.
 
 mod landing;
 mod lifecycle;
@@ -29,25 +29,25 @@ use crate::probe::Probes;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 
-/// Paths that orchestrators ask, and that say nothing of the instances.
+/// Health checks for orchestrators. They reveal nothing about the instances.
 const HEALTH_PATHS: [&str; 2] = ["/-/healthy", "/-/ready"];
 
-/// Paths beside that of the metrics, `/` and those below `/-/`.
+/// Reserved paths other than the metrics path, `/` and those below `/-/`.
 pub const PATHS: [&str; 3] = ["/api/v1/status", "/api/v1/top", "/config"];
 
-/// Where things are found.
+/// Paths of the endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminOptions {
-    /// Path of the metrics, beginning with a slash; none of [`PATHS`], nor below `/-/`.
+    /// Path of the metrics; starts with a slash, is none of [`PATHS`] and not below `/-/`.
     pub telemetry_path: String,
-    /// Path before all paths: empty, or beginning with a slash and not ending in one.
+    /// Prefix of all paths: empty, or with a leading and without a trailing slash.
     pub route_prefix: String,
-    /// Path at which browsers see the prefix, if a proxy in front changes it; as `route_prefix`.
+    /// The prefix that browsers see, if a reverse proxy changes it; same format as `route_prefix`.
     pub external_prefix: String,
 }
 
 impl AdminOptions {
-    /// The paths that tell an orchestrator whether the process serves and is ready. They need no password.
+    /// The health check paths. They need no password.
     #[must_use]
     pub fn health_paths(&self) -> Vec<String> {
         HEALTH_PATHS.iter().map(|path| format!("{}{path}", self.route_prefix)).collect()
@@ -60,29 +60,29 @@ impl Default for AdminOptions {
     }
 }
 
-/// What the pages are made from.
+/// The inputs of the pages.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// Where things are found.
+    /// Paths of the endpoints.
     pub options: AdminOptions,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The numbers.
+    /// The ledger.
     pub ledger: Arc<Ledger>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<Clock>,
-    /// The gateway, if there is one.
+    /// The gateway, if configured.
     pub gateway: Option<Arc<Gateway>>,
-    /// Tells whether anything was polled yet.
+    /// The probes, for readiness.
     pub probes: Arc<Probes>,
-    /// The configuration in force, without secrets.
+    /// The current configuration without secrets.
     pub config_text: Arc<ArcSwap<String>>,
-    /// Loads the configuration again; none if that is not enabled.
+    /// Reloads the configuration; `None` if disabled.
     pub reloader: Option<Reloader>,
 }
 
 impl Admin {
-    /// All paths. Needs a runtime, in which a thread writes metrics.
+    /// Returns the router of all paths. Needs a runtime: it starts the thread that encodes metrics.
     pub fn router(self) -> Router {
         let prefix = self.options.route_prefix.clone();
         let telemetry_path = self.options.telemetry_path.clone();
@@ -109,7 +109,7 @@ impl Admin {
     }
 }
 
-/// axum's `nest` serves the root of what is nested without a slash at the end only.
+/// axum's `nest` serves the root of the nested router only without a trailing slash.
 async fn at_root(router: Router, mut request: Request) -> Response {
     use tower::ServiceExt;
     *request.uri_mut() = Uri::from_static("/");
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gateway_knows_every_path_of_the_exporter_s() {
+    fn gateway_recognizes_every_exporter_path() {
         let telemetry_path = AdminOptions::default().telemetry_path;
         let health = ["/-/healthy", "/-/ready", "/-/reload"];
         for path in PATHS.into_iter().chain(health).chain([&*telemetry_path]) {

@@ -17,7 +17,7 @@ use clerk_quota::{Bucket, Moment, Source};
 pub struct Status {
     /// Version of the exporter.
     pub version: &'static str,
-    /// The present time.
+    /// The current time.
     pub now_timestamp_seconds: f64,
     /// The instances, by name.
     pub instances: Vec<InstanceStatus>,
@@ -32,25 +32,25 @@ pub struct InstanceStatus {
     pub environment: &'static str,
     /// Host of the Backend API.
     pub api_host: Arc<str>,
-    /// How it stands, in one line: `fine`, `low`, `throttled`, `blocked`, `use unknown`, or why requests fail.
+    /// The condition in one line: `fine`, `low`, `throttled`, `blocked`, `use unknown`, or why requests fail.
     pub condition: String,
     /// Why requests fail, if they do: `key`, `network`, `clerk` or `throttled`.
     pub trouble: Option<&'static str>,
-    /// Whether the last exchange got a usable answer.
+    /// Whether the last request got a usable response.
     pub up: Option<bool>,
     /// Whether Clerk accepts the key.
     pub key_valid: Option<bool>,
-    /// When a 429 was last seen.
+    /// Time of the last 429.
     pub last_throttled_timestamp_seconds: Option<f64>,
-    /// When a probe last succeeded.
+    /// Time of the last successful probe.
     pub last_probe_success_timestamp_seconds: Option<f64>,
-    /// Clerk's clock minus ours.
+    /// Clerk's clock minus the local clock.
     pub clock_offset_seconds: Option<f64>,
-    /// Users, and of those active in the last 30 days.
+    /// Number of users.
     pub users: Option<u64>,
-    /// Users active in the last 30 days.
+    /// Number of users active in the last 30 days.
     pub users_active_30d: Option<u64>,
-    /// Configured cap of users.
+    /// Configured maximum number of users.
     pub users_limit: Option<u64>,
     /// The budgets.
     pub buckets: Vec<BucketStatus>,
@@ -61,37 +61,37 @@ pub struct InstanceStatus {
 pub struct BucketStatus {
     /// Its name.
     pub bucket: &'static str,
-    /// Where the numbers come from: `headers`, `gateway`, `client`, `mixed`, `probe` or `configured`. With the last two, the use
-    /// is not known.
+    /// Source of the numbers: `headers`, `gateway`, `client`, `mixed`, `probe` or `configured`. For the last two, the
+    /// usage is unknown.
     pub basis: Option<&'static str>,
     /// Requests per window.
     pub limit: Option<u64>,
-    /// Requests left.
+    /// Remaining requests.
     pub remaining: Option<u64>,
     /// When the window resets.
     pub reset_timestamp_seconds: Option<f64>,
     /// Length of the window.
     pub window_seconds: f64,
-    /// When this was observed.
+    /// Time of the observation.
     pub sample_timestamp_seconds: Option<f64>,
-    /// End of the Retry-After in force.
+    /// End of the current Retry-After.
     pub blocked_until_timestamp_seconds: Option<f64>,
-    /// Seconds until nothing is left, if that is before the reset.
+    /// Seconds until the quota is exhausted, if that is before the reset.
     pub seconds_to_exhaustion: Option<f64>,
-    /// Highest use in the last 60 s.
+    /// Highest used share of the limit in the last 60 s.
     pub usage_peak_ratio: Option<f64>,
-    /// Closed windows.
+    /// Number of closed windows.
     pub windows: u64,
-    /// Of those, low ones.
+    /// Number of closed windows that were low.
     pub low_windows: u64,
-    /// Of those, exhausted ones.
+    /// Number of closed windows that were exhausted.
     pub exhausted_windows: u64,
-    /// 429 answers.
+    /// Number of 429 responses.
     pub throttled_responses: u64,
 }
 
 impl Status {
-    /// The state at `now`; `step_seconds` is added to all times.
+    /// Returns the state at `now`; `step_seconds` is added to all times.
     #[must_use]
     pub fn new(instances: &[InstanceSnapshot], now: Moment, step_seconds: f64) -> Self {
         Self {

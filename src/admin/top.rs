@@ -1,4 +1,4 @@
-//! Who uses the budgets now: `/api/v1/top` and a table on the landing page, by what the gateway saw.
+//! The current consumers of the budgets, as observed by the gateway: `/api/v1/top` and a table on the landing page.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use super::landing::escape;
 use crate::gateway::{GatewayStats, Share};
 use clerk_quota::Span;
 
-/// Shares that the landing page shows of each instance, and of all of them, though one of each at least.
+/// Maximum number of rows on the landing page, in total and per instance, but at least one per instance.
 const MAX_ROWS: usize = 10;
 const MAX_ALL_ROWS: usize = 30;
 
-/// Who used the budgets of each instance.
+/// The consumers of each instance's budgets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TopPage {
-    /// The instances of which requests were seen.
+    /// The instances with observed requests.
     pub instances: Vec<InstanceTop>,
 }
 
-/// Who used the budgets of one instance, most first.
+/// The consumers of one instance's budgets, in descending order.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InstanceTop {
-    /// The alias; `other` for requests of unknown keys.
+    /// The alias; `other` for requests with unknown keys.
     pub name: Arc<str>,
     /// In the last 10 s.
     pub last_10s: Vec<TopEntry>,
@@ -38,20 +38,20 @@ pub struct InstanceTop {
     pub last_1h: Vec<TopEntry>,
 }
 
-/// The use of one caller and route.
+/// The usage of one caller and route.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TopEntry {
     /// The method.
     pub method: &'static str,
-    /// The template, as it was sent, or `other`.
+    /// The route template that was requested, or `other`.
     pub route: &'static str,
-    /// Who called.
+    /// The caller.
     pub caller: Arc<str>,
-    /// Which part of the program sent it: `gateway`, `probe` or `client`.
+    /// The part of the program that sent the requests: `gateway`, `probe` or `client`.
     pub source: &'static str,
-    /// Requests that Clerk may have counted, retries and refused ones too.
+    /// Requests that Clerk may have counted, including retries and rejected ones.
     pub requests: u64,
-    /// Of all requests of that time, from 0 to 1.
+    /// Share of all requests in the time span, from 0 to 1.
     pub ratio: f64,
 }
 
@@ -64,7 +64,7 @@ impl From<&Share> for TopEntry {
 }
 
 impl TopPage {
-    /// From the gateway's numbers.
+    /// Builds the page from the gateway's statistics.
     #[must_use]
     pub fn new(numbers: &GatewayStats) -> Self {
         let seen = numbers.instances.iter().filter(|(_, numbers)| numbers.top.iter().any(|shares| !shares.is_empty()));
@@ -85,12 +85,12 @@ pub(super) async fn json(State(site): State<Arc<Admin>>) -> Response {
     match &site.gateway {
         Some(gateway) => Json(TopPage::new(&gateway.stats())).into_response(),
         None => {
-            (StatusCode::NOT_FOUND, "no gateway is configured, and only a gateway sees who calls\n").into_response()
+            (StatusCode::NOT_FOUND, "no gateway is configured; only a gateway can identify callers\n").into_response()
         }
     }
 }
 
-/// The table of the landing page: the clients that spend most now first. Empty where nothing was seen in the last hour.
+/// The table of the landing page, current top consumers first. Empty if there were no requests in the last hour.
 pub(super) fn table(numbers: &GatewayStats) -> String {
     let mut rows = String::new();
     let instances = TopPage::new(numbers).instances;
@@ -104,7 +104,7 @@ pub(super) fn table(numbers: &GatewayStats) -> String {
                 rows,
                 "<tr><td data-label=\"Instance\">{}</td><td data-label=\"Caller\">{}</td>\
                  <td data-label=\"Route\">{method} {}</td>\
-                 <td data-label=\"Last 10 s\">{window}</td><td data-label=\"Share of them\">{share}</td>\
+                 <td data-label=\"Last 10 s\">{window}</td><td data-label=\"Share of last 10 s\">{share}</td>\
                  <td data-label=\"Last minute\">{minute}</td><td data-label=\"Last hour\">{hour}</td></tr>",
                 escape(&name),
                 escape(caller),
@@ -116,19 +116,20 @@ pub(super) fn table(numbers: &GatewayStats) -> String {
         return rows;
     }
     format!(
-        "<h2>Who spends it</h2><table class=\"top\"><thead><tr><th>Instance</th><th>Caller</th><th>Route</th><th>Last 10 s</th>\
-         <th>Share of them</th><th>Last minute</th><th>Last hour</th></tr></thead><tbody>{rows}</tbody></table>"
+        "<h2>Top consumers</h2><table class=\"top\"><thead><tr><th>Instance</th><th>Caller</th><th>Route</th>\
+         <th>Last 10 s</th>\
+         <th>Share of last 10 s</th><th>Last minute</th><th>Last hour</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 }
 
-/// A spender, and its requests of the last 10 s, minute and hour.
+/// A consumer, with its requests of the last 10 s, minute and hour.
 struct Row<'a> {
     entry: &'a TopEntry,
     requests: [u64; 3],
     present_ratio: f64,
 }
 
-/// All who are named anywhere, those that spend most now first.
+/// All consumers in any of the lists, current top consumers first.
 fn rows_of<'a>(window: &'a [TopEntry], minute: &'a [TopEntry], hour: &'a [TopEntry]) -> Vec<Row<'a>> {
     let same = |a: &TopEntry, b: &TopEntry| {
         (a.route, a.method, &a.caller, a.source) == (b.route, b.method, &b.caller, b.source)

@@ -1,4 +1,4 @@
-//! From the section `gateway` to a gateway, and what of it outlives a reload.
+//! Builds the gateway from the section `gateway`, and holds what outlives a reload.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,30 +22,30 @@ use clerk_client::webhook;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 
-/// Makes the gateway and keeps it up to date.
+/// Builds the gateway and keeps it up to date.
 #[derive(Debug)]
 pub(super) struct GatewayRunner {
     clock: Arc<Clock>,
-    /// What the gateway was started with. Where it listens, and what it keeps answers in, stay until a restart.
+    /// The configuration at start. Listen addresses and cache storage only change with a restart.
     started: config::GatewayConfig,
     upstream: Arc<dyn Transport>,
     store: Option<RedisClient>,
     caches: HashMap<Arc<str>, Cache>,
-    /// What answers in Redis are sealed with, if they are.
+    /// Encryption of responses in Redis, if configured.
     encryption: Option<Encryption>,
     reloads: Arc<ConfigStatus>,
     gateway: Option<Arc<Gateway>>,
-    /// The files of the tokens in force.
+    /// The files of the current tokens.
     tokens: WatchedFiles,
-    /// The tokens in force, to see whether others are there.
+    /// The current tokens, to detect changes.
     known_tokens: Vec<Secret>,
 }
 
 impl GatewayRunner {
-    /// Nothing yet, for a configuration with a gateway.
+    /// Prepares a runner for a configuration with a gateway, without starting it.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up, or the Redis's address is none.
+    /// Returns an error if the HTTP client cannot be built, or if the Redis URL is invalid.
     pub(super) fn new(
         config: &Config,
         gateway: &config::GatewayConfig,
@@ -76,12 +76,12 @@ impl GatewayRunner {
         })
     }
 
-    /// Does without Redis: what is made from now on connects to nothing.
+    /// Removes the Redis client, so that nothing built from now on connects.
     pub(super) fn disconnect(&mut self) {
         self.store = None;
     }
 
-    /// The Redis that gateways share, if there is one.
+    /// The Redis client that gateways share, if configured.
     pub(super) const fn store(&self) -> Option<&RedisClient> {
         self.store.as_ref()
     }
@@ -89,7 +89,7 @@ impl GatewayRunner {
     /// Starts the gateway.
     ///
     /// # Errors
-    /// When the configuration contradicts itself, or a secret cannot be read.
+    /// Returns an error if the configuration contradicts itself, or if a secret cannot be read.
     pub(super) fn start(
         &mut self,
         config: &Config,
@@ -111,10 +111,10 @@ impl GatewayRunner {
         Ok(gateway)
     }
 
-    /// Whether a configuration can be put in force: what of it is elsewhere can be read, and is of use.
+    /// Checks whether a configuration could be applied: the files it names can be read and are valid.
     ///
     /// # Errors
-    /// As [`Gateways::start`].
+    /// Returns the same errors as [`GatewayRunner::start`].
     pub(super) fn check(config: &Config) -> anyhow::Result<()> {
         let Some(gateway) = &config.gateway else { return Ok(()) };
         if config.instances.iter().any(|instance| *instance.name == *UNKNOWN_KEYS) {
@@ -123,10 +123,10 @@ impl GatewayRunner {
         tokens(gateway).map(drop)
     }
 
-    /// Puts another configuration in force.
+    /// Applies another configuration.
     ///
     /// # Errors
-    /// As [`Gateways::start`]; then nothing changes.
+    /// As [`GatewayRunner::start`]; then nothing changes.
     pub(super) fn configure(
         &mut self,
         config: &Config,
@@ -134,7 +134,7 @@ impl GatewayRunner {
         ledger: &Ledger,
     ) -> anyhow::Result<()> {
         let Some(wanted) = &config.gateway else {
-            tracing::warn!("the section `gateway` is gone; the gateway goes on until a restart");
+            tracing::warn!("the section `gateway` was removed; the gateway keeps running until a restart");
             return Ok(());
         };
         let fixed = |it: &config::GatewayConfig| {
@@ -142,7 +142,7 @@ impl GatewayRunner {
         };
         if fixed(wanted) != fixed(&self.started) {
             tracing::warn!(
-                "gateway: listen_address, web_config_file, upstream_http2, cache and webhooks stay as they were until a restart"
+                "gateway: listen_address, web_config_file, upstream_http2, cache and webhooks change only on restart"
             );
         }
         instances.reserve = wanted.policies.pace.reserve;
@@ -154,17 +154,21 @@ impl GatewayRunner {
         Ok(())
     }
 
-    /// Takes over keys, tokens and secrets whose files have changed. What cannot be used leaves the ones before in place, and
-    /// is tried again at the next call.
+    /// Reloads keys, tokens and secrets whose files have changed. An invalid file leaves the previous value in use and
+    /// is retried at the next call.
     pub(super) fn refresh(&mut self, config: &Config, instances: &mut Instances, ledger: &Ledger) {
         if let Some(gateway) = &self.gateway {
             gateway.refresh_keys();
         }
         match self.encryption.as_ref().map(Encryption::refresh) {
             Some(Ok(true)) => {
-                tracing::info!("the encryption key was replaced; responses under the one before can still be read");
+                tracing::info!(
+                    "reloaded the encryption key; responses encrypted with the previous one can still be read"
+                );
             }
-            Some(Err(error)) => tracing::warn!(%error, "the encryption key stays as it was; the file is tried again"),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "failed to reload the encryption key; using the previous one and retrying")
+            }
             Some(Ok(false)) | None => {}
         }
         let Some(section) = &config.gateway else { return };
@@ -177,11 +181,11 @@ impl GatewayRunner {
                 let was_failing = self.tokens.is_failing();
                 self.tokens.succeeded(look);
                 if was_failing && self.tokens.is_recovery() {
-                    tracing::info!("the tokens of callers can be read again; they are the same ones");
+                    tracing::info!("caller tokens are readable again; unchanged");
                 }
             }
             Ok(_) => match self.configure(config, instances, ledger) {
-                Ok(()) => tracing::info!("the tokens of callers were read again"),
+                Ok(()) => tracing::info!("reloaded caller tokens"),
                 Err(error) => self.tokens_failed(&error),
             },
             Err(error) => self.tokens_failed(&error),
@@ -192,7 +196,7 @@ impl GatewayRunner {
         let error = format!("{error:#}");
         self.tokens.failed(&error);
         if self.tokens.is_new_failure() {
-            tracing::warn!(error, "the tokens of callers stay as they were; their files are tried again");
+            tracing::warn!(error, "failed to reload caller tokens; using the previous ones and retrying");
         }
     }
 
@@ -238,7 +242,7 @@ impl GatewayRunner {
         Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers: GatewayOptions::MAX_CALLERS })
     }
 
-    /// The instance's cache. The room is divided among the instances that there are when it is made.
+    /// The instance's cache. The memory is divided by the number of instances at the time of creation.
     fn cache(&mut self, name: &Arc<str>, instances: u64) -> Cache {
         if let Some(cache) = self.caches.get(name) {
             return cache.clone();
@@ -257,12 +261,12 @@ impl GatewayRunner {
     }
 }
 
-/// The files of the tokens.
+/// The files of the caller tokens.
 fn token_files(gateway: &config::GatewayConfig) -> impl Iterator<Item = PathBuf> {
     gateway.callers.iter().filter_map(|caller| caller.token.file())
 }
 
-/// The applications' tokens, read from where they are kept.
+/// Reads the caller tokens.
 fn tokens(gateway: &config::GatewayConfig) -> anyhow::Result<Vec<CallerToken>> {
     let tokens = gateway.callers.iter().map(|caller| {
         let token = caller.token.read().with_context(|| format!("gateway.callers: {}", caller.name))?;
@@ -275,7 +279,7 @@ fn tokens(gateway: &config::GatewayConfig) -> anyhow::Result<Vec<CallerToken>> {
     Ok(tokens)
 }
 
-/// Where requests of unknown keys go: where all instances are, or else to Clerk.
+/// Where requests with unknown keys go: to the address of all instances if it is the same, or else to Clerk.
 fn common_address(config: &Config) -> ApiUrl {
     let mut addresses = config.instances.iter().map(|instance| &instance.api_url);
     match addresses.next() {

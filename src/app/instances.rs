@@ -1,4 +1,4 @@
-//! From the configuration to what the rooms below want to know of each instance.
+//! Builds the parts of each instance from the configuration.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,39 +22,39 @@ use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{Coverage, Limit, Moment, Settings, Source};
 
-/// Intervals after which a value that was not seen again is too old to be true.
+/// Number of intervals without a new observation after which a value is stale.
 const STALE_INTERVALS: u32 = 3;
 
-/// Makes the ways to the instances, and keeps what outlives a reload.
+/// Builds the outbound clients, and holds what outlives a reload.
 #[derive(Debug)]
 pub struct Instances {
     clock: Arc<Clock>,
     upstreams: Option<Upstreams>,
-    /// Of a configuration that was checked and is not in force yet.
+    /// Clients of a configuration that was checked and is not applied yet.
     pending: Option<NewUpstreams>,
     ways: HashMap<Arc<str>, InstanceClient>,
-    /// Further keys, which are the same ones for as long as they are configured.
+    /// Further keys. A key source is reused while it stays configured.
     further_keys: HashMap<(Arc<str>, PathBuf), Arc<KeySource>>,
-    /// Where attempts to read keys and certificate authorities are counted.
+    /// Counters of attempts to read keys and certificate authorities.
     stats: FileStats,
-    /// What gateways share their budgets over.
+    /// The Redis through which gateways share their budgets.
     pub(super) store: Option<RedisClient>,
-    /// Where it is written when requests are sent, and what was sent before the start.
+    /// The journal of sent requests, and the requests sent before the start.
     pub(super) journal: Option<(Arc<Journal>, Restored)>,
-    /// Share of the limit that work at which nobody waits leaves to others.
+    /// Share of the limit reserved for callers of high priority.
     pub(super) reserve: f64,
-    /// Most requests to an instance that wait for Clerk at the same time.
+    /// Maximum number of requests in flight per instance.
     pub(super) max_in_flight: usize,
 }
 
-/// Where attempts to read files are counted.
+/// Counters of attempts to read files.
 #[derive(Debug, Default)]
 struct FileStats {
     keys: Arc<ReloadStats>,
     ca_file: Arc<ReloadStats>,
 }
 
-/// What all requests to an instance share: of probes and of the gateway, before and after a reload.
+/// State shared by all requests to an instance: from probes and the gateway, across reloads.
 #[derive(Debug)]
 struct InstanceClient {
     api_url: ApiUrl,
@@ -82,31 +82,31 @@ impl Instances {
         }
     }
 
-    /// Counts attempts to read keys and certificate authorities here.
+    /// Sets the counters of attempts to read keys and certificate authorities.
     pub(super) fn counting(mut self, reloads: &Reloads) -> Self {
         let keys = reloads.stats(ReloadKind::SecretKey);
         self.stats = FileStats { keys, ca_file: reloads.stats(ReloadKind::CaFile) };
         self
     }
 
-    /// The present moment.
+    /// The current time.
     pub(super) fn now(&self) -> Moment {
         self.clock.now()
     }
 
-    /// Whether a configuration can be put in force; sets up what it needs, for [`probes`](Self::probes) to take over.
+    /// Checks whether a configuration can be applied, and prepares what it needs for [`probes`](Self::probes).
     ///
     /// # Errors
-    /// When an HTTP client cannot be set up.
+    /// Returns an error if an HTTP client cannot be built.
     pub fn check(&mut self, config: &Config) -> anyhow::Result<()> {
         self.pending = self.upstreams(config)?.prepare(config.ca_file.as_deref())?;
         Ok(())
     }
 
-    /// How each instance is probed. `ledger` knows the instances already.
+    /// The probing options of each instance. `ledger` must contain the instances.
     ///
     /// # Errors
-    /// When an HTTP client cannot be set up.
+    /// Returns an error if an HTTP client cannot be built.
     pub fn probes(&mut self, config: &Config, ledger: &Ledger) -> anyhow::Result<Vec<probe::ProbeOptions>> {
         if self.pending.is_none() {
             self.check(config)?;
@@ -121,10 +121,10 @@ impl Instances {
         config.instances.iter().map(|instance| self.probe(instance, ledger, Arc::clone(&upstream))).collect()
     }
 
-    /// The HTTP client of the gateway.
+    /// The gateway's HTTP client.
     ///
     /// # Errors
-    /// When it cannot be set up.
+    /// Returns an error if it cannot be built.
     pub(super) fn gateway_upstream(&mut self, config: &Config, http2: bool) -> anyhow::Result<Arc<dyn Transport>> {
         Ok(self.upstreams(config)?.of_gateway(http2)?)
     }
@@ -137,12 +137,15 @@ impl Instances {
         Ok(self.upstreams.insert(upstreams))
     }
 
-    /// Looks at the files of keys and of certificate authorities, and takes over what has changed in them.
+    /// Reloads keys and certificate authorities whose files have changed.
     pub(super) fn refresh(&mut self) {
         for (name, way) in &self.ways {
-            // A new key is told by whoever uses it.
+            // The probes and the gateway log new keys.
             if let Err(error) = way.key.refresh() {
-                tracing::warn!(clerk_instance = &**name, %error, "the secret key stays as it was; its file is tried again");
+                tracing::warn!(
+                    clerk_instance = &**name, %error,
+                    "failed to reload the secret key; using the previous one and retrying"
+                );
             }
         }
         if let Some(upstreams) = &mut self.upstreams {
@@ -150,7 +153,8 @@ impl Instances {
         }
     }
 
-    /// The further keys of an instance, and those of its machines. One that could be read once stays in force while its file cannot be.
+    /// The further keys and the machine keys of an instance. If the file of a key becomes unreadable, the key stays in
+    /// use.
     pub(super) fn further_keys(&mut self, instance: &config::InstanceConfig) -> Vec<Arc<KeySource>> {
         let of_users = instance.further_keys.iter().map(|source| (source, false));
         let sources: Vec<_> = of_users.chain(instance.machine_keys.iter().map(|source| (source, true))).collect();
@@ -173,10 +177,11 @@ impl Instances {
         keys
     }
 
-    /// The way to an instance over an HTTP client. All ways to it share its key, its pacer and its retry budget.
+    /// An outbound client of an instance over this HTTP client. All clients of an instance share its key, limiter and
+    /// retry budget.
     ///
     /// # Errors
-    /// When the ledger does not know the instance.
+    /// Returns an error if the ledger does not contain the instance.
     pub(super) fn outbound(
         &mut self,
         instance: &config::InstanceConfig,
@@ -213,7 +218,7 @@ impl Instances {
             };
             self.ways.insert(Arc::clone(&instance.name), way);
         }
-        let way = self.ways.get(&instance.name).context("a way was just made")?;
+        let way = self.ways.get(&instance.name).context("the instance's client is missing")?;
         way.flow.limiter.reconfigure(options);
         let base = instance.api_url.as_str().to_owned();
         let (key, flow, clock) = (Arc::clone(&way.key), Arc::clone(&way.flow), Arc::clone(&self.clock));
@@ -240,7 +245,7 @@ impl Instances {
     }
 }
 
-/// What the ledger wants to know of an instance.
+/// The ledger settings of an instance.
 #[must_use]
 pub fn settings(instance: &config::InstanceConfig, low_threshold: f64) -> Settings {
     Settings {
@@ -256,7 +261,7 @@ pub fn settings(instance: &config::InstanceConfig, low_threshold: f64) -> Settin
     }
 }
 
-/// The settings of all instances, as they are watched: by probes, and by the gateway if there is one.
+/// The ledger settings of all instances, as observed by probes and, if configured, by the gateway.
 pub(super) fn all_settings(config: &Config) -> impl Iterator<Item = Settings> {
     let gateway = config.gateway.as_ref().map(|_| Source::Gateway);
     config.instances.iter().map(move |instance| {
@@ -267,8 +272,8 @@ pub(super) fn all_settings(config: &Config) -> impl Iterator<Item = Settings> {
     })
 }
 
-/// How much of what applications send is counted here: all of it where a gateway is the only one, and in Redis what all
-/// gateways send. Otherwise a count tells nothing of what is left.
+/// Which part of the applications' requests is counted here: all if the gateway is the only one, or if all gateways
+/// count in Redis. Otherwise the count does not yield the remaining quota.
 fn coverage(config: &Config) -> Coverage {
     match &config.gateway {
         Some(gateway) if gateway.cache.redis_url.is_some() => Coverage::Fleet,
@@ -289,7 +294,7 @@ fn pace_options(instance: &config::InstanceConfig) -> limiter::LimiterOptions {
     }
 }
 
-/// Files and connections that this process may have open; none where the system does not say.
+/// Maximum number of open files and connections of this process; `None` if unknown.
 fn descriptors() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()

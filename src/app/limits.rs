@@ -1,50 +1,50 @@
-//! How many connections there may be: no more than files may be open and memory allows.
+//! Connection limits, derived from the limits on open files and memory.
 //!
-//! A process that runs out of file descriptors can neither accept a client nor call Clerk, and one that runs out of memory
-//! is killed. Both ports share what there is.
+//! A process without free file descriptors can neither accept clients nor call Clerk; one without memory is killed.
+//! Both ports share these resources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files that are open beside connections of clients: listeners, the log, files that are read again, name servers, Redis.
+/// Open files other than client connections: listeners, the log, watched files, DNS, Redis.
 const RESERVED_FILES: u64 = 64;
 
-/// Memory of one connection: 26 KiB were measured, TLS and buffers included.
+/// Memory per connection in bytes: 26 KiB were measured, including TLS and buffers.
 const CONNECTION_BYTES: u64 = 32 * 1024;
 
-/// The share of the memory that connections may take, and that responses may hold until they are sent.
+/// Divisor of the memory for connections, and of that for unsent responses.
 const CONNECTIONS_SHARE: u64 = 2;
 const UNSENT_SHARE: u64 = 8;
 
-/// What responses may hold where memory has no limit.
+/// Bytes of unsent responses if memory is unlimited.
 const UNSENT_BYTES: u64 = 64 << 20;
 
-/// Connections of applications to the gateway, each of which may have a pool of its own.
+/// Connections of applications to the gateway. Each application may have its own pool.
 const GATEWAY_CONNECTIONS: u64 = 16_384;
 
-/// What the process may have; none where there is no limit, or it is not known.
+/// The limits of the process; `None` if unlimited or unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ProcessLimits {
     pub(super) open_files: Option<u64>,
     pub(super) memory_bytes: Option<u64>,
 }
 
-/// What both ports may have.
+/// The limits of both ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ServeLimits {
-    /// Connections to the exporter's port.
+    /// Maximum connections to the exporter's port.
     pub(super) pages: usize,
-    /// Connections to the gateway's port.
+    /// Maximum connections to the gateway's port.
     pub(super) gateway: usize,
-    /// Bytes of responses that wait to be sent, at each port.
+    /// Maximum bytes of unsent responses, per port.
     pub(super) unsent_bytes: usize,
 }
 
 impl ServeLimits {
-    /// The rule. `asked`: what `--web.max-connections` says.
+    /// Computes the limits. `asked`: the value of `--web.max-connections`.
     ///
-    /// The exporter's port has a quarter of what there is if there is a gateway. Of the files that are left, half are for
-    /// the gateway's clients and half for its own connections to Clerk.
+    /// With a gateway, the exporter's port gets a quarter of the resources. Of the remaining files, half are for the
+    /// gateway's clients and half for its connections to Clerk.
     pub(super) fn new(asked: usize, has_gateway: bool, limits: ProcessLimits) -> Self {
         let asked = u64::try_from(asked).unwrap_or(u64::MAX);
         let files = limits.open_files.map_or(u64::MAX, |files| files - RESERVED_FILES.min(files / 2));
@@ -60,10 +60,10 @@ impl ServeLimits {
 }
 
 impl ProcessLimits {
-    /// Those of this process: its soft limit of open files, and the lowest memory limit of its control groups, which is what
-    /// containers and systemd's `MemoryMax=` set.
+    /// The limits of this process: its soft limit of open files, and the lowest memory limit of its control groups,
+    /// which containers and systemd's `MemoryMax=` set.
     pub(super) fn of_this_process() -> Self {
-        // No limit shows as the largest number.
+        // Unlimited is reported as the largest number.
         let open_files = metrics_process::collector::collect().max_fds.filter(|files| *files < u64::from(u32::MAX));
         Self { open_files, memory_bytes: memory_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")) }
     }
@@ -73,7 +73,7 @@ fn memory_limit(groups: &Path, root: &Path) -> Option<u64> {
     let groups = fs::read_to_string(groups).unwrap_or_default();
     let mut lowest = None;
     for group in groups.lines() {
-        // hierarchy:controllers:path; version 2 names no controllers.
+        // Format: hierarchy:controllers:path; version 2 has no controllers.
         let mut parts = group.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
         let (root, file) = if controllers.is_empty() {
@@ -84,10 +84,10 @@ fn memory_limit(groups: &Path, root: &Path) -> Option<u64> {
             continue;
         };
         let mut folder = PathBuf::from(path.trim_start_matches('/'));
-        // A group has no more than those above it. Within a container its own path may not be visible, but the root is.
+        // A group is limited by its ancestors. In a container its own path may be invisible, but the root is visible.
         loop {
             let limit = fs::read_to_string(root.join(&folder).join(file)).ok();
-            // "max", or a number near the largest there is: no limit.
+            // "max" or a number close to the maximum means unlimited.
             let limit = limit.and_then(|text| text.trim().parse::<u64>().ok()).filter(|bytes| *bytes < 1 << 60);
             lowest = lowest.into_iter().chain(limit).min();
             if !folder.pop() {
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_counts_as_long_as_it_fits() {
+    fn requested_limit_applies_if_it_fits() {
         let found = ServeLimits::new(20_000, true, limits(Some(1_000_000), None));
         assert_eq!((found.pages, found.gateway), (20_000, 20_000));
         assert_eq!(ServeLimits::new(3, true, limits(None, None)).pages, 3);
     }
 
     #[test]
-    fn all_connections_and_what_they_wait_for_fit_for_every_limit() {
+    fn connections_and_unsent_bytes_fit_every_limit() {
         for has_gateway in [false, true] {
             for files in [1, 10, 100, 200, 1000, 4096, 65_536] {
                 for memory in [16 * MIB, 64 * MIB, 128 * MIB, 1024 * MIB] {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_limit_of_the_control_groups_counts() {
+    fn lowest_control_group_limit_applies() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(found(), Some(268_435_456));
         write("system.slice/x.service/memory.max", "1000\n");
         assert_eq!(found(), Some(1000));
-        // Version 1, in a container that does not see its own path.
+        // Version 1, in a container that cannot see its own path.
         write("cgroup", "5:cpu:/a\n4:hugetlb,memory:/not/here\n");
         write("memory/memory.limit_in_bytes", "2000\n");
         assert_eq!(found(), Some(2000));

@@ -1,6 +1,6 @@
-//! Wiring: from a configuration to running parts, and back to nothing in good order.
+//! Wiring: starts all parts from a configuration, and shuts them down.
 //!
-//! Start: configuration, ledger, probes, pages, sockets; stop: sockets drain, probes under way end, the rest goes.
+//! Start: configuration, ledger, probes, pages, sockets. Stop: sockets drain, probes in flight end, then the rest.
 
 mod gateway;
 mod instances;
@@ -37,20 +37,20 @@ pub use instances::{Instances, settings};
 pub use reload::ConfigSource;
 pub use signals::{on_hangup, on_termination};
 
-/// Longest wait for probes under way after the order to stop; their own deadlines may be longer.
+/// Maximum wait for probes in flight at shutdown; their own deadlines may be longer.
 const PROBE_GRACE: Duration = Duration::from_secs(2);
 
-/// What the exporter is started with.
+/// Options of the exporter.
 pub struct AppOptions {
     /// The configuration.
     pub config: Config,
-    /// Where it is loaded from again.
+    /// Where the configuration is reloaded from.
     pub source: ConfigSource,
-    /// Time between looks at the file; never without.
+    /// Time between checks of the file for changes; `None`: no automatic reload.
     pub auto_reload: Option<Duration>,
     /// Whether `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
-    /// Where things are found.
+    /// Paths of the pages.
     pub site: admin::AdminOptions,
     /// Limits of the server.
     pub serve: prometheus_web::Options,
@@ -58,13 +58,13 @@ pub struct AppOptions {
     pub web_config: WebConfigSource,
     /// The sockets.
     pub listeners: Vec<Listener>,
-    /// Folder in which it is kept when requests were sent.
+    /// Folder for state: when requests were sent.
     pub storage: Option<PathBuf>,
-    /// Where the gateway listens, if the configuration has one.
+    /// The gateway's sockets, if the configuration has a gateway.
     pub gateway: Option<Front>,
 }
 
-/// Where the gateway listens.
+/// The gateway's sockets.
 pub struct Front {
     /// The sockets.
     pub listeners: Vec<Listener>,
@@ -72,7 +72,7 @@ pub struct Front {
     pub web_config: WebConfigSource,
 }
 
-/// What a start has made when it opens its ports.
+/// The parts that exist before the ports are opened.
 struct Prepared {
     clock: Arc<Clock>,
     status: Arc<ConfigStatus>,
@@ -83,17 +83,17 @@ struct Prepared {
     gateway: Option<Arc<Gateway>>,
 }
 
-/// What is prepared.
+/// What the parts are prepared for.
 #[derive(Clone, Copy)]
 enum Purpose<'a> {
     /// To run, with a folder for state.
     Start { storage: Option<&'a Path> },
-    /// To see whether it can be.
+    /// To check the configuration only.
     Check,
 }
 
 impl Prepared {
-    /// All of a start that needs no port. For a check nothing is connected to, and nothing is written.
+    /// Does everything of a start that needs no port. A check opens no connections and writes nothing.
     fn new(config: &Config, purpose: Purpose<'_>) -> anyhow::Result<Self> {
         let clock = Arc::new(Clock::new());
         let status = Arc::new(ConfigStatus::new(clock.now(), config.low_threshold));
@@ -128,19 +128,18 @@ impl Prepared {
     }
 }
 
-/// Whether a start with this configuration gets as far as opening its ports: everything of it up to there is done.
-/// Needs a tokio runtime.
+/// Checks a configuration by doing everything of a start except opening ports. Needs a tokio runtime.
 ///
 /// # Errors
-/// What the start would say.
+/// Returns the error that the start would return.
 pub fn check(config: &Config) -> anyhow::Result<()> {
     Prepared::new(config, Purpose::Check).map(drop)
 }
 
-/// Runs the exporter until `stop`, then ends in good order.
+/// Runs the exporter until `stop`, then shuts down gracefully.
 ///
 /// # Errors
-/// When it cannot start; once it runs, nothing of what Clerk or clients do ends it.
+/// Returns an error if the exporter cannot start. Once running, neither Clerk nor clients can end it.
 pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let config = options.config;
     let purpose = Purpose::Start { storage: options.storage.as_deref() };
@@ -205,23 +204,23 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     let probing = tasks.spawn(probes.run(stop.clone()));
     let pages =
         prometheus_web::serve(options.listeners, site.router(), serve.clone(), options.web_config, stop.clone());
-    let handing_on = async {
+    let forwarding = async {
         if let (Some(front), Some(gateway)) = (options.gateway, gateway) {
             let options = gateway_options(serve, limits);
             prometheus_web::serve(front.listeners, gateway, options, front.web_config, stop.clone()).await;
         }
     };
-    tokio::join!(pages, handing_on);
+    tokio::join!(pages, forwarding);
     stop.cancel();
     let ended = tokio::time::timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() && !probing.is_finished() {
-        tracing::info!("left probes that were under way");
+        tracing::info!("cancelled probes in flight");
     }
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Shows what comes of reading a web configuration again, which its server does.
+/// Counts the reloads of a web configuration, which its server performs.
 fn follow_web_config(reloads: &Reloads, web_config: &WebConfigSource) {
     for file in WebConfigFile::ALL {
         let kind = match file {
@@ -237,7 +236,7 @@ fn follow_web_config(reloads: &Reloads, web_config: &WebConfigSource) {
     }
 }
 
-/// What both ports may have, which the log says.
+/// The limits of both ports; logs them.
 fn serve_limits(asked: usize, has_gateway: bool) -> ServeLimits {
     let process = ProcessLimits::of_this_process();
     let limits = ServeLimits::new(asked, has_gateway, process);
@@ -246,19 +245,20 @@ fn serve_limits(asked: usize, has_gateway: bool) -> ServeLimits {
         gateway_max_connections = has_gateway.then_some(limits.gateway),
         open_files = process.open_files,
         memory_bytes = process.memory_bytes,
-        "limits of connections"
+        "connection limits"
     );
     if limits.pages < asked {
         tracing::warn!(
             asked,
             max_connections = limits.pages,
-            "fewer connections than --web.max-connections: open files or memory do not suffice; raise LimitNOFILE or the memory limit"
+            "fewer connections than --web.max-connections: not enough open files or memory; raise LimitNOFILE or the \
+             memory limit"
         );
     }
     limits
 }
 
-/// The options of the gateway's port. Applications keep many connections, and their requests are forwarded as they are.
+/// The options of the gateway's port. Applications keep many connections, and their requests are forwarded unchanged.
 fn gateway_options(pages: prometheus_web::Options, limits: ServeLimits) -> prometheus_web::Options {
     prometheus_web::Options {
         name: "gateway",

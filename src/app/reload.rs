@@ -1,4 +1,4 @@
-//! Loading the configuration again: a bad one changes nothing.
+//! Configuration reloads: an invalid configuration changes nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::probe::Probes;
 use clerk_client::secret::process_env;
 use clerk_quota::ledger::Ledger;
 
-/// Where the configuration comes from.
+/// Source of the configuration.
 #[derive(Debug, Clone)]
 pub enum ConfigSource {
     /// A YAML file.
     File(PathBuf),
-    /// `CLERK_SECRET_KEY` and the like.
+    /// `CLERK_SECRET_KEY` and related variables.
     Environment,
-    /// It is what it is.
+    /// This configuration, which never changes.
     Fixed(Box<Config>),
 }
 
@@ -35,7 +35,7 @@ impl ConfigSource {
     /// Reads and checks the configuration.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns an error with all problems of the configuration.
     pub fn load(&self) -> Result<Config, ConfigError> {
         match self {
             Self::File(path) => Config::load(path, &process_env),
@@ -44,7 +44,7 @@ impl ConfigSource {
         }
     }
 
-    /// The files that it is made from: its own, and those that it names.
+    /// The configuration's files: its own, and those that it names.
     fn files(&self, config: &Config) -> Vec<PathBuf> {
         let own = match self {
             Self::File(path) => Some(path.clone()),
@@ -54,16 +54,16 @@ impl ConfigSource {
     }
 }
 
-/// The files of the configuration in force: its own and those that it names.
+/// The files of the current configuration: its own, and those that it names.
 #[derive(Debug)]
 pub(super) struct WatchedConfig {
     paths: Vec<PathBuf>,
-    /// Tells one content of the files from another.
+    /// Content hashes of the files.
     content: Vec<Option<u64>>,
     watched: WatchedFiles,
 }
 
-/// What was loaded, and how its files looked before.
+/// A loaded configuration, with the state of its files before loading.
 struct LoadedConfig {
     config: Config,
     paths: Vec<PathBuf>,
@@ -71,12 +71,12 @@ struct LoadedConfig {
     look: Look,
 }
 
-/// Looks at most while the configuration names other files each time that it is read.
+/// Maximum number of attempts while the configuration keeps naming other files.
 const MAX_LOOKS: usize = 3;
 
 impl WatchedConfig {
-    /// The files of a configuration that is in force. It was loaded a moment ago: if they hold another one by now, that is
-    /// due at once.
+    /// Watches the files of a configuration that was just loaded. If they have changed since, a reload is due
+    /// immediately.
     pub(super) fn new(source: &ConfigSource, config: &Config, reloads: &Reloads) -> Self {
         let watched = WatchedFiles::new(reloads.stats(ReloadKind::Config));
         let mut files = Self { paths: source.files(config), content: Vec::new(), watched };
@@ -92,7 +92,7 @@ impl WatchedConfig {
         files
     }
 
-    /// Reads the configuration, with the looks of its files taken before.
+    /// Reads the configuration. The state of its files is taken before.
     fn load(&self, source: &ConfigSource) -> Result<LoadedConfig, ConfigError> {
         let mut paths = self.paths.clone();
         let mut looks = 1;
@@ -105,7 +105,7 @@ impl WatchedConfig {
                 return Ok(LoadedConfig { config, paths, content, look });
             }
             if looks == MAX_LOOKS {
-                // With a content that nothing is equal to, it is read again at the next look.
+                // Empty hashes never match, so that the next check loads it again.
                 return Ok(LoadedConfig { config, paths: named, content: Vec::new(), look: Look::default() });
             }
             paths = named;
@@ -113,8 +113,8 @@ impl WatchedConfig {
         }
     }
 
-    /// Whether the configuration is to be loaded: the last attempt failed, or a file holds something else. One that was only
-    /// touched is not loaded again.
+    /// Whether to load the configuration: the last attempt failed, or the content of a file changed. A changed
+    /// modification time alone is not enough.
     fn is_due(&mut self) -> bool {
         if !self.watched.is_outdated() && self.content.len() == self.paths.len() {
             return false;
@@ -131,7 +131,7 @@ impl WatchedConfig {
         !is_same
     }
 
-    /// What was loaded is in force.
+    /// Records that the loaded configuration was applied.
     fn taken(&mut self, paths: Vec<PathBuf>, content: Vec<Option<u64>>, look: Look) {
         (self.paths, self.content) = (paths, content);
         self.watched.succeeded(look);
@@ -139,13 +139,13 @@ impl WatchedConfig {
     }
 }
 
-/// Time between looks at the files of certificate authorities, and of the gateway's keys, tokens and secrets: one that was
-/// withdrawn is of use for no longer.
+/// Time between checks of the files of certificate authorities and of the gateway's keys, tokens and secrets: the
+/// maximum time that a revoked one is still accepted.
 const LOOK_AT_SECRETS: Duration = Duration::from_secs(2);
 
-/// Takes over new configurations.
+/// Applies new configurations.
 pub(super) struct Reload {
-    /// The one in force.
+    /// The current configuration.
     pub config: Config,
     pub watched: WatchedConfig,
     pub source: ConfigSource,
@@ -159,7 +159,7 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// Loads the configuration on request, and when the file has changed if that is wanted, until `stop`.
+    /// Loads the configuration on request, and on file changes if enabled, until `stop`.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>, stop: CancellationToken) {
         let period = self.auto_reload.unwrap_or(Duration::MAX / 4);
         let mut looks = interval_at(tokio::time::Instant::now() + period.min(Duration::from_secs(86400)), period);
@@ -170,7 +170,7 @@ impl Reload {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(answer) = requests.recv() => {
-                    // Whoever asked may be gone.
+                    // The requester may have disconnected.
                     let _ = answer.send(self.reload(true));
                 }
                 _ = secrets.tick() => self.refresh(),
@@ -183,17 +183,17 @@ impl Reload {
         }
     }
 
-    /// Takes over what has changed in files other than the configuration's own.
+    /// Reloads changed files other than the configuration's own.
     fn refresh(&mut self) {
         self.instances.refresh();
         if let Some(gateway) = &mut self.gateway {
             gateway.refresh(&self.config, &mut self.instances, &self.ledger);
         }
-        // Notes the time of what succeeded.
+        // Updates the times of successful reads.
         self.status.reloads.look(self.instances.now()).for_each(drop);
     }
 
-    /// Loads the configuration. A refusal is logged each time that somebody `asked`, else once for each reason.
+    /// Loads the configuration. A rejection is logged always if the reload was `asked` for, else once per reason.
     fn reload(&mut self, asked: bool) -> Result<(), ReloadError> {
         let loaded = self.watched.load(&self.source).map_err(anyhow::Error::from);
         let taken = loaded.and_then(|loaded| Ok((self.take(&loaded.config)?, loaded)));
@@ -208,15 +208,15 @@ impl Reload {
                 let message = format!("{error:#}");
                 self.watched.watched.failed(&message);
                 if self.watched.watched.is_new_failure() || asked {
-                    let again = if self.auto_reload.is_some() { "; it is tried again" } else { "" };
-                    tracing::error!(error = %message, "configuration refused; the one before stays in force{again}");
+                    let again = if self.auto_reload.is_some() { "; retrying" } else { "" };
+                    tracing::error!(error = %message, "configuration rejected; using the previous one{again}");
                 }
                 Err(ReloadError(message))
             }
         }
     }
 
-    /// Puts a configuration in force: first what may fail, then what may not.
+    /// Applies a configuration: first the steps that may fail, then the others.
     fn take(&mut self, config: &Config) -> anyhow::Result<usize> {
         self.instances.check(config)?;
         if self.gateway.is_some() {
@@ -227,7 +227,7 @@ impl Reload {
         match &mut self.gateway {
             Some(gateway) => gateway.configure(config, &mut self.instances, &self.ledger)?,
             None if config.gateway.is_some() => {
-                tracing::warn!("there is a section `gateway` now; the gateway starts with a restart");
+                tracing::warn!("the section `gateway` was added; the gateway starts with a restart");
             }
             None => {}
         }
@@ -255,7 +255,7 @@ mod tests {
         touch(path, 3600);
     }
 
-    /// Gives a file an age at which a further write would show.
+    /// Sets a file's modification time to the past, so that a further write is detectable.
     fn touch(path: &Path, age: u64) {
         let time = SystemTime::now() - Duration::from_secs(age);
         std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
@@ -265,7 +265,7 @@ mod tests {
         format!("instances: [{{ name: a, secret_key_file: {key_file} }}]")
     }
 
-    /// One look, as at the tick of the automatic reload: whether something was loaded and can be used.
+    /// One check, as on a tick of the automatic reload: `None` if nothing was loaded, else whether it was valid.
     fn look(watched: &mut WatchedConfig, source: &ConfigSource) -> Option<bool> {
         if !watched.is_due() {
             return None;
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_tried_again_and_what_is_named_is_watched() {
+    fn rejected_config_is_retried_and_named_files_are_watched() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         write(&at("first"), KEYS[0]);
@@ -292,19 +292,19 @@ mod tests {
         let mut watched = WatchedConfig::new(&source, &source.load().unwrap(), &reloads);
         assert_eq!(look(&mut watched, &source), None);
         touch(&at("config.yml"), 1800);
-        assert_eq!(look(&mut watched, &source), None, "it was only touched");
-        // It names a file that comes later.
+        assert_eq!(look(&mut watched, &source), None, "only the modification time changed");
+        // It names a file that is created later.
         write(&at("config.yml"), &config("second"));
         assert_eq!([(); 3].map(|()| look(&mut watched, &source)), [Some(false); 3]);
         write(&at("second"), KEYS[1]);
         assert_eq!(look(&mut watched, &source), Some(true));
         assert_eq!(look(&mut watched, &source), None);
-        // Of the same size and with the same time.
+        // Same size and same modification time.
         let before = std::fs::metadata(at("second")).unwrap().modified().unwrap();
         std::fs::write(at("second"), KEYS[0]).unwrap();
         std::fs::File::options().append(true).open(at("second")).unwrap().set_modified(before).unwrap();
-        assert_eq!(look(&mut watched, &source), Some(true), "a file that it names is another one");
-        // What is no longer named is no longer watched.
+        assert_eq!(look(&mut watched, &source), Some(true), "a file that it names changed");
+        // A file that is no longer named is no longer watched.
         write(&at("first"), "nonsense");
         assert_eq!(look(&mut watched, &source), None);
         let failures = reloads.stats(ReloadKind::Config).failures();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_configuration_that_is_put_back_is_in_force_again() {
+    fn restored_configuration_is_loaded_after_a_rejection() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         write(&at("key"), KEYS[0]);
@@ -327,9 +327,9 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_swap_of_the_folder_that_links_lead_to_is_noticed_for_all_files_in_it() {
+    fn swapped_symlink_folder_is_detected_for_all_files() {
         use std::os::unix::fs::symlink;
-        // As the kubelet lays a volume out: config.yml -> ..data/config.yml, ..data -> ..v1, swapped by a rename.
+        // The kubelet's volume layout: config.yml -> ..data/config.yml, ..data -> ..v1, swapped by a rename.
         let volume = tempfile::tempdir().unwrap();
         let at = |name: &str| volume.path().join(name);
         for (version, key) in [("..v1", KEYS[0]), ("..v2", KEYS[1])] {
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_between_the_start_and_the_first_look_is_due() {
+    fn change_between_start_and_first_check_is_due() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         write(&at("key"), KEYS[0]);

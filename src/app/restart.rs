@@ -1,4 +1,4 @@
-//! After a start: what was sent before it.
+//! Restores the requests sent before a restart.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::state::{Journal, JournalError};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 
-/// Takes over what was sent before the start, and writes down what is sent from now on, where a folder is given. Without
-/// one, or where another process has it, the limiter starts empty, and what is left is not known for a window.
+/// Restores requests sent before the start and records further ones, if a folder is given. Without a folder, or if
+/// another process uses it, the limiter starts empty, and the remaining quota is unknown for one window.
 pub(super) fn restore(
     folder: Option<&Path>,
     config: &Config,
@@ -20,15 +20,15 @@ pub(super) fn restore(
 ) {
     if config.gateway.as_ref().is_some_and(|gateway| !gateway.sole && gateway.cache.redis_url.is_none()) {
         tracing::info!(
-            "where Clerk sends no quota headers, what is left is not shown: say gateway.sole: true if this is the only \
-             gateway, or give all gateways one Redis"
+            "the remaining quota is not shown unless Clerk sends quota headers: set gateway.sole: true if this is the \
+             only gateway, or give all gateways the same Redis"
         );
     }
     let Some(folder) = folder else {
         if config.gateway.as_ref().is_some_and(|gateway| gateway.cache.redis_url.is_none()) {
             tracing::info!(
-                "no folder for state is given (--storage.path): requests from before this start are not known, and what \
-                 is left is shown once a window has passed"
+                "no state folder (--storage.path): requests sent before this start are unknown, and the \
+                 remaining quota is shown after one window"
             );
         }
         return;
@@ -42,16 +42,16 @@ pub(super) fn restore(
                     handle.count_since(since);
                 }
                 for (bucket, entity, sent) in restored.of(&instance.name) {
-                    // Its end is not known: it may have been counted at any time since.
+                    // The time of the response is unknown: Clerk may have counted the request at any time since.
                     handle.restore(bucket, entity, sent, clock.now());
                 }
             }
             let requests = restored.len();
-            tracing::info!(folder = %folder.display(), requests, "requests from before this start are taken over");
+            tracing::info!(folder = %folder.display(), requests, "restored requests sent before this start");
             instances.journal = Some((Arc::new(journal), restored));
         }
         Err(error @ (JournalError::Locked(_) | JournalError::Unusable { .. })) => {
-            tracing::warn!(%error, "running without state: requests from before this start are not known");
+            tracing::warn!(%error, "running without state: requests sent before this start are unknown");
         }
     }
 }

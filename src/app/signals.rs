@@ -1,15 +1,15 @@
-//! Signals of the operating system.
+//! Operating system signals.
 
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Reloader;
 
-/// Cancels `stop` on SIGTERM or SIGINT. The second one ends the process at once, for people who do not want to wait.
+/// Cancels `stop` on SIGTERM or SIGINT. A second signal exits immediately.
 ///
-/// Signals are caught from the call on, not only once the future runs.
+/// Signals are handled from the call on, not only once the future is polled.
 ///
 /// # Errors
-/// When signals cannot be listened for.
+/// Returns an error if the signal handlers cannot be installed.
 #[cfg(unix)]
 pub fn on_termination(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -21,10 +21,10 @@ pub fn on_termination(stop: CancellationToken) -> std::io::Result<impl Future<Ou
                 _ = interrupt.recv() => "SIGINT",
             };
             if !patience {
-                tracing::warn!(signal = name, "ending at once");
+                tracing::warn!(signal = name, "exiting immediately");
                 std::process::exit(1);
             }
-            tracing::info!(signal = name, "stopping; a second signal ends at once");
+            tracing::info!(signal = name, "stopping; a second signal exits immediately");
             stop.cancel();
         }
     })
@@ -33,7 +33,7 @@ pub fn on_termination(stop: CancellationToken) -> std::io::Result<impl Future<Ou
 /// Cancels `stop` on Ctrl-C.
 ///
 /// # Errors
-/// Never.
+/// Never returns an error.
 #[cfg(not(unix))]
 pub fn on_termination(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     Ok(async move {
@@ -43,9 +43,9 @@ pub fn on_termination(stop: CancellationToken) -> std::io::Result<impl Future<Ou
     })
 }
 
-/// Loads the configuration again on each SIGHUP, until `stop`.
+/// Reloads the configuration on each SIGHUP, until `stop`.
 ///
-/// Signals are caught from the call on, not only once the future runs.
+/// Signals are handled from the call on, not only once the future is polled.
 #[cfg(unix)]
 pub fn on_hangup(reloader: Reloader, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
     use tokio::signal::unix::{SignalKind, signal};
@@ -54,7 +54,7 @@ pub fn on_hangup(reloader: Reloader, stop: CancellationToken) -> impl Future<Out
         let mut hangups = match hangups {
             Ok(hangups) => hangups,
             Err(error) => {
-                tracing::warn!(%error, "SIGHUP does not reload the configuration");
+                tracing::warn!(%error, "cannot handle SIGHUP; it will not reload the configuration");
                 return;
             }
         };
@@ -62,7 +62,7 @@ pub fn on_hangup(reloader: Reloader, stop: CancellationToken) -> impl Future<Out
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = hangups.recv() => {
-                    // What is wrong is in the log already.
+                    // The reload logs its errors.
                     let _ = reloader.reload().await;
                 }
             }
@@ -70,7 +70,7 @@ pub fn on_hangup(reloader: Reloader, stop: CancellationToken) -> impl Future<Out
     }
 }
 
-/// There is no such signal.
+/// This platform has no such signal.
 #[cfg(not(unix))]
 pub async fn on_hangup(_: Reloader, stop: CancellationToken) {
     stop.cancelled().await;

@@ -1,4 +1,4 @@
-//! How Clerk is reached: by probes and by the gateway, over two HTTP clients that trust the same certificate authorities.
+//! The HTTP clients of probes and gateway, which trust the same certificate authorities.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use clerk_client::transport::{
     BuildError, HyperOptions, NetworkTransport, ReplaceableTransport, ReqwestOptions, ReqwestTransport, Transport,
 };
 
-/// The clients, and the file of certificate authorities that they were made from.
+/// The clients, and the file of certificate authorities they were built with.
 #[derive(Debug)]
 pub(super) struct Upstreams {
     probes: Arc<ReplaceableTransport>,
     gateway: Option<GatewayUpstream>,
     ca_file: Option<PathBuf>,
-    /// Tells one content of the file from another.
+    /// Content hash of the file.
     content: Option<u64>,
     watched: WatchedFiles,
 }
@@ -27,7 +27,7 @@ struct GatewayUpstream {
     http2: bool,
 }
 
-/// Clients that are ready to take the place of those before.
+/// Clients that are ready to replace the previous ones.
 #[derive(Debug)]
 pub(super) struct NewUpstreams {
     probes: Arc<ReqwestTransport>,
@@ -38,10 +38,10 @@ pub(super) struct NewUpstreams {
 }
 
 impl Upstreams {
-    /// The client of probes.
+    /// Builds the client of probes.
     ///
     /// # Errors
-    /// When a client cannot be set up: above all when the file cannot be used.
+    /// Returns an error if a client cannot be built, for example because the file is invalid.
     pub(super) fn new(ca_file: Option<&Path>, stats: Arc<ReloadStats>) -> Result<Self, BuildError> {
         let made = make(ca_file, None)?;
         let mut watched = WatchedFiles::new(stats);
@@ -55,10 +55,10 @@ impl Upstreams {
         Arc::<ReplaceableTransport>::clone(&self.probes)
     }
 
-    /// The client of the gateway, made when it is first asked for.
+    /// The client of the gateway; built on first use.
     ///
     /// # Errors
-    /// When it cannot be set up.
+    /// Returns an error if it cannot be built.
     pub(super) fn of_gateway(&mut self, http2: bool) -> Result<Arc<dyn Transport>, BuildError> {
         let gateway = match self.gateway.take() {
             Some(gateway) => gateway,
@@ -72,11 +72,11 @@ impl Upstreams {
         Ok(transport)
     }
 
-    /// Clients for another file, or another content of it, to be [installed](Self::install). `None`: those that there are do,
-    /// and keep their connections.
+    /// Builds clients for another file or other content, to be [installed](Self::install). `None`: the present clients
+    /// stay in use and keep their connections.
     ///
     /// # Errors
-    /// When one of them cannot be set up. Nothing changes.
+    /// Returns an error if one of them cannot be built; nothing changes.
     pub(super) fn prepare(&mut self, ca_file: Option<&Path>) -> Result<Option<NewUpstreams>, BuildError> {
         if self.ca_file.as_deref() == ca_file && !self.watched.is_outdated() {
             return Ok(None);
@@ -90,13 +90,13 @@ impl Upstreams {
         made.map(Some).inspect_err(|error| self.watched.failed(error))
     }
 
-    /// Sends all later requests over these.
+    /// Sends all later requests over these clients.
     pub(super) fn install(&mut self, new: NewUpstreams) {
         let is_other = (&self.ca_file, self.content) != (&new.ca_file, new.content);
         count_success(&mut self.watched, new.ca_file.as_deref(), new.look);
         if !is_other {
             if self.watched.is_recovery() {
-                tracing::info!("the file of certificate authorities can be read again; it holds the same ones");
+                tracing::info!("the file of certificate authorities is readable again; unchanged");
             }
             return;
         }
@@ -107,16 +107,19 @@ impl Upstreams {
         }
         (self.ca_file, self.content) = (new.ca_file, new.content);
         let file = self.ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        tracing::info!(file, "certificate authorities loaded; new connections of probes and gateway trust them");
+        tracing::info!(file, "loaded certificate authorities; new connections of probes and gateway trust them");
     }
 
-    /// Looks at the file, and takes over what has changed in it. What cannot be used leaves the authorities before in place.
+    /// Reloads the file if it has changed. An invalid file leaves the previous authorities in use.
     pub(super) fn refresh(&mut self) {
         let ca_file = self.ca_file.clone();
         match self.prepare(ca_file.as_deref()) {
             Ok(Some(new)) => self.install(new),
             Err(error) if self.watched.is_new_failure() => {
-                tracing::warn!(%error, "the certificate authorities stay as they were; the file is tried again");
+                tracing::warn!(
+                    %error,
+                    "failed to reload certificate authorities; using the previous ones and retrying"
+                );
             }
             _ => {}
         }
@@ -144,7 +147,7 @@ fn make(ca_file: Option<&Path>, gateway_http2: Option<bool>) -> Result<NewUpstre
     Ok(NewUpstreams { probes, gateway, ca_file: ca_file.map(Path::to_owned), content, look })
 }
 
-/// Tells one content of a file from another; none where it cannot be read.
+/// Content hash of a file; `None` if it cannot be read.
 pub(super) fn content(file: Option<&Path>) -> Option<u64> {
     let bytes = std::fs::read(file?).ok()?;
     let mut hasher = DefaultHasher::new();

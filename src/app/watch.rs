@@ -1,5 +1,5 @@
-//! What is looked at every second: a suspension of the machine is noticed, windows are closed, what all gateways used is read, and a bucket that becomes low or
-//! blocked is one line in the log.
+//! Checks once per second: detects suspensions of the machine, closes windows, reads the usage of all gateways, and
+//! logs when a bucket becomes low or blocked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,18 +14,19 @@ use clerk_quota::condition::{Condition, Trouble, Verdict};
 use clerk_quota::ledger::{Handle, Ledger};
 use clerk_quota::{Bucket, Moment, Span};
 
-/// Between looks: less than the grace for which windows wait for late responses, so that all are known when one closes.
+/// Shorter than the grace period in which windows wait for late responses, so that all are recorded when a window
+/// closes.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Looks between those at the buckets of an hour, of which little changes in a second.
+/// Hourly buckets are checked once in this many checks: they change little in a second.
 const HOURLY_EVERY: u32 = 10;
 
-/// Looks at all instances.
+/// The periodic check of all instances.
 pub(super) struct Watch {
     pub ledger: Arc<Ledger>,
     pub clock: Arc<Clock>,
     pub gateway: Option<Arc<Gateway>>,
-    /// The buckets that are low or blocked, by instance.
+    /// The logged buckets that are low or blocked, by instance.
     told: BTreeMap<Arc<str>, Bucket>,
 }
 
@@ -34,7 +35,7 @@ impl Watch {
         Self { ledger, clock, gateway, told: BTreeMap::new() }
     }
 
-    /// Looks until `stop`.
+    /// Checks periodically until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,7 +47,10 @@ impl Watch {
             }
             if let Some(suspended) = self.clock.notice_suspend() {
                 let duration_seconds = suspended.as_secs();
-                tracing::info!(duration_seconds, "this machine was suspended: what was known before is older by that");
+                tracing::info!(
+                    duration_seconds,
+                    "the machine was suspended; earlier observations are older by this duration"
+                );
             }
             if let Some(gateway) = &self.gateway {
                 let is_due = looks.is_multiple_of(HOURLY_EVERY);
@@ -78,16 +82,16 @@ impl Watch {
         }
     }
 
-    /// With the client that spends most now, since that is what is asked next.
+    /// Includes the largest consumer, since that is the next question.
     fn warn(&self, name: &str, handle: &Handle, condition: Condition, now: Moment) {
         let bucket = condition.bucket.as_str();
         let what = match condition.verdict {
-            Verdict::Low => "less than the threshold of the limit is left",
-            _ if condition.trouble == Some(Trouble::Throttled) => "Clerk refuses requests: the limit is used up",
-            _ => "the limit is used up",
+            Verdict::Low => "remaining quota is below the threshold",
+            _ if condition.trouble == Some(Trouble::Throttled) => "Clerk rejects requests: the limit is exhausted",
+            _ => "the limit is exhausted",
         };
         let Some((spender, share)) = top(handle, now) else {
-            tracing::warn!(clerk_instance = name, bucket, "{what}; who spends it is not seen here");
+            tracing::warn!(clerk_instance = name, bucket, "{what}; its consumers are not visible here");
             return;
         };
         let caller = match &self.gateway {
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_low_limit_is_one_warning_and_its_end_one_line() {
+    async fn low_limit_logs_one_warning_and_one_recovery() {
         log::listen();
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
         let mut watch = Watch::new(Arc::new(Ledger::new([clerk_test_support::settings("prod")])), clock, None);
@@ -163,7 +167,7 @@ mod tests {
         }
         let warned = log::everything();
         assert_eq!(warned.lines().count(), 1, "{warned}");
-        for part in ["WARN", "less than the threshold", "top_route=\"/v1/users\"", "bucket=\"instance\""] {
+        for part in ["WARN", "below the threshold", "top_route=\"/v1/users\"", "bucket=\"instance\""] {
             assert!(warned.contains(part), "{part}: {warned}");
         }
         tokio::time::advance(Duration::from_secs(90)).await;

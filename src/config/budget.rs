@@ -1,30 +1,30 @@
-//! How much of an instance's rate limit our own requests take.
+//! The share of an instance's rate limit that the exporter's own requests use.
 
 use std::time::Duration;
 
 use super::cron;
 use super::model::{InstanceConfig, ProbeConfig, ScheduleConfig, UsersConfig};
 
-/// Above this share of the limit the configuration is questioned.
+/// Above this share of the limit, the configuration gets a warning.
 pub(super) const WARN_ABOVE: f64 = 0.05;
-/// Above this share of the limit the configuration is refused.
+/// Above this share of the limit, the configuration is rejected.
 pub(super) const REFUSE_ABOVE: f64 = 0.5;
 
-/// A user count is two requests: all users, and those active within 30 days.
+/// A user count takes two requests: all users, and users active in the last 30 days.
 const REQUESTS_PER_USER_COUNT: f64 = 2.0;
 
-/// Shares are taken over at least this time, so that one request of an hourly job does not look like a burst.
+/// Shares are averaged over at least this time, so that one request of an hourly job does not count as a burst.
 const SHORTEST_HORIZON: Duration = Duration::from_secs(60);
 
 impl InstanceConfig {
-    /// The part of the rate limit that probes and user counts take, in the busiest minute (or the busiest window, if
-    /// that is longer). Above 1 is possible. `None` if the limit is unknown.
+    /// Share of the rate limit used by probes and user counts in the busiest minute (or the busiest window, if longer).
+    /// May exceed 1. `None` if the limit is unknown.
     pub fn budget_share(&self) -> Option<f64> {
         share(self.limit()?, Some(&self.probe), self.users.as_ref())
     }
 
     /// The shortest probe interval, in whole seconds, that keeps the share at or below [`WARN_ABOVE`]. `None` if the
-    /// user counts alone take more, or if no interval that is allowed is long enough.
+    /// user counts alone exceed it, or if no allowed interval is long enough.
     pub(super) fn fitting_interval(&self) -> Option<Duration> {
         let (requests, window) = self.limit()?;
         let left = WARN_ABOVE - share((requests, window), None, self.users.as_ref())?;
@@ -47,7 +47,7 @@ fn share((requests, window): (u64, Duration), probe: Option<&ProbeConfig>, users
     Some(ours / allowed)
 }
 
-/// How often `trigger` is due within `horizon` at most.
+/// The maximum number of times `trigger` is due within `horizon`.
 fn runs(trigger: &ScheduleConfig, horizon: Duration) -> Option<f64> {
     match trigger {
         ScheduleConfig::Interval(interval) => Some(horizon.as_secs_f64() / interval.as_secs_f64()),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_takes_its_rate() {
+    fn interval_share_follows_its_rate() {
         assert_share(&instance(seconds(1), DEVELOPMENT.0, DEVELOPMENT.1), 0.1);
         assert_share(&instance(seconds(15), DEVELOPMENT.0, DEVELOPMENT.1), 0.1 / 15.0);
         assert_share(&instance(seconds(1), DEVELOPMENT.0, Environment::Production), 0.01);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cron_schedule_takes_its_busiest_minute() {
+    fn cron_share_follows_its_busiest_minute() {
         let cron = |text: &str| instance(ScheduleConfig::Cron(text.to_owned()), DEVELOPMENT.0, DEVELOPMENT.1);
         assert_share(&cron("*/15 * * * * *"), 4.0 / 600.0);
         assert_share(&cron("0-9 0 3 * * *"), 10.0 / 600.0);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fitting_interval_is_the_shortest_that_needs_no_warning() {
+    fn fitting_interval_is_the_shortest_without_a_warning() {
         let limits = [(20, 10, 10), (100, 10, 2), (1000, 10, 1), (1, 60, 1200)];
         for (requests, window, expected) in limits {
             let limit = LimitSetting::Fixed { requests, window: Duration::from_secs(window) };

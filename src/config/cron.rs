@@ -1,4 +1,4 @@
-//! Cron expressions, checked by the parser that the scheduler uses, with the scheduler's settings.
+//! Validation of cron expressions, with the same parser and settings as the scheduler.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use chrono::{DateTime, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 
-/// Where the search for due times begins: fixed, so that a configuration is good or bad whatever the time is. A leap
-/// year, so that 29 February is found.
+/// Start of the search for due times: fixed, so that validity does not depend on the current time. A leap year, so that
+/// 29 February is found.
 const SEARCH_FROM: i64 = 1_704_067_200; // 2024-01-01T00:00:00Z, a Monday
 
-/// How many due times are looked at: more than half an hour of an expression that is due every second.
+/// Maximum number of due times examined: more than half an hour of an expression that is due every second.
 const SAMPLES: usize = 2000;
 
-/// How long after the first due time the busiest time is looked for. Days that match are alike, so that two in a row
-/// would do; a week has them wherever they are.
+/// How long after the first due time the busiest time is searched for. All matching days have the same times, so that
+/// two consecutive days are enough; a week contains them wherever they are.
 const SEARCH_SECONDS: i64 = 8 * 24 * 3600;
 
-/// Names that cron daemons have for expressions. Case does not matter.
+/// Nicknames that cron daemons accept, case-insensitive.
 const NICKNAMES: [(&str, &str); 8] = [
     ("@yearly", "0 0 0 1 1 *"),
     ("@annually", "0 0 0 1 1 *"),
@@ -29,14 +29,14 @@ const NICKNAMES: [(&str, &str); 8] = [
     ("@minutely", "0 * * * * *"),
 ];
 
-/// Checks an expression of six fields, seconds first, or a nickname such as `@hourly`, and gives it as six fields, which
-/// every library understands.
+/// Normalizes an expression of six fields, seconds first, or a nickname such as `@hourly`, to six fields, which every
+/// library accepts.
 pub(super) fn normalize(expression: &str) -> Result<String, String> {
     let text = expression.trim();
     let nickname = NICKNAMES.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
     if nickname.is_none() && text.starts_with('@') {
         let names = NICKNAMES.map(|(name, _)| format!("`{name}`")).join(", ");
-        return Err(format!("no known name of a schedule; write one of {names}, six fields, or `interval: 5m`"));
+        return Err(format!("not a known nickname; write one of {names}, six fields, or `interval: 5m`"));
     }
     let text = nickname.map_or(text, |(_, fields)| fields);
     parse(text).map(|_| text.to_owned())
@@ -44,7 +44,7 @@ pub(super) fn normalize(expression: &str) -> Result<String, String> {
 
 /// Parses an expression of six fields, seconds first.
 ///
-/// The message says what to write instead and does not repeat the expression.
+/// The message says what to write and does not repeat the expression, which may be a misplaced key.
 pub(super) fn parse(expression: &str) -> Result<Cron, String> {
     const EXAMPLE: &str = "write second, minute, hour, day, month, weekday, as in `*/15 * * * * *`";
     let fields = expression.split_whitespace().count();
@@ -62,7 +62,7 @@ pub(super) fn parse(expression: &str) -> Result<Cron, String> {
     Ok(cron)
 }
 
-/// How often `cron` is due at most within `horizon`.
+/// The maximum number of times `cron` is due within `horizon`.
 pub(super) fn busiest(cron: &Cron, horizon: Duration) -> f64 {
     let horizon = i64::try_from(horizon.as_secs()).unwrap_or(i64::MAX);
     let first_due = due_times(cron).next().unwrap_or_default();
@@ -76,7 +76,7 @@ pub(super) fn busiest(cron: &Cron, horizon: Duration) -> f64 {
     }
     let span = times.last().zip(times.first()).map_or(0, |(last, first)| last - first);
     if most == times.len() && most == SAMPLES && span > 0 {
-        // All samples lie within the horizon: go on at their rate.
+        // All samples lie within the horizon: extrapolate their rate.
         return (SAMPLES - 1) as f64 * horizon as f64 / span as f64;
     }
     most as f64
@@ -91,7 +91,7 @@ pub(super) fn longest_gap(cron: &Cron) -> Duration {
 
 /// Due times in seconds since 1970.
 ///
-/// Not the iterator of croner 3: it skips a time that is one second after the one before.
+/// Does not use the iterator of croner 3: it skips a time that is one second after the previous one.
 fn due_times(cron: &Cron) -> impl Iterator<Item = i64> {
     let start = DateTime::<Utc>::from_timestamp(SEARCH_FROM, 0).unwrap_or_default();
     let first = cron.find_next_occurrence(&start, true).ok();
@@ -122,15 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn other_expressions_are_refused_with_a_remedy() {
+    fn invalid_expression_is_rejected_with_a_remedy() {
         let cases = [
             ("*/5 * * * *", "put the seconds in front"),
             ("", "six fields"),
             ("* * * * * * 2027", "six fields"),
             ("61 * * * * *", "not a cron expression"),
             ("a b c d e f", "not a cron expression"),
-            ("@sometimes", "no known name of a schedule; write one of `@yearly`"),
-            ("@reboot", "no known name of a schedule"),
+            ("@sometimes", "not a known nickname; write one of `@yearly`"),
+            ("@reboot", "not a known nickname"),
             ("@every 5m", "`interval: 5m`"),
             ("ä * * * * *", "six fields"),
             ("0 0 0 30 2 *", "never due"),

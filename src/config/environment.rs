@@ -1,4 +1,4 @@
-//! The configuration without a file: one instance, from the environment.
+//! Configuration without a file: one instance, from environment variables.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ const KEY: &str = "CLERK_SECRET_KEY";
 const KEY_FILE: &str = "CLERK_SECRET_KEY_FILE";
 const API_URL: &str = "CLERK_API_URL";
 
-/// An empty variable is one that is not set, as compose files and charts pass it.
+/// An empty variable counts as unset: compose files and charts pass unset variables this way.
 pub(super) fn read(env: EnvLookup<'_>, report: &mut Report) -> Option<Config> {
     let is_blank = |name: &str| env(name).is_some_and(|value| value.as_encoded_bytes().trim_ascii().is_empty());
     let blank: Vec<&str> = [KEY, KEY_FILE].into_iter().filter(|name| is_blank(name)).collect();
@@ -91,7 +91,7 @@ fn key_source(env: EnvLookup<'_>, blank: &[&'static str], report: &mut Report) -
 }
 
 fn api_url(value: &OsString, report: &mut Report) -> Option<ApiUrl> {
-    // What is not UTF-8 is not a URL either.
+    // A value that is not UTF-8 is not a URL either.
     match ApiUrl::parse(value.to_str().unwrap_or_default()) {
         Ok(url) => {
             if url.sends_key_in_the_clear() {

@@ -1,9 +1,9 @@
-//! What is said when a configuration cannot be used.
+//! Errors of a configuration.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A place in the configuration file, both counted from 1.
+/// A position in the configuration file. Line and column start at 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Line.
@@ -12,20 +12,20 @@ pub struct Position {
     pub column: u64,
 }
 
-/// One thing that is wrong, or questionable, in the configuration.
+/// A problem in the configuration: an error or a warning.
 ///
-/// Printed as `file:line:column: key: what is wrong; what to write instead`. Values are never repeated: the one that is
-/// wrong may be a key that was pasted into the wrong line.
+/// Printed as `file:line:column: key: cause; remedy`. Values are never repeated: a wrong value may be a key pasted into
+/// the wrong line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
-    /// The file, if the configuration is one.
+    /// The file, if the configuration comes from one.
     pub file: Option<PathBuf>,
-    /// Where in the file; unknown for the file as a whole.
+    /// Position in the file; `None` for the file as a whole.
     pub place: Option<Position>,
-    /// The full name of the key, as `instances[0].probe.interval`, or the name of an environment variable. Empty for
-    /// the configuration as a whole.
+    /// Full name of the key, such as `instances[0].probe.interval`, or of an environment variable. Empty for the
+    /// configuration as a whole.
     pub key: String,
-    /// What is wrong, and what to write instead.
+    /// The cause and the remedy.
     pub message: String,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for ConfigProblem {
     }
 }
 
-/// A configuration that cannot be used. Prints every problem on a line of its own, in the order of the file.
+/// An invalid configuration. Displays one problem per line, in file order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(problems))]
 pub struct ConfigError {

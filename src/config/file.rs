@@ -61,16 +61,16 @@ const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(15);
 const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_PROBE_PATH: &str = "/v1/users/count";
 const DEFAULT_USERS_SCHEDULE: &str = "0 0 * * * *";
-/// The window of an instance of which nothing tells the limit.
+/// The window of an instance whose limit is unknown.
 const USUAL_WINDOW: Duration = Duration::from_secs(10);
 
 const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_PROBE_INTERVAL;
 const PROBE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const USERS_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
 
-/// What reading needs from outside.
+/// External inputs of reading.
 pub(super) struct Context<'a> {
-    /// The directory that relative names of files start from.
+    /// The base directory of relative file names.
     pub(super) directory: &'a Path,
     pub(super) env: EnvLookup<'a>,
     files: RefCell<Vec<PathBuf>>,
@@ -83,7 +83,7 @@ impl<'a> Context<'a> {
 }
 
 impl Context<'_> {
-    /// The path of a file that the configuration names. Every name goes through here: the files are watched.
+    /// Resolves a file name in the configuration. Every name goes through here, because the files are watched.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         let path = self.directory.join(name);
         self.files.borrow_mut().push(path.clone());
@@ -91,16 +91,16 @@ impl Context<'_> {
     }
 }
 
-/// An instance as far as it could be read, with what is needed to check it against the others.
+/// An instance as far as it could be read, with what is needed to compare it with the others.
 pub(super) struct ReadInstance {
     /// `None` if a problem was reported.
     pub(super) instance: Option<InstanceConfig>,
     pub(super) path: String,
     pub(super) place: Position,
     pub(super) name: Option<(Arc<str>, Position)>,
-    /// Where the probe's trigger is written, if it is.
+    /// Position of the probe's trigger, if present.
     pub(super) probe_place: Option<Position>,
-    /// Every key of the instance that could be read, with the full name and the place of the setting.
+    /// Every readable key of the instance, with its full name and position.
     pub(super) keys: Vec<(ClerkKey, String, Position)>,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Defaults {
     pub(super) users: Option<UsersConfig>,
 }
 
-/// Reads the whole file. `None` if a problem was reported; problems may be reported even if there is a result.
+/// Reads the whole file. Returns `None` if an error was reported; problems may also be reported with a result.
 pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Option<Config> {
     let root = match tree::parse(text) {
         Ok(root) => root,
@@ -171,11 +171,11 @@ fn tls_config(field: Field, context: &Context<'_>, report: &mut Report) -> Optio
     })
 }
 
-/// A [`Probe`] of which the timeout may still depend on the interval of an instance.
+/// A [`Probe`] whose timeout may still depend on the interval of an instance.
 #[derive(Clone)]
 pub(super) struct ProbeDraft {
     trigger: ScheduleConfig,
-    /// Where the trigger is written, if it is.
+    /// Position of the trigger, if present.
     pub(super) place: Option<Position>,
     timeout: Option<Duration>,
     path: String,
@@ -205,7 +205,7 @@ impl ProbeDraft {
     }
 }
 
-/// A `probe` section; what it does not say is as in `base`.
+/// A `probe` section; missing keys are taken from `base`.
 pub(super) fn probe(field: Field, base: &ProbeDraft, report: &mut Report) -> ProbeDraft {
     let mut draft = base.clone();
     let Some(mut section) = Section::open(field, &PROBE, SCHEMA, report) else {
@@ -220,7 +220,7 @@ pub(super) fn probe(field: Field, base: &ProbeDraft, report: &mut Report) -> Pro
         if let (Some(timeout), ScheduleConfig::Interval(interval)) = (draft.timeout, &draft.trigger)
             && timeout > *interval
         {
-            let message = "longer than the interval; probes that are due meanwhile are skipped";
+            let message = "longer than the interval; probes that become due during another one are skipped";
             report.warning(Some(field.place()), &field.path, message);
         }
     }
@@ -256,7 +256,7 @@ pub(super) fn users(field: Field, report: &mut Report) -> Option<UsersConfig> {
     Some(UsersConfig { trigger })
 }
 
-/// `interval` or `schedule`, with its place.
+/// `interval` or `schedule`, with its position.
 fn trigger(
     section: &mut Section,
     intervals: RangeInclusive<Duration>,
@@ -280,14 +280,14 @@ fn trigger(
     }
 }
 
-/// Names are different, and no key is in two instances: they would be one Clerk instance with one budget.
+/// Names must be unique. A key must not be in two instances: they would be one Clerk instance with one budget.
 fn check_against_each_other(instances: &[ReadInstance], report: &mut Report) {
     let mut names: BTreeMap<&Arc<str>, &String> = BTreeMap::new();
     let mut keys: Vec<(&ClerkKey, &str)> = Vec::new();
     for read in instances {
         if let Some((name, place)) = &read.name {
             if let Some(first) = names.get(name) {
-                let message = format!("the name `{name}` is already that of {first}; choose another one");
+                let message = format!("the name `{name}` is already used by {first}; choose another one");
                 report.problem(Some(*place), &format!("{}.name", read.path), message);
             } else {
                 names.insert(name, &read.path);
@@ -304,19 +304,19 @@ fn check_against_each_other(instances: &[ReadInstance], report: &mut Report) {
     }
 }
 
-/// A gateway counts what belongs to no instance under a name that then none can have.
+/// A gateway reserves a name for requests with unknown keys.
 fn check_reserved_name(instances: &[ReadInstance], report: &mut Report) {
     let names = instances.iter().filter_map(|read| Some((read, read.name.as_ref()?)));
     for (read, (_, place)) in names.filter(|(_, (name, _))| **name == *UNKNOWN_KEYS) {
         let message = format!(
-            "no instance can be called `{UNKNOWN_KEYS}` beside a gateway: that stands for requests of unknown keys; \
+            "no instance can be called `{UNKNOWN_KEYS}` beside a gateway: the name is reserved for unknown keys; \
              choose another name"
         );
         report.problem(Some(*place), &format!("{}.name", read.path), message);
     }
 }
 
-/// Our own requests may take a small part of the limit only.
+/// The exporter's own requests must use only a small part of the limit.
 fn check_budget(instance: &InstanceConfig, place: Position, path: &str, report: &mut Report) {
     let (Some(share), Some((requests, window))) = (instance.budget_share(), instance.limit()) else {
         return;
@@ -329,7 +329,7 @@ fn check_budget(instance: &InstanceConfig, place: Position, path: &str, report: 
         |interval| format!("write `interval: {}` or longer", humantime::format_duration(interval)),
     );
     let message = format!(
-        "the requests of this exporter take {:.1} % of the limit of {requests} requests per {}; {remedy}",
+        "this exporter's requests use {:.1} % of the limit of {requests} requests per {}; {remedy}",
         share * 100.0,
         humantime::format_duration(window),
     );

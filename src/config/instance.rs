@@ -84,7 +84,7 @@ fn name(section: &mut Section, report: &mut Report) -> Option<(Arc<str>, Positio
     Some((name, field.place()))
 }
 
-/// Exactly one of the three ways to give the key, and the key itself.
+/// The key, given in exactly one of three ways.
 fn main_key(
     section: &mut Section,
     context: &Context<'_>,
@@ -138,7 +138,7 @@ fn further_keys(
         let Some(key) = read_key(&source, &field.path, field.place(), context, report) else { continue };
         if environment != Environment::Unknown && key.environment() != environment {
             let message = format!(
-                "a {} key beside a {environment} key, so not of the same instance; write an instance of its own for it",
+                "a {} key beside a {environment} key belongs to another instance; write a separate instance for it",
                 key.environment()
             );
             report.problem(Some(field.place()), &field.path, message);
@@ -169,7 +169,7 @@ fn machine_keys(
     sources
 }
 
-/// Reads a key, to say now and not later that it cannot be used.
+/// Reads a key, so that an unusable one is reported at load time.
 fn read_key(
     source: &SecretSource,
     path: &str,
@@ -194,7 +194,7 @@ fn api_url(field: &Field, report: &mut Report) -> Option<ApiUrl> {
     Some(url)
 }
 
-/// Said of addresses for which [`ApiUrl::sends_key_in_the_clear`] holds.
+/// The warning for addresses for which [`ApiUrl::sends_key_in_the_clear`] holds.
 pub(super) const CLEAR_TEXT_WARNING: &str = "the key travels through the network without encryption; use https";
 
 /// `limit`, `plan`, or neither.

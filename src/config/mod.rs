@@ -1,16 +1,16 @@
-//! The configuration: from a YAML file, or from environment variables for a single instance, to checked values.
+//! The configuration: checked values from a YAML file, or from environment variables for a single instance.
 //!
-//! Nothing in here is used before everything was checked: a [`Config`] that exists is good. Every mistake of a file is
-//! reported at once, with its place and what to write instead, and no message repeats a value, since a value in the
-//! wrong line may be a key. `docs/configuration.md` is the reference for users.
+//! A [`Config`] is always fully checked. All problems of a file are reported at once, with position and remedy.
+//! Messages never repeat a value, because a value in the wrong line may be a key. `docs/configuration.md` is the user
+//! reference.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `tree` | YAML to a tree with places; the only file that knows the YAML library |
-//! | `reader` | known keys, unknown keys, the report |
-//! | `file`, `instance` | from the tree to the model: what each key means |
+//! | `reader` | known and unknown keys, the problem report |
+//! | `file`, `instance` | from the tree to the model: the meaning of each key |
 //! | `gateway` | the keys of the gateway |
-//! | `validate`, `cron`, `budget` | what a value must look like |
+//! | `validate`, `cron`, `budget` | validation of single values |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
 //! | `redacted` | the result as text, without secrets |
@@ -47,20 +47,20 @@ use secrecy::zeroize::Zeroizing;
 use clerk_client::secret::{EnvLookup, SecretSource};
 use reader::Report;
 
-/// The longest interval between probes: beyond it the numbers say nothing of now.
+/// Maximum interval between probes: older numbers would not describe the present.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// A configuration is a page of text. What is bigger is another file.
+/// A larger file is not a configuration.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 impl Config {
-    /// Reads and checks a file, and the keys that it names. Relative names of files are relative to its directory.
+    /// Reads and checks a file and the keys it names. Relative file names are relative to its directory.
     ///
-    /// `env` is asked for the variables that the file names, and for no others.
+    /// `env` is only called for the variables that the file names.
     ///
     /// # Errors
     ///
-    /// Every problem of the file.
+    /// Returns an error with every problem of the file.
     pub fn load(path: &Path, env: EnvLookup<'_>) -> Result<Self, ConfigError> {
         let (text, others_may_read) = read_file(path).map_err(|message| ConfigError {
             problems: vec![ConfigProblem { file: Some(path.to_owned()), place: None, key: String::new(), message }],
@@ -68,7 +68,7 @@ impl Config {
         let mut config = Self::parse(&text, path, env)?;
         if others_may_read && config.has_inline_key() {
             config.warnings.push(format!(
-                "{}: every user of this machine may read the keys in this file; run `chmod o-r` on it or use \
+                "{}: every user of this machine can read the keys in this file; run `chmod o-r` on it or use \
                  secret_key_file",
                 path.display()
             ));
@@ -76,8 +76,8 @@ impl Config {
         Ok(config)
     }
 
-    /// As [`load`](Self::load), for text that is already there. `path` is the name used in messages; relative names
-    /// are relative to its directory.
+    /// Like [`load`](Self::load), for text in memory. `path` is the name used in messages; relative names are relative
+    /// to its directory.
     ///
     /// # Errors
     ///
@@ -89,19 +89,18 @@ impl Config {
         Self::finish(config, report)
     }
 
-    /// The configuration without a file: one instance called `default`, from `CLERK_SECRET_KEY` or
-    /// `CLERK_SECRET_KEY_FILE`, and `CLERK_API_URL`.
+    /// Reads one instance called `default` from `CLERK_SECRET_KEY` or `CLERK_SECRET_KEY_FILE`, and `CLERK_API_URL`.
     ///
     /// # Errors
     ///
-    /// If there is no key or no usable one, or both variables are set.
+    /// Returns an error if the key is missing or unusable, or if both variables are set.
     pub fn from_environment(env: EnvLookup<'_>) -> Result<Self, ConfigError> {
         let mut report = Report::new(None);
         let config = environment::read(env, &mut report);
         Self::finish(config, report)
     }
 
-    /// Every key that a file may contain, by section. The section at the top of the file has the empty name.
+    /// Every key that a file may contain, by section. The name of the top-level section is empty.
     pub fn schema() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
         file::SCHEMA.iter().map(|keys| (keys.section, keys.known))
     }
@@ -116,7 +115,7 @@ impl Config {
     }
 }
 
-/// The text of the file, and whether every user may read it.
+/// The file's text, and whether every user can read the file.
 fn read_file(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
     let unreadable = |error: std::io::Error| {
         format!("the file cannot be read: {}; check the path given with --config.file", error.kind())
@@ -126,7 +125,7 @@ fn read_file(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
     let mut text = Zeroizing::new(String::new());
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_FILE_BYTES {
-        return Err("the file is bigger than 1 MiB; check the path given with --config.file".to_owned());
+        return Err("the file is larger than 1 MiB; check the path given with --config.file".to_owned());
     }
     Ok((text, others_may_read))
 }

@@ -12,55 +12,55 @@ use clerk_quota::Environment;
 /// A configuration that was checked as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// A window counts as low when less than this part of the limit is left; between 0 and 1, both excluded.
+    /// A window counts as low when less than this share of the limit is left; between 0 and 1, exclusive.
     pub low_threshold: f64,
-    /// PEM file with further certificate authorities to trust when Clerk is called, beside those of the system.
+    /// PEM file with certificate authorities to trust for connections to Clerk, in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// At least one, each with a name of its own.
+    /// At least one, with unique names.
     pub instances: Vec<InstanceConfig>,
-    /// The gateway; `None` is off.
+    /// The gateway; `None`: off.
     pub gateway: Option<GatewayConfig>,
-    /// The files that it names, as far as it was read: with another content in one of them it may be another configuration.
+    /// The files that it names, as far as it was read. A change in one of them may change the configuration.
     pub files: Vec<PathBuf>,
-    /// What is allowed but probably not meant, with its place; to be logged at start.
+    /// Probable mistakes that are allowed, with their position; to be logged at start.
     pub warnings: Vec<String>,
 }
 
-/// One Clerk instance to watch.
+/// A monitored Clerk instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceConfig {
-    /// The alias that labels carry: 1 to 64 printable characters, no part of a key.
+    /// The alias in labels: 1 to 64 printable characters, no part of a key.
     pub name: Arc<str>,
-    /// Where the secret key is kept. It was readable when the configuration was checked.
+    /// Where the secret key is stored. It was readable when the configuration was checked.
     pub key: SecretSource,
     /// Other keys of the same Clerk instance, which share its budget.
     pub further_keys: Vec<SecretSource>,
-    /// Secret keys of the instance's machines (`ak_`), which share its budget, too.
+    /// Secret keys of the instance's machines (`ak_`), which also share its budget.
     pub machine_keys: Vec<SecretSource>,
     /// The kind of instance, by the prefix of its key when the configuration was checked.
     pub environment: Environment,
-    /// Where the Backend API is.
+    /// Address of the Backend API.
     pub api_url: ApiUrl,
-    /// What is known about the rate limit before Clerk says anything.
+    /// The rate limit that is assumed until Clerk's headers state it.
     pub limit: LimitSetting,
-    /// How many users the plan allows, for `clerk_users_limit`.
+    /// Number of users that the plan allows, for `clerk_users_limit`.
     pub users_limit: Option<u64>,
     /// How the quota is probed.
     pub probe: ProbeConfig,
-    /// How often users are counted; `None` is never.
+    /// How often users are counted; `None`: never.
     pub users: Option<UsersConfig>,
 }
 
-/// When something is done again and again.
+/// When a task is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleConfig {
-    /// Every so often, by the monotonic clock.
+    /// At this interval, by the monotonic clock.
     Interval(Duration),
     /// A cron expression of six fields, seconds first, in UTC.
     Cron(String),
 }
 
-/// Whether a probe is made although other traffic has just told us the quota.
+/// Whether to probe although other traffic has just reported the quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeWhen {
     /// Only if nothing was observed within the interval.
@@ -74,20 +74,20 @@ pub enum ProbeWhen {
 pub struct ProbeConfig {
     /// When probes are due. Intervals are 1 s to 1 h.
     pub trigger: ScheduleConfig,
-    /// Time for one probe as a whole; 100 ms to 60 s.
+    /// Deadline of one probe; 100 ms to 60 s.
     pub timeout: Duration,
-    /// Path and query of the GET request, beginning with `/v1/`.
+    /// Path and query of the GET request; starts with `/v1/`.
     pub path: String,
-    /// Whether a probe is made although the quota is known.
+    /// Whether to probe although the quota is known.
     pub when: ProbeWhen,
 }
 
 impl ProbeConfig {
-    /// The time between two probes; of a cron expression, the longest.
+    /// The time between two probes; for a cron expression, the longest.
     pub fn interval(&self) -> Duration {
         match &self.trigger {
             ScheduleConfig::Interval(interval) => *interval,
-            // Expressions were checked: without the error there would be no `Probe`.
+            // Expressions are checked when read: an invalid one never gets into a `Probe`.
             ScheduleConfig::Cron(expression) => {
                 cron::parse(expression).map_or(Duration::from_secs(60), |cron| cron::longest_gap(&cron))
             }
@@ -102,14 +102,14 @@ pub struct UsersConfig {
     pub trigger: ScheduleConfig,
 }
 
-/// The rate limit, as far as the configuration tells it. Clerk's own headers win over it.
+/// The configured rate limit. Clerk's headers take precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitSetting {
-    /// Clerk's published limit for the kind of instance that the key's prefix names.
+    /// Clerk's published limit for the kind of instance in the key's prefix.
     FromKeyPrefix,
     /// A named preset.
     Plan(Plan),
-    /// So many requests in each window.
+    /// This number of requests per window.
     Fixed {
         /// At least 1.
         requests: u64,
@@ -119,12 +119,12 @@ pub enum LimitSetting {
 }
 
 /// Named limits. `Development` and `Production` are those of Clerk's documentation ("System limits"); `Free` and `Pro`
-/// are tighter budgets for those who want to stay below.
+/// are tighter budgets for staying below them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// 20 requests in 10 s, 40 in a burst.
+    /// 20 requests in 10 s, with bursts of 40.
     Free,
-    /// 100 requests in 10 s, 200 in a burst.
+    /// 100 requests in 10 s, with bursts of 200.
     Pro,
     /// 100 requests in 10 s.
     Development,
@@ -133,7 +133,7 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// Every plan, in the order in which messages list them.
+    /// Every plan, in the order of messages.
     pub const ALL: [Self; 4] = [Self::Free, Self::Pro, Self::Development, Self::Production];
 
     /// The name in the configuration.
@@ -155,7 +155,7 @@ impl Plan {
         }
     }
 
-    /// Requests that may come at once, where that is more than a window's.
+    /// Burst size, if larger than [`requests`](Self::requests).
     pub const fn burst(self) -> Option<u64> {
         match self {
             Self::Free => Some(40),
@@ -171,8 +171,8 @@ impl Plan {
 }
 
 impl InstanceConfig {
-    /// Requests and window of the rate limit as configured, or as published for the key's prefix. `None` if neither
-    /// tells it.
+    /// The configured limit, or the published one for the key's prefix, as requests and window. `None` if both are
+    /// unknown.
     pub fn limit(&self) -> Option<(u64, Duration)> {
         let plan = match (self.limit, self.environment) {
             (LimitSetting::Fixed { requests, window }, _) => return Some((requests, window)),

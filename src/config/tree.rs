@@ -1,8 +1,8 @@
-//! YAML as a tree in which every value knows its place.
+//! YAML as a tree in which every value has its position.
 //!
-//! Structs derived by serde would stop at the first mistake and quote the offending text in the message. The tree lets
-//! [`file`](super::file) report every mistake at once, in its own words, and never repeat a value, which may be a key.
-//! This is the only file that knows the YAML library.
+//! Structs derived by serde would stop at the first mistake and quote the offending text. The tree lets
+//! [`file`](super::file) report all mistakes at once and never repeat a value, which may be a key. Only this file uses
+//! the YAML library.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde_saphyr::{Error, Spanned};
 
 use super::error::Position;
 
-/// A value and where it begins. Not `Debug`: the text may be a secret.
+/// A value and its position. Not `Debug`: the text may be a secret.
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) place: Position,
@@ -25,7 +25,7 @@ pub(super) enum Value {
     Float(f64),
     Text(String),
     List(Vec<Node>),
-    /// In the order of the file. Keys are different; the parser refuses duplicates.
+    /// In file order. Keys are unique; the parser rejects duplicates.
     Map(Vec<(Node, Node)>),
 }
 
@@ -43,7 +43,7 @@ impl Value {
     }
 }
 
-/// Text that is no YAML: where and why. The reason names the syntax and repeats nothing of the text.
+/// Invalid YAML: position and cause. The message repeats nothing of the text.
 pub(super) struct SyntaxError {
     pub(super) place: Option<Position>,
     pub(super) message: String,
@@ -52,10 +52,11 @@ pub(super) struct SyntaxError {
 /// Parses one YAML document.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let options = serde_saphyr::options! {
-        // A snippet shows the lines around the error, and a key may be on one of them.
+        // A snippet would show the lines around the error, and one of them may contain a key.
         with_snippet: false,
         strict_booleans: true,
-        // Four levels are used. The parser recurses, and its own bounds are too high for the stack of a thread.
+        // Configurations use four levels. The parser recurses, and its own limits are too high for the stack of a
+        // thread.
         budget: serde_saphyr::budget! { max_depth: 8, max_nodes: 100_000 },
         alias_limits: serde_saphyr::alias_limits! {
             max_replay_stack_depth: 8,
@@ -72,12 +73,12 @@ fn place(location: serde_saphyr::Location) -> Option<Position> {
     (location.line() > 0).then(|| Position { line: location.line(), column: location.column() })
 }
 
-/// Our own words for the parser's errors. Those of its variants that can hold text of the file are not printed.
+/// Messages for the parser's errors. Those of variants that may contain text of the file are not used.
 fn describe(error: &Error) -> String {
     match error {
         // The scanner's messages are fixed sentences about the syntax.
         Error::ExternalMessage { msg, .. } => {
-            format!("not valid YAML: {msg}; check indentation, quotes and the blank after `:`")
+            format!("not valid YAML: {msg}; check indentation, quotes and the space after `:`")
         }
         Error::DuplicateMappingKey { .. } => "the key is written twice; keep one".to_owned(),
         Error::MultipleDocuments { .. } => "more than one YAML document; remove the `---` line".to_owned(),
@@ -86,10 +87,10 @@ fn describe(error: &Error) -> String {
         }
         Error::NonFiniteFloat { .. } => "not a finite number; write one such as 0.1".to_owned(),
         Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => {
-            "too big or too deeply nested for a configuration".to_owned()
+            "too large or too deeply nested for a configuration".to_owned()
         }
-        Error::Eof { .. } => "the file ends too early".to_owned(),
-        _ => "not valid YAML; check indentation, quotes and the blank after `:`".to_owned(),
+        Error::Eof { .. } => "the file is truncated".to_owned(),
+        _ => "not valid YAML; check indentation, quotes and the space after `:`".to_owned(),
     }
 }
 
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_and_value_has_its_place() {
+    fn every_key_and_value_has_its_position() {
         let text = "low: 0.1\nitems:\n  - name: prod\n    n: 10\n  - {a: \"x\", b: [1, -2]}\n";
         assert_eq!(
             parsed(text),
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_has_the_place_where_it_is_used() {
+    fn alias_has_the_position_of_its_use() {
         assert_eq!(
             parsed("a: &x {t: 1s}\nb: *x\nc:\n  <<: *x\n"),
             r#"{"a"@1:1={"t"@1:8="1s"@1:11}@1:7 "b"@2:1={"t"@2:4="1s"@2:4}@2:4 "c"@3:1={"t"@4:7="1s"@4:7}@4:3}@1:1"#
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_yaml_is_refused_without_repeating_it() {
+    fn invalid_yaml_is_rejected_without_repeating_it() {
         let broken = [
             "a: [CANARY",
             "a: \"CANARY",

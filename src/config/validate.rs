@@ -1,4 +1,4 @@
-//! What a single value must look like. Messages say what to write instead and do not repeat the value.
+//! Validation of single values. Messages state the remedy and never repeat the value.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -12,7 +12,7 @@ use clerk_client::secret::{looks_like_secret, looks_like_secret_path};
 
 const MAX_NAME_CHARS: usize = 64;
 
-/// Up to here each whole number has a floating-point number of its own.
+/// Up to this number, every integer has an exact `f64`.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A duration with a unit, within `range`.
@@ -28,7 +28,7 @@ pub(super) fn duration(value: &Value, range: RangeInclusive<Duration>) -> Result
         other => return Err(format!("{} instead of a duration; write it as in `15s` or `1m30s`", other.kind())),
     };
     let not_a_duration = || "not a duration; write a number and a unit, as in `15s` or `1m30s`".to_owned();
-    // Bounded before it is parsed: the parser adds up without a check when numbers are near the largest possible.
+    // Checked before parsing: the parser does not check for overflow.
     if text.len() > 40 || text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 12) {
         return Err(not_a_duration());
     }
@@ -44,7 +44,7 @@ pub(super) fn duration(value: &Value, range: RangeInclusive<Duration>) -> Result
     Err(format!("{fault}; write a duration from {low} to {high}"))
 }
 
-/// The part of the limit below which a window is low.
+/// The share of the limit below which a window is low.
 pub(super) fn low_threshold(value: &Value) -> Result<f64, String> {
     let number = match value {
         Value::Float(number) => *number,
@@ -64,15 +64,15 @@ pub(super) fn low_threshold(value: &Value) -> Result<f64, String> {
 pub(super) fn count(value: &Value, example: u64) -> Result<u64, String> {
     match value {
         Value::Integer(number) if *number >= 1 => {
-            u64::try_from(*number).map_err(|_| format!("too big; write a number such as `{example}`"))
+            u64::try_from(*number).map_err(|_| format!("too large; write a number such as `{example}`"))
         }
-        // As Helm and other tools write large numbers: `1e+06`, `1000000.0`.
+        // Helm and other tools write large numbers this way: `1e+06`, `1000000.0`.
         Value::Float(number) if *number >= 1.0 && number.fract() == 0.0 => {
-            // Beyond, not every whole number is one of these, and it is not known which was meant.
+            // Larger integers are not exact as `f64`, so that the intended number is unknown.
             if *number > LARGEST_EXACT {
-                return Err(format!("too big; write a number such as `{example}`"));
+                return Err(format!("too large; write a number such as `{example}`"));
             }
-            format!("{number:.0}").parse().map_err(|_| format!("too big; write a number such as `{example}`"))
+            format!("{number:.0}").parse().map_err(|_| format!("too large; write a number such as `{example}`"))
         }
         Value::Integer(_) | Value::Float(_) => {
             Err(format!("not a whole number above 0; write one such as `{example}`"))
@@ -81,7 +81,7 @@ pub(super) fn count(value: &Value, example: u64) -> Result<u64, String> {
     }
 }
 
-/// A size in bytes, with a unit or without one.
+/// A size in bytes, with or without a unit.
 pub(super) fn bytes(value: &Value, range: RangeInclusive<u64>) -> Result<u64, String> {
     const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
     const EXAMPLE: &str = "write a number and a unit, as in `64MiB`";
@@ -97,11 +97,11 @@ pub(super) fn bytes(value: &Value, range: RangeInclusive<u64>) -> Result<u64, St
     if range.contains(&size) {
         return Ok(size);
     }
-    let fault = if size < *range.start() { "too small" } else { "too big" };
+    let fault = if size < *range.start() { "too small" } else { "too large" };
     Err(format!("{fault}; write a size from {}MiB to {}MiB", range.start() >> 20, range.end() >> 20))
 }
 
-/// The part of the limit that work at which nobody waits leaves to others.
+/// The share of the limit reserved for callers of high priority.
 pub(super) fn reserve(value: &Value) -> Result<f64, String> {
     let number = match value {
         Value::Float(number) => *number,
@@ -115,7 +115,7 @@ pub(super) fn reserve(value: &Value) -> Result<f64, String> {
     }
 }
 
-/// Yes or no.
+/// A boolean.
 pub(super) fn boolean(value: &Value) -> Result<bool, String> {
     match value {
         Value::Bool(value) => Ok(*value),
@@ -123,12 +123,12 @@ pub(super) fn boolean(value: &Value) -> Result<bool, String> {
     }
 }
 
-/// The name of a file.
+/// A file name.
 pub(super) fn file_name(text: &str) -> Result<(), String> {
     if text.is_empty() {
         Err("empty; write the name of a file".to_owned())
     } else if text.contains("://") {
-        Err("an address; write the name of a file".to_owned())
+        Err("a URL; write the name of a file".to_owned())
     } else if looks_like_secret_path(text) {
         Err("contains a key; write the name of a file".to_owned())
     } else {
@@ -146,15 +146,15 @@ pub(super) fn name(text: &str) -> Result<(), String> {
     } else if text.chars().count() > MAX_NAME_CHARS {
         Err(format!("longer than {MAX_NAME_CHARS} characters; write a shorter alias such as `prod`"))
     } else if text.trim() != text {
-        Err("white space at its beginning or end; remove it".to_owned())
+        Err("leading or trailing white space; remove it".to_owned())
     } else if text.chars().any(is_unprintable) {
-        Err(format!("contains a character that cannot be printed; {EXAMPLE}"))
+        Err(format!("contains an unprintable character; {EXAMPLE}"))
     } else {
         Ok(())
     }
 }
 
-/// Control characters, line separators, and the invisible characters that make two names look alike.
+/// Control characters, line separators, and invisible characters that make two names look alike.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -170,25 +170,25 @@ pub(super) fn probe_path(text: &str) -> Result<(), String> {
         return Err(format!("contains a key, and paths are shown; {EXAMPLE}"));
     }
     if !text.starts_with("/v1/") {
-        return Err(format!("does not begin with /v1/; {EXAMPLE}"));
+        return Err(format!("does not start with /v1/; {EXAMPLE}"));
     }
     let path = text.split('?').next().unwrap_or(text);
     let has_odd_segment = path[1..].trim_end_matches('/').split('/').any(|part| matches!(part, "" | "." | ".."));
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['#', '\\']);
     if has_odd_segment || !is_plain || text.parse::<PathAndQuery>().is_err() {
-        return Err(format!("not the path of a request; {EXAMPLE}"));
+        return Err(format!("not a request path; {EXAMPLE}"));
     }
     Ok(())
 }
 
-/// What is questionable about a probe path that is allowed.
+/// The warning for an allowed but questionable probe path.
 pub(super) fn probe_path_warning(text: &str) -> Option<&'static str> {
     let path = text.split('?').next().unwrap_or(text).trim_end_matches('/');
     match path {
         "/v1/jwks" => {
-            Some("this request does not count against the quota, so it says nothing of it; use `/v1/users/count`")
+            Some("this request does not count against the quota and reveals nothing about it; use `/v1/users/count`")
         }
-        "/v1/users" => Some("the answer carries personal data; `/v1/users/count` does not"),
+        "/v1/users" => Some("the response contains personal data; `/v1/users/count` does not"),
         _ => None,
     }
 }
@@ -207,13 +207,13 @@ pub(super) fn env_name(text: &str) -> Result<(), String> {
     }
 }
 
-/// The name of a file that holds a key.
+/// The name of a file that contains a key.
 pub(super) fn secret_file(text: &str) -> Result<(), String> {
     const EXAMPLE: &str = "write the name of the file that holds the key, such as `/run/secrets/clerk_prod`";
     if text.is_empty() {
         Err(format!("empty; {EXAMPLE}"))
     } else if text.contains("://") {
-        Err(format!("an address; {EXAMPLE}"))
+        Err(format!("a URL; {EXAMPLE}"))
     } else if looks_like_secret_path(text) {
         Err(format!("looks like a key; {EXAMPLE}"))
     } else {
@@ -221,7 +221,7 @@ pub(super) fn secret_file(text: &str) -> Result<(), String> {
     }
 }
 
-/// A file with certificates in PEM.
+/// A PEM file with certificates.
 pub(super) fn ca_file(path: &Path) -> Result<(), String> {
     if looks_like_secret_path(&path.display().to_string()) {
         return Err("contains a key; name a PEM file".to_owned());
@@ -232,7 +232,7 @@ pub(super) fn ca_file(path: &Path) -> Result<(), String> {
     if content.windows(marker.len()).any(|window| window == marker) {
         Ok(())
     } else {
-        Err("the file has no certificate; name a PEM file with `-----BEGIN CERTIFICATE-----`".to_owned())
+        Err("the file contains no certificate; name a PEM file with `-----BEGIN CERTIFICATE-----`".to_owned())
     }
 }
 
@@ -240,11 +240,11 @@ pub(super) fn ca_file(path: &Path) -> Result<(), String> {
 pub(super) fn plan(text: &str) -> Result<Plan, String> {
     Plan::ALL.into_iter().find(|plan| plan.as_str() == text).ok_or_else(|| {
         let names = Plan::ALL.map(|plan| format!("`{}`", plan.as_str())).join(", ");
-        format!("no known plan; write one of {names}")
+        format!("not a known plan; write one of {names}")
     })
 }
 
-/// When a probe is made.
+/// When to probe.
 pub(super) fn when(text: &str) -> Result<ProbeWhen, String> {
     match text {
         "idle" => Ok(ProbeWhen::Idle),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn no_duration_can_crash_the_parser() {
+    fn huge_duration_does_not_overflow_the_parser() {
         for bad in ["18446744073709551615s 999999999ns 1ns", "18446744073709551615years", "9999999999999s"] {
             assert!(duration(&text(bad), ANY).is_err(), "{bad}");
         }
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_in_percent_is_translated() {
+    fn threshold_in_percent_is_rejected_with_the_ratio() {
         assert_eq!(low_threshold(&Value::Float(0.2)), Ok(0.2));
         assert!(low_threshold(&Value::Integer(10)).unwrap_err().contains("write `0.1` for 10 %"));
         for bad in [Value::Integer(0), Value::Float(-0.1), Value::Integer(100), text("10%"), Value::Null] {
@@ -303,12 +303,12 @@ mod tests {
             assert!(count(&Value::Float(number), 100).unwrap_err().contains("not a whole number"), "{number}");
         }
         for number in [1e16, 1e300] {
-            assert!(count(&Value::Float(number), 100).unwrap_err().contains("too big"), "{number}");
+            assert!(count(&Value::Float(number), 100).unwrap_err().contains("too large"), "{number}");
         }
     }
 
     #[test]
-    fn names_are_printable_and_no_keys() {
+    fn name_must_be_printable_and_not_a_key() {
         for good in ["prod", "Überall 1", "名前", &"x".repeat(64), "a\"b\\c", "{}"] {
             assert_eq!(name(good), Ok(()), "{good}");
         }
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_no_file_name_but_a_path_may_look_like_one() {
+    fn key_is_rejected_as_file_name_but_similar_path_is_not() {
         assert_eq!(secret_file("/run/secrets/sk_live_prod"), Ok(()));
         assert_eq!(secret_file("keys/prod"), Ok(()));
         assert!(secret_file("sk_live_abcdef").is_err());

@@ -1,17 +1,17 @@
 //! A reverse proxy in front of Clerk's Backend API that applications' own SDKs talk to.
 //!
-//! It sees every answer at no cost of quota, and says who uses what. With all [policies](RoutePolicies) off it is transparent:
-//! what comes in goes out byte for byte, in both directions.
+//! It counts every response without spending quota and attributes requests to callers. With all
+//! [policies](RoutePolicies) off it is transparent: it forwards requests and responses byte for byte.
 //!
-//! One request goes through these phases, each in a file:
+//! A request passes these phases, one file each:
 //!
-//! 1. `request::headers` refuses what is no request to an origin server;
+//! 1. `request::headers` rejects requests that an origin server must not accept;
 //! 2. `request::identify` finds the Clerk instance by the key, and the caller;
-//! 3. [`InstancePolicies::decide`] says which policies apply;
-//! 4. [`Gateway`] answers: on its own (`request::error_response`), without Clerk where a policy can (`reads::read_path`, and
-//!    `reads::upstream_fetch` for all who want the same), or over [`clerk_client::outbound`], which every request to Clerk takes, so that pacing, retry and ledger know
-//!    of it;
-//! 5. `accounting::request_record` counts it, once, when the answer is over or nobody waits for it any more.
+//! 3. [`InstancePolicies::decide`] selects the policies;
+//! 4. [`Gateway`] responds: with an error of its own (`request::error_response`), without Clerk where a policy allows
+//!    it (`reads::read_path`, and `reads::upstream_fetch` for coalesced requests), or through
+//!    [`clerk_client::outbound`], which every request to Clerk takes, so that limiter, retry and ledger see it;
+//! 5. `accounting::request_record` counts the request once, when the response ends or the client disconnects.
 
 mod accounting;
 mod config;
@@ -49,13 +49,13 @@ use clerk_quota::{Bucket, CallerId, Moment, Source, Span};
 use request::routing_table::RoutingTable;
 use request::webhooks::{CacheSet, WebhookEndpoint};
 
-/// The gateway. Answers requests; whoever has it listens.
+/// The gateway: a request handler. The embedding program owns the listeners.
 #[derive(Debug)]
 pub struct Gateway {
     routing_table: ArcSwap<RoutingTable>,
     callers: Arc<CallerRegistry>,
     clock: Arc<Clock>,
-    /// By alias; an instance that comes back has its counters again.
+    /// By alias. An instance that is removed and configured again gets its old counters.
     counters: Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>,
     unknown_credentials: UnknownCredentials,
     caches: CacheSet,
@@ -63,10 +63,10 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway to these instances.
+    /// Returns a gateway for these instances.
     ///
     /// # Errors
-    /// When the options contradict themselves.
+    /// Returns an error if the options contradict each other.
     pub fn new(options: GatewayOptions, clock: Arc<Clock>) -> Result<Self, ConfigureError> {
         let callers = Arc::new(CallerRegistry::new(options.max_callers));
         let counters = Mutex::default();
@@ -84,10 +84,10 @@ impl Gateway {
         })
     }
 
-    /// The same gateway with an endpoint for Clerk's webhooks at this path: what they report, the caches forget.
+    /// Adds an endpoint for Clerk's webhooks at this path; a webhook invalidates the cached responses it affects.
     ///
     /// # Errors
-    /// When the webhooks cannot be checked.
+    /// Returns an error if the webhooks cannot be verified with these options.
     pub fn with_webhooks(
         self,
         path: String,
@@ -97,11 +97,11 @@ impl Gateway {
         Ok(Self { webhooks: Some(webhooks), ..self })
     }
 
-    /// Takes over a new configuration. Requests in flight end as they began; counters stay, as does
-    /// [`GatewayOptions::max_callers`].
+    /// Applies a new configuration. Requests in flight keep the old one; the counters and
+    /// [`GatewayOptions::max_callers`] stay.
     ///
     /// # Errors
-    /// When the options contradict themselves; then nothing changes.
+    /// Returns an error if the options contradict each other; the old configuration then stays in use.
     pub fn configure(&self, options: GatewayOptions) -> Result<(), ConfigureError> {
         let routing_table = RoutingTable::new(options, &self.callers, |name| counters_of(&self.counters, name))?;
         self.caches.set(caches_of(&routing_table));
@@ -109,22 +109,24 @@ impl Gateway {
         Ok(())
     }
 
-    /// Reads keys and webhooks' signing secrets again whose files have changed: whoever has a new one is known, and whoever has
-    /// an old one is not. One that cannot be used leaves the one before in place. Blocks for a look at each file.
+    /// Reloads keys and webhook signing secrets whose files have changed. If one is invalid, the previous one stays in
+    /// use. Blocks on file reads.
     pub fn refresh_keys(&self) {
         if let Some(webhooks) = &self.webhooks {
             webhooks.refresh_secrets();
         }
         for (instance, key) in self.routing_table.load().keys() {
             match key.refresh() {
-                Ok(true) => tracing::info!(clerk_instance = instance, source = %key.source(), "key read again"),
+                Ok(true) => tracing::info!(clerk_instance = instance, source = %key.source(), "reloaded key"),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(clerk_instance = instance, %error, "the key stays as it was"),
+                Err(error) => {
+                    tracing::warn!(clerk_instance = instance, %error, "failed to reload key; using the previous one")
+                }
             }
         }
     }
 
-    /// What was counted so far.
+    /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
         let routing_table = self.routing_table.load();
@@ -147,7 +149,7 @@ impl Gateway {
             let cache = &instance.state.cache;
             Some(sum.unwrap_or_default().add(&cache.stats(), cache.is_shared()))
         });
-        // One client for all of them.
+        // All instances share one Redis client.
         let redis = routing_table.instances.iter().find_map(|instance| instance.state.cache.redis_stats());
         let webhooks = self.webhooks.as_ref().map(WebhookEndpoint::stats);
         let unknown_credentials = self.unknown_credentials.counts();
@@ -156,7 +158,7 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// The name of a caller that was charged for a request.
+    /// Returns the name of the caller to which a request is attributed.
     #[must_use]
     pub fn caller_name(&self, caller: CallerId, source: Source) -> Arc<str> {
         match source {
@@ -165,7 +167,7 @@ impl Gateway {
         }
     }
 
-    /// Tells the ledgers how Clerk counts, as far as the limiters found out.
+    /// Copies the counting method that the limiters detected into the ledgers.
     pub fn tell_counting(&self) {
         for instance in &self.routing_table.load().instances {
             let outbound = &instance.outbound;
@@ -178,21 +180,21 @@ impl Gateway {
         }
     }
 
-    /// Reads what all gateways used of these buckets, where they share a log of it, for the ledger's numbers.
+    /// Reads all gateways' usage of these buckets into the ledgers, if the gateways share a usage log.
     pub async fn read_fleet(&self, buckets: &[Bucket]) {
         let routing_table = self.routing_table.load_full();
         for instance in &routing_table.instances {
             let outbound = &instance.outbound;
             for bucket in buckets {
                 let Some(usage) = outbound.limits.limiter.fleet_usage(*bucket, None) else { break };
-                // Without an answer the last one is soon too old to be shown, and Redis' own messages say what is wrong.
+                // On an error the last value soon becomes too old to be shown, and the Redis client logs the cause.
                 let Ok(usage) = usage.await else { break };
                 outbound.ledger.lock().record_fleet(*bucket, outbound.clock.now(), &usage);
             }
         }
     }
 
-    /// Who spent an instance's quota in a stretch of time, most first.
+    /// The largest consumers of an instance's quota in this time span, in descending order.
     fn top(&self, ledger: &Handle, now: Moment, span: Span) -> Vec<Share> {
         let shares = ledger.lock().top(now, span);
         let named = shares.into_iter().take(MAX_SHARES).map(|share| {
@@ -204,7 +206,7 @@ impl Gateway {
     }
 }
 
-/// Most shares that are named.
+/// Maximum number of shares listed.
 const MAX_SHARES: usize = 20;
 
 fn caches_of(routing_table: &RoutingTable) -> Vec<Cache> {

@@ -1,4 +1,4 @@
-//! What the client did for an application: how often it tried, how long it waited.
+//! Metrics of the client library: retries and queue times.
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use clerk_client::limiter::ShedReason;
 use clerk_client::outbound::retry::{RetryableError, StopReason};
 use clerk_client::outbound::{InstanceLimits, RequestStats};
 
-/// The counters of the ways to Clerk, each with the alias of its instance.
+/// The limits of the outbound clients, with the alias of each instance.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ClientLimits(pub Vec<(Arc<str>, Arc<InstanceLimits>)>);
 
@@ -46,7 +46,7 @@ fn each<'a, T>(
     flows.iter().map(move |(name, numbers)| ([LabelValue::Text(name)], value(numbers)))
 }
 
-/// One sample for each name of a closed set.
+/// One sample per name of a closed set.
 fn each_of<'a, const N: usize>(
     flows: &'a [(&'a str, RequestStats)],
     names: [&'static str; N],

@@ -1,4 +1,4 @@
-//! From plain numbers to families of samples.
+//! Encodes plain numbers as metric families.
 
 use std::fmt::{Error, Write};
 
@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use super::catalogue::{Kind, MetricFamily};
 use clerk_quota::Histogram;
 
-/// A label's value.
+/// A label value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum LabelValue<'a> {
     Text(&'a str),
@@ -33,7 +33,7 @@ impl EncodeLabelValue for LabelValue<'_> {
     }
 }
 
-/// The labels of one sample: names from the catalogue, values in the same order.
+/// The labels of a sample: names from the catalogue, values in the same order.
 #[derive(Debug)]
 struct Labels<'a> {
     names: &'static [&'static str],
@@ -54,7 +54,7 @@ impl EncodeLabelSet for Labels<'_> {
     }
 }
 
-/// The value of a gauge. Whole numbers are written as such.
+/// The value of a gauge. Integers are written as such.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Number {
     Whole(u64),
@@ -67,7 +67,7 @@ impl From<bool> for Number {
     }
 }
 
-/// Writes a gauge family; no line of it where there is no sample. Values that are not finite are left out.
+/// Writes a gauge family, or nothing if there is no sample. Values that are not finite are left out.
 pub(super) fn gauge<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     family: MetricFamily,
@@ -144,7 +144,7 @@ pub(super) fn histogram<'a, const N: usize>(
     Ok(())
 }
 
-/// The encoders add `_total` themselves.
+/// The encoders append `_total` themselves.
 fn counter_name(family: MetricFamily) -> &'static str {
     debug_assert_eq!(family.kind, Kind::Counter);
     family.name.strip_suffix("_total").unwrap_or(family.name)

@@ -1,4 +1,4 @@
-//! Metrics of the program itself: what it was built from, its configuration, its process.
+//! Metrics of the program itself: build, configuration, process.
 
 use std::fmt::Error;
 use std::sync::{Arc, OnceLock};
@@ -14,11 +14,11 @@ use super::reloads::Reloads;
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 
-/// The state of the configuration, shared with whoever loads it.
+/// The state of the configuration, shared with its loader.
 #[derive(Debug)]
 pub struct ConfigStatus {
     loaded: ArcSwap<Loaded>,
-    /// What came of reading files again, the configuration and all that it names.
+    /// The reloads of files: the configuration and all files it names.
     pub reloads: Reloads,
 }
 
@@ -37,28 +37,28 @@ impl ConfigStatus {
         Self { loaded, reloads: Reloads::new(at) }
     }
 
-    /// A configuration was loaded and is in force.
+    /// Records that a configuration was loaded and applied.
     pub fn succeeded(&self, at: Moment, low_threshold: f64) {
         self.loaded.store(Arc::new(Loaded { successful: true, succeeded_at: at, low_threshold }));
     }
 
-    /// A configuration was refused; the one before stays in force.
+    /// Records that a configuration was rejected; the previous one stays in use.
     pub fn failed(&self) {
         let loaded = **self.loaded.load();
         self.loaded.store(Arc::new(Loaded { successful: false, ..loaded }));
     }
 }
 
-/// Version and origin of this build.
+/// Version and source of this build.
 pub mod build {
     /// Version of the crate.
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-    /// Commit that the build was told of, else "unknown".
+    /// Commit given to the build, else "unknown".
     pub const REVISION: &str = match option_env!("CLERK_EXPORTER_REVISION") {
         Some(revision) => revision,
         None => "unknown",
     };
-    /// Oldest Rust that builds this version.
+    /// Minimum Rust version.
     pub const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 }
 
@@ -92,7 +92,7 @@ impl Collector for ExporterCollector {
     }
 }
 
-/// What the platform does not tell is left out.
+/// Values that the platform does not provide are left out.
 fn encode_process(encoder: &mut DescriptorEncoder<'_>, step_seconds: f64) -> Result<(), Error> {
     let boot = boot_time();
     let process = metrics_process::collector::collect();
@@ -114,15 +114,15 @@ fn encode_process(encoder: &mut DescriptorEncoder<'_>, step_seconds: f64) -> Res
     Ok(())
 }
 
-/// The library reads the time of boot once, by the wall clock of that moment, and counts from there.
+/// The library reads the boot time once, by the wall clock at that time, and derives the start time from it.
 static START_TIME: StartTime = StartTime(OnceLock::new());
 
-/// When the process started, by the wall clock as it is now.
+/// The start time of the process, by the current wall clock.
 struct StartTime(OnceLock<(Option<u64>, f64)>);
 
 impl StartTime {
-    /// Corrects a start that was counted from the time of boot as it was at the first call: by what the kernel says of that time
-    /// now, or else by what the wall clock was set since.
+    /// Corrects a start time that was derived from the boot time at the first call: by the current boot time of the
+    /// kernel, or else by the steps of the wall clock since then.
     fn corrected(&self, start: u64, boot: Option<u64>, step_seconds: f64) -> u64 {
         let (first_boot, first_step) = *self.0.get_or_init(|| (boot, step_seconds));
         let shift = match (first_boot, boot) {
@@ -138,7 +138,7 @@ fn whole_seconds(seconds: f64) -> i64 {
     seconds.round() as i64
 }
 
-/// The time of boot by the wall clock as it is now: moves when the clock is set, and not when the machine is suspended.
+/// The boot time by the current wall clock. Setting the clock changes it; a suspension does not.
 fn boot_time() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
@@ -149,13 +149,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_follows_the_correction_of_the_clock() {
+    fn start_time_follows_clock_correction() {
         let by_boot = StartTime(OnceLock::new());
-        // The clock is three hours ahead at the first scrape, and then put right.
+        // The clock is three hours ahead at the first scrape, and then corrected.
         assert_eq!(by_boot.corrected(20_000, Some(11_800), 0.0), 20_000);
         assert_eq!(by_boot.corrected(20_000, Some(1_000), -10_800.0), 9_200);
         assert_eq!(by_boot.corrected(20_000, Some(11_800), 0.0), 20_000);
-        // Suspended for eight hours: the wall clock is ahead of the monotonic one, and the start is where it was.
+        // Suspended for eight hours: the wall clock is ahead of the monotonic clock; the start time is unchanged.
         assert_eq!(by_boot.corrected(20_000, Some(11_800), 28_800.0), 20_000);
         let by_step = StartTime(OnceLock::new());
         for (step, expected) in [(5.0, 20_000), (5.3, 20_000), (-10_795.0, 9_200), (35.0, 20_030)] {

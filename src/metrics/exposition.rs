@@ -1,6 +1,6 @@
-//! The metrics of one moment, written piece by piece as they are taken.
+//! The metrics of one moment, encoded in pieces on demand.
 //!
-//! Of ten thousand instances they are more than 100 MB. Only the snapshot and one piece are in memory at a time.
+//! With ten thousand instances they exceed 100 MB. Only the snapshot and one piece are in memory at a time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use prometheus_client::registry::Registry;
 use super::quota::{FAMILIES, QuotaCollector, View};
 use super::{Format, encode};
 
-/// A piece is at least so long, unless it is the last.
+/// Minimum size of a piece in bytes, except the last.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// So many instances are written at once.
+/// Number of instances encoded at once.
 const INSTANCES_AT_ONCE: usize = 32;
 
-/// All metrics of one moment, in pieces that belong one behind the other: the items of this iterator.
+/// All metrics of one moment, as an iterator over consecutive pieces.
 ///
-/// An error is the last item. What came before it is not whole then.
+/// An error is the last item; the output is then incomplete.
 #[derive(Debug)]
 pub struct Exposition {
     view: Arc<View>,
     format: Format,
-    /// The place that is written next: family, then instance.
+    /// The position of the next output: family, then instance.
     family: usize,
     instance: usize,
     /// Whether this family's descriptor was written.
     is_described: bool,
     group: String,
-    /// What comes behind the ledger's families; none once it was taken.
+    /// The output after the ledger's families; `None` once taken.
     last: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Exposition {
         Self { view, format, family: 0, instance: 0, is_described: false, group, last: Some(last) }
     }
 
-    /// About how many bytes of memory it takes.
+    /// Approximate memory in use, in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.view.bytes() + 2 * PIECE_BYTES + self.last.as_ref().map_or(0, String::len)
@@ -51,7 +51,7 @@ impl Exposition {
         self.last.is_none()
     }
 
-    /// Writes the next instances of the family in hand behind the piece.
+    /// Appends the next instances of the current family to the piece.
     fn write_group(&mut self, piece: &mut String) -> fmt::Result {
         let until = (self.instance + INSTANCES_AT_ONCE).min(self.view.instances());
         let mut registry = Registry::default();
@@ -90,7 +90,7 @@ impl Iterator for Exposition {
     }
 }
 
-/// What comes behind the lines that describe a family.
+/// The text after the lines that describe a family.
 fn samples(text: &str) -> &str {
     let mut rest = text;
     while rest.starts_with('#') {

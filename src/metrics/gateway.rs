@@ -1,4 +1,4 @@
-//! What the gateway saw and did.
+//! Metrics of the gateway.
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use clerk_client::cache::TierStats;
 use clerk_client::limiter::Priority;
 use clerk_client::redis::RefusalClass;
 
-/// Encodes the gateway's numbers; nothing where there is no gateway.
+/// Encodes the gateway's statistics; nothing without a gateway.
 #[derive(Debug)]
 pub(super) struct GatewayCollector(pub Option<Arc<Gateway>>);
 
@@ -115,7 +115,7 @@ fn decisions<'a>(
     })
 }
 
-/// Of instances that are paced; strangers are not.
+/// Only for configured instances: requests with unknown keys are not paced.
 fn encode_queues(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>) -> Result<(), Error> {
     let paced = || {
         instances.iter().filter_map(|(name, numbers)| Some((LabelValue::Text(name), &numbers.outbound.as_ref()?.pace)))

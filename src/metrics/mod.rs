@@ -1,7 +1,7 @@
 //! The metrics that Prometheus scrapes.
 //!
-//! Names, types and help texts live in the [`catalogue`]. Numbers come from a snapshot of the ledger: a scrape never
-//! waits for anything and never calls Clerk.
+//! Names, types and help texts are in the [`catalogue`]. Values come from a snapshot of the ledger: a scrape never
+//! waits and never calls Clerk.
 
 pub mod catalogue;
 mod client;
@@ -44,18 +44,18 @@ pub struct Metrics {
     clock: Arc<Clock>,
     exporter: Registry,
     clients: Arc<ArcSwap<ClientLimits>>,
-    /// Knows the names of callers.
+    /// Resolves caller names.
     gateway: Option<Arc<Gateway>>,
 }
 
 impl Metrics {
-    /// Metrics of this ledger.
+    /// Returns the metrics of this ledger.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, clock: Arc<Clock>, status: Arc<ConfigStatus>) -> Self {
         Self::with_gateway(ledger, clock, status, None)
     }
 
-    /// Metrics of this ledger and of a gateway, if there is one.
+    /// Returns the metrics of this ledger and of a gateway, if there is one.
     #[must_use]
     pub fn with_gateway(
         ledger: Arc<Ledger>,
@@ -71,7 +71,7 @@ impl Metrics {
         Self { ledger, clock, exporter, clients, gateway }
     }
 
-    /// Shows what clients did beside what they learnt: of each instance the alias, and the `limits` of its
+    /// Adds metrics of client libraries: for each instance the alias and the `limits` of its
     /// [`Outbound`](clerk_client::outbound::Outbound).
     ///
     /// ```
@@ -86,10 +86,10 @@ impl Metrics {
         self.clients.store(Arc::new(ClientLimits(flows.into_iter().collect())));
     }
 
-    /// All metrics as they are now, to be written in one format.
+    /// Returns all current metrics, to be encoded in this format.
     ///
     /// # Errors
-    /// When a metric cannot be written in it.
+    /// Returns an error if a metric cannot be encoded.
     pub fn expose(&self, format: Format) -> Result<Exposition, fmt::Error> {
         let view = View::new(&self.ledger, &self.clock, self.gateway.as_deref());
         let mut last = String::new();

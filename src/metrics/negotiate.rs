@@ -1,4 +1,4 @@
-//! Which exposition format a client wants.
+//! Content negotiation of the exposition format.
 //!
 //! Rules: <https://prometheus.io/docs/instrumenting/content_negotiation/> and RFC 9110, section 12.5.1.
 
@@ -8,14 +8,14 @@ use http::header::ACCEPT;
 /// An exposition format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus text format 0.0.4, for everybody who does not ask for more.
+    /// Prometheus text format 0.0.4, the default.
     Text,
     /// OpenMetrics text format 1.0.0.
     OpenMetrics,
 }
 
 impl Format {
-    /// The value of Content-Type.
+    /// The value of `Content-Type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -24,7 +24,7 @@ impl Format {
         }
     }
 
-    /// The format with the highest q-value, the first of equal ones. OpenMetrics is sent only to those who name it.
+    /// The format with the highest q-value, the first among equals. OpenMetrics is only used if the client names it.
     #[must_use]
     pub fn negotiate(headers: &HeaderMap) -> Self {
         let mut best: Option<(f32, Self)> = None;
@@ -39,7 +39,7 @@ impl Format {
     }
 }
 
-/// The quality of a media range, and the format that it accepts; none for what we do not speak.
+/// The quality of a media range and the format it accepts; `None` for unsupported types.
 fn offer(range: &str) -> Option<(f32, Format)> {
     let mut parts = range.split(';').map(str::trim);
     let media_type = parts.next()?;
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_prometheus_really_sends() {
+    fn real_prometheus_accept_headers_are_negotiated() {
         for accept in [
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
             "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_ask_for_openmetrics_gets_text() {
+    fn text_is_the_default_format() {
         for accept in [
             "",
             "*/*",

@@ -1,7 +1,6 @@
-//! The ledger's numbers as metrics: families over one snapshot for each scrape.
+//! The ledger's numbers as metric families, from one snapshot per scrape.
 //!
-//! Nothing here is set or kept. A value that is no longer true, or an instance that was removed, is simply not in the
-//! next snapshot.
+//! No metric is set or stored. Values that no longer apply and removed instances are missing from the next snapshot.
 
 use std::collections::HashMap;
 use std::fmt::Error;
@@ -25,10 +24,10 @@ use clerk_quota::{Bucket, CallerId, HeaderError, Moment, ProbeFailure, ProbeSkip
 #[derive(Debug)]
 pub(super) struct View {
     instances: Vec<InstanceSnapshot>,
-    /// Names of those who spend the quota.
+    /// Names of the consumers of the quota.
     callers: HashMap<(Source, CallerId), Arc<str>>,
     now: Moment,
-    /// What is added to all times, in seconds.
+    /// Added to all times, in seconds.
     step: f64,
 }
 
@@ -51,7 +50,7 @@ impl View {
         self.instances.len()
     }
 
-    /// About how many bytes of memory it takes.
+    /// Approximate memory in use, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let of_one = |instance: &InstanceSnapshot| {
             let buckets = instance.buckets.iter().filter(|bucket| bucket.sampled_at.is_some());
@@ -66,16 +65,16 @@ impl View {
     }
 }
 
-/// The counts of a bucket's histogram, about.
+/// Approximate size of a bucket's histogram, in bytes.
 const HISTOGRAM_BYTES: usize = 128;
 
 /// Encodes one family of some instances.
 #[derive(Debug)]
 pub(super) struct QuotaCollector {
     pub view: Arc<View>,
-    /// Its place in [`FAMILIES`].
+    /// Index in [`FAMILIES`].
     pub family: usize,
-    /// Places of the instances.
+    /// Indices of the instances.
     pub instances: Range<usize>,
 }
 
@@ -87,7 +86,7 @@ impl Collector for QuotaCollector {
     }
 }
 
-/// Writes one family of these instances, which are some of the view's.
+/// Writes one family of these instances, which belong to the view.
 type WriteFamily = fn(&mut DescriptorEncoder<'_>, &View, &[InstanceSnapshot]) -> Result<(), Error>;
 
 /// All families of the ledger, in the order in which they are exposed.
@@ -158,7 +157,7 @@ pub(super) const FAMILIES: &[WriteFamily] = &[
     },
 ];
 
-/// One sample for each instance that has a value.
+/// One sample per instance that has a value.
 fn each<'a, T>(
     instances: &'a [InstanceSnapshot],
     value: impl Fn(&'a InstanceSnapshot) -> Option<T>,
@@ -166,7 +165,7 @@ fn each<'a, T>(
     instances.iter().filter_map(move |instance| Some(([LabelValue::Text(&instance.name)], value(instance)?)))
 }
 
-/// One sample for each bucket with a budget that has a value.
+/// One sample per limited bucket that has a value.
 fn each_bucket<'a, T>(
     instances: &'a [InstanceSnapshot],
     value: impl Fn(&'a BucketSnapshot) -> Option<T>,
@@ -177,7 +176,7 @@ fn each_bucket<'a, T>(
     })
 }
 
-/// One sample for each instance and each name of a closed set.
+/// One sample per instance and name of a closed set.
 fn each_of<'a, const N: usize>(
     instances: &'a [InstanceSnapshot],
     names: [&'static str; N],
@@ -216,7 +215,7 @@ fn basis_info(to: &mut DescriptorEncoder<'_>, _: &View, of: &[InstanceSnapshot])
     gauge(to, families::BASIS_INFO, basis)
 }
 
-/// Of instances whose traffic passes here; beside probes alone, all traffic would be that of others.
+/// Only for instances whose traffic passes through this gateway: with probes alone, all traffic would count as unseen.
 fn unseen(to: &mut DescriptorEncoder<'_>, _: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
     let unseen = of.iter().filter(|instance| instance.has_source(Source::Gateway)).flat_map(|instance| {
         instance.buckets.iter().filter_map(move |bucket| {
@@ -227,7 +226,7 @@ fn unseen(to: &mut DescriptorEncoder<'_>, _: &View, of: &[InstanceSnapshot]) -> 
     gauge(to, families::UNSEEN, unseen)
 }
 
-/// Who spends the quota.
+/// The consumers of the quota.
 fn spent(to: &mut DescriptorEncoder<'_>, view: &View, of: &[InstanceSnapshot]) -> Result<(), Error> {
     let spent = of.iter().flat_map(|instance| {
         instance.spent.iter().filter_map(move |(key, count)| {

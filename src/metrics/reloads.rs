@@ -1,4 +1,4 @@
-//! What came of reading files again, by kind of file.
+//! Results of reloading files, by kind of file.
 
 use std::sync::Arc;
 
@@ -7,31 +7,31 @@ use parking_lot::Mutex;
 
 use clerk_quota::Moment;
 
-/// What a file is read for.
+/// The purpose of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReloadKind {
-    /// The configuration, with all that it names.
+    /// The configuration and all files it names.
     Config,
     /// Secret keys of Clerk instances.
     SecretKey,
-    /// Tokens of callers of the gateway.
+    /// Tokens of the gateway's callers.
     CallerToken,
-    /// Web configurations of both ports.
+    /// Web configuration files of both ports.
     WebConfig,
-    /// Certificates of both ports, with their keys.
+    /// TLS certificates of both ports, with their keys.
     TlsCertificate,
-    /// Authorities that sign the certificates of clients of both ports.
+    /// Certificate authorities for client certificates at both ports.
     ClientCa,
-    /// Certificate authorities that are trusted when Clerk is called.
+    /// Certificate authorities trusted for connections to Clerk.
     CaFile,
     /// Signing secrets of webhooks.
     SigningSecret,
-    /// The key of answers in Redis.
+    /// The encryption key of responses in Redis.
     EncryptionKey,
 }
 
 impl ReloadKind {
-    /// All kinds, in the order in which they are shown.
+    /// All kinds, in display order.
     pub const ALL: [Self; 9] = [
         Self::Config,
         Self::SecretKey,
@@ -61,7 +61,7 @@ impl ReloadKind {
     }
 }
 
-/// Where attempts to read files are counted, and when each kind was last read well.
+/// Counters of attempts to read files, and the time of the last success per kind.
 #[derive(Debug, Default)]
 pub struct Reloads {
     kinds: [KindReloads; ReloadKind::ALL.len()],
@@ -75,14 +75,14 @@ struct KindReloads {
 
 #[derive(Default)]
 struct State {
-    /// Counters that are kept elsewhere.
+    /// External counters.
     followed: Vec<Followed>,
-    /// Successes when they were last looked at, and when there was one more than before.
+    /// Number of successes at the previous check, and when it last increased.
     successes: u64,
     succeeded_at: Option<Moment>,
 }
 
-/// Gives failures and successes of a counter that is kept elsewhere.
+/// Returns failures and successes of an external counter.
 type Followed = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
 
 impl std::fmt::Debug for State {
@@ -92,7 +92,7 @@ impl std::fmt::Debug for State {
 }
 
 impl Reloads {
-    /// None were read yet but the configuration, at this time.
+    /// Starts with only the configuration loaded, at this time.
     #[must_use]
     pub fn new(started_at: Moment) -> Self {
         let reloads = Self::default();
@@ -100,19 +100,19 @@ impl Reloads {
         reloads
     }
 
-    /// Where attempts at files of this kind are counted.
+    /// The counters of files of this kind.
     #[must_use]
     pub fn stats(&self, kind: ReloadKind) -> Arc<ReloadStats> {
         Arc::clone(&self.kinds[kind as usize].own)
     }
 
-    /// Adds failures and successes that are counted elsewhere.
+    /// Adds an external counter of failures and successes.
     pub fn follow(&self, kind: ReloadKind, counts: impl Fn() -> (u64, u64) + Send + Sync + 'static) {
         self.kinds[kind as usize].state.lock().followed.push(Box::new(counts));
     }
 
-    /// Of each kind the failures so far, and when files of it were last read well; none if there are no files of it. The
-    /// time is that of the first look after it: looks are made every few seconds.
+    /// Returns per kind the failures so far and the time of the last success; `None` without files of that kind. The
+    /// time is that of the first check after the success; checks run every few seconds.
     pub fn look(&self, now: Moment) -> impl Iterator<Item = (ReloadKind, u64, Option<Moment>)> {
         ReloadKind::ALL.into_iter().map(move |kind| {
             let KindReloads { own, state } = &self.kinds[kind as usize];
@@ -138,7 +138,7 @@ mod tests {
     use file_fingerprint::{Look, WatchedFiles};
 
     #[test]
-    fn failures_add_up_and_the_time_is_that_of_the_last_success() {
+    fn failures_add_up_and_time_is_the_last_success() {
         let reloads = Reloads::default();
         let at = |seconds| Moment::from_unix(Duration::from_secs(seconds));
         let of = |now: u64| {

@@ -1,4 +1,4 @@
-//! When cron expressions are due: pure, the wall clock is passed in, whatever becomes of it.
+//! Due times of cron expressions. Pure: the wall clock is passed in, and may be set at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,38 +10,39 @@ use croner::parser::{CronParser, Seconds};
 
 use super::timetable::{Due, TaskKey};
 
-/// A clock that goes back by less is slewed or read at two places, not set.
+/// Smaller steps back are slewing or jitter between readings, not a clock that was set.
 const SET_BACK: TimeDelta = TimeDelta::seconds(1);
 
-/// Due times that are counted as missed at one look, at most: a clock that began in 1970 may be set 50 years ahead.
+/// Maximum number of due times counted as missed per check: a clock that starts in 1970 may be set 50 years ahead.
 const MAX_MISSED: u64 = 10_000;
 
-/// The expressions in force, in UTC.
+/// The current expressions, in UTC.
 #[derive(Debug, Default)]
 pub(super) struct CronTable {
     groups: BTreeMap<Arc<str>, Group>,
     looked_at: Option<DateTime<Utc>>,
 }
 
-/// Those that share an expression.
+/// Entries that share an expression.
 #[derive(Debug)]
 struct Group {
     cron: Cron,
     keys: BTreeSet<TaskKey>,
-    /// None: never.
+    /// `None`: never due.
     next: Option<DateTime<Utc>>,
 }
 
-/// What a look found.
+/// The result of a check.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Looked {
     pub(super) due: Vec<Due>,
-    /// The clock was set back since the look before.
+    /// Whether the clock was set back since the previous check.
     pub(super) was_set_back: bool,
 }
 
 impl CronTable {
-    /// Makes these the entries. Expressions that stay keep their next time. Gives what is new, and expressions that are none.
+    /// Replaces the entries. Unchanged expressions keep their next due time. Returns new entries and invalid
+    /// expressions.
     pub(super) fn replace(
         &mut self,
         entries: impl IntoIterator<Item = (Arc<str>, TaskKey)>,
@@ -80,15 +81,15 @@ impl CronTable {
         self.groups.keys()
     }
 
-    /// Time until something is due, if the clock is not set.
+    /// Time until an entry is due, if the clock is not set.
     pub(super) fn until_next(&self, wall: SystemTime) -> Option<Duration> {
         let wall = DateTime::<Utc>::from(wall);
         let next = self.groups.values().filter_map(|group| group.next).min()?;
         Some((next - wall).to_std().unwrap_or_default())
     }
 
-    /// What is due by now. A clock that was set back begins again from where it is: what it then comes to is due again. Times
-    /// that passed unnoticed, since the clock was set ahead or nobody looked, are counted with the one that is due.
+    /// Returns what is due by now. If the clock was set back, schedules continue from the new time, so that due times
+    /// repeat. Due times that were passed over are counted with the entry that is due.
     pub(super) fn look(&mut self, wall: SystemTime) -> Looked {
         let wall = DateTime::<Utc>::from(wall);
         let was_set_back = self.looked_at.is_some_and(|before| before - wall > SET_BACK);
@@ -113,12 +114,12 @@ impl CronTable {
     }
 }
 
-/// As the configuration is checked: six fields, and days of month and week must both match.
+/// Same rules as the configuration check: six fields, and both day of month and weekday must match.
 fn parse(expression: &str) -> Option<Cron> {
     CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build().parse(expression).ok()
 }
 
-/// The parser carries parts of a second along, which cron has not.
+/// The parser keeps fractions of a second, which cron does not have.
 fn next_after(cron: &Cron, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
     cron.find_next_occurrence(&time.trunc_subsecs(0), false).ok()
 }
@@ -145,7 +146,7 @@ mod tests {
         table
     }
 
-    /// Looks twice a second over a stretch of time: how often it was due, and how many times were missed.
+    /// Checks twice a second over a period: returns the number of due times, and of missed ones.
     fn run(table: &mut CronTable, from: f64, seconds: u32) -> (usize, u64) {
         let looks = (0..=2 * seconds).map(|half| from + f64::from(half) * 0.5);
         let found: Vec<Due> = looks.flat_map(|time| table.look(at(time)).due).collect();
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_time_is_due_once_however_often_it_is_looked_at() {
+    fn due_time_is_due_once_however_often_checked() {
         let mut table = table("*/2 * * * * *");
         assert_eq!(run(&mut table, 0.1, 60), (30, 0));
         assert_eq!(table.until_next(at(60.5)), Some(Duration::from_millis(1500)));
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_goes_on_within_a_period() {
+    fn clock_set_back_resumes_within_a_period() {
         for back in [2.0, 30.0, 3600.0, 86_400.0, 1e9] {
             let mut table = table("*/2 * * * * *");
             run(&mut table, 0.1, 60);
@@ -169,22 +170,22 @@ mod tests {
             assert!(looked.was_set_back && looked.due.is_empty(), "{back}");
             let (due, missed) = run(&mut table, 61.1 - back, 3);
             assert!((1..=2).contains(&due) && missed == 0, "{back}: {due}");
-            // Read at two places, or slewed: nothing is due again.
+            // Slewing or jitter: nothing is due again.
             let looked = table.look(at(64.1 - back - 0.4));
             assert_eq!(looked, Looked::default(), "{back}");
         }
     }
 
     #[test]
-    fn a_clock_that_is_set_ahead_is_due_once_and_what_it_skips_is_counted() {
+    fn clock_set_ahead_is_due_once_and_counts_skipped_times() {
         for (ahead, missed) in [(1.0, 0), (30.0, 14), (3600.0, 1799), (1e8, MAX_MISSED)] {
             let mut table = table("*/2 * * * * *");
             assert_eq!(run(&mut table, 0.1, 10), (5, 0));
             let looked = table.look(at(11.0 + ahead));
             assert_eq!(looked.due, [Due { key: key("a"), missed }], "{ahead}");
-            assert_eq!(run(&mut table, 11.1 + ahead, 10).1, 0, "{ahead}: it goes on from there");
+            assert_eq!(run(&mut table, 11.1 + ahead, 10).1, 0, "{ahead}: schedules continue from there");
         }
-        // There and back again.
+        // Ahead and back again.
         let mut table = table("0 0 * * * *");
         assert_eq!(table.look(at(7200.5)).due.len(), 1);
         assert!(table.look(at(1.0)).was_set_back);
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_keeps_the_next_time_and_tells_what_is_new_or_none() {
+    fn reload_keeps_next_time_and_reports_new_and_invalid() {
         let mut table = table("*/10 * * * * *");
         let entries =
             [("*/10 * * * * *".into(), key("a")), ("*/10 * * * * *".into(), key("b")), ("x".into(), key("c"))];
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_is_never_due_is_not() {
+    fn expression_without_due_times_is_never_due() {
         let mut table = table("0 0 0 30 2 *");
         assert_eq!((table.look(at(1e7)).due.len(), table.until_next(at(0.0))), (0, None));
     }

@@ -1,7 +1,7 @@
-//! Probing: asks Clerk now and then, so that its answers' headers tell how much of the quota is left.
+//! Probing: sends a request to Clerk periodically, so that the response headers show the remaining quota.
 //!
-//! `schedule` says what is due, `state` whether it is done, `prober` does it for one instance. Nothing that goes
-//! wrong here ends the process.
+//! `schedule` determines what is due, `state` whether to run it, and `prober` runs it for one instance. No error here
+//! ends the process.
 
 mod cron_table;
 mod prober;
@@ -28,31 +28,31 @@ use clerk_client::outbound::Outbound;
 use clerk_quota::ProbeSkip;
 use prober::Prober;
 
-/// Probes that run at the same time. Each takes a connection and a file descriptor.
+/// Maximum number of concurrent probes. Each takes a connection and a file descriptor.
 const MAX_CONCURRENT: usize = 256;
 
-/// How one instance is probed.
+/// The probing options of an instance.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {
     /// Alias of the instance.
     pub name: Arc<str>,
-    /// When.
+    /// When probes are due.
     pub trigger: Trigger,
-    /// Time between probes: the interval, or what a cron expression comes to.
+    /// Time between probes; for a cron expression, the longest.
     pub interval: Duration,
-    /// Deadline of one probe, for everything from the queue to the last byte.
+    /// Deadline of one probe, from the queue to the last byte.
     pub timeout: Duration,
     /// Path and query of the request, a GET.
     pub path: String,
     /// Whether a probe is skipped while other traffic is observed.
     pub only_when_idle: bool,
-    /// When users are counted, if at all.
+    /// When users are counted; `None`: never.
     pub count_users: Option<Trigger>,
-    /// The way to the instance.
+    /// The outbound client of the instance.
     pub outbound: Arc<Outbound>,
 }
 
-/// All instances' probing.
+/// The probing of all instances.
 #[derive(Debug)]
 pub struct Probes {
     probers: ArcSwap<BTreeMap<Arc<str>, Arc<Prober>>>,
@@ -61,7 +61,7 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Probing of these instances. Nothing happens before [`Probes::run`].
+    /// Returns a prober for these instances. It is idle until [`Probes::run`].
     #[must_use]
     pub fn new(instances: Vec<ProbeOptions>) -> Arc<Self> {
         let probes = Self {
@@ -73,7 +73,7 @@ impl Probes {
         Arc::new(probes)
     }
 
-    /// Makes these the instances. Those that stay keep their phase, their waits and a probe that is under way.
+    /// Replaces the instances. Unchanged ones keep their phase, their backoff and a probe in flight.
     pub fn configure(&self, instances: Vec<ProbeOptions>) {
         let old = self.probers.load();
         let mut probers = BTreeMap::new();
@@ -92,13 +92,13 @@ impl Probes {
         self.plan.send_replace(Arc::new(plan));
     }
 
-    /// Whether a probe has finished, well or not, or was not needed: the metrics tell something.
+    /// Whether a probe has finished, successfully or not, or was not needed, so that the metrics have values.
     #[must_use]
     pub fn has_polled(&self) -> bool {
         *self.polled.borrow()
     }
 
-    /// Probes until `stop`; then waits for the probes under way, which their own deadlines bound.
+    /// Probes until `stop`; then waits for probes in flight, up to their deadlines.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let (queue, mut due) = mpsc::channel(1024);
         let slots = Arc::new(Semaphore::new(MAX_CONCURRENT));
@@ -113,7 +113,7 @@ impl Probes {
                 Some(due) = due.recv() => self.start(due, &slots, &mut running),
             }
         }
-        // The schedule ends with its queue.
+        // Dropping the queue ends the schedule.
         drop(due);
         while let Some(finished) = running.join_next().await {
             report_panic(finished);
@@ -127,7 +127,7 @@ impl Probes {
             Ok(turn) => turn,
             Err(reason) => {
                 if reason == ProbeSkip::Fresh {
-                    // Others keep the numbers fresh: there may be no probe for long.
+                    // Other traffic keeps the numbers fresh, so that the first probe may be long in coming.
                     self.polled();
                 }
                 return;
@@ -136,7 +136,7 @@ impl Probes {
         let queued_at = Instant::now();
         let (slots, probes) = (Arc::clone(slots), Arc::clone(self));
         running.spawn(async move {
-            // Never closed; the probe's deadline covers the wait for a slot.
+            // The semaphore is never closed; the probe's deadline covers this wait.
             let Ok(slot) = slots.acquire_owned().await else { return };
             match due.key.task {
                 Task::Probe => prober.probe(queued_at).await,
@@ -157,6 +157,6 @@ fn report_panic(finished: Result<(), tokio::task::JoinError>) {
     if let Err(error) = finished
         && error.is_panic()
     {
-        tracing::error!("a probe failed by a fault of this program; please report it. Probing goes on");
+        tracing::error!("bug: a probe panicked; please report it. Probing continues");
     }
 }

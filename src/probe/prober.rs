@@ -1,4 +1,4 @@
-//! One instance's probing.
+//! The probing of one instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +18,10 @@ use clerk_client::transport::ErrorKind;
 use clerk_quota::clock::Clock;
 use clerk_quota::{HeaderDialect, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
 
-/// Longest time for which somebody's 429 keeps probes away, whatever its Retry-After says.
+/// Maximum time for which a 429 to other traffic suspends probes, whatever its Retry-After.
 const MAX_HOLD: Duration = Duration::from_secs(300);
 
-/// Days of activity that count a user as active.
+/// Users active within this number of days count as active.
 const ACTIVE_DAYS: u64 = 30;
 
 #[derive(Debug)]
@@ -30,17 +30,17 @@ pub(super) struct Prober {
     shared: Arc<Shared>,
 }
 
-/// What outlives a reload of the configuration.
+/// State that survives a reload of the configuration.
 #[derive(Debug)]
 struct Shared {
     policy: Mutex<ProbeState>,
     probing: AtomicBool,
     counting_users: AtomicBool,
-    /// The key as it was last looked at, none if there was none.
+    /// The key at the previous check; the inner `None` means that there was no key.
     key: Mutex<Option<Option<Arc<ClerkKey>>>>,
 }
 
-/// Held while a task runs; the next one may start when it is dropped.
+/// Held while a task runs. Dropping it lets the next one start.
 pub(super) struct ProbeSlot {
     shared: Arc<Shared>,
     task: Task,
@@ -61,20 +61,19 @@ impl Shared {
     }
 }
 
-/// What one probe found.
+/// The result of a probe.
 #[derive(Debug)]
 pub struct Finding {
-    /// The answer, if one came.
+    /// The response, if one arrived.
     pub answer: Result<BufferedResponse, RequestError>,
-    /// Why the probe failed; none if it did not. A 429 is a failure here, although it tells much.
+    /// Why the probe failed, if it did. A 429 is a failure here, although it reports the quota.
     pub failure: Option<ProbeFailure>,
-    /// Time from the first to the last byte.
+    /// Time from the start of the request to the last byte of the response.
     pub duration: Duration,
     outcome: ProbeOutcome,
 }
 
-/// Probes once, all within `deadline`, reads the key again and repeats if Clerk refused the one we had, and records what
-/// came of it.
+/// Probes once within `deadline` and records the result. If Clerk rejects the key, reloads it and tries again.
 pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> Finding {
     let started = Instant::now();
     let call = ApiRequest::get(path, Source::Probe);
@@ -92,7 +91,7 @@ pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> 
 }
 
 impl Prober {
-    /// `before` is the same instance's prober of the configuration before.
+    /// `before` is the prober of the same instance in the previous configuration.
     pub(super) fn new(options: ProbeOptions, before: Option<&Self>) -> Self {
         let shared = before.map_or_else(
             || {
@@ -108,34 +107,34 @@ impl Prober {
         let mut policy = shared.policy.lock();
         policy.set_interval(options.interval);
         if before.is_some_and(|before| !before.has_target_of(&options)) {
-            policy.forget_waits();
+            policy.clear_backoff();
         }
         drop(policy);
         Self { options, shared }
     }
 
-    /// The clock that it goes by.
+    /// The clock.
     pub(super) fn clock(&self) -> Arc<Clock> {
         Arc::clone(&self.options.outbound.clock)
     }
 
-    /// Whether these options ask the same server with the same key, so that what it said still holds.
+    /// Whether these options use the same server and key, so that earlier responses still apply.
     fn has_target_of(&self, options: &ProbeOptions) -> bool {
         let (ours, theirs) = (&self.options.outbound, &options.outbound);
         ours.base == theirs.base && matches!((ours.key.current(), theirs.key.current()), (Ok(a), Ok(b)) if a == b)
     }
 
-    /// Counts moments that passed unnoticed, of probes.
+    /// Counts missed due times of probes.
     pub(super) fn missed(&self, task: Task, count: u64) {
         if task == Task::Probe && count > 0 {
             self.options.outbound.ledger.lock().record_skipped_probes(ProbeSkip::Missed, count);
         }
     }
 
-    /// Whether the task that is due may start now; counts it as skipped if a probe may not.
+    /// Whether the due task may start now. Counts a probe that may not as skipped.
     ///
     /// # Errors
-    /// Why it may not.
+    /// Returns the reason as an error if it may not start.
     pub(super) fn admit(&self, task: Task) -> Result<ProbeSlot, ProbeSkip> {
         if self.shared.flag(task).swap(true, Ordering::Acquire) {
             self.skip(task, ProbeSkip::InFlight);
@@ -155,12 +154,12 @@ impl Prober {
         let ProbeOptions { name, outbound, path, .. } = &self.options;
         if let Err(error) = outbound.key.refresh() {
             tracing::warn!(
-                clerk_instance = %name, %error, "the secret key cannot be read again; keeping the old one, and trying again"
+                clerk_instance = %name, %error, "failed to reload the secret key; using the previous one and retrying"
             );
         }
         let key_changed = self.has_other_key();
         if key_changed {
-            tracing::info!(clerk_instance = %name, "the secret key was replaced; using the new one");
+            tracing::info!(clerk_instance = %name, "reloaded the secret key");
         }
         let now = outbound.clock.now();
         let bucket = route::find("GET", path.as_bytes()).bucket;
@@ -173,7 +172,7 @@ impl Prober {
         }
     }
 
-    /// Whether the key is another one than when this was last asked, whoever read it meanwhile.
+    /// Whether the key differs from the one at the previous call, including reloads elsewhere.
     fn has_other_key(&self) -> bool {
         let key = self.options.outbound.key.current().ok();
         let before = self.shared.key.lock().replace(key.clone());
@@ -184,10 +183,10 @@ impl Prober {
         if task == Task::Probe {
             self.options.outbound.ledger.lock().record_skipped_probes(reason, 1);
         }
-        tracing::debug!(clerk_instance = %self.options.name, ?task, reason = reason.as_str(), "not done");
+        tracing::debug!(clerk_instance = %self.options.name, ?task, reason = reason.as_str(), "skipped");
     }
 
-    /// Probes once. The time since `queued_at` is part of the deadline.
+    /// Probes once. The time since `queued_at` counts against the deadline.
     pub(super) async fn probe(&self, queued_at: Instant) {
         let ProbeOptions { name, outbound, path, timeout, .. } = &self.options;
         let finding = probe_once(outbound, path, timeout.saturating_sub(queued_at.elapsed())).await;
@@ -198,7 +197,7 @@ impl Prober {
         log_finding(name, &finding);
     }
 
-    /// Counts users, and those active in the last 30 days.
+    /// Counts the users, and those active in the last 30 days.
     pub(super) async fn count_users(&self) {
         let ProbeOptions { name, outbound, timeout, .. } = &self.options;
         let now = outbound.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -220,11 +219,12 @@ impl Prober {
                 serde_json::from_slice::<Count>(&answer.body).ok().map(|count| count.total_count)
             }
             Ok(answer) => {
-                tracing::debug!(clerk_instance = %self.options.name, status = answer.status.as_u16(), "users not counted");
+                let status = answer.status.as_u16();
+                tracing::debug!(clerk_instance = %self.options.name, status, "failed to count users");
                 None
             }
             Err(error) => {
-                tracing::debug!(clerk_instance = %self.options.name, %error, "users not counted");
+                tracing::debug!(clerk_instance = %self.options.name, %error, "failed to count users");
                 None
             }
         }
@@ -271,7 +271,7 @@ fn classify(answer: &Result<BufferedResponse, RequestError>) -> ProbeOutcome {
     })
 }
 
-/// One line when the condition of an instance changes, with what to do about it.
+/// Logs when the condition of an instance changes, with a hint.
 fn log_change(name: &str, finding: &Finding) {
     let Some(failure) = finding.failure else {
         let quota = finding.answer.as_ref().map(|answer| answer.observation.quota).unwrap_or_default();
@@ -299,15 +299,15 @@ fn log_change(name: &str, finding: &Finding) {
     }
 }
 
-/// What somebody who reads the log can do.
+/// What an operator can do.
 pub(crate) fn hint(failure: ProbeFailure, answer: &BufferedResponse) -> &'static str {
     match failure {
-        ProbeFailure::Key => "Clerk refuses the secret key: check that it was not revoked and belongs to this instance",
+        ProbeFailure::Key => "Clerk rejects the secret key: check that it was not revoked and belongs to this instance",
         ProbeFailure::Throttled => "the instance is over its rate limit: see what calls Clerk most",
         ProbeFailure::Redirect => "redirects are not followed: check api_url",
-        ProbeFailure::Status if answer.status.is_server_error() => "Clerk or its edge fails: see status.clerk.com",
+        ProbeFailure::Status if answer.status.is_server_error() => "Clerk or its edge is failing: see status.clerk.com",
         ProbeFailure::Status => "check api_url and the probe's path",
-        _ => "not an answer of Clerk's API: check for a proxy or a login page in between, and api_url",
+        _ => "not a response of Clerk's API: check api_url, and for a proxy or a login page in between",
     }
 }
 

@@ -1,10 +1,10 @@
-//! What is due when: intervals on tokio's clock, cron expressions by the wall clock. This file alone knows
+//! Determines what is due: intervals by tokio's clock, cron expressions by the wall clock. Only this file uses
 //! tokio-cron-scheduler.
 //!
-//! The scheduler only triggers: its jobs put a word into a queue that cannot be full, and nothing else. It loses and repeats
-//! runs under load, and stands still for as long as the wall clock was set back by. So what is due is decided by a table of our
-//! own, which the scheduler's word makes us look at, and a heartbeat that needs no wall clock does so at least once a second.
-//! Expressions are read in UTC: the scheduler's time zones are offsets fixed at the start.
+//! The scheduler only triggers: its jobs put a message into a queue that cannot be full. It loses and repeats runs
+//! under load, and stops for as long as the wall clock was set back. So the table in `cron_table` decides what is due;
+//! a scheduler job only causes a check. A heartbeat, which does not depend on the wall clock, checks at least once a
+//! second. Expressions are in UTC: the scheduler's time zones are offsets fixed at the start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,30 +18,30 @@ use super::cron_table::CronTable;
 use super::timetable::{Due, TaskKey, Timetable};
 use clerk_quota::clock::Clock;
 
-/// Longest time between looks at what cron expressions are due: so long at most a clock that is set goes unnoticed.
+/// Maximum time between checks of cron expressions, and so until a changed clock is detected.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// When something is due.
+/// When a task is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// Again and again after this time.
+    /// At this interval.
     Interval(Duration),
     /// At the times of this cron expression of six fields, seconds first, in UTC.
     Cron(Arc<str>),
 }
 
-/// Something to be done on a schedule.
+/// A task on a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleEntry {
-    /// For whom, and what.
+    /// The instance and the task.
     pub key: TaskKey,
-    /// When.
+    /// When it is due.
     pub trigger: Trigger,
 }
 
-/// Puts what is due into `queue`, by the newest of `plans`, until `stop`.
+/// Puts due tasks into `queue`, by the newest of `plans`, until `stop`.
 ///
-/// Everything new is due once at the start, then as its trigger says.
+/// A new entry is due immediately, then as its trigger says.
 pub(super) async fn run(
     mut plans: watch::Receiver<Arc<Vec<ScheduleEntry>>>,
     queue: mpsc::Sender<Due>,
@@ -66,7 +66,7 @@ pub(super) async fn run(
                 cron.replace(&plan).await
             }
             Some(()) = nudges.recv() => {
-                // Many jobs are due in one second: one look is enough.
+                // Many jobs are due in the same second: one check is enough.
                 while nudges.try_recv().is_ok() {}
                 cron.look().await
             }
@@ -92,7 +92,7 @@ fn interval_of(entry: &ScheduleEntry) -> Option<(TaskKey, Duration)> {
     }
 }
 
-/// The cron expressions in force.
+/// The current cron expressions.
 struct CronSchedule {
     table: CronTable,
     scheduler: Option<JobScheduler>,
@@ -101,7 +101,7 @@ struct CronSchedule {
 }
 
 impl CronSchedule {
-    /// Takes over a plan. Returns what is new in it, which is due at once.
+    /// Replaces the entries. Returns the new ones, which are due immediately.
     async fn replace(&mut self, plan: &[ScheduleEntry]) -> Vec<Due> {
         let entries = plan.iter().filter_map(|entry| match &entry.trigger {
             Trigger::Cron(expression) => Some((Arc::clone(expression), entry.key.clone())),
@@ -110,8 +110,8 @@ impl CronSchedule {
         let before: Vec<_> = self.table.expressions().cloned().collect();
         let (new, refused) = self.table.replace(entries, self.clock.wall());
         for expression in refused {
-            // Expressions are checked when the configuration is read.
-            tracing::error!(%expression, "not a cron expression: what it is for does not run");
+            // Expressions are validated when the configuration is read.
+            tracing::error!(%expression, "not a cron expression; its task does not run");
         }
         if !before.iter().eq(self.table.expressions()) {
             self.restart().await;
@@ -119,7 +119,7 @@ impl CronSchedule {
         new.into_iter().map(|key| Due { key, missed: 0 }).collect()
     }
 
-    /// When to look, whatever the scheduler does.
+    /// When to check regardless of the scheduler.
     fn heartbeat(&self) -> Option<Instant> {
         let until_next = self.table.until_next(self.clock.wall())?;
         Some(Instant::now() + until_next.clamp(Duration::from_millis(1), HEARTBEAT))
@@ -128,18 +128,18 @@ impl CronSchedule {
     async fn look(&mut self) -> Vec<Due> {
         let looked = self.table.look(self.clock.wall());
         if looked.was_set_back {
-            tracing::warn!("the wall clock was set back: cron schedules go on from where it is now");
+            tracing::warn!("the wall clock was set back; cron schedules continue from the new time");
             self.restart().await;
         }
         looked.due
     }
 
-    /// Starts the scheduler anew, by the clock as it is now.
+    /// Restarts the scheduler with the current time.
     async fn restart(&mut self) {
         self.shut_down().await;
         match start(self.table.expressions(), &self.nudges).await {
             Ok(scheduler) => self.scheduler = scheduler,
-            Err(error) => tracing::warn!(%error, "the cron scheduler does not run; the heartbeat does"),
+            Err(error) => tracing::warn!(%error, "failed to start the cron scheduler; the heartbeat replaces it"),
         }
     }
 
@@ -147,12 +147,12 @@ impl CronSchedule {
         if let Some(mut scheduler) = self.scheduler.take()
             && let Err(error) = scheduler.shutdown().await
         {
-            tracing::debug!(%error, "the cron scheduler did not shut down");
+            tracing::debug!(%error, "failed to shut down the cron scheduler");
         }
     }
 }
 
-/// Starts one job for each expression; no scheduler at all where there is none.
+/// Starts one job per expression; no scheduler if there are no expressions.
 async fn start(
     expressions: impl Iterator<Item = &Arc<str>>,
     nudges: &mpsc::UnboundedSender<()>,
@@ -161,7 +161,7 @@ async fn start(
     for expression in expressions {
         let nudges = nudges.clone();
         jobs.push(Job::new_async(Arc::clone(expression), move |_, _| {
-            // Fails only when nobody listens any more.
+            // Fails only if the receiver was dropped.
             let _ = nudges.send(());
             Box::pin(std::future::ready(()))
         })?);
@@ -188,7 +188,7 @@ mod tests {
         ScheduleEntry { key: TaskKey { instance: format!("i{index}").into(), task: Task::Probe }, trigger }
     }
 
-    /// Runs a schedule of these entries until each was due `times` times, and says how often each was.
+    /// Runs a schedule of these entries until each was due `times` times; returns how often each was due.
     async fn collect(entries: Vec<ScheduleEntry>, times: usize) -> BTreeMap<TaskKey, usize> {
         let clock = Arc::new(Clock::new());
         let count = entries.len();
@@ -210,17 +210,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thousand_instances_due_in_one_second_lose_nothing() {
+    async fn thousand_instances_due_in_one_second_all_run() {
         let every_second = Trigger::Cron("* * * * * *".into());
         let entries = (0..1000).map(|index| entry(index, every_second.clone())).collect();
         // Once at the start, then two ticks of the scheduler.
         let seen = collect(entries, 3).await;
         assert_eq!(seen.len(), 1000);
-        assert!(seen.values().all(|count| *count == 3), "each instance is due as often as every other");
+        assert!(seen.values().all(|count| *count == 3), "all instances are due equally often");
     }
 
     #[tokio::test]
-    async fn a_thousand_distinct_expressions_due_in_one_second_lose_nothing() {
+    async fn thousand_expressions_due_in_one_second_all_run() {
         // All different, all due every second.
         let entries = (0..1000)
             .map(|index| {
@@ -229,7 +229,7 @@ mod tests {
                 entry(index, Trigger::Cron(expression.into()))
             })
             .collect();
-        // How many ticks that takes is a matter of how busy the machine is.
+        // The number of ticks depends on the load of the machine.
         let seen = collect(entries, 3).await;
         assert_eq!(seen.len(), 1000);
     }
@@ -239,7 +239,8 @@ mod tests {
         let entries = (0..10).map(|index| entry(index, Trigger::Interval(Duration::from_secs(15)))).collect();
         let start = Instant::now();
         let seen = collect(entries, 10).await;
-        // Neighbours are 1.5 s apart and jitter is as much: some may be due for the eleventh time before the last for its tenth.
+        // Neighbours are 1.5 s apart, and so is the jitter: some may be due for the eleventh time before the last one's
+        // tenth.
         assert!(seen.values().all(|count| (10..=11).contains(count)), "{seen:?}");
         let seconds = (Instant::now() - start).as_secs_f64();
         assert!((147.0..=150.01).contains(&seconds), "{seconds}");

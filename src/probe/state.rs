@@ -1,33 +1,34 @@
-//! Whether a probe that is due is made, and how long to wait after one that failed: pure, time is passed in.
+//! Decides whether a due probe runs, and how long to back off after a failure. Pure: time is passed in.
 
 use std::time::Duration;
 
 use clerk_quota::{Moment, ProbeFailure, ProbeSkip};
 
-/// Longest wait that a 429 can ask for.
+/// Maximum wait after a 429.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// Waits while Clerk refuses the key: whoever replaces it is noticed anyway, so that few tries do, whatever the interval.
+/// Backoff while Clerk rejects the key: a replaced key is detected anyway, so that few attempts are enough at any
+/// interval.
 const REFUSED_KEY: BackOff = BackOff { least: Duration::from_secs(15), most: Duration::from_secs(300), spread: 0.1 };
-/// Waits while Clerk cannot be reached or fails: recovery should be noticed soon, and not by all at the same time.
+/// Backoff while Clerk is unreachable or failing: detects recovery soon, and spreads the attempts of many exporters.
 const OUTAGE: BackOff = BackOff { least: Duration::ZERO, most: Duration::from_secs(60), spread: 0.5 };
-/// Shortest wait after a 429, whatever its Retry-After says: 0 does occur.
+/// Minimum wait after a 429, even for a Retry-After of 0, which occurs.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How waits grow with each failure.
+/// How the wait grows with each failure.
 #[derive(Debug, Clone, Copy)]
 struct BackOff {
-    /// Wait that is doubled each time, if the interval is shorter.
+    /// The wait that is doubled each time, if longer than the interval.
     least: Duration,
     most: Duration,
-    /// Part of the wait that chance may take away.
+    /// Maximum share of the wait that is subtracted at random.
     spread: f64,
 }
 
-/// How a probe ended.
+/// The outcome of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProbeOutcome {
     Success,
-    /// A 429, and how long Clerk asks to wait.
+    /// A 429, with its Retry-After.
     Throttled(Option<Duration>),
     Failure(ProbeFailure),
 }
@@ -42,18 +43,18 @@ impl ProbeOutcome {
     }
 }
 
-/// What others know when a probe is due.
+/// External conditions when a probe is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ProbeContext {
-    /// When other traffic last got an answer; only where that makes a probe superfluous (`when: idle`).
+    /// When other traffic last got a response; `None` unless that makes a probe unnecessary (`when: idle`).
     pub observed_at: Option<Moment>,
-    /// End of the wait that a 429 asked anybody for.
+    /// End of the wait after any 429.
     pub held_until: Option<Moment>,
-    /// Whether the key was replaced since the last probe.
+    /// Whether the key was replaced since the previous probe.
     pub key_changed: bool,
 }
 
-/// The state of one instance's probing.
+/// The probing state of one instance.
 #[derive(Debug, Clone)]
 pub(super) struct ProbeState {
     interval: Duration,
@@ -71,17 +72,17 @@ impl ProbeState {
         self.interval = interval;
     }
 
-    /// What made us wait no longer holds.
-    pub(super) const fn forget_waits(&mut self) {
+    /// Ends the backoff: its cause no longer applies.
+    pub(super) const fn clear_backoff(&mut self) {
         self.failures = 0;
         self.waiting = None;
     }
 
-    /// `Err` with the reason if the probe that is due is not to be made.
+    /// Returns the reason as an error if the due probe should not run.
     pub(super) fn admit(&mut self, now: Moment, around: ProbeContext) -> Result<(), ProbeSkip> {
         if around.key_changed {
-            // What Clerk said was of the old key.
-            self.forget_waits();
+            // Clerk's responses were to the old key.
+            self.clear_backoff();
         }
         if let Some((until, reason)) = self.waiting
             && now < until
@@ -97,8 +98,8 @@ impl ProbeState {
         Ok(())
     }
 
-    /// Takes in how a probe ended. `random`, between 0 and 1, spreads the waits. Returns whether the condition of the
-    /// instance changed, so that it is worth a line in the log.
+    /// Records the outcome of a probe. `random`, between 0 and 1, is the jitter of the wait. Returns whether the
+    /// condition of the instance changed and should be logged.
     pub(super) fn finished(&mut self, now: Moment, outcome: ProbeOutcome, random: f64) -> bool {
         self.waiting = match outcome {
             ProbeOutcome::Success => None,
@@ -119,8 +120,8 @@ impl ProbeState {
         std::mem::replace(&mut self.condition, condition) != condition
     }
 
-    /// Twice as long for each failure, less a part of it at random; after the first failure the next tick is soon enough,
-    /// however late the failure came.
+    /// Doubles the wait for each failure, less random jitter. After the first failure there is no wait: the next tick
+    /// is soon enough.
     fn wait(&self, back_off: BackOff, random: f64) -> Duration {
         if self.failures == 0 {
             return Duration::ZERO;
@@ -137,18 +138,18 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(15);
-    const NOBODY: ProbeContext = ProbeContext { observed_at: None, held_until: None, key_changed: false };
+    const NO_CONTEXT: ProbeContext = ProbeContext { observed_at: None, held_until: None, key_changed: false };
 
     fn at(seconds: u64) -> Moment {
         Moment::from_unix(Duration::from_secs(1_000_000 + seconds))
     }
 
-    /// Ticks at every interval for an hour; the times at which probes were made.
+    /// Ticks at every interval for an hour; returns the times of the probes made.
     fn probes(outcome: ProbeOutcome, random: f64) -> Vec<u64> {
         let mut policy = ProbeState::new(INTERVAL);
         let mut made = Vec::new();
         for seconds in (0..3600).step_by(15) {
-            if policy.admit(at(seconds), NOBODY).is_ok() {
+            if policy.admit(at(seconds), NO_CONTEXT).is_ok() {
                 made.push(seconds);
                 policy.finished(at(seconds), outcome, random);
             }
@@ -162,17 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_key_is_tried_every_five_minutes_in_the_end() {
+    fn rejected_key_is_retried_every_five_minutes_at_most() {
         let made = probes(ProbeOutcome::Failure(ProbeFailure::Key), 0.0);
         assert_eq!(made[..6], [0, 15, 45, 105, 225, 465]);
         assert!(made.windows(2).skip(5).all(|pair| pair[1] - pair[0] == 300), "{made:?}");
     }
 
     #[test]
-    fn a_refused_key_is_not_tried_more_often_by_a_short_interval() {
+    fn rejected_key_backoff_is_independent_of_short_intervals() {
         let mut policy = ProbeState::new(Duration::from_secs(1));
         let made = (0..3600).filter(|second| {
-            let admitted = policy.admit(at(*second), NOBODY).is_ok();
+            let admitted = policy.admit(at(*second), NO_CONTEXT).is_ok();
             if admitted {
                 policy.finished(at(*second), ProbeOutcome::Failure(ProbeFailure::Key), 1.0);
             }
@@ -182,19 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_probed_once_a_minute_and_not_in_step() {
+    fn outage_is_probed_once_a_minute_with_jitter() {
         let slow = probes(ProbeOutcome::Failure(ProbeFailure::Connect), 0.0);
         assert!(slow.windows(2).skip(3).all(|pair| pair[1] - pair[0] == 60), "{slow:?}");
         assert_ne!(slow, probes(ProbeOutcome::Failure(ProbeFailure::Connect), 1.0));
     }
 
     #[test]
-    fn retry_after_is_kept_within_a_second_and_five_minutes() {
+    fn retry_after_is_clamped_to_one_second_and_five_minutes() {
         for (asked, first) in [(Some(0), 1), (Some(9), 9), (Some(31_536_000), 300), (None, 15)] {
             let mut policy = ProbeState::new(INTERVAL);
             policy.finished(at(0), ProbeOutcome::Throttled(asked.map(Duration::from_secs)), 0.5);
-            assert_eq!(policy.admit(at(first - 1), NOBODY), Err(ProbeSkip::Blocked), "{asked:?}");
-            assert_eq!(policy.admit(at(first), NOBODY), Ok(()), "{asked:?}");
+            assert_eq!(policy.admit(at(first - 1), NO_CONTEXT), Err(ProbeSkip::Blocked), "{asked:?}");
+            assert_eq!(policy.admit(at(first), NO_CONTEXT), Ok(()), "{asked:?}");
         }
     }
 
@@ -204,23 +205,23 @@ mod tests {
         for _ in 0..5 {
             policy.finished(at(0), ProbeOutcome::Failure(ProbeFailure::Key), 0.0);
         }
-        assert_eq!(policy.admit(at(15), NOBODY), Err(ProbeSkip::Backoff));
-        assert_eq!(policy.admit(at(15), ProbeContext { key_changed: true, ..NOBODY }), Ok(()));
+        assert_eq!(policy.admit(at(15), NO_CONTEXT), Err(ProbeSkip::Backoff));
+        assert_eq!(policy.admit(at(15), ProbeContext { key_changed: true, ..NO_CONTEXT }), Ok(()));
     }
 
     #[test]
-    fn fresh_traffic_and_somebody_else_s_429_make_a_probe_superfluous() {
+    fn fresh_traffic_or_other_429_skips_the_probe() {
         let mut policy = ProbeState::new(INTERVAL);
-        let fresh = ProbeContext { observed_at: Some(at(0)), ..NOBODY };
+        let fresh = ProbeContext { observed_at: Some(at(0)), ..NO_CONTEXT };
         assert_eq!(policy.admit(at(14), fresh), Err(ProbeSkip::Fresh));
         assert_eq!(policy.admit(at(15), fresh), Ok(()));
-        let held = ProbeContext { held_until: Some(at(9)), ..NOBODY };
+        let held = ProbeContext { held_until: Some(at(9)), ..NO_CONTEXT };
         assert_eq!(policy.admit(at(8), held), Err(ProbeSkip::Blocked));
         assert_eq!(policy.admit(at(9), held), Ok(()));
     }
 
     #[test]
-    fn only_a_change_is_worth_a_line() {
+    fn only_a_changed_condition_is_logged() {
         let mut policy = ProbeState::new(INTERVAL);
         let key = ProbeOutcome::Failure(ProbeFailure::Key);
         let told = [

@@ -1,4 +1,4 @@
-//! When interval probes are due: pure, time is passed in.
+//! Due times of interval probes. Pure: time is passed in.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Part of the interval by which a probe may come early or late, so that many exporters do not fall into step.
+/// Jitter, as a share of the interval, so that many exporters do not synchronize.
 const JITTER: f64 = 0.1;
 
-/// Users are counted seldom. The first counts are spread over this time, so that the numbers are there soon.
+/// User counts are rare. The first ones are spread over this time, so that values exist soon.
 const FIRST_COUNTS: Duration = Duration::from_secs(60);
 
-/// Which instance is due for what.
+/// A task of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskKey {
     /// Alias of the instance.
     pub instance: Arc<str>,
-    /// What is to be done.
+    /// The task.
     pub task: Task,
 }
 
-/// What is done on a schedule.
+/// A scheduled task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Task {
     /// Probe the quota.
@@ -31,20 +31,20 @@ pub enum Task {
     CountUsers,
 }
 
-/// Something that is due now.
+/// A task that is due now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    /// For whom, and what.
+    /// The instance and the task.
     pub key: TaskKey,
-    /// Times that it was due before and passed unnoticed, such as while the machine slept.
+    /// Earlier due times that were missed, for example during a suspension of the machine.
     pub missed: u64,
 }
 
-/// The intervals and their next moments. The phase of each is kept: jitter does not add up, and neither do delays.
+/// The intervals and their next due times. Each keeps its phase: neither jitter nor delays add up.
 #[derive(Debug, Default)]
 pub(super) struct Timetable {
     entries: BTreeMap<TaskKey, TimetableEntry>,
-    /// By moment. Entries that were replaced leave theirs behind, told by the number.
+    /// By due time. Replaced entries leave their old items in the queue; the number identifies them.
     queue: BinaryHeap<Reverse<(Instant, u64, TaskKey)>>,
     numbers: u64,
 }
@@ -52,14 +52,14 @@ pub(super) struct Timetable {
 #[derive(Debug)]
 struct TimetableEntry {
     interval: Duration,
-    /// The moment without jitter.
+    /// The due time without jitter.
     nominal: Instant,
     number: u64,
 }
 
 impl Timetable {
-    /// Makes these the entries. Those that are there already with the same interval keep their phase; first moments of
-    /// new ones are spread evenly over their interval (counts of users over a minute at most), the first one at once.
+    /// Replaces the entries. Entries with an unchanged interval keep their phase. The first due times of new ones are
+    /// spread evenly over their interval (over at most a minute for user counts); the first is due immediately.
     pub(super) fn replace(&mut self, entries: impl IntoIterator<Item = (TaskKey, Duration)>, now: Instant) {
         let mut old = std::mem::take(&mut self.entries);
         let new: Vec<_> = entries.into_iter().collect();
@@ -85,12 +85,12 @@ impl Timetable {
         }
     }
 
-    /// The next moment at which something may be due.
+    /// The next time at which a task may be due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse((at, _, _))| *at)
     }
 
-    /// What is due by now. `random` gives numbers between 0 and 1.
+    /// Returns what is due by now. `random` returns numbers between 0 and 1.
     pub(super) fn due(&mut self, now: Instant, mut random: impl FnMut() -> f64) -> Vec<Due> {
         let mut due = Vec::new();
         while self.next().is_some_and(|at| at <= now) {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_is_due_at_once_and_all_within_one_interval() {
+    async fn first_entry_is_due_immediately_and_all_within_an_interval() {
         let start = Instant::now();
         let mut timetable = timetable(10, start);
         assert_eq!(timetable.due(start, || 0.5).len(), 1);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_pause_there_is_one_tick_and_the_phase_is_kept() {
+    async fn pause_yields_one_tick_and_keeps_the_phase() {
         let start = Instant::now();
         let mut timetable = timetable(1, start);
         timetable.due(start, || 0.5);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reload_keeps_the_phase_of_what_stays() {
+    async fn reload_keeps_the_phase_of_unchanged_entries() {
         let start = Instant::now();
         let mut timetable = timetable(2, start);
         timetable.due(start, || 0.5);

@@ -1,4 +1,4 @@
-//! The files: one that is written, and the one before it.
+//! The journal files: the current one, and the previous one.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,36 +13,36 @@ use clerk_client::outbound::AttemptJournal;
 use clerk_quota::clock::Clock;
 use clerk_quota::{Bucket, Entity, Moment};
 
-/// Records of a file before the next one is begun: at a thousand requests a second, minutes.
+/// Records per file: at a thousand requests a second, minutes.
 const MAX_RECORDS: u64 = 262_144;
 
-/// Buckets whose windows are longer than this are carried over when the next file is begun.
+/// Requests of buckets with longer windows are copied into the next file.
 const LONG_WINDOW: Duration = Duration::from_secs(60);
 
-/// Requests of such buckets that are carried over at most.
+/// Maximum number of copied requests.
 const MAX_CARRIED: usize = 4096;
 
-/// Why nothing is kept.
+/// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Another process writes there.
-    #[error("another process keeps its state in {}: give each process a folder of its own", .0.display())]
+    /// Another process uses the folder.
+    #[error("another process keeps its state in {}: give each process its own folder", .0.display())]
     Locked(PathBuf),
-    /// It cannot be written.
+    /// The folder or a file in it cannot be written.
     #[error("{} cannot be used: {source}; make it a folder that this process may write to", path.display())]
     Unusable {
         /// The folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Writes when requests are sent.
+/// Records when requests are sent.
 #[derive(Debug)]
 pub struct Journal {
     clock: Arc<Clock>,
-    /// Held as long as this lives.
+    /// The file lock, held for the lifetime of the journal.
     _lock: File,
     file: Mutex<Files>,
 }
@@ -54,18 +54,18 @@ struct Files {
     records: u64,
     serial: u32,
     begun: Duration,
-    /// Of buckets with long windows, by the time at which they were sent.
+    /// Requests of buckets with long windows, by send time.
     long: Vec<SentRequest>,
-    /// A write failed, which was said.
+    /// Whether a write failed and was logged.
     is_broken: bool,
 }
 
-/// What was sent before.
+/// The requests sent before the start.
 #[derive(Debug, Clone, Default)]
 pub struct Restored {
-    /// From this time on, every request was written. None: nothing is known of before the start.
+    /// Every request since this time is recorded. `None`: nothing before the start is recorded.
     pub since: Option<Moment>,
-    /// Requests within the last window of their buckets, by a hash of the instance's name.
+    /// Requests within the last window of their buckets, by a hash of the instance name.
     requests: Vec<(u64, Bucket, Option<Entity>, Moment, u32)>,
 }
 
@@ -77,13 +77,13 @@ impl Restored {
         own.map(|(_, bucket, entity, at, _)| (*bucket, *entity, *at))
     }
 
-    /// How many there are.
+    /// The number of requests.
     #[must_use]
     pub fn len(&self) -> usize {
         self.requests.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no requests.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
@@ -91,11 +91,11 @@ impl Restored {
 }
 
 impl Journal {
-    /// Opens the journal of a folder, and reads what was sent before. What is older than a window, of the future, of another
-    /// version or damaged is left out.
+    /// Opens the journal in a folder, and reads the requests sent before. Skips records that are older than a window,
+    /// in the future, of another version, or damaged.
     ///
     /// # Errors
-    /// When another process has it, or it cannot be written.
+    /// Returns an error if another process uses the folder, or if it cannot be written.
     pub fn open(folder: &Path, clock: Arc<Clock>) -> Result<(Self, Restored), JournalError> {
         let unusable = |source| JournalError::Unusable { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(unusable)?;
@@ -134,7 +134,7 @@ impl Journal {
         Ok((Self { clock, _lock: lock, file: Mutex::new(files) }, restored))
     }
 
-    /// What writes for an instance.
+    /// Returns the journal of one instance.
     #[must_use]
     pub fn of(self: &Arc<Self>, instance: &str) -> Arc<dyn AttemptJournal> {
         Arc::new(InstanceJournal { journal: Arc::clone(self), instance: hash(instance.as_bytes()) })
@@ -156,7 +156,7 @@ impl Files {
         self.current.write_all(&Record::Sent(sent).to_bytes())
     }
 
-    /// Begins the next file with what is to be known for longer; the one before has the rest.
+    /// Starts the next file with the requests of long windows; the previous file has the others.
     fn rotate(&mut self, now: Duration) -> io::Result<()> {
         self.long.retain(|sent| is_live(sent, now));
         let surplus = self.long.len().saturating_sub(MAX_CARRIED);
@@ -184,12 +184,12 @@ impl Files {
     }
 }
 
-/// Whether a request still counts.
+/// Whether a request still counts against its window.
 fn is_live(sent: &SentRequest, now: Duration) -> bool {
     sent.at.saturating_add(sent.bucket.window()) > now
 }
 
-/// Whether it counts for long.
+/// Whether a request's window is long.
 fn is_long(sent: &SentRequest) -> bool {
     sent.bucket.window() > LONG_WINDOW
 }
@@ -228,7 +228,7 @@ fn restore(records: &[Record], wall: Duration, now: Moment) -> Restored {
             }
         }
     }
-    // Those that were carried over stand in both files.
+    // Copied requests are in both files.
     restored.requests.sort_unstable();
     restored.requests.dedup();
     restored
@@ -242,7 +242,7 @@ struct InstanceJournal {
 
 impl AttemptJournal for InstanceJournal {
     fn sent(&self, bucket: Bucket, entity: Option<Entity>, at: Moment) {
-        // What belongs to a route alone is learnt again.
+        // Buckets of single routes are detected again from responses.
         let bucket = if bucket.index().is_some() { bucket } else { Bucket::Instance };
         let clock = &self.journal.clock;
         let at = wall(clock).saturating_sub(clock.now().since(at));
@@ -254,7 +254,7 @@ impl AttemptJournal for InstanceJournal {
             Err(error) => {
                 if !std::mem::replace(&mut files.is_broken, true) {
                     let folder = files.folder.display();
-                    tracing::warn!(%folder, %error, "requests cannot be written down; a restart forgets them");
+                    tracing::warn!(%folder, %error, "failed to record requests; they will be unknown after a restart");
                 }
             }
         }
@@ -268,7 +268,7 @@ mod tests {
 
     const PROD: &str = "prod";
 
-    /// A process that starts so many seconds after a fixed moment, and has the folder if it gets it.
+    /// Starts a process this many seconds after a fixed time; returns it if it gets the folder.
     fn process(folder: &Path, seconds: u64) -> Result<(Arc<Journal>, Restored, Arc<Clock>), JournalError> {
         let start = UNIX_EPOCH + Duration::from_secs(1_795_608_000 + seconds);
         let clock = Arc::new(Clock::simulated(start));
@@ -285,10 +285,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_sent_within_a_window_is_known_after_a_restart() {
+    async fn requests_of_a_window_are_restored_after_a_restart() {
         let folder = folder();
         let (journal, restored, clock) = process(folder.path(), 0).unwrap();
-        assert!(restored.is_empty() && restored.since.is_none(), "nothing is known of before the first start");
+        assert!(restored.is_empty() && restored.since.is_none(), "nothing is recorded before the first start");
         let writer = journal.of(PROD);
         for _ in 0..30 {
             writer.sent(Bucket::Instance, None, clock.now());
@@ -302,13 +302,13 @@ mod tests {
         assert_eq!(buckets(&restored, "dev"), [Bucket::Instance]);
         assert_eq!(restored.since, Some(later.now().before(Duration::from_secs(9))));
         drop(journal);
-        // Two starts later, and a window of ten seconds is over, but none of an hour.
+        // Two starts later the 10 s window is over, and the hourly one is not.
         let (_journal, restored, _) = process(folder.path(), 11).unwrap();
         assert_eq!(buckets(&restored, PROD), [Bucket::Invitations]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_process_on_the_same_folder_is_told() {
+    async fn second_process_on_the_same_folder_gets_an_error() {
         let folder = folder();
         let first = process(folder.path(), 0).unwrap();
         assert!(matches!(process(folder.path(), 1), Err(JournalError::Locked(_))));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_restarts_within_a_window_forget_nothing() {
+    async fn two_restarts_within_a_window_lose_nothing() {
         let folder = folder();
         let (journal, _, clock) = process(folder.path(), 0).unwrap();
         journal.of(PROD).sent(Bucket::Instance, None, clock.now());
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_damaged_is_left_out() {
+    async fn damaged_records_are_skipped() {
         let folder = folder();
         let (journal, _, clock) = process(folder.path(), 0).unwrap();
         for _ in 0..3 {
@@ -340,7 +340,7 @@ mod tests {
         drop(journal);
         let path = folder.path().join(CURRENT);
         let mut bytes = std::fs::read(&path).unwrap();
-        // Of the first request a byte, and of the last one the end.
+        // One byte of the first request, and the end of the last one.
         bytes[MAGIC.len() + BYTES + 9] ^= 1;
         bytes.truncate(bytes.len() - 5);
         std::fs::write(&path, &bytes).unwrap();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_version_and_the_future_are_left_out() {
+    async fn records_of_other_versions_or_the_future_are_skipped() {
         let folder = folder();
         let (journal, _, clock) = process(folder.path(), 100).unwrap();
         journal.of(PROD).sent(Bucket::Instance, None, clock.now());
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_are_known_after_a_clock_was_set_while_they_were_sent() {
+    async fn requests_are_restored_after_the_clock_was_set() {
         for (started_at, step) in [(10_800, -10_800_i64), (0, 3600), (0, -3600)] {
             let folder = folder();
             let (journal, _, clock) = process(folder.path(), started_at + 10_000).unwrap();
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn files_do_not_grow_without_bound_and_hourly_budgets_are_carried_over() {
+    async fn files_are_bounded_and_keep_hourly_budgets() {
         let folder = folder();
         let (journal, _, clock) = process(folder.path(), 0).unwrap();
         let writer = journal.of(PROD);
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_says_what_to_do() {
+    fn unwritable_folder_error_has_a_remedy() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = Journal::open(file.path(), Arc::new(Clock::simulated(SystemTime::now()))).unwrap_err();
         assert!(error.to_string().contains("make it a folder that this process may write to"), "{error}");

@@ -1,7 +1,7 @@
-//! What outlives the process: when requests were sent, so that a restart does not spend the quota again.
+//! State that survives a restart: when requests were sent, so that a restart does not spend the quota twice.
 //!
-//! Kept only in a folder that is named. One process writes there; a second one says so and runs without. Nothing is flushed
-//! to the disk: what a crash of the machine loses, a window has forgotten by the time it is back.
+//! Stored only in a configured folder, by one process; further processes log this and run without. Nothing is flushed
+//! to disk: after a crash of the machine, the lost requests' windows have passed by the time it is back.
 
 mod journal;
 mod record;

@@ -1,4 +1,4 @@
-//! One request as bytes: 40 of them, with a checksum, so that what is damaged is known.
+//! One request as 40 bytes, with a checksum that detects damage.
 
 use std::time::Duration;
 
@@ -7,31 +7,31 @@ use clerk_quota::{Bucket, Entity};
 /// Length of a record.
 pub(super) const BYTES: usize = 40;
 
-/// Names the format and its version. Files that begin otherwise are not read.
+/// Identifies the format and its version. Files that start differently are ignored.
 pub(super) const MAGIC: [u8; 8] = *b"clkatt\x001";
 
-/// The first record of a file: since when requests are written.
+/// The type of a file's first record: the start of the recording.
 const BEGINNING: u8 = 0xff;
 
-/// What is written.
+/// A record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record {
-    /// From this time on, every request was written.
+    /// Every request since this time is recorded.
     Begun(Duration),
-    /// A request was about to be sent.
+    /// A request is about to be sent.
     Sent(SentRequest),
 }
 
-/// A request that was about to be sent.
+/// A request that is about to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SentRequest {
-    /// A hash of the instance's name.
+    /// A hash of the instance name.
     pub(super) instance: u64,
     pub(super) bucket: Bucket,
     pub(super) entity: Option<Entity>,
-    /// By the wall clock, since the UNIX epoch.
+    /// Wall-clock time since the UNIX epoch.
     pub(super) at: Duration,
-    /// Tells requests of the same moment apart.
+    /// Distinguishes requests sent at the same time.
     pub(super) serial: u32,
 }
 
@@ -56,7 +56,7 @@ impl Record {
         bytes
     }
 
-    /// None if it is damaged, or says what no exporter wrote.
+    /// `None` if the record is damaged or has invalid values.
     pub(super) fn from_bytes(bytes: &[u8; BYTES]) -> Option<Self> {
         let number = |from: usize| {
             let part = bytes.get(from..from + 8)?;
@@ -76,7 +76,7 @@ impl Record {
     }
 }
 
-/// FNV-1a: the same in every version of this program, unlike the hashes of the standard library.
+/// FNV-1a: unlike the hashes of the standard library, it is the same in every version.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -98,7 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_byte_is_noticed(at in any::<u64>(), place in 0..BYTES, change in 1..=255_u8) {
+        fn changed_byte_is_detected(at in any::<u64>(), place in 0..BYTES, change in 1..=255_u8) {
             let mut bytes = Record::Begun(Duration::from_nanos(at)).to_bytes();
             bytes[place] ^= change;
             prop_assert_eq!(Record::from_bytes(&bytes), None);

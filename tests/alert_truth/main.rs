@@ -1,10 +1,10 @@
-//! The shipped low-quota alert against the truth: 200 random patterns of traffic in simulated time, the limiter's own record
-//! of what happened, and a real Prometheus that evaluates the shipped rule over what scrapes would have seen.
+//! Compares the shipped low-quota alert with the truth: 200 random traffic patterns in simulated time, the limiter's
+//! own record of what happened, and a real Prometheus that evaluates the shipped rule over the scraped values.
 //!
-//! Beside it stands the rule that people write first, `remaining / limit < 0.1`.
+//! The naive rule `remaining / limit < 0.1` is evaluated for comparison.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "the table is for people")]
+#![expect(clippy::print_stdout, reason = "the table is for the reader")]
 
 mod patterns;
 mod rules;
@@ -18,12 +18,12 @@ use rules::{Evaluated, Prometheus};
 const PATTERNS: u64 = 200;
 /// Evaluation interval of the rules, in seconds.
 const EVALUATION: f64 = 15.0;
-/// Windows wait this long for late answers before they are closed.
+/// Windows wait this long for late responses before they close.
 const GRACE: f64 = 2.0;
 /// The look-back of the rule: it may still fire this long after the last low window.
 const LOOK_BACK: f64 = 300.0;
 
-/// What a rule made of all patterns at one scrape interval.
+/// The result of a rule over all patterns at one scrape interval.
 #[derive(Default)]
 struct Score {
     with_low: u32,
@@ -41,7 +41,7 @@ impl Score {
             self.ever += u32::from(active(*first, pattern.end));
         }
         let explained = |at: f64| {
-            // The alert may also come before the window ends: what is low is low.
+            // The alert may also fire before the window ends.
             pattern.low_ends.iter().any(|end| (end - 10.0..=end + GRACE + LOOK_BACK + 2.0 * scrape).contains(&at))
         };
         self.false_alarms += u32::from(firing.iter().any(|at| !explained(*at as f64)));
@@ -49,8 +49,8 @@ impl Score {
 }
 
 #[test]
-fn the_shipped_rule_finds_every_low_window_and_raises_no_false_alarm() {
-    // Each in a runtime of its own, whose time is simulated.
+fn shipped_rule_finds_every_low_window_without_false_alarms() {
+    // Each pattern has its own runtime with simulated time.
     let patterns: Vec<Pattern> = (0..PATTERNS).map(patterns::play).collect();
     let with_low = patterns.iter().filter(|pattern| !pattern.low_ends.is_empty()).count();
     assert!((50..190).contains(&with_low), "patterns of both kinds are needed, {with_low} of {PATTERNS} are low");

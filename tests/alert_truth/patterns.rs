@@ -1,4 +1,4 @@
-//! Random traffic in simulated time: what the limiter knew, and what scrapes would have seen.
+//! Random traffic in simulated time: the limiter's record, and the scraped values.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,22 +10,22 @@ use clerk_test_support::World;
 
 /// Length of one pattern: long enough for several episodes.
 const LENGTH: Duration = Duration::from_secs(1200);
-/// Scrape intervals that are compared.
+/// The compared scrape intervals.
 pub(crate) const SCRAPES: [u64; 3] = [15, 30, 60];
 /// Requests per 10 s: a small limit, so that hundreds of patterns take a minute.
 const LIMIT: &str = "instance=20/10s";
 
-/// One pattern of traffic, seen from both sides.
+/// One traffic pattern, from both sides.
 pub(crate) struct Pattern {
-    /// Ends of the windows in which less than 10 % was left, as the limiter knows them, in seconds since the epoch.
+    /// Ends of the windows in which less than 10 % was left, by the limiter, in seconds since the epoch.
     pub(crate) low_ends: Vec<f64>,
-    /// Per scrape interval, what each scrape saw.
+    /// The scraped values per scrape interval.
     pub(crate) scraped: Vec<Vec<Sample>>,
     /// When it ended.
     pub(crate) end: f64,
 }
 
-/// What a scrape saw of the instance's bucket.
+/// The scraped values of the instance's bucket.
 pub(crate) struct Sample {
     pub(crate) at: f64,
     pub(crate) low_windows: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Sample {
     pub(crate) limit: u64,
 }
 
-/// Plays the pattern of a seed. Everything that happens in it depends on the seed alone.
+/// Plays the pattern of a seed. The seed determines everything in it.
 pub(crate) fn play(seed: u64) -> Pattern {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
@@ -50,7 +50,7 @@ pub(crate) fn play(seed: u64) -> Pattern {
             })
             .collect();
         let end = Instant::now() + LENGTH;
-        // A character of its own for each pattern: how high it goes, and for how long.
+        // Each pattern has its own maximum and duration of traffic.
         let (usual, high) = (random.f64() * 1.6, 1.0 + random.f64() * 1.5);
         let (calm, busy) = (20.0 + random.f64() * 300.0, 3.0 + random.f64() * 60.0);
         let peaks = random.u32(..4) > 0;
@@ -66,7 +66,7 @@ pub(crate) fn play(seed: u64) -> Pattern {
                 }
             }
         }
-        // The last windows close, and are scraped.
+        // The last windows close and are scraped.
         sleep_and_scrape(end + Duration::from_secs(150), &world, &mut scrapers).await;
         let truth = world.simulator.truth();
         let low_ends = truth.instances[0].bucket(clerk_simulator::SimulatedBucket::Instance).unwrap().windows.iter();

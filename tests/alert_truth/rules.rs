@@ -1,4 +1,4 @@
-//! A real Prometheus over series that were never scraped, but made.
+//! A real Prometheus over generated series that were never scraped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::patterns::{Pattern, SCRAPES};
 use clerk_test_support::process::Process;
 
-/// Evaluations at which a rule's expression gave a result, by pattern and scrape interval.
+/// The evaluations with a result, by pattern and scrape interval.
 pub(crate) struct Evaluated {
     pub(crate) firing: BTreeMap<(usize, u64), BTreeSet<u64>>,
 }
@@ -23,8 +23,8 @@ pub(crate) struct Prometheus {
     _directory: TempDir,
 }
 
-/// The expression of a shipped alert, with the recording rules that it uses written out: both are evaluated at the same
-/// moments, so that it comes to the same.
+/// The expression of a shipped alert, with its recording rules inlined. Both are evaluated at the same times, so that
+/// the result is the same.
 pub(crate) fn shipped(alert: &str) -> String {
     let text = std::fs::read_to_string("alerts/clerk.rules.yml").unwrap();
     let file: Value = serde_saphyr::from_str(&text).unwrap();
@@ -33,7 +33,7 @@ pub(crate) fn shipped(alert: &str) -> String {
     let rule = rules.iter().find(|rule| rule["alert"] == alert).unwrap_or_else(|| panic!("no alert {alert}"));
     assert!(rule.get("for").is_none_or(|wait| wait == "0m" || wait == "0s"), "waits before it fires");
     let mut expression = rule["expr"].as_str().unwrap().to_owned();
-    // Recording rules may use those above them.
+    // Recording rules may use the rules above them.
     for recording in rules.iter().rev().filter(|rule| rule.get("record").is_some()) {
         let written_out = format!("({})", recording["expr"].as_str().unwrap());
         expression = expression.replace(recording["record"].as_str().unwrap(), &written_out);
@@ -96,7 +96,7 @@ impl Prometheus {
     }
 }
 
-/// All series. The pattern is the `clerk_instance`, the scrape interval the `job`.
+/// All series. `clerk_instance` is the pattern, `job` the scrape interval.
 fn open_metrics(patterns: &[Pattern]) -> String {
     let mut text = String::new();
     for (name, kind) in [
@@ -119,7 +119,7 @@ fn open_metrics(patterns: &[Pattern]) -> String {
                         }
                         "clerk_ratelimit_limit" => writeln!(text, "{name}{{{labels}}} {} {at}", sample.limit),
                         "clerk_ratelimit_window_seconds" => writeln!(text, "{name}{{{labels}}} 10 {at}"),
-                        // One series for all: it belongs to the exporter.
+                        // One series for all instances: it belongs to the exporter.
                         "clerk_ratelimit_low_threshold_ratio" if number == 0 => {
                             writeln!(text, "{name}{{{target}}} 0.1 {at}")
                         }
@@ -138,7 +138,7 @@ fn open_metrics(patterns: &[Pattern]) -> String {
     text
 }
 
-/// For a form: everything but letters and digits.
+/// Form encoding: escapes everything but letters and digits.
 fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! The files in `deploy/` fit each other, the rules and the program.
+//! The files in `deploy/` match each other, the rules and the program.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,8 @@ fn parse(yaml: &str) -> Value {
     serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
 }
 
-/// Runs a tool that not every machine has; `None` where it is not there.
-#[expect(clippy::print_stderr, reason = "a test that did not look says so")]
+/// Runs a tool that may not be installed; `None` if it is missing.
+#[expect(clippy::print_stderr, reason = "a skipped test reports it")]
 fn optional(program: &str, arguments: &[&str], directory: &Path) -> Option<(bool, String)> {
     let mut command = Command::new(program);
     let output = command.args(arguments).current_dir(directory).stdin(Stdio::null()).output();
@@ -35,7 +35,7 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn both_overlays_render_a_hardened_deployment_that_only_prometheus_reaches() {
+fn overlays_render_a_hardened_deployment_for_prometheus_only() {
     for overlay in ["plain", "prometheus-operator"] {
         let Some(objects) = render(overlay) else { return };
         let deployment = of_kind(&objects, "Deployment")[0];
@@ -71,7 +71,7 @@ fn both_overlays_render_a_hardened_deployment_that_only_prometheus_reaches() {
 }
 
 #[test]
-fn each_overlay_brings_the_rules_as_they_are() {
+fn overlays_contain_the_rules_unchanged() {
     let rules = read("alerts/clerk.rules.yml");
     let Some(objects) = render("plain") else { return };
     let mut maps = of_kind(&objects, "ConfigMap").into_iter();
@@ -87,7 +87,7 @@ fn each_overlay_brings_the_rules_as_they_are() {
 }
 
 #[test]
-fn the_exporter_takes_the_configuration_for_kubernetes() {
+fn exporter_accepts_the_kubernetes_configuration() {
     let place = tempfile::tempdir().unwrap();
     let key = place.path().join("prod");
     fs::write(&key, "sk_live_4bMbJyWZ2vnLx0aQCANARY\n").unwrap();
@@ -99,7 +99,7 @@ fn the_exporter_takes_the_configuration_for_kubernetes() {
 }
 
 #[test]
-fn what_compose_mounts_is_there() {
+fn compose_mounts_exist() {
     let compose = parse(&read("deploy/compose/compose.yml"));
     let directory = root().join("deploy/compose");
     let mut mounts = 0;
@@ -116,7 +116,7 @@ fn what_compose_mounts_is_there() {
             }
         }
         for port in service["ports"].as_array().into_iter().flatten() {
-            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name}: open to others");
+            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name}: reachable from other hosts");
         }
     }
     assert_eq!(mounts, 6);
@@ -126,7 +126,7 @@ fn what_compose_mounts_is_there() {
 }
 
 #[test]
-fn systemd_s_units_are_valid_and_leave_the_service_little_to_do_harm_with() {
+fn systemd_units_are_valid_and_hardened() {
     let place = tempfile::tempdir().unwrap();
     let unit = read("deploy/systemd/clerk-exporter.service");
     let unit = unit.replace("/usr/bin/clerk-exporter", env!("CARGO_BIN_EXE_clerk-exporter"));
@@ -135,7 +135,7 @@ fn systemd_s_units_are_valid_and_leave_the_service_little_to_do_harm_with() {
     let units = ["verify", "--man=no", "./clerk-exporter.service", "./clerk-exporter.socket"];
     let Some((valid, text)) = optional("systemd-analyze", &units, place.path()) else { return };
     assert!(valid && !text.contains("clerk-exporter"), "{text}");
-    // Exposure, times ten: 0 is nothing, 100 everything. A plain service has 96.
+    // Exposure times ten, from 0 to 100. A plain service has 96.
     let security = ["security", "--offline=yes", "--threshold=20", "./clerk-exporter.service"];
     let Some((safe, text)) = optional("systemd-analyze", &security, place.path()) else { return };
     assert!(safe, "{text}");

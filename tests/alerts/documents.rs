@@ -1,4 +1,5 @@
-//! Queries in the documents work when they are pasted: promtool parses each, and none chooses what only one team has.
+//! Queries in the documents can be pasted as they are: promtool parses each, and none matches values that only one team
+//! has.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{root, tools};
 
-/// Labels whose values are closed sets of the exporter, the same everywhere. Whatever else is matched is one team's.
+/// Labels whose values are closed sets, the same everywhere. Any other matched label is specific to one team.
 const CLOSED: [&str; 16] = [
     "basis",
     "bucket",
@@ -39,7 +40,7 @@ fn markdown(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Each query with where it stands: blocks of `promql`, and selectors with matchers within the text.
+/// Each query with its location: `promql` blocks, and selectors with matchers in the text.
 fn queries() -> Vec<(String, String)> {
     let mut files = vec![root().join("README.md"), root().join("CHANGELOG.md")];
     for folder in ["docs", "deploy", "dashboards", "alerts"] {
@@ -67,8 +68,8 @@ fn queries() -> Vec<(String, String)> {
     queries
 }
 
-/// The labels that a query's matchers choose by. promtool has parsed it, so a name before a matcher's operator and a quoted
-/// text is a label.
+/// The labels of a query's matchers. promtool has parsed the query, so a name before an operator and a quoted text is a
+/// label.
 fn matched_labels(query: &str) -> BTreeSet<String> {
     let mut labels = BTreeSet::new();
     let parts: Vec<&str> = query.split('"').collect();
@@ -82,7 +83,7 @@ fn matched_labels(query: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_query_is_parsed_by_promtool_and_works_when_it_is_pasted() {
+fn documented_queries_parse_and_work_when_pasted() {
     let queries = queries();
     assert!(queries.len() > 40, "{}", queries.len());
     let rules: Vec<Value> = queries
@@ -108,7 +109,7 @@ fn every_query_is_parsed_by_promtool_and_works_when_it_is_pasted() {
 }
 
 #[test]
-fn runbooks_tell_instances_of_different_jobs_apart() {
+fn runbook_queries_distinguish_instances_of_different_jobs() {
     for (place, query) in queries() {
         for list in query.split("by (").skip(1).chain(query.split("on (").skip(1)) {
             let list = list.split(')').next().unwrap();
@@ -121,7 +122,7 @@ fn runbooks_tell_instances_of_different_jobs_apart() {
 }
 
 #[test]
-fn matchers_are_found_and_other_texts_are_not() {
+fn matchers_are_distinguished_from_other_text() {
     let query = r#"label_replace(a{b="x", c=~"y{,=\"}" , d!="z"} / on (e) f{g !~ "h"} == 1, "i", "$1", "j", "k")"#;
     let found = matched_labels(&query.replace("\\\"", ""));
     assert_eq!(found, ["b", "c", "d", "g"].map(str::to_owned).into());

@@ -1,4 +1,4 @@
-//! How long alerts go on after what they tell of has ended: the documents say what the rules do.
+//! How long alerts fire after their cause has ended: the documents match the rules.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ fn minutes(duration: &str) -> u64 {
     }
 }
 
-/// The longest time for which an expression sees what has ended. Functions that ask whether something was so all the time
-/// (`min_over_time(...) > 0` and the like) end at once.
+/// How long after its end an expression still detects a condition. Functions that require a condition at all times
+/// (`min_over_time(...) > 0` and similar) end immediately.
 fn look_back(expression: &str) -> u64 {
     let ranges = ["increase(", "avg_over_time("].into_iter().flat_map(|function| {
         expression.split(function).skip(1).map(|after| {
@@ -24,13 +24,13 @@ fn look_back(expression: &str) -> u64 {
             minutes(range.split(']').next().unwrap())
         })
     });
-    // What recording rules of these names look at.
+    // The ranges of recording rules with these suffixes.
     let names = [":recent5m", ":down5m", ":spare5m", ":low5m", ":high5m"];
     let recorded = names.iter().any(|name| expression.contains(name)).then_some(5);
     ranges.chain(recorded).max().unwrap_or(0)
 }
 
-/// Look-back and `keep_firing_for` of each alert that has one, in minutes.
+/// Look-back and `keep_firing_for` of each alert that has either, in minutes.
 fn ends() -> BTreeMap<String, (u64, u64)> {
     let mut ends = BTreeMap::new();
     for Rule { alert, expr, keep_firing_for, .. } in rules() {
@@ -43,11 +43,11 @@ fn ends() -> BTreeMap<String, (u64, u64)> {
 }
 
 #[test]
-fn runbooks_say_when_the_alert_ends() {
+fn runbooks_state_when_the_alert_ends() {
     for (alert, (look_back, keep)) in ends() {
         let runbook = read(&format!("docs/runbooks/{alert}.md"));
         let words = runbook.split_whitespace().collect::<Vec<_>>().join(" ");
-        let (_, ends) = words.split_once("The alert ends up to ").unwrap_or_else(|| panic!("{alert}: it ends when?"));
+        let (_, ends) = words.split_once("The alert ends up to ").unwrap_or_else(|| panic!("{alert}: no end time"));
         let total = format!("{} minutes after ", look_back + keep);
         assert!(ends.starts_with(&total), "{alert}: ends up to {total}, not {ends:.40}");
         if look_back > 0 {
@@ -83,8 +83,9 @@ fn rate_limit_runbooks_begin_with_the_top_caller_and_end_with_a_check() {
         for part in ["clerk_ratelimit_requests:recent1m", "/api/v1/top", "landing page", "clerk-overview"] {
             assert!(begin.contains(part), "{alert}: {part}");
         }
-        let (_, check) = rest.split_once("\n### Did it work?\n").unwrap_or_else(|| panic!("{alert}: did it work?"));
-        assert!(check.contains("```promql\n"), "{alert}: a query that shows at once whether it did");
+        let (_, check) =
+            rest.split_once("\n### Did it work?\n").unwrap_or_else(|| panic!("{alert}: no verification section"));
+        assert!(check.contains("```promql\n"), "{alert}: no verification query");
         begins.insert(begin.to_owned(), alert);
     }
     assert_eq!(begins.len(), 1, "all begin in the same way: {begins:?}");

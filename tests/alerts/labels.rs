@@ -1,5 +1,5 @@
-//! The rules do not look at labels that are none of the exporter's: every alert fires whatever relabelling adds, and two
-//! replicas are one.
+//! The rules ignore labels that are not the exporter's: every alert fires regardless of relabelling, and two replicas
+//! are one.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use crate::{root, rule_tests};
 
-/// Labels of a target, by `relabel_configs` or external labels: on every series, `up` included. `environment` is a label of
-/// the exporter too, which Prometheus calls `exported_environment` then.
+/// Labels of a target, from `relabel_configs` or external labels, on every series including `up`. `environment` is also
+/// a label of the exporter; Prometheus then renames that one to `exported_environment`.
 const TARGET: [(&str, &str); 4] =
     [("namespace", "auth"), ("cluster", "eu-1"), ("region", "eu"), ("environment", "staging")];
-/// A label that `metric_relabel_configs` add to the series of instances only.
+/// A label that `metric_relabel_configs` add only to the series of instances.
 const TEAM: (&str, &str) = ("team", "payments");
-/// An alert on what is not there has no labels of a target.
+/// An alert on absent series has no target labels.
 const ABSENT: &str = "ClerkExporterAbsent";
 
-/// A series such as `name{a="b"}` as it is when another Prometheus scrapes it.
+/// A series such as `name{a="b"}` as another Prometheus would scrape it.
 fn relabelled(series: &str) -> String {
     let (name, labels) = series.trim().trim_end_matches('}').split_once('{').unwrap_or((series.trim(), ""));
     let mut labels = labels.replace("environment=", "exported_environment=");
@@ -34,7 +34,7 @@ fn relabelled(series: &str) -> String {
     format!("{name}{{{}}}", labels.trim_start_matches([',', ' ']))
 }
 
-/// Values such as 0x240 are texts: 0, and 240 times the same.
+/// Values such as 0x240 are strings: 0 repeated 240 times.
 fn quoted(file: &str) -> String {
     let quote = |line: &str| match line.split_once("values: ") {
         Some((before, after)) if !after.starts_with('"') => {
@@ -46,7 +46,7 @@ fn quoted(file: &str) -> String {
     file.lines().map(quote).collect()
 }
 
-/// Of a file of rule tests, the ones in which alerts fire, with these labels.
+/// The tests of a file in which alerts fire, with these labels.
 fn relabelled_tests(file: &Value) -> Value {
     let mut groups = Vec::new();
     for group in file["tests"].as_array().unwrap() {
@@ -83,7 +83,7 @@ fn relabelled_tests(file: &Value) -> Value {
 }
 
 #[test]
-fn every_alert_fires_whatever_labels_relabelling_adds() {
+fn alerts_fire_regardless_of_relabelling() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Vec::new();
     let mut count = 0;

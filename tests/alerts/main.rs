@@ -1,4 +1,5 @@
-//! The alert rules, their tests, and the files that carry them to Prometheus, Alertmanager, Grafana, Kubernetes, systemd.
+//! The alert rules, their tests, and the files that deploy them to Prometheus, Alertmanager, Grafana, Kubernetes and
+//! systemd.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
 
@@ -57,7 +58,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// All rules in the order of the file.
+/// All rules in file order.
 fn rules() -> Vec<Rule> {
     let file: File = serde_saphyr::from_str(&read("alerts/clerk.rules.yml")).unwrap();
     file.groups.into_iter().flat_map(|group| group.rules).collect()

@@ -1,4 +1,4 @@
-//! What a real Alertmanager sends to Slack and PagerDuty by the shipped configuration and templates.
+//! What a real Alertmanager sends to Slack and PagerDuty with the shipped configuration and templates.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const DASHBOARD: &str =
     "https://grafana.example.org/d/clerk-instance?var-clerk_instance=prod&from=1700000000000&to=1700003600000";
 
-/// The shipped configuration with its integrations switched on, as its comment says.
+/// The shipped configuration with its integrations enabled as its comment describes.
 fn with_integrations() -> String {
     let text = read("deploy/alertmanager/alertmanager.yml");
     let (head, rest) = text.split_once("\nreceivers:\n").unwrap();
@@ -51,12 +51,12 @@ fn alert(name: &str, severity: &str, caller: &str) -> Value {
     })
 }
 
-/// Slack and PagerDuty: what was sent where.
+/// Fake Slack and PagerDuty endpoints, which record what they receive.
 async fn sink() -> (String, mpsc::UnboundedReceiver<(String, Value)>, JoinSet<()>) {
     let (sender, received) = mpsc::unbounded_channel();
     let take = async |UrlPath(who): UrlPath<String>, State(sender): State<mpsc::UnboundedSender<_>>, body: String| {
         sender.send((who, serde_json::from_str(&body).unwrap())).unwrap();
-        // PagerDuty answers 202, which is fine with Slack too.
+        // PagerDuty responds with 202, which Slack's integration also accepts.
         StatusCode::ACCEPTED
     };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -67,7 +67,7 @@ async fn sink() -> (String, mpsc::UnboundedReceiver<(String, Value)>, JoinSet<()
     (url, received, serving)
 }
 
-/// The configuration for these places, without its waits. JSON is YAML.
+/// The configuration with these endpoints, without its waits. JSON is YAML.
 fn configured(folder: &Path, url: &str) -> String {
     let mut config: Value = serde_saphyr::from_str(&with_integrations()).unwrap();
     for (file, content) in [("slack_url", format!("{url}/slack")), ("pagerduty_key", "0".repeat(32))] {
@@ -103,7 +103,7 @@ async fn slack_and_pagerduty_get_the_top_caller_and_the_links() {
     ]));
     let address = alertmanager.address().await;
 
-    // One for each: they do not keep each other quiet, and the name of the second caller would call a whole channel.
+    // One alert each: they do not inhibit each other, and the name of the second caller would mention a whole channel.
     let alerts = json!([
         alert("ClerkRateLimitThrottled", "critical", "import"),
         alert("ClerkGatewayRetryAmplification", "warning", "<!channel> & co"),
@@ -156,7 +156,7 @@ async fn slack_and_pagerduty_get_the_top_caller_and_the_links() {
 }
 
 #[test]
-fn the_integrations_are_good_when_they_are_switched_on() {
+fn enabled_integrations_are_valid() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("alertmanager.yml"), with_integrations()).unwrap();
     std::fs::write(folder.path().join("clerk.tmpl"), read("deploy/alertmanager/clerk.tmpl")).unwrap();
@@ -174,7 +174,7 @@ fn every_template_renders() {
     let names: Vec<_> = file.split("{{ define \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert!(names.len() >= 8, "{names:?}");
     let used = with_integrations();
-    // The data of one alert, in amtool's own words; clerk.slack.escape takes a text.
+    // The data of one alert in amtool's format; clerk.slack.escape takes a string.
     for name in names.iter().filter(|name| **name != "clerk.slack.escape") {
         let text = format!("--template.text={{{{ template \"{name}\" . }}}}");
         let glob = "--template.glob=deploy/alertmanager/clerk.tmpl";
@@ -185,7 +185,7 @@ fn every_template_renders() {
     }
 }
 
-/// An alert of an instance called "default", by a Prometheus with these labels.
+/// An alert of an instance called "default", from a Prometheus with these labels.
 fn default_of(name: &str, severity: &str, labels: &[(&str, &str)]) -> Value {
     let mut alert = alert(name, severity, "import");
     alert["labels"]["clerk_instance"] = json!("default");
@@ -196,7 +196,7 @@ fn default_of(name: &str, severity: &str, labels: &[(&str, &str)]) -> Value {
 }
 
 #[tokio::test]
-async fn two_exporters_do_not_silence_each_other_and_replicas_do() {
+async fn inhibition_applies_to_replicas_but_not_to_other_exporters() {
     let folder = tempfile::tempdir().unwrap();
     let mut config: Value = serde_saphyr::from_str(&read("deploy/alertmanager/alertmanager.yml")).unwrap();
     config["templates"] = json!([root().join("deploy/alertmanager/clerk.tmpl")]);
@@ -208,11 +208,11 @@ async fn two_exporters_do_not_silence_each_other_and_replicas_do() {
         "--cluster.listen-address=",
     ]));
     let address = alertmanager.address().await;
-    // One team's exporter is throttled, and is low for it. All others are low only.
+    // One team's exporter is throttled, which inhibits its low alert. All others are only low.
     let (throttled, low) = ("ClerkRateLimitThrottled", "ClerkRateLimitLow");
     let cases: [(&[(&str, &str)], bool); 6] = [
         (&[("job", "auth")], true),
-        // Of a rule that somebody has left instance and pod in: a replica is no other exporter.
+        // From a rule that did not aggregate instance and pod away: a replica is not another exporter.
         (&[("job", "auth"), ("instance", "b:10429"), ("pod", "b")], true),
         (&[("job", "auth"), ("team", "payments")], true),
         (&[("job", "shop")], false),
@@ -234,7 +234,7 @@ async fn two_exporters_do_not_silence_each_other_and_replicas_do() {
         let found = known.iter().find(|alert| &alert["labels"] == expected)?;
         Some(found["status"]["state"] == "suppressed")
     };
-    // Inhibition takes effect a moment after the alerts have come: all states come to what they should be, and stay.
+    // Inhibition takes effect shortly after the alerts arrive: wait until all states are as expected and stay so.
     timeout(DEADLINE, async {
         loop {
             let mut right = 0;
@@ -252,7 +252,7 @@ async fn two_exporters_do_not_silence_each_other_and_replicas_do() {
 }
 
 #[test]
-fn inhibitions_and_groups_compare_all_of_the_identity() {
+fn inhibitions_and_groups_compare_the_whole_identity() {
     let config: Value = serde_saphyr::from_str(&read("deploy/alertmanager/alertmanager.yml")).unwrap();
     let identity = ["job", "namespace", "cluster", "clerk_instance"];
     let has_all = |labels: &Value| {

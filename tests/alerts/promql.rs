@@ -1,18 +1,18 @@
-//! Which metrics and labels a PromQL expression names. Not a parser: it knows what it has to know, and panics on what it
-//! does not know rather than passing over it.
+//! The metrics and labels in a PromQL expression. Not a full parser: it panics on anything it does not support, instead
+//! of skipping it.
 
 use std::collections::BTreeSet;
 
-/// What an expression names.
+/// The names in an expression.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
-    /// Each selector: the metric, and the labels that it is matched by.
+    /// Each selector: the metric, and the labels of its matchers.
     pub(crate) selectors: Vec<(String, BTreeSet<String>)>,
     /// Labels after by, without, on, ignoring, group_left and group_right.
     pub(crate) grouping: BTreeSet<String>,
 }
 
-/// Functions and aggregations that rules and runbooks use. Another one is added here when it is used.
+/// The functions and aggregations in rules and runbooks. Add new ones here.
 const FUNCTIONS: [&str; 16] = [
     "abs",
     "absent",
@@ -100,7 +100,7 @@ pub(crate) fn names(expression: &str) -> Names {
         } else if !OPERATORS.contains(&name.as_str()) {
             let mut matchers = BTreeSet::new();
             if rest.next_if(|token| *token == Token::Sign('{')).is_some() {
-                // label, operator (one or two signs), text, comma.
+                // Label, operator (one or two characters), text, comma.
                 matchers.extend(rest.by_ref().take_while(|token| *token != Token::Sign('}')).filter_map(label));
             }
             found.selectors.push((name, matchers));
@@ -117,7 +117,7 @@ fn label(token: Token) -> Option<String> {
 }
 
 #[test]
-fn metrics_and_labels_are_told_from_functions_and_words() {
+fn metrics_and_labels_are_distinguished_from_functions() {
     let expression = r#"
         sum without (a) (rate(m_total{b="}x{", c=~'y\'}'}[5m] offset 5m)) / on (d, e) group_left (f) (n:o:p > 0)
         unless ignoring (g) last_over_time(q{h!="1"}[1h]) and time() - r >= bool 1e3
@@ -130,6 +130,6 @@ fn metrics_and_labels_are_told_from_functions_and_words() {
 
 #[test]
 #[should_panic(expected = "unknown function topk")]
-fn an_unknown_function_is_not_passed_over() {
+fn unknown_function_panics() {
     names("topk(3, m)");
 }

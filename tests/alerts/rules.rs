@@ -1,4 +1,4 @@
-//! The rules name what exists, and say what somebody who is woken needs.
+//! The rules only use existing names, and contain what an on-call engineer needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,14 +10,14 @@ use crate::{Rule, read, root, rules};
 
 const RUNBOOKS: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/main/docs/runbooks/";
 const DASHBOARDS: [&str; 3] = ["clerk-overview", "clerk-instance", "clerk-gateway"];
-/// Labels that Prometheus gives to what it scrapes, on Kubernetes too.
+/// Labels that Prometheus adds to scraped series, including on Kubernetes.
 const TARGET_LABELS: [&str; 5] = ["cluster", "instance", "job", "namespace", "pod"];
-/// What Prometheus calls a label of the exporter that a target has too.
+/// How Prometheus renames a label of the exporter that a target also has.
 const RENAMED: &str = "exported_environment";
-/// Annotations of every alert. Those on the use of the limit also have `top_caller`.
+/// Annotations of every alert. Alerts on usage also have `top_caller`.
 const ANNOTATIONS: [&str; 4] = ["dashboard_url", "description", "runbook_url", "summary"];
 
-/// The labels of each metric that rules may use, those that Prometheus adds left out.
+/// The labels of each metric that rules may use, without those that Prometheus adds.
 fn known_metrics() -> BTreeMap<String, BTreeSet<String>> {
     let owned = |labels: &[&str]| {
         let renamed = labels.contains(&"environment").then_some(&RENAMED);
@@ -41,7 +41,7 @@ fn known_metrics() -> BTreeMap<String, BTreeSet<String>> {
     known
 }
 
-/// Labels that the result of an expression can have at most.
+/// All labels that the result of an expression can have.
 fn labels(names: &Names, known: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     let own = names.selectors.iter().filter_map(|(metric, _)| known.get(metric)).flatten().cloned();
     own.chain(TARGET_LABELS.map(str::to_owned)).collect()
@@ -69,14 +69,14 @@ fn every_metric_and_label_exists() {
             assert!(labels.contains(label), "{title}: no metric of the expression has a label {label}");
         }
         if let Some(record) = rule.record {
-            // In the order of the file, as Prometheus evaluates a group.
+            // In file order, as Prometheus evaluates a group.
             known.insert(record, labels);
         }
     }
 }
 
 #[test]
-fn every_label_in_an_annotation_can_be_there() {
+fn annotation_labels_can_exist() {
     let mut known = known_metrics();
     for rule in rules() {
         let labels = labels(&promql::names(&rule.expr), &known);
@@ -84,7 +84,7 @@ fn every_label_in_an_annotation_can_be_there() {
             for after in text.split("$labels.").skip(1) {
                 let end = after.find(|next: char| !next.is_ascii_alphanumeric() && next != '_').unwrap_or(after.len());
                 let label = &after[..end];
-                // Of an alert without a bucket, top_caller names the caller in all of them.
+                // For an alert without a bucket, top_caller names the caller across all buckets.
                 if (annotation.as_str(), label) == ("top_caller", "bucket") {
                     continue;
                 }
@@ -98,7 +98,7 @@ fn every_label_in_an_annotation_can_be_there() {
 }
 
 #[test]
-fn every_alert_says_what_is_needed() {
+fn alerts_have_the_required_annotations() {
     for (name, rule) in alerts() {
         let annotation = |key: &str| {
             let text = rule.annotations.get(key);
@@ -127,7 +127,7 @@ fn every_alert_says_what_is_needed() {
         let of_use =
             of_use.map(|end| format!("ClerkRateLimit{end}")).contains(&name) || name.starts_with("ClerkGateway");
         let expected: &[&str] = match name.as_str() {
-            // Is it us or Clerk?
+            // Whether Clerk or the local side is the cause.
             "ClerkProbeFailing" | "ClerkProbeStale" => &["cause"],
             "ClerkGatewayShedding" => &["top_caller", "top_refused"],
             _ if of_use => &["top_caller"],
@@ -158,7 +158,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
 }
 
 #[test]
-fn queries_of_runbooks_name_metrics_that_exist() {
+fn runbook_queries_use_existing_metrics() {
     let mut known = known_metrics();
     for rule in rules() {
         if let Some(record) = &rule.record {
@@ -205,16 +205,16 @@ fn label_lists<'a>(expression: &'a str, word: &str) -> Vec<Vec<&'a str>> {
 }
 
 #[test]
-fn nothing_is_joined_on_labels_that_relabelling_adds() {
+fn joins_use_no_labels_from_relabelling() {
     let identity = ["job", "namespace", "cluster", "clerk_instance"];
     let target = ["job", "instance", "namespace", "cluster"];
     let own: BTreeSet<&str> = catalogue::ALL.iter().flat_map(|family| family.labels).copied().collect();
     for rule in rules() {
         let expression = format!(" {}", rule.expr.replace('\n', " "));
         let title = rule.title();
-        assert!(label_lists(&expression, "ignoring").is_empty(), "{title}: joins on whatever labels there are");
+        assert!(label_lists(&expression, "ignoring").is_empty(), "{title}: joins on arbitrary labels");
         for list in label_lists(&expression, "on") {
-            // Prometheus has no `up` with labels of metric_relabel_configs.
+            // Prometheus has no `up` with labels from metric_relabel_configs.
             let is_known = list.is_empty()
                 || list == ["job", "instance"]
                 || list.starts_with(&identity)
@@ -223,7 +223,7 @@ fn nothing_is_joined_on_labels_that_relabelling_adds() {
             let others = list.iter().filter(|label| !identity.contains(label) && !target.contains(label));
             assert!(is_known && others.clone().all(|label| own.contains(label)), "{title}: on {list:?}");
         }
-        // One to many: the right side is made to have one series, or the rule would fail where two clusters meet.
+        // One to many: the right side must be aggregated to one series, or the rule fails where two clusters meet.
         for part in expression.split("group_left ()").skip(1) {
             let part = part.trim_start().trim_start_matches('(').trim_start();
             let part = part.trim_start_matches("1 - ");
@@ -233,8 +233,8 @@ fn nothing_is_joined_on_labels_that_relabelling_adds() {
 }
 
 #[test]
-fn no_alert_is_of_an_instance_or_a_pod() {
-    // What a recording rule leaves of the labels of a target.
+fn alerts_have_no_instance_or_pod_label() {
+    // The target labels that a recording rule keeps.
     let mut of_identity = BTreeSet::new();
     for rule in rules() {
         let begin = rule.expr.trim_start_matches(|c: char| c == '(' || c.is_whitespace());
@@ -248,7 +248,7 @@ fn no_alert_is_of_an_instance_or_a_pod() {
             Some(record) if is_recorded || aggregates => {
                 of_identity.insert(record.clone());
             }
-            Some(record) => assert!(record.starts_with("job_instance"), "{record}: of which labels?"),
+            Some(record) => assert!(record.starts_with("job_instance"), "{record}: does not name its labels"),
             None => assert!(is_recorded || aggregates, "{title} is of an instance: {begin:.80}"),
         }
     }

@@ -1,4 +1,4 @@
-//! What Prometheus' and Alertmanager's own tools say of the rules and configurations.
+//! Validates rules and configurations with the tools of Prometheus and Alertmanager.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use crate::{read, root, rule_tests, rules};
 
 const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 
-/// Runs a tool of Debian's packages prometheus and prometheus-alertmanager.
+/// Runs a tool from Debian's packages prometheus and prometheus-alertmanager.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(program).args(arguments).current_dir(root()).stdin(Stdio::null()).output();
     said(&output.unwrap_or_else(|error| panic!("{program}: {error}; run scripts/setup")))
@@ -45,13 +45,13 @@ struct Expected {
 }
 
 #[test]
-fn rules_are_clean_by_promtool_s_lint() {
+fn rules_pass_promtool_lint() {
     let (clean, text) = run("promtool", &["check", "rules", "--lint=all", "--lint-fatal", "alerts/clerk.rules.yml"]);
     assert!(clean, "{text}");
 }
 
 #[test]
-fn rules_for_grafana_use_nothing_that_grafana_lacks() {
+fn grafana_rules_use_only_supported_features() {
     let documentation = read("docs/alerting.md");
     let (_, command) = documentation.split_once("```sh\nsed ").unwrap();
     let (command, _) = command.split_once("> clerk.rules.grafana.yml\n```").unwrap();
@@ -72,7 +72,7 @@ fn rules_for_grafana_use_nothing_that_grafana_lacks() {
 
 #[test]
 fn rule_tests_pass() {
-    // All at once: each is one thread of calculation.
+    // In parallel: each is one CPU-bound process.
     let files = rule_tests();
     let running = files.iter().map(|file| {
         let mut command = Command::new("promtool");
@@ -96,7 +96,7 @@ fn alerts() -> impl Iterator<Item = (String, String)> {
 }
 
 #[test]
-fn every_alert_is_tested_to_fire_and_not_to() {
+fn every_alert_has_a_firing_and_a_silent_test() {
     let mut fires = BTreeSet::new();
     let mut silent = BTreeSet::new();
     for file in rule_tests() {
@@ -104,7 +104,7 @@ fn every_alert_is_tested_to_fire_and_not_to() {
         for test in file.tests.into_iter().flat_map(|group| group.alert_rule_test) {
             let expected = test.exp_alerts.into_iter().map(|alert| alert.exp_labels["severity"].clone());
             let severities: Vec<_> = expected.collect();
-            // A test names all that fire; rules of the same alert with other severities do not, then.
+            // A test lists all firing alerts; so rules of the same alert with other severities do not fire.
             for (alert, severity) in alerts().filter(|(alert, _)| *alert == test.alertname) {
                 let seen = if severities.contains(&severity) { &mut fires } else { &mut silent };
                 seen.insert((alert, severity));
@@ -112,12 +112,12 @@ fn every_alert_is_tested_to_fire_and_not_to() {
         }
     }
     let shipped: BTreeSet<_> = alerts().collect();
-    assert_eq!(fires, shipped, "each alert fires in a test, by severity");
-    assert_eq!(silent, shipped, "each alert does not fire in a test, by severity");
+    assert_eq!(fires, shipped, "firing tests per alert and severity");
+    assert_eq!(silent, shipped, "silent tests per alert and severity");
 }
 
 #[test]
-fn prometheus_configurations_are_good_with_the_rules_beside_them() {
+fn prometheus_configurations_are_valid_with_the_rules() {
     for path in ["deploy/prometheus/prometheus.yml", "deploy/compose/prometheus.yml"] {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("prometheus.yml");
@@ -130,7 +130,7 @@ fn prometheus_configurations_are_good_with_the_rules_beside_them() {
 }
 
 #[test]
-fn alertmanager_s_configuration_is_good_and_sends_each_alert_where_its_severity_says() {
+fn alertmanager_routes_each_alert_by_its_severity() {
     let (good, text) = run("amtool", &["check-config", ALERTMANAGER]);
     assert!(good, "{text}");
     let config = format!("--config.file={ALERTMANAGER}");
@@ -155,7 +155,7 @@ fn alertmanager_s_configuration_is_good_and_sends_each_alert_where_its_severity_
 }
 
 #[test]
-fn alertmanager_s_inhibitions_name_alerts_and_labels_that_exist() {
+fn alertmanager_inhibitions_use_existing_alerts_and_labels() {
     #[derive(Deserialize)]
     struct Config {
         inhibit_rules: Vec<Inhibition>,

@@ -1,4 +1,4 @@
-//! Certificate authorities that change while the exporter runs: one reload for probes and gateway.
+//! Certificate authorities that change at runtime: probes and gateway are reloaded together.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name)
 }
 
-/// A certificate that the server's is not signed by.
+/// A certificate that did not sign the server's.
 fn stranger() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/clerk-client/tests/data/tls/stranger.pem");
     std::fs::read_to_string(path).unwrap()
@@ -50,7 +50,7 @@ const FAILURES: &str = "clerk_exporter_file_reload_failures_total";
 const KIND: [(&str, &str); 1] = [("kind", "ca_file")];
 
 #[tokio::test]
-async fn another_file_of_authorities_reaches_probes_and_gateway_by_a_hangup() {
+async fn sighup_loads_another_file_of_authorities() {
     let folder = Folder::new();
     let clerk = clerk(&folder).await;
     folder.write("stranger.pem", &stranger());
@@ -62,30 +62,30 @@ async fn another_file_of_authorities_reaches_probes_and_gateway_by_a_hangup() {
     folder.write("config.yml", &config(&clerk, right.to_str().unwrap()));
     exporter.signal("HUP").await;
     until_both_are_right(&exporter).await;
-    // One that cannot be used is refused aloud, and changes nothing.
+    // An invalid file is rejected and logged, and changes nothing.
     folder.write("config.yml", &config(&clerk, "missing.pem"));
     exporter.signal("HUP").await;
     exporter.until("clerk_exporter_config_last_reload_successful", &[], |successful| successful == 0.0).await;
     assert_eq!(ask(&exporter).await, 200);
     let (_, output) = exporter.stopped().await;
-    assert!(output.contains("tls_config.ca_file") && output.contains("configuration refused"), "{output}");
+    assert!(output.contains("tls_config.ca_file") && output.contains("configuration rejected"), "{output}");
 }
 
 #[tokio::test]
-async fn another_content_of_the_file_is_taken_over_without_being_asked() {
+async fn changed_authorities_are_reloaded_automatically() {
     let folder = Folder::new();
     let clerk = clerk(&folder).await;
     folder.write("ca.pem", &stranger());
     let exporter = Exporter::with_config(&folder.write("config.yml", &config(&clerk, "ca.pem")), &[]).await;
     exporter.until("clerk_probe_failures_total", &[("reason", "tls")], |failures| failures >= 1.0).await;
-    // Half of a write: what was there stays.
+    // A partial write: the previous authorities stay in use.
     folder.write("ca.pem", "-----BEGIN CERTIFICATE-----\n");
     exporter.until(FAILURES, &KIND, |failures| failures >= 2.0).await;
-    // Replaced as a whole, as secret agents do.
+    // Replaced atomically, as secret agents do.
     folder.write("new.pem", &std::fs::read_to_string(data("ca.pem")).unwrap());
     std::fs::rename(folder.path("new.pem"), folder.path("ca.pem")).unwrap();
     until_both_are_right(&exporter).await;
     let (_, output) = exporter.stopped().await;
-    assert_eq!(output.matches("the certificate authorities stay as they were").count(), 1, "{output}");
-    assert!(output.contains("certificate authorities loaded"), "{output}");
+    assert_eq!(output.matches("failed to reload certificate authorities").count(), 1, "{output}");
+    assert!(output.contains("loaded certificate authorities"), "{output}");
 }

@@ -1,4 +1,4 @@
-//! `check`: the quick look at each instance.
+//! `check`: the status of each instance.
 
 use clerk_simulator::{Fault, FaultBody, HeaderProfile};
 
@@ -40,7 +40,7 @@ async fn a_healthy_instance_is_fine() {
 }
 
 #[tokio::test]
-async fn the_table_has_no_colours_in_a_pipe_and_says_the_same() {
+async fn table_in_a_pipe_has_no_colours_and_the_same_content() {
     let clerk = Clerk::start().await;
     for colour in [None, Some(("NO_COLOR", "1")), Some(("CLICOLOR", "1"))] {
         let mut command = command(&["check"]);
@@ -87,9 +87,9 @@ async fn below_the_threshold_and_throttled_exit_with_one() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_told_exits_with_two_and_a_hint() {
+async fn unknown_status_exits_with_two_and_a_hint() {
     let cases = [
-        (Fault::Status { status: 401, body: FaultBody::Clerk }, "key", "Clerk refuses the secret key"),
+        (Fault::Status { status: 401, body: FaultBody::Clerk }, "key", "Clerk rejects the secret key"),
         (Fault::Status { status: 503, body: FaultBody::Html }, "status", "status.clerk.com"),
         (Fault::Status { status: 404, body: FaultBody::Html }, "status", "check api_url and the probe's path"),
         (Fault::Status { status: 200, body: FaultBody::Html }, "unexpected_content", "a proxy or a login page"),
@@ -118,7 +118,7 @@ async fn what_cannot_be_told_exits_with_two_and_a_hint() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_and_headers_that_are_broken_have_their_hints() {
+async fn clock_offset_and_malformed_headers_have_hints() {
     let clerk = Clerk::start().await;
     let mut faults: clerk_simulator::Faults = Fault::MalformedQuotaHeaders {}.always().into();
     faults.clock_skew_seconds = 90;
@@ -130,7 +130,7 @@ async fn a_clock_that_is_off_and_headers_that_are_broken_have_their_hints() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_cannot_be_read_is_nothing_that_could_be_told() {
+async fn unreadable_configuration_exits_with_two() {
     for arguments in [vec!["--config.file=/nonexistent.yml"], vec![]] {
         let mut command = command(&["check"]);
         command.args(&arguments);
@@ -141,7 +141,7 @@ async fn a_configuration_that_cannot_be_read_is_nothing_that_could_be_told() {
 }
 
 #[tokio::test]
-async fn several_instances_are_told_in_the_order_of_the_file_and_the_worst_counts() {
+async fn instances_are_listed_in_file_order_and_the_worst_decides() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let (url, config) = (clerk.url(), |third: &str| {
@@ -157,7 +157,7 @@ async fn several_instances_are_told_in_the_order_of_the_file_and_the_worst_count
     assert_eq!(ended.status, Some(2), "{}", ended.stderr);
     let lines: Vec<_> = ended.stdout.lines().collect();
     assert!(lines[1].starts_with('z') && lines[2].starts_with('b') && lines[3].starts_with("b: "), "{}", ended.stdout);
-    // Throttled is worse than unknown: it is known.
+    // Throttled is worse than unknown.
     let rule = Fault::Throttled { retry_after: Some("9".into()), body: FaultBody::Clerk }.always();
     clerk.simulator.set_faults(rule.into()).unwrap();
     let third = format!("  - {{ name: c, secret_key: sk_live_0aQ4bMbJyWZ2vnLxCANARY, api_url: '{url}' }}\n");

@@ -1,4 +1,4 @@
-//! `--config.check` finds what the start finds, whatever is wrong.
+//! `--config.check` finds every error that a start finds.
 
 use crate::exporter::{Ended, Folder, KEY, command, run};
 
@@ -20,7 +20,7 @@ fn folder() -> Folder {
 
 const INSTANCE: &str = "instances: [{ name: prod, secret_key_file: key, api_url: 'http://127.0.0.1:9' }]\n";
 
-/// Everything that is wrong: the configuration, and flags.
+/// Invalid configurations and flags.
 fn mistakes() -> Vec<(String, &'static [&'static str])> {
     let gateway = |lines: &str| (format!("{INSTANCE}gateway: {{ listen_address: '127.0.0.1:0', {lines} }}\n"), &[][..]);
     let other = INSTANCE.replace("name: prod", "name: other");
@@ -68,11 +68,11 @@ async fn exits(folder: &Folder, flags: &[&str], check: bool) -> Ended {
 }
 
 #[tokio::test]
-async fn the_check_refuses_whatever_the_start_refuses() {
+async fn config_check_rejects_whatever_the_start_rejects() {
     let folder = folder();
     for (text, flags) in mistakes() {
         folder.write("config.yml", &text);
-        // One that starts in spite of it does not end, and the test fails for that.
+        // If a start unexpectedly succeeds, it does not exit and the test fails.
         let (checked, started) = tokio::join!(exits(&folder, flags, true), exits(&folder, flags, false));
         for (ended, how) in [(&checked, "check"), (&started, "start")] {
             assert_eq!(ended.status, Some(1), "{how}: {text}{flags:?}\n{}{}", ended.stdout, ended.stderr);
@@ -84,7 +84,7 @@ async fn the_check_refuses_whatever_the_start_refuses() {
 }
 
 #[tokio::test]
-async fn a_check_of_all_that_there_may_be_connects_to_nothing() {
+async fn config_check_opens_no_connections() {
     let folder = folder();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -100,7 +100,7 @@ async fn a_check_of_all_that_there_may_be_connects_to_nothing() {
     folder.write("config.yml", &format!("{instance}{gateway}"));
     let ended = exits(&folder, &[], true).await;
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "Config file is ok exiting...\n"), "{}", ended.stderr);
-    // Whoever had connected would be in the queue of the listener.
+    // A connection would be in the listener's queue.
     let connected = listener.accept().map_err(|error| error.kind());
     assert_eq!(connected.err(), Some(std::io::ErrorKind::WouldBlock));
 }

@@ -1,4 +1,4 @@
-//! Variables of the environment: empty ones are not set, and those that are of no use are named.
+//! Environment variables: empty ones count as unset, and errors name the variable.
 
 use clap::CommandFactory;
 use clerk_exporter::cli::Cli;
@@ -19,7 +19,7 @@ async fn check(clerk: &Clerk, environment: &[(&str, &str)]) -> Ended {
 }
 
 #[tokio::test]
-async fn empty_variables_are_those_that_are_not_set() {
+async fn empty_variables_count_as_unset() {
     let clerk = Clerk::start().await;
     let names = variables();
     assert!(names.len() >= 14, "{names:?}");
@@ -29,7 +29,7 @@ async fn empty_variables_are_those_that_are_not_set() {
     all.extend(others.map(|name| (name, "")));
     let ended = check(&clerk, &all).await;
     assert_eq!(ended.status, Some(0), "{}{}", ended.stdout, ended.stderr);
-    // And where the program runs on.
+    // Also when the program keeps running.
     let address = [("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", "")];
     let flags = ["--web.listen-address=127.0.0.1:0"];
     let all = all.into_iter().chain(address).collect::<Vec<_>>();
@@ -39,7 +39,7 @@ async fn empty_variables_are_those_that_are_not_set() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_of_no_use_names_its_variable() {
+async fn invalid_value_error_names_its_variable() {
     let clerk = Clerk::start().await;
     let missing = "/nonexistent/ca.pem";
     for (name, value, status) in [
@@ -69,7 +69,7 @@ async fn a_value_that_is_of_no_use_names_its_variable() {
 }
 
 #[tokio::test]
-async fn an_empty_variable_beside_one_that_is_set_does_not_contradict_it() {
+async fn empty_variable_does_not_conflict_with_a_set_one() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let key = folder.write("key", KEY);

@@ -1,4 +1,4 @@
-//! The gateway as its users meet it: beside the exporter in one process, from a configuration file.
+//! The gateway from a user's view: in one process with the exporter, from a configuration file.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const WEBHOOK_SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
 const SEALING_KEY: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0";
 const PATH: &str = "/v1/users/count";
 
-/// A configuration with this section `gateway`, beside the files that it names.
+/// Writes a configuration with this section `gateway`, and the files it names.
 fn write(folder: &Folder, url: &str, gateway: &str) -> std::path::PathBuf {
     folder.write("key", KEY);
     folder.write("token", TOKEN);
@@ -38,7 +38,7 @@ async fn ask(address: SocketAddr, path: &str, token: &str) -> Page {
 }
 
 #[tokio::test]
-async fn it_serves_applications_and_the_exporter_tells_of_it() {
+async fn gateway_serves_applications_and_exporter_reports_it() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), PLAIN), &[]).await;
     let gateway = exporter.gateway().await;
@@ -49,7 +49,7 @@ async fn it_serves_applications_and_the_exporter_tells_of_it() {
     assert_eq!(ask(gateway, PATH, "sk_test_unknown").await.status, 401);
     let labels = [("clerk_instance", "prod"), ("caller", "web"), ("code", "200"), ("method", "GET")];
     exporter.until("clerk_gateway_requests_total", &labels, |requests| requests == 1.0).await;
-    // Pages of the exporter are none of the gateway's.
+    // The gateway does not serve the exporter's pages.
     for path in ["/metrics", "/config", "/", "/-/healthy", "/-/reload", "/api/v1/status"] {
         assert_eq!(request(gateway, "GET", path, "").await.status, 401, "{path}");
         let page = ask(gateway, path, TOKEN).await;
@@ -59,7 +59,7 @@ async fn it_serves_applications_and_the_exporter_tells_of_it() {
 }
 
 #[tokio::test]
-async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
+async fn sighup_changes_policies_and_callers_without_losses() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), PLAIN), &[]).await;
     let gateway = exporter.gateway().await;
@@ -72,7 +72,7 @@ async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
             let mut answers = Vec::new();
             let mut stopped = std::pin::pin!(stop.notified());
             stopped.as_mut().enable();
-            // Few enough for Clerk's limit, which is not what is looked at.
+            // Below Clerk's limit, which is not under test.
             for _ in 0..25 {
                 answers.push(ask(gateway, PATH, TOKEN).await.status);
             }
@@ -90,8 +90,8 @@ async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
     write(&folder, &clerk.url(), changed);
     exporter.signal("HUP").await;
     eventually("the new caller", async || (ask(gateway, PATH, NEW_TOKEN).await.status == 200).then_some(())).await;
-    // The first one may have shared an answer of before.
-    eventually("an answer that was kept", async || {
+    // The first one may be coalesced with an earlier request.
+    eventually("a cached response", async || {
         let page = ask(gateway, PATH, NEW_TOKEN).await;
         (page.header("x-clerk-exporter-decision") == ["cache_hit"]).then_some(())
     })
@@ -101,16 +101,17 @@ async fn a_hangup_changes_policies_and_callers_and_drops_nothing() {
         assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
     }
     exporter.until("clerk_gateway_requests_total", &[("caller", "import")], |requests| requests >= 1.0).await;
-    // A token that is gone is no token any more, and counters stay.
+    // A removed token is rejected, and the counters stay.
     write(&folder, &clerk.url(), PLAIN);
     exporter.signal("HUP").await;
-    eventually("the caller is gone", async || (ask(gateway, PATH, NEW_TOKEN).await.status == 401).then_some(())).await;
+    eventually("the caller is removed", async || (ask(gateway, PATH, NEW_TOKEN).await.status == 401).then_some(()))
+        .await;
     let web = exporter.metrics().await.value("clerk_gateway_requests_total", &[("caller", "web"), ("code", "200")]);
     assert!(web.unwrap() >= 78.0, "{web:?}");
 }
 
 #[tokio::test]
-async fn keys_and_tokens_whose_files_change_are_taken_over_and_the_old_ones_end() {
+async fn changed_key_and_token_files_replace_the_old_ones() {
     const FURTHER: &str = "sk_test_furtherCANARY0123456789";
     const OTHER: &str = "sk_test_otherCANARY0123456789ab";
     let (clerk, folder) = (Clerk::start().await, Folder::new());
@@ -132,13 +133,12 @@ async fn keys_and_tokens_whose_files_change_are_taken_over_and_the_old_ones_end(
         (are_new && is_stranger(TOKEN).await && is_stranger(FURTHER).await).then_some(())
     })
     .await;
-    // What is of no use changes nothing.
+    // Invalid files change nothing.
     folder.write("token", "short");
     folder.write("further", "nothing");
-    eventually("both are told", async || {
+    eventually("both are logged", async || {
         let log = exporter.output();
-        (log.contains("the tokens of callers stay as they were") && log.contains("the key stays as it was"))
-            .then_some(())
+        (log.contains("failed to reload caller tokens") && log.contains("failed to reload key;")).then_some(())
     })
     .await;
     assert!(!is_stranger(NEW_TOKEN).await && !is_stranger(OTHER).await);
@@ -146,7 +146,7 @@ async fn keys_and_tokens_whose_files_change_are_taken_over_and_the_old_ones_end(
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named_with_its_place_and_does_not_start() {
+async fn invalid_gateway_config_is_rejected_with_its_position() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let caller = "  callers: [{ name: web, token_file: FILE, instance: prod }]\n";
     folder.write("short", "short-CANARY");
@@ -174,7 +174,7 @@ async fn what_is_wrong_is_named_with_its_place_and_does_not_start() {
 }
 
 #[tokio::test]
-async fn a_wrong_reload_changes_nothing() {
+async fn rejected_reload_changes_nothing() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let path = write(&folder, &clerk.url(), PLAIN);
     let exporter = Exporter::with_config(&path, &["--web.enable-lifecycle"]).await;
@@ -192,12 +192,12 @@ async fn a_wrong_reload_changes_nothing() {
         assert_eq!(ask(gateway, PATH, TOKEN).await.status, 200);
         assert_eq!(exporter.get("/config").await.text(), before);
         let limit = exporter.metrics().await.value("clerk_ratelimit_limit", &[("bucket", "instance")]);
-        assert_ne!(limit, Some(7.0), "no part of it is in force");
+        assert_ne!(limit, Some(7.0), "no part of it is applied");
     }
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_it_ends() {
+async fn request_in_flight_is_answered_before_shutdown() {
     let (reached, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (arrived, go) = (Arc::clone(&reached), Arc::clone(&release));
     let slow = get(move || async move {
@@ -213,7 +213,7 @@ async fn a_request_under_way_is_answered_before_it_ends() {
     asking.spawn(ask(gateway, "/v1/jwks", TOKEN));
     crate::exporter::within("the request", reached.notified()).await;
     exporter.signal("TERM").await;
-    eventually("the order to stop", async || exporter.output().contains("stopping").then_some(())).await;
+    eventually("the stop signal", async || exporter.output().contains("stopping").then_some(())).await;
     release.notify_one();
     let page = asking.join_next().await.unwrap().unwrap();
     assert_eq!((page.status, page.text()), (200, "{}".to_owned()));
@@ -222,7 +222,7 @@ async fn a_request_under_way_is_answered_before_it_ends() {
 }
 
 #[tokio::test]
-async fn no_key_and_no_token_is_shown_anywhere() {
+async fn keys_and_tokens_never_appear_in_output() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let all = "  callers: [{ name: web, token_file: token, instance: prod }]
   policies: { cache: on, batch: on, pace: on }

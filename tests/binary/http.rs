@@ -15,7 +15,7 @@ fn links(html: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_landing_page_shows_the_state_and_its_links_lead_somewhere() {
+async fn landing_page_shows_the_state_and_valid_links() {
     let clerk = Clerk::start().await;
     let exporter = exporter(&clerk, &[]).await;
     exporter.until("clerk_up", &[], |up| up == 1.0).await;
@@ -33,7 +33,7 @@ async fn the_landing_page_shows_the_state_and_its_links_lead_somewhere() {
 }
 
 #[tokio::test]
-async fn links_lead_somewhere_below_a_prefix_too() {
+async fn links_are_valid_below_a_prefix() {
     let clerk = Clerk::start().await;
     for (arguments, prefix, shown) in [
         (vec!["--web.route-prefix=/clerk"], "/clerk", "/clerk"),
@@ -51,7 +51,7 @@ async fn links_lead_somewhere_below_a_prefix_too() {
         let links = links(&page.text());
         assert!(links.len() >= 5);
         for link in links {
-            // As the proxy in front does it.
+            // As a reverse proxy rewrites it.
             let inner = format!("{prefix}{}", link.strip_prefix(shown).unwrap());
             assert_eq!(exporter.get(&inner).await.status, 200, "{arguments:?} {link}");
         }
@@ -70,7 +70,7 @@ async fn exporter_is_ready(exporter: &Exporter, prefix: &str) {
 }
 
 #[tokio::test]
-async fn unknown_values_and_strange_names_do_no_harm_to_the_pages() {
+async fn pages_handle_unknown_values_and_unusual_names() {
     let clerk =
         Clerk::with(clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() })
             .await;
@@ -95,12 +95,12 @@ async fn unknown_values_and_strange_names_do_no_harm_to_the_pages() {
     assert!(instance["up"].is_null() && instance["buckets"][0]["remaining"].is_null());
     assert_eq!(exporter.metrics().await.value("clerk_probes_total", &[("clerk_instance", name)]), Some(0.0));
     let ready = exporter.get("/-/ready").await;
-    assert_eq!(ready.status, 503, "the first probe is under way");
+    assert_eq!(ready.status, 503, "the first probe is in flight");
     assert_eq!(exporter.get("/-/healthy").await.status, 200);
 }
 
 #[tokio::test]
-async fn the_state_as_json_and_the_configuration_without_secrets() {
+async fn status_is_json_and_config_has_no_secrets() {
     let clerk = Clerk::start().await;
     let exporter = exporter(&clerk, &[]).await;
     exporter.until("clerk_up", &[], |up| up == 1.0).await;
@@ -121,7 +121,7 @@ async fn the_state_as_json_and_the_configuration_without_secrets() {
 }
 
 #[tokio::test]
-async fn health_readiness_and_what_does_not_exist() {
+async fn health_readiness_and_unknown_paths() {
     let clerk = Clerk::start().await;
     let exporter = exporter(&clerk, &[]).await;
     exporter_is_ready(&exporter, "").await;
@@ -150,7 +150,7 @@ async fn no_page_calls_clerk() {
             exporter.get(path).await;
         }
     }
-    // A probe may have been due meanwhile, 160 were not.
+    // A probe may have been due meanwhile, but not 160.
     assert!(clerk.requests() - before <= 5, "{} requests", clerk.requests() - before);
 }
 
@@ -166,7 +166,7 @@ async fn a_scrape_does_not_wait_for_clerk() {
 }
 
 #[tokio::test]
-async fn paths_that_are_taken_are_refused() {
+async fn reserved_telemetry_paths_are_rejected() {
     for path in ["/config", "/api/v1/status", "/-/ready", "/", "metrics", "/{a}", "/a//b", "/*x"] {
         let argument = format!("--web.telemetry-path={path}");
         let mut command = crate::exporter::command(&[&argument, "--web.listen-address=127.0.0.1:0"]);

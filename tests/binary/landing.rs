@@ -1,4 +1,4 @@
-//! The landing page with many instances: the worst first, under a line that sums up, and made for any screen.
+//! The landing page with many instances: sorted by severity, with a summary, for any screen.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use clerk_simulator::{Fault, FaultBody, HeaderProfile};
 
 use crate::exporter::{Clerk, Exporter, Folder, eventually};
 
-/// A key of an instance of its own.
+/// A key of a distinct instance.
 fn key(number: usize) -> String {
     format!("sk_test_4bMbJyWZ2vnLx0aQ{number:02}CANARY")
 }
@@ -18,7 +18,7 @@ fn names(html: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_worst_of_thirty_instances_come_first_under_a_summary() {
+async fn landing_page_lists_worst_instances_first_with_a_summary() {
     let always = |fault: Fault| fault.always().into();
     let [refused, throttled, failing] = [Clerk::start().await, Clerk::start().await, Clerk::start().await];
     refused.simulator.set_faults(always(Fault::Status { status: 401, body: FaultBody::Clerk })).unwrap();
@@ -33,7 +33,7 @@ async fn the_worst_of_thirty_instances_come_first_under_a_summary() {
         .simulator
         .set_faults(always(Fault::Throttled { retry_after: Some("300".to_owned()), body: FaultBody::Clerk }))
         .unwrap();
-    // In an order that is none of the page's: a fine one between each two that are not.
+    // Not in the order of the page: healthy instances between the others.
     let clerks =
         [("low", &low), ("unknown", &unknown), ("blocked", &throttled), ("failing", &failing), ("refused", &refused)];
     let mut config = String::from("low_threshold: 0.997\nprobe: { interval: 1s, when: always }\ninstances:\n");
@@ -49,7 +49,7 @@ async fn the_worst_of_thirty_instances_come_first_under_a_summary() {
             clerk.url()
         );
     }
-    // The one that a division leaves out.
+    // The remainder of the division.
     config = config.replace("name: fine-29, ", "name: low-29, ").replace(
         &format!("{}, api_url: \"{}\"", key(29), fine.url()),
         &format!("{}, api_url: \"{}\"", key(29), low.url()),
@@ -57,7 +57,7 @@ async fn the_worst_of_thirty_instances_come_first_under_a_summary() {
     let folder = Folder::new();
     let path = folder.write("clerk-exporter.yml", &config);
     let exporter = Exporter::with_config(&path, &[]).await;
-    let html = eventually("all are probed", async || {
+    let html = eventually("all instances are probed", async || {
         let html = exporter.get("/").await.text();
         (!html.contains("not probed yet") && html.contains(">1 low<")).then_some(html)
     })
@@ -87,7 +87,7 @@ async fn the_worst_of_thirty_instances_come_first_under_a_summary() {
 }
 
 #[tokio::test]
-async fn the_page_is_made_for_any_screen_and_the_system_s_colours() {
+async fn landing_page_fits_any_screen_and_colour_scheme() {
     let clerk = Clerk::start().await;
     let exporter = Exporter::start(&[], &[("CLERK_SECRET_KEY", &key(0)), ("CLERK_API_URL", &clerk.url())]).await;
     let html = exporter.get("/").await.text();
@@ -101,14 +101,14 @@ async fn the_page_is_made_for_any_screen_and_the_system_s_colours() {
     ] {
         assert!(html.contains(part), "{part}: {html}");
     }
-    // Nothing says how wide it has to be, but for what is smaller than any screen; shares of a bar are percent.
+    // No element has a fixed width, except tiny ones; the widths of bars are percentages.
     for width in html.split("width:").skip(1) {
         let value = width.split([';', '}', ')', '"']).next().unwrap();
         let small = ["5px", "5rem", "13rem", "14rem", "60rem"];
         assert!(value.ends_with('%') || small.contains(&value) || value == "device-width, initial-scale=1", "{value}");
     }
     assert!(!html.contains("white-space:nowrap"));
-    // Each cell that is a line of its own on a narrow screen says what it is.
+    // Each cell that becomes a line on a narrow screen has a label.
     for label in ["Left of the limit", "Window resets", "Last 429", "Closed windows", "Last probe"] {
         assert!(html.contains(&format!("data-label=\"{label}\"")), "{label}");
     }

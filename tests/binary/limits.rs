@@ -1,4 +1,4 @@
-//! What clients can take from the process: connections, open files, memory; and who is let in to look whether it lives.
+//! What clients can consume: connections, open files, memory; and who can reach the health checks.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -9,22 +9,22 @@ use tokio::process::Command;
 
 use crate::exporter::{Clerk, Exporter, Folder, KEY, bound_address, command, eventually, request, within};
 
-/// The beginning of an HTTP/2 connection whose streams may be sent nothing, with a request for a path and one that brings a
-/// key: frames by hand, since no library does that.
+/// The start of an HTTP/2 connection that forbids sending any data, with a request for a path and one with a key. Raw
+/// frames, since no library does that.
 fn stalled_request(path: &str) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u8, content: &[u8]| {
         let length = u16::try_from(content.len()).unwrap().to_be_bytes();
         [&[0, length[0], length[1], kind, flags, 0, 0, 0, stream], content].concat()
     };
     let literal = |index: &[u8], text: &str| [index, &[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    // GET, http, path, authority and authorization, the last ones with indices of the static table.
+    // GET, http, path, authority and authorization, the last with indices of the static table.
     let key = format!("Bearer {KEY}");
     let head = [vec![0x82, 0x86], literal(&[4], path), literal(&[1], "localhost"), literal(&[0x0f, 8], &key)].concat();
     let window_of_nothing = [0, 4, 0, 0, 0, 0];
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &window_of_nothing), frame(1, 5, 1, &head)].concat()
 }
 
-/// Opens connections with requests of whose responses nothing is taken, and answers pings as long as they stay.
+/// Opens connections whose responses are never read, and answers pings as long as they stay open.
 async fn stall(address: SocketAddr, path: &str, count: usize) -> tokio::task::JoinSet<()> {
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..count {
@@ -52,7 +52,7 @@ async fn stall(address: SocketAddr, path: &str, count: usize) -> tokio::task::Jo
     clients
 }
 
-/// The binary, with so few open files.
+/// The binary with this limit of open files.
 async fn start_with_files(files: u32, arguments: &[&str]) -> Exporter {
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_clerk-exporter")]);
@@ -62,7 +62,7 @@ async fn start_with_files(files: u32, arguments: &[&str]) -> Exporter {
 }
 
 #[tokio::test]
-async fn few_open_files_and_stalled_clients_at_both_ports_keep_nobody_out() {
+async fn few_open_files_and_stalled_clients_do_not_block_others() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     folder.write("key", KEY);
     let text = format!(
@@ -70,7 +70,7 @@ async fn few_open_files_and_stalled_clients_at_both_ports_keep_nobody_out() {
         clerk.url()
     );
     let config = folder.write("config.yml", &text);
-    // 64 are kept, a quarter of the rest is for the pages, and half of what is left for the gateway's clients.
+    // 64 are reserved, a quarter of the rest is for the pages, and half of the remainder for the gateway's clients.
     let exporter = start_with_files(224, &["--config.file", config.to_str().unwrap()]).await;
     let gateway = exporter.gateway().await;
     let log = exporter.output();
@@ -135,7 +135,7 @@ async fn health_needs_no_password_and_everything_else_does() {
 }
 
 #[tokio::test]
-async fn a_web_configuration_that_breaks_shows_in_the_metrics_and_changes_nothing() {
+async fn broken_web_config_is_counted_and_changes_nothing() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let file = folder.write("web.yml", "");
     let environment = [("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", &*clerk.url())];
@@ -157,13 +157,13 @@ async fn a_web_configuration_that_breaks_shows_in_the_metrics_and_changes_nothin
 }
 
 #[tokio::test]
-async fn a_unix_socket_of_systemd_is_served_and_left_alone() {
+async fn systemd_unix_socket_is_served_and_not_removed() {
     let (clerk, folder) = (Clerk::start().await, Folder::new());
     let path = folder.path("exporter.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let mut passed = command(&["--web.systemd-socket"]);
     passed.stdin(std::process::Stdio::from(OwnedFd::from(listener)));
-    // The protocol of sd_listen_fds(3), with the socket where a test can put it.
+    // The protocol of sd_listen_fds(3), with a file descriptor that a test can pass.
     passed.envs([("LISTEN_FDS", "1"), ("LISTEN_FDS_FIRST_FD", "0")]);
     passed.envs([("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", &*clerk.url())]);
     let name = format!("unix:{}", path.display());

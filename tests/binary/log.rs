@@ -1,4 +1,4 @@
-//! The log: the same keys and values as logfmt and as JSON, and one spelling of each field in all sources.
+//! The log: the same keys and values as logfmt and as JSON, and consistent field names in all sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::exporter::{Clerk, Exporter, Folder, KEY, bound_address, command, eventually};
 
-/// Keys and values of a line, in its order.
+/// Keys and values of a line, in order.
 type Line = Vec<(String, String)>;
 
 fn logfmt(line: &str) -> Line {
@@ -34,7 +34,7 @@ fn logfmt(line: &str) -> Line {
 
 fn json(line: &str) -> Line {
     let object: BTreeMap<String, Value> = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    // The keys in the order of the text, and numbers as they are written.
+    // Keys in text order, and numbers as written.
     let mut pairs: Vec<(usize, Line)> = Vec::new();
     for (key, value) in object {
         let mark = format!("\"{key}\":");
@@ -50,7 +50,7 @@ fn json(line: &str) -> Line {
 }
 
 fn lines(output: &str, is_json: bool) -> Vec<Line> {
-    // Standard output is in it too: the addresses of demo and simulator.
+    // The output also contains stdout: the addresses of demo and simulator.
     let is_log = |line: &&str| line.starts_with("ts=") || line.starts_with('{');
     output.lines().filter(is_log).map(|line| if is_json { json(line) } else { logfmt(line) }).collect()
 }
@@ -63,7 +63,7 @@ fn value<'a>(line: &'a Line, key: &str) -> Option<&'a str> {
     line.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
 }
 
-/// By message: keys, and values that are the same in each run.
+/// By message: keys, and the values that are the same in each run.
 fn shape(lines: &[Line]) -> BTreeMap<String, BTreeSet<Vec<(String, String)>>> {
     let varies = ["ts", "address", "peer", "error", "duration_seconds"];
     let mut shape = BTreeMap::<_, BTreeSet<_>>::new();
@@ -120,7 +120,7 @@ async fn logfmt_and_json_carry_the_same_keys_and_values() {
     }
     for message in ["starting", "listening for HTTP clients", "probes succeed", "stopped"] {
         let [logfmt, json] = [&shapes[0], &shapes[1]].map(|shape| {
-            // What is left of the limit depends on the run.
+            // The remaining quota depends on the run.
             shape
                 .get(message)
                 .unwrap_or_else(|| panic!("no line {message}: {shape:?}"))
@@ -139,7 +139,7 @@ async fn logfmt_and_json_carry_the_same_keys_and_values() {
 }
 
 #[tokio::test]
-async fn the_simulator_s_log_is_of_the_simulator() {
+async fn simulator_log_names_the_simulator() {
     let mut shapes = Vec::new();
     for (format, is_json) in [("--log.format=logfmt", false), ("--log.format=json", true)] {
         let arguments = ["simulate", "--listen-address=127.0.0.1:0", format];
@@ -156,7 +156,7 @@ async fn the_simulator_s_log_is_of_the_simulator() {
     assert_eq!(shapes[0], shapes[1]);
 }
 
-/// The parts between top-level commas of what stands in the parentheses of a macro.
+/// The arguments of a macro: the parts between top-level commas.
 fn arguments(text: &str) -> Vec<String> {
     let (mut parts, mut depth, mut is_text) = (vec![String::new()], 0, false);
     let mut rest = text.chars();
@@ -183,7 +183,7 @@ fn arguments(text: &str) -> Vec<String> {
     parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
-/// The names of the fields of an event, as they stand before its message.
+/// The field names of an event, which precede its message.
 fn fields(text: &str) -> Vec<String> {
     let before = arguments(text).into_iter().take_while(|part| !part.starts_with('"'));
     let name = |part: String| {
@@ -204,7 +204,7 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
             let text = std::fs::read_to_string(&path).unwrap();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             let code = code.collect::<Vec<_>>().join("\n");
-            // Tests inside of sources may log what they like.
+            // Unit tests may log anything.
             let code = code.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
             found.push((path.display().to_string(), code));
         }
@@ -212,7 +212,7 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
 }
 
 #[test]
-fn fields_are_spelt_the_same_everywhere() {
+fn log_fields_have_consistent_names() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["src", "crates"] {
@@ -230,7 +230,7 @@ fn fields_are_spelt_the_same_everywhere() {
                     let is_snake = field.starts_with(|c: char| c.is_ascii_lowercase())
                         && field.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
                     assert!(is_snake, "{path}: {level} has a field {field:?}, which is not in snake_case");
-                    // One word for one thing; durations say their unit.
+                    // One name per concept; durations name their unit.
                     let others =
                         ["instance", "name", "seconds", "duration", "elapsed", "took", "millis", "level", "msg", "ts"];
                     assert!(!others.contains(&field.as_str()), "{path}: field {field}");

@@ -1,4 +1,4 @@
-//! The built binary as its users meet it: processes, signals, sockets, files.
+//! The built binary from a user's view: processes, signals, sockets, files.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

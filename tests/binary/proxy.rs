@@ -1,4 +1,4 @@
-//! Proxies from the environment.
+//! Proxies from environment variables.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use crate::exporter::{Clerk, Exporter, Folder, KEY, command, eventually, request, run};
 
-/// A proxy that notes the first line of each request and refuses it, or answers as Clerk does.
+/// A proxy that records the first line of each request, and rejects it or responds like Clerk.
 struct Proxy {
     url: String,
     seen: Arc<Mutex<Vec<String>>>,
-    /// What came through tunnels that were allowed.
+    /// The bytes sent through allowed tunnels.
     tunnelled: Arc<Mutex<Vec<u8>>>,
     _tasks: JoinSet<()>,
 }
@@ -26,7 +26,7 @@ impl Proxy {
         Self::answering(REFUSED).await
     }
 
-    /// That gives this answer to `CONNECT`.
+    /// Responds to `CONNECT` with this.
     async fn answering(connect: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://proxyuser:proxypassCANARY@{}", listener.local_addr().unwrap());
@@ -59,7 +59,7 @@ impl Proxy {
         Self { url, seen, tunnelled, _tasks: tasks }
     }
 
-    /// Checks an instance at `api_url`, and gives the exit status, what was written, and the heads that the proxy saw.
+    /// Checks an instance at `api_url`; returns the exit status, the output, and the heads that the proxy received.
     async fn check(&self, api_url: &str, environment: &[(&str, &str)]) -> (Option<i32>, String, Vec<String>) {
         let mut command = command(&["check", "--log.level=trace"]);
         command.env("CLERK_SECRET_KEY", KEY).env("CLERK_API_URL", api_url).envs(environment.iter().copied());
@@ -70,7 +70,7 @@ impl Proxy {
 }
 
 #[tokio::test]
-async fn clerk_is_reached_through_the_proxy_of_the_environment() {
+async fn clerk_is_reached_through_the_environment_proxy() {
     let proxy = Proxy::start().await;
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
         let (status, text, seen) = proxy.check("https://api.clerk.test", &[(name, &proxy.url)]).await;
@@ -86,11 +86,11 @@ async fn clerk_is_reached_through_the_proxy_of_the_environment() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_used_however_its_variable_was_filled() {
+async fn proxy_variable_is_accepted_in_every_spelling() {
     let proxy = Proxy::start().await;
     let bare = proxy.url.strip_prefix("http://").unwrap().to_owned();
     for value in [format!("{}\n", proxy.url), format!(" {}\r\n", proxy.url), bare, format!("{}/", proxy.url)] {
-        // A variable that a compose file passes on as an empty one is none.
+        // An empty variable, as compose files pass it, counts as unset.
         for environment in [
             vec![("HTTPS_PROXY", &*value)],
             vec![("HTTPS_PROXY", ""), ("https_proxy", &value)],
@@ -108,14 +108,14 @@ async fn a_proxy_is_used_however_its_variable_was_filled() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_cannot_be_used_is_named_at_the_start_and_nothing_goes_past_it() {
+async fn unusable_proxy_is_reported_and_never_bypassed() {
     let proxy = Proxy::start().await;
     for value in
         ["socks5://u:passCANARY@127.0.0.1:1", "http://u:pass CANARY@127.0.0.1:1", "ftp://127.0.0.1:1", "http://"]
     {
         for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
             let (status, text, _) = proxy.check("https://api.clerk.test", &[(name, value)]).await;
-            // Lines end at the width of the terminal.
+            // Lines are wrapped at the width of the terminal.
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             let told = format!("set {name} to http://HOST:PORT");
             assert!(status == Some(2) && text.matches(&told).count() >= 2, "at the start and for the request: {text}");
@@ -132,7 +132,7 @@ async fn a_proxy_that_cannot_be_used_is_named_at_the_start_and_nothing_goes_past
 }
 
 #[tokio::test]
-async fn exceptions_are_honoured() {
+async fn no_proxy_exceptions_are_honoured() {
     let proxy = Proxy::start().await;
     for exception in ["api.clerk.test", ".clerk.test", "*", "other.test,clerk.test"] {
         let environment = [("HTTPS_PROXY", proxy.url.as_str()), ("NO_PROXY", exception)];
@@ -142,7 +142,7 @@ async fn exceptions_are_honoured() {
 }
 
 #[tokio::test]
-async fn nothing_on_this_machine_is_reached_through_a_proxy() {
+async fn local_addresses_bypass_the_proxy() {
     let clerk = Clerk::start().await;
     let proxy = Proxy::start().await;
     let environment =
@@ -156,7 +156,7 @@ async fn nothing_on_this_machine_is_reached_through_a_proxy() {
     assert_eq!(seen.len(), 0);
 }
 
-/// A gateway to an instance at `api_url`, with this environment.
+/// A gateway for an instance at `api_url`, with this environment.
 async fn gateway(folder: &Folder, api_url: &str, environment: &[(&str, &str)]) -> Exporter {
     let config = format!(
         "probe: {{ interval: 1h }}\ninstances: [{{ name: prod, secret_key: {KEY}, api_url: '{api_url}' }}]\n\
@@ -166,18 +166,18 @@ async fn gateway(folder: &Folder, api_url: &str, environment: &[(&str, &str)]) -
     Exporter::start(&["--config.file", path.to_str().unwrap(), "--log.level=debug"], environment).await
 }
 
-/// Asks the gateway, and gives the status.
+/// Sends a request to the gateway and returns the status.
 async fn ask(exporter: &Exporter) -> u16 {
     let authorization = format!("Authorization: Bearer {KEY}\r\n");
     request(exporter.gateway().await, "GET", "/v1/users/count", &authorization).await.status
 }
 
 #[tokio::test]
-async fn the_gateway_reaches_clerk_through_the_proxy_and_speaks_tls_within() {
+async fn gateway_tunnels_tls_through_the_proxy() {
     for (connect, name) in [(REFUSED, "HTTPS_PROXY"), (ALLOWED, "https_proxy"), (ALLOWED, "ALL_PROXY")] {
         let (proxy, folder) = (Proxy::answering(connect).await, Folder::new());
         let exporter = gateway(&folder, "https://api.clerk.test", &[(name, &proxy.url)]).await;
-        // The probe, which comes on its own, goes the same way.
+        // The probe uses the same proxy.
         eventually("the probe", async || (!proxy.seen.lock().is_empty()).then_some(())).await;
         proxy.seen.lock().clear();
         proxy.tunnelled.lock().clear();
@@ -188,7 +188,7 @@ async fn the_gateway_reaches_clerk_through_the_proxy_and_speaks_tls_within() {
         assert!(!seen[0].contains("sk_test"), "the key is for Clerk, not for the proxy");
         if connect == ALLOWED {
             let tunnelled = proxy.tunnelled.lock().clone();
-            // A TLS handshake that names the host; the key follows encrypted, if at all.
+            // A TLS handshake that names the host; the key is only sent encrypted.
             assert_eq!(tunnelled.first(), Some(&0x16), "{name}");
             assert!(tunnelled.windows(14).any(|bytes| bytes == b"api.clerk.test"), "{name}");
         }
@@ -198,7 +198,7 @@ async fn the_gateway_reaches_clerk_through_the_proxy_and_speaks_tls_within() {
 }
 
 #[tokio::test]
-async fn the_gateway_heeds_exceptions_and_says_which_proxies_it_cannot_use() {
+async fn gateway_honours_exceptions_and_reports_unusable_proxies() {
     let proxy = Proxy::start().await;
     let folder = Folder::new();
     let environment = [("HTTPS_PROXY", proxy.url.as_str()), ("NO_PROXY", ".clerk.test")];

@@ -1,8 +1,8 @@
-//! New configurations and new keys, without a restart.
+//! New configurations and keys without a restart.
 
 use crate::exporter::{Clerk, Exporter, Folder, KEY, OTHER_KEY, eventually};
 
-/// Instances of these names, all with one key each.
+/// Instances with these names and one key each.
 fn config(clerk: &Clerk, names: &[&str]) -> String {
     let mut text = "probe: { interval: 1s }\ninstances:\n".to_owned();
     for name in names {
@@ -16,7 +16,7 @@ const SUCCESSFUL: &str = "clerk_exporter_config_last_reload_successful";
 const TIMESTAMP: &str = "clerk_exporter_config_last_reload_success_timestamp_seconds";
 
 #[tokio::test]
-async fn reloading_over_http_is_off_unless_it_is_enabled() {
+async fn http_reload_is_off_by_default() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a"]));
@@ -34,7 +34,7 @@ async fn reloading_over_http_is_off_unless_it_is_enabled() {
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_says_what_is_wrong() {
+async fn invalid_file_changes_nothing_and_reports_the_error() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a"]));
@@ -51,7 +51,7 @@ async fn a_bad_file_changes_nothing_and_says_what_is_wrong() {
         assert_eq!((scrape.value(SUCCESSFUL, &[]), scrape.value(TIMESTAMP, &[])), (Some(0.0), Some(first)));
         assert!(scrape.value("clerk_probes_total", &[("clerk_instance", "a")]).unwrap() >= 1.0);
     }
-    // It goes on with the old one.
+    // The old configuration stays in use.
     let made = exporter.metrics().await.value("clerk_probes_total", &[]).unwrap();
     exporter.until("clerk_probes_total", &[], |probes| probes > made).await;
     folder.write("config.yml", &config(&clerk, &["a"]));
@@ -63,7 +63,7 @@ async fn a_bad_file_changes_nothing_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_hangup_takes_instances_away_and_brings_new_ones() {
+async fn sighup_removes_and_adds_instances() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a", "b"]));
@@ -81,11 +81,11 @@ async fn a_hangup_takes_instances_away_and_brings_new_ones() {
     assert!(exporter.get("/config").await.text().contains('c'));
     let (status, output) = exporter.stopped().await;
     assert!(status.success() && output.contains("configuration loaded"), "{output}");
-    assert!(!output.contains("was replaced"), "no key was: {output}");
+    assert!(!output.contains("reloaded the secret key"), "no key was: {output}");
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_if_that_is_wanted() {
+async fn changed_file_is_reloaded_if_enabled() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a"]));
@@ -101,10 +101,10 @@ async fn a_changed_file_is_noticed_if_that_is_wanted() {
     exporter.until(SUCCESSFUL, &[], |successful| successful == 1.0).await;
 }
 
-/// As the kubelet does it: `key` leads to `..data/key`, and `..data` is swapped.
+/// As the kubelet does: `key` links to `..data/key`, and `..data` is swapped.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_key_that_is_swapped_by_a_symbolic_link_is_used_without_a_reload() {
+async fn key_swapped_by_symlink_is_used_without_a_reload() {
     use std::os::unix::fs::symlink;
     let keys = vec![format!("a={KEY}").parse().unwrap()];
     let clerk = Clerk::with(clerk_simulator::Options { keys, ..clerk_simulator::Options::default() }).await;
@@ -130,9 +130,12 @@ async fn a_key_that_is_swapped_by_a_symbolic_link_is_used_without_a_reload() {
     exporter.until("clerk_key_valid", &[], |valid| valid == 1.0).await;
     let failures = exporter.metrics().await.value("clerk_probe_failures_total", &[("reason", "key")]).unwrap();
     assert!(failures >= 2.0, "counters stay");
-    eventually("the log tells of the new key", async || exporter.output().contains("was replaced").then_some(())).await;
+    eventually("the log line on the new key", async || {
+        exporter.output().contains("reloaded the secret key").then_some(())
+    })
+    .await;
     let (_, output) = exporter.stopped().await;
-    assert_eq!(output.matches("was replaced").count(), 1, "{output}");
+    assert_eq!(output.matches("reloaded the secret key").count(), 1, "{output}");
     assert_eq!(output.matches("probes fail").count(), 1, "one line for each change of state: {output}");
 }
 
@@ -140,7 +143,7 @@ const FAILURES: &str = "clerk_exporter_file_reload_failures_total";
 const RELOADED: &str = "clerk_exporter_file_reload_success_timestamp_seconds";
 
 #[tokio::test]
-async fn a_configuration_that_names_a_file_to_come_is_in_force_when_it_has_come() {
+async fn config_is_loaded_once_its_missing_file_appears() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let path = folder.write("config.yml", &config(&clerk, &["a"]));
@@ -153,9 +156,9 @@ async fn a_configuration_that_names_a_file_to_come_is_in_force_when_it_has_come(
     let with_file = format!("  - {{ name: c, secret_key_file: late, api_url: '{url}' }}\n");
     folder.write("config.yml", &format!("{}{with_file}", config(&clerk, &["a"])));
     exporter.until(SUCCESSFUL, &[], |successful| successful == 0.0).await;
-    // No file changes, and it is tried again all the same.
+    // No file changes, and the load is retried anyway.
     exporter.until(FAILURES, &kind, |failures| failures >= 3.0).await;
-    assert_eq!(exporter.output().matches("configuration refused").count(), 1, "{}", exporter.output());
+    assert_eq!(exporter.output().matches("configuration rejected").count(), 1, "{}", exporter.output());
     folder.write("late", OTHER_KEY);
     exporter.until("clerk_up", &[("clerk_instance", "c")], |up| up == 1.0).await;
     let scrape = exporter.metrics().await;
@@ -166,7 +169,7 @@ async fn a_configuration_that_names_a_file_to_come_is_in_force_when_it_has_come(
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_read_is_counted_and_tried_again_while_the_one_before_is_in_force() {
+async fn unreadable_token_is_retried_and_the_old_one_stays() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     folder.write("token", "first-token-0123456789\n");
@@ -186,18 +189,18 @@ async fn a_token_that_cannot_be_read_is_counted_and_tried_again_while_the_one_be
     assert_eq!(exporter.metrics().await.value(FAILURES, &kind), Some(0.0));
     std::fs::remove_file(folder.path("token")).unwrap();
     exporter.until(FAILURES, &kind, |failures| failures >= 2.0).await;
-    assert_eq!(ask("first-token-0123456789").await, 200, "the one before stays in force");
+    assert_eq!(ask("first-token-0123456789").await, 200, "the previous token stays in use");
     folder.write("token", "other-token-0123456789\n");
     eventually("the new token", async || (ask("other-token-0123456789").await == 200).then_some(())).await;
     assert_eq!(ask("first-token-0123456789").await, 401);
     let failures = exporter.metrics().await.value(FAILURES, &kind).unwrap();
     let (_, output) = exporter.stopped().await;
-    assert_eq!(output.matches("the tokens of callers stay as they were").count(), 1, "{failures}: {output}");
-    assert!(output.contains("the tokens of callers were read again") && !output.contains("token-0123"), "{output}");
+    assert_eq!(output.matches("failed to reload caller tokens").count(), 1, "{failures}: {output}");
+    assert!(output.contains("reloaded caller tokens") && !output.contains("token-0123"), "{output}");
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_used_shows_in_the_metric() {
+async fn unusable_certificate_is_counted() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let tls = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls");

@@ -1,11 +1,11 @@
-//! What was sent before a restart is not spent again, and what stands badly is one line in the log.
+//! A restart does not spend the quota twice, and a throttled instance is one log line.
 
 use crate::exporter::{Clerk, Exporter, Folder, KEY, eventually, request};
 use clerk_simulator::HeaderProfile;
 
 const PATH: &str = "/v1/users/count";
 
-/// A Clerk that allows so many requests in an hour and names no quota.
+/// A Clerk with this hourly limit and no quota headers.
 async fn clerk(requests: u32) -> Clerk {
     let limits = vec![format!("instance={requests}/3600s").parse().unwrap()];
     Clerk::with(clerk_simulator::Options {
@@ -37,7 +37,7 @@ async fn ask(exporter: &Exporter) -> u16 {
     request(gateway, "GET", PATH, &format!("Authorization: Bearer {KEY}\r\n")).await.status
 }
 
-/// Requests that Clerk served and refused.
+/// Requests that Clerk served and rejected.
 fn at_clerk(clerk: &Clerk) -> (u64, u64) {
     let truth = clerk.simulator.truth();
     let windows = truth.instances.iter().flat_map(|instance| &instance.buckets).flat_map(|bucket| &bucket.windows);
@@ -45,7 +45,7 @@ fn at_clerk(clerk: &Clerk) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn a_restart_does_not_spend_the_quota_again() {
+async fn restart_does_not_spend_the_quota_twice() {
     let (clerk, folder) = (clerk(40).await, Folder::new());
     let config = write(&folder, &clerk.url(), 40, "on");
     let state = folder.path("state");
@@ -54,7 +54,7 @@ async fn a_restart_does_not_spend_the_quota_again() {
     for _ in 0..30 {
         assert_eq!(ask(&before).await, 200);
     }
-    // A second process on the same folder says so, and runs without.
+    // A second process on the same folder logs a warning and runs without state.
     let (elsewhere, other) = (self::clerk(40).await, Folder::new());
     let second = Exporter::with_config(&write(&other, &elsewhere.url(), 40, "on"), &[&storage]).await;
     eventually("the warning", async || second.output().contains("another process keeps its state").then_some(())).await;
@@ -70,22 +70,22 @@ async fn a_restart_does_not_spend_the_quota_again() {
     // The probes of both starts count, too.
     assert!((7..=9).contains(&served), "{served}");
     let log = after.output();
-    assert!(log.contains("requests from before this start are taken over"), "{log}");
+    assert!(log.contains("restored requests sent before this start"), "{log}");
     assert!(std::fs::read_dir(&state).unwrap().count() >= 2);
 }
 
 #[tokio::test]
-async fn without_a_folder_nothing_is_kept_and_that_is_said_once() {
+async fn no_state_folder_is_logged_once_and_nothing_is_restored() {
     let (clerk, folder) = (clerk(40).await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), 40, "on"), &[]).await;
     assert_eq!(ask(&exporter).await, 200);
     let (_, log) = exporter.stopped().await;
-    assert_eq!(log.matches("no folder for state is given").count(), 1, "{log}");
+    assert_eq!(log.matches("no state folder").count(), 1, "{log}");
 }
 
-/// Who is on call finds the one line, and in it who did it.
+/// The on-call engineer finds one line, which names the caller.
 #[tokio::test]
-async fn an_instance_that_is_refused_is_one_warning_with_its_top_caller() {
+async fn throttled_instance_logs_one_warning_with_its_top_caller() {
     let (clerk, folder) = (clerk(5).await, Folder::new());
     let exporter = Exporter::with_config(&write(&folder, &clerk.url(), 5, "off"), &[]).await;
     let mut refused = 0;
@@ -93,13 +93,13 @@ async fn an_instance_that_is_refused_is_one_warning_with_its_top_caller() {
         refused += u32::from(ask(&exporter).await == 429);
     }
     assert!(refused >= 10, "{refused}");
-    eventually("the warning", async || exporter.output().contains("Clerk refuses requests").then_some(())).await;
+    eventually("the warning", async || exporter.output().contains("Clerk rejects requests").then_some(())).await;
     let status = exporter.get("/api/v1/status").await;
     let status: serde_json::Value = serde_json::from_slice(&status.body).unwrap();
     assert_eq!(status["instances"][0]["condition"], "blocked", "{status}");
     assert_eq!(status["instances"][0]["trouble"], "throttled");
     let page = exporter.get("/").await.text();
-    assert!(page.contains("<strong>blocked</strong>") && page.contains("Who spends it"), "{page}");
+    assert!(page.contains("<strong>blocked</strong>") && page.contains("Top consumers"), "{page}");
     let top = exporter.get("/api/v1/top").await;
     let top: serde_json::Value = serde_json::from_slice(&top.body).unwrap();
     let first = &top["instances"][0]["last_1m"][0];
@@ -108,7 +108,7 @@ async fn an_instance_that_is_refused_is_one_warning_with_its_top_caller() {
         [("caller", "unknown"), ("route", PATH), ("method", "GET"), ("source", "gateway"), ("result", "refused")];
     exporter.until("clerk_ratelimit_requests_total", &labels, |count| count == f64::from(refused)).await;
     let (_, log) = exporter.stopped().await;
-    let warnings: Vec<_> = log.lines().filter(|line| line.contains("Clerk refuses requests")).collect();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("Clerk rejects requests")).collect();
     let [warning] = warnings[..] else { panic!("{log}") };
     for part in
         ["level=warn", "clerk_instance=prod", "top_caller=unknown", "top_route=/v1/users/count", "top_method=GET"]

@@ -67,7 +67,7 @@ async fn both_formats_have_their_type_compressed_or_not() {
 }
 
 #[tokio::test]
-async fn a_hundred_scrapes_at_once_are_alike() {
+async fn hundred_concurrent_scrapes_are_identical() {
     let clerk = Clerk::start().await;
     let exporter = exporter(&clerk).await;
     let exporter = Arc::new(exporter);
@@ -91,7 +91,7 @@ async fn a_hundred_scrapes_at_once_are_alike() {
 }
 
 #[tokio::test]
-async fn bodies_without_end_take_no_memory_and_are_got_over() {
+async fn endless_bodies_take_no_memory_and_probing_recovers() {
     for fault in [Fault::GzipBomb { bytes: 1 << 30 }, Fault::HugeBody { bytes: 1 << 30 }] {
         let clerk = Clerk::start().await;
         clerk.simulator.set_faults(fault.clone().always().into()).unwrap();
@@ -107,7 +107,7 @@ async fn bodies_without_end_take_no_memory_and_are_got_over() {
 }
 
 #[tokio::test]
-async fn promtool_has_nothing_to_say_against_it() {
+async fn promtool_accepts_the_metrics() {
     let Ok(check) = std::process::Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

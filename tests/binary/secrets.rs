@@ -1,14 +1,14 @@
-//! No part of a key in anything that is written or served, whatever fails, at the most talkative level.
+//! No part of a key appears in any output, whatever fails, at the most verbose level.
 
 use clerk_simulator::{Fault, FaultBody, Simulator};
 use tokio::net::TcpListener;
 
 use crate::exporter::{Clerk, Ended, Exporter, Folder, KEY, OTHER_KEY, Web, bound_address, command, eventually, run};
 
-/// Shortest part of a key that must not show.
+/// Shortest part of a key that must not appear.
 const PART: usize = 8;
 
-/// The part of a key that is secret.
+/// The secret part of a key.
 fn secret_of(key: &str) -> &str {
     key.trim_start_matches("sk_test_").trim_start_matches("sk_live_")
 }
@@ -35,7 +35,7 @@ fn assert_ended_silently(what: &str, ended: &Ended) {
 
 const FORMATS: [&str; 2] = ["--log.format=logfmt", "--log.format=json"];
 
-/// Ways to fail, as instances of one configuration.
+/// Failing instances of one configuration.
 struct Failing {
     folder: Folder,
     _clerks: Vec<Clerk>,
@@ -64,7 +64,7 @@ impl Failing {
             }
             clerks.push(clerk);
         }
-        // Plain HTTP where TLS is expected; a port that nobody listens on; a name that does not exist.
+        // Plain HTTP to a TLS port; a port without a listener; an unknown host.
         let tls = Web::start(Simulator::new(clerk_simulator::Options::default()).router()).await;
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let mut urls: Vec<_> = clerks.iter().map(Clerk::url).collect();
@@ -75,7 +75,7 @@ impl Failing {
         folder.write("key", &format!("{OTHER_KEY}\n"));
         let mut text = "probe: { interval: 1s, timeout: 2s }\nusers: { interval: 1m }\ninstances:\n".to_owned();
         for (index, url) in urls.iter().enumerate() {
-            // Each its own Clerk instance, by a key of its own that ends alike.
+            // Each is a separate Clerk instance, with a separate key of the same ending.
             let key = match index {
                 0 => "secret_key_file: key".to_owned(),
                 1 => "secret_key_env: THE_KEY".to_owned(),
@@ -93,7 +93,7 @@ impl Failing {
 }
 
 #[tokio::test]
-async fn the_exporter_is_silent_with_every_kind_of_failure() {
+async fn exporter_output_contains_no_key_on_any_failure() {
     let failing = Failing::start().await;
     for format in FORMATS {
         let config = failing.config();
@@ -109,16 +109,16 @@ async fn the_exporter_is_silent_with_every_kind_of_failure() {
             assert_silent(path, &page.text());
             assert_silent(path, &page.head);
         }
-        // A reload, a bad one, and a key that is replaced by a bad one.
+        // A reload, an invalid reload, and a key replaced by an invalid one.
         failing.folder.write("key", &format!("{KEY}\nsecond line {OTHER_KEY}\n"));
         let page = exporter.request("POST", "/-/reload", "Content-Length: 0\r\n").await;
         assert_eq!(page.status, 500);
-        assert_silent("the answer to a bad reload", &page.text());
+        assert_silent("the response to an invalid reload", &page.text());
         failing.folder.write("key", &format!("{OTHER_KEY}\n"));
         assert_eq!(exporter.request("POST", "/-/reload", "Content-Length: 0\r\n").await.status, 200);
         let process = format!("/proc/{}", exporter.pid());
         assert_silent("the arguments", &String::from_utf8_lossy(&std::fs::read(format!("{process}/cmdline")).unwrap()));
-        // A request that carries a key by mistake.
+        // A request that contains a key by mistake.
         exporter.request("GET", &format!("/x?key={KEY}"), &format!("Authorization: Bearer {KEY}\r\n")).await;
         let (status, output) = exporter.stopped().await;
         assert!(status.success() && output.len() > 10_000, "trace is on: {output}");
@@ -127,7 +127,7 @@ async fn the_exporter_is_silent_with_every_kind_of_failure() {
 }
 
 #[tokio::test]
-async fn the_check_is_silent_with_every_kind_of_failure() {
+async fn check_output_contains_no_key_on_any_failure() {
     let failing = Failing::start().await;
     for arguments in [["check", "--format=table"], ["check", "--format=json"]] {
         for format in FORMATS {
@@ -142,7 +142,7 @@ async fn the_check_is_silent_with_every_kind_of_failure() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_key_or_an_address_is_told_without_them() {
+async fn key_and_address_errors_do_not_repeat_the_values() {
     let folder = Folder::new();
     let bad_keys = [
         format!("{KEY}\n{OTHER_KEY}"),
@@ -182,7 +182,7 @@ async fn what_is_wrong_with_a_key_or_an_address_is_told_without_them() {
             assert_ended_silently("a bad address", &ended);
         }
     }
-    // Keys in the wrong places of a configuration file.
+    // Keys at wrong places of a configuration file.
     for text in [
         format!("instances: [{{ name: {KEY}, secret_key: {OTHER_KEY} }}]"),
         format!("instances: [{{ name: a, secret_key_file: {KEY} }}]"),
@@ -205,7 +205,7 @@ async fn what_is_wrong_with_a_key_or_an_address_is_told_without_them() {
 }
 
 #[tokio::test]
-async fn a_key_among_the_arguments_is_not_repeated() {
+async fn key_in_arguments_is_not_repeated() {
     let folder = Folder::new();
     let keys = folder.write("keys", &format!("a={KEY}\nb=not-a-key-{OTHER_KEY}\n"));
     let argument = |name: &str| format!("--{name}={KEY}");
@@ -235,19 +235,19 @@ async fn a_key_among_the_arguments_is_not_repeated() {
     ];
     for arguments in cases {
         let mut command = command(&[]);
-        // A good configuration, so that what is wrong is the argument; and a port that a mistake may bind.
+        // A valid configuration, so that the argument is the error; and a port that a mistake may bind.
         command.args(&arguments).env("CLERK_SECRET_KEY", OTHER_KEY).env("CLERK_API_URL", "http://127.0.0.1:1");
         command.env("CLERK_EXPORTER_WEB_LISTEN_ADDRESS", "127.0.0.1:0");
         let ended = run(command).await;
         let safe = arguments.join(" ").replace(KEY, "KEY");
         assert!(ended.status.is_some_and(|status| status != 0), "{safe}: accepted");
-        assert!(!ended.stderr.is_empty(), "{safe}: no word of what is wrong");
+        assert!(!ended.stderr.is_empty(), "{safe}: no error message");
         assert_ended_silently(&safe, &ended);
     }
 }
 
 #[tokio::test]
-async fn a_simulator_with_keys_of_its_own_is_silent() {
+async fn simulator_output_contains_no_configured_key() {
     let folder = Folder::new();
     let keys = folder.write("keys", &format!("# mine\na={KEY}\n{OTHER_KEY}\n"));
     let keys = format!("--keys-file={}", keys.display());
@@ -268,7 +268,7 @@ async fn a_simulator_with_keys_of_its_own_is_silent() {
 }
 
 #[tokio::test]
-async fn help_and_its_like_name_no_secret_from_the_environment() {
+async fn help_output_contains_no_secret_from_the_environment() {
     for arguments in [
         &["--help"][..],
         &["-h"],

@@ -1,4 +1,4 @@
-//! Signals: the process ends in good order, whatever clients and Clerk do.
+//! Signals: the process shuts down gracefully, whatever clients and Clerk do.
 
 use clerk_simulator::Fault;
 use tokio::io::AsyncWriteExt;
@@ -11,7 +11,7 @@ async fn exporter(clerk: &Clerk) -> Exporter {
 }
 
 #[tokio::test]
-async fn both_signals_end_it_with_success() {
+async fn sigterm_and_sigint_exit_with_success() {
     let clerk = Clerk::start().await;
     for signal in ["TERM", "INT"] {
         let exporter = exporter(&clerk).await;
@@ -24,7 +24,7 @@ async fn both_signals_end_it_with_success() {
 }
 
 #[tokio::test]
-async fn a_signal_right_after_the_start_is_not_lost() {
+async fn signal_right_after_the_start_is_handled() {
     let clerk = Clerk::start().await;
     for _ in 0..5 {
         let (status, output) = exporter(&clerk).await.stopped().await;
@@ -33,7 +33,7 @@ async fn a_signal_right_after_the_start_is_not_lost() {
 }
 
 #[tokio::test]
-async fn clients_that_never_finish_do_not_hold_it_up() {
+async fn unfinished_clients_do_not_delay_shutdown() {
     let clerk = Clerk::start().await;
     let exporter = exporter(&clerk).await;
     let mut clients = Vec::new();
@@ -51,7 +51,7 @@ async fn clients_that_never_finish_do_not_hold_it_up() {
 }
 
 #[tokio::test]
-async fn a_probe_under_way_does_not_hold_it_up() {
+async fn probe_in_flight_does_not_delay_shutdown() {
     let clerk = Clerk::start().await;
     clerk.simulator.set_faults(Fault::Latency { millis: 600_000 }.always().into()).unwrap();
     let folder = crate::exporter::Folder::new();
@@ -71,12 +71,12 @@ async fn a_probe_under_way_does_not_hold_it_up() {
 }
 
 #[tokio::test]
-async fn the_simulator_alone_ends_as_well() {
+async fn standalone_simulator_exits_on_a_signal() {
     let mut child = command(&["simulate", "--listen-address=127.0.0.1:0"]).spawn().unwrap();
     let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(child.stdout.take().unwrap()));
     let line = lines.next_line().await.unwrap().unwrap();
     assert!(line.starts_with("Simulated Clerk: http://127.0.0.1:"), "{line}");
-    // At once: whoever reads the line may already send signals.
+    // Immediately: a reader of the line may already send signals.
     let pid = child.id().unwrap().to_string();
     std::process::Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap();
     let status = eventually("the end", async || child.try_wait().unwrap()).await;
@@ -84,7 +84,7 @@ async fn the_simulator_alone_ends_as_well() {
 }
 
 #[tokio::test]
-async fn the_demo_shows_what_it_promises() {
+async fn demo_serves_the_printed_addresses() {
     let exporter = Exporter::demo(&["--probe.interval=1"]).await;
     exporter.until("clerk_up", &[("clerk_instance", "production")], |up| up == 1.0).await;
     exporter.until("clerk_users", &[("clerk_instance", "production")], |users| users > 0.0).await;

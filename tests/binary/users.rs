@@ -1,4 +1,4 @@
-//! `users export` and `users get` against the simulator's own idea of its users.
+//! `users export` and `users get`, compared with the simulator's own list of users.
 
 mod finished;
 mod get;
@@ -21,9 +21,9 @@ use tower::ServiceExt;
 use crate::exporter::{Ended, Folder, KEY, OTHER_KEY, Web, command, run, within};
 
 const USERS: u32 = 2300;
-const NOBODY: &str = "user_000000000000000000000000000";
+const MISSING_USER: &str = "user_000000000000000000000000000";
 
-/// A simulated Clerk that lets only so many lists of users through, until it is told to let all.
+/// A simulated Clerk that passes only a limited number of user lists.
 struct World {
     simulator: Simulator,
     web: Web,
@@ -33,7 +33,7 @@ struct World {
 struct Gate {
     /// Lists that may still pass.
     left: watch::Sender<u32>,
-    /// Lists that wait.
+    /// Lists that are waiting.
     waiting: watch::Sender<u32>,
 }
 
@@ -73,7 +73,7 @@ impl World {
         command
     }
 
-    /// All users as the simulator writes them, oldest first, by another way than the export's.
+    /// All users as the simulator writes them, oldest first; not fetched the way the export does.
     async fn truth(&self) -> Vec<String> {
         let mut all = Vec::new();
         for offset in (0..).step_by(300) {
@@ -91,7 +91,7 @@ impl World {
         unreachable!()
     }
 
-    /// Starts an export, and waits until it has written so many pages and asks for the next one.
+    /// Starts an export, and waits until it has written this many pages and requests the next one.
     async fn begin(&self, arguments: &[&str], pages: u32) -> Child {
         self.until_waiting(|waiting| waiting == 0).await;
         self.gate.left.send_replace(pages);
@@ -100,7 +100,7 @@ impl World {
         child
     }
 
-    /// Waits until so many requests stand at the gate. Those of a client that has gone away leave by and by.
+    /// Waits for a number of requests at the gate. Requests of disconnected clients leave it with a delay.
     async fn until_waiting(&self, is_right: impl Fn(u32) -> bool) {
         let mut waiting = self.gate.waiting.subscribe();
         within("requests at the gate", waiting.wait_for(|waiting| is_right(*waiting))).await.unwrap();
@@ -197,12 +197,12 @@ fn assert_csv_is(text: &str, truth: &[String]) {
 }
 
 #[tokio::test]
-async fn an_export_to_a_pipe_is_the_truth_in_both_formats() {
+async fn export_to_a_pipe_is_correct_in_both_formats() {
     let world = World::start().await;
     let truth = world.truth().await;
     let ended = run(world.export(&[])).await;
     assert_eq!((ended.status, &*ended.stderr), (Some(0), "2300 users\n"));
-    assert!(ended.stdout.lines().eq(&truth), "every user as Clerk writes it, in order, and nothing else");
+    assert!(ended.stdout.lines().eq(&truth), "every user as Clerk returns it, in order");
     let ended = run(world.export(&["--format=csv"])).await;
     assert_eq!((ended.status, &*ended.stderr), (Some(0), "2300 users\n"));
     assert_csv_is(&ended.stdout, &truth);
@@ -210,7 +210,7 @@ async fn an_export_to_a_pipe_is_the_truth_in_both_formats() {
 }
 
 #[tokio::test]
-async fn a_file_is_private_and_leaves_nothing_beside_it() {
+async fn exported_file_is_private_without_leftovers() {
     let (world, folder) = (World::start().await, Folder::new());
     let path = folder.path("users.jsonl");
     let ended = run(world.export(&["--output", path.to_str().unwrap()])).await;
@@ -226,7 +226,7 @@ async fn a_file_is_private_and_leaves_nothing_beside_it() {
 }
 
 #[tokio::test]
-async fn an_instance_without_users_is_exported_too() {
+async fn instance_without_users_is_exported() {
     let world = World::with(0).await;
     let jsonl = run(world.export(&[])).await;
     assert_eq!((jsonl.status, &*jsonl.stdout), (Some(0), ""));
@@ -235,7 +235,7 @@ async fn an_instance_without_users_is_exported_too() {
 }
 
 #[tokio::test]
-async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
+async fn interrupted_export_resumes_to_the_same_file() {
     let (world, folder) = (World::start().await, Folder::new());
     for (format, name) in [("jsonl", "whole.jsonl"), ("csv", "whole.csv")] {
         let path = folder.path(name);
@@ -252,7 +252,7 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
             let users = u64::from(pages) * 500;
             if signal_name == "KILL" {
                 assert_eq!(ended.status, None);
-                // What a crash in the middle of a page leaves behind.
+                // The remains of a crash in the middle of a page.
                 let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
                 std::io::Write::write_all(&mut file, b"{\"id\":\"user_half").unwrap();
             } else {
@@ -263,7 +263,7 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
             }
             assert_eq!(journal(&folder, &name)["users"], users);
             world.open();
-            // Without being told to, it does not touch what is there.
+            // Without --resume the file is not changed.
             let refused = run(world.export(&arguments)).await;
             assert_eq!(refused.status, Some(1));
             if pages > 0 {
@@ -275,9 +275,9 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
             }
             let ended = run(world.export(&[&arguments[..], &["--resume"]].concat())).await;
             assert_eq!((ended.status, &*ended.stderr), (Some(0), "2300 users\n"));
-            assert!(read(&path) == whole, "{name} is not the file of an export that was not interrupted");
+            assert!(read(&path) == whole, "{name} differs from an uninterrupted export");
             assert!(!folder.path(&format!("{name}.resume")).exists());
-            // Once more, as a loop around it does: nothing is left to be done, and one look tells so.
+            // Again, as a loop around the command does: nothing is left to do, and one request confirms it.
             let before = world.simulator.truth().requests.total;
             let ended = run(world.export(&[&arguments[..], &["--resume"]].concat())).await;
             assert!(ended.status == Some(0) && ended.stderr.contains("the export is complete"), "{}", ended.stderr);
@@ -288,7 +288,7 @@ async fn an_export_that_was_interrupted_goes_on_to_the_same_file() {
 }
 
 #[tokio::test]
-async fn it_goes_on_without_a_429_although_nothing_tells_what_the_first_run_used() {
+async fn resumed_export_gets_no_429_without_quota_headers() {
     let (headers, limiter) = (clerk_simulator::HeaderProfile::None, clerk_simulator::LimiterKind::SlidingWindow);
     let options = clerk_simulator::Options { users: 6000, headers, limiter, ..clerk_simulator::Options::default() };
     let (world, folder) = (World::limited("10/2s", options).await, Folder::new());
@@ -302,7 +302,7 @@ async fn it_goes_on_without_a_429_although_nothing_tells_what_the_first_run_used
     );
     let path = folder.path("users.jsonl");
     let arguments = ["--config.file", config.to_str().unwrap(), "--output", path.to_str().unwrap(), "--resume"];
-    // Most of what a window allows; what is left is for asking which instance it is.
+    // Most of a window's limit; the rest is for the request that identifies the instance.
     let child = world.begin(&arguments, 7).await;
     signal(&child, "INT").await;
     assert_eq!(output(child).await.status, Some(1));
@@ -314,7 +314,7 @@ async fn it_goes_on_without_a_429_although_nothing_tells_what_the_first_run_used
 }
 
 #[tokio::test]
-async fn what_clerk_cannot_give_ends_the_export_where_it_can_go_on() {
+async fn failed_page_ends_the_export_resumably() {
     let (world, folder) = (World::start().await, Folder::new());
     let path = folder.path("users.jsonl");
     let arguments = ["--output", path.to_str().unwrap()];
@@ -332,7 +332,7 @@ async fn what_clerk_cannot_give_ends_the_export_where_it_can_go_on() {
 }
 
 #[tokio::test]
-async fn what_would_spoil_a_file_is_refused_and_says_what_to_do() {
+async fn export_that_would_damage_a_file_is_rejected() {
     let (world, folder) = (World::start().await, Folder::new());
     let path = folder.path("users.jsonl");
     let begun = ["--output", path.to_str().unwrap()];
@@ -381,7 +381,7 @@ async fn what_would_spoil_a_file_is_refused_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_ends_it_quietly() {
+async fn closed_pipe_ends_the_export_quietly() {
     let world = World::start().await;
     let mut child = world.export(&[]).spawn().unwrap();
     let mut reader = BufReader::new(child.stdout.take().unwrap());
@@ -394,9 +394,9 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_key_shows_whatever_fails() {
+async fn export_output_contains_no_key_on_any_failure() {
     let (world, folder) = (World::with(3).await, Folder::new());
-    let ids = folder.write("ids", NOBODY);
+    let ids = folder.write("ids", MISSING_USER);
     for fault in [
         Fault::Status { status: 401, body: FaultBody::Clerk },
         Fault::Status { status: 200, body: FaultBody::Html },
@@ -422,6 +422,6 @@ async fn progress_is_not_written_into_a_pipe() {
     within("the output", both).await.0.unwrap();
     assert!(within("the end", child.wait()).await.unwrap().success());
     assert!(!data.contains(&0x1b) && !log.contains(&0x1b) && !log.contains(&b'\r'));
-    // Nor is anything asked of Clerk that nobody would see.
+    // Nothing is requested from Clerk only for a progress display.
     assert_eq!(world.simulator.truth().requests.total, 6);
 }

@@ -1,4 +1,4 @@
-//! What happens when the network or a server in between fails.
+//! Tests of the fault-injecting proxy.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

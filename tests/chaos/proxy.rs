@@ -1,4 +1,4 @@
-//! The proxy that breaks things does so as it says: the tests that use it rely on that.
+//! The fault-injecting proxy works as documented; other tests rely on it.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 use crate::chaos::{Chaos, ChaosProxy, Down};
 
 const ANSWER: &[u8] = b"0123456789";
-/// Longer than anything takes on a busy machine; only a test that fails waits for it.
+/// Longer than anything takes on a busy machine; only failing tests wait for it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Answers each line with [`ANSWER`], until the client ends the connection.
+/// Responds to each line with [`ANSWER`], until the client closes the connection.
 struct Server {
     address: SocketAddr,
     _tasks: JoinSet<()>,
@@ -42,11 +42,11 @@ impl Server {
 }
 
 async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future).await.expect("it takes too long")
+    tokio::time::timeout(DEADLINE, future).await.expect("timed out")
 }
 
-/// Sends this many lines, and gives what came back and how the connection ended. Ends its own side only for
-/// connections that nobody else ends.
+/// Sends this many lines; returns what was received and how the connection ended. `ends`: close the connection from
+/// this side, if no other side does.
 async fn talk(address: SocketAddr, lines: usize, ends: bool) -> (Vec<u8>, Result<(), ErrorKind>) {
     let exchange = async {
         let mut answers = Vec::new();
@@ -74,7 +74,7 @@ async fn talk(address: SocketAddr, lines: usize, ends: bool) -> (Vec<u8>, Result
 }
 
 #[tokio::test]
-async fn everything_passes_when_nothing_is_to_go_wrong() {
+async fn everything_passes_without_faults() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::Pass);
     assert_eq!(proxy.url(), format!("http://{}", proxy.address()));
@@ -83,35 +83,35 @@ async fn everything_passes_when_nothing_is_to_go_wrong() {
 }
 
 #[tokio::test]
-async fn an_answer_is_cut_after_as_many_bytes_as_said() {
+async fn response_is_cut_after_the_given_bytes() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::CutAfter(13));
     assert_eq!(talk(proxy.address(), 2, false).await, (b"0123456789012".to_vec(), Ok(())));
 }
 
 #[tokio::test]
-async fn a_reset_connection_ends_with_an_error_and_with_no_more_bytes_than_said() {
+async fn reset_connection_ends_after_the_given_bytes() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::ResetAfter(4));
     let (answer, end) = talk(proxy.address(), 1, false).await;
-    // Bytes that have arrived and were not read yet are lost with a reset.
+    // A reset discards bytes that arrived and were not read yet.
     assert!(b"0123".starts_with(&answer), "{answer:?}");
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }
 
 #[tokio::test]
-async fn a_refused_connection_brings_nothing() {
+async fn refused_connection_returns_nothing() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::Refuse);
     let (answer, end) = talk(proxy.address(), 1, false).await;
     assert_eq!(answer, b"");
-    // Which of them depends on whether the line was sent before the reset came.
+    // Depends on whether the line was sent before the reset.
     let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
     assert!(end.is_err_and(|kind| kinds.contains(&kind)), "{end:?}");
 }
 
 #[tokio::test]
-async fn a_stalled_answer_ends_only_when_somebody_hangs_up() {
+async fn stalled_response_ends_only_on_disconnect() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::StallAfter(4));
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_stalled_answer_ends_only_when_somebody_hangs_up() {
     let mut answer = [0; 4];
     within(stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"0123");
-    // The rest of the answer has been at the proxy for long when a second exchange is over.
+    // The rest of the response has been at the proxy for long when a second exchange has ended.
     proxy.next([Chaos::Pass]);
     assert_eq!(talk(proxy.address(), 1, true).await, (ANSWER.to_vec(), Ok(())));
     let error = stream.try_read(&mut answer).unwrap_err();
@@ -130,7 +130,7 @@ async fn a_stalled_answer_ends_only_when_somebody_hangs_up() {
 }
 
 #[tokio::test]
-async fn a_dripping_answer_arrives_whole() {
+async fn dripping_response_arrives_whole() {
     let server = Server::start().await;
     let drip = Chaos::Drip { bytes: 3, every: Duration::from_millis(1) };
     let proxy = ChaosProxy::start(server.address, drip);
@@ -138,7 +138,7 @@ async fn a_dripping_answer_arrives_whole() {
 }
 
 #[tokio::test]
-async fn single_connections_can_be_picked_out_and_all_later_ones_changed() {
+async fn faults_apply_to_single_or_all_later_connections() {
     let server = Server::start().await;
     let proxy = ChaosProxy::start(server.address, Chaos::Pass);
     proxy.next([Chaos::CutAfter(1), Chaos::CutAfter(2)]);
@@ -153,7 +153,7 @@ async fn single_connections_can_be_picked_out_and_all_later_ones_changed() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_down_refuses_and_comes_up_on_the_same_port() {
+async fn proxy_that_is_down_refuses_and_restarts_on_the_same_port() {
     let server = Server::start().await;
     let down = Down::before(server.address);
     let address = down.address();

@@ -1,7 +1,7 @@
-//! A TCP proxy that breaks what goes through it, in the ways that networks and servers do.
+//! A TCP proxy that injects the faults of networks and servers.
 //!
-//! It knows nothing of HTTP: bytes of requests pass as they are, and what goes wrong, goes wrong with the bytes of the
-//! answers, counted from the start of a connection. Clients and servers that keep connections open see that, too.
+//! It is independent of HTTP. Request bytes pass unchanged; faults apply to the response bytes, counted from the start
+//! of a connection. So connection reuse is affected, too.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,23 +14,23 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-/// Connections that wait to be accepted.
+/// Maximum connections waiting to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// What becomes of a connection.
+/// The fault of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chaos {
-    /// Everything passes.
+    /// No fault.
     Pass,
-    /// It is accepted and reset at once.
+    /// Accepted and reset immediately.
     Refuse,
-    /// It is reset when this many bytes of answers have passed.
+    /// Reset after this many response bytes.
     ResetAfter(usize),
-    /// It is closed in good order when this many bytes of answers have passed.
+    /// Closed gracefully after this many response bytes.
     CutAfter(usize),
-    /// Nothing more comes when this many bytes of answers have passed, and it stays open.
+    /// No further bytes after this many response bytes; the connection stays open.
     StallAfter(usize),
-    /// Answers come in pieces of `bytes`, with a pause of `every` after each.
+    /// Responses in pieces of `bytes`, with a pause of `every` after each.
     Drip {
         /// Size of a piece, at least 1.
         bytes: usize,
@@ -39,7 +39,7 @@ pub(crate) enum Chaos {
     },
 }
 
-/// The proxy; with it end all its connections.
+/// The proxy. Dropping it closes all its connections.
 pub(crate) struct ChaosProxy {
     address: SocketAddr,
     state: Arc<State>,
@@ -48,16 +48,16 @@ pub(crate) struct ChaosProxy {
 
 struct State {
     upstream: SocketAddr,
-    /// What becomes of the next connections, one each.
+    /// Faults of the next connections, one each.
     next: Mutex<VecDeque<Chaos>>,
-    /// What becomes of those after them.
+    /// Fault of all later connections.
     chaos: Mutex<Chaos>,
     accepted: AtomicUsize,
     connections: Mutex<JoinSet<()>>,
 }
 
 impl ChaosProxy {
-    /// A proxy on a free port before `upstream`.
+    /// Starts a proxy on a free port in front of `upstream`.
     pub(crate) fn start(upstream: SocketAddr, chaos: Chaos) -> Self {
         Down::before(upstream).up(chaos)
     }
@@ -70,18 +70,18 @@ impl ChaosProxy {
         format!("http://{}", self.address)
     }
 
-    /// Changes what becomes of connections from now on; those that are open go on as they began.
+    /// Sets the fault of new connections; open ones keep theirs.
     pub(crate) fn set(&self, chaos: Chaos) {
         self.state.next.lock().clear();
         *self.state.chaos.lock() = chaos;
     }
 
-    /// Says what becomes of the next connections, one after the other; then it is as it was.
+    /// Sets the faults of the next connections, one each; later ones have the fault from before.
     pub(crate) fn next(&self, chaos: impl IntoIterator<Item = Chaos>) {
         self.state.next.lock().extend(chaos);
     }
 
-    /// Ends every open connection.
+    /// Closes every open connection.
     pub(crate) fn hang_up(&self) {
         self.state.connections.lock().abort_all();
     }
@@ -92,7 +92,7 @@ impl ChaosProxy {
     }
 }
 
-/// A proxy that is not there yet: its port is taken, and whoever connects is refused by the operating system.
+/// A proxy that does not listen yet: its port is reserved, and the operating system refuses connections.
 pub(crate) struct Down {
     socket: TcpSocket,
     address: SocketAddr,
@@ -111,7 +111,7 @@ impl Down {
         self.address
     }
 
-    /// Begins to listen, on the same port.
+    /// Starts to listen on the same port.
     pub(crate) fn up(self, chaos: Chaos) -> ChaosProxy {
         let Self { socket, address, upstream } = self;
         let state = Arc::new(State {
@@ -143,21 +143,21 @@ impl State {
     }
 }
 
-/// One connection to its end.
+/// Handles one connection until its end.
 async fn connection(mut client: TcpStream, upstream: SocketAddr, chaos: Chaos) {
     if chaos == Chaos::Refuse {
         reset(client);
         return;
     }
-    // A client that sees its connection closed at once is told as much as one whose server is gone can be.
+    // An immediately closed connection looks like a dead server.
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
-    // Pieces arrive as they were cut.
+    // Send pieces as they were cut.
     let _ = client.set_nodelay(true);
     let ended_in_chaos = {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
         let requests = async {
-            // A client that will send nothing more may still wait for its answer.
+            // A half-closed client may still wait for its response.
             let _ = copy(&mut from_client, &mut to_server).await;
             let _ = to_server.shutdown().await;
             std::future::pending::<()>().await;
@@ -172,7 +172,7 @@ async fn connection(mut client: TcpStream, upstream: SocketAddr, chaos: Chaos) {
     }
 }
 
-/// Passes answers on until the server or the client ends them (false), or their number of bytes is reached (true).
+/// Forwards responses until either side closes (false) or the byte limit is reached (true).
 async fn answers(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), chaos: Chaos) -> bool {
     match chaos {
         Chaos::Pass | Chaos::Refuse => {
@@ -195,14 +195,14 @@ async fn answers(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite 
     }
 }
 
-/// Passes exactly this many bytes on; false if there were not as many.
+/// Forwards exactly this many bytes; false if there were fewer.
 async fn pass(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), bytes: usize) -> bool {
     let wanted = u64::try_from(bytes).unwrap();
     copy(&mut from.take(wanted), to).await.is_ok_and(|passed| passed == wanted)
 }
 
 fn reset(stream: TcpStream) {
-    // Without lingering the operating system sends RST instead of FIN.
+    // With zero linger the operating system sends RST instead of FIN.
     let _ = stream.set_zero_linger();
     drop(stream);
 }

@@ -1,4 +1,4 @@
-//! The binary as a process, and a simulated Clerk for it to probe.
+//! The binary as a process, and a simulated Clerk for it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Keys that look like some and are none.
+/// Keys with a valid format that are not real.
 pub(crate) const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
 pub(crate) const OTHER_KEY: &str = "sk_test_7hGfDsAqWeRtYuIoPCANARY";
 
-/// Longer than anything takes on a busy machine; only a test that fails waits for it.
+/// Longer than anything takes on a busy machine; only failing tests wait for it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Fails a test that hangs.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: it takes too long"))
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: timed out"))
 }
 
-/// Asks again and again until the answer is there.
+/// Polls until there is a result.
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     within(what, async {
         loop {
@@ -41,7 +41,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
     .await
 }
 
-/// The binary, without what the environment of the tests may hold.
+/// The binary, with a clean environment.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clerk-exporter"));
     command.args(arguments).env_clear().kill_on_drop(true);
@@ -49,14 +49,14 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a command that ended by itself wrote.
+/// The output of a command that exited.
 pub(crate) struct Ended {
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// Runs a command to its end.
+/// Runs a command until it exits.
 pub(crate) async fn run(mut command: Command) -> Ended {
     let output = within("the command", command.output()).await.unwrap();
     Ended {
@@ -66,7 +66,7 @@ pub(crate) async fn run(mut command: Command) -> Ended {
     }
 }
 
-/// A router on a socket of this machine; it ends with the test.
+/// A router on a local socket, for the duration of the test.
 pub(crate) struct Web {
     pub(crate) address: SocketAddr,
     _tasks: JoinSet<()>,
@@ -77,7 +77,7 @@ impl Web {
         Self::start_with(router, WebConfigSource::none()).await
     }
 
-    /// With TLS, or passwords.
+    /// With TLS or passwords.
     pub(crate) async fn start_with(router: Router, web_config: WebConfigSource) -> Self {
         let listeners = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].local_addr();
@@ -132,7 +132,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Writes a file by replacing it as a whole.
+    /// Replaces a file atomically.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
         std::fs::write(&new, text).unwrap();
@@ -149,7 +149,7 @@ pub(crate) struct Exporter {
     readers: JoinSet<()>,
 }
 
-/// A complete answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) status: u16,
@@ -191,14 +191,14 @@ impl Exporter {
         .await
     }
 
-    /// The same with a configuration file.
+    /// Starts with a configuration file.
     pub(crate) async fn with_config(path: &Path, arguments: &[&str]) -> Self {
         let mut all = vec!["--config.file", path.to_str().unwrap()];
         all.extend(arguments);
         Self::start(&all, &[]).await
     }
 
-    /// `address` finds the address in what was written so far.
+    /// `address` finds the address in the output so far.
     pub(crate) async fn spawn(mut command: Command, address: impl Fn(&str) -> Option<SocketAddr>) -> Self {
         let mut child = command.spawn().unwrap();
         let output = Arc::new(Mutex::new(String::new()));
@@ -220,7 +220,7 @@ impl Exporter {
         eventually("the address of the gateway", async || gateway_address(&self.output())).await
     }
 
-    /// Everything written so far.
+    /// The output so far.
     pub(crate) fn output(&self) -> String {
         self.output.lock().clone()
     }
@@ -233,7 +233,7 @@ impl Exporter {
         self.request("GET", path, "").await
     }
 
-    /// One request on a connection of its own. `headers` end in line breaks.
+    /// Sends one request on a new connection. `headers` end in line breaks.
     pub(crate) async fn request(&self, method: &str, path: &str, headers: &str) -> Page {
         request(self.address, method, path, headers).await
     }
@@ -254,7 +254,7 @@ impl Exporter {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
     }
 
-    /// Waits for the end, and gives all that was written.
+    /// Waits until it exits; returns all output.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status = within("the end", self.child.wait()).await.unwrap();
         while self.readers.join_next().await.is_some() {}
@@ -267,7 +267,7 @@ impl Exporter {
     }
 }
 
-/// One request on a connection of its own. `headers` end in line breaks.
+/// Sends one request on a new connection. `headers` end in line breaks.
 pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> Page {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -289,12 +289,12 @@ async fn collect(stream: impl tokio::io::AsyncRead + Unpin, output: Arc<Mutex<St
     }
 }
 
-/// From the log, in either format.
+/// The address in the log, in either format.
 pub(crate) fn bound_address(log: &str) -> Option<SocketAddr> {
     address_of(log, "exporter").or_else(|| address_of(log, "simulator"))
 }
 
-/// Where the gateway listens, from the log in either format.
+/// The gateway's address in the log, in either format.
 pub(crate) fn gateway_address(log: &str) -> Option<SocketAddr> {
     address_of(log, "gateway")
 }

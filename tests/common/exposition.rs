@@ -1,8 +1,8 @@
-//! A strict reader of the exposition formats, which fails the test on anything that is not well-formed.
+//! A strict parser of the exposition formats; panics on malformed input.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One line with a value.
+/// A line with a value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) name: String,
@@ -14,9 +14,9 @@ pub(crate) struct Sample {
 #[derive(Debug, Default)]
 pub(crate) struct Scrape {
     pub(crate) samples: Vec<Sample>,
-    /// Type by name of the family, as the TYPE lines have it.
+    /// Type by family name, from the TYPE lines.
     pub(crate) types: BTreeMap<String, String>,
-    /// Help by name of the family.
+    /// Help by family name.
     pub(crate) helps: BTreeMap<String, String>,
     /// Whether the last line is `# EOF`.
     pub(crate) ends_with_eof: bool,
@@ -48,7 +48,7 @@ impl Scrape {
         scrape
     }
 
-    /// The only value of these labels, if there is one; the sample may have more labels.
+    /// The only value with these labels, if any; the sample may have more labels.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has_all = |sample: &&Sample| {
             labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|label| label == value))
@@ -60,7 +60,7 @@ impl Scrape {
     }
 }
 
-/// `name{label="value",...} value`: two fields, no time stamp.
+/// `name{label="value",...} value`: two fields, no timestamp.
 fn sample(line: &str) -> Sample {
     let name_end = line.find(['{', ' ']).unwrap_or_else(|| panic!("no sample: {line:?}"));
     let (name, mut rest) = line.split_at(name_end);

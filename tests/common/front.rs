@@ -1,11 +1,11 @@
-//! The binary with a gateway, before a simulated Clerk.
+//! The binary with a gateway in front of a simulated Clerk.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::exporter::{Exporter, Folder, KEY, bound_address, command};
 
-/// A running exporter whose gateway listens. It probes once, at its start.
+/// A running exporter whose gateway listens. It probes once, at the start.
 pub(crate) struct Front {
     pub(crate) exporter: Exporter,
     /// Where the gateway listens.
@@ -14,12 +14,12 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// `limit` is that of the instance; `gateway` are lines below `gateway:`.
+    /// `limit` is the limit of the instance; `gateway` are lines below `gateway:`.
     pub(crate) async fn start(api_url: &str, limit: &str, gateway: &str) -> Self {
         Self::with_files(api_url, limit, gateway, &[]).await
     }
 
-    /// The same with files that the lines may name.
+    /// Also writes files that the lines may name.
     pub(crate) async fn with_files(api_url: &str, limit: &str, gateway: &str, files: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
         for (name, text) in files {
@@ -29,12 +29,12 @@ impl Front {
         let command = command(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"]);
         let exporter = Exporter::spawn(command, bound_address).await;
         let address = exporter.gateway().await;
-        // The one probe at the start is none of the applications'.
+        // The initial probe is not a request of an application.
         exporter.until("clerk_probes_total", &[], |probes| probes > 0.0).await;
         Self { exporter, address, folder }
     }
 
-    /// Writes the configuration anew.
+    /// Rewrites the configuration.
     pub(crate) fn configure(&self, api_url: &str, limit: &str, gateway: &str) {
         configure(&self.folder, api_url, limit, gateway);
     }

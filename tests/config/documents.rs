@@ -1,4 +1,4 @@
-//! The examples and the reference are true.
+//! The examples and the reference are correct.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use clerk_exporter::config::Config;
 use crate::{NO_WARNINGS, env};
 
 #[test]
-fn the_examples_are_good() {
+fn examples_are_valid() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config");
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -22,7 +22,7 @@ fn the_examples_are_good() {
 }
 
 #[test]
-fn the_reference_shows_valid_yaml_and_every_key() {
+fn reference_has_valid_yaml_and_every_key() {
     let reference = include_str!("../../docs/configuration.md");
     let blocks: Vec<&str> =
         reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
@@ -44,7 +44,7 @@ fn the_reference_shows_valid_yaml_and_every_key() {
     }
 }
 
-/// Reads a documented configuration, with the files that it names in a directory of the test.
+/// Reads a documented configuration, with the files it names in a test directory.
 fn good_with_key_files(yaml: &str) -> Config {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);

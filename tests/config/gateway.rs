@@ -43,7 +43,7 @@ fn good(lines: &str) -> Config {
 }
 
 #[test]
-fn there_is_no_gateway_unless_it_is_asked_for() {
+fn gateway_is_off_by_default() {
     assert_eq!(crate::good(INSTANCE).gateway, None);
 }
 
@@ -54,7 +54,7 @@ fn an_empty_section_has_the_documented_defaults() {
     let gateway = config.gateway.unwrap();
     assert_eq!(gateway.listen.to_string(), "127.0.0.1:10430");
     assert_eq!(gateway.unknown_keys, UnknownKeyMode::Forward);
-    assert_eq!(gateway.max_wait, Duration::from_secs(11), "the window and a tenth");
+    assert_eq!(gateway.max_wait, Duration::from_secs(11), "the window plus a tenth");
     assert_eq!(gateway.max_in_flight, 1024);
     assert_eq!(gateway.policies, PolicyConfig::default());
     assert_eq!(gateway.cache.memory_bytes, 64 << 20);
@@ -116,17 +116,17 @@ fn a_route_has_its_own_policies_over_the_defaults() {
     assert_eq!((user.retry, user.coalesce, user.pace.mode), (Mode::On, Mode::Off, Mode::On));
     let create = gateway.routes[&("POST", "/v1/users")];
     assert_eq!((create.retry, create.cache.mode, create.batch), (Mode::Off, Mode::Off, Mode::Off));
-    // A write is sent again only where that is asked for by name.
+    // Writes are retried only where their route enables it by name.
     let retry = |method| gateway.routes[&(method, "/v1/users/{user_id}")].retry;
     assert_eq!((retry("PATCH"), retry("DELETE")), (Mode::Off, Mode::On));
 }
 
 #[test]
-fn what_is_shown_is_the_same_configuration_without_what_the_files_hold() {
+fn redacted_config_is_equivalent_without_file_contents() {
     let config = good(WHOLE);
     let shown = config.masked_yaml();
     assert!(!shown.contains("CANARY") && !shown.contains("token-0123"), "{shown}");
-    // The directory of the first one is gone: what is needed of it is put beside the text.
+    // The directory of the first one was removed: write the needed file beside the text.
     let directory = tempfile::tempdir().unwrap();
     let mut text = shown.clone();
     for (name, content) in [
@@ -155,7 +155,7 @@ fn what_is_shown_is_the_same_configuration_without_what_the_files_hold() {
 }
 
 #[test]
-fn modes_may_be_written_as_yaml_tools_write_them() {
+fn modes_accept_spellings_of_yaml_tools() {
     let gateway = good("policies: { retry: true, coalesce: false, cache: on, pace: off }").gateway.unwrap();
     let policies = gateway.policies;
     assert_eq!((policies.retry, policies.coalesce), (Mode::On, Mode::Off));
@@ -163,7 +163,7 @@ fn modes_may_be_written_as_yaml_tools_write_them() {
 }
 
 #[test]
-fn keys_travel_in_clear_text_only_where_that_is_said_to_be_intended() {
+fn clear_text_requires_explicit_permission() {
     for address in [":10430", "0.0.0.0:10430", "10.0.0.1:10430", "'[::]:10430'", "gateway.internal:10430"] {
         let message = read(&format!("listen_address: {address}")).unwrap_err();
         assert!(message.contains("gateway.listen_address: other hosts can reach this address"), "{message}");
@@ -181,7 +181,7 @@ fn keys_travel_in_clear_text_only_where_that_is_said_to_be_intended() {
 }
 
 #[test]
-fn each_mistake_says_what_to_write() {
+fn every_mistake_has_a_remedy() {
     let cases = [
         ("listen: x", "gateway.listen: unknown key"),
         ("listen_address: nowhere", "has no port; write HOST:PORT"),
@@ -201,29 +201,29 @@ fn each_mistake_says_what_to_write() {
             "gateway.callers[1].token_file: the same token as gateway.callers[0].token_file",
         ),
         ("callers: [{ name: x, token_file: web, instance: a, priority: 1 }]", "gateway.callers[0].priority"),
-        ("policies: { retry: maybe }", "gateway.policies.retry: no mode; write `off`, `shadow` or `on`"),
+        ("policies: { retry: maybe }", "gateway.policies.retry: not a mode; write `off`, `shadow` or `on`"),
         ("policies: { cache: { ttl: 0s } }", "gateway.policies.cache.ttl: too short"),
         ("policies: { pace: { reserve: 10 } }", "gateway.policies.pace.reserve: not between 0 and 0.5"),
-        ("policies: { routes: { GET /v1/nothing: { retry: on } } }", "no route of the Backend API"),
+        ("policies: { routes: { GET /v1/nothing: { retry: on } } }", "not a route of the Backend API"),
         ("policies: { routes: { POST /v1/users: { cache: on } } }", "caching is for reads (GET) only"),
         ("policies: { routes: { GET /v1/users: { batch: on } } }", "only `GET /v1/users/{user_id}` can be batched"),
         (
             "policies: { routes: { GET /v1/users: { pace: { reserve: 0.2 } } } }",
-            "the reserve is one for all routes; write it below `policies.pace`",
+            "all routes share one reserve; write it below `policies.pace`",
         ),
         (
             "policies: { routes: { GET /v1/users: { pace: on }, 'GET  /v1/users': { pace: off } } }",
-            "the route stands here twice",
+            "the route is listed twice",
         ),
-        ("policies: { routes: [] }", "no section; write routes below it"),
+        ("policies: { routes: [] }", "not a section; write routes below it"),
         ("cache: { memory: 64 }", "gateway.cache.memory: a number instead of a size"),
         ("cache: { memory: 64kB }", "not a size; write a number and a unit, as in `64MiB`"),
         ("cache: { memory: 1KiB }", "too small; write a size from 1MiB"),
-        ("cache: { memory: 99999999999999999999GiB }", "too big"),
+        ("cache: { memory: 99999999999999999999GiB }", "too large"),
         ("cache: { redis_url_file: none }", "gateway.cache.redis_url_file"),
         ("cache: { redis_url_file: empty }", "is there but empty; write the secret into it"),
         ("cache: { redis_url_file: bad }", "gateway.cache.redis_url_file: the URL of Redis cannot be read"),
-        ("cache: { redis_url_file: 'redis://:CANARYpassword@x' }", "an address; write the name of the file"),
+        ("cache: { redis_url_file: 'redis://:CANARYpassword@x' }", "a URL; write the name of the file"),
         ("cache: { redis_url_file: redis, encryption_key_file: web }", "is no key of 32 bytes"),
         (
             "cache: { redis_url_file: CANARYpassword0123 }",
@@ -248,7 +248,7 @@ fn each_mistake_says_what_to_write() {
 }
 
 #[test]
-fn unknown_credentials_are_refused_where_there_are_callers_unless_it_is_said_otherwise() {
+fn unknown_keys_default_to_reject_with_callers() {
     let callers = "callers: [{ name: web, token_file: web, instance: a }]";
     let unknown_keys = |lines: &str| good(lines).gateway.unwrap().unknown_keys;
     assert_eq!(unknown_keys(callers), UnknownKeyMode::Reject);
@@ -260,7 +260,7 @@ fn unknown_credentials_are_refused_where_there_are_callers_unless_it_is_said_oth
 }
 
 #[test]
-fn by_default_there_is_time_to_wait_for_the_next_window_and_less_is_a_warning() {
+fn max_wait_defaults_to_a_window_and_less_is_a_warning() {
     let with = |limits: &[&str], lines: &str| {
         let instances: Vec<_> = limits
             .iter()
@@ -300,7 +300,7 @@ fn by_default_there_is_time_to_wait_for_the_next_window_and_less_is_a_warning() 
 }
 
 #[test]
-fn no_instance_has_the_name_of_what_belongs_to_none() {
+fn instance_name_other_is_reserved() {
     let yaml = |name: &str, gateway: &str| {
         parse(&format!("instances: [{{ name: {name}, secret_key: sk_test_abcdef }}]\n{gateway}"))
     };
@@ -310,10 +310,10 @@ fn no_instance_has_the_name_of_what_belongs_to_none() {
 }
 
 #[test]
-fn encryption_without_redis_is_a_mistake_that_is_told() {
+fn encryption_without_redis_is_rejected() {
     let config = good("cache: { encryption_key_file: key }");
     let [warning] = &config.warnings[..] else { panic!("one warning: {:?}", config.warnings) };
-    assert!(warning.contains("nothing is encrypted without redis_url_file"), "{warning}");
+    assert!(warning.contains("no effect without redis_url_file"), "{warning}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Files that are meant to do harm, and keys in the wrong place.
+//! Malicious files, and keys in the wrong place.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use clerk_exporter::config::Config;
 
 use crate::{env, parse, with_instance_lines};
 
-/// Wherever a key lands by mistake, it is not shown.
+/// A key at any wrong place is never shown.
 #[test]
-fn no_key_is_shown_wherever_it_is_written() {
+fn misplaced_key_is_never_shown() {
     const KEY: &str = "sk_live_CANARY4bMbJyWZ2vnLx0aQ";
     let full_of_mistakes = "low_threshold: 0.1\n\
         tls_config: { ca_file: /dev/null }\n\
@@ -33,7 +33,7 @@ fn no_key_is_shown_wherever_it_is_written() {
     };
     assert!(shows(&good.replace("KEY", KEY)).starts_with("Config {"));
     let mut texts = vec![full_of_mistakes.replace("KEY", KEY), good.replace("KEY", KEY)];
-    // The key in place of every word of the file, with and without quotes, and as something that is no YAML.
+    // The key replaces every word of the file, with and without quotes, and as invalid YAML.
     let is_word = |c: char| c.is_alphanumeric() || "_.:".contains(c);
     for template in [full_of_mistakes, good] {
         let words = template.split(|c| !is_word(c)).filter(|word| !word.is_empty());
@@ -54,7 +54,7 @@ fn no_key_is_shown_wherever_it_is_written() {
 }
 
 #[test]
-fn hostile_files_are_refused_without_harm() {
+fn hostile_files_are_rejected() {
     let laughs = (1..30).map(|n| format!("a{n}: &a{n} [*a{m}, *a{m}, *a{m}, *a{m}]\n", m = n - 1)).collect::<String>();
     let texts = [
         "[".repeat(200_000),
@@ -75,13 +75,13 @@ fn hostile_files_are_refused_without_harm() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_crashes_the_reader(text in "(\\PC|\n|  |: |- |name|probe|instances:\n){0,60}") {
+    fn random_text_does_not_panic_the_reader(text in "(\\PC|\n|  |: |- |name|probe|instances:\n){0,60}") {
         let _ = parse(&text);
         let _ = parse(&with_instance_lines(&text));
     }
 
     #[test]
-    fn no_value_crashes_a_rule(text in "\\PC{0,30}") {
+    fn random_value_does_not_panic_a_rule(text in "\\PC{0,30}") {
         let quoted = serde_json::Value::from(text).to_string();
         for key in ["interval", "schedule", "timeout", "path", "when"] {
             let _ = parse(&with_instance_lines(&format!("probe: {{ {key}: {quoted} }}")));
@@ -92,7 +92,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_schedule_crashes_the_checks(text in "[0-9*/,#LW?@+ -]{0,24}") {
+    fn random_schedule_does_not_panic_the_checks(text in "[0-9*/,#LW?@+ -]{0,24}") {
         let _ = parse(&with_instance_lines(&format!("probe: {{ schedule: \"{text}\" }}")));
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration as users meet it: files in, checked values or messages out.
+//! The configuration from a user's view: files in, checked values or messages out.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
 
@@ -17,7 +17,7 @@ use clerk_client::secret::SecretSource;
 use clerk_exporter::config::{Config, LimitSetting, Plan, ProbeWhen, ScheduleConfig, UsersConfig};
 use clerk_quota::Environment;
 
-/// Whatever is asked for is there, each variable with a key of its own.
+/// Every variable is set, each to a different key.
 fn env(name: &str) -> Option<OsString> {
     match name {
         "UNSET" => None,
@@ -37,7 +37,7 @@ fn good(yaml: &str) -> Config {
 
 const NO_WARNINGS: [&str; 0] = [];
 
-/// An instance that is fine, to put other lines behind.
+/// A valid instance, to append other lines to.
 const INSTANCE: &str = "instances:\n  - name: a\n    secret_key_env: A\n";
 
 fn with_instance_lines(lines: &str) -> String {
@@ -143,7 +143,7 @@ fn one_instance_needs_no_file() {
     assert_eq!(found.warnings, NO_WARNINGS);
     assert_eq!(good(INSTANCE).instances[0].probe, instance.probe, "the same defaults as with a file");
 
-    // Empty variables, as compose files pass them, are those that are not set.
+    // Empty variables, as compose files pass them, count as unset.
     let found =
         config(&[("CLERK_SECRET_KEY", "sk_test_abcdef"), ("CLERK_SECRET_KEY_FILE", ""), ("CLERK_API_URL", " \n")]);
     assert_eq!(found.unwrap().instances[0].api_url.as_str(), "https://api.clerk.com");
@@ -184,7 +184,7 @@ fn one_instance_needs_no_file() {
 }
 
 #[test]
-fn the_masked_configuration_reads_back_as_the_same_configuration() {
+fn redacted_config_reads_back_as_the_same_config() {
     let config = good(
         "low_threshold: 0.25\n\
          users: { schedule: '0 30 * * * *' }\n\
@@ -199,7 +199,7 @@ fn the_masked_configuration_reads_back_as_the_same_configuration() {
 }
 
 #[test]
-fn numbers_and_schedules_may_be_written_as_other_tools_write_them() {
+fn numbers_and_schedules_accept_spellings_of_other_tools() {
     for (text, expected) in
         [("1e+06", 1_000_000), ("1E6", 1_000_000), ("1000000.0", 1_000_000), ("5e4", 50_000), ("7", 7)]
     {
@@ -212,7 +212,7 @@ fn numbers_and_schedules_may_be_written_as_other_tools_write_them() {
     }
     for text in ["1.5", "1e-3", "0.0", "-1e+06", "1e+30"] {
         let message = parse(&with_instance_lines(&format!("users_limit: {text}"))).unwrap_err();
-        assert!(message.contains("write one such as `100`") || message.contains("too big"), "{text}: {message}");
+        assert!(message.contains("write one such as `100`") || message.contains("too large"), "{text}: {message}");
     }
     for (name, expected) in [
         ("@midnight", "0 0 0 * * *"),
@@ -234,7 +234,7 @@ fn numbers_and_schedules_may_be_written_as_other_tools_write_them() {
 }
 
 #[test]
-fn keys_of_machines_stand_apart_from_those_of_instances() {
+fn machine_keys_are_separate_from_instance_keys() {
     let directory = tempfile::tempdir().unwrap();
     for (name, key) in
         [("machine", "ak_CANARY0123456789\n"), ("copy", "ak_CANARY0123456789"), ("key", "sk_test_CANARY0other")]

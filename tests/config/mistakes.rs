@@ -1,4 +1,4 @@
-//! What is wrong is said with its place, its key and a remedy.
+//! Errors have a position, a key and a remedy.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,9 @@ use clerk_exporter::config::Config;
 
 use crate::{INSTANCE, env, parse, with_instance_lines};
 
-/// Bad line below an instance, and the message, of which the part before the key is checked by its place.
+/// An invalid line below an instance, and the message. The part before the key is checked by its position.
 #[test]
-fn a_mistake_in_an_instance_is_reported_with_place_key_and_remedy() {
+fn instance_mistake_has_position_key_and_remedy() {
     let cases = [
         (
             "limit: 1000",
@@ -29,7 +29,7 @@ fn a_mistake_in_an_instance_is_reported_with_place_key_and_remedy() {
         ),
         (
             "plan: enterprise",
-            "4:11: instances[0].plan: no known plan; write one of `free`, `pro`, `development`, `production`",
+            "4:11: instances[0].plan: not a known plan; write one of `free`, `pro`, `development`, `production`",
         ),
         (
             "plan: free\nlimit: { requests: 10, window: 10s }",
@@ -69,7 +69,7 @@ fn a_mistake_in_an_instance_is_reported_with_place_key_and_remedy() {
         ("probe: { timeout: 2m }", "4:23: instances[0].probe.timeout: too long; write a duration from 100ms to 1m"),
         (
             "probe: { path: /users }",
-            "4:20: instances[0].probe.path: does not begin with /v1/; write one such as `/v1/users/count`",
+            "4:20: instances[0].probe.path: does not start with /v1/; write one such as `/v1/users/count`",
         ),
         ("probe: { when: never }", "4:20: instances[0].probe.when: neither idle nor always; write `idle` or `always`"),
         (
@@ -102,7 +102,7 @@ fn a_mistake_in_an_instance_is_reported_with_place_key_and_remedy() {
         ("1: x", "4:5: instances[0]: a key that is not text; write one of the documented keys"),
         (
             "limit: { requests: 1, window: 1m }",
-            "2:5: instances[0].probe: the requests of this exporter take 400.0 % of the limit of 1 requests per 1m; write `interval: 20m` or longer",
+            "2:5: instances[0].probe: this exporter's requests use 400.0 % of the limit of 1 requests per 1m; write `interval: 20m` or longer",
         ),
     ];
     for (lines, expected) in cases {
@@ -112,7 +112,7 @@ fn a_mistake_in_an_instance_is_reported_with_place_key_and_remedy() {
 }
 
 #[test]
-fn a_mistake_elsewhere_is_reported_with_place_key_and_remedy() {
+fn other_mistake_has_position_key_and_remedy() {
     let after = |line: &str| format!("{line}\n{INSTANCE}");
     let instances = |items: &str| format!("instances:\n{items}");
     let cases = [
@@ -141,7 +141,7 @@ fn a_mistake_elsewhere_is_reported_with_place_key_and_remedy() {
         ),
         (
             after("tls_config: { ca_file: /dev/null }"),
-            "c.yml:1:24: tls_config.ca_file: the file has no certificate; name a PEM file with `-----BEGIN CERTIFICATE-----`",
+            "c.yml:1:24: tls_config.ca_file: the file contains no certificate; name a PEM file with `-----BEGIN CERTIFICATE-----`",
         ),
         (
             after("users:"),
@@ -212,7 +212,7 @@ fn a_mistake_elsewhere_is_reported_with_place_key_and_remedy() {
         ),
         (
             instances("- { name: a, secret_key_env: A }\n- { name: a, secret_key_env: B }\n"),
-            "c.yml:3:11: instances[1].name: the name `a` is already that of instances[0]; choose another one",
+            "c.yml:3:11: instances[1].name: the name `a` is already used by instances[0]; choose another one",
         ),
         (
             instances("- { name: a, secret_key_env: A }\n- { name: b, secret_key: sk_test_CANARY0A }\n"),
@@ -220,11 +220,11 @@ fn a_mistake_elsewhere_is_reported_with_place_key_and_remedy() {
         ),
         (
             "instances: [CANARY\n".to_owned(),
-            "c.yml:1:12: not valid YAML: unclosed bracket '['; check indentation, quotes and the blank after `:`",
+            "c.yml:1:12: not valid YAML: unclosed bracket '['; check indentation, quotes and the space after `:`",
         ),
         (
             "probe:\n\tinterval: 1s\n".to_owned(),
-            "c.yml:2:2: not valid YAML: tabs disallowed within this context (block indentation); check indentation, quotes and the blank after `:`",
+            "c.yml:2:2: not valid YAML: tabs disallowed within this context (block indentation); check indentation, quotes and the space after `:`",
         ),
         (after("probe: {}\nprobe: {}"), "c.yml:2:1: the key is written twice; keep one"),
     ];
@@ -234,7 +234,7 @@ fn a_mistake_elsewhere_is_reported_with_place_key_and_remedy() {
 }
 
 #[test]
-fn every_mistake_of_a_file_is_reported_at_once_in_the_order_of_the_file() {
+fn all_mistakes_are_reported_in_file_order() {
     let message = parse(
         "low_threshold: 2\n\
          probe: { interval: 15, wehn: idle }\n\
@@ -269,18 +269,18 @@ fn keys_of_two_environments_are_not_one_instance() {
     let yaml = with_instance_lines(&format!("further_secret_key_files: ['{}']", key.display()));
     assert_eq!(
         parse(&yaml).unwrap_err(),
-        "c.yml:4:32: instances[0].further_secret_key_files[0]: a production key beside a development key, so not of the \
-         same instance; write an instance of its own for it"
+        "c.yml:4:32: instances[0].further_secret_key_files[0]: a production key beside a development key belongs to \
+         another instance; write a separate instance for it"
     );
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_reported_with_its_name() {
+fn unreadable_file_is_reported_with_its_name() {
     let message = |path: &Path| Config::load(path, &env).unwrap_err().to_string();
     assert_eq!(
         message(Path::new("/nonexistent.yml")),
         "/nonexistent.yml: the file cannot be read: entity not found; check the path given with --config.file"
     );
     assert!(message(Path::new("/")).contains("is a directory"));
-    assert!(message(Path::new("/dev/zero")).contains("bigger than 1 MiB"));
+    assert!(message(Path::new("/dev/zero")).contains("larger than 1 MiB"));
 }

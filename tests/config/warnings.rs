@@ -1,4 +1,4 @@
-//! What is allowed but questionable.
+//! Allowed but questionable settings.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use clerk_exporter::config::Config;
 use crate::{INSTANCE, env, good, parse, with_instance_lines};
 
 #[test]
-fn what_is_questionable_is_a_warning() {
+fn questionable_settings_are_warnings() {
     let cases = [
         (
             "api_url: http://api.clerk.com",
@@ -15,24 +15,24 @@ fn what_is_questionable_is_a_warning() {
         ),
         (
             "probe: { path: /v1/jwks }",
-            "4:20: instances[0].probe.path: this request does not count against the quota, so it says nothing of it; use `/v1/users/count`",
+            "4:20: instances[0].probe.path: this request does not count against the quota and reveals nothing about it; use `/v1/users/count`",
         ),
         (
             "probe: { path: '/v1/users?limit=1' }",
-            "4:20: instances[0].probe.path: the answer carries personal data; `/v1/users/count` does not",
+            "4:20: instances[0].probe.path: the response contains personal data; `/v1/users/count` does not",
         ),
         ("probe: { interval: 1m, timeout: 60s }", ""),
         (
             "probe: { interval: 30s, timeout: 60s }",
-            "4:38: instances[0].probe.timeout: longer than the interval; probes that are due meanwhile are skipped",
+            "4:38: instances[0].probe.timeout: longer than the interval; probes that become due during another one are skipped",
         ),
         (
             "probe: { interval: 1s }",
-            "4:24: instances[0].probe: the requests of this exporter take 10.0 % of the limit of 100 requests per 10s; write `interval: 2s` or longer",
+            "4:24: instances[0].probe: this exporter's requests use 10.0 % of the limit of 100 requests per 10s; write `interval: 2s` or longer",
         ),
         (
             "probe: { interval: 1s }\nplan: free",
-            "4:24: instances[0].probe: the requests of this exporter take 50.0 % of the limit of 20 requests per 10s; write `interval: 10s` or longer",
+            "4:24: instances[0].probe: this exporter's requests use 50.0 % of the limit of 20 requests per 10s; write `interval: 10s` or longer",
         ),
         ("api_url: http://127.0.0.1:10431", ""),
     ];
@@ -44,7 +44,7 @@ fn what_is_questionable_is_a_warning() {
 }
 
 #[test]
-fn the_interval_that_a_refusal_proposes_is_accepted() {
+fn proposed_interval_is_accepted() {
     let refused =
         parse(&with_instance_lines("limit: { requests: 15, window: 10s }\nprobe: { interval: 1s }")).unwrap_err();
     assert!(refused.contains("66.7 %") && refused.ends_with("write `interval: 14s` or longer"), "{refused}");
@@ -55,7 +55,7 @@ fn the_interval_that_a_refusal_proposes_is_accepted() {
 
 #[cfg(unix)]
 #[test]
-fn a_key_in_a_file_that_everybody_may_read_is_a_warning() {
+fn key_in_a_world_readable_file_is_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("c.yml");

@@ -1,11 +1,11 @@
-//! Every metric and label that a dashboard asks for exists.
+//! Every metric and label in a dashboard query exists.
 
 use clerk_exporter::metrics::catalogue::{self, Kind, MetricFamily, MetricGroup};
 
 use super::promql::{self, Selector};
 use super::shipped;
 
-/// What Prometheus itself writes of alerting rules; the labels are those that the shipped rules keep.
+/// The series that Prometheus writes for alerting rules, with the labels that the shipped rules keep.
 const ALERTS: MetricFamily = MetricFamily {
     name: "ALERTS",
     kind: Kind::Gauge,
@@ -14,7 +14,7 @@ const ALERTS: MetricFamily = MetricFamily {
     part: MetricGroup::Exporter,
 };
 
-/// The family that a series belongs to.
+/// The family of a series.
 pub(crate) fn family(metric: &str) -> Option<&'static MetricFamily> {
     catalogue::ALL.iter().chain([&ALERTS]).find(|family| match family.kind {
         Kind::Histogram => {
@@ -24,9 +24,9 @@ pub(crate) fn family(metric: &str) -> Option<&'static MetricFamily> {
     })
 }
 
-/// Labels of a series as it is in Prometheus.
+/// The labels of a series in Prometheus.
 fn labels(metric: &str) -> Vec<&'static str> {
-    let family = family(metric).unwrap_or_else(|| panic!("{metric} is in no catalogue"));
+    let family = family(metric).unwrap_or_else(|| panic!("{metric} is not in the catalogue"));
     let bound = metric.ends_with("_bucket").then_some("le");
     family.labels.iter().copied().chain(["job", "instance"]).chain(bound).collect()
 }
@@ -38,7 +38,7 @@ fn every_metric_and_label_of_every_query_exists() {
         queries.extend(board.annotation_queries());
         for query in queries {
             let (place, read) = (format!("{} / {}", query.dashboard, query.place), promql::read(query.text));
-            assert!(!read.selectors.is_empty(), "{place} asks for nothing");
+            assert!(!read.selectors.is_empty(), "{place} has no query");
             let mut known = Vec::new();
             for Selector { metric, matchers, .. } in &read.selectors {
                 let labels = labels(metric);

@@ -1,4 +1,4 @@
-//! Queries that may have no result over the demo, with the reason. Everything else has to show something.
+//! Queries that may be empty with the demo, with the reason. All others must have results.
 
 const SHORT: &str = "there for parts of a second, while a window of the demo is exhausted";
 const NO_RULES: &str = "no alerting rules are loaded here";
@@ -17,7 +17,7 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-instance / Buckets J", SHORT),
     ("clerk-instance / Blocked for, exhausted in A", SHORT),
     ("clerk-instance / Blocked for, exhausted in B", SHORT),
-    ("clerk-instance / Refusals (403) per minute A", HEALTHY),
+    ("clerk-instance / Quota rejections (403) per minute A", HEALTHY),
     ("clerk-instance / Malformed quota headers per minute A", HEALTHY),
     ("clerk-instance / Firing alerts A", NO_RULES),
     ("clerk-instance / annotation Clerk alerts", NO_RULES),
@@ -26,7 +26,7 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-gateway / Callers and routes D", HEALTHY),
     ("clerk-gateway / Webhook events per minute A", "the demo has no webhooks"),
     ("clerk-gateway / Budget shared A", NO_REDIS),
-    ("clerk-gateway / Refused by Redis A", NO_REDIS),
+    ("clerk-gateway / Rejected by Redis A", NO_REDIS),
     ("clerk-gateway / annotation Clerk alerts", NO_RULES),
 ];
 

@@ -17,7 +17,7 @@ use super::shipped::{self, Asked, Shipped};
 const DEADLINE: Duration = Duration::from_secs(240);
 
 #[tokio::test]
-async fn every_query_answers_over_the_demo() {
+async fn every_query_succeeds_with_the_demo() {
     let world = World::start().await;
     let boards = shipped::all();
     let mut open: BTreeMap<String, String> = BTreeMap::new();
@@ -43,11 +43,11 @@ async fn every_query_answers_over_the_demo() {
         assert!(Instant::now() < deadline, "no data, and not listed in tests/dashboards/expected.rs: {unexpected:#?}");
         sleep(Duration::from_secs(2)).await;
     }
-    // All of them answer, and what is still empty is listed.
+    // All queries succeed, and empty ones are listed.
     assert!(asked > 100 && open.len() < asked, "{asked} queries, {} empty", open.len());
 }
 
-/// All queries of a dashboard by their places, as Grafana would send them.
+/// All queries of a dashboard by place, as Grafana would send them.
 fn queries(board: &Shipped) -> Vec<(String, String)> {
     let place = |query: &Asked<'_>| format!("{} / {}", query.dashboard, query.place);
     let mut queries: Vec<_> =
@@ -61,7 +61,7 @@ fn queries(board: &Shipped) -> Vec<(String, String)> {
     queries
 }
 
-/// Fills in macros, and variables as if All were chosen.
+/// Expands macros, and variables as if All were selected.
 pub(super) fn substitute(query: &str) -> String {
     let filled = query.replace("$__rate_interval", "20s").replace("$__interval", "1s");
     let filled = filled.replace("$__range_s", "300").replace("$__range", "5m");
@@ -71,7 +71,7 @@ pub(super) fn substitute(query: &str) -> String {
     filled
 }
 
-/// The demo, and a Prometheus that scrapes it each second. Both end with the test.
+/// The demo, and a Prometheus that scrapes it every second, for the duration of the test.
 struct World {
     prometheus: String,
     client: reqwest::Client,
@@ -97,13 +97,13 @@ impl World {
         let world = Self { prometheus, client, _directory: directory, _children: [demo, server] };
         let deadline = Instant::now() + DEADLINE;
         while !world.ask("clerk_exporter_build_info").await.is_ok_and(|series| series > 0) {
-            assert!(Instant::now() < deadline, "Prometheus does not see the demo");
+            assert!(Instant::now() < deadline, "Prometheus does not scrape the demo");
             sleep(Duration::from_millis(200)).await;
         }
         world
     }
 
-    /// Number of series in the answer. NaN and infinity are errors: a panel would show them.
+    /// Number of result series. NaN and infinity are errors: a panel would show them.
     async fn ask(&self, query: &str) -> Result<usize, String> {
         let mut url = reqwest::Url::parse(&self.prometheus).unwrap().join("/api/v1/query").unwrap();
         url.query_pairs_mut().append_pair("query", query);
@@ -149,7 +149,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 #[test]
-fn the_list_of_empty_results_names_places_that_exist() {
+fn listed_empty_queries_exist() {
     let places: Vec<String> =
         shipped::all().iter().flat_map(|board| queries(board).into_iter().map(|(place, _)| place)).collect();
     for (listed, reason) in expected::EMPTY {

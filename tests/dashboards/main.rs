@@ -1,5 +1,5 @@
-//! The dashboards in `dashboards/`: generated from one source, held to the rules of good dashboards, and every query run
-//! against a real Prometheus.
+//! The dashboards in `dashboards/`: they follow the rules of good dashboards, and every query runs against a real
+//! Prometheus.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test may stop it, in helpers too")]
 

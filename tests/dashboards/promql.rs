@@ -1,5 +1,5 @@
-//! As much of PromQL as the rules need: which series a query asks for, inside which functions, and which labels it
-//! names. That a query is valid is for Prometheus to say.
+//! A partial PromQL parser for the rules: the series in a query, the functions around them, and the labels. Prometheus
+//! itself checks the syntax.
 
 /// A series selector in a query.
 #[derive(Debug, PartialEq, Eq)]
@@ -7,13 +7,13 @@ pub(crate) struct Selector {
     pub(crate) metric: String,
     /// Label, operator and value.
     pub(crate) matchers: Vec<(String, String, String)>,
-    /// What stands in the brackets behind it.
+    /// The range in brackets, if any.
     pub(crate) range: Option<String>,
     /// Functions and aggregations around it, outermost first.
     pub(crate) calls: Vec<String>,
 }
 
-/// What a query asks for.
+/// The parts of a query.
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     pub(crate) selectors: Vec<Selector>,
@@ -26,7 +26,7 @@ enum Token {
     Word(String),
     Text(String),
     Number,
-    /// The inside of brackets.
+    /// The contents of brackets.
     Range(String),
     Mark(char),
 }
@@ -34,12 +34,12 @@ enum Token {
 const GROUPING: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
 
-/// Reads a query of a dashboard, macros and variables included.
+/// Parses a query of a dashboard, including macros and variables.
 pub(crate) fn read(query: &str) -> Query {
     let tokens = tokens(query);
     let mut result = Query::default();
     let mut calls: Vec<String> = Vec::new();
-    // The name that the next parenthesis belongs to: `sum by (a) (b)` has words between both.
+    // The name that the next parenthesis belongs to: `sum by (a) (b)` has words in between.
     let mut pending: Option<String> = None;
     let mut position = 0;
     while let Some(token) = tokens.get(position) {
@@ -154,7 +154,7 @@ fn tokens(query: &str) -> Vec<Token> {
 }
 
 #[test]
-fn selectors_are_found_with_their_surroundings() {
+fn selectors_are_found_with_their_functions() {
     let query = read(
         r#"histogram_quantile(0.5, sum by (le) (rate(a_bucket{x=~"$x",y!="1"}[$__rate_interval]))) and on (z) max(b) > 2 * time()"#,
     );
@@ -169,7 +169,7 @@ fn selectors_are_found_with_their_surroundings() {
 }
 
 #[test]
-fn operators_and_arithmetic_are_no_series() {
+fn operators_and_arithmetic_are_not_selectors() {
     let query = read("count(a > time()) or 0 * count(b) unless (c_d / on (e, f) group_left (g) (h{} > bool 0))");
     let names: Vec<&str> = query.selectors.iter().map(|selector| selector.metric.as_str()).collect();
     assert_eq!(names, ["a", "b", "c_d", "h"]);

@@ -1,4 +1,4 @@
-//! What a good dashboard is: the rules of Grafana's dashboard-linter, and some more.
+//! Rules for dashboards: those of Grafana's dashboard-linter, and some more.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::contract::family;
 use super::promql::{self, Selector};
 use super::shipped::{self, Shipped, list, text};
 
-/// Units of Grafana that these dashboards use.
+/// Grafana units in use.
 const UNITS: [&str; 9] =
     ["bool", "bool_yes_no", "bytes", "dateTimeFromNow", "ops", "percentunit", "reqps", "s", "short"];
-/// Panels that every Grafana has.
+/// Panels that are built into Grafana.
 const CORE_PANELS: [&str; 7] = ["bargauge", "heatmap", "row", "stat", "state-timeline", "table", "timeseries"];
 
 #[test]
@@ -24,16 +24,16 @@ fn dashboards_can_be_imported_and_provisioned_anywhere() {
         );
         assert!((8..=40).contains(&name.len()), "{name}: uid of 8 to 40 characters");
         assert!(!text(&json["title"]).is_empty() && !text(&json["description"]).is_empty(), "{name}");
-        assert!(list(&json["tags"]).contains(&Value::from("clerk")), "{name}: dashboards find each other by their tag");
+        assert!(list(&json["tags"]).contains(&Value::from("clerk")), "{name}: dashboards link to each other by tag");
         assert!((39..=41).contains(&json["schemaVersion"].as_u64().unwrap()), "{name}");
         assert_eq!((&json["refresh"], &json["graphTooltip"]), (&Value::from("30s"), &Value::from(1)), "{name}");
-        // Only an import by hand fills these in; provisioning leaves them as they are.
+        // Only a manual import fills these in; provisioning leaves them as they are.
         assert!(json.get("__inputs").is_none() && !json.to_string().contains("${DS_"), "{name}");
     }
 }
 
 #[test]
-fn the_data_source_is_the_chosen_one_everywhere() {
+fn every_query_uses_the_selected_data_source() {
     for Shipped { name, json } in shipped::all() {
         let chooser = &json["templating"]["list"][0];
         assert_eq!((text(&chooser["name"]), text(&chooser["label"])), ("datasource", "Data source"), "{name}");
@@ -67,7 +67,7 @@ fn variables_follow_the_time_range_and_offer_all() {
 }
 
 #[test]
-fn panels_explain_themselves() {
+fn panels_have_descriptions() {
     for board in shipped::all() {
         for panel in list(&board.json["panels"]) {
             let title = text(&panel["title"]);
@@ -80,7 +80,7 @@ fn panels_explain_themselves() {
             assert!(text(&panel["description"]).ends_with('.'), "{place}: a description is made of sentences");
             let defaults = &panel["fieldConfig"]["defaults"];
             assert!(UNITS.contains(&text(&defaults["unit"])), "{place}: unit {}", defaults["unit"]);
-            assert!(!text(&defaults["noValue"]).is_empty(), "{place}: what does it say without a value?");
+            assert!(!text(&defaults["noValue"]).is_empty(), "{place}: no text for a missing value");
             assert!(!list(&defaults["thresholds"]["steps"]).is_empty(), "{place}");
             if defaults["unit"] == "percentunit" {
                 assert_eq!(defaults["min"], 0.0, "{place}: shares begin at 0");
@@ -95,7 +95,7 @@ fn panels_explain_themselves() {
 }
 
 #[test]
-fn overrides_name_units_of_the_list_and_series_that_exist() {
+fn overrides_use_listed_units_and_existing_series() {
     for board in shipped::all() {
         for panel in board.panels() {
             let place = format!("{} / {}", board.name, text(&panel["title"]));
@@ -117,7 +117,7 @@ fn overrides_name_units_of_the_list_and_series_that_exist() {
 }
 
 #[test]
-fn panels_have_a_place_of_their_own() {
+fn panels_do_not_overlap() {
     for board in shipped::all() {
         let mut taken = BTreeSet::new();
         let mut ids = BTreeSet::new();
@@ -127,14 +127,14 @@ fn panels_have_a_place_of_their_own() {
             let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
             assert!(x + w <= 24 && w > 0 && h > 0, "{place}: wider than the page");
             for (column, row) in (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row))) {
-                assert!(taken.insert((column, row)), "{place} lies upon another panel");
+                assert!(taken.insert((column, row)), "{place} overlaps another panel");
             }
         }
     }
 }
 
 #[test]
-fn queries_ask_for_the_chosen_series_over_sensible_ranges() {
+fn queries_match_selected_series_over_suitable_ranges() {
     for board in shipped::all() {
         for query in board.panel_queries() {
             let place = format!("{} / {}", query.dashboard, query.place);
@@ -146,7 +146,7 @@ fn queries_ask_for_the_chosen_series_over_sensible_ranges() {
     }
 }
 
-/// Every variable that can choose among the series does.
+/// Every applicable variable is used as a matcher.
 fn check_matchers(place: &str, Selector { metric, matchers, .. }: &Selector) {
     let has = |label: &str, values: &[String]| {
         let found = matchers.iter().find(|(name, operator, _)| name == label && operator == "=~");
@@ -164,10 +164,10 @@ fn check_matchers(place: &str, Selector { metric, matchers, .. }: &Selector) {
     }
 }
 
-/// A counter whose series are born with their first request, which `increase()` would miss.
+/// A counter whose series start with their first request, which `increase()` would miss.
 const BORN_LATE: &str = "clerk_ratelimit_requests_total";
 
-/// Counters are looked at as rates, over an interval that has enough samples.
+/// Counters are used as rates over an interval with enough samples.
 fn check_range(place: &str, Selector { metric, range, calls, .. }: &Selector) {
     if metric == BORN_LATE {
         return;
@@ -180,32 +180,32 @@ fn check_range(place: &str, Selector { metric, range, calls, .. }: &Selector) {
     }
     match innermost {
         "rate" => assert_eq!(range.as_deref(), Some("$__rate_interval"), "{place}: {metric}"),
-        // The whole time range of the dashboard is the other one that makes sense.
+        // The time range of the dashboard is also allowed.
         "increase" => {
             assert!(matches!(range.as_deref(), Some("$__rate_interval" | "$__range")), "{place}: {metric} {range:?}");
         }
-        // How many scrapes saw it.
+        // The number of scrapes with the series.
         "count_over_time" => {}
         _ => assert_eq!(range.as_deref(), None, "{place}: {metric}"),
     }
 }
 
 #[test]
-fn who_spends_it_counts_series_that_are_born_in_the_time() {
+fn top_consumers_include_series_started_in_the_range() {
     let mut ranked = 0;
     for board in shipped::all() {
         for query in board.panel_queries().into_iter().filter(|query| query.text.contains(BORN_LATE)) {
-            // A ratio over long times, which a first burst may be missing from.
-            if query.place.starts_with("Retries for each request") {
+            // A ratio over a long time, where a missing first burst does not matter.
+            if query.place.starts_with("Retries per request") {
                 continue;
             }
             let place = format!("{} / {}", query.dashboard, query.place);
             assert!(query.text.contains(" offset ") && query.text.contains("clerk_exporter_build_info"), "{place}");
             ranked += 1;
         }
-        // Requests to the gateway are not what Clerk counts: cached answers cost nothing, retries cost twice.
+        // Requests to the gateway are not what Clerk counts: cache hits are free, and a retry costs another request.
         for query in board.panel_queries() {
-            let ranks = query.text.contains("topk") || query.place.starts_with("Who spends it");
+            let ranks = query.text.contains("topk") || query.place.starts_with("Top consumers");
             assert!(!ranks || !query.text.contains("clerk_gateway_requests_total"), "{}", query.place);
         }
     }
@@ -218,7 +218,7 @@ fn rates_have_two_samples_at_a_scrape_every_60_s() {
         for panel in board.panels() {
             for target in list(&panel["targets"]).iter() {
                 let rate = text(&target["expr"]).contains("$__rate_interval");
-                // Grafana takes four of these, whatever the data source has: 2 minutes.
+                // Grafana takes four times this at least, whatever the data source: 2 minutes.
                 let expected = if rate { Some("30s") } else { None };
                 assert_eq!(target["interval"].as_str(), expected, "{} / {}", board.name, panel["title"]);
             }
@@ -227,7 +227,7 @@ fn rates_have_two_samples_at_a_scrape_every_60_s() {
 }
 
 #[test]
-fn shares_of_low_windows_are_of_buckets_whose_use_is_known() {
+fn low_window_shares_use_buckets_with_known_usage() {
     let mut shares = 0;
     for board in shipped::all() {
         for query in board.panel_queries() {
@@ -239,9 +239,9 @@ fn shares_of_low_windows_are_of_buckets_whose_use_is_known() {
             }
             let counted = ["clerk_ratelimit_usage_peak_ratio", "clerk_ratelimit_remaining"];
             if counted.iter().any(|metric| query.text.contains(metric)) {
-                assert!(known, "{place}: on what basis?");
+                assert!(known, "{place}: no basis");
                 let named = query.legend.is_empty() || query.legend.contains("{{basis}}");
-                assert!(named, "{place}: the legend says the basis");
+                assert!(named, "{place}: no basis in the legend");
             }
         }
     }
@@ -269,7 +269,7 @@ fn links_lead_somewhere() {
                 runbooks += 1;
                 assert!(alert.starts_with("Clerk") && alert.ends_with(".md"), "{url}");
             }
-            // The list of metrics is written from the catalogue.
+            // The list of metrics is generated from the catalogue.
             if path != "docs/metrics.md" && !path.contains("${") {
                 assert!(root.join(path).exists(), "{}: {path} is not there", board.name);
             }
@@ -279,7 +279,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn panels_that_runbooks_name_are_there() {
+fn panels_named_in_runbooks_exist() {
     let boards = shipped::all();
     let titles: BTreeSet<&str> = boards.iter().flat_map(Shipped::panels).map(|panel| text(&panel["title"])).collect();
     let runbooks = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");

@@ -1,4 +1,4 @@
-//! The dashboards as they are shipped: panels, queries and variables.
+//! The shipped dashboards: panels, queries and variables.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub(crate) struct Shipped {
     pub(crate) json: Value,
 }
 
-/// A query, and where it stands.
+/// A query and its place.
 pub(crate) struct Asked<'a> {
     pub(crate) dashboard: &'a str,
     /// Title of the panel or annotation, or name of the variable.
@@ -38,7 +38,7 @@ impl Shipped {
         list(&self.json["panels"]).iter().filter(|panel| panel["type"] != "row")
     }
 
-    /// Variables that are filled by a query.
+    /// Variables with a query.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &Value> {
         list(&self.json["templating"]["list"]).iter().filter(|variable| variable["type"] == "query")
     }

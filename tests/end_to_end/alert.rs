@@ -1,4 +1,4 @@
-//! From a load on Clerk to an alert that somebody gets, and back.
+//! From a load on Clerk to a delivered alert, and to its resolution.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ const NAME: &str = "end-to-end";
 const PAUSE: Duration = Duration::from_millis(33);
 
 #[tokio::test]
-async fn a_load_on_clerk_raises_an_alert_and_its_end_resolves_it() {
+async fn load_fires_an_alert_and_its_end_resolves_it() {
     let run = Run::new(DEADLINE);
     let (_simulator, clerk) = start_simulator().await;
     run.say(&format!("simulated Clerk at {clerk}"));
@@ -48,7 +48,7 @@ async fn a_load_on_clerk_raises_an_alert_and_its_end_resolves_it() {
         let up = format!("up{{job=\"{job}\"}}");
         run.until(&format!("{up} is 1"), async || prometheus.value(&up).await.filter(|up| *up == 1.0)).await;
     }
-    // Prometheus keeps the names of the format that it was given.
+    // Prometheus stores the names of the format that it scrapes.
     let openmetrics =
         run.until("OpenMetrics was read", async || some(prometheus.families(OPENMETRICS_JOB).await)).await;
     assert!(openmetrics.contains("clerk_probes") && !openmetrics.contains("clerk_probes_total"), "{openmetrics:?}");
@@ -125,12 +125,12 @@ fn start_exporter(folder: &Path, clerk: &str) -> Process {
     )
 }
 
-/// Nothing is no answer yet.
+/// An empty result is not ready yet.
 fn some(names: BTreeSet<String>) -> Option<BTreeSet<String>> {
     if names.is_empty() { None } else { Some(names) }
 }
 
-/// What Prometheus calls the samples of a family.
+/// The names of a family's samples in Prometheus.
 fn sample_names(family: &MetricFamily) -> Vec<String> {
     match family.kind {
         Kind::Counter | Kind::Gauge => vec![family.name.to_owned()],
@@ -138,7 +138,7 @@ fn sample_names(family: &MetricFamily) -> Vec<String> {
     }
 }
 
-/// What a program without a gateway has.
+/// The families of a program without a gateway.
 fn of_the_exporter() -> impl Iterator<Item = &'static MetricFamily> {
     catalogue::ALL.iter().filter(|family| family.part == MetricGroup::Exporter)
 }

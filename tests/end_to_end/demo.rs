@@ -1,4 +1,4 @@
-//! The first thing that people try.
+//! The demo, which users try first.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::clerk_exporter;
 use crate::run::Run;
 
 #[tokio::test]
-async fn the_demo_says_where_it_is_and_its_numbers_move() {
+async fn demo_prints_its_addresses_and_its_numbers_change() {
     let run = Run::new(Duration::from_secs(60));
     let mut demo = Process::start(clerk_exporter().args([
         "demo",

@@ -1,4 +1,4 @@
-//! What scrapers of every kind are given, over a real socket.
+//! The formats served to every kind of scraper, over a real socket.
 
 use reqwest::Method;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
@@ -13,8 +13,8 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[tokio::test]
-async fn every_scraper_is_told_the_format_that_it_gets() {
-    // Nobody listens on port 1 of this machine: the exposition does not wait for Clerk.
+async fn every_scraper_gets_its_content_type() {
+    // No listener on port 1: the exposition does not wait for Clerk.
     let environment = [("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", "http://127.0.0.1:1")];
     let mut exporter = Process::start(clerk_exporter().envs(environment).arg("--web.listen-address=127.0.0.1:0"));
     let url = format!("http://{}/metrics", exporter.address().await);

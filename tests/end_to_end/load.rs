@@ -1,4 +1,4 @@
-//! An application that uses Clerk too much.
+//! An application that overuses Clerk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,7 @@ use tokio::time::interval;
 
 use crate::client;
 
-/// Requests at an even pace until dropped.
+/// Requests at a constant rate until dropped.
 pub(crate) struct Load {
     requests: Arc<AtomicU32>,
     refused: Arc<AtomicU32>,
@@ -17,7 +17,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Begins to call `url`, once every `pause`.
+    /// Starts to call `url` once every `pause`.
     pub(crate) fn start(url: String, key: &'static str, pause: Duration) -> Self {
         let mut load = Self { requests: Arc::default(), refused: Arc::default(), tasks: JoinSet::new() };
         let (requests, refused, client) = (Arc::clone(&load.requests), Arc::clone(&load.refused), client());
@@ -35,7 +35,7 @@ impl Load {
         load
     }
 
-    /// Ends it; how many requests there were, and how many of them were answered with 429.
+    /// Stops it; returns the number of requests, and of 429 responses.
     pub(crate) async fn stop(mut self) -> (u32, u32) {
         self.tasks.abort_all();
         while let Some(ended) = self.tasks.join_next().await {

@@ -1,4 +1,4 @@
-//! A real Prometheus and a real Alertmanager, with data folders of their own, and questions to them.
+//! A real Prometheus and a real Alertmanager, with separate data folders, and queries to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,9 +10,9 @@ use tokio::process::Command;
 use crate::client;
 use clerk_test_support::process::Process;
 
-/// Job of the exporter as Prometheus scrapes it by itself: as OpenMetrics.
+/// Job of the exporter with Prometheus' default format, OpenMetrics.
 pub(crate) const OPENMETRICS_JOB: &str = "clerk-exporter";
-/// Job of the same in the text format.
+/// Job of the exporter in the text format.
 pub(crate) const TEXT_JOB: &str = "clerk-exporter-text";
 /// Name of the alert.
 pub(crate) const ALERT: &str = "ClerkRateLimitLow";
@@ -28,7 +28,7 @@ groups:
           summary: "less than 10 % of the rate limit of {{ $labels.clerk_instance }} was left"
 "#;
 
-/// Alertmanager, which tells a webhook.
+/// Alertmanager, which notifies a webhook.
 pub(crate) struct Alertmanager {
     pub(crate) address: SocketAddr,
     _process: Process,
@@ -36,7 +36,7 @@ pub(crate) struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// Starts on a free port; all alerts go to the webhook at once.
+    /// Starts on a free port; all alerts go to the webhook immediately.
     pub(crate) async fn start(webhook: &str) -> Self {
         Self::with_config(&format!(
             "route: {{ receiver: sink, group_by: [alertname], group_wait: 1s, group_interval: 1s, repeat_interval: 1h }}\n\
@@ -59,7 +59,7 @@ impl Alertmanager {
         Self { address, _process: process, _folder: folder }
     }
 
-    /// All alerts that it has, suppressed ones too, as its API tells of them.
+    /// All alerts in its API, including suppressed ones.
     pub(crate) async fn alerts(&self) -> Vec<Value> {
         let response = client().get(format!("http://{}/api/v2/alerts", self.address)).send().await.unwrap();
         serde_json::from_str(&response.error_for_status().unwrap().text().await.unwrap()).unwrap()
@@ -102,7 +102,7 @@ impl Prometheus {
         Self { url: format!("http://{address}"), client: client(), _process: process, _folder: folder }
     }
 
-    /// The value of an instant query with one result; `None` while there is none.
+    /// The value of an instant query with one result; `None` if there is none.
     pub(crate) async fn value(&self, query: &str) -> Option<f64> {
         let data = self.api("query", &[("query", query)]).await?;
         match data["result"].as_array().unwrap().as_slice() {
@@ -111,7 +111,7 @@ impl Prometheus {
         }
     }
 
-    /// The labels of all series that this job has had, by name of the metric.
+    /// The labels of all series of this job so far, by metric name.
     pub(crate) async fn series(&self, job: &str) -> BTreeMap<String, Vec<BTreeMap<String, String>>> {
         let data = self.api("series", &[("match[]", &format!("{{job=\"{job}\"}}"))]).await.unwrap_or_default();
         let mut series = BTreeMap::<String, Vec<_>>::new();
@@ -121,7 +121,7 @@ impl Prometheus {
         series
     }
 
-    /// Names of the metric families of a job, as the exposition names them: a counter's has no `_total` in OpenMetrics.
+    /// The metric families of a job, named as in the exposition: an OpenMetrics counter has no `_total`.
     pub(crate) async fn families(&self, job: &str) -> BTreeSet<String> {
         let target = format!("{{job=\"{job}\"}}");
         let data = self.api("targets/metadata", &[("match_target", &target)]).await.unwrap_or_default();

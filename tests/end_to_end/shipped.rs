@@ -1,5 +1,5 @@
-//! The files of this repository as people copy them: the demo's load goes below 10 %, the shipped rules see it, and the
-//! shipped routes and inhibitions decide who is told of what.
+//! The shipped files as users copy them: the demo's load goes below 10 %, the shipped rules fire, and the shipped
+//! routes and inhibitions decide which receivers are notified.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -15,23 +15,23 @@ use crate::run::Run;
 use crate::sink::{Alert, Sink};
 use crate::truth;
 
-/// Set to 1, it makes the test wait for the end of the alerts too, which the rules hold back for 10 minutes.
+/// If 1, the test also waits for the alerts to end, which the rules delay by 10 minutes.
 const LONG: &str = "CLERK_EXPORTER_LONG_TESTS";
 /// Much longer than a run takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(240);
-/// The same until the alerts have ended.
+/// Deadline including the end of the alerts.
 const LONG_DEADLINE: Duration = Duration::from_secs(1800);
 
 const LOW: &str = "ClerkRateLimitLow";
 const EXHAUSTED: &str = "ClerkRateLimitExhausted";
 const THROTTLED: &str = "ClerkRateLimitThrottled";
-/// The instances of the demo: this one comes below 10 % of its limit,
+/// This instance of the demo goes below 10 % of its limit,
 const PRODUCTION: &str = "production";
-/// and this one goes beyond its limit.
+/// and this one exceeds its limit.
 const DEVELOPMENT: &str = "development";
 
 #[tokio::test]
-async fn the_shipped_rules_routes_and_inhibitions_tell_of_the_demo_s_load() {
+async fn shipped_rules_routes_and_inhibitions_notify_of_the_demo_load() {
     let long = std::env::var_os(LONG).is_some_and(|value| value == "1");
     let run = Run::new(if long { LONG_DEADLINE } else { DEADLINE });
     let demo = Demo::start().await;
@@ -52,7 +52,7 @@ async fn the_shipped_rules_routes_and_inhibitions_tell_of_the_demo_s_load() {
         run.say(&format!("{instance}: {alert} came {took:.1} s after the end of the first low window"));
     }
 
-    // The cause is told; that it would come, and its other names, are not.
+    // The cause is notified; its forecast and its consequences are suppressed.
     for (quiet, causes) in [(LOW, &[EXHAUSTED, THROTTLED][..]), (EXHAUSTED, &[THROTTLED])] {
         let what = format!("{quiet} of {DEVELOPMENT} is inhibited");
         let by = run.until(&what, async || inhibitors(&alertmanager.alerts().await, quiet, DEVELOPMENT)).await;
@@ -107,8 +107,8 @@ impl Demo {
         Self { process, exporter, record }
     }
 
-    /// Lets the edge in front of the simulated Clerk answer look-ups of single users, eight of ten of the load's requests.
-    /// They are not counted then, and the exporter's own are as before.
+    /// Makes the simulated edge answer lookups of single users, eight of ten of the load's requests. They are then not
+    /// counted; the exporter's own requests still are.
     async fn calm_down(&self) {
         let fault = json!({ "kind": "status", "status": 503, "body": "html" });
         let faults = json!({ "rules": [{ "fault": fault, "path_prefix": "/v1/users/user_", "counted": false }] });
@@ -130,7 +130,7 @@ fn parse(path: &str) -> Value {
     serde_saphyr::from_str(&read(path)).unwrap()
 }
 
-/// The shipped configuration of Alertmanager, with a webhook for each receiver, and without its waits. JSON is YAML.
+/// The shipped Alertmanager configuration, with a webhook for each receiver and without waits. JSON is YAML.
 fn routes_to(webhook: &str) -> String {
     let mut config = parse("deploy/alertmanager/alertmanager.yml");
     config["templates"] = json!([Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/alertmanager/clerk.tmpl")]);
@@ -153,7 +153,7 @@ fn shorten(route: &mut serde_json::Map<String, Value>) {
     }
 }
 
-/// A folder with the shipped rules, and the shipped configuration of Prometheus for these targets.
+/// A folder with the shipped rules, and the shipped Prometheus configuration for these targets.
 fn configured(exporter: &str, alertmanager: &str) -> tempfile::TempDir {
     let mut config = parse("deploy/prometheus/prometheus.yml");
     config["scrape_configs"][0]["static_configs"] = json!([{ "targets": [exporter] }]);
@@ -174,7 +174,7 @@ fn is(told: &Alert, status: &str, alert: &str, instance: &str) -> bool {
     told.status == status && told.labels["alertname"] == alert && told.labels["clerk_instance"] == instance
 }
 
-/// What somebody who is woken by it needs.
+/// The notification contains what an on-call engineer needs.
 fn says_what_it_should(told: &Alert, alert: &str, instance: &str) {
     let expected = [
         ("alertname", alert),
@@ -201,7 +201,7 @@ fn says_what_it_should(told: &Alert, alert: &str, instance: &str) {
     let range = note("dashboard_url").strip_prefix(&dashboard).and_then(|range| range.strip_prefix("from="));
     let (from, to) = range.and_then(|range| range.split_once("&to=")).unwrap_or_else(|| panic!("{told:?}"));
     let at = |milliseconds: &str| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds.parse().unwrap());
-    // Half an hour before and after the evaluation that found it.
+    // Half an hour before and after the evaluation that fired.
     assert_eq!(seconds(at(from), at(to)), 3600.0, "{told:?}");
     let evaluated = at(from) + Duration::from_secs(1800);
     assert!((0.0..120.0).contains(&seconds(evaluated, told.at)), "{told:?}");
@@ -214,7 +214,7 @@ fn find<'a>(alerts: &'a [Value], alert: &str, instance: &str) -> Option<&'a Valu
     alerts.iter().find(labels)
 }
 
-/// Name and instance of the alerts that suppress one; `None` while nothing does.
+/// Name and instance of the alerts that suppress this one; `None` if it is not suppressed.
 fn inhibitors(alerts: &[Value], alert: &str, instance: &str) -> Option<Vec<(String, String)>> {
     let status = &find(alerts, alert, instance)?["status"];
     if status["state"] != "suppressed" {
@@ -229,7 +229,7 @@ fn inhibitors(alerts: &[Value], alert: &str, instance: &str) -> Option<Vec<(Stri
     if by.is_empty() { None } else { Some(by) }
 }
 
-/// From one moment to another; less than 0 if the other is earlier.
+/// Seconds between two times; negative if the second is earlier.
 fn seconds(from: SystemTime, to: SystemTime) -> f64 {
     to.duration_since(from).map_or_else(|error| -error.duration().as_secs_f64(), |duration| duration.as_secs_f64())
 }

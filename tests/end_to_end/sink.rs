@@ -1,5 +1,5 @@
-//! The one who is told: a webhook receiver for Alertmanager. It also hands the exporter's text format to a Prometheus
-//! that would not ask for it.
+//! A webhook receiver for Alertmanager. It also serves the exporter's text format to a Prometheus that would request
+//! OpenMetrics.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub(crate) struct Alert {
     pub(crate) status: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
-    /// The one of Alertmanager's receivers that it was sent to.
+    /// The receiver of Alertmanager that it was sent to.
     #[serde(skip)]
     pub(crate) receiver: String,
     /// When it arrived.
@@ -52,7 +52,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Starts on a free port; `metrics_url` is what it asks for the text format.
+    /// Starts on a free port; `metrics_url` is the source of the text format.
     pub(crate) async fn start(metrics_url: String) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -71,7 +71,7 @@ impl Sink {
         self.received.borrow().clone()
     }
 
-    /// The first alert that was told with this status.
+    /// The first alert with this status.
     pub(crate) fn first(&self, status: &str) -> Option<Alert> {
         self.received.borrow().iter().find(|alert| alert.status == status).cloned()
     }

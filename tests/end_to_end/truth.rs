@@ -1,4 +1,4 @@
-//! What the simulated Clerk knows of its own limiter.
+//! The simulated Clerk's record of its own limiter.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::client;
 
-/// By the simulator's own account: when the windows of an instance ended in which less than a tenth of the limit was
-/// left, oldest first. The last one may still be open, and its end in the future.
+/// Ends of an instance's windows in which less than a tenth of the limit was left, by the simulator's record, oldest
+/// first. The last one may still be open, with its end in the future.
 pub(crate) async fn low_windows(record: &str, instance: &str) -> Vec<SystemTime> {
     let answer = client().get(format!("{record}?events=0")).send().await.unwrap().text().await.unwrap();
     let truth: Value = serde_json::from_str(&answer).unwrap();

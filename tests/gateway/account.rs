@@ -1,5 +1,5 @@
-//! Nothing is spent without being counted: random interleavings of reads, writes, invalidations, clients that give up,
-//! failures of every kind and timeouts, under every set of policies, against what a stand-in for Clerk read.
+//! Every request is counted: random interleavings of reads, writes, invalidations, disconnecting clients, all kinds of
+//! failures and timeouts, under every set of policies, compared with what a fake Clerk received.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::support::{Setup, World};
 use clerk_test_support::KEY;
 
-/// What becomes of a request that is sent.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
-    /// No connection: nothing is read.
+    /// No connection: nothing is received.
     Unreachable,
-    /// Read, and the connection breaks.
+    /// Received, then the connection breaks.
     Broken,
-    /// Read, and never answered.
+    /// Received, and never answered.
     Silent,
-    /// Read, and answered so.
+    /// Received, and answered with this status.
     Answered(u16),
-    /// Read, and the body of the response breaks off.
+    /// Received, and the response body breaks off.
     BodyBroken,
 }
 
@@ -46,14 +46,14 @@ enum Step {
         user: usize,
     },
     Keys,
-    /// A client goes away.
+    /// A client disconnects.
     Leave {
         client: usize,
     },
     Wait {
         millis: u64,
     },
-    /// What the next requests meet.
+    /// The outcome of the next requests.
     Fate(Fate, u64),
 }
 
@@ -102,12 +102,12 @@ fn policies() -> impl Strategy<Value = RoutePolicies> {
     )
 }
 
-/// A stand-in for Clerk that counts what it read.
+/// A fake Clerk that counts what it received.
 #[derive(Debug)]
 struct Mock {
-    /// Requests that were read, those that nothing limits apart.
+    /// Received requests, with those on unlimited routes separate.
     read: Mutex<[u64; 2]>,
-    /// Requests that wait for a connection, or were given up while they did: it cannot be known whether those left.
+    /// Requests that wait for a connection, or were cancelled while waiting: it is unknown whether those were sent.
     connecting: Arc<Mutex<[u64; 2]>>,
     fate: Mutex<(Fate, Duration)>,
 }
@@ -191,7 +191,7 @@ impl Play {
         let gateway = Arc::clone(&self.world.gateway);
         self.handles.push(self.clients.spawn(async move {
             let response = gateway.handle(request).await;
-            // Broken or whole.
+            // Complete or not.
             let _ = response.into_body().collect().await;
         }));
     }
@@ -214,16 +214,16 @@ impl Play {
         }
     }
 
-    /// What the account says, against what was read.
+    /// Compares the counts with what was received.
     fn check(&self) {
-        // Those that were given up while they waited for a connection count, too: better one too many.
+        // Requests cancelled while waiting for a connection count, too: overcounting is safer.
         let read = self.mock.read.lock()[0] + self.mock.connecting.lock()[0];
         let now = self.world.clock.now();
         let ledger = self.world.ledger.instance("test").unwrap();
         let top: u64 = ledger.lock().top(now, Span::Hour).iter().map(|share| share.requests).sum();
         let snapshot = ledger.lock().snapshot(now);
         let spent: u64 = snapshot.spent.iter().map(|(_, count)| count).sum();
-        assert_eq!((spent, top), (read, read), "counted, seen in the top view, and read");
+        assert_eq!((spent, top), (read, read), "counted, in the top view, and received");
         assert!(snapshot.spent.iter().all(|(key, _)| key.spender.source == Source::Gateway));
         let limiter = self.world.numbers().outbound.unwrap().pace;
         assert_eq!((limiter.in_flight, limiter.waiting), (0, 0));
@@ -247,7 +247,7 @@ proptest! {
     })]
 
     #[test]
-    fn every_request_that_is_read_is_counted_once(policies in policies(), steps in steps()) {
+    fn every_received_request_is_counted_once(policies in policies(), steps in steps()) {
         in_paused_time(async {
             let mut play = Play::new(policies);
             for step in &steps {
@@ -259,9 +259,9 @@ proptest! {
     }
 }
 
-/// What a slow Clerk was asked and no client waited for is used, in every view.
+/// Requests to a slow Clerk whose clients all disconnected count as used, everywhere.
 #[test]
-fn reads_that_are_given_up_are_used() {
+fn cancelled_reads_count_as_used() {
     in_paused_time(async {
         let mut play = Play::new(RoutePolicies::default());
         let ledger = play.world.ledger.instance("test").unwrap();

@@ -1,4 +1,4 @@
-//! What an answer of the gateway's own says of the attempts that were made: how many, and whether one of them was sent.
+//! What the gateway's error responses report about attempts: how many, and whether any was sent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::reads::{BATCH, CACHE, COALESCE, OFF, USER};
 use crate::support::{OK, Running, Setup, World, read_message, within};
 use clerk_test_support::KEY;
 
-/// One attempt after the other ends like this; the last one, and all after it.
+/// The outcomes of consecutive attempts; the last one repeats.
 #[derive(Debug)]
 struct Scripted(Mutex<VecDeque<End>>);
 
@@ -45,7 +45,7 @@ impl Transport for Scripted {
     }
 }
 
-/// The status, the code and the attempts that a client is told, and the text.
+/// The status, the code, the attempts and the text in the response.
 async fn told(policies: RoutePolicies, method: &str, script: &[End]) -> (u16, String, Option<String>, String) {
     let upstream: Arc<dyn Transport> = Arc::new(Scripted(Mutex::new(script.iter().copied().collect())));
     let routes = [(("DELETE", USER.1), RoutePolicies { retry: Mode::On, ..OFF })].into();
@@ -66,7 +66,7 @@ const REFUSED: End = End::Fails(ErrorKind::Connect);
 const CUT: End = End::Fails(ErrorKind::Broken);
 
 #[tokio::test(start_paused = true)]
-async fn nothing_was_sent_is_said_only_if_no_attempt_was() {
+async fn nothing_sent_is_reported_only_if_no_attempt_was() {
     let retry = RoutePolicies { retry: Mode::On, ..OFF };
     let (unreachable, broken) = ("gateway_upstream_unreachable", "gateway_upstream_broken");
     for (script, code, attempts) in [
@@ -92,7 +92,7 @@ async fn nothing_was_sent_is_said_only_if_no_attempt_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_are_named_whatever_the_policies_are() {
+async fn attempts_are_reported_under_all_policies() {
     for policies in [OFF, COALESCE, CACHE, BATCH] {
         for (script, status) in [(REFUSED, 502), (CUT, 502), (End::Never, 504), (End::Fails(ErrorKind::Decode), 502)] {
             let (found, _, attempts, _) = told(policies, "GET", &[script]).await;
@@ -107,7 +107,7 @@ async fn attempts_are_named_whatever_the_policies_are() {
 }
 
 #[tokio::test]
-async fn a_request_on_an_idle_connection_that_was_closed_counts_as_sent() {
+async fn request_on_a_closed_idle_connection_counts_as_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = Running::with(listener.local_addr().unwrap(), Setup::default()).await;
     let mut serving = JoinSet::new();
@@ -115,7 +115,7 @@ async fn a_request_on_an_idle_connection_that_was_closed_counts_as_sent() {
         let (mut stream, _) = listener.accept().await.unwrap();
         read_message(&mut stream, true).await.unwrap();
         stream.write_all(OK.as_bytes()).await.unwrap();
-        // The next one is read, and then nobody is there any more.
+        // The next request is received, then the server disconnects.
         read_message(&mut stream, true).await.unwrap();
         drop(listener);
     });

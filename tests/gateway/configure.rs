@@ -1,4 +1,4 @@
-//! What can be configured, and what becomes of numbers when it changes.
+//! Valid and invalid options, and counters across a reconfiguration.
 
 use std::sync::Arc;
 
@@ -70,12 +70,12 @@ async fn get(gateway: &Gateway, key: &str) -> u16 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn contradictions_are_refused_and_named() {
+async fn contradictory_options_are_rejected_by_name() {
     let (base, a) = ("http://clerk.test", || instance("a", "http://clerk.test"));
     for (options, expected) in [
         (options(vec![a(), a()], vec![]), "two instances are called a"),
         (options(vec![instance("other", base)], vec![]), "no instance can be called other"),
-        (options(vec![instance("a", "nonsense")], vec![]), "the address of a is none"),
+        (options(vec![instance("a", "nonsense")], vec![]), "the address of a is not a URL"),
         (options(vec![a()], vec![token("b", TOKEN)]), "for the instance b, which is not configured"),
         (options(vec![a()], vec![token("a", "short")]), "must have 16 characters or more"),
         (options(vec![a()], vec![token("a", TOKEN), token("a", TOKEN)]), "different from every other token"),
@@ -96,7 +96,7 @@ async fn each_key_of_an_instance_may_name_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counters_outlive_a_new_configuration_and_a_wrong_one_changes_nothing() {
+async fn counters_survive_reconfiguration_and_invalid_options_are_ignored() {
     let base = "http://clerk.test";
     let gateway = gateway(options(vec![instance("a", base)], vec![])).unwrap();
     get(&gateway, KEY).await;

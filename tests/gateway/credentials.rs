@@ -1,4 +1,4 @@
-//! Credentials that are in the wrong place, or that nobody knows, and those of machines.
+//! Misplaced and unknown credentials, and machine keys.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ fn base64(text: &str) -> String {
     out
 }
 
-/// A token in spellings that are not `Bearer <token>`.
+/// A token in forms other than `Bearer <token>`.
 fn spellings(token: &str) -> Vec<String> {
     let basic = |text: String| {
         let encoded = base64(&text);
@@ -58,7 +58,7 @@ fn spellings(token: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_token_never_leaves_wherever_it_stands() {
+async fn token_is_never_forwarded_from_anywhere() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let key = format!("Authorization: Bearer {KEY}\r\n");
@@ -94,7 +94,7 @@ async fn a_token_never_leaves_wherever_it_stands() {
         }
     }
     assert_eq!(stub.requests(), []);
-    // What is no token passes.
+    // Values that are not tokens pass.
     for fields in ["Cookie: __session=billing-token-CANARX\r\n", "X-Api-Key: YmlsbGluZy10b2tlbi1DQU5BUlg=\r\n"] {
         let raw = format!("GET /v1/users HTTP/1.1\r\nHost: gateway\r\n{key}{fields}\r\n");
         assert_eq!(gateway.send(&raw).await.status(), 200, "{raw}");
@@ -102,7 +102,7 @@ async fn a_token_never_leaves_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn unknown_credentials_are_told_apart_by_their_shape_and_shown_nowhere() {
+async fn unknown_credentials_are_counted_by_shape_and_never_shown() {
     log::listen();
     let shapes = [
         ("Bearer sk_live_somebodysCANARY", CredentialShape::SecretKeyLive, "(sk_live_)"),
@@ -140,12 +140,13 @@ async fn unknown_credentials_are_told_apart_by_their_shape_and_shown_nowhere() {
     }
     let logged = log::everything();
     assert!(!logged.contains("CANARY"), "{logged}");
-    let warnings = logged.lines().filter(|line| line.contains("WARN") && line.contains("answered 401")).count();
+    let warnings =
+        logged.lines().filter(|line| line.contains("WARN") && line.contains("rejected a request with 401")).count();
     assert_eq!(warnings, CredentialShape::ALL.len(), "once for each shape: {logged}");
 }
 
 #[tokio::test]
-async fn what_needs_no_key_passes_though_unknown_ones_are_refused() {
+async fn keyless_routes_pass_with_unknown_keys_rejected() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::with(stub.address, Setup { rejects_strangers: true, ..Setup::default() }).await;
     let post = |path: &str, fields: &str| {
@@ -164,7 +165,8 @@ async fn what_needs_no_key_passes_though_unknown_ones_are_refused() {
     assert_eq!(stub.requests().len(), 3);
 }
 
-/// A gateway whose instance has a machine's key in a file, and what its Clerk was asked: target and credential.
+/// A gateway whose instance has a machine key in a file, and the requests that its Clerk received: target and
+/// credential.
 struct Machines {
     gateway: Gateway,
     folder: tempfile::TempDir,
@@ -220,7 +222,7 @@ impl Machines {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_s_key_is_the_instance_s_and_is_read_again() {
+async fn machine_key_identifies_its_instance_and_is_reloaded() {
     let machines = Machines::new(OFF);
     assert_eq!(machines.ask("/m2m_tokens", MACHINE_KEY).await, 200);
     assert_eq!(machines.asked.lock().pop().unwrap(), ("/m2m_tokens".to_owned(), format!("Bearer {MACHINE_KEY}")));
@@ -228,14 +230,14 @@ async fn a_machine_s_key_is_the_instance_s_and_is_read_again() {
     let requests: Vec<_> = stats.instances[0].1.requests.iter().map(|it| (&*it.caller, it.route)).collect();
     assert_eq!(requests, [("worker", "/v1/m2m_tokens")]);
     assert!(!format!("{:?} {stats:?}", machines.gateway).contains("CANARY"));
-    // Another one in its place.
+    // Replaced by another key.
     let file = machines.folder.path().join("new");
     std::fs::write(&file, "ak_rotatedCANARY9876543210").unwrap();
     std::fs::rename(&file, machines.folder.path().join("machine")).unwrap();
     machines.gateway.refresh_keys();
     assert_eq!(machines.ask("/m2m_tokens", MACHINE_KEY).await, 401);
     assert_eq!(machines.ask("/m2m_tokens", "ak_rotatedCANARY9876543210").await, 200);
-    // What is no machine's key leaves the one before in place.
+    // An invalid machine key leaves the previous one in use.
     std::fs::write(machines.folder.path().join("machine"), "sk_test_0123456789abcdef").unwrap();
     machines.gateway.refresh_keys();
     assert_eq!(machines.ask("/m2m_tokens", "ak_rotatedCANARY9876543210").await, 200);
@@ -243,7 +245,7 @@ async fn a_machine_s_key_is_the_instance_s_and_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_machine_is_answered_is_shared_with_nobody() {
+async fn response_to_a_machine_key_is_not_shared() {
     let all = RoutePolicies { coalesce: Mode::On, cache: Mode::On, batch: Mode::On, ..OFF };
     let machines = Machines::new(all);
     for path in ["/v1/machines", "/v1/users/user_2NNEqL2nrIRdJ194ndJqAHwEfxC", "/v1/m2m_tokens"] {

@@ -1,4 +1,4 @@
-//! What a client gets when Clerk cannot be reached, breaks off or does not answer: in simulated time where that matters.
+//! Responses if Clerk is unreachable, breaks off or does not respond; in simulated time where that matters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::support::{Running, Setup, Stub, World, read_message, request};
 use clerk_test_support::KEY;
 
-/// Fails in one way, or never answers.
+/// Fails in one way, or never responds.
 #[derive(Debug)]
 struct Broken(Option<ErrorKind>);
 
@@ -34,7 +34,7 @@ fn get(path: &str) -> Request<Empty<bytes::Bytes>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_failure_is_an_answer_in_clerk_s_shape() {
+async fn every_failure_has_the_format_of_clerk_errors() {
     for (kind, status, code) in [
         (Some(ErrorKind::Dns), 502, "gateway_upstream_unreachable"),
         (Some(ErrorKind::Connect), 502, "gateway_upstream_unreachable"),
@@ -54,7 +54,7 @@ async fn every_failure_is_an_answer_in_clerk_s_shape() {
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(json["errors"][0]["code"], code, "{kind:?}");
-        assert!(!String::from_utf8_lossy(&body).contains("10.0.0.1"), "what is behind the gateway stays there");
+        assert!(!String::from_utf8_lossy(&body).contains("10.0.0.1"), "internal details are not shown");
         let waited = if kind.is_none() { Duration::from_secs(10) } else { Duration::ZERO };
         assert_eq!(from.elapsed().as_secs(), waited.as_secs());
         assert_eq!(world.numbers().decisions[Decision::Failed.index()], 1);
@@ -62,7 +62,7 @@ async fn every_failure_is_an_answer_in_clerk_s_shape() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_unreachable() {
+async fn port_without_listener_is_unreachable() {
     let stub = Stub::answering("").await;
     let address = stub.address;
     drop(stub);
@@ -72,7 +72,7 @@ async fn a_port_where_nobody_listens_is_unreachable() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_a_broken_answer() {
+async fn non_http_response_is_upstream_broken() {
     for answer in ["garbage\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n"] {
         let stub = Stub::with(move |_, mut stream, _| async move {
             read_message(&mut stream, true).await;
@@ -86,7 +86,7 @@ async fn what_is_no_http_is_a_broken_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_whose_body_falls_silent_ends() {
+async fn stalled_response_body_ends() {
     #[derive(Debug)]
     struct Silent;
     impl Transport for Silent {
@@ -105,7 +105,7 @@ async fn an_answer_whose_body_falls_silent_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
+async fn unfinished_error_body_is_forwarded_as_received() {
     #[derive(Debug)]
     struct Slow;
     impl Transport for Slow {
@@ -129,19 +129,19 @@ async fn an_error_whose_body_does_not_end_is_handed_on_as_far_as_it_came() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_send_its_body_is_told_so() {
+async fn missing_request_body_is_reported() {
     let stub = Stub::answering("").await;
     let setup = Setup { body_read_timeout: Duration::from_millis(100), ..Setup::default() };
     let gateway = Running::with(stub.address, setup).await;
     let answer = gateway.send(request("POST", "/v1/users", "Content-Length: 10\r\n", "half")).await;
     assert_eq!((answer.status(), &*answer.code()), (408, "gateway_request_incomplete"));
     assert_eq!(answer.value("connection"), Some("close"));
-    assert_eq!(stub.requests(), [], "what did not come to its end is no request");
+    assert_eq!(stub.requests(), [], "an incomplete request is not received");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
-    /// Reads the request to its end before it answers.
+async fn long_upload_with_progress_does_not_time_out() {
+    /// Reads the whole request before it responds.
     #[derive(Debug)]
     struct Patient;
     impl Transport for Patient {
@@ -155,7 +155,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     }
     let upstream: Arc<dyn Transport> = Arc::new(Patient);
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
-    // The client takes its time, more than Clerk has for an answer, and all of it takes longer than any deadline.
+    // The client is slower than Clerk's timeout, and the upload takes longer than any deadline.
     let part = |number: usize| async move {
         tokio::time::sleep(Duration::from_secs(25)).await;
         (number < 20)
@@ -165,7 +165,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     let answer = world.gateway.handle(get("/v1/users").map(|_| body)).await;
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "80");
-    // And one that never gets on ends, too, whoever the client is.
+    // An upload without progress ends.
     let body = || {
         http_body_util::StreamBody::new(futures_util::stream::pending::<
             Result<http_body::Frame<bytes::Bytes>, std::io::Error>,
@@ -173,7 +173,7 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     };
     assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body())).await.status(), StatusCode::GATEWAY_TIMEOUT);
 
-    /// Takes nothing and says nothing.
+    /// Reads nothing and sends nothing.
     #[derive(Debug)]
     struct Deaf;
     impl Transport for Deaf {
@@ -188,11 +188,11 @@ async fn a_long_upload_is_in_time_as_long_as_it_gets_on() {
     let world = World::new(&upstream, "http://clerk.test", Setup::default());
     let from = Instant::now();
     assert_eq!(world.gateway.handle(get("/v1/users").map(|_| body())).await.status(), StatusCode::GATEWAY_TIMEOUT);
-    assert_eq!(from.elapsed().as_secs(), 10, "Clerk's time is not the client's");
+    assert_eq!(from.elapsed().as_secs(), 10, "the attempt timeout does not apply to uploads");
 }
 
 #[tokio::test]
-async fn a_client_whose_body_is_none_is_told_so() {
+async fn malformed_request_body_is_reported() {
     let stub = Stub::answering("").await;
     let gateway = Running::with(stub.address, Setup::default()).await;
     for body in ["zz\r\nab\r\n0\r\n\r\n", "2\r\nabX\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n", "0x2\r\nab\r\n0\r\n\r\n"]
@@ -201,5 +201,5 @@ async fn a_client_whose_body_is_none_is_told_so() {
         assert_eq!((answer.status(), &*answer.code()), (400, "gateway_request_incomplete"), "{body:?}");
         assert_eq!(answer.value("connection"), Some("close"));
     }
-    assert_eq!(stub.requests(), [], "what did not come to its end is no request");
+    assert_eq!(stub.requests(), [], "an incomplete request is not received");
 }

@@ -1,4 +1,4 @@
-//! Two gateways, as two processes would have them, over one real Redis.
+//! Two gateways, as in two processes, over one real Redis.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn pair(redis: &RedisServer, policies: RoutePolicies) -> [Reads; 2] {
 }
 
 #[tokio::test]
-async fn what_one_fetched_the_other_has() {
+async fn gateways_share_cached_responses() {
     let redis = RedisServer::start(&[]).await;
     for policies in [CACHE, RoutePolicies { cache: Mode::On, ..BATCH }] {
         let [first, second] = pair(&redis, policies);
@@ -42,7 +42,7 @@ async fn what_one_fetched_the_other_has() {
 }
 
 #[tokio::test]
-async fn a_webhook_to_one_is_a_webhook_to_all() {
+async fn webhook_invalidates_all_gateways() {
     let redis = RedisServer::start(&[]).await;
     let [first, second] = pair(&redis, CACHE);
     let path = first.path(1);
@@ -52,7 +52,7 @@ async fn a_webhook_to_one_is_a_webhook_to_all() {
     first.rename_elsewhere(1, "Changed").await;
     first.announce(1).await;
     let name = async |reads: &Reads| reads.get(&path).await.json()["first_name"].as_str().unwrap().to_owned();
-    assert_eq!(name(&first).await, "Changed", "whoever got it forgets at once");
+    assert_eq!(name(&first).await, "Changed", "the receiving gateway invalidates immediately");
     within(async {
         while name(&second).await != "Changed" {
             tokio::task::yield_now().await;
@@ -62,7 +62,7 @@ async fn a_webhook_to_one_is_a_webhook_to_all() {
     assert_eq!(name(&second).await, "Changed");
 }
 
-/// A gateway whose user of Redis has these rights.
+/// A gateway whose Redis user has these permissions.
 async fn limited(redis: &RedisServer, user: &str, rights: &[&str]) -> Setup {
     let url = redis.url_of_user(user, rights).await;
     let store = RedisClient::new(RedisOptions { url, ..redis.options() }).unwrap();
@@ -86,9 +86,9 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     wait.await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// As Redis 7 makes users: keys and commands, and no channels unless they are asked for.
+/// Redis 7's default for new users: keys and commands, but no channels unless granted.
 #[tokio::test]
-async fn a_webhook_without_channel_rights_is_still_one_to_all() {
+async fn webhook_without_channel_permission_invalidates_all_gateways() {
     let redis = RedisServer::start(&[]).await;
     let rights = ["~clerk-exporter:*", "+@all"];
     let first = Reads::with(roomy(), limited(&redis, "app", &rights).await);
@@ -99,17 +99,17 @@ async fn a_webhook_without_channel_rights_is_still_one_to_all() {
             assert_eq!(reads.get(&reads.path(1)).await.status, 200);
         }
         first.rename_elsewhere(1, &name).await;
-        assert_ne!(first_name(&second, 1).await, name, "it is kept until the webhook comes");
+        assert_ne!(first_name(&second, 1).await, name, "it is cached until the webhook");
         let answer = if round % 2 == 0 { first.deliver(1).await } else { second.deliver(1).await };
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!([first_name(&first, 1).await, first_name(&second, 1).await], [name.clone(), name], "at once");
     }
     for reads in [&first, &second] {
         let stats = reads.world.gateway.stats();
-        assert_eq!(stats.cache.unwrap().memory.hits, 0, "nothing is heard of others");
-        until("it is told", async || refuses(reads, RefusalClass::Permission)).await;
+        assert_eq!(stats.cache.unwrap().memory.hits, 0, "no invalidations from others");
+        until("the refusal is recorded", async || refuses(reads, RefusalClass::Permission)).await;
     }
-    // Given the right, they hear each other, and memory is used.
+    // With the permission, they receive each other's invalidations, and memory is used.
     let () = redis.command(&["ACL", "SETUSER", "app", "&clerk-exporter:*"]).await;
     for reads in [&first, &second] {
         until("memory is used", async || {
@@ -119,11 +119,11 @@ async fn a_webhook_without_channel_rights_is_still_one_to_all() {
         .await;
     }
     assert_eq!(first.deliver(2).await.status, 200);
-    assert!(!refuses(&first, RefusalClass::Permission), "what was refused is done");
+    assert!(!refuses(&first, RefusalClass::Permission), "the refused operation succeeded");
 }
 
 #[tokio::test]
-async fn a_webhook_that_others_may_not_have_heard_of_is_503_and_names_the_right() {
+async fn undelivered_webhook_gets_503_naming_the_permission() {
     let redis = RedisServer::start(&[]).await;
     let rule = acl_rule("clerk-exporter:");
     let rights: Vec<_> = rule.split(" on ><password> ").nth(1).unwrap().split(' ').collect();
@@ -140,7 +140,7 @@ async fn a_webhook_that_others_may_not_have_heard_of_is_503_and_names_the_right(
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     assert!(text.contains("+publish") && text.contains("please redeliver"), "{text}");
     assert!(refuses(&first, RefusalClass::Permission) && !refuses(&second, RefusalClass::Permission));
-    // Keys are another matter: where Redis holds what is old, it is 503 too.
+    // Keys are different: if Redis may hold stale entries, the response is 503, too.
     let deaf = first.beside(limited(&redis, "deaf", &["&*", "+@all"]).await);
     let answer = deaf.deliver(1).await;
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
@@ -150,7 +150,7 @@ async fn a_webhook_that_others_may_not_have_heard_of_is_503_and_names_the_right(
 }
 
 #[tokio::test]
-async fn together_they_stay_within_the_limit_and_use_all_of_it() {
+async fn gateways_share_the_limit_and_use_all_of_it() {
     let redis = RedisServer::start(&[]).await;
     let window = Duration::from_secs(3600);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
@@ -182,7 +182,7 @@ async fn together_they_stay_within_the_limit_and_use_all_of_it() {
 }
 
 #[tokio::test]
-async fn without_redis_each_goes_on_alone() {
+async fn gateways_continue_alone_without_redis() {
     let mut redis = RedisServer::start(&[]).await;
     let all = RoutePolicies { cache: Mode::On, coalesce: Mode::On, pace: Mode::On, ..BATCH };
     let gateways = pair(&redis, all);
@@ -201,7 +201,7 @@ async fn without_redis_each_goes_on_alone() {
 }
 
 #[tokio::test]
-async fn sealed_answers_show_nothing_of_a_user() {
+async fn encrypted_responses_show_no_user_data() {
     let redis = RedisServer::start(&[]).await;
     let key = SecretSource::Inline(Secret::new("00112233445566778899aabbccddeeff".repeat(2)));
     let mut found = Vec::new();
@@ -223,8 +223,8 @@ async fn sealed_answers_show_nothing_of_a_user() {
         found.push((is_sealed, shown > 0));
         let second = reads
             .beside(Setup { seal: is_sealed.then(|| Encryption::new(&key, &[]).unwrap()), ..setup(&redis, CACHE) });
-        assert_eq!(second.get(&reads.path(1)).await.decision(), Some("cache_hit"), "whoever has the key reads it");
+        assert_eq!(second.get(&reads.path(1)).await.decision(), Some("cache_hit"), "the holder of the key can read it");
     }
-    // Without a seal it is there: the words are the right ones to look for.
+    // Without encryption the text is found, so that the search is valid.
     assert_eq!(found, [(false, true), (true, false)]);
 }

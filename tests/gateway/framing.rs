@@ -1,4 +1,4 @@
-//! Where messages end: answers without a body, interim answers, trailers.
+//! Message framing: responses without a body, interim responses, trailers.
 
 use clerk_exporter::gateway::InstancePolicies;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,7 +7,7 @@ use crate::reads::{COALESCE, OFF};
 use crate::support::{OK, Running, Setup, Stub, read_head, read_message, request, within};
 
 #[tokio::test]
-async fn the_answer_to_head_keeps_its_length_and_has_no_body() {
+async fn response_to_head_keeps_its_length_without_a_body() {
     let stub = Stub::answering("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-A: b\r\n\r\n").await;
     let gateway = Running::before(&stub).await;
     let mut stream = gateway.connect().await;
@@ -16,11 +16,11 @@ async fn the_answer_to_head_keeps_its_length_and_has_no_body() {
         let answer = within(read_message(&mut stream, false)).await.unwrap();
         assert_eq!((answer.status(), answer.value("content-length")), (200, Some("1234")));
     }
-    assert!(*stub.connections.lock() < 10, "the connection to Clerk was used again");
+    assert!(*stub.connections.lock() < 10, "the connection to Clerk was reused");
 }
 
 #[tokio::test]
-async fn answers_without_a_body_leave_the_connections_in_order() {
+async fn bodiless_responses_keep_connections_usable() {
     for head in ["204 No Content\r\n", "304 Not Modified\r\nContent-Length: 77\r\nETag: \"x\"\r\n", "204 X\r\n"] {
         let stub = Stub::answering(format!("HTTP/1.1 {head}\r\n")).await;
         let gateway = Running::before(&stub).await;
@@ -36,7 +36,7 @@ async fn answers_without_a_body_leave_the_connections_in_order() {
 }
 
 #[tokio::test]
-async fn a_body_behind_a_204_is_dropped_with_its_connection() {
+async fn body_after_204_is_dropped_with_its_connection() {
     let stub = Stub::answering("HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad").await;
     let gateway = Running::before(&stub).await;
     for _ in 0..3 {
@@ -46,7 +46,7 @@ async fn a_body_behind_a_204_is_dropped_with_its_connection() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_not_taken_for_the_final_one() {
+async fn interim_responses_are_not_final() {
     for interim in ["100 Continue\r\n", "102 Processing\r\n", "103 Early Hints\r\nLink: </x>\r\n"] {
         let stub = Stub::answering(format!("HTTP/1.1 {interim}\r\n{OK}")).await;
         let answer = Running::before(&stub).await.get("/v1/users").await;
@@ -55,7 +55,7 @@ async fn interim_answers_are_not_taken_for_the_final_one() {
 }
 
 #[tokio::test]
-async fn nobody_changes_protocols_through_here() {
+async fn protocol_upgrades_are_not_forwarded() {
     let stub = Stub::answering("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n").await;
     let gateway = Running::before(&stub).await;
     let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
@@ -65,7 +65,7 @@ async fn nobody_changes_protocols_through_here() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_to_be_told_to_go_on_is_told() {
+async fn expect_continue_gets_100_continue() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let mut stream = gateway.connect().await;
@@ -80,7 +80,7 @@ async fn a_client_that_waits_to_be_told_to_go_on_is_told() {
 }
 
 #[tokio::test]
-async fn a_refused_client_is_not_asked_for_its_body() {
+async fn rejected_client_gets_no_100_continue() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let fields = "Expect: 100-continue\r\nContent-Length: 500\r\nAuthorization: Bearer another\r\n";
@@ -90,7 +90,7 @@ async fn a_refused_client_is_not_asked_for_its_body() {
 }
 
 #[tokio::test]
-async fn bodies_of_every_framing_arrive_as_they_are_with_every_method() {
+async fn request_bodies_of_every_framing_and_method_arrive() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
@@ -113,7 +113,7 @@ async fn bodies_of_every_framing_arrive_as_they_are_with_every_method() {
 }
 
 #[tokio::test]
-async fn a_body_keeps_its_end_even_if_connection_names_its_length() {
+async fn body_keeps_its_framing_if_connection_names_its_length() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -123,12 +123,12 @@ async fn a_body_keeps_its_end_even_if_connection_names_its_length() {
 }
 
 #[tokio::test]
-async fn an_answer_of_every_framing_arrives_as_it_is() {
+async fn response_of_every_framing_arrives_unchanged() {
     for (fields, body, arrives) in [
         ("Content-Length: 3\r\n", "abc", "abc"),
         ("Content-Length: 0\r\n", "", ""),
         ("Transfer-Encoding: chunked\r\n", "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", "abc"),
-        // RFC 9112, section 6.3: the length does not count.
+        // RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length.
         ("Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", "3\r\nabc\r\n0\r\n\r\n", "abc"),
         ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n", "abc"),
     ] {
@@ -140,7 +140,7 @@ async fn an_answer_of_every_framing_arrives_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_length_is_said_once_and_never_with_a_204() {
+async fn content_length_is_single_and_absent_with_204() {
     for (head, expected) in [
         ("200 OK\r\nContent-Length: 2, 2\r\n\r\n{}", Some("2")),
         ("200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}", Some("2")),
@@ -164,7 +164,7 @@ async fn a_length_is_said_once_and_never_with_a_204() {
 }
 
 #[tokio::test]
-async fn an_answer_in_a_coding_of_transfer_that_nobody_here_undoes_is_not_passed_for_another() {
+async fn response_with_unknown_transfer_coding_is_not_forwarded() {
     for coding in ["gzip", "gzip, chunked", "xchunked", "chunked\r\nTransfer-Encoding: chunked"] {
         let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
         let stub = Stub::with(move |_, mut stream, _| {
@@ -185,7 +185,7 @@ async fn an_answer_in_a_coding_of_transfer_that_nobody_here_undoes_is_not_passed
 }
 
 #[tokio::test]
-async fn an_answer_that_ends_with_its_connection_arrives_whole() {
+async fn close_delimited_response_arrives_whole() {
     let stub = Stub::with(|_, mut stream, requests| async move {
         let request = read_message(&mut stream, true).await;
         requests.lock().extend(request);
@@ -197,7 +197,7 @@ async fn an_answer_that_ends_with_its_connection_arrives_whole() {
 }
 
 #[tokio::test]
-async fn an_old_client_gets_an_answer_that_it_understands() {
+async fn http_1_0_client_gets_an_unchunked_response() {
     let stub = Stub::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
     let gateway = Running::before(&stub).await;
     let mut stream = gateway.connect().await;

@@ -1,10 +1,10 @@
-//! The server closes an idle connection while a request is on its way.
+//! The server closes an idle connection while a request is in flight.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{OK, Running, Stub, read_message, request};
 
-/// Answers the first request of each connection and closes at the second, without a word.
+/// Answers the first request of each connection, and closes it on the second.
 async fn impatient() -> Stub {
     Stub::with(|number, mut stream, requests| async move {
         let Some(first) = read_message(&mut stream, true).await else { return };
@@ -18,7 +18,7 @@ async fn impatient() -> Stub {
 }
 
 #[tokio::test]
-async fn reads_are_sent_once_more_on_a_new_connection() {
+async fn reads_are_resent_on_a_new_connection() {
     for method in ["GET", "HEAD", "OPTIONS"] {
         let stub = impatient().await;
         let gateway = Running::before(&stub).await;
@@ -30,7 +30,7 @@ async fn reads_are_sent_once_more_on_a_new_connection() {
 }
 
 #[tokio::test]
-async fn writes_are_not_since_they_may_have_been_done() {
+async fn writes_are_not_resent_on_a_new_connection() {
     for (method, fields, body) in
         [("POST", "Content-Length: 2\r\n", "{}"), ("PATCH", "", ""), ("DELETE", "", ""), ("PUT", "", "")]
     {
@@ -44,7 +44,7 @@ async fn writes_are_not_since_they_may_have_been_done() {
                 failed += 1;
             }
         }
-        assert!(failed > 0, "{method}: some went out on a connection that was closed");
+        assert!(failed > 0, "{method}: some were sent on a closed connection");
         let mut seen: Vec<String> = stub.requests().iter().map(|request| request.first_line().to_owned()).collect();
         seen.sort_unstable();
         let expected: Vec<String> = (0..10).map(|number| format!("{method} /v1/users/{number} HTTP/1.1")).collect();
@@ -53,7 +53,7 @@ async fn writes_are_not_since_they_may_have_been_done() {
 }
 
 #[tokio::test]
-async fn a_new_connection_that_is_closed_is_no_idle_one() {
+async fn closed_new_connection_is_not_an_idle_one() {
     let stub = Stub::with(|number, mut stream, requests| async move {
         if let Some(message) = read_message(&mut stream, true).await {
             requests.lock().push(crate::support::Message { connection: number, ..message });
@@ -67,8 +67,8 @@ async fn a_new_connection_that_is_closed_is_no_idle_one() {
 }
 
 #[tokio::test]
-async fn connections_that_were_closed_properly_are_not_noticed() {
-    // Closes after each answer, as a server does whose patience with idle connections is short.
+async fn properly_closed_connections_cause_no_errors() {
+    // Closes after each response, like a server with a short idle timeout.
     let stub = Stub::with(|_, mut stream, requests| async move {
         let request = read_message(&mut stream, true).await;
         requests.lock().extend(request);
@@ -84,9 +84,9 @@ async fn connections_that_were_closed_properly_are_not_noticed() {
     assert_eq!(stub.requests().len(), 200);
 }
 
-/// On a connection on which HTTP/1.0 was spoken, requests go out by HTTP/1.0, which has no chunks.
+/// On an HTTP/1.0 connection, requests use HTTP/1.0, which has no chunked encoding.
 #[tokio::test]
-async fn no_body_is_lost_behind_an_answer_of_http_1_0() {
+async fn no_body_is_lost_after_an_http_1_0_response() {
     let stub = Stub::answering("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}").await;
     let gateway = Running::before(&stub).await;
     for round in 0..5 {

@@ -1,4 +1,4 @@
-//! Whose request it is, and what becomes of those that are nobody's.
+//! Keys, tokens and callers, and requests with unknown keys.
 
 use crate::support::{OK, Running, Setup, Stub, TOKEN, request};
 use clerk_test_support::KEY;
@@ -10,7 +10,7 @@ fn bearing(authorization: &str, fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_stranger_s_key_is_handed_on_as_it_is_and_counted_apart() {
+async fn unknown_key_is_forwarded_and_counted_separately() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for authorization in ["Bearer sk_live_somebodyelse", "Basic abc", "", "bearer x", "Bearer  two  blanks"] {
@@ -22,11 +22,11 @@ async fn a_stranger_s_key_is_handed_on_as_it_is_and_counted_apart() {
     assert_eq!(world.strangers().requests.iter().map(|request| request.count).sum::<u64>(), 5);
     assert_eq!(world.numbers().requests, []);
     let snapshot = world.ledger.snapshot(world.clock.now()).remove(0);
-    assert_eq!(snapshot.responses.values().sum::<u64>(), 0, "it says nothing of our instance");
+    assert_eq!(snapshot.responses.values().sum::<u64>(), 0, "it reveals nothing about the instance");
 }
 
 #[tokio::test]
-async fn strangers_can_be_kept_out() {
+async fn unknown_keys_can_be_rejected() {
     let stub = Stub::answering(OK).await;
     let setup = Setup { rejects_strangers: true, ..Setup::default() };
     let gateway = Running::with(stub.address, setup).await;
@@ -40,13 +40,13 @@ async fn strangers_can_be_kept_out() {
 }
 
 #[tokio::test]
-async fn a_caller_s_token_is_exchanged_for_the_key_and_never_leaves() {
+async fn caller_token_is_replaced_by_the_key() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for scheme in ["Bearer", "bearer", "BEARER "] {
         gateway.send(bearing(&format!("{scheme} {TOKEN}"), "User-Agent: @clerk/backend@1.0.0\r\n")).await;
     }
-    // A token that Connection names is gone before it is exchanged, and not afterwards.
+    // A token named in Connection is removed before it is replaced by the key, and not afterwards.
     gateway.send(bearing(&format!("Bearer {TOKEN}"), "Connection: authorization\r\n")).await;
     assert_eq!(stub.requests().len(), 4);
     for request in stub.requests() {
@@ -59,7 +59,7 @@ async fn a_caller_s_token_is_exchanged_for_the_key_and_never_leaves() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_presented_in_another_way_is_refused_and_never_leaves() {
+async fn misplaced_token_is_rejected_and_never_forwarded() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for authorization in [
@@ -84,20 +84,20 @@ async fn a_token_that_is_presented_in_another_way_is_refused_and_never_leaves() 
 }
 
 #[tokio::test]
-async fn whoever_has_a_token_is_not_shown_the_key_by_trace() {
+async fn trace_with_a_token_does_not_reveal_the_key() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let trace = |credential: &str| bearing(&format!("Bearer {credential}"), "").replace("GET", "TRACE");
     let answer = gateway.send(trace(TOKEN)).await;
     assert_eq!((answer.status(), &*answer.code()), (405, "gateway_method_not_allowed"));
     assert_eq!(stub.requests(), []);
-    // Whoever has the key may see it.
+    // A client that sends the key may see it.
     assert_eq!(gateway.send(trace(KEY)).await.status(), 200);
     assert_eq!(stub.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn several_authorizations_are_refused() {
+async fn several_authorization_fields_are_rejected() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let second = format!("Authorization: Bearer {TOKEN}\r\n");
@@ -106,7 +106,7 @@ async fn several_authorizations_are_refused() {
 }
 
 #[tokio::test]
-async fn callers_are_told_apart_by_their_sdk_up_to_a_bound() {
+async fn callers_are_named_by_sdk_up_to_a_limit() {
     let stub = Stub::answering(OK).await;
     let setup = Setup { max_callers: 2, ..Setup::default() };
     let gateway = Running::with(stub.address, setup).await;
@@ -122,7 +122,7 @@ async fn callers_are_told_apart_by_their_sdk_up_to_a_bound() {
 }
 
 #[tokio::test]
-async fn no_key_and_no_token_is_shown_by_anything_that_can_be_printed() {
+async fn debug_output_contains_no_key_or_token() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     gateway.send(bearing(&format!("Bearer {TOKEN}"), "")).await;

@@ -1,4 +1,4 @@
-//! What is logged of requests: a line each, without a key and without a path.
+//! The request log: one line per request, without keys and paths.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use clerk_test_support::KEY;
 use clerk_test_support::log::{everything, listen};
 
 #[tokio::test(start_paused = true)]
-async fn a_request_is_one_line_that_names_nobody() {
+async fn request_is_one_log_line_without_user_ids() {
     listen();
     let simulator = Simulator::new(clerk_test_support::simulator(1));
     let upstream: Arc<dyn Transport> = MemoryTransport::new(simulator.router());

@@ -1,4 +1,4 @@
-//! The gateway from outside: raw bytes in at one end, raw bytes out at the other, and what it counted meanwhile.
+//! The gateway as a black box: raw bytes in on one side, raw bytes out on the other, and its counters.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

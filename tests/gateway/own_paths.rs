@@ -1,4 +1,4 @@
-//! Nearly our own paths: what is meant for us is forwarded to nobody, body and all.
+//! Paths similar to the gateway's own are never forwarded, and neither are their bodies.
 
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_client::webhook::WebhookOptions;
@@ -44,7 +44,7 @@ fn post(path: &str, fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn nearly_our_own_paths_are_not_found_and_never_forwarded() {
+async fn paths_near_own_paths_get_404_and_are_not_forwarded() {
     for (webhooks, rejects_strangers) in [(Some(webhooks()), false), (None, false), (Some(webhooks()), true)] {
         let stub = Stub::answering(OK).await;
         let gateway = Running::with(stub.address, Setup { webhooks, rejects_strangers, ..Setup::default() }).await;
@@ -74,20 +74,20 @@ async fn a_delivery_to_any_other_path_is_not_forwarded() {
         }
     }
     assert_eq!(stub.requests(), []);
-    // At its path it is looked at, and what is not well signed is refused there.
+    // At the configured path the signature is checked and rejected.
     assert_eq!(gateway.send(post("/webhooks/clerk", "svix-signature: v1,x\r\n")).await.status(), 400);
     assert_eq!(stub.requests(), []);
 }
 
 #[tokio::test]
-async fn pages_of_the_exporter_are_not_asked_of_clerk() {
+async fn exporter_pages_are_not_forwarded_to_clerk() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for path in ["/metrics", "/config", "/-/healthy", "/-/reload", "/api/v1/top", "/api/v1/status"] {
         assert_eq!(gateway.get(path).await.status(), 404, "{path}");
     }
     assert_eq!(stub.requests(), []);
-    // What Clerk may have goes there, with and without its prefix.
+    // Clerk's paths are forwarded, with and without prefix.
     for path in ["/v1/webhooks/svix", "/m2m_tokens", "/v1/users/a%2Fb", "/v1/x/../users", "/webhooks", "/"] {
         assert_eq!(gateway.get(path).await.status(), 200, "{path}");
     }

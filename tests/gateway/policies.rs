@@ -1,4 +1,4 @@
-//! Policies, each off, watching, and on: in simulated time against a simulated Clerk.
+//! Policies off, in shadow mode, and on: in simulated time against a simulated Clerk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Played {
         Self { world, simulator }
     }
 
-    /// Status, headers and body of an answer.
+    /// Status, headers and body of a response.
     async fn send(&self, method: &str) -> (StatusCode, HeaderMap, String) {
         let request = Request::builder()
             .method(method)
@@ -65,20 +65,20 @@ fn throttled() -> Fault {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_all_off_a_429_is_handed_on_at_once_and_nothing_waits() {
+async fn all_policies_off_forward_a_429_without_delay() {
     let played = Played::new(RoutePolicies::default(), Duration::ZERO);
     played.simulator.set_faults(throttled().times(1).into()).unwrap();
     let from = Instant::now();
     let (status, headers, _) = played.send("GET").await;
     assert_eq!((status.as_u16(), &headers["retry-after"]), (429, &"3".parse().unwrap()));
-    // The hold that it began holds nobody: pacing is off.
+    // Its Retry-After delays nothing: pacing is off.
     assert_eq!(played.send("GET").await.0, 200);
     assert!(from.elapsed() < Duration::from_secs(1));
     assert_eq!(played.sent(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_waits_as_clerk_says_and_says_how_often_it_tried() {
+async fn retry_follows_retry_after_and_reports_attempts() {
     let played = Played::new(retry(Mode::On), Duration::ZERO);
     played.simulator.set_faults(throttled().times(1).into()).unwrap();
     let from = Instant::now();
@@ -113,7 +113,7 @@ async fn retry_in_shadow_is_counted_and_changes_nothing() {
     assert_eq!(numbers.decisions[Decision::Forwarded.index()], 2);
 }
 
-/// 130 requests at once, of 100 that are allowed in 10 seconds: how many got which status.
+/// 130 requests at once, of which 100 are allowed in 10 seconds: how many got which status.
 async fn burst(played: &Arc<Played>) -> (usize, Vec<(StatusCode, HeaderMap, String)>) {
     let mut tasks = JoinSet::new();
     for _ in 0..130 {
@@ -127,20 +127,20 @@ async fn burst(played: &Arc<Played>) -> (usize, Vec<(StatusCode, HeaderMap, Stri
 }
 
 #[tokio::test(start_paused = true)]
-async fn pacing_lets_everybody_through_in_time_without_a_429() {
+async fn pacing_sends_all_requests_without_a_429() {
     let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(30)));
     let from = Instant::now();
     let (good, others) = burst(&played).await;
     assert_eq!((good, others.len()), (130, 0));
     assert!(from.elapsed() >= Duration::from_secs(9));
-    assert_eq!(played.simulator.truth().requests.total, 130, "no request was in vain");
+    assert_eq!(played.simulator.truth().requests.total, 130, "no request was rejected");
     let numbers = played.world.numbers();
     assert!(numbers.decisions[Decision::Queued.index()] >= 30);
     assert_eq!(numbers.decisions[Decision::Shed.index()], 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_would_wait_too_long_gets_a_429_of_ours_at_once() {
+async fn request_exceeding_max_wait_is_shed_immediately() {
     let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(1)));
     let from = Instant::now();
     let (good, others) = burst(&played).await;
@@ -168,7 +168,7 @@ async fn pacing_in_shadow_is_counted_and_changes_nothing() {
     assert!(played.world.numbers().shadowed[Decision::Queued.index()] >= 30);
 }
 
-/// Two bursts a while apart, of more than may be in flight at once. What became of the requests, or would have become.
+/// Two bursts some time apart, larger than the in-flight limit. Returns the decisions, or the shadow decisions.
 async fn decided(mode: Mode, max_wait: Duration) -> [u64; 2] {
     let played = Arc::new(Played::new(pace(mode), max_wait));
     played.simulator.set_faults(Fault::Latency { millis: 60 }.always().into()).unwrap();
@@ -182,7 +182,7 @@ async fn decided(mode: Mode, max_wait: Duration) -> [u64; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pacing_in_shadow_says_what_pacing_would_do() {
+async fn shadow_pacing_counts_match_real_pacing() {
     for (seconds, expected) in [(1, [0, 60]), (30, [60, 0])] {
         let max_wait = Duration::from_secs(seconds);
         assert_eq!(decided(Mode::On, max_wait).await, expected);
@@ -191,7 +191,7 @@ async fn pacing_in_shadow_says_what_pacing_would_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_told_in_milliseconds() {
+async fn queue_wait_is_reported_in_milliseconds() {
     let played = Arc::new(Played::new(pace(Mode::On), Duration::from_secs(30)));
     burst(&played).await;
     let (status, headers, _) = played.send("GET").await;
@@ -203,7 +203,7 @@ async fn a_wait_is_told_in_milliseconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_kept_for_the_case_of_need_takes_no_place_in_flight() {
+async fn stored_fallback_response_takes_no_in_flight_slot() {
     for body in [FaultBody::Clerk, FaultBody::Html, FaultBody::Empty] {
         let both = RoutePolicies { retry: Mode::On, pace: Mode::On, ..RoutePolicies::default() };
         let alone = limiter::LimiterOptions { max_in_flight: 1, ..limiter::LimiterOptions::default() };
@@ -216,7 +216,7 @@ async fn an_answer_that_is_kept_for_the_case_of_need_takes_no_place_in_flight() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_429_of_clerk_is_handed_on_whole_when_there_is_no_time_for_another() {
+async fn last_429_is_forwarded_when_the_deadline_forbids_a_retry() {
     let both = RoutePolicies { retry: Mode::On, pace: Mode::On, ..RoutePolicies::default() };
     let played = Played::new(both, Duration::from_secs(1));
     let fault = Fault::Throttled { retry_after: Some("600".to_owned()), body: FaultBody::Clerk };
@@ -225,7 +225,7 @@ async fn the_last_429_of_clerk_is_handed_on_whole_when_there_is_no_time_for_anot
     assert_eq!((status.as_u16(), &headers["retry-after"]), (429, &"600".parse().unwrap()));
     assert!(body.contains("too_many_requests"), "{body}");
     assert_eq!(headers.get("x-clerk-exporter-decision"), None, "Clerk's own answer, first time");
-    // Others wait for it no longer than they may, and then get an answer of ours.
+    // Others wait no longer than allowed, and then get a response of the gateway.
     let (status, headers, _) = played.send("GET").await;
     assert_eq!((status.as_u16(), &headers["x-clerk-exporter-decision"]), (429, &"shed".parse().unwrap()));
     assert_eq!(played.sent(), 1);

@@ -1,4 +1,4 @@
-//! HTTP/2 on both sides, and TLS towards Clerk.
+//! HTTP/2 on both sides, and TLS to Clerk.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ async fn head_over_http2(gateway: &Running) -> http::Response<bytes::Bytes> {
     send_over_http2(gateway, request.header("authorization", format!("Bearer {KEY}"))).await
 }
 
-/// One request over HTTP/2 without TLS.
+/// Sends one request over HTTP/2 without TLS.
 async fn send_over_http2(gateway: &Running, request: http::request::Builder) -> http::Response<bytes::Bytes> {
     let stream = within(TcpStream::connect(gateway.address)).await.unwrap();
     let io = TokioIo::new(stream);
@@ -59,7 +59,7 @@ async fn send_over_http2(gateway: &Running, request: http::request::Builder) -> 
 }
 
 #[tokio::test]
-async fn a_client_of_http2_is_served_over_http1() {
+async fn http2_client_is_forwarded_over_http1() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("x-a", "1"), ("x-a", "2")];
@@ -73,7 +73,7 @@ async fn a_client_of_http2_is_served_over_http1() {
     assert_eq!(sent.fields("x-a"), ["x-a: 1", "x-a: 2"]);
 }
 
-/// What arrived at a server behind TLS.
+/// A request that arrived at a TLS server.
 #[derive(Debug, Clone, PartialEq)]
 struct Arrived {
     version: Version,
@@ -91,7 +91,7 @@ fn acceptor(protocols: &[&str]) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Serves HTTP/1.1 and HTTP/2 over TLS, and keeps what arrives.
+/// Serves HTTP/1.1 and HTTP/2 over TLS, and records what arrives.
 async fn tls_server() -> (SocketAddr, Arc<Mutex<Vec<Arrived>>>, JoinSet<()>) {
     let acceptor = acceptor(&["h2", "http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -138,14 +138,14 @@ async fn through_tls(http2: bool, ca_file: Option<PathBuf>) -> (u16, Vec<Arrived
 }
 
 #[tokio::test]
-async fn clerk_is_reached_over_tls_by_http1_unless_asked_otherwise() {
+async fn clerk_is_reached_over_tls_with_http1_by_default() {
     let (status, arrived) = through_tls(false, Some(data("ca.pem"))).await;
     assert_eq!((status, arrived.len(), arrived[0].version), (200, 1, Version::HTTP_11));
     assert!(arrived[0].headers["host"].to_str().unwrap().starts_with("localhost:"));
 }
 
 #[tokio::test]
-async fn over_http2_the_authority_stands_in_its_own_place_only() {
+async fn http2_requests_have_authority_and_no_host() {
     let (status, arrived) = through_tls(true, Some(data("ca.pem"))).await;
     assert_eq!((status, arrived.len(), arrived[0].version), (200, 1, Version::HTTP_2));
     assert!(arrived[0].authority.as_ref().unwrap().starts_with("localhost:"));
@@ -155,7 +155,7 @@ async fn over_http2_the_authority_stands_in_its_own_place_only() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_vouches_for_gets_nothing() {
+async fn untrusted_server_receives_nothing() {
     for http2 in [false, true] {
         let (status, arrived) = through_tls(http2, None).await;
         assert_eq!((status, arrived), (502, Vec::new()));
@@ -168,7 +168,7 @@ fn frame(kind: u8, flags: u8, is_of_stream: bool, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags, 0, 0, 0, u8::from(is_of_stream)], payload].concat()
 }
 
-/// Answers a request by half of what it announces, and then resets the stream without an error.
+/// Responds with half of the announced body, and then resets the stream with `NO_ERROR`.
 async fn answer_half(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &[u8]) -> Option<()> {
     const DATA: u8 = 0;
     const HEADERS: u8 = 1;
@@ -193,13 +193,13 @@ async fn answer_half(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &
     stream.write_all(&frame(DATA, 0, true, &[b'x'; 400])).await.ok()?;
     stream.write_all(&frame(RESET, 0, true, &[0; 4])).await.ok()?;
     stream.flush().await.ok()?;
-    // Until the other side has had enough.
+    // Until the other side closes.
     let _ = tokio::io::copy(stream, &mut tokio::io::sink()).await;
     Some(())
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_without_an_error_has_not_ended() {
+async fn stream_reset_with_no_error_is_incomplete() {
     // `:status` from the static table of HPACK (RFC 7541, appendix A), and a literal `content-length: 1000`.
     let length = [&[0x0f, 0x0d, 4][..], b"1000"].concat();
     for (status, length) in [(0x88, vec![]), (0x88, length.clone()), (0x8d, vec![]), (0x8d, length)] {
@@ -222,8 +222,8 @@ async fn a_stream_that_is_reset_without_an_error_has_not_ended() {
         assert_eq!(answer.status(), if status == 0x88 { 200 } else { 404 });
         let mut rest = Vec::new();
         within(stream.read_to_end(&mut rest)).await.unwrap();
-        // The connection has ended, and neither a length nor a last chunk says that this was all.
-        assert!(rest.windows(400).any(|part| part == [b'x'; 400]), "what came is handed on");
+        // The connection ended, and neither a length nor a last chunk marks the body as complete.
+        assert!(rest.windows(400).any(|part| part == [b'x'; 400]), "received bytes are forwarded");
         let is_whole = match answer.value("content-length") {
             Some(length) => length == "400",
             None => rest.ends_with(b"0\r\n\r\n"),
@@ -233,17 +233,17 @@ async fn a_stream_that_is_reset_without_an_error_has_not_ended() {
 }
 
 #[tokio::test]
-async fn an_answer_of_our_own_to_head_has_no_body_over_http2_either() {
+async fn own_response_to_http2_head_has_no_body() {
     let gateway = Running::to("http://127.0.0.1:1", Setup::default()).await;
     let answer = head_over_http2(&gateway).await;
     assert_eq!((answer.status().as_u16(), answer.body().len()), (502, 0));
     assert_ne!(answer.headers()["content-length"], "0");
 }
 
-/// An answer without a length ends with its connection. TLS says whether that was the server's wish (RFC 8446, section
-/// 6.1) or somebody in between who wants half an answer to look whole.
+/// A response without a length ends with its connection. TLS shows whether the server closed it (RFC 8446, section
+/// 6.1), or an attacker truncated it.
 #[tokio::test]
-async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
+async fn close_delimited_response_requires_tls_close_notify() {
     for is_orderly in [true, false] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
@@ -275,12 +275,12 @@ async fn the_end_of_a_connection_ends_an_answer_only_if_the_server_says_so() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind() {
+async fn unix_socket_is_removed_at_exit_and_stale_one_replaced() {
     use prometheus_web::{ListenAddress, WebConfigSource};
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.sock");
-    // What a process leaves that had no time to clean up.
+    // The leftover of a process that could not clean up.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
     let listeners = prometheus_web::bind(std::slice::from_ref(&address)).await.unwrap();
@@ -307,8 +307,8 @@ async fn a_unix_socket_serves_and_goes_and_is_taken_over_if_it_was_left_behind()
     within(server.join_next()).await.unwrap().unwrap();
     assert!(!path.exists());
 
-    std::fs::write(&path, "a file of somebody's").unwrap();
+    std::fs::write(&path, "a foreign file").unwrap();
     let address: ListenAddress = format!("unix:{}", path.display()).parse().unwrap();
     assert!(prometheus_web::bind(&[address]).await.is_err());
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file of somebody's");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a foreign file");
 }

@@ -1,4 +1,4 @@
-//! Reads that are kept, shared and merged: in simulated time against a simulated Clerk, of which every request is seen.
+//! Cached, coalesced and batched reads: in simulated time against a simulated Clerk that records every request.
 
 mod batch;
 mod cache;
@@ -31,13 +31,13 @@ use prometheus_web::Handler;
 use crate::support::{Setup, World};
 use clerk_test_support::KEY;
 
-/// A signing secret that signs nothing real.
+/// A signing secret for tests only.
 const WEBHOOK_SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
 
-/// The client's address, which nothing looks at.
-const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+/// The client's address, which is ignored.
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// Policies of which none is on.
+/// All policies off.
 pub(crate) const OFF: RoutePolicies = RoutePolicies {
     retry: Mode::Off,
     coalesce: Mode::Off,
@@ -55,7 +55,7 @@ pub(crate) const BATCH: RoutePolicies = RoutePolicies { batch: Mode::On, ..OFF }
 /// The route of a single user.
 pub(crate) const USER: (&str, &str) = ("GET", "/v1/users/{user_id}");
 
-/// A request as Clerk got it.
+/// A request received by Clerk.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     /// Path and query.
@@ -63,7 +63,7 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
 }
 
-/// An answer of the gateway's.
+/// A response of the gateway.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -85,12 +85,12 @@ impl Answer {
     }
 }
 
-/// A gateway before a Clerk that is watched.
+/// A gateway in front of a recording Clerk.
 pub(crate) struct Reads {
     pub(crate) world: World,
     pub(crate) simulator: Simulator,
     asked: Arc<Mutex<Vec<Asked>>>,
-    /// How long answers to GET are under way once they were made.
+    /// Delay of responses to GET after they were made.
     lag: Arc<Mutex<Duration>>,
 }
 
@@ -111,7 +111,7 @@ impl Reads {
         )
     }
 
-    /// With policies of their own for one route.
+    /// With separate policies for one route.
     pub(crate) fn routed(policies: RoutePolicies, route: (&'static str, &'static str), own: RoutePolicies) -> Self {
         let plan = InstancePolicies { policies, routes: [(route, own)].into(), ..InstancePolicies::default() };
         Self::with(roomy(), Setup { plan, ..Setup::default() })
@@ -123,13 +123,13 @@ impl Reads {
         Self::over(simulator, router, setup)
     }
 
-    /// Before another server than a simulator.
+    /// In front of another server.
     pub(crate) fn before(router: Router, policies: RoutePolicies) -> Self {
         let setup = Setup { plan: InstancePolicies { policies, ..InstancePolicies::default() }, ..Setup::default() };
         Self::over(Simulator::new(roomy()), router, setup)
     }
 
-    /// Another process before the same Clerk.
+    /// Another process in front of the same Clerk.
     pub(crate) fn beside(&self, setup: Setup) -> Self {
         Self::over(self.simulator.clone(), self.simulator.router(), setup)
     }
@@ -154,12 +154,12 @@ impl Reads {
         Self { world, simulator, asked, lag }
     }
 
-    /// From now on Clerk's answers to GET need so long, and show what was true before.
+    /// From now on responses to GET take this long, and show the state before it.
     pub(crate) fn lag(&self, millis: u64) {
         *self.lag.lock() = Duration::from_millis(millis);
     }
 
-    /// From now on this goes wrong.
+    /// From now on this fault occurs.
     pub(crate) fn fault(&self, rule: FaultRule) {
         self.simulator.set_faults(rule.into()).unwrap();
     }
@@ -168,7 +168,7 @@ impl Reads {
         self.simulator.set_faults(clerk_simulator::Faults::default()).unwrap();
     }
 
-    /// The identifier of a user.
+    /// The ID of a user.
     pub(crate) fn user(&self, number: u32) -> String {
         self.simulator.user_id(number).unwrap()
     }
@@ -184,7 +184,7 @@ impl Reads {
 
     pub(crate) async fn send_body(&self, request: Builder, body: &str) -> Answer {
         let body = if body.is_empty() { Body::empty() } else { Body::from(body.to_owned()) };
-        let answer = Handler::handle(&*self.world.gateway, request.body(body).unwrap(), NOBODY).await;
+        let answer = Handler::handle(&*self.world.gateway, request.body(body).unwrap(), PEER).await;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status.as_u16(), headers: head.headers, body }
@@ -194,32 +194,32 @@ impl Reads {
         self.send(get(path)).await
     }
 
-    /// Sends all of them at the same time, and gives the answers in their order.
+    /// Sends all of them at the same time; returns the responses in the order of the requests.
     pub(crate) async fn together(&self, requests: impl IntoIterator<Item = Builder>) -> Vec<Answer> {
         join_all(requests.into_iter().map(|request| self.send(request))).await
     }
 
-    /// Gives a user another first name, through the gateway.
+    /// Changes a user's first name through the gateway.
     pub(crate) async fn rename(&self, number: u32, name: &str) {
         let request = authorized("PATCH", &self.path(number), KEY).header("content-type", "application/json");
         let answer = self.send_body(request, &format!(r#"{{"first_name":"{name}"}}"#)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// The same in Clerk's dashboard, of which the gateway knows nothing.
+    /// Changes it in Clerk's dashboard, bypassing the gateway.
     pub(crate) async fn rename_elsewhere(&self, number: u32, name: &str) {
         let request = authorized("PATCH", &self.path(number), KEY).header("content-type", "application/json");
         let request = request.body(Body::from(format!(r#"{{"first_name":"{name}"}}"#))).unwrap();
-        assert_eq!(self.simulator.router().handle(request, NOBODY).await.status(), 200);
+        assert_eq!(self.simulator.router().handle(request, PEER).await.status(), 200);
     }
 
-    /// Delivers the event that a user was changed.
+    /// Delivers the webhook of a changed user.
     pub(crate) async fn announce(&self, number: u32) {
         let answer = self.deliver(number).await;
         assert!((200..300).contains(&answer.status), "{answer:?}");
     }
 
-    /// Delivers the event that a user was changed, and gives the answer.
+    /// Delivers the webhook of a changed user, and returns the response.
     pub(crate) async fn deliver(&self, number: u32) -> Answer {
         let event = format!(
             r#"{{"data":{{"id":"{}"}},"object":"event","type":"user.updated","timestamp":1795608000000,"instance_id":"ins_1"}}"#,
@@ -235,17 +235,17 @@ impl Reads {
         self.send_body(request, &event).await
     }
 
-    /// What Clerk was asked so far.
+    /// The requests that Clerk received.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().clone()
     }
 
-    /// How often Clerk was asked so far.
+    /// The number of requests that Clerk received.
     pub(crate) fn sent(&self) -> usize {
         self.asked.lock().len()
     }
 
-    /// Paths and queries that Clerk was asked for.
+    /// The paths and queries that Clerk received.
     pub(crate) fn targets(&self) -> Vec<String> {
         self.asked.lock().iter().map(|asked| asked.target.clone()).collect()
     }
@@ -286,7 +286,7 @@ pub(crate) fn throttled(retry_after: u32) -> Fault {
     Fault::Throttled { retry_after: Some(retry_after.to_string()), body }
 }
 
-/// Lets simulated time pass.
+/// Advances the simulated time.
 pub(crate) async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }

@@ -1,12 +1,12 @@
-//! What is not handed on: whatever would make the gateway an open proxy, or hide a second request in a first.
+//! Rejected requests: those that would make the gateway an open proxy, or smuggle a second request.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{OK, Running, Stub, read_message, request, within};
 use clerk_test_support::KEY;
 
-/// Sends raw bytes; gives the status of the answer, whether the connection was closed then, and how many requests
-/// reached Clerk.
+/// Sends raw bytes; returns the response status, whether the connection was closed afterwards, and the number of
+/// requests that reached Clerk.
 async fn sent(raw: &str) -> (Option<u16>, bool, usize) {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
@@ -14,7 +14,7 @@ async fn sent(raw: &str) -> (Option<u16>, bool, usize) {
     stream.write_all(raw.as_bytes()).await.unwrap();
     let answer = within(read_message(&mut stream, true)).await;
     let status = answer.map(|answer| answer.status());
-    // A refused request is the last one of its connection, so that nothing behind it is taken for another.
+    // A rejected request is the last one of its connection, so that bytes after it are not parsed as another.
     let mut rest = Vec::new();
     let closed = status.is_none_or(|status| status >= 400) && {
         let _ = within(stream.read_to_end(&mut rest)).await;
@@ -25,7 +25,7 @@ async fn sent(raw: &str) -> (Option<u16>, bool, usize) {
 }
 
 #[tokio::test]
-async fn a_request_with_two_framings_is_refused() {
+async fn request_with_two_framings_is_rejected() {
     let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     for fields in [
         "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
@@ -49,7 +49,7 @@ async fn a_request_with_two_framings_is_refused() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_target_is_lost_in_silence() {
+async fn target_with_fragment_is_rejected() {
     for target in ["/v1/users?a=1#b&c=2", "/v1/users#", "/#/v1/users"] {
         let raw = format!("GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n");
         assert_eq!(sent(&raw).await, (Some(400), true, 0), "{target}");
@@ -57,7 +57,7 @@ async fn nothing_of_a_target_is_lost_in_silence() {
 }
 
 #[tokio::test]
-async fn a_transfer_encoding_that_is_not_exactly_chunked_is_refused() {
+async fn transfer_encoding_other_than_chunked_is_rejected() {
     for value in [
         "gzip, chunked",
         "chunked, gzip",
@@ -78,7 +78,7 @@ async fn a_transfer_encoding_that_is_not_exactly_chunked_is_refused() {
 }
 
 #[tokio::test]
-async fn chunked_between_blanks_is_chunked_and_written_anew() {
+async fn chunked_with_white_space_is_regenerated() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for value in [" chunked ", "\tchunked", "Chunked\t"] {
@@ -92,7 +92,7 @@ async fn chunked_between_blanks_is_chunked_and_written_anew() {
 }
 
 #[tokio::test]
-async fn malformed_chunks_end_the_request_and_reach_nobody_as_a_whole() {
+async fn malformed_chunks_end_the_request() {
     for body in ["zz\r\nabc\r\n0\r\n\r\n", "-1\r\n", "3\r\nabcd\r\n0\r\n\r\n", "ffffffffffffffffff\r\n"] {
         let raw = request("POST", "/v1/users", "Transfer-Encoding: chunked\r\n", body);
         let (status, _, requests) = sent(&raw).await;
@@ -102,7 +102,7 @@ async fn malformed_chunks_end_the_request_and_reach_nobody_as_a_whole() {
 }
 
 #[tokio::test]
-async fn this_is_no_open_proxy() {
+async fn gateway_is_not_an_open_proxy() {
     let key = format!("Authorization: Bearer {KEY}\r\n");
     for (line, expected) in [
         ("GET http://evil.example/v1/users HTTP/1.1", 400),
@@ -118,14 +118,14 @@ async fn this_is_no_open_proxy() {
         ("GET ?x HTTP/1.1", 400),
     ] {
         let (status, closed, requests) = sent(&format!("{line}\r\nHost: gateway\r\n{key}\r\n")).await;
-        // What is no request target at all is refused before it comes to us.
+        // hyper rejects invalid request targets itself.
         assert!(status == Some(expected) || status == Some(400), "{line}: {status:?}");
         assert_eq!((closed, requests), (true, 0), "{line}");
     }
 }
 
 #[tokio::test]
-async fn there_is_exactly_one_host() {
+async fn exactly_one_host_is_required() {
     for (fields, expected) in [("", 400), ("Host: a\r\nHost: b\r\n", 400), ("Host: a\r\n", 200)] {
         let (status, _, requests) = sent(&format!("GET /v1/users HTTP/1.1\r\n{fields}\r\n")).await;
         assert_eq!((status, requests), (Some(expected), usize::from(expected == 200)), "{fields:?}");
@@ -133,7 +133,7 @@ async fn there_is_exactly_one_host() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_injected_into_the_fields() {
+async fn fields_cannot_be_injected() {
     for fields in [
         "X-A: b\rX-C: d\r\n",
         "X-A: b\0\r\n",
@@ -152,7 +152,7 @@ async fn nothing_can_be_injected_into_the_fields() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_injected_into_the_request_line() {
+async fn request_line_cannot_be_injected() {
     for line in [
         "GET /v1/users HTTP/1.1 HTTP/1.1",
         "GET /v1/users\tHTTP/1.1",
@@ -170,7 +170,7 @@ async fn nothing_can_be_injected_into_the_request_line() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_the_shape_of_clerk_s_errors() {
+async fn rejection_has_the_format_of_clerk_errors() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let answer = gateway.send("GET http://evil/ HTTP/1.1\r\nHost: x\r\n\r\n").await;

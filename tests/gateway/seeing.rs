@@ -1,4 +1,4 @@
-//! What the gateway knows afterwards.
+//! What the gateway records.
 
 use clerk_exporter::gateway::Decision;
 use clerk_quota::{Bucket, Source};
@@ -43,7 +43,7 @@ async fn requests_are_counted_by_caller_template_method_and_status() {
 }
 
 #[tokio::test]
-async fn every_answer_of_clerk_reaches_the_ledger_as_the_gateway_s() {
+async fn every_response_is_recorded_with_source_gateway() {
     let stub = Stub::answering(
         "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\n<h>",
     )
@@ -61,7 +61,7 @@ async fn every_answer_of_clerk_reaches_the_ledger_as_the_gateway_s() {
 }
 
 #[tokio::test]
-async fn who_uses_the_budget_is_told_by_route_and_caller() {
+async fn usage_is_reported_by_route_and_caller() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     for _ in 0..3 {
@@ -73,11 +73,11 @@ async fn who_uses_the_budget_is_told_by_route_and_caller() {
     let hour = &top[Span::ALL.iter().position(|span| *span == Span::Hour).unwrap()];
     let shares: Vec<_> = hour.iter().map(|share| (share.route, &*share.caller, share.requests)).collect();
     assert_eq!(shares, [("/v1/users/{user_id}", "loop", 3), ("/v1/users/count", "unknown", 1)]);
-    assert!((hour[0].ratio - 0.75).abs() < 1e-9, "what Clerk does not count is no part of it");
+    assert!((hour[0].ratio - 0.75).abs() < 1e-9, "unlimited requests are not included");
 }
 
 #[tokio::test]
-async fn a_compressed_refusal_says_nothing_wrong_of_the_key() {
+async fn compressed_403_does_not_invalidate_the_key() {
     for (status, valid) in [(403, None), (404, Some(true)), (401, Some(false)), (422, Some(true))] {
         let stub = Stub::answering(format!(
             "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nzz"
@@ -92,7 +92,7 @@ async fn a_compressed_refusal_says_nothing_wrong_of_the_key() {
 }
 
 #[tokio::test]
-async fn an_error_code_in_a_plain_body_is_understood() {
+async fn error_code_in_an_uncompressed_body_is_parsed() {
     let body = r#"{"errors":[{"code":"user_quota_exceeded","message":"m"}]}"#;
     let stub = Stub::answering(format!(
         "HTTP/1.1 403 X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

@@ -1,4 +1,5 @@
-//! Whoever shares an answer would have sent the same request: for random heads, and for pairs of them that differ a little.
+//! A shared response equals the response to the client's own request: for random heads, and for pairs that differ
+//! slightly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +19,10 @@ use clerk_test_support::KEY;
 const FIRST: &str = "/v1/users/user_2NNEqL2nrIRdJ194ndJqAHwEfxC";
 const SECOND: &str = "/v1/users/user_2NNEqL2nrIRdJ194ndJqAHwEfxD";
 
-/// A request as it was sent: target, and fields in order.
+/// A request as sent: target, and fields in order.
 type Sent = (String, Vec<(String, String)>);
 
-/// A Clerk that keeps what it is sent, and whose answers name the request that they are to.
+/// A Clerk that records requests, and whose responses number them.
 #[derive(Debug, Default)]
 struct Numbering {
     sent: Mutex<Vec<Sent>>,
@@ -57,7 +58,7 @@ fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
     fields
 }
 
-/// A read as a client makes it.
+/// A read as a client sends it.
 #[derive(Debug, Clone, PartialEq)]
 struct Read {
     target: &'static str,
@@ -135,7 +136,7 @@ impl Read {
         read
     }
 
-    /// The same, or nearly.
+    /// The same read, or a slightly different one.
     fn changed(&self, rng: &mut fastrand::Rng) -> Self {
         let mut read = self.clone();
         if read.target == FIRST && rng.bool() {
@@ -182,7 +183,7 @@ impl Clerk {
         Self { upstream, world }
     }
 
-    /// The number of the request that the answer is to, and how it came.
+    /// The number of the request that the response belongs to, and the decision.
     async fn ask(&self, read: &Read) -> (Option<u64>, String) {
         let answer = self.world.gateway.handle(read.request()).await;
         let decision = answer.headers().get("x-clerk-exporter-decision");
@@ -192,19 +193,19 @@ impl Clerk {
         (json["serial"].as_u64(), decision)
     }
 
-    /// What is sent for a read alone; none where it is refused.
+    /// The upstream request for a read that is not shared; `None` if it is rejected.
     async fn sends(&self, read: &Read) -> Option<Sent> {
         self.ask(read).await.0?;
         self.upstream.sent.lock().pop()
     }
 }
 
-/// Fields that may differ where an answer is shared, as the documentation has them, with their value where only one counts.
+/// Documented fields that may differ in shared requests, with the required value if only one is harmless.
 fn documented() -> Vec<(String, Option<String>)> {
     let docs = include_str!("../../docs/gateway.md");
     let (_, list) = docs.split_once("<!-- shared reads: begin -->").unwrap();
     let (list, _) = list.split_once("<!-- shared reads: end -->").unwrap();
-    // The first item is what the key is made of.
+    // The first item lists the parts of the cache key.
     let harmless = list.trim().split("\n- ").skip(1).collect::<String>();
     let fields = harmless.split('`').skip(1).step_by(2).map(|field| match field.split_once(": ") {
         Some((name, value)) => (name.to_ascii_lowercase(), Some(value.to_owned())),
@@ -222,7 +223,7 @@ fn all_but<'a>(sent: &'a Sent, harmless: &[(String, Option<String>)]) -> Vec<&'a
     sent.1.iter().filter(|field| !is_harmless(field)).collect()
 }
 
-/// A target whose parameters are in the order of their names.
+/// A target with its parameters sorted by name.
 fn sorted(target: &str) -> (String, Vec<String>) {
     let (path, query) = target.split_once('?').unwrap_or((target, "-"));
     let mut parameters: Vec<_> = query.split('&').map(str::to_owned).collect();
@@ -231,7 +232,7 @@ fn sorted(target: &str) -> (String, Vec<String>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_shares_an_answer_would_have_sent_the_same_request() {
+async fn shared_response_belongs_to_an_equal_request() {
     let harmless = documented();
     let by_default = RoutePolicies { retry: Mode::On, cache: Mode::Shadow, batch: Mode::Shadow, ..COALESCE };
     let on = Mode::On;
@@ -258,7 +259,7 @@ async fn whoever_shares_an_answer_would_have_sent_the_same_request() {
             shared[0] += u32::from(first == second && how == "coalesced");
             shared[1] += u32::from(third == second && later == "cache_hit");
             shared[2] += u32::from(first == second && is_batched);
-            // What may depend on more than is known goes as it came.
+            // Requests with unknown fields are forwarded unchanged.
             let of_key = |name: &str| ["accept", "clerk-api-version"].contains(&name);
             for (sent, rest) in [(&sent, &rest), (&other_sent, &other_rest)] {
                 if rest.iter().any(|(name, _)| !of_key(name)) {
@@ -271,7 +272,7 @@ async fn whoever_shares_an_answer_would_have_sent_the_same_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_that_ends_with_the_connection_is_not_that_of_the_answer() {
+async fn api_version_named_in_connection_is_not_in_the_cache_key() {
     let read = |fields: &[(&'static str, &'static str)]| Read {
         target: "/v1/users/count",
         version: Version::HTTP_11,
@@ -284,7 +285,7 @@ async fn a_version_that_ends_with_the_connection_is_not_that_of_the_answer() {
         let clerk = Clerk::new(policies);
         let ((first, _), (second, _), (third, _)) =
             tokio::join!(clerk.ask(&without), clerk.ask(&with), clerk.ask(&none));
-        assert_ne!(first, second, "one was sent without a version, and one with it");
+        assert_ne!(first, second, "one was sent with a version, and one without");
         assert_eq!(first, third);
     }
 }

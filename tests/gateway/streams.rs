@@ -1,4 +1,4 @@
-//! Bodies pass through as they come, and end when one of the two ends.
+//! Bodies are streamed, and end when either side ends.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::support::{OK, Running, Stub, read_chunk, read_head, read_message, req
 const PIECE: &[u8] = &[b'x'; 64 * 1024];
 
 #[tokio::test]
-async fn the_first_part_of_an_answer_arrives_before_the_last_was_sent() {
+async fn responses_are_streamed() {
     let go_on = Arc::new(Notify::new());
     let wait = Arc::clone(&go_on);
     let stub = Stub::with(move |_, mut stream, _| {
@@ -22,7 +22,7 @@ async fn the_first_part_of_an_answer_arrives_before_the_last_was_sent() {
             stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await.unwrap();
             wait.notified().await;
             stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
-            // Whoever closes first decides whether the other sees a reset.
+            // Whether the other side gets a reset depends on the order of closing.
             let _ = stream.read(&mut [0]).await;
         }
     })
@@ -38,7 +38,7 @@ async fn the_first_part_of_an_answer_arrives_before_the_last_was_sent() {
 }
 
 #[tokio::test]
-async fn the_first_part_of_a_request_arrives_before_the_last_was_sent() {
+async fn requests_are_streamed() {
     let arrived = Arc::new(Notify::new());
     let tell = Arc::clone(&arrived);
     let stub = Stub::with(move |_, mut stream, requests| {
@@ -93,7 +93,7 @@ async fn large_bodies_pass_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_slowly_holds_clerk_back() {
+async fn slow_client_applies_backpressure() {
     let written = Arc::new(Mutex::new(0_usize));
     let count = Arc::clone(&written);
     let total = 4096 * PIECE.len();
@@ -113,8 +113,8 @@ async fn a_client_that_reads_slowly_holds_clerk_back() {
     let mut stream = gateway.connect().await;
     stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
     within(read_head(&mut stream)).await.unwrap();
-    // Nothing more is read. What was written comes to a rest, far below everything: a quarter of a gigabyte would be
-    // lying in the gateway otherwise.
+    // Nothing more is read. The written amount must settle far below the total; otherwise the gateway would buffer a
+    // quarter of a gigabyte.
     let mut last = usize::MAX;
     loop {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -128,7 +128,7 @@ async fn a_client_that_reads_slowly_holds_clerk_back() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_the_answer_cancels_the_request_to_clerk() {
+async fn disconnect_before_the_response_cancels_the_request() {
     let (arrived, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell_arrived, tell_closed) = (Arc::clone(&arrived), Arc::clone(&closed));
     let stub = Stub::with(move |_, mut stream, _| {
@@ -136,7 +136,7 @@ async fn a_client_that_leaves_before_the_answer_cancels_the_request_to_clerk() {
         async move {
             read_message(&mut stream, true).await;
             arrived.notify_one();
-            // No answer: the other side has to close.
+            // No response: the other side must close.
             let _ = stream.read(&mut [0]).await;
             closed.notify_one();
         }
@@ -154,7 +154,7 @@ async fn a_client_that_leaves_before_the_answer_cancels_the_request_to_clerk() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_within_the_answer_ends_it() {
+async fn disconnect_within_the_response_ends_it() {
     let closed = Arc::new(Notify::new());
     let tell_closed = Arc::clone(&closed);
     let stub = Stub::with(move |_, mut stream, _| {
@@ -176,7 +176,7 @@ async fn a_client_that_leaves_within_the_answer_ends_it() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_not_made_whole() {
+async fn truncated_response_stays_truncated() {
     for head in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
         let stub = Stub::with(move |_, mut stream, _| async move {
             read_message(&mut stream, true).await;
@@ -190,9 +190,9 @@ async fn an_answer_that_breaks_off_is_not_made_whole() {
     }
 }
 
-/// Else a client takes it for a connection that was closed for being idle, and asks again, or takes it for whole.
+/// Otherwise a client takes it for a closed idle connection and retries, or takes it for complete.
 #[tokio::test]
-async fn of_an_answer_that_breaks_off_all_that_came_is_handed_on_and_no_more() {
+async fn truncated_response_is_forwarded_as_received() {
     for (head, came) in [
         ("Content-Length: 10\r\n\r\n", ""),
         ("Content-Length: 10\r\n\r\nabc", "abc"),
@@ -223,11 +223,11 @@ async fn of_an_answer_that_breaks_off_all_that_came_is_handed_on_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_early_answer_is_handed_on_before_the_request_is_over() {
+async fn early_response_is_forwarded_before_the_request_ends() {
     let stub = Stub::with(|_, mut stream, _| async move {
         read_head(&mut stream).await.unwrap();
         stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig").await.unwrap();
-        // Reads on, so that nothing is reset, until the other side gives up.
+        // Reads on, to avoid a reset, until the other side closes.
         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     })
     .await;

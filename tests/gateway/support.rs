@@ -1,4 +1,4 @@
-//! A gateway on a socket, and a stand-in for Clerk that keeps every byte it got.
+//! A gateway on a socket, and a fake Clerk that records every byte.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -27,10 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 use clerk_test_support::{KEY, settings};
 
-/// A token that stands for [`KEY`].
+/// A token that is replaced by [`KEY`].
 pub(crate) const TOKEN: &str = "billing-token-CANARY";
 
-/// A token of `import`, which goes last, that stands for [`KEY`].
+/// A low-priority token of `import` that is replaced by [`KEY`].
 pub(crate) const BULK_TOKEN: &str = "import-token-CANARY";
 
 /// The key of the instance `second`.
@@ -41,16 +41,16 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("the test hangs")
 }
 
-/// A message as it came.
+/// A received message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// Which connection, from 0.
+    /// Index of the connection, from 0.
     pub(crate) connection: usize,
     /// First line and fields, without the empty line.
     pub(crate) head: String,
-    /// Without its framing.
+    /// The body without its framing.
     pub(crate) body: Vec<u8>,
-    /// Fields behind a chunked body.
+    /// Fields after a chunked body.
     pub(crate) trailers: String,
 }
 
@@ -63,7 +63,7 @@ impl Message {
         self.first_line().split(' ').nth(1).unwrap_or_default().parse().unwrap()
     }
 
-    /// All fields of this name, spelt in any way, as they came.
+    /// All fields of this name, case-insensitive, as received.
     pub(crate) fn fields(&self, name: &str) -> Vec<&str> {
         let is_it = |line: &&str| line.split_once(':').is_some_and(|(found, _)| found.eq_ignore_ascii_case(name));
         self.head.lines().skip(1).filter(is_it).collect()
@@ -115,7 +115,7 @@ pub(crate) async fn read_chunk(stream: &mut (impl AsyncRead + Unpin)) -> Option<
     Some(chunk)
 }
 
-/// Reads a request or an answer; an answer without a length ends with its connection.
+/// Reads a request or a response; a response without a length ends with its connection.
 pub(crate) async fn read_message(stream: &mut (impl AsyncRead + Unpin), has_body: bool) -> Option<Message> {
     let mut message = read_head(stream).await?;
     let is_answer = message.head.starts_with("HTTP/");
@@ -145,7 +145,7 @@ pub(crate) async fn read_message(stream: &mut (impl AsyncRead + Unpin), has_body
     Some(message)
 }
 
-/// A stand-in for Clerk.
+/// A fake Clerk.
 pub(crate) struct Stub {
     pub(crate) address: SocketAddr,
     pub(crate) requests: Arc<Mutex<Vec<Message>>>,
@@ -154,7 +154,7 @@ pub(crate) struct Stub {
 }
 
 impl Stub {
-    /// Does with each connection what `serve` says; the number counts connections from 0.
+    /// Handles each connection with `serve`; the number is its index, from 0.
     pub(crate) async fn with<F, S>(serve: S) -> Self
     where
         S: Fn(usize, TcpStream, Arc<Mutex<Vec<Message>>>) -> F + Send + 'static,
@@ -180,7 +180,7 @@ impl Stub {
         Self { address, requests, connections, _tasks: tasks }
     }
 
-    /// Gives every request this answer.
+    /// Responds to every request with this.
     pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
         let answer: Arc<[u8]> = answer.into().into();
         Self::with(move |number, mut stream, requests| {
@@ -211,24 +211,24 @@ impl Stub {
 
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
-/// How a gateway of the tests is set up.
+/// The setup of a gateway.
 pub(crate) struct Setup {
     pub(crate) plan: InstancePolicies,
     pub(crate) rejects_strangers: bool,
     pub(crate) max_callers: usize,
     pub(crate) pace: Option<limiter::LimiterOptions>,
-    /// How long a client may keep the gateway waiting for its body.
+    /// Timeout for request bodies.
     pub(crate) body_read_timeout: Duration,
-    /// Whether there is an instance `second` beside `test`.
+    /// Whether there is an instance `second` besides `test`.
     pub(crate) has_second: bool,
-    /// Secrets of webhooks, where there is an endpoint for them at `/webhooks/clerk`.
+    /// Webhook secrets, if there is an endpoint at `/webhooks/clerk`.
     pub(crate) webhooks: Option<webhook::WebhookOptions>,
-    /// Where answers are kept, too, and what seals them.
+    /// The Redis cache, and its encryption.
     pub(crate) store: Option<RedisClient>,
     pub(crate) seal: Option<Encryption>,
-    /// What gateways share a budget over.
+    /// The shared limiter of gateways.
     pub(crate) budget: Option<Arc<dyn DistributedLimiter>>,
-    /// Authorities that the gateway trusts, and whether it speaks HTTP/2 to Clerk.
+    /// Certificate authorities that the gateway trusts, and whether it uses HTTP/2 to Clerk.
     pub(crate) client: HyperOptions,
 }
 
@@ -250,7 +250,7 @@ impl Default for Setup {
     }
 }
 
-/// A gateway to the instance `test`, with the key [`KEY`] and the token [`TOKEN`] of `billing`.
+/// A gateway for the instance `test`, with the key [`KEY`] and the token [`TOKEN`] of `billing`.
 pub(crate) struct World {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) ledger: Arc<Ledger>,
@@ -323,7 +323,7 @@ impl World {
     }
 }
 
-/// A gateway that listens, in front of a stub.
+/// A listening gateway in front of a stub.
 pub(crate) struct Running {
     pub(crate) world: World,
     pub(crate) address: SocketAddr,
@@ -372,7 +372,7 @@ impl Running {
         within(TcpStream::connect(self.address)).await.unwrap()
     }
 
-    /// Sends these bytes on a connection of their own, and reads one answer.
+    /// Sends these bytes on a new connection, and reads one response.
     pub(crate) async fn send(&self, request: impl AsRef<[u8]>) -> Message {
         let mut stream = self.connect().await;
         let request = request.as_ref();
@@ -385,7 +385,7 @@ impl Running {
         self.send(request("GET", path, "", "")).await
     }
 
-    /// Stops, and waits until every request is over, so that all of them are counted.
+    /// Stops, and waits until every request has ended and was counted.
     pub(crate) async fn stopped(mut self) -> World {
         self.shutdown.cancel();
         within(self.server.join_next()).await.unwrap().unwrap();

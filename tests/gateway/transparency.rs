@@ -1,4 +1,4 @@
-//! What goes through unchanged.
+//! Requests and responses that pass unchanged.
 
 use crate::support::{OK, Running, Stub, request};
 use clerk_test_support::KEY;
@@ -39,7 +39,7 @@ async fn path_and_query_arrive_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn every_method_is_handed_on() {
+async fn every_method_is_forwarded() {
     let stub = Stub::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let gateway = Running::before(&stub).await;
     let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE", "get"];
@@ -52,7 +52,7 @@ async fn every_method_is_handed_on() {
 }
 
 #[tokio::test]
-async fn fields_of_a_request_keep_their_spelling_their_repetitions_and_their_values() {
+async fn request_fields_keep_spelling_repetition_and_values() {
     let stub = Stub::answering(OK).await;
     let gateway = Running::before(&stub).await;
     let fields = "X-MiXeD-CaSe: One\r\nx-mixed-case: two,  three\r\nX-Empty:\r\nUser-Agent: @clerk/backend@3.25.0\r\n\
@@ -71,7 +71,7 @@ async fn fields_of_a_request_keep_their_spelling_their_repetitions_and_their_val
 }
 
 #[tokio::test]
-async fn fields_of_an_answer_keep_their_spelling_their_repetitions_and_their_order() {
+async fn response_fields_keep_spelling_repetition_and_order() {
     let fields = "Date: Wed, 25 Nov 2026 12:00:30 GMT\r\nContent-Type: application/json\r\nSet-Cookie: a=1; Path=/\r\n\
                   Set-Cookie: b=2\r\nX-RateLimit-Remaining: 7\r\nCF-Ray: x\r\nContent-Length: 2\r\nX-CFWorker: 1\r\n\
                   Server: cloudflare";
@@ -86,7 +86,7 @@ async fn fields_of_an_answer_keep_their_spelling_their_repetitions_and_their_ord
 }
 
 #[tokio::test]
-async fn fields_of_a_connection_stay_on_it_in_both_directions() {
+async fn hop_by_hop_fields_are_removed_in_both_directions() {
     let stub = Stub::answering(
         "HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\n\
          Proxy-Authenticate: Basic\r\nX-End: 2\r\nContent-Length: 0\r\n\r\n",
@@ -107,7 +107,7 @@ async fn fields_of_a_connection_stay_on_it_in_both_directions() {
         assert_eq!(answer.fields(name), [""; 0], "{name}");
     }
     assert_eq!(answer.value("x-end"), Some("2"));
-    // The client's wish to close is for its own connection: the other one is used again.
+    // The client's `Connection: close` applies to its own connection; the upstream connection is reused.
     for _ in 0..9 {
         gateway.get("/v1/users").await;
     }
@@ -115,7 +115,7 @@ async fn fields_of_a_connection_stay_on_it_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_handed_on_and_not_followed() {
+async fn redirect_is_forwarded_and_not_followed() {
     let elsewhere = Stub::answering(OK).await;
     let location = format!("http://{}/v1/users", elsewhere.address);
     for status in [301, 302, 303, 307, 308] {
@@ -153,7 +153,7 @@ async fn bodies_are_neither_decoded_nor_cut_whatever_the_status() {
 }
 
 #[tokio::test]
-async fn an_error_without_content_encoding_is_handed_on_to_the_last_byte() {
+async fn error_without_content_encoding_is_forwarded_completely() {
     for length in [0, 1, 65_535, 65_536, 65_537, 2_000_000] {
         let body = "y".repeat(length);
         let stub = Stub::answering(format!("HTTP/1.1 422 X\r\nContent-Length: {length}\r\n\r\n{body}")).await;
@@ -165,7 +165,7 @@ async fn an_error_without_content_encoding_is_handed_on_to_the_last_byte() {
 }
 
 #[tokio::test]
-async fn no_trace_of_the_gateway_is_in_what_passes_through() {
+async fn forwarded_messages_contain_no_trace_of_the_gateway() {
     let stub = Stub::answering(OK).await;
     let answer = Running::before(&stub).await.get("/v1/users").await;
     let heads = format!("{}\n{}", answer.head, stub.request().head).to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! What became of each of many requests.
+//! Outcomes of many requests.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,22 +9,22 @@ use tokio::task::JoinSet;
 
 use crate::exporter::{KEY, within};
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
-    /// 200 and the whole answer to this very request.
+    /// 200 and the whole response to this request.
     Right,
-    /// A whole answer in the shape of Clerk's errors: status, code, and the gateway's decision if it says one.
+    /// A whole response in the format of Clerk's errors: status, code, and the gateway's decision if present.
     Error(u16, String, String),
-    /// The head of a right answer came, and the connection ended before the end of its body, which shows.
+    /// The head of the correct response, and a connection that visibly ended before the end of the body.
     Cut,
-    /// The connection ended without a byte of an answer.
+    /// The connection ended without a byte of a response.
     Nothing,
-    /// There was no connection.
+    /// The connection was refused.
     Refused,
 }
 
-/// Many outcomes.
+/// Counts of outcomes.
 #[derive(Debug, Default)]
 pub(crate) struct Account(pub(crate) BTreeMap<Outcome, usize>);
 
@@ -41,7 +41,7 @@ impl Account {
         self.0.values().sum()
     }
 
-    /// Every request got one of these, and there were so many.
+    /// Asserts that there were this many requests, and that each had an allowed outcome.
     pub(crate) fn holds_only(&self, total: usize, is_allowed: impl Fn(&Outcome) -> bool, what: &str) {
         assert_eq!(self.total(), total, "{what}: {:?}", self.0);
         for (outcome, times) in &self.0 {
@@ -50,7 +50,7 @@ impl Account {
     }
 }
 
-/// A request, and what its answer must contain.
+/// A request, and what its response must contain.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) method: &'static str,
@@ -78,7 +78,7 @@ impl Ask {
         .into_bytes()
     }
 
-    /// Judges all bytes that came on a connection until its end. Panics if they are no answer to this request.
+    /// Classifies all bytes received on a connection. Panics if they are not a response to this request.
     pub(crate) fn judge(&self, bytes: &[u8]) -> Outcome {
         if bytes.is_empty() {
             return Outcome::Nothing;
@@ -99,7 +99,7 @@ impl Ask {
     }
 }
 
-/// An answer as it came, whole or not.
+/// A received response, complete or not.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -109,7 +109,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// None without a whole head.
+    /// `None` without a complete head.
     fn read(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
@@ -133,7 +133,7 @@ impl Answer {
     }
 }
 
-/// Whether the last chunk came.
+/// Returns whether the last chunk was received.
 fn unchunk(mut rest: &[u8], body: &mut Vec<u8>) -> bool {
     loop {
         let Some(line) = rest.windows(2).position(|two| two == b"\r\n") else { return false };
@@ -148,18 +148,18 @@ fn unchunk(mut rest: &[u8], body: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Sends a request on a connection of its own.
+/// Sends a request on a new connection.
 pub(crate) async fn ask(address: SocketAddr, ask: &Ask) -> Outcome {
     let exchange = async {
         let Ok(mut stream) = TcpStream::connect(address).await else { return Outcome::Refused };
-        // Whoever does not want it may have ended the connection already: then there is no answer.
+        // The server may have closed the connection without reading the request.
         let _ = stream.write_all(&ask.bytes("close")).await;
         ask.judge(&read_to_end(&mut stream).await)
     };
     within(&ask.target, exchange).await
 }
 
-/// All bytes until the connection ends, in whatever way.
+/// All bytes until the connection ends in any way.
 pub(crate) async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;

@@ -1,4 +1,4 @@
-//! Clients that keep connections and do nothing, or read and write slowly, and others beside them.
+//! Idle clients, and clients that read or write slowly, beside others.
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::world::{Clerk, Running};
 const OFF: &str = "policies: { retry: off, coalesce: off, cache: off, batch: off, pace: off }";
 const ROOMY: &str = "{ requests: 1000000, window: 10s }";
 
-/// Files that this process, and a child of it, may have open at the same time.
+/// Maximum number of open files of this process or a child.
 fn open_files() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
@@ -22,9 +22,9 @@ fn open_files() -> usize {
 }
 
 #[tokio::test]
-async fn ten_thousand_idle_clients_keep_nobody_from_being_served() {
+async fn ten_thousand_idle_clients_do_not_block_others() {
     const WANTED: usize = 10_000;
-    // Some are needed for everything else.
+    // Some are needed for other purposes.
     let count = WANTED.min(open_files().saturating_sub(500));
     assert!(count > 400, "raise the limit of open files: `ulimit -n 20000`");
     let clerk = Clerk::start().await;
@@ -44,7 +44,7 @@ async fn ten_thousand_idle_clients_keep_nobody_from_being_served() {
 }
 
 #[tokio::test]
-async fn clients_that_do_not_read_and_clients_that_send_half_a_body_hold_up_nobody_and_get_their_answers() {
+async fn slow_clients_do_not_block_others_and_are_served() {
     const SLOW: usize = 20;
     let clerk = Clerk::start().await;
     let plan = InstancePolicies { policies: RoutePolicies::default(), ..InstancePolicies::default() };

@@ -1,6 +1,6 @@
-//! The gateway while things break: what is behind it, what is beside it, and who is before it. Every request is accounted
-//! for: it has the right answer, or an error that says what happened, or its connection ended; none hangs, none gets
-//! another's answer, and none that was accepted is lost.
+//! The gateway during failures of Clerk, of Redis, and of clients. Every request is accounted for: it got the correct
+//! response, or an error that describes the failure, or its connection ended. None hangs, none gets another request's
+//! response, and no accepted request is lost.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

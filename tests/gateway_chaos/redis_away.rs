@@ -1,4 +1,4 @@
-//! The Redis beside two gateways is killed, comes back empty, and stands still, while they share cache and pace over it.
+//! Two gateways share cache and limiter through a Redis that is killed, restarts empty, and hangs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,14 +13,14 @@ use crate::world::{Clerk, Running, policies};
 use clerk_test_support::redis::RedisServer;
 
 const WORKERS: usize = 8;
-/// Answers between two events.
+/// Responses between two events.
 const BETWEEN: usize = 300;
 
 #[tokio::test]
-async fn whatever_becomes_of_redis_every_answer_is_right() {
+async fn every_response_is_correct_during_redis_failures() {
     let clerk = Arc::new(Clerk::start().await);
     let mut redis = RedisServer::start(&[]).await;
-    // With the time limits that it has in production.
+    // With the timeouts of production.
     let plan =
         InstancePolicies { policies: policies(Mode::On, Mode::On, Mode::On, Mode::On), ..InstancePolicies::default() };
     let mut gateways = Vec::new();
@@ -39,9 +39,9 @@ async fn whatever_becomes_of_redis_every_answer_is_right() {
                 if is_over.load(Ordering::SeqCst) > 0 {
                     break;
                 }
-                // Some are asked for again and again, and some are written.
+                // Some are repeated, and some are writes.
                 let one = match number % 10 {
-                    // To all users in turn: each has a budget of its own, and a small one.
+                    // Across all users: each has a separate, small limit.
                     9 => clerk.write(worker * 13 + number / 10),
                     kind => clerk.look_up(kind * 7 + (number / 50) % 20),
                 };
@@ -74,6 +74,6 @@ async fn whatever_becomes_of_redis_every_answer_is_right() {
         account.holds_only(account.total(), |outcome| *outcome == Outcome::Right, "Redis comes and goes");
     }
     assert_eq!(all, answered.load(Ordering::SeqCst));
-    assert!(clerk.count() < all, "the cache spared Clerk some of {all}");
+    assert!(clerk.count() < all, "the cache saved some of {all}");
     assert_eq!(clerk.simulator.truth().requests.by_status.keys().copied().collect::<Vec<_>>(), [200]);
 }

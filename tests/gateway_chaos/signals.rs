@@ -1,4 +1,4 @@
-//! The process is told to stop, or to read its configuration again, while requests are under way.
+//! Signals to stop or to reload, while requests are in flight.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const WORKERS: usize = 40;
 const ROOMY: &str = "{ requests: 1000000, window: 10s }";
 const OFF: &str = "policies: { retry: off, coalesce: off, cache: off, batch: off, pace: off }";
 
-/// Answers take a moment, so that there always are requests under way.
+/// Delayed responses, so that requests are always in flight.
 async fn unhurried() -> Arc<Clerk> {
     let clerk = Clerk::start().await;
     let rules = vec![Fault::Latency { millis: 50 }.always()];
@@ -26,11 +26,11 @@ async fn unhurried() -> Arc<Clerk> {
     Arc::new(clerk)
 }
 
-/// Requests on one connection, one after the other, as SDKs send them.
+/// Consecutive requests on one connection, as SDKs send them.
 struct Kept(Option<TcpStream>);
 
 impl Kept {
-    /// A request, on a new connection if the one before has ended.
+    /// Sends a request, on a new connection if the previous one has ended.
     async fn ask(&mut self, address: SocketAddr, ask: &Ask) -> Outcome {
         let mut stream = match self.0.take() {
             Some(stream) => stream,
@@ -41,7 +41,7 @@ impl Kept {
         };
         let _ = stream.write_all(&ask.bytes("keep-alive")).await;
         let mut bytes = Vec::new();
-        // The answers here say how long they are.
+        // The responses here have a Content-Length.
         while !is_complete(&bytes) {
             match stream.read_buf(&mut bytes).await {
                 Ok(0) | Err(_) => return ask.judge(&bytes),
@@ -66,8 +66,8 @@ fn is_complete(bytes: &[u8]) -> bool {
     }
 }
 
-/// Asks until told to stop, or nobody listens any more. Half of the workers keep their connections. Gives what became of
-/// each request.
+/// Sends requests until told to stop or until the port is closed. Half of the workers reuse connections. Returns the
+/// outcomes.
 fn load(address: SocketAddr, clerk: &Arc<Clerk>, is_over: &Arc<AtomicBool>) -> JoinSet<Vec<(Ask, Outcome)>> {
     let number = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
@@ -82,7 +82,7 @@ fn load(address: SocketAddr, clerk: &Arc<Clerk>, is_over: &Arc<AtomicBool>) -> J
                 let outcome = if worker % 2 == 0 {
                     ask(address, &one).await
                 } else {
-                    within("a request on a kept connection", kept.ask(address, &one)).await
+                    within("a request on a reused connection", kept.ask(address, &one)).await
                 };
                 let is_refused = outcome == Outcome::Refused;
                 all.push((one, outcome));
@@ -105,7 +105,7 @@ async fn all_of(mut workers: JoinSet<Vec<(Ask, Outcome)>>) -> Vec<(Ask, Outcome)
 }
 
 #[tokio::test]
-async fn sigterm_under_load_loses_no_request_that_was_accepted() {
+async fn sigterm_under_load_loses_no_accepted_request() {
     let clerk = unhurried().await;
     let gateway = Front::start(&clerk.web.url(), ROOMY, OFF).await;
     let probes = clerk.count();
@@ -120,7 +120,7 @@ async fn sigterm_under_load_loses_no_request_that_was_accepted() {
     for (ask, outcome) in all {
         let target = format!("{} {}", ask.method, ask.target);
         let arrived = arrivals.iter().filter(|arrival| **arrival == target).count();
-        // Either it was answered, or nothing of it reached Clerk: then it can be sent to another gateway.
+        // Either it was answered, or it did not reach Clerk at all: then it can be sent to another gateway.
         let expected = usize::from(outcome == Outcome::Right);
         assert_eq!(arrived, expected, "{target}: {outcome:?}");
         account.add(outcome);
@@ -128,7 +128,7 @@ async fn sigterm_under_load_loses_no_request_that_was_accepted() {
     let is_allowed = |outcome: &Outcome| matches!(outcome, Outcome::Right | Outcome::Nothing | Outcome::Refused);
     account.holds_only(account.total(), is_allowed, "SIGTERM");
     assert_eq!(account.of(&Outcome::Right), arrivals.len() - probes);
-    assert_eq!(account.of(&Outcome::Refused), WORKERS, "each worker went on until nobody listened");
+    assert_eq!(account.of(&Outcome::Refused), WORKERS, "each worker continued until the port was closed");
 }
 
 #[tokio::test]

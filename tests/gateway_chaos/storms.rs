@@ -1,4 +1,4 @@
-//! Clerk refuses most requests.
+//! Clerk rejects most requests.
 
 use clerk_exporter::gateway::{InstancePolicies, Mode};
 use clerk_simulator::{Fault, FaultBody, FaultRule, Faults};
@@ -8,7 +8,7 @@ use crate::world::{Clerk, LIMIT, Running, hasty, policies};
 
 const MANY: usize = 200;
 
-/// Refuses this part of the requests.
+/// Rejects this share of the requests.
 fn storm(clerk: &Clerk, probability: f64, retry_after: Option<&str>) {
     let fault = Fault::Throttled { retry_after: retry_after.map(ToOwned::to_owned), body: FaultBody::Clerk };
     let rules = vec![FaultRule { probability, ..fault.always() }];
@@ -16,8 +16,8 @@ fn storm(clerk: &Clerk, probability: f64, retry_after: Option<&str>) {
 }
 
 #[tokio::test]
-async fn in_a_storm_of_429_every_request_is_answered_and_repetitions_stay_a_share_of_the_traffic() {
-    assert!(LIMIT.requests > 10 * MANY as u64, "no 429 but those of the storm");
+async fn storm_of_429_is_answered_with_bounded_retries() {
+    assert!(LIMIT.requests > 10 * MANY as u64, "no 429 except those of the storm");
     for retry_after in [Some("0"), None, Some("soon")] {
         for (probability, pace) in [(0.5, Mode::Off), (1.0, Mode::Off), (1.0, Mode::On)] {
             let clerk = Clerk::start().await;
@@ -34,7 +34,7 @@ async fn in_a_storm_of_429_every_request_is_answered_and_repetitions_stay_a_shar
             };
             let what = format!("{probability} {pace:?} {retry_after:?}");
             account.holds_only(MANY, |outcome| *outcome == Outcome::Right || is_429(outcome), &what);
-            // A fifth of the requests, and what is at hand from the start and comes back while the test runs.
+            // A fifth of the requests, plus the initial budget and what is refilled during the test.
             let arrived = clerk.count();
             assert!(arrived <= MANY + MANY / 5 + 40, "{what}: {arrived} for {MANY}");
             clerk.simulator.set_faults(Faults::default()).unwrap();
@@ -43,7 +43,7 @@ async fn in_a_storm_of_429_every_request_is_answered_and_repetitions_stay_a_shar
 }
 
 #[tokio::test]
-async fn a_retry_after_of_zero_is_no_tight_loop() {
+async fn retry_after_zero_causes_no_tight_loop() {
     let clerk = Clerk::start().await;
     storm(&clerk, 1.0, Some("0"));
     let policies = policies(Mode::On, Mode::Off, Mode::Off, Mode::On);

@@ -1,5 +1,4 @@
-//! What is behind the gateway breaks, and between them is TLS, with HTTP/1.1 or with HTTP/2, whose streams share one
-//! connection and break together.
+//! Failures behind TLS, with HTTP/1.1, or with HTTP/2, whose streams share one connection and fail together.
 
 use clerk_exporter::gateway::InstancePolicies;
 
@@ -8,19 +7,19 @@ use crate::chaos::{Chaos, ChaosProxy};
 use crate::upstream::{BROKEN, MANY, TIMEOUT, UNREACHABLE, both, is_one_of, lists, recovers};
 use crate::world::{Clerk, Running, hasty, trusting};
 
-/// Bytes within the server's part of the handshake, and bytes behind it and within the body of a list.
+/// Byte counts within the server's part of the handshake, and after it within the body of a list.
 const IN_THE_HANDSHAKE: usize = 500;
 const IN_THE_BODY: usize = 20_000;
 
 const ANY: &[(u16, &str)] = &[UNREACHABLE, BROKEN, TIMEOUT];
 
 async fn start(proxy: &ChaosProxy, http2: bool, plan: InstancePolicies) -> Running {
-    // The name that the certificate is for.
+    // The certificate is for this name.
     let url = proxy.url().replace("http://127.0.0.1", "https://localhost");
     Running::start_over(&trusting(http2), &url, plan, None).await
 }
 
-/// While it is broken nobody hangs and no half answer looks whole; afterwards requests go right again.
+/// During the failure no request hangs, and no truncated response looks complete; afterwards requests succeed again.
 async fn breaks(chaos: Chaos, http2: bool, may_be_cut: bool) {
     for policies in both() {
         let clerk = Clerk::start_secure().await;
@@ -34,7 +33,7 @@ async fn breaks(chaos: Chaos, http2: bool, may_be_cut: bool) {
 }
 
 #[tokio::test]
-async fn all_is_right_over_tls_while_nothing_breaks() {
+async fn tls_requests_succeed_without_faults() {
     for http2 in [false, true] {
         for policies in both() {
             let clerk = Clerk::start_secure().await;
@@ -49,7 +48,7 @@ async fn all_is_right_over_tls_while_nothing_breaks() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_breaks_or_never_ends_is_an_error() {
+async fn broken_or_stalled_handshake_is_an_error() {
     for chaos in [
         Chaos::Refuse,
         Chaos::CutAfter(0),
@@ -64,7 +63,7 @@ async fn a_handshake_that_breaks_or_never_ends_is_an_error() {
 }
 
 #[tokio::test]
-async fn connections_that_break_within_an_answer_end_it_visibly() {
+async fn broken_tls_connection_visibly_ends_the_response() {
     for chaos in [Chaos::CutAfter(IN_THE_BODY), Chaos::ResetAfter(IN_THE_BODY), Chaos::StallAfter(IN_THE_BODY)] {
         for http2 in [false, true] {
             breaks(chaos, http2, true).await;
@@ -73,8 +72,8 @@ async fn connections_that_break_within_an_answer_end_it_visibly() {
 }
 
 #[tokio::test]
-async fn a_write_is_sent_once_however_the_connection_breaks() {
-    // About where the handshake ends and answers begin.
+async fn write_over_tls_is_sent_once_on_any_failure() {
+    // Around the end of the handshake and the start of the responses.
     for bytes in [0, 1000, 2000, 3000, 4000] {
         for http2 in [false, true] {
             for policies in both() {

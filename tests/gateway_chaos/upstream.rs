@@ -1,4 +1,4 @@
-//! What is behind the gateway breaks, in each way that a proxy can think of.
+//! Upstream failures of every kind that the proxy can inject.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::chaos::{Chaos, ChaosProxy, Down};
 use crate::exporter::eventually;
 use crate::world::{Clerk, Running, hasty, policies};
 
-/// Requests at the same time.
+/// Number of concurrent requests.
 pub(crate) const MANY: usize = 40;
 
-/// Bytes within any head of an answer, and bytes behind it and within the body of a list.
+/// Byte counts within any response head, and after it within the body of a list.
 const IN_THE_HEAD: usize = 20;
 const IN_THE_BODY: usize = 5_000;
 
-/// The gateway as it is by itself, and as it repeats and shares.
+/// The gateway without policies, and with retries and coalescing.
 pub(crate) fn both() -> [RoutePolicies; 2] {
     [RoutePolicies::default(), policies(Mode::On, Mode::On, Mode::Off, Mode::Off)]
 }
@@ -32,7 +32,7 @@ pub(crate) fn is_one_of(outcome: &Outcome, codes: &[(u16, &str)]) -> bool {
     }
 }
 
-/// While it is broken nobody hangs; afterwards requests go right again, without a restart.
+/// During the failure no request hangs; afterwards requests succeed again without a restart.
 async fn breaks(chaos: Chaos, allowed: &[(u16, &str)], may_be_cut: bool) {
     for policies in both() {
         let clerk = Clerk::start().await;
@@ -45,13 +45,15 @@ async fn breaks(chaos: Chaos, allowed: &[(u16, &str)], may_be_cut: bool) {
     }
 }
 
-/// Once the network is well again, so is the gateway.
+/// Once the network works again, the gateway does, too.
 pub(crate) async fn recovers(proxy: &ChaosProxy, gateway: &Running, clerk: &Clerk) {
     proxy.set(Chaos::Pass);
     proxy.hang_up();
     let list = clerk.list(MANY);
-    eventually("a right answer again", async || (ask(gateway.address, &list).await == Outcome::Right).then_some(()))
-        .await;
+    eventually("a correct response again", async || {
+        (ask(gateway.address, &list).await == Outcome::Right).then_some(())
+    })
+    .await;
 }
 
 pub(crate) const UNREACHABLE: (u16, &str) = (502, "gateway_upstream_unreachable");
@@ -59,7 +61,7 @@ pub(crate) const BROKEN: (u16, &str) = (502, "gateway_upstream_broken");
 pub(crate) const TIMEOUT: (u16, &str) = (504, "gateway_upstream_timeout");
 
 #[tokio::test]
-async fn a_slow_clerk_is_waited_for_and_every_answer_is_right() {
+async fn slow_clerk_is_awaited_and_responses_are_correct() {
     for policies in both() {
         let clerk = Clerk::start().await;
         let drip = Chaos::Drip { bytes: 16 * 1024, every: Duration::from_millis(1) };
@@ -71,19 +73,19 @@ async fn a_slow_clerk_is_waited_for_and_every_answer_is_right() {
 }
 
 #[tokio::test]
-async fn a_clerk_that_falls_silent_before_or_within_the_head_is_a_timeout() {
+async fn stall_before_or_within_the_head_is_a_timeout() {
     for bytes in [0, IN_THE_HEAD] {
         breaks(Chaos::StallAfter(bytes), &[TIMEOUT], false).await;
     }
 }
 
 #[tokio::test]
-async fn a_clerk_that_falls_silent_within_the_body_ends_the_answer_visibly() {
+async fn stall_within_the_body_visibly_ends_the_response() {
     breaks(Chaos::StallAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
 }
 
 #[tokio::test]
-async fn connections_that_are_reset_or_cut_before_or_within_the_head_are_a_broken_answer() {
+async fn break_before_or_within_the_head_is_upstream_broken() {
     for bytes in [0, IN_THE_HEAD] {
         breaks(Chaos::ResetAfter(bytes), &[BROKEN, TIMEOUT], false).await;
         breaks(Chaos::CutAfter(bytes), &[BROKEN, TIMEOUT], false).await;
@@ -91,18 +93,18 @@ async fn connections_that_are_reset_or_cut_before_or_within_the_head_are_a_broke
 }
 
 #[tokio::test]
-async fn connections_that_are_reset_or_cut_within_the_body_end_the_answer_visibly() {
+async fn break_within_the_body_visibly_ends_the_response() {
     breaks(Chaos::ResetAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
     breaks(Chaos::CutAfter(IN_THE_BODY), &[BROKEN, TIMEOUT], true).await;
 }
 
 #[tokio::test]
-async fn connections_that_are_reset_at_once_are_an_error() {
+async fn immediately_reset_connections_are_an_error() {
     breaks(Chaos::Refuse, &[UNREACHABLE, BROKEN, TIMEOUT], false).await;
 }
 
 #[tokio::test]
-async fn a_clerk_that_is_down_is_unreachable_and_when_it_is_back_all_is_right() {
+async fn clerk_that_is_down_is_unreachable_and_recovers() {
     for policies in both() {
         let clerk = Clerk::start().await;
         let down = Down::before(clerk.web.address);
@@ -113,7 +115,7 @@ async fn a_clerk_that_is_down_is_unreachable_and_when_it_is_back_all_is_right() 
         assert_eq!(clerk.count(), 0);
         let proxy = down.up(Chaos::Pass);
         let list = clerk.list(MANY);
-        eventually("a right answer again", async || {
+        eventually("a correct response again", async || {
             (ask(gateway.address, &list).await == Outcome::Right).then_some(())
         })
         .await;
@@ -122,9 +124,9 @@ async fn a_clerk_that_is_down_is_unreachable_and_when_it_is_back_all_is_right() 
 }
 
 #[tokio::test]
-async fn connections_that_break_at_random_places_cost_reads_nothing_with_retries() {
+async fn reads_with_retries_survive_random_breaks() {
     let clerk = Clerk::start().await;
-    // One after the other: some of the connections break, most do not.
+    // Sequentially: some of the connections break, most do not.
     let proxy = ChaosProxy::start(clerk.web.address, Chaos::Pass);
     proxy.next([Chaos::Refuse, Chaos::CutAfter(0), Chaos::ResetAfter(IN_THE_HEAD), Chaos::CutAfter(IN_THE_HEAD)]);
     let policies = policies(Mode::On, Mode::On, Mode::Off, Mode::Off);
@@ -134,7 +136,7 @@ async fn connections_that_break_at_random_places_cost_reads_nothing_with_retries
 }
 
 #[tokio::test]
-async fn a_write_is_sent_once_however_its_answer_is_lost() {
+async fn write_is_sent_once_if_its_response_is_lost() {
     for chaos in
         [Chaos::CutAfter(0), Chaos::ResetAfter(IN_THE_HEAD), Chaos::StallAfter(0), Chaos::CutAfter(IN_THE_HEAD)]
     {

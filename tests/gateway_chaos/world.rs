@@ -1,4 +1,4 @@
-//! A simulated Clerk that notes what arrives, and a gateway in this process whose time limits a test can shorten.
+//! A simulated Clerk that records requests, and a gateway in this process with configurable timeouts.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Ask;
 use crate::exporter::{KEY, Web};
 
-/// More than any test asks for.
+/// More than any test sends.
 pub(crate) const LIMIT: Limit = Limit { requests: 1_000_000, window: Duration::from_secs(10) };
 
 /// The simulated Clerk.
@@ -39,7 +39,7 @@ pub(crate) struct Clerk {
     pub(crate) simulator: Simulator,
     pub(crate) web: Web,
     arrivals: Arc<Mutex<Vec<String>>>,
-    /// Its web configuration, which is read again when it changes.
+    /// Its web configuration, which is reloaded when it changes.
     _folder: Option<TempDir>,
 }
 
@@ -78,12 +78,12 @@ impl Clerk {
         Self { simulator, arrivals, web: Web::start_with(router, web_config).await, _folder: folder }
     }
 
-    /// Method and target of every request that arrived, in order of arrival.
+    /// Method and target of every received request, in order.
     pub(crate) fn arrivals(&self) -> Vec<String> {
         self.arrivals.lock().clone()
     }
 
-    /// No request arrived twice.
+    /// Asserts that no request arrived twice.
     pub(crate) fn holds_each_once(&self, what: &str) {
         let mut arrivals = self.arrivals();
         let all = arrivals.len();
@@ -96,13 +96,13 @@ impl Clerk {
         self.arrivals.lock().len()
     }
 
-    /// A look-up of one user, told from others by its query.
+    /// A lookup of one user, identified by its query.
     pub(crate) fn look_up(&self, number: usize) -> Ask {
         let user = self.user(number);
         Ask::get(format!("/v1/users/{user}?n={number}"), format!("\"id\":\"{user}\""))
     }
 
-    /// A list of all users: an answer of some hundred kilobytes.
+    /// A list of all users: a response of some hundred kilobytes.
     pub(crate) fn list(&self, number: usize) -> Ask {
         Ask::get(format!("/v1/users?limit=100&n={number}"), format!("\"id\":\"{}\"", self.user(99)))
     }
@@ -130,17 +130,17 @@ fn certificate(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name)
 }
 
-/// A way to Clerk that trusts the tests' authority.
+/// A connection to Clerk that trusts the tests' certificate authority.
 pub(crate) fn trusting(http2: bool) -> HyperOptions {
     HyperOptions { ca_file: Some(certificate("ca.pem")), http2, ..HyperOptions::default() }
 }
 
-/// Policies of which retry, coalesce, cache and pace are so.
+/// Policies with these modes of retry, coalesce, cache and pace.
 pub(crate) fn policies(retry: Mode, coalesce: Mode, cache: Mode, pace: Mode) -> RoutePolicies {
     RoutePolicies { retry, coalesce, cache, pace, ..RoutePolicies::default() }
 }
 
-/// With time limits that a test can wait for, and repetitions that come soon.
+/// With short timeouts and quick retries.
 pub(crate) fn hasty(policies: RoutePolicies) -> InstancePolicies {
     InstancePolicies {
         policies,
@@ -152,7 +152,7 @@ pub(crate) fn hasty(policies: RoutePolicies) -> InstancePolicies {
     }
 }
 
-/// A gateway that listens; it ends with the test.
+/// A listening gateway, for the duration of the test.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     _server: JoinSet<()>,
@@ -163,7 +163,7 @@ impl Running {
         Self::start_over(&HyperOptions::default(), upstream, plan, store).await
     }
 
-    /// With a way to Clerk of its own.
+    /// With a separate connection to Clerk.
     pub(crate) async fn start_over(
         client: &HyperOptions,
         upstream: &str,

@@ -1,4 +1,4 @@
-//! Answers that are none, and what stands in front of Clerk.
+//! Unusable responses, and servers in front of Clerk.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ fn page(status: u16, body: FaultBody) -> FaultRule {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_failure_has_its_reason_and_is_got_over_at_the_next_probe() {
+async fn failure_has_its_reason_and_the_next_probe_recovers() {
     let cases = [
         (page(500, FaultBody::Clerk), ProbeFailure::Status),
         (page(503, FaultBody::Html), ProbeFailure::Status),
@@ -44,20 +44,20 @@ async fn each_failure_has_its_reason_and_is_got_over_at_the_next_probe() {
         assert_eq!(world.failed(reason), 1, "{fault:?}: {:?}", snapshot.probes.failures);
         assert_eq!(snapshot.probes.failures.iter().sum::<u64>(), 1, "{fault:?}");
         assert_eq!(snapshot.up, Some(false), "{fault:?}");
-        assert_eq!(snapshot.key_valid, Some(true), "{fault:?}: nothing was said of the key");
-        assert_eq!((world.bucket().limit, world.bucket().sampled_at), before, "{fault:?}: the quota is untouched");
+        assert_eq!(snapshot.key_valid, Some(true), "{fault:?}: the key's state is unchanged");
+        assert_eq!((world.bucket().limit, world.bucket().sampled_at), before, "{fault:?}: the quota is unchanged");
         assert_eq!(world.bucket().exhausted_windows, 0, "{fault:?}");
         world.no_fault();
         world.pass(INTERVAL).await;
-        assert_eq!(world.snapshot().up, Some(true), "{fault:?}: not got over");
+        assert_eq!(world.snapshot().up, Some(true), "{fault:?}: no recovery");
         assert!(world.snapshot().probes.last_success > snapshot.probes.last_success);
         world.stopped().await;
     }
 }
 
-/// The head of the answer is Clerk's, so that what it says counts; the body is not.
+/// The head is from Clerk, so that its headers count; the body is not.
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_large_is_not_read_on() {
+async fn oversized_body_is_not_read() {
     let mut memory_upstream_decodes_nothing = Fault::HugeBody { bytes: 1 << 30 }.always();
     memory_upstream_decodes_nothing.counted = Some(false);
     let world = World::with_fault(memory_upstream_decodes_nothing);
@@ -70,7 +70,7 @@ async fn a_body_that_is_too_large_is_not_read_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_breaks_within_the_body_is_a_failure() {
+async fn broken_connection_within_the_body_is_a_failure() {
     let world = World::with_fault(Fault::Reset { after_bytes: 10 }.always());
     world.pass(seconds(1)).await;
     assert_eq!(world.failed(ProbeFailure::Connect), 1, "{:?}", world.snapshot().probes.failures);
@@ -103,7 +103,7 @@ fn dripping() -> Arc<dyn Transport> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_holds_for_a_body_that_never_ends_too() {
+async fn deadline_applies_to_endless_bodies() {
     let world = World::over(Simulator::new(clerk_test_support::simulator(1)), dripping(), |_| {});
     world.pass(Duration::from_millis(4900)).await;
     assert_eq!(world.made(), 0);
@@ -114,7 +114,7 @@ async fn the_deadline_holds_for_a_body_that_never_ends_too() {
     world.stopped().await;
 }
 
-/// A way that fails as the network does.
+/// A transport that fails like the network.
 #[derive(Debug)]
 struct Broken(ErrorKind);
 
@@ -126,7 +126,7 @@ impl Transport for Broken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_way_to_fail_below_http_has_its_reason() {
+async fn transport_failures_have_reasons() {
     for (kind, reason) in [
         (ErrorKind::Dns, ProbeFailure::Dns),
         (ErrorKind::Connect, ProbeFailure::Connect),
@@ -144,7 +144,7 @@ async fn each_way_to_fail_below_http_has_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_probed_once_a_minute_and_its_end_is_noticed_within_two() {
+async fn outage_is_probed_every_minute_and_recovery_takes_two() {
     let world = World::with_fault(page(503, FaultBody::Html));
     world.pass(seconds(3600)).await;
     let made = world.made();
@@ -153,20 +153,20 @@ async fn an_outage_is_probed_once_a_minute_and_its_end_is_noticed_within_two() {
     world.no_fault();
     world.pass(seconds(120)).await;
     assert_eq!(world.snapshot().up, Some(true));
-    // And probing is as often as before.
+    // Probing is as frequent as before.
     let made = world.made();
     world.pass(INTERVAL * 20).await;
     assert!((19..=21).contains(&(world.made() - made)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_die_in_an_outage_and_counters_do_not() {
+async fn outage_removes_gauges_and_keeps_counters() {
     let world = World::new();
     world.pass(seconds(1)).await;
     world.fault(page(503, FaultBody::Html));
     world.pass(seconds(50)).await;
     let (snapshot, bucket) = (world.snapshot(), world.bucket());
-    assert_eq!(bucket.remaining, None, "too old to be true");
+    assert_eq!(bucket.remaining, None, "outdated");
     assert_eq!(bucket.limit, Some(100));
     assert_eq!(bucket.windows, 1);
     assert!(snapshot.probes.last_success.is_some() && snapshot.probes.total > 1);

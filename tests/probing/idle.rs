@@ -1,4 +1,4 @@
-//! Probes that are not needed, because other traffic tells the same.
+//! Probes that are unnecessary because other traffic reports the quota.
 
 use clerk_client::outbound::ApiRequest;
 use clerk_quota::{Bucket, ProbeSkip, Source};
@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::world::{INTERVAL, TICK, World, seconds};
 
-/// A request of somebody else, every `every` seconds for `length` seconds.
+/// Other traffic: one request every `every` seconds for `length` seconds.
 async fn traffic(world: &World, path: &str, source: Source, every: u64, length: u64) {
     let call = ApiRequest::get(path, source);
     for _ in 0..length / every {
@@ -17,7 +17,7 @@ async fn traffic(world: &World, path: &str, source: Source, every: u64, length: 
 }
 
 #[tokio::test(start_paused = true)]
-async fn probes_are_skipped_while_other_answers_are_fresh() {
+async fn probes_are_skipped_while_other_traffic_is_fresh() {
     let world = World::new();
     world.pass(seconds(1)).await;
     for source in [Source::Gateway, Source::Client] {
@@ -28,13 +28,13 @@ async fn probes_are_skipped_while_other_answers_are_fresh() {
     }
     world.pass(INTERVAL + TICK).await;
     let made = world.made();
-    assert!(made >= 2, "the others fell silent");
+    assert!(made >= 2, "the other traffic stopped");
     world.pass(INTERVAL * 10).await;
     assert!((9..=11).contains(&(world.made() - made)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn probes_are_made_all_the_same_where_that_is_wanted() {
+async fn probes_run_despite_traffic_if_configured() {
     let world = World::with(clerk_test_support::simulator(1), |options| options.only_when_idle = false);
     traffic(&world, "/v1/users/count", Source::Gateway, 5, 150).await;
     assert!((10..=11).contains(&world.made()), "{}", world.made());
@@ -42,13 +42,13 @@ async fn probes_are_made_all_the_same_where_that_is_wanted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn traffic_that_tells_nothing_of_the_quota_replaces_no_probe() {
+async fn traffic_without_quota_does_not_replace_probes() {
     let world = World::new();
-    // Clerk does not limit this one, so that it says nothing of what is left.
+    // Clerk does not limit this route, so that the response does not report the quota.
     traffic(&world, "/v1/jwks", Source::Gateway, 5, 150).await;
     assert!((10..=11).contains(&world.made()), "{}", world.made());
     assert!(world.bucket().remaining.is_some());
-    // Neither does a page of the edge.
+    // Neither does an error page of the edge.
     let made = world.made();
     world.fault(Fault::Status { status: 502, body: FaultBody::Html }.always());
     traffic(&world, "/v1/users/count", Source::Gateway, 5, 60).await;
@@ -56,7 +56,7 @@ async fn traffic_that_tells_nothing_of_the_quota_replaces_no_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_whose_traffic_is_seen_from_the_start_is_polled() {
+async fn instance_with_traffic_from_the_start_is_ready() {
     let world = World::new();
     let call = ApiRequest::new(Method::GET, "/v1/users/count", Source::Gateway);
     // Before the first probe is due.
@@ -68,7 +68,7 @@ async fn an_instance_whose_traffic_is_seen_from_the_start_is_polled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn somebody_else_s_429_holds_probes_of_the_same_bucket_only() {
+async fn other_429_suspends_probes_of_the_same_bucket() {
     let world = World::new();
     world.pass(seconds(1)).await;
     let made = world.made();

@@ -1,4 +1,4 @@
-//! Keys that Clerk refuses, and keys that are replaced.
+//! Rejected keys and replaced keys.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::world::{INTERVAL, TICK, World, seconds};
 
 const OLD: &str = "sk_test_oldKeyThatWasRevoked1";
 
-/// A simulator that knows one key only.
+/// A simulator that accepts a single key.
 fn strict() -> clerk_simulator::Options {
     clerk_simulator::Options {
         keys: vec![format!("test={}", clerk_test_support::KEY).parse().unwrap()],
@@ -34,7 +34,7 @@ fn reads_key_from(path: &Path) -> impl FnOnce(&mut ProbeOptions) {
     }
 }
 
-/// Another file in the place of the old one, as secret agents do it.
+/// Replaces the file atomically, as secret agents do.
 fn replace(path: &Path, key: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, format!("{key}\n")).unwrap();
@@ -42,8 +42,8 @@ fn replace(path: &Path, key: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_is_tried_less_and_less() {
-    // Four a second would be 15 000 an hour.
+async fn rejected_key_backs_off() {
+    // Four a second would be 15,000 an hour.
     for interval in [seconds(15), seconds(1), std::time::Duration::from_millis(240)] {
         let world = World::with(strict(), |options| {
             options.trigger = Trigger::Interval(interval);
@@ -84,20 +84,20 @@ async fn a_replaced_key_is_used_at_the_next_probe_and_counters_stay() {
     replace(&path, clerk_test_support::KEY);
     world.pass(TICK).await;
     let snapshot = world.snapshot();
-    assert_eq!((snapshot.key_valid, snapshot.up), (Some(true), Some(true)), "not at the end of the wait");
+    assert_eq!((snapshot.key_valid, snapshot.up), (Some(true), Some(true)), "not only at the end of the backoff");
     assert_eq!((world.made(), world.failed(ProbeFailure::Key)), (made + 1, made));
     world.pass(INTERVAL * 10).await;
     assert!((10..=12).contains(&(world.made() - made)), "as often as before");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_replaced_just_now_is_read_when_clerk_refuses_the_old_one() {
+async fn rejected_old_key_reloads_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     replace(&path, OLD);
     let world = World::with(strict(), reads_key_from(&path));
     world.probes.configure(Vec::new());
-    // The request is under way with the old key when the new one is put there.
+    // The request is in flight with the old key when the file is replaced.
     world.options.outbound.key.current().unwrap();
     replace(&path, clerk_test_support::KEY);
     let finding = clerk_exporter::probe::probe_once(&world.options.outbound, "/v1/users/count", seconds(5)).await;
@@ -107,14 +107,14 @@ async fn a_key_that_was_replaced_just_now_is_read_when_clerk_refuses_the_old_one
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_somebody_else_has_read_meanwhile_is_used_too() {
+async fn key_reloaded_elsewhere_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     replace(&path, OLD);
     let world = World::with(strict(), reads_key_from(&path));
     world.probes.configure(Vec::new());
     let outbound = &world.options.outbound;
-    // The latency lets the request stay under way while the key is replaced and read.
+    // The latency keeps the request in flight while the key is replaced and reloaded.
     world.fault(crate::world::late(seconds(1)));
     let probe = clerk_exporter::probe::probe_once(outbound, "/v1/users/count", seconds(5));
     let other = async {
@@ -127,7 +127,7 @@ async fn a_key_that_somebody_else_has_read_meanwhile_is_used_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_key_is_read_again_only_once() {
+async fn rejected_key_is_reloaded_only_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     replace(&path, OLD);
@@ -141,7 +141,7 @@ async fn the_key_is_read_again_only_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_file_that_is_missing_or_broken_for_a_while_does_no_harm() {
+async fn temporarily_broken_key_file_keeps_the_old_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     let world = World::with(strict(), reads_key_from(&path));
@@ -151,7 +151,7 @@ async fn a_key_file_that_is_missing_or_broken_for_a_while_does_no_harm() {
     replace(&path, clerk_test_support::KEY);
     world.pass(TICK).await;
     assert_eq!(world.snapshot().up, Some(true));
-    // While we have a good one, a bad one does not take its place.
+    // An invalid key does not replace a valid one.
     for broken in ["", "not a key", "sk_test_two\nsk_test_lines"] {
         replace(&path, broken);
         world.pass(TICK).await;
@@ -164,7 +164,7 @@ async fn a_key_file_that_is_missing_or_broken_for_a_while_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_configuration_with_another_key_does_not_wait_for_the_old_one() {
+async fn new_key_in_config_ends_the_backoff() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
     replace(&old, OLD);
@@ -176,7 +176,7 @@ async fn a_new_configuration_with_another_key_does_not_wait_for_the_old_one() {
     reads_key_from(&old)(&mut same);
     world.probes.configure(vec![same]);
     world.pass(TICK).await;
-    assert_eq!(world.made(), made, "the same key is no reason to try again");
+    assert_eq!(world.made(), made, "an unchanged key does not end the backoff");
     let mut other = world.options.clone();
     reads_key_from(&new)(&mut other);
     world.probes.configure(vec![other]);

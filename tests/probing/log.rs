@@ -1,4 +1,4 @@
-//! What is logged: one line for each change of state, and nothing of keys.
+//! The log: one line per change of state, and no part of a key.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use clerk_simulator::{Fault, FaultBody};
 use crate::world::{World, seconds};
 use clerk_test_support::log::{everything, listen};
 
-/// The probes' lines of level info or worse.
+/// The probes' lines at level info or above.
 fn lines() -> Vec<String> {
     let text = everything();
     let is_told = |line: &&str| line.contains("clerk_exporter::probe") && !line.contains(" DEBUG ");
@@ -31,7 +31,7 @@ async fn each_change_of_state_is_one_line() {
     expect(&["INFO", "probes succeed", "clerk_instance=test"]);
     world.fault(Fault::Status { status: 401, body: FaultBody::Clerk }.always());
     world.pass(seconds(3600)).await;
-    expect(&["WARN", "probes fail", "reason=\"key\"", "status=401", "trace_id", "Clerk refuses the secret key"]);
+    expect(&["WARN", "probes fail", "reason=\"key\"", "status=401", "trace_id", "Clerk rejects the secret key"]);
     world.fault(Fault::Status { status: 200, body: FaultBody::Html }.always());
     world.pass(seconds(3600)).await;
     expect(&["reason=\"unexpected_content\"", "content_type=\"text/html", "body_bytes=", "proxy"]);
@@ -45,7 +45,7 @@ async fn each_change_of_state_is_one_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_changes_nothing_logs_nothing_of_the_key() {
+async fn unchanged_config_does_not_log_a_key_reload() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     std::fs::write(&path, clerk_test_support::KEY).unwrap();
@@ -72,7 +72,7 @@ async fn a_configuration_that_changes_nothing_logs_nothing_of_the_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_that_is_logged_holds_a_part_of_the_key() {
+async fn log_contains_no_part_of_the_key() {
     listen();
     let world = World::new();
     for fault in [

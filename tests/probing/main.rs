@@ -1,4 +1,4 @@
-//! Probing in simulated time, against the simulator: hours pass in a second.
+//! Probing in simulated time against the simulator: hours pass in a second.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! When probes are made.
+//! When probes run.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use clerk_simulator::Simulator;
 use crate::world::{INTERVAL, TICK, World, late, seconds};
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_tells_what_is_left() {
+async fn probe_reports_the_remaining_quota() {
     let world = World::new();
     assert!(!world.probes.has_polled());
     world.pass(seconds(1)).await;
@@ -32,11 +32,11 @@ async fn a_thousand_intervals_make_a_thousand_probes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_one_probe_is_under_way_and_what_is_due_meanwhile_is_counted() {
+async fn overlapping_probes_are_skipped_and_counted() {
     let world = World::with(clerk_test_support::simulator(1), |options| options.timeout = seconds(40));
     world.fault(late(seconds(35)));
     world.pass(seconds(34)).await;
-    assert_eq!((world.made(), world.requests()), (0, 0), "the first probe is still under way");
+    assert_eq!((world.made(), world.requests()), (0, 0), "the first probe is still in flight");
     assert_eq!(world.skipped(ProbeSkip::InFlight), 2);
     world.no_fault();
     world.pass(seconds(26)).await;
@@ -47,11 +47,11 @@ async fn only_one_probe_is_under_way_and_what_is_due_meanwhile_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_pause_there_is_one_probe_and_what_was_missed_is_counted() {
+async fn pause_yields_one_probe_and_counts_missed_ones() {
     let world = World::new();
     world.pass(seconds(1)).await;
     assert_eq!(world.made(), 1);
-    // A jump, as of a machine that slept: no timer in between fires.
+    // A jump, as after a suspension of the machine: no timer in between fires.
     tokio::time::advance(INTERVAL * 10).await;
     world.pass(seconds(1)).await;
     assert_eq!(world.made(), 2);
@@ -75,7 +75,7 @@ async fn first_probes_are_spread_over_one_interval() {
     for (second, count) in (1_u64..).zip(&requests) {
         assert!(count.abs_diff(second * 2) <= 1, "{requests:?}");
     }
-    // And they stay spread: never more than a few in one second.
+    // They stay spread: never more than a few in one second.
     let mut before = world.requests();
     for _ in 0..600 {
         world.pass(seconds(1)).await;
@@ -86,7 +86,7 @@ async fn first_probes_are_spread_over_one_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn made_and_skipped_probes_add_up_to_those_that_were_due() {
+async fn sent_plus_skipped_probes_equal_due_probes() {
     let world = World::with(clerk_test_support::simulator(1), |options| {
         options.timeout = seconds(20);
         options.count_users = Some(Trigger::Interval(seconds(60)));
@@ -111,11 +111,11 @@ async fn made_and_skipped_probes_add_up_to_those_that_were_due() {
     assert!((121..=124).contains(&due), "{due} for 122: {probes:?}");
     assert!(probes.failures.iter().sum::<u64>() < probes.total);
     assert_eq!(probes.duration_seconds.count(), probes.total);
-    assert_eq!(probes.skipped[ProbeSkip::Missed as usize], 0, "counts of users are no probes");
+    assert_eq!(probes.skipped[ProbeSkip::Missed as usize], 0, "user counts are not probes");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_configuration_keeps_phase_and_takes_effect_at_once() {
+async fn new_config_keeps_the_phase_and_applies_immediately() {
     let world = World::new();
     world.pass(seconds(5)).await;
     let mut options = world.options.clone();
@@ -124,7 +124,7 @@ async fn a_new_configuration_keeps_phase_and_takes_effect_at_once() {
     world.pass(seconds(5)).await;
     assert_eq!(world.made(), 1, "no probe because of the reload");
     world.pass(TICK - seconds(10)).await;
-    assert_eq!(world.made(), 2, "the next one in its old phase");
+    assert_eq!(world.made(), 2, "the next one keeps its phase");
     options.trigger = Trigger::Interval(seconds(1));
     options.interval = seconds(1);
     world.probes.configure(vec![options]);
@@ -133,7 +133,7 @@ async fn a_new_configuration_keeps_phase_and_takes_effect_at_once() {
     world.probes.configure(Vec::new());
     let made = world.made();
     world.pass(seconds(100)).await;
-    assert_eq!(world.made(), made, "nothing is probed any more");
+    assert_eq!(world.made(), made, "probing has stopped");
     world.stopped().await;
 }
 
@@ -146,13 +146,13 @@ async fn a_thousand_slow_instances_are_all_probed_and_time_out() {
     world.pass(Duration::from_secs(22)).await;
     for index in 1..1000 {
         let probes = world.snapshot_of(&format!("test{index}")).probes;
-        // More are due at the same time than may run, and the wait for their turn is a part of their deadline.
+        // More are due at the same time than may run; the wait for a slot counts against their deadline.
         assert!(probes.total >= 1, "{index}");
         assert_eq!(probes.failures[ProbeFailure::Timeout as usize], probes.total);
     }
 }
 
-/// Every two seconds, by the wall clock.
+/// Every two seconds by the wall clock.
 fn by_cron() -> World {
     World::with(clerk_test_support::simulator(1), |options| {
         options.trigger = Trigger::Cron("*/2 * * * * *".into());
@@ -162,13 +162,13 @@ fn by_cron() -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cron_schedule_goes_on_within_a_period_when_the_clock_is_set_back() {
+async fn cron_schedule_resumes_within_a_period_after_clock_set_back() {
     let world = by_cron();
     world.pass(seconds(20)).await;
     for step in [-30, -3630, -90_000] {
         world.options.outbound.clock.simulate_step(step);
         let before = world.made();
-        // A heartbeat until it is noticed, and a period.
+        // A heartbeat until it is detected, plus a period.
         world.pass(seconds(4)).await;
         assert!(world.made() > before, "{step}");
         world.pass(seconds(20)).await;
@@ -179,7 +179,7 @@ async fn a_cron_schedule_goes_on_within_a_period_when_the_clock_is_set_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn times_that_a_clock_set_ahead_passes_over_are_counted() {
+async fn due_times_skipped_by_clock_set_ahead_are_counted() {
     let world = by_cron();
     world.pass(seconds(20)).await;
     let (made, missed) = (world.made(), world.skipped(ProbeSkip::Missed));
@@ -197,7 +197,7 @@ async fn times_that_a_clock_set_ahead_passes_over_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_does_not_care_for_the_wall_clock() {
+async fn interval_is_independent_of_the_wall_clock() {
     let world = World::new();
     for step in [3600, -3600, 86_400, -86_400] {
         world.options.outbound.clock.simulate_step(step);
@@ -210,15 +210,15 @@ async fn an_interval_does_not_care_for_the_wall_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_suspension_nothing_is_shown_that_was_known_before_it() {
+async fn suspension_expires_earlier_observations() {
     let world = World::new();
     world.pass(seconds(1)).await;
     assert_eq!(world.bucket().remaining, Some(99));
     world.options.outbound.clock.simulate_step(-3600);
-    assert_eq!(world.bucket().remaining, Some(99), "a clock that is set makes nothing older");
+    assert_eq!(world.bucket().remaining, Some(99), "setting the clock does not age observations");
     world.options.outbound.clock.simulate_suspend(seconds(8 * 3600));
     assert_eq!(world.bucket().remaining, None);
     world.pass(INTERVAL * 2).await;
-    assert_eq!(world.bucket().remaining, Some(99), "the next probe tells it again");
+    assert_eq!(world.bucket().remaining, Some(99), "the next probe reports it again");
     world.stopped().await;
 }

@@ -1,4 +1,4 @@
-//! 429 answers to probes.
+//! 429 responses to probes.
 
 use clerk_exporter::probe::Trigger;
 use clerk_quota::{Bucket, ProbeFailure, ProbeSkip, Source};
@@ -11,14 +11,14 @@ fn throttled(retry_after: Option<&str>) -> FaultRule {
 }
 
 #[tokio::test(start_paused = true)]
-async fn probes_wait_as_long_as_clerk_asks() {
+async fn probes_follow_retry_after() {
     let world = World::with_fault(throttled(Some("100")));
     world.pass(seconds(99)).await;
     let (snapshot, bucket) = (world.snapshot(), world.bucket());
     assert_eq!((world.made(), world.requests()), (1, 1));
     assert_eq!(world.failed(ProbeFailure::Throttled), 1);
     assert!(world.skipped(ProbeSkip::Blocked) >= 5);
-    assert_eq!(snapshot.up, Some(true), "a 429 is an answer that can be used");
+    assert_eq!(snapshot.up, Some(true), "a 429 is a usable response");
     assert!(bucket.blocked_until.is_some());
     assert_eq!(bucket.throttled[Source::Probe.index()], 1);
     world.no_fault();
@@ -34,7 +34,7 @@ async fn probes_wait_as_long_as_clerk_asks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_of_nothing_is_at_least_a_second() {
+async fn retry_after_zero_waits_at_least_a_second() {
     let often = |options: &mut clerk_exporter::probe::ProbeOptions| {
         options.trigger = Trigger::Interval(std::time::Duration::from_millis(100));
         options.interval = std::time::Duration::from_millis(100);
@@ -53,7 +53,7 @@ async fn a_retry_after_of_nothing_is_at_least_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_of_a_year_is_five_minutes() {
+async fn retry_after_is_capped_at_five_minutes() {
     let world = World::with_fault(throttled(Some("31536000")));
     world.pass(seconds(299)).await;
     assert_eq!(world.requests(), 1);
@@ -71,7 +71,7 @@ async fn a_429_without_retry_after_waits_for_the_next_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_of_the_edge_with_status_429_counts_as_one() {
+async fn edge_page_with_429_counts_as_throttled() {
     let rule = Fault::Throttled { retry_after: Some("30".into()), body: FaultBody::Html }.times(1);
     let world = World::with_fault(rule);
     world.pass(seconds(20)).await;
@@ -98,7 +98,7 @@ async fn without_quota_headers_only_429s_are_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_of_the_plan_that_is_used_up_is_neither_a_bad_key_nor_a_429() {
+async fn exceeded_plan_quota_is_neither_a_bad_key_nor_a_429() {
     let rule = Fault::QuotaExceeded { code: "user_quota_exceeded".into() }.always();
     let world = World::with_fault(rule);
     world.pass(seconds(1)).await;
@@ -108,5 +108,5 @@ async fn a_quota_of_the_plan_that_is_used_up_is_neither_a_bad_key_nor_a_429() {
     assert_eq!(snapshot.quota_exceeded[0], 1, "user_quota_exceeded comes first");
     assert_eq!(world.failed(ProbeFailure::Status), 1);
     assert_eq!(world.bucket().exhausted_windows, 0);
-    assert_eq!(world.bucket().remaining, Some(99), "its quota headers are as good as any");
+    assert_eq!(world.bucket().remaining, Some(99), "its quota headers count");
 }

@@ -13,7 +13,7 @@ fn hourly() -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn users_are_counted_soon_and_then_by_their_schedule() {
+async fn users_are_counted_at_start_and_then_on_schedule() {
     let world = hourly();
     world.pass(seconds(61)).await;
     let snapshot = world.snapshot();
@@ -28,7 +28,7 @@ async fn users_are_counted_soon_and_then_by_their_schedule() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_counted_unless_that_is_wanted() {
+async fn users_are_not_counted_by_default() {
     let world = World::new();
     world.pass(seconds(7200)).await;
     assert_eq!((world.snapshot().users, world.snapshot().users_active_30d), (None, None));
@@ -36,7 +36,7 @@ async fn nobody_is_counted_unless_that_is_wanted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_that_fails_keeps_the_last_one() {
+async fn failed_count_keeps_the_last_value() {
     let world = hourly();
     world.pass(seconds(61)).await;
     let before = world.snapshot();

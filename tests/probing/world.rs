@@ -1,4 +1,4 @@
-//! One instance that is probed, in simulated time.
+//! One probed instance in simulated time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const INTERVAL: Duration = Duration::from_secs(15);
 
-/// Enough that a tick which comes late by jitter is over too.
+/// Long enough for a tick that is late by its jitter.
 pub(crate) const TICK: Duration = Duration::from_millis(16_500);
 
 pub(crate) const fn seconds(seconds: u64) -> Duration {
@@ -29,7 +29,7 @@ pub(crate) struct World {
     pub(crate) simulator: Simulator,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) probes: Arc<Probes>,
-    /// What the first instance is probed with.
+    /// The probe options of the first instance.
     pub(crate) options: ProbeOptions,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -103,7 +103,7 @@ impl World {
         Self { simulator, ledger, probes, options, stop, tasks }
     }
 
-    /// Meets every request from now on with this fault only.
+    /// Applies only this fault to every request from now on.
     pub(crate) fn fault(&self, rule: FaultRule) {
         self.simulator.set_faults(rule.into()).unwrap();
     }
@@ -112,7 +112,7 @@ impl World {
         self.simulator.set_faults(Faults::default()).unwrap();
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub(crate) async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -126,7 +126,7 @@ impl World {
         self.ledger.instance(name).unwrap().lock().snapshot(now)
     }
 
-    /// The bucket that probes are counted in.
+    /// The bucket of the probes.
     pub(crate) fn bucket(&self) -> BucketSnapshot {
         self.snapshot().bucket(Bucket::Instance).unwrap().clone()
     }
@@ -143,7 +143,7 @@ impl World {
         self.snapshot().probes.skipped[reason as usize]
     }
 
-    /// Requests that the simulator answered.
+    /// Number of requests that the simulator answered.
     pub(crate) fn requests(&self) -> u64 {
         self.simulator.truth().requests.total
     }
@@ -156,7 +156,7 @@ impl World {
     }
 }
 
-/// Answers that come later than a probe waits.
+/// Responses that arrive after a probe's timeout.
 pub(crate) fn late(wait: Duration) -> FaultRule {
     Fault::Latency { millis: u64::try_from(wait.as_millis()).unwrap() }.always()
 }

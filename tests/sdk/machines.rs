@@ -1,4 +1,4 @@
-//! Calls of machines and of API keys: directly, and through a gateway that forwards unknown keys or refuses them.
+//! Calls with machine keys and for API keys: directly, and through a gateway that forwards or rejects unknown keys.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{ALL_OFF, ALL_ON, Arrival, Clerk, ROOMY, Sdk, arrived_the_same, note,
 
 const MACHINE_KEY: &str = "ak_machineCANARY0123456789";
 
-/// What Clerk says of tokens and API keys, of which the simulator has none: canned, and only for the right kind of key.
+/// Fixed responses on tokens and API keys, which the simulator does not support, for the right kind of key only.
 async fn answer(request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 1 << 16).await.unwrap();
@@ -82,7 +82,7 @@ async fn gateway(clerk: &Clerk, knows_machines: bool, lines: &str) -> Front {
 }
 
 #[tokio::test]
-async fn machines_see_the_same_through_a_gateway_that_knows_them_or_forwards_them() {
+async fn known_or_forwarded_machine_keys_see_the_same() {
     let clerk = clerk().await;
     let direct = calls(&clerk.url()).await;
     let directly = clerk.renew();
@@ -111,7 +111,7 @@ async fn machines_see_the_same_through_a_gateway_that_knows_them_or_forwards_the
 }
 
 #[tokio::test]
-async fn a_machine_that_the_gateway_does_not_know_is_refused_and_told_why() {
+async fn unknown_machine_key_is_rejected_with_a_reason() {
     let clerk = clerk().await;
     let gateway = gateway(&clerk, false, &format!("unknown_keys: reject\n{ALL_OFF}")).await;
     clerk.renew();

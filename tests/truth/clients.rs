@@ -1,4 +1,4 @@
-//! The applications' requests, and what their callers saw.
+//! The applications' requests, and their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,15 @@ use parking_lot::Mutex;
 use crate::tape::Caller;
 use crate::world::{Case, Clients, token};
 
-/// Calls of a gateway's clients, of those that a policy may spare Clerk.
+/// Calls of a gateway's clients that a policy may save.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Calls {
-    /// Reads of budgets.
+    /// Reads of limited routes.
     pub(crate) reads: u64,
-    /// Of those, reads that got no answer of Clerk's: their callers left, they were shed, or the gateway's own errors.
+    /// Of those, reads without a response of Clerk: their callers disconnected, they were shed, or the gateway returned
+    /// an error.
     pub(crate) unanswered: u64,
-    /// Others.
+    /// Other calls.
     pub(crate) others: u64,
 }
 

@@ -1,6 +1,7 @@
-//! Every number that is shown, against what is true: right, or a stated bound, or absent. Simulated traffic through whole
-//! gateways, in simulated time, in as few worlds as show each pair of circumstances. What is true is written down by the
-//! simulator's limiter and by the way to it, which share no code with the ledger. `docs/truth.md` states the bounds.
+//! Compares every displayed number with the truth: it must be right, within a stated bound, or absent. Simulated
+//! traffic through whole gateways, in simulated time, in a minimal set of worlds that covers each pair of
+//! circumstances. The simulator's limiter and transport record the truth, and share no code with the ledger.
+//! `docs/truth.md` states the bounds.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,7 +24,7 @@ use world::{Case, World};
 /// The selection of worlds and their traffic.
 const SEED: u64 = 1;
 
-/// The table in the document stands between these.
+/// The table in the document is between these markers.
 const BEGIN: &str = "<!-- truth: begin -->\n";
 const END: &str = "<!-- truth: end -->";
 
@@ -57,10 +58,10 @@ fn every_number_is_right_or_bounded_or_absent() {
     assert_eq!(shown, table, "docs/truth.md shows another table; paste this one:\n{table}");
 }
 
-/// As many selections of worlds as `TRUTH_SEEDS` says, each with other traffic: `scripts/prove-truth`.
+/// `TRUTH_SEEDS` selections of worlds, each with other traffic: `scripts/prove-truth`.
 #[test]
-#[ignore = "takes as long as it is told to"]
-fn with_random_seeds_too() {
+#[ignore = "takes TRUTH_SEEDS times as long"]
+fn every_number_is_right_with_random_seeds() {
     let seeds = std::env::var("TRUTH_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(10);
     let first = std::env::var("TRUTH_FIRST_SEED").ok().and_then(|seed| seed.parse().ok());
     let first: u64 = first.unwrap_or_else(|| u64::from(fastrand::Rng::new().u32(1_000..1_000_000)));

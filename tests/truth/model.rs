@@ -1,4 +1,5 @@
-//! Five limiters once more, written from their description: what one would let pass of a given list of requests.
+//! Independent models of five limiters, written from their descriptions: what each would allow after a given list of
+//! requests.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ pub(crate) const LIMIT: u64 = 100;
 /// A window.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
-/// Requests that the limiter would let pass at `at`, had it counted those at these times and no others. They are in order,
-/// and none is later than `at`.
+/// Requests that the limiter would allow at `at`, had it counted requests at exactly these times. They are sorted, and
+/// none is later than `at`.
 pub(crate) fn room(kind: LimiterKind, counted: &[Duration], at: Duration) -> u64 {
     let since = |start: Duration| counted.len() - counted.partition_point(|time| *time < start);
     let used = match kind {
@@ -58,7 +59,7 @@ pub(crate) fn in_last_window(counted: &[Duration], at: Duration) -> u64 {
     (counted.len() - counted.partition_point(|time| *time + WINDOW <= at)) as u64
 }
 
-/// When the limiter refuses the first of requests that come evenly from `at` on, within a window.
+/// When the limiter rejects the first of evenly spaced requests from `at` on, within a window.
 pub(crate) fn exhausted_at(kind: LimiterKind, counted: &[Duration], at: Duration, per_second: f64) -> Option<Duration> {
     let mut counted = counted.to_vec();
     let step = Duration::from_secs_f64(1.0 / per_second.max(0.01));
@@ -73,7 +74,7 @@ pub(crate) fn exhausted_at(kind: LimiterKind, counted: &[Duration], at: Duration
     None
 }
 
-/// Start of the window of the epoch's grid.
+/// Start of the window in the grid of the epoch.
 pub(crate) fn grid(at: Duration) -> Duration {
     let nanos = at.as_nanos() - at.as_nanos() % WINDOW.as_nanos();
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -1,7 +1,7 @@
-//! Which worlds are played: few, and each pair of two dimensions' values at least once.
+//! Selection of worlds: few, but with each pair of two dimensions' values at least once.
 
-/// Rows of values, one for each dimension with so many values, in which each pair of values of two dimensions occurs.
-/// Greedy: each row begins with a pair that is missing, and takes for each further dimension the value that adds most.
+/// Rows of values, one per dimension of the given size, that contain each pair of values of two dimensions. Greedy:
+/// each row starts with a missing pair, and takes for each further dimension the value that adds most.
 pub(crate) fn all_pairs(sizes: &[usize], seed: u64) -> Vec<Vec<usize>> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut missing = pairs(sizes);
@@ -41,7 +41,7 @@ fn pairs(sizes: &[usize]) -> Vec<Pair> {
     pairs
 }
 
-/// Whether a row has the pair once this dimension has this value.
+/// Whether a row contains the pair if this dimension has this value.
 fn adds(row: &[Option<usize>], place: usize, value: usize, ((first, a), (second, b)): Pair) -> bool {
     let has = |dimension: usize, wanted: usize| {
         if dimension == place { value == wanted } else { row[dimension] == Some(wanted) }
@@ -50,7 +50,7 @@ fn adds(row: &[Option<usize>], place: usize, value: usize, ((first, a), (second,
 }
 
 #[test]
-fn every_pair_of_values_is_in_a_row() {
+fn every_pair_of_values_occurs() {
     for seed in 0..20 {
         let sizes = [5, 3, 4, 3, 3, 3];
         let rows = all_pairs(&sizes, seed);

@@ -1,4 +1,4 @@
-//! The comparisons of what was spent, by whom, and of what was not.
+//! Comparisons of consumption by caller, and of saved requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn requests(view: &View<'_>, table: &mut Table) {
         });
         let found: u64 = spent.map(|(_, count)| count).sum();
         let least = read.get(&caller).copied().unwrap_or_default();
-        // A list that both wait for is charged to the one who began it.
+        // A list that both wait for is charged to the first.
         let most = if caller == Caller::Probe { least } else { least + both };
         table.add("requests by caller", Outcome::between(found as f64, least as f64, most as f64, least as f64));
     }
@@ -76,7 +76,7 @@ fn responses(view: &View<'_>, table: &mut Table) {
     }
 }
 
-/// The last seconds are whole ones of the clock.
+/// The last seconds are whole seconds of the clock.
 fn top(view: &View<'_>, table: &mut Table) {
     for (span, seconds) in [(Span::Window, 10), (Span::Minute, 60)] {
         let now = view.world.clock.now();
@@ -91,14 +91,14 @@ fn top(view: &View<'_>, table: &mut Table) {
 fn in_flight(view: &View<'_>, table: &mut Table) {
     let found = view.process.outbound.limits.stats().pace.in_flight;
     let open = view.own().filter(|sent| sent.closed.is_none()).count();
-    // Those that ask the common log for room are let go already, and not sent yet: no more than the limit allows.
+    // Requests that query the shared log count as sent before they are; at most as many as the limit.
     let asks = view.case.processes == Processes::Fleet && view.case.policies == Policies::Pace;
     let asking = if asks { LIMIT } else { 0 };
     let (found, open) = (found as f64, open as f64);
     table.add("limiter in flight", Outcome::between(found, open, open + asking as f64, open));
 }
 
-/// Each read that got Clerk's answer was sent, or saved.
+/// Each read with a response of Clerk was sent or saved.
 fn saved(view: &View<'_>, table: &mut Table) {
     const NAME: &str = "saved requests";
     let Some(gateway) = &view.process.gateway else { return };
@@ -112,7 +112,7 @@ fn saved(view: &View<'_>, table: &mut Table) {
     let (mut sent, mut failed) = (0, 0);
     for read in reads {
         sent += 1;
-        // What may have been sent again.
+        // Requests that may have been retried.
         failed += u64::from(read.head.is_none_or(|head| head.status == 429 || read.closed == read.ended));
     }
     let least = calls.reads.saturating_sub(sent + calls.unanswered);

@@ -3,25 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// What came of a comparison.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome {
-    /// The product says nothing.
+    /// The number is absent.
     Absent,
     Exact,
-    /// On the side that is stated, by so much.
+    /// Within the stated bound, off by this much.
     Bound(f64),
-    /// Neither of them: what is wrong.
+    /// Outside of the bound, with a description.
     Violation(String),
 }
 
 impl Outcome {
-    /// A number that may not be above the truth; `lowest` is the stated bound on the other side.
+    /// A number that must not exceed the truth; `lowest` is the stated bound on the other side.
     pub(crate) fn at_most(found: f64, truth: f64, lowest: f64) -> Self {
         Self::between(found, lowest, truth, truth)
     }
 
-    /// A number between two, of which one is the truth.
+    /// A number between two bounds, one of which is the truth.
     pub(crate) fn between(found: f64, lowest: f64, highest: f64, truth: f64) -> Self {
         const TINY: f64 = 1e-9;
         if found < lowest - TINY || found > highest + TINY {
@@ -40,7 +40,7 @@ impl Outcome {
     }
 }
 
-/// What the product shows, in the order of the table.
+/// The displayed quantities, in the order of the table.
 pub(crate) const QUANTITIES: [&str; 17] = [
     "limit",
     "remaining, counted",
@@ -76,13 +76,13 @@ struct Row {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: BTreeMap<&'static str, Row>,
-    /// The world that is played.
+    /// The index of the world.
     pub(crate) world: usize,
-    /// What to say of it.
+    /// Its description.
     pub(crate) context: String,
 }
 
-/// Violations of one quantity that are told.
+/// Maximum number of reported violations per quantity.
 const TOLD: usize = 6;
 
 impl Table {

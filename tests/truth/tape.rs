@@ -1,4 +1,4 @@
-//! The way to Clerk, which writes down what goes over it, and decides what becomes of it.
+//! The transport to Clerk, which records requests and decides their outcome.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::world::{Case, Clients, Headers};
 
-/// Who a request is for.
+/// The caller of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Caller {
     Billing,
@@ -27,7 +27,7 @@ pub(crate) enum Caller {
     Probe,
 }
 
-/// The budget that a request is counted in.
+/// The limit that a request counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Budget {
     Instance,
@@ -35,30 +35,30 @@ pub(crate) enum Budget {
     Unlimited,
 }
 
-/// The head of an answer, as it was forwarded.
+/// The head of a forwarded response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head {
     pub(crate) at: Duration,
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
-    /// What it says is left.
+    /// The remaining quota that it states.
     pub(crate) said: Option<u64>,
 }
 
-/// A request that was read.
+/// A received request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
-    /// By which process.
+    /// The index of the process.
     pub(crate) by: usize,
     pub(crate) caller: Caller,
     pub(crate) budget: Budget,
     pub(crate) at: Duration,
-    /// When the limiter saw it, and whether it let it pass.
+    /// When the limiter counted it, and whether it was allowed.
     pub(crate) counted: Option<(Duration, bool)>,
     pub(crate) head: Option<Head>,
-    /// When its head came, its connection broke, or no client waited any more.
+    /// When its head arrived, its connection broke, or its last client disconnected.
     pub(crate) ended: Option<Duration>,
-    /// When its body was read, or no client wanted it.
+    /// When its body was read or dropped.
     pub(crate) closed: Option<Duration>,
 }
 
@@ -72,15 +72,15 @@ impl Sent {
     }
 }
 
-/// What went over all ways.
+/// All recorded requests.
 #[derive(Debug)]
 pub(crate) struct Tape {
     started: Instant,
     base: Duration,
     sent: Mutex<Vec<Sent>>,
-    /// When the limiter saw requests of others, and whether it let them pass.
+    /// When the limiter counted foreign requests, and whether they were allowed.
     foreign: Mutex<Vec<(Duration, bool)>>,
-    /// Whose users these are.
+    /// The owners of the users.
     owners: HashMap<String, Caller>,
     /// Requests on their way to the limiter.
     arrivals: Mutex<JoinSet<()>>,
@@ -133,7 +133,7 @@ impl Tape {
         sent.len() - 1
     }
 
-    /// Who asks for this: users and pages are one caller's or the other's.
+    /// The caller of this request: users and pages belong to one caller or the other.
     fn caller(&self, by: usize, target: &str) -> Caller {
         if by == crate::world::PROBER {
             return Caller::Probe;
@@ -156,17 +156,17 @@ impl Tape {
     }
 }
 
-/// What becomes of a request once it was read.
+/// The outcome of a received request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answered,
-    /// The connection breaks before the answer.
+    /// The connection breaks before the response.
     Broken,
-    /// It breaks within the body.
+    /// The connection breaks within the body.
     BodyBroken,
 }
 
-/// One process' way to the simulator.
+/// The transport of one process to the simulator.
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) by: usize,
@@ -177,7 +177,7 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// How long a request takes to the limiter, how long its answer takes back, and what becomes of it.
+    /// Draws the latency to the limiter, the latency of the response, and the outcome.
     fn draw(&self) -> (Duration, Duration, Fate) {
         let mut random = self.random.lock();
         // Windows of the grid are compared exactly: there, a request is counted when it is sent.
@@ -205,7 +205,7 @@ impl Transport for Way {
         let (there, back, fate) = self.draw();
         let (inner, tape) = (Arc::clone(&self.inner), Arc::clone(&self.tape));
         let (answer, arrival) = tokio::sync::oneshot::channel();
-        // What was sent arrives, whether or not anybody waits for the answer.
+        // A sent request arrives even if its client disconnects.
         let mut arrivals = self.tape.arrivals.lock();
         while arrivals.try_join_next().is_some() {}
         arrivals.spawn(async move {
@@ -215,7 +215,7 @@ impl Transport for Way {
             let response = inner.send(request).await;
             let allowed = response.as_ref().is_ok_and(|response| response.status() != 429);
             tape.note(number, |sent, now| sent.counted = Some((now, allowed)));
-            // Perhaps no client waits any more.
+            // The client may have disconnected.
             let _ = answer.send(response);
         });
         Box::pin(async move {
@@ -244,7 +244,7 @@ impl Transport for Way {
     }
 }
 
-/// A request that has not been dropped.
+/// A request in flight.
 struct Open {
     tape: Arc<Tape>,
     number: usize,
@@ -259,7 +259,7 @@ impl Drop for Open {
     }
 }
 
-/// A body whose end is noted.
+/// A body that records its end.
 struct WatchedBody {
     body: Body,
     open: Option<Open>,
@@ -294,7 +294,7 @@ impl http_body::Body for WatchedBody {
     }
 }
 
-/// What a simulator answered.
+/// Whether the simulator allowed the request.
 pub(crate) fn is_allowed<B>(response: &Response<B>) -> bool {
     response.status() != 429
 }

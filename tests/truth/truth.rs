@@ -1,4 +1,4 @@
-//! The comparisons of what is shown of the present.
+//! Comparisons of current values.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::windows::OVERTAKING;
 use crate::world::{Case, Clients, Headers, Processes, World};
 use crate::{spending, windows};
 
-/// For so long something counts as present: in the peak, and in the verdict.
+/// How long an observation counts for the peak and the verdict.
 const PRESENT: Duration = Duration::from_secs(60);
-/// Answers under way when a block began do not end it.
+/// Responses in flight when a block began do not end it.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Compares.
+/// The comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     pub(crate) table: Table,
@@ -30,12 +30,12 @@ impl Watch {
         self.table.world = number;
     }
 
-    /// What each process says now.
+    /// Compares the current values of each process.
     pub(crate) fn scrape(&mut self, world: &World) {
         self.compare(world, false);
     }
 
-    /// The same at the end, when nothing is under way.
+    /// Compares at the end, when nothing is in flight.
     pub(crate) fn finish(&mut self, world: &World) {
         self.compare(world, true);
     }
@@ -82,7 +82,7 @@ fn remaining(view: &View<'_>, table: &mut Table) {
             None => Outcome::Violation(format!("{found} by headers, and no header came")),
             Some((_, most)) => {
                 let least = if is_blocked { 0 } else { view.least_by_headers().min(view.room_by_rule()) };
-                // One that was sent first and counted last takes off those in between once too often.
+                // A request that was sent first and counted last is subtracted once too often for those in between.
                 let least = least.saturating_sub(OVERTAKING);
                 Outcome::at_most(found as f64, most as f64, least.min(most) as f64)
             }
@@ -124,7 +124,7 @@ fn peak(view: &View<'_>, table: &mut Table) {
     let took = Duration::from_secs(if view.case.clients == Clients::Leave { 4 } else { 1 });
     let told = view.own_instance().filter_map(|sent| Some((sent.head?.at, LIMIT - sent.head?.said?)));
     let told = told.filter(|(at, _)| *at >= before.saturating_sub(WINDOW)).map(|(_, used)| used).max();
-    // What was said, and what was sent since without a word.
+    // The stated quota, and the requests sent since without a response.
     let untold = view.most_in_use(before, took);
     let most = if is_refused(before) { LIMIT } else { (told.unwrap_or_default() + untold).min(LIMIT) };
     let (truth, most) = (truth as f64 / LIMIT as f64, most as f64 / LIMIT as f64);
@@ -146,20 +146,20 @@ fn forecast(view: &View<'_>, table: &mut Table) {
             return;
         }
         let newest = newest.head.map_or(view.now, |head| head.at);
-        // What was sent since is used, too.
+        // Requests sent since are used, too.
         let newest = view.own_instance().map(|sent| sent.at).fold(newest, Duration::max);
         let passed = newest.saturating_sub(crate::model::grid(view.now)).as_secs_f64();
         let used = (LIMIT - room) as f64;
         let pace = used / passed.max(0.1);
-        // By that pace nothing may be left by now: then nobody sends any more, and it goes by the pace until now.
+        // At that rate nothing may be left by now: then nothing more is sent, and the rate until now applies.
         let is_over = newest + Duration::from_secs_f64(room as f64 / pace.max(0.01)) <= view.now;
         let until = if is_over { view.now } else { newest };
-        // Clerk's resets are whole seconds, and so is what is known of the window's begin.
+        // Clerk's resets are whole seconds, and so is the known start of the window.
         let longest = until.saturating_sub(crate::model::grid(view.now)).as_secs_f64() + 1.0;
         (known, pace, used / longest)
     } else {
         let look_back = Duration::from_secs(2);
-        // The pace of what is counted: what was refused is not.
+        // The rate of counted requests: rejected ones do not count.
         let is_lately = |sent: &&Sent| sent.at > view.now.saturating_sub(look_back) && !sent.is_refused_to_us();
         let lately = view.own_instance().filter(is_lately).count();
         let pace = lately as f64 / look_back.as_secs_f64();

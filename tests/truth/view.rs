@@ -1,4 +1,4 @@
-//! What is true of one process at one moment, beside what it says.
+//! The truth about one process at one time, beside its own values.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::model::{LIMIT, WINDOW, in_last_window, room};
 use crate::tape::{Budget, Sent};
 use crate::world::{Case, Headers, Process, Processes, World};
 
-/// A process learns of the others' requests once a second, and within half a second.
+/// A process reads the others' requests once a second, within half a second.
 const FLEET_LAG: Duration = Duration::from_millis(1_500);
-/// Ends that lie so close together are one: a window has 512 parts.
+/// Ends this close together count as one: a window has 512 parts.
 const PART: Duration = Duration::from_millis(20);
 
 pub(crate) struct View<'a> {
@@ -26,9 +26,9 @@ pub(crate) struct View<'a> {
     pub(crate) now: Duration,
     /// When it started to count.
     pub(crate) since: Duration,
-    /// All that was sent, in order.
+    /// All sent requests, in order.
     pub(crate) sent: &'a [Sent],
-    /// When the limiter counted requests of others.
+    /// When the limiter counted foreign requests.
     pub(crate) foreign: &'a [Duration],
 }
 
@@ -43,12 +43,12 @@ impl<'a> View<'a> {
         sent.iter().filter(move |sent| sent.by == number)
     }
 
-    /// Those of the instance's own budget.
+    /// The requests against the instance's own limit.
     pub(crate) fn own_instance(&self) -> impl Iterator<Item = &'a Sent> + use<'a> {
         self.own().filter(|sent| sent.budget == Budget::Instance)
     }
 
-    /// Those of the other processes.
+    /// The requests of the other processes.
     pub(crate) fn theirs(&self) -> impl Iterator<Item = &'a Sent> + use<'a> {
         let (sent, number) = (self.sent, self.process.number);
         sent.iter().filter(move |sent| sent.by != number && sent.budget == Budget::Instance)
@@ -62,30 +62,30 @@ impl<'a> View<'a> {
         self.basis() == Some(Basis::Headers)
     }
 
-    /// Whether nothing can be known of the use: no headers, and others may send.
+    /// Whether the usage cannot be known: no headers, and other clients.
     pub(crate) fn is_use_unknown(&self) -> bool {
         self.case.headers == Headers::None && matches!(self.case.processes, Processes::Part | Processes::Probes)
     }
 
-    /// Whether one process counts all that the applications send.
+    /// Whether one process counts all requests of the applications.
     pub(crate) fn is_sole(&self) -> bool {
         self.case.processes == Processes::Sole
     }
 
-    /// Times at which the limiter let requests pass of which a count can know: its own, and those of its fleet.
+    /// Times of allowed requests that a count can include: its own, and those of its fleet.
     pub(crate) fn counted(&self) -> Vec<Duration> {
         let lagging = self.now.saturating_sub(FLEET_LAG);
         let theirs = self.theirs().filter(|sent| self.case.processes == Processes::Fleet && sent.at <= lagging);
         times(self.own_instance().chain(theirs))
     }
 
-    /// What the limiter would let pass now if no other client used it. A sliding counter remembers more than a window: that is
-    /// known once pacing has recognised it.
+    /// What the limiter would allow now without other clients. A sliding counter covers more than one window; that is
+    /// known once pacing has recognized it.
     pub(crate) fn room_alone(&self) -> u64 {
         room(self.known_limiter(), &self.counted(), self.now)
     }
 
-    /// The limiter, as far as it is known how it counts: before a sliding counter is recognised, that it counts a last window.
+    /// The limiter as far as its counting is known: unless a sliding counter was recognized, it counts the last window.
     pub(crate) fn known_limiter(&self) -> LimiterKind {
         match self.case.limiter {
             LimiterKind::SlidingCounter if !self.is_recognised() => LimiterKind::SlidingWindow,
@@ -93,19 +93,19 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether pacing has recognised a sliding counter.
+    /// Whether pacing has recognized a sliding counter.
     pub(crate) fn is_recognised(&self) -> bool {
         self.process.outbound.limits.limiter.stats().counting == CountingKind::SlidingCounter
     }
 
-    /// The least that may be said to be left by the rule: each request uses quota from its start until a window after
-    /// its end (two, before a sliding counter), unless Clerk refused it.
+    /// The lowest remaining quota by the rule: each request uses quota from its start until a window after its end
+    /// (two, before a sliding counter), unless Clerk rejected it.
     pub(crate) fn room_by_rule(&self) -> u64 {
         let remembered = if self.is_recognised() { WINDOW * 2 } else { WINDOW };
         let used = |sent: &&Sent, slack: Duration| match (sent.ended, sent.is_refused_to_us()) {
             (None, _) => true,
             (Some(ended), true) => ended + slack > self.now,
-            // Without an answer it may have been on its way.
+            // Without a response it may still have been on its way.
             (Some(ended), false) if sent.head.is_none() => ended + LATE_ARRIVAL + remembered + slack > self.now,
             (Some(ended), false) => ended + remembered + slack > self.now,
         };
@@ -119,23 +119,23 @@ impl<'a> View<'a> {
         sent.head.is_some_and(|head| head.status == 429)
     }
 
-    /// The answers that told what is left, by when the limiter saw their requests.
+    /// The responses that stated the remaining quota, by the time when the limiter counted their requests.
     pub(crate) fn statements(&self) -> Vec<&'a Sent> {
         let mut statements: Vec<_> =
             self.own_instance().filter(|sent| sent.head.is_some_and(|head| head.said.is_some())).collect();
-        // Of those of one moment, the one that the limiter saw last.
+        // Of several at the same time, the one that the limiter counted last.
         statements.sort_by_key(|sent| (sent.counted, Reverse(sent.head.and_then(|head| head.said))));
         statements
     }
 
-    /// What the limiter would let pass now if others had used nothing since the newest answer that told what is left. A
-    /// request that another overtook on its way is not known to be counted since.
+    /// What the limiter would allow now if other clients had sent nothing since the newest response with a remaining
+    /// quota. A request that was overtaken is not known to be counted since.
     pub(crate) fn room_since_headers(&self) -> Option<(Vec<Duration>, u64)> {
         let newest = *self.statements().last()?;
         let then = newest.counted?.0;
         let is_known = |sent: &&Sent| {
             let is_own = sent.by == self.process.number && sent.budget == Budget::Instance;
-            // What others sent at the same moment may have come later.
+            // Foreign requests at the same time may have arrived later.
             let before = sent.counted.is_some_and(|(at, _)| at < then || at == then && is_own);
             sent.budget == Budget::Instance && (before || is_own && sent.at > newest.at)
         };
@@ -146,8 +146,8 @@ impl<'a> View<'a> {
         Some((known, room))
     }
 
-    /// The least that may be said by headers: the least that Clerk said in the last window, less what was sent since
-    /// without being told.
+    /// The lowest value by headers: the lowest that Clerk stated in the last window, minus requests sent since without
+    /// a statement.
     pub(crate) fn least_by_headers(&self) -> u64 {
         let statements = self.statements();
         let newest = statements.last().and_then(|sent| sent.head).map_or(self.now, |head| head.at);
@@ -158,14 +158,14 @@ impl<'a> View<'a> {
         said.unwrap_or_default().saturating_sub(untold.count() as u64)
     }
 
-    /// Highest use of its own requests, as far as they were counted when one was sent.
+    /// Highest usage by its own requests, as far as they were counted when one was sent.
     pub(crate) fn own_peak(&self, from: Duration) -> u64 {
         let own = times(self.own_instance());
         let times = own.iter().filter(|at| **at >= from && **at >= self.since + WINDOW + FLEET_LAG);
         times.map(|at| in_last_window(&own[..own.partition_point(|other| other <= at)], *at)).max().unwrap_or_default()
     }
 
-    /// The most requests, of all processes, that may be in use at once by the rule, when each takes so long.
+    /// The maximum number of requests of all processes that may be in use at once by the rule, if each takes this long.
     pub(crate) fn most_in_use(&self, from: Duration, took: Duration) -> u64 {
         let mut all: Vec<Duration> =
             self.sent.iter().filter(|sent| sent.budget == Budget::Instance).map(|sent| sent.at).collect();
@@ -178,7 +178,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// When the limiter let these pass.
+/// When the limiter allowed these.
 pub(crate) fn times<'a>(sent: impl Iterator<Item = &'a Sent>) -> Vec<Duration> {
     let mut times: Vec<_> =
         sent.filter(|sent| sent.is_allowed()).filter_map(|sent| sent.counted).map(|(at, _)| at).collect();
@@ -186,7 +186,7 @@ pub(crate) fn times<'a>(sent: impl Iterator<Item = &'a Sent>) -> Vec<Duration> {
     times
 }
 
-/// A moment as the time since the epoch.
+/// A moment as time since the epoch.
 pub(crate) fn at(moment: Moment) -> Duration {
     moment.since_epoch()
 }

@@ -1,4 +1,4 @@
-//! The comparisons of windows that are over, and of what they tell of others.
+//! Comparisons of closed windows, and of the usage by other clients.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,26 +11,26 @@ use crate::tape::Budget;
 use crate::view::{View, times};
 use crate::world::{Clients, Foreign, Headers, Processes};
 
-/// Windows wait so long for late answers.
+/// Windows wait this long for late responses.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Requests that overtake each other on their way, at most.
+/// Maximum number of requests that overtake each other.
 pub(crate) const OVERTAKING: u64 = 4;
 
-/// A window of the grid in which the process sent something.
+/// A window of the grid in which the process sent requests.
 #[derive(Debug, Clone, Copy, Default)]
 struct Truth {
-    /// Requests that it sent and that Clerk did not refuse.
+    /// Its requests that Clerk did not reject.
     own: u64,
-    /// The same of all processes.
+    /// The same for all processes.
     all: u64,
-    /// The most of them that were started within a stretch as long as a window, where the limiter may weigh the window before.
+    /// The most of them that started within a period as long as a window, if the limiter may weigh the previous window.
     stretch: u64,
-    /// Whether an answer came before it was closed.
+    /// Whether a response arrived before the window closed.
     is_told: bool,
-    /// Whether it met a 429.
+    /// Whether there was a 429.
     is_refused: bool,
-    /// By the limiter's own record: fewest requests that were left.
+    /// The lowest remaining quota by the limiter's record.
     least: u64,
 }
 
@@ -43,14 +43,14 @@ impl Truth {
         1.0 - self.least as f64 / LIMIT as f64
     }
 
-    /// By what the process, or its fleet, sent.
+    /// By the count of the process or of its fleet.
     fn is_low_by_count(&self, is_fleet: bool) -> bool {
         let count = if is_fleet { self.all } else { self.own }.max(self.stretch);
         self.is_refused || LIMIT.saturating_sub(count) * 10 < LIMIT
     }
 }
 
-/// The windows of the grid in which the process sent something, by their start.
+/// The windows of the grid in which the process sent requests, by their start.
 fn truths(view: &View<'_>) -> BTreeMap<Duration, Truth> {
     let mut windows: BTreeMap<Duration, Truth> = BTreeMap::new();
     for sent in view.own_instance() {
@@ -65,7 +65,7 @@ fn truths(view: &View<'_>) -> BTreeMap<Duration, Truth> {
             window.all += 1;
         }
     }
-    // A limiter that pacing has taken for a sliding counter is one for it, until it is refuted.
+    // A limiter that pacing took for a sliding counter is treated as one until that is refuted.
     if view.case.limiter == LimiterKind::SlidingCounter || view.is_recognised() {
         let all = view.sent.iter().filter(|sent| sent.budget == Budget::Instance && !sent.is_refused_to_us());
         let all: Vec<Duration> = all.map(|sent| sent.at).collect();
@@ -85,7 +85,7 @@ fn truths(view: &View<'_>) -> BTreeMap<Duration, Truth> {
     windows
 }
 
-/// Windows as a limiter has them whose windows begin with their first request, in which the process sent something.
+/// Windows of a limiter whose windows begin with their first request, if the process sent requests in them.
 fn from_first(view: &View<'_>) -> Vec<Truth> {
     let mut events: Vec<(Duration, bool, bool)> = view
         .sent
@@ -108,8 +108,8 @@ fn from_first(view: &View<'_>) -> Vec<Truth> {
     own.map(|(start, window)| untold_taken_off(view, start, window)).collect()
 }
 
-/// A window of a limiter whose windows are not ours, with the fewest that may be told: requests of which nothing was said may be
-/// taken off a neighbour's.
+/// A window of a limiter with different windows, with the lowest possible value: requests without a statement may be
+/// subtracted from a neighbour's.
 fn untold_taken_off(view: &View<'_>, start: Duration, window: Truth) -> Truth {
     let near = start.saturating_sub(GRACE)..start + WINDOW + GRACE;
     let untold =
@@ -117,7 +117,7 @@ fn untold_taken_off(view: &View<'_>, start: Duration, window: Truth) -> Truth {
     Truth { least: window.least.saturating_sub(untold.count() as u64), ..window }
 }
 
-/// Counts windows that are over for certain, those that may be, and those that have begun.
+/// Counts windows that are closed for certain, those that may be, and those that have begun.
 fn count(windows: &BTreeMap<Duration, Truth>, now: Duration, is_it: impl Fn(&Duration, &Truth) -> bool) -> [f64; 3] {
     let until =
         |begin: Duration| windows.iter().filter(|(start, it)| **start + begin <= now && is_it(start, it)).count();
@@ -130,10 +130,10 @@ pub(crate) fn compare(view: &View<'_>, table: &mut Table) {
     let is_counted = view.case.headers == Headers::None;
     let is_fleet = view.case.processes == Processes::Fleet;
     let found = [bucket.windows, bucket.low_windows, bucket.exhausted_windows].map(|count| count as f64);
-    // Where Clerk is slow, its headers tell less well where a window ends.
+    // If Clerk is slow, its headers are less exact about the window's end.
     let is_slow = !is_counted && view.case.clients == Clients::Leave;
     if is_counted || view.case.is_grid() && !is_slow {
-        // Of a window of which no answer came, nothing is known where only others' answers tell of the use.
+        // A window without any response is unknown if only responses report the usage.
         let is_known = is_counted && !view.is_use_unknown();
         let [sure, ..] = count(&windows, now, |_, window| is_known || window.is_told);
         let [_, maybe, _] = count(&windows, now, |_, _| true);
@@ -152,7 +152,7 @@ pub(crate) fn compare(view: &View<'_>, table: &mut Table) {
         };
         let outcome = if is_exact {
             let [sure, maybe, _] = count(&windows, now, |start, window| {
-                // Of the window in which it started, it knows refusals alone.
+                // Of the window in which it started, it only knows rejections.
                 is_bad(window) && whole(start) || window.is_refused
             });
             Outcome::between(found[place + 1], sure, maybe, maybe)
@@ -163,16 +163,17 @@ pub(crate) fn compare(view: &View<'_>, table: &mut Table) {
             let [_, most, _] = count(&windows, now, |_, window| by_count(window));
             Outcome::at_most(found[place + 1], most, 0.0)
         } else if view.case.limiter == LimiterKind::FixedFromFirst {
-            // Requests that overtake each other on their way are taken off once too often.
+            // Requests that overtake each other are subtracted once too often.
             let mut windows = from_first(view);
             windows.iter_mut().for_each(|window| window.least = window.least.saturating_sub(OVERTAKING));
             let most = windows.iter().filter(|window| is_bad(window)).count() as f64;
-            // Where responses do not name the window's end, or only to some seconds, a bad one may lie in two of ours.
+            // If responses do not state the window's end, or only to some seconds, a bad window may lie in two of the
+            // ledger's.
             let parts = if view.case.headers == Headers::Partial || is_slow { 2.0 } else { 1.0 };
             Outcome::between(found[place + 1], 0.0, most * parts, most)
         } else {
-            // Where a moving limiter's bad time begins is its own to know: it may lie in two windows. And it takes a while to
-            // see that it moves.
+            // Only a sliding limiter knows where its bad period begins: it may lie in two windows. And recognizing the
+            // sliding takes a while.
             let taken_off = |start: &Duration, window: &Truth| is_bad(&untold_taken_off(view, *start, *window));
             let [.., most] = count(&windows, now, taken_off);
             Outcome::between(found[place + 1], 0.0, most * 2.0 + 2.0, most)
@@ -220,7 +221,7 @@ fn unseen(view: &View<'_>, table: &mut Table) {
         return;
     }
     let Some(found) = view.bucket().unseen else { return table.add(NAME, Outcome::Absent) };
-    // For who does not know of the other process, that is another, too; and a refusal tells nothing there.
+    // Without shared counting, the other process is an other client, too; and a 429 reveals nothing there.
     let is_part = view.case.processes == Processes::Part;
     if is_part && view.case.headers == Headers::None {
         return table.add(NAME, Outcome::Violation(format!("{found} beside processes that are not counted")));
@@ -230,7 +231,7 @@ fn unseen(view: &View<'_>, table: &mut Table) {
         others.extend(times(view.theirs()));
         others.sort_unstable();
     }
-    // A refusal tells of two windows, a header of as many as the limiter remembers, and of the time that the answer took.
+    // A 429 concerns two windows; a header as many as the limiter covers, plus the response time.
     let remembers_two = view.case.headers == Headers::None || view.case.limiter == LimiterKind::SlidingCounter;
     let windows = if remembers_two { 2 } else { 1 };
     let stretch = WINDOW * windows + WINDOW / 50 * windows + Duration::from_secs(4);
@@ -243,7 +244,7 @@ fn unseen(view: &View<'_>, table: &mut Table) {
     table.add(NAME, Outcome::at_most(found as f64, most as f64, 0.0));
 }
 
-/// Whether a low window ended in the last minute that the process knows to be one.
+/// Whether a low window that the process knows of ended in the last minute.
 pub(crate) fn is_low_lately(view: &View<'_>) -> bool {
     let is_counted = view.case.headers == Headers::None;
     let is_fleet = view.case.processes == Processes::Fleet;

@@ -1,4 +1,4 @@
-//! One world: a simulated Clerk, the processes before it, who calls them, and who else uses the instance.
+//! One world: a simulated Clerk, the processes in front of it, their callers, and other clients of the instance.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use crate::model::{LIMIT, WINDOW};
 use crate::tape::{Caller, Tape, Way, is_allowed};
 use crate::truth::Watch;
 
-/// The number of the process that only probes.
+/// The index of the process that only probes.
 pub(crate) const PROBER: usize = 2;
 
-/// How long there is traffic.
+/// Duration of the traffic.
 const LENGTH: Duration = Duration::from_secs(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +46,11 @@ pub(crate) enum Headers {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Processes {
-    /// A gateway, by the operator's word the only one.
+    /// A gateway, configured as the only one.
     Sole,
-    /// Two over a common log.
+    /// Two with a shared log.
     Fleet,
-    /// Two that do not know of each other.
+    /// Two without knowledge of each other.
     Part,
     /// An exporter without a gateway.
     Probes,
@@ -74,9 +74,9 @@ pub(crate) enum Foreign {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clients {
     Patient,
-    /// After 0.8 s, while Clerk is slow now and then.
+    /// After 0.8 s, while Clerk is slow at times.
     Leave,
-    /// Connections to Clerk break after the request was read.
+    /// Connections to Clerk break after the request was received.
     Break,
 }
 
@@ -93,7 +93,7 @@ const POLICIES: [Policies; 3] = [Policies::Off, Policies::Saving, Policies::Pace
 const FOREIGN: [Foreign; 3] = [Foreign::None, Foreign::Poisson, Foreign::Bursts];
 const CLIENTS: [Clients; 3] = [Clients::Patient, Clients::Leave, Clients::Break];
 
-/// What is different from world to world.
+/// The parameters of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Case {
     pub(crate) limiter: LimiterKind,
@@ -121,7 +121,7 @@ impl Case {
         }
     }
 
-    /// Whether the limiter has windows on the epoch's grid, as the ledger assumes where it is told of none.
+    /// Whether the limiter's windows are on the grid of the epoch, which is the ledger's default assumption.
     pub(crate) fn is_grid(&self) -> bool {
         self.limiter == LimiterKind::FixedWindow
     }
@@ -143,7 +143,7 @@ impl Case {
     }
 }
 
-/// An exporter, with a gateway or without.
+/// An exporter, with or without a gateway.
 pub(crate) struct Process {
     pub(crate) number: usize,
     pub(crate) gateway: Option<Arc<Gateway>>,
@@ -168,7 +168,7 @@ impl World {
         let quota = Quota::new(u32::try_from(LIMIT).unwrap(), WINDOW);
         let simulator = Simulator::new(Options {
             limiter: case.limiter,
-            // What is not to be seen is taken away on the way.
+            // The transport removes the headers that must not be visible.
             headers: HeaderProfile::XRateLimit,
             limits: vec![LimitOverride { bucket: SimulatedBucket::Instance, quota }],
             kept_windows: usize::MAX,
@@ -201,7 +201,7 @@ impl World {
         Self { case, simulator, tape, clock, processes, users }
     }
 
-    /// Plays it to its end, and compares what the processes say with what is true.
+    /// Plays it to its end, and compares the values of the processes with the truth.
     pub(crate) async fn play(&self, watch: &mut Watch) {
         let mut background = JoinSet::new();
         for process in &self.processes {
@@ -239,7 +239,7 @@ impl World {
         watch.finish(self);
     }
 
-    /// Lets everything happen that is to happen at this time.
+    /// Runs everything that is due at this time.
     async fn settle(&self) {
         for _ in 0..200 {
             tokio::task::yield_now().await;
@@ -317,7 +317,7 @@ pub(crate) const fn name(caller: Caller) -> &'static str {
     }
 }
 
-/// What it says to be known.
+/// Its token.
 pub(crate) const fn token(caller: Caller) -> &'static str {
     match caller {
         Caller::Import => "import-token-CANARY",
@@ -325,11 +325,11 @@ pub(crate) const fn token(caller: Caller) -> &'static str {
     }
 }
 
-/// An application: every few seconds another rate, from silence to more than the limit.
+/// An application: the rate changes every few seconds, from none to more than the limit.
 async fn traffic(gateway: Arc<Gateway>, calls: Arc<Mutex<Calls>>, users: Arc<[String]>, case: Case, number: usize) {
     let mut random = fastrand::Rng::with_seed(case.seed * 100 + number as u64);
     let share = if case.processes == Processes::Sole { 1.0 } else { 0.55 };
-    // What is not needed is not sent: more is asked for, that as much arrives.
+    // Saved requests are not sent: request more, so that as many arrive.
     let share = if case.policies == Policies::Saving { share * 2.0 } else { share };
     let end = Instant::now() + LENGTH;
     let mut running = JoinSet::new();
@@ -354,7 +354,7 @@ async fn probes(outbound: Arc<Outbound>) {
     }
 }
 
-/// Others, who take another way to Clerk.
+/// Other clients, with a separate connection to Clerk.
 async fn foreign(simulator: Simulator, tape: Arc<Tape>, case: Case) {
     let mut random = fastrand::Rng::with_seed(case.seed * 1000);
     let router = simulator.router();

@@ -1,4 +1,4 @@
-//! The files of this repository that are made from others: `cargo xtask generate` writes them, and a test compares.
+//! Generated files of this repository: `cargo xtask generate` writes them, and a test compares them.
 
 mod dashboards;
 mod prometheus_rule;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use clerk_exporter::metrics::catalogue;
 
-/// A file as it is made.
+/// A generated file.
 #[derive(Debug)]
 pub struct Generated {
-    /// Where it belongs, from the root of the repository on.
+    /// Path relative to the root of the repository.
     pub path: PathBuf,
-    /// What belongs in it.
+    /// The file's content.
     pub content: String,
 }
 
@@ -22,10 +22,10 @@ pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// All files that are made from others.
+/// All generated files.
 ///
 /// # Errors
-/// When a file that one is made from cannot be read.
+/// Returns an error if a source file cannot be read.
 pub fn generated() -> anyhow::Result<Vec<Generated>> {
     let mut files = vec![
         Generated { path: "docs/metrics.md".into(), content: catalogue::markdown() },

@@ -7,11 +7,11 @@ use anyhow::Context as _;
 
 const RULES: &str = "alerts/clerk.rules.yml";
 
-/// Where the object stands, from the root of the repository on.
+/// Path of the object, relative to the root of the repository.
 pub(crate) const PATH: &str = "deploy/kubernetes/overlays/prometheus-operator/prometheusrule.yaml";
 
 const HEAD: &str = "\
-# Made from alerts/clerk.rules.yml, which explains it, by: cargo xtask generate
+# Generated from alerts/clerk.rules.yml by: cargo xtask generate
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operator_s_rules_say_the_same_when_they_are_read() {
+    fn operator_rules_parse_to_the_same_groups() {
         let rules = fs::read_to_string(crate::root().join(RULES)).unwrap();
         let parse = |yaml: &str| serde_saphyr::from_str::<serde_json::Value>(yaml).unwrap();
         assert_eq!(parse(&make(crate::root()).unwrap())["spec"]["groups"], parse(&rules)["groups"]);

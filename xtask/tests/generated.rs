@@ -1,4 +1,4 @@
-//! The files that are made from others are as they would be made now.
+//! The generated files are up to date.
 
 #[test]
 fn generated_files_are_up_to_date() {
@@ -6,6 +6,6 @@ fn generated_files_are_up_to_date() {
     assert!(files.len() >= 5, "{files:?}");
     for file in files {
         let found = std::fs::read_to_string(xtask::root().join(&file.path)).unwrap_or_default();
-        assert!(found == file.content, "{} is not up to date: run cargo xtask generate", file.path.display());
+        assert!(found == file.content, "{} is outdated: run cargo xtask generate", file.path.display());
     }
 }

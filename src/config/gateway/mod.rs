@@ -51,19 +51,19 @@ pub(super) static CACHE: Keys =
 pub(super) static WEBHOOKS: Keys = Keys { section: "webhooks", known: &["path", "signing_secret_files"] };
 pub(super) use policies::{CACHE_POLICY, PACE, POLICIES};
 
-/// Where the gateway listens unless it is told otherwise.
+/// The default listen address of the gateway.
 pub const DEFAULT_LISTEN_ADDRESS: &str = "127.0.0.1:10430";
 const DEFAULT_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Each is a connection.
+/// Each request in flight takes a connection.
 const MOST_IN_FLIGHT: usize = 65_536;
 
 const MAX_WAITS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 const MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
 
-/// What the section has to know of the instances.
+/// What the section needs to know about the instances.
 pub(super) struct KnownInstances<'a> {
-    /// Names of those that are configured.
+    /// Names of the configured instances.
     pub(super) names: &'a [Arc<str>],
     /// The longest window of their limits.
     pub(super) longest_window: Duration,
@@ -79,7 +79,7 @@ pub(super) fn read(
     let mut section = Section::open(field, &GATEWAY, SCHEMA, report)?;
     let clear_text = section.take("allow_clear_text").and_then(|field| field.check(report, validate::boolean));
     let web_config = section.take("web_config_file").map(|field| web_config_file(&field, context, report));
-    // Of a file that is of no use that is said, and enough.
+    // For an unusable file, one problem is enough.
     let has_tls = web_config.as_ref().is_some_and(|file| file.as_ref().is_none_or(|(_, has_tls)| *has_tls));
     let web_config_file = web_config.flatten().map(|(path, _)| path);
     let listen = listen_address(&mut section, has_tls || clear_text == Some(true), report);
@@ -107,7 +107,7 @@ pub(super) fn read(
     };
     let paces = routes.values().chain([&policies]).any(|policies| policies.pace.mode != Mode::Off);
     let max_wait = max_wait_of(max_wait, instances.longest_window, paces, report);
-    // A withdrawn or mistyped token would go to Clerk as a stranger's key.
+    // Forwarding would send a revoked or mistyped token to Clerk.
     let default = if callers.is_empty() { UnknownKeyMode::Forward } else { UnknownKeyMode::Reject };
     let cache = match section.take("cache") {
         Some(field) => cache(field, context, report),
@@ -130,8 +130,8 @@ pub(super) fn read(
     })
 }
 
-/// How long requests wait at most. What exceeds the limit at once waits for the next window, and a little more, since
-/// capacity comes back with jitter: by default there is time for that.
+/// Maximum queue time of requests. Requests over the limit wait for the next window, plus jitter; the default allows
+/// for both.
 fn max_wait_of(field: Option<Field>, window: Duration, paces: bool, report: &mut Report) -> Option<Duration> {
     let fitting = (window + window / 10).min(*MAX_WAITS.end());
     let Some(field) = field else { return Some(fitting) };
@@ -139,7 +139,7 @@ fn max_wait_of(field: Option<Field>, window: Duration, paces: bool, report: &mut
     if paces && max_wait < window.min(*MAX_WAITS.end()) {
         let [window, fitting] = [window, fitting].map(humantime::format_duration);
         let message = format!(
-            "shorter than the window of {window}, so that what exceeds the limit is answered 429 and does not wait for \
+            "shorter than the window of {window}, so that requests over the limit get 429 instead of waiting for \
              the next window; write `{fitting}` or longer"
         );
         report.warning(Some(field.place()), &field.path, message);
@@ -155,13 +155,13 @@ fn max_in_flight(value: &Value) -> Result<usize, String> {
         .ok_or_else(|| format!("more than {MOST_IN_FLIGHT}; write a number such as `{MAX_IN_FLIGHT}`"))
 }
 
-/// The file, and whether there is TLS in it.
+/// The file, and whether it enables TLS.
 fn web_config_file(field: &Field, context: &Context<'_>, report: &mut Report) -> Option<(PathBuf, bool)> {
     let path = field.check_text(report, |text| validate::file_name(text).map(|()| context.path(text)))?;
     field.check(report, |_| {
         let source = WebConfigSource::open(&path).map_err(|error| error.to_string())?;
         if source.wants_passwords() {
-            return Err("it has basic_auth_users, and Authorization is where applications send Clerk's key; remove \
+            return Err("it has basic_auth_users, but applications send Clerk's key in Authorization; remove \
                         them, and give applications tokens (`callers`)"
                 .to_owned());
         }
@@ -169,7 +169,7 @@ fn web_config_file(field: &Field, context: &Context<'_>, report: &mut Report) ->
     })
 }
 
-/// Loopback, a Unix socket, or an address whose traffic is protected: Clerk's keys travel over it.
+/// Loopback, a Unix socket, or an address with encrypted traffic: Clerk's keys travel over it.
 fn listen_address(section: &mut Section, is_protected: bool, report: &mut Report) -> Option<ListenAddress> {
     let Some(field) = section.take("listen_address") else {
         return DEFAULT_LISTEN_ADDRESS.parse().ok();
@@ -177,7 +177,7 @@ fn listen_address(section: &mut Section, is_protected: bool, report: &mut Report
     field.check_text(report, |text| {
         let address: ListenAddress = text.parse().map_err(|error: ParseListenAddressError| {
             if may_be_secret(text) {
-                "no address to listen on; write HOST:PORT or unix:/PATH".to_owned()
+                "not a listen address; write HOST:PORT or unix:/PATH".to_owned()
             } else {
                 error.to_string()
             }
@@ -253,7 +253,7 @@ fn caller(
     Some(CallerConfig { name: name?, token: token?, instance: instance?, priority: priority? })
 }
 
-/// A token that can be read now and that no other caller has.
+/// A token that is readable and that no other caller has.
 fn token(
     field: &Field,
     context: &Context<'_>,
@@ -263,9 +263,9 @@ fn token(
     let source = secret_file(field, context, report)?;
     let secret = field.check(report, |_| source.read_with(context.env).map_err(|error| error.to_string()))?;
     field.check(report, |_| match known.iter().find(|(other, _)| other == &secret) {
-        Some((_, first)) => Err(format!("the same token as {first}; give each caller a token of its own")),
+        Some((_, first)) => Err(format!("the same token as {first}; give each caller a different token")),
         None if secret.expose().len() < MIN_TOKEN_BYTES => {
-            Err(format!("a token of less than {MIN_TOKEN_BYTES} bytes; write one by `openssl rand -hex 32`"))
+            Err(format!("a token of less than {MIN_TOKEN_BYTES} bytes; create one with `openssl rand -hex 32`"))
         }
         None => Ok(()),
     })?;
@@ -273,7 +273,7 @@ fn token(
     Some(source)
 }
 
-/// A shorter token can be guessed.
+/// Shorter tokens can be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
 
 fn secret_file(field: &Field, context: &Context<'_>, report: &mut Report) -> Option<SecretSource> {
@@ -295,11 +295,7 @@ fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Cac
     let redis_url = usable("redis_url_file", redis_url, report);
     let encryption_key = usable("encryption_key_file", encryption_key, report);
     if let (Some((_, path, place)), None) = (&encryption_key, &redis_url) {
-        report.warning(
-            Some(*place),
-            path,
-            "nothing is encrypted without redis_url_file: memory is not written anywhere",
-        );
+        report.warning(Some(*place), path, "no effect without redis_url_file: only values in Redis are encrypted");
     }
     let source = |read: Option<(SecretSource, String, Position)>| read.map(|(source, ..)| source);
     Some(CacheStoreConfig {
@@ -346,7 +342,7 @@ fn webhooks(field: Field, context: &Context<'_>, report: &mut Report) -> Option<
     Some(WebhooksConfig { path: path?, signing_secrets })
 }
 
-/// A path that no route of Clerk has.
+/// A path that is not one of Clerk's routes.
 fn webhook_path(text: &str) -> Result<String, String> {
     let is_plain = text.len() > 1
         && text.starts_with('/')

@@ -11,93 +11,94 @@ use prometheus_web::ListenAddress;
 
 use crate::gateway::Mode;
 
-/// The gateway: where it listens, for whom, and what it may do beyond handing on.
+/// The gateway: listen address, callers and policies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GatewayConfig {
-    /// Where it listens. Clear text only where no other host can listen in, or where that is said to be intended.
+    /// Listen address. Clear text only if no other host can intercept it, or if explicitly allowed.
     pub listen: ListenAddress,
-    /// TLS of its port: a web configuration file as Prometheus exporters have it.
+    /// TLS configuration of the port: a Prometheus web configuration file.
     pub web_config_file: Option<PathBuf>,
-    /// What becomes of requests with keys of no configured instance.
+    /// Handling of requests whose key belongs to no configured instance.
     pub unknown_keys: UnknownKeyMode,
-    /// Whether HTTP/2 is offered to Clerk (ALPN). HTTP/1.1 closes what takes too long; HTTP/2 needs fewer connections.
+    /// Whether HTTP/2 is offered to Clerk (ALPN). With HTTP/1.1 a request that takes too long is ended by closing its
+    /// connection; HTTP/2 needs fewer connections.
     pub upstream_http2: bool,
-    /// Whether this gateway is the only one: all that the applications send to Clerk passes here, so that a count of it tells
-    /// what is left. Several gateways count together in Redis, where there is one.
+    /// Whether this gateway is the only one, so that all requests of the applications pass through it and counting them
+    /// yields the remaining quota. Several gateways count together through Redis, if configured.
     pub sole: bool,
-    /// Longest time that a request waits for the rate limit before it is answered with a 429 of ours; 1 ms to 60 s.
+    /// Maximum time in the limiter's queue before a request is rejected with 429; 1 ms to 60 s.
     pub max_wait: Duration,
-    /// Most requests to an instance that wait for Clerk at the same time, where they are paced; 1 to 65 536.
+    /// Maximum number of requests in flight per instance, if paced; 1 to 65,536.
     pub max_in_flight: usize,
-    /// Who may come with a token of its own in place of a Clerk key.
+    /// Applications that authenticate with their own token instead of a Clerk key.
     pub callers: Vec<CallerConfig>,
-    /// What is done to requests, unless their route says otherwise.
+    /// Default policies.
     pub policies: PolicyConfig,
-    /// What is done to requests of these routes, by method and template of the catalogue.
+    /// Policies of single routes, by method and template of the catalogue.
     pub routes: BTreeMap<(&'static str, &'static str), PolicyConfig>,
-    /// Where cached answers are kept.
+    /// Where cached responses are stored.
     pub cache: CacheStoreConfig,
-    /// Clerk's webhooks, which say what to forget.
+    /// Clerk's webhooks, which invalidate cached responses.
     pub webhooks: Option<WebhooksConfig>,
 }
 
-/// What becomes of requests with keys of no configured instance.
+/// Handling of requests whose key belongs to no configured instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownKeyMode {
-    /// They are handed on and counted as instance `other`; no policy applies.
+    /// Forwarded and counted as instance `other`, without policies.
     Forward,
-    /// They are answered with 401.
+    /// Rejected with 401.
     Reject,
 }
 
-/// An application with a token of its own.
+/// An application with its own token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallerConfig {
-    /// The name that labels carry.
+    /// The caller name in labels.
     pub name: Arc<str>,
     /// The token, at least 16 bytes. It was readable when the configuration was checked.
     pub token: SecretSource,
-    /// The instance whose key takes the token's place.
+    /// The instance whose key replaces the token.
     pub instance: Arc<str>,
-    /// Who goes first.
+    /// Priority in the limiter's queue.
     pub priority: Priority,
 }
 
-/// What is done to requests beyond handing them on.
+/// Policies of requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PolicyConfig {
-    /// Failed reads are sent again.
+    /// Retries failed reads.
     pub retry: Mode,
-    /// Identical reads at the same time are one.
+    /// Coalesces identical concurrent reads.
     pub coalesce: Mode,
-    /// Answers are kept.
+    /// Caches responses.
     pub cache: CachePolicyConfig,
-    /// Look-ups of single users at the same time are one list.
+    /// Batches concurrent lookups of single users into one list request.
     pub batch: Mode,
-    /// Requests wait for the rate limit.
+    /// Queues requests for the rate limit.
     pub pace: PacePolicyConfig,
 }
 
-/// How answers are kept.
+/// Caching policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachePolicyConfig {
-    /// Whether.
+    /// Whether responses are cached.
     pub mode: Mode,
-    /// How long; 1 s to 24 h.
+    /// Maximum age; 1 s to 24 h.
     pub ttl: Duration,
 }
 
-/// How requests wait.
+/// Pacing policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PacePolicyConfig {
-    /// Whether.
+    /// Whether requests are paced.
     pub mode: Mode,
-    /// Share of the limit that callers of low priority leave to others, 0 to 0.5.
+    /// Share of the limit reserved for callers of high priority, 0 to 0.5.
     pub reserve: f64,
 }
 
 impl Default for PolicyConfig {
-    /// Safe reads are repeated and shared; what changes more is only counted until it is asked for.
+    /// Retries and coalesces reads, which is safe; policies with larger effects start in shadow mode.
     fn default() -> Self {
         Self {
             retry: Mode::On,
@@ -109,14 +110,14 @@ impl Default for PolicyConfig {
     }
 }
 
-/// Where cached answers are kept.
+/// Storage of cached responses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CacheStoreConfig {
-    /// Memory for answers; 1 MiB to 64 GiB.
+    /// Memory for responses, in bytes; 1 MiB to 64 GiB.
     pub memory_bytes: u64,
-    /// The URL of a Redis that gateways share. `None` is memory alone.
+    /// URL of a Redis shared by gateways. `None`: memory only.
     pub redis_url: Option<SecretSource>,
-    /// The key that values in Redis are encrypted with. `None` is not at all.
+    /// Key that encrypts values in Redis. `None`: no encryption.
     pub encryption_key: Option<SecretSource>,
 }
 
@@ -125,6 +126,6 @@ pub struct CacheStoreConfig {
 pub struct WebhooksConfig {
     /// The path of the endpoint.
     pub path: String,
-    /// Signing secrets, at least one; of several instances, or two while one is being replaced.
+    /// Signing secrets, at least one; several for several instances, or during rotation.
     pub signing_secrets: Vec<SecretSource>,
 }

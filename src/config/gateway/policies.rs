@@ -1,4 +1,4 @@
-//! The keys of `policies`: defaults, and what single routes have of their own.
+//! The keys of `policies`: defaults, and policies of single routes.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -19,7 +19,7 @@ pub(in super::super) static PACE: Keys = Keys { section: "policies.pace", known:
 
 const TTLS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
-/// The route that single users are looked up by, the only one that can be batched.
+/// The route that looks up single users: the only one that can be batched.
 const USER: (&str, &str) = ("GET", "/v1/users/{user_id}");
 
 type Routes = BTreeMap<(&'static str, &'static str), PolicyConfig>;
@@ -39,7 +39,7 @@ pub(super) fn read(field: Field, report: &mut Report) -> (PolicyConfig, Routes) 
 fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Routes {
     let (path, place) = (field.path.clone(), field.place());
     let Value::Map(entries) = field.node.value else {
-        let message = "no section; write routes below it, as in `\"GET /v1/users/{user_id}\": { cache: on }`";
+        let message = "not a section; write routes below it, as in `\"GET /v1/users/{user_id}\": { cache: on }`";
         report.problem(Some(place), &path, message);
         return Routes::new();
     };
@@ -55,7 +55,7 @@ fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Ro
         let says_retry = section.has("retry");
         let asks_for = asks_for(&mut section, &mut policies, report);
         if policies.pace.reserve != defaults.pace.reserve {
-            let message = "the reserve is one for all routes; write it below `policies.pace`";
+            let message = "all routes share one reserve; write it below `policies.pace`";
             report.problem(Some(place), &format!("{name}.pace.reserve"), message);
         }
         if method != "GET" {
@@ -65,7 +65,7 @@ fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Ro
             }
             policies.coalesce = Mode::Off;
             policies.cache.mode = Mode::Off;
-            // A write is sent again only where that is asked for by name.
+            // Writes are retried only where their route enables it by name.
             if !says_retry {
                 policies.retry = Mode::Off;
             }
@@ -78,7 +78,7 @@ fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Ro
             policies.batch = Mode::Off;
         }
         if routes.insert(route, policies).is_some() {
-            report.problem(Some(place), &name, "the route stands here twice; keep one of them");
+            report.problem(Some(place), &name, "the route is listed twice; keep one of them");
         }
     }
     routes
@@ -86,7 +86,7 @@ fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Ro
 
 static ROUTE: Keys = Keys { section: "policies", known: &["retry", "coalesce", "cache", "batch", "pace"] };
 
-/// Applies a route's keys, and says which of `coalesce`, `cache` and `batch` it asks for itself.
+/// Applies a route's keys, and returns which of `coalesce`, `cache` and `batch` it sets itself.
 fn asks_for(section: &mut Section, policies: &mut PolicyConfig, report: &mut Report) -> [(bool, &'static str); 3] {
     let has = |key| section.has(key);
     let [coalesce, cache, batch] = [has("coalesce"), has("cache"), has("batch")];
@@ -143,7 +143,7 @@ fn mode(value: &Value) -> Result<Mode, String> {
         Value::Bool(false) => Some(Mode::Off),
         _ => None,
     };
-    found.ok_or_else(|| "no mode; write `off`, `shadow` or `on`".to_owned())
+    found.ok_or_else(|| "not a mode; write `off`, `shadow` or `on`".to_owned())
 }
 
 /// A route of the catalogue, written `METHOD /v1/path/{parameter}`.
@@ -152,5 +152,5 @@ fn find(text: &str) -> Result<(&'static str, &'static str), String> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     route::templates()
         .find(|(known, template)| *known == method && *template == path)
-        .ok_or_else(|| "no route of the Backend API; write one as in `GET /v1/users/{user_id}`".to_owned())
+        .ok_or_else(|| "not a route of the Backend API; write one such as `GET /v1/users/{user_id}`".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Who calls: a bounded set of names, given in the configuration or found in `User-Agent`.
+//! Callers: a bounded set of names from the configuration or from `User-Agent`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use parking_lot::RwLock;
 use clerk_client::secret::looks_like_secret;
 use clerk_quota::CallerId;
 
-/// The caller of requests that say nothing of themselves.
+/// The caller of requests without a `User-Agent`.
 pub(in crate::gateway) const UNKNOWN: &str = "unknown";
 
-/// The caller that all those share for whom there is no place, or no fit name.
+/// The caller of requests whose name is invalid or exceeds the limit on names.
 pub(in crate::gateway) const OTHER: &str = "other";
 
-/// Longest name that is made of a `User-Agent`.
+/// Maximum length of a name taken from a `User-Agent`.
 const MAX_NAME: usize = 40;
 
-/// Values of `User-Agent` that are remembered, and their longest: others are read each time.
+/// Maximum number and length of cached `User-Agent` values; others are parsed for each request.
 const MAX_AGENTS: usize = 256;
 const MAX_AGENT: usize = 256;
 
-/// All callers' names. None is ever forgotten, so that a name's place stays.
+/// All callers' names. A name is never removed, so that a [`CallerId`] stays valid.
 #[derive(Debug)]
 pub(in crate::gateway) struct CallerRegistry {
-    /// Most names that come from `User-Agent`.
+    /// Maximum number of names taken from `User-Agent`.
     max_found: usize,
     names: RwLock<Names>,
     dropped: AtomicU64,
@@ -46,12 +46,12 @@ impl CallerRegistry {
         Self { max_found, names, dropped: AtomicU64::new(0) }
     }
 
-    /// The place of a configured name.
+    /// Returns the ID of a configured name.
     pub(in crate::gateway) fn configured(&self, name: &Arc<str>) -> CallerId {
         self.names.write().intern(name).unwrap_or(CallerId::OTHER)
     }
 
-    /// The caller that a `User-Agent` tells of.
+    /// Returns the caller that a `User-Agent` names.
     pub(in crate::gateway) fn found(&self, agent: Option<&[u8]>) -> CallerId {
         let Some(agent) = agent.map(<[u8]>::trim_ascii).filter(|agent| !agent.is_empty()) else {
             return CallerId::UNNAMED;
@@ -94,7 +94,7 @@ impl CallerRegistry {
         self.names.read().all.get(usize::from(id.0)).map_or_else(|| Arc::from(OTHER), Arc::clone)
     }
 
-    /// Requests whose caller became [`OTHER`].
+    /// Number of requests whose caller became [`OTHER`].
     pub(in crate::gateway) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -115,8 +115,8 @@ impl Names {
     }
 }
 
-/// The name of the first product without its version: `@clerk/backend` of `@clerk/backend@3.25.0`, `speakeasy-sdk/python`
-/// of `speakeasy-sdk/python 7.0.0 ...`, `curl` of `curl/8.1`.
+/// The first product without its version: `@clerk/backend` for `@clerk/backend@3.25.0`, `speakeasy-sdk/python` for
+/// `speakeasy-sdk/python 7.0.0 ...`, `curl` for `curl/8.1`.
 fn product(agent: &[u8]) -> Option<String> {
     let first = agent.split(u8::is_ascii_whitespace).next()?;
     let first = std::str::from_utf8(first).ok()?.to_ascii_lowercase();
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sdk_is_found_without_its_version() {
+    fn sdk_name_is_taken_without_its_version() {
         for (agent, name) in [
             ("@clerk/backend@3.25.0", Some("@clerk/backend")),
             ("speakeasy-sdk/python 7.0.0 2.6 x", Some("speakeasy-sdk/python")),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded_whatever_is_sent() {
+    fn number_of_names_is_bounded() {
         let callers = CallerRegistry::new(3);
         let names: std::collections::BTreeSet<_> =
             (0..1000).map(|n| callers.name(callers.found(Some(format!("app{n}x/1").as_bytes())))).collect();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_name_has_a_place_beside_those_found() {
+    fn configured_name_does_not_count_as_found() {
         let callers = CallerRegistry::new(0);
         let billing: Arc<str> = Arc::from("billing");
         let id = callers.configured(&billing);

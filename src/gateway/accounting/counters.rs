@@ -1,4 +1,4 @@
-//! Counting requests: one lock and a few additions each.
+//! Request counters: one lock and a few additions per request.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::stats::{InstanceStats, RequestCount, RouteDurations};
 use clerk_client::limiter::{Priority, ThrottleForecast};
 use clerk_quota::{CallerId, Histogram, MethodLabel, route};
 
-/// Upper bounds of durations in seconds. None is a whole number, so that their text is the same in every format.
+/// Upper bounds in seconds. None is a whole number, so that their text is the same in every exposition format.
 const DURATION_BOUNDS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.95, 2.5, 7.5, 30.5];
 
-/// Most combinations of caller, route, method and status that are kept apart for an instance.
+/// Maximum number of combinations of caller, route, method and status per instance.
 const MAX_SERIES: usize = 4000;
 
-/// Counters of one instance. Outlive a reload of the configuration.
+/// Counters of one instance. They survive a configuration reload.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct RequestCounters(Mutex<State>);
 
@@ -54,7 +54,7 @@ impl Default for Durations {
     }
 }
 
-/// A request that is over.
+/// A completed request.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::gateway) struct CompletedRequest {
     pub(in crate::gateway) template: &'static str,
@@ -63,15 +63,15 @@ pub(in crate::gateway) struct CompletedRequest {
     pub(in crate::gateway) code: u16,
     pub(in crate::gateway) decision: Decision,
     pub(in crate::gateway) priority: Priority,
-    /// From the head of the request to the end of the answer.
+    /// From the request head to the end of the response.
     pub(in crate::gateway) duration: Duration,
-    /// From the start of the last attempt to the head of its answer, where Clerk was asked.
+    /// From the start of the last attempt to the head of its response, if a request was sent upstream.
     pub(in crate::gateway) upstream: Option<Duration>,
-    /// What policies in shadow would have done.
+    /// What the policies in shadow mode would have done.
     pub(in crate::gateway) dry_run: DryRunCounts,
 }
 
-/// What policies in [shadow](crate::gateway::Mode::Shadow) would have done.
+/// What the policies in [shadow](crate::gateway::Mode::Shadow) mode would have done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::gateway) struct DryRunCounts {
     pub(in crate::gateway) queued: bool,
@@ -79,18 +79,18 @@ pub(in crate::gateway) struct DryRunCounts {
     pub(in crate::gateway) retried: bool,
     pub(in crate::gateway) cache_hit: bool,
     pub(in crate::gateway) coalesced: bool,
-    /// Look-ups of its list that are known to be shared by this one: the second one tells of the first, too.
+    /// Lookups that this request shows to share a list: 2 for a list's second lookup, which also stands for the first.
     pub(in crate::gateway) batched: u32,
 }
 
 impl DryRunCounts {
-    /// Takes in what pacing would have done, if that was asked.
+    /// Records the limiter's dry run, if there was one.
     pub(in crate::gateway) fn set_pace(&mut self, forecast: Option<ThrottleForecast>) {
         self.queued = matches!(forecast, Some(ThrottleForecast::Queued { .. }));
         self.shed = matches!(forecast, Some(ThrottleForecast::Shed(_)));
     }
 
-    /// Whether the answer would have come without a request of its own.
+    /// Whether the response would not have needed an upstream request of its own.
     pub(in crate::gateway) const fn is_spared(&self) -> bool {
         self.cache_hit || self.coalesced || self.batched > 0
     }
@@ -129,7 +129,7 @@ impl RequestCounters {
         }
     }
 
-    /// Requests to Clerk that were not needed.
+    /// Counts upstream requests that were saved.
     pub(in crate::gateway) fn save(&self, saving: Saving, requests: u64) {
         self.0.lock().saved[saving as usize] += requests;
     }

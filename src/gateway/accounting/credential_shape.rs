@@ -1,8 +1,8 @@
-//! What a credential that nobody knows looks like, and how many of each shape came.
+//! The shapes of unknown credentials, and a counter for each.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The shape of a credential that is none of a configured key and of a caller's token. A closed set: it is a label.
+/// The shape of a credential that is neither a configured key nor a caller token. A closed set: it is a label value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CredentialShape {
     /// `sk_live_`: a secret key of a production instance.
@@ -11,18 +11,18 @@ pub enum CredentialShape {
     SecretKeyTest,
     /// `ak_`: a machine secret key, or an API key.
     MachineKey,
-    /// `pk_`: the key that browsers get.
+    /// `pk_`: a publishable key, for browsers.
     PublishableKey,
-    /// Three parts with dots between them: a session's token, or a machine's.
+    /// Three parts separated by dots: a session token or a machine token.
     Jwt,
     /// Anything else.
     Other,
-    /// None was there.
+    /// No credential.
     None,
 }
 
 impl CredentialShape {
-    /// All of them.
+    /// All shapes.
     pub const ALL: [Self; 7] = [
         Self::SecretKeyLive,
         Self::SecretKeyTest,
@@ -33,7 +33,7 @@ impl CredentialShape {
         Self::None,
     ];
 
-    /// The shape of what stands behind the scheme, or alone.
+    /// Returns the shape of a credential, given without its scheme.
     pub(in crate::gateway) fn of(credential: &[u8]) -> Self {
         let begins = |prefix: &[u8]| credential.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
         match credential {
@@ -47,7 +47,7 @@ impl CredentialShape {
         }
     }
 
-    /// The value of the label.
+    /// The label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,32 +61,32 @@ impl CredentialShape {
         }
     }
 
-    /// For who sent it: what it is, and what to do.
+    /// What the credential is and how to fix the request, for the error response.
     pub(in crate::gateway) const fn description(self) -> &'static str {
         match self {
             Self::SecretKeyLive => {
-                "the secret key of a production instance (sk_live_) that is none of those configured: add its file to \
-                 further_secret_key_files if it belongs to one of them"
+                "the secret key of a production instance (sk_live_) that is not configured: add its file to \
+                 further_secret_key_files if it belongs to a configured instance"
             }
             Self::SecretKeyTest => {
-                "the secret key of a development instance (sk_test_) that is none of those configured: add its file to \
-                 further_secret_key_files if it belongs to one of them"
+                "the secret key of a development instance (sk_test_) that is not configured: add its file to \
+                 further_secret_key_files if it belongs to a configured instance"
             }
             Self::MachineKey => {
-                "a machine secret key (ak_) that is none of those configured: add its file to machine_secret_key_files of \
+                "a machine secret key (ak_) that is not configured: add its file to machine_secret_key_files of \
                  its instance"
             }
             Self::PublishableKey => {
                 "a publishable key (pk_), which is for browsers: the Backend API needs a secret key"
             }
-            Self::Jwt => "a JSON Web Token, which is no credential of the Backend API",
-            Self::Other => "a credential that is neither: it is mistyped, was withdrawn, or is another's",
-            Self::None => "none: send `Authorization: Bearer <key or token>`",
+            Self::Jwt => "a JSON Web Token, which the Backend API does not accept",
+            Self::Other => "an unknown credential: mistyped, revoked, or of another instance",
+            Self::None => "no credential: send `Authorization: Bearer <key or token>`",
         }
     }
 }
 
-/// Three parts in base64url, the first of which is a JSON object, with its `{"` encoded.
+/// Whether there are three base64url parts, the first of which is a JSON object (`eyJ` is base64url for `{"`).
 fn is_jwt(credential: &[u8]) -> bool {
     let is_part = |part: &[u8]| part.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte));
     let mut parts = credential.split(|byte| *byte == b'.');
@@ -95,7 +95,7 @@ fn is_jwt(credential: &[u8]) -> bool {
         && parts.all(|part| !part.is_empty() && is_part(part))
 }
 
-/// How many requests with an unknown credential there were. Outlives a reload of the configuration.
+/// Counters of requests with an unknown credential. They survive a configuration reload.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct UnknownCredentials {
     forwarded: [AtomicU64; CredentialShape::ALL.len()],
@@ -103,14 +103,14 @@ pub(in crate::gateway) struct UnknownCredentials {
     was_logged: [AtomicBool; CredentialShape::ALL.len()],
 }
 
-/// Requests with an unknown credential of one shape.
+/// Number of requests with an unknown credential of one shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownCredentialCount {
-    /// What it looked like.
+    /// The shape.
     pub shape: CredentialShape,
-    /// Forwarded as they came.
+    /// Requests forwarded unchanged.
     pub forwarded: u64,
-    /// Answered 401.
+    /// Requests rejected with 401.
     pub rejected: u64,
 }
 
@@ -119,13 +119,13 @@ impl UnknownCredentials {
         self.forwarded[shape as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Logs the first of each shape: a withdrawn or mistyped credential may come with every request.
+    /// Logs only the first request of each shape: a revoked or mistyped credential may come with every request.
     pub(in crate::gateway) fn rejected(&self, shape: CredentialShape) {
         self.rejected[shape as usize].fetch_add(1, Ordering::Relaxed);
         if !self.was_logged[shape as usize].swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 credential = shape.as_str(),
-                "a request was answered 401: its credential is neither a configured key nor a caller's token; \
+                "rejected a request with 401: its credential is neither a configured key nor a caller token; \
                  further ones are counted in clerk_gateway_unknown_credentials_total"
             );
         }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shapes_are_told_by_what_clerk_s_credentials_begin_with() {
+    fn credential_shape_follows_from_its_prefix() {
         for (credential, shape) in [
             ("", CredentialShape::None),
             ("sk_live_x", CredentialShape::SecretKeyLive),

@@ -1,36 +1,37 @@
-//! What the gateway did with a request, as words.
+//! What the gateway did with a request.
 
 use std::time::Duration;
 
-/// What became of a request. A closed set: it is a label, and the value of the header `x-clerk-exporter-decision`.
+/// The outcome of a request. A closed set: it is a label value, and the value of the header
+/// `x-clerk-exporter-decision`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Decision {
-    /// Handed on at once, and the answer handed back.
+    /// Forwarded immediately, and Clerk's response returned.
     Forwarded,
-    /// Handed on after a wait for the rate limit.
+    /// Forwarded after a wait in the limiter's queue.
     Queued,
     /// Sent more than once.
     Retried,
     /// Answered from the cache.
     CacheHit,
-    /// Answered from the cache with what is past its time, since Clerk could not be asked.
+    /// Answered from the cache with an expired response, because Clerk was unavailable.
     Stale,
-    /// Answered with the answer to another one like it.
+    /// Answered with the response to an identical concurrent request.
     Coalesced,
-    /// Answered with a part of the answer to a larger one.
+    /// Answered from a batched request.
     Batched,
-    /// Answered 429 by the gateway, to stay within the rate limit.
+    /// Rejected with 429 by the gateway, to stay within the rate limit.
     Shed,
-    /// Refused by the gateway for what it is: no valid request, or an unknown key.
+    /// Rejected by the gateway because the request is invalid or its key unknown.
     Rejected,
-    /// No complete answer came from Clerk.
+    /// Clerk sent no complete response.
     Failed,
-    /// The client went away before there was an answer.
+    /// The client disconnected before the response.
     Abandoned,
 }
 
 impl Decision {
-    /// All of them.
+    /// All decisions.
     pub const ALL: [Self; 11] = [
         Self::Forwarded,
         Self::Queued,
@@ -45,7 +46,7 @@ impl Decision {
         Self::Abandoned,
     ];
 
-    /// Of a request that Clerk answered.
+    /// The decision for a request that Clerk responded to.
     #[must_use]
     pub(in crate::gateway) const fn of(attempts: u32, waited: Duration) -> Self {
         match (attempts, waited.is_zero()) {
@@ -55,7 +56,7 @@ impl Decision {
         }
     }
 
-    /// The value of the label and of the header.
+    /// The value of the label and the header.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -80,19 +81,19 @@ impl Decision {
     }
 }
 
-/// What spared Clerk a request. A closed set: it is a label.
+/// The policy that saved an upstream request. A closed set: it is a label value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Saving {
     /// The cache.
     Cache,
-    /// One request for several that ask the same.
+    /// One request for several identical ones.
     Coalesce,
-    /// One request for several that ask for one resource each.
+    /// One list request for several lookups of single resources.
     Batch,
 }
 
 impl Saving {
-    /// All of them.
+    /// All savings.
     pub const ALL: [Self; 3] = [Self::Cache, Self::Coalesce, Self::Batch];
 
     /// The value of the label `by`.

@@ -1,4 +1,4 @@
-//! What is counted of requests, and for whom.
+//! Counters of requests, by caller.
 
 pub(super) mod caller_registry;
 pub(super) mod counters;

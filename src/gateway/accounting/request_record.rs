@@ -1,4 +1,4 @@
-//! One request from its head to the end of its answer: counted and logged exactly once, however it ends.
+//! One request from its head to the end of its response: counted and logged exactly once, however it ends.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,10 +19,10 @@ use clerk_client::outbound::UpstreamBody;
 use clerk_client::transport::{ErrorKind, TransportError};
 use clerk_quota::{CallerId, MethodLabel};
 
-/// The code of requests whose client did not wait for the answer. No server sends it; other proxies log it, too.
+/// The status of requests whose client disconnected early. Servers never send it; nginx logs it, too.
 pub const CLIENT_GONE: u16 = 499;
 
-/// What is known of a request. Dropped, it is counted.
+/// The facts about a request. Dropping the record counts the request.
 #[derive(Debug)]
 pub(in crate::gateway) struct RequestRecord {
     pub(in crate::gateway) instance: Arc<str>,
@@ -40,7 +40,7 @@ pub(in crate::gateway) struct RequestRecord {
 }
 
 impl RequestRecord {
-    /// How it ended.
+    /// Sets the outcome.
     pub(in crate::gateway) const fn finish(&mut self, status: StatusCode, decision: Decision) {
         self.code = status.as_u16();
         self.decision = decision;
@@ -61,7 +61,7 @@ impl Drop for RequestRecord {
             upstream: self.upstream,
             dry_run: self.dry_run,
         });
-        // The template, never the path: paths name people.
+        // The template, never the path: paths contain user IDs.
         tracing::debug!(
             clerk_instance = &*self.instance,
             caller = &*self.callers.name(self.caller),
@@ -75,13 +75,13 @@ impl Drop for RequestRecord {
     }
 }
 
-/// The body of an answer on its way to the client, with an end to every silence.
+/// The body of a response on its way to the client, with an idle timeout.
 #[derive(Debug)]
 pub(in crate::gateway) struct RecordingBody {
     body: UpstreamBody,
     patience: Duration,
     silence: Option<Pin<Box<Sleep>>>,
-    /// Dropped with the body: the request is over then.
+    /// Dropped with the body, which ends the request.
     _seen: RequestRecord,
 }
 

@@ -1,6 +1,6 @@
-//! A route as a key of counts.
+//! A route as a key of counters.
 
-/// A template, compared by its address: each is one text of the catalogue. Two of the same text are one in the end.
+/// A template, compared by its address for speed. Counters of two addresses with the same text are added up when read.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::gateway) struct RouteKey(pub(in crate::gateway) &'static str);
 

@@ -1,4 +1,4 @@
-//! What the gateway counted, as plain data for metrics and pages.
+//! The gateway's counters as plain data, for metrics and pages.
 
 use std::sync::Arc;
 
@@ -14,35 +14,35 @@ use clerk_quota::{Histogram, MethodLabel, Source, Span};
 /// The label `clerk_instance` of requests whose key belongs to no configured instance.
 pub const UNKNOWN_KEYS: &str = "other";
 
-/// The numbers of all instances, and of requests that belong to none.
+/// The statistics of all instances, and of requests with unknown keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewayStats {
-    /// By alias, in the order of the configuration; last those of [`crate::gateway::accounting::stats::UNKNOWN_KEYS`].
+    /// By alias, in configuration order; the last entry is [`crate::gateway::accounting::stats::UNKNOWN_KEYS`].
     pub instances: Vec<(Arc<str>, InstanceStats)>,
-    /// Requests whose caller has no name of its own, for want of a place.
+    /// Requests whose caller became `other` because the limit on names was reached or the name was invalid.
     pub dropped_callers: u64,
-    /// Requests with an unknown credential, or none, by its shape.
+    /// Requests with an unknown credential or none, by shape.
     pub unknown_credentials: [UnknownCredentialCount; CredentialShape::ALL.len()],
-    /// Of the caches of all instances together; none where no policy uses one.
+    /// Sums over the caches of all instances; `None` if no policy uses a cache.
     pub cache: Option<CacheTotals>,
-    /// Of the Redis that gateways share, where there is one.
+    /// The Redis client, if gateways share a Redis.
     pub redis: Option<RedisStats>,
-    /// Of the endpoint for webhooks, where there is one.
+    /// The webhook endpoint, if configured.
     pub webhooks: Option<webhook::WebhookStats>,
 }
 
-/// What caches did.
+/// Sums over all caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheTotals {
-    /// In this process.
+    /// The tier in this process.
     pub memory: TierStats,
-    /// In Redis, where there is one.
+    /// The tier in Redis, if configured.
     pub redis: Option<TierStats>,
-    /// Answers in memory now.
+    /// Responses in memory.
     pub entries: u64,
-    /// Their size in bytes, with keys and headers.
+    /// Their size in bytes, including keys and headers.
     pub bytes: u64,
-    /// Invalidations, asked for here or told by other processes.
+    /// Invalidations from this process and from others.
     pub invalidations: u64,
 }
 
@@ -59,77 +59,77 @@ impl CacheTotals {
             redis: has_redis.then(|| sum(self.redis.unwrap_or_default(), cache.redis)),
             entries: self.entries + cache.entries,
             bytes: self.bytes + cache.bytes,
-            // One webhook asks all instances: the most that one of them was asked.
+            // A webhook invalidates the caches of all instances: take the highest count instead of the sum.
             invalidations: self.invalidations.max(cache.invalidations + cache.heard),
         }
     }
 }
 
-/// The numbers of one instance.
+/// The statistics of one instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceStats {
-    /// Requests that are over, sorted.
+    /// Completed requests, sorted.
     pub requests: Vec<RequestCount>,
     /// By route, sorted.
     pub durations: Vec<RouteDurations>,
-    /// What became of them, in the order of [`Decision::ALL`].
+    /// Outcomes, in the order of [`Decision::ALL`].
     pub decisions: [u64; Decision::ALL.len()],
-    /// Of those that were shed, by the priority of their callers, in the order of [`Priority::ALL`].
+    /// Shed requests by caller priority, in the order of [`Priority::ALL`].
     pub shed: [u64; Priority::ALL.len()],
-    /// What would have become of them if the policies in shadow were on, in the order of [`Decision::ALL`].
+    /// Outcomes if the policies in shadow mode were on, in the order of [`Decision::ALL`].
     pub shadowed: [u64; Decision::ALL.len()],
-    /// Requests to Clerk that were not needed, in the order of [`Saving::ALL`].
+    /// Upstream requests saved, in the order of [`Saving::ALL`].
     pub saved: [u64; Saving::ALL.len()],
-    /// Requests that were counted as of another route and caller, for want of a place.
+    /// Requests counted as route and caller `other` because the series limit was reached.
     pub dropped: u64,
-    /// Attempts, retries and the queue on the way to Clerk, those of probes and of the client library included; none for
-    /// strangers that are refused.
+    /// Attempts, retries and the queue, including probes and the client library; `None` for unknown keys that are
+    /// rejected.
     pub outbound: Option<outbound::RequestStats>,
-    /// Which policies requests get, unless their route says otherwise; none for strangers that are refused.
+    /// Policies of routes without their own; `None` for unknown keys that are rejected.
     pub policies: Option<RoutePolicies>,
-    /// Who used the budget, most first, in the order of [`Span::ALL`].
+    /// The largest consumers, in descending order, for each of [`Span::ALL`].
     pub top: [Vec<Share>; Span::ALL.len()],
 }
 
-/// A part of the requests of a time that Clerk may have counted.
+/// One part of the requests of a time span that Clerk may have counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Share {
     /// The method.
     pub method: MethodLabel,
-    /// The template, as it was sent.
+    /// The route template that was requested.
     pub route: &'static str,
-    /// Who called.
+    /// The caller.
     pub caller: Arc<str>,
-    /// Which part of the program sent it.
+    /// The part of the program that sent the requests.
     pub source: Source,
-    /// Requests.
+    /// Number of requests.
     pub requests: u64,
-    /// Of all requests of that time, from 0 to 1.
+    /// Share of all requests in the time span, from 0 to 1.
     pub ratio: f64,
 }
 
-/// Requests of one kind.
+/// Number of requests with the same labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestCount {
-    /// A configured name, or that of an SDK.
+    /// A configured name, or the name of an SDK.
     pub caller: Arc<str>,
-    /// The template.
+    /// The route template.
     pub route: &'static str,
     /// The method.
     pub method: MethodLabel,
-    /// Status of the answer; [`crate::gateway::CLIENT_GONE`] if the client did not wait for it.
+    /// Response status; [`crate::gateway::CLIENT_GONE`] if the client disconnected early.
     pub code: u16,
-    /// How many.
+    /// Number of requests.
     pub count: u64,
 }
 
-/// How long the requests of a route took.
+/// Durations of the requests of one route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteDurations {
-    /// The template.
+    /// The route template.
     pub route: &'static str,
-    /// Seconds from the head of the request to the end of the answer.
+    /// Seconds from the request head to the end of the response.
     pub request: Histogram,
-    /// Seconds from the start of the last attempt to the head of Clerk's answer.
+    /// Seconds from the start of the last attempt to the head of Clerk's response.
     pub upstream: Histogram,
 }

@@ -1,4 +1,4 @@
-//! What a gateway is made of, as it is given.
+//! The gateway's options and policies.
 
 pub(super) mod options;
 pub(super) mod policy;

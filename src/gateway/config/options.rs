@@ -1,4 +1,4 @@
-//! What a gateway is made of, as it is given.
+//! The options of a gateway.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use clerk_client::transport::Transport;
 use clerk_quota::clock::Clock;
 use clerk_quota::{Coverage, Environment, InstanceLedger, Settings, Source};
 
-/// What a gateway is made of.
+/// The options of a gateway.
 #[derive(Debug)]
 pub struct GatewayOptions {
     /// The Clerk instances.
     pub instances: Vec<InstanceOptions>,
-    /// What becomes of requests whose key belongs to none of them.
+    /// Handling of requests whose key belongs to no instance.
     pub unknown_keys: UnknownKeyPolicy,
-    /// Tokens that are exchanged for an instance's key, so that applications need not have one.
+    /// Caller tokens. The gateway replaces a token with the instance's key, so that applications need no key.
     pub tokens: Vec<CallerToken>,
-    /// Most names of callers that come from `User-Agent`; further ones are `other`.
+    /// Maximum number of caller names taken from `User-Agent`; further callers become `other`.
     pub max_callers: usize,
 }
 
 impl GatewayOptions {
-    /// Distinct callers found in `User-Agent`, unless configured.
+    /// Default of [`GatewayOptions::max_callers`].
     pub const MAX_CALLERS: usize = 20;
 }
 
@@ -38,45 +38,45 @@ impl GatewayOptions {
 pub struct InstanceOptions {
     /// The alias, unique among instances.
     pub name: Arc<str>,
-    /// The way to it, shared with probes and client. Its key is one of the instance's.
+    /// The outbound client, shared with probes and the client library. Its key is one of the instance's.
     pub outbound: Arc<Outbound>,
     /// Further keys of the same instance.
     pub further_keys: Vec<FurtherKey>,
-    /// Name of the callers that use the instance's own key; none: the name of their SDK.
+    /// Caller name for requests with the instance's own key; `None`: the name of the SDK.
     pub caller: Option<Arc<str>>,
-    /// What its requests get.
+    /// The policies of the instance's requests.
     pub policies: InstancePolicies,
-    /// Where its answers are kept, and shared by those who ask for the same.
+    /// The cache, which also coalesces requests.
     pub cache: Cache,
 }
 
-/// A key of an instance beside its own: while keys are rotated, or of another team.
+/// An additional key of an instance: during key rotation, or for another team.
 #[derive(Debug)]
 pub struct FurtherKey {
-    /// Where it is kept.
+    /// Where the key is stored.
     pub source: Arc<KeySource>,
-    /// Name of the callers that use it; none: the name of their SDK.
+    /// Caller name for requests with this key; `None`: the name of the SDK.
     pub caller: Option<Arc<str>>,
 }
 
-/// A token of an application: `Authorization: Bearer <token>`.
+/// A token of an application, sent as `Authorization: Bearer <token>`.
 #[derive(Debug)]
 pub struct CallerToken {
-    /// The application's name.
+    /// The application's name, used as the caller.
     pub caller: Arc<str>,
-    /// Alias of the instance whose key it stands for.
+    /// Alias of the instance whose key replaces the token.
     pub instance: Arc<str>,
     /// The token.
     pub token: Secret,
-    /// Who goes first.
+    /// Priority in the limiter's queue.
     pub priority: Priority,
 }
 
 impl CallerToken {
-    /// Checks whether these tokens can be told from one another.
+    /// Checks that tokens are long enough and distinct.
     ///
     /// # Errors
-    /// With the first caller whose token is too short, or another's.
+    /// Returns an error for the first caller whose token is too short or a duplicate.
     pub fn check(tokens: &[Self]) -> Result<(), ConfigureError> {
         for (place, token) in tokens.iter().enumerate() {
             if token.token.len() < MIN_TOKEN || tokens[..place].iter().any(|other| other.token == token.token) {
@@ -87,42 +87,42 @@ impl CallerToken {
     }
 }
 
-/// What becomes of requests whose key belongs to no configured instance, or that have none.
+/// Handling of requests without a key or with a key of no configured instance.
 #[derive(Debug)]
 pub enum UnknownKeyPolicy {
-    /// They are handed on with what they carry, without any policy ([`passthrough`] makes such a way).
+    /// Forwards them unchanged, without any policy. [`passthrough`] returns a suitable client.
     Forward(Arc<Outbound>),
-    /// They are answered 401.
+    /// Rejects them with 401.
     Reject,
 }
 
-/// The options contradict themselves.
+/// Options that contradict each other.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigureError {
-    /// Two instances of one name.
-    #[error("two instances are called {0}: give each a name of its own")]
+    /// Two instances with the same name.
+    #[error("two instances are called {0}: give each a different name")]
     Duplicate(Arc<str>),
-    /// `other` is the name of what belongs to no instance.
-    #[error("no instance can be called {UNKNOWN_KEYS}: that stands for requests of unknown keys")]
+    /// `other` is reserved for unknown keys.
+    #[error("no instance can be called {UNKNOWN_KEYS}: the name is reserved for unknown keys")]
     Reserved,
-    /// A token for an instance that there is not.
+    /// A token for an unknown instance.
     #[error("the token of {caller} is for the instance {instance}, which is not configured")]
     NoInstance {
         /// The application.
         caller: Arc<str>,
-        /// The name that is not known.
+        /// The unknown instance.
         instance: Arc<str>,
     },
-    /// A token that is a key, or another token, or too short to be one.
+    /// A token that is too short or a duplicate.
     #[error("the token of {0} must have 16 characters or more, and be different from every other token")]
     Token(Arc<str>),
-    /// The base of an instance is no address.
-    #[error("the address of {0} is none: write `https://api.clerk.com`")]
+    /// An instance's address is invalid.
+    #[error("the address of {0} is not a URL: write `https://api.clerk.com`")]
     Address(Arc<str>),
 }
 
-/// A way to Clerk for requests of unknown keys. It has no key of its own, and what it observes goes to no ledger that
-/// anybody sees: several Clerk instances may hide behind it.
+/// Returns an outbound client for requests with unknown keys. It has no key, and its ledger is not exposed: the
+/// requests may belong to several Clerk instances.
 #[must_use]
 pub fn passthrough(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>) -> Outbound {
     let settings = Settings {
@@ -141,5 +141,5 @@ pub fn passthrough(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>
     Outbound::new(upstream, base, Arc::new(KeySource::new(no_key)), ledger, clock)
 }
 
-/// Least length of a token.
+/// Minimum length of a token, in bytes.
 const MIN_TOKEN: usize = 16;

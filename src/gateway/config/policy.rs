@@ -1,4 +1,4 @@
-//! Which of the gateway's policies apply to a request.
+//! Which gateway policies apply to a request.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use clerk_client::outbound::retry::{Idempotency, RetryPolicy};
 use clerk_client::outbound::{ExecuteOptions, QueueOptions};
 use clerk_quota::Route;
 
-/// How far a policy goes.
+/// Whether a policy is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Mode {
-    /// Not at all.
+    /// Inactive.
     #[default]
     Off,
-    /// What it would do is counted, and not done.
+    /// Counts what the policy would do, without doing it.
     Shadow,
-    /// It acts.
+    /// Active.
     On,
 }
 
@@ -26,7 +26,7 @@ impl Mode {
     /// All modes.
     pub const ALL: [Self; 3] = [Self::Off, Self::Shadow, Self::On];
 
-    /// The word in the configuration.
+    /// The value in the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,50 +36,50 @@ impl Mode {
         }
     }
 
-    /// Whether it acts.
+    /// Whether the policy is active.
     #[must_use]
     pub const fn is_on(self) -> bool {
         matches!(self, Self::On)
     }
 }
 
-/// The policies, each with its switch.
+/// The policies, each with its mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoutePolicies {
-    /// Sends again what failed and may go better the next time; writes only where their route says so.
+    /// Retries failed requests that may succeed later; writes only where their route enables it.
     pub retry: Mode,
-    /// Asks Clerk once where several ask the same at the same time.
+    /// Sends one request for identical concurrent reads.
     pub coalesce: Mode,
-    /// Keeps answers for a while.
+    /// Caches responses.
     pub cache: Mode,
-    /// Asks Clerk once where several ask for one resource each.
+    /// Sends one list request for concurrent lookups of single resources.
     pub batch: Mode,
-    /// Waits for the rate limit, and refuses what would wait too long.
+    /// Queues requests for the rate limit, and sheds those that would wait too long.
     pub pace: Mode,
-    /// How long answers are kept.
+    /// Maximum age of a cached response.
     pub ttl: Duration,
-    /// Whether they are said of this route, and not of all. Of routes of which no webhook tells, answers are kept only
-    /// where that is asked for by name.
+    /// Whether the policies are configured for this route by name. Responses of routes that no webhook covers are
+    /// cached only then.
     pub is_explicit: bool,
 }
 
 impl RoutePolicies {
-    /// Each policy by the word that the configuration has for it, with its mode.
+    /// Each policy's configuration key with its mode.
     #[must_use]
     pub const fn modes(&self) -> [(&'static str, Mode); 5] {
         let Self { retry, coalesce, cache, batch, pace, .. } = *self;
         [("retry", retry), ("coalesce", coalesce), ("cache", cache), ("batch", batch), ("pace", pace)]
     }
 
-    /// The same without those by which requests share an answer.
+    /// The same policies without those that share responses between requests.
     pub(in crate::gateway) const fn without_sharing(self) -> Self {
         Self { coalesce: Mode::Off, cache: Mode::Off, batch: Mode::Off, ..self }
     }
 
-    /// Which failures allow a request under these policies, which are those of its route, to be sent again.
+    /// Which failures allow a retry. `self` must be the policies of the request's route.
     pub(in crate::gateway) fn idempotency(&self, method: &Method) -> Idempotency {
         match Idempotency::of(method) {
-            // A route of writes that asks for it. RFC 9110, section 9.2.2: these two do no more when they come twice.
+            // The route enables retries of writes. PUT and DELETE are idempotent (RFC 9110, section 9.2.2).
             Idempotency::NonIdempotent if self.retry != Mode::Off => match *method {
                 Method::PUT | Method::DELETE => Idempotency::Idempotent,
                 _ => Idempotency::RetryIfThrottled,
@@ -97,22 +97,22 @@ impl Default for RoutePolicies {
     }
 }
 
-/// What an instance's requests get. All policies are off by default: the gateway then only looks.
+/// The policies of an instance. All are off by default: the gateway then only counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstancePolicies {
-    /// Which policies there are.
+    /// The default policies.
     pub policies: RoutePolicies,
-    /// Those of single routes, by method and template.
+    /// Policies of single routes, by method and template.
     pub routes: HashMap<(&'static str, &'static str), RoutePolicies>,
-    /// How often and how long a request is tried.
+    /// Number and delays of attempts.
     pub retry: RetryPolicy,
-    /// Longest wait in the queue, before each attempt.
+    /// Maximum time in the queue, before each attempt.
     pub max_queue_wait: Duration,
-    /// Longest time from the start of an attempt, or the last part of the request's body, to the head of the answer.
+    /// Maximum time from the start of an attempt, or from the last part of the request body, to the response head.
     pub attempt_timeout: Duration,
-    /// Longest time for all waits and attempts, up to the head of the last answer.
+    /// Maximum time for all waits and attempts, up to the head of the last response.
     pub deadline: Duration,
-    /// Longest silence within the body of an answer.
+    /// Maximum time between two parts of a response body.
     pub body_idle_timeout: Duration,
 }
 
@@ -131,7 +131,7 @@ impl Default for InstancePolicies {
 }
 
 impl InstancePolicies {
-    /// The policies of a request: those that spare Clerk an answer are for requests that read.
+    /// Returns the policies of a request. Only reads are coalesced, cached or batched.
     #[must_use]
     pub fn decide(&self, method: &Method, route: &Route) -> RoutePolicies {
         let is_read = *method == Method::GET || *method == Method::HEAD;
@@ -139,7 +139,7 @@ impl InstancePolicies {
         if is_read {
             return policies;
         }
-        // A write is sent again only where that is asked for by name.
+        // Writes are retried only where their route enables it by name.
         let retry = if policies.is_explicit { policies.retry } else { Mode::Off };
         RoutePolicies { retry, coalesce: Mode::Off, cache: Mode::Off, batch: Mode::Off, ..policies }
     }
@@ -148,24 +148,24 @@ impl InstancePolicies {
         if self.routes.is_empty() {
             return self.policies;
         }
-        // Few routes have policies of their own.
+        // Few routes have their own policies: a linear search is fast.
         let own = self.routes.iter().find(|((known, route), _)| *route == template && *known == method);
         own.map_or(self.policies, |(_, policies)| RoutePolicies { is_explicit: true, ..*policies })
     }
 
-    /// Whether any route's answers are kept.
+    /// Whether the responses of any route are cached.
     #[must_use]
     pub(in crate::gateway) fn caches(&self) -> bool {
         self.routes.values().chain([&self.policies]).any(|policies| policies.cache.is_on())
     }
 
-    /// Whether any route's answers are kept, or it is counted what that would do.
+    /// Whether any route's cache policy is on or in shadow mode.
     #[must_use]
     pub(in crate::gateway) fn looks_at_caches(&self) -> bool {
         self.routes.values().chain([&self.policies]).any(|policies| policies.cache != Mode::Off)
     }
 
-    /// The way of a request to Clerk under these policies.
+    /// Returns the options for sending a request to Clerk under these policies.
     #[must_use]
     pub fn execute_options(&self, policies: &RoutePolicies, priority: Priority) -> ExecuteOptions {
         let turn = QueueOptions { priority, max_wait: self.max_queue_wait };

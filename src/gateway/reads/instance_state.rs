@@ -1,4 +1,4 @@
-//! What requests to one instance share: kept answers, requests under way, and look-ups that are merged.
+//! State shared by the requests to one instance: the cache, reads in flight and batched lookups.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use clerk_client::outbound::{ExecuteOptions, Outbound};
 use clerk_client::webhook::Tag;
 use clerk_quota::Source;
 
-/// Kinds of look-ups that are batched apart. Who comes with a further one is not batched.
+/// Maximum number of kinds of lookups that are batched separately. Lookups of further kinds are not batched.
 const MAX_LOADERS: usize = 16;
 
-/// Memory of the cache that only counts what a real one would have done: its answers have no bodies.
+/// Memory of the dry-run cache. Its entries have no bodies.
 const SHADOW_BYTES: u64 = 4 << 20;
 
-/// Look-ups that may be merged: they ask for the same version of the API and the same type, and have one priority.
+/// Lookups that may share a batch: same API version, same accepted type, same priority.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::gateway) struct LookUpKind {
     version: Option<HeaderValue>,
@@ -35,7 +35,7 @@ pub(in crate::gateway) struct LookUpKind {
 }
 
 impl LookUpKind {
-    /// Of a request as it is sent.
+    /// Returns the kind of a request as it is sent upstream.
     pub(in crate::gateway) fn of(headers: &HeaderMap, priority: Priority) -> Self {
         let (version, accept) = (headers.get(&API_VERSION).cloned(), headers.get(ACCEPT).cloned());
         Self { version, accept, priority }
@@ -52,7 +52,7 @@ impl LookUpKind {
     }
 }
 
-/// A list that would be open for further look-ups, were batching on.
+/// A batch that would still accept lookups if batching were on.
 #[derive(Debug)]
 struct ShadowBatch {
     opened: Instant,
@@ -60,15 +60,15 @@ struct ShadowBatch {
     look_ups: u32,
 }
 
-/// Of one instance.
+/// The state of one instance.
 #[derive(Debug)]
 pub(in crate::gateway) struct InstanceState {
     pub(in crate::gateway) cache: Cache,
-    /// Beside the real cache, so that a policy in shadow fills nothing that is then given.
+    /// Separate from the real cache, so that a cache policy in shadow mode never serves a response.
     shadow: Cache,
     loaders: Mutex<HashMap<LookUpKind, Loader>>,
     window: Duration,
-    /// Of policies in shadow.
+    /// Reads in flight, for the dry run of coalescing.
     under_way: Arc<Mutex<ReadsInFlight>>,
     look_ups: Mutex<HashMap<LookUpKind, ShadowBatch>>,
 }
@@ -86,12 +86,12 @@ impl InstanceState {
         }
     }
 
-    /// Both caches: what is forgotten, is forgotten in shadow, too.
+    /// Both caches; invalidations apply to both.
     pub(in crate::gateway) fn caches(&self) -> [&Cache; 2] {
         [&self.cache, &self.shadow]
     }
 
-    /// The loader of look-ups that may be merged. None if there are too many kinds of them.
+    /// Returns the loader of a kind of lookups, or `None` if there are too many kinds.
     pub(in crate::gateway) fn loader(
         &self,
         outbound: &Arc<Outbound>,
@@ -106,7 +106,7 @@ impl InstanceState {
             return None;
         }
         let headers = kind.headers();
-        // All look-ups are of one route, and so have the same policies until a reload makes all of this anew.
+        // All lookups use one route, and therefore the same policies until a reload replaces this state.
         let options = options();
         let clerk = Clerk::with_transport(Arc::clone(outbound)).with_source(Source::Gateway);
         let loader = clerk.with_options(options).with_headers(headers).users().loader(LoaderOptions::default());
@@ -114,7 +114,7 @@ impl InstanceState {
         Some(loader)
     }
 
-    /// What policies in shadow would do with a read.
+    /// Runs the policies that are in shadow mode for a read.
     pub(in crate::gateway) async fn dry_run(
         &self,
         key: &CacheKey,
@@ -129,7 +129,7 @@ impl InstanceState {
             shadow.cache_hit = look.hit().is_some();
             ahead.cache = Some(look);
         }
-        // What the cache would have answered would have gone no further.
+        // Coalescing would not see a read that the cache would answer.
         if policies.coalesce == Mode::Shadow && !shadow.cache_hit {
             let under_way = InFlight::begin(&self.under_way, (*key, priority));
             shadow.coalesced = under_way.is_shared;
@@ -138,8 +138,8 @@ impl InstanceState {
         ahead
     }
 
-    /// Enters a look-up into the list that it would share, were batching on. Says of how many look-ups that is known now:
-    /// none of the first one, that one and itself of the second, and of each further one itself.
+    /// Adds a lookup to the batch it would share if batching were on. Returns how many lookups are now known to be
+    /// batched: 0 for a batch's first, 2 for its second (both), 1 for each further one.
     pub(in crate::gateway) fn dry_run_batch(&self, key: &CacheKey, headers: &HeaderMap, priority: Priority) -> u32 {
         let now = Instant::now();
         let kind = LookUpKind::of(headers, priority);
@@ -159,14 +159,14 @@ impl InstanceState {
     }
 }
 
-/// What is yet to be done for policies in shadow.
+/// Dry-run work that is left until the response is known.
 pub(in crate::gateway) struct DryRun {
     cache: Option<cache::DryRun>,
     under_way: Option<InFlight>,
 }
 
 impl DryRun {
-    /// The answer came.
+    /// The response arrived.
     pub(in crate::gateway) async fn keep(self, status: StatusCode, headers: &HeaderMap, wall: SystemTime) {
         drop(self.under_way);
         if let Some(cache) = self.cache.filter(|_| may_be_kept(headers)) {
@@ -175,10 +175,10 @@ impl DryRun {
     }
 }
 
-/// How many reads there are of each kind.
+/// Number of reads in flight per key and priority.
 type ReadsInFlight = HashMap<(CacheKey, Priority), usize>;
 
-/// A read under way.
+/// A read in flight.
 struct InFlight {
     all: Arc<Mutex<ReadsInFlight>>,
     key: (CacheKey, Priority),

@@ -1,4 +1,4 @@
-//! Reads that need no request of their own, and what writes invalidate.
+//! Reads answered without an upstream request of their own, and invalidation by writes.
 
 pub(super) mod instance_state;
 pub(super) mod path_params;

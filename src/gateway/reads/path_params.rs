@@ -1,11 +1,11 @@
-//! The parameters of a route in the path of a request.
+//! The route parameters in a request path.
 
 use std::borrow::Cow;
 
 use clerk_quota::route;
 
-/// The values of a template's parameters, percent-decoded. None where the path is not written plainly: with empty or dot
-/// segments, bytes that are no text, or of an unknown route.
+/// Returns the percent-decoded values of a template's parameters. `None` if the path has empty or dot segments or bytes
+/// that are not UTF-8, or if the route is unknown.
 pub(in crate::gateway) fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
     if template == route::OTHER {
         return None;
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_found_where_the_path_is_plain() {
+    fn plain_path_yields_its_parameters() {
         let user = "/v1/users/{user_id}";
         let token = "/v1/users/{user_id}/oauth_access_tokens/{provider}";
         for (template, path, expected) in [

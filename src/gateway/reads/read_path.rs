@@ -1,5 +1,4 @@
-//! Reads that need no request of their own: answers that are kept, shared with others who ask the same, or a part of a
-//! list that several look-ups share.
+//! Reads answered from the cache, from an identical request in flight, or from a batch of lookups.
 
 use std::sync::{Arc, OnceLock};
 
@@ -26,22 +25,22 @@ use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{Tag, tags_of_route};
 use clerk_quota::Route;
 
-/// The route by which single users are looked up.
+/// The route that looks up a single user.
 pub(in crate::gateway) const USER: &str = "/v1/users/{user_id}";
 
-/// What a read asks for.
+/// The cache key and tags of a read.
 pub(in crate::gateway) struct ReadRequest {
     key: CacheKey,
     tags: Vec<Tag>,
-    /// Whether webhooks tell when the answer changes.
+    /// Whether webhooks report changes of the response.
     is_tagged: bool,
-    /// The user, where it looks up a single one and nothing else.
+    /// The user ID, if the request only looks up a single user.
     user: Option<String>,
 }
 
 impl ReadRequest {
-    /// None where the answer may depend on more than is known to us, or the client wants Clerk's own. All of it is made
-    /// from the request that is sent.
+    /// `None` if the response may depend on more than the cache key contains, or if the client wants a fresh response.
+    /// Everything is derived from the request that is sent upstream.
     pub(in crate::gateway) fn of(
         request: &UpstreamRequest,
         route: Route,
@@ -51,7 +50,7 @@ impl ReadRequest {
         if *request.method() != Method::GET {
             return None;
         }
-        // One whose key stays on its connection is sent without one.
+        // Client credentials without an `Authorization` field are tied to the connection.
         if credentials == Credentials::Client && !request.headers().contains_key(AUTHORIZATION) {
             return None;
         }
@@ -62,7 +61,7 @@ impl ReadRequest {
         let mut tags = tags_of_route(route.template, &names);
         let is_tagged = !tags.is_empty();
         if !is_tagged {
-            // A write through the gateway may change it, too.
+            // A write through the gateway may change the response, too.
             tags.push(Tag::Everything);
         }
         let asked = CacheKeyParts {
@@ -110,16 +109,16 @@ impl Transaction {
     }
 
     async fn coalesce(mut self: Box<Self>, read: ReadRequest, policies: RoutePolicies) -> Response<Body> {
-        // What is answered from the cache needs none.
+        // Cache hits need no fetcher.
         let fetcher = OnceLock::new();
         let fetch = || {
             let fetcher = Arc::clone(fetcher.get_or_init(|| Arc::new(self.fetcher(&read, policies))));
-            // In a box, since each step of the way would keep a copy of it.
+            // Boxed: otherwise each layer of futures stores a copy.
             Box::pin(async move { fetcher.fetch().await })
         };
         let answer = if policies.cache.is_on() || policies.coalesce.is_on() {
             let keeping = if policies.cache.is_on() {
-                // Better an old answer than none while Clerk cannot give one.
+                // While Clerk is unavailable, an expired response is better than an error.
                 cache::CachePolicy { stale_if_error: policies.ttl, ..cache::CachePolicy::fresh_for(policies.ttl) }
             } else {
                 cache::CachePolicy::coalesce_only()
@@ -139,7 +138,7 @@ impl Transaction {
             Box::pin(forget_named(&self.instance, self.route.template, self.request.path())).await;
         }
         match answer {
-            // A key that is refused says nothing of another one of the same instance.
+            // A rejected key says nothing about other keys of the same instance.
             Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => {
                 Box::pin(self.forward(RequestBody::empty())).await
             }
@@ -168,7 +167,7 @@ impl Transaction {
         }
     }
 
-    /// Who goes first does not stand in the queue with those who go last.
+    /// Without pacing there is no queue, so that reads of both priorities can share a response.
     const fn cache_priority(&self, policies: RoutePolicies) -> Priority {
         if policies.pace.is_on() { self.priority } else { Priority::High }
     }
@@ -208,7 +207,7 @@ impl Transaction {
         };
         let saving = match decision {
             Decision::CacheHit => Some(Saving::Cache),
-            // Others may have asked in vain before.
+            // If this request led the fetch, the upstream request was not saved.
             Decision::Stale if !stats.is_leader => Some(Saving::Cache),
             Decision::Coalesced => Some(Saving::Coalesce),
             Decision::Batched if !stats.is_batch_leader => Some(Saving::Batch),
@@ -231,15 +230,14 @@ impl Transaction {
     }
 }
 
-/// The headers of an answer that is given again: without quotas and when to come again, which are of the moment in which
-/// Clerk answered.
+/// The headers of a replayed response. Quotas and `Retry-After` are removed: they were only valid when Clerk responded.
 fn replayable_headers(headers: &HeaderMap) -> HeaderMap {
     let is_kept = |name: &HeaderName| {
         let text = name.as_str();
         *name != RETRY_AFTER
             && !["ratelimit", "x-ratelimit", "x-rate-limit"].iter().any(|prefix| text.starts_with(prefix))
     };
-    // And the age, and what we did.
+    // Two more for the age and the decision.
     let mut kept = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers.iter().filter(|(name, _)| is_kept(name)) {
         kept.append(name, value.clone());
@@ -247,7 +245,7 @@ fn replayable_headers(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Whether it is the key that Clerk finds fault with.
+/// Whether Clerk rejected the key.
 fn is_of_the_key(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }

@@ -1,21 +1,22 @@
-//! Which reads may share an answer, and which answers may be given again.
+//! Which reads may share a response, and which responses may be cached.
 //!
-//! A field of a request is part of what is asked for, left out of a shared request, or harmless: known to change nothing
-//! of an answer. A read with any other field is not shared, and goes unchanged. `docs/gateway.md` has the lists, and a test
-//! compares.
+//! A request field is part of the cache key, removed from shared requests, or harmless: known not to affect the
+//! response. A read with any other field is forwarded unchanged and not shared. `docs/gateway.md` has the lists; a test
+//! compares them.
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The header that says which version of the Backend API a client speaks.
+/// The header with the Backend API version that a client uses.
 pub(in crate::gateway) static API_VERSION: HeaderName = HeaderName::from_static("clerk-api-version");
 
-/// What a shared request goes without: whoever gets the answer can read it, and none of it is for one client.
+/// Fields removed from shared requests: every client that gets the response must be able to decode it, and cookies
+/// belong to one client.
 pub(in crate::gateway) static LEFT_OUT_FIELDS: [HeaderName; 2] = [ACCEPT_ENCODING, COOKIE];
 
-/// Fields that change nothing of an answer, sorted: who asks, traces and names of requests, what browsers and their
-/// imitations add, and a type of a body that is not there. All keys of an instance see the same answers; whether a request
-/// has one of them is known before.
+/// Fields that do not affect a response, sorted: user agents, trace and request IDs, fields that browsers and their
+/// imitations add, and the type of an empty body. `authorization` is among them: all keys of an instance get the same
+/// responses, and the key is checked before.
 const HARMLESS_FIELDS: [&str; 33] = [
     "authorization",
     "b3",
@@ -52,10 +53,10 @@ const HARMLESS_FIELDS: [&str; 33] = [
     "x-request-id",
 ];
 
-/// Fields that are harmless with one value: no preference of a language, and no body.
+/// Fields that are harmless with one value only: any language, and an empty body.
 static HARMLESS_VALUES: [(HeaderName, &str); 2] = [(ACCEPT_LANGUAGE, "*"), (CONTENT_LENGTH, "0")];
 
-/// What the fields of a read say of the answer that is wanted.
+/// The request fields that affect the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::gateway) struct RequestDirectives<'a> {
     pub(in crate::gateway) accept: Option<&'a HeaderValue>,
@@ -63,8 +64,8 @@ pub(in crate::gateway) struct RequestDirectives<'a> {
 }
 
 impl<'a> RequestDirectives<'a> {
-    /// None where the answer may depend on more than is known, or the client contradicts itself. One look at all names
-    /// costs less than asking for each.
+    /// `None` if the response may depend on further fields, or if a field is repeated. One pass over all names is
+    /// cheaper than a lookup of each.
     pub(in crate::gateway) fn of(headers: &'a HeaderMap) -> Option<Self> {
         let mut directives = Self { accept: None, api_version: None };
         for (name, value) in headers {
@@ -84,7 +85,7 @@ impl<'a> RequestDirectives<'a> {
         Some(directives)
     }
 
-    /// Whether JSON is among the answers that are wanted.
+    /// Whether the client accepts JSON.
     pub(in crate::gateway) fn accepts_json(&self) -> bool {
         let Some(accept) = self.accept else { return true };
         let mut ranges = accept.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -92,8 +93,8 @@ impl<'a> RequestDirectives<'a> {
     }
 }
 
-/// Whether an answer may be given to who asks the same later: it does not say no (RFC 9111, section 5.2.2), and does not
-/// depend on more of a request than is looked at (section 4.1) or is the same for all who are given it.
+/// Whether a response may be cached or shared: `Cache-Control` allows it (RFC 9111, section 5.2.2), and `Vary` names
+/// only known fields (section 4.1).
 pub(in crate::gateway) fn may_be_kept(headers: &HeaderMap) -> bool {
     let elements = |name| {
         let values = headers.get_all(name).iter().map(|value: &HeaderValue| value.to_str().unwrap_or("*"));
@@ -107,8 +108,9 @@ pub(in crate::gateway) fn may_be_kept(headers: &HeaderMap) -> bool {
     !elements(CACHE_CONTROL).any(says_no) && elements(VARY).all(|field| field.is_empty() || is_known(field))
 }
 
-/// What an answer may vary by: the first two are part of what is asked for; compression and cookies are never asked for;
-/// all keys of an instance see the same; and no browser, which has an origin, has a key.
+/// Fields that a response may vary by: the first two are in the cache key; compression and cookies are never sent in
+/// shared requests; all keys of an instance get the same response; and `Origin` is sent by browsers, which have no
+/// secret key.
 const KNOWN_TO_VARY: [&str; 6] =
     ["accept", "clerk-api-version", "accept-encoding", "cookie", "authorization", "origin"];
 
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lists_are_sorted_and_are_those_of_the_documentation() {
+    fn field_lists_are_sorted_and_match_the_documentation() {
         assert!(HARMLESS_FIELDS.is_sorted());
         let docs = include_str!("../../../docs/gateway.md");
         let (_, list) = docs.split_once("<!-- shared reads: begin -->").unwrap();
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_not_known_to_be_harmless_is_not_shared() {
+    fn request_with_unknown_field_is_not_shared() {
         for (fields, is_shared) in [
             (&[("user-agent", "a"), ("traceparent", "b"), ("cookie", "c"), ("accept", "d")][..], true),
             (&[("accept-language", "*"), ("content-length", "0")], true),

@@ -1,4 +1,4 @@
-//! Asking Clerk for all who want the same: a request for the resource, or a look-up in a list with others.
+//! The upstream request for coalesced reads: a request for the resource, or a lookup in a batch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,55 +25,55 @@ use clerk_client::outbound::{
 use clerk_client::transport::{ErrorKind, RequestBody, TransportError};
 use clerk_quota::{CallerId, Route};
 
-/// Larger answers are handed on as they come and shared with nobody.
+/// Larger responses are streamed to one client and not shared, in bytes.
 const MAX_SHARED_BYTES: usize = 4 * 1024 * 1024;
 
-/// What a fetch cost.
+/// Statistics of a fetch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::gateway) struct FetchStats {
-    /// Whether there was one, and not just another's answer.
+    /// Whether this request performed the fetch, instead of using another's response.
     pub(in crate::gateway) is_leader: bool,
     pub(in crate::gateway) attempts: u32,
     pub(in crate::gateway) waited: Duration,
     pub(in crate::gateway) latency: Option<Duration>,
     pub(in crate::gateway) is_batched: bool,
-    /// Whether it was the first look-up of its list.
+    /// Whether it was the first lookup of its batch.
     pub(in crate::gateway) is_batch_leader: bool,
-    /// What pacing, which is in shadow, would have done with it.
+    /// The dry run of pacing, if that is in shadow mode.
     pub(in crate::gateway) pace_forecast: Option<ThrottleForecast>,
-    /// Look-ups of which it tells that they would have shared a list, if batching is in shadow.
+    /// Lookups known to share a batch, if batching is in shadow mode.
     pub(in crate::gateway) shadow_batched: u32,
 }
 
-/// Why there is no answer to be shared.
+/// Why there is no response to share.
 #[derive(Debug)]
 pub(in crate::gateway) enum FetchError {
     Send(SendError),
-    /// A list was not let go, or got no answer.
+    /// A batch was shed, or got no response.
     List(Arc<Error>),
-    /// The answer broke off.
+    /// The response is incomplete.
     Broken(RequestError),
-    /// It is too large, or none that can be kept.
+    /// The response is too large, or not a final one.
     Unshareable,
 }
 
-/// Asks Clerk for all who want the same.
+/// Performs the fetch for all coalesced requests.
 pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
     pub(in crate::gateway) request: Arc<UpstreamRequest>,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
-    /// The client that began it is charged for it.
+    /// The caller of the first request; the upstream request is attributed to it.
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) policies: RoutePolicies,
     pub(in crate::gateway) priority: Priority,
-    /// The user to be looked up together with others.
+    /// The ID of the user to look up in a batch.
     pub(in crate::gateway) user: Option<String>,
     pub(in crate::gateway) key: CacheKey,
-    /// Whether a policy in shadow would have spared the request.
+    /// Whether a policy in shadow mode would have saved the request.
     pub(in crate::gateway) is_spared_in_shadow: bool,
     pub(in crate::gateway) stats: Mutex<FetchStats>,
-    /// An answer that is too large to be shared, for whoever asked.
+    /// A response too large to share, for the request that performed the fetch.
     pub(in crate::gateway) large: Mutex<Option<ForwardedResponse>>,
 }
 
@@ -120,7 +120,7 @@ impl Fetcher {
         let filled = forwarded.response.body.fill(MAX_SHARED_BYTES, patience).await;
         let is_whole = filled.map_err(|_| FetchError::Broken(RequestError::Timeout(patience)))?;
         if forwarded.response.body.is_broken() {
-            let why = "the body of an answer broke off".to_owned();
+            let why = "the response body is incomplete".to_owned();
             return Err(FetchError::Broken(TransportError::new(ErrorKind::Broken, why).into()));
         }
         if !is_whole {
@@ -148,23 +148,23 @@ impl Fetcher {
         self.instance.state.dry_run_batch(&self.key, self.request.headers(), self.priority)
     }
 
-    /// None where it is better asked for alone.
+    /// `None` if the lookup should be sent on its own.
     async fn fetch_in_batch(&self, user: &str) -> Option<Result<CachedResponse, FetchError>> {
         let kind = LookUpKind::of(self.request.headers(), self.priority);
         let instance = &self.instance;
         let options = || instance.policies.execute_options(&self.policies, self.priority);
         let loader = instance.state.loader(&instance.outbound, kind, options)?;
-        // A list that is under way already may have been read before an invalidation that we come after.
+        // A batch in flight may have been read before an invalidation that precedes this lookup.
         loader.invalidate(user);
         let (found, share) = loader.raw_merged(user, self.caller).await;
         let has_opened = share.is_first;
-        // Of each list that is sent, one look-up is the first.
+        // Only the first lookup of a batch is counted.
         let pace_forecast = has_opened.then(|| self.forecast_pace()).flatten();
         let answer = match found {
             Ok(Some(user)) => Ok(self.stored(StatusCode::OK, HeaderMap::new(), user.into_bytes())),
             Ok(None) => Ok(self.missing(user)),
             Err(error) => match &*error {
-                // What is wrong with a list for another reason need not be wrong with a request of its own.
+                // Other errors of a batch need not apply to a single lookup.
                 Error::Api(api) if is_of_all(api.status) => Ok(self.rejected(api)),
                 Error::Shed(_) if self.policies.pace.is_on() => Err(FetchError::List(error)),
                 Error::Transport { .. } => Err(FetchError::List(error)),
@@ -187,14 +187,14 @@ impl Fetcher {
         CachedResponse::new(status, headers, body, self.instance.outbound.clock.wall())
     }
 
-    /// A user that a list was without, in the words that Clerk has for one that is asked for alone.
+    /// A 404 for a user that is not in the list, with the same error as Clerk's for a single lookup.
     fn missing(&self, user: &str) -> CachedResponse {
         let why = format!("No user was found with id {user}.");
         let body = error_body("not found", &why, "resource_not_found", Some(&own_trace_id()));
         self.stored(StatusCode::NOT_FOUND, HeaderMap::new(), body)
     }
 
-    /// What Clerk said to a list, as it would have said it to each look-up.
+    /// Clerk's error for a batch, as the response to a lookup.
     fn rejected(&self, error: &ApiError) -> CachedResponse {
         let mut headers = HeaderMap::new();
         if let Some(wait) = error.retry_after {
@@ -206,7 +206,7 @@ impl Fetcher {
     }
 }
 
-/// Whether a list that is refused with this status would be refused for each of its users, too.
+/// Whether this status of a batch applies to each of its lookups.
 fn is_of_all(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }

@@ -1,7 +1,7 @@
-//! What a write that went through the gateway makes old: whoever changed something must not read what was before.
+//! Invalidation by writes through the gateway, so that clients read their own writes.
 //!
-//! Webhooks tell of every change, also of those that were made elsewhere, but later, and only where they are set up. RFC
-//! 9111, section 4.4, asks of every cache to forget what a write through it may have changed.
+//! Webhooks report every change, including those made elsewhere, but later, and only where they are configured. RFC
+//! 9111, section 4.4, requires caches to invalidate what a write through them may have changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use crate::gateway::request::routing_table::InstanceRuntime;
 use clerk_client::outbound::{Phase, SendError};
 use clerk_client::webhook::{Tag, tags_of_route};
 
-/// Writes that issue or check something and change no answer. They are frequent: sessions get tokens that way.
+/// Writes that only issue or verify something and change no cached response. They are frequent: sessions get tokens
+/// this way.
 const CHANGE_NOTHING: [&str; 12] = [
     "/v1/api_keys/verify",
     "/v1/clients/verify",
@@ -29,7 +30,7 @@ const CHANGE_NOTHING: [&str; 12] = [
     "/v1/users/{user_id}/verify_totp",
 ];
 
-/// What a request may change; nothing if it reads. Kinds of writes that are rare make everything old.
+/// The tags of what a request may change; none for reads. Rare writes invalidate everything.
 fn changed_tags(method: &Method, template: &str, path: &str) -> Vec<Tag> {
     if method.is_safe() || CHANGE_NOTHING.contains(&template) {
         return Vec::new();
@@ -49,13 +50,13 @@ fn changed_tags(method: &Method, template: &str, path: &str) -> Vec<Tag> {
     tags.unwrap_or_else(|| vec![Tag::Everything])
 }
 
-/// Whether Clerk says that what a request names does not exist.
+/// Whether Clerk reports that the requested resource does not exist.
 pub(in crate::gateway) fn is_gone(status: StatusCode) -> bool {
     matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
-/// What the path of a request names: the innermost resource of those in it that answers are known by. Lists that may show
-/// it are left out, or a program that asks for what does not exist would keep them from being kept.
+/// The tags of the innermost resource in the path that has its own tag. Tags of lists are left out: otherwise a client
+/// that keeps requesting missing resources would keep lists out of the cache.
 fn named_tags(template: &str, path: &str) -> Vec<Tag> {
     let Some(params) = path_params(template, path) else { return Vec::new() };
     let params: Vec<&str> = params.iter().map(AsRef::as_ref).collect();
@@ -69,7 +70,7 @@ fn named_tags(template: &str, path: &str) -> Vec<Tag> {
     prefixes.iter().enumerate().rev().find_map(of_prefix).unwrap_or_default()
 }
 
-/// Clerk says that what a request named does not exist: whatever answers show of it is old, in all gateways.
+/// Invalidates all responses that show the requested resource, in all gateways: Clerk reported that it does not exist.
 pub(in crate::gateway) async fn forget_named(instance: &InstanceRuntime, template: &str, path: &str) {
     let tags = named_tags(template, path);
     if !tags.is_empty() {
@@ -77,19 +78,19 @@ pub(in crate::gateway) async fn forget_named(instance: &InstanceRuntime, templat
     }
 }
 
-/// How a write ended, as far as is known.
+/// The known outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::gateway) enum WriteEnd {
-    /// It was not carried out.
+    /// Not executed.
     NotDone,
-    /// It may have been carried out, and will not be any more.
+    /// Possibly executed; cannot be executed later.
     Done,
-    /// It may have been carried out, or may still be.
+    /// Possibly executed, or may still be executed later.
     Unknown,
 }
 
 impl WriteEnd {
-    /// Of a write that brought no answer.
+    /// The outcome of a write that got no response.
     pub(in crate::gateway) const fn of_error(error: &SendError) -> Self {
         match error {
             SendError::Shed(_) => Self::NotDone,
@@ -100,30 +101,30 @@ impl WriteEnd {
         }
     }
 
-    /// Of a write that was answered with this status; `is_first`: it was sent once.
+    /// The outcome of a write with this response status. `is_first`: it was sent only once.
     pub(in crate::gateway) fn of_status(status: StatusCode, is_first: bool) -> Self {
         match status.as_u16() {
-            // Somebody before Clerk gave it up, which says nothing of Clerk: 520 to 530 are those of Cloudflare.
+            // A proxy in front of Clerk gave up; Clerk may still execute the write. 520 to 530 are Cloudflare's.
             408 | 502..=504 | 520..=530 => Self::Unknown,
-            // What the client got wrong was not done.
+            // Clerk rejected the request.
             400..=499 if is_first => Self::NotDone,
             _ => Self::Done,
         }
     }
 }
 
-/// How much longer than an attempt may take a write may still be carried out.
+/// How long after the attempt's timeout a write may still be executed.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A write under way. Where its client does not wait for the answer, it may be carried out all the same, and later: dropped,
-/// it makes old what it may have changed, and for a while nothing of that is kept.
+/// A write in flight. If the client disconnects, Clerk may still execute the write. Dropping the guard therefore
+/// invalidates what the write may have changed, and keeps it out of the cache for a while.
 pub(in crate::gateway) struct WriteGuard {
     instance: Arc<InstanceRuntime>,
     changes: Vec<Tag>,
 }
 
 impl WriteGuard {
-    /// None if nothing can change.
+    /// `None` if the request changes nothing.
     pub(in crate::gateway) fn of(
         instance: &Arc<InstanceRuntime>,
         method: &Method,
@@ -134,7 +135,7 @@ impl WriteGuard {
         (!changes.is_empty()).then(|| Self { instance: Arc::clone(instance), changes })
     }
 
-    /// It ended: what it may have changed is forgotten before the answer goes out.
+    /// Ends the write. Invalidates before the response is sent.
     pub(in crate::gateway) async fn ended(mut self, end: WriteEnd) {
         match end {
             WriteEnd::NotDone => {}
@@ -144,7 +145,7 @@ impl WriteGuard {
         self.changes.clear();
     }
 
-    /// How long a write of which the end is not known may still be carried out, from now.
+    /// How long from now a write with an unknown outcome may still be executed.
     fn doubt(&self) -> Duration {
         self.instance.policies.attempt_timeout + AFTER_TIMEOUT
     }
@@ -166,7 +167,7 @@ async fn invalidate(instance: &InstanceRuntime, tags: &[Tag], doubt: Duration) {
             tracing::warn!(
                 clerk_instance = &*instance.name,
                 %error,
-                "failed to invalidate Redis after a write; retrying, and until then other gateways may answer from before it"
+                "failed to invalidate Redis after a write; retrying; other gateways may serve stale responses meanwhile"
             );
         }
     }
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_names_the_innermost_resource_that_is_known() {
+    fn path_names_its_innermost_tagged_resource() {
         let user = || vec![Tag::User("user_1".into())];
         for (template, path, expected) in [
             ("/v1/users/{user_id}", "/v1/users/user_1", user()),
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_names_what_it_may_change() {
+    fn write_yields_tags_of_what_it_may_change() {
         let user = || Tag::User("user_1".into());
         for (method, template, path, expected) in [
             (Method::GET, "/v1/users", "/v1/users", vec![]),

@@ -1,4 +1,4 @@
-//! Answers of the gateway's own, in the shape of Clerk's errors so that SDKs understand them.
+//! The gateway's own error responses, in the shape of Clerk's, so that SDKs can parse them.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use clerk_client::limiter::Shed;
 use clerk_client::outbound::{Phase, RequestError, SendError};
 use clerk_client::transport::ErrorKind;
 
-/// What the gateway did, where an answer is its own or is not what Clerk would have said.
+/// Response header with the gateway's decision, unless the request was simply forwarded.
 pub static DECISION: HeaderName = HeaderName::from_static("x-clerk-exporter-decision");
 
-/// Attempts that were made, where it was more than one.
+/// Response header with the number of attempts, if more than one.
 pub static ATTEMPTS: HeaderName = HeaderName::from_static("x-clerk-exporter-attempts");
 
-/// Milliseconds that a request waited for the rate limit, where it did.
+/// Response header with the milliseconds that a request waited in the limiter's queue, if any.
 pub static WAITED_MS: HeaderName = HeaderName::from_static("x-clerk-exporter-waited-ms");
 
-/// An answer of ours.
+/// An error response.
 #[derive(Debug)]
 pub(in crate::gateway) struct ErrorResponse {
     pub(in crate::gateway) decision: Decision,
@@ -43,10 +43,10 @@ impl ErrorResponse {
         Self { decision, status, code, message, long_message: why, retry_after: None, attempts: None, closes: false }
     }
 
-    /// A request that is not handed on. The connection is closed: what follows on it may not be what it seems.
+    /// A request that is not forwarded. The connection is closed, because its framing can no longer be trusted.
     pub(in crate::gateway) fn rejected(refusal: RequestRejection) -> Self {
         let (status, code) = match refusal {
-            // Clerk's code, and no reason to close: the body goes nowhere.
+            // Clerk's code. The connection can stay open: the framing is valid.
             RequestRejection::OwnPath => {
                 let (status, code) = (StatusCode::NOT_FOUND, "resource_not_found");
                 return Self::new(Decision::Rejected, status, code, "not found", refusal.to_string());
@@ -66,23 +66,23 @@ impl ErrorResponse {
         Self { closes: true, ..own }
     }
 
-    /// The path of a request and the address of the instance make no address together.
+    /// The request path and the instance's address do not form a URI.
     pub(in crate::gateway) fn no_address() -> Self {
-        let why = "The path cannot be put behind the instance's address.".to_owned();
+        let why = "The path cannot be appended to the instance's address.".to_owned();
         Self::new(Decision::Rejected, StatusCode::BAD_REQUEST, "gateway_request_invalid", "invalid request", why)
     }
 
-    /// A credential that the gateway does not know, or none. It is named by its shape, and no part of it is shown.
+    /// An unknown credential, or none. The response describes its shape and never includes any part of it.
     pub(in crate::gateway) fn unknown_key(shape: CredentialShape) -> Self {
         let what = shape.description();
         let why = format!(
-            "The gateway forwards requests with a key of a configured instance, or with a token of a configured caller, \
-             only. This request has {what}."
+            "The gateway only forwards requests with the key of a configured instance or the token of a configured \
+             caller. This request has {what}."
         );
         Self::new(Decision::Rejected, StatusCode::UNAUTHORIZED, "gateway_key_unknown", "unknown key", why)
     }
 
-    /// No answer came, or the request was not let go.
+    /// No response arrived, or the request was shed.
     pub(in crate::gateway) fn request_failed(error: &SendError) -> Self {
         match error {
             SendError::Shed(shed) => Self::throttled(shed),
@@ -90,39 +90,39 @@ impl ErrorResponse {
         }
     }
 
-    /// The request was not let go.
+    /// The request was shed.
     pub(in crate::gateway) fn throttled(shed: &Shed) -> Self {
-        // SDKs know this code, and applications that handle Clerk's limit handle ours.
+        // SDKs know this code; applications that handle Clerk's limit handle the gateway's, too.
         let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
         let own = Self::new(Decision::Shed, status, code, "too many requests", shed.to_string());
         Self { retry_after: Some(shed.retry_after), ..own }
     }
 
-    /// No answer came to any of so many attempts.
+    /// No attempt got a response.
     pub(in crate::gateway) fn bad_gateway(error: &RequestError, attempts: u32) -> Self {
         let (status, code, message) = match error {
             RequestError::Key(_) => (StatusCode::SERVICE_UNAVAILABLE, "gateway_key_unavailable", "key unavailable"),
-            RequestError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
+            RequestError::Timeout(_) => {
+                (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no response in time")
+            }
             RequestError::Upstream(cause) => match cause.kind() {
-                ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no answer in time"),
+                ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "gateway_upstream_timeout", "no response in time"),
                 // Only if no attempt was sent.
                 _ if error.phase() == Phase::Connect => {
                     (StatusCode::BAD_GATEWAY, "gateway_upstream_unreachable", "upstream unreachable")
                 }
-                _ => (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off"),
+                _ => (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream connection broke"),
             },
             RequestError::Request(_) | RequestError::BodyTooLarge { .. } => {
-                (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream broke off")
+                (StatusCode::BAD_GATEWAY, "gateway_upstream_broken", "upstream connection broke")
             }
         };
-        // The cause names hosts and files of ours: it goes to the log, not to the client.
+        // The cause contains host names and file paths: it goes to the log, not to the client.
         let why = match status {
             StatusCode::SERVICE_UNAVAILABLE => "The gateway has no usable key for this instance.",
-            StatusCode::GATEWAY_TIMEOUT => "Clerk did not answer in time. Whether it did what was asked is not known.",
+            StatusCode::GATEWAY_TIMEOUT => "Clerk did not respond in time. It may have executed the request.",
             _ if code == "gateway_upstream_unreachable" => "The gateway cannot reach Clerk. Nothing was sent.",
-            _ => {
-                "The connection to Clerk broke before a whole answer came. Whether Clerk did what was asked is not known."
-            }
+            _ => "The connection to Clerk broke before the response was complete. Clerk may have executed the request.",
         };
         Self::new(Decision::Failed, status, code, message, why.to_owned()).after(attempts)
     }
@@ -130,19 +130,19 @@ impl ErrorResponse {
     /// The client did not send its whole request.
     pub(in crate::gateway) fn incomplete_request(blame: ClientError) -> Self {
         let (status, why) = match blame {
-            ClientError::Late => (StatusCode::REQUEST_TIMEOUT, "The request's body did not come to its end in time."),
-            ClientError::Malformed => (StatusCode::BAD_REQUEST, "The request's body ended too early, or is malformed."),
+            ClientError::Late => (StatusCode::REQUEST_TIMEOUT, "The request body was not complete in time."),
+            ClientError::Malformed => (StatusCode::BAD_REQUEST, "The request body is truncated or malformed."),
         };
         let code = "gateway_request_incomplete";
         let own = Self::new(Decision::Rejected, status, code, "incomplete request", why.to_owned());
         Self { closes: true, ..own }
     }
 
-    /// An answer that cannot be handed on.
+    /// A response that cannot be forwarded.
     pub(in crate::gateway) fn unexpected_response(attempts: u32) -> Self {
-        let why = "Clerk's answer cannot be handed on: it is not a final one.".to_owned();
+        let why = "Clerk's response cannot be forwarded: it is not a final response.".to_owned();
         let code = "gateway_upstream_broken";
-        Self::new(Decision::Failed, StatusCode::BAD_GATEWAY, code, "upstream broke off", why).after(attempts)
+        Self::new(Decision::Failed, StatusCode::BAD_GATEWAY, code, "upstream connection broke", why).after(attempts)
     }
 
     fn after(self, attempts: u32) -> Self {
@@ -160,7 +160,7 @@ impl ErrorResponse {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        // SDKs read JSON only where this is the whole value.
+        // SDKs only parse the body as JSON if this is the whole value.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(&DECISION, HeaderValue::from_static(self.decision.as_str()));
         if let Some(wait) = self.retry_after {
@@ -179,7 +179,7 @@ impl ErrorResponse {
     }
 }
 
-/// The body of an error as Clerk writes them.
+/// The body of an error in Clerk's format.
 pub(in crate::gateway) fn error_body(message: &str, long_message: &str, code: &str, trace_id: Option<&str>) -> Bytes {
     #[derive(Serialize)]
     struct Wire<'a> {
@@ -193,16 +193,16 @@ pub(in crate::gateway) fn error_body(message: &str, long_message: &str, code: &s
         code: &'a str,
     }
     let wire = Wire { errors: [Error { message, long_message, code }], clerk_trace_id: trace_id };
-    // Texts alone cannot fail to be written.
+    // Serializing strings cannot fail.
     serde_json::to_vec(&wire).unwrap_or_default().into()
 }
 
-/// The name of an exchange that Clerk had no part in.
+/// A trace ID for a response that does not come from Clerk.
 pub(in crate::gateway) fn own_trace_id() -> String {
     format!("gateway_{:016x}", fastrand::u64(..))
 }
 
-/// For `Retry-After` (RFC 9110, section 10.2.3); rounded up, so that nobody comes too early.
+/// For `Retry-After` (RFC 9110, section 10.2.3); rounded up, so that clients do not retry too early.
 pub(in crate::gateway) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

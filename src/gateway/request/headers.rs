@@ -1,11 +1,11 @@
-//! What changes in a message on its way through, and what is no message at all. Everything else stays byte for byte.
+//! Rejects requests that must not be forwarded, and rewrites heads. Everything else stays byte for byte.
 //!
-//! - Fields that belong to one connection are removed in both directions (RFC 9110, section 7.6.1): the known ones and
-//!   those that `Connection` names. Framing is written anew by hyper.
-//! - `Host` is that of the configured address, and the address decides where a request goes: nothing in a request does
-//!   (no absolute-form, no CONNECT), so that this is no open proxy.
-//! - `Expect` ends here: the client is told to go on as soon as its body is wanted.
-//! - No `Via`, no `Forwarded` and no `X-Forwarded-For` is added: Clerk sees what it would see without the gateway.
+//! - Hop-by-hop fields are removed in both directions (RFC 9110, section 7.6.1): the known ones and those that
+//!   `Connection` names. hyper regenerates the framing.
+//! - `Host` is that of the configured address. Only that address decides where a request goes (no absolute-form, no
+//!   CONNECT), so that the gateway is not an open proxy.
+//! - `Expect` is removed; hyper sends `100 Continue` as soon as the body is read.
+//! - No `Via`, `Forwarded` or `X-Forwarded-For` is added: Clerk sees what it would see without the gateway.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
@@ -14,30 +14,30 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
-/// Fields of one connection that have no constant of their own.
+/// Hop-by-hop fields without a constant in `http`.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// What no request is handed on with: fields of one connection, and those that are for us.
+/// Request fields that are not forwarded: hop-by-hop fields, and fields for the gateway itself.
 static NOT_OF_A_REQUEST: [HeaderName; 9] =
     [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, HOST, EXPECT, TE, PROXY_AUTHORIZATION];
 
-/// What no answer is handed on with.
+/// Response fields that are not forwarded.
 static NOT_OF_AN_ANSWER: [HeaderName; 6] =
     [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE];
 
-/// Where requests of an instance go.
+/// Where the requests of an instance are sent.
 #[derive(Debug, Clone)]
 pub(in crate::gateway) struct UpstreamTarget {
     scheme: Scheme,
     authority: Authority,
-    /// A path before each request's own; mostly empty.
+    /// Path prefix of the instance's address; usually empty.
     prefix: String,
 }
 
-/// The address of an instance cannot be one.
+/// The address of an instance is invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("not an address of an API: write `https://api.clerk.com`")]
+#[error("not a URL: write `https://api.clerk.com`")]
 pub(in crate::gateway) struct UpstreamTargetError;
 
 impl UpstreamTarget {
@@ -48,12 +48,12 @@ impl UpstreamTarget {
         Ok(Self { scheme, authority, prefix })
     }
 
-    /// The path before each request's own; mostly empty.
+    /// The path prefix of the instance's address; usually empty.
     pub(in crate::gateway) fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The address of a request: its path and query as they came, behind ours.
+    /// The URI of a request: the prefix, then path and query unchanged.
     fn uri(&self, path_and_query: PathAndQuery) -> Result<Uri, http::Error> {
         let path_and_query = if self.prefix.is_empty() {
             path_and_query
@@ -65,41 +65,41 @@ impl UpstreamTarget {
     }
 }
 
-/// Why a request is not handed on.
+/// Why a request is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(in crate::gateway) enum RequestRejection {
-    #[error("CONNECT is not possible here: this is no general proxy")]
+    #[error("CONNECT is not supported: this is not a general proxy")]
     Connect,
-    #[error("the request target must be a path: this is no general proxy")]
+    #[error("the request target must be a path: this is not a general proxy")]
     Target,
     #[error("a request must have exactly one Host")]
     Host,
-    #[error("a request target holds no `#`: write %23 where one is meant")]
+    #[error("a request target must not contain `#`: encode it as %23")]
     Fragment,
-    #[error("Content-Length and Transfer-Encoding exclude each other")]
+    #[error("Content-Length and Transfer-Encoding are mutually exclusive")]
     Framing,
-    #[error("no Transfer-Encoding but chunked is understood")]
+    #[error("chunked is the only supported Transfer-Encoding")]
     TransferEncoding,
     #[error("a request must not have several Authorization fields")]
     Authorization,
-    #[error("a caller's token is presented as `Authorization: Bearer <token>`, and in no other way")]
+    #[error("send a caller's token as `Authorization: Bearer <token>`, and nowhere else")]
     Token,
-    #[error("TRACE is not possible with a caller's token")]
+    #[error("TRACE is not allowed with a caller's token")]
     Trace,
     #[error(
-        "this path is the gateway's own or the exporter's, or nearly one of them, and is never forwarded: webhooks are \
-         delivered to exactly the configured path, and the pages are on the exporter's port"
+        "this path is, or resembles, one of the gateway's or the exporter's own, and is never forwarded: webhooks are \
+         accepted only at the configured path, and the pages are on the exporter's port"
     )]
     OwnPath,
 }
 
-/// Checks what hyper leaves to us.
+/// Checks what hyper does not.
 pub(in crate::gateway) fn check(head: &request::Parts) -> Result<(), RequestRejection> {
     if head.method == Method::CONNECT {
         return Err(RequestRejection::Connect);
     }
     let is_http1 = head.version < Version::HTTP_2;
-    // HTTP/2 always names scheme and authority, and they are not looked at.
+    // HTTP/2 requests always have a scheme and an authority; both are ignored.
     let is_absolute = head.uri.scheme().is_some() || head.uri.authority().is_some();
     if (is_http1 && is_absolute) || !head.uri.path().starts_with('/') {
         return Err(RequestRejection::Target);
@@ -121,7 +121,7 @@ pub(in crate::gateway) fn check(head: &request::Parts) -> Result<(), RequestReje
     Ok(())
 }
 
-/// Makes the head of a request that came to us the head of one to Clerk. `is_chunked`: there is a body of unknown length.
+/// Rewrites a client's request head for Clerk. `is_chunked`: the body has an unknown length.
 pub(in crate::gateway) fn request(
     head: &mut request::Parts,
     target: &UpstreamTarget,
@@ -137,7 +137,7 @@ pub(in crate::gateway) fn request(
     remove_named_by_connection(&mut head.headers);
     remove(&mut head.headers, &NOT_OF_A_REQUEST);
     if takes_trailers {
-        // RFC 9110, section 10.1.4: TE is for the next hop, and says so.
+        // RFC 9110, section 10.1.4: TE is hop-by-hop and must be listed in `Connection`.
         head.headers.insert(TE, HeaderValue::from_static("trailers"));
         head.headers.insert(CONNECTION, HeaderValue::from_static("TE"));
     }
@@ -148,8 +148,8 @@ pub(in crate::gateway) fn request(
     Ok(())
 }
 
-/// Whether an answer is one that can be handed on: a final one, in no coding of transfer that we do not understand, whose
-/// bytes would pass for others.
+/// Whether a response can be forwarded: it is final, and has no unknown transfer coding, whose bytes the client would
+/// take for content.
 pub(in crate::gateway) fn is_final(head: &response::Parts) -> bool {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let is_understood = codings.next().is_none_or(is_chunked) && codings.next().is_none();
@@ -160,10 +160,10 @@ fn is_chunked(coding: &HeaderValue) -> bool {
     coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
-/// Makes the head of Clerk's answer the head of ours.
+/// Rewrites the head of Clerk's response for the client.
 pub(in crate::gateway) fn response(head: &mut response::Parts) {
     if head.headers.contains_key(TRANSFER_ENCODING) {
-        // RFC 9112, section 6.3: the length does not count.
+        // RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length.
         head.headers.remove(CONTENT_LENGTH);
     }
     settle_length(head);
@@ -172,7 +172,7 @@ pub(in crate::gateway) fn response(head: &mut response::Parts) {
     head.version = Version::HTTP_11;
 }
 
-/// RFC 9110, section 8.6: a length that is said several times, always the same, is said once, and a 204 has none.
+/// Removes duplicates of an identical length, and the length of a 204 (RFC 9110, section 8.6).
 fn settle_length(head: &mut response::Parts) {
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(CONTENT_LENGTH);
@@ -194,7 +194,7 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
         return;
     }
     let named = headers.get_all(CONNECTION).iter().flat_map(names);
-    // The usual one; the field of this name goes in any case.
+    // `keep-alive` is the usual one; it is removed anyway.
     let named = named.filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_str().as_bytes()));
     let named: Vec<HeaderName> = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
@@ -202,7 +202,7 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes fields of which few are there: one look at all names costs less than asking for each.
+/// Most fields are absent: one pass over all names is cheaper than a lookup of each.
 fn remove(headers: &mut HeaderMap, fields: &[HeaderName]) {
     let mut present = 0_u32;
     for name in headers.keys() {
@@ -222,14 +222,13 @@ fn names(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// `trailers`, maybe with a weight.
+/// `trailers`, possibly with a weight.
 fn is_trailers(element: &[u8]) -> bool {
     let name = element.split(|byte| *byte == b';').next().unwrap_or_default();
     name.trim_ascii().eq_ignore_ascii_case(b"trailers")
 }
 
-/// HTTP/2 clients may send one cookie each in a field of its own; HTTP/1.1 knows one field only (RFC 9113, section
-/// 8.2.3).
+/// HTTP/2 clients may send each cookie in its own field; HTTP/1.1 allows only one field (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_put_behind_the_address_and_nothing_in_it_moves_the_host() {
+    fn path_is_appended_and_cannot_change_the_host() {
         for (base, path, expected) in [
             ("https://api.clerk.com", "/v1/users", "https://api.clerk.com/v1/users"),
             ("https://api.clerk.com/", "//evil/v1", "https://api.clerk.com//evil/v1"),
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_a_connection_stay_on_it() {
+    fn hop_by_hop_fields_are_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, X-Foo"),
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_to_an_origin_is_refused() {
+    fn request_not_for_an_origin_is_rejected() {
         let host = ("host", "h");
         for (parts, refusal) in [
             (head("/v1/users", &[host]), None),
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_wish_for_trailers_is_passed_on() {
+    fn only_trailers_of_te_is_forwarded() {
         let target = UpstreamTarget::parse("http://h").unwrap();
         for (te, expected) in [("trailers", Some("trailers")), ("gzip, Trailers;q=1", Some("trailers")), ("gzip", None)]
         {
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_of_http2_become_one_field() {
+    fn http2_cookies_become_one_field() {
         let mut head = head("http://h/", &[("cookie", "a=1"), ("cookie", "b=2")]);
         head.version = Version::HTTP_2;
         request(&mut head, &UpstreamTarget::parse("http://h").unwrap(), false).unwrap();

@@ -1,6 +1,6 @@
-//! Whose request is this: the Clerk instance by its key, and the caller.
+//! Finds the Clerk instance of a request by its key, and the caller.
 //!
-//! Keys and tokens are compared in constant time, all of them for each request.
+//! Keys and tokens are compared in constant time, and each request is compared with all of them.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use clerk_client::outbound::Credentials;
 use clerk_client::secret::{ClerkKey, KeySource, Secret, SecretScanner, base64_decoded};
 use clerk_quota::CallerId;
 
-/// What the gateway knows keys and tokens by.
+/// The known keys and tokens.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct CredentialStore {
-    /// Several keys may belong to one instance: while they are rotated, or one for each team.
+    /// An instance may have several keys: during rotation, or one per team.
     pub(in crate::gateway) keys: Vec<KnownKey>,
     tokens: Vec<KnownToken>,
     scanner: SecretScanner,
@@ -28,7 +28,7 @@ pub(in crate::gateway) struct CredentialStore {
 pub(in crate::gateway) struct KnownKey {
     pub(in crate::gateway) source: Arc<KeySource>,
     pub(in crate::gateway) instance: usize,
-    /// The name of whoever has this key, if it was given one.
+    /// The caller name of this key, if configured.
     pub(in crate::gateway) caller: Option<CallerId>,
 }
 
@@ -40,35 +40,35 @@ pub(in crate::gateway) struct KnownToken {
     pub(in crate::gateway) priority: Priority,
 }
 
-/// Whose a request is.
+/// The instance and caller of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::gateway) struct Identity {
     pub(in crate::gateway) owner: Owner,
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) credentials: Credentials,
     pub(in crate::gateway) priority: Priority,
-    /// Whether it has a machine's key, whose answers are its own.
+    /// Whether the key is a machine key. Responses to machine keys are never shared.
     pub(in crate::gateway) is_machine: bool,
 }
 
-/// Which instance a request belongs to.
+/// The instance of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::gateway) enum Owner {
-    /// The one at this place.
+    /// Index of the instance.
     Instance(usize),
-    /// None that is configured: its credential, of this shape, is not known, or there is none.
+    /// Unknown credential of this shape, or no credential.
     Unknown(CredentialShape),
 }
 
 impl CredentialStore {
-    /// Takes over the tokens of callers.
+    /// Replaces the caller tokens.
     pub(in crate::gateway) fn set_tokens(&mut self, tokens: Vec<KnownToken>) {
         self.scanner = SecretScanner::new(tokens.iter().map(|known| known.token.clone()).collect());
         self.tokens = tokens;
     }
 
-    /// Keys that stand with two instances, as the places of both: requests that carry them count for the first one. Keys
-    /// that cannot be read are not looked at.
+    /// Indices of pairs of instances that share a key; requests with that key count for the first one. Unreadable keys
+    /// are skipped.
     pub(in crate::gateway) fn ambiguous(&self) -> Vec<(usize, usize)> {
         let keys = self.keys.iter().filter_map(|known| Some((known.source.current().ok()?, known.instance)));
         let keys: Vec<_> = keys.collect();
@@ -77,8 +77,8 @@ impl CredentialStore {
         same.map(|(first, again)| (of(first), of(again))).filter(|(first, again)| first != again).collect()
     }
 
-    /// Whose a request is. A caller's token is exchanged where it is the `Bearer` of the one `Authorization`, and otherwise
-    /// refused wherever it stands in the head, in whatever spelling: Clerk would be shown it.
+    /// Identifies a request. A caller token is accepted only as the `Bearer` of a single `Authorization` field.
+    /// Anywhere else in the head, in any encoding, it is rejected: it would be forwarded to Clerk.
     pub(in crate::gateway) fn identify(
         &self,
         head: &request::Parts,
@@ -87,12 +87,12 @@ impl CredentialStore {
         let mut presented = head.headers.get_all(AUTHORIZATION).iter();
         let first = presented.next();
         if presented.next().is_some() {
-            // Clerk might read another one than we do, and it might be a token that is not meant for Clerk.
+            // Clerk might use the other one, and that might be a token that must not reach Clerk.
             return Err(RequestRejection::Authorization);
         }
         let (mut key, mut token) = (None, None);
         if let Some(presented) = first.and_then(bearer) {
-            // All of them each time, in constant time.
+            // Always compares all of them, in constant time.
             for known in &self.tokens {
                 if known.token.is(presented) {
                     token = Some(known);
@@ -129,7 +129,7 @@ impl CredentialStore {
         Ok(Identity { owner, caller, credentials: Credentials::Client, priority: Priority::High, is_machine })
     }
 
-    /// Whether a token stands anywhere in the head, but for an `Authorization` that is known.
+    /// Whether the head contains a token anywhere except in a known `Authorization`.
     fn holds_token(&self, head: &request::Parts, is_known: bool) -> bool {
         let finds = |text: &[u8]| self.scanner.finds(text);
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
@@ -142,13 +142,13 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     scheme(value, b"Bearer")
 }
 
-/// What follows a scheme, which is read without regard to case (RFC 9110, section 11.1).
+/// The value after a scheme, which is case-insensitive (RFC 9110, section 11.1).
 fn scheme<'a>(value: &'a HeaderValue, name: &[u8]) -> Option<&'a [u8]> {
     let (scheme, rest) = value.as_bytes().trim_ascii().split_at_checked(name.len())?;
     (scheme.eq_ignore_ascii_case(name) && rest.first().is_some_and(u8::is_ascii_whitespace)).then(|| rest.trim_ascii())
 }
 
-/// The shape of a credential that nobody knows.
+/// The shape of an unknown credential.
 fn shape(authorization: Option<&HeaderValue>) -> CredentialShape {
     let Some(value) = authorization else { return CredentialShape::None };
     let value_bytes = value.as_bytes().trim_ascii();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_an_instance_leads_to_it() {
+    fn every_key_identifies_its_instance() {
         for value in [
             format!("Bearer {FIRST}"),
             format!("Bearer {SECOND}"),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_two_instances_leads_to_the_first_and_is_noticed() {
+    fn key_of_two_instances_counts_for_the_first_and_is_reported() {
         let keys = vec![key(FIRST, 0), key(SECOND, 0), key(SECOND, 0), key(FIRST, 1), key(SECOND, 2)];
         let register = CredentialStore { keys, ..CredentialStore::default() };
         assert_eq!(register.ambiguous(), [(0, 1), (0, 2)]);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_of_ours_is_a_stranger_s() {
+    fn unknown_credential_has_no_instance() {
         let prefix = format!("Bearer {}", &FIRST[..FIRST.len() - 1]);
         let longer = format!("Bearer {FIRST}4");
         let bare = FIRST.to_owned();
@@ -246,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_exchanged_for_the_key() {
+    fn token_is_replaced_by_the_key() {
         let identity = identify(&[&format!("Bearer {TOKEN}")]).unwrap();
         assert_eq!((identity.owner, identity.credentials), (Owner::Instance(1), Credentials::Instance));
         assert_eq!(identity.priority, Priority::Low);
     }
 
     #[test]
-    fn two_authorizations_are_one_too_many() {
+    fn two_authorization_fields_are_rejected() {
         let (key, token) = (format!("Bearer {FIRST}"), format!("Bearer {TOKEN}"));
         assert_eq!(identify(&[&key, &token]), Err(RequestRejection::Authorization));
     }

@@ -1,4 +1,4 @@
-//! One request, from its first byte to the last of its response.
+//! One request, from its first byte to the last byte of its response.
 
 pub(super) mod error_response;
 pub(super) mod headers;

@@ -1,33 +1,33 @@
-//! Paths that are ours: of webhooks, and of the exporter's pages, which are on another port. Requests to nearly one of them
-//! are mistakes of a configuration. What they carry is for us, and is forwarded to nobody.
+//! Paths that are never forwarded: the webhook path, and the exporter's pages, which are on another port. Requests to
+//! similar paths are configuration mistakes, and what they carry is not for Clerk.
 
 use http::HeaderMap;
 
 use clerk_client::secret::percent_decoded;
 
-/// Where webhooks are delivered to, unless the configuration says otherwise.
+/// The default webhook path.
 pub const DEFAULT_WEBHOOK_PATH: &str = "/webhooks/clerk";
 
-/// Paths of the exporter. A test of theirs compares.
+/// Paths of the exporter's pages. A test of the exporter compares them.
 const EXPORTER_PAGES: [&str; 5] = ["/metrics", "/config", "/-", "/api/v1/status", "/api/v1/top"];
 
-/// Encodings of a path within one another that are seen through.
+/// Maximum depth of nested percent-encodings that is decoded.
 const MAX_ENCODINGS: usize = 4;
 
-/// How near a path is to one of ours.
+/// How a path relates to the gateway's and the exporter's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::gateway) enum OwnPath {
-    /// Exactly a page of the exporter's.
+    /// Exactly a page of the exporter.
     Page,
-    /// That of webhooks, or nearly one of ours: another spelling, or something below it.
+    /// The webhook path, or similar to an own path: another spelling, or below it.
     Near,
 }
 
 impl OwnPath {
-    /// What a path is, if it is ours. `webhooks`: the configured path, if there is one.
+    /// Classifies a path; `None` if it is not an own path. `webhooks`: the configured path, if any.
     pub(in crate::gateway) fn of(path: &str, webhooks: Option<&str>) -> Option<Self> {
         if path.starts_with("/v1/") && !path.contains(['%', '\\']) && !path.contains("/.") {
-            // Nearly all of them, and nothing in it leads out of there.
+            // Almost all requests: without dots and encodings, the path cannot leave `/v1/`.
             return None;
         }
         let normal = normal_form(path);
@@ -42,19 +42,19 @@ impl OwnPath {
     }
 }
 
-/// Whether a request delivers a webhook, by the fields that Svix, and the standard made of it, sign with.
+/// Whether a request delivers a webhook: it has a signature field of Svix or of Standard Webhooks.
 pub(in crate::gateway) fn is_delivery(headers: &HeaderMap) -> bool {
     ["svix-signature", "webhook-signature"].into_iter().any(|name| headers.contains_key(name))
 }
 
-/// Whether a path of the exporter's is known here.
+/// Whether the gateway knows this path as a page of the exporter.
 #[must_use]
 pub fn is_exporter_page(path: &str) -> bool {
     OwnPath::of(path, None) == Some(OwnPath::Page)
 }
 
-/// A path as the most lenient server reads it: without case, percent-encoding, backslashes, parameters of segments, white
-/// space, and empty and dot segments.
+/// A path as the most lenient server reads it: without case, percent-encoding, backslashes, segment parameters, white
+/// space, empty segments and dot segments.
 fn normal_form(path: &str) -> String {
     let mut bytes = path.as_bytes().to_vec();
     for _ in 0..MAX_ENCODINGS {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_a_path_of_ours_is_near_it() {
+    fn every_spelling_of_an_own_path_is_near() {
         for path in [
             "/webhooks/clerk",
             "/webhooks/clerk/",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_known_and_paths_of_clerk_are_not_ours() {
+    fn exporter_pages_are_own_paths_and_clerk_paths_are_not() {
         for path in ["/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload", "/api/v1/status", "/api/v1/top"] {
             assert_eq!(OwnPath::of(path, None), Some(OwnPath::Page), "{path}");
         }
@@ -135,7 +135,7 @@ mod tests {
         {
             assert_eq!(OwnPath::of(path, None), None, "{path}");
         }
-        // A delivery to the default path is a mistake, too, where another one is configured.
+        // A delivery to the default path is a mistake even if another path is configured.
         assert_eq!(OwnPath::of("/webhooks/clerk", Some("/hooks")), Some(OwnPath::Near));
     }
 }

@@ -1,4 +1,4 @@
-//! One request through its phases.
+//! The phases of a request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,8 +28,7 @@ use clerk_quota::{CallerId, MethodLabel, route};
 use prometheus_web::{Ambiguity, Handler};
 
 impl Gateway {
-    /// Answers a request. Never fails: what goes wrong is an answer, too. Dropping the future cancels the request to
-    /// Clerk.
+    /// Handles a request. Errors become responses. Dropping the future cancels the request to Clerk.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
@@ -42,7 +41,7 @@ impl Gateway {
         }
     }
 
-    /// What needs no waiting: whose request it is, and what is to become of it.
+    /// The synchronous part: identifies the request and selects its policies.
     fn begin<B>(&self, request: Request<B>) -> Admission
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
@@ -63,7 +62,7 @@ impl Gateway {
                 return Admission::Rejected(Box::new(local_response(ErrorResponse::rejected(rejection), record)));
             }
         };
-        // The bytes that are matched are the bytes that are sent.
+        // Routes are matched on the same bytes that are sent.
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let route = route::find(head.method.as_str(), path.as_bytes());
         let instance = match identity.owner {
@@ -92,7 +91,7 @@ impl Gateway {
             return Admission::Rejected(Box::new(local_response(answer, record)));
         }
         let policies = instance.policies.decide(&head.method, &route);
-        // What a machine is answered, another need not be.
+        // A response to a machine key is only for that machine.
         let policies = if identity.is_machine { policies.without_sharing() } else { policies };
         let (body, upload_error) = upload(body);
         let credentials = identity.credentials;
@@ -101,7 +100,7 @@ impl Gateway {
         let Ok(request) = UpstreamRequest::new(head, &instance.target, body.is_of_unknown_length()) else {
             return Admission::Rejected(Box::new(local_response(ErrorResponse::no_address(), record)));
         };
-        // In a box, since each step of the way would keep a copy of it.
+        // Shared by pointer: otherwise each layer of futures stores a copy.
         let request = Arc::new(request);
         let transaction =
             Box::new(Transaction { instance, request, route, credentials, priority, policies, upload_error, record });
@@ -119,7 +118,8 @@ impl Gateway {
             return Err(RequestRejection::OwnPath);
         }
         let identity = table.credentials.identify(head, &self.callers)?;
-        // The answer may repeat all that Clerk was sent (RFC 9110, section 9.3.8), and whoever has a token has no key.
+        // A TRACE response may contain the whole request (RFC 9110, section 9.3.8), and the holder of a token must not
+        // see the key.
         if head.method == Method::TRACE && identity.credentials == Credentials::Instance {
             return Err(RequestRejection::Trace);
         }
@@ -151,16 +151,16 @@ impl Gateway {
     }
 }
 
-/// A request of which is known what is to become of it.
+/// The result of the synchronous part.
 enum Admission {
     Rejected(Box<Response<Body>>),
     Accepted(Box<Transaction>, RequestBody),
 }
 
 impl Handler for Gateway {
-    /// Paths name people.
+    /// Paths contain user IDs.
     const LOGS_PATHS: bool = false;
-    /// They come from Clerk piece by piece, or are shared.
+    /// Responses are streamed from Clerk, or shared.
     const HOLDS_RESPONSES: bool = false;
 
     async fn handle(&self, request: Request<Body>, _peer: SocketAddr) -> Response<Body> {

@@ -1,4 +1,4 @@
-//! The options, ready for use: the instances by name, and whose keys and tokens lead to them.
+//! The options, prepared for requests: instances by name, and their keys and tokens.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use clerk_client::outbound::{Credentials, Outbound};
 use clerk_client::secret::KeySource;
 use clerk_quota::Route;
 
-/// The options, ready for use.
+/// The options, prepared for requests.
 #[derive(Debug)]
 pub(in crate::gateway) struct RoutingTable {
     pub(in crate::gateway) credentials: CredentialStore,
@@ -40,7 +40,7 @@ pub(in crate::gateway) struct InstanceRuntime {
 }
 
 impl InstanceRuntime {
-    /// What pacing would do with a request that is about to be sent, if it is in shadow. To be asked once for each.
+    /// Runs pacing in shadow mode for a request that is about to be sent. Must be called once per request.
     pub(in crate::gateway) fn forecast_pace(
         &self,
         policies: &RoutePolicies,
@@ -53,8 +53,8 @@ impl InstanceRuntime {
         is_shadow.then(|| limiter.dry_run(route.bucket, route.entity, priority, max_wait))
     }
 
-    /// Our key was refused: it may have been replaced, and the next request finds the new one. A key that cannot be read
-    /// leaves the one before in place, and whoever watches the file says why.
+    /// Reloads the instance's key after Clerk rejected it: it may have been replaced. An unreadable key leaves the
+    /// previous one in place; the file watcher logs the cause.
     pub(in crate::gateway) fn reload_key_on_unauthorized(&self, credentials: Credentials, status: StatusCode) {
         if credentials == Credentials::Instance && status == StatusCode::UNAUTHORIZED {
             let _ = self.outbound.key.reload();
@@ -62,27 +62,27 @@ impl InstanceRuntime {
     }
 }
 
-/// What belongs to no instance.
+/// Requests with unknown keys.
 #[derive(Debug)]
 pub(in crate::gateway) struct UnknownKeys {
     pub(in crate::gateway) name: Arc<str>,
     pub(in crate::gateway) counters: Arc<RequestCounters>,
-    /// None: they are refused.
+    /// `None`: rejected.
     pub(in crate::gateway) forward: Option<Arc<InstanceRuntime>>,
-    /// Where requests go that need no credential, though unknown ones are refused; none where the instances are at
+    /// Where requests go that need no credential, although unknown ones are rejected. `None` if the instances have
     /// different addresses.
     keyless: Option<Arc<InstanceRuntime>>,
 }
 
 impl UnknownKeys {
-    /// The way of a request with an unknown credential, or none; none if it is refused.
+    /// The instance state for a request with an unknown credential or none; `None` if the request is rejected.
     pub(in crate::gateway) fn forward(&self, shape: CredentialShape, path: &str) -> Option<&Arc<InstanceRuntime>> {
         let is_keyless = shape == CredentialShape::None && is_keyless(path);
         self.forward.as_ref().or_else(|| self.keyless.as_ref().filter(|_| is_keyless))
     }
 }
 
-/// Where applications in keyless development get their first keys: they have none to send.
+/// Where applications in keyless development mode get their first keys. Such requests have no credential.
 const KEYLESS: [&str; 2] = ["/v1/accountless_applications", "/v1/accountless_applications/complete"];
 
 fn is_keyless(path: &str) -> bool {
@@ -121,8 +121,8 @@ impl RoutingTable {
         for (first, second) in credentials.ambiguous() {
             let [first, second] = [first, second].map(|place| &*instances[place].name);
             tracing::warn!(
-                "the instances {first} and {second} have the same key: the gateway counters requests that carry it for \
-                 {first}; give the two different keys, or remove one"
+                "the instances {first} and {second} have the same key: the gateway counts requests with it for \
+                 {first}; give them different keys, or remove one"
             );
         }
         CallerToken::check(&options.tokens)?;
@@ -138,7 +138,7 @@ impl RoutingTable {
         let name: Arc<str> = Arc::from(UNKNOWN_KEYS);
         let counters = counters(&name);
         let way = |outbound: Arc<Outbound>| {
-            // Nothing of theirs is ever kept.
+            // Responses of unknown instances are never cached.
             let options = cache::CacheOptions { memory_bytes: 0, ..cache::CacheOptions::new(Arc::clone(&name)) };
             let cache = Cache::new(options, Arc::clone(&outbound.clock));
             instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counters)).map(Arc::new)
@@ -151,7 +151,7 @@ impl RoutingTable {
     }
 }
 
-/// A way without a key to where all instances are.
+/// An outbound client without a key, if all instances have the same address.
 fn common_way(instances: &[Arc<InstanceRuntime>]) -> Option<Arc<Outbound>> {
     let (first, others) = instances.split_first()?;
     let Outbound { transport, base, clock, .. } = &*first.outbound;

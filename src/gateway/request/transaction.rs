@@ -1,4 +1,4 @@
-//! A request that is to be answered: on its way to Clerk, and its response on the way back.
+//! A request after admission: forwarding it, and returning its response.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use clerk_client::outbound::{Credentials, ForwardRequest, ForwardedResponse, Ups
 use clerk_client::transport::RequestBody;
 use clerk_quota::Route;
 
-/// A request that is to be answered.
+/// A request after admission.
 pub(in crate::gateway) struct Transaction {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
-    /// Shared with whoever asks for all who want the same.
+    /// Shared with the fetch for coalesced requests.
     pub(in crate::gateway) request: Arc<UpstreamRequest>,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
@@ -36,19 +36,19 @@ pub(in crate::gateway) struct Transaction {
 }
 
 impl Transaction {
-    /// Whether an answer might come from elsewhere than Clerk.
+    /// Whether a policy may answer the request without Clerk.
     pub(in crate::gateway) fn is_read(&self, body: &RequestBody) -> bool {
         let policies = self.policies;
         let has_policy = [policies.cache, policies.coalesce, policies.batch].into_iter().any(|it| it != Mode::Off);
         has_policy && !body.is_stream()
     }
 
-    /// Hands the request on to Clerk and the answer back.
+    /// Forwards the request to Clerk and returns the response.
     pub(in crate::gateway) async fn forward(mut self: Box<Self>, mut body: RequestBody) -> Response<Body> {
         let (route, credentials, priority, policies) = (self.route, self.credentials, self.priority, self.policies);
         let (idempotency, caller) = (policies.idempotency(self.request.method()), self.record.caller);
         if policies.retry.is_on() && idempotency != Idempotency::NonIdempotent {
-            // What is to be sent again has to be at hand.
+            // Retries need the whole body in memory.
             body = match Box::pin(in_memory(body)).await {
                 Ok(body) => body,
                 Err(_) => {
@@ -75,8 +75,8 @@ impl Transaction {
             }
             Ok(forwarded) => {
                 let status = forwarded.response.head.status;
-                // What the client got wrong was not done. What broke at Clerk may have been, and so may an earlier attempt,
-                // or a request on an idle connection that just closed.
+                // Clerk rejected the request, so that nothing changed, unless an earlier attempt was executed. That
+                // includes a hidden one on an idle connection that closed.
                 let is_first = forwarded.attempts == 1 && idempotency != Idempotency::Idempotent;
                 if let Some(write) = write {
                     Box::pin(write.ended(WriteEnd::of_status(status, is_first))).await;
@@ -104,7 +104,7 @@ impl Transaction {
     }
 }
 
-/// Clerk's answer on its way back.
+/// Returns Clerk's response to the client.
 pub(in crate::gateway) fn respond(
     forwarded: ForwardedResponse,
     instance: &InstanceRuntime,
@@ -121,7 +121,7 @@ pub(in crate::gateway) fn respond(
     Response::from_parts(head, Body::new(body))
 }
 
-/// Says what we did, where it was more than to hand on.
+/// Adds headers that describe the decision, unless the request was simply forwarded.
 pub(in crate::gateway) fn add_decision_headers(
     headers: &mut HeaderMap,
     decision: Decision,
@@ -141,14 +141,14 @@ pub(in crate::gateway) fn add_decision_headers(
     }
 }
 
-/// The answer of ours to a request that got none of Clerk's. The cause, which names hosts of ours, goes to the log.
+/// An error response for a request without a response from Clerk. The cause, which contains host names, is logged.
 pub(in crate::gateway) fn upstream_error(
     instance: &InstanceRuntime,
     answer: ErrorResponse,
     why: &dyn Display,
     record: RequestRecord,
 ) -> Response<Body> {
-    tracing::debug!(clerk_instance = &*instance.name, error = %why, code = answer.code(), "no answer");
+    tracing::debug!(clerk_instance = &*instance.name, error = %why, code = answer.code(), "no response");
     local_response(answer, record)
 }
 

@@ -1,4 +1,4 @@
-//! The body of a request on its way to Clerk, and whether it was its own fault that it did not get there.
+//! Request bodies on their way to Clerk, and whether a failure was the client's.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -11,32 +11,32 @@ use http_body_util::BodyExt;
 use clerk_client::transport::{BodyError, RequestBody, has_cause};
 use prometheus_web::BodyTimeout;
 
-/// What went wrong with the client's part of an exchange.
+/// A failure of the client's upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::gateway) enum ClientError {
-    /// Its body did not come to its end in time.
+    /// The body was not complete in time.
     Late,
-    /// It ended too early, or is not framed as HTTP wants it.
+    /// The body is truncated, or its framing is invalid.
     Malformed,
 }
 
-/// Whether the client's part of an exchange broke off.
+/// Records whether the client's upload failed.
 #[derive(Debug, Clone, Default)]
 pub(in crate::gateway) struct UploadError(Option<Arc<OnceLock<ClientError>>>);
 
 impl UploadError {
-    /// Why the body did not come to its end, if that is so.
+    /// Returns why the upload failed, if it did.
     pub(in crate::gateway) fn of_the_client(&self) -> Option<ClientError> {
         self.0.as_ref()?.get().copied()
     }
 
-    /// Why the body did not come to its end, which it did not.
+    /// Returns why the upload failed, given that it did.
     pub(in crate::gateway) fn blame(&self) -> ClientError {
         self.of_the_client().unwrap_or(ClientError::Malformed)
     }
 }
 
-/// The body of a request to Clerk, and a witness.
+/// Returns the body to send to Clerk, and a record of upload failures.
 pub(in crate::gateway) fn upload<B>(body: B) -> (RequestBody, UploadError)
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -50,10 +50,10 @@ where
     (RequestBody::stream(body), UploadError(Some(blame)))
 }
 
-/// Larger bodies are not kept to be sent again.
+/// Maximum size of a body that is buffered for retries, in bytes.
 const MAX_KEPT_BYTES: u64 = 256 * 1024;
 
-/// Reads a body whose length was said, so that it can be sent again; another one stays a stream, which is sent once.
+/// Buffers a body of known length for retries; others stay streams, which are sent only once.
 pub(in crate::gateway) async fn in_memory(body: RequestBody) -> Result<RequestBody, BodyError> {
     match Body::size_hint(&body).exact() {
         Some(length) if body.is_stream() && length <= MAX_KEPT_BYTES => {
@@ -82,7 +82,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = self.body.as_mut().poll_frame(context).map_err(Into::into);
         if let Poll::Ready(Some(Err(error))) = &frame {
-            // The first one counts.
+            // Only the first error is recorded.
             let is_late = has_cause(&**error, |cause| cause.is::<BodyTimeout>());
             let _ = self.blame.set(if is_late { ClientError::Late } else { ClientError::Malformed });
         }

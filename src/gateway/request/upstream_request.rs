@@ -1,7 +1,7 @@
 //! The request that is sent upstream.
 //!
-//! It is made once, from the client's, before anything is decided on it: the keys of cache and coalescing, the batch and the
-//! bytes that are sent are all derived from it, so that none of them can be of another request than the others.
+//! It is made once from the client's request, before any decision. Cache key, coalescing key, batch and sent bytes are
+//! all derived from it, so that they cannot disagree.
 
 use http::{HeaderMap, Method, Request, request};
 
@@ -9,19 +9,19 @@ use super::headers::{self, UpstreamTarget};
 use crate::gateway::reads::shareable::LEFT_OUT_FIELDS;
 use clerk_client::transport::RequestBody;
 
-/// The head of a request as Clerk gets it, but for the key that takes the place of a caller's token.
+/// The request head for Clerk. The key that replaces a caller token is inserted later.
 #[derive(Debug, Clone)]
 pub(in crate::gateway) struct UpstreamRequest {
     head: request::Parts,
-    /// Length of the path that the instance's address puts before that of each request.
+    /// Length in bytes of the path prefix from the instance's address.
     prefix: usize,
 }
 
 impl UpstreamRequest {
-    /// Makes it from a client's request. `is_chunked`: there is a body of unknown length.
+    /// Makes it from a client's request. `is_chunked`: the body has an unknown length.
     ///
     /// # Errors
-    /// When address and path make no URI together.
+    /// Returns an error if address and path do not form a URI.
     pub(in crate::gateway) fn new(
         mut head: request::Parts,
         target: &UpstreamTarget,
@@ -39,7 +39,7 @@ impl UpstreamRequest {
         &self.head.headers
     }
 
-    /// The path, without what the instance's address puts before it.
+    /// The path without the prefix from the instance's address.
     pub(in crate::gateway) fn path(&self) -> &str {
         self.head.uri.path().get(self.prefix..).unwrap_or_default()
     }
@@ -48,7 +48,7 @@ impl UpstreamRequest {
         self.head.uri.query()
     }
 
-    /// The same for all who share its answer: whoever gets it can read it, and nothing in it is for one client.
+    /// The request without fields that are specific to one client, for sharing its response.
     pub(in crate::gateway) fn for_all(&self) -> Self {
         let mut request = self.clone();
         for name in &LEFT_OUT_FIELDS {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_is_that_of_the_client_whatever_stands_before_it() {
+    fn path_excludes_the_prefix_of_the_address() {
         for base in ["http://h", "http://h/", "https://proxy.example/clerk", "https://proxy.example/a/b/"] {
             let target = UpstreamTarget::parse(base).unwrap();
             let head = Request::get("/v1/users/a%2Fb?x=1").body(()).unwrap().into_parts().0;

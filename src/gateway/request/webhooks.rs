@@ -1,4 +1,4 @@
-//! Clerk's webhooks on the gateway's own port: what they report is forgotten by the caches of all instances.
+//! Clerk's webhooks on the gateway's port. A webhook invalidates the caches of all instances.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use clerk_client::webhook::{
     Invalidate, InvalidateError, Tag, WebhookConfigError, WebhookOptions, WebhookStats, Webhooks,
 };
 
-/// The caches of all instances. Which instance a webhook is of need not be known: to forget too much costs a request.
+/// The caches of all instances. The instance of a webhook need not be known: invalidating too much costs only requests.
 #[derive(Debug, Clone, Default)]
 pub(in crate::gateway) struct CacheSet(Arc<ArcSwap<Vec<Cache>>>);
 
@@ -25,12 +25,12 @@ impl CacheSet {
 impl Invalidate for CacheSet {
     async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
         let caches = self.0.load_full();
-        // All of them, whatever becomes of one.
+        // Invalidate all caches, even if one fails.
         join_all(caches.iter().map(|cache| cache.invalidate(tags))).await.into_iter().collect()
     }
 }
 
-/// The endpoint.
+/// The webhook endpoint.
 #[derive(Debug)]
 pub(in crate::gateway) struct WebhookEndpoint {
     path: String,
@@ -46,7 +46,7 @@ impl WebhookEndpoint {
         Ok(Self { path, webhooks: Webhooks::new(options, caches)? })
     }
 
-    /// Where it is.
+    /// The path of the endpoint.
     pub(in crate::gateway) fn path(&self) -> &str {
         &self.path
     }

@@ -1,10 +1,10 @@
-//! Which files `users export --resume` takes for complete.
+//! Which files `users export --resume` considers complete.
 
 use super::{World, read};
 use crate::exporter::{Folder, run};
 
 #[tokio::test]
-async fn only_a_whole_export_without_a_place_is_taken_for_complete() {
+async fn only_whole_export_without_checkpoint_is_complete() {
     let (world, folder) = (World::with(1200).await, Folder::new());
     for format in ["jsonl", "csv"] {
         let path = folder.path("users");
@@ -15,12 +15,12 @@ async fn only_a_whole_export_without_a_place_is_taken_for_complete() {
         let resumed = async |content: &str| {
             std::fs::write(&path, content).unwrap();
             let ended = run(world.export(&arguments)).await;
-            assert_eq!(read(&path), content, "nothing is touched");
+            assert_eq!(read(&path), content, "the file is unchanged");
             (ended.status, ended.stderr)
         };
         let (status, said) = resumed(&whole).await;
         assert!(status == Some(0) && said.contains("complete"), "{said}");
-        // Its place was removed, or it never was an export.
+        // The checkpoint was removed, or the file is not an export.
         let part = whole.lines().take(700).map(|line| format!("{line}\n")).collect::<String>();
         let other_format = if format == "csv" { "{\"id\":\"user_1\",\"created_at\":1}\n" } else { "id,external_id\n" };
         for content in [&part, &whole[..whole.len() - 1], &whole[..whole.len() - 20], other_format, "notes\n", "\n"] {

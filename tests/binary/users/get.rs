@@ -1,17 +1,17 @@
-//! `users get`: by ids that are given, from wherever they come.
+//! `users get`: by given IDs, from any source.
 
 use std::process::Stdio;
 
-use super::{NOBODY, World, assert_csv_is, output, read};
+use super::{MISSING_USER, World, assert_csv_is, output, read};
 use crate::exporter::{Folder, KEY, OTHER_KEY, command, run};
 
 #[tokio::test]
-async fn users_are_got_by_their_ids_and_the_missing_are_named() {
+async fn users_get_returns_users_and_lists_missing_ids() {
     let (world, folder) = (World::start().await, Folder::new());
     let truth = world.truth().await;
     let id = |number: u32| world.simulator.user_id(number).unwrap();
     let wanted: Vec<u32> = (0..700).rev().chain([5, 2000]).collect();
-    let mut list = format!("# those of May\n\n  {NOBODY}  \r\n");
+    let mut list = format!("# those of May\n\n  {MISSING_USER}  \r\n");
     list.extend(wanted.iter().map(|number| format!("{}\n", id(*number))));
     let ids = folder.write("ids", &list);
     let expected: Vec<_> = (0..700).rev().chain([2000]).map(|number| truth[number].clone()).collect();
@@ -20,14 +20,10 @@ async fn users_are_got_by_their_ids_and_the_missing_are_named() {
     let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
     assert_eq!(ended.status, Some(3), "{}", ended.stderr);
     assert!(ended.stdout.lines().eq(&expected));
-    assert_eq!(ended.stderr, format!("{NOBODY}: there is no such user\n701 users, 1 missing\n"));
-    assert_eq!(
-        world.simulator.truth().requests.total - before,
-        9,
-        "702 ids, and once more the one that a list was without"
-    );
+    assert_eq!(ended.stderr, format!("{MISSING_USER}: there is no such user\n701 users, 1 missing\n"));
+    assert_eq!(world.simulator.truth().requests.total - before, 9, "702 IDs, and the missing one a second time");
 
-    let (path, without) = (folder.path("users.csv"), list.replace(NOBODY, ""));
+    let (path, without) = (folder.path("users.csv"), list.replace(MISSING_USER, ""));
     let ids = folder.write("ids", &without);
     let arguments = ["--format=csv", "--ids-file", ids.to_str().unwrap(), "--output", path.to_str().unwrap()];
     let ended = run(world.users("get", &arguments)).await;
@@ -39,10 +35,10 @@ async fn users_are_got_by_their_ids_and_the_missing_are_named() {
 }
 
 #[tokio::test]
-async fn ids_that_are_none_are_refused_with_their_place_before_anything_is_sent() {
+async fn invalid_ids_are_rejected_before_any_request() {
     let (world, folder) = (World::start().await, Folder::new());
     for wrong in ["-user_1", "+user_1", "user_1,user_2", "org_1", KEY] {
-        let ids = folder.write("ids", &format!("{NOBODY}\n\n{wrong}\n"));
+        let ids = folder.write("ids", &format!("{MISSING_USER}\n\n{wrong}\n"));
         let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
         assert_eq!((ended.status, &*ended.stdout), (Some(1), ""));
         assert!(ended.stderr.contains("ids:3") && !ended.stderr.contains("CANARY"), "{}", ended.stderr);
@@ -54,7 +50,7 @@ async fn ids_that_are_none_are_refused_with_their_place_before_anything_is_sent(
 }
 
 #[tokio::test]
-async fn ids_come_from_standard_input_too() {
+async fn ids_are_read_from_standard_input() {
     use tokio::io::AsyncWriteExt;
     let world = World::start().await;
     let mut command = world.users("get", &["--ids-file=-"]);
@@ -68,7 +64,7 @@ async fn ids_come_from_standard_input_too() {
 }
 
 #[tokio::test]
-async fn of_several_instances_one_is_chosen_by_its_name() {
+async fn instance_is_selected_by_name() {
     let (world, folder) = (World::with(3).await, Folder::new());
     folder.write("a", KEY);
     folder.write("b", OTHER_KEY);

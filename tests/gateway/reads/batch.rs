@@ -1,4 +1,4 @@
-//! Look-ups of single users that become lists.
+//! Lookups of single users that become list requests.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +22,13 @@ fn is_list(target: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
+async fn lookups_are_batched_with_the_same_responses() {
     let (batched, direct) = (Reads::new(BATCH), Reads::new(OFF));
     let paths: Vec<_> = (0..200).map(|number| batched.path(number)).collect();
     let paths: Vec<_> = paths.into_iter().chain(MISSING.map(|id| format!("/v1/users/{id}"))).collect();
     let answers = batched.together(paths.iter().map(|path| get(path))).await;
     let targets = batched.targets();
-    // Those whom a list was without are asked for again, each alone: a list proves nothing of them.
+    // Users missing from a list are looked up again, each alone: a list does not prove that they do not exist.
     assert_eq!(targets.iter().filter(|target| is_list(target)).count(), 3, "{targets:?}");
     assert_eq!(targets.len(), 6, "{targets:?}");
     for (path, answer) in paths.iter().zip(&answers) {
@@ -45,15 +45,15 @@ async fn many_look_ups_are_a_few_lists_and_each_gets_what_it_would_get_alone() {
         }
     }
     assert_eq!(batched.decided(Decision::Batched), 203);
-    // 203 look-ups cost six requests; the three that shared a list in vain saved nothing.
+    // 203 lookups took six requests; the three users missing from a list saved nothing.
     assert_eq!(batched.saved(Saving::Batch), 99 + 99);
     let spent: u64 = batched.world.numbers().top[0].iter().map(|share| share.requests).sum();
     assert_eq!(spent, 6);
 }
 
-/// Clerk gives ten users for a limit that it does not like.
+/// Clerk returns ten users for an invalid limit.
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_cut_off_answers_no_existing_user_with_404() {
+async fn truncated_list_yields_no_404_for_existing_users() {
     for most in [10, 1, 0] {
         let simulator = clerk_simulator::Simulator::new(roomy());
         let router = simulator.router().layer(from_fn(move |request: Incoming, next: Next| async move {
@@ -75,13 +75,13 @@ async fn a_list_that_is_cut_off_answers_no_existing_user_with_404() {
             assert_eq!(statuses, [[200; 28].as_slice(), &[404]].concat(), "cut off after {most}");
             let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
             assert_eq!(spent, reads.sent() as u64, "each request is counted");
-            // No look-up saves less than nothing.
-            assert!(reads.saved(Saving::Batch) <= (29 - spent.min(29)).max(2), "what was asked again was not saved");
+            // No lookup saves less than nothing.
+            assert!(reads.saved(Saving::Batch) <= (29 - spent.min(29)).max(2), "repeated lookups were not saved");
         }
     }
 }
 
-/// The names in a JSON value, and what kind of value each has.
+/// The keys of a JSON value, and the type of each value.
 fn shape(value: &serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
@@ -98,7 +98,7 @@ fn shape(value: &serde_json::Value) -> serde_json::Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_single_look_up_is_a_request_for_that_user() {
+async fn single_lookup_is_sent_for_that_user() {
     let reads = Reads::new(BATCH);
     let answer = reads.get(&reads.path(5)).await;
     assert_eq!((answer.status, answer.json()["id"].as_str()), (200, Some(&*reads.user(5))));
@@ -131,7 +131,7 @@ async fn versions_of_the_api_are_not_mixed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_that_go_last_have_lists_of_their_own() {
+async fn low_priority_lookups_have_separate_batches() {
     let reads = Reads::new(BATCH);
     let requests: Vec<_> = (0..10)
         .map(|number| authorized("GET", &reads.path(number), if number < 5 { KEY } else { BULK_TOKEN }))
@@ -145,7 +145,7 @@ async fn callers_that_go_last_have_lists_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_list_throttles_each_of_its_look_ups_and_is_not_taken_apart() {
+async fn throttled_batch_throttles_each_lookup() {
     for pace in [Mode::Off, Mode::Shadow, Mode::On] {
         let reads = Reads::new(RoutePolicies { pace, ..BATCH });
         reads.fault(throttled(7).times(1));
@@ -159,20 +159,20 @@ async fn a_throttled_list_throttles_each_of_its_look_ups_and_is_not_taken_apart(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_is_off_is_off_in_lists_too() {
+async fn disabled_policies_are_off_in_batches() {
     let reads = Reads::new(BATCH);
     reads.fault(throttled(7).always());
     let from = tokio::time::Instant::now();
     for sent in 1..4 {
         let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
         assert!(answers.iter().all(|answer| answer.status == 429));
-        assert_eq!(reads.sent(), sent, "neither tried again nor taken apart");
+        assert_eq!(reads.sent(), sent, "neither retried nor split");
     }
     assert!(from.elapsed().as_secs() < 1, "nothing waits for the limit");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_is_tried_again_where_that_is_on() {
+async fn batch_is_retried_if_retry_is_on() {
     let reads = Reads::new(RoutePolicies { retry: Mode::On, ..BATCH });
     reads.fault(throttled(7).times(1));
     let answers = reads.together((0..20).map(|number| get(&reads.path(number)))).await;
@@ -181,7 +181,7 @@ async fn a_list_is_tried_again_where_that_is_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_waits_for_its_turn_or_is_shed_where_pacing_is_on() {
+async fn batch_is_queued_or_shed_if_pacing_is_on() {
     let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
     let plan = InstancePolicies { policies: RoutePolicies { pace: Mode::On, ..BATCH }, ..InstancePolicies::default() };
     let plan = InstancePolicies { max_queue_wait: std::time::Duration::from_millis(100), ..plan };
@@ -198,7 +198,7 @@ async fn a_list_waits_for_its_turn_or_is_shed_where_pacing_is_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_plain_look_up_goes_alone() {
+async fn other_reads_are_not_batched() {
     let reads = Reads::new(BATCH);
     let user = reads.path(1);
     let requests = vec![
@@ -223,15 +223,15 @@ async fn what_is_no_plain_look_up_goes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_clerk_refuses_the_key_of_a_list_each_look_up_is_asked_with_its_own() {
+async fn rejected_batch_key_sends_each_lookup_with_its_own_key() {
     let reads = Reads::new(BATCH);
-    // A list begins with `/v1/users?`, and the simulator looks at paths only: both are met once.
+    // A list's path is `/v1/users?…`; the simulator matches paths only, so that both requests fail once.
     let rule = FaultRule { times: Some(1), ..super::status(401).always() };
     reads.fault(rule);
     let answers = reads.together((0..5).map(|number| get(&reads.path(number)))).await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(reads.targets().iter().filter(|target| !is_list(target)).count(), 5);
-    // The list was paid for, too.
+    // The list request counts, too.
     let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
     assert_eq!((spent, reads.sent()), (6, 6));
 }

@@ -1,4 +1,4 @@
-//! Answers that are kept: how long, for whom, and what ends them.
+//! Cached responses: for how long, for which clients, and their invalidation.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use clerk_test_support::KEY;
 const PATH: &str = "/v1/users/count";
 
 #[tokio::test(start_paused = true)]
-async fn a_second_read_is_answered_without_clerk_and_says_so() {
+async fn second_read_is_a_cache_hit() {
     let reads = Reads::new(CACHE);
     let first = reads.get(PATH).await;
     assert_eq!((first.decision(), first.value("age")), (None, None));
@@ -27,19 +27,19 @@ async fn a_second_read_is_answered_without_clerk_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_ends_with_its_time() {
+async fn cached_response_expires() {
     let reads = Reads::new(RoutePolicies { ttl: Duration::from_secs(100), ..CACHE });
     reads.get(PATH).await;
-    // Times of freshness differ by a tenth.
+    // The freshness lifetime varies by a tenth.
     pass(89).await;
     assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"));
     pass(22).await;
     assert_eq!((reads.get(PATH).await.decision(), reads.sent()), (None, 2));
-    assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"), "and is kept anew");
+    assert_eq!(reads.get(PATH).await.decision(), Some("cache_hit"), "and is cached again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_route_may_differ_from_the_others() {
+async fn route_policy_overrides_the_default() {
     let reads = Reads::routed(OFF, USER, CACHE);
     for (path, sent) in [(reads.path(1), 1), (PATH.to_owned(), 3)] {
         reads.get(&path).await;
@@ -63,7 +63,7 @@ async fn a_route_may_differ_from_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_no_webhook_tells_of_is_kept_only_where_it_is_named() {
+async fn route_without_webhooks_is_cached_only_if_named() {
     let path = "/v1/jwks";
     let reads = Reads::new(CACHE);
     reads.get(path).await;
@@ -74,7 +74,7 @@ async fn what_no_webhook_tells_of_is_kept_only_where_it_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_clerk_wants_kept_by_nobody_or_makes_for_one_client_is_not_kept() {
+async fn no_store_and_private_responses_are_not_cached() {
     for (field, value, is_kept) in [
         ("cache-control", "no-store", false),
         ("cache-control", "max-age=5, Private", false),
@@ -99,7 +99,7 @@ async fn what_clerk_wants_kept_by_nobody_or_makes_for_one_client_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn instances_share_nothing_and_the_keys_of_one_do() {
+async fn cache_is_shared_by_keys_but_not_by_instances() {
     let plan =
         InstancePolicies { policies: RoutePolicies { coalesce: Mode::On, ..CACHE }, ..InstancePolicies::default() };
     let reads = Reads::with(roomy(), Setup { plan, has_second: true, ..Setup::default() });
@@ -114,7 +114,7 @@ async fn instances_share_nothing_and_the_keys_of_one_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_strangers_is_kept() {
+async fn responses_to_unknown_keys_are_not_cached() {
     let reads = Reads::new(CACHE);
     reads.get(PATH).await;
     for sent in 2..5 {
@@ -126,7 +126,7 @@ async fn nothing_of_strangers_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heads_and_errors_are_not_kept() {
+async fn heads_and_errors_are_not_cached() {
     let reads = Reads::new(CACHE);
     for _ in 0..2 {
         reads.send(authorized("HEAD", PATH, KEY)).await;
@@ -136,7 +136,7 @@ async fn heads_and_errors_are_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_webhook_ends_what_it_tells_of() {
+async fn webhook_invalidates_affected_responses() {
     for policies in [CACHE, RoutePolicies { cache: Mode::On, ..BATCH }] {
         let reads = Reads::new(policies);
         let (path, other) = (reads.path(1), reads.path(2));
@@ -144,16 +144,16 @@ async fn a_webhook_ends_what_it_tells_of() {
         let before = name().await;
         reads.get(&other).await;
         reads.rename_elsewhere(1, "Changed").await;
-        assert_eq!(name().await, before, "nothing told so yet");
+        assert_eq!(name().await, before, "not invalidated yet");
         reads.announce(1).await;
         assert_eq!(name().await, "Changed");
         assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
-        assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
+        assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is unaffected");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_through_the_gateway_ends_what_it_changed_and_no_more() {
+async fn write_invalidates_only_what_it_changed() {
     let reads = Reads::new(CACHE);
     let (path, other) = (reads.path(1), reads.path(2));
     for read in [&path, &other] {
@@ -162,33 +162,33 @@ async fn a_write_through_the_gateway_ends_what_it_changed_and_no_more() {
     reads.rename(1, "Changed").await;
     let answer = reads.get(&path).await;
     assert_eq!((answer.decision(), answer.json()["first_name"].as_str()), (None, Some("Changed")));
-    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
-    // What is refused changes nothing.
+    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is unaffected");
+    // A rejected write changes nothing.
     let refused = authorized("PATCH", &path, KEY).header("content-type", "application/json");
     assert_eq!(reads.send_body(refused, "{").await.status / 100, 4);
     assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_through_the_gateway_ends_also_what_no_webhook_tells_of() {
+async fn write_invalidates_routes_without_webhooks() {
     let route = ("GET", "/v1/jwks");
     let reads = Reads::routed(OFF, route, CACHE);
     for method in ["POST", "DELETE"] {
         reads.get(route.1).await;
         assert_eq!(reads.get(route.1).await.decision(), Some("cache_hit"));
         reads.send(authorized(method, "/v1/allowlist_identifiers/x", KEY)).await;
-        // What the simulator says to it is an error of the client's, and changes nothing.
+        // The simulator rejects it as a client error, which changes nothing.
         assert_eq!(reads.get(route.1).await.decision(), Some("cache_hit"), "{method}");
         reads.fault(status(502).times(1));
         reads.send(authorized(method, "/v1/allowlist_identifiers/x", KEY)).await;
         assert_eq!(reads.get(route.1).await.decision(), None, "{method}");
-        // It may still be carried out, until Clerk's time is over.
+        // It may still be executed until Clerk's timeout.
         pass(12).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_whose_client_leaves_may_be_done_and_ends_what_it_may_have_changed() {
+async fn abandoned_write_invalidates_what_it_may_have_changed() {
     let reads = Reads::new(CACHE);
     let (path, other) = (reads.path(1), reads.path(2));
     for read in [&path, &other] {
@@ -197,16 +197,16 @@ async fn a_write_whose_client_leaves_may_be_done_and_ends_what_it_may_have_chang
     reads.fault(Fault::Latency { millis: 1000 }.always());
     let impatient = Duration::from_millis(300);
     tokio::time::timeout(impatient, reads.rename(1, "Changed")).await.unwrap_err();
-    // Clerk had got it.
+    // Clerk had received it.
     reads.heal();
     reads.rename_elsewhere(1, "Changed").await;
     let answer = reads.get(&path).await;
     assert_eq!((answer.decision(), answer.json()["first_name"].as_str()), (None, Some("Changed")));
-    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is not touched");
+    assert_eq!(reads.get(&other).await.decision(), Some("cache_hit"), "another user is unaffected");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_webhook_that_is_not_signed_ends_nothing_and_does_not_reach_clerk() {
+async fn unsigned_webhook_is_rejected_and_not_forwarded() {
     let reads = Reads::new(CACHE);
     reads.get(&reads.path(1)).await;
     let answer = reads.send_body(http::Request::post("/webhooks/clerk").header("host", "g"), "{}").await;
@@ -215,7 +215,7 @@ async fn a_webhook_that_is_not_signed_ends_nothing_and_does_not_reach_clerk() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_after_a_webhook_gets_no_answer_from_before_it() {
+async fn read_after_a_webhook_gets_no_older_response() {
     let coalesce = Mode::On;
     for policies in [
         CACHE,
@@ -225,7 +225,7 @@ async fn whoever_asks_after_a_webhook_gets_no_answer_from_before_it() {
         BATCH,
     ] {
         let reads = Reads::new(policies);
-        // So that the look-up is not alone in its list.
+        // So that the lookup shares its batch.
         let requests = || [1, 2].map(|number| get(&reads.path(number)));
         reads.lag(1000);
         let early = reads.together(requests());
@@ -242,7 +242,7 @@ async fn whoever_asks_after_a_webhook_gets_no_answer_from_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_answer_is_better_than_none() {
+async fn stale_response_is_served_if_clerk_fails() {
     for fault in
         [throttled(3), status(503), status(500), Fault::Reset { after_bytes: 10 }, Fault::Reset { after_bytes: 0 }]
     {
@@ -260,7 +260,7 @@ async fn an_old_answer_is_better_than_none() {
             let fresh = reads.get(&path).await;
             assert_eq!((fresh.status, fresh.value("age")), (200, None));
             assert_eq!(reads.get(&path).await.decision(), Some("cache_hit"));
-            // But not for ever.
+            // But not forever.
             pass(200).await;
             reads.fault(fault.clone().always());
             assert_ne!(reads.get(&path).await.status, 200, "{fault:?}");
@@ -268,10 +268,10 @@ async fn an_old_answer_is_better_than_none() {
     }
 }
 
-/// Slow lists, while other users are changed through the gateway and elsewhere, eight times a second: each list is asked for
-/// once, and what was fetched before a change is not kept.
+/// Slow lists, while other users are changed through the gateway and elsewhere, eight times a second: each list is
+/// requested once, and responses older than a change are not cached.
 #[tokio::test(start_paused = true)]
-async fn writes_of_others_cost_no_read_a_second_request() {
+async fn concurrent_writes_do_not_repeat_reads() {
     let reads = Reads::new(CACHE);
     reads.lag(500);
     let lists: Vec<_> = (0..60).map(|offset| format!("/v1/users?limit=10&offset={offset}")).collect();
@@ -290,7 +290,7 @@ async fn writes_of_others_cost_no_read_a_second_request() {
     tokio::join!(asking, changing);
     let asked = reads.targets().iter().filter(|target| target.starts_with("/v1/users?")).count();
     assert_eq!(asked, 60);
-    // What no write overtook may be kept; what one did is fetched by the one that asks next, and once.
+    // Responses that no write overtook may be cached; others are fetched once by the next read.
     reads.get(&lists[0]).await;
     reads.get(&lists[0]).await;
     let asked = reads.targets().iter().filter(|target| **target == lists[0]).count();

@@ -1,4 +1,4 @@
-//! Who asks the same at the same time shares an answer.
+//! Identical concurrent reads share a response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use clerk_test_support::KEY;
 const PATH: &str = "/v1/users/count";
 
 #[tokio::test(start_paused = true)]
-async fn identical_reads_are_one_request_and_all_get_its_answer() {
+async fn identical_reads_share_one_request() {
     let reads = Reads::new(COALESCE);
     reads.lag(50);
     let answers = reads.together((0..20).map(|_| get(PATH))).await;
@@ -29,7 +29,7 @@ async fn identical_reads_are_one_request_and_all_get_its_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_shared_only_by_those_who_wait_for_it() {
+async fn coalesced_response_is_shared_only_while_in_flight() {
     let reads = Reads::new(COALESCE);
     for _ in 0..3 {
         assert_eq!(reads.get(PATH).await.decision(), None);
@@ -38,7 +38,7 @@ async fn an_answer_is_shared_only_by_those_who_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_have_another_answer_is_asked_for_apart() {
+async fn different_reads_are_not_coalesced() {
     let reads = Reads::new(COALESCE);
     reads.lag(50);
     let list = |query: &str| get(&format!("/v1/users?{query}"));
@@ -60,7 +60,7 @@ async fn what_may_have_another_answer_is_asked_for_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn parameters_in_another_order_are_the_same() {
+async fn reordered_parameters_are_coalesced() {
     let reads = Reads::new(COALESCE);
     reads.lag(50);
     let queries = ["limit=3&offset=1&order_by=-created_at", "order_by=-created_at&limit=3&offset=1"];
@@ -69,7 +69,7 @@ async fn parameters_in_another_order_are_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_leaves_disturbs_nobody() {
+async fn disconnecting_client_does_not_affect_others() {
     let reads = Arc::new(Reads::new(COALESCE));
     reads.lag(1000);
     let leaving = tokio::time::timeout(Duration::from_millis(300), reads.get(PATH));
@@ -87,7 +87,7 @@ async fn whoever_leaves_disturbs_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_are_shared_by_those_who_wait_and_then_forgotten() {
+async fn errors_are_coalesced_but_not_cached() {
     for (fault, path, code) in [
         (Some(throttled(7)), PATH, 429),
         (Some(status(500)), PATH, 500),
@@ -105,7 +105,7 @@ async fn errors_are_shared_by_those_who_wait_and_then_forgotten() {
             assert_eq!(answer.value("retry-after"), (code == 429).then_some("7"));
         }
         reads.get(path).await;
-        assert_eq!(reads.sent(), 2, "{code} is kept by nobody");
+        assert_eq!(reads.sent(), 2, "{code} is not cached");
     }
 }
 
@@ -122,7 +122,7 @@ async fn writes_are_never_shared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_wants_clerk_s_own_answer_gets_it() {
+async fn cache_control_requests_are_not_coalesced() {
     for (name, value) in [
         ("cache-control", "max-age=0, No-Cache"),
         ("cache-control", "no-store"),
@@ -143,7 +143,7 @@ async fn whoever_wants_clerk_s_own_answer_gets_it() {
     }
 }
 
-/// Answers compressed if it may, with a cookie for one client.
+/// Compresses responses if accepted, with a cookie for one client.
 fn personal() -> Router {
     let answer = async |headers: HeaderMap| {
         let is_compressed = headers.contains_key("accept-encoding");
@@ -160,7 +160,7 @@ fn personal() -> Router {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_for_one_client_alone_is_shared() {
+async fn client_specific_fields_are_not_shared() {
     let requests = || {
         [
             get(PATH).header("accept-encoding", "gzip").header("cookie", "__cf_bm=of-the-first"),
@@ -179,7 +179,7 @@ async fn nothing_for_one_client_alone_is_shared() {
             assert!(!answer.headers.contains_key("set-cookie") && !answer.headers.contains_key("content-encoding"));
         }
     }
-    // And without a policy everything is as it was.
+    // Without a policy everything passes unchanged.
     let reads = Reads::before(personal(), OFF);
     let answers = reads.together(requests()).await;
     assert!(answers.iter().all(|answer| answer.headers.contains_key("set-cookie")));
@@ -187,7 +187,7 @@ async fn nothing_for_one_client_alone_is_shared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_answer_arrives_whole_and_is_asked_for_once_by_each() {
+async fn large_response_is_not_shared_and_arrives_whole() {
     for policies in [COALESCE, RoutePolicies { cache: Mode::On, ..COALESCE }] {
         let reads = Reads::new(policies);
         reads.lag(50);
@@ -204,7 +204,7 @@ async fn a_large_answer_arrives_whole_and_is_asked_for_once_by_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_breaks_off_is_an_error_for_all_and_asked_for_once() {
+async fn truncated_response_is_an_error_for_all_waiters() {
     let reads = Reads::new(COALESCE);
     reads.lag(50);
     reads.fault(Fault::Reset { after_bytes: 10 }.always());
@@ -217,10 +217,10 @@ async fn an_answer_that_breaks_off_is_an_error_for_all_and_asked_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_clerk_refuses_says_nothing_of_others() {
+async fn rejected_key_does_not_affect_other_keys() {
     let refusing = async |headers: HeaderMap| {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        // What came with the user's own form of it is another key than ours, for this server.
+        // For this server, a key with this user agent is a different key.
         if headers.get("user-agent").is_some_and(|agent| agent == "revoked") {
             http::StatusCode::UNAUTHORIZED
         } else {
@@ -235,7 +235,7 @@ async fn a_key_that_clerk_refuses_says_nothing_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_and_tokens_of_one_instance_share_and_strangers_do_not() {
+async fn known_keys_are_coalesced_and_unknown_keys_are_not() {
     let reads = Reads::new(COALESCE);
     reads.lag(50);
     reads.together([KEY, TOKEN].map(|key| authorized("GET", PATH, key))).await;

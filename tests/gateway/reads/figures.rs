@@ -1,4 +1,4 @@
-//! The figures that operators read add up, and who goes last leaves room.
+//! The metrics that operators read add up, and low priority leaves a reserve.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{BULK_TOKEN, Setup};
 use clerk_test_support::KEY;
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_those_at_clerk_and_those_that_were_saved() {
+async fn requests_equal_sent_plus_saved() {
     let on = Mode::On;
     for policies in [
         COALESCE,
@@ -39,24 +39,24 @@ async fn requests_are_those_at_clerk_and_those_that_were_saved() {
         assert!(saved > 0);
         assert_eq!(reads.sent() as u64 + saved, requests, "{policies:?} {:?}", numbers.saved);
         let spent: u64 = numbers.top[0].iter().map(|share| share.requests).sum();
-        assert!(spent <= reads.sent() as u64, "nobody is charged for what was saved");
+        assert!(spent <= reads.sent() as u64, "saved requests are not charged");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_saving_has_its_own_figure() {
+async fn savings_are_counted_by_policy() {
     let reads = Reads::new(RoutePolicies { cache: Mode::On, coalesce: Mode::On, ..BATCH });
     reads.together([1, 1, 1, 2, 3].map(|number| get(&reads.path(number)))).await;
     reads.get(&reads.path(1)).await;
     let saved = Saving::ALL.map(|saving| reads.saved(saving));
-    // Of three for one user two are spared, of three users in a list two, and one comes from the cache.
+    // Three requests for one user save two, three users in a list save two, and one comes from the cache.
     assert_eq!((saved, reads.sent()), ([1, 2, 2], 1));
     let decided = [Decision::CacheHit, Decision::Coalesced, Decision::Batched].map(|decision| reads.decided(decision));
     assert_eq!(decided, [1, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_of_low_priority_leave_the_reserve_to_others() {
+async fn low_priority_leaves_the_reserve() {
     let window = Duration::from_secs(3600);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
     let pace = limiter::LimiterOptions {
@@ -74,12 +74,12 @@ async fn callers_of_low_priority_leave_the_reserve_to_others() {
     };
     assert_eq!(ask(BULK_TOKEN, 20).await, 15);
     assert_eq!(ask(KEY, 10).await, 5);
-    assert_eq!(reads.sent(), 20, "no request was in vain");
+    assert_eq!(reads.sent(), 20, "no request was rejected");
     assert_eq!(reads.decided(Decision::Shed), 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_the_same() {
+async fn high_priority_read_does_not_wait_for_a_low_priority_one() {
     let window = Duration::from_secs(100);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
     let pace = limiter::LimiterOptions {
@@ -107,9 +107,9 @@ async fn who_goes_first_does_not_stand_in_the_queue_with_who_goes_last_and_asks_
     assert_eq!(reads.decided(Decision::Coalesced), 0);
 }
 
-/// What the alert on amplification goes by: attempts over requests, whatever became of them.
+/// What the alert on retry amplification uses: attempts over requests, whatever their outcome.
 #[tokio::test(start_paused = true)]
-async fn retries_show_as_attempts_beyond_the_requests_when_all_fail() {
+async fn retries_count_as_attempts_beyond_requests() {
     for fault in [super::throttled(1), super::status(502)] {
         let reads = Reads::new(RoutePolicies { retry: Mode::On, ..OFF });
         reads.fault(fault.always());

@@ -1,4 +1,4 @@
-//! Policies in shadow: nothing changes but what is counted.
+//! Policies in shadow mode only change counters.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::Setup;
 
 const SHADOW: Mode = Mode::Shadow;
 
-/// Applications at work: the same and different things, at once and again.
+/// Typical requests: identical and different ones, concurrent and repeated.
 async fn work(reads: &Reads) -> Vec<Answer> {
     reads.lag(50);
     let mut answers = Vec::new();
@@ -24,7 +24,7 @@ async fn work(reads: &Reads) -> Vec<Answer> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
+async fn shadow_policy_changes_no_response_or_request() {
     let off = Reads::new(OFF);
     let expected = work(&off).await;
     let visible = |answers: &[Answer]| -> Vec<_> {
@@ -34,7 +34,7 @@ async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
             .collect()
     };
     for (policies, decision, times) in [
-        // The second round of all but the keys, of which no webhook tells.
+        // The second round of all but the keys, which no webhook covers.
         (RoutePolicies { cache: SHADOW, ..OFF }, Decision::CacheHit, 13),
         // All but the first of each six.
         (RoutePolicies { coalesce: SHADOW, ..OFF }, Decision::Coalesced, 10),
@@ -55,7 +55,7 @@ async fn a_policy_in_shadow_changes_no_answer_and_sends_as_much_as_without() {
     }
 }
 
-/// Look-ups of users alone, together, twice, too many for a list, and a little apart.
+/// Lookups of users: single, concurrent, duplicate, more than a list holds, and slightly apart.
 async fn look_up(reads: &Reads) {
     reads.lag(50);
     for alone in 0..3 {
@@ -88,7 +88,7 @@ async fn batching_in_shadow_counts_what_batching_would_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_cache_would_answer_is_neither_queued_nor_batched() {
+async fn shadow_cache_hit_is_neither_queued_nor_batched() {
     let all = RoutePolicies { cache: SHADOW, batch: SHADOW, pace: SHADOW, ..OFF };
     let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
     let plan = InstancePolicies { policies: all, ..InstancePolicies::default() };
@@ -106,7 +106,7 @@ async fn what_a_cache_would_answer_is_neither_queued_nor_batched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_policies_in_shadow_together_change_nothing_either() {
+async fn all_shadow_policies_together_change_nothing() {
     let off = Reads::new(OFF);
     let expected = work(&off).await;
     let all = RoutePolicies { cache: SHADOW, coalesce: SHADOW, batch: SHADOW, pace: SHADOW, retry: SHADOW, ..OFF };
@@ -120,7 +120,7 @@ async fn all_policies_in_shadow_together_change_nothing_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
+async fn shadow_cache_is_invalidated_and_expires() {
     let reads = Reads::new(RoutePolicies { cache: SHADOW, ..OFF });
     let path = reads.path(1);
     reads.get(&path).await;
@@ -134,12 +134,12 @@ async fn a_cache_in_shadow_forgets_with_webhooks_and_with_time() {
     pass(70).await;
     reads.get(&path).await;
     assert_eq!(reads.shadowed(Decision::CacheHit), 2);
-    // What is in shadow is not what is given once it is on.
+    // The dry-run cache is not used once the policy is on.
     assert_eq!(reads.sent(), 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn pacing_and_retry_in_shadow_are_counted_beside_policies_that_are_on() {
+async fn shadow_pacing_and_retry_are_counted_with_policies_on() {
     for policies in [COALESCE, CACHE, RoutePolicies { batch: Mode::On, ..OFF }] {
         let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
         let plan = InstancePolicies {
@@ -156,6 +156,6 @@ async fn pacing_and_retry_in_shadow_are_counted_beside_policies_that_are_on() {
         }
         let throttled = [Decision::Queued, Decision::Shed].map(|decision| reads.shadowed(decision));
         assert!(throttled.iter().sum::<u64>() >= 30, "{policies:?}: {throttled:?}");
-        assert_eq!(reads.sent(), 131, "nobody waited, nothing was sent again");
+        assert_eq!(reads.sent(), 131, "no waits, no retries");
     }
 }

@@ -1,4 +1,4 @@
-//! Writes that are sent again where their route says so.
+//! Writes that are retried where their route enables it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +24,7 @@ fn lost() -> Fault {
     Fault::Reset { after_bytes: 0 }
 }
 
-/// Sends a write of this route, of which the first attempt meets a fault. Gives the status and the attempts.
+/// Sends a write of this route, whose first attempt has a fault. Returns the status and the attempts.
 async fn write(reads: &Reads, (method, template): (&str, &str), fault: Fault) -> (u16, usize) {
     let before = reads.sent();
     reads.fault(fault.times(1));
@@ -36,22 +36,22 @@ async fn write(reads: &Reads, (method, template): (&str, &str), fault: Fault) ->
     let answer = reads.send_body(request, body).await;
     reads.heal();
     let attempts = reads.sent() - before;
-    // An idle connection that just closes costs none.
+    // A closed idle connection does not count as an attempt.
     let said = answer.value("x-clerk-exporter-attempts");
     assert!(said.is_none() || (said, attempts) == (Some("2"), 2), "{said:?} {attempts}");
     (answer.status, attempts)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_is_sent_again_where_its_route_says_so_and_http_allows_it() {
+async fn write_is_retried_if_its_route_and_http_allow_it() {
     for (route, fault, expected) in [
         (PATCH, throttled(1), (200, 2)),
-        // It may have been carried out, and twice is not once.
+        // It may have been executed, and executing it twice differs.
         (PATCH, status(503), (503, 1)),
         (PATCH, lost(), (502, 1)),
         (PUT, throttled(1), (200, 2)),
         (PUT, status(503), (200, 2)),
-        // The simulator deletes nobody.
+        // The simulator does not delete users.
         (DELETE, throttled(1), (404, 2)),
         (DELETE, status(503), (404, 2)),
         (DELETE, lost(), (404, 2)),
@@ -63,7 +63,7 @@ async fn a_write_is_sent_again_where_its_route_says_so_and_http_allows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_is_sent_once_where_only_reads_or_other_writes_are_retried() {
+async fn write_is_not_retried_for_policies_of_other_routes() {
     for (policies, route) in [(RETRY, USER), (OFF, PATCH)] {
         let reads = Reads::routed(policies, route, RETRY);
         assert_eq!(write(&reads, DELETE, throttled(1)).await, (429, 1));
@@ -71,7 +71,7 @@ async fn a_write_is_sent_once_where_only_reads_or_other_writes_are_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_shadow_a_write_is_counted_as_far_as_it_would_be_sent_again() {
+async fn shadow_retry_counts_writes_that_would_be_retried() {
     let shadow = RoutePolicies { retry: Mode::Shadow, ..OFF };
     let reads = Reads::routed(OFF, PATCH, shadow);
     for (fault, counted) in [(throttled(1), 1), (status(503), 1)] {
@@ -80,9 +80,9 @@ async fn in_shadow_a_write_is_counted_as_far_as_it_would_be_sent_again() {
     }
 }
 
-/// The first attempt may have been carried out and its answer lost; the second one finds nothing to delete.
+/// The first attempt may have been executed and its response lost; the second one finds nothing to delete.
 #[tokio::test(start_paused = true)]
-async fn what_an_attempt_may_have_changed_is_forgotten_whatever_the_last_one_says() {
+async fn retried_write_invalidates_whatever_its_last_status() {
     let plan = InstancePolicies { routes: [(USER, CACHE), (DELETE, RETRY)].into(), ..InstancePolicies::default() };
     let reads = Reads::with(roomy(), Setup { plan, ..Setup::default() });
     reads.get(&reads.path(1)).await;
@@ -91,7 +91,7 @@ async fn what_an_attempt_may_have_changed_is_forgotten_whatever_the_last_one_say
     assert_eq!(reads.get(&reads.path(1)).await.decision(), None);
 }
 
-/// A Clerk that tells how often a user was written to, as of when the writes are carried out.
+/// A Clerk that returns how often a user was written, counted when the writes are executed.
 fn slow_writes(carries_out: Duration, answers: Option<u16>) -> axum::Router {
     let version = Arc::new(AtomicU64::new(1));
     let going_on = Arc::<parking_lot::Mutex<tokio::task::JoinSet<()>>>::default();
@@ -102,7 +102,7 @@ fn slow_writes(carries_out: Duration, answers: Option<u16>) -> axum::Router {
                 let body = format!(r#"{{"id":"user_1","version":{}}}"#, version.load(Ordering::SeqCst));
                 return ([("content-type", "application/json")], body).into_response();
             }
-            // It goes on when nobody waits for it any more.
+            // Continues if the client disconnects.
             going_on.lock().spawn(async move {
                 sleep(carries_out).await;
                 version.fetch_add(1, Ordering::SeqCst);
@@ -116,8 +116,8 @@ fn slow_writes(carries_out: Duration, answers: Option<u16>) -> axum::Router {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_old_is_kept_after_a_write_whose_end_is_not_known() {
-    // Given up by its client, or not answered in time, or answered by something in between.
+async fn no_stale_response_is_cached_after_an_unknown_write() {
+    // Cancelled by its client, or timed out, or answered by a proxy in between.
     for (gives_up, answers) in
         [(Some(400), None), (None, None), (None, Some(502)), (None, Some(504)), (None, Some(524)), (None, Some(408))]
     {
@@ -143,7 +143,7 @@ async fn nothing_old_is_kept_after_a_write_whose_end_is_not_known() {
             sleep(Duration::from_millis(330)).await;
         }
         assert!(is_new);
-        // Then all is kept as before; for a minute for a few seconds only.
+        // Then responses are cached as before; within a minute only for a few seconds.
         sleep((ended + Duration::from_secs(72)).saturating_sub(from.elapsed())).await;
         let sent = reads.sent();
         for _ in 0..40 {
@@ -155,7 +155,7 @@ async fn nothing_old_is_kept_after_a_write_whose_end_is_not_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_clerk_says_does_not_exist_is_not_given_from_the_cache() {
+async fn resource_reported_missing_is_invalidated() {
     for status in [404, 410] {
         for method in ["PATCH", "DELETE", "HEAD", "GET"] {
             let gone = Arc::new(AtomicBool::new(false));
@@ -179,7 +179,7 @@ async fn what_clerk_says_does_not_exist_is_not_given_from_the_cache() {
             for path in ["/v1/users/user_1", below] {
                 assert_eq!(reads.get(path).await.status, status, "{method} {path}");
             }
-            // Of others it says nothing.
+            // Other users are unaffected.
             assert_eq!(reads.get("/v1/users/user_2").await.decision(), Some("cache_hit"), "{method}");
         }
     }

@@ -1,7 +1,7 @@
 // Calls of @clerk/backend against the server of the environment. One JSON line per call, the same as calls.py prints.
 //
-//   node calls.mjs calls      every kind of call once, one after the other
-//   node calls.mjs burst N    N look-ups of one user at the same time
+//   node calls.mjs calls      every kind of call once, sequentially
+//   node calls.mjs burst N    N concurrent lookups of one user
 //   node calls.mjs machines   calls with the machine secret key in CLERK_MACHINE_SECRET_KEY, and of API keys
 //
 // CLERK_API_URL is the server without /v1; CLERK_SECRET_KEY a key that it accepts. What is printed depends on nothing but
@@ -10,13 +10,13 @@
 import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 
-// NODE_PATH says where scripts/setup-sdks has put the SDK; `import` would not look there.
+// scripts/setup-sdks installs the SDK in NODE_PATH, which `import` does not search.
 const { createClerkClient } = createRequire(import.meta.url)("@clerk/backend");
 
 const PAGE = 30;
 const WRONG_KEY = "sk_test_0000000000000000WRONG";
 const UNKNOWN_USER = "user_000000000000000000000000000";
-// Reaches the server as it is only if nobody on the way decodes the query and writes it anew.
+// Arrives unchanged only if no proxy decodes and re-encodes the query.
 const AWKWARD = "a b+c&d=ü%2F/?#é";
 
 const apiUrl = process.env.CLERK_API_URL;
@@ -88,7 +88,7 @@ async function calls() {
   await call("users.update_metadata_too_large", () =>
     client.users.updateUserMetadata(user, { publicMetadata: { text: "x".repeat(9000) } }));
   await call("users.get_wrong_key", () => createClerkClient({ apiUrl, secretKey: WRONG_KEY }).users.getUser(user));
-  // The tests make the server refuse every DELETE with 429 and fail every POST.
+  // The tests make the server reject every DELETE with 429 and fail every POST.
   await call("users.delete", () => client.users.deleteUser(user));
   await call("users.create", () => client.users.createUser({ emailAddress: ["new@example.com"] }));
 }

@@ -1,7 +1,7 @@
 """Calls of clerk-backend-api against the server of the environment. One JSON line per call, the same as calls.mjs prints.
 
     python calls.py calls      every kind of call once, one after the other
-    python calls.py burst N    N look-ups of one user at the same time
+    python calls.py burst N    N concurrent lookups of one user
 
 CLERK_API_URL is the server without /v1; CLERK_SECRET_KEY a key that it accepts. What is printed depends on nothing but the
 server's data: no times, no order in which parallel calls end.
@@ -18,13 +18,13 @@ from clerk_backend_api import Clerk, models
 PAGE = 30
 WRONG_KEY = "sk_test_0000000000000000WRONG"
 UNKNOWN_USER = "user_000000000000000000000000000"
-# Reaches the server as it is only if nobody on the way decodes the query and writes it anew.
+# Arrives unchanged only if no proxy decodes and re-encodes the query.
 AWKWARD = "a b+c&d=ü%2F/?#é"
 
 
 def client(key=os.environ["CLERK_SECRET_KEY"]):
-    # Unlike Node's, this SDK wants the /v1. No retries of its own: by default it repeats 5xx and broken connections for up
-    # to an hour. And more patience than its 5 s: what the tests look at must not depend on how busy the machine is.
+    # Unlike Node's, this SDK needs the /v1. Retries are off: by default it retries 5xx and broken connections for up
+    # to an hour. The timeout is longer than its 5 s, so that the tests do not depend on the load of the machine.
     return Clerk(
         bearer_auth=key, server_url=os.environ["CLERK_API_URL"] + "/v1", retry_config=None, timeout_ms=60_000
     )
@@ -93,7 +93,7 @@ def pages():
 
 
 def jwks():
-    # The answer may hold keys of other kinds; these are the fields of all.
+    # The response may contain other kinds of keys; these are the common fields.
     keys = CLERK.jwks.get_jwks().keys
     return [{name: getattr(key, name) for name in ("kid", "kty", "alg", "use")} for key in keys]
 
@@ -123,7 +123,7 @@ def calls():
         lambda: users.update_metadata(user_id=user, public_metadata={"text": "x" * 9000}),
     )
     call("users.get_wrong_key", lambda: client(WRONG_KEY).users.get(user_id=user))
-    # The tests make the server refuse every DELETE with 429 and fail every POST.
+    # The tests make the server reject every DELETE with 429 and fail every POST.
     call("users.delete", lambda: users.delete(user_id=user))
     call("users.create", lambda: users.create(email_address=["new@example.com"]))
 

@@ -9,7 +9,7 @@ pub(super) fn number() -> Value {
     json!({ "unit": "short", "decimals": 0, "custom.align": "right", "custom.width": 80 })
 }
 
-/// A count of events, coloured.
+/// A count of events, with colours.
 pub(super) fn count(steps: &[(f64, &str)]) -> Value {
     json!({
         "unit": "short", "decimals": 0, "custom.align": "right", "custom.width": 100, "custom.cellOptions": { "type": "color-text" },
@@ -17,7 +17,7 @@ pub(super) fn count(steps: &[(f64, &str)]) -> Value {
     })
 }
 
-/// A share of a whole, as coloured text.
+/// A ratio, as coloured text.
 pub(super) fn share(steps: &[(f64, &str)]) -> Value {
     json!({
         "unit": "percentunit", "decimals": 1, "custom.align": "right", "custom.width": 120, "custom.cellOptions": { "type": "color-text" },
@@ -25,7 +25,7 @@ pub(super) fn share(steps: &[(f64, &str)]) -> Value {
     })
 }
 
-/// A share of a whole, as a bar with its number.
+/// A ratio, as a bar with its number.
 pub(super) fn gauge(steps: &[(f64, &str)]) -> Value {
     json!({
         "unit": "percentunit", "decimals": 0, "min": 0, "max": 1, "custom.width": 210,
@@ -34,7 +34,7 @@ pub(super) fn gauge(steps: &[(f64, &str)]) -> Value {
     })
 }
 
-/// The share that is left, where the use is known.
+/// The remaining share, if the usage is known.
 pub(super) fn headroom() -> Value {
     let mut cell = gauge(super::panel::HEADROOM);
     cell["mappings"][0]["options"]["result"]["text"] = json!("use unknown");
@@ -49,12 +49,12 @@ pub(super) fn seconds(steps: &[(f64, &str)]) -> Value {
     })
 }
 
-/// A moment in the past; the value is in milliseconds.
+/// A past time; the value is in milliseconds.
 pub(super) fn ago() -> Value {
     json!({ "unit": "dateTimeFromNow", "custom.align": "left" })
 }
 
-/// Words for values, on their colour.
+/// Texts and colours for values.
 pub(super) fn words(words: &[(&str, &str, &str)]) -> Value {
     json!({
         "mappings": mappings(words), "custom.align": "center", "custom.width": 95,
@@ -62,7 +62,7 @@ pub(super) fn words(words: &[(&str, &str, &str)]) -> Value {
     })
 }
 
-/// A Clerk instance, with the way to its dashboard.
+/// A Clerk instance, with a link to its dashboard.
 pub(super) fn instance_link() -> Value {
     json!({ "links": [{
         "title": "Windows and buckets of ${__value.text}", "targetBlank": false,
@@ -71,7 +71,7 @@ pub(super) fn instance_link() -> Value {
     }] })
 }
 
-/// The name of an alert, with the way to its runbook.
+/// The name of an alert, with a link to its runbook.
 pub(super) fn runbook_link() -> Value {
     json!({ "custom.width": 250, "links": [{
         "title": "Runbook of ${__value.text}", "targetBlank": true,
@@ -84,7 +84,7 @@ pub(super) fn severity() -> Value {
     words(&[("critical", "critical", "red"), ("warning", "warning", "orange"), ("info", "info", "blue")])
 }
 
-/// No value has no colour.
+/// Missing values have no colour.
 fn absent() -> Value {
     json!([{ "type": "special", "options": {
         "match": "null+nan", "result": { "text": "–", "color": "text", "index": 0 },

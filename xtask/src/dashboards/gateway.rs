@@ -1,4 +1,4 @@
-//! The gateway: who spends the quota, and what the gateway does about it?
+//! The gateway: consumers of the quota, and the gateway's decisions.
 
 use serde_json::json;
 
@@ -10,26 +10,26 @@ pub(super) fn dashboard() -> Board {
     Board::new(
         "clerk-gateway",
         "Clerk rate limits: gateway",
-        "Which route and which caller spend the quota of Clerk's Backend API, what the gateway saves, and what it makes \
-         wait. Needs applications that send their calls through the gateway of clerk-exporter.",
+        "The routes and callers that use the quota of Clerk's Backend API, and what the gateway saves and queues. \
+         Needs applications that send requests through the gateway of clerk-exporter.",
     )
     .variable("clerk_instance", "Clerk Instance", "clerk_instance_info{#}", true)
     .variable("caller", "Caller", requests, true)
     .variable("route", "Route", requests, true)
     .row("Right now")
     .line(4, now())
-    .row("Who spends it")
+    .row("Top consumers")
     .line(9, [(12, top_routes()), (12, top_callers())])
     .line(9, [(12, routes()), (12, callers())])
     .line(9, [(24, spenders_table())])
-    .row("What the gateway does, and would do")
+    .row("Decisions and policies")
     .line(8, [(9, decisions()), (9, shadow_decisions()), (6, policies())])
     .line(8, [(8, saved()), (8, unseen()), (8, webhooks())])
     .line(8, [(12, cache_hits()), (12, cache_errors())])
     .line(6, [(12, budget_shared()), (12, redis_refused())])
     .row("Queue and retries")
     .line(8, [(8, queue_depth()), (8, queue_wait()), (8, retries())])
-    .row("Answers and latency")
+    .row("Responses and latency")
     .line(8, [(8, codes()), (8, latency()), (8, slow_routes())])
 }
 
@@ -40,7 +40,7 @@ fn now() -> [(usize, Panel); 6] {
         (
             4,
             Panel::stat(
-                "Requests of callers",
+                "Requests from callers",
                 "Requests that applications send to the gateway.",
                 "sum(rate(clerk_gateway_requests_total{@,caller=~\"$caller\",route=~\"$route\"}[$__rate_interval]))",
             )
@@ -52,9 +52,9 @@ fn now() -> [(usize, Panel); 6] {
         (
             4,
             Panel::stat(
-                "Calls saved",
-                "Of all requests in this time range, the share that needed no call of its own: answered by the cache, \
-                 shared with an identical request, or put into a batch.",
+                "Requests saved",
+                "Share of the requests in this time range that needed no request to Clerk: answered by the cache, \
+                 coalesced or batched.",
                 "sum(increase(clerk_gateway_saved_requests_total{@}[$__range])) \
                  / (sum(increase(clerk_gateway_requests_total{@}[$__range])) > 0)",
             )
@@ -67,8 +67,7 @@ fn now() -> [(usize, Panel); 6] {
             4,
             Panel::stat(
                 "429s to callers",
-                "Answers with status 429 that applications got in this time range, from Clerk or from the gateway's own \
-                 queue.",
+                "Responses with status 429 to applications in this time range, from Clerk or from the gateway.",
                 "sum(increase(clerk_gateway_requests_total{@,caller=~\"$caller\",route=~\"$route\",code=\"429\"}[$__range])) \
                  or 0 * sum(increase(clerk_gateway_requests_total{@}[$__range]))",
             )
@@ -79,7 +78,7 @@ fn now() -> [(usize, Panel); 6] {
         ),
         (
             4,
-            Panel::stat("Waiting now", "Requests in the gateway's queue.", "sum(clerk_gateway_queue_depth{@})")
+            Panel::stat("Queued now", "Requests waiting in the gateway's queue.", "sum(clerk_gateway_queue_depth{@})")
                 .decimals(0)
                 .thresholds(FEW_WANTED)
                 .with_course()
@@ -89,8 +88,8 @@ fn now() -> [(usize, Panel); 6] {
         (
             4,
             Panel::stat(
-                "Turned away",
-                "Requests that the gateway refused by itself in this time range because the wait would have been too long.",
+                "Shed requests",
+                "Requests that the gateway shed in this time range because they would have waited too long.",
                 "sum(increase(clerk_gateway_decisions_total{@,decision=\"shed\"}[$__range]))",
             )
             .decimals(0)
@@ -103,7 +102,7 @@ fn now() -> [(usize, Panel); 6] {
             Panel::stat(
                 "Lowest headroom",
                 &format!(
-                    "The smallest share of a limit that was left at any moment of the last minute. {}",
+                    "The lowest remaining share of a limit in the last minute. {}",
                     basis::SAID
                 ),
                 &basis::headroom("", "@"),
@@ -119,17 +118,16 @@ fn now() -> [(usize, Panel); 6] {
     ]
 }
 
-/// The series of the chosen callers and routes, the gateway's and the others.
+/// The series of the selected callers and routes.
 const CHOSEN: &str = r#"@,caller=~"$caller",route=~"$route""#;
-/// What is counted here.
-const SPENT: &str =
-    "Requests that Clerk may have counted: retries and refused ones too, and none that the cache answered.";
+/// What the panels count.
+const SPENT: &str = "Requests that Clerk may have counted, including retries and rejected ones, excluding cache hits.";
 
 fn top_routes() -> Panel {
     Panel::bars(
         "Top routes",
         &format!(
-            "The ten routes that spent most in this time range. {SPENT} Routes are templates: ids of users are not in them."
+            "The ten routes with the most requests in this time range. {SPENT} Routes are templates, without user IDs."
         ),
         &format!("topk(10, {})", spending::in_range("method, route", CHOSEN)),
         "{{method}} {{route}}",
@@ -143,8 +141,8 @@ fn top_callers() -> Panel {
     Panel::bars(
         "Top callers",
         &format!(
-            "The ten callers that spent most in this time range. {SPENT} A caller is a name from the configuration, or \
-             else the SDK that called."
+            "The ten callers with the most requests in this time range. {SPENT} A caller is a configured name, or else \
+             the name of the SDK."
         ),
         &format!("topk(10, {})", spending::in_range("caller", CHOSEN)),
         "{{caller}}",
@@ -161,8 +159,8 @@ fn pace(labels: &str) -> String {
 
 fn routes() -> Panel {
     Panel::graph(
-        "Spent in a minute, by route",
-        &format!("The ten routes that spent most in the minute before each moment. {SPENT}"),
+        "Requests per minute, by route",
+        &format!("The ten routes with the most requests in the preceding minute. {SPENT}"),
     )
     .query(&format!("topk(10, {})", spending::present("method, route", CHOSEN)), "{{method}} {{route}}")
     .min(0.0)
@@ -173,8 +171,8 @@ fn routes() -> Panel {
 
 fn callers() -> Panel {
     Panel::graph(
-        "Spent in a minute, by caller",
-        &format!("The ten callers that spent most in the minute before each moment. {SPENT}"),
+        "Requests per minute, by caller",
+        &format!("The ten callers with the most requests in the preceding minute. {SPENT}"),
     )
     .query(&format!("topk(10, {})", spending::present("caller", CHOSEN)), "{{caller}}")
     .min(0.0)
@@ -191,8 +189,8 @@ fn spenders_table() -> Panel {
     Panel::table(
         "Callers and routes",
         &format!(
-            "Who spends what, most first, in this time range. {SPENT} Share: of all that is counted of that instance. \
-             Refused: answered 429. No answer: Clerk may have counted it."
+            "Requests in this time range, in descending order. {SPENT} Share: of the requests of that instance. \
+             Rejected: status 429. No response: Clerk may have counted the request."
         ),
     )
     .label("clerk_instance", "Clerk instance", cells::instance_link())
@@ -201,17 +199,17 @@ fn spenders_table() -> Panel {
     .label("route", "Route", json!({ "custom.width": 380 }))
     .column("Requests", &spent, cells::number())
     .column("Share", &share, cells::gauge(&[(f64::MIN, "blue")]))
-    .column("Refused", &ended("refused"), cells::count(NONE_WANTED))
-    .column("No answer", &ended("unknown"), cells::count(FEW_WANTED))
+    .column("Rejected", &ended("refused"), cells::count(NONE_WANTED))
+    .column("No response", &ended("unknown"), cells::count(FEW_WANTED))
     .sorted("Requests", true)
     .no_value(spending::UNKNOWN)
 }
 
 fn shadow_decisions() -> Panel {
     Panel::graph(
-        "What policies in shadow would do",
-        "Decisions that the policies in `shadow` would have made, had they been on: `shed` would have been refused, \
-         `queued` would have waited, the others would have been saved or sent again. Compare before you switch one on.",
+        "Shadow decisions",
+        "Decisions of the policies in `shadow` mode, had they been on: `shed` would have been rejected, `queued` would \
+         have waited, the others would have been saved or retried. Compare before you switch a policy on.",
     )
     .query(&format!("sum by (decision) (rate(clerk_gateway_shadow_decisions_total{{@}}{RATE}))"), "{{decision}}")
     .field("shed", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
@@ -223,7 +221,7 @@ fn shadow_decisions() -> Panel {
 
 fn policies() -> Panel {
     let modes = cells::words(&[("on", "on", "green"), ("shadow", "shadow", "blue"), ("off", "off", "text")]);
-    Panel::table("Policies", "The mode of each policy. Routes of the configuration may differ.")
+    Panel::table("Policies", "The mode of each policy. Single routes may have other modes.")
         .label("clerk_instance", "Clerk instance", json!({}))
         .label("policy", "Policy", json!({}))
         .label("mode", "Mode", modes)
@@ -234,9 +232,9 @@ fn policies() -> Panel {
 
 fn decisions() -> Panel {
     Panel::graph(
-        "What became of requests",
-        "Decisions of the gateway. `forwarded` and `retried` spend quota; `cache_hit`, `stale`, `coalesced` and `batched` \
-         save it; `queued` waited; `shed` was refused.",
+        "Decisions",
+        "Decisions of the gateway. `forwarded` and `retried` use quota; `cache_hit`, `stale`, `coalesced` and \
+         `batched` save it; `queued` waited; `shed` was rejected.",
     )
     .query(&format!("sum by (decision) (rate(clerk_gateway_decisions_total{{@}}{RATE}))"), "{{decision}}")
     .field("shed", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
@@ -248,7 +246,7 @@ fn decisions() -> Panel {
 }
 
 fn saved() -> Panel {
-    Panel::graph("Calls to Clerk saved", "Calls that were not needed, by what saved them.")
+    Panel::graph("Requests to Clerk saved", "Requests to Clerk that were saved, by policy.")
         .query(&format!("sum by (by) (rate(clerk_gateway_saved_requests_total{{@}}{RATE}))"), "{{by}}")
         .unit("reqps")
         .min(0.0)
@@ -258,28 +256,28 @@ fn saved() -> Panel {
 
 fn unseen() -> Panel {
     Panel::graph(
-        "Use that does not come through the gateway",
+        "Requests that bypass the gateway",
         "Requests that Clerk counted in the current window and the gateway did not: programs that call Clerk directly \
-         with a key of the same instance. Only known where Clerk says what is left.",
+         with a key of the same instance. Only known if Clerk sends quota headers.",
     )
     .query("max by (clerk_instance, bucket) (clerk_ratelimit_unseen_requests{@})", "{{clerk_instance}} {{bucket}}")
     .min(0.0)
-    .no_value("Clerk does not say what is left, or there is no gateway")
+    .no_value("Clerk sends no quota headers, or there is no gateway")
 }
 
 fn cache_hits() -> Panel {
     let per_tier = |metric: &str| format!("sum by (tier) (rate(clerk_cache_{metric}_total{{#}}{RATE}))");
     let (hits, misses) = (per_tier("hits"), per_tier("misses"));
-    Panel::graph("Cache hits", "Of the look-ups in each tier of the cache, the share that found a fresh value.")
+    Panel::graph("Cache hits", "Share of the lookups in each cache tier that found a fresh response.")
         .query(&format!("{hits} / ({hits} + {misses} > 0)"), "{{tier}}")
         .share()
-        .no_value("No look-up in this time range")
+        .no_value("No lookup in this time range")
 }
 
 fn cache_errors() -> Panel {
     Panel::graph(
         "Cache errors",
-        "Failed operations of a cache tier. While a tier is down, requests are served from the other one and from Clerk.",
+        "Failed operations of a cache tier. While a tier is down, requests use the other one and Clerk.",
     )
     .query(&format!("sum by (tier) (rate(clerk_cache_errors_total{{#}}{RATE}))"), "{{tier}}")
     .unit("ops")
@@ -291,7 +289,7 @@ fn cache_errors() -> Panel {
 fn budget_shared() -> Panel {
     Panel::graph(
         "Budget shared",
-        "1: gateways share the limit over Redis. 0: at least one cannot, and each keeps to its part of it.",
+        "1: gateways share the limit through Redis. 0: at least one cannot, and each uses a fixed part of the limit.",
     )
     .query("min by (clerk_instance) (clerk_gateway_budget_shared{@})", "{{clerk_instance}}")
     .decimals(0)
@@ -302,8 +300,8 @@ fn budget_shared() -> Panel {
 
 fn redis_refused() -> Panel {
     Panel::graph(
-        "Refused by Redis",
-        "1: Redis answers and refuses something, by why: a missing right, a wrong password, full memory and the like.",
+        "Rejected by Redis",
+        "1: Redis rejects operations, by class: missing permission, wrong password, out of memory and others.",
     )
     .query("max by (class) (clerk_redis_refused{#})", "{{class}}")
     .decimals(0)
@@ -315,7 +313,7 @@ fn redis_refused() -> Panel {
 fn webhooks() -> Panel {
     Panel::graph(
         "Webhook events per minute",
-        "Events of Clerk that tell the cache what to forget, by outcome. Refused signatures mean a wrong signing secret \
+        "Events of Clerk that invalidate cached responses, by outcome. Rejected signatures mean a wrong signing secret \
          or a forged request.",
     )
     .query(&format!("60 * sum by (result) (rate(clerk_webhook_events_total{{#}}{RATE}))"), "{{result}}")
@@ -327,14 +325,14 @@ fn webhooks() -> Panel {
 }
 
 fn queue_depth() -> Panel {
-    Panel::graph("Queue", "Requests that wait for room in a window.")
+    Panel::graph("Queue", "Requests waiting for the rate limit.")
         .query("max by (clerk_instance) (clerk_gateway_queue_depth{@})", "{{clerk_instance}}")
         .decimals(0)
         .min(0.0)
         .no_value("no gateway")
 }
 
-/// A quantile of a histogram; without an event in the interval it is absent, where `histogram_quantile` would be NaN.
+/// A quantile of a histogram. Absent without events in the interval; `histogram_quantile` alone would be NaN.
 fn quantile(share: &str, metric: &str, by: &str) -> String {
     let (labels, on) =
         if by.is_empty() { ("le".to_owned(), String::new()) } else { (format!("le, {by}"), by.to_owned()) };
@@ -345,7 +343,7 @@ fn quantile(share: &str, metric: &str, by: &str) -> String {
 }
 
 fn queue_wait() -> Panel {
-    Panel::graph("Time in the queue", "How long requests waited that had to wait.")
+    Panel::graph("Time in the queue", "Time that queued requests waited.")
         .query(&quantile("0.5", "clerk_gateway_queue_wait_seconds", ""), "median")
         .query(&quantile("0.99", "clerk_gateway_queue_wait_seconds", ""), "99 %")
         .unit("s")
@@ -355,9 +353,9 @@ fn queue_wait() -> Panel {
 
 fn retries() -> Panel {
     Panel::graph(
-        "Retries for each request",
-        "How many calls to Clerk the gateway's own retries add to each request that had to go there. Where it grows, \
-         retries feed the problem. The gateway ends them at about 20 %. Batches hide a part of it.",
+        "Retries per request",
+        "Additional requests to Clerk per request, caused by the gateway's retries. If it grows, retries feed the \
+         problem. The gateway limits retries to about 20 %. Batches hide a part of them.",
     )
     .query(
         &format!(
@@ -371,11 +369,11 @@ fn retries() -> Panel {
     .unit("percentunit")
     .min(0.0)
     .runbook("ClerkGatewayRetryAmplification")
-    .no_value("Nothing came through the gateway in this time range")
+    .no_value("No requests through the gateway in this time range")
 }
 
 fn codes() -> Panel {
-    Panel::graph("Answers to callers", "What applications got, by status.")
+    Panel::graph("Responses to callers", "Responses to applications, by status.")
         .query(&pace("code"), "{{code}}")
         .fields("byRegexp", "/^2/", json!({ "color": { "mode": "fixed", "fixedColor": "green" } }))
         .fields("byRegexp", "/^429$/", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
@@ -384,13 +382,14 @@ fn codes() -> Panel {
         .unit("reqps")
         .min(0.0)
         .stacked()
-        .no_value("Nothing came through the gateway in this time range")
+        .no_value("No requests through the gateway in this time range")
 }
 
 fn latency() -> Panel {
     Panel::graph(
         "Latency",
-        "Time for the whole request at the gateway, and the part of it that Clerk took. The rest is queue and retries.",
+        "Duration of the whole request at the gateway, and of Clerk's part of it. The difference is queueing and \
+         retries.",
     )
     .query(&quantile("0.5", "clerk_gateway_request_duration_seconds", ""), "callers, median")
     .query(&quantile("0.99", "clerk_gateway_request_duration_seconds", ""), "callers, 99 %")
@@ -398,16 +397,16 @@ fn latency() -> Panel {
     .query(&quantile("0.99", "clerk_gateway_upstream_duration_seconds", ""), "Clerk, 99 %")
     .unit("s")
     .min(0.0)
-    .no_value("Nothing came through the gateway in this time range")
+    .no_value("No requests through the gateway in this time range")
 }
 
 fn slow_routes() -> Panel {
     Panel::graph(
         "Slowest routes at Clerk",
-        "95 % of the calls to Clerk were faster than this; the five slowest routes.",
+        "The 95 % quantile of the duration of requests to Clerk, for the five slowest routes.",
     )
     .query(&format!("topk(5, {})", quantile("0.95", "clerk_gateway_upstream_duration_seconds", "route")), "{{route}}")
     .unit("s")
     .min(0.0)
-    .no_value("Nothing was forwarded in this time range")
+    .no_value("No requests were forwarded in this time range")
 }

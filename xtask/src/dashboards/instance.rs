@@ -1,4 +1,4 @@
-//! One Clerk instance: which bucket is tight, since when, and what will happen next?
+//! One Clerk instance: which bucket is low, since when, and the forecast.
 
 use serde_json::json;
 
@@ -9,14 +9,13 @@ pub(super) fn dashboard() -> Board {
     Board::new(
         "clerk-instance",
         "Clerk rate limits: one instance",
-        "Headroom of one Clerk instance, window by window, and bucket by bucket. Opened from the overview or from an \
-         alert.",
+        "Headroom of one Clerk instance, by window and by bucket.",
     )
     .variable("clerk_instance", "Clerk Instance", "clerk_instance_info{#}", false)
     .variable("bucket", "Bucket", "clerk_ratelimit_limit{@}", true)
     .row("$clerk_instance right now")
     .line(4, now())
-    .row("Who spends it")
+    .row("Top consumers")
     .line(8, [(24, spending::table(false))])
     .row("Headroom")
     .line(9, [(12, windows()), (12, headroom())])
@@ -25,7 +24,7 @@ pub(super) fn dashboard() -> Board {
     .line(10, [(24, buckets_table())])
     .row("429s, blocks and forecast")
     .line(8, [(12, throttled()), (12, blocked())])
-    .row("Answers and refusals")
+    .row("Responses and rejections")
     .line(8, [(8, answers()), (8, quota_refusals()), (8, header_errors())])
     .row("Probe, clock and users")
     .line(8, [(8, probe_duration()), (8, probes()), (8, skipped())])
@@ -38,11 +37,7 @@ fn now() -> [(usize, Panel); 8] {
             3,
             Panel::stat(
                 "Headroom",
-                &format!(
-                    "The smallest share of a limit that was left at any moment of the last minute, in the tightest \
-                     bucket. {}",
-                    basis::SAID
-                ),
+                &format!("The lowest remaining share of a limit in the last minute, over all buckets. {}", basis::SAID),
                 &basis::headroom("", "@b"),
             )
             .named("{{basis}}")
@@ -57,8 +52,8 @@ fn now() -> [(usize, Panel); 8] {
             3,
             Panel::stat(
                 "Low windows",
-                "Of the windows that closed in this time range, those with less than the threshold left. Only of \
-                 buckets whose use is known: by Clerk's headers, or counted by the part that is named.",
+                "Share of the windows closed in this time range whose remaining quota fell below the threshold. Only \
+                 buckets whose usage is known.",
                 &basis::low_share("", "@b", "increase", "$__range"),
             )
             .named("{{basis}}")
@@ -72,7 +67,7 @@ fn now() -> [(usize, Panel); 8] {
             3,
             Panel::stat(
                 "429s",
-                "Answers of Clerk with status 429 that the exporter or its gateway received in this time range.",
+                "Responses of Clerk with status 429 to the exporter or its gateway in this time range.",
                 "sum(increase(clerk_ratelimit_throttled_responses_total{@b}[$__range]))",
             )
             .decimals(0)
@@ -84,8 +79,8 @@ fn now() -> [(usize, Panel); 8] {
             3,
             Panel::stat(
                 "Exhausted in",
-                "At the pace of the current window, the time until nothing is left. Only shown when that comes before \
-                 the reset.",
+                "Time until the quota is exhausted at the request rate of the current window. Only shown if that is \
+                 before the reset.",
                 "min(clerk_ratelimit_seconds_to_exhaustion{@b})",
             )
             .unit("s")
@@ -98,7 +93,7 @@ fn now() -> [(usize, Panel); 8] {
             3,
             Panel::stat(
                 "Blocked for",
-                "The longest time until Clerk takes requests again, from Retry-After.",
+                "The longest time until Clerk accepts requests again, from Retry-After.",
                 "max(clerk_ratelimit_blocked_until_timestamp_seconds{@b} - time()) > 0",
             )
             .unit("s")
@@ -110,7 +105,7 @@ fn now() -> [(usize, Panel); 8] {
         (
             3,
             Panel::stat("Key", "Whether Clerk accepts the secret key.", "min(clerk_key_valid{@})")
-                .mapped(&[("0", "refused", "red"), ("1", "valid", "green")])
+                .mapped(&[("0", "rejected", "red"), ("1", "valid", "green")])
                 .thresholds(&[(f64::MIN, "red"), (1.0, "green")])
                 .unit("bool")
                 .runbook("ClerkKeyInvalid")
@@ -120,7 +115,7 @@ fn now() -> [(usize, Panel); 8] {
             3,
             Panel::stat(
                 "Last probe",
-                "Age of the last successful probe. It keeps growing while probes fail.",
+                "Age of the last successful probe. It grows while probes fail.",
                 "time() - max(clerk_probe_last_success_timestamp_seconds{@})",
             )
             .unit("s")
@@ -132,8 +127,8 @@ fn now() -> [(usize, Panel); 8] {
         (
             3,
             Panel::stat(
-                "Users of cap",
-                "Users as a share of `users_limit` in the exporter's configuration.",
+                "Users of limit",
+                "Users as a share of the configured `users_limit`.",
                 "max(clerk_users{@} / (clerk_users_limit{@} > 0))",
             )
             .share()
@@ -147,11 +142,11 @@ fn now() -> [(usize, Panel); 8] {
 
 fn windows() -> Panel {
     Panel::heatmap(
-        "Closed windows by use",
-        "How many windows closed at which use of their limit: brighter is more. The top band holds windows with at most \
-         1 % left, the two below it those with 1 to 5 % and 5 to 10 %. A band that climbs shows the quota filling up \
-         long before the first 429. Only buckets whose use is known have windows here; the table of buckets says on what \
-         basis. Choose one bucket where the bases differ.",
+        "Closed windows by usage",
+        "Closed windows by the used share of their limit: brighter is more. The top band has windows with at most 1 % \
+         remaining, the two below it 1 to 5 % and 5 to 10 %. A rising band shows the quota filling up long before the \
+         first 429. Only buckets whose usage is known; the table of buckets shows the basis. Choose a single bucket if \
+         the bases differ.",
         "sum by (le) (increase(clerk_ratelimit_window_usage_ratio_bucket{@b}[$__rate_interval]))",
     )
     .runbook("ClerkRateLimitLow")
@@ -160,10 +155,9 @@ fn windows() -> Panel {
 
 fn headroom() -> Panel {
     Panel::graph(
-        "Headroom of each bucket, lowest of 60 s",
-        "The smallest share left in the last 60 s. Each point looks back one minute, so that a short window cannot hide \
-         between two scrapes. Dashed: the threshold from the exporter's configuration. In brackets the basis: by Clerk's \
-         headers, or counted by the part that is named.",
+        "Headroom of each bucket, minimum of 60 s",
+        "The lowest remaining share in the last 60 s. Each point covers one minute, so that a short window cannot hide \
+         between two scrapes. Dashed: the configured threshold. In brackets: the basis.",
     )
     .query(&basis::headroom("bucket", "@b"), "{{bucket}} ({{basis}})")
     .limit_line("max(clerk_ratelimit_low_threshold_ratio{#})", "low threshold", "red")
@@ -176,10 +170,10 @@ fn headroom() -> Panel {
 
 fn remaining() -> Panel {
     Panel::graph(
-        "Requests left, as sampled",
-        "What was left when Prometheus asked, beside the limit. Windows are short (10 s for most buckets) and this is \
-         one look at each scrape: trust the panels of closed windows for how often it runs low. In brackets the basis: by \
-         Clerk's headers, or the limit less what the part that is named has counted.",
+        "Remaining requests, as sampled",
+        "Remaining requests at each scrape, and the limit. Windows are short (10 s for most buckets), and this is one \
+         sample per scrape: to see how often the quota runs low, use the panels of closed windows. In brackets: the \
+         basis.",
     )
     .query(
         &format!("min by (bucket, basis) ({})", basis::known("clerk_ratelimit_remaining{@b}", "@b")),
@@ -204,10 +198,10 @@ fn remaining() -> Panel {
 fn low_windows() -> Panel {
     Panel::graph(
         "Low and exhausted windows per minute",
-        "Windows that closed with less than the threshold left, and with nothing left or a 429. A 10 s bucket \
-         has six windows a minute. Where the use is not known, only windows with a 429 are low or exhausted.",
+        "Windows whose remaining quota fell below the threshold, and windows that were exhausted or had a 429. A 10 s \
+         bucket has six windows a minute. If the usage is unknown, only windows with a 429 are low or exhausted.",
     )
-    // The average over exporters: two that watch the same instance see the same windows.
+    // Averaged over exporters: two exporters of the same instance observe the same windows.
     .query("60 * sum(avg by (bucket) (rate(clerk_ratelimit_windows_total{@b}[$__rate_interval])))", "closed")
     .query("60 * sum(avg by (bucket) (rate(clerk_ratelimit_low_windows_total{@b}[$__rate_interval])))", "low")
     .query(
@@ -227,20 +221,16 @@ fn low_windows() -> Panel {
 fn buckets_table() -> Panel {
     Panel::table(
         "Buckets",
-        "All budgets of this instance, and on what basis their use is known. Clerk's headers are the truth; counts are of \
-         what was seen here, and the truth may be higher. Where the use is unknown, only 429s, blocks and exhausted \
-         windows are true. Low, exhausted and 429 count this time range. Buckets without numbers were not observed.",
+        "All buckets of this instance, with the basis of their usage. Clerk's headers are exact; counted usage may be \
+         lower than the actual usage. If the usage is unknown, only 429s, blocks and exhausted windows are reliable. \
+         Low, exhausted and 429 count this time range. Buckets without numbers were not observed.",
     )
     .label("bucket", "Bucket", json!({ "custom.width": 230 }))
-    .label("basis", "Known from", basis::cell(210))
+    .label("basis", "Basis", basis::cell(210))
     .labels_of("max by (bucket, basis) (clerk_ratelimit_basis_info{@b})")
+    .column("Headroom, last 60 s", &basis::headroom("bucket", "@b"), cells::headroom())
     .column(
-        "Headroom, last 60 s",
-        &basis::headroom("bucket", "@b"),
-        cells::headroom(),
-    )
-    .column(
-        "Left",
+        "Remaining",
         &format!("min by (bucket, basis) ({})", basis::known("clerk_ratelimit_remaining{@b}", "@b")),
         cells::number(),
     )
@@ -271,16 +261,16 @@ fn buckets_table() -> Panel {
         "max by (bucket) (clerk_ratelimit_blocked_until_timestamp_seconds{@b} - time()) > 0",
         cells::seconds(&[(f64::MIN, "red")]),
     )
-    .column("Newest answer", "1000 * max by (bucket) (clerk_ratelimit_sample_timestamp_seconds{@b})", cells::ago())
-    .sorted("Newest answer", true)
+    .column("Newest response", "1000 * max by (bucket) (clerk_ratelimit_sample_timestamp_seconds{@b})", cells::ago())
+    .sorted("Newest response", true)
     .no_value("–")
 }
 
 fn throttled() -> Panel {
     Panel::graph(
-        "429 answers per minute",
-        "Answers of Clerk with status 429, by bucket and by who got them: the exporter's probe, the gateway, or the \
-         client library.",
+        "429 responses per minute",
+        "Responses of Clerk with status 429, by bucket and recipient: the exporter's probe, the gateway, or the client \
+         library.",
     )
     .query(
         "60 * sum by (bucket, source) (rate(clerk_ratelimit_throttled_responses_total{@b}[$__rate_interval])) > 0",
@@ -297,11 +287,11 @@ fn throttled() -> Panel {
 fn blocked() -> Panel {
     Panel::graph(
         "Blocked for, exhausted in",
-        "Blocked: while Clerk has closed a bucket, the time until it opens again, from Retry-After. Long blocks mean \
-         that requests kept coming although they were refused. Exhausted: at the pace of that window, the time until \
-         nothing was left, where that came before the reset.",
+        "Blocked: time until Clerk accepts requests again, from Retry-After. Long blocks mean that requests continued \
+         while blocked. Exhausted: time until the quota was exhausted at the request rate of that window, if before \
+         the reset.",
     )
-    // From the time of the sample: many blocks are over before the next one.
+    // Relative to the sample's time: many blocks end before the next sample.
     .query(
         "max by (bucket) (clerk_ratelimit_blocked_until_timestamp_seconds{@b} \
          - timestamp(clerk_ratelimit_blocked_until_timestamp_seconds{@b})) > 0",
@@ -319,7 +309,7 @@ fn blocked() -> Panel {
 }
 
 fn answers() -> Panel {
-    Panel::graph("Answers of Clerk", "All answers of Clerk that were seen here, by status.")
+    Panel::graph("Responses of Clerk", "All responses of Clerk to the exporter and its gateway, by status.")
         .query("sum by (code) (rate(clerk_responses_total{@}[$__rate_interval]))", "{{code}}")
         .fields("byRegexp", "/^2/", json!({ "color": { "mode": "fixed", "fixedColor": "green" } }))
         .fields("byRegexp", "/^429$/", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
@@ -328,14 +318,14 @@ fn answers() -> Panel {
         .unit("reqps")
         .min(0.0)
         .stacked()
-        .no_value("No answer in this time range")
+        .no_value("No response in this time range")
 }
 
 fn quota_refusals() -> Panel {
     Panel::graph(
-        "Refusals (403) per minute",
-        "Answers with status 403 and a quota code, because a quota of the plan is used up: too many users, organizations, members, domains or roles for the plan. Waiting \
-         does not help; the plan or the data has to change.",
+        "Quota rejections (403) per minute",
+        "Responses with status 403 and a quota code: too many users, organizations, members, domains or roles for the \
+         plan. Waiting does not help; the plan or the data has to change.",
     )
     .query("60 * sum by (code) (rate(clerk_quota_exceeded_total{@}[$__rate_interval])) > 0", "{{code}}")
     .decimals(1)
@@ -343,14 +333,13 @@ fn quota_refusals() -> Panel {
     .stacked_bars()
     .shades("red")
     .runbook("ClerkUserQuotaExceeded")
-    .no_value("No refusal in this time range")
+    .no_value("No rejection in this time range")
 }
 
 fn header_errors() -> Panel {
     Panel::graph(
         "Malformed quota headers per minute",
-        "Quota headers that could not be believed, by what was wrong. Values that are not understood are left out, so \
-         headroom may be missing meanwhile.",
+        "Invalid quota headers, by error. Invalid values are ignored, so that headroom may be missing.",
     )
     .query("60 * sum by (error) (rate(clerk_ratelimit_header_errors_total{@}[$__rate_interval])) > 0", "{{error}}")
     .decimals(1)
@@ -358,18 +347,18 @@ fn header_errors() -> Panel {
     .stacked_bars()
     .shades("red")
     .runbook("ClerkRateLimitHeadersMalformed")
-    .no_value("All quota headers were well-formed")
+    .no_value("All quota headers were valid")
 }
 
 fn probe_duration() -> Panel {
-    // Without a probe in the interval the quantile of nothing would be NaN.
+    // Without a probe in the interval, the quantile would be NaN.
     let quantile = |share: &str| {
         format!(
             "histogram_quantile({share}, sum by (le) (rate(clerk_probe_duration_seconds_bucket{{@}}[$__rate_interval]))) \
              and on () sum(rate(clerk_probe_duration_seconds_count{{@}}[$__rate_interval])) > 0"
         )
     };
-    Panel::graph("Duration of probes", "How long Clerk took to answer the probe, failed probes included.")
+    Panel::graph("Probe duration", "Time until Clerk's response to the probe, including failed probes.")
         .query(&quantile("0.5"), "median")
         .query(&quantile("0.95"), "95 %")
         .unit("s")
@@ -380,10 +369,10 @@ fn probe_duration() -> Panel {
 fn probes() -> Panel {
     Panel::graph(
         "Probes",
-        "Probes made, and those that failed, by reason. `throttled` is the quota's fault, `key` the key's, the others \
-         are the way to Clerk or Clerk itself.",
+        "Probes sent, and failed probes by reason: `throttled` (quota), `key` (secret key); the others concern Clerk \
+         or the network path to it.",
     )
-    .query("sum(rate(clerk_probes_total{@}[$__rate_interval]))", "made")
+    .query("sum(rate(clerk_probes_total{@}[$__rate_interval]))", "sent")
     .query("sum by (reason) (rate(clerk_probe_failures_total{@}[$__rate_interval])) > 0", "failed: {{reason}}")
     .fields("byRegexp", "/^failed/", json!({ "custom.fillOpacity": 60 }))
     .unit("reqps")
@@ -394,9 +383,10 @@ fn probes() -> Panel {
 
 fn skipped() -> Panel {
     Panel::graph(
-        "Probes not made",
-        "Probes that were due and left out, by reason: `fresh` (other traffic told enough), `blocked` (Clerk asked for \
-         silence), `backoff` (after failures), `in_flight` (the last one still ran), `missed` (the machine was asleep).",
+        "Skipped probes",
+        "Due probes that were skipped, by reason: `fresh` (other traffic reported the quota), `blocked` (Retry-After), \
+         `backoff` (after failures), `in_flight` (the previous one was still running), `missed` (the machine was \
+         suspended).",
     )
     .query("sum by (reason) (rate(clerk_probes_skipped_total{@}[$__rate_interval]))", "{{reason}}")
     .unit("reqps")
@@ -408,18 +398,18 @@ fn skipped() -> Panel {
 fn clock() -> Panel {
     Panel::graph(
         "Clock offset",
-        "Clerk's clock minus that of the exporter's machine, exact to half a second. An offset of seconds makes resets \
-         and Retry-After dates wrong for every program on that machine.",
+        "Clerk's clock minus the clock of the exporter's machine, accurate to half a second. An offset of seconds \
+         makes resets and Retry-After dates wrong for every program on that machine.",
     )
     .query("clerk_clock_offset_seconds{@}", "{{instance}}")
     .unit("s")
     .soft_bounds(-2.0, 2.0)
     .runbook("ClerkClockOffset")
-    .no_value("No answer with a Date in this time range")
+    .no_value("No response with a Date header in this time range")
 }
 
 fn users() -> Panel {
-    Panel::graph("Users", "Users, those active in the last 30 days, and the cap of the configuration.")
+    Panel::graph("Users", "Users, those active in the last 30 days, and the configured limit.")
         .query("max(clerk_users{@})", "users")
         .query("max(clerk_users_active_30d{@})", "active in 30 days")
         .limit_line("max(clerk_users_limit{@})", "cap", "red")

@@ -21,13 +21,13 @@ const RUNBOOKS: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/ma
 const SCHEMA_VERSION: u8 = 39;
 const PLUGIN_VERSION: &str = "11.0.0";
 
-/// All dashboards: name of the file without `.json`, and content.
+/// All dashboards: file name without `.json`, and content.
 pub(crate) fn all() -> Vec<(&'static str, Value)> {
     [overview::dashboard(), instance::dashboard(), gateway::dashboard()].map(|board| (board.uid, board.build())).into()
 }
 
-/// Writes out the label matchers of a query: `{#}` is a metric of an exporter, `{@}` one of a Clerk instance, and
-/// `{@b}` one of its buckets.
+/// Expands the label matchers of a query: `{#}` for metrics of an exporter, `{@}` of a Clerk instance, `{@b}` of one of
+/// its buckets.
 fn expand(query: &str) -> String {
     let exporter = r#"job=~"$job",instance=~"$instance""#;
     let clerk_instance = format!(r#"{exporter},clerk_instance=~"$clerk_instance""#);
@@ -38,7 +38,7 @@ fn expand(query: &str) -> String {
         .replace("{#", &format!("{{{exporter}"))
 }
 
-/// A dashboard under construction: rows of panels, laid out from left to right and from top to bottom.
+/// A dashboard under construction: rows of panels, from left to right and from top to bottom.
 struct Board {
     uid: &'static str,
     title: &'static str,
@@ -62,7 +62,7 @@ impl Board {
         Self { uid, title, description, variables, panels: Vec::new(), bottom: 0 }
     }
 
-    /// A variable of the values of the label of its name.
+    /// A variable with the values of the label of this name.
     fn variable(mut self, name: &str, label: &str, metric: &str, several: bool) -> Self {
         self.variables.push(variable(name, label, &expand(metric), several));
         self
@@ -79,7 +79,7 @@ impl Board {
         self
     }
 
-    /// Panels side by side, with their widths (of 24).
+    /// Adds panels side by side, with their widths (of 24).
     fn line(mut self, height: usize, panels: impl IntoIterator<Item = (usize, Panel)>) -> Self {
         let mut left = 0;
         for (width, panel) in panels {
@@ -117,7 +117,7 @@ fn variable(name: &str, label: &str, metric: &str, several: bool) -> Value {
         "skipUrlSync": false, "current": {},
     });
     if several {
-        // `.+` and not a list of all values: the list misses what appears after the dashboard was loaded.
+        // `.+` instead of a list of all values, which would miss values that appear after the dashboard was loaded.
         variable["allValue"] = json!(".+");
     }
     variable
@@ -128,7 +128,7 @@ fn annotations() -> Value {
         "builtIn": 1, "datasource": { "type": "grafana", "uid": "-- Grafana --" }, "enable": true, "hide": true,
         "iconColor": "rgba(0, 211, 255, 1)", "name": "Annotations & Alerts", "type": "dashboard",
     });
-    // The empty alternative lets alerts through that concern an exporter and no Clerk instance.
+    // The empty alternative includes alerts of an exporter, which have no Clerk instance.
     let alerts = json!({
         "datasource": datasource(), "enable": true, "hide": false, "iconColor": "red", "name": "Clerk alerts",
         "expr": r#"ALERTS{alertname=~"Clerk.*",alertstate="firing",clerk_instance=~"$clerk_instance|"}"#,
@@ -163,14 +163,11 @@ fn links() -> Value {
     ])
 }
 
-/// What Prometheus says is firing, each with its runbook.
+/// The firing alerts, each with a link to its runbook.
 fn alerts_table(with_clerk_instance: bool) -> Panel {
-    let table = Panel::table(
-        "Firing alerts",
-        "Alerts of the shipped rules that fire now. Click one to read what it means and what to do.",
-    )
-    .label("alertname", "Alert", cells::runbook_link())
-    .label("severity", "Severity", cells::severity());
+    let table = Panel::table("Firing alerts", "Firing alerts of the shipped rules. Click one to open its runbook.")
+        .label("alertname", "Alert", cells::runbook_link())
+        .label("severity", "Severity", cells::severity());
     let (table, by) = if with_clerk_instance {
         let table = table.label("clerk_instance", "Clerk instance", cells::instance_link());
         (table, "alertname, severity, clerk_instance, bucket")

@@ -1,4 +1,4 @@
-//! All Clerk instances: which of them is in trouble?
+//! All Clerk instances: which of them have problems.
 
 use serde_json::json;
 
@@ -9,15 +9,15 @@ pub(super) fn dashboard() -> Board {
     Board::new(
         "clerk-overview",
         "Clerk rate limits: overview",
-        "Which Clerk instance is close to its rate limit, throttled, or out of users? A row of the first table leads to \
-         the dashboard of that instance.",
+        "Which Clerk instances are close to their rate limit, throttled, or near their user limit. Click an instance \
+         in a table to open its dashboard.",
     )
     .variable("clerk_instance", "Clerk Instance", "clerk_instance_info{#}", true)
     .row("Right now")
     .line(4, now())
-    .row("Who spends it")
+    .row("Top consumers")
     .line(8, [(17, spending::table(true)), (7, basis::table())])
-    .row("Who is close to the limit")
+    .row("Headroom")
     .line(7, [(24, headroom_table())])
     .line(8, [(12, headroom()), (12, low_windows())])
     .row("429s and alerts")
@@ -29,8 +29,8 @@ pub(super) fn dashboard() -> Board {
     .line(6, [(12, exporters_table()), (6, memory()), (6, cpu())])
 }
 
-/// Six numbers that are green when nothing is wrong. Each is 0 while there are instances, and absent without any, so
-/// that a dead exporter does not look healthy.
+/// Six numbers that are green if nothing is wrong. Each is 0 while there are instances, and absent without any, so that
+/// a dead exporter does not look healthy.
 fn now() -> [(usize, Panel); 6] {
     let unknown = "no data";
     [
@@ -39,8 +39,8 @@ fn now() -> [(usize, Panel); 6] {
             Panel::stat(
                 "Lowest headroom",
                 &format!(
-                    "The smallest share of a limit that was left at any moment of the last minute, over all instances \
-                     and buckets whose use is known. Below 10 % the alert ClerkRateLimitLow is due. {}",
+                    "The lowest remaining share of a limit in the last minute, over all instances and buckets whose \
+                     usage is known. Below 10 % the alert ClerkRateLimitLow fires. {}",
                     basis::SAID
                 ),
                 &basis::headroom("", "@"),
@@ -57,10 +57,9 @@ fn now() -> [(usize, Panel); 6] {
             4,
             Panel::stat(
                 "Instances low, in range",
-                "Clerk instances with at least one window in this time range in which less than the threshold (10 % by \
-                 default) was left. \
-                 Counted from closed windows, so that none is missed between two scrapes. Where the use is not known, \
-                 only windows with a 429 are among them.",
+                "Clerk instances with at least one window in this time range whose remaining quota fell below the \
+                 threshold (10 % by default). Counted from closed windows, so that none is missed between two scrapes. \
+                 If the usage is unknown, only windows with a 429 count.",
                 "count(sum by (clerk_instance) (increase(clerk_ratelimit_low_windows_total{@}[$__range])) > 0) \
                  or 0 * count(clerk_instance_info{@})",
             )
@@ -72,7 +71,7 @@ fn now() -> [(usize, Panel); 6] {
             4,
             Panel::stat(
                 "429s, in range",
-                "Answers of Clerk with status 429 that the exporter or its gateway received in this time range.",
+                "Responses of Clerk with status 429 to the exporter or its gateway in this time range.",
                 "sum(increase(clerk_ratelimit_throttled_responses_total{@}[$__range]))",
             )
             .decimals(0)
@@ -84,7 +83,7 @@ fn now() -> [(usize, Panel); 6] {
             4,
             Panel::stat(
                 "Buckets blocked",
-                "Buckets that Clerk has closed until the end of a Retry-After.",
+                "Buckets that Clerk blocks until the end of a Retry-After.",
                 "count(clerk_ratelimit_blocked_until_timestamp_seconds{@} > time()) or 0 * count(clerk_instance_info{@})",
             )
             .thresholds(NONE_WANTED)
@@ -94,9 +93,9 @@ fn now() -> [(usize, Panel); 6] {
         (
             4,
             Panel::stat(
-                "Without an answer",
-                "Clerk instances whose last exchange gave no usable answer: timeout, connection, TLS or an error status. \
-                 A 429 is a usable answer.",
+                "Not responding",
+                "Clerk instances whose last request got no usable response: timeout, connection, TLS or an error \
+                 status. A 429 is a usable response.",
                 "sum(clerk_up{@} == bool 0)",
             )
             .thresholds(NONE_WANTED)
@@ -106,8 +105,8 @@ fn now() -> [(usize, Panel); 6] {
         (
             4,
             Panel::stat(
-                "Refused keys",
-                "Secret keys that Clerk answered with 401 or 403.",
+                "Rejected keys",
+                "Secret keys that Clerk rejects with 401 or 403.",
                 "sum(clerk_key_valid{@} == bool 0)",
             )
             .thresholds(NONE_WANTED)
@@ -118,26 +117,26 @@ fn now() -> [(usize, Panel); 6] {
 }
 
 fn headroom_table() -> Panel {
-    // Buckets of which nothing was ever observed have a limit and nothing to tell.
+    // Buckets without any observation only have a limit.
     let seen = "and on (clerk_instance, bucket) clerk_ratelimit_sample_timestamp_seconds{@}";
     Panel::table(
         "Buckets by headroom",
-        "The observed buckets of all instances, tightest first. Headroom: the smallest share left in the last 60 s. \
-         Low, exhausted and 429 count this time range. Empty forecast: it will last until the reset. Empty block: not \
-         blocked. Use unknown: see the panel of that question. Counts are of what was seen, and the truth may be higher; \
-         Clerk's headers are the truth. Click an instance to see its windows.",
+        "The observed buckets of all instances, lowest headroom first. Headroom: the lowest remaining share in the \
+         last 60 s. Low, exhausted and 429 count this time range. Empty forecast: lasts until the reset. Empty block: \
+         not blocked. Counted usage may be lower than the actual usage; Clerk's headers are exact. Click an instance \
+         to see its windows.",
     )
     .label("clerk_instance", "Clerk instance", cells::instance_link())
     .label("environment", "Environment", json!({ "custom.width": 120 }))
     .label("bucket", "Bucket", json!({}))
-    .label("basis", "Known from", basis::cell(210))
+    .label("basis", "Basis", basis::cell(210))
     .labels_of(&format!(
         "max by (clerk_instance, environment, bucket, basis) (clerk_ratelimit_basis_info{{@}} \
          * on (job, instance, clerk_instance) group_left (environment) clerk_instance_info{{@}} {seen})"
     ))
     .column("Headroom, last 60 s", &basis::headroom("clerk_instance, bucket", "@"), cells::headroom())
     .column(
-        "Left",
+        "Remaining",
         &format!("min by (clerk_instance, bucket, basis) ({})", basis::known("clerk_ratelimit_remaining{@}", "@")),
         cells::number(),
     )
@@ -175,24 +174,24 @@ fn headroom_table() -> Panel {
 
 fn headroom() -> Panel {
     Panel::graph(
-        "Headroom of each instance, lowest of 60 s",
-        "The smallest share left in the last 60 s in the tightest bucket of each instance. Each point looks back one \
-         minute, so that a short window cannot hide between two scrapes. Dashed: the threshold from the exporter's \
-         configuration. In brackets the basis: by Clerk's headers, or counted by the part that is named.",
+        "Headroom of each instance, minimum of 60 s",
+        "The lowest remaining share in the last 60 s over the buckets of each instance. Each point covers one minute, \
+         so that a short window cannot hide between two scrapes. Dashed: the configured threshold. In brackets: the \
+         basis.",
     )
     .query(&basis::headroom("clerk_instance", "@"), "{{clerk_instance}} ({{basis}})")
     .limit_line("max(clerk_ratelimit_low_threshold_ratio{#})", "low threshold", "red")
     .share()
     .thresholds(HEADROOM)
     .legend(&["min", "lastNotNull"])
-    .no_value("Use unknown: see the panel of that question")
+    .no_value("Use unknown: see the panel on usage")
 }
 
 fn low_windows() -> Panel {
     Panel::graph(
         "Share of low windows",
-        "Of the windows that closed, those in which less than the threshold was left. 0 % is healthy; 100 % means that \
-         every window runs low. Only instances whose use is known; in brackets the basis.",
+        "Share of the closed windows whose remaining quota fell below the threshold. 0 % is healthy; at 100 % every \
+         window runs low. Only instances whose usage is known; in brackets: the basis.",
     )
     .query(&basis::low_share("clerk_instance", "@", "rate", "$__rate_interval"), "{{clerk_instance}} ({{basis}})")
     .share()
@@ -203,9 +202,9 @@ fn low_windows() -> Panel {
 
 fn throttled() -> Panel {
     Panel::graph(
-        "429 answers per minute",
-        "Answers of Clerk with status 429, by instance and bucket. A 429 of one bucket does not mean that the instance \
-         is exhausted: invitations, bulk calls and changes of one user have budgets of their own.",
+        "429 responses per minute",
+        "Responses of Clerk with status 429, by instance and bucket. A 429 of one bucket does not mean that the \
+         instance is exhausted: invitations, bulk calls and changes of one user have separate limits.",
     )
     .query(
         "60 * sum by (clerk_instance, bucket) (rate(clerk_ratelimit_throttled_responses_total{@}[$__rate_interval])) > 0",
@@ -223,13 +222,13 @@ fn throttled() -> Panel {
 fn instances_table() -> Panel {
     Panel::table(
         "Instances",
-        "State of each instance's key and probe. Last answer: age of the last successful probe, which keeps growing \
-         while probes fail. Clock: Clerk's clock minus that of the exporter's machine.",
+        "State of each instance's key and probe. Last success: age of the last successful probe, which grows while \
+         probes fail. Clock: Clerk's clock minus the clock of the exporter's machine.",
     )
     .label("clerk_instance", "Clerk instance", cells::instance_link())
     .label("api_host", "API host", json!({ "custom.width": 120 }))
     .column(
-        "Answers",
+        "Responding",
         "min by (clerk_instance, api_host) (clerk_up{@} * on (job, instance, clerk_instance) group_left (api_host) \
          clerk_instance_info{@})",
         cells::words(&[("0", "no", "red"), ("1", "yes", "green")]),
@@ -237,10 +236,10 @@ fn instances_table() -> Panel {
     .column(
         "Key",
         "min by (clerk_instance) (clerk_key_valid{@})",
-        cells::words(&[("0", "refused", "red"), ("1", "valid", "green")]),
+        cells::words(&[("0", "rejected", "red"), ("1", "valid", "green")]),
     )
     .column(
-        "Last answer",
+        "Last success",
         "time() - max by (clerk_instance) (clerk_probe_last_success_timestamp_seconds{@})",
         cells::seconds(AGE),
     )
@@ -257,22 +256,22 @@ fn instances_table() -> Panel {
 
 fn answering() -> Panel {
     Panel::states(
-        "Answers of Clerk",
-        "Whether the last exchange with each instance got a usable answer. A 429 counts as one.",
+        "Responses of Clerk",
+        "Whether the last request to each instance got a usable response. A 429 counts as usable.",
         "min by (clerk_instance) (clerk_up{@})",
         "{{clerk_instance}}",
     )
-    .mapped(&[("0", "no answer", "red"), ("1", "answers", "green")])
+    .mapped(&[("0", "no response", "red"), ("1", "responding", "green")])
     .thresholds(&[(f64::MIN, "red"), (1.0, "green")])
     .unit("bool_yes_no")
     .runbook("ClerkProbeFailing")
-    .no_value("Nothing was probed in this time range")
+    .no_value("No probe in this time range")
 }
 
 fn users_share() -> Panel {
     Panel::bars(
         "Users against the cap",
-        "Users as a share of `users_limit` in the exporter's configuration. At 100 % Clerk refuses new users with 403.",
+        "Users as a share of the configured `users_limit`. At 100 % Clerk rejects new users with 403.",
         "max by (clerk_instance) (clerk_users{@} / (clerk_users_limit{@} > 0))",
         "{{clerk_instance}}",
     )
@@ -286,7 +285,7 @@ fn users_share() -> Panel {
 fn users() -> Panel {
     Panel::graph(
         "Users",
-        "Users of each instance, and those active in the last 30 days. Counted on a slow schedule, when it is configured.",
+        "Users of each instance, and those active in the last 30 days. Counted on a slow schedule, if configured.",
     )
     .query("max by (clerk_instance) (clerk_users{@})", "{{clerk_instance}}")
     .query("max by (clerk_instance) (clerk_users_active_30d{@})", "{{clerk_instance}}, active")
@@ -297,8 +296,8 @@ fn users() -> Panel {
 fn probe_failures() -> Panel {
     Panel::graph(
         "Failed probes per minute",
-        "Probes without a usable answer, by reason. `throttled` is the quota's fault, `key` the key's, the others are \
-         the way to Clerk or Clerk itself.",
+        "Probes without a usable response, by reason: `throttled` (quota), `key` (secret key); the others concern \
+         Clerk or the network path to it.",
     )
     .query(
         "60 * sum by (clerk_instance, reason) (rate(clerk_probe_failures_total{@}[$__rate_interval])) > 0",
@@ -313,7 +312,7 @@ fn probe_failures() -> Panel {
 }
 
 fn exporters_table() -> Panel {
-    Panel::table("Exporters", "The exporters behind these numbers. Each replica spends quota of its own on probes.")
+    Panel::table("Exporters", "The exporters behind these numbers. Each replica uses quota for its own probes.")
         .label("instance", "Exporter", json!({}))
         .label("version", "Version", json!({ "custom.width": 110 }))
         .column("Up since", "1000 * max by (instance) (process_start_time_seconds{#})", cells::ago())
@@ -342,7 +341,7 @@ fn memory() -> Panel {
 }
 
 fn cpu() -> Panel {
-    Panel::graph("Processor time", "Processor time of each exporter: 100 % is one core.")
+    Panel::graph("CPU time", "CPU time of each exporter: 100 % is one core.")
         .query("rate(process_cpu_seconds_total{#}[$__rate_interval])", "{{instance}}")
         .unit("percentunit")
         .min(0.0)

@@ -1,26 +1,26 @@
-//! Panels: what Grafana wants to know of each, with the settings that all of them share.
+//! Panels, with the settings that all of them share.
 
 use serde_json::{Map, Value, json};
 
-/// The data source of every panel, query, variable and annotation: the one chosen at the top of the dashboard.
+/// The data source of every panel, query, variable and annotation: the one selected at the top of the dashboard.
 pub(crate) fn datasource() -> Value {
     json!({ "type": "prometheus", "uid": "${datasource}" })
 }
 
-/// Left share of a quota: below 10 % (the default of `low_threshold`) red, below 20 % orange.
+/// Remaining share of a quota: below 10 % (the default of `low_threshold`) red, below 20 % orange.
 pub(crate) const HEADROOM: &[(f64, &str)] = &[(f64::MIN, "red"), (0.1, "orange"), (0.2, "green")];
 /// Used share: from 80 % orange, from 90 % red.
 pub(crate) const USAGE: &[(f64, &str)] = &[(f64::MIN, "green"), (0.8, "orange"), (0.9, "red")];
-/// Things that should not be there at all. `increase()` extrapolates, so that one event may count as 0.9.
+/// Events that should never occur. `increase()` extrapolates, so that one event may count as 0.9.
 pub(crate) const NONE_WANTED: &[(f64, &str)] = &[(f64::MIN, "green"), (0.5, "red")];
-/// Things to know of.
+/// Events to be aware of.
 pub(crate) const FEW_WANTED: &[(f64, &str)] = &[(f64::MIN, "green"), (0.5, "orange")];
-/// Age of the last successful probe: probes come every 15 s by default, and the alert comes at two minutes.
+/// Age of the last successful probe. Probes run every 15 s by default; the alert fires at two minutes.
 pub(crate) const AGE: &[(f64, &str)] = &[(f64::MIN, "green"), (60.0, "orange"), (120.0, "red")];
-/// Grafana makes `$__rate_interval` at least four times this. Without it, a data source that was left as it is gives 60 s:
-/// with a scrape every 60 s that is one sample, and no rate.
+/// Grafana makes `$__rate_interval` at least four times this. Without it, an unconfigured data source yields 60 s; with
+/// a scrape every 60 s that is one sample, and no rate.
 const MIN_STEP: &str = "30s";
-/// No judgement.
+/// No colour by value.
 pub(crate) const NEUTRAL: &[(f64, &str)] = &[(f64::MIN, "text")];
 
 /// One panel.
@@ -59,7 +59,7 @@ impl Panel {
         panel.thresholds(NEUTRAL)
     }
 
-    /// One number, with its recent course behind it.
+    /// One number, with its recent history behind it.
     pub(crate) fn stat(title: &str, description: &str, expr: &str) -> Self {
         let options = json!({
             "colorMode": "value", "graphMode": "none", "justifyMode": "auto", "orientation": "auto",
@@ -69,7 +69,7 @@ impl Panel {
         Self::new("stat", title, description, options).instant(expr, "")
     }
 
-    /// Bars, one for each series.
+    /// Bars, one per series.
     pub(crate) fn bars(title: &str, description: &str, expr: &str, legend: &str) -> Self {
         let options = json!({
             "displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "namePlacement": "auto",
@@ -99,7 +99,7 @@ impl Panel {
         panel
     }
 
-    /// Closed windows by use: time to the right, use upwards, more windows brighter.
+    /// Closed windows by usage: time to the right, usage upwards, more windows brighter.
     pub(crate) fn heatmap(title: &str, description: &str, expr: &str) -> Self {
         let options = json!({
             "calculate": false, "cellGap": 1, "cellValues": { "unit": "short", "decimals": 1 },
@@ -117,7 +117,7 @@ impl Panel {
         panel.target(expr, "{{le}}", json!({ "range": true, "format": "heatmap" }))
     }
 
-    /// Coloured states over time, one band for each series.
+    /// Coloured states over time, one band per series.
     pub(crate) fn states(title: &str, description: &str, expr: &str, legend: &str) -> Self {
         let options = json!({
             "alignValue": "left", "mergeValues": true, "rowHeight": 0.8, "showValue": "auto",
@@ -132,7 +132,7 @@ impl Panel {
         panel.query(expr, legend)
     }
 
-    /// A table; its columns come with [`Panel::column`].
+    /// A table; [`Panel::column`] adds its columns.
     pub(crate) fn table(title: &str, description: &str) -> Self {
         let options = json!({
             "cellHeight": "sm", "showHeader": true,
@@ -165,29 +165,29 @@ impl Panel {
         self
     }
 
-    /// A query of the values now.
+    /// Adds a query of the current values.
     pub(crate) fn instant(self, expr: &str, legend: &str) -> Self {
         self.target(expr, legend, json!({ "instant": true, "range": false }))
     }
 
-    /// A query over time.
+    /// Adds a query over time.
     pub(crate) fn query(self, expr: &str, legend: &str) -> Self {
         self.target(expr, legend, json!({ "instant": false, "range": true }))
     }
 
-    /// A column of a table: the values of an instant query, under this name.
+    /// Adds a column: the values of an instant query, with this name.
     pub(crate) fn column(self, name: &str, expr: &str, properties: Value) -> Self {
         let panel = self.target(expr, "", json!({ "instant": true, "range": false, "format": "table" }));
         let ref_id = panel.targets.last().and_then(|target| target["refId"].as_str()).unwrap().to_owned();
         panel.renamed(&format!("Value #{ref_id}"), name, properties)
     }
 
-    /// A column of a table that holds a label.
+    /// Adds a column with a label.
     pub(crate) fn label(self, label: &str, name: &str, properties: Value) -> Self {
         self.renamed(label, name, properties)
     }
 
-    /// Names are kept in the transformation that [`Panel::sorted`] completes.
+    /// The names are stored in the transformation that [`Panel::sorted`] completes.
     fn renamed(mut self, from: &str, to: &str, properties: Value) -> Self {
         if self.transformations.is_empty() {
             self.transformations.push(json!({ "id": "merge", "options": {} }));
@@ -202,7 +202,7 @@ impl Panel {
         self.field(to, properties)
     }
 
-    /// A query of a table that brings labels and no column of its own.
+    /// Adds a query of a table that yields labels but no column.
     pub(crate) fn labels_of(self, expr: &str) -> Self {
         let mut panel = self.column("", expr, json!({}));
         let organize = &mut panel.transformations[1]["options"];
@@ -214,13 +214,13 @@ impl Panel {
         panel
     }
 
-    /// The column by which a table is sorted.
+    /// Sorts a table by this column.
     pub(crate) fn sorted(mut self, column: &str, descending: bool) -> Self {
         self.options.insert("sortBy".to_owned(), json!([{ "displayName": column, "desc": descending }]));
         self
     }
 
-    /// Settings of the series or column of this name.
+    /// Settings of the series or column with this name.
     pub(crate) fn field(self, name: &str, properties: Value) -> Self {
         self.fields("byName", name, properties)
     }
@@ -235,7 +235,7 @@ impl Panel {
         self
     }
 
-    /// A limit beside the values: a dashed line.
+    /// Adds a limit as a dashed line.
     pub(crate) fn limit_line(self, expr: &str, name: &str, color: &str) -> Self {
         self.query(expr, name).field(
             name,
@@ -264,14 +264,14 @@ impl Panel {
         self
     }
 
-    /// Bounds of the axis, which widens for values beyond them.
+    /// Bounds of the axis, which grows for values beyond them.
     pub(crate) fn soft_bounds(mut self, min: f64, max: f64) -> Self {
         self.custom.insert("axisSoftMin".to_owned(), json!(min));
         self.custom.insert("axisSoftMax".to_owned(), json!(max));
         self
     }
 
-    /// A share of a whole.
+    /// The values are ratios.
     pub(crate) fn share(self) -> Self {
         let mut panel = self.unit("percentunit").min(0.0);
         panel.set("max", json!(1.0));
@@ -283,17 +283,17 @@ impl Panel {
         self
     }
 
-    /// Words for values.
+    /// Texts for values.
     pub(crate) fn mapped(mut self, words: &[(&str, &str, &str)]) -> Self {
         self.set("mappings", mappings(words));
         self
     }
 
-    /// What is shown when there is no value.
+    /// Text for a missing value.
     pub(crate) fn no_value(mut self, text: &str) -> Self {
         self.set("noValue", json!(text));
         if self.kind == "stat" {
-            // Unknown is neither good nor bad; without this it would have the colour of the lowest values.
+            // Unknown is neutral; without this it would have the colour of the lowest values.
             let absent = json!({ "type": "special", "options": {
                 "match": "null+nan", "result": { "text": text, "color": "text", "index": 99 },
             } });
@@ -302,7 +302,7 @@ impl Panel {
         self
     }
 
-    /// Bars instead of lines, one upon the other: for counts of events.
+    /// Stacked bars instead of lines: for counts of events.
     pub(crate) fn stacked_bars(mut self) -> Self {
         self.custom.insert("drawStyle".to_owned(), json!("bars"));
         self.custom.insert("fillOpacity".to_owned(), json!(80));
@@ -319,14 +319,14 @@ impl Panel {
         self
     }
 
-    /// Lone values get a point: for values that are there only now and then.
+    /// Isolated values get a point: for series with gaps.
     pub(crate) fn points(mut self) -> Self {
         self.custom.insert("showPoints".to_owned(), json!("auto"));
         self.custom.insert("pointSize".to_owned(), json!(7));
         self
     }
 
-    /// Shades of one colour: for events of which none is good.
+    /// Shades of one colour: for events that are all bad.
     pub(crate) fn shades(mut self, color: &str) -> Self {
         self.set("color", json!({ "mode": "shades", "fixedColor": color }));
         self
@@ -338,7 +338,7 @@ impl Panel {
         self
     }
 
-    /// Shows these numbers of each series in the legend.
+    /// Shows these statistics of each series in the legend.
     pub(crate) fn legend(mut self, calcs: &[&str]) -> Self {
         self.options["legend"]["calcs"] = json!(calcs);
         self.options["legend"]["displayMode"] = json!("table");
@@ -353,7 +353,7 @@ impl Panel {
         self
     }
 
-    /// Shows the course behind the number.
+    /// Shows the history behind the number.
     pub(crate) fn with_course(mut self) -> Self {
         self.options.insert("graphMode".to_owned(), json!("area"));
         for target in &mut self.targets {
@@ -363,18 +363,18 @@ impl Panel {
         self
     }
 
-    /// A link in the panel's corner to the runbook of an alert.
+    /// Adds a link to the runbook of an alert.
     pub(crate) fn runbook(self, alert: &str) -> Self {
         self.linked(&format!("Runbook: {alert}"), &format!("{}{alert}.md", super::RUNBOOKS))
     }
 
-    /// A link in the panel's corner.
+    /// Adds a link.
     pub(crate) fn linked(mut self, title: &str, url: &str) -> Self {
         self.links.push(json!({ "targetBlank": true, "title": title, "url": url }));
         self
     }
 
-    /// The panel at its place.
+    /// The panel at its position.
     pub(crate) fn build(mut self, id: usize, place: Value) -> Value {
         self.set("unit", json!(self.unit));
         if !self.custom.is_empty() {
@@ -388,7 +388,7 @@ impl Panel {
         }));
         if !self.transformations.is_empty() {
             if panel["targets"].as_array().is_some_and(|targets| targets.len() == 1) {
-                // Grafana numbers the values of several queries only.
+                // Grafana numbers the values only if there are several queries.
                 let organize = self.transformations[1].to_string().replace("Value #A", "Value");
                 self.transformations[1] = organize.parse().unwrap();
             }
@@ -401,7 +401,7 @@ impl Panel {
     }
 }
 
-/// Colours by value: each from its bound upwards.
+/// Colours by value, each from its lower bound.
 pub(crate) fn thresholds(steps: &[(f64, &str)]) -> Value {
     let steps: Vec<Value> = steps
         .iter()
@@ -410,7 +410,7 @@ pub(crate) fn thresholds(steps: &[(f64, &str)]) -> Value {
     json!({ "mode": "absolute", "steps": steps })
 }
 
-/// Words and colours for single values.
+/// Texts and colours for single values.
 pub(crate) fn mappings(words: &[(&str, &str, &str)]) -> Value {
     let options: Map<String, Value> = words
         .iter()

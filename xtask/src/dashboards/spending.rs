@@ -1,19 +1,19 @@
-//! Who spends the quota: requests that Clerk may have counted, by caller and route.
+//! Consumption of the quota: requests that Clerk may have counted, by caller and route.
 //!
-//! These series are born with their first request, and `increase()` does not see what a series is born with. So a series
-//! that was not there at the begin of the time counts in full, unless what it shows may be older: when it is there from the
-//! first scrape of an older process on, as with a new Prometheus or after a gap in the scrapes.
+//! A series starts with its first request, and `increase()` ignores the initial value. So a series that did not exist
+//! at the start of the time range counts in full, unless its value may be older: if it exists from the first scrape of
+//! an older process, as with a new Prometheus or after a gap in the scrapes.
 
 use serde_json::json;
 
 use super::cells;
 use super::panel::Panel;
 
-/// How to come to know who calls Clerk.
-pub(super) const UNKNOWN: &str = "No caller is known: send the calls through the gateway";
+/// Text if no callers are known.
+pub(super) const UNKNOWN: &str = "Callers unknown: send requests through the gateway";
 
-/// Requests of the last minute, by these labels. With a scrape every 60 s `increase()` over a minute has one sample, so this
-/// is the difference to a minute ago; after a restart, all that the new process has counted.
+/// Requests of the last minute, by these labels. With a scrape every 60 s, `increase()` over a minute has one sample,
+/// so this is the difference to the value a minute ago; after a restart, the whole count of the new process.
 pub(super) fn present(labels: &str, matchers: &str) -> String {
     let requests = format!("clerk_ratelimit_requests_total{{{matchers}}}");
     format!(
@@ -22,7 +22,8 @@ pub(super) fn present(labels: &str, matchers: &str) -> String {
     )
 }
 
-/// Requests of a time, by these labels. A series of fewer scrapes than its exporter was born after the first one.
+/// Requests of a time range, by these labels. A series with fewer scrapes than its exporter started after the first
+/// scrape.
 pub(super) fn over(labels: &str, matchers: &str, range: &str, seconds: &str) -> String {
     let requests = format!("clerk_ratelimit_requests_total{{{matchers}}}");
     format!(
@@ -39,7 +40,7 @@ pub(super) fn in_range(labels: &str, matchers: &str) -> String {
     over(labels, matchers, "$__range", "$__range_s")
 }
 
-/// Callers and routes, the present ones first.
+/// Callers and routes, current top consumers first.
 pub(super) fn table(with_clerk_instance: bool) -> Panel {
     let labels = if with_clerk_instance { "clerk_instance, caller, method, route" } else { "caller, method, route" };
     let minutes = over(labels, "@", "5m", "300");
@@ -50,11 +51,11 @@ pub(super) fn table(with_clerk_instance: bool) -> Panel {
         format!("{minutes} / scalar(sum({minutes}))")
     };
     let table = Panel::table(
-        "Who spends it",
-        "Requests that Clerk may have counted, the present ones first: retries and refused ones too, and none that the \
-         cache answered. Counted by the gateway, the client library, and the probes of this \
-         exporter; calls past all of these are not in it. The last 10 seconds are on the exporter's landing \
-         page and in /api/v1/top. Share: of the last 5 minutes.",
+        "Top consumers",
+        "Requests that Clerk may have counted, current top consumers first. Includes retries and rejected requests, \
+         excludes cache hits. Counted by the gateway, the client library and this exporter's probes; other requests \
+         are missing. The last 10 seconds are on the exporter's landing page and in /api/v1/top. Share: of the last 5 \
+         minutes.",
     );
     let table = if with_clerk_instance {
         table.label("clerk_instance", "Clerk instance", cells::instance_link())
