@@ -153,7 +153,7 @@ async fn broken_web_config_is_counted_and_changes_nothing() {
     std::fs::remove_file(&file).unwrap();
     let failures = exporter.metrics().await.value(FAILURES, &[("kind", "web_config")]).unwrap();
     exporter.until(FAILURES, &[("kind", "web_config")], |now| now > failures).await;
-    assert!(exporter.output().contains("what was in force stays in force"), "{}", exporter.output());
+    assert!(exporter.output().contains("the previous one stays in force"), "{}", exporter.output());
 }
 
 #[tokio::test]

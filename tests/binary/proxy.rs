@@ -124,7 +124,7 @@ async fn unusable_proxy_is_reported_and_never_bypassed() {
     }
     let environment = [("HTTPS_PROXY", proxy.url.as_str()), ("NO_PROXY", "other.test,*clerk.test")];
     let (_, text, seen) = proxy.check("https://api.clerk.test", &environment).await;
-    assert!(text.contains("NO_PROXY: entry 2 is not understood") && seen.len() == 1, "{text}");
+    assert!(text.contains("NO_PROXY: entry 2 is invalid") && seen.len() == 1, "{text}");
     let mut command = command(&["--config.check"]);
     command.env("CLERK_SECRET_KEY", KEY).env("HTTPS_PROXY", "socks5://u:passCANARY@x");
     let checked = run(command).await;

@@ -159,7 +159,7 @@ fn one_instance_needs_no_file() {
         ),
         (
             &[("CLERK_SECRET_KEY", "sk_test_...")],
-            "CLERK_SECRET_KEY: is a placeholder; replace it by the secret key (Clerk dashboard, API keys)",
+            "CLERK_SECRET_KEY: is a placeholder; replace it with the secret key (Clerk dashboard, API keys)",
         ),
         (
             &[("CLERK_SECRET_KEY", "sk_test_a"), ("CLERK_SECRET_KEY_FILE", "/x")],
@@ -167,7 +167,7 @@ fn one_instance_needs_no_file() {
         ),
         (
             &[("CLERK_SECRET_KEY_FILE", "/nonexistent")],
-            "CLERK_SECRET_KEY_FILE: file /nonexistent: cannot be read: entity not found; check that the file exists and that this user may read it",
+            "CLERK_SECRET_KEY_FILE: file /nonexistent: cannot be read: no such file; check that the file exists and that this user may read it",
         ),
         (
             &[("CLERK_SECRET_KEY_FILE", "sk_live_CANARY")],
@@ -175,7 +175,7 @@ fn one_instance_needs_no_file() {
         ),
         (
             &[("CLERK_SECRET_KEY", "x"), ("CLERK_API_URL", "nonsense")],
-            "CLERK_SECRET_KEY: is no Clerk secret key: those begin with sk_live_ or sk_test_\nCLERK_API_URL: not a URL; write `https://api.clerk.com`",
+            "CLERK_SECRET_KEY: is not a Clerk secret key; those begin with sk_live_ or sk_test_\nCLERK_API_URL: not a URL; write `https://api.clerk.com`",
         ),
     ];
     for (pairs, expected) in cases {
@@ -252,8 +252,8 @@ fn machine_keys_are_separate_from_instance_keys() {
     assert_eq!(good(&config.masked_yaml()), config);
     for (lines, expected) in [
         ("machine_secret_key_files: [key]", "machine_secret_key_files[0]: file"),
-        ("machine_secret_key_files: [key]", "is no machine secret key: those begin with ak_"),
-        ("further_secret_key_files: [machine]", "machine keys stand below machine_secret_key_files"),
+        ("machine_secret_key_files: [key]", "is not a machine secret key; those begin with ak_"),
+        ("further_secret_key_files: [machine]", "list machine keys in machine_secret_key_files"),
         (
             "machine_secret_key_files: [machine, copy]",
             "machine_secret_key_files[1]: the same key as instances[0].machine_secret_key_files[0]",

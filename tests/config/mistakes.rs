@@ -45,12 +45,12 @@ fn instance_mistake_has_position_key_and_remedy() {
         ),
         (
             "further_secret_key_files: [/nonexistent]",
-            "4:32: instances[0].further_secret_key_files[0]: file /nonexistent: cannot be read: entity not found; check that the file exists and that this user may read it",
+            "4:32: instances[0].further_secret_key_files[0]: file /nonexistent: cannot be read: no such file; check that the file exists and that this user may read it",
         ),
         ("api_url: api.clerk.com", "4:14: instances[0].api_url: not a URL; write `https://api.clerk.com`"),
         (
             "api_url: https://u:p@api.clerk.com",
-            "4:14: instances[0].api_url: a user or password in the URL is refused; write the URL without the part before `@`",
+            "4:14: instances[0].api_url: must not contain a user or password; remove the part before `@`",
         ),
         ("users_limit: many", "4:18: instances[0].users_limit: text instead of a number; write one such as `100`"),
         (
@@ -204,11 +204,11 @@ fn other_mistake_has_position_key_and_remedy() {
         ),
         (
             instances("- name: a\n  secret_key: CANARY\n"),
-            "c.yml:3:15: instances[0].secret_key: is no Clerk secret key: those begin with sk_live_ or sk_test_",
+            "c.yml:3:15: instances[0].secret_key: is not a Clerk secret key; those begin with sk_live_ or sk_test_",
         ),
         (
             instances("- name: a\n  secret_key: \"sk_live_CANARY\\nsk\"\n"),
-            "c.yml:3:15: instances[0].secret_key: has a line break at byte 15; keep the key alone, on one line",
+            "c.yml:3:15: instances[0].secret_key: has a line break at byte 15; write only the key, on one line",
         ),
         (
             instances("- { name: a, secret_key_env: A }\n- { name: a, secret_key_env: B }\n"),

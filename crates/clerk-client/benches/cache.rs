@@ -1,4 +1,4 @@
-//! What a request that is answered from memory pays.
+//! Cost of a cache hit in memory.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn hits(criterion: &mut Criterion) {
     headers.insert("content-type", HeaderValue::from_static("application/json"));
     let answer = CachedResponse::new(StatusCode::OK, headers, Bytes::from(vec![b'x'; 2048]), SystemTime::now());
     let paths: Vec<_> = (0..USERS).map(|number| format!("/v1/users/user_{number:027}")).collect();
-    let asked = |number: usize| CacheKeyParts {
+    let parts = |number: usize| CacheKeyParts {
         method: "GET",
         path: &paths[number % USERS],
         query: Some("limit=10&offset=0"),
@@ -31,12 +31,12 @@ fn hits(criterion: &mut Criterion) {
         api_version: Some(b"2025-11-10"),
     };
     let tags = tags_of_route("/v1/users/{user_id}/organization_memberships", &["user_1"]);
-    // Nothing that a hit does has to wait: one poll is all of it.
+    // A hit never waits: one poll completes it.
     let get = |key| {
         let fetch = || std::future::ready(Ok::<_, std::convert::Infallible>(answer.clone()));
         cache.get_or_fetch(key, &tags, policy, fetch).now_or_never()
     };
-    let keys: Vec<_> = (0..USERS).map(|number| cache.key(&asked(number))).collect();
+    let keys: Vec<_> = (0..USERS).map(|number| cache.key(&parts(number))).collect();
     for key in &keys {
         get(*key);
     }
@@ -45,7 +45,7 @@ fn hits(criterion: &mut Criterion) {
         number = (number + 7919) % USERS;
         number
     };
-    group.bench_function("key of a request", |bencher| bencher.iter(|| cache.key(black_box(&asked(next())))));
+    group.bench_function("key of a request", |bencher| bencher.iter(|| cache.key(black_box(&parts(next())))));
     group.bench_function("hit in memory", |bencher| bencher.iter(|| get(black_box(keys[next()]))));
     let numbers = cache.stats();
     assert!(numbers.memory.hits > numbers.memory.misses, "{numbers:?}");

@@ -1,5 +1,5 @@
-//! How long it takes to read all users, and how often Clerk says 429 meanwhile: the walk of this crate beside a loop as it
-//! is often written. Against the simulator, in simulated time: the numbers are the same on every machine.
+//! Time to read all users and the 429s meanwhile: this crate compared with a common loop. Against the simulator in
+//! simulated time, so the numbers are the same on every machine.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -23,36 +23,35 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// How users are read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Way {
-    /// Page after page with a pause in between, and once more after the same pause whatever went wrong.
+    /// Page after page with a pause in between, retrying after the same pause after any error.
     Loop { pause: Duration },
-    /// `Users::list_all`, which leaves this share of the limit to others.
+    /// `Users::list_all`, leaving this share of the limit to others.
     Walk { reserve: f64 },
 }
 
-/// What is read, and from what.
+/// The users to read and the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Task {
     pub(crate) users: u32,
     pub(crate) page: u16,
-    /// Requests in 10 s that the server allows.
+    /// The server's limit of requests in 10 s.
     pub(crate) limit: u64,
-    /// How long each answer takes.
+    /// Latency of each response.
     pub(crate) latency: Duration,
 }
 
-/// What it took.
+/// The result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     pub(crate) requests: u64,
     pub(crate) throttled: u64,
     pub(crate) time: Duration,
-    /// The shortest time in which one request after another could have brought the same, with what it may use of the
-    /// limit.
+    /// The shortest possible time for sequential requests with the usable part of the limit.
     pub(crate) least: Duration,
 }
 
 impl Measured {
-    /// Time beyond the least, in percent of it.
+    /// Time beyond the minimum, in percent of it.
     pub(crate) fn over(&self) -> f64 {
         (self.time.as_secs_f64() / self.least.as_secs_f64() - 1.0) * 100.0
     }
@@ -105,7 +104,7 @@ pub(crate) fn measure(way: Way, task: Task) -> Measured {
 async fn walk(clerk: &Clerk, page: u16) -> u64 {
     let mut pages = clerk.users().list_all().page_size(page).raw();
     let mut users = 0;
-    while let Some(page) = pages.next().await.unwrap() {
+    while let Some(page) = pages.try_next().await.unwrap() {
         users += page.users.len() as u64;
     }
     users
@@ -130,7 +129,7 @@ async fn repeat(simulator: &Simulator, page: u16, pause: Duration) -> u64 {
     }
 }
 
-/// One request after another, none before the answer to the last one nor within a window of the one `may` before it.
+/// Sequential requests: each after the response to the previous one, and a window after the one `may` before it.
 fn least(requests: u64, may: u64, latency: Duration) -> Duration {
     let mut starts: Vec<Duration> = Vec::new();
     for number in 0..usize::try_from(requests).unwrap() {
@@ -143,7 +142,7 @@ fn least(requests: u64, may: u64, latency: Duration) -> Duration {
 
 #[expect(clippy::print_stdout, reason = "its result")]
 fn main() {
-    // As criterion has it: measure when told to, and else only show that it runs.
+    // As in criterion: without `--bench` only check that it runs.
     let users = if std::env::args().any(|argument| argument == "--bench") { 100_000 } else { 5_000 };
     println!("{users} users, in simulated time\n");
     println!("| limit | answers take | way | users a page | requests | 429s | seconds | least | beyond the least |");

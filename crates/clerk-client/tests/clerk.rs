@@ -1,4 +1,4 @@
-//! The client for applications against the simulator, in simulated time.
+//! The application client against the simulator, in simulated time.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -24,8 +24,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// An id of a form that Clerk gives, of nobody.
-const NOBODY: &str = "user_000000000000000000000000000";
+/// A well-formed ID of no user.
+const UNKNOWN: &str = "user_000000000000000000000000000";
 
 fn world(users: u32) -> (World, Clerk) {
     let world = World::new(clerk_simulator::Options { users, ..clerk_test_support::simulator(1) });
@@ -41,18 +41,17 @@ fn sent(world: &World) -> u64 {
     world.simulator.truth().requests.total
 }
 
-fn refused(world: &World) -> u64 {
+fn throttled(world: &World) -> u64 {
     world.simulator.truth().requests.by_status.get(&429).copied().unwrap_or_default()
 }
 
-/// A client of whatever a router answers.
+/// A client of a router.
 fn client_of(router: Router) -> Clerk {
     let ledger = Ledger::new([settings("test")]);
     Clerk::with_transport(Arc::new(clerk_test_support::outbound(MemoryTransport::new(router), &ledger)))
 }
 
-/// A client of a simulator with something in between that sees each query and may change it, or answer with a
-/// 422 of a code.
+/// A client of a simulator through a middleware that can rewrite each query or respond with a 422 and a code.
 fn client_through(
     simulator: &Simulator,
     between: impl Fn(&str) -> Result<String, &'static str> + Clone + Send + Sync + 'static,
@@ -81,7 +80,7 @@ fn count_ids(query: &str) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_call_brings_what_it_is_named_after_and_is_observed() {
+async fn each_call_returns_its_resource_and_is_recorded() {
     let (world, clerk) = world(100);
     let id = world.simulator.user_id(7).unwrap();
     let user = clerk.users().get(&id).await.unwrap();
@@ -107,25 +106,25 @@ async fn each_call_brings_what_it_is_named_after_and_is_observed() {
     assert_eq!(changed.status(), StatusCode::OK);
     assert_eq!(clerk.users().get(&id).await.unwrap().first_name(), Some("Ada"));
     let responses = world.snapshot().responses;
-    let ours = responses.iter().filter(|((source, _), _)| *source == Source::Client).map(|(_, count)| count);
-    assert_eq!(ours.sum::<u64>(), sent(&world));
+    let counts = responses.iter().filter(|((source, _), _)| *source == Source::Client).map(|(_, count)| count);
+    assert_eq!(counts.sum::<u64>(), sent(&world));
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_field_that_came_is_kept() {
+async fn user_preserves_every_field() {
     let (world, clerk) = world(20);
     for id in ids(&world, 0..20) {
         let raw: Value = clerk.raw(Method::GET, &format!("/v1/users/{id}")).json().await.unwrap();
         let user = clerk.users().get(&id).await.unwrap();
         assert_eq!(serde_json::to_value(&user).unwrap(), raw);
-        assert!(raw.get("bypass_client_trust").is_some(), "a field without a method of its own");
+        assert!(raw.get("bypass_client_trust").is_some(), "a field without an accessor");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_carries_what_clerk_said() {
+async fn error_has_status_code_trace_id_and_retry_after() {
     let (world, clerk) = world(1);
-    let error = clerk.users().get(NOBODY).await.unwrap_err();
+    let error = clerk.users().get(UNKNOWN).await.unwrap_err();
     assert!(error.is_not_found());
     assert_eq!((error.status(), error.code()), (Some(StatusCode::NOT_FOUND), Some("resource_not_found")));
     assert!(error.trace_id().is_some() && error.to_string().contains("resource_not_found"), "{error}");
@@ -134,7 +133,7 @@ async fn an_error_carries_what_clerk_said() {
     let error = clerk.instance().await.unwrap_err();
     assert_eq!((error.status(), error.code()), (Some(StatusCode::TOO_MANY_REQUESTS), None));
     assert_eq!(error.retry_after(), Some(Duration::from_secs(300)));
-    // The pacer holds the bucket now: nothing is sent, and the error says for how long.
+    // The limiter blocks the bucket now: nothing is sent, and the error has the wait.
     let before = sent(&world);
     let error = clerk.instance().await.unwrap_err();
     assert!(matches!(error, Error::Shed(_)) && error.is_unsent(), "{error:?}");
@@ -143,7 +142,7 @@ async fn an_error_carries_what_clerk_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_clerk_would_refuse_or_misread_is_not_sent() {
+async fn invalid_requests_are_not_sent() {
     let (world, clerk) = world(1);
     let users = clerk.users();
     for id in [
@@ -160,14 +159,14 @@ async fn what_clerk_would_refuse_or_misread_is_not_sent() {
         KEY,
     ] {
         let one = users.get(id).await.unwrap_err();
-        let many = users.get_many([NOBODY, id]).await.unwrap_err();
+        let many = users.get_many([UNKNOWN, id]).await.unwrap_err();
         let after = ListUsers { starting_after: Some(id.to_owned()), ..ListUsers::default() };
         for error in [one, many, users.list(&after).await.unwrap_err()] {
             assert!(matches!(error, Error::InvalidId { .. }) && error.is_unsent(), "{id}: {error:?}");
         }
     }
     let by_name = Some(Order { field: OrderField::Username, descending: true });
-    let after = Some(NOBODY.to_owned());
+    let after = Some(UNKNOWN.to_owned());
     for params in [
         ListUsers { limit: Some(0), ..ListUsers::default() },
         ListUsers { limit: Some(501), ..ListUsers::default() },
@@ -186,28 +185,28 @@ async fn what_clerk_would_refuse_or_misread_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_users_come_in_the_order_given_and_the_missing_are_named() {
+async fn get_many_keeps_the_order_and_marks_missing_users() {
     let (world, clerk) = world(300);
     let mut wanted = ids(&world, (0..250).rev());
-    wanted.insert(3, NOBODY.to_owned());
+    wanted.insert(3, UNKNOWN.to_owned());
     wanted.push(wanted[0].clone());
     let found = clerk.users().get_many(&wanted).await.unwrap();
     assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), wanted.iter().collect::<Vec<_>>());
-    assert_eq!(found.iter().filter(|found| found.is_missing()).map(|found| &*found.id).collect::<Vec<_>>(), [NOBODY]);
+    assert_eq!(found.iter().filter(|found| found.is_missing()).map(|found| &*found.id).collect::<Vec<_>>(), [UNKNOWN]);
     assert!(found.iter().filter_map(|found| Some((found.user()?, &found.id))).all(|(user, id)| user.id == *id));
     assert_eq!(found.first().unwrap().user(), found.last().unwrap().user());
-    assert_eq!(sent(&world), 4, "251 ids, and once more the one that a list was without");
+    assert_eq!(sent(&world), 4, "251 IDs, and a second request for the missing one");
     assert!(clerk.users().get_many::<&str>([]).await.unwrap().is_empty());
     assert_eq!(sent(&world), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_422_is_narrowed_down_to_the_id_and_nothing_answered_is_asked_again() {
+async fn error_422_is_attributed_to_its_id_without_repeating_others() {
     let simulator = Simulator::new(clerk_test_support::simulator(1));
     let wanted: Vec<String> = (0..100).map(|number| simulator.user_id(number).unwrap()).collect();
     let bad = format!("user_id={}", wanted[37]);
-    let answered: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
-    let (counts, is_bad) = (Arc::clone(&answered), bad.clone());
+    let returned: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
+    let (counts, is_bad) = (Arc::clone(&returned), bad.clone());
     let clerk = client_through(&simulator, move |query| {
         if query.split('&').any(|pair| pair == is_bad) {
             return Err("form_param_value_invalid");
@@ -219,23 +218,23 @@ async fn a_422_is_narrowed_down_to_the_id_and_nothing_answered_is_asked_again() 
     });
     let found = clerk.users().get_many(&wanted).await.unwrap();
     assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), wanted.iter().collect::<Vec<_>>());
-    for (place, found) in found.iter().enumerate() {
+    for (index, found) in found.iter().enumerate() {
         match &found.outcome {
-            LookupOutcome::User(user) => assert_eq!(user.id, wanted[place]),
-            LookupOutcome::Refused(error) => assert_eq!((place, error.status.as_u16()), (37, 422)),
-            LookupOutcome::Missing => panic!("{place} is there"),
+            LookupOutcome::User(user) => assert_eq!(user.id, wanted[index]),
+            LookupOutcome::Refused(error) => assert_eq!((index, error.status.as_u16()), (37, 422)),
+            LookupOutcome::Missing => panic!("{index} exists"),
         }
     }
-    let answered = answered.lock();
-    assert!(answered.len() == 99 && answered.values().all(|times| *times == 1), "each id is answered once");
+    let returned = returned.lock();
+    assert!(returned.len() == 99 && returned.values().all(|times| *times == 1), "each ID is returned once");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_smaller_cap_on_ids_is_learnt_once() {
+async fn smaller_batch_limit_is_detected_once() {
     let simulator = Simulator::new(clerk_simulator::Options { users: 400, ..clerk_test_support::simulator(1) });
     let wanted: Vec<String> = (0..400).map(|number| simulator.user_id(number).unwrap()).collect();
-    let refusals: Arc<Mutex<u32>> = Arc::default();
-    let count = Arc::clone(&refusals);
+    let rejections: Arc<Mutex<u32>> = Arc::default();
+    let count = Arc::clone(&rejections);
     let clerk = client_through(&simulator, move |query| {
         if count_ids(query) > 50 {
             *count.lock() += 1;
@@ -249,14 +248,14 @@ async fn a_smaller_cap_on_ids_is_learnt_once() {
         found.extend(more);
     }
     assert!(found.len() == 400 && found.iter().all(|found| found.user().is_some()));
-    assert_eq!((*refusals.lock(), simulator.truth().requests.total), (1, 8));
-    // Those that are under way at once cannot know of each other.
+    assert_eq!((*rejections.lock(), simulator.truth().requests.total), (1, 8));
+    // Concurrent batches each detect the limit themselves.
     assert_eq!(clerk.users().get_many(&wanted).await.unwrap(), found);
-    assert!(*refusals.lock() <= 1 + 4, "{}", refusals.lock());
+    assert!(*rejections.lock() <= 1 + 4, "{}", rejections.lock());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_up_goes_on_after_an_error() {
+async fn lookup_continues_after_an_error() {
     let (world, clerk) = world(250);
     let clerk = clerk.with_policy(once());
     let wanted = ids(&world, 0..250);
@@ -272,7 +271,7 @@ async fn a_look_up_goes_on_after_an_error() {
     assert_eq!(found.into_iter().map(|found| found.id).collect::<Vec<_>>(), wanted);
 }
 
-/// One attempt, no more.
+/// Options without retries.
 fn once() -> RequestOptions {
     RequestOptions { retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() }, ..RequestOptions::default() }
 }
@@ -283,17 +282,17 @@ async fn walk(mut pages: clerk_client::clerk::Pages) -> Result<Vec<String>, Erro
         assert!(!page.users.is_empty() && pages.cursor() == Some(&page.cursor));
         walked.extend(page.users.into_iter().map(|user| user.id));
     }
-    assert!(pages.next().await?.is_none(), "the end stays the end");
+    assert!(pages.next().await?.is_none(), "no page after the end");
     Ok(walked)
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_users_are_walked_in_order_and_clerk_never_refuses() {
+async fn all_users_are_listed_in_order_without_429() {
     for (page_size, requests, least_seconds) in [(500, 4, 0), (10, 125, 10)] {
         let (world, clerk) = world(1234);
         let from = Instant::now();
         assert_eq!(walk(clerk.users().list_all().page_size(page_size)).await.unwrap(), ids(&world, 0..1234));
-        assert_eq!((sent(&world), refused(&world)), (requests, 0));
+        assert_eq!((sent(&world), throttled(&world)), (requests, 0));
         assert!(from.elapsed() >= Duration::from_secs(least_seconds), "{:?}", from.elapsed());
     }
     let (_, clerk) = world(0);
@@ -301,20 +300,20 @@ async fn all_users_are_walked_in_order_and_clerk_never_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_walk_is_never_refused_however_clerk_counts() {
+async fn listing_gets_no_429_with_any_limiter_or_headers() {
     for limiter in ["fixed", "sliding", "token-bucket"] {
         for headers in [HeaderProfile::None, HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch] {
             let options = clerk_simulator::Options { users: 1234, headers, ..clerk_test_support::simulator(1) };
             let world = World::new(clerk_simulator::Options { limiter: limiter.parse().unwrap(), ..options });
             let clerk = Clerk::with_transport(Arc::clone(&world.outbound));
             let walked = walk(clerk.users().list_all().page_size(5)).await.unwrap();
-            assert_eq!((walked.len(), sent(&world), refused(&world)), (1234, 248, 0), "{limiter} {headers}");
+            assert_eq!((walked.len(), sent(&world), throttled(&world)), (1234, 248, 0), "{limiter} {headers}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_walk_goes_on_from_a_cursor_that_was_kept_as_text() {
+async fn listing_resumes_from_a_stored_cursor() {
     let (world, clerk) = world(1234);
     let mut pages = clerk.users().list_all();
     pages.next().await.unwrap();
@@ -328,21 +327,21 @@ async fn a_walk_goes_on_from_a_cursor_that_was_kept_as_text() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_walk_whose_user_was_deleted_goes_on_by_date() {
+async fn listing_resumes_by_date_if_the_cursor_user_is_deleted() {
     let (world, clerk) = world(1234);
     let id = world.simulator.user_id(599).unwrap();
     let at = clerk.users().get(&id).await.unwrap().created_at().unwrap();
-    let cursor: Cursor = format!("{NOBODY}@{at}").parse().unwrap();
+    let cursor: Cursor = format!("{UNKNOWN}@{at}").parse().unwrap();
     let walked = walk(clerk.users().list_all().page_size(100).resume_from(cursor)).await.unwrap();
-    // The user of the same millisecond comes again, since it is not known whether it was given.
+    // The user created in the same millisecond is repeated, because it may not have been returned yet.
     assert_eq!(walked, ids(&world, 599..1234));
-    let undated: Cursor = NOBODY.parse().unwrap();
+    let undated: Cursor = UNKNOWN.parse().unwrap();
     let error = walk(clerk.users().list_all().resume_from(undated)).await.unwrap_err();
     assert_eq!(error.status(), Some(StatusCode::UNPROCESSABLE_ENTITY));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_failed_is_asked_for_again() {
+async fn failed_page_is_requested_again() {
     let (world, clerk) = world(1234);
     let clerk = clerk.with_bulk_policy(RequestOptions { max_queue_wait: Duration::from_secs(60), ..once() });
     let mut pages = clerk.users().list_all();
@@ -363,7 +362,7 @@ fn without(query: &str, names: &[&str]) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_ignores_the_cursor_is_neither_trusted_nor_asked_for_ever() {
+async fn ignored_cursor_is_detected_without_an_endless_loop() {
     let simulator = Simulator::new(clerk_simulator::Options { users: 345, ..clerk_test_support::simulator(1) });
     let all: Vec<String> = (0..345).map(|number| simulator.user_id(number).unwrap()).collect();
     let clerk = client_through(&simulator, |query| Ok(without(query, &["starting_after"])));
@@ -376,14 +375,14 @@ async fn a_server_that_ignores_the_cursor_is_neither_trusted_nor_asked_for_ever(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_within_an_object_is_read_too() {
+async fn list_within_an_object_is_accepted() {
     let body = json!({"data": [{"id": "user_1"}], "total_count": 1});
     let clerk = client_of(Router::new().fallback(async move || axum::Json(body)));
     assert_eq!(clerk.users().list(&ListUsers::default()).await.unwrap()[0].id, "user_1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_and_the_whole_call_end_in_time() {
+async fn attempt_and_call_timeouts_are_enforced() {
     let (world, clerk) = world(1);
     let clerk = clerk.with_timeouts(Duration::from_secs(2), Duration::from_secs(5));
     world.simulator.set_faults(Fault::Latency { millis: 300_000 }.always().into()).unwrap();
@@ -394,7 +393,7 @@ async fn an_attempt_and_the_whole_call_end_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replaced_key_is_taken_up_when_clerk_refuses_the_old_one() {
+async fn rotated_key_is_reloaded_after_a_401() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "sk_test_oldoldold1").unwrap();
     let router = Router::new().fallback(async |headers: HeaderMap| {
@@ -414,7 +413,7 @@ async fn a_replaced_key_is_taken_up_when_clerk_refuses_the_old_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_error_shows_the_key_or_what_users_wrote() {
+async fn errors_never_show_the_key_or_user_data() {
     let echo = |status: u16, is_json: bool| {
         client_of(Router::new().fallback(async move |headers: HeaderMap| {
             let text = headers["authorization"].to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! The examples do what they say, against the simulator. That of the webhooks is run in `tests/webhook`.
+//! Runs the examples against the simulator. The webhook example is tested in `tests/webhook`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ fn lines(bytes: Vec<u8>) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn batch_looks_up_what_is_on_standard_input() {
+async fn batch_looks_up_ids_from_standard_input() {
     let (world, clerk) = world(clerk_simulator::Options { users: 300, ..clerk_test_support::simulator(1) });
     let ids: Vec<_> = (0..250).map(|number| world.simulator.user_id(number).unwrap()).collect();
     let input = format!("{}\n\nuser_000000000000000000000000000\n", ids.join("\n"));
@@ -37,11 +37,11 @@ async fn batch_looks_up_what_is_on_standard_input() {
     let lines = lines(out);
     assert!(lines.iter().zip(&ids).all(|(line, id)| line.starts_with(&format!("{id} ")) && line.contains('@')));
     assert_eq!(lines[250..], ["user_000000000000000000000000000 is missing"]);
-    assert_eq!(world.simulator.truth().requests.total, 4, "three lists, and once more the one that they were without");
+    assert_eq!(world.simulator.truth().requests.total, 4, "three lists, and a second request for the missing ID");
 }
 
 #[tokio::test(start_paused = true)]
-async fn paging_writes_all_users_and_goes_on_where_it_was() {
+async fn paging_writes_all_users_and_resumes_at_a_cursor() {
     let (world, clerk) = world(clerk_simulator::Options { users: 1200, ..clerk_test_support::simulator(1) });
     let (mut out, mut log) = (Vec::new(), Vec::new());
     paging::run(&clerk, None, &mut out, &mut log).await.unwrap();
@@ -56,8 +56,8 @@ async fn paging_writes_all_users_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn retry_gets_all_its_answers_from_a_clerk_that_often_fails() {
-    // With dice that fall the same each time.
+fn retry_gets_all_responses_despite_frequent_failures() {
+    // With a fixed random seed.
     clerk_test_support::in_simulated_time(async {
         let (_, clerk) =
             world(clerk_simulator::Options { faults: retry::faults(), ..clerk_test_support::simulator(1) });

@@ -1,5 +1,6 @@
-//! HTTP/2 towards Clerk, against a server that speaks raw frames: what is repeated, what is not, and what counts as spent.
-//! In simulated time over in-memory pipes.
+//! HTTP/2 against a server that sends raw frames: what is resent, what is not, and what counts as spent.
+//!
+//! Runs in simulated time over in-memory pipes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -49,45 +50,45 @@ const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// `:status 200`, by the static table.
+/// `:status 200` in HPACK's static table.
 const OK: [u8; 1] = [0x88];
 
-/// What the server does with a connection.
+/// The server's behaviour on a connection.
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    /// Answers each request.
-    Answer,
-    /// Resets each stream when its head came.
+    /// Responds to each request.
+    Respond,
+    /// Resets each stream after its head.
     Reset(u32),
-    /// Answers up to this stream, at whose head it says this, with this last stream; then ends the connection, or goes on
-    /// answering the streams up to the last one.
+    /// Sends GOAWAY with `last` and `code` at the head of stream `first`, then closes the connection or responds to
+    /// the streams up to `last`.
     GoAway { first: u32, last: u32, code: u32, closes: bool },
-    /// Ends the connection when a head came.
+    /// Closes the connection after a head.
     Close,
-    /// Takes no frame of a request's body: no window.
+    /// Accepts no body frames: the window is 0.
     NoWindow,
-    /// Answers with a head and a part of the body.
+    /// Sends a head and a part of the body.
     HalfBody,
-    /// Reads nothing after the first request, and answers nothing.
+    /// Reads nothing after the first head and does not respond.
     BlackHole,
-    /// Answers the whole response before the body of the request has come.
+    /// Sends the whole response before the request's body arrives.
     Early,
-    /// Takes so many streams at once, and answers after a second.
+    /// Accepts this many concurrent streams and responds after a second.
     Limited(u32),
 }
 
-/// What the server saw.
+/// Counters of the server.
 #[derive(Debug, Default)]
 struct Seen {
     connections: usize,
-    /// Heads of requests, and those that were answered.
+    /// Request heads.
     heads: u64,
-    answered: u64,
+    responses: u64,
 }
 
 #[derive(Clone)]
 struct Server {
-    /// For the first connections, and for all others.
+    /// Behaviour of the first connections; `then` is for all others.
     acts: Arc<[Act]>,
     then: Act,
     seen: Arc<Mutex<Seen>>,
@@ -112,7 +113,7 @@ impl Server {
             _ => &[],
         };
         write(&mut stream, SETTINGS, 0, 0, settings).await?;
-        let mut has_said = false;
+        let mut goaway_sent = false;
         loop {
             let mut header = [0; 9];
             stream.read_exact(&mut header).await?;
@@ -129,15 +130,15 @@ impl Server {
                     match act {
                         Act::Reset(code) => write(&mut stream, RST_STREAM, 0, id, &code.to_be_bytes()).await?,
                         Act::GoAway { first, last, code, closes } => {
-                            if id >= first && !std::mem::replace(&mut has_said, true) {
-                                let said = [last.to_be_bytes(), code.to_be_bytes()].concat();
-                                write(&mut stream, GOAWAY, 0, 0, &said).await?;
+                            if id >= first && !std::mem::replace(&mut goaway_sent, true) {
+                                let goaway = [last.to_be_bytes(), code.to_be_bytes()].concat();
+                                write(&mut stream, GOAWAY, 0, 0, &goaway).await?;
                                 if closes {
                                     return Ok(());
                                 }
                             }
                             if id <= last && is_end {
-                                self.answer(&mut stream, id).await?;
+                                self.respond(&mut stream, id).await?;
                             }
                         }
                         Act::Close => return Ok(()),
@@ -148,14 +149,14 @@ impl Server {
                         Act::BlackHole => {
                             std::future::pending::<()>().await;
                         }
-                        Act::Early => self.answer(&mut stream, id).await?,
+                        Act::Early => self.respond(&mut stream, id).await?,
                         Act::Limited(0) => write(&mut stream, RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes()).await?,
                         Act::Limited(_) => {
                             tokio::time::sleep(Duration::from_secs(1)).await;
-                            self.answer(&mut stream, id).await?;
+                            self.respond(&mut stream, id).await?;
                         }
-                        Act::Answer | Act::NoWindow if is_end => self.answer(&mut stream, id).await?,
-                        Act::Answer | Act::NoWindow => {}
+                        Act::Respond | Act::NoWindow if is_end => self.respond(&mut stream, id).await?,
+                        Act::Respond | Act::NoWindow => {}
                     }
                 }
                 DATA => {
@@ -166,8 +167,8 @@ impl Server {
                             write(&mut stream, WINDOW_UPDATE, 0, id, &more).await?;
                         }
                     }
-                    if is_end && matches!(act, Act::Answer) {
-                        self.answer(&mut stream, id).await?;
+                    if is_end && matches!(act, Act::Respond) {
+                        self.respond(&mut stream, id).await?;
                     }
                 }
                 _ => {}
@@ -175,8 +176,8 @@ impl Server {
         }
     }
 
-    async fn answer(&self, stream: &mut DuplexStream, id: u32) -> io::Result<()> {
-        self.seen.lock().answered += 1;
+    async fn respond(&self, stream: &mut DuplexStream, id: u32) -> io::Result<()> {
+        self.seen.lock().responses += 1;
         write(stream, HEADERS, END_HEADERS, id, &OK).await?;
         write(stream, DATA, END_STREAM, id, b"{}").await
     }
@@ -200,13 +201,13 @@ impl Service<Uri> for Server {
         };
         let act = self.acts.get(number).copied().unwrap_or(self.then);
         let serving = self.clone().serve(theirs, act);
-        // An error is the end of its pipe.
+        // An error means that the pipe was closed.
         self.serving.lock().spawn(async move { serving.await.unwrap_or_default() });
         Box::pin(ready(Ok(Pipe(TokioIo::new(ours)))))
     }
 }
 
-/// The client's end of a connection on which HTTP/2 was agreed on.
+/// The client's end of a connection with negotiated HTTP/2.
 struct Pipe(TokioIo<DuplexStream>);
 
 impl Connection for Pipe {
@@ -254,17 +255,17 @@ impl World {
         Self { outbound, ledger, server }
     }
 
-    /// One request without retries: its status, or what went wrong.
+    /// Sends a request without retries: the status or the error.
     async fn send(&self, method: Method) -> Result<u16, SendError> {
         let call = ApiRequest::new(method, "/v1/users/user_1", Source::Client);
         let policy = RequestOptions {
             retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() },
             ..RequestOptions::default()
         };
-        self.outbound.send(&call, &policy).await.map(|answer| answer.status.as_u16())
+        self.outbound.send(&call, &policy).await.map(|response| response.status.as_u16())
     }
 
-    /// A write whose body arrives in pieces while it is sent.
+    /// Sends a write with a streamed body.
     async fn upload(&self, pieces: usize) -> Result<u16, SendError> {
         let data = (0..pieces).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; 16 * 1024]))));
         let body = RequestBody::stream(StreamBody::new(futures_util::stream::iter(data)));
@@ -285,7 +286,7 @@ impl World {
         Ok(status)
     }
 
-    /// What the account says was spent; nothing is in flight any more.
+    /// Requests counted as spent. Checks that none is in flight.
     fn spent(&self) -> u64 {
         let ledger = self.ledger.instance("test").unwrap();
         let snapshot = ledger.lock().snapshot(self.outbound.clock.now());
@@ -304,23 +305,23 @@ fn phase(error: &SendError) -> Phase {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_did_nothing_with_is_sent_again_be_it_a_write() {
+async fn unprocessed_requests_are_resent_even_writes() {
     let beyond = |closes| Act::GoAway { first: 1, last: 0, code: NO_ERROR, closes };
     for act in [Act::Reset(REFUSED_STREAM), beyond(false), beyond(true)] {
         for method in [Method::GET, Method::POST, Method::PATCH, Method::DELETE] {
-            let world = World::new(&[act], Act::Answer);
+            let world = World::new(&[act], Act::Respond);
             let status = world.send(method.clone()).await;
             assert_eq!(status.unwrap(), 200, "{act:?} {method}");
-            assert_eq!((world.heads(), world.spent()), (2, 1), "{act:?} {method}: nothing was done with the first");
+            assert_eq!((world.heads(), world.spent()), (2, 1), "{act:?} {method}: the first was not processed");
         }
-        let world = World::new(&[act], Act::Answer);
-        assert_eq!(world.upload(8).await.unwrap(), 200, "{act:?}: a body in pieces is sent from its beginning");
+        let world = World::new(&[act], Act::Respond);
+        assert_eq!(world.upload(8).await.unwrap(), 200, "{act:?}: a streamed body is replayed from its start");
         assert_eq!(world.spent(), 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_sent_again_once() {
+async fn unprocessed_request_is_resent_once() {
     for act in [Act::Reset(REFUSED_STREAM), Act::GoAway { first: 1, last: 0, code: NO_ERROR, closes: true }] {
         for method in [Method::GET, Method::PATCH] {
             let world = World::new(&[], act);
@@ -331,23 +332,23 @@ async fn it_is_sent_again_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_that_the_server_took_are_told_from_those_it_did_not() {
-    // Twelve at once on one connection, which was used before; the server takes the first two.
+async fn goaway_distinguishes_accepted_and_unaccepted_streams() {
+    // Twelve concurrent requests on one reused connection, of which the server accepts the first two.
     for (closes, method) in [(false, Method::PATCH), (true, Method::PATCH), (false, Method::GET), (true, Method::GET)] {
-        let world = World::new(&[Act::GoAway { first: 3, last: 5, code: NO_ERROR, closes }], Act::Answer);
+        let world = World::new(&[Act::GoAway { first: 3, last: 5, code: NO_ERROR, closes }], Act::Respond);
         assert_eq!(world.send(Method::GET).await.unwrap(), 200);
-        let answers = join_all((0..12).map(|_| world.send(method.clone()))).await;
-        let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-        // Writes that it may have carried out are not sent again; reads are.
+        let results = join_all((0..12).map(|_| world.send(method.clone()))).await;
+        let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        // Writes that the server may have executed are not resent, but reads are.
         let may_fail = closes && method == Method::PATCH;
         assert!(failed.len() <= 2 && (may_fail || failed.is_empty()), "{failed:?}");
         assert!(failed.iter().all(|error| phase(error) == Phase::Sent), "{failed:?}");
-        assert!(world.spent() >= world.server.seen.lock().answered);
+        assert!(world.spent() >= world.server.seen.lock().responses);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_have_been_done_is_counted_and_not_sent_again() {
+async fn possibly_executed_requests_count_and_are_not_resent() {
     let go_away = |code| Act::GoAway { first: 1, last: 1, code, closes: true };
     for act in [
         Act::Reset(NO_ERROR),
@@ -361,33 +362,33 @@ async fn what_may_have_been_done_is_counted_and_not_sent_again() {
         Act::BlackHole,
     ] {
         for method in [Method::GET, Method::PATCH] {
-            let world = World::new(&[act], Act::Answer);
+            let world = World::new(&[act], Act::Respond);
             let from = Instant::now();
             let result = world.send(method.clone()).await;
-            // A read is sent again where the connection is to be closed for no error, or was used before: neither is so.
+            // A read is resent only on a reused connection or after a GOAWAY without an error. Neither applies.
             let error = result.unwrap_err();
             assert_eq!((phase(&error), world.heads(), world.spent()), (Phase::Sent, 1, 1), "{act:?} {method}: {error}");
             assert!(from.elapsed() <= Duration::from_secs(90), "{act:?} ends");
             if !matches!(act, Act::HalfBody | Act::Reset(_)) {
-                assert!(world.send(method).await.is_ok(), "{act:?}: the next one has a connection of its own");
+                assert!(world.send(method).await.is_ok(), "{act:?}: the next request uses a new connection");
             }
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_of_a_connection_that_goes_away_after_it_took_it_is_not_sent_again() {
-    let world = World::new(&[Act::GoAway { first: 1, last: 1, code: NO_ERROR, closes: true }], Act::Answer);
+async fn accepted_write_is_not_resent_after_goaway() {
+    let world = World::new(&[Act::GoAway { first: 1, last: 1, code: NO_ERROR, closes: true }], Act::Respond);
     let error = world.send(Method::PATCH).await.unwrap_err();
     assert_eq!((phase(&error), world.heads(), world.spent()), (Phase::Sent, 1, 1), "{error}");
-    // A read is: twice is as good as once, and both may count.
-    let world = World::new(&[Act::GoAway { first: 1, last: 1, code: NO_ERROR, closes: true }], Act::Answer);
+    // A read is resent, and both attempts count.
+    let world = World::new(&[Act::GoAway { first: 1, last: 1, code: NO_ERROR, closes: true }], Act::Respond);
     assert_eq!((world.send(Method::GET).await.unwrap(), world.heads(), world.spent()), (200, 2, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_connection_is_noticed_within_eight_seconds() {
-    let world = World::new(&[Act::BlackHole], Act::Answer);
+async fn dead_connection_is_detected_within_eight_seconds() {
+    let world = World::new(&[Act::BlackHole], Act::Respond);
     let from = Instant::now();
     let error = world.send(Method::PATCH).await.unwrap_err();
     assert!(from.elapsed() <= Duration::from_secs(9), "{:?}: {error}", from.elapsed());
@@ -395,7 +396,7 @@ async fn a_dead_connection_is_noticed_within_eight_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn uploads_that_are_not_taken_end_and_an_early_answer_is_one() {
+async fn stalled_uploads_time_out_and_early_responses_are_valid() {
     let world = World::new(&[], Act::NoWindow);
     let from = Instant::now();
     let error = world.upload(4).await.unwrap_err();
@@ -407,14 +408,14 @@ async fn uploads_that_are_not_taken_end_and_an_early_answer_is_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_on_streams_are_kept_and_waits_for_a_stream_end() {
+async fn stream_limits_are_respected_and_stream_waits_time_out() {
     let world = World::new(&[], Act::Limited(1));
-    let answers = join_all((0..5).map(|_| world.send(Method::PATCH))).await;
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let results = join_all((0..5).map(|_| world.send(Method::PATCH))).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!((world.heads(), world.spent()), (5, 5));
     let world = World::new(&[], Act::Limited(0));
     let from = Instant::now();
-    let answers = join_all((0..5).map(|_| world.send(Method::PATCH))).await;
-    assert!(answers.iter().all(Result::is_err) && from.elapsed() <= Duration::from_secs(30), "{answers:?}");
+    let results = join_all((0..5).map(|_| world.send(Method::PATCH))).await;
+    assert!(results.iter().all(Result::is_err) && from.elapsed() <= Duration::from_secs(30), "{results:?}");
     assert!(world.spent() <= 5 && world.heads() <= 5);
 }

@@ -1,4 +1,4 @@
-//! The pacer against the simulator's limiter, which keeps its own record and shares no code with it. Minutes of simulated
+//! The limiter against the simulator's, which keeps its own record and shares no code with it. Minutes of simulated
 //! time, real HTTP over in-memory pipes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -37,12 +37,12 @@ fn count() -> ApiRequest {
     ApiRequest::get("/v1/users/count", Source::Client)
 }
 
-/// Interactive requests that wait as long as it takes.
+/// High priority, without a limit on the wait.
 fn patient() -> RequestOptions {
     RequestOptions { priority: Priority::High, ..RequestOptions::low_priority() }
 }
 
-/// `workers` ask without a pause until the time is over. Gives the number of successes.
+/// `workers` send requests without a pause until the time is over. Returns the number of successes.
 async fn saturate(world: &World, workers: usize, length: Duration, policy: RequestOptions) -> u64 {
     let end = Instant::now() + length;
     let mut tasks = JoinSet::new();
@@ -68,7 +68,7 @@ fn refused(truth: &BucketTruth) -> usize {
     truth.events.iter().filter(|event| event.refused).count()
 }
 
-/// Requests that the limiter let pass from `skip` after the start of the test on, in a second.
+/// Accepted requests per second, from `skip` after the start of the test.
 fn rate_after(world: &World, skip: Duration) -> f64 {
     let (from, now) = (clerk_test_support::start() + skip, world.simulator.now());
     let truth = instance_bucket(world);
@@ -76,7 +76,7 @@ fn rate_after(world: &World, skip: Duration) -> f64 {
     passed as f64 / now.duration_since(from).unwrap().as_secs_f64()
 }
 
-/// Delays answers by up to so many milliseconds, each by its own.
+/// Delays responses randomly by up to this many milliseconds.
 fn latency(world: &World, millis: u64) {
     let rules = [4, 2, 1].map(|part| {
         let mut rule = Fault::Latency { millis: millis * part / 7 }.always();
@@ -90,7 +90,7 @@ fn latency(world: &World, millis: u64) {
 }
 
 #[test]
-fn saturated_it_never_meets_a_429_and_wastes_less_than_a_twentieth() {
+fn saturated_limiter_gets_no_429_and_uses_95_percent() {
     let mut report = String::new();
     let mut worst = f64::MAX;
     for limiter in LIMITERS {
@@ -103,7 +103,7 @@ fn saturated_it_never_meets_a_429_and_wastes_less_than_a_twentieth() {
                     sleep(Duration::from_millis(3_700)).await;
                     saturate(&world, 20, Duration::from_secs(360), patient()).await;
                     assert_eq!(refused(&instance_bucket(&world)), 0, "{limiter}, {headers}, {millis} ms");
-                    // The first windows profit from a budget that nobody used before.
+                    // The first windows profit from an unused bucket.
                     let share = rate_after(&world, Duration::from_secs(60)) / 10.0;
                     report
                         .push_str(&format!("{limiter:<14} {headers:<18} {millis:>4} ms   {:>6.1} %\n", share * 100.0));
@@ -117,7 +117,7 @@ fn saturated_it_never_meets_a_429_and_wastes_less_than_a_twentieth() {
 }
 
 #[test]
-fn bursts_beyond_the_limit_and_other_limits_than_the_documented_one_are_learnt_from_headers() {
+fn limits_and_token_bursts_are_learnt_from_headers() {
     for headers in [HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf] {
         for (limiter, limits, plan, per_second) in [
             (LimiterKind::TokenBucket { burst: None }, vec![], Some(Plan::Pro), 10.0),
@@ -134,8 +134,8 @@ fn bursts_beyond_the_limit_and_other_limits_than_the_documented_one_are_learnt_f
                 assert_eq!(refused(&instance_bucket(&world)), 0, "{context}");
                 let share = rate_after(&world, Duration::from_secs(60)) / per_second;
                 println!("{context}: {:.1} %", share * 100.0);
-                // Buckets larger than their limit take 20 s to fill. Where that is told in whole seconds of the epoch, up to a
-                // twentieth is lost to rounding, beside what is lost anyhow.
+                // Token buckets larger than their limit take 20 s to fill. If the reset is in whole seconds of the
+                // epoch, rounding costs up to a twentieth more.
                 let rounded = plan.is_some() && headers == HeaderProfile::XRateLimitEpoch;
                 assert!(share >= if rounded { 0.92 } else { 0.95 }, "{context}: {share}");
             });
@@ -144,7 +144,7 @@ fn bursts_beyond_the_limit_and_other_limits_than_the_documented_one_are_learnt_f
 }
 
 #[test]
-fn two_who_share_an_instance_meet_few_429s_and_both_get_on() {
+fn two_clients_of_an_instance_get_few_429s_and_fair_shares() {
     let mut report = String::new();
     for limiter in LIMITERS {
         for headers in PROFILES {
@@ -172,7 +172,7 @@ fn two_who_share_an_instance_meet_few_429s_and_both_get_on() {
 }
 
 #[test]
-fn a_foreign_burst_is_met_with_few_429s_and_forgotten() {
+fn burst_of_another_client_causes_few_429s() {
     for headers in PROFILES {
         in_simulated_time(async {
             let world = World::new(options(LimiterKind::FixedWindow, headers, 11));
@@ -195,7 +195,7 @@ fn a_foreign_burst_is_met_with_few_429s_and_forgotten() {
 }
 
 #[test]
-fn bulk_work_keeps_the_reserve() {
+fn low_priority_keeps_the_reserve() {
     for limiter in LIMITERS {
         for headers in PROFILES {
             in_simulated_time(async {
@@ -213,7 +213,7 @@ fn bulk_work_keeps_the_reserve() {
 }
 
 #[test]
-fn interactive_requests_overtake_bulk_work_and_find_its_reserve() {
+fn high_priority_overtakes_low_and_uses_the_reserve() {
     in_simulated_time(async {
         let world = World::new(options(LimiterKind::FixedWindow, HeaderProfile::None, 17));
         let bulk = saturate(&world, 20, Duration::from_secs(60), RequestOptions::low_priority());
@@ -233,102 +233,102 @@ fn interactive_requests_overtake_bulk_work_and_find_its_reserve() {
     });
 }
 
-/// A pacer for 100 requests per 10 s whose budget is used up.
+/// A limiter for 100 requests per 10 s, used up.
 async fn used_up(options: limiter::LimiterOptions) -> Arc<Limiter> {
     let limit = Some(Limit { requests: 100, window: TEN });
     let clock = Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start()));
-    let pacer =
+    let limiter =
         Limiter::new(limiter::LimiterOptions { limit, environment: Environment::Development, ..options }, clock);
     for _ in 0..100 {
-        drop(pacer.acquire(Bucket::Instance, None, Priority::High, TEN).await.unwrap());
+        drop(limiter.acquire(Bucket::Instance, None, Priority::High, TEN).await.unwrap());
     }
-    pacer
+    limiter
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_would_be_too_long_is_refused_at_once() {
-    let pacer = used_up(limiter::LimiterOptions::default()).await;
+async fn too_long_wait_is_shed_at_once() {
+    let limiter = used_up(limiter::LimiterOptions::default()).await;
     advance(Duration::from_secs(3)).await;
     let asked = Instant::now();
-    let shed = pacer.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(5)).await.unwrap_err();
+    let shed = limiter.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(5)).await.unwrap_err();
     assert_eq!((shed.reason, asked.elapsed()), (ShedReason::WaitTooLong, Duration::ZERO));
     assert!((7.0..=7.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
     assert!(shed.to_string().contains("try again in 8s"), "{shed}");
-    assert_eq!(pacer.stats().waiting, 0);
-    // Another bucket is not concerned.
-    drop(pacer.acquire(Bucket::Invitations, None, Priority::Low, Duration::ZERO).await.unwrap());
+    assert_eq!(limiter.stats().waiting, 0);
+    // Other buckets are not affected.
+    drop(limiter.acquire(Bucket::Invitations, None, Priority::Low, Duration::ZERO).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_of_before_a_restart_are_not_spent_again() {
+async fn requests_before_a_restart_are_counted() {
     let limit = Some(Limit { requests: 100, window: TEN });
     let clock = Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start()));
     let now = clock.now();
-    let pacer = Limiter::new(limiter::LimiterOptions { limit, ..limiter::LimiterOptions::default() }, clock);
+    let limiter = Limiter::new(limiter::LimiterOptions { limit, ..limiter::LimiterOptions::default() }, clock);
     let ago = |seconds| now.before(Duration::from_secs(seconds));
     for request in 0..100 {
-        // Sixty are over since 4 s, ten end nowhere, and the others are too old or not yet sent.
+        // Sixty ended 4 s ago, ten have no end, and the others are too old or in the future.
         let (started, ended) = match request {
             0..60 => (ago(5), Some(ago(4))),
             60..70 => (ago(3), None),
             70..90 => (ago(12), Some(ago(11))),
             _ => (now.after(TEN), None),
         };
-        pacer.restore(Bucket::Instance, None, started, ended);
+        limiter.restore(Bucket::Instance, None, started, ended);
     }
-    assert_eq!(pacer.stats().in_flight, 0);
+    assert_eq!(limiter.stats().in_flight, 0);
     for _ in 0..30 {
-        drop(pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap());
+        drop(limiter.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap());
     }
-    let shed = pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap_err();
+    let shed = limiter.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap_err();
     assert!((6.0..=6.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
-    assert!(pacer.fleet_usage(Bucket::Instance, None).is_none());
+    assert!(limiter.fleet_usage(Bucket::Instance, None).is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_behind_others_counts_their_turns_too() {
-    let pacer = used_up(limiter::LimiterOptions::default()).await;
+async fn retry_after_includes_the_queue_ahead() {
+    let limiter = used_up(limiter::LimiterOptions::default()).await;
     let mut tasks = JoinSet::new();
     for _ in 0..100 {
-        let pacer = Arc::clone(&pacer);
+        let limiter = Arc::clone(&limiter);
         tasks.spawn(async move {
-            drop(pacer.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.unwrap());
+            drop(limiter.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.unwrap());
         });
     }
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(pacer.stats().waiting, 100);
-    // The places of the next window are taken by those; this one is for the window after it.
-    let shed = pacer.acquire(Bucket::Instance, None, Priority::High, TEN + TEN / 2).await.unwrap_err();
+    assert_eq!(limiter.stats().waiting, 100);
+    // Those take the next window; this request waits for the one after it.
+    let shed = limiter.acquire(Bucket::Instance, None, Priority::High, TEN + TEN / 2).await.unwrap_err();
     assert!((19.9..=20.3).contains(&shed.retry_after.as_secs_f64()), "{shed:?}");
     tasks.join_all().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_bounded() {
-    let pacer = used_up(limiter::LimiterOptions { max_queue: 3, ..limiter::LimiterOptions::default() }).await;
+    let limiter = used_up(limiter::LimiterOptions { max_queue: 3, ..limiter::LimiterOptions::default() }).await;
     let mut tasks = JoinSet::new();
     for _ in 0..5 {
-        let pacer = Arc::clone(&pacer);
+        let limiter = Arc::clone(&limiter);
         tasks.spawn(async move {
-            pacer.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.map(drop).map_err(|shed| shed.reason)
+            limiter.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.map(drop).map_err(|shed| shed.reason)
         });
     }
     let results = tasks.join_all().await;
     assert_eq!(results.iter().filter(|result| **result == Err(ShedReason::QueueFull)).count(), 2);
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
-    assert_eq!(pacer.stats().shed, [2, 0]);
+    assert_eq!(limiter.stats().shed, [2, 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_came_first_goes_first_and_not_all_at_once() {
-    let pacer = used_up(limiter::LimiterOptions::default()).await;
+async fn queue_is_first_in_first_out_and_spread() {
+    let limiter = used_up(limiter::LimiterOptions::default()).await;
     let from = Instant::now();
     let mut tasks = JoinSet::new();
     for number in 0..60 {
-        let pacer = Arc::clone(&pacer);
+        let limiter = Arc::clone(&limiter);
         tasks.spawn(async move {
             sleep(Duration::from_millis(number)).await;
-            let permit = pacer.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.unwrap();
+            let permit = limiter.acquire(Bucket::Instance, None, Priority::High, TEN * 2).await.unwrap();
             drop(permit);
             (from.elapsed(), number)
         });
@@ -344,45 +344,45 @@ async fn who_came_first_goes_first_and_not_all_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn somebody_who_gives_up_leaves_no_trace() {
-    let pacer = used_up(limiter::LimiterOptions::default()).await;
-    let mut dice = fastrand::Rng::with_seed(1);
+async fn cancelled_waiters_leave_no_trace() {
+    let limiter = used_up(limiter::LimiterOptions::default()).await;
+    let mut rng = fastrand::Rng::with_seed(1);
     let mut tasks = JoinSet::new();
     for _ in 0..300 {
-        let (pacer, patience) = (Arc::clone(&pacer), Duration::from_millis(dice.u64(0..15_000)));
+        let (limiter, patience) = (Arc::clone(&limiter), Duration::from_millis(rng.u64(0..15_000)));
         tasks.spawn(async move {
-            let place = pacer.acquire(Bucket::Instance, None, Priority::High, TEN * 6);
+            let place = limiter.acquire(Bucket::Instance, None, Priority::High, TEN * 6);
             tokio::time::timeout(patience, place).await.is_ok()
         });
     }
     let got = tasks.join_all().await.into_iter().filter(|got| *got).count();
-    assert!((60..=100).contains(&got), "those who give up take nobody's turn: {got}");
-    let numbers = pacer.stats();
+    assert!((60..=100).contains(&got), "cancelled waiters take no grant: {got}");
+    let numbers = limiter.stats();
     assert_eq!((numbers.waiting, numbers.in_flight), (0, 0));
     sleep(TEN * 2).await;
-    // The whole budget is there again.
+    // The whole limit is available again.
     for _ in 0..100 {
-        drop(pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap());
+        drop(limiter.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.unwrap());
     }
-    assert!(pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.is_err());
+    assert!(limiter.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_many_in_flight_and_no_more() {
+async fn max_in_flight_is_enforced() {
     let options = limiter::LimiterOptions { max_in_flight: 2, ..limiter::LimiterOptions::default() };
-    let pacer = Limiter::new(options, Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start())));
-    let acquire = || pacer.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
+    let limiter = Limiter::new(options, Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start())));
+    let acquire = || limiter.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
     let (first, second) = (acquire().await.unwrap(), acquire().await.unwrap());
     let shed = acquire().await.unwrap_err();
     assert_eq!(shed.reason, ShedReason::WaitTooLong);
     drop(first);
     let third = acquire().await.unwrap();
-    assert_eq!(pacer.stats().in_flight, 2);
+    assert_eq!(limiter.stats().in_flight, 2);
     drop((second, third));
-    assert_eq!(pacer.stats().in_flight, 0);
+    assert_eq!(limiter.stats().in_flight, 0);
 }
 
-/// A way to a Clerk that allows far more than is asked for.
+/// A Clerk that allows far more than is sent.
 fn roomy(max_in_flight: usize, fault: Fault) -> World {
     let limit = Limit { requests: 100_000, window: TEN };
     let quota = clerk_simulator::Quota::new(100_000, TEN);
@@ -399,7 +399,7 @@ fn at_once() -> RequestOptions {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_clerk_sheds_nobody_whom_the_limit_allows() {
+async fn slow_clerk_does_not_cause_shedding() {
     let world = roomy(limiter::MAX_IN_FLIGHT, Fault::Latency { millis: 3000 });
     let mut tasks = JoinSet::new();
     for _ in 0..500 {
@@ -407,7 +407,7 @@ async fn a_slow_clerk_sheds_nobody_whom_the_limit_allows() {
         tasks.spawn(async move { outbound.send(&count(), &at_once()).await.unwrap().status });
     }
     assert!(tasks.join_all().await.iter().all(|status| *status == 200));
-    // Where places are few, who finds none waits for one.
+    // With few slots, requests wait for one.
     let world = roomy(4, Fault::Latency { millis: 3000 });
     let mut tasks = JoinSet::new();
     for _ in 0..16 {
@@ -418,15 +418,18 @@ async fn a_slow_clerk_sheds_nobody_whom_the_limit_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_is_not_read_takes_nobody_s_place() {
+async fn unread_responses_free_their_slots() {
     let world = roomy(3, Fault::HugeBody { bytes: 3_000_000 });
     let mut stalled = Vec::new();
-    // Three that are held up, and then three that take the places.
+    // Three held responses, then three that take the slots.
     for _ in 0..6 {
         stalled.push(world.outbound.open(&count(), &at_once()).await.unwrap());
     }
     assert_eq!(world.outbound.limits.stats().pace.in_flight, 6);
-    assert!(matches!(world.outbound.open(&count(), &at_once()).await, Err(SendError::Shed(_))), "there is a bound");
+    assert!(
+        matches!(world.outbound.open(&count(), &at_once()).await, Err(SendError::Shed(_))),
+        "the number of held responses is bounded"
+    );
     drop(stalled.pop());
     let read = world.outbound.open(&count(), &at_once()).await.unwrap();
     assert_eq!(read.body.collect().await.unwrap().to_bytes().len(), 3_000_000);
@@ -435,7 +438,7 @@ async fn a_response_that_is_not_read_takes_nobody_s_place() {
 }
 
 #[test]
-fn a_429_holds_its_own_bucket_and_entity_only_and_one_goes_ahead_after_it() {
+fn a_429_blocks_only_its_bucket_and_entity() {
     in_simulated_time(async {
         let world = World::new(options(LimiterKind::FixedWindow, HeaderProfile::None, 19));
         let rule = Fault::Throttled { retry_after: Some("7".to_owned()), body: clerk_simulator::FaultBody::Html };
@@ -463,7 +466,7 @@ fn a_429_holds_its_own_bucket_and_entity_only_and_one_goes_ahead_after_it() {
 }
 
 #[test]
-fn probes_are_not_paced_but_counted() {
+fn probes_bypass_the_limiter_but_count() {
     in_simulated_time(async {
         let world = World::new(options(LimiterKind::SlidingWindow, HeaderProfile::None, 23));
         let probes = async {
@@ -478,13 +481,13 @@ fn probes_are_not_paced_but_counted() {
     });
 }
 
-/// In real time, where even a look at the clock takes a moment.
+/// In real time, where even reading the clock takes a moment.
 #[tokio::test]
-async fn who_leaves_at_once_has_not_waited_at_all() {
-    let pacer = Limiter::new(limiter::LimiterOptions::default(), Arc::new(clerk_quota::clock::Clock::new()));
+async fn immediate_permit_reports_no_wait() {
+    let limiter = Limiter::new(limiter::LimiterOptions::default(), Arc::new(clerk_quota::clock::Clock::new()));
     for _ in 0..10 {
-        let permit = pacer.acquire(Bucket::Instance, None, Priority::High, TEN).await.unwrap();
+        let permit = limiter.acquire(Bucket::Instance, None, Priority::High, TEN).await.unwrap();
         assert_eq!(permit.waited(), Duration::ZERO);
     }
-    assert_eq!(pacer.stats().waited_seconds.sum(), 0.0);
+    assert_eq!(limiter.stats().waited_seconds.sum(), 0.0);
 }

@@ -1,4 +1,4 @@
-//! A route with a tighter limit of its own, under the header names of the instance's limit, holds nothing but itself.
+//! A route with its own tighter limit, sent in the instance limit's headers, throttles only itself.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,13 +19,13 @@ use tokio::time::Instant;
 
 const WINDOW: u64 = 10;
 
-/// Clerk allows 100 requests in 10 s, of which 5 may be for organizations.
+/// A server that allows 100 requests in 10 s, and 5 for organizations.
 #[derive(Debug)]
 struct Server {
     began: Instant,
-    /// Of the present window: its number, all requests, and those for organizations.
+    /// Number of the current window, all its requests, and those for organizations.
     used: Mutex<(u64, u64, u64)>,
-    refused: Mutex<u64>,
+    rejected: Mutex<u64>,
 }
 
 impl Transport for Server {
@@ -39,17 +39,17 @@ impl Transport for Server {
         }
         let (limit, count) = if is_own { (5, &mut used.2) } else { (100, &mut used.1) };
         *count += 1;
-        let (remaining, is_refused) = (u64::saturating_sub(limit, *count), *count > limit);
-        *self.refused.lock() += u64::from(is_refused);
+        let (remaining, is_rejected) = (u64::saturating_sub(limit, *count), *count > limit);
+        *self.rejected.lock() += u64::from(is_rejected);
         let reset = (window + 1) * WINDOW - elapsed.as_secs();
         let body = Full::from("[]").map_err(|never| match never {}).boxed_unsync();
         let response = http::Response::builder()
-            .status(if is_refused { 429 } else { 200 })
+            .status(if is_rejected { 429 } else { 200 })
             .header("content-type", "application/json")
             .header("x-ratelimit-limit", limit)
             .header("x-ratelimit-remaining", remaining)
             .header("x-ratelimit-reset", reset);
-        let response = if is_refused { response.header("retry-after", reset) } else { response };
+        let response = if is_rejected { response.header("retry-after", reset) } else { response };
         Box::pin(std::future::ready(Ok(response.body(body).unwrap())))
     }
 }
@@ -74,8 +74,8 @@ async fn get(outbound: &Outbound, path: &str) -> Result<u16, SendError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_used_up_route_does_not_hold_the_others() {
-    let server = Arc::new(Server { began: Instant::now(), used: Mutex::default(), refused: Mutex::default() });
+async fn exhausted_route_does_not_throttle_other_routes() {
+    let server = Arc::new(Server { began: Instant::now(), used: Mutex::default(), rejected: Mutex::default() });
     let outbound = outbound(&server);
     assert_eq!(get(&outbound, "/v1/users").await.unwrap(), 200);
     for _ in 0..5 {
@@ -84,16 +84,16 @@ async fn a_used_up_route_does_not_hold_the_others() {
     for _ in 0..30 {
         assert_eq!(get(&outbound, "/v1/users").await.unwrap(), 200);
     }
-    // The route itself waits for its own window, which is not sent for it to find out.
+    // The route waits for its own window, without sending a request.
     assert!(matches!(get(&outbound, "/v1/organizations").await, Err(SendError::Shed(_))));
-    assert_eq!(*server.refused.lock(), 0);
+    assert_eq!(*server.rejected.lock(), 0);
     let now = outbound.clock.now();
     let snapshot = outbound.ledger.lock().snapshot(now);
     let instance = snapshot.bucket(Bucket::Instance).unwrap();
     assert_eq!((instance.limit, instance.remaining), (Some(100), Some(69)));
     let own = snapshot.buckets.iter().find(|bucket| bucket.bucket.as_str() == "route:GET /v1/organizations").unwrap();
     assert_eq!((own.limit, own.remaining), (Some(5), Some(0)));
-    // In the next window it may again.
+    // The next window allows it again.
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(get(&outbound, "/v1/organizations").await.unwrap(), 200);
 }

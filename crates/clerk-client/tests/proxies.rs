@@ -1,4 +1,4 @@
-//! Both HTTP clients go by the same proxies: what one sends through a proxy, or past it, the other does too.
+//! Both HTTP transports use proxies in the same way.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,7 +22,7 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
 }
 
-/// A proxy that notes the heads of requests and refuses them.
+/// A proxy that records request heads and rejects the requests.
 struct Proxy {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
@@ -38,10 +38,10 @@ impl Proxy {
         tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 match &tls {
-                    None => refuse(stream, &seen).await,
+                    None => reject(stream, &seen).await,
                     Some(tls) => {
                         if let Ok(stream) = tls.accept(stream).await {
-                            refuse(stream, &seen).await;
+                            reject(stream, &seen).await;
                         }
                     }
                 }
@@ -51,7 +51,7 @@ impl Proxy {
     }
 }
 
-async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Mutex<Vec<String>>) {
+async fn reject(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Mutex<Vec<String>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -62,7 +62,7 @@ async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Mutex<Ve
     let _ = stream.shutdown().await;
 }
 
-/// Those of probes and of the gateway, with these variables.
+/// The transports of probes and of the gateway, with these variables.
 fn clients(variables: &[(&str, String)]) -> [(&'static str, Arc<dyn Transport>); 2] {
     let find = |name: &str| variables.iter().find(|(known, _)| *known == name);
     let proxies = Some(Proxies::from_variables(&|name| find(name).map(|(_, value)| OsString::from(value))));
@@ -77,21 +77,22 @@ fn clients(variables: &[(&str, String)]) -> [(&'static str, Arc<dyn Transport>);
     [("reqwest", ReqwestTransport::new(reqwest).unwrap()), ("hyper", NetworkTransport::new(&hyper).unwrap())]
 }
 
-/// Sends a request: the status, or the text of the error.
+/// Sends a request: the status or the error message.
 async fn send(client: &dyn Transport, url: &str) -> Result<u16, String> {
     let request = http::Request::get(url).body(RequestBody::empty()).unwrap();
-    let sent = tokio::time::timeout(Duration::from_secs(60), client.send(request)).await.expect("it takes too long");
+    let sent =
+        tokio::time::timeout(Duration::from_secs(60), client.send(request)).await.expect("the request should complete");
     sent.map(|response| response.status().as_u16()).map_err(|error| error.to_string())
 }
 
-/// First lines of what the proxy was asked by each client for an address.
-async fn asked(proxy: &Proxy, variables: &[(&str, String)], url: &str) -> [Vec<String>; 2] {
+/// The request lines that the proxy gets from each client for a URL.
+async fn request_lines(proxy: &Proxy, variables: &[(&str, String)], url: &str) -> [Vec<String>; 2] {
     let [reqwest, hyper] = clients(variables);
     let mut seen = [Vec::new(), Vec::new()];
-    for (place, (_, client)) in [reqwest, hyper].into_iter().enumerate() {
+    for (index, (_, client)) in [reqwest, hyper].into_iter().enumerate() {
         let _ = send(&*client, url).await;
         let heads = std::mem::take(&mut *proxy.heads.lock());
-        seen[place] = heads.iter().map(|head| head.lines().next().unwrap().to_owned()).collect();
+        seen[index] = heads.iter().map(|head| head.lines().next().unwrap().to_owned()).collect();
     }
     seen
 }
@@ -100,7 +101,7 @@ async fn asked(proxy: &Proxy, variables: &[(&str, String)], url: &str) -> [Vec<S
 async fn exceptions_are_the_same_for_both_clients() {
     let proxy = Proxy::start(None).await;
     let (clerk, at_8443) = ("https://api.clerk.test/v1/jwks", "https://api.clerk.test:8443/v1/jwks");
-    // By names alone: nothing is resolved that the proxy would resolve, and names below test are never found.
+    // Matched by name only: the client does not resolve names for the proxy, and `.test` names do not resolve.
     let cases = [
         ("", clerk, true),
         ("*", clerk, false),
@@ -125,14 +126,14 @@ async fn exceptions_are_the_same_for_both_clients() {
     for (exceptions, url, is_proxied) in cases {
         let variables =
             [("HTTPS_PROXY", format!("http://127.0.0.1:{}", proxy.port)), ("NO_PROXY", exceptions.to_owned())];
-        let [reqwest, hyper] = asked(&proxy, &variables, url).await;
+        let [reqwest, hyper] = request_lines(&proxy, &variables, url).await;
         assert_eq!(reqwest, hyper, "{exceptions} {url}");
         assert_eq!(reqwest.len(), usize::from(is_proxied), "{exceptions} {url}: {reqwest:?}");
     }
 }
 
 #[tokio::test]
-async fn addresses_of_proxies_are_read_the_same_by_both_clients() {
+async fn proxy_urls_are_parsed_alike_by_both_clients() {
     let proxy = Proxy::start(None).await;
     let address = format!("127.0.0.1:{}", proxy.port);
     for value in [
@@ -143,7 +144,8 @@ async fn addresses_of_proxies_are_read_the_same_by_both_clients() {
         format!("user:word@{address}"),
     ] {
         for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-            let [reqwest, hyper] = asked(&proxy, &[(name, value.clone())], "https://api.clerk.test/v1/jwks").await;
+            let [reqwest, hyper] =
+                request_lines(&proxy, &[(name, value.clone())], "https://api.clerk.test/v1/jwks").await;
             assert_eq!(reqwest, ["CONNECT api.clerk.test:443 HTTP/1.1"], "{name} {value:?}");
             assert_eq!(reqwest, hyper, "{name} {value:?}");
         }
@@ -151,7 +153,7 @@ async fn addresses_of_proxies_are_read_the_same_by_both_clients() {
 }
 
 #[tokio::test]
-async fn plain_http_elsewhere_is_forwarded_by_the_proxy() {
+async fn plain_http_is_forwarded_by_the_proxy() {
     let proxy = Proxy::start(None).await;
     let variables = [("HTTP_PROXY", format!("http://user:word@127.0.0.1:{}", proxy.port))];
     for (name, client) in clients(&variables) {
@@ -163,7 +165,7 @@ async fn plain_http_elsewhere_is_forwarded_by_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_proxy_may_be_spoken_to_over_tls() {
+async fn proxy_is_reachable_over_tls() {
     let certificates = CertificateDer::pem_file_iter(data("server.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(data("server.key")).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -175,14 +177,14 @@ async fn a_proxy_may_be_spoken_to_over_tls() {
         .unwrap();
     let proxy = Proxy::start(Some(TlsAcceptor::from(Arc::new(config)))).await;
     let variables = [("ALL_PROXY", format!("https://127.0.0.1:{}", proxy.port))];
-    let [reqwest, hyper] = asked(&proxy, &variables, "https://api.clerk.test/v1/jwks").await;
+    let [reqwest, hyper] = request_lines(&proxy, &variables, "https://api.clerk.test/v1/jwks").await;
     assert_eq!((reqwest.len(), &reqwest), (1, &hyper));
-    let [reqwest, hyper] = asked(&proxy, &variables, "http://api.clerk.test/v1/jwks").await;
+    let [reqwest, hyper] = request_lines(&proxy, &variables, "http://api.clerk.test/v1/jwks").await;
     assert_eq!((reqwest.len(), &reqwest), (1, &hyper));
 }
 
 #[tokio::test]
-async fn nothing_goes_past_a_proxy_that_cannot_be_used() {
+async fn invalid_proxy_is_never_bypassed() {
     for value in ["socks5://u:CANARY@127.0.0.1:1", "http://u:CAN ARY@127.0.0.1:1", "ftp://127.0.0.1:1", "http://"] {
         for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
             for (client_name, client) in clients(&[(name, value.to_owned())]) {

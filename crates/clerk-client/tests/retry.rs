@@ -1,4 +1,4 @@
-//! What is sent again, when, and how often: counted at the other end, in simulated time.
+//! Which requests are retried, when, and how often; counted by the server, in simulated time.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,84 +39,84 @@ fn status(status: u16) -> Fault {
     Fault::Status { status, body: FaultBody::Html }
 }
 
-/// What a call met.
+/// The outcome of a call.
 #[derive(Debug)]
-struct Met {
+struct Outcome {
     status: u16,
     retry_after: Option<HeaderValue>,
     seconds: f64,
     requests: u64,
 }
 
-async fn meet(faults: impl Into<Faults>, call: &ApiRequest, policy: &RequestOptions) -> Met {
+async fn send_with(faults: impl Into<Faults>, call: &ApiRequest, policy: &RequestOptions) -> Outcome {
     let world = World::new(clerk_test_support::simulator(1));
     world.simulator.set_faults(faults.into()).unwrap();
     let from = Instant::now();
-    let answer = world.outbound.send(call, policy).await.unwrap();
+    let response = world.outbound.send(call, policy).await.unwrap();
     let requests = world.simulator.truth().requests.total;
     let observed: u64 = world.snapshot().responses.values().sum();
     assert_eq!(observed, requests, "each attempt is one observation");
-    let numbers = world.outbound.limits.stats();
-    assert_eq!((numbers.requests, numbers.attempts), (1, requests));
-    let retry_after = answer.headers.get("retry-after").cloned();
-    Met { status: answer.status.as_u16(), retry_after, seconds: from.elapsed().as_secs_f64(), requests }
+    let stats = world.outbound.limits.stats();
+    assert_eq!((stats.requests, stats.attempts), (1, requests));
+    let retry_after = response.headers.get("retry-after").cloned();
+    Outcome { status: response.status.as_u16(), retry_after, seconds: from.elapsed().as_secs_f64(), requests }
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_is_the_least_wait_in_seconds() {
+async fn retry_after_is_the_minimum_wait_in_seconds() {
     for seconds in [1, 9, 30, 60] {
         for fault in [throttled(Some(&seconds.to_string()))] {
-            let met = meet(fault.times(1), &get(), &RequestOptions::default()).await;
-            assert_eq!((met.status, met.requests), (200, 2));
-            let waited = met.seconds;
+            let outcome = send_with(fault.times(1), &get(), &RequestOptions::default()).await;
+            assert_eq!((outcome.status, outcome.requests), (200, 2));
+            let waited = outcome.seconds;
             assert!((f64::from(seconds)..=f64::from(seconds) + 2.0).contains(&waited), "{seconds}: {waited}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_date_is_measured_with_the_servers_clock() {
+async fn retry_after_date_is_relative_to_the_servers_clock() {
     for skew in [-86_400, 3_600] {
         let claimed =
             i64::try_from(clerk_test_support::start().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
                 .unwrap();
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(claimed + skew + 20).unwrap());
         let rules = vec![throttled(Some(&httpdate::fmt_http_date(date))).times(1)];
-        let met = meet(Faults { clock_skew_seconds: skew, rules }, &get(), &RequestOptions::default()).await;
-        assert!((20.0..22.0).contains(&met.seconds), "{met:?}");
+        let outcome = send_with(Faults { clock_skew_seconds: skew, rules }, &get(), &RequestOptions::default()).await;
+        assert!((20.0..22.0).contains(&outcome.seconds), "{outcome:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_of_zero_or_of_the_past_is_no_tight_loop() {
+async fn retry_after_zero_or_past_still_waits() {
     for header in ["0", "Thu, 01 Jan 1970 00:00:00 GMT"] {
-        let met = meet(throttled(Some(header)).always(), &get(), &RequestOptions::default()).await;
-        assert_eq!((met.status, met.requests), (429, 4));
-        assert!(met.seconds >= 3.0 * MIN_WAIT.as_secs_f64(), "{met:?}");
+        let outcome = send_with(throttled(Some(header)).always(), &get(), &RequestOptions::default()).await;
+        assert_eq!((outcome.status, outcome.requests), (429, 4));
+        assert!(outcome.seconds >= 3.0 * MIN_WAIT.as_secs_f64(), "{outcome:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn above_the_cap_the_429_comes_back_at_once_with_its_header() {
+async fn retry_after_above_the_maximum_returns_the_429_at_once() {
     for header in ["61", "451", "3600", "999999999"] {
-        let met = meet(throttled(Some(header)).always(), &get(), &RequestOptions::default()).await;
-        assert_eq!((met.status, met.requests), (429, 1));
-        assert!(met.seconds < 0.01, "{met:?}");
-        assert_eq!(met.retry_after.unwrap(), header);
+        let outcome = send_with(throttled(Some(header)).always(), &get(), &RequestOptions::default()).await;
+        assert_eq!((outcome.status, outcome.requests), (429, 1));
+        assert!(outcome.seconds < 0.01, "{outcome:?}");
+        assert_eq!(outcome.retry_after.unwrap(), header);
     }
-    let patient = RequestOptions {
+    let options = RequestOptions {
         retry: RetryPolicy { max_wait: Duration::from_secs(120), ..RetryPolicy::default() },
         ..RequestOptions::low_priority()
     };
-    assert_eq!(meet(throttled(Some("61")).times(1), &get(), &patient).await.status, 200);
+    assert_eq!(send_with(throttled(Some("61")).times(1), &get(), &options).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_is_for_the_whole_call() {
+async fn deadline_covers_the_whole_call() {
     let policy = RequestOptions { deadline: Duration::from_secs(20), ..RequestOptions::default() };
-    let met = meet(throttled(Some("30")).always(), &get(), &policy).await;
-    assert_eq!((met.status, met.requests), (429, 1));
-    assert!(met.seconds < 0.01, "no wait that is in vain: {met:?}");
+    let outcome = send_with(throttled(Some("30")).always(), &get(), &policy).await;
+    assert_eq!((outcome.status, outcome.requests), (429, 1));
+    assert!(outcome.seconds < 0.01, "no futile wait: {outcome:?}");
     let world = World::new(clerk_test_support::simulator(1));
     world.simulator.set_faults(Fault::Latency { millis: 300_000 }.always().into()).unwrap();
     let from = Instant::now();
@@ -126,7 +126,7 @@ async fn the_deadline_is_for_the_whole_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_executed_or_only_reads_is_sent_again_and_nothing_else() {
+async fn only_unexecuted_or_idempotent_requests_are_retried() {
     use Idempotency::{Idempotent, NonIdempotent, RetryIfThrottled};
     for (method, repeat, fault, requests) in [
         (Method::GET, None, throttled(Some("1")), 2),
@@ -146,34 +146,35 @@ async fn what_was_not_executed_or_only_reads_is_sent_again_and_nothing_else() {
         (Method::PUT, Some(Idempotent), status(503), 2),
     ] {
         let call = with_method(method.clone(), repeat);
-        let met = meet(fault.clone().times(1), &call, &RequestOptions::default()).await;
-        assert_eq!(met.requests, requests, "{method} {repeat:?} {fault:?}");
-        assert!(requests > 1 || met.seconds < 0.01, "decided before any wait: {method} {fault:?} {met:?}");
+        let outcome = send_with(fault.clone().times(1), &call, &RequestOptions::default()).await;
+        assert_eq!(outcome.requests, requests, "{method} {repeat:?} {fault:?}");
+        assert!(requests > 1 || outcome.seconds < 0.01, "decided before waiting: {method} {fault:?} {outcome:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_the_caller_are_final() {
+async fn client_errors_are_final() {
     for code in (400..=499).filter(|code| *code != 429) {
         for body in [FaultBody::Clerk, FaultBody::Html, FaultBody::Empty] {
-            let met = meet(Fault::Status { status: code, body }.always(), &get(), &RequestOptions::default()).await;
-            assert_eq!((met.status, met.requests), (code, 1));
+            let outcome =
+                send_with(Fault::Status { status: code, body }.always(), &get(), &RequestOptions::default()).await;
+            assert_eq!((outcome.status, outcome.requests), (code, 1));
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_that_fail_together_do_not_come_back_together() {
+async fn concurrent_failures_are_retried_at_different_times() {
     let mut waits = Vec::new();
     for _ in 0..8 {
-        waits.push(meet(status(503).times(2), &get(), &RequestOptions::default()).await.seconds);
+        waits.push(send_with(status(503).times(2), &get(), &RequestOptions::default()).await.seconds);
     }
     waits.sort_by(f64::total_cmp);
     waits.dedup();
     assert!(waits.len() > 6, "{waits:?}");
 }
 
-/// An upstream that fails before, or after, the request has left.
+/// An upstream that fails before or after sending the request.
 #[derive(Debug)]
 struct Dead {
     kind: ErrorKind,
@@ -193,7 +194,7 @@ fn over(upstream: Arc<dyn Transport>) -> Arc<Outbound> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_not_made_worse_than_by_a_fifth() {
+async fn outage_causes_at_most_a_fifth_more_requests() {
     for kind in [ErrorKind::Connect, ErrorKind::Broken] {
         let dead = Arc::new(Dead { kind, attempts: Mutex::default() });
         let outbound = over(Arc::<Dead>::clone(&dead));
@@ -202,10 +203,10 @@ async fn an_outage_is_not_made_worse_than_by_a_fifth() {
         }
         let attempts = *dead.attempts.lock();
         assert!((1100..=1240).contains(&attempts), "{kind:?}: {attempts}");
-        let numbers = outbound.limits.stats();
-        assert_eq!(numbers.attempts, attempts);
-        assert_eq!(numbers.retried.iter().sum::<u64>(), attempts - 1000);
-        assert!(numbers.stopped[StopReason::Budget as usize] > 500);
+        let stats = outbound.limits.stats();
+        assert_eq!(stats.attempts, attempts);
+        assert_eq!(stats.retried.iter().sum::<u64>(), attempts - 1000);
+        assert!(stats.stopped[StopReason::Budget as usize] > 500);
     }
     in_world(|world| async move {
         world.simulator.set_faults(status(503).always().into()).unwrap();
@@ -227,7 +228,7 @@ async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_sent_and_answer_lost_are_told_apart() {
+async fn connect_failed_and_no_response_are_distinguished() {
     for (kind, phase) in
         [(ErrorKind::Dns, Phase::Connect), (ErrorKind::Connect, Phase::Connect), (ErrorKind::Broken, Phase::Sent)]
     {
@@ -235,34 +236,34 @@ async fn never_sent_and_answer_lost_are_told_apart() {
         let error = outbound.send(&with_method(Method::POST, None), &RequestOptions::default()).await.unwrap_err();
         let SendError::Request { error, attempts: 1 } = error else { panic!("{error}") };
         assert_eq!(error.phase(), phase);
-        // What never left takes nothing from the quota: far more of it than the limit goes on.
+        // Unsent requests do not use quota: far more of them than the limit are attempted.
         if phase == Phase::Connect {
             for _ in 0..300 {
-                let impatient = RequestOptions { max_queue_wait: Duration::ZERO, ..RequestOptions::default() };
-                let error = outbound.send(&with_method(Method::POST, None), &impatient).await.unwrap_err();
+                let options = RequestOptions { max_queue_wait: Duration::ZERO, ..RequestOptions::default() };
+                let error = outbound.send(&with_method(Method::POST, None), &options).await.unwrap_err();
                 assert!(matches!(error, SendError::Request { .. }), "{error}");
             }
         }
     }
 }
 
-/// A Clerk that writes down what it gets and answers as it is told.
+/// A server that records requests and responds with given statuses.
 #[derive(Debug, Default, Clone)]
-struct Diary(Arc<Mutex<Vec<(HeaderMap, Bytes, String)>>>);
+struct Recorder(Arc<Mutex<Vec<(HeaderMap, Bytes, String)>>>);
 
-impl Diary {
-    fn router(&self, answer: impl Fn(&str, usize) -> u16 + Clone + Send + Sync + 'static) -> Router {
-        let diary = self.clone();
+impl Recorder {
+    fn router(&self, respond: impl Fn(&str, usize) -> u16 + Clone + Send + Sync + 'static) -> Router {
+        let recorder = self.clone();
         Router::new().fallback(move |request: axum::extract::Request| {
-            let (diary, answer) = (diary.clone(), answer.clone());
+            let (recorder, respond) = (recorder.clone(), respond.clone());
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
                 let path = parts.uri.path().to_owned();
-                let mut entries = diary.0.lock();
+                let mut entries = recorder.0.lock();
                 let before = entries.iter().filter(|(_, _, other)| *other == path).count();
                 entries.push((parts.headers, body, path.clone()));
-                let status = StatusCode::from_u16(answer(&path, before)).unwrap();
+                let status = StatusCode::from_u16(respond(&path, before)).unwrap();
                 (status, [("content-type", "application/json")], "{}")
             }
         })
@@ -270,16 +271,16 @@ impl Diary {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_bytes_go_out_each_time() {
-    let diary = Diary::default();
-    let outbound = over(MemoryTransport::new(diary.router(|_, before| if before < 3 { 429 } else { 200 })));
+async fn every_attempt_sends_the_same_bytes() {
+    let recorder = Recorder::default();
+    let outbound = over(MemoryTransport::new(recorder.router(|_, before| if before < 3 { 429 } else { 200 })));
     let mut call = with_method(Method::PATCH, Some(Idempotency::RetryIfThrottled));
     call.body = Bytes::from_static(b"{\"first_name\":\"Ada\"}");
     call.headers.insert("content-type", HeaderValue::from_static("application/json"));
     call.headers.insert("clerk-api-version", HeaderValue::from_static("2025-11-10"));
-    call.headers.insert("authorization", HeaderValue::from_static("Bearer somebody"));
+    call.headers.insert("authorization", HeaderValue::from_static("Bearer other"));
     assert_eq!(outbound.send(&call, &RequestOptions::default()).await.unwrap().status, 200);
-    let entries = diary.0.lock();
+    let entries = recorder.0.lock();
     assert_eq!(entries.len(), 4);
     for (headers, body, _) in entries.iter() {
         assert_eq!(*body, call.body);
@@ -290,17 +291,17 @@ async fn the_same_bytes_go_out_each_time() {
 }
 
 #[test]
-fn nothing_is_sent_again_after_a_success() {
+fn success_is_never_retried() {
     for seed in 0..6 {
         in_simulated_time(async move {
-            let diary = Diary::default();
-            let dice = Mutex::new(fastrand::Rng::with_seed(seed));
+            let recorder = Recorder::default();
+            let rng = Mutex::new(fastrand::Rng::with_seed(seed));
             let successes: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
             let seen = Arc::clone(&successes);
-            let dice = Arc::new(dice);
-            let router = diary.router(move |path, before| {
-                assert!(!seen.lock().contains_key(path), "{path} again after its success");
-                let status = [200, 201, 204, 429, 429, 502, 503, 504, 500, 404][dice.lock().usize(..10)];
+            let rng = Arc::new(rng);
+            let router = recorder.router(move |path, before| {
+                assert!(!seen.lock().contains_key(path), "{path} was retried after its success");
+                let status = [200, 201, 204, 429, 429, 502, 503, 504, 500, 404][rng.lock().usize(..10)];
                 if status < 300 {
                     seen.lock().insert(path.to_owned(), before);
                 }
@@ -312,21 +313,21 @@ fn nothing_is_sent_again_after_a_success() {
                 let outbound = Arc::clone(&outbound);
                 tasks.spawn(async move {
                     let call = ApiRequest::get(format!("/v1/users/user_{number}"), Source::Client);
-                    let answer = outbound.send(&call, &RequestOptions::low_priority()).await.unwrap();
-                    (call.path, answer.status.is_success())
+                    let response = outbound.send(&call, &RequestOptions::low_priority()).await.unwrap();
+                    (call.path, response.status.is_success())
                 });
             }
-            let answers = tasks.join_all().await;
-            for (path, success) in answers {
+            let results = tasks.join_all().await;
+            for (path, success) in results {
                 assert_eq!(successes.lock().contains_key(&path), success, "{path}");
             }
-            assert!(successes.lock().values().any(|before| *before > 0), "some came after a failure");
+            assert!(successes.lock().values().any(|before| *before > 0), "some succeeded after a failure");
         });
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_whose_body_breaks_off_is_not_sent_again() {
+async fn success_with_an_incomplete_body_is_not_retried() {
     let world = World::new(clerk_test_support::simulator(1));
     let rule = FaultRule { counted: Some(true), ..Fault::Reset { after_bytes: 100 }.always() };
     world.simulator.set_faults(rule.into()).unwrap();
@@ -337,7 +338,7 @@ async fn a_success_whose_body_breaks_off_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_up_stops_at_once() {
+async fn dropping_the_future_cancels_at_once() {
     let world = World::new(clerk_test_support::simulator(1));
     world.simulator.set_faults(throttled(Some("30")).always().into()).unwrap();
     timeout(Duration::from_secs(5), world.outbound.send(&get(), &RequestOptions::default())).await.unwrap_err();
@@ -350,32 +351,32 @@ async fn giving_up_stops_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_is_in_flight_until_its_end() {
+async fn stream_is_in_flight_until_its_end() {
     let world = World::new(clerk_test_support::simulator(1));
     world.simulator.set_faults(Fault::HugeBody { bytes: 3_000_000 }.always().into()).unwrap();
-    let reply = world.outbound.open(&get(), &RequestOptions::default()).await.unwrap();
-    assert_eq!(reply.status, 200);
-    assert_eq!(world.snapshot().responses[&(Source::Client, 200)], 1, "observed at the head");
+    let response = world.outbound.open(&get(), &RequestOptions::default()).await.unwrap();
+    assert_eq!(response.status, 200);
+    assert_eq!(world.snapshot().responses[&(Source::Client, 200)], 1, "recorded at the head");
     assert_eq!(world.outbound.limits.stats().pace.in_flight, 1);
-    assert_eq!(reply.body.collect().await.unwrap().to_bytes().len(), 3_000_000);
+    assert_eq!(response.body.collect().await.unwrap().to_bytes().len(), 3_000_000);
     assert_eq!(world.outbound.limits.stats().pace.in_flight, 0);
-    let reply = world.outbound.open(&get(), &RequestOptions::default()).await.unwrap();
-    drop(reply);
+    let response = world.outbound.open(&get(), &RequestOptions::default()).await.unwrap();
+    drop(response);
     assert_eq!(world.outbound.limits.stats().pace.in_flight, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_counters_tell_why() {
+async fn stats_count_retries_by_cause() {
     let world = World::new(clerk_test_support::simulator(1));
     let rules = vec![throttled(Some("1")).times(1), status(503).times(1), Fault::Latency { millis: 20_000 }.times(3)];
     world.simulator.set_faults(Faults { rules, ..Faults::default() }).unwrap();
     let policy = RequestOptions { attempt_timeout: Duration::from_secs(15), ..RequestOptions::default() };
     world.outbound.send(&get(), &policy).await.unwrap();
-    let numbers = world.outbound.limits.stats();
-    assert_eq!(numbers.requests, 1);
-    assert_eq!(numbers.pace.admitted, [numbers.attempts, 0]);
-    assert_eq!(numbers.pace.waited_seconds.count(), numbers.attempts);
-    assert_eq!(numbers.attempts, numbers.retried.iter().sum::<u64>() + 1);
-    assert!(numbers.retried[RetryableError::NoResponse as usize] >= 1);
-    assert_eq!(numbers.stopped[StopReason::Final as usize], 1);
+    let stats = world.outbound.limits.stats();
+    assert_eq!(stats.requests, 1);
+    assert_eq!(stats.pace.admitted, [stats.attempts, 0]);
+    assert_eq!(stats.pace.waited_seconds.count(), stats.attempts);
+    assert_eq!(stats.attempts, stats.retried.iter().sum::<u64>() + 1);
+    assert!(stats.retried[RetryableError::NoResponse as usize] >= 1);
+    assert_eq!(stats.stopped[StopReason::Final as usize], 1);
 }

@@ -1,4 +1,4 @@
-//! The way to Clerk over real sockets: what breaks on it, what it is called, and where no key may go.
+//! The reqwest transport over real sockets: failures, their classification, and no key for other servers.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -24,7 +24,7 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
 }
 
-/// A server of raw bytes. It ends with the test.
+/// A server that sends raw bytes. It ends with the test.
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -34,14 +34,14 @@ struct Server {
 }
 
 impl Server {
-    /// Answers every request on a connection with these bytes; closes it after them unless they are [`OK`].
-    async fn answering(answer: impl Into<String>) -> Self {
-        let answer: Arc<str> = answer.into().into();
-        let keep = *answer == *OK;
-        Self::start(move |stream, requests| serve(stream, Arc::clone(&answer), keep, requests)).await
+    /// Responds to every request with these bytes, then closes the connection unless they are [`OK`].
+    async fn responding(response: impl Into<String>) -> Self {
+        let response: Arc<str> = response.into().into();
+        let keep_alive = *response == *OK;
+        Self::start(move |stream, requests| serve(stream, Arc::clone(&response), keep_alive, requests)).await
     }
 
-    /// The same over TLS, with the certificate for 127.0.0.1.
+    /// Responds over TLS, with the certificate for 127.0.0.1.
     async fn with_tls(chain: &str, key: &str) -> Self {
         let certificates = CertificateDer::pem_file_iter(data(chain)).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(data(key)).unwrap();
@@ -89,8 +89,8 @@ impl Server {
 
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    answer: Arc<str>,
-    keep: bool,
+    response: Arc<str>,
+    keep_alive: bool,
     requests: Arc<Mutex<Vec<String>>>,
 ) {
     loop {
@@ -102,9 +102,9 @@ async fn serve(
             }
         }
         requests.lock().push(String::from_utf8(head).unwrap());
-        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.write_all(response.as_bytes()).await;
         let _ = stream.flush().await;
-        if !keep {
+        if !keep_alive {
             return;
         }
     }
@@ -114,7 +114,7 @@ fn upstream(options: ReqwestOptions) -> Arc<ReqwestTransport> {
     ReqwestTransport::new(options).unwrap()
 }
 
-/// One exchange to its end: the status, or what went wrong.
+/// Sends a request and reads the whole response: the status or the error.
 async fn get(upstream: &ReqwestTransport, url: &str) -> Result<u16, TransportError> {
     let request = http::Request::get(url).header("authorization", KEY).body(RequestBody::empty()).unwrap();
     let exchange = async {
@@ -123,7 +123,7 @@ async fn get(upstream: &ReqwestTransport, url: &str) -> Result<u16, TransportErr
         response.into_body().collect().await?;
         Ok(status)
     };
-    tokio::time::timeout(Duration::from_secs(60), exchange).await.expect("the exchange hangs")
+    tokio::time::timeout(Duration::from_secs(60), exchange).await.expect("the request should complete")
 }
 
 async fn error(url: &str) -> TransportError {
@@ -131,11 +131,11 @@ async fn error(url: &str) -> TransportError {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed_and_no_key_leaves_for_another_server() {
-    let other = Server::answering(OK).await;
+async fn redirects_are_not_followed() {
+    let other = Server::responding(OK).await;
     for status in [301, 302, 303, 307, 308] {
         for location in [other.url("http"), format!("//{}/x", other.address), other.url("https")] {
-            let first = Server::answering(format!(
+            let first = Server::responding(format!(
                 "HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
             ))
             .await;
@@ -147,17 +147,17 @@ async fn no_redirect_is_followed_and_no_key_leaves_for_another_server() {
             );
         }
     }
-    assert_eq!(other.connections.load(Ordering::SeqCst), 0, "nobody followed");
+    assert_eq!(other.connections.load(Ordering::SeqCst), 0, "no redirect was followed");
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_exist_is_a_failure_of_dns() {
+async fn unknown_host_is_a_dns_failure() {
     let error = error("http://no-such-host.invalid/v1/users/count").await;
     assert_eq!(error.kind(), ErrorKind::Dns, "{error}");
 }
 
 #[tokio::test]
-async fn a_port_that_nobody_listens_on_is_a_failure_to_connect() {
+async fn closed_port_is_a_connect_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -169,7 +169,7 @@ async fn a_port_that_nobody_listens_on_is_a_failure_to_connect() {
 }
 
 #[tokio::test]
-async fn what_breaks_and_what_is_no_http_is_told_apart() {
+async fn broken_and_invalid_responses_are_distinguished() {
     let json = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
     let cases = [
         (String::new(), ErrorKind::Broken),
@@ -183,37 +183,37 @@ async fn what_breaks_and_what_is_no_http_is_told_apart() {
         (format!("{json}transfer-encoding: chunked\r\n\r\nnot hex\r\n"), ErrorKind::Decode),
         (format!("{json}content-encoding: gzip\r\ncontent-length: 8\r\n\r\nnot gzip"), ErrorKind::Decode),
     ];
-    for (answer, kind) in cases {
-        let server = Server::answering(answer.clone()).await;
+    for (response, kind) in cases {
+        let server = Server::responding(response.clone()).await;
         let error = error(&server.url("http")).await;
-        assert_eq!(error.kind(), kind, "{answer:?}: {error}");
+        assert_eq!(error.kind(), kind, "{response:?}: {error}");
         assert!(!error.to_string().contains("CANARY") && !error.to_string().contains("users/count"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_is_a_failure_of_tls_that_says_why() {
+async fn untrusted_certificate_is_a_tls_failure_with_its_cause() {
     let server = Server::with_tls("server.pem", "server.key").await;
     let error = error(&server.url("https")).await;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
-    assert!(error.to_string().contains("certificate"), "the cause is named: {error}");
+    assert!(error.to_string().contains("certificate"), "the message has the cause: {error}");
     assert!(server.requests.lock().is_empty());
 }
 
 #[tokio::test]
-async fn a_further_authority_is_trusted_beside_those_of_the_system() {
+async fn ca_file_is_trusted_in_addition_to_the_system() {
     let server = Server::with_tls("server.pem", "server.key").await;
     let options = ReqwestOptions { ca_file: Some(data("ca.pem")), ..ReqwestOptions::default() };
     assert_eq!(get(&upstream(options), &server.url("https")).await.unwrap(), 200);
-    // Not for other names.
+    // But not for other names.
     let wrong_name = format!("https://localhost.localhost:{}/", server.address.port());
     let options = ReqwestOptions { ca_file: Some(data("ca.pem")), ..ReqwestOptions::default() };
     assert!(get(&upstream(options), &wrong_name).await.is_err());
 }
 
 #[tokio::test]
-async fn no_tls_on_the_other_side_is_a_failure_of_tls() {
-    let server = Server::answering("HTTP/1.1 400 Bad Request\r\n\r\n\r\n\r\n\r\n").await;
+async fn server_without_tls_is_a_tls_or_connect_failure() {
+    let server = Server::responding("HTTP/1.1 400 Bad Request\r\n\r\n\r\n\r\n\r\n").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
@@ -228,7 +228,7 @@ async fn no_tls_on_the_other_side_is_a_failure_of_tls() {
 }
 
 #[test]
-fn a_file_of_authorities_that_holds_none_is_refused_with_its_name() {
+fn invalid_ca_file_is_rejected_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
@@ -240,28 +240,28 @@ fn a_file_of_authorities_that_holds_none_is_refused_with_its_name() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again_until_they_are_too_old() {
-    let server = Server::answering(OK).await;
-    let patient = upstream(ReqwestOptions::default());
+async fn connections_are_reused_until_max_age() {
+    let server = Server::responding(OK).await;
+    let pooled = upstream(ReqwestOptions::default());
     for _ in 0..20 {
-        get(&patient, &server.url("http")).await.unwrap();
+        get(&pooled, &server.url("http")).await.unwrap();
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
-    // With no time at all each request has a connection of its own, so that a new address is noticed at once.
-    let hasty = upstream(ReqwestOptions { max_age: Duration::ZERO, ..ReqwestOptions::default() });
+    // With `max_age` 0, each request uses a new connection, so that DNS changes take effect at once.
+    let unpooled = upstream(ReqwestOptions { max_age: Duration::ZERO, ..ReqwestOptions::default() });
     for _ in 0..5 {
-        get(&hasty, &server.url("http")).await.unwrap();
+        get(&unpooled, &server.url("http")).await.unwrap();
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 6);
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_the_server_closed_does_no_harm() {
-    let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]";
-    let server = Server::answering(answer).await;
+async fn idle_connection_closed_by_the_server_is_replaced() {
+    let response = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]";
+    let server = Server::responding(response).await;
     let upstream = upstream(ReqwestOptions::default());
     for _ in 0..20 {
-        // The server closes each connection right after its answer, without saying so.
+        // The server closes each connection after its response, without announcing it.
         let result = get(&upstream, &server.url("http")).await;
         assert!(result.as_ref().is_ok_and(|status| *status == 200), "{result:?}");
         tokio::task::yield_now().await;
@@ -269,8 +269,8 @@ async fn a_kept_connection_that_the_server_closed_does_no_harm() {
 }
 
 #[tokio::test]
-async fn requests_say_who_sends_them() {
-    let server = Server::answering(OK).await;
+async fn requests_have_a_user_agent() {
+    let server = Server::responding(OK).await;
     get(&upstream(ReqwestOptions::default()), &server.url("http")).await.unwrap();
     let head = server.requests.lock()[0].to_ascii_lowercase();
     assert!(head.starts_with("get /v1/users/count http/1.1\r\n"), "{head}");

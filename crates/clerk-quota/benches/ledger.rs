@@ -1,4 +1,4 @@
-//! Route match and ledger: what every request through the gateway will pay.
+//! Benchmarks of route matching and the ledger, which every request through the gateway pays for.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn ledger(criterion: &mut Criterion) {
         let mut now = Moment::from_unix(Duration::from_secs(1_795_608_000));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                // A hundred requests a second, window after window.
+                // A hundred requests per second, across windows.
                 now = now.after(Duration::from_millis(10));
                 ledger.record(black_box(&observation(now, quota)));
             });

@@ -1,4 +1,4 @@
-//! What the ledger knows of one bucket of one instance: its budgets, its closed windows, its latest values.
+//! The ledger of one bucket of one instance: its budgets, closed windows and latest values.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use super::route::Entity;
 use super::snapshot::{Basis, BucketSnapshot, ClosedWindow};
 use super::{HeaderDialect, HeaderError, Moment, Observation, Source};
 
-/// Users, organizations or memberships whose budgets are followed at the same time. More than an instance's own limit
-/// lets change in two windows, so that only a misbehaving server reaches it.
+/// Users, organizations or memberships whose budgets are tracked at the same time. An instance's own limit allows
+/// fewer changes in two windows, so only a misbehaving server reaches this.
 const MAX_ENTITIES: usize = 4096;
 
 #[derive(Debug, Clone)]
 pub(super) struct BucketLedger {
     bucket: Bucket,
     limit_config: LimitConfig,
-    /// Boxed: a map of one entry takes the room of eleven.
+    /// Boxed: a map with one entry allocates space for eleven.
     budgets: BTreeMap<Option<Entity>, Box<Budget>>,
     closed: ClosedWindows,
     throttled: [u64; Source::ALL.len()],
     refused_at: Option<Moment>,
     sampled_at: Option<Moment>,
-    /// The same, of answers to others than the probes.
+    /// The same for responses to requests other than probes.
     sampled_by_others_at: Option<Moment>,
     peak: RollingMax,
 }
@@ -49,12 +49,12 @@ impl BucketLedger {
         self.limit_config = limit_config;
     }
 
-    /// The bucket that everybody watches shows its histogram from the start; the others when first used.
+    /// Shows the usage histogram from the start. Buckets other than the default one show it once they are used.
     pub(super) fn show_usage(&mut self) {
         self.closed.show_usage();
     }
 
-    /// A request is sent.
+    /// Counts a request that is being sent.
     pub(super) fn begin(&mut self, at: Moment, entity: Option<Entity>, context: &Context) -> Begun {
         let entity = self.owner(entity);
         if self.bucket.scope() == Scope::Unlimited {
@@ -70,7 +70,7 @@ impl BucketLedger {
         begun
     }
 
-    /// A request ended.
+    /// Ends a request.
     pub(super) fn end(
         &mut self,
         begun: Begun,
@@ -79,20 +79,20 @@ impl BucketLedger {
         end: AttemptEnd<'_>,
         context: &Context,
     ) {
-        let tells = matches!(end, AttemptEnd::Answered(observation) if self.tells(observation));
+        let is_informative = matches!(end, AttemptEnd::Answered(observation) if self.is_informative(observation));
         let entity = self.owner(entity);
         let closed = &mut self.closed;
-        // It was dropped meanwhile, for want of room.
+        // The budget was evicted meanwhile.
         let Some(budget) = self.budgets.get_mut(&entity) else { return };
-        let used =
-            budget.end(begun, at, end, tells, context, &mut |budget, window| closed.close(budget, window, context));
+        let used = budget
+            .end(begun, at, end, is_informative, context, &mut |budget, window| closed.close(budget, window, context));
         if let Some(used) = used {
             self.peak.observe(at, used);
         }
     }
 
-    /// Whether a response tells anything of the budget; counts what it is.
-    fn tells(&mut self, observation: &Observation) -> bool {
+    /// Returns whether a response says anything about the budget, and counts it.
+    fn is_informative(&mut self, observation: &Observation) -> bool {
         if observation.is_throttled() {
             self.throttled[observation.source.index()] += 1;
             self.refused_at = self.refused_at.max(Some(observation.at));
@@ -104,9 +104,9 @@ impl BucketLedger {
         let from_headers = quota.dialect.is_some_and(|family| family != HeaderDialect::RetryAfter);
         let named = quota.limit.is_some() || quota.remaining.is_some() || quota.reset.is_some();
         let stale = quota.errors.contains(HeaderError::Stale);
-        // Neither an answer from a cache nor an unlimited one nor a failure without quota headers tells anything.
-        let tells = named || observation.is_throttled() || (!from_headers && observation.is_served());
-        if stale || !tells {
+        // Responses from a cache, of unlimited routes, and failures without quota headers say nothing.
+        let is_informative = named || observation.is_throttled() || (!from_headers && observation.is_served());
+        if stale || !is_informative {
             return false;
         }
         self.sampled_at = self.sampled_at.max(Some(observation.at));
@@ -116,30 +116,30 @@ impl BucketLedger {
         true
     }
 
-    /// A request of before this process started.
+    /// Adds a request from before this process started.
     pub(super) fn restore(&mut self, entity: Option<Entity>, started: Moment, ended: Moment, context: &Context) {
         let entity = self.owner(entity);
         self.make_room(entity, started, context);
         self.budgets.entry(entity).or_default().restore(started, ended, self.limit_config);
     }
 
-    /// Whether nothing was left some time within the look-back of the peak, by a refusal.
+    /// Returns whether a request was rejected within the look-back of the peak.
     fn is_refused_lately(&self, now: Moment) -> bool {
         self.refused_at.is_some_and(|at| now.since(at) <= LOOK_BACK)
     }
 
-    /// All processes that share the instance used so much.
+    /// Takes in what all processes that share the instance used.
     pub(super) fn record_fleet(&mut self, at: Moment, usage: &FleetUsage) {
         let limit_config = self.limit_config;
         self.budgets.entry(None).or_default().record_fleet(at, usage, limit_config);
     }
 
-    /// Whether other processes used anything lately.
+    /// Returns whether other processes used anything recently.
     pub(super) fn is_used_by_fleet(&self) -> bool {
         self.budgets.get(&None).is_some_and(|budget| budget.is_used_by_fleet())
     }
 
-    /// The limiter behind the bucket was recognised as a sliding one, or as none.
+    /// Sets whether the limiter is a sliding counter; `None` if not known.
     pub(super) fn set_sliding(&mut self, is_sliding: Option<bool>) {
         self.budgets.entry(None).or_default().timeline.set_sliding(is_sliding);
     }
@@ -153,7 +153,7 @@ impl BucketLedger {
         });
     }
 
-    /// The bucket is none any more: its windows are closed, and its values go.
+    /// Closes all windows and drops the values, because the route no longer has its own limit.
     pub(super) fn retire(&mut self, context: &Context) {
         let closed = &mut self.closed;
         for budget in self.budgets.values_mut() {
@@ -166,7 +166,7 @@ impl BucketLedger {
         entity.filter(|_| self.bucket.scope() == Scope::Entity)
     }
 
-    /// Makes a place for a budget, by forgetting the least interesting one and closing its windows.
+    /// Makes room for a budget by evicting the one with the oldest value and closing its windows.
     fn make_room(&mut self, entity: Option<Entity>, now: Moment, context: &Context) {
         if self.budgets.len() < MAX_ENTITIES || self.budgets.contains_key(&entity) {
             return;
@@ -184,22 +184,22 @@ impl BucketLedger {
         }
     }
 
-    /// When somebody other than the probes last learned something of this bucket.
+    /// Returns when a response to a request other than a probe last reported on this bucket.
     pub(super) const fn sampled_by_others_at(&self) -> Option<Moment> {
         self.sampled_by_others_at
     }
 
-    /// The windows closed last, oldest first.
+    /// Returns the last closed windows, oldest first.
     pub(super) fn recent_windows(&self) -> impl Iterator<Item = ClosedWindow> + '_ {
         self.closed.recent()
     }
 
-    /// End of the Retry-After in force, of the budget that is blocked longest.
+    /// Returns the end of the `Retry-After` in force, of the budget that is blocked longest.
     pub(super) fn blocked_until(&self, now: Moment) -> Option<Moment> {
         self.budgets.values().filter_map(|budget| budget.blocked_until).max().filter(|until| *until > now)
     }
 
-    /// Requests of others in the last window. Where each user has a budget, the last one says nothing of the others.
+    /// Returns other clients' requests in the last window; `None` for buckets with several budgets.
     fn unseen(&self, now: Moment) -> Option<u64> {
         let budget = self.budgets.get(&None).filter(|_| self.bucket.scope() == Scope::Instance)?;
         let (unseen, end) = self.closed.unseen?;
@@ -207,10 +207,10 @@ impl BucketLedger {
         (now.since(end) <= lasts).then_some(unseen)
     }
 
-    /// The bucket's numbers. Call [`BucketLedger::advance`] first.
+    /// Returns the bucket's numbers. Call [`BucketLedger::advance`] first.
     pub(super) fn snapshot(&self, now: Moment, context: &Context) -> BucketSnapshot {
         let limit_config = self.limit_config;
-        // Of several budgets, the one that is closest to its end.
+        // The budget that is closest to its limit.
         let budget = self
             .budgets
             .values()

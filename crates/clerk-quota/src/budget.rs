@@ -1,11 +1,11 @@
-//! One budget: that of the instance, or of one user, organization or membership.
+//! The budget of one instance, user, organization or membership.
 
 mod others;
 
 use std::time::Duration;
 
 use super::forecast::{Pace, sliding_exhaustion};
-use super::newest_word::NewestWord;
+use super::latest_report::LatestReport;
 use super::snapshot::Basis;
 use super::usage_log::{LATE_ARRIVAL, UsageLog, weighed};
 use super::window::Statement;
@@ -13,50 +13,50 @@ use super::windows::{GRACE, Reset, ResetStatement, Timeline, Window, WindowPosit
 use super::{HeaderError, Moment, Observation};
 use others::Fleet;
 
-/// A common log that was read longer ago than half a window, or this if it is shorter, tells nothing of the present.
-const FLEET_TELLS: Duration = Duration::from_secs(30);
+/// A fleet log older than this, or than half a window if that is shorter, is too old to use.
+const FLEET_MAX_AGE: Duration = Duration::from_secs(30);
 
-/// What is configured for a bucket.
+/// The configured limit of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LimitConfig {
-    /// Requests per window, until the server names them.
+    /// Requests per window, until the server reports a limit.
     pub limit: Option<u64>,
-    /// Whether that is Clerk's documented limit, and not one of the configuration.
+    /// Whether `limit` is Clerk's documented limit and not a configured one.
     pub is_documented: bool,
-    /// Length of the window, until the server names it.
+    /// Length of the window, until the server reports one.
     pub window: Duration,
-    /// A window in which a smaller share than this was left was low.
+    /// Windows that end with a smaller share of the limit than this are low.
     pub low_threshold: f64,
-    /// A value older than this is no longer shown.
+    /// Age after which a value is no longer shown.
     pub stale_after: Duration,
 }
 
-/// What is known of the instance, for what makes numbers of a budget.
+/// What a budget needs to know about its instance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Context {
     pub config: LimitConfig,
-    /// By whom requests are counted, where that tells of the use; none where only probes are seen, or a part of it.
+    /// Who counts the requests; `None` if the count does not cover all use: only probes, or a part of the requests.
     pub counted_by: Option<Basis>,
-    /// Whether other processes use the instance, and say so in a common log.
+    /// Whether other processes use the instance and write to a shared log.
     pub is_fleet: bool,
-    /// Whether all that the applications send is counted, here or in that log.
+    /// Whether all requests of the applications are counted, here or in the shared log.
     pub is_whole: bool,
-    /// Since when requests are counted.
+    /// When counting started.
     pub since: Moment,
 }
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
 pub enum AttemptEnd<'a> {
-    /// A response came.
+    /// A response arrived.
     Answered(&'a Observation),
-    /// None came, or no client waited for it: Clerk may have counted it.
+    /// No response arrived, or the caller stopped waiting: Clerk may have counted the request.
     Unanswered,
-    /// It surely never left.
+    /// The request was certainly not sent.
     NotSent,
 }
 
-/// Where a request was counted.
+/// The window and position at which a request was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Begun {
     pub started: Moment,
@@ -65,7 +65,7 @@ pub(super) struct Begun {
 }
 
 impl Begun {
-    /// A request that uses no window: of a bucket without a limit, or too late for one.
+    /// Creates the value for a request that uses no window: its bucket has no limit, or the window is already closed.
     pub(super) const fn uncounted(started: Moment) -> Self {
         Self { started, window: 0, ordinal: 0 }
     }
@@ -75,15 +75,15 @@ impl Begun {
 pub(super) struct Budget {
     pub timeline: Timeline,
     usage: UsageLog,
-    newest_word: NewestWord,
-    /// When the newest request was sent.
-    begun_at: Moment,
-    /// The server's own limit and length of the window, once it has named them.
+    latest_report: LatestReport,
+    /// Start of the newest request.
+    last_started: Moment,
+    /// The limit and window length that the server reported.
     pub limit: Option<u64>,
     window: Option<Duration>,
     pub latest: Option<Sample>,
     pub blocked_until: Option<Moment>,
-    /// When a 429 last said so.
+    /// When a 429 last set `blocked_until`.
     blocked_at: Option<Moment>,
     fleet: Option<Fleet>,
 }
@@ -92,17 +92,17 @@ pub(super) struct Budget {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     pub at: Moment,
-    /// What the server said was left, and in which window.
+    /// Remaining requests that the server reported, and the window they belong to.
     remaining: Option<u64>,
     window: u64,
     pub reset_at: Option<Moment>,
     pub from_headers: bool,
-    /// A 429 is true until it says that one may come back.
+    /// Set for a 429: its value expires when it allows the next request.
     dies_at: Option<Moment>,
 }
 
 impl Budget {
-    /// A request is sent. Gives the use with it, as a ratio, where that is known.
+    /// Counts a request that is being sent. Returns the usage ratio including it, if known.
     pub(super) fn begin(
         &mut self,
         at: Moment,
@@ -111,8 +111,8 @@ impl Budget {
     ) -> (Begun, Option<f64>) {
         let length = self.length(context.config);
         self.usage.start(at, length);
-        self.newest_word.begin(at);
-        self.begun_at = self.begun_at.max(at);
+        self.latest_report.begin(at);
+        self.last_started = self.last_started.max(at);
         let begun = match self.place(at, None, context, close) {
             WindowPosition::Closed => Begun::uncounted(at),
             place => {
@@ -129,19 +129,19 @@ impl Budget {
         (begun, used)
     }
 
-    /// A request of before this process started.
+    /// Adds a request from before this process started.
     pub(super) fn restore(&mut self, started: Moment, ended: Moment, config: LimitConfig) {
         let length = self.length(config);
         self.usage.restore(started, ended, length);
     }
 
-    /// A request ended. Gives the use after it, as a ratio, where a response tells.
+    /// Ends a request. Returns the usage ratio after it, if the response reports it.
     pub(super) fn end(
         &mut self,
         begun: Begun,
         at: Moment,
         end: AttemptEnd<'_>,
-        tells: bool,
+        is_informative: bool,
         context: &Context,
         close: &mut impl FnMut(&Self, &Window),
     ) -> Option<f64> {
@@ -149,7 +149,7 @@ impl Budget {
         let is_counted = match end {
             AttemptEnd::NotSent => false,
             AttemptEnd::Unanswered => true,
-            // What a cache in between answered never reached Clerk.
+            // A response from an intermediate cache: the request did not reach Clerk.
             AttemptEnd::Answered(observation) => {
                 observation.is_counted() && !observation.quota.errors.contains(HeaderError::Stale)
             }
@@ -161,17 +161,17 @@ impl Budget {
             }
         } else {
             self.usage.refund(begun.started);
-            self.newest_word.refund(begun.started);
+            self.latest_report.refund(begun.started);
         }
         let (used, placed) = match end {
-            AttemptEnd::Answered(observation) if tells => self.respond(begun, observation, context, close),
+            AttemptEnd::Answered(observation) if is_informative => self.respond(begun, observation, context, close),
             _ => (None, None),
         };
-        // What is not said is use all the same, where use is counted.
+        // Requests whose responses report nothing still use quota, if requests are counted.
         let is_use = context.counted_by.is_some()
             && !matches!(end, AttemptEnd::Answered(observation) if observation.quota.dialect.is_some());
         let is_stated =
-            tells && matches!(end, AttemptEnd::Answered(observation) if observation.quota.remaining.is_some());
+            is_informative && matches!(end, AttemptEnd::Answered(observation) if observation.quota.remaining.is_some());
         if let Some(window) = self.timeline.numbered(begun.window) {
             window.end_request();
             if !is_counted || (is_stated && placed != Some(begun.window)) {
@@ -184,7 +184,7 @@ impl Budget {
             }
         }
         if matches!(end, AttemptEnd::Unanswered) && self.latest.is_none_or(|latest| latest.dies_at.is_none()) {
-            // Counted, though it says nothing: what is counted is as new as this.
+            // The request was counted, so the count is as new as this request although no response came.
             let from_headers = self.live(at, context.config).is_some_and(|sample| sample.from_headers);
             if !from_headers {
                 let window = self.timeline.current().map_or(0, |window| window.number);
@@ -194,7 +194,7 @@ impl Budget {
         used
     }
 
-    /// Takes in what a response says. Gives the use after it, and the number of its window.
+    /// Processes a response. Returns the usage ratio after it and the number of its window.
     fn respond(
         &mut self,
         begun: Begun,
@@ -206,7 +206,7 @@ impl Budget {
         self.limit = quota.limit.or(self.limit);
         self.window = quota.window.or(self.window);
         if let Some(remaining) = quota.remaining {
-            self.newest_word.say(begun.started, remaining);
+            self.latest_report.report(begun.started, remaining);
         }
         let reset = quota.reset.map(|after| Reset { after, resolution: quota.reset_resolution });
         let is_named = quota.limit.is_some() || quota.remaining.is_some() || reset.is_some();
@@ -222,60 +222,62 @@ impl Budget {
         let place = self.place(placed_at, statement, context, close);
         let (limit, length) = (self.limit.or(context.config.limit), self.length(context.config));
         let evidence = self.evidence(begun, observation, limit, length, context);
-        let untold = self.timeline.numbered(begun.window).map_or(0, |window| window.untold_after(begun.ordinal));
-        // A refusal blocks, whichever window it belongs to.
+        let unreported =
+            self.timeline.numbered(begun.window).map_or(0, |window| window.unreported_after(begun.ordinal));
+        // A rejection blocks, whichever window it belongs to.
         let window_end = self.timeline.window_mut(place).map_or_else(|| at.after(length), |window| window.end);
         let until = self.block(observation, window_end);
         let dies_at = until.map(|until| until.max(quota.reset.map_or(until, |reset| at.after(reset))));
         let Some(window) = self.timeline.window_mut(place) else {
-            // It comes too late for its window, and was true all the same.
+            // The window is already closed, but the value was true when it was sent.
             let left = quota.remaining.zip(limit).and_then(|(remaining, limit)| share(remaining, limit));
             return (left.map(used_of_left), None);
         };
         window.see(at);
         window.throttled |= observation.is_throttled();
         if let Some(evidence) = evidence {
-            window.suspect(evidence);
+            window.add_evidence(evidence);
         }
         if let Some(remaining) = quota.remaining {
-            // It was true at some time since the request was sent.
+            // The value was true at some time since the request was sent.
             let took = at.since(begun.started);
             let end = reset.map(|reset| (at.after(reset.after), reset.resolution.saturating_add(took)));
-            let (ordinal, untold) = if window.number == begun.window {
+            let (ordinal, unreported) = if window.number == begun.window {
                 (begun.ordinal, 0)
             } else {
-                // The server names another window than the one in which it seemed to be started.
+                // The server names another window than the one in which the request was counted.
                 window.counted += u64::from(observation.is_counted());
-                (0, if window.number > begun.window { untold } else { 0 })
+                (0, if window.number > begun.window { unreported } else { 0 })
             };
             let sure_end = reset.map(|reset| begun.started.after(reset.after).before(reset.resolution));
-            let statement = Statement { at, remaining, limit: quota.limit, end, sure_end, untold };
-            window.say(&statement, ordinal);
+            let statement = Statement { at, remaining, limit: quota.limit, end, sure_end, unreported };
+            window.report(&statement, ordinal);
         }
         let (number, left) = (window.number, window.left());
-        // Whatever a 429 said, requests are served again. Those that were under way then are no sign of it.
+        // Requests are served again despite the 429. Requests that were in flight at the 429 do not count as evidence.
         if observation.is_served() && self.blocked_at.is_some_and(|blocked| at >= blocked.after(GRACE)) {
             self.blocked_until = None;
             self.blocked_at = None;
         }
         let is_named = is_named
             || observation.is_throttled() && self.live(at, context.config).is_some_and(|sample| sample.from_headers);
-        // What was said goes on to be true where a route says nothing.
-        let said = self.live(at, context.config).filter(|sample| sample.from_headers && !is_named && dies_at.is_none());
-        if place == WindowPosition::Current && said.is_none() && self.latest.is_none_or(|latest| latest.at <= at) {
+        // The reported value stays valid when a route's response reports nothing.
+        let reported =
+            self.live(at, context.config).filter(|sample| sample.from_headers && !is_named && dies_at.is_none());
+        if place == WindowPosition::Current && reported.is_none() && self.latest.is_none_or(|latest| latest.at <= at) {
             let reset_at = quota.reset.map(|reset| at.after(reset));
             let remaining = if observation.is_throttled() { Some(0) } else { left };
             self.latest = Some(Sample { at, remaining, window: number, reset_at, from_headers: is_named, dies_at });
         }
         let left = left.into_iter().chain(quota.remaining).min();
         let remaining = if observation.is_throttled() { Some(0) } else { quota.remaining.and(left) };
-        // A refusal is a sign of full use where use is known at all.
+        // A rejection means full use, but only where the use is known.
         let is_known = is_named || context.counted_by.is_some();
         let left = remaining.zip(limit).filter(|_| is_known).and_then(|(remaining, limit)| share(remaining, limit));
         (left.map(used_of_left), Some(number))
     }
 
-    /// A refusal blocks until the time that it names, else until `window_end`; gives that time.
+    /// Blocks until the time that a rejection names, else until `window_end`. Returns that time.
     fn block(&mut self, observation: &Observation, window_end: Moment) -> Option<Moment> {
         if !observation.is_throttled() {
             return None;
@@ -305,12 +307,12 @@ impl Budget {
         self.closing(close, |timeline, closed| timeline.advance(now, &mut |window| closed.push(window.clone())));
     }
 
-    /// Closes what is open, whatever the time.
+    /// Closes all open windows, whatever the time.
     pub(super) fn close_all(&mut self, close: &mut impl FnMut(&Self, &Window)) {
         self.closing(close, |timeline, closed| timeline.close_all(&mut |window| closed.push(window.clone())));
     }
 
-    /// Does something with the timeline, and passes each window that it closed to `close`, with the budget as it is then.
+    /// Runs `work` on the timeline and passes each window that it closed to `close`.
     fn closing<T>(
         &mut self,
         close: &mut impl FnMut(&Self, &Window),
@@ -326,13 +328,13 @@ impl Budget {
         self.timeline.length(self.window.unwrap_or(config.window))
     }
 
-    /// The newest value, unless it is old.
+    /// Returns the newest value, unless it is stale.
     pub(super) fn recent(&self, now: Moment, config: LimitConfig) -> Option<Sample> {
         let keep = config.stale_after.max(self.length(config));
         self.latest.filter(|sample| now.since(sample.at) <= keep)
     }
 
-    /// The newest value, unless it cannot be true any more.
+    /// Returns the newest value, unless it is stale or expired.
     pub(super) fn live(&self, now: Moment, config: LimitConfig) -> Option<Sample> {
         self.recent(now, config).filter(|sample| sample.dies_at.is_none_or(|end| now < end))
     }
@@ -341,7 +343,7 @@ impl Budget {
         self.blocked_until.is_some_and(|until| until > now)
     }
 
-    /// Where its numbers come from, if there are any.
+    /// Returns where the numbers come from, if there are any.
     pub(super) fn basis(&self, now: Moment, context: &Context) -> Option<Basis> {
         match self.recent(now, context.config) {
             Some(sample) if sample.from_headers => Some(Basis::Headers),
@@ -351,17 +353,17 @@ impl Budget {
         }
     }
 
-    /// Whether what is counted tells of the use: for a window now, and of all that share the instance.
+    /// Returns whether the count covers a whole window and everyone who shares the instance.
     fn counts(&self, now: Moment, context: &Context) -> bool {
-        let is_told = !context.is_fleet
+        let is_complete = !context.is_fleet
             || self
                 .fleet
                 .as_ref()
-                .is_some_and(|fleet| now.since(fleet.at) <= FLEET_TELLS.min(self.length(context.config) / 2));
-        context.counted_by.is_some() && is_told && now >= context.since.after(self.length(context.config))
+                .is_some_and(|fleet| now.since(fleet.at) <= FLEET_MAX_AGE.min(self.length(context.config) / 2));
+        context.counted_by.is_some() && is_complete && now >= context.since.after(self.length(context.config))
     }
 
-    /// Requests that may be used, of all that are counted.
+    /// Returns the requests that may be used, of all that are counted.
     fn counted_used(&self, now: Moment, context: &Context) -> u64 {
         let length = self.length(context.config);
         let fleet = self.fleet.as_ref().filter(|_| context.is_fleet);
@@ -370,7 +372,7 @@ impl Budget {
         if !self.timeline.is_sliding_counter() {
             return used;
         }
-        // It remembers a part of the window before, too.
+        // A sliding counter also weighs a part of the previous window.
         let start = now.rounded_down(length);
         let weight = start.after(length).since(now);
         let before = start.before(length)..now.before(length);
@@ -388,7 +390,7 @@ impl Budget {
         share(limit.saturating_sub(self.counted_used(now, context)), limit).map(used_of_left)
     }
 
-    /// Requests that are left.
+    /// Returns the remaining requests.
     pub(super) fn remaining(&self, now: Moment, context: &Context) -> Option<u64> {
         let knows = self.basis(now, context).is_some_and(Basis::knows_use);
         if self.is_blocked(now) {
@@ -402,23 +404,23 @@ impl Budget {
         let left = match self.timeline.current() {
             Some(window) if window.number == sample.window => window.left().or(sample.remaining)?,
             current => {
-                // It was said of an earlier window. What was sent since may be used, and nothing was said of it.
-                let said = self.timeline.previous().filter(|window| window.number == sample.window);
-                let said = said.and_then(Window::left).or(sample.remaining)?;
+                // The report is about an earlier window. Requests sent since then may be used and are not in it.
+                let reported = self.timeline.previous().filter(|window| window.number == sample.window);
+                let reported = reported.and_then(Window::left).or(sample.remaining)?;
                 let since = current.filter(|window| window.number > sample.window).map_or(0, |window| window.counted);
                 let used = self.usage.used(now, self.length(context.config));
-                let counted = self.limit.or(context.config.limit).map_or(said, |limit| limit.saturating_sub(used));
-                said.saturating_sub(since).min(counted)
+                let counted = self.limit.or(context.config.limit).map_or(reported, |limit| limit.saturating_sub(used));
+                reported.saturating_sub(since).min(counted)
             }
         };
-        // A request is counted some time after it was sent, and a sliding counter remembers a window more.
+        // A request is counted some time after it was sent, and a sliding counter remembers one more window.
         let length = self.length(context.config);
         let longer = if self.timeline.may_be_sliding_counter() { length } else { LATE_ARRIVAL };
-        let newest = self.newest_word.left(now, length.saturating_add(longer));
+        let newest = self.latest_report.left(now, length.saturating_add(longer));
         Some(newest.map_or(left, |newest| newest.min(left)))
     }
 
-    /// For comparing budgets: the share of the limit that is left, more than any share where it is not known.
+    /// Returns the remaining share of the limit for comparing budgets; `f64::MAX` if it is not known.
     pub(super) fn remaining_ratio(&self, now: Moment, context: &Context) -> f64 {
         let remaining = self.remaining(now, context);
         let left = remaining.and_then(|remaining| share(remaining, self.limit.or(context.config.limit)?));
@@ -435,12 +437,12 @@ impl Budget {
             return sliding_exhaustion(&self.usage, now, window, limit, used);
         }
         let window = self.timeline.current()?;
-        // What was sent since the newest word is used, too.
-        let at = sample.at.max(self.begun_at).min(now);
+        // Requests sent since the newest report are used, too.
+        let at = sample.at.max(self.last_started).min(now);
         Pace { at, start: window.start, end: window.end, limit, remaining }.to_exhaustion(now)
     }
 
-    /// Whether nothing of this budget matters any more.
+    /// Returns whether the budget can be dropped.
     pub(super) fn is_over(&self, now: Moment, context: &Context) -> bool {
         self.timeline.is_idle()
             && !self.is_blocked(now)
@@ -449,11 +451,11 @@ impl Budget {
     }
 }
 
-/// Share of the limit that is left; `None` where there is no limit to have a share of.
+/// Returns the remaining share of the limit; `None` for a limit of 0 with requests left.
 pub(super) fn share(remaining: u64, limit: u64) -> Option<f64> {
     match limit {
         0 => (remaining == 0).then_some(0.0),
-        // Division of exact integers: 10 of 100 is exactly the threshold 0.1, and not below it.
+        // Division of exact integers: 10 of 100 is exactly the threshold 0.1, not below it.
         limit => Some(remaining as f64 / limit as f64),
     }
 }

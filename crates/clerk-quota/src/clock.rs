@@ -1,7 +1,7 @@
-//! The one clock: a monotonic one, anchored on the wall clock.
+//! The clock of the program: a monotonic clock, anchored once to the wall clock.
 //!
-//! Moments pass as time does: a wall clock that is set moves none of them. Time in which the machine was suspended, which
-//! monotonic clocks leave out, is added once it is [noticed](Clock::notice_suspend).
+//! Setting the wall clock does not change any [`Moment`]. Monotonic clocks omit time in which the machine was
+//! suspended; [`Clock::notice_suspend`] adds it.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,31 +10,32 @@ use tokio::time::Instant;
 
 use crate::Moment;
 
-/// Differences between the clocks below this are noise of reading them, and not passed on.
+/// Differences between the clocks below this are measurement noise and ignored.
 const NOISE: Duration = Duration::from_millis(50);
 
-/// Shorter suspensions are not told from a process that had to wait.
+/// Shorter suspensions cannot be distinguished from a process that was not scheduled.
 const SHORTEST_SUSPENSION: Duration = Duration::from_secs(1);
 
-/// Gives [`Moment`]s. They run on tokio's clock, so that tests may pause it.
+/// The source of [`Moment`]s. It runs on tokio's clock, so that tests can pause time.
 #[derive(Debug)]
 pub struct Clock {
     start: Instant,
     anchor: Duration,
-    /// Whether the wall clock is asked again: not where time is simulated.
+    /// Whether to read the wall clock again; false for simulated time.
     follows_wall: bool,
-    /// What the wall clock was last seen to be ahead by, in milliseconds.
+    /// How far the wall clock was ahead at the last check, in milliseconds.
     step_millis: AtomicI64,
-    /// Time since boot, suspensions included, at the start; none where the system does not tell, and in simulated time.
+    /// Time since boot at the start, including suspensions; `None` if the system does not report it or time is
+    /// simulated.
     uptime_at_start: Option<Duration>,
-    /// How long the machine was suspended since the start, in milliseconds, as far as it was noticed.
+    /// Detected suspensions since the start, in milliseconds.
     suspended_millis: AtomicU64,
-    /// What a simulated wall clock was set by, in milliseconds.
+    /// Offset of a simulated wall clock, in milliseconds.
     simulated_step_millis: AtomicI64,
 }
 
 impl Clock {
-    /// A clock anchored on the wall clock as it is now.
+    /// Creates a clock anchored to the current wall-clock time.
     #[must_use]
     pub fn new() -> Self {
         let mut clock = Self::simulated(SystemTime::now());
@@ -43,7 +44,7 @@ impl Clock {
         clock
     }
 
-    /// A clock that begins at `base` and then follows tokio's time only, for tests.
+    /// Creates a clock for tests: it starts at `base` and then only follows tokio's time.
     #[must_use]
     pub fn simulated(base: SystemTime) -> Self {
         let anchor = base.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -58,14 +59,14 @@ impl Clock {
         }
     }
 
-    /// The present moment.
+    /// Returns the current moment.
     #[must_use]
     pub fn now(&self) -> Moment {
         let suspended = Duration::from_millis(self.suspended_millis.load(Ordering::Relaxed));
         Moment::from_unix(self.anchor.saturating_add(self.start.elapsed()).saturating_add(suspended))
     }
 
-    /// The wall clock, for comparison with other machines' clocks.
+    /// Returns the wall-clock time, for comparison with other machines' clocks.
     #[must_use]
     pub fn wall(&self) -> SystemTime {
         if self.follows_wall {
@@ -77,8 +78,9 @@ impl Clock {
         set.unwrap_or(UNIX_EPOCH)
     }
 
-    /// Seconds to add to a moment's UNIX time so that it agrees with the wall clock, which may have been set since.
-    /// Stays the same from call to call unless the clock was really set, so that timestamps do not waver.
+    /// Returns the seconds to add to a moment's UNIX time so that it agrees with the wall clock.
+    ///
+    /// The value is the same from call to call unless the wall clock was set, so that timestamps do not fluctuate.
     #[must_use]
     pub fn step_seconds(&self) -> f64 {
         let wall = self.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -91,8 +93,9 @@ impl Clock {
         millis_to_seconds(ahead)
     }
 
-    /// Looks whether the machine was suspended since this was last asked, and adds that time: what was known before is older
-    /// by it. Returns how long that was. To be asked about once a second.
+    /// Detects whether the machine was suspended since the last call, and adds that time to [`Clock::now`].
+    ///
+    /// Returns the length of the suspension. Call it about once a second.
     pub fn notice_suspend(&self) -> Option<Duration> {
         let since_start = uptime()?.checked_sub(self.uptime_at_start?)?;
         let suspended = since_start.checked_sub(self.start.elapsed())?;
@@ -102,14 +105,14 @@ impl Clock {
         Some(news)
     }
 
-    /// Lets a simulated clock's machine be suspended for this time.
+    /// Simulates a suspension of this length, on a simulated clock.
     pub fn simulate_suspend(&self, time: Duration) {
         if !self.follows_wall {
             self.add_suspension(time);
         }
     }
 
-    /// Sets the wall clock of a simulated clock this much ahead of where it would be, or behind.
+    /// Sets the wall clock of a simulated clock this many seconds ahead; negative values set it back.
     pub fn simulate_step(&self, seconds: i64) {
         self.simulated_step_millis.store(seconds.saturating_mul(1000), Ordering::Relaxed);
     }
@@ -120,7 +123,7 @@ impl Clock {
     }
 }
 
-/// Time since boot, suspensions included, where the system tells it (Linux).
+/// Returns the time since boot including suspensions, where the system reports it (Linux).
 fn uptime() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/uptime").ok()?;
     let seconds: f64 = text.split_whitespace().next()?.parse().ok()?;
@@ -146,7 +149,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn moments_follow_tokio_s_time() {
+    async fn clock_follows_tokio_time() {
         let clock = Clock::simulated(UNIX_EPOCH + Duration::from_secs(1000));
         tokio::time::advance(Duration::from_millis(1500)).await;
         assert_eq!(clock.now(), Moment::from_unix(Duration::from_millis(1_001_500)));
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_that_is_set_moves_no_moment_and_shows_in_timestamps() {
+    async fn wall_clock_step_changes_timestamps_not_moments() {
         let clock = Clock::simulated(UNIX_EPOCH + Duration::from_secs(100_000));
         let before = clock.now();
         for step in [30, -30, 3600, -3600, -86_400, 0] {
@@ -164,12 +167,12 @@ mod tests {
             assert!((clock.step_seconds() - step as f64).abs() < 1e-9, "{step}");
             let shown = before.unix_seconds() + clock.step_seconds();
             let wall = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-            assert!((shown - wall).abs() < 1e-6, "{step}: what is shown now is the wall clock's time");
+            assert!((shown - wall).abs() < 1e-6, "{step}: the timestamp is the wall clock's time");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_in_suspension_passes_for_moments_and_is_no_step() {
+    async fn suspension_advances_moments_without_a_step() {
         let clock = Clock::simulated(UNIX_EPOCH + Duration::from_secs(1000));
         let before = clock.now();
         clock.simulate_suspend(Duration::from_secs(28_800));
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_machine_that_was_not_suspended_was_not() {
+    async fn clock_without_suspension_reports_none() {
         let clock = Clock::new();
         assert_eq!(clock.notice_suspend(), None);
         clock.simulate_suspend(Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! The windows of a bucket that are over: how many, and how full they were.
+//! Counts of a bucket's closed windows, and how full they were.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use super::window::Window;
 /// Upper bounds of the histogram of windows by their highest use.
 const USAGE_BOUNDS: [f64; 8] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 
-/// Closed windows that are kept to be looked at: five minutes of 10 s.
+/// Closed windows that are retained: five minutes of 10 s windows.
 const RECENT_WINDOWS: usize = 30;
 
 /// Counts of closed windows.
@@ -20,13 +20,13 @@ pub(super) struct ClosedWindows {
     pub windows: u64,
     pub low: u64,
     pub exhausted: u64,
-    /// From the first window on of which the use is known.
+    /// Set from the first window with known use.
     pub usage: Option<Histogram>,
-    /// The last ones, oldest first.
+    /// The last windows, oldest first.
     recent: VecDeque<ClosedWindow>,
-    /// When the last low one ended.
+    /// End of the last low window.
     pub low_at: Option<Moment>,
-    /// Requests of others in the last one, and when it ended.
+    /// Other clients' requests in the last window, and its end.
     pub unseen: Option<(u64, Moment)>,
 }
 
@@ -36,25 +36,26 @@ impl ClosedWindows {
         self.usage.get_or_insert_with(|| Histogram::new(&USAGE_BOUNDS))
     }
 
-    /// The last ones, oldest first.
+    /// Returns the last windows, oldest first.
     pub(super) fn recent(&self) -> impl Iterator<Item = ClosedWindow> + '_ {
         self.recent.iter().copied()
     }
 
-    /// Counts a window that is over, by its highest use.
+    /// Counts a closed window by its highest use.
     pub(super) fn close(&mut self, budget: &Budget, window: &Window, context: &Context) {
-        if window.is_untold() {
+        if window.is_unobserved() {
             return;
         }
         let seen = window.seen.unwrap_or((window.start, window.start));
         let limit = window.limit.or(budget.limit).or(context.config.limit);
-        let fewest = fewest_left(budget, window, limit, context);
+        let min_remaining = min_remaining(budget, window, limit, context);
         let is_refused = window.throttled;
-        let exhausted = is_refused || fewest == Some(0);
-        let left = if exhausted { Some(0.0) } else { fewest.zip(limit).and_then(|(left, limit)| share(left, limit)) };
+        let exhausted = is_refused || min_remaining == Some(0);
+        let left =
+            if exhausted { Some(0.0) } else { min_remaining.zip(limit).and_then(|(left, limit)| share(left, limit)) };
         let low = left.is_some_and(|left| left < context.config.low_threshold);
-        // A refusal says that nothing was left, and nothing of how often that is so where the use is not known.
-        let used = left.map(used_of_left).filter(|_| fewest.is_some() || knows_use(window, context));
+        // A rejection shows that nothing was left, but not how often, if the use is not known.
+        let used = left.map(used_of_left).filter(|_| min_remaining.is_some() || knows_use(window, context));
         self.windows += 1;
         self.low += u64::from(low);
         self.exhausted += u64::from(exhausted);
@@ -70,11 +71,11 @@ impl ClosedWindows {
     }
 }
 
-/// Fewest requests that were left: by the server's word, else by what was counted, where that is all.
-fn fewest_left(budget: &Budget, window: &Window, limit: Option<u64>, context: &Context) -> Option<u64> {
-    // A moving window gives back meanwhile what was used: there, what was sent since the server's word is not taken off it.
-    let said = if budget.timeline.slides() { window.least_said } else { window.least_left() };
-    if let Some(left) = said {
+/// Returns the fewest remaining requests: as the server reported, else as counted, if the count is complete.
+fn min_remaining(budget: &Budget, window: &Window, limit: Option<u64>, context: &Context) -> Option<u64> {
+    // A sliding window frees quota meanwhile, so requests sent since the report are not subtracted.
+    let reported = if budget.timeline.slides() { window.least_reported } else { window.least_left() };
+    if let Some(left) = reported {
         return Some(left);
     }
     let limit = limit.filter(|_| knows_use(window, context))?;
@@ -82,7 +83,7 @@ fn fewest_left(budget: &Budget, window: &Window, limit: Option<u64>, context: &C
     Some(limit.saturating_sub(counted.max(window.most_in_stretch)))
 }
 
-/// Whether what was counted in a window is all that was used by those who are counted.
+/// Returns whether the count of a window covers all use.
 fn knows_use(window: &Window, context: &Context) -> bool {
     context.counted_by.is_some() && window.start >= context.since
 }

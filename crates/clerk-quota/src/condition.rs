@@ -1,4 +1,4 @@
-//! How an instance stands, in one word, and whose fault it is: the same for pages, checks and the log.
+//! The state of an instance as one verdict with a cause, used by the status page, checks and logs.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,27 +8,26 @@ use super::probe_stats::ProbeFailure;
 use super::snapshot::{BucketSnapshot, InstanceSnapshot};
 use super::{Moment, Observation};
 
-/// How long something counts as present after it was last seen: longer than a window, so that what comes in bursts is one
-/// condition.
+/// How long an event counts as current. Longer than a window, so that bursts do not toggle the verdict.
 const PRESENT: Duration = Duration::from_secs(60);
 
-/// How an instance stands.
+/// The rate limit state of an instance, in rising severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
-    /// More than the threshold is left.
+    /// At least the threshold is left.
     Fine,
-    /// How much is left is not known; nothing was refused lately.
+    /// The remaining quota is not known, and no request was rejected in the last minute.
     UseUnknown,
     /// Less than the threshold is left, or was in the last minute.
     Low,
-    /// Clerk refused requests in the last minute.
+    /// Clerk rejected requests in the last minute.
     Throttled,
-    /// Clerk refuses requests: its `Retry-After` is in force.
+    /// Clerk rejects requests: a `Retry-After` is in force.
     Blocked,
 }
 
 impl Verdict {
-    /// In words.
+    /// Returns the verdict in words.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,28 +39,28 @@ impl Verdict {
         }
     }
 
-    /// Whether callers feel it, or soon will.
+    /// Returns whether callers are affected or soon will be.
     #[must_use]
     pub const fn is_bad(self) -> bool {
         matches!(self, Self::Low | Self::Throttled | Self::Blocked)
     }
 }
 
-/// Why requests fail: is it us or Clerk?
+/// The cause of failing requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Trouble {
-    /// Clerk refuses the key.
+    /// Clerk rejects the key.
     Key,
-    /// Clerk cannot be reached from here, or something in between answers in its place.
+    /// Clerk cannot be reached, or an intermediary responds in its place.
     Network,
-    /// Clerk, or its edge, fails.
+    /// Clerk or its edge is failing.
     Clerk,
-    /// Requests are refused because the limit is used up.
+    /// Requests are rejected because the limit is used up.
     Throttled,
 }
 
 impl Trouble {
-    /// In words.
+    /// Returns the cause in words.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,7 +71,7 @@ impl Trouble {
         }
     }
 
-    /// The value of the label `trouble`.
+    /// Returns the value of the label `trouble`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -83,7 +82,7 @@ impl Trouble {
         }
     }
 
-    /// What a failed probe tells.
+    /// Returns the cause of a failed probe.
     pub(super) const fn of_failure(failure: ProbeFailure) -> Option<Self> {
         match failure {
             ProbeFailure::Key => Some(Self::Key),
@@ -96,12 +95,13 @@ impl Trouble {
             | ProbeFailure::UnexpectedContent
             | ProbeFailure::Decode
             | ProbeFailure::BodyTooLarge => Some(Self::Network),
-            // 429 stands with its bucket; a secret that cannot be read here, and what has no name, is neither's fault.
+            // A 429 is part of its bucket's verdict. An unreadable secret or an unnamed error has none of these
+            // causes.
             ProbeFailure::Throttled | ProbeFailure::Secret | ProbeFailure::Other => None,
         }
     }
 
-    /// What a response tells; none if it can be used.
+    /// Returns the cause that a response shows; `None` if it is usable.
     pub(super) const fn of_response(observation: &Observation) -> Option<Self> {
         match observation.status {
             _ if observation.usable => None,
@@ -112,19 +112,19 @@ impl Trouble {
     }
 }
 
-/// How an instance stands, and why.
+/// The verdict on an instance, with its bucket and cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Condition {
-    /// The worst of its buckets.
+    /// The verdict of the worst bucket.
     pub verdict: Verdict,
-    /// Which bucket that is.
+    /// The worst bucket.
     pub bucket: Bucket,
-    /// Why requests fail, if they do.
+    /// The cause of failing requests, if any.
     pub trouble: Option<Trouble>,
 }
 
 impl Condition {
-    /// How an instance stands at `now`.
+    /// Evaluates an instance at `now`.
     #[must_use]
     pub fn of(instance: &InstanceSnapshot, now: Moment) -> Self {
         let InstanceSnapshot { key_valid, trouble, low_threshold, .. } = *instance;
@@ -137,7 +137,7 @@ impl Condition {
         )
     }
 
-    /// The same from its parts.
+    /// Evaluates an instance from the parts of its snapshot.
     pub(super) fn judge<'a>(
         buckets: impl Iterator<Item = Cow<'a, BucketSnapshot>>,
         low_threshold: f64,
@@ -147,7 +147,7 @@ impl Condition {
     ) -> Self {
         let limited = buckets.filter(|bucket| bucket.bucket.is_limited());
         let judged = limited.map(|bucket| (verdict(&bucket, low_threshold, now), bucket.bucket));
-        // Of equally bad ones the first. Whether the use is known is asked of the instance's own bucket alone.
+        // The first of equally bad ones. Unknown use only matters for the instance's own bucket.
         let worst = judged
             .filter(|(verdict, bucket)| *bucket == Bucket::Instance || verdict.is_bad())
             .fold((Verdict::Fine, Bucket::Instance), |worst, next| if next.0 > worst.0 { next } else { worst });
@@ -157,7 +157,7 @@ impl Condition {
         Self { verdict, bucket, trouble: key.or(trouble).or(throttled) }
     }
 
-    /// One line: how it stands, and if requests fail, why.
+    /// Returns the verdict, and the cause if requests fail, as one line.
     #[must_use]
     pub fn describe(&self) -> String {
         let bucket = if self.bucket == Bucket::Instance { String::new() } else { format!(" ({})", self.bucket) };

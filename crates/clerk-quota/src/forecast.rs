@@ -1,35 +1,35 @@
-//! When a window's budget will be used up at the pace of this window.
+//! Forecasts when a budget will be used up.
 
 use std::time::Duration;
 
 use super::Moment;
 use super::usage_log::UsageLog;
 
-/// Share of the window that must have passed before its pace means something.
+/// Share of the window that must have passed before its rate is meaningful.
 const MIN_ELAPSED_SHARE: f64 = 0.2;
-/// Share of the limit that must have been used before a forecast is worth a number.
+/// Share of the limit that must be used before there is a forecast.
 const MIN_USED_SHARE: f64 = 0.5;
 
-/// What is known of a window that is still open.
+/// The state of an open window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Pace {
     /// When the newest value was observed.
     pub at: Moment,
-    /// When the window began.
+    /// Start of the window.
     pub start: Moment,
-    /// When the window ends.
+    /// End of the window.
     pub end: Moment,
     /// Requests per window.
     pub limit: u64,
-    /// Requests left at [`Pace::at`].
+    /// Remaining requests at [`Pace::at`].
     pub remaining: u64,
 }
 
 impl Pace {
-    /// Time from `now` until nothing is left, if that is before the window ends; zero when nothing is left already.
+    /// Returns the time until nothing is left, if that is before the window ends; zero if nothing is left now.
     ///
     /// `None` while less than 20 % of the window has passed or less than 50 % of the limit is used: an early burst
-    /// says little of the rest of the window.
+    /// says little about the rest of the window.
     pub(super) fn to_exhaustion(self, now: Moment) -> Option<Duration> {
         let length = self.end.since(self.start).as_secs_f64();
         let elapsed = self.at.since(self.start).as_secs_f64();
@@ -49,17 +49,16 @@ impl Pace {
         if exhausted_at > now || exhausted_at >= self.end {
             return (exhausted_at < self.end).then(|| exhausted_at.since(now));
         }
-        // It should be used up by now, and nobody says so: since nobody asks any more, the pace has slowed down.
+        // The budget should be used up by now but is not: no requests came since, so the rate is lower.
         let slower = used as f64 / now.since(self.start).as_secs_f64();
         let wait = Duration::try_from_secs_f64(self.remaining as f64 / slower).ok()?;
         (now.after(wait) < self.end).then_some(wait)
     }
 }
 
-/// When as many requests as the limit will be in use, if they go on being started as in the last fifth of a window and come
-/// back as they were used; none if that is not within a window.
+/// Returns the time until the limit is used up, if requests keep starting at the rate of the last fifth of a window.
 ///
-/// This is for budgets that are counted: what is used comes back a window after its end, whenever that is.
+/// `None` if that is not within a window. For counted budgets: a request's quota is released one window after its end.
 pub(super) fn sliding_exhaustion(
     log: &UsageLog,
     now: Moment,
@@ -102,45 +101,45 @@ mod tests {
     }
 
     #[test]
-    fn the_window_s_pace_goes_on() {
+    fn forecast_continues_the_rate_of_the_window() {
         // 80 used in 4 s: 20 a second, so 20 left last one second.
         assert_eq!(pace(4, 100, 20), Some(1));
     }
 
     #[test]
-    fn silent_when_the_budget_outlasts_the_window() {
+    fn no_forecast_if_the_budget_outlasts_the_window() {
         assert_eq!(pace(5, 100, 50), None);
         assert_eq!(pace(9, 100, 40), None);
     }
 
     #[test]
-    fn silent_while_little_time_has_passed_or_little_is_used() {
+    fn no_forecast_early_or_at_low_use() {
         assert_eq!(pace(1, 100, 10), None);
         assert_eq!(pace(2, 100, 49), Some(1));
         assert_eq!(pace(2, 100, 51), None);
     }
 
     #[test]
-    fn nothing_left_is_zero_seconds_until_the_window_ends() {
+    fn used_up_budget_forecasts_zero_until_the_window_ends() {
         assert_eq!(pace(1, 100, 0), Some(0));
         assert_eq!(pace(10, 100, 0), None);
     }
 
     #[test]
-    fn time_since_the_observation_is_taken_off() {
+    fn forecast_subtracts_time_since_the_observation() {
         let end = START.after(Duration::from_secs(10));
         let at = START.after(Duration::from_secs(4));
         let pace = Pace { at, start: START, end, limit: 100, remaining: 20 };
         let later = at.after(Duration::from_millis(400));
         assert_eq!(pace.to_exhaustion(later), Some(Duration::from_millis(600)));
-        // When nothing more came, the pace has slowed down: 80 in 7 s and in 9 s.
+        // Without further requests the rate falls: 80 in 7 s, then 80 in 9 s.
         assert_eq!(pace.to_exhaustion(at.after(Duration::from_secs(3))), Some(Duration::from_millis(1_750)));
         assert_eq!(pace.to_exhaustion(at.after(Duration::from_secs(5))), None);
     }
 
     const WINDOW: Duration = Duration::from_secs(10);
 
-    /// A log of requests that each take no time, `each_second` of them in each of the last `seconds`.
+    /// Builds a log of `each_second` requests without duration in each of the last `seconds`.
     fn steady(each_second: u32, seconds: u32) -> UsageLog {
         let mut log = UsageLog::default();
         for request in 0..each_second * seconds {
@@ -152,22 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_used_up_when_more_is_started_than_comes_back() {
+    fn sliding_forecast_ends_if_starts_exceed_releases() {
         let now = START.after(Duration::from_secs(6));
-        // 60 of 80 are used, ten more a second, and nothing comes back before four seconds have passed.
+        // 60 of 80 are used, ten more start each second, and nothing is released within the next four seconds.
         let wait = sliding_exhaustion(&steady(10, 6), now, WINDOW, 80, 60).map(|wait| wait.as_secs_f64());
         assert!(wait.is_some_and(|wait| (1.8..2.1).contains(&wait)), "{wait:?}");
     }
 
     #[test]
-    fn what_comes_back_as_fast_as_it_is_used_lasts() {
+    fn sliding_forecast_is_none_if_releases_keep_up() {
         let now = START.after(Duration::from_secs(20));
         assert_eq!(sliding_exhaustion(&steady(10, 20), now, WINDOW, 110, 100), None);
-        assert_eq!(sliding_exhaustion(&steady(10, 6), now, WINDOW, 100, 60), None, "nothing is started any more");
+        assert_eq!(sliding_exhaustion(&steady(10, 6), now, WINDOW, 100, 60), None, "no more requests start");
     }
 
     #[test]
-    fn a_limit_of_zero_has_no_pace() {
+    fn limit_of_zero_has_no_forecast() {
         assert_eq!(pace(5, 0, 0), None);
     }
 }

@@ -1,16 +1,16 @@
-//! Classic Prometheus histograms as plain data, so that the ledger stays free of any metrics library.
+//! Classic Prometheus histograms as plain data, so that the ledger does not depend on a metrics library.
 
-/// Counts of values below fixed bounds.
+/// Counts of values in buckets with fixed bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
     bounds: &'static [f64],
-    /// One count for each bound and one for values above the last; not cumulative.
+    /// One count per bound and one for larger values; not cumulative.
     counts: Box<[u64]>,
     sum: f64,
 }
 
 impl Histogram {
-    /// An empty histogram. `bounds` are inclusive upper bounds in rising order, without +Inf.
+    /// Creates an empty histogram. `bounds` are inclusive upper bounds in rising order, without +Inf.
     #[must_use]
     pub fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, counts: vec![0; bounds.len() + 1].into_boxed_slice(), sum: 0.0 }
@@ -25,7 +25,7 @@ impl Histogram {
         self.sum += value;
     }
 
-    /// Adds all values of another histogram of the same bounds.
+    /// Adds all values of a histogram with the same bounds.
     pub fn merge(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
@@ -33,19 +33,19 @@ impl Histogram {
         self.sum += other.sum;
     }
 
-    /// Sum of all values.
+    /// Returns the sum of all values.
     #[must_use]
     pub const fn sum(&self) -> f64 {
         self.sum
     }
 
-    /// Number of all values.
+    /// Returns the number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// `(upper bound, values in this bucket alone)`, the last with a bound of +Inf.
+    /// Returns `(upper bound, values in this bucket alone)`; the last bound is +Inf.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         self.bounds.iter().copied().chain([f64::INFINITY]).zip(self.counts.iter().copied())
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_on_a_bound_belongs_to_it() {
+    fn value_on_a_bound_counts_in_that_bucket() {
         let mut histogram = Histogram::new(&[0.5, 0.9]);
         for value in [0.0, 0.5, 0.6, 0.9, 0.95] {
             histogram.observe(value);

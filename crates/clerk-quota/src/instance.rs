@@ -1,4 +1,4 @@
-//! What the ledger knows of one Clerk instance.
+//! The ledger of one Clerk instance.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,15 +19,15 @@ use super::spending::{CallerId, SpendKey, SpendResult, SpendShare, Spender, Spen
 use super::top::Span;
 use super::{Entity, HeaderError, KeyVerdict, Moment, Observation, Quota, QuotaCode, Route, RouteId, Source};
 
-/// How long a limit that a route named is held against other routes' words, at least.
-const ROUTES_REMEMBER: Duration = Duration::from_secs(60);
+/// How long a limit that a route reported is compared with other routes' limits, at least.
+const ROUTE_LIMIT_TTL: Duration = Duration::from_secs(60);
 
-/// A request that was sent and has not ended. It has to be ended, once.
+/// A request that was sent and has not ended. Pass it to [`InstanceLedger::end`] exactly once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt {
-    /// The budget that it is counted in.
+    /// The bucket that counts the request.
     pub bucket: Bucket,
-    /// Whose budget, in buckets of [`Scope::Entity`].
+    /// The owner of the budget, for buckets of [`Scope::Entity`].
     pub entity: Option<Entity>,
     spender: Spender,
     begun: Begun,
@@ -36,31 +36,31 @@ pub struct Attempt {
 /// A request that is about to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestStart {
-    /// When.
+    /// When it is sent.
     pub at: Moment,
-    /// Who sends it.
+    /// The part of the program that sends it.
     pub source: Source,
-    /// The same, by a name that is known elsewhere.
+    /// The caller, as an id that the program assigned.
     pub caller: CallerId,
-    /// What it asks for.
+    /// The route of the request.
     pub route: Route,
-    /// The method.
+    /// The method of the request.
     pub method: MethodLabel,
 }
 
-/// The ledger of one instance.
+/// The quota use of one instance: counts requests and responses, and returns the numbers.
 #[derive(Debug, Clone)]
 pub struct InstanceLedger {
     settings: Settings,
-    /// The documented ones.
+    /// The documented buckets.
     buckets: [BucketLedger; Bucket::ALL.len()],
-    /// Those of single routes.
+    /// Buckets of single routes.
     route_buckets: BTreeMap<RouteId, Box<BucketLedger>>,
     route_limits: RouteLimits,
-    /// Since when requests are counted.
+    /// When counting started.
     since: Option<Moment>,
     spending: Spending,
-    /// Who sent requests so far, by [`Source::index`].
+    /// Which sources have sent requests, by [`Source::index`].
     has_sent: [bool; Source::ALL.len()],
     up: Option<bool>,
     key_valid: Option<bool>,
@@ -77,12 +77,12 @@ pub struct InstanceLedger {
 }
 
 impl InstanceLedger {
-    /// An instance of which nothing is known but what is configured. All its counters stand at 0.
+    /// Creates a ledger that knows only the configuration. All its counters are 0.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let mut responses = BTreeMap::new();
         for source in &settings.sources {
-            // The two that alerts look at; others appear with their first answer.
+            // Alerts use these two; other statuses appear with their first response.
             responses.insert((*source, 200), 0);
             responses.insert((*source, 429), 0);
         }
@@ -116,13 +116,13 @@ impl InstanceLedger {
         }
     }
 
-    /// What is configured.
+    /// Returns the configuration.
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Takes over a new configuration of the same instance. Counters and values stay.
+    /// Applies a new configuration of the same instance. Counters and values are kept.
     pub fn reconfigure(&mut self, settings: Settings) {
         for (bucket, ledger) in Bucket::ALL.into_iter().zip(&mut self.buckets) {
             ledger.set_limit_config(settings.limit_config(bucket));
@@ -134,7 +134,7 @@ impl InstanceLedger {
         self.settings = settings;
     }
 
-    /// A request is sent. It uses quota from now on, until a window after its end.
+    /// Counts a request that is being sent. It uses quota from now until one window after its end.
     pub fn begin(&mut self, request: &RequestStart) -> Attempt {
         let RequestStart { at, source, caller, route, method } = *request;
         self.since.get_or_insert(at);
@@ -149,12 +149,12 @@ impl InstanceLedger {
         Attempt { bucket, entity: route.entity, spender, begun }
     }
 
-    /// A request ended at `at`; gives the budget that it was counted in, which its response may have named.
+    /// Ends a request at `at`. Returns the bucket that counted it, which the response may have changed.
     pub fn end(&mut self, attempt: Attempt, at: Moment, end: AttemptEnd<'_>) -> Bucket {
         let bucket = self.end_in_bucket(attempt, at, end);
         let result = match end {
             AttemptEnd::NotSent => {
-                self.spending.take_back(attempt.begun.started, attempt.spender);
+                self.spending.refund(attempt.begun.started, attempt.spender);
                 return bucket;
             }
             AttemptEnd::Unanswered => SpendResult::Unknown,
@@ -172,14 +172,14 @@ impl InstanceLedger {
             self.end_in(attempt.bucket, &attempt, at, end);
             return attempt.bucket;
         };
-        self.learn(observation);
+        self.record_response(observation);
         let named = observation.quota.limit.filter(|_| matches!(attempt.bucket, Bucket::Instance | Bucket::Route(_)));
-        let memory = ROUTES_REMEMBER.max(self.settings.stale_after);
+        let memory = ROUTE_LIMIT_TTL.max(self.settings.stale_after);
         let named_by = named.map(|limit| self.route_limits.name(attempt.spender.route, limit, at, memory));
         self.retire_routes();
         match (named_by, attempt.bucket) {
             (Some(NamedBy::Route), Bucket::Instance) => {
-                // Its response tells of a limit of its own: it was not counted in the instance's.
+                // The response reports another limit, so the instance's bucket did not count the request.
                 self.end_in(Bucket::Instance, &attempt, at, AttemptEnd::NotSent);
                 let bucket = Bucket::Route(attempt.spender.route);
                 let context = self.context(bucket);
@@ -193,7 +193,7 @@ impl InstanceLedger {
                 bucket
             }
             (Some(NamedBy::Instance), Bucket::Route(_)) => {
-                // The routes agree again: it is counted where the others are.
+                // The routes agree again: the instance's bucket counts the request.
                 let context = self.context(Bucket::Instance);
                 let instance = self.bucket_mut(Bucket::Instance);
                 let begun = instance.begin(attempt.begun.started, attempt.entity, &context);
@@ -207,7 +207,7 @@ impl InstanceLedger {
         }
     }
 
-    /// Takes in an exchange of which only the end is known. Observations may come late and in any order.
+    /// Records an exchange of which only the end is known. Observations may arrive late and in any order.
     pub fn record(&mut self, observation: &Observation) {
         let Observation { at, source, route: id, bucket, entity, .. } = *observation;
         let route = Route { id, bucket, entity, ..Route::UNKNOWN };
@@ -216,34 +216,36 @@ impl InstanceLedger {
         self.end(attempt, at, AttemptEnd::Answered(observation));
     }
 
-    /// The budget that a request is counted in: the documented one, unless its route has shown one of its own.
+    /// Returns the bucket that counts a request: the documented one, unless the route turned out to have its own.
     #[must_use]
     pub fn bucket_of(&self, route: &Route) -> Bucket {
         let is_own = route.bucket == Bucket::Instance && self.route_limits.is_own(route.id);
         if is_own { Bucket::Route(route.id) } else { route.bucket }
     }
 
-    /// A request of before this process started uses quota, too. Call it before anything else; `since` is from when on
-    /// nothing is missing.
+    /// Adds a request from before this process started, which still uses quota.
+    ///
+    /// Call it before anything else, then [`InstanceLedger::count_since`].
     pub fn restore(&mut self, bucket: Bucket, entity: Option<Entity>, started: Moment, ended: Moment) {
         let context = self.context(bucket);
         self.bucket_mut(bucket).restore(entity, started, ended, &context);
     }
 
-    /// From this moment on, nothing is missing in what was counted, before the start of the process too.
+    /// Sets the time from which the count is complete. It may lie before the start of the process.
     pub fn count_since(&mut self, since: Moment) {
         self.since = Some(since);
     }
 
-    /// What all processes that share the instance used of a bucket, by a log of theirs that was read at `at`.
+    /// Takes in what all processes that share the instance used of a bucket, from a shared log read at `at`.
     pub fn record_fleet(&mut self, bucket: Bucket, at: Moment, usage: &FleetUsage) {
         if bucket.scope() == Scope::Instance {
             self.bucket_mut(bucket).record_fleet(at, usage);
         }
     }
 
-    /// The limiter behind a bucket was recognised as a sliding counter, or as one that counts each request for itself; none
-    /// where that is not known.
+    /// Sets whether a bucket's limiter is a sliding counter (`Some(true)`) or counts each request on its own.
+    ///
+    /// `None` if not known.
     pub fn set_sliding(&mut self, bucket: Bucket, is_sliding: Option<bool>) {
         self.bucket_mut(bucket).set_sliding(is_sliding);
     }
@@ -253,8 +255,8 @@ impl InstanceLedger {
         self.bucket_mut(bucket).end(attempt.begun, attempt.entity, at, end, &context);
     }
 
-    /// What a response says of the instance, whatever its bucket.
-    fn learn(&mut self, observation: &Observation) {
+    /// Takes in what a response says about the instance, whatever its bucket.
+    fn record_response(&mut self, observation: &Observation) {
         let newest = self.observed_at.iter().flatten().all(|latest| *latest <= observation.at);
         let latest = &mut self.observed_at[observation.source.index()];
         *latest = (*latest).max(Some(observation.at));
@@ -280,7 +282,7 @@ impl InstanceLedger {
         }
     }
 
-    /// Buckets of routes that agree with the others go.
+    /// Retires the buckets of routes whose limit agrees with the others again.
     fn retire_routes(&mut self) {
         let agreeing: Vec<RouteId> =
             self.route_buckets.keys().filter(|route| !self.route_limits.is_own(**route)).copied().collect();
@@ -301,7 +303,7 @@ impl InstanceLedger {
         }
     }
 
-    /// The ledger of a bucket, where there is one.
+    /// Returns the ledger of a bucket, if there is one.
     fn bucket_ledger(&self, bucket: Bucket) -> Option<&BucketLedger> {
         match (bucket.index(), bucket) {
             (Some(index), _) => self.buckets.get(index),
@@ -321,7 +323,8 @@ impl InstanceLedger {
         }
     }
 
-    /// Who counts the use; none where only probes were seen, or others may send what is not seen here.
+    /// Returns who counts the use; `None` if only probes were seen or others may send requests that are not counted
+    /// here.
     fn counted_by(&self) -> Option<Basis> {
         let sent = |source: Source| self.has_sent[source.index()];
         let fleet =
@@ -334,7 +337,7 @@ impl InstanceLedger {
         }
     }
 
-    /// Takes in the end of a probe. `succeeded_at` is when, or why not.
+    /// Records the end of a probe: when it succeeded, or why it failed.
     pub fn record_probe(&mut self, duration: Duration, outcome: Result<Moment, ProbeFailure>) {
         self.probes.total += 1;
         self.probes.duration_seconds.observe(duration.as_secs_f64());
@@ -342,7 +345,7 @@ impl InstanceLedger {
             Ok(at) => self.probes.last_success = self.probes.last_success.max(Some(at)),
             Err(reason) => {
                 self.probes.failures[reason as usize] += 1;
-                // A 429 is an answer that can be used: it says how much is left.
+                // A 429 is a usable response: it shows how much is left.
                 if reason != ProbeFailure::Throttled {
                     self.up = Some(false);
                     self.trouble = Trouble::of_failure(reason).or(self.trouble);
@@ -351,37 +354,37 @@ impl InstanceLedger {
         }
     }
 
-    /// Counts probes that were due and not made.
+    /// Counts probes that were due but not made.
     pub const fn record_skipped_probes(&mut self, reason: ProbeSkip, count: u64) {
         self.probes.skipped[reason as usize] += count;
     }
 
-    /// Takes in the number of users, and of those active in the last 30 days.
+    /// Records the number of users, and of those active in the last 30 days.
     pub fn record_users(&mut self, users: Option<u64>, active_30d: Option<u64>) {
         self.users = users.or(self.users);
         self.users_active_30d = active_30d.or(self.users_active_30d);
     }
 
-    /// When an answer to somebody other than the probes last told how much of a bucket is left.
+    /// Returns when a response to a request other than a probe last reported on a bucket.
     #[must_use]
     pub fn sampled_by_others_at(&self, bucket: Bucket) -> Option<Moment> {
         self.bucket_ledger(bucket)?.sampled_by_others_at()
     }
 
-    /// End of the Retry-After that blocks a bucket at `now`, but not later than `cap` after the last 429.
+    /// Returns the end of the `Retry-After` that blocks a bucket at `now`, at most `cap` after the last 429.
     #[must_use]
     pub fn held_until(&self, bucket: Bucket, now: Moment, cap: Duration) -> Option<Moment> {
         let blocked_until = self.bucket_ledger(bucket)?.blocked_until(now)?;
         Some(blocked_until.min(self.throttled_at?.after(cap)))
     }
 
-    /// The windows of a bucket that were closed last, oldest first: 30 at the most.
+    /// Returns the last closed windows of a bucket, oldest first, at most 30.
     #[must_use]
     pub fn recent_windows(&self, bucket: Bucket) -> Vec<ClosedWindow> {
         self.bucket_ledger(bucket).into_iter().flat_map(BucketLedger::recent_windows).collect()
     }
 
-    /// Who used the budgets in a stretch of time that ends at `now`, most first.
+    /// Returns who used the budgets in a time span that ends at `now`, largest share first.
     #[must_use]
     pub fn top(&self, now: Moment, span: Span) -> Vec<SpendShare> {
         self.spending.top(now, span)
@@ -397,7 +400,7 @@ impl InstanceLedger {
         }
     }
 
-    /// How the instance stands at `now`: [`Condition::of`] its numbers, without all those that it does not need.
+    /// Evaluates the instance at `now`, like [`Condition::of`] without building a whole snapshot.
     pub fn condition(&mut self, now: Moment) -> Condition {
         self.advance(now);
         let buckets = self.bucket_snapshots(now).map(Cow::Owned);
@@ -410,7 +413,7 @@ impl InstanceLedger {
         all.map(move |(bucket, ledger)| ledger.snapshot(now, &self.context(bucket)))
     }
 
-    /// The numbers at `now`, with all windows closed that are over by then.
+    /// Returns the numbers at `now`, after closing the windows that are over.
     pub fn snapshot(&mut self, now: Moment) -> InstanceSnapshot {
         self.advance(now);
         let buckets = self.bucket_snapshots(now).map(Arc::new).collect();

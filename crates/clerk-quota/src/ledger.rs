@@ -11,20 +11,20 @@ use super::instance::InstanceLedger;
 use super::settings::Settings;
 use super::snapshot::{BucketSnapshot, InstanceSnapshot};
 
-/// So many kinds of unused buckets are shared in a snapshot: there are as many as buckets, times a few limits.
+/// Distinct unused buckets that a snapshot shares: about the number of buckets times a few limits.
 const UNUSED_KINDS: usize = 64;
 
-/// One instance's ledger, shared between those who record and those who read. Locks are held for microseconds only.
+/// One instance's ledger, shared between writers and readers. Locks are held for microseconds only.
 pub type Handle = Arc<Mutex<InstanceLedger>>;
 
-/// The instances' ledgers by alias. Looking an instance up never waits; each instance has a lock of its own.
+/// The instances' ledgers by alias. Lookups never block; each instance has its own lock.
 #[derive(Debug, Default)]
 pub struct Ledger {
     instances: ArcSwap<BTreeMap<Arc<str>, Handle>>,
 }
 
 impl Ledger {
-    /// A ledger of these instances.
+    /// Creates a ledger for these instances.
     #[must_use]
     pub fn new(instances: impl IntoIterator<Item = Settings>) -> Self {
         let ledger = Self::default();
@@ -32,7 +32,7 @@ impl Ledger {
         ledger
     }
 
-    /// Makes these the configured instances: those that stay keep their counters, others go with all they had.
+    /// Replaces the configured instances. Instances that stay keep their counters; the others are dropped.
     pub fn configure(&self, instances: impl IntoIterator<Item = Settings>) {
         let current = self.instances.load();
         let mut next = BTreeMap::new();
@@ -50,19 +50,19 @@ impl Ledger {
         self.instances.store(Arc::new(next));
     }
 
-    /// The ledger of one instance. Those who record often keep it.
+    /// Returns the ledger of an instance. Frequent writers should store the handle.
     #[must_use]
     pub fn instance(&self, name: &str) -> Option<Handle> {
         self.instances.load().get(name).map(Arc::clone)
     }
 
-    /// The ledgers of all instances, by alias.
+    /// Returns the ledgers of all instances, by alias.
     #[must_use]
     pub fn instances(&self) -> Vec<(Arc<str>, Handle)> {
         self.instances.load().iter().map(|(name, handle)| (Arc::clone(name), Arc::clone(handle))).collect()
     }
 
-    /// All instances' numbers at `now`, by alias.
+    /// Returns the numbers of all instances at `now`, by alias.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Vec<InstanceSnapshot> {
         let mut unused: Vec<Arc<BucketSnapshot>> = Vec::new();

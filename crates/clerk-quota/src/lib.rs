@@ -1,8 +1,64 @@
-//! Clerk's quotas: what an answer says of them, which budget a request is counted in, and the ledger of it all.
+//! Tracks how much of Clerk's rate limits is used, from the requests that a program sends and the responses it gets.
 //!
-//! This crate is pure. It does no I/O, and every time is passed in, so that each rule is a plain unit test; [`clock`] is
-//! where a program takes the time from. An [`Observation`] is what one HTTP exchange with Clerk taught us; the
-//! [`ledger::Ledger`] is the only place that observations go to and the only place that numbers come from.
+//! [Clerk's Backend API](https://clerk.com/docs/reference/backend-api) limits requests per instance, and some routes
+//! separately. This crate maps a request to its route and bucket, counts it, reads what responses report, and gives
+//! the remaining quota, closed windows, forecasts and top callers as plain data.
+//!
+//! The crate does no I/O and takes every time as an argument, so each rule can be tested with a plain unit test.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use clerk_quota::{
+//!     AttemptEnd, Bucket, CallerId, Coverage, Environment, InstanceLedger, MethodLabel, Moment, RequestStart,
+//!     Settings, Source, route,
+//! };
+//!
+//! let now = Moment::from_unix(Duration::from_secs(1_795_608_000));
+//! let mut ledger = InstanceLedger::new(Settings {
+//!     name: "main".into(),
+//!     environment: Environment::Production,
+//!     api_host: "api.clerk.com".into(),
+//!     limit: None,
+//!     users_limit: None,
+//!     low_threshold: 0.1,
+//!     stale_after: Duration::from_secs(45),
+//!     sources: vec![Source::Client],
+//!     coverage: Coverage::Sole,
+//! });
+//! // A count is usable once it covers a whole window. Here nothing was sent in the last minute.
+//! ledger.count_since(now.before(Duration::from_secs(60)));
+//!
+//! let route = route::find("GET", b"/v1/users/user_1");
+//! assert_eq!((route.template, route.bucket), ("/v1/users/{user_id}", Bucket::Instance));
+//!
+//! let (source, caller, method) = (Source::Client, CallerId::UNNAMED, MethodLabel::Get);
+//! let attempt = ledger.begin(&RequestStart { at: now, source, caller, route, method });
+//! ledger.end(attempt, now, AttemptEnd::Unanswered);
+//!
+//! let snapshot = ledger.snapshot(now);
+//! let bucket = snapshot.bucket(Bucket::Instance).expect("a snapshot contains every documented bucket");
+//! assert_eq!((bucket.limit, bucket.remaining), (Some(1000), Some(999)));
+//! ```
+//!
+//! # Which type to use
+//!
+//! | Task | Type |
+//! |---|---|
+//! | Find a request's route and bucket | [`route::find`] |
+//! | Look up a documented limit | [`Bucket::limit`] |
+//! | Count the requests of one instance | [`InstanceLedger`] |
+//! | Count the requests of all instances, from several threads | [`ledger::Ledger`] |
+//! | Describe a response | [`Observation`] |
+//! | Read the numbers | [`snapshot::InstanceSnapshot`] |
+//! | Summarize an instance in one verdict | [`condition::Condition`] |
+//! | Get the time | [`clock::Clock`] |
+//!
+//! # Features and MSRV
+//!
+//! The crate has no features. It requires Rust 1.95.
 
 mod bucket;
 mod budget;
@@ -13,10 +69,11 @@ pub mod fleet;
 mod forecast;
 mod histogram;
 mod instance;
+mod latest_report;
 pub mod ledger;
 pub mod limits;
 mod method;
-mod newest_word;
+mod path_params;
 mod probe_stats;
 mod rolling_max;
 pub mod route;
@@ -46,98 +103,98 @@ pub use settings::{Coverage, Settings};
 pub use spending::CallerId;
 pub use top::Span;
 
-/// A point in time on a clock that never goes back, counted from the UNIX epoch.
+/// A point in time on a clock that never runs backwards, stored as the time since the UNIX epoch.
 ///
-/// The shell anchors it on the wall clock once and lets a monotonic clock drive it from there, so that a step of the
-/// wall clock neither closes windows early nor keeps dead values alive.
+/// [`clock::Clock`] reads the wall clock once and follows a monotonic clock from then on. A step of the wall clock
+/// therefore neither closes windows early nor keeps expired values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The moment that lies this long after the UNIX epoch.
+    /// Creates the moment that is this long after the UNIX epoch.
     #[must_use]
     pub const fn from_unix(since_epoch: Duration) -> Self {
         Self(since_epoch)
     }
 
-    /// Time since the UNIX epoch.
+    /// Returns the time since the UNIX epoch.
     #[must_use]
     pub const fn since_epoch(self) -> Duration {
         self.0
     }
 
-    /// Seconds since the UNIX epoch, as metrics carry them.
+    /// Returns the seconds since the UNIX epoch, the unit of timestamps in metrics.
     #[must_use]
     pub const fn unix_seconds(self) -> f64 {
         self.0.as_secs_f64()
     }
 
-    /// The same moment as wall-clock time; the epoch itself when it cannot be represented.
+    /// Converts the moment to wall-clock time; the UNIX epoch if it cannot be represented.
     #[must_use]
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH.checked_add(self.0).unwrap_or(UNIX_EPOCH)
     }
 
-    /// How long after `earlier` this is; zero if it is not after.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// How far apart the two are.
+    /// Returns the time between the two moments, in either direction.
     #[must_use]
     pub fn distance(self, other: Self) -> Duration {
         if self > other { self.since(other) } else { other.since(self) }
     }
 
-    /// This moment, or the last one before it that is a multiple of `step` since the UNIX epoch.
+    /// Rounds down to a multiple of `step` since the UNIX epoch.
     #[must_use]
     pub fn rounded_down(self, step: Duration) -> Self {
         let (since, step) = (nanos(self.0), nanos(step).max(1));
         Self(Duration::from_nanos(since - since % step))
     }
 
-    /// This moment, or the next one that is a multiple of `step` since the UNIX epoch.
+    /// Rounds up to a multiple of `step` since the UNIX epoch.
     #[must_use]
     pub fn rounded_up(self, step: Duration) -> Self {
         let (since, step) = (nanos(self.0), nanos(step).max(1));
         Self(Duration::from_nanos(since.checked_next_multiple_of(step).unwrap_or(since)))
     }
 
-    /// The moment `by` later, saturating.
+    /// Returns the moment `by` later; saturates.
     #[must_use]
     pub const fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by))
     }
 
-    /// The moment `by` earlier, not before the epoch.
+    /// Returns the moment `by` earlier, but not before the UNIX epoch.
     #[must_use]
     pub const fn before(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by))
     }
 }
 
-/// Whole nanoseconds, saturating.
+/// Returns whole nanoseconds; saturates.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Which part of the program made a request.
+/// The part of the program that sent a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
-    /// The exporter's own probes.
+    /// The exporter's probes.
     Probe,
-    /// Requests of applications that came through the gateway.
+    /// Requests that the gateway forwards.
     Gateway,
     /// The client library.
     Client,
 }
 
 impl Source {
-    /// All sources.
+    /// All sources, in the order of [`Source::index`].
     pub const ALL: [Self; 3] = [Self::Probe, Self::Gateway, Self::Client];
 
-    /// The value of the label `source`.
+    /// Returns the value of the label `source`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -147,15 +204,16 @@ impl Source {
         }
     }
 
-    /// Position in [`Source::ALL`].
+    /// Returns the position in [`Source::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 }
 
-/// Codes of 403 answers that mean that a quota of the plan is used up: users, organizations and the like. They are not
-/// rate limits and no waiting helps. Names as in Clerk's error bodies.
+/// The error code of a 403 response that means that a quota of the plan, such as users or organizations, is used up.
+///
+/// These are not rate limits: waiting does not help. Named as in Clerk's error bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum QuotaCode {
     /// `user_quota_exceeded`.
@@ -177,7 +235,7 @@ pub enum QuotaCode {
 }
 
 impl QuotaCode {
-    /// All codes.
+    /// All codes, in the order of [`QuotaCode::index`].
     pub const ALL: [Self; 8] = [
         Self::User,
         Self::Any,
@@ -189,7 +247,7 @@ impl QuotaCode {
         Self::Other,
     ];
 
-    /// The value of the label `code`.
+    /// Returns the value of the label `code`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -204,13 +262,13 @@ impl QuotaCode {
         }
     }
 
-    /// Position in [`QuotaCode::ALL`].
+    /// Returns the position in [`QuotaCode::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// Reads the code of a Clerk error; `None` if it is not about a quota.
+    /// Parses the code of a Clerk error; `None` if it is not about a quota.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
         let known = Self::ALL.into_iter().find(|known| *known != Self::Other && known.as_str() == code);
@@ -224,62 +282,64 @@ impl QuotaCode {
     }
 }
 
-/// What an exchange told us of the key that it carried.
+/// What a response says about the secret key that the request carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyVerdict {
     /// Clerk accepted the key.
     Valid,
-    /// Clerk refused the key: 401, or 403 that is not about a quota.
+    /// Clerk rejected the key: 401, or a 403 that is not about a quota.
     Invalid,
-    /// The answer does not tell (429, 5xx, not from Clerk).
+    /// The response does not tell (429, 5xx, or not from Clerk).
     Unknown,
 }
 
-/// What one HTTP exchange with Clerk taught us.
+/// What one HTTP response from Clerk says about quota and key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation {
-    /// When the head of the answer arrived.
+    /// When the response head arrived.
     pub at: Moment,
-    /// Who asked.
+    /// The part of the program that sent the request.
     pub source: Source,
-    /// What was asked for.
+    /// The route of the request.
     pub route: RouteId,
-    /// The budget that the request was counted in, by Clerk's documentation.
+    /// The bucket that counts the request, according to Clerk's documentation.
     pub bucket: Bucket,
-    /// Whose budget, in buckets of [`Scope::Entity`].
+    /// The owner of the budget, for buckets of [`Scope::Entity`].
     pub entity: Option<Entity>,
-    /// HTTP status of the answer, 100 to 999.
+    /// HTTP status, 100 to 999.
     pub status: u16,
-    /// Whether this was an answer of Clerk's API that could be used: a 429 is, an HTML page with status 200 is not.
-    /// Answers that are not change no quota.
+    /// Whether this is a usable response from Clerk's API: a 429 is, an HTML page with status 200 is not.
+    ///
+    /// Unusable responses do not change any quota.
     pub usable: bool,
-    /// What it says of the key.
+    /// What the response says about the key.
     pub key: KeyVerdict,
-    /// The quota of the plan that is used up, from a 403.
+    /// The plan's quota that is used up, from a 403.
     pub quota_code: Option<QuotaCode>,
-    /// Whether the error's code names Clerk's limiter (`too_many_requests`), and not a limit of another kind.
+    /// Whether the error code names Clerk's rate limiter (`too_many_requests`) and not another limit.
     pub is_rate_limit: bool,
-    /// What its headers say of the rate limit.
+    /// What the headers report about the rate limit.
     pub quota: Quota,
-    /// Clerk's clock minus ours, in seconds, when the answer carried a date.
+    /// Clerk's clock minus the local clock, in seconds; `None` without a `Date` header.
     pub clock_offset_seconds: Option<f64>,
 }
 
 impl Observation {
-    /// Whether Clerk refused the request because of a rate limit.
+    /// Returns whether Clerk rejected the request because of a rate limit.
     #[must_use]
     pub const fn is_throttled(&self) -> bool {
         self.status == 429
     }
 
-    /// Whether Clerk's limiter may have counted the request: all but what it refused. A 5xx may come from the edge in front
-    /// of Clerk, or from behind the limiter.
+    /// Returns whether Clerk's limiter may have counted the request: any status but 429.
+    ///
+    /// A 5xx may come from the edge in front of Clerk's limiter or from behind it.
     #[must_use]
     pub const fn is_counted(&self) -> bool {
         self.status != 429
     }
 
-    /// Whether Clerk served it: a sign that nothing blocks the bucket.
+    /// Returns whether Clerk served the request, which shows that nothing blocks the bucket.
     #[must_use]
     pub const fn is_served(&self) -> bool {
         self.usable && self.status < 500 && self.status != 401 && self.status != 429

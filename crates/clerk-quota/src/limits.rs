@@ -1,4 +1,4 @@
-//! The buckets that Clerk limits, with their published figures.
+//! The buckets that Clerk limits, with their documented limits.
 //!
 //! Source: <https://clerk.com/docs/guides/how-clerk-works/system-limits>. A test compares this table with a
 //! machine-readable copy of that page.
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::route_id::RouteId;
 
-/// One budget of requests that Clerk keeps. Answers of different buckets never mix: a 429 on one says nothing of another.
+/// One of Clerk's rate limits. Limits are independent: a 429 of one bucket says nothing about another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bucket {
-    /// Every route without a bucket of its own.
+    /// Every route without its own bucket.
     Instance,
     /// `POST /v1/invitations`.
     Invitations,
@@ -21,35 +21,35 @@ pub enum Bucket {
     OrganizationInvitations,
     /// `POST /v1/organizations/{organization_id}/invitations/bulk`.
     OrganizationInvitationsBulk,
-    /// Changes of one user.
+    /// Updates of one user.
     UserUpdate,
-    /// Changes of one organization.
+    /// Updates of one organization.
     OrganizationUpdate,
-    /// Changes of one membership.
+    /// Updates of one membership.
     MembershipUpdate,
     /// Routes that Clerk does not limit (`GET /v1/jwks`).
     Unlimited,
-    /// A route whose responses name another limit than those of all others: not documented, but seen.
+    /// A route whose responses report a different limit than all others: observed, not documented.
     Route(RouteId),
 }
 
 /// Who shares a bucket's budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// The whole Clerk instance, all its keys together.
+    /// The whole Clerk instance, with all its keys.
     Instance,
-    /// Each user, organization or membership has a budget of its own.
+    /// Each user, organization or membership has its own budget.
     Entity,
-    /// Nobody: the bucket has no budget.
+    /// The bucket has no budget.
     Unlimited,
 }
 
-/// What kind of Clerk instance a secret key belongs to. It decides the instance's limit.
+/// The kind of Clerk instance that a secret key belongs to, which decides the instance's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Environment {
-    /// Keys that begin with `sk_live_`.
+    /// Keys that start with `sk_live_`.
     Production,
-    /// Keys that begin with `sk_test_`.
+    /// Keys that start with `sk_test_`.
     Development,
     /// Not known (yet).
     #[default]
@@ -57,7 +57,7 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// The word used in labels and on pages.
+    /// Returns the name that labels and pages use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl Environment {
     }
 }
 
-/// A budget: so many requests in each window.
+/// A limit of requests per window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// Requests per window.
@@ -103,7 +103,7 @@ impl Bucket {
         Self::MembershipUpdate,
     ];
 
-    /// The value of the label `bucket`.
+    /// Returns the value of the label `bucket`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -120,19 +120,19 @@ impl Bucket {
         }
     }
 
-    /// Position in [`Bucket::ALL`]; none for a bucket of a single route.
+    /// Returns the position in [`Bucket::ALL`]; `None` for a bucket of a single route.
     #[must_use]
     pub fn index(self) -> Option<usize> {
         Self::ALL.iter().position(|bucket| *bucket == self)
     }
 
-    /// Whether it has a budget at all.
+    /// Returns whether the bucket has a budget.
     #[must_use]
     pub const fn is_limited(self) -> bool {
         !matches!(self, Self::Unlimited)
     }
 
-    /// Who shares the budget.
+    /// Returns who shares the budget.
     #[must_use]
     pub const fn scope(self) -> Scope {
         match self {
@@ -147,7 +147,7 @@ impl Bucket {
         }
     }
 
-    /// The length of the bucket's window as documented: 10 s, or one hour for invitations.
+    /// Returns the documented window length: 10 s, or one hour for invitations.
     #[must_use]
     pub const fn window(self) -> Duration {
         match self {
@@ -164,8 +164,7 @@ impl Bucket {
         }
     }
 
-    /// The documented limit in requests per window; `None` where there is none, or where it depends on an environment
-    /// that is not known.
+    /// Returns the documented limit in requests per window; `None` if there is none or the environment is not known.
     #[must_use]
     pub const fn limit(self, environment: Environment) -> Option<u64> {
         match self {
@@ -183,7 +182,7 @@ impl Bucket {
         }
     }
 
-    /// The bucket of a known route. `template` is one of the catalogue's, `method` in capitals.
+    /// Returns the bucket of a known route. `template` is from the catalogue, `method` in capitals.
     pub(super) fn of_template(method: &str, template: &str) -> Self {
         match (method, template) {
             ("GET", "/v1/jwks") => Self::Unlimited,
@@ -222,7 +221,7 @@ mod tests {
     use crate::route;
 
     #[test]
-    fn figures_and_routes_are_those_of_the_published_page() {
+    fn limits_and_routes_match_the_published_page() {
         let page: serde_json::Value = serde_json::from_str(include_str!("../tests/data/limits.json")).unwrap();
         let mut seen = 0;
         for entry in page["buckets"].as_array().unwrap() {
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_stands_at_its_index() {
+    fn bucket_index_matches_its_position() {
         for (index, bucket) in Bucket::ALL.into_iter().enumerate() {
             assert_eq!(bucket.index(), Some(index));
         }

@@ -1,6 +1,6 @@
-//! Methods as labels.
+//! HTTP methods as label values.
 
-/// A method as a label: what no HTTP client of Clerk's sends is [`MethodLabel::Other`].
+/// An HTTP method as a label; methods that Clerk's clients do not use are [`MethodLabel::Other`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MethodLabel {
     /// GET.
@@ -22,7 +22,7 @@ pub enum MethodLabel {
 }
 
 impl MethodLabel {
-    /// The value of the label `method`.
+    /// Returns the value of the label `method`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What probes did, as the ledger counts it.
+//! Counts of what probes did.
 
 use super::Moment;
 use super::histogram::Histogram;
@@ -7,30 +7,30 @@ use super::histogram::Histogram;
 /// same in every exposition format.
 const PROBE_DURATION_BOUNDS: [f64; 9] = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.95, 2.5, 7.5];
 
-/// Why a probe failed. A closed set: it is a label.
+/// The reason for a failed probe. A closed set, because it is a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ProbeFailure {
-    /// No complete answer within the probe's deadline.
+    /// No complete response within the probe's deadline.
     Timeout,
-    /// The host name was not found.
+    /// The host name could not be resolved.
     Dns,
-    /// No connection could be made, or it broke.
+    /// The connection failed or broke.
     Connect,
     /// The TLS handshake failed.
     Tls,
-    /// Clerk refused the key (401, 403).
+    /// Clerk rejected the key (401, 403).
     Key,
-    /// Clerk answered 429.
+    /// Clerk responded with 429.
     Throttled,
     /// Another status that is not a success.
     Status,
-    /// The answer was a redirect, which is never followed.
+    /// The response was a redirect, which probes never follow.
     Redirect,
-    /// A success, but not JSON: often a proxy or a login page.
+    /// A success but not JSON: often a proxy or a login page.
     UnexpectedContent,
     /// The body was not valid.
     Decode,
-    /// The body was larger than the cap.
+    /// The body exceeded the size limit.
     BodyTooLarge,
     /// The key could not be read.
     Secret,
@@ -56,7 +56,7 @@ impl ProbeFailure {
         Self::Other,
     ];
 
-    /// The value of the label `reason`.
+    /// Returns the value of the label `reason`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -77,18 +77,18 @@ impl ProbeFailure {
     }
 }
 
-/// Why a probe that was due was not made. A closed set: it is a label.
+/// The reason why a due probe was not made. A closed set, because it is a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ProbeSkip {
-    /// The one before was still running.
+    /// The previous probe was still running.
     InFlight,
-    /// Other traffic was observed lately (`when: idle`).
+    /// Other traffic was observed recently (`when: idle`).
     Fresh,
-    /// A 429 told us to wait.
+    /// A 429 required waiting.
     Blocked,
-    /// Probes failed before: waiting longer.
+    /// Earlier probes failed, so the interval is longer.
     Backoff,
-    /// The moment had passed already, such as after the machine slept.
+    /// The time had already passed, such as after the machine was suspended.
     Missed,
 }
 
@@ -96,7 +96,7 @@ impl ProbeSkip {
     /// All reasons.
     pub const ALL: [Self; 5] = [Self::InFlight, Self::Fresh, Self::Blocked, Self::Backoff, Self::Missed];
 
-    /// The value of the label `reason`.
+    /// Returns the value of the label `reason`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,16 +109,16 @@ impl ProbeSkip {
     }
 }
 
-/// What the probes of an instance did.
+/// Counts of an instance's probes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProbeStats {
     /// Probes made.
     pub total: u64,
-    /// Of those, failed ones, in the order of [`ProbeFailure::ALL`].
+    /// Failed probes, in the order of [`ProbeFailure::ALL`].
     pub failures: [u64; ProbeFailure::ALL.len()],
-    /// Probes that were due and not made, in the order of [`ProbeSkip::ALL`].
+    /// Probes that were due but not made, in the order of [`ProbeSkip::ALL`].
     pub skipped: [u64; ProbeSkip::ALL.len()],
-    /// Duration in seconds.
+    /// Probe durations in seconds.
     pub duration_seconds: Histogram,
     /// When a probe last succeeded.
     pub last_success: Option<Moment>,

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use super::Moment;
 
-/// How far back the peak looks: long enough that a scrape every 15 to 60 s misses nothing.
+/// Length of the look-back: long enough that a scrape every 15 to 60 s misses nothing.
 const LOOK_BACK_SECONDS: u64 = 60;
 
-/// The same.
+/// [`LOOK_BACK_SECONDS`] as a duration.
 pub(super) const LOOK_BACK: Duration = Duration::from_secs(LOOK_BACK_SECONDS);
 
-/// The highest of the values seen in the last 60 s, at a resolution of one second.
+/// The highest value of the last 60 s, at a resolution of one second.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RollingMax {
-    /// `(second, highest value in it)`, one entry for each second with a value, seconds rising.
+    /// `(second, highest value in it)`, one entry per second with a value, in rising order.
     seconds: VecDeque<(u64, f64)>,
 }
 
 impl RollingMax {
-    /// Takes in a value. Values that come late count for the second that they belong to.
+    /// Records a value. Late values count for their own second.
     pub(super) fn observe(&mut self, at: Moment, value: f64) {
         let second = at.since_epoch().as_secs();
         let place = self.seconds.partition_point(|(stamp, _)| *stamp < second);
@@ -33,7 +33,7 @@ impl RollingMax {
         }
     }
 
-    /// The highest value of the last 60 s; `None` if there was none.
+    /// Returns the highest value of the last 60 s; `None` if there is none.
     pub(super) fn highest(&self, now: Moment) -> Option<f64> {
         let now = now.since_epoch().as_secs();
         let recent = self.seconds.iter().filter(|(second, _)| *second + LOOK_BACK_SECONDS >= now);
@@ -49,7 +49,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_highest_of_the_last_60_seconds_in_whatever_order_values_come(
+        fn maximum_covers_the_last_60_seconds_in_any_order(
             values in proptest::collection::vec((0_u64..150, 0_u8..100), 0..100),
             wait in 0_u64..100,
         ) {

@@ -1,39 +1,41 @@
-//! From a request's method and path to its route template and bucket.
+//! Maps a request's method and path to its route template and bucket.
 //!
-//! Templates become label values, so their number is fixed: what is not in the catalogue is [`OTHER`]. A request is
-//! matched as servers read it: percent-encoded letters equal plain ones, an encoded slash stays inside its segment,
-//! dot segments and empty segments are resolved (RFC 3986, sections 5.2.4 and 6.2.2).
+//! Templates become label values, so their number is fixed: a route that is not in the catalogue is [`OTHER`]. A path
+//! is matched as servers read it: percent-encoded letters equal plain ones, an encoded slash stays inside its segment,
+//! and dot segments and empty segments are resolved (RFC 3986, sections 5.2.4 and 6.2.2).
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use super::limits::{Bucket, Scope};
+pub use super::path_params::path_params;
 use super::route_id::RouteId;
 
-/// The template of every route that the catalogue does not know.
+/// The template of every route that is not in the catalogue.
 pub const OTHER: &str = "other";
 
-/// Which user, organization or membership a request changes, for buckets that each of them has for itself. Only a
-/// hash: identifiers of people are not kept.
+/// The user, organization or membership that a request changes, for buckets with one budget per entity.
+///
+/// Only a hash: personal identifiers are not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Entity(pub u64);
 
-/// What the catalogue knows of a request.
+/// A request's route and bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     /// The template, such as `/v1/users/{user_id}`, or [`OTHER`].
     pub template: &'static str,
     /// Method and template as a number.
     pub id: RouteId,
-    /// The bucket that the request is counted in.
+    /// The bucket that counts the request.
     pub bucket: Bucket,
     /// The owner of the budget, for buckets of [`Scope::Entity`].
     pub entity: Option<Entity>,
 }
 
 impl Route {
-    /// A request that the catalogue does not know.
+    /// A request that is not in the catalogue.
     pub const UNKNOWN: Self = Self { template: OTHER, id: RouteId::OTHER, bucket: Bucket::Instance, entity: None };
 }
 
@@ -51,15 +53,15 @@ static ROUTES: LazyLock<Node> = LazyLock::new(|| {
     root
 });
 
-/// All known routes as `(method, template)`, in the catalogue's order.
+/// Returns all known routes as `(method, template)`, in the catalogue's order.
 pub fn templates() -> impl Iterator<Item = (&'static str, &'static str)> {
     PATHS.lines().filter_map(|line| line.split_once(' '))
 }
 
-/// Finds the route of a request.
+/// Finds the route of a request. An unknown one is [`OTHER`] in the default bucket.
 ///
-/// `path` is the path of the request target as it is sent, with or without the leading `/v1`; a query is ignored.
-/// HEAD is answered, and counted, as GET. Never fails: what is not known is [`OTHER`] in the default bucket.
+/// `path` is the path of the request target as sent, with or without the leading `/v1`; a query is ignored. HEAD
+/// counts as GET.
 #[must_use]
 pub fn find(method: &str, path: &[u8]) -> Route {
     let path = path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
@@ -132,8 +134,8 @@ impl Node {
         node.methods.push(Leaf { id, method, template, bucket: Bucket::of_template(method, template) });
     }
 
-    /// Depth first, literals before parameters, so that `/v1/users/count` is never a user called "count", while
-    /// `/v1/users/count/ban` still is one.
+    /// Depth first, literals before parameters: `/v1/users/count` is never a user called "count", while
+    /// `/v1/users/count/ban` is.
     fn find<'a>(
         &self,
         method: &str,
@@ -178,12 +180,12 @@ fn dots(segment: &[u8]) -> Dots {
     }
 }
 
-/// Whether a segment, percent-decoded, is this name.
+/// Returns whether a percent-decoded segment is this name.
 fn equals(segment: &[u8], name: &str) -> bool {
     decoded(segment).eq(name.bytes())
 }
 
-/// The bytes of a segment without its percent-encoding; malformed escapes stand for themselves.
+/// Returns the percent-decoded bytes of a segment; malformed escapes stay as they are.
 fn decoded(segment: &[u8]) -> impl Iterator<Item = u8> + '_ {
     let mut rest = segment;
     std::iter::from_fn(move || {
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn every_route_of_the_catalogue_finds_itself() {
+    fn find_returns_every_catalogue_route() {
         let mut count = 0;
         for (method, expected) in templates() {
             let path = expected.replace('{', "x").replace('}', "");
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_read_as_servers_read_it() {
+    fn find_normalizes_paths_as_servers_do() {
         for path in [
             "/v1/users/count?limit=1",
             "/v1/users/count#x",
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_other() {
+    fn unknown_routes_are_other() {
         for (method, path) in [
             ("GET", ""),
             ("GET", "/"),
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_counted_for_whom_they_change() {
+    fn updates_count_for_the_entity_they_change() {
         let of = |method: &str, path: &str| find(method, path.as_bytes());
         let (first, second) = (of("PATCH", "/v1/users/u1"), of("PATCH", "/v1/users/u2"));
         assert_eq!(first.bucket, Bucket::UserUpdate);

@@ -1,10 +1,10 @@
-//! A route of the catalogue as a number: small, cheap to compare, and with a name for a bucket of its own.
+//! A route of the catalogue as a number, with the name of its own bucket.
 
 use std::sync::LazyLock;
 
 use super::route::templates;
 
-/// A route of the catalogue: method and template.
+/// A route of the catalogue, by method and template. Small and cheap to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(u16);
 
@@ -15,21 +15,21 @@ static BUCKET_NAMES: LazyLock<Vec<String>> =
 static TEMPLATES: LazyLock<Vec<&'static str>> = LazyLock::new(|| templates().map(|(_, template)| template).collect());
 
 impl RouteId {
-    /// Every request that the catalogue does not know.
+    /// Any request that is not in the catalogue.
     pub const OTHER: Self = Self(u16::MAX);
 
-    /// The route at this place of the catalogue.
+    /// Returns the route at this position of the catalogue.
     pub(super) fn at(place: usize) -> Self {
         u16::try_from(place).map_or(Self::OTHER, Self)
     }
 
-    /// The template, such as `/v1/users/{user_id}`, or [`OTHER`](super::route::OTHER).
+    /// Returns the template, such as `/v1/users/{user_id}`, or [`OTHER`](super::route::OTHER).
     #[must_use]
     pub fn template(self) -> &'static str {
         TEMPLATES.get(usize::from(self.0)).copied().unwrap_or(super::route::OTHER)
     }
 
-    /// The name of a bucket that this route has for itself, such as `route:GET /v1/organizations`.
+    /// Returns the name of the route's own bucket, such as `route:GET /v1/organizations`.
     #[must_use]
     pub fn bucket_name(self) -> &'static str {
         BUCKET_NAMES.get(usize::from(self.0)).map_or("route:other", String::as_str)

@@ -1,7 +1,7 @@
-//! Routes that have a limit of their own under the header names of the instance's limit.
+//! Routes with their own limit under the header names of the instance's limit.
 //!
-//! Limits of single routes are not all documented. One shows itself by a limit that contradicts what other routes say at the
-//! same time: it is a bucket of its own from then on, and no longer when they agree.
+//! Not all limits of single routes are documented. A route's own limit shows when it differs from the limit that other
+//! routes report at the same time. The route then has its own bucket, until the limits agree again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::Moment;
 use super::route_id::RouteId;
 
-/// Routes that may have buckets of their own at the same time. Servers that name a limit for each route are not followed
-/// further.
+/// Routes that may have their own bucket at the same time. Bounds memory for servers that report a different limit for
+/// each route.
 pub(super) const MAX_OWN: usize = 16;
 
-/// The limit that each route named last.
+/// The limit that each route reported last.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RouteLimits {
     named: BTreeMap<RouteId, (u64, Moment)>,
@@ -23,22 +23,22 @@ pub(super) struct RouteLimits {
 /// Where the numbers of a response belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NamedBy {
-    /// The instance's own limit.
+    /// To the instance's own limit.
     Instance,
-    /// A limit of this route alone.
+    /// To a limit of this route alone.
     Route,
-    /// A limit of this route alone, for which there is no place.
+    /// To a limit of this route alone, but [`MAX_OWN`] is reached.
     Ignored,
 }
 
 impl RouteLimits {
-    /// A response of this route named a limit at `at`. Words older than `memory` are no longer held against it.
+    /// Takes in a limit that a response of this route reported at `at`. Reports older than `memory` are dropped.
     pub(super) fn name(&mut self, route: RouteId, limit: u64, at: Moment, memory: Duration) -> NamedBy {
         self.named.retain(|_, (_, named_at)| at.since(*named_at) <= memory);
         if let Some((before, _)) = self.named.insert(route, (limit, at))
             && before != limit
         {
-            // The limit was changed: those who named the old one will name the new one.
+            // The limit changed: other routes that reported the old one will report the new one.
             self.named.retain(|_, (other, _)| *other != before);
         }
         let instance = self.of_instance();
@@ -55,12 +55,12 @@ impl RouteLimits {
         NamedBy::Route
     }
 
-    /// Whether the route has a bucket of its own.
+    /// Returns whether the route has its own bucket.
     pub(super) fn is_own(&self, route: RouteId) -> bool {
         self.own.contains(&route)
     }
 
-    /// The limit that most routes name; of equally many the largest, since a limit of one route is tighter.
+    /// Returns the limit that most routes report; on a tie the largest, because a route's own limit is tighter.
     fn of_instance(&self) -> Option<u64> {
         let mut routes: BTreeMap<u64, usize> = BTreeMap::new();
         for (limit, _) in self.named.values() {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tighter_limit_of_one_route_is_its_own() {
+    fn tighter_limit_of_one_route_is_its_own() {
         let mut limits = RouteLimits::default();
         assert_eq!(name(&mut limits, ORGANIZATIONS, 5, 0), NamedBy::Instance, "there is nothing to compare it with");
         assert_eq!(name(&mut limits, USERS, 40, 1), NamedBy::Instance);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_that_agree_are_merged_again() {
+    fn routes_that_agree_again_share_the_instance_limit() {
         let mut limits = RouteLimits::default();
         name(&mut limits, USERS, 40, 0);
         name(&mut limits, ORGANIZATIONS, 5, 1);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_changes_is_no_contradiction() {
+    fn changed_plan_is_not_a_route_limit() {
         let mut limits = RouteLimits::default();
         name(&mut limits, USERS, 1000, 0);
         name(&mut limits, COUNT, 1000, 1);
@@ -116,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn old_words_are_not_held_against_anything() {
+    fn old_reports_are_not_compared() {
         let mut limits = RouteLimits::default();
         name(&mut limits, USERS, 1000, 0);
         assert_eq!(name(&mut limits, COUNT, 100, 61), NamedBy::Instance);
     }
 
     #[test]
-    fn a_server_with_a_limit_for_each_route_fills_no_memory() {
+    fn own_route_limits_are_bounded() {
         let mut limits = RouteLimits::default();
         for route in 0..249 {
             name(&mut limits, route, 100 + route as u64, 1);

@@ -1,4 +1,4 @@
-//! What is configured for an instance.
+//! The configuration of an instance.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,45 +7,46 @@ use super::limits::{Environment, Limit};
 use super::{Bucket, Source};
 use crate::budget::LimitConfig;
 
-/// What is configured for an instance.
+/// The configuration of one Clerk instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The alias, unique among instances.
     pub name: Arc<str>,
-    /// By the key's prefix.
+    /// The kind of instance, from the key's prefix.
     pub environment: Environment,
     /// Host (and port) of the Backend API.
     pub api_host: Arc<str>,
-    /// Limit of the default bucket, used until the server names one. `None`: Clerk's documented one, where the environment
+    /// Limit of the default bucket until the server reports one. `None`: Clerk's documented limit, if the environment
     /// is known.
     pub limit: Option<Limit>,
-    /// Cap of users, from the configuration.
+    /// Configured maximum number of users.
     pub users_limit: Option<u64>,
-    /// A window in which a smaller share of the limit than this was left counts as low; above 0, below 1.
+    /// A window that ends with a smaller share of the limit than this is low; between 0 and 1, exclusive.
     pub low_threshold: f64,
-    /// How long a value is shown after it was observed, unless a window is longer: three probe intervals.
+    /// How long a value is shown after its observation, unless a window is longer: three probe intervals.
     pub stale_after: Duration,
-    /// Who may observe this instance in this process; their counters exist from the start.
+    /// Sources in this process that may observe the instance; their counters exist from the start.
     pub sources: Vec<Source>,
     /// How much of what the instance's applications send is counted here.
     pub coverage: Coverage,
 }
 
-/// How much of what an instance's applications send is counted in this process, beside probes. It decides whether a count
-/// may be shown as what is left.
+/// How much of what an instance's applications send is counted in this process, besides probes.
+///
+/// It decides whether remaining quota can be derived from the count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Coverage {
     /// All of it: no other process sends for the same applications.
     Sole,
-    /// A part, and a log that all processes share tells the rest ([`FleetUsage`](crate::fleet::FleetUsage)).
+    /// A part, and a shared log provides the rest ([`FleetUsage`](crate::fleet::FleetUsage)).
     Fleet,
-    /// A part, or it is not known: a count tells nothing of what is left.
+    /// A part, or it is not known: the count says nothing about the remaining quota.
     #[default]
     Part,
 }
 
 impl Settings {
-    /// How a bucket is judged: the default bucket's limit comes from the configuration, the others' from Clerk's
+    /// Returns the limit of a bucket: the default bucket's from the configuration, the others' from Clerk's
     /// documentation.
     pub(super) fn limit_config(&self, bucket: Bucket) -> LimitConfig {
         let configured = self.limit.filter(|_| bucket == Bucket::Instance);

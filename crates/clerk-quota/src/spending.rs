@@ -1,4 +1,4 @@
-//! Who spends the quota: every request that Clerk may have counted, by who sent it and what for.
+//! Counts who spends the quota: requests that Clerk may have counted, by sender and route.
 
 use std::collections::HashMap;
 
@@ -8,36 +8,36 @@ use super::route_id::RouteId;
 use super::top::{Span, TopCounter};
 use super::{Moment, Source};
 
-/// Most combinations that are kept apart for an instance.
+/// Label combinations that are counted separately for an instance.
 const MAX_SERIES: usize = 4000;
 
-/// Who sent a request, as the one that gives the names calls it. Names stay there.
+/// The sender of a request, as an id that the program assigned. The program keeps the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub u16);
 
 impl CallerId {
-    /// A sender that has no name but that of its [`Source`].
+    /// A sender without a name other than its [`Source`].
     pub const UNNAMED: Self = Self(0);
-    /// All those for whom there is no place.
+    /// All senders that exceed the limit of named callers.
     pub const OTHER: Self = Self(1);
 }
 
-/// What came of a request that Clerk may have counted. A closed set: it is a label.
+/// The outcome of a request that Clerk may have counted. A closed set, because it is a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SpendResult {
-    /// A response came that is no refusal of the limiter.
+    /// A response other than a 429 arrived.
     Served,
     /// 429.
     Refused,
-    /// No response came: whether it was counted is not known.
+    /// No response arrived, so it is not known whether the request was counted.
     Unknown,
 }
 
 impl SpendResult {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [Self; 3] = [Self::Served, Self::Refused, Self::Unknown];
 
-    /// The value of the label `result`.
+    /// Returns the value of the label `result`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -48,45 +48,45 @@ impl SpendResult {
     }
 }
 
-/// Who sent a request, and what it asked for.
+/// The sender and route of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Spender {
-    /// Who.
+    /// The caller.
     pub caller: CallerId,
-    /// Which part of the program sent it.
+    /// The part of the program that sent it.
     pub source: Source,
-    /// The route that was sent, which for a list of look-ups is the list.
+    /// The route as sent; for a batch of lookups, the list route.
     pub route: RouteId,
     /// The method.
     pub method: MethodLabel,
 }
 
 impl Spender {
-    /// The same, where there is no place for it.
+    /// Returns the spender to count instead once the series limit is reached.
     const fn folded(self) -> Self {
         Self { caller: CallerId::OTHER, route: RouteId::OTHER, method: MethodLabel::Other, ..self }
     }
 }
 
-/// Requests of one kind that Clerk may have counted.
+/// The labels of a count of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpendKey {
-    /// The budget.
+    /// The bucket.
     pub bucket: Bucket,
-    /// By whom, for what.
+    /// The sender and route.
     pub spender: Spender,
-    /// What came of them.
+    /// The outcome.
     pub result: SpendResult,
 }
 
-/// The use of one spender in a stretch of time, before it has names.
+/// The use of one spender in a time span.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SpendShare {
-    /// Who, and what for.
+    /// The sender and route.
     pub spender: Spender,
-    /// Requests.
+    /// Number of requests.
     pub requests: u64,
-    /// Of all requests of that time, from 0 to 1.
+    /// Share of all requests of that time, from 0 to 1.
     pub ratio: f64,
 }
 
@@ -99,17 +99,17 @@ pub(super) struct Spending {
 }
 
 impl Spending {
-    /// A request is sent.
+    /// Counts a request that is being sent.
     pub(super) fn begin(&mut self, at: Moment, spender: Spender) {
         self.top.record(at, spender, 1);
     }
 
-    /// A request that was sent at `at` surely never left.
-    pub(super) fn take_back(&mut self, at: Moment, spender: Spender) {
-        self.top.take_back(at, spender, 1);
+    /// Removes a request that was counted at `at` but not sent.
+    pub(super) fn refund(&mut self, at: Moment, spender: Spender) {
+        self.top.refund(at, spender, 1);
     }
 
-    /// A request ended.
+    /// Counts a request that ended.
     pub(super) fn count(&mut self, key: SpendKey) {
         let mut key = key;
         if self.counts.len() >= MAX_SERIES && !self.counts.contains_key(&key) {
@@ -119,19 +119,19 @@ impl Spending {
         *self.counts.entry(key).or_default() += 1;
     }
 
-    /// All counts, sorted.
+    /// Returns all counts, sorted.
     pub(super) fn counts(&self) -> Vec<(SpendKey, u64)> {
         let mut counts: Vec<_> = self.counts.iter().map(|(key, count)| (*key, *count)).collect();
         counts.sort_unstable();
         counts
     }
 
-    /// Requests that were counted as of another caller and route, for want of a place.
+    /// Returns the requests that were folded into another caller and route because the series limit was reached.
     pub(super) const fn folded(&self) -> u64 {
         self.folded
     }
 
-    /// Who used the budgets in a stretch of time that ends at `now`, most first.
+    /// Returns who used the budgets in a time span that ends at `now`, largest share first.
     pub(super) fn top(&self, now: Moment, span: Span) -> Vec<SpendShare> {
         let shares = self.top.shares(now, span);
         let all: u64 = shares.iter().map(|(_, requests)| requests).sum();
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn callers_without_end_are_folded_into_one() {
+    fn callers_beyond_the_limit_are_folded() {
         let mut spending = Spending::default();
         for caller in 0..5000 {
             let (source, method) = (Source::Gateway, MethodLabel::Get);

@@ -1,4 +1,4 @@
-//! Who uses the budget: a count of the last seconds, the last minute and the last hour. Pure: time is passed in.
+//! Counts requests by key over the last seconds, the last minute and the last hour. Time is passed in.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -8,25 +8,25 @@ use super::Moment;
 /// Slots of each ring: sixty seconds, and sixty minutes.
 const SLOTS: u64 = 60;
 
-/// Keys that are kept apart. With all slots full of them this is a megabyte.
+/// Keys that are counted separately. With all slots full, this is a megabyte.
 const MAX_KEYS: usize = 512;
 
-/// A time that ends now.
+/// A time span that ends now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Span {
-    /// Clerk's window: the last 10 seconds.
+    /// The last 10 seconds, Clerk's window.
     Window,
     /// The last minute.
     Minute,
-    /// The last hour, to the minute.
+    /// The last hour, with a resolution of one minute.
     Hour,
 }
 
 impl Span {
-    /// All of them.
+    /// All time spans.
     pub const ALL: [Self; 3] = [Self::Window, Self::Minute, Self::Hour];
 
-    /// A word for pages and labels.
+    /// Returns the name that pages and labels use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,24 +52,25 @@ impl<K> Default for TopCounter<K> {
     }
 }
 
-/// The requests of the last [`SLOTS`] times. Times without requests take no room: most instances are probed a few times a minute.
+/// The requests of the last [`SLOTS`] slots. Empty slots take no memory: most instances are probed a few times a
+/// minute.
 #[derive(Debug, Clone, Default)]
 struct Ring {
-    /// In the order of their times, then of the keys' places.
+    /// Sorted by slot number, then by key index.
     entries: VecDeque<Entry>,
 }
 
 /// Requests of one key in one slot.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Which second or minute since the epoch this is.
+    /// The second or minute since the epoch.
     number: u64,
     place: u16,
     requests: u32,
 }
 
-/// The place of keys without one.
-const HOMELESS: u16 = u16::MAX;
+/// The index of keys beyond [`MAX_KEYS`].
+const OVERFLOW: u16 = u16::MAX;
 
 impl Ring {
     fn add(&mut self, number: u64, place: u16, requests: u32) {
@@ -90,7 +91,7 @@ impl Ring {
         }
     }
 
-    fn take_back(&mut self, number: u64, place: u16, requests: u32) {
+    fn refund(&mut self, number: u64, place: u16, requests: u32) {
         let index = self.index(number, place);
         let entry = self.entries.get_mut(index).filter(|entry| (entry.number, entry.place) == (number, place));
         if let Some(entry) = entry {
@@ -98,20 +99,20 @@ impl Ring {
         }
     }
 
-    /// Where an entry is, or belongs.
+    /// Returns the position of an entry, or where to insert it.
     fn index(&self, number: u64, place: u16) -> usize {
         self.entries.partition_point(|entry| (entry.number, entry.place) < (number, place))
     }
 
-    /// The entries of the last `count` numbers up to this one.
+    /// Returns the entries of the last `count` slots up to this one.
     fn last(&self, number: u64, count: u64) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(move |entry| entry.number <= number && entry.number + count > number)
     }
 
-    /// Gives keys new places; entries of those without one go.
+    /// Assigns new indexes to keys and drops the entries of keys without one.
     fn replace(&mut self, places: &[Option<u16>]) {
         self.entries.retain_mut(|entry| {
-            if entry.place == HOMELESS {
+            if entry.place == OVERFLOW {
                 return true;
             }
             let place = places.get(usize::from(entry.place)).copied().flatten();
@@ -130,29 +131,29 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
         self.minutes.add(second / 60, place, requests);
     }
 
-    /// Takes back requests that were counted at `at`.
-    pub(super) fn take_back(&mut self, at: Moment, key: K, requests: u32) {
+    /// Removes requests that were counted at `at`.
+    pub(super) fn refund(&mut self, at: Moment, key: K, requests: u32) {
         let second = at.since_epoch().as_secs();
-        let place = self.places.get(&key).copied().unwrap_or(HOMELESS);
-        self.seconds.take_back(second, place, requests);
-        self.minutes.take_back(second / 60, place, requests);
+        let place = self.places.get(&key).copied().unwrap_or(OVERFLOW);
+        self.seconds.refund(second, place, requests);
+        self.minutes.refund(second / 60, place, requests);
     }
 
     fn place(&mut self, key: K, second: u64) -> u16 {
         if let Some(place) = self.places.get(&key) {
             return *place;
         }
-        if self.keys.len() >= MAX_KEYS && !self.forget_unused(second) {
-            return HOMELESS;
+        if self.keys.len() >= MAX_KEYS && !self.evict_unused(second) {
+            return OVERFLOW;
         }
-        let Ok(place) = u16::try_from(self.keys.len()) else { return HOMELESS };
+        let Ok(place) = u16::try_from(self.keys.len()) else { return OVERFLOW };
         self.keys.push(key);
         self.places.insert(key, place);
         place
     }
 
-    /// Makes room by forgetting the keys that no slot counts any more; false if there are none.
-    fn forget_unused(&mut self, second: u64) -> bool {
+    /// Evicts the keys that no slot counts any more. Returns false if there are none.
+    fn evict_unused(&mut self, second: u64) -> bool {
         let mut is_used = vec![false; self.keys.len()];
         for entry in self.minutes.last(second / 60, SLOTS).filter(|entry| entry.requests > 0) {
             if let Some(used) = is_used.get_mut(usize::from(entry.place)) {
@@ -162,17 +163,18 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
         if is_used.iter().all(|used| *used) {
             return false;
         }
-        let mut next = 0..HOMELESS;
+        let mut next = 0..OVERFLOW;
         let places: Vec<_> = is_used.iter().map(|used| if *used { next.next() } else { None }).collect();
         self.seconds.replace(&places);
         self.minutes.replace(&places);
         let mut used = is_used.iter();
         self.keys.retain(|_| used.next().copied().unwrap_or(false));
-        self.places = self.keys.iter().copied().zip(0..HOMELESS).collect();
+        self.places = self.keys.iter().copied().zip(0..OVERFLOW).collect();
         true
     }
 
-    /// Requests by key in a time that ends at `now`, most first; `None` stands for keys without a place.
+    /// Returns the requests by key in a time span that ends at `now`, most first; `None` stands for keys beyond the
+    /// limit.
     pub(super) fn shares(&self, now: Moment, span: Span) -> Vec<(Option<K>, u64)> {
         let second = now.since_epoch().as_secs();
         let (ring, number, count) = match span {
@@ -181,13 +183,13 @@ impl<K: Copy + Eq + Hash> TopCounter<K> {
             Span::Hour => (&self.minutes, second / 60, SLOTS),
         };
         let mut counts = vec![0_u64; self.keys.len()];
-        let mut homeless = 0;
+        let mut overflow = 0;
         for entry in ring.last(number, count) {
-            let sum = counts.get_mut(usize::from(entry.place)).unwrap_or(&mut homeless);
+            let sum = counts.get_mut(usize::from(entry.place)).unwrap_or(&mut overflow);
             *sum += u64::from(entry.requests);
         }
         let mut shares: Vec<_> = self.keys.iter().copied().map(Some).zip(counts).collect();
-        shares.push((None, homeless));
+        shares.push((None, overflow));
         shares.retain(|(_, requests)| *requests > 0);
         shares.sort_by_key(|(_, requests)| std::cmp::Reverse(*requests));
         shares
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn each_span_counts_what_lies_in_it() {
+    fn span_counts_only_its_own_time() {
         let mut top = TopCounter::default();
         top.record(at(0), "a", 5);
         top.record(at(30), "b", 3);
@@ -218,16 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_back_was_not_used() {
+    fn refund_removes_a_counted_request() {
         let mut top = TopCounter::default();
         top.record(at(0), "a", 2);
-        top.take_back(at(0), "a", 1);
+        top.refund(at(0), "a", 1);
         assert_eq!(top.shares(at(5), Span::Minute), [(Some("a"), 1)]);
         assert_eq!(top.shares(at(5), Span::Hour), [(Some("a"), 1)]);
     }
 
     #[test]
-    fn a_slot_that_went_round_holds_nothing_of_the_last_round() {
+    fn reused_slot_starts_empty() {
         let mut top = TopCounter::default();
         top.record(at(0), "a", 5);
         top.record(at(60), "a", 1);
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_bounded_and_make_room_once_they_are_old() {
+    fn old_keys_are_evicted_at_the_limit() {
         let mut top = TopCounter::default();
         for key in 0..1000 {
             top.record(at(0), key, 1);
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_keeps_its_counts_when_others_are_forgotten() {
+    fn key_keeps_its_counts_when_others_are_evicted() {
         let mut top = TopCounter::default();
         for key in 0..MAX_KEYS {
             top.record(at(0), key, 1);

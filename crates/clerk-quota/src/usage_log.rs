@@ -1,87 +1,90 @@
-//! When requests of a budget were started and ended: the one count of what may be used of it.
+//! The starts and ends of a budget's requests: the count of what may be used of it.
 //!
-//! How Clerk counts is not documented. A request may be counted when it arrives, which is at some moment between its start
-//! and its end, and for one window from then on. So it uses quota **from its start until one window after its end**: that is
-//! never too little, whatever kind of limiter counts. One that ended without an answer may have been still on its way: it counts
-//! [a second](LATE_ARRIVAL) longer.
+//! Clerk does not document how it counts. A request may be counted when it arrives, at some moment between its start
+//! and its end, and for one window from then on. It therefore uses quota **from its start until one window after its
+//! end**, which is never too low, whatever the limiter. A request that ended without a response may still be on its
+//! way and counts [a second](LATE_ARRIVAL) longer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Moment;
 
-/// How long after its end a request without an answer may still arrive: its client gave it up, or its connection broke, while
-/// it was on its way. It counts as if it had ended that much later.
+/// How long after its end a request without a response may still arrive at Clerk.
+///
+/// Its caller gave up or its connection broke while it was on its way. It counts as if it had ended that much later.
 pub const LATE_ARRIVAL: Duration = Duration::from_secs(1);
 
-/// Parts of a window that are told apart. Within one, requests count until the last of them is over.
+/// Slots per window. Requests in one slot count until the last of them expires.
 const PARTS: u32 = 512;
-/// Windows that are remembered: a look-back over two windows from the start of a slow request fits in.
+/// Windows that are remembered: enough for a look-back over two windows from the start of a slow request.
 const WINDOWS: u32 = 4;
 
-/// So many requests by the part of a window that they still weigh, rounded up.
+/// Returns the requests that count, for a window of which only `weight` still applies, rounded up.
 pub(super) fn weighed(requests: u64, weight: Duration, window: Duration) -> u64 {
     let part = (u128::from(requests) * weight.as_nanos()).div_ceil(window.as_nanos().max(1));
     u64::try_from(part).unwrap_or(u64::MAX)
 }
 
-/// Starts and ends of a budget's requests over the last windows.
+/// The starts and ends of a budget's requests over the last windows.
 #[derive(Debug, Clone, Default)]
 pub struct UsageLog {
     in_flight: u64,
     starts: Slots,
     ends: Slots,
-    /// Ends without an answer.
+    /// Ends without a response.
     late: Slots,
 }
 
 impl UsageLog {
-    /// A request is sent at `at`. `window` is the length of the budget's windows, here and below.
+    /// Records a request sent at `at`. `window` is the length of the budget's windows, here and below.
     pub fn start(&mut self, at: Moment, window: Duration) {
         self.in_flight += 1;
         self.starts.add(at, window);
     }
 
-    /// A request ended at `at`, and may have been counted.
+    /// Records the end at `at` of a request that may have been counted.
     pub fn end(&mut self, at: Moment, window: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ends.add(at, window);
     }
 
-    /// A request ended at `at` without an answer. It may be still on its way, and counted [later](LATE_ARRIVAL).
+    /// Records the end at `at` of a request without a response, which may still be counted [later](LATE_ARRIVAL).
     pub fn end_unanswered(&mut self, at: Moment, window: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.late.add(at, window);
     }
 
-    /// A request that was started at `started` was not counted: it was refused, or never left.
+    /// Removes a request that started at `started` and was not counted: it was rejected or not sent.
     pub fn refund(&mut self, started: Moment) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.starts.remove(started);
     }
 
-    /// A request of before a restart: it ended at `ended`, or is taken for ended at that time.
+    /// Adds a request from before a restart that ended, or is assumed to have ended, at `ended`.
     pub fn restore(&mut self, started: Moment, ended: Moment, window: Duration) {
         self.starts.add(started, window);
         self.ends.add(ended, window);
     }
 
-    /// Requests that were in flight at any time in the stretch of this length that ends at `now`.
+    /// Returns the requests that were in flight at any time in the `stretch` that ends at `now`.
     #[must_use]
     pub fn used(&self, now: Moment, stretch: Duration) -> u64 {
         let from = now.before(stretch);
         self.in_flight + self.ends.after(from) + self.late.after(from.before(LATE_ARRIVAL))
     }
 
-    /// The same by their ends alone: what a log holds that others write, too.
+    /// The same as [`UsageLog::used`] without [`LATE_ARRIVAL`], which matches a log that is shared with other
+    /// processes.
     #[must_use]
     pub fn told(&self, now: Moment, stretch: Duration) -> u64 {
         let from = now.before(stretch);
         self.in_flight + self.ends.after(from) + self.late.after(from)
     }
 
-    /// What a sliding counter may count at `now`, whose present window of its grid began at `start`: all of that window, and
-    /// of the one before it the part that `weight` is of a window.
+    /// Returns what a sliding counter may count at `now`, whose current window of its grid began at `start`.
+    ///
+    /// It counts all of that window, and of the previous one the share that `weight` is of a window.
     #[must_use]
     pub fn used_by_counter(&self, now: Moment, window: Duration, start: Moment, weight: Duration) -> u64 {
         let present = self.used(now, now.since(start));
@@ -90,13 +93,13 @@ impl UsageLog {
         present + weighed(before, weight, window)
     }
 
-    /// Requests that were started from `from` on, and before `to`.
+    /// Returns the requests that started from `from` on and before `to`.
     #[must_use]
     pub fn started(&self, from: Moment, to: Moment) -> u64 {
         self.starts.between(from, to)
     }
 
-    /// The ends after `after`, oldest first: so many requests, and the last of their ends.
+    /// Returns the ends after `after`, oldest first, as the last end of a slot and its number of requests.
     pub fn ends(&self, after: Moment) -> impl Iterator<Item = (Moment, u64)> {
         let late = self.late.slots.iter().map(|slot| (slot.last.after(LATE_ARRIVAL), slot.requests));
         let ends = self.ends.slots.iter().map(|slot| (slot.last, slot.requests));
@@ -105,7 +108,7 @@ impl UsageLog {
         ends.into_iter()
     }
 
-    /// Whether nothing of it matters any more at `now`.
+    /// Returns whether no request uses quota at `now`.
     #[must_use]
     pub fn is_over(&self, now: Moment, window: Duration) -> bool {
         self.used(now, window) == 0
@@ -154,7 +157,7 @@ impl Slots {
         self.slots.iter().rev().take_while(|slot| slot.last > moment).map(|slot| slot.requests).sum()
     }
 
-    /// Those of parts that reach into the stretch.
+    /// Returns the requests of slots that overlap the time.
     fn between(&self, from: Moment, to: Moment) -> u64 {
         let late = self.slots.iter().rev().take_while(|slot| slot.last >= from);
         late.filter(|slot| slot.first < to).map(|slot| slot.requests).sum()
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_used_from_its_start_until_a_window_after_its_end() {
+    fn request_uses_quota_until_a_window_after_its_end() {
         let mut log = UsageLog::default();
         log.start(at(0), WINDOW);
         assert_eq!(log.used(at(60_000), WINDOW), 1, "it is in flight");
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_it_is_used_a_second_longer() {
+    fn request_without_response_counts_a_second_longer() {
         let mut log = UsageLog::default();
         log.start(at(0), WINDOW);
         log.end_unanswered(at(30), WINDOW);
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_counted_is_given_back() {
+    fn refund_removes_a_request_that_was_not_counted() {
         let mut log = UsageLog::default();
         log.start(at(0), WINDOW);
         log.start(at(5), WINDOW);
@@ -202,9 +205,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of every request, in whatever order they end.
+        /// Compares with a list of every request, in any order of ends.
         #[test]
-        fn it_is_never_below_a_list_of_every_request_and_hardly_above(
+        fn use_is_never_below_the_exact_count_and_hardly_above(
             requests in proptest::collection::vec((0_u64..30_000, 0_u64..9_000), 1..200),
             asked in 0_u64..50_000,
         ) {

@@ -1,44 +1,45 @@
-//! Telling fixed windows from moving ones by the resets that a server names.
+//! Distinguishes fixed windows from rolling ones by the resets that a server reports.
 
 use std::time::Duration;
 
 use super::Moment;
 
-/// Signs of a moving reset that it takes to believe in one.
+/// Number of moving resets from which windows count as rolling.
 const ROLLING_SIGNS: u8 = 3;
 
-/// The server's word on when the window resets.
+/// The server's report of when the window resets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reset {
-    /// Time from the answer to the reset.
+    /// Time from the response to the reset.
     pub after: Duration,
-    /// How exact that is.
+    /// Precision of the value.
     pub resolution: Duration,
 }
 
-/// Looks for signs that a server has no fixed windows: its reset moves on before it has come, or comes again sooner
-/// after the last one than a window is long. Sliding windows and token buckets do that.
+/// Detects servers without fixed windows, such as sliding windows and token buckets.
+///
+/// Their reset moves before it is reached, or follows the last one sooner than a window length.
 #[derive(Debug, Clone, Default)]
 pub struct WindowKindDetector {
-    /// The longest time to a reset that the server named: the length of its window, if that is fixed.
+    /// The longest reported time to a reset: the length of the server's window, if that is fixed.
     longest: Duration,
-    /// The server's latest reset, and the number of recent signs that it moves.
+    /// The latest reset, and the number of recent signs that it moves.
     mark: Option<Moment>,
     signs: u8,
 }
 
 impl WindowKindDetector {
-    /// Whether resets move on with each request, so that they are no ends of windows.
+    /// Returns whether resets move with each request, so that they are not ends of windows.
     pub const fn is_rolling(&self) -> bool {
         self.signs >= ROLLING_SIGNS
     }
 
-    /// The longest time to a reset so far; zero before the first.
+    /// Returns the longest time to a reset so far; zero before the first.
     pub const fn longest(&self) -> Duration {
         self.longest
     }
 
-    /// Takes in the reset of an answer made at `at`.
+    /// Takes in the reset of a response that arrived at `at`.
     pub fn watch(&mut self, at: Moment, reset: Reset) {
         self.longest = self.longest.max(reset.after);
         let end = at.after(reset.after);
@@ -60,7 +61,7 @@ impl WindowKindDetector {
         }
     }
 
-    /// The server tells another story, such as after a restart: its windows begin anew with this reset.
+    /// Starts over with this reset, because the server's windows changed, such as after a restart of the server.
     pub fn restart(&mut self, at: Moment, reset: Reset) {
         self.longest = reset.after;
         self.mark = Some(at.after(reset.after));

@@ -1,16 +1,17 @@
-//! The windows of one budget over time: which window an observation belongs to, and when a window is over.
+//! The windows of one budget over time: assigns observations to windows and closes windows that are over.
 //!
-//! A window ends at the server's reset when the server names it, else on a grid of whole windows since the UNIX epoch.
-//! What makes this more than a comparison:
+//! A window ends at the reset that the server names, else on a grid of whole windows since the UNIX epoch. The
+//! complications:
 //!
-//! - Resets often come in whole seconds, rounded up or down, and answers take time. Two resets that lie closer together
-//!   than half a window are one.
-//! - Answers of parallel requests overtake each other. A window therefore stays open for late ones until [`GRACE`]
-//!   after its end, beside the window that follows it.
-//! - Sliding windows and token buckets have no windows: their reset moves on with each request. When that is seen
-//!   ([`Timeline::is_rolling`]), windows of the nominal length follow one another instead.
-//! - A token bucket that is hardly used is full again within a second or so, which looks like a very short window. A window is
-//!   therefore no shorter than the nominal one, unless more came back at its end than an even refill gives in that time.
+//! - Resets often come in whole seconds, rounded up or down, and responses take time. Two resets that are closer
+//!   together than half a window are the same.
+//! - Responses to parallel requests arrive out of order. A window therefore stays open for late ones until [`GRACE`]
+//!   after its end, next to the window that follows it.
+//! - Sliding windows and token buckets have no windows: their reset moves with each request. Once this is detected
+//!   ([`Timeline::is_rolling`]), windows of the nominal length follow one another.
+//! - A token bucket at low use is full again within about a second, which looks like a very short window. A window is
+//!   therefore at least as long as the nominal one, unless more quota came back at its end than an even refill gives
+//!   in that time.
 
 use std::time::Duration;
 
@@ -19,27 +20,27 @@ pub(super) use super::window::Window;
 pub(super) use super::window_kind::Reset;
 use super::window_kind::WindowKindDetector;
 
-/// How long a window waits for late answers before it is closed.
+/// How long a window waits for late responses before it is closed.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// The server's word on its reset, and what it said with it.
+/// A reset that the server named, with the values reported next to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ResetStatement {
     pub reset: Reset,
     pub remaining: Option<u64>,
     pub limit: Option<u64>,
-    /// When the request that is answered was sent: its window was not over then.
+    /// When the request was sent: its window was not over then.
     pub started: Moment,
 }
 
-/// Where an observation belongs.
+/// The window that an observation belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WindowPosition {
     /// The newest window.
     Current,
-    /// The window before it, which still waits for late answers.
+    /// The window before it, which still waits for late responses.
     Previous,
-    /// A window that is closed already.
+    /// A window that is already closed.
     Closed,
 }
 
@@ -48,22 +49,22 @@ pub(super) enum WindowPosition {
 pub(super) struct Timeline {
     current: Option<Window>,
     previous: Option<Window>,
-    /// Windows that there were.
+    /// Number of windows opened so far.
     opened: u64,
-    /// End of the newest window that there was.
+    /// End of the newest window.
     last_end: Option<Moment>,
     resets: WindowKindDetector,
-    /// Whether the limiter was recognised as a sliding one, or as none.
+    /// Whether the limiter is a sliding counter; `None` if not known.
     is_sliding: Option<bool>,
-    /// Whether windows follow the server's resets (or the grid of the epoch, where it names none).
+    /// Whether windows follow the server's resets and not the grid since the UNIX epoch.
     follows_server: bool,
 }
 
 impl Timeline {
-    /// Finds, or opens, the window that a moment belongs to, or that the server's word on its reset then tells of.
+    /// Finds or opens the window of an observation, by its time or by the reset that the server names.
     ///
-    /// `nominal` is the window's length by configuration, or by the server's own word. Windows that are over by then
-    /// are handed to `close`, each exactly once.
+    /// `nominal` is the configured window length, or the one that the server reported. Windows that are over by then
+    /// are passed to `close`, each exactly once.
     pub(super) fn place(
         &mut self,
         at: Moment,
@@ -75,7 +76,8 @@ impl Timeline {
         match reset {
             None => self.place_by_time(at, nominal, close),
             Some(statement) => {
-                // It was named at some time between start and response: what lies within is no sign that it moves.
+                // The reset was true at some time between start and response: a difference within that time does not
+                // mean that it moves.
                 let Reset { after, resolution } = statement.reset;
                 let took = at.since(statement.started);
                 self.resets.watch(at, Reset { after, resolution: resolution.saturating_add(took) });
@@ -88,7 +90,7 @@ impl Timeline {
         }
     }
 
-    /// Closes the windows that are over and have waited long enough for late answers.
+    /// Closes the windows that are over and have waited long enough for late responses.
     pub(super) fn advance(&mut self, now: Moment, close: &mut impl FnMut(&Window)) {
         for slot in [&mut self.previous, &mut self.current] {
             if slot.as_ref().is_some_and(|window| now >= window.end.after(GRACE)) {
@@ -97,24 +99,24 @@ impl Timeline {
         }
     }
 
-    /// Closes what is open, whatever the time.
+    /// Closes all open windows, whatever the time.
     pub(super) fn close_all(&mut self, close: &mut impl FnMut(&Window)) {
         for slot in [&mut self.previous, &mut self.current] {
             slot.take().iter().for_each(&mut *close);
         }
     }
 
-    /// The newest window, if it is open.
+    /// Returns the newest window, if it is open.
     pub(super) const fn current(&self) -> Option<&Window> {
         self.current.as_ref()
     }
 
-    /// The window before it, while it waits for late answers.
+    /// Returns the window before it, while it waits for late responses.
     pub(super) const fn previous(&self) -> Option<&Window> {
         self.previous.as_ref()
     }
 
-    /// The window at a place; none for one that is closed.
+    /// Returns the window at a position; `None` for a closed one.
     pub(super) const fn window_mut(&mut self, place: WindowPosition) -> Option<&mut Window> {
         match place {
             WindowPosition::Current => self.current.as_mut(),
@@ -123,47 +125,47 @@ impl Timeline {
         }
     }
 
-    /// The open window of this number.
+    /// Returns the open window with this number.
     pub(super) fn numbered(&mut self, number: u64) -> Option<&mut Window> {
         [&mut self.current, &mut self.previous].into_iter().flatten().find(|window| window.number == number)
     }
 
-    /// Whether nothing is open.
+    /// Returns whether no window is open.
     pub(super) const fn is_idle(&self) -> bool {
         self.current.is_none() && self.previous.is_none()
     }
 
-    /// Whether the server's resets move on with each request, so that they are no ends of windows.
+    /// Returns whether the server's resets move with each request, so that they are not ends of windows.
     pub(super) const fn is_rolling(&self) -> bool {
         self.resets.is_rolling()
     }
 
-    /// Whether a window's use is the most that was used in any stretch as long: the limiter was recognised as a sliding one.
+    /// Returns whether windows slide: a window's use is then the most in any time of one window length.
     pub(super) const fn slides(&self) -> bool {
         self.is_sliding_counter() || self.is_rolling()
     }
 
-    /// The limiter was recognised as a sliding one, or as none.
+    /// Sets whether the limiter is a sliding counter; `None` if not known.
     pub(super) const fn set_sliding(&mut self, is_sliding: Option<bool>) {
         self.is_sliding = is_sliding;
     }
 
-    /// Whether the limiter was recognised as a sliding counter.
+    /// Returns whether the limiter is known to be a sliding counter.
     pub(super) const fn is_sliding_counter(&self) -> bool {
         matches!(self.is_sliding, Some(true))
     }
 
-    /// Whether the limiter may weigh the window before, as a sliding counter does.
+    /// Returns whether the limiter may weigh the previous window, as a sliding counter does.
     pub(super) const fn may_be_sliding_counter(&self) -> bool {
         !matches!(self.is_sliding, Some(false))
     }
 
-    /// The longest time to a reset that the server named.
+    /// Returns the longest time to a reset that the server named.
     pub(super) const fn longest_reset(&self) -> Duration {
         self.resets.longest()
     }
 
-    /// Length of this budget's windows: the nominal one, or the longest reset if the server's windows are longer.
+    /// Returns the window length: the nominal one, or the longest reset if the server's windows are longer.
     pub(super) fn length(&self, nominal: Duration) -> Duration {
         let rounding = Duration::from_secs(1);
         let longest = self.resets.longest();
@@ -183,13 +185,13 @@ impl Timeline {
         let length = self.length(nominal);
         let is_short = |last: Moment| end < last.after(length.saturating_sub(tolerance));
         if let Some(current) = &mut self.current {
-            // An answer may come after the end of the window in which its request was sent.
+            // A response may arrive after the end of the window in which its request was sent.
             let is_open = at < current.end.after(reset.resolution) || statement.started < current.end;
             if is_open && end.distance(current.end) <= tolerance {
                 let is_guess = std::mem::take(&mut current.is_guess);
                 let sure_end = statement.started.after(reset.after).before(reset.resolution);
                 if is_guess && sure_end > current.end {
-                    // The server's window goes on beyond the end that was guessed: what it says then is of this one, too.
+                    // The server's window lasts beyond the estimated end: its report is about this window, too.
                     current.end = end;
                     self.last_end = Some(end);
                     self.follows_server = true;
@@ -199,7 +201,8 @@ impl Timeline {
                 }
                 return WindowPosition::Current;
             }
-            // One that the server never named may end elsewhere than it seems; what was sent later is not of it.
+            // A window that the server never named may end elsewhere; requests sent after its estimated end are not
+            // part of it.
             let is_late = |previous: &Window| {
                 end.distance(previous.end) <= tolerance && !(previous.is_guess && statement.started >= previous.end)
             };
@@ -207,7 +210,7 @@ impl Timeline {
                 return WindowPosition::Previous;
             }
             if current.is_guess && at < current.end && end > at && !(self.follows_server && is_short(current.start)) {
-                // It was opened by our own reckoning, and the server knows better.
+                // The window was estimated, and the server names its end.
                 current.is_guess = false;
                 current.end = end;
                 current.start =
@@ -216,21 +219,21 @@ impl Timeline {
                 self.follows_server = true;
                 return WindowPosition::Current;
             }
-            let came_back = came_back(current, at, statement, nominal);
+            let has_refilled = has_refilled(current, at, statement, nominal);
             if end < current.end {
                 if current.seen.is_some_and(|(_, last)| at <= last) {
                     return WindowPosition::Closed;
                 }
-                if reset.after < nominal / 2 && !came_back {
+                if reset.after < nominal / 2 && !has_refilled {
                     return self.place_by_time(at, nominal, close);
                 }
-                // The server tells another story, such as after a restart: its windows begin anew.
+                // The server's windows restart with this reset, such as after a restart of the server.
                 self.resets.restart(at, reset);
-            } else if self.follows_server && is_short(current.end) && !came_back {
+            } else if self.follows_server && is_short(current.end) && !has_refilled {
                 return self.place_by_time(at, nominal, close);
             }
         } else if self.last_end.is_some_and(|last| statement.started < last && end.distance(last) <= tolerance) {
-            // So late that its window is closed already.
+            // The response is so late that its window is closed.
             return WindowPosition::Closed;
         } else if self.follows_server && self.last_end.is_some_and(|last| last <= at && is_short(last)) {
             return self.place_by_time(at, nominal, close);
@@ -252,7 +255,7 @@ impl Timeline {
                 return if previous.is_some() { WindowPosition::Previous } else { WindowPosition::Closed };
             }
         }
-        // Windows go on from the last one whose end the server named; else they lie on the grid of the epoch.
+        // Windows continue from the last end that the server named, else they lie on the grid since the UNIX epoch.
         let anchor = if self.follows_server { self.last_end.unwrap_or_default() } else { Moment::default() };
         let length = self.length(nominal).max(Duration::from_millis(1));
         if at < anchor {
@@ -274,16 +277,18 @@ impl Timeline {
         self.last_end = Some(end);
     }
 
-    /// Two ends closer than this are one: half a window, or what rounding and the time that the answer took may make of one end
-    /// (as long as the longest reset so far is a short one).
+    /// Returns the distance below which two ends are the same.
+    ///
+    /// It is half a window, or what rounding and the response time can make of one end, as long as the longest reset
+    /// so far is short.
     fn tolerance(&self, reset: Reset, took: Duration, nominal: Duration) -> Duration {
         let blur = reset.resolution.saturating_add(took).min(nominal / 2);
         (self.resets.longest().min(nominal) / 2).max(reset.resolution).max(blur)
     }
 }
 
-/// Whether more came back since the window's last word than an even refill gives in that time: its end was one.
-fn came_back(window: &Window, at: Moment, statement: ResetStatement, nominal: Duration) -> bool {
+/// Returns whether more quota came back since the last report than an even refill gives: then the window did end.
+fn has_refilled(window: &Window, at: Moment, statement: ResetStatement, nominal: Duration) -> bool {
     let (Some(remaining), Some(limit), Some(least)) = (statement.remaining, statement.limit, window.least_left())
     else {
         return false;
@@ -293,7 +298,7 @@ fn came_back(window: &Window, at: Moment, statement: ResetStatement, nominal: Du
     remaining as f64 > least as f64 + refill + 1.0
 }
 
-/// `length * times` without overflow; a window's length times the number of windows since the epoch fits.
+/// Returns `length * times`, saturating; the result fits for windows since the epoch.
 fn multiple(length: Duration, times: u128) -> Duration {
     let nanos = length.as_nanos().saturating_mul(times);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -310,7 +315,7 @@ mod tests {
         Moment::from_unix(Duration::from_secs_f64(seconds))
     }
 
-    /// Plays `(time, reset in whole seconds)` and gives the times of the first and last observation of each window.
+    /// Plays `(time, reset in whole seconds)` and returns the times of the first and last observation of each window.
     fn windows(steps: &[(f64, Option<u64>)]) -> Vec<(f64, f64)> {
         play(steps.iter().map(|(at, reset)| (*at, *reset, None)))
     }
@@ -339,7 +344,7 @@ mod tests {
             }
             if let (Some(window), Some(remaining)) = (timeline.window_mut(place), remaining) {
                 let end = reset.map(|reset| (at.after(reset.after), reset.resolution));
-                window.say(&Statement { at, remaining, limit, end, sure_end: None, untold: 0 }, 0);
+                window.report(&Statement { at, remaining, limit, end, sure_end: None, unreported: 0 }, 0);
             }
         }
         timeline.advance(moment(1e6), &mut close);
@@ -348,53 +353,53 @@ mod tests {
     }
 
     #[test]
-    fn without_resets_windows_lie_on_the_grid_of_the_epoch() {
+    fn windows_without_resets_lie_on_the_epoch_grid() {
         assert_eq!(windows(&[(101.0, None), (109.9, None), (110.0, None)]), [(101.0, 109.9), (110.0, 110.0)]);
     }
 
     #[test]
-    fn whole_seconds_rounded_up_are_one_window() {
+    fn resets_rounded_up_are_one_window() {
         // The window ends at 103.5; the server rounds up.
         let steps = [(94.0, Some(10)), (97.2, Some(7)), (103.4, Some(1)), (103.6, Some(10)), (113.4, Some(1))];
         assert_eq!(windows(&steps), [(94.0, 103.4), (103.6, 113.4)]);
     }
 
     #[test]
-    fn whole_seconds_rounded_down_are_one_window() {
+    fn resets_rounded_down_are_one_window() {
         let steps = [(94.0, Some(9)), (97.2, Some(6)), (103.4, Some(0)), (103.6, Some(9)), (113.4, Some(0))];
         assert_eq!(windows(&steps), [(94.0, 103.4), (103.6, 113.4)]);
     }
 
     #[test]
-    fn a_window_shorter_than_the_nominal_one_closes_by_the_server_s_word() {
-        // Half of the limit is used in each, and back at its end: no bucket refills so fast.
+    fn window_shorter_than_nominal_closes_at_the_server_reset() {
+        // Half of the limit is used in each window and back at its end: no token bucket refills so fast.
         let steps = [(100.1, 2, 90), (101.9, 1, 50), (102.0, 2, 99), (103.9, 1, 50), (104.1, 2, 99)];
         assert_eq!(stated(&steps), [(100.1, 101.9), (102.0, 103.9), (104.1, 104.1)]);
     }
 
     #[test]
-    fn a_token_bucket_that_is_hardly_used_has_windows_of_the_nominal_length() {
-        // One request every two seconds for a minute, each of which is back within one.
+    fn idle_token_bucket_has_nominal_windows() {
+        // One request every two seconds for a minute, each refilled within one second.
         let steps: Vec<_> = (0..30).map(|step| (1000.0 + f64::from(step) * 2.0, 1, 99)).collect();
         let closed = stated(&steps);
         assert!((6..=7).contains(&closed.len()), "{closed:?}");
     }
 
     #[test]
-    fn a_window_longer_than_the_nominal_one_closes_by_the_server_s_word() {
+    fn window_longer_than_nominal_closes_at_the_server_reset() {
         let steps = [(100.0, Some(60)), (130.0, Some(30)), (159.5, Some(1)), (160.0, Some(60))];
         assert_eq!(windows(&steps), [(100.0, 159.5), (160.0, 160.0)]);
     }
 
     #[test]
-    fn a_late_answer_counts_for_the_window_that_it_was_made_in() {
-        // The answer of the old window (reset 1) arrives after two of the new one.
+    fn late_response_counts_in_its_own_window() {
+        // The response of the old window (reset 1) arrives after two of the new one.
         let steps = [(100.0, Some(10)), (110.1, Some(10)), (110.4, Some(10)), (110.5, Some(0)), (111.0, Some(9))];
         assert_eq!(windows(&steps), [(100.0, 110.5), (110.1, 111.0)]);
     }
 
     #[test]
-    fn an_answer_for_a_closed_window_is_left_out() {
+    fn response_of_a_closed_window_is_ignored() {
         let mut timeline = Timeline::default();
         let mut count = 0;
         let mut close = |_: &Window| count += 1;
@@ -405,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moving_reset_gives_windows_of_the_nominal_length() {
+    fn moving_reset_gives_nominal_windows() {
         // A token bucket under load: full again 8 s after each request.
         let steps: Vec<_> = (0..600).map(|step| (1000.0 + f64::from(step) * 0.1, Some(8))).collect();
         let closed = windows(&steps);
@@ -415,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sliding_log_under_load_gives_windows_of_the_nominal_length() {
+    fn sliding_log_under_load_gives_nominal_windows() {
         // Once the log is full, its oldest request leaves within a second of any moment.
         let steps: Vec<_> = (0_u32..600)
             .map(|step| {
@@ -427,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_answers_do_not_make_a_window_move() {
+    fn slow_responses_are_not_a_rolling_window() {
         let mut timeline = Timeline::default();
         for (started, at) in [(110.1, 110.1), (110.5, 111.8), (110.6, 113.6), (110.7, 115.5), (110.8, 117.5)] {
             let reset = Reset { after: TEN, resolution: Duration::from_secs(1) };
@@ -438,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_answer_after_the_end_is_of_the_window_in_which_it_was_asked_for() {
+    fn slow_response_counts_in_the_window_of_its_start() {
         let mut timeline = Timeline::default();
         for (started, at, reset) in [(100.1, 100.2, 10), (109.3, 111.4, 1)] {
             let reset = Reset { after: Duration::from_secs(reset), resolution: Duration::from_secs(1) };
@@ -446,15 +451,15 @@ mod tests {
             timeline.place(moment(at), Some(statement), TEN, &mut |_| {});
         }
         assert_eq!(timeline.opened, 1);
-        // The window is closed by then: nothing begins because of it.
+        // The window is closed by then, and no new one opens.
         let reset = Reset { after: Duration::from_secs(1), resolution: Duration::from_secs(1) };
         let statement = ResetStatement { reset, remaining: None, limit: None, started: moment(109.4) };
         assert_eq!(timeline.place(moment(112.6), Some(statement), TEN, &mut |_| {}), WindowPosition::Closed);
     }
 
     #[test]
-    fn an_end_is_known_no_better_than_rounding_and_the_answer_s_way_allow() {
-        // It ends at 110.0; the first reset that is named is a short one, rounded up.
+    fn end_tolerance_covers_rounding_and_response_time() {
+        // The window ends at 110.0; the first reset is short and rounded up.
         let mut timeline = Timeline::default();
         let mut closed = 0;
         for (started, at, reset) in [(108.3, 108.4, 2), (109.95, 110.1, 1), (110.3, 110.4, 10)] {
@@ -468,13 +473,13 @@ mod tests {
     }
 
     #[test]
-    fn a_new_story_of_the_server_begins_a_new_window() {
+    fn contradicting_reset_starts_a_new_window() {
         let steps = [(100.0, Some(3600)), (101.0, Some(9)), (105.0, Some(5)), (110.5, Some(10))];
         assert_eq!(windows(&steps), [(100.0, 100.0), (101.0, 105.0), (110.5, 110.5)]);
     }
 
     #[test]
-    fn without_a_reset_windows_go_on_from_the_server_s_last_one() {
+    fn windows_without_reset_continue_from_the_last_server_end() {
         let steps = [(103.0, Some(5)), (107.9, None), (108.1, None), (117.9, None), (118.1, Some(10))];
         assert_eq!(windows(&steps), [(103.0, 107.9), (108.1, 117.9), (118.1, 118.1)]);
     }

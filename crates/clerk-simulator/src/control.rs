@@ -1,4 +1,4 @@
-//! The endpoints under `/_simulator`: what happened, and what is to go wrong. They need no key and are not counted.
+//! The control endpoints under `/_simulator`. They need no key and are not counted.
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Simulator;
 use super::faults::Faults;
 
-/// Events of each budget in the answer, unless the query says otherwise.
+/// Events of each budget in the response, unless the query sets another number.
 const DEFAULT_EVENTS: usize = 1_000;
 
 /// Routes under `/_simulator`.
@@ -29,19 +29,19 @@ pub(super) fn routes() -> Router<Simulator> {
 async fn help(State(simulator): State<Simulator>) -> Json<Value> {
     let options = &simulator.shared.options;
     Json(json!({
-        "simulator": "a stand-in for Clerk's Backend API with its rate limiter",
+        "simulator": "a simulator of Clerk's Backend API with its rate limiter",
         "limiter": options.limiter.to_string(),
         "headers": options.headers.to_string(),
         "users": options.users,
         "seed": options.seed,
         "endpoints": {
-            "GET /_simulator/truth?events=N": "what was used of every budget; N newest requests of each, 1000 by default",
-            "GET /_simulator/faults": "the faults that are left",
+            "GET /_simulator/truth?events=N": "use of every budget, with its N newest requests (default 1000)",
+            "GET /_simulator/faults": "the active faults",
             "POST /_simulator/faults": "adds faults, for example \
                 {\"rules\": [{\"fault\": {\"kind\": \"status\", \"status\": 503}, \"times\": 3, \"path_prefix\": \"/v1/users\"}]}",
             "PUT /_simulator/faults": "replaces the faults",
-            "DELETE /_simulator/faults": "ends all faults",
-            "POST /_simulator/reset": "forgets everything that happened since the start",
+            "DELETE /_simulator/faults": "removes all faults",
+            "POST /_simulator/reset": "clears everything recorded since the start",
         },
         "faults": [
             {"kind": "latency", "millis": 1500},
@@ -71,7 +71,7 @@ fn default_events() -> usize {
 async fn truth(State(simulator): State<Simulator>, query: Result<Query<TruthQuery>, QueryRejection>) -> Response {
     match query {
         Ok(Query(query)) => Json(simulator.truth().with_last_events(query.events)).into_response(),
-        Err(rejection) => refusal(StatusCode::BAD_REQUEST, &rejection.body_text()),
+        Err(rejection) => error_response(StatusCode::BAD_REQUEST, &rejection.body_text()),
     }
 }
 
@@ -82,7 +82,7 @@ async fn show_faults(State(simulator): State<Simulator>) -> Json<Faults> {
 async fn add_faults(State(simulator): State<Simulator>, given: Result<Json<Faults>, JsonRejection>) -> Response {
     change_faults(&simulator, given, |mut present, given| {
         present.rules.extend(given.rules);
-        // A skew that is not named stays as it is.
+        // A skew that is not given stays unchanged.
         if given.clock_skew_seconds != 0 {
             present.clock_skew_seconds = given.clock_skew_seconds;
         }
@@ -102,9 +102,9 @@ fn change_faults(
     match given {
         Ok(Json(given)) => match simulator.change_faults(|present| change(present, given)) {
             Ok(faults) => Json(faults).into_response(),
-            Err(error) => refusal(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+            Err(error) => error_response(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         },
-        Err(rejection) => refusal(rejection.status(), &rejection.body_text()),
+        Err(rejection) => error_response(rejection.status(), &rejection.body_text()),
     }
 }
 
@@ -118,9 +118,9 @@ async fn reset(State(simulator): State<Simulator>) -> StatusCode {
 }
 
 async fn unknown() -> Response {
-    refusal(StatusCode::NOT_FOUND, "no such endpoint: GET /_simulator/ lists them")
+    error_response(StatusCode::NOT_FOUND, "no such endpoint; GET /_simulator/ lists all")
 }
 
-fn refusal(status: StatusCode, message: &str) -> Response {
+fn error_response(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }

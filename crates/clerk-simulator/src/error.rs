@@ -1,4 +1,4 @@
-//! Clerk's error answers.
+//! Clerk's error responses.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// An error as Clerk's Backend API answers it.
+/// An error response of Clerk's Backend API.
 #[derive(Debug, Clone)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
@@ -45,7 +45,7 @@ impl ApiError {
     pub(super) fn code(&self) -> &'static str {
         match &self.code {
             Cow::Borrowed(code) => code,
-            Cow::Owned(_) => "(made at run time)",
+            Cow::Owned(_) => "(built at run time)",
         }
     }
 
@@ -63,7 +63,7 @@ impl ApiError {
             StatusCode::UNAUTHORIZED,
             "clerk_key_invalid",
             "The provided Clerk Secret Key is invalid",
-            "The secret key belongs to no instance, or it was revoked",
+            "The secret key does not belong to an instance or was revoked",
         )
     }
 
@@ -114,11 +114,11 @@ impl ApiError {
             StatusCode::BAD_REQUEST,
             "bulk_size_exceeded",
             "Too many items",
-            format!("A bulk request holds at most {max} items"),
+            format!("A bulk request can contain at most {max} items"),
         )
     }
 
-    /// A quota of the plan, answered with 403: not a rate limit.
+    /// A quota of the plan, sent with 403: not a rate limit.
     pub(super) fn quota_exceeded(code: String) -> Self {
         let mut error = Self::new(
             StatusCode::FORBIDDEN,
@@ -130,7 +130,7 @@ impl ApiError {
         error
     }
 
-    /// The error that Clerk would send with this status.
+    /// Returns the error that Clerk would send with this status.
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
             401 => Self::key_invalid(),
@@ -138,8 +138,10 @@ impl ApiError {
             413 => Self::body_too_large(),
             429 => Self::too_many_requests(),
             503 => Self::new(status, "service_unavailable", "Service unavailable", "The service is not available"),
-            504 => Self::new(status, "gateway_timeout", "Gateway timeout", "An inner service did not answer in time"),
-            400..500 => Self::new(status, "bad_request", "Bad request", "The request was refused"),
+            504 => {
+                Self::new(status, "gateway_timeout", "Gateway timeout", "An internal service did not respond in time")
+            }
+            400..500 => Self::new(status, "bad_request", "Bad request", "The request was rejected"),
             _ => Self::new(status, "internal_clerk_error", "Oops, an unexpected error occurred", "Please try again"),
         }
     }

@@ -1,4 +1,4 @@
-//! One request under `/v1`, from its arrival to its answer.
+//! One request under `/v1`, from its arrival to its response.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::clock::{Epoch, shifted};
 use super::error::ApiError;
-use super::fault_answers::{self, api_error};
+use super::fault_responses::{self, api_error};
 use super::faults::Effects;
 use super::headers::{self, JSON, Trace};
 use super::ids::mix;
@@ -20,10 +20,10 @@ use super::meters::MeterKey;
 use super::route::Route;
 use super::{Shared, Simulator};
 
-/// Larger bodies are refused with 413.
+/// Larger bodies are rejected with 413.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Answers one request: faults of the edge, key, limiter, endpoint, headers, in this order.
+/// Handles one request: faults of the edge, key, limiter, endpoint, headers, in this order.
 pub(super) async fn serve(State(simulator): State<Simulator>, request: Request<Body>) -> Response<Body> {
     let shared = &simulator.shared;
     let is_head = request.method() == Method::HEAD;
@@ -35,9 +35,9 @@ pub(super) async fn serve(State(simulator): State<Simulator>, request: Request<B
         tokio::time::sleep(effects.latency).await;
     }
     let mut response = match &effects.replacement {
-        Some((fault, false)) => fault_answers::answer(fault, &trace).await,
+        Some((fault, false)) => fault_responses::respond(fault, &trace).await,
         _ => match instance {
-            Ok(instance) => shared.answer(instance, request, &effects, &trace).await,
+            Ok(instance) => shared.handle(instance, request, &effects, &trace).await,
             Err(error) => api_error(&error, &trace),
         },
     };
@@ -47,8 +47,8 @@ pub(super) async fn serve(State(simulator): State<Simulator>, request: Request<B
 }
 
 impl Shared {
-    /// The answer to a request with a good key: counted, and refused if the budget is used up.
-    async fn answer(
+    /// Handles a request with a valid key: counts it, and rejects it if the budget is used up.
+    async fn handle(
         &self,
         instance: usize,
         request: Request<Body>,
@@ -61,13 +61,13 @@ impl Shared {
         let mut response = if verdict.is_some_and(|(_, verdict)| !verdict.allowed) {
             api_error(&ApiError::too_many_requests(), trace)
         } else {
-            // A fault that counts comes after the work: a write is carried out, and its answer is lost.
+            // A counted fault comes after the work: a write is carried out and its response is lost.
             let done = match read(body).await {
                 Ok(body) => self.respond(instance, route, &parts.uri, &body),
                 Err(error) => Err(error),
             };
             match (&effects.replacement, done) {
-                (Some((fault, _)), _) => fault_answers::answer(fault, trace).await,
+                (Some((fault, _)), _) => fault_responses::respond(fault, trace).await,
                 (None, Ok(json)) => success(json),
                 (None, Err(error)) => api_error(&error, trace),
             }
@@ -80,7 +80,7 @@ impl Shared {
             }
         }
         if effects.malformed_quota_headers {
-            headers::spoil_quota(response.headers_mut(), self.options.headers);
+            headers::corrupt_quota(response.headers_mut(), self.options.headers);
         }
         response
     }
@@ -106,13 +106,13 @@ impl Shared {
         faults.draw(request.method(), request.uri().path(), name)
     }
 
-    /// The wall-clock time that answers claim: the simulator's, moved by the clock skew.
+    /// Returns the wall-clock time that responses claim: the simulator's, shifted by the clock skew.
     fn claimed_time(&self) -> Epoch {
         shifted(self.clock.now(), self.faults.lock().faults().clock_skew_seconds)
     }
 
     fn next_trace(&self) -> Trace {
-        let serial = self.answers.fetch_add(1, Ordering::Relaxed);
+        let serial = self.responses.fetch_add(1, Ordering::Relaxed);
         let high = mix(self.options.seed, serial);
         Trace::new(high, mix(high, 1))
     }
@@ -134,7 +134,7 @@ fn success(json: Bytes) -> Response<Body> {
     response
 }
 
-/// The same answer for `HEAD`: the length is told, the body is not sent.
+/// Converts a response for `HEAD`: keeps the length and drops the body.
 fn without_body(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = http_body::Body::size_hint(&body).exact() {

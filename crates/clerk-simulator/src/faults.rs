@@ -1,4 +1,4 @@
-//! What can go wrong between a client and Clerk, on command or at random.
+//! Faults between a client and Clerk, on demand or at random.
 
 use std::time::Duration;
 
@@ -10,43 +10,42 @@ const MAX_RULES: usize = 100;
 const MAX_LATENCY: Duration = Duration::from_secs(600);
 const MAX_BODY_BYTES: u64 = 1 << 30;
 
-/// Everything that is to go wrong.
+/// All faults to inject.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Faults {
-    /// Seconds by which the `Date` header and every reset that is given as a point in time are ahead of the
-    /// simulator's clock; negative: behind.
+    /// Seconds by which the `Date` header and absolute resets are ahead of the simulator's clock; negative: behind.
     #[serde(default)]
     pub clock_skew_seconds: i64,
-    /// Tried in this order for every request under `/v1`. All latencies that apply are added up; of the faults that
-    /// replace the answer the first that applies wins.
+    /// Rules, tried in this order for every request under `/v1`. Latencies add up; of the faults that replace the
+    /// response, the first that applies wins.
     #[serde(default)]
     pub rules: Vec<FaultRule>,
 }
 
-/// One fault, and which requests it meets.
+/// One fault and the requests that it affects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
-    /// What goes wrong.
+    /// The fault.
     pub fault: Fault,
-    /// Part of the matching requests that it meets, 0 to 1.
+    /// Share of the matching requests that are affected, 0 to 1.
     #[serde(default = "always")]
     pub probability: f64,
-    /// Ends after this many requests were met. `None`: never.
+    /// Removes the rule after this many requests. `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// Only requests whose path begins with this, for example `/v1/users`.
+    /// Only requests whose path starts with this, for example `/v1/users`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_prefix: Option<String>,
     /// Only requests with this method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Only requests with a key of the instance of this name.
+    /// Only requests with a key of this instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// Whether the request is checked, counted and carried out before its answer is lost. `None`: as the kind of fault
-    /// says. A request that the limiter refuses gets its 429 then, not the fault.
+    /// Whether the request is checked, counted and carried out before its response is lost. `None`: depends on the
+    /// kind of fault. A counted request that the limiter rejects gets its 429, not the fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<bool>,
 }
@@ -55,57 +54,57 @@ fn always() -> f64 {
     1.0
 }
 
-/// What goes wrong. In JSON the name is in `kind`, for example `{"kind": "status", "status": 503, "body": "html"}`.
+/// A kind of fault. In JSON its name is in `kind`, for example `{"kind": "status", "status": 503, "body": "html"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    /// The answer comes later. It is counted when it is processed, after the delay.
+    /// A delayed response. The request is counted when it is processed, after the delay.
     Latency {
         /// Delay in milliseconds, at most 600 000.
         millis: u64,
     },
-    /// Another status than expected: an error of Clerk's (counted), or a page of the edge (not counted). With status
-    /// 200 a page or an empty body where JSON was expected.
+    /// Another status: an error from Clerk (counted) or a page from the edge (not counted). Status 200 gives a page or
+    /// an empty body where JSON is expected.
     Status {
         /// 200, or 400 to 599.
         status: u16,
-        /// What the answer contains.
+        /// What the response contains.
         #[serde(default)]
         body: FaultBody,
     },
-    /// 429 from somewhere else than the limiter. Not counted.
+    /// A 429 that does not come from the limiter. Not counted.
     Throttled {
-        /// Text of `Retry-After`: `0`, a date, nonsense. `None`: no such header.
+        /// Value of `Retry-After`: `0`, a date, or invalid text. `None`: no such header.
         #[serde(default)]
         retry_after: Option<String>,
-        /// What the answer contains.
+        /// What the response contains.
         #[serde(default)]
         body: FaultBody,
     },
-    /// The connection breaks within the body of the answer. Not counted.
+    /// The connection breaks within the response body. Not counted.
     Reset {
-        /// Bytes of the body that arrive before. With 0 not even the status arrives over a socket.
+        /// Body bytes that arrive before. With 0, not even the status arrives on a socket.
         #[serde(default)]
         after_bytes: u32,
     },
-    /// Quota headers that cannot be read. The answer is otherwise the right one (counted).
+    /// Quota headers that cannot be parsed, on an otherwise correct response (counted).
     MalformedQuotaHeaders {},
-    /// A body that is far larger than any answer of Clerk's. Counted.
+    /// A body that is far larger than any of Clerk's. Counted.
     HugeBody {
         /// Size in bytes, at most 1 GiB.
         bytes: u64,
     },
-    /// The same, compressed to a thousandth. Counted.
+    /// The same, compressed to about a thousandth. Counted.
     GzipBomb {
         /// Decompressed size in bytes, at most 1 GiB.
         bytes: u64,
     },
-    /// 302 to another place. Not counted.
+    /// A 302 to another location. Not counted.
     Redirect {
         /// The `Location` header.
         location: String,
     },
-    /// 403 because a quota of the plan is used up. Counted.
+    /// A 403 because a quota of the plan is used up. Counted.
     QuotaExceeded {
         /// Clerk's error code.
         #[serde(default = "user_quota_exceeded")]
@@ -117,38 +116,38 @@ fn user_quota_exceeded() -> String {
     "user_quota_exceeded".to_owned()
 }
 
-/// What the answer of a fault contains.
+/// What the response of a fault contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultBody {
-    /// Clerk's error in JSON.
+    /// Clerk's error as JSON.
     #[default]
     Clerk,
-    /// A web page, as the edge sends it.
+    /// An HTML page, as the edge sends it.
     Html,
-    /// Nothing.
+    /// An empty body.
     Empty,
 }
 
-/// Why faults were not accepted.
+/// The reason why faults were rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FaultError {
-    /// There are more rules than the simulator wants to try for each request.
-    #[error("more than {MAX_RULES} fault rules: clear the old ones first")]
+    /// There are more rules than the simulator supports.
+    #[error("too many fault rules: at most {MAX_RULES}; remove old ones first")]
     TooManyRules,
     /// A value of a rule is out of range.
     #[error("fault rule {index}: {problem}")]
     Invalid {
-        /// Place of the rule in the list, from 0.
+        /// Position of the rule in the list, from 0.
         index: usize,
-        /// What is wrong and what would be right.
+        /// What is wrong and which values are valid.
         problem: &'static str,
     },
 }
 
 impl Fault {
-    /// A rule by which this fault meets every request.
+    /// Returns a rule that applies this fault to every request.
     #[must_use]
     pub fn always(self) -> FaultRule {
         FaultRule {
@@ -162,7 +161,7 @@ impl Fault {
         }
     }
 
-    /// A rule by which this fault meets the next `times` requests.
+    /// Returns a rule that applies this fault to the next `times` requests.
     #[must_use]
     pub fn times(self, times: u32) -> FaultRule {
         FaultRule { times: Some(times), ..self.always() }
@@ -184,22 +183,22 @@ impl Fault {
         let is_header = |text: &str| HeaderValue::from_str(text).is_ok();
         match self {
             Self::Latency { millis } if Duration::from_millis(*millis) > MAX_LATENCY => {
-                Some("`millis` is at most 600000")
+                Some("`millis` must be at most 600000")
             }
             Self::Status { status, .. } if !matches!(status, 200 | 400..=599) => {
-                Some("`status` is 200 or from 400 to 599")
+                Some("`status` must be 200 or from 400 to 599")
             }
             Self::Throttled { retry_after: Some(text), .. } if !is_header(text) => {
-                Some("`retry_after` holds characters that no header may hold")
+                Some("`retry_after` contains characters that headers do not allow")
             }
             Self::HugeBody { bytes } | Self::GzipBomb { bytes } if *bytes > MAX_BODY_BYTES => {
-                Some("`bytes` is at most 1073741824")
+                Some("`bytes` must be at most 1073741824")
             }
             Self::Redirect { location } if location.is_empty() || !is_header(location) => {
-                Some("`location` is empty or holds characters that no header may hold")
+                Some("`location` is empty or contains characters that headers do not allow")
             }
             Self::QuotaExceeded { code } if code.is_empty() || code.len() > 100 => {
-                Some("`code` has 1 to 100 characters")
+                Some("`code` must have 1 to 100 characters")
             }
             _ => None,
         }
@@ -207,11 +206,11 @@ impl Fault {
 }
 
 impl Faults {
-    /// Whether every value is in range.
+    /// Checks that every value is in range.
     ///
     /// # Errors
     ///
-    /// Says which rule is wrong, and what would be right.
+    /// Returns an error that names the first invalid rule and the valid values.
     pub fn check(&self) -> Result<(), FaultError> {
         if self.rules.len() > MAX_RULES {
             return Err(FaultError::TooManyRules);
@@ -219,7 +218,7 @@ impl Faults {
         for (index, rule) in self.rules.iter().enumerate() {
             let problem = rule.fault.problem().or_else(|| {
                 let in_range = (0.0..=1.0).contains(&rule.probability);
-                (!in_range).then_some("`probability` is from 0 to 1")
+                (!in_range).then_some("`probability` must be from 0 to 1")
             });
             if let Some(problem) = problem {
                 return Err(FaultError::Invalid { index, problem });
@@ -235,25 +234,25 @@ impl From<FaultRule> for Faults {
     }
 }
 
-/// What meets one request.
+/// The effects of faults on one request.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) latency: Duration,
     pub(super) malformed_quota_headers: bool,
-    /// The fault that takes the place of the answer, and whether the request counts all the same.
+    /// The fault that replaces the response, and whether the request counts all the same.
     pub(super) replacement: Option<(Fault, bool)>,
 }
 
-/// The faults that are left, and the dice.
+/// The active faults, and the random number generator.
 #[derive(Debug)]
 pub(super) struct FaultPlan {
     faults: Faults,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
 }
 
 impl FaultPlan {
     pub(super) fn new(faults: Faults, seed: u64) -> Self {
-        Self { faults, dice: fastrand::Rng::with_seed(seed) }
+        Self { faults, rng: fastrand::Rng::with_seed(seed) }
     }
 
     pub(super) fn faults(&self) -> &Faults {
@@ -264,7 +263,7 @@ impl FaultPlan {
         self.faults = faults;
     }
 
-    /// Decides what meets this request. `instance` is `None` if its key is not known.
+    /// Decides what happens to this request. `instance` is `None` if its key is not known.
     pub(super) fn draw(&mut self, method: &Method, path: &str, instance: Option<&str>) -> Effects {
         let mut effects = Effects::default();
         for rule in &mut self.faults.rules {
@@ -272,7 +271,7 @@ impl FaultPlan {
             if (replaces && effects.replacement.is_some()) || !rule.matches(method, path, instance) {
                 continue;
             }
-            if rule.probability < 1.0 && self.dice.f64() >= rule.probability {
+            if rule.probability < 1.0 && self.rng.f64() >= rule.probability {
                 continue;
             }
             if let Some(times) = &mut rule.times {
@@ -301,7 +300,7 @@ impl FaultRule {
     }
 }
 
-/// The status of a fault; those that are out of range, which [`Faults::check`] refuses, become 500.
+/// Returns the status of a fault; 500 for values out of range, which [`Faults::check`] rejects.
 pub(super) fn status_of(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
@@ -314,12 +313,12 @@ mod tests {
         Fault::Reset { after_bytes: 0 }
     }
 
-    fn met(plan: &mut FaultPlan, path: &str, instance: Option<&str>) -> bool {
+    fn is_hit(plan: &mut FaultPlan, path: &str, instance: Option<&str>) -> bool {
         plan.draw(&Method::GET, path, instance).replacement.is_some()
     }
 
     #[test]
-    fn a_rule_meets_as_many_requests_as_it_says_and_only_those_that_match() {
+    fn rule_applies_to_matching_requests_up_to_its_count() {
         let rule = FaultRule {
             path_prefix: Some("/v1/users".into()),
             method: Some("get".into()),
@@ -327,21 +326,21 @@ mod tests {
             ..reset().times(2)
         };
         let mut plan = FaultPlan::new(rule.into(), 1);
-        assert!(!met(&mut plan, "/v1/instance", Some("prod")));
-        assert!(!met(&mut plan, "/v1/users", Some("other")));
-        assert!(!met(&mut plan, "/v1/users", None));
+        assert!(!is_hit(&mut plan, "/v1/instance", Some("prod")));
+        assert!(!is_hit(&mut plan, "/v1/users", Some("other")));
+        assert!(!is_hit(&mut plan, "/v1/users", None));
         assert!(plan.draw(&Method::POST, "/v1/users", Some("prod")).replacement.is_none());
-        let hits: Vec<_> = (0..4).map(|_| met(&mut plan, "/v1/users/count", Some("prod"))).collect();
+        let hits: Vec<_> = (0..4).map(|_| is_hit(&mut plan, "/v1/users/count", Some("prod"))).collect();
         assert_eq!(hits, [true, true, false, false]);
         assert!(plan.faults().rules.is_empty());
     }
 
     #[test]
-    fn a_probability_meets_about_its_part_and_the_same_ones_for_the_same_seed() {
+    fn probability_is_met_and_repeats_with_the_seed() {
         let rule = FaultRule { probability: 0.25, ..reset().always() };
         let draw = |seed| {
             let mut plan = FaultPlan::new(rule.clone().into(), seed);
-            (0..10_000).map(|_| met(&mut plan, "/v1/users", None)).collect::<Vec<_>>()
+            (0..10_000).map(|_| is_hit(&mut plan, "/v1/users", None)).collect::<Vec<_>>()
         };
         let hits = draw(7);
         let count = hits.iter().filter(|hit| **hit).count();
@@ -351,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn latencies_add_up_and_a_fault_that_was_beaten_is_not_spent() {
+    fn latencies_add_up_and_unused_faults_stay() {
         let rules = vec![
             Fault::Latency { millis: 20 }.always(),
             reset().times(1),
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_are_refused_with_the_place() {
+    fn values_out_of_range_are_rejected_by_position() {
         for fault in [
             Fault::Latency { millis: 600_001 },
             Fault::Status { status: 302, body: FaultBody::Html },
@@ -387,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_refused_at_every_level() {
+    fn unknown_fields_are_rejected_at_every_level() {
         for json in [
             r#"{"rule": []}"#,
             r#"{"rules": [{"fault": {"kind": "reset"}, "prob": 1}]}"#,

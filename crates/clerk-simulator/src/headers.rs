@@ -1,4 +1,4 @@
-//! Headers of the answers: those that Clerk's answers carry, and the quota headers of the chosen profile.
+//! Response headers: those that Clerk's responses have, and the quota headers of the selected profile.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -31,7 +31,7 @@ const DEFAULT_API_VERSION: HeaderValue = HeaderValue::from_static("2025-11-10");
 /// About as many as [`add_common`] adds; only a hint for the size of the map.
 const COMMON_HEADERS: usize = 12;
 
-/// Identifies one answer, in its headers and in the body of an error.
+/// Identifies a response, in its headers and in the body of an error.
 #[derive(Debug, Clone)]
 pub(super) struct Trace {
     /// 32 hexadecimal digits.
@@ -44,7 +44,7 @@ impl Trace {
     }
 }
 
-/// Adds what an answer of Clerk carries besides its content. `date` is the wall-clock time that the answer claims.
+/// Adds the headers that every response of Clerk has. `date` is the wall-clock time that the response claims.
 pub(super) fn add_common(headers: &mut HeaderMap, trace: &Trace, date: Epoch, requested_version: Option<&HeaderValue>) {
     headers.reserve(COMMON_HEADERS);
     headers.entry(CONTENT_TYPE).or_insert(JSON);
@@ -60,12 +60,12 @@ pub(super) fn add_common(headers: &mut HeaderMap, trace: &Trace, date: Epoch, re
     insert_text(headers, X_CLOUD_TRACE_CONTEXT, &trace.id);
 }
 
-/// The API version that the request asks for, to be echoed.
+/// Returns the API version that the request names, to be echoed.
 pub(super) fn requested_version(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(API_VERSION)
 }
 
-/// Adds the quota headers of `profile`. `date` is the wall-clock time that the answer claims.
+/// Adds the quota headers of `profile`. `date` is the wall-clock time that the response claims.
 pub(super) fn add_quota(
     headers: &mut HeaderMap,
     profile: HeaderProfile,
@@ -93,8 +93,8 @@ pub(super) fn add_quota(
     }
 }
 
-/// Replaces the quota headers by ones that no client can use.
-pub(super) fn spoil_quota(headers: &mut HeaderMap, profile: HeaderProfile) {
+/// Replaces the quota headers with unusable ones.
+pub(super) fn corrupt_quota(headers: &mut HeaderMap, profile: HeaderProfile) {
     if profile == HeaderProfile::Ietf {
         headers.insert(RATE_LIMIT, HeaderValue::from_static("\"instance\";r=many;t="));
         headers.insert(RATE_LIMIT_POLICY, HeaderValue::from_static("q==100"));
@@ -123,7 +123,7 @@ fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
 }
 
 fn date_value(at: SystemTime) -> HeaderValue {
-    // `fmt_http_date` panics beyond the year 9999; the epoch is as good as any other answer to such a clock skew.
+    // `fmt_http_date` panics beyond the year 9999, which only an extreme clock skew reaches; use the epoch then.
     let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     let at = if at > latest { SystemTime::UNIX_EPOCH } else { at };
     HeaderValue::from_str(&httpdate::fmt_http_date(at)).unwrap_or(HeaderValue::from_static(""))
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_far_beyond_the_calendar_still_gives_a_date() {
+    fn clock_beyond_year_9999_still_gives_a_date() {
         let far = system_time(Duration::from_secs(1 << 40));
         assert_eq!(date_value(far), "Thu, 01 Jan 1970 00:00:00 GMT");
     }

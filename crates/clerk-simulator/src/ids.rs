@@ -1,4 +1,4 @@
-//! Identifiers that look like Clerk's: a prefix and a KSUID of 27 base62 characters, made from numbers and readable back.
+//! Identifiers like Clerk's: a prefix and a KSUID of 27 base62 characters, encoded from numbers and decodable.
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const KSUID_LENGTH: usize = 27;
@@ -8,7 +8,7 @@ const GROUP_BASE: u64 = 916_132_832;
 /// KSUIDs count seconds from here (2014-05-13T16:53:20Z), as <https://github.com/segmentio/ksuid> defines.
 const KSUID_EPOCH_SECONDS: u64 = 1_400_000_000;
 
-/// A well-spread number that depends only on `seed` and `value` (the SplitMix64 finalizer).
+/// Returns a well-distributed number that depends only on `seed` and `value` (the SplitMix64 finalizer).
 pub(super) fn mix(seed: u64, value: u64) -> u64 {
     let mut z = seed ^ value.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -16,7 +16,7 @@ pub(super) fn mix(seed: u64, value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A number that depends only on `seed` and `text` (FNV-1a, then mixed).
+/// Returns a number that depends only on `seed` and `text` (FNV-1a, then mixed).
 pub(super) fn mix_text(seed: u64, text: &str) -> u64 {
     let hash = text
         .bytes()
@@ -24,12 +24,12 @@ pub(super) fn mix_text(seed: u64, text: &str) -> u64 {
     mix(seed, hash)
 }
 
-/// `prefix` and the KSUID of a time (seconds since the UNIX epoch) and 128 bits.
+/// Returns `prefix` and the KSUID of a time (seconds since the UNIX epoch) and 128 bits.
 pub(super) fn ksuid(prefix: &str, seconds: u64, high: u64, low: u64) -> String {
     let seconds = u32::try_from(seconds.saturating_sub(KSUID_EPOCH_SECONDS)).unwrap_or(u32::MAX);
     let mut words = [seconds, upper(high), lower(high), upper(low), lower(low)];
     let mut digits = [b'0'; KSUID_LENGTH];
-    // Long division by several digits at once: it is the costliest step of writing a user.
+    // Long division by several digits at once: this is the most expensive step of writing a user.
     for group in digits.rchunks_mut(GROUP_DIGITS) {
         let mut remainder = 0_u64;
         for word in &mut words {
@@ -48,7 +48,7 @@ pub(super) fn ksuid(prefix: &str, seconds: u64, high: u64, low: u64) -> String {
     id
 }
 
-/// The 128 bits of an identifier that [`ksuid`] made; `None` if it has another prefix or form.
+/// Decodes the 128 bits of an identifier from [`ksuid`]; `None` if it has another prefix or form.
 pub(super) fn ksuid_payload(prefix: &str, id: &str) -> Option<(u64, u64)> {
     let digits = id.strip_prefix(prefix)?.as_bytes();
     if digits.len() != KSUID_LENGTH {
@@ -80,8 +80,9 @@ fn digit_value(digit: u8) -> Option<u64> {
     Some(u64::from(value))
 }
 
-/// A permutation of the 64-bit numbers that depends on a seed: a Feistel network of four rounds. It makes numbers look
-/// random and can be undone, so that an identifier leads back to its number without a table.
+/// A permutation of the 64-bit numbers that depends on a seed: a Feistel network of four rounds.
+///
+/// It makes numbers look random and is reversible, so that an identifier maps back to its number without a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Permutation {
     seed: u64,
@@ -119,7 +120,7 @@ fn upper(value: u64) -> u32 {
     lower(value >> 32)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
 fn lower(value: u64) -> u32 {
     value as u32
 }
@@ -132,30 +133,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_identifier_leads_back_to_its_numbers(seconds in 0_u64..6_000_000_000, high: u64, low: u64) {
+        fn ksuid_decodes_to_its_numbers(seconds in 0_u64..6_000_000_000, high: u64, low: u64) {
             let id = ksuid("user_", seconds, high, low);
             prop_assert_eq!(id.len(), "user_".len() + KSUID_LENGTH);
             prop_assert_eq!(ksuid_payload("user_", &id), Some((high, low)));
         }
 
         #[test]
-        fn a_permutation_can_be_undone(seed: u64, value: u64) {
+        fn permutation_is_reversible(seed: u64, value: u64) {
             let permutation = Permutation::new(seed);
             prop_assert_eq!(permutation.undo(permutation.apply(value)), value);
         }
 
         #[test]
-        fn any_text_is_read_without_panic(text in ".{0,40}") {
+        fn decoding_any_text_does_not_panic(text in ".{0,40}") {
             let _ = ksuid_payload("user_", &format!("user_{text}"));
         }
     }
 
     #[test]
-    fn a_known_ksuid_is_written_as_its_specification_says() {
+    fn ksuid_matches_known_values() {
         // The smallest and the largest KSUID.
         assert_eq!(ksuid("", KSUID_EPOCH_SECONDS, 0, 0), "000000000000000000000000000");
         let largest = ksuid("", KSUID_EPOCH_SECONDS + u64::from(u32::MAX), u64::MAX, u64::MAX);
         assert_eq!(largest, "aWgEPTl1tmebfsQzFP4bxwgy80V");
-        assert_eq!(ksuid_payload("", "aWgEPTl1tmebfsQzFP4bxwgy80W"), None, "one more does not fit 160 bits");
+        assert_eq!(ksuid_payload("", "aWgEPTl1tmebfsQzFP4bxwgy80W"), None, "the next value does not fit 160 bits");
     }
 }

@@ -1,4 +1,4 @@
-//! Invitations to an instance and to an organization: answered plausibly, kept nowhere.
+//! Invitations to an instance or an organization: plausible responses, nothing is stored.
 
 use serde_json::{Value, json};
 
@@ -11,28 +11,28 @@ const MAX_BULK: usize = 10;
 const DEFAULT_EXPIRY_DAYS: i64 = 30;
 const DAY_MILLIS: i64 = 86_400_000;
 
-/// Where an invitation leads to.
+/// What an invitation is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target<'a> {
     Instance,
     Organization(&'a str),
 }
 
-/// Answers `POST …/invitations`. `serial` tells two invitations of the same address apart.
+/// Handles `POST …/invitations`. `serial` distinguishes two invitations of the same address.
 ///
 /// # Errors
 ///
-/// 400 if the body is no object, 422 if a field is missing or wrong.
+/// 400 if the body is not an object, 422 if a field is missing or invalid.
 pub(super) fn create(target: Target<'_>, body: &[u8], serial: u64, now_millis: i64) -> Result<Value, ApiError> {
     let given = serde_json::from_slice(body).map_err(|_| ApiError::body_invalid())?;
     invitation(target, given, serial, now_millis)
 }
 
-/// Answers `POST …/invitations/bulk`.
+/// Handles `POST …/invitations/bulk`.
 ///
 /// # Errors
 ///
-/// As [`create`], and 400 if there are more than ten.
+/// As [`create`], and 400 for more than ten items.
 pub(super) fn create_bulk(target: Target<'_>, body: &[u8], serial: u64, now_millis: i64) -> Result<Value, ApiError> {
     let given: Vec<Value> = serde_json::from_slice(body).map_err(|_| ApiError::body_invalid())?;
     if given.len() > MAX_BULK {

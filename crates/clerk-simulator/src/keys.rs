@@ -1,4 +1,4 @@
-//! Secret keys, and which instance each belongs to.
+//! Secret keys and the instance of each.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,14 +12,15 @@ use super::ids::{ksuid, mix_text};
 use super::limits::Environment;
 use super::options::ParseOptionError;
 
-/// Instances that are made for keys nobody configured; a client could otherwise fill the memory with invented keys.
+/// Maximum number of instances for keys that are not configured, so that clients cannot exhaust memory with invented
+/// keys.
 const MAX_UNCONFIGURED_INSTANCES: usize = 1_000;
 
 const KEY_MAX_BYTES: usize = 256;
 
-/// A key that is accepted, and optionally the instance it belongs to: keys of one instance share its budgets.
+/// An accepted key, and optionally its instance. Keys of one instance share its budgets.
 ///
-/// Written `KEY` or `INSTANCE=KEY`. The key is shown by neither `Debug` nor `Display`.
+/// Written as `KEY` or `INSTANCE=KEY`. Neither `Debug` nor `Display` shows the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyGrant {
     instance: Option<String>,
@@ -28,7 +29,7 @@ pub struct KeyGrant {
 }
 
 impl KeyGrant {
-    /// Name of the instance that the key belongs to, if it was given.
+    /// Returns the name of the key's instance, if one was given.
     #[must_use]
     pub fn instance(&self) -> Option<&str> {
         self.instance.as_deref()
@@ -43,13 +44,13 @@ impl FromStr for KeyGrant {
             Some((instance, key)) => (Some(instance), key),
             None => (None, text),
         };
-        // The messages do not repeat the text: it holds a secret.
+        // The messages do not repeat the text, because it contains a secret.
         if instance.is_some_and(str::is_empty) {
             return Err(ParseOptionError::new("the instance before `=` is empty: write INSTANCE=KEY"));
         }
         let environment = environment_of(key).ok_or_else(|| {
             ParseOptionError::new(
-                "not a Clerk secret key: it begins with sk_test_ or sk_live_ and goes on with letters, digits, - and _",
+                "not a Clerk secret key: keys start with sk_test_ or sk_live_, followed by letters, digits, - and _",
             )
         })?;
         Ok(Self { instance: instance.map(str::to_owned), key: key.to_owned(), environment })
@@ -66,7 +67,7 @@ impl fmt::Debug for KeyGrant {
     }
 }
 
-/// An instance of Clerk.
+/// A Clerk instance.
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     pub(super) name: String,
@@ -77,7 +78,7 @@ pub(super) struct Instance {
 /// The known keys and their instances.
 pub(super) struct KeyRing {
     seed: u64,
-    /// Whether keys that nobody configured are accepted.
+    /// Whether keys that are not configured are accepted.
     open: bool,
     instances: Vec<Instance>,
     by_key: HashMap<String, usize>,
@@ -90,7 +91,7 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// If one key is granted twice, the first grant counts. The environment of an instance is that of its first key.
+    /// If a key is granted twice, the first grant counts. The environment of an instance is that of its first key.
     pub(super) fn new(grants: &[KeyGrant], seed: u64) -> Self {
         let mut ring = Self { seed, open: grants.is_empty(), instances: Vec::new(), by_key: HashMap::new() };
         for grant in grants {
@@ -108,11 +109,11 @@ impl KeyRing {
         &self.instances
     }
 
-    /// The instance of the key in the `Authorization` header.
+    /// Returns the instance of the key in the `Authorization` header.
     ///
     /// # Errors
     ///
-    /// Clerk's two 401 answers: no `Bearer` token, or one that is no known key.
+    /// Clerk's two 401 responses: no `Bearer` token, or an unknown key.
     pub(super) fn identify(&mut self, headers: &HeaderMap) -> Result<usize, ApiError> {
         let key = bearer_token(headers).ok_or_else(ApiError::authorization_header_format_invalid)?;
         if let Some(instance) = self.by_key.get(key) {
@@ -135,7 +136,7 @@ impl KeyRing {
         self.instances.len() - 1
     }
 
-    /// `development-1`, `development-2` and so on, whatever is free.
+    /// Returns the next free name of the form `development-1`.
     fn next_name(&self, environment: Environment) -> String {
         let mut number = 1 + self.instances.iter().filter(|known| known.environment == environment).count();
         loop {
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_one_group_share_an_instance_and_others_do_not() {
+    fn keys_of_one_instance_share_it() {
         let grants = ["prod=sk_live_a", "prod=sk_live_b", "sk_live_c"].map(|grant| grant.parse().unwrap());
         let mut ring = KeyRing::new(&grants, 1);
         assert_eq!(identify(&mut ring, "Bearer sk_live_a"), Ok(0));
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn without_configured_keys_any_well_formed_key_has_its_own_instance() {
+    fn unconfigured_keys_each_get_an_instance() {
         let mut ring = KeyRing::new(&[], 1);
         assert_eq!(identify(&mut ring, "Bearer sk_test_a"), Ok(0));
         assert_eq!(identify(&mut ring, "Bearer sk_live_a"), Ok(1));
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn invented_keys_cannot_fill_the_memory() {
+    fn unconfigured_instances_are_bounded() {
         let mut ring = KeyRing::new(&[], 1);
         for number in 0..MAX_UNCONFIGURED_INSTANCES + 10 {
             let _ = identify(&mut ring, &format!("Bearer sk_test_{number}"));
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_shown_nowhere() {
+    fn debug_and_errors_do_not_show_the_key() {
         let grant: KeyGrant = "prod=sk_live_CANARY".parse().unwrap();
         let ring = KeyRing::new(std::slice::from_ref(&grant), 1);
         assert!(!format!("{grant:?} {ring:?}").contains("CANARY"));

@@ -1,30 +1,56 @@
-//! A stand-in for Clerk's Backend API with its rate limiter.
+//! A simulator of [Clerk's Backend API](https://clerk.com/docs/reference/backend-api) with its rate limiter, for tests
+//! and demos without an account.
 //!
-//! The demo, this crate's tests and a user's own CI run against it without an account. [`Simulator::router`] is a plain
-//! axum router: serve it on a socket, or reach it in memory under tokio's paused time and let hours pass in a second.
-//! What really happened is in [`Simulator::truth`]; what is to go wrong is said with [`Simulator::set_faults`].
+//! [`Simulator::router`] is a plain axum router. Serve it on a socket, or call it in memory under tokio's paused time
+//! to simulate hours in a second. [`Simulator::set_faults`] injects errors; [`Simulator::truth`] reports what was
+//! really used.
 //!
-//! It imports no other crate of this workspace, and shares no quota code with them: one wrong idea about a limit or
-//! a header cannot hide in both.
+//! The crate imports no other crate of this workspace and shares no quota code with them, so that a wrong assumption
+//! about a limit or a header cannot be in both.
 //!
-//! One request goes through `exchange` (faults, key), `route`, `meters` with `limiter` and `record`, `resources` and
-//! `headers`. The users of `users` are computed from the seed, not stored.
+//! # Example
 //!
 //! ```
-//! use clerk_simulator::{Fault, FaultBody, Options, Plan, Simulator};
+//! use axum::body::Body;
+//! use clerk_simulator::{Fault, FaultBody, Options, Simulator};
+//! use http::Request;
+//! use tower::ServiceExt as _;
 //!
-//! let simulator = Simulator::new(Options { plan: Some(Plan::Free), ..Options::default() });
-//! simulator.set_faults(Fault::Status { status: 503, body: FaultBody::Html }.times(2).into())?;
-//! let router = simulator.router();
-//! # let _: axum::Router = router;
-//! # Ok::<(), clerk_simulator::FaultError>(())
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let simulator = Simulator::new(Options::default());
+//! simulator.set_faults(Fault::Status { status: 503, body: FaultBody::Html }.times(1).into())?;
+//!
+//! let request = || Request::get("/v1/users/count").header("authorization", "Bearer sk_test_any").body(Body::empty());
+//! let failed = simulator.router().oneshot(request()?).await?;
+//! assert_eq!(failed.status(), 503);
+//! let response = simulator.router().oneshot(request()?).await?;
+//! assert_eq!(response.headers()["x-ratelimit-remaining"], "99");
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! # Which type to use
+//!
+//! | Task | Type |
+//! |---|---|
+//! | Choose users, keys, limits and the kind of limiter | [`Options`] |
+//! | Change a limit | [`Plan`], [`LimitOverride`] |
+//! | Choose how requests are counted and which headers are sent | [`LimiterKind`], [`HeaderProfile`] |
+//! | Inject latency, errors, resets or malformed responses | [`Fault`], [`FaultRule`], [`Faults`] |
+//! | Read what was used | [`Truth`] |
+//!
+//! A running simulator has the same functions as HTTP endpoints under `/_simulator`.
+//!
+//! # Features and MSRV
+//!
+//! The crate has no features. It requires Rust 1.95.
 
 mod clock;
 mod control;
 mod error;
 mod exchange;
-mod fault_answers;
+mod fault_responses;
 mod faults;
 mod headers;
 mod ids;
@@ -62,14 +88,13 @@ pub use limits::{Environment, LimitOverride, Plan, Quota, SimulatedBucket};
 pub use options::{HeaderProfile, LimiterKind, Options, ParseOptionError};
 pub use truth::{BucketTruth, EventTruth, InstanceTruth, Requests, Truth, WindowTruth};
 
-/// A simulated Clerk. Clones share everything.
+/// A simulated Clerk. Clones share all state.
 #[derive(Debug, Clone)]
 pub struct Simulator {
     shared: Arc<Shared>,
 }
 
-/// The state of a simulator. Locks are held for a moment and never across an `await`; where two are needed, `faults`
-/// is taken before `keys`.
+/// The state of a simulator. Locks are held briefly and never across an `await`; `faults` is locked before `keys`.
 #[derive(Debug)]
 struct Shared {
     options: Options,
@@ -80,12 +105,12 @@ struct Shared {
     edits: Mutex<Edits>,
     faults: Mutex<FaultPlan>,
     requests: Mutex<Requests>,
-    /// Number of answers that were begun, the source of trace identifiers.
-    answers: AtomicU64,
+    /// Number of responses started, the source of trace identifiers.
+    responses: AtomicU64,
 }
 
 impl Simulator {
-    /// Starts a simulator. Its time runs with tokio's clock from now on.
+    /// Creates a simulator. Its time runs with tokio's clock from now on.
     #[must_use]
     pub fn new(options: Options) -> Self {
         let clock = Clock::starting_at(options.base.unwrap_or_else(SystemTime::now));
@@ -98,18 +123,18 @@ impl Simulator {
             edits: Mutex::default(),
             faults: Mutex::new(FaultPlan::new(options.faults.clone(), options.seed)),
             requests: Mutex::default(),
-            answers: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
             options,
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// The Backend API under `/v1`, and the control endpoints under `/_simulator`.
+    /// Returns a router with the Backend API under `/v1` and the control endpoints under `/_simulator`.
     pub fn router(&self) -> Router {
         control::routes().fallback(exchange::serve).with_state(self.clone())
     }
 
-    /// What really happened since the start or the last reset.
+    /// Returns what was used since the start or the last reset.
     #[must_use]
     pub fn truth(&self) -> Truth {
         let requests = self.shared.requests.lock().clone();
@@ -118,13 +143,13 @@ impl Simulator {
         Truth::of(meters.record(), &instances, requests, self.now())
     }
 
-    /// The simulator's wall-clock time, without skew.
+    /// Returns the simulator's wall-clock time, without skew.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         system_time(self.shared.clock.now())
     }
 
-    /// The faults that are left.
+    /// Returns the faults that are still active.
     #[must_use]
     pub fn faults(&self) -> Faults {
         self.shared.faults.lock().faults().clone()
@@ -134,12 +159,12 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// A value is out of range; the old faults stay.
+    /// Returns an error if a value is out of range. The old faults stay.
     pub fn set_faults(&self, faults: Faults) -> Result<(), FaultError> {
         self.change_faults(|_| faults).map(drop)
     }
 
-    /// Makes of the present faults what `change` says, without another change in between.
+    /// Replaces the faults with the result of `change`, atomically.
     fn change_faults(&self, change: impl FnOnce(Faults) -> Faults) -> Result<Faults, FaultError> {
         let mut plan = self.shared.faults.lock();
         let faults = change(plan.faults().clone());
@@ -148,15 +173,18 @@ impl Simulator {
         Ok(faults)
     }
 
-    /// Identifier of the user with this number, from 0 (the first that was created) to one less than
-    /// [`Options::users`]; `None` beyond.
+    /// Returns the identifier of the user with this number, in the order of creation from 0.
+    ///
+    /// `None` from [`Options::users`] on.
     #[must_use]
     pub fn user_id(&self, number: u32) -> Option<String> {
         let directory = &self.shared.directory;
         (number < directory.len()).then(|| directory.id(number))
     }
 
-    /// Fills every budget, forgets what happened and what clients changed, and goes back to the faults of the options.
+    /// Fills every budget, clears the recorded requests and the changes of clients, and restores the faults of the
+    /// options.
+    ///
     /// Keys keep their instances, and time goes on.
     pub fn reset(&self) {
         let shared = &self.shared;

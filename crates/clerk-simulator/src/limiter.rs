@@ -1,4 +1,4 @@
-//! The five ways to count requests, as pure functions of the time that is passed in.
+//! The five limiters, as pure functions of the time passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use super::clock::Epoch;
 use super::limits::{LONGEST_WINDOW, Quota, SHORTEST_WINDOW};
 use super::options::LimiterKind;
 
-/// What the limiter says to one request.
+/// The limiter's decision on one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// Whether the request may pass. A request that may not consumes nothing.
+    /// Whether the request is admitted. A rejected request consumes nothing.
     pub(super) allowed: bool,
-    /// Requests that an untouched budget allows at once.
+    /// Requests that an unused budget allows at once.
     pub(super) limit: u32,
-    /// Requests that are left after this one.
+    /// Remaining requests after this one.
     pub(super) remaining: u32,
     /// Length of the window.
     pub(super) window: Duration,
     /// Fixed window and sliding counter: time until the current window ends. Sliding window: until the oldest counted
-    /// request falls out of it. Token bucket: until it is full.
+    /// request leaves it. Token bucket: until it is full.
     pub(super) reset_after: Duration,
-    /// Time until the next request may pass; zero if one may pass now.
+    /// Time until the next request is admitted; zero if one is admitted now.
     pub(super) retry_after: Duration,
 }
 
-/// One budget: a quota and what has been used of it.
+/// One budget: a quota and its use.
 #[derive(Debug)]
 pub(super) struct Meter {
     limit: u32,
@@ -44,18 +44,18 @@ enum Used {
         start: Option<Epoch>,
         count: u32,
     },
-    /// Counts of the current window of the grid and of the one before it.
+    /// Counts of the current window of the grid and of the previous one.
     SlidingCounter {
         start: Epoch,
         previous: u32,
         current: u32,
     },
-    /// Times of the counted requests, oldest first; never more than `limit` of them.
+    /// Times of the counted requests, oldest first; at most `limit`.
     Sliding {
         counted: VecDeque<Epoch>,
     },
-    /// `level` counts in units of which one request costs `window` nanoseconds and one nanosecond brings `limit`: whole
-    /// numbers, so that nothing is lost to rounding however long it runs.
+    /// In the units of `level`, a request costs `window` nanoseconds and each nanosecond adds `limit`. Integers avoid
+    /// rounding errors, however long it runs.
     Tokens {
         capacity: u32,
         level: u128,
@@ -81,9 +81,9 @@ impl Meter {
         Self { limit: quota.limit, window, used }
     }
 
-    /// Counts one request at `now`, if it may pass. `now` must not run backwards.
+    /// Counts one request at `now` if it is admitted. `now` must not run backwards.
     pub(super) fn take(&mut self, now: Epoch) -> Verdict {
-        self.settle(now);
+        self.expire(now);
         let allowed = match &mut self.used {
             Used::Fixed { count, .. } => {
                 let allowed = *count < self.limit;
@@ -123,9 +123,9 @@ impl Meter {
         self.verdict(allowed, now)
     }
 
-    /// Whether the budget is untouched at `now`, so that it can be forgotten.
+    /// Returns whether the budget is unused at `now`, so that it can be dropped.
     pub(super) fn is_untouched(&mut self, now: Epoch) -> bool {
-        self.settle(now);
+        self.expire(now);
         match &self.used {
             Used::Fixed { count, .. } | Used::FixedFromFirst { count, .. } => *count == 0,
             Used::SlidingCounter { previous, current, .. } => *previous == 0 && *current == 0,
@@ -134,8 +134,8 @@ impl Meter {
         }
     }
 
-    /// Gives back what time has given back since the last call.
-    fn settle(&mut self, now: Epoch) {
+    /// Frees the quota of requests that have expired since the last call.
+    fn expire(&mut self, now: Epoch) {
         match &mut self.used {
             Used::Fixed { start, count } => {
                 let current = grid_start(now, self.window);
@@ -204,10 +204,12 @@ impl Meter {
         Verdict { allowed, limit, remaining, window: self.window, reset_after, retry_after }
     }
 
-    /// When a sliding counter that is full now has room for one request, if none is counted until then; never with a
-    /// limit of 0.
+    /// Returns when a full sliding counter admits the next request, if none is counted until then.
+    ///
+    /// `None` with a limit of 0.
     fn counter_room_at(&self, start: Epoch, previous: u32, current: u32) -> Option<Epoch> {
-        // The window before may weigh so much, in nanoseconds of overlap, beside `current` and the next request.
+        // The largest overlap with the previous window, in nanoseconds, that leaves room for `current` and one
+        // request.
         let overlap = |previous: u32, current: u32| {
             let free = u128::from(self.limit.checked_sub(current)?.checked_sub(1)?);
             let nanos = free * self.window.as_nanos() / u128::from(previous.max(1));
@@ -215,12 +217,12 @@ impl Meter {
         };
         match overlap(previous, current) {
             Some(elapsed) => Some(start + elapsed),
-            // The current window is full: once it is the one before, it weighs less and less.
+            // The current window is full: its weight falls once it is the previous one.
             None => Some(start + self.window + overlap(current, 0)?),
         }
     }
 
-    /// Time in which a token bucket gains `units`, rounded up to a nanosecond; a window if it never does.
+    /// Returns the time in which a token bucket gains `units`, rounded up to a nanosecond; a window if it never does.
     fn time_for(&self, units: u128) -> Duration {
         match u64::try_from(units.div_ceil(u128::from(self.limit.max(1)))) {
             Ok(nanos) if self.limit > 0 => Duration::from_nanos(nanos),
@@ -229,19 +231,19 @@ impl Meter {
     }
 }
 
-/// Part of the last `window`, in nanoseconds, that lies before the window of the grid that began at `start`.
+/// Returns the part of the last `window`, in nanoseconds, before the grid window that started at `start`.
 fn weight(start: Epoch, window: Duration, now: Epoch) -> u128 {
     (start + window).saturating_sub(now).as_nanos()
 }
 
-/// Requests for which a sliding counter has room, whose window before weighs `weight` nanoseconds.
+/// Returns the requests that a sliding counter admits if its previous window weighs `weight` nanoseconds.
 fn counter_room(limit: u32, window: Duration, previous: u32, current: u32, weight: u128) -> u32 {
     let window = window.as_nanos();
     let used = u128::from(previous) * weight + u128::from(current) * window;
     u32::try_from((u128::from(limit) * window).saturating_sub(used) / window).unwrap_or(u32::MAX)
 }
 
-/// Start of the window that holds `now`, on the grid of multiples of `window` since the UNIX epoch.
+/// Returns the start of the window that contains `now`, on the grid of multiples of `window` since the UNIX epoch.
 pub(super) fn grid_start(now: Epoch, window: Duration) -> Epoch {
     let within = now.as_nanos() % window.as_nanos().max(1);
     // The remainder is smaller than `now`, and a `now` beyond u64 nanoseconds is in the year 2554.
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_window_begins_and_ends_on_the_grid_of_the_epoch() {
+    fn fixed_window_lies_on_the_epoch_grid() {
         let mut meter = Meter::new(LimiterKind::FixedWindow, Quota::new(3, TEN), at(8_500));
         let last = take_many(&mut meter, 3, at(8_500));
         assert!(last.allowed);
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sliding_window_frees_a_place_when_its_oldest_request_falls_out() {
+    fn sliding_window_frees_a_slot_when_the_oldest_expires() {
         let mut meter = Meter::new(LimiterKind::SlidingWindow, Quota::new(2, TEN), at(0));
         meter.take(at(1_000));
         assert_eq!(meter.take(at(4_000)).reset_after, Duration::from_secs(7));
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_from_the_first_request_knows_no_grid() {
+    fn fixed_from_first_window_starts_with_its_first_request() {
         let mut meter = Meter::new(LimiterKind::FixedFromFirst, Quota::new(2, TEN), at(0));
         assert_eq!(meter.take(at(8_500)).reset_after, TEN);
         assert_eq!(meter.take(at(12_000)).reset_after, Duration::from_millis(6_500));
@@ -314,12 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn a_sliding_counter_weighs_the_window_before() {
+    fn sliding_counter_weighs_the_previous_window() {
         let mut meter = Meter::new(LimiterKind::SlidingCounter, Quota::new(10, TEN), at(0));
         assert_eq!(take_many(&mut meter, 10, at(9_000)).remaining, 0);
         let refused = meter.take(at(9_500));
         assert!(!refused.allowed);
-        // Of ten in the window before, nine count a second after the border.
+        // One second after the boundary, nine of the ten requests of the previous window count.
         assert_eq!(
             (refused.retry_after, refused.reset_after),
             (Duration::from_millis(1_500), Duration::from_millis(500))
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_bucket_starts_full_and_refills_evenly() {
+    fn token_bucket_starts_full_and_refills_evenly() {
         let quota = Quota::new(20, TEN).with_burst(40);
         let mut meter = Meter::new(TOKENS, quota, at(0));
         let last = take_many(&mut meter, 40, at(0));
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_zero_refuses_everything_and_still_names_a_time() {
+    fn limit_of_zero_rejects_with_a_retry_after() {
         for kind in KINDS {
             let mut meter = Meter::new(kind, Quota::new(0, TEN), at(0));
             for second in 0..100 {
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_nothing_and_of_all_time_neither_divide_by_zero_nor_overflow() {
+    fn zero_and_maximum_windows_do_not_panic() {
         for kind in KINDS {
             for window in [Duration::ZERO, Duration::MAX] {
                 let mut meter = Meter::new(kind, Quota::new(1, window).with_burst(u32::MAX), at(0));
@@ -397,7 +399,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(96))]
 
         #[test]
-        fn a_fixed_window_allows_its_limit_and_refuses_only_what_is_beyond(gaps in gaps(), limit in 1_u32..30) {
+        fn fixed_window_rejects_only_above_its_limit(gaps in gaps(), limit in 1_u32..30) {
             let times = times(&gaps);
             let verdicts = run(LimiterKind::FixedWindow, Quota::new(limit, TEN), &times);
             for (place, verdict) in verdicts.iter().enumerate() {
@@ -410,7 +412,7 @@ mod tests {
         }
 
         #[test]
-        fn no_stretch_as_long_as_a_sliding_window_has_more_than_the_limit(gaps in gaps(), limit in 1_u32..30) {
+        fn sliding_window_rejects_only_above_its_limit(gaps in gaps(), limit in 1_u32..30) {
             let times = times(&gaps);
             let verdicts = run(LimiterKind::SlidingWindow, Quota::new(limit, TEN), &times);
             for (place, verdict) in verdicts.iter().enumerate() {
@@ -423,7 +425,7 @@ mod tests {
         }
 
         #[test]
-        fn a_window_from_the_first_request_allows_its_limit(gaps in gaps(), limit in 1_u32..30) {
+        fn fixed_from_first_window_rejects_only_above_its_limit(gaps in gaps(), limit in 1_u32..30) {
             let times = times(&gaps);
             let verdicts = run(LimiterKind::FixedFromFirst, Quota::new(limit, TEN), &times);
             let mut first = times[0];
@@ -439,7 +441,7 @@ mod tests {
         }
 
         #[test]
-        fn a_sliding_counter_estimates_no_more_than_its_limit(gaps in gaps(), limit in 1_u32..30) {
+        fn sliding_counter_rejects_only_above_its_estimate(gaps in gaps(), limit in 1_u32..30) {
             let times = times(&gaps);
             let verdicts = run(LimiterKind::SlidingCounter, Quota::new(limit, TEN), &times);
             for (place, verdict) in verdicts.iter().enumerate() {
@@ -448,7 +450,7 @@ mod tests {
                     let within = (0..place).filter(|p| times[*p].as_secs() / 10 == window && verdicts[*p].allowed);
                     within.count() as u64
                 };
-                // In whole milliseconds, as the times are: estimate * 10 000.
+                // In whole milliseconds, like the times: estimate * 10 000.
                 let elapsed = u64::try_from(times[place].as_millis()).unwrap() % 10_000;
                 let free = (u64::from(limit) * 10_000)
                     .saturating_sub(count(window - 1) * (10_000 - elapsed) + count(window) * 10_000);
@@ -458,7 +460,7 @@ mod tests {
         }
 
         #[test]
-        fn a_token_bucket_never_gives_more_than_its_burst_and_what_flowed_in(
+        fn token_bucket_admits_at_most_burst_plus_refill(
             gaps in gaps(), limit in 1_u32..30, burst in 1_u32..60,
         ) {
             let times = times(&gaps);
@@ -474,7 +476,7 @@ mod tests {
         }
 
         #[test]
-        fn a_client_that_waits_as_it_is_told_is_let_in_and_a_moment_earlier_is_not(
+        fn retry_after_is_the_exact_time_of_admission(
             kind in kinds(), gaps in gaps(), limit in 1_u32..30,
         ) {
             let times = times(&gaps);

@@ -1,8 +1,8 @@
-//! Which budgets exist, and how large they are.
+//! The budgets and their limits.
 //!
-//! The figures are those of Clerk's page "System limits"
-//! (<https://clerk.com/docs/guides/how-clerk-works/system-limits>). They are written down here a second time on purpose:
-//! the simulator shares no quota code with the exporter, so that one wrong idea cannot hide in both.
+//! The numbers are those of Clerk's page "System limits"
+//! (<https://clerk.com/docs/guides/how-clerk-works/system-limits>). They are duplicated here on purpose: the simulator
+//! shares no quota code with the exporter, so that a wrong assumption cannot be in both.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,17 +15,17 @@ use super::options::ParseOptionError;
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Shorter windows are taken as this long, longer ones as [`LONGEST_WINDOW`].
+/// Windows are clamped to the range from this to [`LONGEST_WINDOW`].
 pub(super) const SHORTEST_WINDOW: Duration = Duration::from_millis(1);
 pub(super) const LONGEST_WINDOW: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A budget that requests are counted against.
 ///
-/// Every route that has no budget of its own counts against [`SimulatedBucket::Instance`]; `GET /v1/jwks` counts against none.
+/// Routes without their own budget count against [`SimulatedBucket::Instance`]; `GET /v1/jwks` is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SimulatedBucket {
-    /// One budget per instance, for everything not listed below.
+    /// One budget per instance, for all other routes.
     Instance,
     /// `POST /v1/invitations`, per instance.
     Invitations,
@@ -56,7 +56,7 @@ impl SimulatedBucket {
         Self::MembershipUpdate,
     ];
 
-    /// The name used in options, in the truth and in the `RateLimit` header.
+    /// Returns the name in options, in the truth and in the `RateLimit` header.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl SimulatedBucket {
         }
     }
 
-    /// Clerk's published figure for an instance of this environment.
+    /// Returns Clerk's published limit for an instance of this environment.
     #[must_use]
     pub const fn published(self, environment: Environment) -> Quota {
         match self {
@@ -102,7 +102,7 @@ impl FromStr for SimulatedBucket {
     }
 }
 
-/// What the prefix of a secret key says about its instance.
+/// The environment of an instance, from the prefix of its secret key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Environment {
@@ -113,7 +113,7 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// The word that `GET /v1/instance` answers.
+    /// Returns the name that `GET /v1/instance` reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -130,25 +130,25 @@ impl Environment {
     }
 }
 
-/// Requests that may be made within a window.
+/// A number of requests per window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// Requests per window. With 0 every request is refused.
+    /// Requests per window. With 0, every request is rejected.
     pub limit: u32,
-    /// Length of the window, from a millisecond to 366 days; what lies beyond is taken as the nearest of both.
+    /// Length of the window, clamped to 1 ms to 366 days.
     pub window: Duration,
-    /// Capacity of the token bucket, if it differs from `limit`. The window limiters do not look at it.
+    /// Capacity of the token bucket, if it differs from `limit`. Other limiters ignore it.
     pub burst: Option<u32>,
 }
 
 impl Quota {
-    /// `limit` requests per `window`, and no larger burst.
+    /// Creates a quota of `limit` requests per `window` without a larger burst.
     #[must_use]
     pub const fn new(limit: u32, window: Duration) -> Self {
         Self { limit, window, burst: None }
     }
 
-    /// The same quota with a token bucket that holds `burst` requests.
+    /// Returns the same quota with a token bucket of `burst` requests.
     #[must_use]
     pub const fn with_burst(self, burst: u32) -> Self {
         Self { burst: Some(burst), ..self }
@@ -168,7 +168,7 @@ impl fmt::Display for Quota {
 impl FromStr for Quota {
     type Err = ParseOptionError;
 
-    /// Reads `LIMIT/WINDOW` or `LIMIT/WINDOW:BURST`, for example `100/10s` or `20/10s:40`.
+    /// Parses `LIMIT/WINDOW` or `LIMIT/WINDOW:BURST`, for example `100/10s` or `20/10s:40`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let malformed =
             || ParseOptionError::new(format!("`{text}` is not a quota: write LIMIT/WINDOW[:BURST], as in 100/10s"));
@@ -185,23 +185,23 @@ impl FromStr for Quota {
     }
 }
 
-/// A ready-made size of the instance bucket.
+/// A predefined limit of the instance bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Plan {
     /// 20 requests per 10 s, burst 40.
     Free,
     /// 100 requests per 10 s, burst 200.
     Pro,
-    /// 100 requests per 10 s: Clerk's published figure for development instances.
+    /// 100 requests per 10 s: Clerk's published limit for development instances.
     Development,
-    /// 1000 requests per 10 s: Clerk's published figure for production instances.
+    /// 1000 requests per 10 s: Clerk's published limit for production instances.
     Production,
 }
 
 impl Plan {
     const ALL: [Self; 4] = [Self::Free, Self::Pro, Self::Development, Self::Production];
 
-    /// The quota of the instance bucket under this plan.
+    /// Returns the quota of the instance bucket under this plan.
     #[must_use]
     pub const fn quota(self) -> Quota {
         match self {
@@ -239,12 +239,12 @@ impl FromStr for Plan {
     }
 }
 
-/// A quota that takes the place of the published one, for every instance.
+/// A quota that replaces the published one, for every instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitOverride {
-    /// The bucket whose quota changes.
+    /// The bucket to change.
     pub bucket: SimulatedBucket,
-    /// Its new quota.
+    /// The new quota.
     pub quota: Quota,
 }
 
@@ -257,10 +257,12 @@ impl fmt::Display for LimitOverride {
 impl FromStr for LimitOverride {
     type Err = ParseOptionError;
 
-    /// Reads `BUCKET=LIMIT/WINDOW[:BURST]`, for example `instance=50/10s`.
+    /// Parses `BUCKET=LIMIT/WINDOW[:BURST]`, for example `instance=50/10s`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (bucket, quota) = text.split_once('=').ok_or_else(|| {
-            ParseOptionError::new(format!("`{text}` names no bucket: write BUCKET=LIMIT/WINDOW, as in instance=50/10s"))
+            ParseOptionError::new(format!(
+                "`{text}` does not name a bucket: write BUCKET=LIMIT/WINDOW, as in instance=50/10s"
+            ))
         })?;
         Ok(Self { bucket: bucket.parse()?, quota: quota.parse()? })
     }
@@ -271,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_quotas_survive_a_round_trip_through_text() {
+    fn names_and_quotas_round_trip_through_text() {
         for bucket in SimulatedBucket::ALL {
             assert_eq!(bucket.to_string().parse::<SimulatedBucket>().unwrap(), bucket);
         }
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_text_is_refused_with_what_to_write() {
+    fn invalid_text_error_lists_valid_values() {
         for text in [
             "50/10s",
             "instance=50",

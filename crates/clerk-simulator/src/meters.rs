@@ -1,4 +1,4 @@
-//! Every budget of every instance, and the record of what was used of it.
+//! The budgets of all instances, and the record of their use.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use super::limits::{Quota, SimulatedBucket};
 use super::options::LimiterKind;
 use super::record::Record;
 
-/// Meters that are kept before the untouched ones are swept out.
+/// Number of meters from which unused ones are removed.
 const SWEEP_AT: usize = 8_192;
 
-/// An entity's name is cut here: it comes from the path, so a client chooses its length.
+/// Maximum length of an entity's name: it comes from the path, so a client chooses its length.
 const ENTITY_MAX_BYTES: usize = 128;
 
-/// Which budget a request counts against.
+/// The budget that a request counts against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct MeterKey {
     /// Index of the instance in the key ring.
     pub(super) instance: usize,
     pub(super) bucket: SimulatedBucket,
-    /// The user, organization or membership that has the budget; `None` for the budgets of a whole instance.
+    /// The user, organization or membership that owns the budget; `None` for budgets of a whole instance.
     pub(super) entity: Option<Box<str>>,
 }
 
@@ -35,7 +35,7 @@ impl MeterKey {
     }
 }
 
-/// Every budget that was touched lately.
+/// All budgets that were used recently.
 #[derive(Debug)]
 pub(super) struct Meters {
     kind: LimiterKind,
@@ -49,7 +49,7 @@ impl Meters {
         Self { kind, meters: HashMap::new(), sweep_at: SWEEP_AT, record }
     }
 
-    /// Counts one request at `now` and writes down what came of it. `quota` is used when the budget is new.
+    /// Counts one request at `now` and records the result. `quota` is used if the budget is new.
     pub(super) fn take(&mut self, key: MeterKey, quota: Quota, now: Epoch) -> Verdict {
         if self.meters.len() >= self.sweep_at {
             self.meters.retain(|_, meter| !meter.is_untouched(now));
@@ -69,7 +69,7 @@ impl Meters {
         &self.record
     }
 
-    /// Fills every budget and forgets what was used.
+    /// Fills every budget and clears the record.
     pub(super) fn reset(&mut self) {
         self.meters.clear();
         self.sweep_at = SWEEP_AT;
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn entities_instances_and_buckets_have_budgets_of_their_own() {
+    fn entities_instances_and_buckets_have_separate_budgets() {
         let mut meters = meters();
         let quota = Quota::new(1, Duration::from_secs(10));
         let now = Duration::from_secs(100);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn budgets_of_entities_that_are_seen_once_do_not_pile_up() {
+    fn unused_entity_budgets_are_removed() {
         let mut meters = meters();
         let quota = Quota::new(10, Duration::from_secs(10));
         for second in 0..100_000 {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_entity_is_cut_between_characters() {
+    fn long_entity_is_truncated_at_a_character() {
         let key = MeterKey::new(0, SimulatedBucket::UserUpdate, Some(&"é".repeat(1_000)));
         assert_eq!(key.entity.unwrap().len(), ENTITY_MAX_BYTES);
         let odd = format!("a{}", "é".repeat(1_000));

@@ -1,4 +1,4 @@
-//! What a simulator is started with.
+//! The options of a simulator.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,35 +10,34 @@ use super::faults::Faults;
 use super::keys::KeyGrant;
 use super::limits::{Environment, LimitOverride, Plan, Quota, SimulatedBucket};
 
-/// What a [`Simulator`](super::Simulator) is started with.
+/// The options of a [`Simulator`](super::Simulator).
 ///
-/// The default behaves like Clerk's published limits (1000 requests per 10 s for `sk_live_` keys, 100 for `sk_test_`
-/// keys), counted in fixed windows, with `X-RateLimit-*` headers, 50 000 users, any well-formed key and no faults.
+/// The default has Clerk's published limits (1000 requests per 10 s for `sk_live_` keys, 100 for `sk_test_` keys),
+/// fixed windows, `X-RateLimit-*` headers, 50 000 users, any well-formed key and no faults.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Number of users in the directory.
+    /// Number of users.
     pub users: u32,
-    /// Seed of the user data, of the identifiers and of the faults' dice. The same seed and the same number of users
-    /// give the same users.
+    /// Seed of the users, the identifiers and random faults. The same seed and number of users give the same users.
     pub seed: u64,
     /// How requests are counted.
     pub limiter: LimiterKind,
-    /// Which quota headers the answers carry.
+    /// Quota headers of the responses.
     pub headers: HeaderProfile,
-    /// Size of the instance bucket. `None`: the published figure for the key's environment.
+    /// Limit of the instance bucket. `None`: the published one for the key's environment.
     pub plan: Option<Plan>,
-    /// Quotas that replace the published ones; they win over `plan`. If a bucket is named twice, the last one counts.
+    /// Quotas that replace the published ones and `plan`. If a bucket is named twice, the last one counts.
     pub limits: Vec<LimitOverride>,
-    /// Keys that are accepted. Empty: every well-formed `sk_test_` or `sk_live_` key, each an instance of its own.
+    /// Accepted keys. Empty: every well-formed `sk_test_` or `sk_live_` key, each with its own instance.
     pub keys: Vec<KeyGrant>,
-    /// Faults from the start. [`Faults::check`] is up to the caller here.
+    /// Faults from the start. They are not checked; call [`Faults::check`].
     pub faults: Faults,
-    /// Wall-clock time at which the simulator starts. `None`: now. From then on the time runs with tokio's clock, so
-    /// that paused time drives it.
+    /// Wall-clock time at which the simulator starts. `None`: now. From then on time follows tokio's clock, which
+    /// tests can pause.
     pub base: Option<SystemTime>,
-    /// How many windows the [`Truth`](super::Truth) remembers.
+    /// Number of windows that the [`Truth`](super::Truth) contains.
     pub kept_windows: usize,
-    /// How many single requests the [`Truth`](super::Truth) remembers.
+    /// Number of single requests that the [`Truth`](super::Truth) contains.
     pub kept_events: usize,
 }
 
@@ -61,7 +60,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The quota of `bucket` in an instance of `environment`.
+    /// Returns the quota of `bucket` in an instance of `environment`.
     #[must_use]
     pub fn quota(&self, bucket: SimulatedBucket, environment: Environment) -> Quota {
         let chosen = self.limits.iter().rev().find(|limit| limit.bucket == bucket).map(|limit| limit.quota);
@@ -76,22 +75,22 @@ impl Options {
     }
 }
 
-/// How requests are counted. Which of them Clerk uses is not documented.
+/// How requests are counted. Clerk does not document which one it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimiterKind {
-    /// Windows that begin at multiples of their length since the UNIX epoch.
+    /// Windows that start at multiples of their length since the UNIX epoch.
     FixedWindow,
-    /// Windows that begin with their first request.
+    /// Windows that start with their first request.
     FixedFromFirst,
-    /// At most `limit` requests within any stretch of time as long as the window.
+    /// At most `limit` requests within any time of one window length.
     SlidingWindow,
-    /// An estimate from two counters: the current window of the epoch's grid, and of the one before it the part that still
-    /// lies within the last window, as if its requests had come evenly.
+    /// An estimate from two counters: the current window of the epoch's grid, plus the part of the previous window
+    /// that lies within the last window length, as if its requests were evenly distributed.
     SlidingCounter,
-    /// A bucket that refills evenly with `limit` requests per window.
+    /// A token bucket that refills evenly with `limit` requests per window.
     TokenBucket {
-        /// Capacity of the instance bucket. `None`: the burst of the quota, else its limit. The other buckets keep
-        /// the burst of their own quota.
+        /// Capacity of the instance bucket. `None`: the quota's burst, else its limit. Other buckets use their own
+        /// quota's burst.
         burst: Option<u32>,
     },
 }
@@ -112,7 +111,7 @@ impl fmt::Display for LimiterKind {
 impl FromStr for LimiterKind {
     type Err = ParseOptionError;
 
-    /// Reads `fixed`, `fixed-from-first`, `sliding`, `sliding-counter`, `token-bucket` or `token-bucket:BURST`.
+    /// Parses `fixed`, `fixed-from-first`, `sliding`, `sliding-counter`, `token-bucket` or `token-bucket:BURST`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "fixed" => Ok(Self::FixedWindow),
@@ -139,10 +138,10 @@ impl FromStr for LimiterKind {
     }
 }
 
-/// Which quota headers the answers carry. `Retry-After` on 429 is always sent.
+/// The quota headers of responses. `Retry-After` is always sent with a 429.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderProfile {
-    /// None: what public captures of Clerk's answers show.
+    /// None, as in public captures of Clerk's responses.
     None,
     /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, the last in seconds from now.
     XRateLimit,
@@ -182,7 +181,7 @@ impl FromStr for HeaderProfile {
     }
 }
 
-/// An option's text that cannot be used; the message says what can.
+/// An option that could not be parsed; the message lists valid values.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct ParseOptionError(String);
@@ -202,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_the_command_line_survive_a_round_trip() {
+    fn option_names_round_trip_through_text() {
         for text in ["fixed", "fixed-from-first", "sliding", "sliding-counter", "token-bucket", "token-bucket:40"] {
             assert_eq!(text.parse::<LimiterKind>().unwrap().to_string(), text);
         }
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_wins_over_the_plan_and_the_plan_over_the_environment() {
+    fn override_precedes_plan_and_plan_precedes_environment() {
         let mut options = Options::default();
         let quota = |options: &Options| options.quota(SimulatedBucket::Instance, Environment::Development).limit;
         assert_eq!(quota(&options), 100);
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_the_limiter_reaches_only_the_instance_bucket() {
+    fn limiter_burst_applies_to_the_instance_bucket_only() {
         let options = Options { limiter: "token-bucket:500".parse().unwrap(), ..Options::default() };
         assert_eq!(options.quota(SimulatedBucket::Instance, Environment::Development).burst, Some(500));
         assert_eq!(options.quota(SimulatedBucket::UserUpdate, Environment::Development).burst, None);

@@ -1,4 +1,4 @@
-//! Organizations and memberships: answered plausibly from their identifier, kept nowhere.
+//! Organizations and memberships: plausible responses from their identifier, nothing is stored.
 //!
 //! Every well-formed identifier (`org_…`) is an organization, and every user is a member of each.
 
@@ -12,11 +12,11 @@ use super::users::json::View;
 /// 2023-01-01T00:00:00Z
 const CREATED_MILLIS: i64 = 1_672_531_200_000;
 
-/// An organization as Clerk writes it, after the changes of `body` (empty: none).
+/// Returns an organization as Clerk writes it, after the changes of `body` (empty: none).
 ///
 /// # Errors
 ///
-/// 404 if the identifier is malformed; 400 or 422 if the body is.
+/// 404 if the identifier is malformed; 400 or 422 if the body is invalid.
 pub(super) fn organization(id: &str, body: &[u8], now_millis: i64) -> Result<Value, ApiError> {
     check_id(id)?;
     let mut changes = if body.is_empty() { Map::new() } else { parse_object(body)? };
@@ -45,11 +45,11 @@ pub(super) fn organization(id: &str, body: &[u8], now_millis: i64) -> Result<Val
     }))
 }
 
-/// A membership as Clerk writes it, after the changes of `body`.
+/// Returns a membership as Clerk writes it, after the changes of `body`.
 ///
 /// # Errors
 ///
-/// 404 if the organization's identifier is malformed or there is no such user; 400 or 422 if the body is malformed.
+/// 404 if the organization's identifier is malformed or the user does not exist; 400 or 422 if the body is invalid.
 pub(super) fn membership(
     organization_id: &str,
     user_id: &str,
@@ -89,11 +89,11 @@ pub(super) fn membership(
     }))
 }
 
-/// Whether an organization can have this identifier.
+/// Checks that the identifier is one of an organization.
 ///
 /// # Errors
 ///
-/// 404 if not.
+/// 404 if it is not.
 pub(super) fn check_id(id: &str) -> Result<(), ApiError> {
     let tail = id.strip_prefix("org_").unwrap_or_default();
     if tail.is_empty() || !tail.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -103,7 +103,7 @@ pub(super) fn check_id(id: &str) -> Result<(), ApiError> {
 }
 
 fn given_metadata(changes: &mut Map<String, Value>, name: &str) -> Result<Map<String, Value>, ApiError> {
-    // A merge into nothing: what is `null` is not kept.
+    // A merge into an empty object drops `null` values.
     let mut kept = Map::new();
     merge(&mut kept, metadata(name, changes.remove(name).unwrap_or_default())?);
     Ok(kept)

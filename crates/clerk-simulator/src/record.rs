@@ -1,4 +1,4 @@
-//! What really happened, within bounds: every window that saw a request, and the latest single requests.
+//! A bounded record of every window with a request and of the latest requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::clock::Epoch;
 use super::limiter::{Verdict, grid_start};
 use super::meters::MeterKey;
 
-/// One window of one budget in which at least one request was made.
+/// One window of one budget with at least one request.
 #[derive(Debug)]
 pub(super) struct Window {
     pub(super) key: Arc<MeterKey>,
@@ -20,7 +20,7 @@ pub(super) struct Window {
     pub(super) least_remaining: u32,
 }
 
-/// One counted or refused request.
+/// One admitted or rejected request.
 #[derive(Debug)]
 pub(super) struct Event {
     pub(super) key: Arc<MeterKey>,
@@ -29,11 +29,11 @@ pub(super) struct Event {
     pub(super) refused: bool,
 }
 
-/// The newest windows and events; the oldest make room.
+/// The newest windows and events; the oldest are evicted.
 #[derive(Debug)]
 pub(super) struct Record {
     windows: VecDeque<Window>,
-    /// Number of windows that were dropped: a window's serial number minus this is its place in `windows`.
+    /// Number of evicted windows: a window's serial number minus this is its index in `windows`.
     dropped_windows: u64,
     /// Serial number of the newest window of each budget.
     newest: HashMap<Arc<MeterKey>, u64>,
@@ -85,7 +85,7 @@ impl Record {
             remaining_after: remaining,
             refused: !verdict.allowed,
         });
-        self.drop_oldest();
+        self.evict_oldest();
     }
 
     pub(super) fn windows(&self) -> impl DoubleEndedIterator<Item = &Window> {
@@ -96,7 +96,7 @@ impl Record {
         self.events.iter()
     }
 
-    /// Whether something had to make room.
+    /// Returns whether anything was evicted.
     pub(super) fn is_truncated(&self) -> bool {
         self.truncated
     }
@@ -105,7 +105,7 @@ impl Record {
         *self = Self::new(self.max_windows, self.max_events);
     }
 
-    fn drop_oldest(&mut self) {
+    fn evict_oldest(&mut self) {
         while self.events.len() > self.max_events {
             self.events.pop_front();
             self.truncated = true;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn old_windows_and_events_make_room_and_the_record_says_so() {
+    fn record_evicts_the_oldest_and_reports_truncation() {
         let mut record = Record::new(2, 3);
         let keys: Vec<_> = ["a", "b"]
             .into_iter()
@@ -144,8 +144,8 @@ mod tests {
         assert!(!record.is_truncated());
         record.add(&keys[1], Duration::from_secs(12), &verdict(true, 4));
         assert!(record.is_truncated());
-        assert_eq!(record.newest.len(), 1, "a budget without a window is forgotten");
-        // The first budget comes back after its window was dropped, and the second continues its own.
+        assert_eq!(record.newest.len(), 1, "a budget without a window is dropped");
+        // The first budget is used again after its window was evicted; the second continues its own.
         record.add(&keys[0], Duration::from_secs(13), &verdict(true, 4));
         record.add(&keys[0], Duration::from_secs(14), &verdict(false, 0));
         let windows: Vec<_> = record.windows().map(|window| (window.allowed, window.refused)).collect();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_request_leaves_nothing_whatever_the_limiter_still_holds() {
+    fn rejected_request_records_zero_remaining() {
         let mut record = Record::new(2, 2);
         let key = Arc::new(MeterKey::new(0, SimulatedBucket::Instance, None));
         record.add(&key, Duration::from_secs(1), &verdict(false, 3));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_no_windows_keeps_none() {
+    fn record_with_zero_capacity_stays_empty() {
         let mut record = Record::new(0, 0);
         let key = Arc::new(MeterKey::new(0, SimulatedBucket::Instance, None));
         for second in 0..3 {

@@ -1,4 +1,4 @@
-//! What each endpoint answers once a request has passed the limiter.
+//! The endpoints' responses to requests that passed the limiter.
 
 use std::sync::atomic::Ordering;
 
@@ -18,11 +18,11 @@ use super::users::json::View;
 use super::users::query::UserQuery;
 
 impl Shared {
-    /// The JSON that the endpoint answers to a client of `instance`.
+    /// Returns the JSON of the endpoint's response to a client of `instance`.
     ///
     /// # Errors
     ///
-    /// What Clerk would answer: 404 for what is not there, 400 and 422 for wrong input.
+    /// As Clerk: 404 for what does not exist, 400 and 422 for invalid input.
     pub(super) fn respond(&self, instance: usize, route: Route<'_>, uri: &Uri, body: &[u8]) -> Result<Bytes, ApiError> {
         let now = epoch_millis(self.clock.now());
         let serial = || self.next_serial();
@@ -57,7 +57,7 @@ impl Shared {
                 invitations::create_bulk(Target::Organization(organization), body, serial(), now).map(bytes)
             }
             Route::Organization { organization } => organizations::organization(organization, &[], now).map(bytes),
-            // Nothing is kept of an organization, so that merging and replacing its metadata come to the same.
+            // Organizations are not stored, so merging and replacing metadata are the same.
             Route::OrganizationUpdate { organization } | Route::OrganizationMetadata { organization, .. } => {
                 let body = if body.is_empty() { b"{}" } else { body };
                 organizations::organization(organization, body, now).map(bytes)
@@ -102,7 +102,7 @@ impl Shared {
         }))
     }
 
-    /// A key set with one RSA key. Its modulus is invented: nothing can be verified with it.
+    /// Returns a key set with one RSA key. Its modulus is made up: it cannot verify anything.
     fn jwks(&self, instance: usize) -> Bytes {
         const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         const MODULUS_LENGTH: u64 = 342;
@@ -125,7 +125,7 @@ impl Shared {
     }
 
     fn next_serial(&self) -> u64 {
-        mix(self.options.seed, self.answers.load(Ordering::Relaxed))
+        mix(self.options.seed, self.responses.load(Ordering::Relaxed))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which endpoint a request is for, and which budget it counts against.
+//! The endpoint of a request and the budget that it counts against.
 
 use http::Method;
 
@@ -63,9 +63,9 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The bucket, and the entity within it whose budget it is; `None` if the request is not counted.
+    /// Returns the bucket and the entity that owns the budget; `None` if the request is not counted.
     ///
-    /// A path that does not exist counts like any other that is not listed.
+    /// A path that does not exist counts against the instance's bucket.
     pub(super) fn budget(self) -> Option<(SimulatedBucket, Option<String>)> {
         Some(match self {
             Self::Jwks => return None,
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_listed_route_counts_against_its_own_bucket() {
+    fn routes_count_against_their_documented_bucket() {
         let cases = [
             ("GET", "/v1/users", Some((SimulatedBucket::Instance, None))),
             ("HEAD", "/v1/users/count", Some((SimulatedBucket::Instance, None))),

@@ -1,4 +1,4 @@
-//! The simulator's own account of what was used: what an exporter's numbers are compared with.
+//! The simulator's own record of use, to compare an exporter's numbers with.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -11,35 +11,35 @@ use super::limits::{Environment, SimulatedBucket};
 use super::meters::MeterKey;
 use super::record::Record;
 
-/// What really happened since the start or the last reset. In JSON, moments are seconds since the UNIX epoch.
+/// What was used since the start or the last reset. In JSON, times are seconds since the UNIX epoch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Truth {
-    /// The simulator's time when this was taken.
+    /// The simulator's time of the snapshot.
     #[serde(serialize_with = "as_epoch_seconds")]
     pub at: SystemTime,
-    /// Every answer under `/v1`, counted or not.
+    /// All responses under `/v1`, counted or not.
     pub requests: Requests,
-    /// Whether older windows or events were forgotten to bound the memory.
+    /// Whether older windows or events were dropped to bound the memory.
     pub truncated: bool,
     /// Every instance whose key was used or configured.
     pub instances: Vec<InstanceTruth>,
 }
 
-/// Number of answers.
+/// Number of responses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Requests {
-    /// All of them.
+    /// All responses.
     pub total: u64,
-    /// By HTTP status.
+    /// Responses by HTTP status.
     pub by_status: BTreeMap<u16, u64>,
 }
 
-/// What one instance used.
+/// The use of one instance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InstanceTruth {
     /// The configured name, else the environment and a number in the order of first use (`development-1`).
     pub name: String,
-    /// The identifier that `GET /v1/instance` answers.
+    /// The identifier that `GET /v1/instance` reports.
     pub id: String,
     /// Production or development.
     pub environment: Environment,
@@ -47,12 +47,12 @@ pub struct InstanceTruth {
     pub buckets: Vec<BucketTruth>,
 }
 
-/// What was used of one budget.
+/// The use of one budget.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BucketTruth {
     /// The bucket.
     pub bucket: SimulatedBucket,
-    /// The user, organization or `organization/user` whose budget it is; `None` for budgets of the whole instance.
+    /// The user, organization or `organization/user` that owns the budget; `None` for budgets of the whole instance.
     pub entity: Option<String>,
     /// Windows with at least one request, oldest first.
     pub windows: Vec<WindowTruth>,
@@ -62,40 +62,41 @@ pub struct BucketTruth {
 
 /// One window with at least one request.
 ///
-/// Windows from their first request, sliding ones and token buckets have no borders that are known beforehand: there the windows lie on the grid of multiples of the
-/// window length since the UNIX epoch, and [`BucketTruth::least_remaining`] answers for any other stretch of time.
+/// Windows that start with their first request, sliding windows and token buckets have no boundaries that are known
+/// beforehand. Their windows here lie on the grid of multiples of the window length since the UNIX epoch; use
+/// [`BucketTruth::least_remaining`] for other times.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WindowTruth {
-    /// First moment of the window.
+    /// Start of the window.
     #[serde(serialize_with = "as_epoch_seconds")]
     pub start: SystemTime,
     /// First moment after the window.
     #[serde(serialize_with = "as_epoch_seconds")]
     pub end: SystemTime,
-    /// Requests that an untouched budget allows at once.
+    /// Requests that an unused budget allows at once.
     pub limit: u32,
-    /// Requests that passed.
+    /// Requests that were admitted.
     pub allowed: u64,
-    /// Requests that were answered with 429.
+    /// Requests that got a 429.
     pub refused: u64,
-    /// The fewest requests that were left after any request of the window; 0 if one was refused.
+    /// The lowest number of remaining requests after any request of the window; 0 if one was rejected.
     pub least_remaining: u32,
 }
 
-/// One request that was counted or refused.
+/// One request that was admitted or rejected.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EventTruth {
-    /// When the limiter saw it.
+    /// When the limiter processed it.
     #[serde(serialize_with = "as_epoch_seconds")]
     pub at: SystemTime,
-    /// Requests that were left after it; 0 if it was refused.
+    /// Remaining requests after it; 0 if it was rejected.
     pub remaining_after: u32,
-    /// Whether it was answered with 429.
+    /// Whether it got a 429.
     pub refused: bool,
 }
 
 impl Truth {
-    /// The instance of this name.
+    /// Returns the instance with this name.
     #[must_use]
     pub fn instance(&self, name: &str) -> Option<&InstanceTruth> {
         self.instances.iter().find(|instance| instance.name == name)
@@ -148,13 +149,13 @@ impl Truth {
 }
 
 impl InstanceTruth {
-    /// The budget of the whole instance in `bucket`.
+    /// Returns the budget of the whole instance in `bucket`.
     #[must_use]
     pub fn bucket(&self, bucket: SimulatedBucket) -> Option<&BucketTruth> {
         self.buckets.iter().find(|truth| truth.bucket == bucket && truth.entity.is_none())
     }
 
-    /// The budget that `entity` has in `bucket`.
+    /// Returns the budget of `entity` in `bucket`.
     #[must_use]
     pub fn entity_bucket(&self, bucket: SimulatedBucket, entity: &str) -> Option<&BucketTruth> {
         self.buckets.iter().find(|truth| truth.bucket == bucket && truth.entity.as_deref() == Some(entity))
@@ -162,14 +163,15 @@ impl InstanceTruth {
 }
 
 impl BucketTruth {
-    /// The fewest requests that were left after any request from `from` (inclusive) to `to` (exclusive); `None` if none
-    /// was made. Looks at the remembered events only.
+    /// Returns the lowest number of remaining requests after any request from `from` (inclusive) to `to` (exclusive).
+    ///
+    /// `None` if there was no request. Only considers the recorded events.
     #[must_use]
     pub fn least_remaining(&self, from: SystemTime, to: SystemTime) -> Option<u32> {
         self.events_between(from, to).iter().map(|event| event.remaining_after).min()
     }
 
-    /// The remembered events from `from` (inclusive) to `to` (exclusive).
+    /// Returns the recorded events from `from` (inclusive) to `to` (exclusive).
     #[must_use]
     pub fn events_between(&self, from: SystemTime, to: SystemTime) -> &[EventTruth] {
         let first = self.events.partition_point(|event| event.at < from);

@@ -1,4 +1,4 @@
-//! What several tests share: a simulated Clerk and a way to it.
+//! Shared test helpers: a simulated Clerk with a client, processes and Redis servers.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,52 +19,52 @@ use clerk_quota::snapshot::InstanceSnapshot;
 use clerk_quota::{Coverage, Environment, Limit, Settings, Source};
 use clerk_simulator::Simulator;
 
-/// Wall-clock time at which simulated tests begin: the first moment of a window.
+/// Wall-clock time at which simulated tests start: the start of a window.
 pub fn start() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_608_000)
 }
 
-/// A key that looks like one and is not.
+/// A well-formed but invalid key.
 pub const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
 
-/// A small simulator in simulated time.
+/// Options of a small simulator in simulated time.
 pub fn simulator(seed: u64) -> clerk_simulator::Options {
     clerk_simulator::Options { seed, users: 100, base: Some(start()), ..clerk_simulator::Options::default() }
 }
 
-/// A development instance of the simulator, with a ledger and a way to it.
+/// A simulated development instance with a ledger and a client.
 pub struct World {
     /// The simulated Clerk.
     pub simulator: Simulator,
     /// The ledger, with the one instance `test`.
     pub ledger: Arc<Ledger>,
-    /// The way to the simulator.
+    /// The client of the simulator.
     pub outbound: Arc<Outbound>,
-    /// A second ledger of the same instance, for observations that take another way.
+    /// A second ledger of the same instance, for observations that arrive by another path.
     pub late: Handle,
     upstream: Arc<dyn Transport>,
 }
 
 impl World {
-    /// A simulator with these options, and a way to it.
+    /// Creates a simulator with these options and a client.
     pub fn new(options: clerk_simulator::Options) -> Self {
         let simulator = Simulator::new(options);
         let upstream: Arc<dyn Transport> = MemoryTransport::new(simulator.router());
         Self::over(simulator, upstream)
     }
 
-    /// The same with a pacer of these options.
+    /// Creates a simulator and a client with these limiter options.
     pub fn paced(options: clerk_simulator::Options, pace: limiter::LimiterOptions) -> Self {
         let world = Self::new(options);
         let clock = Arc::clone(&world.outbound.clock);
-        let flow = Arc::new(InstanceLimits::new(pace, Arc::clone(&clock)));
+        let limits = Arc::new(InstanceLimits::new(pace, Arc::clone(&clock)));
         let Outbound { transport: upstream, base, key, ledger, .. } = &*world.outbound;
         let (upstream, key, ledger) = (Arc::clone(upstream), Arc::clone(key), Arc::clone(ledger));
-        let outbound = Arc::new(Outbound { transport: upstream, base: base.clone(), key, ledger, clock, limits: flow });
+        let outbound = Arc::new(Outbound { transport: upstream, base: base.clone(), key, ledger, clock, limits });
         Self { outbound, ..world }
     }
 
-    /// The same simulator and key, with a ledger of its own.
+    /// Creates a client with its own ledger, for the same simulator and key.
     pub fn beside(&self) -> Self {
         Self::over(self.simulator.clone(), Arc::clone(&self.upstream))
     }
@@ -76,14 +76,14 @@ impl World {
         Self { simulator, ledger, outbound: Arc::new(outbound), late: late.instance("late").unwrap(), upstream }
     }
 
-    /// The instance's numbers now.
+    /// Returns the instance's snapshot now.
     pub fn snapshot(&self) -> InstanceSnapshot {
         let now = self.outbound.clock.now();
         self.outbound.ledger.lock().snapshot(now)
     }
 }
 
-/// A way to whatever the upstream leads to, for the ledger's instance `test`.
+/// Creates a client over `upstream`, for the ledger's instance `test`.
 pub fn outbound(upstream: Arc<dyn Transport>, ledger: &Ledger) -> Outbound {
     Outbound::new(
         upstream,
@@ -94,7 +94,7 @@ pub fn outbound(upstream: Arc<dyn Transport>, ledger: &Ledger) -> Outbound {
     )
 }
 
-/// A development instance with Clerk's published limits, probed every 15 s.
+/// Settings of a development instance with Clerk's published limits, probed every 15 s.
 pub fn settings(name: &str) -> Settings {
     Settings {
         name: name.into(),
@@ -109,7 +109,7 @@ pub fn settings(name: &str) -> Settings {
     }
 }
 
-/// Runs a test on a runtime of its own whose time jumps to the next timer, with the same dice each time.
+/// Runs a test with paused time, which jumps to the next timer, and a fixed random seed.
 pub fn in_simulated_time(test: impl Future<Output = ()>) {
     fastrand::seed(42);
     let mut runtime = tokio::runtime::Builder::new_current_thread();

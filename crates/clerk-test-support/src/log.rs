@@ -1,4 +1,4 @@
-//! What a test's own thread logs.
+//! Captures the logs of a test's thread.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -9,8 +9,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 thread_local! {
-    /// What was logged by this thread, once it listens. A subscriber for each test would miss lines: whether a line is
-    /// wanted at all is remembered for the whole process.
+    /// Lines logged by this thread after [`listen`]. A subscriber per test would miss lines, because tracing caches per
+    /// process whether a callsite is enabled.
     static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
@@ -31,7 +31,7 @@ impl Write for Writer {
     }
 }
 
-/// Keeps what this thread logs from now on, at every level.
+/// Starts capturing this thread's logs, at every level.
 pub fn listen() {
     static START: Once = Once::new();
     START.call_once(|| {
@@ -42,7 +42,7 @@ pub fn listen() {
     LOG.set(Some(Vec::new()));
 }
 
-/// What this thread logged since.
+/// Returns the lines captured since [`listen`].
 pub fn everything() -> String {
     LOG.with_borrow(|log| String::from_utf8(log.clone().unwrap()).unwrap())
 }

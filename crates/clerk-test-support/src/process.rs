@@ -1,4 +1,4 @@
-//! Programs that tests run: their output is kept, and they end with the test, also when it panics.
+//! Child processes of tests: captures their output and ends them with the test, even if it panics.
 
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Longest wait for a program to start or to end, on a busy machine too.
+/// Longest wait for a program to start or to end, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Lines of a program that are shown when a test fails.
+/// Lines of output shown when a test fails.
 const SHOWN_LINES: usize = 40;
 
 /// A running program.
@@ -36,7 +36,7 @@ impl Process {
         Self { name, child, lines, _readers: readers }
     }
 
-    /// Waits for a line of the program's output from which `pick` can take something.
+    /// Waits for a line of output for which `pick` returns a value.
     pub async fn line<T>(&mut self, pick: impl Fn(&str) -> Option<T>) -> T {
         let found = timeout(PATIENCE, async {
             let mut seen = 0;
@@ -59,8 +59,7 @@ impl Process {
         }
     }
 
-    /// Waits for the address that the program says it listens on: clerk-exporter, Prometheus and Alertmanager log it as
-    /// `address=`.
+    /// Waits for the listen address, which clerk-exporter, Prometheus and Alertmanager log as `address=`.
     pub async fn address(&mut self) -> SocketAddr {
         let address = |line: &str| line.split_whitespace().find_map(|word| word.strip_prefix("address="))?.parse().ok();
         self.line(|line| {
@@ -70,18 +69,18 @@ impl Process {
         .await
     }
 
-    /// Everything that the program has written so far.
+    /// Returns the output so far.
     pub fn output(&self) -> String {
         self.lines.borrow().join("\n")
     }
 
-    /// Asks the program to stop, as an init system does, and waits until it has.
+    /// Stops the program with SIGTERM, as an init system does, and waits for its end.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM").await;
         self.ended().await
     }
 
-    /// Sends the program a signal: `STOP`, `CONT`.
+    /// Sends a signal, such as `STOP` or `CONT`.
     pub async fn signal(&self, signal: &str) {
         let id = self.child.id().unwrap_or_else(|| panic!("{} has ended already", self.name));
         let command = format!("kill -{signal} {id}");

@@ -1,4 +1,4 @@
-//! A real Redis on a Unix socket of its own: no port that somebody else could take.
+//! A real Redis on a Unix socket, to avoid port conflicts.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::process::Process;
 
-/// A running server that keeps nothing on disk. Ends with the test.
+/// A running server without persistence. Ends with the test.
 pub struct RedisServer {
     directory: TempDir,
     arguments: Vec<String>,
@@ -20,7 +20,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server with more arguments.
+    /// Starts a server with additional arguments.
     pub async fn start(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -28,69 +28,69 @@ impl RedisServer {
         Self { directory, arguments, process }
     }
 
-    /// The socket that the server listens on.
+    /// Returns the path of the server's socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }
 
-    /// The address of the server.
+    /// Returns the server's URL.
     pub fn url(&self) -> Secret {
         Secret::new(format!("unix://{}", self.socket().display()))
     }
 
-    /// Options that wait longer than a busy machine needs: a test in which a timeout matters sets it.
+    /// Returns options with timeouts long enough for a busy machine. Tests of timeouts set their own.
     pub fn options(&self) -> RedisOptions {
         let patience = std::time::Duration::from_secs(20);
         RedisOptions { timeout: patience, connect_timeout: patience, ..RedisOptions::new(self.url()) }
     }
 
-    /// A client of the server, with [`options`](Self::options).
+    /// Creates a client with [`options`](Self::options).
     pub fn store(&self) -> RedisClient {
         RedisClient::new(self.options()).unwrap()
     }
 
-    /// Ends the server without a farewell.
+    /// Kills the server.
     pub async fn kill(&mut self) {
         self.process.signal("KILL").await;
         self.process.ended().await;
     }
 
-    /// Starts the server again, empty, at the same place.
+    /// Starts the server again, empty, on the same socket.
     pub async fn restart(&mut self) {
         self.process = run(&self.directory, &self.arguments).await;
     }
 
-    /// Stops the server where it is: connections stand and nobody answers.
+    /// Suspends the server: connections stay open without responses.
     pub async fn pause(&self) {
         self.process.signal("STOP").await;
     }
 
-    /// Lets the server go on.
+    /// Resumes the server.
     pub async fn resume(&self) {
         self.process.signal("CONT").await;
     }
 
-    /// A connection to look at what is there.
+    /// Opens a connection to inspect the server.
     pub async fn look(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url().expose()).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// Runs a command in the server.
+    /// Runs a command on the server.
     pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut self.look().await).await.unwrap()
     }
 
-    /// The address of the server for a user, who is given these rights and nothing else.
+    /// Creates a user with only these permissions and returns the server's URL for it.
     pub async fn url_of_user(&self, user: &str, rights: &[&str]) -> Secret {
         let rights = [&["ACL", "SETUSER", user, "reset", "on", ">CANARY-right", "resetchannels"], rights].concat();
         let () = self.command(&rights).await;
         Secret::new(format!("unix://{}?user={user}&pass=CANARY-right", self.socket().display()))
     }
 
-    /// What the server was not willing to do: right by right.
+    /// Returns the objects of denied commands from the ACL log.
     pub async fn denied(&self) -> Vec<String> {
         let entries: Vec<std::collections::HashMap<String, redis::Value>> = self.command(&["ACL", "LOG", "128"]).await;
         let object = |entry: &std::collections::HashMap<String, redis::Value>| {
@@ -99,15 +99,15 @@ impl RedisServer {
         entries.iter().map(object).collect()
     }
 
-    /// The keys that a command names.
+    /// Returns the keys in a command.
     pub async fn keys_of(&self, command: &[String]) -> Vec<String> {
-        let mut question = redis::cmd("COMMAND");
-        question.arg("GETKEYS").arg(command);
-        // Most commands have none, and the server calls that an error.
-        question.query_async(&mut self.look().await).await.unwrap_or_default()
+        let mut getkeys = redis::cmd("COMMAND");
+        getkeys.arg("GETKEYS").arg(command);
+        // Most commands have no keys, which the server reports as an error.
+        getkeys.query_async(&mut self.look().await).await.unwrap_or_default()
     }
 
-    /// What the server says when a client of this address sends a command that fails.
+    /// Returns the server's error for a failing command sent to this URL.
     pub async fn error(&self, url: &Secret, words: &[&str]) -> String {
         let client = redis::Client::open(url.expose()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -117,7 +117,7 @@ impl RedisServer {
         format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default())
     }
 
-    /// Every command from now on.
+    /// Monitors all commands from now on.
     pub async fn monitor(&self) -> Monitor {
         let mut stream = BufReader::new(UnixStream::connect(self.socket()).await.unwrap());
         stream.write_all(b"MONITOR\r\n").await.unwrap();
@@ -127,7 +127,7 @@ impl RedisServer {
         Monitor(stream)
     }
 
-    /// All keys, and how long each has to live in milliseconds.
+    /// Returns all keys with their TTL in milliseconds.
     pub async fn keys(&self) -> Vec<(String, i64)> {
         let keys: Vec<String> = self.command(&["KEYS", "*"]).await;
         let mut found = Vec::new();
@@ -139,11 +139,11 @@ impl RedisServer {
     }
 }
 
-/// The commands that a server runs, those of scripts included.
+/// The commands that a server runs, including those of scripts.
 pub struct Monitor(BufReader<UnixStream>);
 
 impl Monitor {
-    /// The next command in words, and whether a script runs it.
+    /// Returns the words of the next command, and whether a script runs it.
     pub async fn next(&mut self) -> (Vec<String>, bool) {
         let mut line = String::new();
         self.0.read_line(&mut line).await.unwrap();
@@ -153,7 +153,7 @@ impl Monitor {
     }
 }
 
-/// Words in quotation marks. Bytes that are not printable stay escaped.
+/// Parses quoted words. Unprintable bytes stay escaped.
 fn quoted_words(line: &str) -> Vec<String> {
     let (mut words, mut rest) = (Vec::new(), line.chars());
     while rest.any(|character| character == '"') {

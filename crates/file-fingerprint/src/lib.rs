@@ -1,7 +1,7 @@
-//! Whether a file is still the one that was read, by its metadata; and what was made of files, with what came of it
-//! ([`WatchedFiles`]).
+//! Detects file changes by metadata ([`FileFingerprint`]) and tracks reloads ([`WatchedFiles`]).
 //!
-//! Take the fingerprint before reading the file: a file that is replaced in between is then read once more, never missed.
+//! Take the fingerprint before reading the file. A replacement in between then causes one more read and is never
+//! missed.
 //!
 //! ```
 //! use file_fingerprint::FileFingerprint;
@@ -24,20 +24,20 @@ use std::time::{Duration, SystemTime};
 
 pub use watched::{Look, ReloadStats, WatchedFiles};
 
-/// A file that was written this short a time before it was looked at may be written again within the same tick of the
-/// file system's clock: then its metadata does not tell.
+/// A file modified more recently may be written again within the same tick of the file system's clock, so that its
+/// metadata does not change.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// What tells one state of a file from another without reading it. Symbolic links are followed.
+/// The metadata that identifies a state of a file. Symbolic links are followed.
 ///
-/// Two are equal if the file looked the same.
+/// Fingerprints are equal if the metadata is equal.
 #[derive(Clone, Debug)]
 pub struct FileFingerprint {
     modified: Option<SystemTime>,
     size_bytes: u64,
-    /// Device, inode, and time of the last change of the inode, which `touch -d` and `cp -p` do not fake.
+    /// Device, inode, and ctime, which `touch -d` and `cp -p` cannot fake.
     identity: (u64, u64, i64, i64),
-    /// Whether it was written so long before that a further write shows.
+    /// Whether the last write was long enough ago that another write changes the metadata.
     is_settled: bool,
 }
 
@@ -50,7 +50,7 @@ impl PartialEq for FileFingerprint {
 impl Eq for FileFingerprint {}
 
 impl FileFingerprint {
-    /// The present state of a file; `None` if there is no such file, or if it cannot be looked at. Blocks for one look.
+    /// Returns the fingerprint of a file; `None` if its metadata cannot be read. Blocks for one `stat`.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
@@ -60,8 +60,9 @@ impl FileFingerprint {
         Some(Self { modified, size_bytes: metadata.len(), identity: identity(&metadata), is_settled })
     }
 
-    /// Whether the file at `path` is in the state of which `known` was taken, and no write can have been missed. A file
-    /// that had just been written when `known` was taken has to be read again, whatever it looks like.
+    /// Whether the file at `path` still has the fingerprint `known` and no write can have been missed.
+    ///
+    /// Always false if the file had just been written when `known` was taken: it must be read again.
     #[must_use]
     pub fn is_current(known: Option<&Self>, path: &Path) -> bool {
         known.is_none_or(|known| known.is_settled) && Self::of(path).as_ref() == known
@@ -88,7 +89,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// A file of an hour ago.
+    /// Creates a file modified an hour ago.
     fn old_file(folder: &Path, name: &str) -> PathBuf {
         let path = folder.join(name);
         fs::write(&path, "one").unwrap();
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_file_is_current_until_it_changes_or_is_gone() {
+    fn old_file_is_current_until_changed_or_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = old_file(folder.path(), "file");
         let known = FileFingerprint::of(&path);
@@ -114,12 +115,12 @@ mod tests {
         assert!(!is_current(known.as_ref(), &path));
         fs::remove_file(&path).unwrap();
         assert!(!is_current(known.as_ref(), &path));
-        assert!(is_current(None, &path), "what is not there stays away");
+        assert!(is_current(None, &path), "a missing file is current while it is missing");
     }
 
     #[test]
     #[cfg(unix)]
-    fn a_copied_time_and_size_hide_no_change() {
+    fn replacement_with_equal_time_and_size_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (old_file(folder.path(), "file"), old_file(folder.path(), "other"));
         let known = FileFingerprint::of(&path);
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn links_are_followed() {
+    fn symlinks_are_followed() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (old_file(folder.path(), "first"), old_file(folder.path(), "second"));
         let link = folder.path().join("link");
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_just_written_or_comes_from_the_future_is_not_settled() {
+    fn recent_or_future_modification_time_is_not_settled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "one").unwrap();

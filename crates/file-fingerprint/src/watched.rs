@@ -1,4 +1,4 @@
-//! Files that something is made from: whether it has to be made again, and what came of the attempts.
+//! Tracks files that a value is loaded from: when to reload, and the outcome of reloads.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::FileFingerprint;
 
-/// How often something was made from its files. Shared between those that make it and those that show the numbers.
+/// Counters of reloads, shared between the loader and metrics.
 #[derive(Debug, Default)]
 pub struct ReloadStats {
     failures: AtomicU64,
@@ -15,25 +15,25 @@ pub struct ReloadStats {
 }
 
 impl ReloadStats {
-    /// Attempts that failed. Goes on counting for as long as a failure lasts, since it is tried again.
+    /// Failed attempts. Keeps counting while a failure lasts, because each check retries.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Attempts that succeeded, the first one included.
+    /// Successful attempts, including the first.
     #[must_use]
     pub fn successes(&self) -> u64 {
         self.successes.load(Ordering::Relaxed)
     }
 }
 
-/// How files looked before something was made from them.
+/// Fingerprints of files, taken before loading.
 #[derive(Clone, Debug, Default)]
 pub struct Look(Vec<(PathBuf, Option<FileFingerprint>)>);
 
 impl Look {
-    /// The files as they are now. Blocks for one look at each.
+    /// Takes the fingerprints now. Blocks for one `stat` per file.
     pub fn at(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let look = |path: PathBuf| {
             let fingerprint = FileFingerprint::of(&path);
@@ -47,10 +47,10 @@ impl Look {
     }
 }
 
-/// Files that something is made from.
+/// Files that a value is loaded from.
 ///
-/// A file counts as seen once something was made from it, and not before: what could not be read or used is tried again
-/// at each look until it can be, whether or not a file changes in between. What was made before stays with its owner.
+/// Fingerprints are recorded only when loading succeeds. After a failure, each check retries, even if no file changes.
+/// The caller keeps the previous value.
 ///
 /// ```
 /// use file_fingerprint::WatchedFiles;
@@ -70,25 +70,26 @@ impl Look {
 /// ```
 #[derive(Debug, Default)]
 pub struct WatchedFiles {
-    /// As they were before the last attempt that succeeded.
+    /// Fingerprints before the last successful attempt.
     seen: Look,
     has_succeeded: bool,
-    /// What the last attempt failed with; none if it succeeded.
+    /// Error of the last attempt; `None` if it succeeded.
     failure: Option<String>,
-    /// The failure that was told.
-    told: Option<String>,
+    /// The failure that was last reported.
+    reported: Option<String>,
     stats: Arc<ReloadStats>,
 }
 
 impl WatchedFiles {
-    /// Nothing was made yet; attempts count here.
+    /// Creates a tracker without a loaded value that counts attempts in `stats`.
     #[must_use]
     pub fn new(stats: Arc<ReloadStats>) -> Self {
         Self { stats, ..Self::default() }
     }
 
-    /// Whether it is time for an attempt: there was none, the last one failed, or a file may be another one. Blocks for one
-    /// look at each file.
+    /// Whether to load: not loaded yet, the last attempt failed, or a file may have changed.
+    ///
+    /// Blocks for one `stat` per file.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         !self.has_succeeded || self.failure.is_some() || !self.seen.is_current()
@@ -100,10 +101,10 @@ impl WatchedFiles {
         self.failure.is_some()
     }
 
-    /// Makes something from these files. The fingerprints are taken before.
+    /// Loads a value from these files with `make`, after taking their fingerprints.
     ///
     /// # Errors
-    /// What `make` says.
+    /// Returns the error of `make`.
     pub fn attempt<T, E: fmt::Display>(
         &mut self,
         paths: impl IntoIterator<Item = PathBuf>,
@@ -118,42 +119,42 @@ impl WatchedFiles {
         made
     }
 
-    /// Something was made from the files as they were at this look.
+    /// Records that loading succeeded for these fingerprints.
     pub fn succeeded(&mut self, look: Look) {
         self.unchanged(look);
         self.failure = None;
         self.stats.successes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The files hold at this look what they held before: nothing had to be made.
+    /// Records that the files' contents are the same as before, so that nothing was loaded.
     pub fn unchanged(&mut self, look: Look) {
         self.seen = look;
         self.has_succeeded = true;
     }
 
-    /// There are no files any more.
+    /// Records that there are no files any more.
     pub fn forget(&mut self) {
         *self = Self { has_succeeded: true, ..Self::new(Arc::clone(&self.stats)) };
     }
 
-    /// Nothing could be made.
+    /// Records that loading failed.
     pub fn failed(&mut self, why: impl fmt::Display) {
         self.failure = Some(why.to_string());
         self.stats.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the last attempt failed for a reason that was not told yet. Tells it: the same failure is new once.
+    /// Whether the last attempt failed with an error not reported yet. Marks it as reported, so it is new only once.
     pub fn is_new_failure(&mut self) -> bool {
-        let is_new = self.failure.is_some() && self.failure != self.told;
+        let is_new = self.failure.is_some() && self.failure != self.reported;
         if is_new {
-            self.told.clone_from(&self.failure);
+            self.reported.clone_from(&self.failure);
         }
         is_new
     }
 
-    /// Whether the last attempt succeeded after a failure that was told. True once.
+    /// Whether the last attempt succeeded after a reported failure. Returns `true` once.
     pub fn is_recovery(&mut self) -> bool {
-        self.failure.is_none() && self.told.take().is_some()
+        self.failure.is_none() && self.reported.take().is_some()
     }
 }
 
@@ -176,31 +177,31 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_tried_again_although_no_file_changes() {
+    fn failed_load_is_retried_without_a_file_change() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "one").unwrap();
         age(&path, 3600);
         let stats = Arc::new(ReloadStats::default());
         let mut watched = WatchedFiles::new(Arc::clone(&stats));
-        assert!(watched.is_outdated(), "nothing was made yet");
+        assert!(watched.is_outdated(), "not loaded yet");
         assert_eq!(read(&mut watched, &path).as_deref(), Ok("one"));
         assert!(!watched.is_outdated());
-        let refuse = || Err::<(), _>("no use");
-        // As what is in the file names another one, which comes later.
+        let reject = || Err::<(), _>("invalid");
+        // For example, the file names another one that does not exist yet.
         fs::write(&path, "two").unwrap();
         age(&path, 3600);
         for _ in 0..3 {
             assert!(watched.is_outdated());
-            assert!(watched.attempt([path.clone()], refuse).is_err());
+            assert!(watched.attempt([path.clone()], reject).is_err());
         }
-        assert!(watched.is_outdated(), "it was not seen: nothing was made from it");
+        assert!(watched.is_outdated(), "a failed load does not record the fingerprints");
         assert!(read(&mut watched, &path).is_ok() && !watched.is_outdated());
         assert_eq!((stats.failures(), stats.successes()), (3, 2));
     }
 
     #[test]
-    fn a_failure_is_new_once_and_another_one_is_new_again() {
+    fn each_failure_is_new_once() {
         let mut watched = WatchedFiles::default();
         watched.failed("a");
         assert!(watched.is_new_failure() && !watched.is_new_failure());
@@ -212,17 +213,17 @@ mod tests {
         assert!(watched.is_recovery() && !watched.is_recovery());
         watched.failed("b");
         watched.succeeded(Look::default());
-        assert!(!watched.is_recovery(), "nobody was told of the failure");
+        assert!(!watched.is_recovery(), "the failure was not reported");
     }
 
     #[test]
-    fn a_file_that_was_just_written_is_read_again_until_a_further_write_would_show() {
+    fn recent_file_is_read_again_until_settled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "one").unwrap();
         let mut watched = WatchedFiles::default();
         read(&mut watched, &path).unwrap();
-        // The same size, perhaps within the same tick of the file system's clock.
+        // Same size, possibly within the same tick of the file system's clock.
         fs::write(&path, "two").unwrap();
         assert!(watched.is_outdated());
         assert_eq!(read(&mut watched, &path).as_deref(), Ok("two"));

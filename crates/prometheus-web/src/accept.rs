@@ -21,16 +21,16 @@ use super::socket::Stream;
 use super::unsent::UnsentBytes;
 use super::web_config::WebConfigSource;
 
-/// Rest after a failed accept: without it a process out of file descriptors would spin.
+/// Pause after a failed accept: without it, a process out of file descriptors would spin.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
-/// The same when an idle connection was told to go: its file descriptor is free in a moment.
+/// Pause after an idle connection was evicted: its file descriptor is free soon.
 const SHORT_BACK_OFF: Duration = Duration::from_millis(5);
 
-/// Least time between two warnings of the same kind.
+/// Minimum time between two warnings of the same kind.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// What all listeners and connections of one server share.
+/// The shared state of one server's listeners and connections.
 pub(super) struct Server<H> {
     pub(super) admission: ConnectionLimit,
     pub(super) unsent: Arc<UnsentBytes>,
@@ -38,23 +38,23 @@ pub(super) struct Server<H> {
     pub(super) handler: H,
     pub(super) options: Options,
     pub(super) web_config: WebConfigSource,
-    /// Every task of a connection or an HTTP/2 stream.
+    /// The tasks of all connections and HTTP/2 streams.
     pub(super) tasks: TaskTracker,
-    /// The order to stop: finish what is in flight.
+    /// Starts the graceful shutdown: requests in flight may finish.
     pub(super) shutdown: CancellationToken,
-    /// The end of patience: drop what is in flight.
+    /// Ends the graceful shutdown: requests in flight are dropped.
     pub(super) cut: CancellationToken,
     pub(super) cut_connections: AtomicUsize,
 }
 
 impl<H> Server<H> {
-    /// Connections cut off so far.
+    /// Returns the number of connections cut so far.
     pub(super) fn cut_connections(&self) -> usize {
         self.cut_connections.load(Ordering::Relaxed)
     }
 }
 
-/// Accepts clients until the order to stop. The socket is closed on return.
+/// Accepts clients until the shutdown. The socket is closed on return.
 pub(super) async fn accept_clients<H: Handler>(listener: Listener, server: Arc<Server<H>>) {
     let shutdown = server.shutdown.clone();
     let mut warned = Warned::default();
@@ -62,8 +62,8 @@ pub(super) async fn accept_clients<H: Handler>(listener: Listener, server: Arc<S
         loop {
             match listener.socket.accept().await {
                 Ok((stream, peer)) => {
-                    let place = place_for_client(&server, &mut warned).await;
-                    start(&server, stream, peer, place);
+                    let permit = wait_for_permit(&server, &mut warned).await;
+                    start(&server, stream, peer, permit);
                 }
                 Err(error) => recover(&server, &error, &mut warned).await,
             }
@@ -72,45 +72,45 @@ pub(super) async fn accept_clients<H: Handler>(listener: Listener, server: Arc<S
     shutdown.run_until_cancelled(accepting).await;
 }
 
-/// The client is accepted first and waits here for its place. A place reserved before `accept` would be held by every
+/// Waits for a connection permit for an accepted client. A permit reserved before `accept` would be held by every
 /// listener without a client.
-async fn place_for_client<H>(server: &Server<H>, warned: &mut Warned) -> ConnectionPermit {
-    if let Some(place) = server.admission.try_admit() {
-        return place;
+async fn wait_for_permit<H>(server: &Server<H>, warned: &mut Warned) -> ConnectionPermit {
+    if let Some(permit) = server.admission.try_admit() {
+        return permit;
     }
     if warned.is_due(Instant::now()) {
         warn!(
             max_connections = server.options.max_connections,
-            "all connections are taken: idle and stalled ones are closed for new clients"
+            "connection limit reached; closing idle and stalled connections for new clients"
         );
     }
     server.admission.admit().await
 }
 
 async fn recover<H>(server: &Server<H>, error: &io::Error, warned: &mut Warned) {
-    // The client went away while it was queued: nothing to wait for.
+    // The client left while it was queued: no pause needed.
     if matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     ) {
-        debug!(%error, "a client left before it was accepted");
+        debug!(%error, "client left before it was accepted");
         return;
     }
-    // Out of file descriptors or memory, most likely: an idle connection less may help.
+    // Most likely out of file descriptors or memory: closing an idle connection may help.
     if warned.is_due(Instant::now()) {
-        warn!(%error, "clients cannot be accepted; if too many files are open, raise the limit (LimitNOFILE)");
+        warn!(%error, "cannot accept clients; if too many files are open, raise the limit (LimitNOFILE)");
     }
-    let back_off = if server.admission.shed_one() { SHORT_BACK_OFF } else { BACK_OFF };
+    let back_off = if server.admission.evict_one() { SHORT_BACK_OFF } else { BACK_OFF };
     tokio::time::sleep(back_off).await;
 }
 
-fn start<H: Handler>(server: &Arc<Server<H>>, stream: Stream, peer: SocketAddr, place: ConnectionPermit) {
-    // An IPv4 client of a socket that takes both has a mapped address, ::ffff:192.0.2.1: nobody wants to read that.
+fn start<H: Handler>(server: &Arc<Server<H>>, stream: Stream, peer: SocketAddr, permit: ConnectionPermit) {
+    // An IPv4 client of a dual-stack socket has a mapped address, ::ffff:192.0.2.1: log the IPv4 address.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let server = Arc::clone(server);
     let tasks = server.tasks.clone();
     tasks.spawn(async move {
-        let served = connection::serve_client(&server, stream, peer, place).with_cancellation_token(&server.cut).await;
+        let served = connection::serve_client(&server, stream, peer, permit).with_cancellation_token(&server.cut).await;
         match served {
             Some(Ok(())) => {}
             Some(Err(reason)) => debug!(%peer, %reason, "connection closed"),
@@ -122,7 +122,7 @@ fn start<H: Handler>(server: &Arc<Server<H>>, stream: Stream, peer: SocketAddr, 
     });
 }
 
-/// When something was last warned about.
+/// When a warning was last logged.
 #[derive(Default)]
 struct Warned(Option<Instant>);
 

@@ -1,4 +1,4 @@
-//! Bodies in both directions: a time limit on the request's, an account of the response's.
+//! Request bodies with a time limit, and response bodies whose unsent bytes are tracked.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,19 +16,19 @@ use tokio::time::{Instant, Sleep};
 use super::connection_state::{ConnectionState, InFlight};
 use super::progress::{RequestProgress, TrackedBytes};
 
-/// Greatest piece of a response that is handed to an HTTP/2 connection at once: a client that lets its window stay shut
-/// keeps no more than two of them there.
+/// Maximum size of a response piece on an HTTP/2 connection. A client whose window stays closed holds at most two of
+/// them there.
 const PIECE: usize = 16 * 1024;
 
-/// A request body whose client may keep us waiting only so long in all.
+/// A request body with a limit on the total time spent waiting for the client.
 ///
-/// Only the time spent waiting for the client counts. A handler that queues before it reads does not use up its
-/// client's time, and a client that drips one byte now and then does not get more of it.
+/// Only that time counts. A handler that waits before it reads does not use up the limit, and a client that sends
+/// single bytes does not extend it.
 struct TimedBody {
     inner: Incoming,
     left: Duration,
     wait: Option<Wait>,
-    /// Is told when the body is given up. None in HTTP/2, where a stream ends without its connection.
+    /// Notified when the body is dropped unread. `None` in HTTP/2, where a stream ends without its connection.
     activity: Option<Arc<ConnectionState>>,
     progress: Arc<RequestProgress>,
 }
@@ -38,13 +38,13 @@ struct Wait {
     timer: Pin<Box<Sleep>>,
 }
 
-/// The client did not send its request body in time: the error, or a cause of the error, of such a body.
+/// The client did not send its request body in time: the error of such a body, or one of its sources.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body did not arrive in time")]
 pub struct BodyTimeout;
 
-/// Wraps the body of a request; `limit` is the longest total wait for the client. `activity` is told when nobody reads it
-/// to its end.
+/// Wraps the body of a request. `limit` is the maximum total wait for the client. `activity` is notified if the body
+/// is not read to its end.
 pub(super) fn timed(
     body: Incoming,
     limit: Duration,
@@ -61,7 +61,7 @@ pub(super) fn timed(
 impl Drop for TimedBody {
     fn drop(&mut self) {
         if let Some(activity) = self.activity.as_ref().filter(|_| !http_body::Body::is_end_stream(&self.inner)) {
-            activity.body_given_up();
+            activity.body_abandoned();
         }
     }
 }
@@ -105,16 +105,16 @@ impl http_body::Body for TimedBody {
     }
 }
 
-/// The body of a response; its request is in flight until the last byte of it is written.
+/// A response body. Its request is in flight until the last byte is written.
 ///
-/// In HTTP/2 it goes out in pieces of at most [`PIECE`], and the last byte in one of its own: h2 takes a piece when the
-/// window has room for a byte of it, and once it has the last one it cannot end the stream any more. A window that has
-/// room for the last byte has it for all before.
+/// In HTTP/2 it is sent in pieces of at most [`PIECE`], with the last byte in its own piece. h2 accepts a piece as
+/// soon as the window fits one byte, and cannot reset the stream once it has the last piece. A window that fits the
+/// last byte also fits all bytes before it.
 pub(super) struct ResponseBody {
     inner: Body,
-    /// What is left of a chunk.
+    /// The unsent part of a chunk.
     rest: Bytes,
-    /// What comes when all before it is written: an error, trailers, or the end.
+    /// Sent once everything before it is written: an error, trailers, or the end.
     last: Option<Option<Result<Frame<Bytes>, axum::Error>>>,
     in_pieces: bool,
     in_flight: Arc<InFlight>,
@@ -122,17 +122,17 @@ pub(super) struct ResponseBody {
 
 impl ResponseBody {
     pub(super) fn new(inner: Body, in_flight: Arc<InFlight>, http2: bool) -> Self {
-        in_flight.progress().client_s_turn();
+        in_flight.progress().wait_for_client();
         Self { inner, rest: Bytes::new(), last: None, in_pieces: http2, in_flight }
     }
 
-    /// The next piece of what is left of a chunk, if anything is.
+    /// Returns the next piece of the current chunk, if any is left.
     fn next_piece(&mut self) -> Option<Frame<TrackedBytes>> {
         let left = self.rest.len();
         let length = match left {
             0 => return None,
             _ if !self.in_pieces => left,
-            // The last byte of all.
+            // The last byte of the body goes into its own piece.
             2.. if left <= PIECE && http_body::Body::is_end_stream(&self.inner) => left - 1,
             _ => left.min(PIECE),
         };
@@ -143,7 +143,7 @@ impl ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.in_flight.body_is_gone();
+        self.in_flight.body_finished();
     }
 }
 
@@ -161,7 +161,7 @@ impl http_body::Body for ResponseBody {
         if self.last.is_none() {
             match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Pending => {
-                    self.in_flight.progress().body_s_turn();
+                    self.in_flight.progress().wait_for_body();
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -176,8 +176,8 @@ impl http_body::Body for ResponseBody {
                     Err(trailers) => self.last = Some(Some(Ok(trailers))),
                 },
                 Poll::Ready(Some(Err(error))) => {
-                    // An error ends the connection or the stream at once, and what waits to be written is lost with it,
-                    // often all of the answer: its client could not tell that there was one. Here it is written first.
+                    // An error ends the connection or stream at once and discards unwritten data, often the whole
+                    // response. The client could not tell that there was one, so the data is written first.
                     self.last = Some(Some(Err(error)));
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -185,7 +185,7 @@ impl http_body::Body for ResponseBody {
                 Poll::Ready(None) => self.last = Some(None),
             }
         }
-        // In HTTP/1 the connection sees to the order.
+        // HTTP/1 connections keep the order themselves.
         if self.in_pieces && !self.in_flight.progress().is_drained(cx) {
             return Poll::Pending;
         }

@@ -26,41 +26,41 @@ use super::socket::Stream;
 use super::stream_task::StreamExecutor;
 use super::timeout_stream::TimeoutStream;
 
-/// Greatest size of a request head in bytes. Far above what a browser or an SDK sends, far below hyper's 400 KiB.
+/// Maximum size of a request head in bytes: far above what browsers and SDKs send, far below hyper's 400 KiB.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Greatest number of requests in flight on one HTTP/2 connection.
+/// Maximum number of requests in flight on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
-/// Streams that a client has reset before they were looked at, and streams that we reset since something in them was
-/// wrong: a connection with more of them is closed.
+/// Maximum number of streams that a client reset before they were handled, and of streams that this side reset because
+/// of errors. A connection above it is closed.
 const MAX_RESET_STREAMS: usize = 20;
 const MAX_FAULTY_STREAMS: usize = 128;
 
-/// Bytes of a response that wait in the connection for the window of its stream, and no more than a piece above that.
+/// Response bytes buffered for the window of a stream, and at most one piece more.
 const STREAM_SEND_BUFFER: usize = 16 * 1024;
 
-/// Bytes of request bodies that may come before they are read, of one stream and of all of a connection.
+/// Request body bytes accepted before they are read, per stream and per connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// How often a silent HTTP/2 client is asked whether it is still there, and how long it may take to answer.
+/// Interval of pings to a silent HTTP/2 client, and the maximum time for its reply.
 const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection without a request in flight may stay after the order to stop: enough for the rest of a head
-/// that is on its way, too little for a half-open client to hold up the end of the program.
+/// How long a connection without a request in flight may stay after shutdown starts: long enough for a head in
+/// transit, too short for a half-open client to delay the shutdown.
 const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(1);
 
 pub(super) type HttpBuilder = auto::Builder<StreamExecutor>;
 
-/// The HTTP settings of a server.
+/// Returns the HTTP settings of a server.
 pub(super) fn http_builder(executor: StreamExecutor, options: &Options) -> HttpBuilder {
     let mut builder = auto::Builder::new(executor);
     builder
         .http1()
         .timer(TokioTimer::new())
-        // `ConnectionState` is in charge of it, and says why.
+        // [`ConnectionState`] enforces it; its module documentation says why.
         .header_read_timeout(None)
         .preserve_header_case(options.preserve_header_case)
         .max_buf_size(MAX_HEAD);
@@ -79,27 +79,27 @@ pub(super) fn http_builder(executor: StreamExecutor, options: &Options) -> HttpB
     builder
 }
 
-/// Why a connection ended other than by a proper close. For the debug log: clients do all of this every day.
+/// The reason why a connection ended without a proper close. Only for the debug log: clients do this all the time.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionEnd {
-    #[error("the TLS handshake failed: {0}")]
+    #[error("TLS handshake failed: {0}")]
     Handshake(io::Error),
-    #[error("the TLS handshake took too long")]
+    #[error("TLS handshake timed out")]
     HandshakeTimeout,
-    #[error("no request came in time")]
+    #[error("no request arrived in time")]
     RequestTimeout,
-    #[error("a new client needed the place")]
-    Dismissed,
+    #[error("evicted for a new client")]
+    Evicted,
     #[error("{0}")]
     Http(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Serves one client until it leaves, has to leave, or the server stops.
+/// Serves one client until it leaves, is disconnected, or the server stops.
 pub(super) async fn serve_client<H: Handler>(
     server: &Arc<Server<H>>,
     stream: Stream,
     peer: SocketAddr,
-    place: ConnectionPermit,
+    permit: ConnectionPermit,
 ) -> Result<(), ConnectionEnd> {
     let options = &server.options;
     let local_port = stream.local_port();
@@ -108,7 +108,7 @@ pub(super) async fn serve_client<H: Handler>(
         idle: options.idle_timeout,
         write: options.write_timeout,
     };
-    let activity = ConnectionState::new(place, limits, Arc::clone(&server.unsent), local_port);
+    let activity = ConnectionState::new(permit, limits, Arc::clone(&server.unsent), local_port);
     let stream = TimeoutStream::new(stream, Arc::clone(&activity), options.write_timeout);
     let Some(config) = server.web_config.watched().map(|watched| watched.current()) else {
         return serve_http(server, stream, peer, activity, true).await;
@@ -119,12 +119,12 @@ pub(super) async fn serve_client<H: Handler>(
     let handshake = timeout(options.tls_handshake_timeout, TlsAcceptor::from(tls).accept(stream));
     let handshake = tokio::select! {
         handshake = handshake => handshake,
-        () = activity.place().dismissed() => return Err(ConnectionEnd::Dismissed),
+        () = activity.permit().evicted() => return Err(ConnectionEnd::Evicted),
         () = server.shutdown.cancelled() => return Ok(()),
     };
     let stream = handshake.map_err(|_| ConnectionEnd::HandshakeTimeout)?.map_err(ConnectionEnd::Handshake)?;
     activity.handshake_done();
-    // In a box, so that a connection without TLS does not take the room of one with it.
+    // Boxed, so that a connection without TLS does not need the memory of one with it.
     Box::pin(serve_http(server, stream, peer, activity, config.http2)).await
 }
 
@@ -139,9 +139,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
 {
-    // However it ends, its requests end with it.
+    // The connection's requests end with it, however it ends.
     let _ending = EndRequests(&activity);
-    let service = service_fn(|request| service::answer(Arc::clone(server), Arc::clone(&activity), peer, request));
+    let service =
+        service_fn(|request| service::serve_request(Arc::clone(server), Arc::clone(&activity), peer, request));
     let http1_only;
     let builder = if http2 {
         &server.http
@@ -153,27 +154,27 @@ where
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(server.shutdown.cancelled());
     let mut stop_deadline = None;
-    let mut dismissal = pin!(activity.place().dismissed());
-    let mut is_dismissed = false;
+    let mut eviction = pin!(activity.permit().evicted());
+    let mut is_evicted = false;
     let mut is_leaving = false;
-    // Runs out when the client has to be closed; meaningless while a request is in flight.
-    let mut alarm = pin!(sleep_until(Instant::now()));
+    // Expires when the client has to be disconnected; unused while a request is in flight.
+    let mut timer = pin!(sleep_until(Instant::now()));
 
     poll_fn(|cx| {
-        // The connection always comes first: what has arrived counts before it is judged to be idle or late.
+        // Poll the connection first: received data counts before the connection is judged idle or late.
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(ConnectionEnd::Http));
             }
             if stop_deadline.is_none() && stopping.as_mut().poll(cx).is_ready() {
                 stop_deadline = Some(Instant::now() + IDLE_WHILE_STOPPING);
-            } else if !is_dismissed && dismissal.as_mut().poll(cx).is_ready() {
-                is_dismissed = true;
+            } else if !is_evicted && eviction.as_mut().poll(cx).is_ready() {
+                is_evicted = true;
                 let is_slow = activity.slow_since().is_some_and(|since| since.elapsed() >= SLOW_AFTER);
                 if activity.is_idle() || is_slow {
-                    return Poll::Ready(Err(ConnectionEnd::Dismissed));
+                    return Poll::Ready(Err(ConnectionEnd::Evicted));
                 }
-                // A request has come in the meantime: it is answered, and then the connection is closed.
+                // A request arrived in the meantime: respond to it, then close the connection.
             } else if !is_leaving && activity.is_leaving() {
                 is_leaving = true;
             } else {
@@ -185,22 +186,22 @@ where
             return Poll::Pending;
         };
         let deadline = stop_deadline.map_or(deadline, |stop| deadline.min(stop));
-        // The deadline moves with each request. An alarm that comes too early costs less than one that moves along.
-        if alarm.deadline() > deadline {
-            alarm.as_mut().reset(deadline);
+        // The deadline moves with each request. A timer that fires early is cheaper than resetting it each time.
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
         }
-        while alarm.as_mut().poll(cx).is_ready() {
+        while timer.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
                 return Poll::Ready(Err(ConnectionEnd::RequestTimeout));
             }
-            alarm.as_mut().reset(deadline);
+            timer.as_mut().reset(deadline);
         }
         Poll::Pending
     })
     .await
 }
 
-/// Ends the requests of a connection that is gone. Their tasks would notice by themselves, those of HTTP/2, but later.
+/// Ends the requests of a closed connection. HTTP/2 stream tasks would only notice later.
 struct EndRequests<'a>(&'a ConnectionState);
 
 impl Drop for EndRequests<'_> {

@@ -1,10 +1,10 @@
-//! How many connections there may be, and who has to go when there are too many.
+//! Limits the number of connections and evicts some when the limit is reached.
 //!
-//! A plain cap would let 512 clients that send nothing keep everybody else out until their timeouts end. So a client
-//! that waits for a place gets the place of the connection that has been idle longest: one without a request in
-//! flight, whether it rests between two requests, has sent half a head, or is still in its TLS handshake. If there is
-//! none, it gets the place of the one whose requests all wait for their client, and have done so longest: for
-//! [`SLOW_AFTER`] at least. A connection with a request that waits for us is never closed for another one.
+//! With a plain cap, 512 clients that send nothing would block all others until their timeouts end. A client that
+//! waits for a permit therefore gets the permit of the connection that has been idle longest. A connection is idle
+//! without a request in flight: between two requests, with half a head sent, or in its TLS handshake. If none is idle,
+//! the client gets the permit of the connection whose requests have all been waiting for their client longest, for at
+//! least [`SLOW_AFTER`]. A connection with a request that waits for the server is never evicted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,37 +17,38 @@ use tokio::time::{Instant, timeout};
 
 use super::connection_state::ConnectionState;
 
-/// How long a client with a request in flight may take nothing, or less than 16 KiB, before others can have its place.
+/// How long a client with a request in flight may read nothing, or less than 16 KiB, before its connection can be
+/// evicted.
 pub(super) const SLOW_AFTER: Duration = Duration::from_secs(1);
 
-/// How often a client that waits for a place looks for such a connection.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a client that waits for a permit looks for such a connection.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Hands out places for connections.
+/// Issues connection permits.
 #[derive(Clone)]
 pub(super) struct ConnectionLimit {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     queue: Mutex<Queue>,
-    /// All connections. Never locked while a connection is let go: it would lock it, too.
+    /// All connections. Not locked while a connection is dropped, which locks it, too.
     connections: Mutex<HashMap<u64, Weak<ConnectionState>>>,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// Idle connections in the order in which they became idle: the first one goes first.
+    /// Idle connections in the order in which they became idle; the first is evicted first.
     idle: BTreeMap<u64, Arc<Notice>>,
     next: u64,
-    /// Clients that are accepted and wait for a place.
+    /// Accepted clients that wait for a permit.
     waiting: usize,
-    /// Those of them for whom nobody has been told to go yet. At most `waiting`.
+    /// Waiting clients for which no connection has been evicted yet. At most `waiting`.
     unserved: usize,
 }
 
-/// Tells one connection to close.
+/// Signals one connection to close.
 #[derive(Default)]
 struct Notice {
     given: AtomicBool,
@@ -55,93 +56,93 @@ struct Notice {
 }
 
 impl ConnectionLimit {
-    /// `places`: the greatest number of connections at one time, at least 1.
-    pub(super) fn new(places: usize) -> Self {
+    /// Creates a limit of `permits` connections, at least 1.
+    pub(super) fn new(permits: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
-                places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
+                permits: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
                 queue: Mutex::default(),
                 connections: Mutex::default(),
             }),
         }
     }
 
-    /// A place if there is a free one.
+    /// Returns a permit if one is free.
     pub(super) fn try_admit(&self) -> Option<ConnectionPermit> {
-        let permit = Arc::clone(&self.shared.places).try_acquire_owned().ok()?;
-        Some(self.place(permit))
+        let permit = Arc::clone(&self.shared.permits).try_acquire_owned().ok()?;
+        Some(self.permit(permit))
     }
 
-    /// A place as soon as there is one; the longest idle connection has to leave for it.
+    /// Waits for a permit; evicts the longest idle connection if none is free.
     pub(super) async fn admit(&self) -> ConnectionPermit {
-        if let Some(place) = self.try_admit() {
-            return place;
+        if let Some(permit) = self.try_admit() {
+            return permit;
         }
         let waiting = Waiting::new(&self.shared);
-        let mut permit = std::pin::pin!(Arc::clone(&self.shared.places).acquire_owned());
+        let mut permit = std::pin::pin!(Arc::clone(&self.shared.permits).acquire_owned());
         let permit = loop {
-            if waiting.is_unserved() && self.dismiss_slowest() {
-                waiting.is_served();
+            if waiting.is_unserved() && self.evict_slowest() {
+                waiting.mark_served();
             }
-            match timeout(LOOK_EVERY, permit.as_mut()).await {
+            match timeout(POLL_INTERVAL, permit.as_mut()).await {
                 Ok(permit) => break permit,
-                // Whoever was told to go may not have gone: perhaps a request came in just then.
+                // The evicted connection may have stayed, for example because a request just arrived.
                 Err(_) => waiting.wait_again(),
             }
         };
         drop(waiting);
         match permit {
-            Ok(permit) => self.place(permit),
+            Ok(permit) => self.permit(permit),
             // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Makes the longest idle or slowest connection leave, for when the process has run out of file descriptors. Says
-    /// whether there was one.
-    pub(super) fn shed_one(&self) -> bool {
-        let has_shed = self.shared.queue.lock().dismiss_longest_idle();
-        has_shed || self.dismiss_slowest()
+    /// Evicts the longest idle or slowest connection, when the process is out of file descriptors. Returns whether
+    /// there was one.
+    pub(super) fn evict_one(&self) -> bool {
+        let has_evicted = self.shared.queue.lock().evict_longest_idle();
+        has_evicted || self.evict_slowest()
     }
 
-    /// All connections there are.
+    /// Returns all connections.
     pub(super) fn connections(&self) -> Vec<Arc<ConnectionState>> {
         self.shared.connections.lock().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Makes the connection leave that has been slow longest.
-    fn dismiss_slowest(&self) -> bool {
+    /// Evicts the connection that has been slow longest.
+    fn evict_slowest(&self) -> bool {
         let now = Instant::now();
-        let slow = self.connections().into_iter().filter(|connection| !connection.place().is_dismissed());
+        let slow = self.connections().into_iter().filter(|connection| !connection.permit().is_evicted());
         let slow = slow.filter_map(|connection| Some((connection.slow_since()?, connection)));
         let slowest = slow.filter(|(since, _)| now - *since >= SLOW_AFTER).min_by_key(|(since, _)| *since);
         if let Some((_, connection)) = &slowest {
-            connection.place().notice.give();
+            connection.permit().notice.give();
         }
         slowest.is_some()
     }
 
-    fn place(&self, permit: OwnedSemaphorePermit) -> ConnectionPermit {
-        let place = ConnectionPermit {
+    fn permit(&self, permit: OwnedSemaphorePermit) -> ConnectionPermit {
+        let permit = ConnectionPermit {
             shared: Arc::clone(&self.shared),
             notice: Arc::default(),
             id: Mutex::new(None),
             position: Mutex::new(None),
             _permit: permit,
         };
-        place.becomes_idle();
-        place
+        permit.set_idle();
+        permit
     }
 }
 
 impl Queue {
-    fn make_room(&mut self) {
-        while self.unserved > 0 && self.dismiss_longest_idle() {
+    fn evict_for_waiting(&mut self) {
+        while self.unserved > 0 && self.evict_longest_idle() {
             self.unserved -= 1;
         }
     }
 
-    fn dismiss_longest_idle(&mut self) -> bool {
+    fn evict_longest_idle(&mut self) -> bool {
         let Some((_, notice)) = self.idle.pop_first() else {
             return false;
         };
@@ -157,7 +158,7 @@ impl Notice {
     }
 }
 
-/// Counts a waiting client for as long as it waits, also when its wait is cancelled.
+/// Counts a waiting client while it waits, also if its wait is cancelled.
 struct Waiting<'a>(&'a Shared);
 
 impl<'a> Waiting<'a> {
@@ -165,18 +166,18 @@ impl<'a> Waiting<'a> {
         let mut queue = shared.queue.lock();
         queue.waiting += 1;
         queue.unserved += 1;
-        queue.make_room();
+        queue.evict_for_waiting();
         drop(queue);
         Self(shared)
     }
 
-    /// Whether nobody has been told to go for one of those who wait.
+    /// Returns whether a waiting client has no evicted connection yet.
     fn is_unserved(&self) -> bool {
         self.0.queue.lock().unserved > 0
     }
 
-    /// Somebody has been told to go.
-    fn is_served(&self) {
+    /// Records that a connection was evicted.
+    fn mark_served(&self) {
         let mut queue = self.0.queue.lock();
         queue.unserved = queue.unserved.saturating_sub(1);
     }
@@ -184,7 +185,7 @@ impl<'a> Waiting<'a> {
     fn wait_again(&self) {
         let mut queue = self.0.queue.lock();
         queue.unserved = (queue.unserved + 1).min(queue.waiting);
-        queue.make_room();
+        queue.evict_for_waiting();
     }
 }
 
@@ -196,7 +197,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The right of one connection to exist. Idle at first.
+/// The permit of one connection. Idle at first.
 pub(super) struct ConnectionPermit {
     shared: Arc<Shared>,
     notice: Arc<Notice>,
@@ -208,8 +209,8 @@ pub(super) struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
-    /// The connection has no request in flight from now on.
-    pub(super) fn becomes_idle(&self) {
+    /// Marks the connection as having no request in flight.
+    pub(super) fn set_idle(&self) {
         let mut position = self.position.lock();
         let mut queue = self.shared.queue.lock();
         if position.is_some() || self.notice.given.load(Ordering::Relaxed) {
@@ -219,18 +220,18 @@ impl ConnectionPermit {
         queue.next += 1;
         queue.idle.insert(key, Arc::clone(&self.notice));
         *position = Some(key);
-        queue.make_room();
+        queue.evict_for_waiting();
     }
 
-    /// The connection has a request in flight from now on.
-    pub(super) fn becomes_busy(&self) {
+    /// Marks the connection as having a request in flight.
+    pub(super) fn set_busy(&self) {
         if let Some(key) = self.position.lock().take() {
             self.shared.queue.lock().idle.remove(&key);
         }
     }
 
-    /// From now on the place is that of this connection.
-    pub(super) fn is_for(&self, connection: &Arc<ConnectionState>) {
+    /// Assigns the permit to a connection.
+    pub(super) fn assign_to(&self, connection: &Arc<ConnectionState>) {
         let mut queue = self.shared.queue.lock();
         let id = queue.next;
         queue.next += 1;
@@ -239,26 +240,26 @@ impl ConnectionPermit {
         self.shared.connections.lock().insert(id, Arc::downgrade(connection));
     }
 
-    /// Whether the connection was told to leave.
-    pub(super) fn is_dismissed(&self) -> bool {
+    /// Returns whether the connection was evicted.
+    pub(super) fn is_evicted(&self) -> bool {
         self.notice.given.load(Ordering::Relaxed)
     }
 
-    /// Tells the connection to leave.
-    pub(super) fn dismiss(&self) {
-        self.becomes_busy();
+    /// Evicts the connection.
+    pub(super) fn evict(&self) {
+        self.set_busy();
         self.notice.give();
     }
 
-    /// Resolves when the connection has to leave.
-    pub(super) async fn dismissed(&self) {
+    /// Resolves when the connection is evicted.
+    pub(super) async fn evicted(&self) {
         self.notice.wake.notified().await;
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.becomes_busy();
+        self.set_busy();
         if let Some(id) = self.id.get_mut().take() {
             self.shared.connections.lock().remove(&id);
         }
@@ -269,66 +270,66 @@ impl Drop for ConnectionPermit {
 mod tests {
     use super::*;
 
-    fn is_dismissed(place: &ConnectionPermit) -> bool {
-        place.is_dismissed()
+    fn is_evicted(permit: &ConnectionPermit) -> bool {
+        permit.is_evicted()
     }
 
     #[tokio::test]
-    async fn the_longest_idle_connection_leaves_for_a_new_one() {
+    async fn longest_idle_connection_is_evicted_for_a_new_one() {
         let admission = ConnectionLimit::new(3);
         let first = admission.admit().await;
         let second = admission.admit().await;
         let third = admission.admit().await;
-        // The first is the freshest now; the second has been idle longest.
-        first.becomes_busy();
-        first.becomes_idle();
+        // The first is the most recently active now; the second has been idle longest.
+        first.set_busy();
+        first.set_idle();
         assert!(admission.try_admit().is_none());
 
-        let mut newcomer = std::pin::pin!(admission.admit());
-        assert!(poll_once(newcomer.as_mut()).is_none());
-        second.dismissed().await;
-        assert!(!is_dismissed(&first) && !is_dismissed(&third));
+        let mut waiter = std::pin::pin!(admission.admit());
+        assert!(poll_once(waiter.as_mut()).is_none());
+        second.evicted().await;
+        assert!(!is_evicted(&first) && !is_evicted(&third));
         drop(second);
-        newcomer.await;
+        waiter.await;
     }
 
     #[tokio::test]
-    async fn a_busy_connection_stays_and_the_next_to_become_idle_leaves() {
+    async fn busy_connection_stays_until_it_is_idle() {
         let admission = ConnectionLimit::new(1);
         let busy = admission.admit().await;
-        busy.becomes_busy();
-        let mut newcomer = std::pin::pin!(admission.admit());
-        assert!(poll_once(newcomer.as_mut()).is_none());
-        assert!(!is_dismissed(&busy));
-        busy.becomes_idle();
-        assert!(is_dismissed(&busy));
+        busy.set_busy();
+        let mut waiter = std::pin::pin!(admission.admit());
+        assert!(poll_once(waiter.as_mut()).is_none());
+        assert!(!is_evicted(&busy));
+        busy.set_idle();
+        assert!(is_evicted(&busy));
         drop(busy);
-        newcomer.await;
+        waiter.await;
     }
 
     #[tokio::test]
-    async fn one_waiting_client_makes_one_connection_leave() {
+    async fn one_waiting_client_evicts_one_connection() {
         let admission = ConnectionLimit::new(2);
         let first = admission.admit().await;
         let second = admission.admit().await;
-        let mut newcomer = std::pin::pin!(admission.admit());
-        assert!(poll_once(newcomer.as_mut()).is_none());
-        second.becomes_busy();
-        second.becomes_idle();
-        assert!(is_dismissed(&first) && !is_dismissed(&second));
+        let mut waiter = std::pin::pin!(admission.admit());
+        assert!(poll_once(waiter.as_mut()).is_none());
+        second.set_busy();
+        second.set_idle();
+        assert!(is_evicted(&first) && !is_evicted(&second));
     }
 
     #[tokio::test]
-    async fn a_client_that_gives_up_waiting_makes_nobody_leave_later() {
+    async fn cancelled_wait_evicts_no_connection() {
         let admission = ConnectionLimit::new(1);
         let busy = admission.admit().await;
-        busy.becomes_busy();
+        busy.set_busy();
         {
-            let mut newcomer = std::pin::pin!(admission.admit());
-            assert!(poll_once(newcomer.as_mut()).is_none());
+            let mut waiter = std::pin::pin!(admission.admit());
+            assert!(poll_once(waiter.as_mut()).is_none());
         }
-        busy.becomes_idle();
-        assert!(!is_dismissed(&busy));
+        busy.set_idle();
+        assert!(!is_evicted(&busy));
     }
 
     fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {

@@ -1,8 +1,8 @@
-//! What a connection is doing, and until when it may go on doing it.
+//! The state of a connection and its deadlines.
 //!
-//! hyper's own `header_read_timeout` is not used: it starts when the connection becomes idle, so it would close every
-//! kept-alive connection after the few seconds meant for a request head, and it does not run at all before the first
-//! bytes have told HTTP/1 from HTTP/2, where a client that sends nothing could stay for ever.
+//! hyper's `header_read_timeout` is not used. It starts when the connection becomes idle, so it would close every
+//! keep-alive connection after the few seconds meant for a request head. And it does not run before the first bytes
+//! distinguish HTTP/1 from HTTP/2, so a client that sends nothing could stay forever.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::handler::Ambiguity;
 use super::progress::RequestProgress;
 use super::unsent::UnsentBytes;
 
-/// How long a client that let its last response lie may take to read that the connection ends.
+/// How long a client that did not read its last response has to notice that the connection ends.
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// The time limits of a connection.
@@ -29,61 +29,61 @@ pub(super) struct TimeLimits {
     pub(super) write: Duration,
 }
 
-/// The state of one connection, shared by its socket, its HTTP service and the task that watches over both.
+/// The state of one connection, shared by its socket, its HTTP service and its task.
 pub(super) struct ConnectionState {
-    place: ConnectionPermit,
+    permit: ConnectionPermit,
     limits: TimeLimits,
-    /// The port that the client has connected to.
+    /// The local port that the client connected to.
     local_port: Option<u16>,
-    /// What all responses of the server hold.
+    /// Unsent bytes of all responses of the server.
     unsent: Arc<UnsentBytes>,
-    /// What the responses of this connection hold.
+    /// Unsent bytes of this connection's responses.
     held: AtomicUsize,
-    /// A response was ended because the client took too little of it.
+    /// Whether a response was ended because the client read too slowly.
     was_slow: AtomicBool,
     state: Mutex<State>,
 }
 
 struct State {
     requests: Vec<Arc<RequestProgress>>,
-    /// Requests of which only bytes are left that the client does not take.
+    /// Requests of which only unread response bytes are left.
     tails: usize,
-    /// Since when the client takes none of the written bytes; the socket's write timeout is in charge.
+    /// When the client stopped reading written bytes; the socket's write timeout applies.
     write_stalled: Option<Instant>,
     http2: bool,
     waiting: Waiting,
-    /// HTTP/1 heads that came, those of which the request was taken up, and what is ambiguous in which of the others.
+    /// HTTP/1 heads received, heads whose request was handled, and the ambiguities of the others.
     heads_read: u64,
     heads_taken: u64,
     ambiguous: VecDeque<(u64, Ambiguity)>,
-    /// Since when there is a part of a head on an HTTP/2 connection.
+    /// When an HTTP/2 head started that is not complete.
     part_of_head: Option<Instant>,
-    /// The body of a request was given up before its end.
+    /// Whether a request body was dropped before its end.
     has_unread: bool,
-    /// Wakes the task of the connection.
+    /// Wakes the connection's task.
     waker: Option<Waker>,
 }
 
-/// What an idle connection is waiting for, and since when.
+/// What an idle connection waits for, and since when.
 #[derive(Clone, Copy)]
 enum Waiting {
-    /// The rest of a request head; also the TLS handshake and everything else before the first request.
+    /// The rest of a request head; includes the TLS handshake and everything else before the first request.
     Head { since: Instant },
     /// The first byte of the next request.
     NextRequest { since: Instant },
-    /// Nothing: its client did not take the last response, which was ended.
+    /// The close: the client did not read the last response, which was ended.
     Leaving { since: Instant },
 }
 
 impl ConnectionState {
     pub(super) fn new(
-        place: ConnectionPermit,
+        permit: ConnectionPermit,
         limits: TimeLimits,
         unsent: Arc<UnsentBytes>,
         local_port: Option<u16>,
     ) -> Arc<Self> {
         let connection = Arc::new(Self {
-            place,
+            permit,
             limits,
             local_port,
             unsent,
@@ -103,22 +103,23 @@ impl ConnectionState {
                 waker: None,
             }),
         });
-        connection.place.is_for(&connection);
+        connection.permit.assign_to(&connection);
         connection
     }
 
-    /// The port that the client has connected to, if there are ports.
+    /// Returns the local port that the client connected to, if there is one.
     pub(super) fn local_port(&self) -> Option<u16> {
         self.local_port
     }
 
-    /// The right to be there; says when the connection has to leave for another one.
-    pub(super) fn place(&self) -> &ConnectionPermit {
-        &self.place
+    /// Returns the connection's permit, which signals eviction.
+    pub(super) fn permit(&self) -> &ConnectionPermit {
+        &self.permit
     }
 
-    /// When the connection has to be closed if nothing more happens; `None` while a request is in flight, unless all that
-    /// is left of it are bytes that the client does not take. What may change that wakes the task.
+    /// Returns when the connection has to be closed if nothing else happens.
+    ///
+    /// `None` while a request is in flight, unless only unread response bytes are left of it. Changes wake the task.
     pub(super) fn deadline(&self, cx: &Context<'_>) -> Option<Instant> {
         let mut state = self.state.lock();
         if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -142,19 +143,20 @@ impl ConnectionState {
         Some(state.part_of_head.map_or(deadline, |since| deadline.min(since + self.limits.header_read)))
     }
 
-    /// No request in flight and every answer is on its way: closing loses nothing.
+    /// Returns whether no request is in flight and every response is sent, so that closing loses nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.state.lock().is_idle()
     }
 
-    /// Whether the client let its last response lie and has nothing else in flight.
+    /// Returns whether the client did not read its last response and has nothing else in flight.
     pub(super) fn is_leaving(&self) -> bool {
         let state = self.state.lock();
         state.is_idle() && matches!(state.waiting, Waiting::Leaving { .. })
     }
 
-    /// Since when the connection has been waiting for nothing but a client that is slow to take or to send; `None` if it
-    /// is idle, or if we have something to do for one of its requests.
+    /// Returns since when the connection only waits for a client that is slow to read or send.
+    ///
+    /// `None` if it is idle or the server still has work for one of its requests.
     pub(super) fn slow_since(&self) -> Option<Instant> {
         let state = self.state.lock();
         if let Some(since) = state.write_stalled {
@@ -173,29 +175,29 @@ impl ConnectionState {
         latest
     }
 
-    /// The requests of which [`RequestProgress::slow_since`] says something and which can be ended alone.
+    /// Returns the requests with a [`RequestProgress::slow_since`] that can be ended individually.
     pub(super) fn slow_requests(&self) -> Vec<(Instant, Arc<RequestProgress>)> {
         let state = self.state.lock();
         let requests = state.requests.iter().filter(|_| state.http2);
         requests.filter_map(|request| Some((request.slow_since()?, Arc::clone(request)))).collect()
     }
 
-    /// Bytes that the responses of this connection hold.
+    /// Returns the unsent bytes of this connection's responses.
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Whether a response was ended because the client took too little of it.
+    /// Returns whether a response was ended because the client read too slowly.
     pub(super) fn was_slow(&self) -> bool {
         self.was_slow.load(Ordering::Relaxed)
     }
 
-    /// A response is ended because the client takes too little of it.
-    pub(super) fn is_slow(&self) {
+    /// Marks that a response was ended because the client read too slowly.
+    pub(super) fn mark_slow(&self) {
         self.was_slow.store(true, Ordering::Relaxed);
     }
 
-    /// Ends all requests: the connection is gone.
+    /// Ends all requests of a closed connection.
     pub(super) fn end_requests(&self) {
         let requests = self.state.lock().requests.clone();
         for request in requests {
@@ -203,15 +205,15 @@ impl ConnectionState {
         }
     }
 
-    /// The TLS handshake is over; the time for the first request head begins.
+    /// Starts the time limit for the first request head after the TLS handshake.
     pub(super) fn handshake_done(&self) {
         self.state.lock().waiting = Waiting::Head { since: Instant::now() };
     }
 
-    /// The client has sent something.
+    /// Records that the client sent something.
     pub(super) fn bytes_received(&self) {
         let mut state = self.state.lock();
-        // HTTP/2 clients also send pings and acknowledgements while idle: those are no head.
+        // Idle HTTP/2 clients also send pings and acknowledgements, which are not heads.
         if state.http2 || !state.requests.is_empty() {
             return;
         }
@@ -220,7 +222,7 @@ impl ConnectionState {
         }
     }
 
-    /// A head has begun, or ended, on an HTTP/2 connection.
+    /// Records that an HTTP/2 head started or ended.
     pub(super) fn set_part_of_head(&self, is_there: bool) {
         let mut state = self.state.lock();
         if !is_there {
@@ -230,7 +232,7 @@ impl ConnectionState {
         }
     }
 
-    /// A head of HTTP/1 has come; perhaps it can be understood in two ways.
+    /// Records an HTTP/1 head and its ambiguity.
     pub(super) fn head_read(&self, ambiguity: Option<Ambiguity>) {
         let mut state = self.state.lock();
         state.heads_read += 1;
@@ -240,7 +242,7 @@ impl ConnectionState {
         }
     }
 
-    /// What is ambiguous in the head of the next request of HTTP/1; asked once for each.
+    /// Returns the ambiguity of the next HTTP/1 request's head. Call it once per request.
     pub(super) fn next_ambiguity(&self) -> Option<Ambiguity> {
         let mut state = self.state.lock();
         state.heads_taken += 1;
@@ -248,31 +250,31 @@ impl ConnectionState {
         state.ambiguous.pop_front_if(|(number, _)| *number <= taken).map(|(_, ambiguity)| ambiguity)
     }
 
-    /// The body of a request was given up before its end: the client may still be sending it.
-    pub(super) fn body_given_up(&self) {
+    /// Records that a request body was dropped before its end: the client may still be sending it.
+    pub(super) fn body_abandoned(&self) {
         self.state.lock().has_unread = true;
     }
 
-    /// Whether the client may still be sending a body that nobody reads.
+    /// Returns whether the client may still be sending a body that is not read.
     pub(super) fn has_unread(&self) -> bool {
         self.state.lock().has_unread
     }
 
-    /// The client takes no more bytes, or takes them again.
+    /// Records that the client stopped reading, or reads again.
     pub(super) fn set_write_stalled(&self, stalled: bool) {
         self.state.lock().write_stalled = stalled.then(Instant::now);
     }
 
-    /// A request head is complete. The request is over when the guard is dropped.
+    /// Records a complete request head. The request ends when the guard is dropped.
     pub(super) fn request_started(self: &Arc<Self>, http2: bool) -> Arc<InFlight> {
         let progress = Arc::new(RequestProgress::new());
         let mut state = self.state.lock();
         state.http2 = http2;
-        // If there was one, hyper has read it.
+        // If there was an unread body, hyper has read it.
         state.has_unread = false;
         state.requests.push(Arc::clone(&progress));
         if state.requests.len() == 1 {
-            self.place.becomes_busy();
+            self.permit.set_busy();
         }
         drop(state);
         Arc::new(InFlight {
@@ -301,37 +303,37 @@ impl State {
 pub(super) struct InFlight {
     connection: Arc<ConnectionState>,
     progress: Arc<RequestProgress>,
-    /// Bytes that its response holds.
+    /// Unsent bytes of its response.
     held: AtomicUsize,
     is_tail: AtomicBool,
 }
 
 impl InFlight {
-    /// Where it stands.
+    /// Returns the request's progress.
     pub(super) fn progress(&self) -> &Arc<RequestProgress> {
         &self.progress
     }
 
-    /// From now on its response holds so many bytes, until the request is over.
-    pub(super) fn holds(&self, bytes: usize) {
+    /// Sets the unsent bytes of its response, until the request ends.
+    pub(super) fn set_held(&self, bytes: usize) {
         let before = self.held.swap(bytes, Ordering::Relaxed);
         self.connection.hold(bytes);
-        self.connection.let_go(before);
+        self.connection.release(before);
     }
 
-    /// A piece of the response is on its way.
+    /// Adds a piece of the response that is being sent.
     pub(super) fn piece_begins(&self, bytes: usize) {
         self.connection.hold(bytes);
     }
 
-    /// The same piece, or a part of it, has left.
+    /// Removes bytes of a piece that were sent or dropped.
     pub(super) fn piece_ends(&self, bytes: usize) {
-        self.connection.let_go(bytes);
+        self.connection.release(bytes);
     }
 
-    /// The body of its response is gone. Bytes of it may be on their way.
-    pub(super) fn body_is_gone(&self) {
-        self.progress.body_is_gone();
+    /// Records the end of the response body. Some of its bytes may not be sent yet.
+    pub(super) fn body_finished(&self) {
+        self.progress.body_finished();
         if self.progress.tail_stalled_since().is_some() && !self.is_tail.swap(true, Ordering::Relaxed) {
             self.connection.state.lock().tails += 1;
             self.connection.wake();
@@ -345,16 +347,16 @@ impl ConnectionState {
         self.unsent.hold(bytes);
     }
 
-    fn let_go(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
-        self.unsent.let_go(bytes);
+        self.unsent.release(bytes);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         let connection = &self.connection;
-        connection.let_go(*self.held.get_mut());
+        connection.release(*self.held.get_mut());
         let mut state = connection.state.lock();
         if *self.is_tail.get_mut() {
             state.tails -= 1;
@@ -368,7 +370,7 @@ impl Drop for InFlight {
         let since = Instant::now();
         let has_stalled = self.progress.has_stalled();
         state.waiting = if has_stalled { Waiting::Leaving { since } } else { Waiting::NextRequest { since } };
-        connection.place.becomes_idle();
+        connection.permit.set_idle();
         drop(state);
         connection.wake();
     }
@@ -398,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_connection_has_the_time_of_a_head_however_it_drips() {
+    async fn new_connection_has_the_head_timeout() {
         let activity = activity().await;
         tokio::time::advance(Duration::from_secs(4)).await;
         activity.bytes_received();
@@ -406,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn between_requests_the_idle_time_holds_until_a_head_begins() {
+    async fn idle_timeout_holds_until_a_head_starts() {
         let activity = activity().await;
         let first = activity.request_started(false);
         assert_eq!(left(&activity), None);
@@ -417,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pings_of_an_idle_http2_client_begin_no_head() {
+    async fn http2_pings_do_not_start_a_head() {
         let activity = activity().await;
         drop(activity.request_started(true));
         activity.bytes_received();
@@ -425,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stalled_answer_is_left_to_the_write_timeout() {
+    async fn stalled_response_is_left_to_the_write_timeout() {
         let activity = activity().await;
         drop(activity.request_started(false));
         activity.set_write_stalled(true);

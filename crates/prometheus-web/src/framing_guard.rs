@@ -1,6 +1,7 @@
-//! A look at what comes in, for what hyper does not tell: of an HTTP/1 request with both `Content-Length` and
-//! `Transfer-Encoding` it drops the former without a word, and of a target what follows a `#`; of HTTP/2 it does not say that
-//! a head has begun.
+//! Inspects incoming bytes for what hyper does not report.
+//!
+//! hyper silently drops `Content-Length` from an HTTP/1 request that also has `Transfer-Encoding`, and what follows a
+//! `#` in the request target. For HTTP/2 it does not report that a head has started.
 
 use std::io;
 use std::pin::Pin;
@@ -13,10 +14,10 @@ use super::connection_state::ConnectionState;
 use super::http1_framing::Http1Framing;
 use super::http2_frames::Http2Frames;
 
-/// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
+/// The HTTP/2 connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream whose incoming bytes are looked at.
+/// A stream whose incoming bytes are inspected.
 pub(super) struct FramingGuard<S> {
     stream: S,
     activity: Arc<ConnectionState>,
@@ -24,7 +25,7 @@ pub(super) struct FramingGuard<S> {
 }
 
 enum Protocol {
-    /// So many bytes of the preface have come.
+    /// This many bytes of the preface were received.
     Unknown(usize),
     Http1(Http1Framing),
     Http2(Http2Frames),
@@ -37,7 +38,7 @@ impl<S> FramingGuard<S> {
 }
 
 impl Protocol {
-    fn look(&mut self, mut bytes: &[u8], activity: &ConnectionState) {
+    fn inspect(&mut self, mut bytes: &[u8], activity: &ConnectionState) {
         if let Self::Unknown(before) = *self {
             let left = &PREFACE[before..];
             let same = left.iter().zip(bytes).take_while(|(expected, byte)| expected == byte).count();
@@ -71,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FramingGuard<S> {
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         let new = &buf.filled()[before..];
         if !new.is_empty() {
-            this.protocol.look(new, &this.activity);
+            this.protocol.inspect(new, &this.activity);
         }
         read
     }

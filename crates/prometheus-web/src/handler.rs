@@ -1,4 +1,4 @@
-//! What answers requests.
+//! The trait for request handlers.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,17 +10,19 @@ use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use tower::Service;
 
-/// Answers requests. A [`Router`] does; its requests carry [`ConnectInfo`] with the client's address.
+/// Responds to requests. Implemented for [`Router`], whose requests get a [`ConnectInfo`] with the client's address.
 pub trait Handler: Send + Sync + 'static {
-    /// Whether a path may be logged: not where paths name people.
+    /// Whether paths may be logged. False where paths contain personal data.
     const LOGS_PATHS: bool;
 
-    /// Whether responses are whole in memory before they are sent, as those of a router mostly are, and not handed through
-    /// from elsewhere. They count against [`Options::max_unsent_bytes`](super::Options::max_unsent_bytes) then, by the
-    /// length of their body or by their [`HeldBytes`].
+    /// Whether responses are completely in memory before they are sent, as most of a router's are, and not streamed.
+    ///
+    /// Such responses count against [`Options::max_unsent_bytes`](super::Options::max_unsent_bytes), by the length of
+    /// their body or by their [`HeldBytes`].
     const HOLDS_RESPONSES: bool = true;
 
-    /// Answers one request of the client at `peer`. Errors are answers, too. When the client leaves, the future is dropped.
+    /// Responds to one request of the client at `peer`. Errors are responses, too. The future is dropped when the
+    /// client leaves.
     fn handle(&self, request: Request<Body>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
 }
 
@@ -45,21 +47,23 @@ impl<H: Handler> Handler for Arc<H> {
     }
 }
 
-/// In the extensions of a response: the bytes that it holds until it is sent, where the length of its body does not say
-/// so, since it is compressed for example.
+/// A response extension: the bytes that the response holds in memory until it is sent.
+///
+/// For responses whose body length does not say so, such as compressed ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldBytes(pub usize);
 
-/// A request head can be understood in two ways, and hyper chose one without a word.
+/// A request head that servers can interpret in two ways, of which hyper silently chose one.
 ///
-/// Attempts to smuggle requests past a proxy do that. Such a request is answered with 400, or carries this in its extensions
-/// where [`Options::mark_ambiguous_heads`](super::Options::mark_ambiguous_heads) asks for it; its connection ends.
+/// Request smuggling uses such heads. The request is rejected with 400, or has this extension if
+/// [`Options::mark_ambiguous_heads`](super::Options::mark_ambiguous_heads) is set. Its connection is closed
+/// afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguity {
-    /// Both `Content-Length` and `Transfer-Encoding`, of which the latter counts (RFC 9112, section 6.3).
-    #[error("Content-Length and Transfer-Encoding exclude each other")]
+    /// Both `Content-Length` and `Transfer-Encoding`; the latter applies (RFC 9112, section 6.3).
+    #[error("a request must not have both Content-Length and Transfer-Encoding")]
     Framing,
-    /// A `#` in the request line, where none is allowed (RFC 9112, section 3.2). It is dropped, with what follows.
-    #[error("a request target holds no `#`: write %23 where one is meant")]
+    /// A `#` in the request line, which is not allowed (RFC 9112, section 3.2). It is dropped, with what follows.
+    #[error("a request target must not contain `#`; write %23 instead")]
     Fragment,
 }

@@ -1,24 +1,24 @@
-//! The framing of HTTP/1 requests (RFC 9112, section 6), to look at each head wherever it comes: behind a body, after a rest,
-//! or before the answer to the one before.
+//! Parses the framing of HTTP/1 requests (RFC 9112, section 6) to inspect every head, also of pipelined requests and
+//! after bodies.
 //!
-//! It reads as hyper reads. Where hyper gives up, nothing is looked at any more.
+//! It parses as hyper does. Where hyper fails, parsing stops.
 
 use memchr::memchr;
 
 use super::handler::Ambiguity;
 
-/// Walks over the requests that a client sends.
+/// Follows the requests that a client sends.
 #[derive(Debug)]
 pub(super) struct Http1Framing(Part);
 
 #[derive(Debug)]
 enum Part {
     Head(Head),
-    /// So many bytes of a body are to come.
+    /// This many bytes of a body are left.
     Sized(u64),
     Chunked(Chunks),
-    /// This is no HTTP/1.
-    Lost,
+    /// The input is not HTTP/1.
+    Invalid,
 }
 
 impl Default for Http1Framing {
@@ -28,7 +28,7 @@ impl Default for Http1Framing {
 }
 
 impl Http1Framing {
-    /// Takes in the next bytes, and says at the end of each head what is ambiguous in it.
+    /// Processes the next bytes, and reports the ambiguity at the end of each head.
     pub(super) fn scan(&mut self, mut bytes: &[u8], mut head_read: impl FnMut(Option<Ambiguity>)) {
         while !bytes.is_empty() {
             match &mut self.0 {
@@ -50,20 +50,20 @@ impl Http1Framing {
                     bytes = &bytes[chunks.scan(bytes)..];
                     match chunks.state {
                         Chunk::End => self.0 = Part::Head(Head::default()),
-                        Chunk::Broken => self.0 = Part::Lost,
+                        Chunk::Broken => self.0 = Part::Invalid,
                         _ => {}
                     }
                 }
-                Part::Lost => return,
+                Part::Invalid => return,
             }
         }
     }
 }
 
-/// What is known of a head so far.
+/// The parsed part of a head.
 #[derive(Debug, Default)]
 struct Head {
-    /// The beginning of the line, and the length of all of it.
+    /// The start of the current line, and the line's full length.
     line: [u8; TRANSFER_ENCODING.len()],
     length: usize,
     lines: usize,
@@ -76,7 +76,7 @@ const CONTENT_LENGTH: &[u8] = b"content-length:";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
 impl Head {
-    /// Takes in the next bytes; if the head ends in them, says after how many.
+    /// Processes the next bytes. Returns the number consumed if the head ends in them.
     fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut taken = 0;
         while let Some(end) = memchr(b'\n', &bytes[taken..]) {
@@ -97,7 +97,7 @@ impl Head {
         self.has_fragment.then_some(Ambiguity::Fragment)
     }
 
-    /// What follows it.
+    /// Returns the framing of what follows the head.
     fn body(&self) -> Part {
         if self.has_encoding {
             return Part::Chunked(Chunks::default());
@@ -125,7 +125,7 @@ impl Head {
             self.content_length = Some(0);
         }
         let value = part.get(CONTENT_LENGTH.len().saturating_sub(before)..).unwrap_or_default();
-        // What is no number ends in an error of hyper's.
+        // hyper rejects values that are not numbers.
         for digit in value.iter().filter(|byte| byte.is_ascii_digit()) {
             let length = self.content_length.unwrap_or_default().saturating_mul(10);
             self.content_length = Some(length.saturating_add(u64::from(digit - b'0')));
@@ -150,11 +150,11 @@ impl Head {
     }
 }
 
-/// A body in chunks (RFC 9112, section 7.1).
+/// A chunked body (RFC 9112, section 7.1).
 #[derive(Debug, Default)]
 struct Chunks {
     state: Chunk,
-    /// Bytes of the chunk that are to come.
+    /// Bytes left of the chunk.
     left: u64,
 }
 
@@ -178,7 +178,7 @@ enum Chunk {
 }
 
 impl Chunks {
-    /// Takes in bytes up to the end of the body; says how many.
+    /// Processes bytes up to the end of the body. Returns the number consumed.
     fn scan(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && !matches!(self.state, Chunk::End | Chunk::Broken) {
@@ -235,7 +235,7 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    /// What is ambiguous in each head; the text comes in pieces of this size.
+    /// Returns the ambiguity of each head. The text arrives in pieces of this size.
     fn scan(text: &str, piece: usize) -> Vec<Option<Ambiguity>> {
         let mut framing = Http1Framing::default();
         let mut heads = Vec::new();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ambiguous_is_found_in_any_order_spelling_and_pieces() {
+    fn ambiguity_is_found_in_any_order_case_and_chunking() {
         for (text, expected) in [
             (
                 "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_looked_at_wherever_it_comes() {
+    fn pipelined_heads_are_inspected() {
         const BAD: &str = "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
         for before in [
             "GET / HTTP/1.1\r\n\r\n",
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunked_body_is_given_up() {
+    fn invalid_chunked_body_stops_parsing() {
         for body in ["x\r\n", "\r\n", "1\n", "1\r\nab", "1 2\r\n", "1;\n", "0\r\n\rx", "fffffffffffffffff\r\n"] {
             let text =
                 format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}\r\n\r\nGET /# HTTP/1.1\r\n\r\n");

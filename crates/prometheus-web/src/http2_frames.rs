@@ -1,25 +1,25 @@
-//! Where the frames of HTTP/2 begin and end (RFC 9113, section 4.1), to know whether a head is complete.
+//! Tracks the frames of HTTP/2 (RFC 9113, section 4.1), to know whether a head is complete.
 
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// Walks over the frames that a client sends.
+/// Follows the frames that a client sends.
 #[derive(Debug, Default)]
 pub(super) struct Http2Frames {
-    /// What has come of a frame's nine bytes.
+    /// The received part of a frame's nine-byte header.
     frame: [u8; 9],
     length: usize,
-    /// Bytes of the frame's content that are to come.
+    /// Bytes left of the frame's payload.
     content: usize,
-    /// A head has begun and its last frame is not complete.
+    /// Whether a head has started and its last frame is not complete.
     is_in_head: bool,
-    /// The frame that is coming is the last of its head.
+    /// Whether the current frame is the last of its head.
     ends_head: bool,
 }
 
 impl Http2Frames {
-    /// Takes in the next bytes.
+    /// Processes the next bytes.
     pub(super) fn scan(&mut self, mut bytes: &[u8]) {
         loop {
             let skipped = self.content.min(bytes.len());
@@ -43,7 +43,7 @@ impl Http2Frames {
         }
     }
 
-    /// Whether a head has begun and is not complete.
+    /// Returns whether a head has started and is not complete.
     pub(super) const fn is_in_head(&self) -> bool {
         self.is_in_head
     }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_open_from_its_first_frame_to_the_end_of_its_last() {
+    fn head_is_open_until_the_end_of_its_last_frame() {
         let settings = frame(4, 0, b"");
         let half = frame(HEADERS, 0, b"abc");
         let ping = frame(6, 4, b"12345678");
@@ -82,7 +82,7 @@ mod tests {
             };
             assert!(!after(&settings));
             assert!(after(&half));
-            assert!(after(&ping), "another frame ends no head");
+            assert!(after(&ping), "another frame does not end a head");
             assert!(after(&rest[..10]));
             assert!(!after(&rest[10..]));
             assert!(after(&whole[..11]));

@@ -1,27 +1,50 @@
-//! Serving HTTP: sockets, TLS, time limits and a graceful end. The router is handed in.
+//! HTTP serving for Prometheus exporters: sockets, TLS, basic authentication, time limits and graceful shutdown for an
+//! axum router.
 //!
-//! Why not `axum::serve`: in axum 0.8 it sets no timer, so a client that sends half a request head keeps its
-//! connection for ever and a graceful shutdown from ending. Here every wait for a client has an end:
+//! In axum 0.8, `axum::serve` sets no timeouts: a client that sends half a request head keeps its connection forever
+//! and blocks a graceful shutdown. Here every wait for a client has a limit:
 //!
-//! | the client | is closed |
+//! | The client | Result |
 //! |---|---|
-//! | does not finish its TLS handshake | after [`Options::tls_handshake_timeout`] |
-//! | does not finish a request head, or sends nothing at all | after [`Options::header_read_timeout`] |
-//! | does not send its request body | after [`Options::body_read_timeout`], by an error in the handler |
-//! | does not take the answer | after [`Options::write_timeout`] |
-//! | does not take the answer of one HTTP/2 stream, whatever else it sends | the stream after [`Options::write_timeout`] |
-//! | keeps an idle connection | after [`Options::idle_timeout`], or at once when a new client needs the place |
+//! | does not finish its TLS handshake | closed after [`Options::tls_handshake_timeout`] |
+//! | does not finish a request head, or sends nothing at all | closed after [`Options::header_read_timeout`] |
+//! | does not send its request body | the handler gets an error after [`Options::body_read_timeout`] |
+//! | does not read the response | closed after [`Options::write_timeout`] |
+//! | does not read the response of one HTTP/2 stream | the stream is reset after [`Options::write_timeout`] |
+//! | keeps an idle connection | closed after [`Options::idle_timeout`], or at once for a new client at the limit |
 //!
-//! The caller binds ([`bind`], [`from_systemd`]) and says when to stop; [`serve`] accepts until then and returns when
-//! the connections are gone.
+//! # Example
 //!
-//! - `listen`: addresses; `socket`: sockets. `accept`: the loop, with its cap (`connection_limit`) and back-off.
-//! - `connection`: one client from the first byte to the last; `timeout_stream`, `connection_state`, `body` watch its
-//!   waits. `progress`: whose turn it is in a request; `stream_task` ends an HTTP/2 stream alone.
-//! - `unsent`: what responses hold in memory until they are taken.
-//! - `service`: one request: web configuration, handler, panics. `handler`: what answers; a router is one.
-//! - `framing_guard`: what hyper does not tell of a request's framing, by `http1_framing` and `http2_frames`.
-//! - [`web_config`](WebConfigSource): Prometheus' `--web.config.file`.
+//! ```
+//! use axum::{Router, routing::get};
+//! use prometheus_web::{Options, WebConfigSource};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listeners = prometheus_web::bind(&["127.0.0.1:0".parse()?]).await?;
+//! let router = Router::new().route("/-/healthy", get(async || "Healthy\n"));
+//! let shutdown = CancellationToken::new();
+//! shutdown.cancel(); // A program does this on SIGTERM.
+//! let drained = prometheus_web::serve(listeners, router, Options::default(), WebConfigSource::none(), shutdown).await;
+//! assert_eq!(drained.cut, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which type to use
+//!
+//! | Task | Type |
+//! |---|---|
+//! | Listen on TCP or Unix sockets | [`ListenAddress`], [`bind`] |
+//! | Use the sockets of a systemd `.socket` unit | [`from_systemd`] |
+//! | Serve until shutdown | [`serve`], [`Options`] |
+//! | Serve something other than a router | [`Handler`] |
+//! | Support `--web.config.file` (TLS, basic auth, headers, rate limit) | [`WebConfigSource`] |
+//!
+//! # Features and MSRV
+//!
+//! The crate has no features. It requires Rust 1.95.
 
 mod accept;
 mod body;
@@ -57,40 +80,43 @@ pub use web_config::{FileReloads, WebConfigError, WebConfigFile, WebConfigSource
 
 use accept::Server;
 
-/// The limits of a server.
+/// The settings and limits of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// What is served, for the log.
+    /// Name of the server in log messages.
     pub name: &'static str,
-    /// Greatest number of connections at one time, over all listeners. A client above it takes the place of the
-    /// connection that has been idle longest, else of one that has waited longest, and for a second at least, for its
-    /// client to take or to send something; or it waits for the next such connection.
+    /// Maximum number of connections over all listeners.
+    ///
+    /// Above it, a new client replaces the connection that has been idle longest. If none is idle, it replaces the one
+    /// whose client has been too slow to read or send for longest, for at least a second. Otherwise it waits.
     pub max_connections: usize,
-    /// Greatest number of bytes that responses hold in memory until their clients take them. One connection has a quarter
-    /// of it. A request above it waits; responses of which clients took less than 16 KiB for a second are ended for it.
-    /// A response alone may be larger.
+    /// Maximum number of response bytes in memory that clients have not read. One connection may use a quarter of it.
+    ///
+    /// Above it, requests wait, and responses of which the client read less than 16 KiB in the last second are ended.
+    /// A single response may be larger.
     pub max_unsent_bytes: usize,
-    /// Longest wait for a complete request head, from its first byte or from the connection's start.
+    /// Maximum time for a complete request head, from its first byte or from the connection's start.
     pub header_read_timeout: Duration,
-    /// Longest total wait for the client while a request body is read.
+    /// Maximum total time to wait for the client while a request body is read.
     pub body_read_timeout: Duration,
-    /// Longest time in which a client takes not one byte of its answer. In HTTP/2 that holds for each stream, whatever
-    /// else comes on its connection: the stream is reset, and the connection closed if nothing else is in flight on it.
+    /// Maximum time in which a client reads no byte of a response.
+    ///
+    /// HTTP/2 streams are checked separately: the stream is reset, and its connection is closed if nothing else is in
+    /// flight.
     pub write_timeout: Duration,
-    /// Longest rest between two requests of one connection.
+    /// Maximum idle time between two requests of one connection.
     pub idle_timeout: Duration,
-    /// Longest TLS handshake.
+    /// Maximum duration of the TLS handshake.
     pub tls_handshake_timeout: Duration,
-    /// How long requests in flight may go on after the order to stop.
+    /// How long requests in flight may continue after shutdown starts.
     pub drain: Duration,
-    /// Whether the spelling of header names in HTTP/1 is kept, in both directions; otherwise they are written in lower
-    /// case. It costs some time and memory for each request.
+    /// Whether HTTP/1 header names keep their case in both directions; otherwise they are lower case. Costs some time
+    /// and memory per request.
     pub preserve_header_case: bool,
-    /// Whether HTTP/1 requests whose head can be understood in two ways are marked with [`Ambiguity`] and left to the
-    /// handler; otherwise they are answered with 400.
+    /// Whether HTTP/1 requests with an ambiguous head are passed to the handler with an [`Ambiguity`] extension.
+    /// Otherwise they are rejected with 400.
     pub mark_ambiguous_heads: bool,
-    /// Paths that GET and HEAD may have without a password, for the probes of orchestrators. A path is one of them byte for
-    /// byte, or it is not.
+    /// Paths that GET and HEAD may request without a password or rate limit, for health probes. Compared byte by byte.
     pub open_paths: Vec<String>,
 }
 
@@ -109,8 +135,8 @@ impl Default for Options {
             header_read_timeout: Duration::from_secs(10),
             body_read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
-            // Prometheus closes its idle connections after five minutes. Ours stay a little longer, so that it is the
-            // scraper that closes: the other way round now and then a scrape meets a connection that is just closing.
+            // Prometheus closes idle connections after five minutes. A longer limit here lets the scraper close first:
+            // otherwise a scrape sometimes uses a connection that is being closed.
             idle_timeout: Duration::from_secs(6 * 60),
             tls_handshake_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(10),
@@ -121,36 +147,21 @@ impl Default for Options {
     }
 }
 
-/// How a server ended.
+/// The result of a graceful shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections that were cut off because they did not end within [`Options::drain`].
+    /// Connections that were closed because they did not end within [`Options::drain`].
     pub cut: usize,
 }
 
-/// Time after the cut in which handlers have to reach their next `await`; one that blocks is left behind.
+/// How long handlers have after the cut to reach their next `await`. One that blocks is abandoned.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves a router, or another handler, on all listeners until `shutdown` is cancelled, then lets requests in flight finish.
+/// Serves a router or another [`Handler`] on all listeners until `shutdown` is cancelled, then drains.
 ///
-/// After the order to stop no connection is
-/// accepted any more, idle ones are closed, and those with a request in flight are closed after its answer, or after
-/// [`Options::drain`]; what was cut is logged and counted. Dropping the future cuts everything at once.
-///
-/// ```no_run
-/// use axum::{Router, routing::get};
-/// use prometheus_web::{Options, WebConfigSource};
-/// use tokio_util::sync::CancellationToken;
-///
-/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let listeners = prometheus_web::bind(&[":10429".parse()?]).await?;
-/// let router = Router::new().route("/-/healthy", get(async || "Healthy\n"));
-/// let shutdown = CancellationToken::new();
-/// let drained = prometheus_web::serve(listeners, router, Options::default(), WebConfigSource::none(), shutdown).await;
-/// assert_eq!(drained.cut, 0);
-/// # Ok(())
-/// # }
-/// ```
+/// After that, no connection is accepted and idle ones are closed. Connections with a request in flight are closed
+/// after the response, or after [`Options::drain`]; the latter are logged and counted in [`Drained::cut`]. Dropping
+/// the future closes everything at once.
 pub async fn serve<H: Handler>(
     listeners: Vec<Listener>,
     handler: H,
@@ -195,7 +206,7 @@ pub async fn serve<H: Handler>(
     shutdown.cancelled().await;
     while let Some(ended) = accepting.join_next().await {
         if let Err(failure) = ended {
-            error!(error = %failure, "a listener had stopped before the shutdown");
+            error!(error = %failure, "a listener stopped before the shutdown");
         }
     }
 
@@ -203,12 +214,12 @@ pub async fn serve<H: Handler>(
     if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
         cut.cancel();
         if tokio::time::timeout(CUT_GRACE, tasks.wait()).await.is_err() {
-            error!("a request handler blocks its thread and is left behind");
+            error!("a request handler blocks its thread and was abandoned");
         }
         warn!(
             connections = server.cut_connections(),
             drain_seconds = drain.as_secs_f64(),
-            "connections were cut off because their requests did not end in time"
+            "closed connections whose requests did not end in time"
         );
     }
     Drained { cut: server.cut_connections() }

@@ -1,4 +1,4 @@
-//! Where to listen: the addresses of `--web.listen-address` and the sockets that systemd hands over.
+//! Listen addresses (`--web.listen-address`) and sockets passed by systemd.
 
 use std::fmt;
 use std::io;
@@ -13,14 +13,14 @@ use super::socket::Socket;
 #[cfg(unix)]
 use super::socket::{NO_ADDRESS, UnixSocket};
 
-/// Clients that the kernel may queue before they are accepted. With tokio's 128 a burst of clients overflows the queue,
-/// and the ones that do not fit try again only after a second.
+/// Clients that the kernel may queue before they are accepted. With tokio's 128, a burst of clients overflows the
+/// queue, and the rest only retry after a second.
 const BACKLOG: u32 = 1024;
 
-/// One value of `--web.listen-address`.
+/// A listen address, as in `--web.listen-address`.
 ///
-/// Written as in the other exporters: `:10429` (every interface), `127.0.0.1:10429`, `[::1]:10429` or
-/// `name:10429`; `unix:/run/name.sock` is a Unix domain socket. Port 0 lets the operating system choose one.
+/// The formats are those of other exporters: `:10429` (every interface), `127.0.0.1:10429`, `[::1]:10429` or
+/// `name:10429`; `unix:/run/name.sock` is a Unix domain socket. With port 0 the operating system chooses one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
     /// `:port`: every interface, IPv6 and IPv4.
@@ -29,33 +29,33 @@ pub enum ListenAddress {
     Socket(SocketAddr),
     /// A host name, resolved when the address is bound, and a port.
     Name(String, u16),
-    /// `unix:/path`: a Unix domain socket. Who may connect is up to the permissions of its directory, and the umask.
+    /// `unix:/path`: a Unix domain socket. The permissions of its directory and the umask decide who may connect.
     #[cfg(unix)]
     Unix(PathBuf),
 }
 
-/// Why a text is no [`ListenAddress`]; the message says what to write instead.
+/// The reason why a text is not a [`ListenAddress`]; the message says what to write instead.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseListenAddressError {
     /// `vsock://`, `unix://` and so on.
     #[error("listen address {0:?}: only TCP and Unix sockets are supported; write HOST:PORT, :PORT or unix:/PATH")]
     NotTcp(String),
-    /// No colon, so no port.
+    /// There is no colon, and so no port.
     #[error("listen address {0:?} has no port; write HOST:PORT, or :PORT for every interface")]
     NoPort(String),
-    /// The part after the last colon is no port.
+    /// The part after the last colon is not a port.
     #[error("listen address {0:?}: the port must be a number from 0 to 65535")]
     BadPort(String),
-    /// An IPv6 address whose colons cannot be told from the port's.
+    /// An IPv6 address without brackets, whose colons are ambiguous with the port's.
     #[error("listen address {0:?}: write an IPv6 address in brackets, as in [::1]:10429")]
     UnbracketedIpv6(String),
-    /// Neither an IP address nor a host name.
+    /// The host is neither an IP address nor a host name.
     #[error("listen address {0:?}: the part before the port is neither an IP address nor a host name")]
     BadHost(String),
 }
 
 impl ListenAddress {
-    /// Whether only this machine can reach it.
+    /// Returns whether only this machine can reach the address.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
@@ -104,7 +104,7 @@ impl FromStr for ListenAddress {
             return Ok(Self::Socket(SocketAddr::new(address, port)));
         }
         let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-        // All digits and dots would be a mistyped IPv4 address: do not ask a resolver about it.
+        // All digits and dots would be a mistyped IPv4 address: do not resolve it.
         let is_number = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         if is_name && !is_number { Ok(Self::Name(host.to_owned(), port)) } else { Err(Error::BadHost(text.to_owned())) }
     }
@@ -122,56 +122,54 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Why no listener could be had; the message names the address and the way out.
+/// The reason why listening failed; the message names the address and a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process has the port.
+    /// Another process uses the address.
     #[error("cannot listen on {address}: the address is already in use; stop the other process or choose another port")]
     InUse {
-        /// The address as it was written.
+        /// The address as written.
         address: String,
     },
-    /// The operating system forbids it.
+    /// The operating system denies permission.
     #[error("cannot listen on {address}: permission denied; choose a port above 1023")]
     Denied {
-        /// The address as it was written.
+        /// The address as written.
         address: String,
     },
-    /// No interface of this machine has the address.
+    /// The machine has no interface with this address.
     #[error("cannot listen on {address}: this machine has no such address; write :PORT for every interface")]
     NotLocal {
-        /// The address as it was written.
+        /// The address as written.
         address: String,
     },
-    /// The host name has no address.
+    /// The host name cannot be resolved.
     #[error("cannot listen on {address}: the name cannot be resolved; write an IP address")]
     Unresolved {
-        /// The address as it was written.
+        /// The address as written.
         address: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("cannot listen on {address}: {source}")]
     Other {
-        /// The address as it was written.
+        /// The address as written.
         address: String,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Socket activation was asked for, but no socket was passed.
-    #[error(
-        "no socket was passed by systemd (LISTEN_FDS): start through the .socket unit, or drop --web.systemd-socket"
-    )]
+    /// Socket activation was requested, but no socket was passed.
+    #[error("systemd passed no socket (LISTEN_FDS); start through the .socket unit, or remove --web.systemd-socket")]
     NoSystemdSocket,
-    /// systemd passed something that is no listening TCP or Unix stream socket.
+    /// systemd passed a socket that is not a listening TCP or Unix stream socket.
     #[error(
-        "socket {index} passed by systemd is no stream socket: use ListenStream=PORT or ListenStream=/PATH in the .socket unit"
+        "socket {index} passed by systemd is not a stream socket; use ListenStream=PORT or ListenStream=/PATH in the .socket unit"
     )]
     SystemdSocket {
-        /// Position among the sockets passed, from 0.
+        /// Position among the passed sockets, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -193,7 +191,7 @@ impl BindError {
 pub struct Listener {
     pub(super) socket: Socket,
     address: SocketAddr,
-    /// Of a Unix domain socket: it has no other address.
+    /// Name of a Unix domain socket, which has no other address.
     name: Option<String>,
 }
 
@@ -212,8 +210,9 @@ impl Listener {
         Ok(Self { socket: Socket::Unix(socket), address: NO_ADDRESS, name: Some(name) })
     }
 
-    /// The address that clients can connect to; with the real port where port 0 was asked for. That of a Unix domain
-    /// socket is `0.0.0.0:0`: its `Display` gives the path.
+    /// Returns the address that clients can connect to, with the actual port if port 0 was requested.
+    ///
+    /// For a Unix domain socket it is `0.0.0.0:0`; `Display` shows the path.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -232,7 +231,7 @@ impl fmt::Display for Listener {
 /// Binds all addresses.
 ///
 /// # Errors
-/// The first address that cannot be bound; sockets bound before it are closed again.
+/// Returns an error for the first address that cannot be bound. Sockets bound before it are closed.
 pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
@@ -261,25 +260,25 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindErro
 
 fn bind_one(address: SocketAddr) -> io::Result<Listener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart must not wait for the old connections' TIME_WAIT. Two live listeners still exclude each other. (On
-    // Windows the option means something else, and a restart does not have to wait.)
+    // A restart must not wait for TIME_WAIT of the old connections. Two live listeners still exclude each other. (On
+    // Windows the option has another meaning, and a restart does not have to wait.)
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Listener::new(socket.listen(BACKLOG)?)
 }
 
-/// Binds `[::]` and, where that leaves IPv4 out, `0.0.0.0` too.
+/// Binds `[::]` and, if that does not accept IPv4, also `0.0.0.0`.
 ///
-/// Whether `[::]` takes IPv4 clients is a setting of the system (`net.ipv6.bindv6only`). Binding the IPv4 wildcard
-/// afterwards asks the kernel: "in use" means that the first socket has both.
+/// Whether `[::]` accepts IPv4 clients is a system setting (`net.ipv6.bindv6only`). Binding the IPv4 wildcard
+/// afterwards shows it: "in use" means that the first socket accepts both.
 fn bind_all_interfaces(port: u16) -> io::Result<Vec<Listener>> {
     let ipv6 = match bind_one((Ipv6Addr::UNSPECIFIED, port).into()) {
         Ok(listener) => listener,
         Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
             return Err(error);
         }
-        // IPv6 is switched off.
+        // IPv6 is disabled.
         Err(_) => return Ok(vec![bind_one((Ipv4Addr::UNSPECIFIED, port).into())?]),
     };
     let port = ipv6.local_addr().port();
@@ -308,11 +307,11 @@ async fn bind_name(address: &ListenAddress, host: &str, port: u16) -> Result<Lis
 
 /// Takes the listening sockets that systemd passed (`LISTEN_FDS`, see `sd_listen_fds(3)`).
 ///
-/// Call it once and early: the environment variables of the protocol are taken out of the environment, so that child
-/// processes do not believe that the sockets are theirs. Needs a tokio runtime.
+/// Call it once and early: it removes the protocol's environment variables, so that child processes do not use the
+/// sockets. Requires a tokio runtime.
 ///
 /// # Errors
-/// No socket was passed, or one of them is neither a TCP nor a Unix stream socket.
+/// Returns an error if no socket was passed, or if one is neither a TCP nor a Unix stream socket.
 pub fn from_systemd() -> Result<Vec<Listener>, BindError> {
     let mut passed = listenfd::ListenFd::from_env();
     if passed.len() == 0 {
@@ -321,7 +320,7 @@ pub fn from_systemd() -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::with_capacity(passed.len());
     for index in 0..passed.len() {
         let take = |passed: &mut listenfd::ListenFd| {
-            // What is no TCP socket stays there to be taken as another.
+            // A socket that is not TCP stays available to be taken as another kind.
             let not_tcp = match passed.take_tcp_listener(index) {
                 Ok(socket) => {
                     let socket = socket.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
@@ -347,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_every_form_are_read() {
+    fn listen_address_parses_every_format() {
         let cases = [
             (":10429", ListenAddress::AllInterfaces(10429)),
             ("127.0.0.1:0", ListenAddress::Socket(([127, 0, 0, 1], 0).into())),
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_says_what_to_write() {
+    fn invalid_listen_address_error_has_a_remedy() {
         let cases = [
             ("vsock://:10429", "only TCP"),
             ("unix:x.sock", "a number from"),

@@ -1,7 +1,7 @@
-//! Whose turn it is in a request, and when its client last moved on.
+//! The progress of a request: what it waits for, and when its client last read something.
 //!
-//! A socket that takes bytes says little in HTTP/2: pings and settings pass, while the window of a stream stays shut. So
-//! each request knows of its own bytes: those that are on their way ([`TrackedBytes`]), and when the last one left.
+//! A socket that accepts bytes says little in HTTP/2: pings and settings pass while the window of a stream stays
+//! closed. Each request therefore tracks its own unsent bytes ([`TrackedBytes`]) and when the last one was sent.
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -13,41 +13,41 @@ use tokio::time::Instant;
 
 use super::connection_state::InFlight;
 
-/// Bytes that a client has to take, or send, for its wait to begin anew in the eyes of those who look for a connection
-/// that can go. The time limits themselves begin anew with each byte.
+/// Bytes that a client has to read or send to no longer count as slow when a connection is chosen for eviction. The
+/// time limits restart with each byte.
 const STEP: usize = 16 * 1024;
 
-/// What is known of one request while it is in flight.
+/// The progress of one request in flight.
 pub(super) struct RequestProgress {
     state: Mutex<State>,
 }
 
 struct State {
-    turn: Turn,
-    /// Bytes of the response that were handed to the connection and not written yet.
+    waiting_for: WaitingFor,
+    /// Response bytes given to the connection and not written yet.
     outstanding: usize,
-    /// When the client last took a byte, or when its turn began.
+    /// When the client last read a byte, or when the wait for it started.
     moved_at: Instant,
-    /// When it had last taken [`STEP`] bytes.
+    /// When it had last read [`STEP`] bytes.
     stepped_at: Instant,
     since_step: usize,
     upload: Upload,
-    body_is_gone: bool,
+    body_finished: bool,
     has_stalled: bool,
     is_ended: bool,
-    /// Wakes who waits for the end, and who waits until all is written.
+    /// Wakers for the end of the request, and for the moment when all is written.
     on_end: Option<Waker>,
     on_drain: Option<Waker>,
 }
 
-/// Whose turn it is.
+/// What a request waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// There is no response yet.
+enum WaitingFor {
+    /// The handler: there is no response yet.
     Handler,
-    /// The response goes on as soon as the client takes more.
+    /// The client: the response continues when it reads more.
     Client,
-    /// The response goes on as soon as there is more of it.
+    /// The body: the response continues when more of it is available.
     Body,
 }
 
@@ -55,7 +55,7 @@ enum Turn {
 #[derive(Default)]
 struct Upload {
     awaited_since: Option<Instant>,
-    /// Waited for its client since [`STEP`] bytes came.
+    /// Time spent waiting for the client since the last [`STEP`] bytes.
     waited: Duration,
     since_step: usize,
 }
@@ -65,13 +65,13 @@ impl RequestProgress {
         let now = Instant::now();
         Self {
             state: Mutex::new(State {
-                turn: Turn::Handler,
+                waiting_for: WaitingFor::Handler,
                 outstanding: 0,
                 moved_at: now,
                 stepped_at: now,
                 since_step: 0,
                 upload: Upload::default(),
-                body_is_gone: false,
+                body_finished: false,
                 has_stalled: false,
                 is_ended: false,
                 on_end: None,
@@ -80,58 +80,59 @@ impl RequestProgress {
         }
     }
 
-    /// There is a response, or more of it.
-    pub(super) fn client_s_turn(&self) {
-        self.state.lock().client_s_turn();
+    /// Records that there is a response, or more of it.
+    pub(super) fn wait_for_client(&self) {
+        self.state.lock().wait_for_client();
     }
 
-    /// The response waits for us.
-    pub(super) fn body_s_turn(&self) {
-        self.state.lock().turn = Turn::Body;
+    /// Records that the response waits for its body.
+    pub(super) fn wait_for_body(&self) {
+        self.state.lock().waiting_for = WaitingFor::Body;
     }
 
-    /// Whether all that was handed over is written. If it is not, the waker is woken when it is.
+    /// Returns whether all response bytes are written. Otherwise the waker is woken then.
     pub(super) fn is_drained(&self, cx: &Context<'_>) -> bool {
         let mut state = self.state.lock();
         if state.outstanding > 0 {
-            keep(&mut state.on_drain, cx);
+            store_waker(&mut state.on_drain, cx);
         }
         state.outstanding == 0
     }
 
-    /// Since when the response waits for the client to take something; `None` if it does not.
+    /// Returns since when the response waits for the client to read something; `None` if it does not.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        (state.turn == Turn::Client || state.outstanding > 0).then_some(state.moved_at)
+        (state.waiting_for == WaitingFor::Client || state.outstanding > 0).then_some(state.moved_at)
     }
 
-    /// Since when the client does not move on as one does that is served; `None` if we are not waiting for it.
+    /// Returns since when the client has been reading or sending too slowly; `None` if the request does not wait for
+    /// it.
     pub(super) fn slow_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        match state.turn {
-            Turn::Handler => state.upload.awaited_since.map(|since| since - state.upload.waited),
-            Turn::Body if state.outstanding == 0 => None,
-            Turn::Client | Turn::Body => Some(state.stepped_at),
+        match state.waiting_for {
+            WaitingFor::Handler => state.upload.awaited_since.map(|since| since - state.upload.waited),
+            WaitingFor::Body if state.outstanding == 0 => None,
+            WaitingFor::Client | WaitingFor::Body => Some(state.stepped_at),
         }
     }
 
-    /// The same for what is left of a response that has no body any more: nothing but its connection can end it.
+    /// Returns since when the rest of a response without a body waits for the client. Only its connection can end it.
     pub(super) fn tail_stalled_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        (state.body_is_gone && state.outstanding > 0).then_some(state.moved_at)
+        (state.body_finished && state.outstanding > 0).then_some(state.moved_at)
     }
 
-    /// The body of the response is gone: sent, or given up.
-    pub(super) fn body_is_gone(&self) {
-        self.state.lock().body_is_gone = true;
+    /// Records that the response body was sent or dropped.
+    pub(super) fn body_finished(&self) {
+        self.state.lock().body_finished = true;
     }
 
-    /// The handler waits for the client to send more.
+    /// Records that the handler waits for the client to send more.
     pub(super) fn awaits_upload(&self) {
         self.state.lock().upload.awaited_since.get_or_insert_with(Instant::now);
     }
 
-    /// The client has sent more.
+    /// Records that the client sent more.
     pub(super) fn received(&self, bytes: usize) {
         let upload = &mut self.state.lock().upload;
         upload.waited += upload.awaited_since.take().map_or(Duration::ZERO, |since| since.elapsed());
@@ -141,7 +142,7 @@ impl RequestProgress {
         }
     }
 
-    /// The request ends here, wherever it is.
+    /// Ends the request, whatever its state.
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
         state.is_ended = true;
@@ -152,19 +153,19 @@ impl RequestProgress {
         }
     }
 
-    /// Whether the request has to end. If it has not, the waker is woken when it has.
+    /// Returns whether the request has to end. Otherwise the waker is woken then.
     pub(super) fn poll_ended(&self, cx: &Context<'_>) -> bool {
         let mut state = self.state.lock();
-        keep(&mut state.on_end, cx);
+        store_waker(&mut state.on_end, cx);
         state.is_ended
     }
 
-    /// The client took nothing for too long.
+    /// Records that the client read nothing for too long.
     pub(super) fn stall(&self) {
         self.state.lock().has_stalled = true;
     }
 
-    /// Whether it ended since the client took nothing.
+    /// Returns whether the request ended because the client read nothing.
     pub(super) fn has_stalled(&self) -> bool {
         let state = self.state.lock();
         state.has_stalled || state.is_ended
@@ -172,7 +173,7 @@ impl RequestProgress {
 
     fn handed_over(&self, bytes: usize) {
         let mut state = self.state.lock();
-        state.client_s_turn();
+        state.wait_for_client();
         state.outstanding += bytes;
     }
 
@@ -180,7 +181,7 @@ impl RequestProgress {
         self.state.lock().move_on(bytes);
     }
 
-    /// Bytes that are written no more.
+    /// Removes bytes that will not be written.
     fn dropped(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.outstanding -= bytes.min(state.outstanding);
@@ -193,13 +194,13 @@ impl RequestProgress {
 }
 
 impl State {
-    fn client_s_turn(&mut self) {
-        if self.turn != Turn::Client && self.outstanding == 0 {
+    fn wait_for_client(&mut self) {
+        if self.waiting_for != WaitingFor::Client && self.outstanding == 0 {
             self.moved_at = Instant::now();
             self.stepped_at = self.moved_at;
             self.since_step = 0;
         }
-        self.turn = Turn::Client;
+        self.waiting_for = WaitingFor::Client;
     }
 
     fn move_on(&mut self, bytes: usize) {
@@ -213,13 +214,13 @@ impl State {
     }
 }
 
-fn keep(waker: &mut Option<Waker>, cx: &Context<'_>) {
+fn store_waker(waker: &mut Option<Waker>, cx: &Context<'_>) {
     if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
         *waker = Some(cx.waker().clone());
     }
 }
 
-/// A piece of a response that tells its request how much of it has left.
+/// A piece of a response that reports to its request how much of it was sent.
 pub(super) struct TrackedBytes {
     bytes: Bytes,
     request: Arc<InFlight>,
@@ -267,8 +268,8 @@ mod tests {
 
     async fn request(unsent: &Arc<UnsentBytes>) -> Arc<InFlight> {
         let limits = TimeLimits { header_read: SECOND, idle: SECOND, write: SECOND };
-        let place = ConnectionLimit::new(1).admit().await;
-        ConnectionState::new(place, limits, Arc::clone(unsent), None).request_started(true)
+        let permit = ConnectionLimit::new(1).admit().await;
+        ConnectionState::new(permit, limits, Arc::clone(unsent), None).request_started(true)
     }
 
     fn ago(since: Option<Instant>) -> Option<u64> {
@@ -276,27 +277,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_byte_begins_the_time_limit_anew_and_only_many_make_a_client_fast() {
+    async fn each_byte_restarts_the_timeout_but_only_many_the_slowness() {
         let request = request(&Arc::new(UnsentBytes::new(usize::MAX))).await;
         let progress = Arc::clone(request.progress());
         let now = || (ago(progress.stalled_since()), ago(progress.slow_since()));
-        assert_eq!(now(), (None, None), "the handler has it");
+        assert_eq!(now(), (None, None), "the handler is running");
         tokio::time::advance(60 * SECOND).await;
-        progress.client_s_turn();
+        progress.wait_for_client();
         assert_eq!(now(), (Some(0), Some(0)));
         tokio::time::advance(10 * SECOND).await;
         let mut piece = TrackedBytes::new(Bytes::from(vec![0; STEP + 10]), Arc::clone(&request));
-        assert_eq!(now(), (Some(10), Some(10)), "what is handed over is not taken");
+        assert_eq!(now(), (Some(10), Some(10)), "buffered bytes are not read yet");
         piece.advance(1);
         assert_eq!(now(), (Some(0), Some(10)));
         tokio::time::advance(5 * SECOND).await;
         piece.advance(STEP);
         assert_eq!(now(), (Some(0), Some(0)));
         tokio::time::advance(SECOND).await;
-        progress.body_s_turn();
-        assert_eq!(now(), (Some(1), Some(1)), "some of it is still on its way");
+        progress.wait_for_body();
+        assert_eq!(now(), (Some(1), Some(1)), "some of it is still unsent");
         assert_eq!(ago(progress.tail_stalled_since()), None);
-        request.body_is_gone();
+        request.body_finished();
         assert_eq!(ago(progress.tail_stalled_since()), Some(1));
         drop(piece);
         assert_eq!(now(), (None, None));
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upload_is_slow_by_all_the_time_that_was_waited_for_it() {
+    async fn upload_slowness_is_the_total_wait_for_the_client() {
         let request = request(&Arc::new(UnsentBytes::new(usize::MAX))).await;
         let progress = request.progress();
         for waited in 1..5 {

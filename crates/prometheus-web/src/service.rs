@@ -1,4 +1,4 @@
-//! One request: through the web configuration to the handler, and its answer back.
+//! Handles one request: web configuration, handler and response.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -23,15 +23,15 @@ use super::connection_state::{ConnectionState, InFlight};
 use super::handler::{Ambiguity, Handler, HeldBytes};
 use super::stream_task;
 
-/// Answers a request. Never fails: errors are answers.
-pub(super) async fn answer<H: Handler>(
+/// Responds to a request. Never fails: errors are responses.
+pub(super) async fn serve_request<H: Handler>(
     server: Arc<Server<H>>,
     activity: Arc<ConnectionState>,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let http2 = request.version() == Version::HTTP_2;
-    // In HTTP/1 hyper sees to it.
+    // In HTTP/1, hyper removes the body.
     let is_bodiless = http2 && request.method() == Method::HEAD;
     let in_flight = activity.request_started(http2);
     let progress = in_flight.progress();
@@ -47,12 +47,12 @@ pub(super) async fn answer<H: Handler>(
     }
 
     let response = match ambiguity {
-        Some(ambiguity) if !server.options.mark_ambiguous_heads => refuse(ambiguity),
+        Some(ambiguity) if !server.options.mark_ambiguous_heads => bad_request(ambiguity),
         _ => respond(&server, &activity, &in_flight, request, peer, http2).await,
     };
     let mut response = if is_bodiless { without_body(response) } else { response };
     if !http2 && (activity.has_unread() || ambiguity.is_some()) {
-        // Nobody reads the rest of the request, and so no further one on this connection (RFC 9112, section 9.6).
+        // The rest of the request is not read, so this connection cannot carry another one (RFC 9112, section 9.6).
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| ResponseBody::new(body, in_flight, http2)))
@@ -68,24 +68,24 @@ async fn respond<H: Handler>(
 ) -> Response<Body> {
     let is_open = server.options.is_open(request.method(), request.uri().path());
     let admitted = match server.web_config.admit(request.headers(), is_open).await {
-        Err(refusal) => return refusal,
+        Err(rejection) => return rejection,
         Ok(admitted) => admitted,
     };
-    let mut response = if is_open || server.unsent.room(activity, in_flight, &server.admission).await {
+    let mut response = if is_open || server.unsent.wait_for_capacity(activity, in_flight, &server.admission).await {
         handle(&server.handler, request, peer, http2).await
     } else {
-        let text = "too many responses wait for clients that do not read them\n";
+        let text = "too many unread responses are in memory; try again later\n";
         ([(RETRY_AFTER, "1")], (StatusCode::SERVICE_UNAVAILABLE, text)).into_response()
     };
     let bytes = if H::HOLDS_RESPONSES { held_by(&mut response) } else { 0 };
-    in_flight.holds(bytes);
-    server.unsent.saw(bytes);
+    in_flight.set_held(bytes);
+    server.unsent.record_response(bytes);
     admitted.finish(&mut response);
     response
 }
 
-/// Whether the target is a whole address, and that of this server as its client knows it (RFC 9112, section 3.2.2): the
-/// host of `Host`, at the port that the client has connected to.
+/// Returns whether the target is in absolute form and names this server as its client knows it (RFC 9112, section
+/// 3.2.2): the host of `Host`, with the port that the client connected to.
 fn names_this_server(request: &Request<Body>, local_port: Option<u16>) -> bool {
     let (Some(scheme), Some(authority)) = (request.uri().scheme_str(), request.uri().authority()) else {
         return false;
@@ -108,18 +108,18 @@ fn to_origin_form(request: &mut Request<Body>) {
     *request.uri_mut() = Uri::from(path);
 }
 
-/// Bytes that a response holds until it is sent.
+/// Returns the bytes that a response holds until it is sent.
 fn held_by(response: &mut Response<Body>) -> usize {
     let length = response.body().size_hint().lower();
     response.extensions_mut().remove::<HeldBytes>().map_or(usize::try_from(length).unwrap_or(usize::MAX), |held| held.0)
 }
 
-/// What a handler that does not look at it never sees.
-fn refuse(ambiguity: Ambiguity) -> Response<Body> {
+/// Rejects an ambiguous request before it reaches the handler.
+fn bad_request(ambiguity: Ambiguity) -> Response<Body> {
     (StatusCode::BAD_REQUEST, format!("{ambiguity}\n")).into_response()
 }
 
-/// The answer to HEAD: what GET would get, without its body (RFC 9110, section 9.3.2).
+/// Returns the response to HEAD: that of GET without its body (RFC 9110, section 9.3.2).
 fn without_body(mut response: Response<Body>) -> Response<Body> {
     if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
         response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
@@ -127,11 +127,11 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
     response.map(|_| Body::empty())
 }
 
-/// Calls the handler; a panic in it becomes a 500, so that other streams of an HTTP/2 connection live on.
+/// Calls the handler. A panic becomes a 500, so that other streams of an HTTP/2 connection survive.
 async fn handle<H: Handler>(handler: &H, request: Request<Body>, peer: SocketAddr, http2: bool) -> Response<Body> {
     let method = request.method().clone();
     let uri = H::LOGS_PATHS.then(|| request.uri().clone());
-    // A handler that panics while it is being called is treated like one that panics later.
+    // A handler that panics while it is called is treated like one that panics later.
     let mut answering = pin!(async { handler.handle(request, peer).await });
     let answered = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
@@ -140,12 +140,12 @@ async fn handle<H: Handler>(handler: &H, request: Request<Body>, peer: SocketAdd
     })
     .await;
     answered.unwrap_or_else(|| {
-        // The panic's own message has gone to the panic hook; it may hold anything, so it is not repeated.
+        // The panic hook already received the panic's message. It may contain anything, so it is not repeated.
         let path = uri.as_ref().map(Uri::path);
         error!(%method, path, "a request handler panicked");
         let mut response = (StatusCode::INTERNAL_SERVER_ERROR, "internal error\n").into_response();
         if !http2 {
-            // Nobody knows how much of the request body was read.
+            // It is not known how much of the request body was read.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -1,4 +1,4 @@
-//! Listening sockets and their streams: TCP, and Unix domain sockets where there are any.
+//! Listening sockets and their streams: TCP, and Unix domain sockets where supported.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
-/// What stands for the address of a client, or a server, that has none.
+/// The placeholder for the address of a client or server without one.
 pub(super) const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A listening socket.
@@ -26,9 +26,9 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // An answer is written in one piece; waiting for the acknowledgement of the one before it only adds delay.
+                // A response is written in one piece; waiting for the previous acknowledgement only adds delay.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
+                    tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
                 }
                 Ok((Stream::Tcp(stream), peer))
             }
@@ -41,21 +41,21 @@ impl Socket {
     }
 }
 
-/// A Unix domain socket, whose file goes with it.
+/// A Unix domain socket that removes its file when dropped.
 #[cfg(unix)]
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     listener: UnixListener,
-    /// None if the file is another's.
+    /// `None` if another process owns the file.
     path: Option<std::path::PathBuf>,
 }
 
 #[cfg(unix)]
 impl UnixSocket {
-    /// Listens at a path. A socket that a process left behind there is replaced; one at which somebody listens is not.
+    /// Listens at a path. Replaces an abandoned socket there, but not one that is in use.
     pub(super) fn bind(path: &std::path::Path) -> io::Result<Self> {
         let listener = match UnixListener::bind(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
                 std::fs::remove_file(path)?;
                 UnixListener::bind(path)?
             }
@@ -64,7 +64,7 @@ impl UnixSocket {
         Ok(Self { listener, path: Some(path.to_owned()) })
     }
 
-    /// Takes a socket that listens already, and whose file belongs to whoever made it.
+    /// Takes a socket that already listens and whose file another process owns.
     pub(super) const fn passed(listener: UnixListener) -> Self {
         Self { listener, path: None }
     }
@@ -74,15 +74,15 @@ impl UnixSocket {
 impl Drop for UnixSocket {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // Whoever listens next replaces what is left.
+            // The next process to listen replaces what is left.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Whether there is a socket at which nobody listens. What is no socket is never touched.
+/// Returns whether there is a socket that is not in use. Other files are never touched.
 #[cfg(unix)]
-fn is_left_behind(path: &std::path::Path) -> bool {
+fn is_abandoned(path: &std::path::Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     let refused = || match std::os::unix::net::UnixStream::connect(path) {
@@ -101,7 +101,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// The port that the client has connected to.
+    /// Returns the local port that the client connected to.
     pub(super) fn local_port(&self) -> Option<u16> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
@@ -111,7 +111,7 @@ impl Stream {
     }
 }
 
-/// Does the same with either stream.
+/// Runs the same code with either stream.
 macro_rules! either {
     ($stream:expr, $pinned:ident => $do:expr) => {
         match $stream.get_mut() {

@@ -1,7 +1,7 @@
-//! The task of one HTTP/2 stream, which ends when its client takes nothing of the response for too long.
+//! The task of one HTTP/2 stream, which ends when its client reads nothing of the response for too long.
 //!
-//! hyper waits for the stream's window and cannot be asked to stop. So its task is dropped: h2 then throws away what waits
-//! to be sent and resets the stream. The other streams of the connection go on.
+//! hyper waits for the stream's window and cannot be told to stop, so its task is dropped. h2 then discards the unsent
+//! data and resets the stream. The other streams of the connection continue.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -18,17 +18,17 @@ use tokio_util::task::TaskTracker;
 use super::progress::RequestProgress;
 
 tokio::task_local! {
-    /// The request of the stream whose task this is.
+    /// The request of this task's stream.
     static REQUEST: Arc<OnceLock<Arc<RequestProgress>>>;
 }
 
-/// Tells the task of a stream which request it is; does nothing in HTTP/1, where there is no such task.
+/// Registers the request with its stream's task. Does nothing in HTTP/1, where there is no such task.
 pub(super) fn watch(request: &Arc<RequestProgress>) {
-    // An error means that there is no such task; a second request in one does not happen.
+    // An error means that there is no such task. A second request in one task does not occur.
     let _ = REQUEST.try_with(|slot| slot.set(Arc::clone(request)));
 }
 
-/// Runs the tasks of HTTP/2 streams where the shutdown sees and ends them.
+/// Runs the tasks of HTTP/2 streams so that the shutdown tracks and ends them.
 #[derive(Clone)]
 pub(super) struct StreamExecutor {
     pub(super) tasks: TaskTracker,
@@ -49,13 +49,13 @@ where
 async fn run<F: Future<Output = ()>>(task: F, write_timeout: Duration) {
     let slot = Arc::new(OnceLock::new());
     let mut task = pin!(REQUEST.scope(Arc::clone(&slot), task));
-    let mut alarm = None;
+    let mut timer = None;
     poll_fn(|cx| {
         if task.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         let Some(request) = slot.get() else { return Poll::Pending };
-        if request.poll_ended(cx) || is_late(request, &mut alarm, write_timeout, cx) {
+        if request.poll_ended(cx) || has_timed_out(request, &mut timer, write_timeout, cx) {
             return Poll::Ready(());
         }
         Poll::Pending
@@ -63,10 +63,10 @@ async fn run<F: Future<Output = ()>>(task: F, write_timeout: Duration) {
     .await;
 }
 
-/// Whether the client has taken nothing for too long. If it has not, the task is woken when that may be so.
-fn is_late(
+/// Returns whether the client has read nothing for too long. Otherwise the task is woken when that may be so.
+fn has_timed_out(
     request: &RequestProgress,
-    alarm: &mut Option<Pin<Box<Sleep>>>,
+    timer: &mut Option<Pin<Box<Sleep>>>,
     write_timeout: Duration,
     cx: &mut Context<'_>,
 ) -> bool {
@@ -76,12 +76,12 @@ fn is_late(
             request.stall();
             return true;
         }
-        let alarm = alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if alarm.as_mut().poll(cx).is_pending() {
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.as_mut().poll(cx).is_pending() {
             return false;
         }
-        // The deadline moves with each byte. An alarm that comes too early costs less than one that moves along.
-        alarm.as_mut().reset(deadline);
+        // The deadline moves with each byte. A timer that fires early is cheaper than resetting it each time.
+        timer.as_mut().reset(deadline);
     }
     false
 }

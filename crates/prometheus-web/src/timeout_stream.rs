@@ -1,4 +1,4 @@
-//! The client's socket, with an eye on both directions.
+//! The client's socket, monitored in both directions.
 
 use std::future::Future;
 use std::io;
@@ -13,20 +13,20 @@ use tokio::time::Sleep;
 use super::connection_state::ConnectionState;
 use super::socket::Stream;
 
-/// Reports what it reads to [`Activity`] and fails a write that the client does not take in time.
+/// Reports reads to [`ConnectionState`] and fails a write that the client does not read in time.
 ///
-/// It sits below TLS, where a stalled client shows: TLS itself buffers.
+/// It is below TLS, where a stalled client shows: TLS itself buffers.
 pub(super) struct TimeoutStream {
     stream: Stream,
     activity: Arc<ConnectionState>,
     write_timeout: Duration,
-    /// Runs while the socket takes no bytes.
+    /// Runs while the socket accepts no bytes.
     stall: Option<Pin<Box<Sleep>>>,
-    /// Runs from the end of what we write until the socket is closed.
+    /// Runs from the end of the response until the socket is closed.
     linger: Option<Pin<Box<Sleep>>>,
 }
 
-/// How long a client that is still sending a body that nobody reads may go on before its socket is closed.
+/// How long a client may continue sending an unread body before its socket is closed.
 const LINGER: Duration = Duration::from_secs(5);
 
 impl TimeoutStream {
@@ -46,7 +46,7 @@ impl TimeoutStream {
             Box::pin(tokio::time::sleep(self.write_timeout))
         });
         match stall.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no data"))),
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -87,8 +87,10 @@ impl AsyncWrite for TimeoutStream {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Closes the connection in stages (RFC 9112, section 9.6): a socket that is closed while bytes come in answers them
-    /// with a reset, and with that a client may lose the answer that it has not read yet.
+    /// Closes the connection in stages (RFC 9112, section 9.6).
+    ///
+    /// A socket that is closed while data arrives sends a reset, which can make a client lose a response that it has
+    /// not read yet.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
@@ -99,7 +101,7 @@ impl AsyncWrite for TimeoutStream {
         let this = &mut *self;
         let linger = this.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
         let mut unread = [0; 8 * 1024];
-        // A client that never stops sending does not keep the thread for itself.
+        // A client that never stops sending must not occupy the thread.
         for _ in 0..64 {
             if linger.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));

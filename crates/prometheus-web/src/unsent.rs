@@ -1,8 +1,9 @@
-//! What responses hold in memory until their clients take them, and how much that may be in all.
+//! Limits the memory of responses that clients have not read yet.
 //!
-//! A response that is made before it is sent waits in full for a client that does not read, and a client can ask for many.
-//! So a request waits for its handler while there is too much; those that took nothing for a second are ended for it, and
-//! their connections come last from then on: who stalls and asks again is not served before who reads.
+//! A response that is built before it is sent stays in memory while its client does not read, and a client can request
+//! many. Above the limit, requests therefore wait before they reach the handler. Responses of which nothing was read
+//! for a second are ended, and their connections get the lowest priority from then on: a client that stalls and
+//! retries is not served before one that reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,21 +15,21 @@ use super::connection_limit::{ConnectionLimit, SLOW_AFTER};
 use super::connection_state::{ConnectionState, InFlight};
 use super::progress::RequestProgress;
 
-/// How long a request waits before it is refused, and how often it looks.
-const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long a request waits before it is rejected, and how often it checks.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The share of all that one connection may hold, and what is kept for connections that hold nothing yet.
+/// The share of all bytes that one connection may hold, and the share reserved for connections that hold nothing yet.
 const CONNECTION_SHARE: usize = 4;
-const NEWCOMERS_SHARE: usize = 2;
+const NEW_CONNECTIONS_SHARE: usize = 2;
 
-/// What all responses of a server hold.
+/// The unsent bytes of all responses of a server.
 pub(super) struct UnsentBytes {
     most: usize,
     held: AtomicUsize,
-    /// What a response holds, by the larger ones of late.
+    /// The typical size of a response, from the larger recent ones.
     typical: AtomicUsize,
-    /// Requests that wait, of connections that were never slow.
+    /// Waiting requests of connections that were never slow.
     waiting: AtomicUsize,
 }
 
@@ -41,34 +42,39 @@ impl UnsentBytes {
         self.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn let_go(&self, bytes: usize) {
+    pub(super) fn release(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// A handler has made a response that holds so many bytes.
-    pub(super) fn saw(&self, bytes: usize) {
+    /// Records the size of a response that a handler built.
+    pub(super) fn record_response(&self, bytes: usize) {
         let _ = self.typical.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(bytes.max(old - old / 8)));
     }
 
-    /// Waits until a response may be made for this request; false if that takes too long.
-    pub(super) async fn room(&self, connection: &ConnectionState, request: &InFlight, all: &ConnectionLimit) -> bool {
+    /// Waits for capacity to build a response for this request. Returns false if that takes too long.
+    pub(super) async fn wait_for_capacity(
+        &self,
+        connection: &ConnectionState,
+        request: &InFlight,
+        all: &ConnectionLimit,
+    ) -> bool {
         if self.reserve(connection, request) {
             return true;
         }
         let since = Instant::now();
-        let mut first_in_line = Some(FirstInLine::new(&self.waiting));
+        let mut priority = Some(PriorityWaiter::new(&self.waiting));
         loop {
             self.end_slow_responses(all);
             if connection.was_slow() {
-                drop(first_in_line.take());
+                drop(priority.take());
             }
             if self.reserve(connection, request) {
                 return true;
             }
-            if since.elapsed() >= PATIENCE {
+            if since.elapsed() >= MAX_WAIT {
                 return false;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -79,16 +85,16 @@ impl UnsentBytes {
         let typical = self.typical.load(Ordering::Relaxed);
         let fits = fits(self.most, self.held.load(Ordering::Relaxed), connection.held(), typical);
         if fits {
-            request.holds(typical);
+            request.set_held(typical);
         }
         fits
     }
 
-    /// Ends responses whose clients take too little of them, the longest waiting ones first, until there is room again.
+    /// Ends responses whose clients read too slowly, the longest waiting first, until there is capacity.
     fn end_slow_responses(&self, all: &ConnectionLimit) {
         let now = Instant::now();
         let held = self.held.load(Ordering::Relaxed);
-        let mut too_much = held.saturating_sub(self.most / NEWCOMERS_SHARE / 2);
+        let mut too_much = held.saturating_sub(self.most / NEW_CONNECTIONS_SHARE / 2);
         let mut slow = Vec::new();
         for connection in all.connections() {
             let requests = connection.slow_requests();
@@ -111,10 +117,10 @@ impl UnsentBytes {
             too_much = too_much.saturating_sub(bytes);
             match slow {
                 Slow::Request(connection, request) => {
-                    connection.is_slow();
+                    connection.mark_slow();
                     request.end();
                 }
-                Slow::Connection(connection) => connection.place().dismiss(),
+                Slow::Connection(connection) => connection.permit().evict(),
             }
         }
     }
@@ -125,23 +131,23 @@ enum Slow {
     Connection(Arc<ConnectionState>),
 }
 
-/// A request that waits and goes before those of slow clients, for as long as this is held.
-struct FirstInLine<'a>(&'a AtomicUsize);
+/// A waiting request with priority over those of slow clients, while this is held.
+struct PriorityWaiter<'a>(&'a AtomicUsize);
 
-impl<'a> FirstInLine<'a> {
+impl<'a> PriorityWaiter<'a> {
     fn new(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(waiting)
     }
 }
 
-impl Drop for FirstInLine<'_> {
+impl Drop for PriorityWaiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Whether a connection that holds `own` of the `held` bytes may have `more`.
+/// Returns whether a connection that holds `own` of the `held` bytes may hold `more`.
 fn fits(most: usize, held: usize, own: usize, more: usize) -> bool {
     if held == 0 {
         return true;
@@ -150,7 +156,7 @@ fn fits(most: usize, held: usize, own: usize, more: usize) -> bool {
     if own == 0 {
         return all <= most;
     }
-    all <= most / NEWCOMERS_SHARE && own.saturating_add(more) <= most / CONNECTION_SHARE
+    all <= most / NEW_CONNECTIONS_SHARE && own.saturating_add(more) <= most / CONNECTION_SHARE
 }
 
 #[cfg(test)]
@@ -158,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_response_always_fits_and_one_connection_cannot_take_the_room_of_others() {
+    fn one_response_fits_and_one_connection_is_limited() {
         assert!(fits(100, 0, 0, 1000));
         assert!(fits(100, 60, 0, 40));
         assert!(!fits(100, 61, 0, 40));

@@ -1,4 +1,4 @@
-//! Cost of reading the quota headers of one answer: it is paid on every request through the gateway.
+//! Cost of parsing the quota headers of a response, paid for every request through the gateway.
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
@@ -8,8 +8,8 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use ratelimit_headers::parse;
 
-/// Headers that every answer of Clerk carries, with more behind them.
-fn answer(quota: &[(&'static str, &'static str)]) -> HeaderMap {
+/// Headers of a typical Clerk response, plus `quota`.
+fn response(quota: &[(&'static str, &'static str)]) -> HeaderMap {
     let ordinary = [
         ("date", "Wed, 25 Nov 2026 12:00:00 GMT"),
         ("content-type", "application/json"),
@@ -37,7 +37,7 @@ fn quota_headers(criterion: &mut Criterion) {
         ),
         ("ietf_structured", &[("ratelimit-policy", "\"default\";q=1000;w=10"), ("ratelimit", "\"default\";r=998;t=7")]),
     ] {
-        let headers = answer(quota);
+        let headers = response(quota);
         group.bench_function(name, |bencher| {
             bencher.iter(|| parse(black_box(StatusCode::OK), black_box(&headers), black_box(now)));
         });

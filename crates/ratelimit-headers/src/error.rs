@@ -1,14 +1,13 @@
-//! What can be wrong with quota headers, as a closed set.
+//! Errors in quota headers, as a closed set.
 
 use std::fmt;
 
-/// A fault in the quota headers of one answer.
+/// An error in the quota headers of a response.
 ///
-/// A fault never hides the fields that could be read. The order of the variants is the order in which they are
-/// reported.
+/// An error never hides readable fields. Errors are reported in the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeaderError {
-    /// The answer came from a cache (`Age` above 0): its numbers describe another moment and were dropped.
+    /// The response came from a cache (`Age` above 0), so its outdated numbers were dropped.
     Stale,
     /// `RateLimit` does not parse, or one of its items has no integer `r`.
     InvalidRatelimit,
@@ -20,16 +19,16 @@ pub enum HeaderError {
     InvalidRemaining,
     /// A reset is unreadable, negative, or more than 365 days away.
     InvalidReset,
-    /// A field came several times with values that cannot all be true.
+    /// A field was sent several times with contradictory values.
     ConflictingValues,
-    /// A value was moved to the nearest possible one: a negative remaining to 0, a `Retry-After` to 365 days.
+    /// A value was clamped: a negative remaining count to 0, a `Retry-After` to 365 days.
     Clamped,
     /// `Retry-After` is unreadable or negative.
     InvalidRetryAfter,
 }
 
 impl HeaderError {
-    /// Every error, in the order of reporting.
+    /// All errors, in the order of reporting.
     pub const ALL: [Self; 9] = [
         Self::Stale,
         Self::InvalidRatelimit,
@@ -42,7 +41,7 @@ impl HeaderError {
         Self::InvalidRetryAfter,
     ];
 
-    /// The name for metric labels and JSON, in `snake_case`.
+    /// The name in metric labels and JSON, in `snake_case`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,20 +68,20 @@ impl fmt::Display for HeaderError {
     }
 }
 
-/// A set of [`HeaderError`]s, small enough to be copied with every observation.
+/// A set of [`HeaderError`]s, cheap to copy.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeaderErrors(u16);
 
 impl HeaderErrors {
-    /// No error.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// Adds one error.
+    /// Adds an error.
     pub const fn insert(&mut self, error: HeaderError) {
         self.0 |= error.bit();
     }
 
-    /// Adds all errors of another set.
+    /// Adds the errors of another set.
     pub const fn extend(&mut self, other: Self) {
         self.0 |= other.0;
     }
@@ -93,7 +92,7 @@ impl HeaderErrors {
         self.0 & error.bit() != 0
     }
 
-    /// Whether nothing was wrong.
+    /// Whether there are no errors.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -132,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_listed_in_the_order_of_reporting() {
+    fn errors_are_iterated_in_reporting_order() {
         let set: HeaderErrors = HeaderError::ALL.into_iter().rev().collect();
         assert!(set.iter().eq(HeaderError::ALL));
         assert!(HeaderError::ALL.is_sorted());
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_set_has_no_first_error() {
+    fn empty_set_has_no_first_error() {
         assert!(HeaderErrors::NONE.is_empty());
         assert_eq!(HeaderErrors::NONE.first(), None);
     }

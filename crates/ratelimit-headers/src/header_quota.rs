@@ -1,4 +1,4 @@
-//! From the values of one or more limiters to the one quota that is reported: the tightest.
+//! Selects the tightest quota among the values of one or more limiters.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use super::list::Column;
 use super::number::{Count, Limit};
 use super::reset::{Reset, Wait};
 
-/// What one family of headers says.
+/// The values of one header family.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reading {
     pub(super) limit: Option<u64>,
     pub(super) remaining: Option<u64>,
     pub(super) reset: Option<Reset>,
     pub(super) window: Option<Duration>,
-    /// Whether anything was understood, if only that there is no limit. If not, the next family is tried.
+    /// Whether anything was readable, even just "unlimited". Otherwise the next family is tried.
     pub(super) usable: bool,
     pub(super) errors: HeaderErrors,
 }
 
-/// One limiter as it was sent. `None` is what was not sent or could not be read.
+/// The values of one limiter as sent. `None` if missing or unreadable.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct HeaderQuota {
     pub(super) limit: Option<Limit>,
-    /// Several limits were sent for this bucket. They are unknown then, but they are there.
+    /// Whether several different limits were sent. The limit is then unknown, but there is one.
     pub(super) limits_differ: bool,
     pub(super) remaining: Option<Count>,
     pub(super) reset: Option<Reset>,
@@ -32,8 +32,8 @@ pub(super) struct HeaderQuota {
 }
 
 impl HeaderQuota {
-    /// Gives the counts their meaning.
-    fn settle(self) -> Reading {
+    /// Interprets the counts.
+    fn interpret(self) -> Reading {
         let mut reading = Reading { reset: self.reset, window: self.window, usable: true, ..Reading::default() };
         match self.limit {
             Some(Limit::Unlimited) => return reading,
@@ -51,7 +51,7 @@ impl HeaderQuota {
                 reading.errors.insert(HeaderError::Clamped);
             }
             Some(Count::Negative) => {
-                // Over-spent or unlimited: without a limit nobody can tell.
+                // Overspent or unlimited: ambiguous without a limit.
                 reading.errors.insert(HeaderError::InvalidRemaining);
                 reading.usable = self.reset.is_some();
             }
@@ -61,22 +61,23 @@ impl HeaderQuota {
     }
 }
 
-/// The bucket with the least left; of equal ones the one that blocks longest. A bucket without a known remaining count,
-/// such as an unlimited one, comes last.
+/// Returns the bucket with the smallest remaining count; among equal ones, the one with the latest reset.
+///
+/// Buckets without a known remaining count, such as unlimited ones, come last.
 pub(super) fn tightest(buckets: impl Iterator<Item = HeaderQuota>) -> Option<Reading> {
-    buckets.map(HeaderQuota::settle).min_by_key(|reading| {
+    buckets.map(HeaderQuota::interpret).min_by_key(|reading| {
         let after = reading.reset.map(|reset| reset.after);
         (reading.remaining.is_none(), reading.remaining, Reverse(after))
     })
 }
 
-/// The fields of a family that keeps limit, remaining and reset apart, each with all its values.
+/// The fields of a family with separate limit, remaining and reset, each with all its values.
 #[derive(Debug)]
 pub(super) struct Fields {
     pub(super) limits: Column<Option<Limit>>,
     pub(super) remaining: Column<Option<Count>>,
     pub(super) resets: Column<Option<Wait>>,
-    /// Windows named beside a limit.
+    /// Windows sent as parameters of a limit.
     pub(super) windows: Column<(Limit, Duration)>,
 }
 
@@ -85,16 +86,16 @@ impl Fields {
         self.limits.is_empty() && self.remaining.is_empty() && self.resets.is_empty()
     }
 
-    /// Resolves several values: as many limits as remaining counts belong together by place, anything else is one
+    /// Resolves multiple values: equally many limits and remaining counts are paired by position. Anything else is one
     /// bucket.
     pub(super) fn read(&self) -> Reading {
         let (resets, mut errors) = self.resets();
         let buckets = self.limits.len();
         let paired = buckets > 1 && buckets == self.remaining.len();
-        let by_place = paired && resets.len() == buckets;
+        let by_position = paired && resets.len() == buckets;
 
         let (shared_reset, differ) = latest(&resets);
-        if differ && !by_place {
+        if differ && !by_position {
             errors.insert(HeaderError::ConflictingValues);
         }
         let mut reading = if paired {
@@ -103,14 +104,14 @@ impl Fields {
             tightest(buckets.map(|((limit, remaining), reset)| HeaderQuota {
                 limit,
                 remaining,
-                reset: if by_place { reset.flatten() } else { shared_reset },
+                reset: if by_position { reset.flatten() } else { shared_reset },
                 ..HeaderQuota::default()
             }))
             .unwrap_or_default()
         } else {
             let (bucket, bucket_errors) = self.merged(shared_reset);
             errors.extend(bucket_errors);
-            bucket.settle()
+            bucket.interpret()
         };
 
         for (invalid, error) in [
@@ -129,8 +130,9 @@ impl Fields {
         reading
     }
 
-    /// Resets with their places, and what was wrong with them. One that is too far away is no better than an unreadable
-    /// one; one that cannot be measured is unknown, but not wrong.
+    /// Returns the resets by position, and their errors.
+    ///
+    /// A reset too far away is an error, like an unreadable one. A reset that needs a missing clock is only unknown.
     fn resets(&self) -> (Column<Option<Reset>>, HeaderErrors) {
         let wrong = |wait| matches!(wait, None | Some(Wait::TooLong));
         let errors = if self.resets.iter().any(wrong) {
@@ -141,7 +143,7 @@ impl Fields {
         (self.resets.iter().map(|wait| wait.and_then(Wait::reset)).collect(), errors)
     }
 
-    /// All values as one bucket: equal ones merge, of differing ones the most careful counts.
+    /// Treats all values as one bucket. Of different remaining counts, the smallest is used.
     fn merged(&self, reset: Option<Reset>) -> (HeaderQuota, HeaderErrors) {
         let limits: Column<Limit> = self.limits.iter().flatten().collect();
         let remaining: Column<Count> = self.remaining.iter().flatten().collect();
@@ -161,14 +163,14 @@ impl Fields {
     }
 }
 
-/// The latest reset, and whether the resets differ.
+/// Returns the latest reset, and whether the resets differ.
 fn latest(resets: &Column<Option<Reset>>) -> (Option<Reset>, bool) {
     let known: Column<Duration> = resets.iter().flatten().map(|reset| reset.after).collect();
     let differ = !known.is_empty() && known.agreed().is_none();
     (resets.iter().flatten().max(), differ)
 }
 
-/// The window of a limit, if all that is said about that limit agrees.
+/// Returns the window of a limit, if all its values agree.
 fn window_of(windows: &Column<(Limit, Duration)>, limit: Limit) -> Option<Duration> {
     let of_limit = windows.iter().filter(|(of, _)| *of == limit);
     of_limit.map(|(_, window)| window).collect::<Column<_>>().agreed()

@@ -1,7 +1,7 @@
-//! Reads the quota headers of one answer.
+//! Parses rate-limit headers of HTTP responses.
 //!
-//! Clerk documents only `Retry-After`, and only on 429; proxies and earlier or later versions may send any of the
-//! families that are in use. All of them are understood, the first usable one is taken, and two are never mixed:
+//! Clerk documents only `Retry-After`, and only on 429. Proxies and other versions may send any header family in use.
+//! The first usable family is taken, in this order, and families are never mixed:
 //!
 //! | family | headers |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | [`HeaderDialect::XRateLimit`] | `X-RateLimit-*`, `X-Rate-Limit-*` |
 //! | [`HeaderDialect::RetryAfter`] | `Retry-After` (RFC 9110, section 10.2.3) alone |
 //!
-//! Header values come from outside: whatever they are, [`parse`] does not panic, and what it cannot read is reported in
-//! [`Quota::errors`] and is otherwise unknown. It is never 0.
+//! Header values are untrusted: [`parse`] never panics. Unreadable values are reported in [`Quota::errors`] and are
+//! `None`, never 0.
 
 mod error;
 mod header_quota;
@@ -36,27 +36,29 @@ use number::Count;
 use reset::{Clock, LONGEST, Wait, http_date};
 use structured::Structured;
 
-/// What the headers of one answer say of the quota. Unknown is `None`, never 0.
+/// The quota according to a response's headers. Unknown values are `None`, never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quota {
-    /// Requests per window, below 2^53. 0 only on a 429, where it is a ban. `None` also for "unlimited".
+    /// Requests per window, below 2^53. 0 only on a 429, as a ban. `None` also if unlimited.
     pub limit: Option<u64>,
-    /// Requests that are left, below 2^53. It may exceed the limit (burst credit).
+    /// Remaining requests, below 2^53. May exceed the limit (burst credit).
     pub remaining: Option<u64>,
-    /// From the moment of the answer until the window resets, at most 365 days, not rounded. 0 if that is over.
+    /// Time from the response until the window resets, at most 365 days, not rounded. 0 if it is in the past.
     pub reset: Option<Duration>,
-    /// How exact [`reset`](Self::reset) is: two resets that differ by no more may be one. 1 s for whole seconds, HTTP
-    /// dates and what was measured against the `Date` header, 1 ms for finer values, zero without a reset.
+    /// Resolution of [`reset`](Self::reset): resets that differ by no more may be equal.
+    ///
+    /// 1 s for whole seconds, HTTP dates and times relative to the `Date` header; 1 ms for finer values; zero without a
+    /// reset.
     pub reset_resolution: Duration,
-    /// Length of the window, where the server names it beside the limit (`w=10`, `window=3600`).
+    /// Length of the window, if sent as a parameter of the limit (`w=10`, `window=3600`).
     pub window: Option<Duration>,
-    /// From the moment of the answer until a request may be repeated, at most 365 days, not rounded. May be 0.
+    /// Time from the response until a request may be retried, at most 365 days, not rounded. May be 0.
     pub retry_after: Option<Duration>,
-    /// The family that was used; if none was usable, the first one that was there.
+    /// The family used; if none was usable, the first one present.
     pub dialect: Option<HeaderDialect>,
-    /// What was wrong with the headers that were read.
+    /// Errors in the parsed headers.
     pub errors: HeaderErrors,
-    /// The answer's `Date` header, if readable.
+    /// The response's `Date` header, if readable.
     pub date: Option<SystemTime>,
 }
 
@@ -79,7 +81,7 @@ impl HeaderDialect {
     /// The families with quota numbers, in the order in which they are tried.
     const QUOTA: [Self; 4] = [Self::Ietf, Self::IetfDraft7, Self::IetfLegacy, Self::XRateLimit];
 
-    /// The name for JSON and logs, in lower case with hyphens.
+    /// The name in JSON and logs, in lower case with hyphens.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -98,16 +100,16 @@ impl fmt::Display for HeaderDialect {
     }
 }
 
-/// Reads everything that the headers of one answer say of the quota.
+/// Parses the quota headers of a response.
 ///
-/// `now` is the local time at which the answer arrived. It is used only for absolute times on an answer without a
-/// readable `Date`; if it is `None` too, such times are unknown, while deltas still work.
+/// `now` is the local time at which the response arrived. It is used only for absolute times in a response without a
+/// readable `Date`. If it is also `None`, absolute times are unknown, but deltas still work.
 ///
-/// An answer from a cache (`Age` above 0) describes another moment: its quota numbers are dropped. `Retry-After` is
-/// kept, because a wait that is too long does no harm.
+/// A response from a cache (`Age` above 0) has outdated quota numbers, which are dropped. `Retry-After` is kept,
+/// because waiting too long is harmless.
 #[must_use]
 pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -> Quota {
-    let present = Present::look(headers);
+    let present = Present::scan(headers);
     let date = lines(headers, &DATE).find_map(|line| http_date(trim(line)));
     let clock = Clock::new(date, now);
     let (family, mut reading) = quota_dialect(status, headers, present, &clock);
@@ -134,14 +136,14 @@ pub fn parse(status: StatusCode, headers: &HeaderMap, now: Option<SystemTime>) -
     }
 }
 
-/// The first usable family, else the first one that is there. Errors of families that were tried in vain are kept.
+/// Returns the first usable family, otherwise the first one present. Keeps the errors of unusable families.
 fn quota_dialect(
     status: StatusCode,
     headers: &HeaderMap,
     present: Present,
     clock: &Clock,
 ) -> (Option<HeaderDialect>, Reading) {
-    // Clerk's ordinary answer.
+    // Clerk's usual response.
     if !present.ratelimit && !present.x_ratelimit && !present.x_rate_limit {
         return (None, Reading::default());
     }
@@ -176,7 +178,7 @@ fn quota_dialect(
         }
         seen = seen.or(Some(family));
     }
-    // An unusable `RateLimit` beside good policies: their limit is better than nothing.
+    // If `RateLimit` is unusable but policies are valid, use their limit.
     let mut reading = structured.policies_only().unwrap_or_default();
     let family = if reading.usable { Some(HeaderDialect::Ietf) } else { seen };
     errors.extend(reading.errors);
@@ -184,19 +186,19 @@ fn quota_dialect(
     (family, reading)
 }
 
-/// Which headers there are. One look at all names costs less than asking for each that may be there.
+/// Which headers are present. One pass over all names is cheaper than a lookup per name.
 #[derive(Debug, Clone, Copy, Default)]
 struct Present {
     age: bool,
     retry_after: bool,
-    /// Names that begin so.
+    /// Whether a name starts with `ratelimit`; likewise below.
     ratelimit: bool,
     x_ratelimit: bool,
     x_rate_limit: bool,
 }
 
 impl Present {
-    fn look(headers: &HeaderMap) -> Self {
+    fn scan(headers: &HeaderMap) -> Self {
         let mut present = Self::default();
         for name in headers.keys() {
             present.age |= *name == AGE;
@@ -213,14 +215,13 @@ impl Present {
     }
 }
 
-/// Whether the answer was taken from a cache some time after it was made (RFC 9111, section 5.1). An unreadable age
-/// says nothing.
+/// Whether the response is an aged one from a cache (RFC 9111, section 5.1). An unreadable `Age` is ignored.
 fn is_stale(headers: &HeaderMap) -> bool {
     let ages = column(headers, &[&AGE], Count::from_text);
     ages.iter().flatten().any(|age| !matches!(age, Count::Negative | Count::Exact(0)))
 }
 
-/// `Retry-After`, on whatever status it comes. Of several the longest: too early is worse than too late.
+/// Parses `Retry-After`, for any status. Returns the longest of several: too early is worse than too late.
 fn retry_after(headers: &HeaderMap, clock: &Clock) -> (Option<Duration>, HeaderErrors) {
     let waits = column(headers, &[&RETRY_AFTER], |element| Wait::from_text(element, clock));
     let mut errors = HeaderErrors::NONE;

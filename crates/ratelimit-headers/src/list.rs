@@ -1,12 +1,11 @@
-//! How a header value is cut into elements (RFC 9110, section 5.6.1), and where the elements are kept.
+//! Splits header values into list elements (RFC 9110, section 5.6.1).
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
-/// The elements of one line: cut at commas, without the blanks around them, without empty ones.
+/// Splits a line at commas, trims the elements and skips empty ones.
 ///
-/// A comma inside quotes does not cut, and neither does the one behind the day of an HTTP date
-/// (`Wed, 25 Nov 2026 12:00:30 GMT`).
+/// Does not split at a comma inside quotes or after the day name of an HTTP date (`Wed, 25 Nov 2026 12:00:30 GMT`).
 pub(super) fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -21,7 +20,7 @@ pub(super) fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|element| !element.is_empty())
 }
 
-/// The place of the first comma that separates two elements.
+/// The position of the first comma that separates two elements.
 fn comma(text: &[u8]) -> Option<usize> {
     let mut quoted = false;
     let mut escaped = false;
@@ -42,7 +41,7 @@ fn is_day_name(text: &[u8]) -> bool {
     DAYS.iter().any(|day| text == *day || text == &day[..3])
 }
 
-/// Cuts an element at its first `;` outside quotes: the value, and the parameters (empty if there are none).
+/// Splits an element at its first `;` outside quotes into the value and the parameters (possibly empty).
 pub(super) fn split_parameters(element: &[u8]) -> (&[u8], &[u8]) {
     let mut quoted = false;
     let end = element.iter().position(|byte| {
@@ -55,7 +54,7 @@ pub(super) fn split_parameters(element: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Takes blanks and tabs off both ends. Unlike `trim_ascii` it leaves line breaks, which no header can hold.
+/// Trims spaces and tabs. Unlike `trim_ascii`, keeps line breaks, which headers cannot contain.
 pub(super) fn trim(text: &[u8]) -> &[u8] {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let Some(start) = text.iter().position(|byte| !blank(byte)) else {
@@ -65,7 +64,7 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     &text[start..=end]
 }
 
-/// Takes off blanks and one pair of quotes, as writers of structured fields put around numbers.
+/// Trims white space and one pair of quotes, which some structured-field writers put around numbers.
 pub(super) fn unquote(text: &[u8]) -> &[u8] {
     match trim(text) {
         [b'"', inner @ .., b'"'] => trim(inner),
@@ -73,7 +72,7 @@ pub(super) fn unquote(text: &[u8]) -> &[u8] {
     }
 }
 
-/// The values of one field in the order of arrival. The first one, mostly the only one, needs no heap.
+/// The values of one field in order. The first, usually the only one, needs no heap allocation.
 #[derive(Debug)]
 pub(super) struct Column<T> {
     first: Option<T>,
@@ -111,7 +110,7 @@ impl<T: Copy> Column<T> {
         self.first.into_iter().chain(self.rest.iter().copied())
     }
 
-    /// The one value that all values are equal to.
+    /// Returns the value if all values are equal.
     pub(super) fn agreed(&self) -> Option<T>
     where
         T: PartialEq,
@@ -128,10 +127,10 @@ impl<T: Copy> FromIterator<T> for Column<T> {
     }
 }
 
-/// All values of a field, however many lines and spellings of its name they came in.
+/// Returns all values of a field, across lines and spellings of its name.
 ///
-/// An element that cannot be read keeps its place as `None`, because places link a limit to its remaining count.
-/// A header that is there without any element is one unreadable value; no header is an empty column.
+/// An unreadable element stays as `None`, because positions link a limit to its remaining count. A header without any
+/// element is one unreadable value; a missing header is an empty column.
 pub(super) fn column<T: Copy>(
     headers: &HeaderMap,
     names: &[&HeaderName],
@@ -153,7 +152,7 @@ pub(super) fn column<T: Copy>(
     column
 }
 
-/// The raw lines of a header.
+/// Returns the raw lines of a header.
 pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().map(HeaderValue::as_bytes)
 }
@@ -162,34 +161,34 @@ pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Itera
 mod tests {
     use super::*;
 
-    fn cut(line: &str) -> Vec<&str> {
+    fn split(line: &str) -> Vec<&str> {
         elements(line.as_bytes()).map(|element| std::str::from_utf8(element).unwrap()).collect()
     }
 
     #[test]
-    fn commas_cut_and_blanks_and_empty_elements_go() {
-        assert_eq!(cut("1, 2,\t3 ,,"), ["1", "2", "3"]);
-        assert_eq!(cut(""), [""; 0]);
-        assert_eq!(cut(" , ,"), [""; 0]);
+    fn lines_are_split_at_commas_without_empty_elements() {
+        assert_eq!(split("1, 2,\t3 ,,"), ["1", "2", "3"]);
+        assert_eq!(split(""), [""; 0]);
+        assert_eq!(split(" , ,"), [""; 0]);
     }
 
     #[test]
-    fn commas_in_quotes_and_dates_do_not_cut() {
-        assert_eq!(cut(r#""a,b", "c\",d""#), [r#""a,b""#, r#""c\",d""#]);
+    fn commas_in_quotes_and_dates_do_not_split() {
+        assert_eq!(split(r#""a,b", "c\",d""#), [r#""a,b""#, r#""c\",d""#]);
         assert_eq!(
-            cut("5, Wed, 25 Nov 2026 12:00:30 GMT, Wednesday, 25-Nov-26 12:00:30 GMT,7"),
+            split("5, Wed, 25 Nov 2026 12:00:30 GMT, Wednesday, 25-Nov-26 12:00:30 GMT,7"),
             ["5", "Wed, 25 Nov 2026 12:00:30 GMT", "Wednesday, 25-Nov-26 12:00:30 GMT", "7"]
         );
     }
 
     #[test]
-    fn an_open_quote_takes_the_rest_of_the_line() {
-        assert_eq!(cut(r#"1, "2, 3"#), ["1", r#""2, 3"#]);
-        assert_eq!(cut(r#"1, "2\"#), ["1", r#""2\"#]);
+    fn open_quote_extends_to_the_end_of_the_line() {
+        assert_eq!(split(r#"1, "2, 3"#), ["1", r#""2, 3"#]);
+        assert_eq!(split(r#"1, "2\"#), ["1", r#""2\"#]);
     }
 
     #[test]
-    fn parameters_begin_at_the_first_semicolon_outside_quotes() {
+    fn parameters_start_at_the_first_unquoted_semicolon() {
         assert_eq!(split_parameters(b"100 ;w=60;x"), (&b"100"[..], &b";w=60;x"[..]));
         assert_eq!(split_parameters(b"\"a;b\";w=1"), (&b"\"a;b\""[..], &b";w=1"[..]));
         assert_eq!(split_parameters(b";w=1"), (&b""[..], &b";w=1"[..]));
@@ -197,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn one_pair_of_quotes_is_taken_off() {
+    fn one_pair_of_quotes_is_removed() {
         assert_eq!(unquote(b" \" 100 \"\t"), b"100");
         assert_eq!(unquote(b"\""), b"\"");
         assert_eq!(unquote(b"\"\"100\"\""), b"\"100\"");
     }
 
     #[test]
-    fn a_column_agrees_only_if_all_values_are_equal() {
+    fn column_agrees_only_if_all_values_are_equal() {
         assert_eq!([7, 7, 7].into_iter().collect::<Column<_>>().agreed(), Some(7));
         assert_eq!([7, 8].into_iter().collect::<Column<_>>().agreed(), None);
         assert_eq!(Column::<u8>::new().agreed(), None);

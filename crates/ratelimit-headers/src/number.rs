@@ -1,28 +1,28 @@
-//! Counts of requests: limits and what is left of them.
+//! Request counts: limits and remaining counts.
 
 use sfv::BareItem;
 
 use super::list::unquote;
 
-/// Counts from here on (2^53) mean "unlimited": servers send the maximum of some integer type for it, and a metric,
-/// which is a double, could not show them exactly anyway.
+/// Counts from 2^53 mean "unlimited": servers send the maximum of an integer type for it, and a metric, which is a
+/// double, could not represent them exactly.
 const UNLIMITED_FROM: u64 = 1 << 53;
 
-/// A count as it was sent. Ordered by how little is left.
+/// A count as sent. Ordered from the smallest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Count {
-    /// Below zero: over-spent in a remaining count, unlimited in a limit.
+    /// Below zero: overspent as a remaining count, unlimited as a limit.
     Negative,
-    /// Below 2^53. Fractions, as token buckets send them, are rounded down.
+    /// Below 2^53. Fractions, which token buckets send, are rounded down.
     Exact(u64),
-    /// A word for it, or 2^53 and more.
+    /// A word for unlimited, or 2^53 and more.
     Unlimited,
 }
 
 impl Count {
-    /// Reads `[-]digits[.digits]` or a word for unlimited, with optional quotes and blanks around.
+    /// Parses `[-]digits[.digits]` or a word for unlimited, with optional quotes and white space around.
     ///
-    /// The whole text must match: no plus sign, exponent, hexadecimal, percent sign, or digit outside ASCII.
+    /// The whole text must match: no plus sign, exponent, hexadecimal, percent sign, or non-ASCII digit.
     pub(super) fn from_text(text: &[u8]) -> Option<Self> {
         let text = unquote(text);
         if [&b"unlimited"[..], b"infinite", b"none"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
@@ -42,7 +42,7 @@ impl Count {
         })
     }
 
-    /// Reads the value of a structured field, which may carry the same texts in quotes or as a token.
+    /// Converts a structured-field value, which may also be the same text as a string or token.
     pub(super) fn from_bare_item(item: &BareItem) -> Option<Self> {
         match item {
             BareItem::Integer(integer) => Some(Self::from_signed(i64::from(*integer))),
@@ -65,7 +65,7 @@ impl Count {
     }
 }
 
-/// The most requests in a window, where one is set.
+/// The limit of requests in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
     Unlimited,
@@ -73,10 +73,9 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    /// Gives a count its meaning as a limit.
+    /// Interprets a count as a limit.
     ///
-    /// A limit of 0 on an answer that was served cannot be one: servers send it where no limit applies. Only on a 429
-    /// is it a ban.
+    /// On a 429, 0 is a ban. On any other response, 0 means that no limit applies.
     pub(super) fn new(count: Count, throttled: bool) -> Self {
         match count {
             Count::Negative | Count::Unlimited => Self::Unlimited,
@@ -86,12 +85,12 @@ impl Limit {
     }
 }
 
-/// A number without a sign, as `digits[.digits]`, still in digits: header values may be longer than any integer type.
+/// An unsigned number `digits[.digits]`, kept as text because header values may exceed any integer type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number<'a> {
-    /// Without leading zeros; empty for 0.
+    /// Digits without leading zeros; empty for 0.
     whole: &'a [u8],
-    /// The digits behind the point; `None` without a point.
+    /// Digits after the point; `None` without a point.
     fraction: Option<&'a [u8]>,
 }
 
@@ -101,7 +100,7 @@ impl<'a> Number<'a> {
         rest.is_empty().then_some(number)
     }
 
-    /// Reads a number at the start of a text, and returns what stands behind it.
+    /// Parses a number at the start of a text and returns it with the rest.
     pub(super) fn from_prefix(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (whole, rest) = split_digits(text);
         if whole.is_empty() {
@@ -122,12 +121,12 @@ impl<'a> Number<'a> {
         Some((Self { whole, fraction }, rest))
     }
 
-    /// The part before the point; `None` if it is beyond `u64`.
+    /// Returns the part before the point; `None` if it exceeds `u64`.
     pub(super) fn whole(self) -> Option<u64> {
         self.whole.iter().try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
     }
 
-    /// The part behind the point in billionths, rounded up, so that nobody comes back too early: up to 1 000 000 000.
+    /// Returns the part after the point in billionths, rounded up to avoid early retries: up to 1 000 000 000.
     pub(super) fn billionths(self) -> u64 {
         const DIGITS: usize = 9;
         let fraction = self.fraction.unwrap_or_default();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn huge_counts_and_words_mean_unlimited() {
+    fn huge_counts_and_words_are_unlimited() {
         for text in ["9007199254740992", "18446744073709551616", &"9".repeat(400), "unlimited", "Infinite", "\"NONE\""]
         {
             assert_eq!(Count::from_text(text.as_bytes()), Some(Count::Unlimited), "{text}");
@@ -185,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_below_zero_is_below_zero() {
+    fn negative_fraction_is_negative() {
         for text in ["-1", "-0.5", "-99999999999999999999999"] {
             assert_eq!(Count::from_text(text.as_bytes()), Some(Count::Negative), "{text}");
         }
     }
 
     #[test]
-    fn what_is_not_a_count_is_refused() {
+    fn invalid_counts_are_rejected() {
         for text in [
             "", "-", "+5", ".5", "5.", "5.-1", "1e3", "0x64", "50%", "1 000", "1_000", "--1", "- 1", "NaN", "inf",
             "Infinity", "null", "\u{0663}", "\u{a0}5", "5\0", "'5'", "\"5", "1.2.3",

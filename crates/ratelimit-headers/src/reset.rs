@@ -1,4 +1,4 @@
-//! When a window resets or a request may be repeated: one grammar for both, because servers put everything into both.
+//! Resets and retry delays. One grammar for both, because servers send every format in both.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use sfv::BareItem;
 use super::list::unquote;
 use super::number::Number;
 
-/// The longest wait that is believed. No rate limit has a longer window.
+/// The longest plausible wait. No rate limit has a longer window.
 pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,22 +17,22 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 const NANOS_PER_MILLI: i128 = 1_000_000;
 
-/// Smaller numbers are seconds from now. 10^9 s are 31 years as a delta and the year 2001 as an epoch.
+/// Smaller numbers are seconds from now. 10^9 s is 31 years as a delta, or the year 2001 as an epoch.
 const EPOCH_SECONDS_FROM: u64 = 1_000_000_000;
-/// Smaller numbers are seconds since the epoch, others are milliseconds.
+/// Smaller numbers are seconds since the epoch, larger ones milliseconds.
 const EPOCH_MILLIS_FROM: u64 = 1_000_000_000_000;
-/// The first second of the year 10000. Anything later is too far away by any clock.
+/// The first second of the year 10000, too far away by any clock.
 const END_OF_TIME: i128 = 253_402_300_800 * NANOS_PER_SECOND;
 
-/// What an absolute time is measured against.
+/// The reference for absolute times.
 ///
-/// The `Date` of the same answer comes first: it is the clock of the machine that wrote the other headers, so that a
-/// wrong local clock changes nothing. The local clock is used only without it.
+/// Prefers the `Date` of the same response: it is the clock of the machine that wrote the other headers, so that a
+/// wrong local clock has no effect. Otherwise uses the local clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
-    /// Nanoseconds since the epoch.
+    /// Reference time in nanoseconds since the epoch.
     reference: Option<i128>,
-    /// How exact the reference is.
+    /// Resolution of the reference.
     resolution: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Clock {
         }
     }
 
-    /// Time from the answer to an absolute time, 0 if that is over.
+    /// Returns the time from the response to an absolute time, 0 if that is in the past.
     fn until(&self, at: i128, resolution: Duration) -> Wait {
         if at >= END_OF_TIME {
             return Wait::TooLong;
@@ -59,15 +59,15 @@ impl Clock {
 /// A readable reset or delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// It ends this long after the answer.
+    /// Ends this long after the response.
     After(Reset),
-    /// It ends more than 365 days after the answer.
+    /// Ends more than 365 days after the response.
     TooLong,
-    /// It ends at an absolute time, and there is no clock to measure it with.
+    /// Ends at an absolute time, but there is no reference clock.
     NoClock,
 }
 
-/// Time until a reset, and how exactly it is known. Ordered by time.
+/// Time until a reset, with its resolution. Ordered by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reset {
     pub(super) after: Duration,
@@ -75,10 +75,10 @@ pub(super) struct Reset {
 }
 
 impl Wait {
-    /// Reads delta seconds, epoch seconds or milliseconds, a duration (`1m30s`), RFC 3339, or one of the three forms of
-    /// an HTTP date (RFC 9110, section 5.6.7), with optional quotes and blanks around.
+    /// Parses delta seconds, epoch seconds or milliseconds, a duration (`1m30s`), RFC 3339, or one of the forms of
+    /// an HTTP date (RFC 9110, section 5.6.7), with optional quotes and white space around.
     ///
-    /// The whole text must match. A text that begins with a digit never reaches the parser for HTTP dates.
+    /// The whole text must match. Text that starts with a digit never reaches the HTTP date parser.
     pub(super) fn from_text(text: &[u8], clock: &Clock) -> Option<Self> {
         let text = unquote(text);
         if !text.first()?.is_ascii_digit() {
@@ -90,7 +90,7 @@ impl Wait {
         duration(text).or_else(|| rfc3339(text, clock))
     }
 
-    /// Reads the value of a structured field.
+    /// Converts a structured-field value.
     pub(super) fn from_bare_item(item: &BareItem, clock: &Clock) -> Option<Self> {
         match item {
             BareItem::Integer(integer) => {
@@ -112,7 +112,7 @@ impl Wait {
         }
     }
 
-    /// `whole` is `None` for more digits than `u64` holds.
+    /// `whole` is `None` if it exceeds `u64`.
     fn from_number(whole: Option<u64>, billionths: u64, has_fraction: bool, clock: &Clock) -> Self {
         let Some(whole) = whole else {
             return Self::TooLong;
@@ -144,9 +144,9 @@ impl Wait {
     }
 }
 
-/// Reads a duration as Go writes it (`1h2m3.5s`, `500ms`), and with days: each unit at most once, the larger one first.
+/// Parses a duration in Go's format (`1h2m3.5s`, `500ms`), plus days: each unit at most once, larger units first.
 fn duration(text: &[u8]) -> Option<Wait> {
-    // Longer names first, so that the `m` of `ms` is not taken for minutes. µ is U+00B5 or U+03BC.
+    // `ms` before `m`, so that it is not taken for minutes. µ is U+00B5 or U+03BC.
     const UNITS: [(&[u8], u64); 9] = [
         (b"d", 86_400_000_000_000),
         (b"h", 3_600_000_000_000),
@@ -185,13 +185,13 @@ fn duration(text: &[u8]) -> Option<Wait> {
     Some(if too_long { Wait::TooLong } else { Wait::after(total, resolution) })
 }
 
-/// Both are positive.
+/// Rounds up. Both arguments must be positive.
 fn div_ceil(dividend: i128, divisor: i128) -> i128 {
     (dividend + divisor - 1) / divisor
 }
 
 fn rfc3339(text: &[u8], clock: &Clock) -> Option<Wait> {
-    // The parser would also take a Unicode minus sign.
+    // The parser would also accept a Unicode minus sign.
     let text = text.is_ascii().then(|| std::str::from_utf8(text).ok())??;
     let at = DateTime::parse_from_rfc3339(text).ok()?;
     let resolution = if text.contains('.') { MILLISECOND } else { SECOND };
@@ -199,13 +199,13 @@ fn rfc3339(text: &[u8], clock: &Clock) -> Option<Wait> {
     Some(clock.until(nanos, resolution))
 }
 
-/// Reads any of the three forms that RFC 9110 tells recipients to accept.
+/// Parses any of the three forms that RFC 9110 requires recipients to accept.
 pub(super) fn http_date(text: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()
 }
 
 fn nanos_since_epoch(at: SystemTime) -> i128 {
-    // No `Duration` has more than 2^64 seconds, which fit 94 bits as nanoseconds.
+    // A `Duration` has at most 2^64 seconds, which is 94 bits as nanoseconds.
     let signed = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
     match at.duration_since(UNIX_EPOCH) {
         Ok(since) => signed(since),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_split_by_size() {
+    fn number_size_selects_delta_or_epoch() {
         assert_eq!(seconds("0"), 0.0);
         assert_eq!(seconds("0000000000000000000000007"), 7.0);
         assert_eq!(seconds("31536000"), 31_536_000.0);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_units_in_falling_order() {
+    fn durations_have_units_in_descending_order() {
         for (text, expected) in [
             ("1h2m3.5s", 3723.5),
             ("500ms", 0.5),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_http_date_forms_are_one_instant() {
+    fn all_three_http_date_forms_are_accepted() {
         for text in [
             "Wed, 25 Nov 2026 12:00:30 GMT",
             "Wednesday, 25-Nov-26 12:00:30 GMT",
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc3339_is_read_with_offsets_and_in_lower_case() {
+    fn rfc3339_is_accepted_with_offsets_and_in_lower_case() {
         for (text, expected) in [
             ("2026-11-25T12:00:20Z", 20.0),
             ("2026-11-25t12:00:20z", 20.0),
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn invalid_times_are_rejected() {
         for text in [
             "", "-1", "-0", "+5", ".5", "5.", "1e3", "1e9", "NaN", "inf", "0x10", "50%", "tomorrow", "\u{0667}", "7,",
             "1.2.3", "7;w=1",
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_time_needs_a_clock_and_a_delta_does_not() {
+    fn absolute_time_needs_a_clock_but_delta_does_not() {
         let none = Clock::new(None, None);
         let read = |text: &str| Wait::from_text(text.as_bytes(), &none);
         assert_eq!(read("1795608010"), Some(Wait::NoClock));
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_resolution_is_that_of_the_text_and_of_the_date() {
+    fn resolution_depends_on_text_and_date() {
         let dated = Clock::new(Some(UNIX_EPOCH + Duration::from_secs(NOW)), None);
         let resolution = |text: &str, clock: &Clock| {
             let wait = Wait::from_text(text.as_bytes(), clock).unwrap();

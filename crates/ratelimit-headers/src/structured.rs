@@ -1,7 +1,7 @@
-//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers), which are structured fields (RFC 9651).
+//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers), structured fields as in RFC 9651.
 //!
-//! `RateLimit` changed its shape: a dictionary (`limit=100, remaining=50, reset=30`) in draft 07, a list of named items
-//! (`"default";r=50;t=30`) since draft 08. Both are read, each as its own family.
+//! `RateLimit` is a dictionary in draft 07 (`limit=100, remaining=50, reset=30`) and a list of named items since
+//! draft 08 (`"default";r=50;t=30`). Each form is a family of its own.
 
 use std::time::Duration;
 
@@ -19,27 +19,27 @@ use super::x_ratelimit::window_of_seconds;
 static RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The two structured fields of one answer.
+/// The two structured fields of a response.
 #[derive(Debug)]
 pub(super) struct Structured {
     field: Field,
-    /// Policies with a name, since draft 08.
+    /// Named policies, since draft 08.
     policies: Vec<Policy>,
-    /// Policies of earlier drafts, which are bare numbers (`100;w=60`). They describe windows and nothing else.
+    /// Policies of earlier drafts, bare numbers such as `100;w=60`, which only describe windows.
     windows: Column<(Limit, Duration)>,
     policy_unreadable: bool,
-    /// What is wrong with the fields as a whole.
+    /// Errors of the fields as a whole.
     pub(super) errors: HeaderErrors,
 }
 
-/// The shape of `RateLimit`.
+/// The form of `RateLimit`.
 #[derive(Debug)]
 enum Field {
     Absent,
     Unreadable,
     /// Since draft 08.
     List(List),
-    /// Draft 07, one dictionary for each line.
+    /// Draft 07, one dictionary per line.
     Dictionaries(Vec<Dictionary>),
 }
 
@@ -48,12 +48,12 @@ struct Policy {
     name: String,
     quota: Limit,
     window: Option<Duration>,
-    /// Whether the quota counts requests, and not bytes or connections.
+    /// Whether the quota counts requests, rather than bytes or connections.
     requests: bool,
 }
 
 impl Structured {
-    /// Neither of them is there.
+    /// Neither field is present.
     pub(super) const fn absent() -> Self {
         Self {
             field: Field::Absent,
@@ -97,7 +97,7 @@ impl Structured {
         }
     }
 
-    /// The family `ietf`; `None` if the answer does not use it.
+    /// Reads the family `ietf`; `None` if the response does not use it.
     pub(super) fn ietf(&self, clock: &Clock) -> Option<Reading> {
         match &self.field {
             Field::Absent => self.policies_only(),
@@ -107,7 +107,7 @@ impl Structured {
         }
     }
 
-    /// The limit of a policy for which `RateLimit` says nothing; `None` without such policies.
+    /// Reads the limit from policies alone, without `RateLimit`; `None` without policies.
     pub(super) fn policies_only(&self) -> Option<Reading> {
         if self.policies.is_empty() {
             return self.policy_unreadable.then(Reading::default);
@@ -145,7 +145,7 @@ impl Structured {
         reading
     }
 
-    /// The family `ietf-draft7`; `None` if the answer does not use it.
+    /// Reads the family `ietf-draft7`; `None` if the response does not use it.
     pub(super) fn draft7(&self, throttled: bool, clock: &Clock) -> Option<Reading> {
         let Field::Dictionaries(dictionaries) = &self.field else {
             return None;
@@ -168,7 +168,7 @@ impl Structured {
         Some(fields.read())
     }
 
-    /// Windows that bare policies name for a limit, for the families without names.
+    /// Returns the windows of bare policies by limit, for the families without names.
     pub(super) fn windows(&self) -> impl Iterator<Item = (Limit, Duration)> {
         self.windows.iter()
     }
@@ -190,7 +190,7 @@ impl Field {
 }
 
 impl Policy {
-    /// `None` without a name or an integer `q`, which the draft requires.
+    /// Returns `None` without a name or an integer `q`, both of which the draft requires.
     fn read(item: &Item, throttled: bool) -> Option<Self> {
         let quota = item.params.get("q")?.as_integer()?;
         Some(Self {
@@ -202,7 +202,7 @@ impl Policy {
     }
 }
 
-/// Name, what is left, and the whole of an item of `RateLimit`; `None` without a name or an integer `r`.
+/// Returns name, remaining count and item of a `RateLimit` entry; `None` without a name or an integer `r`.
 fn service_limit(entry: &ListEntry) -> Option<(&str, Count, &Item)> {
     let ListEntry::Item(item) = entry else {
         return None;
@@ -211,7 +211,7 @@ fn service_limit(entry: &ListEntry) -> Option<(&str, Count, &Item)> {
     Some((name(&item.bare_item)?, Count::from_signed(i64::from(remaining)), item))
 }
 
-/// What policies of one name say together. A name should be there once; if not, they have to agree.
+/// Combines the policies of one name. A name should occur once; otherwise the values must agree.
 fn bucket_of<'a>(policies: impl Iterator<Item = &'a Policy>) -> HeaderQuota {
     let mut quotas = Column::new();
     let mut windows = Column::new();
@@ -231,7 +231,7 @@ fn bucket_of<'a>(policies: impl Iterator<Item = &'a Policy>) -> HeaderQuota {
     }
 }
 
-/// The name of a policy: a string, in one draft a token.
+/// Returns the name of a policy: a string, or a token in one draft.
 fn name(item: &BareItem) -> Option<&str> {
     match item {
         BareItem::String(name) => Some(name.as_str()),
@@ -240,7 +240,7 @@ fn name(item: &BareItem) -> Option<&str> {
     }
 }
 
-/// The unit is requests unless `qu` names another one (`content-bytes`, `concurrent-requests`).
+/// Whether the unit is requests: the default unless `qu` names another (`content-bytes`, `concurrent-requests`).
 fn counts_requests(item: &Item) -> bool {
     item.params.get("qu").is_none_or(|unit| name(unit) == Some("requests"))
 }
@@ -250,8 +250,8 @@ fn window(item: &Item) -> Option<Duration> {
     window_of_seconds(u64::try_from(seconds).ok()?)
 }
 
-/// All lines of a list field as one list. `None` if any of it does not parse: RFC 9651, section 4.2, refuses the whole
-/// field.
+/// Parses all lines of a list field as one list; `None` on any error, because RFC 9651, section 4.2, then rejects the
+/// whole field.
 fn parse_list(headers: &HeaderMap, name: &HeaderName) -> Option<List> {
     let mut list = List::new();
     for line in lines(headers, name) {
@@ -260,7 +260,7 @@ fn parse_list(headers: &HeaderMap, name: &HeaderName) -> Option<List> {
     (!list.is_empty()).then_some(list)
 }
 
-/// All lines of a dictionary field, each by itself: merged into one dictionary, the last line would silently win.
+/// Parses each line of a dictionary field separately: in one dictionary, the last line would silently win.
 fn parse_dictionaries(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<Dictionary>> {
     let dictionaries = lines(headers, name)
         .map(|line| Parser::new(trim(line)).parse::<Dictionary>().ok())

@@ -25,7 +25,7 @@ static X_REMAINING_HYPHEN: HeaderName = HeaderName::from_static("x-rate-limit-re
 static X_RESET_HYPHEN: HeaderName = HeaderName::from_static("x-rate-limit-reset");
 static X_RESET_AFTER_HYPHEN: HeaderName = HeaderName::from_static("x-rate-limit-reset-after");
 
-/// The header names of one family, each in all its spellings.
+/// The header names of one family, in all spellings.
 struct Names<'a> {
     limit: &'a [&'a HeaderName],
     remaining: &'a [&'a HeaderName],
@@ -33,15 +33,15 @@ struct Names<'a> {
     reset_after: &'a [&'a HeaderName],
 }
 
-/// `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`.
+/// Reads `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`.
 pub(super) fn ietf_legacy(headers: &HeaderMap, throttled: bool, clock: &Clock) -> Fields {
     let names = Names { limit: &[&LIMIT], remaining: &[&REMAINING], reset: &[&RESET], reset_after: &[] };
     fields(headers, &names, throttled, clock)
 }
 
-/// `X-RateLimit-*` and `X-Rate-Limit-*`, which are one family: gateways and services behind them mix the spellings.
+/// Reads `X-RateLimit-*` and `X-Rate-Limit-*`, one family because gateways and their backends mix the spellings.
 pub(super) fn x_ratelimit(headers: &HeaderMap, present: Present, throttled: bool, clock: &Clock) -> Fields {
-    // Each name costs a look-up, and mostly one spelling is there.
+    // Each name costs a lookup, and usually only one spelling is present.
     let spellings = usize::from(!present.x_ratelimit)..1 + usize::from(present.x_rate_limit);
     let names = Names {
         limit: &[&X_LIMIT, &X_LIMIT_HYPHEN][spellings.clone()],
@@ -73,11 +73,10 @@ fn fields(headers: &HeaderMap, names: &Names<'_>, throttled: bool, clock: &Clock
     }
 }
 
-/// Leaves out limits that only describe a window.
+/// Removes limits that only describe a window.
 ///
-/// The drafts up to 06 allow `100, 100;w=60, 5000;w=3600`: the first number is the limit, items with parameters behind
-/// it are policies. Where *every* limit has parameters, and there are as many remaining counts, each is the limit of
-/// its own bucket.
+/// The drafts up to 06 allow `100, 100;w=60, 5000;w=3600`: the first number is the limit, later items with parameters
+/// are policies. If *every* limit has parameters and there are as many remaining counts, each limit is a bucket.
 fn without_policies(
     limits: Column<Option<Limit>>,
     described: &Column<bool>,
@@ -96,7 +95,7 @@ fn without_policies(
         .collect()
 }
 
-/// `Reset-After` is a delta by its name, so it is taken before `Reset` if any of it can be used.
+/// Prefers `Reset-After`, which is always a delta, to `Reset` if it has a usable value.
 fn resets(headers: &HeaderMap, names: &Names<'_>, clock: &Clock) -> Column<Option<Wait>> {
     let read = |element: &[u8]| Wait::from_text(split_parameters(element).0, clock);
     let after = column(headers, names.reset_after, read);
@@ -104,11 +103,11 @@ fn resets(headers: &HeaderMap, names: &Names<'_>, clock: &Clock) -> Column<Optio
         return after;
     }
     let resets = column(headers, names.reset, read);
-    // An unusable Reset-After stays among the values, so that it is reported.
+    // Keep an unusable `Reset-After`, so that its error is reported.
     resets.iter().chain(after.iter()).collect()
 }
 
-/// The window length in parameters such as `;w=60` or `;window=60`. It is never the reset.
+/// Returns the window length from parameters such as `;w=60` or `;window=60`. It is never the reset.
 fn window(parameters: &[u8]) -> Option<Duration> {
     parameters.split(|byte| *byte == b';').find_map(|parameter| {
         let equals = parameter.iter().position(|byte| *byte == b'=')?;
@@ -123,7 +122,7 @@ fn window(parameters: &[u8]) -> Option<Duration> {
     })
 }
 
-/// A window length, if it is one: from 1 s to 365 days.
+/// Returns a valid window length, from 1 s to 365 days.
 pub(super) fn window_of_seconds(seconds: u64) -> Option<Duration> {
     let window = Duration::from_secs(seconds);
     (!window.is_zero() && window <= LONGEST).then_some(window)
@@ -134,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_window_is_found_among_the_parameters() {
+    fn window_is_found_among_the_parameters() {
         let seconds = |text: &str| window(text.as_bytes()).map(|window| window.as_secs());
         assert_eq!(seconds(";w=60"), Some(60));
         assert_eq!(seconds("; x=1 ; Window = \"3600\""), Some(3600));

@@ -64,7 +64,7 @@ impl FinishedExport {
         if let Some(last) = self.last {
             pages = pages.resume_from(last);
         }
-        let next = pages.next().await.context("it could not be found out whether the export is complete")?;
+        let next = pages.try_next().await.context("it could not be found out whether the export is complete")?;
         let first = next.as_ref().and_then(|page| page.users.first()).map(UserRepr::created_at);
         if first.is_some_and(|created_at| created_at.is_none_or(|at| at < self.written_at)) {
             let name = path.display();

@@ -80,7 +80,7 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
                 progress.end();
                 bail!("interrupted after {done} users{}", how_to_go_on());
             }
-            next = pages.next() => next,
+            next = pages.try_next() => next,
         };
         let page = next.with_context(|| {
             progress.end();
@@ -221,7 +221,7 @@ fn read_ids(clerk: &Clerk, path: &Path) -> anyhow::Result<Vec<String>> {
         if id.is_empty() || id.starts_with('#') {
             continue;
         }
-        clerk.users().look_up([id]).with_context(|| format!("{}:{}", path.display(), index + 1))?;
+        clerk.users().lookup([id]).with_context(|| format!("{}:{}", path.display(), index + 1))?;
         if known.insert(id) {
             ids.push(id.to_owned());
         }

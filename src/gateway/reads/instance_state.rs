@@ -109,7 +109,7 @@ impl InstanceState {
         // All lookups use one route, and therefore the same policies until a reload replaces this state.
         let options = options();
         let clerk = Clerk::with_transport(Arc::clone(outbound)).with_source(Source::Gateway);
-        let loader = clerk.with_options(options).with_headers(headers).users().loader(LoaderOptions::default());
+        let loader = clerk.with_execute_options(options).with_headers(headers).users().loader(LoaderOptions::default());
         loaders.insert(kind, loader.clone());
         Some(loader)
     }

@@ -1,7 +1,6 @@
 //! Reads answered without an upstream request of their own, and invalidation by writes.
 
 pub(super) mod instance_state;
-pub(super) mod path_params;
 pub(super) mod read_path;
 pub(super) mod shareable;
 pub(super) mod upstream_fetch;

@@ -7,10 +7,9 @@ use http::header::{AGE, AUTHORIZATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use parking_lot::Mutex;
 
-use super::path_params::path_params;
 use super::shareable::RequestDirectives;
 use super::upstream_fetch::{FetchError, FetchStats, Fetcher};
-use super::write_invalidation::{forget_named, is_gone};
+use super::write_invalidation::{invalidate_named, is_gone};
 use crate::gateway::accounting::decision::{Decision, Saving};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::error_response::ErrorResponse;
@@ -24,6 +23,7 @@ use clerk_client::outbound::retry::RetryableError;
 use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{Tag, tags_of_route};
 use clerk_quota::Route;
+use clerk_quota::route::path_params;
 
 /// The route that looks up a single user.
 pub(in crate::gateway) const USER: &str = "/v1/users/{user_id}";
@@ -135,7 +135,7 @@ impl Transaction {
         if let Ok((answer, Hit::Fetched)) = &answer
             && is_gone(answer.status())
         {
-            Box::pin(forget_named(&self.instance, self.route.template, self.request.path())).await;
+            Box::pin(invalidate_named(&self.instance, self.route.template, self.request.path())).await;
         }
         match answer {
             // A rejected key says nothing about other keys of the same instance.
@@ -149,7 +149,7 @@ impl Transaction {
                 (None, FetchError::Send(error)) => {
                     upstream_error(&self.instance, ErrorResponse::request_failed(error), error, self.record)
                 }
-                (None, FetchError::List(error)) => match &**error {
+                (None, FetchError::List(error)) => match error {
                     Error::Shed(shed) => {
                         upstream_error(&self.instance, ErrorResponse::throttled(shed), shed, self.record)
                     }

@@ -49,9 +49,9 @@ pub(in crate::gateway) struct FetchStats {
 #[derive(Debug)]
 pub(in crate::gateway) enum FetchError {
     Send(SendError),
-    /// A batch was shed, or got no response.
-    List(Arc<Error>),
-    /// The response is incomplete.
+    /// A list was not let go, or got no answer.
+    List(Error),
+    /// The answer broke off.
     Broken(RequestError),
     /// The response is too large, or not a final one.
     Unshareable,
@@ -156,15 +156,15 @@ impl Fetcher {
         let loader = instance.state.loader(&instance.outbound, kind, options)?;
         // A batch in flight may have been read before an invalidation that precedes this lookup.
         loader.invalidate(user);
-        let (found, share) = loader.raw_merged(user, self.caller).await;
+        let (found, share) = loader.raw_batched(user, self.caller).await;
         let has_opened = share.is_first;
         // Only the first lookup of a batch is counted.
         let pace_forecast = has_opened.then(|| self.forecast_pace()).flatten();
         let answer = match found {
             Ok(Some(user)) => Ok(self.stored(StatusCode::OK, HeaderMap::new(), user.into_bytes())),
             Ok(None) => Ok(self.missing(user)),
-            Err(error) => match &*error {
-                // Other errors of a batch need not apply to a single lookup.
+            Err(error) => match &error {
+                // What is wrong with a list for another reason need not be wrong with a request of its own.
                 Error::Api(api) if is_of_all(api.status) => Ok(self.rejected(api)),
                 Error::Shed(_) if self.policies.pace.is_on() => Err(FetchError::List(error)),
                 Error::Transport { .. } => Err(FetchError::List(error)),

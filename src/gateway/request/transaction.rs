@@ -1,6 +1,6 @@
 //! A request after admission: forwarding it, and returning its response.
 
-use std::fmt::Display;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use super::upstream_request::UpstreamRequest;
 use crate::gateway::accounting::decision::Decision;
 use crate::gateway::accounting::request_record::{RecordingBody, RequestRecord};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
-use crate::gateway::reads::write_invalidation::{WriteEnd, WriteGuard, forget_named, is_gone};
+use crate::gateway::reads::write_invalidation::{WriteGuard, invalidate_named, is_gone};
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::retry::{Idempotency, RetryableError};
-use clerk_client::outbound::{Credentials, ForwardRequest, ForwardedResponse, UpstreamResponse};
-use clerk_client::transport::RequestBody;
+use clerk_client::outbound::{Credentials, ForwardRequest, ForwardedResponse, UpstreamResponse, WriteOutcome};
+use clerk_client::transport::{RequestBody, error_chain};
 use clerk_quota::Route;
 
 /// A request after admission.
@@ -79,10 +79,10 @@ impl Transaction {
                 // includes a hidden one on an idle connection that closed.
                 let is_first = forwarded.attempts == 1 && idempotency != Idempotency::Idempotent;
                 if let Some(write) = write {
-                    Box::pin(write.ended(WriteEnd::of_status(status, is_first))).await;
+                    Box::pin(write.finish(WriteOutcome::of_status(status, is_first))).await;
                 }
                 if let Some(path) = path.filter(|_| is_gone(status)) {
-                    Box::pin(forget_named(&self.instance, route.template, &path)).await;
+                    Box::pin(invalidate_named(&self.instance, route.template, &path)).await;
                 }
                 if policies.retry == Mode::Shadow {
                     let trouble = RetryableError::of_status(status);
@@ -93,7 +93,7 @@ impl Transaction {
             }
             Err(error) => {
                 if let Some(write) = write {
-                    Box::pin(write.ended(WriteEnd::of_error(&error))).await;
+                    Box::pin(write.finish(WriteOutcome::of_error(&error))).await;
                 }
                 let client_error = self.upload_error.of_the_client();
                 let answer = client_error
@@ -145,10 +145,10 @@ pub(in crate::gateway) fn add_decision_headers(
 pub(in crate::gateway) fn upstream_error(
     instance: &InstanceRuntime,
     answer: ErrorResponse,
-    why: &dyn Display,
+    error: &(dyn Error + 'static),
     record: RequestRecord,
 ) -> Response<Body> {
-    tracing::debug!(clerk_instance = &*instance.name, error = %why, code = answer.code(), "no response");
+    tracing::debug!(clerk_instance = &*instance.name, error = error_chain(error), code = answer.code(), "no answer");
     local_response(answer, record)
 }
 

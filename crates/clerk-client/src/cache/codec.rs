@@ -1,11 +1,11 @@
-//! Answers as bytes, for Redis.
+//! Encoding of entries for Redis.
 //!
 //! ```text
 //! version   1 byte: 1
-//! cipher    1 byte: 0 plain, 1 sealed
-//! content   as it is, or sealed (see `seal`):
+//! cipher    1 byte: 0 plain, 1 encrypted
+//! content   plain, or encrypted (see `encryption`):
 //!   fetched at                  8 bytes, milliseconds since 1970
-//!   stale while revalidate      8 bytes, milliseconds, the part of the time to live after freshness
+//!   stale while revalidate      8 bytes, milliseconds, the part of the TTL after freshness
 //!   stale if error              8 bytes, the same
 //!   status                      2 bytes
 //!   headers                     2 bytes, how many; each with
@@ -14,8 +14,7 @@
 //!   body                        the rest
 //! ```
 //!
-//! CacheStats are big-endian. Whatever cannot be read, of another version or broken, is no answer: it is removed and fetched
-//! anew.
+//! Numbers are big-endian. An entry that cannot be decoded (another version, or broken) is removed and fetched again.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -30,8 +29,8 @@ const VERSION: u8 = 1;
 const PLAIN: u8 = 0;
 const SEALED: u8 = 1;
 
-/// The bytes of an answer. `context` has to be the same when it is read. `None` if it has too many or too large headers,
-/// or cannot be sealed.
+/// Encodes an entry. Decoding needs the same `context`. `None` if the headers are too many or too large, or encryption
+/// fails.
 pub(super) fn encode(record: &Record, seal: Option<&Encryption>, context: &[u8]) -> Option<Vec<u8>> {
     let content = content(record)?;
     let mut bytes = Vec::with_capacity(content.len() + 2 + Encryption::OVERHEAD);
@@ -49,7 +48,7 @@ pub(super) fn encode(record: &Record, seal: Option<&Encryption>, context: &[u8])
     Some(bytes)
 }
 
-/// The answer, if these are the bytes of one. With a seal, a plain one is none: somebody else may have put it there.
+/// Decodes an entry. With encryption configured, a plain entry is rejected: another party may have written it.
 pub(super) fn decode(mut bytes: Bytes, seal: Option<&Encryption>, context: &[u8]) -> Option<Record> {
     if bytes.try_get_u8().ok()? != VERSION {
         return None;
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_what_the_head_of_this_file_says() {
+    fn encoding_matches_the_documented_format() {
         let bytes = encode(&record(&[("a", b"\xff")], b"body"), None, b"").unwrap();
         let expected = [
             &[1, 0][..],
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_and_ciphers_are_no_answers() {
+    fn other_versions_and_ciphers_are_rejected() {
         let mut bytes = encode(&record(&[], b""), None, b"").unwrap();
         for (place, value) in [(0, 0), (0, 2), (1, 1), (1, 2)] {
             let before = std::mem::replace(&mut bytes[place], value);
@@ -166,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_and_nothing_shorter(
+        fn entry_round_trips_and_truncated_head_is_rejected(
             headers in proptest::collection::vec(("[a-z-]{1,20}", proptest::collection::vec(32..=126_u8, 0..40)), 0..12),
             body in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
@@ -181,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_are_decoded_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = [&[VERSION, PLAIN][..], &bytes].concat();
             let _ = decode(bytes.clone().into(), None, b"");
             bytes.drain(..2);

@@ -1,4 +1,4 @@
-//! Looking without giving: what a cache would have been worth.
+//! Dry-run lookups, which measure what a cache would save.
 
 use super::generations::Snapshot;
 use super::lookup::RedisLookup;
@@ -7,8 +7,10 @@ use super::{Cache, CacheKey, CachePolicy, CachedResponse, Hit};
 use crate::webhook::Tag;
 use clerk_quota::Moment;
 
-/// A look-up whose answer nobody gets. The caller asks Clerk itself and hands the answer to [`keep`](Self::keep).
-#[must_use = "nothing is kept without the answer"]
+/// A lookup that serves nothing.
+///
+/// The caller sends the request to Clerk and passes the response to [`keep`](Self::keep).
+#[must_use = "the response is stored only by `keep`"]
 #[derive(Debug)]
 pub struct DryRun {
     cache: Cache,
@@ -21,8 +23,9 @@ pub struct DryRun {
 }
 
 impl Cache {
-    /// Looks an answer up as [`get_or_fetch`](Self::get_or_fetch) does, but gives and fetches nothing. To be called
-    /// before the request to Clerk.
+    /// Looks a response up as [`get_or_fetch`](Self::get_or_fetch) does, without serving or fetching one.
+    ///
+    /// Call it before the request to Clerk.
     pub async fn dry_run(&self, key: CacheKey, tags: &[Tag], policy: CachePolicy) -> DryRun {
         self.subscribe();
         let inner = &self.0;
@@ -55,16 +58,16 @@ impl Cache {
 }
 
 impl DryRun {
-    /// Where the answer would have come from; `None` if from Clerk.
+    /// Returns where the response would have come from; `None` if from Clerk.
     #[must_use]
     pub const fn hit(&self) -> Option<Hit> {
         self.hit
     }
 
-    /// Keeps the answer that Clerk gave, unless an invalidation came in between.
+    /// Stores the response from Clerk, unless it was invalidated meanwhile.
     pub async fn keep(self, answer: &CachedResponse) {
         let Self { cache, key, policy, begun, snapshot, seen, hit } = self;
-        // What would have been given would not have been fetched, and would age.
+        // After a hit, the entry would not have been fetched again and would age.
         if hit.is_none() {
             cache.0.keep(key, policy, begun, &snapshot, seen.as_ref(), answer).await;
         }

@@ -1,11 +1,10 @@
-//! Answers in Redis that only we can read.
+//! Encryption of entries in Redis.
 //!
-//! AES-256-GCM with a random nonce: 4 bytes name of the key, 12 bytes nonce, the ciphertext, 16 bytes tag. The name lets
-//! a key be rotated while answers under the old one are still there. What is not secret but must not be exchanged, the
-//! place in Redis and the generations, is authenticated along with it.
+//! AES-256-GCM with a random nonce: 4 bytes key name, 12 bytes nonce, ciphertext, 16 bytes tag. The key name allows
+//! rotation while entries under the older key exist. The Redis key and the generations are authenticated with the entry
+//! (they are not secret, but entries must not be interchangeable).
 //!
-//! With random nonces, a key is good for 2^32 answers (NIST SP 800-38D, section 8.3), which at 100 a second takes more
-//! than a year.
+//! With random nonces, a key is good for 2^32 entries (NIST SP 800-38D, section 8.3): more than a year at 100 a second.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ const KEY_LEN: usize = 32;
 const NAME_LEN: usize = 4;
 const TAG_LEN: usize = 16;
 
-/// Keys that answers in Redis are sealed with. Clones share them.
+/// Keys that encrypt entries in Redis. Clones share them.
 #[derive(Clone)]
 pub struct Encryption(Arc<Shared>);
 
@@ -38,7 +37,7 @@ struct Shared {
 
 struct Keys {
     current: Arc<EncryptionKey>,
-    /// Only opened with.
+    /// Used for decryption only.
     older: Vec<Arc<EncryptionKey>>,
 }
 
@@ -47,38 +46,40 @@ struct EncryptionKey {
     key: RandomizedNonceKey,
 }
 
-/// Keys before the current one that answers are still opened with, those that were given at the start not counted.
+/// Number of replaced keys kept for decryption, besides those given at the start.
 const MAX_REPLACED: usize = 4;
 
-/// A key for sealing that cannot be used. Its text does not show the key.
+/// An unusable encryption key. The text does not contain the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncryptionError {
-    /// It cannot be read.
+    /// The key cannot be read.
     #[error(transparent)]
     Unreadable(#[from] SecretError),
-    /// It is no key.
+    /// Not a valid key.
     #[error(
-        "{origin}: is no key of 32 bytes in hex (64 digits) or base64 (44 characters); \
-         make one with `openssl rand -hex 32`"
+        "{origin}: not a 32-byte key in hex (64 digits) or base64 (44 characters); \
+         generate one with `openssl rand -hex 32`"
     )]
     NoKey {
-        /// Where the key is kept.
+        /// Source of the key.
         origin: String,
     },
 }
 
 impl Encryption {
-    /// Bytes that a sealed answer is longer.
+    /// Number of bytes that encryption adds.
     pub(super) const OVERHEAD: usize = NAME_LEN + NONCE_LEN + TAG_LEN;
 
-    /// Reads the keys: 32 bytes each, in hex or base64. New answers are sealed with the first one; those sealed with the
-    /// older ones can still be read. To rotate, first make the new key known to all processes as an older one.
+    /// Reads the keys: 32 bytes each, in hex or base64.
     ///
-    /// Blocks on the file system for small files.
+    /// `current` encrypts new entries; `older` keys only decrypt. To rotate, first add the new key to all processes as
+    /// an older one.
+    ///
+    /// Blocks on reading small files.
     ///
     /// # Errors
     ///
-    /// If one cannot be read or is no key.
+    /// Returns an error if a key cannot be read or is invalid.
     ///
     /// ```
     /// use clerk_client::cache::Encryption;
@@ -91,11 +92,11 @@ impl Encryption {
         Self::counting(current, older, Arc::default())
     }
 
-    /// The same, with attempts to read the current key counted here.
+    /// Same as [`new`](Self::new), counting reads of the current key in `stats`.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
+    /// Same as [`new`](Self::new).
     pub fn counting(
         current: &SecretSource,
         older: &[SecretSource],
@@ -108,13 +109,14 @@ impl Encryption {
         Ok(Self(Arc::new(Shared { source: current.clone(), keys, watched: Mutex::new(watched) })))
     }
 
-    /// Reads the current key again if its file has changed. New answers are then sealed with the new one; those under the key
-    /// before can still be read. A key that cannot be used leaves the one before in place and is tried again at each call.
-    /// Returns whether the key is another one. Blocks for a look at the file.
+    /// Reads the current key again if its file has changed. Returns whether the key changed.
+    ///
+    /// The new key encrypts new entries; the previous key still decrypts. If the new key is unusable, the previous one
+    /// stays in place and each call tries again. Blocks on checking the file.
     ///
     /// # Errors
     ///
-    /// Why the key cannot be used, once for each reason.
+    /// Returns why the key is unusable, once per reason.
     pub fn refresh(&self) -> Result<bool, EncryptionError> {
         let Shared { source, keys, watched } = &*self.0;
         let mut watched = watched.lock();
@@ -124,7 +126,7 @@ impl Encryption {
         match watched.attempt(source.file(), || EncryptionKey::read(source)) {
             Ok(key) => {
                 if watched.is_recovery() {
-                    tracing::info!(%source, "the encryption key can be read again");
+                    tracing::info!(%source, "encryption key is readable again");
                 }
                 let mut keys = keys.write();
                 if keys.current.name == key.name {
@@ -145,14 +147,14 @@ impl Encryption {
         Arc::clone(&self.0.keys.read())
     }
 
-    /// The sealed content. `None` if the random numbers of the system fail.
+    /// Encrypts the content. `None` if the system has no randomness available.
     pub(super) fn encrypt(&self, mut content: Vec<u8>, context: &[u8]) -> Option<Vec<u8>> {
         let keys = self.keys();
         let nonce = keys.current.key.seal_in_place_append_tag(Aad::from(context), &mut content).ok()?;
         Some([&keys.current.name[..], nonce.as_ref(), &content].concat())
     }
 
-    /// The content, if it was sealed with one of our keys in the same context.
+    /// Decrypts content that was encrypted with one of the keys in the same context.
     pub(super) fn decrypt(&self, sealed: &[u8], context: &[u8]) -> Option<Bytes> {
         let (name, sealed) = sealed.split_at_checked(NAME_LEN)?;
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
@@ -168,7 +170,7 @@ impl Encryption {
 
 impl fmt::Debug for Encryption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seal").field("keys", &(1 + self.keys().older.len())).finish()
+        f.debug_struct("Encryption").field("keys", &(1 + self.keys().older.len())).finish()
     }
 }
 
@@ -196,7 +198,7 @@ fn decode(text: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     }
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let alphabet = if text.contains(['-', '_']) { alphabet::URL_SAFE } else { alphabet::STANDARD };
-    // Room for what 44 characters can hold at most.
+    // Room for the longest decoding of 44 characters.
     let mut room = Zeroizing::new([0; KEY_LEN + 1]);
     if text.len() > 44 {
         return None;
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_closed_is_opened_in_the_same_context_only() {
+    fn encrypted_content_decrypts_in_its_context_only() {
         let seal = seal(ONE, &[]);
         let sealed = seal.encrypt(b"content".to_vec(), b"place").unwrap();
         assert_eq!(sealed.len(), b"content".len() + Encryption::OVERHEAD);
@@ -236,12 +238,12 @@ mod tests {
             assert_eq!(seal.decrypt(&broken, b"place"), None, "byte {index}");
             assert_eq!(seal.decrypt(&sealed[..index], b"place"), None, "{index} bytes");
         }
-        // The same content never looks the same.
+        // The same content encrypts differently each time.
         assert_ne!(seal.encrypt(b"content".to_vec(), b"place").unwrap(), sealed);
     }
 
     #[test]
-    fn after_a_rotation_older_answers_are_still_read() {
+    fn rotation_keeps_older_entries_readable() {
         let before = seal(ONE, &[OTHER]);
         let after = seal(OTHER, &[ONE_IN_BASE64]);
         let sealed = before.encrypt(b"content".to_vec(), b"").unwrap();
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_is_read_again_and_answers_under_the_key_before_can_still_be_read() {
+    fn replaced_key_file_keeps_older_entries_readable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         std::fs::write(&path, ONE).unwrap();
@@ -268,10 +270,10 @@ mod tests {
         assert!(ours.decrypt(&sealed, b"").is_some());
         let sealed = ours.encrypt(b"content".to_vec(), b"").unwrap();
         assert!(seal(OTHER, &[]).decrypt(&sealed, b"").is_some());
-        // And back: the key is not kept twice.
+        // Switching back does not store the key twice.
         std::fs::write(&path, ONE).unwrap();
         assert_eq!(ours.refresh(), Ok(true));
-        assert_eq!(format!("{ours:?}"), "Seal { keys: 2 }");
+        assert_eq!(format!("{ours:?}"), "Encryption { keys: 2 }");
     }
 
     #[test]

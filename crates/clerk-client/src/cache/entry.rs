@@ -1,4 +1,4 @@
-//! An answer that can be given again.
+//! Cached responses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-/// An answer of the Backend API. Clones share it.
+/// A response of the Backend API. Clones share it.
 ///
-/// Headers are those that the caller put in, and all of them are kept: leave out what belongs to the one exchange, such
-/// as `Date`, `Set-Cookie`, quotas, and what is hop-by-hop.
+/// All headers that the caller passes are stored: leave out those of the single exchange, such as `Date`, `Set-Cookie`,
+/// quota headers and hop-by-hop headers.
 #[derive(Clone)]
 pub struct CachedResponse(Arc<Parts>);
 
-/// An answer with the parts of its time to live in which it is stale.
+/// A response with the stale periods of its TTL.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) answer: CachedResponse,
@@ -30,17 +30,17 @@ struct Parts {
     fetched_at: SystemTime,
 }
 
-/// What the structures around an answer take in memory, about.
+/// Approximate memory overhead of an entry in bytes.
 const OVERHEAD: usize = 256;
 
 impl CachedResponse {
-    /// An answer that came at `fetched_at`.
+    /// Creates a response received at `fetched_at`.
     #[must_use]
     pub fn new(status: StatusCode, headers: HeaderMap, body: Bytes, fetched_at: SystemTime) -> Self {
         Self(Arc::new(Parts { is_kept: true, status, headers, body, fetched_at }))
     }
 
-    /// The same, for those who wait for it and nobody else: no cache keeps it.
+    /// Marks the response as not cacheable: only requests that already wait for it receive it.
     #[must_use]
     pub fn for_once(self) -> Self {
         let fetched_at = self.0.fetched_at;
@@ -48,30 +48,30 @@ impl CachedResponse {
         Self(Arc::new(Parts { is_kept: false, status, headers, body, fetched_at }))
     }
 
-    /// Whether a cache may keep it.
+    /// Whether a cache may store it.
     pub(super) fn may_be_kept(&self) -> bool {
         self.0.is_kept
     }
 
-    /// HTTP status.
+    /// Returns the HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// Its headers.
+    /// Returns the headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.0.headers
     }
 
-    /// Its body.
+    /// Returns the body.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.0.body
     }
 
-    /// Status, headers and body: copies of them, unless this is the only clone.
+    /// Returns status, headers and body; copies them unless this is the only clone.
     #[must_use]
     pub fn into_parts(self) -> (StatusCode, HeaderMap, Bytes) {
         match Arc::try_unwrap(self.0) {
@@ -80,36 +80,36 @@ impl CachedResponse {
         }
     }
 
-    /// When it came from Clerk, by the wall clock of whoever fetched it.
+    /// Returns when it was received from Clerk, by the wall clock of the process that fetched it.
     #[must_use]
     pub fn fetched_at(&self) -> SystemTime {
         self.0.fetched_at
     }
 
-    /// How old it is; zero if the clocks disagree.
+    /// Returns its age; zero if the clocks disagree.
     #[must_use]
     pub fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.0.fetched_at).unwrap_or_default()
     }
 
-    /// What it takes in memory with its key, in bytes.
+    /// Returns its size in memory with its key, in bytes.
     #[must_use]
     pub fn weight(&self) -> u64 {
         let headers: usize = self.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         (size_of::<super::CacheKey>() + OVERHEAD + headers + self.body().len()) as u64
     }
 
-    /// The same with a body that keeps no larger buffer alive than it needs.
+    /// Copies the body, so that it does not keep a larger buffer alive.
     pub(super) fn compact(&self) -> Self {
         let Parts { status, headers, body, fetched_at, .. } = &*self.0;
         Self::new(*status, headers.clone(), Bytes::copy_from_slice(body), *fetched_at)
     }
 }
 
-/// Shows no header and no body: they hold personal data.
+/// Omits headers and body, which contain personal data.
 impl fmt::Debug for CachedResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stored")
+        f.debug_struct("CachedResponse")
             .field("status", &self.status())
             .field("headers", &self.headers().len())
             .field("body_bytes", &self.body().len())

@@ -1,11 +1,11 @@
-//! How this process tells answers from before an invalidation from those after it.
+//! Generations: distinguish responses fetched before an invalidation from later ones.
 //!
-//! Each tag has a generation, which an invalidation raises. Whoever is about to fetch an answer notes the generations of
-//! its tags; the answer is good as long as they are the same. So nothing has to be searched for and removed, and an
-//! answer whose fetch began before an invalidation is known to be old whenever it arrives.
+//! Each tag has a generation, which an invalidation increments. A fetch records the generations of its tags when it
+//! begins; its response is valid while they are unchanged. So an invalidation searches and removes nothing, and a
+//! response whose fetch began before it is outdated whenever it arrives.
 //!
-//! Tags are unlimited in number and share a fixed number of counters by their hash: two tags that meet make each other's
-//! answers old now and then, which costs a fetch and nothing else.
+//! Tags hash into a fixed number of slots. Two tags in one slot invalidate each other's responses, which only costs a
+//! fetch.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,26 +16,26 @@ use rustc_hash::FxBuildHasher;
 use crate::webhook::Tag;
 use clerk_quota::Moment;
 
-/// How many counters there are. At 24 bytes each they take 384 KiB.
+/// Number of slots. At 24 bytes each they take 384 KiB.
 const SLOTS: u64 = 1 << 14;
 
 #[derive(Debug)]
 pub(super) struct Generations {
     slots: Box<[Slot]>,
-    /// The generation of everything, also of answers without tags.
+    /// Generation of all entries, including those without tags.
     epoch: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     generation: AtomicU64,
-    /// When it was last raised, in milliseconds since 1970; 0 if never.
+    /// Time of the last increment, in milliseconds since 1970; 0 if none.
     raised_at: AtomicU64,
-    /// Until when a write of which the end is not known may be carried out, in milliseconds since 1970; 0 if there is none.
+    /// Until when a write with unknown outcome may take effect, in milliseconds since 1970; 0 if there is none.
     doubtful_until: AtomicU64,
 }
 
-/// The generations of an answer's tags before its fetch began.
+/// Generations of a response's tags, taken before its fetch began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
     epoch: u64,
@@ -59,12 +59,12 @@ impl Generations {
         snapshot.tags.iter().all(|(index, generation)| self.generation(*index) == *generation)
     }
 
-    /// Whether it is valid, and nothing may have been missed since.
+    /// Whether the snapshot is valid and no invalidation can have been missed since.
     pub(super) fn is_current(&self, snapshot: &Snapshot) -> bool {
         self.epoch.load(Ordering::SeqCst) == snapshot.epoch && self.is_valid(snapshot)
     }
 
-    /// Makes everything old that has one of the tags.
+    /// Outdates all responses that have one of the tags.
     pub(super) fn invalidate(&self, tags: &[Tag], now: Moment) {
         for tag in tags {
             let slot = self.slot(Self::index(tag));
@@ -73,28 +73,28 @@ impl Generations {
         }
     }
 
-    /// A write that may change these tags may still be carried out until then.
+    /// Records that a write to these tags may take effect until then.
     pub(super) fn doubt(&self, tags: &[Tag], until: Moment) {
         for tag in tags {
             self.slot(Self::index(tag)).doubtful_until.fetch_max(millis(until), Ordering::SeqCst);
         }
     }
 
-    /// How long such writes may still be carried out.
+    /// Remaining time in which such writes may take effect.
     pub(super) fn doubt_left(&self, tags: &[Tag], now: Moment) -> Duration {
         let until = |tag: &Tag| self.slot(Self::index(tag)).doubtful_until.load(Ordering::SeqCst);
         let longest = tags.iter().map(until).max().unwrap_or_default();
         Duration::from_millis(longest.saturating_sub(millis(now)))
     }
 
-    /// Whether a write may change one of the tags, or could have until less than `within` before `moment`.
+    /// Whether a write to one of the tags may take effect after `moment - within`.
     pub(super) fn is_doubtful(&self, snapshot: &Snapshot, moment: Moment, within: Duration) -> bool {
         let earliest = millis(moment.before(within));
         let until = |index| self.slot(index).doubtful_until.load(Ordering::SeqCst);
         snapshot.tags.iter().any(|(index, _)| until(*index) > earliest)
     }
 
-    /// Makes everything old, for memory only: something may have been missed.
+    /// Outdates all entries in memory, because invalidations may have been missed.
     #[cfg(feature = "redis")]
     pub(super) fn begin_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -107,7 +107,7 @@ impl Generations {
         !within.is_zero() && snapshot.tags.iter().any(|(index, _)| raised_at(*index) > earliest)
     }
 
-    /// Not random: whether two tags meet is not to change from run to run. Nobody gains by making tags meet.
+    /// The hash is unseeded, so that collisions do not change from run to run. Provoking a collision gains nothing.
     fn index(tag: &Tag) -> u32 {
         u32::try_from(FxBuildHasher.hash_one(tag) % SLOTS).unwrap_or_default()
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalidation_makes_old_what_has_the_tag() {
+    fn invalidation_outdates_snapshots_with_the_tag() {
         let generations = Generations::new();
         let [user, list] = [Tag::User("user_1".into()), Tag::UserList];
         let both = generations.snapshot(&[user.clone(), list.clone()]);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_epoch_makes_everything_old_for_memory_only() {
+    fn new_epoch_invalidates_memory_only() {
         let generations = Generations::new();
         let none = generations.snapshot(&[]);
         generations.begin_epoch();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_whose_end_is_not_known_is_in_doubt_for_a_while() {
+    fn write_with_unknown_outcome_is_doubtful_until_its_deadline() {
         let generations = Generations::new();
         let snapshot = generations.snapshot(&[Tag::UserList]);
         assert!(!generations.is_doubtful(&snapshot, at(0), Duration::from_secs(60)));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recent_invalidation_is_remembered_for_a_while() {
+    fn invalidation_is_recent_within_the_window_only() {
         let generations = Generations::new();
         generations.invalidate(&[Tag::UserList], at(0));
         let snapshot = generations.snapshot(&[Tag::UserList]);

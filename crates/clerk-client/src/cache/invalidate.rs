@@ -1,4 +1,4 @@
-//! The way of an invalidation: Redis first, then memory, and again where Redis did not hear of it.
+//! Invalidation: Redis first, then memory; retried if Redis fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,55 +7,56 @@ use super::Cache;
 use super::lookup::Inner;
 use crate::webhook::{ExplainedError, Invalidate, InvalidateError, Tag};
 
-/// First and longest time between attempts to tell Redis what it could not be told. What is refused stays so for long,
-/// and each attempt invalidates what was kept since.
+/// First and longest delay between retries. A refusal tends to last, and each attempt also invalidates entries stored
+/// since.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
 impl Cache {
-    /// [`invalidate`](Invalidate::invalidate) for whoever cannot wait: memory forgets at once, Redis soon.
+    /// Same as [`invalidate`](Invalidate::invalidate), with memory at once and Redis in the background.
     pub fn invalidate_soon(&self, tags: &[Tag]) {
         self.invalidate_in_doubt_soon(tags, Duration::ZERO);
     }
 
-    /// [`invalidate_in_doubt`](Self::invalidate_in_doubt) for whoever cannot wait: memory forgets at once, Redis soon.
+    /// Same as [`invalidate_in_doubt`](Self::invalidate_in_doubt), with memory at once and Redis in the background.
     pub fn invalidate_in_doubt_soon(&self, tags: &[Tag], doubt: Duration) {
         self.0.invalidate_here(tags, doubt);
         if self.is_shared() {
             let (cache, tags) = (self.clone(), tags.to_vec());
-            // What goes wrong is counted there.
+            // `invalidate_in_doubt` counts the failures.
             self.0.in_background(async move { cache.invalidate_in_doubt(&tags, doubt).await.unwrap_or_default() });
         }
     }
 
-    /// [`invalidate`](Invalidate::invalidate) for a change of which it is not known whether and when it is made: a write
-    /// that was given up, or has no answer. For as long as `doubt` nothing with these tags is kept, since it may show what
-    /// was before the change, and for a minute after that answers are kept as shortly as after any change
-    /// ([`CacheOptions::read_after_write_grace`](super::CacheOptions::read_after_write_grace)). Other processes on the same
-    /// Redis do the same as soon as they hear of it.
+    /// Invalidates for a write with unknown outcome: one that timed out, was cancelled or got no response.
+    ///
+    /// Such a write may still take effect within `doubt`. Until then, responses with these tags are not stored, because
+    /// they may predate the change. For a minute after that, they are stored for
+    /// [`CacheOptions::read_after_write_grace`](super::CacheOptions::read_after_write_grace) at most, as after any
+    /// change. Other processes on the same Redis do the same once they receive the message.
     ///
     /// # Errors
     ///
-    /// As [`invalidate`](Invalidate::invalidate).
+    /// Same as [`invalidate`](Invalidate::invalidate).
     pub async fn invalidate_in_doubt(&self, tags: &[Tag], doubt: Duration) -> Result<(), InvalidateError> {
         self.subscribe();
         let inner = &self.0;
         inner.counters.invalidations.add();
-        // Before Redis: what is fetched meanwhile is not to be kept.
+        // Before Redis: responses fetched meanwhile must not be stored.
         inner.doubt_here(tags, doubt);
-        let forgotten = match &inner.redis_tier {
+        let result = match &inner.redis_tier {
             Some(shared) => shared.invalidate(tags, doubt).await.inspect_err(|_| {
                 inner.counters.redis.errors.add();
                 self.retry_invalidation(tags);
             }),
             None => Ok(()),
         };
-        // After Redis: until then somebody could find an old answer there and take it into memory.
+        // After Redis: otherwise a lookup could copy an outdated entry from Redis into memory meanwhile.
         inner.invalidate_here(tags, doubt);
-        // What Redis says of itself holds no secret and no value: the sender may know why.
-        forgotten.map_err(|error| InvalidateError::from(ExplainedError::new(error.to_string())))
+        // Redis errors contain no secrets and no values, so they may be shown to the sender of the webhook.
+        result.map_err(|error| InvalidateError::from(ExplainedError::new(error.to_string())))
     }
 
-    /// Sees to it that Redis is told of these tags.
+    /// Retries in the background until Redis accepts the invalidation.
     fn retry_invalidation(&self, tags: &[Tag]) {
         if !self.0.pending_invalidations.push(tags) {
             return;
@@ -79,11 +80,12 @@ impl Cache {
 }
 
 impl Invalidate for Cache {
-    /// Memory forgets in any case.
+    /// Invalidates memory in any case.
     ///
     /// # Errors
     ///
-    /// If Redis did not. It is told again until it was, and until then what it has of these tags is not used here.
+    /// Returns an error if Redis did not accept it. The invalidation is then retried in the background; until it
+    /// succeeds, this process does not read these tags from Redis.
     async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
         self.invalidate_in_doubt(tags, Duration::ZERO).await
     }
@@ -102,7 +104,7 @@ impl Inner {
         }
     }
 
-    /// How long the longest doubt of these tags will last.
+    /// Remaining time of the longest doubt of these tags.
     fn doubt_left(&self, tags: &[Tag]) -> Duration {
         self.generations.doubt_left(tags, self.clock.now())
     }

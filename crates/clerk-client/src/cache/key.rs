@@ -1,4 +1,4 @@
-//! Which requests have the same answer.
+//! Cache keys: which requests have the same response.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -7,61 +7,62 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// What a request asks for, as it stands on the wire: everything of it that its answer depends on.
+/// The parts of a request that its response depends on, as sent.
 ///
-/// A credential is not in it: all keys of an instance see the same answers, and a rotated key finds those of the old
-/// one. The instance is added by [`Cache::key`](super::Cache::key).
+/// Credentials are not part of the key: all keys of an instance see the same responses, so entries survive a key
+/// rotation. [`Cache::key`](super::Cache::key) adds the instance.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CacheKeyParts<'a> {
-    /// Method, in upper case.
+    /// Method in upper case.
     pub method: &'a str,
-    /// Path, percent-encoded as it was sent.
+    /// Path, percent-encoded as sent.
     pub path: &'a str,
-    /// Query, without the question mark; `None` if there is no question mark.
+    /// Query without the question mark; `None` if there is none.
     pub query: Option<&'a str>,
-    /// `Accept`
+    /// `Accept`.
     pub accept: Option<&'a [u8]>,
-    /// `Accept-Encoding`, unless answers are kept decoded.
+    /// `Accept-Encoding`, unless responses are stored decoded.
     pub accept_encoding: Option<&'a [u8]>,
-    /// `Clerk-API-Version`
+    /// `Clerk-API-Version`.
     pub api_version: Option<&'a [u8]>,
 }
 
-/// A name for everything that has the same answer: a hash, so that e-mail addresses and the like in queries are neither
-/// in Redis nor in memory.
+/// The key of a cached response.
+///
+/// It is a hash, so that personal data in queries (such as e-mail addresses) is neither in Redis nor in memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    /// The only way to a key, so that none can be without the instance.
-    pub(super) fn new(instance: &str, asked: &CacheKeyParts<'_>) -> Self {
+    /// The only constructor, so that every key contains the instance.
+    pub(super) fn new(instance: &str, parts: &CacheKeyParts<'_>) -> Self {
         let mut text = Vec::with_capacity(512);
         let mut part = |part: Option<&[u8]>| {
-            // Lengths keep parts apart, and an absent one from an empty one.
+            // Length prefixes separate the parts, and distinguish an absent part from an empty one.
             text.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
             text.extend_from_slice(part.unwrap_or_default());
         };
         part(Some(b"answer 1"));
         part(Some(instance.as_bytes()));
-        part(Some(asked.method.as_bytes()));
-        part(Some(asked.path.as_bytes()));
-        part(asked.query.map(|_| b"?".as_slice()));
-        for parameter in sorted(asked.query.unwrap_or_default()) {
+        part(Some(parts.method.as_bytes()));
+        part(Some(parts.path.as_bytes()));
+        part(parts.query.map(|_| b"?".as_slice()));
+        for parameter in sorted(parts.query.unwrap_or_default()) {
             part(Some(parameter.as_bytes()));
         }
-        part(asked.accept);
-        part(asked.accept_encoding);
-        part(asked.api_version);
+        part(parts.accept);
+        part(parts.accept_encoding);
+        part(parts.api_version);
         Self(Sha256::digest(&text).into())
     }
 
-    /// The key as text, for names in Redis.
+    /// The key as text, for Redis.
     pub(super) fn to_text(self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 }
 
-/// Parameters by name. Those of the same name stay in their order, which may mean something.
+/// Sorts parameters by name. Those with the same name keep their order, which may be significant.
 fn sorted(query: &str) -> Vec<&str> {
     let mut parameters: Vec<_> = query.split('&').collect();
     parameters.sort_by(|a, b| name(a).cmp(name(b)));
@@ -72,7 +73,7 @@ fn name(parameter: &str) -> &str {
     parameter.split_once('=').map_or(parameter, |(name, _)| name)
 }
 
-/// The hash is uniform already: a part of it is enough.
+/// Part of the SHA-256 suffices, since it is uniform.
 impl Hash for CacheKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -82,7 +83,7 @@ impl Hash for CacheKey {
 
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.to_text())
+        write!(f, "CacheKey({})", self.to_text())
     }
 }
 
@@ -98,10 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_parameters_does_not_matter_but_that_of_values_of_one_does() {
+    fn parameter_order_matters_only_within_a_name() {
         assert_eq!(key("limit=10&offset=0&user_id=a&user_id=b"), key("user_id=a&offset=0&user_id=b&limit=10"));
         assert_ne!(key("user_id=a&user_id=b"), key("user_id=b&user_id=a"));
-        // `a` and `a-b` sort by name, whatever stands behind it.
+        // `a` and `a-b` sort by name, whatever their values.
         assert_eq!(key("a=z&a-b=1"), key("a-b=1&a=z"));
     }
 
@@ -132,7 +133,7 @@ mod tests {
             ("prod", CacheKeyParts { accept_encoding: value, ..base }),
             ("prod", CacheKeyParts { api_version: value, ..base }),
         ];
-        let mut keys: Vec<_> = others.iter().map(|(instance, asked)| CacheKey::new(instance, asked)).collect();
+        let mut keys: Vec<_> = others.iter().map(|(instance, parts)| CacheKey::new(instance, parts)).collect();
         keys.push(CacheKey::new("prod", &base));
         keys.sort_unstable();
         keys.dedup();

@@ -1,4 +1,4 @@
-//! The way of a request through memory, Redis and a shared fetch, and that of an invalidation.
+//! The cache itself: lookups through memory, Redis and a shared fetch.
 
 use std::any::Any;
 use std::fmt;
@@ -23,10 +23,10 @@ use crate::webhook::Tag;
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 
-/// How long after a write of which the end is not known could have been carried out answers are kept shortly.
+/// How long after the doubt about a write ends responses are stored for a short time only.
 const AFTER_DOUBT: Duration = Duration::from_secs(60);
 
-/// The answers of one instance. Clones share them.
+/// A response cache for one Clerk instance. Clones share it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -70,20 +70,20 @@ pub(super) struct Inner {
     pub(super) generations: Generations,
     pub(super) memory: Memory,
     pub(super) redis_tier: Option<RedisTier>,
-    /// What `shared` could not be told.
+    /// Invalidations that Redis has not accepted yet.
     pub(super) pending_invalidations: PendingInvalidations,
     pub(super) flights: SingleFlight,
     pub(super) counters: CacheCounters,
-    /// Whether messages of other processes are heard. True if there are no others.
+    /// Whether the subscription to other processes works. Always true without Redis.
     pub(super) is_connected: AtomicBool,
     #[cfg(feature = "redis")]
     pub(super) is_listening: AtomicBool,
-    /// Hearing messages, and fetching anew what was given stale. Ends with the cache.
+    /// The subscription and background refreshes. They end with the cache.
     pub(super) tasks: Mutex<JoinSet<()>>,
 }
 
 impl Cache {
-    /// An empty cache, over a Redis if the options have one. It hears other processes from its first use on.
+    /// Creates an empty cache, over Redis if configured. It subscribes on first use within a runtime.
     #[must_use]
     pub fn new(options: CacheOptions, clock: Arc<Clock>) -> Self {
         #[cfg(feature = "redis")]
@@ -98,7 +98,7 @@ impl Cache {
             read_after_write_grace,
             ..
         } = options;
-        let is_heard = AtomicBool::new(shared.is_none());
+        let is_connected = AtomicBool::new(shared.is_none());
         let cache = Self(Arc::new(Inner {
             redis_tier: shared,
             instance,
@@ -111,7 +111,7 @@ impl Cache {
             pending_invalidations: PendingInvalidations::default(),
             flights: SingleFlight::default(),
             counters: CacheCounters::default(),
-            is_connected: is_heard,
+            is_connected,
             #[cfg(feature = "redis")]
             is_listening: AtomicBool::new(false),
             tasks: Mutex::default(),
@@ -120,24 +120,23 @@ impl Cache {
         cache
     }
 
-    /// The key of a request to this instance.
+    /// Returns the key of a request to this instance.
     #[must_use]
-    pub fn key(&self, asked: &CacheKeyParts<'_>) -> CacheKey {
-        CacheKey::new(&self.0.instance, asked)
+    pub fn key(&self, parts: &CacheKeyParts<'_>) -> CacheKey {
+        CacheKey::new(&self.0.instance, parts)
     }
 
-    /// The answer to a request: one that is kept and good, else that of `fetch`, which all who ask for the same key at
-    /// the same time share, as far as their [`Priority`](crate::limiter::Priority) allows.
+    /// Returns a cached response, or that of `fetch`, which concurrent requests for the same key share.
     ///
-    /// `tags` are what the answer shows, as of [`tags_of_route`](crate::webhook::tags_of_route); they have to be the same
-    /// each time for a key. `fetch` makes a request to Clerk, and is called once at most. A future that it made may be
-    /// dropped without having been polled.
+    /// Which fetches a request may join depends on its [`Priority`](crate::limiter::Priority). `tags` are those of the
+    /// response, see [`tags_of_route`](crate::webhook::tags_of_route); they must always be the same for a key. `fetch`
+    /// makes a request to Clerk. Its futures may be dropped without being polled.
     ///
-    /// Dropping the future cancels the fetch, unless others wait for it.
+    /// Dropping the returned future cancels the fetch unless other requests wait for it.
     ///
     /// # Errors
     ///
-    /// That of the fetch, which others may have got too. No error of Redis is one.
+    /// Returns the error of the fetch, which other requests may have received too. Redis errors are not returned.
     pub async fn get_or_fetch<E, F, Fut>(
         &self,
         key: CacheKey,
@@ -153,7 +152,7 @@ impl Cache {
         self.subscribe();
         let inner = &self.0;
         if policy.keeps() {
-            // Without messages of other processes, memory is for when Redis cannot be asked.
+            // While disconnected, memory is used only if Redis is unreachable.
             let found = if self.is_connected() { inner.in_memory(&key) } else { None };
             if let Some((answer, hit)) = found {
                 if matches!(hit, Hit::Stale { .. }) {
@@ -184,7 +183,7 @@ impl Cache {
                 if let Some(stale) = inner.stale_if_error(&key) {
                     return Ok(stale);
                 }
-                // Otherwise of somebody who fetches the same with errors of another type.
+                // Another error type: a caller with a different `E` fetches the same key.
                 if let Ok(error) = error.downcast::<E>() {
                     return Err(error);
                 }
@@ -195,7 +194,7 @@ impl Cache {
         Ok((answer, Hit::Fetched))
     }
 
-    /// How old the answer is that memory would give now. Changes and counts nothing.
+    /// Returns the age of the response that memory would serve now. Changes no counter.
     #[must_use]
     pub fn peek(&self, key: &CacheKey) -> Option<Duration> {
         let now = self.0.clock.now();
@@ -203,27 +202,27 @@ impl Cache {
         (now < entry.times.fresh_until).then(|| entry.answer.age(self.0.clock.wall()))
     }
 
-    /// Whether answers are kept in a Redis, too.
+    /// Whether the cache uses Redis.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.0.redis_tier.is_some()
     }
 
-    /// How the Redis is doing, if there is one.
+    /// Returns the state of the Redis client, if there is one.
     #[cfg(feature = "redis")]
     #[must_use]
     pub fn redis_stats(&self) -> Option<crate::redis::RedisStats> {
         self.0.redis_tier.as_ref().map(RedisTier::stats)
     }
 
-    /// What became of look-ups so far, and the size of the cache.
+    /// Returns the counters and the size of the cache.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let (entries, bytes) = self.0.memory.size();
         CacheStats { in_flight: self.0.flights.count(), entries, bytes, ..self.0.counters.stats() }
     }
 
-    /// Whether what other processes invalidate is heard, or there are none.
+    /// Whether the subscription to other processes works; true without Redis.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.0.is_connected.load(Ordering::SeqCst)
@@ -238,13 +237,13 @@ impl Cache {
         let snapshot = || inner.generations.snapshot(tags);
         inner.flights.join((key, policy.priority), &inner.generations, snapshot, |snapshot| {
             let fetch = fetch().map(|result| result.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>));
-            // Only Redis is asked by them.
+            // Only Redis needs the tags.
             let tags = if inner.redis_tier.is_some() { tags.into() } else { Box::default() };
             Arc::clone(inner).fetch_and_keep(key, tags, policy, snapshot, fetch).boxed()
         })
     }
 
-    /// Fetches anew in the background, once at a time.
+    /// Refreshes in the background, once at a time.
     fn refresh<E, Fut>(&self, key: CacheKey, tags: &[Tag], policy: CachePolicy, fetch: &dyn Fn() -> Fut)
     where
         E: Send + Sync + 'static,
@@ -256,7 +255,7 @@ impl Cache {
         let waiter = self.join(key, tags, policy, fetch);
         let inner = Arc::clone(&self.0);
         self.0.in_background(async move {
-            // Whatever comes of it, somebody will ask again.
+            // The result is not needed: the next lookup finds it.
             let _ = waiter.wait(&inner.generations).await;
         });
     }
@@ -269,16 +268,16 @@ impl fmt::Debug for Cache {
 }
 
 impl Inner {
-    /// Does something that nobody waits for, until the cache ends.
+    /// Spawns a task that ends with the cache.
     pub(super) fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
-        // Without a runtime the program is at its end.
+        // Without a runtime the program is shutting down.
         let Ok(runtime) = Handle::try_current() else { return };
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn_on(task, &runtime);
     }
 
-    /// An answer that may be given without a fetch, or while one is under way.
+    /// A fresh response, or a stale one that may be served during a refresh.
     fn in_memory(&self, key: &CacheKey) -> Option<(CachedResponse, Hit)> {
         let now = self.clock.now();
         let entry = self.memory.get(key, &self.generations, now)?;
@@ -293,7 +292,7 @@ impl Inner {
         })
     }
 
-    /// An answer that came into memory since it was looked for. Counted then.
+    /// A response stored since the first lookup, which was already counted.
     fn fresh_in_memory(&self, key: &CacheKey) -> Option<(CachedResponse, Hit)> {
         let now = self.clock.now();
         let entry = self.memory.get(key, &self.generations, now)?;
@@ -310,7 +309,7 @@ impl Inner {
         })
     }
 
-    /// What a flight does: the rest of the way, once for all who wait.
+    /// The body of a flight: Redis, then the fetch.
     async fn fetch_and_keep(
         self: Arc<Self>,
         key: CacheKey,
@@ -321,7 +320,7 @@ impl Inner {
     ) -> FetchResult {
         let mut seen = None;
         if policy.keeps() {
-            // A flight may have landed since this one's caller looked.
+            // Another flight may have ended since the caller's lookup.
             if self.is_connected.load(Ordering::SeqCst)
                 && let Some(result) = self.fresh_in_memory(&key)
             {
@@ -340,9 +339,9 @@ impl Inner {
         Ok((answer, Hit::Fetched))
     }
 
-    /// Looks in Redis, and takes what is there into memory. What is not fresh is no hit, but is there when fetching
-    /// fails. Where Redis cannot be reached, memory may answer although nothing is heard of other processes, and where it
-    /// answers, memory knows nothing better.
+    /// Looks in Redis and copies the entry to memory. A stale entry is a miss, but remains in memory for
+    /// `stale_if_error`. While disconnected, memory is used only if Redis is unreachable; otherwise its entry is
+    /// removed.
     async fn look_in_redis(
         &self,
         key: CacheKey,
@@ -379,14 +378,14 @@ impl Inner {
         (None, Some(seen))
     }
 
-    /// What Redis has, and until when it is good.
+    /// Returns the entry in Redis and its expiry times.
     pub(super) async fn look(&self, key: CacheKey, tags: &[Tag], policy: CachePolicy) -> RedisLookup {
         let Some(shared) = self.redis_tier.as_ref().filter(|_| !self.pending_invalidations.contains(tags)) else {
             return RedisLookup::NotAsked;
         };
-        // From before the question: its time to live was measured later.
+        // Taken before the request: Redis measures the TTL later, so the expiry errs on the early side.
         let now = self.clock.now();
-        // In a box, since most caches have no Redis and need no room for it.
+        // Boxed to keep the future small: most caches have no Redis.
         let (found, seen) = match Box::pin(shared.look(key, tags, policy.lifetime())).await {
             Ok(looked) => looked,
             Err(error) => {
@@ -397,7 +396,7 @@ impl Inner {
         let found = found.and_then(|RedisHit { record, left }| {
             let Record { answer, stale_while_revalidate, stale_if_error } = record;
             let (ttl, ..) = policy.of(answer.status())?;
-            // What is left belongs to staleness at its end. And our policy may be shorter than that of the writer.
+            // The remaining TTL includes the stale period. The local policy may also be shorter than the writer's.
             let fresh_until = now.after(left).before(stale_while_revalidate.max(stale_if_error));
             let fresh_until = fresh_until.min(now.after(ttl));
             let times = Times::new(
@@ -410,7 +409,7 @@ impl Inner {
         RedisLookup::Answered(found, seen)
     }
 
-    /// Keeps an answer whose fetch began at `begun`, if it may be kept and nothing has come in between.
+    /// Stores a response if it is cacheable and was not invalidated since its fetch began at `begun`.
     pub(super) async fn keep(
         &self,
         key: CacheKey,
@@ -464,9 +463,9 @@ impl Inner {
             self.counters.dropped.add();
             return;
         }
-        let is_heard = self.is_connected.load(Ordering::SeqCst);
+        let is_connected = self.is_connected.load(Ordering::SeqCst);
         let now = self.clock.now();
-        let times = if is_heard { times } else { times.capped(now.after(self.disconnected_ttl)) };
+        let times = if is_connected { times } else { times.capped(now.after(self.disconnected_ttl)) };
         if now < times.end() && self.generations.is_current(snapshot) {
             self.memory.insert(key, MemoryTier::new(answer, times, snapshot.clone()));
             self.counters.memory.stored.add();
@@ -474,17 +473,17 @@ impl Inner {
     }
 }
 
-/// What came of a look into Redis.
+/// Result of a lookup in Redis.
 pub(super) enum RedisLookup {
-    /// It answered: what it has, and what was seen for keeping something later.
+    /// Redis responded: the entry, if any, and the generations needed to store one later.
     Answered(Option<(CachedResponse, Times)>, TagGenerations),
-    /// It could not be reached.
+    /// Redis is unreachable.
     Unreachable,
-    /// There is none, or it refuses, or it may hold what should be gone.
+    /// There is no Redis, it refuses commands, or its entry may be outdated.
     NotAsked,
 }
 
-/// An answer that is no better than a stale one (RFC 5861, section 4, and 429).
+/// Whether a stale response is preferred to this one (RFC 5861, section 4, and 429).
 fn is_failure(answer: &CachedResponse) -> bool {
     answer.status().is_server_error() || answer.status().as_u16() == 429
 }

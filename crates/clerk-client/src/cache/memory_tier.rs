@@ -1,4 +1,4 @@
-//! Answers in this process.
+//! The memory tier.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use super::entry::CachedResponse;
 use super::generations::{Generations, Snapshot};
 use clerk_quota::Moment;
 
-/// An answer that takes more than this part of the memory is not kept: it would push out all others.
+/// An entry larger than this fraction of the capacity is not stored: it would evict all others.
 const LARGEST_PART: u64 = 16;
-/// Parts that the memory is divided into, each with its own lock. Each has to hold the largest answer easily.
+/// Number of shards, each with its own lock. A shard has to hold the largest entry easily.
 const SHARDS: usize = 4;
-/// What an answer weighs, about, for the first size of tables.
+/// Typical weight of an entry in bytes, for the initial table size.
 const USUAL_WEIGHT: u64 = 2048;
 
-/// Until when an answer is good for what.
+/// Expiry times of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times {
     pub(super) fresh_until: Moment,
-    /// May be given while it is being fetched anew.
+    /// May be served until then while it is refreshed.
     pub(super) stale_until: Moment,
-    /// May be given when fetching fails.
+    /// May be served until then if the refresh fails.
     pub(super) stale_if_error_until: Moment,
 }
 
@@ -37,7 +37,7 @@ impl Times {
         }
     }
 
-    /// Not longer than this, whatever for.
+    /// Caps all times at `at`.
     pub(super) fn capped(self, at: Moment) -> Self {
         Self {
             fresh_until: self.fresh_until.min(at),
@@ -46,13 +46,13 @@ impl Times {
         }
     }
 
-    /// When it is good for nothing any more.
+    /// When the entry expires for every purpose.
     pub(super) fn end(&self) -> Moment {
         self.fresh_until.max(self.stale_until).max(self.stale_if_error_until)
     }
 }
 
-/// An answer in memory.
+/// An entry in memory.
 #[derive(Debug)]
 pub(super) struct MemoryTier {
     pub(super) answer: CachedResponse,
@@ -82,7 +82,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Room for so many bytes of answers.
+    /// Creates a tier with a capacity in bytes.
     pub(super) fn new(bytes: u64) -> Self {
         let items = usize::try_from(bytes / USUAL_WEIGHT).unwrap_or(usize::MAX).clamp(16, 1 << 16);
         let options = OptionsBuilder::new()
@@ -100,12 +100,12 @@ impl Memory {
         Self { entries, largest: bytes / LARGEST_PART }
     }
 
-    /// Whether an answer of this weight can be kept.
+    /// Whether an entry of this weight can be stored.
     pub(super) fn has_room_for(&self, weight: u64) -> bool {
         weight <= self.largest
     }
 
-    /// The answer, if it is good for anything. One that is not makes room.
+    /// Returns the entry if it is current and unexpired; removes it otherwise.
     pub(super) fn get(&self, key: &CacheKey, generations: &Generations, now: Moment) -> Option<Arc<MemoryTier>> {
         let entry = self.entries.get(key)?;
         if now < entry.times.end() && generations.is_current(&entry.generations) {
@@ -128,8 +128,7 @@ impl Memory {
         self.entries.clear();
     }
 
-    /// How many answers there are, and their weight. Those that are not good any more count until they are asked for or
-    /// pushed out.
+    /// Number of entries and their weight. Outdated entries count until they are looked up or evicted.
     pub(super) fn size(&self) -> (u64, u64) {
         (self.entries.len() as u64, self.entries.weight())
     }

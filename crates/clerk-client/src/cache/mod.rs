@@ -1,47 +1,49 @@
-//! Answers of the Backend API, kept in memory over Redis until they age or a webhook makes them old.
+//! A response cache for the Backend API: memory over Redis, invalidated by age and by webhooks.
 //!
-//! A request that Clerk need not answer again does not count against the rate limit. [`Cache::get_or_fetch`] gives an
-//! answer from memory, else from Redis, else from a fetch that all who ask for the same share. [`Cache`] is the sink of
-//! webhooks ([`Invalidate`](crate::webhook::Invalidate)): it forgets what an event names, here and in all processes on
-//! the same Redis.
+//! A cached response does not count against Clerk's rate limit. [`Cache::get_or_fetch`] serves a response from memory,
+//! then from Redis, then from a fetch shared by concurrent identical requests. [`Cache`] implements
+//! [`Invalidate`](crate::webhook::Invalidate) for webhooks: it invalidates the tags of an event here and in all
+//! processes on the same Redis.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - **Who asks this process after an invalidation has returned `Ok` gets no answer that has one of its tags and whose
-//!   fetch began before, nor does one who asks another process from Redis.** Who asked before gets what was fetched,
-//!   as without a cache: it is kept nowhere, and no request is made twice for it.
-//! - **Without an `Ok`, Redis may still hold old answers.** This process does not use them, and tells Redis again until it
-//!   was told; other processes may use them until then. If this one ends before, deliver again.
-//! - **Other processes drop it from their memory as soon as they hear of it**, within milliseconds, over a subscription.
-//!   When that breaks, all of their memory is dropped, and as long as it is down, memory answers only where Redis cannot be
-//!   reached, with what is [`CacheOptions::disconnected_ttl`] (5 s) old at most. That a connection broke without being closed
-//!   is noticed within about 2 s. Both together bound how long another process can give an old answer. Where Redis answers and
-//!   refuses subscriptions, memory answers nothing, from the start.
-//! - **An `Ok` does not need a message.** If Redis refuses to publish it, it is enough that no process is subscribed.
-//! - **Redis may be away.** Then there are memory and Clerk, and no look-up waits longer than the store's timeout. When it
-//!   is back, it is used again.
-//! - **Only 200 is kept**, and 404 if the policy says so. Errors and failures are shared by those who wait for them at
-//!   that moment and forgotten.
+//! - **After an invalidation returns `Ok`**, this process serves no response with one of its tags whose fetch began
+//!   earlier, and other processes get none from Redis. Requests already waiting for such a fetch receive its response,
+//!   as without a cache. It is not stored, and no second request is made.
+//! - **Without an `Ok`, Redis may still hold outdated responses.** This process does not use them and retries the
+//!   invalidation until it succeeds. Other processes may use them until then. If this process ends first, the event
+//!   must be redelivered.
+//! - **Other processes invalidate their memory** within milliseconds, through a subscription. When the subscription
+//!   breaks, they clear their memory. Until it is restored, memory serves responses only while Redis is unreachable,
+//!   and only if stored within [`CacheOptions::disconnected_ttl`] (5 s). A connection that broke without being closed
+//!   is detected within about 2 s. The sum of both bounds how long another process can serve an outdated response. If
+//!   Redis works but refuses subscriptions, memory serves nothing.
+//! - **An `Ok` does not require a published message.** If Redis refuses to publish, it suffices that no process is
+//!   subscribed.
+//! - **Redis may be unreachable.** Memory and Clerk then serve all requests, and no lookup waits longer than the Redis
+//!   timeout. Redis is used again once it is back.
+//! - **Only 200 is cached**, and 404 if the policy says so. Errors are shared with the requests waiting at that moment
+//!   and not stored.
 //!
-//! Redis replicates after it has answered: a fail-over may bring an old answer back until its time is over.
+//! Redis replication is asynchronous: a fail-over may restore an outdated entry until it expires.
 //!
-//! # The parts
+//! # Modules
 //!
-//! - `key`: which requests have the same answer. `entry`: an answer.
-//! - `memory_tier`: the first level. `redis_tier`: the second one, and the messages to other processes; `no_redis` stands
-//!   for it where the feature is off.
-//! - `generations`: what an invalidation makes old in this process.
-//! - `single_flight`: one fetch at a time for each key.
-//! - `subscription`: what other processes invalidate. `pending_invalidations`: what Redis could not be told to forget.
-//! - `codec`, `encryption`: answers as bytes, and as bytes that only we can read.
-//! - `lookup`: the way through all of that. `invalidate`: that of an invalidation. `dry_run`: a look-up without giving
-//!   anything.
-//! - `stats`: what became of look-ups.
+//! - `key`: cache keys. `entry`: responses.
+//! - `memory_tier`: the first tier. `redis_tier`: the second tier and messages to other processes; `no_redis` replaces
+//!   it without the feature.
+//! - `generations`: which entries an invalidation outdates in this process.
+//! - `single_flight`: one fetch at a time per key and priority.
+//! - `subscription`: invalidations by other processes. `pending_invalidations`: invalidations that Redis has not
+//!   accepted yet.
+//! - `codec`, `encryption`: entries as bytes, plain or encrypted.
+//! - `lookup`: a lookup through all tiers. `invalidate`: an invalidation. `dry_run`: a lookup that serves nothing.
+//! - `stats`: counters.
 //!
-//! A cache belongs to one instance of Clerk. This room uses [`clock`](clerk_quota::clock) with its moments,
-//! [`secret`](crate::secret), `redis`, [`limiter`](crate::limiter) with its priorities, and
-//! [`webhook`](crate::webhook).
+//! A cache belongs to one Clerk instance. This module uses [`clock`](clerk_quota::clock), [`secret`](crate::secret),
+//! `redis`, [`limiter`](crate::limiter) for priorities, and [`webhook`](crate::webhook).
 
+mod builder;
 #[cfg(feature = "redis")]
 mod codec;
 mod dry_run;
@@ -67,6 +69,7 @@ mod subscription;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use builder::CacheBuilder;
 pub use dry_run::DryRun;
 #[cfg(feature = "redis")]
 pub use encryption::{Encryption, EncryptionError};
@@ -80,32 +83,31 @@ use crate::limiter::Priority;
 #[cfg(feature = "redis")]
 use crate::redis::RedisClient;
 
-/// How to keep the answers of one instance.
+/// Options of a [`Cache`].
 #[derive(Debug)]
 pub struct CacheOptions {
-    /// The instance, by a name that all processes have for it. Caches of different instances share nothing.
+    /// Name of the instance, the same in all processes. Caches of different instances share nothing.
     pub instance: Arc<str>,
-    /// Room in memory, in bytes of answers with their headers and keys. The process takes somewhat more. An answer larger
-    /// than a sixteenth of it is kept in Redis only. 0: nothing is kept in memory.
+    /// Capacity of the memory tier in bytes, counting bodies, headers and keys; the process uses somewhat more. A
+    /// response larger than a sixteenth of it is stored in Redis only. 0 disables the memory tier.
     pub memory_bytes: u64,
-    /// Larger answers are not kept at all, in bytes with headers and key.
+    /// Maximum size of a stored response in bytes, with headers and key.
     pub max_entry_bytes: u64,
-    /// How long an answer lives in memory at most while other processes cannot be heard. Without a Redis there are none
-    /// to be heard.
+    /// Maximum lifetime of an entry in memory while the Redis subscription is down. Unused without Redis.
     pub disconnected_ttl: Duration,
-    /// How long an answer lives at most whose fetch began less than this after an invalidation of its tags: what Clerk
-    /// answers may lag behind what it reports.
+    /// Maximum lifetime of a response fetched less than this after an invalidation of its tags: Clerk's API may lag
+    /// behind its webhooks.
     pub read_after_write_grace: Duration,
-    /// The Redis that processes share; without one, answers are kept in memory alone.
+    /// Redis shared by several processes; without it, responses are stored in memory only.
     #[cfg(feature = "redis")]
     pub redis: Option<RedisClient>,
-    /// Seals what stands in Redis.
+    /// Encrypts entries in Redis.
     #[cfg(feature = "redis")]
     pub encryption: Option<Encryption>,
 }
 
 impl CacheOptions {
-    /// 64 MiB of memory, answers up to 256 KiB, 5 s unheard, 5 s to settle, not sealed.
+    /// Defaults: 64 MiB of memory, responses up to 256 KiB, both times 5 s, no Redis, no encryption.
     #[must_use]
     pub fn new(instance: impl Into<Arc<str>>) -> Self {
         Self {
@@ -122,29 +124,29 @@ impl CacheOptions {
     }
 }
 
-/// No answer is of use for longer, whatever is asked for.
+/// Upper bound of every lifetime, whatever the policy says.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long an answer may be given: each time 30 days at most.
+/// How long responses may be served. Each duration is capped at 30 days.
 ///
-/// Times of freshness differ by up to 10 % from answer to answer, so that those that came together do not end together.
+/// `ttl` and `negative_ttl` vary randomly by up to 10 %, so that entries stored together do not expire together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CachePolicy {
-    /// How long a 200 is fresh. Zero: nothing is kept or looked up, and requests only share a fetch.
+    /// Lifetime of a 200. Zero: no lookup and nothing stored; concurrent requests only share a fetch.
     pub ttl: Duration,
-    /// How long a 404 is fresh. Zero: it is not kept.
+    /// Lifetime of a 404. Zero: not stored.
     pub negative_ttl: Duration,
-    /// How long after that a 200 may still be given while it is fetched anew (RFC 5861, section 3).
+    /// How long after `ttl` a 200 may be served while it is refreshed (RFC 5861, section 3).
     pub stale_while_revalidate: Duration,
-    /// How long after that a 200 may still be given when fetching it anew fails: an error, 429, or 500 and above (RFC
-    /// 5861, section 4).
+    /// How long after `ttl` a 200 may be served if the refresh fails: an error, 429, or 500 and above (RFC 5861,
+    /// section 4).
     pub stale_if_error: Duration,
-    /// Whose fetch it may wait for: fetches are shared with requests of no higher priority than the one that began them.
+    /// Priority of the request. It joins only fetches started with the same or a higher priority.
     pub priority: Priority,
 }
 
 impl CachePolicy {
-    /// A 200 is fresh so long, nothing else is kept, nothing stale is given.
+    /// A policy that serves a 200 for `ttl`, and neither 404s nor stale responses.
     #[must_use]
     pub const fn fresh_for(ttl: Duration) -> Self {
         let zero = Duration::ZERO;
@@ -152,7 +154,7 @@ impl CachePolicy {
         Self { ttl, negative_ttl: zero, stale_while_revalidate: zero, stale_if_error: zero, priority }
     }
 
-    /// Nothing is kept: requests only share a fetch.
+    /// A policy that stores nothing: concurrent requests only share a fetch.
     #[must_use]
     pub const fn coalesce_only() -> Self {
         Self::fresh_for(Duration::ZERO)
@@ -162,15 +164,15 @@ impl CachePolicy {
         !self.ttl.is_zero()
     }
 
-    /// The longest that an answer may be of use.
+    /// Upper bound of an entry's lifetime.
     fn lifetime(&self) -> Duration {
         let stale = self.stale_while_revalidate.max(self.stale_if_error);
         let ttl = self.ttl.max(self.negative_ttl);
-        // And the jitter.
+        // The jitter.
         ttl.saturating_add(ttl / 10).saturating_add(stale).min(LONGEST)
     }
 
-    /// Freshness and both times of staleness of an answer with this status; `None` if it is not kept.
+    /// TTL and both stale periods for a response with this status; `None` if it is not cacheable.
     fn of(&self, status: StatusCode) -> Option<(Duration, Duration, Duration)> {
         match status {
             StatusCode::OK => Some((self.ttl, self.stale_while_revalidate, self.stale_if_error)),
@@ -182,32 +184,32 @@ impl CachePolicy {
     }
 }
 
-/// Where an answer came from.
+/// Where a response came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hit {
-    /// From the memory of this process.
+    /// Memory of this process.
     Memory {
-        /// Since Clerk gave it.
+        /// Time since Clerk sent it.
         age: Duration,
     },
-    /// From Redis.
+    /// Redis.
     Redis {
-        /// Since Clerk gave it, by the clock of the process that fetched it.
+        /// Time since Clerk sent it, by the clock of the process that fetched it.
         age: Duration,
     },
-    /// No longer fresh: it is being fetched anew, or that failed.
+    /// Stale: it is being refreshed, or the refresh failed.
     Stale {
-        /// Since Clerk gave it.
+        /// Time since Clerk sent it.
         age: Duration,
     },
-    /// From the fetch of somebody who asked for the same.
+    /// A fetch started by another request for the same key.
     Coalesced,
-    /// From a fetch of its own.
+    /// A fetch started by this request.
     Fetched,
 }
 
 impl Hit {
-    /// How old the answer is, unless it was just fetched.
+    /// Returns the age of a cached response, `None` if it was just fetched.
     #[must_use]
     pub const fn age(self) -> Option<Duration> {
         match self {

@@ -1,4 +1,4 @@
-//! Stands for the second tier where the feature `redis` is off: there is none, as its type says.
+//! Replaces the Redis tier without the feature `redis`. The type is uninhabited.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,14 +7,11 @@ use super::entry::Record;
 use super::{Cache, CacheKey};
 use crate::webhook::Tag;
 
-/// There is no such tier.
 pub(super) enum RedisTier {}
 
-/// Nothing was seen before a fetch.
 #[derive(Debug)]
 pub(super) struct TagGenerations;
 
-/// An answer in the second tier, and how long it is there.
 pub(super) struct RedisHit {
     pub(super) record: Record,
     pub(super) left: Duration,
@@ -44,7 +41,7 @@ impl RedisTier {
 }
 
 impl Cache {
-    /// There are no other processes to be heard.
+    /// There are no other processes.
     #[expect(clippy::unused_self, reason = "with the feature `redis` it is a method")]
     pub(super) const fn subscribe(&self) {}
 }

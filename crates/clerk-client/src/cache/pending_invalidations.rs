@@ -1,7 +1,7 @@
-//! What Redis could not be told to forget, until it was told.
+//! Invalidations that Redis has not accepted yet.
 //!
-//! An answer that should be gone may still stand there. Until it was told, this process looks for no answer with one of
-//! those tags in it.
+//! Redis may still hold outdated entries with these tags. Until it accepts the invalidation, this process does not look
+//! them up in Redis.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::webhook::Tag;
 
-/// More are one: all of it.
+/// Above this number, the tags collapse into `Tag::Everything`.
 const MAX_TAGS: usize = 1000;
 
 #[derive(Debug, Default)]
@@ -18,12 +18,11 @@ pub(super) struct PendingInvalidations(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     tags: HashSet<Tag>,
-    /// Whether somebody sees to it.
     has_retry_task: bool,
 }
 
 impl PendingInvalidations {
-    /// Redis could not be told of these tags. Says whether somebody has to see to it from now on.
+    /// Adds tags. Returns whether the caller has to start a retry task.
     pub(super) fn push(&self, tags: &[Tag]) -> bool {
         let mut state = self.0.lock();
         state.tags.extend(tags.iter().cloned());
@@ -33,19 +32,18 @@ impl PendingInvalidations {
         !std::mem::replace(&mut state.has_retry_task, true)
     }
 
-    /// Whether an answer with these tags may be one that should be gone.
+    /// Whether an entry with these tags may be outdated in Redis.
     pub(super) fn contains(&self, tags: &[Tag]) -> bool {
         let state = self.0.lock();
         !state.tags.is_empty()
             && (state.tags.contains(&Tag::Everything) || tags.iter().any(|tag| state.tags.contains(tag)))
     }
 
-    /// All of them.
     pub(super) fn tags(&self) -> Vec<Tag> {
         self.0.lock().tags.iter().cloned().collect()
     }
 
-    /// Redis was told of these. Says whether that was all, and nobody has to see to it any more.
+    /// Removes tags that Redis has accepted. Returns whether none remain, which ends the retry task.
     pub(super) fn ack(&self, sent: &[Tag]) -> bool {
         let mut state = self.0.lock();
         state.tags.retain(|tag| !sent.contains(tag));
@@ -64,23 +62,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_is_held_until_it_is_settled() {
+    fn pending_tags_are_contained_until_acknowledged() {
         let pending = PendingInvalidations::default();
         assert!(!pending.contains(&[user(1)]));
-        assert!(pending.push(&[user(1), Tag::UserList]) && !pending.push(&[user(2)]), "one sees to it");
+        assert!(pending.push(&[user(1), Tag::UserList]) && !pending.push(&[user(2)]), "one retry task");
         assert!(
             pending.contains(&[Tag::Everything, user(2)])
                 && pending.contains(&[Tag::UserList])
                 && !pending.contains(&[user(3)])
         );
-        assert!(!pending.ack(&[user(1), Tag::UserList]), "something came meanwhile");
+        assert!(!pending.ack(&[user(1), Tag::UserList]), "a tag was added meanwhile");
         assert!(!pending.contains(&[user(1)]) && pending.contains(&[user(2)]));
         assert!(pending.ack(&pending.tags()) && !pending.contains(&[user(2)]));
-        assert!(pending.push(&[user(1)]), "nobody does any more");
+        assert!(pending.push(&[user(1)]), "the retry task has ended");
     }
 
     #[test]
-    fn too_much_is_everything() {
+    fn too_many_tags_become_everything() {
         let pending = PendingInvalidations::default();
         pending.push(&(0..=MAX_TAGS).map(user).collect::<Vec<_>>());
         assert!(pending.contains(&[user(MAX_TAGS + 1)]) && pending.contains(&[]));

@@ -1,10 +1,9 @@
-//! Answers in Redis, and what other processes are told.
+//! The Redis tier, and messages to other processes.
 //!
-//! A generation in Redis is a random value under the key of a tag. Whoever is about to fetch an answer notes those of its
-//! tags, and makes the ones that are missing. The answer is written by a script only if they are still the same, and
-//! carries them: whoever reads it compares again. An invalidation removes them. So nothing that Redis may lose, by
-//! eviction, by a restart, or because its time is over, can make an old answer look new, and invalidating works when its
-//! memory is full.
+//! A generation in Redis is a random value under the key of a tag. A fetch first reads the generations of its tags and
+//! creates missing ones. A script stores the response only if they are unchanged, and stores them with it; a lookup
+//! compares them again. An invalidation removes them. So losing a key (eviction, restart, expiry) can only invalidate
+//! entries, never revive them, and invalidation works when Redis is out of memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,16 +24,16 @@ use crate::redis::{
 };
 use crate::webhook::Tag;
 
-/// The longest doubt that another process is believed.
+/// Upper bound of the doubt accepted from another process.
 const LONGEST_DOUBT: Duration = Duration::from_secs(600);
 
-/// The second level of a cache.
+/// The second tier of a cache.
 pub(super) struct RedisTier {
     store: RedisClient,
     seal: Option<Encryption>,
     keys: InstanceKeys,
     channel: RedisChannel,
-    /// Names this cache in its messages.
+    /// Identifies this cache in its messages.
     sender: Box<str>,
     look: Script,
     keep: Script,
@@ -42,7 +41,7 @@ pub(super) struct RedisTier {
     has_met_unreadable: AtomicBool,
 }
 
-/// What was seen before a fetch: where its answer belongs, and which generations it belongs to.
+/// State read before a fetch: the key of the entry, and the generations of its tags.
 #[derive(Debug)]
 pub(super) struct TagGenerations {
     place: RedisKey,
@@ -50,18 +49,18 @@ pub(super) struct TagGenerations {
     generations: Bytes,
 }
 
-/// An invalidation that Redis did not take, or of which others may not have heard.
+/// An invalidation that failed in Redis or may not have reached other processes.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidationError {
-    /// Redis may hold what should be gone.
+    /// Redis may hold outdated entries.
     #[error(transparent)]
     Redis(#[from] RedisClientError),
-    /// It is gone from Redis, and others that hold it in memory were not told.
-    #[error("{0}; other processes that are subscribed could not be told")]
-    Untold(#[source] RedisClientError),
+    /// Redis has invalidated the entries, but other processes were not notified.
+    #[error("{0}; subscribed processes were not notified")]
+    NotPublished(RedisClientError),
 }
 
-/// An answer in Redis, and how long it is there.
+/// An entry in Redis and its remaining TTL.
 pub(super) struct RedisHit {
     pub(super) record: Record,
     pub(super) left: Duration,
@@ -71,12 +70,12 @@ pub(super) struct RedisHit {
 struct Message {
     from: String,
     forget: Vec<String>,
-    /// How long a write may still be carried out that changes it, in milliseconds. Earlier versions do not say it.
+    /// How long a write may still take effect, in milliseconds. Absent from earlier versions.
     #[serde(default, skip_serializing_if = "is_zero")]
     doubt: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "required by serde")]
 const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -91,7 +90,7 @@ impl RedisTier {
         Self { store, seal, keys, channel, sender, look, keep, invalidate, has_met_unreadable }
     }
 
-    /// Looks for an answer that is not older than its tags. `lifetime` is how long an answer is to be kept.
+    /// Looks up a valid entry. `lifetime` bounds how long an entry may be stored.
     pub(super) async fn look(
         &self,
         key: CacheKey,
@@ -116,18 +115,18 @@ impl RedisTier {
             return Ok((Some(RedisHit { record, left }), seen));
         }
         if self.has_met_unreadable.swap(true, Ordering::Relaxed) {
-            tracing::debug!("an answer in Redis cannot be read and is removed");
+            tracing::debug!("removed an unreadable cache entry from Redis");
         } else {
             tracing::warn!(
-                "an answer in Redis cannot be read and is removed; if that goes on, processes that share this Redis have \
-                 different encryption keys: give all of them the same ones (further ones are logged at debug)"
+                "removed an unreadable cache entry from Redis; if this continues, processes that share this Redis have \
+                different encryption keys: configure the same keys for all of them (repeats are logged at debug)"
             );
         }
         self.store.remove(&[&seen.place]).await?;
         Ok((None, seen))
     }
 
-    /// Keeps an answer for `ttl` unless one of its tags was invalidated since `seen`. Says whether it did.
+    /// Stores a response for `ttl` unless one of its tags was invalidated since `seen`. Returns whether it did.
     pub(super) async fn keep(
         &self,
         seen: &TagGenerations,
@@ -143,8 +142,9 @@ impl RedisTier {
         Ok(reply.int() == Some(1))
     }
 
-    /// Makes all answers old that have one of the tags, and tells other processes; and for how long a write may still change
-    /// them. Where none can be told, it is enough that none is subscribed: who cannot hear uses no memory while Redis answers.
+    /// Invalidates all responses with one of the tags and publishes it, with how long a write may still change them. If
+    /// publishing fails, it suffices that no process is subscribed: a process without a subscription does not use its
+    /// memory while Redis works.
     pub(super) async fn invalidate(&self, tags: &[Tag], doubt: Duration) -> Result<(), InvalidationError> {
         if tags.is_empty() {
             return Ok(());
@@ -159,29 +159,28 @@ impl RedisTier {
         let refused = refused.as_deref().map(String::from_utf8_lossy);
         match self.store.published(refused.as_deref()) {
             Some(error) if self.store.subscribers(&self.channel).await.unwrap_or(u64::MAX) > 0 => {
-                Err(InvalidationError::Untold(error))
+                Err(InvalidationError::NotPublished(error))
             }
             _ => Ok(()),
         }
     }
 
-    /// What other processes say, to be read by [`read`](Self::read).
+    /// Subscribes to messages for [`read`](Self::read).
     pub(super) fn subscribe(&self) -> Subscription {
         self.store.subscribe(&self.channel)
     }
 
-    /// Whether an error means that the server is away for a while, and not that it refuses us.
+    /// Whether the server is unreachable, as opposed to refusing commands.
     pub(super) fn is_away(&self, error: &RedisClientError) -> bool {
         error.is_outage() && !self.store.health().refuses.contains(&true)
     }
 
-    /// How the server is doing.
     pub(super) fn stats(&self) -> RedisStats {
         self.store.health()
     }
 
-    /// The tags that a message names, and how long a write may still change them; `None` if it is our own. What cannot be
-    /// read could mean anything.
+    /// The tags of a message, and how long a write may still change them; `None` for a message of this cache. An
+    /// unreadable message counts as `Tag::Everything`.
     pub(super) fn read(&self, message: &[u8]) -> Option<(Vec<Tag>, Duration)> {
         let Ok(message) = serde_json::from_slice::<Message>(message) else {
             return Some((vec![Tag::Everything], Duration::ZERO));
@@ -190,17 +189,17 @@ impl RedisTier {
             return None;
         }
         let tags = message.forget.iter().map(|text| text.parse().unwrap_or(Tag::Everything)).collect();
-        // Nobody who is well waits longer for a write.
+        // A working process does not wait longer for a write.
         Some((tags, Duration::from_millis(message.doubt).min(LONGEST_DOUBT)))
     }
 
-    /// A hash, since tags name users.
+    /// Hashed, because tags contain user ids.
     fn tag_key(&self, tag: &Tag) -> RedisKey {
         let hash = Sha256::digest(tag.to_string().as_bytes());
         self.keys.key(&["tag", &URL_SAFE_NO_PAD.encode(&hash[..16])])
     }
 
-    /// What an answer is sealed along with.
+    /// Data authenticated with an encrypted entry.
     fn context(&self, seen: &TagGenerations) -> Vec<u8> {
         [self.store.key_name(&seen.place).as_bytes(), &seen.generations].concat()
     }
@@ -210,16 +209,16 @@ fn keys<'a>(place: &'a RedisKey, tags: &'a [RedisKey]) -> Vec<&'a RedisKey> {
     [place].into_iter().chain(tags).collect()
 }
 
-/// Longer than any answer that carries the generation. If not, the answer would only be fetched sooner.
+/// Outlives every entry with this generation. If it expired earlier, the entry would only be fetched sooner.
 fn generation_ttl(lifetime: Duration) -> String {
     millis(lifetime.saturating_mul(2).saturating_add(Duration::from_secs(600))).to_string()
 }
 
-/// A value that was never there before.
+/// A new unique value.
 fn random() -> [u8; 16] {
     let mut bytes = [0; 16];
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        // The system has no randomness at hand. Good enough: it has to be new, not to be secret.
+        // The system has no randomness available. Uniqueness suffices; the value is not secret.
         bytes = std::array::from_fn(|_| fastrand::u8(..));
     }
     bytes

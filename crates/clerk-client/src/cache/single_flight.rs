@@ -1,8 +1,8 @@
-//! One fetch at a time for each key and priority, shared by all who wait for it.
+//! Request coalescing: one fetch at a time per key and priority, shared by all its waiters.
 //!
-//! The fetch is driven by those who wait: if one goes away the others go on, and if all do it is cancelled. An
-//! invalidation detaches: those that wait already get the answer all the same, which is not kept, and whoever comes later does
-//! not find the old fetch. So a write costs no read a second request.
+//! The waiters drive the fetch: it continues if one of them is dropped and is cancelled if all are. An invalidation
+//! detaches a fetch: its waiters still receive the response, which is not stored, and later requests do not join it. So
+//! a write never causes a second request for a read that is already waiting.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -18,12 +18,12 @@ use super::generations::{Generations, Snapshot};
 use super::{CacheKey, Hit};
 use crate::limiter::Priority;
 
-/// How a fetch ended. Errors are of whatever type the fetch has.
+/// Result of a fetch. The type of the error depends on the caller.
 pub(super) type FetchResult = Result<(CachedResponse, Hit), Arc<dyn Any + Send + Sync>>;
 
 type FetchFuture = BoxFuture<'static, FetchResult>;
 
-/// What a flight is called by: what is fetched, and for whom.
+/// Key of a flight: what is fetched, and at which priority.
 type FlightKey = (CacheKey, Priority);
 
 #[derive(Default)]
@@ -31,7 +31,7 @@ pub(super) struct SingleFlight(Arc<Table>);
 
 #[derive(Default)]
 struct Table {
-    /// Nothing that holds a flight may be dropped under this lock: the end of a flight takes it.
+    /// A flight must not be dropped under this lock: its end takes the lock.
     flights: Mutex<HashMap<FlightKey, Flight>>,
     begun: AtomicU64,
 }
@@ -42,15 +42,15 @@ struct Flight {
     fetch_future: WeakShared<FetchFuture>,
 }
 
-/// A place among those who wait for a fetch.
+/// Waits for a fetch.
 pub(super) struct Waiter {
     fetch_future: Shared<FetchFuture>,
     generations: Arc<Snapshot>,
-    /// Whether the fetch was begun for this one.
+    /// Whether this waiter started the fetch.
     pub(super) is_first: bool,
 }
 
-/// Takes the flight out of the table when it ends, however it ends.
+/// Removes the flight from the table when it ends or is dropped.
 struct RemoveOnDrop {
     table: Arc<Table>,
     key_and_priority: FlightKey,
@@ -67,8 +67,8 @@ impl Drop for RemoveOnDrop {
 }
 
 impl SingleFlight {
-    /// A seat in a flight that is under way for this key, or in a new one. `begin` gets the generations of before the
-    /// fetch; it must do nothing but make the future.
+    /// Joins a flight in progress for this key or starts one. `begin` gets the generations from before the fetch; it
+    /// must only create the future.
     pub(super) fn join(
         &self,
         key_and_priority: FlightKey,
@@ -79,8 +79,8 @@ impl SingleFlight {
         if let Some(waiter) = self.in_flight(key_and_priority, generations) {
             return waiter;
         }
-        // Before the flight is in the table, so that an invalidation from here on finds either the table or the
-        // generations changed.
+        // Taken before the flight is inserted: an invalidation from here on changes the generations or finds the flight
+        // in the table.
         let snapshot = Arc::new(snapshot());
         let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
         let remove_on_drop = RemoveOnDrop { table: Arc::clone(&self.0), key_and_priority, number };
@@ -90,7 +90,7 @@ impl SingleFlight {
             fetch.await
         };
         let fetch_future = fetch_future.boxed().shared();
-        // Somebody else may have been quicker.
+        // Another request may have inserted one meanwhile.
         if let Some(waiter) = self.insert(key_and_priority, number, &fetch_future, &snapshot, generations) {
             return waiter;
         }
@@ -115,23 +115,23 @@ impl SingleFlight {
         None
     }
 
-    /// A seat in the flight that is under way, if there is one.
+    /// Joins a flight in progress, if there is one.
     pub(super) fn in_flight(&self, key_and_priority: FlightKey, generations: &Generations) -> Option<Waiter> {
         find(&self.0.flights.lock(), key_and_priority, generations)
     }
 
-    /// Detaches all flights that began before the present generations.
+    /// Detaches all flights that began before the current generations.
     pub(super) fn detach(&self, generations: &Generations) {
         self.0.flights.lock().retain(|_, flight| generations.is_valid(&flight.generations));
     }
 
-    /// How many are under way.
+    /// Number of flights in progress.
     pub(super) fn count(&self) -> u64 {
         self.0.flights.lock().len() as u64
     }
 }
 
-/// A seat in a flight for this key that this one may wait for.
+/// A waiter for a flight that a request of this priority may join.
 fn find(flights: &HashMap<FlightKey, Flight>, (key, priority): FlightKey, generations: &Generations) -> Option<Waiter> {
     priority.may_join().iter().find_map(|of| flights.get(&(key, *of))?.waiter(generations))
 }
@@ -147,7 +147,7 @@ impl Flight {
 }
 
 impl Waiter {
-    /// Waits for the end of the fetch; says whether an invalidation came first.
+    /// Waits for the result. Returns it and whether an invalidation came first.
     pub(super) async fn wait(self, generations: &Generations) -> (FetchResult, bool) {
         let Self { fetch_future, generations: snapshot, .. } = self;
         let result = fetch_future.await;

@@ -1,52 +1,52 @@
-//! What became of look-ups, as plain numbers for metrics.
+//! Counters for metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters of one level. They begin at 0 and only grow.
+/// Counters of one tier. They start at 0 and only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TierStats {
-    /// Look-ups that found an answer that was good.
+    /// Lookups that found a fresh response.
     pub hits: u64,
-    /// Look-ups that did not.
+    /// Lookups that found none.
     pub misses: u64,
-    /// Operations that failed. In memory none can.
+    /// Failed operations; always 0 for memory.
     pub errors: u64,
-    /// Answers that were kept.
+    /// Responses stored.
     pub stored: u64,
 }
 
-/// Counters of a [`Cache`](super::Cache), and its size. Counters begin at 0 and only grow.
+/// Counters of a [`Cache`](super::Cache), and its size. Counters start at 0 and only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// In this process.
+    /// The memory tier.
     pub memory: TierStats,
-    /// In Redis. Asked only after a miss in memory.
+    /// The Redis tier, looked up only after a miss in memory.
     pub redis: TierStats,
-    /// Look-ups that would have been, had they not been shadows: hits and misses of both levels together.
+    /// Dry-run lookups: hits and misses of both tiers together.
     pub shadow: TierStats,
-    /// Stale answers that were given.
+    /// Stale responses served.
     pub stale: u64,
-    /// Requests that waited for the fetch of another one and got its answer.
+    /// Requests served by another request's fetch.
     pub coalesced: u64,
-    /// Fetches that ended in an answer.
+    /// Fetches that returned a response.
     pub fetched: u64,
-    /// Requests that got the answer to a fetch that an invalidation overtook. It is not kept.
+    /// Requests served by a fetch that was invalidated while in flight. Its response is not stored.
     pub detached: u64,
-    /// Answers that were not kept because an invalidation came before them.
+    /// Responses not stored because of an invalidation.
     pub outdated: u64,
-    /// Answers that were too large to be kept.
+    /// Responses too large to store.
     pub dropped: u64,
-    /// Invalidations that were asked for here.
+    /// Invalidations made by this process.
     pub invalidations: u64,
-    /// Invalidations that other processes told.
+    /// Invalidations received from other processes.
     pub heard: u64,
-    /// Times that memory was dropped because messages of other processes may have been missed.
+    /// Times that memory was cleared because invalidations may have been missed.
     pub disconnects: u64,
-    /// Fetches under way now.
+    /// Fetches in flight.
     pub in_flight: u64,
-    /// Answers in memory now.
+    /// Entries in memory.
     pub entries: u64,
-    /// Their size in bytes, with keys and headers.
+    /// Size of the entries in memory in bytes, with keys and headers.
     pub bytes: u64,
 }
 
@@ -69,7 +69,6 @@ impl TierCounters {
     }
 }
 
-/// The counters behind [`CacheStats`].
 #[derive(Debug, Default)]
 pub(super) struct CacheCounters {
     pub(super) memory: TierCounters,
@@ -87,7 +86,7 @@ pub(super) struct CacheCounters {
 }
 
 impl CacheCounters {
-    /// The numbers, apart from sizes.
+    /// All counters; the sizes are 0.
     pub(super) fn stats(&self) -> CacheStats {
         CacheStats {
             memory: self.memory.stats(),

@@ -1,4 +1,4 @@
-//! Hearing what other processes invalidate, and what follows when that is not possible.
+//! Subscription to the invalidations of other processes, and what happens when it breaks.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -8,7 +8,7 @@ use super::lookup::Inner;
 use crate::redis::SubscriptionEvent;
 
 impl Cache {
-    /// Begins to hear other processes, once there is a runtime to do so.
+    /// Starts the subscription, once there is a runtime.
     pub(super) fn subscribe(&self) {
         let Some(shared) = &self.0.redis_tier else { return };
         if self.0.is_listening.load(Ordering::Relaxed) || tokio::runtime::Handle::try_current().is_err() {
@@ -28,7 +28,7 @@ impl Cache {
     }
 }
 
-/// Whoever hears messages has it, so that a cache whose runtime ended does not believe that all is quiet.
+/// Held by the subscription task: marks the cache as disconnected if its runtime ends.
 struct SubscriptionGuard(Weak<Inner>);
 
 impl Drop for SubscriptionGuard {
@@ -57,7 +57,7 @@ impl Inner {
                 tracing::warn!("lost the Redis invalidation subscription; cleared the in-memory cache");
             }
             SubscriptionEvent::Restored => {
-                // Before, or what was kept for a short time only would be.
+                // Clear before setting the flag: entries stored while disconnected may have missed invalidations.
                 self.clear_memory();
                 self.is_connected.store(true, Ordering::SeqCst);
                 tracing::info!("subscribed to invalidations in Redis");

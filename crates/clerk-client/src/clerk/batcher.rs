@@ -1,7 +1,7 @@
-//! Single questions that are asked at nearly the same time, merged into one.
+//! A dataloader: batches single lookups that come at nearly the same time.
 //!
-//! A batch is a future that all who wait for it share and drive: it goes on as long as one of them is left, and is
-//! cancelled when the last one goes. Nothing runs by itself, so that nothing can be left behind.
+//! A batch is a future that all its callers share and poll: it runs as long as one of them is left, and is cancelled with
+//! the last one. There is no background task that could be left behind.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,38 +18,38 @@ use tokio::time::timeout;
 
 use clerk_quota::CallerId;
 
-/// What answers a batch: some of its keys with their values.
-type Answers<K, V> = Arc<HashMap<K, V>>;
-type Running<K, V> = BoxFuture<'static, Answers<K, V>>;
-/// What each of a batch's callers waits for.
-type Awaited<K, V> = Shared<Running<K, V>>;
+/// The results of a batch: some of its keys with their values.
+type Results<K, V> = Arc<HashMap<K, V>>;
+type Running<K, V> = BoxFuture<'static, Results<K, V>>;
+/// The future that the callers of a batch share.
+type SharedResults<K, V> = Shared<Running<K, V>>;
 type Fetch<K, V> = dyn Fn(Vec<K>, CallerId) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync;
 
-/// How much is merged.
+/// The limits of batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// How long the first key of a batch waits for others.
     pub(super) window: Duration,
     /// Most keys in a batch, at least 1.
     pub(super) keys: usize,
-    /// Most keys that are without an answer at the same time, in all batches.
+    /// Most keys without a result, in all batches.
     pub(super) waiting: usize,
 }
 
-/// How a look-up shared its request with others.
+/// How a lookup shared its request with others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BatchShare {
-    /// Whether it was the first one of its request: of each request that is sent, one is.
+    /// Whether it was the first lookup of its request; each request has exactly one.
     pub is_first: bool,
-    /// Whether there were others.
+    /// Whether the request had other lookups.
     pub is_shared: bool,
 }
 
-/// Too many keys wait for their answer already.
+/// Too many keys wait for a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// Merges single questions into batches. A key that is asked for again before its answer is there is asked once.
+/// Batches lookups. Concurrent lookups of one key share one result.
 pub(super) struct Batcher<K, V> {
     bounds: Bounds,
     fetch: Arc<Fetch<K, V>>,
@@ -58,9 +58,9 @@ pub(super) struct Batcher<K, V> {
 
 struct State<K, V> {
     batches: HashMap<u64, Batch<K, V>>,
-    /// The batch that will answer a key for those who ask now.
+    /// The batch that has a key of a lookup made now.
     by_key: HashMap<K, u64>,
-    /// The batch that takes further keys.
+    /// The batch that accepts further keys.
     open: Option<u64>,
     /// Keys in all batches.
     waiting: usize,
@@ -68,11 +68,11 @@ struct State<K, V> {
 }
 
 struct Batch<K, V> {
-    /// Its keys, and how many wait for each.
+    /// Its keys, and the callers of each.
     callers: BTreeMap<K, usize>,
-    answers: WeakShared<Running<K, V>>,
+    results: WeakShared<Running<K, V>>,
     full: Arc<Notify>,
-    /// Those who asked for it, whether or not they still wait.
+    /// Its lookups, whether or not their callers still wait.
     joined: Arc<AtomicUsize>,
     is_sent: bool,
 }
@@ -82,7 +82,7 @@ where
     K: Clone + Eq + Hash + Ord + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// `fetch` answers a batch of different keys, which is charged to the caller that opened it.
+    /// `fetch` requests a batch of different keys, charged to the caller that opened it.
     pub(super) fn new(
         bounds: Bounds,
         fetch: impl Fn(Vec<K>, CallerId) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync + 'static,
@@ -92,20 +92,20 @@ where
         Self { bounds, fetch: Arc::new(fetch), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The value of a key, none if its batch was answered without it; and how the batch was shared.
-    pub(super) async fn get_merged(&self, key: &K, caller: CallerId) -> Result<(Option<V>, BatchShare), Full> {
-        let seat = self.join(key, caller)?;
-        let value = seat.answers.clone().await.get(key).cloned();
-        let is_shared = seat.joined.load(Ordering::Relaxed) > 1;
-        Ok((value, BatchShare { is_first: seat.has_opened, is_shared }))
+    /// The value of a key, `None` if the results are without it; and how the batch was shared.
+    pub(super) async fn get_batched(&self, key: &K, caller: CallerId) -> Result<(Option<V>, BatchShare), Full> {
+        let waiter = self.join(key, caller)?;
+        let value = waiter.results.clone().await.get(key).cloned();
+        let is_shared = waiter.joined.load(Ordering::Relaxed) > 1;
+        Ok((value, BatchShare { is_first: waiter.has_opened, is_shared }))
     }
 
     #[cfg(test)]
     async fn get(&self, key: &K) -> Result<Option<V>, Full> {
-        self.get_merged(key, CallerId::UNNAMED).await.map(|(value, _)| value)
+        self.get_batched(key, CallerId::UNNAMED).await.map(|(value, _)| value)
     }
 
-    /// Those who ask for the key from now on do not get an answer that is already under way.
+    /// Lookups of the key from now on do not get the result of a request that was sent.
     pub(super) fn invalidate(&self, key: &K) {
         let mut state = self.state.lock();
         let State { by_key, batches, .. } = &mut *state;
@@ -119,7 +119,7 @@ where
         let mut state = self.state.lock();
         let known = state.by_key.get(key).copied();
         let mut has_opened = false;
-        let (id, answers) = match known.and_then(|id| state.running(id)) {
+        let (id, results) = match known.and_then(|id| state.running(id)) {
             Some(found) => found,
             None if state.waiting >= self.bounds.waiting => return Err(Full),
             None => state.open.and_then(|id| state.running(id)).unwrap_or_else(|| {
@@ -127,13 +127,13 @@ where
                 self.open(&mut state, caller)
             }),
         };
-        state.sit(id, key, self.bounds.keys);
+        state.add_caller(id, key, self.bounds.keys);
         let joined = state.batches.get(&id).map(|batch| Arc::clone(&batch.joined)).unwrap_or_default();
         joined.fetch_add(1, Ordering::Relaxed);
-        Ok(Waiter { state: Arc::clone(&self.state), id, key: key.clone(), answers, joined, has_opened })
+        Ok(Waiter { state: Arc::clone(&self.state), id, key: key.clone(), results, joined, has_opened })
     }
 
-    fn open(&self, state: &mut State<K, V>, caller: CallerId) -> (u64, Awaited<K, V>) {
+    fn open(&self, state: &mut State<K, V>, caller: CallerId) -> (u64, SharedResults<K, V>) {
         let id = state.next_id;
         state.next_id += 1;
         let full = Arc::new(Notify::new());
@@ -141,34 +141,34 @@ where
         let running = {
             let (fetch, full, window) = (Arc::clone(&self.fetch), Arc::clone(&full), self.bounds.window);
             async move {
-                // Full before the window is over, or not: it is sent now.
+                // Full, or the window is over.
                 let _ = timeout(window, full.notified()).await;
                 let keys = end.state.lock().send(id);
-                let answers = fetch(keys, caller).await;
+                let results = fetch(keys, caller).await;
                 drop(end);
-                Arc::new(answers)
+                Arc::new(results)
             }
         };
-        let answers = running.boxed().shared();
-        // There is a reference as long as it has not ended, and it has not begun.
-        if let Some(weak) = answers.downgrade() {
+        let results = running.boxed().shared();
+        // Always `Some`: the future was not polled yet.
+        if let Some(weak) = results.downgrade() {
             state.batches.insert(
                 id,
-                Batch { callers: BTreeMap::new(), answers: weak, full, joined: Arc::default(), is_sent: false },
+                Batch { callers: BTreeMap::new(), results: weak, full, joined: Arc::default(), is_sent: false },
             );
             state.open = Some(id);
         }
-        (id, answers)
+        (id, results)
     }
 }
 
 impl<K: Clone + Eq + Hash + Ord, V> State<K, V> {
-    /// A batch, unless its last caller is just leaving.
-    fn running(&self, id: u64) -> Option<(u64, Awaited<K, V>)> {
-        Some((id, self.batches.get(&id)?.answers.upgrade()?))
+    /// A batch, unless its last caller is just being dropped.
+    fn running(&self, id: u64) -> Option<(u64, SharedResults<K, V>)> {
+        Some((id, self.batches.get(&id)?.results.upgrade()?))
     }
 
-    fn sit(&mut self, id: u64, key: &K, most: usize) {
+    fn add_caller(&mut self, id: u64, key: &K, most: usize) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         let callers = batch.callers.entry(key.clone()).or_insert(0);
         if *callers == 0 && !batch.is_sent {
@@ -182,11 +182,11 @@ impl<K: Clone + Eq + Hash + Ord, V> State<K, V> {
         }
     }
 
-    fn stand_up(&mut self, id: u64, key: &K) {
+    fn remove_caller(&mut self, id: u64, key: &K) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         let Some(callers) = batch.callers.get_mut(key) else { return };
         *callers -= 1;
-        // What was sent will be answered; what was not need not be asked.
+        // A key of a batch that was not sent need not be requested.
         if *callers == 0 && !batch.is_sent {
             batch.callers.remove(key);
             self.waiting -= 1;
@@ -213,23 +213,23 @@ impl<K: Clone + Eq + Hash + Ord, V> State<K, V> {
     }
 }
 
-/// Somebody who waits for a key of a batch.
+/// A caller that waits for a key of a batch.
 struct Waiter<K: Clone + Eq + Hash + Ord, V> {
     state: Arc<Mutex<State<K, V>>>,
     id: u64,
     key: K,
-    answers: Awaited<K, V>,
+    results: SharedResults<K, V>,
     joined: Arc<AtomicUsize>,
     has_opened: bool,
 }
 
 impl<K: Clone + Eq + Hash + Ord, V> Drop for Waiter<K, V> {
     fn drop(&mut self) {
-        self.state.lock().stand_up(self.id, &self.key);
+        self.state.lock().remove_caller(self.id, &self.key);
     }
 }
 
-/// The end of a batch: answered, or given up.
+/// Removes a batch when it has results or is cancelled.
 struct End<K: Clone + Eq + Hash + Ord, V> {
     state: Arc<Mutex<State<K, V>>>,
     id: u64,
@@ -244,7 +244,7 @@ impl<K: Clone + Eq + Hash + Ord, V> Drop for End<K, V> {
 impl<K, V> fmt::Debug for Batcher<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = self.state.lock().waiting;
-        f.debug_struct("Merge").field("bounds", &self.bounds).field("waiting", &waiting).finish_non_exhaustive()
+        f.debug_struct("Batcher").field("bounds", &self.bounds).field("waiting", &waiting).finish_non_exhaustive()
     }
 }
 

@@ -1,118 +1,127 @@
-//! What can go wrong for an application that asks Clerk something.
+//! The error of the client.
 
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
 use crate::limiter::Shed;
-use crate::outbound::{ErrorBody, Phase, RequestError, SendError};
+use crate::outbound::{ErrorBody, Phase, RequestError, SendError, no_response};
+#[cfg(feature = "redis")]
+use crate::redis::RedisConfigError;
 use crate::secret::{SecretError, mask_secrets};
 use crate::transport::{ApiUrlError, BuildError};
+#[cfg(feature = "axum")]
+use crate::webhook::WebhookConfigError;
 
 /// Longest part of a text from outside that a message repeats, in characters.
 const MAX_SHOWN: usize = 80;
 
-/// Clerk's code for what does not exist.
+/// Clerk's code for a resource that does not exist.
 const NOT_FOUND: &str = "resource_not_found";
 
-/// Why there is no result.
+/// Why a call has no result.
 ///
-/// No text of it holds a key, a query, or a part of an answer other than Clerk's own error message, and there whatever
-/// looks like a key is replaced.
+/// Cheap to clone: requests that were coalesced or batched share one error. No text contains a key, a query, or a part of
+/// a response other than Clerk's own error message, in which anything that looks like a key is masked. The text of an
+/// error does not repeat that of its [`source`](std::error::Error::source);
+/// [`error_chain`](crate::transport::error_chain) joins them for logs.
 ///
 /// ```no_run
-/// # async fn example(clerk: clerk_client::clerk::Clerk) {
+/// # async fn example(clerk: clerk_client::Clerk) {
 /// match clerk.users().get("user_2NNEqL2nrIRdJ194ndJqAHwEfxC").await {
-///     Ok(user) => { /* there it is */ }
-///     Err(error) if error.is_not_found() => { /* there is none */ }
+///     Ok(user) => { /* found */ }
+///     Err(error) if error.is_not_found() => { /* no such user */ }
 ///     Err(error) => match error.retry_after() {
-///         Some(wait) => { /* throttled: say 503, and `Retry-After` */ }
-///         None => { /* say 502, and log the error with its trace id */ }
+///         Some(wait) => { /* throttled: respond 503 with `Retry-After` */ }
+///         None => { /* respond 502 and log the error with its trace id */ }
 ///     },
 /// }
 /// # }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Clerk answered, and not with a success.
-    #[error("{0}")]
+    /// Clerk responded with an error.
+    #[error(transparent)]
     Api(Box<ApiError>),
-    /// Not sent, to stay within the rate limit. Nothing was counted.
-    #[error("{0}")]
+    /// Not sent, to stay within the rate limit. Not counted by Clerk.
+    #[error(transparent)]
     Shed(#[from] Shed),
-    /// No complete answer came.
-    #[error("{source}{}", tries(*.attempts))]
+    /// No complete response.
+    #[error("{}", no_response(*.attempts))]
     Transport {
-        /// What went wrong, the last time.
-        #[source]
+        /// The error of the last attempt.
         source: RequestError,
         /// Attempts made.
         attempts: u32,
     },
-    /// A success that cannot be understood: a page of a proxy, or a form that this version does not know.
-    #[error("the answer with status {status} cannot be used: {reason}")]
+    /// A success whose body cannot be read: a proxy's page, or a schema that this version does not know.
+    #[error("cannot use the response with status {status}: {reason}")]
     Decode {
-        /// Status of the answer.
+        /// Status of the response.
         status: StatusCode,
-        /// What is wrong with it. Never a part of the body.
+        /// The reason, without any part of the body.
         reason: String,
     },
-    /// Not an id that Clerk gives; nothing was sent.
-    #[error("`{shown}` is not the id of a user: those are `user_` and letters and digits; nothing was sent")]
+    /// Not the id of a user; nothing was sent.
+    #[error("`{shown}` is not the id of a user: expected `user_` followed by letters and digits; nothing was sent")]
     InvalidId {
-        /// The beginning of what was given.
+        /// The beginning of the given id.
         shown: String,
     },
-    /// A parameter that Clerk would refuse; nothing was sent.
+    /// A parameter that Clerk would reject; nothing was sent.
     #[error("{name} {reason}; nothing was sent")]
     InvalidParameter {
-        /// Which one.
+        /// Its name.
         name: &'static str,
         /// What it must be.
         reason: String,
     },
-    /// A walk over all users cannot go on: what answers honours neither `starting_after` nor `created_at_after`, or not
-    /// `order_by`.
-    #[error("the list of users is not in the order asked for: what answers at this address is not Clerk's Backend API")]
+    /// The server ignores `order_by`, or both `starting_after` and `created_at_after`: paging cannot go on.
+    #[error("the list of users is not in the requested order: the server at this address is not Clerk's Backend API")]
     Disordered,
-    /// The key cannot be used.
-    #[error("{0}")]
+    /// The secret key cannot be used.
+    #[error(transparent)]
     Key(#[from] SecretError),
     /// The address of the API cannot be used.
-    #[error("the address of Clerk's API: {0}")]
+    #[error("the address of Clerk's API cannot be used")]
     ApiUrl(#[from] ApiUrlError),
-    /// The environment names no key, or several.
+    /// No secret key was given, or two were.
     #[error("{0}")]
-    Environment(&'static str),
-    /// The HTTP client could not be set up.
-    #[error("{0}")]
+    Configuration(&'static str),
+    /// The HTTP client cannot be set up.
+    #[error(transparent)]
     Build(#[from] BuildError),
+    /// The Redis of the cache cannot be used.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] RedisConfigError),
+    /// A webhook signing secret cannot be used.
+    #[cfg(feature = "axum")]
+    #[error(transparent)]
+    Webhook(#[from] WebhookConfigError),
 }
 
-/// An answer of Clerk's that is no success: any status from 300 on.
+/// An error response of Clerk's: any status from 300 on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Clerk answered {status}{}{}", self.what(), self.how_to_go_on())]
+#[error("Clerk answered {status}{}{}", self.what(), self.remedy())]
+#[non_exhaustive]
 pub struct ApiError {
     /// HTTP status.
     pub status: StatusCode,
-    /// Clerk's code, such as `resource_not_found`; none where what stands in front of Clerk answered.
+    /// Clerk's code, such as `resource_not_found`; `None` if the response is not Clerk's but a proxy's.
     pub code: Option<String>,
     /// Clerk's message, the long one if there is one; empty if there is none.
     pub message: String,
-    /// Clerk's name of the exchange, for its support.
+    /// Clerk's id of the request, for its support.
     pub trace_id: Option<String>,
-    /// Least time to wait before the next request, counted from the answer.
+    /// Least time to wait before the next request, from the response on.
     pub retry_after: Option<Duration>,
 }
 
 impl ApiError {
-    pub(super) fn new(
-        status: StatusCode,
-        headers: &HeaderMap,
-        errors: ErrorBody,
-        retry_after: Option<Duration>,
-    ) -> Self {
+    pub(super) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8], retry_after: Option<Duration>) -> Self {
+        let errors = ErrorBody::parse(status, body);
         let header = || headers.get("x-clerk-trace-id")?.to_str().ok().map(str::to_owned);
         let trace_id = errors.trace_id.or_else(header).map(|id| shown(&id));
         let first = errors.errors.into_iter().next().unwrap_or_default();
@@ -124,11 +133,11 @@ impl ApiError {
     fn what(&self) -> String {
         match &self.code {
             Some(code) => format!(" {code}: {}", self.message),
-            None => ", and no error of Clerk's with it: check what stands between".to_owned(),
+            None => " without an error of Clerk's: check for a proxy in between".to_owned(),
         }
     }
 
-    fn how_to_go_on(&self) -> String {
+    fn remedy(&self) -> String {
         let wait = self.retry_after.map(|wait| format!("; try again in {}", humantime::format_duration(wait)));
         let trace = self.trace_id.as_ref().map(|id| format!(" (trace id {id})"));
         wait.unwrap_or_default() + &trace.unwrap_or_default()
@@ -140,7 +149,7 @@ impl Error {
         Self::InvalidId { shown: shown(id) }
     }
 
-    /// What Clerk says of a user that does not exist, for one that was left out of a list.
+    /// Clerk's error for a user that does not exist, for an id that a list was without.
     pub(super) fn missing_user() -> Self {
         Self::Api(Box::new(ApiError {
             status: StatusCode::NOT_FOUND,
@@ -151,7 +160,7 @@ impl Error {
         }))
     }
 
-    /// A user of whom a field is named twice.
+    /// A user with a duplicate field.
     pub(super) fn ambiguous() -> Self {
         Self::Decode { status: StatusCode::OK, reason: "it is JSON of another form than expected".to_owned() }
     }
@@ -160,13 +169,13 @@ impl Error {
         Self::InvalidParameter { name, reason: reason.into() }
     }
 
-    /// Clerk's answer, if it answered with an error.
+    /// Clerk's error response, if there was one.
     #[must_use]
     pub fn api(&self) -> Option<&ApiError> {
         if let Self::Api(error) = self { Some(error) } else { None }
     }
 
-    /// Status of the answer, if there was one.
+    /// Status of the response, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match self {
@@ -178,19 +187,19 @@ impl Error {
         }
     }
 
-    /// Clerk's code.
+    /// Clerk's error code.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.api()?.code.as_deref()
     }
 
-    /// Clerk's name of the exchange, for its support.
+    /// Clerk's id of the request, for its support.
     #[must_use]
     pub fn trace_id(&self) -> Option<&str> {
         self.api()?.trace_id.as_deref()
     }
 
-    /// Time after which it may go better: Clerk's `Retry-After`, or the pacer's.
+    /// Time after which a retry may succeed: Clerk's `Retry-After`, or the limiter's estimate.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -200,13 +209,13 @@ impl Error {
         }
     }
 
-    /// Whether there is no such thing: 404 with Clerk's word for it. A 404 of something in between is none.
+    /// Whether the resource does not exist: 404 with Clerk's code for it. A proxy's 404 is not one.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(StatusCode::NOT_FOUND) && self.code() == Some(NOT_FOUND)
     }
 
-    /// Whether nothing was executed at Clerk, so that even a write may be sent again.
+    /// Whether Clerk executed nothing, so that even a write may be sent again.
     #[must_use]
     pub const fn is_unsent(&self) -> bool {
         match self {
@@ -216,7 +225,7 @@ impl Error {
         }
     }
 
-    pub(super) fn is_refused_parameter(&self) -> bool {
+    pub(super) fn is_rejected_parameter(&self) -> bool {
         self.status() == Some(StatusCode::UNPROCESSABLE_ENTITY)
     }
 }
@@ -230,14 +239,9 @@ impl From<SendError> for Error {
     }
 }
 
-/// How often it was tried, where that says something.
-fn tries(attempts: u32) -> String {
-    if attempts > 1 { format!(" (attempts: {attempts})") } else { String::new() }
-}
-
 /// Text from outside, fit for a message: short, printable, without keys.
 fn shown(text: &str) -> String {
     let short: String = text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
-    // Keys are told by their length, too: mask the whole text, not what is left of it.
+    // A cut key is no longer recognised: mask before cutting.
     if mask_secrets(text) == text { short } else { mask_secrets(text).chars().take(MAX_SHOWN).collect() }
 }

@@ -12,99 +12,123 @@ use super::{Error, LookupOutcome, MAX_IDS, RawUser, User, Users};
 use crate::limiter::{Shed, ShedReason};
 use clerk_quota::{Bucket, CallerId};
 
-/// Time after which somebody who found too many others waiting may try again.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+/// `retry_after` of a lookup that was shed because the queue was full.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-type LoadResult = Result<RawUser, Arc<Error>>;
+type LoadResult = Result<RawUser, Error>;
 
-/// What a batch brought for an id.
+/// The result of a batch for an id.
 #[derive(Debug, Clone)]
 struct Loaded {
-    answer: LoadResult,
-    /// Whether a further request of the batch was made for it: its list was without it.
-    was_asked_again: bool,
+    result: LoadResult,
+    /// Whether the list was without it, so that it was requested again.
+    was_requested_again: bool,
 }
 
-/// How look-ups are merged.
+/// How lookups are batched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoaderOptions {
-    /// How long the first id of a request waits for others. Timers have a resolution of a millisecond.
+    /// How long the first lookup of a batch waits for others. Timers have a resolution of 1 ms.
     pub window: Duration,
-    /// Most ids in a request, 1 to [`MAX_IDS`]. Values beyond are taken for the nearest.
+    /// Most ids in a batch, clamped to 1 to [`MAX_IDS`].
     pub max_ids: usize,
-    /// Most different ids that are without an answer at the same time. Who asks for one more gets
-    /// [`ShedReason::QueueFull`].
+    /// Most ids without a result. A lookup beyond is shed with [`ShedReason::QueueFull`].
     pub max_waiting: usize,
 }
 
-impl Default for LoaderOptions {
-    /// 5 ms, 100 ids, and 10 000 waiting.
-    fn default() -> Self {
+impl LoaderOptions {
+    /// The default: 5 ms, 100 ids, 10 000 waiting.
+    #[must_use]
+    pub const fn new() -> Self {
         Self { window: Duration::from_millis(5), max_ids: MAX_IDS, max_waiting: 10_000 }
+    }
+
+    /// Sets [`LoaderOptions::window`].
+    #[must_use]
+    pub const fn window(self, window: Duration) -> Self {
+        Self { window, ..self }
+    }
+
+    /// Sets [`LoaderOptions::max_ids`].
+    #[must_use]
+    pub const fn max_ids(self, ids: usize) -> Self {
+        Self { max_ids: ids, ..self }
+    }
+
+    /// Sets [`LoaderOptions::max_waiting`].
+    #[must_use]
+    pub const fn max_waiting(self, ids: usize) -> Self {
+        Self { max_waiting: ids, ..self }
     }
 }
 
-/// Looks users up one by one for its callers, and many at once at Clerk: look-ups that come within a few milliseconds
-/// become one request for up to 100 users. Made by [`Users::loader`].
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Looks up single users for concurrent callers in batches: lookups within a few milliseconds become one request for up to
+/// 100 users. Made by [`Users::loader`].
 ///
-/// - An id that is asked for again while its answer is under way is asked for once. Who must see a change of a moment
-///   ago calls [`Loader::invalidate`] first.
-/// - An id that stands alone is asked for with `GET /v1/users/{id}`.
-/// - A caller that goes away disturbs no other. When all callers of a request are gone, it is cancelled.
-/// - What goes wrong with a request, all its callers are told; a 422 only those whose id Clerk refuses.
-/// - Nobody is missing because a list is without them: they are asked for again, as [`Lookup`](super::Lookup) says.
+/// - Concurrent lookups of one id share one result. Call [`Loader::invalidate`] first to see a change made a moment ago.
+/// - A batch of one id is `GET /v1/users/{id}`.
+/// - Dropping a lookup affects no other. A request whose callers all went away is cancelled.
+/// - If a request fails, all its callers get the error; of a 422 only those whose id Clerk rejects.
+/// - A user is missing only if Clerk says so: see [`Lookup`](super::Lookup).
 ///
-/// Nothing is cached: an answer goes to those who asked before it came. Clones share their requests.
+/// Nothing is cached, whatever the client's cache: a result goes to those who requested it before it came. Clones share
+/// their requests.
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use clerk_client::clerk::{Clerk, LoaderOptions};
+/// # async fn example() -> Result<(), clerk_client::Error> {
+/// use clerk_client::{Clerk, LoaderOptions};
 ///
-/// let users = Clerk::from_env()?.users().loader(LoaderOptions::default());
-/// // In a handler of requests, a hundred of which run at the same time:
+/// let users = Clerk::from_env()?.users().loader(LoaderOptions::new());
+/// // In a request handler, a hundred of which run concurrently:
 /// match users.get("user_2NNEqL2nrIRdJ194ndJqAHwEfxC").await {
 ///     Ok(user) => println!("{:?}", user.first_name()),
-///     Err(error) if error.is_not_found() => println!("nobody"),
-///     Err(error) => return Err(error.into()),
+///     Err(error) if error.is_not_found() => println!("no such user"),
+///     Err(error) => return Err(error),
 /// }
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Loader {
-    merge: Arc<Batcher<String, Loaded>>,
+    batcher: Arc<Batcher<String, Loaded>>,
 }
 
 impl Loader {
     pub(super) fn new(users: Users, options: LoaderOptions) -> Self {
         let LoaderOptions { window, max_ids, max_waiting } = options;
         let bounds = Bounds { window, keys: max_ids.clamp(1, MAX_IDS), waiting: max_waiting };
-        let merge = Batcher::new(bounds, move |ids, caller| fetch(users.clone().charged_to(caller), ids).boxed());
-        Self { merge: Arc::new(merge) }
+        let batcher = Batcher::new(bounds, move |ids, caller| fetch(users.clone().charged_to(caller), ids).boxed());
+        Self { batcher: Arc::new(batcher) }
     }
 
-    /// One user.
+    /// Returns one user.
     ///
     /// # Errors
-    /// As [`Users::get`], also for a user that does not exist: [`Error::is_not_found`]. Shared, since it may be that
-    /// of other callers, too. A caller too many gets [`Error::Shed`].
-    pub async fn get(&self, id: &str) -> Result<User, Arc<Error>> {
-        self.load(id, CallerId::UNNAMED).await.0?.parse().map_err(|_| Arc::new(Error::ambiguous()))
+    /// As [`Users::get`], also for a user that does not exist ([`Error::is_not_found`]); [`Error::Shed`] if too many
+    /// lookups wait.
+    pub async fn get(&self, id: &str) -> Result<User, Error> {
+        self.load(id, CallerId::UNNAMED).await.0?.parse().map_err(|_| Error::ambiguous())
     }
 
-    /// One user as Clerk wrote it, byte for byte, in a list or alone; none if there is no such user.
+    /// Returns one user as Clerk wrote it, byte for byte; `None` if there is no such user.
     ///
     /// # Errors
-    /// As [`Loader::get`] for all but a missing user.
-    pub async fn raw(&self, id: &str) -> Result<Option<RawUser>, Arc<Error>> {
-        self.raw_merged(id, CallerId::UNNAMED).await.0
+    /// As [`Loader::get`], except for a missing user.
+    pub async fn raw(&self, id: &str) -> Result<Option<RawUser>, Error> {
+        self.raw_batched(id, CallerId::UNNAMED).await.0
     }
 
-    /// [`Loader::raw`], and how this look-up shared its request with others. Of each request
-    /// that is sent, the `caller` of the first look-up of its batch is charged for it.
-    pub async fn raw_merged(&self, id: &str, caller: CallerId) -> (Result<Option<RawUser>, Arc<Error>>, BatchShare) {
-        let (answer, share) = self.load(id, caller).await;
-        let found = match answer {
+    /// [`Loader::raw`], with how the lookup shared its request. Each request is charged to the `caller` of its first lookup.
+    pub async fn raw_batched(&self, id: &str, caller: CallerId) -> (Result<Option<RawUser>, Error>, BatchShare) {
+        let (result, share) = self.load(id, caller).await;
+        let found = match result {
             Ok(user) => Ok(Some(user)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -112,71 +136,67 @@ impl Loader {
         (found, share)
     }
 
-    /// The user has changed: who asks from now on gets no answer to a request that was sent before.
+    /// Lookups from now on do not get the result of a request that was sent before.
     pub fn invalidate(&self, id: &str) {
-        self.merge.invalidate(&id.to_owned());
+        self.batcher.invalidate(&id.to_owned());
     }
 
     async fn load(&self, id: &str, caller: CallerId) -> (LoadResult, BatchShare) {
         if let Err(error) = check_id(id) {
-            return (Err(Arc::new(error)), BatchShare::default());
+            return (Err(error), BatchShare::default());
         }
-        match self.merge.get_merged(&id.to_owned(), caller).await {
-            Ok((Some(Loaded { answer, was_asked_again }), share)) => {
-                (answer, BatchShare { is_first: share.is_first || was_asked_again, ..share })
+        match self.batcher.get_batched(&id.to_owned(), caller).await {
+            Ok((Some(Loaded { result, was_requested_again }), share)) => {
+                (result, BatchShare { is_first: share.is_first || was_requested_again, ..share })
             }
-            Ok((None, share)) => (Err(Arc::new(Error::missing_user())), share),
+            Ok((None, share)) => (Err(Error::missing_user()), share),
             Err(Full) => {
                 let reason = ShedReason::QueueFull;
-                (
-                    Err(Arc::new(Shed { reason, bucket: Bucket::Instance, retry_after: COME_AGAIN }.into())),
-                    BatchShare::default(),
-                )
+                (Err(Shed { reason, bucket: Bucket::Instance, retry_after: RETRY_AFTER }.into()), BatchShare::default())
             }
         }
     }
 }
 
-/// The answers to a batch.
+/// The results of a batch.
 async fn fetch(users: Users, ids: Vec<String>) -> HashMap<String, Loaded> {
     if let [id] = &*ids {
-        let answer = users.get_as::<RawUser>(id).await.map_err(Arc::new);
-        return HashMap::from([(id.clone(), Loaded { answer, was_asked_again: false })]);
+        let result = users.get_as::<RawUser>(id).await;
+        return HashMap::from([(id.clone(), Loaded { result, was_requested_again: false })]);
     }
-    let mut answers: HashMap<String, LoadResult> = HashMap::with_capacity(ids.len());
-    let mut look_up = match users.look_up_as::<RawUser, _>(&ids) {
-        Ok(look_up) => look_up,
+    let mut results: HashMap<String, LoadResult> = HashMap::with_capacity(ids.len());
+    let mut lookup = match users.lookup_state(&ids) {
+        Ok(lookup) => lookup,
         Err(error) => {
-            let error = Arc::new(error);
-            let failed = |id| (id, Loaded { answer: Err(Arc::clone(&error)), was_asked_again: false });
+            let failed = |id| (id, Loaded { result: Err(error.clone()), was_requested_again: false });
             return ids.into_iter().map(failed).collect();
         }
     };
     let mut failed = None;
     while failed.is_none() {
-        match look_up.next().await {
-            Ok(Some(found)) => answers.extend(found.into_iter().map(|found| (found.id, answer(found.outcome)))),
+        match lookup.next().await {
+            Ok(Some(found)) => results.extend(found.into_iter().map(|found| (found.id, result_of(found.outcome)))),
             Ok(None) => break,
-            Err(error) => failed = Some(Arc::new(error)),
+            Err(error) => failed = Some(error),
         }
     }
-    let asked_again = look_up.asked_again().clone();
-    let (found, left) = look_up.into_rest();
-    answers.extend(found.into_iter().map(|(id, outcome)| (id, answer(outcome))));
+    let requested_again = lookup.requested_again().clone();
+    let (found, left) = lookup.into_rest();
+    results.extend(found.into_iter().map(|(id, outcome)| (id, result_of(outcome))));
     if let Some(error) = failed {
-        answers.extend(left.into_iter().map(|id| (id, Err(Arc::clone(&error)))));
+        results.extend(left.into_iter().map(|id| (id, Err(error.clone()))));
     }
-    let loaded = |(id, answer)| {
-        let was_asked_again = asked_again.contains(&id);
-        (id, Loaded { answer, was_asked_again })
+    let loaded = |(id, result)| {
+        let was_requested_again = requested_again.contains(&id);
+        (id, Loaded { result, was_requested_again })
     };
-    answers.into_iter().map(loaded).collect()
+    results.into_iter().map(loaded).collect()
 }
 
-fn answer(outcome: LookupOutcome<RawUser>) -> LoadResult {
+fn result_of(outcome: LookupOutcome<RawUser>) -> LoadResult {
     match outcome {
         LookupOutcome::User(user) => Ok(*user),
-        LookupOutcome::Refused(error) => Err(Arc::new(Error::Api(error))),
-        LookupOutcome::Missing => Err(Arc::new(Error::missing_user())),
+        LookupOutcome::Refused(error) => Err(Error::Api(error)),
+        LookupOutcome::Missing => Err(Error::missing_user()),
     }
 }

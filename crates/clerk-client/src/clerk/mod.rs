@@ -1,32 +1,25 @@
-//! The client for applications: Clerk's users, instance and key set, typed, in batches and by pages.
+//! The client: users, instance and key set as types, single, in batches, in pages, and cached.
 //!
-//! Everything goes through [`outbound`](crate::outbound): it is paced to stay within Clerk's rate limit, repeated where
-//! that is safe, and each exchange becomes an observation of [`Source::Client`] in the ledger.
-//!
-//! ```no_run
-//! # async fn example() -> Result<(), clerk_client::clerk::Error> {
-//! let clerk = clerk_client::clerk::Clerk::from_env()?;
-//! let user = clerk.users().get("user_2NNEqL2nrIRdJ194ndJqAHwEfxC").await?;
-//! let mut pages = clerk.users().list_all();
-//! while let Some(page) = pages.next().await? {
-//!     // Keep `page.cursor` beside what was made of `page.users`: a later walk goes on from there.
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! Every request goes through [`outbound`](crate::outbound): it waits for the rate limit, is retried where that is safe,
+//! and becomes one observation of [`Source::Client`] in the ledger.
 
 mod batcher;
 mod builder;
+mod cached_reads;
 mod error;
 mod loader;
 mod lookup;
+mod lookup_state;
 mod pages;
 mod query;
-mod raw;
-mod repr;
 mod request;
+mod request_builder;
 mod types;
+mod user_list;
+mod user_params;
+mod user_repr;
 mod users;
+mod write_guard;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,29 +27,36 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 
 pub use batcher::BatchShare;
-pub use builder::Builder;
+pub use builder::ClerkBuilder;
 pub use error::{ApiError, Error};
 pub use loader::{Loader, LoaderOptions};
-pub use lookup::{FoundUsers, Lookup, LookupOutcome, MAX_IDS};
+pub use lookup::{FoundUser, Lookup, LookupOutcome, MAX_IDS};
 pub use pages::{Cursor, InvalidCursor, Page, Pages};
-pub use raw::Raw;
-pub use repr::{RawUser, UserRepr};
-pub use types::{Count, Instance, Jwks, User};
-pub use users::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter, Users};
+pub use request_builder::RequestBuilder;
+pub use types::{Count, DeletedUser, Instance, Jwks, User};
+pub use user_list::{ListUsers, MAX_PAGE, Order, OrderField, UserFilter};
+pub use user_params::{CreateUser, UpdateUser};
+pub use user_repr::{RawUser, UserRepr};
+pub use users::Users;
 
+use crate::cache::Cache;
 use crate::limiter::Priority;
 use crate::outbound::{ExecuteOptions, Outbound, RequestOptions};
+use crate::secret::Secret;
+#[cfg(feature = "axum")]
+use crate::webhook::{WebhookOptions, Webhooks};
+use cached_reads::ReadCache;
 use clerk_quota::{CallerId, Source};
 
-/// A client for one Clerk instance. Cheap to clone: clones share connections, pacer and retry budget.
+/// A client for one Clerk instance. Clones share connections, limiter, retry budget and cache.
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), clerk_client::clerk::Error> {
-/// use clerk_client::clerk::{Clerk, UserFilter};
+/// # async fn example() -> Result<(), clerk_client::Error> {
+/// use clerk_client::{Clerk, UserFilter};
 ///
 /// let clerk = Clerk::from_env()?;
 /// let count = clerk.users().count(&UserFilter::default()).await?.total_count;
-/// // Nobody waits for this: it goes last, and leaves a tenth of the limit to others.
+/// // Batch work goes last and leaves a tenth of the limit to others.
 /// let pages = clerk.low_priority().users().list_all();
 /// # Ok(())
 /// # }
@@ -65,91 +65,129 @@ use clerk_quota::{CallerId, Source};
 pub struct Clerk {
     outbound: Arc<Outbound>,
     options: ExecuteOptions,
-    bulk: RequestOptions,
+    low_priority: RequestOptions,
     source: Source,
     caller: CallerId,
     headers: Arc<HeaderMap>,
+    cache: Option<Arc<ReadCache>>,
 }
 
 impl Clerk {
-    /// A client that is yet to be set up: a key is the least it needs.
-    #[must_use]
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    /// A client for the key in `CLERK_SECRET_KEY`, or in the file that `CLERK_SECRET_KEY_FILE` names, at the address in
-    /// `CLERK_API_URL` (`https://api.clerk.com` if there is none).
+    /// Creates a client with this secret key and the default settings.
     ///
     /// # Errors
-    /// When no usable key, or several, or no usable address is set.
-    pub fn from_env() -> Result<Self, Error> {
-        Builder::from_env()?.build()
+    /// Returns an error if the key is not a Clerk secret key, or the HTTP client cannot be set up.
+    pub fn new(secret_key: impl Into<Secret>) -> Result<Self, Error> {
+        Self::builder().secret_key(secret_key).build()
     }
 
-    /// A client on a way to Clerk that exists already, so that it shares its pacer, key and ledger with others.
+    /// Returns a builder without a key.
+    pub fn builder() -> ClerkBuilder {
+        ClerkBuilder::default()
+    }
+
+    /// Creates a client from `CLERK_SECRET_KEY` or `CLERK_SECRET_KEY_FILE`, and `CLERK_API_URL`
+    /// ([`ClerkBuilder::from_env`]).
+    ///
+    /// # Errors
+    /// Returns an error if there is no usable key, or two, or the address cannot be used.
+    pub fn from_env() -> Result<Self, Error> {
+        ClerkBuilder::from_env().build()
+    }
+
+    /// Creates a client that shares limiter, key and ledger with others on the same [`Outbound`].
     #[must_use]
     pub fn with_transport(outbound: Arc<Outbound>) -> Self {
-        let (options, bulk) = (ExecuteOptions::from(&RequestOptions::default()), RequestOptions::low_priority());
-        Self { outbound, options, bulk, source: Source::Client, caller: CallerId::UNNAMED, headers: Arc::default() }
+        Self {
+            outbound,
+            options: ExecuteOptions::from(&RequestOptions::default()),
+            low_priority: RequestOptions::low_priority(),
+            source: Source::Client,
+            caller: CallerId::UNNAMED,
+            headers: Arc::default(),
+            cache: None,
+        }
     }
 
-    /// The same client with another policy for requests at which somebody waits.
+    /// Sets timeouts, retries and queueing of ordinary requests.
     #[must_use]
-    pub fn with_policy(self, policy: RequestOptions) -> Self {
-        Self { options: ExecuteOptions::from(&policy), ..self }
+    pub fn with_options(self, options: RequestOptions) -> Self {
+        Self { options: ExecuteOptions::from(&options), ..self }
     }
 
-    /// The same client with a policy of which parts may be off.
+    /// Sets options of which parts may be off.
     #[must_use]
-    pub fn with_options(self, options: ExecuteOptions) -> Self {
+    pub fn with_execute_options(self, options: ExecuteOptions) -> Self {
         Self { options, ..self }
     }
 
-    /// The same client with another policy for bulk work. Its priority is always [`Priority::Low`].
+    /// Sets timeouts, retries and queueing of low-priority requests. Their priority is always [`Priority::Low`].
     #[must_use]
-    pub fn with_bulk_policy(self, policy: RequestOptions) -> Self {
-        Self { bulk: RequestOptions { priority: Priority::Low, ..policy }, ..self }
+    pub fn with_low_priority_options(self, options: RequestOptions) -> Self {
+        Self { low_priority: RequestOptions { priority: Priority::Low, ..options }, ..self }
     }
 
-    /// The same client with other timeouts: for one attempt, from its start to the head of its answer, and for
-    /// everything that a call does, waits included.
+    /// Sets the timeout of one attempt, from its start to the head of the response, and that of a whole call, queueing and
+    /// retries included.
     #[must_use]
     pub fn with_timeouts(self, attempt: Duration, overall: Duration) -> Self {
         let options = ExecuteOptions { attempt_timeout: attempt, deadline: overall, ..self.options };
-        let bulk = RequestOptions { attempt_timeout: attempt, deadline: overall, ..self.bulk };
-        Self { options, bulk, ..self }
+        let low_priority = RequestOptions { attempt_timeout: attempt, deadline: overall, ..self.low_priority };
+        Self { options, low_priority, ..self }
     }
 
-    /// The same client with all that it asks observed as of this source.
+    /// Sets the source of this client's observations in the ledger.
     #[must_use]
     pub fn with_source(self, source: Source) -> Self {
         Self { source, ..self }
     }
 
-    /// The same client with all that it asks charged to this caller.
+    /// Sets the caller that this client's requests are charged to.
     #[must_use]
     pub(super) fn charged_to(self, caller: CallerId) -> Self {
         Self { caller, ..self }
     }
 
-    /// The same client with these headers on each request, such as `Clerk-API-Version`. `Authorization` and `Host` are
-    /// the client's own and are left out.
+    /// Sets headers of each request, such as `Clerk-API-Version`. `Authorization` and `Host` are the client's own and are
+    /// ignored.
     #[must_use]
     pub fn with_headers(self, headers: HeaderMap) -> Self {
         Self { headers: Arc::new(headers), ..self }
     }
 
-    /// The same client for work at which nobody waits: all that it sends goes last and leaves a reserve of the limit.
+    /// The same client without its cache: each call is a request.
     #[must_use]
-    pub fn low_priority(&self) -> Self {
-        Self { options: ExecuteOptions::from(&self.bulk), ..self.clone() }
+    pub fn without_cache(self) -> Self {
+        Self { cache: None, ..self }
     }
 
-    /// The way to Clerk, with its ledger and its counters.
+    /// The same client for batch work: its requests go last and leave a tenth of the limit to others.
+    #[must_use]
+    pub fn low_priority(&self) -> Self {
+        Self { options: ExecuteOptions::from(&self.low_priority), ..self.clone() }
+    }
+
+    /// The transport with its ledger, limiter and statistics.
     #[must_use]
     pub const fn outbound(&self) -> &Arc<Outbound> {
         &self.outbound
+    }
+
+    /// The cache, if the client has one.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref().map(|cache| &cache.cache)
+    }
+
+    /// Creates the endpoint for Clerk's webhooks that invalidate this client's cache. Mount [`Webhooks::handler`] in the
+    /// application's router.
+    ///
+    /// # Errors
+    /// Returns an error if a signing secret cannot be used, or the client has no cache.
+    #[cfg(feature = "axum")]
+    pub fn webhooks(&self, options: WebhookOptions) -> Result<Webhooks<Cache>, Error> {
+        let cache = self.cache().ok_or(Error::Configuration("no cache to invalidate: call ClerkBuilder::cache"))?;
+        Ok(Webhooks::new(options, cache.clone())?)
     }
 
     /// Requests about users.
@@ -158,24 +196,25 @@ impl Clerk {
         Users::new(self.clone())
     }
 
-    /// The instance that the key belongs to: `GET /v1/instance`.
+    /// Returns the instance of the secret key: `GET /v1/instance`. Served from the cache if there is one.
     ///
     /// # Errors
-    /// When Clerk does not answer with it.
+    /// Returns an error if Clerk does not respond with it.
     pub async fn instance(&self) -> Result<Instance, Error> {
         self.get("/v1/instance").await
     }
 
-    /// The public keys that session tokens are verified with: `GET /v1/jwks`. Clerk counts it in no rate limit.
+    /// Returns the public keys that session tokens are verified with: `GET /v1/jwks`, which counts in no rate limit. Served
+    /// from the cache if there is one.
     ///
     /// # Errors
-    /// When Clerk does not answer with them.
+    /// Returns an error if Clerk does not respond with them.
     pub async fn jwks(&self) -> Result<Jwks, Error> {
         self.get("/v1/jwks").await
     }
 
-    /// Any request of the Backend API. `path` begins with `/v1/`; it may hold a query.
-    pub fn raw(&self, method: Method, path: &str) -> Raw {
-        Raw::new(self.clone(), self.call(method, path))
+    /// Starts any request of the Backend API. `path` begins with `/v1/` and may have a query.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        RequestBuilder::new(self.clone(), self.api_request(method, path))
     }
 }

@@ -1,23 +1,23 @@
-//! Queries as forms encode them.
+//! Query strings.
 
 use std::fmt::{Display, Write};
 
-/// A path with a query that grows.
+/// A path to which query parameters are added.
 #[derive(Debug)]
 pub(super) struct Query {
     text: String,
-    has_some: bool,
+    has_query: bool,
 }
 
 impl Query {
     /// The path may have a query already.
     pub(super) fn of(path: &str) -> Self {
-        Self { text: path.to_owned(), has_some: path.contains('?') }
+        Self { text: path.to_owned(), has_query: path.contains('?') }
     }
 
     pub(super) fn push(&mut self, name: &str, value: impl Display) {
-        self.text.push(if self.has_some { '&' } else { '?' });
-        self.has_some = true;
+        self.text.push(if self.has_query { '&' } else { '?' });
+        self.has_query = true;
         encode(name, &mut self.text);
         self.text.push('=');
         encode(&value.to_string(), &mut self.text);
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_cannot_break_out_of_their_place() {
+    fn values_are_percent_encoded() {
         let mut query = Query::of("/v1/users");
         query.push("query", "a&b=c d+ä#?/");
         query.push_some("none", None::<u8>);

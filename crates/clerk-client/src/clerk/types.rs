@@ -1,7 +1,7 @@
-//! Clerk's resources: what is commonly asked for has a name here, and every field is kept as it came.
+//! Clerk's resources: common fields have methods, and every field is preserved.
 //!
-//! Nullable fields are read by methods rather than kept in typed fields: that way `null` and absent stay apart, a field
-//! that changes its type does not spoil a whole page, and writing a value gives what was read.
+//! Methods read the fields, rather than typed struct fields: `null` and absent stay apart, a field that changes its type does
+//! not fail a whole page, and a serialised value equals what was read.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,6 +10,7 @@ use clerk_quota::Environment;
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct User {
     /// The identifier, `user_...`.
     pub id: String,
@@ -37,7 +38,7 @@ impl User {
         self.millis("last_sign_in_at")
     }
 
-    /// When the user was last active, in milliseconds since the UNIX epoch; Clerk rounds it to a day.
+    /// When the user was last active, in milliseconds since the UNIX epoch, rounded to a day by Clerk.
     #[must_use]
     pub fn last_active_at(&self) -> Option<i64> {
         self.millis("last_active_at")
@@ -55,13 +56,13 @@ impl User {
         self.text("last_name")
     }
 
-    /// The name to sign in with.
+    /// The username.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         self.text("username")
     }
 
-    /// The application's own identifier of the user.
+    /// The application's own id of the user.
     #[must_use]
     pub fn external_id(&self) -> Option<&str> {
         self.text("external_id")
@@ -75,19 +76,19 @@ impl User {
         addresses.iter().find(|address| address["id"] == primary)?["email_address"].as_str()
     }
 
-    /// Whether the user may not sign in; false if the answer does not say so.
+    /// Whether the user is banned; false if the field is absent.
     #[must_use]
     pub fn is_banned(&self) -> bool {
         self.fields.get("banned").and_then(Value::as_bool).unwrap_or_default()
     }
 
-    /// Metadata that browsers see, too.
+    /// Metadata that browsers can read.
     #[must_use]
     pub fn public_metadata(&self) -> Option<&Map<String, Value>> {
         self.fields.get("public_metadata")?.as_object()
     }
 
-    /// Metadata that only the Backend API shows.
+    /// Metadata that only the Backend API can read.
     #[must_use]
     pub fn private_metadata(&self) -> Option<&Map<String, Value>> {
         self.fields.get("private_metadata")?.as_object()
@@ -102,8 +103,9 @@ impl User {
     }
 }
 
-/// The instance that a key belongs to.
+/// A Clerk instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Instance {
     /// The identifier, `ins_...`.
     pub id: String,
@@ -113,7 +115,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// What kind of instance it is; unknown if the answer does not say so.
+    /// The kind of the instance; unknown if the field is absent.
     #[must_use]
     pub fn environment(&self) -> Environment {
         match self.fields.get("environment_type").and_then(Value::as_str) {
@@ -126,6 +128,7 @@ impl Instance {
 
 /// The public keys that session tokens are verified with: a JWK Set (RFC 7517, section 5).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Jwks {
     /// The keys.
     pub keys: Vec<Map<String, Value>>,
@@ -142,10 +145,24 @@ impl Jwks {
     }
 }
 
-/// A number of things.
+/// What Clerk says of a deleted user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeletedUser {
+    /// The identifier, `user_...`.
+    pub id: String,
+    /// Whether the user was deleted.
+    pub deleted: bool,
+    /// All other fields, as Clerk wrote them.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+}
+
+/// A number of resources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Count {
-    /// How many.
+    /// The number.
     pub total_count: u64,
     /// All other fields, as Clerk wrote them.
     #[serde(flatten)]
@@ -181,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_found_and_what_is_missing_or_strange_is_none() {
+    fn fields_that_are_missing_or_of_another_type_are_none() {
         let user: User = serde_json::from_value(json!({
             "id": "user_1", "first_name": "Ada", "last_name": null, "created_at": 5, "updated_at": "yesterday",
             "primary_email_address_id": "idn_2", "banned": true, "public_metadata": {"plan": "pro"},

@@ -1,17 +1,18 @@
-//! When the next request of one budget may leave. Pure: time and dice are passed in.
+//! When the next request of one bucket may leave. Pure: time and randomness are passed in.
 //!
-//! Nobody knows how Clerk counts, so that what leaves must pass all of these:
+//! How Clerk counts is unknown, so a request must pass all of these:
 //!
-//! 1. **Our own log.** No stretch as long as a window holds more than the limit. That alone is safe for fixed windows,
-//!    sliding ones and token buckets, as long as no other client uses the budget. A sliding counter has a rule of its own
-//!    (`sliding_counter`); as long as it may be one, both hold, and what only the log allows goes one at a time
-//!    (`counting_kind`).
-//! 2. **The server's word**, where it sends one: no more than remains, which tells of others' use.
-//! 3. **The ceiling**: after a 429 we make room for others.
-//! 4. **The hold** after a 429. When it ends, one request goes ahead; the others follow once it has got through.
+//! 1. **Our own log**: at most the limit in any period of one window. That alone is safe for fixed windows, sliding
+//!    windows and token buckets, if no other client uses the bucket. A sliding counter has a rule of its own
+//!    (`sliding_counter`). As long as the server may be one, both rules hold, and what only the log allows leaves one
+//!    at a time (`counting_kind`).
+//! 2. **The server quota**, if the server sends it: at most the remaining quota, which includes other clients' use.
+//! 3. **The AIMD limit**: after a 429 we leave quota to others.
+//! 4. **The block** after a 429. When it ends, one request goes ahead (half-open); the others follow once it has
+//!    succeeded.
 //!
-//! What comes back comes back spread: each place a little late by its own dice, and after a hold or a used up window one
-//! request after another, so that neither our waiters nor several processes return in step.
+//! Capacity is released with random jitter, and after a block or an exhausted window requests leave one after another,
+//! so that neither our waiters nor several processes return in step.
 
 use std::time::Duration;
 
@@ -24,24 +25,24 @@ use super::window_log::WindowLog;
 use clerk_quota::window_kind::{Reset, WindowKindDetector};
 use clerk_quota::{HeaderError, Moment, Observation};
 
-/// Part of the window by which a place comes back late, at most, and the most in time.
+/// Maximum jitter, as a part of the window and in time.
 const LATE: f64 = 0.02;
 const LATEST: Duration = Duration::from_secs(1);
 
-/// Holds are between these, or a window if that is longer: `Retry-After: 0` occurs, and so does nonsense.
+/// Bounds of a block; the upper one is a window if that is longer. Servers do send `Retry-After: 0` and absurd values.
 const SHORTEST_HOLD: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(300);
 
-/// The hold of a 429 that names no time.
+/// Block after a 429 that names no time.
 pub(super) const NAMELESS_HOLD: Duration = Duration::from_secs(1);
 
-/// While a request explores, others look again after this part of a window at the latest.
+/// While a request explores, others retry after this part of a window at the latest.
 const LOOK_AGAIN: u32 = 64;
 
-/// Resets up to this many times the documented window are believed to tell its length.
+/// A reset of up to this many documented windows is accepted as the window's length.
 const LONGEST_WINDOWS: u32 = 10;
 
-/// What is known of a budget before the server says anything.
+/// What is known of a bucket before the server sends anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LimitConfig {
     /// Requests per window.
@@ -49,13 +50,13 @@ pub(super) struct LimitConfig {
     pub(super) window: Duration,
 }
 
-/// A part of the limit, until a moment if that is known.
+/// A part of the limit, with its end if known.
 #[derive(Debug, Clone, Copy)]
 struct LocalShare {
     part: f64,
     until: Option<Moment>,
-    /// What this process used when the others could be asked last, with its part of what was left, and a window later:
-    /// until then it takes no more than that, since what the others used then still counts.
+    /// Upper bound for the first window: this process' use at the last contact plus its part of the unused quota,
+    /// because what others used then still counts.
     at_first: (u64, Moment),
 }
 
@@ -65,46 +66,45 @@ pub(super) enum Admission {
     Now,
     /// Not before this moment.
     At(Moment),
-    /// Not before an answer to what is in flight.
+    /// Not before a response to a request in flight.
     OnAnswer,
 }
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ending<'a> {
-    /// An answer came.
+    /// A response arrived.
     Answered(&'a Observation),
-    /// It never left.
+    /// It was not sent.
     Unsent,
-    /// Nobody knows: the server may have counted it.
+    /// Unknown: the server may have counted it.
     Lost,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct BucketLimiter {
     limit_config: LimitConfig,
-    /// The server's own limit and window, once it has named them.
+    /// The server's own limit and window, once it has sent them.
     limit: Option<u64>,
     window: Option<Duration>,
     resets: WindowKindDetector,
     log: WindowLog,
     counter: SlidingCounterModel,
-    /// What is known of the whole instance; the queue keeps it the same in all budgets.
+    /// Known for the whole instance; the queue keeps all buckets in sync.
     counting: Counting,
-    /// Whether other processes share the budget, of which the log here knows nothing, and how many there are, this one
-    /// included.
+    /// Whether other processes, which this log does not contain, share the bucket; and their number including this one.
     is_shared: bool,
     processes: u64,
-    /// 429s of all processes, as was last heard.
+    /// Last known number of 429s of all processes.
     throttled: Option<u64>,
-    /// Our part of what all processes had left when they were asked last.
+    /// This process' part of the unused quota at the last contact.
     unused: Option<u64>,
-    /// The part of the limit that is ours while other processes cannot be asked.
+    /// The part of the limit that this process may use while the distributed limiter is unreachable.
     local_share: Option<LocalShare>,
     server_quota: Option<ServerQuota>,
     aimd: Option<AimdLimit>,
     blocked_until: Moment,
-    /// Whether one request must get through before others follow.
+    /// Whether one request must succeed before others follow.
     half_open: bool,
     /// Until then, requests leave one after another.
     spread_until: Moment,
@@ -143,8 +143,8 @@ impl BucketLimiter {
         self.is_shared = is_shared;
     }
 
-    /// So many processes share the budget, and met so many 429s so far: a new one makes room here, too.
-    pub(super) fn hear_of_others(&mut self, &Taken { processes, throttled, used, .. }: &Taken, now: Moment) {
+    /// Applies the state of the distributed log. A new 429 lowers the limit here, too.
+    pub(super) fn apply_shared_state(&mut self, &Taken { processes, throttled, used, .. }: &Taken, now: Moment) {
         self.processes = processes;
         self.unused = self.known_limit().map(|limit| limit.saturating_sub(used).div_ceil(processes.max(1)));
         let is_new = self.throttled.replace(throttled).is_some_and(|before| before < throttled);
@@ -154,7 +154,7 @@ impl BucketLimiter {
         }
     }
 
-    /// Takes over what another one knows of the server, but not what was used.
+    /// Copies what another limiter knows of the server, but not its use.
     pub(super) fn adopt(&mut self, known: &Self) {
         (self.limit, self.window) = (known.limit, known.window);
         self.resets = known.resets.clone();
@@ -168,7 +168,7 @@ impl BucketLimiter {
         self.counting = counting;
     }
 
-    /// Other processes cannot be asked: this part of the limit is ours.
+    /// The distributed limiter is unreachable: use a part of the limit.
     pub(super) fn use_local_share(&mut self, part: f64, now: Moment) {
         self.settle(now);
         let window = self.window();
@@ -177,7 +177,7 @@ impl BucketLimiter {
         self.local_share = Some(LocalShare { part, until: None, at_first });
     }
 
-    /// Others can be asked again. What was used meanwhile stands in no common log: the share stays for a window.
+    /// The distributed limiter is reachable again. Its log lacks the use meanwhile, so the share stays for a window.
     pub(super) fn leave_local_share(&mut self, now: Moment) {
         let until = now.after(self.window());
         if let Some(share) = &mut self.local_share {
@@ -185,20 +185,20 @@ impl BucketLimiter {
         }
     }
 
-    /// What all processes together may take, so that a share of `reserve` of the limit is left.
+    /// What all processes together may use, leaving a share of `reserve` of the limit.
     pub(super) fn room(&self, reserve: f64) -> Option<Room> {
         let limit = self.known_limit()?;
         let requests = limit.saturating_sub(self.reserved(reserve)).max(1);
         Some(Room { requests, window: self.window(), may_explore: requests == limit })
     }
 
-    /// Nothing leaves before this moment: other processes have used the budget.
+    /// Blocks the bucket until this moment: other processes have used it.
     pub(super) fn wait_for_others(&mut self, until: Moment) {
         self.blocked_until = self.blocked_until.max(until);
     }
 
-    /// Whether a request may leave at `now`, with `ahead` others to leave before it, and so that a share of `reserve`
-    /// of the limit is left. The moment is the earliest thinkable.
+    /// Whether a request may leave at `now` after `ahead` others, leaving a share of `reserve` of the limit. A returned
+    /// moment is a lower bound.
     pub(super) fn admit(&mut self, now: Moment, ahead: u64, reserve: f64) -> Admission {
         self.settle(now);
         if now < self.blocked_until {
@@ -220,7 +220,7 @@ impl BucketLimiter {
         self.apply_server_quota(now, reserved)
     }
 
-    /// When the last one of `ahead` others and one more may leave by our own books; `None` for now.
+    /// When one more request after `ahead` others may leave by our own log; `None` for now.
     fn room_at(&self, now: Moment, ahead: u64, cap: u64) -> Option<Moment> {
         let window = self.window();
         let by_log = || {
@@ -243,18 +243,19 @@ impl BucketLimiter {
         }
     }
 
-    /// Whether a request that leaves now goes beyond what a sliding counter surely allows, though not beyond the log.
+    /// Whether a request that leaves now exceeds the safe rate of a sliding counter, but not the log.
     fn explores(&self, now: Moment) -> bool {
         let Some(limit) = self.known_limit().filter(|limit| self.log.used() < *limit) else { return false };
         let is_alone = self.log.in_flight() == 0 && !self.is_shared;
         is_alone && self.counting.may_explore(now) && self.counter.room_at((1, 0), limit, now, self.window()).is_some()
     }
 
-    /// Whether the server's word lets a request leave.
+    /// Whether the server quota lets a request leave.
     fn apply_server_quota(&self, now: Moment, reserved: u64) -> Admission {
         let Some(server_quota) = &self.server_quota else { return Admission::Now };
         let rolling = self.resets.is_rolling();
-        // A sliding counter gives back within its windows: there the remaining says nothing of the next moment.
+        // A sliding counter returns quota within its windows, so the remaining quota does not show when the next
+        // request may leave.
         if self.counting.kind == CountingKind::SlidingCounter && !rolling {
             return Admission::Now;
         }
@@ -267,12 +268,12 @@ impl BucketLimiter {
         if now >= server_quota.until {
             return if self.log.in_flight() == 0 { Admission::Now } else { Admission::OnAnswer };
         }
-        // A sliding window gives back what is a window old, and whole seconds are too coarse to wait for that.
+        // A sliding window returns quota after a window; resets in whole seconds are too coarse for that.
         let next = self.log.returned_at(1, now, self.window());
         Admission::At(next.min(server_quota.until))
     }
 
-    /// A request leaves. `random` is from 0 to 1. Says whether its answer will tell how the server counts.
+    /// A request leaves. `random` is from 0 to 1. Returns whether its response reveals how the server counts.
     pub(super) fn begin(&mut self, now: Moment, random: f64) -> bool {
         let explores = self.explores(now);
         self.log.begin();
@@ -280,7 +281,7 @@ impl BucketLimiter {
             server_quota.consume();
         }
         if now < self.spread_until {
-            // Four times the pace at which places come back in the long run, give or take half.
+            // Four times the average rate, plus or minus half.
             let requests = self.cap(now).unwrap_or(100).max(1);
             let apart = self.window().div_f64(requests as f64 * 4.0);
             self.next_at = now.after(apart.mul_f64(0.5 + random));
@@ -288,8 +289,8 @@ impl BucketLimiter {
         explores
     }
 
-    /// A request that left at `sent` is over, as far as its head is concerned. `explores`: as [`begin`](Self::begin) or
-    /// the log of all processes said.
+    /// The response head of a request sent at `sent` arrived, or none will. `explores` is from [`begin`](Self::begin)
+    /// or the distributed log.
     pub(super) fn end(&mut self, ending: Ending<'_>, (sent, explores): (Moment, bool), now: Moment, random: f64) {
         self.settle(now);
         match ending {
@@ -318,8 +319,7 @@ impl BucketLimiter {
         }
     }
 
-    /// Enters a request that is over and was none of this process. It does not come back late by a random delay: it is known when
-    /// it ended.
+    /// Counts an ended request of a previous process. Without jitter, since its end is known.
     pub(super) fn restore(&mut self, (started, ended): (Moment, Moment), now: Moment) {
         self.settle(now);
         let window = self.window();
@@ -338,7 +338,7 @@ impl BucketLimiter {
         self.counter.push(sent, now, window);
     }
 
-    /// What explored was admitted: a sliding counter may have refused it.
+    /// A request that explored was accepted; a sliding counter might have rejected it.
     fn learn_from_success(&mut self, now: Moment) {
         let limit = self.known_limit().unwrap_or(u64::MAX);
         if self.counting.may_explore(now) && self.counter.is_refuted(limit, now, self.window()) {
@@ -346,7 +346,7 @@ impl BucketLimiter {
         }
     }
 
-    /// Takes in an answer to somebody else's request.
+    /// Applies a response to a request of another client.
     pub(super) fn observe(&mut self, observation: &Observation, random: f64) {
         self.settle(observation.at);
         if observation.is_throttled() {
@@ -355,7 +355,7 @@ impl BucketLimiter {
         self.learn(observation, false);
     }
 
-    /// Whether nothing would be lost if this limiter were forgotten.
+    /// Whether this limiter can be dropped without losing anything.
     pub(super) fn is_idle(&mut self, now: Moment) -> bool {
         self.settle(now);
         let is_empty = self.log.is_empty() && self.counter.is_empty(now, self.window());
@@ -379,7 +379,7 @@ impl BucketLimiter {
         }
     }
 
-    /// `counted`: the answer is to a request of ours that the server counted.
+    /// `counted`: the response belongs to one of our requests and was counted.
     fn learn(&mut self, observation: &Observation, counted: bool) {
         let (at, quota) = (observation.at, &observation.quota);
         if !observation.usable || quota.errors.contains(HeaderError::Stale) {
@@ -412,7 +412,7 @@ impl BucketLimiter {
         self.server_quota = Some(merged);
     }
 
-    /// Whether so few may remain because the server is a sliding counter, with no other client there.
+    /// Whether a sliding counter without other clients explains such a low remaining quota.
     fn explains(&self, remaining: u64, at: Moment) -> bool {
         let most = || self.counter.most(self.log.in_flight(), at, self.window());
         let is_ours = |limit: u64| self.is_shared || remaining >= limit.saturating_sub(most());
@@ -427,23 +427,23 @@ impl BucketLimiter {
         self.spread_until = self.blocked_until.after(self.window() / 4);
         self.half_open = true;
         if explores && self.counting.may_explore(observation.at) {
-            // It was let go to see just that: all other kinds would have let it pass.
+            // The request explored: all other kinds would have accepted it.
             self.counting.recognise_counter();
             return;
         }
         self.counting.doubt(observation.at, self.window());
-        self.counter.forget_refuted();
+        self.counter.clear_refuted();
         if self.aimd.is_none_or(|aimd| aimd.is_known_at(sent)) {
             self.aimd = Some(AimdLimit::cut(self.log.used(), self.processes, self.known_limit(), observation.at));
         }
     }
 
-    /// Nothing that a server says shuts a budget for longer.
+    /// Upper bound of a block, whatever the server sends.
     fn longest_hold(&self) -> Duration {
         LONGEST_HOLD.max(self.window())
     }
 
-    /// By how much a place comes back late.
+    /// Random delay of returning quota.
     pub(super) fn jitter(&self, random: f64) -> Duration {
         self.window().mul_f64(LATE).min(LATEST).mul_f64(random.clamp(0.0, 1.0))
     }
@@ -452,7 +452,7 @@ impl BucketLimiter {
         self.limit.or(self.limit_config.limit)
     }
 
-    /// Requests that we let go in a window.
+    /// Requests allowed per window.
     fn cap(&self, now: Moment) -> Option<u64> {
         let limit = self.known_limit();
         let aimd = self.aimd.and_then(|aimd| aimd.requests(limit, now, self.window()));
@@ -466,15 +466,15 @@ impl BucketLimiter {
         aimd.map_or(limit, |aimd| Some(limit.map_or(aimd, |limit| limit.min(aimd))))
     }
 
-    /// Requests of the limit that stay for others; at most half, so that those who leave them get on.
+    /// Requests of the limit left for others; at most half, so that low priority still proceeds.
     fn reserved(&self, share: f64) -> u64 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
         let requests = (self.known_limit().unwrap_or(0) as f64 * share.clamp(0.0, 0.5)).ceil() as u64;
         requests
     }
 
-    /// The window's length: the documented or the named one, or longer where resets tell that it takes longer until all
-    /// is back, as a token bucket's do whose burst is larger than its limit.
+    /// Length of the window: the documented or the server's. Longer if resets show that full recovery takes longer, as
+    /// with a token bucket whose burst exceeds its limit.
     pub(super) fn window(&self) -> Duration {
         let nominal = self.window.unwrap_or(self.limit_config.window);
         let longest = self.resets.longest().min(self.limit_config.window * LONGEST_WINDOWS);

@@ -1,8 +1,8 @@
-//! One budget for several processes: each asks the others, over something that all of them reach, before a request leaves.
+//! Rate limits shared by several processes, through a backend that all of them reach.
 //!
-//! The pacer of each process still decides who is next and keeps its own log. What is shared is the log of all: a request
-//! is entered when it leaves and stays until a window after its answer, as in the pacer's own. When the others cannot be
-//! asked, each process takes its share of the limit: an equal part for all that were there when they last could be asked.
+//! The limiter of each process still orders its requests and keeps its own log. The log of all processes is shared: an
+//! entry is added before a request leaves and stays until one window after its response, as in the local log. If the
+//! backend is unreachable, each process uses an equal share of the limit, by the last known number of processes.
 
 use std::fmt;
 use std::future::Future;
@@ -17,44 +17,44 @@ use clerk_quota::fleet::FleetUsage;
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Scope};
 
-/// Processes that are assumed where nobody could be asked yet.
+/// Number of processes assumed before the first contact.
 const UNKNOWN_PROCESSES: u64 = 2;
 
-/// What all processes ask before a request leaves. Each implementation stands for one Clerk instance.
+/// A rate limiter shared by all processes, for one Clerk instance.
 pub trait DistributedLimiter: fmt::Debug + Send + Sync + 'static {
-    /// Enters a request into the log of all, if there is room.
+    /// Adds a request to the shared log if there is room.
     fn take(&self, budget: BucketKey, room: Room) -> TakeFuture<'_>;
 
-    /// Enters a request that leaves whether or not there is room. Does not wait.
+    /// Adds a request that leaves whether or not there is room. Does not wait.
     fn enter(&self, budget: BucketKey, window: Duration) -> Lease;
 
-    /// Says how an entered request ended. Does not wait; what is lost on the way ends by itself after a while.
+    /// Reports how a request ended. Does not wait. Entries whose end is lost expire after a while.
     fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd);
 
-    /// What all processes use of a budget whose window is so long.
+    /// Returns the use of a bucket by all processes. `window` is the bucket's.
     fn usage(&self, budget: BucketKey, window: Duration) -> UsageFuture<'_>;
 }
 
-/// The answer to come. It comes soon, whatever happens to those who are asked.
+/// Future of [`DistributedLimiter::take`]. It must resolve soon, even if the backend hangs.
 pub type TakeFuture<'a> = Pin<Box<dyn Future<Output = Result<Taken, LimiterUnreachable>> + Send + 'a>>;
 
-/// What all processes use, to come as soon as a [`TakeFuture`].
+/// Future of [`DistributedLimiter::usage`], with the same bound as a [`TakeFuture`].
 pub type UsageFuture<'a> = Pin<Box<dyn Future<Output = Result<FleetUsage, LimiterUnreachable>> + Send + 'a>>;
 
-/// Into so many slots of equal length a window is divided to tell when requests started.
+/// Number of slots per window in which request starts are counted.
 #[cfg(any(feature = "redis", feature = "test-util"))]
 pub(super) const SLOTS_PER_WINDOW: u32 = 16;
 
-/// So many windows back it is told when requests started.
+/// Number of windows for which request starts are kept.
 #[cfg(any(feature = "redis", feature = "test-util"))]
-pub(super) const TOLD_WINDOWS: u32 = 3;
+pub(super) const START_WINDOWS: u32 = 3;
 
-/// Which budget of the instance.
+/// Identifies a bucket of the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BucketKey {
     /// The bucket.
     pub bucket: Bucket,
-    /// Whose it is, where each user, organization or membership has one.
+    /// The entity, for buckets per user, organization or membership.
     pub entity: Option<Entity>,
 }
 
@@ -64,74 +64,74 @@ impl From<Key> for BucketKey {
     }
 }
 
-/// How much may leave.
+/// How many requests may leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Requests of all processes in any stretch as long as a window.
+    /// Requests of all processes in any period of one window.
     pub requests: u64,
     /// Length of the window.
     pub window: Duration,
-    /// Whether the request may go alone beyond what a sliding counter surely allows, where it is not known how the server
-    /// counts: only where `requests` is the whole limit.
+    /// Whether the request may leave alone beyond the safe rate of a sliding counter, to find out how the server
+    /// counts. Only set if `requests` is the whole limit.
     pub may_explore: bool,
 }
 
-/// A request's entry in the log of all.
+/// A request's entry in the shared log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease(pub u64);
 
-/// What becomes of a request that asks.
+/// Result of [`DistributedLimiter::take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
-    /// Its entry, or how long there will be no room.
+    /// The entry, or the time until there may be room.
     pub outcome: Result<Lease, Duration>,
-    /// Processes that asked lately, this one included.
+    /// Number of recently active processes, including this one.
     pub processes: u64,
-    /// Requests of all processes that stood in the log when this one asked, without it.
+    /// Requests of all processes in the log, without this one.
     pub used: u64,
-    /// 429s that any process met in this budget and that nothing of our own explains. May start again from 0.
+    /// 429s in this bucket that our own use does not explain, over all processes. May restart from 0.
     pub throttled: u64,
     /// How the server counts, as far as any process found out.
     pub counting: CountingKind,
-    /// Whether the answer to this request will tell more of that. No other is in flight.
+    /// Whether the response reveals how the server counts. No other request is in flight.
     pub explores: bool,
 }
 
-/// The others cannot be asked.
+/// The distributed limiter is unreachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the shared budget cannot be reached; each process keeps to its share")]
+#[error("distributed limiter unreachable; each process uses its share of the limit")]
 pub struct LimiterUnreachable;
 
 /// There is no room yet.
 pub(super) struct NoRoom;
 
-/// How an entered request ended.
+/// How a request in the shared log ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseEnd {
-    /// It may stand in Clerk's books.
+    /// Clerk may have counted it.
     Counted {
-        /// How long it stays in ours.
+        /// How long it stays in the log.
         window: Duration,
-        /// Whether Clerk let it pass: without an answer that is not known.
+        /// Whether Clerk accepted it; unknown without a response.
         answered: bool,
     },
-    /// It does not.
+    /// Clerk did not count it.
     NotCounted,
-    /// Clerk refused it with a 429: nobody sends before this time has passed.
+    /// Clerk rejected it with a 429: no process sends until `wait` has passed.
     Throttled {
         /// From now.
         wait: Duration,
-        /// Length of the budget's window.
+        /// Length of the bucket's window.
         window: Duration,
     },
 }
 
-/// How the budget is shared now.
+/// How the limits are shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharing {
-    /// Whether the others could be asked, the last time.
+    /// Whether the last contact succeeded.
     pub reachable: bool,
-    /// Processes when they could be asked last.
+    /// Number of processes at the last successful contact.
     pub processes: Option<u64>,
 }
 
@@ -140,17 +140,17 @@ impl Sharing {
         Self { reachable: true, processes: None }
     }
 
-    /// The part of the limit that this process takes while the others cannot be asked.
+    /// This process' part of the limit while the backend is unreachable.
     pub(super) fn part(self) -> f64 {
         1.0 / self.processes.unwrap_or(UNKNOWN_PROCESSES).max(1) as f64
     }
 }
 
-/// A request that was let go here and waits for the word of the others. Dropped, it never left.
-struct Asking(Option<Permit>);
+/// A locally granted request that waits for the distributed limiter. Dropped, it was not sent.
+struct PendingPermit(Option<Permit>);
 
-impl Asking {
-    /// The request leaves.
+impl PendingPermit {
+    /// Completes the permit.
     fn granted(mut self, lease: Option<(Lease, Duration)>, explores: bool) -> Option<Permit> {
         let mut permit = self.0.take()?;
         permit.lease = lease;
@@ -159,7 +159,7 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for PendingPermit {
     fn drop(&mut self) {
         if let Some(permit) = &mut self.0 {
             permit.unsent();
@@ -168,36 +168,36 @@ impl Drop for Asking {
 }
 
 impl Limiter {
-    /// Asks the others. An error is that there is no room yet; the limiter knows since when there is.
-    pub(super) async fn ask_others(&self, permit: Permit, key: Key, priority: Priority) -> Result<Permit, NoRoom> {
+    /// Acquires from the distributed limiter. On [`NoRoom`], the request has to wait again.
+    pub(super) async fn acquire_shared(&self, permit: Permit, key: Key, priority: Priority) -> Result<Permit, NoRoom> {
         let Some(budget) = &self.shared else { return Ok(permit) };
         let Some(room) = self.state.lock().queue.room(key, priority) else { return Ok(permit) };
         let grant = permit.grant;
-        let asking = Asking(Some(permit));
+        let pending = PendingPermit(Some(permit));
         let taken = budget.take(key.into(), room).await;
         let now = self.clock.now();
         let mut state = self.state.lock();
         let share_shrank = state.queue.set_processes(taken.as_ref().ok().map(|taken| taken.processes), grant, now);
         if let Ok(taken) = &taken {
-            state.queue.hear_of_others(key, taken, now);
+            state.queue.apply_shared_state(key, taken, now);
         }
         let explores = taken.as_ref().is_ok_and(|taken| taken.explores);
         let lease = match taken.map(|taken| taken.outcome) {
             Ok(Ok(lease)) => Some((lease, room.window)),
-            // Told before this one gives up its place, so that the next one need not ask.
+            // Blocks the bucket before the slot is released, so that the next request does not ask in vain.
             Ok(Err(wait)) => {
                 state.queue.wait_for_others(key, wait, now);
                 return Err(NoRoom);
             }
-            // Let go by the whole limit: it has to pass by the share once more.
+            // Granted by the whole limit: it has to be granted by the share again.
             Err(LimiterUnreachable) if share_shrank => return Err(NoRoom),
             Err(LimiterUnreachable) => None,
         };
         drop(state);
-        asking.granted(lease, explores).ok_or(NoRoom)
+        pending.granted(lease, explores).ok_or(NoRoom)
     }
 
-    /// What all processes together use of a bucket. `None` where the budget is not shared, or has no limit.
+    /// Returns the use of a bucket by all processes. `None` if limits are not shared or the bucket has none.
     #[must_use]
     pub fn fleet_usage(&self, bucket: Bucket, entity: Option<Entity>) -> Option<UsageFuture<'_>> {
         let budget = self.shared.as_ref().filter(|_| bucket.scope() != Scope::Unlimited)?;
@@ -206,8 +206,8 @@ impl Limiter {
         Some(budget.usage(key.into(), window))
     }
 
-    /// Tells the others how a request ended.
-    pub(super) fn tell_others(&self, key: Key, (lease, window): (Lease, Duration), ending: Ending<'_>) {
+    /// Reports to the distributed limiter how a request ended.
+    pub(super) fn report_end(&self, key: Key, (lease, window): (Lease, Duration), ending: Ending<'_>) {
         let Some(budget) = &self.shared else { return };
         let ended = match ending {
             Ending::Answered(observation) if observation.is_throttled() => {

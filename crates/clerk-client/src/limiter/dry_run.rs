@@ -1,8 +1,8 @@
-//! What pacing would do with requests, before it is switched on: a queue and a log of their own, in which the requests
-//! wait and leave as they would, while they really leave at once.
+//! What the limiter would do, before it is switched on: a second queue and log, in which requests wait and leave as if
+//! limited, while they really leave at once.
 //!
-//! What is not known is how long those would be in flight that have not left: as long as requests were lately. A 429 that
-//! comes only since nothing is paced yet does not count here.
+//! The time in flight of simulated requests is unknown; the recent average is used. A 429 caused by the missing limiter
+//! does not count here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,47 +13,47 @@ use super::{Limiter, LimiterOptions, Priority, ShedReason, key};
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Moment, Scope};
 
-/// How long a request is taken to be in flight before any was seen.
+/// Time in flight assumed before the first response.
 const UNKNOWN_LATENCY: Duration = Duration::from_millis(100);
 
-/// Most that happens in the queue between two questions; what is left happens with the next one.
+/// Maximum number of events between two calls; the rest follows with the next call.
 const MAX_EVENTS: usize = 100_000;
 
-/// The shortest step of time, so that there is always one.
+/// The shortest time step, so that time always advances.
 const STEP: Duration = Duration::from_micros(100);
 
-/// What pacing would do with a request.
+/// What the limiter would do with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThrottleForecast {
     /// It would leave at once.
     Now,
-    /// It would wait, about so long.
+    /// It would be queued.
     Queued {
-        /// As it looks now; those of higher priority who come later go first.
+        /// Estimated wait; later requests of higher priority go first.
         wait: Duration,
     },
-    /// It would not be sent.
+    /// It would be rejected.
     Shed(ShedReason),
 }
 
-/// A queue that lives on the questions that are put to it.
+/// The simulated queue, advanced by each call.
 #[derive(Debug)]
 pub(super) struct DryRunQueue {
     queue: Queue,
-    /// When those who left come back, with a number that tells them apart.
+    /// Simulated requests in flight, by the time of their end and a unique number.
     in_flight: BTreeMap<(Moment, u64), Grant>,
-    /// Until when those who wait would do so.
+    /// Deadlines of the waiting requests.
     deadlines: BTreeSet<(Moment, u64, Key)>,
     number: u64,
-    /// Until then, everything has happened.
+    /// Everything up to then has been simulated.
     now: Moment,
 }
 
 impl DryRunQueue {
-    /// What would happen does not depend on the random numbers that others draw.
+    /// Seeded: the result must not depend on the random numbers of other queues.
     pub(super) fn new(options: LimiterOptions) -> Self {
         Self {
-            // As if shared: what never leaves finds nothing out.
+            // As if shared: a request that is never sent finds nothing out.
             queue: Queue::new(options, fastrand::Rng::with_seed(0)).shared(true),
             in_flight: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -66,8 +66,8 @@ impl DryRunQueue {
         self.queue.reconfigure(options);
     }
 
-    /// What becomes of a request that asks at `now`. `known` is the queue that knows the server.
-    fn ask(
+    /// Adds a request at `now`. `known` is the real queue, which knows the server.
+    fn submit(
         &mut self,
         known: &mut Queue,
         (key, priority): (Key, Priority),
@@ -96,7 +96,7 @@ impl DryRunQueue {
         }
     }
 
-    /// Lets happen what happens until `now`.
+    /// Simulates everything until `now`.
     fn advance(&mut self, now: Moment, latency: Duration) {
         for _ in 0..MAX_EVENTS {
             let next_end = self.in_flight.keys().next().map(|(at, _)| *at);
@@ -115,7 +115,7 @@ impl DryRunQueue {
             } else if next_deadline == Some(at)
                 && let Some((_, id, key)) = self.deadlines.pop_first()
             {
-                // A request that has left meanwhile does not wait any more.
+                // A request that has left meanwhile no longer waits.
                 self.queue.leave(key, id, self.now);
             } else {
                 self.queue.dispatch(self.now);
@@ -126,7 +126,7 @@ impl DryRunQueue {
         self.now = self.now.max(now);
     }
 
-    /// When the first of those who are next may leave, if that is a matter of time.
+    /// When the first head may leave, if that depends on time only.
     fn next_turn(&mut self) -> Option<Moment> {
         let looks = self.queue.heads().into_iter().filter_map(|(key, id)| match self.queue.poll(key, id, self.now).0 {
             Poll::Wait(look) => look,
@@ -138,7 +138,7 @@ impl DryRunQueue {
         looks.min().map(|at| at.max(self.now))
     }
 
-    /// Sees off those whose turn has come.
+    /// Moves granted requests in flight.
     fn collect(&mut self, now: Moment, latency: Duration) {
         for grant in self.queue.take_grants() {
             self.depart(grant, now, latency);
@@ -152,9 +152,10 @@ impl DryRunQueue {
 }
 
 impl Limiter {
-    /// What would become of a request that asked for a permit now and waited at most `max_wait`, if all requests for
-    /// which this is asked were paced: to see what pacing would do before it is switched on. To be asked once for each
-    /// request; it is then taken to wait and leave as is said here. Sees the requests of this process only.
+    /// Returns what the limiter would do with a request now, if it limited all requests of this method.
+    ///
+    /// Call it once per request: the request then waits and leaves as returned. Only the requests of this process
+    /// count.
     #[must_use]
     pub fn dry_run(
         &self,
@@ -169,10 +170,10 @@ impl Limiter {
         let state = &mut *self.state.lock();
         let options = state.queue.options();
         let dry_run = state.dry_run.get_or_insert_with(|| Box::new(DryRunQueue::new(options)));
-        dry_run.ask(&mut state.queue, (key(bucket, entity), priority), self.clock.now(), max_wait)
+        dry_run.submit(&mut state.queue, (key(bucket, entity), priority), self.clock.now(), max_wait)
     }
 
-    /// Whether a request that asked for a permit now would have to wait, beside those that were really sent.
+    /// Returns whether a request would have to wait now, given the requests really sent.
     #[must_use]
     pub fn would_throttle(&self, bucket: Bucket, entity: Option<Entity>, priority: Priority) -> bool {
         bucket.scope() != Scope::Unlimited
@@ -192,13 +193,13 @@ mod tests {
         Moment::from_unix(Duration::from_millis(1_000_000_000 + millis))
     }
 
-    struct Asked {
+    struct Simulation {
         known: Queue,
         dry_run: DryRunQueue,
         max_wait: Duration,
     }
 
-    impl Asked {
+    impl Simulation {
         fn new(max_wait: u64) -> Self {
             let limit = Some(Limit { requests: 40, window: WINDOW });
             let options = LimiterOptions { limit, max_in_flight: 100, ..LimiterOptions::default() };
@@ -206,11 +207,11 @@ mod tests {
             Self { known, dry_run: DryRunQueue::new(options), max_wait: Duration::from_secs(max_wait) }
         }
 
-        /// How many of so many would leave at once, wait and be shed.
-        fn ask(&mut self, requests: u32, priority: Priority, now: u64) -> [u32; 3] {
+        /// How many of `requests` would leave at once, wait and be shed.
+        fn submit(&mut self, requests: u32, priority: Priority, now: u64) -> [u32; 3] {
             let mut counts = [0; 3];
             for _ in 0..requests {
-                match self.dry_run.ask(&mut self.known, (KEY, priority), at(now), self.max_wait) {
+                match self.dry_run.submit(&mut self.known, (KEY, priority), at(now), self.max_wait) {
                     ThrottleForecast::Now => counts[0] += 1,
                     ThrottleForecast::Queued { .. } => counts[1] += 1,
                     ThrottleForecast::Shed(_) => counts[2] += 1,
@@ -221,37 +222,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_limit_is_shed_or_queued_by_max_wait() {
-        assert_eq!(Asked::new(5).ask(60, Priority::High, 0), [40, 0, 20]);
-        assert_eq!(Asked::new(30).ask(60, Priority::High, 0), [40, 20, 0]);
+    fn requests_beyond_the_limit_are_shed_or_queued_by_max_wait() {
+        assert_eq!(Simulation::new(5).submit(60, Priority::High, 0), [40, 0, 20]);
+        assert_eq!(Simulation::new(30).submit(60, Priority::High, 0), [40, 20, 0]);
     }
 
     #[test]
-    fn those_who_were_shed_use_nothing_and_those_who_wait_do() {
-        let mut shed = Asked::new(5);
-        shed.ask(60, Priority::High, 0);
-        let mut queued = Asked::new(30);
-        queued.ask(60, Priority::High, 0);
-        // Three windows later all is free where no request waited, and those who did have long left.
-        assert_eq!(shed.ask(40, Priority::High, 30_000), [40, 0, 0]);
-        assert_eq!(queued.ask(40, Priority::High, 60_000), [40, 0, 0]);
-        // Just after those who waited have left, there is no room beside them.
-        let mut busy = Asked::new(30);
-        busy.ask(80, Priority::High, 0);
-        let [now, ..] = busy.ask(10, Priority::High, 15_000);
+    fn shed_requests_use_no_quota_but_queued_ones_do() {
+        let mut shed = Simulation::new(5);
+        shed.submit(60, Priority::High, 0);
+        let mut queued = Simulation::new(30);
+        queued.submit(60, Priority::High, 0);
+        // Three windows later all quota is back if no request waited; if some did, after six.
+        assert_eq!(shed.submit(40, Priority::High, 30_000), [40, 0, 0]);
+        assert_eq!(queued.submit(40, Priority::High, 60_000), [40, 0, 0]);
+        // Just after queued requests have left, there is no room.
+        let mut busy = Simulation::new(30);
+        busy.submit(80, Priority::High, 0);
+        let [now, ..] = busy.submit(10, Priority::High, 15_000);
         assert!(now < 10, "{now}");
     }
 
     #[test]
-    fn bulk_work_leaves_its_reserve() {
-        assert_eq!(Asked::new(5).ask(60, Priority::Low, 0), [36, 0, 24]);
+    fn low_priority_leaves_its_reserve() {
+        assert_eq!(Simulation::new(5).submit(60, Priority::Low, 0), [36, 0, 24]);
     }
 
     #[test]
-    fn a_wait_says_about_how_long_it_is() {
-        let mut asked = Asked::new(30);
-        asked.ask(40, Priority::High, 0);
-        let forecast = asked.dry_run.ask(&mut asked.known, (KEY, Priority::High), at(1_000), asked.max_wait);
+    fn queued_forecast_estimates_the_wait() {
+        let mut simulation = Simulation::new(30);
+        simulation.submit(40, Priority::High, 0);
+        let forecast =
+            simulation.dry_run.submit(&mut simulation.known, (KEY, Priority::High), at(1_000), simulation.max_wait);
         let ThrottleForecast::Queued { wait } = forecast else { panic!("{forecast:?}") };
         assert!((8.0..10.5).contains(&wait.as_secs_f64()), "{wait:?}");
     }

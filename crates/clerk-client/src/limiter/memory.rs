@@ -1,4 +1,4 @@
-//! A log of all processes in memory: the stand-in for Redis in tests, on the clock that it is given.
+//! The distributed limiter in memory, for tests. It stands in for Redis and uses the given clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::counting_kind::{Counting, CountingKind};
 use super::distributed::{
-    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, TOLD_WINDOWS,
+    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, START_WINDOWS,
     TakeFuture, Taken, UsageFuture,
 };
 use super::sliding_counter::SlidingCounterModel;
@@ -17,15 +17,15 @@ use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 use clerk_quota::fleet::{FleetUsage, StartSlot};
 
-/// The shortest wait that is told, and the longest one while a request explores.
+/// The shortest wait returned, and the longest while another request explores.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The budgets of one Clerk instance, in memory. Does what `RedisLimiter` does, and can be cut off.
+/// A distributed limiter in memory. Behaves like `RedisLimiter`, and can be made unreachable.
 #[derive(Debug)]
 pub struct MemoryDistributedLimiter {
     clock: Arc<Clock>,
-    /// How long an answer takes.
+    /// Simulated round-trip time.
     latency: Duration,
     processes: u64,
     budgets: Mutex<HashMap<BucketKey, SharedLog>>,
@@ -35,14 +35,14 @@ pub struct MemoryDistributedLimiter {
     counting: Mutex<SharedCounting>,
 }
 
-/// What all processes found out of how the server counts, and the request that finds out more.
+/// How the server counts, as far as any process found out, and the request that explores.
 #[derive(Debug, Default)]
 struct SharedCounting {
     known: Counting,
     explorer: Option<(u64, u64)>,
 }
 
-/// The log of one budget.
+/// The log of one bucket.
 #[derive(Debug, Default)]
 struct SharedLog {
     entries: BTreeMap<u64, LogEntry>,
@@ -54,19 +54,19 @@ struct SharedLog {
 #[derive(Debug, Clone, Copy)]
 struct LogEntry {
     started: Moment,
-    /// `None` while it is in flight.
+    /// `None` while in flight.
     ended: Option<Moment>,
 }
 
 impl SharedLog {
-    /// Drops what is so old that nothing asks for it.
+    /// Removes entries too old for any lookup.
     fn settle(&mut self, now: Moment, window: Duration) {
-        let kept = window * (TOLD_WINDOWS + 1);
+        let kept = window * (START_WINDOWS + 1);
         self.counter.settle(now, window);
         self.entries.retain(|_, entry| entry.ended.is_none_or(|ended| ended.after(kept) > now));
     }
 
-    /// Ends of those that use the budget, the earliest first, and those in flight last.
+    /// Ends of the entries within the window, the earliest first and those in flight last.
     fn used(&self, now: Moment, window: Duration) -> Vec<Option<Moment>> {
         let mut used: Vec<_> = self.entries.values().map(|entry| entry.ended).collect();
         used.retain(|ended| ended.is_none_or(|ended| ended.after(window) > now));
@@ -78,7 +78,7 @@ impl SharedLog {
         self.entries.values().filter(|entry| entry.ended.is_none()).count() as u64
     }
 
-    /// Whether a request may leave, and whether it explores; else how long not.
+    /// Whether a request may leave and explores; otherwise the wait.
     fn room(&self, now: Moment, room: Room, counting: &SharedCounting) -> Result<bool, Duration> {
         if self.blocked_until > now {
             return Err(self.blocked_until.since(now));
@@ -98,7 +98,7 @@ impl SharedLog {
         if in_flight == 0 && counting.explorer.is_none() { Ok(true) } else { Err(wait.min(LOOK_AGAIN)) }
     }
 
-    /// How long the log has no room; `None` if it has.
+    /// Time until the log has room; `None` if it has.
     fn log_wait(&self, now: Moment, room: Room) -> Option<Duration> {
         let used = self.used(now, room.window);
         let over = (used.len() as u64 + 1).saturating_sub(room.requests).checked_sub(1)?;
@@ -108,7 +108,7 @@ impl SharedLog {
 
     fn starts(&self, now: Moment, window: Duration) -> Vec<StartSlot> {
         let length = window / SLOTS_PER_WINDOW;
-        let from = now.before(window * TOLD_WINDOWS);
+        let from = now.before(window * START_WINDOWS);
         let mut slots: BTreeMap<Moment, u64> = BTreeMap::new();
         for entry in self.entries.values() {
             let began = entry.started.rounded_down(length);
@@ -122,7 +122,7 @@ impl SharedLog {
 }
 
 impl MemoryDistributedLimiter {
-    /// An empty log for so many processes, whose answers take 3 ms.
+    /// Creates an empty log for a number of processes, with round trips of 3 ms.
     #[must_use]
     pub fn new(clock: Arc<Clock>, processes: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -137,27 +137,28 @@ impl MemoryDistributedLimiter {
         })
     }
 
-    /// Lets every question fail, or not any more.
+    /// Makes all requests fail, or work again.
     pub fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::Relaxed);
     }
 
-    /// Requests that asked so far.
+    /// Returns the number of requests so far.
     #[must_use]
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Whether no request stands in any log.
+    /// Returns whether all logs are empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.budgets.lock().values().all(|log| log.entries.is_empty())
     }
 
-    /// Enters a request if there is room, at once.
+    /// Adds a request if there is room, at once.
     ///
     /// # Errors
-    /// How long there will be no room.
+    ///
+    /// Returns the time until there may be room.
     pub fn try_take(&self, budget: BucketKey, room: Room) -> Result<Lease, Duration> {
         self.try_explore(budget, room).map(|(lease, _)| lease)
     }
@@ -238,7 +239,7 @@ impl DistributedLimiter for MemoryDistributedLimiter {
                     counting.known.recognise_counter();
                 } else {
                     counting.known.doubt(now, window);
-                    log.counter.forget_refuted();
+                    log.counter.clear_refuted();
                     log.throttled += 1;
                 }
             }

@@ -1,10 +1,11 @@
-//! Letting requests go no faster than Clerk allows, with a bounded queue for those that must wait.
+//! A client-side rate limiter for Clerk's API, with a bounded queue.
 //!
-//! `bucket_limiter` decides for one budget when the next request may leave, `queue` who that is. Both are pure; this file waits.
+//! `bucket_limiter` decides when the next request of one bucket may leave, `queue` which one. Both are pure; this file
+//! does the waiting.
 //!
-//! What is promised: as long as all requests to an instance pass one [`Limiter`], none of them meets a 429 of the rate
-//! limiter, however Clerk counts and whether or not it sends quota headers. Where others use the instance too, 429s are
-//! rare, and each one makes room.
+//! Guarantee: if all requests to an instance pass one [`Limiter`], none of them gets a 429 from Clerk's rate limiter,
+//! however Clerk counts and whether or not it sends quota headers. If other clients use the instance too, 429s are
+//! rare, and each one lowers the rate.
 
 mod aimd;
 mod bucket_limiter;
@@ -49,28 +50,28 @@ use distributed::NoRoom;
 use dry_run::DryRunQueue;
 use queue::{Enqueued, Grant, Key, Poll, Queue};
 
-/// Requests that wait for Clerk at the same time, at most, unless configured otherwise.
+/// Default limit of concurrent requests to Clerk.
 pub const MAX_IN_FLIGHT: usize = 1024;
 
-/// How an instance is paced.
+/// Options of a [`Limiter`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimiterOptions {
-    /// Limit of the instance's default bucket until the server names one.
+    /// Limit of the instance's default bucket until the server sends one.
     pub limit: Option<Limit>,
-    /// Decides the documented limit where none is given.
+    /// Selects the documented limit if none is configured.
     pub environment: Environment,
-    /// Share of the limit that bulk work leaves to others, 0 to 0.5.
+    /// Share of the limit that low-priority requests leave unused, 0 to 0.5.
     pub reserve: f64,
-    /// Most requests that wait for Clerk at the same time, over all buckets; at least 1. It bounds connections, and is no
-    /// rate: who finds no place waits for one. As many responses again may be held up by whoever reads them.
+    /// Maximum number of concurrent requests to Clerk, over all buckets; at least 1. It bounds connections, not the
+    /// rate. As many responses again may be held back by slow readers.
     pub max_in_flight: usize,
-    /// Most requests that wait at the same time, over all buckets.
+    /// Maximum number of queued requests, over all buckets.
     pub max_queue: usize,
 }
 
 impl Default for LimiterOptions {
-    /// Nothing known of the limit; a tenth in reserve, so that bulk work alone never is "less than 10 % left"; 1024 in
-    /// flight, 1000 in the queue.
+    /// Defaults: no limit, unknown environment, a reserve of 0.1, 1024 in flight, 1000 queued.
+    /// With that reserve, low-priority requests alone never leave less than 10 % of the limit.
     fn default() -> Self {
         Self {
             limit: None,
@@ -91,21 +92,21 @@ impl LimiterOptions {
     }
 }
 
-/// Who goes first. Within a priority, who came first. Probes are not paced: one in some seconds, late, tells nothing.
+/// Priority of a request; equal ones leave in order of arrival. Probes bypass the limiter: a late one is useless.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Somebody waits for the answer.
+    /// Requests that a user waits for.
     #[default]
     High,
-    /// Exports and the like: goes last, and leaves a reserve.
+    /// Exports and other background work: leaves last, and leaves a reserve.
     Low,
 }
 
 impl Priority {
-    /// All priorities, the first first.
+    /// All priorities, the highest first.
     pub const ALL: [Self; 2] = [Self::High, Self::Low];
 
-    /// A word for labels and logs.
+    /// Returns the name for labels and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -114,13 +115,13 @@ impl Priority {
         }
     }
 
-    /// Position in [`Priority::ALL`].
+    /// Returns the position in [`Priority::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The priorities of the requests whose fetch this one may wait for: not one that stands in the queue behind it.
+    /// Returns the priorities whose fetches a request of this priority may join: none that queue behind it.
     #[must_use]
     pub const fn may_join(self) -> &'static [Self] {
         match self {
@@ -130,10 +131,10 @@ impl Priority {
     }
 }
 
-/// Paces the requests to one Clerk instance.
+/// Limits the rate of requests to one Clerk instance.
 ///
-/// [`Outbound::send`](crate::outbound::Outbound::send) does this for each attempt; by itself it is for requests that take another
-/// way to Clerk.
+/// [`Outbound::send`](crate::outbound::Outbound::send) uses it for each attempt. Use it directly for requests that are
+/// sent otherwise.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -146,14 +147,14 @@ impl Priority {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), clerk_client::limiter::Shed> {
 /// let options = LimiterOptions { environment: Environment::Development, ..LimiterOptions::default() };
-/// let pacer = Limiter::new(options, Arc::new(Clock::new()));
-/// // 90 of 100 in 10 s are for bulk work.
+/// let limiter = Limiter::new(options, Arc::new(Clock::new()));
+/// Low priority may use 90 of 100 requests in 10 s.
 /// for _ in 0..90 {
-///     drop(pacer.acquire(Bucket::Instance, None, Priority::Low, Duration::ZERO).await?);
+///     drop(limiter.acquire(Bucket::Instance, None, Priority::Low, Duration::ZERO).await?);
 /// }
-/// let shed = pacer.acquire(Bucket::Instance, None, Priority::Low, Duration::ZERO).await.unwrap_err();
+/// let shed = limiter.acquire(Bucket::Instance, None, Priority::Low, Duration::ZERO).await.unwrap_err();
 /// assert!(shed.retry_after > Duration::from_secs(5));
-/// assert!(pacer.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.is_ok());
+/// assert!(limiter.acquire(Bucket::Instance, None, Priority::High, Duration::ZERO).await.is_ok());
 /// # Ok(())
 /// # }
 /// ```
@@ -167,9 +168,8 @@ pub struct Limiter {
 #[derive(Debug)]
 struct State {
     queue: Queue,
-    /// Of those who wait.
     waiters: HashMap<u64, Arc<Notify>>,
-    /// From the first question on what pacing would do.
+    /// Created by the first dry run.
     dry_run: Option<Box<DryRunQueue>>,
 }
 
@@ -182,13 +182,13 @@ impl State {
 }
 
 impl Limiter {
-    /// A pacer that knows nothing but what is configured.
+    /// Creates a limiter for a single process.
     #[must_use]
     pub fn new(options: LimiterOptions, clock: Arc<Clock>) -> Arc<Self> {
         Self::with_distributed(options, clock, None)
     }
 
-    /// A pacer of a process that shares the instance with others.
+    /// Creates a limiter for a process that shares the instance's limits with other processes.
     #[must_use]
     pub fn sharing(options: LimiterOptions, clock: Arc<Clock>, budget: Arc<dyn DistributedLimiter>) -> Arc<Self> {
         Self::with_distributed(options, clock, Some(budget))
@@ -203,7 +203,7 @@ impl Limiter {
         Arc::new(Self { clock, state: Mutex::new(State { queue, waiters: HashMap::new(), dry_run: None }), shared })
     }
 
-    /// Takes over a new configuration; what was learnt stays.
+    /// Applies new options; what was observed is kept.
     pub fn reconfigure(&self, options: LimiterOptions) {
         let mut state = self.state.lock();
         state.queue.reconfigure(options);
@@ -214,9 +214,13 @@ impl Limiter {
         state.notify(&to_wake);
     }
 
-    /// Waits until a request of this bucket may leave, at most `max_wait`. Dropping the future leaves the queue.
+    /// Waits until a request of this bucket may leave, at most `max_wait`.
+    ///
+    /// Dropping the future removes the request from the queue.
     ///
     /// # Errors
+    ///
+    /// Returns an error if the queue is full or the wait is, or would be, longer than `max_wait`.
     /// When it may not, or when that is clear at once.
     pub async fn acquire(
         self: &Arc<Self>,
@@ -241,9 +245,9 @@ impl Limiter {
                     self.wait(slot, priority, deadline).await?
                 }
             };
-            match self.ask_others(self.permit(grant), key, priority).await {
+            match self.acquire_shared(self.permit(grant), key, priority).await {
                 Ok(mut permit) => {
-                    // The time that it takes to ask is no wait.
+                    // The round trip to the distributed limiter does not count as queueing.
                     permit.waited = if has_waited { self.clock.now().since(from) } else { Duration::ZERO };
                     self.state.lock().queue.waited(permit.waited);
                     return Ok(permit);
@@ -253,7 +257,7 @@ impl Limiter {
         }
     }
 
-    /// Waits for its turn.
+    /// Waits for the grant.
     async fn wait(&self, mut slot: QueueSlot, priority: Priority, deadline: Moment) -> Result<Grant, Shed> {
         loop {
             let now = self.clock.now();
@@ -284,7 +288,7 @@ impl Limiter {
         polled
     }
 
-    /// Lets a request go at once, and counts it: for probes.
+    /// Admits a request at once and counts it. For probes.
     pub fn pass(self: &Arc<Self>, bucket: Bucket, entity: Option<Entity>) -> Permit {
         let key = key(bucket, entity);
         let (grant, room) = {
@@ -299,7 +303,7 @@ impl Limiter {
         permit
     }
 
-    /// Learns from an answer to a request that had no permit.
+    /// Applies a response to a request that had no permit.
     pub fn observe(&self, observation: &Observation) {
         let mut state = self.state.lock();
         state.queue.observe(key(observation.bucket, observation.entity), observation);
@@ -307,9 +311,10 @@ impl Limiter {
         state.notify(&to_wake);
     }
 
-    /// Enters a request that was sent before this process started, so that its quota is not spent once more. Without an
-    /// end it is taken as over now. What is older than a window or lies in the future is left out. Processes that share
-    /// the budget need not be told: their log outlives a process.
+    /// Counts a request that was sent before this process started, so that its quota is not used twice.
+    ///
+    /// Without an end, it ends now. Requests older than a window or in the future are ignored. A distributed limiter
+    /// needs no update: its log outlives the process.
     pub fn restore(&self, bucket: Bucket, entity: Option<Entity>, started: Moment, ended: Option<Moment>) {
         let now = self.clock.now();
         if bucket.scope() == Scope::Unlimited || started > now {
@@ -319,7 +324,7 @@ impl Limiter {
         self.state.lock().queue.restore(key(bucket, entity), (started, ended), now);
     }
 
-    /// What it did so far and how it stands.
+    /// Returns the counters and the current state.
     #[must_use]
     pub fn stats(&self) -> LimiterStats {
         let state = self.state.lock();
@@ -344,7 +349,7 @@ impl Limiter {
         }
     }
 
-    /// Somebody who was let go may not leave yet.
+    /// Requeues a granted request that the distributed limiter rejected.
     fn put_back(self: &Arc<Self>, key: Key, id: u64, priority: Priority) -> QueueSlot {
         let mut state = self.state.lock();
         let slot = self.slot(&mut state, key, id);
@@ -374,13 +379,13 @@ fn key(bucket: Bucket, entity: Option<Entity>) -> Key {
     (bucket, entity.filter(|_| bucket.scope() == Scope::Entity))
 }
 
-/// What becomes of somebody who came in.
+/// State of a request in [`Limiter::acquire`].
 enum AcquireState {
     Go(Grant),
     Wait(QueueSlot),
 }
 
-/// A place in the queue, given up when dropped.
+/// A slot in the queue, released on drop.
 #[derive(Debug)]
 struct QueueSlot {
     limiter: Arc<Limiter>,
@@ -410,8 +415,9 @@ impl Drop for QueueSlot {
     }
 }
 
-/// Leave for one request. Dropped, the request no longer is in flight; where nothing was said of its end, Clerk may have
-/// counted it.
+/// Permission to send one request. The request is in flight until the permit is dropped.
+///
+/// If it is dropped without an outcome, Clerk may have counted the request.
 #[derive(Debug)]
 #[must_use = "dropping it ends the request"]
 pub struct Permit {
@@ -419,36 +425,37 @@ pub struct Permit {
     grant: Grant,
     waited: Duration,
     ended: bool,
-    /// Whether its place is given back for as long as its response is held up by whoever reads it.
+    /// Whether its slot is released while the reader of the response is slow.
     is_held: bool,
-    /// The entry in the log that is shared with other processes, and how long it stays there after its end.
+    /// Entry in the distributed log, and how long it stays there after its end.
     lease: Option<(Lease, Duration)>,
 }
 
 impl Permit {
-    /// How long it was waited for; zero if there was no queue.
+    /// Returns the time spent in the queue; zero if it was admitted at once.
     #[must_use]
     pub const fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// The head of the answer came.
+    /// Reports the head of the response.
     pub fn answered(&mut self, observation: &Observation) {
         self.end(Ending::Answered(observation));
     }
 
-    /// The response to a request tells of another budget than the one that it was let go for.
+    /// Reports a response that belongs to another bucket than the permit's.
     pub fn learn(&self, observation: &Observation) {
         self.limiter.observe(observation);
     }
 
-    /// The request never left this machine.
+    /// Reports that the request was not sent.
     pub fn unsent(&mut self) {
         self.end(Ending::Unsent);
     }
 
-    /// The response is held up by whoever reads it: others may have the place meanwhile, as far as not too many
-    /// responses are held up already.
+    /// Releases the slot while the reader of the response is slow.
+    ///
+    /// Does nothing if too many responses are held already.
     pub fn hold(&mut self) {
         if self.is_held {
             return;
@@ -460,7 +467,7 @@ impl Permit {
         }
     }
 
-    /// More of the response is asked for, and has to come from Clerk.
+    /// Takes the slot again: the reader continues, and more data must come from Clerk.
     pub fn resume(&mut self) {
         if std::mem::take(&mut self.is_held) {
             self.limiter.state.lock().queue.resume();
@@ -472,7 +479,7 @@ impl Permit {
             return;
         }
         if let Some(lease) = self.lease.take() {
-            self.limiter.tell_others(self.grant.key(), lease, ending);
+            self.limiter.report_end(self.grant.key(), lease, ending);
         }
         let mut state = self.limiter.state.lock();
         let now = self.limiter.clock.now();

@@ -1,4 +1,4 @@
-//! Who waits for which budget, and who is next. Pure: time and dice are passed in.
+//! Queues of all buckets, and which request leaves next. Pure: time and randomness are passed in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -10,21 +10,21 @@ use super::{LimiterOptions, LimiterStats, Priority, Shed, ShedReason};
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Moment, Observation};
 
-/// The mean latency is about that of so many requests.
+/// Weight of the moving average of the latency, in requests.
 const LATENCIES: u32 = 8;
 
-/// Budgets that are kept before the idle ones are swept out.
+/// Number of buckets above which idle ones are evicted.
 const SWEEP_AT: usize = 4096;
 
-/// One budget: a bucket, and whose it is where each user, organization or membership has one.
+/// A bucket and, for buckets per user, organization or membership, its entity.
 pub(super) type Key = (Bucket, Option<Entity>);
 
-/// A request that was let go.
+/// An admitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grant {
     key: Key,
     sent: Moment,
-    /// Whether its answer will tell how the server counts.
+    /// Whether its response reveals how the server counts.
     explores: bool,
 }
 
@@ -38,7 +38,7 @@ impl Grant {
     }
 }
 
-/// What becomes of somebody who asks.
+/// Result of [`Queue::enqueue`].
 #[derive(Debug)]
 pub(super) enum Enqueued {
     Go(u64, Grant),
@@ -46,49 +46,49 @@ pub(super) enum Enqueued {
     Shed(Shed),
 }
 
-/// What somebody who waits finds.
+/// Result of [`Queue::poll`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Poll {
     Go(Grant),
-    /// Look again at this moment, or when woken.
+    /// Poll again at this moment, or when woken.
     Wait(Option<Moment>),
 }
 
 #[derive(Debug)]
 pub(super) struct Queue {
     options: LimiterOptions,
-    /// Boxed: a map of one entry takes the room of eleven.
+    /// Boxed: a map node reserves room for eleven values.
     queues: BTreeMap<Key, Box<BucketQueue>>,
-    /// The lines in which somebody waits.
+    /// Keys with waiting requests.
     busy: BTreeSet<Key>,
     sweep_at: usize,
     in_flight: usize,
-    /// Responses that are held up by whoever reads them.
+    /// Responses held back by slow readers.
     held: usize,
     waiting: usize,
     next_id: u64,
-    /// Those whose turn has come and who do not know yet.
+    /// Granted requests that have not polled since.
     granted: HashMap<u64, Grant>,
     stats: LimiterStats,
     rng: fastrand::Rng,
     sharing: Sharing,
     is_shared: bool,
-    /// When the others could not be asked any more, the last time.
+    /// Start of the last time without the distributed limiter.
     local_since: Moment,
     counting: Counting,
-    /// How long requests were in flight lately.
+    /// Average time in flight of recent requests.
     latency: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct BucketQueue {
     limiter: BucketLimiter,
-    /// By priority; numbers rise with time.
+    /// By priority; ids increase with time.
     waiting: [VecDeque<u64>; Priority::ALL.len()],
 }
 
 impl BucketQueue {
-    /// The one who is next.
+    /// The next request.
     fn head(&self) -> Option<(Priority, u64)> {
         Priority::ALL.into_iter().find_map(|priority| Some((priority, *self.waiting[priority.index()].front()?)))
     }
@@ -116,19 +116,19 @@ impl Queue {
         }
     }
 
-    /// A queue of a process that shares its budgets with others, or not.
+    /// Sets whether other processes share the limits.
     pub(super) fn shared(self, is_shared: bool) -> Self {
         Self { is_shared, ..self }
     }
 
     pub(super) fn reconfigure(&mut self, options: LimiterOptions) {
         for (key, bucket_queue) in &mut self.queues {
-            bucket_queue.limiter.set_limit_config(terms(&options, key.0));
+            bucket_queue.limiter.set_limit_config(limit_config(&options, key.0));
         }
         self.options = options;
     }
 
-    /// Somebody asks at `now` and would wait until `deadline`.
+    /// Adds a request at `now` that waits until `deadline`.
     pub(super) fn enqueue(
         &mut self,
         key: Key,
@@ -156,7 +156,7 @@ impl Queue {
         (Enqueued::Shed(self.shed(key, reason, earliest, now)), to_wake)
     }
 
-    /// Somebody who was let go may not leave yet, for others: back to where they stood in the line.
+    /// Returns a granted request to its position, after the distributed limiter rejected it.
     pub(super) fn put_back(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> Vec<u64> {
         let bucket_queue = self.bucket_queue(key, now);
         let waiting = &mut bucket_queue.waiting[priority.index()];
@@ -168,39 +168,39 @@ impl Queue {
         self.dispatch(now)
     }
 
-    /// What this priority may take of a budget, of all processes together. `None` where no limit is known.
+    /// What all processes together may use at this priority. `None` if no limit is known.
     pub(super) fn room(&self, key: Key, priority: Priority) -> Option<Room> {
         self.queues.get(&key)?.limiter.room(self.options.reserve(priority))
     }
 
-    /// Length of a budget's window, as far as that is known.
+    /// Length of the bucket's window, as far as known.
     pub(super) fn window(&self, key: Key) -> Duration {
         let known = self.queues.get(&key).map(|bucket_queue| bucket_queue.limiter.window());
-        known.unwrap_or_else(|| terms(&self.options, key.0).window)
+        known.unwrap_or_else(|| limit_config(&self.options, key.0).window)
     }
 
-    /// Enters a request that another process sent before this one started.
+    /// Counts a request that was sent before this process started.
     pub(super) fn restore(&mut self, key: Key, sent_and_ended: (Moment, Moment), now: Moment) {
         self.bucket_queue(key, now).limiter.restore(sent_and_ended, now);
     }
 
-    /// What the log of all processes says beside whether there is room.
-    pub(super) fn hear_of_others(&mut self, key: Key, taken: &Taken, now: Moment) {
+    /// Applies the state of the distributed log.
+    pub(super) fn apply_shared_state(&mut self, key: Key, taken: &Taken, now: Moment) {
         self.set_counting(self.counting.with_kind(taken.counting));
         if let Some(bucket_queue) = self.queues.get_mut(&key) {
-            bucket_queue.limiter.hear_of_others(taken, now);
+            bucket_queue.limiter.apply_shared_state(taken, now);
         }
     }
 
-    /// What is learnt of one budget holds for the whole instance.
+    /// How the server counts holds for the whole instance.
     fn set_counting(&mut self, counting: Counting) {
         if std::mem::replace(&mut self.counting, counting) != counting {
             self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.set_counting(counting));
         }
     }
 
-    /// The others were asked for a request that was let go, and so many processes there are; or they could not be. Says
-    /// whether our share has become less since the request was let go.
+    /// Applies the number of processes from the distributed limiter, `None` if it is unreachable. Returns whether this
+    /// process has switched to its local share since the request was granted.
     pub(super) fn set_processes(&mut self, processes: Option<u64>, grant: Grant, now: Moment) -> bool {
         let before = self.sharing;
         self.sharing = Sharing { reachable: processes.is_some(), processes: processes.or(before.processes) };
@@ -220,12 +220,12 @@ impl Queue {
         }
     }
 
-    /// How the budget is shared.
+    /// How the limits are shared.
     pub(super) const fn sharing(&self) -> Sharing {
         self.sharing
     }
 
-    /// Nothing leaves a budget for so long, and a little longer, at most twice: others have used it.
+    /// Blocks a bucket for `wait` plus jitter, at most twice `wait`: other processes have used it.
     pub(super) fn wait_for_others(&mut self, key: Key, wait: Duration, now: Moment) {
         let random = self.rng.f64();
         if let Some(bucket_queue) = self.queues.get_mut(&key) {
@@ -234,7 +234,7 @@ impl Queue {
         }
     }
 
-    /// Somebody leaves at once, whatever the limits say.
+    /// Admits a request at once, whatever the limits.
     pub(super) fn pass(&mut self, key: Key, now: Moment) -> Grant {
         let random = self.rng.f64();
         let explores = self.bucket_queue(key, now).limiter.begin(now, random);
@@ -242,7 +242,7 @@ impl Queue {
         Grant { key, sent: now, explores }
     }
 
-    /// Whether somebody who asked now would have to wait.
+    /// Whether a request would have to wait now.
     pub(super) fn would_throttle(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
         let reserve = self.options.reserve(priority);
         let is_full = self.in_flight >= self.options.max_in_flight;
@@ -250,32 +250,32 @@ impl Queue {
         is_full || bucket_queue.head().is_some() || bucket_queue.limiter.admit(now, 0, reserve) != Admission::Now
     }
 
-    /// How it stands with somebody who waits, and who is to be woken.
+    /// State of a waiting request, and the ids to wake.
     pub(super) fn poll(&mut self, key: Key, id: u64, now: Moment) -> (Poll, Vec<u64>) {
         if let Some(grant) = self.granted.remove(&id) {
             return (Poll::Go(grant), Vec::new());
         }
         match self.admission(key, id, now) {
             Some(Admission::At(at)) => (Poll::Wait(Some(at)), Vec::new()),
-            // Its moment came since the last call, and nobody else will call.
+            // Its moment has come since the last dispatch, and nothing else dispatches now.
             Some(Admission::Now) if self.in_flight < self.options.max_in_flight => {
                 let to_wake = self.dispatch(now);
                 let polled = self.granted.remove(&id).map_or(Poll::Wait(None), Poll::Go);
                 (polled, to_wake)
             }
-            // The end of a request calls.
+            // The end of a request dispatches.
             Some(Admission::Now | Admission::OnAnswer) | None => (Poll::Wait(None), Vec::new()),
         }
     }
 
-    /// Whether somebody may leave who is first in a line.
+    /// Whether the head of a queue may leave.
     fn admission(&mut self, key: Key, id: u64, now: Moment) -> Option<Admission> {
         let bucket_queue = self.queues.get_mut(&key)?;
         let (priority, _) = bucket_queue.head().filter(|(_, head)| *head == id)?;
         Some(bucket_queue.limiter.admit(now, 0, self.options.reserve(priority)))
     }
 
-    /// Somebody gives up; says who is to be woken.
+    /// Removes a request. Returns the ids to wake.
     pub(super) fn leave(&mut self, key: Key, id: u64, now: Moment) -> Vec<u64> {
         if let Some(grant) = self.granted.remove(&id) {
             self.end(grant, Ending::Unsent, now);
@@ -285,14 +285,14 @@ impl Queue {
         self.dispatch(now)
     }
 
-    /// Somebody's time is over.
+    /// Sheds a request whose deadline has passed.
     pub(super) fn expire(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> (Shed, Vec<u64>) {
         let earliest = self.earliest(key, priority, now);
         let to_wake = self.leave(key, id, now);
         (self.shed(key, ShedReason::WaitTooLong, earliest, now), to_wake)
     }
 
-    /// The head of an answer came, or will not come.
+    /// Applies the head of a response, or that none will come.
     pub(super) fn end(&mut self, grant: Grant, ending: Ending<'_>, now: Moment) {
         let random = self.rng.f64();
         if matches!(ending, Ending::Answered(_)) {
@@ -306,13 +306,13 @@ impl Queue {
         }
     }
 
-    /// A request no longer occupies Clerk.
+    /// Releases the slot of a request.
     pub(super) fn release(&mut self, now: Moment) -> Vec<u64> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.dispatch(now)
     }
 
-    /// A response is held up by whoever reads it: its request no longer occupies Clerk. None where too many are.
+    /// Releases the slot of a request whose response is read slowly. `None` if too many are held.
     pub(super) fn hold(&mut self, now: Moment) -> Option<Vec<u64>> {
         if self.held >= self.options.max_in_flight {
             return None;
@@ -321,13 +321,13 @@ impl Queue {
         Some(self.release(now))
     }
 
-    /// More of a response that was held up is asked for.
+    /// Takes the slot of a held response again.
     pub(super) const fn resume(&mut self) {
         self.held = self.held.saturating_sub(1);
         self.in_flight += 1;
     }
 
-    /// Takes in an answer to a request that did not come through here.
+    /// Applies a response to a request without a permit.
     pub(super) fn observe(&mut self, key: Key, observation: &Observation) {
         let random = self.rng.f64();
         let bucket_queue = self.bucket_queue(key, observation.at);
@@ -336,7 +336,8 @@ impl Queue {
         self.set_counting(counting);
     }
 
-    /// Calls those whose turn has come. Says whom to wake: them, and those who are next and must look at the time anew.
+    /// Grants all requests that may leave. Returns the ids to wake: those granted, and the heads, which must check the
+    /// time again.
     pub(super) fn dispatch(&mut self, now: Moment) -> Vec<u64> {
         let mut to_wake = Vec::new();
         while self.in_flight < self.options.max_in_flight
@@ -356,31 +357,31 @@ impl Queue {
         self.options
     }
 
-    /// How long requests were in flight lately; `None` before the first answer.
+    /// Average time in flight of recent requests; `None` before the first response.
     pub(super) const fn latency(&self) -> Option<Duration> {
         self.latency
     }
 
-    /// Takes over what another queue knows of the server, but not what was used.
+    /// Copies what another queue knows of the server, but not the use.
     pub(super) fn adopt(&mut self, key: Key, known: &mut Self, now: Moment) {
         self.set_counting(known.counting);
         let known = &known.bucket_queue(key, now).limiter;
         self.bucket_queue(key, now).limiter.adopt(known);
     }
 
-    /// Those who are next, each in its line.
+    /// The heads of all queues.
     pub(super) fn heads(&self) -> Vec<(Key, u64)> {
         self.busy.iter().filter_map(|key| Some((*key, self.queues.get(key)?.head()?.1))).collect()
     }
 
-    /// All whose turn has come and who do not know yet.
+    /// Takes all granted requests that have not polled.
     pub(super) fn take_grants(&mut self) -> Vec<Grant> {
         let mut grants: Vec<_> = self.granted.drain().collect();
         grants.sort_unstable_by_key(|(id, _)| *id);
         grants.into_iter().map(|(_, grant)| grant).collect()
     }
 
-    /// Gives a turn back that was told too early.
+    /// Returns a grant that was polled too early.
     pub(super) fn put_grant(&mut self, id: u64, grant: Grant) {
         self.granted.insert(id, grant);
     }
@@ -394,7 +395,7 @@ impl Queue {
         LimiterStats { waiting, in_flight, counting, ..self.stats.clone() }
     }
 
-    /// Of those who are first in their lines and may leave, the most urgent one, and of those the one who came first.
+    /// Of the heads that may leave, the one with the highest priority; among equals, the oldest.
     fn next(&mut self, now: Moment) -> Option<(Key, Priority, u64)> {
         let mut best: Option<(Key, Priority, u64)> = None;
         for key in &self.busy {
@@ -410,7 +411,7 @@ impl Queue {
         best
     }
 
-    /// The earliest moment at which the last one of this priority in a line may leave, as far as that is known.
+    /// The earliest moment at which the last request of this priority may leave, as far as known.
     pub(super) fn earliest(&mut self, key: Key, priority: Priority, now: Moment) -> Option<Moment> {
         let reserve = self.options.reserve(priority);
         let bucket_queue = self.queues.get_mut(&key)?;
@@ -431,7 +432,7 @@ impl Queue {
     fn remove(&mut self, key: Key, id: u64) {
         let Some(bucket_queue) = self.queues.get_mut(&key) else { return };
         for waiting in &mut bucket_queue.waiting {
-            // Numbers rise along the line.
+            // Ids increase along the queue.
             if let Ok(slot) = waiting.binary_search(&id) {
                 waiting.remove(slot);
                 self.waiting -= 1;
@@ -447,7 +448,7 @@ impl Queue {
             self.queues.retain(|_, bucket_queue| bucket_queue.head().is_some() || !bucket_queue.limiter.is_idle(now));
             self.sweep_at = SWEEP_AT.max(self.queues.len() * 2);
         }
-        let (limit_config, sharing) = (terms(&self.options, key.0), self.sharing);
+        let (limit_config, sharing) = (limit_config(&self.options, key.0), self.sharing);
         let (is_shared, counting) = (self.is_shared, self.counting);
         self.queues.entry(key).or_insert_with(|| {
             let mut limiter = BucketLimiter::new(limit_config);
@@ -461,8 +462,8 @@ impl Queue {
     }
 }
 
-/// The instance's own limit comes from the configuration, the others' from Clerk's documentation.
-fn terms(options: &LimiterOptions, bucket: Bucket) -> LimitConfig {
+/// The limit of the default bucket is configured; the others are those of Clerk's documentation.
+fn limit_config(options: &LimiterOptions, bucket: Bucket) -> LimitConfig {
     let configured = options.limit.filter(|_| bucket == Bucket::Instance);
     LimitConfig {
         limit: configured.map(|limit| limit.requests).or_else(|| bucket.limit(options.environment)),

@@ -1,11 +1,13 @@
-//! The shared budget in Redis.
+//! The distributed limiter in Redis.
 //!
-//! One sorted set for each budget: an entry for each request of every process, scored with the server's time, so that the
-//! clocks of the processes do not matter. A request stands in it from before it leaves until a window after its answer. A
-//! script enters a request only where fewer than the limit stand there, so that no stretch as long as a window sees more,
-//! whatever the network does to the order; and only where a sliding counter would let it pass too, as long as the server
-//! may be one. What any process finds out of that is known to all. (The usual GCRA needs a single number, but lets twice the limit through in a
-//! window that begins after a pause, or only half of it in the long run. A thousand entries are some 100 kB.)
+//! Each bucket has a sorted set with one entry per request of any process, scored by the server's time, so that the
+//! clocks of the processes do not matter. An entry stays from before the request leaves until one window after its
+//! response. A script adds an entry only if fewer than the limit exist, so that no period of one window contains more,
+//! however the network reorders requests. As long as the server may be a sliding counter, that must allow the request
+//! too. All processes share what any of them finds out about it.
+//!
+//! GCRA would need a single number, but allows twice the limit in a window that begins after a pause, or only half of
+//! it in the long run. A thousand entries take about 100 kB.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,37 +19,37 @@ use tokio::task::JoinSet;
 
 use super::counting_kind::CountingKind;
 use super::distributed::{
-    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, TOLD_WINDOWS,
+    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, START_WINDOWS,
     TakeFuture, Taken, UsageFuture,
 };
 use crate::redis::scripts::limiter as scripts;
 use crate::redis::{InstanceKeys, RedisClient, RedisKey, Reply, Script};
 use clerk_quota::fleet::{FleetUsage, StartSlot};
 
-/// How long a request stands in the log whose end nobody told, beside the window: its process died, or could not tell.
+/// How long an entry without an end stays, beyond the window: its process died or could not report.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// A process that did not ask for so long is gone.
+/// A process without a request for this long is considered gone.
 const PRESENCE: Duration = Duration::from_secs(60);
 
-/// Ends that may wait to be told. What does not fit in ends by itself after [`GRACE`].
-const MAX_UNTOLD: usize = 10_000;
+/// Maximum number of queued updates. A dropped update expires after [`GRACE`].
+const MAX_UPDATES: usize = 10_000;
 
-/// The budgets of one Clerk instance, in Redis.
+/// Rate limits of one Clerk instance, shared through Redis.
 #[derive(Debug)]
 pub struct RedisLimiter {
     shared: Arc<Inner>,
     leases: AtomicU64,
-    untold: mpsc::Sender<Update>,
-    /// Tells the ends, until this is dropped.
-    _teller: Mutex<JoinSet<()>>,
+    updates: mpsc::Sender<Update>,
+    /// Sends the updates until it is dropped.
+    _sender: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
 struct Inner {
     store: RedisClient,
     keys: InstanceKeys,
-    /// Of this process, by chance.
+    /// Random id of this process.
     process: String,
     take: Script,
     end: Script,
@@ -64,7 +66,7 @@ struct Update {
 }
 
 impl RedisLimiter {
-    /// The budgets of the instance that all processes call by this name. Needs a tokio runtime.
+    /// Creates a limiter. All processes must use the same name for the instance. Needs a tokio runtime.
     #[must_use]
     pub fn new(store: RedisClient, instance: &str) -> Arc<Self> {
         let shared = Arc::new(Inner {
@@ -75,10 +77,10 @@ impl RedisLimiter {
             end: Script::new(&scripts::end()),
             usage: Script::new(scripts::USAGE),
         });
-        let (untold, ends) = mpsc::channel(MAX_UNTOLD);
-        let mut teller = JoinSet::new();
-        teller.spawn(send_updates(Arc::clone(&shared), ends));
-        Arc::new(Self { shared, leases: AtomicU64::new(0), untold, _teller: Mutex::new(teller) })
+        let (updates, ends) = mpsc::channel(MAX_UPDATES);
+        let mut sender = JoinSet::new();
+        sender.spawn(send_updates(Arc::clone(&shared), ends));
+        Arc::new(Self { shared, leases: AtomicU64::new(0), updates, _sender: Mutex::new(sender) })
     }
 
     fn lease(&self) -> Lease {
@@ -86,21 +88,21 @@ impl RedisLimiter {
     }
 
     fn send(&self, update: Update) {
-        // What does not fit in ends by itself.
-        let _ = self.untold.try_send(update);
+        // A dropped update expires by itself.
+        let _ = self.updates.try_send(update);
     }
 }
 
 impl DistributedLimiter for RedisLimiter {
     fn take(&self, budget: BucketKey, room: Room) -> TakeFuture<'_> {
         let lease = self.lease();
-        let guard = ReleaseOnDrop { budget: self, told: Some((budget, lease, room.window)) };
+        let guard = ReleaseOnDrop { budget: self, entry: Some((budget, lease, room.window)) };
         Box::pin(async move {
             let mut guard = guard;
             let taken = self.shared.take(budget, lease, room).await;
-            // Where nothing was entered, nothing has to be taken away. After an error nobody knows.
+            // On success nothing is left to remove. After an error, the entry may exist.
             if taken.is_ok() {
-                guard.told = None;
+                guard.entry = None;
             }
             taken
         })
@@ -119,8 +121,7 @@ impl DistributedLimiter for RedisLimiter {
             LeaseEnd::NotCounted => ("uncounted", Duration::ZERO, Duration::ZERO),
             LeaseEnd::Throttled { wait, window } => ("throttled", window, wait),
         };
-        let told = Update { budget, lease, what, window, block };
-        self.send(told);
+        self.send(Update { budget, lease, what, window, block });
     }
 
     fn usage(&self, budget: BucketKey, window: Duration) -> UsageFuture<'_> {
@@ -128,15 +129,15 @@ impl DistributedLimiter for RedisLimiter {
     }
 }
 
-/// A request that gave up while the script was under way: its entry, if there is one, is taken away.
+/// Removes the entry of a request that was dropped while the script ran.
 struct ReleaseOnDrop<'a> {
     budget: &'a RedisLimiter,
-    told: Option<(BucketKey, Lease, Duration)>,
+    entry: Option<(BucketKey, Lease, Duration)>,
 }
 
 impl Drop for ReleaseOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some((budget, lease, window)) = self.told {
+        if let Some((budget, lease, window)) = self.entry {
             self.budget.send(Update { budget, lease, what: "uncounted", window, block: Duration::ZERO });
         }
     }
@@ -199,7 +200,7 @@ impl Inner {
         ["log", "block", "starts", "unsure", "throttled", "refuted"].map(key)
     }
 
-    /// What is known of the whole instance.
+    /// Keys for the whole instance.
     fn instance_keys(&self) -> [RedisKey; 4] {
         ["counting", "calm", "explorer", "processes"].map(|kind| self.keys.key(&["pace", kind]))
     }
@@ -222,7 +223,7 @@ impl Inner {
             slots().to_string(),
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
-        // When it cannot be told, the entry ends by itself, and the store has said what is wrong.
+        // If it fails, the entry expires by itself; the Redis client has logged the error.
         let _ = self.store.run(&self.end, &keys, &arguments).await;
     }
 }
@@ -233,9 +234,9 @@ async fn send_updates(shared: Arc<Inner>, mut ends: mpsc::Receiver<Update>) {
     }
 }
 
-/// Slots of starts that are kept.
+/// Number of slots in which request starts are kept.
 const fn slots() -> u32 {
-    SLOTS_PER_WINDOW * TOLD_WINDOWS
+    SLOTS_PER_WINDOW * START_WINDOWS
 }
 
 fn micros(duration: Duration) -> String {

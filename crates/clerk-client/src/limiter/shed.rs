@@ -1,27 +1,27 @@
-//! That a request was not let go, and why.
+//! Rejection of a request by the limiter.
 
 use std::time::Duration;
 
 use clerk_quota::Bucket;
 
-/// A request was not let go. Nothing was sent.
+/// A request was rejected by the limiter. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not sent, to stay within Clerk's rate limit (bucket {bucket}): {reason}; try again in {}", humantime::format_duration(whole(*retry_after)))]
 pub struct Shed {
-    /// Why.
+    /// Why it was rejected.
     pub reason: ShedReason,
-    /// The bucket that it would have been counted in.
+    /// The bucket of the request.
     pub bucket: Bucket,
-    /// Time after which it may go better, from now.
+    /// Time from now after which a retry may succeed.
     pub retry_after: Duration,
 }
 
-/// Why a request was not let go. A closed set: it is a label.
+/// Why a request was rejected. The set is closed, since it is a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ShedReason {
-    /// Too many wait already.
+    /// The queue is full.
     QueueFull,
-    /// Its turn would come, or did not come, within the time that it would wait.
+    /// The wait exceeds, or would exceed, the maximum.
     WaitTooLong,
 }
 
@@ -29,7 +29,7 @@ impl ShedReason {
     /// All reasons.
     pub const ALL: [Self; 2] = [Self::QueueFull, Self::WaitTooLong];
 
-    /// A word for labels and logs.
+    /// Returns the name for labels and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl ShedReason {
         }
     }
 
-    /// Position in [`ShedReason::ALL`].
+    /// Returns the position in [`ShedReason::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
@@ -54,7 +54,7 @@ impl std::fmt::Display for ShedReason {
     }
 }
 
-/// For people: rounded up to whole seconds.
+/// Rounded up to whole seconds, for messages.
 fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
 }

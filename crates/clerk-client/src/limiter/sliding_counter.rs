@@ -1,51 +1,50 @@
-//! What a server would say that counts by a sliding counter: the requests of the current window of its grid, and of the
-//! window before it the part that still lies within the last window. Pure.
+//! A model of a server that counts with a sliding counter: the requests in the current window of its grid, plus those
+//! of the previous window weighted by the part that lies within the last window. Pure.
 //!
-//! The grid is the epoch's as the server's clock has it, which may differ from ours; and a request is counted some time
-//! between its start and its end. So there are two answers: the most that the server can have counted, for leave, and
-//! the least, for what it would surely have refused.
+//! The grid is aligned to the epoch by the server's clock, which may differ from ours, and a request is counted at some
+//! time between its start and its end. So there are two estimates: the most that the server can have counted (to admit
+//! requests) and the least (to find what it would have rejected).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use clerk_quota::Moment;
 
-/// The server's clock is taken to differ from ours by this at most, and by this part of a window.
+/// Assumed maximum difference of the clocks, in time and as a part of a window.
 const LARGEST_OFFSET: Duration = Duration::from_secs(1);
 const OFFSET_PARTS: u32 = 10;
 
-/// Offsets that are tried to either side. Estimates hold for all that lies between two of them, too, which costs a hundredth
-/// of the limit at most.
+/// Offsets tried to either side. Estimates also cover all offsets in between, which costs at most 1 % of the limit.
 const OFFSET_STEPS: i32 = 8;
 
-/// Moments that are tried between start and end of a request, and the part of the limit by which an estimate must be too
-/// high, for what lies between them.
+/// Moments tried between start and end of a request; and the part of the limit by which an estimate must exceed it, to
+/// cover the moments in between.
 const FLIGHT_STEPS: i128 = 4;
 const SURE_PART: f64 = 0.01;
 
-/// Ends that are kept exactly; further ones are taken as later by up to this part of a window.
+/// Number of ends stored exactly; further ones are rounded up by at most this part of a window.
 const EXACT_ENDS: u32 = 2000;
 
-/// Windows that are looked ahead at for those who stand far behind in the queue.
+/// Windows simulated ahead for requests far back in the queue.
 const FORESEEN_WINDOWS: u32 = 64;
 
-/// Tolerance against rounding, in requests.
+/// Tolerance for rounding, in requests.
 const ROUNDING: f64 = 1e-9;
 
-/// The ends of our requests within the last two windows.
+/// Ends of our requests within the last two windows.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SlidingCounterModel {
     /// Oldest first.
     ends: VecDeque<EndTotal>,
-    /// Requests that are too old.
-    forgotten: u64,
-    /// Until then, requests count that may have reached the server much earlier than they ended.
+    /// Number of requests removed because of their age.
+    removed: u64,
+    /// Until then, some counted requests may have reached the server much earlier than they ended.
     unsure_until: Moment,
-    /// Offsets of the server's clock, a bit for each, with which a sliding counter would not have done what it did.
+    /// One bit for each clock offset at which a sliding counter is ruled out.
     refuted: u32,
 }
 
-/// The number of requests that ended until a moment, since the log began.
+/// Number of requests that ended until `at`, since the log began.
 #[derive(Debug, Clone, Copy)]
 struct EndTotal {
     at: Moment,
@@ -53,7 +52,7 @@ struct EndTotal {
 }
 
 impl SlidingCounterModel {
-    /// A request that the server may have counted is over.
+    /// A request that the server may have counted has ended.
     pub(super) fn push(&mut self, started: Moment, ended: Moment, window: Duration) {
         if ended.since(started) > longest_flight(window) {
             self.unsure_until = self.unsure_until.max(ended.after(window * 2));
@@ -61,7 +60,7 @@ impl SlidingCounterModel {
         let is_exact = self.ends.len() < EXACT_ENDS as usize;
         let at = if is_exact { ended } else { ended.rounded_up(window / EXACT_ENDS) };
         let place = self.ends.partition_point(|end| end.at < at);
-        // Requests end in the order of time, so that this is a walk over nothing, but for those of before a restart.
+        // Requests end in order of time, so this loop is empty except for requests from before a restart.
         for later in self.ends.range_mut(place..) {
             later.total += 1;
         }
@@ -71,15 +70,15 @@ impl SlidingCounterModel {
         }
     }
 
-    /// Drops what no estimate looks at any more.
+    /// Removes ends too old for any estimate.
     pub(super) fn settle(&mut self, now: Moment, window: Duration) {
         while let Some(end) = self.ends.front().filter(|end| end.at.after(window * 2) < now) {
-            self.forgotten = end.total;
+            self.removed = end.total;
             self.ends.pop_front();
         }
     }
 
-    /// The most that the server can have counted, in flight or over, rounded up.
+    /// The most that the server can have counted, in flight or ended, rounded up.
     pub(super) fn most(&self, in_flight: u64, now: Moment, window: Duration) -> u64 {
         let most = Estimate::largest(self, now, window).map(|estimate| estimate.sum()).fold(0.0, f64::max);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
@@ -96,9 +95,9 @@ impl SlidingCounterModel {
         self.since(now.before(window * 2)) == 0
     }
 
-    /// Takes in that the server let pass all requests that ended until `now`, and says whether no sliding counter would
-    /// have done that: for each offset of its clock that is thinkable, it once would have counted more than the limit,
-    /// whenever our requests reached it.
+    /// Records that the server accepted all requests that ended until `now`. Returns whether no sliding counter would
+    /// have: for each possible offset of its clock, it would once have counted more than the limit, whenever the
+    /// requests reached it.
     pub(super) fn is_refuted(&mut self, limit: u64, now: Moment, window: Duration) -> bool {
         if now < self.unsure_until {
             return false;
@@ -107,7 +106,7 @@ impl SlidingCounterModel {
         let half_step = largest / i128::from(2 * OFFSET_STEPS);
         let surely = limit as f64 * (1.0 + SURE_PART) + ROUNDING;
         for step in -OFFSET_STEPS..=OFFSET_STEPS {
-            // That a request came earlier than it ended is as if the border lay later.
+            // A request that arrived before its end has the effect of a later window boundary.
             let from = largest * i128::from(step) / i128::from(OFFSET_STEPS) - half_step;
             let tried = (0..=FLIGHT_STEPS).map(|part| from + (early + 2 * half_step) * part / FLIGHT_STEPS);
             let least = tried.map(|phase| Estimate::at(self, now, window, phase).sum()).fold(f64::MAX, f64::min);
@@ -116,13 +115,13 @@ impl SlidingCounterModel {
         self.refuted == (1 << (2 * OFFSET_STEPS + 1)) - 1
     }
 
-    /// Starts again with that.
-    pub(super) const fn forget_refuted(&mut self) {
+    /// Starts collecting evidence again.
+    pub(super) const fn clear_refuted(&mut self) {
         self.refuted = 0;
     }
 
-    /// When the last one of so many requests may leave beside those in flight, if the server surely lets it pass; `None`
-    /// for now. Those before it are taken to leave as soon as they may.
+    /// When the last of `requests` may leave beside those in flight, if the server certainly accepts it; `None` for
+    /// now. The requests before it are assumed to leave as soon as they may.
     pub(super) fn room_at(
         &self,
         (requests, in_flight): (u64, u64),
@@ -135,7 +134,7 @@ impl SlidingCounterModel {
             estimate.room_after(requests as f64, limit as f64)
         });
         let windows = waits.fold(0.0, f64::max);
-        // Rounded up, so that a look at that moment finds room.
+        // Rounded up, so that a check at that moment finds room.
         (windows > 0.0).then(|| now.after(window.mul_f64(windows) + Duration::from_micros(1)))
     }
 
@@ -146,21 +145,21 @@ impl SlidingCounterModel {
     }
 
     fn total_before(&self, place: usize) -> u64 {
-        place.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(self.forgotten, |end| end.total)
+        place.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(self.removed, |end| end.total)
     }
 }
 
-/// By how much the clocks may differ.
+/// The largest assumed difference of the clocks.
 fn largest_offset(window: Duration) -> Duration {
     LARGEST_OFFSET.min(window / OFFSET_PARTS)
 }
 
-/// By how much a request may have reached the server before it ended, so that the least estimate still is one.
+/// How long before its end a request may have reached the server, for the least estimate to hold.
 fn longest_flight(window: Duration) -> Duration {
     largest_offset(window) / 2
 }
 
-/// Where the server's grid may lie, in nanoseconds: stretches that together hold every offset of its clock.
+/// Possible positions of the server's grid in nanoseconds: intervals that cover every offset of its clock.
 fn phases(window: Duration) -> impl Iterator<Item = (i128, i128)> {
     let largest = nanos(largest_offset(window));
     let phase = move |step: i32| largest * i128::from(step) / i128::from(OFFSET_STEPS);
@@ -176,16 +175,16 @@ fn nanos(duration: Duration) -> i128 {
 struct Estimate {
     previous: f64,
     current: f64,
-    /// The part of the previous window that counts: 1 as the current one begins, 0 as it ends.
+    /// Weight of the previous window: 1 when the current one begins, 0 when it ends.
     weight: f64,
 }
 
 impl Estimate {
-    /// Estimates one of which is at least what any offset of the server's clock gives, now and later.
+    /// Estimates, at least one of which bounds the count at any offset of the server's clock, now and later.
     ///
-    /// The sum is `weight * since(border - window) + (1 - weight) * since(border)`. Both counts fall as the border comes later,
-    /// by leaps where it passes the end of a request, and the weight rises: the counts at the early end of a stretch with the
-    /// weight at its late end are never too little.
+    /// The sum is `weight * since(border - window) + (1 - weight) * since(border)`. With a later border, both counts
+    /// fall in steps, where it passes the end of a request, and the weight rises. So the counts at the early end of an
+    /// interval with the weight at its late end are never too low.
     fn largest(model: &SlidingCounterModel, now: Moment, window: Duration) -> impl Iterator<Item = Self> {
         let length = nanos(window).max(1);
         phases(window).flat_map(move |(early, late)| {
@@ -219,7 +218,7 @@ impl Estimate {
         self.previous * self.weight + self.current
     }
 
-    /// Windows until there is room for so many requests, if those before the last leave as soon as they may.
+    /// Windows until there is room for `requests`, if those before the last leave as soon as they may.
     fn room_after(mut self, mut requests: f64, limit: f64) -> f64 {
         let mut windows = 0.0;
         for _ in 0..FORESEEN_WINDOWS {
@@ -246,7 +245,7 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(10);
 
-    /// On the grid of the epoch at 0.
+    /// On a grid with the epoch at 0.
     fn at(millis: u64) -> Moment {
         Moment::from_unix(Duration::from_millis(1_000_000 + millis))
     }
@@ -265,9 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_frees_its_place_evenly_after_the_latest_border() {
+    fn burst_returns_evenly_after_the_latest_border() {
         let model = model(&[(5_000, 100)]);
-        // The border is at 11 s at the latest; from then on, ten are free each second.
+        // The border is at 11 s at the latest; from then on, ten return each second.
         assert_eq!(room_at(&model, 1, 6_000), Some(11_100));
         assert_eq!(room_at(&model, 40, 6_000), Some(15_000));
         assert_eq!(room_at(&model, 40, 15_001), None);
@@ -275,8 +274,9 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_between_two_that_are_tried_holds_too() {
-        // By a clock that is 60 ms late, 100 lie at the very begin of the window before, and 50.6 of them still count.
+    fn offset_between_two_tried_ones_is_covered() {
+        // By a clock that is 60 ms late, 100 lie at the very start of the previous window, and 50.6 of them still
+        // count.
         let model = model(&[(60, 100)]);
         assert!(model.most(0, at(15_000), WINDOW) >= 51);
         assert_eq!(room_at(&model, 48, 15_000), None);
@@ -284,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn the_border_may_be_just_ahead() {
-        // By a clock that is 60 ms late, it comes at 10.060 s: until then all of the window before count.
+    fn border_just_ahead_is_covered() {
+        // By a clock that is 60 ms late, the border is at 10.060 s: until then the previous window counts in full.
         let model = model(&[(61, 50), (9_000, 50)]);
         assert!(room_at(&model, 1, 10_050).is_some());
     }
 
     #[test]
-    fn those_far_behind_wait_for_window_after_window() {
+    fn requests_far_back_wait_for_several_windows() {
         let model = model(&[(5_000, 100)]);
         let waits: Vec<_> = [100, 200, 1_000].map(|behind| room_at(&model, behind, 6_000).unwrap()).into();
         assert!(waits.is_sorted(), "{waits:?}");
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_in_flight_weigh_as_if_they_came_now() {
+    fn requests_in_flight_count_in_full() {
         let model = SlidingCounterModel::default();
         assert_eq!(model.room_at((1, 99), 100, at(0), WINDOW), None);
         assert!(model.room_at((1, 100), 100, at(0), WINDOW).is_some_and(|at_| at_ > at(9_000)));
@@ -307,19 +307,19 @@ mod tests {
     }
 
     #[test]
-    fn only_what_no_clock_explains_refutes_a_sliding_counter() {
-        // 100 in the middle of a window, and more in the middle of the next one: there half of the 100 count, or a tenth
-        // or two more or less.
+    fn only_what_no_clock_offset_explains_refutes_a_counter() {
+        // 100 in the middle of a window, and more in the middle of the next one: there half of the 100 count, give or
+        // take a tenth or two.
         let refuted = |more: u64| model(&[(5_000, 100), (15_000, more)]).is_refuted(100, at(15_000), WINDOW);
         assert_eq!([50, 60, 70].map(refuted), [false, false, true]);
         let mut late = model(&[(5_000, 100), (15_000, 70)]);
         late.push(at(14_000), at(15_000), WINDOW);
-        assert!(!late.is_refuted(100, at(15_000), WINDOW), "it may have come long before");
+        assert!(!late.is_refuted(100, at(15_000), WINDOW), "it may have arrived long before");
     }
 
     #[test]
-    fn what_refutes_one_clock_and_then_the_other_refutes_all() {
-        // By a late border the first 100 weigh too much in the second window, by an early one in the third.
+    fn evidence_adds_up_over_windows() {
+        // With a late border the first 100 weigh too much in the second window, with an early one in the third.
         let mut counter = model(&[(5_000, 100), (15_000, 55)]);
         assert!(!counter.is_refuted(100, at(15_000), WINDOW));
         let some = counter.refuted;
@@ -328,12 +328,12 @@ mod tests {
         assert!(!counter.is_refuted(100, at(25_000), WINDOW));
         (0..30).for_each(|_| counter.push(at(25_000), at(25_000), WINDOW));
         assert!(counter.is_refuted(100, at(25_000), WINDOW));
-        counter.forget_refuted();
+        counter.clear_refuted();
         assert_eq!(counter.refuted, 0);
     }
 
     #[test]
-    fn the_order_of_ends_does_not_matter_and_old_ones_go() {
+    fn order_of_ends_is_irrelevant_and_old_ones_are_removed() {
         let ends = |order: &[u64]| {
             let mut model = SlidingCounterModel::default();
             order.iter().for_each(|end| model.push(at(*end), at(*end), WINDOW));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn many_requests_take_few_entries() {
+    fn many_requests_need_few_entries() {
         let mut model = SlidingCounterModel::default();
         for request in 0..100_000 {
             let end = Moment::from_unix(Duration::from_micros(1_000_000_000 + request * 100));

@@ -1,29 +1,29 @@
-//! What a pacer did, as plain data.
+//! Counters and state of the limiter.
 
 use super::counting_kind::CountingKind;
 use super::distributed::Sharing;
 use super::{Priority, ShedReason};
 use clerk_quota::Histogram;
 
-/// Upper bounds of the waits in seconds. None is a whole number, so that their text is the same in every format.
+/// Upper bounds of the wait histogram in seconds. No whole numbers, so that their text is the same in every format.
 const WAIT_BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.95, 2.5, 10.5, 60.5];
 
-/// What a pacer did so far and how it stands.
+/// Counters and current state of a limiter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LimiterStats {
-    /// Requests that were let go, without probes, in the order of [`Priority::ALL`].
+    /// Admitted requests, without probes, in the order of [`Priority::ALL`].
     pub admitted: [u64; Priority::ALL.len()],
-    /// Requests that were not, in the order of [`ShedReason::ALL`].
+    /// Shed requests, in the order of [`ShedReason::ALL`].
     pub shed: [u64; ShedReason::ALL.len()],
-    /// How long those that were let go had waited, in seconds.
+    /// Time that admitted requests spent queued, in seconds.
     pub waited_seconds: Histogram,
-    /// Requests that wait now.
+    /// Requests queued now.
     pub waiting: usize,
-    /// Requests that are in flight now.
+    /// Requests in flight now.
     pub in_flight: usize,
-    /// How the budget is shared with other processes; `None` where it is not.
+    /// How the limits are shared with other processes; `None` if they are not.
     pub sharing: Option<Sharing>,
-    /// How the server counts, as far as that was found out.
+    /// How the server counts, as far as known.
     pub counting: CountingKind,
 }
 

@@ -1,30 +1,30 @@
-//! What we ourselves used of a budget lately.
+//! This process' recent use of a bucket.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use clerk_quota::Moment;
 
-/// Ends that are kept exactly. Further ones are taken as later by up to this part of a window, so that however many
-/// requests there are, at most about twice as many entries hold them. Fewer requests, as under any of Clerk's own limits,
-/// come back each at its own time: rounded ones would come back in step, in all processes at once.
+/// Number of ends stored exactly. Further ends are rounded up by at most this part of a window, so that any number of
+/// requests needs at most about twice as many entries. Fewer requests, as under any of Clerk's own limits, return each
+/// at its own time: if rounded, they would return in step in all processes.
 const SLOTS: u32 = 2000;
 
-/// Requests in flight, and when the answered ones were over.
+/// Requests in flight, and the ends of answered ones.
 ///
-/// The server counted a request some time between its start and its answer. A request is therefore taken as used from its
-/// start until a window after its answer: whatever the network did to the order of requests, and wherever the server's
-/// windows lie, no stretch as long as a window then holds more than was let go.
+/// The server counts a request between its start and its response. So a request is used from its start until one window
+/// after its response: however the network reorders requests and wherever the server's windows lie, no period of one
+/// window contains more than was allowed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WindowLog {
     in_flight: u64,
     /// Oldest first.
     over: VecDeque<Ends>,
-    /// Requests in `over`.
+    /// Number of requests in `over`.
     over_count: u64,
 }
 
-/// Requests that were over at one time.
+/// Requests that ended at one time.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
     at: Moment,
@@ -37,11 +37,11 @@ impl WindowLog {
         self.in_flight += 1;
     }
 
-    /// A request that the server may have counted is over, for our books at `at`.
+    /// A request that the server may have counted ended at `at`.
     pub(super) fn spend(&mut self, at: Moment, window: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.over_count += 1;
-        // A place that comes back a little later harms nobody; one that comes back too early does.
+        // Returning quota a little late is harmless, too early is not.
         let at = if self.over.len() < SLOTS as usize { at } else { at.rounded_up(window / SLOTS) };
         let place = self.over.partition_point(|ends| ends.at < at);
         match self.over.get_mut(place) {
@@ -50,12 +50,12 @@ impl WindowLog {
         }
     }
 
-    /// A request that the server surely did not count is over.
+    /// A request that the server did not count ended.
     pub(super) const fn refund(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Forgets what lies a whole window back; says how many that were.
+    /// Removes requests that ended a window ago. Returns their number.
     pub(super) fn settle(&mut self, now: Moment, window: Duration) -> u64 {
         let mut returned = 0;
         while let Some(ends) = self.over.front().filter(|ends| ends.at.after(window) <= now) {
@@ -70,13 +70,13 @@ impl WindowLog {
         self.in_flight
     }
 
-    /// Requests that may stand in the server's books, in flight or over.
+    /// Requests that the server may have counted, in flight or ended.
     pub(super) const fn used(&self) -> u64 {
         self.in_flight + self.over_count
     }
 
-    /// When so many (at least 1) will have been returned, at the earliest: those that are over a window after that, those
-    /// in flight a window from now, and then those who take their places another window later.
+    /// The earliest time at which `count` (at least 1) requests will have returned: ended ones after their window,
+    /// those in flight a window from now, then their successors after another window.
     pub(super) fn returned_at(&self, count: u64, now: Moment, window: Duration) -> Moment {
         let places = self.used().max(1);
         let (rounds, place) = (count.saturating_sub(1) / places, count.saturating_sub(1) % places);
@@ -84,11 +84,11 @@ impl WindowLog {
         self.end_of(place).unwrap_or(now).after(window.saturating_mul(rounds))
     }
 
-    /// When the request at this place, from 0, was over; `None` if it is in flight.
+    /// When the request at this position, from 0, ended; `None` if it is in flight.
     fn end_of(&self, place: u64) -> Option<Moment> {
         let behind = self.over_count.checked_sub(place.checked_add(1)?)?;
         let mut passed = 0;
-        // From the end that is nearer.
+        // From the nearer side.
         let ends = if place < behind {
             self.over.iter().find(|ends| {
                 passed += ends.requests;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_used_from_its_start_until_a_window_after_its_end() {
+    fn request_is_used_until_a_window_after_its_end() {
         let mut log = WindowLog::default();
         log.begin();
         assert_eq!(log.settle(at(100), WINDOW), 0);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn places_come_back_in_the_order_of_their_ends_and_then_again() {
+    fn quota_returns_in_the_order_of_ends() {
         let mut log = WindowLog::default();
         (0..3).for_each(|_| log.begin());
         log.spend(at(105), WINDOW);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn few_requests_come_back_each_at_its_own_time() {
+    fn few_requests_return_each_at_its_own_time() {
         let mut log = WindowLog::default();
         let end = |request: u64| Moment::from_unix(Duration::from_nanos(100_000_000_000 + request * 1_000_001));
         for request in 0..1000 {
@@ -157,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_end_close_together_come_back_together_and_never_too_early() {
+    fn many_ends_are_grouped_and_never_return_early() {
         let mut log = WindowLog::default();
         let end = |request: u64| Moment::from_unix(Duration::from_micros(100_000_000 + request * 50));
         for request in 0..100_000 {
             log.begin();
-            // In no order.
+            // Unordered.
             log.spend(end(request * 7919 % 100_000), WINDOW);
         }
         assert_eq!(log.used(), 100_000);

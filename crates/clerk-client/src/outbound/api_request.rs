@@ -1,4 +1,4 @@
-//! What is asked of Clerk: a request of our own, or one of an application's.
+//! Requests to Clerk: those of this library and those forwarded for a client.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -16,7 +16,7 @@ use clerk_quota::{CallerId, Route, Source, route};
 /// use http::Method;
 ///
 /// assert_eq!(ApiRequest::get("/v1/users?limit=1", Source::Client).idempotency, Idempotency::Idempotent);
-/// // A write is sent once, unless whoever makes it says that a refused one may be sent again.
+/// // A write is sent once, unless its caller allows retries after a 429.
 /// let write = ApiRequest::new(Method::POST, "/v1/invitations", Source::Client);
 /// assert_eq!(write.idempotency, Idempotency::NonIdempotent);
 /// let write = ApiRequest { idempotency: Idempotency::RetryIfThrottled, ..write };
@@ -27,20 +27,20 @@ pub struct ApiRequest {
     pub method: Method,
     /// Path and query, beginning with `/v1`.
     pub path: String,
-    /// Further headers. `Credentials` and `Host` are ours and are left out; without an `Accept`, JSON is asked for.
+    /// Further headers. `Authorization` and `Host` are replaced; `Accept` defaults to JSON.
     pub headers: HeaderMap,
-    /// The body; the same bytes on each attempt.
+    /// The body, sent with every attempt.
     pub body: Bytes,
-    /// Which failures allow it to be sent again.
+    /// Which failures allow a retry.
     pub idempotency: Idempotency,
-    /// Who asks.
+    /// The kind of caller.
     pub source: Source,
-    /// The same, by a name that the caller knows.
+    /// The named caller that the request is attributed to.
     pub caller: CallerId,
 }
 
 impl ApiRequest {
-    /// A request without a body and without further headers, repeated as its method allows ([`Idempotency::of`]).
+    /// Creates a request without body and headers, retried as its method allows ([`Idempotency::of`]).
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, source: Source) -> Self {
         let idempotency = Idempotency::of(&method);
@@ -48,37 +48,37 @@ impl ApiRequest {
         Self { method, path: path.into(), headers, body: Bytes::new(), idempotency, source, caller }
     }
 
-    /// A GET request.
+    /// Creates a GET request.
     #[must_use]
     pub fn get(path: impl Into<String>, source: Source) -> Self {
         Self::new(Method::GET, path, source)
     }
 
-    pub(super) fn route(&self) -> Route {
+    pub(crate) fn route(&self) -> Route {
         route::find(self.method.as_str(), self.path.as_bytes())
     }
 }
 
-/// A request of an application's.
+/// A client's request to forward.
 #[derive(Debug)]
 pub struct ForwardRequest {
-    /// With an absolute URI, and its headers as they are to be sent.
+    /// The request, with an absolute URI and the headers to send.
     pub request: http::Request<RequestBody>,
-    /// The route, found from the bytes that are sent.
+    /// The route, matched on the bytes that are sent.
     pub route: Route,
-    /// Which failures allow it to be sent again. A body that is a stream is sent once, whatever this says.
+    /// Which failures allow a retry. A streamed body is sent once, regardless of this.
     pub idempotency: Idempotency,
-    /// Whose key it carries.
+    /// Whose key to send.
     pub credentials: Credentials,
-    /// Who is charged for it.
+    /// The caller that the request is attributed to.
     pub caller: CallerId,
 }
 
-/// Whose key a request carries.
+/// Whose key to send with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credentials {
-    /// What its headers say, be it nothing.
+    /// The client's `Authorization` header, if any, unchanged.
     Client,
-    /// The instance's own key, whatever its headers say.
+    /// The instance's key, which replaces any `Authorization` header.
     Instance,
 }

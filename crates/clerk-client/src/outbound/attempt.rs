@@ -1,4 +1,4 @@
-//! One attempt: sent once, and its answer made into an observation.
+//! One attempt: sends a request once and turns its response into an observation.
 
 use std::time::Duration;
 
@@ -16,23 +16,24 @@ use crate::limiter::Permit;
 use crate::transport::{FreshConnection, ResponseFuture, TransportError};
 use clerk_quota::{Bucket, Route};
 
-/// How much of an error's body is looked at where the body is handed on.
+/// Bytes of an error body to inspect when the body is forwarded.
 const PEEK_BYTES: usize = 64 * 1024;
 
-/// How much of an answer is read before it is observed.
+/// How much of a response is read before it is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyMode {
-    /// All of it: whether it is Clerk's can be told better.
+    /// The whole body, which shows best whether the response is Clerk's.
     Whole,
-    /// Its head, and of an error all of it; another body is handed on as it comes.
+    /// The head; for errors the whole body. Other bodies are streamed.
     Stream,
-    /// Its head, and the beginning of an error; every body is handed on, byte for byte.
+    /// The head; for errors the first [`PEEK_BYTES`]. Every body is forwarded unchanged.
     Peek,
 }
 
 impl Outbound {
-    /// One attempt, up to the head of the answer, or to its end; of an error the body is read, or its beginning, since it
-    /// is part of what is observed. `timeout` is what `until` was made of.
+    /// Makes one attempt and reads as much of the response as `body_mode` says.
+    ///
+    /// Error bodies are read because the observation includes their codes. `timeout` is the duration behind `until`.
     pub(super) async fn attempt(
         &self,
         outbound_request: &mut OutboundRequest<'_>,
@@ -61,7 +62,7 @@ impl Outbound {
         }
         if body_mode == BodyMode::Peek {
             let mut body = UpstreamBody::streamed(body, guard);
-            // What is compressed is not read for us: a code in it is not worth the work and the risk.
+            // Compressed error bodies are not inspected: the error code is not worth the work and the risk.
             let is_complete = !head.headers.contains_key(CONTENT_ENCODING)
                 && matches!(timeout_at(until, body.fill(PEEK_BYTES, timeout)).await, Ok(Ok(true)));
             let seen = body.seen();
@@ -85,8 +86,8 @@ impl Outbound {
         Ok(Box::new(UpstreamResponse { body: UpstreamBody::whole(read?), head, observation, errors }))
     }
 
-    /// Sends the request, and once more on a new connection if the server closed an idle one meanwhile, or says that it
-    /// did nothing with the request. That is no retry: nobody says no, and nothing is waited for.
+    /// Sends the request, and once more on a new connection if the server closed an idle one or did not process the
+    /// request. This is not a retry of the policy: nothing was rejected, and it does not wait.
     async fn send_once(
         &self,
         outbound_request: &mut OutboundRequest<'_>,
@@ -104,7 +105,7 @@ impl Outbound {
             if is_unprocessed {
                 guard.unsent();
             }
-            // Otherwise the first one may have been read before the connection was closed.
+            // Otherwise the server may have read the first one before it closed the connection, so it counts.
             drop(guard);
             let Route { entity, .. } = outbound_request.route;
             guard =
@@ -124,27 +125,28 @@ impl Outbound {
         }
     }
 
-    /// A request is about to be sent, and is counted from now on.
+    /// Starts counting a request that is about to be sent.
     fn begin(&self, request: &OutboundRequest<'_>, permit: Permit) -> AttemptGuard {
         AttemptGuard::begin(self, &request.start(self.clock.now()), permit)
     }
 
-    /// The budget that a request of this route is counted in, as far as is known.
+    /// The bucket that a request of this route is counted in, as far as is known.
     pub(super) fn bucket_of(&self, route: Route) -> Bucket {
         self.ledger.lock().bucket_of(&route)
     }
 }
 
-/// Waits for the head of an answer. While a body is being sent, the time begins anew with each part of it, and does not
-/// pass while the next one is yet to come.
+/// Waits for the head of a response; `None` on timeout.
+///
+/// During an upload, the timeout restarts with each part of the body and is suspended while the next one is awaited.
 async fn head_of(
-    mut answer: ResponseFuture,
+    mut response: ResponseFuture,
     mut until: Instant,
     timeout: Duration,
     progress: Option<UploadProgress>,
 ) -> Option<Result<http::Response<crate::transport::Body>, TransportError>> {
     loop {
-        if let Ok(result) = timeout_at(until, &mut answer).await {
+        if let Ok(result) = timeout_at(until, &mut response).await {
             return Some(result);
         }
         let later = progress.as_ref()?.due(timeout);

@@ -1,5 +1,6 @@
 //! Why a request has no response.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,43 +10,44 @@ use crate::limiter::Shed;
 use crate::secret::SecretError;
 use crate::transport::{ErrorKind, TransportError};
 
-/// Why there is no complete answer.
-#[derive(Debug, thiserror::Error)]
+/// Why a request has no complete response.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestError {
-    /// The key cannot be read; nothing was sent.
-    #[error("{0}")]
+    /// The key cannot be read. Nothing was sent.
+    #[error(transparent)]
     Key(#[from] SecretError),
-    /// The request cannot be formed; nothing was sent.
-    #[error("not a valid request: {0}")]
-    Request(#[from] http::Error),
-    /// No answer, or a broken one.
-    #[error("{0}")]
+    /// The request is invalid. Nothing was sent.
+    #[error("invalid request")]
+    Request(#[source] Arc<http::Error>),
+    /// No response, or an incomplete one.
+    #[error(transparent)]
     Upstream(#[from] TransportError),
     /// The deadline passed first.
-    #[error("no complete answer within {}", humantime::format_duration(*.0))]
+    #[error("no complete response within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
     /// The body is larger than [`MAX_BODY_BYTES`].
-    #[error("the answer's body is larger than {MAX_BODY_BYTES} bytes")]
+    #[error("response body is larger than {MAX_BODY_BYTES} bytes")]
     BodyTooLarge {
-        /// Status of the answer.
+        /// Status of the response.
         status: StatusCode,
     },
 }
 
-/// How far a request got that has no complete answer.
+/// How far a request without a complete response got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// It never left, or the server said that it did nothing with it: it was not executed.
+    /// It never left, or the server says that it did not process it: not executed.
     Connect,
-    /// It left, or may have: nobody knows whether it was executed.
+    /// It left, or may have left: it may have been executed.
     Sent,
-    /// The head of the answer came: it was executed, or refused.
+    /// The response's head arrived: executed or rejected.
     Answered,
 }
 
 impl RequestError {
-    /// How far the request got, in any of its attempts. A broken or late answer counts as [`Phase::Sent`]: its status may be
-    /// unknown.
+    /// How far the request got in any of its attempts.
+    ///
+    /// An incomplete or late response counts as [`Phase::Sent`], because its status may be unknown.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         match self {
@@ -57,16 +59,16 @@ impl RequestError {
     }
 }
 
-/// Why a request has no answer. An answer of any status, a 429 too, is no error.
-#[derive(Debug, thiserror::Error)]
+/// Why a request has no response. A response with any status, including 429, is not an error.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
-    /// It was not let go; nothing was sent.
-    #[error("{0}")]
+    /// The limiter rejected the request. Nothing was sent.
+    #[error(transparent)]
     Shed(#[from] Shed),
-    /// The last attempt brought no complete answer.
-    #[error("{error} (attempts: {attempts})")]
+    /// The last attempt got no complete response.
+    #[error("{}", no_response(*.attempts))]
     Request {
-        /// What went wrong, the last time.
+        /// The last attempt's error.
         #[source]
         error: RequestError,
         /// Attempts made.
@@ -74,7 +76,21 @@ pub enum SendError {
     },
 }
 
-/// Whether a request surely did not leave, or was surely not looked at.
+impl From<http::Error> for RequestError {
+    fn from(error: http::Error) -> Self {
+        Self::Request(Arc::new(error))
+    }
+}
+
+/// The text of an error whose source says what went wrong.
+pub(crate) fn no_response(attempts: u32) -> String {
+    match attempts {
+        0 | 1 => "no response from Clerk".to_owned(),
+        many => format!("no response from Clerk after {many} attempts"),
+    }
+}
+
+/// Whether a request certainly did not leave, or was certainly not processed.
 pub(super) const fn is_undone(error: &TransportError) -> bool {
     error.is_unprocessed() || matches!(error.kind(), ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls)
 }

@@ -1,14 +1,14 @@
-//! Clerk's error bodies, read leniently: what stands in front of Clerk answers with HTML or nothing at all.
+//! Clerk's error bodies, parsed leniently: proxies in front of Clerk respond with HTML or an empty body.
 
 use http::StatusCode;
 use serde::Deserialize;
 
-/// The errors of an answer; empty where the body holds none.
+/// The errors of a response; empty if its body has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ErrorBody {
     /// The errors, in order.
     pub errors: Vec<ErrorItem>,
-    /// Clerk's own name of the exchange, for its support.
+    /// Clerk's trace ID, for its support.
     pub trace_id: Option<String>,
 }
 
@@ -18,14 +18,14 @@ pub struct ErrorBody {
 pub struct ErrorItem {
     /// The code, such as `resource_not_found`.
     pub code: String,
-    /// A short text.
+    /// The short message.
     pub message: String,
-    /// A longer text.
+    /// The long message.
     pub long_message: String,
 }
 
 impl ErrorBody {
-    /// Reads the body of an answer. Never fails: a body that is not Clerk's gives no errors.
+    /// Parses a response body. Never fails: a body that is not Clerk's has no errors.
     #[must_use]
     pub fn parse(status: StatusCode, body: &[u8]) -> Self {
         #[derive(Deserialize)]
@@ -53,21 +53,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clerk_s_shape_is_read() {
+    fn clerk_error_body_is_parsed() {
         let body = br#"{"errors":[{"message":"m","long_message":"l","code":"clerk_key_invalid","meta":{}}],"clerk_trace_id":"t"}"#;
         let errors = ErrorBody::parse(StatusCode::UNAUTHORIZED, body);
         assert_eq!((errors.code(), errors.trace_id.as_deref()), (Some("clerk_key_invalid"), Some("t")));
     }
 
     #[test]
-    fn what_is_not_clerk_s_gives_no_errors() {
+    fn foreign_body_has_no_errors() {
         for body in [&b""[..], b"<html>", b"{}", b"[]", b"{\"errors\":7}", b"{\"errors\":[7,null]}", b"\xff\xfe"] {
             assert_eq!(ErrorBody::parse(StatusCode::FORBIDDEN, body).code(), None);
         }
     }
 
     #[test]
-    fn missing_and_unknown_fields_do_no_harm() {
+    fn missing_and_unknown_fields_are_accepted() {
         let errors = ErrorBody::parse(StatusCode::FORBIDDEN, br#"{"errors":[{"code":"x","new":1}],"other":2}"#);
         assert_eq!(errors.code(), Some("x"));
     }

@@ -1,4 +1,4 @@
-//! A request that waits for the rate limit and is sent again where that may help.
+//! Waits for the rate limit, sends, and retries.
 
 use std::time::Duration;
 
@@ -14,30 +14,31 @@ use super::response::{BufferedResponse, ForwardedResponse, StreamingResponse, Up
 use super::retry::{AttemptOutcome, RetryDecision, RetryState, RetryableError};
 
 impl Outbound {
-    /// Sends a request as [`Outbound::open`] does, and reads the whole answer. Once a success has begun to arrive, the
-    /// request is never sent again, even if the body breaks off.
+    /// Sends a request like [`Outbound::open`] and reads the whole response.
+    ///
+    /// Once a success has begun to arrive, the request is not retried, even if the body breaks off.
     ///
     /// # Errors
-    /// When there is no complete answer.
+    /// Returns an error if no complete response arrives.
     pub async fn send(&self, call: &ApiRequest, policy: &RequestOptions) -> Result<BufferedResponse, SendError> {
         let until = Instant::now() + policy.deadline;
         let (response, attempts) = self.open_until(call, &ExecuteOptions::from(policy), until).await?;
-        let answer = timeout_at(until, response.collect()).await.unwrap_or(Err(RequestError::Timeout(policy.deadline)));
-        answer.map_err(|error| SendError::Request { error, attempts })
+        let response =
+            timeout_at(until, response.collect()).await.unwrap_or(Err(RequestError::Timeout(policy.deadline)));
+        response.map_err(|error| SendError::Request { error, attempts })
     }
 
-    /// Sends a request when the rate limit has room for it, again where the policy and the request allow it, and gives
-    /// the head of the last answer and its body. Dropping the future stops at once, whatever it waits for.
+    /// Sends a request when the rate limit allows, retries as the policy allows, and streams the last response.
     ///
-    /// A 429 that is not, or no longer, retried comes back as it is, with its `Retry-After`.
+    /// Dropping the future cancels. A 429 that is not retried is returned unchanged, with its `Retry-After`.
     ///
     /// # Errors
-    /// When the request was not let go, or the last attempt brought no answer.
+    /// Returns an error if the limiter rejects the request or the last attempt gets no response.
     pub async fn open(&self, call: &ApiRequest, policy: &RequestOptions) -> Result<StreamingResponse, SendError> {
         self.open_with(call, &ExecuteOptions::from(policy)).await
     }
 
-    /// [`Outbound::open`] with a policy of which parts may be off.
+    /// [`Outbound::open`] with options that may turn off queueing or retries.
     pub(crate) async fn open_with(
         &self,
         call: &ApiRequest,
@@ -53,12 +54,12 @@ impl Outbound {
         options: &ExecuteOptions,
         until: Instant,
     ) -> Result<(StreamingResponse, u32), SendError> {
-        let ForwardedResponse { response: answer, attempts, .. } =
+        let ForwardedResponse { response, attempts, .. } =
             self.run(&mut OutboundRequest::of(call), options, BodyMode::Stream, until).await?;
-        Ok((StreamingResponse::from(*answer), attempts))
+        Ok((StreamingResponse::from(*response), attempts))
     }
 
-    /// All attempts of a request: waits for the rate limit, sends, and decides whether to do it again.
+    /// Makes all attempts of a request.
     pub(super) async fn run(
         &self,
         outbound_request: &mut OutboundRequest<'_>,
@@ -81,7 +82,7 @@ impl Outbound {
                     match (permit, last.take()) {
                         (Ok(permit), _) => permit,
                         (Err(shed), None) => return Err(shed.into()),
-                        // What Clerk said is worth more than that we may not ask again.
+                        // Clerk's last response is more useful than the limiter's rejection.
                         (Err(_), Some(last)) => return last.finish(attempts, waited),
                     }
                 }
@@ -104,7 +105,7 @@ impl Outbound {
             match self.limits.decide(retry, standing, outcome(&attempted.result)) {
                 RetryDecision::Stop(_) => return attempted.finish(attempts, waited),
                 RetryDecision::Retry { after, .. } => {
-                    // Kept in case that there is no next one. It must not take the place of the next one, though.
+                    // Returned if there is no next attempt, but it must not occupy the next one's slot.
                     if let Ok(response) = &mut attempted.result {
                         response.body.release();
                     }
@@ -116,7 +117,7 @@ impl Outbound {
     }
 }
 
-/// An attempt, and how long it took.
+/// The result of an attempt and its latency.
 #[derive(Debug)]
 struct Attempted {
     result: Result<Box<UpstreamResponse>, RequestError>,

@@ -1,4 +1,4 @@
-//! Requests that are not ours: handed on as they came, with as much or as little of our help as is wanted.
+//! Forwards requests of clients unchanged, with optional queueing and retries.
 
 use std::future::Future;
 
@@ -13,17 +13,17 @@ use super::request::{OutboundRequest, RetryableRequest};
 use super::response::ForwardedResponse;
 
 impl Outbound {
-    /// Hands a request on and gives the last answer to it, whatever its status. Dropping the future cancels.
+    /// Forwards a request and returns the last response, whatever its status. Dropping the future cancels.
     ///
     /// # Errors
-    /// When the request was not let go, or the last attempt brought no answer.
+    /// Returns an error if the limiter rejects the request or the last attempt gets no response.
     pub fn forward(
         &self,
         request: ForwardRequest,
         options: &ExecuteOptions,
     ) -> impl Future<Output = Result<ForwardedResponse, SendError>> + Send {
         let route = request.route;
-        // Not in the future: what is given to one stays there beside what is made of it.
+        // Converted outside the future: an async block would store both `request` and `retryable`.
         let mut retryable = RetryableRequest::from(request);
         async move {
             let until = Instant::now() + options.deadline;

@@ -1,4 +1,4 @@
-//! What all requests to one instance share, and what it counted.
+//! Limiter, retry budget and counters, shared by all requests to one instance.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use super::retry_budget::RetryBudget;
 use crate::limiter::{self, DistributedLimiter, Limiter};
 use clerk_quota::clock::Clock;
 
-/// Pacer, retry budget and counters of one instance. Outlives a reload of the configuration.
+/// Limiter, retry budget and counters of one instance. Survives configuration reloads.
 #[derive(Debug)]
 pub struct InstanceLimits {
-    /// Decides when requests leave.
+    /// The limiter, which decides when requests are sent.
     pub limiter: Arc<Limiter>,
-    /// Where it is written when requests are sent, if that is to outlive the process.
+    /// Persists the times of requests, if configured.
     pub journal: Option<Arc<dyn AttemptJournal>>,
     clock: Arc<Clock>,
     retries: Mutex<Retries>,
@@ -30,30 +30,31 @@ struct Retries {
     stopped: [u64; StopReason::ALL.len()],
 }
 
-/// What was sent so far and how it stands. Probes and other single attempts are not in it, but for
-/// [`limiter::LimiterStats::in_flight`].
+/// Request counters of one instance.
+///
+/// Probes and other single attempts only count in [`limiter::LimiterStats::in_flight`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestStats {
-    /// Requests that were asked for, whether or not they were let go.
+    /// Requests, including those that the limiter rejected.
     pub requests: u64,
-    /// Attempts that were made of them. Divided by the requests that were let go, this is the amplification.
+    /// Attempts. Divided by the admitted requests, this is the amplification.
     pub attempts: u64,
-    /// Attempts beyond the first, by what made them necessary, in the order of [`RetryableError::ALL`].
+    /// Retries by cause, in the order of [`RetryableError::ALL`].
     pub retried: [u64; RetryableError::ALL.len()],
-    /// Ends of requests, by why they were not sent again, in the order of [`StopReason::ALL`].
+    /// Requests by the reason why they were not retried further, in the order of [`StopReason::ALL`].
     pub stopped: [u64; StopReason::ALL.len()],
-    /// Waiting for the rate limit.
+    /// Statistics of the limiter.
     pub pace: limiter::LimiterStats,
 }
 
 impl InstanceLimits {
-    /// The flow of an instance of which nothing is known but what is configured.
+    /// Creates the limits of an instance from its configuration.
     #[must_use]
     pub fn new(options: limiter::LimiterOptions, clock: Arc<Clock>) -> Self {
         Self::with_limiter(Limiter::new(options, Arc::clone(&clock)), clock)
     }
 
-    /// The flow of an instance whose limit several processes share.
+    /// Creates the limits of an instance whose limit several processes share.
     #[must_use]
     pub fn sharing(options: limiter::LimiterOptions, clock: Arc<Clock>, budget: Arc<dyn DistributedLimiter>) -> Self {
         Self::with_limiter(Limiter::sharing(options, Arc::clone(&clock), budget), clock)
@@ -70,7 +71,7 @@ impl InstanceLimits {
         Self { limiter, journal: None, clock, retries: Mutex::new(retries) }
     }
 
-    /// All counters.
+    /// Returns all counters.
     #[must_use]
     pub fn stats(&self) -> RequestStats {
         let pace = self.limiter.stats();
@@ -79,19 +80,19 @@ impl InstanceLimits {
         RequestStats { requests, attempts, retried, stopped, pace }
     }
 
-    /// A request is asked for.
+    /// Counts a request.
     pub(super) fn begin(&self) {
         let mut retries = self.retries.lock();
         retries.requests += 1;
         retries.budget.deposit();
     }
 
-    /// An attempt is made.
+    /// Counts an attempt.
     pub(super) fn count_attempt(&self) {
         self.retries.lock().attempts += 1;
     }
 
-    /// What to do after an attempt.
+    /// Decides what to do after an attempt.
     pub(super) fn decide(&self, policy: &RetryPolicy, standing: RetryState, outcome: AttemptOutcome) -> RetryDecision {
         let mut retries = self.retries.lock();
         let decision = policy.decide(standing, outcome, &mut retries.budget, self.clock.now(), fastrand::f64());

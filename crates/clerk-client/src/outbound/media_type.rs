@@ -1,10 +1,10 @@
-//! What kind of body a response claims to have.
+//! Checks a response's `Content-Type`.
 
 use http::HeaderMap;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
-/// Whether a body claims to be JSON: `application/json`, or a type that ends in `+json`, with any parameters.
+/// Whether the type is `application/json` or `application/*+json`, with any parameters.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();

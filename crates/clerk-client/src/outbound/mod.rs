@@ -1,9 +1,11 @@
-//! The one path to Clerk: whoever asks Clerk something, asks here, so that every answer reaches the ledger.
+//! The only path to Clerk's API, so that every response is recorded in the ledger.
 //!
-//! [`Outbound::request`] is one attempt: a request is signed with the instance's key, sent once, and its answer turned into
-//! an observation. [`Outbound::send`] is what applications want: it waits until the rate limit has room ([`limiter`]), sends
-//! again what may be sent again ([`retry`]), and makes of each attempt one observation. [`Outbound::open`] is the same
-//! with a body that is read as a stream, and [`Outbound::forward`] the same for requests that are not ours.
+//! - [`Outbound::request`] makes one attempt, without waiting for the limit and without retries.
+//! - [`Outbound::send`] waits for the limit ([`limiter`]) and retries ([`retry`]). Most applications use this.
+//! - [`Outbound::open`] does the same and streams the body.
+//! - [`Outbound::forward`] does the same for a client's request.
+//!
+//! Every attempt records one observation.
 
 mod account;
 mod api_request;
@@ -21,6 +23,7 @@ mod request;
 mod response;
 pub mod retry;
 mod retry_budget;
+mod write_outcome;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +32,14 @@ use tokio::time::{Instant, timeout_at};
 
 pub use account::{AttemptGuard, AttemptJournal};
 pub use api_request::{ApiRequest, Credentials, ForwardRequest};
+pub(crate) use error::no_response;
 pub use error::{Phase, RequestError, SendError};
 pub use error_body::{ErrorBody, ErrorItem};
 pub use instance_limits::{InstanceLimits, RequestStats};
 pub use options::{ExecuteOptions, QueueOptions, RequestOptions};
 pub use response::{BufferedResponse, ForwardedResponse, StreamingResponse, UpstreamBody, UpstreamResponse, read_body};
 pub use retry_budget::RetryBudget;
+pub use write_outcome::WriteOutcome;
 
 use crate::secret::KeySource;
 use crate::transport::Transport;
@@ -45,12 +50,12 @@ use crate::limiter::{self, DistributedLimiter};
 use attempt::BodyMode;
 use request::OutboundRequest;
 
-/// Largest body that is read into memory, after decompression.
+/// Largest body read into memory, in bytes after decompression.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// The way to one Clerk instance.
+/// A client for one Clerk instance.
 ///
-/// Over the simulator, without a network:
+/// Example against the simulator, without a network:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -69,7 +74,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 ///     name: "default".into(),
 ///     environment: Environment::Development,
 ///     api_host: "clerk.test".into(),
-///     limit: None, // Clerk's documented one.
+///     limit: None, // Use Clerk's documented limit.
 ///     users_limit: None,
 ///     low_threshold: 0.1,
 ///     stale_after: std::time::Duration::from_secs(60),
@@ -83,31 +88,32 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 ///     ledger.instance("default").ok_or("no such instance")?,
 ///     Arc::new(Clock::new()),
 /// );
-/// let answer = outbound.send(&ApiRequest::get("/v1/users/count", Source::Client), &RequestOptions::default()).await?;
-/// assert_eq!((answer.status.as_u16(), answer.observation.quota.remaining), (200, Some(99)));
+/// let request = ApiRequest::get("/v1/users/count", Source::Client);
+/// let response = outbound.send(&request, &RequestOptions::default()).await?;
+/// assert_eq!((response.status.as_u16(), response.observation.quota.remaining), (200, Some(99)));
 /// assert_eq!(outbound.limits.stats().attempts, 1);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Outbound {
-    /// What carries requests.
+    /// The transport that sends requests.
     pub transport: Arc<dyn Transport>,
-    /// Scheme and authority of the Backend API, such as `https://api.clerk.com`, and a path prefix if there is one;
-    /// without `/v1` and without a slash at its end.
+    /// Scheme, authority and optional path prefix of the Backend API, such as `https://api.clerk.com`;
+    /// without `/v1` and without a trailing slash.
     pub base: String,
     /// The instance's key.
     pub key: Arc<KeySource>,
-    /// Where observations go.
+    /// The instance's ledger, which records observations.
     pub ledger: Handle,
-    /// The time.
+    /// The source of time.
     pub clock: Arc<Clock>,
-    /// What all requests to the instance share: pacer and retry budget. Keep it when the configuration is reloaded.
+    /// Limiter and retry budget, shared by all requests to the instance. Keep it across configuration reloads.
     pub limits: Arc<InstanceLimits>,
 }
 
 impl Outbound {
-    /// A way with a pacer of its own, for the limit that the ledger's instance is configured with.
+    /// Creates a client with its own limiter, for the limit configured for the ledger's instance.
     #[must_use]
     pub fn new(
         transport: Arc<dyn Transport>,
@@ -120,18 +126,19 @@ impl Outbound {
         Self { transport, base, key, ledger, clock, limits }
     }
 
-    /// The same way with a pacer of its own that spends the limit together with other processes.
+    /// Replaces the limiter by one that shares the limit with other processes through `budget`.
     #[must_use]
     pub fn sharing(self, budget: Arc<dyn DistributedLimiter>) -> Self {
         let limits = Arc::new(InstanceLimits::sharing(pace_options(&self.ledger), Arc::clone(&self.clock), budget));
         Self { limits, ..self }
     }
 
-    /// Sends a request once, without waiting for the rate limit, and reads the whole answer, all within `deadline`. What
-    /// it teaches is recorded, and the pacer counts it.
+    /// Sends a request once, without waiting for the rate limit, and reads the whole response within `deadline`.
+    ///
+    /// The ledger and the limiter record the request and its response.
     ///
     /// # Errors
-    /// When there is no complete answer. An answer of which only the head came is recorded all the same.
+    /// Returns an error if no complete response arrives. A response whose head arrived is recorded anyway.
     pub async fn request(&self, call: &ApiRequest, deadline: Duration) -> Result<BufferedResponse, RequestError> {
         let until = Instant::now() + deadline;
         let mut outbound_request = OutboundRequest::of(call);
@@ -143,7 +150,7 @@ impl Outbound {
     }
 }
 
-/// How an instance of the ledger is paced.
+/// Limiter options for the ledger's instance.
 fn pace_options(ledger: &Handle) -> limiter::LimiterOptions {
     let ledger = ledger.lock();
     let settings = ledger.settings();

@@ -1,4 +1,4 @@
-//! From an answer to an observation.
+//! Turns a response into an observation.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,11 +10,13 @@ use super::error_body::ErrorBody;
 use super::media_type::is_json;
 use clerk_quota::{KeyVerdict, Moment, Observation, QuotaCode, Route, Source};
 
-/// The codes of Clerk's rate limiter. The second one occurs in mocks.
+/// Error codes of Clerk's rate limiter. The second one occurs in mocks.
 const RATE_LIMIT_CODES: [&str; 2] = ["too_many_requests", "rate_limit_exceeded"];
 
-/// `body` is none if it could not be read, or is handed on unread. `at` and `wall` are the same point in time, on the monotonic and on the wall
-/// clock.
+/// Turns a response into an observation.
+///
+/// `body` is `None` if it could not be read or is streamed. `at` and `wall` are the same instant on the monotonic and
+/// on the wall clock.
 pub(super) fn observe(
     head: &Parts,
     body: Option<&[u8]>,
@@ -42,52 +44,53 @@ pub(super) fn observe(
     }
 }
 
-/// Whether this is an answer of Clerk's API that somebody can use. A page of a proxy or a login form is not, whatever
-/// its status; a 429 always is, since the edge sends them as HTML.
+/// Whether this is a usable response of Clerk's API.
+///
+/// A proxy's page or a login form is not, whatever its status. A 429 always is, because Clerk's edge sends it as HTML.
 fn is_usable(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody) -> bool {
     let status = head.status;
     if status == StatusCode::TOO_MANY_REQUESTS {
         return true;
     }
     if status.is_success() {
-        // An answer without content has no type.
+        // A 204 has no content type.
         return status == StatusCode::NO_CONTENT || (is_json(&head.headers) && body.is_none_or(begins_as_json));
     }
-    let speaks = errors.code().is_some() || is_sealed(head, body);
-    // 401 and 403 of Clerk are usable by their caller, but tell that this instance cannot be used.
+    let is_api_error = errors.code().is_some() || is_compressed_json(head, body);
+    // A 401 or 403 means that the instance's key does not work, except a 403 with a quota code. A 407 is a proxy's.
     status.is_client_error()
         && !matches!(
             status,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED
         )
-        && speaks
+        && is_api_error
         || (status == StatusCode::FORBIDDEN && errors.code().is_some_and(|code| QuotaCode::from_code(code).is_some()))
 }
 
-/// Whether this is an error of the API whose text is compressed, and was not read: its type must do.
-fn is_sealed(head: &Parts, body: Option<&[u8]>) -> bool {
+/// Whether this is an unread compressed JSON body, which can be judged only by its content type.
+fn is_compressed_json(head: &Parts, body: Option<&[u8]>) -> bool {
     body.is_none() && head.headers.contains_key(CONTENT_ENCODING) && is_json(&head.headers)
 }
 
-/// Clerk answers with objects and lists. Reading all of it is left to whoever wants to know what it says.
+/// Whether a body starts like a JSON object or list, the only kinds Clerk sends. The caller parses the rest.
 fn begins_as_json(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 fn key_verdict(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody, quota_code: Option<QuotaCode>) -> KeyVerdict {
     let (status, json) = (head.status, is_json(&head.headers));
-    let is_ours = json && body.is_none_or(begins_as_json);
+    let is_api_body = json && body.is_none_or(begins_as_json);
     match status {
         StatusCode::UNAUTHORIZED => KeyVerdict::Invalid,
         StatusCode::FORBIDDEN if quota_code.is_some() => KeyVerdict::Valid,
-        // It may be about the key or about a quota.
-        StatusCode::FORBIDDEN if is_sealed(head, body) => KeyVerdict::Unknown,
-        // A page, rather than an error of the API, is the word of something in between.
+        // The cause may be the key or a quota.
+        StatusCode::FORBIDDEN if is_compressed_json(head, body) => KeyVerdict::Unknown,
+        // An HTML page comes from an intermediary rather than from the API.
         StatusCode::FORBIDDEN if json || !head.headers.contains_key(CONTENT_TYPE) => KeyVerdict::Invalid,
-        _ if status.is_success() && is_ours => KeyVerdict::Valid,
+        _ if status.is_success() && is_api_body => KeyVerdict::Valid,
         _ if status.is_client_error()
             && status != StatusCode::TOO_MANY_REQUESTS
-            && (errors.code().is_some() || is_sealed(head, body)) =>
+            && (errors.code().is_some() || is_compressed_json(head, body)) =>
         {
             KeyVerdict::Valid
         }
@@ -95,7 +98,7 @@ fn key_verdict(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody, quota_code
     }
 }
 
-/// Clerk's clock minus ours. The Date header cuts off the part of a second: on average half of one.
+/// Clerk's clock minus the local one, in seconds. Adds 0.5 s, because `Date` is truncated to whole seconds.
 fn offset_seconds(date: SystemTime, wall: SystemTime) -> f64 {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     seconds(date) + 0.5 - seconds(wall)
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_offset_is_that_of_the_clock_as_it_is_now() {
+    fn clock_offset_uses_the_current_wall_clock() {
         let date = UNIX_EPOCH + Duration::from_secs(1_795_608_030);
         for (wall, offset) in
             [(1_795_608_030, 0.5), (1_795_618_830, -10_799.5), (1_795_608_000, 30.5), (0, 1_795_608_030.5)]
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_answer_says_of_the_key_and_whether_it_can_be_used() {
+    fn responses_determine_usability_and_key_verdict() {
         use KeyVerdict::{Invalid, Unknown, Valid};
         for (status, content_type, body, usable, key) in [
             (200, "application/json", "{}".to_owned(), true, Valid),
@@ -167,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn the_clocks_are_compared() {
+    fn observation_has_the_clock_offset() {
         assert_eq!(observed(200, "application/json", "{}").clock_offset_seconds, Some(30.5));
     }
 
     #[test]
-    fn only_a_403_is_a_used_up_quota() {
+    fn quota_code_is_reported_only_for_403() {
         assert_eq!(observed(403, "application/json", &error("quota_exceeded")).quota_code, Some(QuotaCode::Any));
         assert_eq!(observed(400, "application/json", &error("quota_exceeded")).quota_code, None);
     }

@@ -1,11 +1,11 @@
-//! How a request is treated: its place in the queue, its retries, its deadlines.
+//! Options of a request: priority, retries and deadlines.
 
 use std::time::Duration;
 
 use super::retry::RetryPolicy;
 use crate::limiter::Priority;
 
-/// How much trouble a request is worth.
+/// Priority, retries and deadlines of a request.
 ///
 /// ```
 /// use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::limiter::Priority;
 /// use clerk_client::outbound::RequestOptions;
 /// use clerk_client::outbound::retry::RetryPolicy;
 ///
-/// // For a page that somebody looks at: quick or not at all.
+/// // For an interactive page: fast or not at all.
 /// let page = RequestOptions {
 ///     retry: RetryPolicy { max_retries: 1, max_wait: Duration::from_secs(1), ..RetryPolicy::default() },
 ///     max_queue_wait: Duration::from_millis(500),
@@ -24,21 +24,21 @@ use crate::limiter::Priority;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestOptions {
-    /// Who goes first.
+    /// Priority in the queue.
     pub priority: Priority,
-    /// How often it is tried.
+    /// When to retry.
     pub retry: RetryPolicy,
-    /// Longest wait in the queue, before each attempt.
+    /// Longest wait in the queue before each attempt.
     pub max_queue_wait: Duration,
-    /// Longest time that one attempt takes, from its start to the head of the answer (of an error, to its end).
+    /// Longest time from the start of an attempt to the response's head (for errors: to the end of the body).
     pub attempt_timeout: Duration,
-    /// Longest time for everything: waits, attempts, and with [`Outbound::send`](super::Outbound::send) the body.
+    /// Longest total time: waits, attempts, and with [`Outbound::send`](super::Outbound::send) the body.
     pub deadline: Duration,
 }
 
 impl Default for RequestOptions {
-    /// Interactive: 30 s in the queue, 10 s an attempt, 90 s for everything, so that a `Retry-After` of the longest wait
-    /// fits in.
+    /// High priority: 30 s in the queue, 10 s per attempt, 90 s in total, which leaves room for the longest accepted
+    /// `Retry-After`.
     fn default() -> Self {
         Self {
             priority: Priority::High,
@@ -51,7 +51,7 @@ impl Default for RequestOptions {
 }
 
 impl RequestOptions {
-    /// For work at which nobody waits: goes last, leaves a reserve, and waits ten minutes for its turn.
+    /// Options for background work: low priority, up to 10 minutes in the queue and 20 minutes in total.
     #[must_use]
     pub fn low_priority() -> Self {
         let patience = Duration::from_secs(600);
@@ -59,26 +59,25 @@ impl RequestOptions {
     }
 }
 
-/// A place in the queue.
+/// Priority and longest wait in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueOptions {
-    /// Who goes first.
+    /// Priority in the queue.
     pub priority: Priority,
-    /// Longest wait, before each attempt.
+    /// Longest wait before each attempt.
     pub max_wait: Duration,
 }
 
-/// How a request is treated: a [`RequestOptions`] of which parts may be off.
+/// [`RequestOptions`] in which queueing and retries can be turned off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExecuteOptions {
-    /// Waits for the rate limit; none: leaves at once, and is counted.
+    /// How to wait for the rate limit. `None` sends at once; the request still counts.
     pub pace: Option<QueueOptions>,
-    /// Is sent again where that may help; none: once.
+    /// When to retry. `None` sends once.
     pub retry: Option<RetryPolicy>,
-    /// Longest time from the start of an attempt, or the last part of the request's body, to the head of the answer.
+    /// Longest time from the start of an attempt, or from the last part of the request's body, to the response's head.
     pub attempt_timeout: Duration,
-    /// Longest time for all waits and attempts, up to the head of the last answer. A body that is being sent prolongs
-    /// it as it gets on.
+    /// Longest total time for waits and attempts, up to the last response's head. Progress of an upload extends it.
     pub deadline: Duration,
 }
 

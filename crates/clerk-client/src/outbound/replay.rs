@@ -1,5 +1,6 @@
-//! A body that arrives while it is sent, and that can be sent once more from its beginning, as long as little of it was
-//! sent: a server may say that it did nothing with a request after it took some of it.
+//! A streamed body that can be replayed from its start while little of it has been sent.
+//!
+//! A server may read part of a body and then state that it did not process the request.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,62 +12,62 @@ use parking_lot::Mutex;
 
 use crate::transport::{BodyError, RequestBody};
 
-/// A body of which more was sent cannot be sent once more.
-const MAX_KEPT_BYTES: usize = 256 * 1024;
+/// Bytes buffered for a replay. A body of which more was sent cannot be replayed.
+const MAX_BUFFERED_BYTES: usize = 256 * 1024;
 
-/// A body, for one attempt after the other.
+/// A streamed body for consecutive attempts.
 #[derive(Debug)]
 pub(super) struct ReplayableBody(Arc<Mutex<Source>>);
 
 #[derive(Debug)]
 struct Source {
     body: RequestBody,
-    /// All that was taken from the body, unless that was too much.
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
+    /// Everything read from the body so far, unless that was too much.
+    buffered: Vec<Bytes>,
+    buffered_bytes: usize,
     is_whole: bool,
     has_ended: bool,
     length: Option<u64>,
-    /// The attempt that may read; those before it may still be held by their connection.
+    /// The attempt that may read. Connections may still hold the bodies of earlier ones.
     attempt: u32,
 }
 
 impl ReplayableBody {
     pub(super) fn new(body: RequestBody) -> Self {
         let length = body.size_hint().exact();
-        let (kept, has_ended) = (Vec::new(), body.is_end_stream());
-        let source = Source { body, kept, kept_bytes: 0, is_whole: true, has_ended, length, attempt: 0 };
+        let (buffered, has_ended) = (Vec::new(), body.is_end_stream());
+        let source = Source { body, buffered, buffered_bytes: 0, is_whole: true, has_ended, length, attempt: 0 };
         Self(Arc::new(Mutex::new(source)))
     }
 
-    /// The body from its beginning, which ends that of the attempt before; none where its beginning is gone.
+    /// Returns the body from its start and ends the previous attempt's; `None` if the start is no longer buffered.
     pub(super) fn next(&self) -> Option<RequestBody> {
         let mut source = self.0.lock();
         if !source.is_whole {
             return None;
         }
         source.attempt += 1;
-        let of_attempt = AttemptBody { source: Arc::clone(&self.0), attempt: source.attempt, next: 0, given: 0 };
+        let of_attempt = AttemptBody { source: Arc::clone(&self.0), attempt: source.attempt, next: 0, sent: 0 };
         drop(source);
         Some(RequestBody::stream(of_attempt))
     }
 }
 
 impl Source {
-    fn keep(&mut self, data: &Bytes) {
+    fn buffer(&mut self, data: &Bytes) {
         if !self.is_whole {
             return;
         }
-        self.kept_bytes += data.len();
-        self.kept.push(data.clone());
-        if self.kept_bytes > MAX_KEPT_BYTES {
+        self.buffered_bytes += data.len();
+        self.buffered.push(data.clone());
+        if self.buffered_bytes > MAX_BUFFERED_BYTES {
             self.give_up();
         }
     }
 
     fn give_up(&mut self) {
         self.is_whole = false;
-        self.kept = Vec::new();
+        self.buffered = Vec::new();
     }
 }
 
@@ -75,9 +76,9 @@ impl Source {
 struct AttemptBody {
     source: Arc<Mutex<Source>>,
     attempt: u32,
-    /// The next piece that was kept.
+    /// Index of the next buffered piece.
     next: usize,
-    given: u64,
+    sent: u64,
 }
 
 impl Body for AttemptBody {
@@ -91,11 +92,11 @@ impl Body for AttemptBody {
         let this = &mut *self;
         let mut source = this.source.lock();
         if source.attempt != this.attempt {
-            return Poll::Ready(Some(Err("the body is sent once more elsewhere".into())));
+            return Poll::Ready(Some(Err("the body was taken over by a later attempt".into())));
         }
-        if let Some(piece) = source.kept.get(this.next) {
+        if let Some(piece) = source.buffered.get(this.next) {
             this.next += 1;
-            this.given += piece.len() as u64;
+            this.sent += piece.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
         }
         if source.has_ended {
@@ -105,11 +106,11 @@ impl Body for AttemptBody {
         match &frame {
             Some(Ok(frame)) => match frame.data_ref() {
                 Some(data) => {
-                    source.keep(data);
-                    this.next = source.kept.len();
-                    this.given += data.len() as u64;
+                    source.buffer(data);
+                    this.next = source.buffered.len();
+                    this.sent += data.len() as u64;
                 }
-                // Trailers are not kept.
+                // Trailers are not buffered.
                 None => source.give_up(),
             },
             Some(Err(_)) => source.give_up(),
@@ -120,12 +121,12 @@ impl Body for AttemptBody {
 
     fn is_end_stream(&self) -> bool {
         let source = self.source.lock();
-        self.next >= source.kept.len() && (source.has_ended || source.body.is_end_stream())
+        self.next >= source.buffered.len() && (source.has_ended || source.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         let length = self.source.lock().length;
-        length.map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(self.given)))
+        length.map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(self.sent)))
     }
 }
 
@@ -152,26 +153,29 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_again_wherever_it_was_left() {
+    fn next_attempt_replays_the_body_from_its_start() {
         for sent in 0..=4 {
             let body = body(&[3, 4, 5]);
             let mut first = body.next().unwrap();
             take(&mut first, sent);
             let mut second = body.next().unwrap();
-            assert!(first.is_end_stream() || first.frame().now_or_never().unwrap().unwrap().is_err(), "taken over");
+            assert!(
+                first.is_end_stream() || first.frame().now_or_never().unwrap().unwrap().is_err(),
+                "the second attempt takes over"
+            );
             assert_eq!(take(&mut second, 10), 12, "{sent}");
             assert!(second.is_end_stream());
         }
     }
 
     #[test]
-    fn what_is_too_large_is_sent_once() {
-        let body = body(&[MAX_KEPT_BYTES, 1, 1]);
+    fn large_body_cannot_be_replayed() {
+        let body = body(&[MAX_BUFFERED_BYTES, 1, 1]);
         let mut first = body.next().unwrap();
-        assert_eq!(take(&mut first, 1), MAX_KEPT_BYTES);
+        assert_eq!(take(&mut first, 1), MAX_BUFFERED_BYTES);
         assert!(body.next().is_some());
         let mut second = body.next().unwrap();
-        assert_eq!(take(&mut second, 10), MAX_KEPT_BYTES + 2);
+        assert_eq!(take(&mut second, 10), MAX_BUFFERED_BYTES + 2);
         assert!(body.next().is_none());
     }
 }

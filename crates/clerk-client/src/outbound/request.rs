@@ -1,4 +1,4 @@
-//! What attempts are made of: a request of ours, or one of an application's.
+//! The request behind an attempt: one of this library or a forwarded one.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,17 +20,17 @@ use super::retry::Idempotency;
 use crate::transport::{BodyError, ErrorKind, RequestBody, TransportError};
 use clerk_quota::{CallerId, MethodLabel, Moment, RequestStart, Route, Source};
 
-/// The request of an attempt, and, if its body is a stream, how that gets on.
+/// The request of an attempt and, for a streamed body, its upload progress.
 type NextAttempt = Result<(Request<RequestBody>, Option<UploadProgress>), RequestError>;
 
 /// A request with its route.
 #[derive(Debug)]
 pub(super) struct OutboundRequest<'a> {
     pub(super) route: Route,
-    /// It was sent again at once, since an idle connection had just been closed or the server did nothing with it, which is
-    /// done once.
-    was_repeated: bool,
-    /// The server may have taken up what was sent before that.
+    /// Whether it was already resent at once: an idle connection was closed, or the server did not process it. Done
+    /// at most once.
+    was_resent: bool,
+    /// Whether the server may have executed the first send.
     pub(super) may_be_done: bool,
     kind: OutboundKind<'a>,
 }
@@ -41,12 +41,12 @@ enum OutboundKind<'a> {
     Forward(&'a mut RetryableRequest),
 }
 
-/// A request of an application's between its attempts.
+/// A forwarded request between its attempts.
 #[derive(Debug)]
 pub(super) struct RetryableRequest {
-    /// None once it has left for good.
+    /// `None` once it was sent and cannot be copied.
     request: Option<Request<RequestBody>>,
-    /// What has left for good, should the server say that it did nothing with it.
+    /// The request after it was sent, for a replay if the server did not process it.
     sent: Option<SentRequest>,
     idempotency: Idempotency,
     credentials: Credentials,
@@ -62,7 +62,7 @@ impl From<ForwardRequest> for RetryableRequest {
     }
 }
 
-/// A request that left for good.
+/// A sent request whose body may be replayable.
 #[derive(Debug)]
 struct SentRequest {
     head: Request<()>,
@@ -82,7 +82,7 @@ impl SentRequest {
         Self { head: Request::from_parts(head, ()), body }
     }
 
-    /// The request, from its beginning; none where that is gone.
+    /// The request from its start; `None` if the body cannot be replayed.
     fn next(&self) -> Option<Request<RequestBody>> {
         let body = match &self.body {
             SentBody::Whole(body) => body.try_clone(),
@@ -94,14 +94,14 @@ impl SentRequest {
 
 impl<'a> OutboundRequest<'a> {
     pub(super) fn of(call: &'a ApiRequest) -> Self {
-        Self { route: call.route(), was_repeated: false, may_be_done: false, kind: OutboundKind::Api(call) }
+        Self { route: call.route(), was_resent: false, may_be_done: false, kind: OutboundKind::Api(call) }
     }
 
     pub(super) const fn pending(retryable: &'a mut RetryableRequest, route: Route) -> Self {
-        Self { route, was_repeated: false, may_be_done: false, kind: OutboundKind::Forward(retryable) }
+        Self { route, was_resent: false, may_be_done: false, kind: OutboundKind::Forward(retryable) }
     }
 
-    /// What the account wants to know of it.
+    /// The data that accounting needs.
     pub(super) fn start(&self, at: Moment) -> RequestStart {
         let (caller, method) = match &self.kind {
             OutboundKind::Api(call) => (call.caller, MethodLabel::from(&call.method)),
@@ -110,7 +110,7 @@ impl<'a> OutboundRequest<'a> {
         RequestStart { at, source: self.source(), caller, route: self.route, method }
     }
 
-    /// Who asks.
+    /// The kind of caller.
     pub(super) const fn source(&self) -> Source {
         match &self.kind {
             OutboundKind::Api(call) => call.source,
@@ -118,7 +118,7 @@ impl<'a> OutboundRequest<'a> {
         }
     }
 
-    /// Which failures allow it to be sent again; none where its body is gone.
+    /// Which failures allow a retry. Never once the body is gone.
     pub(super) const fn idempotency(&self) -> Idempotency {
         match &self.kind {
             OutboundKind::Api(call) => call.idempotency,
@@ -127,7 +127,7 @@ impl<'a> OutboundRequest<'a> {
         }
     }
 
-    /// The request of the next attempt, and, if its body is a stream, how that gets on.
+    /// The request of the next attempt and, for a streamed body, its upload progress.
     pub(super) fn request(&mut self, outbound: &Outbound) -> NextAttempt {
         match &mut self.kind {
             OutboundKind::Api(call) => signed(call, outbound).map(|request| (request, None)),
@@ -135,10 +135,10 @@ impl<'a> OutboundRequest<'a> {
                 let copy = request.as_ref().filter(|_| *idempotency != Idempotency::NonIdempotent).and_then(copy);
                 let next = match copy {
                     Some(copy) => copy,
-                    // `idempotency` says never once it is gone, so that nobody asks.
+                    // Not reached once it is gone: `idempotency` rules out retries then.
                     None => {
-                        let request = SentRequest::new(request.take().ok_or_else(gone)?);
-                        sent.insert(request).next().ok_or_else(gone)?
+                        let request = SentRequest::new(request.take().ok_or_else(already_sent)?);
+                        sent.insert(request).next().ok_or_else(already_sent)?
                     }
                 };
                 ready(next, *credentials, outbound)
@@ -146,14 +146,15 @@ impl<'a> OutboundRequest<'a> {
         }
     }
 
-    /// The request once more, if it may be sent again at once after this error, and was not yet: one that reads after a
-    /// connection that was just closed, and any with which the server did nothing.
+    /// The request again, if this error allows an immediate resend and there was none yet.
+    ///
+    /// Allowed for idempotent requests after an idle connection was closed, and for any the server did not process.
     pub(super) fn again(&mut self, outbound: &Outbound, error: &TransportError) -> Option<NextAttempt> {
-        let is_repeatable = self.idempotency() == Idempotency::Idempotent;
-        if self.was_repeated || !(error.is_unprocessed() || (error.is_idle_race() && is_repeatable)) {
+        let is_idempotent = self.idempotency() == Idempotency::Idempotent;
+        if self.was_resent || !(error.is_unprocessed() || (error.is_idle_race() && is_idempotent)) {
             return None;
         }
-        self.was_repeated = true;
+        self.was_resent = true;
         self.may_be_done |= !error.is_unprocessed();
         match &self.kind {
             OutboundKind::Forward(RetryableRequest { request: None, sent, credentials, .. }) => {
@@ -165,7 +166,7 @@ impl<'a> OutboundRequest<'a> {
     }
 }
 
-/// The request with its key, and, if its body is a stream, how that gets on.
+/// Adds the key and, for a streamed body, the upload progress.
 fn ready(mut next: Request<RequestBody>, credentials: Credentials, outbound: &Outbound) -> NextAttempt {
     if credentials == Credentials::Instance {
         let key = outbound.key.current()?;
@@ -175,7 +176,7 @@ fn ready(mut next: Request<RequestBody>, credentials: Credentials, outbound: &Ou
         return Ok((next, None));
     }
     let progress = UploadProgress::new();
-    let next = next.map(|body| RequestBody::stream(Watched { body, progress: progress.clone() }));
+    let next = next.map(|body| RequestBody::stream(ProgressBody { body, progress: progress.clone() }));
     Ok((next, Some(progress)))
 }
 
@@ -191,11 +192,11 @@ fn signed(call: &ApiRequest, outbound: &Outbound) -> Result<Request<RequestBody>
     Ok(request)
 }
 
-fn gone() -> RequestError {
-    TransportError::new(ErrorKind::Other, "the request was sent already and cannot be sent again".to_owned()).into()
+fn already_sent() -> RequestError {
+    TransportError::new(ErrorKind::Other, "the request body was already sent and cannot be replayed".to_owned()).into()
 }
 
-/// A copy of a request whose body is at hand.
+/// Copies a request whose body is in memory.
 fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     Some(copy_head(request, request.body().try_clone()?))
 }
@@ -206,49 +207,49 @@ fn copy_head<B>(request: &Request<B>, body: RequestBody) -> Request<RequestBody>
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     copy.headers_mut().clone_from(request.headers());
-    // The spelling of the headers' names is in there.
+    // The extensions hold the original spelling of the header names.
     copy.extensions_mut().clone_from(request.extensions());
     copy
 }
 
-/// How the body of a request gets on.
+/// Upload progress of a request's body.
 #[derive(Debug, Clone)]
 pub(super) struct UploadProgress(Arc<Mutex<Step>>);
 
-/// Whose turn it is.
+/// Which side the upload waits for.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// Clerk's, to take what it was sent, or to answer.
+    /// Clerk, to accept the last part or to respond.
     Sent { at: Instant },
-    /// That of whoever sends the body.
+    /// The source of the body.
     Awaited { since: Instant },
 }
 
-/// Longest pause of whoever sends a body. A server that takes bodies from clients has less patience with them.
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// Longest pause of a body's source. Servers that accept uploads use shorter timeouts for their clients.
+const MAX_PAUSE: Duration = Duration::from_secs(120);
 
 impl UploadProgress {
     fn new() -> Self {
         Self(Arc::new(Mutex::new(Step::Sent { at: Instant::now() })))
     }
 
-    /// Until when Clerk has time, where it has so much from each part on.
+    /// When the upload times out, if Clerk has `timeout` after each part.
     pub(super) fn due(&self, timeout: Duration) -> Instant {
         match *self.0.lock() {
             Step::Sent { at } => at + timeout,
-            Step::Awaited { since } => since + LONGEST_PAUSE,
+            Step::Awaited { since } => since + MAX_PAUSE,
         }
     }
 }
 
 /// A body that reports its progress.
 #[derive(Debug)]
-struct Watched {
+struct ProgressBody {
     body: RequestBody,
     progress: UploadProgress,
 }
 
-impl Body for Watched {
+impl Body for ProgressBody {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -1,4 +1,4 @@
-//! Answers: with a body to be read, and complete ones.
+//! Responses: with a streamed body, and complete ones.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -21,48 +21,48 @@ use super::media_type::is_json;
 use crate::transport::{Body, TransportError};
 use clerk_quota::Observation;
 
-/// An answer, up to its head, and the body to come.
+/// A response head with its body still to be read.
 #[derive(Debug)]
 pub struct UpstreamResponse {
-    /// Its head, as it came.
+    /// The head, unchanged.
     pub head: Parts,
-    /// Its body.
+    /// The body.
     pub body: UpstreamBody,
-    /// What the ledger was told.
+    /// The observation recorded in the ledger.
     pub observation: Observation,
-    /// Clerk's errors, where the body that was read holds any.
+    /// Clerk's errors, if the inspected part of the body has any.
     pub errors: ErrorBody,
 }
 
-/// The answer to a [`ForwardRequest`](super::ForwardRequest).
+/// The response to a [`ForwardRequest`](super::ForwardRequest).
 #[derive(Debug)]
 pub struct ForwardedResponse {
-    /// Head and body, byte for byte, and what they say.
+    /// Head and body, unchanged, with the observation.
     pub response: Box<UpstreamResponse>,
     /// Attempts made, at least 1.
     pub attempts: u32,
-    /// Time spent waiting for the rate limit.
+    /// Time spent queued for the rate limit.
     pub waited: Duration,
-    /// Time from the start of the last attempt to the head of its answer.
+    /// Time from the start of the last attempt to its response's head.
     pub latency: Duration,
 }
 
-/// An answer whose body is yet to be read. The request counts as in flight until the body ends or is dropped.
+/// A response whose body is streamed. The request counts as in flight until the body ends or is dropped.
 #[derive(Debug)]
 pub struct StreamingResponse {
     /// HTTP status.
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// The body, decompressed. Of an error it is in memory already.
+    /// The body, decompressed. An error's body is already in memory.
     pub body: Body,
-    /// What the ledger was told.
+    /// The observation recorded in the ledger.
     pub observation: Observation,
-    /// Clerk's errors, where the body holds any.
+    /// Clerk's errors, if the body has any.
     pub errors: ErrorBody,
 }
 
-/// A complete answer.
+/// A response with its complete body.
 #[derive(Debug, Clone)]
 pub struct BufferedResponse {
     /// HTTP status.
@@ -71,9 +71,9 @@ pub struct BufferedResponse {
     pub headers: HeaderMap,
     /// The body, decompressed.
     pub body: Bytes,
-    /// What the ledger was told.
+    /// The observation recorded in the ledger.
     pub observation: Observation,
-    /// Clerk's errors, where the body holds any.
+    /// Clerk's errors, if the body has any.
     pub errors: ErrorBody,
 }
 
@@ -81,7 +81,7 @@ impl StreamingResponse {
     /// Reads the body. There is no deadline: dropping the future cancels.
     ///
     /// # Errors
-    /// When the body breaks off, or is larger than [`MAX_BODY_BYTES`].
+    /// Returns an error if the body breaks off or is larger than [`MAX_BODY_BYTES`].
     pub async fn collect(self) -> Result<BufferedResponse, RequestError> {
         let Self { status, headers, body, observation, errors } = self;
         let body = read_body(body, MAX_BODY_BYTES).await?.ok_or(RequestError::BodyTooLarge { status })?;
@@ -90,26 +90,26 @@ impl StreamingResponse {
 }
 
 impl From<UpstreamResponse> for StreamingResponse {
-    fn from(opened: UpstreamResponse) -> Self {
-        let UpstreamResponse { head, body, observation, errors } = opened;
+    fn from(response: UpstreamResponse) -> Self {
+        let UpstreamResponse { head, body, observation, errors } = response;
         Self { status: head.status, headers: head.headers, body: body.boxed_unsync(), observation, errors }
     }
 }
 
 impl BufferedResponse {
-    /// Whether the body claims to be JSON.
+    /// Whether the content type is JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
         is_json(&self.headers)
     }
 }
 
-/// The whole body; `None` if it has more than `most` bytes. Reads no further than that.
-pub async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, TransportError> {
+/// Reads the whole body; `None` once it exceeds `limit` bytes.
+pub async fn read_body(mut body: Body, limit: usize) -> Result<Option<Bytes>, TransportError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
-            if whole.len() + data.len() > most {
+            if whole.len() + data.len() > limit {
                 return Ok(None);
             }
             whole.extend_from_slice(&data);
@@ -118,13 +118,13 @@ pub async fn read_body(mut body: Body, most: usize) -> Result<Option<Bytes>, Tra
     Ok(Some(whole.freeze()))
 }
 
-/// The body of an answer.
+/// The body of a response.
 ///
-/// Its request counts as in flight until the body ends or is dropped. It takes a place of the limiter's while something of
-/// the body is waited for, and none while whoever reads it does not.
+/// The request counts as in flight until the body ends or is dropped. It occupies a slot of the limiter only while
+/// the reader waits for data.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    /// Frames that were read already.
+    /// Frames already read.
     read: VecDeque<Result<Frame<Bytes>, TransportError>>,
     rest: Option<Body>,
     guard: Option<AttemptGuard>,
@@ -135,23 +135,23 @@ impl UpstreamBody {
         Self { read: VecDeque::new(), rest: Some(body), guard: Some(guard) }
     }
 
-    /// A body that was read; its request is over.
+    /// A body that is fully read; its request has ended.
     pub(super) fn whole(body: Bytes) -> Self {
         let read = Some(body).filter(|body| !body.is_empty()).map(|body| Ok(Frame::data(body)));
         Self { read: read.into_iter().collect(), rest: None, guard: None }
     }
 
-    /// The account of a request whose body is still to come.
+    /// The guard of a request whose body is not complete yet.
     pub(super) const fn guard(&mut self) -> Option<&mut AttemptGuard> {
         self.guard.as_mut()
     }
 
-    /// The request no longer counts as in flight, whatever of the body is still to come.
+    /// Stops counting the request as in flight, even if the body is not complete.
     pub(super) fn release(&mut self) {
         self.guard = None;
     }
 
-    /// The rest is up to whoever reads it: until then, others may have the place.
+    /// Releases the slot until the reader asks for more of the body.
     pub(super) fn hand_over(&mut self) {
         if self.rest.as_ref().is_none_or(http_body::Body::is_end_stream) {
             self.guard = None;
@@ -160,8 +160,9 @@ impl UpstreamBody {
         }
     }
 
-    /// Reads the first frames up to about `limit` bytes, which stay at the front of the body. Says whether that is all of
-    /// it; not if it broke off. `patience` is for each frame.
+    /// Buffers frames up to about `limit` bytes, which stay at the front of the body.
+    ///
+    /// Returns whether the whole body was read without an error. `patience` is the timeout per frame.
     pub async fn fill(&mut self, limit: usize, patience: Duration) -> Result<bool, Elapsed> {
         let Some(rest) = &mut self.rest else { return Ok(true) };
         let mut length = 0;
@@ -181,12 +182,12 @@ impl UpstreamBody {
         Ok(false)
     }
 
-    /// Whether it broke off within what was read.
+    /// Whether the body broke off within the buffered part.
     pub fn is_broken(&self) -> bool {
         self.read.back().is_some_and(Result::is_err)
     }
 
-    /// What was read so far, in one piece.
+    /// The buffered part in one piece.
     pub fn seen(&self) -> Bytes {
         let mut data = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
         match (data.next(), data.next()) {
@@ -235,7 +236,7 @@ impl http_body::Body for UpstreamBody {
     fn size_hint(&self) -> SizeHint {
         let read: usize = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len).sum();
         if self.is_broken() {
-            // Whoever took what came for all there is would make half an answer a whole one.
+            // Without an upper bound, so that a truncated body is not forwarded as a complete one.
             let mut hint = SizeHint::new();
             hint.set_lower(read as u64);
             return hint;

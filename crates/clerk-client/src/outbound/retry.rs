@@ -1,13 +1,11 @@
-//! Whether a request is sent again, and when. Pure: time, dice and the budget are passed in.
+//! Decides whether and when to retry. Pure: time, randomness and the budget are passed in.
 //!
-//! The rules, and where they come from:
-//!
-//! - `Retry-After` (RFC 9110, section 10.2.3) is the least wait, never a hint to undercut. Where it is longer than we are
-//!   willing to wait, nothing is repeated and the caller gets the answer with its header.
-//! - Above that, exponential backoff with full jitter, so that clients that failed together do not return together.
-//! - A 429 was not executed, but only the caller knows whether a repeated write is welcome. What failed otherwise may have
-//!   been executed: only methods that read are repeated unasked (RFC 9110, section 9.2.1).
-//! - A share of the traffic, not each request, decides how many retries there are ([`RetryBudget`]).
+//! - `Retry-After` (RFC 9110, section 10.2.3) is the minimum wait. If it exceeds the policy's maximum, the request is
+//!   not retried and the caller gets the response with its header.
+//! - Exponential backoff with full jitter is added, so that clients that failed together do not retry together.
+//! - A 429 was not executed, but only the caller knows whether retrying a write is acceptable. After other failures
+//!   the request may have been executed, so only safe methods are retried by default (RFC 9110, section 9.2.1).
+//! - Retries are limited to a share of the traffic ([`RetryBudget`]).
 
 use std::time::Duration;
 
@@ -17,37 +15,38 @@ use super::retry_budget::RetryBudget;
 use crate::transport::ErrorKind;
 use clerk_quota::Moment;
 
-/// The least wait before a repetition, whatever header and dice say: a tight loop helps nobody.
+/// Minimum wait before a retry, whatever header and jitter yield. Prevents tight loops.
 pub const MIN_WAIT: Duration = Duration::from_millis(100);
 
-/// How often and how long a request is tried.
+/// How often to retry and how long to wait.
 ///
 /// ```
 /// use std::time::Duration;
 ///
 /// use clerk_client::outbound::RetryBudget;
-/// use clerk_client::outbound::retry::{RetryDecision, AttemptOutcome, Idempotency, RetryPolicy, RetryState, RetryableError};
+/// use clerk_client::outbound::retry::{AttemptOutcome, Idempotency, RetryableError};
+/// use clerk_client::outbound::retry::{RetryDecision, RetryPolicy, RetryState};
 /// use clerk_quota::Moment;
 ///
 /// let now = Moment::from_unix(Duration::from_secs(1_800_000_000));
 /// let standing = RetryState { attempts: 1, idempotency: Idempotency::Idempotent, left: Duration::from_secs(60) };
 /// let retry_after = Some(Duration::from_secs(9));
 /// let outcome = AttemptOutcome::Failed { error: RetryableError::Throttled, retry_after };
-/// let dice = 0.5;
-/// match RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(now), now, dice) {
+/// let jitter = 0.5;
+/// match RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(now), now, jitter) {
 ///     RetryDecision::Retry { after, .. } => assert!(after >= Duration::from_secs(9)),
 ///     RetryDecision::Stop(reason) => panic!("{reason:?}"),
 /// }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Repetitions beyond the first attempt.
+    /// Retries after the first attempt.
     pub max_retries: u32,
-    /// Most that the backoff adds before the first repetition; it doubles with each.
+    /// Largest backoff before the first retry; doubles with each retry.
     pub base: Duration,
-    /// Most that the backoff ever adds.
+    /// Upper bound of the backoff.
     pub max_backoff: Duration,
-    /// Longest `Retry-After` that is waited for. Should be at least as long as the limiter's window.
+    /// Longest accepted `Retry-After`. Should be at least the limiter's window.
     pub max_wait: Duration,
 }
 
@@ -63,19 +62,19 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Which failures allow a request to be sent again.
+/// Which failures allow a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Idempotency {
-    /// None: sent once.
+    /// None: the request is sent once.
     NonIdempotent,
-    /// A 429 alone: Clerk's limiter refused it before anything was done.
+    /// Only a 429, which Clerk sends before it executes anything.
     RetryIfThrottled,
-    /// Any that may pass: sending it twice does no more than sending it once.
+    /// Any temporary failure: sending it twice has the same effect as sending it once.
     Idempotent,
 }
 
 impl Idempotency {
-    /// What a method allows unasked: everything for GET, HEAD and OPTIONS, nothing for others.
+    /// The default for a method: idempotent for GET, HEAD and OPTIONS, otherwise not.
     #[must_use]
     pub fn of(method: &Method) -> Self {
         if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
@@ -85,7 +84,7 @@ impl Idempotency {
         }
     }
 
-    /// Whether this error allows it.
+    /// Whether a retry after this error is allowed.
     #[must_use]
     pub fn allows(self, error: RetryableError) -> bool {
         match self {
@@ -96,24 +95,24 @@ impl Idempotency {
     }
 }
 
-/// A failure that may pass. A closed set: it is the reason of a retry.
+/// A temporary failure. A closed set, because it is a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RetryableError {
     /// 429.
     Throttled,
     /// 502, 503 or 504.
     Unavailable,
-    /// No connection: the request did not leave.
+    /// No connection: the request was not sent.
     ConnectFailed,
-    /// No answer, or not in time: the request may have been executed.
+    /// No response in time: the request may have been executed.
     NoResponse,
 }
 
 impl RetryableError {
-    /// All of them.
+    /// All errors.
     pub const ALL: [Self; 4] = [Self::Throttled, Self::Unavailable, Self::ConnectFailed, Self::NoResponse];
 
-    /// A word for labels and logs.
+    /// The name in labels and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -124,7 +123,7 @@ impl RetryableError {
         }
     }
 
-    /// The error that a status tells of; `None` where it is final: a success, or an error that comes again.
+    /// The error for a status; `None` for a success or a permanent error.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Option<Self> {
         match status {
@@ -136,7 +135,7 @@ impl RetryableError {
         }
     }
 
-    /// The error that a broken exchange tells of; `None` where it would break again.
+    /// The error for a failed request; `None` if a retry would fail again.
     #[must_use]
     pub const fn of_error(kind: ErrorKind) -> Option<Self> {
         match kind {
@@ -147,16 +146,16 @@ impl RetryableError {
     }
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// Nothing that a repetition would change.
+    /// A retry would not change the outcome.
     Final,
-    /// It may go better the next time.
+    /// A retry may succeed.
     Failed {
         /// What went wrong.
         error: RetryableError,
-        /// The server's `Retry-After`, counted from the answer.
+        /// The server's `Retry-After`, counted from the response.
         retry_after: Option<Duration>,
     },
 }
@@ -164,31 +163,31 @@ pub enum AttemptOutcome {
 /// What to do after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Send it again after this long.
+    /// Retry after this time.
     Retry {
         /// The wait, from now.
         after: Duration,
         /// Why.
         error: RetryableError,
     },
-    /// Give what there is to the caller.
+    /// Return the last result to the caller.
     Stop(StopReason),
 }
 
-/// Why a request was not sent again. A closed set: it is a label.
+/// Why a request was not retried. A closed set, because it is a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StopReason {
-    /// It succeeded, or failed for good.
+    /// It succeeded or failed permanently.
     Final,
-    /// Its [`Idempotency`] does not allow it.
+    /// Its [`Idempotency`] does not allow a retry.
     NotRepeatable,
-    /// All attempts were made.
+    /// The maximum number of attempts was made.
     Attempts,
-    /// `Retry-After` is longer than the policy waits.
+    /// `Retry-After` exceeds the policy's maximum.
     WaitTooLong,
     /// The wait would end after the call's deadline.
     Deadline,
-    /// Retries are too large a share of the traffic already.
+    /// The retry budget is exhausted.
     Budget,
 }
 
@@ -197,7 +196,7 @@ impl StopReason {
     pub const ALL: [Self; 6] =
         [Self::Final, Self::NotRepeatable, Self::Attempts, Self::WaitTooLong, Self::Deadline, Self::Budget];
 
-    /// A word for labels and logs.
+    /// The name in labels and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -211,20 +210,21 @@ impl StopReason {
     }
 }
 
-/// Where a call stands after an attempt.
+/// The state of a call after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryState {
     /// Attempts made so far, at least 1.
     pub attempts: u32,
-    /// What the request allows.
+    /// Which failures allow a retry.
     pub idempotency: Idempotency,
     /// Time left until the call's deadline.
     pub left: Duration,
 }
 
 impl RetryPolicy {
-    /// Decides after an attempt. `random` is from 0 to 1. Takes from the budget only when it decides to retry, and what
-    /// rules a retry out is found before any waiting.
+    /// Decides what to do after an attempt. `random` is between 0 and 1.
+    ///
+    /// Withdraws from the budget only for a retry. Everything that rules a retry out is checked before waiting.
     pub fn decide(
         &self,
         standing: RetryState,
@@ -257,7 +257,7 @@ impl RetryPolicy {
         RetryDecision::Retry { after, error }
     }
 
-    /// Most that the backoff adds after so many attempts.
+    /// Upper bound of the backoff after this many attempts.
     fn backoff(&self, attempts: u32) -> Duration {
         let doubled = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
         self.base.saturating_mul(doubled).min(self.max_backoff)
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repeated() {
+    fn idempotency_decides_which_errors_are_retried() {
         use Idempotency::{Idempotent, NonIdempotent, RetryIfThrottled};
         use StopReason::NotRepeatable;
         for (repeat, error, stop) in [
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn which_statuses_and_errors_may_pass() {
+    fn temporary_statuses_and_errors_are_retryable() {
         let passing: Vec<u16> = (100..600)
             .filter(|status| RetryableError::of_status(StatusCode::from_u16(*status).unwrap()).is_some())
             .collect();
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_read_are_repeated_unasked() {
+    fn safe_methods_are_idempotent_by_default() {
         for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
             assert_eq!(Idempotency::of(&method), Idempotency::Idempotent);
         }
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_the_least_wait_on_every_status() {
+    fn retry_after_is_the_minimum_wait_for_every_status() {
         for error in [RetryableError::Throttled, RetryableError::Unavailable] {
             for random in [0.0, 0.3, 1.0] {
                 let wait = wait(1, failed(error, Some(30.0)), random);
@@ -354,12 +354,12 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_zero_still_waits() {
+    fn retry_after_zero_still_waits() {
         assert!(wait(1, failed(RetryableError::Throttled, Some(0.0)), 0.0) >= MIN_WAIT.as_secs_f64());
     }
 
     #[test]
-    fn backoff_doubles_up_to_its_cap_and_is_jittered_in_full() {
+    fn backoff_doubles_up_to_its_cap_with_full_jitter() {
         let policy = RetryPolicy { max_retries: 100, ..RetryPolicy::default() };
         let waits: Vec<u64> = (1..8).map(|attempts| policy.backoff(attempts).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn above_the_cap_there_is_no_retry_and_no_shorter_wait() {
+    fn retry_after_above_the_maximum_is_not_retried() {
         for header in [60.001, 451.0, 3600.0, 999_999_999.0] {
             let decision = decide(1, Idempotency::Idempotent, failed(RetryableError::Throttled, Some(header)), 0.0);
             assert_eq!(decision, RetryDecision::Stop(StopReason::WaitTooLong), "{header}");
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_and_deadline_end_it() {
+    fn max_attempts_and_deadline_stop_retries() {
         let outcome = failed(RetryableError::Unavailable, None);
         assert!(matches!(decide(3, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Retry { .. }));
         assert_eq!(decide(4, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Stop(StopReason::Attempts));
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stops_for_another_reason_costs_no_budget() {
+    fn stopping_for_another_reason_costs_no_budget() {
         let mut budget = RetryBudget::new(NOW);
         for _ in 0..100 {
             let standing = RetryState { attempts: 1, idempotency: Idempotency::NonIdempotent, left: seconds(600.0) };

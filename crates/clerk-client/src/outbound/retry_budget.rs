@@ -1,24 +1,24 @@
-//! How many retries the traffic can bear. Pure: time is passed in.
+//! Limits retries to a share of the traffic. Pure: time is passed in.
 
 use std::time::Duration;
 
 use clerk_quota::Moment;
 
-/// Part of a retry that each request pays for.
+/// Retries deposited per request.
 const SHARE: f64 = 0.2;
 
-/// Retries that are at hand from the start, and that little traffic gets back over time.
+/// Retries available at the start, and regained over time with little traffic.
 const FLOOR: f64 = 10.0;
 
-/// Most that is ever saved up: a long calm must not pay for a storm.
-const MOST: f64 = 20.0;
+/// Upper bound of the balance, so that a long calm does not allow a burst of retries.
+const CAPACITY: f64 = 20.0;
 
-/// Time in which one retry comes back while there are fewer than the floor.
+/// Time to regain one retry while the balance is below the floor.
 const TRICKLE: Duration = Duration::from_secs(10);
 
-/// Retries are at most a fifth of the requests, plus a few, so that an outage is not made worse by those who suffer it.
+/// Limits retries to a fifth of the requests plus a few, so that retries do not worsen an outage.
 ///
-/// The idea is that of Finagle's and tower's retry budgets. This one runs on passed-in time.
+/// Modelled on the retry budgets of Finagle and tower, with time passed in.
 #[derive(Debug, Clone)]
 pub struct RetryBudget {
     balance: f64,
@@ -26,18 +26,18 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A budget that holds its floor.
+    /// Creates a budget with its floor as balance.
     #[must_use]
     pub const fn new(now: Moment) -> Self {
         Self { balance: FLOOR, trickled_at: now }
     }
 
-    /// A request is made, whose retries are yet to come.
+    /// Adds a request's share.
     pub fn deposit(&mut self) {
-        self.balance = (self.balance + SHARE).min(MOST);
+        self.balance = (self.balance + SHARE).min(CAPACITY);
     }
 
-    /// Pays for a retry; false if there is nothing left.
+    /// Takes one retry; returns `false` if none is left.
     pub fn withdraw(&mut self, now: Moment) -> bool {
         let passed = now.since(self.trickled_at);
         self.trickled_at = self.trickled_at.max(now);
@@ -60,26 +60,26 @@ mod tests {
         Moment::from_unix(Duration::from_secs(seconds))
     }
 
-    /// `retries` paid of three that each of a thousand requests asks for.
-    fn paid(millis_between: u64) -> usize {
+    /// Retries granted to a thousand requests that ask for three each.
+    fn granted(millis_between: u64) -> usize {
         let mut budget = RetryBudget::new(at(0));
-        let mut paid = 0;
+        let mut granted = 0;
         for request in 0..1000 {
             budget.deposit();
             let now = Moment::from_unix(Duration::from_millis(request * millis_between));
-            paid += (0..3).filter(|_| budget.withdraw(now)).count();
+            granted += (0..3).filter(|_| budget.withdraw(now)).count();
         }
-        paid
+        granted
     }
 
     #[test]
-    fn a_thousand_failing_requests_give_about_two_hundred_retries() {
-        assert!((200..=212).contains(&paid(0)), "{}", paid(0));
-        assert!((200..=225).contains(&paid(100)), "{}", paid(100));
+    fn thousand_failing_requests_get_about_two_hundred_retries() {
+        assert!((200..=212).contains(&granted(0)), "{}", granted(0));
+        assert!((200..=225).contains(&granted(100)), "{}", granted(100));
     }
 
     #[test]
-    fn a_long_calm_saves_up_little() {
+    fn balance_is_capped_after_a_long_calm() {
         let mut budget = RetryBudget::new(at(0));
         for _ in 0..100_000 {
             budget.deposit();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn little_traffic_can_retry_again_after_a_while() {
+    fn budget_refills_over_time_without_traffic() {
         let mut budget = RetryBudget::new(at(0));
         while budget.withdraw(at(0)) {}
         assert!(!budget.withdraw(at(5)));

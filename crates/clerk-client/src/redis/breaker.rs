@@ -1,4 +1,4 @@
-//! Whether to ask a server that failed: after some failures in a row not for a while, then with a single operation.
+//! A circuit breaker: after some failures in a row it opens for a while, then admits a single operation.
 //!
 //! Pure: time is passed in.
 
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures in a row after which the server is left alone.
+/// Number of failures in a row that opens the breaker.
 pub(super) const TOLERATED: u32 = 5;
-/// How long it is left alone at first. Doubles with each failed trial.
+/// First time that it stays open. Doubles with each failed probe.
 pub(super) const FIRST_REST: Duration = Duration::from_secs(1);
-/// How long it is left alone at most.
+/// Longest time that it stays open.
 pub(super) const LONGEST_REST: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Breaker {
     state: State,
-    /// In a row.
+    /// Failures in a row.
     failures: u32,
-    /// The next rest.
+    /// How long it stays open next time.
     rest: Duration,
 }
 
@@ -28,22 +28,22 @@ enum State {
     Resting {
         until: Instant,
     },
-    /// One operation is out to see whether the server is back.
+    /// One operation probes whether the server is back.
     Probing,
 }
 
-/// What an operation may do.
+/// Decision about an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakerAdmission {
-    /// Go on.
+    /// Run.
     Granted,
-    /// Go on, and do not forget to say how it went: all others wait for that.
+    /// Run and report the result: all other operations wait for it.
     Probe,
-    /// Fail now.
+    /// Fail at once.
     Denied { left: Duration },
 }
 
-/// What became of the server in our eyes.
+/// Change of the server's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     None,
@@ -82,33 +82,33 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         match (self.state, admission) {
             (State::Closed, _) if self.failures >= TOLERATED => {
-                self.leave_alone(now);
+                self.trip(now);
                 Change::WentDown
             }
             (State::Probing, BreakerAdmission::Probe) => {
-                self.leave_alone(now);
+                self.trip(now);
                 Change::None
             }
-            // Began before the server was left alone: says nothing new.
+            // Started before the breaker opened: no new information.
             _ => Change::None,
         }
     }
 
-    /// The operation was given up by its caller: somebody else may try.
+    /// The caller dropped the operation: another one may probe.
     pub(super) fn abandoned(&mut self, admission: BreakerAdmission, now: Instant) {
         if self.state == State::Probing && admission == BreakerAdmission::Probe {
             self.state = State::Resting { until: now };
         }
     }
 
-    /// Something else has reached the server: no need to wait longer.
+    /// The server was reached otherwise: no need to wait longer.
     pub(super) fn hint(&mut self, now: Instant) {
         if let State::Resting { until } = &mut self.state {
             *until = now.min(*until);
         }
     }
 
-    fn leave_alone(&mut self, now: Instant) {
+    fn trip(&mut self, now: Instant) {
         self.state = State::Resting { until: now + self.rest };
         self.rest = self.rest.saturating_mul(2).min(LONGEST_REST);
     }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_stop_all_but_failures_between_successes_do_not() {
+    fn only_failures_in_a_row_open_the_breaker() {
         let now = Instant::now();
         let mut breaker = Breaker::new();
         for _ in 0..20 {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_probe_goes_through_after_each_rest_and_rests_grow() {
+    fn one_probe_is_admitted_after_each_growing_rest() {
         let mut now = Instant::now();
         let mut breaker = Breaker::new();
         failed_often(&mut breaker, now);
@@ -158,14 +158,14 @@ mod tests {
         assert_eq!(breaker.admit(now), BreakerAdmission::Probe);
         assert_eq!(breaker.succeeded(), Change::CameBack);
         assert_eq!(breaker.admit(now), BreakerAdmission::Granted);
-        // And the next outage begins with the first rest again.
+        // The next outage starts with the first rest again.
         breaker.succeeded();
         failed_often(&mut breaker, now);
         assert_eq!(breaker.admit(now), BreakerAdmission::Denied { left: FIRST_REST });
     }
 
     #[test]
-    fn a_probe_that_was_given_up_makes_room_for_another() {
+    fn abandoned_probe_admits_another() {
         let mut now = Instant::now();
         let mut breaker = Breaker::new();
         failed_often(&mut breaker, now);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_failure_from_before_the_rest_changes_nothing() {
+    fn late_failure_from_before_the_rest_changes_nothing() {
         let now = Instant::now();
         let mut breaker = Breaker::new();
         failed_often(&mut breaker, now);

@@ -1,8 +1,8 @@
-//! Where the server is, and opening a connection to it.
+//! The server's address, and connecting to it.
 //!
-//! We open streams ourselves rather than let the client do it: that gives TLS the same library, provider (aws-lc-rs) and
-//! roots as our other connections. The client would take rustls' process-wide default, which belongs to the program that
-//! this library is part of.
+//! Streams are opened here and not by the client library, so that TLS uses the same library, provider (aws-lc-rs) and
+//! roots as the other connections. The client library would use rustls' process-wide default, which belongs to the
+//! embedding program.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ use tokio_rustls::TlsConnector;
 use super::permissions::Command;
 use super::{RedisClientError, RedisConfigError, RedisOptions};
 
-/// The longest answer to a login.
+/// Maximum length of a response to a login.
 const MAX_LINE: usize = 4096;
 
 /// A byte stream of any kind.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Where the server is and who we are there.
+/// Address and login of the server.
 pub(super) struct Connector {
     place: Address,
     login: RedisConnectionInfo,
@@ -40,12 +40,12 @@ enum Address {
     Unix(PathBuf),
 }
 
-/// What keeps a connection going; to be polled until it ends.
+/// Drives a connection; must be polled until it ends.
 pub(super) type Driver = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Connector {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, RedisConfigError> {
-        // The error of the client may repeat the URL.
+        // The client's error may contain the URL.
         let info = options.url.expose().into_connection_info().map_err(|_| RedisConfigError::Url)?;
         let place = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Address::Tcp { host: host.clone(), port: *port },
@@ -62,27 +62,28 @@ impl Connector {
         Ok(Self { place, login: info.redis_settings().clone() })
     }
 
-    /// A connection for operations. Has no deadline.
+    /// Opens a connection for operations, without a deadline.
     pub(super) async fn open(&self) -> Result<(MultiplexedConnection, Driver), RedisClientError> {
         let stream = self.logged_in().await?;
-        // Deadlines are those of whoever waits.
+        // Callers set the deadlines.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let (connection, driver) = MultiplexedConnection::new_with_config(&silent(), stream, config).await?;
         Ok((connection, Box::pin(driver)))
     }
 
-    /// A connection for messages. Has no deadline.
+    /// Opens a connection for messages, without a deadline.
     pub(super) async fn open_for_messages(&self) -> Result<PubSub, RedisClientError> {
         let stream = self.logged_in().await?;
         Ok(PubSub::new(&silent(), stream).await?)
     }
 
-    /// We say who we are ourselves: the client takes any answer to that for a wrong password, also that there are too many
-    /// clients.
+    /// Logs in without the client library, which reports any error during login as a wrong password, even a reached
+    /// client limit.
     async fn logged_in(&self) -> Result<Box<dyn Stream>, RedisClientError> {
         let mut stream = self.stream().await.map_err(|error| RedisClientError::io(&error))?;
         for command in self.login_commands() {
-            // A server that has no room says so and closes, perhaps before it is asked: that is worth more than a broken pipe.
+            // At its client limit, a server sends an error and closes, perhaps before the command is written. That
+            // error says more than a broken pipe.
             let sent = stream.write_all(&command.get_packed_command()).await;
             let line = line(&mut stream).await.map_err(|error| RedisClientError::io(&sent.err().unwrap_or(error)))?;
             redis::parse_redis_value(&line)?.extract_error()?;
@@ -116,12 +117,12 @@ impl Connector {
     }
 }
 
-/// Nothing is sent on top of the login: what it would be needs rights that nothing else does.
+/// Suppresses the client's `CLIENT SETINFO`, which would need an additional right.
 fn silent() -> RedisConnectionInfo {
     RedisConnectionInfo::default().set_skip_set_lib_name()
 }
 
-/// One line, with its end. Nothing comes behind it before the next command is sent.
+/// Reads one line with its end. The server sends nothing more before the next command.
 async fn line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
@@ -153,7 +154,7 @@ fn connector(authorities: Option<&[u8]>) -> Result<TlsConnector, RedisConfigErro
                 roots.add(certificate).map_err(|error| failed(&error))?;
             }
             if roots.is_empty() {
-                return Err(failed(&"there is none"));
+                return Err(failed(&"no certificate found"));
             }
             builder.with_root_certificates(roots).with_no_client_auth()
         }
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_cannot_be_used_are_refused_without_being_shown() {
+    fn invalid_urls_are_rejected_without_being_shown() {
         for url in ["", "CANARY", "http://CANARY@host", "redis://:CANARY@host/x", "redis://CANARY:pass word@host:x"] {
             let error = target(url).err().unwrap();
             assert_eq!(error, RedisConfigError::Url, "{url}");
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities_have_to_be_certificates() {
+    fn authorities_must_be_certificates() {
         let mut options = RedisOptions::new(Secret::new("rediss://host".to_owned()));
         for pem in [&b""[..], b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             options.authorities = Some(pem.to_vec());

@@ -1,4 +1,4 @@
-//! The one connection for operations.
+//! The connection for operations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use tokio::time::{Instant, timeout};
 use super::RedisClientError;
 use super::connect::Connector;
 
-/// A connection to a replica is replaced no sooner: somebody may write all the time.
+/// Minimum age of a connection to a replica before it is replaced, since writes may be frequent.
 const RENEW_AFTER: Duration = Duration::from_secs(1);
 
-/// A connection, or one that is being opened. Opening goes on when nobody waits for it.
+/// A connection, open or being opened. Opening continues when all waiters are dropped.
 pub(super) type Connecting = Shared<BoxFuture<'static, Result<MultiplexedConnection, RedisClientError>>>;
 
-/// Opens the connection when it is first needed, and again after it broke.
+/// Opens the connection on first use, and again after it broke.
 pub(super) struct ConnectionManager {
     target: Arc<Connector>,
     connect_timeout: Duration,
@@ -29,12 +29,12 @@ pub(super) struct ConnectionManager {
 
 #[derive(Default)]
 struct Slot {
-    /// How many connections were begun: names the present one.
+    /// Number of connections started; identifies the current one.
     number: u64,
     connection: Option<Connecting>,
-    /// When the present one was begun.
+    /// When the current one was started.
     since: Option<Instant>,
-    /// Opening and driving connections. Ends with the link.
+    /// Open and drive connections. They end with the manager.
     tasks: JoinSet<()>,
 }
 
@@ -43,7 +43,7 @@ impl ConnectionManager {
         Self { target, connect_timeout, slot: Mutex::default() }
     }
 
-    /// The present connection and its number.
+    /// Returns the current connection and its number.
     pub(super) fn connection(&self) -> (u64, Connecting) {
         let mut slot = self.slot.lock();
         if let Some(connection) = &slot.connection {
@@ -56,14 +56,14 @@ impl ConnectionManager {
             let opened = timeout(connect_timeout, target.open()).await;
             let opened = opened.unwrap_or(Err(RedisClientError::Timeout { after: connect_timeout }));
             let (connection, driver) = opened.map_or_else(|error| (Err(error), None), |(c, d)| (Ok(c), Some(d)));
-            // If nobody is interested any more, the connection is closed by being dropped.
+            // Without a receiver, the connection is closed by being dropped.
             if sender.send(connection).is_ok()
                 && let Some(driver) = driver
             {
                 driver.await;
             }
         });
-        let gone = || Err(RedisClientError::unavailable("the attempt to connect was given up"));
+        let gone = || Err(RedisClientError::unavailable("connecting was cancelled"));
         let connection = receiver.map(move |result| result.unwrap_or_else(|_| gone())).boxed().shared();
         slot.number += 1;
         slot.connection = Some(connection.clone());
@@ -71,7 +71,7 @@ impl ConnectionManager {
         (slot.number, connection)
     }
 
-    /// Does not use this connection again.
+    /// Discards this connection.
     pub(super) fn discard(&self, number: u64) {
         let mut slot = self.slot.lock();
         if slot.number == number {
@@ -79,7 +79,7 @@ impl ConnectionManager {
         }
     }
 
-    /// Does not use this connection again if it is not quite new.
+    /// Discards this connection unless it is new.
     pub(super) fn renew(&self, number: u64) {
         let mut slot = self.slot.lock();
         if slot.number == number && slot.since.is_none_or(|since| since.elapsed() >= RENEW_AFTER) {
@@ -87,7 +87,7 @@ impl ConnectionManager {
         }
     }
 
-    /// Does not use the present connection again, unless it is only being opened.
+    /// Discards the current connection unless it is still being opened.
     pub(super) fn discard_open(&self) {
         let mut slot = self.slot.lock();
         if slot.connection.as_ref().is_some_and(|connection| connection.peek().is_some()) {
@@ -95,7 +95,7 @@ impl ConnectionManager {
         }
     }
 
-    /// How many connections were begun.
+    /// Number of connections started.
     pub(super) fn begun(&self) -> u64 {
         self.slot.lock().number
     }

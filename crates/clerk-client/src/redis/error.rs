@@ -1,63 +1,69 @@
-//! What can go wrong with the server, and what to do about it.
+//! Errors of the Redis client.
 //!
-//! No text holds the URL, a key or a value: Redis repeats arguments in some of its messages, so only their first word,
-//! the code, is passed on.
+//! Messages contain no URL, key or value. Redis repeats arguments in some of its errors, so only their first word, the
+//! code, is shown.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A store that cannot be built.
+/// Invalid options of a Redis client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisConfigError {
-    /// The URL cannot be read.
+    /// The URL is invalid.
     #[error(
-        "the URL of Redis cannot be read; write redis://[user:password@]host[:port][/database], rediss:// for TLS, \
-         or unix:///path, and percent-encode special characters of the password"
+        "invalid Redis URL; write redis://[user:password@]host[:port][/database], rediss:// for TLS, \
+        or unix:///path, and percent-encode special characters in the password"
     )]
     Url,
     /// `rediss://...#insecure`.
     #[error(
-        "the URL of Redis asks for TLS without a check of the certificate (#insecure); \
-         trust the server's authority instead"
+        "the Redis URL disables certificate verification (#insecure); \
+        configure the CA certificate of the server instead"
     )]
     Insecure,
-    /// The prefix would break the names behind it.
-    #[error("the prefix of keys in Redis holds a character that it must not; write printable ASCII without {{")]
+    /// The prefix would break the names after it.
+    #[error("invalid character in the Redis key prefix; use printable ASCII without {{")]
     Prefix,
-    /// The certificates of the authorities cannot be used.
-    #[error("the certificates that vouch for Redis cannot be used: {0}; give certificates in PEM form")]
+    /// The CA certificates are invalid.
+    #[error("invalid CA certificates for Redis: {0}; use certificates in PEM format")]
     Authorities(String),
 }
 
-/// An operation that was not done, or whose answer is not known.
+impl From<std::convert::Infallible> for RedisConfigError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// An operation that failed, or whose result is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisClientError {
-    /// There is no working connection, or the server cannot answer yet.
-    #[error("Redis is not available: {reason}")]
+    /// There is no working connection, or the server cannot respond yet.
+    #[error("Redis is unavailable: {reason}")]
     Unavailable {
-        /// Why, without the address.
+        /// The cause, without the address.
         reason: Arc<str>,
     },
-    /// The server failed repeatedly and is not asked again for a moment.
-    #[error("Redis is not asked for the next {} ms because it failed repeatedly", left.as_millis())]
+    /// The server failed repeatedly and is not tried for a moment.
+    #[error("Redis is not used for the next {} ms after repeated failures", left.as_millis())]
     Resting {
-        /// How long until it is asked again.
+        /// Time until it is tried again.
         left: Duration,
     },
-    /// No answer in time. The operation may have been done.
-    #[error("Redis did not answer within {} ms", after.as_millis())]
+    /// No response in time. The operation may have been done.
+    #[error("Redis did not respond within {} ms", after.as_millis())]
     Timeout {
-        /// How long was waited.
+        /// The timeout.
         after: Duration,
     },
-    /// The server answered, and said no.
+    /// The server refused the operation.
     #[error("Redis refused: {0}")]
     Refused(ErrorReply),
 }
 
-/// Why the server said no.
+/// Why the server refused an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorReply {
@@ -71,7 +77,7 @@ pub enum ErrorReply {
     Credentials,
     /// `NOPERM`
     Permission(MissingRight),
-    /// A command that the server does not know: it was renamed or is disabled. The name, if it is one of ours.
+    /// An unknown command: renamed or disabled. The name, if it is one of those used here.
     UnknownCommand(Option<Box<str>>),
     /// `MOVED`, `ASK`, `CROSSSLOT`
     Cluster,
@@ -83,14 +89,14 @@ pub enum ErrorReply {
     Other(Box<str>),
 }
 
-/// Which right a user lacks, as far as the server says.
+/// The right that a user lacks, as far as the server names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MissingRight {
     /// To run a command: one of these, in lower case.
     Command(Vec<Box<str>>),
-    /// To run a command that the server does not name, in this line of a script if it says so.
+    /// To run a command that the server does not name, in this line of a script if known.
     Unnamed {
-        /// The first is 1.
+        /// Starts at 1.
         line: Option<usize>,
     },
     /// To a key.
@@ -99,33 +105,33 @@ pub enum MissingRight {
     Channel,
 }
 
-/// What [`ErrorReply`]s have in common, as a label of metrics.
+/// Class of an [`ErrorReply`], as a label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalClass {
     /// The user lacks a right.
     Permission,
-    /// User or password are wrong.
+    /// User or password is wrong.
     Credentials,
-    /// Memory is full.
+    /// The server is out of memory.
     OutOfMemory,
-    /// It is a replica.
+    /// The server is a replica.
     ReadOnly,
-    /// It cannot write to its disk.
+    /// The server cannot write to its disk.
     CannotPersist,
-    /// It does not know a command.
+    /// The server does not know a command.
     UnknownCommand,
-    /// It is part of a cluster.
+    /// The server is part of a cluster.
     Cluster,
-    /// It has too few replicas.
+    /// The server has too few replicas.
     TooFewReplicas,
-    /// It takes local connections only.
+    /// The server accepts local connections only.
     ProtectedMode,
-    /// Anything else.
+    /// Any other error.
     Other,
 }
 
 impl RefusalClass {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Self; 10] = [
         Self::Permission,
         Self::Credentials,
@@ -139,7 +145,7 @@ impl RefusalClass {
         Self::Other,
     ];
 
-    /// The value of the label.
+    /// Returns the label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -158,7 +164,7 @@ impl RefusalClass {
 }
 
 impl ErrorReply {
-    /// Its class.
+    /// Returns the class.
     #[must_use]
     pub const fn class(&self) -> RefusalClass {
         match self {
@@ -175,13 +181,12 @@ impl ErrorReply {
         }
     }
 
-    /// Whether nothing at all can be done on such a connection.
+    /// Whether it applies to every operation on the connection.
     pub(super) const fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Credentials | Self::ProtectedMode)
     }
 
-    /// Names what may be missing where the server did not: one of the commands that were to be run, in that line if it is
-    /// known.
+    /// Replaces an unnamed right by the commands that were to be run, in that line if known.
     pub(super) fn named(self, commands: impl FnOnce(Option<usize>) -> Vec<Box<str>>) -> Self {
         match self {
             Self::Permission(MissingRight::Unnamed { line }) => Self::Permission(MissingRight::Command(commands(line))),
@@ -204,39 +209,37 @@ impl fmt::Display for MissingRight {
     }
 }
 
-/// Where it is described what is needed of the server.
+/// The document about the requirements for the server.
 pub(super) const DOCUMENT: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/main/docs/redis.md";
 
 impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OutOfMemory => {
-                "its memory is full (OOM); raise maxmemory, or set maxmemory-policy to one that evicts, such as \
-                 volatile-ttl"
+                "out of memory (OOM); raise maxmemory, or set maxmemory-policy to one that evicts, such as volatile-ttl"
             }
-            Self::ReadOnly => "it is a read-only replica (READONLY); the URL has to lead to the primary",
+            Self::ReadOnly => "read-only replica (READONLY); point the URL to the primary",
             Self::CannotPersist => {
-                "it cannot write to its disk and therefore takes no writes (MISCONF); make room on its disk, or see \
-                 stop-writes-on-bgsave-error"
+                "the disk is not writable (MISCONF); free disk space, or see stop-writes-on-bgsave-error"
             }
-            Self::Credentials => "user or password are missing or wrong (NOAUTH, WRONGPASS); check the URL",
+            Self::Credentials => "missing or wrong user or password (NOAUTH, WRONGPASS); check the URL",
             Self::Permission(right) => {
                 return write!(f, "the user lacks the right {right} (NOPERM); see {DOCUMENT}#access-rights");
             }
             Self::UnknownCommand(Some(name)) => {
-                return write!(f, "it does not know the command {name}; do not rename or disable it");
+                return write!(f, "unknown command {name}; do not rename or disable it");
             }
             Self::UnknownCommand(None) => {
-                return write!(f, "it does not know a command, which may be renamed; see {DOCUMENT}#access-rights");
+                return write!(f, "unknown command, possibly renamed; see {DOCUMENT}#access-rights");
             }
-            Self::Cluster => "it is part of a Redis Cluster, which is not supported; use a single primary",
+            Self::Cluster => "Redis Cluster is not supported; use a single primary",
             Self::TooFewReplicas => {
-                "it has too few replicas to take writes (NOREPLICAS); repair them, or see min-replicas-to-write"
+                "too few replicas for writes (NOREPLICAS); repair them, or see min-replicas-to-write"
             }
             Self::ProtectedMode => {
-                "it takes connections from its own machine only (DENIED, protected mode); give its user a password"
+                "only local connections are accepted (DENIED, protected mode); set a password for the user"
             }
-            Self::Other(code) => return write!(f, "{code}; see the log of Redis"),
+            Self::Other(code) => return write!(f, "{code}; see the Redis log"),
         })
     }
 }
@@ -250,7 +253,7 @@ impl RedisClientError {
         Self::Unavailable { reason: error.kind().to_string().into() }
     }
 
-    /// Names what may be missing where the server did not.
+    /// Names the missing right, see [`ErrorReply::named`].
     pub(super) fn named(self, commands: impl FnOnce(Option<usize>) -> Vec<Box<str>>) -> Self {
         match self {
             Self::Refused(refusal) => Self::Refused(refusal.named(commands)),
@@ -258,8 +261,8 @@ impl RedisClientError {
         }
     }
 
-    /// Whether the server did not do its part. A refusal is an answer, but for a wrong password, which fails whatever is
-    /// asked and costs a connection each time.
+    /// Whether the server failed. A refusal is a response, except for wrong credentials: they make every operation fail
+    /// and cost a connection each time.
     pub(crate) const fn is_outage(&self) -> bool {
         !matches!(self, Self::Refused(refusal) if !matches!(refusal, ErrorReply::Credentials))
     }

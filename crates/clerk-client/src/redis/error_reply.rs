@@ -1,22 +1,22 @@
-//! What a server means by its errors. The same refusal has different words in different versions, and others again where
-//! it comes from within a script; `tests/data/redis-errors.tsv` has those that are known.
+//! Meaning of the server's errors. Their texts differ between versions and inside scripts;
+//! `tests/data/redis-errors.tsv` contains the known ones.
 
 use redis::{RedisError, ServerErrorKind};
 
 use super::permissions;
 use super::{ErrorReply, MissingRight, RedisClientError};
 
-/// Whether the connection that gave this error must not be used again.
+/// Whether the connection must not be used again after this error.
 pub(super) fn breaks_connection(error: &RedisError) -> bool {
     !is_replica(error) && (error.is_unrecoverable_error() || error.is_io_error())
 }
 
-/// Whether the server has become a replica: a new connection may lead to the new primary.
+/// Whether the server has become a replica: a new connection may reach the new primary.
 pub(super) fn is_replica(error: &RedisError) -> bool {
     line(error).is_some_and(|line| classify(&line) == RedisClientError::Refused(ErrorReply::ReadOnly))
 }
 
-/// Whether the connection was gone before the command could be answered, as after a server closed an idle one.
+/// Whether the connection closed before the response, as after a server closed an idle one.
 pub(super) fn is_dropped(error: &RedisError) -> bool {
     error.is_io_error() && !error.is_timeout()
 }
@@ -25,28 +25,28 @@ impl From<RedisError> for RedisClientError {
     fn from(error: RedisError) -> Self {
         match error.kind() {
             redis::ErrorKind::AuthenticationFailed => return Self::Refused(ErrorReply::Credentials),
-            redis::ErrorKind::Io => return Self::unavailable("the connection broke"),
+            redis::ErrorKind::Io => return Self::unavailable("connection lost"),
             redis::ErrorKind::Parse | redis::ErrorKind::RESP3NotSupported => {
-                return Self::unavailable("what answers there does not speak the protocol of Redis");
+                return Self::unavailable("the server does not speak the Redis protocol");
             }
             _ => {}
         }
         line(&error)
-            .map_or_else(|| Self::Refused(ErrorReply::Other("unexpected answer".into())), |line| classify(&line))
+            .map_or_else(|| Self::Refused(ErrorReply::Other("unexpected response".into())), |line| classify(&line))
     }
 }
 
-/// What the server wrote, without the dash.
+/// The server's error line, without the dash.
 fn line(error: &RedisError) -> Option<String> {
     let code = match error.kind() {
-        // The client read it, and knows it by a kind of its own.
+        // The client has parsed the code into a kind of its own.
         redis::ErrorKind::Server(ServerErrorKind::ExecAbort) => "EXECABORT",
         _ => error.code()?,
     };
     Some(error.detail().map_or_else(|| code.to_owned(), |detail| format!("{code} {detail}")))
 }
 
-/// What an error means, by its text.
+/// Classifies an error line.
 pub(super) fn classify(line: &str) -> RedisClientError {
     use RedisClientError::Refused;
     let (code, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -56,10 +56,10 @@ pub(super) fn classify(line: &str) -> RedisClientError {
     if let Some(meaning) = by_phrase(rest) {
         return meaning;
     }
-    // Redis before version 7 wraps what happened in a script: "ERR Error running script (...): ...: -OOM command ...".
+    // Redis before version 7 wraps errors in scripts: "ERR Error running script (...): ...: -OOM command ...".
     let words = rest.split_ascii_whitespace().map(|word| word.trim_start_matches('-'));
     let wrapped = words.filter(|word| is_code(word)).find_map(|word| by_code(word, rest));
-    let other = if is_code(code) { code } else { "unexpected answer" };
+    let other = if is_code(code) { code } else { "unexpected response" };
     wrapped.unwrap_or_else(|| Refused(ErrorReply::Other(other.into())))
 }
 
@@ -79,12 +79,12 @@ fn by_code(code: &str, rest: &str) -> Option<RedisClientError> {
         "DENIED" => ErrorReply::ProtectedMode,
         _ => {
             let reason = match code {
-                "LOADING" => "it is loading its data (LOADING)",
-                "BUSY" => "a script keeps it busy (BUSY)",
-                "MASTERDOWN" => "it is a replica without a primary (MASTERDOWN)",
-                "CLUSTERDOWN" => "its cluster is down (CLUSTERDOWN)",
-                "TRYAGAIN" => "its cluster moves keys (TRYAGAIN)",
-                "NOSCRIPT" => "it forgot a script that it was just given (NOSCRIPT)",
+                "LOADING" => "loading its data (LOADING)",
+                "BUSY" => "busy with a script (BUSY)",
+                "MASTERDOWN" => "replica without a primary (MASTERDOWN)",
+                "CLUSTERDOWN" => "cluster is down (CLUSTERDOWN)",
+                "TRYAGAIN" => "cluster is moving keys (TRYAGAIN)",
+                "NOSCRIPT" => "lost a script just after loading it (NOSCRIPT)",
                 _ => return None,
             };
             return Some(RedisClientError::unavailable(reason));
@@ -93,7 +93,7 @@ fn by_code(code: &str, rest: &str) -> Option<RedisClientError> {
     Some(RedisClientError::Refused(refused))
 }
 
-/// Errors without a code of their own. What a client sent may follow some of them, so those come first.
+/// Errors without a code of their own. Some of them end with client input, so those are checked first.
 fn by_phrase(text: &str) -> Option<RedisClientError> {
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     let refused = if says(&["nknown command", "nknown Redis command", "nknown subcommand"]) {
@@ -107,11 +107,11 @@ fn by_phrase(text: &str) -> Option<RedisClientError> {
         ErrorReply::Credentials
     } else {
         let reason = if says(&["max number of clients"]) {
-            "it has as many clients as it may have (maxclients)"
+            "client limit reached (maxclients)"
         } else if says(&["cluster is down"]) {
-            "its cluster is down (CLUSTERDOWN)"
+            "cluster is down (CLUSTERDOWN)"
         } else if says(&["on a stale replica"]) {
-            "it is a replica without a primary (MASTERDOWN)"
+            "replica without a primary (MASTERDOWN)"
         } else {
             return None;
         };
@@ -121,11 +121,11 @@ fn by_phrase(text: &str) -> Option<RedisClientError> {
 }
 
 fn missing_right(text: &str) -> MissingRight {
-    // What is quoted may be a key. Before that, `keys` or `key` are the server's words.
+    // The quoted part may be a key. Before it, `keys` or `key` are the server's words.
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     if let Some(name) = text.split("to run the '").nth(1).and_then(|rest| rest.split('\'').next()) {
         let name = name.to_ascii_lowercase();
-        // Of the words of others none is shown.
+        // Unknown names may be user input and are not shown.
         if permissions::is_known(&name) {
             MissingRight::Command(vec![name.into()])
         } else {
@@ -140,7 +140,7 @@ fn missing_right(text: &str) -> MissingRight {
     }
 }
 
-/// The line of a script in which it happened.
+/// The line of the script where the error occurred.
 fn script_line(text: &str) -> Option<usize> {
     let (_, rest) = text.split_once("@user_script:")?;
     let rest = rest.trim_start();
@@ -159,13 +159,13 @@ mod tests {
 
     use super::*;
 
-    /// What the server wrote, as the client reads it.
+    /// The server's error as the client parses it.
     fn answered(text: &str) -> RedisError {
         let line = format!("-{text}\r\n");
         redis::parse_redis_value(line.as_bytes()).unwrap().extract_error().unwrap_err()
     }
 
-    /// The table's word for what an error means.
+    /// The class as written in the table.
     fn word(error: &RedisClientError) -> String {
         match error {
             RedisClientError::Unavailable { .. } => "unavailable".to_owned(),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn wordings_of_all_servers_are_understood() {
+    fn error_texts_of_all_servers_are_classified() {
         let table = include_str!("../../tests/data/redis-errors.tsv");
         let mut rows = 0;
         for row in table.lines().filter(|row| !row.starts_with('#')).skip(1) {
@@ -202,7 +202,7 @@ mod tests {
         for (text, advice) in [
             ("OOM command not allowed when used memory > 'maxmemory'.", "raise maxmemory"),
             ("READONLY You can't write against a read only replica.", "primary"),
-            ("MISCONF Redis is configured to save RDB snapshots", "room on its disk"),
+            ("MISCONF Redis is configured to save RDB snapshots", "free disk space"),
             ("NOAUTH Authentication required.", "check the URL"),
             ("WRONGPASS invalid username-password pair", "check the URL"),
             ("NOPERM this user has no permissions to run the 'evalsha' command", "+evalsha"),
@@ -211,7 +211,7 @@ mod tests {
             ("ERR unknown command 'evalsha', with args: CANARY", "command evalsha"),
             ("ERR unknown command 'CANARY', with args: OOM NOPERM", "renamed"),
             ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write"),
-            ("STRANGE x", "log of Redis"),
+            ("STRANGE x", "Redis log"),
         ] {
             let error = RedisClientError::from(answered(text));
             assert!(matches!(error, RedisClientError::Refused(_)), "{text}");
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_answer_yet_is_an_outage() {
+    fn loading_or_busy_server_is_an_outage() {
         for text in ["LOADING Redis is loading the dataset", "BUSY Redis is busy", "ERR max number of clients reached"]
         {
             let error = RedisClientError::from(answered(text));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_told_from_a_broken_connection() {
+    fn replica_is_distinguished_from_a_broken_connection() {
         let replica = answered("READONLY You can't write");
         assert!(is_replica(&replica) && !breaks_connection(&replica));
         let full = answered("OOM command not allowed");

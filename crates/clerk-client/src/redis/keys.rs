@@ -1,23 +1,23 @@
-//! The names of keys and channels. All of them are made here.
+//! Names of keys and channels; all of them are created here.
 //!
-//! `<prefix>{<instance>}:v<schema>:<part>:<part>…`. The braces are a hash tag: all keys of an instance share a slot, which
-//! scripts with several keys need. The schema says what values and messages mean: programs of different schemas on one
-//! server neither read nor disturb each other.
+//! `<prefix>{<instance>}:v<schema>:<part>:<part>…`. The braces are a hash tag: all keys of an instance share a slot, as
+//! scripts with several keys require. The schema version covers values and messages, so that versions with different
+//! schemas can share a server.
 
 use std::fmt::Write as _;
 
 use super::RedisConfigError;
 
-/// What keys, values and messages mean. Raised whenever an earlier version would misread them.
+/// Schema version of keys, values and messages. To be incremented whenever an earlier version would misread them.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// Makes the names of one instance's keys and channels.
+/// Creates the names of an instance's keys and channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceKeys {
     root: String,
 }
 
-/// The name of a key, without the prefix that [`RedisOptions::prefix`](super::RedisOptions::prefix) puts before it.
+/// The name of a key, without [`RedisOptions::prefix`](super::RedisOptions::prefix).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RedisKey(String);
 
@@ -26,21 +26,21 @@ pub struct RedisKey(String);
 pub struct RedisChannel(String);
 
 impl InstanceKeys {
-    /// The names of the instance that all processes call by this name, which may be any text.
+    /// Creates the names for an instance. All processes must use the same instance name, which may be any text.
     #[must_use]
     pub fn new(instance: &str) -> Self {
-        // An empty tag is none, and `%` alone encodes nothing else.
+        // Redis ignores an empty hash tag; `%` alone is not the encoding of any other name.
         let tag = if instance.is_empty() { "%".to_owned() } else { encoded(instance) };
         Self { root: format!("{{{tag}}}:v{SCHEMA_VERSION}") }
     }
 
-    /// The key of these parts. Different parts have different keys, whatever characters they hold.
+    /// Returns the key for these parts. Different parts give different keys, whatever characters they contain.
     #[must_use]
     pub fn key(&self, parts: &[&str]) -> RedisKey {
         RedisKey(self.name(parts))
     }
 
-    /// The channel of these parts.
+    /// Returns the channel for these parts.
     #[must_use]
     pub fn channel(&self, parts: &[&str]) -> RedisChannel {
         RedisChannel(self.name(parts))
@@ -63,7 +63,7 @@ impl RedisChannel {
     }
 }
 
-/// Percent-encodes what separates parts, ends a hash tag, or is not printable ASCII.
+/// Percent-encodes separators, the end of a hash tag, and everything but printable ASCII.
 fn encoded(part: &str) -> String {
     let mut text = String::with_capacity(part.len());
     for byte in part.bytes() {
@@ -77,7 +77,7 @@ fn encoded(part: &str) -> String {
     text
 }
 
-/// Whether a prefix leaves the hash tag behind it intact, and can stand in a rule of access rights.
+/// Whether a prefix leaves the hash tag after it intact and can be used in an ACL rule.
 pub(super) fn check_prefix(prefix: &str) -> Result<(), RedisConfigError> {
     let is_usable = prefix.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'{');
     if is_usable { Ok(()) } else { Err(RedisConfigError::Prefix) }
@@ -87,8 +87,8 @@ pub(super) fn check_prefix(prefix: &str) -> Result<(), RedisConfigError> {
 mod tests {
     use super::*;
 
-    /// The hash tag as Redis finds it (cluster specification, "Hash tags"): between the first `{` and the first `}` after
-    /// it, if that is not empty.
+    /// The hash tag as defined by Redis (cluster specification, "Hash tags"): between the first `{` and the first `}`
+    /// after it, if not empty.
     fn hash_tag(name: &str) -> Option<&str> {
         let (_, rest) = name.split_once('{')?;
         let (tag, _) = rest.split_once('}')?;
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn names_carry_instance_and_schema_behind_the_prefix() {
+    fn names_contain_instance_and_schema_after_the_prefix() {
         let key = InstanceKeys::new("prod").key(&["tag", "AbC_-9"]);
         assert_eq!(key.with_prefix("clerk-exporter:"), format!("clerk-exporter:{{prod}}:v{SCHEMA_VERSION}:tag:AbC_-9"));
         let channel = InstanceKeys::new("prod").channel(&["forget"]);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn any_instance_name_is_a_hash_tag_of_its_own() {
+    fn any_instance_name_has_its_own_hash_tag() {
         let instances =
             ["", "%", "prod", "{", "}", "{}", "}{", "a}b", "a{b", "a:b", "a%7Db", " a b", "\u{fc}\u{1f980}", "\n"];
         let mut tags = std::collections::BTreeSet::new();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_would_hide_the_hash_tag_is_refused() {
+    fn prefix_that_hides_the_hash_tag_is_rejected() {
         for prefix in ["", "clerk-exporter:", "team/app:", "a}b:", "a*b?[c]\\"] {
             assert_eq!(check_prefix(prefix), Ok(()), "{prefix}");
         }

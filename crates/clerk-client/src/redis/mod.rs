@@ -1,21 +1,21 @@
-//! The Redis (or Valkey) that several processes share: one server, one connection, and an end to every wait.
+//! A Redis (or Valkey) client for state shared by several processes: one server, one connection, bounded waits.
 //!
-//! Nothing here is needed for the program to work. A [`RedisClient`] is made without a server, connects at its first
-//! operation, and answers each operation within [`RedisOptions::timeout`] whatever the server does: refused, stopped, full,
-//! or gone and back at another address. Those who use it go on without what they asked for.
+//! Redis is optional. A [`RedisClient`] is created without contacting the server, connects at its first operation, and
+//! completes each operation within [`RedisOptions::timeout`] whatever the server does: refusing, hanging, out of
+//! memory, or restarted at another address. Callers continue without the result.
 //!
-//! - `connect`: where the server is and how a connection is opened, over TCP, TLS or a Unix socket.
-//! - `connection`: the one connection, opened in the background and replaced when it breaks.
-//! - `breaker`: whether to ask at all. Pure.
-//! - `operations`: what can be asked. `scripts`: what runs in the server. `keys`: the names of keys and channels.
-//! - `permissions`: which rights all of that needs.
+//! - `connect`: the server's address; opens connections over TCP, TLS or a Unix socket.
+//! - `connection`: the connection, opened in the background and replaced when it breaks.
+//! - `breaker`: a circuit breaker. Pure.
+//! - `operations`: the client's operations. `scripts`: the Lua scripts. `keys`: names of keys and channels.
+//! - `permissions`: the rights needed for them.
 //! - `subscription`: messages of other processes.
-//! - `error`, `error_reply`, `stats`: what went wrong, what the server means by it, and how often.
-//! - `refusals`: what the server refuses for the time being. Pure.
+//! - `error`, `error_reply`, `stats`: errors, the meaning of the server's error replies, and counters.
+//! - `refusals`: what the server currently refuses. Pure.
 //!
 //! Redis Cluster is not supported. A primary with replicas behind one address is.
 //!
-//! This room uses [`secret`](crate::secret) only.
+//! This module uses [`secret`](crate::secret) only.
 
 mod breaker;
 mod connect;
@@ -43,29 +43,27 @@ pub use subscription::{Subscription, SubscriptionEvent};
 
 use crate::secret::Secret;
 
-/// What keys and channels begin with unless something else is wanted.
+/// Default prefix of keys and channels.
 pub const DEFAULT_PREFIX: &str = "clerk-exporter:";
 
-/// How to reach the server.
+/// Options of a [`RedisClient`].
 #[derive(Clone)]
 pub struct RedisOptions {
     /// `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or `unix:///path[?db=&user=&pass=]`.
-    /// `valkey://` and `valkeys://` mean the same. Secret because of the password.
+    /// `valkey://` and `valkeys://` are synonyms. Secret because of the password.
     pub url: Secret,
-    /// What all keys and channels begin with, so that several programs can share a server: printable ASCII without `{`.
+    /// Prefix of all keys and channels, so that several programs can share a server: printable ASCII without `{`.
     pub prefix: String,
-    /// How long an operation may take, connecting included.
+    /// Timeout of an operation, including connecting.
     pub timeout: Duration,
-    /// How long opening a connection may take. It goes on in the background when the operation that asked for it has
-    /// given up.
+    /// Timeout of connecting. Connecting continues in the background after the operation that started it timed out.
     pub connect_timeout: Duration,
-    /// Certificates (PEM) of the authorities that may vouch for a `rediss://` server. `None`: those that the system
-    /// trusts.
+    /// CA certificates (PEM) for a `rediss://` server. `None`: those of the system.
     pub authorities: Option<Vec<u8>>,
 }
 
 impl RedisOptions {
-    /// The usual prefix, 100 ms for an operation and 1 s for a connection.
+    /// Defaults: [`DEFAULT_PREFIX`], 100 ms per operation, 1 s for connecting, CA certificates of the system.
     #[must_use]
     pub fn new(url: Secret) -> Self {
         Self {
@@ -80,7 +78,7 @@ impl RedisOptions {
 
 impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
+        f.debug_struct("RedisOptions")
             .field("url", &self.url)
             .field("prefix", &self.prefix)
             .field("timeout", &self.timeout)

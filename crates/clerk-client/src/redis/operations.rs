@@ -1,4 +1,4 @@
-//! What can be asked of the server, and how each question comes to an end.
+//! The client and its operations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,14 +20,15 @@ use super::permissions::{Command, acl_rule};
 use super::refusals::{Operation, Refusals};
 use super::stats::{RedisCounters, RedisStats};
 use super::{ErrorReply, RedisClientError, RedisConfigError, RedisOptions, Script, Subscription};
+use crate::secret::Secret;
 
-/// The way to the server. Clones share it.
+/// A Redis client. Clones share the connection.
 ///
-/// Every operation ends within [`RedisOptions::timeout`]. After 5 failures in a row, operations fail at once for 1 s, which
-/// grows to 30 s as long as the server stays away; then one operation tries again. An operation whose connection turns
-/// out to be gone is repeated once on a new one, so it may be done twice: scripts have to bear that.
+/// Every operation ends within [`RedisOptions::timeout`]. After 5 failures in a row, operations fail at once for 1 s,
+/// doubling up to 30 s while the server is down; then a single operation tries again. If the connection turns out to be
+/// closed, an operation is retried once on a new one. So it may run twice, and scripts must tolerate that.
 ///
-/// Every key has a time to live.
+/// Every key has a TTL.
 ///
 /// ```
 /// use clerk_client::secret::Secret;
@@ -56,7 +57,7 @@ struct Inner {
     refusals: Mutex<Refusals>,
 }
 
-/// What a script returned.
+/// Result of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// `nil` or `false`.
@@ -89,19 +90,19 @@ impl Reply {
         })
     }
 
-    /// The number, if it is one.
+    /// Returns the number, if it is one.
     #[must_use]
     pub const fn int(&self) -> Option<i64> {
         if let Self::Int(number) = self { Some(*number) } else { None }
     }
 
-    /// The bytes, if it is some.
+    /// Returns the bytes, if it is a string.
     #[must_use]
     pub fn into_bytes(self) -> Option<Bytes> {
         if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
     }
 
-    /// The entries, if it is a table.
+    /// Returns the entries, if it is a table.
     #[must_use]
     pub fn into_list(self) -> Option<Vec<Self>> {
         if let Self::List(entries) = self { Some(entries) } else { None }
@@ -109,11 +110,11 @@ impl Reply {
 }
 
 impl RedisClient {
-    /// Makes the way to a server, which need not be there. Nothing is sent before the first operation.
+    /// Creates a client. Nothing is sent before the first operation.
     ///
     /// # Errors
     ///
-    /// If the URL, the prefix or the certificates cannot be used. The message does not show the URL.
+    /// Returns an error if the URL, the prefix or the certificates are invalid. The message does not contain the URL.
     pub fn new(options: RedisOptions) -> Result<Self, RedisConfigError> {
         keys::check_prefix(&options.prefix)?;
         let target = Arc::new(Connector::new(&options)?);
@@ -130,29 +131,29 @@ impl RedisClient {
         })))
     }
 
-    /// The key as the server knows it: with the prefix.
+    /// Returns the key with the prefix, as the server sees it.
     #[must_use]
     pub fn key_name(&self, key: &RedisKey) -> String {
         key.with_prefix(&self.0.prefix)
     }
 
-    /// The channel as the server knows it: with the prefix. For a script that publishes needs it as an argument.
+    /// Returns the channel with the prefix, as the server sees it. A script that publishes needs it as an argument.
     #[must_use]
     pub fn channel_name(&self, channel: &RedisChannel) -> String {
         channel.with_prefix(&self.0.prefix)
     }
 
-    /// How long an operation may take.
+    /// Returns the timeout of an operation.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.0.timeout
     }
 
-    /// The value of a key; `None` if there is none.
+    /// Returns the value of a key; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// If the server could not say.
+    /// Returns an error if the value could not be read.
     pub async fn get(&self, key: &RedisKey) -> Result<Option<Bytes>, RedisClientError> {
         let value: Option<Vec<u8>> = self.query(Command::Get, |command| command.arg(self.key_name(key))).await?;
         Ok(value.map(Bytes::from))
@@ -162,16 +163,16 @@ impl RedisClient {
     ///
     /// # Errors
     ///
-    /// If it was not set, or may not have been.
+    /// Returns an error if the value was not set, or may not have been.
     pub async fn set(&self, key: &RedisKey, value: &[u8], ttl: Duration) -> Result<(), RedisClientError> {
         self.query(Command::Set, |command| command.arg(self.key_name(key)).arg(value).arg("PX").arg(millis(ttl))).await
     }
 
-    /// Removes keys and says how many there were.
+    /// Removes keys and returns how many existed.
     ///
     /// # Errors
     ///
-    /// If they were not removed, or may not have been.
+    /// Returns an error if they were not removed, or may not have been.
     pub async fn remove(&self, keys: &[&RedisKey]) -> Result<u64, RedisClientError> {
         if keys.is_empty() {
             return Ok(0);
@@ -180,12 +181,11 @@ impl RedisClient {
         self.query(Command::Unlink, |command| command.arg(&names)).await
     }
 
-    /// Runs a script with these keys and arguments. The keys are of one instance, and those that it makes need a time to
-    /// live.
+    /// Runs a script. All keys must belong to one instance, and keys that it creates need a TTL.
     ///
     /// # Errors
     ///
-    /// If it was not run to its end, or may not have been.
+    /// Returns an error if the script did not run to its end, or may not have.
     pub async fn run(
         &self,
         script: &Script,
@@ -206,20 +206,20 @@ impl RedisClient {
             async move { invocation.invoke_async::<Value>(&mut connection).await }
         });
         Reply::read(value.await?)
-            .ok_or_else(|| RedisClientError::Refused(ErrorReply::Other("unexpected answer".into())))
+            .ok_or_else(|| RedisClientError::Refused(ErrorReply::Other("unexpected response".into())))
     }
 
-    /// Sends a message to all who are subscribed to the channel now.
+    /// Sends a message to all current subscribers of the channel.
     ///
     /// # Errors
     ///
-    /// If it was not sent, or may not have been.
+    /// Returns an error if the message was not sent, or may not have been.
     pub async fn publish(&self, channel: &RedisChannel, message: &[u8]) -> Result<(), RedisClientError> {
         let sent = self.query::<i64>(Command::Publish, |command| command.arg(self.channel_name(channel)).arg(message));
         sent.await.map(drop)
     }
 
-    /// A script published a message, or was refused that: notes it, and gives the refusal.
+    /// Records whether a script could publish. Returns the refusal, if any.
     pub(crate) fn published(&self, refused: Option<&str>) -> Option<RedisClientError> {
         let operation = Operation::Command(Command::Publish);
         let Some(line) = refused else {
@@ -231,21 +231,20 @@ impl RedisClient {
         Some(error)
     }
 
-    /// How many connections are subscribed to a channel on this server.
+    /// Returns the number of connections subscribed to a channel on this server.
     pub(crate) async fn subscribers(&self, channel: &RedisChannel) -> Result<u64, RedisClientError> {
         let counts = self.query(Command::PubSubNumSub, |command| command.arg(self.channel_name(channel)));
         let (_, count): (Value, u64) = counts.await?;
         Ok(count)
     }
 
-    /// The messages of a channel, on a connection of their own. Nothing is sent before the first
-    /// [`next`](Subscription::next).
+    /// Subscribes to a channel on a separate connection. Nothing is sent before the first [`next`](Subscription::next).
     #[must_use]
     pub fn subscribe(&self, channel: &RedisChannel) -> Subscription {
         Subscription::new(self.clone(), self.channel_name(channel))
     }
 
-    /// Whether the server answers, and how often it did not.
+    /// Returns state and counters.
     #[must_use]
     pub fn health(&self) -> RedisStats {
         let is_down = !self.0.breaker.lock().is_closed();
@@ -261,12 +260,12 @@ impl RedisClient {
         self.0.connect_timeout
     }
 
-    /// The server was reached on another way: the next operation may try.
+    /// The server was reached by a subscription: the next operation may try.
     pub(super) fn reached(&self) {
         self.0.breaker.lock().hint(Instant::now());
     }
 
-    /// Notes whether the server refuses something, and says so when that begins or ends.
+    /// Records whether the server refuses an operation, and logs when that begins or ends.
     pub(super) fn note(&self, operation: &Operation, result: Result<(), &RedisClientError>) {
         self.0.note(operation, result);
     }
@@ -286,7 +285,7 @@ impl RedisClient {
         .await
     }
 
-    /// Does something that runs some of these commands on the connection, within the time, if the breaker lets it.
+    /// Runs an operation within the timeout, if the breaker admits it. `commands` are those it may run.
     async fn operate<T, F>(
         &self,
         operation: &Operation,
@@ -298,11 +297,11 @@ impl RedisClient {
     {
         let shared = &*self.0;
         shared.counters.operations.fetch_add(1, Ordering::Relaxed);
-        let ticket = BreakerPermit::take(shared)?;
+        let permit = BreakerPermit::take(shared)?;
         let result = timeout(shared.timeout, self.attempt(work)).await;
         let result = result.unwrap_or(Err(RedisClientError::Timeout { after: shared.timeout }));
         let result = result.map_err(|error| error.named(commands));
-        ticket.settle(result.as_ref().err());
+        permit.settle(result.as_ref().err());
         shared.note(operation, result.as_ref().map(|_| ()));
         result
     }
@@ -326,7 +325,7 @@ impl RedisClient {
             if is_replica(&error) {
                 link.renew(number);
             }
-            // A server closes connections that were idle, and that shows only now.
+            // A server closes idle connections, which is noticed only now.
             if is_second || !is_dropped(&error) {
                 return Err(error.into());
             }
@@ -335,13 +334,33 @@ impl RedisClient {
     }
 }
 
-impl fmt::Debug for RedisClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("prefix", &self.0.prefix).field("health", &self.health()).finish_non_exhaustive()
+/// A client with the default [`RedisOptions`] for a URL.
+impl TryFrom<&str> for RedisClient {
+    type Error = RedisConfigError;
+
+    fn try_from(url: &str) -> Result<Self, RedisConfigError> {
+        Self::new(RedisOptions::new(Secret::from(url)))
     }
 }
 
-/// The breaker's leave to operate. Tells the breaker when the caller gives up.
+impl TryFrom<String> for RedisClient {
+    type Error = RedisConfigError;
+
+    fn try_from(url: String) -> Result<Self, RedisConfigError> {
+        Self::new(RedisOptions::new(Secret::new(url)))
+    }
+}
+
+impl fmt::Debug for RedisClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisClient")
+            .field("prefix", &self.0.prefix)
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Admission by the breaker. Reports to it if the caller is dropped.
 struct BreakerPermit<'a> {
     shared: &'a Inner,
     admission: Option<BreakerAdmission>,
@@ -362,7 +381,7 @@ impl<'a> BreakerPermit<'a> {
         let Some(admission) = self.admission.take() else { return };
         let change = match error {
             Some(error) if error.is_outage() => self.shared.breaker.lock().failed(admission, Instant::now()),
-            // A refusal is an answer, too.
+            // A refusal is a response too.
             _ => self.shared.breaker.lock().succeeded(),
         };
         match error {
@@ -371,9 +390,9 @@ impl<'a> BreakerPermit<'a> {
         }
         match (change, error) {
             (Change::WentDown, Some(error)) => {
-                // A server that went without a word never closes the connection.
+                // A server that vanished never closes the connection.
                 self.shared.link.discard_open();
-                tracing::warn!(%error, "Redis is down, going on without it");
+                tracing::warn!(%error, "Redis is down; continuing without it");
             }
             (Change::CameBack, _) => tracing::info!("Redis is back"),
             _ => {}
@@ -396,7 +415,7 @@ impl Inner {
             Ok(()) => {
                 let ended = self.refusals.lock().succeeded(operation, now);
                 for refusal in ended {
-                    tracing::info!(class = refusal.class().as_str(), "Redis does again what it refused");
+                    tracing::info!(class = refusal.class().as_str(), "Redis accepts operations again");
                 }
             }
             Err(RedisClientError::Refused(_)) if operation.is_optional() => {}
@@ -405,7 +424,7 @@ impl Inner {
                     self.warn(refusal);
                 }
             }
-            // Whether it would have been refused is not known.
+            // It is unknown whether it would have been refused.
             Err(_) => {}
         }
     }
@@ -415,9 +434,9 @@ impl Inner {
         match refusal {
             ErrorReply::Permission(_) | ErrorReply::UnknownCommand(_) => {
                 let needed = acl_rule(&self.prefix);
-                tracing::warn!(class, %refusal, needed, "Redis refuses operations, going on without them");
+                tracing::warn!(class, %refusal, needed, "Redis refuses operations; continuing without them");
             }
-            _ => tracing::warn!(class, %refusal, "Redis refuses operations, going on without them"),
+            _ => tracing::warn!(class, %refusal, "Redis refuses operations; continuing without them"),
         }
     }
 }

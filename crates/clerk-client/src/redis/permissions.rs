@@ -1,10 +1,10 @@
-//! Which rights the server's user needs: made from the commands that are sent and those in the scripts.
+//! The rights that the server's user needs, derived from the commands sent and those in the scripts.
 
 use std::collections::BTreeSet;
 
 use super::scripts;
 
-/// What this library sends. No other command leaves it.
+/// All commands that this library sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Command {
     Auth,
@@ -20,14 +20,14 @@ pub(super) enum Command {
     Unlink,
 }
 
-/// Who needs the right to a command.
+/// When the right to a command is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
     /// Everybody.
     Always,
-    /// Who uses another database than 0.
+    /// With a database other than 0.
     OtherDatabase,
-    /// Nobody: the server asks for none, or it is asked only after something else was refused.
+    /// Never: the server requires no right, or the command only follows another refusal.
     Never,
 }
 
@@ -71,12 +71,12 @@ impl Command {
         }
     }
 
-    /// Whether it is in vain to tell of a missing right to it.
+    /// Whether a missing right to it need not be reported.
     pub(super) fn is_optional(self) -> bool {
         self.need() == Need::Never
     }
 
-    /// The command, to be given its arguments.
+    /// The command without arguments.
     pub(super) fn build(self) -> redis::Cmd {
         let mut words = self.name().split('|');
         let mut command = redis::cmd(words.next().unwrap_or_default());
@@ -85,21 +85,22 @@ impl Command {
     }
 }
 
-/// The commands that the user must be allowed to run, in lower case and order.
+/// The commands that the user must be allowed to run, in lower case, sorted.
 pub(super) fn commands() -> BTreeSet<Box<str>> {
     let sent = Command::ALL.into_iter().filter(|command| command.need() == Need::Always);
     let sent = sent.map(|command| Box::from(command.name()));
     scripts::texts().iter().flat_map(|text| scripts::commands(text)).chain(sent).collect()
 }
 
-/// Whether a word is the name of a command that is ever run. What servers say holds other words, too.
+/// Whether a word in a server's message is the name of a command used here.
 pub(super) fn is_known(word: &str) -> bool {
     Command::ALL.iter().any(|command| command.name() == word || command.name().split('|').next() == Some(word))
         || commands().contains(word)
 }
 
-/// The command that gives a user of the server exactly the rights that this library needs with this prefix: Redis 6.2 or
-/// later, or Valkey. A URL with a database other than 0 needs `+select`, too.
+/// Returns the command that grants a user exactly the rights needed with this prefix.
+///
+/// For Redis 6.2 or later, or Valkey. A URL with a database other than 0 also needs `+select`.
 ///
 /// ```
 /// let rule = clerk_client::redis::acl_rule("clerk-exporter:");
@@ -112,7 +113,7 @@ pub fn acl_rule(prefix: &str) -> String {
     commands().iter().fold(rule, |rule, command| rule + " +" + command)
 }
 
-/// A prefix as a pattern that matches nothing else.
+/// Escapes a prefix for use in a pattern.
 fn escaped(prefix: &str) -> String {
     let mut pattern = String::with_capacity(prefix.len());
     for character in prefix.chars() {
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rule_holds_commands_of_scripts_and_of_the_client_once() {
+    fn rule_contains_each_needed_command_once() {
         let rule = acl_rule("a*b:");
         assert!(rule.starts_with("ACL SETUSER <user> on ><password> ~a\\*b:* &a\\*b:* -@all +"), "{rule}");
         for right in ["time", "evalsha", "script|load", "subscribe", "ping", "publish", "zadd"] {
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_sent_in_words() {
+    fn subcommands_are_sent_as_separate_words() {
         let packed = Command::ScriptLoad.build().get_packed_command();
         assert_eq!(packed, b"*2\r\n$6\r\nscript\r\n$4\r\nload\r\n");
         assert_eq!(Command::Get.build().get_packed_command(), b"*1\r\n$3\r\nget\r\n");

@@ -1,5 +1,4 @@
-//! What the server refuses now. A refusal is a state: it begins with a first error and lasts until what was refused is
-//! done.
+//! What the server refuses now. A refusal starts with a first error and lasts until the operation succeeds.
 //!
 //! Pure: time is passed in.
 
@@ -10,22 +9,22 @@ use tokio::time::Instant;
 use super::permissions::Command;
 use super::{ErrorReply, RefusalClass};
 
-/// A script takes different ways. That it succeeded says that a refusal is over only when none came for so long.
+/// A script has several code paths, so its success ends a refusal only if none came for this long.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
-/// More are not told apart.
+/// Maximum number of tracked refusals.
 const MAX_ACTIVE: usize = 64;
 
-/// What was to be done.
+/// A refused or successful operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Command(Command),
-    /// By its hash.
+    /// Hash of the script.
     Script(Box<str>),
 }
 
 impl Operation {
-    /// Whether nothing is lost when it is refused.
+    /// Whether a refusal has no consequences.
     pub(super) fn is_optional(&self) -> bool {
         matches!(self, Self::Command(command) if command.is_optional())
     }
@@ -40,7 +39,7 @@ pub(super) struct Refusals {
 struct Active {
     operation: Operation,
     reply: ErrorReply,
-    /// When it was seen last.
+    /// When it was last seen.
     at: Instant,
 }
 
@@ -55,7 +54,7 @@ impl Active {
 }
 
 impl Refusals {
-    /// Something was refused. Says whether that is new.
+    /// Records a refusal. Returns whether it is new.
     pub(super) fn refused(&mut self, operation: &Operation, reply: &ErrorReply, now: Instant) -> bool {
         if let Some(known) = self.active.iter_mut().find(|it| it.operation == *operation && it.reply == *reply) {
             known.at = now;
@@ -68,7 +67,7 @@ impl Refusals {
         is_new
     }
 
-    /// Something was done. Gives the refusals that are over.
+    /// Records a success. Returns the refusals that it ended.
     pub(super) fn succeeded(&mut self, operation: &Operation, now: Instant) -> Vec<ErrorReply> {
         let over: Vec<_> = self.active.extract_if(.., |it| it.is_over_after(operation, now)).collect();
         let mut ended: Vec<ErrorReply> = Vec::new();
@@ -80,7 +79,7 @@ impl Refusals {
         ended
     }
 
-    /// Whether anything is refused, in the order of [`RefusalClass::ALL`].
+    /// Which classes are refused, in the order of [`RefusalClass::ALL`].
     pub(super) fn by_class(&self) -> [bool; RefusalClass::ALL.len()] {
         RefusalClass::ALL.map(|class| self.active.iter().any(|it| it.reply.class() == class))
     }
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_refused_until_it_is_done() {
+    fn command_is_refused_until_it_succeeds() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
         assert!(refusals.refused(&SUBSCRIBE, &ErrorReply::ReadOnly, now));
         assert!(!refusals.refused(&SUBSCRIBE, &ErrorReply::ReadOnly, now));
@@ -111,11 +110,11 @@ mod tests {
         assert_eq!(refusals.succeeded(&SUBSCRIBE, now), [], "another command is still refused for it");
         assert_eq!(refusals.succeeded(&GET, now), [ErrorReply::ReadOnly, ErrorReply::OutOfMemory]);
         assert_eq!(refusals.by_class(), [false; RefusalClass::ALL.len()]);
-        assert!(refusals.refused(&GET, &ErrorReply::ReadOnly, now), "and it may begin again");
+        assert!(refusals.refused(&GET, &ErrorReply::ReadOnly, now), "it may begin again");
     }
 
     #[test]
-    fn a_script_that_succeeds_now_and_then_does_not_flap() {
+    fn intermittent_script_success_does_not_flap() {
         let (mut refusals, mut now) = (Refusals::default(), Instant::now());
         assert!(refusals.refused(&script("look"), &ErrorReply::OutOfMemory, now));
         for _ in 0..10 {
@@ -124,13 +123,13 @@ mod tests {
             assert!(!refusals.refused(&script("look"), &ErrorReply::OutOfMemory, now));
         }
         now += SETTLED_AFTER;
-        assert_eq!(refusals.succeeded(&script("keep"), now), [], "another script says nothing of it");
+        assert_eq!(refusals.succeeded(&script("keep"), now), [], "another script does not count");
         assert!(refusals.by_class()[RefusalClass::OutOfMemory as usize]);
         assert_eq!(refusals.succeeded(&script("look"), now), [ErrorReply::OutOfMemory]);
     }
 
     #[test]
-    fn whatever_is_done_shows_that_the_connection_is_let_in() {
+    fn any_success_ends_a_connection_refusal() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
         refusals.refused(&script("look"), &ErrorReply::Credentials, now);
         refusals.refused(&SUBSCRIBE, &ErrorReply::Credentials, now);
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_that_never_come_twice_do_not_pile_up() {
+    fn distinct_refusals_are_bounded() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
         for number in 0..2 * MAX_ACTIVE {
             refusals.refused(&GET, &ErrorReply::Other(format!("E{number}").into()), now);

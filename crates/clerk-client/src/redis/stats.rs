@@ -1,38 +1,38 @@
-//! How the server is doing, in numbers.
+//! State and counters of the client.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{RedisClientError, RefusalClass};
 
-/// Whether the server answers.
+/// Whether the server responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisState {
-    /// Nobody has asked it yet.
+    /// No operation so far.
     Untried,
-    /// It answered last time, or has not failed often enough to be called down.
+    /// The last operation succeeded, or too few have failed in a row.
     Up,
-    /// It failed repeatedly. It is asked again now and then.
+    /// Several operations failed in a row. The server is tried again from time to time.
     Down,
 }
 
-/// State and counters of a [`RedisClient`](super::RedisClient), for metrics. Counters begin at 0 and only grow.
+/// State and counters of a [`RedisClient`](super::RedisClient), for metrics. Counters start at 0 and only grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedisStats {
-    /// Whether the server answers.
+    /// Whether the server responds.
     pub state: RedisState,
-    /// Operations that were asked for.
+    /// Operations requested.
     pub operations: u64,
-    /// Operations that were done.
+    /// Operations that succeeded.
     pub succeeded: u64,
-    /// Operations that failed because there was no working connection, those that were not tried included.
+    /// Operations that failed for lack of a working connection, including those not attempted.
     pub unavailable: u64,
-    /// Operations that were not answered in time.
+    /// Operations without a response in time.
     pub timeouts: u64,
-    /// Operations that the server refused.
+    /// Operations refused by the server.
     pub refused: u64,
-    /// Whether the server refuses something now, in the order of [`RefusalClass::ALL`]: subscriptions included.
+    /// Which operations the server refuses now, in the order of [`RefusalClass::ALL`]; includes subscriptions.
     pub refuses: [bool; RefusalClass::ALL.len()],
-    /// Connections that were opened, those of subscriptions not included.
+    /// Connections opened, without those of subscriptions.
     pub connections: u64,
 }
 

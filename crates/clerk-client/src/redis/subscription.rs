@@ -13,25 +13,25 @@ use super::permissions::Command;
 use super::refusals::Operation;
 use super::{RedisClient, RedisClientError};
 
-/// How often the server is asked whether the subscription still stands: a broken network closes no connection.
+/// Interval of pings: a broken network closes no connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// First and longest wait before the next attempt to subscribe.
+/// First and longest delay before the next attempt to subscribe.
 const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
-/// What a [`Subscription`] tells.
+/// An event of a [`Subscription`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubscriptionEvent {
-    /// From now on, every message is heard. Comes first, and after each [`Lost`](Self::Lost).
+    /// Subscribed: no message is missed from now on. The first event, and the one after each [`Lost`](Self::Lost).
     Restored,
     /// A message.
     Message(Bytes),
-    /// From some time on, at most 1 s and the timeout of connecting ago, messages were missed.
+    /// Messages may have been missed, since at most 1 s plus the connect timeout ago.
     Lost,
 }
 
-/// The messages of one channel. Subscribes again by itself, with growing waits up to 5 s, for ever.
+/// The messages of one channel. Resubscribes by itself, with growing delays up to 5 s, forever.
 ///
-/// Has to be polled steadily: that is what keeps the connection under watch.
+/// Must be polled continuously: polling monitors the connection.
 pub struct Subscription(Pin<Box<dyn Stream<Item = SubscriptionEvent> + Send>>);
 
 impl fmt::Debug for Subscription {
@@ -49,7 +49,7 @@ impl Subscription {
         })))
     }
 
-    /// The next event. Dropping the future loses nothing.
+    /// Returns the next event. Dropping the future loses nothing.
     pub async fn next(&mut self) -> SubscriptionEvent {
         match self.0.next().await {
             Some(event) => event,
@@ -60,7 +60,7 @@ impl Subscription {
 }
 
 enum State {
-    /// Not subscribed, after so many attempts.
+    /// Not subscribed, after this number of attempts.
     Off { attempts: u32 },
     /// Subscribed.
     On { sink: PubSubSink, messages: PubSubStream },
@@ -104,19 +104,19 @@ impl State {
     }
 }
 
-/// Ends when the server does not answer any more.
+/// Returns when the server no longer responds.
 async fn silence(sink: &mut PubSubSink, store: &RedisClient) {
-    let patience = store.connect_timeout();
+    let limit = store.connect_timeout();
     loop {
         sleep(PING_EVERY).await;
-        // The client gives a refusal as a value.
-        let answer = timeout(patience, sink.ping::<redis::Value>()).await;
+        // The client returns an error reply as a value.
+        let answer = timeout(limit, sink.ping::<redis::Value>()).await;
         match answer.map(|answer| answer.and_then(redis::Value::extract_error)) {
             Ok(Ok(_)) => store.note(&Operation::Command(Command::Ping), Ok(())),
             Ok(Err(error)) => {
                 let error = RedisClientError::from(error);
                 store.note(&Operation::Command(Command::Ping), Err(&error));
-                // Refused or not, it is an answer: a full disk or a missing right ends no subscription.
+                // A refusal is a response too: a full disk or a missing right does not end the subscription.
                 if !matches!(error, RedisClientError::Refused(_)) {
                     return;
                 }
@@ -127,16 +127,16 @@ async fn silence(sink: &mut PubSubSink, store: &RedisClient) {
 }
 
 async fn subscribe(store: &RedisClient, channel: &str) -> Result<(PubSubSink, PubSubStream), RedisClientError> {
-    let patience = store.connect_timeout();
-    let subscribed = timeout(patience, async {
+    let limit = store.connect_timeout();
+    let subscribed = timeout(limit, async {
         let mut connection = store.target().open_for_messages().await?;
         connection.subscribe(channel).await?;
         Ok(connection.split())
     });
-    subscribed.await.unwrap_or(Err(RedisClientError::Timeout { after: patience }))
+    subscribed.await.unwrap_or(Err(RedisClientError::Timeout { after: limit }))
 }
 
-/// Grows with the attempts, and differs between processes that lost the server together.
+/// Delay before an attempt. Grows with the attempts; the jitter spreads processes that lost the server together.
 fn wait(attempts: u32) -> Duration {
     let [first, longest] = RETRY;
     let longest = first.saturating_mul(1 << attempts.min(10).saturating_sub(1)).min(longest);

@@ -1,4 +1,4 @@
-//! A Clerk secret key, checked.
+//! A validated Clerk secret key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,32 +8,32 @@ use http::HeaderValue;
 use super::{Secret, SecretFault};
 use clerk_quota::Environment;
 
-/// The prefixes of Clerk's secret keys, from Clerk's documentation of its API keys.
+/// The prefixes of Clerk's secret keys, as documented by Clerk.
 const LIVE_PREFIX: &str = "sk_live_";
 const TEST_PREFIX: &str = "sk_test_";
 
-/// The prefix of machine secret keys, with which machines ask for and check their tokens (M2M).
+/// The prefix of machine secret keys, with which machines create and verify M2M tokens.
 const MACHINE_PREFIX: &str = "ak_";
 
-/// A secret key of Clerk's Backend API that is fit to be sent.
+/// A validated secret key of Clerk's Backend API.
 ///
-/// It has one of the two prefixes, is no placeholder, and consists of visible ASCII only: a line break in it would make
-/// the HTTP library refuse the header, and some libraries print the header when they do.
+/// It has a known prefix, is not a placeholder, and contains only visible ASCII: with a line break, the HTTP library
+/// would reject the header, and some libraries print rejected headers.
 #[derive(Clone)]
 pub struct ClerkKey {
     secret: Secret,
     environment: Environment,
     is_machine: bool,
-    /// Built once, so that sending the key can neither fail nor allocate.
+    /// Built once, so that sending the key neither fails nor allocates.
     authorization: HeaderValue,
 }
 
 impl ClerkKey {
-    /// Checks `secret`, which [`SecretSource`](super::SecretSource) has already trimmed.
+    /// Validates `secret`, which [`SecretSource`](super::SecretSource) has already trimmed.
     ///
     /// # Errors
     ///
-    /// The reason why Clerk would refuse the key. It never contains the key or a part of it.
+    /// Returns an error if Clerk would reject the key. The error never contains the key or a part of it.
     pub fn parse(secret: Secret) -> Result<Self, SecretFault> {
         let environment = |text: &str| {
             if text.starts_with(LIVE_PREFIX) {
@@ -49,11 +49,11 @@ impl ClerkKey {
         Self::checked(secret, environment)
     }
 
-    /// As [`ClerkKey::parse`], for the secret key of a machine (`ak_`). Nothing in it tells the kind of instance.
+    /// Validates a machine secret key (`ak_`). Its environment is [`Environment::Unknown`].
     ///
     /// # Errors
     ///
-    /// The reason why Clerk would refuse the key. It never contains the key or a part of it.
+    /// Returns an error if Clerk would reject the key. The error never contains the key or a part of it.
     pub fn parse_machine(secret: Secret) -> Result<Self, SecretFault> {
         let environment = |text: &str| {
             let is_machine = text.starts_with(MACHINE_PREFIX);
@@ -92,35 +92,35 @@ impl ClerkKey {
         Ok(Self { secret, environment, is_machine: false, authorization })
     }
 
-    /// The kind of instance, by the key's prefix: [`Environment::Production`] or [`Environment::Development`]; of a machine's
-    /// key [`Environment::Unknown`].
+    /// Returns the environment by the key's prefix; [`Environment::Unknown`] for a machine key.
     pub const fn environment(&self) -> Environment {
         self.environment
     }
 
-    /// Whether it is the secret key of a machine, whose answers may be its own.
+    /// Whether this is a machine key. Responses may depend on the machine.
     pub const fn is_machine(&self) -> bool {
         self.is_machine
     }
 
-    /// The value of the `Authorization` header, `Bearer <key>`, marked as sensitive so that `Debug` hides it and HTTP/2
-    /// does not index it.
+    /// Returns the `Authorization` header's value, `Bearer <key>`.
+    ///
+    /// It is marked as sensitive, so that `Debug` hides it and HTTP/2 does not index it.
     pub fn authorization_header(&self) -> HeaderValue {
         self.authorization.clone()
     }
 
-    /// The key as a secret, to compare it.
+    /// Returns the key as a secret, for comparisons.
     pub const fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The places of keys that stood before, each behind the place where it first stood.
+    /// Returns the duplicates as pairs of indices: first occurrence, duplicate.
     pub fn repeated<'a>(keys: impl IntoIterator<Item = &'a Self>) -> Vec<(usize, usize)> {
-        let (mut places, mut repeated) = (HashMap::new(), Vec::new());
-        for (place, key) in keys.into_iter().enumerate() {
-            let first = *places.entry(key.secret.expose()).or_insert(place);
-            if first != place {
-                repeated.push((first, place));
+        let (mut seen, mut repeated) = (HashMap::new(), Vec::new());
+        for (index, key) in keys.into_iter().enumerate() {
+            let first = *seen.entry(key.secret.expose()).or_insert(index);
+            if first != index {
+                repeated.push((first, index));
             }
         }
         repeated
@@ -150,9 +150,9 @@ impl PartialEq for ClerkKey {
 
 impl Eq for ClerkKey {}
 
-/// The 1-based position and the kind of the first byte that may not be part of a key.
+/// Returns the 1-based position and the kind of the first byte that is not allowed in a key.
 ///
-/// Narrower than what HTTP allows in a header value: no key of Clerk's contains blanks.
+/// Stricter than header values: Clerk's keys contain no spaces.
 pub(super) fn illegal_byte(bytes: &[u8]) -> Option<(usize, &'static str)> {
     bytes.iter().enumerate().find_map(|(index, byte)| {
         let what = match byte {
@@ -160,7 +160,7 @@ pub(super) fn illegal_byte(bytes: &[u8]) -> Option<(usize, &'static str)> {
             b'\n' => "a line break",
             b'\r' => "a carriage return",
             b'\t' => "a tab",
-            b' ' => "a blank",
+            b' ' => "a space",
             0 => "a NUL byte",
             0x80.. => "a character outside ASCII",
             _ => "a control character",
@@ -169,15 +169,14 @@ pub(super) fn illegal_byte(bytes: &[u8]) -> Option<(usize, &'static str)> {
     })
 }
 
-/// `"sk_..."`: the quotes of a shell or of a `.env` file became part of the value.
+/// Whether quotes of a shell or of a `.env` file became part of the value: `"sk_..."`.
 fn is_wrapped_in_quotes(text: &str) -> bool {
     ['"', '\'', '`'].iter().any(|&quote| text.starts_with(quote) || text.ends_with(quote))
 }
 
-/// Example values that people copy from documentation and templates.
+/// Whether this is an example value copied from documentation or a template.
 ///
-/// Words are only looked for where a random key cannot contain them by bad luck: keys are about 40 letters and digits,
-/// so short words count with a separator only.
+/// A random key must not match by chance. Keys are about 40 letters and digits, so short words need a separator.
 fn is_placeholder(text: &str) -> bool {
     const WORDS: [&str; 10] =
         ["changeme", "change-me", "change_me", "your-", "your_", "placeholder", "replace_", "replace-", "<", ">"];
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_tells_the_environment() {
+    fn environment_follows_from_the_prefix() {
         let live = parse("sk_live_4bMbJyWZ2vnLx0aQ").unwrap();
         let test = parse("sk_test_4bMbJyWZ2vnLx0aQ").unwrap();
         assert_eq!(live.environment(), Environment::Production);
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authorization_header_is_sensitive_and_complete() {
+    fn authorization_header_is_sensitive_and_complete() {
         let header = parse("sk_test_4bMbJyWZ2vnLx0aQ").unwrap().authorization_header();
         assert!(header.is_sensitive());
         assert_eq!(header, "Bearer sk_test_4bMbJyWZ2vnLx0aQ");
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_clerk_would_refuse_is_refused_with_the_reason() {
+    fn invalid_key_is_rejected_with_the_reason() {
         let position = |position, what| SecretFault::IllegalByte { position, what };
         let cases = [
             ("", SecretFault::Empty),
@@ -241,7 +240,7 @@ mod tests {
             ("${CLERK_SECRET_KEY}", SecretFault::Placeholder),
             ("sk_test_ab\ncd", position(11, "a line break")),
             ("sk_test_ab\r\ncd", position(11, "a carriage return")),
-            ("sk_test_a b", position(10, "a blank")),
+            ("sk_test_a b", position(10, "a space")),
             ("sk_test_a\tb", position(10, "a tab")),
             ("sk_test_a\0b", position(10, "a NUL byte")),
             ("sk_test_a\u{7f}b", position(10, "a control character")),
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_s_key_is_told_from_that_of_an_instance() {
+    fn machine_keys_and_instance_keys_are_distinguished() {
         let machine = |text: &str| ClerkKey::parse_machine(Secret::new(text.to_owned()));
         let key = machine("ak_4bMbJyWZ2vnLx0aQ").unwrap();
         assert!(key.is_machine() && !parse("sk_test_4bMbJyWZ2vnLx0aQ").unwrap().is_machine());
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_never_prints() {
+    fn key_is_never_printed() {
         let key = parse("sk_test_CANARY123").unwrap();
         assert!(!format!("{key} {key:?} {key:#?}").contains("CANARY"));
     }

@@ -1,4 +1,4 @@
-//! A key that may be replaced while we run.
+//! A key that can be rotated at runtime.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use super::{ClerkKey, SecretError, SecretSource, process_env};
 
 /// A [`SecretSource`] with the key last read from it.
 ///
-/// Keys rotate: Kubernetes swaps a symbolic link, systemd and secret agents rewrite the file. Whoever sends the key asks
-/// [`current`](Self::current); [`refresh`](Self::refresh) is called now and then, and [`reload`](Self::reload) when
-/// Clerk answers 401. A key that cannot be read leaves the one before in place, and is tried again at each call until it can be.
+/// Keys are rotated: Kubernetes swaps a symbolic link, systemd and secret agents rewrite the file. Use
+/// [`current`](Self::current) to send the key, call [`refresh`](Self::refresh) periodically, and
+/// [`reload`](Self::reload) after a 401. If the key cannot be read, the previous one stays in use, and each further
+/// call tries again.
 ///
-/// All methods block for one small file at most.
+/// All methods block to read one small file at most.
 #[derive(Debug)]
 pub struct KeySource {
     source: SecretSource,
@@ -25,43 +26,43 @@ pub struct KeySource {
 struct State {
     key: Option<Arc<ClerkKey>>,
     watched: WatchedFiles,
-    /// Whether it was tried to read the source.
+    /// Whether the source was read, successfully or not.
     was_read: bool,
 }
 
 impl KeySource {
-    /// A source that was not read yet.
+    /// Creates a source that is not read yet.
     pub fn new(source: SecretSource) -> Self {
         Self::counting(source, Arc::default())
     }
 
-    /// The same of a machine's secret key (`ak_`).
+    /// Creates a source of a machine secret key (`ak_`).
     pub fn of_machine(source: SecretSource) -> Self {
         Self::new(source).for_machine()
     }
 
-    /// The same, with attempts to read it counted here.
+    /// Creates a source that counts its reads in `stats`.
     pub fn counting(source: SecretSource, stats: Arc<ReloadStats>) -> Self {
         let state = State { watched: WatchedFiles::new(stats), ..State::default() };
         Self { source, is_machine: false, state: Mutex::new(state) }
     }
 
-    /// The same of a machine's secret key (`ak_`).
+    /// Expects a machine secret key (`ak_`).
     #[must_use]
     pub fn for_machine(self) -> Self {
         Self { is_machine: true, ..self }
     }
 
-    /// Where the key is kept.
+    /// Returns where the key is stored.
     pub const fn source(&self) -> &SecretSource {
         &self.source
     }
 
-    /// The key last read; reads it if there is none yet.
+    /// Returns the key last read; reads it if there is none yet.
     ///
     /// # Errors
     ///
-    /// If no usable key was ever read and there is none now.
+    /// Returns an error if no valid key was read before and none can be read now.
     pub fn current(&self) -> Result<Arc<ClerkKey>, SecretError> {
         let mut state = self.state.lock();
         if let Some(key) = &state.key {
@@ -70,37 +71,39 @@ impl KeySource {
         self.read_into(&mut state).map(|(key, _)| key)
     }
 
-    /// Reads the source again. Returns whether the key is another one than before; the first one that is ever read is
-    /// not, unless the source was found to hold none before.
+    /// Reads the source again. Returns whether the key has changed.
+    ///
+    /// The first key is a change only if an earlier read found none.
     ///
     /// # Errors
     ///
-    /// If the source holds no usable key now. [`current`](Self::current) still gives the key before.
+    /// Returns an error if the source has no valid key now. [`current`](Self::current) still returns the previous one.
     pub fn reload(&self) -> Result<bool, SecretError> {
         self.read_into(&mut self.state.lock()).map(|(_, changed)| changed)
     }
 
-    /// Whether there is another key than the one that Clerk refused, after reading the source again: a retry with it is
-    /// worthwhile. Somebody else may have read it first. A source that cannot be read leaves the refused key in place.
+    /// Reloads the source and returns whether its key now differs from the one that Clerk rejected.
+    ///
+    /// If so, a retry makes sense. Another task may have reloaded first, hence the comparison. If the source cannot be
+    /// read, the rejected key stays in use.
     pub fn replaces(&self, refused: &ClerkKey) -> bool {
         let _ = self.reload();
         self.current().is_ok_and(|current| *current != *refused)
     }
 
-    /// Whether the file may hold another key than when it was last read: it could not be read or used, it was touched or
-    /// replaced since, or it had been written so short a time before that a further write would not show. Always false for
-    /// other sources: they cannot change while we run.
+    /// Whether the file may contain another key than at the last read.
+    ///
+    /// True if the last read failed, the file was touched or replaced since, or it had been written so recently that
+    /// another write could go unnoticed. Always false for other sources, which cannot change at runtime.
     pub fn changed(&self) -> bool {
         self.is_outdated(&self.state.lock())
     }
 
-    /// [`reload`](Self::reload) if the file [`changed`](Self::changed). Returns whether the key is another one: a
-    /// touched file with the same key in it is no change.
+    /// Reloads if the file has [`changed`](Self::changed). Returns whether the key has changed.
     ///
     /// # Errors
     ///
-    /// As [`reload`](Self::reload). A file that stays unusable is tried again at every call and reported once for each
-    /// reason.
+    /// Same as [`reload`](Self::reload). Each call tries again, but returns the same error only once.
     pub fn refresh(&self) -> Result<bool, SecretError> {
         let mut state = self.state.lock();
         if !self.is_outdated(&state) {
@@ -123,7 +126,7 @@ impl KeySource {
             || if self.is_machine { self.source.read_machine_key_with(&process_env) } else { self.source.read_key() };
         let key = state.watched.attempt(self.source.file(), read)?;
         if state.watched.is_recovery() {
-            tracing::info!(source = %self.source, "the secret key can be read again");
+            tracing::info!(source = %self.source, "secret key is readable again");
         }
         let key = Arc::new(key);
         let changed = state.key.as_ref().map_or(was_read, |before| *before != key);
@@ -141,7 +144,7 @@ mod tests {
     use super::super::{Secret, SecretFault};
     use super::*;
 
-    /// Makes a file old enough that a further write would show.
+    /// Makes a file old enough that another write is detected.
     fn age(path: &Path) {
         let time = SystemTime::now() - Duration::from_secs(3600);
         fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_configuration_is_read_once_and_never_changes() {
+    fn inline_key_never_changes() {
         let source = KeySource::new(SecretSource::Inline(Secret::new("sk_test_first1".to_owned())));
         assert_eq!(key_of(&source), "sk_test_first1");
         assert!(!source.changed());
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_replaces_none_but_one_that_was_missing_does() {
+    fn first_key_is_a_change_only_after_a_failed_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let missing = KeySource::new(SecretSource::File(path.clone()));
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_is_read_again() {
+    fn replaced_file_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "sk_test_first1\n").unwrap();
@@ -185,7 +188,7 @@ mod tests {
         fs::write(&other, "sk_test_other2\n").unwrap();
         fs::rename(&other, &path).unwrap();
         assert!(source.changed());
-        assert_eq!(key_of(&source), "sk_test_first1", "nothing changes until somebody asks for it");
+        assert_eq!(key_of(&source), "sk_test_first1", "the key changes only on refresh");
         assert_eq!(source.refresh(), Ok(true));
         assert_eq!(key_of(&source), "sk_test_other2");
         age(&path);
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_replaced_by_one_with_the_same_key_is_no_change() {
+    fn replaced_file_with_the_same_key_is_no_change() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "sk_test_first1").unwrap();
@@ -211,9 +214,9 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_symlink_swap_of_kubernetes_is_noticed() {
+    fn kubernetes_symlink_swap_is_detected() {
         use std::os::unix::fs::symlink;
-        // As the kubelet lays a secret volume out: key -> ..data/key, ..data -> ..<timestamp>, swapped by a rename.
+        // The kubelet's layout of a secret volume: key -> ..data/key, ..data -> ..<timestamp>, swapped by a rename.
         let volume = tempfile::tempdir().unwrap();
         let at = |name: &str| volume.path().join(name);
         for (version, key) in [("..v1", "sk_live_first1"), ("..v2", "sk_live_other2")] {
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_becomes_unusable_leaves_the_key_in_place_and_is_reported_once() {
+    fn unreadable_file_keeps_the_key_and_is_reported_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "sk_test_first1").unwrap();
@@ -248,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_refused_is_tried_again_and_counted_until_it_is_right() {
+    fn invalid_file_is_retried_and_counted_until_valid() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "sk_test_first1").unwrap();
         let stats = Arc::new(ReloadStats::default());
         let source = KeySource::counting(SecretSource::File(path.clone()), Arc::clone(&stats));
         source.current().unwrap();
-        // Half of a write, which is over before the next look: neither size nor time tells the two apart.
+        // A partial write, completed before the next check, with equal size and time.
         for (content, expected) in [("sk_test_", false), ("sk_test_first2", true)] {
             fs::write(&path, content).unwrap();
             age(&path);
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_the_same_length_within_one_tick_is_noticed() {
+    fn key_of_equal_length_within_one_tick_is_detected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "sk_test_first1").unwrap();
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_without_a_key_is_tried_again_at_every_call() {
+    fn missing_key_is_read_again_at_every_call() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let source = KeySource::new(SecretSource::File(path.clone()));

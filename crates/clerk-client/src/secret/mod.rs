@@ -1,13 +1,13 @@
-//! Secret text: where it comes from, what a Clerk key must look like, and how it is kept out of everything we print.
+//! Secrets: their sources, the format of Clerk's keys, and how they stay out of all output.
 //!
 //! - [`Secret`] is text that cannot be printed by accident.
-//! - [`ClerkKey`] is a secret that was checked to be a Clerk secret key.
-//! - [`SecretSource`] says where a secret is kept (file, environment variable, configuration file).
-//! - [`SecretScanner`] finds secrets in texts that others send, in whatever spelling.
-//! - [`KeySource`] is a source together with the key last read from it: keys rotate while we run.
+//! - [`ClerkKey`] is a validated Clerk secret key.
+//! - [`SecretSource`] is a file, an environment variable or an inline value.
+//! - [`SecretScanner`] finds secrets in untrusted text, in common encodings.
+//! - [`KeySource`] is a source with the key last read from it, for rotation at runtime.
 //!
-//! The text leaves this room by two doors only: [`Secret::expose`], which is easy to search for, and
-//! [`ClerkKey::authorization_header`]. This room uses no other room.
+//! Only [`Secret::expose`] (easy to search for) and [`ClerkKey::authorization_header`] return the text. This module
+//! depends on no other module of the crate.
 
 mod clerk_key;
 mod key_source;
@@ -17,6 +17,7 @@ mod source;
 pub use clerk_key::ClerkKey;
 pub use key_source::KeySource;
 pub use scan::{SecretScanner, base64_decoded, percent_decoded};
+pub(crate) use source::io_reason;
 pub use source::{EnvLookup, SecretError, SecretFault, SecretSource, process_env};
 
 use std::fmt;
@@ -25,42 +26,54 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
-/// What is printed in place of a secret, as Prometheus' own exporters print it.
+/// Printed in place of a secret, as in Prometheus' own exporters.
 pub const REDACTED: &str = "<secret>";
 
 /// Text that must never be shown.
 ///
-/// `Debug`, `Display` and `Serialize` give [`REDACTED`], so that a new log line or status page cannot leak it. The
-/// memory is wiped when the value is dropped.
+/// `Debug`, `Display` and `Serialize` write [`REDACTED`], so that a log line or status page cannot leak it. The
+/// memory is wiped on drop.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Takes over `text`. Its allocation becomes the secret's; nothing is copied unless it has spare capacity.
+    /// Wraps `text`. Copies it only if its allocation has spare capacity.
     pub fn new(text: String) -> Self {
         Self(SecretString::from(text))
     }
 
-    /// The secret text itself. Every call is a place where it could leak: keep them few.
+    /// Returns the secret text. Every call can leak it, so keep calls few.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 }
 
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::new(text.to_owned())
+    }
+}
+
 impl Secret {
-    /// Length in bytes, which alone says little.
+    /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.expose().len()
     }
 
-    /// Whether there is no text.
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether this is what somebody presents. Takes the same time for every text of the same length.
+    /// Compares with a presented secret, in constant time for texts of equal length.
     #[must_use]
     pub fn is(&self, presented: &[u8]) -> bool {
         verify_slices_are_equal(self.expose().as_bytes(), presented).is_ok()
@@ -85,9 +98,9 @@ impl Serialize for Secret {
     }
 }
 
-/// Compares the texts, to see whether a key was rotated.
+/// Compares the texts, to detect a rotation.
 ///
-/// The time it takes depends on the texts: do not use it to check a secret that somebody sent us.
+/// Not constant-time: use [`Secret::is`] to check a presented secret.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.expose() == other.expose()
@@ -96,28 +109,27 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// Whether `text` contains what looks like a key of Clerk's (`sk_`, `pk_`, `ak_`) or a webhook secret (`whsec_`).
+/// Whether `text` contains something like a Clerk key (`sk_`, `pk_`, `ak_`) or a webhook secret (`whsec_`).
 ///
-/// For text that is not supposed to be secret but that people paste secrets into: a file name, the name of a variable,
-/// an alias. What looks like a secret is not repeated in messages.
+/// For text that users may paste a secret into by mistake, such as a file name, a variable name or an alias. Messages
+/// must not repeat such text.
 pub fn looks_like_secret(text: &str) -> bool {
     const MARKS: [&str; 7] = ["sk_live_", "sk_test_", "pk_live_", "pk_test_", "ak_live_", "ak_test_", "whsec_"];
     let lower = text.to_ascii_lowercase();
     MARKS.iter().any(|mark| lower.contains(mark)) || lower.starts_with("sk_") || lower.starts_with("pk_")
 }
 
-/// [`looks_like_secret`] for names of files, where `/run/secrets/sk_live_prod` is a name and no key.
+/// [`looks_like_secret`] for file names, where `/run/secrets/sk_live_prod` is a name and not a key.
 ///
-/// Keys have no slash and end in some 40 letters and digits.
+/// Keys contain no slash and end in about 40 letters and digits.
 pub fn looks_like_secret_path(path: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric();
     looks_like_secret(path) && (!path.contains(['/', '\\']) || path.split(|c| !is_word(c)).any(|word| word.len() >= 16))
 }
 
-/// Whether a text that stands where a name belongs may be a secret of some other kind: an address, which may hold a
-/// password, or a long word of letters and digits.
+/// Whether text in place of a name may be another secret: a URL, which may contain a password, or a long random word.
 ///
-/// For what messages repeat, and no more: names may look like that, too.
+/// Only for deciding what messages repeat, because names can match too.
 pub fn may_be_secret(text: &str) -> bool {
     let is_random = |word: &str| {
         word.len() >= 16
@@ -127,11 +139,10 @@ pub fn may_be_secret(text: &str) -> bool {
     text.contains("://") || text.contains('@') || text.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random)
 }
 
-/// What keys begin with. Alone they are no secret: messages say which one is wanted.
+/// Key prefixes. A prefix alone is not secret: messages name the expected one.
 const PREFIXES: [&str; 6] = ["sk_live_", "sk_test_", "pk_live_", "pk_test_", "pk_", "whsec_"];
 
-/// `text` with every word that [looks like a key](looks_like_secret_path) replaced, for messages that repeat what
-/// somebody typed.
+/// Replaces every word that [looks like a key](looks_like_secret_path), for messages that repeat user input.
 pub fn mask_secrets(text: &str) -> String {
     let is_border = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '=' | ':' | ',' | ';' | '(' | ')');
     let words = text.split_inclusive(is_border).map(|word| {
@@ -147,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_prints_as_a_placeholder_in_every_form() {
+    fn secret_is_redacted_in_every_format() {
         let secret = Secret::new("sk_live_CANARY".to_owned());
         assert_eq!(
             format!("{secret} {secret:?} {secret:#?} {:?}", Some(&secret)),
@@ -158,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_taken_out_of_messages() {
+    fn keys_are_masked_in_messages() {
         let message = "unexpected argument 'sk_live_CANARY', not --key=sk_test_CANARY\n file /run/secrets/sk_live_prod";
         let masked = "unexpected argument '<secret>', not --key=<secret>\n file /run/secrets/sk_live_prod";
         assert_eq!(mask_secrets(message), masked);
@@ -170,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn pasted_keys_are_recognised_in_text_that_is_not_meant_to_be_secret() {
+    fn pasted_keys_are_detected_in_names_and_paths() {
         for text in ["sk_live_abc", "SK_TEST_abc", "/run/secrets/sk_live_abc", "pk_test_x", "whsec_abc", "sk_abc"] {
             assert!(looks_like_secret(text), "{text}");
         }

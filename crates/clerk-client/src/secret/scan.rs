@@ -1,18 +1,18 @@
-//! Whether a secret stands anywhere in a text: in clear, percent-encoded, in base64 of either alphabet and at any offset (as
-//! in `Basic`, whose user or password it may be), or in one of these within another.
+//! Finds secrets in text: plain, percent-encoded, in base64 (either alphabet, any offset, as in `Basic`
+//! credentials), or one of these inside another.
 
 use super::Secret;
 
-/// The field of the hashes: 2^61 - 1 is prime.
+/// Modulus of the hashes, the prime 2^61 - 1.
 const MODULUS: u64 = (1 << 61) - 1;
 
-/// Encodings within one another that are seen through.
+/// Nested encodings to decode.
 const MAX_DEPTH: u32 = 2;
 
-/// Looks for secrets in texts that others send, in whatever spelling.
+/// Finds secrets in untrusted text, in common encodings.
 ///
-/// The text is compared by rolling hashes of the secrets' lengths, whose base is random in each process, and what has the
-/// hash of a secret is then compared in constant time: how long a look takes tells nothing of a secret.
+/// Compares rolling hashes with a base that is random per scanner, then matches in constant time. The duration
+/// of a scan therefore reveals nothing about a secret.
 ///
 /// ```
 /// use clerk_client::secret::{Secret, SecretScanner};
@@ -32,34 +32,34 @@ pub struct SecretScanner {
 #[derive(Debug)]
 struct OfLength {
     length: usize,
-    /// The weight of the byte that leaves a window.
+    /// Weight of the byte that leaves the window.
     power: u64,
-    /// Hashes, and the places of their secrets.
+    /// Hashes with the indices of their secrets.
     hashes: Vec<(u64, usize)>,
 }
 
 impl SecretScanner {
-    /// One for these secrets. Empty ones are in no text.
+    /// Creates a scanner for these secrets. Empty ones never match.
     #[must_use]
     pub fn new(secrets: Vec<Secret>) -> Self {
         let mut scanner = Self { base: fastrand::u64(1 << 32..MODULUS), secrets, lengths: Vec::new() };
-        for place in 0..scanner.secrets.len() {
-            let text = scanner.secrets[place].expose().as_bytes();
+        for index in 0..scanner.secrets.len() {
+            let text = scanner.secrets[index].expose().as_bytes();
             let hash = text.iter().fold(0, |hash, byte| scanner.push(hash, *byte));
             let length = text.len();
             match scanner.lengths.iter_mut().find(|it| it.length == length) {
-                Some(same) => same.hashes.push((hash, place)),
+                Some(same) => same.hashes.push((hash, index)),
                 None if length == 0 => {}
                 None => {
                     let power = (1..length).fold(1, |power, _| times(power, scanner.base));
-                    scanner.lengths.push(OfLength { length, power, hashes: vec![(hash, place)] });
+                    scanner.lengths.push(OfLength { length, power, hashes: vec![(hash, index)] });
                 }
             }
         }
         scanner
     }
 
-    /// Whether one of the secrets is in the text.
+    /// Whether the text contains one of the secrets.
     #[must_use]
     pub fn finds(&self, text: &[u8]) -> bool {
         !self.lengths.is_empty() && self.finds_within(text, MAX_DEPTH)
@@ -77,7 +77,7 @@ impl SecretScanner {
         }
         let shortest = self.lengths.iter().map(|it| it.length).min().unwrap_or_default();
         let runs = text.split(|byte| sextet(*byte).is_none()).filter(|run| run.len() >= shortest / 3 * 4);
-        // Where an encoded text begins within a run is not known.
+        // The encoded text may start at any offset within a run.
         runs.flat_map(|run| (0..4).filter_map(|offset| run.get(offset..)))
             .any(|run| self.finds_within(&base64_decoded(run), depth - 1))
     }
@@ -112,7 +112,7 @@ fn times(a: u64, b: u64) -> u64 {
     (low + high) % MODULUS
 }
 
-/// A text without percent-encoding (RFC 3986, section 2.1); what is none stays as it is.
+/// Decodes percent-encoding (RFC 3986, section 2.1). Invalid sequences stay unchanged.
 #[must_use]
 pub fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
@@ -127,7 +127,7 @@ pub fn percent_decoded(text: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// The value of a letter of either alphabet (RFC 4648, sections 4 and 5).
+/// The value of a base64 character of either alphabet (RFC 4648, sections 4 and 5).
 fn sextet(byte: u8) -> Option<u32> {
     let value = match byte {
         b'A'..=b'Z' => byte - b'A',
@@ -140,7 +140,7 @@ fn sextet(byte: u8) -> Option<u32> {
     Some(u32::from(value))
 }
 
-/// The whole bytes of a run of base64 letters of either alphabet; any other byte counts as the letter for zero.
+/// Decodes the whole bytes of a base64 run of either alphabet. Any other byte counts as zero.
 #[must_use]
 pub fn base64_decoded(run: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(run.len() / 4 * 3 + 2);
@@ -175,7 +175,7 @@ mod tests {
     const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
     #[test]
-    fn a_secret_is_found_in_every_spelling() {
+    fn secret_is_found_in_every_encoding() {
         let known = ["billing-token~CANARY?", "0123456789abcdef", "fedcba9876543210"];
         let scanner = scanner(&known);
         for token in known {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_none() {
+    fn similar_text_is_not_a_secret() {
         let scanner = scanner(&["0123456789abcdef"]);
         let long = "0123456789abcdeX".repeat(500);
         for text in ["", "0", "0123456789abcde", "0123456789abcdeg", "123456789abcdef0", "%%%2", "====", &long] {

@@ -1,4 +1,4 @@
-//! Where a secret is kept, how it is read, and what is said when it cannot be.
+//! Sources of secrets: reading, validation and errors.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,35 +12,35 @@ use secrecy::zeroize::Zeroizing;
 use super::clerk_key::illegal_byte;
 use super::{ClerkKey, REDACTED, Secret, looks_like_secret, looks_like_secret_path, may_be_secret};
 
-/// Looks up an environment variable. [`process_env`] is the real one; tests hand in their own.
+/// Looks up an environment variable: [`process_env`], or a substitute in tests.
 pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// The environment of this process.
+/// Looks up a variable of this process's environment.
 pub fn process_env(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// A bigger file is no key: somebody named the wrong file, or a device that never ends.
+/// Largest file in bytes. A larger one is a wrong file or an endless device.
 const MAX_BYTES: usize = 4096;
 
-/// Where a secret is kept.
+/// Where a secret is stored.
 ///
-/// `Debug` and `Display` name the place and never the value.
+/// `Debug` and `Display` show the source, never the value.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// A file that holds the secret and nothing else. White space around it is ignored.
+    /// A file that contains only the secret. Surrounding white space is ignored.
     File(PathBuf),
     /// An environment variable, by name.
     Env(String),
-    /// Written directly into the configuration.
+    /// A value in the configuration.
     Inline(Secret),
 }
 
 impl SecretSource {
-    /// The present state of the file that the secret is kept in, or `None` if it cannot be looked at.
+    /// Returns the file's fingerprint; `None` if its metadata cannot be read.
     ///
-    /// Always `None` for other sources: they cannot change while we run. Take it before reading: a file that is replaced
-    /// in between is then read once more, never missed. Blocks for one look at the file.
+    /// Always `None` for other sources, which cannot change at runtime. Take it before reading the file, so that a
+    /// replacement in between causes one more read and is never missed. Blocks for one `stat`.
     pub fn fingerprint(&self) -> Option<FileFingerprint> {
         match self {
             Self::File(path) => FileFingerprint::of(path),
@@ -48,7 +48,7 @@ impl SecretSource {
         }
     }
 
-    /// The file that the secret is kept in, if it is one.
+    /// Returns the path of a file source.
     pub fn file(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
@@ -56,23 +56,22 @@ impl SecretSource {
         }
     }
 
-    /// Reads the secret, trims white space around it, and checks that it can be sent in a header.
+    /// Reads the secret, trims white space, and checks that it can be sent in a header.
     ///
-    /// For secrets of any kind; [`read_key`](Self::read_key) is for Clerk keys. Blocks on the file system for one small
-    /// file.
+    /// For secrets of any kind; use [`read_key`](Self::read_key) for Clerk keys. Blocks to read one small file.
     ///
     /// # Errors
     ///
-    /// Names the source and what is wrong with it, never the value.
+    /// Returns an error if the secret cannot be read or is invalid. It names the source, never the value.
     pub fn read(&self) -> Result<Secret, SecretError> {
         self.read_with(&process_env)
     }
 
-    /// [`read`](Self::read) with another environment than that of this process.
+    /// [`read`](Self::read) with the given environment.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// Same as [`read`](Self::read).
     pub fn read_with(&self, env: EnvLookup<'_>) -> Result<Secret, SecretError> {
         self.read_raw(env).and_then(|raw| to_secret(&raw)).map_err(|fault| self.error(fault))
     }
@@ -81,25 +80,25 @@ impl SecretSource {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and if the text is no usable Clerk secret key.
+    /// Same as [`read`](Self::read), and if the text is not a valid Clerk secret key.
     pub fn read_key(&self) -> Result<ClerkKey, SecretError> {
         self.read_key_with(&process_env)
     }
 
-    /// [`read_key`](Self::read_key) with another environment than that of this process.
+    /// [`read_key`](Self::read_key) with the given environment.
     ///
     /// # Errors
     ///
-    /// As [`read_key`](Self::read_key).
+    /// Same as [`read_key`](Self::read_key).
     pub fn read_key_with(&self, env: EnvLookup<'_>) -> Result<ClerkKey, SecretError> {
         self.read_raw(env).and_then(|raw| to_key(&raw)).map_err(|fault| self.error(fault))
     }
 
-    /// Reads the secret key of a machine (`ak_`).
+    /// Reads a machine secret key (`ak_`) with the given environment.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and if the text is no usable machine secret key.
+    /// Same as [`read`](Self::read), and if the text is not a valid machine secret key.
     pub fn read_machine_key_with(&self, env: EnvLookup<'_>) -> Result<ClerkKey, SecretError> {
         let key = self.read_raw(env).and_then(|raw| to_secret(&raw)).and_then(ClerkKey::parse_machine);
         key.map_err(|fault| self.error(fault))
@@ -141,7 +140,7 @@ impl fmt::Debug for SecretSource {
     }
 }
 
-/// A name, unless somebody put the key where its name belongs.
+/// Returns the name, redacted if it may be the secret itself.
 fn shown(name: &str, is_secret: impl Fn(&str) -> bool) -> &str {
     if is_secret(name) || may_be_secret(name) { REDACTED } else { name }
 }
@@ -152,13 +151,18 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
     if file.metadata().map_err(unreadable)?.is_dir() {
         return Err(SecretFault::Unreadable(io::ErrorKind::IsADirectory));
     }
-    // Reserved at once: a vector that grows leaves copies of the key behind in freed memory.
+    // Allocated at full size, because a growing vector leaves copies of the key in freed memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > MAX_BYTES {
         return Err(SecretFault::TooLong);
     }
     Ok(bytes)
+}
+
+/// Describes an I/O error: the standard library says "entity not found" for a missing file.
+pub(crate) fn io_reason(kind: io::ErrorKind) -> String {
+    if kind == io::ErrorKind::NotFound { "no such file".to_owned() } else { kind.to_string() }
 }
 
 fn to_secret(raw: &[u8]) -> Result<Secret, SecretFault> {
@@ -175,13 +179,13 @@ fn to_secret(raw: &[u8]) -> Result<Secret, SecretFault> {
 fn to_key(raw: &[u8]) -> Result<ClerkKey, SecretFault> {
     let (text, skipped) = trimmed(raw)?;
     ClerkKey::parse(Secret::new(text.to_owned())).map_err(|fault| match fault {
-        // Positions are those in the source, so that they can be found in an editor.
+        // Report the position within the source, as an editor shows it.
         SecretFault::IllegalByte { position, what } => SecretFault::IllegalByte { position: position + skipped, what },
         other => other,
     })
 }
 
-/// The text without white space around it, and how many bytes were cut off in front.
+/// Returns the trimmed text and the number of bytes removed at the front.
 fn trimmed(raw: &[u8]) -> Result<(&str, usize), SecretFault> {
     let start = raw.trim_ascii_start();
     let skipped = raw.len() - start.len();
@@ -194,68 +198,68 @@ fn trimmed(raw: &[u8]) -> Result<(&str, usize), SecretFault> {
     }
 }
 
-/// A secret that cannot be used: where it was looked for, and why not.
+/// An invalid or unreadable secret, with its source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}: {fault}")]
 pub struct SecretError {
     /// The [`SecretSource`] as text.
     pub origin: String,
-    /// What is wrong.
+    /// The cause.
     pub fault: SecretFault,
 }
 
-/// What is wrong with a secret. No variant holds the secret or a part of it.
+/// Why a secret cannot be used. No variant contains the secret or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretFault {
-    /// The file is not there or may not be read.
-    #[error("cannot be read: {0}; check that the file exists and that this user may read it")]
+    /// The file does not exist or cannot be read.
+    #[error("cannot be read: {}; check that the file exists and that this user may read it", io_reason(*.0))]
     Unreadable(io::ErrorKind),
-    /// The environment variable does not exist.
+    /// The environment variable is not set.
     #[error("is not set; set it to the key")]
     NotSet,
-    /// Nothing but white space.
+    /// A Clerk key that is empty or only white space.
     #[error("is set but empty; put the secret key there (Clerk dashboard, API keys)")]
     Empty,
-    /// The same, of a secret that is no key of Clerk's.
-    #[error("is there but empty; write the secret into it")]
+    /// Another secret that is empty or only white space.
+    #[error("is empty; write the secret into it")]
     Blank,
-    /// More than 4096 bytes.
-    #[error("holds more than {MAX_BYTES} bytes, which is no key; name the file that holds the key alone")]
+    /// The file is larger than 4096 bytes.
+    #[error("is larger than {MAX_BYTES} bytes, so it is not a key; name the file that contains only the key")]
     TooLong,
-    /// A byte that may not be sent in a header, or that no key contains.
-    #[error("has {what} at byte {position}; keep the key alone, on one line")]
+    /// A byte that is not allowed in a header or a key.
+    #[error("has {what} at byte {position}; write only the key, on one line")]
     IllegalByte {
-        /// 1-based, counted in the source.
+        /// 1-based position within the source.
         position: usize,
-        /// The kind of byte, in words.
+        /// The kind of byte.
         what: &'static str,
     },
-    /// Quotes became part of the value.
+    /// Quotes are part of the value.
     #[error("is wrapped in quotes; remove the quotes")]
     Quoted,
-    /// A whole header value instead of a key.
-    #[error("begins with `Bearer`; write the key alone")]
+    /// A header value instead of a key.
+    #[error("starts with `Bearer`; write only the key")]
     BearerPrefix,
     /// An example value.
-    #[error("is a placeholder; replace it by the secret key (Clerk dashboard, API keys)")]
+    #[error("is a placeholder; replace it with the secret key (Clerk dashboard, API keys)")]
     Placeholder,
-    /// `pk_...`: the key that browsers get.
+    /// `pk_...`, the key for browsers.
     #[error(
         "is a publishable key (pk_), but the secret key is needed; use the one that begins with sk_live_ or sk_test_"
     )]
     Publishable,
-    /// `ak_...`, where the key of an instance is wanted.
+    /// `ak_...`, where the key of an instance is expected.
     #[error(
-        "is a machine secret key (ak_), but the secret key of the instance is needed, which begins with sk_live_ or sk_test_; \
-         machine keys stand below machine_secret_key_files"
+        "is a machine secret key (ak_), but the secret key of the instance is needed, which begins with sk_live_ or \
+        sk_test_; list machine keys in machine_secret_key_files"
     )]
     MachineKey,
-    /// Something else, where the key of a machine is wanted.
-    #[error("is no machine secret key: those begin with ak_ (Clerk dashboard, Machines)")]
+    /// Anything else, where the key of a machine is expected.
+    #[error("is not a machine secret key; those begin with ak_ (Clerk dashboard, Machines)")]
     NotAMachineKey,
     /// Anything else.
-    #[error("is no Clerk secret key: those begin with sk_live_ or sk_test_")]
+    #[error("is not a Clerk secret key; those begin with sk_live_ or sk_test_")]
     NotASecretKey,
 }
 
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_the_key_is_trimmed_in_every_source() {
+    fn white_space_is_trimmed_in_every_source() {
         let padded = " \n\tsk_test_CANARYabc123\r\n\n";
         assert_eq!(read_env(padded).unwrap().secret().expose(), KEY);
         assert_eq!(read_file_with(padded.as_bytes()).unwrap().secret().expose(), KEY);
@@ -302,7 +306,7 @@ mod tests {
         );
         assert_eq!(
             SecretSource::File("/nonexistent/key".into()).read().unwrap_err().to_string(),
-            "file /nonexistent/key: cannot be read: entity not found; \
+            "file /nonexistent/key: cannot be read: no such file; \
              check that the file exists and that this user may read it"
         );
         assert_eq!(
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_of_illegal_bytes_are_those_of_the_file() {
+    fn illegal_byte_has_its_position_within_the_file() {
         let two_lines = read_file_with(b"\n\nsk_test_CANARY\nsk_test_CANARY2\n").unwrap_err();
         assert_eq!(two_lines.fault, SecretFault::IllegalByte { position: 17, what: "a line break" });
         let not_utf8 = read_file_with(b" sk_test_CANARY\xff").unwrap_err();
@@ -323,20 +327,20 @@ mod tests {
     }
 
     #[test]
-    fn a_big_file_is_refused_without_reading_it_all() {
+    fn large_file_is_rejected_without_reading_all_of_it() {
         assert_eq!(read_file_with(&[b'a'; 5000]).unwrap_err().fault, SecretFault::TooLong);
         assert_eq!(SecretSource::File("/dev/zero".into()).read().unwrap_err().fault, SecretFault::TooLong);
     }
 
     #[test]
-    fn other_secrets_than_keys_need_no_prefix() {
+    fn secrets_other_than_keys_need_no_prefix() {
         let source = SecretSource::Env("THE_KEY".to_owned());
         assert_eq!(source.read_with(&env_with("whsec_abc=\n")).unwrap().expose(), "whsec_abc=");
         assert_eq!(source.read_with(&env_with(" \n")).unwrap_err().fault, SecretFault::Blank);
     }
 
     #[test]
-    fn a_source_prints_its_place_and_never_a_key() {
+    fn source_is_printed_without_its_key() {
         let file = SecretSource::File("/run/secrets/clerk".into());
         assert_eq!(format!("{file} {file:?}"), "file /run/secrets/clerk File(\"/run/secrets/clerk\")");
         let keys = [

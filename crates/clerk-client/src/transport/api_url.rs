@@ -1,4 +1,4 @@
-//! The address of Clerk's Backend API.
+//! The URL of Clerk's Backend API.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use http::Uri;
 
 use crate::secret::looks_like_secret;
 
-/// Base address without `/v1` and without a slash at its end, as `https://api.clerk.com`.
+/// A base URL without `/v1` and without a trailing slash, such as `https://api.clerk.com`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ApiUrl {
     text: String,
@@ -15,36 +15,35 @@ pub struct ApiUrl {
     is_https: bool,
 }
 
-/// Why an address cannot be used. The address is not repeated: it may hold a password.
+/// Why a URL cannot be used. The message does not repeat the URL, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiUrlError {
-    /// No URL at all.
+    /// Not a URL.
     #[error("not a URL; write `https://api.clerk.com`")]
     NotAUrl,
     /// Neither `http` nor `https`.
-    #[error("only https (or http on this machine) is possible; write `https://api.clerk.com`")]
+    #[error("only https (or http on this machine) is supported; write `https://api.clerk.com`")]
     Scheme,
     /// `https://user:password@host`.
-    #[error("a user or password in the URL is refused; write the URL without the part before `@`")]
+    #[error("must not contain a user or password; remove the part before `@`")]
     UserInfo,
-    /// A key in the address, which is shown.
-    #[error("contains a key, and the URL is shown; write `https://api.clerk.com`")]
+    /// A key in the URL, which is shown in logs and labels.
+    #[error("contains a key, but the URL is shown; write `https://api.clerk.com`")]
     Secret,
     /// `?...` or `#...`.
-    #[error("a query or fragment is refused; write the URL without the part from `?` or `#` on")]
+    #[error("must not contain a query or fragment; remove the part from `?` or `#` on")]
     Query,
 }
 
 impl ApiUrl {
-    /// Where Clerk's Backend API is.
+    /// The default URL of Clerk's Backend API.
     pub const DEFAULT: &str = "https://api.clerk.com";
 
-    /// Checks and normalises an address: lower-case host, no slash at the end, no `/v1` at the end (some SDKs want it
-    /// there, some do not).
+    /// Validates and normalises a URL: lower-case host, no trailing slash, no trailing `/v1` (SDKs differ in that).
     ///
     /// # Errors
     ///
-    /// If it is no http or https address of a host, or has parts that do not belong there.
+    /// Returns an error if it is not an http or https URL of a host, or has a user, query, fragment or key.
     pub fn parse(text: &str) -> Result<Self, ApiUrlError> {
         let text = text.trim();
         if looks_like_secret(text) {
@@ -53,7 +52,7 @@ impl ApiUrl {
         if text.contains(['?', '#']) {
             return Err(ApiUrlError::Query);
         }
-        // `Uri` knows no userinfo in some malformed addresses; an `@` before the path is never ours.
+        // `Uri` misses the user info of some malformed URLs, so reject any `@` before the path.
         let authority_part = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next();
         if authority_part.is_some_and(|part| part.contains('@')) {
             return Err(ApiUrlError::UserInfo);
@@ -68,7 +67,7 @@ impl ApiUrl {
             _ => return Err(ApiUrlError::Scheme),
         };
         let host = authority.host().to_ascii_lowercase();
-        // The part behind the host must be a port if there is one; `port_u16` drops what is none.
+        // Anything after the host must be a port; `port_u16` ignores an invalid one.
         let port = authority.as_str()[authority.host().len()..].strip_prefix(':').map(str::parse::<u16>);
         if host.is_empty() || matches!(port, Some(Err(_) | Ok(0))) {
             return Err(ApiUrlError::NotAUrl);
@@ -80,17 +79,17 @@ impl ApiUrl {
         Ok(Self { text: format!("{scheme}://{host}{port}{path}"), host, is_https })
     }
 
-    /// The address, to put a path such as `/v1/users` behind.
+    /// Returns the URL, to be followed by a path such as `/v1/users`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The host alone, for the label `api_host`.
+    /// Returns the host, for the label `api_host`.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Whether the key would travel through a network in the clear.
+    /// Whether the key would be sent over a network unencrypted.
     pub fn sends_key_in_the_clear(&self) -> bool {
         !self.is_https && !is_this_machine(&self.host)
     }
@@ -101,7 +100,7 @@ pub(super) fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     match address.parse::<IpAddr>() {
         Ok(address) => address.is_loopback(),
-        // RFC 6761, section 6.3: names under localhost are this machine.
+        // RFC 6761, section 6.3: names under `localhost` are this machine.
         Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
 }
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_normalised() {
+    fn urls_are_normalised() {
         let cases = [
             ("https://api.clerk.com", "https://api.clerk.com"),
             (" https://api.clerk.com/ ", "https://api.clerk.com"),
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_cannot_be_meant_are_refused() {
+    fn invalid_urls_are_rejected() {
         let cases = [
             ("", ApiUrlError::NotAUrl),
             ("api.clerk.com", ApiUrlError::NotAUrl),
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_fine_on_this_machine_only() {
+    fn plain_http_is_safe_only_on_this_machine() {
         for text in
             ["http://127.0.0.1:1", "http://[::1]", "http://localhost", "http://clerk.localhost", "https://x.example"]
         {

@@ -1,11 +1,11 @@
-//! What kind of failure an error of the HTTP libraries tells of: they keep some of their types to themselves.
+//! Classifies errors of the HTTP libraries, some of whose types are private.
 
 use std::error::Error as StdError;
 use std::io;
 
 use super::ErrorKind;
 
-/// The kind of an error by its causes, whichever library reports it; `None` where they do not tell.
+/// Classifies an error by its causes, whichever library reports it; `None` if unknown.
 pub(super) fn kind_of(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
     if has_cause(error, |cause| cause.is::<rustls::Error>()) {
         return Some(ErrorKind::Tls);
@@ -20,17 +20,17 @@ pub(super) fn kind_of(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
     is_closed(error).then_some(ErrorKind::Broken)
 }
 
-/// The kind of an error that says that no connection was made.
+/// Classifies an error of establishing a connection.
 pub(super) fn kind_of_connect(error: &(dyn StdError + 'static)) -> ErrorKind {
     if has_cause(error, |cause| cause.is::<rustls::Error>()) {
         return ErrorKind::Tls;
     }
-    // hyper-util keeps the type of this error to itself, but not its text.
+    // hyper-util's type of this error is private, so match its text.
     let dns = has_cause(error, |cause| cause.to_string().starts_with("dns error"));
     if dns { ErrorKind::Dns } else { ErrorKind::Connect }
 }
 
-/// Whether the other side closed or reset the connection.
+/// Whether the peer closed or reset the connection.
 pub(super) fn is_closed(error: &(dyn StdError + 'static)) -> bool {
     has_cause(error, |cause| {
         cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
@@ -43,13 +43,13 @@ fn is_broken_connection(error: &io::Error) -> bool {
     matches!(error.kind(), Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe | Io::UnexpectedEof)
 }
 
-/// Such as the size of a chunk that is no number.
+/// Whether the data is malformed, such as an invalid chunk size.
 fn is_malformed(error: &io::Error) -> bool {
     use std::io::ErrorKind as Io;
     matches!(error.kind(), Io::InvalidData | Io::InvalidInput)
 }
 
-/// Whether an error or one of its causes fits; looks into I/O errors, which hide theirs.
+/// Whether an error or one of its causes matches. Looks into I/O errors, whose `source` skips the inner error.
 pub fn has_cause(error: &(dyn StdError + 'static), fits: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
     let mut current = Some(error);
     while let Some(error) = current {

@@ -1,7 +1,7 @@
-//! The way to Clerk for requests of others: what comes in goes out byte for byte.
+//! The transport for forwarded requests, which sends them unchanged.
 //!
-//! Unlike reqwest this has no opinion on a request: paths are not normalised, no header is added but `Host`, nothing is
-//! decompressed, and bodies of both directions are streams.
+//! Unlike reqwest, it does not normalise paths, adds no header except `Host`, does not decompress, and streams bodies
+//! in both directions.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -40,27 +40,27 @@ use super::{
     classify,
 };
 
-/// HTTP/2: how often a silent server is asked whether it is still there, and how long it may take to answer. Without, one
-/// dead connection swallows all requests. Together shorter than an attempt may take.
-const PING_EVERY: Duration = Duration::from_secs(5);
+/// HTTP/2: interval of pings to a silent server, and the timeout of their acknowledgements.
+///
+/// Without pings, one dead connection fails all requests. The sum is shorter than the timeout of an attempt.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// HTTP/2: how much is read at once.
+/// HTTP/2: bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// How to reach Clerk.
+/// Options of [`HyperTransport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HyperOptions {
-    /// PEM file with further certificate authorities, beside the system's.
+    /// PEM file with certificate authorities in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// Longest time to make a connection, its TLS handshake included.
+    /// Longest time to establish a connection, including the TLS handshake.
     pub connect_timeout: Duration,
-    /// How long a connection may be idle before it is closed. Should be shorter than the server's own patience.
+    /// How long a connection may be idle before it is closed. Should be shorter than the server's idle timeout.
     pub idle_timeout: Duration,
-    /// Whether HTTP/2 is used where the server offers it by ALPN. With HTTP/1.1 a request that times out costs its own
-    /// connection only.
+    /// Whether to use HTTP/2 if the server offers it by ALPN. With HTTP/1.1, a timeout costs only its own connection.
     pub http2: bool,
-    /// The proxies that are used; none are those of the environment.
+    /// The proxies to use; `None` for those of the environment.
     pub proxies: Option<Proxies>,
 }
 
@@ -76,33 +76,35 @@ impl Default for HyperOptions {
     }
 }
 
-/// Requests over hyper, on connections that this connector makes.
+/// A transport over hyper, on connections of the connector `C`.
 #[derive(Clone)]
 pub struct HyperTransport<C> {
     pooled: Client<MarkingConnector<C>, RequestBody>,
     fresh: Client<MarkingConnector<C>, RequestBody>,
-    /// Those that requests may go by.
+    /// The proxies to use.
     proxies: Arc<Proxies>,
-    /// Whether a server answered by HTTP/1.0. On a connection on which one did, hyper goes on by HTTP/1.0, which has no
-    /// chunks: a body of unknown length would be left out without a word.
-    has_met_http10: Arc<AtomicBool>,
+    /// Whether a server responded with HTTP/1.0. hyper then uses HTTP/1.0 on that connection, which has no chunked
+    /// encoding, and silently drops bodies of unknown length.
+    has_seen_http10: Arc<AtomicBool>,
 }
 
-/// [`HyperTransport`] over the network: TCP, with TLS where the address says so, and then through the environment's proxy.
+/// A [`HyperTransport`] over TCP, with TLS for https URLs, through the configured proxies.
 pub type NetworkTransport = HyperTransport<HttpsConnector<ProxyConnector>>;
 
 impl<C> fmt::Debug for HyperTransport<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HyperUpstream").finish_non_exhaustive()
+        f.debug_struct("HyperTransport").finish_non_exhaustive()
     }
 }
 
 impl NetworkTransport {
-    /// Sets up a client. Certificates are verified as the operating system does. The environment's [`Proxies`] are used, and
-    /// nothing goes past one that cannot be.
+    /// Creates a transport.
+    ///
+    /// The operating system's verifier checks certificates. Uses the environment's [`Proxies`] unless the options name
+    /// others, and never bypasses an invalid one.
     ///
     /// # Errors
-    /// When the file of certificate authorities cannot be used, or the platform's TLS set-up cannot.
+    /// Returns an error if the CA file is invalid or TLS cannot be set up.
     pub fn new(options: &HyperOptions) -> Result<Arc<Self>, BuildError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -122,7 +124,7 @@ impl<C> HyperTransport<C>
 where
     MarkingConnector<C>: Connect + Clone,
 {
-    /// A client over these connections, without proxies; of the options, those on files are not looked at.
+    /// Creates a transport over this connector, without proxies. Ignores `ca_file` and `http2` of the options.
     pub fn with_connector(connector: C, options: &HyperOptions) -> Self {
         Self::with_proxies(connector, options, Arc::new(Proxies::none()))
     }
@@ -135,12 +137,12 @@ where
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(options.idle_timeout)
             .http1_preserve_header_case(true)
-            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_while_idle(true)
             .http2_keep_alive_timeout(PING_TIMEOUT);
         let pooled = builder.build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Self { pooled, fresh, proxies, has_met_http10: Arc::default() }
+        Self { pooled, fresh, proxies, has_seen_http10: Arc::default() }
     }
 }
 
@@ -150,7 +152,7 @@ where
     C: 'static,
 {
     fn send(&self, mut request: http::Request<RequestBody>) -> ResponseFuture {
-        // To hosts that are spoken to over TLS there is a tunnel, which carries it.
+        // For https URLs, the CONNECT request of the tunnel carries this header.
         if request.uri().scheme_str() == Some("http")
             && let Ok(Some(proxy)) = self.proxies.of(request.uri())
             && let Some(authorization) = proxy.authorization()
@@ -158,16 +160,16 @@ where
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let is_fresh = request.extensions().get::<FreshConnection>().is_some()
-            || (self.has_met_http10.load(Ordering::Relaxed) && request.body().is_of_unknown_length());
-        let has_met_http10 = Arc::clone(&self.has_met_http10);
-        let answer = if is_fresh { self.fresh.request(request) } else { self.pooled.request(request) };
+            || (self.has_seen_http10.load(Ordering::Relaxed) && request.body().is_of_unknown_length());
+        let has_seen_http10 = Arc::clone(&self.has_seen_http10);
+        let response = if is_fresh { self.fresh.request(request) } else { self.pooled.request(request) };
         Box::pin(async move {
-            let response = answer.await.map_err(|error| describe(&error))?;
+            let response = response.await.map_err(|error| describe(&error))?;
             if let Some(used) = response.extensions().get::<Arc<Used>>() {
-                used.has_answered.store(true, Ordering::Relaxed);
+                used.has_responded.store(true, Ordering::Relaxed);
             }
             if response.version() == Version::HTTP_10 {
-                has_met_http10.store(true, Ordering::Relaxed);
+                has_seen_http10.store(true, Ordering::Relaxed);
             }
             let is_http2 = response.version() == Version::HTTP_2;
             Ok(response.map(|body| LengthCheckedBody { body, is_http2 }.boxed_unsync()))
@@ -175,7 +177,7 @@ where
     }
 }
 
-/// The body of an answer. Without its end it is broken.
+/// A response body that fails if it is incomplete.
 struct LengthCheckedBody {
     body: Incoming,
     is_http2: bool,
@@ -190,9 +192,9 @@ impl Body for LengthCheckedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
         match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            // hyper takes a stream that is reset without an error for one that has ended.
+            // hyper treats a stream that was reset without an error as complete.
             None if self.is_http2 && !self.body.is_end_stream() => {
-                let why = "the stream was reset before the end of the answer".to_owned();
+                let why = "the stream was reset before the end of the response".to_owned();
                 Poll::Ready(Some(Err(TransportError::new(ErrorKind::Broken, why))))
             }
             frame => Poll::Ready(frame.map(|frame| frame.map_err(|error| broken(&error)))),
@@ -222,8 +224,7 @@ fn describe(error: &Error) -> TransportError {
     let used = extras.get::<Arc<Used>>();
     let is = |state: fn(&Used) -> &AtomicBool| used.is_some_and(|used| state(used).load(Ordering::Relaxed));
     let http2 = http2::failure_of(error).unwrap_or_default();
-    // The request came back from a connection that was gone before it was written. hyper-util keeps the kind of its error
-    // to itself, but not its text.
+    // The connection was closed before the request was written. hyper-util's error kind is private, so match its text.
     let is_unsent = is(|used| &used.is_http2) && error.to_string() == "client error (Canceled)";
     let kind = http2.kind.or_else(|| is_unsent.then_some(ErrorKind::Broken)).or_else(|| classify::kind_of(error));
     let described = TransportError::caused_by(kind.unwrap_or(ErrorKind::Other), error);
@@ -231,8 +232,8 @@ fn describe(error: &Error) -> TransportError {
         return described.never_processed();
     }
     let is_closed = http2.is_closed || classify::is_closed(error);
-    let was_to_close = is(|used| &used.has_answered) || is(|used| &used.says_goodbye);
-    if was_to_close && is_closed { described.on_idle_connection() } else { described }
+    let may_race = is(|used| &used.has_responded) || is(|used| &used.is_closing);
+    if may_race && is_closed { described.on_idle_connection() } else { described }
 }
 
 fn broken(error: &hyper::Error) -> TransportError {
@@ -248,35 +249,36 @@ fn tls(options: &HyperOptions) -> Result<ClientConfig, BuildError> {
     };
     let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(client)?;
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    // "Dangerous" is what rustls calls any verifier but its own; this one asks the operating system.
+    // rustls calls every verifier but its own dangerous; this one uses the operating system's.
     let builder = builder.map_err(client)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(builder.with_no_client_auth())
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
-    let pem = std::fs::read(path).map_err(|source| BuildError::Read { path: path.to_owned(), source })?;
+    let pem =
+        std::fs::read(path).map_err(|cause| BuildError::Read { path: path.to_owned(), cause: Arc::new(cause) })?;
     let wrong = |reason: String| BuildError::Certificates { path: path.to_owned(), reason };
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|error| wrong(error.to_string()))?;
-    if certificates.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(certificates) }
+    if certificates.is_empty() { Err(wrong("contains no certificate".to_owned())) } else { Ok(certificates) }
 }
 
-/// What is known of a connection.
+/// State of a connection.
 #[derive(Debug, Default)]
 struct Used {
     is_http2: AtomicBool,
-    /// Whether it has brought an answer before: if it then closes instead of answering, it was closed for being idle.
-    has_answered: AtomicBool,
-    /// Whether the server announced that it closes it, without an error.
-    says_goodbye: AtomicBool,
+    /// Whether it has carried a response: if it then closes without one, the server closed it as idle.
+    has_responded: AtomicBool,
+    /// Whether the server sent a GOAWAY without an error.
+    is_closing: AtomicBool,
 }
 
-/// A connection was not made in time.
+/// The connection was not established in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {}", humantime::format_duration(*.0))]
 struct ConnectTimeout(Duration);
 
-/// Makes connections in time, and marks them.
+/// Establishes connections within a timeout and tracks their use.
 #[derive(Debug, Clone)]
 pub struct MarkingConnector<C> {
     connector: C,
@@ -300,7 +302,7 @@ where
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let limit = self.timeout;
-        // A proxy that forwards is asked for the whole address.
+        // A forwarding proxy needs the absolute URL in the request line.
         let is_proxied = uri.scheme_str() == Some("http") && matches!(self.proxies.of(&uri), Ok(Some(_)));
         let connecting = self.connector.call(uri);
         Box::pin(async move {
@@ -310,13 +312,13 @@ where
     }
 }
 
-/// A connection that knows whether it was used.
+/// A connection that tracks its use.
 #[derive(Debug)]
 pub struct MarkedStream<S> {
     stream: S,
     used: Arc<Used>,
     is_proxied: bool,
-    /// With HTTP/2.
+    /// Only for HTTP/2.
     watch: Option<Box<Http2Reader>>,
 }
 
@@ -330,7 +332,7 @@ impl<S: Connection> Connection for MarkedStream<S> {
     fn connected(&self) -> Connected {
         let connected = self.stream.connected();
         self.used.is_http2.store(connected.is_negotiated_h2(), Ordering::Relaxed);
-        // The rest, addresses, would be copied into each answer.
+        // Omits the addresses, which would be copied into each response.
         let own = Connected::new().proxy(self.is_proxied || connected.is_proxied()).extra(Arc::clone(&self.used));
         if connected.is_negotiated_h2() { own.negotiated_h2() } else { own }
     }
@@ -355,15 +357,17 @@ impl<S: Read + Unpin> Read for MarkedStream<S> {
             return Poll::Ready(Err(end_of_http2()));
         }
         if reader.watch.read(read.filled()) {
-            used.says_goodbye.store(true, Ordering::Relaxed);
+            used.is_closing.store(true, Ordering::Relaxed);
         }
         buffer.put_slice(read.filled());
         Poll::Ready(Ok(()))
     }
 }
 
-/// The end of a connection as an error: otherwise the library tells streams that the server took of an earlier
-/// announcement that it takes no further ones, as if they were among those, and a write would seem not to have been done.
+/// The error for the end of an HTTP/2 connection.
+///
+/// Without it, the library reports an earlier GOAWAY also to streams that the server had accepted, and a write would
+/// seem not to have been processed.
 fn end_of_http2() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")
 }

@@ -1,6 +1,6 @@
-//! A way to a server in the same process: real HTTP over in-memory pipes, without sockets.
+//! A transport to a server in the same process: real HTTP over in-memory pipes, without sockets.
 //!
-//! Under tokio's paused clock hours of traffic pass in a second, which real sockets do not allow.
+//! With tokio's paused clock, hours of traffic run in a second, which real sockets do not allow.
 
 use std::future::Future;
 use std::io;
@@ -20,17 +20,17 @@ use tower::Service;
 
 use super::{HyperOptions, HyperTransport, RequestBody, ResponseFuture, Transport};
 
-/// Bytes that a pipe holds before its writer waits.
+/// Capacity of a pipe in bytes.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// Requests to a router in this process.
+/// A transport to a router in this process.
 #[derive(Debug)]
 pub struct MemoryTransport {
     client: HyperTransport<Connector>,
 }
 
 impl MemoryTransport {
-    /// A way to this router. Its connections end with the last request after this is dropped.
+    /// Creates a transport to this router. After it is dropped, its connections end with their last request.
     #[must_use]
     pub fn new(router: Router) -> Arc<Self> {
         let connector = Connector { router, servers: Arc::default() };
@@ -44,7 +44,7 @@ impl Transport for MemoryTransport {
     }
 }
 
-/// Makes a pipe for each connection and serves the router at its other end.
+/// Creates a pipe per connection and serves the router at its other end.
 #[derive(Debug, Clone)]
 struct Connector {
     router: Router,
@@ -67,7 +67,7 @@ impl Service<Uri> for Connector {
         while servers.try_join_next().is_some() {}
         servers.spawn(async move {
             let mut server = hyper::server::conn::http1::Builder::new();
-            // An error here is a connection that broke; the client sees it at its own end.
+            // The client observes a broken connection itself.
             let _ = server.timer(TokioTimer::new()).serve_connection(TokioIo::new(theirs), service).await;
         });
         Box::pin(std::future::ready(Ok(Pipe(TokioIo::new(ours)))))

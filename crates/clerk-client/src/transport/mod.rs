@@ -1,4 +1,4 @@
-//! How requests reach Clerk: one trait, so that the parts above do not know whether there is a network below.
+//! HTTP transports behind one trait, so that callers do not depend on a network.
 
 mod api_url;
 mod classify;
@@ -39,45 +39,45 @@ pub use self::replaceable::ReplaceableTransport;
 pub use self::request_body::{BodyError, RequestBody};
 pub use self::reqwest::{BuildError, ReqwestOptions, ReqwestTransport};
 
-/// The body of an answer, read as a stream.
+/// A streamed response body.
 pub type Body = UnsyncBoxBody<Bytes, TransportError>;
 
-/// The answer to come.
+/// A pending response.
 pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, TransportError>> + Send>>;
 
-/// Something that carries a request to Clerk and brings the answer back.
+/// Sends requests to Clerk.
 ///
-/// It sends one request and follows no redirect, repeats nothing and has no deadline: dropping the future cancels.
+/// Implementations do not follow redirects, do not retry and have no deadline. Dropping the future cancels.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Sends a request. Its URI is absolute.
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture;
 }
 
-/// In the extensions of a request: send it on a new connection, whatever idle ones there are.
+/// A request extension: use a new connection even if there is an idle one.
 #[derive(Debug, Clone, Copy)]
 pub struct FreshConnection;
 
-/// What went wrong between us and Clerk.
+/// The kind of a transport failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The host name was not found.
+    /// The host name cannot be resolved.
     Dns,
-    /// No connection, or it was refused.
+    /// The connection failed or was refused.
     Connect,
     /// The TLS handshake failed.
     Tls,
-    /// Something took longer than it may.
+    /// A time limit was exceeded.
     Timeout,
-    /// The connection broke after it was made.
+    /// The connection broke after it was established.
     Broken,
-    /// What came is not valid HTTP, or its content encoding is broken.
+    /// The response is not valid HTTP, or its content encoding is invalid.
     Decode,
     /// Anything else.
     Other,
 }
 
-/// No (complete) answer came. Its text names the cause down to its root, and neither user info nor query of any URL.
-#[derive(Debug, thiserror::Error)]
+/// No complete response arrived. The message includes all causes, but no user info or query of a URL.
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct TransportError {
     kind: ErrorKind,
@@ -88,64 +88,67 @@ pub struct TransportError {
 }
 
 impl TransportError {
-    /// An error with a text of its own.
+    /// Creates an error with this message.
     #[must_use]
     pub const fn new(kind: ErrorKind, message: String) -> Self {
         Self { kind, message, was_idle: false, is_after_sent: false, is_unprocessed: false }
     }
 
-    /// An error with the text of an error and of all its causes.
+    /// Creates an error with the messages of an error and all its causes.
     pub(crate) fn caused_by(kind: ErrorKind, error: &(dyn StdError + 'static)) -> Self {
-        Self { kind, message: chain(error), was_idle: false, is_after_sent: false, is_unprocessed: false }
+        Self { kind, message: error_chain(error), was_idle: false, is_after_sent: false, is_unprocessed: false }
     }
 
-    /// The same for a request on a connection that had been idle, and that the server closed before it answered.
+    /// Marks that the server closed a previously idle connection before it responded.
     #[cfg(feature = "hyper")]
     pub(crate) fn on_idle_connection(self) -> Self {
         Self { was_idle: true, ..self }
     }
 
-    /// The same for a request of which the server said that nothing was done with it.
+    /// Marks that the server did not process the request.
     #[cfg(feature = "hyper")]
     pub(crate) fn never_processed(self) -> Self {
         Self { is_unprocessed: true, ..self }
     }
 
-    /// Whether it is certain that nothing was done with the request, though it may have left: the server refused its
-    /// stream or named an earlier one as the last that it takes (RFC 9113, sections 6.8 and 8.7), or the connection was
-    /// gone before the request was written to it. Even a write may be sent again.
+    /// Whether the request certainly was not processed, though it may have been sent. Even a write can be retried.
+    ///
+    /// The server refused its stream or named an earlier one as the last accepted (RFC 9113, sections 6.8 and 8.7), or
+    /// the connection was closed before the request was written.
     #[must_use]
     pub const fn is_unprocessed(&self) -> bool {
         self.is_unprocessed
     }
 
-    /// Whether the server closed a reused connection instead of answering, or one that it had said it would close: most
-    /// likely it closed the connection while the request was on its way, and never read it.
+    /// Whether the server closed a reused connection, or one it had announced to close, instead of responding.
+    ///
+    /// Most likely it closed the connection while the request was being sent, and never read it.
     #[must_use]
     pub const fn is_idle_race(&self) -> bool {
         self.was_idle
     }
 
-    /// The same of a request that was sent before: in an earlier attempt, or on an idle connection.
+    /// Marks that the request was sent before: in an earlier attempt or on an idle connection.
     pub(crate) const fn set_after_sent(&mut self) {
         self.is_after_sent = true;
     }
 
-    /// Whether the request was sent before, so that a failure to connect does not mean that nothing was sent.
+    /// Whether the request was sent before, so that a failure to connect does not imply that nothing was sent.
     #[must_use]
     pub const fn is_after_sent(&self) -> bool {
         self.is_after_sent
     }
 
-    /// What went wrong.
+    /// Returns the kind of failure.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 }
 
-/// The texts of an error and its causes; a cause that only repeats what stands above is left out.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+/// Joins the messages of an error and its sources in one line, for logs. Skips sources whose text is already included.
+#[must_use]
+pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

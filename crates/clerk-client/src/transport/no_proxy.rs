@@ -1,9 +1,9 @@
-//! `NO_PROXY`: what is reached directly.
+//! `NO_PROXY`: hosts to reach directly.
 
 use std::ffi::OsStr;
 use std::net::IpAddr;
 
-/// The entries of `NO_PROXY`, between commas or white space.
+/// The entries of `NO_PROXY`, separated by commas or white space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NoProxy(Vec<Exception>);
 
@@ -11,7 +11,7 @@ pub(super) struct NoProxy(Vec<Exception>);
 enum Exception {
     /// `*`
     All,
-    /// `clerk.test`, `.clerk.test` or `*.clerk.test`: the name and all below it.
+    /// `clerk.test`, `.clerk.test` or `*.clerk.test`: the name and all subdomains.
     Domain { name: String, port: Option<u16> },
     /// `10.1.2.3`, `fd00::1`, `[fd00::1]` or `[fd00::1]:443`
     Address { address: IpAddr, port: Option<u16> },
@@ -20,10 +20,10 @@ enum Exception {
 }
 
 impl NoProxy {
-    /// Reads the value of a variable. Entries that are not understood except nothing, and become warnings.
+    /// Parses a variable's value. Invalid entries are ignored and become warnings.
     pub(super) fn parse(variable: &str, value: &OsStr, warnings: &mut Vec<String>) -> Self {
         let Some(text) = value.to_str() else {
-            warnings.push(format!("{variable} is not UTF-8 and excepts nothing: {REMEDY}"));
+            warnings.push(format!("{variable} is not UTF-8 and is ignored; {REMEDY}"));
             return Self::default();
         };
         let entries = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
@@ -31,14 +31,13 @@ impl NoProxy {
         for (index, entry) in entries.enumerate() {
             match Exception::parse(entry) {
                 Some(exception) => exceptions.push(exception),
-                None => warnings
-                    .push(format!("{variable}: entry {} is not understood and excepts nothing: {REMEDY}", index + 1)),
+                None => warnings.push(format!("{variable}: entry {} is invalid and ignored; {REMEDY}", index + 1)),
             }
         }
         Self(exceptions)
     }
 
-    /// Whether a host, in lower case and without a dot at its end, is reached directly at this port.
+    /// Whether to reach a host directly at this port. The host is in lower case, without a trailing dot.
     pub(super) fn contains(&self, host: &str, port: u16) -> bool {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let address = bare.parse::<IpAddr>().ok().map(|address| address.to_canonical());
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_that_is_in_use_is_honoured() {
+    fn every_common_form_is_supported() {
         let host = "api.clerk.test";
         for value in [
             "*",
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_networks_are_told_from_names() {
+    fn addresses_and_networks_match_only_addresses() {
         let cases = [
             ("10.1.2.3", "10.1.2.3", true),
             ("10.1.2.3:443", "10.1.2.3", true),
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_not_understood_is_named_by_its_place_and_excepts_nothing() {
+    fn invalid_entry_is_reported_by_position_and_ignored() {
         let entries = [
             "https://api.clerk.test",
             "*clerk.test",

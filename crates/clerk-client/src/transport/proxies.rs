@@ -1,4 +1,4 @@
-//! Which proxy a request takes: the environment's variables, read in one place and by one rule for every HTTP client.
+//! Proxies of the environment, with the same rules for every HTTP client.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,11 +15,11 @@ use crate::secret::{EnvLookup, process_env};
 
 /// The proxies of the environment.
 ///
-/// `HTTPS_PROXY` and `HTTP_PROXY` by the scheme of the address, else `ALL_PROXY`, and `NO_PROXY`
-/// for what is reached directly. Names in lower case mean the same; where both are set, the one in capitals counts. White space
-/// around a value is ignored, and an empty one is none.
+/// `HTTPS_PROXY` or `HTTP_PROXY` by the scheme of the URL, otherwise `ALL_PROXY`; `NO_PROXY` lists hosts to reach
+/// directly. Lower-case names are equivalent; if both are set, the upper-case one wins. White space around a value is
+/// ignored, and an empty value counts as unset.
 ///
-/// A value that cannot be used is not passed over: a request that it is for fails and names the variable.
+/// An invalid value is not ignored: requests that need it fail with an error that names the variable.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxies {
     https: Choice,
@@ -30,7 +30,7 @@ pub struct Proxies {
 
 type Choice = Result<Option<Proxy>, ProxyError>;
 
-/// A proxy, spoken to by http or over TLS.
+/// A proxy, reached over HTTP or TLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     uri: Uri,
@@ -38,13 +38,13 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Its address, without user and password.
+    /// Returns the URL, without user and password.
     #[must_use]
     pub const fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// The value of `Proxy-Authorization`, if it wants one; marked as sensitive.
+    /// Returns the value of `Proxy-Authorization`, if any, marked as sensitive.
     #[must_use]
     pub const fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
@@ -63,37 +63,37 @@ impl fmt::Debug for Proxies {
     }
 }
 
-/// A variable that names no proxy that can be used. The value is not shown: it may hold a password.
+/// A variable with an invalid proxy. The message does not show the value, which may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} {fault}: set {variable} to http://HOST:PORT, or unset it")]
+#[error("{variable} {fault}; set {variable} to http://HOST:PORT, or unset it")]
 pub struct ProxyError {
     variable: &'static str,
     fault: ProxyFault,
 }
 
-/// What is wrong with the address of a proxy.
+/// Why a proxy's URL is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum ProxyFault {
     #[error("is not UTF-8")]
     NotUtf8,
-    #[error("has white space or a control character within it")]
+    #[error("contains white space or a control character")]
     IllegalCharacter,
-    #[error("names a socks proxy, but only proxies that are spoken to by http or https can be used")]
+    #[error("names a SOCKS proxy, but only http and https proxies are supported")]
     Socks,
     #[error("has a scheme other than http and https")]
     Scheme,
-    #[error("is no address (special characters of a password have to be percent-encoded)")]
+    #[error("is not a valid URL (percent-encode special characters in the password)")]
     NoAddress,
 }
 
 impl Proxies {
-    /// Those of this process' environment.
+    /// Reads the proxies of this process's environment.
     #[must_use]
     pub fn from_environment() -> Self {
         Self::from_variables(&process_env)
     }
 
-    /// Those that these variables name.
+    /// Reads the proxies of the given environment.
     #[must_use]
     pub fn from_variables(env: EnvLookup<'_>) -> Self {
         let mut warnings = Vec::new();
@@ -109,16 +109,16 @@ impl Proxies {
         Self { https, http, exceptions: exceptions.unwrap_or_default(), warnings }
     }
 
-    /// No proxy at all.
+    /// No proxies.
     #[must_use]
     pub fn none() -> Self {
         Self::from_variables(&|_| None)
     }
 
-    /// The proxy that a request to this address takes; none if it goes directly, as all do to this machine.
+    /// Returns the proxy for a URL; `None` for a direct connection, which this machine always gets.
     ///
     /// # Errors
-    /// When the variable that it goes by cannot be used: it may not go directly then.
+    /// Returns an error if the variable for this URL is invalid. The request must not go directly then.
     pub fn of(&self, uri: &Uri) -> Result<Option<&Proxy>, ProxyError> {
         let is_https = uri.scheme() == Some(&Scheme::HTTPS);
         let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
@@ -132,12 +132,12 @@ impl Proxies {
         }
     }
 
-    /// Proxies by the scheme of what is asked for, `https` and `http`, as far as they can be used.
+    /// Returns the valid proxies for `https` and `http` URLs.
     pub(super) fn by_scheme(&self) -> [Option<&Proxy>; 2] {
         [&self.https, &self.http].map(|choice| choice.as_ref().ok().and_then(Option::as_ref))
     }
 
-    /// What is wrong or questionable, to be told at the start. Each names its variable and shows no value.
+    /// Returns warnings to log at startup. Each names its variable and shows no value.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let errors = [&self.https, &self.http].map(|choice| choice.as_ref().err());
         let [first, second] = errors;
@@ -147,12 +147,12 @@ impl Proxies {
     }
 }
 
-/// The first variable with a value that is not blank.
+/// Returns the first variable whose value is not blank.
 fn pick(names: [&'static str; 2], env: EnvLookup<'_>, warnings: &mut Vec<String>) -> Option<(&'static str, OsString)> {
     let is_blank = |value: &OsString| value.as_encoded_bytes().trim_ascii().is_empty();
     let [upper, lower] = names.map(|name| env(name).filter(|value| !is_blank(value)));
     if upper.is_some() && lower.is_some() && upper != lower {
-        warnings.push(format!("{} and {} differ: {} counts; unset one of them", names[0], names[1], names[0]));
+        warnings.push(format!("{} and {} differ: {} is used; unset one of them", names[0], names[1], names[0]));
     }
     upper.map(|value| (names[0], value)).or_else(|| lower.map(|value| (names[1], value)))
 }
@@ -162,7 +162,7 @@ fn parse(value: &OsString) -> Result<Proxy, ProxyFault> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(ProxyFault::IllegalCharacter);
     }
-    // Without a scheme it is spoken to by http, as with other programs.
+    // Default to http, like other programs.
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" => Scheme::HTTP,
@@ -172,7 +172,7 @@ fn parse(value: &OsString) -> Result<Proxy, ProxyFault> {
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if path.contains('@') {
-        // A password with a slash in it: what stands before would be taken for the host.
+        // A slash in the password: the part before it would be taken for the host.
         return Err(ProxyFault::NoAddress);
     }
     let (user, address) = authority.rsplit_once('@').map_or((None, authority), |(user, rest)| (Some(user), rest));
@@ -190,7 +190,7 @@ fn parse(value: &OsString) -> Result<Proxy, ProxyFault> {
     Ok(Proxy { uri, authorization: user.and_then(basic) })
 }
 
-/// User and password as `Proxy-Authorization` has them.
+/// Builds the value of `Proxy-Authorization`.
 fn basic(user: &str) -> Option<HeaderValue> {
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
     let decoded = [&percent_decoded(user)[..], b":", &percent_decoded(password)].concat();
@@ -199,7 +199,7 @@ fn basic(user: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// A `%` that begins no escape stays as it is.
+/// Decodes percent-encoding. Invalid sequences stay unchanged.
 fn percent_decoded(text: &str) -> Vec<u8> {
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (bytes, mut decoded, mut at) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
@@ -228,7 +228,7 @@ mod tests {
         })
     }
 
-    /// The proxy to this address, as text.
+    /// The proxy for this URL, as text.
     fn of(proxies: &Proxies, uri: &str) -> Option<String> {
         proxies.of(&uri.parse().unwrap()).unwrap().map(|proxy| proxy.uri().to_string())
     }
@@ -236,7 +236,7 @@ mod tests {
     const CLERK: &str = "https://api.clerk.com/v1/users";
 
     #[test]
-    fn the_scheme_of_the_address_chooses_and_empty_variables_are_none() {
+    fn scheme_selects_the_proxy_and_empty_counts_as_unset() {
         let [a, b] = ["http://a.test:1", "http://b.test:2"];
         type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, Option<&'a str>);
         let cases: [Case<'_>; 9] = [
@@ -248,7 +248,7 @@ mod tests {
             (&[("all_proxy", a), ("HTTPS_PROXY", b)], Some(b), Some(a)),
             (&[("HTTPS_PROXY", ""), ("https_proxy", b)], Some(b), None),
             (&[("HTTPS_PROXY", " \n"), ("ALL_PROXY", b), ("HTTP_PROXY", "")], Some(b), Some(b)),
-            // CGI's variable makes other libraries ignore proxies.
+            // This CGI variable makes other libraries ignore proxies.
             (&[("HTTPS_PROXY", a), ("REQUEST_METHOD", "GET")], Some(a), None),
         ];
         for (variables, https, http) in cases {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_as_people_write_them() {
+    fn common_spellings_of_proxy_urls_are_accepted() {
         let cases = [
             ("http://proxy.test:3128", "http://proxy.test:3128/"),
             ("http://proxy.test:3128/\n", "http://proxy.test:3128/"),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_names_its_variable_and_is_not_passed_over() {
+    fn invalid_proxy_names_its_variable_and_is_not_ignored() {
         for value in [
             "socks5://u:CANARY@proxy.test:1080",
             "socks5h://proxy.test",
@@ -324,11 +324,11 @@ mod tests {
                 assert!(error.starts_with(name) && error.contains("http://HOST:PORT"), "{error}");
                 assert_eq!(proxies.warnings().collect::<Vec<_>>(), std::slice::from_ref(&error), "{value:?}");
                 assert!(!format!("{error}{proxies:?}").contains("CAN"), "{error}");
-                // This machine and exceptions are reached directly all the same.
+                // This machine is still reached directly.
                 assert_eq!(of(&proxies, "https://localhost:1/"), None);
             }
         }
-        // What is not for an address does not harm it.
+        // An invalid proxy does not affect URLs of the other scheme.
         let mixed = proxies(&[("ALL_PROXY", "socks5://x.test"), ("HTTPS_PROXY", "http://a.test:1")]);
         assert_eq!(of(&mixed, CLERK).as_deref(), Some("http://a.test:1/"));
         assert!(mixed.of(&"http://clerk.test/".parse().unwrap()).is_err());
@@ -336,7 +336,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_value_that_is_not_utf_8_is_not_passed_over() {
+    fn invalid_utf8_is_not_ignored() {
         use std::os::unix::ffi::OsStringExt;
         let proxies = Proxies::from_variables(&|name| {
             (name == "HTTPS_PROXY").then(|| OsString::from_vec(b"http://proxy\xff:1".to_vec()))
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_reached_directly_however_it_is_written() {
+    fn this_machine_is_reached_directly_in_every_spelling() {
         let proxies = proxies(&[("ALL_PROXY", "http://proxy.test:1")]);
         for host in ["localhost", "LOCALHOST.", "clerk.localhost:1", "127.0.0.1:10431", "127.9.9.9", "[::1]:1"] {
             assert_eq!(

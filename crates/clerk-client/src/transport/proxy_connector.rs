@@ -1,4 +1,4 @@
-//! Connections over the proxies of the environment.
+//! Connections through the environment's proxies.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,12 +20,13 @@ use super::Proxies;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Makes connections over TCP, through a proxy where [`Proxies`] say so: a tunnel to hosts that are spoken to over TLS, else a
-/// connection to the proxy itself, which forwards.
+/// Connects over TCP, through a proxy if [`Proxies`] has one for the URL.
+///
+/// For https URLs it opens a CONNECT tunnel, for http URLs a connection to the proxy, which forwards requests.
 #[derive(Clone)]
 pub struct ProxyConnector {
     direct: HttpConnector,
-    /// To proxies, some of which are spoken to over TLS.
+    /// Connects to proxies, over TLS if needed.
     to_proxy: HttpsConnector<HttpConnector>,
     proxies: Arc<Proxies>,
 }

@@ -1,4 +1,4 @@
-//! A transport that another one takes the place of.
+//! A transport that can be replaced at runtime.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use parking_lot::RwLock;
 
 use super::{RequestBody, ResponseFuture, Transport};
 
-/// A transport that can be replaced while requests are under way: when the certificates that it trusts have changed, say.
+/// A transport that can be replaced while requests are in flight, for example to trust new certificates.
 ///
-/// Requests that were sent end as they began, on their connections; later ones take the new one.
+/// Requests in flight complete on their connections; later ones use the new transport.
 #[derive(Debug)]
 pub struct ReplaceableTransport(RwLock<Arc<dyn Transport>>);
 
 impl ReplaceableTransport {
-    /// Begins with this one.
+    /// Creates a replaceable transport that starts with `first`.
     #[must_use]
     pub fn new(first: Arc<dyn Transport>) -> Arc<Self> {
         Arc::new(Self(RwLock::new(first)))
     }
 
-    /// Sends later requests by this one.
+    /// Sends all later requests through `next`.
     pub fn replace(&self, next: Arc<dyn Transport>) {
         *self.0.write() = next;
     }

@@ -1,4 +1,4 @@
-//! The body of a request: bytes at hand, or a stream of an application's.
+//! Request bodies: in memory or streamed.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
-/// Why a body broke off at its source.
+/// Why a streamed body failed at its source.
 pub type BodyError = Box<dyn StdError + Send + Sync>;
 
 /// The body of a request to Clerk.
@@ -18,7 +18,7 @@ pub struct RequestBody(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    /// Taken once it was sent.
+    /// Taken when sent.
     Whole(Option<Bytes>),
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
@@ -30,7 +30,7 @@ impl RequestBody {
         Self(Inner::Whole(None))
     }
 
-    /// A body that arrives while it is sent, with its trailers. One that has ended already is no body.
+    /// A streamed body, with its trailers. A stream that has already ended is an empty body.
     pub fn stream<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -42,7 +42,7 @@ impl RequestBody {
         Self(Inner::Stream(body.map_err(Into::into).boxed_unsync()))
     }
 
-    /// A copy, of bytes at hand only: a stream can be sent once.
+    /// Copies a body in memory; `None` for a stream, which can be sent once.
     #[must_use]
     pub fn try_clone(&self) -> Option<Self> {
         match &self.0 {
@@ -51,19 +51,19 @@ impl RequestBody {
         }
     }
 
-    /// Whether it arrives while it is sent.
+    /// Whether the body is a stream.
     #[must_use]
     pub const fn is_stream(&self) -> bool {
         matches!(self.0, Inner::Stream(_))
     }
 
-    /// Whether it arrives while it is sent, and nobody knows how long it is: over HTTP/1.1 it goes in chunks.
+    /// Whether the body is a stream of unknown length, which HTTP/1.1 sends chunked.
     #[must_use]
     pub fn is_of_unknown_length(&self) -> bool {
         self.is_stream() && http_body::Body::size_hint(self).exact().is_none()
     }
 
-    /// The bytes, if all are at hand.
+    /// Returns the bytes of a body in memory, otherwise the body.
     pub(super) fn into_whole(self) -> Result<Bytes, Self> {
         match self.0 {
             Inner::Whole(bytes) => Ok(bytes.unwrap_or_default()),

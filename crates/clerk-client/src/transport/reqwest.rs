@@ -1,4 +1,4 @@
-//! The real way to Clerk, over reqwest.
+//! The transport for this library's own requests, over reqwest.
 
 use std::error::Error as StdError;
 use std::path::PathBuf;
@@ -13,18 +13,18 @@ use tokio::time::Instant;
 use super::{ErrorKind, Proxies, Proxy, RequestBody, ResponseFuture, Transport, TransportError, classify, environment};
 use crate::secret::process_env;
 
-/// How to reach Clerk.
+/// Options of [`ReqwestTransport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReqwestOptions {
-    /// PEM file with further certificate authorities, beside the system's.
+    /// PEM file with certificate authorities in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// Longest time to make a connection.
+    /// Longest time to establish a connection.
     pub connect_timeout: Duration,
     /// How long a connection may be idle before it is closed.
     pub idle_timeout: Duration,
-    /// How long connections are reused at all, so that a new address of the host is noticed.
+    /// How long connections are reused, so that DNS changes take effect.
     pub max_age: Duration,
-    /// The proxies that are used; none are those of the environment.
+    /// The proxies to use; `None` for those of the environment.
     pub proxies: Option<Proxies>,
 }
 
@@ -40,23 +40,24 @@ impl Default for ReqwestOptions {
     }
 }
 
-/// The HTTP client could not be set up.
-#[derive(Debug, thiserror::Error)]
+/// Why the HTTP client could not be set up.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
-    /// The file of certificate authorities could not be read.
-    #[error("ca_file {path}: {source}; give a readable PEM file", path = path.display())]
+    /// The CA file cannot be read.
+    #[error("ca_file {path}: {cause}; name a readable PEM file", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// The I/O error.
+        cause: Arc<std::io::Error>,
     },
-    /// The file of certificate authorities holds none.
-    #[error("ca_file {path}: {reason}; give a PEM file with one or more certificates", path = path.display())]
+    /// The CA file contains no valid certificate.
+    #[error("ca_file {path}: {reason}; name a PEM file with at least one certificate", path = path.display())]
     Certificates {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         reason: String,
     },
     /// The client could not be built.
@@ -65,74 +66,75 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// With the variables that may be its cause: without any authority nothing can be set up, and the library does not say
-    /// which variable it looked at.
+    /// Creates a client error and appends warnings about environment variables: without any authority the set-up fails,
+    /// and the library does not name the variable.
     pub(super) fn client(error: &(dyn StdError + 'static)) -> Self {
-        let told: String = environment::authorities(&process_env).iter().map(|told| format!("; {told}")).collect();
-        Self::Client(super::chain(error) + &told)
+        let warnings: String = environment::authorities(&process_env).iter().map(|text| format!("; {text}")).collect();
+        Self::Client(super::error_chain(error) + &warnings)
     }
 }
 
-/// Requests over the network.
+/// A transport over the network, based on reqwest.
 ///
-/// HTTP/1.1, so that a request that times out costs its own connection only; TLS by rustls with the system's certificate
-/// authorities; the environment's [`Proxies`] are used, and nothing goes past one that cannot be; redirects are never
-/// followed.
+/// It uses HTTP/1.1, so that a timeout costs only its own connection, and rustls with the system's certificate
+/// authorities. It uses the environment's [`Proxies`] and never bypasses an invalid one. It does not follow redirects.
 #[derive(Debug)]
 pub struct ReqwestTransport {
     certificates: Vec<Certificate>,
     options: ReqwestOptions,
     proxies: Proxies,
-    /// For what goes over a proxy, and directly.
+    /// The clients for proxied and for direct connections.
     clients: [Mutex<Option<CurrentClient>>; 2],
 }
 
-/// A client and when it was built. A new one is made when it is old, and the old one's connections go with its last
-/// request: reqwest itself bounds the idle time of a connection, but not its age.
+/// A client and when it was built.
+///
+/// reqwest bounds the idle time of a connection but not its age. So the client is replaced when it is old, and its
+/// connections close with its last request.
 #[derive(Debug)]
 struct CurrentClient {
     client: Client,
     built_at: Instant,
 }
 
-/// How a request goes, as far as proxies are concerned.
+/// Whether a request uses a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Route {
     Proxied,
     Direct,
 }
 
 impl ReqwestTransport {
-    /// Sets up a client.
+    /// Creates a transport.
     ///
     /// # Errors
-    /// When the file of certificate authorities cannot be used, or the platform's TLS set-up cannot.
+    /// Returns an error if the CA file is invalid or TLS cannot be set up.
     pub fn new(options: ReqwestOptions) -> Result<Arc<Self>, BuildError> {
         let certificates = match &options.ca_file {
             Some(path) => read_certificates(path)?,
             None => Vec::new(),
         };
         let proxies = options.proxies.clone().unwrap_or_else(Proxies::from_environment);
-        let first = Way::of(proxies.by_scheme()[0]);
+        let first = Route::of(proxies.by_scheme()[0]);
         let client = build(&certificates, &options, &proxies, first)?;
         let mut clients = [Mutex::new(None), Mutex::new(None)];
         *clients[first as usize].get_mut() = Some(CurrentClient { client, built_at: Instant::now() });
         Ok(Arc::new(Self { certificates, options, proxies, clients }))
     }
 
-    fn client(&self, way: Way) -> Result<Client, TransportError> {
-        let mut slot = self.clients[way as usize].lock();
+    fn client(&self, route: Route) -> Result<Client, TransportError> {
+        let mut slot = self.clients[route as usize].lock();
         let young = slot.as_ref().filter(|slot| slot.built_at.elapsed() < self.options.max_age);
         if let Some(CurrentClient { client, .. }) = young {
             return Ok(client.clone());
         }
-        match (build(&self.certificates, &self.options, &self.proxies, way), slot.as_ref()) {
+        match (build(&self.certificates, &self.options, &self.proxies, route), slot.as_ref()) {
             (Ok(client), _) => {
                 *slot = Some(CurrentClient { client: client.clone(), built_at: Instant::now() });
                 Ok(client)
             }
             (Err(error), Some(old)) => {
-                tracing::warn!(%error, "keeping the old connections to Clerk");
+                tracing::warn!(%error, "failed to rebuild the HTTP client; keeping the old one");
                 Ok(old.client.clone())
             }
             (Err(error), None) => Err(TransportError::new(ErrorKind::Other, error.to_string())),
@@ -142,9 +144,9 @@ impl ReqwestTransport {
 
 impl Transport for ReqwestTransport {
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
-        let way = self.proxies.of(request.uri()).map(Way::of);
-        let way = way.map_err(|error| TransportError::new(ErrorKind::Connect, error.to_string()));
-        let client = way.and_then(|way| self.client(way));
+        let route = self.proxies.of(request.uri()).map(Route::of);
+        let route = route.map_err(|error| TransportError::new(ErrorKind::Connect, error.to_string()));
+        let client = route.and_then(|route| self.client(route));
         Box::pin(async move {
             let client = client?;
             let request = reqwest::Request::try_from(request.map(body)).map_err(scrub)?;
@@ -154,7 +156,7 @@ impl Transport for ReqwestTransport {
     }
 }
 
-/// Trailers of a stream are not sent: reqwest has no way for them.
+/// Converts a body. Trailers of a stream are not sent, because reqwest does not support them.
 fn body(body: RequestBody) -> reqwest::Body {
     match body.into_whole() {
         Ok(whole) => reqwest::Body::from(whole),
@@ -163,13 +165,13 @@ fn body(body: RequestBody) -> reqwest::Body {
 }
 
 fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
-    let pem = std::fs::read(path).map_err(|source| BuildError::Read { path: path.clone(), source })?;
+    let pem = std::fs::read(path).map_err(|cause| BuildError::Read { path: path.clone(), cause: Arc::new(cause) })?;
     let wrong = |reason: String| BuildError::Certificates { path: path.clone(), reason };
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(super::chain(&error)))?;
-    if certificates.is_empty() { Err(wrong("holds no certificate".to_owned())) } else { Ok(certificates) }
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(super::error_chain(&error)))?;
+    if certificates.is_empty() { Err(wrong("contains no certificate".to_owned())) } else { Ok(certificates) }
 }
 
-impl Way {
+impl Route {
     const fn of(proxy: Option<&Proxy>) -> Self {
         if proxy.is_some() { Self::Proxied } else { Self::Direct }
     }
@@ -179,12 +181,12 @@ fn build(
     certificates: &[Certificate],
     options: &ReqwestOptions,
     proxies: &Proxies,
-    way: Way,
+    route: Route,
 ) -> Result<Client, BuildError> {
     let failed = |error: reqwest::Error| BuildError::client(&error);
-    // What goes by which was decided before: exceptions are the same for all clients.
+    // The caller has already applied `NO_PROXY`, so that all transports use the same rules.
     let mut builder = Client::builder().no_proxy();
-    if way == Way::Proxied {
+    if route == Route::Proxied {
         let [https, http] = proxies.by_scheme();
         if let Some(proxy) = https {
             builder = builder.proxy(with_user(reqwest::Proxy::https(proxy.uri().to_string()), proxy).map_err(failed)?);
@@ -212,7 +214,7 @@ fn with_user(made: reqwest::Result<reqwest::Proxy>, proxy: &Proxy) -> reqwest::R
     })
 }
 
-/// Takes the URL, which may hold user info or a query, out of the error, and finds out what kind it is.
+/// Classifies an error and removes its URL, which may contain user info or a query.
 fn scrub(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
     let kind = kind_of(&error);

@@ -1,4 +1,4 @@
-//! Which messages were already worked off.
+//! Messages already processed.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -8,13 +8,12 @@ use tokio::time::Instant;
 
 use super::signature::Tolerance;
 
-/// Ids of messages whose work is done, for as long as a copy of the delivery could still pass the check of its time.
+/// Ids of processed messages, stored as long as a copy of the delivery could pass the time check.
 ///
-/// That is twice the tolerance: a timestamp may lie that far ahead when it first comes and that far back when it comes
-/// last. An id is put in *after* its work, so that an attempt which failed half-way is done again when Svix repeats it.
+/// That is twice the tolerance: a timestamp may be that far ahead at the first delivery and that far back at the last.
+/// An id is inserted *after* processing, so that a failed attempt is processed again when Svix retries it.
 ///
-/// The set is there for honest counters. What is forgotten too early, because the set is full, is done twice, and doing
-/// it twice is harmless.
+/// The set only keeps the counters accurate. If it is full, evicted messages are processed twice, which is harmless.
 #[derive(Debug)]
 pub struct SeenDeliveries {
     capacity: usize,
@@ -25,32 +24,32 @@ pub struct SeenDeliveries {
 }
 
 impl SeenDeliveries {
-    /// Most ids that are remembered; then the oldest goes. About 10 MB of Svix's ids.
+    /// Maximum number of ids; the oldest are evicted. About 10 MB of Svix's ids.
     pub const CAPACITY: usize = 100_000;
 
-    /// An empty set for deliveries that are checked with `tolerance`.
+    /// Creates an empty set for deliveries verified with `tolerance`.
     #[must_use]
     pub fn new(tolerance: Tolerance) -> Self {
         Self::with_capacity(tolerance, Self::CAPACITY)
     }
 
-    /// An empty set that remembers at most `capacity` ids.
+    /// Creates an empty set of at most `capacity` ids.
     #[must_use]
     pub fn with_capacity(tolerance: Tolerance, capacity: usize) -> Self {
-        // One second more, because ages count in whole seconds.
+        // One second more, because ages are in whole seconds.
         let retention = tolerance.duration() * 2 + Duration::from_secs(1);
         Self { capacity, retention, seen: HashSet::new(), order: VecDeque::new() }
     }
 
-    /// Whether the work for `id` was done within the time that is remembered.
+    /// Returns whether `id` was processed within the retention time.
     pub fn contains(&mut self, id: &str, now: Instant) -> bool {
-        self.forget_old(now);
+        self.remove_expired(now);
         self.seen.contains(id)
     }
 
-    /// Notes that the work for `id` is done. Returns whether that is new.
+    /// Records that `id` was processed. Returns whether it is new.
     pub fn insert(&mut self, id: &str, now: Instant) -> bool {
-        self.forget_old(now);
+        self.remove_expired(now);
         if self.seen.contains(id) {
             return false;
         }
@@ -58,30 +57,30 @@ impl SeenDeliveries {
         self.seen.insert(Arc::clone(&id));
         self.order.push_back((now, id));
         while self.order.len() > self.capacity {
-            self.forget_oldest();
+            self.remove_oldest();
         }
         true
     }
 
-    /// How many ids are remembered.
+    /// Returns the number of stored ids.
     #[must_use]
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Whether no id is remembered.
+    /// Returns whether no id is stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    fn forget_old(&mut self, now: Instant) {
+    fn remove_expired(&mut self, now: Instant) {
         while self.order.front().is_some_and(|(then, _)| now.saturating_duration_since(*then) > self.retention) {
-            self.forget_oldest();
+            self.remove_oldest();
         }
     }
 
-    fn forget_oldest(&mut self) {
+    fn remove_oldest(&mut self) {
         if let Some((_, id)) = self.order.pop_front() {
             self.seen.remove(&id);
         }
@@ -97,10 +96,10 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_remembered_for_twice_the_tolerance_and_then_forgotten() {
+    fn id_is_stored_for_twice_the_tolerance() {
         let start = Instant::now();
         let mut set = SeenDeliveries::new(tolerance());
-        assert!(!set.contains("msg_1", start), "not before its work is done");
+        assert!(!set.contains("msg_1", start), "not before it is processed");
         assert!(set.insert("msg_1", start));
         let last = start + Duration::from_secs(600) + Duration::from_millis(999);
         assert!(set.contains("msg_1", last));
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_set_drops_the_oldest() {
+    fn full_set_evicts_the_oldest() {
         let now = Instant::now();
         let mut set = SeenDeliveries::new(tolerance());
         for number in 0..=SeenDeliveries::CAPACITY {
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_without_room_remembers_nothing() {
+    fn set_without_capacity_stores_nothing() {
         let now = Instant::now();
         let mut set = SeenDeliveries::with_capacity(tolerance(), 0);
         assert!(set.insert("msg_1", now));

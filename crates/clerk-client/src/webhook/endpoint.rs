@@ -1,4 +1,4 @@
-//! One delivery, from its first header to the answer.
+//! The webhook endpoint.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,23 +23,23 @@ use super::signature::{Tolerance, VerifyError, verify};
 use super::stats::{DeliveryOutcome, WebhookCounters, WebhookStats};
 use super::{ExplainedError, Invalidate, WallClock, WebhookOptions};
 
-/// Longest time from a request's head to its answer. Svix waits 15 s; the rest is for what lies between us.
+/// Maximum time from a request's head to the response. Svix waits 15 s; the rest is for the network and proxies.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Greatest body that is read. Events have a few KiB, with much metadata some dozen.
+/// Maximum size of a body. Events have a few KiB, or some dozen KiB with much metadata.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// An endpoint for the webhooks of one Clerk instance. Cheap to clone; clones share everything.
+/// The webhook endpoint of one Clerk instance. Clones share everything.
 ///
-/// | answer | when | Svix |
+/// | response | when | Svix |
 /// |---|---|---|
-/// | 200 | worked off, nothing to do, or worked off before | is done |
-/// | 400 | headers, time or signature are wrong, or it is no event | delivers again |
+/// | 200 | processed, nothing to do, or processed before | is done |
+/// | 400 | invalid headers, time or signature, or not an event | delivers again |
 /// | 405 | not a POST | |
-/// | 408, 413, 415 | the body is slow, bigger than [`MAX_BODY_BYTES`], or has a content encoding | delivers again |
-/// | 503 | the sink failed, or was not done within [`ANSWER_WITHIN`] | delivers again |
+/// | 408, 413, 415 | the body is slow, larger than [`MAX_BODY_BYTES`], or has a content encoding | delivers again |
+/// | 503 | the sink failed or took longer than [`ANSWER_WITHIN`] | delivers again |
 ///
-/// It must see the body as it was sent: put no layer in front that decompresses or parses bodies.
+/// The endpoint must see the body as sent: no middleware in front may decompress or parse bodies.
 ///
 /// ```no_run
 /// use axum::Router;
@@ -50,7 +50,7 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 ///
 /// impl Invalidate for Print {
 ///     async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
-///         tracing::info!(?tags, "to forget");
+///         tracing::info!(?tags, "to invalidate");
 ///         Ok(())
 ///     }
 /// }
@@ -71,11 +71,11 @@ struct Inner<S> {
     wall_clock: WallClock,
     seen: Mutex<SeenDeliveries>,
     counters: WebhookCounters,
-    /// Whether the last signature that was checked did not fit: only the first of a row is a warning.
-    misfits: AtomicBool,
+    /// Whether the last signature did not match: only the first mismatch in a row is logged.
+    mismatch: AtomicBool,
 }
 
-/// A delivery that is not taken: how it counts and what the sender is told.
+/// A rejected delivery: how it is counted and the text for the sender.
 struct DeliveryRejection {
     family: EventKind,
     outcome: DeliveryOutcome,
@@ -83,7 +83,7 @@ struct DeliveryRejection {
 }
 
 impl DeliveryRejection {
-    /// Refused before its type could be read.
+    /// Rejected before its type was read.
     fn unread(outcome: DeliveryOutcome, text: impl ToString) -> Self {
         Self { family: EventKind::Unread, outcome, text: text.to_string() }
     }
@@ -96,21 +96,21 @@ impl From<VerifyError> for DeliveryRejection {
 }
 
 impl<S: Invalidate> Webhooks<S> {
-    /// An endpoint that tells `sink` what to forget. Reads the secrets; blocks for some small files.
+    /// Creates an endpoint that passes tags to `sink`. Blocks on reading the secrets, which are small files.
     ///
     /// # Errors
     ///
-    /// If there is no secret, or one that cannot be read or used.
+    /// Returns an error if there is no secret, or one is unreadable or unusable.
     pub fn new(options: WebhookOptions, sink: S) -> Result<Self, WebhookConfigError> {
         let WebhookOptions { secrets, tolerance, wall_clock, reloads } = options;
         let counters = WebhookCounters::new(secrets.len());
         let secrets = Secrets::load(secrets, &reloads)?;
         let seen = Mutex::new(SeenDeliveries::new(tolerance));
-        let misfits = AtomicBool::new(false);
-        Ok(Self { inner: Arc::new(Inner { sink, secrets, tolerance, wall_clock, seen, counters, misfits }) })
+        let mismatch = AtomicBool::new(false);
+        Ok(Self { inner: Arc::new(Inner { sink, secrets, tolerance, wall_clock, seen, counters, mismatch }) })
     }
 
-    /// The endpoint as a handler of all methods, to be given to [`Router::route`] under the path set up in Clerk.
+    /// Returns the endpoint as a handler for all methods, for [`Router::route`] with the path configured in Clerk.
     pub fn handler<T: Clone + Send + Sync + 'static>(&self) -> MethodRouter<T> {
         let webhooks = self.clone();
         any(move |request: Request<Body>| {
@@ -119,15 +119,15 @@ impl<S: Invalidate> Webhooks<S> {
         })
     }
 
-    /// The endpoint as a router with the one route `/`, to be nested.
+    /// Returns the endpoint as a router with the single route `/`, for nesting.
     pub fn router<T: Clone + Send + Sync + 'static>(&self) -> Router<T> {
         Router::new().route("/", self.handler())
     }
 
-    /// Answers one request. What it does and answers is described at [`Webhooks`].
+    /// Handles a request, see [`Webhooks`].
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         if request.method() != Method::POST {
-            let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, "webhooks are delivered by POST".to_owned());
+            let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, "webhooks are delivered with POST".to_owned());
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
@@ -139,16 +139,18 @@ impl<S: Invalidate> Webhooks<S> {
             }
         };
         self.inner.counters.count(family, outcome);
-        answer(outcome.status(), text)
+        respond(outcome.status(), text)
     }
 
-    /// Reads the secrets again whose files have changed, or could not be used. Each delivery does so, too; to be called now
-    /// and then, so that a secret that cannot be used is known before one comes. Blocks for a look at each file.
+    /// Reloads secrets whose files have changed or were unusable.
+    ///
+    /// Each delivery does so, too. Call it periodically to find an unusable secret before the next delivery. Blocks on
+    /// checking each file.
     pub fn refresh_secrets(&self) {
         self.inner.secrets.current();
     }
 
-    /// What became of deliveries so far.
+    /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> WebhookStats {
         self.inner.counters.snapshot()
@@ -159,18 +161,18 @@ impl<S: Invalidate> Inner<S> {
     async fn receive(&self, request: Request<Body>) -> Result<(EventKind, DeliveryOutcome), DeliveryRejection> {
         let deadline = Instant::now() + ANSWER_WITHIN;
         let (head, body) = request.into_parts();
-        // Bytes that were encoded on the way are not the bytes that were signed, and decoding them is nobody's wish.
+        // Svix signs the unencoded bytes and sends no encoded ones.
         if head.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(DeliveryRejection::unread(
                 DeliveryOutcome::Encoded,
-                "send the body without a content encoding",
+                "content encodings are not supported; send the body unencoded",
             ));
         }
         let body = read_body(body, deadline).await?;
-        // Each time: a secret that was retired must not fit any more, and a new one must fit at once.
+        // Read for each delivery: a removed secret must be rejected, and a new one accepted, at once.
         let secrets = self.secrets.current();
         let verified = verify(&secrets, self.tolerance, &head.headers, &body, (self.wall_clock)());
-        self.note_misfit(&verified.map(drop));
+        self.note_mismatch(&verified.map(drop));
         let verified = verified?;
         self.counters.count_secret(verified.matched_secret);
 
@@ -178,15 +180,15 @@ impl<S: Invalidate> Inner<S> {
         drop(body);
         let family = event.kind;
         if self.seen.lock().contains(verified.id, Instant::now()) {
-            debug!(id = verified.id, "webhook was worked off before");
+            debug!(id = verified.id, "duplicate webhook");
             return Ok((family, DeliveryOutcome::Duplicate));
         }
         let outcome = if event.tags.is_empty() { DeliveryOutcome::Ignored } else { DeliveryOutcome::Applied };
         if outcome == DeliveryOutcome::Applied {
             self.invalidate(&event, verified.id, deadline).await?;
         }
-        debug!(id = verified.id, event_type = %event.event_type, tags = event.tags.len(), "webhook worked off");
-        // Two attempts of one message may have been at work at the same time: it counts once.
+        debug!(id = verified.id, event_type = %event.event_type, tags = event.tags.len(), "webhook processed");
+        // Two attempts for one message may have run concurrently; it counts once.
         let is_new = self.seen.lock().insert(verified.id, Instant::now());
         Ok((family, if is_new { outcome } else { DeliveryOutcome::Duplicate }))
     }
@@ -196,25 +198,25 @@ impl<S: Invalidate> Inner<S> {
         match timeout_at(deadline, self.sink.invalidate(&event.tags)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                error!(id, event_type = %event.event_type, error = %error, "cached answers could not be invalidated");
+                error!(id, event_type = %event.event_type, error = %error, "failed to invalidate cached responses");
                 let reason = error.downcast_ref::<ExplainedError>().map(|reason| format!(": {reason}"));
                 let text = format!("processing failed{}; please redeliver", reason.unwrap_or_default());
                 Err(refusal(DeliveryOutcome::Failed, text))
             }
             Err(_) => {
-                error!(id, event_type = %event.event_type, "cached answers were not invalidated in time");
+                error!(id, event_type = %event.event_type, "invalidating cached responses timed out");
                 Err(refusal(DeliveryOutcome::TimedOut, "processing took too long; please redeliver".to_owned()))
             }
         }
     }
 
-    /// Anybody can send signatures that do not fit. One warning tells of a wrong secret; a flood of them tells no more.
-    fn note_misfit(&self, verified: &Result<(), VerifyError>) {
+    /// Anyone can send invalid signatures. One warning reveals a wrong secret; more add nothing.
+    fn note_mismatch(&self, verified: &Result<(), VerifyError>) {
         match verified {
-            Ok(()) => self.misfits.store(false, Ordering::Relaxed),
+            Ok(()) => self.mismatch.store(false, Ordering::Relaxed),
             Err(error @ (VerifyError::BadSignature | VerifyError::BadSecret(_))) => {
-                if !self.misfits.swap(true, Ordering::Relaxed) {
-                    warn!(%error, "webhook refused; further ones are counted and not logged until one is genuine");
+                if !self.mismatch.swap(true, Ordering::Relaxed) {
+                    warn!(%error, "webhook refused; further ones are only counted until one is genuine");
                 }
             }
             Err(_) => {}
@@ -223,20 +225,21 @@ impl<S: Invalidate> Inner<S> {
 }
 
 async fn read_body(body: Body, deadline: Instant) -> Result<Bytes, DeliveryRejection> {
-    let too_large =
-        || DeliveryRejection::unread(DeliveryOutcome::TooLarge, format!("bodies may have {MAX_BODY_BYTES} bytes"));
+    let too_large = || {
+        DeliveryRejection::unread(DeliveryOutcome::TooLarge, format!("body too large; at most {MAX_BODY_BYTES} bytes"))
+    };
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
         return Err(too_large());
     }
     match timeout_at(deadline, Limited::new(body, MAX_BODY_BYTES).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(DeliveryRejection::unread(DeliveryOutcome::Incomplete, "the body broke off")),
-        Err(_) => Err(DeliveryRejection::unread(DeliveryOutcome::Incomplete, "the body did not come in time")),
+        Ok(Err(_)) => Err(DeliveryRejection::unread(DeliveryOutcome::Incomplete, "incomplete body")),
+        Err(_) => Err(DeliveryRejection::unread(DeliveryOutcome::Incomplete, "body not received in time")),
     }
 }
 
-fn answer(status: StatusCode, mut text: String) -> Response<Body> {
+fn respond(status: StatusCode, mut text: String) -> Response<Body> {
     text.push('\n');
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;

@@ -1,8 +1,8 @@
-//! What an event says and which cached answers it makes stale.
+//! Parses events: which cached responses does an event outdate?
 //!
-//! Read leniently: events grow fields and types, and a field that is odd or missing makes the event mean more, never
-//! less. The payload itself is dropped: events come in any order and more than once, so an older one could overwrite a
-//! newer state. All that is kept is what to forget, and forgetting is the same in any order.
+//! Parsing is lenient, since events gain fields and types. An odd or missing field makes the event invalidate more,
+//! never less. The payload is dropped: events arrive in any order and repeatedly, so an older one could overwrite a
+//! newer state. Only the tags are used, and invalidating them is idempotent in any order.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::tag::Tag;
 
-/// The kind of thing that an event is about, a closed set for metrics: the part of its type before the full stop.
+/// The kind of object that an event is about: its type before the full stop. A closed set, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventKind {
     /// `user.*`
@@ -39,14 +39,14 @@ pub enum EventKind {
     Subscription,
     /// `paymentAttempt.*`
     PaymentAttempt,
-    /// A type that this version does not know. It makes nothing stale.
+    /// A type unknown to this version. It invalidates nothing.
     Unknown,
-    /// The delivery was refused before its type could be read or believed.
+    /// The delivery was rejected before its type was read.
     Unread,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 15] = [
         Self::User,
         Self::Session,
@@ -65,7 +65,7 @@ impl EventKind {
         Self::Unread,
     ];
 
-    /// The family of an event type such as `user.updated`.
+    /// Returns the kind of an event type such as `user.updated`.
     #[must_use]
     pub fn of(event_type: &str) -> Self {
         match event_type.split_once('.').map_or("", |(family, _)| family) {
@@ -86,7 +86,7 @@ impl EventKind {
         }
     }
 
-    /// The family as a word.
+    /// Returns the kind as a label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,33 +109,32 @@ impl EventKind {
     }
 }
 
-/// What is kept of an event.
+/// A parsed event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The type, such as `user.updated`.
     pub event_type: Box<str>,
-    /// Its family.
+    /// The kind.
     pub kind: EventKind,
-    /// When it happened, in milliseconds since 1970, if the event says so in a readable way.
+    /// Time of the event in milliseconds since 1970, if given.
     pub timestamp_ms: Option<u64>,
-    /// Clerk's id of the instance, `ins_...`, if the event names it.
+    /// Clerk's id of the instance, `ins_...`, if given.
     pub instance_id: Option<Box<str>>,
-    /// What it makes stale, in no order and without repetition. Empty for events that change nothing that can be
-    /// fetched.
+    /// The tags to invalidate, unordered and unique. Empty if the event changes nothing that can be fetched.
     pub tags: Vec<Tag>,
 }
 
 impl Event {
-    /// Reads the body of a verified delivery.
+    /// Parses the body of a verified delivery.
     ///
     /// # Errors
     ///
-    /// If it is not a JSON object with a text `type`.
+    /// Returns an error unless it is a JSON object with a string `type`.
     pub fn read(body: &[u8]) -> Result<Self, MalformedEvent> {
         let event: Value = serde_json::from_slice(body).map_err(|_| MalformedEvent::NotJson)?;
         let event_type = event.get("type").and_then(Value::as_str).ok_or(MalformedEvent::NoType)?;
         let family = EventKind::of(event_type);
-        let mut tags = stale_after(family, event_type, Data(event.get("data").unwrap_or(&Value::Null)));
+        let mut tags = tags_to_invalidate(family, event_type, Data(event.get("data").unwrap_or(&Value::Null)));
         tags.sort_unstable();
         tags.dedup();
         Ok(Self {
@@ -148,14 +147,14 @@ impl Event {
     }
 }
 
-/// A body that is no event.
+/// A body that is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedEvent {
     /// Not JSON, or nested too deeply.
     #[error("the body is not JSON")]
     NotJson,
     /// JSON without a type.
-    #[error("the body has no text `type`; events of Clerk have one")]
+    #[error("the body has no string `type`; Clerk's events have one")]
     NoType,
 }
 
@@ -164,7 +163,7 @@ pub enum MalformedEvent {
 struct Data<'a>(&'a Value);
 
 impl Data<'_> {
-    /// The first usable id at one of these JSON pointers.
+    /// The first valid id at one of these JSON pointers.
     fn id(self, pointers: &[&str]) -> Option<Arc<str>> {
         let is_id = |text: &&str| {
             (1..=128).contains(&text.len())
@@ -178,8 +177,9 @@ impl Data<'_> {
     }
 }
 
-/// What an event makes stale. An event that does not say what it is about makes everything stale that it could be about.
-fn stale_after(family: EventKind, event_type: &str, data: Data<'_>) -> Vec<Tag> {
+/// The tags that an event invalidates. An event that does not identify its object invalidates everything it could be
+/// about.
+fn tags_to_invalidate(family: EventKind, event_type: &str, data: Data<'_>) -> Vec<Tag> {
     let action = event_type.split_once('.').map_or("", |(_, action)| action);
     let tags = match family {
         EventKind::User => user(action, data),
@@ -202,11 +202,11 @@ fn stale_after(family: EventKind, event_type: &str, data: Data<'_>) -> Vec<Tag> 
 
 fn user(action: &str, data: Data<'_>) -> Option<Vec<Tag>> {
     let mut tags = vec![Tag::User(data.id(&["/id"])?), Tag::UserList];
-    // A new user is shown nowhere yet.
+    // A new user is not shown elsewhere yet.
     if action != "created" {
         tags.push(Tag::UsersShown);
     }
-    // Events for what goes along with a user come later or not at all, and a session that ended must not look alive.
+    // Events for the user's other objects come later or not at all, and an ended session must not look active.
     if action == "deleted" {
         tags.extend([Tag::SessionList, Tag::AnySession, Tag::MembershipList, Tag::AnyMembership]);
     } else if data.is_true("banned") {
@@ -218,7 +218,7 @@ fn user(action: &str, data: Data<'_>) -> Option<Vec<Tag>> {
 fn session(action: &str, data: Data<'_>) -> Option<Vec<Tag>> {
     let mut tags = vec![Tag::Session(data.id(&["/id"])?), Tag::SessionList];
     tags.push(data.id(&["/client_id"]).map_or(Tag::AnySession, Tag::Client));
-    // A sign-in is noted in the user, too.
+    // A sign-in changes the user, too.
     if action == "created" {
         tags.extend([Tag::User(data.id(&["/user_id"])?), Tag::UserList]);
     }

@@ -1,18 +1,18 @@
-//! Receiving Clerk's webhooks: is it genuine, and which cached answers does it make stale?
+//! Receives Clerk's webhooks: verifies a delivery and invalidates the cached responses that it outdates.
 //!
-//! Clerk reports changes as webhooks, delivered by Svix: at least once, in any order, repeated for about a day until a
-//! 2xx comes back. [`Webhooks`] is the endpoint, to be mounted into any axum router. It checks a delivery, reads what
-//! changed as [`Tag`]s, hands them to a sink that you provide ([`Invalidate`]), and answers 200 only when the sink is
-//! done. Nothing of the payload is kept.
+//! Clerk sends webhooks through Svix: at least once, in any order, retried for about a day until it gets a 2xx.
+//! [`Webhooks`] is the endpoint, which can be mounted into any axum router. It verifies a delivery, derives the changed
+//! [`Tag`]s, passes them to a sink ([`Invalidate`]), and responds with 200 once the sink is done. The payload is not
+//! stored.
 //!
-//! - `signature`: whether Svix signed it. Pure.
-//! - `event`: what it says. `tag`: the vocabulary shared with whoever caches answers.
-//! - `dedupe`: which messages were already worked off.
-//! - `secrets`: the signing secrets, re-read when their files change.
-//! - `endpoint`: one request from the first header to the answer.
-//! - `stats`: what became of deliveries.
+//! - `signature`: verifies Svix's signature. Pure.
+//! - `event`: parses events. `tag`: the tags shared by events and caches.
+//! - `dedupe`: messages already processed.
+//! - `secrets`: the signing secrets, reloaded when their files change.
+//! - `endpoint`: handles requests.
+//! - `stats`: counters.
 //!
-//! This room uses [`secret`](crate::secret) only.
+//! This module uses [`secret`](crate::secret) only.
 
 mod dedupe;
 #[cfg(feature = "axum")]
@@ -24,6 +24,7 @@ mod signature;
 #[cfg(feature = "axum")]
 mod stats;
 mod tag;
+mod write_tags;
 
 use std::fmt;
 use std::future::Future;
@@ -40,38 +41,39 @@ pub use signature::{BadSecret, InvalidTolerance, SigningSecret, Tolerance, Verif
 #[cfg(feature = "axum")]
 pub use stats::{DeliveryOutcome, WebhookStats};
 pub use tag::{ParseTagError, Tag, tags_of_route};
+pub use write_tags::{tags_named_by, tags_of_write};
 
 use file_fingerprint::ReloadStats;
 
 use crate::secret::SecretSource;
 
-/// Why a sink could not forget. Its text goes to the log, and to the sender only if it is an [`ExplainedError`].
+/// Why a sink failed. The text is logged, and sent to the sender only if it is an [`ExplainedError`].
 pub type InvalidateError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An [`InvalidateError`] whose text the sender may read: Svix shows it beside the delivery.
+/// An [`InvalidateError`] that the sender may read: Svix shows it with the delivery.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ExplainedError(String);
 
 impl ExplainedError {
-    /// An error with this text, which holds no secret.
+    /// Creates an error with this text, which must not contain secrets.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-/// Something that holds answers of the Backend API and can forget them.
+/// A store of Backend API responses that can invalidate them.
 ///
-/// May be called for the same change more than once, concurrently and in any order. The call is cancelled when it takes
-/// longer than [`ANSWER_WITHIN`]; Svix then delivers again.
+/// Calls for the same change may be repeated, concurrent and in any order. A call that takes longer than
+/// [`ANSWER_WITHIN`] is cancelled; Svix then delivers again.
 pub trait Invalidate: Send + Sync + 'static {
-    /// Forgets every answer that has one of these tags. When it returns, no such answer is served any more, also none
-    /// whose fetch from Clerk had begun before.
+    /// Invalidates all responses with one of these tags. After it returns, none of them is served, including those
+    /// whose fetch from Clerk began earlier.
     ///
     /// # Errors
     ///
-    /// If that cannot be promised. Svix then delivers again.
+    /// Returns an error if this is not guaranteed. Svix then delivers again.
     fn invalidate(&self, tags: &[Tag]) -> impl Future<Output = Result<(), InvalidateError>> + Send;
 }
 
@@ -81,24 +83,24 @@ impl<T: Invalidate> Invalidate for Arc<T> {
     }
 }
 
-/// The wall clock: gives the time that timestamps of deliveries are compared with.
+/// The wall clock that timestamps of deliveries are compared with.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// How to receive the webhooks of one endpoint, which belongs to one Clerk instance.
+/// Options of a webhook endpoint, which belongs to one Clerk instance.
 #[derive(Clone)]
 pub struct WebhookOptions {
-    /// Where the signing secrets are kept, tried in this order. Two while a secret is being rotated, one otherwise.
+    /// Sources of the signing secrets, tried in this order. Two during a rotation, otherwise one.
     pub secrets: Vec<SecretSource>,
-    /// How far a delivery's timestamp may be from our clock.
+    /// Maximum difference between a delivery's timestamp and the clock.
     pub tolerance: Tolerance,
-    /// Our clock.
+    /// The clock.
     pub wall_clock: WallClock,
-    /// Where attempts to read the secrets are counted.
+    /// Counts reads of the secrets.
     pub reloads: Arc<ReloadStats>,
 }
 
 impl WebhookOptions {
-    /// These secrets, the usual tolerance, and the system's clock.
+    /// Creates options with the default tolerance and the system's clock.
     #[must_use]
     pub fn new(secrets: Vec<SecretSource>) -> Self {
         let wall_clock: WallClock = Arc::new(SystemTime::now);
@@ -108,7 +110,7 @@ impl WebhookOptions {
 
 impl fmt::Debug for WebhookOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
+        f.debug_struct("WebhookOptions")
             .field("secrets", &self.secrets)
             .field("tolerance", &self.tolerance)
             .finish_non_exhaustive()

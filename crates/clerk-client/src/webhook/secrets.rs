@@ -1,4 +1,4 @@
-//! The signing secrets of an endpoint, which may be replaced while we run.
+//! The signing secrets of an endpoint, which can be replaced at runtime.
 
 use std::sync::Arc;
 
@@ -9,28 +9,28 @@ use tracing::{info, warn};
 use super::signature::{BadSecret, SigningSecret};
 use crate::secret::{Secret, SecretError, SecretFault, SecretSource};
 
-/// Why webhooks cannot be received as configured.
+/// Invalid configuration of a webhook endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookConfigError {
     /// The list of secrets is empty.
     #[error(
-        "no signing secret is configured for webhooks; name at least one (Clerk dashboard, Webhooks, signing secret)"
+        "no webhook signing secret is configured; configure at least one (Clerk dashboard, Webhooks, signing secret)"
     )]
     NoSecret,
-    /// A secret cannot be read.
+    /// A secret is unreadable.
     #[error(transparent)]
     Unreadable(SecretError),
-    /// A secret was read and is of no use.
+    /// A secret is unusable.
     #[error("{origin}: {fault}")]
     Unusable {
         /// The [`SecretSource`] as text.
         origin: String,
-        /// What is wrong.
+        /// The fault.
         fault: BadSecret,
     },
 }
 
-/// Every secret as it was last read in a usable form, in the order of configuration.
+/// The last usable value of each secret, in the order of configuration.
 #[derive(Debug)]
 pub(super) struct Secrets(Mutex<State>);
 
@@ -44,12 +44,12 @@ struct State {
 struct SecretSlot {
     source: SecretSource,
     watched: WatchedFiles,
-    /// What was last read, to see whether it is another one.
+    /// The value last read, to detect changes.
     known: Option<Secret>,
 }
 
 impl Secrets {
-    /// Reads all of them, and counts what comes of it in `stats`. Blocks for some small files.
+    /// Reads all secrets, counting reads in `stats`. Blocks on small files.
     pub(super) fn load(sources: Vec<SecretSource>, stats: &Arc<ReloadStats>) -> Result<Self, WebhookConfigError> {
         if sources.is_empty() {
             return Err(WebhookConfigError::NoSecret);
@@ -60,8 +60,8 @@ impl Secrets {
         Ok(Self(Mutex::new(State { places, ready })))
     }
 
-    /// The secrets now. Files that were touched or replaced are read again; one that has become unusable leaves its
-    /// secret in place, is tried again at each call, and is reported once. Blocks for a look at each file.
+    /// Returns the current secrets. Rereads changed files. An unusable file leaves the previous secret in place, is
+    /// tried again at each call, and is reported once. Blocks on checking each file.
     pub(super) fn current(&self) -> Arc<[SigningSecret]> {
         let mut state = self.0.lock();
         let State { places, ready } = &mut *state;
@@ -78,13 +78,13 @@ impl Secrets {
                         .cloned()
                         .collect();
                     place.watched.is_recovery();
-                    info!(source = %place.source, "webhook signing secret read again");
+                    info!(source = %place.source, "webhook signing secret reloaded");
                 }
                 Ok((_, false)) if place.watched.is_recovery() => {
-                    info!(source = %place.source, "the webhook signing secret can be read again");
+                    info!(source = %place.source, "webhook signing secret is readable again");
                 }
                 Err(error) if place.watched.is_new_failure() => {
-                    warn!(%error, "webhook signing secret kept as it was: the new one cannot be used");
+                    warn!(%error, "new webhook signing secret is unusable; keeping the previous one");
                 }
                 _ => {}
             }
@@ -94,7 +94,7 @@ impl Secrets {
 }
 
 impl SecretSlot {
-    /// Reads the secret, and says whether it is another one.
+    /// Reads the secret. Returns it and whether it changed.
     fn read(&mut self) -> Result<(SigningSecret, bool), WebhookConfigError> {
         let (text, secret) = self.watched.attempt(self.source.file(), || read(&self.source))?;
         let is_new = self.known.as_ref() != Some(&text);
@@ -103,10 +103,11 @@ impl SecretSlot {
     }
 }
 
-/// Whether a signing secret can be read and used.
+/// Checks that a signing secret is readable and usable.
 ///
 /// # Errors
-/// Why not; the message holds nothing of it.
+///
+/// Returns the reason if it is not; the message does not contain the secret.
 pub fn check_secret(source: &SecretSource) -> Result<(), WebhookConfigError> {
     read(source).map(drop)
 }
@@ -114,7 +115,7 @@ pub fn check_secret(source: &SecretSource) -> Result<(), WebhookConfigError> {
 fn read(source: &SecretSource) -> Result<(Secret, SigningSecret), WebhookConfigError> {
     let unusable = |fault| WebhookConfigError::Unusable { origin: source.to_string(), fault };
     let secret = source.read().map_err(|error| match error.fault {
-        // The general message does not say where it is found.
+        // The general message does not say where to find the secret.
         SecretFault::Blank => unusable(BadSecret::Empty),
         _ => WebhookConfigError::Unreadable(error),
     })?;

@@ -1,9 +1,9 @@
-//! Whether a delivery was signed by Svix, which delivers Clerk's webhooks.
+//! Verifies signatures of Svix, which delivers Clerk's webhooks.
 //!
-//! Signed is `{id}.{timestamp}.{body}`, byte for byte as received, with HMAC-SHA256; the header carries
-//! `v1,<base64>` entries separated by blanks. The scheme is that of
-//! [Standard Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
-//! Pure: time is passed in.
+//! The signed text is `{id}.{timestamp}.{body}`, byte for byte as received, with HMAC-SHA256. The header contains
+//! `v1,<base64>` entries separated by spaces. The scheme is that of [Standard
+//! Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). Pure: time is
+//! passed in.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,42 +19,41 @@ use sha2::Sha256;
 
 use crate::secret::REDACTED;
 
-/// Header names for id, timestamp and signature: Svix's own, and the unbranded ones of Standard Webhooks.
+/// Headers for id, timestamp and signature: Svix's own, and the unbranded ones of Standard Webhooks.
 const HEADER_FAMILIES: [[&str; 3]; 2] =
     [["svix-id", "svix-timestamp", "svix-signature"], ["webhook-id", "webhook-timestamp", "webhook-signature"]];
 
-/// What signing secrets begin with.
+/// Prefix of signing secrets.
 const SECRET_PREFIX: &str = "whsec_";
 
-/// The least bytes of a secret that Standard Webhooks allows. Svix issues 24 and takes none shorter.
+/// Minimum length of a secret in Standard Webhooks. Svix issues 24 bytes and accepts no shorter ones.
 const MIN_SECRET_BYTES: usize = 24;
 
-/// Longer ids than this are no ids of Svix (`msg_` and 27 characters).
+/// Maximum length of an id. Svix's ids are `msg_` and 27 characters.
 const MAX_ID_BYTES: usize = 256;
 
-/// People lose the `=` at the end of a secret when they copy it; it carries no information.
+/// A secret without its trailing `=`, often lost when copied, is accepted; padding carries no information.
 const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// How far a delivery's timestamp may be from our clock, in either direction, inclusive: 1 s to 3600 s, by default 300 s
-/// as in Svix's libraries.
+/// Maximum difference between a delivery's timestamp and the clock, in either direction, inclusive.
 ///
-/// There is no value that switches the check off.
+/// 1 s to 3600 s; 300 s by default, as in Svix's libraries. No value disables the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "i64")]
 pub struct Tolerance(u16);
 
 impl Tolerance {
-    /// The least and the greatest number of seconds.
+    /// Valid range in seconds.
     pub const RANGE: std::ops::RangeInclusive<i64> = 1..=3600;
 
-    /// A tolerance of so many seconds.
+    /// Creates a tolerance in seconds.
     ///
     /// # Errors
     ///
-    /// If `seconds` is not within [`RANGE`](Self::RANGE).
+    /// Returns an error if `seconds` is not within [`RANGE`](Self::RANGE).
     pub fn from_secs(seconds: i64) -> Result<Self, InvalidTolerance> {
         let refused = InvalidTolerance { seconds };
         if !Self::RANGE.contains(&seconds) {
@@ -63,13 +62,13 @@ impl Tolerance {
         u16::try_from(seconds).map(Self).map_err(|_| refused)
     }
 
-    /// The tolerance in whole seconds.
+    /// Returns the tolerance in seconds.
     #[must_use]
     pub const fn as_secs(self) -> u64 {
         self.0 as u64
     }
 
-    /// The tolerance as a duration.
+    /// Returns the tolerance as a duration.
     #[must_use]
     pub const fn duration(self) -> Duration {
         Duration::from_secs(self.as_secs())
@@ -92,24 +91,22 @@ impl TryFrom<i64> for Tolerance {
 
 /// A tolerance outside [`Tolerance::RANGE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the tolerance of webhook timestamps is {seconds} s; set a whole number of seconds from 1 to 3600 (usual: 300)"
-)]
+#[error("webhook timestamp tolerance {seconds} s is out of range; use 1 to 3600 whole seconds (default: 300)")]
 pub struct InvalidTolerance {
-    /// What was asked for, in seconds.
+    /// The invalid value in seconds.
     pub seconds: i64,
 }
 
-/// A signing secret, ready for use. It is never shown, and wiped from memory when dropped.
+/// A parsed signing secret. It is never shown, and wiped from memory when dropped.
 #[derive(Clone)]
 pub struct SigningSecret(Hmac<Sha256>);
 
 impl SigningSecret {
-    /// Reads `whsec_<base64>`; the prefix, padding and white space around it may be missing or present.
+    /// Parses `whsec_<base64>`; prefix, padding and surrounding white space are optional.
     ///
     /// # Errors
     ///
-    /// What is wrong with it. A secret that cannot be decoded is never used as an empty key.
+    /// Returns what is wrong. An undecodable secret is never used as an empty key.
     pub fn parse(text: &str) -> Result<Self, BadSecret> {
         let text = text.trim();
         let encoded = text.strip_prefix(SECRET_PREFIX).unwrap_or(text);
@@ -123,7 +120,7 @@ impl SigningSecret {
         Hmac::new_from_slice(&key).map(Self).map_err(|_| BadSecret::TooShort)
     }
 
-    /// The value of the signature header for a delivery: `v1,<base64>`. For tests of code that receives webhooks.
+    /// Returns the signature header of a delivery, `v1,<base64>`, for tests of webhook receivers.
     #[must_use]
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
         let mac = self.mac(id.as_bytes(), timestamp.to_string().as_bytes(), body);
@@ -145,20 +142,20 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// A delivery whose signature fits.
+/// A verified delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified<'a> {
-    /// The id of the message: the same in every attempt to deliver it.
+    /// Id of the message, the same in every attempt to deliver it.
     pub id: &'a str,
-    /// Index of the first secret that fits.
+    /// Index of the first secret that matches.
     pub matched_secret: usize,
 }
 
-/// Checks headers and body of a delivery.
+/// Verifies headers and body of a delivery.
 ///
-/// `body` must be the bytes as received: parsed and written again, even the same JSON has another signature. `now` is
-/// the wall clock; both it and the timestamp count in whole seconds. The secrets are tried in order, and any `v1` entry
-/// that fits one of them is enough, so that either side can rotate first. Comparison takes constant time.
+/// `body` must contain the bytes as received: reserializing even equal JSON changes the signature. `now` is the wall
+/// clock; it and the timestamp count in whole seconds. The secrets are tried in order, and one `v1` entry that matches
+/// one of them suffices, so that either side can rotate first. The comparison takes constant time.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -178,7 +175,7 @@ pub struct Verified<'a> {
 ///
 /// # Errors
 ///
-/// The first reason to refuse the delivery. Headers are looked at first, then time, then the signature.
+/// Returns the first reason to reject the delivery: headers first, then time, then the signature.
 pub fn verify<'h>(
     secrets: &[SigningSecret],
     tolerance: Tolerance,
@@ -208,7 +205,7 @@ pub fn verify<'h>(
     }
 }
 
-/// The signed headers, all of one family.
+/// The signed headers, all of one naming scheme.
 struct Signed<'h> {
     id: &'h [u8],
     timestamp: &'h [u8],
@@ -223,7 +220,7 @@ impl<'h> Signed<'h> {
                 return Ok(Self { id, timestamp, signature_header });
             }
         }
-        // Named is what is missing of the family that was begun.
+        // Reports a header missing from the scheme that is partly present.
         let begun = HEADER_FAMILIES.iter().find(|family| family.iter().any(|name| value(name).is_some()));
         let family = begun.unwrap_or(&HEADER_FAMILIES[0]);
         let name = family.iter().copied().find(|name| value(name).is_none()).unwrap_or(family[0]);
@@ -235,7 +232,7 @@ fn check_time(timestamp: &[u8], tolerance: Tolerance, now: SystemTime) -> Result
     if !timestamp.iter().all(u8::is_ascii_digit) {
         return Err(VerifyError::BadTimestamp);
     }
-    // More digits than a u64 holds are a time far ahead, not an unreadable one.
+    // A number beyond u64 is far in the future, not unreadable.
     let sent = timestamp
         .iter()
         .fold(0_u64, |seconds, digit| seconds.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
@@ -250,53 +247,53 @@ fn check_time(timestamp: &[u8], tolerance: Tolerance, now: SystemTime) -> Result
     Ok(())
 }
 
-/// The id as text, if a signer may have used it: visible ASCII without a full stop.
+/// The id as text, if valid: visible ASCII without a full stop.
 ///
-/// Standard Webhooks forbids the full stop, which separates the signed parts: with it, one signature would also fit
-/// other ways of cutting the same bytes into id, timestamp and body.
+/// Standard Webhooks forbids the full stop, which separates the signed parts. With it, one signature would match
+/// several ways of splitting the same bytes into id, timestamp and body.
 fn plausible_id(id: &[u8]) -> Option<&str> {
     let is_plausible = id.len() <= MAX_ID_BYTES && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.');
     if is_plausible { std::str::from_utf8(id).ok() } else { None }
 }
 
-/// Why a delivery is refused.
+/// Why a delivery is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// One of the three headers is missing or empty.
-    #[error("the header {0} is missing; only deliveries of Clerk's webhooks are taken here")]
+    #[error("missing header {0}; this endpoint accepts Clerk's webhooks only")]
     MissingHeader(&'static str),
-    /// The timestamp is no number.
+    /// The timestamp is not a number.
     #[error("the timestamp is not a UNIX time in whole seconds")]
     BadTimestamp,
     /// The delivery was sent too long ago.
-    #[error("sent {seconds} s ago, allowed are {tolerance} s; check the clocks of both sides")]
+    #[error("sent {seconds} s ago, more than the allowed {tolerance} s; check the clocks of both sides")]
     TooOld {
         /// Its age in seconds.
         seconds: u64,
         /// The allowed age in seconds.
         tolerance: u64,
     },
-    /// The delivery's timestamp lies too far ahead.
-    #[error("sent {seconds} s ahead of our clock, allowed are {tolerance} s; check the clocks of both sides")]
+    /// The delivery's timestamp is too far ahead.
+    #[error("sent {seconds} s in the future, more than the allowed {tolerance} s; check the clocks of both sides")]
     TooNew {
         /// How far ahead, in seconds.
         seconds: u64,
         /// The allowed distance in seconds.
         tolerance: u64,
     },
-    /// No `v1` entry fits any of the secrets.
+    /// No `v1` entry matches any of the secrets.
     #[error(
-        "no signature fits; check that the signing secret is that of this endpoint (Clerk dashboard, Webhooks) \
-         and that nothing in between changes the body"
+        "no signature matches; check that the signing secret is that of this endpoint (Clerk dashboard, Webhooks) \
+         and that no proxy changes the body"
     )]
     BadSignature,
-    /// We have no usable secret: our fault, not the sender's.
+    /// No usable secret is configured: a fault of the receiver, not the sender.
     #[error("no usable signing secret is configured: {0}")]
     BadSecret(BadSecret),
 }
 
 impl VerifyError {
-    /// The reason as one word of a closed set, for metrics.
+    /// Returns the reason as a label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -316,16 +313,16 @@ impl From<BadSecret> for VerifyError {
     }
 }
 
-/// What is wrong with a signing secret. No variant holds the secret or a part of it.
+/// What is wrong with a signing secret. No variant contains any part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSecret {
-    /// There is none, or nothing follows the prefix.
-    #[error("is empty; put the endpoint's signing secret there (Clerk dashboard, Webhooks)")]
+    /// The secret is empty, or only the prefix.
+    #[error("is empty; use the endpoint's signing secret (Clerk dashboard, Webhooks)")]
     Empty,
-    /// What follows the prefix is not base64.
+    /// The text after the prefix is not base64.
     #[error("is not `whsec_` and base64; copy the endpoint's signing secret again (Clerk dashboard, Webhooks)")]
     NotBase64,
-    /// Fewer bytes than any secret of Svix has.
+    /// Shorter than any secret of Svix.
     #[error(
         "decodes to fewer than {MIN_SECRET_BYTES} bytes; copy the whole signing secret (Clerk dashboard, Webhooks)"
     )]

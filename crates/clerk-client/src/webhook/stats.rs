@@ -1,4 +1,4 @@
-//! What became of deliveries, counted.
+//! Counters of deliveries.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,43 +7,43 @@ use http::StatusCode;
 use super::event::EventKind;
 use super::signature::VerifyError;
 
-/// What became of one delivery.
+/// Outcome of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeliveryOutcome {
-    /// What it makes stale was forgotten.
+    /// The outdated responses were invalidated.
     Applied,
-    /// Genuine, and nothing to forget: an unknown type, or one that changes nothing that can be fetched.
+    /// Genuine, but nothing to invalidate: an unknown type, or one that changes nothing that can be fetched.
     Ignored,
-    /// The message was worked off before.
+    /// The message was processed before.
     Duplicate,
-    /// Refused: see [`VerifyError::MissingHeader`].
+    /// Rejected, see [`VerifyError::MissingHeader`].
     MissingHeader,
-    /// Refused: see [`VerifyError::BadTimestamp`].
+    /// Rejected, see [`VerifyError::BadTimestamp`].
     BadTimestamp,
-    /// Refused: see [`VerifyError::TooOld`].
+    /// Rejected, see [`VerifyError::TooOld`].
     TooOld,
-    /// Refused: see [`VerifyError::TooNew`].
+    /// Rejected, see [`VerifyError::TooNew`].
     TooNew,
-    /// Refused: see [`VerifyError::BadSignature`].
+    /// Rejected, see [`VerifyError::BadSignature`].
     BadSignature,
-    /// Not checked, for want of a usable secret: see [`VerifyError::BadSecret`].
+    /// Not verified for lack of a usable secret, see [`VerifyError::BadSecret`].
     BadSecret,
-    /// Genuine, but no event.
+    /// Genuine, but not an event.
     Malformed,
-    /// The body is bigger than any event.
+    /// The body is too large.
     TooLarge,
     /// The body has a content encoding.
     Encoded,
-    /// The body did not come in time, or not to its end.
+    /// The body was incomplete or too slow.
     Incomplete,
     /// The sink failed. Svix will deliver again.
     Failed,
-    /// The sink was not done in time. Svix will deliver again.
+    /// The sink timed out. Svix will deliver again.
     TimedOut,
 }
 
 impl DeliveryOutcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [Self; 15] = [
         Self::Applied,
         Self::Ignored,
@@ -62,7 +62,7 @@ impl DeliveryOutcome {
         Self::TimedOut,
     ];
 
-    /// The outcome as a word.
+    /// Returns the outcome as a label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,12 +84,12 @@ impl DeliveryOutcome {
         }
     }
 
-    /// The status that the sender gets. Svix takes 2xx as delivered and repeats anything else for about a day.
+    /// Returns the response status. Svix takes 2xx as delivered and retries all others for about a day.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Applied | Self::Ignored | Self::Duplicate => StatusCode::OK,
-            // 400 and not 401, as in the examples of Svix and Clerk: there are no credentials to ask for.
+            // 400 and not 401, as in the examples of Svix and Clerk: there are no credentials to request.
             Self::MissingHeader
             | Self::BadTimestamp
             | Self::TooOld
@@ -118,18 +118,18 @@ impl From<VerifyError> for DeliveryOutcome {
     }
 }
 
-/// The counters at one moment. They only go up.
+/// Snapshot of the counters. They only grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookStats {
-    /// Deliveries by family and outcome, every pair once, zeros too.
+    /// Deliveries by event kind and outcome; contains every pair, including zeros.
     pub deliveries: Vec<(EventKind, DeliveryOutcome, u64)>,
-    /// Deliveries by the index of the secret that signed them, in the order of configuration. When the one of the old
-    /// secret stands still, it can be retired.
+    /// Deliveries by the index of the secret that signed them, in the order of configuration. An old secret can be
+    /// removed once its counter stops growing.
     pub matched_secrets: Vec<u64>,
 }
 
 impl WebhookStats {
-    /// How many deliveries of a family had this outcome.
+    /// Returns the number of deliveries of a kind with this outcome.
     #[must_use]
     pub fn get(&self, family: EventKind, outcome: DeliveryOutcome) -> u64 {
         self.deliveries.iter().filter(|entry| (entry.0, entry.1) == (family, outcome)).map(|entry| entry.2).sum()
@@ -139,7 +139,6 @@ impl WebhookStats {
 const FAMILIES: usize = EventKind::ALL.len();
 const OUTCOMES: usize = DeliveryOutcome::ALL.len();
 
-/// The counters themselves.
 #[derive(Debug)]
 pub(super) struct WebhookCounters {
     deliveries: [[AtomicU64; OUTCOMES]; FAMILIES],
@@ -181,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_family_and_outcome_has_a_counter_of_its_own() {
+    fn every_kind_and_outcome_has_its_own_counter() {
         assert!(EventKind::ALL.iter().enumerate().all(|(index, family)| *family as usize == index));
         assert!(DeliveryOutcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
         let counters = WebhookCounters::new(2);

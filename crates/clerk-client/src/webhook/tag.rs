@@ -1,7 +1,7 @@
-//! The words in which webhooks and caches speak of the same thing.
+//! Tags: the vocabulary shared by webhooks and caches.
 //!
-//! A tag is something that an answer of the Backend API shows. A cache asks [`tags_of_route`] what an answer shows, an
-//! event names what changed, and an answer is stale as soon as one of its tags is named. Neither side knows the other.
+//! A tag is something that a Backend API response shows. A cache gets the tags of a response from [`tags_of_route`]; an
+//! event lists the tags that changed. A response is outdated as soon as one of its tags changes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,9 +12,9 @@ macro_rules! tags {
         plain { $($(#[$plain_doc:meta])* $plain:ident $plain_word:literal,)* }
         of { $($(#[$of_doc:meta])* $of:ident $of_word:literal,)* }
     ) => {
-        /// Something that answers of the Backend API show and that events change.
+        /// Something that Backend API responses show and that events change.
         ///
-        /// Its text form, such as `user:user_2abc` or `user_list`, can be sent to other processes and read again.
+        /// Its text form, such as `user:user_2abc` or `user_list`, can be sent to other processes and parsed.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Tag {
             $($(#[$plain_doc])* $plain,)*
@@ -51,81 +51,81 @@ macro_rules! tags {
 
 tags! {
     plain {
-        /// All of it: named by an event that does not say what it is about. On every answer that has tags.
+        /// Named by events that do not say what changed. On every response that has tags.
         Everything "everything",
         /// Lists and counts of users.
         UserList "user_list",
-        /// Other answers that show users whom their route does not name, such as members.
+        /// Other responses that show users not named by their route, such as members.
         UsersShown "users_shown",
         /// Lists of sessions and of clients.
         SessionList "session_list",
-        /// Every answer that shows a session: named when sessions end without an event that tells which.
+        /// All responses that show a session: named when sessions end without an event that identifies them.
         AnySession "any_session",
         /// Lists of organizations.
         OrganizationList "organization_list",
-        /// Answers of routes that name the organization by its slug, which events do not tell reliably.
+        /// Responses of routes that name the organization by its slug, which events do not reliably contain.
         OrganizationBySlug "organization_by_slug",
-        /// Other answers that show organizations which their route does not name, such as memberships of a user.
+        /// Other responses that show organizations not named by their route, such as a user's memberships.
         OrganizationsShown "organizations_shown",
         /// Lists and counts over memberships of all organizations and users.
         MembershipList "membership_list",
-        /// Every answer that shows a membership or counts some.
+        /// All responses that show or count memberships.
         AnyMembership "any_membership",
         /// Lists and counts over invitations of all organizations.
         InvitationList "invitation_list",
         /// Lists over domains of all organizations.
         DomainList "domain_list",
-        /// Roles, role sets and permissions, and all answers that show them, such as memberships.
+        /// Roles, role sets and permissions, and all responses that show them, such as memberships.
         Roles "roles",
         /// The waiting list.
         WaitlistEntries "waitlist_entries",
         /// Lists over the billing of all payers.
         BillingList "billing_list",
-        /// Every answer that shows a payer's billing.
+        /// All responses that show a payer's billing.
         AnyBilling "any_billing",
     }
     of {
-        /// One user, and everything below the user's route.
+        /// A user, and everything below the user's route.
         User "user",
-        /// One session.
+        /// A session.
         Session "session",
-        /// One client: a browser or device with its sessions.
+        /// A client: a browser or device with its sessions.
         Client "client",
-        /// One organization, and everything below its route.
+        /// An organization, and everything below its route.
         Organization "organization",
-        /// Members of one organization, and their number.
+        /// Members of an organization, and their number.
         Members "members",
-        /// Memberships of one user.
+        /// Memberships of a user.
         MembershipsOfUser "memberships_of_user",
-        /// Invitations of one organization, and their number.
+        /// Invitations of an organization, and their number.
         Invitations "invitations",
-        /// Domains of one organization.
+        /// Domains of an organization.
         Domains "domains",
-        /// Billing of one payer, a user or an organization.
+        /// Billing of a payer: a user or an organization.
         Billing "billing",
     }
 }
 
 impl Tag {
-    /// Whether it is one thing, by its identifier, and not a kind of answers.
+    /// Returns whether the tag identifies a single object and not a group of responses.
     #[must_use]
     pub fn names_one(&self) -> bool {
         matches!(self, Self::User(_) | Self::Session(_) | Self::Client(_) | Self::Organization(_) | Self::Billing(_))
     }
 }
 
-/// A text that is no [`Tag`].
+/// A text that is not a [`Tag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a tag of cached answers; a newer version may have sent it: treat it as `everything`")]
+#[error("unknown cache tag, perhaps of a newer version; treat it as `everything`")]
 pub struct ParseTagError;
 
-/// What the answer to a GET of this route shows.
+/// Returns the tags of the response to a GET of this route.
 ///
-/// `template` is the route's path with placeholders, `/v1/users/{user_id}`, and `parameters` are the values of the
-/// placeholders from left to right, percent-decoded. Queries need not be given: tags are those of the widest query.
+/// `template` is the route's path with placeholders, such as `/v1/users/{user_id}`; `parameters` are their values from
+/// left to right, percent-decoded. Queries are not needed: the tags cover the widest query.
 ///
-/// Empty if no event speaks of the route, if it is unknown, or if the parameters do not fit the template: such an
-/// answer can only age. Times of activity (`last_active_at` and the like) change without an event and only age too.
+/// Empty if no event covers the route, the route is unknown, or the parameters do not fit the template: such a response
+/// can only expire. Times of activity (such as `last_active_at`) change without an event and also only expire.
 ///
 /// ```
 /// use clerk_client::webhook::{Tag, tags_of_route};
@@ -140,7 +140,7 @@ pub fn tags_of_route(template: &str, parameters: &[&str]) -> Vec<Tag> {
     }
     let first: Arc<str> = parameters.first().copied().unwrap_or_default().into();
     let mut tags = match template.strip_prefix("/v1/").unwrap_or(template) {
-        // Users can be listed by the organization that they are members of.
+        // Users can be filtered by organization.
         "users" | "users/count" => vec![Tag::UserList, Tag::MembershipList, Tag::AnyMembership],
         "users/{user_id}" | "users/{user_id}/oauth_access_tokens/{provider}" | "users/{user_id}/trusted_devices" => {
             vec![Tag::User(first)]
@@ -158,12 +158,12 @@ pub fn tags_of_route(template: &str, parameters: &[&str]) -> Vec<Tag> {
         "users/{user_id}/organization_invitations" => {
             vec![Tag::User(first), Tag::InvitationList, Tag::OrganizationsShown, Tag::Roles]
         }
-        // They belong to some user, and their events are those of the user.
+        // They belong to an unknown user, and their events are those of the user.
         "email_addresses/{email_address_id}" | "phone_numbers/{phone_number_id}" => vec![Tag::UsersShown],
         "sessions" | "clients" => vec![Tag::SessionList, Tag::AnySession],
         "sessions/{session_id}" => vec![Tag::Session(first), Tag::AnySession],
         "clients/{client_id}" => vec![Tag::Client(first), Tag::AnySession],
-        // Organizations come with the number of members and of open invitations if asked.
+        // Organizations optionally include the number of members and of open invitations.
         "organizations" => {
             vec![Tag::OrganizationList, Tag::MembershipList, Tag::AnyMembership, Tag::InvitationList]
         }
@@ -207,7 +207,7 @@ fn tags_of_organization(below: &str, id: Arc<str>) -> Vec<Tag> {
         "/billing/credits" | "/billing/subscription" => vec![Tag::Billing(Arc::clone(&id)), Tag::AnyBilling],
         _ => return Vec::new(),
     };
-    // Clerk takes the slug in place of the id, and ids begin with `org_`.
+    // Clerk accepts the slug instead of the id; ids begin with `org_`.
     if !id.starts_with("org_") {
         tags.push(Tag::OrganizationBySlug);
     }

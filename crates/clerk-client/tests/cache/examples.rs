@@ -1,4 +1,4 @@
-//! The example does what it says.
+//! The cache example works as described.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use crate::support::clock;
 use clerk_test_support::{World, simulator};
 
-/// Signs nothing real.
+/// A signing secret for tests.
 const SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
 
 async fn get(app: &Router, id: &str) -> Response<Body> {
@@ -28,7 +28,7 @@ fn came_from(response: &Response<Body>) -> &str {
     response.headers()["x-cache"].to_str().unwrap()
 }
 
-/// Svix reports that a user has changed.
+/// Delivers a webhook about a changed user.
 async fn report(app: &Router, id: &str) -> StatusCode {
     let body = json!({"type": "user.updated", "object": "event", "data": {"id": id}}).to_string();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -43,7 +43,7 @@ async fn report(app: &Router, id: &str) -> StatusCode {
 }
 
 #[tokio::test]
-async fn a_user_is_asked_for_once_until_a_webhook_says_that_he_changed() {
+async fn user_is_fetched_once_until_a_webhook_arrives() {
     let world = World::new(simulator(1));
     let cache = Cache::new(CacheOptions::new("example"), clock());
     let secret = SecretSource::Inline(Secret::new(SECRET.to_owned()));

@@ -1,4 +1,4 @@
-//! What an invalidation does to answers that are kept, on their way, or yet to come.
+//! Effects of an invalidation on entries, on fetches in flight, and on later fetches.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn named(name: &str) -> [Tag; 1] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_with_one_of_the_tags_are_forgotten_and_others_are_not() {
+async fn entries_with_the_tag_are_invalidated_and_others_stay() {
     let cache = alone();
     let keys = ["user_1", "user_2"].map(|name| key(&cache, name));
     ask(&cache, keys[0], &user("user_1"), FRESH, Ok(answer("one"))).await.unwrap();
@@ -24,14 +24,14 @@ async fn answers_with_one_of_the_tags_are_forgotten_and_others_are_not() {
     assert!(cache.peek(&keys[0]).is_none() && cache.peek(&keys[1]).is_some());
     cache.invalidate(&[Tag::Everything]).await.unwrap();
     assert!(cache.peek(&keys[1]).is_none());
-    // No event speaks of it: it can only age.
+    // No event covers it: it can only expire.
     assert!(cache.peek(&untagged).is_some());
     assert_eq!(cache.stats().invalidations, 2);
 }
 
-/// A write costs no read a second request: a read that was asked for before may be answered with what it fetched.
+/// A write causes no second request for a read: a read that began before may receive the earlier response.
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_began_before_answers_and_is_not_kept() {
+async fn earlier_fetch_is_returned_but_not_stored() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -50,7 +50,7 @@ async fn a_fetch_that_began_before_answers_and_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_after_an_invalidation_fetches_anew() {
+async fn request_after_an_invalidation_fetches_again() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -62,15 +62,15 @@ async fn who_asks_after_an_invalidation_fetches_anew() {
     assert_eq!(readers.clerk.begun(), 2);
     readers.clerk.answer(1, Ok(answer("new"))).await;
     assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["new"; 2]);
-    // The old one comes last, and changes nothing.
+    // The old response arrives last and changes nothing.
     readers.clerk.answer(0, Ok(answer("old"))).await;
     assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["old"]);
-    assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("never asked"))).await), "new");
+    assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("never fetched"))).await), "new");
 }
 
-/// As without a cache: who asked before a change may get an answer from before it, and Clerk is asked once.
+/// As without a cache: a request from before a change may receive an earlier response, with a single fetch.
 #[tokio::test(start_paused = true)]
-async fn who_only_shares_a_fetch_keeps_it_and_who_asks_after_an_invalidation_begins_anew() {
+async fn invalidation_detaches_a_coalesced_fetch() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -88,7 +88,7 @@ async fn who_only_shares_a_fetch_keeps_it_and_who_asks_after_an_invalidation_beg
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_of_something_else_does_not_disturb_a_fetch() {
+async fn unrelated_invalidation_does_not_detach_a_fetch() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -99,7 +99,7 @@ async fn an_invalidation_of_something_else_does_not_disturb_a_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_answer_is_forgotten_too() {
+async fn stale_entry_is_invalidated_too() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let policy = CachePolicy { stale_while_revalidate: MINUTE, stale_if_error: MINUTE, ..FRESH };
@@ -114,7 +114,7 @@ async fn a_stale_answer_is_forgotten_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_fetched_right_after_an_invalidation_does_not_live_long() {
+async fn entry_fetched_right_after_an_invalidation_is_short_lived() {
     let cache = Cache::new(CacheOptions::new("prod"), clock());
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let policy = CachePolicy { stale_if_error: MINUTE, ..FRESH };

@@ -1,6 +1,6 @@
-//! The cache: what holds whatever happens, each rule alone, and two processes over a real Redis.
+//! The cache: properties under random steps, each rule alone, and two processes over a real Redis.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a test is what fails here")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod examples;
 mod invalidation;

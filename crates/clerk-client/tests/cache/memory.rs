@@ -1,4 +1,4 @@
-//! What is kept in memory, how long, and how much of it.
+//! What the memory tier stores, for how long, and how much of it.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{FRESH, Failed, MINUTE, Readers, alone, answer, ask, body, c
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
-async fn times_of_freshness_differ_by_ten_percent_and_no_more() {
+async fn ttls_vary_by_at_most_ten_percent() {
     let cache = alone();
     let tags = user("user_1");
     let keys: Vec<_> = (0..200).map(|number| key(&cache, &format!("/v1/users/{number}"))).collect();
@@ -22,14 +22,14 @@ async fn times_of_freshness_differ_by_ten_percent_and_no_more() {
     advance(MINUTE * 9 / 10 - MILLISECOND).await;
     assert_eq!(fresh(), 200);
     advance(MINUTE / 10).await;
-    // Whatever the dice: 200 answers do not all end in the same half of the time.
+    // With any random numbers, 200 entries do not all expire in the same half of the time.
     assert!((1..200).contains(&fresh()), "{}", fresh());
     advance(MINUTE / 10 + 2 * MILLISECOND).await;
     assert_eq!(fresh(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_tells_its_age() {
+async fn cached_response_reports_its_age() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
@@ -41,7 +41,7 @@ async fn an_answer_tells_its_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_200_is_kept_and_404_if_the_policy_says_so() {
+async fn only_200_and_configured_404_are_stored() {
     let cache = alone();
     let tags = user("user_1");
     let negative = CachePolicy { negative_ttl: Duration::from_secs(10), ..FRESH };
@@ -59,7 +59,7 @@ async fn only_200_is_kept_and_404_if_the_policy_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_answer_is_given_while_it_is_fetched_anew_once() {
+async fn stale_response_is_served_during_a_single_refresh() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let policy = CachePolicy { stale_while_revalidate: MINUTE, ..FRESH };
@@ -78,13 +78,13 @@ async fn a_stale_answer_is_given_while_it_is_fetched_anew_once() {
     readers.clerk.answer(0, Ok(answer("new"))).await;
     let given = ask(&cache, key, &tags, policy, Err(Failed(1))).await;
     assert!(matches!(hit(&given), Hit::Memory { .. }) && body(&given) == "new");
-    // Too old to be given at all.
+    // Too old to be served.
     advance(MINUTE * 2 + MINUTE / 10).await;
     assert_eq!(hit(&ask(&cache, key, &tags, policy, Ok(answer("newer"))).await), Hit::Fetched);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_answer_is_given_when_fetching_fails() {
+async fn stale_response_is_served_if_the_fetch_fails() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let policy = CachePolicy { stale_if_error: MINUTE, ..FRESH };
@@ -95,7 +95,7 @@ async fn a_stale_answer_is_given_when_fetching_fails() {
         let given = ask(&cache, key, &tags, policy, failure).await;
         assert!(matches!(hit(&given), Hit::Stale { .. }) && body(&given) == "old");
     }
-    // What Clerk says of the request itself is the answer.
+    // A response about the request itself is no failure.
     let gone = ask(&cache, key, &tags, policy, Ok(with_status(StatusCode::NOT_FOUND, "gone"))).await;
     assert_eq!((hit(&gone), body(&gone)), (Hit::Fetched, "gone"));
     advance(MINUTE).await;
@@ -103,7 +103,7 @@ async fn a_stale_answer_is_given_when_fetching_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_are_too_large_are_not_kept() {
+async fn too_large_responses_are_not_stored() {
     let small =
         CacheOptions { memory_bytes: 64 << 10, read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") };
     let cache = Cache::new(small, clock());
@@ -122,7 +122,7 @@ async fn answers_that_are_too_large_are_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_has_an_end() {
+async fn memory_is_bounded() {
     let memory_bytes = 256 << 10;
     let cache = Cache::new(
         CacheOptions { memory_bytes, read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") },
@@ -149,7 +149,7 @@ async fn without_memory_every_request_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_policy_is_taken() {
+async fn extreme_policies_are_accepted() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let ever = Duration::MAX;
@@ -168,7 +168,7 @@ async fn instances_share_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wall_clock_that_is_set_ends_no_answer_and_a_suspension_does() {
+async fn suspension_expires_entries_but_wall_clock_changes_do_not() {
     let clock = clock();
     let options = CacheOptions { read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") };
     let cache = Cache::new(options, std::sync::Arc::clone(&clock));

@@ -1,6 +1,6 @@
-//! Whatever readers, fetches and invalidations do to each other: who asks after an invalidation was acknowledged gets
-//! nothing older, nothing outlives its time, each key is fetched once at a time and once for each reader at most, and
-//! no reader waits for ever.
+//! Random sequences of readers, fetches and invalidations: no request after an acknowledged invalidation gets an older
+//! response, nothing outlives its TTL, each key has one fetch at a time and at most one per reader, and no reader waits
+//! forever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,33 +19,33 @@ use clerk_test_support::redis::RedisServer;
 const TTL: Duration = Duration::from_secs(10);
 const STALE: Duration = Duration::from_secs(20);
 
-/// What happens next.
+/// A step.
 #[derive(Debug, Clone)]
 enum Step {
     Ask {
         cache: usize,
         key: usize,
     },
-    /// One of the fetches under way ends: in an answer or an error.
+    /// A fetch in flight ends with a response or an error.
     Land {
         fetch: usize,
         is_good: bool,
     },
-    /// Clerk's data change, and the webhook for it arrives at one of the processes.
+    /// Clerk's data changes, and the webhook arrives at one of the processes.
     Change {
         cache: usize,
         tag: usize,
     },
-    /// A reader goes away.
+    /// A reader is dropped.
     Leave {
         reader: usize,
     },
     Wait {
         millis: u64,
     },
-    /// Redis loses everything.
+    /// Redis loses all data.
     Flush,
-    /// All subscriptions break, and come back.
+    /// All subscriptions break and are restored.
     Cut,
 }
 
@@ -63,7 +63,7 @@ fn steps(with_redis: bool) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// How many tags there are, and which of them each key has.
+/// Number of tags, and the tags of each key.
 const TAGS: usize = 4;
 const KEYS: [&[usize]; 4] = [&[0, 1], &[0, 2], &[0, 1, 3], &[0, 3]];
 
@@ -76,7 +76,7 @@ fn tag(index: usize) -> Tag {
     }
 }
 
-/// Versions of what the tags stand for.
+/// Versions of the tagged data.
 type Versions = [u64; TAGS];
 
 fn of(versions: &Versions, key: usize) -> Vec<u64> {
@@ -85,11 +85,11 @@ fn of(versions: &Versions, key: usize) -> Vec<u64> {
 
 #[derive(Default)]
 struct State {
-    /// Requests that were asked for.
+    /// Number of requests.
     asked: usize,
-    /// Clerk's data now.
+    /// Clerk's current data.
     truth: Versions,
-    /// The data as of the last invalidation that was acknowledged, and heard by all.
+    /// The data at the last invalidation that was acknowledged and received by all.
     acknowledged: Versions,
     fetches: Vec<Fetch>,
     faults: Vec<String>,
@@ -99,14 +99,14 @@ struct Fetch {
     key: usize,
     cache: usize,
     began: Instant,
-    /// What it will answer: the data as they were when it began.
+    /// Its response: the data when it began.
     versions: Versions,
     acknowledged: Versions,
     end: Option<oneshot::Sender<bool>>,
 }
 
 impl Fetch {
-    fn is_under_way(&self) -> bool {
+    fn is_in_flight(&self) -> bool {
         self.end.as_ref().is_some_and(|end| !end.is_closed())
     }
 }
@@ -131,7 +131,7 @@ impl World {
             self.rest().await;
             self.check();
         }
-        // Everything that is under way ends, and so does everybody who waits.
+        // All fetches and readers end.
         let end = timeout(Duration::from_secs(60), async {
             while !self.readers.is_empty() {
                 self.land(0, true);
@@ -139,11 +139,11 @@ impl World {
                 while self.readers.try_join_next().is_some() {}
             }
         });
-        end.await.expect("a reader waits for ever");
+        end.await.expect("a reader waits forever");
         self.check();
         if let Some(redis) = &self.redis {
             for (key, ttl) in redis.keys().await {
-                assert!(ttl != -1, "{key} has no time to live");
+                assert!(ttl != -1, "{key} has no TTL");
             }
         }
     }
@@ -180,10 +180,10 @@ impl World {
 
     fn land(&self, fetch: usize, is_good: bool) {
         let mut state = self.state.lock();
-        let mut under_way: Vec<_> = state.fetches.iter_mut().filter(|fetch| fetch.is_under_way()).collect();
-        let count = under_way.len();
+        let mut in_flight: Vec<_> = state.fetches.iter_mut().filter(|fetch| fetch.is_in_flight()).collect();
+        let count = in_flight.len();
         if count > 0 {
-            let _ = under_way[fetch % count].end.take().unwrap().send(is_good);
+            let _ = in_flight[fetch % count].end.take().unwrap().send(is_good);
         }
     }
 
@@ -201,7 +201,7 @@ impl World {
         self.state.lock().acknowledged[number] = truth[number];
     }
 
-    /// Until nothing happens by itself any more. With sockets, only about.
+    /// Waits until no task is ready; only approximate with sockets.
     async fn rest(&self) {
         settle().await;
         if self.redis.is_some() {
@@ -214,11 +214,11 @@ impl World {
         let state = self.state.lock();
         assert!(state.faults.is_empty(), "{}", state.faults.join("\n"));
         assert!(state.fetches.len() <= state.asked, "{} fetches for {} requests", state.fetches.len(), state.asked);
-        // Those that may not be shared any more do not count.
+        // Fetches that may no longer be joined do not count.
         for number in 0..KEYS.len() {
             for cache in 0..self.caches.len() {
                 let is_shared = |fetch: &&Fetch| {
-                    fetch.is_under_way()
+                    fetch.is_in_flight()
                         && (fetch.key, fetch.cache) == (number, cache)
                         && of(&fetch.acknowledged, number) == of(&state.acknowledged, number)
                 };
@@ -247,18 +247,18 @@ async fn read(cache: Cache, index: usize, key: CacheKey, number: usize, policy: 
     };
     let fetch = || fetch(Arc::clone(&state), index, number);
     let given = cache.get_or_fetch(key, &tags, policy, fetch).await;
-    // Without a pause since then: what is acknowledged now was so when the answer was given.
+    // No await since then: what is acknowledged now was acknowledged when the response was returned.
     let Ok((answer, hit)) = given else { return };
     let mut state = state.lock();
     let fetched: usize = std::str::from_utf8(answer.body()).unwrap().parse().unwrap();
     let fetch = &state.fetches[fetched];
     let mut faults = Vec::new();
     if fetch.key != number {
-        faults.push(format!("the answer of key {} was given for key {number}", fetch.key));
+        faults.push(format!("the response of key {} was returned for key {number}", fetch.key));
     }
-    // Readers that asked before an invalidation may get what was fetched before it.
+    // Readers from before an invalidation may get an earlier response.
     if KEYS[number].iter().any(|tag| fetch.versions[*tag] < before[*tag]) {
-        faults.push(format!("{hit:?}: an old answer of key {number} after its invalidation"));
+        faults.push(format!("{hit:?}: an outdated response of key {number} after its invalidation"));
     }
     let age = fetch.began.elapsed();
     let longest = match hit {
@@ -267,7 +267,7 @@ async fn read(cache: Cache, index: usize, key: CacheKey, number: usize, policy: 
         Hit::Coalesced | Hit::Fetched => Duration::MAX,
     };
     if age > longest {
-        faults.push(format!("{hit:?}: the answer is {age:?} old"));
+        faults.push(format!("{hit:?}: the response is {age:?} old"));
     }
     state.faults.extend(faults);
 }

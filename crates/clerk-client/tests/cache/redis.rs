@@ -1,4 +1,4 @@
-//! Two processes over a real Redis that works, is lost, is full, or holds what it should not.
+//! Two processes over a real Redis that works, is lost, is full, or contains invalid data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 async fn heard(cache: &Cache) {
-    until("messages are heard", async || cache.is_connected()).await;
+    until("the subscription works", async || cache.is_connected()).await;
 }
 
-/// A cache as of another process, which hears the others.
+/// A cache of another process, with a working subscription.
 async fn process(redis: &RedisServer) -> Cache {
     let cache = over(redis.store());
     heard(&cache).await;
@@ -46,12 +46,12 @@ fn user_1() -> [Tag; 1] {
     [Tag::User("user_1".into())]
 }
 
-async fn place_of_the_answer(redis: &RedisServer) -> Option<String> {
+async fn key_of_the_entry(redis: &RedisServer) -> Option<String> {
     redis.keys().await.into_iter().map(|(key, _)| key).find(|key| key.contains(":answer:"))
 }
 
 #[tokio::test]
-async fn what_one_process_fetched_another_finds_and_every_key_has_a_ttl() {
+async fn entries_are_shared_and_every_key_has_a_ttl() {
     let redis = RedisServer::start(&[]).await;
     let (one, other) = (process(&redis).await, process(&redis).await);
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
@@ -60,7 +60,7 @@ async fn what_one_process_fetched_another_finds_and_every_key_has_a_ttl() {
     assert!(matches!(hit(&found), Hit::Redis { .. }) && body(&found) == "one");
     let (found, _) = found.unwrap();
     assert_eq!((found.headers().len(), found.fetched_at()), (1, clerk_test_support::start()));
-    // And has it in memory from then on.
+    // From then on it is in memory.
     let again = ask(&other, key, &tags, FRESH, Err(Failed(1))).await;
     assert!(matches!(hit(&again), Hit::Memory { .. }));
     let numbers = [one.stats().redis, other.stats().redis].map(|redis| (redis.hits, redis.misses, redis.stored));
@@ -68,7 +68,7 @@ async fn what_one_process_fetched_another_finds_and_every_key_has_a_ttl() {
     let keys = redis.keys().await;
     assert_eq!(keys.len(), 3, "{keys:?}");
     for (key, ttl) in keys {
-        assert!(ttl > 0, "{key} has no time to live");
+        assert!(ttl > 0, "{key} has no TTL");
         let longest = if key.contains(":answer:") { 66_000 } else { 3_600_000 };
         assert!(ttl <= longest, "{key} lives for {ttl} ms");
         assert!(!key.contains("user_1"), "{key}");
@@ -76,7 +76,7 @@ async fn what_one_process_fetched_another_finds_and_every_key_has_a_ttl() {
 }
 
 #[tokio::test]
-async fn an_invalidation_in_one_process_is_one_in_all() {
+async fn invalidation_reaches_all_processes() {
     let redis = RedisServer::start(&[]).await;
     let (one, other) = (process(&redis).await, process(&redis).await);
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
@@ -89,22 +89,22 @@ async fn an_invalidation_in_one_process_is_one_in_all() {
     until("the fetch has begun", async || waiting.clerk.begun() == 1).await;
     one.invalidate(&user_1()).await.unwrap();
     assert!(one.peek(&key).is_none());
-    until("it is heard", async || other.stats().heard == 1).await;
+    until("the invalidation arrives", async || other.stats().heard == 1).await;
     assert!(other.peek(&key).is_none());
     assert_eq!(body(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), "new");
     assert_eq!(body(&ask(&one, key, &tags, FRESH, Err(Failed(1))).await), "new");
-    // Who waited for an old fetch there gets it, and it is not kept.
+    // Waiters of an old fetch receive its response, which is not stored.
     waiting.clerk.answer(0, Ok(answer("old"))).await;
-    until("it was given", async || other.stats().detached == 1).await;
+    until("the response was returned", async || other.stats().detached == 1).await;
     assert_eq!(waiting.given().await.iter().map(body).collect::<Vec<_>>(), ["old"]);
     assert!(other.peek(&slow).is_none());
-    // Its own message is none to itself.
+    // Ignores its own message.
     assert_eq!((one.stats().heard, one.stats().detached), (0, 0));
 }
 
-/// A Redis that was slow for a moment, or away: what it has from before is not used, and it is told as soon as it can be.
+/// Redis was slow or unreachable: its older entries are not used, and the invalidation is retried.
 #[tokio::test]
-async fn what_redis_could_not_be_told_is_not_used_and_it_is_told_again() {
+async fn failed_invalidation_is_retried_and_its_entries_unused() {
     let redis = RedisServer::start(&[]).await;
     let (one, other) = (process(&redis).await, process(&redis).await);
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
@@ -112,41 +112,41 @@ async fn what_redis_could_not_be_told_is_not_used_and_it_is_told_again() {
     redis.pause().await;
     one.invalidate(&user_1()).await.unwrap_err();
     redis.resume().await;
-    let place = place_of_the_answer(&redis).await;
+    let place = key_of_the_entry(&redis).await;
     assert!(place.is_some(), "the old answer is still there");
     assert_eq!(body(&ask(&one, key, &tags, FRESH, Ok(answer("new"))).await), "new");
-    until("other processes hear of it", async || other.stats().heard == 1).await;
+    until("other processes receive it", async || other.stats().heard == 1).await;
     assert_eq!(body(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), "new");
-    // And then all is as before.
+    // Then everything works as before.
     let third = process(&redis).await;
     let found = ask(&third, key, &tags, FRESH, Err(Failed(1))).await;
     assert!(matches!(hit(&found), Hit::Redis { .. }) && body(&found) == "new");
 }
 
 #[tokio::test]
-async fn a_fetch_from_before_an_invalidation_that_was_not_heard_is_not_kept_in_redis() {
+async fn fetch_before_a_missed_invalidation_is_not_stored_in_redis() {
     let redis = RedisServer::start(&[]).await;
     let (one, other) = (process(&redis).await, over(redis.store()));
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&other);
     readers.ask(key, &tags, FRESH).await;
     until("the fetch has begun", async || readers.clerk.begun() == 1).await;
-    // As a process does that cannot be heard.
+    // Like a process whose message does not arrive.
     let tags_there: Vec<_> = redis.keys().await.into_iter().map(|(key, _)| key).collect();
     assert_eq!(tags_there.len(), 2);
     for tag in &tags_there {
         let _: i64 = redis.command(&["DEL", tag]).await;
     }
     readers.clerk.answer(0, Ok(answer("old"))).await;
-    until("it is not kept", async || other.stats().outdated == 1).await;
-    assert_eq!(place_of_the_answer(&redis).await, None);
-    // Somebody began after it: his is kept.
+    until("it is not stored", async || other.stats().outdated == 1).await;
+    assert_eq!(key_of_the_entry(&redis).await, None);
+    // A fetch that began later is stored.
     assert_eq!(hit(&ask(&one, key, &tags, FRESH, Ok(answer("new"))).await), Hit::Fetched);
-    assert!(place_of_the_answer(&redis).await.is_some());
+    assert!(key_of_the_entry(&redis).await.is_some());
 }
 
 #[tokio::test]
-async fn an_answer_whose_generations_redis_lost_is_old() {
+async fn entry_with_lost_generations_is_outdated() {
     let redis = RedisServer::start(&[]).await;
     let one = process(&redis).await;
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
@@ -161,14 +161,14 @@ async fn an_answer_whose_generations_redis_lost_is_old() {
 }
 
 #[tokio::test]
-async fn without_redis_memory_and_clerk_go_on_and_nothing_is_promised() {
+async fn memory_and_clerk_serve_while_redis_is_lost() {
     let mut redis = RedisServer::start(&[]).await;
     let cache = process(&redis).await;
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     ask(&cache, key, &tags, FRESH, Ok(answer("old"))).await.unwrap();
     redis.kill().await;
     until("the loss is noticed", async || !cache.is_connected()).await;
-    // All that was in memory is gone, for somebody may have invalidated it.
+    // Memory is cleared, since invalidations may have been missed.
     assert_eq!((cache.peek(&key), cache.stats().disconnects), (None, 1));
     assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("new"))).await), "new");
     // For a short time.
@@ -182,13 +182,13 @@ async fn without_redis_memory_and_clerk_go_on_and_nothing_is_promised() {
     until("Redis is used again", async || {
         cache.invalidate(&user_1()).await.is_ok()
             && ask(&cache, key, &tags, FRESH, Ok(answer("newest"))).await.is_ok()
-            && place_of_the_answer(&redis).await.is_some()
+            && key_of_the_entry(&redis).await.is_some()
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_program_starts_without_redis_and_uses_it_when_it_comes() {
+async fn cache_starts_without_redis_and_uses_it_later() {
     let mut redis = RedisServer::start(&[]).await;
     redis.kill().await;
     let cache = over(redis.store());
@@ -200,7 +200,7 @@ async fn a_program_starts_without_redis_and_uses_it_when_it_comes() {
 }
 
 #[tokio::test]
-async fn unheard_answers_live_in_memory_as_long_as_the_options_say() {
+async fn disconnected_entries_live_for_disconnected_ttl() {
     let mut redis = RedisServer::start(&[]).await;
     redis.kill().await;
     for (disconnected_ttl, is_kept) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
@@ -213,9 +213,9 @@ async fn unheard_answers_live_in_memory_as_long_as_the_options_say() {
     }
 }
 
-/// The way to Redis works and the one for messages does not, from the start: memory may be old, and is not used.
+/// Redis works but refuses subscriptions from the start: memory may be outdated and is not used.
 #[tokio::test]
-async fn a_cache_that_never_hears_of_others_uses_its_memory_for_nothing() {
+async fn cache_without_a_subscription_does_not_use_memory() {
     let redis = RedisServer::start(&[]).await;
     let url = redis.url_of_user("app", &["~*", "+@all"]).await;
     let deaf = || over(RedisClient::new(redis::RedisOptions { url: url.clone(), ..redis.options() }).unwrap());
@@ -228,7 +228,7 @@ async fn a_cache_that_never_hears_of_others_uses_its_memory_for_nothing() {
         assert!(cache.dry_run(key, &tags, policy).await.hit().is_some_and(|hit| matches!(hit, Hit::Redis { .. })));
     }
     one.invalidate(&user_1()).await.unwrap();
-    // Not even when fetching fails.
+    // Not even if the fetch fails.
     assert!(ask(&other, key, &tags, policy, Err(Failed(1))).await.is_err());
     assert_eq!(body(&ask(&other, key, &tags, policy, Ok(answer("new"))).await), "new");
     assert_eq!(body(&ask(&one, key, &tags, policy, Err(Failed(1))).await), "new");
@@ -237,7 +237,7 @@ async fn a_cache_that_never_hears_of_others_uses_its_memory_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_broke_alone_drops_memory_but_not_redis() {
+async fn broken_subscription_clears_memory_but_not_redis() {
     let redis = RedisServer::start(&[]).await;
     let cache = process(&redis).await;
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
@@ -250,14 +250,14 @@ async fn a_subscription_that_broke_alone_drops_memory_but_not_redis() {
 }
 
 #[tokio::test]
-async fn a_stopped_redis_keeps_nobody_waiting_longer_than_its_timeout() {
+async fn stopped_redis_delays_requests_by_its_timeout_at_most() {
     let redis = RedisServer::start(&[]).await;
     let patience = Duration::from_millis(50);
     let options = redis::RedisOptions { timeout: patience, connect_timeout: patience, ..redis.options() };
     let cache = over(RedisClient::new(options).unwrap());
     let tags = user("user_1");
     redis.pause().await;
-    // Far more requests than could wait for it one after another in the time that a test may take.
+    // Too many requests to wait for the timeout one after another.
     let requests = timeout(Duration::from_secs(60), async {
         for number in 0..5000 {
             let key = key(&cache, &format!("/{number}"));
@@ -272,7 +272,7 @@ async fn a_stopped_redis_keeps_nobody_waiting_longer_than_its_timeout() {
 }
 
 #[tokio::test]
-async fn a_full_redis_keeps_nothing_more_but_gives_and_forgets_what_it_has() {
+async fn full_redis_serves_and_invalidates_but_stores_nothing() {
     let redis = RedisServer::start(&["--maxmemory-policy", "noeviction"]).await;
     let (one, other) = (process(&redis).await, process(&redis).await);
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
@@ -283,24 +283,24 @@ async fn a_full_redis_keeps_nothing_more_but_gives_and_forgets_what_it_has() {
     assert_eq!(hit(&ask(&other, second, &user("user_2"), FRESH, Ok(answer("two"))).await), Hit::Fetched);
     assert_eq!(other.stats().redis.errors, 1);
     one.invalidate(&user_1()).await.unwrap();
-    until("it is heard", async || other.stats().heard == 1).await;
+    until("the invalidation arrives", async || other.stats().heard == 1).await;
     assert_eq!(hit(&ask(&other, key, &tags, FRESH, Ok(answer("new"))).await), Hit::Fetched);
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_removed_and_fetched_anew() {
+async fn unreadable_entry_is_removed_and_fetched_again() {
     let redis = RedisServer::start(&[]).await;
     let one = process(&redis).await;
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
     ask(&one, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
-    let place = place_of_the_answer(&redis).await.unwrap();
-    // Behind the number of generations and two of them: another version, a cipher, a length, nothing, more.
+    let place = key_of_the_entry(&redis).await.unwrap();
+    // After the number of generations and two of them: another version, a cipher, a length, nothing, more.
     for (offset, bytes) in [(33, "\x02"), (34, "\x01"), (61, "~"), (0, "\0")] {
         let _: i64 = redis.command(&["SETRANGE", &place, &offset.to_string(), bytes]).await;
         let other = process(&redis).await;
         let given = ask(&other, key, &tags, FRESH, Err(Failed(1))).await;
         assert!(given.is_err(), "{offset}");
-        assert_eq!(place_of_the_answer(&redis).await, None, "{offset}");
+        assert_eq!(key_of_the_entry(&redis).await, None, "{offset}");
         let numbers = other.stats().redis;
         assert_eq!((numbers.hits, numbers.misses, numbers.errors), (0, 1, 0));
         ask(&other, key, &tags, FRESH, Ok(answer("two"))).await.unwrap();
@@ -308,7 +308,7 @@ async fn what_cannot_be_read_is_removed_and_fetched_anew() {
 }
 
 #[tokio::test]
-async fn sealed_answers_can_be_read_by_those_with_the_key_only() {
+async fn encrypted_entries_need_the_key() {
     let redis = RedisServer::start(&[]).await;
     let canary = "CANARY jane@example.com";
     let one = sealed(&redis, "0a");
@@ -320,7 +320,7 @@ async fn sealed_answers_can_be_read_by_those_with_the_key_only() {
     });
     let tags = user("user_CANARY");
     ask(&one, key, &tags, FRESH, Ok(answer(canary))).await.unwrap();
-    let place = place_of_the_answer(&redis).await.unwrap();
+    let place = key_of_the_entry(&redis).await.unwrap();
     let shown = async || {
         let value: Vec<u8> = redis.command(&["GET", &place]).await;
         String::from_utf8_lossy(&value).into_owned()
@@ -332,10 +332,10 @@ async fn sealed_answers_can_be_read_by_those_with_the_key_only() {
     }
     let found = ask(&sealed(&redis, "0a"), key, &tags, FRESH, Err(Failed(1))).await;
     assert!(matches!(hit(&found), Hit::Redis { .. }) && body(&found) == canary);
-    // With another key, or without one, it is no answer, and neither is a plain one where sealed ones are wanted.
+    // With another key or none, it is unreadable, and so is a plain entry where encrypted ones are required.
     for cache in [sealed(&redis, "0b"), process(&redis).await, sealed(&redis, "0a")] {
         assert!(ask(&cache, key, &tags, FRESH, Err(Failed(1))).await.is_err());
-        assert_eq!(place_of_the_answer(&redis).await, None);
+        assert_eq!(key_of_the_entry(&redis).await, None);
         ask(&cache, key, &tags, FRESH, Ok(answer(canary))).await.unwrap();
     }
     process(&redis).await;
@@ -345,28 +345,28 @@ async fn sealed_answers_can_be_read_by_those_with_the_key_only() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_stale_in_redis_is_given_when_fetching_fails() {
+async fn stale_redis_entry_is_served_if_the_fetch_fails() {
     let redis = RedisServer::start(&[]).await;
     let policy = CachePolicy { stale_if_error: Duration::from_secs(600), ..FRESH };
     let one = process(&redis).await;
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
     ask(&one, key, &tags, policy, Ok(answer("old"))).await.unwrap();
-    let place = place_of_the_answer(&redis).await.unwrap();
+    let place = key_of_the_entry(&redis).await.unwrap();
     let left: i64 = redis.command(&["PTTL", &place]).await;
     assert!((600_000..=666_000).contains(&left), "{left}");
-    // As if the time of freshness were over.
+    // As if it were no longer fresh.
     let _: i64 = redis.command(&["PEXPIRE", &place, "500000"]).await;
     let (failing, working) = (process(&redis).await, process(&redis).await);
     let given = ask(&failing, key, &tags, policy, Err(Failed(1))).await;
     assert!(matches!(hit(&given), Hit::Stale { .. }) && body(&given) == "old");
     assert_eq!(hit(&ask(&working, key, &tags, policy, Ok(answer("new"))).await), Hit::Fetched);
-    // Who does not want stale answers has none.
+    // Without `stale_if_error`, no stale response is served.
     let _: i64 = redis.command(&["PEXPIRE", &place, "500000"]).await;
     assert!(ask(&process(&redis).await, key, &tags, FRESH, Err(Failed(1))).await.is_err());
 }
 
 #[test]
-fn a_cache_that_outlives_its_runtime_hears_again_in_the_next() {
+fn cache_resubscribes_in_a_new_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (server, first) = (runtime(), runtime());
     let redis = server.block_on(RedisServer::start(&[]));
@@ -385,7 +385,7 @@ fn a_cache_that_outlives_its_runtime_hears_again_in_the_next() {
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_read_means_everything() {
+async fn unreadable_message_invalidates_everything() {
     let redis = RedisServer::start(&[]).await;
     let cache = process(&redis).await;
     let tags = user("user_1");
@@ -397,13 +397,13 @@ async fn a_message_that_cannot_be_read_means_everything() {
         ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
         assert!(cache.peek(&key).is_some());
         redis.store().publish(&channel, message.as_bytes()).await.unwrap();
-        until("it is heard", async || cache.stats().heard == number as u64 + 1).await;
+        until("the message arrives", async || cache.stats().heard == number as u64 + 1).await;
         assert_eq!(cache.peek(&key), None, "{message}");
     }
 }
 
 #[tokio::test]
-async fn shadows_look_in_redis_too() {
+async fn dry_run_looks_in_redis_too() {
     let redis = RedisServer::start(&[]).await;
     let (one, other) = (process(&redis).await, process(&redis).await);
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));

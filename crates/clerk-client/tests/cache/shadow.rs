@@ -1,4 +1,4 @@
-//! Looking without giving.
+//! Dry-run lookups.
 
 use clerk_client::cache::Hit;
 use clerk_client::webhook::{Invalidate, Tag};
@@ -7,7 +7,7 @@ use tokio::time::advance;
 use crate::support::{FRESH, MINUTE, alone, answer, ask, body, key, user};
 
 #[tokio::test(start_paused = true)]
-async fn a_shadow_says_what_would_have_been_given_and_keeps_what_was_fetched() {
+async fn dry_run_reports_the_hit_and_stores_the_fetch() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let shadow = cache.dry_run(key, &tags, FRESH).await;
@@ -17,7 +17,7 @@ async fn a_shadow_says_what_would_have_been_given_and_keeps_what_was_fetched() {
     let shadow = cache.dry_run(key, &tags, FRESH).await;
     assert_eq!(shadow.hit(), Some(Hit::Memory { age: MINUTE / 2 }));
     shadow.keep(&answer("two")).await;
-    // As if the answer had been given: the first one, which ages.
+    // As if the first response had been served: it stays and ages.
     assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("three"))).await), "one");
     let numbers = cache.stats();
     assert_eq!((numbers.shadow.hits, numbers.shadow.misses), (1, 1));
@@ -25,7 +25,7 @@ async fn a_shadow_says_what_would_have_been_given_and_keeps_what_was_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shadow_s_answer_from_before_an_invalidation_is_not_kept() {
+async fn dry_run_response_before_an_invalidation_is_not_stored() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let shadow = cache.dry_run(key, &tags, FRESH).await;

@@ -1,4 +1,4 @@
-//! One fetch for all who ask for the same at the same time.
+//! One fetch for concurrent requests with the same key.
 
 use clerk_client::cache::{CachePolicy, Hit};
 use clerk_client::limiter::Priority;
@@ -7,7 +7,7 @@ use clerk_client::webhook::Invalidate;
 use crate::support::{FRESH, Failed, Readers, alone, answer, ask, body, hit, key, settle, user};
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_requests_for_the_same_are_one_fetch() {
+async fn identical_requests_share_one_fetch() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -25,7 +25,7 @@ async fn a_hundred_requests_for_the_same_are_one_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn others_get_the_answer_when_the_first_goes_away() {
+async fn fetch_continues_when_the_first_waiter_leaves() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -40,7 +40,7 @@ async fn others_get_the_answer_when_the_first_goes_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_nobody_waits_for_any_more_is_cancelled() {
+async fn fetch_without_waiters_is_cancelled() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -52,13 +52,13 @@ async fn a_fetch_that_nobody_waits_for_any_more_is_cancelled() {
     readers.given().await;
     assert!(readers.clerk.is_cancelled(0));
     assert_eq!(cache.stats().in_flight, 0);
-    // And the next one does not wait for it.
+    // The next request does not wait for it.
     readers.ask(key, &tags, FRESH).await;
     assert_eq!(readers.clerk.begun(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_is_shared_and_not_kept() {
+async fn error_is_shared_and_not_stored() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -72,7 +72,7 @@ async fn an_error_is_shared_and_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_another_type_is_not_given_to_who_cannot_take_it() {
+async fn error_of_another_type_is_not_shared() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -87,7 +87,7 @@ async fn an_error_of_another_type_is_not_given_to_who_cannot_take_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sharing_is_possible_without_keeping_anything() {
+async fn coalesce_only_stores_nothing() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
@@ -103,7 +103,7 @@ async fn sharing_is_possible_without_keeping_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_wait_does_not_wait_for_who_can_but_the_other_way_round() {
+async fn high_priority_does_not_join_low_but_low_joins_high() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let patient = CachePolicy { priority: Priority::Low, ..FRESH };
@@ -114,7 +114,7 @@ async fn who_cannot_wait_does_not_wait_for_who_can_but_the_other_way_round() {
     readers.ask(key, &tags, FRESH).await;
     readers.ask(key, &tags, FRESH).await;
     assert_eq!((readers.clerk.begun(), cache.stats().in_flight), (2, 2));
-    // Whoever comes now takes the one that will be there first.
+    // A new request joins the fetch that ends first.
     readers.ask(key, &tags, patient).await;
     readers.clerk.answer(1, Ok(answer("urgent"))).await;
     let given = readers.given().await;
@@ -133,8 +133,8 @@ async fn an_invalidation_detaches_fetches_of_every_priority() {
     readers.ask(key, &tags, FRESH).await;
     cache.invalidate(&tags[1..]).await.unwrap();
     settle().await;
-    assert_eq!(readers.clerk.begun(), 2, "nobody asks twice");
-    // A reader that comes now asks again, and nothing of the old is kept.
+    assert_eq!(readers.clerk.begun(), 2, "no second fetch");
+    // A new reader fetches again, and nothing outdated is stored.
     readers.ask(key, &tags, FRESH).await;
     assert_eq!(readers.clerk.begun(), 3);
     readers.clerk.answer(0, Ok(answer("old"))).await;
@@ -142,6 +142,6 @@ async fn an_invalidation_detaches_fetches_of_every_priority() {
     assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["old"; 2]);
     readers.clerk.answer(2, Ok(answer("new"))).await;
     assert_eq!(readers.given().await.iter().map(body).collect::<Vec<_>>(), ["new"]);
-    assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("never asked"))).await), "new");
+    assert_eq!(body(&ask(&cache, key, &tags, FRESH, Ok(answer("never fetched"))).await), "new");
     assert_eq!(cache.stats().detached, 2);
 }

@@ -1,4 +1,4 @@
-//! A Clerk whose answers come when the test says so.
+//! A fake Clerk that responds when the test says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use clerk_test_support::start;
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const FRESH: CachePolicy = CachePolicy::fresh_for(MINUTE);
 
-/// What went wrong with a fetch.
+/// The error of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failed(pub(crate) u32);
 
@@ -30,12 +30,12 @@ pub(crate) struct Clerk(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// All fetches that were begun, by number; those that are over are `None`.
+    /// All fetches started, by number; `None` once ended.
     fetches: Vec<Option<oneshot::Sender<Result<CachedResponse, Failed>>>>,
 }
 
 impl Clerk {
-    /// A fetch. Begins when it is first polled.
+    /// A fetch. Starts when it is first polled.
     pub(crate) fn fetch(&self) -> impl Future<Output = Result<CachedResponse, Failed>> + Send + 'static {
         let state = Arc::clone(&self.0);
         async move {
@@ -45,12 +45,12 @@ impl Clerk {
         }
     }
 
-    /// How many fetches were begun.
+    /// Number of fetches started.
     pub(crate) fn begun(&self) -> usize {
         self.0.lock().fetches.len()
     }
 
-    /// Whether this fetch is awaited by nobody any more.
+    /// Whether the fetch has no waiters left.
     pub(crate) fn is_cancelled(&self, number: usize) -> bool {
         self.0.lock().fetches[number].as_ref().is_none_or(oneshot::Sender::is_closed)
     }
@@ -62,7 +62,7 @@ impl Clerk {
     }
 }
 
-/// Lets all tasks run until they wait for something else than each other.
+/// Runs all tasks until they wait for something outside.
 pub(crate) async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
@@ -73,12 +73,12 @@ pub(crate) fn clock() -> Arc<Clock> {
     Arc::new(Clock::simulated(start()))
 }
 
-/// A cache without Redis in which nothing has to settle.
+/// A cache without Redis and without a grace period.
 pub(crate) fn alone() -> Cache {
     Cache::new(CacheOptions { read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") }, clock())
 }
 
-/// One process of several.
+/// A cache of one process of several.
 pub(crate) fn over(store: RedisClient) -> Cache {
     Cache::new(
         CacheOptions { read_after_write_grace: Duration::ZERO, redis: Some(store), ..CacheOptions::new("prod") },
@@ -112,7 +112,7 @@ pub(crate) fn hit(given: &Given) -> Hit {
     given.as_ref().unwrap().1
 }
 
-/// Asks and answers at once.
+/// Sends a request whose fetch ends at once with `result`.
 pub(crate) async fn ask(
     cache: &Cache,
     key: CacheKey,
@@ -123,7 +123,7 @@ pub(crate) async fn ask(
     cache.get_or_fetch(key, tags, policy, || std::future::ready(reply.clone())).await
 }
 
-/// Requests that run beside the test.
+/// Requests that run concurrently with the test.
 pub(crate) struct Readers {
     cache: Cache,
     pub(crate) clerk: Clerk,
@@ -142,7 +142,7 @@ impl Readers {
         handle
     }
 
-    /// Those that have got their answer by now.
+    /// The requests completed so far.
     pub(crate) async fn given(&mut self) -> Vec<Given> {
         settle().await;
         let mut given = Vec::new();

@@ -1,4 +1,4 @@
-//! With real threads: whoever asks after an invalidation was acknowledged gets nothing older.
+//! With real threads: no request after an acknowledged invalidation gets an older response.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +27,7 @@ async fn contend(cache: Cache, changes: u64) {
         readers.spawn(async move {
             let key = key(&cache, &format!("/{}", number % 2));
             let tags = user("user_1");
-            let mut asked = 0;
+            let mut requests = 0;
             while !is_over.load(Ordering::SeqCst) {
                 let fetch = || {
                     let truth = Arc::clone(&truth);
@@ -41,10 +41,10 @@ async fn contend(cache: Cache, changes: u64) {
                 let (answer, hit) = cache.get_or_fetch(key, &tags, policy, fetch).await.unwrap();
                 let version: u64 = std::str::from_utf8(answer.body()).unwrap().parse().unwrap();
                 assert!(version >= least, "{hit:?}: version {version} after {least} was acknowledged");
-                asked += 1;
+                requests += 1;
                 yield_now().await;
             }
-            asked
+            requests
         });
     }
     for _ in 0..changes {
@@ -54,8 +54,8 @@ async fn contend(cache: Cache, changes: u64) {
         yield_now().await;
     }
     is_over.store(true, Ordering::SeqCst);
-    while let Some(asked) = readers.join_next().await {
-        asked.unwrap();
+    while let Some(requests) = readers.join_next().await {
+        requests.unwrap();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What every log of all processes does: the same cases over Redis and over the one in memory.
+//! The contract of distributed logs: the same cases for Redis and memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use clerk_test_support::redis::RedisServer;
 const BUDGET: BucketKey = BucketKey { bucket: Bucket::Instance, entity: None };
 const OTHER: BucketKey = BucketKey { bucket: Bucket::Invitations, entity: None };
 
-/// Asks until what was told before has arrived.
+/// Polls until earlier reports have arrived.
 async fn usage_until(
     log: &dyn DistributedLimiter,
     window: Duration,
@@ -33,7 +33,7 @@ fn started(usage: &FleetUsage) -> u64 {
     usage.starts.iter().map(|slot| slot.requests).sum()
 }
 
-async fn what_never_left_is_not_used(log: &dyn DistributedLimiter) {
+async fn unsent_requests_are_not_used(log: &dyn DistributedLimiter) {
     let hour = Duration::from_secs(3600);
     let room = Room { requests: 10, window: hour, may_explore: false };
     assert_eq!(log.usage(BUDGET, hour).await.unwrap(), FleetUsage::default());
@@ -55,7 +55,7 @@ async fn what_never_left_is_not_used(log: &dyn DistributedLimiter) {
     assert_eq!(started(&usage), 3);
 }
 
-async fn what_ended_a_window_ago_is_not_used_but_told(log: &dyn DistributedLimiter) {
+async fn ended_requests_are_unused_but_stay_in_starts(log: &dyn DistributedLimiter) {
     let window = Duration::from_millis(800);
     for _ in 0..3 {
         let lease = log.enter(BUDGET, window);
@@ -68,7 +68,7 @@ async fn what_ended_a_window_ago_is_not_used_but_told(log: &dyn DistributedLimit
     assert_eq!(started(&usage), 4, "{usage:?}");
     assert!(usage.starts.iter().all(|slot| slot.length == window / 16 && slot.began_ago < window * 3));
     assert!(usage.starts.is_sorted_by(|one, other| one.began_ago > other.began_ago), "{usage:?}");
-    // It stays in use as long as no process tells its end, whenever it started.
+    // An entry stays in use until its end is reported, whenever it started.
     usage_until(log, window, |usage| started(usage) == 0 && usage.used == 1).await;
     log.end(BUDGET, in_flight, LeaseEnd::Counted { window, answered: true });
     usage_until(log, window, |usage| usage.used == 0).await;
@@ -77,7 +77,7 @@ async fn what_ended_a_window_ago_is_not_used_but_told(log: &dyn DistributedLimit
 const SECOND: Duration = Duration::from_secs(1);
 const TEN: Room = Room { requests: 10, window: SECOND, may_explore: true };
 
-/// Asks as fast as there is room, and lets each request end at once, until one is let go as `wanted`; gives its lease.
+/// Takes and ends requests as fast as possible until one matches `wanted`; returns its lease.
 async fn take_until(log: &dyn DistributedLimiter, wanted: impl Fn(&Taken) -> bool) -> Lease {
     for _ in 0..2_000 {
         let taken = log.take(BUDGET, TEN).await.unwrap();
@@ -87,10 +87,10 @@ async fn take_until(log: &dyn DistributedLimiter, wanted: impl Fn(&Taken) -> boo
             Err(wait) => tokio::time::sleep(wait).await,
         }
     }
-    panic!("it never came");
+    panic!("no such request");
 }
 
-/// Asks for a while, and expects that nothing explores and that it is known how the server counts.
+/// Takes requests for a while, expecting that none explores and that the counting kind is known.
 async fn take_without_exploring(log: &dyn DistributedLimiter, counting: CountingKind) {
     for _ in 0..35 {
         let lease = take_until(log, |_| true).await;
@@ -103,7 +103,7 @@ async fn take_without_exploring(log: &dyn DistributedLimiter, counting: Counting
     }
 }
 
-async fn one_explores_alone_and_a_429_tells_all(log: &dyn DistributedLimiter) {
+async fn one_explores_alone_and_a_429_is_shared(log: &dyn DistributedLimiter) {
     let explorer = take_until(log, |taken| taken.explores).await;
     let other = log.take(BUDGET, TEN).await.unwrap();
     assert_eq!(other.counting, CountingKind::Unknown);
@@ -115,13 +115,13 @@ async fn one_explores_alone_and_a_429_tells_all(log: &dyn DistributedLimiter) {
     take_without_exploring(log, CountingKind::SlidingCounter).await;
 }
 
-async fn successes_of_those_who_explore_tell_all(log: &dyn DistributedLimiter) {
+async fn successes_while_exploring_are_shared(log: &dyn DistributedLimiter) {
     let lease = take_until(log, |taken| taken.counting == CountingKind::Exact).await;
     log.end(BUDGET, lease, LeaseEnd::NotCounted);
     take_without_exploring(log, CountingKind::Exact).await;
 }
 
-async fn after_a_429_that_nothing_explains_nothing_explores(log: &dyn DistributedLimiter) {
+async fn unexplained_429_pauses_exploring(log: &dyn DistributedLimiter) {
     let lease = take_until(log, |taken| !taken.explores).await;
     let wait = Duration::from_millis(1);
     log.end(BUDGET, lease, LeaseEnd::Throttled { wait, window: SECOND });
@@ -131,15 +131,15 @@ async fn after_a_429_that_nothing_explains_nothing_explores(log: &dyn Distribute
 }
 
 async fn play(log: impl AsyncFn() -> Arc<dyn DistributedLimiter>) {
-    what_never_left_is_not_used(&*log().await).await;
-    what_ended_a_window_ago_is_not_used_but_told(&*log().await).await;
-    one_explores_alone_and_a_429_tells_all(&*log().await).await;
-    successes_of_those_who_explore_tell_all(&*log().await).await;
-    after_a_429_that_nothing_explains_nothing_explores(&*log().await).await;
+    unsent_requests_are_not_used(&*log().await).await;
+    ended_requests_are_unused_but_stay_in_starts(&*log().await).await;
+    one_explores_alone_and_a_429_is_shared(&*log().await).await;
+    successes_while_exploring_are_shared(&*log().await).await;
+    unexplained_429_pauses_exploring(&*log().await).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_in_memory_keeps_the_contract() {
+async fn memory_log_keeps_the_contract() {
     play(async || {
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
         let log: Arc<dyn DistributedLimiter> = MemoryDistributedLimiter::new(clock, 1);
@@ -149,7 +149,7 @@ async fn the_log_in_memory_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn the_log_in_redis_keeps_the_contract() {
+async fn redis_log_keeps_the_contract() {
     let redis = RedisServer::start(&[]).await;
     play(async || {
         let name = format!("{:016x}", fastrand::u64(..));

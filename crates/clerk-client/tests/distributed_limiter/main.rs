@@ -1,4 +1,4 @@
-//! Several processes that spend one budget: in simulated time over a stand-in for Redis, and over a real one.
+//! Several processes that share limits: in simulated time over memory, and over a real Redis.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! The script in a real Redis.
+//! The scripts in a real Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ async fn take(budget: &RedisLimiter, room: Room) -> Taken {
     budget.take(BUDGET, room).await.unwrap()
 }
 
-/// Waits until what was told has arrived.
+/// Waits until reports have arrived.
 async fn until(mut arrived: impl AsyncFnMut() -> bool) {
     while !arrived().await {
         tokio::task::yield_now().await;
@@ -29,7 +29,7 @@ async fn until(mut arrived: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn all_processes_together_get_what_there_is_and_no_more() {
+async fn all_processes_together_get_exactly_the_limit() {
     let redis = RedisServer::start(&[]).await;
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
@@ -52,7 +52,7 @@ async fn all_processes_together_get_what_there_is_and_no_more() {
 }
 
 #[tokio::test]
-async fn budgets_instances_and_owners_are_apart() {
+async fn buckets_instances_and_entities_are_separate() {
     let redis = RedisServer::start(&[]).await;
     let (prod, dev) = (RedisLimiter::new(redis.store(), "prod"), RedisLimiter::new(redis.store(), "dev"));
     let of = |entity| BucketKey { bucket: Bucket::UserUpdate, entity: Some(Entity(entity)) };
@@ -65,23 +65,23 @@ async fn budgets_instances_and_owners_are_apart() {
 }
 
 #[tokio::test]
-async fn a_request_stays_a_window_beyond_its_end_and_one_that_never_left_goes_at_once() {
+async fn entries_stay_for_a_window_and_unsent_ones_are_removed() {
     let redis = RedisServer::start(&[]).await;
     let budget = RedisLimiter::new(redis.store(), "prod");
     let first = take(&budget, room(1)).await.outcome.unwrap();
     budget.end(BUDGET, first, LeaseEnd::NotCounted);
     until(async || take(&budget, room(1)).await.outcome.is_ok()).await;
 
-    // A window of a millisecond: what has ended is gone soon, what is under way stays.
+    // A window of a millisecond: ended entries expire soon, those in flight stay.
     let short = Room { requests: 2, window: Duration::from_millis(1), may_explore: false };
     let second = take(&budget, short).await.outcome.unwrap();
-    assert!(take(&budget, short).await.outcome.is_err(), "two are under way");
+    assert!(take(&budget, short).await.outcome.is_err(), "two are in flight");
     budget.end(BUDGET, second, LeaseEnd::Counted { window: short.window, answered: true });
     until(async || take(&budget, short).await.outcome.is_ok()).await;
 }
 
 #[tokio::test]
-async fn a_429_blocks_the_budget_for_all_processes() {
+async fn a_429_blocks_the_bucket_for_all_processes() {
     let redis = RedisServer::start(&[]).await;
     let (one, other) = (RedisLimiter::new(redis.store(), "prod"), RedisLimiter::new(redis.store(), "prod"));
     let lease = take(&one, room(100)).await.outcome.unwrap();
@@ -89,7 +89,7 @@ async fn a_429_blocks_the_budget_for_all_processes() {
     until(async || take(&other, room(100)).await.outcome.is_err()).await;
     let wait = take(&other, room(100)).await.outcome.unwrap_err();
     assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(1000), "{wait:?}");
-    // A shorter one does not shorten it.
+    // A shorter block does not shorten it.
     let entered = one.enter(BUDGET, HOUR);
     one.end(BUDGET, entered, LeaseEnd::Throttled { wait: Duration::from_secs(1), window: HOUR });
     let later = one.enter(BucketKey { bucket: Bucket::Invitations, entity: None }, HOUR);
@@ -103,7 +103,7 @@ async fn a_429_blocks_the_budget_for_all_processes() {
 }
 
 #[tokio::test]
-async fn what_leaves_without_asking_is_seen_by_those_who_ask() {
+async fn entered_requests_count_for_take() {
     let redis = RedisServer::start(&[]).await;
     let budget = RedisLimiter::new(redis.store(), "prod");
     budget.enter(BUDGET, HOUR);
@@ -118,7 +118,7 @@ async fn what_leaves_without_asking_is_seen_by_those_who_ask() {
 }
 
 #[tokio::test]
-async fn processes_are_counted_and_every_key_goes_by_itself() {
+async fn processes_are_counted_and_every_key_expires() {
     let redis = RedisServer::start(&[]).await;
     let budgets: Vec<_> = (0..3).map(|_| RedisLimiter::new(redis.store(), "prod")).collect();
     for (index, budget) in budgets.iter().enumerate() {
@@ -134,7 +134,7 @@ async fn processes_are_counted_and_every_key_goes_by_itself() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_is_unreachable_and_one_that_is_back_is_not() {
+async fn limiter_is_unreachable_until_the_server_is_back() {
     let mut redis = RedisServer::start(&[]).await;
     let options = RedisOptions { timeout: Duration::from_millis(500), ..redis.options() };
     let budget = RedisLimiter::new(RedisClient::new(options).unwrap(), "prod");

@@ -1,4 +1,4 @@
-//! Minutes of saturated traffic from several processes, against the simulator's limiter.
+//! Minutes of saturated traffic from several processes against the simulator's limiter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use clerk_test_support::{self, World, in_simulated_time};
 
-/// So many processes, each with a way of its own to one simulated instance.
+/// Several processes, each with its own client of one simulated instance.
 struct Fleet {
     world: World,
     log: Arc<MemoryDistributedLimiter>,
@@ -46,7 +46,7 @@ impl Fleet {
         })
     }
 
-    /// Every process asks without a pause, with so many workers each. Gives the successes of each.
+    /// Every process sends without a pause, with `workers` workers each. Returns the successes of each.
     async fn saturate(&self, workers: usize, length: Duration) -> Vec<u64> {
         let end = Instant::now() + length;
         let mut fleet = JoinSet::new();
@@ -76,7 +76,7 @@ impl Fleet {
         self.events(Duration::ZERO).1
     }
 
-    /// Requests that passed and that were refused, from `skip` after the start on.
+    /// Requests that passed and that were rejected, from `skip` after the start on.
     fn events(&self, skip: Duration) -> (usize, usize) {
         let truth = self.world.simulator.truth();
         let bucket = truth.instances[0].bucket(clerk_simulator::SimulatedBucket::Instance).unwrap();
@@ -120,14 +120,14 @@ fn several_processes_use_the_whole_limit_and_meet_no_429() {
                 let share = passed as f64 / (10.0 * 183.7);
                 assert!(share >= 0.93, "{limiter}, {headers}: {share}");
                 let least = successes.iter().min().unwrap() * 4;
-                assert!(least > *successes.iter().max().unwrap(), "all get on: {successes:?}");
+                assert!(least > *successes.iter().max().unwrap(), "all make progress: {successes:?}");
             });
         }
     }
 }
 
 #[test]
-fn who_cannot_ask_keeps_to_a_share_and_asks_again_afterwards() {
+fn unreachable_log_means_local_share_until_it_is_back() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::SlidingWindow, HeaderProfile::None), 3);
         fleet.saturate(8, Duration::from_secs(60)).await;
@@ -146,7 +146,7 @@ fn who_cannot_ask_keeps_to_a_share_and_asks_again_afterwards() {
 }
 
 #[test]
-fn nobody_asked_yet_and_nobody_there_is_half_of_the_limit() {
+fn process_without_contact_uses_half_of_the_limit() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
         fleet.log.set_away(true);
@@ -156,7 +156,7 @@ fn nobody_asked_yet_and_nobody_there_is_half_of_the_limit() {
 }
 
 #[test]
-fn a_429_of_one_process_holds_all() {
+fn a_429_of_one_process_blocks_all() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
         let fault = Fault::Throttled { retry_after: Some("30".to_owned()), body: clerk_simulator::FaultBody::Clerk };
@@ -173,15 +173,18 @@ fn a_429_of_one_process_holds_all() {
 }
 
 #[test]
-fn who_gives_up_leaves_nothing_behind() {
+fn cancelled_requests_leave_no_entry() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 1);
-        let pacer = &fleet.ways[0].limits.limiter;
+        let limiter = &fleet.ways[0].limits.limiter;
         for _ in 0..50 {
-            let acquire = pacer.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
-            assert!(tokio::time::timeout(Duration::from_millis(1), acquire).await.is_err(), "it was still asking");
+            let acquire = limiter.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
+            assert!(
+                tokio::time::timeout(Duration::from_millis(1), acquire).await.is_err(),
+                "still waiting for the log"
+            );
         }
-        let numbers = pacer.stats();
+        let numbers = limiter.stats();
         assert_eq!((numbers.in_flight, numbers.waiting), (0, 0));
         assert!(fleet.log.is_empty());
         assert_eq!(fleet.log.asked(), 50);
@@ -189,7 +192,7 @@ fn who_gives_up_leaves_nothing_behind() {
 }
 
 #[test]
-fn those_who_were_sent_back_keep_their_order() {
+fn requeued_requests_keep_their_order() {
     in_simulated_time(async {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
         // The other process takes the whole window.
@@ -205,10 +208,10 @@ fn those_who_were_sent_back_keep_their_order() {
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
         for index in 0..20 {
-            let (pacer, order) = (Arc::clone(&fleet.ways[0].limits.limiter), Arc::clone(&order));
+            let (limiter, order) = (Arc::clone(&fleet.ways[0].limits.limiter), Arc::clone(&order));
             tasks.spawn(async move {
                 let wait = Duration::from_secs(60);
-                let permit = pacer.acquire(Bucket::Instance, None, Priority::High, wait).await.unwrap();
+                let permit = limiter.acquire(Bucket::Instance, None, Priority::High, wait).await.unwrap();
                 order.lock().push(index);
                 drop(permit);
             });

@@ -1,4 +1,4 @@
-//! Demand that comes at once, with pauses: what was recognised lets it go as fast as that kind allows.
+//! Bursts with pauses: once the counting kind is known, they leave as fast as it allows.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::world::{Foreign, Scene};
 
 const BURSTS: usize = 24;
 
-/// By then every gateway knows how the server counts.
+/// By then every gateway knows the counting kind.
 const KNOWN_AFTER: usize = 16;
 
 #[test]
@@ -26,7 +26,7 @@ fn bursts_leave_at_once_when_the_kind_is_known() {
                     assert!(refused.iter().sum::<usize>() <= 1, "{context}");
                     let (_, later) = lengths.split_at(KNOWN_AFTER);
                     let longest = later.iter().max().unwrap();
-                    // A sliding counter gives the rest of a burst only as the one before it grows old.
+                    // A sliding counter returns the rest of a burst only as the previous one ages.
                     let is_counter = limiter == LimiterKind::SlidingCounter;
                     assert!(*longest < Duration::from_secs(if is_counter { 13 } else { 1 }), "{context}");
                     assert_eq!(refused[KNOWN_AFTER..].iter().sum::<usize>(), 0, "{context}");

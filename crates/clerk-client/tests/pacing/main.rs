@@ -1,5 +1,5 @@
-//! How well the limiter paces, however the server counts: minutes of simulated time against each kind of limiter, with
-//! demand above the limit. Arrivals lie anywhere between start and end, and no two clocks agree.
+//! The limiter under load, for every counting kind of the server: minutes of simulated time with demand above the
+//! limit. The server receives a request at any time between its start and end, and all clocks differ.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

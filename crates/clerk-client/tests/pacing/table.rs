@@ -1,4 +1,4 @@
-//! All of it, and the table in the documentation.
+//! All scenes, and the table in the documentation.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,10 +19,10 @@ pub(crate) const KINDS: [LimiterKind; 5] = [
 const BEGIN: &str = "<!-- pacing: begin, written by the test `pacing` of clerk-client -->\n";
 const END: &str = "<!-- pacing: end -->\n";
 
-/// By then, what an untouched budget gave at once is used up.
+/// By then, the initial burst of an unused bucket is over.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// How long is played, with others there and alone: there the borders of the last window count less.
+/// Length of a scene, with other clients and alone; alone, the borders of the last window matter less.
 const LENGTH: Duration = Duration::from_secs(300);
 const LENGTH_ALONE: Duration = Duration::from_secs(560);
 
@@ -34,10 +34,10 @@ fn play(scene: Scene) -> Outcome {
 }
 
 #[test]
-fn it_paces_well_however_the_server_counts() {
+fn limiter_stays_within_bounds_for_every_counting_kind() {
     let mut table = String::from(
-        "| the server counts by | quota headers | gateways | 429s until recognised | 429s after | of the limit used | \
-         429s beside others' 30 % | sent before `Retry-After` was over |\n|---|---|---|---|---|---|---|---|\n",
+        "| server's counting | quota headers | gateways | 429s until detected | 429s after | limit used | \
+         429s with others at 30 % | sent before `Retry-After` ended |\n|---|---|---|---|---|---|---|---|\n",
     );
     let mut wrong = Vec::new();
     for limiter in KINDS {
@@ -63,9 +63,9 @@ fn it_paces_well_however_the_server_counts() {
             }
         }
     }
-    assert!(wrong.is_empty(), "beyond the bounds:\n{}", wrong.concat());
+    assert!(wrong.is_empty(), "out of bounds:\n{}", wrong.concat());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateway.md");
     let page = std::fs::read_to_string(page).unwrap();
     let printed = page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map(|(table, _)| table);
-    assert_eq!(printed, Some(&*table), "docs/gateway.md says otherwise; the text is now:\n{BEGIN}{table}{END}");
+    assert_eq!(printed, Some(&*table), "docs/gateway.md differs; the text is now:\n{BEGIN}{table}{END}");
 }

@@ -1,4 +1,4 @@
-//! A network with delays of its own to either side, that writes down what was sent and refused.
+//! A transport with its own delays in both directions, which records requests and 429s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-/// Longest delay to either side.
+/// Longest delay in either direction.
 const SLOWEST: u64 = 60;
 
-/// What one gateway sent, from the start of the test on.
+/// What one gateway sent, in time since the start of the test.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
     /// When each attempt was sent.
     pub(crate) attempts: Vec<Duration>,
-    /// When each 429 came, and how long it said to wait.
+    /// When each 429 arrived, and its `Retry-After`.
     pub(crate) refused: Vec<(Duration, Duration)>,
 }
 
@@ -25,8 +25,8 @@ impl Sent {
         self.refused.iter().filter(|(at, _)| (from..to).contains(at)).count()
     }
 
-    /// Attempts that were sent although another gateway or this one had been told to wait. `delay`: what it takes to
-    /// tell the others.
+    /// Attempts sent during the `Retry-After` of this or another gateway's 429. `delay`: the time it takes to inform
+    /// the others.
     pub(crate) fn sent_against(&self, refused: &[(Duration, Duration)], delay: Duration) -> usize {
         let is_against =
             |sent: &&Duration| refused.iter().any(|(at, wait)| **sent > *at + delay && **sent < *at + *wait);
@@ -34,7 +34,7 @@ impl Sent {
     }
 }
 
-/// The way of one gateway.
+/// The transport of one gateway.
 #[derive(Debug)]
 pub(crate) struct Wire {
     upstream: Arc<dyn Transport>,

@@ -1,4 +1,4 @@
-//! One simulated instance, gateways that share it, and others that use it.
+//! A simulated instance, the gateways that share it, and other clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::wire::{Sent, Wire};
 
-/// Requests in 10 s.
+/// Limit in requests per 10 s.
 pub(crate) const LIMIT: u64 = 100;
 
-/// Workers of all gateways: far more than the limit needs.
+/// Workers of all gateways: far more than needed to reach the limit.
 const WORKERS: usize = 24;
 
-/// By how many milliseconds the clocks of the gateways and of the shared log are ahead of the server's.
+/// How far the clocks of the gateways and of the shared log are ahead of the server's, in milliseconds.
 const GATEWAYS_AHEAD: [i64; 2] = [400, -600];
 const LOG_AHEAD: i64 = 800;
 
-/// What others send meanwhile.
+/// Requests of other clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Foreign {
     Nothing,
@@ -35,7 +35,7 @@ pub(crate) enum Foreign {
     Bursts,
 }
 
-/// What is played.
+/// A scenario.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scene {
     pub(crate) limiter: LimiterKind,
@@ -44,12 +44,12 @@ pub(crate) struct Scene {
     pub(crate) foreign: Foreign,
 }
 
-/// What came of it.
+/// Its result.
 pub(crate) struct Outcome {
     pub(crate) sent: Vec<Sent>,
-    /// When the server let a request of anybody pass.
+    /// When the server accepted a request of any client.
     pub(crate) passed: Vec<Duration>,
-    /// When every gateway had found out how the server counts.
+    /// When every gateway had detected how the server counts.
     pub(crate) recognised: Option<Duration>,
 }
 
@@ -62,20 +62,20 @@ impl Outcome {
         self.sent.iter().map(|sent| sent.refused_between(from, to)).sum()
     }
 
-    /// Attempts of any gateway that were sent although one had been told to wait.
+    /// Attempts sent by any gateway during the `Retry-After` of a 429.
     pub(crate) fn sent_against(&self) -> usize {
         let against = |(index, sender): (usize, &Sent)| {
-            let told = self.sent.iter().enumerate().map(move |(other, teller)| {
-                // Another one may be asking the log just then.
+            let counts = self.sent.iter().enumerate().map(move |(other, teller)| {
+                // Another gateway may be using the log at that moment.
                 let delay = Duration::from_millis(if other == index { 0 } else { 5 });
                 sender.sent_against(&teller.refused, delay)
             });
-            told.sum::<usize>()
+            counts.sum::<usize>()
         };
         self.sent.iter().enumerate().map(against).sum()
     }
 
-    /// The part of the limit that was used between two moments.
+    /// The part of the limit used between two moments.
     pub(crate) fn used(&self, from: Duration, to: Duration) -> f64 {
         let passed = self.passed.iter().filter(|at| (from..to).contains(*at)).count();
         passed as f64 / (LIMIT as f64 * (to - from).as_secs_f64() / 10.0)
@@ -95,8 +95,8 @@ impl Scene {
         World::new(options)
     }
 
-    /// Lets the limit come at once every 13 s, so many times; gives how long each burst took, the 429s of each, and
-    /// whether every gateway found out how the server counts.
+    /// Sends a burst of the whole limit every 13 s. Returns the duration of each burst, its 429s, and whether every
+    /// gateway detected how the server counts.
     pub(crate) async fn burst(self, times: usize) -> (Vec<Duration>, Vec<usize>, bool) {
         let world = self.world();
         sleep(Duration::from_millis(5_300)).await;
@@ -121,7 +121,7 @@ impl Scene {
         (lengths, refusals, ways.iter().all(knows))
     }
 
-    /// Plays so much time, beginning somewhere within a window.
+    /// Runs the scenario for a time, starting somewhere within a window.
     pub(crate) async fn play(self, length: Duration) -> Outcome {
         let world = self.world();
         sleep(Duration::from_millis(5_300)).await;
@@ -185,13 +185,13 @@ impl Scene {
     }
 }
 
-/// A clock that is so many milliseconds ahead of the server's.
+/// A clock that is `ahead` milliseconds ahead of the server's.
 fn clock(world: &World, ahead: i64) -> Arc<Clock> {
     let (now, by) = (world.simulator.now(), Duration::from_millis(ahead.unsigned_abs()));
     Arc::new(Clock::simulated(if ahead < 0 { now - by } else { now + by }))
 }
 
-/// Asks without a pause.
+/// Sends requests without a pause.
 async fn work(way: Arc<Outbound>, end: Instant) {
     let policy = patient();
     while Instant::now() < end {
@@ -200,7 +200,7 @@ async fn work(way: Arc<Outbound>, end: Instant) {
     }
 }
 
-/// Interactive, and waits as long as it takes.
+/// High priority, without a limit on the wait.
 fn patient() -> RequestOptions {
     RequestOptions { priority: Priority::High, ..RequestOptions::low_priority() }
 }

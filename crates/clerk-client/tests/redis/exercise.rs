@@ -1,4 +1,4 @@
-//! Everything that is ever done with Redis.
+//! All operations ever run on Redis.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -17,10 +17,10 @@ use crate::support::{MINUTE, channel, key, refused, until};
 
 const BUDGET: BucketKey = BucketKey { bucket: Bucket::Instance, entity: None };
 
-/// Does everything, whatever fails of it, and gives the client that was used.
+/// Runs everything, ignoring failures, and returns the client.
 pub(crate) async fn everything(server: &RedisServer, options: RedisOptions, instance: &str) -> RedisClient {
     let client = RedisClient::new(options).unwrap();
-    // Refused or not: what is there is not known when a command is allowed that is not needed here.
+    // The results do not matter: some tests allow only part of the commands.
     let _ = client.set(&key("k"), b"v", MINUTE).await;
     let _ = client.get(&key("k")).await;
     let _ = client.publish(&channel("news"), b"x").await;
@@ -53,12 +53,12 @@ async fn caches(server: &RedisServer, client: &RedisClient, instance: &str) {
     };
     ask(&one, "/1", 1).await;
     ask(&other, "/1", 1).await;
-    // Is kept for longer than the generations that are there.
+    // Is stored for longer than the existing generations.
     ask(&one, "/2", 60).await;
     let keys = async |part: &str| -> Vec<String> {
         server.keys().await.into_iter().map(|(key, _)| key).filter(|key| key.contains(part)).collect()
     };
-    // An answer that cannot be read, and then one whose generations are lost.
+    // An unreadable entry, then one whose generations are lost.
     for answer in keys(":answer:").await {
         let _: i64 = server.command(&["SETRANGE", &answer, "33", "~~~~"]).await;
     }
@@ -75,7 +75,7 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
     let keys = async |part: &str| -> Option<String> {
         server.keys().await.into_iter().map(|(key, _)| key).find(|key| key.ends_with(part))
     };
-    // Slots of a millisecond: each request starts in one of its own, and finds one that is too old.
+    // Slots of a millisecond: each request starts in a new one and finds an expired one.
     let short = Room { requests: 1000, window: Duration::from_millis(16), may_explore: false };
     let _ = limiter.take(BUDGET, short).await;
     if let Some(starts) = keys(":starts").await {
@@ -87,7 +87,7 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
     }
     let window = window_in_its_middle(server).await;
     let room = |requests, may_explore| Room { requests, window, may_explore };
-    // Ends of all kinds.
+    // All kinds of ends.
     let ends = [
         LeaseEnd::Counted { window, answered: true },
         LeaseEnd::Counted { window, answered: false },
@@ -101,7 +101,7 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
         limiter.end(BUDGET, lease, end);
         idle(client, before + 2).await;
     }
-    // A request that may tell how the server counts: much was sent a window ago, and nothing since.
+    // A request that explores: much was sent a window ago, and nothing since.
     let mut admin = server.look().await;
     for part in [":calm", ":counting", ":explorer", ":log", ":block", ":unsure"] {
         if let Some(key) = keys(part).await {
@@ -121,7 +121,7 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
         limiter.end(BUDGET, lease, LeaseEnd::Counted { window, answered: true });
         idle(client, before + 2).await;
     }
-    // A log that is full, of a server that counts exactly.
+    // A full log of a server that counts exactly.
     for part in [":log", ":block"] {
         if let Some(key) = keys(part).await {
             let _: i64 = server.command(&["DEL", &key]).await;
@@ -133,7 +133,7 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
     let _ = limiter.usage(BUDGET, window).await;
 }
 
-/// Waits until so many operations were begun, and all of them are over.
+/// Waits until at least `operations` were started and all of them have ended.
 async fn idle(client: &RedisClient, operations: u64) {
     until("all operations are over", async || {
         let health = client.health();
@@ -148,7 +148,7 @@ async fn micros(server: &RedisServer) -> u128 {
     seconds * 1_000_000 + micros
 }
 
-/// A window on the clock's grid of which neither the beginning nor the end is near.
+/// A window on the clock's grid with neither border near.
 async fn window_in_its_middle(server: &RedisServer) -> Duration {
     let now = micros(server).await / 1_000_000;
     let mut windows = (3600..7200).map(Duration::from_secs);

@@ -1,4 +1,4 @@
-//! The way to a real Redis, and what is done over it.
+//! The Redis client against a real server.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

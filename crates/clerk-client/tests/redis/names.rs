@@ -1,4 +1,4 @@
-//! The names of keys and channels, as the server sees them.
+//! Names of keys and channels as the server sees them.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use clerk_test_support::redis::RedisServer;
 use crate::exercise::everything;
 use crate::support::within;
 
-/// The slot of a key in a cluster: CRC16 (XMODEM) of its hash tag, or of all of it.
+/// The cluster slot of a key: CRC16 (XMODEM) of its hash tag, or of the whole key.
 fn slot(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| Some(rest.split_once('}')?.0)).filter(|tag| !tag.is_empty());
     let sum = tag.unwrap_or(key).bytes().fold(0_u16, |sum, byte| {
@@ -23,7 +23,7 @@ fn slots_are_computed_as_the_cluster_specification_says() {
 }
 
 #[tokio::test]
-async fn every_name_carries_instance_and_schema_and_scripts_have_one_slot() {
+async fn every_name_contains_instance_and_schema() {
     let server = RedisServer::start(&[]).await;
     for (instance, tag) in [("prod", "prod"), ("a}b {c:%", "a%7Db%20%7Bc%3A%25")] {
         let mut monitor = server.monitor().await;
@@ -43,7 +43,7 @@ async fn every_name_carries_instance_and_schema_and_scripts_have_one_slot() {
             let (command, is_in_script) = within(monitor.next()).await;
             match command[0].to_ascii_lowercase().as_str() {
                 "echo" => break,
-                // Of this test.
+                // Sent by this test.
                 "keys" | "command" | "pttl" if !is_in_script => continue,
                 "publish" | "subscribe" => assert!(is_ours(&command[1]), "{command:?}"),
                 _ => {}
@@ -73,7 +73,7 @@ async fn every_name_carries_instance_and_schema_and_scripts_have_one_slot() {
 }
 
 #[tokio::test]
-async fn a_prefix_that_hides_the_hash_tag_is_refused() {
+async fn prefix_that_hides_the_hash_tag_is_rejected() {
     let server = RedisServer::start(&[]).await;
     let with = |prefix: &str| RedisClient::new(RedisOptions { prefix: prefix.to_owned(), ..server.options() });
     assert!(with("team:").is_ok());

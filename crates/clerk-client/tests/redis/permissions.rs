@@ -1,4 +1,4 @@
-//! A user with exactly the documented rights, and with one less.
+//! A user with exactly the documented rights, and with one right less.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use clerk_test_support::redis::RedisServer;
 use crate::exercise::everything;
 use crate::support::{refused, until};
 
-/// What the documents tell to type.
+/// The documented command.
 const DOCUMENT: &str = include_str!("../../../../docs/redis.md");
 
-/// The rights of the rule, one a word.
+/// The rights of the rule, one per entry.
 fn rights(prefix: &str) -> Vec<String> {
     let rule = acl_rule(prefix);
     let (_, rights) = rule.split_once(" on ><password> ").unwrap();
@@ -23,7 +23,7 @@ async fn options(server: &RedisServer, rights: &[&str]) -> RedisOptions {
     RedisOptions { url: server.url_of_user("app", rights).await, ..server.options() }
 }
 
-/// The commands that were run since the last reset of the statistics.
+/// The commands run since the last reset of the statistics.
 async fn run(server: &RedisServer) -> BTreeSet<String> {
     let stats: String = server.command(&["INFO", "commandstats"]).await;
     let names = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next());
@@ -37,7 +37,7 @@ fn the_documents_show_the_rule() {
 }
 
 #[tokio::test]
-async fn a_user_with_the_documented_rights_can_do_everything() {
+async fn user_with_the_documented_rights_can_do_everything() {
     let server = RedisServer::start(&[]).await;
     let rights = rights("clerk-exporter:");
     let rights: Vec<_> = rights.iter().map(String::as_str).collect();
@@ -45,7 +45,7 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
     let () = server.command(&["CONFIG", "RESETSTAT"]).await;
     let client = everything(&server, options.clone(), "prod").await;
     assert_eq!(refused(&client), []);
-    // And again after the connections are lost, and the scripts forgotten.
+    // Again after the connections and the scripts are lost.
     let () = server.command(&["SCRIPT", "FLUSH"]).await;
     let _: i64 = server.command(&["CLIENT", "KILL", "USER", "app"]).await;
     let client = everything(&server, options, "prod").await;
@@ -53,10 +53,10 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
     let health = client.health();
     assert_eq!((health.refused, health.unavailable, health.timeouts), (0, 0, 0));
     assert_eq!(server.denied().await, [""; 0]);
-    // Each right is used: none is asked for in vain.
+    // Each right is used: none is superfluous.
     let mut subscription = client.subscribe(&crate::support::channel("news"));
     let is_pinged = async {
-        until("the subscription is looked after", async || run(&server).await.contains("ping").then_some(())).await;
+        until("the subscription is pinged", async || run(&server).await.contains("ping").then_some(())).await;
     };
     tokio::select! {
         () = is_pinged => {}
@@ -69,7 +69,7 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
 }
 
 #[tokio::test]
-async fn each_right_that_is_missing_is_named() {
+async fn each_missing_right_is_named() {
     let server = RedisServer::start(&[]).await;
     let rights = rights("clerk-exporter:");
     let wanted: Vec<_> = rights.iter().filter(|right| *right != "-@all").collect();

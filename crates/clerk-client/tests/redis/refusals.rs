@@ -1,4 +1,4 @@
-//! A lasting refusal is a state: a warning when it begins, a line when it ends, and a number meanwhile.
+//! A lasting refusal is a state: a warning when it begins, a log line when it ends, and a metric meanwhile.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn count(what: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_refused_is_warned_of_once_until_it_is_not() {
+async fn refused_subscription_is_logged_once_until_it_ends() {
     log::listen();
     let server = RedisServer::start(&[]).await;
     let url = server.url_of_user("app", &["~clerk-exporter:*", "+@all"]).await;
@@ -21,24 +21,24 @@ async fn a_subscription_that_is_refused_is_warned_of_once_until_it_is_not() {
     let mut subscription = client.subscribe(&channel("news"));
     tokio::select! {
         event = subscription.next() => panic!("{event:?}"),
-        () = until("it was tried more than once", async || {
+        () = until("several attempts", async || {
             (count("cannot subscribe to messages") > 2).then_some(())
         }) => {}
     }
     assert_eq!(refused(&client), [RefusalClass::Permission]);
     assert_eq!(count("Redis refuses operations"), 1, "{}", log::everything());
     assert!(log::everything().contains("the right to the channels of the prefix"));
-    // Other commands go on, and say nothing of it.
+    // Other commands succeed and do not end it.
     client.set(&key("k"), b"v", MINUTE).await.unwrap();
     assert_eq!(refused(&client), [RefusalClass::Permission]);
     let () = server.command(&["ACL", "SETUSER", "app", "&clerk-exporter:*"]).await;
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     assert_eq!(refused(&client), []);
-    assert_eq!(count("Redis does again what it refused"), 1);
+    assert_eq!(count("Redis accepts operations again"), 1);
 }
 
 #[tokio::test]
-async fn a_script_that_is_refused_is_warned_of_once_until_it_is_not() {
+async fn refused_script_is_logged_once_until_it_ends() {
     log::listen();
     let server = RedisServer::start(&["--maxmemory-policy", "noeviction"]).await;
     let client = server.store();
@@ -56,7 +56,7 @@ async fn a_script_that_is_refused_is_warned_of_once_until_it_is_not() {
     let () = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     run().await.unwrap();
     client.set(&key("k"), b"v", MINUTE).await.unwrap();
-    assert_eq!(refused(&client), [RefusalClass::OutOfMemory], "the script may have taken another way");
+    assert_eq!(refused(&client), [RefusalClass::OutOfMemory], "the script may have taken another path");
     // A minute later.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(61)).await;
@@ -66,11 +66,11 @@ async fn a_script_that_is_refused_is_warned_of_once_until_it_is_not() {
         refused(&client).is_empty().then_some(())
     })
     .await;
-    assert_eq!(count("Redis does again what it refused"), 1);
+    assert_eq!(count("Redis accepts operations again"), 1);
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_over_when_anything_is_done() {
+async fn wrong_password_ends_with_any_success() {
     log::listen();
     let server = RedisServer::start(&[]).await;
     let url = server.url_of_user("app", &["~*", "&*", "+@all"]).await;
@@ -79,7 +79,7 @@ async fn a_wrong_password_is_over_when_anything_is_done() {
     client.get(&key("k")).await.unwrap_err();
     assert_eq!(refused(&client), [RefusalClass::Credentials]);
     let () = server.command(&["ACL", "SETUSER", "app", ">CANARY-right"]).await;
-    until("it is let in", async || client.set(&key("k"), b"v", MINUTE).await.ok()).await;
+    until("the login succeeds", async || client.set(&key("k"), b"v", MINUTE).await.ok()).await;
     assert_eq!(refused(&client), []);
     assert!(!log::everything().contains("CANARY"));
 }

@@ -1,4 +1,4 @@
-//! The store over a real Redis that is killed, stopped, full, a replica, or not there at all.
+//! The client against a real Redis that is killed, stopped, full, a replica, or absent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use tokio::task::JoinSet;
 
 use crate::support::{MINUTE, channel, key, until, within};
 
-/// Operations fail without being tried. When exactly is shown in simulated time.
+/// Waits until operations fail without being tried. The exact timing is tested in simulated time.
 async fn rests(store: &RedisClient) {
-    until("it rests", async || {
+    until("the breaker is open", async || {
         matches!(store.get(&key("k")).await, Err(RedisClientError::Resting { .. })).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn values_are_kept_under_the_prefix_and_every_key_has_a_ttl() {
+async fn values_have_the_prefix_and_every_key_has_a_ttl() {
     let redis = RedisServer::start(&[]).await;
     let store = redis.store();
     assert_eq!(store.health().state, RedisState::Untried);
@@ -43,7 +43,7 @@ async fn values_are_kept_under_the_prefix_and_every_key_has_a_ttl() {
 }
 
 #[tokio::test]
-async fn scripts_take_keys_and_arguments_and_are_sent_again_after_the_server_forgot_them() {
+async fn scripts_are_reloaded_after_the_server_lost_them() {
     let mut redis = RedisServer::start(&[]).await;
     let store = redis.store();
     let script = Script::new("return {KEYS[1], ARGV[1], #ARGV, false, 'not reached'}");
@@ -60,7 +60,7 @@ async fn scripts_take_keys_and_arguments_and_are_sent_again_after_the_server_for
     assert_eq!(run().await.unwrap(), expected);
     redis.kill().await;
     redis.restart().await;
-    // The old connection is found broken; that costs nobody an error.
+    // The broken connection is replaced without an error.
     assert_eq!(run().await.unwrap(), expected);
     assert_eq!(store.health().connections, 2);
     let failing = Script::new("return redis.call('GET')");
@@ -68,7 +68,7 @@ async fn scripts_take_keys_and_arguments_and_are_sent_again_after_the_server_for
 }
 
 #[tokio::test]
-async fn a_connection_that_the_server_closed_while_idle_is_replaced_without_an_error() {
+async fn idle_connection_closed_by_the_server_is_replaced() {
     let redis = RedisServer::start(&[]).await;
     let store = redis.store();
     for _ in 0..3 {
@@ -80,7 +80,7 @@ async fn a_connection_that_the_server_closed_while_idle_is_replaced_without_an_e
 }
 
 #[tokio::test]
-async fn without_a_server_operations_fail_at_once_after_a_few_and_work_when_it_comes() {
+async fn operations_fail_fast_without_a_server_and_recover() {
     let mut redis = RedisServer::start(&[]).await;
     redis.kill().await;
     let store = redis.store();
@@ -91,19 +91,20 @@ async fn without_a_server_operations_fail_at_once_after_a_few_and_work_when_it_c
     assert_eq!(store.health().state, RedisState::Down);
     assert!(store.health().unavailable >= 6);
     redis.restart().await;
-    until("the store is back", async || store.set(&key("k"), b"v", MINUTE).await.ok()).await;
+    until("Redis is back", async || store.set(&key("k"), b"v", MINUTE).await.ok()).await;
     assert_eq!(store.health().state, RedisState::Up);
     store.get(&key("k")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_stopped_server_costs_each_operation_its_timeout_and_then_nothing() {
+async fn stopped_server_times_out_then_opens_the_breaker() {
     let redis = RedisServer::start(&[]).await;
     let short = Duration::from_millis(50);
     let warm = redis.store();
     let store = RedisClient::new(RedisOptions { timeout: short, ..redis.options() }).unwrap();
     warm.set(&key("k"), b"v", MINUTE).await.unwrap();
-    // Connected before, so that the timeout is one of an answer; with patience, since the machine may be busy.
+    // Connected before, so that a response times out and not the connection; with patience, since the machine may be
+    // busy.
     until("connected", async || store.get(&key("k")).await.ok()).await;
     redis.pause().await;
     let before = store.health().timeouts;
@@ -113,13 +114,14 @@ async fn a_stopped_server_costs_each_operation_its_timeout_and_then_nothing() {
     rests(&store).await;
     assert!(store.health().timeouts - before >= 5);
     redis.resume().await;
-    let value = until("the store is back", async || store.get(&key("k")).await.ok()).await;
+    let value = until("Redis is back", async || store.get(&key("k")).await.ok()).await;
     assert_eq!(value.as_deref(), Some(&b"v"[..]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_accepts_and_never_answers_is_given_up_in_time() {
-    // In simulated time, over a socket that nobody accepts from: time stands still only while something is due.
+async fn silent_server_times_out() {
+    // In simulated time, over a socket without an accepting server: time only stands still while something is ready to
+    // run.
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("mute.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -135,7 +137,7 @@ async fn a_server_that_accepts_and_never_answers_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn a_full_server_refuses_writes_with_advice_and_still_answers_reads_and_removals() {
+async fn full_server_refuses_writes_but_allows_reads_and_removals() {
     let redis = RedisServer::start(&["--maxmemory-policy", "noeviction"]).await;
     let store = redis.store();
     store.set(&key("k"), b"v", MINUTE).await.unwrap();
@@ -153,21 +155,21 @@ async fn a_full_server_refuses_writes_with_advice_and_still_answers_reads_and_re
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_write_to_its_disk_refuses_writes_with_advice() {
+async fn server_with_a_failing_disk_refuses_writes_with_advice() {
     let redis = RedisServer::start(&["--save", "3600 1000000", "--dbfilename", "missing.rdb"]).await;
     let store = redis.store();
     store.set(&key("k"), b"v", MINUTE).await.unwrap();
-    // A folder in the place of its file: writing it fails, for root too.
+    // A directory in place of the file: writing fails, even for root.
     std::fs::create_dir(redis.socket().with_file_name("missing.rdb")).unwrap();
     let _: String = redis.command(&["BGSAVE"]).await;
     let refused = until("the server notices", async || store.set(&key("k"), b"v", MINUTE).await.err()).await;
     assert_eq!(refused, RedisClientError::Refused(ErrorReply::CannotPersist));
-    assert!(refused.to_string().contains("make room on its disk"));
+    assert!(refused.to_string().contains("free disk space"));
     store.get(&key("k")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_replica_is_left_for_the_primary_once_writes_are_possible_again() {
+async fn client_recovers_when_a_replica_becomes_primary() {
     let redis = RedisServer::start(&[]).await;
     let store = redis.store();
     store.set(&key("k"), b"v", MINUTE).await.unwrap();
@@ -190,20 +192,20 @@ async fn passwords_are_sent_and_never_shown() {
         assert_eq!(error, RedisClientError::Refused(ErrorReply::Credentials));
         let shown = format!("{error} {error:?} {options:?} {store:?}");
         assert!(!shown.contains("CANARY") && !shown.contains("redis.sock"), "{shown}");
-        // Each attempt costs a connection, so they end too.
+        // Each attempt costs a connection, so the breaker stops them too.
         rests(&store).await;
         assert_eq!(store.health().state, RedisState::Down);
     }
 }
 
 #[tokio::test]
-async fn messages_are_heard_and_a_lost_subscription_says_so_and_comes_back() {
+async fn lost_subscription_is_reported_and_restored() {
     let mut redis = RedisServer::start(&[]).await;
     let (store, other) = (redis.store(), redis.store());
     let mut subscription = store.subscribe(&channel("news"));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     other.publish(&channel("news"), b"\0one").await.unwrap();
-    other.publish(&channel("other"), b"not for us").await.unwrap();
+    other.publish(&channel("other"), b"not subscribed").await.unwrap();
     other.publish(&channel("news"), b"two").await.unwrap();
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Message(bytes::Bytes::from_static(b"\0one")));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Message("two".into()));
@@ -216,7 +218,7 @@ async fn messages_are_heard_and_a_lost_subscription_says_so_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_subscription_to_a_stopped_server_is_lost() {
+async fn subscription_to_a_stopped_server_is_lost() {
     let redis = RedisServer::start(&[]).await;
     let store = RedisClient::new(RedisOptions { connect_timeout: Duration::from_secs(1), ..redis.options() }).unwrap();
     let mut subscription = store.subscribe(&channel("news"));
@@ -228,7 +230,7 @@ async fn a_subscription_to_a_stopped_server_is_lost() {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_with_servers_that_a_given_authority_vouches_for() {
+async fn tls_accepts_only_servers_of_the_given_ca() {
     let redis = RedisServer::start(&[]).await;
     let chain = CertificateDer::pem_file_iter("tests/data/tls/server.pem").unwrap().collect::<Result<_, _>>().unwrap();
     let private_key = PrivateKeyDer::from_pem_file("tests/data/tls/server.key").unwrap();
@@ -257,7 +259,7 @@ async fn tls_is_spoken_with_servers_that_a_given_authority_vouches_for() {
     store.set(&key("k"), b"v", MINUTE).await.unwrap();
     let mut subscription = store.subscribe(&channel("news"));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
-    // Whoever is vouched for by others is not believed.
+    // A server of another CA is rejected.
     let authorities = Some(std::fs::read("tests/data/tls/stranger.pem").unwrap());
     let store = RedisClient::new(RedisOptions { authorities, ..options }).unwrap();
     let error = store.get(&key("k")).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Names, and waiting.
+//! Names and waiting.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) fn channel(name: &str) -> RedisChannel {
     InstanceKeys::new("prod").channel(&[name])
 }
 
-/// Repeats until it is so. On a machine that is busy, too.
+/// Repeats until the attempt succeeds. Patient, since the machine may be busy.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl FnMut() -> F) -> T {
     let found = timeout(MINUTE, async {
         loop {
@@ -32,7 +32,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     timeout(MINUTE, future).await.expect("the test hangs")
 }
 
-/// The classes of what is refused now.
+/// The classes refused now.
 pub(crate) fn refused(client: &RedisClient) -> Vec<RefusalClass> {
     let refuses = client.health().refuses;
     RefusalClass::ALL.into_iter().filter(|class| refuses[*class as usize]).collect()

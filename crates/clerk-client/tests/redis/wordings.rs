@@ -1,4 +1,4 @@
-//! What the server of this machine really says, and that the table of wordings has it.
+//! The error texts of the local server, checked against the table.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use crate::support::{MINUTE, key, refused, until};
 
 const TABLE: &str = include_str!("../data/redis-errors.tsv");
 
-/// Hashes of scripts differ.
+/// Replaces script hashes, which differ.
 fn without_hashes(line: &str) -> String {
     let is_hash = |word: &str| word.trim_end_matches(',').len() == 40;
     line.trim().split(' ').map(|word| if is_hash(word) { "<hash>" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
-/// What the server answers to a command, as it is, and whether the table knows it: of the version that is in it.
+/// Checks that the table contains the server's error for a command, if it covers that version.
 async fn says(server: &RedisServer, user: Option<&RedisOptions>, words: &[&str]) {
     let url = user.map_or_else(|| server.url(), |options| options.url.clone());
     let error = server.error(&url, words).await;
@@ -74,34 +74,34 @@ async fn refusals_of_a_server_in_trouble_are_as_recorded() {
 }
 
 #[tokio::test]
-async fn a_server_with_a_password_and_too_many_clients_is_not_a_wrong_password() {
+async fn client_limit_is_not_reported_as_a_wrong_password() {
     let server = RedisServer::start(&[]).await;
     let options = RedisOptions { url: server.url_of_user("app", &["~*", "&*", "+@all"]).await, ..server.options() };
     let client = RedisClient::new(options).unwrap();
-    // This connection is one, and the client's would be the second.
+    // The admin connection is one; the client's would be the second.
     let mut admin = server.look().await;
     let () = redis::cmd("CONFIG").arg(&["SET", "maxclients", "1"]).query_async(&mut admin).await.unwrap();
     let error = client.get(&key("k")).await.unwrap_err();
     assert!(error.to_string().contains("maxclients"), "{error}");
     assert_eq!(refused(&client), []);
     let () = redis::cmd("CONFIG").arg(&["SET", "maxclients", "100"]).query_async(&mut admin).await.unwrap();
-    until("it lets the client in", async || client.set(&key("k"), b"v", MINUTE).await.ok()).await;
+    until("the client connects", async || client.set(&key("k"), b"v", MINUTE).await.ok()).await;
 }
 
 #[tokio::test]
-async fn commands_that_were_renamed_are_named_if_they_are_sent() {
+async fn renamed_commands_are_named_in_the_error() {
     let renamed = ["--rename-command", "GET", "", "--rename-command", "EVALSHA", ""];
     let server = RedisServer::start(&renamed).await;
     let client = server.store();
     let error = client.get(&key("k")).await.unwrap_err();
-    assert!(error.to_string().contains("the command get"), "{error}");
+    assert!(error.to_string().contains("command get"), "{error}");
     let error = client.run(&Script::new(GET), &[&key("k")], &[]).await.unwrap_err();
     assert!(matches!(error, RedisClientError::Refused(_)) && error.to_string().contains("evalsha"), "{error}");
     assert_eq!(refused(&client), [RefusalClass::UnknownCommand]);
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_is_told() {
+async fn cluster_node_is_reported() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let arguments = ["--cluster-enabled", "yes", "--bind", "127.0.0.1", "--cluster-port", &port];
     let server = RedisServer::start(&arguments).await;

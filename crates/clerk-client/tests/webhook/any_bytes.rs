@@ -1,4 +1,4 @@
-//! What holds for any delivery.
+//! Properties of any delivery.
 
 use clerk_client::webhook::{Event, SigningSecret, Tag, Tolerance, tags_of_route, verify};
 use http::HeaderValue;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::delivery::Delivery;
 use crate::support::{NOW, SECRET, now, signed_headers};
 
-/// Bytes that reach further than random ones: pieces of headers and events.
+/// Pieces of headers and events, which reach further than random bytes.
 fn delivery_like() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(b"\x00msg_1\n".to_vec()),
@@ -21,7 +21,7 @@ fn delivery_like() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
 
-/// JSON as odd as it may be, with the keys that are looked for.
+/// Arbitrary JSON with the keys that are read.
 fn json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
@@ -57,12 +57,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn no_bytes_cause_a_panic_or_verify_unsigned(bytes in delivery_like()) {
+    fn arbitrary_bytes_neither_panic_nor_verify(bytes in delivery_like()) {
         Delivery::from_bytes(&bytes).check();
     }
 
     #[test]
-    fn any_data_is_read_and_an_event_without_ids_means_more_not_less(
+    fn arbitrary_data_is_read_and_missing_ids_invalidate_more(
         family in prop_oneof![
             Just("user"), Just("session"), Just("organization"), Just("organizationMembership"),
             Just("organizationInvitation"), Just("organizationDomain"), Just("subscription"), Just("paymentAttempt"),
@@ -93,7 +93,7 @@ proptest! {
             let mut value = headers[*name].as_bytes().to_vec();
             let place = place.index(value.len());
             value[place] ^= 1 << bit;
-            // A header that HTTP itself refuses does not get this far.
+            // HTTP itself rejects such a header.
             let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
             headers.insert(*name, value);
         } else {
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn tags_of_any_route_can_be_sent_and_read_again(template in "(/v1/)?[a-z_/{}]{0,40}", id in ".{0,20}") {
+    fn tags_of_any_route_round_trip_as_text(template in "(/v1/)?[a-z_/{}]{0,40}", id in ".{0,20}") {
         let parameters = vec![id.as_str(); template.matches('{').count()];
         for tag in tags_of_route(&template, &parameters) {
             prop_assert_eq!(tag.to_string().parse::<Tag>(), Ok(tag));

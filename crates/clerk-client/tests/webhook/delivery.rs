@@ -1,6 +1,6 @@
-//! Any bytes as a delivery, and what must hold for it.
+//! Arbitrary bytes as a delivery, and its required properties.
 //!
-//! Used by the property tests and by the fuzz target `webhook`, so that both look for the same faults.
+//! Shared by the property tests and the fuzz target `webhook`.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ const NAMES: [&str; 6] =
     ["svix-id", "svix-timestamp", "svix-signature", "webhook-id", "webhook-timestamp", "webhook-signature"];
 const NOW: u64 = 1_795_608_000;
 
-/// Headers and a body that nobody signed.
+/// Unsigned headers and a body.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     headers: HeaderMap,
@@ -35,10 +35,10 @@ impl Delivery {
         Self { headers, body: body.to_vec() }
     }
 
-    /// Nobody could have signed it, so it is refused; once signed, it verifies, and with any bit flipped no more. Its
-    /// body, signed or not, is read as an event without a panic.
+    /// Unsigned, it is rejected. Signed, it verifies, and no longer with any bit flipped. Its body is parsed as an
+    /// event without a panic in either case.
     pub(crate) fn check(&self) {
-        let Ok(secret) = SigningSecret::parse(SECRET) else { panic!("the secret is good") };
+        let Ok(secret) = SigningSecret::parse(SECRET) else { panic!("the secret is valid") };
         let now = UNIX_EPOCH + Duration::from_secs(NOW);
         let verdict = |headers: &HeaderMap, body: &[u8]| {
             verify(std::slice::from_ref(&secret), Tolerance::default(), headers, body, now)
@@ -56,7 +56,7 @@ impl Delivery {
         headers.insert("svix-signature", signature);
         assert_eq!(verdict(&headers, &self.body), Ok(0));
 
-        // The bit is chosen by the input itself.
+        // The input itself selects the bit.
         if let Some(last) = self.body.len().checked_sub(1) {
             let mut body = self.body.clone();
             let place = body.iter().fold(0, |sum: usize, &byte| sum.wrapping_mul(31) + usize::from(byte)) % (last + 1);

@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_genuine_event_is_handed_to_the_sink_and_answered_200() {
+async fn genuine_event_reaches_the_sink_and_returns_200() {
     let (webhooks, recorder) = endpoint();
     let app: Router = Router::new().route("/webhooks/clerk", webhooks.handler());
     let response = app.oneshot(delivery(SECRET, "msg_1", &user_updated())).await.unwrap();
@@ -45,7 +45,7 @@ async fn the_router_can_be_nested() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeated_message_is_answered_200_and_counted_apart() {
+async fn repeated_message_returns_200_and_counts_as_duplicate() {
     let (webhooks, recorder) = endpoint();
     for _ in 0..3 {
         assert_eq!(deliver(&webhooks, delivery(SECRET, "msg_1", &user_updated())).await.0, StatusCode::OK);
@@ -55,11 +55,11 @@ async fn a_repeated_message_is_answered_200_and_counted_apart() {
     assert_eq!(webhooks.stats().get(EventKind::User, DeliveryOutcome::Duplicate), 2);
     tokio::time::advance(Duration::from_secs(602)).await;
     deliver(&webhooks, delivery(SECRET, "msg_1", &user_updated())).await;
-    assert_eq!(recorder.call_count(), 2, "forgotten ids are worked off again, which is harmless");
+    assert_eq!(recorder.call_count(), 2, "expired ids are processed again, which is harmless");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_counts_as_seen_only_when_its_work_is_done() {
+async fn message_is_seen_only_after_processing() {
     for (mood, outcome) in [
         (Mood::Failing, DeliveryOutcome::Failed),
         (Mood::Slow(ANSWER_WITHIN + Duration::from_millis(1)), DeliveryOutcome::TimedOut),
@@ -79,7 +79,7 @@ async fn a_message_counts_as_seen_only_when_its_work_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_of_one_message_at_the_same_time_count_once() {
+async fn concurrent_attempts_of_one_message_count_once() {
     let (webhooks, recorder) = endpoint();
     *recorder.mood.lock() = Mood::Slow(Duration::from_secs(1));
     let attempt = || deliver(&webhooks, delivery(SECRET, "msg_1", &user_updated()));
@@ -90,7 +90,7 @@ async fn attempts_of_one_message_at_the_same_time_count_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_order_of_three_events_ends_alike() {
+async fn order_of_events_does_not_matter() {
     let story = ["user.created", "user.updated", "user.deleted"];
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         let (webhooks, recorder) = endpoint();
@@ -98,14 +98,14 @@ async fn every_order_of_three_events_ends_alike() {
             let body = event(story[index], r#"{"id":"user_1"}"#);
             deliver(&webhooks, delivery(SECRET, story[index].trim_start_matches("user."), &body)).await;
         }
-        let told: BTreeSet<Tag> = recorder.calls.lock().concat().into_iter().collect();
+        let invalidated: BTreeSet<Tag> = recorder.calls.lock().concat().into_iter().collect();
         let deleted = Event::read(event("user.deleted", r#"{"id":"user_1"}"#).as_bytes()).unwrap();
-        assert_eq!((told, recorder.call_count()), (deleted.tags.into_iter().collect(), 3), "{order:?}");
+        assert_eq!((invalidated, recorder.call_count()), (deleted.tags.into_iter().collect(), 3), "{order:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn types_that_change_nothing_or_are_unknown_are_answered_200_and_counted() {
+async fn irrelevant_and_unknown_types_return_200_and_are_counted() {
     let (webhooks, recorder) = endpoint();
     for (id, event_type) in [("msg_1", "spaceship.launched"), ("msg_2", "email.created")] {
         let (status, text) = deliver(&webhooks, delivery(SECRET, id, &event(event_type, "{}"))).await;
@@ -117,7 +117,7 @@ async fn types_that_change_nothing_or_are_unknown_are_answered_200_and_counted()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_genuine_is_answered_400_with_a_reason_and_does_nothing() {
+async fn forged_delivery_returns_400_with_a_reason() {
     let (webhooks, recorder) = endpoint();
     let body = user_updated();
     let sent_at = |timestamp| {
@@ -130,14 +130,14 @@ async fn what_is_not_genuine_is_answered_400_with_a_reason_and_does_nothing() {
     let mut word = sent_at(NOW);
     word.headers_mut().insert("svix-timestamp", "now".parse().unwrap());
     let cases = [
-        (Request::post("/").body(Body::empty()).unwrap(), DeliveryOutcome::MissingHeader, "svix-id is missing"),
+        (Request::post("/").body(Body::empty()).unwrap(), DeliveryOutcome::MissingHeader, "missing header svix-id"),
         (word, DeliveryOutcome::BadTimestamp, "not a UNIX time"),
         (sent_at(NOW - 301), DeliveryOutcome::TooOld, "sent 301 s ago"),
-        (sent_at(NOW + 301), DeliveryOutcome::TooNew, "301 s ahead"),
-        (changed, DeliveryOutcome::BadSignature, "no signature fits"),
+        (sent_at(NOW + 301), DeliveryOutcome::TooNew, "301 s in the future"),
+        (changed, DeliveryOutcome::BadSignature, "no signature matches"),
         (delivery(OTHER_SECRET, "msg_1", &body), DeliveryOutcome::BadSignature, "signing secret"),
         (delivery(SECRET, "msg_1", ""), DeliveryOutcome::Malformed, "not JSON"),
-        (delivery(SECRET, "msg_1", "{}"), DeliveryOutcome::Malformed, "no text `type`"),
+        (delivery(SECRET, "msg_1", "{}"), DeliveryOutcome::Malformed, "no string `type`"),
     ];
     for (request, outcome, reason) in cases {
         let before = webhooks.stats().get(EventKind::Unread, outcome);
@@ -150,7 +150,7 @@ async fn what_is_not_genuine_is_answered_400_with_a_reason_and_does_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_methods_are_told_what_to_do() {
+async fn other_methods_return_405_with_allow() {
     let (webhooks, _) = endpoint();
     let app: Router = Router::new().route("/", webhooks.handler());
     for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
@@ -163,7 +163,7 @@ async fn other_methods_are_told_what_to_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_encoded_body_is_refused_and_not_decoded() {
+async fn encoded_body_is_rejected() {
     let (webhooks, recorder) = endpoint();
     let mut request = delivery(SECRET, "msg_1", &user_updated());
     request.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
@@ -173,7 +173,7 @@ async fn an_encoded_body_is_refused_and_not_decoded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_up_to_the_cap_is_read_and_a_bigger_one_is_not() {
+async fn body_above_the_limit_is_rejected() {
     let (webhooks, _) = endpoint();
     let padded = |length: usize| {
         let mut body = event("user.updated", r#"{"id":"user_1"}"#);
@@ -186,12 +186,12 @@ async fn a_body_up_to_the_cap_is_read_and_a_bigger_one_is_not() {
     assert_eq!((status, text.contains("262144 bytes")), (StatusCode::PAYLOAD_TOO_LARGE, true));
 
     let stream = Request::post("/").body(Body::new(Pieces { left: 3, then: Ending::End })).unwrap();
-    assert_eq!(deliver(&webhooks, stream).await.0, StatusCode::PAYLOAD_TOO_LARGE, "a stream does not say its length");
+    assert_eq!(deliver(&webhooks, stream).await.0, StatusCode::PAYLOAD_TOO_LARGE, "a stream without a length");
     assert_eq!(webhooks.stats().get(EventKind::Unread, DeliveryOutcome::TooLarge), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_stalls_or_breaks_off_is_not_waited_for() {
+async fn stalled_or_broken_body_returns_408() {
     let (webhooks, recorder) = endpoint();
     for then in [Ending::Stall, Ending::Break] {
         let start = Instant::now();
@@ -211,7 +211,7 @@ enum Ending {
     Break,
 }
 
-/// Some pieces of 100 000 bytes, and then what `then` says.
+/// Some pieces of 100 000 bytes, and then an ending.
 struct Pieces {
     left: usize,
     then: Ending,
@@ -238,7 +238,7 @@ impl http_body::Body for Pieces {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_secrets_hold_while_one_is_rotated_and_the_counts_tell_which_is_used() {
+async fn two_secrets_are_accepted_during_rotation_and_counted() {
     let recorder = Arc::new(Recorder::default());
     let webhooks = Webhooks::new(options(vec![inline(OTHER_SECRET), inline(SECRET)]), recorder).unwrap();
     for (id, secret) in [("msg_1", SECRET), ("msg_2", SECRET), ("msg_3", OTHER_SECRET)] {
@@ -248,7 +248,7 @@ async fn two_secrets_hold_while_one_is_rotated_and_the_counts_tell_which_is_used
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replaced_secret_file_takes_effect_at_once_and_an_unusable_one_changes_nothing() {
+async fn replaced_secret_file_takes_effect_and_unusable_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret");
     let replace = |content: &str| {
@@ -264,7 +264,7 @@ async fn a_replaced_secret_file_takes_effect_at_once_and_an_unusable_one_changes
     assert_eq!(status("msg_1", SECRET).await, StatusCode::OK);
     replace(&format!("{OTHER_SECRET}\n"));
     assert_eq!(status("msg_2", OTHER_SECRET).await, StatusCode::OK);
-    assert_eq!(status("msg_3", SECRET).await, StatusCode::BAD_REQUEST, "the old one is retired");
+    assert_eq!(status("msg_3", SECRET).await, StatusCode::BAD_REQUEST, "the old secret is rejected");
     replace("whsec_***");
     assert_eq!(status("msg_4", OTHER_SECRET).await, StatusCode::OK);
     std::fs::remove_file(&path).unwrap();
@@ -274,7 +274,7 @@ async fn a_replaced_secret_file_takes_effect_at_once_and_an_unusable_one_changes
 }
 
 #[test]
-fn an_endpoint_without_usable_secrets_does_not_come_to_be() {
+fn endpoint_without_usable_secrets_is_an_error() {
     let refused = |sources| Webhooks::new(WebhookOptions::new(sources), Recorder::default()).unwrap_err();
     assert_eq!(refused(Vec::new()), WebhookConfigError::NoSecret);
     let missing = refused(vec![inline(SECRET), SecretSource::File("/nonexistent/secret".into())]);
@@ -286,11 +286,11 @@ fn an_endpoint_without_usable_secrets_does_not_come_to_be() {
 }
 
 #[tokio::test]
-async fn the_example_takes_deliveries_beside_its_own_pages() {
+async fn example_serves_deliveries_and_its_own_pages() {
     let app = crate::example::app(inline(SECRET)).unwrap();
     let page = app.clone().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(page.into_body().collect().await.unwrap().to_bytes(), "hello");
-    // It runs on the system's clock.
+    // The example uses the system's clock.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let body = user_updated();
     let mut request = Request::post("/webhooks/clerk").body(Body::from(body.clone())).unwrap();
@@ -299,7 +299,7 @@ async fn the_example_takes_deliveries_beside_its_own_pages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_is_compared_with_the_wall_clock_as_it_is_now() {
+async fn timestamp_is_compared_with_the_current_wall_clock() {
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::UNIX_EPOCH;
     let ahead = Arc::new(AtomicI64::new(0));
@@ -309,7 +309,7 @@ async fn a_delivery_is_compared_with_the_wall_clock_as_it_is_now() {
     };
     let options = WebhookOptions { wall_clock: Arc::new(clock), ..options(vec![inline(SECRET)]) };
     let webhooks = Webhooks::new(options, Arc::new(Recorder::default())).unwrap();
-    // Set wrong, and put right again: what was refused is delivered again, and taken.
+    // The clock is set wrong and corrected: a rejected delivery is redelivered and accepted.
     for (place, (seconds, is_taken)) in
         [(299, true), (-299, true), (301, false), (-301, false), (10_800, false), (-10_800, false), (0, true)]
             .into_iter()

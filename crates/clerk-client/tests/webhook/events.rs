@@ -1,4 +1,4 @@
-//! Which answers an event makes stale, and which it leaves.
+//! Which responses an event invalidates, and which it does not.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::support::event;
 
-/// Every GET route of the Backend API about which no event speaks. A new route must be put here or given tags.
+/// All GET routes without events. A new route must be listed here or given tags.
 const WITHOUT_EVENTS: &[&str] = &[
     "/v1/allowlist_identifiers",
     "/v1/api_keys",
@@ -53,11 +53,11 @@ const INVITATION: &str = r#"{"id":"orginv_1","organization_id":"org_1"}"#;
 const PAYER_USER: &str = r#"{"id":"sub_1","payer":{"user_id":"user_1"}}"#;
 const PAYER_ORG: &str = r#"{"id":"sub_1","payer":{"organization_id":"org_1"}}"#;
 
-/// A route's template and its one parameter, or none if that is empty.
+/// A route's template and its parameter, empty if it has none.
 type Answer = (&'static str, &'static str);
 
 #[test]
-fn an_event_makes_exactly_the_answers_stale_that_show_what_changed() {
+fn event_invalidates_exactly_the_responses_that_changed() {
     const STALE: bool = true;
     const FRESH: bool = false;
     let user = ("/v1/users/{user_id}", "user_1");
@@ -194,7 +194,7 @@ fn an_event_makes_exactly_the_answers_stale_that_show_what_changed() {
 }
 
 #[test]
-fn every_route_that_can_be_fetched_has_tags_or_is_known_to_have_no_events() {
+fn every_get_route_has_tags_or_is_listed_without_events() {
     for template in get_routes() {
         let parameters = vec!["x_1"; template.matches('{').count()];
         let has_tags = !tags_of_route(template, &parameters).is_empty();
@@ -204,12 +204,12 @@ fn every_route_that_can_be_fetched_has_tags_or_is_known_to_have_no_events() {
         assert_ne!(has_tags, is_excepted, "{template}");
     }
     for route in WITHOUT_EVENTS {
-        assert!(get_routes().any(|template| template.starts_with(route)), "{route} is no route");
+        assert!(get_routes().any(|template| template.starts_with(route)), "{route} is not a route");
     }
 }
 
 #[test]
-fn an_event_that_does_not_say_what_it_is_about_makes_everything_stale() {
+fn event_without_ids_invalidates_everything() {
     let odd = ["{}", "null", "[]", "7", r#"{"id":7}"#, r#"{"id":""}"#, r#"{"id":"user 1\n"}"#];
     for event_type in ["user.updated", "session.created", "organization.deleted", "organizationInvitation.created"] {
         for data in odd {
@@ -224,14 +224,14 @@ fn an_event_that_does_not_say_what_it_is_about_makes_everything_stale() {
 }
 
 #[test]
-fn parameters_that_do_not_fit_give_no_tags() {
+fn mismatched_parameters_give_no_tags() {
     assert!(tags_of_route("/v1/users/{user_id}", &[]).is_empty());
     assert!(tags_of_route("/v1/users", &["user_1"]).is_empty());
     assert!(tags_of_route("other", &[]).is_empty());
 }
 
 #[test]
-fn messages_change_nothing_and_unknown_types_are_named_so() {
+fn messages_and_unknown_types_invalidate_nothing() {
     for (event_type, family) in [
         ("email.created", EventKind::Email),
         ("sms.created", EventKind::Sms),
@@ -245,7 +245,7 @@ fn messages_change_nothing_and_unknown_types_are_named_so() {
 }
 
 #[test]
-fn an_event_is_read_leniently_and_a_body_that_is_none_is_refused() {
+fn odd_events_are_accepted_and_malformed_bodies_rejected() {
     let plain = Event::read(event("user.updated", r#"{"id":"user_1"}"#).as_bytes()).unwrap();
     assert_eq!(&*plain.event_type, "user.updated");
     assert_eq!(plain.timestamp_ms, Some(1_795_608_000_000));
@@ -264,7 +264,7 @@ fn an_event_is_read_leniently_and_a_body_that_is_none_is_refused() {
 }
 
 #[test]
-fn families_have_words_of_their_own() {
+fn every_kind_has_its_own_name() {
     let words: BTreeSet<_> = EventKind::ALL.iter().map(|family| family.as_str()).collect();
     assert_eq!(words.len(), EventKind::ALL.len());
     for family in EventKind::ALL.into_iter().filter(|family| !matches!(family, EventKind::Unknown | EventKind::Unread))
@@ -275,7 +275,7 @@ fn families_have_words_of_their_own() {
 }
 
 #[test]
-fn a_text_that_is_no_tag_is_refused() {
+fn invalid_tag_texts_are_rejected() {
     for text in ["", "user", "user_list:", "user_list:x", "nonsense", "nonsense:x", "User:x"] {
         let parsed = text.parse::<Tag>();
         assert!(parsed.is_err(), "{text:?} is {parsed:?}");
@@ -283,7 +283,7 @@ fn a_text_that_is_no_tag_is_refused() {
     assert_eq!("user:a:b".parse(), Ok(Tag::User("a:b".into())));
 }
 
-/// One user's life, a stranger's, and a membership.
+/// One user's life, another user's update, and a membership.
 const STORY: [(&str, &str); 6] = [
     ("user.created", r#"{"id":"user_1"}"#),
     ("user.updated", r#"{"id":"user_1","banned":true}"#),
@@ -294,7 +294,7 @@ const STORY: [(&str, &str); 6] = [
 ];
 
 proptest! {
-    /// A cache that only forgets ends alike in every order, and with any event delivered again.
+    /// Invalidation gives the same result in any order, and if any event is delivered again.
     #[test]
     fn order_and_repetition_do_not_matter(
         order in Just((0..STORY.len()).collect::<Vec<_>>()).prop_shuffle(),
@@ -311,8 +311,8 @@ proptest! {
             }
             cached
         };
-        let told: Vec<_> = (0..STORY.len()).collect();
+        let in_order: Vec<_> = (0..STORY.len()).collect();
         let shuffled: Vec<_> = order.into_iter().chain(again).collect();
-        prop_assert_eq!(left_over(&told), left_over(&shuffled));
+        prop_assert_eq!(left_over(&in_order), left_over(&shuffled));
     }
 }

@@ -1,6 +1,6 @@
-//! Webhooks: the shared vectors, the map from events to stale answers, the endpoint, and what holds for any bytes.
+//! Webhooks: shared vectors, tags of events, the endpoint, and properties for arbitrary bytes.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a test is what fails here")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod any_bytes;
 mod delivery;

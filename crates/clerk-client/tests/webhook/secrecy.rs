@@ -1,4 +1,4 @@
-//! The signing secret, and personal data of the payload, appear nowhere.
+//! The signing secret and personal data of the payload are never shown.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{Mood, SECRET, deliver, delivery, endpoint, event, inline, options, user_updated};
 
-/// A log kept in memory.
+/// A log in memory.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -34,7 +34,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn neither_answers_nor_the_log_nor_debug_show_the_secret_or_the_payload() {
+async fn secret_and_payload_are_not_in_responses_log_or_debug() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -55,8 +55,8 @@ async fn neither_answers_nor_the_log_nor_debug_show_the_secret_or_the_payload() 
     shown += &deliver(&webhooks, delivery(SECRET, "msg_5", &user_updated())).await.1;
     shown += &format!("{webhooks:?} {:?} {:?}", options(vec![inline(SECRET)]), SigningSecret::parse(SECRET));
     let log = String::from_utf8(log.0.lock().clone()).unwrap();
-    assert!(log.contains("webhook worked off") && log.contains("Redis is away"), "{log}");
-    assert!(!shown.contains("Redis"), "what failed inside is nobody's business outside");
+    assert!(log.contains("webhook processed") && log.contains("Redis is away"), "{log}");
+    assert!(!shown.contains("Redis"), "internal failures are not shown to the sender");
     shown += &log;
     for hidden in ["CANARY", "PERSONAL", "user_1"] {
         assert!(!shown.contains(hidden), "{hidden} in {shown}");
@@ -64,7 +64,7 @@ async fn neither_answers_nor_the_log_nor_debug_show_the_secret_or_the_payload() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_of_wrong_signatures_is_warned_of_once() {
+async fn wrong_signatures_in_a_row_are_logged_once() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);

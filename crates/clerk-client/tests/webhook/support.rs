@@ -1,4 +1,4 @@
-//! Signed deliveries, and a sink that remembers what it was told.
+//! Signed deliveries, and a sink that records its calls.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,12 +10,12 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
-/// A signing secret that signs nothing real.
+/// A signing secret for tests.
 pub(crate) const SECRET: &str = "whsec_CANARYf7SKAZopvozCjHEFxTrktz+dM+";
-/// Another one.
+/// A second signing secret for tests.
 pub(crate) const OTHER_SECRET: &str = "whsec_CANARYxdKeofRNb65DSXrBD6GTE1MbBa";
 
-/// The time that deliveries are sent at, in UNIX seconds.
+/// Timestamp of the deliveries, in UNIX seconds.
 pub(crate) const NOW: u64 = 1_795_608_000;
 
 pub(crate) fn now() -> SystemTime {
@@ -55,13 +55,13 @@ pub(crate) fn options(sources: Vec<SecretSource>) -> WebhookOptions {
     WebhookOptions { wall_clock: Arc::new(now), ..WebhookOptions::new(sources) }
 }
 
-/// What the sink does when it is called.
+/// Behaviour of the sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Mood {
     #[default]
     Willing,
     Failing,
-    /// Needs this long.
+    /// Takes this long.
     Slow(Duration),
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn endpoint() -> (Webhooks<Arc<Recorder>>, Arc<Recorder>) {
     (Webhooks::new(options(vec![inline(SECRET)]), Arc::clone(&recorder)).unwrap(), recorder)
 }
 
-/// Delivers, and returns status and text of the answer.
+/// Delivers, and returns status and text of the response.
 pub(crate) async fn deliver(webhooks: &Webhooks<Arc<Recorder>>, request: Request<Body>) -> (StatusCode, String) {
     let response = webhooks.handle(request).await;
     let status = response.status();

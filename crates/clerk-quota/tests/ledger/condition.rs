@@ -1,4 +1,4 @@
-//! How an instance stands: the one verdict of pages, checks and the log.
+//! The verdict on an instance that pages, checks and logs share.
 
 use clerk_quota::condition::{Condition, Trouble, Verdict};
 use clerk_quota::{InstanceLedger, KeyVerdict, Observation, ProbeFailure};
@@ -11,7 +11,7 @@ fn condition(ledger: &mut InstanceLedger, seconds: f64) -> Condition {
 }
 
 #[test]
-fn probes_without_headers_leave_the_use_unknown() {
+fn probes_without_headers_give_unknown_use() {
     let mut ledger = counting();
     ledger.record(&Observation { key: KeyVerdict::Valid, ..plain(1.0, 200) });
     let found = condition(&mut ledger, 2.0);
@@ -19,7 +19,7 @@ fn probes_without_headers_leave_the_use_unknown() {
 }
 
 #[test]
-fn what_is_left_decides_where_it_is_known() {
+fn known_remaining_quota_decides_the_verdict() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(1.0, 50, 9));
     assert_eq!(condition(&mut ledger, 2.0).verdict, Verdict::Fine);
@@ -32,19 +32,19 @@ fn what_is_left_decides_where_it_is_known() {
 }
 
 #[test]
-fn a_refusal_blocks_and_is_remembered_for_a_minute() {
+fn rejection_blocks_and_shows_for_a_minute() {
     let mut ledger = counting();
     ledger.record(&throttled(1.0, 5));
     let blocked = condition(&mut ledger, 2.0);
     assert_eq!((blocked.verdict, blocked.trouble), (Verdict::Blocked, Some(Trouble::Throttled)));
     assert_eq!(condition(&mut ledger, 30.0).verdict, Verdict::Throttled);
-    // The window in which it came was low.
+    // The window of the rejection was low.
     assert_eq!(condition(&mut ledger, 65.0).verdict, Verdict::Low);
     assert_eq!(condition(&mut ledger, 71.0).verdict, Verdict::UseUnknown);
 }
 
 #[test]
-fn it_is_said_whether_it_is_us_or_clerk() {
+fn trouble_names_the_cause_of_failures() {
     for (failure, expected) in [
         (ProbeFailure::Timeout, Some(Trouble::Network)),
         (ProbeFailure::Dns, Some(Trouble::Network)),
@@ -57,7 +57,7 @@ fn it_is_said_whether_it_is_us_or_clerk() {
         ledger.record_probe(Duration::from_millis(5), Err(failure));
         assert_eq!(condition(&mut ledger, 2.0).trouble, expected, "{failure:?}");
         exchange(&mut ledger, &named(3.0, 50, 9));
-        assert_eq!(condition(&mut ledger, 4.0).trouble, None, "it was served since");
+        assert_eq!(condition(&mut ledger, 4.0).trouble, None, "a request was served since");
     }
     let mut ledger = counting();
     exchange(&mut ledger, &Observation { usable: false, ..plain(1.0, 503) });

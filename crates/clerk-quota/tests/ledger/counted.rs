@@ -1,4 +1,4 @@
-//! Without quota headers: what is counted, and what of it may be shown.
+//! Without quota headers: what is counted, and what may be derived from it.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use clerk_quota::{AttemptEnd, Coverage, InstanceLedger, Observation, Source};
 
 use crate::{answer, at, begin, counting, covering, exchange, instance, ledger, named, plain, settings, throttled};
 
-/// What only probes have seen says nothing of the use.
+/// Requests that only probes sent say nothing about the use.
 #[test]
-fn probes_alone_tell_no_use() {
+fn probes_alone_give_unknown_use() {
     let mut ledger = counting();
     for probe in 0..60 {
         ledger.record(&plain(f64::from(probe) * 2.0, 200));
@@ -24,7 +24,7 @@ fn probes_alone_tell_no_use() {
 }
 
 #[test]
-fn a_refused_probe_is_an_exhausted_window_and_blocks() {
+fn rejected_probe_exhausts_the_window_and_blocks() {
     let mut ledger = counting();
     ledger.record(&throttled(3.0, 5));
     let blocked = instance(&mut ledger, 4.0);
@@ -34,12 +34,12 @@ fn a_refused_probe_is_an_exhausted_window_and_blocks() {
     assert_eq!((closed.usage_peak, closed.window_usage.unwrap().count()), (None, 0));
 }
 
-/// A request is used from its start until a window after its end, however the limiter counts.
+/// A request uses quota from its start until a window after its end, whatever the limiter.
 #[test]
-fn a_request_is_used_until_a_window_after_its_end() {
+fn request_uses_quota_until_a_window_after_its_end() {
     let mut ledger = counting();
     let slow = begin(&mut ledger, 1.0);
-    assert_eq!(instance(&mut ledger, 1.0).remaining, None, "nothing came yet");
+    assert_eq!(instance(&mut ledger, 1.0).remaining, None, "no response yet");
     exchange(&mut ledger, &plain(2.0, 200));
     assert_eq!(instance(&mut ledger, 2.0).remaining, Some(98));
     answer(&mut ledger, slow, &plain(9.0, 200));
@@ -49,9 +49,9 @@ fn a_request_is_used_until_a_window_after_its_end() {
     assert_eq!(instance(&mut ledger, 19.1).remaining, Some(100));
 }
 
-/// What reached Clerk and got no answer may have been counted.
+/// A request that reached Clerk without a response may have been counted.
 #[test]
-fn requests_that_are_given_up_are_used() {
+fn abandoned_requests_use_quota() {
     let mut ledger = counting();
     for request in 0..38 {
         let attempt = begin(&mut ledger, 11.0 + f64::from(request) * 0.01);
@@ -65,7 +65,7 @@ fn requests_that_are_given_up_are_used() {
 }
 
 #[test]
-fn requests_that_never_left_and_refused_ones_are_not_used() {
+fn unsent_and_rejected_requests_use_no_quota() {
     let mut ledger = counting();
     exchange(&mut ledger, &plain(1.0, 200));
     for _ in 0..20 {
@@ -73,25 +73,25 @@ fn requests_that_never_left_and_refused_ones_are_not_used() {
         ledger.end(attempt, at(2.1), AttemptEnd::NotSent);
     }
     assert_eq!(instance(&mut ledger, 3.0).remaining, Some(99));
-    // Whether one that Clerk's edge failed was counted is not known.
+    // It is not known whether a request that failed at Clerk's edge was counted.
     exchange(&mut ledger, &plain(3.0, 502));
     assert_eq!(instance(&mut ledger, 3.0).remaining, Some(98));
 }
 
-/// After a start, nothing is known of what was sent before it.
+/// Requests that were sent before a start are not known.
 #[test]
-fn after_a_start_a_window_has_to_pass() {
+fn use_is_unknown_for_a_window_after_a_start() {
     let mut ledger = ledger();
     ledger.advance(at(3.0));
     exchange(&mut ledger, &plain(3.0, 200));
     assert_eq!(instance(&mut ledger, 12.9).remaining, None);
     assert_eq!(instance(&mut ledger, 13.1).remaining, Some(100));
     let closed = instance(&mut ledger, 13.1);
-    assert_eq!((closed.windows, closed.window_usage.unwrap().count()), (1, 0), "of half a window nothing is known");
+    assert_eq!((closed.windows, closed.window_usage.unwrap().count()), (1, 0), "the use of half a window is not known");
 }
 
 #[test]
-fn what_was_sent_before_a_restart_is_used() {
+fn restored_requests_use_quota() {
     let mut ledger = ledger();
     ledger.count_since(at(0.0));
     for request in 0..30 {
@@ -102,23 +102,23 @@ fn what_was_sent_before_a_restart_is_used() {
     assert_eq!(instance(&mut ledger, 10.6).remaining, Some(69));
 }
 
-/// A window is not low because of its neighbour.
+/// Requests of the neighbouring window do not make a window low.
 #[test]
-fn a_request_belongs_to_the_window_in_which_it_was_started() {
+fn request_belongs_to_the_window_of_its_start() {
     let mut ledger = counting();
     for request in 0..60 {
         exchange(&mut ledger, &plain(9.0 + f64::from(request) * 0.01, 200));
         exchange(&mut ledger, &plain(10.0 + f64::from(request) * 0.01, 200));
     }
-    // What may be used is more than the limit, though: a sliding limiter may count both.
+    // The remaining quota is 0, though, because a sliding limiter may count both windows.
     assert_eq!(instance(&mut ledger, 10.7).remaining, Some(0));
     let closed = instance(&mut ledger, 30.0);
     assert_eq!((closed.windows, closed.low_windows), (2, 0));
 }
 
-/// Where the limiter is known to slide, what counts is the most in any stretch as long as a window.
+/// If the limiter slides, the most in any time of one window length counts.
 #[test]
-fn where_windows_slide_neighbours_count() {
+fn sliding_windows_count_across_the_boundary() {
     let mut ledger = counting();
     ledger.set_sliding(clerk_quota::Bucket::Instance, Some(true));
     let mut times: Vec<f64> =
@@ -131,23 +131,23 @@ fn where_windows_slide_neighbours_count() {
     assert_eq!((closed.windows, closed.low_windows, closed.exhausted_windows), (2, 1, 0));
 }
 
-/// A sliding counter remembers a part of the window before, however long ago its requests were.
+/// A sliding counter weighs a part of the previous window, however old its requests are.
 #[test]
-fn before_a_sliding_counter_the_window_before_counts() {
+fn sliding_counter_weighs_the_previous_window() {
     let mut ledger = counting();
     for request in 0..90 {
         exchange(&mut ledger, &plain(1.0 + f64::from(request) * 0.01, 200));
     }
     exchange(&mut ledger, &plain(13.0, 200));
-    assert_eq!(instance(&mut ledger, 13.0).remaining, Some(99), "it is not known to be one");
+    assert_eq!(instance(&mut ledger, 13.0).remaining, Some(99), "not known to be a sliding counter");
     ledger.set_sliding(clerk_quota::Bucket::Instance, Some(true));
     assert_eq!(instance(&mut ledger, 13.0).remaining, Some(100 - 1 - 63));
     assert_eq!(instance(&mut ledger, 20.1).remaining, Some(99));
 }
 
-/// Where other processes may send, too, a count tells nothing.
+/// If other processes may send requests, the count says nothing.
 #[test]
-fn a_part_of_the_requests_tells_no_use() {
+fn partial_coverage_gives_unknown_use() {
     let mut ledger = covering(Coverage::Part);
     exchange(&mut ledger, &plain(1.0, 200));
     let bucket = instance(&mut ledger, 1.5);
@@ -157,7 +157,7 @@ fn a_part_of_the_requests_tells_no_use() {
 }
 
 #[test]
-fn who_counts_is_said() {
+fn basis_names_the_counting_sources() {
     for (sources, expected) in [
         (&[Source::Gateway][..], "gateway"),
         (&[Source::Gateway, Source::Probe], "gateway"),
@@ -177,13 +177,13 @@ fn who_counts_is_said() {
 }
 
 #[test]
-fn what_is_counted_is_forecast_without_windows() {
+fn counted_use_is_forecast_without_windows() {
     let mut ledger = InstanceLedger::new(settings("test"));
     ledger.count_since(at(0.0).before(Duration::from_secs(60)));
     for request in 0..60 {
         exchange(&mut ledger, &plain(7.0 + f64::from(request) * 0.1, 200));
     }
-    // Ten a second, and nothing comes back before 17: the window of the grid has ended meanwhile.
+    // Ten per second, and nothing is released before 17 s: the window of the grid has ended by then.
     let wait = instance(&mut ledger, 13.0).to_exhaustion.map(|wait| wait.as_secs_f64());
     assert!(wait.is_some_and(|wait| (3.5..4.5).contains(&wait)) || wait.is_none(), "{wait:?}");
     for request in 0..30 {

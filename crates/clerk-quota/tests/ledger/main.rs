@@ -1,4 +1,4 @@
-//! What the ledger makes of single requests and responses: time is passed in, nothing runs.
+//! The ledger's numbers for single requests and responses. Time is passed in, nothing runs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,10 +17,10 @@ use clerk_quota::{
     MethodLabel, Moment, Observation, Quota, RequestStart, Route, RouteId, Settings, Source, route,
 };
 
-/// The first second of a window of the epoch's grid.
+/// The start of a window on the epoch's grid.
 const START: u64 = 1_795_608_000;
 
-/// So many seconds after that.
+/// This many seconds after [`START`].
 pub fn at(seconds: f64) -> Moment {
     Moment::from_unix(Duration::from_secs(START)).after(Duration::from_secs_f64(seconds))
 }
@@ -40,12 +40,12 @@ pub fn settings(name: &str) -> Settings {
     }
 }
 
-/// A ledger that has seen nothing.
+/// An empty ledger.
 pub fn ledger() -> InstanceLedger {
     InstanceLedger::new(settings("test"))
 }
 
-/// An answer without quota headers.
+/// A response without quota headers.
 pub fn plain(seconds: f64, status: u16) -> Observation {
     Observation {
         at: at(seconds),
@@ -63,7 +63,7 @@ pub fn plain(seconds: f64, status: u16) -> Observation {
     }
 }
 
-/// An answer that names limit, rest and reset.
+/// A response that reports limit, remaining quota and reset.
 pub fn named(seconds: f64, remaining: u64, reset: u64) -> Observation {
     let quota = Quota {
         limit: Some(100),
@@ -76,7 +76,7 @@ pub fn named(seconds: f64, remaining: u64, reset: u64) -> Observation {
     Observation { quota, ..plain(seconds, 200) }
 }
 
-/// A 429 that asks to wait.
+/// A 429 with a `Retry-After`.
 pub fn throttled(seconds: f64, retry_after: u64) -> Observation {
     let quota = Quota {
         retry_after: Some(Duration::from_secs(retry_after)),
@@ -96,43 +96,43 @@ pub fn instance(ledger: &mut InstanceLedger, seconds: f64) -> BucketSnapshot {
     bucket(ledger, seconds, Bucket::Instance)
 }
 
-/// A ledger that has counted for more than a window.
+/// A ledger that has been counting for more than a window.
 pub fn counting() -> InstanceLedger {
     let mut ledger = ledger();
     ledger.count_since(at(0.0).before(Duration::from_secs(60)));
     ledger
 }
 
-/// The same of a fleet, or where it is not known what else is sent.
+/// The same for a fleet, or with unknown coverage.
 pub fn covering(coverage: Coverage) -> InstanceLedger {
     let mut ledger = InstanceLedger::new(Settings { coverage, ..settings("test") });
     ledger.count_since(at(0.0).before(Duration::from_secs(60)));
     ledger
 }
 
-/// A route of the instance's own bucket.
+/// A route in the instance's bucket.
 pub fn users() -> Route {
     route::find("GET", b"/v1/users")
 }
 
-/// A request of an application's, at this time.
+/// A request from an application at this time.
 pub fn start(seconds: f64, route: Route) -> RequestStart {
     let (caller, method) = (CallerId::OTHER, MethodLabel::Get);
     RequestStart { at: at(seconds), source: Source::Gateway, caller, route, method }
 }
 
-/// A request of an application's is sent.
+/// Sends a request from an application.
 pub fn begin(ledger: &mut InstanceLedger, seconds: f64) -> Attempt {
     ledger.begin(&start(seconds, users()))
 }
 
-/// It gets a response.
+/// Ends it with a response.
 pub fn answer(ledger: &mut InstanceLedger, attempt: Attempt, observation: &Observation) {
     let observation = Observation { source: Source::Gateway, ..*observation };
     ledger.end(attempt, observation.at, AttemptEnd::Answered(&observation));
 }
 
-/// A request of an application's that takes no time.
+/// A request from an application that takes no time.
 pub fn exchange(ledger: &mut InstanceLedger, observation: &Observation) {
     let attempt = ledger.begin(&RequestStart { at: observation.at, ..start(0.0, users()) });
     answer(ledger, attempt, observation);

@@ -1,4 +1,4 @@
-//! With quota headers: what Clerk says, and what was sent since.
+//! With quota headers: what Clerk reports, and what was sent since.
 
 use crate::{answer, begin, counting, exchange, instance, ledger, named, plain};
 use clerk_quota::AttemptEnd;
@@ -6,9 +6,9 @@ use clerk_quota::snapshot::Basis;
 
 use crate::at;
 
-/// Some routes' responses carry no headers.
+/// Responses of some routes have no quota headers.
 #[test]
-fn what_was_sent_since_the_last_word_comes_off_it() {
+fn requests_since_the_report_reduce_remaining() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(1.0, 39, 9));
     for request in 0..38 {
@@ -21,7 +21,7 @@ fn what_was_sent_since_the_last_word_comes_off_it() {
 }
 
 #[test]
-fn one_request_without_headers_is_one_less() {
+fn request_without_headers_reduces_remaining_by_one() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(1.0, 9, 9));
     exchange(&mut ledger, &plain(2.0, 200));
@@ -31,13 +31,13 @@ fn one_request_without_headers_is_one_less() {
 }
 
 #[test]
-fn requests_in_flight_since_the_last_word_are_used() {
+fn in_flight_requests_since_the_report_reduce_remaining() {
     let mut ledger = counting();
     let before: Vec<_> = (0..5).map(|request| begin(&mut ledger, 0.1 * f64::from(request))).collect();
     exchange(&mut ledger, &named(1.0, 90, 9));
     let after: Vec<_> = (0..3).map(|request| begin(&mut ledger, 1.1 + 0.1 * f64::from(request))).collect();
-    assert_eq!(instance(&mut ledger, 1.5).remaining, Some(87), "those before it are among what Clerk counted");
-    // Their responses overtake one another, and say the same.
+    assert_eq!(instance(&mut ledger, 1.5).remaining, Some(87), "Clerk counted those before it");
+    // Their responses arrive out of order and report the same.
     for (attempt, left) in after.into_iter().zip([87, 89, 88]) {
         answer(&mut ledger, attempt, &named(2.0, left, 8));
     }
@@ -51,7 +51,7 @@ fn requests_in_flight_since_the_last_word_are_used() {
 }
 
 #[test]
-fn what_never_left_does_not_come_off() {
+fn unsent_request_does_not_reduce_remaining() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(1.0, 50, 9));
     let attempt = begin(&mut ledger, 2.0);
@@ -60,9 +60,9 @@ fn what_never_left_does_not_come_off() {
     assert_eq!(instance(&mut ledger, 2.3).remaining, Some(50));
 }
 
-/// A token bucket is full again a moment after each request, which looks like a window of a second.
+/// A token bucket is full again soon after each request, which looks like a window of one second.
 #[test]
-fn a_token_bucket_at_low_use_has_as_many_windows_as_a_fixed_limiter() {
+fn token_bucket_at_low_use_has_nominal_windows() {
     let mut ledger = ledger();
     for request in 0..30 {
         exchange(&mut ledger, &named(f64::from(request) * 2.0, 99, 1));
@@ -72,9 +72,9 @@ fn a_token_bucket_at_low_use_has_as_many_windows_as_a_fixed_limiter() {
     assert_eq!(closed.low_windows, 0);
 }
 
-/// What Clerk said of an earlier window is not true of what was sent since.
+/// Clerk's report about an earlier window does not cover what was sent since.
 #[test]
-fn what_was_sent_in_a_later_window_is_taken_off() {
+fn requests_of_a_later_window_reduce_remaining() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(9.5, 90, 1));
     for request in 0..60 {
@@ -83,9 +83,9 @@ fn what_was_sent_in_a_later_window_is_taken_off() {
     assert_eq!(instance(&mut ledger, 11.7).remaining, Some(30));
 }
 
-/// The server's window begins within one of the grid, and ends in the next.
+/// The server's window starts within one window of the grid and ends in the next.
 #[test]
-fn an_answer_beyond_the_grid_is_of_the_window_that_the_server_names() {
+fn response_belongs_to_the_window_that_the_server_names() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(4.0, 99, 10));
     exchange(&mut ledger, &named(10.5, 50, 4));
@@ -98,9 +98,9 @@ fn an_answer_beyond_the_grid_is_of_the_window_that_the_server_names() {
     assert_eq!((bucket.remaining, bucket.basis.map(Basis::as_str)), (Some(40), Some("headers")));
 }
 
-/// A request that was sent after the one that opens a window belongs to none before it.
+/// A request sent after the one that opens a window belongs to that window.
 #[test]
-fn what_was_sent_after_the_request_that_opens_a_window_is_taken_off() {
+fn request_after_the_one_that_opens_a_window_counts_in_it() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(0.5, 99, 10));
     let first = begin(&mut ledger, 9.5);
@@ -109,9 +109,9 @@ fn what_was_sent_after_the_request_that_opens_a_window_is_taken_off() {
     assert_eq!(instance(&mut ledger, 9.8).remaining, Some(91));
 }
 
-/// A moving window gives back meanwhile what was sent since Clerk's word.
+/// A rolling window frees quota meanwhile, so requests sent since the report are not subtracted.
 #[test]
-fn a_moving_window_is_low_by_the_server_s_word_alone() {
+fn rolling_window_is_low_by_server_reports_only() {
     let mut ledger = counting();
     for step in 0..10 {
         exchange(&mut ledger, &named(f64::from(step) * 2.0, 50, 8));
@@ -124,9 +124,9 @@ fn a_moving_window_is_low_by_the_server_s_word_alone() {
     assert_eq!((closed.low_windows, closed.exhausted_windows), (0, 0));
 }
 
-/// A window that was opened by our own reckoning goes on for as long as the server says.
+/// An estimated window lasts as long as the server reports.
 #[test]
-fn a_guessed_window_ends_where_the_server_names_its_end() {
+fn estimated_window_ends_at_the_server_reset() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(3.0, 99, 10));
     exchange(&mut ledger, &plain(23.6, 200));
@@ -138,23 +138,23 @@ fn a_guessed_window_ends_where_the_server_names_its_end() {
     assert_eq!((closed.windows, closed.low_windows), (2, 1));
 }
 
-/// The end of a window is known to a second: what was sent about then does not exhaust it.
+/// The end of a window is known to a second: requests sent around it do not exhaust it.
 #[test]
-fn what_was_sent_about_the_end_of_a_window_does_not_exhaust_it() {
+fn requests_around_the_window_end_do_not_exhaust_it() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(2.0, 50, 8));
     exchange(&mut ledger, &named(9.2, 3, 1));
     for request in 0..4 {
         exchange(&mut ledger, &plain(9.9 + f64::from(request) * 0.01, 200));
     }
-    assert_eq!(instance(&mut ledger, 10.0).remaining, Some(0), "the gauge takes the worse");
+    assert_eq!(instance(&mut ledger, 10.0).remaining, Some(0), "the gauge takes the worse case");
     let closed = instance(&mut ledger, 30.0);
     assert_eq!((closed.low_windows, closed.exhausted_windows), (1, 0));
 }
 
-/// Whole seconds, rounded up, differ by more than one between two responses about the same end.
+/// Resets rounded up to whole seconds differ by more than one between two responses about the same end.
 #[test]
-fn an_older_word_that_comes_later_gives_nothing_back() {
+fn older_report_that_arrives_later_is_ignored() {
     let mut ledger = counting();
     let (first, second) = (begin(&mut ledger, 1.0), begin(&mut ledger, 1.05));
     answer(&mut ledger, second, &named(1.1, 77, 9));
@@ -162,9 +162,9 @@ fn an_older_word_that_comes_later_gives_nothing_back() {
     assert_eq!(instance(&mut ledger, 1.2).remaining, Some(77));
 }
 
-/// Its reset may tell of no window that is open; what it refuses is refused all the same.
+/// The reset may not match an open window; the rejection blocks all the same.
 #[test]
-fn a_refusal_blocks_whatever_window_it_is_of() {
+fn rejection_blocks_in_any_window() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(4.0, 20, 10));
     let refused = begin(&mut ledger, 4.9);

@@ -1,4 +1,4 @@
-//! Single observations, one after the other.
+//! Single observations in sequence.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use clerk_quota::{Bucket, Entity, HeaderDialect, HeaderError, InstanceLedger, Ke
 use crate::{answer, at, begin, bucket, counting, instance, ledger, named, plain, settings, throttled};
 
 #[test]
-fn nothing_is_known_before_the_first_observation_but_the_configured_limit() {
+fn new_ledger_only_knows_the_configured_limit() {
     let mut ledger = ledger();
     let snapshot = ledger.snapshot(at(0.0));
     assert_eq!((snapshot.up, snapshot.key_valid), (None, None));
@@ -22,12 +22,12 @@ fn nothing_is_known_before_the_first_observation_but_the_configured_limit() {
 }
 
 #[test]
-fn a_window_is_counted_once_with_its_highest_use() {
+fn window_is_counted_once_with_its_highest_use() {
     let mut ledger = ledger();
     for observation in [named(1.0, 80, 9), named(5.0, 9, 5), named(6.0, 12, 4)] {
         ledger.record(&observation);
     }
-    assert_eq!(instance(&mut ledger, 11.9).windows, 0, "late answers may still come");
+    assert_eq!(instance(&mut ledger, 11.9).windows, 0, "late responses may still arrive");
     for seconds in [12.1, 13.0, 500.0] {
         let bucket = instance(&mut ledger, seconds);
         assert_eq!((bucket.windows, bucket.low_windows, bucket.exhausted_windows), (1, 1, 0));
@@ -38,7 +38,7 @@ fn a_window_is_counted_once_with_its_highest_use() {
 }
 
 #[test]
-fn exactly_the_threshold_is_not_low() {
+fn remaining_at_the_threshold_is_not_low() {
     let mut ledger = ledger();
     ledger.record(&named(1.0, 10, 9));
     ledger.record(&named(11.0, 9, 9));
@@ -46,7 +46,7 @@ fn exactly_the_threshold_is_not_low() {
 }
 
 #[test]
-fn a_429_blocks_until_retry_after_ends_and_its_bucket_only() {
+fn rejection_blocks_its_bucket_until_retry_after_ends() {
     let mut ledger = ledger();
     ledger.record(&named(1.0, 50, 9));
     ledger.record(&throttled(2.0, 5));
@@ -54,7 +54,7 @@ fn a_429_blocks_until_retry_after_ends_and_its_bucket_only() {
     assert_eq!((blocked.remaining, blocked.blocked_until), (Some(0), Some(at(7.0))));
     assert_eq!(blocked.throttled[Source::Probe.index()], 1);
     assert_eq!(bucket(&mut ledger, 6.9, Bucket::Invitations).remaining, None);
-    // A success that overtook the 429 does not lift the block.
+    // A success that overtook the 429 does not end the block.
     ledger.record(&named(3.0, 49, 7));
     assert_eq!(instance(&mut ledger, 3.1).remaining, Some(0));
     let after = instance(&mut ledger, 7.1);
@@ -64,7 +64,7 @@ fn a_429_blocks_until_retry_after_ends_and_its_bucket_only() {
 }
 
 #[test]
-fn after_the_block_nothing_is_known_until_the_next_answer() {
+fn values_are_unknown_between_block_and_next_response() {
     let mut ledger = ledger();
     ledger.record(&throttled(2.0, 5));
     let after = instance(&mut ledger, 7.1);
@@ -72,7 +72,7 @@ fn after_the_block_nothing_is_known_until_the_next_answer() {
 }
 
 #[test]
-fn a_429_without_a_wait_blocks_until_its_window_ends() {
+fn rejection_without_retry_after_blocks_until_window_end() {
     let mut ledger = ledger();
     ledger.record(&plain(3.0, 429));
     assert_eq!(instance(&mut ledger, 9.9).blocked_until, Some(at(10.0)));
@@ -80,22 +80,22 @@ fn a_429_without_a_wait_blocks_until_its_window_ends() {
 }
 
 #[test]
-fn values_die_when_they_are_too_old_to_be_true() {
+fn stale_values_expire() {
     let mut ledger = ledger();
     ledger.record(&named(1.0, 42, 9));
     assert_eq!(instance(&mut ledger, 46.0).remaining, Some(42));
     let dead = instance(&mut ledger, 46.1);
     assert_eq!((dead.remaining, dead.reset_at, dead.basis), (None, None, Some(Basis::Configured)));
-    assert_eq!(dead.sampled_at, Some(at(1.0)), "when it was is never forgotten");
+    assert_eq!(dead.sampled_at, Some(at(1.0)), "the time of the last sample stays");
 }
 
 #[test]
-fn an_older_answer_does_not_take_the_place_of_a_newer_one() {
+fn older_response_does_not_replace_a_newer_one() {
     let mut ledger = ledger();
     ledger.record(&named(5.0, 40, 5));
     ledger.record(&named(4.0, 60, 6));
     assert_eq!(instance(&mut ledger, 5.1).remaining, Some(40));
-    // The old window's answer comes after the first of the new one.
+    // The response of the old window arrives after the first of the new one.
     let old = begin(&mut ledger, 9.9);
     ledger.record(&named(10.2, 99, 10));
     answer(&mut ledger, old, &named(10.3, 5, 0));
@@ -105,8 +105,8 @@ fn an_older_answer_does_not_take_the_place_of_a_newer_one() {
 }
 
 #[test]
-fn the_request_that_was_sent_last_has_the_word() {
-    // Its reset looks like that of the window before: a limiter without windows names such ones.
+fn latest_sent_request_decides_remaining() {
+    // Its reset looks like that of the previous window, as limiters without windows report it.
     let mut ledger = ledger();
     ledger.record(&named(9.0, 80, 1));
     ledger.record(&named(10.2, 76, 10));
@@ -118,7 +118,7 @@ fn the_request_that_was_sent_last_has_the_word() {
 }
 
 #[test]
-fn failures_and_cached_answers_say_nothing() {
+fn failures_and_cached_responses_change_no_quota() {
     let mut ledger = ledger();
     ledger.record(&named(1.0, 42, 9));
     ledger.record(&plain(2.0, 500));
@@ -130,12 +130,12 @@ fn failures_and_cached_answers_say_nothing() {
     };
     ledger.record(&Observation { quota: stale, ..plain(4.0, 200) });
     let bucket = instance(&mut ledger, 4.1);
-    // Two of them may have been counted. The third never reached Clerk.
+    // The first and the second may have been counted. The third did not reach Clerk.
     assert_eq!((bucket.remaining, bucket.sampled_at), (Some(40), Some(at(1.0))));
 }
 
 #[test]
-fn an_unlimited_answer_says_nothing_of_windows() {
+fn unlimited_response_opens_no_window() {
     let mut ledger = ledger();
     let unlimited = Quota { dialect: Some(HeaderDialect::XRateLimit), ..Quota::default() };
     ledger.record(&Observation { quota: unlimited, ..plain(1.0, 200) });
@@ -144,7 +144,7 @@ fn an_unlimited_answer_says_nothing_of_windows() {
 }
 
 #[test]
-fn a_limit_of_zero_on_a_429_is_a_ban() {
+fn limit_of_zero_on_a_429_is_a_ban() {
     let mut ledger = ledger();
     let quota = Quota { limit: Some(0), remaining: Some(0), ..named(1.0, 0, 60).quota };
     ledger.record(&Observation { quota, ..plain(1.0, 429) });
@@ -155,7 +155,7 @@ fn a_limit_of_zero_on_a_429_is_a_ban() {
 }
 
 #[test]
-fn a_burst_above_the_limit_is_no_negative_use() {
+fn remaining_above_the_limit_is_zero_use() {
     let mut ledger = ledger();
     ledger.record(&named(1.0, 200, 9));
     let bucket = instance(&mut ledger, 15.0);
@@ -164,7 +164,7 @@ fn a_burst_above_the_limit_is_no_negative_use() {
 }
 
 #[test]
-fn each_user_has_a_budget_of_its_own_and_the_closest_to_its_end_is_shown() {
+fn bucket_shows_the_user_closest_to_its_limit() {
     let mut ledger = counting();
     for step in 0..9_u32 {
         for (user, calls) in [(1, 9), (2, 3)] {
@@ -183,7 +183,7 @@ fn each_user_has_a_budget_of_its_own_and_the_closest_to_its_end_is_shown() {
 }
 
 #[test]
-fn many_users_do_not_grow_the_ledger_without_bound_and_none_is_lost() {
+fn entity_budgets_are_bounded_and_all_are_counted() {
     let mut ledger = ledger();
     for user in 0..20_000 {
         let observation = Observation { entity: Some(Entity(user)), ..plain(1.0, 200) };
@@ -193,7 +193,7 @@ fn many_users_do_not_grow_the_ledger_without_bound_and_none_is_lost() {
 }
 
 #[test]
-fn the_forecast_waits_for_a_pace() {
+fn forecast_needs_enough_elapsed_time() {
     let mut ledger = ledger();
     ledger.record(&named(1.0, 20, 9));
     assert_eq!(instance(&mut ledger, 1.0).to_exhaustion, None, "a tenth of the window has passed");
@@ -205,7 +205,7 @@ fn the_forecast_waits_for_a_pace() {
 }
 
 #[test]
-fn the_server_s_own_limit_and_window_win() {
+fn server_limit_and_window_override_configuration() {
     let mut ledger = ledger();
     let quota = Quota { limit: Some(5000), window: Some(Duration::from_secs(3600)), ..named(1.0, 4000, 1800).quota };
     ledger.record(&Observation { quota, ..plain(1.0, 200) });
@@ -215,7 +215,7 @@ fn the_server_s_own_limit_and_window_win() {
 }
 
 #[test]
-fn the_unlimited_route_counts_its_429s_and_nothing_else() {
+fn unlimited_route_counts_only_429s() {
     let mut ledger = ledger();
     ledger.record(&Observation { bucket: Bucket::Unlimited, ..plain(1.0, 200) });
     ledger.record(&Observation { bucket: Bucket::Unlimited, ..throttled(2.0, 5) });
@@ -225,7 +225,7 @@ fn the_unlimited_route_counts_its_429s_and_nothing_else() {
 }
 
 #[test]
-fn what_an_answer_says_of_the_instance() {
+fn response_updates_the_instance_state() {
     let mut ledger = ledger();
     ledger.record(&Observation { key: KeyVerdict::Valid, clock_offset_seconds: Some(2.5), ..plain(1.0, 200) });
     ledger.record(&throttled(2.0, 5));
@@ -239,7 +239,7 @@ fn what_an_answer_says_of_the_instance() {
 }
 
 #[test]
-fn a_new_configuration_keeps_what_stays_and_drops_what_goes() {
+fn reconfiguration_keeps_remaining_instances() {
     let ledger = Ledger::new([settings("a"), settings("b")]);
     ledger.instance("a").unwrap().lock().record(&throttled(1.0, 5));
     ledger.configure([settings("a"), settings("c")]);
@@ -251,12 +251,12 @@ fn a_new_configuration_keeps_what_stays_and_drops_what_goes() {
 }
 
 #[test]
-fn a_block_ends_as_soon_as_requests_are_served_again() {
+fn block_ends_when_requests_are_served_again() {
     let mut ledger = ledger();
     ledger.record(&throttled(1.0, 86_400));
     let blocked = instance(&mut ledger, 2.0);
     assert_eq!((blocked.remaining, blocked.blocked_until), (None, Some(at(86_401.0))));
-    // It was under way.
+    // It was in flight.
     ledger.record(&named(2.0, 40, 8));
     assert_eq!(instance(&mut ledger, 2.5).remaining, Some(0));
     // Neither of these was served.
@@ -269,7 +269,7 @@ fn a_block_ends_as_soon_as_requests_are_served_again() {
 }
 
 #[test]
-fn a_forecast_fades_where_nothing_is_used_any_more() {
+fn forecast_recedes_without_further_requests() {
     let mut ledger = ledger();
     for request in 1..=8 {
         ledger.record(&named(
@@ -278,7 +278,7 @@ fn a_forecast_fades_where_nothing_is_used_any_more() {
             10 - u64::try_from(request).unwrap() / 2,
         ));
     }
-    // 80 of 100 in about four seconds: the rest lasts about one, and is not used in it.
+    // 80 of 100 in about four seconds: the remaining 20 last about one second, but are not used.
     let wait =
         |ledger: &mut InstanceLedger, seconds| instance(ledger, seconds).to_exhaustion.map(|wait| wait.as_secs_f64());
     let soon = wait(&mut ledger, 4.0).unwrap();

@@ -1,4 +1,4 @@
-//! What is told of requests that none of ours can be.
+//! Use by other clients, which this process cannot see directly.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ fn by_others(ledger: &mut InstanceLedger, seconds: f64) -> Option<u64> {
 }
 
 #[test]
-fn what_others_used_is_what_headers_tell_of_beyond_our_own_requests() {
+fn unseen_is_reported_use_beyond_own_requests() {
     for others in [0, 30] {
         let mut ledger = ledger();
-        // Three windows, ten requests of ours in each, and all of the others' at its beginning.
+        // Three windows with ten own requests each, and all of the others' at the beginning.
         for window in 0..3 {
             for request in 0..10 {
                 let seconds = f64::from(window * 10 + request) + 0.5;
@@ -24,14 +24,14 @@ fn what_others_used_is_what_headers_tell_of_beyond_our_own_requests() {
             }
         }
         let found = by_others(&mut ledger, 33.0).unwrap();
-        // Where windows cannot be told from sliding ones, a little too low.
+        // Slightly too low, because windows cannot be told from sliding ones here.
         assert!((others.saturating_sub(3)..=others).contains(&found), "{found} of {others}");
     }
 }
 
-/// The limiter gives back what is a window old; its resets tell when the next request comes back.
+/// The limiter frees what is a window old; its reset tells when the next request is freed.
 #[test]
-fn bursts_before_a_sliding_limiter_are_ours_and_not_others() {
+fn own_bursts_at_a_sliding_limiter_are_not_unseen() {
     const WINDOW: f64 = 10.0;
     for (others, spacing, pause) in [0_usize, 10].into_iter().flat_map(|others| {
         [0.002, 0.02, 0.05, 0.1].into_iter().flat_map(move |spacing| [0.0, 3.0].map(|pause| (others, spacing, pause)))
@@ -40,7 +40,7 @@ fn bursts_before_a_sliding_limiter_are_ours_and_not_others() {
         let (mut log, mut now, mut most) = (Vec::<f64>::new(), 0.0, 0);
         for burst in 0..8 {
             for request in 0..100 - others {
-                // As soon as there is room, and one after the other.
+                // As soon as there is capacity, one after the other.
                 log.retain(|then| *then + WINDOW > now);
                 while log.len() >= 100 {
                     now = log[0] + WINDOW + 0.001;
@@ -62,9 +62,9 @@ fn bursts_before_a_sliding_limiter_are_ours_and_not_others() {
     }
 }
 
-/// Clerk names no quota, and refuses while ten of ours are in its books: at least 90 of 100 are others'.
+/// Clerk reports no quota and rejects after ten own requests: at least 90 of 100 are others'.
 #[test]
-fn a_refusal_tells_of_others_where_the_limit_is_documented() {
+fn rejection_shows_unseen_use_of_a_documented_limit() {
     let documented = settings("test").limit;
     let guessed = documented.map(|limit| Limit { requests: 200, ..limit });
     for (limit, expected) in [(None, Some(90)), (documented, Some(90)), (guessed, None)] {
@@ -79,7 +79,7 @@ fn a_refusal_tells_of_others_where_the_limit_is_documented() {
 
 /// A sliding counter remembers two windows.
 #[test]
-fn a_refusal_tells_nothing_where_the_last_two_windows_were_used_up_by_ours() {
+fn rejection_after_own_use_of_two_windows_shows_nothing() {
     let mut ledger = InstanceLedger::new(Settings { limit: None, coverage: Coverage::Sole, ..settings("test") });
     for request in 0..100 {
         exchange(&mut ledger, &plain(1.0 + f64::from(request) * 0.01, 200));
@@ -88,9 +88,9 @@ fn a_refusal_tells_nothing_where_the_last_two_windows_were_used_up_by_ours() {
     assert_eq!(by_others(&mut ledger, 23.0), None);
 }
 
-/// Requests in flight may be what Clerk counted.
+/// Clerk may have counted requests in flight.
 #[test]
-fn requests_in_flight_are_not_taken_for_strangers() {
+fn in_flight_requests_are_not_unseen() {
     let mut ledger = InstanceLedger::new(Settings { limit: None, coverage: Coverage::Sole, ..settings("test") });
     let slow: Vec<_> = (0..95).map(|request| begin(&mut ledger, 1.0 + f64::from(request) * 0.01)).collect();
     exchange(&mut ledger, &throttled(3.0, 5));
@@ -100,17 +100,17 @@ fn requests_in_flight_are_not_taken_for_strangers() {
     }
 }
 
-/// A code that names another limit than Clerk's own says nothing of requests.
+/// A code that names another limit than Clerk's rate limiter says nothing about requests.
 #[test]
-fn a_refusal_of_another_kind_tells_nothing_of_requests() {
+fn rejection_of_another_limit_shows_nothing() {
     let mut ledger = InstanceLedger::new(Settings { limit: None, coverage: Coverage::Sole, ..settings("test") });
     exchange(&mut ledger, &Observation { is_rate_limit: false, ..throttled(3.0, 5) });
     assert_eq!(by_others(&mut ledger, 13.0), None);
 }
 
-/// Where headers name the rest, a window with a refusal says how much others used, too.
+/// If headers report the remaining quota, a window with a rejection also shows how much others used.
 #[test]
-fn with_headers_every_closed_window_tells() {
+fn rejection_with_headers_shows_unseen_use() {
     let mut ledger = counting();
     exchange(&mut ledger, &named(1.0, 59, 9));
     let refused = Quota { retry_after: Some(Duration::from_secs(7)), ..named(3.0, 0, 7).quota };
@@ -118,15 +118,15 @@ fn with_headers_every_closed_window_tells() {
     assert_eq!(by_others(&mut ledger, 12.5), Some(99));
 }
 
-/// What a common log says was used, five seconds ago.
+/// What the shared log reports as used, five seconds ago.
 fn fleet(requests: u64) -> FleetUsage {
     let slot = StartSlot { began_ago: Duration::from_secs(8), length: Duration::from_millis(625), requests };
     FleetUsage { used: requests, starts: vec![slot] }
 }
 
-/// Twenty of ours and twenty of another gateway's: no other client, and 60 left.
+/// Twenty own requests and twenty of another gateway: no other client, and 60 left.
 #[test]
-fn the_fleet_is_no_stranger() {
+fn fleet_requests_are_not_unseen() {
     let mut ledger = covering(Coverage::Fleet);
     for request in 0..20_u32 {
         exchange(&mut ledger, &named(1.0 + f64::from(request) * 0.1, 100 - 2 * u64::from(request + 1), 9));
@@ -136,9 +136,9 @@ fn the_fleet_is_no_stranger() {
     assert_eq!(by_others(&mut ledger, 12.5), Some(0));
 }
 
-/// Headers tell of everybody else; a refusal tells nothing where other gateways may be what was counted.
+/// Headers show all other use. A rejection shows nothing if it may count other gateways' requests.
 #[test]
-fn without_a_common_log_only_headers_tell_of_others() {
+fn partial_coverage_shows_unseen_use_by_headers_only() {
     let settings = Settings { limit: None, coverage: Coverage::Part, ..settings("test") };
     let mut ledger = InstanceLedger::new(settings.clone());
     exchange(&mut ledger, &throttled(3.0, 5));
@@ -149,21 +149,21 @@ fn without_a_common_log_only_headers_tell_of_others() {
 }
 
 #[test]
-fn what_is_left_is_what_the_fleet_leaves() {
+fn remaining_subtracts_fleet_use() {
     let mut ledger = covering(Coverage::Fleet);
     for request in 0..20_u32 {
         exchange(&mut ledger, &plain(1.0 + f64::from(request) * 0.1, 200));
     }
-    assert_eq!(instance(&mut ledger, 3.5).remaining, None, "the common log was not read yet");
+    assert_eq!(instance(&mut ledger, 3.5).remaining, None, "the shared log was not read yet");
     ledger.record_fleet(Bucket::Instance, at(4.0), &fleet(55));
     let told = instance(&mut ledger, 4.5);
     assert_eq!((told.remaining, told.basis.unwrap().as_str()), (Some(45), "gateway"));
     assert_eq!(instance(&mut ledger, 9.5).remaining, None, "it was read too long ago");
 }
 
-/// A sliding counter weighs what we sent in the window before, which is not other clients' use.
+/// A sliding counter weighs own requests of the previous window, which are not other clients' use.
 #[test]
-fn what_a_sliding_counter_remembers_is_ours() {
+fn sliding_counter_carry_over_is_not_unseen() {
     let mut ledger = ledger();
     for request in 0..90 {
         exchange(&mut ledger, &named(1.0 + f64::from(request) * 0.01, 99 - u64::try_from(request).unwrap(), 9));

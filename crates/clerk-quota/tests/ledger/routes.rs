@@ -1,10 +1,10 @@
-//! Routes whose responses name a limit of their own.
+//! Routes whose responses report their own limit.
 
 use clerk_quota::{AttemptEnd, Bucket, InstanceLedger, Observation, Quota, Source, route};
 
 use crate::{at, counting, instance, named, plain, start};
 
-/// A request of this path gets a response that says so.
+/// Sends a request to this path and ends it with a response that reports these values.
 fn respond(ledger: &mut InstanceLedger, path: &str, seconds: f64, limit: u64, remaining: u64) -> Bucket {
     let route = route::find("GET", path.as_bytes());
     let attempt = ledger.begin(&start(seconds, route));
@@ -14,7 +14,7 @@ fn respond(ledger: &mut InstanceLedger, path: &str, seconds: f64, limit: u64, re
 }
 
 #[test]
-fn a_limit_that_contradicts_the_others_is_a_bucket_of_its_own() {
+fn differing_limit_gets_its_own_bucket() {
     let mut ledger = counting();
     respond(&mut ledger, "/v1/users", 1.0, 40, 39);
     let own = respond(&mut ledger, "/v1/organizations", 2.0, 5, 0);
@@ -30,7 +30,7 @@ fn a_limit_that_contradicts_the_others_is_a_bucket_of_its_own() {
 }
 
 #[test]
-fn a_route_that_agrees_again_is_merged() {
+fn route_that_agrees_again_returns_to_the_instance_bucket() {
     let mut ledger = counting();
     respond(&mut ledger, "/v1/users", 1.0, 40, 39);
     let own = respond(&mut ledger, "/v1/organizations", 2.0, 5, 0);
@@ -39,13 +39,13 @@ fn a_route_that_agrees_again_is_merged() {
     assert_eq!(snapshot.bucket(Bucket::Instance).unwrap().remaining, Some(30));
     let retired = snapshot.bucket(own).unwrap();
     assert_eq!((retired.limit, retired.remaining, retired.basis), (None, None, None));
-    assert_eq!(retired.exhausted_windows, 1, "what was counted stays");
+    assert_eq!(retired.exhausted_windows, 1, "counters stay");
     assert_eq!(respond(&mut ledger, "/v1/organizations", 13.0, 40, 29), Bucket::Instance);
 }
 
-/// The odd one came first: its word is no longer the instance's once there is another.
+/// The route with its own limit came first: its report no longer stands for the instance once there is another.
 #[test]
-fn the_first_route_may_be_the_odd_one() {
+fn first_route_may_have_its_own_limit() {
     let mut ledger = counting();
     assert_eq!(respond(&mut ledger, "/v1/organizations", 1.0, 5, 0), Bucket::Instance);
     respond(&mut ledger, "/v1/users", 2.0, 40, 38);

@@ -1,4 +1,4 @@
-//! What clients changed: kept beside the generated users, within bounds.
+//! Changes by clients: stored next to the generated users, within bounds.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 use crate::error::ApiError;
 
-/// Changed users that are remembered; the one that was changed first makes room and is as generated again.
+/// Changed users that are stored. Beyond, the user that was changed first returns to its generated state.
 const MAX_EDITED_USERS: usize = 4_096;
 
 /// Clerk's limit for a metadata object.
 const METADATA_MAX_BYTES: usize = 8 * 1024;
 const TEXT_MAX_CHARS: usize = 256;
 
-/// What was changed of one user. `None`: as generated; `Some(None)`: taken away.
+/// The changes of one user. `None`: as generated; `Some(None)`: removed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Edit {
     pub(super) first_name: Option<Option<String>>,
@@ -28,11 +28,11 @@ pub(crate) struct Edit {
 }
 
 impl Edit {
-    /// Applies the body of `PATCH /v1/users/{user_id}`: each field that is given replaces the old one.
+    /// Applies the body of `PATCH /v1/users/{user_id}`: each given field replaces the old one.
     ///
     /// # Errors
     ///
-    /// 400 if the body is no JSON object, 422 if a field has the wrong type or is too long. Nothing has changed then.
+    /// 400 if the body is not a JSON object, 422 if a field has the wrong type or is too long. Nothing changes then.
     pub(crate) fn update(mut self, body: &[u8], now_millis: i64) -> Result<Self, ApiError> {
         for (name, value) in parse_object(body)? {
             match name.as_str() {
@@ -43,7 +43,7 @@ impl Edit {
                 "public_metadata" => self.public_metadata = checked(&name, object(&name, value)?)?,
                 "private_metadata" => self.private_metadata = checked(&name, object(&name, value)?)?,
                 "unsafe_metadata" => self.unsafe_metadata = checked(&name, object(&name, value)?)?,
-                // Clerk knows many more fields; what the simulator does not keep it accepts.
+                // Clerk has many more fields. The simulator accepts them but does not store them.
                 _ => {}
             }
         }
@@ -51,7 +51,7 @@ impl Edit {
         Ok(self)
     }
 
-    /// Applies the body of `PATCH` (merge: `null` takes a key away) or `PUT` (`replace`) `…/metadata`.
+    /// Applies the body of `PATCH` (merge: `null` removes a key) or `PUT` (`replace`) `…/metadata`.
     ///
     /// # Errors
     ///
@@ -74,11 +74,11 @@ impl Edit {
     }
 }
 
-/// The body of a request as a JSON object.
+/// Parses the body of a request as a JSON object.
 ///
 /// # Errors
 ///
-/// 400 if it is something else.
+/// 400 if it is anything else.
 pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
@@ -86,16 +86,16 @@ pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> 
     }
 }
 
-/// The value of an optional metadata field.
+/// Returns the value of an optional metadata field.
 ///
 /// # Errors
 ///
-/// 422 if it is no object, or too large.
+/// 422 if it is not an object or too large.
 pub(crate) fn metadata(name: &str, value: Value) -> Result<Map<String, Value>, ApiError> {
     checked(name, object(name, value)?)
 }
 
-/// Merges as Clerk does: objects key by key, `null` takes the key away, anything else replaces.
+/// Merges as Clerk does: objects key by key, `null` removes the key, anything else replaces.
 pub(crate) fn merge(kept: &mut Map<String, Value>, given: Map<String, Value>) {
     for (key, value) in given {
         match (kept.get_mut(&key), value) {
@@ -160,7 +160,7 @@ impl Edits {
         }
     }
 
-    /// Changed users of one instance, in no order.
+    /// Returns the changed users of one instance, in no particular order.
     pub(super) fn of_instance(&self, instance: usize) -> impl Iterator<Item = (u32, &Edit)> {
         self.by_user.iter().filter(move |((of, _), _)| *of == instance).map(|((_, user), edit)| (*user, edit))
     }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metadata_patch_merges_and_null_takes_away_while_put_replaces() {
+    fn metadata_patch_merges_and_put_replaces() {
         let patch =
             |edit: Edit, body: Value, replace| edit.update_metadata(body.to_string().as_bytes(), replace, 1).unwrap();
         let edit = patch(Edit::default(), json!({"public_metadata": {"a": {"b": 1, "c": 2}, "d": 3}}), false);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_bodies_are_refused() {
+    fn invalid_bodies_are_rejected() {
         let refused = |body: &str| Edit::default().update(body.as_bytes(), 1).unwrap_err().code();
         assert_eq!(refused("{"), "request_body_invalid");
         assert_eq!(refused("[]"), "request_body_invalid");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_that_was_edited_first_makes_room() {
+    fn oldest_edit_is_evicted_at_the_limit() {
         let mut edits = Edits::default();
         for user in 0..5_000 {
             edits.set(0, user, Edit::default());

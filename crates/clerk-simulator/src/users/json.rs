@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::Directory;
 use super::edits::{Edit, Edits};
 
-/// The users as one instance sees them: generated, with what was changed there.
+/// The users of one instance: generated, with that instance's changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) directory: &'a Directory,
@@ -16,7 +16,7 @@ pub(crate) struct View<'a> {
     pub(crate) instance: usize,
 }
 
-/// The fields are those of the `User` schema of Clerk's public OpenAPI description.
+/// The fields of the `User` schema in Clerk's public OpenAPI description.
 #[derive(Serialize)]
 struct User<'a> {
     id: String,

@@ -1,4 +1,4 @@
-//! Finding the users that a query asks for.
+//! Finds the users that match a query.
 
 use std::cmp::Reverse;
 use std::ops::Range as Span;
@@ -7,9 +7,9 @@ use super::json::View;
 use super::query::{Filter, Order, TextField, UserQuery};
 use crate::error::ApiError;
 
-/// The users that a filter lets through, in the order of creation.
+/// The users that match a filter, in the order of creation.
 enum Matching {
-    /// Every user of a stretch of numbers; costs nothing however long it is.
+    /// All users in a range of numbers, which takes constant memory.
     All(Span<u32>),
     Some(Vec<u32>),
 }
@@ -29,7 +29,7 @@ impl Matching {
         }
     }
 
-    /// Number of users that were created before this one.
+    /// Returns the number of matching users that were created before this one.
     fn place_of(&self, user: u32) -> usize {
         match self {
             Self::All(span) => (span.start..span.end.min(user)).len(),
@@ -50,16 +50,16 @@ impl Matching {
 }
 
 impl View<'_> {
-    /// Number of users that the query's filter lets through.
+    /// Returns the number of users that match the query's filter.
     pub(crate) fn count(&self, query: &UserQuery) -> usize {
         self.matching(&query.filter).len()
     }
 
-    /// The page of users that the query asks for, as a JSON array.
+    /// Returns the page of users that the query selects, as a JSON array.
     ///
     /// # Errors
     ///
-    /// 422 if the cursor is no user of the list.
+    /// 422 if the cursor is not a user of the list.
     pub(crate) fn page(&self, query: &UserQuery) -> Result<Vec<u8>, ApiError> {
         let users = self.page_numbers(query)?;
         let mut json = Vec::with_capacity(2 + users.len() * 1_700);
@@ -84,7 +84,7 @@ impl View<'_> {
         let skip = match &query.starting_after {
             Some(id) => {
                 let cursor = self.directory.find(id).filter(|user| matching.contains(*user)).ok_or_else(|| {
-                    let message = "starting_after is the id of no user in this list";
+                    let message = "starting_after is not the id of a user in this list";
                     ApiError::parameter("form_param_value_invalid", "starting_after", message)
                 })?;
                 let place = matching.place_of(cursor);
@@ -99,7 +99,7 @@ impl View<'_> {
     }
 
     fn matching(&self, filter: &Filter) -> Matching {
-        if filter.nobody {
+        if filter.matches_none {
             return Matching::Some(Vec::new());
         }
         let created = filter.created_at;
@@ -118,7 +118,7 @@ impl View<'_> {
         })
     }
 
-    /// The users that are asked for by name, if any name is: those that every kind of name leads to.
+    /// Returns the users that match every kind of name in the filter; `None` if the filter has no names.
     fn named(&self, filter: &Filter, find_all: impl Fn(&[String]) -> Vec<u32>) -> Option<Vec<u32>> {
         let mut sets = Vec::new();
         if !filter.user_ids.wanted.is_empty() {
@@ -127,7 +127,7 @@ impl View<'_> {
         if !filter.emails.is_empty() {
             sets.push(sorted_set(filter.emails.iter().filter_map(|email| self.directory.find_email(email))));
         }
-        // These two can be changed: users who have the name now, and those who had it at creation and still have it.
+        // These two can change: users who have the name now, and those who had it at creation and still do.
         if !filter.usernames.is_empty() {
             let has = |user: &u32| self.username(*user).is_some_and(|name| filter.usernames.iter().any(|n| *n == name));
             let born = filter.usernames.iter().filter_map(|name| self.directory.find_username(name));
@@ -149,7 +149,7 @@ impl View<'_> {
         self.edits.of_instance(self.instance).map(|(user, _)| user)
     }
 
-    /// The part of a filter that must be looked up in the user itself.
+    /// Checks the part of a filter that needs the user's data.
     fn passes(&self, user: u32, filter: &Filter) -> bool {
         let directory = self.directory;
         let unwanted = &filter.external_ids.unwanted;
@@ -175,7 +175,7 @@ impl View<'_> {
         }
     }
 
-    /// Sorts by another field than the creation. Those that are alike, or do not have the field, stay in the order of
+    /// Sorts by another field than the creation time. Users with equal or missing values stay in the order of
     /// creation.
     fn sorted(&self, mut users: Vec<u32>, order: Order, descending: bool) -> Vec<u32> {
         let directory = self.directory;

@@ -1,4 +1,4 @@
-//! The users: made from a seed and a number when they are asked for, so that any number of them costs no memory.
+//! Users, generated from a seed and a number on demand, so that any number of them takes no memory.
 
 pub(super) mod edits;
 pub(super) mod json;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::clock::{Epoch, epoch_millis};
 use super::ids::{Permutation, ksuid, ksuid_payload, mix};
 
-/// Users are created from 2023-01-01T00:00:00Z on, evenly over three years. Fixed, so that identifiers do not depend on
+/// Users are created evenly over three years from 2023-01-01T00:00:00Z. Fixed, so that identifiers do not depend on
 /// the day on which the simulator starts.
 const FIRST_CREATED_MILLIS: i64 = 1_672_531_200_000;
 const CREATION_SPAN_MILLIS: i64 = 3 * 365 * DAY_MILLIS;
@@ -48,13 +48,13 @@ const LAST_NAMES: [&str; 24] = [
     "Weber", "Yilmaz",
 ];
 
-/// All users there are. A user is known by its number, which is also its place in the order of creation.
+/// All users. A user is identified by its number, which is also its position in the order of creation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Directory {
     users: u32,
     seed: u64,
     permutation: Permutation,
-    /// Midnight before the simulator's start: the last day on which anybody was active.
+    /// Midnight before the simulator's start: the last day of any user's activity.
     today_millis: i64,
 }
 
@@ -73,7 +73,7 @@ impl Directory {
         ksuid("user_", self.created_seconds(user), spread, mix(spread, 1))
     }
 
-    /// The user with this identifier, without a look at any other.
+    /// Returns the user with this identifier, in constant time.
     pub(super) fn find(&self, id: &str) -> Option<u32> {
         let (spread, _) = ksuid_payload("user_", id)?;
         let user = u32::try_from(self.permutation.undo(spread)).ok()?;
@@ -84,14 +84,14 @@ impl Directory {
         format!("{}.{}.{user}@example.com", self.first_name(user), self.last_name(user)).to_ascii_lowercase()
     }
 
-    /// The user with this e-mail address; upper and lower case are the same.
+    /// Returns the user with this e-mail address, ignoring case.
     pub(super) fn find_email(&self, email: &str) -> Option<u32> {
         let local = email.split_once('@')?.0;
         let user: u32 = local.rsplit_once('.')?.1.parse().ok()?;
         (user < self.users && self.email(user).eq_ignore_ascii_case(email)).then_some(user)
     }
 
-    /// Identifier of the user's only e-mail address.
+    /// Returns the identifier of the user's only e-mail address.
     pub(super) fn email_id(&self, user: u32) -> String {
         let spread = mix(self.seed, u64::from(user));
         ksuid("idn_", self.created_seconds(user), spread, mix(spread, 2))
@@ -101,18 +101,18 @@ impl Directory {
         format!("{}_{user}", self.first_name(user)).to_ascii_lowercase()
     }
 
-    /// The user to whom this name was given at creation.
+    /// Returns the user who got this name at creation.
     pub(super) fn find_username(&self, name: &str) -> Option<u32> {
         let user: u32 = name.rsplit_once('_')?.1.parse().ok()?;
         (user < self.users && self.username(user) == name).then_some(user)
     }
 
-    /// Every fourth user came from another system and has its number there.
+    /// Every fourth user was imported and has an external identifier.
     pub(super) fn external_id(&self, user: u32) -> Option<String> {
         user.is_multiple_of(4).then(|| format!("legacy-{user}"))
     }
 
-    /// The user to whom this external identifier was given at creation.
+    /// Returns the user who got this external identifier at creation.
     pub(super) fn find_external_id(&self, id: &str) -> Option<u32> {
         let user: u32 = id.strip_prefix("legacy-")?.parse().ok()?;
         (user < self.users && self.external_id(user).as_deref() == Some(id)).then_some(user)
@@ -131,14 +131,15 @@ impl Directory {
         self.pick(user, 12, 200) == 0
     }
 
-    /// Milliseconds since the epoch; no user is older than one with a smaller number.
+    /// Milliseconds since the epoch; rises with the user's number.
     pub(super) fn created_at(&self, user: u32) -> i64 {
         let slot = (CREATION_SPAN_MILLIS / i64::from(self.users.max(1))).max(1);
         let within = i64::try_from(self.hash(user, 13) % slot.unsigned_abs()).unwrap_or(0);
         FIRST_CREATED_MILLIS + i64::from(user) * slot + within
     }
 
-    /// Number of users for which `is_before(created_at)` holds: the smallest number of a user for which it does not.
+    /// Returns the number of users for which `is_before(created_at)` holds, which is the first user for which it does
+    /// not.
     pub(super) fn created_partition(&self, is_before: impl Fn(i64) -> bool) -> u32 {
         let (mut low, mut high) = (0, self.users);
         while low < high {
@@ -148,7 +149,7 @@ impl Directory {
         low
     }
 
-    /// Milliseconds since the epoch with the precision of a day, as Clerk gives it. Two of five users were active
+    /// Milliseconds since the epoch with the precision of a day, as Clerk reports it. Two of five users were active
     /// within 30 days, one of twenty never.
     pub(super) fn last_active_at(&self, user: u32) -> Option<i64> {
         let days = match self.pick(user, 14, 100) {
@@ -189,7 +190,7 @@ mod tests {
     const BASE: Epoch = Duration::from_secs(1_795_608_000);
 
     #[test]
-    fn every_name_of_a_user_leads_back_to_it() {
+    fn user_is_found_by_each_of_its_names() {
         let directory = Directory::new(1_000, 5, BASE);
         for user in 0..1_000 {
             assert_eq!(directory.find(&directory.id(user)), Some(user));
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_of_another_seed_or_beyond_the_last_user_are_not_found() {
+    fn foreign_identifiers_are_not_found() {
         let directory = Directory::new(1_000, 5, BASE);
         let larger = Directory::new(2_000, 5, BASE);
         assert_eq!(directory.find(&larger.id(1_500)), None);
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_a_user_is_its_place_in_the_order_of_creation() {
+    fn user_numbers_follow_the_order_of_creation() {
         let directory = Directory::new(50_000, 5, BASE);
         let created: Vec<_> = (0..50_000).map(|user| directory.created_at(user)).collect();
         assert!(created.is_sorted());
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn about_two_of_five_users_were_active_within_thirty_days() {
+    fn two_of_five_users_were_active_within_thirty_days() {
         let directory = Directory::new(50_000, 5, BASE);
         let since = epoch_millis(BASE) - 30 * DAY_MILLIS;
         let active = (0..50_000).filter(|user| directory.last_active_at(*user).is_some_and(|at| at >= since)).count();
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_users_finds_none() {
+    fn empty_directory_finds_no_user() {
         let directory = Directory::new(0, 5, BASE);
         assert_eq!(directory.find(&directory.id(0)), None);
         assert_eq!(directory.created_partition(|_| true), 0);

@@ -11,7 +11,7 @@ const DEFAULT_LIMIT: u32 = 10;
 /// Clerk's largest number of values of one array parameter.
 const MAX_ARRAY: usize = 100;
 
-/// Which users, in which order, and which page of them.
+/// A filter, an order and a page of users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UserQuery {
     pub(super) filter: Filter,
@@ -22,24 +22,24 @@ pub(crate) struct UserQuery {
     pub(super) starting_after: Option<String>,
 }
 
-/// What a user must be like.
+/// The properties that a user must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Filter {
     pub(super) user_ids: Members,
     pub(super) external_ids: Members,
     pub(super) emails: Vec<String>,
     pub(super) usernames: Vec<String>,
-    /// Fields and the lower-case text that is to be in them.
+    /// Fields and the lower-case text that they must contain.
     pub(super) texts: Vec<(TextField, String)>,
     pub(super) banned: Option<bool>,
     pub(super) created_at: Range,
     pub(super) last_active_at: Range,
     pub(super) last_sign_in_at: Range,
-    /// Something is asked for that no user here has: a phone number, a wallet, an organization.
-    pub(super) nobody: bool,
+    /// The query filters by something that no simulated user has: a phone number, a wallet, an organization.
+    pub(super) matches_none: bool,
 }
 
-/// Values that are asked for, and values that are not wanted (written with a `-` before them).
+/// Values to include, and values to exclude (written with a leading `-`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Members {
     pub(super) wanted: Vec<String>,
@@ -54,7 +54,7 @@ pub(super) enum TextField {
     Name,
 }
 
-/// Milliseconds since the epoch; both ends belong to it.
+/// A range in milliseconds since the epoch, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) first: i64,
@@ -68,8 +68,8 @@ impl Default for Range {
 }
 
 impl Range {
-    /// Whether the date is in the range. The date is not even looked up if the range is open; a user who does not have
-    /// it is in no other range.
+    /// Returns whether the date is in the range. An open range does not evaluate the date; a user without it is only
+    /// in an open range.
     pub(super) fn contains_or_open(self, at: impl FnOnce() -> Option<i64>) -> bool {
         self == Self::default() || at().is_some_and(|at| (self.first..=self.last).contains(&at))
     }
@@ -88,7 +88,7 @@ pub(super) enum Order {
 }
 
 impl Filter {
-    /// Whether only the creation date is asked for, so that the answer is a stretch of numbers.
+    /// Returns whether only the creation date is filtered, so that the result is a range of numbers.
     pub(super) fn is_by_creation_only(&self) -> bool {
         let rest = Self { created_at: Range::default(), ..Self::default() };
         *self == Self { created_at: self.created_at, ..rest }
@@ -96,11 +96,11 @@ impl Filter {
 }
 
 impl UserQuery {
-    /// Reads the query. Parameters that the simulator does not know are ignored.
+    /// Parses the query. Parameters that the simulator does not know are ignored.
     ///
     /// # Errors
     ///
-    /// 422 for a value that Clerk would not take.
+    /// 422 for a value that Clerk would reject.
     pub(crate) fn of(uri: &Uri) -> Result<Self, ApiError> {
         let mut query = Self {
             filter: Filter::default(),
@@ -114,7 +114,7 @@ impl UserQuery {
             return Ok(query);
         }
         let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
-            return Err(ApiError::parameter("form_param_format_invalid", "", "the query is not form-encoded text"));
+            return Err(ApiError::parameter("form_param_format_invalid", "", "the query is not form-encoded"));
         };
         let (mut ordered, mut offset_given) = (false, false);
         for (name, value) in pairs {
@@ -127,7 +127,7 @@ impl UserQuery {
                     query.offset = number(&name, &value, 0, u32::MAX)?;
                     offset_given = true;
                 }
-                // Of several orders the first one counts.
+                // The first of several orders counts.
                 "order_by" if !ordered => {
                     (query.order, query.descending) = order(&value)?;
                     ordered = true;
@@ -138,7 +138,7 @@ impl UserQuery {
         }
         query.filter.check_sizes()?;
         if query.starting_after.is_some() && (query.order != Order::CreatedAt || offset_given) {
-            let message = "starting_after needs the order created_at, and no offset";
+            let message = "starting_after requires the order created_at and no offset";
             return Err(ApiError::parameter("form_param_value_invalid", "starting_after", message));
         }
         Ok(query)
@@ -157,7 +157,8 @@ impl Filter {
             "username_query" => self.texts.push((TextField::Username, value.to_lowercase())),
             "name_query" => self.texts.push((TextField::Name, value.to_lowercase())),
             "banned" => {
-                let invalid = |_| ApiError::parameter("form_param_format_invalid", name, "banned is true or false");
+                let invalid =
+                    |_| ApiError::parameter("form_param_format_invalid", name, "banned must be true or false");
                 self.banned = Some(value.parse().map_err(invalid)?);
             }
             "created_at_after" => self.created_at.first = millis(name, value)?.saturating_add(1),
@@ -168,7 +169,7 @@ impl Filter {
             "last_sign_in_at_after" => self.last_sign_in_at.first = millis(name, value)?.saturating_add(1),
             "last_sign_in_at_before" => self.last_sign_in_at.last = millis(name, value)?.saturating_sub(1),
             "phone_number" | "phone_number_query" | "web3_wallet" | "organization_id" | "provider"
-            | "provider_user_id" => self.nobody = true,
+            | "provider_user_id" => self.matches_none = true,
             _ => {}
         }
         Ok(())
@@ -201,7 +202,7 @@ impl Members {
     }
 }
 
-/// A form decodes a bare `+` to a blank, and many clients do not encode it.
+/// A form decodes a bare `+` to a space, and many clients do not encode it.
 fn without_plus(text: &str) -> &str {
     text.strip_prefix(['+', ' ']).unwrap_or(text)
 }
@@ -230,7 +231,7 @@ fn order(value: &str) -> Result<(Order, bool), ApiError> {
         None => (without_plus(value), false),
     };
     let order = match field {
-        // Nobody here has a phone number or a wallet: all are alike, and the order of creation is left.
+        // No simulated user has a phone number or a wallet: all are equal, which leaves the order of creation.
         "created_at" | "phone_number" | "web3wallet" => Order::CreatedAt,
         "updated_at" => Order::UpdatedAt,
         "last_active_at" => Order::LastActiveAt,
@@ -240,7 +241,7 @@ fn order(value: &str) -> Result<(Order, bool), ApiError> {
         "first_name" => Order::FirstName,
         "last_name" => Order::LastName,
         _ => {
-            let message = "order_by must be a field that users can be ordered by, with an optional + or - before it";
+            let message = "order_by must be a sortable field with an optional leading + or -";
             return Err(ApiError::parameter("form_param_value_invalid", "order_by", message));
         }
     };
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_are_read_in_both_spellings_with_their_signs() {
+    fn arrays_accept_both_notations_with_signs() {
         let expected = Members { wanted: vec!["a".into(), "b".into(), "c".into()], unwanted: vec!["d".into()] };
         for text in ["user_id=a&user_id=%2Bb&user_id=+c&user_id=-d", "user_id=a,%2Bb,+c,-d"] {
             assert_eq!(query(text).unwrap().filter.user_ids, expected, "{text}");
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_order_counts_and_its_sign_is_its_direction() {
+    fn first_order_counts_and_its_sign_is_the_direction() {
         let of = |text| query(text).map(|query| (query.order, query.descending));
         assert_eq!(of("limit=1"), Ok((Order::CreatedAt, true)));
         assert_eq!(of("order_by=created_at"), Ok((Order::CreatedAt, false)));
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_clerk_would_not_take_are_refused() {
+    fn values_that_clerk_rejects_are_rejected() {
         for text in ["limit=0", "limit=501", "limit=-1", "limit=x", "offset=-1", "offset=x"] {
             assert_eq!(query(text), Err("form_param_value_invalid"), "{text}");
         }
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn after_and_before_leave_the_moment_out_and_since_does_not() {
+    fn after_and_before_are_exclusive_and_since_is_inclusive() {
         let filter = query("created_at_after=5&created_at_before=9&last_active_at_since=5").unwrap().filter;
         assert_eq!(filter.created_at, Range { first: 6, last: 8 });
         assert_eq!(filter.last_active_at, Range { first: 5, last: i64::MAX });

@@ -1,9 +1,9 @@
-//! What every answer has in common, and who gets one.
+//! What all responses have in common, and which keys are accepted.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_carries_the_headers_that_clerk_sends() {
+async fn response_has_the_headers_that_clerk_sends() {
     let simulator = Simulator::new(options());
     let answer = get(&simulator, "/v1/users/count").await;
     assert_eq!(answer.status, StatusCode::OK);
@@ -18,7 +18,7 @@ async fn an_answer_carries_the_headers_that_clerk_sends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_date_moves_with_paused_time() {
+async fn date_header_follows_paused_time() {
     let simulator = Simulator::new(options());
     tokio::time::advance(Duration::from_secs(65)).await;
     let answer = get(&simulator, "/v1/users/count").await;
@@ -26,7 +26,7 @@ async fn the_date_moves_with_paused_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_answer_has_a_trace_of_its_own_which_errors_repeat_in_the_body() {
+async fn trace_id_is_unique_and_repeated_in_error_bodies() {
     let simulator = Simulator::new(options());
     let (first, second) = (get(&simulator, "/v1/nothing").await, get(&simulator, "/v1/nothing").await);
     assert_eq!(first.header("x-clerk-trace-id"), first.json()["clerk_trace_id"].as_str());
@@ -34,7 +34,7 @@ async fn every_answer_has_a_trace_of_its_own_which_errors_repeat_in_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_asked_for_api_version_is_echoed() {
+async fn requested_api_version_is_echoed() {
     let request = Request::get("/v1/jwks")
         .header("authorization", "Bearer sk_test_key")
         .header("clerk-api-version", "2025-04-10")
@@ -45,7 +45,7 @@ async fn the_asked_for_api_version_is_echoed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn head_has_the_length_but_not_the_body_and_counts_like_get() {
+async fn head_has_the_length_without_a_body_and_is_counted() {
     let simulator = Simulator::new(options());
     let answer = send(&simulator, Method::HEAD, "/v1/users/count", KEY, None).await;
     assert!(answer.body.is_empty());
@@ -54,7 +54,7 @@ async fn head_has_the_length_but_not_the_body_and_counts_like_get() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_or_unknown_key_is_refused_everywhere_and_counts_nothing() {
+async fn missing_or_unknown_key_is_rejected_and_not_counted() {
     let simulator = Simulator::new(Options { keys: vec!["sk_test_key".parse().unwrap()], ..options() });
     for path in ["/v1/jwks", "/v1/users/count", "/v1/nothing"] {
         let answer = send(&simulator, Method::GET, path, "", None).await;
@@ -70,7 +70,7 @@ async fn a_missing_or_unknown_key_is_refused_everywhere_and_counts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_there_is_a_404_in_clerks_shape() {
+async fn missing_resource_is_a_clerk_404() {
     let simulator = Simulator::new(options());
     for path in ["/v1/nothing", "/v1/users/user_2abc", "/v1/users/", "/elsewhere"] {
         let answer = get(&simulator, path).await;
@@ -81,7 +81,7 @@ async fn what_is_not_there_is_a_404_in_clerks_shape() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_instance_tells_its_environment_and_keys_of_one_instance_its_id() {
+async fn instance_endpoint_reports_environment_and_shared_id() {
     let keys = ["prod=sk_live_a", "prod=sk_live_b", "dev=sk_test_c"].map(|key| key.parse().unwrap());
     let simulator = Simulator::new(Options { keys: keys.to_vec(), ..options() });
     let mut seen = Vec::new();
@@ -98,7 +98,7 @@ async fn the_instance_tells_its_environment_and_keys_of_one_instance_its_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_large_is_refused() {
+async fn too_large_body_is_rejected() {
     let body = json!({"first_name": "x".repeat(2 << 20)});
     let simulator = Simulator::new(options());
     let path = format!("/v1/users/{}", simulator.user_id(0).unwrap());

@@ -1,4 +1,4 @@
-//! Whatever a client sends, it gets an answer in Clerk's shape.
+//! Any request gets a response in Clerk's format.
 
 use proptest::prelude::*;
 
@@ -52,7 +52,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn every_request_is_answered_in_clerks_shape(
+    fn any_request_gets_a_response_in_clerks_format(
         path in paths(),
         method in prop::sample::select(vec!["GET", "POST", "PATCH", "PUT", "DELETE"]),
         body in bodies(),

@@ -1,9 +1,9 @@
-//! How much each bucket allows, and what the answers say about it.
+//! The limit of each bucket, and what responses report about it.
 
 use super::*;
 
-/// Sends until the first refusal; returns how many passed.
-async fn passed(simulator: &Simulator, method: &str, path: &str, key: &str, most: u32) -> u32 {
+/// Sends until the first rejection; returns how many were admitted.
+async fn admitted(simulator: &Simulator, method: &str, path: &str, key: &str, most: u32) -> u32 {
     for count in 0..most {
         let answer = send(simulator, method.parse().unwrap(), path, key, Some(json!({}))).await;
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
@@ -18,7 +18,7 @@ async fn passed(simulator: &Simulator, method: &str, path: &str, key: &str, most
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_bucket_has_clerks_published_limit() {
+async fn each_bucket_has_clerks_published_limit() {
     let simulator = Simulator::new(options());
     let user = simulator.user_id(0).unwrap();
     let user_path = format!("/v1/users/{user}");
@@ -33,60 +33,60 @@ async fn every_bucket_has_clerks_published_limit() {
         ("PATCH", "/v1/organizations/org_a", 10),
         ("PATCH", &membership, 10),
     ] {
-        assert_eq!(passed(&simulator, method, path, KEY, 300).await, limit, "{method} {path}");
+        assert_eq!(admitted(&simulator, method, path, KEY, 300).await, limit, "{method} {path}");
     }
-    // One bucket that is empty blocks no other: another user is free, another organization's invitations are not.
+    // An exhausted bucket does not block another one. Organization invitations share one bucket per instance.
     let other = format!("/v1/users/{}", simulator.user_id(1).unwrap());
-    assert_eq!(passed(&simulator, "PATCH", &other, KEY, 300).await, 10);
-    assert_eq!(passed(&simulator, "POST", "/v1/organizations/org_c/invitations", KEY, 300).await, 0);
+    assert_eq!(admitted(&simulator, "PATCH", &other, KEY, 300).await, 10);
+    assert_eq!(admitted(&simulator, "POST", "/v1/organizations/org_c/invitations", KEY, 300).await, 0);
     let answer = with_body(&simulator, "PUT", &format!("{user_path}/metadata"), json!({})).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "metadata shares the user's bucket");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_production_key_may_send_a_thousand_and_two_keys_of_an_instance_share_them() {
+async fn keys_of_a_production_instance_share_its_limit() {
     let keys = ["prod=sk_live_a", "prod=sk_live_b"].map(|key| key.parse().unwrap());
     let simulator = Simulator::new(Options { keys: keys.to_vec(), ..options() });
-    assert_eq!(passed(&simulator, "GET", "/v1/users/count", "sk_live_a", 600).await, 600);
-    assert_eq!(passed(&simulator, "GET", "/v1/users/count", "sk_live_b", 600).await, 400);
+    assert_eq!(admitted(&simulator, "GET", "/v1/users/count", "sk_live_a", 600).await, 600);
+    assert_eq!(admitted(&simulator, "GET", "/v1/users/count", "sk_live_b", 600).await, 400);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_request_consumes_nothing_and_the_next_window_is_full() {
+async fn rejected_request_consumes_nothing() {
     let simulator = Simulator::new(Options { plan: Some(Plan::Free), ..options() });
     tokio::time::advance(Duration::from_millis(8_200)).await;
-    assert_eq!(passed(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
+    assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
     let refused = get(&simulator, "/v1/users/count").await;
     assert_eq!(refused.header("retry-after"), Some("2"));
     assert_eq!(refused.header("x-ratelimit-reset"), Some("2"));
     tokio::time::advance(Duration::from_millis(1_800)).await;
-    assert_eq!(passed(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
+    assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_bucket_allows_the_burst_of_the_plan_and_then_its_rate() {
+async fn token_bucket_admits_the_burst_then_the_rate() {
     let limiter = LimiterKind::TokenBucket { burst: None };
     let simulator = Simulator::new(Options { limiter, plan: Some(Plan::Free), ..options() });
-    assert_eq!(passed(&simulator, "GET", "/v1/users/count", KEY, 100).await, 40);
+    assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 40);
     tokio::time::advance(Duration::from_secs(5)).await;
-    assert_eq!(passed(&simulator, "GET", "/v1/users/count", KEY, 100).await, 10);
+    assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sliding_window_does_not_forget_at_the_border() {
+async fn sliding_window_counts_across_the_boundary() {
     let limiter = LimiterKind::SlidingWindow;
     let simulator = Simulator::new(Options { limiter, plan: Some(Plan::Free), ..options() });
     tokio::time::advance(Duration::from_secs(9)).await;
-    assert_eq!(passed(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
+    assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
     tokio::time::advance(Duration::from_secs(2)).await;
     let refused = get(&simulator, "/v1/users/count").await;
     assert_eq!(refused.header("retry-after"), Some("8"));
     tokio::time::advance(Duration::from_secs(8)).await;
-    assert_eq!(passed(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
+    assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_header_profile_sends_its_own_headers() {
+async fn header_profile_decides_the_quota_headers() {
     for (headers, present, absent) in [
         (HeaderProfile::None, vec![], vec!["x-ratelimit-limit", "ratelimit"]),
         (HeaderProfile::XRateLimit, vec![("x-ratelimit-limit", "100"), ("x-ratelimit-reset", "10")], vec!["ratelimit"]),
@@ -106,7 +106,7 @@ async fn each_header_profile_sends_its_own_headers() {
             assert_eq!(answer.header(name), None, "{headers}");
         }
         assert_eq!(answer.header("retry-after"), None);
-        passed(&simulator, "GET", "/v1/users/count", KEY, 99).await;
+        admitted(&simulator, "GET", "/v1/users/count", KEY, 99).await;
         let refused = get(&simulator, "/v1/users/count").await;
         assert_eq!(refused.header("retry-after"), Some("10"), "{headers}");
     }

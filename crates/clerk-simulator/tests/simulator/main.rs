@@ -1,6 +1,6 @@
-//! The simulated Clerk, seen through its router.
+//! Tests of the simulator through its router.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answers;
 mod any_input;
@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 
 const KEY: &str = "sk_test_key";
 
-/// A multiple of 10 s, so that a fixed window has just begun.
+/// A multiple of 10 s, so that a fixed window has just started.
 fn base() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_608_000)
 }
@@ -79,7 +79,7 @@ async fn with_body(simulator: &Simulator, method: &str, path: &str, body: Value)
     send(simulator, method.parse().unwrap(), path, KEY, Some(body)).await
 }
 
-/// A simulator whose limits are in nobody's way.
+/// A simulator with limits that no test reaches.
 fn generous() -> Simulator {
     let limits = SimulatedBucket::ALL.map(|bucket| format!("{bucket}=1000000/10s").parse().unwrap());
     Simulator::new(Options { limits: limits.to_vec(), ..options() })

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn invitations_are_answered_and_checked() {
+async fn invitations_are_created_and_validated() {
     let simulator = generous();
     let one = with_body(&simulator, "POST", "/v1/invitations", json!({"email_address": "a@example.com"})).await;
     assert_eq!(one.status, StatusCode::OK);
@@ -35,7 +35,7 @@ async fn invitations_are_answered_and_checked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn organizations_and_memberships_are_answered() {
+async fn organizations_and_memberships_are_returned() {
     let simulator = generous();
     let organization = with_body(&simulator, "PATCH", "/v1/organizations/org_a", json!({"name": "Acme"})).await;
     assert_eq!(organization.json()["name"], "Acme");
@@ -57,7 +57,7 @@ async fn organizations_and_memberships_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_key_set_holds_a_key_of_2048_bits_and_counts_nothing() {
+async fn jwks_has_a_2048_bit_key_and_is_not_counted() {
     let simulator = Simulator::new(options());
     for _ in 0..300 {
         let answer = get(&simulator, "/v1/jwks").await;

@@ -1,11 +1,11 @@
-//! What a client sees over a real socket, where a broken body is a broken connection.
+//! Tests over a real socket, where a broken body is a broken connection.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// Sends one request over a connection of its own and returns every byte that came back before it closed.
+/// Sends one request over its own connection and returns every byte received until it closed.
 async fn exchange(simulator: &Simulator, head: &str) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -13,7 +13,7 @@ async fn exchange(simulator: &Simulator, head: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut received = Vec::new();
-        // A reset is an end like any other here; what arrived before it is kept.
+        // A reset is an ordinary end here; what arrived before it counts.
         let _ = stream.read_to_end(&mut received).await;
         received
     };
@@ -30,7 +30,7 @@ fn head() -> String {
 }
 
 #[tokio::test]
-async fn a_good_answer_is_complete_and_has_one_date() {
+async fn successful_response_is_complete_with_one_date() {
     let simulator = Simulator::new(options());
     let answer = String::from_utf8(exchange(&simulator, &head()).await).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -40,7 +40,7 @@ async fn a_good_answer_is_complete_and_has_one_date() {
 }
 
 #[tokio::test]
-async fn a_reset_at_once_lets_nothing_through_and_a_later_one_a_part() {
+async fn reset_sends_nothing_at_once_and_a_part_later() {
     let simulator = Simulator::new(options());
     let rules = vec![Fault::Reset { after_bytes: 0 }.times(1), Fault::Reset { after_bytes: 5 }.times(1)];
     simulator.set_faults(Faults { rules, ..Faults::default() }).unwrap();

@@ -1,9 +1,9 @@
-//! The simulator's own account, compared with a count by hand.
+//! The simulator's record, compared with an independent count.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn the_truth_equals_a_count_by_hand() {
+async fn truth_equals_an_independent_count() {
     for limiter in ["fixed", "fixed-from-first", "sliding", "sliding-counter", "token-bucket"] {
         let limits = vec!["instance=12/10s".parse().unwrap()];
         let simulator = Simulator::new(Options { limiter: limiter.parse().unwrap(), limits, ..options() });
@@ -40,7 +40,7 @@ async fn the_truth_equals_a_count_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_endpoint_gives_the_same_as_json_and_needs_no_key() {
+async fn truth_endpoint_returns_json_without_a_key() {
     let simulator = Simulator::new(options());
     get(&simulator, "/v1/users/count").await;
     let path = format!("/v1/users/{}", simulator.user_id(0).unwrap());
@@ -62,7 +62,7 @@ async fn the_endpoint_gives_the_same_as_json_and_needs_no_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_memory_of_the_truth_is_bounded_and_it_says_when_it_forgot() {
+async fn truth_is_bounded_and_reports_truncation() {
     let simulator = Simulator::new(Options { kept_windows: 3, kept_events: 5, ..options() });
     for _ in 0..10 {
         get(&simulator, "/v1/users/count").await;
@@ -77,7 +77,7 @@ async fn the_memory_of_the_truth_is_bounded_and_it_says_when_it_forgot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_fills_the_budgets_and_forgets_everything() {
+async fn reset_fills_the_budgets_and_clears_the_record() {
     let simulator = Simulator::new(options());
     for _ in 0..101 {
         get(&simulator, "/v1/users/count").await;
@@ -98,7 +98,7 @@ async fn hours_of_traffic_are_counted_exactly() {
         format!("/v1/users/{}", simulator.user_id(12_345).unwrap()),
         "/v1/users?limit=2&offset=40000".to_owned(),
     ];
-    // Two hours with a request each second, and with a burst of 120 every five minutes.
+    // Two hours with one request per second, and a burst of 120 every five minutes.
     let mut sent = 0_u64;
     for second in 0..7_200_u64 {
         for _ in 0..if second % 300 == 0 { 120 } else { 1 } {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn the_same_seed_gives_the_same_users_and_another_seed_others() {
+async fn seed_decides_the_users() {
     let list = |seed| async move {
         let simulator = Simulator::new(Options { seed, ..options() });
         get(&simulator, "/v1/users?limit=50").await.body
@@ -13,7 +13,7 @@ async fn the_same_seed_gives_the_same_users_and_another_seed_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_has_the_fields_that_the_sdks_need() {
+async fn user_has_the_fields_that_the_sdks_need() {
     let simulator = Simulator::new(options());
     let id = simulator.user_id(7).unwrap();
     assert_eq!(id.len(), 32);
@@ -28,7 +28,7 @@ async fn a_user_has_the_fields_that_the_sdks_need() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_by_offset_and_by_cursor_give_everyone_once_newest_first() {
+async fn pages_by_offset_and_cursor_list_each_user_once() {
     let simulator = generous();
     let everyone: Vec<_> = (0..1_000).rev().map(|number| simulator.user_id(number).unwrap()).collect();
     let mut by_offset = Vec::new();
@@ -56,7 +56,7 @@ async fn pages_by_offset_and_by_cursor_give_everyone_once_newest_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_has_ten_users_unless_more_are_asked_for_even_if_more_ids_are_named() {
+async fn page_has_ten_users_by_default_even_for_more_ids() {
     let simulator = generous();
     assert_eq!(get(&simulator, "/v1/users").await.ids().len(), 10);
     let ids: Vec<_> = (0..30).map(|number| simulator.user_id(number).unwrap()).collect();
@@ -70,7 +70,7 @@ async fn a_page_has_ten_users_unless_more_are_asked_for_even_if_more_ids_are_nam
 }
 
 #[tokio::test(start_paused = true)]
-async fn unknown_ids_are_left_out_and_a_minus_excludes() {
+async fn unknown_ids_are_omitted_and_minus_excludes() {
     let simulator = generous();
     let [a, b] = [1, 2].map(|number| simulator.user_id(number).unwrap());
     let path = format!("/v1/users?user_id={a}&user_id=%2B{b}&user_id=user_unknown&user_id={a}");
@@ -123,7 +123,7 @@ async fn count_and_list_agree_for_every_filter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_order_sorts_and_its_minus_sorts_the_other_way() {
+async fn each_order_sorts_and_minus_reverses_it() {
     let simulator = generous();
     for field in ["created_at", "updated_at", "last_active_at", "last_sign_in_at", "username", "first_name"] {
         for sign in ["", "-"] {
@@ -140,7 +140,7 @@ async fn every_order_sorts_and_its_minus_sorts_the_other_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wrong_parameters_are_refused_by_name() {
+async fn invalid_parameters_are_rejected_by_name() {
     let simulator = generous();
     for (query, parameter) in
         [("limit=501", "limit"), ("offset=-1", "offset"), ("starting_after=user_x", "starting_after")]
@@ -153,7 +153,7 @@ async fn wrong_parameters_are_refused_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_user_stays_changed_for_its_instance_only() {
+async fn user_changes_apply_to_their_instance_only() {
     let simulator = generous();
     let path = format!("/v1/users/{}", simulator.user_id(9).unwrap());
     let body = json!({"first_name": "Zoë", "last_name": null, "username": "zoe", "public_metadata": {"a": 1}});

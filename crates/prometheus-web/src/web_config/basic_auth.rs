@@ -1,8 +1,8 @@
-//! `basic_auth_users`: who may come in.
+//! `basic_auth_users`: password verification.
 //!
-//! bcrypt is slow on purpose, 50 to 100 ms of a core a time, so a check that simply ran it for every request would make
-//! each scrape expensive and let anybody stop the exporter with a few wrong passwords a second. Hence one verification
-//! at a time, a bounded queue before it, and a memory of results.
+//! bcrypt is slow on purpose: 50 to 100 ms of a core per verification. Running it for every request would make each
+//! scrape expensive and let anyone block the exporter with a few wrong passwords per second. Hence one verification at
+//! a time, a bounded queue, and a cache of results.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -18,23 +18,23 @@ use super::credentials::Credentials;
 use super::error::Problem;
 use super::file::SecretText;
 
-/// Results remembered of each kind. Wrong passwords have a memory of their own: a flood of them must not push out the
-/// one right password that every scrape needs.
-const REMEMBERED: usize = 128;
+/// Cached results of each kind. Wrong passwords are cached separately: a flood of them must not evict the one valid
+/// password that every scrape uses.
+const MAX_CACHED: usize = 128;
 
-/// Requests that may wait for a verification; the next one is told to come again.
+/// Requests that may wait for a verification; further ones are rejected with a `Retry-After`.
 const QUEUE: usize = 32;
 
 /// The user names and their bcrypt hashes.
 pub(super) struct Users {
     hashes: BTreeMap<String, SecretString>,
-    /// Verified in place of the hash of a user that does not exist, so that the time of the answer does not say
-    /// whether he does. As costly as the costliest hash of the file.
+    /// Verified for users that do not exist, so that the response time does not reveal whether a user exists. As
+    /// costly as the costliest hash of the file.
     decoy: SecretString,
 }
 
 impl Users {
-    /// Checks the hashes; `None` if there are no users, which means that everybody may come in.
+    /// Validates the hashes; `None` if there are no users, so that no password is required.
     pub(super) fn new(typed: &BTreeMap<String, SecretText>) -> Result<Option<Self>, Problem> {
         let mut hashes = BTreeMap::new();
         let mut cost = 0;
@@ -51,31 +51,31 @@ impl Users {
                 ));
             }
             let parts = bcrypt::HashParts::from_str(text)
-                .map_err(|_| Problem::key(key(), "not a whole bcrypt hash, which has 60 characters"))?;
+                .map_err(|_| Problem::key(key(), "not a complete bcrypt hash, which has 60 characters"))?;
             if !(4..=31).contains(&parts.get_cost()) {
-                return Err(Problem::key(key(), "the cost of a bcrypt hash is a number from 04 to 31"));
+                return Err(Problem::key(key(), "the cost of a bcrypt hash must be from 04 to 31"));
             }
             cost = cost.max(parts.get_cost());
             hashes.insert(user.clone(), hash.clone());
         }
-        // No known password leads to this hash, and a match would not count either.
+        // No known password matches this hash, and a match would not count.
         let decoy = format!("$2b${cost:02}$......................{}", ".".repeat(31));
         Ok((!hashes.is_empty()).then(|| Self { hashes, decoy: decoy.into() }))
     }
 }
 
-/// The outcome of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A known user with the right password.
+    /// A known user with a valid password.
     Accepted,
-    /// No credentials, or wrong ones.
-    Refused,
-    /// Too many credentials wait to be verified.
+    /// No credentials, or invalid ones.
+    Rejected,
+    /// Too many requests wait for a verification.
     Busy,
 }
 
-/// Verifies credentials and remembers the results, across changes of the file: the hash is part of what is remembered.
+/// Verifies credentials and caches the results. The cache key includes the hash, so it survives reloads of the file.
 pub(super) struct Authenticator {
     results: Mutex<Results>,
     verification: Arc<Semaphore>,
@@ -90,26 +90,26 @@ impl Authenticator {
     /// Checks the credentials of a request.
     pub(super) async fn check(&self, users: &Users, headers: &HeaderMap) -> Verdict {
         let Some(Credentials { user, password }) = Credentials::of(headers) else {
-            return Verdict::Refused;
+            return Verdict::Rejected;
         };
-        // From here on a known and an unknown user take the same path.
+        // From here on, known and unknown users take the same path.
         let known = users.hashes.get(&user);
         let hash = known.unwrap_or(&users.decoy);
         let fingerprint =
             self.results.lock().fingerprint(user.as_bytes(), hash.expose_secret().as_bytes(), password.expose_secret());
-        let verdict = |matches: bool| if matches && known.is_some() { Verdict::Accepted } else { Verdict::Refused };
+        let verdict = |matches: bool| if matches && known.is_some() { Verdict::Accepted } else { Verdict::Rejected };
 
-        if let Some(matches) = self.results.lock().recall(fingerprint) {
+        if let Some(matches) = self.results.lock().get(fingerprint) {
             return verdict(matches);
         }
         let Ok(_queued) = self.queue.try_acquire() else {
             return Verdict::Busy;
         };
-        // The permit goes along with the work: when the client leaves, bcrypt runs on, and still nothing beside it.
+        // The permit belongs to the work: bcrypt continues when the client leaves, and still nothing runs next to it.
         let Ok(permit) = Arc::clone(&self.verification).acquire_owned().await else {
             return Verdict::Busy;
         };
-        if let Some(matches) = self.results.lock().recall(fingerprint) {
+        if let Some(matches) = self.results.lock().get(fingerprint) {
             return verdict(matches);
         }
         let hash = hash.clone();
@@ -117,46 +117,46 @@ impl Authenticator {
             let _permit = permit;
             bcrypt::verify(password.expose_secret(), hash.expose_secret()).unwrap_or(false)
         });
-        // Fails only when the runtime goes down: nothing to remember then.
+        // Fails only when the runtime shuts down: there is nothing to cache then.
         let Ok(matches) = verification.await else {
             return Verdict::Busy;
         };
-        self.results.lock().remember(fingerprint, matches && known.is_some());
+        self.results.lock().insert(fingerprint, matches && known.is_some());
         verdict(matches)
     }
 }
 
-/// Stands for a user, a hash and a password. Keyed at random per process, so that it says nothing about them.
+/// Identifies a user, hash and password. Keyed randomly per process, so that it reveals nothing about them.
 type Fingerprint = u128;
 
 #[derive(Default)]
 struct Results {
     key: RandomState,
     accepted: Memory,
-    refused: Memory,
+    rejected: Memory,
 }
 
 impl Results {
     fn fingerprint(&self, user: &[u8], hash: &[u8], password: &[u8]) -> Fingerprint {
-        // Two halves of 64 bits: one alone would be little for something that opens a door.
+        // Two 64-bit hashes: one is too short to authorize access.
         let half = |number: u8| u128::from(self.key.hash_one((number, user, hash, password)));
         half(0) << 64 | half(1)
     }
 
-    fn recall(&self, fingerprint: Fingerprint) -> Option<bool> {
+    fn get(&self, fingerprint: Fingerprint) -> Option<bool> {
         if self.accepted.set.contains(&fingerprint) {
             Some(true)
         } else {
-            self.refused.set.contains(&fingerprint).then_some(false)
+            self.rejected.set.contains(&fingerprint).then_some(false)
         }
     }
 
-    fn remember(&mut self, fingerprint: Fingerprint, matches: bool) {
-        if matches { &mut self.accepted } else { &mut self.refused }.insert(fingerprint);
+    fn insert(&mut self, fingerprint: Fingerprint, matches: bool) {
+        if matches { &mut self.accepted } else { &mut self.rejected }.insert(fingerprint);
     }
 }
 
-/// The newest [`REMEMBERED`] fingerprints.
+/// The newest [`MAX_CACHED`] fingerprints.
 #[derive(Default)]
 struct Memory {
     set: HashSet<Fingerprint>,
@@ -169,7 +169,7 @@ impl Memory {
             return;
         }
         self.order.push_back(fingerprint);
-        if self.order.len() > REMEMBERED
+        if self.order.len() > MAX_CACHED
             && let Some(oldest) = self.order.pop_front()
         {
             self.set.remove(&oldest);
@@ -192,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_that_cannot_be_used_is_refused_without_showing_it() {
+    fn invalid_hash_is_rejected_without_showing_it() {
         let whole = bcrypt::hash("x", 4).unwrap();
         let cases = [
             ("alice", "CANARY".to_owned(), "basic_auth_users.alice: not a bcrypt hash"),
             ("alice", whole.replace("$2b$", "$2x$"), "not a bcrypt hash"),
-            ("alice", "$2y$10$CANARY".to_owned(), "not a whole bcrypt hash"),
+            ("alice", "$2y$10$CANARY".to_owned(), "not a complete bcrypt hash"),
             ("alice", whole.replace("$04$", "$03$"), "cost"),
             ("al:ice", whole.clone(), "colon"),
         ];
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decoy_is_a_valid_hash_of_the_same_cost() {
+    fn decoy_is_a_valid_hash_of_the_same_cost() {
         let hash = bcrypt::hash("x", 5).unwrap();
         let users = users(&[("alice", &hash)]).unwrap().unwrap();
         let decoy = bcrypt::HashParts::from_str(users.decoy.expose_secret()).unwrap();
@@ -218,33 +218,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_prefix_of_bcrypt_is_verified() {
+    async fn each_bcrypt_prefix_is_verified() {
         let hash = bcrypt::hash_with_result("open sesame", 4).unwrap();
         for version in [bcrypt::Version::TwoA, bcrypt::Version::TwoB, bcrypt::Version::TwoY] {
             let users = users(&[("Aladdin", &hash.format_for_version(version))]).unwrap().unwrap();
             let authenticator = Authenticator::new();
             let right = headers("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
             assert_eq!(authenticator.check(&users, &right).await, Verdict::Accepted);
-            assert_eq!(authenticator.check(&users, &headers("Basic QWxhZGRpbjp4")).await, Verdict::Refused);
-            assert_eq!(authenticator.check(&users, &headers("Basic bm9ib2R5Ong=")).await, Verdict::Refused);
-            assert_eq!(authenticator.check(&users, &HeaderMap::new()).await, Verdict::Refused);
+            assert_eq!(authenticator.check(&users, &headers("Basic QWxhZGRpbjp4")).await, Verdict::Rejected);
+            assert_eq!(authenticator.check(&users, &headers("Basic bm9ib2R5Ong=")).await, Verdict::Rejected);
+            assert_eq!(authenticator.check(&users, &HeaderMap::new()).await, Verdict::Rejected);
         }
     }
 
     #[tokio::test]
-    async fn a_new_hash_makes_the_old_password_wrong_at_once() {
+    async fn changed_hash_invalidates_the_old_password() {
         let authenticator = Authenticator::new();
         let request = headers("Basic YTpi");
         let before = users(&[("a", &bcrypt::hash("b", 4).unwrap())]).unwrap().unwrap();
         assert_eq!(authenticator.check(&before, &request).await, Verdict::Accepted);
         let after = users(&[("a", &bcrypt::hash("c", 4).unwrap())]).unwrap().unwrap();
-        assert_eq!(authenticator.check(&after, &request).await, Verdict::Refused);
+        assert_eq!(authenticator.check(&after, &request).await, Verdict::Rejected);
         let gone = users(&[("z", &bcrypt::hash("b", 4).unwrap())]).unwrap().unwrap();
-        assert_eq!(authenticator.check(&gone, &request).await, Verdict::Refused);
+        assert_eq!(authenticator.check(&gone, &request).await, Verdict::Rejected);
     }
 
     #[tokio::test]
-    async fn a_full_queue_turns_strangers_away_but_not_the_remembered() {
+    async fn full_queue_rejects_unless_cached() {
         let authenticator = Authenticator::new();
         let users = users(&[("a", &bcrypt::hash("b", 4).unwrap())]).unwrap().unwrap();
         let right = headers("Basic YTpi");
@@ -255,15 +255,15 @@ mod tests {
     }
 
     #[test]
-    fn wrong_passwords_do_not_push_out_a_right_one() {
+    fn wrong_passwords_do_not_evict_a_valid_one() {
         let mut results = Results::default();
-        results.remember(0, true);
+        results.insert(0, true);
         for wrong in 1..=1000 {
-            results.remember(wrong, false);
+            results.insert(wrong, false);
         }
-        assert_eq!(results.recall(0), Some(true));
-        assert_eq!(results.recall(1), None);
-        assert_eq!(results.recall(1000), Some(false));
-        assert_eq!(results.refused.set.len(), REMEMBERED);
+        assert_eq!(results.get(0), Some(true));
+        assert_eq!(results.get(1), None);
+        assert_eq!(results.get(1000), Some(false));
+        assert_eq!(results.rejected.set.len(), MAX_CACHED);
     }
 }

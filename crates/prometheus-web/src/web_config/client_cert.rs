@@ -1,4 +1,4 @@
-//! `client_auth_type`: whether a client shows a certificate, and who vouches for it.
+//! `client_auth_type`: whether clients present a certificate, and who has to sign it.
 
 use std::sync::Arc;
 
@@ -15,7 +15,10 @@ use super::error::Problem;
 
 const AUTH_KEY: &str = "tls_server_config.client_auth_type";
 
-/// The verifier for a `client_auth_type`, the names of `client_allowed_sans` and the text of its authorities, with the key that this text came from.
+/// Returns the verifier for a `client_auth_type`.
+///
+/// `allowed_names` are those of `client_allowed_sans`. `authorities` is the PEM text of the authorities, with the key
+/// that it came from.
 pub(super) fn verifier(
     auth_type: Option<&str>,
     allowed_names: &[String],
@@ -34,7 +37,7 @@ pub(super) fn verifier(
         let Some(roots) = &roots else {
             return Err(Problem::key(
                 "tls_server_config.client_ca_file",
-                "missing: this client_auth_type needs the authorities that sign the clients' certificates",
+                "missing; this client_auth_type requires the authorities that sign client certificates",
             ));
         };
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::clone(provider));
@@ -44,11 +47,11 @@ pub(super) fn verifier(
     let verifier = match auth_type {
         None | Some("" | "NoClientCert") if roots.is_some() => Err(Problem::key(
             AUTH_KEY,
-            "client authorities are given, but no certificate is asked for; write RequireAndVerifyClientCert",
+            "client authorities are set, but clients are not asked for certificates; write RequireAndVerifyClientCert",
         )),
         None | Some("" | "NoClientCert") => Ok(WebPkiClientVerifier::no_client_auth()),
         Some("RequestClientCert") => Ok(any(false)),
-        // The second name is an old one that exporter-toolkit still takes.
+        // The second name is an old one that exporter-toolkit still accepts.
         Some("RequireAnyClientCert" | "RequireClientCert") => Ok(any(true)),
         Some("VerifyClientCertIfGiven") => verified(false),
         Some("RequireAndVerifyClientCert") => verified(true),
@@ -63,7 +66,7 @@ pub(super) fn verifier(
     if !verifier.offer_client_auth() || !verifier.client_auth_mandatory() {
         return Err(Problem::key(
             "tls_server_config.client_allowed_sans",
-            "needs a certificate of every client; set client_auth_type to RequireAndVerifyClientCert",
+            "requires a certificate from every client; set client_auth_type to RequireAndVerifyClientCert",
         ));
     }
     Ok(Arc::new(AllowedNames::new(verifier, allowed_names)))
@@ -75,17 +78,17 @@ fn root_store(key: &str, pem: &[u8]) -> Result<RootCertStore, Problem> {
         let added = certificate
             .map_err(|error| error.to_string())
             .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-        added.map_err(|reason| Problem::key(key, format!("a certificate cannot be read: {reason}")))?;
+        added.map_err(|reason| Problem::key(key, format!("invalid certificate: {reason}")))?;
     }
     if roots.is_empty() {
-        return Err(Problem::key(key, "holds no certificate in PEM form"));
+        return Err(Problem::key(key, "contains no certificate in PEM format"));
     }
     Ok(roots)
 }
 
-/// Takes every certificate whose private key the client has, whoever signed it.
+/// Accepts every certificate whose private key the client has, regardless of its issuer.
 ///
-/// That is what `RequestClientCert` and `RequireAnyClientCert` mean; they authenticate nobody.
+/// This is the meaning of `RequestClientCert` and `RequireAnyClientCert`; they do not authenticate.
 #[derive(Debug)]
 struct AnyClientCert {
     mandatory: bool,

@@ -1,4 +1,4 @@
-//! `client_allowed_sans`: which names a client's certificate has to have, beyond a good signature.
+//! `client_allowed_sans`: the names of which a client's certificate must have one, in addition to a valid signature.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-/// Lets in only those whom another verifier accepts and whose certificate has one of the allowed names.
+/// Accepts a client if another verifier does and its certificate has one of the allowed names.
 #[derive(Debug)]
 pub(super) struct AllowedNames {
     inner: Arc<dyn ClientCertVerifier>,
@@ -16,7 +16,8 @@ pub(super) struct AllowedNames {
 }
 
 impl AllowedNames {
-    /// `names`: DNS names, IP addresses, e-mail addresses and URIs; one exact match is enough.
+    /// Creates the verifier. `names` are DNS names, IP addresses, e-mail addresses and URIs; one exact match is
+    /// enough.
     pub(super) fn new(inner: Arc<dyn ClientCertVerifier>, names: &[String]) -> Self {
         let names = names.iter().map(|name| name.parse().map_or_else(|_| name.clone(), canonical)).collect();
         Self { inner, names }
@@ -74,7 +75,7 @@ impl ClientCertVerifier for AllowedNames {
     }
 }
 
-/// One spelling of an address, so that `::1` and `0:0:0:0:0:0:0:1` are the same.
+/// Returns the canonical form of an address, so that `::1` and `0:0:0:0:0:0:0:1` are equal.
 fn canonical(address: IpAddr) -> String {
     address.to_canonical().to_string()
 }
@@ -87,8 +88,8 @@ const EXTENSIONS: u8 = 0xa3;
 /// 2.5.29.17, `id-ce-subjectAltName`.
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
-/// The subject alternative names of a certificate (RFC 5280, sections 4.1 and 4.2.1.6) of the four kinds that
-/// exporter-toolkit compares. `None` if this is no certificate.
+/// Returns the subject alternative names of a certificate (RFC 5280, sections 4.1 and 4.2.1.6) of the four kinds that
+/// exporter-toolkit compares. `None` if it is malformed.
 fn alternative_names(certificate: &[u8]) -> Option<Vec<String>> {
     let (certificate, _) = read(certificate, SEQUENCE)?;
     let (to_be_signed, _) = read(certificate, SEQUENCE)?;
@@ -105,7 +106,7 @@ fn alternative_names(certificate: &[u8]) -> Option<Vec<String>> {
             if identifier != SUBJECT_ALT_NAME {
                 continue;
             }
-            // The value is the last part; an optional "critical" flag is before it.
+            // The value is the last part; an optional "critical" flag precedes it.
             let (tag, value) = Elements(extension).last()??;
             if tag != OCTET_STRING {
                 return None;
@@ -136,19 +137,19 @@ fn general_name(tag: u8, value: &[u8]) -> Option<String> {
     }
 }
 
-/// The content of the first element, which must have the tag, and what is after it.
+/// Returns the content of the first element, which must have this tag, and the rest.
 fn read(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (found, content, rest) = element(input)?;
     (found == tag).then_some((content, rest))
 }
 
-/// Tag, content and rest of the first DER element.
+/// Returns tag, content and rest of the first DER element.
 fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, input) = input.split_first()?;
     let (&first, input) = input.split_first()?;
     let (length, input) = match first {
         0..=0x7f => (usize::from(first), input),
-        // A length of its own of one to four bytes; nothing in a certificate needs more.
+        // The long form of a length, with one to four bytes; certificates need no more.
         0x81..=0x84 => {
             let (bytes, input) = input.split_at_checked(usize::from(first & 0x7f))?;
             (bytes.iter().fold(0, |length, &byte| length << 8 | usize::from(byte)), input)
@@ -159,7 +160,7 @@ fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// The elements of a sequence; `None` once, at the end, if it is not well-formed.
+/// The elements of a sequence; a malformed one yields `None` at the end.
 struct Elements<'a>(&'a [u8]);
 
 impl<'a> Iterator for Elements<'a> {
@@ -193,26 +194,26 @@ mod tests {
     }
 
     #[test]
-    fn names_of_all_four_kinds_are_read() {
+    fn names_of_all_four_kinds_are_parsed() {
         let expected = ["scraper.example", "ops@example.org", "spiffe://example.org/prometheus", "192.0.2.7"];
         assert_eq!(alternative_names(&client()).unwrap(), expected);
     }
 
     #[test]
-    fn a_certificate_without_names_has_none() {
+    fn certificate_without_names_has_none() {
         let pem = include_bytes!("../../tests/data/tls/stranger.pem");
         assert_eq!(alternative_names(&CertificateDer::from_pem_slice(pem).unwrap()), Some(Vec::new()));
     }
 
     #[test]
-    fn addresses_are_compared_as_addresses() {
+    fn addresses_are_compared_in_canonical_form() {
         let inner = rustls::server::WebPkiClientVerifier::no_client_auth();
         let allowed = AllowedNames::new(inner, &["2001:DB8:0:0::1".to_owned(), "::ffff:192.0.2.7".to_owned()]);
         assert_eq!(allowed.names, ["2001:db8::1", "192.0.2.7"]);
     }
 
     #[test]
-    fn a_truncated_certificate_is_no_certificate() {
+    fn truncated_certificate_is_malformed() {
         let whole = client();
         for length in 0..whole.len() {
             assert_eq!(alternative_names(&whole[..length]), None, "{length}");
@@ -221,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(position in 0_usize..500, byte: u8, noise: Vec<u8>) {
+        fn any_bytes_do_not_panic(position in 0_usize..500, byte: u8, noise: Vec<u8>) {
             let mut bytes = client().to_vec();
             let position = position % bytes.len();
             bytes[position] = byte;

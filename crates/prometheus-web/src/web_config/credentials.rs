@@ -4,14 +4,14 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use secrecy::SecretSlice;
 
-/// A user name and a password, as a client sent them.
+/// A user name and a password, as sent by a client.
 pub(super) struct Credentials {
     pub(super) user: String,
     pub(super) password: SecretSlice<u8>,
 }
 
 impl Credentials {
-    /// Reads the credentials of a request; `None` if it has none that can be read.
+    /// Parses the credentials of a request; `None` if there are none or they are malformed.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(AUTHORIZATION)?.as_bytes();
         let (scheme, encoded) = value.split_at_checked("Basic ".len())?;
@@ -42,7 +42,7 @@ fn decode_base64(encoded: &[u8]) -> Option<Vec<u8>> {
         for &digit in group {
             bits = bits << 6 | u32::from(sextet(digit)?);
         }
-        // A short last group: fill it up, then drop the bytes that are not there.
+        // A short last group: pad it, then drop the padding bytes.
         bits <<= 6 * (4 - group.len());
         let [_, bytes @ ..] = bits.to_be_bytes();
         decoded.extend_from_slice(&bytes[..group.len() - 1]);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_are_parted_at_the_first_colon() {
+    fn user_and_password_split_at_the_first_colon() {
         let expected = Some(("Aladdin".to_owned(), b"open sesame".to_vec()));
         // The example of RFC 7617, section 2.
         assert_eq!(read(b"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), expected);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_credentials() {
+    fn malformed_credentials_are_none() {
         for value in [
             "",
             "Basic",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vectors_of_rfc_4648_are_decoded() {
+    fn base64_decodes_rfc_4648_vectors() {
         for (encoded, decoded) in
             [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob"), ("Zm9vYmFy", "foobar")]
         {
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_it_panic(value in proptest::collection::vec(0x20_u8..0x7f, 0..64)) {
+        fn any_header_does_not_panic(value in proptest::collection::vec(0x20_u8..0x7f, 0..64)) {
             let _ = read(&[b"Basic ".as_slice(), &value].concat());
             let _ = read(&value);
         }

@@ -1,12 +1,12 @@
-//! What can be wrong with a web configuration file.
+//! Errors of a web configuration file.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A web configuration file that cannot be used. The message names the file, the key and what to write.
+/// An invalid web configuration file. The message names the file, the key and what to write.
 ///
-/// It never holds a value of the file that could be a secret.
+/// It never contains a value of the file that could be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
 pub struct WebConfigError {
@@ -19,13 +19,13 @@ impl WebConfigError {
         Self { file: file.to_owned(), problem }
     }
 
-    /// The web configuration file.
+    /// Returns the path of the web configuration file.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The key at fault, as in `tls_server_config.cert_file`, where it is a single one.
+    /// Returns the invalid key, such as `tls_server_config.cert_file`, if it is a single one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match &self.problem {
@@ -35,14 +35,14 @@ impl WebConfigError {
     }
 }
 
-/// What is wrong, without the name of the file.
+/// The error without the file name.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// The file itself cannot be read.
+    /// The file cannot be read.
     Unreadable(io::Error),
-    /// No YAML, an unknown key, or a value of the wrong type.
+    /// Invalid YAML, an unknown key, or a value of the wrong type.
     Yaml(String),
-    /// A value that cannot be used.
+    /// An invalid value.
     Key { key: String, reason: String },
 }
 

@@ -1,7 +1,7 @@
-//! The YAML of a web configuration file, as typed: names and types, no meaning yet.
+//! The YAML of a web configuration file: names and types, before validation.
 //!
-//! The schema is that of Prometheus' exporter-toolkit (`docs/web-configuration.md` there), so that one file serves
-//! Prometheus itself, every exporter and this one.
+//! The schema is that of Prometheus' exporter-toolkit (`docs/web-configuration.md` there), so that one file works for
+//! Prometheus and all exporters.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,7 +57,7 @@ pub(super) struct RateLimitSection {
     pub(super) burst: Option<u32>,
 }
 
-/// A secret as text: a private key, a password hash.
+/// A secret text: a private key or a password hash.
 #[derive(Clone, Debug)]
 pub(super) struct SecretText(pub(super) SecretString);
 
@@ -86,9 +86,9 @@ impl<'de> Deserialize<'de> for SecretText {
 }
 
 impl File {
-    /// Reads the YAML. An empty file is a valid one: no TLS, no users.
+    /// Parses the YAML. An empty file is valid: no TLS, no users.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
-        // The snippet of an error shows neighbouring lines, which may hold a private key.
+        // The snippet of an error shows neighbouring lines, which may contain a private key.
         let options = serde_saphyr::options! { with_snippet: false };
         let is_empty = text.lines().all(|line| {
             let line = line.trim();
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_content_configures_nothing() {
+    fn empty_file_configures_nothing() {
         for text in ["", "\n", "# nothing yet\n", "---\n", "basic_auth_users:\ntls_server_config: {}\n"] {
             let file = File::parse(text).unwrap();
             assert!(file.basic_auth_users.is_none_or(|users| users.is_empty()), "{text:?}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_yaml_names_the_place_and_shows_no_value() {
+    fn yaml_error_has_the_line_and_no_value() {
         let cases = [
             ("tls_server_config:\n  cert_fil: CANARY\n", "cert_fil"),
             ("basic_auth_user:\n  alice: CANARY\n", "basic_auth_user"),

@@ -1,4 +1,4 @@
-//! `http_server_config.headers`: the five headers that may be set on every answer.
+//! `http_server_config.headers`: the five headers that can be set on every response.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::error::Problem;
 
 const KEY: &str = "http_server_config.headers";
 
-/// The spelling in the file, the header, and its only values where there is a closed set.
+/// The spelling in the file, the header, and its allowed values if they are a closed set.
 const ALLOWED: [(&str, HeaderName, &[&str]); 5] = [
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY, &[]),
     ("Strict-Transport-Security", STRICT_TRANSPORT_SECURITY, &[]),
@@ -20,7 +20,7 @@ const ALLOWED: [(&str, HeaderName, &[&str]); 5] = [
     ("X-XSS-Protection", X_XSS_PROTECTION, &[]),
 ];
 
-/// Checks the headers and makes them ready to be put on answers.
+/// Validates the headers and converts them for use in responses.
 pub(super) fn headers(typed: &BTreeMap<String, String>) -> Result<HeaderMap, Problem> {
     let mut headers = HeaderMap::with_capacity(typed.len());
     for (name, value) in typed {
@@ -32,7 +32,7 @@ pub(super) fn headers(typed: &BTreeMap<String, String>) -> Result<HeaderMap, Pro
             return Err(Problem::key(format!("{KEY}.{name}"), format!("write {}", values.join(" or "))));
         }
         let value = HeaderValue::from_str(value)
-            .map_err(|_| Problem::key(format!("{KEY}.{name}"), "not a legal header value"))?;
+            .map_err(|_| Problem::key(format!("{KEY}.{name}"), "not a valid header value"))?;
         headers.insert(header.clone(), value);
     }
     Ok(headers)
@@ -47,19 +47,19 @@ mod tests {
     }
 
     #[test]
-    fn the_five_headers_are_taken_with_their_values() {
+    fn five_headers_are_accepted() {
         assert_eq!(one("X-Frame-Options", "deny").unwrap()[X_FRAME_OPTIONS], "deny");
         assert_eq!(one("X-XSS-Protection", "0").unwrap()[X_XSS_PROTECTION], "0");
     }
 
     #[test]
-    fn other_headers_and_values_are_refused_by_name() {
+    fn other_headers_and_values_are_rejected_by_name() {
         let cases = [
             (one("Server", "x"), "http_server_config.headers.Server: only these headers"),
             (one("x-frame-options", "deny"), "only these headers"),
             (one("X-Frame-Options", "DENY"), "X-Frame-Options: write deny or sameorigin"),
             (one("X-Content-Type-Options", "x"), "write nosniff"),
-            (one("Content-Security-Policy", "a\nb"), "not a legal header value"),
+            (one("Content-Security-Policy", "a\nb"), "not a valid header value"),
         ];
         for (result, expected) in cases {
             let message = result.unwrap_err().to_string();

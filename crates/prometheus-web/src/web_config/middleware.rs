@@ -1,4 +1,4 @@
-//! What a request has to pass before the router sees it.
+//! The checks that a request passes before it reaches the handler.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::basic_auth::Verdict;
 use super::rate_limit::TokenBucket;
 use super::source::{Watched, WebConfigSource};
 
-/// A request that may go on to the router.
+/// A request that passed the checks.
 pub(crate) struct Admitted(Option<Arc<WebConfig>>);
 
 impl Admitted {
-    /// Puts the configured headers on the answer.
+    /// Adds the configured headers to the response.
     pub(crate) fn finish(&self, response: &mut Response<Body>) {
         if let Some(config) = &self.0 {
             config.put_headers(response);
@@ -26,7 +26,8 @@ impl Admitted {
 }
 
 impl WebConfigSource {
-    /// Lets a request in, or answers it: 429 over the rate limit, 401 without the right password. An open path has neither.
+    /// Admits a request or returns its rejection: 429 over the rate limit, 401 without a valid password. Open paths
+    /// skip both.
     pub(crate) async fn admit(&self, headers: &HeaderMap, is_open: bool) -> Result<Admitted, Response<Body>> {
         let Some(watched) = self.watched() else {
             return Ok(Admitted(None));
@@ -35,7 +36,7 @@ impl WebConfigSource {
         if is_open {
             return Ok(Admitted(Some(config)));
         }
-        match watched.refusal(&config, headers).await {
+        match watched.rejection(&config, headers).await {
             None => Ok(Admitted(Some(config))),
             Some(mut response) => {
                 config.put_headers(&mut response);
@@ -46,10 +47,10 @@ impl WebConfigSource {
 }
 
 impl Watched {
-    async fn refusal(&self, config: &WebConfig, headers: &HeaderMap) -> Option<Response<Body>> {
+    async fn rejection(&self, config: &WebConfig, headers: &HeaderMap) -> Option<Response<Body>> {
         if let Err(wait) = self.take_token(config, Instant::now()) {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            let text = "over the rate limit of the web configuration\n";
+            let text = "rate limit of the web configuration exceeded\n";
             let mut response = (StatusCode::TOO_MANY_REQUESTS, text).into_response();
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
             return Some(response);
@@ -57,13 +58,13 @@ impl Watched {
         let users = config.users.as_ref()?;
         match self.authenticator.check(users, headers).await {
             Verdict::Accepted => None,
-            Verdict::Refused => {
+            Verdict::Rejected => {
                 let mut response = (StatusCode::UNAUTHORIZED, "Unauthorized\n").into_response();
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
                 Some(response)
             }
             Verdict::Busy => {
-                let text = "too many passwords are being verified\n";
+                let text = "too many password verifications in progress\n";
                 let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 Some(response)
@@ -76,7 +77,7 @@ impl Watched {
             return Ok(());
         };
         let mut bucket = self.bucket.lock();
-        // A changed limit starts with a full bucket; a file that changed elsewhere keeps the old one.
+        // A changed limit starts with a full bucket; other changes of the file keep the bucket.
         let bucket = match &mut *bucket {
             Some(bucket) if bucket.limit() == limit => bucket,
             other => other.insert(TokenBucket::new(limit, now)),

@@ -1,12 +1,11 @@
 //! Prometheus' web configuration file (`--web.config.file`): TLS, users, headers and a rate limit for a listener.
 //!
-//! The schema is the one that Prometheus and its exporters share (exporter-toolkit, `docs/web-configuration.md`), and
-//! so is the behaviour: everything in it holds for every path but the open ones, and the file is read again when it changes,
-//! so that certificates are rotated without a restart. In one thing we differ: a file that has become unusable does not
-//! make every request fail with 500. What was in force stays in force, and a log line and a counter say so; at the start
-//! it is an error.
+//! Schema and behaviour are those of Prometheus and its exporters (exporter-toolkit, `docs/web-configuration.md`). The
+//! file applies to every path but the open ones, and is reloaded when it changes, so that certificates are rotated
+//! without a restart. One difference: a file that becomes invalid does not make every request fail with 500. The
+//! previous configuration stays in force, with a log line and a counter. At startup, an invalid file is an error.
 //!
-//! What is not supported is refused by name and never ignored: TLS 1.0 and 1.1, cipher suites and curves that rustls
+//! Unsupported settings are rejected by name, never ignored: TLS 1.0 and 1.1, cipher suites and curves that rustls
 //! does not have, client verification against the system's authorities, and TLS options without a certificate.
 
 mod basic_auth;
@@ -36,19 +35,20 @@ use file::File;
 use rate_limit::RateLimit;
 use source::Reader;
 
-/// A web configuration that can be used.
+/// A valid web configuration.
 pub(super) struct WebConfig {
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) http2: bool,
     headers: HeaderMap,
     users: Option<Users>,
     rate_limit: Option<RateLimit>,
-    /// Whether clients' certificates are held to authorities.
+    /// Whether client certificates are verified against authorities.
     has_client_ca: bool,
 }
 
 impl WebConfig {
-    /// Makes the configuration of a file, with the certificates of the one before if those of the file cannot be used.
+    /// Builds the configuration of a file. If its certificates are invalid, those of the previous configuration are
+    /// used.
     fn new(file: &File, reader: &mut Reader, before: Option<&Self>) -> Result<(Self, Option<Problem>), Problem> {
         let http = file.http_server_config.as_ref();
         let http2 = http.and_then(|http| http.http2).unwrap_or(true);

@@ -1,4 +1,4 @@
-//! `rate_limit`: one token bucket for all requests, as exporter-toolkit has it.
+//! `rate_limit`: one token bucket for all requests, as in exporter-toolkit.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use tokio::time::Instant;
 use super::error::Problem;
 use super::file;
 
-/// How many requests are let through.
+/// The configured rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RateLimit {
-    /// Time in which one token comes back; not zero.
+    /// Time in which one token is added; not zero.
     interval: Duration,
-    /// Tokens of a full bucket; at least 1.
+    /// Capacity of the bucket; at least 1.
     burst: u32,
 }
 
 impl RateLimit {
-    /// Checks what was typed; `None` if there is no limit.
+    /// Validates the section; `None` if there is no limit.
     pub(super) fn new(typed: &file::RateLimitSection) -> Result<Option<Self>, Problem> {
         let Some(interval) = &typed.interval else {
             return match typed.burst {
                 None | Some(0) => Ok(None),
-                Some(_) => Err(Problem::key("rate_limit.interval", "missing: burst alone limits nothing")),
+                Some(_) => Err(Problem::key("rate_limit.interval", "missing; burst alone sets no limit")),
             };
         };
         let interval = humantime::parse_duration(interval).map_err(|_| {
@@ -33,14 +33,14 @@ impl RateLimit {
         }
         match typed.burst {
             None | Some(0) => {
-                Err(Problem::key("rate_limit.burst", "must be at least 1: with 0 every request would be refused"))
+                Err(Problem::key("rate_limit.burst", "must be at least 1; with 0 every request would be rejected"))
             }
             Some(burst) => Ok(Some(Self { interval, burst })),
         }
     }
 }
 
-/// The bucket, as the generic cell rate algorithm: one point in time instead of a count of tokens.
+/// The token bucket, implemented as the generic cell rate algorithm: one point in time instead of a token count.
 #[derive(Debug)]
 pub(super) struct TokenBucket {
     limit: RateLimit,
@@ -49,12 +49,12 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket.
+    /// Creates a full bucket.
     pub(super) fn new(limit: RateLimit, now: Instant) -> Self {
         Self { limit, full_at: now }
     }
 
-    /// The limit that it keeps.
+    /// Returns the configured limit.
     pub(super) fn limit(&self) -> RateLimit {
         self.limit
     }
@@ -62,7 +62,7 @@ impl TokenBucket {
     /// Takes a token.
     ///
     /// # Errors
-    /// The time until there is one, if there is none.
+    /// Returns the time until the next token if there is none.
     pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let full_at = self.full_at.max(now);
         let tolerance = self.limit.interval.saturating_mul(self.limit.burst - 1);
@@ -82,7 +82,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_burst_passes_and_then_one_request_an_interval() {
+    fn burst_passes_then_one_request_per_interval() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(RateLimit { interval: SECOND, burst: 3 }, start);
         for _ in 0..3 {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rested_bucket_is_full_but_no_fuller() {
+    fn idle_bucket_is_full_but_not_above() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(RateLimit { interval: SECOND, burst: 2 }, start);
         let later = start + SECOND * 100;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_means_nothing_is_refused() {
+    fn incomplete_rate_limit_is_rejected() {
         let typed = |interval: Option<&str>, burst| {
             RateLimit::new(&file::RateLimitSection { interval: interval.map(str::to_owned), burst })
         };

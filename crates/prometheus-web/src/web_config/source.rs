@@ -1,4 +1,4 @@
-//! The web configuration file as it is now: read again whenever it or a file that it names has changed.
+//! The current web configuration: reloaded whenever the file, or a file that it names, changes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use super::error::{Problem, WebConfigError};
 use super::rate_limit::TokenBucket;
 use super::{WebConfig, file::File};
 
-/// How often a file that cannot be used is tried again, even if nothing in its looks has changed.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How often an invalid file is read again, even if it does not seem to have changed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where the web configuration comes from. Cheap to clone; clones share everything.
+/// The source of the web configuration. Cheap to clone; clones share all state.
 #[derive(Clone, Default)]
 pub struct WebConfigSource {
     watched: Option<Arc<Watched>>,
 }
 
-/// A kind of file that is read again while running.
+/// A kind of file that is reloaded at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebConfigFile {
     /// The web configuration itself.
     WebConfig,
     /// The certificate and its private key.
     TlsCertificate,
-    /// The authorities that sign the clients' certificates.
+    /// The authorities that sign client certificates.
     ClientCa,
 }
 
@@ -39,7 +39,7 @@ impl WebConfigFile {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::WebConfig, Self::TlsCertificate, Self::ClientCa];
 
-    /// The kind as a label value.
+    /// Returns the kind as a label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl WebConfigFile {
         }
     }
 
-    /// The kind of the file that is to blame.
+    /// Returns the kind of the invalid file.
     pub(super) fn of(problem: &Problem) -> Self {
         match problem {
             Problem::Key { key, .. } => match key.strip_prefix("tls_server_config.") {
@@ -62,16 +62,16 @@ impl WebConfigFile {
     }
 }
 
-/// How often files of one kind were read, the first time included, and how that went.
+/// Counts of attempts to read files of one kind, including the first one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileReloads {
-    /// Times they could not be used; what was in force before stayed in force.
+    /// Attempts that failed; the previous content stayed in force.
     pub failures: u64,
-    /// Times they could.
+    /// Attempts that succeeded.
     pub successes: u64,
 }
 
-/// A file under watch, and what outlives its changes.
+/// A watched file, and the state that outlives its changes.
 pub(crate) struct Watched {
     path: PathBuf,
     state: Mutex<State>,
@@ -81,26 +81,28 @@ pub(crate) struct Watched {
 
 struct State {
     files: Vec<Snapshot>,
-    /// The last that could be used.
+    /// The last valid configuration.
     current: Arc<WebConfig>,
-    /// What is wrong with what came after it, and when that was last tried.
+    /// The error of the current file, and when it was last tried.
     failing: Option<(String, Instant)>,
     reloads: [FileReloads; WebConfigFile::ALL.len()],
 }
 
 impl WebConfigSource {
-    /// No web configuration: plain HTTP for everybody.
+    /// Creates a source without a web configuration: plain HTTP without passwords.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Reads a web configuration file and watches it from now on. A change that cannot be used is logged and counted
-    /// ([`WebConfigSource::reloads`]), and tried again until it can; until then all stays as it was. A certificate that
-    /// cannot be used keeps nothing else of the file from coming into force.
+    /// Reads a web configuration file and watches it from now on.
+    ///
+    /// An invalid change is logged, counted ([`WebConfigSource::reloads`]) and retried until it is valid; until then
+    /// the previous configuration stays in force. An invalid certificate does not prevent the rest of the file from
+    /// taking effect.
     ///
     /// # Errors
-    /// The file, or one that it names, cannot be read or used.
+    /// Returns an error if the file, or one that it names, cannot be read or is invalid.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, WebConfigError> {
         let path = path.into();
         let (files, loaded) = load(&path, None);
@@ -117,19 +119,19 @@ impl WebConfigSource {
         })
     }
 
-    /// Whether clients have to use `https`. Fixed from the start on: a change needs a restart.
+    /// Returns whether clients have to use `https`. Fixed at startup: a change requires a restart.
     #[must_use]
     pub fn uses_tls(&self) -> bool {
         self.watched.as_ref().is_some_and(|watched| watched.state.lock().current.tls.is_some())
     }
 
-    /// Whether clients have to present a name and a password in `Authorization`. That may change with the file.
+    /// Returns whether clients have to send a user name and password. This can change with the file.
     #[must_use]
     pub fn wants_passwords(&self) -> bool {
         self.watched.as_ref().is_some_and(|watched| watched.state.lock().current.users.is_some())
     }
 
-    /// How reading files of a kind went so far. Looks at them first.
+    /// Returns the attempts to read files of a kind, after checking the files for changes.
     #[must_use]
     pub fn reloads(&self, kind: WebConfigFile) -> FileReloads {
         let Some(watched) = &self.watched else { return FileReloads::default() };
@@ -143,13 +145,13 @@ impl WebConfigSource {
 }
 
 impl Watched {
-    /// The configuration of this moment, or the last that could be used.
+    /// Returns the current configuration, or the last valid one.
     ///
-    /// Costs one `stat` a file when nothing has changed. It is made right here and not on a thread for blocking work:
-    /// the answer comes from the kernel's cache in about a microsecond.
+    /// Costs one `stat` per file if nothing has changed. It is called inline and not on a blocking thread: the kernel
+    /// responds from its cache in about a microsecond.
     pub(crate) fn current(&self) -> Arc<WebConfig> {
         let mut state = self.state.lock();
-        let is_due = state.failing.as_ref().is_some_and(|(_, tried_at)| tried_at.elapsed() >= TRY_AGAIN_AFTER);
+        let is_due = state.failing.as_ref().is_some_and(|(_, tried_at)| tried_at.elapsed() >= RETRY_INTERVAL);
         if is_due || state.files.iter().any(Snapshot::is_outdated) {
             self.reload(&mut state);
         }
@@ -164,19 +166,19 @@ impl Watched {
                 state.current = Arc::new(config);
                 problem
             }
-            Ok(_) => Some(Problem::key("tls_server_config", "TLS cannot be switched on or off while running; restart")),
+            Ok(_) => Some(Problem::key("tls_server_config", "TLS cannot be enabled or disabled at run time; restart")),
             Err(problem) => Some(problem),
         };
         state.count(problem.as_ref());
         let Some(problem) = problem else {
             if state.failing.take().is_some() {
-                info!(file = %self.path.display(), "the web configuration can be used again");
+                info!(file = %self.path.display(), "the web configuration is valid again");
             }
             return;
         };
         let problem = WebConfigError::new(&self.path, problem).to_string();
         if state.failing.as_ref().is_none_or(|(old, _)| *old != problem) {
-            error!(error = %problem, "a changed web configuration cannot be used; what was in force stays in force");
+            error!(error = %problem, "the changed web configuration is invalid; the previous one stays in force");
         }
         state.failing = Some((problem, Instant::now()));
     }
@@ -197,11 +199,12 @@ impl State {
     }
 }
 
-/// A configuration, with what is wrong with a part of it that stays as it was.
+/// A configuration, with the error of a part that was replaced by the previous one.
 type Loaded = Result<(WebConfig, Option<Problem>), Problem>;
 
-/// Reads the file and what it names; the snapshots are there also when something is wrong. Certificates that cannot be used
-/// are an error, or, if there is a configuration before, those of that one stay.
+/// Reads the file and those that it names. The snapshots are returned even in case of an error.
+///
+/// Invalid certificates are an error, unless a previous configuration provides valid ones.
 fn load(path: &Path, before: Option<&WebConfig>) -> (Vec<Snapshot>, Loaded) {
     let mut reader = Reader { folder: path.parent().unwrap_or(Path::new("")).to_owned(), files: Vec::new() };
     let loaded = reader
@@ -215,30 +218,30 @@ fn load(path: &Path, before: Option<&WebConfig>) -> (Vec<Snapshot>, Loaded) {
     (reader.files, loaded)
 }
 
-/// Reads files and remembers how they looked.
+/// Reads files and records their fingerprints.
 pub(super) struct Reader {
-    /// The folder of the web configuration file, which relative paths are relative to.
+    /// The folder of the web configuration file; relative paths are relative to it.
     folder: PathBuf,
     files: Vec<Snapshot>,
 }
 
 impl Reader {
-    /// The path as seen from the working directory.
+    /// Returns the path relative to the working directory.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 
     pub(super) fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        // First the fingerprint, then the content: a change between the two is seen the next time.
+        // Fingerprint first, then content: a change between the two is detected the next time.
         let fingerprint = FileFingerprint::of(path);
         let content = std::fs::read(path);
-        // A failure may pass without a trace in the fingerprint: too many open files, a disk that was away.
+        // A failure may leave no trace in the fingerprint: too many open files, an unavailable disk.
         self.files.push(Snapshot { path: path.to_owned(), fingerprint, was_read: content.is_ok() });
         content
     }
 }
 
-/// How a file looked when it was read.
+/// The state of a file when it was read.
 struct Snapshot {
     path: PathBuf,
     fingerprint: Option<FileFingerprint>,
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_file_is_read_again_only_when_it_changes() {
+    fn old_file_is_reloaded_only_when_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "one").unwrap();
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_just_written_is_read_again() {
+    fn recently_written_file_is_reloaded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "one").unwrap();
@@ -289,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_tried_again() {
+    fn unreadable_file_is_retried() {
         let folder = tempfile::tempdir().unwrap();
         let mut reader = reader(folder.path());
         // A folder cannot be read as a file.
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_file_is_logged_once_and_shows_no_secret() {
+    fn invalid_file_is_logged_once_without_secrets() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("web.yml");
         std::fs::write(&path, "").unwrap();
@@ -312,7 +315,7 @@ mod tests {
                 assert!(watched.current().users.is_none());
             }
             let failures = source.reloads(WebConfigFile::WebConfig).failures;
-            assert!(failures >= 3, "each try is counted: {failures}");
+            assert!(failures >= 3, "each attempt is counted: {failures}");
             std::fs::write(&path, "").unwrap();
             watched.current();
             assert_eq!(source.reloads(WebConfigFile::WebConfig).failures, failures);
@@ -320,7 +323,7 @@ mod tests {
         let log = log.text();
         assert_eq!(log.matches("ERROR").count(), 1, "{log}");
         assert!(log.contains("web.yml") && log.contains("basic_auth_users.alice"), "{log}");
-        assert!(log.contains("can be used again") && !log.contains("CANARY"), "{log}");
+        assert!(log.contains("is valid again") && !log.contains("CANARY"), "{log}");
     }
 
     #[derive(Clone, Default)]

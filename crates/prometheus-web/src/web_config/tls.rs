@@ -1,4 +1,4 @@
-//! `tls_server_config`: from what was typed to a rustls configuration.
+//! `tls_server_config`: builds the rustls configuration.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::file::TlsServerConfig;
 use super::source::Reader;
 use super::tls_names;
 
-/// Builds the configuration of a TLS server; `None` if the section asks for no TLS.
+/// Builds the configuration of a TLS server; `None` if the section does not configure TLS.
 ///
-/// The cryptography is aws-lc-rs, passed explicitly: the process-wide default of rustls belongs to the program that
-/// this library is part of.
+/// The crypto provider is aws-lc-rs, passed explicitly: rustls' process-wide default belongs to the program that uses
+/// this library.
 pub(super) fn server_config(
     typed: &TlsServerConfig,
     http2: bool,
@@ -46,12 +46,12 @@ pub(super) fn server_config(
 
     let chain = CertificateDer::pem_slice_iter(&certificate)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Problem::key(&certificate_key, format!("a certificate cannot be read: {error}")))?;
+        .map_err(|error| Problem::key(&certificate_key, format!("invalid certificate: {error}")))?;
     if chain.is_empty() {
-        return Err(Problem::key(certificate_key, "holds no certificate in PEM form"));
+        return Err(Problem::key(certificate_key, "contains no certificate in PEM format"));
     }
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
-        Problem::key(&key_key, "holds no private key in PEM form (PKCS#8, PKCS#1 or SEC1, not encrypted)")
+        Problem::key(&key_key, "contains no private key in PEM format (PKCS#8, PKCS#1 or SEC1, unencrypted)")
     })?;
 
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -71,8 +71,8 @@ pub(super) fn server_config(
     Ok(Some(Arc::new(config)))
 }
 
-/// Nothing is set at all. Anything set without a certificate is an error instead: who writes `min_version` does not
-/// expect to be served in the clear.
+/// Returns whether nothing is set. Any setting without a certificate is an error instead: with `min_version` set,
+/// plain HTTP would be unexpected.
 fn is_empty(typed: &TlsServerConfig) -> bool {
     let TlsServerConfig {
         cert_file,
@@ -108,7 +108,7 @@ fn provider(typed: &TlsServerConfig) -> Result<Arc<CryptoProvider>, Problem> {
     Ok(Arc::new(provider))
 }
 
-/// The PEM text of `name` or of the file `name_file`, with the key that it came from.
+/// Returns the PEM text of `name` or of the file `name_file`, with the key that it came from.
 fn pem(
     name: &str,
     inline: Option<&str>,
@@ -132,5 +132,5 @@ fn pem(
 }
 
 fn required(pem: Option<(String, Vec<u8>)>, key: &str) -> Result<(String, Vec<u8>), Problem> {
-    pem.ok_or_else(|| Problem::key(key, "missing: TLS needs a certificate and its private key"))
+    pem.ok_or_else(|| Problem::key(key, "missing; TLS requires a certificate and its private key"))
 }

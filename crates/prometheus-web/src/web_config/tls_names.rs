@@ -1,4 +1,4 @@
-//! Go's names of TLS versions, cipher suites and curves, and what they are in rustls.
+//! Go's names of TLS versions, cipher suites and curves, mapped to rustls.
 
 use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, kx_group};
@@ -7,7 +7,7 @@ use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::error::Problem;
 
-/// The versions from `min_version` to `max_version`.
+/// Returns the versions from `min_version` to `max_version`.
 pub(super) fn versions(
     min: Option<&str>,
     max: Option<&str>,
@@ -33,10 +33,10 @@ pub(super) fn versions(
         .collect())
 }
 
-/// The cipher suites of the list, in its order.
+/// Returns the cipher suites of the list, in its order.
 ///
-/// In Go the list governs TLS 1.2 only. So a list without a suite of TLS 1.3 leaves those of TLS 1.3 as they are; one
-/// with such a suite is meant to choose among them, and does.
+/// In Go the list applies to TLS 1.2 only. A list without a TLS 1.3 suite therefore keeps all TLS 1.3 suites; a list
+/// with one also selects among them.
 pub(super) fn cipher_suites(names: &[String]) -> Result<Vec<SupportedCipherSuite>, Problem> {
     let mut suites = Vec::with_capacity(names.len());
     for name in names {
@@ -55,13 +55,13 @@ pub(super) fn cipher_suites(names: &[String]) -> Result<Vec<SupportedCipherSuite
     Ok(suites)
 }
 
-/// The name in Go's `crypto/tls`, which is IANA's.
+/// Returns the name in Go's `crypto/tls`, which is IANA's.
 fn go_name(suite: &SupportedCipherSuite) -> String {
-    // Only rustls' own names of the suites of TLS 1.3 differ from IANA's, by their prefix.
+    // rustls' names differ from IANA's only for TLS 1.3 suites, by their prefix.
     format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
 }
 
-/// The key exchange groups of the list, in its order.
+/// Returns the key exchange groups of the list, in its order.
 pub(super) fn curves(names: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, Problem> {
     names
         .iter()
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_a_range_within_what_is_safe() {
+    fn versions_are_a_range_of_safe_ones() {
         use ProtocolVersion::{TLSv1_2, TLSv1_3};
         assert_eq!(version_names(None, None), Ok(vec![TLSv1_2, TLSv1_3]));
         assert_eq!(version_names(Some("TLS13"), None), Ok(vec![TLSv1_3]));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn cipher_suites_are_chosen_by_their_go_names() {
+    fn cipher_suites_are_selected_by_go_name() {
         let names = |list: &[&str]| {
             cipher_suites(&list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
                 .map(|suites| suites.iter().map(go_name).collect::<Vec<_>>())
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsupported_curve_is_named_beside_the_supported_ones() {
+    fn unsupported_curve_error_lists_the_supported_ones() {
         assert_eq!(curves(&["CurveP256".to_owned(), "X25519".to_owned()]).unwrap().len(), 2);
         let message = curves(&["CurveP521".to_owned()]).unwrap_err().to_string();
         assert!(message.contains("CurveP521 is not supported; choose from X25519"), "{message}");

@@ -16,9 +16,9 @@ async fn serve(web_config: &str) -> (TestServer, ConfigFolder) {
 }
 
 #[tokio::test]
-async fn only_the_right_password_of_a_known_user_comes_in() {
+async fn only_a_valid_password_is_accepted() {
     let (server, _folder) = serve(&alice("open sesame")).await;
-    // Twice: verified, then remembered.
+    // Twice: verified, then from the cache.
     for _ in 0..2 {
         assert_eq!(status(&server.get("/", RIGHT).await), 200);
         for refused in [WRONG, UNKNOWN, "", "Authorization: Bearer x\r\n", "Authorization: Basic ???\r\n"] {
@@ -30,7 +30,7 @@ async fn only_the_right_password_of_a_known_user_comes_in() {
 }
 
 #[tokio::test]
-async fn every_path_asks_for_the_password_also_those_that_do_not_exist() {
+async fn unknown_paths_require_a_password_too() {
     let (server, _folder) = serve(&alice("open sesame")).await;
     for path in ["/-/healthy", "/nowhere", "*"] {
         assert_eq!(status(&server.get(path, "").await), 401, "{path}");
@@ -39,7 +39,7 @@ async fn every_path_asks_for_the_password_also_those_that_do_not_exist() {
 }
 
 #[tokio::test]
-async fn a_changed_password_counts_at_once() {
+async fn changed_password_takes_effect_at_once() {
     let (server, folder) = serve(&alice("open sesame")).await;
     assert_eq!(status(&server.get("/", RIGHT).await), 200);
     folder.write(&alice("another"));
@@ -49,7 +49,7 @@ async fn a_changed_password_counts_at_once() {
 }
 
 #[tokio::test]
-async fn while_a_file_is_unusable_what_was_in_force_stays_in_force() {
+async fn invalid_file_keeps_the_previous_configuration() {
     let (server, folder) = serve(&alice("open sesame")).await;
     let still = async || {
         assert_eq!(status(&server.get("/", RIGHT).await), 200);
@@ -69,7 +69,7 @@ async fn while_a_file_is_unusable_what_was_in_force_stays_in_force() {
 }
 
 #[tokio::test]
-async fn failed_and_successful_reads_are_counted_by_kind() {
+async fn reloads_are_counted_by_kind_and_result() {
     let folder = ConfigFolder::new(&alice("open sesame"));
     let source = folder.source();
     let [config, certificate, authorities] = WebConfigFile::ALL.map(|kind| source.reloads(kind));
@@ -84,12 +84,12 @@ async fn failed_and_successful_reads_are_counted_by_kind() {
 }
 
 #[tokio::test]
-async fn open_paths_need_no_password_and_nothing_like_them_is_open() {
+async fn only_exact_open_paths_need_no_password() {
     let folder = ConfigFolder::new(&format!("rate_limit: {{interval: 1h, burst: 1}}\n{}", alice("open sesame")));
     let options = Options { open_paths: vec!["/x/-/healthy".to_owned()], ..patient() };
     let router = Router::new().fallback(any(async || "inside"));
     let server = TestServer::start(router, options, folder.source()).await;
-    // Not even the rate limit is in their way.
+    // They also skip the rate limit.
     for path in ["/x/-/healthy", "/x/-/healthy?verbose", "/x/-/healthy?"] {
         assert_eq!(status(&server.get(path, "").await), 200, "{path}");
         assert_eq!(status(&server.send("HEAD", path, "").await), 200, "{path}");
@@ -126,7 +126,7 @@ async fn open_paths_need_no_password_and_nothing_like_them_is_open() {
 }
 
 #[tokio::test]
-async fn configured_headers_are_on_every_answer() {
+async fn configured_headers_are_on_every_response() {
     let headers =
         "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Content-Security-Policy: default-src 'self'\n";
     let (server, _folder) = serve(&format!("{headers}{}", alice("open sesame"))).await;
@@ -139,14 +139,14 @@ async fn configured_headers_are_on_every_answer() {
 }
 
 #[tokio::test]
-async fn requests_over_the_rate_limit_are_told_when_to_come_again() {
+async fn requests_over_the_rate_limit_get_a_retry_after() {
     let (server, folder) = serve("rate_limit: {interval: 1h, burst: 2}\n").await;
     for expected in [200, 200, 429, 429] {
         let answer = server.get("/", "").await;
         assert_eq!(status(&answer), expected);
         assert_eq!(answer.contains("\r\nretry-after: 3600\r\n"), expected == 429, "{answer}");
     }
-    // Another change of the file does not refill the bucket, a new limit does.
+    // Other changes of the file do not refill the bucket; a new limit does.
     folder.write("# the same\nrate_limit: {interval: 1h, burst: 2}\n");
     assert_eq!(status(&server.get("/", "").await), 429);
     folder.write("rate_limit: {interval: 1h, burst: 3}\n");

@@ -21,7 +21,7 @@ use crate::support::*;
 const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: local";
 
 #[tokio::test]
-async fn a_client_with_half_a_head_is_closed() {
+async fn client_with_half_a_head_is_closed() {
     let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
     let mut client = server.connect().await;
     client.write_all(HALF_A_HEAD).await.unwrap();
@@ -30,7 +30,7 @@ async fn a_client_with_half_a_head_is_closed() {
 }
 
 #[tokio::test]
-async fn an_answer_whose_body_breaks_at_once_shows_its_head_and_no_end() {
+async fn broken_response_body_sends_the_head_without_an_end() {
     let broken = async || {
         let frames = [Err::<Bytes, _>(std::io::Error::other("broken"))];
         Body::from_stream(futures_util::stream::iter(frames))
@@ -42,26 +42,26 @@ async fn an_answer_whose_body_breaks_at_once_shows_its_head_and_no_end() {
     assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
 }
 
-/// Asks for `/` with a body of 8 MB, of which it sends so many bytes.
+/// Sends a request for `/` with a body of 8 MB, of which it sends this many bytes.
 async fn upload(client: &mut TcpStream, bytes: usize) -> std::io::Result<()> {
     client.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000\r\n\r\n").await?;
     client.write_all(&vec![b'x'; bytes]).await
 }
 
 #[tokio::test]
-async fn a_client_whose_body_nobody_wants_can_send_it_and_gets_the_answer() {
+async fn client_with_an_unread_body_gets_the_response() {
     let server = TestServer::plain(Router::new().route("/", post(async || "no")), patient()).await;
     for _ in 0..5 {
         let mut client = server.connect().await;
         within(upload(&mut client, 8_000_000)).await.unwrap();
         let answer = read_to_end(&mut client).await;
         assert!(status(&answer) == 200 && answer.ends_with("no"), "{answer}");
-        assert!(answer.contains("connection: close"), "no further request is taken, and that is said: {answer}");
+        assert!(answer.contains("connection: close"), "no further request is accepted on this connection: {answer}");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_never_sends_the_body_that_nobody_wants_does_not_stay() {
+async fn client_that_never_sends_an_unread_body_is_closed() {
     let server = TestServer::plain(Router::new().route("/", post(async || "no")), patient()).await;
     let mut client = server.connect().await;
     upload(&mut client, 10).await.unwrap();
@@ -71,14 +71,14 @@ async fn a_client_that_never_sends_the_body_that_nobody_wants_does_not_stay() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_nothing_is_closed() {
+async fn silent_client_is_closed() {
     let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
     let mut client = server.connect().await;
     assert_eq!(read_to_end(&mut client).await, "");
 }
 
 #[tokio::test]
-async fn a_client_that_stops_within_the_http2_preface_is_closed() {
+async fn client_with_half_an_http2_preface_is_closed() {
     let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
     let mut client = server.connect().await;
     client.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
@@ -86,7 +86,7 @@ async fn a_client_that_stops_within_the_http2_preface_is_closed() {
 }
 
 #[tokio::test]
-async fn half_a_head_on_a_kept_connection_is_closed_by_the_head_s_time_limit() {
+async fn half_a_head_on_a_kept_connection_times_out() {
     let server = TestServer::plain(ok_router(), Options { header_read_timeout: LATER, ..patient() }).await;
     let mut client = server.connect().await;
     keep_alive_request(&mut client).await;
@@ -95,7 +95,7 @@ async fn half_a_head_on_a_kept_connection_is_closed_by_the_head_s_time_limit() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_after_the_idle_timeout() {
+async fn idle_connection_is_closed_after_the_idle_timeout() {
     let server = TestServer::plain(ok_router(), Options { idle_timeout: SOON, ..patient() }).await;
     let mut client = server.connect().await;
     keep_alive_request(&mut client).await;
@@ -103,19 +103,19 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_outlives_the_head_s_time_limit() {
-    // hyper's own header timeout would close it; the idle time limit is what counts between requests.
+async fn kept_connection_outlives_the_head_timeout() {
+    // hyper's header timeout would close it; between requests the idle timeout applies.
     let server = TestServer::plain(ok_router(), Options { header_read_timeout: LATER, ..patient() }).await;
     let mut kept = server.connect().await;
     keep_alive_request(&mut kept).await;
     let mut silent = server.connect().await;
-    // The silent client connected later and is closed by the time limit: it has passed for both.
+    // The silent client connected later and is closed by the head timeout, which has passed for both.
     assert_eq!(read_to_end(&mut silent).await, "");
     keep_alive_request(&mut kept).await;
 }
 
 #[tokio::test]
-async fn two_hundred_half_open_clients_keep_nobody_out() {
+async fn half_open_clients_do_not_block_others() {
     for max_connections in [512, 64] {
         let server = TestServer::plain(ok_router(), Options { max_connections, ..patient() }).await;
         let mut half_open = Vec::new();
@@ -133,7 +133,7 @@ async fn two_hundred_half_open_clients_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn no_more_requests_run_than_there_may_be_connections_and_all_are_served() {
+async fn connection_limit_bounds_requests_and_all_are_served() {
     let running = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
     let router = Router::new().route(
@@ -155,7 +155,7 @@ async fn no_more_requests_run_than_there_may_be_connections_and_all_are_served()
     for _ in 0..30 {
         let address = server.address;
         clients.spawn(async move {
-            // A client whose connection had to make room before its request arrived comes again.
+            // A client whose connection was evicted before its request arrived retries.
             loop {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -170,7 +170,7 @@ async fn no_more_requests_run_than_there_may_be_connections_and_all_are_served()
 }
 
 #[tokio::test]
-async fn the_longest_idle_connection_makes_room_for_a_new_client() {
+async fn longest_idle_connection_is_evicted_for_a_new_client() {
     let server = TestServer::plain(ok_router(), Options { max_connections: 2, ..patient() }).await;
     let mut first = server.connect().await;
     keep_alive_request(&mut first).await;
@@ -185,7 +185,7 @@ async fn the_longest_idle_connection_makes_room_for_a_new_client() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_is_not_cut_for_a_new_client() {
+async fn request_in_flight_is_not_evicted() {
     let gate = Gate::new();
     let server = TestServer::plain(gate.router(), Options { max_connections: 1, ..patient() }).await;
     let mut first = server.connect().await;
@@ -194,13 +194,13 @@ async fn a_request_in_flight_is_not_cut_for_a_new_client() {
     let mut second = server.connect().await;
     second.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     gate.release(2);
-    // The first was not told to close: it had to make room as soon as it was idle.
+    // The first got no `Connection: close`: it was evicted as soon as it was idle.
     assert!(read_to_end(&mut first).await.ends_with("ok"));
     assert!(read_to_end(&mut second).await.ends_with("ok"));
 }
 
 #[tokio::test]
-async fn a_request_body_that_does_not_arrive_ends_in_an_error() {
+async fn missing_request_body_is_an_error() {
     let router = Router::new().route("/", post(async |_body: Bytes| "ok"));
     let server = TestServer::plain(router, Options { body_read_timeout: SOON, ..patient() }).await;
     let mut client = server.connect().await;
@@ -210,7 +210,7 @@ async fn a_request_body_that_does_not_arrive_ends_in_an_error() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_closed() {
+async fn client_that_does_not_read_is_closed() {
     let (dropped, is_dropped) = oneshot::channel::<()>();
     let body = Arc::new(parking_lot::Mutex::new(Some(Endless { _dropped: dropped })));
     let router = Router::new().route("/", get(async move || Body::new(body.lock().take().unwrap())));
@@ -220,7 +220,7 @@ async fn a_client_that_takes_no_answer_is_closed() {
     assert!(within(is_dropped).await.is_err());
 }
 
-/// A body without end; says by its drop that the connection is gone.
+/// An endless body; its drop shows that the connection is closed.
 struct Endless {
     _dropped: oneshot::Sender<()>,
 }
@@ -235,7 +235,7 @@ impl http_body::Body for Endless {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_refused() {
+async fn endless_head_is_rejected() {
     let server = TestServer::plain(ok_router(), patient()).await;
     let mut client = server.connect().await;
     client.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
@@ -245,7 +245,7 @@ async fn a_head_without_end_is_refused() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_handler_is_a_500_and_the_server_goes_on() {
+async fn handler_panic_is_a_500_and_the_server_continues() {
     let router = ok_router().route("/panic", get(async || -> &str { panic!("on purpose") }));
     let server = TestServer::plain(router, patient()).await;
     assert_eq!(status(&server.get("/panic", "").await), 500);
@@ -253,7 +253,7 @@ async fn a_panic_in_a_handler_is_a_500_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn http2_without_tls_is_served_and_a_panic_ends_one_stream_only() {
+async fn http2_without_tls_is_served_and_survives_a_panic() {
     let router = ok_router().route("/panic", get(async || -> &str { panic!("on purpose") }));
     let server = TestServer::plain(router, patient()).await;
     let io = TokioIo::new(server.connect().await);
@@ -267,12 +267,12 @@ async fn http2_without_tls_is_served_and_a_panic_ends_one_stream_only() {
         assert_eq!(response.status(), expected);
         within(response.into_body().collect()).await.unwrap();
     }
-    // The connection is idle now, and goes away by itself.
+    // The connection is idle now and is closed on its own.
     assert_eq!(server.stop().await.cut, 0);
 }
 
 #[tokio::test]
-async fn handlers_learn_the_client_s_address() {
+async fn handlers_get_the_client_address() {
     let router =
         Router::new().route("/", get(async |ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>| peer.to_string()));
     let server = TestServer::plain(router, patient()).await;
@@ -282,7 +282,7 @@ async fn handlers_learn_the_client_s_address() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_named() {
+async fn address_in_use_error_names_a_remedy() {
     let first = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
     let address = first[0].local_addr();
     let error = prometheus_web::bind(&[ListenAddress::Socket(address)]).await.unwrap_err().to_string();
@@ -291,7 +291,7 @@ async fn an_address_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn a_name_is_resolved_and_several_listeners_are_served() {
+async fn names_are_resolved_and_all_listeners_are_served() {
     let addresses = ["localhost:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
     let listeners = prometheus_web::bind(&addresses).await.unwrap();
     let bound: Vec<_> = listeners.iter().map(prometheus_web::Listener::local_addr).collect();
@@ -313,7 +313,7 @@ async fn a_name_is_resolved_and_several_listeners_are_served() {
 }
 
 #[tokio::test]
-async fn without_a_socket_from_systemd_the_error_says_what_to_do() {
+async fn missing_systemd_socket_error_names_a_remedy() {
     let error = prometheus_web::from_systemd().unwrap_err().to_string();
     assert!(error.contains(".socket unit"), "{error}");
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::support::*;
 
 #[tokio::test]
-async fn a_request_in_flight_is_finished_after_the_order_to_stop() {
+async fn request_in_flight_finishes_after_shutdown() {
     let gate = Gate::new();
     let server = TestServer::plain(gate.router(), patient()).await;
     let mut client = server.connect().await;
@@ -22,7 +22,7 @@ async fn a_request_in_flight_is_finished_after_the_order_to_stop() {
 }
 
 #[tokio::test]
-async fn after_the_order_to_stop_no_client_is_accepted() {
+async fn no_client_is_accepted_after_shutdown() {
     let gate = Gate::new();
     let server = TestServer::plain(gate.router(), patient()).await;
     let mut client = server.connect().await;
@@ -30,7 +30,7 @@ async fn after_the_order_to_stop_no_client_is_accepted() {
     gate.entered().await;
     let address = server.address;
     server.shutdown.cancel();
-    // The socket is closed a moment later: until then a client is queued by the kernel and then reset.
+    // The socket is closed a moment later: until then the kernel queues a client and then resets it.
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -39,7 +39,7 @@ async fn after_the_order_to_stop_no_client_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_end_is_cut_and_counted() {
+async fn endless_request_is_cut_and_counted() {
     let gate = Gate::new();
     let server = TestServer::plain(gate.router(), Options { drain: SOON, ..patient() }).await;
     let mut client = server.connect().await;
@@ -50,7 +50,7 @@ async fn a_request_that_does_not_end_is_cut_and_counted() {
 }
 
 #[tokio::test]
-async fn an_http2_stream_that_does_not_end_is_cut_with_its_connection() {
+async fn endless_http2_stream_is_cut_with_its_connection() {
     let gate = Gate::new();
     let server = TestServer::plain(gate.router(), Options { drain: SOON, ..patient() }).await;
     let io = TokioIo::new(server.connect().await);
@@ -64,23 +64,23 @@ async fn an_http2_stream_that_does_not_end_is_cut_with_its_connection() {
     gate.entered().await;
     assert_eq!(server.stop().await, Drained { cut: 1 });
     assert!(within(requests.join_next()).await.unwrap().unwrap().is_err());
-    // The handler is gone too, not only its client: its clone of the gate was the last but one.
+    // The handler is dropped too, not only its client: its clone of the gate was the last but one.
     assert_eq!(gate.clones(), 1);
 }
 
 #[tokio::test]
-async fn a_client_with_half_a_head_does_not_outlast_the_drain() {
+async fn client_with_half_a_head_does_not_outlast_the_drain() {
     let server = TestServer::plain(ok_router(), Options { drain: SOON, ..patient() }).await;
     let mut half_open = server.connect().await;
     half_open.write_all(b"GET / HTTP/1.1\r\nHost: local").await.unwrap();
-    // Served after it: so the other one is accepted too.
+    // Served after it, which shows that the other one is accepted, too.
     assert_eq!(status(&server.get("/", "").await), 200);
     server.stop().await;
     assert_eq!(read_to_end(&mut half_open).await, "");
 }
 
 #[tokio::test]
-async fn half_a_head_is_not_waited_for_to_the_end_of_the_drain() {
+async fn half_a_head_does_not_use_up_the_drain() {
     let server = TestServer::plain(ok_router(), patient()).await;
     let mut half_open = server.connect().await;
     half_open.write_all(b"GET / HTTP/1.1\r\nHost: local").await.unwrap();
@@ -90,7 +90,7 @@ async fn half_a_head_is_not_waited_for_to_the_end_of_the_drain() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_at_once() {
+async fn idle_connections_are_closed_at_shutdown() {
     let server = TestServer::plain(ok_router(), patient()).await;
     let mut kept = server.connect().await;
     keep_alive_request(&mut kept).await;
@@ -102,7 +102,7 @@ async fn idle_connections_are_closed_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_in_its_tls_handshake_does_not_hold_up_the_end() {
+async fn tls_handshake_does_not_delay_the_shutdown() {
     let folder = ConfigFolder::new("tls_server_config: {cert_file: server.pem, key_file: server.key}\n");
     let server = TestServer::start(ok_router(), patient(), folder.source()).await;
     let mut client = server.connect().await;
@@ -112,7 +112,7 @@ async fn a_client_in_its_tls_handshake_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_dropped_closes_its_connections() {
+async fn dropped_server_closes_its_connections() {
     let gate = Gate::new();
     let server = TestServer::plain(gate.router(), patient()).await;
     let mut client = server.connect().await;

@@ -1,4 +1,4 @@
-//! An HTTP/2 client of raw frames, that can do what no library does.
+//! An HTTP/2 client that sends raw frames, which no library allows.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -27,7 +27,7 @@ pub(crate) struct Frame {
 pub(crate) struct FrameClient<S>(S);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FrameClient<S> {
-    /// Begins a connection whose streams may be sent so many bytes at first.
+    /// Starts a connection with this initial stream window.
     pub(crate) async fn start(mut stream: S, window: u32) -> Self {
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let mut client = Self(stream);
@@ -46,7 +46,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameClient<S> {
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        // The server may have gone: then the next read says so.
+        // If the server has closed the connection, the next read shows it.
         let _ = self.0.write_all(bytes).await;
     }
 
@@ -54,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameClient<S> {
         self.send(HEADERS, END_HEADERS | END_STREAM, stream, &head(0x82, path)).await;
     }
 
-    /// Asks with POST, without sending a body yet.
+    /// Sends a POST request without a body yet.
     pub(crate) async fn post(&mut self, stream: u32, path: &str) {
         self.send(HEADERS, END_HEADERS, stream, &head(0x83, path)).await;
     }
@@ -63,7 +63,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameClient<S> {
         self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await;
     }
 
-    /// The next frame that is neither of settings nor a ping; those are acknowledged. None when the connection has ended.
+    /// Returns the next frame other than settings and pings, which are acknowledged; `None` when the connection has
+    /// ended.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             let mut start = [0; 9];
@@ -82,7 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameClient<S> {
         }
     }
 
-    /// The next frame of a kind on a stream; none when the connection has ended.
+    /// Returns the next frame of a kind on a stream; `None` when the connection has ended.
     pub(crate) async fn next_of(&mut self, kind: u8, stream: u32) -> Option<Frame> {
         loop {
             let frame = self.next().await?;
@@ -92,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameClient<S> {
         }
     }
 
-    /// All of the response's body on a stream, until its end; none if it has none.
+    /// Returns the complete response body of a stream; `None` if it has no end.
     pub(crate) async fn body(&mut self, stream: u32) -> Option<Vec<u8>> {
         let mut body = Vec::new();
         loop {
@@ -111,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameClient<S> {
         }
     }
 
-    /// Answers pings until the server ends the connection.
+    /// Acknowledges pings until the server closes the connection.
     pub(crate) async fn ended(&mut self) {
         while self.next().await.is_some() {}
     }
@@ -122,7 +123,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8>
     [&[a, b, c, kind, flags], &stream.to_be_bytes()[..], content].concat()
 }
 
-/// A head in HPACK, all of it literal but the method: an index of the static table.
+/// Encodes a head in HPACK, all literal except the method: an index of the static table.
 pub(crate) fn head(method: u8, path: &str) -> Vec<u8> {
     let literal = |index: u8, text: &str| [&[index, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     [&[method, 0x86][..], &literal(4, path), &literal(1, "localhost")].concat()

@@ -1,4 +1,4 @@
-//! Requests whose end two servers could see in different places.
+//! Requests with an ambiguous end, as used for request smuggling.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -14,7 +14,7 @@ fn router() -> Router {
     Router::new().fallback(any(async |body: Bytes| format!("<{}>", body.len())))
 }
 
-/// The responses to all of this on one connection, up to its end.
+/// Returns the responses to these requests on one connection, up to its end.
 async fn responses(server: &TestServer, requests: &str) -> String {
     let mut stream = server.connect().await;
     stream.write_all(requests.as_bytes()).await.unwrap();
@@ -23,7 +23,7 @@ async fn responses(server: &TestServer, requests: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_request_that_can_be_understood_in_two_ways_is_refused_wherever_it_comes() {
+async fn ambiguous_request_is_rejected_at_any_position() {
     let server = TestServer::plain(router(), patient()).await;
     let post = |headers: &str| format!("POST / HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
     let sized = post("Content-Length: 3\r\n") + "abc";
@@ -55,7 +55,7 @@ async fn a_request_that_can_be_understood_in_two_ways_is_refused_wherever_it_com
 }
 
 #[tokio::test]
-async fn a_request_behind_a_rest_is_looked_at_too() {
+async fn request_after_a_pause_is_inspected() {
     let server = TestServer::plain(ok_router(), patient()).await;
     let mut stream = server.connect().await;
     keep_alive_request(&mut stream).await;
@@ -67,7 +67,7 @@ async fn a_request_behind_a_rest_is_looked_at_too() {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_all_answered() {
+async fn pipelined_requests_all_get_responses() {
     let server = TestServer::plain(router(), patient()).await;
     let sized = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\nGET /#  HTTP/1.1\r\n\r\n";
     let same = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx";
@@ -77,7 +77,7 @@ async fn pipelined_requests_are_all_answered() {
 }
 
 #[tokio::test]
-async fn a_target_that_is_this_server_s_address_is_a_path() {
+async fn absolute_target_of_this_server_becomes_a_path() {
     let router = Router::new().fallback(any(async |uri: http::Uri| uri.to_string()));
     let server = TestServer::plain(router, patient()).await;
     let port = server.address.port();
@@ -99,7 +99,7 @@ async fn a_target_that_is_this_server_s_address_is_a_path() {
 }
 
 #[tokio::test]
-async fn what_http2_forbids_is_refused_on_its_stream() {
+async fn invalid_http2_request_is_rejected_on_its_stream() {
     let server = TestServer::plain(router(), patient()).await;
     let literal = |name: &str, value: &str| {
         let length = |text: &str| u8::try_from(text.len()).unwrap();
@@ -120,7 +120,7 @@ async fn what_http2_forbids_is_refused_on_its_stream() {
         let block = [head(0x83, "/"), literal(name, value)].concat();
         client.send(HEADERS, END_HEADERS, 1, &block).await;
         client.send(DATA, END_STREAM, 1, b"ab").await;
-        // As an error of the stream or of the connection, or as a response that is none of the handler's.
+        // As an error of the stream or connection, or as a response that does not come from the handler.
         let answered = within(client.body(1)).await;
         assert!(answered.as_deref() != Some(b"<2>"), "{name}: {value}");
     }

@@ -1,6 +1,6 @@
-//! Serving: real sockets on the loopback interface, driven through the public face of `serve`.
+//! Tests of [`serve`](prometheus_web::serve) over real sockets on the loopback interface.
 
-#![expect(clippy::unwrap_used, reason = "a failed step of a test may stop it, in helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod auth;
 mod connections;

@@ -1,4 +1,4 @@
-//! Clients that ask and do not take what they asked for, over HTTP/2, where pings pass while a stream's window is shut.
+//! HTTP/2 clients that do not read their responses, while pings pass and a stream's window is closed.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -23,7 +23,7 @@ async fn client(server: &TestServer, window: u32) -> FrameClient<TcpStream> {
 }
 
 #[tokio::test]
-async fn a_stream_that_takes_nothing_is_reset_and_its_connection_closed() {
+async fn stalled_stream_is_reset_and_its_connection_closed() {
     for (path, window) in [("/", 0), ("/", 1), ("/large", 0), ("/large", 1), ("/large", 100), ("/large", 65_535)] {
         let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
         let mut client = client(&server, window).await;
@@ -34,7 +34,7 @@ async fn a_stream_that_takes_nothing_is_reset_and_its_connection_closed() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_refused_for_its_password_is_no_exception() {
+async fn stalled_unauthorized_response_is_reset_too() {
     let folder = ConfigFolder::new(&alice("open sesame"));
     let options = Options { write_timeout: LATER, ..patient() };
     let server = TestServer::start(router(), options, folder.source()).await;
@@ -45,31 +45,31 @@ async fn a_response_that_is_refused_for_its_password_is_no_exception() {
 }
 
 #[tokio::test]
-async fn a_stalled_stream_is_reset_while_others_on_its_connection_go_on() {
+async fn stalled_stream_is_reset_while_others_continue() {
     let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
     let mut client = client(&server, 0).await;
     client.get(1, "/large").await;
     client.get(3, "/large").await;
     client.allow(0, 10_000_000).await;
-    // The other one takes a little for as long as the first is there.
+    // The other stream reads a little for as long as the first exists.
     loop {
         client.allow(3, 1).await;
-        let frame = within(client.next()).await.expect("the connection stays");
+        let frame = within(client.next()).await.expect("the connection stays open");
         match (frame.kind, frame.stream) {
             (RST_STREAM, 1) => break,
-            (RST_STREAM, 3) => panic!("it has taken bytes all the time"),
+            (RST_STREAM, 3) => panic!("it has been reading all the time"),
             _ => {}
         }
     }
     client.allow(3, 1_000_000).await;
-    assert!(within(client.body(3)).await.is_some(), "it gets the rest");
+    assert!(within(client.body(3)).await.is_some(), "it gets the rest of the body");
     client.get(5, "/").await;
     client.allow(5, 100).await;
     assert_eq!(within(client.body(5)).await.unwrap(), b"ok", "and the connection can be used");
 }
 
 #[tokio::test]
-async fn every_byte_arrives_whatever_the_windows_are() {
+async fn every_byte_arrives_with_any_window() {
     for window in [1, 2, 16_383, 16_384, 16_385, 65_535, 299_999, 300_000, 1_000_000] {
         let server = TestServer::plain(router(), patient()).await;
         let mut client = client(&server, window).await;
@@ -78,16 +78,16 @@ async fn every_byte_arrives_whatever_the_windows_are() {
         if (window as usize) < LARGE {
             client.allow(1, u32::try_from(LARGE).unwrap() - window).await;
         }
-        // The window has room for the whole body and not a byte more.
+        // The window fits the whole body and not a byte more.
         assert_eq!(within(client.body(1)).await.unwrap(), vec![b'x'; LARGE], "{window}");
-        // Without it the server would wait a second for the acknowledgement of its end.
+        // Without this, the server would wait a second for the acknowledgement of its end.
         drop(client);
         assert_eq!(server.stop().await.cut, 0);
     }
 }
 
 #[tokio::test]
-async fn a_window_that_is_taken_back_does_not_keep_a_response_for_ever() {
+async fn shrunk_window_does_not_keep_a_response() {
     let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
     let mut client = client(&server, 1_000).await;
     client.get(1, "/large").await;
@@ -97,13 +97,13 @@ async fn a_window_that_is_taken_back_does_not_keep_a_response_for_ever() {
     within(client.ended()).await;
 }
 
-/// As many connections as there may be, each with requests of which nothing is taken, and pings answered.
+/// Opens this many connections, each with requests whose responses are not read and with pings acknowledged.
 async fn attack(server: &TestServer, connections: usize, path: &'static str, window: u32) -> JoinSet<()> {
     let mut attackers = JoinSet::new();
     let clients = join_all((0..connections).map(|_| client(server, window))).await;
     for mut client in clients {
         client.get(1, path).await;
-        // Its head has come: the request is in flight.
+        // Its head arrived: the request is in flight.
         assert!(within(client.next_of(HEADERS, 1)).await.is_some());
         attackers.spawn(async move { client.ended().await });
     }
@@ -111,7 +111,7 @@ async fn attack(server: &TestServer, connections: usize, path: &'static str, win
 }
 
 #[tokio::test]
-async fn a_scrape_is_answered_while_stalled_streams_hold_every_connection() {
+async fn scrape_succeeds_while_stalled_streams_use_all_connections() {
     for (path, window) in [("/", 0), ("/large", 0), ("/large", 1), ("/large", 65_535)] {
         let options = Options { max_connections: 100, ..patient() };
         let server = TestServer::plain(router(), options).await;
@@ -125,7 +125,7 @@ async fn a_scrape_is_answered_while_stalled_streams_hold_every_connection() {
 }
 
 #[tokio::test]
-async fn a_scrape_is_answered_before_its_password_is_known_to_be_wrong_for_others() {
+async fn scrape_succeeds_while_unauthorized_streams_stall() {
     let folder = ConfigFolder::new(&alice("open sesame"));
     let options = Options { max_connections: 100, write_timeout: LATER, ..patient() };
     let server = TestServer::start(router(), options, folder.source()).await;
@@ -137,7 +137,7 @@ async fn a_scrape_is_answered_before_its_password_is_known_to_be_wrong_for_other
 }
 
 #[tokio::test]
-async fn a_scrape_is_answered_while_uploads_that_do_not_come_hold_every_connection() {
+async fn scrape_succeeds_while_stalled_uploads_use_all_connections() {
     let server = TestServer::plain(router(), Options { max_connections: 50, ..patient() }).await;
     let mut clients = Vec::new();
     for _ in 0..50 {
@@ -150,7 +150,7 @@ async fn a_scrape_is_answered_while_uploads_that_do_not_come_hold_every_connecti
 }
 
 #[tokio::test]
-async fn responses_that_wait_in_memory_make_room_for_a_scrape() {
+async fn unread_responses_are_ended_for_a_scrape() {
     let options = Options { max_unsent_bytes: 10 * LARGE, ..patient() };
     let server = TestServer::plain(router(), options).await;
     let mut clients = Vec::new();
@@ -167,7 +167,7 @@ async fn responses_that_wait_in_memory_make_room_for_a_scrape() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_not_finished_is_closed_by_its_time_limit() {
+async fn unfinished_http2_head_times_out() {
     let part = &head(0x82, "/")[..5];
     for (first, further) in [(part, &b""[..]), (&b""[..], &b""[..]), (part, &[0x40, 1, b'x', 1, b'y'][..])] {
         let server = TestServer::plain(router(), Options { header_read_timeout: LATER, ..patient() }).await;
@@ -183,7 +183,7 @@ async fn a_head_that_is_not_finished_is_closed_by_its_time_limit() {
 }
 
 #[tokio::test]
-async fn a_flood_of_continuations_ends_the_connection() {
+async fn continuation_flood_closes_the_connection() {
     let server = TestServer::plain(router(), patient()).await;
     let mut flood = client(&server, 100).await;
     flood.send(HEADERS, END_STREAM, 1, &head(0x82, "/")).await;
@@ -195,7 +195,7 @@ async fn a_flood_of_continuations_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn streams_that_are_reset_at_once_end_the_connection_or_cost_nothing() {
+async fn rapid_resets_close_the_connection_or_cost_nothing() {
     let server = TestServer::plain(router(), patient()).await;
     let mut flood = client(&server, 0).await;
     let mut burst = Vec::new();

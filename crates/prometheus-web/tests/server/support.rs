@@ -14,16 +14,16 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Short enough not to be noticed, where a test wants a time limit to run out.
+/// Short, for time limits that a test lets expire.
 pub(crate) const SOON: Duration = Duration::from_millis(50);
 
-/// The same where a client has to do something within the limit first, on a busy machine too.
+/// The same for limits within which a client has to do something first, also on a busy machine.
 pub(crate) const LATER: Duration = Duration::from_millis(500);
 
-/// Longer than any test, where a time limit must not be what ends it.
+/// Longer than any test, for time limits that must not end it.
 pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
-/// Every time limit out of the way; a test sets the one that it is about.
+/// Options whose time limits never expire; a test sets the one that it is about.
 pub(crate) fn patient() -> Options {
     Options {
         max_connections: 512,
@@ -67,7 +67,7 @@ impl TestServer {
         within(TcpStream::connect(self.address)).await.unwrap()
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on its own connection.
     pub(crate) async fn get(&self, path: &str, headers: &str) -> String {
         within(exchange(self.connect().await, path, headers)).await
     }
@@ -80,7 +80,7 @@ impl TestServer {
         read_to_end(&mut stream).await
     }
 
-    /// Waits for the end of a server that was told to stop.
+    /// Waits for the end of a server that is shutting down.
     pub(crate) async fn drained(mut self) -> Drained {
         within(self.running.join_next()).await.unwrap().unwrap()
     }
@@ -91,21 +91,21 @@ impl TestServer {
     }
 }
 
-/// Sends a request that closes the connection, and reads the whole answer.
+/// Sends a request that closes the connection, and returns the whole response.
 pub(crate) async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, headers: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     read_to_end(&mut stream).await
 }
 
-/// Everything until the server closes the connection, whether properly or by a reset.
+/// Reads until the server closes the connection, properly or by a reset.
 pub(crate) async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let _ = within(stream.read_to_end(&mut answer)).await;
     String::from_utf8(answer).unwrap()
 }
 
-/// Sends a request that keeps the connection, and reads its answer `ok`.
+/// Sends a request that keeps the connection, and reads its response `ok`.
 pub(crate) async fn keep_alive_request(stream: &mut TcpStream) {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
@@ -117,7 +117,7 @@ pub(crate) async fn keep_alive_request(stream: &mut TcpStream) {
 }
 
 pub(crate) fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no HTTP answer: {answer:?}"))
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no HTTP status: {answer:?}"))
 }
 
 /// `alice` with the password `open sesame`, as `htpasswd -B` writes it (cost 4, to be quick).
@@ -126,12 +126,12 @@ pub(crate) fn alice(password: &str) -> String {
     format!("basic_auth_users:\n  alice: {hash}\n")
 }
 
-/// Answers `ok` on `/`.
+/// Responds `ok` on `/`.
 pub(crate) fn ok_router() -> Router {
     Router::new().route("/", get(async || "ok"))
 }
 
-/// A handler that says when it was entered and waits to be let go.
+/// A handler that signals when it is entered and waits to be released.
 #[derive(Clone)]
 pub(crate) struct Gate {
     entered: Arc<Semaphore>,
@@ -143,7 +143,7 @@ impl Gate {
         Self { entered: Arc::new(Semaphore::new(0)), released: Arc::new(Semaphore::new(0)) }
     }
 
-    /// Answers `ok` on `/` when released.
+    /// Responds `ok` on `/` when released.
     pub(crate) fn router(&self) -> Router {
         let gate = self.clone();
         Router::new().route(
@@ -156,12 +156,12 @@ impl Gate {
         )
     }
 
-    /// Waits until a request has come in.
+    /// Waits until a request has arrived.
     pub(crate) async fn entered(&self) {
         within(self.entered.acquire()).await.unwrap().forget();
     }
 
-    /// How many there are of this gate, in handlers and routers too.
+    /// Returns the number of clones of this gate, in handlers and routers too.
     pub(crate) fn clones(&self) -> usize {
         Arc::strong_count(&self.released)
     }
@@ -176,7 +176,7 @@ pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// A folder for a web configuration, with the certificates beside it.
+/// A folder with a web configuration and certificates.
 pub(crate) struct ConfigFolder(tempfile::TempDir);
 
 impl ConfigFolder {
@@ -193,7 +193,7 @@ impl ConfigFolder {
         std::fs::write(self.path(), web_config).unwrap();
     }
 
-    /// Puts a test certificate or key there under another name.
+    /// Copies a test certificate or key there under another name.
     pub(crate) fn copy(&self, name: &str, as_name: &str) {
         std::fs::copy(data("tls").join(name), self.0.path().join(as_name)).unwrap();
     }

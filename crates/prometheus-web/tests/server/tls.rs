@@ -14,7 +14,7 @@ use crate::support::*;
 
 const TLS: &str = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n";
 
-/// What a client brings along.
+/// A client's protocols and certificate.
 #[derive(Default)]
 struct Client {
     certificate: Option<&'static str>,
@@ -47,9 +47,9 @@ impl Client {
         within(TlsConnector::from(Arc::new(config)).connect(name, server.connect().await)).await
     }
 
-    /// The status of a request; `None` if the server does not let the client in.
+    /// Returns the status of a request; `None` if the server rejects the client.
     ///
-    /// In TLS 1.3 a client learns that its certificate is refused only when it reads.
+    /// In TLS 1.3 a client only notices that its certificate is rejected when it reads.
     async fn status(&self, server: &TestServer) -> Option<u16> {
         let mut stream = self.connect(server).await.ok()?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.ok()?;
@@ -69,7 +69,7 @@ fn shown_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 }
 
 #[tokio::test]
-async fn requests_go_through_tls_with_files_and_with_inline_text() {
+async fn tls_works_with_files_and_inline_pem() {
     let (server, folder) = serve(TLS).await;
     assert!(folder.source().uses_tls());
     assert_eq!(Client::default().status(&server).await, Some(200));
@@ -84,7 +84,7 @@ async fn requests_go_through_tls_with_files_and_with_inline_text() {
 }
 
 #[tokio::test]
-async fn http2_is_offered_unless_switched_off() {
+async fn http2_is_offered_unless_disabled() {
     let client = Client { alpn: &["h2", "http/1.1"], ..Client::default() };
     for (extra, expected) in [("", "h2"), ("http_server_config: {http2: false}\n", "http/1.1")] {
         let (server, _folder) = serve(&format!("{TLS}{extra}")).await;
@@ -94,7 +94,7 @@ async fn http2_is_offered_unless_switched_off() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_used_without_a_restart() {
+async fn new_certificate_is_used_without_a_restart() {
     let (server, folder) = serve(TLS).await;
     let before = Client::default().connect(&server).await.unwrap();
     assert_eq!(shown_certificate(&before), certificate("server.pem"));
@@ -103,12 +103,12 @@ async fn a_new_certificate_is_used_without_a_restart() {
     folder.copy("rotated.key", "server.key");
     let after = Client::default().connect(&server).await.unwrap();
     assert_eq!(shown_certificate(&after), certificate("rotated.pem"));
-    // A connection from before the change goes on.
+    // A connection from before the change continues.
     assert_eq!(status(&exchange(before, "/", "").await), 200);
 }
 
 #[tokio::test]
-async fn half_a_rotation_leaves_the_old_pair_in_force() {
+async fn half_a_rotation_keeps_the_old_pair() {
     for (first, then) in [("pem", "key"), ("key", "pem")] {
         let folder = ConfigFolder::new(TLS);
         let source = folder.source();
@@ -118,7 +118,7 @@ async fn half_a_rotation_leaves_the_old_pair_in_force() {
         let stream = Client::default().connect(&server).await.unwrap();
         assert_eq!(shown_certificate(&stream), certificate("server.pem"));
         assert_eq!(status(&exchange(stream, "/", "").await), 200);
-        assert_eq!(status(&exchange(open, "/", "").await), 200, "connections that are open go on");
+        assert_eq!(status(&exchange(open, "/", "").await), 200, "open connections continue");
         let half = source.reloads(WebConfigFile::TlsCertificate);
         assert!(half.failures > 0);
         assert_eq!(source.reloads(WebConfigFile::WebConfig).failures, 0);
@@ -132,7 +132,7 @@ async fn half_a_rotation_leaves_the_old_pair_in_force() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_gone_for_a_while_stays_in_force() {
+async fn missing_certificate_file_keeps_the_loaded_one() {
     for name in ["server.pem", "server.key"] {
         let (server, folder) = serve(TLS).await;
         std::fs::remove_file(folder.path().with_file_name(name)).unwrap();
@@ -147,7 +147,7 @@ async fn a_certificate_that_is_gone_for_a_while_stays_in_force() {
 }
 
 #[tokio::test]
-async fn users_are_taken_over_while_a_certificate_cannot_be_used() {
+async fn users_are_reloaded_despite_an_invalid_certificate() {
     let (server, folder) = serve(TLS).await;
     folder.copy("rotated.pem", "server.pem");
     folder.write(&format!("{TLS}{}", alice("open sesame")));
@@ -155,7 +155,7 @@ async fn users_are_taken_over_while_a_certificate_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn clients_are_held_to_the_old_authorities_until_there_are_new_ones() {
+async fn invalid_authorities_keep_the_old_ones() {
     let signed = Client { certificate: Some("client"), ..Client::default() };
     let stranger = Client { certificate: Some("stranger"), ..Client::default() };
     let folder = ConfigFolder::new(
@@ -178,7 +178,7 @@ async fn clients_are_held_to_the_old_authorities_until_there_are_new_ones() {
 }
 
 #[tokio::test]
-async fn tls_is_never_switched_off_while_running() {
+async fn tls_is_never_disabled_at_run_time() {
     let (server, folder) = serve(TLS).await;
     for text in ["", "nonsense: 1\n"] {
         folder.write(text);
@@ -189,7 +189,7 @@ async fn tls_is_never_switched_off_while_running() {
 }
 
 #[tokio::test]
-async fn a_stalled_stream_is_reset_over_tls_too() {
+async fn stalled_stream_is_reset_over_tls() {
     let folder = ConfigFolder::new(TLS);
     let server = TestServer::start(ok_router(), Options { write_timeout: LATER, ..patient() }, folder.source()).await;
     let client = Client { alpn: &["h2"], ..Client::default() };
@@ -200,7 +200,7 @@ async fn a_stalled_stream_is_reset_over_tls_too() {
 }
 
 #[tokio::test]
-async fn only_the_allowed_versions_are_spoken() {
+async fn only_allowed_tls_versions_are_accepted() {
     let (server, _folder) =
         serve("tls_server_config: {cert_file: server.pem, key_file: server.key, min_version: TLS13}\n").await;
     let versions: &[_] = const { &[&rustls::version::TLS12] };
@@ -210,7 +210,7 @@ async fn only_the_allowed_versions_are_spoken() {
 }
 
 #[tokio::test]
-async fn clients_are_asked_for_certificates_as_configured() {
+async fn client_auth_type_decides_who_is_accepted() {
     let none = Client::default();
     let signed = Client { certificate: Some("client"), ..Client::default() };
     let stranger = Client { certificate: Some("stranger"), ..Client::default() };
@@ -232,7 +232,7 @@ async fn clients_are_asked_for_certificates_as_configured() {
 }
 
 #[tokio::test]
-async fn of_the_clients_with_a_good_certificate_only_those_with_an_allowed_name_come_in() {
+async fn only_certificates_with_an_allowed_name_are_accepted() {
     let signed = Client { certificate: Some("client"), ..Client::default() };
     for (names, expected) in [
         ("scraper.example", Some(200)),
@@ -251,7 +251,7 @@ async fn of_the_clients_with_a_good_certificate_only_those_with_an_allowed_name_
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_no_tls_harms_nobody() {
+async fn plaintext_client_does_not_affect_others() {
     let (server, _folder) = serve(TLS).await;
     let mut plain = server.connect().await;
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
@@ -260,7 +260,7 @@ async fn a_client_that_speaks_no_tls_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_handshake_without_end_is_closed() {
+async fn unfinished_handshake_is_closed() {
     let folder = ConfigFolder::new(TLS);
     let options = Options { tls_handshake_timeout: SOON, ..patient() };
     let server = TestServer::start(ok_router(), options, folder.source()).await;
@@ -270,7 +270,7 @@ async fn a_handshake_without_end_is_closed() {
 }
 
 #[tokio::test]
-async fn clients_stuck_in_their_handshake_keep_nobody_out() {
+async fn unfinished_handshakes_do_not_block_others() {
     let folder = ConfigFolder::new(TLS);
     let options = Options { max_connections: 8, ..patient() };
     let server = TestServer::start(ok_router(), options, folder.source()).await;

@@ -3,19 +3,19 @@ use prometheus_web::WebConfigSource;
 use crate::support::*;
 
 #[test]
-fn the_example_is_accepted() {
+fn example_file_is_valid() {
     assert!(WebConfigSource::open(data("web-config/example.yml")).unwrap().uses_tls());
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn missing_file_error_names_the_file() {
     let error = WebConfigSource::open("/nonexistent/web.yml").err().unwrap();
     assert!(error.to_string().starts_with("/nonexistent/web.yml: "), "{error}");
     assert_eq!(error.file(), std::path::Path::new("/nonexistent/web.yml"));
 }
 
 #[test]
-fn every_error_names_the_file_and_the_key() {
+fn errors_name_the_file_and_the_key() {
     let tls = |rest: &str| format!("tls_server_config: {{cert_file: server.pem, key_file: server.key{rest}}}\n");
     let cases = [
         ("tls_server_config: {cert_file: server.pem}\n".to_owned(), "tls_server_config.key_file", "missing"),
@@ -83,7 +83,7 @@ fn every_error_names_the_file_and_the_key() {
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_its_place() {
+fn unknown_key_error_has_the_line() {
     let folder = ConfigFolder::new("tls_server_config:\n  cert_fil: server.pem\n");
     let message = WebConfigSource::open(folder.path()).err().unwrap().to_string();
     assert!(message.starts_with(&folder.path().display().to_string()), "{message}");

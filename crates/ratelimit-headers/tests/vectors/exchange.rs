@@ -1,6 +1,6 @@
-//! One answer with arbitrary quota headers, and what must hold whatever they say.
+//! A response with arbitrary quota headers, and the invariants of its parsing.
 //!
-//! Used by the property tests and by the fuzz target `quota_headers`, so that both look for the same faults.
+//! Shared by the property tests and the fuzz target `quota_headers`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use ratelimit_headers::{HeaderDialect, HeaderError, Quota, parse};
 
-/// Every header name that the parser looks at, and two that it must not look at.
+/// Every header name that the parser reads, and two that it must ignore.
 pub(crate) const NAMES: [&str; 18] = [
     "RateLimit",
     "RateLimit-Policy",
@@ -33,7 +33,7 @@ pub(crate) const NAMES: [&str; 18] = [
 const STATUSES: [u16; 8] = [200, 201, 304, 400, 403, 429, 500, 503];
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Status, local time and header lines of an answer. A line is an index into [`NAMES`] and a value.
+/// Status, local time and header lines of a response. A line is an index into [`NAMES`] and a value.
 #[derive(Debug, Clone)]
 pub(crate) struct Exchange {
     pub(crate) status: StatusCode,
@@ -42,7 +42,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Makes an exchange of any bytes: status, clock, then lines of name, length and value.
+    /// Decodes an exchange from any bytes: status, clock, then lines of name, length and value.
     pub(crate) fn from_bytes(data: &[u8]) -> Self {
         let (status, data) = split_byte(data);
         let (clock, mut data) = split_byte(data);
@@ -61,7 +61,7 @@ impl Exchange {
     pub(crate) fn new(status: u8, clock: u8, mut lines: Vec<(usize, Vec<u8>)>) -> Self {
         for (_, value) in &mut lines {
             for byte in value {
-                // What no HTTP library would hand on.
+                // HTTP libraries reject these bytes.
                 if (*byte < b' ' && *byte != b'\t') || *byte == 0x7f {
                     *byte = b'?';
                 }
@@ -73,24 +73,24 @@ impl Exchange {
             now: match clock {
                 0 => None,
                 1 => UNIX_EPOCH.checked_sub(YEAR),
-                // 2026-11-25T12:00:00Z and a part of a second.
+                // 2026-11-25T12:00:00Z plus a fraction of a second.
                 _ => Some(UNIX_EPOCH + Duration::from_millis(1_795_608_000_000 + u64::from(clock))),
             },
             lines,
         }
     }
 
-    /// Checks everything that holds for any answer, and panics if it does not.
+    /// Checks the invariants and panics if one is violated.
     pub(crate) fn check(&self) {
         let quota = parse(self.status, &self.headers(str::to_owned), self.now);
         self.check_ranges(&quota);
         self.check_unknown(&quota);
 
-        let shouted = parse(self.status, &self.headers(str::to_ascii_uppercase), self.now);
-        assert_eq!(quota, shouted, "the case of a name changed the result");
+        let upper_case = parse(self.status, &self.headers(str::to_ascii_uppercase), self.now);
+        assert_eq!(quota, upper_case, "the case of a name changed the result");
 
         let mut reordered = self.clone();
-        // Stable: lines of one name keep their order, which means something.
+        // A stable sort, because the order of lines with one name matters.
         reordered.lines.sort_by_key(|(name, _)| std::cmp::Reverse(*name));
         let reordered = parse(self.status, &reordered.headers(str::to_owned), self.now);
         assert_eq!(quota, reordered, "the order of different names changed the result");

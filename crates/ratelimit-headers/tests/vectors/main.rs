@@ -1,6 +1,6 @@
-//! Quota headers as real servers send them: the shared vectors, the rules behind them, and what holds for any bytes.
+//! Quota headers of real servers: the shared vectors, the rules behind them, and invariants for any bytes.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a test is what fails here")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod exchange;
 mod rules;
@@ -66,7 +66,7 @@ fn run(vector: &Vector) -> Expected {
 }
 
 #[test]
-fn all_vectors_are_read_as_expected() {
+fn all_vectors_parse_as_expected() {
     let vectors: Vec<Vector> = serde_json::from_str(include_str!("../data/headers.json")).unwrap();
     let mut failures = Vec::new();
     for vector in &vectors {
@@ -79,7 +79,7 @@ fn all_vectors_are_read_as_expected() {
     assert_eq!(vectors.len(), 124);
 }
 
-/// Texts that mean something to the parser, to reach further into it than random bytes do.
+/// Text that the parser recognises, for better coverage than random bytes.
 const WORDS: [&str; 40] = [
     "0",
     "1",
@@ -143,17 +143,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_invariants_hold_for_any_headers(exchange in exchange()) {
+    fn invariants_hold_for_any_headers(exchange in exchange()) {
         exchange.check();
     }
 
     #[test]
-    fn the_invariants_hold_for_any_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn invariants_hold_for_any_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
         Exchange::from_bytes(&data).check();
     }
 
     #[test]
-    fn a_plain_answer_is_read_as_it_was_sent(
+    fn plain_response_is_parsed_unchanged(
         limit in 1_u64..1 << 53,
         remaining in 0_u64..1 << 53,
         reset in 0_u64..=31_536_000,

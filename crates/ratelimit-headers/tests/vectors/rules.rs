@@ -1,4 +1,4 @@
-//! The rules behind the vectors, where the vectors do not look.
+//! Rules that the vectors do not cover.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -69,7 +69,7 @@ fn a_reset_may_be_365_days_away_but_not_more() {
 }
 
 #[test]
-fn the_resolution_says_how_exact_a_reset_is() {
+fn reset_has_a_resolution() {
     let resolution = |lines: &[(&'static str, &str)]| read(200, lines).reset_resolution;
     assert_eq!(resolution(&[("x-ratelimit-reset", "7")]), Duration::from_secs(1));
     assert_eq!(resolution(&[("x-ratelimit-reset", "7.5")]), Duration::from_millis(1));
@@ -117,7 +117,7 @@ fn counts_that_are_not_plain_digits_are_errors() {
 }
 
 #[test]
-fn bytes_that_are_no_utf8_lose_only_their_own_field() {
+fn invalid_utf8_affects_only_its_own_field() {
     let lines = headers(&[
         ("x-ratelimit-limit", &b"100"[..]),
         ("x-ratelimit-remaining", b"\xff\xfe"),
@@ -135,7 +135,7 @@ fn bytes_that_are_no_utf8_lose_only_their_own_field() {
 }
 
 #[test]
-fn two_to_the_53_is_where_unlimited_begins() {
+fn counts_from_two_to_the_53_are_unlimited() {
     let most = (1_u64 << 53) - 1;
     assert_x(200, ["9007199254740991", "9007199254740991", "-"], (Some(most), Some(most), None, &[]));
     assert_x(200, ["9007199254740992", "5", "-"], (None, None, None, &[]));
@@ -164,7 +164,7 @@ fn a_remaining_below_zero_needs_a_limit() {
 }
 
 #[test]
-fn equal_values_merge() {
+fn equal_values_count_once() {
     assert_x(200, ["100, 100, 100.0", "42, \"42\"", "7, 7.0, 7s"], (Some(100), Some(42), Some(7.0), &[]));
     assert_x(200, ["-1, unlimited", "5", "-"], (None, None, None, &[]));
     assert_x(200, ["100,", ", 42 ,", ",,7"], (Some(100), Some(42), Some(7.0), &[]));
@@ -172,7 +172,7 @@ fn equal_values_merge() {
 }
 
 #[test]
-fn buckets_are_matched_by_place() {
+fn buckets_are_matched_by_position() {
     assert_x(200, ["100, 5000", "99, 7", "1, 60"], (Some(5000), Some(7), Some(60.0), &[]));
     assert_x(200, ["100, 100", "42, 7", "9"], (Some(100), Some(7), Some(9.0), &[]));
     assert_x(200, ["100, 5000", "3, 7", "1, 60, 9"], (Some(100), Some(3), Some(60.0), &["conflicting_values"]));
@@ -225,7 +225,7 @@ fn both_spellings_are_one_family() {
 }
 
 #[test]
-fn reset_after_wins_if_it_can_be_read() {
+fn reset_after_wins_if_usable() {
     let quota = read(200, &[("x-ratelimit-reset", "tomorrow"), ("x-rate-limit-reset-after", "1.5")]);
     assert_row(&quota, HeaderDialect::XRateLimit, (None, None, Some(1.5), &[]));
 
@@ -234,7 +234,7 @@ fn reset_after_wins_if_it_can_be_read() {
 }
 
 #[test]
-fn windows_behind_a_limit_are_told_and_are_not_the_reset() {
+fn window_parameters_of_a_limit_are_not_the_reset() {
     let window = |limit: &str, remaining: &str| {
         let quota = read(200, &[("ratelimit-limit", limit), ("ratelimit-remaining", remaining)]);
         assert_eq!(quota.reset, None);
@@ -271,14 +271,14 @@ fn the_next_family_is_tried_and_the_error_kept() {
 }
 
 #[test]
-fn unlimited_is_an_answer_so_no_other_family_is_tried() {
+fn unlimited_is_usable_so_no_other_family_is_tried() {
     let quota =
         read(200, &[("ratelimit-limit", "unlimited"), ("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "5")]);
     assert_row(&quota, HeaderDialect::IetfLegacy, (None, None, None, &[]));
 }
 
 #[test]
-fn an_unusable_ratelimit_beside_policies_leaves_their_limit_as_the_last_resort() {
+fn policy_limit_is_the_fallback_for_unusable_ratelimit() {
     let lines = [("ratelimit-policy", "\"default\";q=100;w=10"), ("ratelimit", "\"default")];
     let quota = read(200, &lines);
     assert_row(&quota, HeaderDialect::Ietf, (Some(100), None, None, &["invalid_ratelimit"]));
@@ -395,7 +395,7 @@ fn retry_after_is_the_family_only_if_nothing_else_is_usable() {
 }
 
 #[test]
-fn an_answer_from_a_cache_loses_its_quota_but_not_its_retry_after() {
+fn cached_response_keeps_only_retry_after() {
     let lines = [("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "?"), ("retry-after", "5")];
     for age in ["1", "86400", "99999999999999999999999", "\"7\"", "0, 3"] {
         let quota = read(200, &[lines[0], lines[1], lines[2], ("age", age)]);
@@ -410,7 +410,7 @@ fn an_answer_from_a_cache_loses_its_quota_but_not_its_retry_after() {
 }
 
 #[test]
-fn the_date_is_told_whatever_else_is_there() {
+fn date_is_parsed_regardless_of_other_headers() {
     assert_eq!(read(200, &[("date", " Wed Nov 25 12:00:00 2026\t")]).date, now());
     assert_eq!(read(200, &[("date", "2026-11-25T12:00:00Z")]).date, None);
     assert_eq!(read(200, &[("date", "x"), ("date", "Wed, 25 Nov 2026 12:00:00 GMT")]).date, now());

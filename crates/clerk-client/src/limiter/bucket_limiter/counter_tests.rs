@@ -1,4 +1,4 @@
-//! Against a sliding counter, whatever its clock says and whatever the network does to the order of requests.
+//! Against a sliding counter, with any clock offset and any reordering by the network.
 
 use proptest::prelude::*;
 
@@ -6,10 +6,10 @@ use super::tests::{WINDOW, answer, at, limiter, throttled};
 use super::*;
 use clerk_quota::Quota;
 
-/// A server that counts as Cloudflare does, in milliseconds.
+/// A server that counts like Cloudflare, in milliseconds.
 struct Server {
     limit: u64,
-    /// Its clock's offset.
+    /// Offset of its clock.
     ahead: i64,
     passed: Vec<u64>,
     refused: usize,
@@ -32,7 +32,7 @@ impl Server {
     }
 }
 
-/// A request under way: it reaches the server, and then it ends.
+/// A request in flight: it reaches the server, and then it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Step {
     at: u64,
@@ -43,7 +43,7 @@ struct Step {
     passed: bool,
 }
 
-/// Asks at these times; gives the 429s.
+/// Sends requests at these times; returns the limiter.
 fn play(mut limiter: BucketLimiter, server: &mut Server, asks: &[(u64, u64, f64)]) -> BucketLimiter {
     let mut steps = std::collections::BTreeSet::new();
     let (mut now, mut number) = (0, 0);
@@ -59,7 +59,7 @@ fn play(mut limiter: BucketLimiter, server: &mut Server, asks: &[(u64, u64, f64)
             let seen = if step.passed { answer(step.at, 200, Quota::default()) } else { throttled(step.at, Some(1)) };
             limiter.end(Ending::Answered(&seen), (at(step.sent), step.explores), seen.at, 0.5);
         }
-        // Several ask at the same time.
+        // Several leave at the same time.
         for _ in 0..3 {
             if limiter.admit(at(now), 0, 0.0) == Admission::Now {
                 let explores = limiter.begin(at(now), 0.5);
@@ -81,7 +81,7 @@ fn asks() -> impl Strategy<Value = Vec<(u64, u64, f64)>> {
 
 proptest! {
     #[test]
-    fn a_sliding_counter_that_is_known_refuses_nothing(limit in 3_u64..40, ahead in -1_000_i64..=1_000, asks in asks()) {
+    fn known_sliding_counter_rejects_nothing(limit in 3_u64..40, ahead in -1_000_i64..=1_000, asks in asks()) {
         let mut server = Server { limit, ahead, passed: Vec::new(), refused: 0 };
         let mut known = limiter(limit);
         known.counting.recognise_counter();
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn a_single_429_tells_that_it_is_a_sliding_counter(
+    fn a_single_429_identifies_a_sliding_counter(
         limit in 3_u64..40, ahead in -1_000_i64..=1_000, asks in asks(),
     ) {
         let mut server = Server { limit, ahead, passed: Vec::new(), refused: 0 };

@@ -1,4 +1,4 @@
-//! The rules of one budget, and that its limit holds whatever the network does.
+//! The rules of one bucket, and that its limit holds however the network reorders requests.
 
 use proptest::prelude::*;
 
@@ -43,7 +43,7 @@ fn exchange(limiter: &mut BucketLimiter, millis: u64, observation: &Observation)
 }
 
 #[test]
-fn a_429_holds_at_least_as_long_as_it_says_and_a_little_longer_by_dice() {
+fn throttling_blocks_for_retry_after_plus_jitter() {
     for (header, random, from, to) in [
         (Some(9), 0.0, 9_000, 9_000),
         (Some(9), 1.0, 9_200, 9_200),
@@ -59,7 +59,7 @@ fn a_429_holds_at_least_as_long_as_it_says_and_a_little_longer_by_dice() {
 }
 
 #[test]
-fn after_a_hold_one_goes_ahead_and_the_rest_one_after_another() {
+fn after_a_block_one_request_goes_ahead_and_the_rest_follow() {
     let mut limiter = limiter(100);
     exchange(&mut limiter, 0, &throttled(10, Some(1)));
     assert_eq!(limiter.admit(at(1_200), 0, 0.0), Admission::Now);
@@ -78,7 +78,7 @@ fn after_a_hold_one_goes_ahead_and_the_rest_one_after_another() {
 }
 
 #[test]
-fn a_request_that_was_on_its_way_does_not_cut_the_ceiling_again() {
+fn request_already_in_flight_does_not_cut_the_limit_again() {
     let mut limiter = limiter(100);
     for _ in 0..50 {
         exchange(&mut limiter, 0, &answer(5, 200, Quota::default()));
@@ -89,12 +89,12 @@ fn a_request_that_was_on_its_way_does_not_cut_the_ceiling_again() {
     for millis in 10..18 {
         limiter.end(Ending::Answered(&throttled(millis, Some(1))), (at(6), false), at(millis), 0.5);
     }
-    // 50 answered and 7 in flight when the first 429 came.
+    // 50 answered and 7 in flight when the first 429 arrived.
     assert_eq!(limiter.cap(at(18)), Some(45));
 }
 
 #[test]
-fn others_use_is_heeded_until_the_window_ends() {
+fn use_by_other_clients_counts_until_the_window_ends() {
     let mut limiter = limiter(100);
     let quota = Quota {
         limit: Some(100),
@@ -112,7 +112,7 @@ fn others_use_is_heeded_until_the_window_ends() {
 }
 
 #[test]
-fn nonsense_of_a_server_does_not_stop_it_for_ever() {
+fn absurd_server_values_do_not_block_forever() {
     let mut limiter = limiter(100);
     let year = Duration::from_secs(365 * 24 * 3600);
     let quota = Quota { limit: Some(0), remaining: Some(0), reset: Some(year), ..Quota::default() };
@@ -122,8 +122,8 @@ fn nonsense_of_a_server_does_not_stop_it_for_ever() {
 }
 
 proptest! {
-    /// Whatever the network does to the order of requests: no stretch of the server's time as long as a window holds
-    /// more than the limit.
+    /// However the network reorders requests, no period of one window in the server's time contains more than the
+    /// limit.
     #[test]
     fn no_window_anywhere_holds_more_than_the_limit(
         limit in 1_u64..30,

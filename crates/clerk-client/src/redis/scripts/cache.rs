@@ -1,7 +1,7 @@
-//! The scripts of the cache: generations of tags, and answers that carry them.
+//! The scripts of the cache: generations of tags, and entries that contain them.
 
-/// KEYS: answer, tags. ARGV: new generation, its time to live.
-/// Returns whether the answer is good, the generations, the answer, its time to live.
+/// KEYS: entry, tags. ARGV: new generation, its TTL.
+/// Returns whether the entry is valid, the generations, the entry and its remaining TTL.
 pub(crate) const LOOK: &str = r"
 local value = redis.call('GET', KEYS[1])
 local seen, missing = {}, {}
@@ -26,8 +26,8 @@ end
 return {0, seen}
 ";
 
-/// KEYS: answer, tags. ARGV: generations from before the fetch, answer, its time to live, that of generations.
-/// Returns whether the answer was kept.
+/// KEYS: entry, tags. ARGV: generations from before the fetch, entry, its TTL, that of generations.
+/// Returns whether the entry was stored.
 pub(crate) const KEEP: &str = r"
 local seen = {}
 for i = 2, #KEYS do
@@ -47,10 +47,10 @@ return 1
 ";
 
 /// KEYS: tags. ARGV: channel, message.
-/// Returns how many were told, or why nobody could be. The generations are gone in either case.
+/// Returns the number of receivers, or why publishing was refused. The generations are removed in either case.
 pub(crate) const INVALIDATE: &str = r"
 redis.call('UNLINK', unpack(KEYS))
-local told = redis.pcall('PUBLISH', ARGV[1], ARGV[2])
-if type(told) == 'table' then return told.err end
-return told
+local receivers = redis.pcall('PUBLISH', ARGV[1], ARGV[2])
+if type(receivers) == 'table' then return receivers.err end
+return receivers
 ";

@@ -1,20 +1,24 @@
 //! The scripts of the limiter. Times are microseconds of the server's clock.
 //!
-//! Keys: the log (a sorted set: each request of every process, scored with its end, or with the latest thinkable one
-//! while it is in flight), the block after a 429, the starts (a hash: the length of a slot, and the requests that started
-//! in each); and of the instance: how the server counts (1: each request, 2: a sliding counter), for how long nothing is
-//! tried to learn it, the request that is trying, the 429s of the
-//! budget that nothing of our own explains, and for TAKE the processes, for END a mark that requests may have been
-//! counted long before their end, and the offsets of the server's clock with which a sliding counter is refuted.
+//! Keys of a bucket: the log (a sorted set: each request of every process, scored with its end, or with the latest
+//! possible one while in flight), the block after a 429, and the starts (a hash: the length of a slot, and the requests
+//! started in each slot).
+//!
+//! Keys of the instance: how the server counts (1: each request, 2: a sliding counter), a mark while exploring is
+//! paused, and the request that explores.
+//!
+//! Further keys: the bucket's 429s that our own use does not explain; for TAKE the processes; for END a mark that
+//! requests may have been counted long before their end, and the offsets of the server's clock at which a sliding
+//! counter is ruled out.
 
-/// What all scripts begin with.
+/// Start of all scripts.
 const PRELUDE: &str = r"
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local function text(number) return string.format('%.0f', number) end
 ";
 
-/// Counts starts. Slots that are too old go when a new one begins; there are never many.
+/// Counts starts. Slots that are too old are removed when a new one begins; there are never many.
 const STARTS: &str = r"
 local function started(key, length, kept)
   if redis.call('HGET', key, 'length') ~= text(length) then
@@ -31,8 +35,8 @@ local function started(key, length, kept)
 end
 ";
 
-/// Estimates as a sliding counter does, for every offset of its clock that is thinkable: the pure twin of this is
-/// `sliding_counter`. `since` counts the entries from a moment on.
+/// Estimates as a sliding counter does, for every possible offset of its clock; the same as `sliding_counter` in Rust.
+/// `since` counts the entries since a moment.
 const ESTIMATE: &str = r"
 local function since(from) return redis.call('ZCOUNT', KEYS[1], from, '+inf') end
 local function estimate(window, phase)
@@ -44,7 +48,7 @@ end
 local function largest_offset(window) return math.min(1000000, window / 10) end
 ";
 
-/// Enters a request if there is room; else says how long there is none.
+/// Adds a request if there is room; otherwise returns the wait.
 const TAKE: &str = r"
 local room, window, grace, presence = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 redis.call('ZADD', KEYS[8], text(now), ARGV[6])
@@ -95,7 +99,7 @@ started(KEYS[3], tonumber(ARGV[7]), tonumber(ARGV[8]))
 return {outcome, 0, processes, kind, throttled, used}
 ";
 
-/// Enters, ends or takes away a request, blocks the budget for a while, and learns from what explored.
+/// Adds, ends or removes a request, blocks the bucket after a 429, and evaluates a request that explored.
 const END: &str = r"
 local what, window, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local latest = redis.call('ZSCORE', KEYS[1], ARGV[4])
@@ -105,7 +109,7 @@ if what == 'enter' then
 elseif what == 'counted' or what == 'lost' then
   if latest then
     redis.call('ZADD', KEYS[1], 'XX', text(now), ARGV[4])
-    -- It may have been counted long before now: for two windows, no estimate is surely too high.
+    -- It may have been counted long before now: for two windows, the least estimate is unreliable.
     if now - latest + grace > largest_offset(window) / 2 then
       redis.call('SET', KEYS[8], '1', 'PX', text(2 * window / 1000 + 1))
     end
@@ -156,7 +160,7 @@ end
 return 1
 ";
 
-/// Says how many requests use the budget, how long a slot is, and for each slot its age and the requests that started
+/// Returns the requests that use the bucket, the length of a slot, and for each slot its age and the requests started
 /// in it.
 pub(crate) const USAGE: &str = r"
 local clock = redis.call('TIME')
@@ -176,12 +180,12 @@ end
 return reply
 ";
 
-/// The script that enters a request.
+/// The script that adds a request.
 pub(crate) fn take() -> String {
     [PRELUDE, STARTS, ESTIMATE, TAKE].concat()
 }
 
-/// The script that ends one.
+/// The script that ends a request.
 pub(crate) fn end() -> String {
     [PRELUDE, STARTS, ESTIMATE, END].concat()
 }

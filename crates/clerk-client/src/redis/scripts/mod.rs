@@ -1,5 +1,4 @@
-//! The Lua scripts that run in the server. All of them stand here, so that the rights which they need are known in one
-//! place ([`permissions`](super::permissions)).
+//! The Lua scripts. All of them are here, so that the rights they need are known ([`permissions`](super::permissions)).
 
 pub(crate) mod cache;
 pub(crate) mod limiter;
@@ -7,20 +6,20 @@ pub(crate) mod limiter;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// A Lua script. Sent by its hash, and whole when the server does not know it.
+/// A Lua script. Called by its hash; loaded if the server does not know it.
 pub struct Script {
     pub(super) script: redis::Script,
     text: Box<str>,
 }
 
 impl Script {
-    /// A script with this text. It names its commands in the form `redis.call('GET', …)`.
+    /// Creates a script from its text, which must write its commands in the form `redis.call('GET', …)`.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self { script: redis::Script::new(text), text: text.into() }
     }
 
-    /// The commands that it may run, in lower case: in this line, if one is given and has any. The first is 1.
+    /// The commands that it may run, in lower case: those in this line, if given and not empty. Lines start at 1.
     pub(super) fn commands(&self, line: Option<usize>) -> BTreeSet<Box<str>> {
         let line = line.and_then(|line| self.text.split('\n').nth(line.checked_sub(1)?)).map(commands);
         line.filter(|commands| !commands.is_empty()).unwrap_or_else(|| commands(&self.text))
@@ -37,13 +36,13 @@ impl fmt::Debug for Script {
     }
 }
 
-/// The texts of all scripts that this library runs.
+/// All scripts of this library.
 pub(super) fn texts() -> [String; 6] {
     let [look, keep, invalidate] = [cache::LOOK, cache::KEEP, cache::INVALIDATE].map(str::to_owned);
     [look, keep, invalidate, limiter::take(), limiter::end(), limiter::USAGE.to_owned()]
 }
 
-/// The commands in the calls of a script, in lower case.
+/// The commands in a script's calls, in lower case.
 pub(super) fn commands(text: &str) -> BTreeSet<Box<str>> {
     let calls = ["redis.call(", "redis.pcall("];
     let behind = calls.iter().flat_map(|call| text.split(call).skip(1));
@@ -56,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_a_script_has_fewer_commands_than_all_of_it() {
+    fn script_line_has_fewer_commands_than_the_whole() {
         let script = Script::new("\nlocal x = redis.call('GET', 'k')\nredis.call('SET', 'k', x)\nreturn x");
         let of = |line| script.commands(line).into_iter().collect::<Vec<_>>().join(" ");
         assert_eq!([Some(2), Some(3)].map(of), ["get", "set"]);

@@ -1,4 +1,4 @@
-//! The answers of faults that take the place of the right one.
+//! The responses of faults that replace the correct one.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,9 +20,10 @@ use super::headers::{HTML, JSON, Trace};
 const PAGE: &str = "<!DOCTYPE html><html><head><title>simulated | Cloudflare</title></head>\
     <body><h1>Error</h1><p>This page was sent by the edge, not by the API.</p></body></html>";
 
-/// The answer of `fault`, without the headers that every answer has. Faults that change the right answer instead of
-/// replacing it give a 500, which their caller never asks for.
-pub(super) async fn answer(fault: &Fault, trace: &Trace) -> Response<Body> {
+/// Returns the response of `fault`, without the headers that every response has.
+///
+/// Faults that modify the correct response are never passed here; they give a 500.
+pub(super) async fn respond(fault: &Fault, trace: &Trace) -> Response<Body> {
     match fault {
         Fault::Status { status, body } => with_body(status_of(*status), *body, trace),
         Fault::Throttled { retry_after, body } => {
@@ -49,7 +50,7 @@ pub(super) async fn answer(fault: &Fault, trace: &Trace) -> Response<Body> {
     }
 }
 
-/// Clerk's answer for an error.
+/// Returns Clerk's response for an error.
 pub(super) fn api_error(error: &ApiError, trace: &Trace) -> Response<Body> {
     let mut response = Response::new(Body::from(error.body(&trace.id)));
     *response.status_mut() = error.status;
@@ -71,17 +72,17 @@ fn with_body(status: StatusCode, body: FaultBody, trace: &Trace) -> Response<Bod
     response
 }
 
-/// An answer that announces more than arrives: over a socket the server then drops the connection.
+/// Returns a response that is shorter than its `Content-Length`: on a socket, the server then drops the connection.
 fn reset_after(bytes: u32) -> Response<Body> {
     let announced = u64::from(bytes) + 1;
     let end = if bytes == 0 { End::Broken } else { End::BrokenAfterPause };
-    let mut response = Response::new(Body::new(Blanks { left: u64::from(bytes), end }));
+    let mut response = Response::new(Body::new(Spaces { left: u64::from(bytes), end }));
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(announced));
     response
 }
 
 fn huge(bytes: u64) -> Response<Body> {
-    Response::new(Body::new(Blanks { left: bytes, end: End::Complete }))
+    Response::new(Body::new(Spaces { left: bytes, end: End::Complete }))
 }
 
 async fn gzip_bomb(bytes: u64) -> Response<Body> {
@@ -97,25 +98,25 @@ fn with_json(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// A body of blanks that is never held in memory as a whole.
-struct Blanks {
+/// A body of spaces that is never in memory as a whole.
+struct Spaces {
     left: u64,
     end: End,
 }
 
-/// What comes after the last blank.
+/// What follows the last space.
 #[derive(Clone, Copy)]
 enum End {
     Complete,
     Broken,
-    /// A server sends what it has when the body makes it wait. Without the pause it would drop the connection with the
-    /// head and all of the body unsent.
+    /// A server flushes when the body is pending. Without the pause it would drop the connection before it sends the
+    /// head.
     BrokenAfterPause,
 }
 
 static CHUNK: [u8; 64 * 1024] = [b' '; 64 * 1024];
 
-impl http_body::Body for Blanks {
+impl http_body::Body for Spaces {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -1,12 +1,14 @@
-//! The route parameters in a request path.
+//! The values of a route template's parameters.
 
 use std::borrow::Cow;
 
-use clerk_quota::route;
+use crate::route;
 
-/// Returns the percent-decoded values of a template's parameters. `None` if the path has empty or dot segments or bytes
-/// that are not UTF-8, or if the route is unknown.
-pub(in crate::gateway) fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
+/// The values of a template's parameters in a path, percent-decoded.
+///
+/// `None` for an unknown route, and for a path with empty or dot segments or with bytes that are not UTF-8.
+#[must_use]
+pub fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>>> {
     if template == route::OTHER {
         return None;
     }

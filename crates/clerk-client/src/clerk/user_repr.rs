@@ -1,4 +1,4 @@
-//! The two forms in which users come: as values, and as the text that Clerk wrote.
+//! The two representations of a user: decoded, and as Clerk wrote it.
 
 use bytes::Bytes;
 use serde::de::{DeserializeOwned, Error as _};
@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 
 use super::User;
 
-/// A user as Clerk wrote it, byte for byte: for who hands it on rather than looks into it.
+/// A user as Clerk wrote it, byte for byte: to be stored or forwarded.
 ///
 /// ```
-/// use clerk_client::clerk::RawUser;
+/// use clerk_client::RawUser;
 ///
 /// let user: RawUser = serde_json::from_str(r#"{"id": "user_1",  "score": 1.10, "created_at": 5}"#)?;
 /// assert_eq!((user.id(), user.created_at()), ("user_1", Some(5)));
@@ -45,16 +45,16 @@ impl RawUser {
         &self.json
     }
 
-    /// The JSON object, for a body. It holds no other user's text in memory.
+    /// The JSON object. Its buffer holds this user only.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.json
     }
 
-    /// The same user as a value.
+    /// Decodes the user.
     ///
     /// # Errors
-    /// When the object names a field twice.
+    /// Returns an error if the object has a duplicate field.
     pub fn parse(&self) -> serde_json::Result<User> {
         serde_json::from_slice(&self.json)
     }
@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for RawUser {
         #[derive(Deserialize)]
         struct Head {
             id: String,
-            // A field that changes its type must not spoil a whole page.
+            // A field that changes its type must not fail a whole page.
             #[serde(default)]
             created_at: Value,
         }
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for RawUser {
     }
 }
 
-/// A form in which users come: [`User`] or [`RawUser`].
+/// A representation of a user: [`User`] or [`RawUser`]. Sealed.
 pub trait UserRepr: DeserializeOwned + Clone + Send + 'static + private::Sealed {
     /// The identifier, `user_...`.
     fn id(&self) -> &str;
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_is_kept_to_the_byte() {
+    fn text_is_preserved_to_the_byte() {
         let text = "[ {\"id\":\"user_1\",\"n\":1e400, \"x\" :12345678901234567890123.10},\n{\"b\":null,\"id\":\"user_2\",\n \
                     \"created_at\":\"soon\"} ]";
         let users: Vec<RawUser> = serde_json::from_str(text).unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_id_is_no_user() {
+    fn object_without_id_is_refused() {
         for text in ["{}", "7", "{\"id\":7}", "null", "[]"] {
             assert!(serde_json::from_str::<RawUser>(text).is_err(), "{text}");
         }
