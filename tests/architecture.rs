@@ -91,7 +91,7 @@ fn before_comment(line: &str) -> &str {
 
 /// The modules that a `lib.rs` lists, in order, each with its listed dependencies.
 fn map(lib: &str) -> Vec<(String, BTreeSet<String>)> {
-    let (_, list) = lib.split_once("//! # The rooms").expect("a list of rooms");
+    let (_, list) = lib.split_once("//! # Modules").expect("a list of modules");
     let list = list.split("//! # ").next().unwrap();
     let list: Vec<_> = list.lines().filter_map(|line| line.strip_prefix("//! ")).collect();
     let entries = list.join(" ");
