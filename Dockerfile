@@ -2,18 +2,18 @@
 #
 #   docker build --build-arg REVISION="$(git rev-parse HEAD)" --tag clerk-exporter .
 #
-# scripts/prove-image shows without Docker that what the last stage holds is all that the program needs.
+# scripts/prove-image checks without Docker that the last stage contains everything the program needs.
 
 ARG RUST_VERSION=1.95
 
 FROM rust:${RUST_VERSION}-bookworm AS builder
 WORKDIR /build
-# glibc linked in. This stage runs as the platform that the image is for (natively or emulated), so its host is the
-# target; that it is named nevertheless keeps the flags away from build scripts and macros, which cannot be static.
+# Links glibc statically. This stage runs on the image's platform (natively or emulated), so host and target are the
+# same. --target is given all the same, to keep the flags from build scripts and proc macros, which cannot be static.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 
-# The dependencies are a layer of their own: it stays until a Cargo.toml or Cargo.lock changes. Empty crates stand for ours,
-# with the files that their manifests name.
+# Dependencies are a separate layer, valid until a Cargo.toml or Cargo.lock changes. Empty crates stand in for the
+# workspace's, with the files that their manifests name.
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY crates/clerk-client/Cargo.toml crates/clerk-client/
@@ -37,7 +37,7 @@ RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
 ARG REVISION=unknown
 COPY crates crates
 COPY src src
-# COPY keeps the times of the files; older than the empty crates above, Cargo would take those for these.
+# COPY keeps file times. If they are older than the empty crates above, Cargo would not rebuild.
 RUN touch src/main.rs src/lib.rs crates/*/src/lib.rs \
     && CLERK_EXPORTER_REVISION="$REVISION" \
         cargo build --release --locked --package clerk-exporter --target "$(rustc --print host-tuple)" \
@@ -56,7 +56,7 @@ LABEL org.opencontainers.image.title="clerk-exporter" \
       org.opencontainers.image.source="${SOURCE}"
 COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=builder /clerk-exporter /bin/clerk-exporter
-# A number, so that Kubernetes can tell that it is not root.
+# Numeric, so that Kubernetes can verify that it is not root.
 USER 65532:65532
 EXPOSE 10429
 ENTRYPOINT ["/bin/clerk-exporter"]

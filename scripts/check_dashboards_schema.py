@@ -7,12 +7,12 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-# The SDK leaves out what is null; Grafana takes both for "a new dashboard".
+# The SDK omits null values; for Grafana both mean "a new dashboard".
 KNOWN = {".id"}
 
 
 def lost(before, after, path=""):
-    """Yields what is in `before` and not, or not equal, in `after`. Defaults that the SDK adds are fine."""
+    """Yields what `after` lacks or changes of `before`. Defaults added by the SDK are fine."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             if key in after:

@@ -15,7 +15,7 @@
 //! An [`Observation`](clerk_quota::Observation) is the result of one HTTP exchange with Clerk. All observations go to
 //! the [`Ledger`](clerk_quota::ledger::Ledger), and all numbers come from it.
 //!
-//! # The rooms
+//! # Modules
 //!
 //! A module uses only the modules that its line names, which are listed above it. A test compares this list with the
 //! imports and with the diagram in `docs/architecture.md`.

@@ -91,7 +91,7 @@ fn before_comment(line: &str) -> &str {
 
 /// The modules that a `lib.rs` lists, in order, each with its listed dependencies.
 fn map(lib: &str) -> Vec<(String, BTreeSet<String>)> {
-    let (_, list) = lib.split_once("//! # The rooms").expect("a list of rooms");
+    let (_, list) = lib.split_once("//! # Modules").expect("a list of modules");
     let list = list.split("//! # ").next().unwrap();
     let list: Vec<_> = list.lines().filter_map(|line| line.strip_prefix("//! ")).collect();
     let entries = list.join(" ");
@@ -181,7 +181,7 @@ fn diagrams_match_the_list() {
     for (crate_name, lib) in maps() {
         let edges = |(room, uses): (String, BTreeSet<String>)| uses.into_iter().map(move |used| (room.clone(), used));
         let expected: BTreeSet<_> = map(&lib).into_iter().flat_map(edges).collect();
-        assert_eq!(picture(&page, &format!("The rooms of {crate_name}")), expected, "{crate_name}");
+        assert_eq!(picture(&page, &format!("Modules of {crate_name}")), expected, "{crate_name}");
     }
     assert_eq!(picture(&page, "The crates"), manifests(), "the crates");
 }

@@ -7,7 +7,7 @@ import {
 } from '@grafana/data';
 
 const STANDARD = ['unit', 'decimals', 'min', 'max', 'displayName', 'noValue', 'color', 'mappings', 'thresholds', 'links'];
-// Grafana leaves out what is not registered.
+// Grafana omits unregistered options.
 const CUSTOM = [
   ...['align', 'cellOptions', 'filterable', 'hidden', 'inspect', 'width'],
   ...['axisBorderShow', 'axisCenteredZero', 'axisColorMode', 'axisLabel', 'axisPlacement', 'axisSoftMax', 'axisSoftMin'],
@@ -34,7 +34,7 @@ export const registry = new FieldConfigOptionsRegistry(() => [
 ]);
 
 standardFieldConfigEditorRegistry.setInit(() => STANDARD.map((path) => option(path, false)));
-// Some transformers are there under two names.
+// Some transformers have two names.
 const transformers = new Map(Object.values(standardTransformers).map((transformer) => [transformer.id, transformer]));
 standardTransformersRegistry.setInit(() =>
   [...transformers.values()].map((transformer) => ({

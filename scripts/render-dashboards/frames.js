@@ -1,4 +1,4 @@
-// Answers of Prometheus as Grafana's data frames.
+// Prometheus responses as Grafana data frames.
 import { applyFieldOverrides, createDataFrame, FieldType, transformDataFrame } from '@grafana/data';
 import { lastValueFrom } from 'rxjs';
 

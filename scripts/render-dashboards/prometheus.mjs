@@ -1,4 +1,4 @@
-// What Grafana's Prometheus data source does: fills in variables and macros, and asks Prometheus.
+// What Grafana's Prometheus data source does: replaces variables and macros, and queries Prometheus.
 
 const GRID_CELL = 38; // a row of the grid, with its margin
 const TOP = 112; // title and variables
@@ -76,7 +76,7 @@ export async function loadDashboard(dashboard, settings) {
   };
 }
 
-// Longest names first: `$__range` must not eat a part of `$__rate_interval`.
+// Longest names first: `$__range` must not match a part of `$__rate_interval`.
 export function interpolate(text, variables, macros) {
   const all = { ...macros };
   for (const [name, { value }] of Object.entries(variables)) {

@@ -235,7 +235,8 @@ pub fn markdown() -> String {
         "# Metrics\n\nGenerated from the program's metric catalogue; do not edit.\n\n\
          `clerk_instance` is the alias from the configuration, never a key or a part of one. `bucket` is one of Clerk's\n\
          limits: `instance` for all requests without a separate limit, the others as in Clerk's documentation.\n\
-         Unknown values are absent, never 0. Counters of configured instances exist from the start, at 0.\n",
+         Unknown values are absent, never 0. Counters of configured instances exist from the start, at 0; those by caller\n\
+         or route, and those of webhooks, start with their first event.\n",
     );
     for (part, title) in PARTS {
         text.push_str(&format!("\n## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n"));

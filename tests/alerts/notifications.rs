@@ -124,11 +124,11 @@ async fn slack_and_pagerduty_get_the_top_caller_and_the_links() {
 
     let pager = pager.unwrap();
     let payload = &pager["payload"];
-    assert_eq!(payload["summary"], "[FIRING] prod: Clerk refuses requests because of its rate limit.");
+    assert_eq!(payload["summary"], "[FIRING] prod: Clerk throttles requests (429).");
     assert_eq!((&payload["severity"], &payload["component"]), (&json!("critical"), &json!("prod")));
     assert_eq!(payload["class"], "ClerkRateLimitThrottled");
     let details = &payload["custom_details"];
-    assert!(!details["description"].as_str().unwrap().contains("Refused most"), "{details}");
+    assert!(!details["description"].as_str().unwrap().contains("Most rejected"), "{details}");
     let caller = "import with GET /v1/users/{user_id} (90% of the requests seen in the last minute)";
     assert!(details["top_caller"].as_str().unwrap().starts_with(&format!("instance: {caller}")), "{details}");
     assert!(details["description"].as_str().unwrap().contains(&format!("\nTop caller: {caller}")), "{details}");
