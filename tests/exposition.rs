@@ -68,10 +68,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
             further_keys: Vec::new(),
             caller: None,
             policies: InstancePolicies { policies, ..InstancePolicies::default() },
-            cache: Cache::new(
-                cache::CacheOptions { redis: Some(store()), ..cache::CacheOptions::new("prod") },
-                Arc::clone(&clock),
-            ),
+            cache: Cache::new(cache::CacheOptions::new("prod").redis(Some(store())), Arc::clone(&clock)),
         }],
         unknown_keys: UnknownKeyPolicy::Reject,
         tokens: Vec::new(),

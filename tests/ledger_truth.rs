@@ -67,11 +67,7 @@ fn ledger_counts_limiter_windows_if_all_responses_are_seen() {
     for seed in 0..4 {
         for headers in PROFILES {
             in_simulated_time(async {
-                let options = clerk_simulator::Options {
-                    headers,
-                    kept_windows: usize::MAX,
-                    ..clerk_test_support::simulator(seed)
-                };
+                let options = clerk_test_support::simulator(seed).headers(headers).kept_windows(usize::MAX);
                 let world = World::new(options);
                 // Nothing was sent before: the count is complete from the first window on.
                 let begun = world.outbound.clock.now().before(Duration::from_secs(7200));
@@ -110,14 +106,12 @@ fn sliding_windows_match_the_limiter_record() {
             for headers in [HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch, HeaderProfile::Ietf] {
                 in_simulated_time(async {
                     let plan = (limiter != LimiterKind::SlidingWindow && seed % 2 == 0).then_some(Plan::Pro);
-                    let options = clerk_simulator::Options {
-                        headers,
-                        limiter,
-                        plan,
-                        kept_windows: usize::MAX,
-                        kept_events: usize::MAX,
-                        ..clerk_test_support::simulator(seed)
-                    };
+                    let options = clerk_test_support::simulator(seed)
+                        .headers(headers)
+                        .limiter(limiter)
+                        .plan(plan)
+                        .kept_windows(usize::MAX)
+                        .kept_events(usize::MAX);
                     let world = World::new(options);
                     let mut random = fastrand::Rng::with_seed(seed);
                     let mut closed = Vec::new();

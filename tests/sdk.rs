@@ -120,7 +120,7 @@ struct Clerk {
 
 impl Clerk {
     async fn start(options: Options) -> Self {
-        let simulator = Simulator::new(Options { users: 100, keys: vec![KEY.parse().unwrap()], ..options });
+        let simulator = Simulator::new(options.users(100).keys(vec![KEY.parse().unwrap()]));
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let router = simulator.router().layer(middleware::from_fn_with_state(Arc::clone(&arrivals), note));
         Self { simulator, arrivals, web: Web::start(router).await }
@@ -135,13 +135,13 @@ impl Clerk {
         ];
         let faults = Faults { rules, ..Faults::default() };
         let limits = vec!["instance=1000/10s".parse().unwrap()];
-        Self::start(Options { faults, limits, ..Options::default() }).await
+        Self::start(Options::default().faults(faults).limits(limits)).await
     }
 
     /// Allows [`ALLOWED`] requests in any period of this length.
     async fn narrow(window: &str) -> Self {
         let limits = vec![format!("instance={ALLOWED}/{window}").parse().unwrap()];
-        Self::start(Options { limits, limiter: LimiterKind::SlidingWindow, ..Options::default() }).await
+        Self::start(Options::default().limits(limits).limiter(LimiterKind::SlidingWindow)).await
     }
 
     fn url(&self) -> String {

@@ -100,10 +100,8 @@ impl GatewayRunner {
         let options = self.options(config, &started, instances, ledger)?;
         let mut gateway = Gateway::new(options, Arc::clone(&self.clock))?;
         if let Some(webhooks) = &started.webhooks {
-            let secrets = webhook::WebhookOptions {
-                reloads: self.reloads.reloads.stats(ReloadKind::SigningSecret),
-                ..webhook::WebhookOptions::new(webhooks.signing_secrets.clone())
-            };
+            let secrets = webhook::WebhookOptions::new(webhooks.signing_secrets.clone())
+                .reloads(self.reloads.reloads.stats(ReloadKind::SigningSecret));
             gateway = gateway.with_webhooks(webhooks.path.clone(), secrets).context("gateway.webhooks")?;
         }
         let gateway = Arc::new(gateway);
@@ -249,12 +247,10 @@ impl GatewayRunner {
         }
         let memory = self.started.cache.memory_bytes / instances;
         let redis = self.store.clone();
-        let options = cache::CacheOptions {
-            memory_bytes: memory,
-            redis,
-            encryption: self.encryption.clone(),
-            ..cache::CacheOptions::new(Arc::clone(name))
-        };
+        let options = cache::CacheOptions::new(Arc::clone(name))
+            .memory_bytes(memory)
+            .redis(redis)
+            .encryption(self.encryption.clone());
         let cache = Cache::new(options, Arc::clone(&self.clock));
         self.caches.insert(Arc::clone(name), cache.clone());
         cache

@@ -189,7 +189,7 @@ impl Instances {
         upstream: Arc<dyn Transport>,
     ) -> anyhow::Result<Outbound> {
         let max_in_flight = descriptors().map_or(self.max_in_flight, |open| self.max_in_flight.min(open / 4).max(1));
-        let options = limiter::LimiterOptions { reserve: self.reserve, max_in_flight, ..pace_options(instance) };
+        let options = pace_options(instance).reserve(self.reserve).max_in_flight(max_in_flight);
         let ledger = ledger.instance(&instance.name).context("an instance is missing in the ledger")?;
         let known = self.ways.get(&instance.name);
         let known = known.filter(|way| way.api_url == instance.api_url && way.source == instance.key);
@@ -287,11 +287,7 @@ fn limit(instance: &config::InstanceConfig) -> Option<Limit> {
 }
 
 fn pace_options(instance: &config::InstanceConfig) -> limiter::LimiterOptions {
-    limiter::LimiterOptions {
-        limit: limit(instance),
-        environment: instance.environment,
-        ..limiter::LimiterOptions::default()
-    }
+    limiter::LimiterOptions::default().limit(limit(instance)).environment(instance.environment)
 }
 
 /// Maximum number of open files and connections of this process; `None` if unknown.

@@ -160,12 +160,11 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     }
 
     let limits = serve_limits(options.serve.max_connections, options.gateway.is_some());
-    let serve = prometheus_web::Options {
-        max_connections: limits.pages,
-        max_unsent_bytes: limits.unsent_bytes,
-        open_paths: options.site.health_paths(),
-        ..options.serve
-    };
+    let serve = options
+        .serve
+        .max_connections(limits.pages)
+        .max_unsent_bytes(limits.unsent_bytes)
+        .open_paths(options.site.health_paths());
     let watch = Watch::new(Arc::clone(&ledger), Arc::clone(&clock), gateway.clone());
     let (reloads, requests) = mpsc::channel(1);
     let reloader = Reloader(reloads);
@@ -260,12 +259,10 @@ fn serve_limits(asked: usize, has_gateway: bool) -> ServeLimits {
 
 /// The options of the gateway's port. Applications keep many connections, and their requests are forwarded unchanged.
 fn gateway_options(pages: prometheus_web::Options, limits: ServeLimits) -> prometheus_web::Options {
-    prometheus_web::Options {
-        name: "gateway",
-        max_connections: limits.gateway,
-        preserve_header_case: true,
-        mark_ambiguous_heads: true,
-        open_paths: Vec::new(),
-        ..pages
-    }
+    pages
+        .name("gateway")
+        .max_connections(limits.gateway)
+        .preserve_header_case(true)
+        .mark_ambiguous_heads(true)
+        .open_paths(Vec::new())
 }

@@ -135,13 +135,13 @@ fn count_success(watched: &mut WatchedFiles, ca_file: Option<&Path>, look: Look)
 }
 
 fn options(ca_file: Option<&Path>, http2: bool) -> HyperOptions {
-    HyperOptions { ca_file: ca_file.map(Path::to_owned), http2, ..HyperOptions::default() }
+    HyperOptions::default().ca_file(ca_file.map(Path::to_owned)).http2(http2)
 }
 
 fn make(ca_file: Option<&Path>, gateway_http2: Option<bool>) -> Result<NewUpstreams, BuildError> {
     let look = Look::at(ca_file.map(Path::to_owned));
     let content = content(ca_file);
-    let options_of_probes = ReqwestOptions { ca_file: ca_file.map(Path::to_owned), ..ReqwestOptions::default() };
+    let options_of_probes = ReqwestOptions::default().ca_file(ca_file.map(Path::to_owned));
     let probes = ReqwestTransport::new(options_of_probes)?;
     let gateway = gateway_http2.map(|http2| NetworkTransport::new(&options(ca_file, http2))).transpose()?;
     Ok(NewUpstreams { probes, gateway, ca_file: ca_file.map(Path::to_owned), content, look })

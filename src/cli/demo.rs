@@ -69,7 +69,7 @@ impl Demo {
             .map(|application| format!("{}={}", application.name, application.key).parse())
             .collect::<Result<_, _>>()
             .context("the demo's own keys")?;
-        let simulator = Simulator::new(clerk_simulator::Options { keys, ..clerk_simulator::Options::default() });
+        let simulator = Simulator::new(clerk_simulator::Options::default().keys(keys));
         let listeners = prometheus_web::bind(&[ListenAddress::Socket(args.simulator_address)])
             .await
             .context("cannot start the simulated Clerk; choose another address with --simulator.listen-address")?;
@@ -117,7 +117,7 @@ impl Demo {
             let (users, upstream) = (Arc::clone(&users), Arc::clone(&upstream));
             tasks.spawn(load(application, [gateway.clone(), job], users, upstream));
         }
-        let options = prometheus_web::Options { name: super::SIMULATOR, ..prometheus_web::Options::default() };
+        let options = prometheus_web::Options::default().name(super::SIMULATOR);
         let web_config = WebConfigSource::none();
         prometheus_web::serve(vec![self.listener], self.simulator.router(), options, web_config, stop).await;
         tasks.shutdown().await;

@@ -193,7 +193,7 @@ async fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let serving = prometheus_web::serve(
         listeners,
         simulator.router(),
-        prometheus_web::Options { name: SIMULATOR, ..prometheus_web::Options::default() },
+        prometheus_web::Options::default().name(SIMULATOR),
         WebConfigSource::none(),
         stop.clone(),
     );
@@ -262,10 +262,7 @@ async fn app_options(common: &Common, config: Config, source: ConfigSource) -> a
         auto_reload: common.auto_reload.then_some(common.auto_reload_interval),
         enable_lifecycle: common.enable_lifecycle,
         site,
-        serve: prometheus_web::Options {
-            max_connections: common.max_connections.max(1),
-            ..prometheus_web::Options::default()
-        },
+        serve: prometheus_web::Options::default().max_connections(common.max_connections.max(1)),
         web_config,
         listeners,
         storage: common.storage_path.clone().or_else(|| environment::state_directory(&process_env)),

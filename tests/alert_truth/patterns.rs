@@ -38,8 +38,7 @@ pub(crate) fn play(seed: u64) -> Pattern {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
         let limits = vec![LIMIT.parse().unwrap()];
-        let options =
-            clerk_simulator::Options { limits, kept_windows: usize::MAX, ..clerk_test_support::simulator(seed) };
+        let options = clerk_test_support::simulator(seed).limits(limits).kept_windows(usize::MAX);
         let world = World::new(options);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut scrapers: Vec<_> = SCRAPES

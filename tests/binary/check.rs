@@ -59,7 +59,7 @@ async fn table_in_a_pipe_has_no_colours_and_the_same_content() {
 
 #[tokio::test]
 async fn without_quota_headers_the_use_is_unknown() {
-    let options = clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() };
+    let options = clerk_simulator::Options::default().headers(HeaderProfile::None);
     let clerk = Clerk::with(options).await;
     let (status, row) = json(&clerk).await;
     let found = (status, row["verdict"].as_str(), row["quota_headers"].as_str(), row["key_valid"].as_bool());
@@ -72,10 +72,7 @@ async fn without_quota_headers_the_use_is_unknown() {
 
 #[tokio::test]
 async fn below_the_threshold_and_throttled_exit_with_one() {
-    let low = clerk_simulator::Options {
-        limits: vec!["instance=1/60s".parse().unwrap()],
-        ..clerk_simulator::Options::default()
-    };
+    let low = clerk_simulator::Options::default().limits(vec!["instance=1/60s".parse().unwrap()]);
     let clerk = Clerk::with(low).await;
     let (status, row) = json(&clerk).await;
     assert_eq!((status, row["verdict"].as_str(), row["remaining"].as_u64()), (Some(1), Some("low"), Some(0)));
@@ -170,7 +167,7 @@ async fn instances_are_listed_in_file_order_and_the_worst_decides() {
 
 #[tokio::test]
 async fn the_table_fits_the_terminal() {
-    let without = clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() };
+    let without = clerk_simulator::Options::default().headers(HeaderProfile::None);
     let (clerk, without, failing) = (Clerk::start().await, Clerk::with(without).await, Clerk::start().await);
     failing.simulator.set_faults(Fault::Status { status: 503, body: FaultBody::Html }.always().into()).unwrap();
     let mut skewed: clerk_simulator::Faults = Fault::MalformedQuotaHeaders {}.always().into();

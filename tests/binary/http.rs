@@ -71,9 +71,7 @@ async fn exporter_is_ready(exporter: &Exporter, prefix: &str) {
 
 #[tokio::test]
 async fn pages_handle_unknown_values_and_unusual_names() {
-    let clerk =
-        Clerk::with(clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_simulator::Options::default() })
-            .await;
+    let clerk = Clerk::with(clerk_simulator::Options::default().headers(HeaderProfile::None)).await;
     clerk.simulator.set_faults(Fault::Latency { millis: 600_000 }.always().into()).unwrap();
     let folder = Folder::new();
     let name = "<b>\\\"&'ü</b>";

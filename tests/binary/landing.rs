@@ -25,10 +25,10 @@ async fn landing_page_lists_worst_instances_first_with_a_summary() {
     failing.simulator.set_faults(always(Fault::Status { status: 503, body: FaultBody::Clerk })).unwrap();
     let limit = |text: &str| vec![text.parse().unwrap()];
     let options = clerk_simulator::Options::default;
-    let fine = Clerk::with(clerk_simulator::Options { limits: limit("instance=1000000/600s"), ..options() }).await;
+    let fine = Clerk::with(options().limits(limit("instance=1000000/600s"))).await;
     // Low after its second probe.
-    let low = Clerk::with(clerk_simulator::Options { limits: limit("instance=500/600s"), ..options() }).await;
-    let unknown = Clerk::with(clerk_simulator::Options { headers: HeaderProfile::None, ..options() }).await;
+    let low = Clerk::with(options().limits(limit("instance=500/600s"))).await;
+    let unknown = Clerk::with(options().headers(HeaderProfile::None)).await;
     throttled
         .simulator
         .set_faults(always(Fault::Throttled { retry_after: Some("300".to_owned()), body: FaultBody::Clerk }))

@@ -8,12 +8,7 @@ const PATH: &str = "/v1/users/count";
 /// A Clerk with this hourly limit and no quota headers.
 async fn clerk(requests: u32) -> Clerk {
     let limits = vec![format!("instance={requests}/3600s").parse().unwrap()];
-    Clerk::with(clerk_simulator::Options {
-        limits,
-        headers: HeaderProfile::None,
-        ..clerk_simulator::Options::default()
-    })
-    .await
+    Clerk::with(clerk_simulator::Options::default().limits(limits).headers(HeaderProfile::None)).await
 }
 
 fn write(folder: &Folder, url: &str, requests: u32, pace: &str) -> std::path::PathBuf {

@@ -43,12 +43,12 @@ impl World {
     }
 
     async fn with(users: u32) -> Self {
-        Self::limited("100000/10s", clerk_simulator::Options { users, ..clerk_simulator::Options::default() }).await
+        Self::limited("100000/10s", clerk_simulator::Options::default().users(users)).await
     }
 
     async fn limited(limit: &str, options: clerk_simulator::Options) -> Self {
         let limits = vec![format!("instance={limit}").parse().unwrap()];
-        let simulator = Simulator::new(clerk_simulator::Options { limits, ..options });
+        let simulator = Simulator::new(options.limits(limits));
         let gate = Arc::new(Gate { left: watch::Sender::new(u32::MAX), waiting: watch::Sender::new(0) });
         let guard = Arc::clone(&gate);
         let router = simulator.router().layer(from_fn(move |request: Request, next: Next| {
@@ -290,7 +290,7 @@ async fn interrupted_export_resumes_to_the_same_file() {
 #[tokio::test]
 async fn resumed_export_gets_no_429_without_quota_headers() {
     let (headers, limiter) = (clerk_simulator::HeaderProfile::None, clerk_simulator::LimiterKind::SlidingWindow);
-    let options = clerk_simulator::Options { users: 6000, headers, limiter, ..clerk_simulator::Options::default() };
+    let options = clerk_simulator::Options::default().users(6000).headers(headers).limiter(limiter);
     let (world, folder) = (World::limited("10/2s", options).await, Folder::new());
     folder.write("key", KEY);
     let config = folder.write(

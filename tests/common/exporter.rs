@@ -106,7 +106,7 @@ impl Clerk {
     }
 
     pub(crate) async fn with(options: clerk_simulator::Options) -> Self {
-        let simulator = Simulator::new(clerk_simulator::Options { users: 100, ..options });
+        let simulator = Simulator::new(options.users(100));
         let web = Web::start(simulator.router()).await;
         Self { simulator, web }
     }

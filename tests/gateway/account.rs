@@ -172,14 +172,14 @@ impl Play {
         });
         let plan = InstancePolicies {
             policies,
-            retry: RetryPolicy { max_retries: 2, max_wait: Duration::from_secs(5), ..RetryPolicy::default() },
+            retry: RetryPolicy::default().max_retries(2).max_wait(Duration::from_secs(5)),
             max_queue_wait: Duration::from_secs(3),
             attempt_timeout: Duration::from_secs(2),
             deadline: Duration::from_secs(20),
             ..InstancePolicies::default()
         };
         let limit = Some(Limit { requests: 20, window: Duration::from_secs(10) });
-        let pace = Some(LimiterOptions { limit, ..LimiterOptions::default() });
+        let pace = Some(LimiterOptions::default().limit(limit));
         let transport: Arc<dyn Transport> = Arc::<Mock>::clone(&mock);
         let world = World::new(&transport, "http://clerk.test", Setup { plan, pace, ..Setup::default() });
         Self { world, mock, clients: JoinSet::new(), handles: Vec::new() }

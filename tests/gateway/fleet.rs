@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clerk_client::cache::Encryption;
 use clerk_client::limiter::{self, RedisLimiter};
-use clerk_client::redis::{RedisClient, RedisOptions, RefusalClass, acl_rule};
+use clerk_client::redis::{RedisClient, RefusalClass, acl_rule};
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_exporter::gateway::{InstancePolicies, Mode, RoutePolicies};
 use clerk_quota::Limit;
-use clerk_simulator::{LimitOverride, Options, Quota, SimulatedBucket};
+use clerk_simulator::{LimitOverride, Quota, SimulatedBucket};
 
 use crate::reads::{BATCH, CACHE, OFF, Reads, get, roomy};
 use crate::support::{Setup, within};
@@ -65,7 +65,7 @@ async fn webhook_invalidates_all_gateways() {
 /// A gateway whose Redis user has these permissions.
 async fn limited(redis: &RedisServer, user: &str, rights: &[&str]) -> Setup {
     let url = redis.url_of_user(user, rights).await;
-    let store = RedisClient::new(RedisOptions { url, ..redis.options() }).unwrap();
+    let store = RedisClient::new(redis.options().url(url)).unwrap();
     Setup { store: Some(store), ..setup(redis, CACHE) }
 }
 
@@ -160,15 +160,12 @@ async fn gateways_share_the_limit_and_use_all_of_it() {
         Setup {
             // Longer than Redis ever needs, and shorter than the window.
             plan: InstancePolicies { max_queue_wait: Duration::from_secs(50), ..plan },
-            pace: Some(limiter::LimiterOptions {
-                limit: Some(Limit { requests: 20, window }),
-                ..limiter::LimiterOptions::default()
-            }),
+            pace: Some(limiter::LimiterOptions::default().limit(Some(Limit { requests: 20, window }))),
             budget: Some(RedisLimiter::new(redis.store(), "test")),
             ..Setup::default()
         }
     };
-    let first = Reads::with(Options { limits, ..roomy() }, of());
+    let first = Reads::with(roomy().limits(limits), of());
     let second = first.beside(of());
     let all =
         async { tokio::join!(first.together((0..30).map(|_| get(PATH))), second.together((0..30).map(|_| get(PATH)))) };

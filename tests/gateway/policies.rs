@@ -206,7 +206,7 @@ async fn queue_wait_is_reported_in_milliseconds() {
 async fn stored_fallback_response_takes_no_in_flight_slot() {
     for body in [FaultBody::Clerk, FaultBody::Html, FaultBody::Empty] {
         let both = RoutePolicies { retry: Mode::On, pace: Mode::On, ..RoutePolicies::default() };
-        let alone = limiter::LimiterOptions { max_in_flight: 1, ..limiter::LimiterOptions::default() };
+        let alone = limiter::LimiterOptions::default().max_in_flight(1);
         let played = Played::paced(both, Duration::from_secs(30), Some(alone));
         let fault = Fault::Throttled { retry_after: Some("2".to_owned()), body };
         played.simulator.set_faults(fault.times(2).into()).unwrap();

@@ -125,7 +125,7 @@ async fn tls_server() -> (SocketAddr, Arc<Mutex<Vec<Arrived>>>, JoinSet<()>) {
 
 async fn through_tls(http2: bool, ca_file: Option<PathBuf>) -> (u16, Vec<Arrived>) {
     let (address, arrived, _tasks) = tls_server().await;
-    let client = HyperOptions { ca_file, http2, ..HyperOptions::default() };
+    let client = HyperOptions::default().ca_file(ca_file).http2(http2);
     let setup = Setup { client, ..Setup::default() };
     let gateway = Running::to(&format!("https://localhost:{}", address.port()), setup).await;
     let fields = "TE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n";
@@ -214,7 +214,7 @@ async fn stream_reset_with_no_error_is_incomplete() {
                 answer_half(&mut stream, &head).await;
             }
         });
-        let client = HyperOptions { ca_file: Some(data("ca.pem")), http2: true, ..HyperOptions::default() };
+        let client = HyperOptions::default().ca_file(Some(data("ca.pem"))).http2(true);
         let gateway = Running::to(&url, Setup { client, ..Setup::default() }).await;
         let mut stream = gateway.connect().await;
         stream.write_all(request("GET", "/v1/users", "", "").as_bytes()).await.unwrap();
@@ -262,7 +262,7 @@ async fn close_delimited_response_requires_tls_close_notify() {
             }
         });
         for policies in [OFF, RoutePolicies::default()] {
-            let client = HyperOptions { ca_file: Some(data("ca.pem")), ..HyperOptions::default() };
+            let client = HyperOptions::default().ca_file(Some(data("ca.pem")));
             let plan = InstancePolicies { policies, ..InstancePolicies::default() };
             let gateway = Running::to(&url, Setup { client, plan, ..Setup::default() }).await;
             let mut stream = gateway.connect().await;

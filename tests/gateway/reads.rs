@@ -100,7 +100,7 @@ pub(crate) fn roomy() -> Options {
         bucket: SimulatedBucket::Instance,
         quota: Quota::new(1_000_000, Duration::from_secs(10)),
     }];
-    Options { users: 400, limits, ..clerk_test_support::simulator(1) }
+    clerk_test_support::simulator(1).users(400).limits(limits)
 }
 
 impl Reads {

@@ -275,14 +275,14 @@ impl World {
                         Arc::new(InstanceLimits::sharing(options, Arc::clone(&clock), Arc::clone(budget)));
                 }
             }
-            let options = cache::CacheOptions { encryption: seal.take(), ..cache::CacheOptions::new(name) };
+            let options = cache::CacheOptions::new(name).encryption(seal.take());
             InstanceOptions {
                 name: name.into(),
                 outbound: Arc::new(outbound),
                 further_keys: Vec::new(),
                 caller: None,
                 policies: plan.clone(),
-                cache: Cache::new(cache::CacheOptions { redis: store.clone(), ..options }, Arc::clone(&clock)),
+                cache: Cache::new(options.redis(store.clone()), Arc::clone(&clock)),
             }
         };
         let mut instances = vec![instance("test", KEY)];
@@ -347,13 +347,11 @@ impl Running {
         let listeners = prometheus_web::bind(&[ListenAddress::Socket(([127, 0, 0, 1], 0).into())]).await.unwrap();
         let address = listeners[0].local_addr();
         let shutdown = CancellationToken::new();
-        let options = prometheus_web::Options {
-            preserve_header_case: true,
-            mark_ambiguous_heads: true,
-            body_read_timeout,
-            drain: Duration::from_millis(1),
-            ..prometheus_web::Options::default()
-        };
+        let options = prometheus_web::Options::default()
+            .preserve_header_case(true)
+            .mark_ambiguous_heads(true)
+            .body_read_timeout(body_read_timeout)
+            .drain(Duration::from_millis(1));
         let serving = prometheus_web::serve(
             listeners,
             Arc::clone(&world.gateway),

@@ -65,13 +65,7 @@ impl Clerk {
             format!("user_update={}/10s", LIMIT.requests).parse().unwrap(),
         ];
         let keys = vec![KEY.parse().unwrap()];
-        let options = clerk_simulator::Options {
-            users: 100,
-            keys,
-            limits,
-            kept_events: 1,
-            ..clerk_simulator::Options::default()
-        };
+        let options = clerk_simulator::Options::default().users(100).keys(keys).limits(limits).kept_events(1);
         let simulator = Simulator::new(options);
         let arrivals = Arc::default();
         let router = simulator.router().layer(middleware::from_fn_with_state(Arc::clone(&arrivals), note));
@@ -132,7 +126,7 @@ fn certificate(name: &str) -> PathBuf {
 
 /// A connection to Clerk that trusts the tests' certificate authority.
 pub(crate) fn trusting(http2: bool) -> HyperOptions {
-    HyperOptions { ca_file: Some(certificate("ca.pem")), http2, ..HyperOptions::default() }
+    HyperOptions::default().ca_file(Some(certificate("ca.pem"))).http2(http2)
 }
 
 /// Policies with these modes of retry, coalesce, cache and pace.
@@ -144,7 +138,7 @@ pub(crate) fn policies(retry: Mode, coalesce: Mode, cache: Mode, pace: Mode) -> 
 pub(crate) fn hasty(policies: RoutePolicies) -> InstancePolicies {
     InstancePolicies {
         policies,
-        retry: RetryPolicy { base: Duration::from_millis(20), ..RetryPolicy::default() },
+        retry: RetryPolicy::default().base(Duration::from_millis(20)),
         attempt_timeout: Duration::from_millis(300),
         deadline: Duration::from_secs(1),
         body_idle_timeout: Duration::from_millis(300),
@@ -173,8 +167,7 @@ impl Running {
         let clock = Arc::new(Clock::new());
         let ledger = Ledger::new([settings()]);
         let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
-        let pace =
-            limiter::LimiterOptions { limit: Some(LIMIT), max_in_flight: 10_000, ..limiter::LimiterOptions::default() };
+        let pace = limiter::LimiterOptions::default().limit(Some(LIMIT)).max_in_flight(10_000);
         let flow = match &store {
             Some(store) => InstanceLimits::sharing(pace, Arc::clone(&clock), RedisLimiter::new(store.clone(), "test")),
             None => InstanceLimits::new(pace, Arc::clone(&clock)),
@@ -193,10 +186,7 @@ impl Running {
             further_keys: Vec::new(),
             caller: None,
             policies: plan,
-            cache: Cache::new(
-                cache::CacheOptions { redis: store, ..cache::CacheOptions::new("test") },
-                Arc::clone(&clock),
-            ),
+            cache: Cache::new(cache::CacheOptions::new("test").redis(store), Arc::clone(&clock)),
         };
         let options = GatewayOptions {
             instances: vec![instance],
@@ -209,12 +199,10 @@ impl Running {
         let address = listeners[0].local_addr();
         let mut server = JoinSet::new();
         server.spawn(async move {
-            let options = prometheus_web::Options {
-                max_connections: 10_000,
-                preserve_header_case: true,
-                mark_ambiguous_heads: true,
-                ..prometheus_web::Options::default()
-            };
+            let options = prometheus_web::Options::default()
+                .max_connections(10_000)
+                .preserve_header_case(true)
+                .mark_ambiguous_heads(true);
             prometheus_web::serve(listeners, gateway, options, WebConfigSource::none(), CancellationToken::new()).await;
         });
         Self { address, _server: server }

@@ -14,10 +14,7 @@ const OLD: &str = "sk_test_oldKeyThatWasRevoked1";
 
 /// A simulator that accepts a single key.
 fn strict() -> clerk_simulator::Options {
-    clerk_simulator::Options {
-        keys: vec![format!("test={}", clerk_test_support::KEY).parse().unwrap()],
-        ..clerk_test_support::simulator(1)
-    }
+    clerk_test_support::simulator(1).keys(vec![format!("test={}", clerk_test_support::KEY).parse().unwrap()])
 }
 
 fn reads_key_from(path: &Path) -> impl FnOnce(&mut ProbeOptions) {

@@ -81,7 +81,7 @@ async fn edge_page_with_429_counts_as_throttled() {
 
 #[tokio::test(start_paused = true)]
 async fn without_quota_headers_only_429s_are_known() {
-    let options = clerk_simulator::Options { headers: HeaderProfile::None, ..clerk_test_support::simulator(1) };
+    let options = clerk_test_support::simulator(1).headers(HeaderProfile::None);
     let world = World::with(options, |_| {});
     world.pass(seconds(31)).await;
     let bucket = world.bucket();

@@ -56,7 +56,7 @@ async fn answer(request: Request) -> Response {
 }
 
 async fn clerk() -> Clerk {
-    let simulator = Simulator::new(Options { users: 1, keys: vec![KEY.parse().unwrap()], ..Options::default() });
+    let simulator = Simulator::new(Options::default().users(1).keys(vec![KEY.parse().unwrap()]));
     let arrivals = Arc::<Mutex<Vec<Arrival>>>::default();
     let canned = ["/m2m_tokens", "/m2m_tokens/{*rest}", "/api_keys", "/api_keys/{*rest}"];
     let router = canned.into_iter().fold(Router::new(), |router, path| router.route(path, any(answer)));

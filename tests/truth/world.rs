@@ -17,7 +17,7 @@ use clerk_exporter::probe::probe_once;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::{Handle, Ledger};
 use clerk_quota::{Bucket, Coverage, Environment, Settings, Source};
-use clerk_simulator::{HeaderProfile, LimitOverride, LimiterKind, Options, Quota, SimulatedBucket, Simulator};
+use clerk_simulator::{HeaderProfile, LimitOverride, LimiterKind, Quota, SimulatedBucket, Simulator};
 use clerk_test_support::{KEY, settings};
 use http::Request;
 use parking_lot::Mutex;
@@ -166,16 +166,16 @@ impl World {
         // Not at the start of a window.
         let base = clerk_test_support::start() + Duration::from_millis(3_300);
         let quota = Quota::new(u32::try_from(LIMIT).unwrap(), WINDOW);
-        let simulator = Simulator::new(Options {
-            limiter: case.limiter,
-            // The transport removes the headers that must not be visible.
-            headers: HeaderProfile::XRateLimit,
-            limits: vec![LimitOverride { bucket: SimulatedBucket::Instance, quota }],
-            kept_windows: usize::MAX,
-            kept_events: usize::MAX,
-            base: Some(base),
-            ..clerk_test_support::simulator(case.seed)
-        });
+        let simulator = Simulator::new(
+            clerk_test_support::simulator(case.seed)
+                .limiter(case.limiter)
+                // The transport removes the headers that must not be visible.
+                .headers(HeaderProfile::XRateLimit)
+                .limits(vec![LimitOverride { bucket: SimulatedBucket::Instance, quota }])
+                .kept_windows(usize::MAX)
+                .kept_events(usize::MAX)
+                .base(Some(base)),
+        );
         let users: Arc<[String]> = (0..60).filter_map(|number| simulator.user_id(number)).collect();
         let owners: HashMap<String, Caller> = users
             .iter()
@@ -262,7 +262,7 @@ fn process(
     let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));
     let base = "http://clerk.test".to_owned();
     let mut outbound = Outbound::new(way, base, key, Arc::clone(&handle), Arc::clone(clock));
-    let options = LimiterOptions { limit, environment: Environment::Development, ..LimiterOptions::default() };
+    let options = LimiterOptions::default().limit(limit).environment(Environment::Development);
     outbound.limits.limiter.reconfigure(options);
     if case.processes == Processes::Fleet {
         let log: Arc<MemoryDistributedLimiter> = Arc::clone(log);

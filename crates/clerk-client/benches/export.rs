@@ -60,12 +60,10 @@ impl Measured {
 pub(crate) fn measure(way: Way, task: Task) -> Measured {
     let measured = Cell::new(None);
     in_simulated_time(async {
-        let options = clerk_simulator::Options {
-            users: task.users,
-            base: Some(start()),
-            limits: vec![format!("instance={}/10s", task.limit).parse().unwrap()],
-            ..clerk_simulator::Options::default()
-        };
+        let options = clerk_simulator::Options::default()
+            .users(task.users)
+            .base(Some(start()))
+            .limits(vec![format!("instance={}/10s", task.limit).parse().unwrap()]);
         let faults = Fault::Latency { millis: u64::try_from(task.latency.as_millis()).unwrap() };
         let begin = |simulator: &Simulator| simulator.set_faults(faults.clone().always().into()).unwrap();
         let (simulator, users, time, may) = match way {
@@ -79,8 +77,7 @@ pub(crate) fn measure(way: Way, task: Task) -> Measured {
             Way::Walk { reserve } => {
                 let limit = Some(Limit { requests: task.limit, window: WINDOW });
                 let environment = Environment::Development;
-                let pace =
-                    limiter::LimiterOptions { limit, environment, reserve, ..limiter::LimiterOptions::default() };
+                let pace = limiter::LimiterOptions::default().limit(limit).environment(environment).reserve(reserve);
                 let world = World::paced(options, pace);
                 begin(&world.simulator);
                 let from = Instant::now();

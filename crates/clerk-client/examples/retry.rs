@@ -14,8 +14,8 @@ use clerk_client::{Clerk, UserFilter};
 /// Counts users twenty times.
 pub(crate) async fn run(clerk: Clerk, out: &mut impl Write) -> std::io::Result<()> {
     // Twice as many retries as the default, after shorter waits. A `Retry-After` is always waited for.
-    let retry = RetryPolicy { max_retries: 6, base: Duration::from_millis(50), ..RetryPolicy::default() };
-    let clerk = clerk.with_options(RequestOptions { retry, ..RequestOptions::default() });
+    let retry = RetryPolicy::default().max_retries(6).base(Duration::from_millis(50));
+    let clerk = clerk.with_options(RequestOptions::default().retry(retry));
     for _ in 0..20 {
         match clerk.users().count(&UserFilter::new()).await {
             Ok(count) => writeln!(out, "{} users", count.total_count)?,

@@ -77,6 +77,7 @@ pub mod outbound;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod secret;
+mod setters;
 pub mod transport;
 pub mod webhook;
 

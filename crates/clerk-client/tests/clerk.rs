@@ -28,7 +28,7 @@ use tokio::time::Instant;
 const UNKNOWN: &str = "user_000000000000000000000000000";
 
 fn world(users: u32) -> (World, Clerk) {
-    let world = World::new(clerk_simulator::Options { users, ..clerk_test_support::simulator(1) });
+    let world = World::new(clerk_test_support::simulator(1).users(users));
     let clerk = Clerk::with_transport(Arc::clone(&world.outbound));
     (world, clerk)
 }
@@ -227,7 +227,7 @@ async fn error_422_is_attributed_to_its_id_without_repeating_others() {
 
 #[tokio::test(start_paused = true)]
 async fn smaller_batch_limit_is_detected_once() {
-    let simulator = Simulator::new(clerk_simulator::Options { users: 400, ..clerk_test_support::simulator(1) });
+    let simulator = Simulator::new(clerk_test_support::simulator(1).users(400));
     let wanted: Vec<String> = (0..400).map(|number| simulator.user_id(number).unwrap()).collect();
     let rejections: Arc<Mutex<u32>> = Arc::default();
     let count = Arc::clone(&rejections);
@@ -269,7 +269,7 @@ async fn lookup_continues_after_an_error() {
 
 /// Options without retries.
 fn once() -> RequestOptions {
-    RequestOptions { retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() }, ..RequestOptions::default() }
+    RequestOptions::default().retry(RetryPolicy::default().max_retries(0))
 }
 
 async fn walk(mut pages: clerk_client::clerk::Pages) -> Result<Vec<String>, Error> {
@@ -299,8 +299,8 @@ async fn all_users_are_listed_in_order_without_429() {
 async fn listing_gets_no_429_with_any_limiter_or_headers() {
     for limiter in ["fixed", "sliding", "token-bucket"] {
         for headers in [HeaderProfile::None, HeaderProfile::XRateLimit, HeaderProfile::XRateLimitEpoch] {
-            let options = clerk_simulator::Options { users: 1234, headers, ..clerk_test_support::simulator(1) };
-            let world = World::new(clerk_simulator::Options { limiter: limiter.parse().unwrap(), ..options });
+            let options = clerk_test_support::simulator(1).users(1234).headers(headers);
+            let world = World::new(options.limiter(limiter.parse().unwrap()));
             let clerk = Clerk::with_transport(Arc::clone(&world.outbound));
             let walked = walk(clerk.users().list_all().page_size(5)).await.unwrap();
             assert_eq!((walked.len(), sent(&world), throttled(&world)), (1234, 248, 0), "{limiter} {headers}");
@@ -339,7 +339,7 @@ async fn listing_resumes_by_date_if_the_cursor_user_is_deleted() {
 #[tokio::test(start_paused = true)]
 async fn failed_page_is_requested_again() {
     let (world, clerk) = world(1234);
-    let clerk = clerk.with_low_priority_options(RequestOptions { max_queue_wait: Duration::from_secs(60), ..once() });
+    let clerk = clerk.with_low_priority_options(once().max_queue_wait(Duration::from_secs(60)));
     let mut pages = clerk.users().list_all();
     let mut walked = pages.try_next().await.unwrap().unwrap().users;
     for fault in [Fault::Status { status: 503, body: FaultBody::Html }, Fault::Reset { after_bytes: 4000 }] {
@@ -359,7 +359,7 @@ fn without(query: &str, names: &[&str]) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn ignored_cursor_is_detected_without_an_endless_loop() {
-    let simulator = Simulator::new(clerk_simulator::Options { users: 345, ..clerk_test_support::simulator(1) });
+    let simulator = Simulator::new(clerk_test_support::simulator(1).users(345));
     let all: Vec<String> = (0..345).map(|number| simulator.user_id(number).unwrap()).collect();
     let clerk = client_through(&simulator, |query| Ok(without(query, &["starting_after"])));
     assert_eq!(walk(clerk.users().list_all().page_size(50)).await.unwrap(), all, "complete and without duplicates");

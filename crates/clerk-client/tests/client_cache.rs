@@ -64,9 +64,9 @@ impl Server {
         let router = Router::new().fallback(move |request: Request| async move { server.respond(request).await });
         let ledger = Ledger::new([settings("test")]);
         let outbound: Outbound = clerk_test_support::outbound(MemoryTransport::new(router), &ledger);
-        let retry = RetryPolicy { max_retries: 0, ..RetryPolicy::default() };
+        let retry = RetryPolicy::default().max_retries(0);
         let attempt_timeout = Duration::from_secs(5);
-        let options = RequestOptions { retry, attempt_timeout, ..RequestOptions::default() };
+        let options = RequestOptions::default().retry(retry).attempt_timeout(attempt_timeout);
         Clerk::with_transport(Arc::new(outbound)).with_options(options).with_cache(cache).unwrap()
     }
 

@@ -15,6 +15,7 @@ mod retry;
 use std::sync::Arc;
 
 use clerk_client::clerk::{Clerk, RawUser};
+use clerk_simulator::{Fault, FaultBody, Faults};
 use clerk_test_support::World;
 
 fn world(options: clerk_simulator::Options) -> (World, Clerk) {
@@ -29,7 +30,7 @@ fn lines(bytes: Vec<u8>) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn batch_looks_up_ids_from_standard_input() {
-    let (world, clerk) = world(clerk_simulator::Options { users: 300, ..clerk_test_support::simulator(1) });
+    let (world, clerk) = world(clerk_test_support::simulator(1).users(300));
     let ids: Vec<_> = (0..250).map(|number| world.simulator.user_id(number).unwrap()).collect();
     let input = format!("{}\n\nuser_000000000000000000000000000\n", ids.join("\n"));
     let mut out = Vec::new();
@@ -42,7 +43,7 @@ async fn batch_looks_up_ids_from_standard_input() {
 
 #[tokio::test(start_paused = true)]
 async fn paging_writes_all_users_and_resumes_at_a_cursor() {
-    let (world, clerk) = world(clerk_simulator::Options { users: 1200, ..clerk_test_support::simulator(1) });
+    let (world, clerk) = world(clerk_test_support::simulator(1).users(1200));
     let (mut out, mut log) = (Vec::new(), Vec::new());
     paging::run(&clerk, None, &mut out, &mut log).await.unwrap();
     let (users, log) = (lines(out), lines(log));
@@ -55,14 +56,27 @@ async fn paging_writes_all_users_and_resumes_at_a_cursor() {
     assert_eq!(lines(more), log[1..]);
 }
 
+/// One of five responses is a 503, one of twenty a 429 whose `Retry-After` must be waited for.
+fn faults() -> Faults {
+    let mut faults = Faults::default();
+    for (fault, probability) in [
+        (Fault::Status { status: 503, body: FaultBody::Html }, 0.2),
+        (Fault::Throttled { retry_after: Some("1".to_owned()), body: FaultBody::Clerk }, 0.05),
+    ] {
+        let mut rule = fault.always();
+        rule.probability = probability;
+        faults.rules.push(rule);
+    }
+    faults
+}
+
 #[test]
 fn retry_gets_all_responses_despite_frequent_failures() {
     // With a fixed random seed.
     clerk_test_support::in_simulated_time(async {
-        let (_, clerk) =
-            world(clerk_simulator::Options { faults: retry::faults(), ..clerk_test_support::simulator(1) });
+        let (_, clerk) = world(clerk_test_support::simulator(1).faults(faults()));
         let mut out = Vec::new();
-        retry::run(&clerk, &mut out).await.unwrap();
+        retry::run(clerk, &mut out).await.unwrap();
         let lines = lines(out);
         assert!(lines[..20].iter().all(|line| line == "100 users"), "{lines:?}");
         let attempts: u32 =

@@ -258,10 +258,7 @@ impl World {
     /// Sends a request without retries: the status or the error.
     async fn send(&self, method: Method) -> Result<u16, SendError> {
         let call = ApiRequest::new(method, "/v1/users/user_1", Source::Client);
-        let policy = RequestOptions {
-            retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() },
-            ..RequestOptions::default()
-        };
+        let policy = RequestOptions::default().retry(RetryPolicy::default().max_retries(0));
         self.outbound.send(&call, &policy).await.map(|response| response.status.as_u16())
     }
 
@@ -277,7 +274,7 @@ impl World {
             credentials: Credentials::Instance,
             caller: CallerId::UNNAMED,
         };
-        let options = ExecuteOptions { retry: None, ..ExecuteOptions::from(&RequestOptions::default()) };
+        let options = ExecuteOptions::from(&RequestOptions::default()).retry(None);
         let forwarded = self.outbound.forward(forward, &options).await?;
         let status = forwarded.response.head.status.as_u16();
         let error =

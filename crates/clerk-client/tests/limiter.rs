@@ -24,13 +24,7 @@ const TEN: Duration = Duration::from_secs(10);
 
 fn options(limiter: LimiterKind, headers: HeaderProfile, seed: u64) -> clerk_simulator::Options {
     let kept = usize::MAX;
-    clerk_simulator::Options {
-        limiter,
-        headers,
-        kept_windows: kept,
-        kept_events: kept,
-        ..clerk_test_support::simulator(seed)
-    }
+    clerk_test_support::simulator(seed).limiter(limiter).headers(headers).kept_windows(kept).kept_events(kept)
 }
 
 fn count() -> ApiRequest {
@@ -39,7 +33,7 @@ fn count() -> ApiRequest {
 
 /// High priority, without a limit on the wait.
 fn patient() -> RequestOptions {
-    RequestOptions { priority: Priority::High, ..RequestOptions::low_priority() }
+    RequestOptions::low_priority().priority(Priority::High)
 }
 
 /// `workers` send requests without a pause until the time is over. Returns the number of successes.
@@ -128,7 +122,7 @@ fn limits_and_token_bursts_are_learnt_from_headers() {
         ] {
             in_simulated_time(async {
                 let context = format!("{limiter}, {headers}, {per_second} per second");
-                let world = World::new(clerk_simulator::Options { limits, plan, ..options(limiter, headers, 5) });
+                let world = World::new(options(limiter, headers, 5).limits(limits).plan(plan));
                 latency(&world, 150);
                 saturate(&world, 24, Duration::from_secs(360), patient()).await;
                 assert_eq!(refused(&instance_bucket(&world)), 0, "{context}");
@@ -237,8 +231,7 @@ fn high_priority_overtakes_low_and_uses_the_reserve() {
 async fn used_up(options: limiter::LimiterOptions) -> Arc<Limiter> {
     let limit = Some(Limit { requests: 100, window: TEN });
     let clock = Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start()));
-    let limiter =
-        Limiter::new(limiter::LimiterOptions { limit, environment: Environment::Development, ..options }, clock);
+    let limiter = Limiter::new(options.limit(limit).environment(Environment::Development), clock);
     for _ in 0..100 {
         drop(limiter.acquire(Bucket::Instance, None, Priority::High, TEN).await.unwrap());
     }
@@ -264,7 +257,7 @@ async fn requests_before_a_restart_are_counted() {
     let limit = Some(Limit { requests: 100, window: TEN });
     let clock = Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start()));
     let now = clock.now();
-    let limiter = Limiter::new(limiter::LimiterOptions { limit, ..limiter::LimiterOptions::default() }, clock);
+    let limiter = Limiter::new(limiter::LimiterOptions::default().limit(limit), clock);
     let ago = |seconds| now.before(Duration::from_secs(seconds));
     for request in 0..100 {
         // Sixty ended 4 s ago, ten have no end, and the others are too old or in the future.
@@ -305,7 +298,7 @@ async fn retry_after_includes_the_queue_ahead() {
 
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_bounded() {
-    let limiter = used_up(limiter::LimiterOptions { max_queue: 3, ..limiter::LimiterOptions::default() }).await;
+    let limiter = used_up(limiter::LimiterOptions::default().max_queue(3)).await;
     let mut tasks = JoinSet::new();
     for _ in 0..5 {
         let limiter = Arc::clone(&limiter);
@@ -369,7 +362,7 @@ async fn cancelled_waiters_leave_no_trace() {
 
 #[tokio::test(start_paused = true)]
 async fn max_in_flight_is_enforced() {
-    let options = limiter::LimiterOptions { max_in_flight: 2, ..limiter::LimiterOptions::default() };
+    let options = limiter::LimiterOptions::default().max_in_flight(2);
     let limiter = Limiter::new(options, Arc::new(clerk_quota::clock::Clock::simulated(clerk_test_support::start())));
     let acquire = || limiter.acquire(Bucket::Instance, None, Priority::High, Duration::from_secs(1));
     let (first, second) = (acquire().await.unwrap(), acquire().await.unwrap());
@@ -387,15 +380,15 @@ fn roomy(max_in_flight: usize, fault: Fault) -> World {
     let limit = Limit { requests: 100_000, window: TEN };
     let quota = clerk_simulator::Quota::new(100_000, TEN);
     let limits = vec![clerk_simulator::LimitOverride { bucket: clerk_simulator::SimulatedBucket::Instance, quota }];
-    let world = World::new(clerk_simulator::Options { limits, ..clerk_test_support::simulator(1) });
+    let world = World::new(clerk_test_support::simulator(1).limits(limits));
     world.simulator.set_faults(fault.always().into()).unwrap();
-    let options = limiter::LimiterOptions { limit: Some(limit), max_in_flight, ..limiter::LimiterOptions::default() };
+    let options = limiter::LimiterOptions::default().limit(Some(limit)).max_in_flight(max_in_flight);
     world.outbound.limits.limiter.reconfigure(options);
     world
 }
 
 fn at_once() -> RequestOptions {
-    RequestOptions { max_queue_wait: Duration::ZERO, ..RequestOptions::default() }
+    RequestOptions::default().max_queue_wait(Duration::ZERO)
 }
 
 #[tokio::test(start_paused = true)]
@@ -446,7 +439,7 @@ fn a_429_blocks_only_its_bucket_and_entity() {
         rule.path_prefix = Some("/v1/users/user_a".to_owned());
         world.simulator.set_faults(rule.into()).unwrap();
         let change = |user: &str| ApiRequest::new(Method::PATCH, format!("/v1/users/{user}/metadata"), Source::Client);
-        let hurried = RequestOptions { max_queue_wait: Duration::from_secs(1), ..RequestOptions::default() };
+        let hurried = RequestOptions::default().max_queue_wait(Duration::from_secs(1));
         assert_eq!(world.outbound.send(&change("user_a"), &hurried).await.unwrap().status, 429);
         let Err(SendError::Shed(shed)) = world.outbound.send(&change("user_a"), &hurried).await else { panic!() };
         assert_eq!(shed.bucket, Bucket::UserUpdate);

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 const UNKNOWN: &str = "user_000000000000000000000000000";
 
 fn world(users: u32) -> (World, Clerk, Loader) {
-    let world = World::new(clerk_simulator::Options { users, ..clerk_test_support::simulator(1) });
+    let world = World::new(clerk_test_support::simulator(1).users(users));
     let clerk = Clerk::with_transport(Arc::clone(&world.outbound));
     let loader = clerk.users().loader(LoaderOptions::default());
     (world, clerk, loader)
@@ -46,9 +46,9 @@ fn id(simulator: &Simulator, number: u32) -> String {
 /// A client of a router, without retries.
 fn client_of(router: Router) -> Clerk {
     let ledger = Ledger::new([settings("test")]);
-    let retry = RetryPolicy { max_retries: 0, ..RetryPolicy::default() };
+    let retry = RetryPolicy::default().max_retries(0);
     Clerk::with_transport(Arc::new(clerk_test_support::outbound(MemoryTransport::new(router), &ledger)))
-        .with_options(RequestOptions { retry, ..RequestOptions::default() })
+        .with_options(RequestOptions::default().retry(retry))
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,11 +164,8 @@ async fn error_422_reaches_only_the_invalid_id() {
 #[tokio::test(start_paused = true)]
 async fn failed_batch_fails_all_its_callers() {
     let (world, clerk, _) = world(150);
-    let once = RetryPolicy { max_retries: 0, ..RetryPolicy::default() };
-    let loader = clerk
-        .with_options(RequestOptions { retry: once, ..RequestOptions::default() })
-        .users()
-        .loader(LoaderOptions::default());
+    let once = RetryPolicy::default().max_retries(0);
+    let loader = clerk.with_options(RequestOptions::default().retry(once)).users().loader(LoaderOptions::default());
     let fault = Fault::Status { status: 500, body: FaultBody::Clerk };
     world.simulator.set_faults(fault.times(1).into()).unwrap();
     let ids: Vec<_> = (0..150).map(|number| id(&world.simulator, number)).collect();
@@ -269,7 +266,7 @@ async fn batches_use_the_clients_headers_and_source() {
 
 #[tokio::test(start_paused = true)]
 async fn batches_run_with_bounded_concurrency_and_keep_order() {
-    let simulator = Simulator::new(clerk_simulator::Options { users: 1000, ..clerk_test_support::simulator(1) });
+    let simulator = Simulator::new(clerk_test_support::simulator(1).users(1000));
     let (now, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let counts = (Arc::clone(&now), Arc::clone(&most));
     let clerk = client_of(simulator.router().layer(from_fn(move |request: Request, next: Next| {
@@ -319,7 +316,7 @@ proptest! {
         clerk_test_support::in_simulated_time(async {
             let (world, _, loader) = world(100);
             // IDs from 100 on belong to no user.
-            let options = clerk_simulator::Options { users: 140, seed: 9, ..clerk_test_support::simulator(1) };
+            let options = clerk_test_support::simulator(1).users(140).seed(9);
             let other = Simulator::new(options);
             let id_of = |number| id(if number < 100 { &world.simulator } else { &other }, number);
             let all = lookups.iter().map(|(number, delay)| {

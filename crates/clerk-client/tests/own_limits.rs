@@ -63,12 +63,10 @@ fn outbound(server: &Arc<Server>) -> Outbound {
 }
 
 async fn get(outbound: &Outbound, path: &str) -> Result<u16, SendError> {
-    let options = RequestOptions {
-        priority: Priority::High,
-        retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() },
-        max_queue_wait: Duration::from_millis(100),
-        ..RequestOptions::default()
-    };
+    let options = RequestOptions::default()
+        .priority(Priority::High)
+        .retry(RetryPolicy::default().max_retries(0))
+        .max_queue_wait(Duration::from_millis(100));
     let response = outbound.send(&ApiRequest::get(path, Source::Client), &options).await?;
     Ok(response.status.as_u16())
 }

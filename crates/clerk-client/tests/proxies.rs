@@ -67,13 +67,9 @@ fn clients(variables: &[(&str, String)]) -> [(&'static str, Arc<dyn Transport>);
     let find = |name: &str| variables.iter().find(|(known, _)| *known == name);
     let proxies = Some(Proxies::from_variables(&|name| find(name).map(|(_, value)| OsString::from(value))));
     let (ca_file, connect_timeout) = (Some(data("ca.pem")), Duration::from_secs(30));
-    let reqwest = ReqwestOptions {
-        ca_file: ca_file.clone(),
-        connect_timeout,
-        proxies: proxies.clone(),
-        ..ReqwestOptions::default()
-    };
-    let hyper = HyperOptions { ca_file, connect_timeout, proxies, ..HyperOptions::default() };
+    let reqwest =
+        ReqwestOptions::default().ca_file(ca_file.clone()).connect_timeout(connect_timeout).proxies(proxies.clone());
+    let hyper = HyperOptions::default().ca_file(ca_file).connect_timeout(connect_timeout).proxies(proxies);
     [("reqwest", ReqwestTransport::new(reqwest).unwrap()), ("hyper", NetworkTransport::new(&hyper).unwrap())]
 }
 

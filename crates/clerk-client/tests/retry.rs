@@ -104,16 +104,13 @@ async fn retry_after_above_the_maximum_returns_the_429_at_once() {
         assert!(outcome.seconds < 0.01, "{outcome:?}");
         assert_eq!(outcome.retry_after.unwrap(), header);
     }
-    let options = RequestOptions {
-        retry: RetryPolicy { max_wait: Duration::from_secs(120), ..RetryPolicy::default() },
-        ..RequestOptions::low_priority()
-    };
+    let options = RequestOptions::low_priority().retry(RetryPolicy::default().max_wait(Duration::from_secs(120)));
     assert_eq!(send_with(throttled(Some("61")).times(1), &get(), &options).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn deadline_covers_the_whole_call() {
-    let policy = RequestOptions { deadline: Duration::from_secs(20), ..RequestOptions::default() };
+    let policy = RequestOptions::default().deadline(Duration::from_secs(20));
     let outcome = send_with(throttled(Some("30")).always(), &get(), &policy).await;
     assert_eq!((outcome.status, outcome.requests), (429, 1));
     assert!(outcome.seconds < 0.01, "no futile wait: {outcome:?}");
@@ -223,7 +220,7 @@ async fn outage_causes_at_most_a_fifth_more_requests() {
 }
 
 async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
-    let options = limiter::LimiterOptions { max_queue: 2000, ..limiter::LimiterOptions::default() };
+    let options = limiter::LimiterOptions::default().max_queue(2000);
     test(World::paced(clerk_test_support::simulator(1), options)).await;
 }
 
@@ -239,7 +236,7 @@ async fn connect_failed_and_no_response_are_distinguished() {
         // Unsent requests do not use quota: far more of them than the limit are attempted.
         if phase == Phase::Connect {
             for _ in 0..300 {
-                let options = RequestOptions { max_queue_wait: Duration::ZERO, ..RequestOptions::default() };
+                let options = RequestOptions::default().max_queue_wait(Duration::ZERO);
                 let error = outbound.send(&with_method(Method::POST, None), &options).await.unwrap_err();
                 assert!(matches!(error, SendError::Request { .. }), "{error}");
             }
@@ -342,7 +339,7 @@ async fn dropping_the_future_cancels_at_once() {
     let world = World::new(clerk_test_support::simulator(1));
     world.simulator.set_faults(throttled(Some("30")).always().into()).unwrap();
     timeout(Duration::from_secs(5), world.outbound.send(&get(), &RequestOptions::default())).await.unwrap_err();
-    let waiting = RequestOptions { max_queue_wait: Duration::from_secs(60), ..RequestOptions::default() };
+    let waiting = RequestOptions::default().max_queue_wait(Duration::from_secs(60));
     timeout(Duration::from_secs(5), world.outbound.send(&get(), &waiting)).await.unwrap_err();
     let pace = world.outbound.limits.stats().pace;
     assert_eq!((pace.waiting, pace.in_flight), (0, 0));
@@ -370,7 +367,7 @@ async fn stats_count_retries_by_cause() {
     let world = World::new(clerk_test_support::simulator(1));
     let rules = vec![throttled(Some("1")).times(1), status(503).times(1), Fault::Latency { millis: 20_000 }.times(3)];
     world.simulator.set_faults(Faults { rules, ..Faults::default() }).unwrap();
-    let policy = RequestOptions { attempt_timeout: Duration::from_secs(15), ..RequestOptions::default() };
+    let policy = RequestOptions::default().attempt_timeout(Duration::from_secs(15));
     world.outbound.send(&get(), &policy).await.unwrap();
     let stats = world.outbound.limits.stats();
     assert_eq!(stats.requests, 1);

@@ -203,11 +203,11 @@ async fn untrusted_certificate_is_a_tls_failure_with_its_cause() {
 #[tokio::test]
 async fn ca_file_is_trusted_in_addition_to_the_system() {
     let server = Server::with_tls("server.pem", "server.key").await;
-    let options = ReqwestOptions { ca_file: Some(data("ca.pem")), ..ReqwestOptions::default() };
+    let options = ReqwestOptions::default().ca_file(Some(data("ca.pem")));
     assert_eq!(get(&upstream(options), &server.url("https")).await.unwrap(), 200);
     // But not for other names.
     let wrong_name = format!("https://localhost.localhost:{}/", server.address.port());
-    let options = ReqwestOptions { ca_file: Some(data("ca.pem")), ..ReqwestOptions::default() };
+    let options = ReqwestOptions::default().ca_file(Some(data("ca.pem")));
     assert!(get(&upstream(options), &wrong_name).await.is_err());
 }
 
@@ -233,7 +233,7 @@ fn invalid_ca_file_is_rejected_with_its_name() {
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
     for path in [empty, folder.path().join("missing.pem"), data("server.key"), folder.path().to_owned()] {
-        let options = ReqwestOptions { ca_file: Some(path.clone()), ..ReqwestOptions::default() };
+        let options = ReqwestOptions::default().ca_file(Some(path.clone()));
         let error = ReqwestTransport::new(options).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()) && error.contains("PEM"), "{error}");
     }
@@ -248,7 +248,7 @@ async fn connections_are_reused_until_max_age() {
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
     // With `max_age` 0, each request uses a new connection, so that DNS changes take effect at once.
-    let unpooled = upstream(ReqwestOptions { max_age: Duration::ZERO, ..ReqwestOptions::default() });
+    let unpooled = upstream(ReqwestOptions::default().max_age(Duration::ZERO));
     for _ in 0..5 {
         get(&unpooled, &server.url("http")).await.unwrap();
     }

@@ -64,6 +64,7 @@ mod organizations;
 mod record;
 mod resources;
 mod route;
+mod setters;
 mod truth;
 mod users;
 

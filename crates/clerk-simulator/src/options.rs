@@ -9,12 +9,14 @@ use thiserror::Error;
 use super::faults::Faults;
 use super::keys::KeyGrant;
 use super::limits::{Environment, LimitOverride, Plan, Quota, SimulatedBucket};
+use crate::setters::setters;
 
 /// The options of a [`Simulator`](super::Simulator).
 ///
 /// The default has Clerk's published limits (1000 requests per 10 s for `sk_live_` keys, 100 for `sk_test_` keys),
 /// fixed windows, `X-RateLimit-*` headers, 50 000 users, any well-formed key and no faults.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Options {
     /// Number of users.
     pub users: u32,
@@ -40,6 +42,20 @@ pub struct Options {
     /// Number of single requests that the [`Truth`](super::Truth) contains.
     pub kept_events: usize,
 }
+
+setters!(Options {
+    users: u32,
+    seed: u64,
+    limiter: LimiterKind,
+    headers: HeaderProfile,
+    plan: impl Into<Option<Plan>>,
+    limits: Vec<LimitOverride>,
+    keys: Vec<KeyGrant>,
+    faults: Faults,
+    base: impl Into<Option<SystemTime>>,
+    kept_windows: usize,
+    kept_events: usize,
+});
 
 impl Default for Options {
     fn default() -> Self {

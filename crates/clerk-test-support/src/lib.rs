@@ -29,7 +29,7 @@ pub const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
 
 /// Options of a small simulator in simulated time.
 pub fn simulator(seed: u64) -> clerk_simulator::Options {
-    clerk_simulator::Options { seed, users: 100, base: Some(start()), ..clerk_simulator::Options::default() }
+    clerk_simulator::Options::default().seed(seed).users(100).base(Some(start()))
 }
 
 /// A simulated development instance with a ledger and a client.

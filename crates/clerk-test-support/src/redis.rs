@@ -41,7 +41,7 @@ impl RedisServer {
     /// Returns options with timeouts long enough for a busy machine. Tests of timeouts set their own.
     pub fn options(&self) -> RedisOptions {
         let patience = std::time::Duration::from_secs(20);
-        RedisOptions { timeout: patience, connect_timeout: patience, ..RedisOptions::new(self.url()) }
+        RedisOptions::new(self.url()).timeout(patience).connect_timeout(patience)
     }
 
     /// Creates a client with [`options`](Self::options).

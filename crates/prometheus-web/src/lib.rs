@@ -58,6 +58,7 @@ mod http2_frames;
 mod listen;
 mod progress;
 mod service;
+mod setters;
 mod socket;
 mod stream_task;
 mod timeout_stream;
@@ -78,10 +79,12 @@ pub use handler::{Ambiguity, Handler, HeldBytes};
 pub use listen::{BindError, ListenAddress, Listener, ParseListenAddressError, bind, from_systemd};
 pub use web_config::{FileReloads, WebConfigError, WebConfigFile, WebConfigSource};
 
+use crate::setters::setters;
 use accept::Server;
 
 /// The settings and limits of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
     /// Name of the server in log messages.
     pub name: &'static str,
@@ -119,6 +122,21 @@ pub struct Options {
     /// Paths that GET and HEAD may request without a password or rate limit, for health probes. Compared byte by byte.
     pub open_paths: Vec<String>,
 }
+
+setters!(Options {
+    name: &'static str,
+    max_connections: usize,
+    max_unsent_bytes: usize,
+    header_read_timeout: Duration,
+    body_read_timeout: Duration,
+    write_timeout: Duration,
+    idle_timeout: Duration,
+    tls_handshake_timeout: Duration,
+    drain: Duration,
+    preserve_header_case: bool,
+    mark_ambiguous_heads: bool,
+    open_paths: impl Into<Vec<String>>,
+});
 
 impl Options {
     fn is_open(&self, method: &http::Method, path: &str) -> bool {

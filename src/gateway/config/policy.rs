@@ -168,12 +168,11 @@ impl InstancePolicies {
     /// Returns the options for sending a request to Clerk under these policies.
     #[must_use]
     pub fn execute_options(&self, policies: &RoutePolicies, priority: Priority) -> ExecuteOptions {
-        let turn = QueueOptions { priority, max_wait: self.max_queue_wait };
-        ExecuteOptions {
-            pace: policies.pace.is_on().then_some(turn),
-            retry: policies.retry.is_on().then_some(self.retry),
-            attempt_timeout: self.attempt_timeout,
-            deadline: self.deadline,
-        }
+        let turn = QueueOptions::new(priority, self.max_queue_wait);
+        ExecuteOptions::default()
+            .pace(policies.pace.is_on().then_some(turn))
+            .retry(policies.retry.is_on().then_some(self.retry))
+            .attempt_timeout(self.attempt_timeout)
+            .deadline(self.deadline)
     }
 }

@@ -75,7 +75,7 @@ pub(in crate::gateway) struct InstanceState {
 
 impl InstanceState {
     pub(in crate::gateway) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<clerk_quota::clock::Clock>) -> Self {
-        let options = cache::CacheOptions { memory_bytes: SHADOW_BYTES, ..cache::CacheOptions::new(Arc::clone(name)) };
+        let options = cache::CacheOptions::new(Arc::clone(name)).memory_bytes(SHADOW_BYTES);
         Self {
             cache,
             shadow: Cache::new(options, Arc::clone(clock)),

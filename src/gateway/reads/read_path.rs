@@ -119,11 +119,11 @@ impl Transaction {
         let answer = if policies.cache.is_on() || policies.coalesce.is_on() {
             let keeping = if policies.cache.is_on() {
                 // While Clerk is unavailable, an expired response is better than an error.
-                cache::CachePolicy { stale_if_error: policies.ttl, ..cache::CachePolicy::fresh_for(policies.ttl) }
+                cache::CachePolicy::fresh_for(policies.ttl).stale_if_error(policies.ttl)
             } else {
                 cache::CachePolicy::coalesce_only()
             };
-            let keeping = cache::CachePolicy { priority: self.cache_priority(policies), ..keeping };
+            let keeping = keeping.priority(self.cache_priority(policies));
             self.instance.state.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await
         } else {
             fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)

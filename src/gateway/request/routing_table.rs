@@ -139,7 +139,7 @@ impl RoutingTable {
         let counters = counters(&name);
         let way = |outbound: Arc<Outbound>| {
             // Responses of unknown instances are never cached.
-            let options = cache::CacheOptions { memory_bytes: 0, ..cache::CacheOptions::new(Arc::clone(&name)) };
+            let options = cache::CacheOptions::new(Arc::clone(&name)).memory_bytes(0);
             let cache = Cache::new(options, Arc::clone(&outbound.clock));
             instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counters)).map(Arc::new)
         };

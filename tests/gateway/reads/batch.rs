@@ -182,7 +182,7 @@ async fn batch_is_retried_if_retry_is_on() {
 
 #[tokio::test(start_paused = true)]
 async fn batch_is_queued_or_shed_if_pacing_is_on() {
-    let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
+    let options = roomy().plan(Some(Budget::Development)).limits(vec![]);
     let plan = InstancePolicies { policies: RoutePolicies { pace: Mode::On, ..BATCH }, ..InstancePolicies::default() };
     let plan = InstancePolicies { max_queue_wait: std::time::Duration::from_millis(100), ..plan };
     let reads = Reads::with(options, Setup { plan, ..Setup::default() });

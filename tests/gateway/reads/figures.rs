@@ -59,15 +59,11 @@ async fn savings_are_counted_by_policy() {
 async fn low_priority_leaves_the_reserve() {
     let window = Duration::from_secs(3600);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
-    let pace = limiter::LimiterOptions {
-        limit: Some(Limit { requests: 20, window }),
-        reserve: 0.25,
-        ..limiter::LimiterOptions::default()
-    };
+    let pace = limiter::LimiterOptions::default().limit(Some(Limit { requests: 20, window })).reserve(0.25);
     let policies = RoutePolicies { pace: Mode::On, ..OFF };
     let plan = InstancePolicies { policies, max_queue_wait: Duration::from_millis(10), ..InstancePolicies::default() };
     let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
-    let reads = Reads::with(clerk_simulator::Options { limits, ..roomy() }, setup);
+    let reads = Reads::with(roomy().limits(limits), setup);
     let ask = async |token: &str, times: usize| {
         let answers = reads.together((0..times).map(|_| authorized("GET", "/v1/users/count", token))).await;
         answers.iter().filter(|answer| answer.status == 200).count()
@@ -82,16 +78,12 @@ async fn low_priority_leaves_the_reserve() {
 async fn high_priority_read_does_not_wait_for_a_low_priority_one() {
     let window = Duration::from_secs(100);
     let limits = vec![LimitOverride { bucket: SimulatedBucket::Instance, quota: Quota::new(20, window) }];
-    let pace = limiter::LimiterOptions {
-        limit: Some(Limit { requests: 20, window }),
-        reserve: 0.25,
-        ..limiter::LimiterOptions::default()
-    };
+    let pace = limiter::LimiterOptions::default().limit(Some(Limit { requests: 20, window })).reserve(0.25);
     let policies = RoutePolicies { pace: Mode::On, ..COALESCE };
     let plan =
         InstancePolicies { policies, max_queue_wait: window * 2, deadline: window * 4, ..InstancePolicies::default() };
     let setup = Setup { plan, pace: Some(pace), ..Setup::default() };
-    let reads = Reads::with(clerk_simulator::Options { limits, ..roomy() }, setup);
+    let reads = Reads::with(roomy().limits(limits), setup);
     let ask = |token: &str| reads.send(authorized("GET", "/v1/users/count", token));
     for _ in 0..15 {
         assert_eq!(ask(BULK_TOKEN).await.status, 200);

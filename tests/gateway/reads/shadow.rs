@@ -90,7 +90,7 @@ async fn batching_in_shadow_counts_what_batching_would_share() {
 #[tokio::test(start_paused = true)]
 async fn shadow_cache_hit_is_neither_queued_nor_batched() {
     let all = RoutePolicies { cache: SHADOW, batch: SHADOW, pace: SHADOW, ..OFF };
-    let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
+    let options = roomy().plan(Some(Budget::Development)).limits(vec![]);
     let plan = InstancePolicies { policies: all, ..InstancePolicies::default() };
     let reads = Reads::with(options, Setup { plan, ..Setup::default() });
     for _ in 0..90 {
@@ -141,7 +141,7 @@ async fn shadow_cache_is_invalidated_and_expires() {
 #[tokio::test(start_paused = true)]
 async fn shadow_pacing_and_retry_are_counted_with_policies_on() {
     for policies in [COALESCE, CACHE, RoutePolicies { batch: Mode::On, ..OFF }] {
-        let options = clerk_simulator::Options { plan: Some(Budget::Development), limits: vec![], ..roomy() };
+        let options = roomy().plan(Some(Budget::Development)).limits(vec![]);
         let plan = InstancePolicies {
             policies: RoutePolicies { pace: SHADOW, retry: SHADOW, ..policies },
             ..InstancePolicies::default()

@@ -82,9 +82,11 @@ pub use stats::{CacheStats, TierStats};
 use crate::limiter::Priority;
 #[cfg(feature = "redis")]
 use crate::redis::RedisClient;
+use crate::setters::setters;
 
 /// Options of a [`Cache`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CacheOptions {
     /// Name of the instance, the same in all processes. Caches of different instances share nothing.
     pub instance: Arc<str>,
@@ -105,6 +107,18 @@ pub struct CacheOptions {
     #[cfg(feature = "redis")]
     pub encryption: Option<Encryption>,
 }
+
+setters!(CacheOptions {
+    instance: impl Into<Arc<str>>,
+    memory_bytes: u64,
+    max_entry_bytes: u64,
+    disconnected_ttl: Duration,
+    read_after_write_grace: Duration,
+    #[cfg(feature = "redis")]
+    redis: impl Into<Option<RedisClient>>,
+    #[cfg(feature = "redis")]
+    encryption: impl Into<Option<Encryption>>,
+});
 
 impl CacheOptions {
     /// Defaults: 64 MiB of memory, responses up to 256 KiB, both times 5 s, no Redis, no encryption.
@@ -131,6 +145,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 ///
 /// `ttl` and `negative_ttl` vary randomly by up to 10 %, so that entries stored together do not expire together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CachePolicy {
     /// Lifetime of a 200. Zero: no lookup and nothing stored; concurrent requests only share a fetch.
     pub ttl: Duration,
@@ -146,6 +161,36 @@ pub struct CachePolicy {
 }
 
 impl CachePolicy {
+    /// Sets [`CachePolicy::ttl`].
+    #[must_use]
+    pub const fn ttl(self, ttl: Duration) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// Sets [`CachePolicy::negative_ttl`].
+    #[must_use]
+    pub const fn negative_ttl(self, negative_ttl: Duration) -> Self {
+        Self { negative_ttl, ..self }
+    }
+
+    /// Sets [`CachePolicy::stale_while_revalidate`].
+    #[must_use]
+    pub const fn stale_while_revalidate(self, stale_while_revalidate: Duration) -> Self {
+        Self { stale_while_revalidate, ..self }
+    }
+
+    /// Sets [`CachePolicy::stale_if_error`].
+    #[must_use]
+    pub const fn stale_if_error(self, stale_if_error: Duration) -> Self {
+        Self { stale_if_error, ..self }
+    }
+
+    /// Sets [`CachePolicy::priority`].
+    #[must_use]
+    pub const fn priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
+    }
+
     /// A policy that serves a 200 for `ttl`, and neither 404s nor stale responses.
     #[must_use]
     pub const fn fresh_for(ttl: Duration) -> Self {

@@ -14,6 +14,7 @@ mod distributed;
 mod dry_run;
 #[cfg(feature = "test-util")]
 mod memory;
+mod options;
 mod queue;
 #[cfg(feature = "redis")]
 mod redis;
@@ -37,6 +38,7 @@ pub use distributed::{
 pub use dry_run::ThrottleForecast;
 #[cfg(feature = "test-util")]
 pub use memory::MemoryDistributedLimiter;
+pub use options::{LimiterOptions, MAX_IN_FLIGHT};
 #[cfg(feature = "redis")]
 pub use redis::RedisLimiter;
 pub use shed::{Shed, ShedReason};
@@ -45,52 +47,10 @@ pub use stats::LimiterStats;
 use bucket_limiter::Ending;
 use clerk_quota::clock::Clock;
 use clerk_quota::route::Entity;
-use clerk_quota::{Bucket, Environment, Limit, Moment, Observation, Scope};
+use clerk_quota::{Bucket, Moment, Observation, Scope};
 use distributed::NoRoom;
 use dry_run::DryRunQueue;
 use queue::{Enqueued, Grant, Key, Poll, Queue};
-
-/// Default limit of concurrent requests to Clerk.
-pub const MAX_IN_FLIGHT: usize = 1024;
-
-/// Options of a [`Limiter`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LimiterOptions {
-    /// Limit of the instance's default bucket until the server sends one.
-    pub limit: Option<Limit>,
-    /// Selects the documented limit if none is configured.
-    pub environment: Environment,
-    /// Share of the limit that low-priority requests leave unused, 0 to 0.5.
-    pub reserve: f64,
-    /// Maximum number of concurrent requests to Clerk, over all buckets; at least 1. It bounds connections, not the
-    /// rate. As many responses again may be held back by slow readers.
-    pub max_in_flight: usize,
-    /// Maximum number of queued requests, over all buckets.
-    pub max_queue: usize,
-}
-
-impl Default for LimiterOptions {
-    /// Defaults: no limit, unknown environment, a reserve of 0.1, 1024 in flight, 1000 queued.
-    /// With that reserve, low-priority requests alone never leave less than 10 % of the limit.
-    fn default() -> Self {
-        Self {
-            limit: None,
-            environment: Environment::Unknown,
-            reserve: 0.1,
-            max_in_flight: MAX_IN_FLIGHT,
-            max_queue: 1000,
-        }
-    }
-}
-
-impl LimiterOptions {
-    const fn reserve(&self, priority: Priority) -> f64 {
-        match priority {
-            Priority::High => 0.0,
-            Priority::Low => self.reserve,
-        }
-    }
-}
 
 /// Priority of a request; equal ones leave in order of arrival. Probes bypass the limiter: a late one is useless.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,9 +106,9 @@ impl Priority {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), clerk_client::limiter::Shed> {
-/// let options = LimiterOptions { environment: Environment::Development, ..LimiterOptions::default() };
+/// let options = LimiterOptions::default().environment(Environment::Development);
 /// let limiter = Limiter::new(options, Arc::new(Clock::new()));
-/// Low priority may use 90 of 100 requests in 10 s.
+/// // Low priority may use 90 of 100 requests in 10 s.
 /// for _ in 0..90 {
 ///     drop(limiter.acquire(Bucket::Instance, None, Priority::Low, Duration::ZERO).await?);
 /// }
@@ -221,7 +181,6 @@ impl Limiter {
     /// # Errors
     ///
     /// Returns an error if the queue is full or the wait is, or would be, longer than `max_wait`.
-    /// When it may not, or when that is clear at once.
     pub async fn acquire(
         self: &Arc<Self>,
         bucket: Bucket,

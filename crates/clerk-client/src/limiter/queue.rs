@@ -170,7 +170,7 @@ impl Queue {
 
     /// What all processes together may use at this priority. `None` if no limit is known.
     pub(super) fn room(&self, key: Key, priority: Priority) -> Option<Room> {
-        self.queues.get(&key)?.limiter.room(self.options.reserve(priority))
+        self.queues.get(&key)?.limiter.room(self.options.reserve_of(priority))
     }
 
     /// Length of the bucket's window, as far as known.
@@ -244,7 +244,7 @@ impl Queue {
 
     /// Whether a request would have to wait now.
     pub(super) fn would_throttle(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
-        let reserve = self.options.reserve(priority);
+        let reserve = self.options.reserve_of(priority);
         let is_full = self.in_flight >= self.options.max_in_flight;
         let bucket_queue = self.bucket_queue(key, now);
         is_full || bucket_queue.head().is_some() || bucket_queue.limiter.admit(now, 0, reserve) != Admission::Now
@@ -272,7 +272,7 @@ impl Queue {
     fn admission(&mut self, key: Key, id: u64, now: Moment) -> Option<Admission> {
         let bucket_queue = self.queues.get_mut(&key)?;
         let (priority, _) = bucket_queue.head().filter(|(_, head)| *head == id)?;
-        Some(bucket_queue.limiter.admit(now, 0, self.options.reserve(priority)))
+        Some(bucket_queue.limiter.admit(now, 0, self.options.reserve_of(priority)))
     }
 
     /// Removes a request. Returns the ids to wake.
@@ -404,7 +404,7 @@ impl Queue {
             if best.is_some_and(|(_, other, first)| (other, first) < (priority, id)) {
                 continue;
             }
-            if bucket_queue.limiter.admit(now, 0, self.options.reserve(priority)) == Admission::Now {
+            if bucket_queue.limiter.admit(now, 0, self.options.reserve_of(priority)) == Admission::Now {
                 best = Some((*key, priority, id));
             }
         }
@@ -413,7 +413,7 @@ impl Queue {
 
     /// The earliest moment at which the last request of this priority may leave, as far as known.
     pub(super) fn earliest(&mut self, key: Key, priority: Priority, now: Moment) -> Option<Moment> {
-        let reserve = self.options.reserve(priority);
+        let reserve = self.options.reserve_of(priority);
         let bucket_queue = self.queues.get_mut(&key)?;
         let before = Priority::ALL.into_iter().take_while(|other| *other <= priority);
         let ahead = before.map(|other| bucket_queue.waiting[other.index()].len() as u64).sum::<u64>().saturating_sub(1);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::retry::RetryPolicy;
 use crate::limiter::Priority;
+use crate::setters::setters;
 
 /// Priority, retries and deadlines of a request.
 ///
@@ -14,15 +15,14 @@ use crate::limiter::Priority;
 /// use clerk_client::outbound::retry::RetryPolicy;
 ///
 /// // For an interactive page: fast or not at all.
-/// let page = RequestOptions {
-///     retry: RetryPolicy { max_retries: 1, max_wait: Duration::from_secs(1), ..RetryPolicy::default() },
-///     max_queue_wait: Duration::from_millis(500),
-///     attempt_timeout: Duration::from_secs(2),
-///     deadline: Duration::from_secs(3),
-///     ..RequestOptions::default()
-/// };
+/// let page = RequestOptions::default()
+///     .retry(RetryPolicy::default().max_retries(1).max_wait(Duration::from_secs(1)))
+///     .max_queue_wait(Duration::from_millis(500))
+///     .attempt_timeout(Duration::from_secs(2))
+///     .deadline(Duration::from_secs(3));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RequestOptions {
     /// Priority in the queue.
     pub priority: Priority,
@@ -35,6 +35,14 @@ pub struct RequestOptions {
     /// Longest total time: waits, attempts, and with [`Outbound::send`](super::Outbound::send) the body.
     pub deadline: Duration,
 }
+
+setters!(RequestOptions {
+    priority: Priority,
+    retry: RetryPolicy,
+    max_queue_wait: Duration,
+    attempt_timeout: Duration,
+    deadline: Duration,
+});
 
 impl Default for RequestOptions {
     /// High priority: 30 s in the queue, 10 s per attempt, 90 s in total, which leaves room for the longest accepted
@@ -61,6 +69,7 @@ impl RequestOptions {
 
 /// Priority and longest wait in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueOptions {
     /// Priority in the queue.
     pub priority: Priority,
@@ -68,8 +77,17 @@ pub struct QueueOptions {
     pub max_wait: Duration,
 }
 
+impl QueueOptions {
+    /// Waits with this priority, at most this long before each attempt.
+    #[must_use]
+    pub const fn new(priority: Priority, max_wait: Duration) -> Self {
+        Self { priority, max_wait }
+    }
+}
+
 /// [`RequestOptions`] in which queueing and retries can be turned off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExecuteOptions {
     /// How to wait for the rate limit. `None` sends at once; the request still counts.
     pub pace: Option<QueueOptions>,
@@ -79,6 +97,20 @@ pub struct ExecuteOptions {
     pub attempt_timeout: Duration,
     /// Longest total time for waits and attempts, up to the last response's head. Progress of an upload extends it.
     pub deadline: Duration,
+}
+
+setters!(ExecuteOptions {
+    pace: impl Into<Option<QueueOptions>>,
+    retry: impl Into<Option<RetryPolicy>>,
+    attempt_timeout: Duration,
+    deadline: Duration,
+});
+
+impl Default for ExecuteOptions {
+    /// Those of [`RequestOptions::default`].
+    fn default() -> Self {
+        Self::from(&RequestOptions::default())
+    }
 }
 
 impl From<&RequestOptions> for ExecuteOptions {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::retry_budget::RetryBudget;
+use crate::setters::setters;
 use crate::transport::ErrorKind;
 use clerk_quota::Moment;
 
@@ -39,6 +40,7 @@ pub const MIN_WAIT: Duration = Duration::from_millis(100);
 /// }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetryPolicy {
     /// Retries after the first attempt.
     pub max_retries: u32,
@@ -49,6 +51,8 @@ pub struct RetryPolicy {
     /// Longest accepted `Retry-After`. Should be at least the limiter's window.
     pub max_wait: Duration,
 }
+
+setters!(RetryPolicy { max_retries: u32, base: Duration, max_backoff: Duration, max_wait: Duration });
 
 impl Default for RetryPolicy {
     /// 3 retries, 1 s doubling up to 30 s, and no `Retry-After` beyond 60 s.

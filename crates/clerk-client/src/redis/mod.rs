@@ -42,12 +42,14 @@ pub use stats::{RedisState, RedisStats};
 pub use subscription::{Subscription, SubscriptionEvent};
 
 use crate::secret::Secret;
+use crate::setters::setters;
 
 /// Default prefix of keys and channels.
 pub const DEFAULT_PREFIX: &str = "clerk-exporter:";
 
 /// Options of a [`RedisClient`].
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct RedisOptions {
     /// `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or `unix:///path[?db=&user=&pass=]`.
     /// `valkey://` and `valkeys://` are synonyms. Secret because of the password.
@@ -61,6 +63,14 @@ pub struct RedisOptions {
     /// CA certificates (PEM) for a `rediss://` server. `None`: those of the system.
     pub authorities: Option<Vec<u8>>,
 }
+
+setters!(RedisOptions {
+    url: Secret,
+    prefix: impl Into<String>,
+    timeout: Duration,
+    connect_timeout: Duration,
+    authorities: impl Into<Option<Vec<u8>>>,
+});
 
 impl RedisOptions {
     /// Defaults: [`DEFAULT_PREFIX`], 100 ms per operation, 1 s for connecting, CA certificates of the system.

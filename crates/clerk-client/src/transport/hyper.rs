@@ -39,6 +39,7 @@ use super::{
     ErrorKind, FreshConnection, Proxies, ProxyConnector, RequestBody, ResponseFuture, Transport, TransportError,
     classify,
 };
+use crate::setters::setters;
 
 /// HTTP/2: interval of pings to a silent server, and the timeout of their acknowledgements.
 ///
@@ -51,6 +52,7 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// Options of [`HyperTransport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HyperOptions {
     /// PEM file with certificate authorities in addition to the system's.
     pub ca_file: Option<PathBuf>,
@@ -63,6 +65,14 @@ pub struct HyperOptions {
     /// The proxies to use; `None` for those of the environment.
     pub proxies: Option<Proxies>,
 }
+
+setters!(HyperOptions {
+    ca_file: impl Into<Option<PathBuf>>,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
+    http2: bool,
+    proxies: impl Into<Option<Proxies>>,
+});
 
 impl Default for HyperOptions {
     fn default() -> Self {

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 
 use super::{ErrorKind, Proxies, Proxy, RequestBody, ResponseFuture, Transport, TransportError, classify, environment};
 use crate::secret::process_env;
+use crate::setters::setters;
 
 /// Options of [`ReqwestTransport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReqwestOptions {
     /// PEM file with certificate authorities in addition to the system's.
     pub ca_file: Option<PathBuf>,
@@ -27,6 +29,14 @@ pub struct ReqwestOptions {
     /// The proxies to use; `None` for those of the environment.
     pub proxies: Option<Proxies>,
 }
+
+setters!(ReqwestOptions {
+    ca_file: impl Into<Option<PathBuf>>,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
+    max_age: Duration,
+    proxies: impl Into<Option<Proxies>>,
+});
 
 impl Default for ReqwestOptions {
     fn default() -> Self {

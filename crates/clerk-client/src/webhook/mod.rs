@@ -46,6 +46,7 @@ pub use write_tags::{tags_named_by, tags_of_write};
 use file_fingerprint::ReloadStats;
 
 use crate::secret::SecretSource;
+use crate::setters::setters;
 
 /// Why a sink failed. The text is logged, and sent to the sender only if it is an [`ExplainedError`].
 pub type InvalidateError = Box<dyn std::error::Error + Send + Sync>;
@@ -88,6 +89,7 @@ pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Options of a webhook endpoint, which belongs to one Clerk instance.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct WebhookOptions {
     /// Sources of the signing secrets, tried in this order. Two during a rotation, otherwise one.
     pub secrets: Vec<SecretSource>,
@@ -98,6 +100,13 @@ pub struct WebhookOptions {
     /// Counts reads of the secrets.
     pub reloads: Arc<ReloadStats>,
 }
+
+setters!(WebhookOptions {
+    secrets: Vec<SecretSource>,
+    tolerance: Tolerance,
+    wall_clock: WallClock,
+    reloads: Arc<ReloadStats>,
+});
 
 impl WebhookOptions {
     /// Creates options with the default tolerance and the system's clock.

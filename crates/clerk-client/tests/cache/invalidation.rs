@@ -102,7 +102,7 @@ async fn unrelated_invalidation_does_not_detach_a_fetch() {
 async fn stale_entry_is_invalidated_too() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let policy = CachePolicy { stale_while_revalidate: MINUTE, stale_if_error: MINUTE, ..FRESH };
+    let policy = FRESH.stale_while_revalidate(MINUTE).stale_if_error(MINUTE);
     ask(&cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
     advance(MINUTE * 3 / 2).await;
     cache.invalidate(&named("user_1")).await.unwrap();
@@ -117,7 +117,7 @@ async fn stale_entry_is_invalidated_too() {
 async fn entry_fetched_right_after_an_invalidation_is_short_lived() {
     let cache = Cache::new(CacheOptions::new("prod"), clock());
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let policy = CachePolicy { stale_if_error: MINUTE, ..FRESH };
+    let policy = FRESH.stale_if_error(MINUTE);
     advance(MINUTE).await;
     cache.invalidate(&named("user_1")).await.unwrap();
     advance(Duration::from_millis(4900)).await;

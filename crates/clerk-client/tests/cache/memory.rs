@@ -44,7 +44,7 @@ async fn cached_response_reports_its_age() {
 async fn only_200_and_configured_404_are_stored() {
     let cache = alone();
     let tags = user("user_1");
-    let negative = CachePolicy { negative_ttl: Duration::from_secs(10), ..FRESH };
+    let negative = FRESH.negative_ttl(Duration::from_secs(10));
     for status in [200, 201, 204, 206, 301, 302, 304, 400, 401, 403, 404, 410, 422, 429, 500, 503] {
         let reply = || Ok(with_status(StatusCode::from_u16(status).unwrap(), "one"));
         for (policy, is_kept) in [(FRESH, status == 200), (negative, matches!(status, 200 | 404))] {
@@ -62,7 +62,7 @@ async fn only_200_and_configured_404_are_stored() {
 async fn stale_response_is_served_during_a_single_refresh() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let policy = CachePolicy { stale_while_revalidate: MINUTE, ..FRESH };
+    let policy = FRESH.stale_while_revalidate(MINUTE);
     ask(&cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
     advance(MINUTE * 11 / 10 + MILLISECOND).await;
     let mut readers = Readers::of(&cache);
@@ -87,7 +87,7 @@ async fn stale_response_is_served_during_a_single_refresh() {
 async fn stale_response_is_served_if_the_fetch_fails() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let policy = CachePolicy { stale_if_error: MINUTE, ..FRESH };
+    let policy = FRESH.stale_if_error(MINUTE);
     ask(&cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
     advance(MINUTE * 11 / 10 + MILLISECOND).await;
     let failures = [429, 500, 503].map(|status| Ok(with_status(StatusCode::from_u16(status).unwrap(), "failure")));
@@ -104,8 +104,7 @@ async fn stale_response_is_served_if_the_fetch_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn too_large_responses_are_not_stored() {
-    let small =
-        CacheOptions { memory_bytes: 64 << 10, read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") };
+    let small = CacheOptions::new("prod").memory_bytes(64 << 10).read_after_write_grace(Duration::ZERO);
     let cache = Cache::new(small, clock());
     let tags = user("user_1");
     let largest = (64 << 10) / 16;
@@ -125,7 +124,7 @@ async fn too_large_responses_are_not_stored() {
 async fn memory_is_bounded() {
     let memory_bytes = 256 << 10;
     let cache = Cache::new(
-        CacheOptions { memory_bytes, read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") },
+        CacheOptions::new("prod").memory_bytes(memory_bytes).read_after_write_grace(Duration::ZERO),
         clock(),
     );
     let tags = user("user_1");
@@ -141,7 +140,7 @@ async fn memory_is_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn without_memory_every_request_is_fetched() {
-    let cache = Cache::new(CacheOptions { memory_bytes: 0, ..CacheOptions::new("prod") }, clock());
+    let cache = Cache::new(CacheOptions::new("prod").memory_bytes(0), clock());
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     for _ in 0..2 {
         assert_eq!(hit(&ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await), Hit::Fetched);
@@ -153,8 +152,8 @@ async fn extreme_policies_are_accepted() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let ever = Duration::MAX;
-    let stale = CachePolicy { stale_while_revalidate: ever, stale_if_error: ever, ..CachePolicy::fresh_for(ever) };
-    let policy = CachePolicy { negative_ttl: ever, ..stale };
+    let stale = CachePolicy::fresh_for(ever).stale_while_revalidate(ever).stale_if_error(ever);
+    let policy = stale.negative_ttl(ever);
     ask(&cache, key, &tags, policy, Ok(answer("one"))).await.unwrap();
     assert!(cache.peek(&key).is_some());
     let short = CachePolicy::fresh_for(Duration::from_nanos(1));
@@ -170,7 +169,7 @@ async fn instances_share_nothing() {
 #[tokio::test(start_paused = true)]
 async fn suspension_expires_entries_but_wall_clock_changes_do_not() {
     let clock = clock();
-    let options = CacheOptions { read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") };
+    let options = CacheOptions::new("prod").read_after_write_grace(Duration::ZERO);
     let cache = Cache::new(options, std::sync::Arc::clone(&clock));
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();

@@ -288,9 +288,9 @@ fn policies() -> impl Strategy<Value = CachePolicy> {
     let fresh = CachePolicy::fresh_for(TTL);
     prop_oneof![
         Just(fresh),
-        Just(CachePolicy { stale_while_revalidate: STALE, ..fresh }),
-        Just(CachePolicy { stale_if_error: STALE, ..fresh }),
-        Just(CachePolicy { stale_while_revalidate: STALE / 2, stale_if_error: STALE, ..fresh }),
+        Just(fresh.stale_while_revalidate(STALE)),
+        Just(fresh.stale_if_error(STALE)),
+        Just(fresh.stale_while_revalidate(STALE / 2).stale_if_error(STALE)),
         Just(CachePolicy::coalesce_only()),
     ]
 }
@@ -303,7 +303,7 @@ proptest! {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
             let read_after_write_grace = if settles { TTL / 4 } else { Duration::ZERO };
-            let cache = Cache::new(CacheOptions { read_after_write_grace, ..CacheOptions::new("prod") }, clock());
+            let cache = Cache::new(CacheOptions::new("prod").read_after_write_grace(read_after_write_grace), clock());
             World::new(vec![cache], policy, None).run(steps).await;
         });
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::cache::{Cache, CacheOptions, CachePolicy, Encryption, Hit};
+use clerk_client::cache::{Cache, CacheOptions, Encryption, Hit};
 use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::{Secret, SecretSource};
 use clerk_client::webhook::{Invalidate, Tag};
@@ -36,10 +36,7 @@ async fn process(redis: &RedisServer) -> Cache {
 fn sealed(redis: &RedisServer, key: &str) -> Cache {
     let key = SecretSource::Inline(Secret::new(key.repeat(32)));
     let seal = Some(Encryption::new(&key, &[]).unwrap());
-    Cache::new(
-        CacheOptions { redis: Some(redis.store()), encryption: seal, ..CacheOptions::new("prod") },
-        Arc::new(Clock::new()),
-    )
+    Cache::new(CacheOptions::new("prod").redis(Some(redis.store())).encryption(seal), Arc::new(Clock::new()))
 }
 
 fn user_1() -> [Tag; 1] {
@@ -205,8 +202,8 @@ async fn disconnected_entries_live_for_disconnected_ttl() {
     redis.kill().await;
     for (disconnected_ttl, is_kept) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
         let options =
-            CacheOptions { disconnected_ttl, read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") };
-        let cache = Cache::new(CacheOptions { redis: Some(redis.store()), ..options }, Arc::new(Clock::new()));
+            CacheOptions::new("prod").disconnected_ttl(disconnected_ttl).read_after_write_grace(Duration::ZERO);
+        let cache = Cache::new(options.redis(Some(redis.store())), Arc::new(Clock::new()));
         let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
         ask(&cache, key, &tags, FRESH, Ok(answer("one"))).await.unwrap();
         assert_eq!(cache.peek(&key).is_some(), is_kept);
@@ -218,10 +215,10 @@ async fn disconnected_entries_live_for_disconnected_ttl() {
 async fn cache_without_a_subscription_does_not_use_memory() {
     let redis = RedisServer::start(&[]).await;
     let url = redis.url_of_user("app", &["~*", "+@all"]).await;
-    let deaf = || over(RedisClient::new(redis::RedisOptions { url: url.clone(), ..redis.options() }).unwrap());
+    let deaf = || over(RedisClient::new(redis.options().url(url.clone())).unwrap());
     let (one, other) = (deaf(), deaf());
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
-    let policy = CachePolicy { stale_if_error: Duration::from_secs(600), ..FRESH };
+    let policy = FRESH.stale_if_error(Duration::from_secs(600));
     for cache in [&one, &other] {
         ask(cache, key, &tags, policy, Ok(answer("old"))).await.unwrap();
         assert!(matches!(hit(&ask(cache, key, &tags, policy, Err(Failed(1))).await), Hit::Redis { .. }));
@@ -253,7 +250,7 @@ async fn broken_subscription_clears_memory_but_not_redis() {
 async fn stopped_redis_delays_requests_by_its_timeout_at_most() {
     let redis = RedisServer::start(&[]).await;
     let patience = Duration::from_millis(50);
-    let options = redis::RedisOptions { timeout: patience, connect_timeout: patience, ..redis.options() };
+    let options = redis.options().timeout(patience).connect_timeout(patience);
     let cache = over(RedisClient::new(options).unwrap());
     let tags = user("user_1");
     redis.pause().await;
@@ -347,7 +344,7 @@ async fn encrypted_entries_need_the_key() {
 #[tokio::test]
 async fn stale_redis_entry_is_served_if_the_fetch_fails() {
     let redis = RedisServer::start(&[]).await;
-    let policy = CachePolicy { stale_if_error: Duration::from_secs(600), ..FRESH };
+    let policy = FRESH.stale_if_error(Duration::from_secs(600));
     let one = process(&redis).await;
     let (key, tags) = (key(&one, "/v1/users/user_1"), user("user_1"));
     ask(&one, key, &tags, policy, Ok(answer("old"))).await.unwrap();

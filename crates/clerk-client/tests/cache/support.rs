@@ -75,13 +75,13 @@ pub(crate) fn clock() -> Arc<Clock> {
 
 /// A cache without Redis and without a grace period.
 pub(crate) fn alone() -> Cache {
-    Cache::new(CacheOptions { read_after_write_grace: Duration::ZERO, ..CacheOptions::new("prod") }, clock())
+    Cache::new(CacheOptions::new("prod").read_after_write_grace(Duration::ZERO), clock())
 }
 
 /// A cache of one process of several.
 pub(crate) fn over(store: RedisClient) -> Cache {
     Cache::new(
-        CacheOptions { read_after_write_grace: Duration::ZERO, redis: Some(store), ..CacheOptions::new("prod") },
+        CacheOptions::new("prod").read_after_write_grace(Duration::ZERO).redis(Some(store)),
         Arc::new(Clock::new()),
     )
 }

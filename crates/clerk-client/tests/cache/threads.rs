@@ -16,10 +16,7 @@ const READERS: usize = 4;
 async fn contend(cache: Cache, changes: u64) {
     let [truth, acknowledged] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
     let is_over = Arc::new(AtomicBool::new(false));
-    let policy = CachePolicy {
-        stale_while_revalidate: Duration::from_secs(60),
-        ..CachePolicy::fresh_for(Duration::from_secs(60))
-    };
+    let policy = CachePolicy::fresh_for(Duration::from_secs(60)).stale_while_revalidate(Duration::from_secs(60));
     let mut readers = JoinSet::new();
     for number in 0..READERS {
         let (cache, truth, acknowledged) = (cache.clone(), Arc::clone(&truth), Arc::clone(&acknowledged));

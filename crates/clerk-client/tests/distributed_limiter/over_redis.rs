@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_client::limiter::{BucketKey, DistributedLimiter, LeaseEnd, RedisLimiter, Room, Taken};
-use clerk_client::redis::{RedisClient, RedisOptions};
+use clerk_client::redis::RedisClient;
 use clerk_quota::{Bucket, Entity};
 use tokio::task::JoinSet;
 
@@ -136,7 +136,7 @@ async fn processes_are_counted_and_every_key_expires() {
 #[tokio::test]
 async fn limiter_is_unreachable_until_the_server_is_back() {
     let mut redis = RedisServer::start(&[]).await;
-    let options = RedisOptions { timeout: Duration::from_millis(500), ..redis.options() };
+    let options = redis.options().timeout(Duration::from_millis(500));
     let budget = RedisLimiter::new(RedisClient::new(options).unwrap(), "prod");
     until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
     redis.kill().await;

@@ -33,8 +33,7 @@ impl Fleet {
     fn way(world: &World, log: &Arc<MemoryDistributedLimiter>) -> Arc<Outbound> {
         let beside = world.beside();
         let Outbound { transport: upstream, base, key, ledger, clock, .. } = &*beside.outbound;
-        let options =
-            limiter::LimiterOptions { environment: Environment::Development, ..limiter::LimiterOptions::default() };
+        let options = limiter::LimiterOptions::default().environment(Environment::Development);
         let budget: Arc<dyn DistributedLimiter> = Arc::<MemoryDistributedLimiter>::clone(log);
         Arc::new(Outbound {
             limits: Arc::new(InstanceLimits::sharing(options, Arc::clone(clock), budget)),
@@ -54,7 +53,7 @@ impl Fleet {
             for _ in 0..workers {
                 let way = Arc::clone(way);
                 fleet.spawn(async move {
-                    let policy = RequestOptions { priority: Priority::High, ..RequestOptions::low_priority() };
+                    let policy = RequestOptions::low_priority().priority(Priority::High);
                     let mut successes = 0;
                     while Instant::now() < end {
                         let answer = tokio::time::timeout_at(end, way.send(&count(), &policy)).await;
@@ -96,13 +95,7 @@ fn count() -> ApiRequest {
 
 fn options(limiter: LimiterKind, headers: HeaderProfile) -> clerk_simulator::Options {
     let kept = usize::MAX;
-    clerk_simulator::Options {
-        limiter,
-        headers,
-        kept_windows: kept,
-        kept_events: kept,
-        ..clerk_test_support::simulator(7)
-    }
+    clerk_test_support::simulator(7).limiter(limiter).headers(headers).kept_windows(kept).kept_events(kept)
 }
 
 #[test]
@@ -161,7 +154,7 @@ fn a_429_of_one_process_blocks_all() {
         let fleet = Fleet::new(options(LimiterKind::FixedWindow, HeaderProfile::None), 2);
         let fault = Fault::Throttled { retry_after: Some("30".to_owned()), body: clerk_simulator::FaultBody::Clerk };
         fleet.world.simulator.set_faults(fault.times(1).into()).unwrap();
-        let once = RequestOptions { max_queue_wait: Duration::from_secs(5), ..RequestOptions::default() };
+        let once = RequestOptions::default().max_queue_wait(Duration::from_secs(5));
         let refused = fleet.ways[0].request(&count(), Duration::from_secs(5)).await.unwrap();
         assert_eq!(refused.status, 429);
         let other = fleet.ways[1].send(&count(), &once).await;

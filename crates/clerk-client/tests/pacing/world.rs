@@ -85,13 +85,11 @@ impl Outcome {
 impl Scene {
     fn world(self) -> World {
         let kept = usize::MAX;
-        let options = clerk_simulator::Options {
-            limiter: self.limiter,
-            headers: self.headers,
-            kept_windows: kept,
-            kept_events: kept,
-            ..clerk_test_support::simulator(7)
-        };
+        let options = clerk_test_support::simulator(7)
+            .limiter(self.limiter)
+            .headers(self.headers)
+            .kept_windows(kept)
+            .kept_events(kept);
         World::new(options)
     }
 
@@ -165,7 +163,7 @@ impl Scene {
         let beside = world.beside();
         let Outbound { transport, base, key, ledger, .. } = &*beside.outbound;
         let clock = clock(world, GATEWAYS_AHEAD[number]);
-        let options = LimiterOptions { environment: Environment::Development, ..LimiterOptions::default() };
+        let options = LimiterOptions::default().environment(Environment::Development);
         let limits = if self.gateways > 1 {
             let budget: Arc<dyn DistributedLimiter> = Arc::<MemoryDistributedLimiter>::clone(log);
             InstanceLimits::sharing(options, Arc::clone(&clock), budget)
@@ -202,7 +200,7 @@ async fn work(way: Arc<Outbound>, end: Instant) {
 
 /// High priority, without a limit on the wait.
 fn patient() -> RequestOptions {
-    RequestOptions { priority: Priority::High, ..RequestOptions::low_priority() }
+    RequestOptions::low_priority().priority(Priority::High)
 }
 
 fn count() -> ApiRequest {

@@ -30,7 +30,7 @@ pub(crate) async fn everything(server: &RedisServer, options: RedisOptions, inst
 }
 
 fn cache(client: &RedisClient, instance: &str) -> Cache {
-    let options = CacheOptions { redis: Some(client.clone()), ..CacheOptions::new(instance) };
+    let options = CacheOptions::new(instance).redis(Some(client.clone()));
     Cache::new(options, Arc::new(Clock::new()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clerk_client::redis::{RedisClient, RedisConfigError, RedisOptions, SCHEMA_VERSION};
+use clerk_client::redis::{RedisClient, RedisConfigError, SCHEMA_VERSION};
 use clerk_test_support::redis::RedisServer;
 
 use crate::exercise::everything;
@@ -75,7 +75,7 @@ async fn every_name_contains_instance_and_schema() {
 #[tokio::test]
 async fn prefix_that_hides_the_hash_tag_is_rejected() {
     let server = RedisServer::start(&[]).await;
-    let with = |prefix: &str| RedisClient::new(RedisOptions { prefix: prefix.to_owned(), ..server.options() });
+    let with = |prefix: &str| RedisClient::new(server.options().prefix(prefix.to_owned()));
     assert!(with("team:").is_ok());
     assert_eq!(with("{team}:").unwrap_err(), RedisConfigError::Prefix);
 }

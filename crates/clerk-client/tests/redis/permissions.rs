@@ -20,7 +20,7 @@ fn rights(prefix: &str) -> Vec<String> {
 }
 
 async fn options(server: &RedisServer, rights: &[&str]) -> RedisOptions {
-    RedisOptions { url: server.url_of_user("app", rights).await, ..server.options() }
+    server.options().url(server.url_of_user("app", rights).await)
 }
 
 /// The commands run since the last reset of the statistics.

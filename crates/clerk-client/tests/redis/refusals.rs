@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_client::redis::{RedisClient, RedisOptions, RefusalClass, Script, SubscriptionEvent};
+use clerk_client::redis::{RedisClient, RefusalClass, Script, SubscriptionEvent};
 use clerk_test_support::log;
 use clerk_test_support::redis::RedisServer;
 
@@ -17,7 +17,7 @@ async fn refused_subscription_is_logged_once_until_it_ends() {
     log::listen();
     let server = RedisServer::start(&[]).await;
     let url = server.url_of_user("app", &["~clerk-exporter:*", "+@all"]).await;
-    let client = RedisClient::new(RedisOptions { url, ..server.options() }).unwrap();
+    let client = RedisClient::new(server.options().url(url)).unwrap();
     let mut subscription = client.subscribe(&channel("news"));
     tokio::select! {
         event = subscription.next() => panic!("{event:?}"),
@@ -75,7 +75,7 @@ async fn wrong_password_ends_with_any_success() {
     let server = RedisServer::start(&[]).await;
     let url = server.url_of_user("app", &["~*", "&*", "+@all"]).await;
     let () = server.command(&["ACL", "SETUSER", "app", "resetpass", ">another"]).await;
-    let client = RedisClient::new(RedisOptions { url, ..server.options() }).unwrap();
+    let client = RedisClient::new(server.options().url(url)).unwrap();
     client.get(&key("k")).await.unwrap_err();
     assert_eq!(refused(&client), [RefusalClass::Credentials]);
     let () = server.command(&["ACL", "SETUSER", "app", ">CANARY-right"]).await;

@@ -101,7 +101,7 @@ async fn stopped_server_times_out_then_opens_the_breaker() {
     let redis = RedisServer::start(&[]).await;
     let short = Duration::from_millis(50);
     let warm = redis.store();
-    let store = RedisClient::new(RedisOptions { timeout: short, ..redis.options() }).unwrap();
+    let store = RedisClient::new(redis.options().timeout(short)).unwrap();
     warm.set(&key("k"), b"v", MINUTE).await.unwrap();
     // Connected before, so that a response times out and not the connection; with patience, since the machine may be
     // busy.
@@ -183,9 +183,9 @@ async fn client_recovers_when_a_replica_becomes_primary() {
 async fn passwords_are_sent_and_never_shown() {
     let redis = RedisServer::start(&["--requirepass", "CANARY-right"]).await;
     let url = |password: &str| Secret::new(format!("unix://{}?pass={password}", redis.socket().display()));
-    let right = RedisClient::new(RedisOptions { url: url("CANARY-right"), ..redis.options() }).unwrap();
+    let right = RedisClient::new(redis.options().url(url("CANARY-right"))).unwrap();
     right.set(&key("k"), b"v", MINUTE).await.unwrap();
-    for (store, options) in [redis.options(), RedisOptions { url: url("CANARY-wrong"), ..redis.options() }]
+    for (store, options) in [redis.options(), redis.options().url(url("CANARY-wrong"))]
         .map(|options| (RedisClient::new(options.clone()).unwrap(), options))
     {
         let error = store.get(&key("k")).await.unwrap_err();
@@ -220,7 +220,7 @@ async fn lost_subscription_is_reported_and_restored() {
 #[tokio::test]
 async fn subscription_to_a_stopped_server_is_lost() {
     let redis = RedisServer::start(&[]).await;
-    let store = RedisClient::new(RedisOptions { connect_timeout: Duration::from_secs(1), ..redis.options() }).unwrap();
+    let store = RedisClient::new(redis.options().connect_timeout(Duration::from_secs(1))).unwrap();
     let mut subscription = store.subscribe(&channel("news"));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     redis.pause().await;
@@ -253,15 +253,15 @@ async fn tls_accepts_only_servers_of_the_given_ca() {
             });
         }
     });
-    let options = RedisOptions { url: Secret::new(url), ..redis.options() };
+    let options = redis.options().url(Secret::new(url));
     let authorities = Some(std::fs::read("tests/data/tls/ca.pem").unwrap());
-    let store = RedisClient::new(RedisOptions { authorities, ..options.clone() }).unwrap();
+    let store = RedisClient::new(options.clone().authorities(authorities)).unwrap();
     store.set(&key("k"), b"v", MINUTE).await.unwrap();
     let mut subscription = store.subscribe(&channel("news"));
     assert_eq!(within(subscription.next()).await, SubscriptionEvent::Restored);
     // A server of another CA is rejected.
     let authorities = Some(std::fs::read("tests/data/tls/stranger.pem").unwrap());
-    let store = RedisClient::new(RedisOptions { authorities, ..options }).unwrap();
+    let store = RedisClient::new(options.authorities(authorities)).unwrap();
     let error = store.get(&key("k")).await.unwrap_err();
     assert!(matches!(error, RedisClientError::Unavailable { .. }), "{error}");
 }

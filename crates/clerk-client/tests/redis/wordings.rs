@@ -35,7 +35,7 @@ const SET: &str = "return redis.call('SET', KEYS[1], 'v')";
 async fn refusals_of_access_rights_are_as_recorded() {
     let server = RedisServer::start(&[]).await;
     let rights = ["~clerk-exporter:*", "+@all", "-get", "-script"];
-    let user = RedisOptions { url: server.url_of_user("app", &rights).await, ..server.options() };
+    let user = server.options().url(server.url_of_user("app", &rights).await);
     let user = Some(&user);
     says(&server, user, &["GET", "clerk-exporter:k"]).await;
     says(&server, user, &["SCRIPT", "LOAD", "return 1"]).await;
@@ -76,7 +76,7 @@ async fn refusals_of_a_server_in_trouble_are_as_recorded() {
 #[tokio::test]
 async fn client_limit_is_not_reported_as_a_wrong_password() {
     let server = RedisServer::start(&[]).await;
-    let options = RedisOptions { url: server.url_of_user("app", &["~*", "&*", "+@all"]).await, ..server.options() };
+    let options = server.options().url(server.url_of_user("app", &["~*", "&*", "+@all"]).await);
     let client = RedisClient::new(options).unwrap();
     // The admin connection is one; the client's would be the second.
     let mut admin = server.look().await;

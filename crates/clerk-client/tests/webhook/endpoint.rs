@@ -14,7 +14,6 @@ use clerk_client::webhook::{
     ANSWER_WITHIN, DeliveryOutcome, Event, EventKind, MAX_BODY_BYTES, Tag, WebhookConfigError, WebhookOptions, Webhooks,
 };
 use http::{Request, StatusCode, header};
-use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -294,7 +293,7 @@ async fn timestamp_is_compared_with_the_current_wall_clock() {
         let ahead = Arc::clone(&ahead);
         move || UNIX_EPOCH + Duration::from_secs(NOW.saturating_add_signed(ahead.load(Ordering::Relaxed)))
     };
-    let options = WebhookOptions { wall_clock: Arc::new(clock), ..options(vec![inline(SECRET)]) };
+    let options = options(vec![inline(SECRET)]).wall_clock(Arc::new(clock));
     let webhooks = Webhooks::new(options, Arc::new(Recorder::default())).unwrap();
     // The clock is set wrong and corrected: a rejected delivery is redelivered and accepted.
     for (place, (seconds, is_taken)) in

@@ -52,7 +52,7 @@ pub(crate) fn inline(secret: &str) -> SecretSource {
 }
 
 pub(crate) fn options(sources: Vec<SecretSource>) -> WebhookOptions {
-    WebhookOptions { wall_clock: Arc::new(now), ..WebhookOptions::new(sources) }
+    WebhookOptions::new(sources).wall_clock(Arc::new(now))
 }
 
 /// Behaviour of the sink.

@@ -55,7 +55,7 @@ async fn head_has_the_length_without_a_body_and_is_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn missing_or_unknown_key_is_rejected_and_not_counted() {
-    let simulator = Simulator::new(Options { keys: vec!["sk_test_key".parse().unwrap()], ..options() });
+    let simulator = Simulator::new(options().keys(vec!["sk_test_key".parse().unwrap()]));
     for path in ["/v1/jwks", "/v1/users/count", "/v1/nothing"] {
         let answer = send(&simulator, Method::GET, path, "", None).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
@@ -83,7 +83,7 @@ async fn missing_resource_is_a_clerk_404() {
 #[tokio::test(start_paused = true)]
 async fn instance_endpoint_reports_environment_and_shared_id() {
     let keys = ["prod=sk_live_a", "prod=sk_live_b", "dev=sk_test_c"].map(|key| key.parse().unwrap());
-    let simulator = Simulator::new(Options { keys: keys.to_vec(), ..options() });
+    let simulator = Simulator::new(options().keys(keys.to_vec()));
     let mut seen = Vec::new();
     for key in ["sk_live_a", "sk_live_b", "sk_test_c"] {
         let json = send(&simulator, Method::GET, "/v1/instance", key, None).await.json();

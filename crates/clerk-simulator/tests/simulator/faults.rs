@@ -118,7 +118,7 @@ async fn exceeded_plan_quota_is_a_403() {
 #[tokio::test(start_paused = true)]
 async fn clock_skew_shifts_date_and_absolute_resets_only() {
     let headers = HeaderProfile::XRateLimitEpoch;
-    let simulator = Simulator::new(Options { headers, ..options() });
+    let simulator = Simulator::new(options().headers(headers));
     simulator.set_faults(Faults { clock_skew_seconds: -3_600, ..Faults::default() }).unwrap();
     let answer = get(&simulator, "/v1/users/count").await;
     assert_eq!(answer.header("date"), Some("Wed, 25 Nov 2026 11:00:00 GMT"));
@@ -128,7 +128,7 @@ async fn clock_skew_shifts_date_and_absolute_resets_only() {
 
 #[tokio::test(start_paused = true)]
 async fn limiter_precedes_a_counted_fault() {
-    let simulator = Simulator::new(Options { limits: vec!["instance=1/10s".parse().unwrap()], ..options() });
+    let simulator = Simulator::new(options().limits(vec!["instance=1/10s".parse().unwrap()]));
     let fault = Fault::Status { status: 500, body: FaultBody::Clerk };
     simulator.set_faults(fault.always().into()).unwrap();
     assert_eq!(get(&simulator, "/v1/users/count").await.status, StatusCode::INTERNAL_SERVER_ERROR);

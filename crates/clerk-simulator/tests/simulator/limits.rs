@@ -46,14 +46,14 @@ async fn each_bucket_has_clerks_published_limit() {
 #[tokio::test(start_paused = true)]
 async fn keys_of_a_production_instance_share_its_limit() {
     let keys = ["prod=sk_live_a", "prod=sk_live_b"].map(|key| key.parse().unwrap());
-    let simulator = Simulator::new(Options { keys: keys.to_vec(), ..options() });
+    let simulator = Simulator::new(options().keys(keys.to_vec()));
     assert_eq!(admitted(&simulator, "GET", "/v1/users/count", "sk_live_a", 600).await, 600);
     assert_eq!(admitted(&simulator, "GET", "/v1/users/count", "sk_live_b", 600).await, 400);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rejected_request_consumes_nothing() {
-    let simulator = Simulator::new(Options { plan: Some(Plan::Free), ..options() });
+    let simulator = Simulator::new(options().plan(Some(Plan::Free)));
     tokio::time::advance(Duration::from_millis(8_200)).await;
     assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
     let refused = get(&simulator, "/v1/users/count").await;
@@ -66,7 +66,7 @@ async fn rejected_request_consumes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn token_bucket_admits_the_burst_then_the_rate() {
     let limiter = LimiterKind::TokenBucket { burst: None };
-    let simulator = Simulator::new(Options { limiter, plan: Some(Plan::Free), ..options() });
+    let simulator = Simulator::new(options().limiter(limiter).plan(Some(Plan::Free)));
     assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 40);
     tokio::time::advance(Duration::from_secs(5)).await;
     assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 10);
@@ -75,7 +75,7 @@ async fn token_bucket_admits_the_burst_then_the_rate() {
 #[tokio::test(start_paused = true)]
 async fn sliding_window_counts_across_the_boundary() {
     let limiter = LimiterKind::SlidingWindow;
-    let simulator = Simulator::new(Options { limiter, plan: Some(Plan::Free), ..options() });
+    let simulator = Simulator::new(options().limiter(limiter).plan(Some(Plan::Free)));
     tokio::time::advance(Duration::from_secs(9)).await;
     assert_eq!(admitted(&simulator, "GET", "/v1/users/count", KEY, 100).await, 20);
     tokio::time::advance(Duration::from_secs(2)).await;
@@ -97,7 +97,7 @@ async fn header_profile_decides_the_quota_headers() {
             vec!["x-ratelimit-limit"],
         ),
     ] {
-        let simulator = Simulator::new(Options { headers, ..options() });
+        let simulator = Simulator::new(options().headers(headers));
         let answer = get(&simulator, "/v1/users/count").await;
         for (name, value) in present {
             assert_eq!(answer.header(name), Some(value), "{headers}");

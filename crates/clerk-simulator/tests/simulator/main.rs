@@ -29,7 +29,7 @@ fn base() -> SystemTime {
 }
 
 fn options() -> Options {
-    Options { users: 1_000, base: Some(base()), ..Options::default() }
+    Options::default().users(1_000).base(Some(base()))
 }
 
 struct Answer {
@@ -82,5 +82,5 @@ async fn with_body(simulator: &Simulator, method: &str, path: &str, body: Value)
 /// A simulator with limits that no test reaches.
 fn generous() -> Simulator {
     let limits = SimulatedBucket::ALL.map(|bucket| format!("{bucket}=1000000/10s").parse().unwrap());
-    Simulator::new(Options { limits: limits.to_vec(), ..options() })
+    Simulator::new(options().limits(limits.to_vec()))
 }

@@ -6,7 +6,7 @@ use super::*;
 async fn truth_equals_an_independent_count() {
     for limiter in ["fixed", "fixed-from-first", "sliding", "sliding-counter", "token-bucket"] {
         let limits = vec!["instance=12/10s".parse().unwrap()];
-        let simulator = Simulator::new(Options { limiter: limiter.parse().unwrap(), limits, ..options() });
+        let simulator = Simulator::new(options().limiter(limiter.parse().unwrap()).limits(limits));
         let mut dice = fastrand::Rng::with_seed(5);
         let mut by_hand: Vec<(SystemTime, bool, u32)> = Vec::new();
         for _ in 0..2_000 {
@@ -63,7 +63,7 @@ async fn truth_endpoint_returns_json_without_a_key() {
 
 #[tokio::test(start_paused = true)]
 async fn truth_is_bounded_and_reports_truncation() {
-    let simulator = Simulator::new(Options { kept_windows: 3, kept_events: 5, ..options() });
+    let simulator = Simulator::new(options().kept_windows(3).kept_events(5));
     for _ in 0..10 {
         get(&simulator, "/v1/users/count").await;
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -91,7 +91,7 @@ async fn reset_fills_the_budgets_and_clears_the_record() {
 
 #[tokio::test(start_paused = true)]
 async fn hours_of_traffic_are_counted_exactly() {
-    let simulator = Simulator::new(Options { users: 50_000, kept_events: 1_000, ..options() });
+    let simulator = Simulator::new(options().users(50_000).kept_events(1_000));
     let router = simulator.router();
     let paths = [
         "/v1/users/count".to_owned(),

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn seed_decides_the_users() {
     let list = |seed| async move {
-        let simulator = Simulator::new(Options { seed, ..options() });
+        let simulator = Simulator::new(options().seed(seed));
         get(&simulator, "/v1/users?limit=50").await.body
     };
     assert_eq!(list(3).await, list(3).await);

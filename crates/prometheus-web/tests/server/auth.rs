@@ -1,6 +1,6 @@
 use axum::Router;
 use axum::routing::any;
-use prometheus_web::{Options, WebConfigFile};
+use prometheus_web::WebConfigFile;
 
 use crate::support::*;
 
@@ -86,7 +86,7 @@ async fn reloads_are_counted_by_kind_and_result() {
 #[tokio::test]
 async fn only_exact_open_paths_need_no_password() {
     let folder = ConfigFolder::new(&format!("rate_limit: {{interval: 1h, burst: 1}}\n{}", alice("open sesame")));
-    let options = Options { open_paths: vec!["/x/-/healthy".to_owned()], ..patient() };
+    let options = patient().open_paths(vec!["/x/-/healthy".to_owned()]);
     let router = Router::new().fallback(any(async || "inside"));
     let server = TestServer::start(router, options, folder.source()).await;
     // They also skip the rate limit.
@@ -95,7 +95,7 @@ async fn only_exact_open_paths_need_no_password() {
         assert_eq!(status(&server.send("HEAD", path, "").await), 200, "{path}");
     }
     let folder = ConfigFolder::new(&alice("open sesame"));
-    let options = Options { open_paths: vec!["/x/-/healthy".to_owned()], ..patient() };
+    let options = patient().open_paths(vec!["/x/-/healthy".to_owned()]);
     let router = Router::new().fallback(any(async || "inside"));
     let server = TestServer::start(router, options, folder.source()).await;
     for path in [

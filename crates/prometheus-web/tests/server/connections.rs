@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use prometheus_web::{ListenAddress, Options};
+use prometheus_web::ListenAddress;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: local";
 
 #[tokio::test]
 async fn client_with_half_a_head_is_closed() {
-    let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), patient().header_read_timeout(SOON)).await;
     let mut client = server.connect().await;
     client.write_all(HALF_A_HEAD).await.unwrap();
     assert_eq!(read_to_end(&mut client).await, "");
@@ -72,14 +72,14 @@ async fn client_that_never_sends_an_unread_body_is_closed() {
 
 #[tokio::test]
 async fn silent_client_is_closed() {
-    let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), patient().header_read_timeout(SOON)).await;
     let mut client = server.connect().await;
     assert_eq!(read_to_end(&mut client).await, "");
 }
 
 #[tokio::test]
 async fn client_with_half_an_http2_preface_is_closed() {
-    let server = TestServer::plain(ok_router(), Options { header_read_timeout: SOON, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), patient().header_read_timeout(SOON)).await;
     let mut client = server.connect().await;
     client.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
     assert_eq!(read_to_end(&mut client).await, "");
@@ -87,7 +87,7 @@ async fn client_with_half_an_http2_preface_is_closed() {
 
 #[tokio::test]
 async fn half_a_head_on_a_kept_connection_times_out() {
-    let server = TestServer::plain(ok_router(), Options { header_read_timeout: LATER, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), patient().header_read_timeout(LATER)).await;
     let mut client = server.connect().await;
     keep_alive_request(&mut client).await;
     client.write_all(HALF_A_HEAD).await.unwrap();
@@ -96,7 +96,7 @@ async fn half_a_head_on_a_kept_connection_times_out() {
 
 #[tokio::test]
 async fn idle_connection_is_closed_after_the_idle_timeout() {
-    let server = TestServer::plain(ok_router(), Options { idle_timeout: SOON, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), patient().idle_timeout(SOON)).await;
     let mut client = server.connect().await;
     keep_alive_request(&mut client).await;
     assert_eq!(read_to_end(&mut client).await, "");
@@ -105,7 +105,7 @@ async fn idle_connection_is_closed_after_the_idle_timeout() {
 #[tokio::test]
 async fn kept_connection_outlives_the_head_timeout() {
     // hyper's header timeout would close it; between requests the idle timeout applies.
-    let server = TestServer::plain(ok_router(), Options { header_read_timeout: LATER, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), patient().header_read_timeout(LATER)).await;
     let mut kept = server.connect().await;
     keep_alive_request(&mut kept).await;
     let mut silent = server.connect().await;
@@ -117,7 +117,7 @@ async fn kept_connection_outlives_the_head_timeout() {
 #[tokio::test]
 async fn half_open_clients_do_not_block_others() {
     for max_connections in [512, 64] {
-        let server = TestServer::plain(ok_router(), Options { max_connections, ..patient() }).await;
+        let server = TestServer::plain(ok_router(), patient().max_connections(max_connections)).await;
         let mut half_open = Vec::new();
         for _ in 0..200 {
             let mut client = server.connect().await;
@@ -150,7 +150,7 @@ async fn connection_limit_bounds_requests_and_all_are_served() {
             }
         }),
     );
-    let server = TestServer::plain(router, Options { max_connections: 3, ..patient() }).await;
+    let server = TestServer::plain(router, patient().max_connections(3)).await;
     let mut clients = JoinSet::new();
     for _ in 0..30 {
         let address = server.address;
@@ -171,7 +171,7 @@ async fn connection_limit_bounds_requests_and_all_are_served() {
 
 #[tokio::test]
 async fn longest_idle_connection_is_evicted_for_a_new_client() {
-    let server = TestServer::plain(ok_router(), Options { max_connections: 2, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), patient().max_connections(2)).await;
     let mut first = server.connect().await;
     keep_alive_request(&mut first).await;
     let mut second = server.connect().await;
@@ -187,7 +187,7 @@ async fn longest_idle_connection_is_evicted_for_a_new_client() {
 #[tokio::test]
 async fn request_in_flight_is_not_evicted() {
     let gate = Gate::new();
-    let server = TestServer::plain(gate.router(), Options { max_connections: 1, ..patient() }).await;
+    let server = TestServer::plain(gate.router(), patient().max_connections(1)).await;
     let mut first = server.connect().await;
     first.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     gate.entered().await;
@@ -202,7 +202,7 @@ async fn request_in_flight_is_not_evicted() {
 #[tokio::test]
 async fn missing_request_body_is_an_error() {
     let router = Router::new().route("/", post(async |_body: Bytes| "ok"));
-    let server = TestServer::plain(router, Options { body_read_timeout: SOON, ..patient() }).await;
+    let server = TestServer::plain(router, patient().body_read_timeout(SOON)).await;
     let mut client = server.connect().await;
     let request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc";
     client.write_all(request).await.unwrap();
@@ -214,7 +214,7 @@ async fn client_that_does_not_read_is_closed() {
     let (dropped, is_dropped) = oneshot::channel::<()>();
     let body = Arc::new(parking_lot::Mutex::new(Some(Endless { _dropped: dropped })));
     let router = Router::new().route("/", get(async move || Body::new(body.lock().take().unwrap())));
-    let server = TestServer::plain(router, Options { write_timeout: SOON, ..patient() }).await;
+    let server = TestServer::plain(router, patient().write_timeout(SOON)).await;
     let mut client = server.connect().await;
     client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     assert!(within(is_dropped).await.is_err());

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use prometheus_web::{Drained, Options};
+use prometheus_web::Drained;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -41,7 +41,7 @@ async fn no_client_is_accepted_after_shutdown() {
 #[tokio::test]
 async fn endless_request_is_cut_and_counted() {
     let gate = Gate::new();
-    let server = TestServer::plain(gate.router(), Options { drain: SOON, ..patient() }).await;
+    let server = TestServer::plain(gate.router(), patient().drain(SOON)).await;
     let mut client = server.connect().await;
     client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     gate.entered().await;
@@ -52,7 +52,7 @@ async fn endless_request_is_cut_and_counted() {
 #[tokio::test]
 async fn endless_http2_stream_is_cut_with_its_connection() {
     let gate = Gate::new();
-    let server = TestServer::plain(gate.router(), Options { drain: SOON, ..patient() }).await;
+    let server = TestServer::plain(gate.router(), patient().drain(SOON)).await;
     let io = TokioIo::new(server.connect().await);
     let (mut client, connection) =
         hyper::client::conn::http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), io).await.unwrap();
@@ -70,7 +70,7 @@ async fn endless_http2_stream_is_cut_with_its_connection() {
 
 #[tokio::test]
 async fn client_with_half_a_head_does_not_outlast_the_drain() {
-    let server = TestServer::plain(ok_router(), Options { drain: SOON, ..patient() }).await;
+    let server = TestServer::plain(ok_router(), patient().drain(SOON)).await;
     let mut half_open = server.connect().await;
     half_open.write_all(b"GET / HTTP/1.1\r\nHost: local").await.unwrap();
     // Served after it, which shows that the other one is accepted, too.

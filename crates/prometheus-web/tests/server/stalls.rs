@@ -4,7 +4,6 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::{get, post};
 use futures_util::future::join_all;
-use prometheus_web::Options;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -25,7 +24,7 @@ async fn client(server: &TestServer, window: u32) -> FrameClient<TcpStream> {
 #[tokio::test]
 async fn stalled_stream_is_reset_and_its_connection_closed() {
     for (path, window) in [("/", 0), ("/", 1), ("/large", 0), ("/large", 1), ("/large", 100), ("/large", 65_535)] {
-        let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
+        let server = TestServer::plain(router(), patient().write_timeout(LATER)).await;
         let mut client = client(&server, window).await;
         client.get(1, path).await;
         assert!(within(client.next_of(RST_STREAM, 1)).await.is_some(), "{path} with a window of {window}");
@@ -36,7 +35,7 @@ async fn stalled_stream_is_reset_and_its_connection_closed() {
 #[tokio::test]
 async fn stalled_unauthorized_response_is_reset_too() {
     let folder = ConfigFolder::new(&alice("open sesame"));
-    let options = Options { write_timeout: LATER, ..patient() };
+    let options = patient().write_timeout(LATER);
     let server = TestServer::start(router(), options, folder.source()).await;
     let mut client = client(&server, 0).await;
     client.get(1, "/").await;
@@ -46,7 +45,7 @@ async fn stalled_unauthorized_response_is_reset_too() {
 
 #[tokio::test]
 async fn stalled_stream_is_reset_while_others_continue() {
-    let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
+    let server = TestServer::plain(router(), patient().write_timeout(LATER)).await;
     let mut client = client(&server, 0).await;
     client.get(1, "/large").await;
     client.get(3, "/large").await;
@@ -88,7 +87,7 @@ async fn every_byte_arrives_with_any_window() {
 
 #[tokio::test]
 async fn shrunk_window_does_not_keep_a_response() {
-    let server = TestServer::plain(router(), Options { write_timeout: LATER, ..patient() }).await;
+    let server = TestServer::plain(router(), patient().write_timeout(LATER)).await;
     let mut client = client(&server, 1_000).await;
     client.get(1, "/large").await;
     assert!(within(client.next_of(DATA, 1)).await.is_some());
@@ -113,7 +112,7 @@ async fn attack(server: &TestServer, connections: usize, path: &'static str, win
 #[tokio::test]
 async fn scrape_succeeds_while_stalled_streams_use_all_connections() {
     for (path, window) in [("/", 0), ("/large", 0), ("/large", 1), ("/large", 65_535)] {
-        let options = Options { max_connections: 100, ..patient() };
+        let options = patient().max_connections(100);
         let server = TestServer::plain(router(), options).await;
         let mut attackers = attack(&server, 100, path, window).await;
         for _ in 0..3 {
@@ -127,7 +126,7 @@ async fn scrape_succeeds_while_stalled_streams_use_all_connections() {
 #[tokio::test]
 async fn scrape_succeeds_while_unauthorized_streams_stall() {
     let folder = ConfigFolder::new(&alice("open sesame"));
-    let options = Options { max_connections: 100, write_timeout: LATER, ..patient() };
+    let options = patient().max_connections(100).write_timeout(LATER);
     let server = TestServer::start(router(), options, folder.source()).await;
     let mut attackers = attack(&server, 100, "/", 0).await;
     let password = "Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU=\r\n";
@@ -138,7 +137,7 @@ async fn scrape_succeeds_while_unauthorized_streams_stall() {
 
 #[tokio::test]
 async fn scrape_succeeds_while_stalled_uploads_use_all_connections() {
-    let server = TestServer::plain(router(), Options { max_connections: 50, ..patient() }).await;
+    let server = TestServer::plain(router(), patient().max_connections(50)).await;
     let mut clients = Vec::new();
     for _ in 0..50 {
         let mut client = client(&server, 65_535).await;
@@ -151,7 +150,7 @@ async fn scrape_succeeds_while_stalled_uploads_use_all_connections() {
 
 #[tokio::test]
 async fn unread_responses_are_ended_for_a_scrape() {
-    let options = Options { max_unsent_bytes: 10 * LARGE, ..patient() };
+    let options = patient().max_unsent_bytes(10 * LARGE);
     let server = TestServer::plain(router(), options).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -170,7 +169,7 @@ async fn unread_responses_are_ended_for_a_scrape() {
 async fn unfinished_http2_head_times_out() {
     let part = &head(0x82, "/")[..5];
     for (first, further) in [(part, &b""[..]), (&b""[..], &b""[..]), (part, &[0x40, 1, b'x', 1, b'y'][..])] {
-        let server = TestServer::plain(router(), Options { header_read_timeout: LATER, ..patient() }).await;
+        let server = TestServer::plain(router(), patient().header_read_timeout(LATER)).await;
         let mut client = client(&server, 100).await;
         client.get(1, "/").await;
         assert_eq!(within(client.body(1)).await.unwrap(), b"ok");

@@ -25,16 +25,14 @@ pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
 /// Options whose time limits never expire; a test sets the one that it is about.
 pub(crate) fn patient() -> Options {
-    Options {
-        max_connections: 512,
-        header_read_timeout: NEVER,
-        body_read_timeout: NEVER,
-        write_timeout: NEVER,
-        idle_timeout: NEVER,
-        tls_handshake_timeout: NEVER,
-        drain: NEVER,
-        ..Options::default()
-    }
+    Options::default()
+        .max_connections(512)
+        .header_read_timeout(NEVER)
+        .body_read_timeout(NEVER)
+        .write_timeout(NEVER)
+        .idle_timeout(NEVER)
+        .tls_handshake_timeout(NEVER)
+        .drain(NEVER)
 }
 
 /// Fails a test that hangs.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use prometheus_web::{Options, WebConfigFile};
+use prometheus_web::WebConfigFile;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -191,7 +191,7 @@ async fn tls_is_never_disabled_at_run_time() {
 #[tokio::test]
 async fn stalled_stream_is_reset_over_tls() {
     let folder = ConfigFolder::new(TLS);
-    let server = TestServer::start(ok_router(), Options { write_timeout: LATER, ..patient() }, folder.source()).await;
+    let server = TestServer::start(ok_router(), patient().write_timeout(LATER), folder.source()).await;
     let client = Client { alpn: &["h2"], ..Client::default() };
     let mut client = FrameClient::start(client.connect(&server).await.unwrap(), 0).await;
     client.get(1, "/").await;
@@ -262,7 +262,7 @@ async fn plaintext_client_does_not_affect_others() {
 #[tokio::test]
 async fn unfinished_handshake_is_closed() {
     let folder = ConfigFolder::new(TLS);
-    let options = Options { tls_handshake_timeout: SOON, ..patient() };
+    let options = patient().tls_handshake_timeout(SOON);
     let server = TestServer::start(ok_router(), options, folder.source()).await;
     let mut client = server.connect().await;
     client.write_all(&[22, 3, 1]).await.unwrap();
@@ -272,7 +272,7 @@ async fn unfinished_handshake_is_closed() {
 #[tokio::test]
 async fn unfinished_handshakes_do_not_block_others() {
     let folder = ConfigFolder::new(TLS);
-    let options = Options { max_connections: 8, ..patient() };
+    let options = patient().max_connections(8);
     let server = TestServer::start(ok_router(), options, folder.source()).await;
     let mut stuck = Vec::new();
     for _ in 0..50 {
