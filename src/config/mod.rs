@@ -10,13 +10,14 @@
 //! | `reader` | known keys, unknown keys, the report |
 //! | `file`, `instance` | from the tree to the model: what each key means |
 //! | `gateway` | the keys of the gateway |
-//! | `validate`, `cron`, `budget` | what a value must look like |
+//! | `validate`, `cron`, `duration`, `budget` | what a value must look like |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
 //! | `redacted` | the result as text, without secrets |
 
 mod budget;
 mod cron;
+pub(crate) mod duration;
 mod environment;
 mod error;
 mod file;

@@ -212,9 +212,9 @@ families! {
         CLIENT_ATTEMPTS = Counter "clerk_client_attempts_total" ["clerk_instance"]
             "Attempts made of them; divided by the requests, this is the amplification by retries";
         CLIENT_RETRIES = Counter "clerk_client_retries_total" ["clerk_instance", "reason"]
-            "Attempts beyond the first, by what made them necessary";
-        CLIENT_ENDS = Counter "clerk_client_ends_total" ["clerk_instance", "reason"]
-            "Requests by why they were not sent again; final is a success or an error that would come again";
+            "Attempts beyond the first, by the error before them: reason is throttled, unavailable, connect_failed or no_response";
+        CLIENT_RETRY_OUTCOMES = Counter "clerk_client_retry_outcomes_total" ["clerk_instance", "reason"]
+            "Requests by why they were not retried: reason is final (a success, or an error that a retry would not change), not_retryable, max_attempts, wait_too_long, deadline or budget";
         CLIENT_SHED = Counter "clerk_client_shed_requests_total" ["clerk_instance", "reason"]
             "Requests that were not sent, to stay within the limit";
         CLIENT_QUEUE_DEPTH = Gauge "clerk_client_queue_depth" ["clerk_instance"]

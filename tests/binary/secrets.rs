@@ -277,6 +277,7 @@ async fn help_and_its_like_name_no_secret_from_the_environment() {
         &["check", "--help"],
         &["simulate", "--help"],
         &["man"],
+        &["man", "users", "export"],
         &["completions", "bash"],
     ] {
         let mut command = command(arguments);

@@ -20,7 +20,7 @@ async fn users_are_got_by_their_ids_and_the_missing_are_named() {
     let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
     assert_eq!(ended.status, Some(3), "{}", ended.stderr);
     assert!(ended.stdout.lines().eq(&expected));
-    assert_eq!(ended.stderr, format!("{NOBODY}: there is no such user\n701 users, 1 missing\n"));
+    assert_eq!(ended.stderr, format!("{NOBODY}: no such user\n701 users, 1 missing\n"));
     assert_eq!(
         world.simulator.truth().requests.total - before,
         9,
@@ -51,6 +51,29 @@ async fn ids_that_are_none_are_refused_with_their_place_before_anything_is_sent(
     assert!(ended.status == Some(1) && ended.stderr.contains("/does/not/exist"), "{}", ended.stderr);
     assert_eq!(run(world.users("get", &[])).await.status, Some(2));
     assert_eq!(world.simulator.truth().requests.total, 0);
+}
+
+#[tokio::test]
+async fn ids_as_arguments_come_before_those_of_the_file() {
+    let (world, folder) = (World::start().await, Folder::new());
+    let truth = world.truth().await;
+    let id = |number: u32| world.simulator.user_id(number).unwrap();
+    let ids = folder.write("ids", &format!("{}\n{}\n", id(3), id(4)));
+    let (first, second) = (id(5), id(3));
+    let ended = run(world.users("get", &[&first, &second, &first])).await;
+    assert_eq!((ended.status, ended.stdout), (Some(0), format!("{}\n{}\n", truth[5], truth[3])));
+    let ended = run(world.users("get", &[&first, &second, "--ids-file", ids.to_str().unwrap()])).await;
+    assert_eq!((ended.status, ended.stdout), (Some(0), format!("{}\n{}\n{}\n", truth[5], truth[3], truth[4])));
+
+    let before = world.simulator.truth().requests.total;
+    for wrong in ["user-1", "org_1", "-", KEY] {
+        let ended = run(world.users("get", &[&first, wrong])).await;
+        assert_eq!((ended.status, &*ended.stdout), (Some(2), ""), "{}", ended.stderr);
+        assert!(ended.stderr.contains("argument 2") && !ended.stderr.contains("CANARY"), "{}", ended.stderr);
+    }
+    let ended = run(world.users("get", &[])).await;
+    assert!(ended.status == Some(2) && ended.stderr.contains("--ids-file"), "{}", ended.stderr);
+    assert_eq!(world.simulator.truth().requests.total, before);
 }
 
 #[tokio::test]
