@@ -1,16 +1,15 @@
 //! The current consumers of the budgets, as observed by the gateway: `/api/v1/top` and a table on the landing page.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use maud::{Markup, html};
 use serde::Serialize;
 
 use super::Admin;
-use super::landing::escape;
 use crate::gateway::{GatewayStats, Share};
 use clerk_quota::Span;
 
@@ -90,36 +89,59 @@ pub(super) async fn json(State(site): State<Arc<Admin>>) -> Response {
     }
 }
 
-/// The table of the landing page, current top consumers first. Empty if there were no requests in the last hour.
-pub(super) fn table(numbers: &GatewayStats) -> String {
-    let mut rows = String::new();
+/// The table of the landing page, the clients that spend most now first. Empty without requests in the last hour.
+pub(super) fn table(numbers: &GatewayStats) -> Markup {
     let instances = TopPage::new(numbers).instances;
     let max_rows = (MAX_ALL_ROWS / instances.len().max(1)).clamp(1, MAX_ROWS);
-    for InstanceTop { name, last_10s, last_1m, last_1h } in instances {
-        for row in rows_of(&last_10s, &last_1m, &last_1h).into_iter().take(max_rows) {
-            let TopEntry { method, route, caller, .. } = row.entry;
-            let [window, minute, hour] = row.requests;
-            let share = if window == 0 { String::new() } else { format!("{:.0} %", row.present_ratio * 100.0) };
-            let _ = writeln!(
-                rows,
-                "<tr><td data-label=\"Instance\">{}</td><td data-label=\"Caller\">{}</td>\
-                 <td data-label=\"Route\">{method} {}</td>\
-                 <td data-label=\"Last 10 s\">{window}</td><td data-label=\"Share of last 10 s\">{share}</td>\
-                 <td data-label=\"Last minute\">{minute}</td><td data-label=\"Last hour\">{hour}</td></tr>",
-                escape(&name),
-                escape(caller),
-                escape(route),
-            );
+    if instances.is_empty() {
+        return Markup::default();
+    }
+    html! {
+        h2 { "Top consumers" }
+        table class="top" {
+            thead {
+                tr {
+                    @for heading in HEADINGS {
+                        th { (heading) }
+                    }
+                }
+            }
+            tbody {
+                @for InstanceTop { name, last_10s, last_1m, last_1h } in &instances {
+                    @for row in rows_of(last_10s, last_1m, last_1h).into_iter().take(max_rows) {
+                        (row.html(name))
+                    }
+                }
+            }
         }
     }
-    if rows.is_empty() {
-        return rows;
+}
+
+/// Headings of the table, and labels of its cells on narrow screens.
+const HEADINGS: [&str; 7] = ["Instance", "Caller", "Route", "Last 10 s", "Share of last 10 s", "Last minute", "Last hour"];
+
+impl Row<'_> {
+    fn html(&self, instance: &str) -> Markup {
+        let TopEntry { method, route, caller, .. } = self.entry;
+        let [window, minute, hour] = self.requests;
+        let share = if window == 0 { String::new() } else { format!("{:.0} %", self.present_ratio * 100.0) };
+        let cells = [
+            instance.to_owned(),
+            caller.to_string(),
+            format!("{method} {route}"),
+            window.to_string(),
+            share,
+            minute.to_string(),
+            hour.to_string(),
+        ];
+        html! {
+            tr {
+                @for (heading, cell) in HEADINGS.into_iter().zip(cells) {
+                    td data-label=(heading) { (cell) }
+                }
+            }
+        }
     }
-    format!(
-        "<h2>Top consumers</h2><table class=\"top\"><thead><tr><th>Instance</th><th>Caller</th><th>Route</th>\
-         <th>Last 10 s</th>\
-         <th>Share of last 10 s</th><th>Last minute</th><th>Last hour</th></tr></thead><tbody>{rows}</tbody></table>"
-    )
 }
 
 /// A consumer, with its requests of the last 10 s, minute and hour.

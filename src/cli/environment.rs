@@ -1,46 +1,52 @@
-//! Flags from the environment: an empty variable is one that is not set, and what is wrong with a value names its variable.
+//! Environment variables: their names, and what is wrong with them. An empty variable counts as unset.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::Resettable;
 use clap::error::ContextKind;
-use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, Command};
 
-use super::args::Cli;
+use super::command_line::command;
 use clerk_client::secret::EnvLookup;
 
-/// A command line that cannot be used, with what there is to say of the environment.
-#[derive(Debug)]
-pub(super) struct RefusedArguments {
-    pub(super) error: clap::Error,
-    /// One line for each variable that the refused value came from.
-    pub(super) variables: Vec<String>,
+/// Flags without a variable: one that stays set would keep the exporter from starting.
+const WITHOUT_VARIABLE: [&str; 1] = ["config.check"];
+
+/// Gives every flag its variable. Flags of the exporter have the name of the flag, also where other commands share them:
+/// `CLERK_EXPORTER_LOG_LEVEL`. The others have the name of their command in front, since several have a `--format`:
+/// `CLERK_EXPORTER_CHECK_FORMAT`.
+pub(super) fn with_variables(command: Command) -> Command {
+    let exporter = command.get_arguments().filter_map(|flag| flag.get_long().map(str::to_owned)).collect();
+    named(command, "", &exporter)
 }
 
-/// Reads the command line. Flags that it does not have are taken from the environment.
-///
-/// # Errors
-/// When there is something wrong, or help or version was asked for.
-pub(super) fn parse(
-    arguments: impl IntoIterator<Item = OsString>,
-    env: EnvLookup<'_>,
-) -> Result<Cli, RefusedArguments> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let command = without_blank_variables(Cli::command(), env);
-    let refused = |error: clap::Error| {
-        let variables = variables_of(&error, &arguments, env);
-        RefusedArguments { error, variables }
-    };
-    let matches = command.try_get_matches_from(&arguments).map_err(refused)?;
-    Cli::from_arg_matches(&matches).map_err(refused)
+fn named(command: Command, prefix: &str, exporter: &BTreeSet<String>) -> Command {
+    let command = command.mut_args(|flag| match flag.get_long() {
+        Some(long) if !WITHOUT_VARIABLE.contains(&long) => {
+            let prefix = if exporter.contains(long) { "" } else { prefix };
+            let name = variable(&format!("{prefix}{long}"));
+            flag.env(name)
+        }
+        _ => flag,
+    });
+    command.mut_subcommands(|command| {
+        let prefix = format!("{prefix}{}-", command.get_name());
+        named(command, &prefix, exporter)
+    })
 }
 
-/// Compose files and charts pass variables that nobody set as empty ones.
-fn without_blank_variables(command: Command, env: EnvLookup<'_>) -> Command {
-    let command = command.mut_args(|argument| {
-        let is_blank = argument.get_env().and_then(|name| env(name.to_str()?)).is_some_and(|value| is_blank(&value));
-        if is_blank { argument.env(Resettable::Reset) } else { argument }
+fn variable(flag: &str) -> String {
+    format!("CLERK_EXPORTER_{}", flag.to_ascii_uppercase().replace(['.', '-'], "_"))
+}
+
+/// Compose files and charts pass unset variables as empty ones, and switches that are off as `false`.
+pub(super) fn without_blank_variables(command: Command, env: EnvLookup<'_>) -> Command {
+    let command = command.mut_args(|flag| {
+        let is_off = |value: &OsString| matches!(flag.get_action(), ArgAction::SetTrue) && value == "false";
+        let value = flag.get_env().and_then(|name| env(name.to_str()?));
+        if value.is_some_and(|value| is_blank(&value) || is_off(&value)) { flag.env(Resettable::Reset) } else { flag }
     });
     command.mut_subcommands(|command| without_blank_variables(command, env))
 }
@@ -49,33 +55,33 @@ fn is_blank(value: &OsString) -> bool {
     value.as_encoded_bytes().trim_ascii().is_empty()
 }
 
-/// The variables that the refused value may have come from: those of the flag, where the command line does not have it.
-fn variables_of(error: &clap::Error, arguments: &[OsString], env: EnvLookup<'_>) -> Vec<String> {
-    let flag = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-    let is_given = |argument: &Arg| {
-        let long = argument.get_long().map(|long| format!("--{long}")).unwrap_or_default();
-        let is_it = |given: &OsString| {
-            given.to_str().is_some_and(|given| given == long || given.starts_with(&format!("{long}=")))
-        };
-        arguments.iter().any(is_it)
+/// A note for each variable that the refused value may come from: those of the flag, unless the command line has it.
+pub(super) fn variables_of(error: &clap::Error, arguments: &[OsString], env: EnvLookup<'_>) -> Vec<String> {
+    let refused = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    // clap shows the flag, and then perhaps the name of its value.
+    let refused = refused.split([' ', '=']).next().unwrap_or_default();
+    let is_given = |argument: &OsString| {
+        argument.to_str().is_some_and(|given| given == refused || given.starts_with(&format!("{refused}=")))
     };
-    let command = Cli::command();
-    let refused = command.get_arguments().filter(|argument| {
-        let long = argument.get_long().map(|long| format!("--{long}"));
-        // As clap shows it: the flag, and then perhaps the name of its value.
-        long.is_some_and(|long| flag.split([' ', '=']).next() == Some(&*long)) && !is_given(argument)
-    });
-    let names = refused.filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned));
-    names
-        .filter(|name| env(name).is_some_and(|value| !is_blank(&value)))
-        .map(|name| format!("The value comes from the environment variable {name}: correct it, or unset it."))
-        .collect()
+    if !refused.starts_with("--") || arguments.iter().any(is_given) {
+        return Vec::new();
+    }
+    let mut names = BTreeSet::new();
+    collect_variables(&command(), &refused[2..], &mut names);
+    let set = names.into_iter().filter(|name| env(name).is_some_and(|value| !is_blank(&value)));
+    set.map(|name| format!("The value comes from the environment variable {name}: correct it, or unset it.")).collect()
 }
 
-/// Threads of the runtime. tokio reads the variable itself, and panics when it is none that it can use.
+fn collect_variables(command: &Command, long: &str, names: &mut BTreeSet<String>) {
+    let variable = |flag: &Arg| flag.get_env()?.to_str().map(str::to_owned);
+    names.extend(command.get_arguments().filter(|flag| flag.get_long() == Some(long)).filter_map(variable));
+    command.get_subcommands().for_each(|command| collect_variables(command, long, names));
+}
+
+/// Threads of the runtime. tokio reads the variable itself, and panics on a value that it cannot use.
 ///
 /// # Errors
-/// When `TOKIO_WORKER_THREADS` is no number above 0.
+/// Returns an error unless `TOKIO_WORKER_THREADS` is unset or a number from 1 to 1024.
 pub(super) fn worker_threads(env: EnvLookup<'_>) -> anyhow::Result<usize> {
     const NAME: &str = "TOKIO_WORKER_THREADS";
     let available = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -84,7 +90,7 @@ pub(super) fn worker_threads(env: EnvLookup<'_>) -> anyhow::Result<usize> {
     number.ok_or_else(|| anyhow::anyhow!("{NAME}: not a number of threads: write one from 1 to 1024, or unset it"))
 }
 
-/// The first of the folders that systemd names.
+/// The first folder of systemd's `StateDirectory=`.
 pub(super) fn state_directory(env: EnvLookup<'_>) -> Option<PathBuf> {
     let folders = env("STATE_DIRECTORY")?;
     std::env::split_paths(&folders).find(|folder| !folder.as_os_str().is_empty())
@@ -98,41 +104,68 @@ mod tests {
         move |asked| (asked == name).then(|| OsString::from(value))
     }
 
-    /// All flags of all commands that may come from the environment.
-    fn flags(command: &Command) -> Vec<(String, String)> {
-        let own = command
-            .get_arguments()
-            .filter_map(|argument| Some((argument.get_long()?.to_owned(), argument.get_env()?.to_str()?.to_owned())));
-        own.chain(command.get_subcommands().flat_map(flags)).collect()
+    /// All flags of all commands, with their variables.
+    fn flags(command: &Command, path: &str) -> Vec<(String, Option<String>)> {
+        let own = command.get_arguments().filter_map(|flag| {
+            let name = flag.get_env().map(|name| name.to_str().unwrap().to_owned());
+            Some((format!("{path} --{}", flag.get_long()?), name))
+        });
+        own.chain(command.get_subcommands().flat_map(|it| flags(it, &format!("{path} {}", it.get_name())))).collect()
     }
 
     #[test]
-    fn every_variable_may_be_empty() {
-        let all = flags(&Cli::command());
-        assert!(all.len() >= 14, "{all:?}");
-        for (long, name) in all {
+    fn every_flag_has_a_variable() {
+        let mut command = command();
+        command.build();
+        let without = ["help", "version", "config.check"];
+        let is_named = |flag: &str| without.iter().any(|name| flag.ends_with(&format!(" --{name}")));
+        let all = flags(&command, "");
+        assert!(all.len() > 40, "{all:?}");
+        let mut known = std::collections::BTreeMap::new();
+        for (flag, name) in all {
+            let Some(name) = name else {
+                assert!(is_named(&flag), "{flag} has no variable");
+                continue;
+            };
+            assert!(!is_named(&flag) && name.starts_with("CLERK_EXPORTER_"), "{flag}: {name}");
+            let long = flag.rsplit("--").next().unwrap().to_owned();
+            let (first, path) = known.entry(name.clone()).or_insert_with(|| (long.clone(), flag.clone()));
+            assert_eq!(*first, long, "{name} is the variable of {path} and of {flag}");
+        }
+        assert_eq!(known["CLERK_EXPORTER_WEB_LISTEN_ADDRESS"].0, "web.listen-address");
+        assert_eq!(known["CLERK_EXPORTER_USERS_GET_IDS_FILE"].0, "ids-file");
+        assert_eq!(known["CLERK_EXPORTER_SIMULATE_LISTEN_ADDRESS"].0, "listen-address");
+        let text = command.render_long_help().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("except --config.check, --help and --version"), "{text}");
+    }
+
+    #[test]
+    fn blank_variables_count_as_unset() {
+        for (flag, name) in flags(&command(), "") {
+            let Some(name) = name else { continue };
             for value in ["", " ", "\n"] {
                 let env = |asked: &str| (asked == name).then(|| OsString::from(value));
-                let command = without_blank_variables(Cli::command(), &env);
-                let left: Vec<_> = flags(&command).into_iter().map(|(long, _)| long).collect();
-                assert!(!left.contains(&long), "{name}={value:?} counts as set");
+                let left = flags(&without_blank_variables(command(), &env), "");
+                assert!(left.iter().all(|(_, left)| left.as_deref() != Some(&*name)), "{flag}: {name}={value:?}");
             }
         }
     }
 
     #[test]
-    fn the_variable_of_a_refused_value_is_named_unless_the_command_line_has_the_flag() {
-        // clap itself asks the environment of the process, in which none is set: the value is given as an argument here, and
-        // the part that names the variable is asked as if it were not.
-        for (flag, name) in [
-            ("--log.level", "CLERK_EXPORTER_LOG_LEVEL"),
-            ("--web.max-connections", "CLERK_EXPORTER_WEB_MAX_CONNECTIONS"),
-            ("--web.telemetry-path", "CLERK_EXPORTER_WEB_TELEMETRY_PATH"),
+    fn refused_value_names_its_variable_unless_given() {
+        // clap reads the variables of the process, which are unset here: the value is an argument, and the function that
+        // names the variable does not see it.
+        for (line, flag, name) in [
+            (&["--log.level", "?"][..], "--log.level", "CLERK_EXPORTER_LOG_LEVEL"),
+            (&["--web.max-connections", "?"], "--web.max-connections", "CLERK_EXPORTER_WEB_MAX_CONNECTIONS"),
+            (&["--web.telemetry-path", "?"], "--web.telemetry-path", "CLERK_EXPORTER_WEB_TELEMETRY_PATH"),
+            (&["check", "--format", "?"], "--format", "CLERK_EXPORTER_CHECK_FORMAT"),
         ] {
-            let error = Cli::command().try_get_matches_from(["clerk-exporter", flag, "?"]).unwrap_err();
+            let line = std::iter::once("clerk-exporter").chain(line.iter().copied());
+            let error = command().try_get_matches_from(line).unwrap_err();
             let env = |asked: &str| (asked == name).then(|| OsString::from("?"));
-            let told = variables_of(&error, &["clerk-exporter".into()], &env);
-            assert!(told.len() == 1 && told[0].contains(name), "{flag}: {told:?}");
+            let notes = variables_of(&error, &["clerk-exporter".into()], &env);
+            assert!(notes.len() == 1 && notes[0].contains(name), "{flag}: {notes:?}");
             for given in [flag.to_owned(), format!("{flag}=?")] {
                 assert!(variables_of(&error, &["clerk-exporter".into(), given.into()], &env).is_empty());
             }
@@ -140,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_a_number_or_those_of_the_machine() {
+    fn worker_threads_default_to_those_of_the_machine() {
         let threads = |value| worker_threads(&with("TOKIO_WORKER_THREADS", value));
         assert_eq!((threads("3").unwrap(), threads(" 2\n").unwrap()), (3, 2));
         assert!(threads("").unwrap() >= 1 && worker_threads(&|_| None).unwrap() >= 1);
@@ -150,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_folder_for_state_counts() {
+    fn state_directory_is_the_first_folder() {
         let folder = |value| state_directory(&with("STATE_DIRECTORY", value));
         assert_eq!(folder("/var/lib/a:/var/lib/b"), Some(PathBuf::from("/var/lib/a")));
         assert_eq!((folder(""), folder(":/x")), (None, Some(PathBuf::from("/x"))));

@@ -1,4 +1,4 @@
-//! The lines of the log: `ts`, `level`, `msg`, then the fields, with the same keys and values as logfmt and as JSON.
+//! Lines of the log: `ts`, `level`, `msg`, then the fields. logfmt and JSON have the same keys and values.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -11,7 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::args::LogFormat;
 
-/// Writes each event as one line. Spans and targets are left out: what a line tells stands in its fields.
+/// Writes each event as one line, without spans and targets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lines(pub LogFormat);
 
@@ -49,7 +49,7 @@ where
 /// The value of a field.
 #[derive(Debug)]
 enum Value {
-    /// A number or a truth value, as it is in JSON.
+    /// A number or a boolean, as in JSON.
     Bare(String),
     Text(String),
 }
@@ -62,7 +62,7 @@ impl Value {
         }
     }
 
-    /// For logfmt: in quotes where it has to be, with the escapes of JSON, which readers of logfmt understand.
+    /// For logfmt: quoted where necessary, with the escapes of JSON, which readers of logfmt understand.
     fn plain(&self) -> String {
         let needs_quotes = |c: char| c <= ' ' || c.is_control() || matches!(c, '=' | '"' | '\\');
         match self {
@@ -76,7 +76,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// What an event carries, in its order.
+/// The fields of an event, in order.
 #[derive(Debug, Default)]
 struct Fields {
     message: String,
@@ -86,11 +86,11 @@ struct Fields {
 impl Fields {
     fn push(&mut self, field: &Field, value: Value) {
         let name = field.name();
-        // What the crate log says of its own records.
+        // Metadata of records of the crate `log`.
         if name.starts_with("log.") {
             return;
         }
-        // Other libraries' names may have dots, and raw identifiers have a mark.
+        // Names of other libraries may have dots; raw identifiers have a prefix.
         let name = name.strip_prefix("r#").unwrap_or(name);
         self.others.push((name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), value));
     }
@@ -166,7 +166,7 @@ mod tests {
         line[from..].to_owned()
     }
 
-    fn say() {
+    fn log_all() {
         tracing::warn!(
             clerk_instance = "prod",
             duration_seconds = 3.7386e-5,
@@ -185,9 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn logfmt_has_plain_decimals_and_quotes_where_they_are_needed() {
+    fn logfmt_has_plain_decimals_and_necessary_quotes() {
         assert_eq!(
-            line(LogFormat::Logfmt, say),
+            line(LogFormat::Logfmt, log_all),
             r#"level=warn msg="probes fail" clerk_instance=prod duration_seconds=0.000037386 large=1000000000000000000000 "#
                 .to_owned()
                 + r#"whole=2 nothing=NaN count=7 offset=-7 is_shared=true path_with_dots="a=\"b\"\nc" empty="" error="x\u0007y""#
@@ -195,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_same_keys_and_values_in_the_same_order() {
+    fn json_has_the_keys_values_and_order_of_logfmt() {
         assert_eq!(
-            line(LogFormat::Json, say),
+            line(LogFormat::Json, log_all),
             r#"level":"warn","msg":"probes fail","clerk_instance":"prod","duration_seconds":0.000037386,"#.to_owned()
                 + r#""large":1000000000000000000000,"whole":2,"nothing":"NaN","count":7,"offset":-7,"is_shared":true,"#
                 + r#""path_with_dots":"a=\"b\"\nc","empty":"","error":"x\u0007y"}"#

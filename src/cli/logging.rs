@@ -1,4 +1,4 @@
-//! The log: to standard error, logfmt or JSON.
+//! The log on standard error.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -7,7 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::args::{LogFormat, LogLevel};
 use super::log_format::Lines;
 
-/// The published crates of this workspace, as they appear in the targets of log lines.
+/// The crates of this workspace, as targets of log events.
 const CRATES: [&str; 7] = [
     "clerk_client",
     "clerk_exporter",
@@ -18,24 +18,24 @@ const CRATES: [&str; 7] = [
     "ratelimit_headers",
 ];
 
-/// Starts logging. Does nothing if there is a log already.
+/// Starts logging, unless the process has a subscriber.
 pub(super) fn start(level: LogLevel, format: LogFormat) {
     let lines = tracing_subscriber::fmt::layer().event_format(Lines(format)).with_writer(std::io::stderr);
     let started = tracing_subscriber::registry().with(filter(level)).with(lines).try_init();
     if let Err(error) = started {
-        tracing::debug!(%error, "logging was started by somebody else");
+        tracing::debug!(%error, "a log subscriber is already set");
     }
 }
 
-/// Other libraries speak up only when something is wrong, or when everything is wanted.
+/// Other libraries log warnings only, except at level trace.
 fn filter(level: LogLevel) -> EnvFilter {
-    let ours = |level: &str| {
+    let own = |level: &str| {
         CRATES.iter().fold("warn".to_owned(), |filter, crate_name| format!("{filter},{crate_name}={level}"))
     };
     EnvFilter::new(match level {
         LogLevel::Trace => "trace".to_owned(),
-        LogLevel::Debug => ours("debug"),
-        LogLevel::Info => ours("info"),
+        LogLevel::Debug => own("debug"),
+        LogLevel::Info => own("info"),
         LogLevel::Warn => "warn".to_owned(),
         LogLevel::Error => "error".to_owned(),
     })
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_published_crate_of_the_workspace_is_in_the_filter() {
+    fn log_filter_has_every_published_crate() {
         let folders = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/crates")).unwrap();
         let folders = folders
             .map(|folder| folder.unwrap().path())

@@ -10,13 +10,14 @@
 //! | `reader` | known and unknown keys, the problem report |
 //! | `file`, `instance` | from the tree to the model: the meaning of each key |
 //! | `gateway` | the keys of the gateway |
-//! | `validate`, `cron`, `budget` | validation of single values |
+//! | `validate`, `cron`, `duration`, `budget` | what a value must look like |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
 //! | `redacted` | the result as text, without secrets |
 
 mod budget;
 mod cron;
+pub(crate) mod duration;
 mod environment;
 mod error;
 mod file;

@@ -1,105 +1,177 @@
-//! The configuration in force as YAML, for people to look at.
+//! The configuration in force as YAML, without secrets.
+//!
+//! The views below are serialized, so that every value is quoted where YAML needs it. Their fields are the keys of the
+//! file: the text can be read back, unless a key was written into the file itself.
 
-use std::fmt::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
-use super::gateway;
+use serde::Serialize;
+use serde_saphyr::DoubleQuoted;
+
+use super::gateway::redacted::GatewayView;
 use super::model::{Config, InstanceConfig, LimitSetting, ProbeWhen, ScheduleConfig};
 use clerk_client::secret::{REDACTED, SecretSource};
 
 impl Config {
-    /// The configuration in force, with every default filled in and every secret as `<secret>`. Valid YAML; it can be
-    /// read back as a configuration if no key was written into it.
+    /// The configuration in force as YAML, with every default and with every secret as `<secret>`.
     pub fn masked_yaml(&self) -> String {
-        let mut out = String::new();
-        // Writing into a string cannot fail.
-        let _ = write_config(&mut out, self);
-        out
+        // Views have no value that YAML lacks.
+        serde_saphyr::to_string(&ConfigView::of(self)).unwrap_or_default()
     }
 }
 
-fn write_config(out: &mut String, config: &Config) -> fmt::Result {
-    writeln!(out, "low_threshold: {}", config.low_threshold)?;
-    if let Some(path) = &config.ca_file {
-        writeln!(out, "tls_config:\n  ca_file: {}", quoted_path(path))?;
-    }
-    writeln!(out, "instances:")?;
-    config.instances.iter().try_for_each(|instance| write_instance(out, instance))?;
-    config.gateway.iter().try_for_each(|section| gateway::redacted::write(out, section))
+/// Free text, always in quotes.
+pub(super) type Text = DoubleQuoted<String>;
+
+pub(super) fn text(text: impl ToString) -> Text {
+    DoubleQuoted(text.to_string())
 }
 
-fn write_instance(out: &mut String, instance: &InstanceConfig) -> fmt::Result {
-    writeln!(out, "  - name: {}", quoted(&instance.name))?;
-    match &instance.key {
-        SecretSource::File(path) => writeln!(out, "    secret_key_file: {}", quoted_path(path))?,
-        SecretSource::Env(name) => writeln!(out, "    secret_key_env: {}", quoted(name))?,
-        SecretSource::Inline(_) => writeln!(out, "    secret_key: {}", quoted(REDACTED))?,
-    }
-    write_keys(out, "further_secret_key_files", &instance.further_keys)?;
-    write_keys(out, "machine_secret_key_files", &instance.machine_keys)?;
-    writeln!(out, "    api_url: {}", quoted(instance.api_url.as_str()))?;
-    match instance.limit {
-        LimitSetting::FromKeyPrefix => {
-            writeln!(out, "    # limit: by the prefix of the key ({})", instance.environment)?
-        }
-        LimitSetting::Plan(plan) => writeln!(out, "    plan: {}", plan.as_str())?,
-        LimitSetting::Fixed { requests, window } => {
-            let window = humantime::format_duration(window);
-            writeln!(out, "    limit:\n      requests: {requests}\n      window: {window}")?;
-        }
-    }
-    if let Some(limit) = instance.users_limit {
-        writeln!(out, "    users_limit: {limit}")?;
-    }
-    let probe = &instance.probe;
-    writeln!(out, "    probe:")?;
-    write_trigger(out, &probe.trigger)?;
-    writeln!(out, "      timeout: {}", humantime::format_duration(probe.timeout))?;
-    writeln!(out, "      path: {}", quoted(&probe.path))?;
-    writeln!(
-        out,
-        "      when: {}",
-        match probe.when {
-            ProbeWhen::Idle => "idle",
-            ProbeWhen::Always => "always",
-        }
-    )?;
-    match &instance.users {
-        None => writeln!(out, "    users: off"),
-        Some(users) => {
-            writeln!(out, "    users:")?;
-            write_trigger(out, &users.trigger)
-        }
+pub(super) fn path(path: &Path) -> Text {
+    text(path.display())
+}
+
+/// The path of a secret's file; any other secret is masked.
+pub(super) fn secret_file(source: &SecretSource) -> Text {
+    match source {
+        SecretSource::File(file) => path(file),
+        SecretSource::Env(_) | SecretSource::Inline(_) => text(REDACTED),
     }
 }
 
-fn write_keys(out: &mut String, name: &str, keys: &[SecretSource]) -> fmt::Result {
-    if !keys.is_empty() {
-        writeln!(out, "    {name}:")?;
-    }
-    for key in keys {
-        match key {
-            SecretSource::File(path) => writeln!(out, "      - {}", quoted_path(path))?,
-            SecretSource::Env(_) | SecretSource::Inline(_) => writeln!(out, "      - {}", quoted(REDACTED))?,
+pub(super) fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+#[derive(Serialize)]
+struct ConfigView {
+    low_threshold: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_config: Option<TlsView>,
+    instances: Vec<InstanceView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<GatewayView>,
+}
+
+#[derive(Serialize)]
+struct TlsView {
+    ca_file: Text,
+}
+
+#[derive(Serialize)]
+struct InstanceView {
+    name: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_key_file: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_key_env: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_key: Option<Text>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    further_secret_key_files: Vec<Text>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    machine_secret_key_files: Vec<Text>,
+    api_url: Text,
+    /// Neither a plan nor a limit: the limit follows from the key's prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<LimitView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users_limit: Option<u64>,
+    probe: ProbeView,
+    users: UsersView,
+}
+
+#[derive(Serialize)]
+struct LimitView {
+    requests: u64,
+    window: String,
+}
+
+#[derive(Serialize)]
+struct ProbeView {
+    #[serde(flatten)]
+    trigger: TriggerView,
+    timeout: String,
+    path: Text,
+    when: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum UsersView {
+    Off(&'static str),
+    On(TriggerView),
+}
+
+#[derive(Serialize)]
+struct TriggerView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<String>,
+}
+
+impl ConfigView {
+    fn of(config: &Config) -> Self {
+        Self {
+            low_threshold: config.low_threshold,
+            tls_config: config.ca_file.as_deref().map(|file| TlsView { ca_file: path(file) }),
+            instances: config.instances.iter().map(InstanceView::of).collect(),
+            gateway: config.gateway.as_ref().map(GatewayView::of),
         }
     }
-    Ok(())
 }
 
-fn write_trigger(out: &mut String, trigger: &ScheduleConfig) -> fmt::Result {
-    match trigger {
-        ScheduleConfig::Interval(interval) => {
-            writeln!(out, "      interval: {}", humantime::format_duration(*interval))
+impl InstanceView {
+    fn of(instance: &InstanceConfig) -> Self {
+        let (mut file, mut env, mut inline) = (None, None, None);
+        match &instance.key {
+            SecretSource::File(name) => file = Some(path(name)),
+            SecretSource::Env(name) => env = Some(text(name)),
+            SecretSource::Inline(_) => inline = Some(text(REDACTED)),
         }
-        ScheduleConfig::Cron(expression) => writeln!(out, "      schedule: {}", quoted(expression)),
+        let (plan, limit) = match instance.limit {
+            LimitSetting::FromKeyPrefix => (None, None),
+            LimitSetting::Plan(plan) => (Some(plan.as_str()), None),
+            LimitSetting::Fixed { requests, window } => (None, Some(LimitView { requests, window: duration(window) })),
+        };
+        let probe = &instance.probe;
+        Self {
+            name: text(&instance.name),
+            secret_key_file: file,
+            secret_key_env: env,
+            secret_key: inline,
+            further_secret_key_files: instance.further_keys.iter().map(secret_file).collect(),
+            machine_secret_key_files: instance.machine_keys.iter().map(secret_file).collect(),
+            api_url: text(instance.api_url.as_str()),
+            plan,
+            limit,
+            users_limit: instance.users_limit,
+            probe: ProbeView {
+                trigger: TriggerView::of(&probe.trigger),
+                timeout: duration(probe.timeout),
+                path: text(&probe.path),
+                when: match probe.when {
+                    ProbeWhen::Idle => "idle",
+                    ProbeWhen::Always => "always",
+                },
+            },
+            users: match &instance.users {
+                None => UsersView::Off("off"),
+                Some(users) => UsersView::On(TriggerView::of(&users.trigger)),
+            },
+        }
     }
 }
 
-/// A double-quoted scalar. JSON strings are YAML (YAML 1.2.2, section 1.3).
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-pub(super) fn quoted_path(path: &Path) -> String {
-    quoted(&path.display().to_string())
+impl TriggerView {
+    fn of(trigger: &ScheduleConfig) -> Self {
+        match trigger {
+            ScheduleConfig::Interval(interval) => Self { interval: Some(duration(*interval)), schedule: None },
+            ScheduleConfig::Cron(expression) => Self { interval: None, schedule: Some(expression.clone()) },
+        }
+    }
 }

@@ -27,21 +27,7 @@ pub(super) fn duration(value: &Value, range: RangeInclusive<Duration>) -> Result
         }
         other => return Err(format!("{} instead of a duration; write it as in `15s` or `1m30s`", other.kind())),
     };
-    let not_a_duration = || "not a duration; write a number and a unit, as in `15s` or `1m30s`".to_owned();
-    // Checked before parsing: the parser does not check for overflow.
-    if text.len() > 40 || text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 12) {
-        return Err(not_a_duration());
-    }
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("a duration without a unit; write `{text}s` for seconds"));
-    }
-    let duration = humantime::parse_duration(text).map_err(|_| not_a_duration())?;
-    if range.contains(&duration) {
-        return Ok(duration);
-    }
-    let (low, high) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
-    let fault = if duration < *range.start() { "too short" } else { "too long" };
-    Err(format!("{fault}; write a duration from {low} to {high}"))
+    super::duration::parse(text, &range)
 }
 
 /// The share of the limit below which a window is low.
@@ -264,25 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn durations_need_a_unit_and_a_range() {
+    fn durations_need_a_unit() {
         assert_eq!(duration(&text("1m30s"), ANY), Ok(Duration::from_secs(90)));
-        assert_eq!(duration(&text("1500ms"), ANY), Ok(Duration::from_millis(1500)));
         assert!(duration(&Value::Integer(15), ANY).unwrap_err().contains("write `15s`"));
         assert!(duration(&text("20"), ANY).unwrap_err().contains("write `20s`"));
-        for bad in ["", "s", "-1s", "1 fortnight", "1.5.s", "1e3s", "\u{0}"] {
-            assert!(duration(&text(bad), ANY).unwrap_err().contains("`15s`"), "{bad:?}");
-        }
-        let range = Duration::from_secs(1)..=Duration::from_secs(3600);
-        assert_eq!(duration(&text("2h"), range.clone()), Err("too long; write a duration from 1s to 1h".to_owned()));
-        assert_eq!(duration(&text("0s"), range), Err("too short; write a duration from 1s to 1h".to_owned()));
-    }
-
-    #[test]
-    fn huge_duration_does_not_overflow_the_parser() {
-        for bad in ["18446744073709551615s 999999999ns 1ns", "18446744073709551615years", "9999999999999s"] {
-            assert!(duration(&text(bad), ANY).is_err(), "{bad}");
-        }
-        assert!(duration(&text("999999999999y 999999999999y"), ANY).is_err());
+        assert!(duration(&Value::Null, ANY).unwrap_err().contains("`15s`"));
     }
 
     #[test]

@@ -212,9 +212,9 @@ families! {
         CLIENT_ATTEMPTS = Counter "clerk_client_attempts_total" ["clerk_instance"]
             "Attempts for these requests; attempts divided by requests is the amplification by retries";
         CLIENT_RETRIES = Counter "clerk_client_retries_total" ["clerk_instance", "reason"]
-            "Attempts beyond the first, by reason";
-        CLIENT_ENDS = Counter "clerk_client_ends_total" ["clerk_instance", "reason"]
-            "Requests by the reason why they were not retried; final is a success or a permanent error";
+            "Attempts beyond the first, by the error before them: reason is throttled, unavailable, connect_failed or no_response";
+        CLIENT_RETRY_OUTCOMES = Counter "clerk_client_retry_outcomes_total" ["clerk_instance", "reason"]
+            "Requests by why they were not retried: reason is final (a success, or an error that a retry would not change), not_retryable, max_attempts, wait_too_long, deadline or budget";
         CLIENT_SHED = Counter "clerk_client_shed_requests_total" ["clerk_instance", "reason"]
             "Requests that were shed, to stay within the limit, by reason";
         CLIENT_QUEUE_DEPTH = Gauge "clerk_client_queue_depth" ["clerk_instance"]

@@ -24,7 +24,7 @@ impl ClientLimits {
         let troubles = RetryableError::ALL.map(RetryableError::as_str);
         counter(encoder, families::CLIENT_RETRIES, each_of(flows, troubles, |numbers| &numbers.retried))?;
         let reasons = StopReason::ALL.map(StopReason::as_str);
-        counter(encoder, families::CLIENT_ENDS, each_of(flows, reasons, |numbers| &numbers.stopped))?;
+        counter(encoder, families::CLIENT_RETRY_OUTCOMES, each_of(flows, reasons, |numbers| &numbers.stopped))?;
         let reasons = ShedReason::ALL.map(ShedReason::as_str);
         counter(encoder, families::CLIENT_SHED, each_of(flows, reasons, |numbers| &numbers.pace.shed))?;
         let waiting = each(flows, |numbers| Number::Whole(numbers.pace.waiting as u64));

@@ -79,7 +79,7 @@ async fn config_check_rejects_whatever_the_start_rejects() {
         }
         let said = |ended: &Ended| ended.stderr.lines().last().unwrap_or_default().to_owned();
         assert_eq!(said(&checked), said(&started), "{text}{flags:?}");
-        assert!(!checked.stdout.contains("ok") && !checked.stderr.contains("CANARY"), "{text}");
+        assert!(!checked.stdout.contains("valid") && !checked.stderr.contains("CANARY"), "{text}");
     }
 }
 
@@ -99,8 +99,8 @@ async fn config_check_opens_no_connections() {
                    cache: { redis_url_file: redis, encryption_key_file: seal }\n  webhooks: { signing_secret_files: [webhook] }\n";
     folder.write("config.yml", &format!("{instance}{gateway}"));
     let ended = exits(&folder, &[], true).await;
-    assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "Config file is ok exiting...\n"), "{}", ended.stderr);
-    // A connection would be in the listener's queue.
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "Configuration is valid.\n"), "{}", ended.stderr);
+    // Whoever had connected would be in the queue of the listener.
     let connected = listener.accept().map_err(|error| error.kind());
     assert_eq!(connected.err(), Some(std::io::ErrorKind::WouldBlock));
 }

@@ -1,15 +1,18 @@
 //! Environment variables: empty ones count as unset, and errors name the variable.
 
-use clap::CommandFactory;
-use clerk_exporter::cli::Cli;
+use clerk_exporter::cli;
 
 use crate::exporter::{Clerk, Ended, Exporter, Folder, KEY, command, run};
 
-/// The variables of all flags, from the program's own definitions.
+/// The variables of all flags of all commands.
 fn variables() -> Vec<String> {
-    let command = Cli::command();
-    let names = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned));
-    names.collect()
+    fn collect(command: &clap::Command, names: &mut Vec<String>) {
+        names.extend(command.get_arguments().filter_map(|flag| flag.get_env()?.to_str().map(str::to_owned)));
+        command.get_subcommands().for_each(|command| collect(command, names));
+    }
+    let mut names = Vec::new();
+    collect(&cli::command(), &mut names);
+    names
 }
 
 async fn check(clerk: &Clerk, environment: &[(&str, &str)]) -> Ended {
@@ -22,7 +25,7 @@ async fn check(clerk: &Clerk, environment: &[(&str, &str)]) -> Ended {
 async fn empty_variables_count_as_unset() {
     let clerk = Clerk::start().await;
     let names = variables();
-    assert!(names.len() >= 14, "{names:?}");
+    assert!(names.len() > 40, "{names:?}");
     let others = ["CLERK_SECRET_KEY_FILE", "HTTPS_PROXY", "http_proxy", "NO_PROXY", "SSL_CERT_DIR", "TZ", "RUST_LOG"];
     let others = others.into_iter().chain(["TOKIO_WORKER_THREADS", "STATE_DIRECTORY", "NO_COLOR"]);
     let mut all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
@@ -45,9 +48,7 @@ async fn invalid_value_error_names_its_variable() {
     for (name, value, status) in [
         ("CLERK_EXPORTER_LOG_LEVEL", "loud", Some(2)),
         ("CLERK_EXPORTER_LOG_FORMAT", "xml\n", Some(2)),
-        ("CLERK_EXPORTER_WEB_MAX_CONNECTIONS", "many", Some(2)),
-        ("CLERK_EXPORTER_CONFIG_AUTO_RELOAD_INTERVAL", "30s", Some(2)),
-        ("CLERK_EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe", Some(2)),
+        ("CLERK_EXPORTER_CHECK_FORMAT", "xml", Some(2)),
         ("CLERK_API_URL", "nonsense", Some(2)),
         ("TOKIO_WORKER_THREADS", "lots", Some(1)),
         ("SSL_CERT_FILE", missing, None),
@@ -59,6 +60,19 @@ async fn invalid_value_error_names_its_variable() {
         assert!(status.is_none() || ended.status == status, "{name}={value}: {:?}", ended.status);
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     }
+    for (name, value) in [
+        ("CLERK_EXPORTER_WEB_MAX_CONNECTIONS", "many"),
+        ("CLERK_EXPORTER_CONFIG_AUTO_RELOAD_INTERVAL", "0s"),
+        ("CLERK_EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe"),
+    ] {
+        let mut exporter = command(&["--config.check"]);
+        exporter.env("CLERK_SECRET_KEY", KEY).env(name, value);
+        let ended = run(exporter).await;
+        assert!(ended.status == Some(2) && ended.stderr.contains(name), "{name}={value}: {}", ended.stderr);
+        // It does not act on `check`.
+        let ended = check(&clerk, &[(name, value)]).await;
+        assert_eq!(ended.status, Some(0), "{name}={value}: {}", ended.stderr);
+    }
     let mut empty = command(&["check"]);
     empty.env("CLERK_SECRET_KEY", "").env("CLERK_SECRET_KEY_FILE", " ");
     let text = run(empty).await.stderr;
@@ -69,7 +83,26 @@ async fn invalid_value_error_names_its_variable() {
 }
 
 #[tokio::test]
-async fn empty_variable_does_not_conflict_with_a_set_one() {
+async fn variables_act_like_their_flags() {
+    let clerk = Clerk::start().await;
+    let ended = check(&clerk, &[("CLERK_EXPORTER_CHECK_FORMAT", "json"), ("CLERK_EXPORTER_LOG_FORMAT", "json")]).await;
+    assert!(ended.stdout.starts_with('['), "{}{}", ended.stdout, ended.stderr);
+    let off = [("CLERK_EXPORTER_USERS_GET_FORCE", "false"), ("CLERK_SECRET_KEY", KEY)];
+    let mut get = command(&["users", "get", "user_x"]);
+    get.envs(off).env("CLERK_API_URL", clerk.url());
+    let ended = run(get).await;
+    assert_eq!(ended.status, Some(3), "{}", ended.stderr);
+    let seconds = [
+        ("CLERK_EXPORTER_CONFIG_AUTO_RELOAD_INTERVAL", "1h 30m"),
+        ("CLERK_EXPORTER_CONFIG_ENABLE_AUTO_RELOAD", "true"),
+    ];
+    let mut valid = command(&["--config.check"]);
+    valid.envs(seconds).env("CLERK_SECRET_KEY", KEY);
+    assert_eq!(run(valid).await.stdout, "Configuration is valid.\n");
+}
+
+#[tokio::test]
+async fn an_empty_variable_beside_one_that_is_set_does_not_contradict_it() {
     let clerk = Clerk::start().await;
     let folder = Folder::new();
     let key = folder.write("key", KEY);

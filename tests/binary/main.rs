@@ -16,6 +16,7 @@ mod http;
 mod landing;
 mod limits;
 mod log;
+mod man;
 mod proxy;
 mod reload;
 mod restart;

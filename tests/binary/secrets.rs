@@ -277,6 +277,7 @@ async fn help_output_contains_no_secret_from_the_environment() {
         &["check", "--help"],
         &["simulate", "--help"],
         &["man"],
+        &["man", "users", "export"],
         &["completions", "bash"],
     ] {
         let mut command = command(arguments);

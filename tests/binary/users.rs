@@ -258,7 +258,7 @@ async fn interrupted_export_resumes_to_the_same_file() {
             } else {
                 assert_eq!(ended.status, Some(1), "{}", ended.stderr);
                 assert!(ended.stderr.contains(&format!("after {users} users")), "{}", ended.stderr);
-                assert!(ended.stderr.contains("--resume goes on there"), "{}", ended.stderr);
+                assert!(ended.stderr.contains("continue with --output"), "{}", ended.stderr);
                 assert!(whole.starts_with(&read(&path)));
             }
             assert_eq!(journal(&folder, &name)["users"], users);
@@ -268,7 +268,7 @@ async fn interrupted_export_resumes_to_the_same_file() {
             assert_eq!(refused.status, Some(1));
             if pages > 0 {
                 assert!(
-                    refused.stderr.contains("go on with --resume, or overwrite it with --force"),
+                    refused.stderr.contains("continue with --resume, or overwrite it with --force"),
                     "{}",
                     refused.stderr
                 );
@@ -349,11 +349,11 @@ async fn export_that_would_damage_a_file_is_rejected() {
         assert!(ended.stderr.contains(expected) && !ended.stderr.contains("CANARY"), "{}", ended.stderr);
         assert_eq!((read(&path), journal(&folder, "users.jsonl")), before);
     };
-    refuse(&["--resume"], KEY, "another export writes to this file").await;
+    refuse(&["--resume"], KEY, "another export is writing to this file").await;
     signal(&child, "KILL").await;
     output(child).await;
     world.open();
-    refuse(&[], KEY, "go on with --resume").await;
+    refuse(&[], KEY, "continue with --resume").await;
     refuse(&["--resume", "--format=csv"], KEY, "another format").await;
     refuse(&["--resume"], OTHER_KEY, "use a key of the same instance").await;
     let whole = read(&path);
@@ -361,11 +361,11 @@ async fn export_that_would_damage_a_file_is_rejected() {
     refuse(&["--resume"], KEY, "shorter than the export left it").await;
     std::fs::write(&path, &whole).unwrap();
     folder.write("users.jsonl.resume", "{\"version\": 7}");
-    refuse(&["--resume"], KEY, "begin anew with --force").await;
+    refuse(&["--resume"], KEY, "start again with --force").await;
     std::fs::remove_file(folder.path("users.jsonl.resume")).unwrap();
     let ended = run(world.export(&[&begun[..], &["--resume"]].concat())).await;
     assert!(
-        ended.status == Some(1) && ended.stderr.contains("the export is complete, or it was none"),
+        ended.status == Some(1) && ended.stderr.contains("neither a complete export nor one that can be resumed"),
         "{}",
         ended.stderr
     );

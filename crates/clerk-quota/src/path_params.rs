@@ -27,7 +27,8 @@ pub fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>
     }
 }
 
-/// RFC 3986, section 2.1.
+/// Decodes a segment (RFC 3986, section 2.1); none if an escape is malformed, which the crate `percent-encoding` would leave
+/// as it is.
 fn decode(segment: &str) -> Option<Cow<'_, str>> {
     if !segment.contains('%') {
         return Some(Cow::Borrowed(segment));

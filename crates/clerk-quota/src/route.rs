@@ -8,6 +8,8 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
+use percent_encoding::percent_decode;
+
 use super::limits::{Bucket, Scope};
 pub use super::path_params::path_params;
 use super::route_id::RouteId;
@@ -182,36 +184,13 @@ fn dots(segment: &[u8]) -> Dots {
 
 /// Returns whether a percent-decoded segment is this name.
 fn equals(segment: &[u8], name: &str) -> bool {
-    decoded(segment).eq(name.bytes())
-}
-
-/// Returns the percent-decoded bytes of a segment; malformed escapes stay as they are.
-fn decoded(segment: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    let mut rest = segment;
-    std::iter::from_fn(move || {
-        let (byte, tail) = match *rest {
-            [] => return None,
-            [b'%', high, low, ref tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                (hex(high) << 4 | hex(low), tail)
-            }
-            [byte, ref tail @ ..] => (byte, tail),
-        };
-        rest = tail;
-        Some(byte)
-    })
-}
-
-const fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20) - b'a' + 10,
-    }
+    percent_decode(segment).eq(name.bytes())
 }
 
 fn entity(parameters: &[&[u8]]) -> Entity {
     let mut hasher = DefaultHasher::new();
     for parameter in parameters {
-        for byte in decoded(parameter) {
+        for byte in percent_decode(parameter) {
             hasher.write_u8(byte);
         }
         // Ends the segment: ("ab", "c") and ("a", "bc") are two memberships.

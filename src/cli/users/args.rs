@@ -1,83 +1,107 @@
-//! What may be typed after `users`.
+//! Flags of `users`.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-/// What to do with users.
+use crate::cli::args::{ConfigFlags, LogFlags};
+
+/// Flags of `users`.
+#[derive(Debug, Args)]
+pub(crate) struct UsersArgs {
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: UsersCommand,
+
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigFlags,
+
+    /// The log.
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+/// Commands of `users`.
 #[derive(Debug, Subcommand)]
-pub enum UsersCommand {
+pub(crate) enum UsersCommand {
     /// Write all users of an instance, oldest first, as fast as the rate limit allows
     ///
-    /// Leaves a tenth of the limit to others and causes no 429 by itself. With --output, an export that ended early
-    /// goes on with --resume: the place is kept in a file beside the output, with .resume after its name. Files are
-    /// readable by their owner only, since they hold personal data. On a terminal, progress is shown on standard error.
+    /// Leaves a tenth of the limit to other clients and causes no 429. With --output, --resume continues an export that
+    /// ended early: a file beside the output, with .resume after its name, records the position. Only their owner can
+    /// read the files, since they hold personal data. On a terminal, progress is shown on standard error.
     ///
-    /// Exits with 0 if all users were written, by this run or, with --resume, by an earlier one (or the reader of a pipe went away), 1 if not, 2 if the command line is
-    /// wrong.
+    /// Exits with 0 if all users were written, by this run or, with --resume, by an earlier one, or if the reader of a
+    /// pipe closed it; 1 if not; 2 if the command line is wrong.
     Export(ExportArgs),
-    /// Write the users with these ids, a request for each hundred of them
+    /// Write the users with these ids, a hundred per request
     ///
-    /// In the order of the file, each once. Ids that no user has are named on standard error.
+    /// Users are written in the order of the ids, each once: first the arguments, then the file. Ids without a user are
+    /// listed on standard error.
     ///
-    /// Exits with 0 if all were found (or the reader of a pipe went away), 1 if it could not be done, 2 if the command
-    /// line is wrong, 3 if it was done and some do not exist.
+    /// Exits with 0 if all users were found or the reader of a pipe closed it, 1 on failure, 2 if the command line is
+    /// wrong, 3 if some users do not exist.
     Get(GetArgs),
 }
 
 /// Flags of `users export`.
 #[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// Flags that both commands have.
+pub(crate) struct ExportArgs {
+    /// Where to write.
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub(crate) target: TargetArgs,
 
-    /// Go on where an earlier export to this --output ended; begin if there was none, and do nothing if it is complete
+    /// Continue an earlier export to this --output; start if there was none, do nothing if it is complete
     #[arg(long, requires = "output", conflicts_with = "force")]
-    pub resume: bool,
+    pub(crate) resume: bool,
 }
 
 /// Flags of `users get`.
 #[derive(Debug, Args)]
-pub struct GetArgs {
-    /// File with the ids, one in a line; empty lines and those that begin with # are left out. - is standard input
+#[command(group = ArgGroup::new("source").args(["ids", "ids_file"]).required(true).multiple(true))]
+pub(crate) struct GetArgs {
+    /// Ids of users
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+
+    /// File with ids, one per line; empty lines and lines that begin with # are skipped; - is standard input
     #[arg(long = "ids-file", value_name = "PATH")]
-    pub ids_file: PathBuf,
+    pub(crate) ids_file: Option<PathBuf>,
 
-    /// Flags that both commands have.
+    /// Where to write.
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub(crate) target: TargetArgs,
 }
 
-/// What to write, of which instance, and where to.
+/// Instance, format and output.
 #[derive(Debug, Args)]
-pub struct TargetArgs {
-    /// How to write users
+pub(crate) struct TargetArgs {
+    /// Format of users
     #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
-    pub format: UserFormat,
+    pub(crate) format: UserFormat,
 
-    /// File to write to; without it, standard output. One that exists is not overwritten
+    /// File to write to, which must not exist; by default standard output
     #[arg(long, value_name = "PATH")]
-    pub output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
 
-    /// Overwrite the --output that exists
+    /// Overwrite an existing --output
     #[arg(long, requires = "output")]
-    pub force: bool,
+    pub(crate) force: bool,
 
-    /// The instance, by its name in the configuration; needed if there are several
+    /// Name of the instance in the configuration; required if there are several
     #[arg(long, value_name = "NAME")]
-    pub instance: Option<String>,
+    pub(crate) instance: Option<String>,
 }
 
-/// How users are written.
+/// Format of users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum UserFormat {
-    /// One JSON object a line, as Clerk wrote it: nothing is lost.
+pub(crate) enum UserFormat {
+    /// One JSON object per line, unchanged from Clerk
     Jsonl,
-    /// A fixed set of columns under a header; metadata as JSON. Text is not changed: open it in a spreadsheet only with
-    /// all columns as text, since users can choose names that begin with = and are formulas there.
+    /// A header and fixed columns, metadata as JSON. Text is unchanged: import all columns into a spreadsheet as text,
+    /// since a user's name that begins with = would be a formula there
     Csv,
 }
 

@@ -1,4 +1,4 @@
-//! How far an export to a file came, kept beside the file.
+//! The position of an export, in a file beside its output.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -12,10 +12,10 @@ use super::args::UserFormat;
 use super::output::private;
 use clerk_client::clerk::Cursor;
 
-/// The form of the file. A later form has another number.
+/// Version of the file's format.
 const VERSION: u32 = 1;
 
-/// The place of an export: all of the output up to `bytes` is good, and the walk goes on behind `cursor`.
+/// The output is valid up to `bytes`, and the export continues after `cursor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckpointPosition {
@@ -29,7 +29,7 @@ pub(super) struct CheckpointPosition {
     pub(super) users: u64,
 }
 
-/// The file in which the place is kept.
+/// The file with the position.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     path: PathBuf,
@@ -37,14 +37,14 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Where the place of an export to this file is kept.
+    /// Path of the position of an export to this file.
     pub(super) fn path(output: &Path) -> PathBuf {
         let mut name = OsString::from(output);
         name.push(".resume");
         name.into()
     }
 
-    /// The beginning of an export, written at once.
+    /// Starts an export, and writes the file.
     pub(super) fn begin(output: &Path, instance: &str, format: UserFormat) -> anyhow::Result<Self> {
         let place = CheckpointPosition {
             version: VERSION,
@@ -59,45 +59,44 @@ impl Checkpoint {
         Ok(journal)
     }
 
-    /// The place of an earlier export to this file.
+    /// Reads the position of an earlier export to this file.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if the file cannot be read or is of another version.
     pub(super) fn read(output: &Path) -> anyhow::Result<Self> {
         let path = Self::path(output);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let spoilt =
-            || format!("{}: not the place of an export by this version; begin anew with --force", path.display());
+        let invalid =
+            || format!("{}: not a position written by this version; start again with --force", path.display());
         let place: CheckpointPosition = serde_json::from_str(&text)
             .ok()
             .filter(|place: &CheckpointPosition| place.version == VERSION)
-            .with_context(spoilt)?;
+            .with_context(invalid)?;
         if let Some(cursor) = &place.cursor {
-            cursor.parse::<Cursor>().with_context(spoilt)?;
+            cursor.parse::<Cursor>().with_context(invalid)?;
         }
         Ok(Self { path, place })
     }
 
-    /// Whether the export may go on with users of this instance in this format.
-    ///
     /// # Errors
-    /// When it may not.
+    /// Returns an error if the export was started in another format.
     pub(super) fn check_format(&self, format: UserFormat) -> anyhow::Result<()> {
         if self.place.format != format {
             bail!(
-                "{}: the export was begun in another format; give the same --format, or begin anew with --force",
+                "{}: the export was started in another format; give the same --format, or start again with --force",
                 self.path.display()
             );
         }
         Ok(())
     }
 
-    /// See [`Journal::check_format`].
+    /// # Errors
+    /// Returns an error if the export was started with users of another instance.
     pub(super) fn check_instance(&self, instance: &str) -> anyhow::Result<()> {
         if self.place.instance != instance {
             bail!(
-                "{}: the export was begun with users of {}, and the key is one of {instance}; use a key of the same \
-                 instance, or begin anew with --force",
+                "{}: the export was started with users of {}, and the key is of {instance}; use a key of the same \
+                 instance, or start again with --force",
                 self.path.display(),
                 self.place.instance
             );
@@ -105,12 +104,12 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Where the walk goes on; none at the beginning.
+    /// Where the export continues; none at the start.
     pub(super) fn cursor(&self) -> Option<Cursor> {
         self.place.cursor.as_deref()?.parse().ok()
     }
 
-    /// The output is good up to here. What is before must have reached the disk.
+    /// Records that the output is valid up to here. It must be on disk already.
     pub(super) fn advance(&mut self, cursor: &Cursor, bytes: u64, users: u64) -> anyhow::Result<()> {
         self.place.cursor = Some(cursor.to_string());
         self.place.bytes += bytes;
@@ -118,7 +117,7 @@ impl Checkpoint {
         self.save()
     }
 
-    /// Forgets an earlier export to this file, of which nothing will be left.
+    /// Removes the position of an earlier export, whose output is overwritten.
     pub(super) fn discard(output: &Path) -> anyhow::Result<()> {
         let path = Self::path(output);
         match fs::remove_file(&path) {
@@ -127,12 +126,12 @@ impl Checkpoint {
         }
     }
 
-    /// All is written: there is nothing to go on with.
+    /// Removes the file of a complete export.
     pub(super) fn remove(self) -> anyhow::Result<()> {
         fs::remove_file(&self.path).with_context(|| self.path.display().to_string())
     }
 
-    /// Replaces the file as a whole, so that it is the old or the new one whatever happens.
+    /// Replaces the file atomically.
     fn save(&self) -> anyhow::Result<()> {
         let write = || -> io::Result<()> {
             let mut new = self.path.clone().into_os_string();

@@ -1,7 +1,7 @@
-//! Whether a file without a place to go on from is a whole export.
+//! Whether a file without a recorded position is a complete export.
 //!
-//! An export that ends removes its place, and so does somebody who tidies up after one that was cut short. The file tells
-//! them apart: whoever was created before it was last written to is in a whole one.
+//! A complete export removes its position, but a person may have removed that of an incomplete one. A complete file has
+//! every user that was created before its last change.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -14,19 +14,19 @@ use serde::Deserialize;
 use super::args::UserFormat;
 use clerk_client::clerk::{Clerk, Cursor, UserRepr};
 
-/// Longest line that is looked at: metadata can be large.
+/// Longest line that is read: metadata can be large.
 const MAX_LINE: u64 = 4 << 20;
 
 /// A file in the form of an export.
 #[derive(Debug)]
 pub(super) struct FinishedExport {
-    /// Behind its last user; none if it has none.
+    /// After its last user; none without users.
     last: Option<Cursor>,
-    /// When it was last written to, in milliseconds since the UNIX epoch.
+    /// Last change, in milliseconds since the UNIX epoch.
     written_at: i64,
 }
 
-/// What tells one user from another.
+/// Identifies a user, and their position in an export.
 #[derive(Deserialize)]
 struct UserKey {
     id: String,
@@ -40,10 +40,10 @@ impl UserKey {
 }
 
 impl FinishedExport {
-    /// What the file says of itself; none if it does not have the form of an export.
+    /// Reads the end of a file; none if it does not have the format of an export.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if the file cannot be read.
     pub(super) fn read(path: &Path, format: UserFormat) -> io::Result<Option<Self>> {
         let mut file = File::open(path)?;
         let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -55,29 +55,29 @@ impl FinishedExport {
         Ok(last.map(|last| Self { last, written_at }))
     }
 
-    /// Asks Clerk, once, for the users behind the last one.
+    /// Requests the first user after the last one in the file.
     ///
     /// # Errors
-    /// When somebody is not in the file who was created before it was last written to, or Clerk does not answer.
+    /// Returns an error if that user was created before the last change of the file, or the request fails.
     pub(super) async fn check(self, clerk: &Clerk, path: &Path) -> anyhow::Result<()> {
         let mut pages = clerk.users().list_all().raw().page_size(1);
         if let Some(last) = self.last {
             pages = pages.resume_from(last);
         }
-        let next = pages.try_next().await.context("it could not be found out whether the export is complete")?;
+        let next = pages.try_next().await.context("cannot tell whether the export is complete")?;
         let first = next.as_ref().and_then(|page| page.users.first()).map(UserRepr::created_at);
         if first.is_some_and(|created_at| created_at.is_none_or(|at| at < self.written_at)) {
             let name = path.display();
             bail!(
-                "{name}: there is no {name}.resume beside it that tells whether the export is complete, or it was none, \
-                 and users of before its last change are not in it: begin anew with --force"
+                "{name}: neither a complete export nor one that can be resumed: {name}.resume is missing, and so are users \
+                 created before the last change; start again with --force"
             );
         }
         Ok(())
     }
 }
 
-/// The user in the last line, which has to be whole.
+/// The user in the last line, which must be complete.
 fn last_line(file: &mut File) -> io::Result<Option<Cursor>> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(length.saturating_sub(MAX_LINE)))?;
@@ -88,7 +88,7 @@ fn last_line(file: &mut File) -> io::Result<Option<Cursor>> {
     Ok(serde_json::from_slice::<UserKey>(line).ok().and_then(|user| user.cursor()))
 }
 
-/// The user in the last row, which has to be whole; the row may be the head.
+/// The user in the last row, which must be complete; it may be the header.
 fn last_row(file: File, head: &[u8]) -> io::Result<Option<Option<Cursor>>> {
     let mut file = BufReader::new(file);
     let mut first = Vec::new();
@@ -96,11 +96,11 @@ fn last_row(file: File, head: &[u8]) -> io::Result<Option<Option<Cursor>>> {
     if first != head {
         return Ok(None);
     }
-    let (mut ends_whole, mut last) = (true, None);
+    let (mut ends_line, mut last) = (true, None);
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
-        .from_reader(Ending { file, ends_whole: &mut ends_whole });
+        .from_reader(Ending { file, ends_line: &mut ends_line });
     let mut row = csv::StringRecord::new();
     let columns = csv::StringRecord::from(
         std::str::from_utf8(head).unwrap_or_default().trim_end().split(',').collect::<Vec<_>>(),
@@ -111,21 +111,21 @@ fn last_row(file: File, head: &[u8]) -> io::Result<Option<Option<Cursor>>> {
     drop(reader);
     Ok(match last {
         None => Some(None),
-        Some(last) => last.filter(|_| ends_whole).map(Some),
+        Some(last) => last.filter(|_| ends_line).map(Some),
     })
 }
 
-/// A reader that knows whether what it read ended with a line.
+/// A reader that records whether the input ends with a line break.
 struct Ending<'a> {
     file: BufReader<File>,
-    ends_whole: &'a mut bool,
+    ends_line: &'a mut bool,
 }
 
 impl Read for Ending<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
         if let Some(last) = buffer[..count].last() {
-            *self.ends_whole = *last == b'\n';
+            *self.ends_line = *last == b'\n';
         }
         Ok(count)
     }

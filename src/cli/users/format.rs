@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::args::UserFormat;
 use clerk_client::clerk::RawUser;
 
-/// The columns of CSV. Others may come behind these, but none of these changes. `docs/client.md` describes them.
+/// The columns of CSV, described in `docs/client.md`. Later versions may add columns at the end.
 const COLUMNS: [&str; 20] = [
     "id",
     "external_id",
@@ -35,7 +35,7 @@ const COLUMNS: [&str; 20] = [
 type Fields<'a> = HashMap<String, &'a RawValue>;
 
 impl UserFormat {
-    /// What stands before the first user.
+    /// The text before the first user.
     pub(super) fn head(self) -> anyhow::Result<Vec<u8>> {
         match self {
             Self::Jsonl => Ok(Vec::new()),
@@ -43,10 +43,10 @@ impl UserFormat {
         }
     }
 
-    /// Some users.
+    /// The text of some users.
     ///
     /// # Errors
-    /// When one of them cannot be read.
+    /// Returns an error if one cannot be read.
     pub(super) fn body<'a>(self, users: impl IntoIterator<Item = &'a RawUser>) -> anyhow::Result<Vec<u8>> {
         match self {
             Self::Jsonl => Ok(users.into_iter().flat_map(line).collect()),
@@ -55,7 +55,7 @@ impl UserFormat {
     }
 }
 
-/// The object in one line. Line breaks in JSON are white space between its parts: within texts they are escaped.
+/// The object in one line. Line breaks in JSON are white space between tokens; in strings they are escaped.
 fn line(user: &RawUser) -> impl Iterator<Item = u8> {
     let flat = user.as_bytes().iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte });
     flat.chain([b'\n'])
@@ -79,7 +79,7 @@ fn row(user: &RawUser) -> anyhow::Result<[String; COLUMNS.len()]> {
     }))
 }
 
-/// A text without its quotes, nothing for null, and anything else as it stands there.
+/// A string without quotes, nothing for null, anything else as JSON.
 fn text(value: &RawValue) -> String {
     match value.get() {
         "null" => String::new(),
@@ -87,7 +87,7 @@ fn text(value: &RawValue) -> String {
     }
 }
 
-/// Of a list of addresses, the text of the one whose id is in `primary_<field>_id`.
+/// The address in a list whose id is in `primary_<field>_id`.
 fn primary(fields: &Fields<'_>, list: &str, field: &str) -> String {
     let found = || {
         let id = text(fields.get(&format!("primary_{field}_id"))?);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_the_object_as_it_came() {
+    fn jsonl_line_is_the_object_unchanged() {
         let users = [user(r#"{"id":"user_1","n":1.10, "t":"a\nb"}"#), user("{\n  \"id\": \"user_2\"\r\n}")];
         let lines = UserFormat::Jsonl.body(&users).unwrap();
         let expected = "{\"id\":\"user_1\",\"n\":1.10, \"t\":\"a\\nb\"}\n{   \"id\": \"user_2\"  }\n";
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_what_the_columns_say_and_text_is_not_changed() {
+    fn csv_row_matches_columns_and_text_is_unchanged() {
         let user = user(
             r#"{"id":"user_1","first_name":"=1+1","last_name":"O\"Neil, \u00e9\nx","username":null,"banned":true,
                 "created_at":1700000000123,"primary_email_address_id":"idn_2","external_id":7,

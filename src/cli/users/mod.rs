@@ -1,53 +1,71 @@
-//! `users export` and `users get`: many users, paced, without a 429 of our own doing.
+//! `users export` and `users get`: many users, within the rate limit.
 
 pub(super) mod args;
 mod checkpoint;
 mod finished;
 mod format;
+mod ids;
 mod output;
 mod progress;
 
-use std::collections::HashSet;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Instances, settings};
+use super::{config_source, report};
+use crate::app::{Instances, on_termination, settings};
 use crate::config::Config;
-use args::{ExportArgs, GetArgs};
+use args::{ExportArgs, GetArgs, UsersArgs, UsersCommand};
 use clerk_client::clerk::{Clerk, LookupOutcome, MAX_PAGE, UserFilter};
 use clerk_quota::Bucket;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::Basis;
+use ids::UniqueIds;
 use output::{Output, OutputTarget, WriteError};
 use progress::ProgressLine;
 
-/// Ids that a request asks for.
+/// Ids per request.
 const IDS_IN_REQUEST: u32 = 100;
 
-/// Ids that are looked up before their users are written: a few requests at once.
+/// Ids that are looked up before their users are written: a few parallel requests.
 const IDS_AT_ONCE: usize = 4 * IDS_IN_REQUEST as usize;
 
-/// Exit status of `get` when it was done and some users do not exist.
+/// Exit status of `get` when some users do not exist.
 const SOME_MISSING: u8 = 3;
+
+/// Exit status when the command line is wrong, as clap has it.
+const WRONG_COMMAND_LINE: u8 = 2;
+
+/// Runs the command until it ends or a signal stops it.
+pub(super) async fn run(args: &UsersArgs) -> anyhow::Result<ExitCode> {
+    let config = config_source(&args.config).load()?;
+    let stop = CancellationToken::new();
+    let mut signals = JoinSet::new();
+    signals.spawn(on_termination(stop.clone()).context("cannot listen for signals")?);
+    match &args.command {
+        UsersCommand::Export(args) => export(&config, args, stop).await,
+        UsersCommand::Get(args) => get(&config, args, stop).await,
+    }
+}
 
 /// Writes all users, until `stop`.
 ///
 /// # Errors
-/// When not all could be written.
-pub(super) async fn export(config: &Config, args: &ExportArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+/// Returns an error if some could not be written.
+async fn export(config: &Config, args: &ExportArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let target = &args.target;
     let clerk = client(config, target.instance.as_deref())?;
-    // What cannot end well is refused before Clerk is asked.
+    // Checked before the first request.
     let plan = OutputTarget::of(target, args.resume)?;
     if let OutputTarget::Finished(path, finished) = plan {
         stop.run_until_cancelled(finished.check(&clerk, &path)).await.context("interrupted")??;
         let path = path.display();
-        ProgressLine::hidden().say(&format!("{path}: the export is complete; --force instead of --resume begins anew"));
+        ProgressLine::hidden()
+            .say(&format!("{path}: the export is complete; --force instead of --resume starts again"));
         return Ok(ExitCode::SUCCESS);
     }
     let mut output = match plan {
@@ -69,8 +87,8 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
         pages = pages.resume_from(cursor);
         stop.run_until_cancelled(settle(&clerk)).await;
     }
-    let how_to_go_on = || match &target.output {
-        Some(output) => format!("; --output {} --resume goes on there", output.display()),
+    let remedy = || match &target.output {
+        Some(output) => format!("; continue with --output {} --resume", output.display()),
         None => String::new(),
     };
     loop {
@@ -78,13 +96,13 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
             biased;
             () = stop.cancelled() => {
                 progress.end();
-                bail!("interrupted after {done} users{}", how_to_go_on());
+                bail!("interrupted after {done} users{}", remedy());
             }
             next = pages.try_next() => next,
         };
         let page = next.with_context(|| {
             progress.end();
-            format!("stopped after {done} users{}", how_to_go_on())
+            format!("stopped after {done} users{}", remedy())
         })?;
         let written = match &page {
             Some(page) => output.write(page.users.iter(), Some(&page.cursor)),
@@ -105,15 +123,25 @@ pub(super) async fn export(config: &Config, args: &ExportArgs, stop: Cancellatio
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the users whose ids are in a file, until `stop`.
+/// Writes the users with the given ids, until `stop`.
 ///
 /// # Errors
-/// When it cannot be done.
-pub(super) async fn get(config: &Config, args: &GetArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+/// Returns an error if an id of the file is invalid or not all could be looked up.
+async fn get(config: &Config, args: &GetArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let target = &args.target;
     let clerk = client(config, target.instance.as_deref())?;
     let plan = OutputTarget::of(target, false)?;
-    let ids = read_ids(&clerk, &args.ids_file)?;
+    let users_of = clerk.users();
+    let is_valid = |id: &str| users_of.lookup([id]).map(drop);
+    let mut ids = UniqueIds::default();
+    if let Err(error) = ids.extend(ids::of_arguments(&args.ids), is_valid) {
+        report(&error);
+        return Ok(ExitCode::from(WRONG_COMMAND_LINE));
+    }
+    if let Some(path) = &args.ids_file {
+        ids.extend(ids::of_file(path)?, is_valid)?;
+    }
+    let ids = ids.into_vec();
     let mut output = Output::open(plan, target.format)?;
     let progress = if ProgressLine::is_visible(target) {
         ProgressLine::start(Some(ids.len() as u64), 0, IDS_IN_REQUEST, clerk.outbound())
@@ -121,7 +149,6 @@ pub(super) async fn get(config: &Config, args: &GetArgs, stop: CancellationToken
         ProgressLine::hidden()
     };
     let (mut written, mut missing) = (0, 0);
-    let users_of = clerk.users();
     for ids in ids.chunks(IDS_AT_ONCE) {
         let found = tokio::select! {
             biased;
@@ -139,7 +166,7 @@ pub(super) async fn get(config: &Config, args: &GetArgs, stop: CancellationToken
         for found in found {
             match found.outcome {
                 LookupOutcome::User(user) => users.push(*user),
-                LookupOutcome::Missing => progress.say(&format!("{}: there is no such user", found.id)),
+                LookupOutcome::Missing => progress.say(&format!("{}: no such user", found.id)),
                 LookupOutcome::Refused(error) => progress.say(&format!("{}: {error}", found.id)),
             }
         }
@@ -158,7 +185,7 @@ pub(super) async fn get(config: &Config, args: &GetArgs, stop: CancellationToken
     Ok(if missing > 0 { ExitCode::from(SOME_MISSING) } else { ExitCode::SUCCESS })
 }
 
-/// The status to end with if the reader has gone away, which is no failure: it has what it wanted.
+/// The exit status if the reader closed the pipe, which is not a failure.
 fn gone(written: Result<(), WriteError>, progress: &ProgressLine) -> anyhow::Result<Option<ExitCode>> {
     if written.is_err() {
         progress.end();
@@ -170,13 +197,13 @@ fn gone(written: Result<(), WriteError>, progress: &ProgressLine) -> anyhow::Res
     }
 }
 
-/// How many users there are. Not knowing it is no reason not to begin.
+/// Number of users, for progress only.
 async fn total(clerk: &Clerk) -> Option<u64> {
     clerk.users().count(&UserFilter::default()).await.ok().map(|count| count.total_count)
 }
 
-/// Waits until Clerk has forgotten what an earlier run used a moment ago. Our own record does not hold it; Clerk's headers
-/// tell of it, but not every instance gets any.
+/// Waits a window, since an earlier run may have used the quota. Only quota headers show that, and not every instance
+/// gets them.
 async fn settle(clerk: &Clerk) {
     let outbound = clerk.outbound();
     let now = outbound.clock.now();
@@ -190,7 +217,7 @@ async fn settle(clerk: &Clerk) {
     }
 }
 
-/// A client for bulk work of the instance that is meant.
+/// A low-priority client of the chosen instance.
 fn client(config: &Config, name: Option<&str>) -> anyhow::Result<Clerk> {
     let names = || config.instances.iter().map(|instance| &*instance.name).collect::<Vec<_>>().join(", ");
     let instance = match (name, &*config.instances) {
@@ -203,28 +230,7 @@ fn client(config: &Config, name: Option<&str>) -> anyhow::Result<Clerk> {
     };
     let config = Config { instances: vec![instance.clone()], ..config.clone() };
     let ledger = Ledger::new([settings(instance, config.low_threshold)]);
-    let mut ways = Instances::new(Arc::new(Clock::new())).probes(&config, &ledger)?;
-    let way = ways.pop().context("the instance has no way to Clerk")?;
-    Ok(Clerk::with_transport(way.outbound).low_priority())
-}
-
-/// The ids of a file in their order, each once.
-fn read_ids(clerk: &Clerk, path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = if path == Path::new("-") {
-        std::io::read_to_string(std::io::stdin()).context("standard input")?
-    } else {
-        std::fs::read_to_string(path).with_context(|| format!("--ids-file {}", path.display()))?
-    };
-    let (mut known, mut ids) = (HashSet::new(), Vec::new());
-    for (index, line) in text.lines().enumerate() {
-        let id = line.trim();
-        if id.is_empty() || id.starts_with('#') {
-            continue;
-        }
-        clerk.users().lookup([id]).with_context(|| format!("{}:{}", path.display(), index + 1))?;
-        if known.insert(id) {
-            ids.push(id.to_owned());
-        }
-    }
-    Ok(ids)
+    let mut probes = Instances::new(Arc::new(Clock::new())).probes(&config, &ledger)?;
+    let probe = probes.pop().context("the instance has no transport")?;
+    Ok(Clerk::with_transport(probe.outbound).low_priority())
 }

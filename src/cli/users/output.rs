@@ -1,4 +1,4 @@
-//! Where users are written to: standard output or a file.
+//! Output of users: standard output or a file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -11,32 +11,32 @@ use super::checkpoint::Checkpoint;
 use super::finished::FinishedExport;
 use clerk_client::clerk::{Cursor, RawUser};
 
-/// Why nothing more can be written.
+/// Why writing failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    /// Whoever read the pipe has what they wanted.
-    #[error("the reader has gone away")]
+    /// The reader closed the pipe, which is not a failure.
+    #[error("the reader closed the pipe")]
     ReaderGone,
     /// Anything else.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
-/// What a command would write to, checked before Clerk is asked anything.
+/// The output, checked before the first request.
 #[derive(Debug)]
 pub(super) enum OutputTarget {
     Stdout,
     /// A file that does not exist, or may be overwritten.
     New(PathBuf),
-    /// A file that an earlier export wrote a part of.
+    /// The output of an incomplete export.
     Further(PathBuf, Checkpoint),
-    /// A file in the form of an export, without a place to go on from: an earlier export may have written all of it.
+    /// A file in the format of an export without a recorded position: it may be complete.
     Finished(PathBuf, FinishedExport),
 }
 
 impl OutputTarget {
     /// # Errors
-    /// When a file would be lost, or there is nothing to go on with.
+    /// Returns an error if a file would be overwritten, or there is nothing to resume.
     pub(super) fn of(args: &TargetArgs, resume: bool) -> anyhow::Result<Self> {
         let Some(path) = args.output.clone() else { return Ok(Self::Stdout) };
         let (name, has_journal) = (path.display(), Checkpoint::path(&path).exists());
@@ -49,20 +49,20 @@ impl OutputTarget {
         if known.as_ref().is_some_and(|known| !known.is_file()) {
             bail!("{name}: not a regular file; leave --output out and redirect standard output");
         }
-        // An export may have ended before it wrote anything.
-        let is_lost = known.is_some_and(|known| known.len() > 0 || !resume);
-        if is_lost && !args.force {
+        // An export may have ended before its first user.
+        let is_overwritten = known.is_some_and(|known| known.len() > 0 || !resume);
+        if is_overwritten && !args.force {
             if resume {
                 let finished = FinishedExport::read(&path, args.format).with_context(|| path.display().to_string())?;
                 return finished.map(|finished| Self::Finished(path.clone(), finished)).with_context(|| {
                     format!(
-                        "{name}: there is no {name}.resume beside it, and it does not end as an export in the format {} \
-                         does; choose another --output, or begin anew with --force",
+                        "{name}: cannot be resumed: {name}.resume is missing, and the file does not end like an export in \
+                         the format {}; choose another --output, or start again with --force",
                         args.format
                     )
                 });
             }
-            let how = if has_journal { "go on with --resume, or " } else { "" };
+            let how = if has_journal { "continue with --resume, or " } else { "" };
             bail!("{name}: the file exists; {how}overwrite it with --force, or choose another --output");
         }
         Ok(Self::New(path))
@@ -112,12 +112,12 @@ impl Output {
             Ok(true)
         };
         if !fit(&mut file).with_context(|| path.display().to_string())? {
-            bail!("{}: shorter than the export left it: begin anew with --force", path.display());
+            bail!("{}: shorter than the export left it; start again with --force", path.display());
         }
         Ok(Self::File { file, path, format, has_head: good > 0, journal: Some(journal) })
     }
 
-    /// How many users are written already, and behind whom the walk goes on.
+    /// Users that are written already, and where the export continues.
     pub(super) fn place(&self) -> (u64, Option<Cursor>) {
         match self {
             Self::File { journal: Some(journal), .. } => (journal.place.users, journal.cursor()),
@@ -147,7 +147,7 @@ impl Output {
                 let name = || path.display().to_string();
                 file.write_all(&bytes).with_context(name)?;
                 if let (Some(journal), Some(cursor)) = (journal, cursor) {
-                    // The place must not be further than what a crash leaves of the file.
+                    // After a crash, the position must not be beyond the file.
                     file.sync_data().with_context(name)?;
                     journal.advance(cursor, bytes.len() as u64, count)?;
                 }
@@ -156,9 +156,9 @@ impl Output {
         }
     }
 
-    /// All was written.
+    /// Completes the output.
     pub(super) fn finish(mut self) -> Result<(), WriteError> {
-        // Even without users there is a header.
+        // Writes the header if there are no users.
         self.write([].iter(), None)?;
         if let Self::File { file, path, journal, .. } = self {
             file.sync_all().with_context(|| path.display().to_string())?;
@@ -173,20 +173,20 @@ impl Output {
     }
 }
 
-/// Opens a file for its owner only, and for nobody else at the same time.
+/// Opens and locks a file that only its owner can read.
 fn claim(path: &Path) -> anyhow::Result<File> {
     let name = || path.display().to_string();
     let file = private().create(true).truncate(false).open(path).with_context(name)?;
     match file.try_lock() {
-        Err(TryLockError::WouldBlock) => bail!("{}: another export writes to this file now", path.display()),
-        // Not all file systems have locks.
+        Err(TryLockError::WouldBlock) => bail!("{}: another export is writing to this file", path.display()),
+        // Some file systems have no locks.
         Ok(()) | Err(TryLockError::Error(_)) => {}
     }
     keep_private(&file).with_context(name)?;
     Ok(file)
 }
 
-/// Files with personal data: for their owner only.
+/// Options for files with personal data: only their owner can read them.
 #[cfg(unix)]
 pub(super) fn private() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
@@ -201,7 +201,7 @@ fn keep_private(file: &File) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(0o600))
 }
 
-/// What the folder allows: there are no modes.
+/// Without modes, the folder's permissions apply.
 #[cfg(not(unix))]
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();

@@ -1,4 +1,4 @@
-//! How far it is, for people: a line on standard error, if that is a terminal.
+//! Progress on standard error, if that is a terminal.
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -12,28 +12,28 @@ use clerk_client::limiter;
 use clerk_client::outbound::Outbound;
 use clerk_quota::Bucket;
 
-/// Time between two looks of the line, so that it does not seem dead while the rate limit makes it wait.
+/// Time between redraws, so that the line moves while requests wait for the rate limit.
 const TICK: Duration = Duration::from_millis(250);
 
-/// A line of progress, or none.
+/// The progress line; it may be hidden.
 #[derive(Debug)]
 pub(super) struct ProgressLine {
     bar: ProgressBar,
 }
 
 impl ProgressLine {
-    /// Whether somebody would see it, and see nothing else at the same time.
+    /// Whether standard error is a terminal that does not show the users as well.
     pub(super) fn is_visible(target: &TargetArgs) -> bool {
         let has_data = target.output.is_none() && std::io::stdout().is_terminal();
         std::io::stderr().is_terminal() && !has_data
     }
 
-    /// No line.
+    /// A hidden line.
     pub(super) fn hidden() -> Self {
         Self { bar: ProgressBar::hidden() }
     }
 
-    /// `total` is unknown where it could not be had; a request brings so many users at most.
+    /// `per_request` is the maximum number of users per request.
     pub(super) fn start(total: Option<u64>, done: u64, per_request: u32, outbound: &Arc<Outbound>) -> Self {
         let template = match total {
             Some(_) => "{human_pos}/{human_len} users [{bar:24}] {rate}, {quota}, {left} to go",
@@ -63,15 +63,15 @@ impl ProgressLine {
 
     pub(super) fn advance(&self, users: u64) {
         self.bar.inc(users);
-        // Users who came meanwhile.
+        // Users may be created during the export.
         if self.bar.length().is_some_and(|length| length < self.bar.position()) {
             self.bar.set_length(self.bar.position());
         }
     }
 
-    /// Writes a line to standard error without spoiling the other one.
+    /// Writes a line to standard error above the progress line.
     pub(super) fn say(&self, text: &str) {
-        // Nobody can be told that nobody can be told.
+        // A failure to write to standard error cannot be reported.
         self.bar.suspend(|| drop(writeln!(anstream::stderr(), "{text}")));
     }
 
@@ -90,8 +90,7 @@ fn quota_left(outbound: &Outbound) -> String {
     }
 }
 
-/// By what was reached so far, or by what the rate limit allows in the long run, whichever is slower: the first window
-/// promises too much.
+/// By the rate so far, or by the rate limit if that is slower: the first window is faster than the average.
 fn time_left(users: u64, rate: f64, per_request: f64, outbound: &Outbound) -> String {
     let now = outbound.clock.now();
     let snapshot = outbound.ledger.lock().snapshot(now);

@@ -1,87 +1,152 @@
-//! The section as text. Names of files are shown, what is in them is not.
+//! The gateway's section without secrets: names of files are shown, their content is not.
 
-use std::fmt::{self, Write};
+use std::collections::BTreeMap;
 
-use super::super::redacted::{quoted, quoted_path};
-use super::model::{GatewayConfig, PolicyConfig, UnknownKeyMode};
+use serde::Serialize;
+
+use super::super::redacted::{Text, duration, path, secret_file, text};
+use super::model::{CallerConfig, GatewayConfig, PolicyConfig, UnknownKeyMode};
 use clerk_client::limiter::Priority;
-use clerk_client::secret::{REDACTED, SecretSource};
 
-pub(in super::super) fn write(out: &mut String, gateway: &GatewayConfig) -> fmt::Result {
-    writeln!(out, "gateway:\n  listen_address: {}", quoted(&gateway.listen.to_string()))?;
-    match &gateway.web_config_file {
-        Some(path) => writeln!(out, "  web_config_file: {}", quoted_path(path))?,
-        None if !gateway.listen.is_local() => writeln!(out, "  allow_clear_text: true")?,
-        None => {}
-    }
-    let unknown_keys = match gateway.unknown_keys {
-        UnknownKeyMode::Forward => "forward",
-        UnknownKeyMode::Reject => "reject",
-    };
-    writeln!(out, "  unknown_keys: {unknown_keys}")?;
-    writeln!(out, "  upstream_http2: {}", gateway.upstream_http2)?;
-    writeln!(out, "  sole: {}", gateway.sole)?;
-    writeln!(out, "  max_wait: {}", humantime::format_duration(gateway.max_wait))?;
-    writeln!(out, "  max_in_flight: {}", gateway.max_in_flight)?;
-    if !gateway.callers.is_empty() {
-        writeln!(out, "  callers:")?;
-    }
-    for caller in &gateway.callers {
-        writeln!(out, "    - name: {}", quoted(&caller.name))?;
-        writeln!(out, "      token_file: {}", file(&caller.token))?;
-        writeln!(out, "      instance: {}", quoted(&caller.instance))?;
-        let priority = match caller.priority {
-            Priority::High => "high",
-            Priority::Low => "low",
-        };
-        writeln!(out, "      priority: {priority}")?;
-    }
-    writeln!(out, "  policies:")?;
-    write_policies(out, &gateway.policies, "    ", true)?;
-    if !gateway.routes.is_empty() {
-        writeln!(out, "    routes:")?;
-    }
-    for ((method, template), policies) in &gateway.routes {
-        writeln!(out, "      {}:", quoted(&format!("{method} {template}")))?;
-        write_policies(out, policies, "        ", *method == "GET")?;
-    }
-    writeln!(out, "  cache:\n    memory: {}", size(gateway.cache.memory_bytes))?;
-    if let Some(source) = &gateway.cache.redis_url {
-        writeln!(out, "    redis_url_file: {}", file(source))?;
-    }
-    if let Some(source) = &gateway.cache.encryption_key {
-        writeln!(out, "    encryption_key_file: {}", file(source))?;
-    }
-    if let Some(webhooks) = &gateway.webhooks {
-        writeln!(out, "  webhooks:\n    path: {}", quoted(&webhooks.path))?;
-        let files: Vec<_> = webhooks.signing_secrets.iter().map(file).collect();
-        writeln!(out, "    signing_secret_files: [{}]", files.join(", "))?;
-    }
-    Ok(())
+#[derive(Serialize)]
+pub(in super::super) struct GatewayView {
+    listen_address: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    web_config_file: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_clear_text: Option<bool>,
+    unknown_keys: &'static str,
+    upstream_http2: bool,
+    sole: bool,
+    max_wait: String,
+    max_in_flight: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    callers: Vec<CallerView>,
+    policies: PoliciesView,
+    cache: CacheView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhooks: Option<WebhooksView>,
 }
 
-fn write_policies(out: &mut String, policies: &PolicyConfig, indent: &str, reads: bool) -> fmt::Result {
-    writeln!(out, "{indent}retry: {}", policies.retry.as_str())?;
-    if reads {
-        writeln!(out, "{indent}coalesce: {}", policies.coalesce.as_str())?;
-        let ttl = humantime::format_duration(policies.cache.ttl);
-        writeln!(out, "{indent}cache: {{ mode: {}, ttl: {ttl} }}", policies.cache.mode.as_str())?;
-        writeln!(out, "{indent}batch: {}", policies.batch.as_str())?;
-    }
-    let pace = policies.pace;
-    writeln!(out, "{indent}pace: {{ mode: {}, reserve: {} }}", pace.mode.as_str(), pace.reserve)
+#[derive(Serialize)]
+struct CallerView {
+    name: Text,
+    token_file: Text,
+    instance: Text,
+    priority: &'static str,
 }
 
-/// The largest unit that loses nothing.
+#[derive(Serialize)]
+struct PoliciesView {
+    #[serde(flatten)]
+    all: PolicyView,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    routes: BTreeMap<String, PolicyView>,
+}
+
+/// Routes that write have only some of the policies.
+#[derive(Serialize)]
+struct PolicyView {
+    retry: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coalesce: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<CachePolicyView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<&'static str>,
+    pace: PacePolicyView,
+}
+
+#[derive(Serialize)]
+struct CachePolicyView {
+    mode: &'static str,
+    ttl: String,
+}
+
+#[derive(Serialize)]
+struct PacePolicyView {
+    mode: &'static str,
+    reserve: f64,
+}
+
+#[derive(Serialize)]
+struct CacheView {
+    memory: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_url_file: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_key_file: Option<Text>,
+}
+
+#[derive(Serialize)]
+struct WebhooksView {
+    path: Text,
+    signing_secret_files: Vec<Text>,
+}
+
+impl GatewayView {
+    pub(in super::super) fn of(gateway: &GatewayConfig) -> Self {
+        let is_clear_text = gateway.web_config_file.is_none() && !gateway.listen.is_local();
+        let routes = gateway.routes.iter().map(|((method, template), policies)| {
+            (format!("{method} {template}"), PolicyView::of(policies, *method == "GET"))
+        });
+        Self {
+            listen_address: text(&gateway.listen),
+            web_config_file: gateway.web_config_file.as_deref().map(path),
+            allow_clear_text: is_clear_text.then_some(true),
+            unknown_keys: match gateway.unknown_keys {
+                UnknownKeyMode::Forward => "forward",
+                UnknownKeyMode::Reject => "reject",
+            },
+            upstream_http2: gateway.upstream_http2,
+            sole: gateway.sole,
+            max_wait: duration(gateway.max_wait),
+            max_in_flight: gateway.max_in_flight,
+            callers: gateway.callers.iter().map(CallerView::of).collect(),
+            policies: PoliciesView { all: PolicyView::of(&gateway.policies, true), routes: routes.collect() },
+            cache: CacheView {
+                memory: size(gateway.cache.memory_bytes),
+                redis_url_file: gateway.cache.redis_url.as_ref().map(secret_file),
+                encryption_key_file: gateway.cache.encryption_key.as_ref().map(secret_file),
+            },
+            webhooks: gateway.webhooks.as_ref().map(|webhooks| WebhooksView {
+                path: text(&webhooks.path),
+                signing_secret_files: webhooks.signing_secrets.iter().map(secret_file).collect(),
+            }),
+        }
+    }
+}
+
+impl CallerView {
+    fn of(caller: &CallerConfig) -> Self {
+        Self {
+            name: text(&caller.name),
+            token_file: secret_file(&caller.token),
+            instance: text(&caller.instance),
+            priority: match caller.priority {
+                Priority::High => "high",
+                Priority::Low => "low",
+            },
+        }
+    }
+}
+
+impl PolicyView {
+    fn of(policies: &PolicyConfig, reads: bool) -> Self {
+        let cache = policies.cache;
+        Self {
+            retry: policies.retry.as_str(),
+            coalesce: reads.then(|| policies.coalesce.as_str()),
+            cache: reads.then(|| CachePolicyView { mode: cache.mode.as_str(), ttl: duration(cache.ttl) }),
+            batch: reads.then(|| policies.batch.as_str()),
+            pace: PacePolicyView { mode: policies.pace.mode.as_str(), reserve: policies.pace.reserve },
+        }
+    }
+}
+
+/// The size in the largest unit that divides it.
 fn size(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let unit = units.into_iter().find(|(factor, _)| bytes.is_multiple_of(*factor));
     unit.map_or_else(|| format!("{bytes}B"), |(factor, unit)| format!("{}{unit}", bytes / factor))
-}
-
-fn file(source: &SecretSource) -> String {
-    match source {
-        SecretSource::File(path) => quoted_path(path),
-        SecretSource::Env(_) | SecretSource::Inline(_) => quoted(REDACTED),
-    }
 }

@@ -25,7 +25,7 @@ async fn only_whole_export_without_checkpoint_is_complete() {
         let other_format = if format == "csv" { "{\"id\":\"user_1\",\"created_at\":1}\n" } else { "id,external_id\n" };
         for content in [&part, &whole[..whole.len() - 1], &whole[..whole.len() - 20], other_format, "notes\n", "\n"] {
             let (status, said) = resumed(content).await;
-            assert!(status == Some(1) && said.contains("begin anew with --force"), "{said}");
+            assert!(status == Some(1) && said.contains("start again with --force"), "{said}");
         }
         std::fs::remove_file(&path).unwrap();
     }

@@ -20,8 +20,12 @@ async fn users_get_returns_users_and_lists_missing_ids() {
     let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
     assert_eq!(ended.status, Some(3), "{}", ended.stderr);
     assert!(ended.stdout.lines().eq(&expected));
-    assert_eq!(ended.stderr, format!("{MISSING_USER}: there is no such user\n701 users, 1 missing\n"));
-    assert_eq!(world.simulator.truth().requests.total - before, 9, "702 IDs, and the missing one a second time");
+    assert_eq!(ended.stderr, format!("{NOBODY}: no such user\n701 users, 1 missing\n"));
+    assert_eq!(
+        world.simulator.truth().requests.total - before,
+        9,
+        "702 ids, and once more the one that a list was without"
+    );
 
     let (path, without) = (folder.path("users.csv"), list.replace(MISSING_USER, ""));
     let ids = folder.write("ids", &without);
@@ -50,7 +54,30 @@ async fn invalid_ids_are_rejected_before_any_request() {
 }
 
 #[tokio::test]
-async fn ids_are_read_from_standard_input() {
+async fn ids_as_arguments_come_before_those_of_the_file() {
+    let (world, folder) = (World::start().await, Folder::new());
+    let truth = world.truth().await;
+    let id = |number: u32| world.simulator.user_id(number).unwrap();
+    let ids = folder.write("ids", &format!("{}\n{}\n", id(3), id(4)));
+    let (first, second) = (id(5), id(3));
+    let ended = run(world.users("get", &[&first, &second, &first])).await;
+    assert_eq!((ended.status, ended.stdout), (Some(0), format!("{}\n{}\n", truth[5], truth[3])));
+    let ended = run(world.users("get", &[&first, &second, "--ids-file", ids.to_str().unwrap()])).await;
+    assert_eq!((ended.status, ended.stdout), (Some(0), format!("{}\n{}\n{}\n", truth[5], truth[3], truth[4])));
+
+    let before = world.simulator.truth().requests.total;
+    for wrong in ["user-1", "org_1", "-", KEY] {
+        let ended = run(world.users("get", &[&first, wrong])).await;
+        assert_eq!((ended.status, &*ended.stdout), (Some(2), ""), "{}", ended.stderr);
+        assert!(ended.stderr.contains("argument 2") && !ended.stderr.contains("CANARY"), "{}", ended.stderr);
+    }
+    let ended = run(world.users("get", &[])).await;
+    assert!(ended.status == Some(2) && ended.stderr.contains("--ids-file"), "{}", ended.stderr);
+    assert_eq!(world.simulator.truth().requests.total, before);
+}
+
+#[tokio::test]
+async fn ids_come_from_standard_input_too() {
     use tokio::io::AsyncWriteExt;
     let world = World::start().await;
     let mut command = world.users("get", &["--ids-file=-"]);

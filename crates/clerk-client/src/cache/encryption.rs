@@ -190,11 +190,7 @@ impl EncryptionKey {
 fn decode(text: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     let mut key = Zeroizing::new([0; KEY_LEN]);
     if text.len() == 2 * KEY_LEN {
-        for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let digit = |digit: u8| char::from(digit).to_digit(16);
-            *byte = u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?;
-        }
-        return Some(key);
+        return hex::decode_to_slice(text, &mut key[..]).ok().map(|()| key);
     }
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let alphabet = if text.contains(['-', '_']) { alphabet::URL_SAFE } else { alphabet::STANDARD };

@@ -122,8 +122,8 @@ impl RetryableError {
         match self {
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
-            Self::ConnectFailed => "unsent",
-            Self::NoResponse => "lost",
+            Self::ConnectFailed => "connect_failed",
+            Self::NoResponse => "no_response",
         }
     }
 
@@ -183,11 +183,11 @@ pub enum RetryDecision {
 pub enum StopReason {
     /// It succeeded or failed permanently.
     Final,
-    /// Its [`Idempotency`] does not allow a retry.
-    NotRepeatable,
-    /// The maximum number of attempts was made.
-    Attempts,
-    /// `Retry-After` exceeds the policy's maximum.
+    /// Its [`Idempotency`] does not allow it.
+    NotRetryable,
+    /// All attempts were made.
+    MaxAttempts,
+    /// `Retry-After` is longer than the policy waits.
     WaitTooLong,
     /// The wait would end after the call's deadline.
     Deadline,
@@ -198,15 +198,15 @@ pub enum StopReason {
 impl StopReason {
     /// All reasons.
     pub const ALL: [Self; 6] =
-        [Self::Final, Self::NotRepeatable, Self::Attempts, Self::WaitTooLong, Self::Deadline, Self::Budget];
+        [Self::Final, Self::NotRetryable, Self::MaxAttempts, Self::WaitTooLong, Self::Deadline, Self::Budget];
 
     /// The name in labels and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Final => "final",
-            Self::NotRepeatable => "not_repeatable",
-            Self::Attempts => "attempts",
+            Self::NotRetryable => "not_retryable",
+            Self::MaxAttempts => "max_attempts",
             Self::WaitTooLong => "wait_too_long",
             Self::Deadline => "deadline",
             Self::Budget => "budget",
@@ -242,10 +242,10 @@ impl RetryPolicy {
         };
         let allowed = standing.idempotency.allows(error);
         if !allowed {
-            return RetryDecision::Stop(StopReason::NotRepeatable);
+            return RetryDecision::Stop(StopReason::NotRetryable);
         }
         if standing.attempts > self.max_retries {
-            return RetryDecision::Stop(StopReason::Attempts);
+            return RetryDecision::Stop(StopReason::MaxAttempts);
         }
         let floor = retry_after.unwrap_or_default();
         if floor > self.max_wait {
@@ -297,18 +297,18 @@ mod tests {
     #[test]
     fn idempotency_decides_which_errors_are_retried() {
         use Idempotency::{Idempotent, NonIdempotent, RetryIfThrottled};
-        use StopReason::NotRepeatable;
+        use StopReason::NotRetryable;
         for (repeat, error, stop) in [
             (Idempotent, RetryableError::Throttled, None),
             (Idempotent, RetryableError::Unavailable, None),
             (Idempotent, RetryableError::ConnectFailed, None),
             (Idempotent, RetryableError::NoResponse, None),
             (RetryIfThrottled, RetryableError::Throttled, None),
-            (RetryIfThrottled, RetryableError::Unavailable, Some(NotRepeatable)),
-            (RetryIfThrottled, RetryableError::ConnectFailed, Some(NotRepeatable)),
-            (RetryIfThrottled, RetryableError::NoResponse, Some(NotRepeatable)),
-            (NonIdempotent, RetryableError::Throttled, Some(NotRepeatable)),
-            (NonIdempotent, RetryableError::NoResponse, Some(NotRepeatable)),
+            (RetryIfThrottled, RetryableError::Unavailable, Some(NotRetryable)),
+            (RetryIfThrottled, RetryableError::ConnectFailed, Some(NotRetryable)),
+            (RetryIfThrottled, RetryableError::NoResponse, Some(NotRetryable)),
+            (NonIdempotent, RetryableError::Throttled, Some(NotRetryable)),
+            (NonIdempotent, RetryableError::NoResponse, Some(NotRetryable)),
         ] {
             let stopped = match decide(1, repeat, failed(error, None), 0.5) {
                 RetryDecision::Stop(reason) => Some(reason),
@@ -386,7 +386,7 @@ mod tests {
     fn max_attempts_and_deadline_stop_retries() {
         let outcome = failed(RetryableError::Unavailable, None);
         assert!(matches!(decide(3, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Retry { .. }));
-        assert_eq!(decide(4, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Stop(StopReason::Attempts));
+        assert_eq!(decide(4, Idempotency::Idempotent, outcome, 0.5), RetryDecision::Stop(StopReason::MaxAttempts));
         let standing = RetryState { attempts: 1, idempotency: Idempotency::Idempotent, left: seconds(5.0) };
         let outcome = failed(RetryableError::Throttled, Some(5.0));
         let decision = RetryPolicy::default().decide(standing, outcome, &mut RetryBudget::new(NOW), NOW, 0.0);

@@ -1,6 +1,8 @@
 //! Finds secrets in text: plain, percent-encoded, in base64 (either alphabet, any offset, as in `Basic`
 //! credentials), or one of these inside another.
 
+use percent_encoding::percent_decode;
+
 use super::Secret;
 
 /// Modulus of the hashes, the prime 2^61 - 1.
@@ -112,19 +114,10 @@ fn times(a: u64, b: u64) -> u64 {
     (low + high) % MODULUS
 }
 
-/// Decodes percent-encoding (RFC 3986, section 2.1). Invalid sequences stay unchanged.
+/// Returns a text without percent-encoding (RFC 3986, section 2.1); malformed escapes are unchanged.
 #[must_use]
 pub fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut place = 0;
-    while let Some(byte) = text.get(place) {
-        let digit = |place: usize| char::from(*text.get(place)?).to_digit(16);
-        let encoded = digit(place + 1).zip(digit(place + 2)).filter(|_| *byte == b'%');
-        let encoded = encoded.and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        decoded.push(encoded.unwrap_or(*byte));
-        place += if encoded.is_some() { 3 } else { 1 };
-    }
-    decoded
+    percent_decode(text).collect()
 }
 
 /// The value of a base64 character of either alphabet (RFC 4648, sections 4 and 5).
@@ -140,7 +133,10 @@ fn sextet(byte: u8) -> Option<u32> {
     Some(u32::from(value))
 }
 
-/// Decodes the whole bytes of a base64 run of either alphabet. Any other byte counts as zero.
+/// Decodes a run of base64 letters of either alphabet; any other byte counts as the letter for zero.
+///
+/// Written here because the crate `base64` refuses what this must read: a run that is cut at any place, in both alphabets
+/// at once, without padding.
 #[must_use]
 pub fn base64_decoded(run: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(run.len() / 4 * 3 + 2);

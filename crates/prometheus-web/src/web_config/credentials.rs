@@ -2,6 +2,9 @@
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretSlice;
 
 /// A user name and a password, as sent by a client.
@@ -18,7 +21,7 @@ impl Credentials {
         if !scheme.eq_ignore_ascii_case(b"Basic ") {
             return None;
         }
-        let mut decoded = decode_base64(encoded.trim_ascii())?;
+        let mut decoded = BASE64.decode(encoded.trim_ascii()).ok()?;
         let colon = decoded.iter().position(|&byte| byte == b':')?;
         let password = decoded.split_off(colon + 1);
         decoded.truncate(colon);
@@ -26,40 +29,14 @@ impl Credentials {
     }
 }
 
-/// Decodes standard base64 with its padding ([RFC 4648](https://www.rfc-editor.org/rfc/rfc4648#section-4)).
-fn decode_base64(encoded: &[u8]) -> Option<Vec<u8>> {
-    if !encoded.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = encoded.iter().rev().take_while(|&&byte| byte == b'=').count();
-    if padding > 2 {
-        return None;
-    }
-    let digits = &encoded[..encoded.len() - padding];
-    let mut decoded = Vec::with_capacity(encoded.len() / 4 * 3);
-    for group in digits.chunks(4) {
-        let mut bits = 0_u32;
-        for &digit in group {
-            bits = bits << 6 | u32::from(sextet(digit)?);
-        }
-        // A short last group: pad it, then drop the padding bytes.
-        bits <<= 6 * (4 - group.len());
-        let [_, bytes @ ..] = bits.to_be_bytes();
-        decoded.extend_from_slice(&bytes[..group.len() - 1]);
-    }
-    Some(decoded)
-}
-
-fn sextet(digit: u8) -> Option<u8> {
-    Some(match digit {
-        b'A'..=b'Z' => digit - b'A',
-        b'a'..=b'z' => digit - b'a' + 26,
-        b'0'..=b'9' => digit - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        _ => return None,
-    })
-}
+/// Standard base64 with its padding ([RFC 4648](https://www.rfc-editor.org/rfc/rfc4648#section-4)). Like Go's decoder,
+/// accepts any unused bits at the end.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
 
 #[cfg(test)]
 mod tests {
@@ -107,7 +84,7 @@ mod tests {
         for (encoded, decoded) in
             [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob"), ("Zm9vYmFy", "foobar")]
         {
-            assert_eq!(decode_base64(encoded.as_bytes()).as_deref(), Some(decoded.as_bytes()));
+            assert_eq!(BASE64.decode(encoded).ok().as_deref(), Some(decoded.as_bytes()));
         }
     }
 

@@ -1,18 +1,18 @@
-//! The result of the quick check as a table that fits the terminal.
+//! The result of `check` as a table that fits the terminal.
 
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::check::{CLOCK_MATTERS_SECONDS, Row, Verdict};
+use super::{CLOCK_OFFSET_MATTERS, Row, Verdict};
 
-/// Where nothing says how wide the terminal is.
+/// Without `COLUMNS` and without a terminal.
 const DEFAULT_WIDTH: usize = 80;
-/// Narrower terminals get lines that are too long.
+/// On narrower terminals, lines are longer than the terminal.
 const MIN_WIDTH: usize = 40;
 const GAP: &str = "  ";
 
-/// A column. The first ones to go where there is no room have the highest number; 0 stays.
+/// A column. Where there is no room, those with the highest number are left out first; 0 stays.
 struct Column {
     heading: &'static str,
     dispensable: u8,
@@ -33,14 +33,14 @@ const COLUMNS: [Column; 10] = [
 ];
 const CLOCK: &str = "CLOCK";
 
-/// How wide lines may be: as `COLUMNS` says, or the terminal.
+/// Longest line: `COLUMNS`, or the width of the terminal.
 pub(super) fn width() -> usize {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
+    let given = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
     let terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-    said.filter(|width| *width > 0).or_else(terminal).unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH)
+    given.filter(|width| *width > 0).or_else(terminal).unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH)
 }
 
-/// The instances, one a line, and below them what to do. What has no room is in the JSON.
+/// One line per instance, hints below. Columns that are left out are in the JSON.
 pub(super) fn table(rows: &[Row], width: usize, styled: bool) -> String {
     let mut columns: Vec<(&Column, usize)> = COLUMNS
         .iter()
@@ -54,13 +54,13 @@ pub(super) fn table(rows: &[Row], width: usize, styled: bool) -> String {
         columns.iter().map(|(_, width)| width).sum::<usize>() + GAP.len() * columns.len().saturating_sub(1)
     };
     while whole(&columns) > width {
-        let first_to_go = columns.iter().map(|(column, _)| column.dispensable).max().unwrap_or_default();
-        if first_to_go == 0 {
+        let first_out = columns.iter().map(|(column, _)| column.dispensable).max().unwrap_or_default();
+        if first_out == 0 {
             break;
         }
-        columns.retain(|(column, _)| column.dispensable != first_to_go);
+        columns.retain(|(column, _)| column.dispensable != first_out);
     }
-    // At last long names are cut.
+    // Long names are cut last.
     let excess = whole(&columns).saturating_sub(width);
     if let Some((column, name)) = columns.first_mut() {
         *name = name.saturating_sub(excess).max(column.heading.len());
@@ -103,7 +103,7 @@ fn cut(text: String, width: usize) -> String {
     format!("{kept}…")
 }
 
-/// A paragraph, its lines after the first one indented. Only a word that is longer than a line makes one too long.
+/// A paragraph, indented after its first line. Only a word longer than a line exceeds the width.
 fn wrapped(text: &mut String, paragraph: &str, width: usize) {
     let mut length = 0;
     for word in paragraph.split_whitespace() {
@@ -149,9 +149,9 @@ fn reset(row: &Row) -> String {
     }
 }
 
-/// Whether the clocks differ by more than the half second that a `Date` header cannot tell.
+/// Whether the clocks differ by more than the resolution of a `Date` header explains.
 fn has_clock(row: &Row) -> bool {
-    row.clock_offset_seconds.is_some_and(|offset| offset.abs() > CLOCK_MATTERS_SECONDS)
+    row.clock_offset_seconds.is_some_and(|offset| offset.abs() > CLOCK_OFFSET_MATTERS)
 }
 
 fn clock(row: &Row) -> String {
@@ -198,8 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_too_long_and_no_heading_is_broken() {
-        let long = "a-name-that-somebody-has-made-very-long-indeed-for-an-instance-of-production";
+    fn table_lines_fit_and_headings_are_whole() {
+        let long = "a-very-long-name-for-an-instance-that-serves-production-in-several-regions";
         let rows = [
             row("default", Verdict::UseUnknown, None, 0.4),
             row(long, Verdict::Unknown, Some("Clerk is failing"), -90.0),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_shown_in_whole_seconds_where_it_matters() {
+    fn clock_column_shows_whole_seconds_above_threshold() {
         assert!(!table(&[row("a", Verdict::Fine, None, 0.5)], 200, false).contains(CLOCK));
         let text = table(&[row("a", Verdict::Fine, None, 0.5), row("b", Verdict::Fine, None, -90.4)], 200, false);
         assert!(text.contains(CLOCK) && text.contains("-90 s") && !text.contains("0.5"), "{text}");
