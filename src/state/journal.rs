@@ -29,12 +29,12 @@ pub enum JournalError {
     #[error("another process keeps its state in {}: give each process its own folder", .0.display())]
     Locked(PathBuf),
     /// The folder or a file in it cannot be written.
-    #[error("{} cannot be used: {source}; make it a folder that this process may write to", path.display())]
+    #[error("{} cannot be used: {cause}; make it a folder that this process may write to", path.display())]
     Unusable {
         /// The folder.
         path: PathBuf,
-        /// The cause.
-        source: io::Error,
+        /// The operating system's error.
+        cause: io::Error,
     },
 }
 
@@ -97,7 +97,7 @@ impl Journal {
     /// # Errors
     /// Returns an error if another process uses the folder, or if it cannot be written.
     pub fn open(folder: &Path, clock: Arc<Clock>) -> Result<(Self, Restored), JournalError> {
-        let unusable = |source| JournalError::Unusable { path: folder.to_owned(), source };
+        let unusable = |cause| JournalError::Unusable { path: folder.to_owned(), cause };
         std::fs::create_dir_all(folder).map_err(unusable)?;
         let lock = open(&folder.join("lock")).map_err(unusable)?;
         match lock.try_lock() {

@@ -100,7 +100,7 @@ async fn config_check_opens_no_connections() {
     folder.write("config.yml", &format!("{instance}{gateway}"));
     let ended = exits(&folder, &[], true).await;
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "Configuration is valid.\n"), "{}", ended.stderr);
-    // Whoever had connected would be in the queue of the listener.
+    // A connection would be in the queue of the listener.
     let connected = listener.accept().map_err(|error| error.kind());
     assert_eq!(connected.err(), Some(std::io::ErrorKind::WouldBlock));
 }

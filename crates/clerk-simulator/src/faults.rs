@@ -57,6 +57,7 @@ fn always() -> f64 {
 /// A kind of fault. In JSON its name is in `kind`, for example `{"kind": "status", "status": 503, "body": "html"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Fault {
     /// A delayed response. The request is counted when it is processed, after the delay.
     Latency {
@@ -119,6 +120,7 @@ fn user_quota_exceeded() -> String {
 /// What the response of a fault contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FaultBody {
     /// Clerk's error as JSON.
     #[default]

@@ -36,6 +36,7 @@ pub enum ListenAddress {
 
 /// The reason why a text is not a [`ListenAddress`]; the message says what to write instead.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ParseListenAddressError {
     /// `vsock://`, `unix://` and so on.
     #[error("listen address {0:?}: only TCP and Unix sockets are supported; write HOST:PORT, :PORT or unix:/PATH")]
@@ -124,6 +125,7 @@ impl fmt::Display for ListenAddress {
 
 /// The reason why listening failed; the message names the address and a remedy.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BindError {
     /// Another process uses the address.
     #[error("cannot listen on {address}: the address is already in use; stop the other process or choose another port")]
@@ -152,7 +154,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// Any other error.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Other {
         /// The address as written.
         address: String,

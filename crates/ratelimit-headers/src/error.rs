@@ -6,6 +6,7 @@ use std::fmt;
 ///
 /// An error never hides readable fields. Errors are reported in the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum HeaderError {
     /// The response came from a cache (`Age` above 0), so its outdated numbers were dropped.
     Stale,

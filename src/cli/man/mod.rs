@@ -14,9 +14,9 @@ use clap_mangen::roff::{Roff, bold, roman};
 use super::command_line::command;
 use super::print;
 use args::ManArgs;
-use sections::Section;
+use sections::PageSection;
 
-/// Section of the manual: user commands.
+/// PageSection of the manual: user commands.
 const MANUAL_SECTION: &str = "1";
 
 pub(super) fn run(args: &ManArgs) -> anyhow::Result<ExitCode> {
@@ -99,7 +99,7 @@ impl Page {
     }
 }
 
-fn render(roff: &mut Roff, section: &Section) {
+fn render(roff: &mut Roff, section: &PageSection) {
     roff.control("SH", [section.title]);
     for (term, text) in &section.entries {
         if !term.is_empty() {

@@ -4,12 +4,12 @@ use super::Page;
 
 /// A section: entries of a term and its text. An empty term is a paragraph.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(super) struct PageSection {
     pub(super) title: &'static str,
     pub(super) entries: Vec<(String, String)>,
 }
 
-impl Section {
+impl PageSection {
     fn new<'a>(title: &'static str, entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let entries = entries.into_iter().map(|(term, text)| (term.to_owned(), text.to_owned()));
         Self { title, entries: entries.collect() }
@@ -17,11 +17,11 @@ impl Section {
 }
 
 /// The sections of a page, in the order of man-pages(7).
-pub(super) fn of(page: &Page) -> Vec<Section> {
+pub(super) fn of(page: &Page) -> Vec<PageSection> {
     let path: Vec<&str> = page.path.iter().map(String::as_str).collect();
-    let exit_status = Section::new("EXIT STATUS", exit_status(&path));
+    let exit_status = PageSection::new("EXIT STATUS", exit_status(&path));
     let optional = [files(&path), signals(&path)];
-    let see_also = Section { title: "SEE ALSO", entries: vec![(String::new(), see_also(page))] };
+    let see_also = PageSection { title: "SEE ALSO", entries: vec![(String::new(), see_also(page))] };
     let sections = [exit_status, environment(page)].into_iter();
     sections.chain(optional.into_iter().flatten()).chain([see_also]).collect()
 }
@@ -81,7 +81,7 @@ const NETWORK: [(&str, &str); 5] = [
 ];
 
 /// Flags have their variables in clap; the others are read by the program and its libraries.
-fn environment(page: &Page) -> Section {
+fn environment(page: &Page) -> PageSection {
     let path: Vec<&str> = page.path.iter().map(String::as_str).collect();
     let mut entries = vec![(String::new(), "An empty variable counts as unset.".to_owned())];
     entries.extend(page.command.get_arguments().filter_map(|flag| {
@@ -106,10 +106,10 @@ fn environment(page: &Page) -> Section {
     others.push(("TOKIO_WORKER_THREADS", "Number of threads, from 1 to 1024. Default: the number of processors."));
     others.push(("NO_COLOR", "If set, the output has no colours."));
     entries.extend(others.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())));
-    Section { title: "ENVIRONMENT", entries }
+    PageSection { title: "ENVIRONMENT", entries }
 }
 
-fn files(path: &[&str]) -> Option<Section> {
+fn files(path: &[&str]) -> Option<PageSection> {
     let entries = match path {
         [] => vec![
             ("--config.file", "The configuration. There is no default path."),
@@ -131,10 +131,10 @@ fn files(path: &[&str]) -> Option<Section> {
         ],
         _ => return None,
     };
-    Some(Section::new("FILES", entries))
+    Some(PageSection::new("FILES", entries))
 }
 
-fn signals(path: &[&str]) -> Option<Section> {
+fn signals(path: &[&str]) -> Option<PageSection> {
     let stop = "Stop: in-flight requests complete first. A second signal ends the process at once, with status 1.";
     let entries = match path {
         [] => vec![
@@ -148,7 +148,7 @@ fn signals(path: &[&str]) -> Option<Section> {
         ["users", "get"] => vec![("SIGTERM, SIGINT", "Stop with status 1.")],
         _ => return None,
     };
-    Some(Section::new("SIGNALS", entries))
+    Some(PageSection::new("SIGNALS", entries))
 }
 
 /// The program, its commands, and the neighbours of a command.

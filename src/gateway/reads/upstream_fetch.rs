@@ -49,9 +49,9 @@ pub(in crate::gateway) struct FetchStats {
 #[derive(Debug)]
 pub(in crate::gateway) enum FetchError {
     Send(SendError),
-    /// A list was not let go, or got no answer.
+    /// A batch was shed, or got no response.
     List(Error),
-    /// The answer broke off.
+    /// The response is incomplete.
     Broken(RequestError),
     /// The response is too large, or not a final one.
     Unshareable,

@@ -51,6 +51,7 @@ const MAX_REPLACED: usize = 4;
 
 /// An unusable encryption key. The text does not contain the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EncryptionError {
     /// The key cannot be read.
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! Single look-ups of users, merged into batches.
+//! Single lookups of users, in batches.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,6 +103,7 @@ pub struct Loader {
 impl Loader {
     pub(super) fn new(users: Users, options: LoaderOptions) -> Self {
         let LoaderOptions { window, max_ids, max_waiting } = options;
+        let users = users.without_cache();
         let bounds = Bounds { window, keys: max_ids.clamp(1, MAX_IDS), waiting: max_waiting };
         let batcher = Batcher::new(bounds, move |ids, caller| fetch(users.clone().charged_to(caller), ids).boxed());
         Self { batcher: Arc::new(batcher) }

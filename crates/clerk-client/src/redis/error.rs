@@ -10,6 +10,7 @@ use std::time::Duration;
 
 /// Invalid options of a Redis client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RedisConfigError {
     /// The URL is invalid.
     #[error(
@@ -39,6 +40,7 @@ impl From<std::convert::Infallible> for RedisConfigError {
 
 /// An operation that failed, or whose result is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RedisClientError {
     /// There is no working connection, or the server cannot respond yet.
     #[error("Redis is unavailable: {reason}")]

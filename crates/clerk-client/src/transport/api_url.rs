@@ -17,6 +17,7 @@ pub struct ApiUrl {
 
 /// Why a URL cannot be used. The message does not repeat the URL, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ApiUrlError {
     /// Not a URL.
     #[error("not a URL; write `https://api.clerk.com`")]

@@ -11,6 +11,7 @@ use crate::secret::{Secret, SecretError, SecretFault, SecretSource};
 
 /// Invalid configuration of a webhook endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WebhookConfigError {
     /// The list of secrets is empty.
     #[error(

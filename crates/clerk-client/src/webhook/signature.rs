@@ -258,6 +258,7 @@ fn plausible_id(id: &[u8]) -> Option<&str> {
 
 /// Why a delivery is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
     /// One of the three headers is missing or empty.
     #[error("missing header {0}; this endpoint accepts Clerk's webhooks only")]
@@ -315,6 +316,7 @@ impl From<BadSecret> for VerifyError {
 
 /// What is wrong with a signing secret. No variant contains any part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadSecret {
     /// The secret is empty, or only the prefix.
     #[error("is empty; use the endpoint's signing secret (Clerk dashboard, Webhooks)")]
