@@ -74,7 +74,8 @@ fn prose_uses_plain_words() {
     assert!(files.len() > 400, "only {} files found", files.len());
     let mut found = Vec::new();
     for (path, text) in files.iter().filter(|(path, _)| !QUOTES.contains(&path.as_str())) {
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !NAMES.iter().any(|name| line.contains(name))) {
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !NAMES.iter().any(|name| line.contains(name)))
+        {
             let line = line.to_lowercase();
             let words = AVOIDED.iter().filter(|phrase| contains_phrase(&line, phrase));
             found.extend(words.map(|phrase| format!("{path}:{}: {phrase}", index + 1)));
@@ -108,7 +109,8 @@ fn no_error_text_contains_its_source() {
             let (message, fields) = variant.split_once(")]\n").unwrap_or((variant, ""));
             let fields = fields.split("\n}\n").next().unwrap_or_default();
             // Up to the next variant, which has an attribute of its own.
-            let fields = fields.split("\n    ///").take_while(|part| !part.trim_start().starts_with('#')).collect::<String>();
+            let fields =
+                fields.split("\n    ///").take_while(|part| !part.trim_start().starts_with('#')).collect::<String>();
             let has_source = fields.contains("#[from]") || fields.contains("#[source]") || fields.contains(" source: ");
             let repeats = message.contains("{0}") || message.contains("{source") || message.contains("{error");
             if has_source && repeats {

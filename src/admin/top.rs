@@ -118,7 +118,8 @@ pub(super) fn table(numbers: &GatewayStats) -> Markup {
 }
 
 /// Headings of the table, and labels of its cells on narrow screens.
-const HEADINGS: [&str; 7] = ["Instance", "Caller", "Route", "Last 10 s", "Share of last 10 s", "Last minute", "Last hour"];
+const HEADINGS: [&str; 7] =
+    ["Instance", "Caller", "Route", "Last 10 s", "Share of last 10 s", "Last minute", "Last hour"];
 
 impl Row<'_> {
     fn html(&self, instance: &str) -> Markup {

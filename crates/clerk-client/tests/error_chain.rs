@@ -12,7 +12,9 @@ use clerk_client::outbound::retry::RetryPolicy;
 use clerk_client::outbound::{RequestError, RequestOptions, SendError};
 use clerk_client::redis::{RedisClient, RedisClientError};
 use clerk_client::secret::{Secret, SecretSource};
-use clerk_client::transport::{ApiUrl, ErrorKind, Proxies, ReqwestOptions, ReqwestTransport, TransportError, error_chain};
+use clerk_client::transport::{
+    ApiUrl, ErrorKind, Proxies, ReqwestOptions, ReqwestTransport, TransportError, error_chain,
+};
 use clerk_client::webhook::{ExplainedError, SigningSecret, Tag, Tolerance, WebhookOptions, Webhooks};
 use clerk_client::{Cache, Clerk, Cursor, Error};
 use clerk_quota::Bucket;

@@ -50,6 +50,13 @@ pub(crate) struct SimulateArgs {
 
 impl SimulateArgs {
     pub(super) fn options(&self, keys: Vec<KeyGrant>) -> clerk_simulator::Options {
-        clerk_simulator::Options::default().users(self.users).seed(self.seed).limiter(self.limiter).headers(self.headers).plan(self.plan).limits(self.limits.clone()).keys(keys)
+        clerk_simulator::Options::default()
+            .users(self.users)
+            .seed(self.seed)
+            .limiter(self.limiter)
+            .headers(self.headers)
+            .plan(self.plan)
+            .limits(self.limits.clone())
+            .keys(keys)
     }
 }
