@@ -223,7 +223,7 @@ fn every_mistake_has_a_remedy() {
         ("cache: { redis_url_file: none }", "gateway.cache.redis_url_file"),
         ("cache: { redis_url_file: empty }", "is empty; write the secret into it"),
         ("cache: { redis_url_file: bad }", "gateway.cache.redis_url_file: invalid Redis URL"),
-        ("cache: { redis_url_file: 'redis://:CANARYpassword@x' }", "an address; write the name of the file"),
+        ("cache: { redis_url_file: 'redis://:CANARYpassword@x' }", "a URL; write the name of the file"),
         ("cache: { redis_url_file: redis, encryption_key_file: web }", "not a 32-byte key"),
         (
             "cache: { redis_url_file: CANARYpassword0123 }",

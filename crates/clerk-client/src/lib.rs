@@ -70,6 +70,24 @@
 //!   `transport`, `limiter`.
 //! - [`clerk`]: the client. Uses `secret`, `transport`, `redis`, `limiter`, `webhook`, `cache`, `outbound`.
 
+/// Implements a setter for each field of an option struct. The structs are `#[non_exhaustive]`, so that a new field breaks
+/// no user; setters are how users fill them.
+macro_rules! setters {
+    ($type:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty),* $(,)? }) => {
+        impl $type {
+            $(
+                #[doc = concat!("Sets [`", stringify!($type), "::", stringify!($field), "`].")]
+                $(#[$attribute])*
+                #[must_use]
+                pub fn $field(mut self, $field: $kind) -> Self {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+
 pub mod cache;
 pub mod clerk;
 pub mod limiter;
@@ -77,7 +95,6 @@ pub mod outbound;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod secret;
-mod setters;
 pub mod transport;
 pub mod webhook;
 

@@ -82,7 +82,6 @@ pub use stats::{CacheStats, TierStats};
 use crate::limiter::Priority;
 #[cfg(feature = "redis")]
 use crate::redis::RedisClient;
-use crate::setters::setters;
 
 /// Options of a [`Cache`].
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! Options of the limiter.
 
 use super::Priority;
-use crate::setters::setters;
 use clerk_quota::{Environment, Limit};
 
 /// Default limit of concurrent requests to Clerk.

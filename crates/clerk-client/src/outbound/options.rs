@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::retry::RetryPolicy;
 use crate::limiter::Priority;
-use crate::setters::setters;
 
 /// Priority, retries and deadlines of a request.
 ///

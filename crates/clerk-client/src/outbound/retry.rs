@@ -12,7 +12,6 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::retry_budget::RetryBudget;
-use crate::setters::setters;
 use crate::transport::ErrorKind;
 use clerk_quota::Moment;
 

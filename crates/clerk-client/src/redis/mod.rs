@@ -42,7 +42,6 @@ pub use stats::{RedisState, RedisStats};
 pub use subscription::{Subscription, SubscriptionEvent};
 
 use crate::secret::Secret;
-use crate::setters::setters;
 
 /// Default prefix of keys and channels.
 pub const DEFAULT_PREFIX: &str = "clerk-exporter:";

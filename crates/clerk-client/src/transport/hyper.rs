@@ -39,7 +39,6 @@ use super::{
     ErrorKind, FreshConnection, Proxies, ProxyConnector, RequestBody, ResponseFuture, Transport, TransportError,
     classify,
 };
-use crate::setters::setters;
 
 /// HTTP/2: interval of pings to a silent server, and the timeout of their acknowledgements.
 ///

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::{ErrorKind, Proxies, Proxy, RequestBody, ResponseFuture, Transport, TransportError, classify, environment};
 use crate::secret::process_env;
-use crate::setters::setters;
 
 /// Options of [`ReqwestTransport`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,7 +46,6 @@ pub use write_tags::{tags_named_by, tags_of_write};
 use file_fingerprint::ReloadStats;
 
 use crate::secret::SecretSource;
-use crate::setters::setters;
 
 /// Why a sink failed. The text is logged, and sent to the sender only if it is an [`ExplainedError`].
 pub type InvalidateError = Box<dyn std::error::Error + Send + Sync>;
