@@ -110,7 +110,7 @@ async fn unknown_credentials_are_counted_by_shape_and_never_shown() {
         ("Bearer ak_somebodysCANARY", CredentialShape::MachineKey, "machine_secret_key_files"),
         ("Bearer pk_test_somebodysCANARY", CredentialShape::PublishableKey, "publishable key"),
         ("Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJDQU5BUlkifQ.CANARY", CredentialShape::Jwt, "JSON Web Token"),
-        ("Bearer withdrawn-token-CANARY", CredentialShape::Other, "withdrawn"),
+        ("Bearer withdrawn-token-CANARY", CredentialShape::Other, "revoked"),
         ("Basic c2tfbGl2ZV9DQU5BUlk6", CredentialShape::SecretKeyLive, "(sk_live_)"),
         ("sk_test_somebodysCANARY", CredentialShape::SecretKeyTest, "(sk_test_)"),
         ("", CredentialShape::None, "Bearer <key or token>"),
