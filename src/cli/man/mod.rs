@@ -16,7 +16,7 @@ use super::print;
 use args::ManArgs;
 use sections::PageSection;
 
-/// PageSection of the manual: user commands.
+/// Section of the manual: user commands.
 const MANUAL_SECTION: &str = "1";
 
 pub(super) fn run(args: &ManArgs) -> anyhow::Result<ExitCode> {
