@@ -20,7 +20,7 @@ const OFFSET_STEPS: i32 = 8;
 
 /// Moments that are tried between start and end of a request, and the part of the limit by which an estimate must be too
 /// high, for what lies between them.
-const FLIGHT_STEPS: i128 = 4;
+const FLIGHT_STEPS: i64 = 4;
 const SURE_PART: f64 = 0.01;
 
 /// Ends that are kept exactly; further ones are taken as later by up to this part of a window.
@@ -79,12 +79,11 @@ impl SlidingCounterModel {
         }
     }
 
-    /// The most that the server can have counted, in flight or over, rounded up.
-    pub(super) fn most(&self, in_flight: u64, now: Moment, window: Duration) -> u64 {
-        let most = Estimate::largest(self, now, window).map(|estimate| estimate.sum()).fold(0.0, f64::max);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
-        let most = most.ceil() as u64;
-        most + in_flight
+    /// Whether the server can have counted so many, in flight or over, rounded up. Asked for each answer: mostly one estimate
+    /// is enough, or none.
+    pub(super) fn may_reach(&self, requests: u64, in_flight: u64, now: Moment, window: Duration) -> bool {
+        let Some(over) = requests.checked_sub(in_flight).filter(|over| *over > 0) else { return true };
+        Estimate::largest(self, now, window).any(|estimate| estimate.sum().ceil() >= over as f64)
     }
 
     /// Requests that ended within the last window.
@@ -104,11 +103,11 @@ impl SlidingCounterModel {
             return false;
         }
         let (largest, early) = (nanos(largest_offset(window)), nanos(longest_flight(window)));
-        let half_step = largest / i128::from(2 * OFFSET_STEPS);
+        let half_step = largest / i64::from(2 * OFFSET_STEPS);
         let surely = limit as f64 * (1.0 + SURE_PART) + ROUNDING;
         for step in -OFFSET_STEPS..=OFFSET_STEPS {
             // That a request came earlier than it ended is as if the border lay later.
-            let from = largest * i128::from(step) / i128::from(OFFSET_STEPS) - half_step;
+            let from = largest * i64::from(step) / i64::from(OFFSET_STEPS) - half_step;
             let tried = (0..=FLIGHT_STEPS).map(|part| from + (early + 2 * half_step) * part / FLIGHT_STEPS);
             let least = tried.map(|phase| Estimate::at(self, now, window, phase).sum()).fold(f64::MAX, f64::min);
             self.refuted |= u32::from(least > surely) << (step + OFFSET_STEPS);
@@ -130,6 +129,10 @@ impl SlidingCounterModel {
         now: Moment,
         window: Duration,
     ) -> Option<Moment> {
+        // No estimate is higher than all that any of them looks at.
+        if requests + in_flight + self.since(now.before(window * 2)) <= limit {
+            return None;
+        }
         let waits = Estimate::largest(self, now, window).map(|mut estimate| {
             estimate.current += in_flight as f64;
             estimate.room_after(requests as f64, limit as f64)
@@ -161,14 +164,15 @@ fn longest_flight(window: Duration) -> Duration {
 }
 
 /// Where the server's grid may lie, in nanoseconds: stretches that together hold every offset of its clock.
-fn phases(window: Duration) -> impl Iterator<Item = (i128, i128)> {
+fn phases(window: Duration) -> impl Iterator<Item = (i64, i64)> {
     let largest = nanos(largest_offset(window));
-    let phase = move |step: i32| largest * i128::from(step) / i128::from(OFFSET_STEPS);
+    let phase = move |step: i32| largest * i64::from(step) / i64::from(OFFSET_STEPS);
     (-OFFSET_STEPS..OFFSET_STEPS).map(move |step| (phase(step), phase(step + 1)))
 }
 
-fn nanos(duration: Duration) -> i128 {
-    i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX)
+/// At most half of what there is room for, which is until the year 2116, so that sums fit.
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX).min(i64::MAX / 2)
 }
 
 /// The server's two counters at one moment.
@@ -192,7 +196,7 @@ impl Estimate {
             let latest = Self::at(model, now, window, early);
             let elapsed = (nanos(now.since_epoch()) - early).rem_euclid(length);
             let left = elapsed - (late - early);
-            let weight = |elapsed: i128| 1.0 - elapsed as f64 / length as f64;
+            let weight = |elapsed: i64| 1.0 - elapsed as f64 / length as f64;
             // The border may be just ahead: then the window before it has nearly passed.
             let ahead = (left < 0).then(|| {
                 let oldest = Self::from_border(model, now.before(window), window);
@@ -208,7 +212,7 @@ impl Estimate {
         Self { previous: previous as f64, current: current as f64, weight: 1.0 }
     }
 
-    fn at(model: &SlidingCounterModel, now: Moment, window: Duration, phase: i128) -> Self {
+    fn at(model: &SlidingCounterModel, now: Moment, window: Duration, phase: i64) -> Self {
         let length = nanos(window).max(1);
         let elapsed = (nanos(now.since_epoch()) - phase).rem_euclid(length);
         let border = now.before(Duration::from_nanos(u64::try_from(elapsed).unwrap_or(0)));
@@ -278,7 +282,7 @@ mod tests {
     fn an_offset_between_two_that_are_tried_holds_too() {
         // By a clock that is 60 ms late, 100 lie at the very begin of the window before, and 50.6 of them still count.
         let model = model(&[(60, 100)]);
-        assert!(model.most(0, at(15_000), WINDOW) >= 51);
+        assert!(model.may_reach(51, 0, at(15_000), WINDOW) && !model.may_reach(53, 0, at(15_000), WINDOW));
         assert_eq!(room_at(&model, 48, 15_000), None);
         assert!(room_at(&model, 50, 15_000).is_some());
     }
@@ -299,11 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn room_that_is_seen_at_once_is_there_by_every_estimate() {
+        let model = model(&[(1, 20), (4_000, 30), (9_500, 20), (13_000, 10)]);
+        for now in (13_000..35_000).step_by(50) {
+            let highest = Estimate::largest(&model, at(now), WINDOW).map(|it| it.sum()).fold(0.0, f64::max);
+            assert!(highest <= model.since(at(now).before(WINDOW * 2)) as f64, "{now}");
+            for (requests, in_flight) in [(0, 0), (1, 0), (40, 0), (60, 7), (81, 3)] {
+                let is_reached = highest.ceil() + in_flight as f64 >= requests as f64;
+                assert_eq!(model.may_reach(requests, in_flight, at(now), WINDOW), is_reached, "{now} {requests}");
+            }
+        }
+    }
+
+    #[test]
     fn requests_in_flight_weigh_as_if_they_came_now() {
         let model = SlidingCounterModel::default();
         assert_eq!(model.room_at((1, 99), 100, at(0), WINDOW), None);
         assert!(model.room_at((1, 100), 100, at(0), WINDOW).is_some_and(|at_| at_ > at(9_000)));
-        assert_eq!(model.most(3, at(0), WINDOW), 3);
+        assert!(model.may_reach(3, 3, at(0), WINDOW) && !model.may_reach(4, 3, at(0), WINDOW));
     }
 
     #[test]
