@@ -160,6 +160,7 @@ where
     let mut alarm = pin!(sleep_until(Instant::now()));
 
     poll_fn(|cx| {
+        activity.poll_begins();
         // The connection always comes first: what has arrived counts before it is judged to be idle or late.
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
