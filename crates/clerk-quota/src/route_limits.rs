@@ -34,6 +34,11 @@ pub(super) enum NamedBy {
 impl RouteLimits {
     /// A response of this route named a limit at `at`. Words older than `memory` are no longer held against it.
     pub(super) fn name(&mut self, route: RouteId, limit: u64, at: Moment, memory: Duration) -> NamedBy {
+        if self.own.is_empty() && self.named.values().all(|(other, _)| *other == limit) {
+            // Nearly always: nothing contradicts it, and old words can wait to be forgotten until something does.
+            self.named.insert(route, (limit, at));
+            return NamedBy::Instance;
+        }
         self.named.retain(|_, (_, named_at)| at.since(*named_at) <= memory);
         if let Some((before, _)) = self.named.insert(route, (limit, at))
             && before != limit
