@@ -5,13 +5,13 @@
 //! not find the old fetch. So a write costs no read a second request.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use super::entry::CachedResponse;
 use super::generations::{Generations, Snapshot};
@@ -32,7 +32,7 @@ pub(super) struct SingleFlight(Arc<Table>);
 #[derive(Default)]
 struct Table {
     /// Nothing that holds a flight may be dropped under this lock: the end of a flight takes it.
-    flights: Mutex<HashMap<FlightKey, Flight>>,
+    flights: Mutex<FxHashMap<FlightKey, Flight>>,
     begun: AtomicU64,
 }
 
@@ -132,7 +132,11 @@ impl SingleFlight {
 }
 
 /// A seat in a flight for this key that this one may wait for.
-fn find(flights: &HashMap<FlightKey, Flight>, (key, priority): FlightKey, generations: &Generations) -> Option<Waiter> {
+fn find(
+    flights: &FxHashMap<FlightKey, Flight>,
+    (key, priority): FlightKey,
+    generations: &Generations,
+) -> Option<Waiter> {
     priority.may_join().iter().find_map(|of| flights.get(&(key, *of))?.waiter(generations))
 }
 
