@@ -34,6 +34,11 @@ pub(super) enum NamedBy {
 impl RouteLimits {
     /// Takes in a limit that a response of this route reported at `at`. Reports older than `memory` are dropped.
     pub(super) fn name(&mut self, route: RouteId, limit: u64, at: Moment, memory: Duration) -> NamedBy {
+        if self.own.is_empty() && self.named.values().all(|(other, _)| *other == limit) {
+            // Almost always: nothing contradicts it, and old reports can stay until something does.
+            self.named.insert(route, (limit, at));
+            return NamedBy::Instance;
+        }
         self.named.retain(|_, (_, named_at)| at.since(*named_at) <= memory);
         if let Some((before, _)) = self.named.insert(route, (limit, at))
             && before != limit

@@ -1,6 +1,6 @@
 //! Counts who spends the quota: requests that Clerk may have counted, by sender and route.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::limits::Bucket;
 use super::method::MethodLabel;
@@ -93,7 +93,7 @@ pub struct SpendShare {
 /// The counts of an instance.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Spending {
-    counts: HashMap<SpendKey, u64>,
+    counts: FxHashMap<SpendKey, u64>,
     top: TopCounter<Spender>,
     folded: u64,
 }

@@ -1,7 +1,9 @@
 //! Counts requests by key over the last seconds, the last minute and the last hour. Time is passed in.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
 
 use super::Moment;
 
@@ -40,7 +42,7 @@ impl Span {
 /// Counts by key in rings of time slots.
 #[derive(Debug, Clone)]
 pub(super) struct TopCounter<K> {
-    places: HashMap<K, u16>,
+    places: FxHashMap<K, u16>,
     keys: Vec<K>,
     seconds: Ring,
     minutes: Ring,
@@ -48,7 +50,7 @@ pub(super) struct TopCounter<K> {
 
 impl<K> Default for TopCounter<K> {
     fn default() -> Self {
-        Self { places: HashMap::default(), keys: Vec::new(), seconds: Ring::default(), minutes: Ring::default() }
+        Self { places: FxHashMap::default(), keys: Vec::new(), seconds: Ring::default(), minutes: Ring::default() }
     }
 }
 

@@ -101,8 +101,8 @@ impl UsageLog {
 
     /// Returns the ends after `after`, oldest first, as the last end of a slot and its number of requests.
     pub fn ends(&self, after: Moment) -> impl Iterator<Item = (Moment, u64)> {
-        let late = self.late.slots.iter().map(|slot| (slot.last.after(LATE_ARRIVAL), slot.requests));
-        let ends = self.ends.slots.iter().map(|slot| (slot.last, slot.requests));
+        let late = self.late.counts().map(|(last, requests)| (last.after(LATE_ARRIVAL), requests));
+        let ends = self.ends.counts();
         let mut ends: Vec<_> = ends.chain(late).filter(|(end, _)| *end > after).collect();
         ends.sort_unstable();
         ends.into_iter()
@@ -115,17 +115,22 @@ impl UsageLog {
     }
 }
 
-/// Requests by time, in order.
+/// Requests by time, in order. They are asked for with each request that ends, and a busy budget has thousands of slots: sums
+/// are kept, and nothing is added up.
 #[derive(Debug, Clone, Default)]
 struct Slots {
+    /// No two overlap.
     slots: VecDeque<Slot>,
+    /// Requests of removed slots.
+    dropped: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     first: Moment,
     last: Moment,
-    requests: u64,
+    /// Requests of this slot and of all earlier ones.
+    total: u64,
 }
 
 impl Slots {
@@ -133,34 +138,57 @@ impl Slots {
         let part = window / PARTS;
         let place = self.slots.partition_point(|slot| slot.first <= at);
         let slot = place.checked_sub(1).and_then(|before| self.slots.get_mut(before));
-        match slot {
+        let counted = match slot {
             Some(slot) if at.since(slot.first) < part || at <= slot.last => {
                 slot.last = slot.last.max(at);
-                slot.requests += 1;
+                place - 1
             }
-            _ => self.slots.insert(place, Slot { first: at, last: at, requests: 1 }),
-        }
+            _ => {
+                let total = self.total_before(place);
+                self.slots.insert(place, Slot { first: at, last: at, total });
+                place
+            }
+        };
+        // Few requests come later: they are almost in the order of time.
+        self.slots.range_mut(counted..).for_each(|slot| slot.total += 1);
         let newest = self.slots.back().map_or(at, |slot| slot.last);
-        while self.slots.front().is_some_and(|slot| slot.last.after(window.saturating_mul(WINDOWS)) < newest) {
+        while let Some(slot) =
+            self.slots.front().filter(|slot| slot.last.after(window.saturating_mul(WINDOWS)) < newest)
+        {
+            self.dropped = slot.total;
             self.slots.pop_front();
         }
     }
 
     fn remove(&mut self, at: Moment) {
         let place = self.slots.partition_point(|slot| slot.first <= at);
-        if let Some(slot) = place.checked_sub(1).and_then(|before| self.slots.get_mut(before)) {
-            slot.requests = slot.requests.saturating_sub(1);
+        let Some(before) = place.checked_sub(1) else { return };
+        if self.total_before(place) > self.total_before(before) {
+            self.slots.range_mut(before..).for_each(|slot| slot.total -= 1);
         }
     }
 
     fn after(&self, moment: Moment) -> u64 {
-        self.slots.iter().rev().take_while(|slot| slot.last > moment).map(|slot| slot.requests).sum()
+        self.total_before(self.slots.len()) - self.total_before(self.slots.partition_point(|slot| slot.last <= moment))
     }
 
     /// Returns the requests of slots that overlap the time.
     fn between(&self, from: Moment, to: Moment) -> u64 {
-        let late = self.slots.iter().rev().take_while(|slot| slot.last >= from);
-        late.filter(|slot| slot.first < to).map(|slot| slot.requests).sum()
+        let [begin, end] =
+            [self.slots.partition_point(|slot| slot.last < from), self.slots.partition_point(|slot| slot.first < to)];
+        self.total_before(end).saturating_sub(self.total_before(begin))
+    }
+
+    /// The last moment of each slot, and its requests.
+    fn counts(&self) -> impl Iterator<Item = (Moment, u64)> {
+        self.slots.iter().scan(self.dropped, |before, slot| {
+            let requests = slot.total - std::mem::replace(before, slot.total);
+            Some((slot.last, requests))
+        })
+    }
+
+    fn total_before(&self, place: usize) -> u64 {
+        place.checked_sub(1).and_then(|before| self.slots.get(before)).map_or(self.dropped, |slot| slot.total)
     }
 }
 
@@ -204,7 +232,58 @@ mod tests {
         assert_eq!((log.used(at(10), WINDOW), log.started(at(0), at(10))), (1, 1));
     }
 
+    /// Slots that are summed each time, as `(first, last, requests)`.
+    #[derive(Default)]
+    struct Plain(Vec<(Moment, Moment, u64)>);
+
+    impl Plain {
+        fn find(&mut self, at: Moment) -> Option<&mut (Moment, Moment, u64)> {
+            self.0.iter_mut().rfind(|(first, ..)| *first <= at)
+        }
+
+        fn add(&mut self, at: Moment) {
+            match self.find(at) {
+                Some((first, last, requests)) if at.since(*first) < WINDOW / PARTS || at <= *last => {
+                    *last = at.max(*last);
+                    *requests += 1;
+                }
+                _ => self.0.push((at, at, 1)),
+            }
+            self.0.sort_unstable();
+            let newest = self.0.last().map_or(at, |(_, last, _)| *last);
+            self.0.retain(|(_, last, _)| last.after(WINDOW * WINDOWS) >= newest);
+        }
+
+        fn sum(&self, fits: impl Fn(Moment, Moment) -> bool) -> u64 {
+            self.0.iter().filter(|(first, last, _)| fits(*first, *last)).map(|(.., requests)| requests).sum()
+        }
+    }
+
     proptest! {
+        #[test]
+        fn sums_equal_those_of_all_slots(
+            steps in proptest::collection::vec((0_u64..60_000, 0_u8..4), 1..300),
+            queries in proptest::collection::vec((0_u64..60_000, 0_u64..60_000), 1..20),
+        ) {
+            let (mut slots, mut plain) = (Slots::default(), Plain::default());
+            for (millis, step) in steps {
+                if step == 0 {
+                    slots.remove(at(millis));
+                    if let Some((.., requests)) = plain.find(at(millis)) {
+                        *requests = requests.saturating_sub(1);
+                    }
+                } else {
+                    slots.add(at(millis), WINDOW);
+                    plain.add(at(millis));
+                }
+            }
+            for (from, to) in queries.into_iter().map(|(from, to)| (at(from), at(to))) {
+                prop_assert_eq!(slots.after(from), plain.sum(|_, last| last > from));
+                prop_assert_eq!(slots.between(from, to), plain.sum(|first, last| last >= from && first < to));
+            }
+            prop_assert!(slots.counts().eq(plain.0.iter().map(|(_, last, requests)| (*last, *requests))));
+        }
+
         /// Compares with a list of every request, in any order of ends.
         #[test]
         fn use_is_never_below_the_exact_count_and_hardly_above(

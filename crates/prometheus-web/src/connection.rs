@@ -161,6 +161,7 @@ where
     let mut timer = pin!(sleep_until(Instant::now()));
 
     poll_fn(|cx| {
+        activity.poll_begins();
         // Poll the connection first: received data counts before the connection is judged idle or late.
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {

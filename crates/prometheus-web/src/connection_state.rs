@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::connection_limit::ConnectionPermit;
@@ -41,6 +41,8 @@ pub(super) struct ConnectionState {
     held: AtomicUsize,
     /// Whether a response was ended because the client read too slowly.
     was_slow: AtomicBool,
+    /// Whether the connection's task runs: it reads the deadline before it ends, and need not be woken.
+    is_polled: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -89,6 +91,7 @@ impl ConnectionState {
             unsent,
             held: AtomicUsize::new(0),
             was_slow: AtomicBool::new(false),
+            is_polled: AtomicBool::new(false),
             state: Mutex::new(State {
                 requests: Vec::new(),
                 tails: 0,
@@ -117,11 +120,18 @@ impl ConnectionState {
         &self.permit
     }
 
+    /// Records that the connection's task runs. It ends each run with [`deadline`](Self::deadline).
+    pub(super) fn poll_begins(&self) {
+        self.is_polled.store(true, Ordering::Relaxed);
+    }
+
     /// Returns when the connection has to be closed if nothing else happens.
     ///
     /// `None` while a request is in flight, unless only unread response bytes are left of it. Changes wake the task.
     pub(super) fn deadline(&self, cx: &Context<'_>) -> Option<Instant> {
         let mut state = self.state.lock();
+        // Under the lock: earlier changes are visible here, and later ones wake the task.
+        self.is_polled.store(false, Ordering::Relaxed);
         if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
@@ -285,8 +295,11 @@ impl ConnectionState {
         })
     }
 
-    fn wake(&self) {
-        let waker = self.state.lock().waker.take();
+    /// Wakes the connection's task, so that it reads the deadline again.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        // HTTP/1 requests end while the task runs.
+        let waker = if self.is_polled.load(Ordering::Relaxed) { None } else { state.waker.take() };
+        drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -335,8 +348,9 @@ impl InFlight {
     pub(super) fn body_finished(&self) {
         self.progress.body_finished();
         if self.progress.tail_stalled_since().is_some() && !self.is_tail.swap(true, Ordering::Relaxed) {
-            self.connection.state.lock().tails += 1;
-            self.connection.wake();
+            let mut state = self.connection.state.lock();
+            state.tails += 1;
+            self.connection.wake(state);
         }
     }
 }
@@ -371,8 +385,7 @@ impl Drop for InFlight {
         let has_stalled = self.progress.has_stalled();
         state.waiting = if has_stalled { Waiting::Leaving { since } } else { Waiting::NextRequest { since } };
         connection.permit.set_idle();
-        drop(state);
-        connection.wake();
+        connection.wake(state);
     }
 }
 
@@ -416,6 +429,29 @@ mod tests {
         assert_eq!(left(&activity), Some(IDLE));
         activity.bytes_received();
         assert_eq!(left(&activity), Some(HEAD));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_end_while_the_task_runs_does_not_wake_it() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let (activity, cx) = (activity().await, Context::from_waker(&waker));
+        for (rests, woken) in [(false, 0), (true, 1)] {
+            let request = activity.request_started(false);
+            activity.deadline(&cx);
+            activity.poll_begins();
+            if rests {
+                activity.deadline(&cx);
+            }
+            drop(request);
+            assert_eq!(count.0.load(Ordering::Relaxed), woken);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::shareable::{API_VERSION, may_be_kept};
@@ -176,7 +177,7 @@ impl DryRun {
 }
 
 /// Number of reads in flight per key and priority.
-type ReadsInFlight = HashMap<(CacheKey, Priority), usize>;
+type ReadsInFlight = FxHashMap<(CacheKey, Priority), usize>;
 
 /// A read in flight.
 struct InFlight {

@@ -11,7 +11,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
 /// Hop-by-hop fields without a constant in `http`.
@@ -60,8 +60,12 @@ impl UpstreamTarget {
         } else {
             PathAndQuery::try_from(format!("{}{path_and_query}", self.prefix))?
         };
-        let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
-        uri.path_and_query(path_and_query).build()
+        // The builder would move and validate all parts three times.
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path_and_query);
+        Ok(Uri::from_parts(parts)?)
     }
 }
 
@@ -190,12 +194,9 @@ fn settle_length(head: &mut response::Parts) {
 }
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(CONNECTION) {
-        return;
-    }
     let named = headers.get_all(CONNECTION).iter().flat_map(names);
     // `keep-alive` is the usual one; it is removed anyway.
-    let named = named.filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_str().as_bytes()));
+    let named = named.filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"));
     let named: Vec<HeaderName> = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
         headers.remove(name);

@@ -5,13 +5,13 @@
 //! a write never causes a second request for a read that is already waiting.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use super::entry::CachedResponse;
 use super::generations::{Generations, Snapshot};
@@ -32,7 +32,7 @@ pub(super) struct SingleFlight(Arc<Table>);
 #[derive(Default)]
 struct Table {
     /// A flight must not be dropped under this lock: its end takes the lock.
-    flights: Mutex<HashMap<FlightKey, Flight>>,
+    flights: Mutex<FxHashMap<FlightKey, Flight>>,
     begun: AtomicU64,
 }
 
@@ -132,7 +132,11 @@ impl SingleFlight {
 }
 
 /// A waiter for a flight that a request of this priority may join.
-fn find(flights: &HashMap<FlightKey, Flight>, (key, priority): FlightKey, generations: &Generations) -> Option<Waiter> {
+fn find(
+    flights: &FxHashMap<FlightKey, Flight>,
+    (key, priority): FlightKey,
+    generations: &Generations,
+) -> Option<Waiter> {
     priority.may_join().iter().find_map(|of| flights.get(&(key, *of))?.waiter(generations))
 }
 

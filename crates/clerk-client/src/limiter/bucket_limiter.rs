@@ -414,8 +414,8 @@ impl BucketLimiter {
 
     /// Whether a sliding counter without other clients explains such a low remaining quota.
     fn explains(&self, remaining: u64, at: Moment) -> bool {
-        let most = || self.counter.most(self.log.in_flight(), at, self.window());
-        let is_ours = |limit: u64| self.is_shared || remaining >= limit.saturating_sub(most());
+        let may_be_ours = |used: u64| self.counter.may_reach(used, self.log.in_flight(), at, self.window());
+        let is_ours = |limit: u64| self.is_shared || may_be_ours(limit.saturating_sub(remaining));
         self.counting.may_be_counter(at) && self.known_limit().is_some_and(is_ours)
     }
 

@@ -111,7 +111,7 @@ impl DryRunQueue {
                 && let Some((_, grant)) = self.in_flight.pop_first()
             {
                 self.queue.end(grant, Ending::Lost, self.now);
-                self.queue.release(self.now);
+                self.queue.release(|| self.now);
             } else if next_deadline == Some(at)
                 && let Some((_, id, key)) = self.deadlines.pop_first()
             {

@@ -253,7 +253,7 @@ impl Limiter {
         let (grant, room) = {
             let mut state = self.state.lock();
             let grant = state.queue.pass(key, self.clock.now());
-            (grant, state.queue.room(key, Priority::High))
+            (grant, self.shared.as_ref().and_then(|_| state.queue.room(key, Priority::High)))
         };
         let mut permit = self.permit(grant);
         if let (Some(budget), Some(room)) = (&self.shared, room) {
@@ -420,7 +420,7 @@ impl Permit {
             return;
         }
         let mut state = self.limiter.state.lock();
-        if let Some(to_wake) = state.queue.hold(self.limiter.clock.now()) {
+        if let Some(to_wake) = state.queue.hold(|| self.limiter.clock.now()) {
             self.is_held = true;
             state.notify(&to_wake);
         }
@@ -451,9 +451,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.end(Ending::Lost);
-        self.resume();
         let mut state = self.limiter.state.lock();
-        let to_wake = state.queue.release(self.limiter.clock.now());
+        if self.is_held {
+            state.queue.resume();
+        }
+        let to_wake = state.queue.release(|| self.limiter.clock.now());
         state.notify(&to_wake);
     }
 }

@@ -279,7 +279,7 @@ impl Queue {
     pub(super) fn leave(&mut self, key: Key, id: u64, now: Moment) -> Vec<u64> {
         if let Some(grant) = self.granted.remove(&id) {
             self.end(grant, Ending::Unsent, now);
-            return self.release(now);
+            return self.release(|| now);
         }
         self.remove(key, id);
         self.dispatch(now)
@@ -306,14 +306,14 @@ impl Queue {
         }
     }
 
-    /// Releases the slot of a request.
-    pub(super) fn release(&mut self, now: Moment) -> Vec<u64> {
+    /// Releases the slot of a request. The clock is read only if a request waits.
+    pub(super) fn release(&mut self, now: impl FnOnce() -> Moment) -> Vec<u64> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.dispatch(now)
+        if self.busy.is_empty() { Vec::new() } else { self.dispatch(now()) }
     }
 
     /// Releases the slot of a request whose response is read slowly. `None` if too many are held.
-    pub(super) fn hold(&mut self, now: Moment) -> Option<Vec<u64>> {
+    pub(super) fn hold(&mut self, now: impl FnOnce() -> Moment) -> Option<Vec<u64>> {
         if self.held >= self.options.max_in_flight {
             return None;
         }

@@ -19,7 +19,7 @@ const OFFSET_STEPS: i32 = 8;
 
 /// Moments tried between start and end of a request; and the part of the limit by which an estimate must exceed it, to
 /// cover the moments in between.
-const FLIGHT_STEPS: i128 = 4;
+const FLIGHT_STEPS: i64 = 4;
 const SURE_PART: f64 = 0.01;
 
 /// Number of ends stored exactly; further ones are rounded up by at most this part of a window.
@@ -78,12 +78,11 @@ impl SlidingCounterModel {
         }
     }
 
-    /// The most that the server can have counted, in flight or ended, rounded up.
-    pub(super) fn most(&self, in_flight: u64, now: Moment, window: Duration) -> u64 {
-        let most = Estimate::largest(self, now, window).map(|estimate| estimate.sum()).fold(0.0, f64::max);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and `as` saturates")]
-        let most = most.ceil() as u64;
-        most + in_flight
+    /// Whether the server can have counted this many requests, in flight or ended, rounded up. Runs for each response: one
+    /// estimate is usually enough, or none.
+    pub(super) fn may_reach(&self, requests: u64, in_flight: u64, now: Moment, window: Duration) -> bool {
+        let Some(over) = requests.checked_sub(in_flight).filter(|over| *over > 0) else { return true };
+        Estimate::largest(self, now, window).any(|estimate| estimate.sum().ceil() >= over as f64)
     }
 
     /// Requests that ended within the last window.
@@ -103,11 +102,11 @@ impl SlidingCounterModel {
             return false;
         }
         let (largest, early) = (nanos(largest_offset(window)), nanos(longest_flight(window)));
-        let half_step = largest / i128::from(2 * OFFSET_STEPS);
+        let half_step = largest / i64::from(2 * OFFSET_STEPS);
         let surely = limit as f64 * (1.0 + SURE_PART) + ROUNDING;
         for step in -OFFSET_STEPS..=OFFSET_STEPS {
             // A request that arrived before its end has the effect of a later window boundary.
-            let from = largest * i128::from(step) / i128::from(OFFSET_STEPS) - half_step;
+            let from = largest * i64::from(step) / i64::from(OFFSET_STEPS) - half_step;
             let tried = (0..=FLIGHT_STEPS).map(|part| from + (early + 2 * half_step) * part / FLIGHT_STEPS);
             let least = tried.map(|phase| Estimate::at(self, now, window, phase).sum()).fold(f64::MAX, f64::min);
             self.refuted |= u32::from(least > surely) << (step + OFFSET_STEPS);
@@ -129,6 +128,10 @@ impl SlidingCounterModel {
         now: Moment,
         window: Duration,
     ) -> Option<Moment> {
+        // No estimate exceeds the sum of all requests that it covers.
+        if requests + in_flight + self.since(now.before(window * 2)) <= limit {
+            return None;
+        }
         let waits = Estimate::largest(self, now, window).map(|mut estimate| {
             estimate.current += in_flight as f64;
             estimate.room_after(requests as f64, limit as f64)
@@ -160,14 +163,15 @@ fn longest_flight(window: Duration) -> Duration {
 }
 
 /// Possible positions of the server's grid in nanoseconds: intervals that cover every offset of its clock.
-fn phases(window: Duration) -> impl Iterator<Item = (i128, i128)> {
+fn phases(window: Duration) -> impl Iterator<Item = (i64, i64)> {
     let largest = nanos(largest_offset(window));
-    let phase = move |step: i32| largest * i128::from(step) / i128::from(OFFSET_STEPS);
+    let phase = move |step: i32| largest * i64::from(step) / i64::from(OFFSET_STEPS);
     (-OFFSET_STEPS..OFFSET_STEPS).map(move |step| (phase(step), phase(step + 1)))
 }
 
-fn nanos(duration: Duration) -> i128 {
-    i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX)
+/// At most half of the range, which lasts until the year 2116, so that sums fit.
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX).min(i64::MAX / 2)
 }
 
 /// The server's two counters at one moment.
@@ -191,7 +195,7 @@ impl Estimate {
             let latest = Self::at(model, now, window, early);
             let elapsed = (nanos(now.since_epoch()) - early).rem_euclid(length);
             let left = elapsed - (late - early);
-            let weight = |elapsed: i128| 1.0 - elapsed as f64 / length as f64;
+            let weight = |elapsed: i64| 1.0 - elapsed as f64 / length as f64;
             // The border may be just ahead: then the window before it has nearly passed.
             let ahead = (left < 0).then(|| {
                 let oldest = Self::from_border(model, now.before(window), window);
@@ -207,7 +211,7 @@ impl Estimate {
         Self { previous: previous as f64, current: current as f64, weight: 1.0 }
     }
 
-    fn at(model: &SlidingCounterModel, now: Moment, window: Duration, phase: i128) -> Self {
+    fn at(model: &SlidingCounterModel, now: Moment, window: Duration, phase: i64) -> Self {
         let length = nanos(window).max(1);
         let elapsed = (nanos(now.since_epoch()) - phase).rem_euclid(length);
         let border = now.before(Duration::from_nanos(u64::try_from(elapsed).unwrap_or(0)));
@@ -278,7 +282,7 @@ mod tests {
         // By a clock that is 60 ms late, 100 lie at the very start of the previous window, and 50.6 of them still
         // count.
         let model = model(&[(60, 100)]);
-        assert!(model.most(0, at(15_000), WINDOW) >= 51);
+        assert!(model.may_reach(51, 0, at(15_000), WINDOW) && !model.may_reach(53, 0, at(15_000), WINDOW));
         assert_eq!(room_at(&model, 48, 15_000), None);
         assert!(room_at(&model, 50, 15_000).is_some());
     }
@@ -299,11 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn may_reach_agrees_with_the_highest_estimate() {
+        let model = model(&[(1, 20), (4_000, 30), (9_500, 20), (13_000, 10)]);
+        for now in (13_000..35_000).step_by(50) {
+            let highest = Estimate::largest(&model, at(now), WINDOW).map(|it| it.sum()).fold(0.0, f64::max);
+            assert!(highest <= model.since(at(now).before(WINDOW * 2)) as f64, "{now}");
+            for (requests, in_flight) in [(0, 0), (1, 0), (40, 0), (60, 7), (81, 3)] {
+                let is_reached = highest.ceil() + in_flight as f64 >= requests as f64;
+                assert_eq!(model.may_reach(requests, in_flight, at(now), WINDOW), is_reached, "{now} {requests}");
+            }
+        }
+    }
+
+    #[test]
     fn requests_in_flight_count_in_full() {
         let model = SlidingCounterModel::default();
         assert_eq!(model.room_at((1, 99), 100, at(0), WINDOW), None);
         assert!(model.room_at((1, 100), 100, at(0), WINDOW).is_some_and(|at_| at_ > at(9_000)));
-        assert_eq!(model.most(3, at(0), WINDOW), 3);
+        assert!(model.may_reach(3, 3, at(0), WINDOW) && !model.may_reach(4, 3, at(0), WINDOW));
     }
 
     #[test]

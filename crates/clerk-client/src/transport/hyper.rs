@@ -31,7 +31,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 use tokio::time::timeout;
-use tower::Service;
+use tower::{Service, ServiceExt as _};
 
 use super::http2::{self, GoAwayWatch};
 use super::reqwest::BuildError;
@@ -139,7 +139,8 @@ where
     }
 
     fn with_proxies(connector: C, options: &HyperOptions, proxies: Arc<Proxies>) -> Self {
-        let connector = MarkingConnector { connector, timeout: options.connect_timeout, proxies: Arc::clone(&proxies) };
+        let marking = Marking { connector, timeout: options.connect_timeout, proxies: Arc::clone(&proxies) };
+        let connector = MarkingConnector(Arc::new(marking));
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -288,16 +289,27 @@ struct Used {
 struct ConnectTimeout(Duration);
 
 /// Establishes connections within a timeout and tracks their use.
-#[derive(Debug, Clone)]
-pub struct MarkingConnector<C> {
+///
+/// An `Arc`: hyper-util clones a connector twice per request, whether or not it opens a connection.
+#[derive(Debug)]
+pub struct MarkingConnector<C>(Arc<Marking<C>>);
+
+#[derive(Debug)]
+struct Marking<C> {
     connector: C,
     timeout: Duration,
     proxies: Arc<Proxies>,
 }
 
+impl<C> Clone for MarkingConnector<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl<C> Service<Uri> for MarkingConnector<C>
 where
-    C: Service<Uri>,
+    C: Service<Uri> + Clone + Send + 'static,
     C::Error: Into<Box<dyn StdError + Send + Sync>>,
     C::Future: Send + 'static,
 {
@@ -305,15 +317,16 @@ where
     type Error = Box<dyn StdError + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.connector.poll_ready(context).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let limit = self.timeout;
+        let Marking { connector, timeout: limit, proxies } = &*self.0;
+        let (limit, connector) = (*limit, connector.clone());
         // A forwarding proxy needs the absolute URL in the request line.
-        let is_proxied = uri.scheme_str() == Some("http") && matches!(self.proxies.of(&uri), Ok(Some(_)));
-        let connecting = self.connector.call(uri);
+        let is_proxied = uri.scheme_str() == Some("http") && matches!(proxies.of(&uri), Ok(Some(_)));
+        let connecting = connector.oneshot(uri);
         Box::pin(async move {
             let stream = timeout(limit, connecting).await.map_err(|_| ConnectTimeout(limit))?.map_err(Into::into)?;
             Ok(MarkedStream { stream, used: Arc::default(), watch: None, is_proxied })

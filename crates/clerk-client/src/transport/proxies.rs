@@ -122,12 +122,16 @@ impl Proxies {
     /// Returns an error if the variable for this URL is invalid. The request must not go directly then.
     pub fn of(&self, uri: &Uri) -> Result<Option<&Proxy>, ProxyError> {
         let is_https = uri.scheme() == Some(&Scheme::HTTPS);
+        let choice = if is_https { &self.https } else { &self.http };
+        if matches!(choice, Ok(None)) {
+            return Ok(None);
+        }
         let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         if is_this_machine(&host) || self.exceptions.contains(&host, port) {
             return Ok(None);
         }
-        match if is_https { &self.https } else { &self.http } {
+        match choice {
             Ok(proxy) => Ok(proxy.as_ref()),
             Err(error) => Err(error.clone()),
         }

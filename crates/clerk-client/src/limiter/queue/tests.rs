@@ -18,7 +18,7 @@ fn used_up(options: LimiterOptions) -> (Queue, Key, u64) {
         panic!("there is room")
     };
     queue.end(grant, Ending::Lost, at(0));
-    queue.release(at(0));
+    queue.release(|| at(0));
     let (Enqueued::Wait(id), _) = queue.enqueue(key, Priority::High, at(0), at(99_000)) else {
         panic!("the bucket is used up")
     };
@@ -47,6 +47,6 @@ fn end_of_a_request_dispatches_when_max_in_flight_is_reached() {
     let late = at(20_000);
     assert_eq!(queue.poll(key, id, late), (Poll::Wait(None), Vec::new()));
     queue.end(grant, Ending::Lost, late);
-    assert!(queue.release(late).contains(&id));
+    assert!(queue.release(|| late).contains(&id));
     assert!(matches!(queue.poll(key, id, late).0, Poll::Go(_)));
 }
