@@ -115,8 +115,8 @@ impl UsageLog {
     }
 }
 
-/// Requests by time, in order. They are asked for with each request that ends, and a busy budget has thousands of slots: sums
-/// are kept, and nothing is added up.
+/// Requests by time, in order. Running sums, since each request that ends reads them and a busy budget has thousands of
+/// slots.
 #[derive(Debug, Clone, Default)]
 struct Slots {
     /// No two overlap.
