@@ -23,7 +23,7 @@ use http::StatusCode;
 /// Prints the chain, one line an error, and returns its texts.
 fn chain(error: &(dyn StdError + 'static)) -> Vec<String> {
     let texts: Vec<String> =
-        std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+        std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect();
     println!("{}", texts.join("\n  caused by: "));
     texts
 }
@@ -74,11 +74,11 @@ fn errors() -> Vec<Box<dyn StdError>> {
         Box::new(redis),
         Box::new(RedisClientError::Timeout { after: Duration::from_millis(100) }),
         Box::new(RedisClientError::Unavailable { reason: "refused".into() }),
-        Box::new(Encryption::open(missing()).map(drop).unwrap_err()),
+        Box::new(Encryption::new(&missing(), &[]).map(drop).unwrap_err()),
         Box::new(webhook(missing())),
         Box::new(webhook(SecretSource::Inline(Secret::from("whsec_***")))),
         Box::new(SigningSecret::parse("").unwrap_err()),
-        Box::new(Tolerance::new(Duration::ZERO).unwrap_err()),
+        Box::new(Tolerance::from_secs(-1).unwrap_err()),
         Box::new("x:y".parse::<Tag>().unwrap_err()),
         Box::new(ExplainedError::new("Redis is away")),
         Box::new(LimiterUnreachable),

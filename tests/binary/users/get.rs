@@ -20,7 +20,7 @@ async fn users_get_returns_users_and_lists_missing_ids() {
     let ended = run(world.users("get", &["--ids-file", ids.to_str().unwrap()])).await;
     assert_eq!(ended.status, Some(3), "{}", ended.stderr);
     assert!(ended.stdout.lines().eq(&expected));
-    assert_eq!(ended.stderr, format!("{NOBODY}: no such user\n701 users, 1 missing\n"));
+    assert_eq!(ended.stderr, format!("{MISSING_USER}: no such user\n701 users, 1 missing\n"));
     assert_eq!(
         world.simulator.truth().requests.total - before,
         9,
