@@ -26,6 +26,7 @@ pub(super) fn observe(
 ) -> Observation {
     let quota = ratelimit_headers::parse(head.status, &head.headers, Some(wall));
     let quota_code = errors.errors.iter().find_map(|error| QuotaCode::from_code(&error.code));
+    let json = is_json(&head.headers);
     Observation {
         at,
         source,
@@ -33,8 +34,8 @@ pub(super) fn observe(
         bucket: route.bucket,
         entity: route.entity,
         status: head.status.as_u16(),
-        usable: is_usable(head, body, errors),
-        key: key_verdict(head, body, errors, quota_code),
+        usable: is_usable(head, json, body, errors),
+        key: key_verdict(head, json, body, errors, quota_code),
         quota_code: quota_code.filter(|_| head.status == StatusCode::FORBIDDEN),
         is_rate_limit: errors.code().is_some_and(|code| RATE_LIMIT_CODES.contains(&code)),
         quota,
@@ -44,14 +45,14 @@ pub(super) fn observe(
 
 /// Whether this is an answer of Clerk's API that somebody can use. A page of a proxy or a login form is not, whatever
 /// its status; a 429 always is, since the edge sends them as HTML.
-fn is_usable(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody) -> bool {
+fn is_usable(head: &Parts, json: bool, body: Option<&[u8]>, errors: &ErrorBody) -> bool {
     let status = head.status;
     if status == StatusCode::TOO_MANY_REQUESTS {
         return true;
     }
     if status.is_success() {
         // An answer without content has no type.
-        return status == StatusCode::NO_CONTENT || (is_json(&head.headers) && body.is_none_or(begins_as_json));
+        return status == StatusCode::NO_CONTENT || (json && body.is_none_or(begins_as_json));
     }
     let speaks = errors.code().is_some() || is_sealed(head, body);
     // 401 and 403 of Clerk are usable by their caller, but tell that this instance cannot be used.
@@ -74,8 +75,14 @@ fn begins_as_json(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
-fn key_verdict(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody, quota_code: Option<QuotaCode>) -> KeyVerdict {
-    let (status, json) = (head.status, is_json(&head.headers));
+fn key_verdict(
+    head: &Parts,
+    json: bool,
+    body: Option<&[u8]>,
+    errors: &ErrorBody,
+    quota_code: Option<QuotaCode>,
+) -> KeyVerdict {
+    let status = head.status;
     let is_ours = json && body.is_none_or(begins_as_json);
     match status {
         StatusCode::UNAUTHORIZED => KeyVerdict::Invalid,
