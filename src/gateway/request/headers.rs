@@ -205,8 +205,10 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
 
 /// Most fields are absent: one pass over all names is cheaper than a lookup of each.
 fn remove(headers: &mut HeaderMap, fields: &[HeaderName]) {
+    let length = |name: &HeaderName| 1_u32.checked_shl(u32::try_from(name.as_str().len()).unwrap_or(u32::MAX));
+    let lengths = fields.iter().filter_map(length).fold(0, |lengths, length| lengths | length);
     let mut present = 0_u32;
-    for name in headers.keys() {
+    for name in headers.keys().filter(|name| length(name).is_some_and(|length| lengths & length != 0)) {
         for (place, field) in fields.iter().enumerate() {
             present |= u32::from(name == field) << place;
         }

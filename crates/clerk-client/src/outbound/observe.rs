@@ -28,6 +28,7 @@ pub(super) fn observe(
 ) -> Observation {
     let quota = ratelimit_headers::parse(head.status, &head.headers, Some(wall));
     let quota_code = errors.errors.iter().find_map(|error| QuotaCode::from_code(&error.code));
+    let json = is_json(&head.headers);
     Observation {
         at,
         source,
@@ -35,8 +36,8 @@ pub(super) fn observe(
         bucket: route.bucket,
         entity: route.entity,
         status: head.status.as_u16(),
-        usable: is_usable(head, body, errors),
-        key: key_verdict(head, body, errors, quota_code),
+        usable: is_usable(head, json, body, errors),
+        key: key_verdict(head, json, body, errors, quota_code),
         quota_code: quota_code.filter(|_| head.status == StatusCode::FORBIDDEN),
         is_rate_limit: errors.code().is_some_and(|code| RATE_LIMIT_CODES.contains(&code)),
         quota,
@@ -47,14 +48,14 @@ pub(super) fn observe(
 /// Whether this is a usable response of Clerk's API.
 ///
 /// A proxy's page or a login form is not, whatever its status. A 429 always is, because Clerk's edge sends it as HTML.
-fn is_usable(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody) -> bool {
+fn is_usable(head: &Parts, json: bool, body: Option<&[u8]>, errors: &ErrorBody) -> bool {
     let status = head.status;
     if status == StatusCode::TOO_MANY_REQUESTS {
         return true;
     }
     if status.is_success() {
         // A 204 has no content type.
-        return status == StatusCode::NO_CONTENT || (is_json(&head.headers) && body.is_none_or(begins_as_json));
+        return status == StatusCode::NO_CONTENT || (json && body.is_none_or(begins_as_json));
     }
     let is_api_error = errors.code().is_some() || is_compressed_json(head, body);
     // A 401 or 403 means that the instance's key does not work, except a 403 with a quota code. A 407 is a proxy's.
@@ -77,8 +78,14 @@ fn begins_as_json(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
-fn key_verdict(head: &Parts, body: Option<&[u8]>, errors: &ErrorBody, quota_code: Option<QuotaCode>) -> KeyVerdict {
-    let (status, json) = (head.status, is_json(&head.headers));
+fn key_verdict(
+    head: &Parts,
+    json: bool,
+    body: Option<&[u8]>,
+    errors: &ErrorBody,
+    quota_code: Option<QuotaCode>,
+) -> KeyVerdict {
+    let status = head.status;
     let is_api_body = json && body.is_none_or(begins_as_json);
     match status {
         StatusCode::UNAUTHORIZED => KeyVerdict::Invalid,

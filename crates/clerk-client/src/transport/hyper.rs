@@ -15,8 +15,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::PROXY_AUTHORIZATION;
-use http::{Extensions, Uri, Version};
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::uri::{Authority, Scheme};
+use http::{Extensions, HeaderValue, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -25,6 +26,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connect, Connected, Connection, HttpConnector};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::RwLock;
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -95,6 +97,8 @@ pub struct HyperTransport<C> {
     /// Whether a server responded with HTTP/1.0. hyper then uses HTTP/1.0 on that connection, which has no chunked
     /// encoding, and silently drops bodies of unknown length.
     has_seen_http10: Arc<AtomicBool>,
+    /// `None` if HTTP/2 may be used, which has no `Host` field.
+    host: Option<Arc<HostValue>>,
 }
 
 /// A [`HyperTransport`] over TCP, with TLS for https URLs, through the configured proxies.
@@ -125,7 +129,8 @@ impl NetworkTransport {
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let connector =
             if options.http2 { https.enable_http2().wrap_connector(tcp) } else { https.wrap_connector(tcp) };
-        Ok(Arc::new(Self::with_proxies(connector, options, proxies)))
+        let host = (!options.http2).then(Arc::default);
+        Ok(Arc::new(Self { host, ..Self::with_proxies(connector, options, proxies) }))
     }
 }
 
@@ -152,7 +157,7 @@ where
             .http2_keep_alive_timeout(PING_TIMEOUT);
         let pooled = builder.build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Self { pooled, fresh, proxies, has_seen_http10: Arc::default() }
+        Self { pooled, fresh, proxies, has_seen_http10: Arc::default(), host: None }
     }
 }
 
@@ -168,6 +173,9 @@ where
             && let Some(authorization) = proxy.authorization()
         {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        if let Some(host) = &self.host {
+            host.set(&mut request);
         }
         let is_fresh = request.extensions().get::<FreshConnection>().is_some()
             || (self.has_seen_http10.load(Ordering::Relaxed) && request.body().is_of_unknown_length());
@@ -185,6 +193,37 @@ where
             Ok(response.map(|body| LengthCheckedBody { body, is_http2 }.boxed_unsync()))
         })
     }
+}
+
+/// The value of `Host` for the last authority: almost all requests go to one, and hyper-util would format it for each.
+#[derive(Debug, Default)]
+struct HostValue(RwLock<Option<(Scheme, Authority, HeaderValue)>>);
+
+impl HostValue {
+    fn set(&self, request: &mut http::Request<RequestBody>) {
+        let (Some(scheme), Some(authority)) = (request.uri().scheme(), request.uri().authority()) else { return };
+        // Compared as text, because `Host` keeps the case.
+        let is_same = |of: &Scheme, at: &Authority| of == scheme && at.as_str() == authority.as_str();
+        let last = self.0.read().as_ref().filter(|(of, at, _)| is_same(of, at)).map(|(.., value)| value.clone());
+        let value = last.or_else(|| {
+            let value = host_of(scheme, authority)?;
+            *self.0.write() = Some((scheme.clone(), authority.clone(), value.clone()));
+            Some(value)
+        });
+        if let Some(value) = value {
+            request.headers_mut().entry(HOST).or_insert(value);
+        }
+    }
+}
+
+/// Host and port, without the scheme's default port (RFC 9110, section 7.2).
+fn host_of(scheme: &Scheme, authority: &Authority) -> Option<HeaderValue> {
+    let default = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    match authority.port_u16().filter(|port| *port != default) {
+        Some(port) => HeaderValue::from_str(&format!("{}:{port}", authority.host())),
+        None => HeaderValue::from_str(authority.host()),
+    }
+    .ok()
 }
 
 /// A response body that fails if it is incomplete.
@@ -417,5 +456,31 @@ impl<S: Write + Unpin> Write for MarkedStream<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_field_has_the_port_unless_it_is_the_default() {
+        let host = HostValue::default();
+        for (uri, expected) in [
+            ("https://api.clerk.com/v1", "api.clerk.com"),
+            ("https://api.clerk.com/v2", "api.clerk.com"),
+            ("https://API.clerk.com/v1", "API.clerk.com"),
+            ("https://api.clerk.com:443/", "api.clerk.com"),
+            ("http://api.clerk.com:443/", "api.clerk.com:443"),
+            ("http://user@h:80/", "h"),
+            ("http://[::1]:8080/", "[::1]:8080"),
+        ] {
+            let mut request = http::Request::get(uri).body(RequestBody::empty()).unwrap();
+            host.set(&mut request);
+            assert_eq!(request.headers()[HOST], expected, "{uri}");
+        }
+        let mut request = http::Request::get("https://h/").header(HOST, "own").body(RequestBody::empty()).unwrap();
+        host.set(&mut request);
+        assert_eq!(request.headers()[HOST], "own");
     }
 }
