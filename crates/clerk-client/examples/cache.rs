@@ -4,6 +4,7 @@
 //! REDIS_URL=redis://127.0.0.1 CLERK_SECRET_KEY=sk_test_... cargo run --features redis --example cache user_...
 //! ```
 
+use std::io::Write;
 use std::time::Duration;
 
 use clerk_client::{Cache, CacheBuilder, Clerk, ClerkBuilder, Error, UpdateUser};
@@ -29,6 +30,6 @@ pub(crate) async fn run(clerk: &Clerk, id: &str) -> Result<Option<String>, Error
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clerk = ClerkBuilder::from_env().cache(cache(std::env::var("REDIS_URL").ok())).build()?;
     let id = std::env::args().nth(1).ok_or("usage: cache USER_ID")?;
-    println!("{:?} {:?}", run(&clerk, &id).await?, clerk.cache().map(Cache::stats));
-    Ok(())
+    let name = run(&clerk, &id).await?;
+    Ok(writeln!(std::io::stdout(), "{name:?} {:?}", clerk.cache().map(Cache::stats))?)
 }

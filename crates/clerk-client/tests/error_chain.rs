@@ -1,6 +1,7 @@
 //! The chain of each error: no text repeats the text of its source, and the joined chain names the cause once.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the test prints each chain")]
 
 use std::error::Error as StdError;
 use std::sync::Arc;

@@ -29,7 +29,6 @@ impl Cache {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn memory(max_bytes: u64) -> CacheBuilder {
         CacheBuilder {
             options: CacheOptions { memory_bytes: max_bytes, ..CacheOptions::new("default") },
