@@ -6,7 +6,7 @@ use clerk_quota::{Environment, Limit};
 /// Default limit of concurrent requests to Clerk.
 pub const MAX_IN_FLIGHT: usize = 1024;
 
-/// Options of a [`Limiter`].
+/// Options of a [`Limiter`](super::Limiter).
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct LimiterOptions {
