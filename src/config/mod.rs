@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
 
-use clerk_client::secret::{EnvLookup, SecretSource};
+use clerk_client::secret::{EnvLookup, SecretSource, io_reason};
 use reader::Report;
 
 /// Maximum interval between probes: older numbers would not describe the present.
@@ -119,7 +119,7 @@ impl Config {
 /// The file's text, and whether every user can read the file.
 fn read_file(path: &Path) -> Result<(Zeroizing<String>, bool), String> {
     let unreadable = |error: std::io::Error| {
-        format!("the file cannot be read: {}; check the path given with --config.file", error.kind())
+        format!("the file cannot be read: {}; check the path given with --config.file", io_reason(error.kind()))
     };
     let file = File::open(path).map_err(unreadable)?;
     let others_may_read = others_may_read(&file.metadata().map_err(unreadable)?);

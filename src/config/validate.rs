@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 
 use super::model::{Plan, ProbeWhen};
 use super::tree::Value;
-use clerk_client::secret::{looks_like_secret, looks_like_secret_path};
+use clerk_client::secret::{io_reason, looks_like_secret, looks_like_secret_path};
 
 const MAX_NAME_CHARS: usize = 64;
 
@@ -213,7 +213,7 @@ pub(super) fn ca_file(path: &Path) -> Result<(), String> {
         return Err("contains a key; name a PEM file".to_owned());
     }
     let content = std::fs::read(path)
-        .map_err(|error| format!("the file cannot be read: {}; name a readable PEM file", error.kind()))?;
+        .map_err(|error| format!("the file cannot be read: {}; name a readable PEM file", io_reason(error.kind())))?;
     let marker = b"-----BEGIN CERTIFICATE-----";
     if content.windows(marker.len()).any(|window| window == marker) {
         Ok(())

@@ -137,7 +137,7 @@ fn other_mistake_has_position_key_and_remedy() {
         (after("low_threshold: 10%"), "c.yml:1:16: low_threshold: text instead of a number; write `0.1` for 10 %"),
         (
             after("tls_config: { ca_file: /nonexistent }"),
-            "c.yml:1:24: tls_config.ca_file: the file cannot be read: entity not found; name a readable PEM file",
+            "c.yml:1:24: tls_config.ca_file: the file cannot be read: no such file; name a readable PEM file",
         ),
         (
             after("tls_config: { ca_file: /dev/null }"),
@@ -279,7 +279,7 @@ fn unreadable_file_is_reported_with_its_name() {
     let message = |path: &Path| Config::load(path, &env).unwrap_err().to_string();
     assert_eq!(
         message(Path::new("/nonexistent.yml")),
-        "/nonexistent.yml: the file cannot be read: entity not found; check the path given with --config.file"
+        "/nonexistent.yml: the file cannot be read: no such file; check the path given with --config.file"
     );
     assert!(message(Path::new("/")).contains("is a directory"));
     assert!(message(Path::new("/dev/zero")).contains("larger than 1 MiB"));

@@ -17,6 +17,7 @@
 //! #   .transport(transport)
 //!     .cache(Cache::memory(64 << 20))
 //!     .build()?;
+//! // `id` is the id of a user, `user_...`.
 //! let user = clerk.users().get(&id).await?; // A request, within the rate limit.
 //! let same = clerk.users().get(&id).await?; // From the cache.
 //! # assert_eq!((user, simulator.truth().requests.total), (same, 1));

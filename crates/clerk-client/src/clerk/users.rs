@@ -26,7 +26,8 @@ const MAX_ID_LENGTH: usize = 100;
 /// use clerk_client::{ListUsers, Order, OrderField, UserFilter};
 ///
 /// let latest = Order::descending(OrderField::LastSignInAt);
-/// let list = ListUsers::new().filter(UserFilter::new().query("ada")).limit(20).order_by(latest);
+/// let ada = UserFilter::new().query("ada");
+/// let list = ListUsers::new().filter(ada).limit(20).order_by(latest);
 /// for user in clerk.users().list(&list).await? {
 ///     let name = user.first_name();
 /// }
@@ -72,7 +73,7 @@ impl Users {
     /// # async fn example(clerk: clerk_client::Clerk) -> Result<(), clerk_client::Error> {
     /// use clerk_client::CreateUser;
     ///
-    /// let ada = CreateUser::new().email_address("ada@example.com").first_name("Ada").external_id("42");
+    /// let ada = CreateUser::new().email_address("ada@example.com").first_name("Ada");
     /// let user = clerk.users().create(&ada).await?;
     /// # Ok(())
     /// # }

@@ -17,8 +17,7 @@ mod source;
 pub use clerk_key::ClerkKey;
 pub use key_source::KeySource;
 pub use scan::{SecretScanner, base64_decoded, percent_decoded};
-pub(crate) use source::io_reason;
-pub use source::{EnvLookup, SecretError, SecretFault, SecretSource, process_env};
+pub use source::{EnvLookup, SecretError, SecretFault, SecretSource, io_reason, process_env};
 
 use std::fmt;
 

@@ -161,7 +161,8 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
 }
 
 /// Describes an I/O error: the standard library says "entity not found" for a missing file.
-pub(crate) fn io_reason(kind: io::ErrorKind) -> String {
+#[must_use]
+pub fn io_reason(kind: io::ErrorKind) -> String {
     if kind == io::ErrorKind::NotFound { "no such file".to_owned() } else { kind.to_string() }
 }
 
