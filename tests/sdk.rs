@@ -16,6 +16,8 @@ mod exposition;
 mod front;
 #[path = "sdk/machines.rs"]
 mod machines;
+#[path = "sdk/users.rs"]
+mod users;
 
 use std::path::Path;
 use std::process::Stdio;

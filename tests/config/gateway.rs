@@ -234,7 +234,7 @@ fn every_mistake_has_a_remedy() {
         ("web_config_file: none.yml", "gateway.web_config_file: /none.yml: the web configuration cannot be read"),
         ("web_config_file: no-certificate.yml", "tls_server_config.cert_file"),
         ("web_config_file: users.yml", "gateway.web_config_file: it has basic_auth_users"),
-        ("listen_address: CANARYpassword0123", "gateway.listen_address: no address to listen on"),
+        ("listen_address: CANARYpassword0123", "gateway.listen_address: not a listen address"),
         ("webhooks: { path: /hooks }", "gateway.webhooks.signing_secret_files: missing"),
         ("webhooks: { signing_secret_files: [] }", "the list is empty"),
         ("webhooks: { path: /v1/hooks, signing_secret_files: [webhook] }", "paths below /v1 are Clerk's"),

@@ -191,7 +191,7 @@ fn says_what_it_should(told: &Alert, alert: &str, instance: &str) {
 
     let note = |name: &str| told.annotations[name].as_str();
     assert!(note("summary").contains("throttles requests"), "{told:?}");
-    for part in ["ucket instance", &format!("instance {instance}"), "the last 5 minutes", "429"] {
+    for part in ["ucket instance", &format!("nstance {instance}"), "the last 5 minutes", "429"] {
         assert!(note("description").contains(part), "{part}: {told:?}");
     }
     let (_, runbook) = note("runbook_url").split_once("/blob/main/").unwrap();

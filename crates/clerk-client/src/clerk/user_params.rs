@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-macro_rules! setters {
+macro_rules! field_setters {
     ($($(#[$doc:meta])* $name:ident($value:ident: $type:ty);)*) => {
         $(
             $(#[$doc])*
@@ -55,7 +55,8 @@ pub struct CreateUser {
     fields: Map<String, Value>,
 }
 
-/// Changes of a user, for [`Users::update`](super::Users::update). Fields that are not set stay as they are.
+/// Changes of a user, for [`Users::update`](super::Users::update). Fields that are not set stay as they are. Metadata has a
+/// route of its own, `PATCH /v1/users/{user_id}/metadata`, for [`Clerk::request`](super::Clerk::request).
 ///
 /// Fields, from [Clerk's reference](https://clerk.com/docs/reference/backend-api/tag/users/patch/users/{user_id}):
 #[derive(Clone, PartialEq, Default)]
@@ -67,7 +68,7 @@ body!(CreateUser);
 body!(UpdateUser);
 
 impl CreateUser {
-    setters! {
+    field_setters! {
         /// The application's own id of the user.
         external_id(id: String);
         /// The first name.
@@ -113,7 +114,7 @@ impl CreateUser {
 }
 
 impl UpdateUser {
-    setters! {
+    field_setters! {
         /// The application's own id of the user.
         external_id(id: String);
         /// The first name.
@@ -132,12 +133,6 @@ impl UpdateUser {
         primary_email_address_id(id: String);
         /// The id of the phone number that becomes the primary one.
         primary_phone_number_id(id: String);
-        /// Metadata that browsers can read; replaces the former.
-        public_metadata(metadata: Map<String, Value>);
-        /// Metadata that only the Backend API can read; replaces the former.
-        private_metadata(metadata: Map<String, Value>);
-        /// Metadata that browsers can read and write; replaces the former.
-        unsafe_metadata(metadata: Map<String, Value>);
     }
 
     /// Clears a field: sends `null`.
