@@ -55,8 +55,10 @@ pub struct CreateUser {
     fields: Map<String, Value>,
 }
 
-/// Changes of a user, for [`Users::update`](super::Users::update). Fields that are not set stay as they are. Metadata has a
-/// route of its own, `PATCH /v1/users/{user_id}/metadata`, for [`Clerk::request`](super::Clerk::request).
+/// Changes of a user, for [`Users::update`](super::Users::update).
+///
+/// Fields that are not set stay as they are. Metadata has its own route, `PATCH /v1/users/{user_id}/metadata`, for
+/// [`Clerk::request`](super::Clerk::request).
 ///
 /// Fields, from [Clerk's reference](https://clerk.com/docs/reference/backend-api/tag/users/patch/users/{user_id}):
 #[derive(Clone, PartialEq, Default)]
