@@ -125,12 +125,11 @@ fn transport_error_has_its_cause_as_source() {
 
 #[tokio::test]
 async fn dead_network_is_named_once() {
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let once = RequestOptions::default().retry(RetryPolicy::default().max_retries(0));
     let clerk = Clerk::builder()
         .secret_key(clerk_test_support::KEY)
-        .api_url(format!("http://127.0.0.1:{port}"))
+        // A privileged port that nothing listens on.
+        .api_url("http://127.0.0.1:1")
         .request_options(once)
         .cache(Cache::memory(1 << 20))
         .build()
