@@ -23,10 +23,10 @@ pub(super) fn merge(
     });
     let is_named = live.basis == Some(Basis::Headers);
     let basis = match (live.basis, behind.basis) {
-        (Some(Basis::Headers), _) => Some(Basis::Headers),
+        _ if is_named => live.basis,
         _ if is_sampled => Some(Basis::Sampled),
-        (_, Some(basis)) if basis.knows_use() => Some(basis),
         (Some(Basis::Configured) | None, basis) => basis,
+        (_, Some(basis)) if basis.knows_use() => Some(basis),
         (basis, _) => basis,
     };
     let peak = behind.usage_peak.filter(|_| !is_unreliable && (is_named || !is_sampled));

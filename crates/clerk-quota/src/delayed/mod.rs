@@ -206,8 +206,9 @@ impl Delayed {
         self.fraction += weight;
         let whole = self.fraction.floor();
         self.fraction -= whole;
-        // At most one more than the largest weight.
-        whole as u32
+        #[expect(clippy::cast_possible_truncation, reason = "at most one more than the largest weight")]
+        let whole = whole as u32;
+        whole
     }
 
     /// Returns the bucket that counts a request.
