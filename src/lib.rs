@@ -22,6 +22,7 @@
 //!
 //! - [`gateway`]: a reverse proxy for the applications' own SDKs: attributes requests to callers, and saves requests to
 //!   Clerk.
+//! - [`telemetry`]: receives OpenTelemetry traces of applications and counts the calls to Clerk in them.
 //! - [`config`]: the YAML file and the environment variables, fully checked. Uses `gateway`.
 //! - [`probe`]: schedules probes and user counts, and runs them.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus. Uses `gateway`.
@@ -50,3 +51,4 @@ pub mod gateway;
 pub mod metrics;
 pub mod probe;
 pub mod state;
+pub mod telemetry;
