@@ -8,7 +8,7 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 
-use super::options::{Plan, PlannedInstance};
+use super::options::{PlannedInstance, SpanPlan};
 use super::receiver::{ReceiverLimits, Rejected};
 use super::senders::{CallerNames, Choice, Sender, SenderClocks};
 use super::span::{Call, CallEnd, SpanKind, classify};
@@ -66,7 +66,11 @@ impl Shift {
     /// Our clock does not follow steps of the wall clock, by which senders go: `step_seconds` is its lead.
     fn of_wall_clock(step_seconds: f64) -> Self {
         let step = Duration::try_from_secs_f64(step_seconds.abs()).unwrap_or_default();
-        if step_seconds < 0.0 { Self { forth: step, ..Self::default() } } else { Self { back: step, ..Self::default() } }
+        if step_seconds < 0.0 {
+            Self { forth: step, ..Self::default() }
+        } else {
+            Self { back: step, ..Self::default() }
+        }
     }
 
     const fn apply(self, time: Moment) -> Moment {
@@ -111,7 +115,7 @@ impl Account {
         &mut self,
         now: Moment,
         step_seconds: f64,
-        plan: &Plan,
+        plan: &SpanPlan,
         request: &ExportTraceServiceRequest,
     ) -> Rejected {
         let wall = Shift::of_wall_clock(step_seconds);
@@ -128,7 +132,7 @@ impl Account {
         rejected
     }
 
-    fn origin<'a>(&mut self, now: Moment, wall: Shift, plan: &'a Plan, resource: &ResourceSpans) -> Origin<'a> {
+    fn origin<'a>(&mut self, now: Moment, wall: Shift, plan: &'a SpanPlan, resource: &ResourceSpans) -> Origin<'a> {
         let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
         let instance = match plan.attribution.choose(attributes) {
             Choice::Instance(place) => plan.instances.get(place),
@@ -144,7 +148,7 @@ impl Account {
         }
     }
 
-    fn take_span(&mut self, now: Moment, plan: &Plan, origin: &Origin<'_>, span: &Span) -> SpanResult {
+    fn take_span(&mut self, now: Moment, plan: &SpanPlan, origin: &Origin<'_>, span: &Span) -> SpanResult {
         let call = match classify(span, &plan.hosts) {
             SpanKind::Call(call) => call,
             SpanKind::OtherKind => return SpanResult::OtherKind,
@@ -215,9 +219,7 @@ impl Account {
         let weight = call.sampling_ratio.map_or(origin.weight, |ratio| 1.0 / ratio);
         let reported = instance.ledger.lock().report(now, &ReportedRequest { start, ended, end, weight });
         let (result, report) = match reported {
-            Reported::Pending(id) => {
-                (SpanResult::Accepted, Some(Report { ledger: Arc::clone(&instance.ledger), id }))
-            }
+            Reported::Pending(id) => (SpanResult::Accepted, Some(Report { ledger: Arc::clone(&instance.ledger), id })),
             Reported::Late => (SpanResult::Late, None),
             Reported::Future => (SpanResult::Future, None),
             Reported::Overflow => (SpanResult::Dropped, None),

@@ -62,7 +62,7 @@ pub enum InvalidTelemetryOptions {
 
 /// The options in the form in which spans are looked at.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct SpanPlan {
     pub hosts: Hosts,
     pub instances: Vec<PlannedInstance>,
     pub attribution: Attribution,
@@ -76,7 +76,7 @@ pub(super) struct PlannedInstance {
     pub ledger: Handle,
 }
 
-impl Plan {
+impl SpanPlan {
     pub(super) fn new(options: TelemetryOptions) -> Result<Self, InvalidTelemetryOptions> {
         let ratio = options.sampling_ratio;
         if !(ratio > 0.0 && ratio <= 1.0) {
@@ -93,11 +93,7 @@ impl Plan {
         Ok(Self {
             hosts,
             instances,
-            attribution: Attribution {
-                names,
-                attribute: options.instance_attribute,
-                values: options.instance_values,
-            },
+            attribution: Attribution { names, attribute: options.instance_attribute, values: options.instance_values },
             caller_attributes: options.caller_attributes,
             weight: 1.0 / ratio,
         })

@@ -12,8 +12,18 @@ use super::captured::BODIES;
 use super::support::{CAPTURED_HOST, World, call, request, text, texts};
 
 /// Parts of the captured bodies and of [`personal_body`] that must not stay.
-const PERSONAL: [&str; 10] =
-    ["user_3", "user_C", "37aQUqkiM6C9cXY0OhKCSxcAAeK", "limit=", "order_by", "18432/", "@example", "CANARY", "alice", "secret-value"];
+const PERSONAL: [&str; 10] = [
+    "user_3",
+    "user_C",
+    "37aQUqkiM6C9cXY0OhKCSxcAAeK",
+    "limit=",
+    "order_by",
+    "18432/",
+    "@example",
+    "CANARY",
+    "alice",
+    "secret-value",
+];
 
 /// A call with personal data wherever a sender can put it.
 fn personal_body() -> Vec<u8> {
@@ -27,7 +37,8 @@ fn personal_body() -> Vec<u8> {
     span.attributes.push(text("enduser.id", "alice@example.com"));
     let mut broken = span.clone();
     broken.span_id = vec![1];
-    request(vec![text("service.name", "sk_live_CANARY"), text("host.name", "alice")], vec![span, broken]).encode_to_vec()
+    request(vec![text("service.name", "sk_live_CANARY"), text("host.name", "alice")], vec![span, broken])
+        .encode_to_vec()
 }
 
 fn assert_harmless(text: &str, what: &str) {

@@ -111,12 +111,10 @@ async fn errors_are_a_status_in_the_same_format() {
     let answered = answer(&world, brotli).await;
     assert_eq!((answered.status.as_u16(), &*answered.media_type), (415, PROTOBUF));
     let refused = world.telemetry.stats().refused;
-    assert_eq!(Refusal::ALL.map(|refusal| (refusal.as_str(), refused[refusal.index()])), [
-        ("invalid", 2),
-        ("too_large", 2),
-        ("unsupported", 2),
-        ("overloaded", 0)
-    ]);
+    assert_eq!(
+        Refusal::ALL.map(|refusal| (refusal.as_str(), refused[refusal.index()])),
+        [("invalid", 2), ("too_large", 2), ("unsupported", 2), ("overloaded", 0)]
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use clerk_exporter::telemetry::decode::{DecodeError, BodyEncoding, BodyFormat};
+use clerk_exporter::telemetry::decode::{BodyEncoding, BodyFormat, DecodeError};
 use clerk_exporter::telemetry::{Rejected, SpanResult, Telemetry, TelemetryInstance, TelemetryOptions};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -121,7 +121,9 @@ impl World {
 pub(crate) fn request(resource: Vec<KeyValue>, spans: Vec<Span>) -> ExportTraceServiceRequest {
     let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
     let resource = Some(Resource { attributes: resource, ..Resource::default() });
-    ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }] }
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }],
+    }
 }
 
 /// A client span with these attributes that ended 5 s ago, after 100 ms.

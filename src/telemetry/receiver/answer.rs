@@ -10,7 +10,7 @@ use prost::Message;
 use serde::Serialize;
 
 use super::Rejected;
-use crate::telemetry::decode::{DecodeError, BodyFormat};
+use crate::telemetry::decode::{BodyFormat, DecodeError};
 use crate::telemetry::stats::Refusal;
 
 /// Seconds after which an exporter may try again: bodies are decoded within a fraction of it.
