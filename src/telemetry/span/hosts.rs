@@ -42,7 +42,7 @@ impl Hosts {
         let mut list = Self::default();
         for text in hosts {
             let (name, port) = parse(text).ok_or_else(|| InvalidHost(mask_secrets(text)))?;
-            let ports = port.map_or(&[443, 80][..], std::slice::from_ref);
+            let ports = port.as_ref().map_or(&[443, 80][..], std::slice::from_ref);
             for port in ports {
                 list.add(Host::new(&name, *port));
             }
