@@ -1,0 +1,105 @@
+//! The options of the telemetry source.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::receiver::ReceiverLimits;
+use super::reports::Reports;
+use super::senders::Attribution;
+use super::span::{HostId, Hosts, InvalidHost};
+
+/// The options of the telemetry source.
+#[derive(Debug, Clone)]
+pub struct TelemetryOptions {
+    /// The instances whose calls are counted.
+    pub instances: Vec<TelemetryInstance>,
+    /// The attribute of resources that names the instance. Not needed with one instance.
+    pub instance_attribute: Option<String>,
+    /// The aliases of instances by the attribute's values.
+    pub instance_values: BTreeMap<String, Arc<str>>,
+    /// The attributes of resources that name the caller, joined with `/`.
+    pub caller_attributes: Vec<String>,
+    /// The share of spans that applications keep, above 0 and at most 1, where spans do not say it themselves.
+    pub sampling_ratio: f64,
+    /// Limits on requests and memory. Only those of [`Telemetry::new`](super::Telemetry::new) count.
+    pub limits: ReceiverLimits,
+}
+
+/// An instance of Clerk whose calls are counted.
+#[derive(Debug, Clone)]
+pub struct TelemetryInstance {
+    /// The alias.
+    pub name: Arc<str>,
+    /// The hosts of its API, each `host`, `host:port` or a URL.
+    pub hosts: Vec<String>,
+    /// Where its calls are counted.
+    pub ledger: Arc<dyn Reports>,
+}
+
+impl Default for TelemetryOptions {
+    fn default() -> Self {
+        Self {
+            instances: Vec::new(),
+            instance_attribute: Some("deployment.environment.name".to_owned()),
+            instance_values: BTreeMap::new(),
+            caller_attributes: vec!["service.name".to_owned()],
+            sampling_ratio: 1.0,
+            limits: ReceiverLimits::default(),
+        }
+    }
+}
+
+/// Options that cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidTelemetryOptions {
+    /// A host that is none.
+    #[error("telemetry.hosts")]
+    Host(#[from] InvalidHost),
+    /// A ratio that is not above 0 and at most 1.
+    #[error("telemetry.sampling_ratio: {0} is not a ratio; write a number above 0 and at most 1")]
+    SamplingRatio(f64),
+}
+
+/// The options in the form in which spans are looked at.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub hosts: Hosts,
+    pub instances: Vec<PlannedInstance>,
+    pub attribution: Attribution,
+    pub caller_attributes: Vec<String>,
+    pub weight: f64,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedInstance {
+    pub hosts: Vec<HostId>,
+    pub ledger: Arc<dyn Reports>,
+}
+
+impl Plan {
+    pub(super) fn new(options: TelemetryOptions) -> Result<Self, InvalidTelemetryOptions> {
+        let ratio = options.sampling_ratio;
+        if !(ratio > 0.0 && ratio <= 1.0) {
+            return Err(InvalidTelemetryOptions::SamplingRatio(ratio));
+        }
+        let mut hosts = Hosts::default();
+        let names = options.instances.iter().map(|instance| Arc::clone(&instance.name)).collect();
+        let mut instances = Vec::new();
+        for instance in options.instances {
+            let own = Hosts::new(instance.hosts.iter().map(String::as_str))?;
+            hosts.extend(&own);
+            instances.push(PlannedInstance { hosts: own.ids().collect(), ledger: instance.ledger });
+        }
+        Ok(Self {
+            hosts,
+            instances,
+            attribution: Attribution {
+                names,
+                attribute: options.instance_attribute,
+                values: options.instance_values,
+            },
+            caller_attributes: options.caller_attributes,
+            weight: 1.0 / ratio,
+        })
+    }
+}
