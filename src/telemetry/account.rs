@@ -9,15 +9,17 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 
 use super::options::{Plan, PlannedInstance};
 use super::receiver::{ReceiverLimits, Rejected};
-use super::reports::{ReportId, Reported, ReportedEnd, ReportedRequest, Reports};
 use super::senders::{CallerNames, Choice, Sender, SenderClocks};
 use super::span::{Call, CallEnd, SpanKind, classify};
 use super::span_memory::{Arrival, SpanMemory, SpanRef};
 use super::stats::{SpanResult, TelemetryStats};
-use clerk_quota::{CallerId, KeyVerdict, Moment, Observation, RequestStart, Source};
+use clerk_quota::ledger::Handle;
+use clerk_quota::{
+    CallerId, KeyVerdict, Moment, Observation, ReportId, Reported, ReportedEnd, ReportedRequest, RequestStart, Source,
+};
 
-/// The part of the program that the ledger counts these requests for.
-const SOURCE: Source = Source::Client;
+/// The source that the ledger counts these requests for.
+const SOURCE: Source = Source::Telemetry;
 
 /// The longest delay that is recorded, so that one absurd time does not spoil the sum of all.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,13 +27,13 @@ const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A report that can be taken back.
 #[derive(Debug, Clone)]
 struct Report {
-    ledger: Arc<dyn Reports>,
+    ledger: Handle,
     id: ReportId,
 }
 
 impl Report {
     fn cancel(&self) -> bool {
-        self.ledger.cancel(self.id)
+        self.ledger.lock().cancel_report(self.id)
     }
 }
 
@@ -45,12 +47,31 @@ pub(super) struct Account {
     stats: TelemetryStats,
 }
 
+/// How a time on a sender's clock becomes one on ours.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shift {
+    back: Duration,
+    forth: Duration,
+}
+
+impl Shift {
+    /// Our clock does not follow steps of the wall clock, by which senders go: `step_seconds` is its lead.
+    fn of_wall_clock(step_seconds: f64) -> Self {
+        let step = Duration::try_from_secs_f64(step_seconds.abs()).unwrap_or_default();
+        if step_seconds < 0.0 { Self { forth: step, ..Self::default() } } else { Self { back: step, ..Self::default() } }
+    }
+
+    const fn apply(self, time: Moment) -> Moment {
+        time.before(self.back).after(self.forth)
+    }
+}
+
 /// What the spans of one resource have in common.
 struct Origin<'a> {
     instance: Option<&'a PlannedInstance>,
     caller: CallerId,
-    /// By how much times are moved back.
-    shift: Duration,
+    /// How senders' times become ours.
+    shift: Shift,
     weight: f64,
 }
 
@@ -77,11 +98,18 @@ impl Account {
         &self.callers
     }
 
-    /// Accounts for all spans of a request that arrived at `now`.
-    pub(super) fn take(&mut self, now: Moment, plan: &Plan, request: &ExportTraceServiceRequest) -> Rejected {
+    /// Accounts for all spans of a request that arrived at `now`. The wall clock is ahead of it by `step_seconds`.
+    pub(super) fn take(
+        &mut self,
+        now: Moment,
+        step_seconds: f64,
+        plan: &Plan,
+        request: &ExportTraceServiceRequest,
+    ) -> Rejected {
+        let wall = Shift::of_wall_clock(step_seconds);
         let mut rejected = Rejected::default();
         for resource in &request.resource_spans {
-            let origin = self.origin(now, plan, resource);
+            let origin = self.origin(now, wall, plan, resource);
             for span in spans(resource) {
                 let result = self.take_span(now, plan, &origin, span);
                 self.stats.spans[result.index()] += 1;
@@ -92,17 +120,18 @@ impl Account {
         rejected
     }
 
-    fn origin<'a>(&mut self, now: Moment, plan: &'a Plan, resource: &ResourceSpans) -> Origin<'a> {
+    fn origin<'a>(&mut self, now: Moment, wall: Shift, plan: &'a Plan, resource: &ResourceSpans) -> Origin<'a> {
         let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
         let instance = match plan.attribution.choose(attributes) {
             Choice::Instance(place) => plan.instances.get(place),
             Choice::Unattributed => None,
         };
-        let ends = spans(resource).map(|span| Moment::from_unix(Duration::from_nanos(span.end_time_unix_nano)));
+        let end = |span: &Span| wall.apply(Moment::from_unix(Duration::from_nanos(span.end_time_unix_nano)));
+        let lead = self.clocks.correct(now, Sender::of(attributes, &self.sender_key), spans(resource).map(end));
         Origin {
             instance,
             caller: self.callers.find(attributes, &plan.caller_attributes),
-            shift: self.clocks.correct(now, Sender::of(attributes, &self.sender_key), ends),
+            shift: Shift { back: wall.back.saturating_add(lead), ..wall },
             weight: plan.weight,
         }
     }
@@ -121,7 +150,7 @@ impl Account {
         let place = SpanRef::from(&call);
         let arrival = self.memory.arrive(now, &place);
         if !matches!(arrival, Arrival::Duplicate) {
-            let delay = now.since(call.ended).min(MAX_DELAY);
+            let delay = now.since(origin.shift.apply(call.ended)).min(MAX_DELAY);
             self.stats.delay_seconds.observe(delay.as_secs_f64());
         }
         match arrival {
@@ -153,7 +182,7 @@ impl Account {
         if origin.caller == CallerId::OTHER {
             self.stats.dropped_callers += 1;
         }
-        let (started, ended) = (call.started.before(origin.shift), call.ended.before(origin.shift));
+        let (started, ended) = (origin.shift.apply(call.started), origin.shift.apply(call.ended));
         let end = match call.end {
             // It cost nothing. If it has an inner span, that one speaks for itself.
             CallEnd::NotSent => return SpanResult::Accepted,
@@ -176,14 +205,14 @@ impl Account {
         let start =
             RequestStart { at: started, source: SOURCE, caller: origin.caller, route: call.route, method: call.method };
         let weight = call.sampling_ratio.map_or(origin.weight, |ratio| 1.0 / ratio);
-        let reported = instance.ledger.report(now, &ReportedRequest { start, ended, end, weight });
+        let reported = instance.ledger.lock().report(now, &ReportedRequest { start, ended, end, weight });
         let (result, report) = match reported {
             Reported::Pending(id) => {
                 (SpanResult::Accepted, Some(Report { ledger: Arc::clone(&instance.ledger), id }))
             }
             Reported::Late => (SpanResult::Late, None),
             Reported::Future => (SpanResult::Future, None),
-            Reported::Dropped => return SpanResult::Dropped,
+            Reported::Overflow => (SpanResult::Dropped, None),
         };
         self.stats.at_most += u64::from(call.is_nextjs_fetch);
         self.memory.count(now, &SpanRef::from(call), report);

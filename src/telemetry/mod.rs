@@ -6,7 +6,7 @@
 //! ```text
 //! POST /v1/traces ──► decode ──► span::classify ──► senders (clock, caller, instance)
 //!                                                      │
-//!                     ledger ◄── reports ◄── span_memory (duplicates, nested spans)
+//!                           ledger ◄───────── span_memory (duplicates, nested spans)
 //! ```
 //!
 //! Paths become route templates in [`span::classify`]. No path, query, header value or user is in any type that
@@ -16,7 +16,6 @@ mod account;
 pub mod decode;
 mod options;
 pub mod receiver;
-mod reports;
 pub mod senders;
 pub mod span;
 pub mod span_memory;
@@ -24,5 +23,4 @@ mod stats;
 
 pub use options::{InvalidTelemetryOptions, TelemetryInstance, TelemetryOptions};
 pub use receiver::{ReceiverLimits, Rejected, Telemetry};
-pub use reports::{ReportId, Reported, ReportedEnd, ReportedRequest, Reports};
 pub use stats::{Refusal, SpanResult, TelemetryStats};

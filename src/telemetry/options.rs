@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::receiver::ReceiverLimits;
-use super::reports::Reports;
 use super::senders::Attribution;
 use super::span::{HostId, Hosts, InvalidHost};
+use clerk_quota::ledger::Handle;
 
 /// The options of the telemetry source.
 #[derive(Debug, Clone)]
@@ -32,8 +32,8 @@ pub struct TelemetryInstance {
     pub name: Arc<str>,
     /// The hosts of its API, each `host`, `host:port` or a URL.
     pub hosts: Vec<String>,
-    /// Where its calls are counted.
-    pub ledger: Arc<dyn Reports>,
+    /// Where its calls are counted. Its [`lateness`](clerk_quota::Settings::lateness) must be set.
+    pub ledger: Handle,
 }
 
 impl Default for TelemetryOptions {
@@ -73,7 +73,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct PlannedInstance {
     pub hosts: Vec<HostId>,
-    pub ledger: Arc<dyn Reports>,
+    pub ledger: Handle,
 }
 
 impl Plan {

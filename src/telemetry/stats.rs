@@ -28,7 +28,7 @@ pub enum SpanResult {
     Unattributed,
     /// A call to Clerk without valid ids or times.
     Malformed,
-    /// A call that exceeds a limit.
+    /// A call beyond the limit on calls that wait for their window: only totals count it.
     Dropped,
 }
 
@@ -115,7 +115,7 @@ pub struct TelemetryStats {
     pub spans: [u64; SpanResult::ALL.len()],
     /// Refused requests, in the order of [`Refusal::ALL`].
     pub refused: [u64; Refusal::ALL.len()],
-    /// Seconds from the end of a call, by its sender's clock, to its arrival. At least 0 and at most a day.
+    /// Seconds from the end of a call, by its sender's corrected clock, to its arrival; at most a day.
     pub delay_seconds: Histogram,
     /// Counted calls that may have been answered by the cache of Next.js: Clerk saw at most these.
     pub at_most: u64,

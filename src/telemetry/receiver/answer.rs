@@ -125,9 +125,10 @@ fn message(rejected: Rejected) -> String {
     let Rejected { malformed, dropped } = rejected;
     match (malformed, dropped) {
         (_, 0) => format!("{malformed} spans of calls to Clerk have no valid ids or times"),
-        (0, _) => format!("{dropped} spans of calls to Clerk exceed a limit"),
+        (0, _) => format!("{dropped} spans of calls to Clerk exceed a limit and count only in totals"),
         _ => format!(
-            "{malformed} spans of calls to Clerk have no valid ids or times, and {dropped} more exceed a limit"
+            "{malformed} spans of calls to Clerk have no valid ids or times, and {dropped} more exceed a limit and count \
+             only in totals"
         ),
     }
 }

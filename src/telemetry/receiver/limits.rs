@@ -33,12 +33,12 @@ impl Default for ReceiverLimits {
     }
 }
 
-/// Spans of an accepted request that were not counted although they are calls to Clerk.
+/// Spans of an accepted request that are calls to Clerk and were not counted as such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rejected {
     /// Without valid ids or times.
     pub malformed: u64,
-    /// Beyond a limit of the ledger.
+    /// Beyond the limit on calls that wait for their window: only totals count them.
     pub dropped: u64,
 }
 

@@ -103,7 +103,7 @@ impl Telemetry {
         let mut account = self.account.lock();
         // Under the lock, so that times do not decrease.
         let now = self.clock.now();
-        Ok(account.take(now, &plan, &request))
+        Ok(account.take(now, self.clock.step_seconds(), &plan, &request))
     }
 
     async fn export(self: Arc<Self>, request: Request) -> Result<(Format, Rejected), (Option<Format>, Failure)> {

@@ -9,8 +9,8 @@ const DIGITS: usize = 14;
 /// All thresholds.
 const RANGE: u64 = 1 << (4 * DIGITS);
 
-/// Ratios below this are taken for a mistake: one span would stand for more than a million calls.
-const LEAST: f64 = 1e-6;
+/// Ratios below this are taken for a mistake. The ledger lets a report stand for at most this many requests.
+const LEAST: f64 = 1.0 / 65_535.0;
 
 /// Returns the ratio, above 0 and at most 1; `None` if the text states none or an invalid one.
 #[expect(clippy::cast_precision_loss, reason = "both are at most 2^56; a ratio needs no more than 53 bits")]
