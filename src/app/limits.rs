@@ -57,8 +57,7 @@ impl ServeLimits {
         let share = if has_gateway { 4 } else { 1 };
         let pages = asked.min(files / share).min(places / share).max(1);
         // Senders and Collectors keep one connection each.
-        let telemetry =
-            if has_telemetry { TELEMETRY_CONNECTIONS.min(files / 8).min(places / 8).max(1) } else { 0 };
+        let telemetry = if has_telemetry { TELEMETRY_CONNECTIONS.min(files / 8).min(places / 8).max(1) } else { 0 };
         let (files, places) = (files.saturating_sub(telemetry), places.saturating_sub(telemetry));
         let gateway = asked.max(GATEWAY_CONNECTIONS);
         let gateway = gateway.min(files.saturating_sub(pages) / 2).min(places.saturating_sub(pages)).max(1);
@@ -130,26 +129,32 @@ mod tests {
             (false, None, Some(8 * MIB), 128, 1),
             (true, Some(0), Some(0), 1, 1),
         ] {
-            let found = ServeLimits::new(512, has_gateway, limits(open_files, memory));
+            let found = ServeLimits::new(512, has_gateway, false, limits(open_files, memory));
             assert_eq!((found.pages, found.gateway), (pages, gateway), "{open_files:?} {memory:?}");
         }
     }
 
     #[test]
     fn requested_limit_applies_if_it_fits() {
-        let found = ServeLimits::new(20_000, true, limits(Some(1_000_000), None));
+        let found = ServeLimits::new(20_000, true, false, limits(Some(1_000_000), None));
         assert_eq!((found.pages, found.gateway), (20_000, 20_000));
-        assert_eq!(ServeLimits::new(3, true, limits(None, None)).pages, 3);
+        assert_eq!(ServeLimits::new(3, true, false, limits(None, None)).pages, 3);
     }
 
     #[test]
     fn connections_and_unsent_bytes_fit_every_limit() {
-        for has_gateway in [false, true] {
+        for (has_gateway, has_telemetry) in [(false, false), (true, false), (false, true), (true, true)] {
             for files in [1, 10, 100, 200, 1000, 4096, 65_536] {
                 for memory in [16 * MIB, 64 * MIB, 128 * MIB, 1024 * MIB] {
-                    let found = ServeLimits::new(usize::MAX, has_gateway, limits(Some(files), Some(memory)));
-                    let connections = (found.pages + if has_gateway { found.gateway } else { 0 }) as u64;
-                    assert!(connections <= files.max(2), "{found:?} of {files}");
+                    let found = ServeLimits::new(
+                        usize::MAX,
+                        has_gateway,
+                        has_telemetry,
+                        limits(Some(files), Some(memory)),
+                    );
+                    let gateway = if has_gateway { found.gateway } else { 0 };
+                    let connections = (found.pages + gateway + found.telemetry) as u64;
+                    assert!(connections <= files.max(3), "{found:?} of {files}");
                     let unsent = found.unsent_bytes as u64 * 2;
                     assert!(connections * CONNECTION_BYTES + unsent <= memory * 3 / 4, "{found:?} in {memory}");
                 }

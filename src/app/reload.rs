@@ -11,8 +11,8 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::gateway::GatewayRunner;
-use super::telemetry::TelemetryRunner;
 use super::instances::{Instances, all_settings};
+use super::telemetry::TelemetryRunner;
 use super::upstreams::content;
 use crate::admin::{ReloadError, ReloadRequest};
 use crate::config::{Config, ConfigError};

@@ -56,11 +56,7 @@ impl TelemetryRunner {
     }
 }
 
-fn options(
-    config: &Config,
-    section: &config::TelemetryConfig,
-    ledger: &Ledger,
-) -> anyhow::Result<TelemetryOptions> {
+fn options(config: &Config, section: &config::TelemetryConfig, ledger: &Ledger) -> anyhow::Result<TelemetryOptions> {
     let complete: BTreeSet<_> = section.complete.iter().collect();
     let mut instances = Vec::new();
     for instance in &config.instances {

@@ -154,7 +154,8 @@ mod tests {
     async fn low_limit_logs_one_warning_and_one_recovery() {
         log::listen();
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
-        let mut watch = Watch::new(Arc::new(Ledger::new([clerk_test_support::settings("prod")])), clock, Sources::default());
+        let mut watch =
+            Watch::new(Arc::new(Ledger::new([clerk_test_support::settings("prod")])), clock, Sources::default());
         respond(&watch, 60);
         watch.look();
         assert_eq!(log::everything(), "");

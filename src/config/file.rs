@@ -15,8 +15,10 @@ use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, telemetry, tree
 use crate::gateway::UNKNOWN_KEYS;
 use clerk_client::secret::{ClerkKey, EnvLookup};
 
-static TOP: Keys =
-    Keys { section: "", known: &["low_threshold", "tls_config", "probe", "users", "instances", "gateway", "telemetry"] };
+static TOP: Keys = Keys {
+    section: "",
+    known: &["low_threshold", "tls_config", "probe", "users", "instances", "gateway", "telemetry"],
+};
 static TLS_CONFIG: Keys = Keys { section: "tls_config", known: &["ca_file"] };
 static PROBE: Keys = Keys { section: "probe", known: &["interval", "schedule", "timeout", "path", "when"] };
 static USERS: Keys = Keys { section: "users", known: &["interval", "schedule"] };

@@ -35,8 +35,8 @@ pub use gateway::{
     CachePolicyConfig, CacheStoreConfig, CallerConfig, DEFAULT_LISTEN_ADDRESS, GatewayConfig, PacePolicyConfig,
     PolicyConfig, UnknownKeyMode, WebhooksConfig,
 };
-pub use telemetry::{DEFAULT_LISTEN_ADDRESS as DEFAULT_TELEMETRY_ADDRESS, TelemetryConfig};
 pub use model::{Config, InstanceConfig, LimitSetting, Plan, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
+pub use telemetry::{DEFAULT_LISTEN_ADDRESS as DEFAULT_TELEMETRY_ADDRESS, TelemetryConfig};
 
 pub use clerk_client::transport::{ApiUrl, ApiUrlError};
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_saphyr::DoubleQuoted;
 
 use super::gateway::redacted::GatewayView;
-use super::telemetry::redacted::TelemetryView;
 use super::model::{Config, InstanceConfig, LimitSetting, ProbeWhen, ScheduleConfig};
+use super::telemetry::redacted::TelemetryView;
 use clerk_client::secret::{REDACTED, SecretSource};
 
 impl Config {

@@ -26,9 +26,7 @@ use parking_lot::Mutex;
 pub use accounting::credential_shape::{CredentialShape, UnknownCredentialCount};
 pub use accounting::decision::{Decision, Saving};
 pub use accounting::request_record::CLIENT_GONE;
-pub use accounting::stats::{
-    CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, UNKNOWN_KEYS,
-};
+pub use accounting::stats::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, UNKNOWN_KEYS};
 pub use config::options::{
     CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
 };
@@ -42,7 +40,6 @@ use accounting::credential_shape::UnknownCredentials;
 use clerk_client::cache::Cache;
 use clerk_client::limiter::CountingKind;
 use clerk_client::webhook;
-use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
 use clerk_quota::{Bucket, CallerId};
 use request::routing_table::RoutingTable;
@@ -53,7 +50,6 @@ use request::webhooks::{CacheSet, WebhookEndpoint};
 pub struct Gateway {
     routing_table: ArcSwap<RoutingTable>,
     callers: Arc<CallerRegistry>,
-    clock: Arc<Clock>,
     /// By alias. An instance that is removed and configured again gets its old counters.
     counters: Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>,
     unknown_credentials: UnknownCredentials,
@@ -66,7 +62,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Returns an error if the options contradict each other.
-    pub fn new(options: GatewayOptions, clock: Arc<Clock>) -> Result<Self, ConfigureError> {
+    pub fn new(options: GatewayOptions) -> Result<Self, ConfigureError> {
         let callers = Arc::new(CallerRegistry::new(options.max_callers));
         let counters = Mutex::default();
         let routing_table = RoutingTable::new(options, &callers, |name| counters_of(&counters, name))?;
@@ -75,7 +71,6 @@ impl Gateway {
         Ok(Self {
             routing_table: ArcSwap::from_pointee(routing_table),
             callers,
-            clock,
             counters,
             unknown_credentials: UnknownCredentials::default(),
             caches,

@@ -59,12 +59,7 @@ impl Metrics {
 
     /// Returns the metrics of this ledger and of these sources.
     #[must_use]
-    pub fn with_sources(
-        ledger: Arc<Ledger>,
-        clock: Arc<Clock>,
-        status: Arc<ConfigStatus>,
-        sources: Sources,
-    ) -> Self {
+    pub fn with_sources(ledger: Arc<Ledger>, clock: Arc<Clock>, status: Arc<ConfigStatus>, sources: Sources) -> Self {
         let mut exporter = Registry::default();
         exporter.register_collector(Box::new(ExporterCollector { status, clock: Arc::clone(&clock) }));
         exporter.register_collector(Box::new(GatewayCollector(sources.gateway.clone())));

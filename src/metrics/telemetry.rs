@@ -20,7 +20,8 @@ impl Collector for TelemetryCollector {
         let (stats, encoder) = (telemetry.stats(), &mut encoder);
         let spans = SpanResult::ALL.map(|result| ([LabelValue::from(result.as_str())], stats.spans_with(result)));
         counter(encoder, families::TELEMETRY_SPANS, spans.into_iter())?;
-        let refused = Refusal::ALL.map(|refusal| ([LabelValue::from(refusal.as_str())], stats.refused[refusal.index()]));
+        let refused =
+            Refusal::ALL.map(|refusal| ([LabelValue::from(refusal.as_str())], stats.refused[refusal.index()]));
         counter(encoder, families::TELEMETRY_REFUSED, refused.into_iter())?;
         histogram(encoder, families::TELEMETRY_DELAY, [([], &stats.delay_seconds)].into_iter())?;
         let complete = telemetry.completeness();

@@ -58,7 +58,11 @@ impl Shift {
     /// Our clock does not follow steps of the wall clock, by which senders go: `step_seconds` is its lead.
     fn of_wall_clock(step_seconds: f64) -> Self {
         let step = Duration::try_from_secs_f64(step_seconds.abs()).unwrap_or_default();
-        if step_seconds < 0.0 { Self { forth: step, ..Self::default() } } else { Self { back: step, ..Self::default() } }
+        if step_seconds < 0.0 {
+            Self { forth: step, ..Self::default() }
+        } else {
+            Self { back: step, ..Self::default() }
+        }
     }
 
     const fn apply(self, time: Moment) -> Moment {
@@ -203,9 +207,7 @@ impl Account {
         let weight = call.sampling_ratio.map_or(origin.weight, |ratio| 1.0 / ratio);
         let reported = instance.ledger.lock().report(now, &ReportedRequest { start, ended, end, weight });
         let (result, report) = match reported {
-            Reported::Pending(id) => {
-                (SpanResult::Accepted, Some(Report { ledger: Arc::clone(&instance.ledger), id }))
-            }
+            Reported::Pending(id) => (SpanResult::Accepted, Some(Report { ledger: Arc::clone(&instance.ledger), id })),
             Reported::Late => (SpanResult::Late, None),
             Reported::Future => (SpanResult::Future, None),
             Reported::Overflow => (SpanResult::Dropped, None),

@@ -111,10 +111,7 @@ impl Plan {
         Ok(Self {
             hosts,
             instances,
-            attribution: Attribution {
-                attributes: options.instance_attributes,
-                values: options.instance_values,
-            },
+            attribution: Attribution { attributes: options.instance_attributes, values: options.instance_values },
             caller_attributes: options.caller_attributes,
             weight: 1.0 / ratio,
         })

@@ -174,9 +174,8 @@ impl<T: Clone> SpanMemory<T> {
     }
 
     fn insert(&mut self, now: Moment, hash: u64) {
-        let is_full = |slice: &Slice<T>| {
-            slice.hashes.len() >= self.max_entries / SLICES || now.since(slice.begun) >= SLICE
-        };
+        let is_full =
+            |slice: &Slice<T>| slice.hashes.len() >= self.max_entries / SLICES || now.since(slice.begun) >= SLICE;
         if self.slices.back().is_none_or(is_full) {
             self.slices.push_back(Slice {
                 begun: now,

@@ -18,7 +18,10 @@ fn read(instances: &str, lines: &str) -> Result<Config, String> {
     file("users.yml", users);
     let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
     file("tls.yml", tls);
-    file("clients.yml", &format!("{tls}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: server.pem\n"));
+    file(
+        "clients.yml",
+        &format!("{tls}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: server.pem\n"),
+    );
     file("any.yml", &format!("{tls}  client_auth_type: RequireAnyClientCert\n"));
     for name in ["server.pem", "server.key"] {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/prometheus-web/tests/data/tls").join(name);

@@ -111,10 +111,7 @@ fn calls_that_never_left_cost_nothing() {
         events: vec![Event { name: "exception".to_owned(), attributes: vec![text(key, value)], ..Event::default() }],
         ..with(vec![])
     };
-    let status = |message: &str| Span {
-        status: Some(Status { message: message.to_owned(), code: 2 }),
-        ..with(vec![])
-    };
+    let status = |message: &str| Span { status: Some(Status { message: message.to_owned(), code: 2 }), ..with(vec![]) };
     for (span, expected) in [
         (with(vec![text("error.type", "ECONNREFUSED")]), CallEnd::NotSent),
         (with(vec![text("error.type", "*net.DNSError")]), CallEnd::NotSent),

@@ -84,9 +84,8 @@ fn host_is_found_in_every_convention() {
 #[test]
 fn port_may_be_a_number() {
     let world = World::new("127.0.0.1:18432");
-    let attributes = |port| {
-        vec![text("http.method", "GET"), text("net.peer.name", "127.0.0.1"), number("net.peer.port", port)]
-    };
+    let attributes =
+        |port| vec![text("http.method", "GET"), text("net.peer.name", "127.0.0.1"), number("net.peer.port", port)];
     world.send(vec![span(1, attributes(18432)), span(2, attributes(18433)), span(3, attributes(-1))]);
     assert_eq!(world.results(), [("accepted", 1), ("other_host", 2)]);
 }

@@ -103,7 +103,8 @@ pub(super) fn read(
 
 /// Whether the host of a span does not tell its instance.
 fn shares_host(instances: &[&InstanceConfig], hosts: &[Arc<str>]) -> bool {
-    let is_shared = |one: &InstanceConfig| instances.iter().filter(|it| it.api_url.host() == one.api_url.host()).count();
+    let is_shared =
+        |one: &InstanceConfig| instances.iter().filter(|it| it.api_url.host() == one.api_url.host()).count();
     match hosts {
         [] => instances.iter().any(|instance| is_shared(instance) > 1),
         _ => instances.len() > 1,

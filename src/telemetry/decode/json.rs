@@ -90,10 +90,9 @@ struct JsonSpan<'a> {
 
 impl From<JsonSpan<'_>> for Span {
     fn from(json: JsonSpan<'_>) -> Self {
-        let status = json.status.map(|it| Status {
-            message: it.message.map(Cow::into_owned).unwrap_or_default(),
-            code: it.code.or_zero(),
-        });
+        let status = json
+            .status
+            .map(|it| Status { message: it.message.map(Cow::into_owned).unwrap_or_default(), code: it.code.or_zero() });
         Self {
             trace_id: json.trace_id.0,
             span_id: json.span_id.0,

@@ -74,9 +74,8 @@ impl Hosts {
             (Some(_), _) => false,
         };
         let port = port.unwrap_or(if scheme == Scheme::Http { 80 } else { 443 });
-        let is_it = |host: &&Host| {
-            host.port.map_or(is_default, |own| own == port) && host.name.eq_ignore_ascii_case(name)
-        };
+        let is_it =
+            |host: &&Host| host.port.map_or(is_default, |own| own == port) && host.name.eq_ignore_ascii_case(name);
         self.hosts.iter().find(is_it).map(|host| host.id)
     }
 }
