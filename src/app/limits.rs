@@ -146,12 +146,8 @@ mod tests {
         for (has_gateway, has_telemetry) in [(false, false), (true, false), (false, true), (true, true)] {
             for files in [1, 10, 100, 200, 1000, 4096, 65_536] {
                 for memory in [16 * MIB, 64 * MIB, 128 * MIB, 1024 * MIB] {
-                    let found = ServeLimits::new(
-                        usize::MAX,
-                        has_gateway,
-                        has_telemetry,
-                        limits(Some(files), Some(memory)),
-                    );
+                    let found =
+                        ServeLimits::new(usize::MAX, has_gateway, has_telemetry, limits(Some(files), Some(memory)));
                     let gateway = if has_gateway { found.gateway } else { 0 };
                     let connections = (found.pages + gateway + found.telemetry) as u64;
                     assert!(connections <= files.max(3), "{found:?} of {files}");

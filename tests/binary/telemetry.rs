@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clerk_simulator::HeaderProfile;
 use serde_json::{Value, json};
 
-use crate::exposition::Sample;
 use crate::exporter::{Clerk, Exporter, Folder, KEY, eventually, post_json, request};
+use crate::exposition::Sample;
 
 /// The host that applications know Clerk by.
 const HOST: &str = "api.clerk.com";
@@ -154,7 +154,8 @@ async fn calls_that_several_parts_see_count_once() {
         let metrics = exporter.metrics().await;
         let of = |source: &str| {
             let is_it = |sample: &&Sample| {
-                sample.name == "clerk_ratelimit_requests_total" && sample.labels.get("source").is_some_and(|it| it == source)
+                sample.name == "clerk_ratelimit_requests_total"
+                    && sample.labels.get("source").is_some_and(|it| it == source)
             };
             metrics.samples.iter().filter(is_it).map(|sample| sample.value).sum::<f64>()
         };

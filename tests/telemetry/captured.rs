@@ -1,6 +1,6 @@
 //! The captured bodies of `data/`, with the exact counts.
 
-use clerk_exporter::telemetry::decode::{Encoding, Format};
+use clerk_exporter::telemetry::decode::{BodyEncoding, BodyFormat};
 
 use super::support::{CAPTURED_HOST, World};
 
@@ -11,15 +11,15 @@ const HTTPX: &[u8] = include_bytes!("data/httpx-legacy.pb");
 const HTTPX_STABLE: &[u8] = include_bytes!("data/httpx-stable.pb.gz");
 
 /// All bodies with their formats.
-pub(crate) const BODIES: [(&[u8], Format, Encoding); 5] = [
-    (UNDICI, Format::Protobuf, Encoding::Identity),
-    (UNDICI_JSON, Format::Json, Encoding::Identity),
-    (VERCEL, Format::Protobuf, Encoding::Identity),
-    (HTTPX, Format::Protobuf, Encoding::Identity),
-    (HTTPX_STABLE, Format::Protobuf, Encoding::Gzip),
+pub(crate) const BODIES: [(&[u8], BodyFormat, BodyEncoding); 5] = [
+    (UNDICI, BodyFormat::Protobuf, BodyEncoding::Identity),
+    (UNDICI_JSON, BodyFormat::Json, BodyEncoding::Identity),
+    (VERCEL, BodyFormat::Protobuf, BodyEncoding::Identity),
+    (HTTPX, BodyFormat::Protobuf, BodyEncoding::Identity),
+    (HTTPX_STABLE, BodyFormat::Protobuf, BodyEncoding::Gzip),
 ];
 
-fn replayed((body, format, encoding): (&[u8], Format, Encoding)) -> World {
+fn replayed((body, format, encoding): (&[u8], BodyFormat, BodyEncoding)) -> World {
     let world = World::new(CAPTURED_HOST);
     assert_eq!(world.telemetry.take(body, format, encoding).unwrap().spans(), 0);
     world

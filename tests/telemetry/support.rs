@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use clerk_exporter::telemetry::decode::{DecodeError, Encoding, Format};
+use clerk_exporter::telemetry::decode::{BodyEncoding, BodyFormat, DecodeError};
 use clerk_exporter::telemetry::{Rejected, SpanResult, Telemetry, TelemetryInstance, TelemetryOptions};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -17,8 +17,8 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 
-/// When requests arrive: some seconds after the captured spans.
-pub(crate) const NOW: Duration = Duration::from_secs(1_795_883_600);
+/// When requests arrive: after the captured spans, which were sent within a minute.
+pub(crate) const NOW: Duration = Duration::from_secs(1_795_883_650);
 
 /// The host of the captured spans.
 pub(crate) const CAPTURED_HOST: &str = "127.0.0.1:18432";
@@ -52,7 +52,7 @@ fn settings(name: &str) -> Settings {
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Telemetry],
         coverage: Coverage::Sole,
-        lateness: Some(Duration::from_secs(60)),
+        lateness: Some(Duration::from_secs(120)),
     }
 }
 
@@ -82,7 +82,7 @@ impl World {
     }
 
     pub(crate) fn take(&self, body: &[u8]) -> Result<Rejected, DecodeError> {
-        self.telemetry.take(body, Format::Protobuf, Encoding::Identity)
+        self.telemetry.take(body, BodyFormat::Protobuf, BodyEncoding::Identity)
     }
 
     /// The spans by result; those without a span are left out.

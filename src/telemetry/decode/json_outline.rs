@@ -15,6 +15,10 @@ const SPAN_DEPTH: usize = 7;
 
 /// Checks the brackets of a body. Whether it is valid JSON is left to the parser.
 pub(super) fn check(body: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        // The parser would take a list for the fields of an object.
+        return Err(DecodeError::Json { line: 1, column: 1 });
+    }
     let mut left = limits.max_decoded_bytes / GROWTH;
     let mut depth = 0_usize;
     let mut in_text = false;

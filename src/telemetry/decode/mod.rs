@@ -15,14 +15,14 @@ use prost::Message;
 
 /// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum BodyFormat {
     /// `application/x-protobuf`.
     Protobuf,
     /// `application/json`.
     Json,
 }
 
-impl Format {
+impl BodyFormat {
     /// Finds the format for a `Content-Type`. Parameters are ignored.
     ///
     /// # Errors
@@ -52,15 +52,15 @@ impl Format {
 
 /// The compression of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
+pub enum BodyEncoding {
     /// Not compressed.
     Identity,
     /// gzip.
     Gzip,
 }
 
-impl Encoding {
-    /// Finds the compression for a `Content-Encoding`; none if it is missing or empty.
+impl BodyEncoding {
+    /// Finds the compression for a `Content-BodyEncoding`; none if it is missing or empty.
     ///
     /// # Errors
     ///
@@ -158,8 +158,8 @@ impl DecodeError {
 /// A [`DecodeError`] if the body is invalid or exceeds a limit.
 pub fn decode(
     body: &[u8],
-    format: Format,
-    encoding: Encoding,
+    format: BodyFormat,
+    encoding: BodyEncoding,
     limits: &DecodeLimits,
 ) -> Result<ExportTraceServiceRequest, DecodeError> {
     if body.len() > limits.max_body_bytes {
@@ -167,19 +167,19 @@ pub fn decode(
     }
     let inflated;
     let plain = match encoding {
-        Encoding::Identity if body.len() > limits.max_inflated_bytes => return Err(DecodeError::InflatedTooLarge),
-        Encoding::Identity => body,
-        Encoding::Gzip => {
+        BodyEncoding::Identity if body.len() > limits.max_inflated_bytes => return Err(DecodeError::InflatedTooLarge),
+        BodyEncoding::Identity => body,
+        BodyEncoding::Gzip => {
             inflated = inflate::inflate(body, limits.max_inflated_bytes)?;
             &inflated
         }
     };
     match format {
-        Format::Protobuf => {
+        BodyFormat::Protobuf => {
             weight::check(plain, limits)?;
             ExportTraceServiceRequest::decode(plain).map_err(|_| DecodeError::Protobuf)
         }
-        Format::Json => {
+        BodyFormat::Json => {
             json_outline::check(plain, limits)?;
             json::decode(plain)
         }

@@ -10,7 +10,7 @@ use prost::Message;
 use serde::Serialize;
 
 use super::Rejected;
-use crate::telemetry::decode::{DecodeError, Format};
+use crate::telemetry::decode::{BodyFormat, DecodeError};
 use crate::telemetry::stats::Refusal;
 
 /// Seconds after which an exporter may try again: bodies are decoded within a fraction of it.
@@ -101,16 +101,16 @@ struct JsonPartialSuccess {
 }
 
 /// Answers an accepted request.
-pub(super) fn success(format: Format, rejected: Rejected) -> Response<Body> {
+pub(super) fn success(format: BodyFormat, rejected: Rejected) -> Response<Body> {
     let partial = (rejected.spans() > 0).then(|| message(rejected));
     let body = match format {
-        Format::Protobuf => {
+        BodyFormat::Protobuf => {
             let rejected_spans = i64::try_from(rejected.spans()).unwrap_or(i64::MAX);
             let partial_success =
                 partial.map(|error_message| ExportTracePartialSuccess { rejected_spans, error_message });
             ExportTraceServiceResponse { partial_success }.encode_to_vec()
         }
-        Format::Json => {
+        BodyFormat::Json => {
             let partial_success = partial.map(|error_message| JsonPartialSuccess {
                 rejected_spans: rejected.spans().to_string(),
                 error_message,
@@ -134,12 +134,12 @@ fn message(rejected: Rejected) -> String {
 }
 
 /// Answers a refused request. Without a known format of the request, in JSON.
-pub(super) fn failure(format: Option<Format>, failure: &Failure) -> Response<Body> {
+pub(super) fn failure(format: Option<BodyFormat>, failure: &Failure) -> Response<Body> {
     let status = RpcStatus { code: failure.code(), message: failure.to_string() };
-    let format = format.unwrap_or(Format::Json);
+    let format = format.unwrap_or(BodyFormat::Json);
     let body = match format {
-        Format::Protobuf => status.encode_to_vec(),
-        Format::Json => to_json(&status),
+        BodyFormat::Protobuf => status.encode_to_vec(),
+        BodyFormat::Json => to_json(&status),
     };
     let mut response = response(failure.status(), format, body);
     if *failure == Failure::Overloaded {
@@ -148,7 +148,7 @@ pub(super) fn failure(format: Option<Format>, failure: &Failure) -> Response<Bod
     response
 }
 
-fn response(status: StatusCode, format: Format, body: Vec<u8>) -> Response<Body> {
+fn response(status: StatusCode, format: BodyFormat, body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));

@@ -23,7 +23,7 @@ use tracing::debug;
 pub use limits::{ReceiverLimits, Rejected};
 
 use super::account::Account;
-use super::decode::{DecodeError, Encoding, Format, decode};
+use super::decode::{BodyEncoding, BodyFormat, DecodeError, decode};
 use super::options::{InvalidTelemetryOptions, Plan, TelemetryOptions};
 use super::stats::{Refusal, TelemetryStats};
 use answer::Failure;
@@ -103,7 +103,7 @@ impl Telemetry {
     /// # Errors
     ///
     /// [`DecodeError`] if the body is invalid or too large; then none of its spans counts.
-    pub fn take(&self, body: &[u8], format: Format, encoding: Encoding) -> Result<Rejected, DecodeError> {
+    pub fn take(&self, body: &[u8], format: BodyFormat, encoding: BodyEncoding) -> Result<Rejected, DecodeError> {
         let request = decode(body, format, encoding, &self.limits.decode)?;
         let plan = self.plan.load();
         let mut account = self.account.lock();
@@ -112,16 +112,19 @@ impl Telemetry {
         Ok(account.take(now, self.clock.step_seconds(), &plan, &request))
     }
 
-    async fn export(self: Arc<Self>, request: Request) -> Result<(Format, Rejected), (Option<Format>, Failure)> {
+    async fn export(
+        self: Arc<Self>,
+        request: Request,
+    ) -> Result<(BodyFormat, Rejected), (Option<BodyFormat>, Failure)> {
         let (head, body) = request.into_parts();
         let header = |name: HeaderName| head.headers.get(name).map(HeaderValue::as_bytes);
-        let format = Format::of(header(CONTENT_TYPE)).map_err(|error| (None, Failure::Decode(error)))?;
+        let format = BodyFormat::of(header(CONTENT_TYPE)).map_err(|error| (None, Failure::Decode(error)))?;
         let answered = async {
-            let encoding = Encoding::of(header(CONTENT_ENCODING)).map_err(Failure::Decode)?;
+            let encoding = BodyEncoding::of(header(CONTENT_ENCODING)).map_err(Failure::Decode)?;
             let (body, permit) = body::read(body, &self.waiting, self.limits.decode.max_body_bytes).await?;
             // Closed never: the semaphore lives as long as `self`.
             let _decoder = self.decoders.acquire().await.map_err(|_| Failure::Overloaded)?;
-            if body.len() <= SMALL_BODY && encoding == Encoding::Identity {
+            if body.len() <= SMALL_BODY && encoding == BodyEncoding::Identity {
                 return self.take(&body, format, encoding).map_err(Failure::Decode);
             }
             let telemetry = Arc::clone(&self);
