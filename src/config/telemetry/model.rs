@@ -29,3 +29,11 @@ pub struct TelemetryConfig {
     /// Share of requests that the applications report, above 0 and at most 1. A span's own ratio takes precedence.
     pub sampling_ratio: f64,
 }
+
+impl TelemetryConfig {
+    /// How long the windows of an instance wait for spans; `None` if no span can belong to it.
+    pub fn lateness_of(&self, instance: &str) -> Option<Duration> {
+        let is_seen = self.instances.is_empty() || self.instances.values().any(|name| **name == *instance);
+        is_seen.then_some(self.lateness)
+    }
+}
