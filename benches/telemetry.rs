@@ -76,7 +76,8 @@ fn telemetry() -> Telemetry {
         lateness: Some(Duration::from_secs(15)),
     };
     let ledger = Ledger::new([settings]).instance("bench").expect("it was put in");
-    let instance = TelemetryInstance { name: "bench".into(), hosts: vec!["127.0.0.1:18432".into()], ledger };
+    let instance =
+        TelemetryInstance { name: "bench".into(), hosts: vec!["127.0.0.1:18432".into()], is_complete: true, ledger };
     let options = TelemetryOptions { instances: vec![instance], ..TelemetryOptions::default() };
     Telemetry::new(options, Arc::new(Clock::new())).expect("valid options")
 }

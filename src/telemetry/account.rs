@@ -80,7 +80,7 @@ impl Shift {
 
 /// What the spans of one resource have in common.
 struct Origin<'a> {
-    instance: Option<&'a PlannedInstance>,
+    instance: Choice<'a>,
     caller: CallerId,
     /// How senders' times become ours.
     shift: Shift,
@@ -134,14 +134,10 @@ impl Account {
 
     fn origin<'a>(&mut self, now: Moment, wall: Shift, plan: &'a SpanPlan, resource: &ResourceSpans) -> Origin<'a> {
         let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
-        let instance = match plan.attribution.choose(attributes) {
-            Choice::Instance(place) => plan.instances.get(place),
-            Choice::Unattributed => None,
-        };
         let end = |span: &Span| wall.apply(Moment::from_unix(Duration::from_nanos(span.end_time_unix_nano)));
         let lead = self.clocks.correct(now, Sender::of(attributes, &self.sender_key), spans(resource).map(end));
         Origin {
-            instance,
+            instance: plan.attribution.choose(attributes),
             caller: self.callers.find(attributes, &plan.caller_attributes),
             shift: Shift { back: wall.back.saturating_add(lead), ..wall },
             weight: plan.weight,
@@ -156,7 +152,7 @@ impl Account {
             SpanKind::Own => return SpanResult::Own,
             SpanKind::Malformed => return SpanResult::Malformed,
         };
-        let Some(instance) = origin.instance.filter(|instance| instance.hosts.contains(&call.host)) else {
+        let Some(instance) = plan.instance(origin.instance, call.host) else {
             return SpanResult::Unattributed;
         };
         let place = SpanRef::from(&call);

@@ -4,21 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::receiver::ReceiverLimits;
-use super::senders::Attribution;
+use super::senders::{Attribution, Choice};
 use super::span::{HostId, Hosts, InvalidHost};
 use clerk_quota::ledger::Handle;
+
+/// Attributes that tell deployments apart: the current name in OpenTelemetry's conventions, and the old one.
+const INSTANCE_ATTRIBUTES: [&str; 2] = ["deployment.environment.name", "deployment.environment"];
 
 /// The options of the telemetry source.
 #[derive(Debug, Clone)]
 pub struct TelemetryOptions {
     /// The instances whose calls are counted.
     pub instances: Vec<TelemetryInstance>,
-    /// The attribute of resources that names the instance. Not needed with one instance.
-    pub instance_attribute: Option<String>,
+    /// The attributes of resources that name the instance; the first that is present counts. Used where the host does
+    /// not tell the instance.
+    pub instance_attributes: Vec<Arc<str>>,
     /// The aliases of instances by the attribute's values.
-    pub instance_values: BTreeMap<String, Arc<str>>,
+    pub instance_values: BTreeMap<Arc<str>, Arc<str>>,
     /// The attributes of resources that name the caller, joined with `/`.
-    pub caller_attributes: Vec<String>,
+    pub caller_attributes: Vec<Arc<str>>,
     /// The share of spans that applications keep, above 0 and at most 1, where spans do not say it themselves.
     pub sampling_ratio: f64,
     /// Limits on requests and memory. Only those of [`Telemetry::new`](super::Telemetry::new) count.
@@ -32,6 +36,8 @@ pub struct TelemetryInstance {
     pub name: Arc<str>,
     /// The hosts of its API, each `host`, `host:port` or a URL.
     pub hosts: Vec<String>,
+    /// Whether all its callers send spans, by the operator's word.
+    pub is_complete: bool,
     /// Where its calls are counted. Its [`lateness`](clerk_quota::Settings::lateness) must be set.
     pub ledger: Handle,
 }
@@ -40,9 +46,9 @@ impl Default for TelemetryOptions {
     fn default() -> Self {
         Self {
             instances: Vec::new(),
-            instance_attribute: Some("deployment.environment.name".to_owned()),
+            instance_attributes: INSTANCE_ATTRIBUTES.map(Arc::from).into(),
             instance_values: BTreeMap::new(),
-            caller_attributes: vec!["service.name".to_owned()],
+            caller_attributes: vec![Arc::from("service.name")],
             sampling_ratio: 1.0,
             limits: ReceiverLimits::default(),
         }
@@ -66,34 +72,46 @@ pub(super) struct SpanPlan {
     pub hosts: Hosts,
     pub instances: Vec<PlannedInstance>,
     pub attribution: Attribution,
-    pub caller_attributes: Vec<String>,
+    pub caller_attributes: Vec<Arc<str>>,
     pub weight: f64,
 }
 
 #[derive(Debug)]
 pub(super) struct PlannedInstance {
+    pub name: Arc<str>,
+    pub is_complete: bool,
     pub hosts: Vec<HostId>,
     pub ledger: Handle,
 }
 
 impl SpanPlan {
+    /// Returns the instance of a call to this host.
+    pub(super) fn instance(&self, choice: Choice<'_>, host: HostId) -> Option<&PlannedInstance> {
+        let mut with_host = self.instances.iter().filter(|instance| instance.hosts.contains(&host));
+        match choice {
+            Choice::ByHost => with_host.next().filter(|_| with_host.next().is_none()),
+            Choice::Named(alias) => with_host.find(|instance| *instance.name == *alias),
+            Choice::Unattributed => None,
+        }
+    }
+
     pub(super) fn new(options: TelemetryOptions) -> Result<Self, InvalidTelemetryOptions> {
         let ratio = options.sampling_ratio;
         if !(ratio > 0.0 && ratio <= 1.0) {
             return Err(InvalidTelemetryOptions::SamplingRatio(ratio));
         }
         let mut hosts = Hosts::default();
-        let names = options.instances.iter().map(|instance| Arc::clone(&instance.name)).collect();
         let mut instances = Vec::new();
         for instance in options.instances {
             let own = Hosts::new(instance.hosts.iter().map(String::as_str))?;
             hosts.extend(&own);
-            instances.push(PlannedInstance { hosts: own.ids().collect(), ledger: instance.ledger });
+            let TelemetryInstance { name, is_complete, ledger, .. } = instance;
+            instances.push(PlannedInstance { name, is_complete, hosts: own.ids().collect(), ledger });
         }
         Ok(Self {
             hosts,
             instances,
-            attribution: Attribution { names, attribute: options.instance_attribute, values: options.instance_values },
+            attribution: Attribution { attributes: options.instance_attributes, values: options.instance_values },
             caller_attributes: options.caller_attributes,
             weight: 1.0 / ratio,
         })

@@ -84,7 +84,7 @@ fn host_is_found_in_every_convention() {
 fn instances_may_write_the_same_host_in_several_ways() {
     let spellings = [("a", &["api.clerk.com"][..]), ("b", &["https://api.clerk.com"]), ("c", &["API.clerk.com:443"])];
     let world = World::with(&spellings, |mut options| {
-        options.instance_values = spellings.iter().map(|(name, _)| ((*name).to_owned(), (*name).into())).collect();
+        options.instance_values = spellings.iter().map(|(name, _)| ((*name).into(), (*name).into())).collect();
         options
     });
     for (id, (name, _)) in (1..).zip(spellings) {

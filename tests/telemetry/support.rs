@@ -35,6 +35,7 @@ pub(crate) fn options(ledger: &Ledger, instances: &[(&str, &[&str])]) -> Telemet
     let instance = |(name, hosts): &(&str, &[&str])| TelemetryInstance {
         name: (*name).into(),
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        is_complete: false,
         ledger: ledger.instance(name).unwrap(),
     };
     TelemetryOptions { instances: instances.iter().map(instance).collect(), ..TelemetryOptions::default() }

@@ -86,6 +86,12 @@ impl Telemetry {
         TelemetryStats { refused: *self.refused.lock(), ..self.account.lock().stats() }
     }
 
+    /// Returns the instances, and whether all their callers send spans.
+    #[must_use]
+    pub fn completeness(&self) -> Vec<(Arc<str>, bool)> {
+        self.plan.load().instances.iter().map(|it| (Arc::clone(&it.name), it.is_complete)).collect()
+    }
+
     /// Returns a caller's name.
     #[must_use]
     pub fn caller_name(&self, id: CallerId) -> Arc<str> {

@@ -41,7 +41,7 @@ impl CallerNames {
     /// Returns the caller that a resource names: the values of these attributes, joined with `/`.
     ///
     /// Missing ones are left out; if all are missing, the caller is [`CallerId::UNNAMED`].
-    pub fn find(&mut self, resource: &[KeyValue], attributes: &[String]) -> CallerId {
+    pub fn find(&mut self, resource: &[KeyValue], attributes: &[Arc<str>]) -> CallerId {
         self.draft.clear();
         for value in attributes.iter().filter_map(|name| text_attribute(resource, name)) {
             if !self.draft.is_empty() {
