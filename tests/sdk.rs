@@ -1,5 +1,6 @@
 //! Clerk's SDKs for Node.js and Python against the simulated Clerk, directly and through a proxy. Applications must see
-//! the same results, and Clerk must receive the same requests.
+//! the same results, and Clerk must receive the same requests. And under OpenTelemetry, whose spans must tell of exactly
+//! these requests.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,6 +17,10 @@ mod exposition;
 mod front;
 #[path = "sdk/machines.rs"]
 mod machines;
+#[path = "sdk/senders.rs"]
+mod senders;
+#[path = "sdk/senders_rust.rs"]
+mod senders_rust;
 #[path = "sdk/users.rs"]
 mod users;
 
@@ -50,6 +55,11 @@ enum Sdk {
 impl Sdk {
     /// The program that makes calls with this SDK, with a minimal environment.
     fn command(self, api_url: &str, key: &str, arguments: &[&str]) -> Command {
+        self.command_under(&[], api_url, key, arguments)
+    }
+
+    /// The same, with arguments of the interpreter before the program. Paths are relative to the repository.
+    fn command_under(self, before: &[&str], api_url: &str, key: &str, arguments: &[&str]) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (interpreter, program) = match self {
             Self::Node => ("target/sdk/node/node", "tests/sdk/node/calls.mjs"),
@@ -58,7 +68,7 @@ impl Sdk {
         let interpreter = root.join(interpreter);
         assert!(interpreter.exists(), "Clerk's SDKs are not installed: run scripts/setup");
         let mut command = Command::new(interpreter);
-        command.arg(root.join(program)).args(arguments).env_clear();
+        command.current_dir(root).args(before).arg(root.join(program)).args(arguments).env_clear();
         command.env("NODE_PATH", root.join("target/sdk/node/node_modules"));
         command.envs([("PYTHONUTF8", "1"), ("PYTHONDONTWRITEBYTECODE", "1")]);
         command.envs([("CLERK_API_URL", api_url), ("CLERK_SECRET_KEY", key)]);
@@ -68,9 +78,7 @@ impl Sdk {
 
     /// The lines that the program prints.
     async fn lines(self, api_url: &str, key: &str, arguments: &[&str]) -> Vec<Value> {
-        let ended = run(self.command(api_url, key, arguments)).await;
-        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{self:?}: {}", ended.stdout);
-        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        printed(self.command(api_url, key, arguments)).await
     }
 
     /// Makes every kind of call once; returns what the application sees of each.
@@ -99,6 +107,14 @@ impl Sdk {
     }
 }
 
+/// The lines that a program of `tests/sdk` prints.
+async fn printed(command: Command) -> Vec<Value> {
+    let program = format!("{command:?}");
+    let ended = run(command).await;
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{program}: {}", ended.stdout);
+    ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// The outcomes of concurrent calls.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +128,16 @@ struct Burst {
 
 /// A received request: method, path and query, and its end-to-end headers in order.
 type Arrival = (String, String, Vec<(String, String)>);
+
+/// Rejects every DELETE and fails every POST.
+fn errors() -> Faults {
+    let of_method = |method: &str, fault: Fault| FaultRule { method: Some(method.to_owned()), ..fault.always() };
+    let rules = vec![
+        of_method("DELETE", Fault::Throttled { retry_after: Some("2".to_owned()), body: FaultBody::Clerk }),
+        of_method("POST", Fault::Status { status: 500, body: FaultBody::Clerk }),
+    ];
+    Faults { rules, ..Faults::default() }
+}
 
 /// A simulated Clerk that records requests.
 struct Clerk {
@@ -128,16 +154,10 @@ impl Clerk {
         Self { simulator, arrivals, web: Web::start(router).await }
     }
 
-    /// With a high limit; rejects every DELETE and fails every POST.
+    /// With a high limit and [`errors`].
     async fn with_errors() -> Self {
-        let of_method = |method: &str, fault: Fault| FaultRule { method: Some(method.to_owned()), ..fault.always() };
-        let rules = vec![
-            of_method("DELETE", Fault::Throttled { retry_after: Some("2".to_owned()), body: FaultBody::Clerk }),
-            of_method("POST", Fault::Status { status: 500, body: FaultBody::Clerk }),
-        ];
-        let faults = Faults { rules, ..Faults::default() };
         let limits = vec!["instance=1000/10s".parse().unwrap()];
-        Self::start(Options::default().faults(faults).limits(limits)).await
+        Self::start(Options::default().faults(errors()).limits(limits)).await
     }
 
     /// Allows [`ALLOWED`] requests in any period of this length.

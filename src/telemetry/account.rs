@@ -220,7 +220,7 @@ impl Account {
             Reported::Future => (SpanResult::Future, None),
             Reported::Overflow => (SpanResult::Dropped, None),
         };
-        self.stats.at_most += u64::from(call.is_nextjs_fetch);
+        self.stats.at_most += u64::from(call.may_be_cache);
         self.memory.count(now, &SpanRef::from(call), report);
         result
     }

@@ -158,7 +158,7 @@ fn captured_headers_are_parsed_like_those_of_a_response() {
 #[test]
 fn nextjs_fetch_counts_as_at_most() {
     let fetch = |id| Span { span_id: vec![id; 8], ..with(vec![text("next.span_type", "AppRender.fetch")]) };
-    assert!(as_call(&fetch(1)).is_nextjs_fetch);
+    assert!(as_call(&fetch(1)).may_be_cache);
     let world = World::new("api.clerk.com");
     let mut inner = call(9);
     inner.trace_id = fetch(1).trace_id;
@@ -166,6 +166,16 @@ fn nextjs_fetch_counts_as_at_most() {
     world.send(vec![inner, fetch(1), fetch(2)]);
     assert_eq!(world.results(), [("accepted", 2), ("nested", 1)]);
     assert_eq!(world.telemetry.stats().at_most, 1, "only the one without an inner span");
+}
+
+#[test]
+fn nextjs_fetch_that_missed_its_cache_is_exact() {
+    let fetch = |status| {
+        as_call(&with(vec![text("next.span_type", "AppRender.fetch"), text("next.fetch.cache_status", status)]))
+    };
+    for (status, may_be_cache) in [("miss", false), ("skip", false), ("hit", true), ("hmr", true), ("", true)] {
+        assert_eq!(fetch(status).may_be_cache, may_be_cache, "{status}");
+    }
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub(super) struct Attributes<'a> {
     /// A description of the error, for people.
     pub error_message: Option<&'a str>,
     pub is_own: bool,
-    pub is_nextjs: bool,
+    /// Whether the span is one of Next.js' own `fetch`, and does not say that a request was sent.
+    pub may_be_cache: bool,
     /// Whether there are captured response headers.
     pub has_headers: bool,
     status: Option<&'a Value>,
@@ -45,6 +46,7 @@ pub(super) struct Target<'a> {
 impl<'a> Attributes<'a> {
     pub(super) fn read(attributes: &'a [KeyValue]) -> Self {
         let mut found = Self::default();
+        let (mut is_nextjs, mut cache) = (false, None);
         for KeyValue { key, value, .. } in attributes {
             let Some(value) = value.as_ref().and_then(|value| value.value.as_ref()) else { continue };
             let text = || text(value);
@@ -64,11 +66,15 @@ impl<'a> Attributes<'a> {
                 "http.error_message" | "error.message" | "error.cause_chain" => {
                     set(&mut found.error_message, text());
                 }
-                "next.span_type" => found.is_nextjs = true,
+                "next.span_type" => is_nextjs = true,
+                "next.fetch.cache_status" => set(&mut cache, text()),
                 OWN_MARK => found.is_own |= is_true(value),
                 _ => found.has_headers |= key.starts_with(HEADER_PREFIX),
             }
         }
+        // Both mean exactly one request. On a hit there may be one, too: a stale entry is renewed in the background,
+        // without a span.
+        found.may_be_cache = is_nextjs && !matches!(cache, Some("miss" | "skip"));
         found
     }
 

@@ -65,8 +65,8 @@ pub struct Call {
     pub parent_span_id: Option<SpanId>,
     /// The share of all spans that the sender keeps, above 0 and at most 1; `None` if the span does not say it.
     pub sampling_ratio: Option<f64>,
-    /// Whether the span is one of Next.js' own `fetch`, whose cache may have answered: Clerk saw at most this call.
-    pub is_nextjs_fetch: bool,
+    /// Whether the span is one of Next.js' own `fetch`, and its cache may have answered: Clerk saw at most this call.
+    pub may_be_cache: bool,
 }
 
 /// How a call ended.
@@ -124,7 +124,7 @@ pub fn classify(span: &Span, hosts: &Hosts) -> SpanKind {
         span_id,
         parent_span_id,
         sampling_ratio: sampling::ratio(&span.trace_state),
-        is_nextjs_fetch: found.is_nextjs,
+        may_be_cache: found.may_be_cache,
     })
 }
 

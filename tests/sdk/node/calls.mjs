@@ -2,6 +2,7 @@
 //
 //   node calls.mjs calls      every kind of call once, sequentially
 //   node calls.mjs burst N    N concurrent lookups of one user
+//   node calls.mjs all N      both
 //   node calls.mjs machines   calls with the machine secret key in CLERK_MACHINE_SECRET_KEY, and of API keys
 //
 // CLERK_API_URL is the server without /v1; CLERK_SECRET_KEY a key that it accepts. What is printed depends on nothing but
@@ -141,7 +142,10 @@ if (scenario === "calls") {
   await machines();
 } else if (scenario === "burst" && Number(count) > 0) {
   await burst(Number(count));
+} else if (scenario === "all" && Number(count) > 0) {
+  await calls();
+  await burst(Number(count));
 } else {
-  process.stderr.write("usage: calls.mjs calls | burst N | machines\n");
+  process.stderr.write("usage: calls.mjs calls | burst N | all N | machines\n");
   process.exitCode = 2;
 }

@@ -2,6 +2,7 @@
 
     python calls.py calls      every kind of call once, one after the other
     python calls.py burst N    N concurrent lookups of one user
+    python calls.py all N      both
 
 CLERK_API_URL is the server without /v1; CLERK_SECRET_KEY a key that it accepts. What is printed depends on nothing but the
 server's data: no times, no order in which parallel calls end.
@@ -157,5 +158,8 @@ match sys.argv[1:]:
         calls()
     case ["burst", count] if count.isdecimal() and int(count) > 0:
         asyncio.run(burst(int(count)))
+    case ["all", count] if count.isdecimal() and int(count) > 0:
+        calls()
+        asyncio.run(burst(int(count)))
     case _:
-        sys.exit("usage: calls.py calls | burst N")
+        sys.exit("usage: calls.py calls | burst N | all N")
