@@ -66,6 +66,7 @@ fn settings(number: u32) -> Settings {
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Probe],
         coverage: Coverage::Sole,
+        lateness: None,
     }
 }
 

@@ -72,6 +72,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Gateway],
         coverage: clerk_quota::Coverage::Sole,
+        lateness: None,
     };
     let ledger = Ledger::new([settings]).instance("bench").expect("it was put in");
     let key = Arc::new(KeySource::new(SecretSource::Inline(Secret::new(KEY.to_owned()))));

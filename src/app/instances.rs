@@ -258,6 +258,7 @@ pub fn settings(instance: &config::InstanceConfig, low_threshold: f64) -> Settin
         stale_after: instance.probe.interval().saturating_mul(STALE_INTERVALS),
         sources: vec![Source::Probe],
         coverage: Coverage::Part,
+        lateness: None,
     }
 }
 

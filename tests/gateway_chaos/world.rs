@@ -220,5 +220,6 @@ fn settings() -> Settings {
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Gateway],
         coverage: Coverage::Sole,
+        lateness: None,
     }
 }

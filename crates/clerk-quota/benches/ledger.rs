@@ -78,6 +78,7 @@ fn settings() -> Settings {
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Probe, Source::Gateway],
         coverage: Coverage::Sole,
+        lateness: None,
     }
 }
 

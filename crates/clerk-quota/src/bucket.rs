@@ -91,6 +91,11 @@ impl BucketLedger {
         }
     }
 
+    /// Counts a 429 to a request that was reported after it ended.
+    pub(super) const fn count_throttled(&mut self, source: Source) {
+        self.throttled[source.index()] += 1;
+    }
+
     /// Returns whether a response says anything about the budget, and counts it.
     fn is_informative(&mut self, observation: &Observation) -> bool {
         if observation.is_throttled() {
@@ -235,6 +240,7 @@ impl BucketLedger {
             windows: self.closed.windows,
             low_windows: self.closed.low,
             exhausted_windows: self.closed.exhausted,
+            last_window: self.closed.recent().next_back(),
             window_usage: self.closed.usage.clone(),
             throttled: self.throttled,
         }

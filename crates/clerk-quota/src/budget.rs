@@ -145,6 +145,8 @@ impl Budget {
         context: &Context,
         close: &mut impl FnMut(&Self, &Window),
     ) -> Option<f64> {
+        // Whether a late response finds its window open must not depend on when the numbers are read.
+        self.advance(at, close);
         let length = self.length(context.config);
         let is_counted = match end {
             AttemptEnd::NotSent => false,

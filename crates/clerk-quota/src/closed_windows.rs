@@ -37,7 +37,7 @@ impl ClosedWindows {
     }
 
     /// Returns the last windows, oldest first.
-    pub(super) fn recent(&self) -> impl Iterator<Item = ClosedWindow> + '_ {
+    pub(super) fn recent(&self) -> impl DoubleEndedIterator<Item = ClosedWindow> + '_ {
         self.recent.iter().copied()
     }
 
@@ -64,7 +64,7 @@ impl ClosedWindows {
         if self.recent.len() == RECENT_WINDOWS {
             self.recent.pop_front();
         }
-        self.recent.push_back(ClosedWindow { seen, usage: used, low, exhausted });
+        self.recent.push_back(ClosedWindow { seen, usage: used, low, exhausted, ended: window.end });
         if let Some(used) = used {
             self.show_usage().observe(used);
         }

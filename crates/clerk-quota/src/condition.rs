@@ -183,5 +183,8 @@ fn verdict(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> Verdict 
     if is_low || is_present(bucket.low_at) {
         return Verdict::Low;
     }
-    if bucket.remaining.is_some() { Verdict::Fine } else { Verdict::UseUnknown }
+    // Traces do not tell the remaining quota now, but that of the last windows.
+    let is_window_known =
+        bucket.last_window.is_some_and(|window| window.usage.is_some() && is_present(Some(window.ended)));
+    if bucket.remaining.is_some() || is_window_known { Verdict::Fine } else { Verdict::UseUnknown }
 }

@@ -1,5 +1,7 @@
 //! The ledger of one Clerk instance.
 
+mod reports;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,13 +10,14 @@ use std::time::Duration;
 use super::bucket::BucketLedger;
 use super::budget::{AttemptEnd, Begun, Context};
 use super::condition::{Condition, Trouble};
+use super::delayed::Delayed;
 use super::fleet::FleetUsage;
 use super::limits::{Bucket, Scope};
 use super::method::MethodLabel;
 use super::probe_stats::{ProbeFailure, ProbeSkip, ProbeStats};
 use super::route_limits::{NamedBy, RouteLimits};
 use super::settings::{Coverage, Settings};
-use super::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
+use super::snapshot::{Basis, ClosedWindow, InstanceSnapshot};
 use super::spending::{CallerId, SpendKey, SpendResult, SpendShare, Spender, Spending};
 use super::top::Span;
 use super::{Entity, HeaderError, KeyVerdict, Moment, Observation, Quota, QuotaCode, Route, RouteId, Source};
@@ -31,6 +34,8 @@ pub struct Attempt {
     pub entity: Option<Entity>,
     spender: Spender,
     begun: Begun,
+    /// Its number in the ledger that runs behind.
+    delayed: u64,
 }
 
 /// A request that is about to be sent.
@@ -74,6 +79,8 @@ pub struct InstanceLedger {
     clock_offset_seconds: Option<f64>,
     throttled_at: Option<Moment>,
     observed_at: [Option<Moment>; Source::ALL.len()],
+    /// For instances with reported requests.
+    delayed: Option<Box<Delayed>>,
 }
 
 impl InstanceLedger {
@@ -100,6 +107,7 @@ impl InstanceLedger {
             since: None,
             spending: Spending::default(),
             has_sent: [false; Source::ALL.len()],
+            delayed: Delayed::new(&settings).map(Box::new),
             settings,
             up: None,
             key_valid: None,
@@ -131,6 +139,10 @@ impl InstanceLedger {
             self.responses.entry((*source, 200)).or_default();
             self.responses.entry((*source, 429)).or_default();
         }
+        match &mut self.delayed {
+            Some(delayed) if settings.lateness.is_some() => delayed.reconfigure(&settings),
+            delayed => *delayed = Delayed::new(&settings).map(Box::new),
+        }
         self.settings = settings;
     }
 
@@ -146,11 +158,15 @@ impl InstanceLedger {
         let bucket = self.bucket_of(&route);
         let context = self.context(bucket);
         let begun = self.bucket_mut(bucket).begin(at, route.entity, &context);
-        Attempt { bucket, entity: route.entity, spender, begun }
+        let delayed = if self.delayed.is_some() { self.begin_delayed(request) } else { 0 };
+        Attempt { bucket, entity: route.entity, spender, begun, delayed }
     }
 
     /// Ends a request at `at`. Returns the bucket that counted it, which the response may have changed.
     pub fn end(&mut self, attempt: Attempt, at: Moment, end: AttemptEnd<'_>) -> Bucket {
+        if let Some(delayed) = self.delayed.as_mut().filter(|_| attempt.delayed > 0) {
+            delayed.end(attempt.delayed, at, end);
+        }
         let bucket = self.end_in_bucket(attempt, at, end);
         let result = match end {
             AttemptEnd::NotSent => {
@@ -234,11 +250,22 @@ impl InstanceLedger {
     /// Sets the time from which the count is complete. It may lie before the start of the process.
     pub fn count_since(&mut self, since: Moment) {
         self.since = Some(since);
+        if let Some(delayed) = &mut self.delayed {
+            delayed.count_since(since);
+        }
+    }
+
+    /// Sets that time to `now`, unless it is known.
+    pub(super) fn start_counting(&mut self, now: Moment) {
+        self.since.get_or_insert(now);
     }
 
     /// Takes in what all processes that share the instance used of a bucket, from a shared log read at `at`.
     pub fn record_fleet(&mut self, bucket: Bucket, at: Moment, usage: &FleetUsage) {
         if bucket.scope() == Scope::Instance {
+            if let Some(delayed) = &mut self.delayed {
+                delayed.record_fleet(bucket, at, usage);
+            }
             self.bucket_mut(bucket).record_fleet(at, usage);
         }
     }
@@ -247,6 +274,9 @@ impl InstanceLedger {
     ///
     /// `None` if not known.
     pub fn set_sliding(&mut self, bucket: Bucket, is_sliding: Option<bool>) {
+        if let Some(delayed) = &mut self.delayed {
+            delayed.set_sliding(bucket, is_sliding);
+        }
         self.bucket_mut(bucket).set_sliding(is_sliding);
     }
 
@@ -260,13 +290,7 @@ impl InstanceLedger {
         let newest = self.observed_at.iter().flatten().all(|latest| *latest <= observation.at);
         let latest = &mut self.observed_at[observation.source.index()];
         *latest = (*latest).max(Some(observation.at));
-        *self.responses.entry((observation.source, observation.status)).or_default() += 1;
-        for (count, error) in self.header_errors.iter_mut().zip(HeaderError::ALL) {
-            *count += u64::from(observation.quota.errors.contains(error));
-        }
-        if let Some(code) = observation.quota_code {
-            self.quota_exceeded[code.index()] += 1;
-        }
+        self.count_response(observation);
         if newest {
             self.up = Some(observation.usable);
             self.trouble = Trouble::of_response(observation);
@@ -279,6 +303,17 @@ impl InstanceLedger {
         }
         if observation.is_throttled() {
             self.throttled_at = self.throttled_at.max(Some(observation.at));
+        }
+    }
+
+    /// Counts a response, without conclusions about the instance's state.
+    fn count_response(&mut self, observation: &Observation) {
+        *self.responses.entry((observation.source, observation.status)).or_default() += 1;
+        for (count, error) in self.header_errors.iter_mut().zip(HeaderError::ALL) {
+            *count += u64::from(observation.quota.errors.contains(error));
+        }
+        if let Some(code) = observation.quota_code {
+            self.quota_exceeded[code.index()] += 1;
         }
     }
 
@@ -313,7 +348,10 @@ impl InstanceLedger {
     }
 
     fn context(&self, bucket: Bucket) -> Context {
-        let is_fleet = self.settings.coverage == Coverage::Fleet && bucket.scope() == Scope::Instance;
+        // Traces show all requests of the applications, so the shared log adds nothing.
+        let is_fleet = self.settings.coverage == Coverage::Fleet
+            && bucket.scope() == Scope::Instance
+            && !self.has_sent[Source::Telemetry.index()];
         Context {
             config: self.settings.limit_config(bucket),
             counted_by: self.counted_by(),
@@ -329,12 +367,15 @@ impl InstanceLedger {
         let sent = |source: Source| self.has_sent[source.index()];
         let fleet =
             self.settings.coverage == Coverage::Fleet && self.buckets.iter().any(BucketLedger::is_used_by_fleet);
-        match (self.settings.coverage, sent(Source::Gateway) || fleet, sent(Source::Client)) {
-            (Coverage::Part, ..) | (_, false, false) => None,
-            (_, true, false) => Some(Basis::Gateway),
-            (_, false, true) => Some(Basis::Client),
-            (_, true, true) => Some(Basis::Mixed),
-        }
+        let is_partly = self.settings.coverage == Coverage::Part && !sent(Source::Telemetry);
+        let counting = [
+            (sent(Source::Gateway) || fleet, Basis::Gateway),
+            (sent(Source::Client), Basis::Client),
+            (sent(Source::Telemetry), Basis::Telemetry),
+        ];
+        let mut counting = counting.into_iter().filter(|(counts, _)| *counts && !is_partly).map(|(_, basis)| basis);
+        let first = counting.next();
+        if counting.next().is_some() { Some(Basis::Mixed) } else { first }
     }
 
     /// Records the end of a probe: when it succeeded, or why it failed.
@@ -381,7 +422,8 @@ impl InstanceLedger {
     /// Returns the last closed windows of a bucket, oldest first, at most 30.
     #[must_use]
     pub fn recent_windows(&self, bucket: Bucket) -> Vec<ClosedWindow> {
-        self.bucket_ledger(bucket).into_iter().flat_map(BucketLedger::recent_windows).collect()
+        let ledger = self.delayed.as_ref().map_or(self, |delayed| delayed.ledger());
+        ledger.bucket_ledger(bucket).into_iter().flat_map(BucketLedger::recent_windows).collect()
     }
 
     /// Returns who used the budgets in a time span that ends at `now`, largest share first.
@@ -392,7 +434,8 @@ impl InstanceLedger {
 
     /// Closes the windows that are over.
     pub fn advance(&mut self, now: Moment) {
-        self.since.get_or_insert(now);
+        self.start_counting(now);
+        self.release(now);
         let routes: Vec<Bucket> = self.route_buckets.keys().map(|route| Bucket::Route(*route)).collect();
         for bucket in Bucket::ALL.into_iter().chain(routes) {
             let context = self.context(bucket);
@@ -405,12 +448,6 @@ impl InstanceLedger {
         self.advance(now);
         let buckets = self.bucket_snapshots(now).map(Cow::Owned);
         Condition::judge(buckets, self.settings.low_threshold, self.key_valid, self.trouble, now)
-    }
-
-    fn bucket_snapshots(&self, now: Moment) -> impl Iterator<Item = BucketSnapshot> + '_ {
-        let routes = self.route_buckets.iter().map(|(route, ledger)| (Bucket::Route(*route), &**ledger));
-        let all = Bucket::ALL.into_iter().zip(&self.buckets).chain(routes);
-        all.map(move |(bucket, ledger)| ledger.snapshot(now, &self.context(bucket)))
     }
 
     /// Returns the numbers at `now`, after closing the windows that are over.

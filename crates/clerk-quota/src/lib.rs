@@ -27,6 +27,7 @@
 //!     stale_after: Duration::from_secs(45),
 //!     sources: vec![Source::Client],
 //!     coverage: Coverage::Sole,
+//!     lateness: None,
 //! });
 //! // A count is usable once it covers a whole window. Here nothing was sent in the last minute.
 //! ledger.count_since(now.before(Duration::from_secs(60)));
@@ -51,6 +52,7 @@
 //! | Look up a documented limit | [`Bucket::limit`] |
 //! | Count the requests of one instance | [`InstanceLedger`] |
 //! | Count the requests of all instances, from several threads | [`ledger::Ledger`] |
+//! | Count requests that others report after they ended | [`InstanceLedger::report`] |
 //! | Describe a response | [`Observation`] |
 //! | Read the numbers | [`snapshot::InstanceSnapshot`] |
 //! | Summarize an instance in one verdict | [`condition::Condition`] |
@@ -65,6 +67,7 @@ mod budget;
 pub mod clock;
 mod closed_windows;
 pub mod condition;
+mod delayed;
 pub mod fleet;
 mod forecast;
 mod histogram;
@@ -75,6 +78,7 @@ pub mod limits;
 mod method;
 mod path_params;
 mod probe_stats;
+mod reported;
 mod rolling_max;
 pub mod route;
 mod route_id;
@@ -97,6 +101,7 @@ pub use limits::{Bucket, Environment, Limit, Scope};
 pub use method::MethodLabel;
 pub use probe_stats::{ProbeFailure, ProbeSkip, ProbeStats};
 pub use ratelimit_headers::{HeaderDialect, HeaderError, HeaderErrors, Quota};
+pub use reported::{ReportId, Reported, ReportedEnd, ReportedRequest};
 pub use route::{Entity, Route};
 pub use route_id::RouteId;
 pub use settings::{Coverage, Settings};
@@ -179,7 +184,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The part of the program that sent a request.
+/// The sender of a request, or who reported it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// The exporter's probes.
@@ -188,11 +193,13 @@ pub enum Source {
     Gateway,
     /// The client library.
     Client,
+    /// Applications, which report their requests in traces.
+    Telemetry,
 }
 
 impl Source {
     /// All sources, in the order of [`Source::index`].
-    pub const ALL: [Self; 3] = [Self::Probe, Self::Gateway, Self::Client];
+    pub const ALL: [Self; 4] = [Self::Probe, Self::Gateway, Self::Client, Self::Telemetry];
 
     /// Returns the value of the label `source`.
     #[must_use]
@@ -201,6 +208,7 @@ impl Source {
             Self::Probe => "probe",
             Self::Gateway => "gateway",
             Self::Client => "client",
+            Self::Telemetry => "telemetry",
         }
     }
 

@@ -29,6 +29,10 @@ pub struct Settings {
     pub sources: Vec<Source>,
     /// How much of what the instance's applications send is counted here.
     pub coverage: Coverage,
+    /// How long windows wait for requests that others report ([`InstanceLedger::report`]); `None` if there are none.
+    ///
+    /// [`InstanceLedger::report`]: crate::InstanceLedger::report
+    pub lateness: Option<Duration>,
 }
 
 /// How much of what an instance's applications send is counted in this process, besides probes.

@@ -20,8 +20,12 @@ pub enum Basis {
     Gateway,
     /// The same for what the client library sent.
     Client,
+    /// The same for what applications report in traces.
+    Telemetry,
     /// The same for what several of them sent.
     Mixed,
+    /// Applications report a sample of their requests, so the use is not known.
+    Sampled,
     /// Only probes or a part of the requests are seen, so the use is not known.
     Probe,
     /// No recent response: only the limit is known, from the configuration or Clerk's documentation.
@@ -36,7 +40,9 @@ impl Basis {
             Self::Headers => "headers",
             Self::Gateway => "gateway",
             Self::Client => "client",
+            Self::Telemetry => "telemetry",
             Self::Mixed => "mixed",
+            Self::Sampled => "sampled",
             Self::Probe => "probe",
             Self::Configured => "configured",
         }
@@ -45,7 +51,7 @@ impl Basis {
     /// Returns whether the use of the limit is known, from headers or a count.
     #[must_use]
     pub const fn knows_use(self) -> bool {
-        !matches!(self, Self::Probe | Self::Configured)
+        !matches!(self, Self::Sampled | Self::Probe | Self::Configured)
     }
 
     /// Returns the basis in words, for pages and messages.
@@ -55,7 +61,9 @@ impl Basis {
             Self::Headers => "Clerk's headers",
             Self::Gateway => "counted by the gateway",
             Self::Client => "counted by the client library",
-            Self::Mixed => "counted by the gateway and the client library",
+            Self::Telemetry => "counted from the applications' traces",
+            Self::Mixed => "counted from several sources",
+            Self::Sampled => "use unknown: the applications' traces are a sample",
             Self::Probe => "use unknown: not all requests are observed here",
             Self::Configured => "use unknown: no recent observations",
         }
@@ -73,6 +81,8 @@ pub struct ClosedWindow {
     pub low: bool,
     /// Whether nothing was left or a 429 arrived.
     pub exhausted: bool,
+    /// When the window ended.
+    pub ended: Moment,
 }
 
 /// The numbers of one bucket of one instance. Unknown values are `None`, never 0.
@@ -111,6 +121,8 @@ pub struct BucketSnapshot {
     pub low_windows: u64,
     /// Closed windows with nothing left or a 429.
     pub exhausted_windows: u64,
+    /// The last closed window with at least one observation.
+    pub last_window: Option<ClosedWindow>,
     /// Closed windows by their highest use, as a ratio; `None` for buckets that were never used.
     pub window_usage: Option<Histogram>,
     /// 429 responses, by [`Source::index`].

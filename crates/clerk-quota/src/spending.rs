@@ -104,6 +104,12 @@ impl Spending {
         self.top.record(at, spender, 1);
     }
 
+    /// Counts requests that were reported after they ended.
+    pub(super) fn count_reported(&mut self, now: Moment, key: SpendKey, requests: u32) {
+        self.top.record(now, key.spender, requests);
+        self.add(key, u64::from(requests));
+    }
+
     /// Removes a request that was counted at `at` but not sent.
     pub(super) fn refund(&mut self, at: Moment, spender: Spender) {
         self.top.refund(at, spender, 1);
@@ -111,12 +117,16 @@ impl Spending {
 
     /// Counts a request that ended.
     pub(super) fn count(&mut self, key: SpendKey) {
+        self.add(key, 1);
+    }
+
+    fn add(&mut self, key: SpendKey, requests: u64) {
         let mut key = key;
         if self.counts.len() >= MAX_SERIES && !self.counts.contains_key(&key) {
-            self.folded += 1;
+            self.folded += requests;
             key.spender = key.spender.folded();
         }
-        *self.counts.entry(key).or_default() += 1;
+        *self.counts.entry(key).or_default() += requests;
     }
 
     /// Returns all counts, sorted.

@@ -106,6 +106,7 @@ pub fn settings(name: &str) -> Settings {
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Probe],
         coverage: Coverage::Sole,
+        lateness: None,
     }
 }
 

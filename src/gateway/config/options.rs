@@ -135,6 +135,7 @@ pub fn passthrough(upstream: Arc<dyn Transport>, base: String, clock: Arc<Clock>
         stale_after: Duration::from_secs(60),
         sources: vec![Source::Gateway],
         coverage: Coverage::Part,
+        lateness: None,
     };
     let ledger = Arc::new(Mutex::new(InstanceLedger::new(settings)));
     let no_key = SecretSource::Inline(Secret::new(String::new()));

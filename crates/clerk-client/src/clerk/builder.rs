@@ -182,6 +182,7 @@ impl ClerkBuilder {
             stale_after: Duration::from_secs(60),
             sources: vec![Source::Client],
             coverage: Coverage::Sole,
+            lateness: None,
         };
         let ledger = Ledger::new([settings]).instance(NAME).ok_or(Error::Configuration("the ledger is empty"))?;
         let transport = match self.transport {

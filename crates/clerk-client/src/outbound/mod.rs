@@ -80,6 +80,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 ///     stale_after: std::time::Duration::from_secs(60),
 ///     sources: vec![Source::Client],
 ///     coverage: Coverage::Sole,
+///     lateness: None,
 /// }]);
 /// let outbound = Outbound::new(
 ///     MemoryTransport::new(Simulator::new(Default::default()).router()),

@@ -7,6 +7,7 @@ mod counted;
 mod named;
 mod observations;
 mod others;
+mod reported;
 mod routes;
 
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub fn settings(name: &str) -> Settings {
         stale_after: Duration::from_secs(45),
         sources: vec![Source::Probe, Source::Gateway],
         coverage: Coverage::Sole,
+        lateness: None,
     }
 }
 
