@@ -93,9 +93,19 @@ impl FromStr for FieldName {
     }
 }
 
-/// The meaning of each member, and its rank among the members of that meaning: those that the user names first.
+/// A meaning, and the rank of a member among the members of that meaning: those that the user names first.
+type Ranked = (Field, u8);
+
+/// Members of a line whose places are remembered.
+const MAX_LAYOUT: usize = 64;
+
+/// The meaning of each member.
 #[derive(Debug, Clone)]
-pub(super) struct FieldNames(FxHashMap<Box<[u8]>, (Field, u8)>);
+pub(super) struct FieldNames {
+    names: FxHashMap<Box<[u8]>, Ranked>,
+    /// The members of the last lines by their place: most lines of a log have the same members in the same order.
+    layout: Vec<(Box<[u8]>, Option<Ranked>)>,
+}
 
 impl FieldNames {
     pub(super) fn new(named: &[FieldName]) -> Self {
@@ -104,11 +114,24 @@ impl FieldNames {
             ranked.map(|(member, rank)| (member.as_bytes().into(), (*field, rank)))
         });
         let named = named.iter().map(|name| (name.member.clone(), (name.field, 0)));
-        Self(known.chain(named).collect())
+        Self { names: known.chain(named).collect(), layout: Vec::new() }
     }
 
-    fn get(&self, member: &[u8]) -> Option<(Field, u8)> {
-        self.0.get(member).copied()
+    /// Returns the meaning of a line's member at this place.
+    fn get(&mut self, place: usize, member: &[u8]) -> Option<Ranked> {
+        if let Some((known, ranked)) = self.layout.get(place)
+            && **known == *member
+        {
+            return *ranked;
+        }
+        let ranked = self.names.get(member).copied();
+        let entry = (member.into(), ranked);
+        if let Some(known) = self.layout.get_mut(place) {
+            *known = entry;
+        } else if place == self.layout.len() && place < MAX_LAYOUT {
+            self.layout.push(entry);
+        }
+        ranked
     }
 }
 
@@ -124,9 +147,9 @@ impl<'a> Fields<'a> {
         Self { values: [None; COUNT], ranks: [u8::MAX; COUNT] }
     }
 
-    /// Takes a member in, if it means something and none of a better name was there.
-    pub(super) fn insert(&mut self, member: &[u8], value: Value<'a>, names: &FieldNames) {
-        if let Some((field, rank)) = names.get(member) {
+    /// Takes the member at this place in, if it means something and none of a better name was there.
+    pub(super) fn insert(&mut self, place: usize, member: &[u8], value: Value<'a>, names: &mut FieldNames) {
+        if let Some((field, rank)) = names.get(place, member) {
             self.set(field, rank, value);
         }
     }
@@ -157,17 +180,17 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), count);
-        assert_eq!(FieldNames::new(&[]).0.len(), count);
+        assert_eq!(FieldNames::new(&[]).names.len(), count);
     }
 
     #[test]
     fn better_name_wins_in_either_order() {
-        let names = FieldNames::new(&["time=when".parse().unwrap()]);
+        let mut names = FieldNames::new(&["time=when".parse().unwrap()]);
         let value = |digits: &'static str| Value::Number(digits.as_bytes());
         for order in [["msec", "when", "time_local"], ["time_local", "msec", "when"], ["when", "time_local", "msec"]] {
             let mut fields = Fields::new();
-            for member in order {
-                fields.insert(member.as_bytes(), value(if member == "when" { "1" } else { "2" }), &names);
+            for (place, member) in order.into_iter().enumerate() {
+                fields.insert(place, member.as_bytes(), value(if member == "when" { "1" } else { "2" }), &mut names);
             }
             assert_eq!(fields.get(Field::Time), Some(value("1")));
         }

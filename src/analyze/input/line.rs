@@ -41,17 +41,16 @@ impl LineParser {
         let start = memchr::memchr(b'{', line).ok_or(SkipKind::Malformed)?;
         let line = line.get(start..).unwrap_or_default();
         let mut fields = Fields::new();
-        let mut is_first = true;
-        for member in Members::of(line).map_err(malformed)? {
+        for (place, member) in Members::of(line).map_err(malformed)?.enumerate() {
             let (key, value) = member.map_err(malformed)?;
-            if std::mem::take(&mut is_first) {
+            if place == 0 {
                 match key.raw() {
                     access_log::MARKER => return self.requests.parse_access_log(line).map(found),
                     otlp::MARKER => return otlp::parse(line, &mut self.requests, found),
                     _ => {}
                 }
             }
-            fields.insert(key.raw(), value, &self.names);
+            fields.insert(place, key.raw(), value, &mut self.names);
         }
         let call = match fields.get(Field::Request) {
             Some(Value::Object(request)) => self.caddy(&fields, request),

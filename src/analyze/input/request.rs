@@ -20,6 +20,10 @@ use clerk_quota::{CallerId, MethodLabel, Moment, Quota};
 /// Resources whose tags are remembered.
 const MAX_RESOURCES: usize = 1 << 16;
 
+/// Number and length in bytes of names of callers that are remembered.
+const MAX_KNOWN_CALLERS: usize = 1024;
+const MAX_CALLER: usize = 256;
+
 /// Longer durations are a mistake: a request to Clerk ends within minutes.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -44,9 +48,10 @@ pub(super) struct Parts<'a> {
 pub(super) struct Requests {
     /// In lower case, without ports.
     hosts: Vec<Box<[u8]>>,
+    /// The last host: most lines have the same.
+    last_host: (Vec<u8>, bool),
     callers: Arc<CallerRegistry>,
-    /// The caller of the last line: most lines have the same.
-    last_caller: (Vec<u8>, CallerId),
+    known_callers: FxHashMap<Box<[u8]>, CallerId>,
     key: RandomState,
     text: Vec<u8>,
     resources: FxHashMap<u64, Resource>,
@@ -68,7 +73,8 @@ impl Requests {
         Self {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase().into_bytes().into()).collect(),
             callers,
-            last_caller: (Vec::new(), CallerId::UNNAMED),
+            last_host: (Vec::new(), false),
+            known_callers: FxHashMap::default(),
             key: RandomState::new(),
             text: Vec::new(),
             resources: FxHashMap::default(),
@@ -78,12 +84,18 @@ impl Requests {
     }
 
     /// Returns whether a host is Clerk's, with or without a port.
-    pub(super) fn is_clerk(&self, host: &[u8]) -> bool {
-        let name = match host {
-            [b'[', ..] => host.split_inclusive(|byte| *byte == b']').next().unwrap_or(host),
-            _ => host.split(|byte| *byte == b':').next().unwrap_or(host),
-        };
-        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(host))
+    pub(super) fn is_clerk(&mut self, host: &[u8]) -> bool {
+        if self.last_host.0 != host {
+            let name = match host {
+                [b'[', ..] => host.split_inclusive(|byte| *byte == b']').next().unwrap_or(host),
+                _ => host.split(|byte| *byte == b':').next().unwrap_or(host),
+            };
+            let is_name = |known: &[u8]| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(host);
+            self.last_host.1 = self.hosts.iter().any(|known| is_name(known));
+            self.last_host.0.clear();
+            self.last_host.0.extend_from_slice(host);
+        }
+        self.last_host.1
     }
 
     /// Returns the request, or why it does not count.
@@ -112,14 +124,16 @@ impl Requests {
     }
 
     /// The caller that a name or a `User-Agent` stands for.
-    pub(super) fn caller(&mut self, name: Option<&[u8]>) -> CallerId {
+    fn caller(&mut self, name: Option<&[u8]>) -> CallerId {
         let bytes = name.unwrap_or_default();
-        if self.last_caller.0 != bytes {
-            self.last_caller.0.clear();
-            self.last_caller.0.extend_from_slice(bytes);
-            self.last_caller.1 = self.callers.found(name);
+        if let Some(known) = self.known_callers.get(bytes) {
+            return *known;
         }
-        self.last_caller.1
+        let found = self.callers.found(name);
+        if self.known_callers.len() < MAX_KNOWN_CALLERS && bytes.len() <= MAX_CALLER {
+            self.known_callers.insert(bytes.into(), found);
+        }
+        found
     }
 
     /// What a request reads, if its response can be shared; and what it changes or reports as gone.
