@@ -7,12 +7,16 @@
 //! - `report` is the result, `advice` the configuration that follows from it.
 
 mod account;
+mod advice;
 mod input;
+mod notes;
 mod order;
+mod report;
 mod what_if;
 
 pub(crate) use account::{Account, AssumedLimit};
-pub(crate) use input::{Field, FieldName, Input, LineParser, Logs, MAX_INPUTS, SkipKind};
+pub(crate) use input::{Field, FieldName, Input, LineParser, MAX_INPUTS, SkipKind};
+pub(crate) use report::{LimitSource, Report, SavingReport, build as report};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,7 +24,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::gateway::CallerRegistry;
-use input::{LogCall, ReadTotals};
+use input::{LogCall, Logs, ReadTotals};
 use order::Reorder;
 use what_if::{Savings, WhatIf};
 

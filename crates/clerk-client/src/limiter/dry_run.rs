@@ -36,6 +36,14 @@ pub enum ThrottleForecast {
     Shed(ShedReason),
 }
 
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entered {
+    Now,
+    Waiting,
+    Shed(ShedReason),
+}
+
 /// Waits of requests that were queued and have left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Waits {
@@ -99,7 +107,16 @@ impl DryRunQueue {
     ) -> ThrottleForecast {
         let latency = known.latency().unwrap_or(UNKNOWN_LATENCY);
         self.queue.adopt(key, known, now);
-        self.enter((key, priority), now, max_wait, latency)
+        match self.enter((key, priority), now, max_wait, latency) {
+            Entered::Now => ThrottleForecast::Now,
+            Entered::Waiting => {
+                let earliest = self.queue.earliest(key, priority, now).filter(|at| *at > now);
+                let next_end = self.in_flight.keys().next().map(|(at, _)| *at);
+                let wait = earliest.or(next_end).map_or(latency, |at| at.since(now));
+                ThrottleForecast::Queued { wait }
+            }
+            Entered::Shed(reason) => ThrottleForecast::Shed(reason),
+        }
     }
 
     /// Adds a request at `now` that is in flight for `latency` once it has left.
@@ -109,7 +126,7 @@ impl DryRunQueue {
         now: Moment,
         max_wait: Duration,
         latency: Duration,
-    ) -> ThrottleForecast {
+    ) -> Entered {
         self.advance(now);
         let deadline = now.after(max_wait);
         let (entered, _) = self.queue.enqueue(key, priority, now, deadline);
@@ -117,17 +134,14 @@ impl DryRunQueue {
         match entered {
             Enqueued::Go(_, grant) => {
                 self.depart(grant, now, latency);
-                ThrottleForecast::Now
+                Entered::Now
             }
             Enqueued::Wait(id) => {
                 self.deadlines.insert((deadline, id, key));
                 self.waiting.insert(id, (now, latency));
-                let earliest = self.queue.earliest(key, priority, now).filter(|at| *at > now);
-                let next_end = self.in_flight.keys().next().map(|(at, _)| *at);
-                let wait = earliest.or(next_end).map_or(latency, |at| at.since(now));
-                ThrottleForecast::Queued { wait }
+                Entered::Waiting
             }
-            Enqueued::Shed(shed) => ThrottleForecast::Shed(shed.reason),
+            Enqueued::Shed(shed) => Entered::Shed(shed.reason),
         }
     }
 

@@ -132,6 +132,12 @@ impl SlidingCounterModel {
         if requests + in_flight + self.since(now.before(window * 2)) <= limit {
             return None;
         }
+        // One estimate over all offsets is never too low and decides most cases.
+        let all = largest_offset(window);
+        let mut rough = Estimate::covering(self, now, window, (-nanos(all), nanos(all)));
+        if rough.all(|estimate| (requests + in_flight) as f64 + estimate.sum() <= limit as f64) {
+            return None;
+        }
         let waits = Estimate::largest(self, now, window).map(|mut estimate| {
             estimate.current += in_flight as f64;
             estimate.room_after(requests as f64, limit as f64)
@@ -185,24 +191,32 @@ struct Estimate {
 
 impl Estimate {
     /// Estimates, at least one of which bounds the count at any offset of the server's clock, now and later.
+    fn largest(model: &SlidingCounterModel, now: Moment, window: Duration) -> impl Iterator<Item = Self> {
+        phases(window).flat_map(move |interval| Self::covering(model, now, window, interval))
+    }
+
+    /// The same for an interval of offsets, the smallest and the largest.
     ///
     /// The sum is `weight * since(border - window) + (1 - weight) * since(border)`. With a later border, both counts
     /// fall in steps, where it passes the end of a request, and the weight rises. So the counts at the early end of an
     /// interval with the weight at its late end are never too low.
-    fn largest(model: &SlidingCounterModel, now: Moment, window: Duration) -> impl Iterator<Item = Self> {
+    fn covering(
+        model: &SlidingCounterModel,
+        now: Moment,
+        window: Duration,
+        (early, late): (i64, i64),
+    ) -> impl Iterator<Item = Self> {
         let length = nanos(window).max(1);
-        phases(window).flat_map(move |(early, late)| {
-            let latest = Self::at(model, now, window, early);
-            let elapsed = (nanos(now.since_epoch()) - early).rem_euclid(length);
-            let left = elapsed - (late - early);
-            let weight = |elapsed: i64| 1.0 - elapsed as f64 / length as f64;
-            // The border may be just ahead: then the window before it has nearly passed.
-            let ahead = (left < 0).then(|| {
-                let oldest = Self::from_border(model, now.before(window), window);
-                Self { weight: weight(left.rem_euclid(length)), ..oldest }
-            });
-            [Some(Self { weight: weight(left.max(0)), ..latest }), ahead].into_iter().flatten()
-        })
+        let latest = Self::at(model, now, window, early);
+        let elapsed = (nanos(now.since_epoch()) - early).rem_euclid(length);
+        let left = elapsed - (late - early);
+        let weight = |elapsed: i64| 1.0 - elapsed as f64 / length as f64;
+        // The border may be just ahead: then the window before it has nearly passed.
+        let ahead = (left < 0).then(|| {
+            let oldest = Self::from_border(model, now.before(window), window);
+            Self { weight: weight(left.rem_euclid(length)), ..oldest }
+        });
+        [Some(Self { weight: weight(left.max(0)), ..latest }), ahead].into_iter().flatten()
     }
 
     fn from_border(model: &SlidingCounterModel, border: Moment, window: Duration) -> Self {
