@@ -16,7 +16,7 @@ mod what_if;
 
 pub(crate) use account::{Account, AssumedLimit};
 pub(crate) use input::{Field, FieldName, Input, LineParser, MAX_INPUTS, SkipKind};
-pub(crate) use report::{LimitSource, Report, SavingReport, build as report};
+pub(crate) use report::{CountsReport, LimitSource, Report, SavingReport, SkippedReport, build as report};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -27,6 +27,9 @@ use crate::gateway::CallerRegistry;
 use input::{LogCall, Logs, ReadTotals};
 use order::Reorder;
 use what_if::{Savings, WhatIf};
+
+/// The host of Clerk's Backend API.
+const CLERK_HOST: &str = "api.clerk.com";
 
 /// Callers that are named; further ones are `other`.
 const MAX_CALLERS: usize = 100;
@@ -116,6 +119,27 @@ pub(crate) fn analyze(
     let callers = Arc::new(CallerRegistry::new(MAX_CALLERS));
     let parser = LineParser::new(&options.hosts, &options.fields, Arc::clone(&callers));
     let logs = Logs::open(inputs, parser, bytes)?;
+    sum(logs, options, callers).map_err(|error| (Arc::from("the logs"), error))
+}
+
+/// Returns the number of requests to Clerk in a log, and of lines that are none.
+///
+/// The log has any format that the command `analyze` reads, compressed or not. Bytes that are no log are counted as
+/// lines that are no requests.
+#[must_use]
+pub fn count(log: Vec<u8>) -> (u64, u64) {
+    let parser = LineParser::new(&[CLERK_HOST.to_owned()], &[], Arc::new(CallerRegistry::new(MAX_CALLERS)));
+    let mut requests = 0;
+    let read = Logs::in_memory([log], parser).map(|logs| {
+        logs.read(|batch| {
+            requests += batch.len() as u64;
+            true
+        })
+    });
+    (requests, read.map(|read| read.skips.total()).unwrap_or_default())
+}
+
+fn sum(logs: Logs, options: &AnalysisOptions, callers: Arc<CallerRegistry>) -> std::io::Result<Sums> {
     let (sender, receiver) = sync_channel::<Vec<LogCall>>(MAX_BATCHES);
     let mut analysis = Analysis::new(options);
     let read = std::thread::scope(|scope| {
@@ -125,6 +149,9 @@ pub(crate) fn analyze(
         }
         reader.join()
     });
-    let read = read.map_err(|_| (Arc::from("the logs"), std::io::Error::other("the reader failed")))?;
+    let read = read.map_err(|_| std::io::Error::other("the reader failed"))?;
     Ok(analysis.finish(read, callers, options.max_wait))
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,19 @@ impl Logs {
         Ok(Self { sources, parser, totals: ReadTotals::default() })
     }
 
+    /// Logs in memory, named `log 0`, `log 1` and so on.
+    ///
+    /// # Errors
+    /// Returns an error if one cannot be read.
+    pub(crate) fn in_memory(
+        logs: impl IntoIterator<Item = impl AsRef<[u8]> + Send + 'static>,
+        parser: LineParser,
+    ) -> io::Result<Self> {
+        let open = |(place, log)| Source::new(Arc::from(format!("log {place}")), io::Cursor::new(log));
+        let sources = logs.into_iter().enumerate().map(open).collect::<io::Result<_>>()?;
+        Ok(Self { sources, parser, totals: ReadTotals::default() })
+    }
+
     /// Reads everything and passes the requests, merged by time, to `sink` until it returns false.
     pub(crate) fn read(mut self, mut sink: impl FnMut(Vec<LogCall>) -> bool) -> ReadTotals {
         let mut batch = Vec::with_capacity(BATCH);

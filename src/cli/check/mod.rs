@@ -4,6 +4,8 @@ pub(super) mod args;
 mod hints;
 mod table;
 
+pub(super) use table::{cut, width, wrapped};
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
