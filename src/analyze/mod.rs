@@ -15,7 +15,9 @@ mod report;
 mod what_if;
 
 pub(crate) use account::{Account, AssumedLimit};
-pub(crate) use input::{Field, FieldName, Input, LineParser, MAX_INPUTS, SkipKind};
+#[cfg(test)]
+pub(crate) use input::Field;
+pub(crate) use input::{FieldName, Input, LineParser, MAX_INPUTS, SkipKind};
 pub(crate) use report::{CountsReport, LimitSource, Report, SavingReport, SkippedReport, build as report};
 
 use std::sync::Arc;

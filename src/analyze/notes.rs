@@ -46,7 +46,9 @@ pub(super) fn notes(report: &Report, source: &LimitSource, sums: &Sums) -> Vec<S
         ));
     }
     if sums.was_full {
-        notes.push("So many requests came within a minute that some were put in order within a shorter time.".to_owned());
+        notes.push(
+            "So many requests came within a minute that some were put in order within a shorter time.".to_owned(),
+        );
     }
     notes.push(
         "Savings are upper bounds, each of one policy alone; they do not add up. A policy saves less where changes are \

@@ -7,15 +7,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::exporter::{Ended, Folder, command, run};
 
-const FORMATS: [&str; 7] = [
-    "nginx.log",
-    "nginx-local.log",
-    "own-names.log",
-    "envoy.log",
-    "caddy.log",
-    "browser.har",
-    "collector.jsonl",
-];
+const FORMATS: [&str; 7] =
+    ["nginx.log", "nginx-local.log", "own-names.log", "envoy.log", "caddy.log", "browser.har", "collector.jsonl"];
 
 /// What names the members of `own-names.log`.
 const FIELDS: &str =
@@ -78,7 +71,11 @@ async fn every_format_gives_the_same_result() {
             report["callers"].as_array().unwrap().iter().map(|it| it["caller"].as_str().unwrap()).collect();
         assert_eq!(callers, ["@clerk/backend", "worker"], "{name}");
         let instance = &report["buckets"][0];
-        assert_eq!((instance["windows"].as_u64(), instance["exhausted_windows"].as_u64()), (Some(1), Some(1)), "{name}");
+        assert_eq!(
+            (instance["windows"].as_u64(), instance["exhausted_windows"].as_u64()),
+            (Some(1), Some(1)),
+            "{name}"
+        );
     }
 }
 
@@ -167,7 +164,11 @@ async fn logs_without_requests_fail_with_the_reason() {
     std::fs::write(&empty, "").unwrap();
     for (arguments, log, expected) in [
         (&[][..], empty.clone(), "the logs are empty"),
-        (&["--host=clerk.internal"], data("nginx.log"), "10 lines skipped: requests to other hosts; add theirs with --host"),
+        (
+            &["--host=clerk.internal"],
+            data("nginx.log"),
+            "10 lines skipped: requests to other hosts; add theirs with --host",
+        ),
         (&[], data("own-names.log"), "10 lines skipped"),
         (&[], data("README.md"), "not JSON"),
         (&[], folder.path("missing"), "missing: cannot be read"),

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use busiest::BusyWindow;
-pub(crate) use series::Bin;
 pub(crate) use spenders::{Counts, SpenderKey, Spenders};
 
 use super::input::LogCall;

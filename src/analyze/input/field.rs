@@ -198,7 +198,9 @@ mod tests {
 
     #[test]
     fn field_flag_is_refused_with_what_to_write() {
-        for (text, part) in [("time", "MEANING=MEMBER"), ("time=", "MEANING=MEMBER"), ("when=time", "one of time, start")] {
+        for (text, part) in
+            [("time", "MEANING=MEMBER"), ("time=", "MEANING=MEMBER"), ("when=time", "one of time, start")]
+        {
             assert!(text.parse::<FieldName>().unwrap_err().contains(part), "{text}");
         }
     }

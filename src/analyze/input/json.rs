@@ -338,7 +338,8 @@ mod tests {
 
     #[test]
     fn members_are_found_whatever_the_layout() {
-        let text = " {\"a\" : \"x\\\"\\u00e4\\ud83d\\ude00\", \"b\":-1.5e3,\"c\":{\"}\":[\"]\"]},\"d\":[1,{}],\"e\":null}\r\n";
+        let text =
+            " {\"a\" : \"x\\\"\\u00e4\\ud83d\\ude00\", \"b\":-1.5e3,\"c\":{\"}\":[\"]\"]},\"d\":[1,{}],\"e\":null}\r\n";
         let expected = [("a", "x\"ä😀"), ("b", "-1.5e3"), ("c", "{\"}\":[\"]\"]}"), ("d", "[1,{}]"), ("e", "null")];
         assert_eq!(members(text).unwrap(), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
         assert_eq!(members("{}"), Ok(Vec::new()));
@@ -351,7 +352,9 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(members(&whole[..end]), Err(NotJson), "{end}");
         }
-        for text in ["", "[]", "1.2.3.4 - - [x] \"GET / HTTP/1.1\"", "{a:1}", "{\"a\":}", "{\"a\":1 \"b\":2}", "{}{}", "{,}"] {
+        for text in
+            ["", "[]", "1.2.3.4 - - [x] \"GET / HTTP/1.1\"", "{a:1}", "{\"a\":}", "{\"a\":1 \"b\":2}", "{}{}", "{,}"]
+        {
             assert_eq!(members(text), Err(NotJson), "{text}");
         }
     }

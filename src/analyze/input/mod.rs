@@ -19,11 +19,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-pub(crate) use call::{LogCall, SharedRead};
-pub(crate) use field::{Field, FieldName};
+pub(crate) use call::LogCall;
+#[cfg(test)]
+pub(crate) use field::Field;
+pub(crate) use field::FieldName;
 pub(crate) use line::LineParser;
 pub(in crate::analyze) use request::http_method;
-pub(crate) use skip::{Place, SkipKind, Skips};
+pub(crate) use skip::{SkipKind, Skips};
 pub(crate) use source::Input;
 
 use source::Source;

@@ -16,18 +16,13 @@ pub(super) const MARKER: &[u8] = b"resourceSpans";
 ///
 /// Of the spans of one call, the innermost client span counts. A span without a status is an attempt whose outcome is
 /// unknown, or one that was not sent: it counts, as a bound.
-pub(super) fn parse(
-    line: &[u8],
-    requests: &mut Requests,
-    found: &mut impl FnMut(LogCall),
-) -> Result<(), SkipKind> {
+pub(super) fn parse(line: &[u8], requests: &mut Requests, found: &mut impl FnMut(LogCall)) -> Result<(), SkipKind> {
     let export: Export<'_> = serde_json::from_slice(line).map_err(|_| SkipKind::Malformed)?;
     let (mut is_any, mut skipped) = (false, SkipKind::OtherKind);
-    let spans = || export.resource_spans.iter().flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans);
-    let parents: Vec<(&str, &str)> = spans()
-        .filter(|span| span.is_client())
-        .map(|span| (&*span.trace_id, &*span.parent_span_id))
-        .collect();
+    let spans =
+        || export.resource_spans.iter().flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans);
+    let parents: Vec<(&str, &str)> =
+        spans().filter(|span| span.is_client()).map(|span| (&*span.trace_id, &*span.parent_span_id)).collect();
     for resource in &export.resource_spans {
         let service = text(&resource.resource.attributes, &["service.name"]);
         for span in resource.scope_spans.iter().flat_map(|scope| &scope.spans).filter(|span| span.is_client()) {
@@ -57,9 +52,9 @@ fn call(span: &Span<'_>, service: Option<&str>, requests: &mut Requests) -> Resu
         Some(text) => request::status(text.as_bytes())?,
         None => None,
     };
-    let headers = request::QUOTA_HEADERS.into_iter().filter_map(|name| {
-        Some((name, of(&[&*format!("http.response.header.{name}")])?))
-    });
+    let headers = request::QUOTA_HEADERS
+        .into_iter()
+        .filter_map(|name| Some((name, of(&[&*format!("http.response.header.{name}")])?)));
     let headers: Vec<_> = headers.collect();
     let quota = request::quota(status, headers.iter().map(|(name, value)| (*name, value.as_bytes())));
     let agent = of(&["user_agent.original", "http.user_agent"]);

@@ -136,7 +136,11 @@ impl Source {
             if self.unread.is_empty() && self.is_ended {
                 return false;
             }
-            if self.har.is_some() { self.cut_entries(parser) } else { self.cut_lines(parser) }
+            if self.har.is_some() {
+                self.cut_entries(parser)
+            } else {
+                self.cut_lines(parser)
+            }
             self.read_block();
         }
         true
@@ -194,7 +198,7 @@ impl Source {
             buffer.shrink_to(BLOCK);
             *unread = 0..0;
         }
-        if self.is_ended && (!unread.is_empty() || *in_long_line) {
+        if self.is_ended && (unread.start < unread.end || *in_long_line) {
             *line += 1;
             if std::mem::take(in_long_line) {
                 skips.add(SkipKind::TooLong, &self.name, *line);

@@ -75,14 +75,7 @@ pub(crate) struct Savings {
 impl WhatIf {
     pub(crate) fn new(assumed: &AssumedLimit, max_wait: Duration) -> Self {
         let on = Mode::On;
-        let all = RoutePolicies {
-            retry: on,
-            coalesce: on,
-            cache: on,
-            batch: on,
-            pace: on,
-            ..RoutePolicies::default()
-        };
+        let all = RoutePolicies { retry: on, coalesce: on, cache: on, batch: on, pace: on, ..RoutePolicies::default() };
         let cached = TTLS.map(|ttl| CachePolicy::fresh_for(ttl).stale_if_error(ttl));
         let [short, middle, long] = cached;
         let reads = [CachePolicy::coalesce_only(), short, middle, long];
@@ -134,7 +127,8 @@ impl WhatIf {
     /// What the policies would have done, at the end of the logs.
     pub(crate) fn finish(mut self, last: clerk_quota::Moment, max_wait: Duration) -> Savings {
         self.throttle.advance(last.after(max_wait).after(Duration::from_secs(3600)));
-        let mut by_route: Vec<_> = self.saved.into_iter().map(|((method, route), saved)| (method, route, saved)).collect();
+        let mut by_route: Vec<_> =
+            self.saved.into_iter().map(|((method, route), saved)| (method, route, saved)).collect();
         by_route.sort_unstable_by(|a, b| b.2[2].cmp(&a.2[2]).then_with(|| (a.1, a.0).cmp(&(b.1, b.0))));
         let mut total = [0; POLICIES];
         for (_, _, saved) in &by_route {

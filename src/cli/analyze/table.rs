@@ -127,10 +127,10 @@ fn busiest(report: &Report) -> Table {
 
 fn savings(report: &Report) -> Table {
     let rows = report.savings.iter().map(|saving| {
-        let most = saving.routes.first().map_or_else(
-            || "-".to_owned(),
-            |route| format!("{} {} ({})", route.method, route.route, route.requests),
-        );
+        let most = saving
+            .routes
+            .first()
+            .map_or_else(|| "-".to_owned(), |route| format!("{} {} ({})", route.method, route.route, route.requests));
         vec![policy(saving), saving.requests.to_string(), format!("{} %", percent(saving.share)), most]
     });
     Table { headings: vec!["POLICY", "REQUESTS", "SHARE", "MOST ON"], rows: rows.collect() }

@@ -119,9 +119,7 @@ impl<const N: usize> ReadSimulation<N> {
         let mut snapshot = None;
         let fetches = self.fetches.entry(read.resource).or_insert_with(|| [const { None }; N]);
         let mut outcomes = [ReadOutcome::Fetched; N];
-        for (((fetch, policy), outcome), applies) in
-            fetches.iter_mut().zip(policies).zip(&mut outcomes).zip(applies)
-        {
+        for (((fetch, policy), outcome), applies) in fetches.iter_mut().zip(policies).zip(&mut outcomes).zip(applies) {
             if !applies {
                 continue;
             }
