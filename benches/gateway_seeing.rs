@@ -92,7 +92,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
         tokens: Vec::new(),
         max_callers: GatewayOptions::MAX_CALLERS,
     };
-    Gateway::new(options, clock).expect("the options fit together")
+    Gateway::new(options).expect("the options fit together")
 }
 
 /// A request as hyper passes it.

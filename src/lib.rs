@@ -23,13 +23,15 @@
 //! - [`gateway`]: a reverse proxy for the applications' own SDKs: attributes requests to callers, and saves requests to
 //!   Clerk.
 //! - [`analyze`]: what recorded logs say of the quota, and what the gateway's policies would have saved. Uses `gateway`.
+//! - [`telemetry`]: receives the applications' traces and counts their calls to Clerk.
+//! - [`sources`]: gateway and traces together: who sent the requests that they count. Uses `gateway`, `telemetry`.
 //! - [`config`]: the YAML file and the environment variables, fully checked. Uses `gateway`.
 //! - [`probe`]: schedules probes and user counts, and runs them.
-//! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus. Uses `gateway`.
-//! - [`admin`]: the HTTP endpoints of the exporter. Uses `gateway`, `probe`, `metrics`.
+//! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus. Uses `gateway`, `telemetry`, `sources`.
+//! - [`admin`]: the HTTP endpoints of the exporter. Uses `probe`, `metrics`, `sources`.
 //! - [`state`]: state that survives a restart.
-//! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `gateway`, `config`, `probe`,
-//!   `metrics`, `admin`, `state`.
+//! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `gateway`, `telemetry`,
+//!   `sources`, `config`, `probe`, `metrics`, `admin`, `state`.
 //! - [`cli`]: the commands. Uses `analyze`, `config`, `probe`, `metrics`, `admin`, `app`.
 //!
 //! # The crates
@@ -51,4 +53,6 @@ pub mod config;
 pub mod gateway;
 pub mod metrics;
 pub mod probe;
+pub mod sources;
 pub mod state;
+pub mod telemetry;

@@ -22,6 +22,7 @@ use clerk_exporter::gateway::{
 };
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
+use clerk_exporter::sources::Sources;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{
@@ -76,7 +77,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
         max_callers: 5,
     };
     let secret = SecretSource::Inline(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
-    let gateway = Gateway::new(options, clock).unwrap();
+    let gateway = Gateway::new(options).unwrap();
     let gateway =
         gateway.with_webhooks("/webhooks/clerk".to_owned(), webhook::WebhookOptions::new(vec![secret])).unwrap();
     let request = http::Request::get("/v1/organizations")
@@ -108,7 +109,8 @@ impl World {
 
     fn metrics_with(&self, gateway: Arc<Gateway>) -> Metrics {
         let status = Arc::new(ConfigStatus::new(self.clock.now(), 0.1));
-        Metrics::with_gateway(Arc::clone(&self.ledger), Arc::clone(&self.clock), status, Some(gateway))
+        let sources = Sources { gateway: Some(gateway), ..Sources::default() };
+        Metrics::with_sources(Arc::clone(&self.ledger), Arc::clone(&self.clock), status, sources)
     }
 
     fn show_client(&self, name: &str) {

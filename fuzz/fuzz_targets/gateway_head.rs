@@ -113,5 +113,5 @@ fn gateway(clerk: Arc<Keeping>) -> Gateway {
         tokens: vec![token],
         max_callers: 5,
     };
-    Gateway::new(options, clock).expect("a gateway")
+    Gateway::new(options).expect("a gateway")
 }

@@ -29,7 +29,7 @@ pub(super) async fn page(State(site): State<Arc<Admin>>) -> Response {
         let ledger = site.ledger.instance(&instance.name);
         ledger.map(|ledger| ledger.lock().recent_windows(bucket)).unwrap_or_default()
     };
-    let top = site.gateway.as_ref().map(|gateway| top::table(&gateway.stats()));
+    let top = site.sources.know_callers().then(|| top::table(&site.sources.top(&site.ledger, now)));
     let html = render(&site.options, &instances, recent, top, now).into_string();
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=UTF-8"),
@@ -111,6 +111,9 @@ fn render(
         }
     }
 }
+
+/// How long a closed window describes the present.
+const RECENT_WINDOW: Duration = Duration::from_secs(120);
 
 /// Headings of the table, and labels of its cells on narrow screens.
 const LEFT: &str = "Left of the limit";
@@ -199,7 +202,7 @@ fn row(
                     td data-label=(LEFT) { (left(bucket, instance.low_threshold, now)) }
                     td data-label=(RESETS) { (reset(bucket, now)) }
                     @if index == 0 {
-                        td rowspan=(span) data-label=(LAST_429) { (ago(instance.throttled_at, now)) }
+                        td rowspan=(span) data-label=(LAST_429) { (ago(last_429(instance), now)) }
                     }
                     td data-label=(WINDOWS) { (windows(bucket, &recent(instance, bucket.bucket))) }
                     @if index == 0 {
@@ -240,6 +243,9 @@ fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> Markup {
         }
     };
     let (Some(limit), Some(remaining)) = (bucket.limit, bucket.remaining) else {
+        if let Some(lowest) = lowest(bucket, low_threshold, now) {
+            return html! { (name) (lowest) (basis(bucket.basis)) (blocked) };
+        }
         let limit = bucket.limit.map_or_else(|| "limit unknown".to_owned(), |limit| format!("of {limit}"));
         return html! { (name) span class="unknown" { "unknown " (limit) } (basis(bucket.basis)) (blocked) };
     };
@@ -263,6 +269,25 @@ fn left(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> Markup {
         (blocked)
         @if let Some(forecast) = forecast { (forecast) }
     }
+}
+
+/// The last window, where the remaining quota is known only after the window: from traces.
+fn lowest(bucket: &BucketSnapshot, low_threshold: f64, now: Moment) -> Option<Markup> {
+    let window = bucket.last_window.filter(|window| now.since(window.ended) <= RECENT_WINDOW)?;
+    let (limit, used) = bucket.limit.filter(|_| bucket.basis.is_some_and(Basis::knows_use)).zip(window.usage)?;
+    let ratio = (1.0 - used).max(0.0);
+    let class = if window.exhausted {
+        "bad"
+    } else if ratio < low_threshold {
+        "low"
+    } else {
+        "good"
+    };
+    Some(html! {
+        div class="bar" { div class=(class) style=(format!("width:{:.1}%", ratio * 100.0)) {} }
+        (format!("{:.0}", limit as f64 * ratio)) " of " (limit)
+        " " small { "lowest in the window that ended " (span(now.since(window.ended))) " ago" }
+    })
 }
 
 fn reset(bucket: &BucketSnapshot, now: Moment) -> Markup {
@@ -290,6 +315,11 @@ fn windows(bucket: &BucketSnapshot, recent: &[ClosedWindow]) -> Markup {
         }
         (bucket.low_windows) " low, " (bucket.exhausted_windows) " exhausted of " (bucket.windows)
     }
+}
+
+/// The last 429, also of requests that only traces show.
+fn last_429(instance: &InstanceSnapshot) -> Option<Moment> {
+    instance.buckets.iter().filter_map(|bucket| bucket.refused_at).max().max(instance.throttled_at)
 }
 
 fn ago(at: Option<Moment>, now: Moment) -> String {

@@ -23,9 +23,9 @@ pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
 pub use status::Status;
 pub use top::{InstanceTop, TopEntry, TopPage};
 
-use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::probe::Probes;
+use crate::sources::Sources;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 
@@ -71,8 +71,8 @@ pub struct Admin {
     pub ledger: Arc<Ledger>,
     /// The clock.
     pub clock: Arc<Clock>,
-    /// The gateway, if configured.
-    pub gateway: Option<Arc<Gateway>>,
+    /// The gateway and the receiver of traces, if configured.
+    pub sources: Sources,
     /// The probes, for readiness.
     pub probes: Arc<Probes>,
     /// The current configuration without secrets.

@@ -61,8 +61,8 @@ pub struct InstanceStatus {
 pub struct BucketStatus {
     /// Its name.
     pub bucket: &'static str,
-    /// Source of the numbers: `headers`, `gateway`, `client`, `mixed`, `probe` or `configured`. For the last two, the
-    /// usage is unknown.
+    /// Source of the numbers: `headers`, `gateway`, `client`, `telemetry`, `mixed`, `sampled`, `probe` or
+    /// `configured`. For the last three, the usage is unknown.
     pub basis: Option<&'static str>,
     /// Requests per window.
     pub limit: Option<u64>,
@@ -80,6 +80,8 @@ pub struct BucketStatus {
     pub seconds_to_exhaustion: Option<f64>,
     /// Highest used share of the limit in the last 60 s.
     pub usage_peak_ratio: Option<f64>,
+    /// The last closed window.
+    pub last_window: Option<LastWindow>,
     /// Number of closed windows.
     pub windows: u64,
     /// Number of closed windows that were low.
@@ -88,6 +90,19 @@ pub struct BucketStatus {
     pub exhausted_windows: u64,
     /// Number of 429 responses.
     pub throttled_responses: u64,
+}
+
+/// A closed window.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LastWindow {
+    /// When it ended.
+    pub end_timestamp_seconds: f64,
+    /// Its highest used share of the limit.
+    pub usage_ratio: Option<f64>,
+    /// Whether less than the threshold was left.
+    pub low: bool,
+    /// Whether nothing was left or a 429 arrived.
+    pub exhausted: bool,
 }
 
 impl Status {
@@ -139,6 +154,12 @@ impl BucketStatus {
             blocked_until_timestamp_seconds: time(snapshot.blocked_until),
             seconds_to_exhaustion: snapshot.to_exhaustion.map(|wait| wait.as_secs_f64()),
             usage_peak_ratio: snapshot.usage_peak,
+            last_window: snapshot.last_window.map(|window| LastWindow {
+                end_timestamp_seconds: time(Some(window.ended)).unwrap_or_default(),
+                usage_ratio: window.usage,
+                low: window.low,
+                exhausted: window.exhausted,
+            }),
             windows: snapshot.windows,
             low_windows: snapshot.low_windows,
             exhausted_windows: snapshot.exhausted_windows,

@@ -1,4 +1,5 @@
-//! The current consumers of the budgets, as observed by the gateway: `/api/v1/top` and a table on the landing page.
+//! The current consumers of the budgets, as the gateway and traces show them: `/api/v1/top` and a table on the landing
+//! page.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use maud::{Markup, html};
 use serde::Serialize;
 
 use super::Admin;
-use crate::gateway::{GatewayStats, Share};
+use crate::sources::{InstanceShares, Share};
 use clerk_quota::Span;
 
 /// Maximum number of rows on the landing page, in total and per instance, but at least one per instance.
@@ -46,7 +47,8 @@ pub struct TopEntry {
     pub route: &'static str,
     /// The caller.
     pub caller: Arc<str>,
-    /// The part of the program that sent the requests: `gateway`, `probe` or `client`.
+    /// The part of the program that sent the requests: `gateway`, `probe` or `client`; or
+    /// `telemetry` for requests in traces.
     pub source: &'static str,
     /// Requests that Clerk may have counted, including retries and rejected ones.
     pub requests: u64,
@@ -63,14 +65,13 @@ impl From<&Share> for TopEntry {
 }
 
 impl TopPage {
-    /// Builds the page from the gateway's statistics.
+    /// Builds the page.
     #[must_use]
-    pub fn new(numbers: &GatewayStats) -> Self {
-        let seen = numbers.instances.iter().filter(|(_, numbers)| numbers.top.iter().any(|shares| !shares.is_empty()));
-        let instances = seen.map(|(name, numbers)| {
-            let uses = |span: Span| numbers.top[span as usize].iter().map(TopEntry::from).collect();
+    pub fn new(instances: &[InstanceShares]) -> Self {
+        let instances = instances.iter().map(|InstanceShares { instance, shares }| {
+            let uses = |span: Span| shares[span as usize].iter().map(TopEntry::from).collect();
             InstanceTop {
-                name: Arc::clone(name),
+                name: Arc::clone(instance),
                 last_10s: uses(Span::Window),
                 last_1m: uses(Span::Minute),
                 last_1h: uses(Span::Hour),
@@ -81,17 +82,17 @@ impl TopPage {
 }
 
 pub(super) async fn json(State(site): State<Arc<Admin>>) -> Response {
-    match &site.gateway {
-        Some(gateway) => Json(TopPage::new(&gateway.stats())).into_response(),
-        None => {
-            (StatusCode::NOT_FOUND, "no gateway is configured; only a gateway can identify callers\n").into_response()
-        }
+    if site.sources.know_callers() {
+        Json(TopPage::new(&site.sources.top(&site.ledger, site.clock.now()))).into_response()
+    } else {
+        let text = "no gateway and no traces are configured; only these identify callers\n";
+        (StatusCode::NOT_FOUND, text).into_response()
     }
 }
 
 /// The table of the landing page, the clients that spend most now first. Empty without requests in the last hour.
-pub(super) fn table(numbers: &GatewayStats) -> Markup {
-    let instances = TopPage::new(numbers).instances;
+pub(super) fn table(instances: &[InstanceShares]) -> Markup {
+    let instances = TopPage::new(instances).instances;
     let max_rows = (MAX_ALL_ROWS / instances.len().max(1)).clamp(1, MAX_ROWS);
     if instances.is_empty() {
         return Markup::default();

@@ -98,7 +98,7 @@ impl GatewayRunner {
     ) -> anyhow::Result<Arc<Gateway>> {
         let started = self.started.clone();
         let options = self.options(config, &started, instances, ledger)?;
-        let mut gateway = Gateway::new(options, Arc::clone(&self.clock))?;
+        let mut gateway = Gateway::new(options)?;
         if let Some(webhooks) = &started.webhooks {
             let secrets = webhook::WebhookOptions::new(webhooks.signing_secrets.clone())
                 .reloads(self.reloads.reloads.stats(ReloadKind::SigningSecret));

@@ -262,12 +262,14 @@ pub fn settings(instance: &config::InstanceConfig, low_threshold: f64) -> Settin
     }
 }
 
-/// The ledger settings of all instances, as observed by probes and, if configured, by the gateway.
+/// The ledger settings of all instances, as observed by probes and, if configured, by the gateway and in traces.
 pub(super) fn all_settings(config: &Config) -> impl Iterator<Item = Settings> {
     let gateway = config.gateway.as_ref().map(|_| Source::Gateway);
     config.instances.iter().map(move |instance| {
         let mut settings = settings(instance, config.low_threshold);
         settings.sources.extend(gateway);
+        settings.lateness = config.telemetry.as_ref().and_then(|telemetry| telemetry.lateness_of(&instance.name));
+        settings.sources.extend(settings.lateness.map(|_| Source::Telemetry));
         settings.coverage = coverage(config);
         settings
     })

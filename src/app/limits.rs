@@ -1,7 +1,7 @@
 //! Connection limits, derived from the limits on open files and memory.
 //!
 //! A process without free file descriptors can neither accept clients nor call Clerk; one without memory is killed.
-//! Both ports share these resources.
+//! All ports share these resources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,9 @@ const UNSENT_BYTES: u64 = 64 << 20;
 /// Connections of applications to the gateway. Each application may have its own pool.
 const GATEWAY_CONNECTIONS: u64 = 16_384;
 
+/// Connections of applications and Collectors to the receiver of traces.
+const TELEMETRY_CONNECTIONS: u64 = 512;
+
 /// The limits of the process; `None` if unlimited or unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ProcessLimits {
@@ -29,13 +32,15 @@ pub(super) struct ProcessLimits {
     pub(super) memory_bytes: Option<u64>,
 }
 
-/// The limits of both ports.
+/// The limits of all ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ServeLimits {
     /// Maximum connections to the exporter's port.
     pub(super) pages: usize,
     /// Maximum connections to the gateway's port.
     pub(super) gateway: usize,
+    /// Maximum connections to the receiver of traces.
+    pub(super) telemetry: usize,
     /// Maximum bytes of unsent responses, per port.
     pub(super) unsent_bytes: usize,
 }
@@ -45,17 +50,20 @@ impl ServeLimits {
     ///
     /// With a gateway, the exporter's port gets a quarter of the resources. Of the remaining files, half are for the
     /// gateway's clients and half for its connections to Clerk.
-    pub(super) fn new(asked: usize, has_gateway: bool, limits: ProcessLimits) -> Self {
+    pub(super) fn new(asked: usize, has_gateway: bool, has_telemetry: bool, limits: ProcessLimits) -> Self {
         let asked = u64::try_from(asked).unwrap_or(u64::MAX);
         let files = limits.open_files.map_or(u64::MAX, |files| files - RESERVED_FILES.min(files / 2));
         let places = limits.memory_bytes.map_or(u64::MAX, |bytes| bytes / CONNECTIONS_SHARE / CONNECTION_BYTES);
         let share = if has_gateway { 4 } else { 1 };
         let pages = asked.min(files / share).min(places / share).max(1);
+        // Senders and Collectors keep one connection each.
+        let telemetry = if has_telemetry { TELEMETRY_CONNECTIONS.min(files / 8).min(places / 8).max(1) } else { 0 };
+        let (files, places) = (files.saturating_sub(telemetry), places.saturating_sub(telemetry));
         let gateway = asked.max(GATEWAY_CONNECTIONS);
         let gateway = gateway.min(files.saturating_sub(pages) / 2).min(places.saturating_sub(pages)).max(1);
         let unsent = limits.memory_bytes.map_or(UNSENT_BYTES, |bytes| UNSENT_BYTES.min(bytes / UNSENT_SHARE));
         let size = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        Self { pages: size(pages), gateway: size(gateway), unsent_bytes: size(unsent) }
+        Self { pages: size(pages), gateway: size(gateway), telemetry: size(telemetry), unsent_bytes: size(unsent) }
     }
 }
 
@@ -121,26 +129,28 @@ mod tests {
             (false, None, Some(8 * MIB), 128, 1),
             (true, Some(0), Some(0), 1, 1),
         ] {
-            let found = ServeLimits::new(512, has_gateway, limits(open_files, memory));
+            let found = ServeLimits::new(512, has_gateway, false, limits(open_files, memory));
             assert_eq!((found.pages, found.gateway), (pages, gateway), "{open_files:?} {memory:?}");
         }
     }
 
     #[test]
     fn requested_limit_applies_if_it_fits() {
-        let found = ServeLimits::new(20_000, true, limits(Some(1_000_000), None));
+        let found = ServeLimits::new(20_000, true, false, limits(Some(1_000_000), None));
         assert_eq!((found.pages, found.gateway), (20_000, 20_000));
-        assert_eq!(ServeLimits::new(3, true, limits(None, None)).pages, 3);
+        assert_eq!(ServeLimits::new(3, true, false, limits(None, None)).pages, 3);
     }
 
     #[test]
     fn connections_and_unsent_bytes_fit_every_limit() {
-        for has_gateway in [false, true] {
+        for (has_gateway, has_telemetry) in [(false, false), (true, false), (false, true), (true, true)] {
             for files in [1, 10, 100, 200, 1000, 4096, 65_536] {
                 for memory in [16 * MIB, 64 * MIB, 128 * MIB, 1024 * MIB] {
-                    let found = ServeLimits::new(usize::MAX, has_gateway, limits(Some(files), Some(memory)));
-                    let connections = (found.pages + if has_gateway { found.gateway } else { 0 }) as u64;
-                    assert!(connections <= files.max(2), "{found:?} of {files}");
+                    let found =
+                        ServeLimits::new(usize::MAX, has_gateway, has_telemetry, limits(Some(files), Some(memory)));
+                    let gateway = if has_gateway { found.gateway } else { 0 };
+                    let connections = (found.pages + gateway + found.telemetry) as u64;
+                    assert!(connections <= files.max(3), "{found:?} of {files}");
                     let unsent = found.unsent_bytes as u64 * 2;
                     assert!(connections * CONNECTION_BYTES + unsent <= memory * 3 / 4, "{found:?} in {memory}");
                 }

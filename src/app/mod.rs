@@ -8,6 +8,7 @@ mod limits;
 mod reload;
 mod restart;
 mod signals;
+mod telemetry;
 mod upstreams;
 mod watch;
 
@@ -25,12 +26,14 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::metrics::{ConfigStatus, Metrics, ReloadKind, Reloads, build};
 use crate::probe::Probes;
+use crate::sources::Sources;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use gateway::GatewayRunner;
 use instances::all_settings;
 use limits::{ProcessLimits, ServeLimits};
 use prometheus_web::{Listener, WebConfigFile, WebConfigSource};
+use telemetry::TelemetryRunner;
 use watch::Watch;
 
 pub use instances::{Instances, settings};
@@ -62,9 +65,11 @@ pub struct AppOptions {
     pub storage: Option<PathBuf>,
     /// The gateway's sockets, if the configuration has a gateway.
     pub gateway: Option<Front>,
+    /// The sockets of the receiver of traces, if the configuration has one.
+    pub telemetry: Option<Front>,
 }
 
-/// The gateway's sockets.
+/// The sockets of another port than the exporter's.
 pub struct Front {
     /// The sockets.
     pub listeners: Vec<Listener>,
@@ -81,6 +86,7 @@ struct Prepared {
     probes: Arc<Probes>,
     runner: Option<GatewayRunner>,
     gateway: Option<Arc<Gateway>>,
+    telemetry: Option<TelemetryRunner>,
 }
 
 /// What the parts are prepared for.
@@ -124,7 +130,11 @@ impl Prepared {
             Some(runner) => Some(runner.start(config, &mut instances, &ledger)?),
             None => None,
         };
-        Ok(Self { clock, status, ledger, instances, probes, runner, gateway })
+        let telemetry = match &config.telemetry {
+            Some(section) => Some(TelemetryRunner::new(config, section, &ledger, Arc::clone(&clock))?),
+            None => None,
+        };
+        Ok(Self { clock, status, ledger, instances, probes, runner, gateway, telemetry })
     }
 }
 
@@ -143,9 +153,14 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let config = options.config;
     let purpose = Purpose::Start { storage: options.storage.as_deref() };
-    let Prepared { clock, status, ledger, instances, probes, runner, gateway } = Prepared::new(&config, purpose)?;
+    let Prepared { clock, status, ledger, instances, probes, runner, gateway, telemetry } =
+        Prepared::new(&config, purpose)?;
+    let sources = Sources {
+        gateway: gateway.clone(),
+        telemetry: telemetry.as_ref().map(|telemetry| Arc::clone(telemetry.receiver())),
+    };
     follow_web_config(&status.reloads, &options.web_config);
-    if let Some(front) = &options.gateway {
+    for front in [&options.gateway, &options.telemetry].into_iter().flatten() {
         follow_web_config(&status.reloads, &front.web_config);
     }
     let config_text = Arc::new(ArcSwap::from_pointee(config.masked_yaml()));
@@ -159,24 +174,24 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         tracing::warn!("{warning}");
     }
 
-    let limits = serve_limits(options.serve.max_connections, options.gateway.is_some());
+    let limits = serve_limits(options.serve.max_connections, &options.gateway, &options.telemetry);
     let serve = options
         .serve
         .max_connections(limits.pages)
         .max_unsent_bytes(limits.unsent_bytes)
         .open_paths(options.site.health_paths());
-    let watch = Watch::new(Arc::clone(&ledger), Arc::clone(&clock), gateway.clone());
+    let watch = Watch::new(Arc::clone(&ledger), Arc::clone(&clock), sources.clone());
     let (reloads, requests) = mpsc::channel(1);
     let reloader = Reloader(reloads);
     let site = Admin {
         options: options.site,
-        metrics: Arc::new(Metrics::with_gateway(
+        metrics: Arc::new(Metrics::with_sources(
             Arc::clone(&ledger),
             Arc::clone(&clock),
             Arc::clone(&status),
-            gateway.clone(),
+            sources.clone(),
         )),
-        gateway: gateway.clone(),
+        sources: sources.clone(),
         ledger: Arc::clone(&ledger),
         clock,
         probes: Arc::clone(&probes),
@@ -191,6 +206,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         ledger,
         probes: Arc::clone(&probes),
         gateway: runner,
+        telemetry,
         status,
         config_text,
         auto_reload: options.auto_reload,
@@ -205,11 +221,17 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         prometheus_web::serve(options.listeners, site.router(), serve.clone(), options.web_config, stop.clone());
     let forwarding = async {
         if let (Some(front), Some(gateway)) = (options.gateway, gateway) {
-            let options = gateway_options(serve, limits);
+            let options = gateway_options(serve.clone(), limits);
             prometheus_web::serve(front.listeners, gateway, options, front.web_config, stop.clone()).await;
         }
     };
-    tokio::join!(pages, forwarding);
+    let receiving = async {
+        if let (Some(front), Some(telemetry)) = (options.telemetry, &sources.telemetry) {
+            let options = telemetry_options(serve.clone(), limits);
+            prometheus_web::serve(front.listeners, telemetry.router(), options, front.web_config, stop.clone()).await;
+        }
+    };
+    tokio::join!(pages, forwarding, receiving);
     stop.cancel();
     let ended = tokio::time::timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() && !probing.is_finished() {
@@ -235,13 +257,15 @@ fn follow_web_config(reloads: &Reloads, web_config: &WebConfigSource) {
     }
 }
 
-/// The limits of both ports; logs them.
-fn serve_limits(asked: usize, has_gateway: bool) -> ServeLimits {
+/// The limits of all ports; logs them.
+fn serve_limits(asked: usize, gateway: &Option<Front>, telemetry: &Option<Front>) -> ServeLimits {
     let process = ProcessLimits::of_this_process();
-    let limits = ServeLimits::new(asked, has_gateway, process);
+    let (has_gateway, has_telemetry) = (gateway.is_some(), telemetry.is_some());
+    let limits = ServeLimits::new(asked, has_gateway, has_telemetry, process);
     tracing::info!(
         max_connections = limits.pages,
         gateway_max_connections = has_gateway.then_some(limits.gateway),
+        telemetry_max_connections = has_telemetry.then_some(limits.telemetry),
         open_files = process.open_files,
         memory_bytes = process.memory_bytes,
         "connection limits"
@@ -265,4 +289,9 @@ fn gateway_options(pages: prometheus_web::Options, limits: ServeLimits) -> prome
         .preserve_header_case(true)
         .mark_ambiguous_heads(true)
         .open_paths(Vec::new())
+}
+
+/// The options of the receiver's port.
+fn telemetry_options(pages: prometheus_web::Options, limits: ServeLimits) -> prometheus_web::Options {
+    pages.name("telemetry").max_connections(limits.telemetry).open_paths(Vec::new())
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gateway::GatewayRunner;
 use super::instances::{Instances, all_settings};
+use super::telemetry::TelemetryRunner;
 use super::upstreams::content;
 use crate::admin::{ReloadError, ReloadRequest};
 use crate::config::{Config, ConfigError};
@@ -153,6 +154,7 @@ pub(super) struct Reload {
     pub ledger: Arc<Ledger>,
     pub probes: Arc<Probes>,
     pub gateway: Option<GatewayRunner>,
+    pub telemetry: Option<TelemetryRunner>,
     pub status: Arc<ConfigStatus>,
     pub config_text: Arc<ArcSwap<String>>,
     pub auto_reload: Option<Duration>,
@@ -228,6 +230,13 @@ impl Reload {
             Some(gateway) => gateway.configure(config, &mut self.instances, &self.ledger)?,
             None if config.gateway.is_some() => {
                 tracing::warn!("the section `gateway` was added; the gateway starts with a restart");
+            }
+            None => {}
+        }
+        match &self.telemetry {
+            Some(telemetry) => telemetry.configure(config, &self.ledger)?,
+            None if config.telemetry.is_some() => {
+                tracing::warn!("the section `telemetry` was added; traces are received after a restart");
             }
             None => {}
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::Gateway;
+use crate::sources::Sources;
 use clerk_quota::clock::Clock;
 use clerk_quota::condition::{Condition, Trouble, Verdict};
 use clerk_quota::ledger::{Handle, Ledger};
@@ -25,14 +25,14 @@ const HOURLY_EVERY: u32 = 10;
 pub(super) struct Watch {
     pub ledger: Arc<Ledger>,
     pub clock: Arc<Clock>,
-    pub gateway: Option<Arc<Gateway>>,
+    pub sources: Sources,
     /// The logged buckets that are low or blocked, by instance.
     told: BTreeMap<Arc<str>, Bucket>,
 }
 
 impl Watch {
-    pub(super) const fn new(ledger: Arc<Ledger>, clock: Arc<Clock>, gateway: Option<Arc<Gateway>>) -> Self {
-        Self { ledger, clock, gateway, told: BTreeMap::new() }
+    pub(super) const fn new(ledger: Arc<Ledger>, clock: Arc<Clock>, sources: Sources) -> Self {
+        Self { ledger, clock, sources, told: BTreeMap::new() }
     }
 
     /// Checks periodically until `stop`.
@@ -52,7 +52,7 @@ impl Watch {
                     "the machine was suspended; earlier observations are older by this duration"
                 );
             }
-            if let Some(gateway) = &self.gateway {
+            if let Some(gateway) = &self.sources.gateway {
                 let is_due = looks.is_multiple_of(HOURLY_EVERY);
                 gateway.read_fleet(if is_due { &Bucket::LIMITED } else { &[Bucket::Instance] }).await;
                 gateway.tell_counting();
@@ -94,10 +94,7 @@ impl Watch {
             tracing::warn!(clerk_instance = name, bucket, "{what}; its consumers are not visible here");
             return;
         };
-        let caller = match &self.gateway {
-            Some(gateway) => gateway.caller_name(spender.caller, spender.source),
-            None => Arc::from(spender.source.as_str()),
-        };
+        let caller = self.sources.caller_name(spender.caller, spender.source);
         let percent = (share * 100.0).round();
         tracing::warn!(
             clerk_instance = name,
@@ -157,7 +154,8 @@ mod tests {
     async fn low_limit_logs_one_warning_and_one_recovery() {
         log::listen();
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
-        let mut watch = Watch::new(Arc::new(Ledger::new([clerk_test_support::settings("prod")])), clock, None);
+        let mut watch =
+            Watch::new(Arc::new(Ledger::new([clerk_test_support::settings("prod")])), clock, Sources::default());
         respond(&watch, 60);
         watch.look();
         assert_eq!(log::everything(), "");

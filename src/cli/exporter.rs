@@ -13,7 +13,7 @@ use crate::app::{self, ConfigSource};
 use crate::config::Config;
 use clerk_client::secret::process_env;
 use clerk_client::transport::environment_warnings;
-use prometheus_web::WebConfigSource;
+use prometheus_web::{BindError, ListenAddress, WebConfigSource};
 
 pub(super) async fn run(flags: &ExporterFlags) -> anyhow::Result<ExitCode> {
     // A bad configuration is reported before a port is opened.
@@ -63,6 +63,7 @@ struct Checked {
     site: admin::AdminOptions,
     web_config: WebConfigSource,
     gateway_web_config: Option<WebConfigSource>,
+    telemetry_web_config: Option<WebConfigSource>,
 }
 
 fn checked(flags: &WebFlags, config: Config, source: ConfigSource) -> anyhow::Result<Checked> {
@@ -73,7 +74,8 @@ fn checked(flags: &WebFlags, config: Config, source: ConfigSource) -> anyhow::Re
     let web_config = open(&flags.web_config_file)?;
     let site = site_options(flags)?;
     let gateway_web_config = config.gateway.as_ref().map(|section| open(&section.web_config_file)).transpose()?;
-    Ok(Checked { config, source, site, web_config, gateway_web_config })
+    let telemetry_web_config = config.telemetry.as_ref().map(|section| open(&section.web_config_file)).transpose()?;
+    Ok(Checked { config, source, site, web_config, gateway_web_config, telemetry_web_config })
 }
 
 pub(super) async fn app_options(
@@ -82,12 +84,17 @@ pub(super) async fn app_options(
     source: ConfigSource,
 ) -> anyhow::Result<app::AppOptions> {
     let flags = server.web;
-    let Checked { config, source, site, web_config, gateway_web_config } = checked(flags, config, source)?;
+    let Checked { config, source, site, web_config, gateway_web_config, telemetry_web_config } =
+        checked(flags, config, source)?;
     let gateway = match (&config.gateway, gateway_web_config) {
         (Some(section), Some(web_config)) => {
-            let listeners =
-                prometheus_web::bind(std::slice::from_ref(&section.listen)).await.context("gateway.listen_address")?;
-            Some(app::Front { listeners, web_config })
+            Some(front(&section.listen, web_config).await.context("gateway.listen_address")?)
+        }
+        _ => None,
+    };
+    let telemetry = match (&config.telemetry, telemetry_web_config) {
+        (Some(section), Some(web_config)) => {
+            Some(front(&section.listen, web_config).await.context("telemetry.listen_address")?)
         }
         _ => None,
     };
@@ -107,7 +114,14 @@ pub(super) async fn app_options(
         listeners,
         storage: server.storage.clone(),
         gateway,
+        telemetry,
     })
+}
+
+/// Binds one of the other ports.
+async fn front(listen: &ListenAddress, web_config: WebConfigSource) -> Result<app::Front, BindError> {
+    let listeners = prometheus_web::bind(std::slice::from_ref(listen)).await?;
+    Ok(app::Front { listeners, web_config })
 }
 
 fn site_options(flags: &WebFlags) -> anyhow::Result<admin::AdminOptions> {

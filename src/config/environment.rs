@@ -52,6 +52,7 @@ pub(super) fn read(env: EnvLookup<'_>, report: &mut Report) -> Option<Config> {
         ca_file: None,
         instances: vec![instance],
         gateway: None,
+        telemetry: None,
         files,
         warnings: Vec::new(),
     })

@@ -11,12 +11,14 @@ use super::error::Position;
 use super::model::{Config, InstanceConfig, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
 use super::reader::{Field, Keys, Report, Section};
 use super::tree::Value;
-use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, tree, validate};
+use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, telemetry, tree, validate};
 use crate::gateway::UNKNOWN_KEYS;
 use clerk_client::secret::{ClerkKey, EnvLookup};
 
-static TOP: Keys =
-    Keys { section: "", known: &["low_threshold", "tls_config", "probe", "users", "instances", "gateway"] };
+static TOP: Keys = Keys {
+    section: "",
+    known: &["low_threshold", "tls_config", "probe", "users", "instances", "gateway", "telemetry"],
+};
 static TLS_CONFIG: Keys = Keys { section: "tls_config", known: &["ca_file"] };
 static PROBE: Keys = Keys { section: "probe", known: &["interval", "schedule", "timeout", "path", "when"] };
 static USERS: Keys = Keys { section: "users", known: &["interval", "schedule"] };
@@ -54,6 +56,7 @@ pub(super) static SCHEMA: &[&Keys] = &[
     &gateway::PACE,
     &gateway::CACHE,
     &gateway::WEBHOOKS,
+    &telemetry::TELEMETRY,
 ];
 
 pub(super) const DEFAULT_LOW_THRESHOLD: f64 = 0.1;
@@ -157,10 +160,14 @@ pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Op
         check_reserved_name(&instances, report);
         gateway::read(field, &known, context, report)
     });
+    let telemetry = top.take("telemetry").map(|field| {
+        let readable: Vec<&InstanceConfig> = instances.iter().filter_map(|read| read.instance.as_ref()).collect();
+        telemetry::read(field, &readable, context, report)
+    });
     let instances = instances.into_iter().filter_map(|read| read.instance).collect();
     let files = context.files.take();
-    let (low_threshold, gateway) = (low_threshold?, gateway.flatten());
-    Some(Config { low_threshold, ca_file, instances, gateway, files, warnings: Vec::new() })
+    let (low_threshold, gateway, telemetry) = (low_threshold?, gateway.flatten(), telemetry.flatten());
+    Some(Config { low_threshold, ca_file, instances, gateway, telemetry, files, warnings: Vec::new() })
 }
 
 fn tls_config(field: Field, context: &Context<'_>, report: &mut Report) -> Option<PathBuf> {

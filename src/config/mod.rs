@@ -9,7 +9,7 @@
 //! | `tree` | YAML to a tree with places; the only file that knows the YAML library |
 //! | `reader` | known and unknown keys, the problem report |
 //! | `file`, `instance` | from the tree to the model: the meaning of each key |
-//! | `gateway` | the keys of the gateway |
+//! | `gateway`, `telemetry` | the keys of the gateway and of the telemetry source |
 //! | `validate`, `cron`, `duration`, `budget` | what a value must look like |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
@@ -26,6 +26,7 @@ mod instance;
 mod model;
 mod reader;
 mod redacted;
+mod telemetry;
 mod tree;
 mod validate;
 
@@ -35,6 +36,7 @@ pub use gateway::{
     PolicyConfig, UnknownKeyMode, WebhooksConfig,
 };
 pub use model::{Config, InstanceConfig, LimitSetting, Plan, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
+pub use telemetry::{DEFAULT_LISTEN_ADDRESS as DEFAULT_TELEMETRY_ADDRESS, TelemetryConfig};
 
 pub use clerk_client::transport::{ApiUrl, ApiUrlError};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::gateway::GatewayConfig;
+use super::telemetry::TelemetryConfig;
 use super::{ApiUrl, cron};
 use clerk_client::secret::SecretSource;
 use clerk_quota::Environment;
@@ -20,6 +21,8 @@ pub struct Config {
     pub instances: Vec<InstanceConfig>,
     /// The gateway; `None`: off.
     pub gateway: Option<GatewayConfig>,
+    /// The telemetry source; `None`: off.
+    pub telemetry: Option<TelemetryConfig>,
     /// The files that it names, as far as it was read. A change in one of them may change the configuration.
     pub files: Vec<PathBuf>,
     /// Probable mistakes that are allowed, with their position; to be logged at start.

@@ -11,6 +11,7 @@ use serde_saphyr::DoubleQuoted;
 
 use super::gateway::redacted::GatewayView;
 use super::model::{Config, InstanceConfig, LimitSetting, ProbeWhen, ScheduleConfig};
+use super::telemetry::redacted::TelemetryView;
 use clerk_client::secret::{REDACTED, SecretSource};
 
 impl Config {
@@ -52,6 +53,8 @@ struct ConfigView {
     instances: Vec<InstanceView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<GatewayView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    telemetry: Option<TelemetryView>,
 }
 
 #[derive(Serialize)]
@@ -121,6 +124,7 @@ impl ConfigView {
             tls_config: config.ca_file.as_deref().map(|file| TlsView { ca_file: path(file) }),
             instances: config.instances.iter().map(InstanceView::of).collect(),
             gateway: config.gateway.as_ref().map(GatewayView::of),
+            telemetry: config.telemetry.as_ref().map(TelemetryView::of),
         }
     }
 }

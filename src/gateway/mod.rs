@@ -26,9 +26,7 @@ use parking_lot::Mutex;
 pub use accounting::credential_shape::{CredentialShape, UnknownCredentialCount};
 pub use accounting::decision::{Decision, Saving};
 pub use accounting::request_record::CLIENT_GONE;
-pub use accounting::stats::{
-    CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, Share, UNKNOWN_KEYS,
-};
+pub use accounting::stats::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, UNKNOWN_KEYS};
 pub use config::options::{
     CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
 };
@@ -46,10 +44,8 @@ use accounting::credential_shape::UnknownCredentials;
 use clerk_client::cache::Cache;
 use clerk_client::limiter::CountingKind;
 use clerk_client::webhook;
-use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
-use clerk_quota::spending::Spender;
-use clerk_quota::{Bucket, CallerId, Moment, Source, Span};
+use clerk_quota::{Bucket, CallerId};
 use request::routing_table::RoutingTable;
 use request::webhooks::{CacheSet, WebhookEndpoint};
 
@@ -58,7 +54,6 @@ use request::webhooks::{CacheSet, WebhookEndpoint};
 pub struct Gateway {
     routing_table: ArcSwap<RoutingTable>,
     callers: Arc<CallerRegistry>,
-    clock: Arc<Clock>,
     /// By alias. An instance that is removed and configured again gets its old counters.
     counters: Mutex<Vec<(Arc<str>, Arc<RequestCounters>)>>,
     unknown_credentials: UnknownCredentials,
@@ -71,7 +66,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Returns an error if the options contradict each other.
-    pub fn new(options: GatewayOptions, clock: Arc<Clock>) -> Result<Self, ConfigureError> {
+    pub fn new(options: GatewayOptions) -> Result<Self, ConfigureError> {
         let callers = Arc::new(CallerRegistry::new(options.max_callers));
         let counters = Mutex::default();
         let routing_table = RoutingTable::new(options, &callers, |name| counters_of(&counters, name))?;
@@ -80,7 +75,6 @@ impl Gateway {
         Ok(Self {
             routing_table: ArcSwap::from_pointee(routing_table),
             callers,
-            clock,
             counters,
             unknown_credentials: UnknownCredentials::default(),
             caches,
@@ -134,7 +128,6 @@ impl Gateway {
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
         let routing_table = self.routing_table.load();
-        let now = self.clock.now();
         let configured =
             routing_table.instances.iter().map(|instance| (&instance.name, &instance.counters, Some(instance)));
         let unknown_keys = &routing_table.unknown_keys;
@@ -143,9 +136,7 @@ impl Gateway {
             .map(|(name, counters, instance)| {
                 let outbound = instance.map(|instance| instance.outbound.limits.stats());
                 let policies = instance.map(|instance| instance.policies.policies);
-                let top = instance.map(|instance| Span::ALL.map(|span| self.top(&instance.outbound.ledger, now, span)));
-                let top = top.unwrap_or_default();
-                (Arc::clone(name), InstanceStats { outbound, policies, top, ..counters.stats(&self.callers) })
+                (Arc::clone(name), InstanceStats { outbound, policies, ..counters.stats(&self.callers) })
             })
             .collect();
         let caching = routing_table.instances.iter().filter(|instance| instance.policies.caches());
@@ -162,13 +153,17 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// Returns the name of the caller to which a request is attributed.
+    /// Returns the name of a caller.
     #[must_use]
-    pub fn caller_name(&self, caller: CallerId, source: Source) -> Arc<str> {
-        match source {
-            Source::Gateway => self.callers.name(caller),
-            Source::Probe | Source::Client => Arc::from(source.as_str()),
-        }
+    pub fn caller_name(&self, caller: CallerId) -> Arc<str> {
+        self.callers.name(caller)
+    }
+
+    /// Returns the ledger of requests with unknown keys, if they are forwarded.
+    #[must_use]
+    pub fn unknown_keys_ledger(&self) -> Option<Handle> {
+        let routing_table = self.routing_table.load();
+        routing_table.unknown_keys.forward.as_ref().map(|instance| Arc::clone(&instance.outbound.ledger))
     }
 
     /// Copies the counting method that the limiters detected into the ledgers.
@@ -197,21 +192,7 @@ impl Gateway {
             }
         }
     }
-
-    /// The largest consumers of an instance's quota in this time span, in descending order.
-    fn top(&self, ledger: &Handle, now: Moment, span: Span) -> Vec<Share> {
-        let shares = ledger.lock().top(now, span);
-        let named = shares.into_iter().take(MAX_SHARES).map(|share| {
-            let Spender { caller, source, route, method } = share.spender;
-            let (route, caller) = (route.template(), self.caller_name(caller, source));
-            Share { method, route, caller, source, requests: share.requests, ratio: share.ratio }
-        });
-        named.collect()
-    }
 }
-
-/// Maximum number of shares listed.
-const MAX_SHARES: usize = 20;
 
 fn caches_of(routing_table: &RoutingTable) -> Vec<Cache> {
     routing_table.instances.iter().flat_map(|instance| instance.state.caches()).cloned().collect()

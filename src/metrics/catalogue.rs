@@ -33,6 +33,8 @@ pub enum MetricGroup {
     Exporter,
     /// The gateway, if configured.
     Gateway,
+    /// The receiver of traces, if configured.
+    Telemetry,
     /// The client library, in applications that expose its metrics.
     Client,
 }
@@ -84,7 +86,7 @@ families! {
         WINDOW = Gauge "clerk_ratelimit_window_seconds" ["clerk_instance", "bucket"]
             "Length of the window in seconds";
         BASIS_INFO = Gauge "clerk_ratelimit_basis_info" ["clerk_instance", "bucket", "basis"]
-            "Always 1; basis is the source of the numbers: headers (sent by Clerk), gateway, client or mixed (limit minus the requests counted there: an upper bound of the remaining quota), probe (only probes are counted: the usage is unknown) or configured (only the limit is known)";
+            "Always 1; basis is the source of the numbers: headers (sent by Clerk), gateway, client or mixed (limit minus the requests counted there: an upper bound of the remaining quota), telemetry (requests counted in traces, for windows only), sampled (traces are a sample: the usage is unknown), probe (only probes are counted: the usage is unknown) or configured (only the limit is known)";
         SAMPLE_TIMESTAMP = Gauge "clerk_ratelimit_sample_timestamp_seconds" ["clerk_instance", "bucket"]
             "UNIX time in seconds of the newest observation";
         USAGE_PEAK = Gauge "clerk_ratelimit_usage_peak_ratio" ["clerk_instance", "bucket"]
@@ -206,6 +208,22 @@ families! {
         WEBHOOK_EVENTS = Counter "clerk_webhook_events_total" ["type", "result"]
             "Webhook deliveries by event type and result";
     }
+    Telemetry {
+        TELEMETRY_SPANS = Counter "clerk_telemetry_spans_total" ["result"]
+            "Received spans by result: accepted (counted), late, future or dropped (counted, but in no window), other_host, other_kind, nested (another span of the same call counts), own (of this program), duplicate, unattributed (of no configured instance) or malformed";
+        TELEMETRY_REFUSED = Counter "clerk_telemetry_refused_requests_total" ["reason"]
+            "Trace requests that were refused as a whole: reason is invalid (400), too_large (413), unsupported (415) or overloaded (503)";
+        TELEMETRY_DELAY = Histogram "clerk_telemetry_span_delay_seconds" []
+            "Seconds from the end of a call to the arrival of its span";
+        TELEMETRY_COMPLETE = Gauge "clerk_telemetry_complete" ["clerk_instance"]
+            "Whether the configuration states that all callers of the instance send spans (1); otherwise windows and peaks count at least what was used (0)";
+        TELEMETRY_AT_MOST = Counter "clerk_telemetry_uncertain_spans_total" []
+            "Counted spans of the fetch of Next.js, whose cache may have answered: Clerk saw at most these";
+        TELEMETRY_FORGOTTEN = Counter "clerk_telemetry_forgotten_total" ["what"]
+            "Entries that were forgotten because memory is bounded: what is span (a repeated one counts twice) or sender (its clock is not corrected)";
+        TELEMETRY_DROPPED_CALLERS = Counter "clerk_telemetry_dropped_callers_total" []
+            "Calls whose caller became other because its name was invalid or the limit on names was reached";
+    }
     Client {
         CLIENT_REQUESTS = Counter "clerk_client_requests_total" ["clerk_instance"]
             "Requests made by the application";
@@ -250,9 +268,10 @@ pub fn markdown() -> String {
 }
 
 /// The parts and their titles in the reference.
-const PARTS: [(MetricGroup, &str); 3] = [
+const PARTS: [(MetricGroup, &str); 4] = [
     (MetricGroup::Exporter, "The exporter"),
     (MetricGroup::Gateway, "The gateway, if configured"),
+    (MetricGroup::Telemetry, "Traces, if configured"),
     (MetricGroup::Client, "The client library, in applications that pass its counters to `Metrics`"),
 ];
 

@@ -12,6 +12,7 @@ mod gateway;
 mod negotiate;
 mod quota;
 mod reloads;
+mod telemetry;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,8 +32,9 @@ use client::ClientLimits;
 use exporter::ExporterCollector;
 use gateway::GatewayCollector;
 use quota::View;
+use telemetry::TelemetryCollector;
 
-use crate::gateway::Gateway;
+use crate::sources::Sources;
 use clerk_client::outbound::InstanceLimits;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
@@ -44,31 +46,27 @@ pub struct Metrics {
     clock: Arc<Clock>,
     exporter: Registry,
     clients: Arc<ArcSwap<ClientLimits>>,
-    /// Resolves caller names.
-    gateway: Option<Arc<Gateway>>,
+    /// Resolve caller names.
+    sources: Sources,
 }
 
 impl Metrics {
     /// Returns the metrics of this ledger.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, clock: Arc<Clock>, status: Arc<ConfigStatus>) -> Self {
-        Self::with_gateway(ledger, clock, status, None)
+        Self::with_sources(ledger, clock, status, Sources::default())
     }
 
-    /// Returns the metrics of this ledger and of a gateway, if there is one.
+    /// Returns the metrics of this ledger and of these sources.
     #[must_use]
-    pub fn with_gateway(
-        ledger: Arc<Ledger>,
-        clock: Arc<Clock>,
-        status: Arc<ConfigStatus>,
-        gateway: Option<Arc<Gateway>>,
-    ) -> Self {
+    pub fn with_sources(ledger: Arc<Ledger>, clock: Arc<Clock>, status: Arc<ConfigStatus>, sources: Sources) -> Self {
         let mut exporter = Registry::default();
         exporter.register_collector(Box::new(ExporterCollector { status, clock: Arc::clone(&clock) }));
-        exporter.register_collector(Box::new(GatewayCollector(gateway.clone())));
+        exporter.register_collector(Box::new(GatewayCollector(sources.gateway.clone())));
+        exporter.register_collector(Box::new(TelemetryCollector(sources.telemetry.clone())));
         let clients = Arc::new(ArcSwap::default());
         exporter.register_collector(Box::new(ClientCollector(Arc::clone(&clients))));
-        Self { ledger, clock, exporter, clients, gateway }
+        Self { ledger, clock, exporter, clients, sources }
     }
 
     /// Adds metrics of client libraries: for each instance the alias and the `limits` of its
@@ -91,7 +89,7 @@ impl Metrics {
     /// # Errors
     /// Returns an error if a metric cannot be encoded.
     pub fn expose(&self, format: Format) -> Result<Exposition, fmt::Error> {
-        let view = View::new(&self.ledger, &self.clock, self.gateway.as_deref());
+        let view = View::new(&self.ledger, &self.clock, &self.sources);
         let mut last = String::new();
         encode(&mut last, &self.exporter, format)?;
         if format == Format::OpenMetrics {

@@ -12,7 +12,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{LabelValue, Number, counter, gauge, histogram};
-use crate::gateway::Gateway;
+use crate::sources::Sources;
 use clerk_quota::clock::Clock;
 use clerk_quota::condition::Condition;
 use clerk_quota::ledger::Ledger;
@@ -32,16 +32,13 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(ledger: &Ledger, clock: &Clock, gateway: Option<&Gateway>) -> Self {
+    pub(super) fn new(ledger: &Ledger, clock: &Clock, sources: &Sources) -> Self {
         let now = clock.now();
         let instances = ledger.snapshot(now);
         let mut callers = HashMap::new();
         for (key, _) in instances.iter().flat_map(|instance| &instance.spent) {
             let Spender { source, caller, .. } = key.spender;
-            callers.entry((source, caller)).or_insert_with(|| match gateway {
-                Some(gateway) => gateway.caller_name(caller, source),
-                None => Arc::from(source.as_str()),
-            });
+            callers.entry((source, caller)).or_insert_with(|| sources.caller_name(caller, source));
         }
         Self { instances, callers, now, step: clock.step_seconds() }
     }

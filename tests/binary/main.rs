@@ -24,4 +24,5 @@ mod restart;
 mod scrape;
 mod secrets;
 mod shutdown;
+mod telemetry;
 mod users;

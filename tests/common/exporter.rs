@@ -220,6 +220,11 @@ impl Exporter {
         eventually("the address of the gateway", async || gateway_address(&self.output())).await
     }
 
+    /// The address at which it receives traces.
+    pub(crate) async fn telemetry(&self) -> SocketAddr {
+        eventually("the address for traces", async || address_of(&self.output(), "telemetry")).await
+    }
+
     /// The output so far.
     pub(crate) fn output(&self) -> String {
         self.output.lock().clone()
@@ -269,9 +274,19 @@ impl Exporter {
 
 /// Sends one request on a new connection. `headers` end in line breaks.
 pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> Page {
+    send(address, method, path, headers, "").await
+}
+
+/// Sends one request with a body of JSON on a new connection.
+pub(crate) async fn post_json(address: SocketAddr, path: &str, body: &str) -> Page {
+    let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    send(address, "POST", path, &headers, body).await
+}
+
+async fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Page {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n{body}");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();

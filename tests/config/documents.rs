@@ -18,7 +18,7 @@ fn examples_are_valid() {
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     names.sort();
-    assert_eq!(names, ["cron.yml", "gateway.yml", "several.yml", "single.yml"]);
+    assert_eq!(names, ["cron.yml", "gateway.yml", "several.yml", "single.yml", "telemetry.yml"]);
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn reference_has_valid_yaml_and_every_key() {
     let reference = include_str!("../../docs/configuration.md");
     let blocks: Vec<&str> =
         reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 4);
     for block in blocks {
         good_with_key_files(block);
     }

@@ -6,6 +6,7 @@ mod documents;
 mod gateway;
 mod hostile;
 mod mistakes;
+mod telemetry;
 mod warnings;
 
 use std::ffi::OsString;

@@ -277,7 +277,7 @@ fn cancelled_reads_count_as_used() {
         let snapshot = ledger.lock().snapshot(play.world.clock.now());
         assert_eq!(snapshot.bucket(Bucket::Instance).unwrap().remaining, Some(62));
         assert!(snapshot.spent.iter().all(|(key, _)| key.result.as_str() == "unknown"));
-        let top = &play.world.numbers().top[Span::Window as usize];
+        let top = &play.world.top()[Span::Window as usize];
         assert_eq!(top.iter().map(|share| share.requests).sum::<u64>(), 38);
     });
 }

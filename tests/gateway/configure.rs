@@ -58,7 +58,7 @@ fn token(instance: &str, text: &str) -> CallerToken {
 }
 
 fn gateway(options: GatewayOptions) -> Result<Gateway, ConfigureError> {
-    Gateway::new(options, Arc::new(Clock::simulated(clerk_test_support::start())))
+    Gateway::new(options)
 }
 
 async fn get(gateway: &Gateway, key: &str) -> u16 {

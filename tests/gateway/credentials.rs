@@ -209,7 +209,7 @@ impl Machines {
             tokens: Vec::new(),
             max_callers: 5,
         };
-        Self { gateway: Gateway::new(options, clock).unwrap(), folder, asked }
+        Self { gateway: Gateway::new(options).unwrap(), folder, asked }
     }
 
     async fn ask(&self, path: &str, key: &str) -> u16 {

@@ -69,7 +69,7 @@ async fn usage_is_reported_by_route_and_caller() {
     }
     gateway.get("/v1/users/count").await;
     gateway.get("/v1/jwks").await;
-    let top = gateway.stopped().await.numbers().top;
+    let top = gateway.stopped().await.top();
     let hour = &top[Span::ALL.iter().position(|span| *span == Span::Hour).unwrap()];
     let shares: Vec<_> = hour.iter().map(|share| (share.route, &*share.caller, share.requests)).collect();
     assert_eq!(shares, [("/v1/users/{user_id}", "loop", 3), ("/v1/users/count", "unknown", 1)]);

@@ -16,6 +16,8 @@ use clerk_exporter::gateway::{
     CallerToken, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, InstanceStats, UNKNOWN_KEYS,
     UnknownKeyPolicy, passthrough,
 };
+use clerk_exporter::sources::{Share, Sources};
+use clerk_quota::Span;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use parking_lot::Mutex;
@@ -302,7 +304,7 @@ impl World {
         };
         let tokens = vec![token("billing", TOKEN, Priority::High), token("import", BULK_TOKEN, Priority::Low)];
         let options = GatewayOptions { instances, unknown_keys, tokens, max_callers };
-        let mut gateway = Gateway::new(options, Arc::clone(&clock)).unwrap();
+        let mut gateway = Gateway::new(options).unwrap();
         if let Some(options) = webhooks {
             gateway = gateway.with_webhooks("/webhooks/clerk".to_owned(), options).unwrap();
         }
@@ -311,6 +313,13 @@ impl World {
 
     pub(crate) fn numbers(&self) -> InstanceStats {
         self.numbers_of("test")
+    }
+
+    /// The largest consumers of the configured instance, by time span.
+    pub(crate) fn top(&self) -> [Vec<Share>; Span::ALL.len()] {
+        let sources = Sources { gateway: Some(Arc::clone(&self.gateway)), ..Sources::default() };
+        let ledger = self.ledger.instance("test").unwrap();
+        Span::ALL.map(|span| sources.shares(&ledger, self.clock.now(), span))
     }
 
     pub(crate) fn strangers(&self) -> InstanceStats {

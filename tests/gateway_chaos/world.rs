@@ -194,7 +194,7 @@ impl Running {
             tokens: Vec::new(),
             max_callers: GatewayOptions::MAX_CALLERS,
         };
-        let gateway = Arc::new(Gateway::new(options, clock).unwrap());
+        let gateway = Arc::new(Gateway::new(options).unwrap());
         let listeners = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].local_addr();
         let mut server = JoinSet::new();

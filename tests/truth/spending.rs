@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clerk_exporter::sources::Sources;
 use clerk_quota::spending::SpendResult;
 use clerk_quota::{Bucket, Source, Span};
 
@@ -46,10 +47,8 @@ fn requests(view: &View<'_>, table: &mut Table) {
     for caller in [Caller::Billing, Caller::Import, Caller::Probe] {
         let spent = view.snapshot.spent.iter().filter(|(key, _)| {
             let spender = key.spender;
-            match &view.process.gateway {
-                Some(gateway) => *gateway.caller_name(spender.caller, spender.source) == *name(caller),
-                None => spender.source.as_str() == name(caller),
-            }
+            let sources = Sources { gateway: view.process.gateway.clone(), ..Sources::default() };
+            *sources.caller_name(spender.caller, spender.source) == *name(caller)
         });
         let found: u64 = spent.map(|(_, count)| count).sum();
         let least = read.get(&caller).copied().unwrap_or_default();

@@ -210,7 +210,7 @@ fn verdict(view: &View<'_>, table: &mut Table) {
         Some(Basis::Headers) => view.case.headers != Headers::None,
         Some(Basis::Gateway) => matches!(view.case.processes, Processes::Sole | Processes::Fleet),
         Some(Basis::Probe | Basis::Configured) => view.bucket().remaining.is_none(),
-        Some(Basis::Client | Basis::Mixed) | None => false,
+        Some(Basis::Client | Basis::Mixed | Basis::Telemetry | Basis::Sampled) | None => false,
     };
     let is_right = is_basis_right
         && match found {

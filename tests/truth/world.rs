@@ -292,7 +292,7 @@ fn process(
             tokens,
             max_callers: GatewayOptions::MAX_CALLERS,
         };
-        Arc::new(Gateway::new(options, Arc::clone(clock)).unwrap())
+        Arc::new(Gateway::new(options).unwrap())
     });
     Process { number, gateway, outbound, ledger: handle, calls: Arc::default() }
 }

@@ -1,4 +1,4 @@
-//! Load of the demo: two applications that come close to their limits.
+//! Load of the demo: applications that come close to their limits.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
+use super::spans::SpanBuffer;
 use clerk_client::transport::{RequestBody, ReqwestTransport, Transport};
 use clerk_quota::clock::Clock;
 
@@ -16,29 +17,46 @@ pub(super) struct Application {
     limit: u32,
     /// Share of the limit that the application uses, window after window.
     use_per_window: [f64; 6],
-    /// Whether all requests pass through the gateway. Otherwise those of the job do not, so that the gateway sees
-    /// another client.
-    pub(super) is_all_behind_gateway: bool,
+    /// How the exporter sees its requests.
+    pub(super) visibility: Visibility,
+}
+
+/// How the exporter sees the requests of an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visibility {
+    /// All pass through the gateway.
+    Gateway,
+    /// Those of the job do not, so that the gateway sees another client.
+    PartOfGateway,
+    /// None passes through the gateway, and Clerk sends no quota headers: the application's traces show them.
+    Traces,
 }
 
 /// User agents of the callers: a website, and a job in another language.
 const CALLERS: [&str; 2] = ["@clerk/backend@3.1.0", "clerk-backend-api/5.0.0 python"];
 
 /// The keys are valid only for the simulator.
-pub(super) const APPLICATIONS: [Application; 2] = [
+pub(super) const APPLICATIONS: [Application; 3] = [
     Application {
         name: "production",
         key: "sk_live_simulatedProductionInstance",
         limit: 1000,
         use_per_window: [0.45, 0.7, 0.93, 0.97, 0.8, 0.6],
-        is_all_behind_gateway: true,
+        visibility: Visibility::Gateway,
     },
     Application {
         name: "development",
         key: "sk_test_simulatedDevelopmentInstance",
         limit: 100,
         use_per_window: [0.3, 0.95, 1.2, 0.5, 0.85, 0.2],
-        is_all_behind_gateway: false,
+        visibility: Visibility::PartOfGateway,
+    },
+    Application {
+        name: "storefront",
+        key: "sk_test_simulatedStorefrontInstance",
+        limit: 100,
+        use_per_window: [0.4, 0.6, 0.93, 0.5, 0.97, 0.7],
+        visibility: Visibility::Traces,
     },
 ];
 
@@ -52,6 +70,7 @@ pub(super) async fn load(
     bases: [String; 2],
     users: Arc<[String]>,
     upstream: Arc<ReqwestTransport>,
+    spans: Option<SpanBuffer>,
 ) {
     let mut random = fastrand::Rng::with_seed(1);
     tokio::time::sleep(until_next_window(Clock::new().wall())).await;
@@ -74,15 +93,21 @@ pub(super) async fn load(
             // The key set does not count against the quota.
             let keys = (random.u32(..20) == 0).then(|| "/v1/jwks".to_owned());
             for path in keys.into_iter().chain([path]) {
-                let request = http::Request::get(format!("{base}{path}"))
+                let url = format!("{base}{path}");
+                let started = SystemTime::now();
+                let request = http::Request::get(&url)
                     .header(http::header::AUTHORIZATION, format!("Bearer {}", application.key))
                     .header(http::header::USER_AGENT, caller)
                     .body(RequestBody::empty());
                 // The load ignores responses, as an application does that causes 429s.
-                if let Ok(request) = request
-                    && let Ok(response) = upstream.send(request).await
-                {
+                let Ok(request) = request else { continue };
+                let response = upstream.send(request).await;
+                let status = response.as_ref().ok().map(|response| response.status().as_u16());
+                if let Ok(response) = response {
                     let _ = response.into_body().collect().await;
+                }
+                if let Some(spans) = &spans {
+                    spans.record(&http::Method::GET, &url, started, status);
                 }
             }
         }

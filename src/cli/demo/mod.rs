@@ -2,6 +2,7 @@
 
 pub(super) mod args;
 mod load;
+mod spans;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,9 +19,10 @@ use crate::app::{self, ConfigSource};
 use crate::config::Config;
 use args::DemoArgs;
 use clerk_client::transport::{self, ReqwestTransport};
-use clerk_simulator::Simulator;
-use load::{APPLICATIONS, Application, load};
+use clerk_simulator::{HeaderProfile, Simulator};
+use load::{APPLICATIONS, Application, Visibility, load};
 use prometheus_web::{ListenAddress, Listener, WebConfigSource};
+use spans::SpanBuffer;
 
 /// Runs the demo until a signal.
 pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
@@ -31,14 +33,18 @@ pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let address = options.listeners.first().map(|listener| listener.local_addr()).context("no address to listen on")?;
     let gateway = options.gateway.as_ref().and_then(|front| front.listeners.first());
     let gateway = format!("http://{}", gateway.context("no address for the gateway")?);
+    let receiver = options.telemetry.as_ref().and_then(|front| front.listeners.first());
+    let receiver = format!("http://{}", receiver.context("no address for traces")?);
     let base = format!("{}{}", reachable(address), options.site.route_prefix);
     let addresses = format!(
         "Landing page:    {base}/\n\
          Metrics:         {base}{metrics}\n\
          Simulated Clerk: {clerk}/v1/users/count\n\
          Its own record:  {clerk}/_simulator/truth\n\
-         Gateway:         {gateway}\n\n\
-         The load alternates above and below 10 % remaining; the first low window closes after half a minute. Try:\n\n  \
+         Gateway:         {gateway}\n\
+         Traces (OTLP):   {receiver}/v1/traces\n\n\
+         The load alternates above and below 10 % remaining; the first low window closes after half a minute. The\n\
+         instance storefront has no quota headers and no gateway: its numbers come from traces. Try:\n\n  \
          curl -s {base}{metrics} | grep -E 'remaining|low_windows|throttled'\n\nPress Ctrl-C to stop.\n",
         metrics = options.site.telemetry_path,
         clerk = demo.url(),
@@ -48,7 +54,8 @@ pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let stop = stop.clone();
         async move {
             print(&addresses)?;
-            let (exporter, simulator) = tokio::join!(app::run(options, stop.clone()), demo.run(gateway, stop));
+            let (exporter, simulator) =
+                tokio::join!(app::run(options, stop.clone()), demo.run(gateway, receiver, stop));
             exporter.and(simulator)
         }
     };
@@ -65,8 +72,41 @@ fn reachable(address: SocketAddr) -> String {
 
 /// The simulated Clerk API, bound, and its load.
 struct Demo {
+    /// With quota headers, for instances behind the gateway.
+    clerk: SimulatedClerk,
+    /// Without, as the real Clerk, for the instance that traces show.
+    silent_clerk: SimulatedClerk,
+}
+
+struct SimulatedClerk {
     listener: Listener,
     simulator: Simulator,
+}
+
+impl SimulatedClerk {
+    async fn bind(address: SocketAddr, options: clerk_simulator::Options) -> anyhow::Result<Self> {
+        let keys = APPLICATIONS
+            .iter()
+            .map(|application| format!("{}={}", application.name, application.key).parse())
+            .collect::<Result<_, _>>()
+            .context("the demo's own keys")?;
+        let simulator = Simulator::new(options.keys(keys));
+        let listeners = prometheus_web::bind(&[ListenAddress::Socket(address)])
+            .await
+            .context("cannot start the simulated Clerk API; choose another address with --simulator.listen-address")?;
+        let listener = listeners.into_iter().next().context("no socket for the simulated Clerk")?;
+        Ok(Self { listener, simulator })
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.listener.local_addr())
+    }
+
+    async fn serve(self, stop: CancellationToken) {
+        let options = prometheus_web::Options::default().name(simulate::LOG_NAME);
+        let web_config = WebConfigSource::none();
+        prometheus_web::serve(vec![self.listener], self.simulator.router(), options, web_config, stop).await;
+    }
 }
 
 impl Demo {
@@ -75,30 +115,26 @@ impl Demo {
     /// # Errors
     /// Returns an error if it is in use.
     async fn bind(args: &DemoArgs) -> anyhow::Result<Self> {
-        let keys = APPLICATIONS
-            .iter()
-            .map(|application| format!("{}={}", application.name, application.key).parse())
-            .collect::<Result<_, _>>()
-            .context("the demo's own keys")?;
-        let simulator = Simulator::new(clerk_simulator::Options::default().keys(keys));
-        let listeners = prometheus_web::bind(&[ListenAddress::Socket(args.simulator_address)])
-            .await
-            .context("cannot start the simulated Clerk API; choose another address with --simulator.listen-address")?;
-        let listener = listeners.into_iter().next().context("no socket for the simulated Clerk")?;
-        Ok(Self { listener, simulator })
+        let options = clerk_simulator::Options::default();
+        let clerk = SimulatedClerk::bind(args.simulator_address, options.clone()).await?;
+        // Only the demo uses it, so any free port will do.
+        let silent_address = SocketAddr::new(args.simulator_address.ip(), 0);
+        let silent_clerk = SimulatedClerk::bind(silent_address, options.headers(HeaderProfile::None)).await?;
+        Ok(Self { clerk, silent_clerk })
     }
 
     /// URL of the simulated Clerk API.
     fn url(&self) -> String {
-        format!("http://{}", self.listener.local_addr())
+        self.clerk.url()
     }
 
     /// Configuration of the exporter.
     fn config(&self, args: &DemoArgs) -> anyhow::Result<Config> {
         let interval = humantime::format_duration(args.probe_interval);
         let mut text = format!("probe: {{ interval: {interval} }}\nusers: {{ interval: 1m }}\ninstances:\n");
-        for Application { name, key, .. } in APPLICATIONS {
-            let url = self.url();
+        for Application { name, key, visibility, .. } in APPLICATIONS {
+            let clerk = if visibility == Visibility::Traces { &self.silent_clerk } else { &self.clerk };
+            let url = clerk.url();
             text.push_str(&format!(
                 "  - {{ name: {name}, secret_key: {key}, api_url: \"{url}\", users_limit: 60000 }}\n"
             ));
@@ -110,23 +146,36 @@ impl Demo {
              cache: { mode: shadow, ttl: 10s }\n    \
              routes: { GET /v1/users: { pace: on }, GET /v1/jwks: { cache: { mode: on, ttl: 30s } } }\n",
         );
+        text.push_str("telemetry:\n  listen_address: 127.0.0.1:0\n  lateness: 8s\n");
+        let traced = APPLICATIONS.iter().filter(|application| application.visibility == Visibility::Traces);
+        for Application { name, .. } in traced {
+            text.push_str(&format!("  instances: {{ {name}: {name} }}\n  complete: [{name}]\n"));
+        }
         Ok(Config::parse(&text, Path::new("demo.yml"), &|_| None)?)
     }
 
-    /// Serves the simulated Clerk API and generates load until `stop`. `gateway` is the URL of the gateway.
-    async fn run(self, gateway: String, stop: CancellationToken) -> anyhow::Result<()> {
-        let clerk = self.url();
-        let users: Arc<[String]> = (0..100).filter_map(|number| self.simulator.user_id(number)).collect();
+    /// Serves the simulated Clerk API and generates load until `stop`, with the URLs of the gateway and of the receiver
+    /// of traces.
+    async fn run(self, gateway: String, receiver: String, stop: CancellationToken) -> anyhow::Result<()> {
+        let (clerk, silent_clerk) = (self.clerk.url(), self.silent_clerk.url());
+        let users: Arc<[String]> = (0..100).filter_map(|number| self.clerk.simulator.user_id(number)).collect();
         let upstream = ReqwestTransport::new(transport::ReqwestOptions::default())?;
         let mut tasks = JoinSet::new();
         for application in APPLICATIONS {
-            let job = if application.is_all_behind_gateway { gateway.clone() } else { clerk.clone() };
+            let bases = match application.visibility {
+                Visibility::Gateway => [&gateway, &gateway],
+                Visibility::PartOfGateway => [&gateway, &clerk],
+                Visibility::Traces => [&silent_clerk, &silent_clerk],
+            };
+            let spans = (application.visibility == Visibility::Traces)
+                .then(|| SpanBuffer::new(application.name, application.name));
+            if let Some(spans) = &spans {
+                tasks.spawn(spans.clone().send_to(receiver.clone(), Arc::clone(&upstream)));
+            }
             let (users, upstream) = (Arc::clone(&users), Arc::clone(&upstream));
-            tasks.spawn(load(application, [gateway.clone(), job], users, upstream));
+            tasks.spawn(load(application, bases.map(String::clone), users, upstream, spans));
         }
-        let options = prometheus_web::Options::default().name(simulate::LOG_NAME);
-        let web_config = WebConfigSource::none();
-        prometheus_web::serve(vec![self.listener], self.simulator.router(), options, web_config, stop).await;
+        tokio::join!(self.clerk.serve(stop.clone()), self.silent_clerk.serve(stop));
         tasks.shutdown().await;
         Ok(())
     }

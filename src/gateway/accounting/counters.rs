@@ -173,7 +173,6 @@ impl RequestCounters {
             dropped: state.dropped,
             outbound: None,
             policies: None,
-            top: Default::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use clerk_client::cache::{self, TierStats};
 use clerk_client::limiter::Priority;
 use clerk_client::redis::RedisStats;
 use clerk_client::{outbound, webhook};
-use clerk_quota::{Histogram, MethodLabel, Source, Span};
+use clerk_quota::{Histogram, MethodLabel};
 
 /// The label `clerk_instance` of requests whose key belongs to no configured instance.
 pub const UNKNOWN_KEYS: &str = "other";
@@ -87,25 +87,6 @@ pub struct InstanceStats {
     pub outbound: Option<outbound::RequestStats>,
     /// Policies of routes without their own; `None` for unknown keys that are rejected.
     pub policies: Option<RoutePolicies>,
-    /// The largest consumers, in descending order, for each of [`Span::ALL`].
-    pub top: [Vec<Share>; Span::ALL.len()],
-}
-
-/// One part of the requests of a time span that Clerk may have counted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Share {
-    /// The method.
-    pub method: MethodLabel,
-    /// The route template that was requested.
-    pub route: &'static str,
-    /// The caller.
-    pub caller: Arc<str>,
-    /// The part of the program that sent the requests.
-    pub source: Source,
-    /// Number of requests.
-    pub requests: u64,
-    /// Share of all requests in the time span, from 0 to 1.
-    pub ratio: f64,
 }
 
 /// Number of requests with the same labels.

@@ -47,7 +47,7 @@ async fn lookups_are_batched_with_the_same_responses() {
     assert_eq!(batched.decided(Decision::Batched), 203);
     // 203 lookups took six requests; the three users missing from a list saved nothing.
     assert_eq!(batched.saved(Saving::Batch), 99 + 99);
-    let spent: u64 = batched.world.numbers().top[0].iter().map(|share| share.requests).sum();
+    let spent: u64 = batched.world.top()[0].iter().map(|share| share.requests).sum();
     assert_eq!(spent, 6);
 }
 
@@ -73,7 +73,7 @@ async fn truncated_list_yields_no_404_for_existing_users() {
             let answers = reads.together(paths.iter().map(|path| get(path))).await;
             let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
             assert_eq!(statuses, [[200; 28].as_slice(), &[404]].concat(), "cut off after {most}");
-            let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
+            let spent: u64 = reads.world.top()[0].iter().map(|share| share.requests).sum();
             assert_eq!(spent, reads.sent() as u64, "each request is counted");
             // No lookup saves less than nothing.
             assert!(reads.saved(Saving::Batch) <= (29 - spent.min(29)).max(2), "repeated lookups were not saved");
@@ -232,6 +232,6 @@ async fn rejected_batch_key_sends_each_lookup_with_its_own_key() {
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(reads.targets().iter().filter(|target| !is_list(target)).count(), 5);
     // The list request counts, too.
-    let spent: u64 = reads.world.numbers().top[0].iter().map(|share| share.requests).sum();
+    let spent: u64 = reads.world.top()[0].iter().map(|share| share.requests).sum();
     assert_eq!((spent, reads.sent()), (6, 6));
 }

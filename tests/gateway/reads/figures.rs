@@ -38,7 +38,7 @@ async fn requests_equal_sent_plus_saved() {
         let saved: u64 = numbers.saved.iter().sum();
         assert!(saved > 0);
         assert_eq!(reads.sent() as u64 + saved, requests, "{policies:?} {:?}", numbers.saved);
-        let spent: u64 = numbers.top[0].iter().map(|share| share.requests).sum();
+        let spent: u64 = reads.world.top()[0].iter().map(|share| share.requests).sum();
         assert!(spent <= reads.sent() as u64, "saved requests are not charged");
     }
 }

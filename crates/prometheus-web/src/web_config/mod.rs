@@ -44,6 +44,8 @@ pub(super) struct WebConfig {
     rate_limit: Option<RateLimit>,
     /// Whether client certificates are verified against authorities.
     has_client_ca: bool,
+    /// Whether every client needs a certificate that one of them signed.
+    requires_client_cert: bool,
 }
 
 impl WebConfig {
@@ -69,14 +71,18 @@ impl WebConfig {
             },
             None => None,
         };
-        let has_client_ca = match (&problem, &file.tls_server_config, before) {
-            (Some(_), _, Some(before)) => before.has_client_ca,
-            (_, Some(typed), _) => typed.client_ca.is_some() || typed.client_ca_file.is_some(),
-            _ => false,
+        let (has_client_ca, requires_client_cert) = match (&problem, &file.tls_server_config, before) {
+            (Some(_), _, Some(before)) => (before.has_client_ca, before.requires_client_cert),
+            (_, Some(typed), _) => (
+                typed.client_ca.is_some() || typed.client_ca_file.is_some(),
+                typed.client_auth_type.as_deref() == Some("RequireAndVerifyClientCert"),
+            ),
+            _ => (false, false),
         };
         let config = Self {
             tls,
             has_client_ca,
+            requires_client_cert,
             http2,
             headers: headers::headers(http.and_then(|http| http.headers.as_ref()).unwrap_or(&none))?,
             users: match &file.basic_auth_users {

@@ -131,6 +131,16 @@ impl WebConfigSource {
         self.watched.as_ref().is_some_and(|watched| watched.state.lock().current.users.is_some())
     }
 
+    /// Returns whether every client has to authenticate, by a password or by a certificate that is verified. This can
+    /// change with the file.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| {
+            let current = &watched.state.lock().current;
+            current.users.is_some() || current.requires_client_cert
+        })
+    }
+
     /// Returns the attempts to read files of a kind, after checking the files for changes.
     #[must_use]
     pub fn reloads(&self, kind: WebConfigFile) -> FileReloads {
