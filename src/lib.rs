@@ -22,8 +22,9 @@
 //!
 //! - [`gateway`]: a reverse proxy for the applications' own SDKs: attributes requests to callers, and saves requests to
 //!   Clerk.
-//! - [`analyze`]: what recorded logs say of the quota, and what the gateway's policies would have saved. Uses `gateway`.
 //! - [`telemetry`]: receives the applications' traces and counts their calls to Clerk.
+//! - [`analyze`]: what recorded logs say of the quota, and what the gateway's policies would have saved. Uses `gateway`,
+//!   `telemetry`.
 //! - [`sources`]: gateway and traces together: who sent the requests that they count. Uses `gateway`, `telemetry`.
 //! - [`config`]: the YAML file and the environment variables, fully checked. Uses `gateway`.
 //! - [`probe`]: schedules probes and user counts, and runs them.
@@ -32,7 +33,7 @@
 //! - [`state`]: state that survives a restart.
 //! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `gateway`, `telemetry`,
 //!   `sources`, `config`, `probe`, `metrics`, `admin`, `state`.
-//! - [`cli`]: the commands. Uses `analyze`, `config`, `probe`, `metrics`, `admin`, `app`.
+//! - [`cli`]: the commands. Uses `analyze`, `telemetry`, `config`, `probe`, `metrics`, `admin`, `app`.
 //!
 //! # The crates
 //!

@@ -31,14 +31,13 @@ impl Requests {
             took,
             method: record.method.as_bytes(),
             target: target.as_bytes(),
+            is_clerk: true,
             host: None,
             caller: Some(record.caller.as_bytes()),
             status,
             quota: None,
         };
         let call = self.call(parts)?;
-        // All that is in this log was sent to Clerk.
-        self.without_host = self.without_host.saturating_sub(1);
         let read = call.read.filter(|_| resource.is_some());
         Ok(LogCall { read, ..call })
     }

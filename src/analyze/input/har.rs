@@ -166,6 +166,7 @@ impl Requests {
             took,
             method: &method,
             target: &url,
+            is_clerk: false,
             host: None,
             caller: agent.as_deref(),
             status,

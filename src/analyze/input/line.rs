@@ -94,7 +94,7 @@ impl LineParser {
         let quota = quota(status, &headers);
         let took = took(fields, unit);
         let (host, caller) = (host.as_deref(), caller.as_deref());
-        self.requests.call(Parts { time, is_end, took, method, target, host, caller, status, quota })
+        self.requests.call(Parts { time, is_end, took, method, target, is_clerk: false, host, caller, status, quota })
     }
 
     /// Caddy: method, host, path and headers in an object of their own.
@@ -124,7 +124,18 @@ impl LineParser {
         let took = took(fields, SECOND);
         let (host, caller) = (host.as_deref(), caller.as_deref());
         let (method, target) = (&*method, &*target);
-        self.requests.call(Parts { time, is_end: true, took, method, target, host, caller, status, quota })
+        self.requests.call(Parts {
+            time,
+            is_end: true,
+            took,
+            method,
+            target,
+            is_clerk: false,
+            host,
+            caller,
+            status,
+            quota,
+        })
     }
 }
 

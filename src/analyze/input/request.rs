@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use super::call::{LogCall, SharedRead};
 use super::skip::SkipKind;
 use crate::gateway::{CallerRegistry, USER_LOOKUP};
+use crate::telemetry::span::Hosts;
 use clerk_client::cache::CacheKeyParts;
 use clerk_client::cache::simulation::TagSlots;
 use clerk_client::webhook::{Tag, tags_named_by, tags_of_route, tags_of_write};
@@ -37,6 +38,8 @@ pub(super) struct Parts<'a> {
     pub(super) method: &'a [u8],
     /// Path and query, or a URL.
     pub(super) target: &'a [u8],
+    /// Whether the log is known to have requests to Clerk only.
+    pub(super) is_clerk: bool,
     pub(super) host: Option<&'a [u8]>,
     pub(super) caller: Option<&'a [u8]>,
     pub(super) status: Option<u16>,
@@ -48,6 +51,7 @@ pub(super) struct Parts<'a> {
 pub(super) struct Requests {
     /// In lower case, without ports.
     hosts: Vec<Box<[u8]>>,
+    pub(super) otlp_hosts: Hosts,
     /// The last host: most lines have the same.
     last_host: (Vec<u8>, bool),
     callers: Arc<CallerRegistry>,
@@ -73,6 +77,8 @@ impl Requests {
         Self {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase().into_bytes().into()).collect(),
             callers,
+            // Hosts are checked where they are given.
+            otlp_hosts: Hosts::new(hosts.iter().map(String::as_str)).unwrap_or_default(),
             last_host: (Vec::new(), false),
             known_callers: FxHashMap::default(),
             key: RandomState::new(),
@@ -112,7 +118,7 @@ impl Requests {
             return Err(SkipKind::BadRequest);
         }
         let took = parts.took.filter(|took| *took <= LONGEST);
-        self.without_host += u64::from(host.is_none());
+        self.without_host += u64::from(host.is_none() && !parts.is_clerk);
         self.without_duration += u64::from(took.is_none());
         let route = route::find(method, target);
         let label = method_label(method);

@@ -73,7 +73,7 @@ fn options(args: &AnalyzeArgs) -> (AnalysisOptions, LimitSource) {
     };
     let fitting = (limit.window + limit.window / 10).min(LONGEST_WAIT);
     let options = AnalysisOptions {
-        hosts: args.hosts.iter().map(|host| host.trim().to_ascii_lowercase()).collect(),
+        hosts: args.hosts.clone(),
         fields: args.fields.clone(),
         limit: AssumedLimit { limit, environment, low_threshold: args.low_threshold },
         max_wait: args.max_wait.unwrap_or(fitting),
