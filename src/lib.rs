@@ -33,7 +33,7 @@
 //! - [`state`]: state that survives a restart.
 //! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `gateway`, `telemetry`,
 //!   `sources`, `config`, `probe`, `metrics`, `admin`, `state`.
-//! - [`cli`]: the commands. Uses `analyze`, `telemetry`, `config`, `probe`, `metrics`, `admin`, `app`.
+//! - [`cli`]: the commands. Uses `analyze`, `config`, `probe`, `metrics`, `admin`, `app`.
 //!
 //! # The crates
 //!

@@ -26,12 +26,23 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::gateway::CallerRegistry;
+use crate::telemetry::span::Hosts;
 use input::{LogCall, Logs, ReadTotals};
 use order::Reorder;
 use what_if::{Savings, WhatIf};
 
 /// The host of Clerk's Backend API.
 const CLERK_HOST: &str = "api.clerk.com";
+
+/// Reads a host, with or without a port.
+///
+/// # Errors
+/// Returns an error that says what to write.
+pub(crate) fn parse_host(text: &str) -> Result<String, String> {
+    let host = text.trim().to_ascii_lowercase();
+    Hosts::new([host.as_str()]).map_err(|error| error.to_string())?;
+    Ok(host)
+}
 
 /// Callers that are named; further ones are `other`.
 const MAX_CALLERS: usize = 100;

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::analyze::FieldName;
+use crate::analyze::{FieldName, parse_host};
 use crate::cli::args::LogFlags;
 use crate::config::{Plan, duration};
-use crate::telemetry::span::Hosts;
 use clerk_quota::Limit;
 
 /// Windows that the configuration accepts, too.
@@ -47,7 +46,7 @@ pub(crate) struct AnalyzeArgs {
 
     /// Host that Clerk's API is called by, such as that of a proxy in front of it; may be given several times
     #[arg(long = "host", value_name = "HOST", default_value = "api.clerk.com", value_delimiter = ',')]
-    #[arg(value_parser = host)]
+    #[arg(value_parser = parse_host)]
     pub(crate) hosts: Vec<String>,
 
     /// Member of the log's lines with a meaning, as in time=when; may be given several times. Meanings: time (of the
@@ -84,11 +83,6 @@ fn limit(text: &str) -> Result<Limit, String> {
     let (requests, window) = text.split_once('/').ok_or_else(syntax)?;
     let requests = requests.trim().parse().ok().filter(|requests| *requests > 0).ok_or_else(syntax)?;
     Ok(Limit { requests, window: duration::parse(window.trim(), &WINDOWS)? })
-}
-
-fn host(text: &str) -> Result<String, String> {
-    let host = text.trim().to_ascii_lowercase();
-    Hosts::new([host.as_str()]).map(|_| host.clone()).map_err(|error| error.to_string())
 }
 
 fn threshold(text: &str) -> Result<f64, String> {
