@@ -55,6 +55,8 @@ const MAX_BATCHES: usize = 16;
 pub(crate) struct AnalysisOptions {
     /// Hosts that Clerk's API is called by, in lower case.
     pub(crate) hosts: Vec<String>,
+    /// The instance whose requests count, in the gateway's access log; `None` for all.
+    pub(crate) instance: Option<String>,
     /// Members of log lines that the user names.
     pub(crate) fields: Vec<FieldName>,
     /// The limit.
@@ -131,6 +133,7 @@ pub(crate) fn analyze(
 ) -> Result<Sums, (Arc<str>, std::io::Error)> {
     let callers = Arc::new(CallerRegistry::new(MAX_CALLERS));
     let parser = LineParser::new(&options.hosts, &options.fields, Arc::clone(&callers));
+    let parser = parser.of_instance(options.instance.as_deref());
     let logs = Logs::open(inputs, parser, bytes)?;
     sum(logs, options, callers).map_err(|error| (Arc::from("the logs"), error))
 }

@@ -25,6 +25,13 @@ pub(super) fn notes(report: &Report, source: &LimitSource, sums: &Sums) -> Vec<S
          exhausted windows are at least as many."
             .to_owned(),
     );
+    if sums.read.instances > 1 {
+        notes.push(format!(
+            "The gateway's access log has requests of {} instances, which count together as if they shared one limit; \
+             choose one with --instance.",
+            sums.read.instances
+        ));
+    }
     if logs.without_host > 0 {
         notes.push(format!(
             "{} requests have no host in their log and count as Clerk's; name its member with --field host=MEMBER.",

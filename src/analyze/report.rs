@@ -98,6 +98,7 @@ pub(crate) struct BucketReport {
     pub(crate) bucket: String,
     pub(crate) limit: Option<u64>,
     pub(crate) window_seconds: f64,
+    /// Those in its windows, without the ones that are out of order.
     pub(crate) requests: u64,
     pub(crate) throttled: u64,
     pub(crate) windows: u64,

@@ -48,6 +48,7 @@ fn options() -> AnalysisOptions {
     let limit = Limit { requests: LIMIT, window: WINDOW };
     AnalysisOptions {
         hosts: vec![CLERK_HOST.to_owned()],
+        instance: None,
         fields: Vec::new(),
         limit: AssumedLimit { limit, environment: Environment::Production, low_threshold: 0.1 },
         max_wait: Duration::from_secs(11),
@@ -208,6 +209,18 @@ fn rotated_logs_are_merged_in_any_order() {
     let report = analyzed(vec![log(400_000), log(0), log(200_000), String::new()]);
     assert_eq!((report.logs.requests, report.logs.out_of_order), (300, 0));
     assert_eq!(windows(&report)[0], 30);
+}
+
+#[test]
+fn what_the_end_cuts_off_is_counted() {
+    let line = line(&Request { start: BEGIN, took: 1, user: 1, is_write: false, status: 200 });
+    assert_eq!(count(line.trim_end().into()), (1, 0));
+    assert_eq!(count(format!("{line}{}", &line[..30]).into()), (1, 1));
+    let long = format!("{line}{}", "x".repeat(40 << 20));
+    assert_eq!(count(long.into()), (1, 1));
+    let har = include_str!("../../tests/analyze/data/browser.har");
+    assert_eq!(count(har.into()), (9, 1));
+    assert_eq!(count(har[..har.len() - 5].into()), (9, 2));
 }
 
 #[test]

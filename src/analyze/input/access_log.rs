@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The first member of every line.
 pub(super) const MARKER: &[u8] = b"clerk_exporter_access";
 
+/// Names of instances that are remembered.
+const MAX_INSTANCES: usize = 100;
+
 impl Requests {
     /// Reads a line of the gateway's access log.
     ///
@@ -19,6 +22,12 @@ impl Requests {
         let record: AccessRecord<'_> = serde_json::from_slice(line).map_err(|_| SkipKind::Malformed)?;
         if record.version != ACCESS_LOG_VERSION {
             return Err(SkipKind::Version);
+        }
+        if self.instance.as_deref().is_some_and(|instance| *instance != *record.instance) {
+            return Err(SkipKind::OtherInstance);
+        }
+        if self.instances.len() < MAX_INSTANCES && !self.instances.iter().any(|name| **name == *record.instance) {
+            self.instances.push(record.instance.as_ref().into());
         }
         let time = time::parse(record.time.as_bytes()).ok_or(SkipKind::BadTime)?;
         let resource = record.resource.as_deref().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));

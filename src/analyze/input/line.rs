@@ -34,6 +34,12 @@ impl LineParser {
         Self { names: FieldNames::new(named), requests: Requests::new(hosts, callers) }
     }
 
+    /// Counts only this instance's requests, in the gateway's access log.
+    pub(crate) fn of_instance(mut self, instance: Option<&str>) -> Self {
+        self.requests.instance = instance.map(Into::into);
+        self
+    }
+
     /// Passes the requests of a line to `found`; returns why it has none.
     pub(crate) fn parse(&mut self, line: &[u8], found: &mut impl FnMut(LogCall)) -> Result<(), SkipKind> {
         let line = line.trim_ascii();

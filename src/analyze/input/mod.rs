@@ -45,6 +45,8 @@ pub(crate) struct ReadTotals {
     pub(crate) without_host: u64,
     /// Requests whose duration is unknown.
     pub(crate) without_duration: u64,
+    /// Instances of which there are requests in the gateway's access log.
+    pub(crate) instances: usize,
     /// Logs that ended early, and why.
     pub(crate) incomplete: Vec<(Arc<str>, String)>,
 }
@@ -108,6 +110,7 @@ impl Logs {
             sink(batch);
         }
         self.totals.without_host = self.parser.requests.without_host;
+        self.totals.instances = self.parser.requests.instances.len();
         self.totals.without_duration = self.parser.requests.without_duration;
         self.totals
     }

@@ -59,6 +59,10 @@ pub(super) struct Requests {
     key: RandomState,
     text: Vec<u8>,
     resources: FxHashMap<u64, Resource>,
+    /// The instance whose requests count, in the gateway's access log; `None` for all.
+    pub(super) instance: Option<Box<str>>,
+    /// Instances of which there are requests.
+    pub(super) instances: Vec<Box<str>>,
     /// Requests of formats without a host, which count as Clerk's.
     pub(super) without_host: u64,
     /// Requests whose duration is unknown.
@@ -84,6 +88,8 @@ impl Requests {
             key: RandomState::new(),
             text: Vec::new(),
             resources: FxHashMap::default(),
+            instance: None,
+            instances: Vec::new(),
             without_host: 0,
             without_duration: 0,
         }

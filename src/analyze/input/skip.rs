@@ -7,6 +7,8 @@ use std::sync::Arc;
 pub(crate) enum SkipKind {
     /// A request to another host.
     OtherHost,
+    /// A request of another instance, in the gateway's access log.
+    OtherInstance,
     /// A line of another kind, such as a server's own messages.
     OtherKind,
     /// A request that the proxy answered itself, or could not send.
@@ -25,8 +27,9 @@ pub(crate) enum SkipKind {
 
 impl SkipKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::OtherHost,
+        Self::OtherInstance,
         Self::OtherKind,
         Self::NotSent,
         Self::Malformed,
@@ -40,6 +43,7 @@ impl SkipKind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::OtherHost => "other_host",
+            Self::OtherInstance => "other_instance",
             Self::OtherKind => "other_kind",
             Self::NotSent => "not_sent",
             Self::Malformed => "malformed",
@@ -52,13 +56,14 @@ impl SkipKind {
 
     /// Whether the line may be a request that is missing in the result.
     pub(crate) const fn is_fault(self) -> bool {
-        !matches!(self, Self::OtherHost | Self::OtherKind | Self::NotSent)
+        !matches!(self, Self::OtherHost | Self::OtherInstance | Self::OtherKind | Self::NotSent)
     }
 
     /// What it means, and what to do.
     pub(crate) const fn describe(self) -> &'static str {
         match self {
             Self::OtherHost => "requests to other hosts; add theirs with --host if they forward to Clerk",
+            Self::OtherInstance => "requests of other instances than that of --instance",
             Self::OtherKind => "lines of another kind, such as a server's own messages",
             Self::NotSent => "answered by the proxy itself or not sent",
             Self::Malformed => "not JSON, or cut off",

@@ -134,6 +134,7 @@ impl Source {
     pub(super) fn fill(&mut self, parser: &mut LineParser) -> bool {
         while self.ready.is_empty() {
             if self.unread.is_empty() && self.is_ended {
+                self.finish();
                 return false;
             }
             if self.har.is_some() {
@@ -198,14 +199,19 @@ impl Source {
             buffer.shrink_to(BLOCK);
             *unread = 0..0;
         }
-        if self.is_ended && (unread.start < unread.end || *in_long_line) {
+        if self.is_ended && unread.start < unread.end {
             *line += 1;
-            if std::mem::take(in_long_line) {
-                skips.add(SkipKind::TooLong, &self.name, *line);
-            } else {
-                parse(parser, &buffer[unread.clone()], ready, skips, &self.name, *line);
-            }
+            parse(parser, &buffer[unread.clone()], ready, skips, &self.name, *line);
             *unread = 0..0;
+        }
+    }
+
+    /// Counts what the end of the log cut off.
+    fn finish(&mut self) {
+        let is_cut_off = self.har.take().is_some_and(|cutter| !cutter.is_done());
+        let kind = if std::mem::take(&mut self.in_long_line) { SkipKind::TooLong } else { SkipKind::Malformed };
+        if is_cut_off || kind == SkipKind::TooLong {
+            self.skips.add(kind, &self.name, self.line + 1);
         }
     }
 
@@ -223,10 +229,6 @@ impl Source {
             }
         });
         *unread = 0..0;
-        if self.is_ended && !cutter.is_done() {
-            skips.add(SkipKind::Malformed, &self.name, *line + 1);
-            *har = Some(EntryCutter::default());
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::analyze::account::{BusyWindow, Counts, SpenderKey};
 use crate::analyze::what_if::{Savings, TTLS};
 use crate::analyze::{AssumedLimit, SkipKind, Sums, advice, notes};
 use crate::gateway::CallerRegistry;
+use clerk_quota::spending::SpendResult;
 use clerk_quota::{Bucket, MethodLabel, Moment};
 
 /// Spenders and routes that are listed; the others are in the sums of callers and routes.
@@ -45,21 +46,21 @@ impl LimitSource {
 pub(crate) fn build(mut sums: Sums, files: usize, assumed: &AssumedLimit, source: &LimitSource) -> Report {
     let snapshot = sums.account.snapshot();
     let all = sums.account.spenders.all();
-    let by_bucket = sum_by(&all, |key| key.bucket.as_str());
     let counted: u64 = all.iter().filter(|(key, _)| key.bucket.is_limited()).map(|(_, counts)| counts.requests).sum();
     let buckets: Vec<BucketReport> = snapshot
         .buckets
         .iter()
         .filter(|bucket| bucket.bucket.is_limited())
         .filter_map(|bucket| {
-            let counts = by_bucket.iter().find(|(name, _)| *name == bucket.bucket.as_str()).map(|(_, counts)| *counts);
-            let counts = counts.unwrap_or_default();
-            (bucket.bucket == Bucket::Instance || bucket.windows > 0 || counts.requests > 0).then(|| BucketReport {
+            let spent = snapshot.spent.iter().filter(|(key, _)| key.bucket == bucket.bucket);
+            let requests: u64 = spent.clone().map(|(_, requests)| requests).sum();
+            let refused = spent.filter(|(key, _)| key.result == SpendResult::Refused);
+            (bucket.bucket == Bucket::Instance || bucket.windows > 0 || requests > 0).then(|| BucketReport {
                 bucket: bucket.bucket.as_str().to_owned(),
                 limit: bucket.limit,
                 window_seconds: bucket.window.as_secs_f64(),
-                requests: counts.requests,
-                throttled: counts.throttled,
+                requests,
+                throttled: refused.map(|(_, requests)| requests).sum(),
                 windows: bucket.windows,
                 low_windows: bucket.low_windows,
                 exhausted_windows: bucket.exhausted_windows,

@@ -49,6 +49,10 @@ pub(crate) struct AnalyzeArgs {
     #[arg(value_parser = parse_host)]
     pub(crate) hosts: Vec<String>,
 
+    /// Instance whose requests count, in the access log of this program's gateway
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
+
     /// Member of the log's lines with a meaning, as in time=when; may be given several times. Meanings: time (of the
     /// end), start, duration (in seconds), duration_ms, method, path, request (GET /v1/users HTTP/1.1), status, host,
     /// caller, retry_after, limit, remaining, reset, cache_status, flags, response_headers

@@ -74,6 +74,7 @@ fn options(args: &AnalyzeArgs) -> (AnalysisOptions, LimitSource) {
     let fitting = (limit.window + limit.window / 10).min(LONGEST_WAIT);
     let options = AnalysisOptions {
         hosts: args.hosts.clone(),
+        instance: args.instance.clone(),
         fields: args.fields.clone(),
         limit: AssumedLimit { limit, environment, low_threshold: args.low_threshold },
         max_wait: args.max_wait.unwrap_or(fitting),
