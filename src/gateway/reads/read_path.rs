@@ -175,7 +175,7 @@ impl Transaction {
     fn fetcher(&self, read: &ReadRequest, policies: RoutePolicies) -> Fetcher {
         Fetcher {
             instance: Arc::clone(&self.instance),
-            request: Arc::clone(&self.request),
+            request: self.request.clone(),
             route: self.route,
             credentials: self.credentials,
             caller: self.record.caller,

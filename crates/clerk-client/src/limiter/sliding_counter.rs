@@ -59,6 +59,10 @@ impl SlidingCounterModel {
         }
         let is_exact = self.ends.len() < EXACT_ENDS as usize;
         let at = if is_exact { ended } else { ended.rounded_up(window / EXACT_ENDS) };
+        if let Some(newest) = self.ends.back_mut().filter(|newest| newest.at == at) {
+            newest.total += 1;
+            return;
+        }
         let place = self.ends.partition_point(|end| end.at < at);
         // Requests end in order of time, so this loop is empty except for requests from before a restart.
         for later in self.ends.range_mut(place..) {
