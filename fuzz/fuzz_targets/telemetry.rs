@@ -33,7 +33,7 @@ fn telemetry() -> Telemetry {
     let settings = Settings { lateness: Some(Duration::from_secs(15)), ..clerk_test_support::settings("prod") };
     let ledger = Ledger::new([settings]).instance("prod").expect("it was just made");
     let hosts = vec!["127.0.0.1:18432".into(), "api.clerk.com".into()];
-    let instances = vec![TelemetryInstance { name: "prod".into(), hosts, ledger }];
+    let instances = vec![TelemetryInstance { name: "prod".into(), hosts, is_complete: false, ledger }];
     let options = TelemetryOptions { instances, ..TelemetryOptions::default() };
     Telemetry::new(options, Arc::new(Clock::new())).expect("valid options")
 }

@@ -33,7 +33,7 @@ impl Reorder {
     /// Adds a request; returns it if it is too late.
     pub(crate) fn push(&mut self, call: LogCall) -> Option<LogCall> {
         let second = seconds(call.started);
-        if second < self.watermark {
+        if second < self.watermark.max(self.complete()) {
             return Some(call);
         }
         self.waiting.entry(second).or_default().push(call);
@@ -45,11 +45,16 @@ impl Reorder {
     /// Takes the requests of the next second that is complete, in order.
     pub(crate) fn pop(&mut self) -> Option<Vec<LogCall>> {
         let is_full = self.count > MAX_WAITING;
-        let complete = self.newest.saturating_sub(LATENESS.as_secs());
+        let complete = self.complete();
         let first = self.waiting.first_entry().filter(|entry| *entry.key() < complete || is_full)?;
         self.was_full |= is_full && *first.key() >= complete;
         self.watermark = first.key() + 1;
         Some(self.sorted(|waiting| waiting.pop_first().map(|(_, calls)| calls).unwrap_or_default()))
+    }
+
+    /// The second before which all requests have come.
+    const fn complete(&self) -> u64 {
+        self.newest.saturating_sub(LATENESS.as_secs())
     }
 
     /// Takes the requests of the next second at the end of the logs.

@@ -47,7 +47,7 @@ impl fmt::Debug for Report {
 
 /// What outlives a request.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct SpanAccount {
     memory: SpanMemory<Report>,
     clocks: SenderClocks,
     sender_key: RandomState,
@@ -87,7 +87,7 @@ struct Origin<'a> {
     weight: f64,
 }
 
-impl Account {
+impl SpanAccount {
     pub(super) fn new(limits: &ReceiverLimits) -> Self {
         Self {
             memory: SpanMemory::new(limits.max_remembered),

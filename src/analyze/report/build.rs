@@ -1,5 +1,6 @@
 //! From the sums to the result.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ impl LimitSource {
 /// Makes the result of `files` logs.
 pub(crate) fn build(mut sums: Sums, files: usize, assumed: &AssumedLimit, source: &LimitSource) -> Report {
     let snapshot = sums.account.snapshot();
-    let all = sums.account.spenders.all();
+    let mut all = sums.account.spenders.all();
     let counted: u64 = all.iter().filter(|(key, _)| key.bucket.is_limited()).map(|(_, counts)| counts.requests).sum();
     let buckets: Vec<BucketReport> = snapshot
         .buckets
@@ -67,16 +68,24 @@ pub(crate) fn build(mut sums: Sums, files: usize, assumed: &AssumedLimit, source
             })
         })
         .collect();
-    let callers = sum_by(&all, |key| key.caller).into_iter().map(|(caller, counts)| CallerReport {
-        caller: sums.callers.name(caller).to_string(),
-        counts: report(&counts, Some(counted)),
-    });
+    let mut callers: Vec<_> = sum_by(&all, |key| key.caller)
+        .into_iter()
+        .map(|(caller, counts)| CallerReport {
+            caller: sums.callers.name(caller).to_string(),
+            counts: report(&counts, Some(counted)),
+        })
+        .collect();
+    // Ids of callers follow the order of the logs.
+    callers.sort_by(|a, b| b.counts.requests.cmp(&a.counts.requests).then_with(|| a.caller.cmp(&b.caller)));
     let routes = sum_by(&all, |key| (key.method, key.route, key.bucket)).into_iter().take(MAX_LISTED);
     let routes = routes.map(|((method, route, bucket), counts)| RouteReport {
         method: method.as_str(),
         route,
         bucket: bucket.as_str().to_owned(),
         counts: report(&counts, bucket.is_limited().then_some(counted)),
+    });
+    all.sort_by_cached_key(|(key, counts)| {
+        (Reverse(counts.requests), sums.callers.name(key.caller), key.route, key.method, key.bucket)
     });
     let spenders = all.iter().take(MAX_LISTED).map(|(key, counts)| SpenderReport {
         caller: sums.callers.name(key.caller).to_string(),
@@ -96,7 +105,7 @@ pub(crate) fn build(mut sums: Sums, files: usize, assumed: &AssumedLimit, source
             source: source.describe(),
         },
         buckets,
-        callers: callers.collect(),
+        callers,
         routes: routes.collect(),
         spenders: spenders.collect(),
         busiest_windows: sums
@@ -176,7 +185,7 @@ fn sum_by<K: Ord + Copy>(all: &[(SpenderKey, Counts)], part: impl Fn(&SpenderKey
         sums.entry(part(key)).or_default().add(counts);
     }
     let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.requests));
+    sums.sort_by_key(|(_, counts)| Reverse(counts.requests));
     sums
 }
 
@@ -195,12 +204,18 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 fn window(busy: &BusyWindow, length: Duration, callers: &CallerRegistry) -> WindowReport {
-    let senders = busy.senders.iter().map(|(key, requests)| SenderReport {
-        caller: callers.name(key.caller).to_string(),
-        method: key.method.as_str(),
-        route: key.route,
-        requests: *requests,
-    });
+    let mut senders: Vec<_> = busy
+        .senders
+        .iter()
+        .map(|(key, requests)| SenderReport {
+            caller: callers.name(key.caller).to_string(),
+            method: key.method.as_str(),
+            route: key.route,
+            requests: *requests,
+        })
+        .collect();
+    let rank = |it: &SenderReport| (Reverse(it.requests), it.caller.clone(), it.route, it.method);
+    senders.sort_by_cached_key(rank);
     WindowReport {
         start: rfc3339(busy.start),
         seconds: length.as_secs_f64(),
@@ -208,7 +223,7 @@ fn window(busy: &BusyWindow, length: Duration, callers: &CallerRegistry) -> Wind
         low: busy.window.low,
         exhausted: busy.window.exhausted,
         requests: busy.requests,
-        senders: senders.collect(),
+        senders,
     }
 }
 
@@ -227,7 +242,7 @@ fn savings(savings: &Savings, counted: u64) -> Vec<SavingReport> {
             })
             .filter(|route| route.requests > 0)
             .collect();
-        routes.sort_by_key(|route| std::cmp::Reverse(route.requests));
+        routes.sort_by_key(|route| Reverse(route.requests));
         routes.truncate(MAX_SAVING_ROUTES);
         SavingReport { policy, ttl_seconds, requests, share: share(requests, counted), bound: "at_most", routes }
     };

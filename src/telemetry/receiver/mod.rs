@@ -22,7 +22,7 @@ use tracing::debug;
 
 pub use limits::{ReceiverLimits, Rejected};
 
-use super::account::Account;
+use super::account::SpanAccount;
 use super::decode::{BodyEncoding, BodyFormat, DecodeError, decode};
 use super::options::{InvalidTelemetryOptions, SpanPlan, TelemetryOptions};
 use super::stats::{Refusal, TelemetryStats};
@@ -37,7 +37,7 @@ const SMALL_BODY: usize = 32 << 10;
 #[derive(Debug)]
 pub struct Telemetry {
     plan: ArcSwap<SpanPlan>,
-    account: Mutex<Account>,
+    account: Mutex<SpanAccount>,
     refused: Mutex<[u64; Refusal::ALL.len()]>,
     clock: Arc<Clock>,
     limits: ReceiverLimits,
@@ -56,7 +56,7 @@ impl Telemetry {
         let limits = options.limits;
         Ok(Self {
             plan: ArcSwap::from_pointee(SpanPlan::new(options)?),
-            account: Mutex::new(Account::new(&limits)),
+            account: Mutex::new(SpanAccount::new(&limits)),
             refused: Mutex::default(),
             clock,
             limits,

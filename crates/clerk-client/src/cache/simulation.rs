@@ -249,7 +249,8 @@ mod tests {
             (999, [Coalesced, Coalesced]),
             (1000, [Fetched, Hit]),
             (9_999, [Fetched, Hit]),
-            (10_000, [Fetched, Fetched]),
+            // Coalescing alone fetched at 9,999.
+            (10_000, [Coalesced, Fetched]),
         ] {
             assert_eq!(simulation.read(&read(1, &tags, started, 1000), [true; 2]), expected, "{started}");
         }
