@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn change_outdates_what_was_fetched_before() {
         let (mut simulation, tags) = (simulation(), TagSlots::of(&[Tag::UserList]));
-        let mut is_hit = |simulation: &mut ReadSimulation<2>, started| {
+        let is_hit = |simulation: &mut ReadSimulation<2>, started| {
             simulation.read(&read(1, &tags, started, 10), [true; 2])[1] == ReadOutcome::Hit
         };
         assert!(!is_hit(&mut simulation, 0) && is_hit(&mut simulation, 100));
