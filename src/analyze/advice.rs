@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{LimitSource, Report, SavingReport};
+use super::report::{AnalysisReport, LimitSource, SavingReport};
 
 /// A policy that saves a smaller share of the requests is left out.
 const WORTHWHILE: f64 = 0.01;
@@ -11,7 +11,7 @@ const WORTHWHILE: f64 = 0.01;
 const GOOD_PART: f64 = 0.8;
 
 /// A configuration file, complete but for the names of the secrets' files.
-pub(super) fn configuration(report: &Report, source: &LimitSource) -> String {
+pub(super) fn configuration(report: &AnalysisReport, source: &LimitSource) -> String {
     let mut text = String::from(
         "instances:\n  - name: prod\n    secret_key_file: /run/secrets/clerk_prod    # the file of your secret key\n",
     );
@@ -58,12 +58,12 @@ pub(super) fn configuration(report: &Report, source: &LimitSource) -> String {
     text
 }
 
-fn throttled(report: &Report) -> u64 {
+fn throttled(report: &AnalysisReport) -> u64 {
     report.buckets.iter().map(|bucket| bucket.throttled).sum()
 }
 
 /// The lifetime to take; none if even the longest saves little.
-fn lifetime(report: &Report) -> Option<&SavingReport> {
+fn lifetime(report: &AnalysisReport) -> Option<&SavingReport> {
     let mut caches = report.savings.iter().filter(|saving| saving.policy == "cache");
     let longest = caches.clone().next_back().filter(|saving| saving.share >= WORTHWHILE)?;
     caches.find(|saving| saving.share >= longest.share * GOOD_PART)

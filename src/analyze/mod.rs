@@ -16,9 +16,9 @@ mod what_if;
 
 pub(crate) use account::{Account, AssumedLimit};
 #[cfg(test)]
-pub(crate) use input::Field;
+pub(crate) use input::LogField;
 pub(crate) use input::{FieldName, Input, LineParser, MAX_INPUTS, SkipKind};
-pub(crate) use report::{CountsReport, LimitSource, Report, SavingReport, SkippedReport, build as report};
+pub(crate) use report::{AnalysisReport, CountsReport, LimitSource, SavingReport, SkippedReport, build as report};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

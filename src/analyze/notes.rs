@@ -1,10 +1,10 @@
 //! What a reader of the numbers has to know.
 
 use super::Sums;
-use super::report::{LimitSource, Report};
+use super::report::{AnalysisReport, LimitSource};
 
 /// The notes that apply to this result, the most important first.
-pub(super) fn notes(report: &Report, source: &LimitSource, sums: &Sums) -> Vec<String> {
+pub(super) fn notes(report: &AnalysisReport, source: &LimitSource, sums: &Sums) -> Vec<String> {
     let logs = &report.logs;
     let mut notes = Vec::new();
     if *source == LimitSource::Default {

@@ -13,7 +13,7 @@ pub(crate) const VERSION: u32 = 1;
 
 /// The result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct AnalysisReport {
     pub(crate) version: u32,
     pub(crate) logs: LogsReport,
     pub(crate) limit: LimitReport,

@@ -55,7 +55,7 @@ fn options() -> AnalysisOptions {
     }
 }
 
-fn analyzed(logs: Vec<String>) -> Report {
+fn analyzed(logs: Vec<String>) -> AnalysisReport {
     let (options, files) = (options(), logs.len());
     let callers = Arc::new(CallerRegistry::new(MAX_CALLERS));
     let parser = LineParser::new(&options.hosts, &[], Arc::clone(&callers));
@@ -133,7 +133,7 @@ fn by_reports(requests: &[Request]) -> [u64; 3] {
     [bucket.windows, bucket.low_windows, bucket.exhausted_windows]
 }
 
-fn windows(report: &Report) -> [u64; 3] {
+fn windows(report: &AnalysisReport) -> [u64; 3] {
     let bucket = &report.buckets[0];
     [bucket.windows, bucket.low_windows, bucket.exhausted_windows]
 }

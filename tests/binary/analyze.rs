@@ -136,7 +136,7 @@ async fn damaged_logs_are_read_as_far_as_possible() {
         lines[4].to_owned(),
     ];
     std::fs::write(&path, bad.join("\n")).unwrap();
-    let ended = analyze(&["--format=json"], &[path.clone()]).await;
+    let ended = analyze(&["--format=json"], std::slice::from_ref(&path)).await;
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(report["logs"]["requests"], 2);
     let skipped: Vec<_> = report["logs"]["skipped"].as_array().unwrap().iter().collect();

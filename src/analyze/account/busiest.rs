@@ -8,7 +8,10 @@ use clerk_quota::snapshot::ClosedWindow;
 const MAX_WINDOWS: usize = 10;
 
 /// Senders that are named of a window.
-const MAX_SENDERS: usize = 5;
+pub(crate) const MAX_SENDERS: usize = 5;
+
+/// Senders that are kept of a window: all that have as many requests as the last named one, up to this number.
+const MAX_KEPT_SENDERS: usize = 64;
 
 /// A window and its requests.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +20,7 @@ pub(crate) struct BusyWindow {
     pub(crate) window: ClosedWindow,
     /// Requests that started in it; `None` for a window that is not on the grid.
     pub(crate) requests: Option<u64>,
-    /// The senders of most of them.
+    /// The senders of most of them, the most requests first; not cut where several have the same number.
     pub(crate) senders: Vec<(SpenderKey, u64)>,
 }
 
@@ -29,7 +32,10 @@ impl Busiest {
     pub(super) fn add(&mut self, window: &ClosedWindow, start: Moment, content: Option<Vec<(SpenderKey, u64)>>) {
         let requests = content.as_ref().map(|content| content.iter().map(|(_, requests)| requests).sum());
         let mut senders = content.unwrap_or_default();
-        senders.truncate(MAX_SENDERS);
+        if let Some(least) = senders.get(MAX_SENDERS - 1).map(|(_, requests)| *requests) {
+            senders.retain(|(_, requests)| *requests >= least);
+        }
+        senders.truncate(MAX_KEPT_SENDERS);
         let busy = BusyWindow { start, window: *window, requests, senders };
         let place = self.0.partition_point(|known| rank(known) >= rank(&busy));
         if place < MAX_WINDOWS {

@@ -12,7 +12,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use busiest::BusyWindow;
+pub(crate) use busiest::{BusyWindow, MAX_SENDERS};
 pub(crate) use spenders::{Counts, SpenderKey, Spenders};
 
 use super::input::LogCall;

@@ -4,17 +4,17 @@ use std::str::FromStr;
 
 use rustc_hash::FxHashMap;
 
-use super::json::Value;
+use super::json::JsonValue;
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $field:ident $name:literal [$($member:literal),*],)*) => {
         /// A meaning that a member of a log line can have.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Field {
+        pub(crate) enum LogField {
             $($(#[$doc])* $field,)*
         }
 
-        impl Field {
+        impl LogField {
             /// All meanings, in the order of the documentation.
             pub(crate) const ALL: &[Self] = &[$(Self::$field,)*];
 
@@ -69,12 +69,12 @@ fields! {
 }
 
 /// Number of meanings.
-const COUNT: usize = Field::ALL.len();
+const COUNT: usize = LogField::ALL.len();
 
 /// A member that the user names: `--field time=when`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FieldName {
-    field: Field,
+    field: LogField,
     member: Box<[u8]>,
 }
 
@@ -82,11 +82,11 @@ impl FromStr for FieldName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let names = || Field::ALL.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(", ");
+        let names = || LogField::ALL.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(", ");
         let Some((name, member)) = text.split_once('=').filter(|(_, member)| !member.is_empty()) else {
             return Err("write MEANING=MEMBER, as in time=when".to_owned());
         };
-        match Field::ALL.iter().find(|field| field.as_str() == name) {
+        match LogField::ALL.iter().find(|field| field.as_str() == name) {
             Some(field) => Ok(Self { field: *field, member: member.as_bytes().into() }),
             None => Err(format!("not a known meaning; write one of {}", names())),
         }
@@ -94,7 +94,7 @@ impl FromStr for FieldName {
 }
 
 /// A meaning, and the rank of a member among the members of that meaning: those that the user names first.
-type Ranked = (Field, u8);
+type Ranked = (LogField, u8);
 
 /// Members of a line whose places are remembered.
 const MAX_LAYOUT: usize = 64;
@@ -109,7 +109,7 @@ pub(super) struct FieldNames {
 
 impl FieldNames {
     pub(super) fn new(named: &[FieldName]) -> Self {
-        let known = Field::ALL.iter().flat_map(|field| {
+        let known = LogField::ALL.iter().flat_map(|field| {
             let ranked = field.members().iter().zip(1_u8..);
             ranked.map(|(member, rank)| (member.as_bytes().into(), (*field, rank)))
         });
@@ -138,7 +138,7 @@ impl FieldNames {
 /// The values of a line by their meaning.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a> {
-    values: [Option<Value<'a>>; COUNT],
+    values: [Option<JsonValue<'a>>; COUNT],
     ranks: [u8; COUNT],
 }
 
@@ -148,23 +148,24 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes the member at this place in, if it means something and none of a better name was there.
-    pub(super) fn insert(&mut self, place: usize, member: &[u8], value: Value<'a>, names: &mut FieldNames) {
+    pub(super) fn insert(&mut self, place: usize, member: &[u8], value: JsonValue<'a>, names: &mut FieldNames) {
         if let Some((field, rank)) = names.get(place, member) {
             self.set(field, rank, value);
         }
     }
 
-    pub(super) fn set(&mut self, field: Field, rank: u8, value: Value<'a>) {
+    pub(super) fn set(&mut self, field: LogField, rank: u8, value: JsonValue<'a>) {
         let place = field as usize;
         // An absent value (`-`) leaves the place to a member of a lesser name.
-        let is_absent = matches!(value, Value::Word(_)) || matches!(value, Value::Text(_)) && value.scalar().is_none();
+        let is_absent =
+            matches!(value, JsonValue::Word(_)) || matches!(value, JsonValue::Text(_)) && value.scalar().is_none();
         if rank < self.ranks[place] && !is_absent {
             self.values[place] = Some(value);
             self.ranks[place] = rank;
         }
     }
 
-    pub(super) const fn get(&self, field: Field) -> Option<Value<'a>> {
+    pub(super) const fn get(&self, field: LogField) -> Option<JsonValue<'a>> {
         self.values[field as usize]
     }
 }
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn member_names_are_unique() {
-        let mut all: Vec<_> = Field::ALL.iter().flat_map(|field| field.members()).collect();
+        let mut all: Vec<_> = LogField::ALL.iter().flat_map(|field| field.members()).collect();
         let count = all.len();
         all.sort_unstable();
         all.dedup();
@@ -186,13 +187,13 @@ mod tests {
     #[test]
     fn better_name_wins_in_either_order() {
         let mut names = FieldNames::new(&["time=when".parse().unwrap()]);
-        let value = |digits: &'static str| Value::Number(digits.as_bytes());
+        let value = |digits: &'static str| JsonValue::Number(digits.as_bytes());
         for order in [["msec", "when", "time_local"], ["time_local", "msec", "when"], ["when", "time_local", "msec"]] {
             let mut fields = Fields::new();
             for (place, member) in order.into_iter().enumerate() {
                 fields.insert(place, member.as_bytes(), value(if member == "when" { "1" } else { "2" }), &mut names);
             }
-            assert_eq!(fields.get(Field::Time), Some(value("1")));
+            assert_eq!(fields.get(LogField::Time), Some(value("1")));
         }
     }
 

@@ -1,7 +1,7 @@
 //! HAR: one JSON document. Its entries are cut out one by one, so that the document is never held whole.
 
 use super::call::LogCall;
-use super::json::{Elements, Members, Value};
+use super::json::{Elements, JsonValue, Members};
 use super::line::malformed;
 use super::request::{self, Parts, Requests};
 use super::skip::SkipKind;
@@ -123,14 +123,14 @@ impl Requests {
                 _ => {}
             }
         }
-        let Some(Value::Object(request)) = request else { return Err(SkipKind::BadRequest) };
+        let Some(JsonValue::Object(request)) = request else { return Err(SkipKind::BadRequest) };
         let [mut method, mut url, mut agent] = [None, None, None];
         for member in Members::of(request).map_err(malformed)? {
             let (key, value) = member.map_err(malformed)?;
             match (key.raw(), value) {
                 (b"method", value) => method = value.scalar(),
                 (b"url", value) => url = value.scalar(),
-                (b"headers", Value::Array(list)) => {
+                (b"headers", JsonValue::Array(list)) => {
                     each_header(list, |name, value| {
                         if name.eq_ignore_ascii_case(b"user-agent") {
                             agent = value.scalar();
@@ -141,14 +141,15 @@ impl Requests {
             }
         }
         let (Some(method), Some(url)) = (method, url) else { return Err(SkipKind::BadRequest) };
-        let started = started.and_then(Value::scalar).and_then(|text| time::parse(&text)).ok_or(SkipKind::BadTime)?;
+        let started =
+            started.and_then(JsonValue::scalar).and_then(|text| time::parse(&text)).ok_or(SkipKind::BadTime)?;
         let (mut status, mut headers) = (None, Vec::new());
-        if let Some(Value::Object(response)) = response {
+        if let Some(JsonValue::Object(response)) = response {
             for member in Members::of(response).map_err(malformed)? {
                 let (key, value) = member.map_err(malformed)?;
                 match (key.raw(), value) {
                     (b"status", value) => status = value.scalar().map_or(Ok(None), |text| request::status(&text))?,
-                    (b"headers", Value::Array(list)) => {
+                    (b"headers", JsonValue::Array(list)) => {
                         each_header(list, |name, value| {
                             let known = request::quota_header(name).filter(|name| !matches!(*name, "date" | "age"));
                             headers.extend(known.zip(value.scalar()));
@@ -159,7 +160,7 @@ impl Requests {
             }
         }
         let quota = request::quota(status, headers.iter().map(|(name, value)| (*name, &**value)));
-        let took = took.and_then(Value::scalar).and_then(|text| time::duration(&text, MILLISECOND));
+        let took = took.and_then(JsonValue::scalar).and_then(|text| time::duration(&text, MILLISECOND));
         self.call(Parts {
             time: started,
             is_end: false,
@@ -176,9 +177,9 @@ impl Requests {
 }
 
 /// Passes each `{"name": ..., "value": ...}` of a list.
-fn each_header<'a>(list: &'a [u8], mut visit: impl FnMut(&[u8], Value<'a>)) -> Result<(), SkipKind> {
+fn each_header<'a>(list: &'a [u8], mut visit: impl FnMut(&[u8], JsonValue<'a>)) -> Result<(), SkipKind> {
     for header in Elements::of(list).map_err(malformed)? {
-        let Value::Object(header) = header.map_err(malformed)? else { continue };
+        let JsonValue::Object(header) = header.map_err(malformed)? else { continue };
         let (mut name, mut content) = (None, None);
         for member in Members::of(header).map_err(malformed)? {
             let (key, value) = member.map_err(malformed)?;

@@ -14,8 +14,8 @@ pub(super) struct NotJson;
 
 /// A value, unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
-    Text(Text<'a>),
+pub(super) enum JsonValue<'a> {
+    Text(JsonText<'a>),
     Number(&'a [u8]),
     /// With its braces.
     Object(&'a [u8]),
@@ -27,12 +27,12 @@ pub(super) enum Value<'a> {
 
 /// A string without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Text<'a> {
+pub(super) struct JsonText<'a> {
     raw: &'a [u8],
     has_escapes: bool,
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonText<'a> {
     /// The string's bytes; an invalid escape is kept as it is.
     pub(super) fn bytes(self) -> Cow<'a, [u8]> {
         if self.has_escapes { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
@@ -44,7 +44,7 @@ impl<'a> Text<'a> {
     }
 }
 
-impl<'a> Value<'a> {
+impl<'a> JsonValue<'a> {
     /// The bytes of a string or a number; `None` for an empty string, `-` (which logs write for an absent value), and
     /// everything else.
     pub(super) fn scalar(self) -> Option<Cow<'a, [u8]>> {
@@ -82,7 +82,7 @@ impl<'a> Members<'a> {
         Ok(Self { cursor, is_first: true, is_done: false })
     }
 
-    fn step(&mut self) -> Result<Option<(Text<'a>, Value<'a>)>, NotJson> {
+    fn step(&mut self) -> Result<Option<(JsonText<'a>, JsonValue<'a>)>, NotJson> {
         let cursor = &mut self.cursor;
         cursor.skip_blanks();
         match cursor.take()? {
@@ -108,7 +108,7 @@ impl<'a> Members<'a> {
 }
 
 impl<'a> Iterator for Members<'a> {
-    type Item = Result<(Text<'a>, Value<'a>), NotJson>;
+    type Item = Result<(JsonText<'a>, JsonValue<'a>), NotJson>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.is_done {
@@ -136,7 +136,7 @@ impl<'a> Elements<'a> {
         Ok(Self { cursor, is_first: true, is_done: false })
     }
 
-    fn step(&mut self) -> Result<Option<Value<'a>>, NotJson> {
+    fn step(&mut self) -> Result<Option<JsonValue<'a>>, NotJson> {
         let cursor = &mut self.cursor;
         cursor.skip_blanks();
         if cursor.rest.first() == Some(&b']') {
@@ -152,7 +152,7 @@ impl<'a> Elements<'a> {
 }
 
 impl<'a> Iterator for Elements<'a> {
-    type Item = Result<Value<'a>, NotJson>;
+    type Item = Result<JsonValue<'a>, NotJson>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.is_done {
@@ -193,7 +193,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string whose opening quote was taken.
-    fn text(&mut self) -> Result<Text<'a>, NotJson> {
+    fn text(&mut self) -> Result<JsonText<'a>, NotJson> {
         let (mut end, mut has_escapes) = (0, false);
         loop {
             let rest = self.rest.get(end..).ok_or(NotJson)?;
@@ -207,25 +207,25 @@ impl<'a> Cursor<'a> {
         }
         let raw = self.split(end)?;
         self.take()?;
-        Ok(Text { raw, has_escapes })
+        Ok(JsonText { raw, has_escapes })
     }
 
-    fn value(&mut self) -> Result<Value<'a>, NotJson> {
+    fn value(&mut self) -> Result<JsonValue<'a>, NotJson> {
         match self.rest.first().ok_or(NotJson)? {
             b'"' => {
                 self.take()?;
-                self.text().map(Value::Text)
+                self.text().map(JsonValue::Text)
             }
-            b'{' => self.nested().map(Value::Object),
-            b'[' => self.nested().map(Value::Array),
+            b'{' => self.nested().map(JsonValue::Object),
+            b'[' => self.nested().map(JsonValue::Array),
             b'-' | b'0'..=b'9' => {
                 let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
                 let length = self.rest.iter().position(|byte| !is_part(byte)).unwrap_or(self.rest.len());
-                self.split(length).map(Value::Number)
+                self.split(length).map(JsonValue::Number)
             }
             _ => {
                 let word = [&b"true"[..], b"false", b"null"].into_iter().find(|word| self.rest.starts_with(word));
-                self.split(word.ok_or(NotJson)?.len()).map(Value::Word)
+                self.split(word.ok_or(NotJson)?.len()).map(JsonValue::Word)
             }
         }
     }
@@ -326,9 +326,9 @@ mod tests {
     use super::*;
 
     fn members(text: &str) -> Result<Vec<(String, String)>, NotJson> {
-        let show = |value: Value<'_>| match value {
-            Value::Text(text) => String::from_utf8_lossy(&text.bytes()).into_owned(),
-            Value::Number(raw) | Value::Object(raw) | Value::Array(raw) | Value::Word(raw) => {
+        let show = |value: JsonValue<'_>| match value {
+            JsonValue::Text(text) => String::from_utf8_lossy(&text.bytes()).into_owned(),
+            JsonValue::Number(raw) | JsonValue::Object(raw) | JsonValue::Array(raw) | JsonValue::Word(raw) => {
                 String::from_utf8_lossy(raw).into_owned()
             }
         };

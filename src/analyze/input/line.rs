@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::call::LogCall;
-use super::field::{Field, FieldNames, Fields};
-use super::json::{Members, NotJson, Value};
+use super::field::{FieldNames, Fields, LogField};
+use super::json::{JsonValue, Members, NotJson};
 use super::request::{self, Parts, Requests};
 use super::skip::SkipKind;
 use super::{FieldName, access_log, otlp, time};
@@ -58,8 +58,8 @@ impl LineParser {
             }
             fields.insert(place, key.raw(), value, &mut self.names);
         }
-        let call = match fields.get(Field::Request) {
-            Some(Value::Object(request)) => self.caddy(&fields, request),
+        let call = match fields.get(LogField::Request) {
+            Some(JsonValue::Object(request)) => self.caddy(&fields, request),
             _ => self.flat(&fields),
         };
         call.map(found)
@@ -67,9 +67,9 @@ impl LineParser {
 
     /// nginx and Envoy: all members on the first level.
     fn flat(&mut self, fields: &Fields<'_>) -> Result<LogCall, SkipKind> {
-        let request = fields.get(Field::Request).and_then(Value::scalar);
-        let path = fields.get(Field::Path).and_then(Value::scalar);
-        let method = fields.get(Field::Method).and_then(Value::scalar);
+        let request = fields.get(LogField::Request).and_then(JsonValue::scalar);
+        let path = fields.get(LogField::Path).and_then(JsonValue::scalar);
+        let method = fields.get(LogField::Method).and_then(JsonValue::scalar);
         let line = request.as_deref().and_then(request_line);
         let (method, target) = match (&method, &path, line) {
             (Some(method), Some(path), _) => (&**method, &**path),
@@ -77,26 +77,26 @@ impl LineParser {
             (None, None, None) if request.is_none() => return Err(SkipKind::OtherKind),
             _ => return Err(SkipKind::BadRequest),
         };
-        let host = fields.get(Field::Host).and_then(Value::scalar);
+        let host = fields.get(LogField::Host).and_then(JsonValue::scalar);
         if host.as_deref().is_some_and(|host| !self.requests.is_clerk(host)) {
             return Err(SkipKind::OtherHost);
         }
         if is_not_sent(fields) {
             return Err(SkipKind::NotSent);
         }
-        let (time, is_end, unit) = match fields.get(Field::Start) {
+        let (time, is_end, unit) = match fields.get(LogField::Start) {
             Some(start) => (moment(start)?, false, MILLISECOND),
-            None => (moment(fields.get(Field::Time).ok_or(SkipKind::BadTime)?)?, true, SECOND),
+            None => (moment(fields.get(LogField::Time).ok_or(SkipKind::BadTime)?)?, true, SECOND),
         };
         let status = status(fields)?;
-        let caller = fields.get(Field::Caller).and_then(Value::scalar);
+        let caller = fields.get(LogField::Caller).and_then(JsonValue::scalar);
         let headers = [
-            ("retry-after", Field::RetryAfter),
-            ("x-ratelimit-limit", Field::Limit),
-            ("x-ratelimit-remaining", Field::Remaining),
-            ("x-ratelimit-reset", Field::Reset),
+            ("retry-after", LogField::RetryAfter),
+            ("x-ratelimit-limit", LogField::Limit),
+            ("x-ratelimit-remaining", LogField::Remaining),
+            ("x-ratelimit-reset", LogField::Reset),
         ];
-        let headers = headers.map(|(name, field)| (name, fields.get(field).and_then(Value::scalar)));
+        let headers = headers.map(|(name, field)| (name, fields.get(field).and_then(JsonValue::scalar)));
         let quota = quota(status, &headers);
         let took = took(fields, unit);
         let (host, caller) = (host.as_deref(), caller.as_deref());
@@ -112,7 +112,7 @@ impl LineParser {
                 (b"method", value) => method = value.scalar(),
                 (b"host", value) => host = value.scalar(),
                 (b"uri", value) => target = value.scalar(),
-                (b"headers", Value::Object(headers)) => agent = header(headers, b"user-agent")?,
+                (b"headers", JsonValue::Object(headers)) => agent = header(headers, b"user-agent")?,
                 _ => {}
             }
         }
@@ -120,13 +120,13 @@ impl LineParser {
         if host.as_deref().is_some_and(|host| !self.requests.is_clerk(host)) {
             return Err(SkipKind::OtherHost);
         }
-        let time = moment(fields.get(Field::Time).ok_or(SkipKind::BadTime)?)?;
+        let time = moment(fields.get(LogField::Time).ok_or(SkipKind::BadTime)?)?;
         let status = status(fields)?;
-        let quota = match fields.get(Field::ResponseHeaders) {
-            Some(Value::Object(headers)) => response_quota(status, headers)?,
+        let quota = match fields.get(LogField::ResponseHeaders) {
+            Some(JsonValue::Object(headers)) => response_quota(status, headers)?,
             _ => None,
         };
-        let caller = fields.get(Field::Caller).and_then(Value::scalar).or(agent);
+        let caller = fields.get(LogField::Caller).and_then(JsonValue::scalar).or(agent);
         let took = took(fields, SECOND);
         let (host, caller) = (host.as_deref(), caller.as_deref());
         let (method, target) = (&*method, &*target);
@@ -149,17 +149,17 @@ pub(super) const fn malformed(_: NotJson) -> SkipKind {
     SkipKind::Malformed
 }
 
-fn moment(value: Value<'_>) -> Result<Moment, SkipKind> {
+fn moment(value: JsonValue<'_>) -> Result<Moment, SkipKind> {
     value.scalar().and_then(|text| time::parse(&text)).ok_or(SkipKind::BadTime)
 }
 
 fn status(fields: &Fields<'_>) -> Result<Option<u16>, SkipKind> {
-    fields.get(Field::Status).and_then(Value::scalar).map_or(Ok(None), |text| request::status(&text))
+    fields.get(LogField::Status).and_then(JsonValue::scalar).map_or(Ok(None), |text| request::status(&text))
 }
 
 fn took(fields: &Fields<'_>, unit: u64) -> Option<std::time::Duration> {
     let read = |field, unit| time::duration(&fields.get(field)?.scalar()?, unit);
-    read(Field::DurationMs, MILLISECOND).or_else(|| read(Field::Duration, unit))
+    read(LogField::DurationMs, MILLISECOND).or_else(|| read(LogField::Duration, unit))
 }
 
 /// Method and target of `GET /v1/users HTTP/1.1`.
@@ -171,10 +171,10 @@ fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn is_not_sent(fields: &Fields<'_>) -> bool {
     let is_any = |field, known: &[&[u8]]| {
-        let value = fields.get(field).and_then(Value::scalar);
+        let value = fields.get(field).and_then(JsonValue::scalar);
         value.is_some_and(|value| value.split(|byte| *byte == b',').any(|part| known.contains(&part)))
     };
-    is_any(Field::CacheStatus, &CACHE_ANSWERS) || is_any(Field::Flags, &NOT_SENT_FLAGS)
+    is_any(LogField::CacheStatus, &CACHE_ANSWERS) || is_any(LogField::Flags, &NOT_SENT_FLAGS)
 }
 
 fn quota(status: Option<u16>, headers: &[(&'static str, Option<Cow<'_, [u8]>>)]) -> Option<Box<Quota>> {

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 pub(crate) use call::LogCall;
-#[cfg(test)]
-pub(crate) use field::Field;
 pub(crate) use field::FieldName;
+#[cfg(test)]
+pub(crate) use field::LogField;
 pub(crate) use line::LineParser;
 pub(in crate::analyze) use request::http_method;
 pub(crate) use skip::{SkipKind, Skips};

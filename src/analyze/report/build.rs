@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    BucketReport, CallerReport, CountsReport, IncompleteReport, LimitReport, LogsReport, PacingReport, PartReport,
-    PlaceReport, ReadsReport, Report, RouteReport, RouteSaving, SavingReport, SenderReport, SkippedReport,
+    AnalysisReport, BucketReport, CallerReport, CountsReport, IncompleteReport, LimitReport, LogsReport, PacingReport,
+    PartReport, PlaceReport, ReadsReport, RouteReport, RouteSaving, SavingReport, SenderReport, SkippedReport,
     SpenderReport, TimelineReport, VERSION, WindowReport,
 };
-use crate::analyze::account::{BusyWindow, Counts, SpenderKey};
+use crate::analyze::account::{BusyWindow, Counts, MAX_SENDERS, SpenderKey};
 use crate::analyze::what_if::{Savings, TTLS};
 use crate::analyze::{AssumedLimit, SkipKind, Sums, advice, notes};
 use crate::gateway::CallerRegistry;
@@ -44,7 +44,7 @@ impl LimitSource {
 }
 
 /// Makes the result of `files` logs.
-pub(crate) fn build(mut sums: Sums, files: usize, assumed: &AssumedLimit, source: &LimitSource) -> Report {
+pub(crate) fn build(mut sums: Sums, files: usize, assumed: &AssumedLimit, source: &LimitSource) -> AnalysisReport {
     let snapshot = sums.account.snapshot();
     let mut all = sums.account.spenders.all();
     let counted: u64 = all.iter().filter(|(key, _)| key.bucket.is_limited()).map(|(_, counts)| counts.requests).sum();
@@ -95,7 +95,7 @@ pub(crate) fn build(mut sums: Sums, files: usize, assumed: &AssumedLimit, source
         counts: report(counts, key.bucket.is_limited().then_some(counted)),
     });
     let requests = all.iter().map(|(_, counts)| counts.requests).sum();
-    let mut report = Report {
+    let mut report = AnalysisReport {
         version: VERSION,
         logs: logs(&sums, files, requests, counted),
         limit: LimitReport {
@@ -216,6 +216,7 @@ fn window(busy: &BusyWindow, length: Duration, callers: &CallerRegistry) -> Wind
         .collect();
     let rank = |it: &SenderReport| (Reverse(it.requests), it.caller.clone(), it.route, it.method);
     senders.sort_by_cached_key(rank);
+    senders.truncate(MAX_SENDERS);
     WindowReport {
         start: rfc3339(busy.start),
         seconds: length.as_secs_f64(),
@@ -256,7 +257,7 @@ fn pacing(savings: &Savings) -> PacingReport {
         delayed: totals.delayed,
         shed: totals.shed,
         mean_wait_seconds: has_waits.then(|| totals.total_wait.as_secs_f64() / totals.delayed as f64),
-        longest_wait_seconds: has_waits.then(|| totals.longest_wait.as_secs_f64()),
+        longest_wait_seconds: has_waits.then_some(totals.longest_wait.as_secs_f64()),
         max_wait_seconds: savings.max_wait.as_secs_f64(),
     }
 }

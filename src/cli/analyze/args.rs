@@ -101,7 +101,7 @@ fn max_wait(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::Field;
+    use crate::analyze::LogField;
 
     #[test]
     fn limit_flag_is_requests_per_window() {
@@ -119,8 +119,8 @@ mod tests {
         command.build();
         let help = command.find_subcommand_mut("analyze").unwrap().render_long_help().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-        for field in Field::ALL {
-            assert!(help.contains(&format!("{}", field.as_str())), "{}", field.as_str());
+        for field in LogField::ALL {
+            assert!(help.contains(field.as_str()), "{}", field.as_str());
         }
     }
 }

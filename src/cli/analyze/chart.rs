@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::analyze::Report;
+use crate::analyze::AnalysisReport;
 
 /// Size of the picture of windows, in its own units.
 const WIDTH: f64 = 800.0;
@@ -12,7 +12,7 @@ const HEIGHT: f64 = 160.0;
 const MARGIN: f64 = 20.0;
 
 /// The highest use of a window over time; low and exhausted parts have their own colours.
-pub(super) fn timeline(report: &Report) -> Markup {
+pub(super) fn timeline(report: &AnalysisReport) -> Markup {
     let parts = &report.timeline.parts;
     let first = parts.first().map_or(0.0, |part| part.start_seconds);
     let last = parts.last().map_or(0.0, |part| part.start_seconds) + report.timeline.seconds;

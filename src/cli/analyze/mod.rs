@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::print;
-use crate::analyze::{self, AnalysisOptions, AssumedLimit, Input, LimitSource, MAX_INPUTS, Report};
+use crate::analyze::{self, AnalysisOptions, AnalysisReport, AssumedLimit, Input, LimitSource, MAX_INPUTS};
 use crate::config::Plan;
 use args::{AnalyzeArgs, AnalyzeFormat};
 use clerk_quota::{Environment, Limit};
@@ -52,7 +52,7 @@ pub(super) async fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(report: &Report, format: AnalyzeFormat) -> anyhow::Result<String> {
+fn render(report: &AnalysisReport, format: AnalyzeFormat) -> anyhow::Result<String> {
     Ok(match format {
         AnalyzeFormat::Table => table::table(report, crate::cli::check::width()),
         AnalyzeFormat::Json => format!("{}\n", serde_json::to_string_pretty(report).context("the result")?),

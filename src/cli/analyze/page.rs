@@ -4,14 +4,14 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{bar, timeline};
 use super::table::{pacing, percent, policy};
-use crate::analyze::{CountsReport, Report};
+use crate::analyze::{AnalysisReport, CountsReport};
 
 const STYLE: &str = include_str!("page.css");
 
 /// Rows of a table; the JSON form has more.
 const MAX_ROWS: usize = 20;
 
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &AnalysisReport) -> String {
     let logs = &report.logs;
     let limit = &report.limit;
     let page = html! {
@@ -72,7 +72,7 @@ pub(super) fn page(report: &Report) -> String {
     page.into_string()
 }
 
-fn windows(report: &Report) -> Markup {
+fn windows(report: &AnalysisReport) -> Markup {
     html! {
         table {
             thead {
@@ -101,12 +101,12 @@ fn windows(report: &Report) -> Markup {
     }
 }
 
-fn callers(report: &Report) -> Markup {
+fn callers(report: &AnalysisReport) -> Markup {
     let rows = report.callers.iter().map(|caller| (caller.caller.clone(), caller.counts));
     shares("Caller", rows)
 }
 
-fn routes(report: &Report) -> Markup {
+fn routes(report: &AnalysisReport) -> Markup {
     let rows = report.routes.iter().map(|route| (format!("{} {}", route.method, route.route), route.counts));
     shares("Route", rows)
 }
@@ -133,7 +133,7 @@ fn shares(heading: &str, rows: impl Iterator<Item = (String, CountsReport)>) -> 
     }
 }
 
-fn busiest(report: &Report) -> Markup {
+fn busiest(report: &AnalysisReport) -> Markup {
     html! {
         table {
             thead { tr { th { "Start" } th { "Used" } th { "Requests" } th { "Most from" } } }
@@ -156,7 +156,7 @@ fn busiest(report: &Report) -> Markup {
     }
 }
 
-fn savings(report: &Report) -> Markup {
+fn savings(report: &AnalysisReport) -> Markup {
     html! {
         table {
             thead { tr { th { "Policy" } th { "Requests" } th { "Share" } th { "Most on" } } }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::analyze::{Report, SavingReport};
+use crate::analyze::{AnalysisReport, SavingReport};
 use crate::cli::check::{cut, wrapped};
 
 /// Rows of a table; the JSON form has more.
@@ -17,7 +17,7 @@ struct Table {
 }
 
 /// All tables, the configuration and the notes.
-pub(super) fn table(report: &Report, width: usize) -> String {
+pub(super) fn table(report: &AnalysisReport, width: usize) -> String {
     let mut text = String::new();
     let logs = &report.logs;
     let span = match (&logs.first, &logs.last) {
@@ -53,13 +53,13 @@ pub(super) fn table(report: &Report, width: usize) -> String {
 }
 
 /// Why no request was found.
-pub(super) fn what_was_found(report: &Report) -> String {
+pub(super) fn what_was_found(report: &AnalysisReport) -> String {
     let skipped = skipped(report);
     if skipped.is_empty() { "the logs are empty".to_owned() } else { skipped.join(" ") }
 }
 
 /// One sentence for each kind of skipped lines.
-fn skipped(report: &Report) -> Vec<String> {
+fn skipped(report: &AnalysisReport) -> Vec<String> {
     let sentence = |skipped: &crate::analyze::SkippedReport| {
         let places: Vec<_> = skipped.examples.iter().map(|place| format!("{}:{}", place.file, place.line)).collect();
         let places = if places.is_empty() { String::new() } else { format!(" ({}, ...)", places.join(", ")) };
@@ -68,7 +68,7 @@ fn skipped(report: &Report) -> Vec<String> {
     report.logs.skipped.iter().map(sentence).collect()
 }
 
-fn windows(report: &Report) -> Table {
+fn windows(report: &AnalysisReport) -> Table {
     let rows = report.buckets.iter().map(|bucket| {
         vec![
             bucket.bucket.clone(),
@@ -84,7 +84,7 @@ fn windows(report: &Report) -> Table {
     Table { headings, rows: rows.collect() }
 }
 
-fn callers(report: &Report) -> Table {
+fn callers(report: &AnalysisReport) -> Table {
     let rows = report.callers.iter().take(MAX_ROWS).map(|caller| {
         let counts = &caller.counts;
         vec![caller.caller.clone(), counts.requests.to_string(), share(counts.share), counts.throttled.to_string()]
@@ -92,7 +92,7 @@ fn callers(report: &Report) -> Table {
     Table { headings: vec!["CALLER", "REQUESTS", "SHARE", "429"], rows: rows.collect() }
 }
 
-fn routes(report: &Report) -> Table {
+fn routes(report: &AnalysisReport) -> Table {
     let rows = report.routes.iter().take(MAX_ROWS).map(|route| {
         let counts = &route.counts;
         let name = format!("{} {}", route.method, route.route);
@@ -101,7 +101,7 @@ fn routes(report: &Report) -> Table {
     Table { headings: vec!["ROUTE", "REQUESTS", "SHARE", "429"], rows: rows.collect() }
 }
 
-fn spenders(report: &Report) -> Table {
+fn spenders(report: &AnalysisReport) -> Table {
     let rows = report.spenders.iter().take(MAX_ROWS).map(|spender| {
         let name = format!("{}: {} {}", spender.caller, spender.method, spender.route);
         vec![name, spender.counts.requests.to_string(), share(spender.counts.share)]
@@ -109,7 +109,7 @@ fn spenders(report: &Report) -> Table {
     Table { headings: vec!["CALLER AND ROUTE", "REQUESTS", "SHARE"], rows: rows.collect() }
 }
 
-fn busiest(report: &Report) -> Table {
+fn busiest(report: &AnalysisReport) -> Table {
     let rows = report.busiest_windows.iter().map(|window| {
         let most = window.senders.first().map_or_else(
             || "-".to_owned(),
@@ -125,7 +125,7 @@ fn busiest(report: &Report) -> Table {
     Table { headings: vec!["MOST FROM", "START", "REQUESTS", "USED"], rows: rows.collect() }
 }
 
-fn savings(report: &Report) -> Table {
+fn savings(report: &AnalysisReport) -> Table {
     let rows = report.savings.iter().map(|saving| {
         let most = saving
             .routes
@@ -142,7 +142,7 @@ pub(super) fn policy(saving: &SavingReport) -> String {
 }
 
 /// What pacing would have done, in a sentence.
-pub(super) fn pacing(report: &Report) -> String {
+pub(super) fn pacing(report: &AnalysisReport) -> String {
     let pacing = &report.pacing;
     let delayed = match (pacing.mean_wait_seconds, pacing.longest_wait_seconds) {
         (Some(mean), Some(longest)) => {

@@ -14,7 +14,7 @@ const AFTER_DOUBT: Duration = Duration::from_secs(60);
 
 /// A response and its fetch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fetched<'a> {
+pub(super) struct FetchedResponse<'a> {
     /// When its fetch began.
     pub(super) begun: Moment,
     /// Generations of its tags from before the fetch.
@@ -22,7 +22,7 @@ pub(super) struct Fetched<'a> {
     pub(super) status: StatusCode,
 }
 
-impl Fetched<'_> {
+impl FetchedResponse<'_> {
     /// Returns the expiry times; `None` if the response must not be stored: its status is not cacheable, or it was
     /// invalidated since its fetch began.
     ///

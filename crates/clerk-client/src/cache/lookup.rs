@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::entry::Record;
-use super::expiry::Fetched;
+use super::expiry::FetchedResponse;
 use super::generations::{Generations, Snapshot};
 use super::memory_tier::{Memory, MemoryTier, Times};
 use super::pending_invalidations::PendingInvalidations;
@@ -424,7 +424,7 @@ impl Inner {
             self.counters.dropped.add();
             return;
         }
-        let fetched = Fetched { begun, snapshot, status: answer.status() };
+        let fetched = FetchedResponse { begun, snapshot, status: answer.status() };
         let permille = fastrand::u32(900..=1100);
         let Some(times) = fetched.times(policy, &self.generations, self.read_after_write_grace, permille) else {
             self.counters.outdated.add();

@@ -13,7 +13,7 @@ use http::StatusCode;
 use rustc_hash::FxHashMap;
 
 use super::CachePolicy;
-use super::expiry::Fetched;
+use super::expiry::FetchedResponse;
 use super::generations::{Generations, Snapshot};
 use crate::webhook::Tag;
 use clerk_quota::Moment;
@@ -201,7 +201,7 @@ impl Fetch {
         if !policy.keeps() {
             return None;
         }
-        let fetched = Fetched { begun: self.begun, snapshot: &self.snapshot, status: self.status? };
+        let fetched = FetchedResponse { begun: self.begun, snapshot: &self.snapshot, status: self.status? };
         Some(fetched.times(policy, generations, grace, 1000)?.fresh_until)
     }
 
