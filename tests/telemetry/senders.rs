@@ -99,7 +99,7 @@ fn delay_is_from_end_to_arrival() {
 #[test]
 fn caller_is_made_of_the_configured_attributes() {
     let mut names = CallerNames::new(10);
-    let attributes = ["service.name", "deployment", "service.version"].map(str::to_owned);
+    let attributes = ["service.name", "deployment", "service.version"].map(std::sync::Arc::<str>::from);
     let long = "x".repeat(65);
     for (resource, expected) in [
         (vec![], "unknown"),
@@ -140,9 +140,9 @@ fn number_of_callers_is_bounded() {
 fn resource_names_the_instance() {
     let world = World::with(&[("prod", &["api.clerk.com"]), ("dev", &["api.clerk.com"])], |mut options| {
         options.instance_values = BTreeMap::from([
-            ("production".to_owned(), "prod".into()),
-            ("preview".to_owned(), "dev".into()),
-            ("gone".to_owned(), "no such instance".into()),
+            ("production".into(), "prod".into()),
+            ("preview".into(), "dev".into()),
+            ("gone".into(), "no such instance".into()),
         ]);
         options
     });
@@ -165,7 +165,7 @@ fn resource_names_the_instance() {
 #[test]
 fn instance_is_a_candidate_only_for_its_hosts() {
     let world = World::with(&[("prod", &["api.clerk.com"]), ("dev", &["clerk.test"])], |mut options| {
-        options.instance_values = BTreeMap::from([("preview".to_owned(), "dev".into())]);
+        options.instance_values = BTreeMap::from([("preview".into(), "dev".into())]);
         options
     });
     let preview = || vec![text("deployment.environment.name", "preview")];
