@@ -23,6 +23,8 @@
 //! - [`gateway`]: a reverse proxy for the applications' own SDKs: attributes requests to callers, and saves requests to
 //!   Clerk.
 //! - [`telemetry`]: receives the applications' traces and counts their calls to Clerk.
+//! - [`analyze`]: what recorded logs say of the quota, and what the gateway's policies would have saved. Uses `gateway`,
+//!   `telemetry`.
 //! - [`sources`]: gateway and traces together: who sent the requests that they count. Uses `gateway`, `telemetry`.
 //! - [`config`]: the YAML file and the environment variables, fully checked. Uses `gateway`.
 //! - [`probe`]: schedules probes and user counts, and runs them.
@@ -31,7 +33,7 @@
 //! - [`state`]: state that survives a restart.
 //! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `gateway`, `telemetry`,
 //!   `sources`, `config`, `probe`, `metrics`, `admin`, `state`.
-//! - [`cli`]: the commands. Uses `config`, `probe`, `metrics`, `admin`, `app`.
+//! - [`cli`]: the commands. Uses `analyze`, `config`, `probe`, `metrics`, `admin`, `app`.
 //!
 //! # The crates
 //!
@@ -45,6 +47,7 @@
 //! - [`file_fingerprint`]: detects whether a file has changed since it was read.
 
 pub mod admin;
+pub mod analyze;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -23,6 +23,7 @@ use clerk_exporter::gateway::{
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
 use clerk_exporter::sources::Sources;
+use clerk_exporter::telemetry::{Telemetry, TelemetryInstance, TelemetryOptions};
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{
@@ -109,7 +110,15 @@ impl World {
 
     fn metrics_with(&self, gateway: Arc<Gateway>) -> Metrics {
         let status = Arc::new(ConfigStatus::new(self.clock.now(), 0.1));
-        let sources = Sources { gateway: Some(gateway), ..Sources::default() };
+        let instance = TelemetryInstance {
+            name: "prod".into(),
+            hosts: vec!["clerk.test".to_owned()],
+            is_complete: true,
+            ledger: self.ledger.instance("prod").unwrap(),
+        };
+        let options = TelemetryOptions { instances: vec![instance], ..TelemetryOptions::default() };
+        let telemetry = Telemetry::new(options, Arc::clone(&self.clock)).unwrap();
+        let sources = Sources { gateway: Some(gateway), telemetry: Some(Arc::new(telemetry)) };
         Metrics::with_sources(Arc::clone(&self.ledger), Arc::clone(&self.clock), status, sources)
     }
 

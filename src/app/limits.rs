@@ -55,10 +55,10 @@ impl ServeLimits {
         let files = limits.open_files.map_or(u64::MAX, |files| files - RESERVED_FILES.min(files / 2));
         let places = limits.memory_bytes.map_or(u64::MAX, |bytes| bytes / CONNECTIONS_SHARE / CONNECTION_BYTES);
         let share = if has_gateway { 4 } else { 1 };
-        let pages = asked.min(files / share).min(places / share).max(1);
         // Senders and Collectors keep one connection each.
         let telemetry = if has_telemetry { TELEMETRY_CONNECTIONS.min(files / 8).min(places / 8).max(1) } else { 0 };
         let (files, places) = (files.saturating_sub(telemetry), places.saturating_sub(telemetry));
+        let pages = asked.min(files / share).min(places / share).max(1);
         let gateway = asked.max(GATEWAY_CONNECTIONS);
         let gateway = gateway.min(files.saturating_sub(pages) / 2).min(places.saturating_sub(pages)).max(1);
         let unsent = limits.memory_bytes.map_or(UNSENT_BYTES, |bytes| UNSENT_BYTES.min(bytes / UNSENT_SHARE));

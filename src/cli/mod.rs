@@ -1,5 +1,6 @@
 //! The commands. Results go to standard output, everything else to the log on standard error.
 
+mod analyze;
 mod args;
 mod check;
 mod command_line;
@@ -57,6 +58,7 @@ fn log_flags(cli: &Cli) -> LogFlags {
     match &cli.command {
         None => cli.exporter.log,
         Some(Command::Demo(args)) => args.log,
+        Some(Command::Analyze(args)) => args.log,
         Some(Command::Check(args)) => args.log,
         Some(Command::Simulate(args)) => args.log,
         Some(Command::Users(args)) => args.log,
@@ -102,6 +104,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             report(&error);
             ExitCode::from(check::UNKNOWN)
         })),
+        Some(Command::Analyze(args)) => analyze::run(&args).await,
         Some(Command::Simulate(args)) => simulate::run(&args).await,
         Some(Command::Users(args)) => users::run(&args).await,
         Some(Command::Completions { shell }) => completions(shell),

@@ -34,7 +34,11 @@ pub use config::policy::{InstancePolicies, Mode, RoutePolicies};
 pub use request::error_response::{ATTEMPTS, DECISION, WAITED_MS};
 pub use request::own_paths::{DEFAULT_WEBHOOK_PATH, is_exporter_page};
 
-use accounting::caller_registry::CallerRegistry;
+pub(crate) use accounting::access_record::{AccessRecord, VERSION as ACCESS_LOG_VERSION};
+pub(crate) use accounting::caller_registry::CallerRegistry;
+pub(crate) use reads::read_path::USER as USER_LOOKUP;
+pub(crate) use reads::shadow_batches::ShadowBatches;
+
 use accounting::counters::RequestCounters;
 use accounting::credential_shape::UnknownCredentials;
 use clerk_client::cache::Cache;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 
-use super::options::{Plan, PlannedInstance};
+use super::options::{PlannedInstance, SpanPlan};
 use super::receiver::{ReceiverLimits, Rejected};
 use super::senders::{CallerNames, Choice, Sender, SenderClocks};
 use super::span::{Call, CallEnd, SpanKind, classify};
@@ -47,7 +47,7 @@ impl fmt::Debug for Report {
 
 /// What outlives a request.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct SpanAccount {
     memory: SpanMemory<Report>,
     clocks: SenderClocks,
     sender_key: RandomState,
@@ -87,7 +87,7 @@ struct Origin<'a> {
     weight: f64,
 }
 
-impl Account {
+impl SpanAccount {
     pub(super) fn new(limits: &ReceiverLimits) -> Self {
         Self {
             memory: SpanMemory::new(limits.max_remembered),
@@ -115,7 +115,7 @@ impl Account {
         &mut self,
         now: Moment,
         step_seconds: f64,
-        plan: &Plan,
+        plan: &SpanPlan,
         request: &ExportTraceServiceRequest,
     ) -> Rejected {
         let wall = Shift::of_wall_clock(step_seconds);
@@ -132,7 +132,7 @@ impl Account {
         rejected
     }
 
-    fn origin<'a>(&mut self, now: Moment, wall: Shift, plan: &'a Plan, resource: &ResourceSpans) -> Origin<'a> {
+    fn origin<'a>(&mut self, now: Moment, wall: Shift, plan: &'a SpanPlan, resource: &ResourceSpans) -> Origin<'a> {
         let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
         let end = |span: &Span| wall.apply(Moment::from_unix(Duration::from_nanos(span.end_time_unix_nano)));
         let lead = self.clocks.correct(now, Sender::of(attributes, &self.sender_key), spans(resource).map(end));
@@ -144,7 +144,7 @@ impl Account {
         }
     }
 
-    fn take_span(&mut self, now: Moment, plan: &Plan, origin: &Origin<'_>, span: &Span) -> SpanResult {
+    fn take_span(&mut self, now: Moment, plan: &SpanPlan, origin: &Origin<'_>, span: &Span) -> SpanResult {
         let call = match classify(span, &plan.hosts) {
             SpanKind::Call(call) => call,
             SpanKind::OtherKind => return SpanResult::OtherKind,

@@ -68,7 +68,7 @@ pub enum InvalidTelemetryOptions {
 
 /// The options in the form in which spans are looked at.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct SpanPlan {
     pub hosts: Hosts,
     pub instances: Vec<PlannedInstance>,
     pub attribution: Attribution,
@@ -84,7 +84,7 @@ pub(super) struct PlannedInstance {
     pub ledger: Handle,
 }
 
-impl Plan {
+impl SpanPlan {
     /// Returns the instance of a call to this host.
     pub(super) fn instance(&self, choice: Choice<'_>, host: HostId) -> Option<&PlannedInstance> {
         let mut with_host = self.instances.iter().filter(|instance| instance.hosts.contains(&host));

@@ -7,6 +7,7 @@ mod exporter;
 #[path = "../common/exposition.rs"]
 mod exposition;
 
+mod analyze;
 mod authorities;
 mod check;
 mod config_check;

@@ -5,6 +5,7 @@ const NO_RULES: &str = "no alerting rules are loaded here";
 const HEALTHY: &str = "the demo's Clerk does not refuse for want of a plan, nor send malformed headers";
 const IDLE: &str = "probes wait while the gateway sees the traffic, and may miss the exhausted windows";
 const NO_REDIS: &str = "the demo's gateway is alone";
+const NO_TRACES: &str = "the demo receives no traces";
 
 /// Place and reason.
 pub(super) const EMPTY: &[(&str, &str)] = &[
@@ -21,6 +22,10 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-instance / Malformed quota headers per minute A", HEALTHY),
     ("clerk-instance / Firing alerts A", NO_RULES),
     ("clerk-instance / annotation Clerk alerts", NO_RULES),
+    ("clerk-overview / Spans in traces, by result A", NO_TRACES),
+    ("clerk-overview / Delay of spans A", NO_TRACES),
+    ("clerk-overview / Delay of spans B", NO_TRACES),
+    ("clerk-instance / Lowest in the last windows (from traces) A", NO_TRACES),
     ("clerk-overview / Failed probes per minute A", IDLE),
     ("clerk-instance / Probes B", IDLE),
     ("clerk-gateway / Callers and routes D", HEALTHY),

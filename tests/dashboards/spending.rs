@@ -107,3 +107,18 @@ fn new_prometheus_and_restarts_show_no_burst() {
     shows(&series, "clerk-overview / Top consumers A", "10m", &[("web", 30.0)]);
     shows(&series, "clerk-overview / Top consumers C", "10m", &[("web", 30.0)]);
 }
+
+#[test]
+fn receivers_of_the_same_spans_count_once() {
+    let replica = OLD.replace("instance=\"a\"", "instance=\"b\"");
+    let spans = requests("job", "0+6x80").replace("source=\"gateway\"", "source=\"telemetry\"");
+    let own = requests("web", "1000+2x80");
+    let other = |series: &str| series.replace("instance=\"a\"", "instance=\"b\"");
+    let series = [OLD, &replica, &spans, &other(&spans), &own, &other(&own)].concat();
+    for board in ["overview", "instance"] {
+        let place = format!("clerk-{board} / Top consumers A");
+        shows(&series, &place, "10m", &[("job", 24.0), ("web", 16.0)]);
+        shows(&series, &place.replace('A', "B"), "10m", &[("job", 120.0), ("web", 80.0)]);
+    }
+    shows(&series, "clerk-gateway / Top callers A", "10m", &[("job", 120.0), ("web", 80.0)]);
+}

@@ -145,7 +145,8 @@ fn wrong_json_is_refused_with_its_place() {
         assert!(matches!(as_json(body), Err(DecodeError::Json { .. })), "{body}: {:?}", as_json(body));
     }
     assert!(matches!(as_json("{\n  x"), Err(DecodeError::Json { line: 2, column: 3 })), "{:?}", as_json("{\n  x"));
-    let invalid = decode(b"{\"x\":\"\xff\"}", BodyFormat::Json, BodyEncoding::Identity, &DecodeLimits::default());
+    let body = b"{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"\xff\"}]}}]}";
+    let invalid = decode(body, BodyFormat::Json, BodyEncoding::Identity, &DecodeLimits::default());
     assert_eq!(invalid.map_err(DecodeError::status), Err(400));
 }
 

@@ -2,7 +2,7 @@
 
 use clerk_exporter::telemetry::span::Hosts;
 
-use super::support::{World, number, span, text};
+use super::support::{World, call, number, span, text};
 
 /// What a span with this URL or these attributes is, if the configured host is `host`.
 fn is_called(host: &str, attributes: &[(&str, &str)]) -> bool {
@@ -25,8 +25,7 @@ fn host_without_port_means_the_default_port() {
         ("http://api.clerk.com:80", true),
         ("https://user:pass@api.clerk.com/v1", true),
         ("https://api.clerk.com?x=1", true),
-        ("https://api.clerk.com:80/v1/users", false),
-        ("http://api.clerk.com:443/v1/users", false),
+        ("http://api.clerk.com:443/v1/users", true),
         ("https://api.clerk.com:8443/v1/users", false),
         ("https://api.clerk.com.evil.test/v1/users", false),
         ("https://evil.test/api.clerk.com", false),
@@ -73,12 +72,25 @@ fn host_is_found_in_every_convention() {
         &[("server.address", "api.clerk.com"), ("server.port", "8443")][..],
         &[("server.address", "api.clerk.com"), ("url.full", "https://api.clerk.com:8443/v1")],
         &[("server.address", "gateway.internal"), ("url.full", "https://api.clerk.com/v1")],
-        &[("net.peer.name", "api.clerk.com"), ("net.peer.port", "80"), ("http.scheme", "https")],
-        &[("http.host", "api.clerk.com:80"), ("url.scheme", "https")],
+        &[("net.peer.name", "api.clerk.com"), ("net.peer.port", "81"), ("http.scheme", "https")],
+        &[("http.host", "api.clerk.com:81"), ("url.scheme", "https")],
         &[("url.path", "/v1/users")],
     ] {
         assert!(!is_called("api.clerk.com", attributes), "{attributes:?}");
     }
+}
+
+#[test]
+fn instances_may_write_the_same_host_in_several_ways() {
+    let spellings = [("a", &["api.clerk.com"][..]), ("b", &["https://api.clerk.com"]), ("c", &["API.clerk.com:443"])];
+    let world = World::with(&spellings, |mut options| {
+        options.instance_values = spellings.iter().map(|(name, _)| ((*name).into(), (*name).into())).collect();
+        options
+    });
+    for (id, (name, _)) in (1..).zip(spellings) {
+        world.send_from(vec![text("deployment.environment.name", name)], vec![call(id)]);
+    }
+    assert_eq!(world.results(), [("accepted", 3)]);
 }
 
 #[test]

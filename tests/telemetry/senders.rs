@@ -99,7 +99,7 @@ fn delay_is_from_end_to_arrival() {
 #[test]
 fn caller_is_made_of_the_configured_attributes() {
     let mut names = CallerNames::new(10);
-    let attributes = ["service.name", "deployment", "service.version"].map(std::sync::Arc::<str>::from);
+    let attributes = ["service.name", "deployment", "service.version"].map(std::sync::Arc::from);
     let long = "x".repeat(65);
     for (resource, expected) in [
         (vec![], "unknown"),
@@ -172,6 +172,19 @@ fn instance_is_a_candidate_only_for_its_hosts() {
     let local = span(2, vec![text("http.request.method", "GET"), text("url.full", "https://clerk.test/v1/users")]);
     world.send_from(preview(), vec![call(1), local]);
     assert_eq!(world.results(), [("accepted", 1), ("unattributed", 1)]);
+}
+
+#[test]
+fn host_alone_names_the_instance_if_it_has_only_one() {
+    let world = World::with(&[("prod", &["api.clerk.com"]), ("dev", &["clerk.test", "api.clerk.com:8443"])], |it| it);
+    let to = |id, url: &str| span(id, vec![text("http.request.method", "GET"), text("url.full", url)]);
+    world.send(vec![call(1), to(2, "https://clerk.test/v1/users"), to(3, "https://api.clerk.com:8443/v1/users")]);
+    assert_eq!(world.results(), [("accepted", 3)]);
+    assert_eq!(world.spent_of("prod").values().sum::<u64>(), 1);
+    assert_eq!(world.spent_of("dev").values().sum::<u64>(), 2);
+    let shared = World::with(&[("prod", &["api.clerk.com"]), ("dev", &["https://api.clerk.com"])], |it| it);
+    shared.send(vec![call(1)]);
+    assert_eq!(shared.results(), [("unattributed", 1)]);
 }
 
 #[test]

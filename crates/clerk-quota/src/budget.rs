@@ -223,9 +223,11 @@ impl Budget {
         let placed_at = if statement.is_none() && is_open { begun.started } else { at };
         let place = self.place(placed_at, statement, context, close);
         let (limit, length) = (self.limit.or(context.config.limit), self.length(context.config));
-        let evidence = self.evidence(begun, observation, limit, length, context);
-        let unreported =
-            self.timeline.numbered(begun.window).map_or(0, |window| window.unreported_after(begun.ordinal));
+        let known = self.timeline.window_mut(place).and_then(|window| window.evidence).map(|evidence| evidence.others);
+        let evidence = self.evidence(begun, observation, limit, length, context, known);
+        // The server may name a later window than the one in which the request was counted.
+        let is_later = self.timeline.window_mut(place).is_some_and(|window| window.number > begun.window);
+        let unreported = if is_later { self.unreported_after(begun) } else { 0 };
         // A rejection blocks, whichever window it belongs to.
         let window_end = self.timeline.window_mut(place).map_or_else(|| at.after(length), |window| window.end);
         let until = self.block(observation, window_end);
@@ -249,7 +251,7 @@ impl Budget {
             } else {
                 // The server names another window than the one in which the request was counted.
                 window.counted += u64::from(observation.is_counted());
-                (0, if window.number > begun.window { unreported } else { 0 })
+                (0, unreported)
             };
             let sure_end = reset.map(|reset| begun.started.after(reset.after).before(reset.resolution));
             let statement = Statement { at, remaining, limit: quota.limit, end, sure_end, unreported };
@@ -277,6 +279,11 @@ impl Budget {
         let is_known = is_named || context.counted_by.is_some();
         let left = remaining.zip(limit).filter(|_| is_known).and_then(|(remaining, limit)| share(remaining, limit));
         (left.map(used_of_left), Some(number))
+    }
+
+    /// Returns the requests of its window that were sent after this one and not reported on.
+    fn unreported_after(&mut self, begun: Begun) -> u64 {
+        self.timeline.numbered(begun.window).map_or(0, |window| window.unreported_after(begun.ordinal))
     }
 
     /// Blocks until the time that a rejection names, else until `window_end`. Returns that time.
@@ -331,13 +338,13 @@ impl Budget {
     }
 
     /// Returns the newest value, unless it is stale.
-    pub(super) fn recent(&self, now: Moment, config: LimitConfig) -> Option<Sample> {
+    pub(super) fn recent(&self, now: Moment, config: LimitConfig) -> Option<&Sample> {
         let keep = config.stale_after.max(self.length(config));
-        self.latest.filter(|sample| now.since(sample.at) <= keep)
+        self.latest.as_ref().filter(|sample| now.since(sample.at) <= keep)
     }
 
     /// Returns the newest value, unless it is stale or expired.
-    pub(super) fn live(&self, now: Moment, config: LimitConfig) -> Option<Sample> {
+    pub(super) fn live(&self, now: Moment, config: LimitConfig) -> Option<&Sample> {
         self.recent(now, config).filter(|sample| sample.dies_at.is_none_or(|end| now < end))
     }
 

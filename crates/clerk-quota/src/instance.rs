@@ -309,8 +309,10 @@ impl InstanceLedger {
     /// Counts a response, without conclusions about the instance's state.
     fn count_response(&mut self, observation: &Observation) {
         *self.responses.entry((observation.source, observation.status)).or_default() += 1;
-        for (count, error) in self.header_errors.iter_mut().zip(HeaderError::ALL) {
-            *count += u64::from(observation.quota.errors.contains(error));
+        if !observation.quota.errors.is_empty() {
+            for (count, error) in self.header_errors.iter_mut().zip(HeaderError::ALL) {
+                *count += u64::from(observation.quota.errors.contains(error));
+            }
         }
         if let Some(code) = observation.quota_code {
             self.quota_exceeded[code.index()] += 1;
@@ -319,6 +321,9 @@ impl InstanceLedger {
 
     /// Retires the buckets of routes whose limit agrees with the others again.
     fn retire_routes(&mut self) {
+        if self.route_buckets.is_empty() {
+            return;
+        }
         let agreeing: Vec<RouteId> =
             self.route_buckets.keys().filter(|route| !self.route_limits.is_own(**route)).copied().collect();
         for route in agreeing {

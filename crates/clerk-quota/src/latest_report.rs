@@ -35,6 +35,10 @@ impl LatestReport {
             return;
         }
         if self.since.len() < MAX_FOLLOWED {
+            if self.since.back().is_none_or(|newest| *newest <= started) {
+                self.since.push_back(started);
+                return;
+            }
             let place = self.since.partition_point(|at| *at <= started);
             self.since.insert(place, started);
         } else {
@@ -59,8 +63,7 @@ impl LatestReport {
         });
         if is_newer {
             self.report = Some(Report { started, remaining });
-            let known = self.since.partition_point(|at| *at <= started);
-            self.since.drain(..known);
+            while self.since.pop_front_if(|at| *at <= started).is_some() {}
             if self.overflow_until <= started {
                 self.overflow = 0;
             }

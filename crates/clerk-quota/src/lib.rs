@@ -113,75 +113,77 @@ pub use top::Span;
 /// [`clock::Clock`] reads the wall clock once and follows a monotonic clock from then on. A step of the wall clock
 /// therefore neither closes windows early nor keeps expired values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Moment(Duration);
+pub struct Moment {
+    /// Since the UNIX epoch: enough until the year 2554, and a single number to compare.
+    nanos: u64,
+}
 
 impl Moment {
-    /// Creates the moment that is this long after the UNIX epoch.
+    /// Creates the moment that is this long after the UNIX epoch; saturates after 584 years.
     #[must_use]
     pub const fn from_unix(since_epoch: Duration) -> Self {
-        Self(since_epoch)
+        Self { nanos: nanos(since_epoch) }
     }
 
     /// Returns the time since the UNIX epoch.
     #[must_use]
     pub const fn since_epoch(self) -> Duration {
-        self.0
+        Duration::from_nanos(self.nanos)
     }
 
     /// Returns the seconds since the UNIX epoch, the unit of timestamps in metrics.
     #[must_use]
     pub const fn unix_seconds(self) -> f64 {
-        self.0.as_secs_f64()
+        self.since_epoch().as_secs_f64()
     }
 
     /// Converts the moment to wall-clock time; the UNIX epoch if it cannot be represented.
     #[must_use]
     pub fn to_system_time(self) -> SystemTime {
-        UNIX_EPOCH.checked_add(self.0).unwrap_or(UNIX_EPOCH)
+        UNIX_EPOCH.checked_add(self.since_epoch()).unwrap_or(UNIX_EPOCH)
     }
 
     /// Returns the time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos))
     }
 
     /// Returns the time between the two moments, in either direction.
     #[must_use]
-    pub fn distance(self, other: Self) -> Duration {
-        if self > other { self.since(other) } else { other.since(self) }
+    pub const fn distance(self, other: Self) -> Duration {
+        Duration::from_nanos(self.nanos.abs_diff(other.nanos))
     }
 
     /// Rounds down to a multiple of `step` since the UNIX epoch.
     #[must_use]
     pub fn rounded_down(self, step: Duration) -> Self {
-        let (since, step) = (nanos(self.0), nanos(step).max(1));
-        Self(Duration::from_nanos(since - since % step))
+        Self { nanos: self.nanos - self.nanos % nanos(step).max(1) }
     }
 
     /// Rounds up to a multiple of `step` since the UNIX epoch.
     #[must_use]
     pub fn rounded_up(self, step: Duration) -> Self {
-        let (since, step) = (nanos(self.0), nanos(step).max(1));
-        Self(Duration::from_nanos(since.checked_next_multiple_of(step).unwrap_or(since)))
+        Self { nanos: self.nanos.checked_next_multiple_of(nanos(step).max(1)).unwrap_or(self.nanos) }
     }
 
     /// Returns the moment `by` later; saturates.
     #[must_use]
     pub const fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(by))
+        Self { nanos: self.nanos.saturating_add(nanos(by)) }
     }
 
     /// Returns the moment `by` earlier, but not before the UNIX epoch.
     #[must_use]
     pub const fn before(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(by))
+        Self { nanos: self.nanos.saturating_sub(nanos(by)) }
     }
 }
 
 /// Returns whole nanoseconds; saturates.
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+const fn nanos(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(duration.subsec_nanos() as u64)
 }
 
 /// The sender of a request, or who reported it.

@@ -122,8 +122,19 @@ impl Bucket {
 
     /// Returns the position in [`Bucket::ALL`]; `None` for a bucket of a single route.
     #[must_use]
-    pub fn index(self) -> Option<usize> {
-        Self::ALL.iter().position(|bucket| *bucket == self)
+    pub const fn index(self) -> Option<usize> {
+        match self {
+            Self::Instance => Some(0),
+            Self::Invitations => Some(1),
+            Self::InvitationsBulk => Some(2),
+            Self::OrganizationInvitations => Some(3),
+            Self::OrganizationInvitationsBulk => Some(4),
+            Self::UserUpdate => Some(5),
+            Self::OrganizationUpdate => Some(6),
+            Self::MembershipUpdate => Some(7),
+            Self::Unlimited => Some(8),
+            Self::Route(_) => None,
+        }
     }
 
     /// Returns whether the bucket has a budget.

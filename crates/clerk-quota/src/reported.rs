@@ -33,6 +33,13 @@ impl ReportedEnd {
         }
     }
 
+    pub(super) const fn without_entity(self) -> Self {
+        match self {
+            Self::Answered(observation) => Self::Answered(Observation { entity: None, ..observation }),
+            Self::Unanswered => self,
+        }
+    }
+
     pub(super) const fn observation(&self) -> Option<&Observation> {
         match self {
             Self::Answered(observation) => Some(observation),

@@ -22,6 +22,10 @@ impl RollingMax {
     /// Records a value. Late values count for their own second.
     pub(super) fn observe(&mut self, at: Moment, value: f64) {
         let second = at.since_epoch().as_secs();
+        if let Some((_, highest)) = self.seconds.back_mut().filter(|(newest, _)| *newest == second) {
+            *highest = highest.max(value);
+            return;
+        }
         let place = self.seconds.partition_point(|(stamp, _)| *stamp < second);
         match self.seconds.get_mut(place) {
             Some((stamp, highest)) if *stamp == second => *highest = highest.max(value),

@@ -84,11 +84,14 @@ impl Ring {
         while self.entries.front().is_some_and(|entry| is_over(entry.number)) {
             self.entries.pop_front();
         }
+        let is_same = |entry: &Entry| (entry.number, entry.place) == (number, place);
+        if let Some(entry) = self.entries.back_mut().filter(|entry| is_same(entry)) {
+            entry.requests = entry.requests.saturating_add(requests);
+            return;
+        }
         let index = self.index(number, place);
         match self.entries.get_mut(index) {
-            Some(entry) if (entry.number, entry.place) == (number, place) => {
-                entry.requests = entry.requests.saturating_add(requests);
-            }
+            Some(entry) if is_same(entry) => entry.requests = entry.requests.saturating_add(requests),
             _ => self.entries.insert(index, Entry { number, place, requests }),
         }
     }

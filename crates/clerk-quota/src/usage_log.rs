@@ -133,24 +133,26 @@ struct Slot {
     total: u64,
 }
 
+impl Slot {
+    /// Returns whether it counts a request at `at` that is not before it. A slot covers at least a `part` of a window.
+    fn takes(&self, at: Moment, part: Duration) -> bool {
+        at.since(self.first) < part || at <= self.last
+    }
+
+    fn count(&mut self, at: Moment) {
+        self.last = self.last.max(at);
+        self.total += 1;
+    }
+}
+
 impl Slots {
     fn add(&mut self, at: Moment, window: Duration) {
         let part = window / PARTS;
-        let place = self.slots.partition_point(|slot| slot.first <= at);
-        let slot = place.checked_sub(1).and_then(|before| self.slots.get_mut(before));
-        let counted = match slot {
-            Some(slot) if at.since(slot.first) < part || at <= slot.last => {
-                slot.last = slot.last.max(at);
-                place - 1
-            }
-            _ => {
-                let total = self.total_before(place);
-                self.slots.insert(place, Slot { first: at, last: at, total });
-                place
-            }
-        };
-        // Few requests come later: they are almost in the order of time.
-        self.slots.range_mut(counted..).for_each(|slot| slot.total += 1);
+        match self.slots.back_mut() {
+            // Almost always: requests are almost in the order of time.
+            Some(newest) if newest.first <= at && newest.takes(at, part) => newest.count(at),
+            _ => self.add_to_any(at, part),
+        }
         let newest = self.slots.back().map_or(at, |slot| slot.last);
         while let Some(slot) =
             self.slots.front().filter(|slot| slot.last.after(window.saturating_mul(WINDOWS)) < newest)
@@ -160,12 +162,34 @@ impl Slots {
         }
     }
 
+    fn add_to_any(&mut self, at: Moment, part: Duration) {
+        let place = self.begun_by(at);
+        let slot = place.checked_sub(1).and_then(|before| self.slots.get_mut(before));
+        let later = if let Some(slot) = slot.filter(|slot| slot.takes(at, part)) {
+            slot.count(at);
+            place
+        } else {
+            let total = self.total_before(place) + 1;
+            self.slots.insert(place, Slot { first: at, last: at, total });
+            place + 1
+        };
+        self.slots.range_mut(later..).for_each(|slot| slot.total += 1);
+    }
+
     fn remove(&mut self, at: Moment) {
-        let place = self.slots.partition_point(|slot| slot.first <= at);
+        let place = self.begun_by(at);
         let Some(before) = place.checked_sub(1) else { return };
         if self.total_before(place) > self.total_before(before) {
             self.slots.range_mut(before..).for_each(|slot| slot.total -= 1);
         }
+    }
+
+    /// Returns the number of slots that began by `at`. Almost always all: requests come in the order of time.
+    fn begun_by(&self, at: Moment) -> usize {
+        if self.slots.back().is_some_and(|newest| newest.first <= at) {
+            return self.slots.len();
+        }
+        self.slots.partition_point(|slot| slot.first <= at)
     }
 
     fn after(&self, moment: Moment) -> u64 {
@@ -174,8 +198,9 @@ impl Slots {
 
     /// Returns the requests of slots that overlap the time.
     fn between(&self, from: Moment, to: Moment) -> u64 {
-        let [begin, end] =
-            [self.slots.partition_point(|slot| slot.last < from), self.slots.partition_point(|slot| slot.first < to)];
+        let begin = self.slots.partition_point(|slot| slot.last < from);
+        let is_to_the_end = self.slots.back().is_some_and(|newest| newest.first < to);
+        let end = if is_to_the_end { self.slots.len() } else { self.slots.partition_point(|slot| slot.first < to) };
         self.total_before(end).saturating_sub(self.total_before(begin))
     }
 

@@ -1,5 +1,6 @@
 //! One window of a budget, and the use observed in it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Moment;
@@ -82,7 +83,7 @@ pub(super) struct Window {
     /// The lowest remaining value that the server reported.
     pub least_reported: Option<u64>,
     /// Requests whose responses reported nothing or are still to come, by ordinal.
-    requests: Vec<UnreportedRequest>,
+    requests: VecDeque<UnreportedRequest>,
     /// Further such requests, beyond the capacity.
     overflow: u64,
     /// Whether a response was a 429.
@@ -109,7 +110,7 @@ impl Window {
             sure_end: None,
             least: None,
             least_reported: None,
-            requests: Vec::new(),
+            requests: VecDeque::new(),
             overflow: 0,
             throttled: false,
             seen: None,
@@ -127,7 +128,7 @@ impl Window {
             let dropped = self.requests.drain(..MAX_UNREPORTED / 2).filter(|it| it.ordinal > after).count();
             self.overflow += dropped as u64;
         }
-        self.requests.push(UnreportedRequest { ordinal: self.begun, started });
+        self.requests.push_back(UnreportedRequest { ordinal: self.begun, started });
         self.begun
     }
 
@@ -154,6 +155,10 @@ impl Window {
 
     /// Stops tracking a request whose outcome is known.
     fn untrack(&mut self, ordinal: u64) {
+        // Usually the oldest one is answered first.
+        if self.requests.pop_front_if(|oldest| oldest.ordinal == ordinal).is_some() {
+            return;
+        }
         if let Ok(place) = self.requests.binary_search_by_key(&ordinal, |it| it.ordinal) {
             self.requests.remove(place);
         }

@@ -5,6 +5,7 @@ mod value;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use super::analyze::args::AnalyzeArgs;
 pub(crate) use super::check::args::CheckArgs;
 pub(crate) use super::demo::args::DemoArgs;
 pub(crate) use super::man::args::ManArgs;
@@ -46,6 +47,11 @@ pub(crate) enum Command {
     ///
     /// Exits with 0 if all is well, 1 if less than the threshold is left or Clerk answers 429, 2 if the quota is unknown.
     Check(CheckArgs),
+    /// Say from recorded logs who spends the quota, which windows were low, and what each policy would have saved
+    ///
+    /// Reads JSON access logs of nginx, Envoy, Caddy and this program's gateway, HAR, and OTLP JSON lines. The format of
+    /// each line is known by its content. Nothing is sent anywhere, and no path, id or user is shown.
+    Analyze(AnalyzeArgs),
     /// Run the simulated Clerk API alone, for tests of applications
     Simulate(SimulateArgs),
     /// Write users of an instance to a file or a pipe, within Clerk's rate limit

@@ -4,6 +4,8 @@ pub(super) mod args;
 mod hints;
 mod table;
 
+pub(super) use table::{cut, width, wrapped};
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -99,7 +101,7 @@ pub(super) async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let rows = probe_all(&config).await?;
     print(&match args.format {
         CheckFormat::Json => format!("{}\n", serde_json::to_string_pretty(&rows)?),
-        CheckFormat::Table => table::table(&rows, table::width(), std::io::stdout().is_terminal()),
+        CheckFormat::Table => table::table(&rows, width(), std::io::stdout().is_terminal()),
     })?;
     Ok(ExitCode::from(exit_status(&rows)))
 }

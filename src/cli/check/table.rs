@@ -34,7 +34,7 @@ const COLUMNS: [Column; 10] = [
 const CLOCK: &str = "CLOCK";
 
 /// Longest line: `COLUMNS`, or the width of the terminal.
-pub(super) fn width() -> usize {
+pub(in crate::cli) fn width() -> usize {
     let given = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
     let terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     given.filter(|width| *width > 0).or_else(terminal).unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH)
@@ -95,7 +95,8 @@ pub(super) fn table(rows: &[Row], width: usize, styled: bool) -> String {
     text
 }
 
-fn cut(text: String, width: usize) -> String {
+/// The text, cut to the width.
+pub(in crate::cli) fn cut(text: String, width: usize) -> String {
     if text.chars().count() <= width {
         return text;
     }
@@ -104,7 +105,7 @@ fn cut(text: String, width: usize) -> String {
 }
 
 /// A paragraph, indented after its first line. Only a word longer than a line exceeds the width.
-fn wrapped(text: &mut String, paragraph: &str, width: usize) {
+pub(in crate::cli) fn wrapped(text: &mut String, paragraph: &str, width: usize) {
     let mut length = 0;
     for word in paragraph.split_whitespace() {
         let word_length = word.chars().count();

@@ -94,7 +94,7 @@ pub(super) async fn load(
             let keys = (random.u32(..20) == 0).then(|| "/v1/jwks".to_owned());
             for path in keys.into_iter().chain([path]) {
                 let url = format!("{base}{path}");
-                let started = SystemTime::now();
+                let started = spans.as_ref().map(SpanBuffer::now);
                 let request = http::Request::get(&url)
                     .header(http::header::AUTHORIZATION, format!("Bearer {}", application.key))
                     .header(http::header::USER_AGENT, caller)
@@ -106,7 +106,7 @@ pub(super) async fn load(
                 if let Ok(response) = response {
                     let _ = response.into_body().collect().await;
                 }
-                if let Some(spans) = &spans {
+                if let Some((spans, started)) = spans.as_ref().zip(started) {
                     spans.record(&http::Method::GET, &url, started, status);
                 }
             }

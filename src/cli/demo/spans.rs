@@ -17,6 +17,7 @@ use prost::Message;
 use tokio::time::{MissedTickBehavior, interval};
 
 use clerk_client::transport::{RequestBody, ReqwestTransport, Transport};
+use clerk_quota::clock::Clock;
 
 /// How often SDKs send spans by default.
 const SEND_EVERY: Duration = Duration::from_secs(5);
@@ -27,11 +28,17 @@ pub(super) struct SpanBuffer {
     service: &'static str,
     environment: &'static str,
     spans: Arc<Mutex<Vec<Span>>>,
+    clock: Arc<Clock>,
 }
 
 impl SpanBuffer {
     pub(super) fn new(service: &'static str, environment: &'static str) -> Self {
-        Self { service, environment, spans: Arc::default() }
+        Self { service, environment, spans: Arc::default(), clock: Arc::new(Clock::new()) }
+    }
+
+    /// The time at which a call starts.
+    pub(super) fn now(&self) -> SystemTime {
+        self.clock.wall()
     }
 
     /// Records a call that ended now.
@@ -47,7 +54,7 @@ impl SpanBuffer {
             span_id: fastrand::u64(1..).to_be_bytes().to_vec(),
             kind: SpanKind::Client.into(),
             start_time_unix_nano: nanos(started),
-            end_time_unix_nano: nanos(SystemTime::now()),
+            end_time_unix_nano: nanos(self.now()),
             attributes,
             ..Span::default()
         };

@@ -128,6 +128,7 @@ mod tests {
         for name in [
             "clerk-exporter.1",
             "clerk-exporter-demo.1",
+            "clerk-exporter-analyze.1",
             "clerk-exporter-check.1",
             "clerk-exporter-simulate.1",
             "clerk-exporter-users.1",
@@ -138,7 +139,7 @@ mod tests {
         ] {
             assert!(names.iter().any(|known| known == name), "{name}: {names:?}");
         }
-        assert_eq!(names.len(), 9, "{names:?}");
+        assert_eq!(names.len(), 10, "{names:?}");
     }
 
     #[test]

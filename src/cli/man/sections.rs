@@ -40,6 +40,11 @@ fn exit_status(path: &[&str]) -> Vec<(&'static str, &'static str)> {
             ("1", "An instance has less than the threshold left, or Clerk answers 429."),
             ("2", "The quota of an instance is unknown, or the configuration or the command line is wrong."),
         ],
+        ["analyze"] => vec![
+            ("0", "The result was printed."),
+            ("1", "A log cannot be opened, or no request to Clerk was found."),
+            WRONG_COMMAND_LINE,
+        ],
         ["users", "export"] => vec![
             ("0", "All users were written, or the reader of the pipe closed it."),
             ("1", "Not all users were written."),
@@ -100,7 +105,7 @@ fn environment(page: &Page) -> PageSection {
     if matches!(path.as_slice(), [] | ["demo"]) {
         others.push(("LISTEN_FDS, LISTEN_PID", "Sockets for --web.systemd-socket, set by systemd."));
     }
-    if path == ["check"] {
+    if matches!(path.as_slice(), ["check"] | ["analyze"]) {
         others.push(("COLUMNS", "Width of the table. Default: the width of the terminal, or 80."));
     }
     others.push(("TOKIO_WORKER_THREADS", "Number of threads, from 1 to 1024. Default: the number of processors."));
@@ -120,6 +125,7 @@ fn files(path: &[&str]) -> Option<PageSection> {
             ),
         ],
         ["check"] | ["users"] => vec![("--config.file", "The configuration. There is no default path.")],
+        ["analyze"] => vec![("FILE", "A log. It is read once, and may be compressed with gzip.")],
         ["simulate"] => vec![("--keys-file", "Accepted keys.")],
         ["users", "export"] => vec![
             ("OUTPUT", "The users. Mode 0600, since it holds personal data."),

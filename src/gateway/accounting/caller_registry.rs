@@ -24,7 +24,7 @@ const MAX_AGENT: usize = 256;
 
 /// All callers' names. A name is never removed, so that a [`CallerId`] stays valid.
 #[derive(Debug)]
-pub(in crate::gateway) struct CallerRegistry {
+pub(crate) struct CallerRegistry {
     /// Maximum number of names taken from `User-Agent`.
     max_found: usize,
     names: RwLock<Names>,
@@ -39,7 +39,7 @@ struct Names {
 }
 
 impl CallerRegistry {
-    pub(in crate::gateway) fn new(max_found: usize) -> Self {
+    pub(crate) fn new(max_found: usize) -> Self {
         // In the order of `CallerId`.
         let all = vec![Arc::from(UNKNOWN), Arc::from(OTHER)];
         let names = RwLock::new(Names { all, found: 0, agents: HashMap::new() });
@@ -47,12 +47,12 @@ impl CallerRegistry {
     }
 
     /// Returns the ID of a configured name.
-    pub(in crate::gateway) fn configured(&self, name: &Arc<str>) -> CallerId {
+    pub(crate) fn configured(&self, name: &Arc<str>) -> CallerId {
         self.names.write().intern(name).unwrap_or(CallerId::OTHER)
     }
 
     /// Returns the caller that a `User-Agent` names.
-    pub(in crate::gateway) fn found(&self, agent: Option<&[u8]>) -> CallerId {
+    pub(crate) fn found(&self, agent: Option<&[u8]>) -> CallerId {
         let Some(agent) = agent.map(<[u8]>::trim_ascii).filter(|agent| !agent.is_empty()) else {
             return CallerId::UNNAMED;
         };
@@ -90,12 +90,12 @@ impl CallerRegistry {
         id
     }
 
-    pub(in crate::gateway) fn name(&self, id: CallerId) -> Arc<str> {
+    pub(crate) fn name(&self, id: CallerId) -> Arc<str> {
         self.names.read().all.get(usize::from(id.0)).map_or_else(|| Arc::from(OTHER), Arc::clone)
     }
 
     /// Number of requests whose caller became [`OTHER`].
-    pub(in crate::gateway) fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }

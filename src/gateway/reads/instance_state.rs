@@ -1,25 +1,26 @@
 //! State shared by the requests to one instance: the cache, reads in flight and batched lookups.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::time::Instant;
 
+use super::shadow_batches::ShadowBatches;
 use super::shareable::{API_VERSION, may_be_kept};
 use crate::gateway::accounting::counters::DryRunCounts;
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use clerk_client::cache::{self, Cache, CacheKey, CachedResponse};
-use clerk_client::clerk::{Clerk, Loader, LoaderOptions, MAX_IDS};
+use clerk_client::clerk::{Clerk, Loader, LoaderOptions};
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::{ExecuteOptions, Outbound};
 use clerk_client::webhook::Tag;
 use clerk_quota::Source;
+use clerk_quota::clock::Clock;
 
 /// Maximum number of kinds of lookups that are batched separately. Lookups of further kinds are not batched.
 const MAX_LOADERS: usize = 16;
@@ -53,14 +54,6 @@ impl LookUpKind {
     }
 }
 
-/// A batch that would still accept lookups if batching were on.
-#[derive(Debug)]
-struct ShadowBatch {
-    opened: Instant,
-    keys: HashSet<CacheKey>,
-    look_ups: u32,
-}
-
 /// The state of one instance.
 #[derive(Debug)]
 pub(in crate::gateway) struct InstanceState {
@@ -68,22 +61,22 @@ pub(in crate::gateway) struct InstanceState {
     /// Separate from the real cache, so that a cache policy in shadow mode never serves a response.
     shadow: Cache,
     loaders: Mutex<HashMap<LookUpKind, Loader>>,
-    window: Duration,
+    clock: Arc<Clock>,
     /// Reads in flight, for the dry run of coalescing.
     under_way: Arc<Mutex<ReadsInFlight>>,
-    look_ups: Mutex<HashMap<LookUpKind, ShadowBatch>>,
+    look_ups: Mutex<ShadowBatches<LookUpKind, CacheKey>>,
 }
 
 impl InstanceState {
-    pub(in crate::gateway) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<clerk_quota::clock::Clock>) -> Self {
+    pub(in crate::gateway) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<Clock>) -> Self {
         let options = cache::CacheOptions::new(Arc::clone(name)).memory_bytes(SHADOW_BYTES);
         Self {
             cache,
             shadow: Cache::new(options, Arc::clone(clock)),
             loaders: Mutex::default(),
-            window: LoaderOptions::default().window,
+            clock: Arc::clone(clock),
             under_way: Arc::default(),
-            look_ups: Mutex::default(),
+            look_ups: Mutex::new(ShadowBatches::new(MAX_LOADERS)),
         }
     }
 
@@ -142,21 +135,8 @@ impl InstanceState {
     /// Adds a lookup to the batch it would share if batching were on. Returns how many lookups are now known to be
     /// batched: 0 for a batch's first, 2 for its second (both), 1 for each further one.
     pub(in crate::gateway) fn dry_run_batch(&self, key: &CacheKey, headers: &HeaderMap, priority: Priority) -> u32 {
-        let now = Instant::now();
         let kind = LookUpKind::of(headers, priority);
-        let mut look_ups = self.look_ups.lock();
-        if let Some(batch) = look_ups.get_mut(&kind)
-            && now - batch.opened < self.window
-            && batch.keys.len() < MAX_IDS
-        {
-            batch.keys.insert(*key);
-            batch.look_ups += 1;
-            return if batch.look_ups == 2 { 2 } else { 1 };
-        }
-        if look_ups.len() < MAX_LOADERS || look_ups.contains_key(&kind) {
-            look_ups.insert(kind, ShadowBatch { opened: now, keys: HashSet::from([*key]), look_ups: 1 });
-        }
-        0
+        self.look_ups.lock().look_up(kind, *key, self.clock.now())
     }
 }
 

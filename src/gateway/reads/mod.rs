@@ -2,6 +2,7 @@
 
 pub(super) mod instance_state;
 pub(super) mod read_path;
+pub(super) mod shadow_batches;
 pub(super) mod shareable;
 pub(super) mod upstream_fetch;
 pub(super) mod write_invalidation;

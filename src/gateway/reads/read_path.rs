@@ -26,7 +26,7 @@ use clerk_quota::Route;
 use clerk_quota::route::path_params;
 
 /// The route that looks up a single user.
-pub(in crate::gateway) const USER: &str = "/v1/users/{user_id}";
+pub(crate) const USER: &str = "/v1/users/{user_id}";
 
 /// The cache key and tags of a read.
 pub(in crate::gateway) struct ReadRequest {
@@ -175,7 +175,7 @@ impl Transaction {
     fn fetcher(&self, read: &ReadRequest, policies: RoutePolicies) -> Fetcher {
         Fetcher {
             instance: Arc::clone(&self.instance),
-            request: Arc::clone(&self.request),
+            request: self.request.clone(),
             route: self.route,
             credentials: self.credentials,
             caller: self.record.caller,

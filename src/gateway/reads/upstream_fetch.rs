@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 use super::instance_state::LookUpKind;
-use super::shareable::may_be_kept;
+use super::shareable::{LEFT_OUT_FIELDS, may_be_kept};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::error_response::{error_body, own_trace_id, whole_seconds};
 use crate::gateway::request::headers;
@@ -60,7 +60,7 @@ pub(in crate::gateway) enum FetchError {
 /// Performs the fetch for all coalesced requests.
 pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
-    pub(in crate::gateway) request: Arc<UpstreamRequest>,
+    pub(in crate::gateway) request: UpstreamRequest,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
     /// The caller of the first request; the upstream request is attributed to it.
@@ -90,12 +90,13 @@ impl Fetcher {
     }
 
     async fn fetch_alone(&self) -> Result<CachedResponse, FetchError> {
-        let idempotency = Idempotency::of(self.request.method());
-        let request = self.request.for_all().with_body(RequestBody::empty());
         let forward_request = ForwardRequest {
-            request,
+            head: self.request.clone().into_head(),
+            // They are specific to one client, and the response is shared.
+            omitted: &LEFT_OUT_FIELDS,
+            body: RequestBody::empty(),
             route: self.route,
-            idempotency,
+            idempotency: Idempotency::of(self.request.method()),
             credentials: self.credentials,
             caller: self.caller,
         };

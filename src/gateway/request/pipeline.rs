@@ -100,8 +100,6 @@ impl Gateway {
         let Ok(request) = UpstreamRequest::new(head, &instance.target, body.is_of_unknown_length()) else {
             return Admission::Rejected(Box::new(local_response(ErrorResponse::no_address(), record)));
         };
-        // Shared by pointer: otherwise each layer of futures stores a copy.
-        let request = Arc::new(request);
         let transaction =
             Box::new(Transaction { instance, request, route, credentials, priority, policies, upload_error, record });
         Admission::Accepted(transaction, body)

@@ -25,8 +25,7 @@ use clerk_quota::Route;
 /// A request after admission.
 pub(in crate::gateway) struct Transaction {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
-    /// Shared with the fetch for coalesced requests.
-    pub(in crate::gateway) request: Arc<UpstreamRequest>,
+    pub(in crate::gateway) request: UpstreamRequest,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
     pub(in crate::gateway) priority: Priority,
@@ -56,14 +55,14 @@ impl Transaction {
                 }
             };
         }
-        let request = Arc::unwrap_or_clone(self.request);
+        let request = self.request;
         let write = WriteGuard::of(&self.instance, request.method(), route.template, request.path());
         let path = self.instance.policies.looks_at_caches().then(|| request.path().to_owned());
         if !self.record.dry_run.is_spared() {
             self.record.dry_run.set_pace(self.instance.forecast_pace(&policies, route, priority));
         }
-        let forward_request =
-            ForwardRequest { request: request.with_body(body), route, idempotency, credentials, caller };
+        let head = request.into_head();
+        let forward_request = ForwardRequest { head, omitted: &[], body, route, idempotency, credentials, caller };
         match self
             .instance
             .outbound

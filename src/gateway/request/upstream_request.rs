@@ -3,16 +3,16 @@
 //! It is made once from the client's request, before any decision. Cache key, coalescing key, batch and sent bytes are
 //! all derived from it, so that they cannot disagree.
 
-use http::{HeaderMap, Method, Request, request};
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, request};
 
 use super::headers::{self, UpstreamTarget};
-use crate::gateway::reads::shareable::LEFT_OUT_FIELDS;
-use clerk_client::transport::RequestBody;
 
-/// The request head for Clerk. The key that replaces a caller token is inserted later.
+/// The request head for Clerk. The key that replaces a caller token is inserted later. Clones share the head.
 #[derive(Debug, Clone)]
 pub(in crate::gateway) struct UpstreamRequest {
-    head: request::Parts,
+    head: Arc<request::Parts>,
     /// Length in bytes of the path prefix from the instance's address.
     prefix: usize,
 }
@@ -28,14 +28,14 @@ impl UpstreamRequest {
         is_chunked: bool,
     ) -> Result<Self, http::Error> {
         headers::request(&mut head, target, is_chunked)?;
-        Ok(Self { head, prefix: target.prefix().len() })
+        Ok(Self { head: Arc::new(head), prefix: target.prefix().len() })
     }
 
-    pub(in crate::gateway) const fn method(&self) -> &Method {
+    pub(in crate::gateway) fn method(&self) -> &Method {
         &self.head.method
     }
 
-    pub(in crate::gateway) const fn headers(&self) -> &HeaderMap {
+    pub(in crate::gateway) fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
 
@@ -48,22 +48,16 @@ impl UpstreamRequest {
         self.head.uri.query()
     }
 
-    /// The request without fields that are specific to one client, for sharing its response.
-    pub(in crate::gateway) fn for_all(&self) -> Self {
-        let mut request = self.clone();
-        for name in &LEFT_OUT_FIELDS {
-            request.head.headers.remove(name);
-        }
-        request
-    }
-
-    pub(in crate::gateway) fn with_body(self, body: RequestBody) -> Request<RequestBody> {
-        Request::from_parts(self.head, body)
+    /// The head, shared with all copies of this request.
+    pub(in crate::gateway) fn into_head(self) -> Arc<request::Parts> {
+        self.head
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     #[test]

@@ -22,9 +22,9 @@ use tracing::debug;
 
 pub use limits::{ReceiverLimits, Rejected};
 
-use super::account::Account;
+use super::account::SpanAccount;
 use super::decode::{BodyEncoding, BodyFormat, DecodeError, decode};
-use super::options::{InvalidTelemetryOptions, Plan, TelemetryOptions};
+use super::options::{InvalidTelemetryOptions, SpanPlan, TelemetryOptions};
 use super::stats::{Refusal, TelemetryStats};
 use answer::Failure;
 use clerk_quota::CallerId;
@@ -36,14 +36,14 @@ const SMALL_BODY: usize = 32 << 10;
 /// The telemetry source: takes trace requests and reports the calls in them.
 #[derive(Debug)]
 pub struct Telemetry {
-    plan: ArcSwap<Plan>,
-    account: Mutex<Account>,
+    plan: ArcSwap<SpanPlan>,
+    account: Mutex<SpanAccount>,
     refused: Mutex<[u64; Refusal::ALL.len()]>,
     clock: Arc<Clock>,
     limits: ReceiverLimits,
     /// Bytes of bodies that wait or are decoded.
     waiting: Arc<Semaphore>,
-    decoders: Semaphore,
+    decoders: Arc<Semaphore>,
 }
 
 impl Telemetry {
@@ -55,13 +55,13 @@ impl Telemetry {
     pub fn new(options: TelemetryOptions, clock: Arc<Clock>) -> Result<Self, InvalidTelemetryOptions> {
         let limits = options.limits;
         Ok(Self {
-            plan: ArcSwap::from_pointee(Plan::new(options)?),
-            account: Mutex::new(Account::new(&limits)),
+            plan: ArcSwap::from_pointee(SpanPlan::new(options)?),
+            account: Mutex::new(SpanAccount::new(&limits)),
             refused: Mutex::default(),
             clock,
             limits,
             waiting: Arc::new(Semaphore::new(limits.max_waiting_bytes.min(Semaphore::MAX_PERMITS))),
-            decoders: Semaphore::new(limits.max_decoders.max(1)),
+            decoders: Arc::new(Semaphore::new(limits.max_decoders.max(1))),
         })
     }
 
@@ -71,7 +71,7 @@ impl Telemetry {
     ///
     /// [`InvalidTelemetryOptions`] if a host or the sampling ratio is invalid; then nothing changes.
     pub fn configure(&self, options: TelemetryOptions) -> Result<(), InvalidTelemetryOptions> {
-        self.plan.store(Arc::new(Plan::new(options)?));
+        self.plan.store(Arc::new(SpanPlan::new(options)?));
         Ok(())
     }
 
@@ -123,14 +123,15 @@ impl Telemetry {
             let encoding = BodyEncoding::of(header(CONTENT_ENCODING)).map_err(Failure::Decode)?;
             let (body, permit) = body::read(body, &self.waiting, self.limits.decode.max_body_bytes).await?;
             // Closed never: the semaphore lives as long as `self`.
-            let _decoder = self.decoders.acquire().await.map_err(|_| Failure::Overloaded)?;
+            let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(|_| Failure::Overloaded)?;
             if body.len() <= SMALL_BODY && encoding == BodyEncoding::Identity {
                 return self.take(&body, format, encoding).map_err(Failure::Decode);
             }
             let telemetry = Arc::clone(&self);
+            // It goes on if the client leaves, and so holds what limits it.
             let decoding = tokio::task::spawn_blocking(move || {
                 let taken = telemetry.take(&body, format, encoding);
-                drop((body, permit));
+                drop((body, permit, decoder));
                 taken
             });
             decoding.await.map_err(|_| Failure::Overloaded)?.map_err(Failure::Decode)

@@ -6,12 +6,11 @@
 //! - Node.js and undici: `error.code` as the undici instrumentation puts it into `error.type` and the exception's type.
 //!   System calls from the errors of `getaddrinfo` and `connect`, TLS from Node's list of certificate errors
 //!   (documentation of `tls`), `UND_ERR_CONNECT_TIMEOUT` from undici's documentation of errors.
-//! - httpx, requests with urllib3, aiohttp: their documented exception hierarchies. In httpx, `ConnectError` covers DNS,
-//!   TCP and TLS.
+//! - httpx, requests with urllib3, aiohttp: their exception hierarchies. In httpx, `ConnectError` covers DNS, TCP and TLS.
 //! - Go: the types that `net`, `crypto/tls` and `crypto/x509` return, as `otelhttp` puts them into `error.type`. A
 //!   `*net.OpError` may be of any phase; its text begins with `dial` if it was the connection.
 //! - Rust: `reqwest` and `hyper-util` say `client error (Connect)` in the chain of causes.
-//! - Java, .NET and Ruby: the documented types; .NET's `error.type` values of `HttpClient`.
+//! - Java, .NET and Ruby: exception types for failed connections; not tried with these languages' senders.
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::Span;

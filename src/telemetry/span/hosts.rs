@@ -21,8 +21,7 @@ pub struct Hosts {
 struct Host {
     /// In lower case.
     name: Box<str>,
-    /// `None`: the default port of the request's scheme.
-    port: Option<u16>,
+    port: u16,
     id: HostId,
 }
 
@@ -34,17 +33,18 @@ pub struct InvalidHost(pub String);
 impl Hosts {
     /// Creates the list of hosts, each `host`, `host:port` or a URL such as `https://api.clerk.com`.
     ///
-    /// A host without a port stands for the default port of http and of https.
+    /// A host without a port stands for the default ports of http and https.
     ///
     /// # Errors
     ///
     /// [`InvalidHost`] for a text that is none of these.
     pub fn new<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidHost> {
         let mut list = Self::default();
-        for host in hosts {
-            let host = Host::parse(host)?;
-            if !list.hosts.contains(&host) {
-                list.hosts.push(host);
+        for text in hosts {
+            let (name, port) = parse(text).ok_or_else(|| InvalidHost(mask_secrets(text)))?;
+            let ports = port.as_ref().map_or(&[443, 80][..], std::slice::from_ref);
+            for port in ports {
+                list.add(Host::new(&name, *port));
             }
         }
         Ok(list)
@@ -58,51 +58,50 @@ impl Hosts {
     /// Adds the hosts of another list.
     pub fn extend(&mut self, other: &Self) {
         for host in &other.hosts {
-            if !self.hosts.contains(host) {
-                self.hosts.push(host.clone());
-            }
+            self.add(host.clone());
         }
     }
 
-    /// Finds the host of a request. The host of a URL may end in a dot.
+    fn add(&mut self, host: Host) {
+        if !self.hosts.contains(&host) {
+            self.hosts.push(host);
+        }
+    }
+
+    /// Finds the host of a request. Its name may end in a dot.
     pub(super) fn find(&self, name: &str, port: Option<u16>, scheme: Scheme) -> Option<HostId> {
         let name = name.strip_suffix('.').unwrap_or(name);
-        let is_default = match (port, scheme) {
-            (None, _) | (Some(443), Scheme::Https | Scheme::Unknown) | (Some(80), Scheme::Http | Scheme::Unknown) => {
-                true
-            }
-            (Some(_), _) => false,
-        };
         let port = port.unwrap_or(if scheme == Scheme::Http { 80 } else { 443 });
-        let is_it =
-            |host: &&Host| host.port.map_or(is_default, |own| own == port) && host.name.eq_ignore_ascii_case(name);
+        let is_it = |host: &&Host| host.port == port && host.name.eq_ignore_ascii_case(name);
         self.hosts.iter().find(is_it).map(|host| host.id)
     }
 }
 
 impl Host {
-    fn parse(text: &str) -> Result<Self, InvalidHost> {
-        let invalid = || InvalidHost(mask_secrets(text));
-        let (name, port) = if text.contains("://") {
-            let url = Url::parse(text).ok_or_else(invalid)?;
-            let default = match url.scheme {
-                Scheme::Http => 80,
-                Scheme::Https => 443,
-                Scheme::Unknown => return Err(invalid()),
-            };
-            (url.host.ok_or_else(invalid)?, Some(url.port.unwrap_or(default)))
-        } else {
-            split_port(text)
-        };
-        let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        let name = name.strip_suffix('.').unwrap_or(name);
-        if name.is_empty() || !name.chars().all(is_fit) || (name.contains(':') && name.matches(':').count() < 2) {
-            return Err(invalid());
-        }
-        let name = name.to_ascii_lowercase();
+    fn new(name: &str, port: u16) -> Self {
         let mut hasher = FxHasher::default();
         hasher.write(name.as_bytes());
-        hasher.write_u32(port.map_or(u32::MAX, u32::from));
-        Ok(Self { id: HostId(hasher.finish()), name: name.into(), port })
+        hasher.write_u16(port);
+        Self { id: HostId(hasher.finish()), name: name.into(), port }
     }
+}
+
+/// Splits a configured text into a name in lower case and a port.
+fn parse(text: &str) -> Option<(String, Option<u16>)> {
+    let (name, port) = if text.contains("://") {
+        let url = Url::parse(text)?;
+        let default = match url.scheme {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+            Scheme::Unknown => return None,
+        };
+        (url.host?, Some(url.port.unwrap_or(default)))
+    } else {
+        split_port(text)
+    };
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    let name = name.strip_suffix('.').unwrap_or(name);
+    // A single colon is left over from a port that is none; IPv6 addresses have more.
+    let is_name = !name.is_empty() && name.chars().all(is_fit) && name.matches(':').count() != 1;
+    is_name.then(|| (name.to_ascii_lowercase(), port))
 }

@@ -128,6 +128,12 @@ pub fn classify(span: &Span, hosts: &Hosts) -> SpanKind {
     })
 }
 
+/// Returns path and query of the request that a span names, for a caller that keeps nothing but a hash of them.
+#[must_use]
+pub(crate) fn target_path(span: &Span) -> Option<&str> {
+    Attributes::read(&span.attributes).target().path
+}
+
 fn call_end(span: &Span, found: &Attributes<'_>, ended: Moment) -> CallEnd {
     match found.status() {
         Some(status) => CallEnd::Answered { status, quota: quota::read(status, span, found, ended) },

@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 
 // scripts/setup-sdks installs the packages in NODE_PATH, which `import` does not search.
 const require = createRequire(import.meta.url);
-const { detectResources, envDetector } = require("@opentelemetry/resources");
+const { defaultResource, detectResources, envDetector } = require("@opentelemetry/resources");
 const { UndiciInstrumentation } = require("@opentelemetry/instrumentation-undici");
 const { BatchSpanProcessor, NodeTracerProvider } = require("@opentelemetry/sdk-trace-node");
 
@@ -15,7 +15,8 @@ const isJson = process.env.OTEL_EXPORTER_OTLP_PROTOCOL === "http/json";
 const { OTLPTraceExporter } = require(`@opentelemetry/exporter-trace-otlp-${isJson ? "http" : "proto"}`);
 
 const provider = new NodeTracerProvider({
-  resource: detectResources({ detectors: [envDetector] }),
+  // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+  resource: defaultResource().merge(detectResources({ detectors: [envDetector] })),
   spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
 });
 provider.register();

@@ -7,18 +7,20 @@ use super::panel::Panel;
 const UNKNOWN: &str = r#"basis!~"probe|configured|sampled""#;
 
 /// The label values: value, text, colour.
-const WORDS: [(&str, &str, &str); 6] = [
+const WORDS: [(&str, &str, &str); 8] = [
     ("headers", "known: Clerk's headers", "green"),
     ("gateway", "counted by the gateway", "green"),
     ("client", "counted by the client", "green"),
+    ("telemetry", "counted from traces", "green"),
     ("mixed", "counted by several", "green"),
+    ("sampled", "use unknown: traces are a sample", "orange"),
     ("probe", "use unknown: only probes", "orange"),
     ("configured", "use unknown: nothing seen", "orange"),
 ];
 
 /// The sentence on the basis in descriptions.
-pub(super) const SAID: &str = "Basis `headers`: Clerk's headers state the remaining quota. `gateway`, `client` and \
-     `mixed`: counted here, the actual usage may be higher.";
+pub(super) const SAID: &str = "Basis `headers`: Clerk's headers state the remaining quota. `gateway`, `client`, \
+     `telemetry` and `mixed`: counted here, the actual usage may be higher. `telemetry`: some 15 s late.";
 
 /// The values of a query over buckets with known usage, with the basis as a label. `at`: the query's own matchers.
 pub(super) fn known(query: &str, at: &str) -> String {
@@ -33,6 +35,15 @@ pub(super) fn headroom(labels: &str, at: &str) -> String {
     let by = if labels.is_empty() { "basis".to_owned() } else { format!("{labels}, basis") };
     let peak = format!("clamp_min(1 - clerk_ratelimit_usage_peak_ratio{{{at}}}, 0)");
     format!("min by ({by}) ({})", known(&peak, at))
+}
+
+/// The same for the buckets that are known from traces, whose current remaining quota is unknown.
+pub(super) fn windows_from_traces(labels: &str, at: &str) -> String {
+    format!(
+        "min by ({labels}, basis) (clamp_min(1 - clerk_ratelimit_usage_peak_ratio{{{at}}}, 0) \
+         * on (job, instance, clerk_instance, bucket) group_left (basis) \
+         clerk_ratelimit_basis_info{{{at},basis=\"telemetry\"}})"
+    )
 }
 
 /// The share of low windows, by these labels and the basis. `function` is `rate` or `increase`.
@@ -59,7 +70,7 @@ pub(super) fn table() -> Panel {
         "Is usage known?",
         "The source of the usage of each instance's 10 s limit. Use unknown: Clerk sends no quota headers, and a probe \
          cannot see other clients' usage. Then only 429s and blocks are reliable, and headroom stays empty. To count \
-         usage, send the applications' requests through the gateway.",
+         usage, receive the applications' traces or send their requests through the gateway.",
     )
     .label("clerk_instance", "Clerk instance", cells::instance_link())
     .label("basis", "Usage", cell(230))

@@ -142,7 +142,7 @@ fn top_callers() -> Panel {
         "Top callers",
         &format!(
             "The ten callers with the most requests in this time range. {SPENT} A caller is a configured name, or else \
-             the name of the SDK."
+             the name of the SDK; in traces, the name of the service."
         ),
         &format!("topk(10, {})", spending::in_range("caller", CHOSEN)),
         "{{caller}}",

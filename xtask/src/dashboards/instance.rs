@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::panel::{AGE, FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel, USAGE};
-use super::{Board, alerts_table, basis, cells, spending};
+use super::{Board, alerts_table, basis, cells, sources, spending};
 
 pub(super) fn dashboard() -> Board {
     Board::new(
@@ -19,7 +19,7 @@ pub(super) fn dashboard() -> Board {
     .line(8, [(24, spending::table(false))])
     .row("Headroom")
     .line(9, [(12, windows()), (12, headroom())])
-    .line(8, [(8, remaining()), (8, low_windows()), (8, alerts_table(false))])
+    .line(8, [(6, remaining()), (6, from_traces()), (6, low_windows()), (6, alerts_table(false))])
     .row("Buckets")
     .line(10, [(24, buckets_table())])
     .row("429s, blocks and forecast")
@@ -67,8 +67,8 @@ fn now() -> [(usize, Panel); 8] {
             3,
             Panel::stat(
                 "429s",
-                "Responses of Clerk with status 429 to the exporter or its gateway in this time range.",
-                "sum(increase(clerk_ratelimit_throttled_responses_total{@b}[$__range]))",
+                "Responses of Clerk with status 429 to the exporter or its gateway, or seen in traces, in this time range.",
+                &sources::throttled("", "@b", "increase", "$__range"),
             )
             .decimals(0)
             .thresholds(NONE_WANTED)
@@ -195,6 +195,22 @@ fn remaining() -> Panel {
     .no_value("Use unknown, or nothing was observed in this time range")
 }
 
+fn from_traces() -> Panel {
+    Panel::graph(
+        "Lowest in the last windows (from traces)",
+        "The lowest remaining share of the limit in the windows that closed in the last 60 s, for buckets whose usage is \
+         known from traces alone. Traces arrive seconds after the calls, so that these windows ended some 15 s ago, and \
+         the remaining quota of now is unknown. In brackets: the basis.",
+    )
+    .query(&basis::windows_from_traces("bucket", "@b"), "{{bucket}} ({{basis}})")
+    .limit_line("max(clerk_ratelimit_low_threshold_ratio{#})", "low threshold", "red")
+    .share()
+    .thresholds(HEADROOM)
+    .legend(&["min", "lastNotNull"])
+    .runbook("ClerkTelemetrySpansLate")
+    .no_value("No bucket is known from traces alone, or too many spans are late")
+}
+
 fn low_windows() -> Panel {
     Panel::graph(
         "Low and exhausted windows per minute",
@@ -253,7 +269,7 @@ fn buckets_table() -> Panel {
     )
     .column(
         "429s",
-        "sum by (bucket) (increase(clerk_ratelimit_throttled_responses_total{@b,bucket!=\"none\"}[$__range]))",
+        &sources::throttled("bucket", "@b,bucket!=\"none\"", "increase", "$__range"),
         cells::count(NONE_WANTED),
     )
     .column(
@@ -269,11 +285,11 @@ fn buckets_table() -> Panel {
 fn throttled() -> Panel {
     Panel::graph(
         "429 responses per minute",
-        "Responses of Clerk with status 429, by bucket and recipient: the exporter's probe, the gateway, or the client \
-         library.",
+        "Responses of Clerk with status 429, by bucket and recipient: the exporter's probe, the gateway, the client \
+         library, or an application whose traces show it (`telemetry`).",
     )
     .query(
-        "60 * sum by (bucket, source) (rate(clerk_ratelimit_throttled_responses_total{@b}[$__rate_interval])) > 0",
+        &format!("60 * {} > 0", sources::throttled("bucket, source", "@b", "rate", "$__rate_interval")),
         "{{bucket}}, {{source}}",
     )
     .decimals(1)
@@ -309,16 +325,19 @@ fn blocked() -> Panel {
 }
 
 fn answers() -> Panel {
-    Panel::graph("Responses of Clerk", "All responses of Clerk to the exporter and its gateway, by status.")
-        .query("sum by (code) (rate(clerk_responses_total{@}[$__rate_interval]))", "{{code}}")
-        .fields("byRegexp", "/^2/", json!({ "color": { "mode": "fixed", "fixedColor": "green" } }))
-        .fields("byRegexp", "/^429$/", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
-        .fields("byRegexp", "/^4(?!29)/", json!({ "color": { "mode": "fixed", "fixedColor": "orange" } }))
-        .fields("byRegexp", "/^5/", json!({ "color": { "mode": "fixed", "fixedColor": "purple" } }))
-        .unit("reqps")
-        .min(0.0)
-        .stacked()
-        .no_value("No response in this time range")
+    Panel::graph(
+        "Responses of Clerk",
+        "All responses of Clerk to the exporter and its gateway, and those in traces, by status.",
+    )
+    .query(&sources::responses("@"), "{{code}}")
+    .fields("byRegexp", "/^2/", json!({ "color": { "mode": "fixed", "fixedColor": "green" } }))
+    .fields("byRegexp", "/^429$/", json!({ "color": { "mode": "fixed", "fixedColor": "red" } }))
+    .fields("byRegexp", "/^4(?!29)/", json!({ "color": { "mode": "fixed", "fixedColor": "orange" } }))
+    .fields("byRegexp", "/^5/", json!({ "color": { "mode": "fixed", "fixedColor": "purple" } }))
+    .unit("reqps")
+    .min(0.0)
+    .stacked()
+    .no_value("No response in this time range")
 }
 
 fn quota_refusals() -> Panel {

@@ -8,7 +8,9 @@ mod gateway;
 mod instance;
 mod overview;
 mod panel;
+mod sources;
 mod spending;
+mod telemetry;
 
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::panel::{AGE, FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel, USAGE};
-use super::{Board, alerts_table, basis, cells, spending};
+use super::{Board, alerts_table, basis, cells, sources, spending, telemetry};
 
 pub(super) fn dashboard() -> Board {
     Board::new(
@@ -27,6 +27,7 @@ pub(super) fn dashboard() -> Board {
     .line(7, [(8, users_share()), (8, users()), (8, probe_failures())])
     .row("Exporters")
     .line(6, [(12, exporters_table()), (6, memory()), (6, cpu())])
+    .line(7, [(12, telemetry::spans()), (12, telemetry::delay())])
 }
 
 /// Six numbers that are green if nothing is wrong. Each is 0 while there are instances, and absent without any, so that
@@ -71,8 +72,8 @@ fn now() -> [(usize, Panel); 6] {
             4,
             Panel::stat(
                 "429s, in range",
-                "Responses of Clerk with status 429 to the exporter or its gateway in this time range.",
-                "sum(increase(clerk_ratelimit_throttled_responses_total{@}[$__range]))",
+                "Responses of Clerk with status 429 to the exporter or its gateway, or seen in traces, in this time range.",
+                &sources::throttled("", "@", "increase", "$__range"),
             )
             .decimals(0)
             .thresholds(NONE_WANTED)
@@ -148,14 +149,14 @@ fn headroom_table() -> Panel {
     )
     .column(
         "Exhausted",
-        &format!("sum by (clerk_instance, bucket) (increase(clerk_ratelimit_exhausted_windows_total{{@}}[$__range])) {seen}"),
+        &format!(
+            "sum by (clerk_instance, bucket) (increase(clerk_ratelimit_exhausted_windows_total{{@}}[$__range])) {seen}"
+        ),
         cells::count(NONE_WANTED),
     )
     .column(
         "429s",
-        &format!(
-            "sum by (clerk_instance, bucket) (increase(clerk_ratelimit_throttled_responses_total{{@}}[$__range])) {seen}"
-        ),
+        &format!("{} {seen}", sources::throttled("clerk_instance, bucket", "@", "increase", "$__range")),
         cells::count(NONE_WANTED),
     )
     .column(
@@ -207,7 +208,7 @@ fn throttled() -> Panel {
          instance is exhausted: invitations, bulk calls and changes of one user have separate limits.",
     )
     .query(
-        "60 * sum by (clerk_instance, bucket) (rate(clerk_ratelimit_throttled_responses_total{@}[$__rate_interval])) > 0",
+        &format!("60 * {} > 0", sources::throttled("clerk_instance, bucket", "@", "rate", "$__rate_interval")),
         "{{clerk_instance}} {{bucket}}",
     )
     .decimals(1)

@@ -6,33 +6,42 @@
 
 use serde_json::json;
 
-use super::cells;
 use super::panel::Panel;
+use super::{cells, sources};
 
 /// Text if no callers are known.
-pub(super) const UNKNOWN: &str = "Callers unknown: send requests through the gateway";
+pub(super) const UNKNOWN: &str = "Callers unknown: receive traces, or use the gateway";
+
+/// The labels of the counter of requests, except `source`.
+const OWN: &str = "clerk_instance, bucket, caller, route, method, result";
 
 /// Requests of the last minute, by these labels. With a scrape every 60 s, `increase()` over a minute has one sample,
 /// so this is the difference to the value a minute ago; after a restart, the whole count of the new process.
 pub(super) fn present(labels: &str, matchers: &str) -> String {
-    let requests = format!("clerk_ratelimit_requests_total{{{matchers}}}");
-    format!(
-        "(sum by ({labels}) (({requests} - {requests} offset 1m) >= 0 or ({requests} and on (job, instance) \
-         (clerk_exporter_build_info{{#}} offset 1m or time() - process_start_time_seconds{{#}} < 60))) > 0)"
-    )
+    let sum = sources::sum(labels, OWN, |source| {
+        let requests = format!("clerk_ratelimit_requests_total{{{matchers}{source}}}");
+        format!(
+            "(({requests} - {requests} offset 1m) >= 0 or ({requests} and on (job, instance) \
+             (clerk_exporter_build_info{{#}} offset 1m or time() - process_start_time_seconds{{#}} < 60)))"
+        )
+    });
+    format!("({sum} > 0)")
 }
 
 /// Requests of a time range, by these labels. A series with fewer scrapes than its exporter started after the first
 /// scrape.
 pub(super) fn over(labels: &str, matchers: &str, range: &str, seconds: &str) -> String {
-    let requests = format!("clerk_ratelimit_requests_total{{{matchers}}}");
-    format!(
-        "(sum by ({labels}) (({requests} unless {requests} offset {range} \
-         and (count_over_time({requests}[{range}]) < on (job, instance) group_left () \
-         max by (job, instance) (count_over_time(clerk_exporter_build_info{{#}}[{range}])) \
-         or ({requests} and on (job, instance) (time() - process_start_time_seconds{{#}} < {seconds})))) \
-         or increase({requests}[{range}])) > 0)"
-    )
+    let sum = sources::sum(labels, OWN, |source| {
+        let requests = format!("clerk_ratelimit_requests_total{{{matchers}{source}}}");
+        format!(
+            "(({requests} unless {requests} offset {range} \
+             and (count_over_time({requests}[{range}]) < on (job, instance) group_left () \
+             max by (job, instance) (count_over_time(clerk_exporter_build_info{{#}}[{range}])) \
+             or ({requests} and on (job, instance) (time() - process_start_time_seconds{{#}} < {seconds})))) \
+             or increase({requests}[{range}]))"
+        )
+    });
+    format!("({sum} > 0)")
 }
 
 /// The requests of the dashboard's time range, by these labels.
@@ -53,8 +62,8 @@ pub(super) fn table(with_clerk_instance: bool) -> Panel {
     let table = Panel::table(
         "Top consumers",
         "Requests that Clerk may have counted, current top consumers first. Includes retries and rejected requests, \
-         excludes cache hits. Counted by the gateway, the client library and this exporter's probes; other requests \
-         are missing. The last 10 seconds are on the exporter's landing page and in /api/v1/top. Share: of the last 5 \
+         excludes cache hits. Counted by the gateway, from traces, by the client library and this exporter's probes; \
+         other requests are missing. The last 10 seconds are on the exporter's landing page and in /api/v1/top. Share: of the last 5 \
          minutes.",
     );
     let table = if with_clerk_instance {

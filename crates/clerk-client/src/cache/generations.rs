@@ -49,9 +49,13 @@ impl Generations {
     }
 
     pub(super) fn snapshot(&self, tags: &[Tag]) -> Snapshot {
+        self.snapshot_of(tags.iter().map(Self::index))
+    }
+
+    /// The same for the slots of tags.
+    pub(super) fn snapshot_of(&self, slots: impl Iterator<Item = u32>) -> Snapshot {
         let epoch = self.epoch.load(Ordering::SeqCst);
-        let tags = tags.iter().map(Self::index).map(|index| (index, self.generation(index))).collect();
-        Snapshot { epoch, tags }
+        Snapshot { epoch, tags: slots.map(|index| (index, self.generation(index))).collect() }
     }
 
     /// Whether none of the tags was invalidated since.
@@ -66,8 +70,12 @@ impl Generations {
 
     /// Outdates all responses that have one of the tags.
     pub(super) fn invalidate(&self, tags: &[Tag], now: Moment) {
-        for tag in tags {
-            let slot = self.slot(Self::index(tag));
+        self.invalidate_slots(tags.iter().map(Self::index), now);
+    }
+
+    /// The same for the slots of tags.
+    pub(super) fn invalidate_slots(&self, slots: impl Iterator<Item = u32>, now: Moment) {
+        for slot in slots.map(|index| self.slot(index)) {
             slot.raised_at.fetch_max(millis(now).max(1), Ordering::SeqCst);
             slot.generation.fetch_add(1, Ordering::SeqCst);
         }
@@ -75,8 +83,13 @@ impl Generations {
 
     /// Records that a write to these tags may take effect until then.
     pub(super) fn doubt(&self, tags: &[Tag], until: Moment) {
-        for tag in tags {
-            self.slot(Self::index(tag)).doubtful_until.fetch_max(millis(until), Ordering::SeqCst);
+        self.doubt_slots(tags.iter().map(Self::index), until);
+    }
+
+    /// The same for the slots of tags.
+    pub(super) fn doubt_slots(&self, slots: impl Iterator<Item = u32>, until: Moment) {
+        for slot in slots.map(|index| self.slot(index)) {
+            slot.doubtful_until.fetch_max(millis(until), Ordering::SeqCst);
         }
     }
 
@@ -108,7 +121,7 @@ impl Generations {
     }
 
     /// The hash is unseeded, so that collisions do not change from run to run. Provoking a collision gains nothing.
-    fn index(tag: &Tag) -> u32 {
+    pub(super) fn index(tag: &Tag) -> u32 {
         u32::try_from(FxBuildHasher.hash_one(tag) % SLOTS).unwrap_or_default()
     }
 

@@ -27,6 +27,33 @@ pub struct CacheKeyParts<'a> {
     pub api_version: Option<&'a [u8]>,
 }
 
+impl CacheKeyParts<'_> {
+    /// Appends bytes that are equal for requests with the same response, and only for these: a key before its hash.
+    pub fn write(&self, text: &mut Vec<u8>) {
+        write_part(text, Some(self.method.as_bytes()));
+        write_part(text, Some(self.path.as_bytes()));
+        write_part(text, self.query.map(|_| b"?".as_slice()));
+        match self.query {
+            // Most queries have one parameter.
+            Some(query) if query.contains('&') => {
+                for parameter in sorted(query) {
+                    write_part(text, Some(parameter.as_bytes()));
+                }
+            }
+            query => write_part(text, Some(query.unwrap_or_default().as_bytes())),
+        }
+        write_part(text, self.accept);
+        write_part(text, self.accept_encoding);
+        write_part(text, self.api_version);
+    }
+}
+
+fn write_part(text: &mut Vec<u8>, part: Option<&[u8]>) {
+    // Length prefixes separate the parts, and distinguish an absent part from an empty one.
+    text.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+    text.extend_from_slice(part.unwrap_or_default());
+}
+
 /// The key of a cached response.
 ///
 /// It is a hash, so that personal data in queries (such as e-mail addresses) is neither in Redis nor in memory.
@@ -37,22 +64,9 @@ impl CacheKey {
     /// The only constructor, so that every key contains the instance.
     pub(super) fn new(instance: &str, parts: &CacheKeyParts<'_>) -> Self {
         let mut text = Vec::with_capacity(512);
-        let mut part = |part: Option<&[u8]>| {
-            // Length prefixes separate the parts, and distinguish an absent part from an empty one.
-            text.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-            text.extend_from_slice(part.unwrap_or_default());
-        };
-        part(Some(b"answer 1"));
-        part(Some(instance.as_bytes()));
-        part(Some(parts.method.as_bytes()));
-        part(Some(parts.path.as_bytes()));
-        part(parts.query.map(|_| b"?".as_slice()));
-        for parameter in sorted(parts.query.unwrap_or_default()) {
-            part(Some(parameter.as_bytes()));
-        }
-        part(parts.accept);
-        part(parts.accept_encoding);
-        part(parts.api_version);
+        write_part(&mut text, Some(b"answer 1"));
+        write_part(&mut text, Some(instance.as_bytes()));
+        parts.write(&mut text);
         Self(Sha256::digest(&text).into())
     }
 

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::entry::Record;
+use super::expiry::Fetched;
 use super::generations::{Generations, Snapshot};
 use super::memory_tier::{Memory, MemoryTier, Times};
 use super::pending_invalidations::PendingInvalidations;
@@ -22,9 +23,6 @@ use super::{CacheKey, CacheKeyParts, CacheOptions, CachePolicy, CacheStats, Cach
 use crate::webhook::Tag;
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
-
-/// How long after the doubt about a write ends responses are stored for a short time only.
-const AFTER_DOUBT: Duration = Duration::from_secs(60);
 
 /// A response cache for one Clerk instance. Clones share it.
 ///
@@ -419,27 +417,19 @@ impl Inner {
         seen: Option<&TagGenerations>,
         answer: &CachedResponse,
     ) {
-        let times = policy.of(answer.status()).filter(|_| answer.may_be_kept());
-        let Some((ttl, stale, stale_if_error)) = times else { return };
+        if policy.of(answer.status()).is_none() || !answer.may_be_kept() {
+            return;
+        }
         if answer.weight() > self.max_entry_bytes {
             self.counters.dropped.add();
             return;
         }
-        if !self.generations.is_valid(snapshot) {
+        let fetched = Fetched { begun, snapshot, status: answer.status() };
+        let permille = fastrand::u32(900..=1100);
+        let Some(times) = fetched.times(policy, &self.generations, self.read_after_write_grace, permille) else {
             self.counters.outdated.add();
             return;
-        }
-        if self.generations.is_doubtful(snapshot, begun, Duration::ZERO) {
-            self.counters.outdated.add();
-            return;
-        }
-        let ttl = (ttl / 1000).saturating_mul(fastrand::u32(900..=1100));
-        let mut times = Times::new(begun.after(ttl), stale, stale_if_error);
-        if self.generations.is_recent(snapshot, begun, self.read_after_write_grace)
-            || self.generations.is_doubtful(snapshot, begun, AFTER_DOUBT)
-        {
-            times = times.capped(begun.after(self.read_after_write_grace));
-        }
+        };
         self.remember(key, answer, times, snapshot);
         let left = times.end().since(self.clock.now());
         let (Some(shared), Some(seen)) = (&self.redis_tier, seen) else { return };

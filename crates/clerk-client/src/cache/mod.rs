@@ -37,6 +37,7 @@
 //! - `subscription`: invalidations by other processes. `pending_invalidations`: invalidations that Redis has not
 //!   accepted yet.
 //! - `codec`, `encryption`: entries as bytes, plain or encrypted.
+//! - `expiry`: when a stored response expires. `simulation`: what a cache would save, from recorded requests.
 //! - `lookup`: a lookup through all tiers. `invalidate`: an invalidation. `dry_run`: a lookup that serves nothing.
 //! - `stats`: counters.
 //!
@@ -50,6 +51,7 @@ mod dry_run;
 #[cfg(feature = "redis")]
 mod encryption;
 mod entry;
+mod expiry;
 mod generations;
 mod invalidate;
 mod key;
@@ -61,6 +63,7 @@ mod redis_tier;
 #[cfg(not(feature = "redis"))]
 #[path = "no_redis.rs"]
 mod redis_tier;
+pub mod simulation;
 mod single_flight;
 mod stats;
 #[cfg(feature = "redis")]

@@ -25,8 +25,8 @@ use super::window_log::WindowLog;
 use clerk_quota::window_kind::{Reset, WindowKindDetector};
 use clerk_quota::{HeaderError, Moment, Observation};
 
-/// Maximum jitter, as a part of the window and in time.
-const LATE: f64 = 0.02;
+/// Maximum jitter: this part of a window, and at most this time.
+const LATE: u32 = 50;
 const LATEST: Duration = Duration::from_secs(1);
 
 /// Bounds of a block; the upper one is a window if that is longer. Servers do send `Retry-After: 0` and absurd values.
@@ -445,7 +445,7 @@ impl BucketLimiter {
 
     /// Random delay of returning quota.
     pub(super) fn jitter(&self, random: f64) -> Duration {
-        self.window().mul_f64(LATE).min(LATEST).mul_f64(random.clamp(0.0, 1.0))
+        (self.window() / LATE).min(LATEST).mul_f64(random.clamp(0.0, 1.0))
     }
 
     fn known_limit(&self) -> Option<u64> {

@@ -4,7 +4,7 @@
 //! The time in flight of simulated requests is unknown; the recent average is used. A 429 caused by the missing limiter
 //! does not count here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::bucket_limiter::Ending;
@@ -36,6 +36,32 @@ pub enum ThrottleForecast {
     Shed(ShedReason),
 }
 
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entered {
+    Now,
+    Waiting,
+    Shed(ShedReason),
+}
+
+/// Waits of requests that were queued and have left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Waits {
+    pub(super) left: u64,
+    pub(super) total: Duration,
+    pub(super) longest: Duration,
+    /// Requests whose wait was longer than they had expected.
+    pub(super) expired: u64,
+}
+
+impl Waits {
+    fn add(&mut self, wait: Duration) {
+        self.left += 1;
+        self.total = self.total.saturating_add(wait);
+        self.longest = self.longest.max(wait);
+    }
+}
+
 /// The simulated queue, advanced by each call.
 #[derive(Debug)]
 pub(super) struct DryRunQueue {
@@ -44,6 +70,9 @@ pub(super) struct DryRunQueue {
     in_flight: BTreeMap<(Moment, u64), Grant>,
     /// Deadlines of the waiting requests.
     deadlines: BTreeSet<(Moment, u64, Key)>,
+    /// When the waiting requests came, and their time in flight.
+    waiting: HashMap<u64, (Moment, Duration)>,
+    waits: Waits,
     number: u64,
     /// Everything up to then has been simulated.
     now: Moment,
@@ -57,6 +86,8 @@ impl DryRunQueue {
             queue: Queue::new(options, fastrand::Rng::with_seed(0)).shared(true),
             in_flight: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            waiting: HashMap::new(),
+            waits: Waits::default(),
             number: 0,
             now: Moment::default(),
         }
@@ -76,28 +107,46 @@ impl DryRunQueue {
     ) -> ThrottleForecast {
         let latency = known.latency().unwrap_or(UNKNOWN_LATENCY);
         self.queue.adopt(key, known, now);
-        self.advance(now, latency);
-        let deadline = now.after(max_wait);
-        let (entered, _) = self.queue.enqueue(key, priority, now, deadline);
-        self.collect(now, latency);
-        match entered {
-            Enqueued::Go(_, grant) => {
-                self.depart(grant, now, latency);
-                ThrottleForecast::Now
-            }
-            Enqueued::Wait(id) => {
-                self.deadlines.insert((deadline, id, key));
+        match self.enter((key, priority), now, max_wait, latency) {
+            Entered::Now => ThrottleForecast::Now,
+            Entered::Waiting => {
                 let earliest = self.queue.earliest(key, priority, now).filter(|at| *at > now);
                 let next_end = self.in_flight.keys().next().map(|(at, _)| *at);
                 let wait = earliest.or(next_end).map_or(latency, |at| at.since(now));
                 ThrottleForecast::Queued { wait }
             }
-            Enqueued::Shed(shed) => ThrottleForecast::Shed(shed.reason),
+            Entered::Shed(reason) => ThrottleForecast::Shed(reason),
+        }
+    }
+
+    /// Adds a request at `now` that is in flight for `latency` once it has left.
+    pub(super) fn enter(
+        &mut self,
+        (key, priority): (Key, Priority),
+        now: Moment,
+        max_wait: Duration,
+        latency: Duration,
+    ) -> Entered {
+        self.advance(now);
+        let deadline = now.after(max_wait);
+        let (entered, _) = self.queue.enqueue(key, priority, now, deadline);
+        self.collect(now);
+        match entered {
+            Enqueued::Go(_, grant) => {
+                self.depart(grant, now, latency);
+                Entered::Now
+            }
+            Enqueued::Wait(id) => {
+                self.deadlines.insert((deadline, id, key));
+                self.waiting.insert(id, (now, latency));
+                Entered::Waiting
+            }
+            Enqueued::Shed(shed) => Entered::Shed(shed.reason),
         }
     }
 
     /// Simulates everything until `now`.
-    fn advance(&mut self, now: Moment, latency: Duration) {
+    pub(super) fn advance(&mut self, now: Moment) {
         for _ in 0..MAX_EVENTS {
             let next_end = self.in_flight.keys().next().map(|(at, _)| *at);
             let next_deadline = self.deadlines.first().map(|(at, ..)| *at);
@@ -116,12 +165,13 @@ impl DryRunQueue {
                 && let Some((_, id, key)) = self.deadlines.pop_first()
             {
                 // A request that has left meanwhile no longer waits.
+                self.waits.expired += u64::from(self.waiting.remove(&id).is_some());
                 self.queue.leave(key, id, self.now);
             } else {
                 self.queue.dispatch(self.now);
                 self.now = self.now.after(STEP);
             }
-            self.collect(self.now, latency);
+            self.collect(self.now);
         }
         self.now = self.now.max(now);
     }
@@ -139,10 +189,17 @@ impl DryRunQueue {
     }
 
     /// Moves granted requests in flight.
-    fn collect(&mut self, now: Moment, latency: Duration) {
-        for grant in self.queue.take_grants() {
+    fn collect(&mut self, now: Moment) {
+        for (id, grant) in self.queue.take_grants() {
+            let (came, latency) = self.waiting.remove(&id).unwrap_or((now, UNKNOWN_LATENCY));
+            self.waits.add(now.since(came));
             self.depart(grant, now, latency);
         }
+    }
+
+    /// The waits of the requests that were queued and have left.
+    pub(super) const fn waits(&self) -> Waits {
+        self.waits
     }
 
     fn depart(&mut self, grant: Grant, now: Moment, latency: Duration) {

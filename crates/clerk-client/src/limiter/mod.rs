@@ -20,6 +20,7 @@ mod queue;
 mod redis;
 mod server_quota;
 mod shed;
+pub mod simulation;
 mod sliding_counter;
 mod stats;
 mod window_log;

@@ -375,10 +375,10 @@ impl Queue {
     }
 
     /// Takes all granted requests that have not polled.
-    pub(super) fn take_grants(&mut self) -> Vec<Grant> {
+    pub(super) fn take_grants(&mut self) -> Vec<(u64, Grant)> {
         let mut grants: Vec<_> = self.granted.drain().collect();
         grants.sort_unstable_by_key(|(id, _)| *id);
-        grants.into_iter().map(|(_, grant)| grant).collect()
+        grants
     }
 
     /// Returns a grant that was polled too early.

@@ -59,6 +59,10 @@ impl SlidingCounterModel {
         }
         let is_exact = self.ends.len() < EXACT_ENDS as usize;
         let at = if is_exact { ended } else { ended.rounded_up(window / EXACT_ENDS) };
+        if let Some(newest) = self.ends.back_mut().filter(|newest| newest.at == at) {
+            newest.total += 1;
+            return;
+        }
         let place = self.ends.partition_point(|end| end.at < at);
         // Requests end in order of time, so this loop is empty except for requests from before a restart.
         for later in self.ends.range_mut(place..) {
@@ -132,11 +136,14 @@ impl SlidingCounterModel {
         if requests + in_flight + self.since(now.before(window * 2)) <= limit {
             return None;
         }
-        let waits = Estimate::largest(self, now, window).map(|mut estimate| {
-            estimate.current += in_flight as f64;
-            estimate.room_after(requests as f64, limit as f64)
-        });
-        let windows = waits.fold(0.0, f64::max);
+        let wait = |interval| {
+            let waits = Estimate::covering(self, now, window, interval).map(|mut estimate| {
+                estimate.current += in_flight as f64;
+                estimate.room_after(requests as f64, limit as f64)
+            });
+            waits.fold(0.0, f64::max)
+        };
+        let windows = longest_wait(&wait, window, (-OFFSET_STEPS, OFFSET_STEPS), 0.0);
         // Rounded up, so that a check at that moment finds room.
         (windows > 0.0).then(|| now.after(window.mul_f64(windows) + Duration::from_micros(1)))
     }
@@ -162,11 +169,28 @@ fn longest_flight(window: Duration) -> Duration {
     largest_offset(window) / 2
 }
 
+/// Returns the longest wait over all intervals between these steps, or `known` if that is longer.
+///
+/// The wait of a wider interval is never shorter than those within it. So one look at all offsets decides most cases, and
+/// few need a look at each.
+fn longest_wait(wait: &impl Fn((i64, i64)) -> f64, window: Duration, (from, to): (i32, i32), known: f64) -> f64 {
+    let bound = wait((phase(from, window), phase(to, window)));
+    if bound <= known || to - from <= 1 {
+        return bound.max(known);
+    }
+    let middle = from.midpoint(to);
+    let later = longest_wait(wait, window, (middle, to), known);
+    longest_wait(wait, window, (from, middle), later)
+}
+
+/// The offset at a step.
+fn phase(step: i32, window: Duration) -> i64 {
+    nanos(largest_offset(window)) * i64::from(step) / i64::from(OFFSET_STEPS)
+}
+
 /// Possible positions of the server's grid in nanoseconds: intervals that cover every offset of its clock.
 fn phases(window: Duration) -> impl Iterator<Item = (i64, i64)> {
-    let largest = nanos(largest_offset(window));
-    let phase = move |step: i32| largest * i64::from(step) / i64::from(OFFSET_STEPS);
-    (-OFFSET_STEPS..OFFSET_STEPS).map(move |step| (phase(step), phase(step + 1)))
+    (-OFFSET_STEPS..OFFSET_STEPS).map(move |step| (phase(step, window), phase(step + 1, window)))
 }
 
 /// At most half of the range, which lasts until the year 2116, so that sums fit.
@@ -185,24 +209,32 @@ struct Estimate {
 
 impl Estimate {
     /// Estimates, at least one of which bounds the count at any offset of the server's clock, now and later.
+    fn largest(model: &SlidingCounterModel, now: Moment, window: Duration) -> impl Iterator<Item = Self> {
+        phases(window).flat_map(move |interval| Self::covering(model, now, window, interval))
+    }
+
+    /// The same for an interval of offsets, the smallest and the largest.
     ///
     /// The sum is `weight * since(border - window) + (1 - weight) * since(border)`. With a later border, both counts
     /// fall in steps, where it passes the end of a request, and the weight rises. So the counts at the early end of an
     /// interval with the weight at its late end are never too low.
-    fn largest(model: &SlidingCounterModel, now: Moment, window: Duration) -> impl Iterator<Item = Self> {
+    fn covering(
+        model: &SlidingCounterModel,
+        now: Moment,
+        window: Duration,
+        (early, late): (i64, i64),
+    ) -> impl Iterator<Item = Self> {
         let length = nanos(window).max(1);
-        phases(window).flat_map(move |(early, late)| {
-            let latest = Self::at(model, now, window, early);
-            let elapsed = (nanos(now.since_epoch()) - early).rem_euclid(length);
-            let left = elapsed - (late - early);
-            let weight = |elapsed: i64| 1.0 - elapsed as f64 / length as f64;
-            // The border may be just ahead: then the window before it has nearly passed.
-            let ahead = (left < 0).then(|| {
-                let oldest = Self::from_border(model, now.before(window), window);
-                Self { weight: weight(left.rem_euclid(length)), ..oldest }
-            });
-            [Some(Self { weight: weight(left.max(0)), ..latest }), ahead].into_iter().flatten()
-        })
+        let latest = Self::at(model, now, window, early);
+        let elapsed = (nanos(now.since_epoch()) - early).rem_euclid(length);
+        let left = elapsed - (late - early);
+        let weight = |elapsed: i64| 1.0 - elapsed as f64 / length as f64;
+        // The border may be just ahead: then the window before it has nearly passed.
+        let ahead = (left < 0).then(|| {
+            let oldest = Self::from_border(model, now.before(window), window);
+            Self { weight: weight(left.rem_euclid(length)), ..oldest }
+        });
+        [Some(Self { weight: weight(left.max(0)), ..latest }), ahead].into_iter().flatten()
     }
 
     fn from_border(model: &SlidingCounterModel, border: Moment, window: Duration) -> Self {
@@ -245,6 +277,8 @@ impl Estimate {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const WINDOW: Duration = Duration::from_secs(10);
@@ -376,5 +410,29 @@ mod tests {
         }
         assert!(model.ends.len() <= 2 * EXACT_ENDS as usize, "{}", model.ends.len());
         assert_eq!(model.since(at(0)), 100_000);
+    }
+
+    proptest! {
+        #[test]
+        fn wait_is_the_longest_of_all_intervals(
+            ends in prop::collection::vec((0_u64..20_000, 1_u64..30), 0..12),
+            requests in 1_u64..150,
+            in_flight in 0_u64..20,
+            now in 19_000_u64..32_000,
+        ) {
+            let mut ends = ends;
+            ends.sort_unstable();
+            let model = model(&ends);
+            let waits = Estimate::largest(&model, at(now), WINDOW).map(|mut estimate| {
+                estimate.current += in_flight as f64;
+                estimate.room_after(requests as f64, 100.0)
+            });
+            let windows = waits.fold(0.0, f64::max);
+            let expected = (windows > 0.0).then(|| at(now).after(WINDOW.mul_f64(windows) + Duration::from_micros(1)));
+            let room = model.room_at((requests, in_flight), 100, at(now), WINDOW);
+            // What needs no estimate has room now.
+            let is_sure = requests + in_flight + model.since(at(now).before(WINDOW * 2)) <= 100;
+            prop_assert_eq!(room, expected.filter(|_| !is_sure));
+        }
     }
 }

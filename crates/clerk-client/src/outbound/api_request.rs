@@ -1,7 +1,9 @@
 //! Requests to Clerk: those of this library and those forwarded for a client.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::retry::Idempotency;
 use crate::transport::RequestBody;
@@ -62,8 +64,12 @@ impl ApiRequest {
 /// A client's request to forward.
 #[derive(Debug)]
 pub struct ForwardRequest {
-    /// The request, with an absolute URI and the headers to send.
-    pub request: http::Request<RequestBody>,
+    /// The head, with an absolute URI and the headers to send. Each attempt sends a copy.
+    pub head: Arc<http::request::Parts>,
+    /// Headers of the head that are not sent.
+    pub omitted: &'static [HeaderName],
+    /// The body.
+    pub body: RequestBody,
     /// The route, matched on the bytes that are sent.
     pub route: Route,
     /// Which failures allow a retry. A streamed body is sent once, regardless of this.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST};
-use http::{HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request, request};
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -44,29 +44,22 @@ enum OutboundKind<'a> {
 /// A forwarded request between its attempts.
 #[derive(Debug)]
 pub(super) struct RetryableRequest {
-    /// `None` once it was sent and cannot be copied.
-    request: Option<Request<RequestBody>>,
-    /// The request after it was sent, for a replay if the server did not process it.
-    sent: Option<SentRequest>,
+    head: Arc<request::Parts>,
+    omitted: &'static [HeaderName],
+    body: SourceBody,
     idempotency: Idempotency,
     credentials: Credentials,
     caller: CallerId,
     method: MethodLabel,
 }
 
-impl From<ForwardRequest> for RetryableRequest {
-    fn from(request: ForwardRequest) -> Self {
-        let ForwardRequest { request, idempotency, credentials, caller, .. } = request;
-        let method = MethodLabel::from(request.method());
-        Self { request: Some(request), sent: None, idempotency, credentials, caller, method }
-    }
-}
-
-/// A sent request whose body may be replayable.
+/// The body of a forwarded request between its attempts.
 #[derive(Debug)]
-struct SentRequest {
-    head: Request<()>,
-    body: SentBody,
+enum SourceBody {
+    /// Whole, or a stream that was not sent yet.
+    Unsent(RequestBody),
+    /// Sent and not to be retried, but kept for a replay if the server did not process it.
+    Sent(SentBody),
 }
 
 #[derive(Debug)]
@@ -75,20 +68,66 @@ enum SentBody {
     Stream(ReplayableBody),
 }
 
-impl SentRequest {
-    fn new(request: Request<RequestBody>) -> Self {
-        let (head, body) = request.into_parts();
-        let body = if body.is_stream() { SentBody::Stream(ReplayableBody::new(body)) } else { SentBody::Whole(body) };
-        Self { head: Request::from_parts(head, ()), body }
+impl From<ForwardRequest> for RetryableRequest {
+    fn from(request: ForwardRequest) -> Self {
+        let ForwardRequest { head, omitted, body, idempotency, credentials, caller, .. } = request;
+        let method = MethodLabel::from(&head.method);
+        Self { head, omitted, body: SourceBody::Unsent(body), idempotency, credentials, caller, method }
+    }
+}
+
+impl RetryableRequest {
+    /// The request of the next attempt.
+    fn next(&mut self, outbound: &Outbound) -> NextAttempt {
+        let body = self.next_body()?;
+        self.with_body(body, outbound)
     }
 
-    /// The request from its start; `None` if the body cannot be replayed.
-    fn next(&self) -> Option<Request<RequestBody>> {
-        let body = match &self.body {
-            SentBody::Whole(body) => body.try_clone(),
-            SentBody::Stream(body) => body.next(),
-        };
-        Some(copy_head(&self.head, body?))
+    fn next_body(&mut self) -> Result<RequestBody, RequestError> {
+        // Otherwise not reached: `idempotency` rules out retries then.
+        let SourceBody::Unsent(body) = &mut self.body else { return Err(already_sent()) };
+        if self.idempotency != Idempotency::NonIdempotent
+            && let Some(copy) = body.try_clone()
+        {
+            return Ok(copy);
+        }
+        let sent = SentBody::new(std::mem::replace(body, RequestBody::empty()));
+        let next = sent.next().ok_or_else(already_sent);
+        self.body = SourceBody::Sent(sent);
+        next
+    }
+
+    /// A copy of the head, with the key and, for a streamed body, the upload progress.
+    fn with_body(&self, body: RequestBody, outbound: &Outbound) -> NextAttempt {
+        // The extensions hold the original spelling of the header names.
+        let mut next = Request::from_parts(request::Parts::clone(&self.head), body);
+        for name in self.omitted {
+            next.headers_mut().remove(name);
+        }
+        if self.credentials == Credentials::Instance {
+            let key = outbound.key.current()?;
+            next.headers_mut().insert(AUTHORIZATION, key.authorization_header());
+        }
+        if !next.body().is_stream() {
+            return Ok((next, None));
+        }
+        let progress = UploadProgress::new();
+        let next = next.map(|body| RequestBody::stream(ProgressBody { body, progress: progress.clone() }));
+        Ok((next, Some(progress)))
+    }
+}
+
+impl SentBody {
+    fn new(body: RequestBody) -> Self {
+        if body.is_stream() { Self::Stream(ReplayableBody::new(body)) } else { Self::Whole(body) }
+    }
+
+    /// The body from its start; `None` if it cannot be replayed.
+    fn next(&self) -> Option<RequestBody> {
+        match self {
+            Self::Whole(body) => body.try_clone(),
+            Self::Stream(body) => body.next(),
+        }
     }
 }
 
@@ -122,7 +161,7 @@ impl<'a> OutboundRequest<'a> {
     pub(super) const fn idempotency(&self) -> Idempotency {
         match &self.kind {
             OutboundKind::Api(call) => call.idempotency,
-            OutboundKind::Forward(RetryableRequest { request: None, .. }) => Idempotency::NonIdempotent,
+            OutboundKind::Forward(RetryableRequest { body: SourceBody::Sent(_), .. }) => Idempotency::NonIdempotent,
             OutboundKind::Forward(retryable) => retryable.idempotency,
         }
     }
@@ -131,18 +170,7 @@ impl<'a> OutboundRequest<'a> {
     pub(super) fn request(&mut self, outbound: &Outbound) -> NextAttempt {
         match &mut self.kind {
             OutboundKind::Api(call) => signed(call, outbound).map(|request| (request, None)),
-            OutboundKind::Forward(RetryableRequest { request, sent, idempotency, credentials, .. }) => {
-                let copy = request.as_ref().filter(|_| *idempotency != Idempotency::NonIdempotent).and_then(copy);
-                let next = match copy {
-                    Some(copy) => copy,
-                    // Not reached once it is gone: `idempotency` rules out retries then.
-                    None => {
-                        let request = SentRequest::new(request.take().ok_or_else(already_sent)?);
-                        sent.insert(request).next().ok_or_else(already_sent)?
-                    }
-                };
-                ready(next, *credentials, outbound)
-            }
+            OutboundKind::Forward(retryable) => retryable.next(outbound),
         }
     }
 
@@ -157,27 +185,14 @@ impl<'a> OutboundRequest<'a> {
         self.was_resent = true;
         self.may_be_done |= !error.is_unprocessed();
         match &self.kind {
-            OutboundKind::Forward(RetryableRequest { request: None, sent, credentials, .. }) => {
-                let next = sent.as_ref()?.next()?;
-                Some(ready(next, *credentials, outbound))
+            OutboundKind::Forward(RetryableRequest { body: SourceBody::Unsent(_), .. }) | OutboundKind::Api(_) => {
+                Some(self.request(outbound))
             }
-            _ => Some(self.request(outbound)),
+            OutboundKind::Forward(retryable @ RetryableRequest { body: SourceBody::Sent(body), .. }) => {
+                Some(retryable.with_body(body.next()?, outbound))
+            }
         }
     }
-}
-
-/// Adds the key and, for a streamed body, the upload progress.
-fn ready(mut next: Request<RequestBody>, credentials: Credentials, outbound: &Outbound) -> NextAttempt {
-    if credentials == Credentials::Instance {
-        let key = outbound.key.current()?;
-        next.headers_mut().insert(AUTHORIZATION, key.authorization_header());
-    }
-    if !next.body().is_stream() {
-        return Ok((next, None));
-    }
-    let progress = UploadProgress::new();
-    let next = next.map(|body| RequestBody::stream(ProgressBody { body, progress: progress.clone() }));
-    Ok((next, Some(progress)))
 }
 
 fn signed(call: &ApiRequest, outbound: &Outbound) -> Result<Request<RequestBody>, RequestError> {
@@ -194,22 +209,6 @@ fn signed(call: &ApiRequest, outbound: &Outbound) -> Result<Request<RequestBody>
 
 fn already_sent() -> RequestError {
     TransportError::new(ErrorKind::Other, "the request body was already sent and cannot be replayed".to_owned()).into()
-}
-
-/// Copies a request whose body is in memory.
-fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    Some(copy_head(request, request.body().try_clone()?))
-}
-
-fn copy_head<B>(request: &Request<B>, body: RequestBody) -> Request<RequestBody> {
-    let mut copy = Request::new(body);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    copy.headers_mut().clone_from(request.headers());
-    // The extensions hold the original spelling of the header names.
-    copy.extensions_mut().clone_from(request.extensions());
-    copy
 }
 
 /// Upload progress of a request's body.

@@ -24,6 +24,8 @@ pub(super) struct Fleet {
 
 impl Budget {
     /// Returns the evidence of other clients' use in a response: what the server counted, less what this process sent.
+    ///
+    /// `known` is the use that the window's evidence shows already: weaker evidence is not returned.
     pub(super) fn evidence(
         &self,
         begun: Begun,
@@ -31,6 +33,7 @@ impl Budget {
         limit: Option<u64>,
         length: Duration,
         context: &Context,
+        known: Option<u64>,
     ) -> Option<Evidence> {
         let (at, quota) = (observation.at, &observation.quota);
         let took = at.since(begun.started);
@@ -51,6 +54,11 @@ impl Budget {
         // Clocks drift, and the number should rather be too low than invented.
         let look_back = stretch.saturating_add(stretch / 100).saturating_add(took);
         let (from, ours) = (begun.started.before(stretch), self.usage.used(at, look_back));
+        let most = limit.saturating_sub(remaining).saturating_sub(ours);
+        if known.is_some_and(|known| most <= known) {
+            // The estimate of a sliding counter can only lower it.
+            return None;
+        }
         let (from, ours) = match self.by_counter(begun, observation, length) {
             Some((since, more)) => (from.min(since), ours.max(more)),
             None => (from, ours),

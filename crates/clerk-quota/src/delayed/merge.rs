@@ -38,7 +38,8 @@ pub(super) fn merge(
         reset_at: live.reset_at,
         window: if is_named { live.window } else { behind.window },
         basis,
-        sampled_at: live.sampled_at.max(behind.sampled_at),
+        // Reports must not hide that probes stopped.
+        sampled_at: live.sampled_at.or(behind.sampled_at),
         unseen: behind.unseen,
         usage_peak: [peak, live_peak].into_iter().flatten().reduce(f64::max),
         refused_at: live.refused_at.max(behind.refused_at),

@@ -140,7 +140,9 @@ impl Delayed {
         }
         if let Reported::Pending(id) = verdict {
             let start = RequestStart { route: self.anonymous(request.start.route), ..request.start };
-            let request = Box::new(ReportedRequest { start, ended, ..*request });
+            // The start has it, as a hash of this process.
+            let end = request.end.without_entity();
+            let request = Box::new(ReportedRequest { start, ended, end, ..*request });
             self.pending.push(id.begin(), Event::ReportedBegin(request));
             self.pending.push(id.end(), Event::ReportedEnd);
         }
