@@ -108,6 +108,7 @@ fn caller_is_made_of_the_configured_attributes() {
         (vec![text("service.name", "web"), text("deployment", " eu-1 "), text("service.version", "2")], "web/eu-1/2"),
         (service(""), "unknown"),
         (service("unknown_service:node"), "unknown_service:node"),
+        (service("unknown_service:/home/me/bin/node"), "unknown_service:node"),
         (vec![number("service.name", 1)], "unknown"),
         (service("sk_live_4bMbJyWZ2vnLx0aQCANARY"), "other"),
         (service("line\nbreak"), "other"),

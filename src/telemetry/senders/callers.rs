@@ -15,6 +15,9 @@ const UNKNOWN: &str = "unknown";
 /// The caller of spans whose name is invalid or exceeds the limit on names.
 const OTHER: &str = "other";
 
+/// How the name of a service begins that has none. SDKs add the program, with the path by which it was started.
+const UNNAMED_SERVICE: &str = "unknown_service:";
+
 /// Maximum bytes of a name.
 const MAX_NAME: usize = 64;
 
@@ -47,10 +50,12 @@ impl CallerNames {
             if !self.draft.is_empty() {
                 self.draft.push('/');
             }
-            if self.draft.len() + value.len() > MAX_NAME || !value.chars().all(is_harmless) {
+            let (start, value) = without_path(value);
+            if self.draft.len() + start.len() + value.len() > MAX_NAME || !value.chars().all(is_harmless) {
                 self.draft.clear();
                 return CallerId::OTHER;
             }
+            self.draft.push_str(start);
             self.draft.push_str(value);
         }
         if self.draft.is_empty() {
@@ -82,6 +87,15 @@ impl CallerNames {
     #[must_use]
     pub fn all(&self) -> &[Arc<str>] {
         &self.names
+    }
+}
+
+/// Splits off [`UNNAMED_SERVICE`]. Of the program only the name stays: a path tells nothing about the caller, but about
+/// its machine.
+fn without_path(value: &str) -> (&str, &str) {
+    match value.strip_prefix(UNNAMED_SERVICE) {
+        Some(program) => (UNNAMED_SERVICE, program.rsplit(['/', '\\']).next().unwrap_or_default()),
+        None => ("", value),
     }
 }
 

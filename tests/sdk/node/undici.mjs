@@ -15,9 +15,9 @@ const isJson = process.env.OTEL_EXPORTER_OTLP_PROTOCOL === "http/json";
 const { OTLPTraceExporter } = require(`@opentelemetry/exporter-trace-otlp-${isJson ? "http" : "proto"}`);
 
 const provider = new NodeTracerProvider({
-    // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
-    resource: defaultResource().merge(detectResources({ detectors: [envDetector] })),
-    spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
+  // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+  resource: defaultResource().merge(detectResources({ detectors: [envDetector] })),
+  spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
 });
 provider.register();
 new UndiciInstrumentation({ headersToSpanAttributes: { responseHeaders: ["retry-after"] } }).enable();
