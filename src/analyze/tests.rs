@@ -203,6 +203,16 @@ fn late_lines_count_in_sums_and_not_in_windows() {
 }
 
 #[test]
+fn shares_of_callers_leave_out_requests_without_a_limit() {
+    let request = |user| Request { start: BEGIN, took: 10, user, is_write: false, status: 200 };
+    let keys = line(&request(1)).replace("/v1/users/u1", "/v1/jwks");
+    let log = [line(&request(1)), keys, line(&request(2))].concat();
+    let report = analyzed(vec![log]);
+    let callers: Vec<_> = report.callers.iter().map(|it| (&*it.caller, it.counts.requests, it.counts.share)).collect();
+    assert_eq!(callers, [("app1", 2, Some(0.5)), ("app2", 1, Some(0.5))]);
+}
+
+#[test]
 fn rotated_logs_are_merged_in_any_order() {
     let request = |start| Request { start: BEGIN + start, took: 10, user: 1, is_write: false, status: 200 };
     let log = |from: u64| (0..100).map(|step| line(&request(from + step * 1000))).collect::<String>();

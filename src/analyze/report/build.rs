@@ -14,7 +14,7 @@ use crate::analyze::what_if::{Savings, TTLS};
 use crate::analyze::{AssumedLimit, SkipKind, Sums, advice, notes};
 use crate::gateway::CallerRegistry;
 use clerk_quota::spending::SpendResult;
-use clerk_quota::{Bucket, MethodLabel, Moment};
+use clerk_quota::{Bucket, CallerId, MethodLabel, Moment};
 
 /// Spenders and routes that are listed; the others are in the sums of callers and routes.
 const MAX_LISTED: usize = 100;
@@ -68,11 +68,19 @@ pub(crate) fn build(mut sums: Sums, files: usize, assumed: &AssumedLimit, source
             })
         })
         .collect();
+    let mut limited: BTreeMap<CallerId, u64> = BTreeMap::new();
+    for (key, counts) in all.iter().filter(|(key, _)| key.bucket.is_limited()) {
+        *limited.entry(key.caller).or_default() += counts.requests;
+    }
     let mut callers: Vec<_> = sum_by(&all, |key| key.caller)
         .into_iter()
         .map(|(caller, counts)| CallerReport {
             caller: sums.callers.name(caller).to_string(),
-            counts: report(&counts, Some(counted)),
+            // Requests without a limit are no part of what is shared.
+            counts: CountsReport {
+                share: Some(share(limited.get(&caller).copied().unwrap_or_default(), counted)),
+                ..report(&counts, None)
+            },
         })
         .collect();
     // Ids of callers follow the order of the logs.
