@@ -2,7 +2,7 @@
 //!
 //! JSON is not read with the `serde` support of `opentelemetry-proto` 0.33: that refuses `null` fields, an empty
 //! `arrayValue`, 32-bit numbers as strings and `NaN`, all of which the JSON mapping of protobuf allows and senders use,
-//! and one bad id refuses the spans of the whole body. See [`json`].
+//! and one bad id refuses the spans of the whole body. See `json`.
 
 mod inflate;
 mod json;
