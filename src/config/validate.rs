@@ -8,7 +8,8 @@ use http::uri::PathAndQuery;
 
 use super::model::{Plan, ProbeWhen};
 use super::tree::Value;
-use clerk_client::secret::{io_reason, looks_like_secret, looks_like_secret_path};
+use clerk_client::secret::{io_reason, looks_like_secret, looks_like_secret_path, may_be_secret};
+use prometheus_web::{ListenAddress, ParseListenAddressError};
 
 const MAX_NAME_CHARS: usize = 64;
 
@@ -30,13 +31,18 @@ pub(super) fn duration(value: &Value, range: RangeInclusive<Duration>) -> Result
     super::duration::parse(text, &range)
 }
 
+/// A number that is meant as a share of a whole.
+pub(super) fn share(value: &Value) -> Result<f64, String> {
+    match value {
+        Value::Float(number) => Ok(*number),
+        Value::Integer(number) => Ok(*number as f64),
+        other => Err(format!("{} instead of a number; write `0.1` for 10 %", other.kind())),
+    }
+}
+
 /// The share of the limit below which a window is low.
 pub(super) fn low_threshold(value: &Value) -> Result<f64, String> {
-    let number = match value {
-        Value::Float(number) => *number,
-        Value::Integer(number) => *number as f64,
-        other => return Err(format!("{} instead of a number; write `0.1` for 10 %", other.kind())),
-    };
+    let number = share(value)?;
     if number > 0.0 && number < 1.0 {
         Ok(number)
     } else if (1.0..100.0).contains(&number) {
@@ -89,11 +95,7 @@ pub(super) fn bytes(value: &Value, range: RangeInclusive<u64>) -> Result<u64, St
 
 /// The share of the limit reserved for callers of high priority.
 pub(super) fn reserve(value: &Value) -> Result<f64, String> {
-    let number = match value {
-        Value::Float(number) => *number,
-        Value::Integer(number) => *number as f64,
-        other => return Err(format!("{} instead of a number; write `0.1` for 10 %", other.kind())),
-    };
+    let number = share(value)?;
     if (0.0..=0.5).contains(&number) {
         Ok(number)
     } else {
@@ -107,6 +109,19 @@ pub(super) fn boolean(value: &Value) -> Result<bool, String> {
         Value::Bool(value) => Ok(*value),
         _ => Err("neither true nor false; write `true` or `false`".to_owned()),
     }
+}
+
+/// A listen address: of this machine, or any if the port is protected. `exposed` says why others must not reach it, and
+/// what to write.
+pub(super) fn listen_address(text: &str, is_protected: bool, exposed: &str) -> Result<ListenAddress, String> {
+    let address: ListenAddress = text.parse().map_err(|error: ParseListenAddressError| {
+        if may_be_secret(text) {
+            "not a listen address; write HOST:PORT or unix:/PATH".to_owned()
+        } else {
+            error.to_string()
+        }
+    })?;
+    if address.is_local() || is_protected { Ok(address) } else { Err(exposed.to_owned()) }
 }
 
 /// A file name.

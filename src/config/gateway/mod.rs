@@ -24,9 +24,9 @@ use crate::gateway::{DEFAULT_WEBHOOK_PATH, Mode};
 use clerk_client::cache::Encryption;
 use clerk_client::limiter::{MAX_IN_FLIGHT, Priority};
 use clerk_client::redis::{self, RedisClient};
-use clerk_client::secret::{Secret, SecretSource, may_be_secret};
+use clerk_client::secret::{Secret, SecretSource};
 use clerk_client::webhook::check_secret;
-use prometheus_web::{ListenAddress, ParseListenAddressError, WebConfigSource};
+use prometheus_web::{ListenAddress, WebConfigSource};
 
 pub(super) static GATEWAY: Keys = Keys {
     section: "gateway",
@@ -174,23 +174,13 @@ fn listen_address(section: &mut Section, is_protected: bool, report: &mut Report
     let Some(field) = section.take("listen_address") else {
         return DEFAULT_LISTEN_ADDRESS.parse().ok();
     };
-    field.check_text(report, |text| {
-        let address: ListenAddress = text.parse().map_err(|error: ParseListenAddressError| {
-            if may_be_secret(text) {
-                "not a listen address; write HOST:PORT or unix:/PATH".to_owned()
-            } else {
-                error.to_string()
-            }
-        })?;
-        if address.is_local() || is_protected {
-            return Ok(address);
-        }
-        Err("other hosts can reach this address, and keys would travel in clear text; write an address of this \
-             machine such as `127.0.0.1:10430`, `unix:/run/clerk-exporter.sock`, a `web_config_file` with TLS, or \
-             `allow_clear_text: true` if something else encrypts the traffic"
-            .to_owned())
-    })
+    field.check_text(report, |text| validate::listen_address(text, is_protected, EXPOSED))
 }
+
+/// Why a port without TLS is only for this machine.
+const EXPOSED: &str = "other hosts can reach this address, and keys would travel in clear text; write an address of this \
+                       machine such as `127.0.0.1:10430`, `unix:/run/clerk-exporter.sock`, a `web_config_file` with TLS, \
+                       or `allow_clear_text: true` if something else encrypts the traffic";
 
 fn unknown_keys(text: &str) -> Result<UnknownKeyMode, String> {
     match text {

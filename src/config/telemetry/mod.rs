@@ -17,8 +17,8 @@ use super::file::{Context, SCHEMA};
 use super::reader::{Field, Keys, Report, Section};
 use super::tree::Value;
 use super::{InstanceConfig, validate};
-use clerk_client::secret::{looks_like_secret, may_be_secret};
-use prometheus_web::{ListenAddress, ParseListenAddressError, WebConfigSource};
+use clerk_client::secret::looks_like_secret;
+use prometheus_web::{ListenAddress, WebConfigSource};
 
 pub(super) static TELEMETRY: Keys = Keys {
     section: "telemetry",
@@ -125,22 +125,11 @@ fn listen_address(section: &mut Section, is_protected: bool, report: &mut Report
     let Some(field) = section.take("listen_address") else {
         return DEFAULT_LISTEN_ADDRESS.parse().ok();
     };
-    field.check_text(report, |text| {
-        let address: ListenAddress = text.parse().map_err(|error: ParseListenAddressError| {
-            if may_be_secret(text) {
-                "not a listen address; write HOST:PORT or unix:/PATH".to_owned()
-            } else {
-                error.to_string()
-            }
-        })?;
-        if address.is_local() || is_protected {
-            return Ok(address);
-        }
-        Err(format!(
-            "other hosts can reach this address and report what they like; write an address of this machine such as \
-             `{DEFAULT_LISTEN_ADDRESS}`, or a `web_config_file` with passwords or client certificates"
-        ))
-    })
+    let exposed = format!(
+        "other hosts can reach this address and report what they like; write an address of this machine such as \
+         `{DEFAULT_LISTEN_ADDRESS}`, or a `web_config_file` with passwords or client certificates"
+    );
+    field.check_text(report, |text| validate::listen_address(text, is_protected, &exposed))
 }
 
 /// A list of checked texts.
@@ -207,11 +196,7 @@ fn attribute(text: &str) -> Result<Arc<str>, String> {
 }
 
 fn ratio(value: &Value) -> Result<f64, String> {
-    let number = match value {
-        Value::Float(number) => *number,
-        Value::Integer(number) => *number as f64,
-        other => return Err(format!("{} instead of a number; write `0.1` for 10 %", other.kind())),
-    };
+    let number = validate::share(value)?;
     if number > 0.0 && number <= 1.0 {
         return Ok(number);
     }
