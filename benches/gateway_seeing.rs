@@ -91,6 +91,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
         unknown_keys: UnknownKeyPolicy::Reject,
         tokens: Vec::new(),
         max_callers: GatewayOptions::MAX_CALLERS,
+        access_log: None,
     };
     Gateway::new(options).expect("the options fit together")
 }

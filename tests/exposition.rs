@@ -76,6 +76,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
         unknown_keys: UnknownKeyPolicy::Reject,
         tokens: Vec::new(),
         max_callers: 5,
+        access_log: None,
     };
     let secret = SecretSource::Inline(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
     let gateway = Gateway::new(options).unwrap();

@@ -27,7 +27,8 @@ use std::time::Duration;
 
 use crate::gateway::CallerRegistry;
 use crate::telemetry::span::Hosts;
-use input::{LogCall, Logs, ReadTotals};
+use clerk_quota::MethodLabel;
+use input::{LogEvent, Logs, ReadTotals};
 use order::Reorder;
 use what_if::{Savings, WhatIf};
 
@@ -93,27 +94,38 @@ impl Analysis {
         }
     }
 
-    fn push(&mut self, call: LogCall) {
-        if let Some(late) = self.order.push(call) {
-            self.account.late(&late);
+    fn push(&mut self, event: LogEvent) {
+        match self.order.push(event) {
+            Some(LogEvent::Request(late)) => self.account.late(&late),
+            // What was read in the meantime is kept too long; what comes is right.
+            Some(LogEvent::Webhook { at, changes }) => self.what_if.webhook(&changes, at),
+            None => {}
         }
-        while let Some(calls) = self.order.pop() {
-            self.count(calls);
+        while let Some(events) = self.order.pop() {
+            self.count(events);
         }
     }
 
-    fn count(&mut self, calls: Vec<LogCall>) {
-        for call in calls {
+    fn count(&mut self, events: Vec<LogEvent>) {
+        for event in events {
             // What ended before invalidates first.
-            self.account.end_until(call.started, &mut self.what_if);
-            self.what_if.start(&call);
-            self.account.start(call);
+            self.account.end_until(event.started(), &mut self.what_if);
+            match event {
+                LogEvent::Request(mut call) => {
+                    if !self.what_if.start(&call) && call.method == MethodLabel::Get {
+                        // Nobody would have learned from it that something is gone.
+                        call.changes = None;
+                    }
+                    self.account.start(call);
+                }
+                LogEvent::Webhook { at, changes } => self.what_if.webhook(&changes, at),
+            }
         }
     }
 
     fn finish(mut self, read: ReadTotals, callers: Arc<CallerRegistry>, max_wait: Duration) -> Sums {
-        while let Some(calls) = self.order.finish() {
-            self.count(calls);
+        while let Some(events) = self.order.finish() {
+            self.count(events);
         }
         self.account.finish(&mut self.what_if);
         let last = self.account.span().map(|(_, last)| last).unwrap_or_default();
@@ -148,7 +160,7 @@ pub fn count(log: Vec<u8>) -> (u64, u64) {
     let mut requests = 0;
     let read = Logs::in_memory([log], parser).map(|logs| {
         logs.read(|batch| {
-            requests += batch.len() as u64;
+            requests += batch.iter().filter(|event| matches!(event, LogEvent::Request(_))).count() as u64;
             true
         })
     });
@@ -156,12 +168,12 @@ pub fn count(log: Vec<u8>) -> (u64, u64) {
 }
 
 fn sum(logs: Logs, options: &AnalysisOptions, callers: Arc<CallerRegistry>) -> std::io::Result<Sums> {
-    let (sender, receiver) = sync_channel::<Vec<LogCall>>(MAX_BATCHES);
+    let (sender, receiver) = sync_channel::<Vec<LogEvent>>(MAX_BATCHES);
     let mut analysis = Analysis::new(options);
     let read = std::thread::scope(|scope| {
         let reader = scope.spawn(move || logs.read(|batch| sender.send(batch).is_ok()));
-        for call in receiver.into_iter().flatten() {
-            analysis.push(call);
+        for event in receiver.into_iter().flatten() {
+            analysis.push(event);
         }
         reader.join()
     });

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::input::LogCall;
+use super::input::{LogCall, LogEvent};
 use clerk_quota::Moment;
 
 /// How far a request may be behind the newest one.
@@ -20,7 +20,7 @@ const MAX_WAITING: usize = 1 << 17;
 #[derive(Debug, Default)]
 pub(crate) struct Reorder {
     /// By the second of their start.
-    waiting: BTreeMap<u64, Vec<LogCall>>,
+    waiting: BTreeMap<u64, Vec<LogEvent>>,
     count: usize,
     /// The second before which everything is released.
     watermark: u64,
@@ -31,19 +31,19 @@ pub(crate) struct Reorder {
 
 impl Reorder {
     /// Adds a request; returns it if it is too late.
-    pub(crate) fn push(&mut self, call: LogCall) -> Option<LogCall> {
-        let second = seconds(call.started);
+    pub(crate) fn push(&mut self, event: LogEvent) -> Option<LogEvent> {
+        let second = seconds(event.started());
         if second < self.watermark.max(self.complete()) {
-            return Some(call);
+            return Some(event);
         }
-        self.waiting.entry(second).or_default().push(call);
+        self.waiting.entry(second).or_default().push(event);
         self.count += 1;
         self.newest = self.newest.max(second);
         None
     }
 
     /// Takes the requests of the next second that is complete, in order.
-    pub(crate) fn pop(&mut self) -> Option<Vec<LogCall>> {
+    pub(crate) fn pop(&mut self) -> Option<Vec<LogEvent>> {
         let is_full = self.count > MAX_WAITING;
         let complete = self.complete();
         let first = self.waiting.first_entry().filter(|entry| *entry.key() < complete || is_full)?;
@@ -58,14 +58,14 @@ impl Reorder {
     }
 
     /// Takes the requests of the next second at the end of the logs.
-    pub(crate) fn finish(&mut self) -> Option<Vec<LogCall>> {
+    pub(crate) fn finish(&mut self) -> Option<Vec<LogEvent>> {
         if self.waiting.is_empty() {
             return None;
         }
         Some(self.sorted(|waiting| waiting.pop_first().map(|(_, calls)| calls).unwrap_or_default()))
     }
 
-    fn sorted(&mut self, take: impl FnOnce(&mut BTreeMap<u64, Vec<LogCall>>) -> Vec<LogCall>) -> Vec<LogCall> {
+    fn sorted(&mut self, take: impl FnOnce(&mut BTreeMap<u64, Vec<LogEvent>>) -> Vec<LogEvent>) -> Vec<LogEvent> {
         let mut calls = take(&mut self.waiting);
         self.count -= calls.len();
         calls.sort_by(compare);
@@ -77,11 +77,16 @@ fn seconds(moment: Moment) -> u64 {
     moment.since_epoch().as_secs()
 }
 
-/// By start, then by all else that decides a result, so that the order of the lines does not.
-fn compare(one: &LogCall, other: &LogCall) -> Ordering {
+/// By start, webhooks first, then by all else that decides a result, so that the order of the lines does not.
+fn compare(one: &LogEvent, other: &LogEvent) -> Ordering {
     let rest = |call: &LogCall| {
         let resource = call.read.as_ref().map(|read| read.resource);
         (call.took, call.caller, call.status, call.route.template, call.method, resource)
     };
-    one.started.cmp(&other.started).then_with(|| rest(one).cmp(&rest(other)))
+    one.started().cmp(&other.started()).then_with(|| match (one, other) {
+        (LogEvent::Request(one), LogEvent::Request(other)) => rest(one).cmp(&rest(other)),
+        (LogEvent::Webhook { .. }, LogEvent::Request(_)) => Ordering::Less,
+        (LogEvent::Request(_), LogEvent::Webhook { .. }) => Ordering::Greater,
+        (LogEvent::Webhook { .. }, LogEvent::Webhook { .. }) => Ordering::Equal,
+    })
 }

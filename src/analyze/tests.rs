@@ -1,5 +1,7 @@
 //! Properties of whole analyses.
 
+mod own_log;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use file_fingerprint::{Look, WatchedFiles};
 
+use super::access_log::AccessLogFile;
 use super::instances::Instances;
 use crate::config::{self, ApiUrl, Config};
 use crate::gateway::{
@@ -35,6 +36,7 @@ pub(super) struct GatewayRunner {
     encryption: Option<Encryption>,
     reloads: Arc<ConfigStatus>,
     gateway: Option<Arc<Gateway>>,
+    access_log: Option<AccessLogFile>,
     /// The files of the current tokens.
     tokens: WatchedFiles,
     /// The current tokens, to detect changes.
@@ -72,6 +74,7 @@ impl GatewayRunner {
             tokens: WatchedFiles::new(reloads.reloads.stats(ReloadKind::CallerToken)),
             reloads,
             gateway: None,
+            access_log: None,
             known_tokens: Vec::new(),
         })
     }
@@ -97,6 +100,10 @@ impl GatewayRunner {
         ledger: &Ledger,
     ) -> anyhow::Result<Arc<Gateway>> {
         let started = self.started.clone();
+        if let Some(path) = &started.access_log {
+            let file = AccessLogFile::open(path, Arc::clone(&self.clock));
+            self.access_log = Some(file.with_context(|| format!("gateway.access_log: {}", path.display()))?);
+        }
         let options = self.options(config, &started, instances, ledger)?;
         let mut gateway = Gateway::new(options)?;
         if let Some(webhooks) = &started.webhooks {
@@ -136,11 +143,13 @@ impl GatewayRunner {
             return Ok(());
         };
         let fixed = |it: &config::GatewayConfig| {
-            (it.listen.clone(), it.web_config_file.clone(), it.upstream_http2, it.cache.clone(), it.webhooks.clone())
+            let files = (it.web_config_file.clone(), it.access_log.clone());
+            (it.listen.clone(), files, it.upstream_http2, it.cache.clone(), it.webhooks.clone())
         };
         if fixed(wanted) != fixed(&self.started) {
             tracing::warn!(
-                "gateway: listen_address, web_config_file, upstream_http2, cache and webhooks change only on restart"
+                "gateway: listen_address, web_config_file, upstream_http2, cache, webhooks and access_log change only \
+                 on restart"
             );
         }
         instances.reserve = wanted.policies.pace.reserve;
@@ -237,7 +246,8 @@ impl GatewayRunner {
             self.tokens.succeeded(look);
             self.tokens.is_recovery();
         }
-        Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers: GatewayOptions::MAX_CALLERS })
+        let (max_callers, access_log) = (GatewayOptions::MAX_CALLERS, self.access_log.as_ref().map(AccessLogFile::log));
+        Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers, access_log })
     }
 
     /// The instance's cache. The memory is divided by the number of instances at the time of creation.

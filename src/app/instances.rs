@@ -222,7 +222,7 @@ impl Instances {
         way.flow.limiter.reconfigure(options);
         let base = instance.api_url.as_str().to_owned();
         let (key, flow, clock) = (Arc::clone(&way.key), Arc::clone(&way.flow), Arc::clone(&self.clock));
-        Ok(Outbound { transport: upstream, base, key, ledger, clock, limits: flow })
+        Ok(Outbound { transport: upstream, base, key, ledger, clock, limits: flow, log: None })
     }
 
     fn probe(

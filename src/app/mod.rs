@@ -2,6 +2,7 @@
 //!
 //! Start: configuration, ledger, probes, pages, sockets. Stop: sockets drain, probes in flight end, then the rest.
 
+mod access_log;
 mod gateway;
 mod instances;
 mod limits;

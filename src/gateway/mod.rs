@@ -23,6 +23,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+pub use accounting::access_log::{AccessLog, AccessLogStats, LogMessage};
 pub use accounting::credential_shape::{CredentialShape, UnknownCredentialCount};
 pub use accounting::decision::{Decision, Saving};
 pub use accounting::request_record::CLIENT_GONE;
@@ -34,7 +35,9 @@ pub use config::policy::{InstancePolicies, Mode, RoutePolicies};
 pub use request::error_response::{ATTEMPTS, DECISION, WAITED_MS};
 pub use request::own_paths::{DEFAULT_WEBHOOK_PATH, is_exporter_page};
 
-pub(crate) use accounting::access_record::{AccessRecord, VERSION as ACCESS_LOG_VERSION};
+pub(crate) use accounting::access_record::{
+    AccessRecord, KeyedHash, VERSION as ACCESS_LOG_VERSION, WEBHOOK as WEBHOOK_EVENT, WebhookRecord,
+};
 pub(crate) use accounting::caller_registry::CallerRegistry;
 pub(crate) use reads::read_path::USER as USER_LOOKUP;
 pub(crate) use reads::shadow_batches::ShadowBatches;
@@ -59,6 +62,7 @@ pub struct Gateway {
     unknown_credentials: UnknownCredentials,
     caches: CacheSet,
     webhooks: Option<WebhookEndpoint>,
+    access_log: Option<AccessLog>,
 }
 
 impl Gateway {
@@ -69,8 +73,9 @@ impl Gateway {
     pub fn new(options: GatewayOptions) -> Result<Self, ConfigureError> {
         let callers = Arc::new(CallerRegistry::new(options.max_callers));
         let counters = Mutex::default();
+        let access_log = options.access_log.clone();
         let routing_table = RoutingTable::new(options, &callers, |name| counters_of(&counters, name))?;
-        let caches = CacheSet::default();
+        let caches = CacheSet::new(access_log.clone());
         caches.set(caches_of(&routing_table));
         Ok(Self {
             routing_table: ArcSwap::from_pointee(routing_table),
@@ -79,6 +84,7 @@ impl Gateway {
             unknown_credentials: UnknownCredentials::default(),
             caches,
             webhooks: None,
+            access_log,
         })
     }
 
@@ -148,7 +154,9 @@ impl Gateway {
         let redis = routing_table.instances.iter().find_map(|instance| instance.state.cache.redis_stats());
         let webhooks = self.webhooks.as_ref().map(WebhookEndpoint::stats);
         let unknown_credentials = self.unknown_credentials.counts();
-        GatewayStats { instances, dropped_callers: self.callers.dropped(), unknown_credentials, cache, redis, webhooks }
+        let dropped_callers = self.callers.dropped();
+        let access_log = self.access_log.as_ref().map(AccessLog::stats);
+        GatewayStats { instances, dropped_callers, unknown_credentials, cache, redis, webhooks, access_log }
     }
 }
 

@@ -41,6 +41,8 @@ impl Collector for GatewayCollector {
                 .map(|(result, count)| ([LabelValue::from(shape), result.into()], count))
         });
         counter(encoder, families::GATEWAY_UNKNOWN_CREDENTIALS, unknown)?;
+        let lines = numbers.access_log.iter().flat_map(|log| [("written", log.written), ("lost", log.lost)]);
+        counter(encoder, families::GATEWAY_ACCESS_LOG, lines.map(|(result, count)| ([result.into()], count)))?;
         if let Some(cache) = numbers.cache {
             let tiers = |count: fn(&TierStats) -> u64| {
                 let redis = cache.redis.map(|tier| (["redis".into()], count(&tier)));

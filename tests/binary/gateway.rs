@@ -261,3 +261,37 @@ async fn keys_and_tokens_never_appear_in_output() {
         }
     }
 }
+
+#[tokio::test]
+async fn access_log_has_every_attempt_and_nothing_personal() {
+    let (clerk, folder) = (Clerk::start().await, Folder::new());
+    let user = clerk.simulator.user_id(3).unwrap();
+    let section = format!("{PLAIN}  access_log: access.log\n");
+    let exporter = Exporter::with_config(&write(&folder, &clerk.url(), &section), &[]).await;
+    let gateway = exporter.gateway().await;
+    for path in [&format!("/v1/users/{user}"), "/v1/users?query=ada%40example.com", "/v1/users/user_gone", PATH, PATH] {
+        ask(gateway, path, TOKEN).await;
+    }
+    assert_eq!(ask(gateway, PATH, "sk_test_unknown").await.status, 401);
+    exporter.until("clerk_gateway_access_log_lines_total", &[("result", "written")], |lines| lines == 5.0).await;
+    exporter.until("clerk_gateway_access_log_lines_total", &[("result", "lost")], |lines| lines == 0.0).await;
+    exporter.signal("TERM").await;
+    exporter.ended().await;
+    let path = folder.path("access.log");
+    let log = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |line: &serde_json::Value| (line["route"].as_str().unwrap().to_owned(), line["status"].as_u64().unwrap());
+    let expected = [("{user_id}", 200), ("", 200), ("{user_id}", 404), ("count", 200), ("count", 200)];
+    let expected = expected.map(|(end, status)| (format!("/v1/users/{end}").trim_end_matches('/').to_owned(), status));
+    assert_eq!(lines.iter().map(of).collect::<Vec<_>>(), expected);
+    assert!(lines.iter().all(|line| line["caller"] == "web" && line["decision"] == "forwarded"), "{log}");
+    assert!(lines[3]["resource"].is_string() && lines[3]["resource"] == lines[4]["resource"], "{log}");
+    assert!(lines[2]["changes"].is_array() && lines[0]["changes"].is_null(), "{log}");
+    for secret in [&*user, "user_gone", "example", KEY, TOKEN] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+    let mut analyze = command(&["analyze", "--format=json"]);
+    analyze.arg(&path);
+    let report: serde_json::Value = serde_json::from_str(&run(analyze).await.stdout).unwrap();
+    assert_eq!((&report["logs"]["requests"], &report["reads"]["repeated"]), (&5.into(), &1.into()), "{report}");
+}

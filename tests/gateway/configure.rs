@@ -49,6 +49,7 @@ fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Gateway
         unknown_keys: UnknownKeyPolicy::Reject,
         tokens,
         max_callers: GatewayOptions::MAX_CALLERS,
+        access_log: None,
     }
 }
 

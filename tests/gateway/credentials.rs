@@ -208,6 +208,7 @@ impl Machines {
             unknown_keys: UnknownKeyPolicy::Reject,
             tokens: Vec::new(),
             max_callers: 5,
+            access_log: None,
         };
         Self { gateway: Gateway::new(options).unwrap(), folder, asked }
     }

@@ -303,7 +303,7 @@ impl World {
             priority,
         };
         let tokens = vec![token("billing", TOKEN, Priority::High), token("import", BULK_TOKEN, Priority::Low)];
-        let options = GatewayOptions { instances, unknown_keys, tokens, max_callers };
+        let options = GatewayOptions { instances, unknown_keys, tokens, max_callers, access_log: None };
         let mut gateway = Gateway::new(options).unwrap();
         if let Some(options) = webhooks {
             gateway = gateway.with_webhooks("/webhooks/clerk".to_owned(), options).unwrap();

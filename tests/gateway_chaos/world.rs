@@ -179,6 +179,7 @@ impl Running {
             ledger: ledger.instance("test").unwrap(),
             clock: Arc::clone(&clock),
             limits: Arc::new(flow),
+            log: None,
         };
         let instance = InstanceOptions {
             name: "test".into(),
@@ -193,6 +194,7 @@ impl Running {
             unknown_keys: UnknownKeyPolicy::Reject,
             tokens: Vec::new(),
             max_callers: GatewayOptions::MAX_CALLERS,
+            access_log: None,
         };
         let gateway = Arc::new(Gateway::new(options).unwrap());
         let listeners = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();

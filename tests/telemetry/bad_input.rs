@@ -129,6 +129,27 @@ fn json_is_read_as_tolerantly_as_its_specification_asks() {
 }
 
 #[test]
+fn kind_of_a_span_may_be_a_word() {
+    let kinds = ["3", r#""3""#, r#""SPAN_KIND_CLIENT""#, r#""CLIENT""#, r#""client""#, r#""server""#, "2", "null"];
+    let time = (NOW - Duration::from_secs(5)).as_nanos();
+    let spans = kinds.iter().enumerate().map(|(number, kind)| {
+        format!(
+            r#"{{"traceId":"abcdef0123456789abcdef0123456789","spanId":"000000000000000{number}","kind":{kind},
+            "startTimeUnixNano":"{time}","endTimeUnixNano":"{time}","status":{{"code":"STATUS_CODE_ERROR"}},
+            "attributes":[{{"key":"http.request.method","value":{{"stringValue":"GET"}}}},
+            {{"key":"url.full","value":{{"stringValue":"https://api.clerk.com/v1/users"}}}},
+            {{"key":"http.response.status_code","value":{{"intValue":"429"}}}}]}}"#
+        )
+    });
+    let spans = spans.collect::<Vec<_>>().join(",");
+    let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+    let world = World::new("api.clerk.com");
+    world.telemetry.take(body.as_bytes(), BodyFormat::Json, BodyEncoding::Identity).unwrap();
+    // The id of the first one is not valid.
+    assert_eq!(world.results(), [("accepted", 4), ("other_kind", 3), ("malformed", 1)]);
+}
+
+#[test]
 fn wrong_json_is_refused_with_its_place() {
     for body in [
         "x",

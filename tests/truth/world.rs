@@ -291,6 +291,7 @@ fn process(
             unknown_keys,
             tokens,
             max_callers: GatewayOptions::MAX_CALLERS,
+            access_log: None,
         };
         Arc::new(Gateway::new(options).unwrap())
     });

@@ -60,7 +60,8 @@ impl World {
         let limits = Arc::new(InstanceLimits::new(pace, Arc::clone(&clock)));
         let Outbound { transport: upstream, base, key, ledger, .. } = &*world.outbound;
         let (upstream, key, ledger) = (Arc::clone(upstream), Arc::clone(key), Arc::clone(ledger));
-        let outbound = Arc::new(Outbound { transport: upstream, base: base.clone(), key, ledger, clock, limits });
+        let outbound =
+            Arc::new(Outbound { transport: upstream, base: base.clone(), key, ledger, clock, limits, log: None });
         Self { outbound, ..world }
     }
 

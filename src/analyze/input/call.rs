@@ -19,6 +19,8 @@ pub(crate) struct LogCall {
     pub(crate) route: Route,
     /// The application that sent it.
     pub(crate) caller: CallerId,
+    /// Whether it is known to repeat an attempt that failed.
+    pub(crate) is_repeat: bool,
     /// The status; `None` if no response came.
     pub(crate) status: Option<u16>,
     /// What it reads, if its response can be shared.
@@ -38,8 +40,46 @@ pub(crate) struct SharedRead {
     pub(crate) tags: Arc<TagSlots>,
     /// Whether webhooks report changes of the response.
     pub(crate) is_tagged: bool,
-    /// Whether it looks up a single user, so that a list request can take its place.
-    pub(crate) is_look_up: bool,
+    /// If it looks up a single user, so that a list request can take its place: which lookups can share one.
+    pub(crate) batch: Option<u64>,
+}
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum LogEvent {
+    /// A request to Clerk.
+    Request(LogCall),
+    /// A webhook, which changed something at this time.
+    Webhook {
+        /// When the gateway's caches took it in.
+        at: Moment,
+        /// What it changed.
+        changes: Arc<TagSlots>,
+    },
+}
+
+impl LogEvent {
+    /// When it began, which orders events.
+    pub(crate) const fn started(&self) -> Moment {
+        match self {
+            Self::Request(call) => call.started,
+            Self::Webhook { at, .. } => *at,
+        }
+    }
+
+    /// When it ended.
+    pub(crate) fn ended(&self) -> Moment {
+        match self {
+            Self::Request(call) => call.ended(),
+            Self::Webhook { at, .. } => *at,
+        }
+    }
+}
+
+impl From<LogCall> for LogEvent {
+    fn from(call: LogCall) -> Self {
+        Self::Request(call)
+    }
 }
 
 impl LogCall {

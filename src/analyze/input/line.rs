@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::call::LogCall;
+use super::call::{LogCall, LogEvent};
 use super::field::{FieldNames, Fields, LogField};
 use super::json::{JsonValue, Members, NotJson};
 use super::request::{self, Parts, Requests};
@@ -41,7 +41,7 @@ impl LineParser {
     }
 
     /// Passes the requests of a line to `found`; returns why it has none.
-    pub(crate) fn parse(&mut self, line: &[u8], found: &mut impl FnMut(LogCall)) -> Result<(), SkipKind> {
+    pub(crate) fn parse(&mut self, line: &[u8], found: &mut impl FnMut(LogEvent)) -> Result<(), SkipKind> {
         let line = line.trim_ascii();
         // Syslog and container runtimes write something in front.
         let start = memchr::memchr(b'{', line).ok_or(SkipKind::Malformed)?;
@@ -52,7 +52,7 @@ impl LineParser {
             if place == 0 {
                 match key.raw() {
                     access_log::MARKER => return self.requests.parse_access_log(line).map(found),
-                    otlp::MARKER => return otlp::parse(line, &mut self.requests, found),
+                    otlp::MARKER => return otlp::parse(line, &mut self.requests, &mut |call| found(call.into())),
                     _ => {}
                 }
             }
@@ -62,7 +62,7 @@ impl LineParser {
             Some(JsonValue::Object(request)) => self.caddy(&fields, request),
             _ => self.flat(&fields),
         };
-        call.map(found)
+        call.map(|call| found(call.into()))
     }
 
     /// nginx and Envoy: all members on the first level.

@@ -19,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-pub(crate) use call::LogCall;
+pub(crate) use call::{LogCall, LogEvent};
 pub(crate) use field::FieldName;
 #[cfg(test)]
 pub(crate) use field::LogField;
@@ -87,7 +87,7 @@ impl Logs {
     }
 
     /// Reads everything and passes the requests, merged by time, to `sink` until it returns false.
-    pub(crate) fn read(mut self, mut sink: impl FnMut(Vec<LogCall>) -> bool) -> ReadTotals {
+    pub(crate) fn read(mut self, mut sink: impl FnMut(Vec<LogEvent>) -> bool) -> ReadTotals {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(behind) = self.behind() {
             // Up to where the next log is.
@@ -123,7 +123,7 @@ impl Logs {
                 continue;
             }
             if source.fill(&mut self.parser) {
-                source.position = source.ready.front().map(LogCall::ended).unwrap_or_default();
+                source.position = source.ready.front().map(LogEvent::ended).unwrap_or_default();
             } else {
                 let source = self.sources.swap_remove(place);
                 self.close(source);

@@ -73,7 +73,7 @@ pub(super) struct Requests {
 struct Resource {
     tags: Arc<TagSlots>,
     is_tagged: bool,
-    is_look_up: bool,
+    batch: Option<u64>,
 }
 
 impl Requests {
@@ -132,7 +132,7 @@ impl Requests {
         let (read, changes) = self.sharing(label, &route, target, parts.status);
         let (status, quota) = (parts.status, parts.quota);
         let caller = self.caller(parts.caller);
-        Ok(LogCall { started, took, method: label, route, caller, status, read, changes, quota })
+        Ok(LogCall { started, took, method: label, route, caller, is_repeat: false, status, read, changes, quota })
     }
 
     /// The caller that a name or a `User-Agent` stands for.
@@ -182,8 +182,8 @@ impl Requests {
         CacheKeyParts { method: "GET", path, query, ..CacheKeyParts::default() }.write(&mut self.text);
         let resource = self.key.hash_one(self.text.as_slice());
         if let Some(known) = self.resources.get(&resource) {
-            let Resource { tags, is_tagged, is_look_up } = known.clone();
-            return Some(SharedRead { resource, tags, is_tagged, is_look_up });
+            let Resource { tags, is_tagged, batch } = known.clone();
+            return Some(SharedRead { resource, tags, is_tagged, batch });
         }
         let parameters = path_params(route.template, path)?;
         let names: Vec<&str> = parameters.iter().map(AsRef::as_ref).collect();
@@ -192,13 +192,14 @@ impl Requests {
         if !is_tagged {
             tags.push(Tag::Everything);
         }
-        let is_look_up = route.template == USER_LOOKUP && query.is_none();
-        let known = Resource { tags: Arc::new(TagSlots::of(&tags)), is_tagged, is_look_up };
+        // The logs do not tell which lookups differ in their headers.
+        let batch = (route.template == USER_LOOKUP && query.is_none()).then_some(0);
+        let known = Resource { tags: Arc::new(TagSlots::of(&tags)), is_tagged, batch };
         if self.resources.len() >= MAX_RESOURCES {
             self.resources.clear();
         }
-        let Resource { tags, is_tagged, is_look_up } = self.resources.entry(resource).or_insert(known).clone();
-        Some(SharedRead { resource, tags, is_tagged, is_look_up })
+        let Resource { tags, is_tagged, batch } = self.resources.entry(resource).or_insert(known).clone();
+        Some(SharedRead { resource, tags, is_tagged, batch })
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::call::LogCall;
+use super::call::LogEvent;
 use super::har::{Cut, EntryCutter, is_har};
 use super::line::LineParser;
 use super::skip::{SkipKind, Skips};
@@ -82,7 +82,7 @@ pub(super) struct Source {
     line: u64,
     is_ended: bool,
     /// Requests that were read and not taken.
-    pub(super) ready: VecDeque<LogCall>,
+    pub(super) ready: VecDeque<LogEvent>,
     /// The latest end of a request that was taken: where the log is.
     pub(super) position: Moment,
     pub(super) skips: Skips,
@@ -148,10 +148,10 @@ impl Source {
     }
 
     /// Takes the next request.
-    pub(super) fn take(&mut self) -> Option<LogCall> {
-        let call = self.ready.pop_front()?;
-        self.position = self.position.max(call.ended());
-        Some(call)
+    pub(super) fn take(&mut self) -> Option<LogEvent> {
+        let event = self.ready.pop_front()?;
+        self.position = self.position.max(event.ended());
+        Some(event)
     }
 
     /// Reads a block behind the unread part.
@@ -221,7 +221,7 @@ impl Source {
         cutter.feed(&buffer[unread.clone()], LONGEST_LINE, |cut| {
             *line += 1;
             let parsed = match cut {
-                Cut::Entry(entry) => parser.requests.parse_har_entry(entry).map(|call| ready.push_back(call)),
+                Cut::Entry(entry) => parser.requests.parse_har_entry(entry).map(|call| ready.push_back(call.into())),
                 Cut::TooLong => Err(SkipKind::TooLong),
             };
             if let Err(kind) = parsed {
@@ -235,7 +235,7 @@ impl Source {
 fn parse(
     parser: &mut LineParser,
     bytes: &[u8],
-    ready: &mut VecDeque<LogCall>,
+    ready: &mut VecDeque<LogEvent>,
     skips: &mut Skips,
     name: &Arc<str>,
     line: u64,
@@ -243,7 +243,7 @@ fn parse(
     if bytes.trim_ascii().is_empty() {
         return;
     }
-    if let Err(kind) = parser.parse(bytes, &mut |call| ready.push_back(call)) {
+    if let Err(kind) = parser.parse(bytes, &mut |event| ready.push_back(event)) {
         skips.add(kind, name, line);
     }
 }

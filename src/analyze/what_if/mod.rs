@@ -14,12 +14,12 @@ use rustc_hash::FxHashMap;
 use super::account::{AssumedLimit, OnEnd};
 use super::input::{LogCall, http_method};
 use crate::gateway::{InstancePolicies, Mode, RoutePolicies, ShadowBatches};
-use clerk_client::cache::simulation::{ReadSimulation, RecordedRead};
+use clerk_client::cache::simulation::{ReadSimulation, RecordedRead, TagSlots};
 use clerk_client::cache::{CacheOptions, CachePolicy};
 use clerk_client::limiter::LimiterOptions;
 use clerk_client::limiter::simulation::{RecordedRequest, ThrottleSimulation, ThrottleTotals};
 use clerk_client::outbound::WriteOutcome;
-use clerk_quota::MethodLabel;
+use clerk_quota::{MethodLabel, Moment};
 use repeats::Repeats;
 
 /// The lifetimes that are tried.
@@ -34,6 +34,9 @@ const POLICIES: usize = READ_POLICIES + 1;
 /// Resources that are remembered, about what the gateway's memory holds by default.
 const MAX_RESOURCES: usize = 1 << 16;
 
+/// Kinds of lookups that are batched separately.
+const MAX_BATCH_KINDS: usize = 64;
+
 /// How much longer than its attempt's timeout a write may still be executed.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,7 @@ pub(crate) type Saved = [u64; POLICIES];
 pub(crate) struct WhatIf {
     policies: InstancePolicies,
     reads: ReadSimulation<READ_POLICIES>,
-    batches: ShadowBatches<(), u64>,
+    batches: ShadowBatches<u64, u64>,
     throttle: ThrottleSimulation,
     repeats: Repeats,
     saved: FxHashMap<(MethodLabel, &'static str), Saved>,
@@ -84,7 +87,7 @@ impl WhatIf {
         Self {
             policies: InstancePolicies { policies: all, ..InstancePolicies::default() },
             reads: ReadSimulation::new(reads, grace, MAX_RESOURCES),
-            batches: ShadowBatches::new(1),
+            batches: ShadowBatches::new(MAX_BATCH_KINDS),
             throttle: ThrottleSimulation::new(options, max_wait),
             repeats: Repeats::default(),
             saved: FxHashMap::default(),
@@ -93,15 +96,16 @@ impl WhatIf {
         }
     }
 
-    /// A request starts. Those that ended before must have ended here, too.
-    pub(crate) fn start(&mut self, call: &LogCall) {
+    /// A request starts. Those that ended before must have ended here, too. Returns whether it would have been sent with
+    /// coalescing.
+    pub(crate) fn start(&mut self, call: &LogCall) -> bool {
         let policies = self.policies.decide(&http_method(call.method), &call.route);
         if policies.pace.is_on() {
             let (bucket, entity) = (call.route.bucket, call.route.entity);
             let took = call.took.unwrap_or_default();
             self.throttle.request(&RecordedRequest { bucket, entity, started: call.started, took });
         }
-        let Some(read) = call.read.as_ref().filter(|_| call.route.bucket.is_limited()) else { return };
+        let Some(read) = call.read.as_ref().filter(|_| call.route.bucket.is_limited()) else { return true };
         self.shareable += 1;
         self.repeats.read(read.resource, call.started);
         let keeps = policies.cache.is_on() && (read.is_tagged || policies.is_explicit);
@@ -113,8 +117,8 @@ impl WhatIf {
             status: call.status.and_then(|status| StatusCode::from_u16(status).ok()),
         };
         let outcomes = self.reads.read(&recorded, [policies.coalesce.is_on(), keeps, keeps, keeps]);
-        let is_look_up = policies.batch.is_on() && read.is_look_up;
-        let shares = is_look_up && self.batches.look_up((), read.resource, call.started) > 0;
+        let kind = read.batch.filter(|_| policies.batch.is_on());
+        let shares = kind.is_some_and(|kind| self.batches.look_up(kind, read.resource, call.started) > 0);
         let savings = outcomes.map(|outcome| outcome.is_saved());
         if shares || savings.contains(&true) {
             let saved = self.saved.entry((call.method, call.route.template)).or_default();
@@ -122,10 +126,16 @@ impl WhatIf {
                 *count += u64::from(is_saved);
             }
         }
+        !savings[0]
+    }
+
+    /// A webhook changed something. What ended before must have ended here, too.
+    pub(crate) fn webhook(&mut self, changes: &TagSlots, at: Moment) {
+        self.reads.invalidate(changes, at, Duration::ZERO);
     }
 
     /// What the policies would have done, at the end of the logs.
-    pub(crate) fn finish(mut self, last: clerk_quota::Moment, max_wait: Duration) -> Savings {
+    pub(crate) fn finish(mut self, last: Moment, max_wait: Duration) -> Savings {
         self.throttle.advance(last.after(max_wait).after(Duration::from_secs(3600)));
         let mut by_route: Vec<_> =
             self.saved.into_iter().map(|((method, route), saved)| (method, route, saved)).collect();
@@ -156,8 +166,8 @@ impl OnEnd for WhatIf {
         let is_read = call.method == MethodLabel::Get;
         self.writes += u64::from(!is_read);
         let status = call.status.and_then(|status| StatusCode::from_u16(status).ok());
-        // Each line is an attempt of its own; whether it repeats another one is unknown.
-        let outcome = status.map_or(WriteOutcome::Unknown, |status| WriteOutcome::of_status(status, true));
+        // Each line is an attempt of its own.
+        let outcome = status.map_or(WriteOutcome::Unknown, |status| WriteOutcome::of_status(status, !call.is_repeat));
         let doubt = match outcome {
             _ if is_read => Duration::ZERO,
             WriteOutcome::NotExecuted => return,

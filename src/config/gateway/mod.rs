@@ -43,6 +43,7 @@ pub(super) static GATEWAY: Keys = Keys {
         "policies",
         "cache",
         "webhooks",
+        "access_log",
     ],
 };
 pub(super) static CALLER: Keys = Keys { section: "callers", known: &["name", "token_file", "instance", "priority"] };
@@ -114,6 +115,7 @@ pub(super) fn read(
         None => Some(CacheStoreConfig { memory_bytes: DEFAULT_MEMORY_BYTES, redis_url: None, encryption_key: None }),
     };
     let webhooks = section.take("webhooks").and_then(|field| webhooks(field, context, report));
+    let access_log = section.take("access_log").and_then(|field| access_log(&field, context, report));
     Some(GatewayConfig {
         listen: listen?,
         web_config_file,
@@ -127,6 +129,7 @@ pub(super) fn read(
         routes,
         cache: cache?,
         webhooks,
+        access_log,
     })
 }
 
@@ -292,6 +295,18 @@ fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<Cac
         memory_bytes: memory_bytes?,
         redis_url: source(redis_url),
         encryption_key: source(encryption_key),
+    })
+}
+
+/// A file in a folder that exists.
+fn access_log(field: &Field, context: &Context<'_>, report: &mut Report) -> Option<PathBuf> {
+    let path = field.check_text(report, |text| validate::file_name(text).map(|()| context.path(text)))?;
+    field.check(report, |_| match path.parent() {
+        _ if path.is_dir() => Err("a folder; write the name of a file".to_owned()),
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            Err(format!("there is no folder {}; create it, or write another path", folder.display()))
+        }
+        _ => Ok(path.clone()),
     })
 }
 

@@ -40,6 +40,8 @@ pub struct GatewayConfig {
     pub cache: CacheStoreConfig,
     /// Clerk's webhooks, which invalidate cached responses.
     pub webhooks: Option<WebhooksConfig>,
+    /// The file of the access log. `None`: no log.
+    pub access_log: Option<PathBuf>,
 }
 
 /// Handling of requests whose key belongs to no configured instance.

@@ -26,6 +26,8 @@ pub(in super::super) struct GatewayView {
     cache: CacheView,
     #[serde(skip_serializing_if = "Option::is_none")]
     webhooks: Option<WebhooksView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_log: Option<Text>,
 }
 
 #[derive(Serialize)]
@@ -113,6 +115,7 @@ impl GatewayView {
                 path: text(&webhooks.path),
                 signing_secret_files: webhooks.signing_secrets.iter().map(secret_file).collect(),
             }),
+            access_log: gateway.access_log.as_deref().map(path),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Counters of requests, by caller.
 
+pub(super) mod access_log;
 pub(super) mod access_record;
 pub(super) mod caller_registry;
 pub(super) mod counters;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access_log::AccessLogStats;
 use super::credential_shape::{CredentialShape, UnknownCredentialCount};
 use super::decision::{Decision, Saving};
 use crate::gateway::config::policy::RoutePolicies;
@@ -29,6 +30,8 @@ pub struct GatewayStats {
     pub redis: Option<RedisStats>,
     /// The webhook endpoint, if configured.
     pub webhooks: Option<webhook::WebhookStats>,
+    /// Lines of the access log, if there is one.
+    pub access_log: Option<AccessLogStats>,
 }
 
 /// Sums over all caches.

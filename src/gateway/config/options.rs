@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::policy::InstancePolicies;
+use crate::gateway::accounting::access_log::AccessLog;
 use crate::gateway::accounting::stats::UNKNOWN_KEYS;
 use clerk_client::cache::Cache;
 use clerk_client::limiter::Priority;
@@ -26,6 +27,8 @@ pub struct GatewayOptions {
     pub tokens: Vec<CallerToken>,
     /// Maximum number of caller names taken from `User-Agent`; further callers become `other`.
     pub max_callers: usize,
+    /// Where a line about each attempt goes, if anywhere.
+    pub access_log: Option<AccessLog>,
 }
 
 impl GatewayOptions {

@@ -7,9 +7,11 @@ use http::header::{AGE, AUTHORIZATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use parking_lot::Mutex;
 
+use super::instance_state::LookUpKind;
 use super::shareable::RequestDirectives;
 use super::upstream_fetch::{FetchError, FetchStats, Fetcher};
 use super::write_invalidation::{invalidate_named, is_gone};
+use crate::gateway::accounting::access_log::{AccessLog, LoggedRequest};
 use crate::gateway::accounting::decision::{Decision, Saving};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::error_response::ErrorResponse;
@@ -75,6 +77,16 @@ impl ReadRequest {
         let is_look_up = route.template == USER && query.is_none() && directives.accepts_json();
         let user = is_look_up.then(|| names.first().map(|id| (*id).to_owned()));
         Some(Self { key: cache.key(&asked), tags, is_tagged, user: user.flatten() })
+    }
+
+    /// What the access log says of it.
+    pub(in crate::gateway) fn logged(&self, log: &AccessLog, kind: &LookUpKind) -> LoggedRequest {
+        LoggedRequest {
+            resource: Some(log.hash(&self.key)),
+            batch: self.user.is_some().then(|| log.hash(kind)),
+            shows: log.tags(&self.tags),
+            changes: Vec::new(),
+        }
     }
 }
 

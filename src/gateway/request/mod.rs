@@ -3,6 +3,7 @@
 pub(super) mod error_response;
 pub(super) mod headers;
 pub(super) mod identify;
+mod logged_request;
 pub(super) mod own_paths;
 pub(super) mod pipeline;
 pub(super) mod routing_table;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::error_response::ErrorResponse;
 use super::headers::{self, RequestRejection};
 use super::identify::{Identity, Owner};
+use super::logged_request::logged_request;
 use super::own_paths::{OwnPath, is_delivery};
 use super::routing_table::RoutingTable;
 use super::transaction::{Transaction, local_response};
@@ -97,9 +98,14 @@ impl Gateway {
         let credentials = identity.credentials;
         let priority = identity.priority;
         let instance = Arc::clone(instance);
-        let Ok(request) = UpstreamRequest::new(head, &instance.target, body.is_of_unknown_length()) else {
+        let Ok(mut request) = UpstreamRequest::new(head, &instance.target, body.is_of_unknown_length()) else {
             return Admission::Rejected(Box::new(local_response(ErrorResponse::no_address(), record)));
         };
+        if let Some(log) = &instance.access_log {
+            let may_share = unknown.is_none() && !identity.is_machine;
+            let logged = logged_request(log, &request, &instance, route, &identity, may_share);
+            request.set_logged(logged);
+        }
         let transaction =
             Box::new(Transaction { instance, request, route, credentials, priority, policies, upload_error, record });
         Admission::Accepted(transaction, body)

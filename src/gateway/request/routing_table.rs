@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::headers::UpstreamTarget;
 use super::identify::{CredentialStore, KnownKey, KnownToken};
+use crate::gateway::accounting::access_log::{AccessLog, InstanceLog};
 use crate::gateway::accounting::caller_registry::CallerRegistry;
 use crate::gateway::accounting::counters::RequestCounters;
 use crate::gateway::accounting::credential_shape::CredentialShape;
@@ -37,6 +38,7 @@ pub(in crate::gateway) struct InstanceRuntime {
     pub(in crate::gateway) policies: InstancePolicies,
     pub(in crate::gateway) counters: Arc<RequestCounters>,
     pub(in crate::gateway) state: InstanceState,
+    pub(in crate::gateway) access_log: Option<AccessLog>,
 }
 
 impl InstanceRuntime {
@@ -98,9 +100,14 @@ impl RoutingTable {
 
     pub(in crate::gateway) fn new(
         options: GatewayOptions,
-        callers: &CallerRegistry,
+        callers: &Arc<CallerRegistry>,
         counters: impl Fn(&Arc<str>) -> Arc<RequestCounters>,
     ) -> Result<Self, ConfigureError> {
+        let access_log = options.access_log;
+        let instance_log = |name: &Arc<str>| {
+            let log = access_log.clone()?;
+            Some(InstanceLog { log, instance: Arc::clone(name), callers: Arc::clone(callers) })
+        };
         let mut credentials = CredentialStore::default();
         let mut instances: Vec<Arc<InstanceRuntime>> = Vec::new();
         for options in options.instances {
@@ -116,7 +123,8 @@ impl RoutingTable {
                 let caller = caller.map(|caller| callers.configured(&caller));
                 credentials.keys.push(KnownKey { source, instance: instances.len(), caller });
             }
-            instances.push(Arc::new(instance(&name, outbound, policies, cache, counters(&name))?));
+            let log = instance_log(&name);
+            instances.push(Arc::new(instance(&name, outbound, policies, cache, counters(&name), log)?));
         }
         for (first, second) in credentials.ambiguous() {
             let [first, second] = [first, second].map(|place| &*instances[place].name);
@@ -141,7 +149,8 @@ impl RoutingTable {
             // Responses of unknown instances are never cached.
             let options = cache::CacheOptions::new(Arc::clone(&name)).memory_bytes(0);
             let cache = Cache::new(options, Arc::clone(&outbound.clock));
-            instance(&name, outbound, InstancePolicies::default(), cache, Arc::clone(&counters)).map(Arc::new)
+            let (counters, log) = (Arc::clone(&counters), instance_log(&name));
+            instance(&name, outbound, InstancePolicies::default(), cache, counters, log).map(Arc::new)
         };
         let (forward, keyless) = match options.unknown_keys {
             UnknownKeyPolicy::Forward(outbound) => (Some(way(outbound)?), None),
@@ -165,8 +174,14 @@ fn instance(
     policies: InstancePolicies,
     cache: Cache,
     counters: Arc<RequestCounters>,
+    log: Option<InstanceLog>,
 ) -> Result<InstanceRuntime, ConfigureError> {
     let target = UpstreamTarget::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
-    let shared = InstanceState::new(cache, name, &outbound.clock);
-    Ok(InstanceRuntime { name: Arc::clone(name), outbound, target, policies, counters, state: shared })
+    let state = InstanceState::new(cache, name, &outbound.clock);
+    let access_log = log.as_ref().map(|log| log.log.clone());
+    let outbound = match log {
+        Some(log) => Arc::new(Outbound { log: Some(Arc::new(log)), ..(*outbound).clone() }),
+        None => outbound,
+    };
+    Ok(InstanceRuntime { name: Arc::clone(name), outbound, target, policies, counters, state, access_log })
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, request};
 
 use super::headers::{self, UpstreamTarget};
+use crate::gateway::accounting::access_log::LoggedRequest;
 
 /// The request head for Clerk. The key that replaces a caller token is inserted later. Clones share the head.
 #[derive(Debug, Clone)]
@@ -46,6 +47,11 @@ impl UpstreamRequest {
 
     pub(in crate::gateway) fn query(&self) -> Option<&str> {
         self.head.uri.query()
+    }
+
+    /// Adds what the access log says of the request; it goes with every attempt.
+    pub(in crate::gateway) fn set_logged(&mut self, logged: LoggedRequest) {
+        Arc::make_mut(&mut self.head).extensions.insert(Arc::new(logged));
     }
 
     /// The head, shared with all copies of this request.

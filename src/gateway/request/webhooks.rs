@@ -7,6 +7,7 @@ use axum::body::Body;
 use futures_util::future::join_all;
 use http::{Request, Response};
 
+use crate::gateway::accounting::access_log::AccessLog;
 use clerk_client::cache::Cache;
 use clerk_client::webhook::{
     Invalidate, InvalidateError, Tag, WebhookConfigError, WebhookOptions, WebhookStats, Webhooks,
@@ -14,17 +15,28 @@ use clerk_client::webhook::{
 
 /// The caches of all instances. The instance of a webhook need not be known: invalidating too much costs only requests.
 #[derive(Debug, Clone, Default)]
-pub(in crate::gateway) struct CacheSet(Arc<ArcSwap<Vec<Cache>>>);
+pub(in crate::gateway) struct CacheSet {
+    caches: Arc<ArcSwap<Vec<Cache>>>,
+    log: Option<AccessLog>,
+}
 
 impl CacheSet {
+    /// An empty set whose invalidations are logged.
+    pub(in crate::gateway) fn new(log: Option<AccessLog>) -> Self {
+        Self { caches: Arc::default(), log }
+    }
+
     pub(in crate::gateway) fn set(&self, caches: Vec<Cache>) {
-        self.0.store(Arc::new(caches));
+        self.caches.store(Arc::new(caches));
     }
 }
 
 impl Invalidate for CacheSet {
     async fn invalidate(&self, tags: &[Tag]) -> Result<(), InvalidateError> {
-        let caches = self.0.load_full();
+        let caches = self.caches.load_full();
+        if let Some(log) = self.log.as_ref().filter(|_| !tags.is_empty()) {
+            log.webhook(tags);
+        }
         // Invalidate all caches, even if one fails.
         join_all(caches.iter().map(|cache| cache.invalidate(tags))).await.into_iter().collect()
     }

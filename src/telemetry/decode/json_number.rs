@@ -55,8 +55,8 @@ impl Visitor<'_> for Number {
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
         Ok(match text {
             // Enums by their names, which some senders use against the specification.
-            "SPAN_KIND_CLIENT" => Some(3),
-            "STATUS_CODE_ERROR" => Some(2),
+            "SPAN_KIND_CLIENT" | "CLIENT" | "client" => Some(3),
+            "STATUS_CODE_ERROR" | "ERROR" | "error" => Some(2),
             _ => text.parse().ok(),
         })
     }

@@ -122,7 +122,12 @@ impl Generations {
 
     /// The hash is unseeded, so that collisions do not change from run to run. Provoking a collision gains nothing.
     pub(super) fn index(tag: &Tag) -> u32 {
-        u32::try_from(FxBuildHasher.hash_one(tag) % SLOTS).unwrap_or_default()
+        Self::index_of_hash(FxBuildHasher.hash_one(tag))
+    }
+
+    /// The same for a tag that is known by a hash.
+    pub(super) fn index_of_hash(hash: u64) -> u32 {
+        u32::try_from(hash % SLOTS).unwrap_or_default()
     }
 
     fn slot(&self, index: u32) -> &Slot {

@@ -29,6 +29,12 @@ impl TagSlots {
         Self(tags.iter().map(Generations::index).collect())
     }
 
+    /// Returns the slots of tags that are known by a hash only.
+    #[must_use]
+    pub fn of_hashes(hashes: impl IntoIterator<Item = u64>) -> Self {
+        Self(hashes.into_iter().map(Generations::index_of_hash).collect())
+    }
+
     /// Returns whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

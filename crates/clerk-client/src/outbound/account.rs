@@ -7,7 +7,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::StatusCode;
+
 use super::Outbound;
+use super::attempt_log::AttemptEntry;
 use crate::limiter::Permit;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
@@ -28,11 +31,18 @@ pub struct AttemptGuard {
     clock: Arc<Clock>,
     /// `None` once the result is recorded.
     attempt: Option<Attempt>,
+    /// `None` without a log, and once the end is logged.
+    entry: Option<Box<dyn AttemptEntry>>,
 }
 
 impl AttemptGuard {
     /// Records that a request is about to be sent.
-    pub(super) fn begin(outbound: &Outbound, request: &RequestStart, permit: Permit) -> Self {
+    pub(super) fn begin(
+        outbound: &Outbound,
+        request: &RequestStart,
+        permit: Permit,
+        entry: Option<Box<dyn AttemptEntry>>,
+    ) -> Self {
         let attempt = outbound.ledger.lock().begin(request);
         if attempt.bucket.is_limited()
             && let Some(journal) = &outbound.limits.journal
@@ -40,12 +50,15 @@ impl AttemptGuard {
             journal.sent(attempt.bucket, attempt.entity, request.at);
         }
         let (ledger, clock) = (Arc::clone(&outbound.ledger), Arc::clone(&outbound.clock));
-        Self { permit, ledger, clock, attempt: Some(attempt) }
+        Self { permit, ledger, clock, attempt: Some(attempt), entry }
     }
 
     /// Records the response's head.
     pub(super) fn answered(&mut self, observation: &Observation) {
         let Some(attempt) = self.attempt.take() else { return };
+        if let Some(entry) = self.entry.take() {
+            entry.end(observation.at, StatusCode::from_u16(observation.status).ok());
+        }
         let counted = self.ledger.lock().end(attempt, observation.at, AttemptEnd::Answered(observation));
         if counted == attempt.bucket {
             self.permit.answered(observation);
@@ -71,6 +84,7 @@ impl AttemptGuard {
         if let Some(attempt) = self.attempt.take() {
             self.ledger.lock().end(attempt, self.clock.now(), AttemptEnd::NotSent);
         }
+        self.entry = None;
         self.permit.unsent();
     }
 }
@@ -78,7 +92,11 @@ impl AttemptGuard {
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
         if let Some(attempt) = self.attempt.take() {
-            self.ledger.lock().end(attempt, self.clock.now(), AttemptEnd::Unanswered);
+            let now = self.clock.now();
+            self.ledger.lock().end(attempt, now, AttemptEnd::Unanswered);
+            if let Some(entry) = self.entry.take() {
+                entry.end(now, None);
+            }
         }
     }
 }

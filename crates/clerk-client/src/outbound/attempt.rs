@@ -1,5 +1,6 @@
 //! One attempt: sends a request once and turns its response into an observation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -7,6 +8,7 @@ use http::header::CONTENT_ENCODING;
 use tokio::time::{Instant, timeout_at};
 
 use super::account::AttemptGuard;
+use super::attempt_log::AttemptStart;
 use super::error::{RequestError, is_undone};
 use super::error_body::ErrorBody;
 use super::request::{OutboundRequest, UploadProgress};
@@ -43,6 +45,7 @@ impl Outbound {
         timeout: Duration,
     ) -> Result<Box<UpstreamResponse>, RequestError> {
         let expired = |_| RequestError::Timeout(timeout);
+        outbound_request.attempts += 1;
         let (response, mut guard) = self.send_once(outbound_request, permit, until, timeout).await?;
         let (at, wall) = (self.clock.now(), self.clock.wall());
         let (head, body) = response.into_parts();
@@ -127,7 +130,12 @@ impl Outbound {
 
     /// Starts counting a request that is about to be sent.
     fn begin(&self, request: &OutboundRequest<'_>, permit: Permit) -> AttemptGuard {
-        AttemptGuard::begin(self, &request.start(self.clock.now()), permit)
+        let start = request.start(self.clock.now());
+        let entry = self.log.as_ref().map(|log| {
+            let (number, extensions) = (request.attempts, request.extensions());
+            Arc::clone(log).begin(&AttemptStart { request: &start, number, waited: permit.waited(), extensions })
+        });
+        AttemptGuard::begin(self, &start, permit, entry)
     }
 
     /// The bucket that a request of this route is counted in, as far as is known.

@@ -10,6 +10,7 @@
 mod account;
 mod api_request;
 mod attempt;
+mod attempt_log;
 mod error;
 mod error_body;
 mod execute;
@@ -32,6 +33,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use account::{AttemptGuard, AttemptJournal};
 pub use api_request::{ApiRequest, Credentials, ForwardRequest};
+pub use attempt_log::{AttemptEntry, AttemptLog, AttemptStart};
 pub(crate) use error::no_response;
 pub use error::{Phase, RequestError, SendError};
 pub use error_body::{ErrorBody, ErrorItem};
@@ -96,7 +98,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outbound {
     /// The transport that sends requests.
     pub transport: Arc<dyn Transport>,
@@ -111,6 +113,8 @@ pub struct Outbound {
     pub clock: Arc<Clock>,
     /// Limiter and retry budget, shared by all requests to the instance. Keep it across configuration reloads.
     pub limits: Arc<InstanceLimits>,
+    /// Takes note of every attempt, if set.
+    pub log: Option<Arc<dyn AttemptLog>>,
 }
 
 impl Outbound {
@@ -124,7 +128,7 @@ impl Outbound {
         clock: Arc<Clock>,
     ) -> Self {
         let limits = Arc::new(InstanceLimits::new(pace_options(&ledger), Arc::clone(&clock)));
-        Self { transport, base, key, ledger, clock, limits }
+        Self { transport, base, key, ledger, clock, limits, log: None }
     }
 
     /// Replaces the limiter by one that shares the limit with other processes through `budget`.

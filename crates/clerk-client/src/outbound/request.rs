@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST};
-use http::{HeaderName, HeaderValue, Request, request};
+use http::{Extensions, HeaderName, HeaderValue, Request, request};
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -27,6 +27,8 @@ type NextAttempt = Result<(Request<RequestBody>, Option<UploadProgress>), Reques
 #[derive(Debug)]
 pub(super) struct OutboundRequest<'a> {
     pub(super) route: Route,
+    /// Attempts so far.
+    pub(super) attempts: u32,
     /// Whether it was already resent at once: an idle connection was closed, or the server did not process it. Done
     /// at most once.
     was_resent: bool,
@@ -133,11 +135,11 @@ impl SentBody {
 
 impl<'a> OutboundRequest<'a> {
     pub(super) fn of(call: &'a ApiRequest) -> Self {
-        Self { route: call.route(), was_resent: false, may_be_done: false, kind: OutboundKind::Api(call) }
+        Self { route: call.route(), attempts: 0, was_resent: false, may_be_done: false, kind: OutboundKind::Api(call) }
     }
 
     pub(super) const fn pending(retryable: &'a mut RetryableRequest, route: Route) -> Self {
-        Self { route, was_resent: false, may_be_done: false, kind: OutboundKind::Forward(retryable) }
+        Self { route, attempts: 0, was_resent: false, may_be_done: false, kind: OutboundKind::Forward(retryable) }
     }
 
     /// The data that accounting needs.
@@ -147,6 +149,14 @@ impl<'a> OutboundRequest<'a> {
             OutboundKind::Forward(retryable) => (retryable.caller, retryable.method),
         };
         RequestStart { at, source: self.source(), caller, route: self.route, method }
+    }
+
+    /// Extensions of a forwarded request's head.
+    pub(super) fn extensions(&self) -> Option<&Extensions> {
+        match &self.kind {
+            OutboundKind::Api(_) => None,
+            OutboundKind::Forward(retryable) => Some(&retryable.head.extensions),
+        }
     }
 
     /// The kind of caller.

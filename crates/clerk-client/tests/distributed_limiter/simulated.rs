@@ -42,6 +42,7 @@ impl Fleet {
             key: Arc::clone(key),
             ledger: Arc::clone(ledger),
             clock: Arc::clone(clock),
+            log: None,
         })
     }
 

@@ -178,6 +178,7 @@ impl Scene {
             key: Arc::clone(key),
             ledger: Arc::clone(ledger),
             clock,
+            log: None,
         };
         (Arc::new(way), sent)
     }

@@ -1,0 +1,35 @@
+//! Takes note of attempts, such as for an access log.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Extensions, StatusCode};
+
+use clerk_quota::{Moment, RequestStart};
+
+/// Takes note of the attempts of an [`Outbound`](super::Outbound). Called for each one; must not block.
+pub trait AttemptLog: fmt::Debug + Send + Sync + 'static {
+    /// An attempt is about to be sent.
+    fn begin(self: Arc<Self>, attempt: &AttemptStart<'_>) -> Box<dyn AttemptEntry>;
+}
+
+/// An attempt under way. It is dropped without a call if the request certainly never reached Clerk.
+pub trait AttemptEntry: fmt::Debug + Send + Sync {
+    /// The head of the response arrived at `at`, or it is certain by then that none will.
+    fn end(self: Box<Self>, at: Moment, status: Option<StatusCode>);
+}
+
+/// An attempt that is about to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptStart<'a> {
+    /// What the ledger counts it as.
+    pub request: &'a RequestStart,
+    /// Its number among the attempts of its request, from 1. An immediate resend on a new connection has the number of
+    /// the attempt that it repeats.
+    pub number: u32,
+    /// How long it waited in the limiter's queue.
+    pub waited: Duration,
+    /// Extensions of a forwarded request's head; `None` for a request of this library, such as a batch.
+    pub extensions: Option<&'a Extensions>,
+}
