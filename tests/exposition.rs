@@ -18,7 +18,7 @@ use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::MemoryTransport;
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
-    self, Gateway, InstanceOptions, InstancePolicies, Mode, RoutePolicies, UnknownKeyPolicy,
+    self, AccessLog, Gateway, InstanceOptions, InstancePolicies, Mode, RoutePolicies, UnknownKeyPolicy,
 };
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
@@ -76,7 +76,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
         unknown_keys: UnknownKeyPolicy::Reject,
         tokens: Vec::new(),
         max_callers: 5,
-        access_log: None,
+        access_log: Some(AccessLog::new(std::sync::mpsc::sync_channel(1).0, Arc::clone(&clock))),
     };
     let secret = SecretSource::Inline(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
     let gateway = Gateway::new(options).unwrap();

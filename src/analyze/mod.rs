@@ -113,7 +113,7 @@ impl Analysis {
             match event {
                 LogEvent::Request(mut call) => {
                     if !self.what_if.start(&call) && call.method == MethodLabel::Get {
-                        // Nobody would have learned from it that something is gone.
+                        // The gateway would not have seen this response.
                         call.changes = None;
                     }
                     self.account.start(call);

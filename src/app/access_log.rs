@@ -61,7 +61,7 @@ impl Drop for AccessLogFile {
     }
 }
 
-/// Only the owner and its group may read it: callers and routes are nobody else's business.
+/// Only the owner and its group may read it: it says who calls what.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }

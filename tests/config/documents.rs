@@ -57,6 +57,6 @@ fn good_with_key_files(yaml: &str) -> Config {
     fs::write(at("redis_url"), "redis://redis:6379\n").unwrap();
     fs::write(at("cache_key"), "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n").unwrap();
     fs::write(at("clerk_webhook"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
-    let yaml = yaml.replace("/run/secrets/", "").replace("/etc/ssl/", "");
+    let yaml = yaml.replace("/run/secrets/", "").replace("/etc/ssl/", "").replace("/var/log/clerk-exporter/", "");
     Config::parse(&yaml, &at("c.yml"), &env).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
 }

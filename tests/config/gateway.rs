@@ -45,6 +45,9 @@ fn good(lines: &str) -> Config {
 #[test]
 fn gateway_is_off_by_default() {
     assert_eq!(crate::good(INSTANCE).gateway, None);
+    assert_eq!(good("").gateway.unwrap().access_log, None);
+    let path = good("access_log: access.log").gateway.unwrap().access_log.unwrap();
+    assert!(path.is_absolute() && path.ends_with("access.log"), "relative to the configuration: {}", path.display());
 }
 
 #[test]
@@ -231,6 +234,9 @@ fn every_mistake_has_a_remedy() {
         ),
         ("webhooks: { signing_secret_files: [web] }", "gateway.webhooks.signing_secret_files[0]: "),
         ("webhooks: { signing_secret_files: [empty] }", "signing secret"),
+        ("access_log: none/access.log", "gateway.access_log: there is no folder /none; create it"),
+        ("access_log: .", "gateway.access_log: a folder; write the name of a file"),
+        ("access_log: ''", "gateway.access_log: "),
         ("web_config_file: none.yml", "gateway.web_config_file: /none.yml: the web configuration cannot be read"),
         ("web_config_file: no-certificate.yml", "tls_server_config.cert_file"),
         ("web_config_file: users.yml", "gateway.web_config_file: it has basic_auth_users"),

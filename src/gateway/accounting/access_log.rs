@@ -142,7 +142,7 @@ impl AttemptLog for InstanceLog {
     }
 }
 
-/// An attempt under way.
+/// An attempt in flight.
 #[derive(Debug)]
 struct LoggedAttempt {
     of: Arc<InstanceLog>,

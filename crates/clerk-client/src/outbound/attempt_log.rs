@@ -14,7 +14,7 @@ pub trait AttemptLog: fmt::Debug + Send + Sync + 'static {
     fn begin(self: Arc<Self>, attempt: &AttemptStart<'_>) -> Box<dyn AttemptEntry>;
 }
 
-/// An attempt under way. It is dropped without a call if the request certainly never reached Clerk.
+/// An attempt in flight. It is dropped without a call if the request certainly never reached Clerk.
 pub trait AttemptEntry: fmt::Debug + Send + Sync {
     /// The head of the response arrived at `at`, or it is certain by then that none will.
     fn end(self: Box<Self>, at: Moment, status: Option<StatusCode>);
