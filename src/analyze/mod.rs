@@ -4,6 +4,7 @@
 //! - `order` puts them in the order in which they started;
 //! - `account` counts them, with the ledger that the exporter keeps of a live instance;
 //! - `what_if` runs the gateway's policies on them, in the time of the logs;
+//! - `stage` lets a step run in a thread of its own;
 //! - `report` is the result, `advice` the configuration that follows from it.
 
 mod account;
@@ -12,6 +13,7 @@ mod input;
 mod notes;
 mod order;
 mod report;
+mod stage;
 mod what_if;
 
 pub(crate) use account::{Account, AssumedLimit};
@@ -134,7 +136,8 @@ impl Analysis {
     }
 }
 
-/// Analyzes logs. `bytes` counts what is read of them, as stored. Blocks; one thread reads, this one counts.
+/// Analyzes logs. `bytes` counts what is read of them, as stored. Blocks; one thread reads, one paces, this one does the
+/// rest.
 ///
 /// # Errors
 /// Returns an error, with the log's name, if one cannot be opened or read.

@@ -117,6 +117,11 @@ impl FieldNames {
         Self { names: known.chain(named).collect(), layout: Vec::new() }
     }
 
+    /// The name of the member that the last line had at this place, as written; empty if unknown.
+    pub(super) fn expected(&self, place: usize) -> &[u8] {
+        self.layout.get(place).map_or(b"", |(known, _)| known)
+    }
+
     /// Returns the meaning of a line's member at this place.
     fn get(&mut self, place: usize, member: &[u8]) -> Option<Ranked> {
         if let Some((known, ranked)) = self.layout.get(place)

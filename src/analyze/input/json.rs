@@ -82,7 +82,19 @@ impl<'a> Members<'a> {
         Ok(Self { cursor, is_first: true, is_done: false })
     }
 
-    fn step(&mut self) -> Result<Option<(JsonText<'a>, JsonValue<'a>)>, NotJson> {
+    /// The next member, found faster if `expected` is its name as written.
+    #[inline]
+    pub(super) fn next_expecting(&mut self, expected: &[u8]) -> Option<Result<(JsonText<'a>, JsonValue<'a>), NotJson>> {
+        if self.is_done {
+            return None;
+        }
+        let step = self.step(expected);
+        self.is_done |= step.is_err();
+        step.transpose()
+    }
+
+    #[inline]
+    fn step(&mut self, expected: &[u8]) -> Result<Option<(JsonText<'a>, JsonValue<'a>)>, NotJson> {
         let cursor = &mut self.cursor;
         cursor.skip_blanks();
         match cursor.take()? {
@@ -99,7 +111,7 @@ impl<'a> Members<'a> {
             _ => return Err(NotJson),
         }
         self.is_first = false;
-        let key = cursor.text()?;
+        let key = cursor.text_expecting(expected)?;
         cursor.skip_blanks();
         cursor.expect(b':')?;
         cursor.skip_blanks();
@@ -111,12 +123,7 @@ impl<'a> Iterator for Members<'a> {
     type Item = Result<(JsonText<'a>, JsonValue<'a>), NotJson>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_done {
-            return None;
-        }
-        let step = self.step();
-        self.is_done |= step.is_err();
-        step.transpose()
+        self.next_expecting(b"")
     }
 }
 
@@ -210,6 +217,20 @@ impl<'a> Cursor<'a> {
         Ok(JsonText { raw, has_escapes })
     }
 
+    /// The same for a name, without a search if it is the `expected` one: the whole of a string that was read before, as
+    /// written.
+    #[inline]
+    fn text_expecting(&mut self, expected: &[u8]) -> Result<JsonText<'a>, NotJson> {
+        match self.rest.split_at_checked(expected.len()) {
+            Some((raw, [b'"', rest @ ..])) if raw == expected && !raw.is_empty() => {
+                self.rest = rest;
+                Ok(JsonText { raw, has_escapes: false })
+            }
+            _ => self.text(),
+        }
+    }
+
+    #[inline]
     fn value(&mut self) -> Result<JsonValue<'a>, NotJson> {
         match self.rest.first().ok_or(NotJson)? {
             b'"' => {
@@ -356,6 +377,19 @@ mod tests {
             ["", "[]", "1.2.3.4 - - [x] \"GET / HTTP/1.1\"", "{a:1}", "{\"a\":}", "{\"a\":1 \"b\":2}", "{}{}", "{,}"]
         {
             assert_eq!(members(text), Err(NotJson), "{text}");
+        }
+    }
+
+    #[test]
+    fn expected_names_change_nothing() {
+        let text = br#"{"a":1,"ab":2,"a\"":3,"":4}"#;
+        let expected = Members::of(text).unwrap();
+        let expected: Vec<_> = expected.map(|member| member.map(|(key, value)| (key.raw(), value))).collect();
+        for name in [&b""[..], b"a", b"ab", b"a\\\"", b"b"] {
+            let mut members = Members::of(text).unwrap();
+            let all = std::iter::from_fn(|| members.next_expecting(name));
+            let all: Vec<_> = all.map(|member| member.map(|(key, value)| (key.raw(), value))).collect();
+            assert_eq!(all, expected, "{name:?}");
         }
     }
 

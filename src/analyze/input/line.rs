@@ -47,7 +47,9 @@ impl LineParser {
         let start = memchr::memchr(b'{', line).ok_or(SkipKind::Malformed)?;
         let line = line.get(start..).unwrap_or_default();
         let mut fields = Fields::new();
-        for (place, member) in Members::of(line).map_err(malformed)?.enumerate() {
+        let mut members = Members::of(line).map_err(malformed)?;
+        let mut place = 0;
+        while let Some(member) = members.next_expecting(self.names.expected(place)) {
             let (key, value) = member.map_err(malformed)?;
             if place == 0 {
                 match key.raw() {
@@ -57,6 +59,7 @@ impl LineParser {
                 }
             }
             fields.insert(place, key.raw(), value, &mut self.names);
+            place += 1;
         }
         let call = match fields.get(LogField::Request) {
             Some(JsonValue::Object(request)) => self.caddy(&fields, request),

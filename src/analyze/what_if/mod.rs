@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::account::{AssumedLimit, OnEnd};
 use super::input::{LogCall, http_method};
+use super::stage::Stage;
 use crate::gateway::{InstancePolicies, Mode, RoutePolicies, ShadowBatches};
 use clerk_client::cache::simulation::{ReadSimulation, RecordedRead, TagSlots};
 use clerk_client::cache::{CacheOptions, CachePolicy};
@@ -49,7 +50,7 @@ pub(crate) struct WhatIf {
     policies: InstancePolicies,
     reads: ReadSimulation<READ_POLICIES>,
     batches: ShadowBatches<u64, u64>,
-    throttle: ThrottleSimulation,
+    throttle: Stage<RecordedRequest, ThrottleSimulation>,
     repeats: Repeats,
     saved: FxHashMap<(MethodLabel, &'static str), Saved>,
     /// Requests whose response other requests may share.
@@ -88,7 +89,9 @@ impl WhatIf {
             policies: InstancePolicies { policies: all, ..InstancePolicies::default() },
             reads: ReadSimulation::new(reads, grace, MAX_RESOURCES),
             batches: ShadowBatches::new(MAX_BATCH_KINDS),
-            throttle: ThrottleSimulation::new(options, max_wait),
+            throttle: Stage::new(ThrottleSimulation::new(options, max_wait), |throttle, request| {
+                throttle.request(&request);
+            }),
             repeats: Repeats::default(),
             saved: FxHashMap::default(),
             shareable: 0,
@@ -103,7 +106,7 @@ impl WhatIf {
         if policies.pace.is_on() {
             let (bucket, entity) = (call.route.bucket, call.route.entity);
             let took = call.took.unwrap_or_default();
-            self.throttle.request(&RecordedRequest { bucket, entity, started: call.started, took });
+            self.throttle.push(RecordedRequest { bucket, entity, started: call.started, took });
         }
         let Some(read) = call.read.as_ref().filter(|_| call.route.bucket.is_limited()) else { return true };
         self.shareable += 1;
@@ -117,7 +120,8 @@ impl WhatIf {
             status: call.status.and_then(|status| StatusCode::from_u16(status).ok()),
         };
         let outcomes = self.reads.read(&recorded, [policies.coalesce.is_on(), keeps, keeps, keeps]);
-        let kind = read.batch.filter(|_| policies.batch.is_on());
+        // A user that is not in the list is requested again.
+        let kind = read.batch.filter(|_| policies.batch.is_on() && call.status != Some(404));
         let shares = kind.is_some_and(|kind| self.batches.look_up(kind, read.resource, call.started) > 0);
         let savings = outcomes.map(|outcome| outcome.is_saved());
         if shares || savings.contains(&true) {
@@ -135,8 +139,9 @@ impl WhatIf {
     }
 
     /// What the policies would have done, at the end of the logs.
-    pub(crate) fn finish(mut self, last: Moment, max_wait: Duration) -> Savings {
-        self.throttle.advance(last.after(max_wait).after(Duration::from_secs(3600)));
+    pub(crate) fn finish(self, last: Moment, max_wait: Duration) -> Savings {
+        let mut throttle = self.throttle.finish();
+        throttle.advance(last.after(max_wait).after(Duration::from_secs(3600)));
         let mut by_route: Vec<_> =
             self.saved.into_iter().map(|((method, route), saved)| (method, route, saved)).collect();
         by_route.sort_unstable_by(|a, b| b.2[2].cmp(&a.2[2]).then_with(|| (a.1, a.0).cmp(&(b.1, b.0))));
@@ -149,7 +154,7 @@ impl WhatIf {
         Savings {
             by_route,
             total,
-            throttle: self.throttle.totals(),
+            throttle: throttle.totals(),
             max_wait,
             shareable: self.shareable,
             repeated: self.repeats.count(),

@@ -58,6 +58,12 @@ impl Generations {
         Snapshot { epoch, tags: slots.map(|index| (index, self.generation(index))).collect() }
     }
 
+    /// Whether a snapshot of these slots would be the same now.
+    pub(super) fn is_snapshot_of(&self, snapshot: &Snapshot, slots: impl Iterator<Item = u32>) -> bool {
+        let now = slots.map(|index| (index, self.generation(index)));
+        self.epoch.load(Ordering::SeqCst) == snapshot.epoch && now.eq(snapshot.tags.iter().copied())
+    }
+
     /// Whether none of the tags was invalidated since.
     pub(super) fn is_valid(&self, snapshot: &Snapshot) -> bool {
         snapshot.tags.iter().all(|(index, generation)| self.generation(*index) == *generation)
@@ -157,7 +163,10 @@ mod tests {
         let [user, list] = [Tag::User("user_1".into()), Tag::UserList];
         let both = generations.snapshot(&[user.clone(), list.clone()]);
         let none = generations.snapshot(&[]);
-        generations.invalidate(&[list], at(0));
+        let slots = || [&user, &list].map(Generations::index).into_iter();
+        assert!(generations.is_snapshot_of(&both, slots()) && !generations.is_snapshot_of(&none, slots()));
+        generations.invalidate(std::slice::from_ref(&list), at(0));
+        assert!(!generations.is_snapshot_of(&both, slots()));
         assert!(!generations.is_valid(&both) && generations.is_valid(&none));
         assert!(generations.is_current(&generations.snapshot(&[user])));
     }

@@ -135,7 +135,12 @@ impl<const N: usize> ReadSimulation<N> {
             };
             *outcome = found;
             if found == ReadOutcome::Fetched && !joins {
-                let snapshot = snapshot.get_or_insert_with(|| Arc::new(generations.snapshot_of(read.tags.iter())));
+                let snapshot = snapshot.get_or_insert_with(|| {
+                    // Most often nothing has changed since the last fetch.
+                    let last = fetch.as_ref().map(|fetch| &fetch.snapshot);
+                    let last = last.filter(|last| generations.is_snapshot_of(last, read.tags.iter()));
+                    last.map_or_else(|| Arc::new(generations.snapshot_of(read.tags.iter())), Arc::clone)
+                });
                 let snapshot = Arc::clone(snapshot);
                 *fetch = Some(Fetch { begun: read.started, ended: read.ended, status: read.status, snapshot });
             }

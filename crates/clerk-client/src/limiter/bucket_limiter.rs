@@ -228,18 +228,20 @@ impl BucketLimiter {
             (over > 0).then(|| self.log.returned_at(over, now, window))
         };
         let by_counter = || self.counter.room_at((ahead + 1, self.log.in_flight()), cap, now, window);
+        // What only the log allows leaves alone. When a counter would allow it matters only until the next look.
+        let alone = || {
+            let others = Some(self.log.in_flight()).filter(|others| *others > 0)?;
+            let part = 1.0 / f64::from(LOOK_AGAIN);
+            let room = self.counter.room_within((ahead + 1, others), cap, now, window, part);
+            room.map(|at| at.min(now.after(window / LOOK_AGAIN)))
+        };
         match self.counting.kind {
             CountingKind::Exact => by_log(),
             CountingKind::SlidingCounter => by_counter(),
-            CountingKind::Unknown => match (by_log(), by_counter()) {
-                (by_log, None) => by_log,
-                (by_log, Some(at)) if !(self.counting.may_explore(now) && self.known_limit() == Some(cap)) => {
-                    Some(by_log.map_or(at, |log| log.max(at)))
-                }
-                (Some(at), Some(_)) => Some(at),
-                (None, Some(_)) if self.log.in_flight() == 0 => None,
-                (None, Some(at)) => Some(at.min(now.after(window / LOOK_AGAIN))),
-            },
+            CountingKind::Unknown if self.counting.may_explore(now) && self.known_limit() == Some(cap) => {
+                by_log().or_else(alone)
+            }
+            CountingKind::Unknown => by_log().max(by_counter()),
         }
     }
 

@@ -4,8 +4,10 @@
 //! The time in flight of simulated requests is unknown; the recent average is used. A 429 caused by the missing limiter
 //! does not count here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::bucket_limiter::Ending;
 use super::queue::{Enqueued, Grant, Key, Poll, Queue};
@@ -71,7 +73,7 @@ pub(super) struct DryRunQueue {
     /// Deadlines of the waiting requests.
     deadlines: BTreeSet<(Moment, u64, Key)>,
     /// When the waiting requests came, and their time in flight.
-    waiting: HashMap<u64, (Moment, Duration)>,
+    waiting: FxHashMap<u64, (Moment, Duration)>,
     waits: Waits,
     number: u64,
     /// Everything up to then has been simulated.
@@ -86,7 +88,7 @@ impl DryRunQueue {
             queue: Queue::new(options, fastrand::Rng::with_seed(0)).shared(true),
             in_flight: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            waiting: HashMap::new(),
+            waiting: FxHashMap::default(),
             waits: Waits::default(),
             number: 0,
             now: Moment::default(),

@@ -1,7 +1,9 @@
 //! Queues of all buckets, and which request leaves next. Pure: time and randomness are passed in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::bucket_limiter::{Admission, BucketLimiter, Ending, LimitConfig};
 use super::counting_kind::Counting;
@@ -68,7 +70,7 @@ pub(super) struct Queue {
     waiting: usize,
     next_id: u64,
     /// Granted requests that have not polled since.
-    granted: HashMap<u64, Grant>,
+    granted: FxHashMap<u64, Grant>,
     stats: LimiterStats,
     rng: fastrand::Rng,
     sharing: Sharing,
@@ -105,7 +107,7 @@ impl Queue {
             held: 0,
             waiting: 0,
             next_id: 0,
-            granted: HashMap::new(),
+            granted: FxHashMap::default(),
             stats: LimiterStats::default(),
             rng,
             sharing: Sharing::new(),
@@ -138,6 +140,10 @@ impl Queue {
     ) -> (Enqueued, Vec<u64>) {
         let id = self.next_id;
         self.next_id += 1;
+        if self.busy.is_empty() && self.may_leave(key, priority, now) {
+            // No other request waits, and so it does not, either.
+            return (Enqueued::Go(id, self.admit(key, priority, now)), Vec::new());
+        }
         self.bucket_queue(key, now).waiting[priority.index()].push_back(id);
         self.busy.insert(key);
         self.waiting += 1;
@@ -244,10 +250,20 @@ impl Queue {
 
     /// Whether a request would have to wait now.
     pub(super) fn would_throttle(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
+        self.bucket_queue(key, now).head().is_some() || !self.may_leave(key, priority, now)
+    }
+
+    /// Whether a request may leave now if none waits.
+    fn may_leave(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
         let reserve = self.options.reserve_of(priority);
-        let is_full = self.in_flight >= self.options.max_in_flight;
-        let bucket_queue = self.bucket_queue(key, now);
-        is_full || bucket_queue.head().is_some() || bucket_queue.limiter.admit(now, 0, reserve) != Admission::Now
+        self.in_flight < self.options.max_in_flight
+            && self.bucket_queue(key, now).limiter.admit(now, 0, reserve) == Admission::Now
+    }
+
+    /// Lets a request leave that may.
+    fn admit(&mut self, key: Key, priority: Priority, now: Moment) -> Grant {
+        self.stats.admitted[priority.index()] += 1;
+        self.pass(key, now)
     }
 
     /// State of a waiting request, and the ids to wake.
@@ -344,8 +360,7 @@ impl Queue {
             && let Some((key, priority, id)) = self.next(now)
         {
             self.remove(key, id);
-            let grant = self.pass(key, now);
-            self.stats.admitted[priority.index()] += 1;
+            let grant = self.admit(key, priority, now);
             self.granted.insert(id, grant);
             to_wake.push(id);
         }
@@ -376,6 +391,9 @@ impl Queue {
 
     /// Takes all granted requests that have not polled.
     pub(super) fn take_grants(&mut self) -> Vec<(u64, Grant)> {
+        if self.granted.is_empty() {
+            return Vec::new();
+        }
         let mut grants: Vec<_> = self.granted.drain().collect();
         grants.sort_unstable_by_key(|(id, _)| *id);
         grants

@@ -127,10 +127,22 @@ impl SlidingCounterModel {
     /// now. The requests before it are assumed to leave as soon as they may.
     pub(super) fn room_at(
         &self,
+        requests_and_in_flight: (u64, u64),
+        limit: u64,
+        now: Moment,
+        window: Duration,
+    ) -> Option<Moment> {
+        self.room_within(requests_and_in_flight, limit, now, window, f64::INFINITY)
+    }
+
+    /// The same, but only whether it is `enough` windows away or more: then any moment after that.
+    pub(super) fn room_within(
+        &self,
         (requests, in_flight): (u64, u64),
         limit: u64,
         now: Moment,
         window: Duration,
+        enough: f64,
     ) -> Option<Moment> {
         // No estimate exceeds the sum of all requests that it covers.
         if requests + in_flight + self.since(now.before(window * 2)) <= limit {
@@ -143,13 +155,20 @@ impl SlidingCounterModel {
             });
             waits.fold(0.0, f64::max)
         };
-        let windows = longest_wait(&wait, window, (-OFFSET_STEPS, OFFSET_STEPS), 0.0);
+        let (first, last) = (-OFFSET_STEPS, OFFSET_STEPS);
+        let bound = wait((phase(first, window), phase(last, window)));
+        // Where the wait is enough at all, it mostly is at the last offsets.
+        let at_last = if bound >= enough { wait((phase(last - 1, window), phase(last, window))) } else { 0.0 };
+        let windows = if bound > 0.0 { longest_wait(&wait, window, (first, last), at_last, enough) } else { 0.0 };
         // Rounded up, so that a check at that moment finds room.
         (windows > 0.0).then(|| now.after(window.mul_f64(windows) + Duration::from_micros(1)))
     }
 
     /// Requests that ended at this moment or later.
     fn since(&self, from: Moment) -> u64 {
+        if self.ends.front().is_none_or(|oldest| oldest.at >= from) {
+            return self.total_before(self.ends.len()) - self.removed;
+        }
         let place = self.ends.partition_point(|end| end.at < from);
         self.total_before(self.ends.len()) - self.total_before(place)
     }
@@ -169,18 +188,28 @@ fn longest_flight(window: Duration) -> Duration {
     largest_offset(window) / 2
 }
 
-/// Returns the longest wait over all intervals between these steps, or `known` if that is longer.
+/// Returns the longest wait over all intervals between these steps, or `known` if that is longer. Ends early with a wait
+/// that is `enough`.
 ///
 /// The wait of a wider interval is never shorter than those within it. So one look at all offsets decides most cases, and
 /// few need a look at each.
-fn longest_wait(wait: &impl Fn((i64, i64)) -> f64, window: Duration, (from, to): (i32, i32), known: f64) -> f64 {
+fn longest_wait(
+    wait: &impl Fn((i64, i64)) -> f64,
+    window: Duration,
+    (from, to): (i32, i32),
+    known: f64,
+    enough: f64,
+) -> f64 {
+    if known >= enough {
+        return known;
+    }
     let bound = wait((phase(from, window), phase(to, window)));
     if bound <= known || to - from <= 1 {
         return bound.max(known);
     }
     let middle = from.midpoint(to);
-    let later = longest_wait(wait, window, (middle, to), known);
-    longest_wait(wait, window, (from, middle), later)
+    let later = longest_wait(wait, window, (middle, to), known, enough);
+    longest_wait(wait, window, (from, middle), later, enough)
 }
 
 /// The offset at a step.
@@ -433,6 +462,8 @@ mod tests {
             // What needs no estimate has room now.
             let is_sure = requests + in_flight + model.since(at(now).before(WINDOW * 2)) <= 100;
             prop_assert_eq!(room, expected.filter(|_| !is_sure));
+            let soon = |room: Option<Moment>| room.map(|room| room.min(at(now).after(WINDOW / 64)));
+            prop_assert_eq!(soon(model.room_within((requests, in_flight), 100, at(now), WINDOW, 1.0 / 64.0)), soon(room));
         }
     }
 }

@@ -20,15 +20,16 @@ pub(super) struct WindowLog {
     in_flight: u64,
     /// Oldest first.
     over: VecDeque<Ends>,
-    /// Number of requests in `over`.
-    over_count: u64,
+    /// Number of requests that left `over` because of their age.
+    returned: u64,
 }
 
-/// Requests that ended at one time.
+/// Number of requests that ended until `at`, since the log began: a running sum, so that a place in a long queue is found
+/// without passing all before it.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
     at: Moment,
-    requests: u64,
+    total: u64,
 }
 
 impl WindowLog {
@@ -40,13 +41,18 @@ impl WindowLog {
     /// A request that the server may have counted ended at `at`.
     pub(super) fn spend(&mut self, at: Moment, window: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.over_count += 1;
         // Returning quota a little late is harmless, too early is not.
         let at = if self.over.len() < SLOTS as usize { at } else { at.rounded_up(window / SLOTS) };
-        let place = self.over.partition_point(|ends| ends.at < at);
-        match self.over.get_mut(place) {
-            Some(ends) if ends.at == at => ends.requests += 1,
-            _ => self.over.insert(place, Ends { at, requests: 1 }),
+        let place = match self.over.back() {
+            Some(newest) if newest.at < at => self.over.len(),
+            _ => self.over.partition_point(|end| end.at < at),
+        };
+        // Few: requests end almost in the order in which they return.
+        self.over.range_mut(place..).for_each(|later| later.total += 1);
+        if self.over.get(place).is_none_or(|end| end.at != at) {
+            let before = place.checked_sub(1).and_then(|before| self.over.get(before));
+            let total = before.map_or(self.returned, |end| end.total) + 1;
+            self.over.insert(place, Ends { at, total });
         }
     }
 
@@ -57,13 +63,11 @@ impl WindowLog {
 
     /// Removes requests that ended a window ago. Returns their number.
     pub(super) fn settle(&mut self, now: Moment, window: Duration) -> u64 {
-        let mut returned = 0;
-        while let Some(ends) = self.over.front().filter(|ends| ends.at.after(window) <= now) {
-            returned += ends.requests;
-            self.over.pop_front();
+        let before = self.returned;
+        while let Some(end) = self.over.pop_front_if(|end| end.at.after(window) <= now) {
+            self.returned = end.total;
         }
-        self.over_count -= returned;
-        returned
+        self.returned - before
     }
 
     pub(super) const fn in_flight(&self) -> u64 {
@@ -71,8 +75,8 @@ impl WindowLog {
     }
 
     /// Requests that the server may have counted, in flight or ended.
-    pub(super) const fn used(&self) -> u64 {
-        self.in_flight + self.over_count
+    pub(super) fn used(&self) -> u64 {
+        self.in_flight + self.over_count()
     }
 
     /// The earliest time at which `count` (at least 1) requests will have returned: ended ones after their window,
@@ -86,30 +90,24 @@ impl WindowLog {
 
     /// When the request at this position, from 0, ended; `None` if it is in flight.
     fn end_of(&self, place: u64) -> Option<Moment> {
-        let behind = self.over_count.checked_sub(place.checked_add(1)?)?;
-        let mut passed = 0;
-        // From the nearer side.
-        let ends = if place < behind {
-            self.over.iter().find(|ends| {
-                passed += ends.requests;
-                passed > place
-            })
-        } else {
-            self.over.iter().rev().find(|ends| {
-                passed += ends.requests;
-                passed > behind
-            })
-        };
-        ends.map(|ends| ends.at)
+        let total = self.returned.checked_add(place)?;
+        let place = self.over.partition_point(|end| end.total <= total);
+        self.over.get(place).map(|end| end.at)
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    fn over_count(&self) -> u64 {
+        self.over.back().map_or(0, |newest| newest.total - self.returned)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.used() == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const WINDOW: Duration = Duration::from_secs(10);
@@ -153,6 +151,27 @@ mod tests {
         }
         for request in 0..1000 {
             assert_eq!(log.returned_at(request + 1, at(0), WINDOW), end(request).after(WINDOW));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_those_of_a_sorted_list(steps in prop::collection::vec((0_u64..40, 0_u64..30), 1..80)) {
+            let (mut log, mut ends, mut now) = (WindowLog::default(), Vec::new(), 1000);
+            for (end, passed) in steps {
+                log.begin();
+                log.spend(at(now + end), WINDOW);
+                ends.push(now + end);
+                now += passed / 10;
+                let before = ends.len();
+                ends.retain(|end| end + 10 > now);
+                ends.sort_unstable();
+                prop_assert_eq!(log.settle(at(now), WINDOW), (before - ends.len()) as u64);
+                prop_assert_eq!(log.used(), ends.len() as u64);
+                for (place, end) in (0..).zip(&ends) {
+                    prop_assert_eq!(log.returned_at(place + 1, at(now), WINDOW), at(*end + 10));
+                }
+            }
         }
     }
 
