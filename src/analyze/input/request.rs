@@ -14,8 +14,8 @@ use crate::gateway::{CallerRegistry, USER_LOOKUP};
 use crate::telemetry::span::Hosts;
 use clerk_client::cache::CacheKeyParts;
 use clerk_client::cache::simulation::TagSlots;
-use clerk_client::webhook::{Tag, tags_named_by, tags_of_route, tags_of_write};
-use clerk_quota::route::{self, path_params};
+use clerk_client::webhook::{ReadTags, tags_named_by, tags_of_read, tags_of_write};
+use clerk_quota::route;
 use clerk_quota::{CallerId, MethodLabel, Moment, Quota};
 
 /// Resources whose tags are remembered.
@@ -185,13 +185,7 @@ impl Requests {
             let Resource { tags, is_tagged, batch } = known.clone();
             return Some(SharedRead { resource, tags, is_tagged, batch });
         }
-        let parameters = path_params(route.template, path)?;
-        let names: Vec<&str> = parameters.iter().map(AsRef::as_ref).collect();
-        let mut tags = tags_of_route(route.template, &names);
-        let is_tagged = !tags.is_empty();
-        if !is_tagged {
-            tags.push(Tag::Everything);
-        }
+        let ReadTags { tags, is_covered: is_tagged } = tags_of_read(route.template, path)?;
         // The logs do not tell which lookups differ in their headers.
         let batch = (route.template == USER_LOOKUP && query.is_none()).then_some(0);
         let known = Resource { tags: Arc::new(TagSlots::of(&tags)), is_tagged, batch };

@@ -1,5 +1,6 @@
 //! Reads answered from the cache, from an identical request in flight, or from a batch of lookups.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
@@ -23,7 +24,7 @@ use clerk_client::limiter::Priority;
 use clerk_client::outbound::Credentials;
 use clerk_client::outbound::retry::RetryableError;
 use clerk_client::transport::RequestBody;
-use clerk_client::webhook::{Tag, tags_of_route};
+use clerk_client::webhook::{ReadTags, Tag, tags_of_read};
 use clerk_quota::Route;
 use clerk_quota::route::path_params;
 
@@ -58,14 +59,7 @@ impl ReadRequest {
         }
         let directives = RequestDirectives::of(request.headers())?;
         let (path, query) = (request.path(), request.query());
-        let parameters = path_params(route.template, path)?;
-        let names: Vec<&str> = parameters.iter().map(AsRef::as_ref).collect();
-        let mut tags = tags_of_route(route.template, &names);
-        let is_tagged = !tags.is_empty();
-        if !is_tagged {
-            // A write through the gateway may change the response, too.
-            tags.push(Tag::Everything);
-        }
+        let ReadTags { tags, is_covered } = tags_of_read(route.template, path)?;
         let asked = CacheKeyParts {
             method: "GET",
             path,
@@ -75,8 +69,9 @@ impl ReadRequest {
             api_version: directives.api_version.map(HeaderValue::as_bytes),
         };
         let is_look_up = route.template == USER && query.is_none() && directives.accepts_json();
-        let user = is_look_up.then(|| names.first().map(|id| (*id).to_owned()));
-        Some(Self { key: cache.key(&asked), tags, is_tagged, user: user.flatten() })
+        let id = || path_params(route.template, path)?.into_iter().next();
+        let user = is_look_up.then(id).flatten().map(Cow::into_owned);
+        Some(Self { key: cache.key(&asked), tags, is_tagged: is_covered, user })
     }
 
     /// What the access log says of it.

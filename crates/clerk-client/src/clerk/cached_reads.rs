@@ -12,8 +12,7 @@ use super::{Clerk, Error};
 use crate::cache::{Cache, CacheKeyParts, CachePolicy, CachedResponse};
 use crate::limiter::Priority;
 use crate::outbound::ApiRequest;
-use crate::webhook::{Tag, tags_of_route};
-use clerk_quota::route::path_params;
+use crate::webhook::{Tag, tags_of_read};
 
 /// The routes whose responses are cached: single resources. Lists change with every write and are requested in many forms.
 const CACHED: [&str; 3] = ["/v1/users/{user_id}", "/v1/instance", "/v1/jwks"];
@@ -79,11 +78,7 @@ impl Clerk {
 
 /// What a response shows. Every response can be invalidated, at least by a write of a kind that may change anything.
 fn tags(request: &ApiRequest) -> Vec<Tag> {
-    let template = request.route().template;
-    let params = path_params(template, &request.path).unwrap_or_default();
-    let params: Vec<&str> = params.iter().map(AsRef::as_ref).collect();
-    let tags = tags_of_route(template, &params);
-    if tags.is_empty() { vec![Tag::Everything] } else { tags }
+    tags_of_read(request.route().template, &request.path).map_or_else(|| vec![Tag::Everything], |read| read.tags)
 }
 
 /// `Retry-After` in whole seconds (RFC 9110, section 10.2.3), rounded up.

@@ -19,6 +19,7 @@ mod dedupe;
 mod endpoint;
 mod event;
 #[cfg(feature = "axum")]
+mod read_tags;
 mod secrets;
 mod signature;
 #[cfg(feature = "axum")]
@@ -35,6 +36,7 @@ pub use dedupe::SeenDeliveries;
 #[cfg(feature = "axum")]
 pub use endpoint::{ANSWER_WITHIN, MAX_BODY_BYTES, Webhooks};
 pub use event::{Event, EventKind, MalformedEvent};
+pub use read_tags::{ReadTags, tags_of_read};
 #[cfg(feature = "axum")]
 pub use secrets::{WebhookConfigError, check_secret};
 pub use signature::{BadSecret, InvalidTolerance, SigningSecret, Tolerance, Verified, VerifyError, verify};
