@@ -291,11 +291,12 @@ impl Estimate {
             if free >= requests - ROUNDING {
                 return windows;
             }
-            let returned = self.previous * self.weight;
-            if free + returned >= requests {
+            // What this window has room for once all of the previous one has returned. It is whole, while sums that the
+            // weight is part of are not: a rounding error must not cost a request.
+            let sent = (limit - self.current).max(0.0);
+            if sent >= requests {
                 return windows + (requests - free) / self.previous;
             }
-            let sent = (free + returned).max(0.0).floor();
             requests -= sent;
             windows += self.weight;
             self = Self { previous: self.current + sent, current: 0.0, weight: 1.0 };
@@ -441,6 +442,24 @@ mod tests {
         assert_eq!(model.since(at(0)), 100_000);
     }
 
+    /// By a look at each interval of offsets.
+    fn longest_of_all(model: &SlidingCounterModel, (requests, in_flight): (u64, u64), now: u64) -> Option<Moment> {
+        let waits = Estimate::largest(model, at(now), WINDOW).map(|mut estimate| {
+            estimate.current += in_flight as f64;
+            estimate.room_after(requests as f64, 100.0)
+        });
+        let windows = waits.fold(0.0, f64::max);
+        (windows > 0.0).then(|| at(now).after(WINDOW.mul_f64(windows) + Duration::from_micros(1)))
+    }
+
+    #[test]
+    fn rounding_costs_no_request_of_a_later_window() {
+        let model = model(&[(9_000, 5), (9_375, 57), (19_375, 15)]);
+        let room = model.room_at((100, 0), 100, at(28_569), WINDOW);
+        assert_eq!(room, longest_of_all(&model, (100, 0), 28_569));
+        assert_eq!(room, Some(at(31_000).after(Duration::from_micros(1))));
+    }
+
     proptest! {
         #[test]
         fn wait_is_the_longest_of_all_intervals(
@@ -452,12 +471,7 @@ mod tests {
             let mut ends = ends;
             ends.sort_unstable();
             let model = model(&ends);
-            let waits = Estimate::largest(&model, at(now), WINDOW).map(|mut estimate| {
-                estimate.current += in_flight as f64;
-                estimate.room_after(requests as f64, 100.0)
-            });
-            let windows = waits.fold(0.0, f64::max);
-            let expected = (windows > 0.0).then(|| at(now).after(WINDOW.mul_f64(windows) + Duration::from_micros(1)));
+            let expected = longest_of_all(&model, (requests, in_flight), now);
             let room = model.room_at((requests, in_flight), 100, at(now), WINDOW);
             // What needs no estimate has room now.
             let is_sure = requests + in_flight + model.since(at(now).before(WINDOW * 2)) <= 100;
