@@ -9,7 +9,11 @@ use clerk_exporter::telemetry::span_memory::{Arrival, REMEMBERED, SpanMemory, Sp
 use clerk_quota::Moment;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::span::Event;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -172,6 +176,27 @@ fn wrong_json_is_refused_with_its_place() {
 }
 
 #[test]
+fn json_lists_are_no_objects() {
+    // Three bytes would be a span, with defaults for everything.
+    for body in [
+        "[]",
+        r#"{"resourceSpans":[[]]}"#,
+        r#"{"resourceSpans":[{"resource":[]}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[[]]}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[[]]}]}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[[]]}]}]}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"events":[[]]}]}]}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"status":[]}]}]}]}"#,
+        r#"{"resourceSpans":[{"resource":{"attributes":[{"value":[]}]}}]}"#,
+        r#"{"resourceSpans":[{"resource":{"attributes":[{"value":{"arrayValue":[]}}]}}]}"#,
+    ] {
+        assert!(matches!(as_json(body), Err(DecodeError::Json { .. })), "{body}: {:?}", as_json(body));
+    }
+    let many = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}[]]}}]}}]}}"#, "[],".repeat(1 << 20));
+    assert!(matches!(as_json(&many), Err(DecodeError::Json { .. })));
+}
+
+#[test]
 fn deep_json_is_refused() {
     for (open, close) in [("[", "]"), ("{\"x\":", "}")] {
         let deep = format!("{{\"x\":{}1{}}}", open.repeat(100_000), close.repeat(100_000));
@@ -230,6 +255,74 @@ fn bytes_that_decode_to_much_memory_are_refused() {
     let large = vec![b' '; (4 << 20) + 1];
     let taken = decode(&large, BodyFormat::Json, BodyEncoding::Identity, &DecodeLimits::default());
     assert_eq!(taken, Err(DecodeError::BodyTooLarge));
+}
+
+/// Bytes of a list, and of what its items hold.
+fn held<T>(list: &Vec<T>, of_item: impl Fn(&T) -> usize) -> usize {
+    list.capacity() * size_of::<T>() + list.iter().map(of_item).sum::<usize>()
+}
+
+fn held_by_value(value: &AnyValue) -> usize {
+    match &value.value {
+        Some(Value::ArrayValue(list)) => held(&list.values, held_by_value),
+        _ => 0,
+    }
+}
+
+fn held_by_attributes(attributes: &Vec<KeyValue>) -> usize {
+    held(attributes, |it| it.value.as_ref().map_or(0, held_by_value))
+}
+
+#[test]
+fn memory_of_short_lists_is_within_the_limit() {
+    let value = |value| AnyValue { value: Some(value) };
+    let list = |item| value(Value::ArrayValue(ArrayValue { values: vec![item] }));
+    let attribute = |value| KeyValue { value: Some(value), ..KeyValue::default() };
+    let attributes = vec![attribute(list(list(list(value(Value::BoolValue(true))))))];
+    let event = Event { attributes: attributes.clone(), ..Event::default() };
+    let spans = [
+        Span::default(),
+        Span { attributes, ..Span::default() },
+        Span { events: vec![event], ..Span::default() },
+        Span { attributes: vec![attribute(value(Value::BoolValue(true)))], ..Span::default() },
+    ];
+    let json = [
+        r#"{}"#.to_owned(),
+        r#"{"attributes":[ {"value":{"arrayValue":{"values":[{"arrayValue":{"values":[{}]}}]}}}]}"#.to_owned(),
+        r#"{"events":[{"attributes":[{}]}]}"#.to_owned(),
+        r#"{"attributes":[{"value":{"boolValue":true}}]}"#.to_owned(),
+    ];
+    let limits = DecodeLimits { max_decoded_bytes: 1 << 20, ..DecodeLimits::default() };
+    let bodies = spans.into_iter().zip(json).flat_map(|(span, json)| {
+        let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+        let protobuf = move |scopes| {
+            let scope_spans = vec![scope.clone(); scopes];
+            let resource = ResourceSpans { scope_spans, ..ResourceSpans::default() };
+            ExportTraceServiceRequest { resource_spans: vec![resource] }.encode_to_vec()
+        };
+        let json = move |scopes| {
+            let list = vec![format!(r#"{{"spans":[{json}]}}"#); scopes].join(",");
+            format!(r#"{{"resourceSpans":[{{"scopeSpans":[{list}]}}]}}"#).into_bytes()
+        };
+        let protobuf: Box<dyn Fn(usize) -> Vec<u8>> = Box::new(protobuf);
+        [(protobuf, BodyFormat::Protobuf), (Box::new(json), BodyFormat::Json)]
+    });
+    for (body, format) in bodies {
+        let decoded =
+            (0..).map_while(|scopes| decode(&body(scopes * 16), format, BodyEncoding::Identity, &limits).ok());
+        let largest = decoded.last().unwrap();
+        let bytes = held(&largest.resource_spans, |resource| {
+            held(&resource.scope_spans, |scope| {
+                held(&scope.spans, |span| {
+                    let events = held(&span.events, |event| held_by_attributes(&event.attributes));
+                    held_by_attributes(&span.attributes) + events
+                })
+            })
+        });
+        let first = largest.resource_spans[0].scope_spans.first();
+        assert!(bytes <= limits.max_decoded_bytes, "{format:?} {bytes} {first:?}");
+        assert!(bytes > limits.max_decoded_bytes / 4, "{format:?} {bytes} {first:?}");
+    }
 }
 
 #[test]

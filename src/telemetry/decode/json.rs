@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::Event;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -22,7 +23,7 @@ use super::json_number::{Id, Signed, Unsigned};
 
 /// Decodes a body.
 pub(super) fn decode(body: &[u8]) -> Result<ExportTraceServiceRequest, DecodeError> {
-    let request: JsonRequest = serde_json::from_slice(body)
+    let Object(request) = serde_json::from_slice::<Object<JsonRequest>>(body)
         .map_err(|error| DecodeError::Json { line: error.line(), column: error.column() })?;
     Ok(ExportTraceServiceRequest { resource_spans: request.resource_spans })
 }
@@ -37,14 +38,14 @@ struct JsonRequest {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct JsonResourceSpans {
-    resource: Option<JsonResource>,
+    resource: Option<Object<JsonResource>>,
     #[serde(deserialize_with = "list::<JsonScopeSpans, _, _>")]
     scope_spans: Vec<ScopeSpans>,
 }
 
 impl From<JsonResourceSpans> for ResourceSpans {
     fn from(json: JsonResourceSpans) -> Self {
-        let resource = json.resource.map(|it| Resource { attributes: it.attributes, ..Resource::default() });
+        let resource = json.resource.map(|Object(it)| Resource { attributes: it.attributes, ..Resource::default() });
         Self { resource, scope_spans: json.scope_spans, ..Self::default() }
     }
 }
@@ -85,14 +86,15 @@ struct JsonSpan<'a> {
     attributes: Vec<KeyValue>,
     #[serde(deserialize_with = "list::<JsonEvent, _, _>")]
     events: Vec<Event>,
-    status: Option<JsonStatus<'a>>,
+    status: Option<Object<JsonStatus<'a>>>,
 }
 
 impl From<JsonSpan<'_>> for Span {
     fn from(json: JsonSpan<'_>) -> Self {
-        let status = json
-            .status
-            .map(|it| Status { message: it.message.map(Cow::into_owned).unwrap_or_default(), code: it.code.or_zero() });
+        let status = json.status.map(|Object(it)| Status {
+            message: it.message.map(Cow::into_owned).unwrap_or_default(),
+            code: it.code.or_zero(),
+        });
         Self {
             trace_id: json.trace_id.0,
             span_id: json.span_id.0,
@@ -192,8 +194,8 @@ impl<'de> Deserialize<'de> for JsonValue {
                         ValueField::BoolValue => map.next_value::<Option<_>>()?.map(Value::BoolValue),
                         ValueField::IntValue => map.next_value::<Signed>()?.0.map(Value::IntValue),
                         ValueField::ArrayValue => map
-                            .next_value::<Option<JsonList>>()?
-                            .map(|list| Value::ArrayValue(ArrayValue { values: list.values })),
+                            .next_value::<Option<Object<JsonList>>>()?
+                            .map(|Object(list)| Value::ArrayValue(ArrayValue { values: list.values })),
                         ValueField::Other => {
                             map.next_value::<IgnoredAny>()?;
                             continue;
@@ -206,6 +208,30 @@ impl<'de> Deserialize<'de> for JsonValue {
         }
 
         deserializer.deserialize_map(Fields)
+    }
+}
+
+/// A JSON object. What is derived would take a list for the fields of an object, and an empty one for all defaults:
+/// three bytes for a span of 300 bytes.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
     }
 }
 
@@ -230,7 +256,7 @@ where
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
             let mut list = Vec::new();
-            while let Some(item) = items.next_element::<J>()? {
+            while let Some(Object(item)) = items.next_element::<Object<J>>()? {
                 list.push(item.into());
             }
             Ok(list)

@@ -5,23 +5,19 @@ use std::mem::size_of;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
+use super::weight::{FIRST_ITEM, GROWTH};
 use super::{DecodeError, DecodeLimits};
-
-/// A growing list has up to twice the room that it needs.
-const GROWTH: usize = 2;
 
 /// Depth of the objects that are spans: request, list, resource, list, scope, list, span.
 const SPAN_DEPTH: usize = 7;
 
 /// Checks the brackets of a body. Whether it is valid JSON is left to the parser.
 pub(super) fn check(body: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
-    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        // The parser would take a list for the fields of an object.
-        return Err(DecodeError::Json { line: 1, column: 1 });
-    }
     let mut left = limits.max_decoded_bytes / GROWTH;
     let mut depth = 0_usize;
     let mut in_text = false;
+    // The last byte that is neither space nor in a text.
+    let mut last = 0;
     let mut bytes = body.iter();
     while let Some(byte) = bytes.next() {
         if in_text {
@@ -35,6 +31,7 @@ pub(super) fn check(body: &[u8], limits: &DecodeLimits) -> Result<(), DecodeErro
             continue;
         }
         match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => continue,
             b'"' => in_text = true,
             b'{' | b'[' => {
                 depth += 1;
@@ -46,11 +43,13 @@ pub(super) fn check(body: &[u8], limits: &DecodeLimits) -> Result<(), DecodeErro
                     _ if depth <= SPAN_DEPTH => size_of::<Span>(),
                     _ => size_of::<KeyValue>(),
                 };
-                left = left.checked_sub(size).ok_or(DecodeError::DecodedTooLarge)?;
+                let items = if last == b'[' { FIRST_ITEM } else { 1 };
+                left = left.checked_sub(size * items).ok_or(DecodeError::DecodedTooLarge)?;
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
+        last = *byte;
     }
     Ok(())
 }

@@ -11,7 +11,10 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use super::{DecodeError, DecodeLimits};
 
 /// A growing list has up to twice the room that it needs.
-const GROWTH: usize = 2;
+pub(super) const GROWTH: usize = 2;
+
+/// A list begins with room for four items, so that the first one counts as two that grow.
+pub(super) const FIRST_ITEM: usize = 4 / GROWTH;
 
 /// The messages of a trace request that repeat or contain messages that do.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +59,11 @@ impl Kind {
         })
     }
 
+    /// Whether a field of this kind may be there many times. Those that may not need no room beyond their own.
+    const fn is_list(self, parent: Self) -> bool {
+        !matches!((self, parent), (Self::Scope, _) | (Self::Value, Self::KeyValue))
+    }
+
     const fn size(self) -> usize {
         match self {
             // Part of the message that holds them, and there once.
@@ -81,6 +89,8 @@ pub(super) fn check(body: &[u8], limits: &DecodeLimits) -> Result<(), DecodeErro
 }
 
 fn walk(mut bytes: &[u8], kind: Kind, depth_left: usize, left: &mut usize) -> Result<(), DecodeError> {
+    // The lists that have an item, by the numbers of their fields.
+    let mut begun = 0_u64;
     while !bytes.is_empty() {
         let key = varint(&mut bytes)?;
         match key & 7 {
@@ -93,7 +103,11 @@ fn walk(mut bytes: &[u8], kind: Kind, depth_left: usize, left: &mut usize) -> Re
                 let (content, rest) = bytes.split_at_checked(length).ok_or(DecodeError::Protobuf)?;
                 bytes = rest;
                 if let Some(field) = kind.field(key >> 3) {
-                    *left = left.checked_sub(field.size()).ok_or(DecodeError::DecodedTooLarge)?;
+                    // All fields that have a kind have small numbers.
+                    let list = 1 << (key >> 3);
+                    let items = if begun & list == 0 && field.is_list(kind) { FIRST_ITEM } else { 1 };
+                    begun |= list;
+                    *left = left.checked_sub(field.size() * items).ok_or(DecodeError::DecodedTooLarge)?;
                     if !matches!(field, Kind::Text) {
                         let depth_left = depth_left.checked_sub(1).ok_or(DecodeError::TooDeep)?;
                         walk(content, field, depth_left, left)?;
@@ -114,6 +128,13 @@ fn skip(bytes: &mut &[u8], count: usize) -> Result<(), DecodeError> {
 }
 
 fn varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
+    // Most have one byte.
+    if let Some((first, rest)) = bytes.split_first()
+        && *first < 0x80
+    {
+        *bytes = rest;
+        return Ok(u64::from(*first));
+    }
     let mut value = 0_u64;
     for (place, byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * place);
