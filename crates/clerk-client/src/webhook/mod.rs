@@ -10,6 +10,7 @@
 //! - `dedupe`: messages already processed.
 //! - `secrets`: the signing secrets, reloaded when their files change.
 //! - `endpoint`: handles requests.
+//! - `read_tags`, `write_tags`: what a read shows, and what a write changes.
 //! - `stats`: counters.
 //!
 //! This module uses [`secret`](crate::secret) only.
@@ -18,8 +19,8 @@ mod dedupe;
 #[cfg(feature = "axum")]
 mod endpoint;
 mod event;
-#[cfg(feature = "axum")]
 mod read_tags;
+#[cfg(feature = "axum")]
 mod secrets;
 mod signature;
 #[cfg(feature = "axum")]
