@@ -106,6 +106,7 @@ impl LogWriter {
         let end = if self.is_cut { self.file.write_all(b"\n") } else { Ok(()) };
         match end.and_then(|()| self.file.write_all(block)) {
             Ok(()) => {
+                self.log.count_written(lines);
                 self.is_cut = false;
                 if std::mem::take(&mut self.is_unwritable) {
                     tracing::info!(path = %self.path.display(), "the access log is written again");
@@ -222,5 +223,6 @@ mod tests {
         writer.write(b"3\n", 1);
         writer.write(b"4\n", 1);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "\n3\n4\n");
+        assert_eq!((log.stats().written, log.stats().lost), (2, 2), "neither ever falls");
     }
 }

@@ -38,14 +38,14 @@ struct Shared {
     lines: SyncSender<LogMessage>,
     clock: Arc<Clock>,
     key: (u64, u64),
-    sent: AtomicU64,
+    written: AtomicU64,
     lost: AtomicU64,
 }
 
 /// Lines of the access log since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessLogStats {
-    /// Lines that were written, or wait for it.
+    /// Lines that were written.
     pub written: u64,
     /// Lines that were lost: the channel was full, or the file could not be written.
     pub lost: u64,
@@ -62,20 +62,24 @@ impl AccessLog {
 
     /// The same with a fixed key.
     pub(crate) fn with_key(lines: SyncSender<LogMessage>, clock: Arc<Clock>, key: (u64, u64)) -> Self {
-        Self(Arc::new(Shared { lines, clock, key, sent: AtomicU64::new(0), lost: AtomicU64::new(0) }))
+        Self(Arc::new(Shared { lines, clock, key, written: AtomicU64::new(0), lost: AtomicU64::new(0) }))
     }
 
-    /// Counts lines that could not be written.
+    /// Counts lines that the writer has written.
+    pub fn count_written(&self, lines: u64) {
+        self.0.written.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// Counts lines that the writer could not write.
     pub fn count_lost(&self, lines: u64) {
         self.0.lost.fetch_add(lines, Ordering::Relaxed);
-        self.0.sent.fetch_sub(lines, Ordering::Relaxed);
     }
 
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> AccessLogStats {
-        let Shared { sent, lost, .. } = &*self.0;
-        AccessLogStats { written: sent.load(Ordering::Relaxed), lost: lost.load(Ordering::Relaxed) }
+        let Shared { written, lost, .. } = &*self.0;
+        AccessLogStats { written: written.load(Ordering::Relaxed), lost: lost.load(Ordering::Relaxed) }
     }
 
     /// Writes that a webhook changed something.
@@ -98,14 +102,13 @@ impl AccessLog {
     }
 
     fn write(&self, record: &impl Serialize) {
-        let Shared { lines, sent, lost, .. } = &*self.0;
         let line = serde_json::to_vec(record).map(|mut line| {
             line.push(b'\n');
             LogMessage::Line(line)
         });
-        let is_sent = line.is_ok_and(|line| lines.try_send(line).is_ok());
-        let counter = if is_sent { sent } else { lost };
-        counter.fetch_add(1, Ordering::Relaxed);
+        if !line.is_ok_and(|line| self.0.lines.try_send(line).is_ok()) {
+            self.count_lost(1);
+        }
     }
 }
 
