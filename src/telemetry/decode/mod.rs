@@ -86,7 +86,8 @@ pub struct DecodeLimits {
     pub max_inflated_bytes: usize,
     /// Maximum bytes of the decoded spans and attributes, without their texts. Two bytes can decode to 300.
     pub max_decoded_bytes: usize,
-    /// Maximum depth of nested objects, lists and messages.
+    /// Maximum depth of nested objects, lists and messages. In attributes in protobuf, small bodies may have the 100 that
+    /// prost allows.
     pub max_depth: usize,
 }
 
@@ -177,7 +178,7 @@ pub fn decode(
     match format {
         BodyFormat::Protobuf => {
             weight::check(plain, limits)?;
-            ExportTraceServiceRequest::decode(plain).map_err(|_| DecodeError::Protobuf)
+            ExportTraceServiceRequest::decode(plain).map_err(|_| weight::reason(plain, limits))
         }
         BodyFormat::Json => {
             json_outline::check(plain, limits)?;

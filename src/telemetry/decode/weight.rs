@@ -82,13 +82,47 @@ impl Kind {
     }
 }
 
-/// Checks a body's structure: well-formed, not too deep, not too much in memory.
-pub(super) fn check(body: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
-    let mut left = limits.max_decoded_bytes / GROWTH;
-    walk(body, Kind::Request, limits.max_depth, &mut left)
+/// The most memory that a byte inside of an attribute can need.
+///
+/// What grows there are lists of values and of attributes. `n` items of `s` bytes need at most `s * (n + 1)`, as the first
+/// one counts twice, and have `2 * (n + 1)` bytes, the beginning of their list included. What they contain is the same
+/// again.
+const MOST_PER_BYTE: usize =
+    if size_of::<KeyValue>() > size_of::<AnyValue>() { size_of::<KeyValue>() } else { size_of::<AnyValue>() }
+        .div_ceil(2);
+
+/// How closely a body is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Attributes count by their length. Most bodies have room to spare, and most of their messages are in attributes.
+    Outline,
+    /// Everything is counted.
+    Full,
 }
 
-fn walk(mut bytes: &[u8], kind: Kind, depth_left: usize, left: &mut usize) -> Result<(), DecodeError> {
+/// Checks how much memory a body needs at most. Returns an error if it is malformed or too deep and this is found on the
+/// way; decoding finds the rest, see [`reason`].
+pub(super) fn check(body: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
+    match measure(body, limits, Detail::Outline) {
+        Err(DecodeError::DecodedTooLarge) => measure(body, limits, Detail::Full).map(drop),
+        outline => outline.map(drop),
+    }
+}
+
+/// Returns why a body that passed the check could not be decoded.
+pub(super) fn reason(body: &[u8], limits: &DecodeLimits) -> DecodeError {
+    measure(body, limits, Detail::Full).err().unwrap_or(DecodeError::Protobuf)
+}
+
+/// Returns the bytes of memory that a body needs at most, without the growth of lists.
+fn measure(body: &[u8], limits: &DecodeLimits, detail: Detail) -> Result<usize, DecodeError> {
+    let limit = limits.max_decoded_bytes / GROWTH;
+    let mut left = limit;
+    walk(body, Kind::Request, detail, limits.max_depth, &mut left)?;
+    Ok(limit - left)
+}
+
+fn walk(mut bytes: &[u8], kind: Kind, detail: Detail, depth_left: usize, left: &mut usize) -> Result<(), DecodeError> {
     // The lists that have an item, by the numbers of their fields.
     let mut begun = 0_u64;
     while !bytes.is_empty() {
@@ -108,9 +142,16 @@ fn walk(mut bytes: &[u8], kind: Kind, depth_left: usize, left: &mut usize) -> Re
                     let items = if begun & list == 0 && field.is_list(kind) { FIRST_ITEM } else { 1 };
                     begun |= list;
                     *left = left.checked_sub(field.size() * items).ok_or(DecodeError::DecodedTooLarge)?;
-                    if !matches!(field, Kind::Text) {
-                        let depth_left = depth_left.checked_sub(1).ok_or(DecodeError::TooDeep)?;
-                        walk(content, field, depth_left, left)?;
+                    match field {
+                        Kind::Text => {}
+                        Kind::KeyValue if detail == Detail::Outline => {
+                            let most = content.len().saturating_mul(MOST_PER_BYTE);
+                            *left = left.checked_sub(most).ok_or(DecodeError::DecodedTooLarge)?;
+                        }
+                        _ => {
+                            let depth_left = depth_left.checked_sub(1).ok_or(DecodeError::TooDeep)?;
+                            walk(content, field, detail, depth_left, left)?;
+                        }
                     }
                 }
             }
@@ -144,4 +185,66 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
         }
     }
     Err(DecodeError::Protobuf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValueList};
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn value() -> impl Strategy<Value = AnyValue> {
+        let leaf = prop_oneof![
+            Just(None),
+            any::<bool>().prop_map(|it| Some(Value::BoolValue(it))),
+            "[a-z]{0,12}".prop_map(|it| Some(Value::StringValue(it))),
+        ];
+        leaf.prop_map(|value| AnyValue { value }).prop_recursive(12, 40, 6, |inner| {
+            let entry = ("[a-z]{0,3}", proptest::option::of(inner.clone())).prop_map(|(key, value)| KeyValue {
+                key,
+                value,
+                ..KeyValue::default()
+            });
+            prop_oneof![
+                proptest::collection::vec(inner, 0..6).prop_map(|values| Value::ArrayValue(ArrayValue { values })),
+                proptest::collection::vec(entry, 0..6).prop_map(|values| Value::KvlistValue(KeyValueList { values })),
+            ]
+            .prop_map(|value| AnyValue { value: Some(value) })
+        })
+    }
+
+    fn body(attributes: Vec<Option<AnyValue>>) -> Vec<u8> {
+        let attributes: Vec<_> =
+            attributes.into_iter().map(|value| KeyValue { value, ..KeyValue::default() }).collect();
+        let event = Event { attributes: attributes.clone(), ..Event::default() };
+        let span = Span { attributes, events: vec![event], ..Span::default() };
+        let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+        let resource = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
+        ExportTraceServiceRequest { resource_spans: vec![resource] }.encode_to_vec()
+    }
+
+    proptest! {
+        /// If it were not, bodies could need more memory than the limit.
+        #[test]
+        fn outline_is_never_below_the_full_measure(
+            attributes in proptest::collection::vec(proptest::option::of(value()), 0..6),
+        ) {
+            let (body, limits) = (body(attributes), DecodeLimits::default());
+            let full = measure(&body, &limits, Detail::Full).expect("a valid body");
+            let outline = measure(&body, &limits, Detail::Outline).expect("a valid body");
+            prop_assert!(outline >= full, "{} is below {}", outline, full);
+        }
+
+        #[test]
+        fn limit_is_that_of_the_full_measure(attributes in proptest::collection::vec(proptest::option::of(value()), 0..6)) {
+            let body = body(attributes);
+            let full = measure(&body, &DecodeLimits::default(), Detail::Full).expect("a valid body");
+            let limits = |bytes| DecodeLimits { max_decoded_bytes: bytes * GROWTH, ..DecodeLimits::default() };
+            prop_assert_eq!(check(&body, &limits(full)), Ok(()));
+            prop_assert_eq!(check(&body, &limits(full - 1)), Err(DecodeError::DecodedTooLarge));
+        }
+    }
 }
