@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "sdk/catalogue.rs"]
+mod catalogue;
 #[expect(dead_code, reason = "other tests use more of it")]
 #[path = "common/chaos.rs"]
 mod chaos;
@@ -53,6 +55,17 @@ enum Sdk {
 }
 
 impl Sdk {
+    /// What runs its programs, relative to the repository.
+    fn interpreter(self) -> &'static str {
+        let interpreter = match self {
+            Self::Node => "target/sdk/node/node",
+            Self::Python => "target/sdk/python/bin/python",
+        };
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(interpreter);
+        assert!(path.exists(), "Clerk's SDKs are not installed: run scripts/setup");
+        interpreter
+    }
+
     /// The program that makes calls with this SDK, with a minimal environment.
     fn command(self, api_url: &str, key: &str, arguments: &[&str]) -> Command {
         self.command_under(&[], api_url, key, arguments)
@@ -61,12 +74,11 @@ impl Sdk {
     /// The same, with arguments of the interpreter before the program. Paths are relative to the repository.
     fn command_under(self, before: &[&str], api_url: &str, key: &str, arguments: &[&str]) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let (interpreter, program) = match self {
-            Self::Node => ("target/sdk/node/node", "tests/sdk/node/calls.mjs"),
-            Self::Python => ("target/sdk/python/bin/python", "tests/sdk/python/calls.py"),
+        let program = match self {
+            Self::Node => "tests/sdk/node/calls.mjs",
+            Self::Python => "tests/sdk/python/calls.py",
         };
-        let interpreter = root.join(interpreter);
-        assert!(interpreter.exists(), "Clerk's SDKs are not installed: run scripts/setup");
+        let interpreter = root.join(self.interpreter());
         let mut command = Command::new(interpreter);
         command.current_dir(root).args(before).arg(root.join(program)).args(arguments).env_clear();
         command.env("NODE_PATH", root.join("target/sdk/node/node_modules"));

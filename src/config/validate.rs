@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use super::model::{Plan, ProbeWhen};
 use super::tree::Value;
 use clerk_client::secret::{io_reason, looks_like_secret, looks_like_secret_path, may_be_secret};
+use clerk_quota::{Bucket, Route, route};
 use prometheus_web::{ListenAddress, ParseListenAddressError};
 
 const MAX_NAME_CHARS: usize = 64;
@@ -178,6 +179,9 @@ pub(super) fn probe_path(text: &str) -> Result<(), String> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['#', '\\']);
     if has_odd_segment || !is_plain || text.parse::<PathAndQuery>().is_err() {
         return Err(format!("not a request path; {EXAMPLE}"));
+    }
+    if matches!(route::find("GET", text.as_bytes()), Route { bucket: Bucket::Route(_), .. }) {
+        return Err(format!("has a limit of its own, and Clerk does not allow to poll it; {EXAMPLE}"));
     }
     Ok(())
 }

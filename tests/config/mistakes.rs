@@ -71,6 +71,16 @@ fn instance_mistake_has_position_key_and_remedy() {
             "probe: { path: /users }",
             "4:20: instances[0].probe.path: does not start with /v1/; write one such as `/v1/users/count`",
         ),
+        (
+            "probe: { path: /v1/logs?limit=1 }",
+            "4:20: instances[0].probe.path: has a limit of its own, and Clerk does not allow to poll it; write one such as \
+             `/v1/users/count`",
+        ),
+        (
+            "probe: { path: /v1/%6Cogs/ }",
+            "4:20: instances[0].probe.path: has a limit of its own, and Clerk does not allow to poll it; write one such as \
+             `/v1/users/count`",
+        ),
         ("probe: { when: never }", "4:20: instances[0].probe.when: neither idle nor always; write `idle` or `always`"),
         (
             "probe: { schedule: '* * * * *' }",

@@ -189,6 +189,11 @@ impl InstanceLedger {
             return attempt.bucket;
         };
         self.record_response(observation);
+        if attempt.spender.route.has_own_limit() {
+            // Also if its number happens to be that of the other routes.
+            self.end_in(attempt.bucket, &attempt, at, end);
+            return attempt.bucket;
+        }
         let named = observation.quota.limit.filter(|_| matches!(attempt.bucket, Bucket::Instance | Bucket::Route(_)));
         let memory = ROUTE_LIMIT_TTL.max(self.settings.stale_after);
         let named_by = named.map(|limit| self.route_limits.name(attempt.spender.route, limit, at, memory));
@@ -324,8 +329,12 @@ impl InstanceLedger {
         if self.route_buckets.is_empty() {
             return;
         }
-        let agreeing: Vec<RouteId> =
-            self.route_buckets.keys().filter(|route| !self.route_limits.is_own(**route)).copied().collect();
+        let agreeing: Vec<RouteId> = self
+            .route_buckets
+            .keys()
+            .filter(|it| !it.has_own_limit() && !self.route_limits.is_own(**it))
+            .copied()
+            .collect();
         for route in agreeing {
             let context = self.context(Bucket::Route(route));
             self.bucket_mut(Bucket::Route(route)).retire(&context);

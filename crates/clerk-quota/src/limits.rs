@@ -29,7 +29,8 @@ pub enum Bucket {
     MembershipUpdate,
     /// Routes that Clerk does not limit (`GET /v1/jwks`).
     Unlimited,
-    /// A route whose responses report a different limit than all others: observed, not documented.
+    /// A route with a limit of its own that is not published: its responses report a different limit than all others, or
+    /// Clerk says that it has one (`GET /v1/logs`).
     Route(RouteId),
 }
 
@@ -194,9 +195,12 @@ impl Bucket {
     }
 
     /// Returns the bucket of a known route. `template` is from the catalogue, `method` in capitals.
-    pub(super) fn of_template(method: &str, template: &str) -> Self {
+    ///
+    /// The logs of an instance have a limit of their own (<https://clerk.com/changelog>, 2026-10-30).
+    pub(super) fn of_route(id: RouteId, method: &str, template: &str) -> Self {
         match (method, template) {
             ("GET", "/v1/jwks") => Self::Unlimited,
+            ("GET", "/v1/logs") => Self::Route(id),
             ("POST", "/v1/invitations") => Self::Invitations,
             ("POST", "/v1/invitations/bulk") => Self::InvitationsBulk,
             ("POST", "/v1/organizations/{organization_id}/invitations") => Self::OrganizationInvitations,

@@ -9,15 +9,20 @@ use super::{Tag, tags_of_route};
 use clerk_quota::route::path_params;
 
 /// Writes that issue or verify something and change no cached response. They are frequent: sessions get tokens this way.
-const CHANGE_NOTHING: [&str; 12] = [
+const CHANGE_NOTHING: [&str; 17] = [
+    "/v1/accountless_applications",
+    "/v1/accountless_applications/complete",
     "/v1/api_keys/verify",
     "/v1/clients/verify",
+    "/v1/email",
+    "/v1/email/batch",
     "/v1/m2m_tokens",
     "/v1/m2m_tokens/verify",
     "/v1/oauth_applications/access_tokens/verify",
     "/v1/proxy_checks",
     "/v1/sessions/{session_id}/tokens",
     "/v1/sessions/{session_id}/tokens/{template_name}",
+    "/v1/sessions/{session_id}/verify",
     "/v1/sign_in_tokens",
     "/v1/testing_tokens",
     "/v1/users/{user_id}/verify_password",
