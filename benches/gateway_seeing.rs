@@ -85,6 +85,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
         caller: None,
         policies: InstancePolicies { policies, ..InstancePolicies::default() },
         cache: Cache::new(cache::CacheOptions::new("bench"), Arc::clone(&clock)),
+        verifications: None,
     };
     let options = GatewayOptions {
         instances: vec![instance],

@@ -72,6 +72,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
             caller: None,
             policies: InstancePolicies { policies, ..InstancePolicies::default() },
             cache: Cache::new(cache::CacheOptions::new("prod").redis(Some(store())), Arc::clone(&clock)),
+            verifications: None,
         }],
         unknown_keys: UnknownKeyPolicy::Reject,
         tokens: Vec::new(),

@@ -108,6 +108,7 @@ fn gateway(clerk: Arc<Keeping>) -> Gateway {
             caller: None,
             policies: InstancePolicies { policies, ..InstancePolicies::default() },
             cache: Cache::new(CacheOptions::new("prod"), Arc::clone(&clock)),
+            verifications: None,
         }],
         unknown_keys: UnknownKeyPolicy::Forward(Arc::new(strangers)),
         tokens: vec![token],

@@ -15,7 +15,7 @@ use crate::gateway::{
     UNKNOWN_KEYS, UnknownKeyPolicy, passthrough,
 };
 use crate::metrics::{ConfigStatus, ReloadKind};
-use clerk_client::cache::{self, Cache, Encryption};
+use clerk_client::cache::{self, Cache, CacheContent, Encryption};
 use clerk_client::redis::RedisClient;
 use clerk_client::secret::Secret;
 use clerk_client::transport::Transport;
@@ -32,6 +32,8 @@ pub(super) struct GatewayRunner {
     upstream: Arc<dyn Transport>,
     store: Option<RedisClient>,
     caches: HashMap<Arc<str>, Cache>,
+    /// Of verifications; only where a policy keeps them.
+    verifications: HashMap<Arc<str>, Cache>,
     /// Encryption of responses in Redis, if configured.
     encryption: Option<Encryption>,
     reloads: Arc<ConfigStatus>,
@@ -70,6 +72,7 @@ impl GatewayRunner {
             upstream,
             store: store.transpose()?,
             caches: HashMap::new(),
+            verifications: HashMap::new(),
             encryption: encryption.transpose()?,
             tokens: WatchedFiles::new(reloads.reloads.stats(ReloadKind::CallerToken)),
             reloads,
@@ -226,6 +229,7 @@ impl GatewayRunner {
                 outbound: Arc::new(outbound),
                 further_keys: further.collect(),
                 caller: None,
+                verifications: self.verifications(&instance.name, &plan(gateway)),
                 policies: plan(gateway),
                 cache: self.cache(&instance.name, count),
             });
@@ -265,7 +269,30 @@ impl GatewayRunner {
         self.caches.insert(Arc::clone(name), cache.clone());
         cache
     }
+
+    /// The instance's cache of verifications, if a policy keeps them. Without an encryption key nothing of them is stored
+    /// in Redis.
+    fn verifications(&mut self, name: &Arc<str>, policies: &InstancePolicies) -> Option<Cache> {
+        if !policies.keeps_verifications() {
+            return None;
+        }
+        if let Some(cache) = self.verifications.get(name) {
+            return Some(cache.clone());
+        }
+        let redis = self.store.clone().filter(|_| self.encryption.is_some());
+        let options = cache::CacheOptions::new(Arc::clone(name))
+            .content(CacheContent::Verifications)
+            .memory_bytes(VERIFICATION_BYTES)
+            .redis(redis)
+            .encryption(self.encryption.clone());
+        let cache = Cache::new(options, Arc::clone(&self.clock));
+        self.verifications.insert(Arc::clone(name), cache.clone());
+        Some(cache)
+    }
 }
+
+/// Memory for the verifications of one instance, in bytes. One has about 1 KiB.
+const VERIFICATION_BYTES: u64 = 16 << 20;
 
 /// The files of the caller tokens.
 fn token_files(gateway: &config::GatewayConfig) -> impl Iterator<Item = PathBuf> {
@@ -310,7 +337,9 @@ fn policies(policies: &config::PolicyConfig) -> RoutePolicies {
         cache: policies.cache.mode,
         batch: policies.batch,
         pace: policies.pace.mode,
+        verify: policies.verify.mode,
         ttl: policies.cache.ttl,
+        verify_ttl: policies.verify.ttl,
         is_explicit: false,
     }
 }

@@ -53,6 +53,7 @@ pub(super) static SCHEMA: &[&Keys] = &[
     &gateway::CALLER,
     &gateway::POLICIES,
     &gateway::CACHE_POLICY,
+    &gateway::VERIFY,
     &gateway::PACE,
     &gateway::CACHE,
     &gateway::WEBHOOKS,

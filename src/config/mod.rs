@@ -33,7 +33,7 @@ mod validate;
 pub use error::{ConfigError, ConfigProblem, Position};
 pub use gateway::{
     CachePolicyConfig, CacheStoreConfig, CallerConfig, DEFAULT_LISTEN_ADDRESS, GatewayConfig, PacePolicyConfig,
-    PolicyConfig, UnknownKeyMode, WebhooksConfig,
+    PolicyConfig, UnknownKeyMode, VerifyPolicyConfig, WebhooksConfig,
 };
 pub use model::{Config, InstanceConfig, LimitSetting, Plan, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
 pub use telemetry::{DEFAULT_LISTEN_ADDRESS as DEFAULT_TELEMETRY_ADDRESS, TelemetryConfig};

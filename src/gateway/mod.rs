@@ -31,7 +31,7 @@ pub use accounting::stats::{CacheTotals, GatewayStats, InstanceStats, RequestCou
 pub use config::options::{
     CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
 };
-pub use config::policy::{InstancePolicies, Mode, RoutePolicies};
+pub use config::policy::{InstancePolicies, Mode, RoutePolicies, VERIFICATIONS};
 pub use request::error_response::{ATTEMPTS, DECISION, WAITED_MS};
 pub use request::own_paths::{DEFAULT_WEBHOOK_PATH, is_exporter_page};
 

@@ -80,8 +80,10 @@ policies:
   cache: { mode: shadow, ttl: 2m }
   batch: shadow
   pace: { mode: on, reserve: 0.25 }
+  verify: { mode: on, ttl: 30s }
   routes:
     "GET /v1/users/{user_id}": { cache: { mode: on, ttl: 30s }, batch: on }
+    POST /v1/m2m_tokens/verify: { verify: off }
     "POST /v1/users": { retry: off }
     "PATCH /v1/users/{user_id}": { pace: off }
     "DELETE /v1/users/{user_id}": { retry: on }
@@ -117,7 +119,11 @@ fn a_route_has_its_own_policies_over_the_defaults() {
     let user = gateway.routes[&("GET", "/v1/users/{user_id}")];
     assert_eq!((user.cache.mode, user.cache.ttl, user.batch), (Mode::On, Duration::from_secs(30), Mode::On));
     assert_eq!((user.retry, user.coalesce, user.pace.mode), (Mode::On, Mode::Off, Mode::On));
+    let verify = |policies: PolicyConfig| (policies.verify.mode, policies.verify.ttl);
+    assert_eq!(verify(gateway.policies), (Mode::On, Duration::from_secs(30)));
+    assert_eq!(verify(gateway.routes[&("POST", "/v1/m2m_tokens/verify")]), (Mode::Off, Duration::from_secs(30)));
     let create = gateway.routes[&("POST", "/v1/users")];
+    assert_eq!(create.verify.mode, Mode::Off);
     assert_eq!((create.retry, create.cache.mode, create.batch), (Mode::Off, Mode::Off, Mode::Off));
     // Writes are retried only where their route enables it by name.
     let retry = |method| gateway.routes[&(method, "/v1/users/{user_id}")].retry;
@@ -206,6 +212,14 @@ fn every_mistake_has_a_remedy() {
         ("callers: [{ name: x, token_file: web, instance: a, priority: 1 }]", "gateway.callers[0].priority"),
         ("policies: { retry: maybe }", "gateway.policies.retry: not a mode; write `off`, `shadow` or `on`"),
         ("policies: { cache: { ttl: 0s } }", "gateway.policies.cache.ttl: too short"),
+        ("policies: { verify: { ttl: 6m } }", "gateway.policies.verify.ttl: too long; write a duration from 1s to 5m"),
+        ("policies: { verify: sometimes }", "gateway.policies.verify: not a mode"),
+        ("policies: { verify: { ttl: 60s, max: 1 } }", "gateway.policies.verify.max: "),
+        (
+            "policies: { routes: { POST /v1/users: { verify: on } } }",
+            "nothing is verified here; write `verify` below POST",
+        ),
+        ("policies: { routes: { POST /v1/api_keys/verify: { cache: on } } }", "caching is for reads (GET) only"),
         ("policies: { pace: { reserve: 10 } }", "gateway.policies.pace.reserve: not between 0 and 0.5"),
         ("policies: { routes: { GET /v1/nothing: { retry: on } } }", "not a route of the Backend API"),
         ("policies: { routes: { POST /v1/users: { cache: on } } }", "caching is for reads (GET) only"),

@@ -97,7 +97,9 @@ fn policies() -> impl Strategy<Value = RoutePolicies> {
             batch,
             pace,
             is_explicit,
+            verify: Mode::Off,
             ttl: Duration::from_secs(5),
+            verify_ttl: Duration::from_secs(5),
         },
     )
 }

@@ -40,6 +40,7 @@ fn instance(name: &str, base: &str) -> InstanceOptions {
         caller: Some("team-a".into()),
         policies: InstancePolicies::default(),
         cache,
+        verifications: None,
     }
 }
 

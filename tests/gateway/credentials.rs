@@ -202,6 +202,7 @@ impl Machines {
             caller: None,
             policies: InstancePolicies { policies, ..InstancePolicies::default() },
             cache: Cache::new(cache::CacheOptions::new("a"), Arc::clone(&clock)),
+            verifications: None,
         };
         let options = GatewayOptions {
             instances: vec![instance],

@@ -5,6 +5,7 @@ mod cache;
 mod coalesce;
 mod figures;
 mod shadow;
+mod verification;
 mod writes;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -44,7 +45,9 @@ pub(crate) const OFF: RoutePolicies = RoutePolicies {
     cache: Mode::Off,
     batch: Mode::Off,
     pace: Mode::Off,
+    verify: Mode::Off,
     ttl: Duration::from_secs(60),
+    verify_ttl: Duration::from_secs(60),
     is_explicit: false,
 };
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::cache::{self, Cache, Encryption};
+use clerk_client::cache::{self, Cache, CacheContent, Encryption};
 use clerk_client::limiter::{self, DistributedLimiter, Priority};
 use clerk_client::outbound::{InstanceLimits, Outbound};
 use clerk_client::redis::RedisClient;
@@ -13,7 +13,7 @@ use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
-    CallerToken, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, InstanceStats, UNKNOWN_KEYS,
+    CallerToken, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, InstanceStats, UNKNOWN_KEYS,
     UnknownKeyPolicy, passthrough,
 };
 use clerk_exporter::sources::{Share, Sources};
@@ -228,6 +228,8 @@ pub(crate) struct Setup {
     /// The Redis cache, and its encryption.
     pub(crate) store: Option<RedisClient>,
     pub(crate) seal: Option<Encryption>,
+    /// Machine keys of the instance.
+    pub(crate) machine_keys: Vec<&'static str>,
     /// The shared limiter of gateways.
     pub(crate) budget: Option<Arc<dyn DistributedLimiter>>,
     /// Certificate authorities that the gateway trusts, and whether it uses HTTP/2 to Clerk.
@@ -246,6 +248,7 @@ impl Default for Setup {
             webhooks: None,
             store: None,
             seal: None,
+            machine_keys: Vec::new(),
             budget: None,
             client: HyperOptions::default(),
         }
@@ -261,7 +264,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(upstream: &Arc<dyn Transport>, base: &str, setup: Setup) -> Self {
-        let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, budget, .. } = setup;
+        let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, .. } = setup;
+        let (budget, machine_keys) = (setup.budget, setup.machine_keys);
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
         let names = if has_second { &["test", "second"][..] } else { &["test"] };
         let ledger = Arc::new(Ledger::new(names.iter().map(|name| settings(name))));
@@ -277,14 +281,22 @@ impl World {
                         Arc::new(InstanceLimits::sharing(options, Arc::clone(&clock), Arc::clone(budget)));
                 }
             }
+            let verifications = store.clone().zip(seal.clone()).map(|(store, seal)| {
+                let options = cache::CacheOptions::new(name).content(CacheContent::Verifications);
+                Cache::new(options.redis(store).encryption(seal), Arc::clone(&clock))
+            });
             let options = cache::CacheOptions::new(name).encryption(seal.take());
+            let inline =
+                |key: &&str| Arc::new(KeySource::of_machine(SecretSource::Inline(Secret::new((*key).to_owned()))));
+            let further = machine_keys.iter().map(inline).map(|source| FurtherKey { source, caller: None });
             InstanceOptions {
                 name: name.into(),
                 outbound: Arc::new(outbound),
-                further_keys: Vec::new(),
+                further_keys: further.collect(),
                 caller: None,
                 policies: plan.clone(),
                 cache: Cache::new(options.redis(store.clone()), Arc::clone(&clock)),
+                verifications,
             }
         };
         let mut instances = vec![instance("test", KEY)];

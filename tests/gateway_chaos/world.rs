@@ -188,6 +188,7 @@ impl Running {
             caller: None,
             policies: plan,
             cache: Cache::new(cache::CacheOptions::new("test").redis(store), Arc::clone(&clock)),
+            verifications: None,
         };
         let options = GatewayOptions {
             instances: vec![instance],

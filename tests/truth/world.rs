@@ -277,6 +277,7 @@ fn process(
             caller: None,
             policies: InstancePolicies { policies: policies(case.policies), ..InstancePolicies::default() },
             cache: Cache::new(CacheOptions::new("test"), Arc::clone(clock)),
+            verifications: None,
         };
         let token = |caller: Caller| CallerToken {
             caller: name(caller).into(),

@@ -127,6 +127,17 @@ impl RedisServer {
         Monitor(stream)
     }
 
+    /// Returns the names and values of all keys, which are strings.
+    pub async fn strings(&self) -> String {
+        let mut all = String::new();
+        for (key, _) in self.keys().await {
+            let value: Vec<u8> = self.command(&["GET", &key]).await;
+            all.push_str(&key);
+            all.push_str(&String::from_utf8_lossy(&value));
+        }
+        all
+    }
+
     /// Returns all keys with their TTL in milliseconds.
     pub async fn keys(&self) -> Vec<(String, i64)> {
         let keys: Vec<String> = self.command(&["KEYS", "*"]).await;

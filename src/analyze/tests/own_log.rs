@@ -51,7 +51,9 @@ const OFF: RoutePolicies = RoutePolicies {
     cache: Mode::Off,
     batch: Mode::Off,
     pace: Mode::Off,
+    verify: Mode::Off,
     ttl: TTL,
+    verify_ttl: TTL,
     is_explicit: false,
 };
 
@@ -133,6 +135,7 @@ async fn played(plan: &Plan, policies: RoutePolicies, limit: u64) -> Run {
         caller: None,
         policies: InstancePolicies { policies, ..InstancePolicies::default() },
         cache: Cache::new(CacheOptions::new("test"), Arc::clone(&clock)),
+        verifications: None,
     };
     let options = GatewayOptions {
         instances: vec![instance],

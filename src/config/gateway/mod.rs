@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use model::{
     CachePolicyConfig, CacheStoreConfig, CallerConfig, GatewayConfig, PacePolicyConfig, PolicyConfig, UnknownKeyMode,
-    WebhooksConfig,
+    VerifyPolicyConfig, WebhooksConfig,
 };
 
 use super::error::Position;
@@ -50,7 +50,7 @@ pub(super) static CALLER: Keys = Keys { section: "callers", known: &["name", "to
 pub(super) static CACHE: Keys =
     Keys { section: "gateway.cache", known: &["memory", "redis_url_file", "encryption_key_file"] };
 pub(super) static WEBHOOKS: Keys = Keys { section: "webhooks", known: &["path", "signing_secret_files"] };
-pub(super) use policies::{CACHE_POLICY, PACE, POLICIES};
+pub(super) use policies::{CACHE_POLICY, PACE, POLICIES, VERIFY};
 
 /// The default listen address of the gateway.
 pub const DEFAULT_LISTEN_ADDRESS: &str = "127.0.0.1:10430";

@@ -79,6 +79,17 @@ pub struct PolicyConfig {
     pub batch: Mode,
     /// Queues requests for the rate limit.
     pub pace: PacePolicyConfig,
+    /// Coalesces and keeps verifications of tokens.
+    pub verify: VerifyPolicyConfig,
+}
+
+/// Policy of verifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyPolicyConfig {
+    /// Whether successes are kept.
+    pub mode: Mode,
+    /// Maximum age, and so how long a token may be accepted after its revocation elsewhere; 1 s to 5 min.
+    pub ttl: Duration,
 }
 
 /// Caching policy.
@@ -108,6 +119,8 @@ impl Default for PolicyConfig {
             cache: CachePolicyConfig { mode: Mode::Shadow, ttl: Duration::from_secs(60) },
             batch: Mode::Shadow,
             pace: PacePolicyConfig { mode: Mode::Shadow, reserve: 0.1 },
+            // It changes how soon a revocation elsewhere takes effect.
+            verify: VerifyPolicyConfig { mode: Mode::Off, ttl: Duration::from_secs(60) },
         }
     }
 }

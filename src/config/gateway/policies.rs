@@ -9,15 +9,19 @@ use super::super::reader::{Field, Keys, Report, Section};
 use super::super::tree::Value;
 use super::super::validate;
 use super::model::PolicyConfig;
-use crate::gateway::Mode;
+use crate::gateway::{Mode, VERIFICATIONS};
 use clerk_quota::route;
 
 pub(in super::super) static POLICIES: Keys =
-    Keys { section: "policies", known: &["retry", "coalesce", "cache", "batch", "pace", "routes"] };
+    Keys { section: "policies", known: &["retry", "coalesce", "cache", "batch", "pace", "verify", "routes"] };
 pub(in super::super) static CACHE_POLICY: Keys = Keys { section: "policies.cache", known: &["mode", "ttl"] };
 pub(in super::super) static PACE: Keys = Keys { section: "policies.pace", known: &["mode", "reserve"] };
 
+pub(in super::super) static VERIFY: Keys = Keys { section: "policies.verify", known: &["mode", "ttl"] };
+
 const TTLS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+
+const VERIFY_TTLS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
 
 /// The route that looks up single users: the only one that can be batched.
 const USER: (&str, &str) = ("GET", "/v1/users/{user_id}");
@@ -52,7 +56,7 @@ fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Ro
         let Some(mut section) = Section::open(field, &ROUTE, SCHEMA, report) else { continue };
         let (name, place) = (section.path.clone(), section.place);
         let mut policies = *defaults;
-        let says_retry = section.has("retry");
+        let (says_retry, says_verify) = (section.has("retry"), section.has("verify"));
         let asks_for = asks_for(&mut section, &mut policies, report);
         if policies.pace.reserve != defaults.pace.reserve {
             let message = "all routes share one reserve; write it below `policies.pace`";
@@ -70,6 +74,14 @@ fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Ro
                 policies.retry = Mode::Off;
             }
         }
+        if !is_verification(route) {
+            if says_verify && policies.verify.mode != Mode::Off {
+                let message =
+                    format!("nothing is verified here; write `verify` below POST {}", VERIFICATIONS.join(", "));
+                report.problem(Some(place), &name, &message);
+            }
+            policies.verify.mode = Mode::Off;
+        }
         if route != USER {
             if asks_for[2].0 {
                 let message = format!("only `{} {}` can be batched; remove `batch`", USER.0, USER.1);
@@ -84,7 +96,12 @@ fn read_routes(field: Field, defaults: &PolicyConfig, report: &mut Report) -> Ro
     routes
 }
 
-static ROUTE: Keys = Keys { section: "policies", known: &["retry", "coalesce", "cache", "batch", "pace"] };
+static ROUTE: Keys = Keys { section: "policies", known: &["retry", "coalesce", "cache", "batch", "pace", "verify"] };
+
+/// Whether a route verifies a token.
+pub(super) fn is_verification((method, template): (&str, &str)) -> bool {
+    method == "POST" && VERIFICATIONS.contains(&template)
+}
 
 /// Applies a route's keys, and returns which of `coalesce`, `cache` and `batch` it sets itself.
 fn asks_for(section: &mut Section, policies: &mut PolicyConfig, report: &mut Report) -> [(bool, &'static str); 3] {
@@ -119,6 +136,13 @@ fn apply(section: &mut Section, policies: &mut PolicyConfig, report: &mut Report
     {
         let reserve = field.check(report, validate::reserve);
         policies.pace.reserve = reserve.unwrap_or(policies.pace.reserve);
+    }
+    if let Some(field) = section.take("verify")
+        && let Some(mut section) = with_mode(field, &VERIFY, &mut policies.verify.mode, report)
+        && let Some(field) = section.take("ttl")
+    {
+        let ttl = field.check(report, |value| validate::duration(value, VERIFY_TTLS));
+        policies.verify.ttl = ttl.unwrap_or(policies.verify.ttl);
     }
 }
 

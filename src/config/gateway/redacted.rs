@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::super::redacted::{Text, duration, path, secret_file, text};
 use super::model::{CallerConfig, GatewayConfig, PolicyConfig, UnknownKeyMode};
+use super::policies::is_verification;
 use clerk_client::limiter::Priority;
 
 #[derive(Serialize)]
@@ -46,6 +47,16 @@ struct PoliciesView {
     routes: BTreeMap<String, PolicyView>,
 }
 
+/// What a set of policies is for.
+#[derive(Debug, Clone, Copy)]
+enum RouteKind {
+    /// Defaults of all routes.
+    Any,
+    Read,
+    Verification,
+    Write,
+}
+
 /// Routes that write have only some of the policies.
 #[derive(Serialize)]
 struct PolicyView {
@@ -57,6 +68,8 @@ struct PolicyView {
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<&'static str>,
     pace: PacePolicyView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<CachePolicyView>,
 }
 
 #[derive(Serialize)]
@@ -90,7 +103,14 @@ impl GatewayView {
     pub(in super::super) fn of(gateway: &GatewayConfig) -> Self {
         let is_clear_text = gateway.web_config_file.is_none() && !gateway.listen.is_local();
         let routes = gateway.routes.iter().map(|((method, template), policies)| {
-            (format!("{method} {template}"), PolicyView::of(policies, *method == "GET"))
+            let kind = if *method == "GET" {
+                RouteKind::Read
+            } else if is_verification((method, template)) {
+                RouteKind::Verification
+            } else {
+                RouteKind::Write
+            };
+            (format!("{method} {template}"), PolicyView::of(policies, kind))
         });
         Self {
             listen_address: text(&gateway.listen),
@@ -105,7 +125,7 @@ impl GatewayView {
             max_wait: duration(gateway.max_wait),
             max_in_flight: gateway.max_in_flight,
             callers: gateway.callers.iter().map(CallerView::of).collect(),
-            policies: PoliciesView { all: PolicyView::of(&gateway.policies, true), routes: routes.collect() },
+            policies: PoliciesView { all: PolicyView::of(&gateway.policies, RouteKind::Any), routes: routes.collect() },
             cache: CacheView {
                 memory: size(gateway.cache.memory_bytes),
                 redis_url_file: gateway.cache.redis_url.as_ref().map(secret_file),
@@ -135,14 +155,17 @@ impl CallerView {
 }
 
 impl PolicyView {
-    fn of(policies: &PolicyConfig, reads: bool) -> Self {
-        let cache = policies.cache;
+    fn of(policies: &PolicyConfig, kind: RouteKind) -> Self {
+        let (cache, verify) = (policies.cache, policies.verify);
+        let reads = matches!(kind, RouteKind::Any | RouteKind::Read);
+        let verifies = matches!(kind, RouteKind::Any | RouteKind::Verification);
         Self {
             retry: policies.retry.as_str(),
             coalesce: reads.then(|| policies.coalesce.as_str()),
             cache: reads.then(|| CachePolicyView { mode: cache.mode.as_str(), ttl: duration(cache.ttl) }),
             batch: reads.then(|| policies.batch.as_str()),
             pace: PacePolicyView { mode: policies.pace.mode.as_str(), reserve: policies.pace.reserve },
+            verify: verifies.then(|| CachePolicyView { mode: verify.mode.as_str(), ttl: duration(verify.ttl) }),
         }
     }
 }

@@ -90,11 +90,13 @@ pub enum Saving {
     Coalesce,
     /// One list request for several lookups of single resources.
     Batch,
+    /// A kept verification, or one request for several identical ones.
+    Verify,
 }
 
 impl Saving {
     /// All savings.
-    pub const ALL: [Self; 3] = [Self::Cache, Self::Coalesce, Self::Batch];
+    pub const ALL: [Self; 4] = [Self::Cache, Self::Coalesce, Self::Batch, Self::Verify];
 
     /// The value of the label `by`.
     #[must_use]
@@ -103,6 +105,7 @@ impl Saving {
             Self::Cache => "cache",
             Self::Coalesce => "coalesce",
             Self::Batch => "batch",
+            Self::Verify => "verify",
         }
     }
 }

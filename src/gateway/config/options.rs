@@ -9,6 +9,8 @@ use super::policy::InstancePolicies;
 use crate::gateway::accounting::access_log::AccessLog;
 use crate::gateway::accounting::stats::UNKNOWN_KEYS;
 use clerk_client::cache::Cache;
+#[cfg(doc)]
+use clerk_client::cache::CacheContent;
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::Outbound;
 use clerk_client::secret::{KeySource, Secret, SecretSource};
@@ -51,6 +53,8 @@ pub struct InstanceOptions {
     pub policies: InstancePolicies,
     /// The cache, which also coalesces requests.
     pub cache: Cache,
+    /// The cache of verifications, with [`CacheContent::Verifications`]; `None`: one in memory, if a policy needs it.
+    pub verifications: Option<Cache>,
 }
 
 /// An additional key of an instance: during key rotation, or for another team.

@@ -10,6 +10,10 @@ use clerk_client::outbound::retry::{Idempotency, RetryPolicy};
 use clerk_client::outbound::{ExecuteOptions, QueueOptions};
 use clerk_quota::Route;
 
+/// The routes that verify a token (POST).
+pub const VERIFICATIONS: [&str; 3] =
+    ["/v1/api_keys/verify", "/v1/m2m_tokens/verify", "/v1/oauth_applications/access_tokens/verify"];
+
 /// Whether a policy is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Mode {
@@ -56,8 +60,12 @@ pub struct RoutePolicies {
     pub batch: Mode,
     /// Queues requests for the rate limit, and sheds those that would wait too long.
     pub pace: Mode,
+    /// Coalesces and keeps successful verifications of tokens.
+    pub verify: Mode,
     /// Maximum age of a cached response.
     pub ttl: Duration,
+    /// Maximum age of a kept verification.
+    pub verify_ttl: Duration,
     /// Whether the policies are configured for this route by name. Responses of routes that no webhook covers are
     /// cached only then.
     pub is_explicit: bool,
@@ -66,12 +74,19 @@ pub struct RoutePolicies {
 impl RoutePolicies {
     /// Each policy's configuration key with its mode.
     #[must_use]
-    pub const fn modes(&self) -> [(&'static str, Mode); 5] {
-        let Self { retry, coalesce, cache, batch, pace, .. } = *self;
-        [("retry", retry), ("coalesce", coalesce), ("cache", cache), ("batch", batch), ("pace", pace)]
+    pub const fn modes(&self) -> [(&'static str, Mode); 6] {
+        let Self { retry, coalesce, cache, batch, pace, verify, .. } = *self;
+        [
+            ("retry", retry),
+            ("coalesce", coalesce),
+            ("cache", cache),
+            ("batch", batch),
+            ("pace", pace),
+            ("verify", verify),
+        ]
     }
 
-    /// The same policies without those that share responses between requests.
+    /// The same policies without those that share responses between credentials.
     pub(in crate::gateway) const fn without_sharing(self) -> Self {
         Self { coalesce: Mode::Off, cache: Mode::Off, batch: Mode::Off, ..self }
     }
@@ -92,8 +107,18 @@ impl RoutePolicies {
 impl Default for RoutePolicies {
     fn default() -> Self {
         let off = Mode::Off;
-        let (ttl, is_explicit) = (Duration::from_secs(60), false);
-        Self { retry: off, coalesce: off, cache: off, batch: off, pace: off, ttl, is_explicit }
+        let ttl = Duration::from_secs(60);
+        Self {
+            retry: off,
+            coalesce: off,
+            cache: off,
+            batch: off,
+            pace: off,
+            verify: off,
+            ttl,
+            verify_ttl: ttl,
+            is_explicit: false,
+        }
     }
 }
 
@@ -131,17 +156,19 @@ impl Default for InstancePolicies {
 }
 
 impl InstancePolicies {
-    /// Returns the policies of a request. Only reads are coalesced, cached or batched.
+    /// Returns the policies of a request. Only reads are coalesced, cached or batched, and only verifications are verified.
     #[must_use]
     pub fn decide(&self, method: &Method, route: &Route) -> RoutePolicies {
         let is_read = *method == Method::GET || *method == Method::HEAD;
         let policies = self.of_route(if is_read { "GET" } else { method.as_str() }, route.template);
         if is_read {
-            return policies;
+            return RoutePolicies { verify: Mode::Off, ..policies };
         }
+        let is_verification = *method == Method::POST && VERIFICATIONS.contains(&route.template);
+        let verify = if is_verification { policies.verify } else { Mode::Off };
         // Writes are retried only where their route enables it by name.
         let retry = if policies.is_explicit { policies.retry } else { Mode::Off };
-        RoutePolicies { retry, coalesce: Mode::Off, cache: Mode::Off, batch: Mode::Off, ..policies }
+        RoutePolicies { retry, verify, coalesce: Mode::Off, cache: Mode::Off, batch: Mode::Off, ..policies }
     }
 
     fn of_route(&self, method: &str, template: &'static str) -> RoutePolicies {
@@ -151,6 +178,12 @@ impl InstancePolicies {
         // Few routes have their own policies: a linear search is fast.
         let own = self.routes.iter().find(|((known, route), _)| *route == template && *known == method);
         own.map_or(self.policies, |(_, policies)| RoutePolicies { is_explicit: true, ..*policies })
+    }
+
+    /// Whether verifications of any route are kept.
+    #[must_use]
+    pub fn keeps_verifications(&self) -> bool {
+        self.routes.values().chain([&self.policies]).any(|policies| policies.verify.is_on())
     }
 
     /// Whether the responses of any route are cached.

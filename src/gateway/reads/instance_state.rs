@@ -58,6 +58,8 @@ impl LookUpKind {
 #[derive(Debug)]
 pub(in crate::gateway) struct InstanceState {
     pub(in crate::gateway) cache: Cache,
+    /// Verifications of tokens, if a policy keeps them.
+    pub(in crate::gateway) verifications: Option<Cache>,
     /// Separate from the real cache, so that a cache policy in shadow mode never serves a response.
     shadow: Cache,
     loaders: Mutex<HashMap<LookUpKind, Loader>>,
@@ -68,10 +70,16 @@ pub(in crate::gateway) struct InstanceState {
 }
 
 impl InstanceState {
-    pub(in crate::gateway) fn new(cache: Cache, name: &Arc<str>, clock: &Arc<Clock>) -> Self {
+    pub(in crate::gateway) fn new(
+        cache: Cache,
+        verifications: Option<Cache>,
+        name: &Arc<str>,
+        clock: &Arc<Clock>,
+    ) -> Self {
         let options = cache::CacheOptions::new(Arc::clone(name)).memory_bytes(SHADOW_BYTES);
         Self {
             cache,
+            verifications,
             shadow: Cache::new(options, Arc::clone(clock)),
             loaders: Mutex::default(),
             clock: Arc::clone(clock),
@@ -80,9 +88,9 @@ impl InstanceState {
         }
     }
 
-    /// Both caches; invalidations apply to both.
-    pub(in crate::gateway) fn caches(&self) -> [&Cache; 2] {
-        [&self.cache, &self.shadow]
+    /// All caches; invalidations apply to all.
+    pub(in crate::gateway) fn caches(&self) -> impl Iterator<Item = &Cache> {
+        [&self.cache, &self.shadow].into_iter().chain(&self.verifications)
     }
 
     /// Returns the loader of a kind of lookups, or `None` if there are too many kinds.

@@ -4,5 +4,7 @@ pub(super) mod instance_state;
 pub(super) mod read_path;
 pub(super) mod shadow_batches;
 pub(super) mod shareable;
+mod shared_response;
 pub(super) mod upstream_fetch;
+mod verification;
 pub(super) mod write_invalidation;

@@ -4,25 +4,21 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
-use http::header::{AGE, AUTHORIZATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Response};
 use parking_lot::Mutex;
 
 use super::instance_state::LookUpKind;
 use super::shareable::RequestDirectives;
-use super::upstream_fetch::{FetchError, FetchStats, Fetcher};
-use super::write_invalidation::{invalidate_named, is_gone};
+use super::upstream_fetch::Fetcher;
 use crate::gateway::accounting::access_log::{AccessLog, LoggedRequest};
-use crate::gateway::accounting::decision::{Decision, Saving};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
-use crate::gateway::request::error_response::ErrorResponse;
-use crate::gateway::request::transaction::{Transaction, add_decision_headers, respond, upstream_error};
+use crate::gateway::request::transaction::Transaction;
 use crate::gateway::request::upstream_request::UpstreamRequest;
-use clerk_client::cache::{self, Cache, CacheKey, CacheKeyParts, CachedResponse, Hit};
-use clerk_client::clerk::Error;
+use clerk_client::cache::{self, Cache, CacheKey, CacheKeyParts, Hit};
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::Credentials;
-use clerk_client::outbound::retry::RetryableError;
 use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{ReadTags, Tag, tags_of_read};
 use clerk_quota::Route;
@@ -115,7 +111,7 @@ impl Transaction {
         response
     }
 
-    async fn coalesce(mut self: Box<Self>, read: ReadRequest, policies: RoutePolicies) -> Response<Body> {
+    async fn coalesce(self: Box<Self>, read: ReadRequest, policies: RoutePolicies) -> Response<Body> {
         // Cache hits need no fetcher.
         let fetcher = OnceLock::new();
         let fetch = || {
@@ -135,47 +131,11 @@ impl Transaction {
         } else {
             fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
         };
-        let (stats, large) =
-            fetcher.get().map(|fetcher| (*fetcher.stats.lock(), fetcher.large.lock().take())).unwrap_or_default();
-        self.record.dry_run.set_pace(stats.pace_forecast);
-        self.record.dry_run.batched = stats.shadow_batched;
-        if let Ok((answer, Hit::Fetched)) = &answer
-            && is_gone(answer.status())
-        {
-            Box::pin(invalidate_named(&self.instance, self.route.template, self.request.path())).await;
-        }
-        match answer {
-            // A rejected key says nothing about other keys of the same instance.
-            Ok((answer, Hit::Coalesced)) if is_of_the_key(answer.status()) => {
-                Box::pin(self.forward(RequestBody::empty())).await
-            }
-            Ok((answer, hit)) => self.respond_from(answer, hit, stats),
-            Err(why) => match (large, &*why) {
-                (Some(forwarded), _) => respond(forwarded, &self.instance, self.record),
-                (None, FetchError::Unshareable) => Box::pin(self.forward(RequestBody::empty())).await,
-                (None, FetchError::Send(error)) => {
-                    upstream_error(&self.instance, ErrorResponse::request_failed(error), error, self.record)
-                }
-                (None, FetchError::List(error)) => match error {
-                    Error::Shed(shed) => {
-                        upstream_error(&self.instance, ErrorResponse::throttled(shed), shed, self.record)
-                    }
-                    Error::Transport { source, attempts } => {
-                        let answer = ErrorResponse::bad_gateway(source, *attempts);
-                        upstream_error(&self.instance, answer, source, self.record)
-                    }
-                    _ => Box::pin(self.forward(RequestBody::empty())).await,
-                },
-                (None, FetchError::Broken(error)) => {
-                    let answer = ErrorResponse::bad_gateway(error, stats.attempts.max(1));
-                    upstream_error(&self.instance, answer, error, self.record)
-                }
-            },
-        }
+        self.respond_shared(answer, fetcher.get(), &Bytes::new()).await
     }
 
     /// Without pacing there is no queue, so that reads of both priorities can share a response.
-    const fn cache_priority(&self, policies: RoutePolicies) -> Priority {
+    pub(super) const fn cache_priority(&self, policies: RoutePolicies) -> Priority {
         if policies.pace.is_on() { self.priority } else { Priority::High }
     }
 
@@ -183,6 +143,7 @@ impl Transaction {
         Fetcher {
             instance: Arc::clone(&self.instance),
             request: self.request.clone(),
+            body: Bytes::new(),
             route: self.route,
             credentials: self.credentials,
             caller: self.record.caller,
@@ -195,64 +156,4 @@ impl Transaction {
             large: Mutex::default(),
         }
     }
-
-    fn respond_from(mut self, answer: CachedResponse, hit: Hit, stats: FetchStats) -> Response<Body> {
-        let (status, mut headers, body) = match hit.age() {
-            Some(age) => {
-                let mut headers = replayable_headers(answer.headers());
-                headers.insert(AGE, HeaderValue::from(age.as_secs()));
-                (answer.status(), headers, answer.body().clone())
-            }
-            None => answer.into_parts(),
-        };
-        let decision = match hit {
-            Hit::Memory { .. } | Hit::Redis { .. } => Decision::CacheHit,
-            Hit::Stale { .. } => Decision::Stale,
-            Hit::Coalesced => Decision::Coalesced,
-            Hit::Fetched if stats.is_batched => Decision::Batched,
-            Hit::Fetched => Decision::of(stats.attempts, stats.waited),
-        };
-        let saving = match decision {
-            Decision::CacheHit => Some(Saving::Cache),
-            // If this request led the fetch, the upstream request was not saved.
-            Decision::Stale if !stats.is_leader => Some(Saving::Cache),
-            Decision::Coalesced => Some(Saving::Coalesce),
-            Decision::Batched if !stats.is_batch_leader => Some(Saving::Batch),
-            _ => None,
-        };
-        if let Some(saving) = saving {
-            self.record.counters.save(saving, 1);
-        }
-        if hit == Hit::Fetched {
-            self.record.upstream = stats.latency;
-            self.record.dry_run.retried =
-                self.policies.retry == Mode::Shadow && RetryableError::of_status(status).is_some();
-        }
-        add_decision_headers(&mut headers, decision, stats.attempts, stats.waited);
-        self.record.finish(status, decision);
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
-    }
-}
-
-/// The headers of a replayed response. Quotas and `Retry-After` are removed: they were only valid when Clerk responded.
-fn replayable_headers(headers: &HeaderMap) -> HeaderMap {
-    let is_kept = |name: &HeaderName| {
-        let text = name.as_str();
-        *name != RETRY_AFTER
-            && !["ratelimit", "x-ratelimit", "x-rate-limit"].iter().any(|prefix| text.starts_with(prefix))
-    };
-    // Two more for the age and the decision.
-    let mut kept = HeaderMap::with_capacity(headers.len() + 2);
-    for (name, value) in headers.iter().filter(|(name, _)| is_kept(name)) {
-        kept.append(name, value.clone());
-    }
-    kept
-}
-
-/// Whether Clerk rejected the key.
-fn is_of_the_key(status: StatusCode) -> bool {
-    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }

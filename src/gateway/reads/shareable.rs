@@ -4,7 +4,9 @@
 //! response. A read with any other field is forwarded unchanged and not shared. `docs/gateway.md` has the lists; a test
 //! compares them.
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, VARY};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, VARY,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header with the Backend API version that a client uses.
@@ -67,6 +69,16 @@ impl<'a> RequestDirectives<'a> {
     /// `None` if the response may depend on further fields, or if a field is repeated. One pass over all names is
     /// cheaper than a lookup of each.
     pub(in crate::gateway) fn of(headers: &'a HeaderMap) -> Option<Self> {
+        Self::with(headers, &[])
+    }
+
+    /// The same for a request with a body, which is compared itself, with its type.
+    pub(in crate::gateway) fn of_body(headers: &'a HeaderMap) -> Option<Self> {
+        let is_single = headers.get_all(CONTENT_TYPE).iter().nth(1).is_none();
+        is_single.then(|| Self::with(headers, &[CONTENT_LENGTH])).flatten()
+    }
+
+    fn with(headers: &'a HeaderMap, allowed: &[HeaderName]) -> Option<Self> {
         let mut directives = Self { accept: None, api_version: None };
         for (name, value) in headers {
             let is_fine = if *name == ACCEPT {
@@ -75,6 +87,7 @@ impl<'a> RequestDirectives<'a> {
                 directives.api_version.replace(value).is_none()
             } else {
                 LEFT_OUT_FIELDS.contains(name)
+                    || allowed.contains(name)
                     || HARMLESS_FIELDS.binary_search(&name.as_str()).is_ok()
                     || HARMLESS_VALUES.iter().any(|(field, harmless)| name == field && value == harmless)
             };

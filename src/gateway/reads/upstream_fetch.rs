@@ -18,7 +18,6 @@ use crate::gateway::request::upstream_request::UpstreamRequest;
 use clerk_client::cache::{CacheKey, CachedResponse};
 use clerk_client::clerk::{ApiError, Error};
 use clerk_client::limiter::{Priority, ThrottleForecast};
-use clerk_client::outbound::retry::Idempotency;
 use clerk_client::outbound::{
     Credentials, ForwardRequest, ForwardedResponse, RequestError, SendError, UpstreamResponse,
 };
@@ -61,6 +60,8 @@ pub(in crate::gateway) enum FetchError {
 pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
     pub(in crate::gateway) request: UpstreamRequest,
+    /// The body of a verification; reads have none.
+    pub(in crate::gateway) body: Bytes,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
     /// The caller of the first request; the upstream request is attributed to it.
@@ -94,9 +95,9 @@ impl Fetcher {
             head: self.request.clone().into_head(),
             // They are specific to one client, and the response is shared.
             omitted: &LEFT_OUT_FIELDS,
-            body: RequestBody::empty(),
+            body: body_of(&self.body),
             route: self.route,
-            idempotency: Idempotency::of(self.request.method()),
+            idempotency: self.policies.idempotency(self.request.method()),
             credentials: self.credentials,
             caller: self.caller,
         };
@@ -205,6 +206,11 @@ impl Fetcher {
         let body = error_body(&error.message, &error.message, code, error.trace_id.as_deref());
         self.stored(error.status, headers, body)
     }
+}
+
+/// A body in memory. Reads have none, and no length of it.
+pub(in crate::gateway) fn body_of(bytes: &Bytes) -> RequestBody {
+    if bytes.is_empty() { RequestBody::empty() } else { RequestBody::from(bytes.clone()) }
 }
 
 /// Whether this status of a batch applies to each of its lookups.

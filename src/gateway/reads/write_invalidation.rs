@@ -64,8 +64,8 @@ impl Drop for WriteGuard {
     fn drop(&mut self) {
         if !self.changes.is_empty() {
             let doubt = self.doubt();
-            let caches = self.instance.state.caches();
-            caches.iter().for_each(|cache| cache.invalidate_in_doubt_soon(&self.changes, doubt));
+            let mut caches = self.instance.state.caches();
+            caches.by_ref().for_each(|cache| cache.invalidate_in_doubt_soon(&self.changes, doubt));
         }
     }
 }

@@ -38,6 +38,9 @@ impl Gateway {
         match self.begin(request) {
             Admission::Rejected(response) => *response,
             Admission::Accepted(transaction, body) if transaction.is_read(&body) => transaction.answer_read().await,
+            Admission::Accepted(transaction, body) if transaction.verifies() => {
+                Box::pin(transaction.verify(body)).await
+            }
             Admission::Accepted(transaction, body) => transaction.forward(body).await,
         }
     }

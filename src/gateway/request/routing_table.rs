@@ -16,11 +16,15 @@ use crate::gateway::config::options::{
 };
 use crate::gateway::config::policy::{InstancePolicies, Mode, RoutePolicies};
 use crate::gateway::reads::instance_state::InstanceState;
-use clerk_client::cache::{self, Cache};
+use clerk_client::cache::{self, Cache, CacheContent};
 use clerk_client::limiter::{Priority, ThrottleForecast};
 use clerk_client::outbound::{Credentials, Outbound};
 use clerk_client::secret::KeySource;
 use clerk_quota::Route;
+use clerk_quota::clock::Clock;
+
+/// Memory for verifications, where none is given. One has about 1 KiB.
+const VERIFICATION_BYTES: u64 = 16 << 20;
 
 /// The options, prepared for requests.
 #[derive(Debug)]
@@ -111,7 +115,7 @@ impl RoutingTable {
         let mut credentials = CredentialStore::default();
         let mut instances: Vec<Arc<InstanceRuntime>> = Vec::new();
         for options in options.instances {
-            let InstanceOptions { name, outbound, further_keys, caller, policies, cache } = options;
+            let InstanceOptions { name, outbound, further_keys, caller, policies, cache, verifications } = options;
             if *name == *UNKNOWN_KEYS {
                 return Err(ConfigureError::Reserved);
             }
@@ -124,7 +128,8 @@ impl RoutingTable {
                 credentials.keys.push(KnownKey { source, instance: instances.len(), caller });
             }
             let log = instance_log(&name);
-            instances.push(Arc::new(instance(&name, outbound, policies, cache, counters(&name), log)?));
+            let caches = (cache, verifications);
+            instances.push(Arc::new(instance(&name, outbound, policies, caches, counters(&name), log)?));
         }
         for (first, second) in credentials.ambiguous() {
             let [first, second] = [first, second].map(|place| &*instances[place].name);
@@ -150,7 +155,7 @@ impl RoutingTable {
             let options = cache::CacheOptions::new(Arc::clone(&name)).memory_bytes(0);
             let cache = Cache::new(options, Arc::clone(&outbound.clock));
             let (counters, log) = (Arc::clone(&counters), instance_log(&name));
-            instance(&name, outbound, InstancePolicies::default(), cache, counters, log).map(Arc::new)
+            instance(&name, outbound, InstancePolicies::default(), (cache, None), counters, log).map(Arc::new)
         };
         let (forward, keyless) = match options.unknown_keys {
             UnknownKeyPolicy::Forward(outbound) => (Some(way(outbound)?), None),
@@ -168,16 +173,26 @@ fn common_way(instances: &[Arc<InstanceRuntime>]) -> Option<Arc<Outbound>> {
     is_common.then(|| Arc::new(passthrough(Arc::clone(transport), base.clone(), Arc::clone(clock))))
 }
 
+/// A cache of verifications of this process alone.
+fn verifications_in_memory(name: &Arc<str>, clock: &Arc<Clock>) -> Cache {
+    let options = cache::CacheOptions::new(Arc::clone(name)).content(CacheContent::Verifications);
+    Cache::new(options.memory_bytes(VERIFICATION_BYTES), Arc::clone(clock))
+}
+
 fn instance(
     name: &Arc<str>,
     outbound: Arc<Outbound>,
     policies: InstancePolicies,
-    cache: Cache,
+    (cache, verifications): (Cache, Option<Cache>),
     counters: Arc<RequestCounters>,
     log: Option<InstanceLog>,
 ) -> Result<InstanceRuntime, ConfigureError> {
     let target = UpstreamTarget::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
-    let state = InstanceState::new(cache, name, &outbound.clock);
+    let verifications = verifications.filter(|_| policies.keeps_verifications()).or_else(|| {
+        let new = || verifications_in_memory(name, &outbound.clock);
+        policies.keeps_verifications().then(new)
+    });
+    let state = InstanceState::new(cache, verifications, name, &outbound.clock);
     let access_log = log.as_ref().map(|log| log.log.clone());
     let outbound = match log {
         Some(log) => Arc::new(Outbound { log: Some(Arc::new(log)), ..(*outbound).clone() }),

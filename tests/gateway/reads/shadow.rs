@@ -49,7 +49,7 @@ async fn shadow_policy_changes_no_response_or_request() {
         let numbers = reads.world.numbers();
         assert_eq!(numbers.shadowed.iter().sum::<u64>(), times, "nothing else: {policies:?}");
         assert_eq!(numbers.decisions[Decision::Forwarded.index()], 28);
-        assert_eq!(numbers.saved, [0; 3]);
+        assert_eq!(numbers.saved, [0; 4]);
         let sizes = |answers: &[Answer]| answers.iter().map(|answer| answer.headers.len()).collect::<Vec<_>>();
         assert_eq!(sizes(&answers), sizes(&expected), "no header more or less");
     }

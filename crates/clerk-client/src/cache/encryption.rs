@@ -15,10 +15,12 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use file_fingerprint::{ReloadStats, WatchedFiles};
+use hmac::{KeyInit, Mac};
 use parking_lot::{Mutex, RwLock};
 use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 
+use super::key::MacKey;
 use crate::secret::{SecretError, SecretSource};
 
 const KEY_LEN: usize = 32;
@@ -44,6 +46,8 @@ struct Keys {
 struct EncryptionKey {
     name: [u8; NAME_LEN],
     key: RandomizedNonceKey,
+    /// Derived from the key, for keyed hashes.
+    mac: MacKey,
 }
 
 /// Number of replaced keys kept for decryption, besides those given at the start.
@@ -148,6 +152,11 @@ impl Encryption {
         Arc::clone(&self.0.keys.read())
     }
 
+    /// The key for keyed hashes. It changes with the current key.
+    pub(super) fn mac(&self) -> MacKey {
+        self.keys().current.mac.clone()
+    }
+
     /// Encrypts the content. `None` if the system has no randomness available.
     pub(super) fn encrypt(&self, mut content: Vec<u8>, context: &[u8]) -> Option<Vec<u8>> {
         let keys = self.keys();
@@ -184,7 +193,11 @@ impl EncryptionKey {
         let hash = Sha256::new().chain_update(b"clerk-exporter: name of a sealing key").chain_update(&bytes[..]);
         let mut name = [0; NAME_LEN];
         name.copy_from_slice(&hash.finalize()[..NAME_LEN]);
-        Ok(Self { name, key })
+        // One key for two purposes would be one too few.
+        let derived = MacKey::new_from_slice(&bytes[..]).map_err(|_| no_key())?;
+        let derived = derived.chain_update(b"clerk-exporter: keys of requests with secrets").finalize().into_bytes();
+        let mac = MacKey::new_from_slice(&derived).map_err(|_| no_key())?;
+        Ok(Self { name, key, mac })
     }
 }
 

@@ -16,7 +16,7 @@ use rustc_hash::FxBuildHasher;
 use crate::webhook::Tag;
 use clerk_quota::Moment;
 
-/// Number of slots. At 24 bytes each they take 384 KiB.
+/// Number of slots. At 32 bytes each they take 512 KiB.
 const SLOTS: u64 = 1 << 14;
 
 #[derive(Debug)]
@@ -24,11 +24,15 @@ pub(super) struct Generations {
     slots: Box<[Slot]>,
     /// Generation of all entries, including those without tags.
     epoch: AtomicU64,
+    /// Number of increments so far.
+    sequence: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     generation: AtomicU64,
+    /// [`Generations::sequence`] of the last increment.
+    raised_in: AtomicU64,
     /// Time of the last increment, in milliseconds since 1970; 0 if none.
     raised_at: AtomicU64,
     /// Until when a write with unknown outcome may take effect, in milliseconds since 1970; 0 if there is none.
@@ -39,13 +43,15 @@ struct Slot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
     epoch: u64,
+    /// Increments before it was taken.
+    sequence: u64,
     tags: Box<[(u32, u64)]>,
 }
 
 impl Generations {
     pub(super) fn new() -> Self {
         let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Self { slots, epoch: AtomicU64::new(0) }
+        Self { slots, epoch: AtomicU64::new(0), sequence: AtomicU64::new(0) }
     }
 
     pub(super) fn snapshot(&self, tags: &[Tag]) -> Snapshot {
@@ -54,8 +60,18 @@ impl Generations {
 
     /// The same for the slots of tags.
     pub(super) fn snapshot_of(&self, slots: impl Iterator<Item = u32>) -> Snapshot {
-        let epoch = self.epoch.load(Ordering::SeqCst);
-        Snapshot { epoch, tags: slots.map(|index| (index, self.generation(index))).collect() }
+        let (epoch, sequence) = (self.epoch.load(Ordering::SeqCst), self.sequence.load(Ordering::SeqCst));
+        Snapshot { epoch, sequence, tags: slots.map(|index| (index, self.generation(index))).collect() }
+    }
+
+    /// The snapshot as it would be with these tags instead, which were not known when it was taken. `None` if one of them
+    /// was invalidated since.
+    pub(super) fn narrowed(&self, snapshot: &Snapshot, tags: &[Tag]) -> Option<Snapshot> {
+        let slots = tags.iter().map(Self::index);
+        // In this order: an invalidation raises the sequence of the slot first.
+        let tags: Box<[_]> = slots.map(|index| (index, self.generation(index))).collect();
+        let is_older = |index| self.slot(index).raised_in.load(Ordering::SeqCst) <= snapshot.sequence;
+        tags.iter().all(|(index, _)| is_older(*index)).then_some(Snapshot { tags, ..*snapshot })
     }
 
     /// Whether a snapshot of these slots would be the same now.
@@ -82,6 +98,8 @@ impl Generations {
     /// The same for the slots of tags.
     pub(super) fn invalidate_slots(&self, slots: impl Iterator<Item = u32>, now: Moment) {
         for slot in slots.map(|index| self.slot(index)) {
+            let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+            slot.raised_in.fetch_max(sequence, Ordering::SeqCst);
             slot.raised_at.fetch_max(millis(now).max(1), Ordering::SeqCst);
             slot.generation.fetch_add(1, Ordering::SeqCst);
         }
@@ -169,6 +187,25 @@ mod tests {
         assert!(!generations.is_snapshot_of(&both, slots()));
         assert!(!generations.is_valid(&both) && generations.is_valid(&none));
         assert!(generations.is_current(&generations.snapshot(&[user])));
+    }
+
+    #[test]
+    fn late_tags_count_from_the_snapshot_on() {
+        let generations = Generations::new();
+        let [one, other] = ["ak_1", "ak_2"].map(|id| [Tag::Verification(id.into())]);
+        generations.invalidate(&one, at(0));
+        let snapshot = generations.snapshot(&[Tag::AnyVerification]);
+        let known = generations.narrowed(&snapshot, &one).unwrap();
+        assert!(generations.is_current(&known), "invalidated before the snapshot");
+        generations.invalidate(&one, at(1));
+        assert!(!generations.is_current(&known));
+        assert!(generations.narrowed(&snapshot, &one).is_none(), "invalidated between snapshot and response");
+        assert!(generations.narrowed(&snapshot, &other).is_some());
+        generations.invalidate(&[Tag::AnyVerification], at(2));
+        assert!(
+            generations.is_current(&generations.narrowed(&snapshot, &other).unwrap()),
+            "the early tags are replaced"
+        );
     }
 
     #[test]

@@ -5,7 +5,22 @@ use std::hash::{Hash, Hasher};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::zeroize::Zeroize;
 use sha2::{Digest, Sha256};
+
+/// The key of a keyed hash.
+pub(super) type MacKey = Hmac<Sha256>;
+
+/// A key of this process.
+pub(super) fn random_mac() -> MacKey {
+    let mut bytes = [0; 32];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        // The system has no randomness available.
+        bytes = std::array::from_fn(|_| fastrand::u8(..));
+    }
+    MacKey::new_from_slice(&bytes).expect("HMAC accepts keys of any length")
+}
 
 /// The parts of a request that its response depends on, as sent.
 ///
@@ -61,13 +76,27 @@ fn write_part(text: &mut Vec<u8>, part: Option<&[u8]>) {
 pub struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    /// The only constructor, so that every key contains the instance.
+    /// Like [`CacheKey::keyed`], contains the instance.
     pub(super) fn new(instance: &str, parts: &CacheKeyParts<'_>) -> Self {
         let mut text = Vec::with_capacity(512);
         write_part(&mut text, Some(b"answer 1"));
         write_part(&mut text, Some(instance.as_bytes()));
         parts.write(&mut text);
         Self(Sha256::digest(&text).into())
+    }
+
+    /// The key of a request that contains a secret.
+    pub(super) fn keyed(mac: &MacKey, instance: &str, parts: &[Option<&[u8]>]) -> Self {
+        let mut text = Vec::with_capacity(512);
+        write_part(&mut text, Some(b"secret 1"));
+        write_part(&mut text, Some(instance.as_bytes()));
+        for part in parts {
+            write_part(&mut text, *part);
+        }
+        let mut mac = mac.clone();
+        mac.update(&text);
+        text.zeroize();
+        Self(mac.finalize().into_bytes().into())
     }
 
     /// The key as text, for Redis.
@@ -152,6 +181,22 @@ mod tests {
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), others.len() + 1);
+    }
+
+    #[test]
+    fn keyed_hash_depends_on_key_instance_and_each_part() {
+        let (mac, other) = (random_mac(), random_mac());
+        let base = CacheKey::keyed(&mac, "prod", &[Some(b"a"), Some(b"b")]);
+        assert_eq!(CacheKey::keyed(&mac, "prod", &[Some(b"a"), Some(b"b")]), base);
+        for different in [
+            CacheKey::keyed(&other, "prod", &[Some(b"a"), Some(b"b")]),
+            CacheKey::keyed(&mac, "dev", &[Some(b"a"), Some(b"b")]),
+            CacheKey::keyed(&mac, "prod", &[Some(b"ab"), Some(b"")]),
+            CacheKey::keyed(&mac, "prod", &[Some(b"a"), None, Some(b"b")]),
+            CacheKey::keyed(&mac, "prod", &[Some(b"b"), Some(b"a")]),
+        ] {
+            assert_ne!(different, base);
+        }
     }
 
     #[test]

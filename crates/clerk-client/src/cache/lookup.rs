@@ -12,16 +12,15 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::entry::Record;
-use super::expiry::FetchedResponse;
 use super::generations::{Generations, Snapshot};
-use super::memory_tier::{Memory, MemoryTier, Times};
+use super::key::{MacKey, random_mac};
+use super::memory_tier::{Memory, Times};
 use super::pending_invalidations::PendingInvalidations;
 use super::redis_tier::{RedisHit, RedisTier, TagGenerations};
 use super::single_flight::{FetchResult, SingleFlight, Waiter};
 use super::stats::CacheCounters;
-use super::{CacheKey, CacheKeyParts, CacheOptions, CachePolicy, CacheStats, CachedResponse, Hit};
+use super::{CacheContent, CacheKey, CacheKeyParts, CacheOptions, CachePolicy, CacheStats, CachedResponse, Hit};
 use crate::webhook::Tag;
-use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 
 /// A response cache for one Clerk instance. Clones share it.
@@ -60,10 +59,13 @@ use clerk_quota::clock::Clock;
 pub struct Cache(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
+    pub(super) content: CacheContent,
     instance: Arc<str>,
-    max_entry_bytes: u64,
-    disconnected_ttl: Duration,
-    read_after_write_grace: Duration,
+    /// The key of [`Cache::secret_key`], unless processes share one.
+    mac: MacKey,
+    pub(super) max_entry_bytes: u64,
+    pub(super) disconnected_ttl: Duration,
+    pub(super) read_after_write_grace: Duration,
     pub(super) clock: Arc<Clock>,
     pub(super) generations: Generations,
     pub(super) memory: Memory,
@@ -89,6 +91,7 @@ impl Cache {
         #[cfg(not(feature = "redis"))]
         let shared: Option<RedisTier> = None;
         let CacheOptions {
+            content,
             instance,
             memory_bytes: memory,
             max_entry_bytes,
@@ -99,7 +102,9 @@ impl Cache {
         let is_connected = AtomicBool::new(shared.is_none());
         let cache = Self(Arc::new(Inner {
             redis_tier: shared,
+            content,
             instance,
+            mac: random_mac(),
             max_entry_bytes,
             disconnected_ttl,
             read_after_write_grace,
@@ -122,6 +127,15 @@ impl Cache {
     #[must_use]
     pub fn key(&self, parts: &CacheKeyParts<'_>) -> CacheKey {
         CacheKey::new(&self.0.instance, parts)
+    }
+
+    /// Returns the key of a request that contains a secret: a keyed hash, from which the secret cannot be found
+    /// by trying.
+    ///
+    /// The hash's key is the encryption key, if entries in Redis are encrypted, and else one of this process.
+    #[must_use]
+    pub fn secret_key(&self, parts: &[Option<&[u8]>]) -> CacheKey {
+        CacheKey::keyed(&self.0.shared_mac().unwrap_or_else(|| self.0.mac.clone()), &self.0.instance, parts)
     }
 
     /// Returns a cached response, or that of `fetch`, which concurrent requests for the same key share.
@@ -298,6 +312,11 @@ impl Inner {
         (now < entry.times.fresh_until).then(|| (entry.answer.clone(), hit()))
     }
 
+    /// The key that processes share for keyed hashes.
+    fn shared_mac(&self) -> Option<MacKey> {
+        self.redis_tier.as_ref()?.mac()
+    }
+
     fn stale_if_error(&self, key: &CacheKey) -> Option<(CachedResponse, Hit)> {
         let now = self.clock.now();
         let entry = self.memory.get(key, &self.generations, now)?;
@@ -359,14 +378,15 @@ impl Inner {
                 return (None, None);
             }
         };
-        let Some((answer, times)) = found else {
+        let own = found.as_ref().and_then(|(answer, _)| self.narrowed(answer, snapshot));
+        let Some(((answer, times), own)) = found.zip(own) else {
             self.counters.redis.misses.add();
             if !is_connected {
                 self.memory.remove(&key);
             }
             return (None, Some(seen));
         };
-        self.remember(key, &answer, times, snapshot);
+        self.remember(key, &answer, times, &own);
         if self.clock.now() < times.fresh_until {
             self.counters.redis.hits.add();
             let age = answer.age(self.clock.wall());
@@ -405,61 +425,6 @@ impl Inner {
             Some((answer, times))
         });
         RedisLookup::Answered(found, seen)
-    }
-
-    /// Stores a response if it is cacheable and was not invalidated since its fetch began at `begun`.
-    pub(super) async fn keep(
-        &self,
-        key: CacheKey,
-        policy: CachePolicy,
-        begun: Moment,
-        snapshot: &Snapshot,
-        seen: Option<&TagGenerations>,
-        answer: &CachedResponse,
-    ) {
-        if policy.of(answer.status()).is_none() || !answer.may_be_kept() {
-            return;
-        }
-        if answer.weight() > self.max_entry_bytes {
-            self.counters.dropped.add();
-            return;
-        }
-        let fetched = FetchedResponse { begun, snapshot, status: answer.status() };
-        let permille = fastrand::u32(900..=1100);
-        let Some(times) = fetched.times(policy, &self.generations, self.read_after_write_grace, permille) else {
-            self.counters.outdated.add();
-            return;
-        };
-        self.remember(key, answer, times, snapshot);
-        let left = times.end().since(self.clock.now());
-        let (Some(shared), Some(seen)) = (&self.redis_tier, seen) else { return };
-        if left.is_zero() {
-            return;
-        }
-        let record = Record {
-            answer: answer.clone(),
-            stale_while_revalidate: times.stale_until.since(times.fresh_until),
-            stale_if_error: times.stale_if_error_until.since(times.fresh_until),
-        };
-        match Box::pin(shared.keep(seen, &record, left)).await {
-            Ok(true) => self.counters.redis.stored.add(),
-            Ok(false) => self.counters.outdated.add(),
-            Err(_) => self.counters.redis.errors.add(),
-        }
-    }
-
-    fn remember(&self, key: CacheKey, answer: &CachedResponse, times: Times, snapshot: &Snapshot) {
-        if !self.memory.has_room_for(answer.weight()) {
-            self.counters.dropped.add();
-            return;
-        }
-        let is_connected = self.is_connected.load(Ordering::SeqCst);
-        let now = self.clock.now();
-        let times = if is_connected { times } else { times.capped(now.after(self.disconnected_ttl)) };
-        if now < times.end() && self.generations.is_current(snapshot) {
-            self.memory.insert(key, MemoryTier::new(answer, times, snapshot.clone()));
-            self.counters.memory.stored.add();
-        }
     }
 }
 

@@ -37,8 +37,8 @@
 //! - `subscription`: invalidations by other processes. `pending_invalidations`: invalidations that Redis has not
 //!   accepted yet.
 //! - `codec`, `encryption`: entries as bytes, plain or encrypted.
-//! - `expiry`: when a stored response expires. `simulation`: what a cache would save, from recorded requests.
-//! - `lookup`: a lookup through all tiers. `invalidate`: an invalidation. `dry_run`: a lookup that serves nothing.
+//! - `expiry`: when a stored response expires. `verification`: the same for verifications of tokens. `simulation`: what a cache would save, from recorded requests.
+//! - `lookup`: a lookup through all tiers. `keep`: storing what was fetched. `invalidate`: an invalidation. `dry_run`: a lookup that serves nothing.
 //! - `stats`: counters.
 //!
 //! A cache belongs to one Clerk instance. This module uses [`clock`](clerk_quota::clock), [`secret`](crate::secret),
@@ -54,6 +54,7 @@ mod entry;
 mod expiry;
 mod generations;
 mod invalidate;
+mod keep;
 mod key;
 mod lookup;
 mod memory_tier;
@@ -68,6 +69,7 @@ mod single_flight;
 mod stats;
 #[cfg(feature = "redis")]
 mod subscription;
+mod verification;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,10 +88,28 @@ use crate::limiter::Priority;
 #[cfg(feature = "redis")]
 use crate::redis::RedisClient;
 
+/// What the responses of a [`Cache`] are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CacheContent {
+    /// Responses to reads. Tags and policy of a request decide how they are stored.
+    #[default]
+    Reads,
+    /// Verifications of API keys, machine tokens and OAuth access tokens. Only a 200 that says `revoked: false` and
+    /// `expired: false` is stored, at most until the token's own expiry, and it ends with the tag
+    /// [`Verification`](crate::webhook::Tag::Verification) of the ID in its body.
+    ///
+    /// In Redis, where a lookup cannot know the ID, each revocation ends all of the instance's verifications. Give
+    /// requests the tags `Everything` and `AnyVerification`, and keys of [`Cache::secret_key`].
+    Verifications,
+}
+
 /// Options of a [`Cache`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CacheOptions {
+    /// What the responses are.
+    pub content: CacheContent,
     /// Name of the instance, the same in all processes. Caches of different instances share nothing.
     pub instance: Arc<str>,
     /// Capacity of the memory tier in bytes, counting bodies, headers and keys; the process uses somewhat more. A
@@ -111,6 +131,7 @@ pub struct CacheOptions {
 }
 
 setters!(CacheOptions {
+    content: CacheContent,
     instance: impl Into<Arc<str>>,
     memory_bytes: u64,
     max_entry_bytes: u64,
@@ -127,6 +148,7 @@ impl CacheOptions {
     #[must_use]
     pub fn new(instance: impl Into<Arc<str>>) -> Self {
         Self {
+            content: CacheContent::Reads,
             instance: instance.into(),
             memory_bytes: 64 << 20,
             max_entry_bytes: 256 << 10,

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::codec;
 use super::encryption::Encryption;
 use super::entry::Record;
+use super::key::MacKey;
 use super::{CacheKey, millis};
 use crate::redis::scripts::cache::{INVALIDATE, KEEP, LOOK};
 use crate::redis::{
@@ -163,6 +164,11 @@ impl RedisTier {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The key for keyed hashes that all processes with the same encryption key have; `None` without encryption.
+    pub(super) fn mac(&self) -> Option<MacKey> {
+        self.seal.as_ref().map(Encryption::mac)
     }
 
     /// Subscribes to messages for [`read`](Self::read).

@@ -83,6 +83,8 @@ tags! {
         BillingList "billing_list",
         /// All responses that show a payer's billing.
         AnyBilling "any_billing",
+        /// Verifications of tokens, kept or in flight, whose token is not known by its ID.
+        AnyVerification "any_verification",
     }
     of {
         /// A user, and everything below the user's route.
@@ -103,6 +105,8 @@ tags! {
         Domains "domains",
         /// Billing of a payer: a user or an organization.
         Billing "billing",
+        /// Verifications of an API key or a machine token, by the ID that a revocation names.
+        Verification "verification",
     }
 }
 

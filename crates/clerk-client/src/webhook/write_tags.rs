@@ -3,15 +3,19 @@
 //! Webhooks report every change, also those made elsewhere, but later and only where they are set up. RFC 9111, section
 //! 4.4, requires a cache to invalidate what a write through it may have changed.
 
+use std::sync::Arc;
+
 use http::Method;
 
 use super::{Tag, tags_of_route};
 use clerk_quota::route::path_params;
 
 /// Writes that issue or verify something and change no cached response. They are frequent: sessions get tokens this way.
-const CHANGE_NOTHING: [&str; 17] = [
+const CHANGE_NOTHING: [&str; 18] = [
     "/v1/accountless_applications",
     "/v1/accountless_applications/complete",
+    // Lists of API keys have no tags: no event tells of a change.
+    "/v1/api_keys",
     "/v1/api_keys/verify",
     "/v1/clients/verify",
     "/v1/email",
@@ -45,16 +49,24 @@ pub fn tags_of_write(method: &Method, template: &str, path: &str) -> Vec<Tag> {
     if method.is_safe() || CHANGE_NOTHING.contains(&template) {
         return Vec::new();
     }
-    let of_user = || match path_params(template, path)?.as_slice() {
-        [id] => Some(Tag::User((**id).into())),
+    let id = || match path_params(template, path)?.as_slice() {
+        [id] => Some(Arc::<str>::from(&**id)),
         _ => None,
     };
+    let of_user = || id().map(Tag::User);
     let tags = match template {
         "/v1/users" => Some(vec![Tag::UserList]),
         "/v1/users/{user_id}" if *method == Method::PATCH => {
             of_user().map(|user| vec![user, Tag::UserList, Tag::UsersShown])
         }
         "/v1/users/{user_id}/metadata" => of_user().map(|user| vec![user, Tag::UserList, Tag::UsersShown]),
+        // A revocation names the ID, a verification the token.
+        "/v1/api_keys/{apiKeyID}" | "/v1/api_keys/{apiKeyID}/revoke" | "/v1/m2m_tokens/{m2m_token_id}/revoke" => {
+            // SDKs send these also without the version.
+            let short = || path_params(template.strip_prefix("/v1")?, path)?.into_iter().next();
+            let id = id().or_else(|| short().map(|id| Arc::from(&*id)));
+            id.map(|id| vec![Tag::Verification(id), Tag::AnyVerification])
+        }
         _ => None,
     };
     tags.unwrap_or_else(|| vec![Tag::Everything])
@@ -119,6 +131,32 @@ mod tests {
             (Method::PATCH, "/v1/users/{user_id}", "/v1/x/../users/user_1", vec![Tag::Everything]),
             (Method::DELETE, "/v1/users/{user_id}", "/v1/users/user_1", vec![Tag::Everything]),
             (Method::POST, "/v1/sessions/{session_id}/tokens", "/v1/sessions/sess_1/tokens", vec![]),
+            (
+                Method::POST,
+                "/v1/api_keys/{apiKeyID}/revoke",
+                "/api_keys/ak_1/revoke",
+                vec![Tag::Verification("ak_1".into()), Tag::AnyVerification],
+            ),
+            (
+                Method::DELETE,
+                "/v1/api_keys/{apiKeyID}",
+                "/v1/api_keys/ak%5F1",
+                vec![Tag::Verification("ak_1".into()), Tag::AnyVerification],
+            ),
+            (
+                Method::POST,
+                "/v1/m2m_tokens/{m2m_token_id}/revoke",
+                "/v1/m2m_tokens/mt_1/revoke",
+                vec![Tag::Verification("mt_1".into()), Tag::AnyVerification],
+            ),
+            (Method::POST, "/v1/api_keys", "/v1/api_keys", vec![]),
+            // It names a token, and the application by its ID.
+            (
+                Method::POST,
+                "/v1/oauth_applications/{oauth_application_id}/revoke_token",
+                "/v1/oauth_applications/o_1/revoke_token",
+                vec![Tag::Everything],
+            ),
             (Method::POST, "other", "/v1/new", vec![Tag::Everything]),
         ] {
             assert_eq!(tags_of_write(&method, template, path), expected, "{method} {path}");
