@@ -23,6 +23,8 @@ mod machines;
 mod senders;
 #[path = "sdk/senders_rust.rs"]
 mod senders_rust;
+#[path = "sdk/timeouts.rs"]
+mod timeouts;
 #[path = "sdk/users.rs"]
 mod users;
 
@@ -64,6 +66,16 @@ impl Sdk {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(interpreter);
         assert!(path.exists(), "Clerk's SDKs are not installed: run scripts/setup");
         interpreter
+    }
+
+    /// A program of `tests/sdk` with its own server, with a minimal environment.
+    fn program(self, program: &str) -> Command {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut command = Command::new(root.join(self.interpreter()));
+        command.arg(root.join(program)).env_clear().env("NODE_PATH", root.join("target/sdk/node/node_modules"));
+        command.envs([("PYTHONUTF8", "1"), ("PYTHONDONTWRITEBYTECODE", "1"), ("CLERK_TELEMETRY_DISABLED", "1")]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
     }
 
     /// The program that makes calls with this SDK, with a minimal environment.

@@ -17,7 +17,7 @@ const SEALING_KEY: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f
 const PATH: &str = "/v1/users/count";
 
 /// Writes a configuration with this section `gateway`, and the files it names.
-fn write(folder: &Folder, url: &str, gateway: &str) -> std::path::PathBuf {
+pub(crate) fn write(folder: &Folder, url: &str, gateway: &str) -> std::path::PathBuf {
     folder.write("key", KEY);
     folder.write("token", TOKEN);
     folder.write("new-token", NEW_TOKEN);

@@ -26,3 +26,4 @@ mod secrets;
 mod shutdown;
 mod telemetry;
 mod users;
+mod verification;

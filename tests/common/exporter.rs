@@ -283,7 +283,8 @@ pub(crate) async fn post_json(address: SocketAddr, path: &str, body: &str) -> Pa
     send(address, "POST", path, &headers, body).await
 }
 
-async fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Page {
+/// Sends one request with a body on a new connection. The headers say its length.
+pub(crate) async fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Page {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n{body}");

@@ -1,24 +1,12 @@
 //! Every request that the SDKs can make is a route of the catalogue, and so has a label, a bucket and policies of its own.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use clerk_quota::route::{self, OTHER};
 use serde_json::Value;
-use tokio::process::Command;
 
 use crate::Sdk;
 use crate::exporter::run;
-
-/// The program of `tests/sdk` that lists an SDK's requests.
-fn listing(sdk: Sdk, program: &str) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = Command::new(root.join(sdk.interpreter()));
-    command.arg(root.join(program)).env_clear().env("NODE_PATH", root.join("target/sdk/node/node_modules"));
-    command.envs([("PYTHONUTF8", "1"), ("PYTHONDONTWRITEBYTECODE", "1"), ("CLERK_TELEMETRY_DISABLED", "1")]);
-    command.kill_on_drop(true);
-    command
-}
 
 /// The requests that the catalogue does not know.
 fn unknown(requests: &BTreeSet<String>) -> Vec<&str> {
@@ -31,7 +19,7 @@ fn unknown(requests: &BTreeSet<String>) -> Vec<&str> {
 
 #[tokio::test]
 async fn every_route_of_the_node_sdk_is_known() {
-    let ended = run(listing(Sdk::Node, "tests/sdk/node/routes.mjs")).await;
+    let ended = run(Sdk::Node.program("tests/sdk/node/routes.mjs")).await;
     assert_eq!(ended.status, Some(0), "{}", ended.stderr);
     let lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut requests = BTreeSet::new();
@@ -47,7 +35,7 @@ async fn every_route_of_the_node_sdk_is_known() {
 
 #[tokio::test]
 async fn every_route_of_the_python_sdk_is_known() {
-    let ended = run(listing(Sdk::Python, "tests/sdk/python/routes.py")).await;
+    let ended = run(Sdk::Python.program("tests/sdk/python/routes.py")).await;
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
     let requests: BTreeSet<String> = ended.stdout.lines().map(str::to_owned).collect();
     assert!(requests.len() > 150, "{requests:#?}");

@@ -1,0 +1,66 @@
+//! Verifications of tokens from a user's view: the policy in the configuration, and what Redis gets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::routing::post;
+use clerk_test_support::redis::RedisServer;
+
+use crate::exporter::{Exporter, Folder, KEY, Page, Web, send};
+use crate::gateway::write;
+
+const VERIFIED: &str = r#"{"object":"api_key","id":"key_1","revoked":false,"expired":false,"expiration":null}"#;
+
+/// A Clerk that verifies every token, and counts how often.
+async fn verifier() -> (Web, Arc<AtomicUsize>) {
+    let count = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&count);
+    let verify = post(move || async move {
+        counted.fetch_add(1, Ordering::Relaxed);
+        ([("content-type", "application/json")], VERIFIED)
+    });
+    (Web::start(Router::new().route("/api_keys/verify", verify)).await, count)
+}
+
+async fn verify(gateway: SocketAddr) -> Page {
+    let body = r#"{"secret":"ak_CANARY"}"#;
+    let headers = format!(
+        "Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    let page = send(gateway, "POST", "/api_keys/verify", &headers, body).await;
+    assert_eq!((page.status, page.text()), (200, VERIFIED.to_owned()));
+    page
+}
+
+#[tokio::test]
+async fn verifications_go_to_redis_only_encrypted() {
+    let redis = RedisServer::start(&[]).await;
+    for (encryption, processes_share) in [("", false), (", encryption_key_file: seal", true)] {
+        let (clerk, count) = verifier().await;
+        let folder = Folder::new();
+        folder.write("redis", redis.url().expose());
+        let gateway = format!(
+            "  policies: {{ verify: {{ mode: on, ttl: 5m }} }}\n  cache: {{ redis_url_file: redis{encryption} }}\n"
+        );
+        let config = write(&folder, &clerk.url(), &gateway);
+        let first = Exporter::with_config(&config, &[]).await;
+        let address = first.gateway().await;
+        for _ in 0..3 {
+            verify(address).await;
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        let labels = [("clerk_instance", "prod"), ("by", "verify")];
+        first.until("clerk_gateway_saved_requests_total", &labels, |saved| saved == 2.0).await;
+        let second = Exporter::with_config(&config, &[]).await;
+        verify(second.gateway().await).await;
+        assert_eq!(count.load(Ordering::Relaxed), if processes_share { 1 } else { 2 });
+        let keys: Vec<String> = redis.keys().await.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.iter().any(|key| key.contains(":answer:")), processes_share, "{keys:?}");
+        for output in [first.output(), second.output()] {
+            assert!(!output.contains("CANARY"));
+        }
+    }
+}
