@@ -270,20 +270,19 @@ impl GatewayRunner {
         cache
     }
 
-    /// The instance's cache of verifications, if a policy keeps them. Without an encryption key nothing of them is stored
-    /// in Redis.
+    /// The instance's cache of verifications, if a policy keeps them or did before. Without an encryption key nothing of
+    /// them is stored in Redis, which then only tells other gateways of revocations.
     fn verifications(&mut self, name: &Arc<str>, policies: &InstancePolicies) -> Option<Cache> {
-        if !policies.keeps_verifications() {
-            return None;
-        }
         if let Some(cache) = self.verifications.get(name) {
             return Some(cache.clone());
         }
-        let redis = self.store.clone().filter(|_| self.encryption.is_some());
+        if !policies.keeps_verifications() {
+            return None;
+        }
         let options = cache::CacheOptions::new(Arc::clone(name))
             .content(CacheContent::Verifications)
             .memory_bytes(VERIFICATION_BYTES)
-            .redis(redis)
+            .redis(self.store.clone())
             .encryption(self.encryption.clone());
         let cache = Cache::new(options, Arc::clone(&self.clock));
         self.verifications.insert(Arc::clone(name), cache.clone());

@@ -150,6 +150,9 @@ impl Gateway {
             let cache = &instance.state.cache;
             Some(sum.unwrap_or_default().add(&cache.stats(), cache.is_shared()))
         });
+        let verifications = routing_table.instances.iter().filter_map(|instance| instance.state.verifications.as_ref());
+        let cache = verifications
+            .fold(cache, |sum, cache| Some(sum.unwrap_or_default().add(&cache.stats(), cache.is_shared())));
         // All instances share one Redis client.
         let redis = routing_table.instances.iter().find_map(|instance| instance.state.cache.redis_stats());
         let webhooks = self.webhooks.as_ref().map(WebhookEndpoint::stats);

@@ -21,18 +21,43 @@ async fn verifier() -> (Web, Arc<AtomicUsize>) {
         counted.fetch_add(1, Ordering::Relaxed);
         ([("content-type", "application/json")], VERIFIED)
     });
-    (Web::start(Router::new().route("/api_keys/verify", verify)).await, count)
+    let router = Router::new().route("/api_keys/verify", verify).route("/api_keys/key_1/revoke", post("{}"));
+    (Web::start(router).await, count)
 }
 
 async fn verify(gateway: SocketAddr) -> Page {
     let body = r#"{"secret":"ak_CANARY"}"#;
-    let headers = format!(
-        "Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
-        body.len()
-    );
+    let headers =
+        format!("Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     let page = send(gateway, "POST", "/api_keys/verify", &headers, body).await;
     assert_eq!((page.status, page.text()), (200, VERIFIED.to_owned()));
     page
+}
+
+/// A reload that turns the policy off must not make the gateway deaf to revocations.
+#[tokio::test]
+async fn revocation_while_the_policy_is_off_counts_once_it_is_on_again() {
+    let (clerk, count) = verifier().await;
+    let folder = Folder::new();
+    let policy = |mode: &str| format!("  policies: {{ verify: {{ mode: {mode}, ttl: 5m }} }}\n");
+    let config = write(&folder, &clerk.url(), &policy("on"));
+    let exporter = Exporter::with_config(&config, &["--web.enable-lifecycle"]).await;
+    let gateway = exporter.gateway().await;
+    for _ in 0..2 {
+        verify(gateway).await;
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    let reload = async |mode: &str| {
+        write(&folder, &clerk.url(), &policy(mode));
+        let page = exporter.request("POST", "/-/reload", "Content-Length: 0\r\n").await;
+        assert_eq!(page.status, 200, "{}", page.text());
+    };
+    reload("off").await;
+    let authorization = format!("Authorization: Bearer {KEY}\r\nContent-Length: 0\r\n");
+    assert_eq!(send(gateway, "POST", "/api_keys/key_1/revoke", &authorization, "").await.status, 200);
+    reload("on").await;
+    verify(gateway).await;
+    assert_eq!(count.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

@@ -281,9 +281,9 @@ impl World {
                         Arc::new(InstanceLimits::sharing(options, Arc::clone(&clock), Arc::clone(budget)));
                 }
             }
-            let verifications = store.clone().zip(seal.clone()).map(|(store, seal)| {
+            let verifications = store.clone().map(|store| {
                 let options = cache::CacheOptions::new(name).content(CacheContent::Verifications);
-                Cache::new(options.redis(store).encryption(seal), Arc::clone(&clock))
+                Cache::new(options.redis(store).encryption(seal.clone()), Arc::clone(&clock))
             });
             let options = cache::CacheOptions::new(name).encryption(seal.take());
             let inline =

@@ -33,7 +33,7 @@ pub(super) struct HeaderQuota {
 
 impl HeaderQuota {
     /// Interprets the counts.
-    fn interpret(self) -> Reading {
+    pub(super) fn interpret(self) -> Reading {
         let mut reading = Reading { reset: self.reset, window: self.window, usable: true, ..Reading::default() };
         match self.limit {
             Some(Limit::Unlimited) => return reading,

@@ -18,6 +18,7 @@ mod error;
 mod header_quota;
 mod list;
 mod number;
+mod plain;
 mod reset;
 mod structured;
 mod x_ratelimit;
@@ -148,6 +149,12 @@ fn quota_dialect(
         return (None, Reading::default());
     }
     let throttled = status == StatusCode::TOO_MANY_REQUESTS;
+    if !present.ratelimit
+        && !present.x_rate_limit
+        && let Some(reading) = plain::read(headers, throttled, clock)
+    {
+        return (Some(HeaderDialect::XRateLimit), reading);
+    }
     let structured = if present.ratelimit { Structured::read(headers, throttled) } else { Structured::absent() };
     let mut errors = structured.errors;
     let mut seen = None;

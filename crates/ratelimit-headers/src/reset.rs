@@ -113,7 +113,7 @@ impl Wait {
     }
 
     /// `whole` is `None` if it exceeds `u64`.
-    fn from_number(whole: Option<u64>, billionths: u64, has_fraction: bool, clock: &Clock) -> Self {
+    pub(super) fn from_number(whole: Option<u64>, billionths: u64, has_fraction: bool, clock: &Clock) -> Self {
         let Some(whole) = whole else {
             return Self::TooLong;
         };

@@ -58,8 +58,10 @@ impl LookUpKind {
 #[derive(Debug)]
 pub(in crate::gateway) struct InstanceState {
     pub(in crate::gateway) cache: Cache,
-    /// Verifications of tokens, if a policy keeps them.
+    /// Verifications of tokens, if a policy keeps them or kept them before.
     pub(in crate::gateway) verifications: Option<Cache>,
+    /// Those of all instances, if this one's requests may be for any: a revocation must end them.
+    pub(in crate::gateway) verifications_of_others: Vec<Cache>,
     /// Separate from the real cache, so that a cache policy in shadow mode never serves a response.
     shadow: Cache,
     loaders: Mutex<HashMap<LookUpKind, Loader>>,
@@ -80,6 +82,7 @@ impl InstanceState {
         Self {
             cache,
             verifications,
+            verifications_of_others: Vec::new(),
             shadow: Cache::new(options, Arc::clone(clock)),
             loaders: Mutex::default(),
             clock: Arc::clone(clock),
@@ -88,7 +91,16 @@ impl InstanceState {
         }
     }
 
-    /// All caches; invalidations apply to all.
+    /// The caches that may hold responses with these tags.
+    pub(in crate::gateway) fn caches_of<'a>(&'a self, tags: &[Tag]) -> impl Iterator<Item = &'a Cache> + use<'a> {
+        let ends_some = tags.iter().any(Tag::is_of_verifications);
+        let ends_all = tags.contains(&Tag::Everything);
+        let own = self.verifications.iter().filter(move |_| ends_some || ends_all);
+        let others = self.verifications_of_others.iter().filter(move |_| ends_some);
+        [&self.cache, &self.shadow].into_iter().chain(own).chain(others)
+    }
+
+    /// All caches of the instance.
     pub(in crate::gateway) fn caches(&self) -> impl Iterator<Item = &Cache> {
         [&self.cache, &self.shadow].into_iter().chain(&self.verifications)
     }

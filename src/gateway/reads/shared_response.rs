@@ -12,7 +12,9 @@ use super::write_invalidation::{invalidate_named, is_gone};
 use crate::gateway::accounting::decision::{Decision, Saving};
 use crate::gateway::config::policy::Mode;
 use crate::gateway::request::error_response::ErrorResponse;
-use crate::gateway::request::transaction::{Transaction, add_decision_headers, respond, upstream_error};
+use crate::gateway::request::transaction::{
+    Transaction, add_decision_headers, local_response, respond, upstream_error,
+};
 use clerk_client::cache::{CachedResponse, Hit};
 use clerk_client::clerk::Error;
 use clerk_client::outbound::retry::RetryableError;
@@ -43,6 +45,10 @@ impl Transaction {
             Ok((answer, hit)) => self.respond_from(answer, hit, stats),
             Err(why) => match (large, &*why) {
                 (Some(forwarded), _) => respond(forwarded, &self.instance, self.record),
+                // A verification is a write, which is not sent again.
+                (None, FetchError::Unshareable) if self.policies.verify.is_on() && stats.is_leader => {
+                    local_response(ErrorResponse::unexpected_response(stats.attempts), self.record)
+                }
                 (None, FetchError::Unshareable) => Box::pin(self.forward(body_of(body))).await,
                 (None, FetchError::Send(error)) => {
                     upstream_error(&self.instance, ErrorResponse::request_failed(error), error, self.record)
@@ -95,8 +101,9 @@ impl Transaction {
         }
         if hit == Hit::Fetched {
             self.record.upstream = stats.latency;
-            self.record.dry_run.retried =
-                self.policies.retry == Mode::Shadow && RetryableError::of_status(status).is_some();
+            let idempotency = self.policies.idempotency(self.request.method());
+            let trouble = RetryableError::of_status(status).filter(|trouble| idempotency.allows(*trouble));
+            self.record.dry_run.retried = self.policies.retry == Mode::Shadow && trouble.is_some();
         }
         add_decision_headers(&mut headers, decision, stats.attempts, stats.waited);
         self.record.finish(status, decision);

@@ -26,7 +26,7 @@ use clerk_client::webhook::Tag;
 const MAX_BODY: u64 = 16 * 1024;
 
 /// A fetch can be outdated by any revocation, since it does not know its token's ID.
-const TAGS: [Tag; 2] = [Tag::Everything, Tag::AnyVerification];
+const TAGS: [Tag; 3] = [Tag::Everything, Tag::AnyVerification, Tag::UnknownVerification];
 
 impl Transaction {
     /// Whether a policy is for this verification.
@@ -80,13 +80,14 @@ impl Transaction {
     fn verification_key(&self, body: &Bytes, cache: &Cache) -> Option<CacheKey> {
         let headers = self.request.headers();
         let directives = RequestDirectives::of_body(headers)?;
-        let caller;
+        let (key, caller);
         let who = match self.credentials {
             Credentials::Client => [Some(headers.get(AUTHORIZATION)?.as_bytes()), None],
-            // The token was replaced by the instance's key. Its holder is told apart all the same.
+            // The key replaces the token. Its holder is told apart all the same.
             Credentials::Instance => {
+                key = self.instance.outbound.key.current().ok()?.authorization_header();
                 caller = self.record.callers.name(self.record.caller);
-                [None, Some(caller.as_bytes())]
+                [Some(key.as_bytes()), Some(caller.as_bytes())]
             }
         };
         let path = self.request.path();

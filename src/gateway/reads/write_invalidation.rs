@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 
 use crate::gateway::request::routing_table::InstanceRuntime;
@@ -47,6 +48,10 @@ impl WriteGuard {
     /// Invalidates what the write may have changed; call it before the response goes out.
     pub(in crate::gateway) async fn finish(mut self, outcome: WriteOutcome) {
         match outcome {
+            // Clerk may say so of a token that is revoked already, by others.
+            WriteOutcome::NotExecuted if self.changes.iter().any(Tag::is_of_verifications) => {
+                invalidate(&self.instance, &self.changes, Duration::ZERO).await;
+            }
             WriteOutcome::NotExecuted => {}
             WriteOutcome::Executed => invalidate(&self.instance, &self.changes, Duration::ZERO).await,
             WriteOutcome::Unknown => invalidate(&self.instance, &self.changes, self.doubt()).await,
@@ -64,15 +69,16 @@ impl Drop for WriteGuard {
     fn drop(&mut self) {
         if !self.changes.is_empty() {
             let doubt = self.doubt();
-            let mut caches = self.instance.state.caches();
-            caches.by_ref().for_each(|cache| cache.invalidate_in_doubt_soon(&self.changes, doubt));
+            let caches = self.instance.state.caches_of(&self.changes);
+            caches.for_each(|cache| cache.invalidate_in_doubt_soon(&self.changes, doubt));
         }
     }
 }
 
 async fn invalidate(instance: &InstanceRuntime, tags: &[Tag], doubt: Duration) {
-    for cache in instance.state.caches() {
-        if let Err(error) = cache.invalidate_in_doubt(tags, doubt).await {
+    let caches = instance.state.caches_of(tags);
+    for result in join_all(caches.map(|cache| cache.invalidate_in_doubt(tags, doubt))).await {
+        if let Err(error) = result {
             tracing::warn!(
                 clerk_instance = &*instance.name,
                 %error,

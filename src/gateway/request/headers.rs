@@ -18,13 +18,71 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Request fields that are not forwarded: hop-by-hop fields, and fields for the gateway itself.
-static NOT_OF_A_REQUEST: [HeaderName; 9] =
-    [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, HOST, EXPECT, TE, PROXY_AUTHORIZATION];
+/// Fields that are not forwarded: hop-by-hop fields, and fields for the gateway itself.
+static NOT_FORWARDED: [HeaderName; 10] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    TE,
+    UPGRADE,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    HOST,
+    EXPECT,
+    PROXY_AUTHORIZATION,
+    PROXY_AUTHENTICATE,
+];
 
-/// Response fields that are not forwarded.
-static NOT_OF_AN_ANSWER: [HeaderName; 6] =
-    [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE];
+/// Places in [`NOT_FORWARDED`], as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fields(u16);
+
+impl Fields {
+    const CONNECTION: Self = Self(1);
+    const TRANSFER_ENCODING: Self = Self(1 << 1);
+    const TE: Self = Self(1 << 2);
+    /// Those that requests do not keep, and those that responses do not.
+    const OF_REQUESTS: Self = Self(0b01_1111_1111);
+    const OF_RESPONSES: Self = Self(0b10_0011_1011);
+
+    /// The fields that are there. One pass over all names is cheaper than a lookup of each, since most are absent.
+    fn of(headers: &HeaderMap) -> Self {
+        let bit = |name: &HeaderName| Self::place(name.as_str()).map_or(0, |place| 1 << place);
+        Self(headers.keys().map(bit).fold(0, |all, one| all | one))
+    }
+
+    fn place(name: &str) -> Option<u8> {
+        Some(match name {
+            "connection" => 0,
+            "transfer-encoding" => 1,
+            "te" => 2,
+            "upgrade" => 3,
+            "keep-alive" => 4,
+            "proxy-connection" => 5,
+            "host" => 6,
+            "expect" => 7,
+            "proxy-authorization" => 8,
+            "proxy-authenticate" => 9,
+            _ => return None,
+        })
+    }
+
+    const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Removes those of `which` that are there.
+    fn remove(self, which: Self, headers: &mut HeaderMap) {
+        let fields = self.0 & which.0;
+        if fields == 0 {
+            return;
+        }
+        for (place, field) in NOT_FORWARDED.iter().enumerate() {
+            if fields >> place & 1 == 1 {
+                headers.remove(field);
+            }
+        }
+    }
+}
 
 /// Where the requests of an instance are sent.
 #[derive(Debug, Clone)]
@@ -137,9 +195,13 @@ pub(in crate::gateway) fn request(
         join_cookies(&mut head.headers);
     }
     head.version = Version::HTTP_11;
-    let takes_trailers = head.headers.get_all(TE).iter().any(|value| names(value).any(is_trailers));
-    remove_named_by_connection(&mut head.headers);
-    remove(&mut head.headers, &NOT_OF_A_REQUEST);
+    let fields = Fields::of(&head.headers);
+    let takes_trailers =
+        fields.contains(Fields::TE) && head.headers.get_all(TE).iter().any(|value| names(value).any(is_trailers));
+    if fields.contains(Fields::CONNECTION) {
+        remove_named_by_connection(&mut head.headers);
+    }
+    fields.remove(Fields::OF_REQUESTS, &mut head.headers);
     if takes_trailers {
         // RFC 9110, section 10.1.4: TE is hop-by-hop and must be listed in `Connection`.
         head.headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -166,13 +228,16 @@ fn is_chunked(coding: &HeaderValue) -> bool {
 
 /// Rewrites the head of Clerk's response for the client.
 pub(in crate::gateway) fn response(head: &mut response::Parts) {
-    if head.headers.contains_key(TRANSFER_ENCODING) {
+    let fields = Fields::of(&head.headers);
+    if fields.contains(Fields::TRANSFER_ENCODING) {
         // RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length.
         head.headers.remove(CONTENT_LENGTH);
     }
     settle_length(head);
-    remove_named_by_connection(&mut head.headers);
-    remove(&mut head.headers, &NOT_OF_AN_ANSWER);
+    if fields.contains(Fields::CONNECTION) {
+        remove_named_by_connection(&mut head.headers);
+    }
+    fields.remove(Fields::OF_RESPONSES, &mut head.headers);
     head.version = Version::HTTP_11;
 }
 
@@ -200,23 +265,6 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
         headers.remove(name);
-    }
-}
-
-/// Most fields are absent: one pass over all names is cheaper than a lookup of each.
-fn remove(headers: &mut HeaderMap, fields: &[HeaderName]) {
-    let length = |name: &HeaderName| 1_u32.checked_shl(u32::try_from(name.as_str().len()).unwrap_or(u32::MAX));
-    let lengths = fields.iter().filter_map(length).fold(0, |lengths, length| lengths | length);
-    let mut present = 0_u32;
-    for name in headers.keys().filter(|name| length(name).is_some_and(|length| lengths & length != 0)) {
-        for (place, field) in fields.iter().enumerate() {
-            present |= u32::from(name == field) << place;
-        }
-    }
-    for (place, field) in fields.iter().enumerate() {
-        if present >> place & 1 == 1 {
-            headers.remove(field);
-        }
     }
 }
 
@@ -270,6 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn places_of_fields_are_those_of_the_list() {
+        let names = |fields: Fields| {
+            let listed = NOT_FORWARDED.iter().enumerate().filter(|(place, _)| fields.0 >> place & 1 == 1);
+            listed.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        for (place, name) in NOT_FORWARDED.iter().enumerate() {
+            assert_eq!(Fields::place(name.as_str()).map(usize::from), Some(place), "{name}");
+        }
+        assert_eq!(names(Fields::CONNECTION), "connection");
+        assert_eq!(names(Fields::TRANSFER_ENCODING), "transfer-encoding");
+        assert_eq!(names(Fields::TE), "te");
+        assert_eq!(
+            names(Fields::OF_REQUESTS),
+            "connection transfer-encoding te upgrade keep-alive proxy-connection host expect proxy-authorization"
+        );
+        assert_eq!(
+            names(Fields::OF_RESPONSES),
+            "connection transfer-encoding upgrade keep-alive proxy-connection proxy-authenticate"
+        );
+    }
+
+    #[test]
     fn hop_by_hop_fields_are_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
@@ -285,8 +355,9 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
+        let fields = Fields::of(&headers);
         remove_named_by_connection(&mut headers);
-        remove(&mut headers, &NOT_OF_AN_ANSWER);
+        fields.remove(Fields::OF_RESPONSES, &mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-baz"]);
     }
 

@@ -155,7 +155,10 @@ impl RoutingTable {
             let options = cache::CacheOptions::new(Arc::clone(&name)).memory_bytes(0);
             let cache = Cache::new(options, Arc::clone(&outbound.clock));
             let (counters, log) = (Arc::clone(&counters), instance_log(&name));
-            instance(&name, outbound, InstancePolicies::default(), (cache, None), counters, log).map(Arc::new)
+            let mut unknown = instance(&name, outbound, InstancePolicies::default(), (cache, None), counters, log)?;
+            let others = instances.iter().filter_map(|known| known.state.verifications.clone());
+            unknown.state.verifications_of_others = others.collect();
+            Ok(Arc::new(unknown))
         };
         let (forward, keyless) = match options.unknown_keys {
             UnknownKeyPolicy::Forward(outbound) => (Some(way(outbound)?), None),
@@ -188,10 +191,9 @@ fn instance(
     log: Option<InstanceLog>,
 ) -> Result<InstanceRuntime, ConfigureError> {
     let target = UpstreamTarget::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
-    let verifications = verifications.filter(|_| policies.keeps_verifications()).or_else(|| {
-        let new = || verifications_in_memory(name, &outbound.clock);
-        policies.keeps_verifications().then(new)
-    });
+    // One that is given stays, also while no policy needs it: it must not miss a revocation.
+    let new = || policies.keeps_verifications().then(|| verifications_in_memory(name, &outbound.clock));
+    let verifications = verifications.or_else(new);
     let state = InstanceState::new(cache, verifications, name, &outbound.clock);
     let access_log = log.as_ref().map(|log| log.log.clone());
     let outbound = match log {

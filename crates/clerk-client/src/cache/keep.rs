@@ -25,6 +25,17 @@ impl Inner {
         }
     }
 
+    /// The times of an entry from Redis. Those of a verification are also counted from its response: a stalled server may
+    /// have kept it too long. `None` if it is over.
+    pub(super) fn capped(&self, answer: &CachedResponse, times: Times, policy: CachePolicy) -> Option<Times> {
+        if self.content == CacheContent::Reads {
+            return Some(times);
+        }
+        let at_most = verification::describe(answer)?.at_most.min(policy.ttl);
+        let left = at_most.checked_sub(answer.age(self.clock.wall()))?;
+        Some(times.capped(self.clock.now().after(left)))
+    }
+
     /// Stores a response if it is cacheable and was not invalidated since its fetch began at `begun`.
     pub(super) async fn keep(
         &self,

@@ -61,6 +61,8 @@ pub struct Cache(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) content: CacheContent,
     instance: Arc<str>,
+    /// Whether entries are stored in Redis, which is used for invalidations in any case.
+    stores_in_redis: bool,
     /// The key of [`Cache::secret_key`], unless processes share one.
     mac: MacKey,
     pub(super) max_entry_bytes: u64,
@@ -87,6 +89,10 @@ impl Cache {
     #[must_use]
     pub fn new(options: CacheOptions, clock: Arc<Clock>) -> Self {
         #[cfg(feature = "redis")]
+        let stores_in_redis = options.content != CacheContent::Verifications || options.encryption.is_some();
+        #[cfg(not(feature = "redis"))]
+        let stores_in_redis = false;
+        #[cfg(feature = "redis")]
         let shared = options.redis.map(|store| RedisTier::new(store, options.encryption, &options.instance));
         #[cfg(not(feature = "redis"))]
         let shared: Option<RedisTier> = None;
@@ -103,6 +109,7 @@ impl Cache {
         let cache = Self(Arc::new(Inner {
             redis_tier: shared,
             content,
+            stores_in_redis,
             instance,
             mac: random_mac(),
             max_entry_bytes,
@@ -165,7 +172,7 @@ impl Cache {
         let inner = &self.0;
         if policy.keeps() {
             // While disconnected, memory is used only if Redis is unreachable.
-            let found = if self.is_connected() { inner.in_memory(&key) } else { None };
+            let found = if self.is_connected() { inner.in_memory(&key, policy) } else { None };
             if let Some((answer, hit)) = found {
                 if matches!(hit, Hit::Stale { .. }) {
                     self.refresh(key, tags, policy, &fetch);
@@ -290,10 +297,14 @@ impl Inner {
     }
 
     /// A fresh response, or a stale one that may be served during a refresh.
-    fn in_memory(&self, key: &CacheKey) -> Option<(CachedResponse, Hit)> {
+    fn in_memory(&self, key: &CacheKey, policy: CachePolicy) -> Option<(CachedResponse, Hit)> {
         let now = self.clock.now();
         let entry = self.memory.get(key, &self.generations, now)?;
         let age = || entry.answer.age(self.clock.wall());
+        // The policy may have become stricter since.
+        if self.content == CacheContent::Verifications && age() >= policy.ttl {
+            return None;
+        }
         if now < entry.times.fresh_until {
             self.counters.memory.hits.add();
             return Some((entry.answer.clone(), Hit::Memory { age: age() }));
@@ -379,7 +390,8 @@ impl Inner {
             }
         };
         let own = found.as_ref().and_then(|(answer, _)| self.narrowed(answer, snapshot));
-        let Some(((answer, times), own)) = found.zip(own) else {
+        let found = found.and_then(|(answer, times)| Some((self.capped(&answer, times, policy)?, answer)));
+        let Some(((times, answer), own)) = found.zip(own) else {
             self.counters.redis.misses.add();
             if !is_connected {
                 self.memory.remove(&key);
@@ -398,7 +410,8 @@ impl Inner {
 
     /// Returns the entry in Redis and its expiry times.
     pub(super) async fn look(&self, key: CacheKey, tags: &[Tag], policy: CachePolicy) -> RedisLookup {
-        let Some(shared) = self.redis_tier.as_ref().filter(|_| !self.pending_invalidations.contains(tags)) else {
+        let is_usable = self.stores_in_redis && !self.pending_invalidations.contains(tags);
+        let Some(shared) = self.redis_tier.as_ref().filter(|_| is_usable) else {
             return RedisLookup::NotAsked;
         };
         // Taken before the request: Redis measures the TTL later, so the expiry errs on the early side.

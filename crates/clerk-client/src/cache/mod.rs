@@ -99,8 +99,9 @@ pub enum CacheContent {
     /// `expired: false` is stored, at most until the token's own expiry, and it ends with the tag
     /// [`Verification`](crate::webhook::Tag::Verification) of the ID in its body.
     ///
-    /// In Redis, where a lookup cannot know the ID, each revocation ends all of the instance's verifications. Give
-    /// requests the tags `Everything` and `AnyVerification`, and keys of [`Cache::secret_key`].
+    /// In Redis, where a lookup cannot know the ID, each revocation ends all of the instance's verifications. Without
+    /// [`CacheOptions::encryption`] nothing is stored there, and Redis only tells other processes of revocations. Give
+    /// requests the tags `Everything`, `AnyVerification` and `UnknownVerification`, and keys of [`Cache::secret_key`].
     Verifications,
 }
 

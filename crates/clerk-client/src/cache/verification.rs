@@ -21,8 +21,8 @@ const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Described {
     /// The tags of the response. They replace those of the request.
-    pub(super) tags: [Tag; 2],
-    /// How long it may be kept.
+    pub(super) tags: [Tag; 3],
+    /// How long it may be kept, from the response on.
     pub(super) at_most: Duration,
 }
 
@@ -56,7 +56,8 @@ pub(super) fn describe(answer: &CachedResponse) -> Option<Described> {
             expires.duration_since(responded_at(answer)).ok()?
         }
     };
-    Some(Described { tags: [Tag::Everything, Tag::Verification(verification.id)], at_most })
+    let tags = [Tag::Everything, Tag::AnyVerification, Tag::Verification(verification.id)];
+    Some(Described { tags, at_most })
 }
 
 /// The latest time at which it may have been sent: by Clerk's clock, which decides when a token expires.

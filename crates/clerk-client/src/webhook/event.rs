@@ -208,9 +208,9 @@ fn user(action: &str, data: Data<'_>) -> Option<Vec<Tag>> {
     }
     // Events for the user's other objects come later or not at all, and an ended session must not look active.
     if action == "deleted" {
-        tags.extend([Tag::SessionList, Tag::AnySession, Tag::MembershipList, Tag::AnyMembership]);
+        tags.extend([Tag::SessionList, Tag::AnySession, Tag::MembershipList, Tag::AnyMembership, Tag::AnyVerification]);
     } else if data.is_true("banned") {
-        tags.extend([Tag::SessionList, Tag::AnySession]);
+        tags.extend([Tag::SessionList, Tag::AnySession, Tag::AnyVerification]);
     }
     Some(tags)
 }
@@ -231,7 +231,13 @@ fn organization(action: &str, data: Data<'_>) -> Option<Vec<Tag>> {
         tags.push(Tag::OrganizationsShown);
     }
     if action == "deleted" {
-        tags.extend([Tag::MembershipList, Tag::InvitationList, Tag::DomainList, Tag::BillingList]);
+        tags.extend([
+            Tag::MembershipList,
+            Tag::InvitationList,
+            Tag::DomainList,
+            Tag::BillingList,
+            Tag::AnyVerification,
+        ]);
     }
     Some(tags)
 }

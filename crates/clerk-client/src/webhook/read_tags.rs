@@ -32,6 +32,9 @@ pub fn tags_of_read(template: &str, path: &str) -> Option<ReadTags> {
     let is_covered = !tags.is_empty();
     if !is_covered {
         tags.push(Tag::Everything);
+        if ["/v1/api_keys", "/v1/m2m_tokens"].iter().any(|tokens| template.starts_with(tokens)) {
+            tags.push(Tag::Tokens);
+        }
     }
     Some(ReadTags { tags, is_covered })
 }

@@ -83,8 +83,12 @@ tags! {
         BillingList "billing_list",
         /// All responses that show a payer's billing.
         AnyBilling "any_billing",
-        /// Verifications of tokens, kept or in flight, whose token is not known by its ID.
+        /// All verifications of tokens.
         AnyVerification "any_verification",
+        /// Verifications whose token's ID is not known: those in flight, and those in Redis.
+        UnknownVerification "unknown_verification",
+        /// API keys and machine tokens, and lists of them. No event tells of a change.
+        Tokens "tokens",
     }
     of {
         /// A user, and everything below the user's route.
@@ -111,6 +115,12 @@ tags! {
 }
 
 impl Tag {
+    /// Returns whether the tag is about verifications of tokens alone.
+    #[must_use]
+    pub fn is_of_verifications(&self) -> bool {
+        matches!(self, Self::AnyVerification | Self::UnknownVerification | Self::Verification(_))
+    }
+
     /// Returns whether the tag identifies a single object and not a group of responses.
     #[must_use]
     pub fn names_one(&self) -> bool {

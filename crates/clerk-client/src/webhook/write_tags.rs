@@ -11,16 +11,13 @@ use super::{Tag, tags_of_route};
 use clerk_quota::route::path_params;
 
 /// Writes that issue or verify something and change no cached response. They are frequent: sessions get tokens this way.
-const CHANGE_NOTHING: [&str; 18] = [
+const CHANGE_NOTHING: [&str; 16] = [
     "/v1/accountless_applications",
     "/v1/accountless_applications/complete",
-    // Lists of API keys have no tags: no event tells of a change.
-    "/v1/api_keys",
     "/v1/api_keys/verify",
     "/v1/clients/verify",
     "/v1/email",
     "/v1/email/batch",
-    "/v1/m2m_tokens",
     "/v1/m2m_tokens/verify",
     "/v1/oauth_applications/access_tokens/verify",
     "/v1/proxy_checks",
@@ -60,12 +57,17 @@ pub fn tags_of_write(method: &Method, template: &str, path: &str) -> Vec<Tag> {
             of_user().map(|user| vec![user, Tag::UserList, Tag::UsersShown])
         }
         "/v1/users/{user_id}/metadata" => of_user().map(|user| vec![user, Tag::UserList, Tag::UsersShown]),
+        "/v1/api_keys" | "/v1/m2m_tokens" => Some(vec![Tag::Tokens]),
+        // It names the token, of which only verifications are known, and in their bodies.
+        "/v1/oauth_applications/{oauth_application_id}/revoke_token" => {
+            Some(vec![Tag::Everything, Tag::AnyVerification])
+        }
         // A revocation names the ID, a verification the token.
         "/v1/api_keys/{apiKeyID}" | "/v1/api_keys/{apiKeyID}/revoke" | "/v1/m2m_tokens/{m2m_token_id}/revoke" => {
             // SDKs send these also without the version.
             let short = || path_params(template.strip_prefix("/v1")?, path)?.into_iter().next();
             let id = id().or_else(|| short().map(|id| Arc::from(&*id)));
-            id.map(|id| vec![Tag::Verification(id), Tag::AnyVerification])
+            id.map(|id| vec![Tag::Verification(id), Tag::UnknownVerification, Tag::Tokens])
         }
         _ => None,
     };
@@ -116,6 +118,7 @@ mod tests {
 
     #[test]
     fn write_yields_tags_of_what_it_may_change() {
+        let named = |id: &str| vec![Tag::Verification(id.into()), Tag::UnknownVerification, Tag::Tokens];
         let user = || Tag::User("user_1".into());
         for (method, template, path, expected) in [
             (Method::GET, "/v1/users", "/v1/users", vec![]),
@@ -131,31 +134,17 @@ mod tests {
             (Method::PATCH, "/v1/users/{user_id}", "/v1/x/../users/user_1", vec![Tag::Everything]),
             (Method::DELETE, "/v1/users/{user_id}", "/v1/users/user_1", vec![Tag::Everything]),
             (Method::POST, "/v1/sessions/{session_id}/tokens", "/v1/sessions/sess_1/tokens", vec![]),
-            (
-                Method::POST,
-                "/v1/api_keys/{apiKeyID}/revoke",
-                "/api_keys/ak_1/revoke",
-                vec![Tag::Verification("ak_1".into()), Tag::AnyVerification],
-            ),
-            (
-                Method::DELETE,
-                "/v1/api_keys/{apiKeyID}",
-                "/v1/api_keys/ak%5F1",
-                vec![Tag::Verification("ak_1".into()), Tag::AnyVerification],
-            ),
-            (
-                Method::POST,
-                "/v1/m2m_tokens/{m2m_token_id}/revoke",
-                "/v1/m2m_tokens/mt_1/revoke",
-                vec![Tag::Verification("mt_1".into()), Tag::AnyVerification],
-            ),
-            (Method::POST, "/v1/api_keys", "/v1/api_keys", vec![]),
+            (Method::POST, "/v1/api_keys/{apiKeyID}/revoke", "/api_keys/ak_1/revoke", named("ak_1")),
+            (Method::DELETE, "/v1/api_keys/{apiKeyID}", "/v1/api_keys/ak%5F1", named("ak_1")),
+            (Method::POST, "/v1/m2m_tokens/{m2m_token_id}/revoke", "/v1/m2m_tokens/mt_1/revoke", named("mt_1")),
+            (Method::POST, "/v1/api_keys", "/v1/api_keys", vec![Tag::Tokens]),
+            (Method::POST, "/v1/m2m_tokens", "/m2m_tokens", vec![Tag::Tokens]),
             // It names a token, and the application by its ID.
             (
                 Method::POST,
                 "/v1/oauth_applications/{oauth_application_id}/revoke_token",
                 "/v1/oauth_applications/o_1/revoke_token",
-                vec![Tag::Everything],
+                vec![Tag::Everything, Tag::AnyVerification],
             ),
             (Method::POST, "other", "/v1/new", vec![Tag::Everything]),
         ] {
