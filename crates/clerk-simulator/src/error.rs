@@ -91,6 +91,28 @@ impl ApiError {
         error
     }
 
+    /// Another user has the identifier in this parameter.
+    pub(super) fn identifier_exists(name: &str) -> Self {
+        let words = name.replace('_', " ");
+        let message = format!("That {words} is taken. Please try another.");
+        Self::parameter("form_identifier_exists", name, message)
+    }
+
+    /// A user without any identifier.
+    pub(super) fn form_data_missing() -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "form_data_missing",
+            "missing data",
+            "[\"email_address\"] data doesn't match user requirements set for this instance",
+        )
+    }
+
+    /// A request that Clerk rejects with 400.
+    pub(super) fn bad_request(code: &'static str, message: &'static str, long: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message, long)
+    }
+
     pub(super) fn body_invalid() -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,

@@ -14,9 +14,11 @@ use super::fault_responses::{self, api_error};
 use super::faults::Effects;
 use super::headers::{self, JSON, Trace};
 use super::ids::mix;
+use super::keys::Caller;
 use super::limiter::Verdict;
 use super::limits::SimulatedBucket;
 use super::meters::MeterKey;
+use super::resources::Success;
 use super::route::Route;
 use super::{Shared, Simulator};
 
@@ -29,15 +31,15 @@ pub(super) async fn serve(State(simulator): State<Simulator>, request: Request<B
     let is_head = request.method() == Method::HEAD;
     let version = headers::requested_version(request.headers()).cloned();
     let trace = shared.next_trace();
-    let instance = shared.keys.lock().identify(request.headers());
-    let effects = shared.draw_faults(&request, instance.as_ref().ok().copied());
+    let caller = shared.keys.lock().identify(request.headers());
+    let effects = shared.draw_faults(&request, caller.as_ref().ok().map(|caller| caller.instance));
     if !effects.latency.is_zero() {
         tokio::time::sleep(effects.latency).await;
     }
     let mut response = match &effects.replacement {
         Some((fault, false)) => fault_responses::respond(fault, &trace).await,
-        _ => match instance {
-            Ok(instance) => shared.handle(instance, request, &effects, &trace).await,
+        _ => match caller {
+            Ok(caller) => shared.handle(&caller, request, &effects, &trace).await,
             Err(error) => api_error(&error, &trace),
         },
     };
@@ -50,25 +52,25 @@ impl Shared {
     /// Handles a request with a valid key: counts it, and rejects it if the budget is used up.
     async fn handle(
         &self,
-        instance: usize,
+        caller: &Caller,
         request: Request<Body>,
         effects: &Effects,
         trace: &Trace,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let route = Route::of(&parts.method, parts.uri.path());
-        let verdict = self.take(instance, route);
+        let verdict = self.take(caller.instance, &route);
         let mut response = if verdict.is_some_and(|(_, verdict)| !verdict.allowed) {
             api_error(&ApiError::too_many_requests(), trace)
         } else {
             // A counted fault comes after the work: a write is carried out and its response is lost.
             let done = match read(body).await {
-                Ok(body) => self.respond(instance, route, &parts.uri, &body),
+                Ok(body) => self.respond(caller, &route, &parts.uri, &body),
                 Err(error) => Err(error),
             };
             match (&effects.replacement, done) {
                 (Some((fault, _)), _) => fault_responses::respond(fault, trace).await,
-                (None, Ok(json)) => success(json),
+                (None, Ok(done)) => success(done),
                 (None, Err(error)) => api_error(&error, trace),
             }
         };
@@ -86,7 +88,7 @@ impl Shared {
     }
 
     /// Counts the request against its budget, if it has one.
-    fn take(&self, instance: usize, route: Route<'_>) -> Option<(SimulatedBucket, Verdict)> {
+    fn take(&self, instance: usize, route: &Route<'_>) -> Option<(SimulatedBucket, Verdict)> {
         let (bucket, entity) = route.budget()?;
         let environment = self.keys.lock().instances().get(instance)?.environment;
         let quota = self.options.quota(bucket, environment);
@@ -128,8 +130,9 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
     to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| ApiError::body_too_large())
 }
 
-fn success(json: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(json));
+fn success(done: Success) -> Response<Body> {
+    let mut response = Response::new(Body::from(done.json));
+    *response.status_mut() = done.status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }

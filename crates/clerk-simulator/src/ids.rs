@@ -1,7 +1,7 @@
 //! Identifiers like Clerk's: a prefix and a KSUID of 27 base62 characters, encoded from numbers and decodable.
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const KSUID_LENGTH: usize = 27;
+pub(super) const KSUID_LENGTH: usize = 27;
 const GROUP_DIGITS: usize = 5;
 /// 62 to the power of [`GROUP_DIGITS`].
 const GROUP_BASE: u64 = 916_132_832;

@@ -46,9 +46,13 @@
 //!
 //! The crate has no features. It requires Rust 1.95.
 
+mod body;
 mod clock;
+mod collection;
+mod context;
 mod control;
 mod error;
+mod events;
 mod exchange;
 mod fault_responses;
 mod faults;
@@ -58,13 +62,17 @@ mod invitations;
 mod keys;
 mod limiter;
 mod limits;
+mod list_query;
+mod machine_auth;
 mod meters;
 mod options;
 mod organizations;
 mod record;
 mod resources;
 mod route;
+mod sessions;
 mod setters;
+mod state;
 mod truth;
 mod users;
 
@@ -76,17 +84,20 @@ use axum::Router;
 use parking_lot::Mutex;
 
 use clock::{Clock, system_time};
+use events::EventSender;
 use faults::FaultPlan;
 use keys::KeyRing;
 use meters::Meters;
 use record::Record;
+use state::State;
 use users::Directory;
-use users::edits::Edits;
 
+pub use events::{EventStream, SimulatedEvent};
 pub use faults::{Fault, FaultBody, FaultError, FaultRule, Faults};
 pub use keys::KeyGrant;
 pub use limits::{Environment, LimitOverride, Plan, Quota, SimulatedBucket};
 pub use options::{HeaderProfile, LimiterKind, Options, ParseOptionError};
+pub use route::RouteInfo;
 pub use truth::{BucketTruth, EventTruth, InstanceTruth, Requests, Truth, WindowTruth};
 
 /// A simulated Clerk. Clones share all state.
@@ -95,7 +106,8 @@ pub struct Simulator {
     shared: Arc<Shared>,
 }
 
-/// The state of a simulator. Locks are held briefly and never across an `await`; `faults` is locked before `keys`.
+/// The state of a simulator. Locks are held briefly and never across an `await`; `faults` and `state` are locked
+/// before `keys`.
 #[derive(Debug)]
 struct Shared {
     options: Options,
@@ -103,7 +115,8 @@ struct Shared {
     directory: Directory,
     keys: Mutex<KeyRing>,
     meters: Mutex<Meters>,
-    edits: Mutex<Edits>,
+    state: Mutex<State>,
+    events: EventSender,
     faults: Mutex<FaultPlan>,
     requests: Mutex<Requests>,
     /// Number of responses started, the source of trace identifiers.
@@ -121,7 +134,8 @@ impl Simulator {
             directory: Directory::new(options.users, options.seed, clock.base()),
             keys: Mutex::new(KeyRing::new(&options.keys, options.seed)),
             meters: Mutex::new(Meters::new(options.limiter, record)),
-            edits: Mutex::default(),
+            state: Mutex::default(),
+            events: EventSender::new(),
             faults: Mutex::new(FaultPlan::new(options.faults.clone(), options.seed)),
             requests: Mutex::default(),
             responses: AtomicU64::new(0),
@@ -183,6 +197,37 @@ impl Simulator {
         (number < directory.len()).then(|| directory.id(number))
     }
 
+    /// Returns the identifier of a generated organization, in the order of creation from 0.
+    ///
+    /// `None` from [`Options::organizations`] on.
+    #[must_use]
+    pub fn organization_id(&self, number: u32) -> Option<String> {
+        let options = &self.shared.options;
+        let count = options.organizations.min(organizations::MAX_GENERATED);
+        (number < count).then(|| organizations::generated_id(options.seed, number))
+    }
+
+    /// Returns an OAuth access token of the user with this number, for `…/access_tokens/verify`.
+    ///
+    /// `None` from [`Options::users`] on.
+    #[must_use]
+    pub fn oauth_token(&self, number: u32) -> Option<String> {
+        let directory = &self.shared.directory;
+        (number < directory.len()).then(|| machine_auth::oauth_tokens::token(directory, number))
+    }
+
+    /// Returns the routes of the Backend API that the simulator has.
+    #[must_use]
+    pub fn routes() -> &'static [RouteInfo] {
+        route::ROUTES
+    }
+
+    /// Returns the changes from now on, for webhooks.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.shared.events.subscribe()
+    }
+
     /// Fills every budget, clears the recorded requests and the changes of clients, and restores the faults of the
     /// options.
     ///
@@ -190,7 +235,7 @@ impl Simulator {
     pub fn reset(&self) {
         let shared = &self.shared;
         shared.meters.lock().reset();
-        shared.edits.lock().clear();
+        shared.state.lock().clear();
         *shared.requests.lock() = Requests::default();
         *shared.faults.lock() = FaultPlan::new(shared.options.faults.clone(), shared.options.seed);
     }

@@ -20,6 +20,8 @@ use crate::setters::setters;
 pub struct Options {
     /// Number of users.
     pub users: u32,
+    /// Number of organizations, each with up to nine of the users. At most 10 000.
+    pub organizations: u32,
     /// Seed of the users, the identifiers and random faults. The same seed and number of users give the same users.
     pub seed: u64,
     /// How requests are counted.
@@ -30,7 +32,8 @@ pub struct Options {
     pub plan: Option<Plan>,
     /// Quotas that replace the published ones and `plan`. If a bucket is named twice, the last one counts.
     pub limits: Vec<LimitOverride>,
-    /// Accepted keys. Empty: every well-formed `sk_test_` or `sk_live_` key, each with its own instance.
+    /// Accepted keys. Empty: every well-formed `sk_test_` or `sk_live_` key, each with its own instance, and every
+    /// well-formed machine key `ak_`, all of the first instance for development.
     pub keys: Vec<KeyGrant>,
     /// Faults from the start. They are not checked; call [`Faults::check`].
     pub faults: Faults,
@@ -45,6 +48,7 @@ pub struct Options {
 
 setters!(Options {
     users: u32,
+    organizations: u32,
     seed: u64,
     limiter: LimiterKind,
     headers: HeaderProfile,
@@ -61,6 +65,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             users: 50_000,
+            organizations: 20,
             seed: 1,
             limiter: LimiterKind::FixedWindow,
             headers: HeaderProfile::XRateLimit,

@@ -5,21 +5,16 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Directory;
-use super::edits::{Edit, Edits};
+use super::store::Identification;
+use super::view::View;
 
-/// The users of one instance: generated, with that instance's changes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct View<'a> {
-    pub(crate) directory: &'a Directory,
-    pub(crate) edits: &'a Edits,
-    pub(crate) instance: usize,
-}
+/// Of every user and organization.
+pub(crate) const IMAGE_URL: &str = "https://img.clerk.com/simulated";
 
 /// The fields of the `User` schema in Clerk's public OpenAPI description.
 #[derive(Serialize)]
 struct User<'a> {
-    id: String,
+    id: Cow<'a, str>,
     object: &'static str,
     username: Option<Cow<'a, str>>,
     first_name: Option<Cow<'a, str>>,
@@ -27,15 +22,15 @@ struct User<'a> {
     locale: Option<&'static str>,
     image_url: &'static str,
     has_image: bool,
-    primary_email_address_id: &'a str,
-    primary_phone_number_id: Option<&'static str>,
+    primary_email_address_id: Option<&'a str>,
+    primary_phone_number_id: Option<&'a str>,
     primary_web3_wallet_id: Option<&'static str>,
     password_enabled: bool,
     two_factor_enabled: bool,
     totp_enabled: bool,
     backup_code_enabled: bool,
-    email_addresses: [EmailAddress<'a>; 1],
-    phone_numbers: [(); 0],
+    email_addresses: Vec<EmailAddress<'a>>,
+    phone_numbers: Vec<PhoneNumber<'a>>,
     web3_wallets: [(); 0],
     passkeys: [(); 0],
     external_accounts: [(); 0],
@@ -66,11 +61,26 @@ struct User<'a> {
 struct EmailAddress<'a> {
     id: &'a str,
     object: &'static str,
-    email_address: String,
+    email_address: &'a str,
     reserved: bool,
     verification: Verification,
     linked_to: [(); 0],
     matches_sso_connection: bool,
+    created_at: i64,
+    updated_at: i64,
+}
+
+#[derive(Serialize)]
+struct PhoneNumber<'a> {
+    id: &'a str,
+    object: &'static str,
+    phone_number: &'a str,
+    reserved_for_second_factor: bool,
+    default_second_factor: bool,
+    reserved: bool,
+    verification: Verification,
+    linked_to: [(); 0],
+    backup_codes: Option<()>,
     created_at: i64,
     updated_at: i64,
 }
@@ -99,57 +109,49 @@ impl Serialize for Metadata<'_> {
 impl<'a> View<'a> {
     /// Appends the user's JSON to `out`.
     pub(crate) fn write(&self, user: u32, out: &mut Vec<u8>) {
-        let directory = self.directory;
-        let edit = self.edit(user);
-        let created_at = directory.created_at(user);
-        let email_id = directory.email_id(user);
+        let edit = self.users.edit(user);
+        let created = self.users.created(user);
+        let created_at = self.created_at(user);
+        let phones = created.map_or(&[][..], |created| &created.phones);
+        let (generated_id, generated_email);
+        let email_addresses = match created {
+            Some(created) => created.emails.iter().map(|it| EmailAddress::of(&it.id, &it.value, created_at)).collect(),
+            None => {
+                (generated_id, generated_email) = (self.directory.email_id(user), self.directory.email(user));
+                vec![EmailAddress::of(&generated_id, &generated_email, created_at)]
+            }
+        };
         let json = User {
-            id: directory.id(user),
+            id: self.id(user),
             object: "user",
             username: self.username(user),
             first_name: self.first_name(user),
             last_name: self.last_name(user),
             locale: None,
-            image_url: "https://img.clerk.com/simulated",
+            image_url: IMAGE_URL,
             has_image: false,
-            primary_email_address_id: &email_id,
-            primary_phone_number_id: None,
+            primary_email_address_id: email_addresses.first().map(|email| email.id),
+            primary_phone_number_id: phones.first().map(|phone| phone.id.as_str()),
             primary_web3_wallet_id: None,
-            password_enabled: true,
+            password_enabled: created.is_none_or(|created| created.password_enabled),
             two_factor_enabled: false,
             totp_enabled: false,
             backup_code_enabled: false,
-            email_addresses: [EmailAddress {
-                id: &email_id,
-                object: "email_address",
-                email_address: directory.email(user),
-                reserved: false,
-                verification: Verification {
-                    object: "verification_otp",
-                    status: "verified",
-                    strategy: "email_code",
-                    attempts: 1,
-                    expire_at: created_at + 600_000,
-                },
-                linked_to: [],
-                matches_sso_connection: false,
-                created_at,
-                updated_at: created_at,
-            }],
-            phone_numbers: [],
+            email_addresses,
+            phone_numbers: phones.iter().map(|phone| PhoneNumber::of(phone, created_at)).collect(),
             web3_wallets: [],
             passkeys: [],
             external_accounts: [],
             saml_accounts: [],
             enterprise_accounts: [],
-            password_last_updated_at: Some(created_at),
+            password_last_updated_at: created.is_none_or(|created| created.password_enabled).then_some(created_at),
             public_metadata: Metadata(edit.map(|edit| &edit.public_metadata)),
             private_metadata: Metadata(edit.map(|edit| &edit.private_metadata)),
             unsafe_metadata: Metadata(edit.map(|edit| &edit.unsafe_metadata)),
             external_id: self.external_id(user),
-            last_sign_in_at: directory.last_sign_in_at(user),
-            banned: directory.is_banned(user),
-            locked: false,
+            last_sign_in_at: self.last_sign_in_at(user),
+            banned: self.is_banned(user),
+            locked: edit.is_some_and(|edit| edit.locked),
             lockout_expires_in_seconds: None,
             verification_attempts_remaining: Some(100),
             created_at,
@@ -157,7 +159,7 @@ impl<'a> View<'a> {
             delete_self_enabled: true,
             bypass_client_trust: false,
             create_organization_enabled: true,
-            last_active_at: directory.last_active_at(user),
+            last_active_at: self.last_active_at(user),
             mfa_enabled_at: None,
             mfa_disabled_at: None,
             legal_accepted_at: None,
@@ -166,37 +168,50 @@ impl<'a> View<'a> {
         let _ = serde_json::to_writer(out, &json);
     }
 
-    pub(super) fn first_name(&self, user: u32) -> Option<Cow<'a, str>> {
-        let generated = || Some(Cow::Borrowed(self.directory.first_name(user)));
-        self.edited(user, |edit| &edit.first_name).unwrap_or_else(generated)
+    /// Returns the user's JSON.
+    pub(crate) fn json(&self, user: u32) -> Vec<u8> {
+        let mut json = Vec::with_capacity(2_048);
+        self.write(user, &mut json);
+        json
     }
+}
 
-    pub(super) fn last_name(&self, user: u32) -> Option<Cow<'a, str>> {
-        let generated = || Some(Cow::Borrowed(self.directory.last_name(user)));
-        self.edited(user, |edit| &edit.last_name).unwrap_or_else(generated)
+impl<'a> EmailAddress<'a> {
+    fn of(id: &'a str, address: &'a str, created_at: i64) -> Self {
+        Self {
+            id,
+            object: "email_address",
+            email_address: address,
+            reserved: false,
+            verification: Verification::verified("email_code", created_at),
+            linked_to: [],
+            matches_sso_connection: false,
+            created_at,
+            updated_at: created_at,
+        }
     }
+}
 
-    pub(super) fn username(&self, user: u32) -> Option<Cow<'a, str>> {
-        let generated = || Some(Cow::Owned(self.directory.username(user)));
-        self.edited(user, |edit| &edit.username).unwrap_or_else(generated)
+impl<'a> PhoneNumber<'a> {
+    fn of(phone: &'a Identification, created_at: i64) -> Self {
+        Self {
+            id: &phone.id,
+            object: "phone_number",
+            phone_number: &phone.value,
+            reserved_for_second_factor: false,
+            default_second_factor: false,
+            reserved: false,
+            verification: Verification::verified("phone_code", created_at),
+            linked_to: [],
+            backup_codes: None,
+            created_at,
+            updated_at: created_at,
+        }
     }
+}
 
-    pub(super) fn external_id(&self, user: u32) -> Option<Cow<'a, str>> {
-        let generated = || self.directory.external_id(user).map(Cow::Owned);
-        self.edited(user, |edit| &edit.external_id).unwrap_or_else(generated)
-    }
-
-    pub(super) fn updated_at(&self, user: u32) -> i64 {
-        let generated = || self.directory.last_sign_in_at(user).unwrap_or_else(|| self.directory.created_at(user));
-        self.edit(user).map_or_else(generated, |edit| edit.updated_at)
-    }
-
-    fn edit(&self, user: u32) -> Option<&'a Edit> {
-        self.edits.get(self.instance, user)
-    }
-
-    fn edited(&self, user: u32, field: impl Fn(&Edit) -> &Option<Option<String>>) -> Option<Option<Cow<'a, str>>> {
-        let value = field(self.edit(user)?).as_ref()?;
-        Some(value.as_deref().map(Cow::Borrowed))
+impl Verification {
+    fn verified(strategy: &'static str, created_at: i64) -> Self {
+        Self { object: "verification_otp", status: "verified", strategy, attempts: 1, expire_at: created_at + 600_000 }
     }
 }

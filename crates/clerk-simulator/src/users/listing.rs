@@ -3,51 +3,19 @@
 use std::cmp::Reverse;
 use std::ops::Range as Span;
 
-use super::json::View;
 use super::query::{Filter, Order, TextField, UserQuery};
+use super::view::View;
 use crate::error::ApiError;
 
 /// The users that match a filter, in the order of creation.
 enum Matching {
-    /// All users in a range of numbers, which takes constant memory.
-    All(Span<u32>),
+    /// All users in a range of places, which takes constant memory.
+    All(Span<usize>),
     Some(Vec<u32>),
 }
 
-impl Matching {
-    fn len(&self) -> usize {
-        match self {
-            Self::All(span) => span.len(),
-            Self::Some(users) => users.len(),
-        }
-    }
-
-    fn get(&self, place: usize) -> Option<u32> {
-        match self {
-            Self::All(span) => span.clone().nth(place),
-            Self::Some(users) => users.get(place).copied(),
-        }
-    }
-
-    /// Returns the number of matching users that were created before this one.
-    fn place_of(&self, user: u32) -> usize {
-        match self {
-            Self::All(span) => (span.start..span.end.min(user)).len(),
-            Self::Some(users) => users.partition_point(|other| *other < user),
-        }
-    }
-
-    fn contains(&self, user: u32) -> bool {
-        self.get(self.place_of(user)) == Some(user)
-    }
-
-    fn into_vec(self) -> Vec<u32> {
-        match self {
-            Self::All(span) => span.collect(),
-            Self::Some(users) => users,
-        }
-    }
-}
+/// Finds the user who has a name.
+type Finder<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
 impl View<'_> {
     /// Returns the number of users that match the query's filter.
@@ -78,23 +46,23 @@ impl View<'_> {
         let matching = self.matching(&query.filter);
         let limit = query.limit as usize;
         if query.order != Order::CreatedAt {
-            let sorted = self.sorted(matching.into_vec(), query.order, query.descending);
+            let sorted = self.sorted(matching.numbers(self).collect(), query.order, query.descending);
             return Ok(sorted.into_iter().skip(query.offset as usize).take(limit).collect());
         }
         let skip = match &query.starting_after {
             Some(id) => {
-                let cursor = self.directory.find(id).filter(|user| matching.contains(*user)).ok_or_else(|| {
+                let cursor = self.find(id).filter(|user| matching.contains(self, *user)).ok_or_else(|| {
                     let message = "starting_after is not the id of a user in this list";
                     ApiError::parameter("form_param_value_invalid", "starting_after", message)
                 })?;
-                let place = matching.place_of(cursor);
+                let place = matching.place_of(self, cursor);
                 1 + if query.descending { matching.len() - 1 - place } else { place }
             }
             None => query.offset as usize,
         };
         let places = skip..skip.saturating_add(limit).min(matching.len());
         Ok(places
-            .filter_map(|place| matching.get(if query.descending { matching.len() - 1 - place } else { place }))
+            .filter_map(|place| matching.get(self, if query.descending { matching.len() - 1 - place } else { place }))
             .collect())
     }
 
@@ -102,66 +70,48 @@ impl View<'_> {
         if filter.matches_none {
             return Matching::Some(Vec::new());
         }
-        let created = filter.created_at;
-        let first = self.directory.created_partition(|at| at < created.first);
-        let span = first..self.directory.created_partition(|at| at <= created.last).max(first);
+        let span = self.users.places_created(self.directory, filter.created_at.first, filter.created_at.last);
+        let all = Matching::All(span);
         if filter.is_by_creation_only() {
-            return Matching::All(span);
+            return all;
         }
-        let find_all = |ids: &[String]| sorted_set(ids.iter().filter_map(|id| self.directory.find(id)));
-        let unwanted = find_all(&filter.user_ids.unwanted);
-        let passes =
-            |user: &u32| span.contains(user) && unwanted.binary_search(user).is_err() && self.passes(*user, filter);
-        Matching::Some(match self.named(filter, find_all) {
-            Some(users) => users.into_iter().filter(passes).collect(),
-            None => span.clone().filter(passes).collect(),
+        let unwanted = sorted_set(filter.user_ids.unwanted.iter().filter_map(|id| self.find(id)));
+        let passes = |user: &u32| unwanted.binary_search(user).is_err() && self.passes(*user, filter);
+        Matching::Some(match self.named_by(filter) {
+            Some(users) => users.into_iter().filter(|user| all.contains(self, *user) && passes(user)).collect(),
+            None => all.numbers(self).filter(passes).collect(),
         })
     }
 
     /// Returns the users that match every kind of name in the filter; `None` if the filter has no names.
-    fn named(&self, filter: &Filter, find_all: impl Fn(&[String]) -> Vec<u32>) -> Option<Vec<u32>> {
-        let mut sets = Vec::new();
-        if !filter.user_ids.wanted.is_empty() {
-            sets.push(find_all(&filter.user_ids.wanted));
-        }
-        if !filter.emails.is_empty() {
-            sets.push(sorted_set(filter.emails.iter().filter_map(|email| self.directory.find_email(email))));
-        }
-        // These two can change: users who have the name now, and those who had it at creation and still do.
-        if !filter.usernames.is_empty() {
-            let has = |user: &u32| self.username(*user).is_some_and(|name| filter.usernames.iter().any(|n| *n == name));
-            let born = filter.usernames.iter().filter_map(|name| self.directory.find_username(name));
-            sets.push(sorted_set(born.chain(self.edited_users()).filter(has)));
-        }
-        if !filter.external_ids.wanted.is_empty() {
-            let wanted = &filter.external_ids.wanted;
-            let has = |user: &u32| self.external_id(*user).is_some_and(|id| wanted.iter().any(|w| *w == id));
-            let born = wanted.iter().filter_map(|id| self.directory.find_external_id(id));
-            sets.push(sorted_set(born.chain(self.edited_users()).filter(has)));
-        }
-        sets.into_iter().reduce(|mut kept, other| {
+    fn named_by(&self, filter: &Filter) -> Option<Vec<u32>> {
+        let finders: [(&[String], Finder<'_>); 5] = [
+            (&filter.user_ids.wanted, &|id| self.find(id)),
+            (&filter.emails, &|email| self.find_email(email)),
+            (&filter.phones, &|number| self.find_phone(number)),
+            (&filter.usernames, &|name| self.find_username(name)),
+            (&filter.external_ids.wanted, &|id| self.find_external_id(id)),
+        ];
+        let sets = finders.into_iter().filter(|(wanted, _)| !wanted.is_empty());
+        let sets = sets.map(|(wanted, find)| sorted_set(wanted.iter().filter_map(|name| find(name))));
+        sets.reduce(|mut kept, other| {
             kept.retain(|user| other.binary_search(user).is_ok());
             kept
         })
     }
 
-    fn edited_users(&self) -> impl Iterator<Item = u32> {
-        self.edits.of_instance(self.instance).map(|(user, _)| user)
-    }
-
     /// Checks the part of a filter that needs the user's data.
     fn passes(&self, user: u32, filter: &Filter) -> bool {
-        let directory = self.directory;
         let unwanted = &filter.external_ids.unwanted;
-        filter.last_active_at.contains_or_open(|| directory.last_active_at(user))
-            && filter.last_sign_in_at.contains_or_open(|| directory.last_sign_in_at(user))
-            && filter.banned.is_none_or(|banned| banned == directory.is_banned(user))
+        filter.last_active_at.contains_or_open(|| self.last_active_at(user))
+            && filter.last_sign_in_at.contains_or_open(|| self.last_sign_in_at(user))
+            && filter.banned.is_none_or(|banned| banned == self.is_banned(user))
             && (unwanted.is_empty() || self.external_id(user).is_none_or(|id| !unwanted.iter().any(|u| *u == id)))
             && filter.texts.iter().all(|(field, text)| self.has_text(user, *field, text))
     }
 
     fn has_text(&self, user: u32, field: TextField, text: &str) -> bool {
-        let email = || self.directory.email(user).contains(text);
+        let email = || self.email(user).is_some_and(|email| email.to_lowercase().contains(text));
         let username = || self.username(user).is_some_and(|name| name.to_lowercase().contains(text));
         let name = || {
             let parts = [self.first_name(user), self.last_name(user)];
@@ -171,25 +121,59 @@ impl View<'_> {
             TextField::Email => email(),
             TextField::Username => username(),
             TextField::Name => name(),
-            TextField::Any => email() || username() || name() || self.directory.id(user).to_lowercase().contains(text),
+            TextField::Any => email() || username() || name() || self.id(user).to_lowercase().contains(text),
         }
     }
 
     /// Sorts by another field than the creation time. Users with equal or missing values stay in the order of
     /// creation.
     fn sorted(&self, mut users: Vec<u32>, order: Order, descending: bool) -> Vec<u32> {
-        let directory = self.directory;
         match order {
-            Order::CreatedAt => by(&mut users, descending, |user| directory.created_at(user)),
+            Order::CreatedAt => by(&mut users, descending, |user| self.created_at(user)),
             Order::UpdatedAt => by(&mut users, descending, |user| self.updated_at(user)),
-            Order::LastActiveAt => by(&mut users, descending, |user| directory.last_active_at(user)),
-            Order::LastSignInAt => by(&mut users, descending, |user| directory.last_sign_in_at(user)),
-            Order::Email => by(&mut users, descending, |user| directory.email(user)),
+            Order::LastActiveAt => by(&mut users, descending, |user| self.last_active_at(user)),
+            Order::LastSignInAt => by(&mut users, descending, |user| self.last_sign_in_at(user)),
+            Order::Email => by(&mut users, descending, |user| self.email(user)),
             Order::Username => by(&mut users, descending, |user| self.username(user)),
             Order::FirstName => by(&mut users, descending, |user| self.first_name(user)),
             Order::LastName => by(&mut users, descending, |user| self.last_name(user)),
         }
         users
+    }
+}
+
+impl Matching {
+    fn len(&self) -> usize {
+        match self {
+            Self::All(span) => span.len(),
+            Self::Some(users) => users.len(),
+        }
+    }
+
+    fn get(&self, view: &View<'_>, place: usize) -> Option<u32> {
+        match self {
+            Self::All(span) => {
+                let place = span.start.checked_add(place).filter(|place| span.contains(place))?;
+                view.users.at(view.directory, place)
+            }
+            Self::Some(users) => users.get(place).copied(),
+        }
+    }
+
+    /// Returns the number of matching users that were created before this one.
+    fn place_of(&self, view: &View<'_>, user: u32) -> usize {
+        match self {
+            Self::All(span) => view.users.place_of(view.directory, user).saturating_sub(span.start),
+            Self::Some(users) => users.partition_point(|other| *other < user),
+        }
+    }
+
+    fn contains(&self, view: &View<'_>, user: u32) -> bool {
+        self.get(view, self.place_of(view, user)) == Some(user)
+    }
+
+    fn numbers(&self, view: &View<'_>) -> impl Iterator<Item = u32> {
+        (0..self.len()).filter_map(move |place| self.get(view, place))
     }
 }
 

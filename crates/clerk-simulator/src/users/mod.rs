@@ -1,9 +1,13 @@
 //! Users, generated from a seed and a number on demand, so that any number of them takes no memory.
 
-pub(super) mod edits;
+pub(super) mod create;
+mod edit;
 pub(super) mod json;
 pub(super) mod listing;
 pub(super) mod query;
+pub(super) mod store;
+pub(super) mod view;
+pub(super) mod write;
 
 use std::time::Duration;
 
@@ -78,6 +82,19 @@ impl Directory {
         let (spread, _) = ksuid_payload("user_", id)?;
         let user = u32::try_from(self.permutation.undo(spread)).ok()?;
         (user < self.users && self.id(user) == id).then_some(user)
+    }
+
+    /// Returns another identifier of the user, which [`Self::of_spread`] maps back.
+    pub(super) fn spread_id(&self, prefix: &str, user: u32, seed: u64) -> String {
+        let spread = Permutation::new(mix(self.seed, seed)).apply(u64::from(user));
+        ksuid(prefix, self.created_seconds(user), spread, mix(spread, 1))
+    }
+
+    /// Returns the user whose [`Self::spread_id`] this is, in constant time.
+    pub(super) fn of_spread(&self, prefix: &str, id: &str, seed: u64) -> Option<u32> {
+        let (spread, _) = ksuid_payload(prefix, id)?;
+        let user = u32::try_from(Permutation::new(mix(self.seed, seed)).undo(spread)).ok()?;
+        (user < self.users && self.spread_id(prefix, user, seed) == id).then_some(user)
     }
 
     pub(super) fn email(&self, user: u32) -> String {

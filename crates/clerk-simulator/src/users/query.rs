@@ -1,5 +1,7 @@
 //! The query of `GET /v1/users` and `GET /v1/users/count`.
 
+use std::borrow::Cow;
+
 use axum::extract::Query;
 use http::Uri;
 
@@ -29,13 +31,14 @@ pub(super) struct Filter {
     pub(super) external_ids: Members,
     pub(super) emails: Vec<String>,
     pub(super) usernames: Vec<String>,
+    pub(super) phones: Vec<String>,
     /// Fields and the lower-case text that they must contain.
     pub(super) texts: Vec<(TextField, String)>,
     pub(super) banned: Option<bool>,
     pub(super) created_at: Range,
     pub(super) last_active_at: Range,
     pub(super) last_sign_in_at: Range,
-    /// The query filters by something that no simulated user has: a phone number, a wallet, an organization.
+    /// The query filters by something that no simulated user has, such as a wallet.
     pub(super) matches_none: bool,
 }
 
@@ -152,6 +155,7 @@ impl Filter {
             "external_id" => self.external_ids.add(value),
             "email_address" => self.emails.extend(items(value).map(str::to_owned)),
             "username" => self.usernames.extend(items(value).map(str::to_owned)),
+            "phone_number" => self.phones.extend(items(value).map(|number| plus_restored(number).into_owned())),
             "query" => self.texts.push((TextField::Any, value.to_lowercase())),
             "email_address_query" => self.texts.push((TextField::Email, value.to_lowercase())),
             "username_query" => self.texts.push((TextField::Username, value.to_lowercase())),
@@ -168,8 +172,9 @@ impl Filter {
             "last_active_at_before" => self.last_active_at.last = millis(name, value)?.saturating_sub(1),
             "last_sign_in_at_after" => self.last_sign_in_at.first = millis(name, value)?.saturating_add(1),
             "last_sign_in_at_before" => self.last_sign_in_at.last = millis(name, value)?.saturating_sub(1),
-            "phone_number" | "phone_number_query" | "web3_wallet" | "organization_id" | "provider"
-            | "provider_user_id" => self.matches_none = true,
+            "phone_number_query" | "web3_wallet" | "organization_id" | "provider" | "provider_user_id" => {
+                self.matches_none = true;
+            }
             _ => {}
         }
         Ok(())
@@ -181,6 +186,7 @@ impl Filter {
             ("external_id", self.external_ids.wanted.len() + self.external_ids.unwanted.len()),
             ("email_address", self.emails.len()),
             ("username", self.usernames.len()),
+            ("phone_number", self.phones.len()),
         ] {
             if size > MAX_ARRAY {
                 let message = format!("{name} has {size} values, at most {MAX_ARRAY} are allowed");
@@ -205,6 +211,11 @@ impl Members {
 /// A form decodes a bare `+` to a space, and many clients do not encode it.
 fn without_plus(text: &str) -> &str {
     text.strip_prefix(['+', ' ']).unwrap_or(text)
+}
+
+/// The same in front of a phone number, where it belongs to the value.
+fn plus_restored(number: &str) -> Cow<'_, str> {
+    number.strip_prefix(' ').map_or(Cow::Borrowed(number), |digits| Cow::Owned(format!("+{digits}")))
 }
 
 fn items(value: &str) -> impl Iterator<Item = &str> {

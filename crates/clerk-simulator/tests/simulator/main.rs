@@ -5,10 +5,15 @@
 mod answers;
 mod any_input;
 mod faults;
+mod invitations;
 mod limits;
+mod machine_auth;
+mod organizations;
 mod other_endpoints;
+mod sessions;
 mod sockets;
 mod truth;
+mod user_writes;
 mod users;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
