@@ -23,6 +23,8 @@ mod machines;
 mod senders;
 #[path = "sdk/senders_rust.rs"]
 mod senders_rust;
+#[path = "sdk/simulated.rs"]
+mod simulated;
 #[path = "sdk/timeouts.rs"]
 mod timeouts;
 #[path = "sdk/users.rs"]
@@ -35,7 +37,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use clerk_simulator::{Fault, FaultBody, FaultRule, Faults, LimiterKind, Options, Simulator};
+use clerk_simulator::{Fault, FaultBody, FaultRule, Faults, HeaderProfile, KeyGrant, LimiterKind, Options, Simulator};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -172,7 +174,12 @@ struct Clerk {
 
 impl Clerk {
     async fn start(options: Options) -> Self {
-        let simulator = Simulator::new(options.users(100).keys(vec![KEY.parse().unwrap()]));
+        let options = options.headers(HeaderProfile::XRateLimit);
+        Self::with_keys(options, vec![KEY.parse().unwrap()]).await
+    }
+
+    async fn with_keys(options: Options, keys: Vec<KeyGrant>) -> Self {
+        let simulator = Simulator::new(options.users(100).keys(keys));
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let router = simulator.router().layer(middleware::from_fn_with_state(Arc::clone(&arrivals), note));
         Self { simulator, arrivals, web: Web::start(router).await }

@@ -22,7 +22,9 @@ async fn clerk(folder: &Folder) -> Web {
     let (cert, key) = (data("server.pem"), data("server.key"));
     let web = format!("tls_server_config: {{ cert_file: {}, key_file: {} }}\n", cert.display(), key.display());
     let web = WebConfigSource::open(folder.write("web.yml", &web)).unwrap();
-    let simulator = Simulator::new(clerk_simulator::Options::default().users(10));
+    let simulator = Simulator::new(
+        clerk_simulator::Options::default().headers(clerk_simulator::HeaderProfile::XRateLimit).users(10),
+    );
     Web::start_with(simulator.router(), web).await
 }
 

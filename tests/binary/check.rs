@@ -72,7 +72,7 @@ async fn without_quota_headers_the_use_is_unknown() {
 
 #[tokio::test]
 async fn below_the_threshold_and_throttled_exit_with_one() {
-    let low = clerk_simulator::Options::default().limits(vec!["instance=1/60s".parse().unwrap()]);
+    let low = Clerk::options().limits(vec!["instance=1/60s".parse().unwrap()]);
     let clerk = Clerk::with(low).await;
     let (status, row) = json(&clerk).await;
     assert_eq!((status, row["verdict"].as_str(), row["remaining"].as_u64()), (Some(1), Some("low"), Some(0)));

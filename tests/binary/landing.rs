@@ -24,7 +24,7 @@ async fn landing_page_lists_worst_instances_first_with_a_summary() {
     refused.simulator.set_faults(always(Fault::Status { status: 401, body: FaultBody::Clerk })).unwrap();
     failing.simulator.set_faults(always(Fault::Status { status: 503, body: FaultBody::Clerk })).unwrap();
     let limit = |text: &str| vec![text.parse().unwrap()];
-    let options = clerk_simulator::Options::default;
+    let options = Clerk::options;
     let fine = Clerk::with(options().limits(limit("instance=1000000/600s"))).await;
     // Low after its second probe.
     let low = Clerk::with(options().limits(limit("instance=500/600s"))).await;

@@ -107,7 +107,7 @@ async fn changed_file_is_reloaded_if_enabled() {
 async fn key_swapped_by_symlink_is_used_without_a_reload() {
     use std::os::unix::fs::symlink;
     let keys = vec![format!("a={KEY}").parse().unwrap()];
-    let clerk = Clerk::with(clerk_simulator::Options::default().keys(keys)).await;
+    let clerk = Clerk::with(Clerk::options().keys(keys)).await;
     let folder = Folder::new();
     for (version, key) in [("..v1", OTHER_KEY), ("..v2", KEY)] {
         std::fs::create_dir(folder.path(version)).unwrap();

@@ -43,7 +43,7 @@ impl World {
     }
 
     async fn with(users: u32) -> Self {
-        Self::limited("100000/10s", clerk_simulator::Options::default().users(users)).await
+        Self::limited("100000/10s", crate::exporter::Clerk::options().users(users)).await
     }
 
     async fn limited(limit: &str, options: clerk_simulator::Options) -> Self {

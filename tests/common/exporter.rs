@@ -102,7 +102,12 @@ pub(crate) struct Clerk {
 
 impl Clerk {
     pub(crate) async fn start() -> Self {
-        Self::with(clerk_simulator::Options::default()).await
+        Self::with(Self::options()).await
+    }
+
+    /// Options with quota headers.
+    pub(crate) fn options() -> clerk_simulator::Options {
+        clerk_simulator::Options::default().headers(clerk_simulator::HeaderProfile::XRateLimit)
     }
 
     pub(crate) async fn with(options: clerk_simulator::Options) -> Self {

@@ -95,6 +95,7 @@ async fn load_fires_an_alert_and_its_end_resolves_it() {
 async fn start_simulator() -> (Process, String) {
     let mut simulator = Process::start(clerk_exporter().args([
         "simulate",
+        "--headers=x-ratelimit",
         "--listen-address=127.0.0.1:0",
         "--limit=instance=100/5s",
         "--users=1000",

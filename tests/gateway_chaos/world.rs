@@ -65,7 +65,12 @@ impl Clerk {
             format!("user_update={}/10s", LIMIT.requests).parse().unwrap(),
         ];
         let keys = vec![KEY.parse().unwrap()];
-        let options = clerk_simulator::Options::default().users(100).keys(keys).limits(limits).kept_events(1);
+        let options = clerk_simulator::Options::default()
+            .headers(clerk_simulator::HeaderProfile::XRateLimit)
+            .users(100)
+            .keys(keys)
+            .limits(limits)
+            .kept_events(1);
         let simulator = Simulator::new(options);
         let arrivals = Arc::default();
         let router = simulator.router().layer(middleware::from_fn_with_state(Arc::clone(&arrivals), note));

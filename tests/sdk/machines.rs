@@ -18,7 +18,7 @@ use crate::{ALL_OFF, ALL_ON, Arrival, Clerk, ROOMY, Sdk, arrived_the_same, note,
 
 const MACHINE_KEY: &str = "ak_machineCANARY0123456789";
 
-/// Fixed responses on tokens and API keys, which the simulator does not support, for the right kind of key only.
+/// Fixed responses on tokens and API keys, so that two runs see the same, for the right kind of key only.
 async fn answer(request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 1 << 16).await.unwrap();

@@ -12,7 +12,7 @@ use clerk_client::clerk::{Clerk, RawUser};
 use clerk_client::limiter;
 use clerk_client::transport::{MemoryTransport, Transport};
 use clerk_quota::{Environment, Limit};
-use clerk_simulator::{Fault, Simulator};
+use clerk_simulator::{Fault, HeaderProfile, Simulator};
 use clerk_test_support::{KEY, World, in_simulated_time, start};
 use http::Request;
 use http_body_util::BodyExt;
@@ -62,6 +62,7 @@ pub(crate) fn measure(way: Way, task: Task) -> Measured {
     in_simulated_time(async {
         let options = clerk_simulator::Options::default()
             .users(task.users)
+            .headers(HeaderProfile::XRateLimit)
             .base(Some(start()))
             .limits(vec![format!("instance={}/10s", task.limit).parse().unwrap()]);
         let faults = Fault::Latency { millis: u64::try_from(task.latency.as_millis()).unwrap() };

@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Simulator;
 use super::faults::Faults;
+use super::index;
 
 /// Events of each budget in the response, unless the query sets another number.
 const DEFAULT_EVENTS: usize = 1_000;
@@ -18,43 +19,12 @@ const DEFAULT_EVENTS: usize = 1_000;
 /// Routes under `/_simulator`.
 pub(super) fn routes() -> Router<Simulator> {
     Router::new()
-        .route("/_simulator", get(help))
-        .route("/_simulator/", get(help))
+        .route("/_simulator", get(index::show))
+        .route("/_simulator/", get(index::show))
         .route("/_simulator/truth", get(truth))
         .route("/_simulator/faults", get(show_faults).post(add_faults).put(replace_faults).delete(clear_faults))
         .route("/_simulator/reset", post(reset))
         .route("/_simulator/{*path}", axum::routing::any(unknown))
-}
-
-async fn help(State(simulator): State<Simulator>) -> Json<Value> {
-    let options = &simulator.shared.options;
-    Json(json!({
-        "simulator": "a simulator of Clerk's Backend API with its rate limiter",
-        "limiter": options.limiter.to_string(),
-        "headers": options.headers.to_string(),
-        "users": options.users,
-        "seed": options.seed,
-        "endpoints": {
-            "GET /_simulator/truth?events=N": "use of every budget, with its N newest requests (default 1000)",
-            "GET /_simulator/faults": "the active faults",
-            "POST /_simulator/faults": "adds faults, for example \
-                {\"rules\": [{\"fault\": {\"kind\": \"status\", \"status\": 503}, \"times\": 3, \"path_prefix\": \"/v1/users\"}]}",
-            "PUT /_simulator/faults": "replaces the faults",
-            "DELETE /_simulator/faults": "removes all faults",
-            "POST /_simulator/reset": "clears everything recorded since the start",
-        },
-        "faults": [
-            {"kind": "latency", "millis": 1500},
-            {"kind": "status", "status": 503, "body": "clerk | html | empty"},
-            {"kind": "throttled", "retry_after": "0", "body": "clerk | html | empty"},
-            {"kind": "reset", "after_bytes": 10},
-            {"kind": "malformed_quota_headers"},
-            {"kind": "huge_body", "bytes": 1_000_000},
-            {"kind": "gzip_bomb", "bytes": 1_000_000},
-            {"kind": "redirect", "location": "https://example.com/"},
-            {"kind": "quota_exceeded", "code": "user_quota_exceeded"},
-        ],
-    }))
 }
 
 #[derive(Deserialize)]

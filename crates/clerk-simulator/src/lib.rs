@@ -12,13 +12,13 @@
 //!
 //! ```
 //! use axum::body::Body;
-//! use clerk_simulator::{Fault, FaultBody, Options, Simulator};
+//! use clerk_simulator::{Fault, FaultBody, HeaderProfile, Options, Simulator};
 //! use http::Request;
 //! use tower::ServiceExt as _;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let simulator = Simulator::new(Options::default());
+//! let simulator = Simulator::new(Options::default().headers(HeaderProfile::XRateLimit));
 //! simulator.set_faults(Fault::Status { status: 503, body: FaultBody::Html }.times(1).into())?;
 //!
 //! let request = || Request::get("/v1/users/count").header("authorization", "Bearer sk_test_any").body(Body::empty());
@@ -39,6 +39,8 @@
 //! | Choose how requests are counted and which headers are sent | [`LimiterKind`], [`HeaderProfile`] |
 //! | Inject latency, errors, resets or malformed responses | [`Fault`], [`FaultRule`], [`Faults`] |
 //! | Read what was used | [`Truth`] |
+//! | Send webhooks of changes | [`Simulator::events`], [`WebhookSecret`] |
+//! | Know which routes there are | [`Simulator::routes`] |
 //!
 //! A running simulator has the same functions as HTTP endpoints under `/_simulator`.
 //!
@@ -58,6 +60,7 @@ mod fault_responses;
 mod faults;
 mod headers;
 mod ids;
+mod index;
 mod invitations;
 mod keys;
 mod limiter;
@@ -75,12 +78,14 @@ mod setters;
 mod state;
 mod truth;
 mod users;
+mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use axum::Router;
+use http::Method;
 use parking_lot::Mutex;
 
 use clock::{Clock, system_time};
@@ -89,6 +94,7 @@ use faults::FaultPlan;
 use keys::KeyRing;
 use meters::Meters;
 use record::Record;
+use route::Route;
 use state::State;
 use users::Directory;
 
@@ -99,6 +105,7 @@ pub use limits::{Environment, LimitOverride, Plan, Quota, SimulatedBucket};
 pub use options::{HeaderProfile, LimiterKind, Options, ParseOptionError};
 pub use route::RouteInfo;
 pub use truth::{BucketTruth, EventTruth, InstanceTruth, Requests, Truth, WindowTruth};
+pub use webhook::{Deliveries, DeliveryOutcome, WebhookSecret};
 
 /// A simulated Clerk. Clones share all state.
 #[derive(Debug, Clone)]
@@ -119,6 +126,7 @@ struct Shared {
     events: EventSender,
     faults: Mutex<FaultPlan>,
     requests: Mutex<Requests>,
+    deliveries: Mutex<Deliveries>,
     /// Number of responses started, the source of trace identifiers.
     responses: AtomicU64,
 }
@@ -138,6 +146,7 @@ impl Simulator {
             events: EventSender::new(),
             faults: Mutex::new(FaultPlan::new(options.faults.clone(), options.seed)),
             requests: Mutex::default(),
+            deliveries: Mutex::default(),
             responses: AtomicU64::new(0),
             options,
         };
@@ -226,6 +235,23 @@ impl Simulator {
     #[must_use]
     pub fn events(&self) -> EventStream {
         self.shared.events.subscribe()
+    }
+
+    /// Returns the route of a request; `None` if the simulator has none.
+    #[must_use]
+    pub fn route_of(method: &Method, path: &str) -> Option<&'static RouteInfo> {
+        Route::of(method, path).info
+    }
+
+    /// Counts an attempt to deliver a webhook, for `GET /_simulator/`.
+    pub fn count_delivery(&self, outcome: DeliveryOutcome) {
+        self.shared.deliveries.lock().count(outcome);
+    }
+
+    /// Returns the webhooks so far.
+    #[must_use]
+    pub fn deliveries(&self) -> Deliveries {
+        *self.shared.deliveries.lock()
     }
 
     /// Fills every budget, clears the recorded requests and the changes of clients, and restores the faults of the

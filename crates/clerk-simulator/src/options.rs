@@ -14,7 +14,8 @@ use crate::setters::setters;
 /// The options of a [`Simulator`](super::Simulator).
 ///
 /// The default has Clerk's published limits (1000 requests per 10 s for `sk_live_` keys, 100 for `sk_test_` keys),
-/// fixed windows, `X-RateLimit-*` headers, 50 000 users, any well-formed key and no faults.
+/// fixed windows, no quota headers (as in all public captures of Clerk's responses), 50 000 users, 20 organizations, any
+/// well-formed key and no faults.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
@@ -68,7 +69,7 @@ impl Default for Options {
             organizations: 20,
             seed: 1,
             limiter: LimiterKind::FixedWindow,
-            headers: HeaderProfile::XRateLimit,
+            headers: HeaderProfile::None,
             plan: None,
             limits: Vec::new(),
             keys: Vec::new(),

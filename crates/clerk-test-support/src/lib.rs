@@ -27,9 +27,10 @@ pub fn start() -> SystemTime {
 /// A well-formed but invalid key.
 pub const KEY: &str = "sk_test_4bMbJyWZ2vnLx0aQCANARY";
 
-/// Options of a small simulator in simulated time.
+/// Options of a small simulator in simulated time, with quota headers.
 pub fn simulator(seed: u64) -> clerk_simulator::Options {
-    clerk_simulator::Options::default().seed(seed).users(100).base(Some(start()))
+    let options = clerk_simulator::Options::default().seed(seed).users(100).base(Some(start()));
+    options.headers(clerk_simulator::HeaderProfile::XRateLimit)
 }
 
 /// A simulated development instance with a ledger and a client.

@@ -116,10 +116,11 @@ impl Demo {
     /// Returns an error if it is in use.
     async fn bind(args: &DemoArgs) -> anyhow::Result<Self> {
         let options = clerk_simulator::Options::default();
-        let clerk = SimulatedClerk::bind(args.simulator_address, options.clone()).await?;
+        let with_headers = options.clone().headers(HeaderProfile::XRateLimit);
+        let clerk = SimulatedClerk::bind(args.simulator_address, with_headers).await?;
         // Only the demo uses it, so any free port will do.
         let silent_address = SocketAddr::new(args.simulator_address.ip(), 0);
-        let silent_clerk = SimulatedClerk::bind(silent_address, options.headers(HeaderProfile::None)).await?;
+        let silent_clerk = SimulatedClerk::bind(silent_address, options).await?;
         Ok(Self { clerk, silent_clerk })
     }
 

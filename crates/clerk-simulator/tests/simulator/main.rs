@@ -4,6 +4,7 @@
 
 mod answers;
 mod any_input;
+mod events;
 mod faults;
 mod invitations;
 mod limits;
@@ -34,7 +35,7 @@ fn base() -> SystemTime {
 }
 
 fn options() -> Options {
-    Options::default().users(1_000).base(Some(base()))
+    Options::default().users(1_000).base(Some(base())).headers(HeaderProfile::XRateLimit)
 }
 
 struct Answer {
