@@ -25,6 +25,8 @@ mod senders;
 mod senders_rust;
 #[path = "sdk/simulated.rs"]
 mod simulated;
+#[path = "sdk/suites.rs"]
+mod suites;
 #[path = "sdk/timeouts.rs"]
 mod timeouts;
 #[path = "sdk/users.rs"]

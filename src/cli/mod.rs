@@ -11,6 +11,7 @@ mod log_format;
 mod logging;
 mod man;
 mod simulate;
+mod test;
 mod users;
 
 use std::io::Write;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use command_line::command;
 
 use crate::app::{ConfigSource, on_termination};
-use args::{Cli, Command, ConfigFlags, LogFlags};
+use args::{Cli, Command, ConfigFlags, LogFlags, LogLevel};
 use clerk_client::secret::{mask_secrets, process_env};
 use clerk_client::transport::environment_warnings;
 use command_line::RefusedArguments;
@@ -61,6 +62,8 @@ fn log_flags(cli: &Cli) -> LogFlags {
         Some(Command::Analyze(args)) => args.log,
         Some(Command::Check(args)) => args.log,
         Some(Command::Simulate(args)) => args.log,
+        // The suite's own output is on the same stream.
+        Some(Command::Test(_)) => LogFlags { log_level: LogLevel::Warn, ..LogFlags::default() },
         Some(Command::Users(args)) => args.log,
         Some(Command::Completions { .. } | Command::Man(_)) => LogFlags::default(),
     }
@@ -106,6 +109,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         })),
         Some(Command::Analyze(args)) => analyze::run(&args).await,
         Some(Command::Simulate(args)) => simulate::run(&args).await,
+        Some(Command::Test(args)) => test::run(&args).await,
         Some(Command::Users(args)) => users::run(&args).await,
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man(args)) => man::run(&args),

@@ -6,6 +6,9 @@
 mod exporter;
 #[path = "../common/exposition.rs"]
 mod exposition;
+#[expect(dead_code, reason = "other tests use more of it")]
+#[path = "../common/front.rs"]
+mod front;
 
 mod analyze;
 mod authorities;
@@ -25,5 +28,7 @@ mod scrape;
 mod secrets;
 mod shutdown;
 mod telemetry;
+mod test_command;
 mod users;
 mod verification;
+mod webhooks;

@@ -10,6 +10,7 @@ pub(crate) use super::check::args::CheckArgs;
 pub(crate) use super::demo::args::DemoArgs;
 pub(crate) use super::man::args::ManArgs;
 pub(crate) use super::simulate::args::SimulateArgs;
+pub(crate) use super::test::args::TestArgs;
 pub(crate) use super::users::args::UsersArgs;
 pub(crate) use flags::{ConfigFlags, ExporterFlags, LogFlags, LogFormat, LogLevel, WebFlags};
 pub(super) use value::probe_interval;
@@ -22,7 +23,7 @@ use crate::metrics::build;
 /// an account.
 ///
 /// Every flag has an environment variable, shown beside it as [env: NAME], except --config.check, --help and --version.
-/// A flag wins over its variable. No flag takes a secret: other users of the machine could read it.
+/// A flag wins over its variable. No flag takes a key: other users of the machine could read it.
 ///
 /// Durations have units, as in 30s, 1h 30m or 500ms; a bare number is seconds.
 #[derive(Debug, Parser)]
@@ -54,6 +55,11 @@ pub(crate) enum Command {
     Analyze(AnalyzeArgs),
     /// Run the simulated Clerk API alone, for tests of applications
     Simulate(SimulateArgs),
+    /// Run a test suite against the simulated Clerk API, and say which requests it sent
+    ///
+    /// The command gets CLERK_API_URL and made-up keys. Exits as the command does; with 1 if it succeeded but sent more
+    /// requests than allowed.
+    Test(TestArgs),
     /// Write users of an instance to a file or a pipe, within Clerk's rate limit
     Users(UsersArgs),
     /// Write a shell's completions to standard output

@@ -131,6 +131,7 @@ mod tests {
             "clerk-exporter-analyze.1",
             "clerk-exporter-check.1",
             "clerk-exporter-simulate.1",
+            "clerk-exporter-test.1",
             "clerk-exporter-users.1",
             "clerk-exporter-users-export.1",
             "clerk-exporter-users-get.1",
@@ -139,7 +140,7 @@ mod tests {
         ] {
             assert!(names.iter().any(|known| known == name), "{name}: {names:?}");
         }
-        assert_eq!(names.len(), 10, "{names:?}");
+        assert_eq!(names.len(), 11, "{names:?}");
     }
 
     #[test]

@@ -56,6 +56,13 @@ fn exit_status(path: &[&str]) -> Vec<(&'static str, &'static str)> {
             WRONG_COMMAND_LINE,
             ("3", "Some users do not exist; all others were written."),
         ],
+        ["test"] => vec![
+            ("0", "The command succeeded within the bounds."),
+            ("1", "The command succeeded but sent more requests than allowed, or the simulator or the report failed."),
+            WRONG_COMMAND_LINE,
+            ("126, 127", "The command cannot be run, or does not exist."),
+            ("Others", "The status of the command: 128 and the signal's number if a signal ended it."),
+        ],
         ["demo" | "simulate"] => vec![
             ("0", "A signal stopped the command."),
             ("1", "An address cannot be bound, a file cannot be read, or a second signal ended the command."),
@@ -105,6 +112,11 @@ fn environment(page: &Page) -> PageSection {
     if matches!(path.as_slice(), [] | ["demo"]) {
         others.push(("LISTEN_FDS, LISTEN_PID", "Sockets for --web.systemd-socket, set by systemd."));
     }
+    if path == ["simulate"] {
+        let text = "Secret that signs webhooks, without --webhook-secret-file and --webhook-secret.";
+        others.push(("CLERK_WEBHOOK_SIGNING_SECRET", text));
+        others.extend(NETWORK);
+    }
     if matches!(path.as_slice(), ["check"] | ["analyze"]) {
         others.push(("COLUMNS", "Width of the table. Default: the width of the terminal, or 80."));
     }
@@ -126,7 +138,10 @@ fn files(path: &[&str]) -> Option<PageSection> {
         ],
         ["check"] | ["users"] => vec![("--config.file", "The configuration. There is no default path.")],
         ["analyze"] => vec![("FILE", "A log. It is read once, and may be compressed with gzip.")],
-        ["simulate"] => vec![("--keys-file", "Accepted keys.")],
+        ["simulate"] => {
+            vec![("--keys-file", "Accepted keys."), ("--webhook-secret-file", "The secret that signs webhooks.")]
+        }
+        ["test"] => vec![("--output", "The report.")],
         ["users", "export"] => vec![
             ("OUTPUT", "The users. Mode 0600, since it holds personal data."),
             ("OUTPUT.resume", "The position of an export that is not complete; --resume continues there."),
@@ -148,6 +163,10 @@ fn signals(path: &[&str]) -> Option<PageSection> {
             ("SIGHUP", "Reload the configuration and the files that it names. An invalid one changes nothing."),
         ],
         ["demo" | "simulate"] => vec![("SIGTERM, SIGINT", stop)],
+        ["test"] => vec![(
+            "SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2",
+            "Passed to the command and, without a terminal, to all that it started.",
+        )],
         ["users", "export"] => {
             vec![("SIGTERM, SIGINT", "Stop with status 1. With --output, --resume continues the export.")]
         }

@@ -1,6 +1,7 @@
 //! `simulate`: the simulated Clerk API alone.
 
 pub(super) mod args;
+mod webhooks;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{print, until_stopped};
 use args::SimulateArgs;
+use clerk_client::secret::process_env;
+use clerk_client::transport::{self, ReqwestTransport};
 use clerk_simulator::{KeyGrant, Simulator};
 use prometheus_web::{ListenAddress, WebConfigSource};
+use webhooks::WebhookTarget;
 
 /// Name of the simulator in the log.
 pub(super) const LOG_NAME: &str = "simulator";
@@ -23,6 +27,14 @@ pub(super) async fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         listeners.iter().map(|listener| format!("Simulated Clerk: http://{}\n", listener.local_addr())).collect();
     let simulator = Simulator::new(args.options(keys));
     let stop = CancellationToken::new();
+    let target = WebhookTarget::of(&args.webhooks, &process_env)?;
+    let delivering = target.map(|target| {
+        let transport = ReqwestTransport::new(transport::ReqwestOptions::default())?;
+        // From now on, so that no change is missed.
+        let events = simulator.events();
+        anyhow::Ok(webhooks::deliver(simulator.clone(), events, target, transport, stop.clone()))
+    });
+    let delivering = delivering.transpose()?;
     let serving = prometheus_web::serve(
         listeners,
         simulator.router(),
@@ -32,7 +44,12 @@ pub(super) async fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     );
     let serving = async {
         print(&addresses)?;
-        serving.await;
+        let delivering = async {
+            if let Some(delivering) = delivering {
+                delivering.await;
+            }
+        };
+        tokio::join!(serving, delivering);
         Ok(())
     };
     until_stopped(stop, serving).await
