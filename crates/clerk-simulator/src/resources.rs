@@ -133,9 +133,9 @@ impl InstanceState {
         let value = match endpoint {
             // Handled without the state.
             Endpoint::Jwks | Endpoint::Instance => return Err(ApiError::not_found("resource", uri.path())),
-            Endpoint::UserList => return self.view(context).page(&UserQuery::of(uri)?).map(Success::from),
+            Endpoint::UserList => return self.view(context).page(&self.user_query(uri)?).map(Success::from),
             Endpoint::UserCount => {
-                let count = self.view(context).count(&UserQuery::of(uri)?);
+                let count = self.view(context).count(&self.user_query(uri)?);
                 json!({ "object": "total_count", "total_count": count })
             }
             Endpoint::UserGet => {
@@ -207,6 +207,10 @@ impl InstanceState {
             Endpoint::OauthTokenVerify => oauth_tokens::verify(&self.view(context), body)?,
         };
         Ok(value.into())
+    }
+
+    fn user_query(&self, uri: &Uri) -> Result<UserQuery, ApiError> {
+        Ok(UserQuery::of(uri)?.with_members(|ids| self.organizations.members_of(ids)))
     }
 
     fn create_user(&mut self, context: &mut Context<'_>, body: &[u8]) -> Result<Success, ApiError> {

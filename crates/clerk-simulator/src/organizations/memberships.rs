@@ -89,6 +89,15 @@ impl Organization {
 }
 
 impl Organizations {
+    /// Returns the sorted numbers of the users that are in any of these organizations.
+    pub(crate) fn members_of(&self, ids: &[String]) -> Vec<u32> {
+        let organizations = ids.iter().filter_map(|id| self.all.get(id));
+        let mut members: Vec<u32> = organizations.flat_map(|it| it.members.keys().copied()).collect();
+        members.sort_unstable();
+        members.dedup();
+        members
+    }
+
     /// `GET /v1/organizations/{organization_id}/memberships`.
     ///
     /// # Errors

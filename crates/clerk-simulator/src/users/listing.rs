@@ -76,7 +76,9 @@ impl View<'_> {
             return all;
         }
         let unwanted = sorted_set(filter.user_ids.unwanted.iter().filter_map(|id| self.find(id)));
-        let passes = |user: &u32| unwanted.binary_search(user).is_err() && self.passes(*user, filter);
+        let is_unwanted =
+            |user: &u32| unwanted.binary_search(user).is_ok() || filter.members_of_unwanted.binary_search(user).is_ok();
+        let passes = |user: &u32| !is_unwanted(user) && self.passes(*user, filter);
         Matching::Some(match self.named_by(filter) {
             Some(users) => users.into_iter().filter(|user| all.contains(self, *user) && passes(user)).collect(),
             None => all.numbers(self).filter(passes).collect(),
@@ -94,7 +96,7 @@ impl View<'_> {
         ];
         let sets = finders.into_iter().filter(|(wanted, _)| !wanted.is_empty());
         let sets = sets.map(|(wanted, find)| sorted_set(wanted.iter().filter_map(|name| find(name))));
-        sets.reduce(|mut kept, other| {
+        sets.chain(filter.members.clone()).reduce(|mut kept, other| {
             kept.retain(|user| other.binary_search(user).is_ok());
             kept
         })

@@ -34,6 +34,10 @@ pub(super) struct Filter {
     pub(super) phones: Vec<String>,
     /// Fields and the lower-case text that they must contain.
     pub(super) texts: Vec<(TextField, String)>,
+    pub(super) organizations: Members,
+    /// Members of the wanted organizations, if there are any, and of the unwanted ones. Sorted numbers.
+    pub(super) members: Option<Vec<u32>>,
+    pub(super) members_of_unwanted: Vec<u32>,
     pub(super) banned: Option<bool>,
     pub(super) created_at: Range,
     pub(super) last_active_at: Range,
@@ -148,6 +152,16 @@ impl UserQuery {
     }
 }
 
+impl UserQuery {
+    /// Looks up the members of the organizations that the query names. `members_of` returns sorted numbers.
+    pub(crate) fn with_members(mut self, members_of: impl Fn(&[String]) -> Vec<u32>) -> Self {
+        let Members { wanted, unwanted } = &self.filter.organizations;
+        self.filter.members = (!wanted.is_empty()).then(|| members_of(wanted));
+        self.filter.members_of_unwanted = members_of(unwanted);
+        self
+    }
+}
+
 impl Filter {
     fn add(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
         match name {
@@ -172,7 +186,8 @@ impl Filter {
             "last_active_at_before" => self.last_active_at.last = millis(name, value)?.saturating_sub(1),
             "last_sign_in_at_after" => self.last_sign_in_at.first = millis(name, value)?.saturating_add(1),
             "last_sign_in_at_before" => self.last_sign_in_at.last = millis(name, value)?.saturating_sub(1),
-            "phone_number_query" | "web3_wallet" | "organization_id" | "provider" | "provider_user_id" => {
+            "organization_id" => self.organizations.add(value),
+            "phone_number_query" | "web3_wallet" | "provider" | "provider_user_id" => {
                 self.matches_none = true;
             }
             _ => {}
@@ -187,6 +202,7 @@ impl Filter {
             ("email_address", self.emails.len()),
             ("username", self.usernames.len()),
             ("phone_number", self.phones.len()),
+            ("organization_id", self.organizations.wanted.len() + self.organizations.unwanted.len()),
         ] {
             if size > MAX_ARRAY {
                 let message = format!("{name} has {size} values, at most {MAX_ARRAY} are allowed");

@@ -117,3 +117,34 @@ async fn members_join_change_and_leave() {
     send(&simulator, Method::DELETE, &format!("/v1/users/{b}"), KEY, None).await;
     assert_eq!(get(&simulator, &path).await.json()["total_count"], 0, "a deleted user is no member");
 }
+
+#[tokio::test(start_paused = true)]
+async fn users_are_filtered_by_their_organizations() {
+    let simulator = generous();
+    let mut paths = Vec::new();
+    for (name, numbers) in [("A", [1, 2, 3]), ("B", [3, 4, 5])] {
+        let made = post(&simulator, "/v1/organizations", json!({"name": name})).await.json();
+        let id = made["id"].as_str().unwrap().to_owned();
+        for number in numbers {
+            let body = json!({"user_id": simulator.user_id(number).unwrap(), "role": "org:member"});
+            post(&simulator, &format!("/v1/organizations/{id}/memberships"), body).await;
+        }
+        paths.push(id);
+    }
+    let (a, b) = (&paths[0], &paths[1]);
+    for (query, expected) in [
+        (format!("organization_id={a}"), vec![1, 2, 3]),
+        (format!("organization_id={a}&organization_id={b}"), vec![1, 2, 3, 4, 5]),
+        (format!("organization_id={a}&organization_id=-{b}"), vec![1, 2]),
+        (format!("organization_id={a}&user_id={}", simulator.user_id(2).unwrap()), vec![2]),
+        ("organization_id=org_unknown".to_owned(), vec![]),
+    ] {
+        let expected: Vec<_> = expected.into_iter().map(|number| simulator.user_id(number).unwrap()).collect();
+        let path = format!("/v1/users?order_by=created_at&{query}");
+        assert_eq!(get(&simulator, &path).await.ids(), expected, "{query}");
+        let count = get(&simulator, &format!("/v1/users/count?{query}")).await.json();
+        assert_eq!(count["total_count"], expected.len(), "{query}");
+    }
+    let others = get(&simulator, &format!("/v1/users/count?organization_id=-{a}")).await.json();
+    assert_eq!(others["total_count"], 997);
+}
