@@ -37,7 +37,9 @@ fn dependencies(manifest: &str) -> Sections {
     let (mut sections, mut current) = (Sections::new(), String::new());
     for line in manifest.lines() {
         if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            section.clone_into(&mut current);
+            // Those of one platform are among the others.
+            let of_platform = section.strip_prefix("target.").and_then(|rest| rest.rsplit('.').next());
+            of_platform.unwrap_or(section).clone_into(&mut current);
         } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.starts_with('#')) {
             let name = key.split('.').next().unwrap().to_owned();
             sections.entry(current.clone()).or_default().insert(name);
@@ -84,8 +86,9 @@ fn every_direct_dependency_is_listed_with_its_reason() {
 #[test]
 fn dependencies_are_read_from_all_forms_of_a_manifest() {
     let text = "[package]\nname = \"a\"\n\n[dependencies]\n# x = 1\na.workspace = true\nb = { workspace = true }\n\n\
+                [target.'cfg(unix)'.dependencies]\nf.workspace = true\n\n\
                 [dev-dependencies]\nc-d = \"1\"\n\n[workspace.dependencies]\ne = \"1\"\n";
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    let expected = [("dependencies", names(&["a", "b"])), ("dev-dependencies", names(&["c-d"]))];
+    let expected = [("dependencies", names(&["a", "b", "f"])), ("dev-dependencies", names(&["c-d"]))];
     assert_eq!(dependencies(text), expected.map(|(section, names)| (section.to_owned(), names)).into());
 }
