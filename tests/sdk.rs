@@ -31,6 +31,8 @@ mod suites;
 mod timeouts;
 #[path = "sdk/users.rs"]
 mod users;
+#[path = "sdk/verified.rs"]
+mod verified;
 
 use std::path::Path;
 use std::process::Stdio;
