@@ -63,7 +63,7 @@ pub(crate) struct WebhookFlags {
     #[arg(long = "webhook-url", value_name = "URL", help_heading = "Webhooks")]
     pub(crate) url: Option<String>,
 
-    /// File with the secret that signs webhooks, whsec_…; by default CLERK_WEBHOOK_SIGNING_SECRET
+    /// File with the secret that signs webhooks, whsec_...; by default CLERK_WEBHOOK_SIGNING_SECRET
     #[arg(long = "webhook-secret-file", value_name = "PATH", help_heading = "Webhooks")]
     pub(crate) secret_file: Option<PathBuf>,
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clerk_simulator::{RouteInfo, Simulator};
 
-use super::record::Counts;
+use super::record::SuiteCounts;
 
 /// Suggestions for an unknown route.
 const SUGGESTIONS: usize = 3;
@@ -69,7 +69,7 @@ impl Exceeded {
 }
 
 /// The bounds that these requests exceed.
-pub(super) fn exceeded(counts: &Counts, max_requests: Option<u64>, per_route: &[RouteBound]) -> Vec<Exceeded> {
+pub(super) fn exceeded(counts: &SuiteCounts, max_requests: Option<u64>, per_route: &[RouteBound]) -> Vec<Exceeded> {
     let total = max_requests.map(|most| ("--max-requests".to_owned(), most, counts.total()));
     let per_route = per_route.iter().map(|bound| {
         let route = name(bound.route);

@@ -118,10 +118,10 @@ pub(super) async fn wait(child: &mut Child, signals: Signals) -> io::Result<Exit
     signals.pass_until(child).await
 }
 
-/// The signals that are passed to the command.
-#[cfg(unix)]
+/// The signals that are passed to the command. Without Unix there are none: the system passes what the console sends.
 #[derive(Debug)]
 pub(super) struct Signals {
+    #[cfg(unix)]
     received: Vec<(rustix::process::Signal, tokio::signal::unix::Signal)>,
 }
 
@@ -173,18 +173,13 @@ fn pass(id: rustix::process::Pid, signal: rustix::process::Signal) {
     };
 }
 
-/// The signals that are passed to the command: on this platform, the system does.
-#[cfg(not(unix))]
-#[derive(Debug)]
-pub(super) struct Signals;
-
 #[cfg(not(unix))]
 impl Signals {
     /// # Errors
     /// Never.
     #[expect(clippy::unnecessary_wraps, reason = "as on other platforms")]
     pub(super) fn handle() -> io::Result<Self> {
-        Ok(Self)
+        Ok(Self {})
     }
 }
 

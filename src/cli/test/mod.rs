@@ -20,7 +20,7 @@ use args::{ReportFormat, TestArgs};
 use child::{Signals, StartError};
 use clerk_simulator::Simulator;
 use prometheus_web::{ListenAddress, WebConfigSource};
-use record::Record;
+use record::SuiteRecord;
 
 /// Exit status when the suite sent more requests than allowed.
 const ABOVE_BOUNDS: u8 = 1;
@@ -31,7 +31,7 @@ pub(super) async fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let loopback = ListenAddress::Socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let listeners = prometheus_web::bind(&[loopback]).await?;
     let address = listeners.first().context("no address to listen on")?.local_addr();
-    let record = Record::default();
+    let record = SuiteRecord::default();
     let router = Simulator::new(args.options()).router();
     let router = router.layer(middleware::from_fn_with_state(record.clone(), record::note));
     let stop = CancellationToken::new();

@@ -27,11 +27,11 @@ const MAX_RESOURCES: usize = 100_000;
 
 /// The requests so far. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Record(Arc<Mutex<Counts>>);
+pub(super) struct SuiteRecord(Arc<Mutex<SuiteCounts>>);
 
 /// Requests by route and caller, and reads by resource.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counts {
+pub(super) struct SuiteCounts {
     by_route: BTreeMap<(String, String), RouteCount>,
     reads: BTreeMap<String, u64>,
 }
@@ -44,14 +44,14 @@ pub(super) struct RouteCount {
     pub(super) throttled: u64,
 }
 
-impl Record {
-    pub(super) fn counts(&self) -> Counts {
+impl SuiteRecord {
+    pub(super) fn counts(&self) -> SuiteCounts {
         self.0.lock().clone()
     }
 }
 
 /// Passes a request on and records it, unless it is for the simulator's own endpoints.
-pub(super) async fn note(State(record): State<Record>, request: Request, next: Next) -> Response {
+pub(super) async fn note(State(record): State<SuiteRecord>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if path == "/_simulator" || path.starts_with("/_simulator/") {
         return next.run(request).await;
@@ -66,7 +66,7 @@ pub(super) async fn note(State(record): State<Record>, request: Request, next: N
     response
 }
 
-impl Counts {
+impl SuiteCounts {
     fn add(&mut self, route: String, caller: String, resource: Option<String>, status: StatusCode) {
         let caller =
             if self.knows(&caller) || self.callers() < MAX_CALLERS { caller } else { OTHER_CALLERS.to_owned() };
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn counts_are_by_route_caller_and_resource() {
-        let mut counts = Counts::default();
+        let mut counts = SuiteCounts::default();
         let ok = StatusCode::OK;
         for (route, caller, resource, status) in [
             ("GET /a", "x", Some("/a?b=1"), ok),
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn callers_are_bounded() {
-        let mut counts = Counts::default();
+        let mut counts = SuiteCounts::default();
         for number in 0..MAX_CALLERS + 9 {
             counts.add("GET /a".to_owned(), number.to_string(), None, StatusCode::OK);
         }

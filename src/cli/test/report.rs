@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::bounds::Exceeded;
-use super::record::Counts;
+use super::record::SuiteCounts;
 
 /// Repeated reads in the table; JSON has all.
 const SHOWN_READS: usize = 10;
@@ -36,7 +36,7 @@ struct ReadLine<'a> {
 }
 
 /// For people.
-pub(super) fn table(counts: &Counts) -> String {
+pub(super) fn table(counts: &SuiteCounts) -> String {
     let mut text = format!("Requests to Clerk: {}, throttled (429): {}\n", counts.total(), counts.throttled());
     let routes = counts.routes();
     let width = routes.iter().map(|(route, ..)| route.len()).max().unwrap_or_default();
@@ -63,7 +63,7 @@ pub(super) fn table(counts: &Counts) -> String {
 ///
 /// # Errors
 /// Never, since the report is plain data.
-pub(super) fn json(counts: &Counts, exceeded: &[Exceeded], command_status: u8) -> anyhow::Result<String> {
+pub(super) fn json(counts: &SuiteCounts, exceeded: &[Exceeded], command_status: u8) -> anyhow::Result<String> {
     let routes = counts.routes().into_iter();
     let reads = counts.repeated_reads().into_iter();
     let report = Report {
