@@ -1,5 +1,7 @@
 //! The ledger of one Clerk instance.
 
+mod metered;
+mod probes;
 mod reports;
 
 use std::borrow::Cow;
@@ -13,8 +15,9 @@ use super::condition::{Condition, Trouble};
 use super::delayed::Delayed;
 use super::fleet::FleetUsage;
 use super::limits::{Bucket, Scope};
+use super::metered::MeteredCounter;
 use super::method::MethodLabel;
-use super::probe_stats::{ProbeFailure, ProbeSkip, ProbeStats};
+use super::probe_stats::ProbeStats;
 use super::route_limits::{NamedBy, RouteLimits};
 use super::settings::{Coverage, Settings};
 use super::snapshot::{Basis, ClosedWindow, InstanceSnapshot};
@@ -65,6 +68,7 @@ pub struct InstanceLedger {
     /// When counting started.
     since: Option<Moment>,
     spending: Spending,
+    metered: MeteredCounter,
     /// Which sources have sent requests, by [`Source::index`].
     has_sent: [bool; Source::ALL.len()],
     up: Option<bool>,
@@ -106,6 +110,7 @@ impl InstanceLedger {
             route_limits: RouteLimits::default(),
             since: None,
             spending: Spending::default(),
+            metered: MeteredCounter::default(),
             has_sent: [false; Source::ALL.len()],
             delayed: Delayed::new(&settings).map(Box::new),
             settings,
@@ -180,6 +185,7 @@ impl InstanceLedger {
         if bucket.scope() != Scope::Unlimited {
             self.spending.count(SpendKey { bucket, spender: attempt.spender, result });
         }
+        self.count_metered(attempt.spender, at, at, end, 1);
         bucket
     }
 
@@ -392,34 +398,6 @@ impl InstanceLedger {
         if counting.next().is_some() { Some(Basis::Mixed) } else { first }
     }
 
-    /// Records the end of a probe: when it succeeded, or why it failed.
-    pub fn record_probe(&mut self, duration: Duration, outcome: Result<Moment, ProbeFailure>) {
-        self.probes.total += 1;
-        self.probes.duration_seconds.observe(duration.as_secs_f64());
-        match outcome {
-            Ok(at) => self.probes.last_success = self.probes.last_success.max(Some(at)),
-            Err(reason) => {
-                self.probes.failures[reason as usize] += 1;
-                // A 429 is a usable response: it shows how much is left.
-                if reason != ProbeFailure::Throttled {
-                    self.up = Some(false);
-                    self.trouble = Trouble::of_failure(reason).or(self.trouble);
-                }
-            }
-        }
-    }
-
-    /// Counts probes that were due but not made.
-    pub const fn record_skipped_probes(&mut self, reason: ProbeSkip, count: u64) {
-        self.probes.skipped[reason as usize] += count;
-    }
-
-    /// Records the number of users, and of those active in the last 30 days.
-    pub fn record_users(&mut self, users: Option<u64>, active_30d: Option<u64>) {
-        self.users = users.or(self.users);
-        self.users_active_30d = active_30d.or(self.users_active_30d);
-    }
-
     /// Returns when a response to a request other than a probe last reported on a bucket.
     #[must_use]
     pub fn sampled_by_others_at(&self, bucket: Bucket) -> Option<Moment> {
@@ -479,6 +457,7 @@ impl InstanceLedger {
                 .map(|source| self.settings.sources.contains(&source) || self.observed_at[source.index()].is_some()),
             spent: self.spending.counts(),
             spent_folded: self.spending.folded(),
+            metered: self.metered.snapshot(now),
             responses: self.responses.clone(),
             header_errors: self.header_errors,
             quota_exceeded: self.quota_exceeded,

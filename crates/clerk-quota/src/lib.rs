@@ -56,6 +56,7 @@
 //! | Describe a response | [`Observation`] |
 //! | Read the numbers | [`snapshot::InstanceSnapshot`] |
 //! | Summarize an instance in one verdict | [`condition::Condition`] |
+//! | Count what Clerk bills | [`metered::MeteredOperation`] |
 //! | Get the time | [`clock::Clock`] |
 //!
 //! # Features and MSRV
@@ -75,6 +76,7 @@ mod instance;
 mod latest_report;
 pub mod ledger;
 pub mod limits;
+pub mod metered;
 mod method;
 mod path_params;
 mod probe_stats;

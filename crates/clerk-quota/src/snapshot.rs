@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::condition::Trouble;
 use super::histogram::Histogram;
 use super::limits::{Bucket, Environment};
+use super::metered::MeteredSnapshot;
 use super::probe_stats::ProbeStats;
 use super::spending::SpendKey;
 use super::{HeaderError, Moment, QuotaCode, Source};
@@ -168,6 +169,8 @@ pub struct InstanceSnapshot {
     /// Requests in `spent` that count as [`CallerId::OTHER`](crate::CallerId::OTHER) because the series limit was
     /// reached.
     pub spent_folded: u64,
+    /// Operations that Clerk bills.
+    pub metered: MeteredSnapshot,
     /// Responses by source and status.
     pub responses: BTreeMap<(Source, u16), u64>,
     /// Malformed quota headers, in the order of [`HeaderError::ALL`].

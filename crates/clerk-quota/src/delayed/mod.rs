@@ -26,7 +26,7 @@ use event::{Event, Key, OwnedEnd, Pending};
 use timeliness::Timeliness;
 
 /// A report may end this much after its receipt: clocks differ a little.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// How long events may wait after their lateness, if the numbers are not read.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(1);

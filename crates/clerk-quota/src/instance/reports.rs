@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{InstanceLedger, RequestStart};
-use crate::delayed::Released;
+use crate::delayed::{CLOCK_TOLERANCE, Released};
 use crate::limits::{Bucket, Scope};
 use crate::reported::{ReportId, Reported, ReportedEnd, ReportedRequest};
 use crate::snapshot::BucketSnapshot;
@@ -38,6 +38,13 @@ impl InstanceLedger {
         self.delayed.as_mut().is_some_and(|delayed| delayed.cancel(id))
     }
 
+    /// Counts all reports that wait, for a program that ends: no further ones will be read.
+    pub fn release_all(&mut self, now: Moment) {
+        let lateness = self.settings.lateness.unwrap_or_default();
+        // One that ends in the future is waited for as long.
+        self.release(now.after(lateness).after(CLOCK_TOLERANCE));
+    }
+
     /// Counts the reports whose lateness is over.
     pub(super) fn release(&mut self, now: Moment) {
         let Some(delayed) = &mut self.delayed else { return };
@@ -63,10 +70,11 @@ impl InstanceLedger {
             ReportedEnd::Answered(observation) if observation.is_throttled() => SpendResult::Refused,
             ReportedEnd::Answered(_) => SpendResult::Served,
         };
+        let spender = Spender { caller, source, route: route.id, method };
         if bucket.scope() != Scope::Unlimited {
-            let spender = Spender { caller, source, route: route.id, method };
             self.spending.count_reported(now, SpendKey { bucket, spender, result }, requests);
         }
+        self.count_metered(spender, request.ended, now, request.end.as_attempt_end(), u64::from(requests));
         if let Some(observation) = request.end.observation() {
             self.count_response(observation);
             if observation.is_throttled() {

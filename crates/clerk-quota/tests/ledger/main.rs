@@ -4,6 +4,8 @@
 
 mod condition;
 mod counted;
+mod metered;
+mod months;
 mod named;
 mod observations;
 mod others;
