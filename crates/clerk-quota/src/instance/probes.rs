@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::InstanceLedger;
+use crate::Moment;
 use crate::condition::Trouble;
 use crate::probe_stats::{ProbeFailure, ProbeSkip};
-use crate::Moment;
 
 impl InstanceLedger {
     /// Records the end of a probe: when it succeeded, or why it failed.

@@ -11,10 +11,10 @@ use clerk_quota::{
 use crate::{at, ledger, plain, settings};
 
 /// The lateness of a ledger that gets reports.
-pub const LATENESS: Duration = Duration::from_secs(15);
+pub(crate) const LATENESS: Duration = Duration::from_secs(15);
 
 /// The route of the operation, as an SDK without `/v1` in its paths requests it.
-pub fn route_of(operation: MeteredOperation) -> Route {
+pub(crate) fn route_of(operation: MeteredOperation) -> Route {
     let path = match operation {
         MeteredOperation::ApiKeyVerify => "/api_keys/verify",
         MeteredOperation::ApiKeyCreate => "/api_keys",
@@ -26,14 +26,21 @@ pub fn route_of(operation: MeteredOperation) -> Route {
 
 /// How a request ends.
 #[derive(Debug, Clone, Copy)]
-pub enum End {
+pub(crate) enum End {
     Status(u16),
     Unanswered,
     NotSent,
 }
 
 /// Sends a request that ends at this time.
-pub fn send(ledger: &mut InstanceLedger, seconds: f64, source: Source, caller: CallerId, route: Route, end: End) {
+pub(crate) fn send(
+    ledger: &mut InstanceLedger,
+    seconds: f64,
+    source: Source,
+    caller: CallerId,
+    route: Route,
+    end: End,
+) {
     let attempt = ledger.begin(&RequestStart { at: at(seconds), source, caller, route, method: MethodLabel::Post });
     let response = |status| Observation { source, route: route.id, bucket: route.bucket, ..plain(seconds, status) };
     match end {
@@ -44,7 +51,7 @@ pub fn send(ledger: &mut InstanceLedger, seconds: f64, source: Source, caller: C
 }
 
 /// Reports a request of an application, which stands for several.
-pub fn report(ledger: &mut InstanceLedger, seconds: f64, route: Route, status: u16, weight: f64) -> Reported {
+pub(crate) fn report(ledger: &mut InstanceLedger, seconds: f64, route: Route, status: u16, weight: f64) -> Reported {
     let (source, caller, method) = (Source::Telemetry, CallerId(9), MethodLabel::Post);
     let response = Observation { source, route: route.id, bucket: route.bucket, ..plain(seconds, status) };
     let start = RequestStart { at: at(seconds), source, caller, route, method };
@@ -53,7 +60,7 @@ pub fn report(ledger: &mut InstanceLedger, seconds: f64, route: Route, status: u
 }
 
 /// A ledger that gets reports of applications.
-pub fn reporting() -> InstanceLedger {
+pub(crate) fn reporting() -> InstanceLedger {
     let sources = vec![Source::Probe, Source::Telemetry];
     InstanceLedger::new(Settings { sources, lateness: Some(LATENESS), ..settings("test") })
 }
@@ -143,11 +150,7 @@ fn reported_operations_count_with_their_weight() {
     }
     report(&mut ledger, 4.0, verify, 429, 100.0);
     assert_eq!(counted(&mut ledger, 10.0), [], "the reports wait");
-    let key = MeteredKey {
-        operation: MeteredOperation::ApiKeyVerify,
-        caller: CallerId(9),
-        source: Source::Telemetry,
-    };
+    let key = MeteredKey { operation: MeteredOperation::ApiKeyVerify, caller: CallerId(9), source: Source::Telemetry };
     assert_eq!(counted(&mut ledger, 30.0), [(key, 10)]);
     assert_eq!(report(&mut ledger, 5.0, verify, 200, 1.0), Reported::Late);
     assert_eq!(counted(&mut ledger, 30.0), [(key, 11)], "a late report counts at once");
