@@ -62,6 +62,7 @@ mod tests {
     use super::*;
     use clerk_client::secret::SecretSource;
     use clerk_quota::Environment;
+    use clerk_quota::metered::MeteredPlan;
 
     fn instance(trigger: ScheduleConfig, limit: LimitSetting, environment: Environment) -> InstanceConfig {
         InstanceConfig {
@@ -80,6 +81,7 @@ mod tests {
                 when: ProbeWhen::Idle,
             },
             users: None,
+            metered: MeteredPlan::PUBLISHED,
         }
     }
 

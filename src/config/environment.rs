@@ -10,6 +10,7 @@ use super::model::{Config, InstanceConfig, LimitSetting};
 use super::reader::Report;
 use super::validate;
 use clerk_client::secret::{EnvLookup, SecretSource};
+use clerk_quota::metered::MeteredPlan;
 
 const KEY: &str = "CLERK_SECRET_KEY";
 const KEY_FILE: &str = "CLERK_SECRET_KEY_FILE";
@@ -46,6 +47,7 @@ pub(super) fn read(env: EnvLookup<'_>, report: &mut Report) -> Option<Config> {
         users_limit: None,
         probe: ProbeDraft::default().finish(),
         users: None,
+        metered: MeteredPlan::PUBLISHED,
     };
     Some(Config {
         low_threshold: DEFAULT_LOW_THRESHOLD,

@@ -11,13 +11,14 @@ use super::error::Position;
 use super::model::{Config, InstanceConfig, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
 use super::reader::{Field, Keys, Report, Section};
 use super::tree::Value;
-use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, telemetry, tree, validate};
+use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, metered, telemetry, tree, validate};
 use crate::gateway::UNKNOWN_KEYS;
 use clerk_client::secret::{ClerkKey, EnvLookup};
+use clerk_quota::metered::MeteredPlan;
 
 static TOP: Keys = Keys {
     section: "",
-    known: &["low_threshold", "tls_config", "probe", "users", "instances", "gateway", "telemetry"],
+    known: &["low_threshold", "tls_config", "probe", "users", "metered", "instances", "gateway", "telemetry"],
 };
 static TLS_CONFIG: Keys = Keys { section: "tls_config", known: &["ca_file"] };
 static PROBE: Keys = Keys { section: "probe", known: &["interval", "schedule", "timeout", "path", "when"] };
@@ -37,6 +38,7 @@ pub(super) static INSTANCE: Keys = Keys {
         "users_limit",
         "probe",
         "users",
+        "metered",
     ],
 };
 pub(super) static LIMIT: Keys = Keys { section: "limit", known: &["requests", "window"] };
@@ -49,6 +51,9 @@ pub(super) static SCHEMA: &[&Keys] = &[
     &USERS,
     &INSTANCE,
     &LIMIT,
+    &metered::METERED,
+    &metered::FREE,
+    &metered::PRICE,
     &gateway::GATEWAY,
     &gateway::CALLER,
     &gateway::POLICIES,
@@ -112,6 +117,7 @@ pub(super) struct ReadInstance {
 pub(super) struct Defaults {
     pub(super) probe: ProbeDraft,
     pub(super) users: Option<UsersConfig>,
+    pub(super) metered: MeteredPlan,
 }
 
 /// Reads the whole file. Returns `None` if an error was reported; problems may also be reported with a result.
@@ -133,12 +139,15 @@ pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Op
         None => Some(DEFAULT_LOW_THRESHOLD),
     };
     let ca_file = top.take("tls_config").and_then(|field| tls_config(field, context, report));
-    let mut defaults = Defaults { probe: ProbeDraft::default(), users: None };
+    let mut defaults = Defaults { probe: ProbeDraft::default(), users: None, metered: MeteredPlan::PUBLISHED };
     if let Some(field) = top.take("probe") {
         defaults.probe = probe(field, &defaults.probe, report);
     }
     if let Some(field) = top.take("users") {
         defaults.users = users(field, report);
+    }
+    if let Some(field) = top.take("metered") {
+        defaults.metered = metered::read(field, defaults.metered, report);
     }
     let instances = match top.take("instances") {
         Some(field) => instance::read_all(field, &defaults, context, report),

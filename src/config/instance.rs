@@ -8,7 +8,7 @@ use super::error::Position;
 use super::file::{Context, Defaults, INSTANCE, LIMIT, ReadInstance, SCHEMA, probe, users};
 use super::model::{InstanceConfig, LimitSetting};
 use super::reader::{Field, Report, Section};
-use super::validate;
+use super::{metered, validate};
 use clerk_client::secret::{ClerkKey, Secret, SecretSource};
 use clerk_quota::Environment;
 
@@ -55,6 +55,10 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
         Some(field) => users(field, report),
         None => defaults.users.clone(),
     };
+    let metered = match section.take("metered") {
+        Some(field) => metered::read(field, defaults.metered, report),
+        None => defaults.metered,
+    };
     let probe_place = draft.place;
     let Section { path, place, .. } = section;
     let complete = || {
@@ -69,6 +73,7 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
             users_limit,
             probe: draft.finish(),
             users,
+            metered,
         })
     };
     Some(ReadInstance { instance: complete(), path, place, name, probe_place, keys })

@@ -9,7 +9,7 @@
 //! | `tree` | YAML to a tree with places; the only file that knows the YAML library |
 //! | `reader` | known and unknown keys, the problem report |
 //! | `file`, `instance` | from the tree to the model: the meaning of each key |
-//! | `gateway`, `telemetry` | the keys of the gateway and of the telemetry source |
+//! | `gateway`, `telemetry`, `metered` | the keys of these sections |
 //! | `validate`, `cron`, `duration`, `budget` | what a value must look like |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
@@ -23,6 +23,7 @@ mod error;
 mod file;
 mod gateway;
 mod instance;
+mod metered;
 mod model;
 mod reader;
 mod redacted;

@@ -9,6 +9,7 @@ use super::telemetry::TelemetryConfig;
 use super::{ApiUrl, cron};
 use clerk_client::secret::SecretSource;
 use clerk_quota::Environment;
+use clerk_quota::metered::MeteredPlan;
 
 /// A configuration that was checked as a whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,8 @@ pub struct InstanceConfig {
     pub probe: ProbeConfig,
     /// How often users are counted; `None`: never.
     pub users: Option<UsersConfig>,
+    /// Free parts, prices and the billing day of operations that Clerk bills.
+    pub metered: MeteredPlan,
 }
 
 /// When a task is due.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_saphyr::DoubleQuoted;
 
 use super::gateway::redacted::GatewayView;
+use super::metered::MeteredView;
 use super::model::{Config, InstanceConfig, LimitSetting, ProbeWhen, ScheduleConfig};
 use super::telemetry::redacted::TelemetryView;
 use clerk_client::secret::{REDACTED, SecretSource};
@@ -85,6 +86,7 @@ struct InstanceView {
     users_limit: Option<u64>,
     probe: ProbeView,
     users: UsersView,
+    metered: MeteredView,
 }
 
 #[derive(Serialize)]
@@ -167,6 +169,7 @@ impl InstanceView {
                 None => UsersView::Off("off"),
                 Some(users) => UsersView::On(TriggerView::of(&users.trigger)),
             },
+            metered: MeteredView::of(&instance.metered),
         }
     }
 }

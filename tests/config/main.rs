@@ -5,6 +5,7 @@
 mod documents;
 mod gateway;
 mod hostile;
+mod metered;
 mod mistakes;
 mod telemetry;
 mod warnings;

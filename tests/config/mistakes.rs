@@ -103,11 +103,11 @@ fn instance_mistake_has_position_key_and_remedy() {
         ("api-url: x", "4:5: instances[0].api-url: unknown key; write `api_url`"),
         (
             "colour: red",
-            "4:5: instances[0].colour: unknown key; the keys here are name, secret_key, secret_key_file, secret_key_env, further_secret_key_files, machine_secret_key_files, api_url, limit, plan, users_limit, probe, users",
+            "4:5: instances[0].colour: unknown key; the keys here are name, secret_key, secret_key_file, secret_key_env, further_secret_key_files, machine_secret_key_files, api_url, limit, plan, users_limit, probe, users, metered",
         ),
         (
             "sk_live_CANARY: x",
-            "4:5: instances[0].(not shown): unknown key; the keys here are name, secret_key, secret_key_file, secret_key_env, further_secret_key_files, machine_secret_key_files, api_url, limit, plan, users_limit, probe, users",
+            "4:5: instances[0].(not shown): unknown key; the keys here are name, secret_key, secret_key_file, secret_key_env, further_secret_key_files, machine_secret_key_files, api_url, limit, plan, users_limit, probe, users, metered",
         ),
         ("1: x", "4:5: instances[0]: a key that is not text; write one of the documented keys"),
         (
