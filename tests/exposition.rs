@@ -28,7 +28,7 @@ use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::{
     Bucket, Coverage, Environment, HeaderDialect, HeaderError, KeyVerdict, Limit, Moment, Observation, ProbeFailure,
-    ProbeSkip, Quota, QuotaCode, RouteId, Settings, Source,
+    ProbeSkip, Quota, QuotaCode, RouteId, Settings, Source, route,
 };
 use exposition::Scrape;
 
@@ -159,11 +159,13 @@ impl World {
         self.ledger.instance(name).unwrap().lock().record(&observation);
     }
 
-    /// Gives every family a value: a busy window, then a 429, users, a probe.
+    /// Gives every family a value: a busy window, then a 429, users, a probe, an operation that Clerk bills.
     async fn fill(&self, name: &str) {
         let handle = self.ledger.instance(name).unwrap();
         handle.lock().record_probe(Duration::from_millis(70), Ok(self.clock.now()));
         handle.lock().record_users(Some(4000), Some(1000));
+        handle.lock().count_months(self.clock.now(), 0.0, None, false);
+        self.record(name, |observation| observation.route = route::find("POST", b"/v1/m2m_tokens/verify").id);
         self.record(name, |observation| {
             observation.bucket = Bucket::Invitations;
             observation.status = 429;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::metrics::build;
 use clerk_quota::condition::{Condition, Trouble};
+use clerk_quota::metered::{MeteredOperation, MeteredSnapshot};
 use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
 use clerk_quota::{Bucket, Moment, Source};
 
@@ -52,8 +53,32 @@ pub struct InstanceStatus {
     pub users_active_30d: Option<u64>,
     /// Configured maximum number of users.
     pub users_limit: Option<u64>,
+    /// The operations that Clerk bills, in the current billing month; null if they are not kept.
+    pub metered_month: Option<MeteredMonth>,
     /// The budgets.
     pub buckets: Vec<BucketStatus>,
+}
+
+/// The operations of a billing month that Clerk may have billed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MeteredMonth {
+    /// From when they are counted: the start of the month, or later.
+    pub start_timestamp_seconds: f64,
+    /// The end of the month.
+    pub end_timestamp_seconds: f64,
+    /// Each kind of operation.
+    pub operations: Vec<MeteredStatus>,
+}
+
+/// One kind of operation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MeteredStatus {
+    /// `api_key_verify`, `api_key_create`, `m2m_verify` or `m2m_create`.
+    pub operation: &'static str,
+    /// How many there were at most.
+    pub used: u64,
+    /// How many of a month cost nothing.
+    pub free: u64,
 }
 
 /// The state of one bucket.
@@ -136,8 +161,25 @@ impl InstanceStatus {
             users: snapshot.users,
             users_active_30d: snapshot.users_active_30d,
             users_limit: snapshot.users_limit,
+            metered_month: MeteredMonth::of(&snapshot.metered),
             buckets: limited.map(|bucket| BucketStatus::new(bucket, time)).collect(),
         }
+    }
+}
+
+impl MeteredMonth {
+    fn of(MeteredSnapshot { plan, month, .. }: &MeteredSnapshot) -> Option<Self> {
+        let month = month.as_ref()?;
+        let operations = MeteredOperation::ALL.into_iter().map(|operation| MeteredStatus {
+            operation: operation.as_str(),
+            used: month.operations[operation.index()],
+            free: plan.free[operation.index()],
+        });
+        Some(Self {
+            start_timestamp_seconds: month.since.as_secs_f64(),
+            end_timestamp_seconds: month.month.end.as_secs_f64(),
+            operations: operations.collect(),
+        })
     }
 }
 

@@ -6,6 +6,7 @@ mod access_log;
 mod gateway;
 mod instances;
 mod limits;
+mod months;
 mod reload;
 mod restart;
 mod signals;
@@ -33,6 +34,7 @@ use clerk_quota::ledger::Ledger;
 use gateway::GatewayRunner;
 use instances::all_settings;
 use limits::{ProcessLimits, ServeLimits};
+use months::{MonthKeeper, set_plans};
 use prometheus_web::{Listener, WebConfigFile, WebConfigSource};
 use telemetry::TelemetryRunner;
 use watch::Watch;
@@ -88,6 +90,7 @@ struct Prepared {
     runner: Option<GatewayRunner>,
     gateway: Option<Arc<Gateway>>,
     telemetry: Option<TelemetryRunner>,
+    months: Option<Arc<MonthKeeper>>,
 }
 
 /// What the parts are prepared for.
@@ -106,6 +109,7 @@ impl Prepared {
         let status = Arc::new(ConfigStatus::new(clock.now(), config.low_threshold));
         let mut instances = Instances::new(Arc::clone(&clock)).counting(&status.reloads);
         let ledger = Arc::new(Ledger::new(all_settings(config)));
+        set_plans(config, &ledger, clock.now());
         instances.check(config)?;
         let mut runner = match &config.gateway {
             Some(section) => {
@@ -123,8 +127,12 @@ impl Prepared {
             instances.reserve = section.policies.pace.reserve;
             instances.max_in_flight = section.max_in_flight;
         }
+        let mut months = None;
         if let Purpose::Start { storage } = purpose {
             restart::restore(storage, config, &mut instances, &ledger, &clock);
+            let journal = instances.journal.as_ref().map(|(journal, _)| Arc::clone(journal));
+            let store = instances.store.clone();
+            months = MonthKeeper::open(Arc::clone(&clock), Arc::clone(&ledger), storage.zip(journal), store);
         }
         let probes = Probes::new(instances.probes(config, &ledger)?);
         let gateway = match &mut runner {
@@ -135,7 +143,8 @@ impl Prepared {
             Some(section) => Some(TelemetryRunner::new(config, section, &ledger, Arc::clone(&clock))?),
             None => None,
         };
-        Ok(Self { clock, status, ledger, instances, probes, runner, gateway, telemetry })
+        let months = months.map(Arc::new);
+        Ok(Self { clock, status, ledger, instances, probes, runner, gateway, telemetry, months })
     }
 }
 
@@ -154,7 +163,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let config = options.config;
     let purpose = Purpose::Start { storage: options.storage.as_deref() };
-    let Prepared { clock, status, ledger, instances, probes, runner, gateway, telemetry } =
+    let Prepared { clock, status, ledger, instances, probes, runner, gateway, telemetry, months } =
         Prepared::new(&config, purpose)?;
     let sources = Sources {
         gateway: gateway.clone(),
@@ -208,6 +217,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         probes: Arc::clone(&probes),
         gateway: runner,
         telemetry,
+        months: months.clone(),
         status,
         config_text,
         auto_reload: options.auto_reload,
@@ -217,6 +227,9 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     tasks.spawn(on_hangup(reloader, stop.clone()));
     tasks.spawn(reload.run(requests, stop.clone()));
     tasks.spawn(watch.run(stop.clone()));
+    if let Some(months) = &months {
+        tasks.spawn(Arc::clone(months).run(stop.clone()));
+    }
     let probing = tasks.spawn(probes.run(stop.clone()));
     let pages =
         prometheus_web::serve(options.listeners, site.router(), serve.clone(), options.web_config, stop.clone());
@@ -237,6 +250,9 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     let ended = tokio::time::timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() && !probing.is_finished() {
         tracing::info!("cancelled probes in flight");
+    }
+    if let Some(months) = months {
+        months.finish().await;
     }
     tracing::info!("stopped");
     Ok(())

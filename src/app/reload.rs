@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gateway::GatewayRunner;
 use super::instances::{Instances, all_settings};
+use super::months::{MonthKeeper, set_plans};
 use super::telemetry::TelemetryRunner;
 use super::upstreams::content;
 use crate::admin::{ReloadError, ReloadRequest};
@@ -155,6 +156,7 @@ pub(super) struct Reload {
     pub probes: Arc<Probes>,
     pub gateway: Option<GatewayRunner>,
     pub telemetry: Option<TelemetryRunner>,
+    pub months: Option<Arc<MonthKeeper>>,
     pub status: Arc<ConfigStatus>,
     pub config_text: Arc<ArcSwap<String>>,
     pub auto_reload: Option<Duration>,
@@ -225,6 +227,10 @@ impl Reload {
             GatewayRunner::check(config)?;
         }
         self.ledger.configure(all_settings(config));
+        set_plans(config, &self.ledger, self.instances.now());
+        if let Some(months) = &self.months {
+            months.adopt();
+        }
         self.probes.configure(self.instances.probes(config, &self.ledger)?);
         match &mut self.gateway {
             Some(gateway) => gateway.configure(config, &mut self.instances, &self.ledger)?,

@@ -109,6 +109,18 @@ families! {
             "Seconds until the quota is exhausted at the current request rate; absent unless that is before the reset, or within one window if requests are counted";
         SPENT = Counter "clerk_ratelimit_requests_total" ["clerk_instance", "bucket", "caller", "route", "method", "source", "result"]
             "Requests sent to Clerk that it may have counted, including retries, by caller and route; result is served, refused (429) or unknown (no response)";
+        METERED_OPERATIONS = Counter "clerk_metered_operations_total" ["clerk_instance", "operation", "caller", "source"]
+            "Operations that Clerk may have billed, at most: api_key_verify, api_key_create, m2m_verify or m2m_create; includes failed ones and those without a response, except 401 and 429";
+        METERED_FREE = Gauge "clerk_metered_free_operations" ["clerk_instance", "operation"]
+            "Operations of a billing month that cost nothing, from the configuration; by default as Clerk published them";
+        METERED_PRICE = Gauge "clerk_metered_operation_price_usd" ["clerk_instance", "operation"]
+            "Price in USD of each further operation, from the configuration; by default as Clerk published it";
+        METERED_MONTH = Gauge "clerk_metered_month_operations" ["clerk_instance", "operation"]
+            "Operations of the current billing month that Clerk may have billed, at most, also before a restart; with Redis, those of all gateways; absent without a state folder and without Redis, and while Redis is unreachable";
+        METERED_MONTH_START = Gauge "clerk_metered_month_start_timestamp_seconds" ["clerk_instance"]
+            "From when the operations of the month are counted: the start of the billing month, or later if they were not kept before; absent like them";
+        METERED_MONTH_END = Gauge "clerk_metered_month_end_timestamp_seconds" ["clerk_instance"]
+            "End of the current billing month; absent like its operations";
         HEADER_ERRORS = Counter "clerk_ratelimit_header_errors_total" ["clerk_instance", "error"]
             "Malformed or contradictory quota headers in responses of Clerk";
         QUOTA_EXCEEDED = Counter "clerk_quota_exceeded_total" ["clerk_instance", "code"]

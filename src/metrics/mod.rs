@@ -9,6 +9,7 @@ mod encode;
 mod exporter;
 mod exposition;
 mod gateway;
+mod metered;
 mod negotiate;
 mod quota;
 mod reloads;

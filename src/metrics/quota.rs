@@ -12,6 +12,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{LabelValue, Number, counter, gauge, histogram};
+use super::metered;
 use crate::sources::Sources;
 use clerk_quota::clock::Clock;
 use clerk_quota::condition::Condition;
@@ -36,11 +37,18 @@ impl View {
         let now = clock.now();
         let instances = ledger.snapshot(now);
         let mut callers = HashMap::new();
-        for (key, _) in instances.iter().flat_map(|instance| &instance.spent) {
-            let Spender { source, caller, .. } = key.spender;
+        let spenders = instances.iter().flat_map(|instance| &instance.spent).map(|(key, _)| key.spender);
+        let metered = instances.iter().flat_map(|instance| &instance.metered.operations);
+        let metered = metered.map(|(key, _)| (key.source, key.caller));
+        for (source, caller) in spenders.map(|spender| (spender.source, spender.caller)).chain(metered) {
             callers.entry((source, caller)).or_insert_with(|| sources.caller_name(caller, source));
         }
         Self { instances, callers, now, step: clock.step_seconds() }
+    }
+
+    /// The name of a caller in one of these snapshots.
+    pub(super) fn caller(&self, source: Source, caller: CallerId) -> Option<&str> {
+        self.callers.get(&(source, caller)).map(|name| &**name)
     }
 
     pub(super) const fn instances(&self) -> usize {
@@ -52,7 +60,8 @@ impl View {
         let of_one = |instance: &InstanceSnapshot| {
             let buckets = instance.buckets.iter().filter(|bucket| bucket.sampled_at.is_some());
             let buckets = buckets.count() * (size_of::<BucketSnapshot>() + HISTOGRAM_BYTES);
-            size_of::<InstanceSnapshot>() + buckets + size_of_val(&*instance.spent)
+            let callers = size_of_val(&*instance.spent) + size_of_val(&*instance.metered.operations);
+            size_of::<InstanceSnapshot>() + buckets + callers
         };
         self.instances.iter().map(of_one).sum()
     }
@@ -125,6 +134,12 @@ pub(super) const FAMILIES: &[WriteFamily] = &[
     |to, _, of| counter(to, families::LOW_WINDOWS, each_bucket(of, |bucket| Some(bucket.low_windows))),
     |to, _, of| counter(to, families::EXHAUSTED_WINDOWS, each_bucket(of, |bucket| Some(bucket.exhausted_windows))),
     spent,
+    metered::operations,
+    metered::free,
+    metered::prices,
+    metered::month,
+    metered::month_start,
+    metered::month_end,
     throttled,
     |to, _, of| {
         let errors = HeaderError::ALL.map(HeaderError::as_str);
@@ -155,7 +170,7 @@ pub(super) const FAMILIES: &[WriteFamily] = &[
 ];
 
 /// One sample per instance that has a value.
-fn each<'a, T>(
+pub(super) fn each<'a, T>(
     instances: &'a [InstanceSnapshot],
     value: impl Fn(&'a InstanceSnapshot) -> Option<T>,
 ) -> impl Iterator<Item = ([LabelValue<'a>; 1], T)> {
@@ -231,7 +246,7 @@ fn spent(to: &mut DescriptorEncoder<'_>, view: &View, of: &[InstanceSnapshot]) -
             let labels = [
                 LabelValue::Text(&instance.name),
                 key.bucket.as_str().into(),
-                LabelValue::Text(view.callers.get(&(source, caller))?),
+                LabelValue::Text(view.caller(source, caller)?),
                 route.template().into(),
                 method.as_str().into(),
                 source.as_str().into(),

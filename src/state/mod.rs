@@ -1,9 +1,15 @@
-//! State that survives a restart: when requests were sent, so that a restart does not spend the quota twice.
+//! State that survives a restart: when requests were sent, so that a restart does not spend the quota twice, and the
+//! metered operations of the month.
 //!
-//! Stored only in a configured folder, by one process; further processes log this and run without. Nothing is flushed
-//! to disk: after a crash of the machine, the lost requests' windows have passed by the time it is back.
+//! Stored only in a configured folder, by one process; further processes log this and run without. Gateways that share
+//! a Redis add up their metered operations there. Nothing is flushed to disk: after a crash of the machine, the lost
+//! requests' windows have passed by the time it is back, and the month lacks a few operations.
 
 mod journal;
+mod months;
 mod record;
+mod shared_months;
 
 pub use journal::{Journal, JournalError, Restored};
+pub use months::{KeptMonths, MonthFile};
+pub use shared_months::{SharedMonths, SharedMonthsError};

@@ -21,6 +21,7 @@ mod landing;
 mod limits;
 mod log;
 mod man;
+mod metered;
 mod proxy;
 mod reload;
 mod restart;

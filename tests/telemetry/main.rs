@@ -6,6 +6,7 @@ mod bad_input;
 mod captured;
 mod conventions;
 mod hosts;
+mod metered;
 mod nesting;
 mod privacy;
 mod receiver;
