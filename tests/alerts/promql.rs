@@ -13,10 +13,12 @@ pub(crate) struct Names {
 }
 
 /// The functions and aggregations in rules and runbooks. Add new ones here.
-const FUNCTIONS: [&str; 16] = [
+const FUNCTIONS: [&str; 18] = [
     "abs",
     "absent",
     "avg_over_time",
+    "clamp_max",
+    "clamp_min",
     "count",
     "increase",
     "label_replace",

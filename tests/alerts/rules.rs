@@ -131,6 +131,7 @@ fn alerts_have_the_required_annotations() {
             // Whether Clerk or the local side is the cause.
             "ClerkProbeFailing" | "ClerkProbeStale" => &["cause"],
             "ClerkGatewayShedding" => &["top_caller", "top_refused"],
+            "ClerkMeteredUsageNearFreeTier" => &["free_part_ends", "top_caller"],
             _ if of_use => &["top_caller"],
             _ => &[],
         };

@@ -57,7 +57,7 @@ fn grafana_rules_use_only_supported_features() {
     let (command, _) = command.split_once("> clerk.rules.grafana.yml\n```").unwrap();
     let (done, text) = run("sh", &["-c", &format!("sed {command}")]);
     assert!(done, "{text}");
-    for lacking in ["{{ query", "$externalLabels", "top_caller: ", "top_refused: ", "cause: "] {
+    for lacking in ["{{ query", "$externalLabels", "top_caller: ", "top_refused: ", "free_part_ends: ", "cause: "] {
         assert!(!text.contains(lacking), "{lacking}");
     }
     let place = tempfile::tempdir().unwrap();

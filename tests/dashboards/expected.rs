@@ -5,6 +5,7 @@ const NO_RULES: &str = "no alerting rules are loaded here";
 const HEALTHY: &str = "the demo's Clerk does not refuse for want of a plan, nor send malformed headers";
 const IDLE: &str = "probes wait while the gateway sees the traffic, and may miss the exhausted windows";
 const NO_REDIS: &str = "the demo's gateway is alone";
+const NOT_METERED: &str = "the demo's applications use neither API keys nor M2M tokens";
 const NO_TRACES: &str = "the demo receives no traces";
 
 /// Place and reason.
@@ -26,6 +27,13 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-overview / Delay of spans A", NO_TRACES),
     ("clerk-overview / Delay of spans B", NO_TRACES),
     ("clerk-instance / Lowest in the last windows (from traces) A", NO_TRACES),
+    ("clerk-instance / Metered operations by caller A", NOT_METERED),
+    ("clerk-instance / Metered operations by caller B", NOT_METERED),
+    ("clerk-instance / Metered operations by caller C", NOT_METERED),
+    ("clerk-instance / Billing month, and its forecast A", NOT_METERED),
+    ("clerk-instance / Billing month, and its forecast C", NOT_METERED),
+    ("clerk-instance / Billing month, and its forecast D", NOT_METERED),
+    ("clerk-instance / Billing month, and its forecast E", NOT_METERED),
     ("clerk-overview / Failed probes per minute A", IDLE),
     ("clerk-instance / Probes B", IDLE),
     ("clerk-gateway / Callers and routes D", HEALTHY),

@@ -10,8 +10,8 @@ use super::promql::{self, Selector};
 use super::shipped::{self, Shipped, list, text};
 
 /// Grafana units in use.
-const UNITS: [&str; 9] =
-    ["bool", "bool_yes_no", "bytes", "dateTimeFromNow", "ops", "percentunit", "reqps", "s", "short"];
+const UNITS: [&str; 10] =
+    ["bool", "bool_yes_no", "bytes", "currencyUSD", "dateTimeFromNow", "ops", "percentunit", "reqps", "s", "short"];
 /// Panels that are built into Grafana.
 const CORE_PANELS: [&str; 7] = ["bargauge", "heatmap", "row", "stat", "state-timeline", "table", "timeseries"];
 
@@ -164,12 +164,12 @@ fn check_matchers(place: &str, Selector { metric, matchers, .. }: &Selector) {
     }
 }
 
-/// A counter whose series start with their first request, which `increase()` would miss.
-const BORN_LATE: &str = "clerk_ratelimit_requests_total";
+/// Counters whose series start with their first request, which `increase()` would miss.
+const BORN_LATE: [&str; 2] = ["clerk_ratelimit_requests_total", "clerk_metered_operations_total"];
 
 /// Counters are used as rates over an interval with enough samples.
 fn check_range(place: &str, Selector { metric, range, calls, .. }: &Selector) {
-    if metric == BORN_LATE {
+    if BORN_LATE.contains(&metric.as_str()) {
         return;
     }
     let innermost = calls.last().map_or("", String::as_str);
@@ -194,7 +194,8 @@ fn check_range(place: &str, Selector { metric, range, calls, .. }: &Selector) {
 fn top_consumers_include_series_started_in_the_range() {
     let mut ranked = 0;
     for board in shipped::all() {
-        for query in board.panel_queries().into_iter().filter(|query| query.text.contains(BORN_LATE)) {
+        let is_late = |text: &str| BORN_LATE.iter().any(|metric| text.contains(metric));
+        for query in board.panel_queries().into_iter().filter(|query| is_late(query.text)) {
             // A ratio over a long time, where a missing first burst does not matter.
             if query.place.starts_with("Retries per request") {
                 continue;

@@ -122,3 +122,53 @@ fn receivers_of_the_same_spans_count_once() {
     }
     shows(&series, "clerk-gateway / Top callers A", "10m", &[("job", 120.0), ("web", 80.0)]);
 }
+
+/// Creations of M2M tokens by a caller.
+fn creations(caller: &str, values: &str) -> String {
+    let labels = "job=\"clerk\", instance=\"a\", clerk_instance=\"prod\", operation=\"m2m_create\"";
+    format!(
+        "      - {{ series: 'clerk_metered_operations_total{{{labels}, caller=\"{caller}\", source=\"gateway\"}}', \
+         values: {values} }}\n"
+    )
+}
+
+/// A value of the billing month that stays the same.
+fn of_the_month(instance: &str, metric: &str, value: &str) -> String {
+    let operation = if metric.ends_with("_seconds") { "" } else { ", operation=\"m2m_create\"" };
+    format!(
+        "      - {{ series: '{metric}{{job=\"clerk\", instance=\"{instance}\", clerk_instance=\"prod\"{operation}}}', \
+         values: {value}x80 }}\n"
+    )
+}
+
+#[test]
+fn metered_operations_count_from_their_first() {
+    let series = [OLD, &creations("web", "1000+2x80"), &creations("import", "_x40 90x40")].concat();
+    let place = "clerk-instance / Metered operations by caller C";
+    shows(&series, place, "11m", &[("import", 90.0), ("web", 40.0)]);
+}
+
+#[test]
+fn bill_is_the_forecast_beyond_the_free_part() {
+    let bill = "clerk-instance / Billing month, and its forecast E";
+    let month = |instance: &str, so_far: &str| {
+        let value = |metric: &str, value: &str| of_the_month(instance, &format!("clerk_metered_{metric}"), value);
+        let end = value("month_end_timestamp_seconds", "101200");
+        let plan = value("free_operations", "2500") + &value("operation_price_usd", "0.01");
+        value("month_operations", so_far) + &end + &plan
+    };
+    // 3000 operations since the process started a day ago: 496 more in the 100000 s until the end of the month.
+    let used = creations("web", "1000+25x80");
+    shows(&[OLD, &month("a", "12500"), &used].concat(), bill, "20m", &[("", 105.0)]);
+    shows(&[OLD, &month("a", "12500")].concat(), bill, "20m", &[("", 100.0)]);
+    shows(&[OLD, &month("a", "100"), &used].concat(), bill, "20m", &[("", 0.0)]);
+    // Two gateways with a common Redis know the same, others add up.
+    let two = [OLD, &month("a", "2600"), &month("b", "2600")].concat();
+    let of_both =
+        |metric: &str| ["a", "b"].map(|it| of_the_month(it, metric, "0").replace(", operation=\"m2m_create\"", ""));
+    let gateways = of_both("clerk_gateway_queue_depth").concat();
+    let shared = of_both("clerk_gateway_budget_shared").concat();
+    shows(&two, bill, "20m", &[("", 1.0)]);
+    shows(&[&two[..], &gateways, &shared].concat(), bill, "20m", &[("", 1.0)]);
+    shows(&[&two[..], &gateways].concat(), bill, "20m", &[("", 27.0)]);
+}

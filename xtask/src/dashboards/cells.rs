@@ -41,6 +41,15 @@ pub(super) fn headroom() -> Value {
     cell
 }
 
+/// An amount of money.
+pub(super) fn usd() -> Value {
+    json!({
+        "unit": "currencyUSD", "decimals": 2, "custom.align": "right", "custom.width": 90,
+        "custom.cellOptions": { "type": "color-text" },
+        "thresholds": thresholds(&[(f64::MIN, "green"), (0.005, "orange")]), "mappings": absent(),
+    })
+}
+
 /// A duration.
 pub(super) fn seconds(steps: &[(f64, &str)]) -> Value {
     json!({

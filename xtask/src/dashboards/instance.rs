@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::panel::{AGE, FEW_WANTED, HEADROOM, NEUTRAL, NONE_WANTED, Panel, USAGE};
-use super::{Board, alerts_table, basis, cells, sources, spending};
+use super::{Board, alerts_table, basis, cells, metered, sources, spending};
 
 pub(super) fn dashboard() -> Board {
     Board::new(
@@ -26,6 +26,8 @@ pub(super) fn dashboard() -> Board {
     .line(8, [(12, throttled()), (12, blocked())])
     .row("Responses and rejections")
     .line(8, [(8, answers()), (8, quota_refusals()), (8, header_errors())])
+    .row("Metered operations")
+    .line(8, [(11, metered::callers()), (13, metered::billing_month())])
     .row("Probe, clock and users")
     .line(8, [(8, probe_duration()), (8, probes()), (8, skipped())])
     .line(8, [(12, clock()), (12, users())])

@@ -6,6 +6,7 @@ mod basis;
 mod cells;
 mod gateway;
 mod instance;
+mod metered;
 mod overview;
 mod panel;
 mod sources;

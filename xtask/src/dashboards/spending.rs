@@ -31,8 +31,14 @@ pub(super) fn present(labels: &str, matchers: &str) -> String {
 /// Requests of a time range, by these labels. A series with fewer scrapes than its exporter started after the first
 /// scrape.
 pub(super) fn over(labels: &str, matchers: &str, range: &str, seconds: &str) -> String {
-    let sum = sources::sum(labels, OWN, |source| {
-        let requests = format!("clerk_ratelimit_requests_total{{{matchers}{source}}}");
+    counted("clerk_ratelimit_requests_total", OWN, labels, matchers, (range, seconds))
+}
+
+/// The same for any counter whose series start with their first event. `own` are its labels, except `source`; the time
+/// range is given as a duration and in seconds.
+pub(super) fn counted(metric: &str, own: &str, labels: &str, matchers: &str, (range, seconds): (&str, &str)) -> String {
+    let sum = sources::sum(labels, own, |source| {
+        let requests = format!("{metric}{{{matchers}{source}}}");
         format!(
             "(({requests} unless {requests} offset {range} \
              and (count_over_time({requests}[{range}]) < on (job, instance) group_left () \
