@@ -181,7 +181,7 @@ async fn only_successes_are_kept() {
         verifier.say(&id, special.clone());
         verifier.lag(1);
         let before = reads.sent();
-        // They are shared by those who wait, and nobody else.
+        // They are shared by those who wait, and by no other request.
         let body = body(&id);
         let answers = join_all((0..5).map(|_| reads.send_body(post(API_KEYS, KEY), &body))).await;
         assert!(answers.iter().all(|answer| answer.status == answers[0].status));
@@ -300,7 +300,7 @@ async fn success_answers_no_other_request() {
     // Fields that are not known to be harmless are never shared.
     let never_shared = 3;
     assert_eq!(reads.sent(), all + never_shared);
-    // At the same time, too: nobody joins another one's.
+    // At the same time, too: none joins another one.
     verifier.lag(1);
     let reads = gateway(&verifier, VERIFY);
     join_all(different().into_iter().map(async |(request, body)| reads.send_body(request, &body).await)).await;
@@ -414,7 +414,7 @@ async fn revocation_with_an_unknown_key_ends_it_too() {
     let reads = gateway(&verifier, VERIFY);
     verify(&reads, "id_1").await;
     verify(&reads, "id_2").await;
-    let revocation = post("/m2m_tokens/id_1/revoke", "ak_of_an_issuer_that_nobody_configured");
+    let revocation = post("/m2m_tokens/id_1/revoke", "ak_of_an_issuer_without_configuration");
     assert_eq!(reads.send_body(revocation, "{}").await.status, 200);
     assert_eq!(verify(&reads, "id_1").await.json()["revoked"], true);
     assert_eq!(verify(&reads, "id_2").await.decision(), Some("cache_hit"));
@@ -457,7 +457,7 @@ async fn redis_holds_neither_tokens_nor_guessable_keys() {
     for secret in ["CANARY", KEY, "api_key", "revoked"] {
         assert!(!stored.contains(secret), "{secret}");
     }
-    // Without the key, nobody can ask Redis for a token by its name: the same request has another place.
+    // Without the key, Redis cannot be asked for a token by its name: the same request has another place.
     let other_key = with_redis(&redis, &verifier, encryption("b"));
     assert_eq!(verify(&other_key, "id_CANARY").await.decision(), None);
 }

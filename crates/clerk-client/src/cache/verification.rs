@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
-use http::header::DATE;
 use serde::Deserialize;
 
 use super::CachedResponse;
@@ -62,13 +61,14 @@ pub(super) fn describe(answer: &CachedResponse) -> Option<Described> {
 
 /// The latest time at which it may have been sent: by Clerk's clock, which decides when a token expires.
 fn responded_at(answer: &CachedResponse) -> SystemTime {
-    let date = answer.headers().get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let date = ratelimit_headers::parse(answer.status(), answer.headers(), None).date;
     date.map_or(answer.fetched_at(), |date| date + DATE_RESOLUTION)
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::header::DATE;
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
@@ -126,7 +126,7 @@ mod tests {
         };
         let in_30_seconds = NOW.as_millis() + 30_000;
         assert_eq!(at_most(in_30_seconds, None), Some(Duration::from_secs(30)));
-        // Clerk's clock is 20 s ahead of ours.
+        // Clerk's clock is 20 s ahead.
         assert_eq!(at_most(in_30_seconds, Some("Sat, 28 Nov 2026 16:34:30 GMT")), Some(Duration::from_secs(9)));
         assert_eq!(at_most(in_30_seconds, Some("yesterday")), Some(Duration::from_secs(30)));
         assert_eq!(at_most(NOW.as_millis() - 1, None), None);
