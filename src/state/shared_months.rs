@@ -30,7 +30,7 @@ const PROCESS: &str = "process:";
 pub struct SharedMonths {
     client: RedisClient,
     script: Script,
-    /// The field of this process.
+    /// How the fields of this process begin.
     field: String,
 }
 
@@ -63,12 +63,14 @@ impl SharedMonths {
         // Rounded up: never from earlier than it is true.
         let since = own.since.as_secs() + u64::from(own.since.subsec_nanos() > 0);
         let (since, ttl) = (since.to_string(), TTL.as_millis().to_string());
-        let arguments: [&[u8]; 4] = [self.field.as_bytes(), counts.as_bytes(), since.as_bytes(), ttl.as_bytes()];
+        // A count that begins anew, after the clock or the billing day changed, adds to the former one.
+        let field = format!("{}:{since}", self.field);
+        let arguments: [&[u8]; 4] = [field.as_bytes(), counts.as_bytes(), since.as_bytes(), ttl.as_bytes()];
         let reply = self.client.run(&self.script, &[&key], &arguments).await?;
-        self.others(reply, own).ok_or(SharedMonthsError::Content)
+        self.others(reply, own, &field).ok_or(SharedMonthsError::Content)
     }
 
-    fn others(&self, reply: Reply, own: &MonthUsage) -> Option<MonthUsage> {
+    fn others(&self, reply: Reply, own: &MonthUsage, own_field: &str) -> Option<MonthUsage> {
         let texts = reply.into_list()?.into_iter().map(|entry| text(entry.into_bytes()?));
         let texts = texts.collect::<Option<Vec<String>>>()?;
         let mut others = MonthUsage::empty(own.month, own.since);
@@ -77,7 +79,7 @@ impl SharedMonths {
                 others.since = Duration::from_secs(value.parse().ok()?).max(own.month.start).min(own.since);
             } else if field.starts_with(PROCESS) {
                 let counts = counts(value)?;
-                if *field != self.field {
+                if field != own_field {
                     others.operations = std::array::from_fn(|it| others.operations[it].saturating_add(counts[it]));
                 }
             }

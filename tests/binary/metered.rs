@@ -1,6 +1,7 @@
 //! Operations that Clerk bills, from a user's view: kept across restarts, added up over gateways.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::routing::post;
@@ -19,10 +20,13 @@ async fn clerk() -> Web {
 
 fn write(folder: &Folder, url: &str, gateway: &str) -> PathBuf {
     folder.write("key", KEY);
+    // The month must not end during the test.
+    let today: u8 = httpdate::fmt_http_date(SystemTime::now())[5..7].parse().unwrap();
+    let billing_day = (today + 14) % 28 + 1;
     let text = format!(
         "probe: {{ interval: 1h }}
 instances:
-  - {{ name: prod, secret_key_file: key, api_url: '{url}', metered: {{ free: {{ m2m_verify: 7 }} }} }}
+  - {{ name: prod, secret_key_file: key, api_url: '{url}', metered: {{ billing_day: {billing_day}, free: {{ m2m_verify: 7 }} }} }}
 gateway:
   listen_address: 127.0.0.1:0
 {gateway}"

@@ -129,6 +129,8 @@ struct Shared {
     deliveries: Mutex<Deliveries>,
     /// Number of responses started, the source of trace identifiers.
     responses: AtomicU64,
+    /// Number of requests that may change the state, the source of identifiers.
+    changes: AtomicU64,
 }
 
 impl Simulator {
@@ -148,6 +150,7 @@ impl Simulator {
             requests: Mutex::default(),
             deliveries: Mutex::default(),
             responses: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             options,
         };
         Self { shared: Arc::new(shared) }

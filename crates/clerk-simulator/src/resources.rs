@@ -67,7 +67,7 @@ impl Shared {
         // Taken before the lock of the state, which the time of two changes follows.
         let mut state = self.state.lock();
         let state = state.of_instance(caller.instance, &self.options, &self.directory);
-        let serial = mix(self.options.seed, self.responses.load(Ordering::Relaxed));
+        let serial = mix(self.options.seed, self.changes.fetch_add(1, Ordering::Relaxed));
         let now = epoch_millis(self.clock.now());
         let mut context = Context::new(&self.directory, now, serial, self.events.is_listened_to());
         let machine = caller.machine.as_deref();

@@ -61,9 +61,26 @@ pub(super) async fn note(State(record): State<SuiteRecord>, request: Request, ne
     let resource = is_read.then(|| request.uri().path_and_query().map_or(path, |it| it.as_str()).to_owned());
     let agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
     let caller = agent.map_or(NO_CALLER, |agent| agent.trim()).chars().take(MAX_CALLER_CHARS).collect();
+    let mut noted = NotedRequest { record, route, caller, resource, status: StatusCode::OK };
     let response = next.run(request).await;
-    record.0.lock().add(route, caller, resource, response.status());
+    noted.status = response.status();
     response
+}
+
+/// A request in flight. It is recorded when it ends, also if its client does not wait for the response.
+struct NotedRequest {
+    record: SuiteRecord,
+    route: String,
+    caller: String,
+    resource: Option<String>,
+    status: StatusCode,
+}
+
+impl Drop for NotedRequest {
+    fn drop(&mut self) {
+        let (route, caller) = (std::mem::take(&mut self.route), std::mem::take(&mut self.caller));
+        self.record.0.lock().add(route, caller, self.resource.take(), self.status);
+    }
 }
 
 impl SuiteCounts {

@@ -10,6 +10,9 @@ use crate::{CallerId, Moment};
 /// Label combinations that are counted separately for an instance.
 const MAX_SERIES: usize = 2000;
 
+/// Larger changes of the wall clock are not those of a clock that is kept right.
+const CLOCK_STEP_MILLIS: u64 = 1000;
+
 /// How long the counts of other processes are used after they were read: a few missed reads.
 const OTHERS_MAX_AGE: Duration = Duration::from_secs(60);
 
@@ -57,6 +60,8 @@ pub(crate) struct MeteredCounter {
 struct MonthCounter {
     /// Wall clock minus the clock of [`Moment`]s, in milliseconds.
     step_millis: i64,
+    /// Whether the wall clock was set in this month.
+    was_stepped: bool,
     own: MonthUsage,
     others: Others,
 }
@@ -96,11 +101,12 @@ impl MeteredCounter {
             Some(kept) if kept.month.end <= current.start => MonthUsage::empty(current, current.start),
             _ => MonthUsage::empty(current, wall),
         };
-        self.month = Some(MonthCounter { step_millis, own, others });
+        self.month = Some(MonthCounter { step_millis, was_stepped: false, own, others });
     }
 
     pub(crate) fn set_clock_step(&mut self, step_millis: i64) {
         if let Some(month) = &mut self.month {
+            month.was_stepped |= step_millis.abs_diff(month.step_millis) >= CLOCK_STEP_MILLIS;
             month.step_millis = step_millis;
         }
     }
@@ -160,8 +166,9 @@ impl MonthCounter {
             return;
         }
         let month = BillingMonth::containing(wall, plan.billing_day);
-        // A clock that was set back may show any month: what happened in it before is not known.
-        let since = if wall >= self.own.month.end { month.start } else { wall };
+        // A clock that was set may show any month: what happened in it before is not known.
+        let is_next = self.own.month.end == month.start && !std::mem::take(&mut self.was_stepped);
+        let since = if is_next { month.start } else { wall };
         self.own = MonthUsage::empty(month, since);
         self.forget_others();
     }

@@ -171,6 +171,7 @@ fn months_follow_a_wall_clock_that_was_set() {
     verify(&mut ledger, 2.0);
     let usage = month(&mut ledger, 3.0).unwrap();
     assert_eq!((usage.month.start, usage.operations[0]), (date(2026, 12, 1), 1));
+    assert_eq!(usage.since, at(2.0).since_epoch() + 7 * DAY, "what happened before in December is not known");
     // Set back: what was counted in November is not known any more.
     ledger.set_clock_step(0.0);
     let usage = month(&mut ledger, 4.0).unwrap();
