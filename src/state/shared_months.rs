@@ -63,7 +63,7 @@ impl SharedMonths {
         // Rounded up: never from earlier than it is true.
         let since = own.since.as_secs() + u64::from(own.since.subsec_nanos() > 0);
         let (since, ttl) = (since.to_string(), TTL.as_millis().to_string());
-        // A count that begins anew, after the clock or the billing day changed, adds to the former one.
+        // After the clock or the billing day changed, the count restarts and adds to the former one.
         let field = format!("{}:{since}", self.field);
         let arguments: [&[u8]; 4] = [field.as_bytes(), counts.as_bytes(), since.as_bytes(), ttl.as_bytes()];
         let reply = self.client.run(&self.script, &[&key], &arguments).await?;

@@ -216,6 +216,12 @@ impl Reads {
         assert_eq!(self.simulator.router().handle(request, PEER).await.status(), 200);
     }
 
+    /// Deletes it in Clerk's dashboard, bypassing the gateway.
+    pub(crate) async fn delete_elsewhere(&self, number: u32) {
+        let request = authorized("DELETE", &self.path(number), KEY).body(Body::empty()).unwrap();
+        assert_eq!(self.simulator.router().handle(request, PEER).await.status(), 200);
+    }
+
     /// Delivers the webhook of a changed user.
     pub(crate) async fn announce(&self, number: u32) {
         let answer = self.deliver(number).await;
