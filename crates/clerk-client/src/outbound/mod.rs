@@ -67,7 +67,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// use clerk_quota::ledger::Ledger;
 /// use clerk_quota::{Coverage, Environment, Settings, Source};
 /// use clerk_client::secret::{KeySource, Secret, SecretSource};
-/// use clerk_simulator::Simulator;
+/// use clerk_simulator::{HeaderProfile, Options, Simulator};
 /// use clerk_client::transport::MemoryTransport;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -84,8 +84,9 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 ///     coverage: Coverage::Sole,
 ///     lateness: None,
 /// }]);
+/// let simulator = Simulator::new(Options::default().headers(HeaderProfile::XRateLimit));
 /// let outbound = Outbound::new(
-///     MemoryTransport::new(Simulator::new(Default::default()).router()),
+///     MemoryTransport::new(simulator.router()),
 ///     "http://clerk.test".to_owned(),
 ///     Arc::new(KeySource::new(SecretSource::Inline(Secret::new("sk_test_simulated".to_owned())))),
 ///     ledger.instance("default").ok_or("no such instance")?,
