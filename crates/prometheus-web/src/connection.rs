@@ -111,10 +111,11 @@ pub(super) async fn serve_client<H: Handler>(
     let activity = ConnectionState::new(permit, limits, Arc::clone(&server.unsent), local_port);
     let stream = TimeoutStream::new(stream, Arc::clone(&activity), options.write_timeout);
     let Some(config) = server.web_config.watched().map(|watched| watched.current()) else {
-        return serve_http(server, stream, peer, activity, true).await;
+        return serve_http(server, stream, peer, activity, Agreed { http2: true, is_certified: false }).await;
     };
     let Some(tls) = config.tls.clone() else {
-        return serve_http(server, stream, peer, activity, config.http2).await;
+        let agreed = Agreed { http2: config.http2, is_certified: false };
+        return serve_http(server, stream, peer, activity, agreed).await;
     };
     let handshake = timeout(options.tls_handshake_timeout, TlsAcceptor::from(tls).accept(stream));
     let handshake = tokio::select! {
@@ -124,8 +125,17 @@ pub(super) async fn serve_client<H: Handler>(
     };
     let stream = handshake.map_err(|_| ConnectionEnd::HandshakeTimeout)?.map_err(ConnectionEnd::Handshake)?;
     activity.handshake_done();
+    let agreed = Agreed { http2: config.http2, is_certified: config.requires_client_cert };
     // Boxed, so that a connection without TLS does not need the memory of one with it.
-    Box::pin(serve_http(server, stream, peer, activity, config.http2)).await
+    Box::pin(serve_http(server, stream, peer, activity, agreed)).await
+}
+
+/// What was agreed when the connection was opened.
+#[derive(Clone, Copy)]
+struct Agreed {
+    http2: bool,
+    /// Whether the client had to show a certificate that was verified.
+    is_certified: bool,
 }
 
 async fn serve_http<S, H>(
@@ -133,7 +143,7 @@ async fn serve_http<S, H>(
     stream: S,
     peer: SocketAddr,
     activity: Arc<ConnectionState>,
-    http2: bool,
+    Agreed { http2, is_certified }: Agreed,
 ) -> Result<(), ConnectionEnd>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -141,8 +151,9 @@ where
 {
     // The connection's requests end with it, however it ends.
     let _ending = EndRequests(&activity);
-    let service =
-        service_fn(|request| service::serve_request(Arc::clone(server), Arc::clone(&activity), peer, request));
+    let service = service_fn(|request| {
+        service::serve_request(Arc::clone(server), Arc::clone(&activity), (peer, is_certified), request)
+    });
     let http1_only;
     let builder = if http2 {
         &server.http

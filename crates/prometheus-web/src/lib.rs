@@ -77,7 +77,7 @@ use tracing::{error, info, warn};
 pub use body::BodyTimeout;
 pub use handler::{Ambiguity, Handler, HeldBytes};
 pub use listen::{BindError, ListenAddress, Listener, ParseListenAddressError, bind, from_systemd};
-pub use web_config::{FileReloads, WebConfigError, WebConfigFile, WebConfigSource};
+pub use web_config::{AuthenticatedClient, FileReloads, WebConfigError, WebConfigFile, WebConfigSource};
 
 use crate::setters::setters;
 use accept::Server;

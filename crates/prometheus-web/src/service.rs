@@ -23,11 +23,12 @@ use super::connection_state::{ConnectionState, InFlight};
 use super::handler::{Ambiguity, Handler, HeldBytes};
 use super::stream_task;
 
-/// Responds to a request. Never fails: errors are responses.
+/// Responds to a request. Never fails: errors are responses. `is_certified`: whether the connection's client had to show a
+/// certificate.
 pub(super) async fn serve_request<H: Handler>(
     server: Arc<Server<H>>,
     activity: Arc<ConnectionState>,
-    peer: SocketAddr,
+    (peer, is_certified): (SocketAddr, bool),
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let http2 = request.version() == Version::HTTP_2;
@@ -48,7 +49,7 @@ pub(super) async fn serve_request<H: Handler>(
 
     let response = match ambiguity {
         Some(ambiguity) if !server.options.mark_ambiguous_heads => bad_request(ambiguity),
-        _ => respond(&server, &activity, &in_flight, request, peer, http2).await,
+        _ => respond(&server, &activity, &in_flight, request, (peer, is_certified, http2)).await,
     };
     let mut response = if is_bodiless { without_body(response) } else { response };
     if !http2 && (activity.has_unread() || ambiguity.is_some()) {
@@ -62,15 +63,17 @@ async fn respond<H: Handler>(
     server: &Server<H>,
     activity: &ConnectionState,
     in_flight: &InFlight,
-    request: Request<Body>,
-    peer: SocketAddr,
-    http2: bool,
+    mut request: Request<Body>,
+    (peer, is_certified, http2): (SocketAddr, bool, bool),
 ) -> Response<Body> {
     let is_open = server.options.is_open(request.method(), request.uri().path());
     let admitted = match server.web_config.admit(request.headers(), is_open).await {
         Err(rejection) => return rejection,
         Ok(admitted) => admitted,
     };
+    if let Some(client) = admitted.client(request.headers(), is_certified) {
+        request.extensions_mut().insert(client);
+    }
     let mut response = if is_open || server.unsent.wait_for_capacity(activity, in_flight, &server.admission).await {
         handle(&server.handler, request, peer, http2).await
     } else {

@@ -10,16 +10,37 @@ use tokio::time::Instant;
 
 use super::WebConfig;
 use super::basic_auth::Verdict;
+use super::credentials::Credentials;
 use super::rate_limit::TokenBucket;
 use super::source::{Watched, WebConfigSource};
 
 /// A request that passed the checks.
-pub(crate) struct Admitted(Option<Arc<WebConfig>>);
+pub(crate) struct Admitted {
+    config: Option<Arc<WebConfig>>,
+    /// Whether a password was verified.
+    has_password: bool,
+}
+
+/// A request extension: the client has authenticated, by a password or by a certificate.
+///
+/// Absent otherwise. For handlers that must not serve unknown clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthenticatedClient {
+    /// The user name. `None`: the client has a certificate only.
+    pub user: Option<Arc<str>>,
+}
 
 impl Admitted {
+    /// Returns who the client is, if it has authenticated. `is_certified`: whether it had to show a certificate.
+    pub(crate) fn client(&self, headers: &HeaderMap, is_certified: bool) -> Option<AuthenticatedClient> {
+        let user = || Credentials::of(headers).map(|credentials| Arc::from(credentials.user));
+        let user = if self.has_password { user() } else { None };
+        (self.has_password || is_certified).then_some(AuthenticatedClient { user })
+    }
+
     /// Adds the configured headers to the response.
     pub(crate) fn finish(&self, response: &mut Response<Body>) {
-        if let Some(config) = &self.0 {
+        if let Some(config) = &self.config {
             config.put_headers(response);
         }
     }
@@ -30,14 +51,14 @@ impl WebConfigSource {
     /// skip both.
     pub(crate) async fn admit(&self, headers: &HeaderMap, is_open: bool) -> Result<Admitted, Response<Body>> {
         let Some(watched) = self.watched() else {
-            return Ok(Admitted(None));
+            return Ok(Admitted { config: None, has_password: false });
         };
         let config = watched.current();
         if is_open {
-            return Ok(Admitted(Some(config)));
+            return Ok(Admitted { config: Some(config), has_password: false });
         }
         match watched.rejection(&config, headers).await {
-            None => Ok(Admitted(Some(config))),
+            None => Ok(Admitted { has_password: config.users.is_some(), config: Some(config) }),
             Some(mut response) => {
                 config.put_headers(&mut response);
                 Err(response)

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 
 pub use error::WebConfigError;
+pub use middleware::AuthenticatedClient;
 pub use source::{FileReloads, WebConfigFile, WebConfigSource};
 
 use basic_auth::Users;
@@ -45,7 +46,7 @@ pub(super) struct WebConfig {
     /// Whether client certificates are verified against authorities.
     has_client_ca: bool,
     /// Whether every client needs a certificate that one of them signed.
-    requires_client_cert: bool,
+    pub(super) requires_client_cert: bool,
 }
 
 impl WebConfig {

@@ -1,6 +1,6 @@
-use axum::Router;
 use axum::routing::any;
-use prometheus_web::WebConfigFile;
+use axum::{Extension, Router};
+use prometheus_web::{AuthenticatedClient, WebConfigFile};
 
 use crate::support::*;
 
@@ -151,4 +151,24 @@ async fn requests_over_the_rate_limit_get_a_retry_after() {
     assert_eq!(status(&server.get("/", "").await), 429);
     folder.write("rate_limit: {interval: 1h, burst: 3}\n");
     assert_eq!(status(&server.get("/", "").await), 200);
+}
+
+#[tokio::test]
+async fn handlers_learn_who_has_authenticated() {
+    let folder = ConfigFolder::new(&alice("open sesame"));
+    let who =
+        async |client: Option<Extension<AuthenticatedClient>>| format!("{:?}", client.map(|client| client.0.user));
+    let router = Router::new().route("/", any(who)).route("/open", any(who));
+    let options = patient().open_paths(vec!["/open".to_owned()]);
+    let server = TestServer::start(router, options, folder.source()).await;
+    let answer = server.get("/", RIGHT).await;
+    assert!(answer.ends_with("Some(Some(\"alice\"))"), "{answer}");
+    // An open path needs no password, so that a name proves nothing.
+    for headers in [RIGHT, WRONG, ""] {
+        let answer = server.get("/open", headers).await;
+        assert!(answer.ends_with("\r\n\r\nNone"), "{answer}");
+    }
+    folder.write("");
+    let answer = server.get("/", RIGHT).await;
+    assert!(answer.ends_with("\r\n\r\nNone"), "nothing was verified: {answer}");
 }

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use prometheus_web::WebConfigFile;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Extension, Router};
+use prometheus_web::{AuthenticatedClient, WebConfigFile};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -228,6 +231,22 @@ async fn client_auth_type_decides_who_is_accepted() {
         .await;
         let got = [none.status(&server).await, signed.status(&server).await, stranger.status(&server).await];
         assert_eq!(got, expected, "{auth_type}: without, signed, self-signed");
+    }
+}
+
+#[tokio::test]
+async fn only_a_required_certificate_authenticates() {
+    let who = async |client: Option<Extension<AuthenticatedClient>>| {
+        if client.is_some() { StatusCode::OK } else { StatusCode::NO_CONTENT }
+    };
+    let signed = Client { certificate: Some("client"), ..Client::default() };
+    for (auth_type, expected) in [("VerifyClientCertIfGiven", 204), ("RequireAndVerifyClientCert", 200)] {
+        let folder = ConfigFolder::new(&format!(
+            "tls_server_config: {{cert_file: server.pem, key_file: server.key, client_ca_file: ca.pem, \
+             client_auth_type: {auth_type}}}\n"
+        ));
+        let server = TestServer::start(Router::new().route("/", get(who)), patient(), folder.source()).await;
+        assert_eq!(signed.status(&server).await, Some(expected), "{auth_type}");
     }
 }
 
