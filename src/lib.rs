@@ -29,7 +29,7 @@
 //! - [`config`]: the YAML file and the environment variables, fully checked. Uses `gateway`.
 //! - [`probe`]: schedules probes and user counts, and runs them.
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus. Uses `gateway`, `telemetry`, `sources`.
-//! - [`admin`]: the HTTP endpoints of the exporter. Uses `probe`, `metrics`, `sources`.
+//! - [`admin`]: the HTTP endpoints of the exporter. Uses `gateway`, `probe`, `metrics`, `sources`.
 //! - [`state`]: state that survives a restart.
 //! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `gateway`, `telemetry`,
 //!   `sources`, `config`, `probe`, `metrics`, `admin`, `state`.

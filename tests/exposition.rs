@@ -18,7 +18,8 @@ use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::MemoryTransport;
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
-    self, AccessLog, Gateway, InstanceOptions, InstancePolicies, Mode, RoutePolicies, UnknownKeyPolicy,
+    self, AccessLog, CallerToken, Gateway, InstanceOptions, InstancePolicies, Mode, OverrideAction, OverrideRequest,
+    RoutePolicies, UnknownKeyPolicy,
 };
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
@@ -75,7 +76,15 @@ async fn gateway(world: &World) -> Arc<Gateway> {
             verifications: None,
         }],
         unknown_keys: UnknownKeyPolicy::Reject,
-        tokens: Vec::new(),
+        tokens: vec![CallerToken {
+            caller: "import".into(),
+            instance: "prod".into(),
+            token: Secret::new("import-token-0123456789".to_owned()),
+            priority: limiter::Priority::Low,
+            min_share: 0.2,
+            max_share: 0.5,
+            max_wait: None,
+        }],
         max_callers: 5,
         access_log: Some(AccessLog::new(std::sync::mpsc::sync_channel(1).0, Arc::clone(&clock))),
     };
@@ -89,6 +98,14 @@ async fn gateway(world: &World) -> Arc<Gateway> {
         .body(axum::body::Body::empty())
         .unwrap();
     assert_eq!(gateway.handle(request).await.status(), 200);
+    let pause = OverrideRequest {
+        instance: None,
+        caller: "unknown",
+        action: OverrideAction::Pause,
+        duration: Duration::from_secs(600),
+        by: None,
+    };
+    gateway.set_override(&pause).await.unwrap();
     Arc::new(gateway)
 }
 
@@ -393,17 +410,23 @@ async fn scrapes_change_nothing() {
 
 /// Label values from remote input are bounded: no response can create unlimited series.
 #[tokio::test(start_paused = true)]
-async fn shed_requests_are_counted_by_the_priorities_in_alerts() {
+async fn shed_requests_are_counted_by_the_priorities_and_reasons_in_alerts() {
     let world = World::new(&["prod"]);
     let gateway = gateway(&world).await;
     let world = World { metrics: world.metrics_with(gateway), ..world };
     let scrape = world.scrape(Format::Text);
-    let shed = scrape.samples.iter().filter(|sample| sample.name == "clerk_gateway_shed_total");
-    let priorities: BTreeSet<_> = shed.map(|sample| &*sample.labels["priority"]).collect();
+    let shed = || scrape.samples.iter().filter(|sample| sample.name == "clerk_gateway_shed_total");
+    let priorities: BTreeSet<_> = shed().map(|sample| &*sample.labels["priority"]).collect();
     assert_eq!(priorities, BTreeSet::from(["high", "low"]));
     let rules = include_str!("../alerts/clerk.rules.yml");
     let named: BTreeSet<_> = rules.split("{priority=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert!(!named.is_empty() && named.is_subset(&priorities), "{named:?}");
+    let reasons: BTreeSet<_> = shed().map(|sample| &*sample.labels["reason"]).collect();
+    let named = rules.split("clerk_gateway_shed_total{").skip(1).filter_map(|rest| rest.split('}').next());
+    let named = named.filter_map(|matchers| matchers.split_once("reason")?.1.split('"').nth(1));
+    let named: BTreeSet<_> = named.flat_map(|reasons| reasons.split('|')).collect();
+    assert_eq!(named, BTreeSet::from(["caller_cap", "caller_paused"]));
+    assert!(named.is_subset(&reasons), "{reasons:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -99,6 +99,9 @@ fn gateway(clerk: Arc<Keeping>) -> Gateway {
         instance: "prod".into(),
         token: Secret::new(TOKEN.to_owned()),
         priority: Priority::High,
+        min_share: 0.0,
+        max_share: 1.0,
+        max_wait: None,
     };
     let options = GatewayOptions {
         instances: vec![InstanceOptions {

@@ -1,7 +1,7 @@
 //! The landing page: the state of every instance. HTML that refreshes itself, without scripts; maud escapes every value.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::http::header;
@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Admin, AdminOptions, top};
+use crate::gateway::{ActiveOverride, OverrideAction};
 use crate::metrics::build;
 use clerk_quota::condition::{Condition, Trouble};
 use clerk_quota::snapshot::{Basis, BucketSnapshot, ClosedWindow, InstanceSnapshot};
@@ -29,8 +30,13 @@ pub(super) async fn page(State(site): State<Arc<Admin>>) -> Response {
         let ledger = site.ledger.instance(&instance.name);
         ledger.map(|ledger| ledger.lock().recent_windows(bucket)).unwrap_or_default()
     };
+    let (active, wall) = (site.sources.gateway.as_ref().map(|gateway| gateway.overrides()), site.clock.wall());
+    let overrides = |instance: &InstanceSnapshot| {
+        let own = active.iter().flatten().filter(|it| it.instance == instance.name);
+        own.map(|it| override_line(it, wall)).collect()
+    };
     let top = site.sources.know_callers().then(|| top::table(&site.sources.top(&site.ledger, now)));
-    let html = render(&site.options, &instances, recent, top, now).into_string();
+    let html = render(&site.options, &instances, recent, overrides, top, now).into_string();
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=UTF-8"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -44,6 +50,7 @@ fn render(
     options: &AdminOptions,
     instances: &[InstanceSnapshot],
     recent: impl Fn(&InstanceSnapshot, Bucket) -> Vec<ClosedWindow>,
+    overrides: impl Fn(&InstanceSnapshot) -> Vec<String>,
     top: Option<Markup>,
     now: Moment,
 ) -> Markup {
@@ -92,7 +99,7 @@ fn render(
                             }
                         }
                         @for (condition, instance) in &judged {
-                            (row(instance, condition, &recent, now))
+                            (row(instance, condition, &recent, &overrides(instance), now))
                         }
                     }
                     @if let Some(top) = top {
@@ -114,6 +121,9 @@ fn render(
 
 /// How long a closed window describes the present.
 const RECENT_WINDOW: Duration = Duration::from_secs(120);
+
+/// Maximum number of overrides shown for an instance.
+const MAX_OVERRIDE_LINES: usize = 5;
 
 /// Headings of the table, and labels of its cells on narrow screens.
 const LEFT: &str = "Left of the limit";
@@ -177,6 +187,7 @@ fn row(
     instance: &InstanceSnapshot,
     condition: &Condition,
     recent: &impl Fn(&InstanceSnapshot, Bucket) -> Vec<ClosedWindow>,
+    overrides: &[String],
     now: Moment,
 ) -> Markup {
     let others =
@@ -197,7 +208,7 @@ fn row(
                             br;
                             small { (instance.environment.as_str()) ", " (instance.api_host) }
                         }
-                        td rowspan=(span) class=(class_of(kind(condition))) { (state(instance, condition)) }
+                        td rowspan=(span) class=(class_of(kind(condition))) { (state(instance, condition, overrides)) }
                     }
                     td data-label=(LEFT) { (left(bucket, instance.low_threshold, now)) }
                     td data-label=(RESETS) { (reset(bucket, now)) }
@@ -214,8 +225,21 @@ fn row(
     }
 }
 
-/// The condition of the instance, and the state of its key.
-fn state(instance: &InstanceSnapshot, condition: &Condition) -> Markup {
+/// An override in words, with the time that is left.
+fn override_line(it: &ActiveOverride, wall: SystemTime) -> String {
+    let left = span(it.until.duration_since(wall).unwrap_or_default());
+    let what = match it.action {
+        OverrideAction::Pause => "paused".to_owned(),
+        OverrideAction::Cap { max_share } => {
+            let percent = format!("{:.3}", max_share * 100.0);
+            format!("capped at {} %", percent.trim_end_matches('0').trim_end_matches('.'))
+        }
+    };
+    format!("{} {what}, {left} left", it.caller)
+}
+
+/// The condition of the instance, the state of its key, and who is paused or capped.
+fn state(instance: &InstanceSnapshot, condition: &Condition, overrides: &[String]) -> Markup {
     let key = match (instance.up, instance.key_valid) {
         (None, _) => "not probed yet",
         (Some(_), Some(true)) => "key valid",
@@ -226,6 +250,14 @@ fn state(instance: &InstanceSnapshot, condition: &Condition) -> Markup {
         strong { (condition.describe()) }
         br;
         small { (key) }
+        @for line in overrides.iter().take(MAX_OVERRIDE_LINES) {
+            br;
+            small { (line) }
+        }
+        @if overrides.len() > MAX_OVERRIDE_LINES {
+            br;
+            small { "and " (overrides.len() - MAX_OVERRIDE_LINES) " more overrides" }
+        }
     }
 }
 

@@ -1,10 +1,12 @@
-//! The exporter's HTTP endpoints: metrics, landing page, status as JSON, health, reload.
+//! The exporter's HTTP endpoints: metrics, landing page, status as JSON, overrides of callers, health, reload.
 //!
-//! No endpoint calls Clerk or waits: responses are made from the current state of the ledger.
+//! No endpoint calls Clerk or waits, except for a reload and for the Redis of overrides: responses are made from the
+//! current state of the ledger.
 
 mod landing;
 mod lifecycle;
 mod metrics_page;
+mod overrides;
 mod status;
 mod top;
 
@@ -20,6 +22,7 @@ use axum::routing::{any, get};
 use tower_http::compression::CompressionLayer;
 
 pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
+pub use overrides::OverrideStatus;
 pub use status::Status;
 pub use top::{InstanceTop, TopEntry, TopPage};
 
@@ -33,7 +36,7 @@ use clerk_quota::ledger::Ledger;
 const HEALTH_PATHS: [&str; 2] = ["/-/healthy", "/-/ready"];
 
 /// Reserved paths other than the metrics path, `/` and those below `/-/`.
-pub const PATHS: [&str; 3] = ["/api/v1/status", "/api/v1/top", "/config"];
+pub const PATHS: [&str; 4] = ["/api/v1/overrides", "/api/v1/status", "/api/v1/top", "/config"];
 
 /// Paths of the endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +95,7 @@ impl Admin {
             .route("/", get(landing::page))
             .route("/api/v1/status", get(status::json))
             .route("/api/v1/top", get(top::json))
+            .route("/api/v1/overrides", get(overrides::list).post(overrides::set).delete(overrides::end))
             .route("/config", get(config))
             .route(HEALTH_PATHS[0], get(async || "Healthy\n"))
             .route(HEALTH_PATHS[1], get(ready))

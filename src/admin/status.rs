@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::Admin;
+use super::{Admin, OverrideStatus};
 use crate::metrics::build;
 use clerk_quota::condition::{Condition, Trouble};
 use clerk_quota::metered::{MeteredOperation, MeteredSnapshot};
@@ -55,6 +55,8 @@ pub struct InstanceStatus {
     pub users_limit: Option<u64>,
     /// The operations that Clerk bills, in the current billing month; null if they are not kept.
     pub metered_month: Option<MeteredMonth>,
+    /// The overrides of callers that are in force; empty without a gateway.
+    pub overrides: Vec<OverrideStatus>,
     /// The budgets.
     pub buckets: Vec<BucketStatus>,
 }
@@ -140,6 +142,17 @@ impl Status {
             instances: instances.iter().map(|instance| InstanceStatus::new(instance, now, step_seconds)).collect(),
         }
     }
+
+    /// Adds overrides to their instances.
+    #[must_use]
+    pub fn with_overrides(mut self, overrides: impl IntoIterator<Item = OverrideStatus>) -> Self {
+        for it in overrides {
+            if let Some(instance) = self.instances.iter_mut().find(|instance| instance.name == it.instance) {
+                instance.overrides.push(it);
+            }
+        }
+        self
+    }
 }
 
 impl InstanceStatus {
@@ -162,6 +175,7 @@ impl InstanceStatus {
             users_active_30d: snapshot.users_active_30d,
             users_limit: snapshot.users_limit,
             metered_month: MeteredMonth::of(&snapshot.metered),
+            overrides: Vec::new(),
             buckets: limited.map(|bucket| BucketStatus::new(bucket, time)).collect(),
         }
     }
@@ -212,5 +226,7 @@ impl BucketStatus {
 
 pub(super) async fn json(State(site): State<Arc<Admin>>) -> Json<Status> {
     let now = site.clock.now();
-    Json(Status::new(&site.ledger.snapshot(now), now, site.clock.step_seconds()))
+    let status = Status::new(&site.ledger.snapshot(now), now, site.clock.step_seconds());
+    let overrides = site.sources.gateway.as_ref().map(|gateway| gateway.overrides()).unwrap_or_default();
+    Json(status.with_overrides(overrides.into_iter().map(OverrideStatus::from)))
 }

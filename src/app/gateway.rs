@@ -114,6 +114,9 @@ impl GatewayRunner {
                 .reloads(self.reloads.reloads.stats(ReloadKind::SigningSecret));
             gateway = gateway.with_webhooks(webhooks.path.clone(), secrets).context("gateway.webhooks")?;
         }
+        if let Some(store) = &self.store {
+            gateway = gateway.with_shared_overrides(store.clone());
+        }
         let gateway = Arc::new(gateway);
         self.gateway = Some(Arc::clone(&gateway));
         Ok(gateway)
@@ -302,9 +305,9 @@ fn token_files(gateway: &config::GatewayConfig) -> impl Iterator<Item = PathBuf>
 fn tokens(gateway: &config::GatewayConfig) -> anyhow::Result<Vec<CallerToken>> {
     let tokens = gateway.callers.iter().map(|caller| {
         let token = caller.token.read().with_context(|| format!("gateway.callers: {}", caller.name))?;
-        let priority = caller.priority;
+        let config::CallerConfig { priority, min_share, max_share, max_wait, .. } = *caller;
         let (caller, instance) = (Arc::clone(&caller.name), Arc::clone(&caller.instance));
-        Ok(CallerToken { caller, instance, token, priority })
+        Ok(CallerToken { caller, instance, token, priority, min_share, max_share, max_wait })
     });
     let tokens: Vec<_> = tokens.collect::<anyhow::Result<_>>()?;
     CallerToken::check(&tokens).context("gateway.callers")?;

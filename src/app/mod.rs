@@ -7,6 +7,7 @@ mod gateway;
 mod instances;
 mod limits;
 mod months;
+mod overrides;
 mod reload;
 mod restart;
 mod signals;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, Reloader};
@@ -35,6 +37,7 @@ use gateway::GatewayRunner;
 use instances::all_settings;
 use limits::{ProcessLimits, ServeLimits};
 use months::{MonthKeeper, set_plans};
+use overrides::{FIRST_OVERRIDES, follow_overrides};
 use prometheus_web::{Listener, WebConfigFile, WebConfigSource};
 use telemetry::TelemetryRunner;
 use watch::Watch;
@@ -230,6 +233,11 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     if let Some(months) = &months {
         tasks.spawn(Arc::clone(months).run(stop.clone()));
     }
+    if let Some(gateway) = &gateway {
+        // A caller that is paused must not send because of a restart.
+        let _ = timeout(FIRST_OVERRIDES, gateway.follow_overrides()).await;
+        tasks.spawn(follow_overrides(Arc::clone(gateway), stop.clone()));
+    }
     let probing = tasks.spawn(probes.run(stop.clone()));
     let pages =
         prometheus_web::serve(options.listeners, site.router(), serve.clone(), options.web_config, stop.clone());
@@ -247,7 +255,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     };
     tokio::join!(pages, forwarding, receiving);
     stop.cancel();
-    let ended = tokio::time::timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+    let ended = timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() && !probing.is_finished() {
         tracing::info!("cancelled probes in flight");
     }

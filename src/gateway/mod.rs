@@ -15,6 +15,7 @@
 
 mod accounting;
 mod config;
+mod overrides;
 mod reads;
 mod request;
 
@@ -27,11 +28,16 @@ pub use accounting::access_log::{AccessLog, AccessLogStats, LogMessage};
 pub use accounting::credential_shape::{CredentialShape, UnknownCredentialCount};
 pub use accounting::decision::{Decision, Saving};
 pub use accounting::request_record::CLIENT_GONE;
-pub use accounting::stats::{CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, UNKNOWN_KEYS};
+pub use accounting::stats::{
+    CacheTotals, GatewayStats, InstanceStats, RequestCount, RouteDurations, ShedCounts, UNKNOWN_KEYS,
+};
 pub use config::options::{
     CallerToken, ConfigureError, FurtherKey, GatewayOptions, InstanceOptions, UnknownKeyPolicy, passthrough,
 };
 pub use config::policy::{InstancePolicies, Mode, RoutePolicies, VERIFICATIONS};
+pub use overrides::{
+    ActiveOverride, MAX_OVERRIDES, OVERRIDE_DURATIONS, OverrideAction, OverrideError, OverrideRequest,
+};
 pub use request::error_response::{ATTEMPTS, DECISION, WAITED_MS};
 pub use request::own_paths::{DEFAULT_WEBHOOK_PATH, is_exporter_page};
 
@@ -49,6 +55,8 @@ use clerk_client::limiter::CountingKind;
 use clerk_client::webhook;
 use clerk_quota::ledger::Handle;
 use clerk_quota::{Bucket, CallerId};
+use overrides::control::OverrideControl;
+use overrides::limits::ConfiguredShares;
 use request::routing_table::RoutingTable;
 use request::webhooks::{CacheSet, WebhookEndpoint};
 
@@ -63,6 +71,7 @@ pub struct Gateway {
     caches: CacheSet,
     webhooks: Option<WebhookEndpoint>,
     access_log: Option<AccessLog>,
+    overrides: OverrideControl,
 }
 
 impl Gateway {
@@ -74,10 +83,11 @@ impl Gateway {
         let callers = Arc::new(CallerRegistry::new(options.max_callers));
         let counters = Mutex::default();
         let access_log = options.access_log.clone();
+        let overrides = OverrideControl::new(ConfiguredShares::of(&options.tokens));
         let routing_table = RoutingTable::new(options, &callers, |name| counters_of(&counters, name))?;
         let caches = CacheSet::new(access_log.clone());
         caches.set(caches_of(&routing_table));
-        Ok(Self {
+        let gateway = Self {
             routing_table: ArcSwap::from_pointee(routing_table),
             callers,
             counters,
@@ -85,7 +95,10 @@ impl Gateway {
             caches,
             webhooks: None,
             access_log,
-        })
+            overrides,
+        };
+        gateway.apply_shares();
+        Ok(gateway)
     }
 
     /// Adds an endpoint for Clerk's webhooks at this path; a webhook invalidates the cached responses it affects.
@@ -107,9 +120,11 @@ impl Gateway {
     /// # Errors
     /// Returns an error if the options contradict each other; the old configuration then stays in use.
     pub fn configure(&self, options: GatewayOptions) -> Result<(), ConfigureError> {
+        let shares = ConfiguredShares::of(&options.tokens);
         let routing_table = RoutingTable::new(options, &self.callers, |name| counters_of(&self.counters, name))?;
         self.caches.set(caches_of(&routing_table));
         self.routing_table.store(Arc::new(routing_table));
+        self.configure_shares(shares);
         Ok(())
     }
 
@@ -142,7 +157,10 @@ impl Gateway {
             .map(|(name, counters, instance)| {
                 let outbound = instance.map(|instance| instance.outbound.limits.stats());
                 let policies = instance.map(|instance| instance.policies.policies);
-                (Arc::clone(name), InstanceStats { outbound, policies, ..counters.stats(&self.callers) })
+                let callers = instance.map(|instance| instance.outbound.limits.limiter.caller_usage());
+                let callers = callers.into_iter().flatten().map(|usage| (self.callers.name(usage.caller), usage));
+                let callers = callers.collect();
+                (Arc::clone(name), InstanceStats { outbound, policies, callers, ..counters.stats(&self.callers) })
             })
             .collect();
         let caching = routing_table.instances.iter().filter(|instance| instance.policies.caches());
@@ -159,7 +177,8 @@ impl Gateway {
         let unknown_credentials = self.unknown_credentials.counts();
         let dropped_callers = self.callers.dropped();
         let access_log = self.access_log.as_ref().map(AccessLog::stats);
-        GatewayStats { instances, dropped_callers, unknown_credentials, cache, redis, webhooks, access_log }
+        let overrides = self.overrides();
+        GatewayStats { instances, dropped_callers, unknown_credentials, cache, redis, webhooks, access_log, overrides }
     }
 }
 

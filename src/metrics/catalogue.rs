@@ -183,8 +183,14 @@ families! {
             "Seconds from the start of the last attempt to the head of Clerk's response";
         GATEWAY_DECISIONS = Counter "clerk_gateway_decisions_total" ["clerk_instance", "decision"]
             "Requests by outcome: forwarded, queued, retried, cache_hit, stale, coalesced, batched, shed, rejected, failed or abandoned";
-        GATEWAY_SHED = Counter "clerk_gateway_shed_total" ["clerk_instance", "priority"]
-            "Requests shed by the gateway because they would have waited too long, by the priority of the caller: high or low";
+        GATEWAY_SHED = Counter "clerk_gateway_shed_total" ["clerk_instance", "priority", "reason"]
+            "Requests shed by the gateway, by the priority of the caller (high or low) and by reason: queue_full or wait_too_long (the limit is used up), caller_cap (the caller has used its own share) or caller_paused (by an operator)";
+        GATEWAY_GUARANTEE = Gauge "clerk_gateway_caller_guarantee_requests" ["clerk_instance", "caller"]
+            "Requests per window of the instance's bucket that are guaranteed to the caller; absent without a guarantee, or if no limit is known";
+        GATEWAY_CAP = Gauge "clerk_gateway_caller_cap_requests" ["clerk_instance", "caller"]
+            "Largest number of requests of the caller in any period of one window of the instance's bucket, 0 while it is paused; absent without a cap, or if no limit is known";
+        GATEWAY_OVERRIDE_END = Gauge "clerk_gateway_caller_override_end_timestamp_seconds" ["clerk_instance", "caller", "action"]
+            "UNIX time in seconds at which an operator's override of the caller ends; action is pause or cap; absent without one";
         GATEWAY_SHADOW_DECISIONS = Counter "clerk_gateway_shadow_decisions_total" ["clerk_instance", "decision"]
             "Requests by the outcome they would have had if the policies in shadow mode were on";
         GATEWAY_SAVED = Counter "clerk_gateway_saved_requests_total" ["clerk_instance", "by"]
@@ -248,7 +254,7 @@ families! {
         CLIENT_RETRY_OUTCOMES = Counter "clerk_client_retry_outcomes_total" ["clerk_instance", "reason"]
             "Requests by why they were not retried: reason is final (a success, or an error that a retry would not change), not_retryable, max_attempts, wait_too_long, deadline or budget";
         CLIENT_SHED = Counter "clerk_client_shed_requests_total" ["clerk_instance", "reason"]
-            "Requests that were shed, to stay within the limit, by reason";
+            "Requests that were shed, to stay within the limit, by reason: queue_full, wait_too_long, caller_cap or caller_paused";
         CLIENT_QUEUE_DEPTH = Gauge "clerk_client_queue_depth" ["clerk_instance"]
             "Requests waiting in the limiter's queue";
         CLIENT_IN_FLIGHT = Gauge "clerk_client_in_flight_requests" ["clerk_instance"]

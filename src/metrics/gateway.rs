@@ -2,15 +2,16 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue as families;
 use super::encode::{LabelValue, Number, counter, gauge, histogram};
-use crate::gateway::{Decision, Gateway, InstanceStats, RoutePolicies, Saving};
+use crate::gateway::{Decision, Gateway, GatewayStats, InstanceStats, RoutePolicies, Saving};
 use clerk_client::cache::TierStats;
-use clerk_client::limiter::Priority;
+use clerk_client::limiter::{CallerUsage, Priority, ShedReason};
 use clerk_client::redis::RefusalClass;
 
 /// Encodes the gateway's statistics; nothing without a gateway.
@@ -24,6 +25,7 @@ impl Collector for GatewayCollector {
         let (instances, encoder) = (&numbers.instances[..], &mut encoder);
         encode_requests(encoder, instances)?;
         encode_queues(encoder, instances)?;
+        encode_callers(encoder, &numbers)?;
         let policies = instances.iter().flat_map(|(name, numbers)| {
             let modes = numbers.policies.iter().flat_map(RoutePolicies::modes);
             modes.map(move |(policy, mode)| {
@@ -93,9 +95,12 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, instances: Instances<'_>
     histogram(encoder, families::GATEWAY_UPSTREAM_DURATION, durations().map(|(labels, it)| (labels, &it.upstream)))?;
     counter(encoder, families::GATEWAY_DECISIONS, decisions(instances, |numbers| &numbers.decisions))?;
     let shed = instances.iter().flat_map(|(name, numbers)| {
-        Priority::ALL
-            .into_iter()
-            .map(move |priority| ([LabelValue::Text(name), priority.as_str().into()], numbers.shed[priority as usize]))
+        Priority::ALL.into_iter().flat_map(move |priority| {
+            ShedReason::ALL.into_iter().map(move |reason| {
+                let labels = [LabelValue::Text(name), priority.as_str().into(), reason.as_str().into()];
+                (labels, numbers.shed[priority as usize][reason.index()])
+            })
+        })
     });
     counter(encoder, families::GATEWAY_SHED, shed)?;
     counter(encoder, families::GATEWAY_SHADOW_DECISIONS, decisions(instances, |numbers| &numbers.shadowed))?;
@@ -115,6 +120,25 @@ fn decisions<'a>(
         let counts = counts(numbers);
         Decision::ALL.into_iter().map(move |it| ([LabelValue::Text(name), it.as_str().into()], counts[it.index()]))
     })
+}
+
+/// Shares of callers, and what operators changed.
+fn encode_callers(encoder: &mut DescriptorEncoder<'_>, numbers: &GatewayStats) -> Result<(), Error> {
+    let of_each = |requests: fn(&CallerUsage) -> Option<u64>| {
+        numbers.instances.iter().flat_map(move |(name, numbers)| {
+            numbers.callers.iter().filter_map(move |(caller, usage)| {
+                Some(([LabelValue::Text(name), LabelValue::Text(caller)], Number::Whole(requests(usage)?)))
+            })
+        })
+    };
+    gauge(encoder, families::GATEWAY_GUARANTEE, of_each(|usage| usage.guarantee))?;
+    gauge(encoder, families::GATEWAY_CAP, of_each(|usage| usage.cap))?;
+    let ends = numbers.overrides.iter().map(|it| {
+        let end = it.until.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let labels = [LabelValue::Text(&it.instance), LabelValue::Text(&it.caller), it.action.as_str().into()];
+        (labels, Number::Real(end.as_secs_f64()))
+    });
+    gauge(encoder, families::GATEWAY_OVERRIDE_END, ends)
 }
 
 /// Only for configured instances: requests with unknown keys are not paced.

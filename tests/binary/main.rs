@@ -22,6 +22,7 @@ mod limits;
 mod log;
 mod man;
 mod metered;
+mod overrides;
 mod proxy;
 mod reload;
 mod restart;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clerk_client::limiter::Priority;
-use clerk_exporter::config::{Config, PolicyConfig, UnknownKeyMode};
+use clerk_exporter::config::{Config, GatewayConfig, PolicyConfig, UnknownKeyMode};
 use clerk_exporter::gateway::Mode;
 
 use crate::{INSTANCE, NO_WARNINGS, env, parse};
@@ -73,7 +73,7 @@ max_wait: 15s
 max_in_flight: 200
 callers:
   - { name: web, token_file: web, instance: a, priority: high }
-  - { name: import, token_file: import, instance: a, priority: low }
+  - { name: import, token_file: import, instance: a, priority: low, min_share: 0.2, max_share: 0.5, max_wait: 12s }
 policies:
   retry: on
   coalesce: off
@@ -106,6 +106,8 @@ fn every_key_is_read() {
     assert_eq!((gateway.max_wait, gateway.max_in_flight), (Duration::from_secs(15), 200));
     let callers: Vec<_> = gateway.callers.iter().map(|it| (&*it.name, &*it.instance, it.priority)).collect();
     assert_eq!(callers, [("web", "a", Priority::High), ("import", "a", Priority::Low)]);
+    let shares: Vec<_> = gateway.callers.iter().map(|it| (it.min_share, it.max_share, it.max_wait)).collect();
+    assert_eq!(shares, [(0.0, 1.0, None), (0.2, 0.5, Some(Duration::from_secs(12)))]);
     assert_eq!(gateway.policies.coalesce, Mode::Off);
     assert_eq!(gateway.policies.cache.ttl, Duration::from_secs(120));
     assert_eq!((gateway.policies.pace.mode, gateway.policies.pace.reserve), (Mode::On, 0.25));
@@ -153,6 +155,11 @@ fn redacted_config_is_equivalent_without_file_contents() {
     }
     let again = Config::parse(&text, &directory.path().join("c.yml"), &env).unwrap();
     let (first, second) = (config.gateway.unwrap(), again.gateway.unwrap());
+    let shares = |gateway: &GatewayConfig| {
+        gateway.callers.iter().map(|it| (it.min_share, it.max_share, it.max_wait)).collect::<Vec<_>>()
+    };
+    assert_eq!(shares(&first), shares(&second));
+    assert!(shown.contains("min_share: 0.2") && !shown.contains("min_share: 0.0"), "{shown}");
     assert_eq!(
         (first.policies, first.routes, first.cache.memory_bytes),
         (second.policies, second.routes, second.cache.memory_bytes)
@@ -210,6 +217,48 @@ fn every_mistake_has_a_remedy() {
             "gateway.callers[1].token_file: the same token as gateway.callers[0].token_file",
         ),
         ("callers: [{ name: x, token_file: web, instance: a, priority: 1 }]", "gateway.callers[0].priority"),
+        ("callers: [{ name: x, token_file: web, instance: a, min_share: 0 }]", "min_share: not above 0 and at most 1"),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, min_share: 20 }]",
+            "min_share: above 1; write `0.2` for 20 %",
+        ),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, max_share: 0 }]",
+            "gateway.callers[0].max_share: not above",
+        ),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, max_share: half }]",
+            "max_share: text instead of a number",
+        ),
+        ("callers: [{ name: x, token_file: web, instance: a, max_wait: 2 }]", "write `2s` for seconds"),
+        ("callers: [{ name: x, token_file: web, instance: a, max_wait: 2h }]", "gateway.callers[0].max_wait: too long"),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, min_share: 0.5, max_share: 0.4 }]",
+            "gateway.callers[0].min_share: larger than `max_share`",
+        ),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, min_share: 0.95 }]",
+            "(0.95) and `policies.pace.reserve` (0.1) add up to 1.05, and the limit is 1; write smaller ones",
+        ),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, min_share: 0.6 }, { name: y, token_file: import, \
+             instance: a, min_share: 0.5 }]\npolicies: { pace: { mode: on, reserve: 0 } }",
+            "gateway.callers[0].min_share: the guarantees of the instance's callers (0.6 + 0.5)",
+        ),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, max_share: 0.6 }, { name: x, token_file: import, \
+             instance: a }]",
+            "gateway.callers[1]: the same caller as gateway.callers[0] with a different `min_share`",
+        ),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, max_wait: 20s }, { name: x, token_file: import, \
+             instance: a }]",
+            "write the same values for all of its tokens",
+        ),
+        (
+            "callers: [{ name: x, token_file: web, instance: a, max_share: 0.5 }]\npolicies: { pace: off }",
+            "gateway.callers[0]: `min_share` and `max_share` act only while `policies.pace` is on",
+        ),
         ("policies: { retry: maybe }", "gateway.policies.retry: not a mode; write `off`, `shadow` or `on`"),
         ("policies: { cache: { ttl: 0s } }", "gateway.policies.cache.ttl: too short"),
         ("policies: { verify: { ttl: 6m } }", "gateway.policies.verify.ttl: too long; write a duration from 1s to 5m"),
@@ -315,6 +364,48 @@ fn max_wait_defaults_to_a_window_and_less_is_a_warning() {
         let warnings = with(&[limit], lines).warnings;
         assert_eq!(warnings.len(), usize::from(warns), "{limit} {lines}: {warnings:?}");
         let is_it = |warning: &String| warning.contains("gateway.max_wait: shorter than the window of");
+        assert!(warnings.iter().all(is_it), "{warnings:?}");
+    }
+}
+
+#[test]
+fn shares_that_fit_are_accepted() {
+    let pair = |first: &str, second: &str, policies: &str| {
+        format!(
+            "callers:\n  - {{ name: x, token_file: web, instance: a{first} }}\n  - {{ name: y, token_file: import, instance: \
+             a{second} }}\npolicies: {policies}"
+        )
+    };
+    // These sums are not exactly 1 in binary.
+    for (first, second, policies) in [
+        (", min_share: 0.6", ", min_share: 0.3", "{ pace: { mode: on, reserve: 0.1 } }"),
+        (", min_share: 0.7", ", min_share: 0.2, max_share: 0.2", "{ pace: { mode: on, reserve: 0.1 } }"),
+        (", min_share: 1, max_share: 1.0", "", "{ pace: { mode: shadow, reserve: 0 } }"),
+        (", max_share: 0.5", "", "{ pace: off, routes: { 'GET /v1/users': { pace: on } } }"),
+    ] {
+        assert_eq!(good(&pair(first, second, policies)).warnings, NO_WARNINGS, "{first} {second} {policies}");
+    }
+    // Two tokens of one application, during a rotation, are one guarantee.
+    let rotation = pair(", min_share: 0.6", ", min_share: 0.6", "{ pace: on }").replace("name: y", "name: x");
+    assert_eq!(good(&rotation).warnings, NO_WARNINGS);
+}
+
+#[test]
+fn short_wait_of_a_guaranteed_caller_is_a_warning() {
+    for (keys, warns) in [
+        ("max_wait: 2s", false),
+        ("max_wait: 2s, max_share: 0.5", false),
+        ("max_wait: 2s, min_share: 0.2", true),
+        ("max_wait: 10s, min_share: 0.2", true),
+        ("max_wait: 11s, min_share: 0.2", false),
+        ("min_share: 0.2", false),
+    ] {
+        let warnings = good(&format!("callers: [{{ name: x, token_file: web, instance: a, {keys} }}]")).warnings;
+        assert_eq!(warnings.len(), usize::from(warns), "{keys}: {warnings:?}");
+        let is_it = |warning: &String| {
+            warning.contains("gateway.callers[0].max_wait: too short for lent quota to return")
+                && warning.contains("may be rejected; write `11s` or longer")
+        };
         assert!(warnings.iter().all(is_it), "{warnings:?}");
     }
 }

@@ -56,7 +56,15 @@ fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Gateway
 
 fn token(instance: &str, text: &str) -> CallerToken {
     let (token, priority) = (Secret::new(text.to_owned()), Priority::High);
-    CallerToken { caller: "billing".into(), instance: instance.into(), token, priority }
+    CallerToken {
+        caller: "billing".into(),
+        instance: instance.into(),
+        token,
+        priority,
+        min_share: 0.0,
+        max_share: 1.0,
+        max_wait: None,
+    }
 }
 
 fn gateway(options: GatewayOptions) -> Result<Gateway, ConfigureError> {

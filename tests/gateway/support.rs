@@ -232,6 +232,8 @@ pub(crate) struct Setup {
     pub(crate) machine_keys: Vec<&'static str>,
     /// The shared limiter of gateways.
     pub(crate) budget: Option<Arc<dyn DistributedLimiter>>,
+    /// Shares and waits of `billing` and `import`.
+    pub(crate) shares: [TokenShare; 2],
     /// Certificate authorities that the gateway trusts, and whether it uses HTTP/2 to Clerk.
     pub(crate) client: HyperOptions,
 }
@@ -250,9 +252,22 @@ impl Default for Setup {
             seal: None,
             machine_keys: Vec::new(),
             budget: None,
+            shares: [TokenShare::NONE; 2],
             client: HyperOptions::default(),
         }
     }
+}
+
+/// The share of a token's caller, and its wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenShare {
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) max_wait: Option<Duration>,
+}
+
+impl TokenShare {
+    pub(crate) const NONE: Self = Self { min: 0.0, max: 1.0, max_wait: None };
 }
 
 /// A gateway for the instance `test`, with the key [`KEY`] and the token [`TOKEN`] of `billing`.
@@ -265,7 +280,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(upstream: &Arc<dyn Transport>, base: &str, setup: Setup) -> Self {
         let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, .. } = setup;
-        let (budget, machine_keys) = (setup.budget, setup.machine_keys);
+        let (budget, machine_keys, [billing, import]) = (setup.budget, setup.machine_keys, setup.shares);
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
         let names = if has_second { &["test", "second"][..] } else { &["test"] };
         let ledger = Arc::new(Ledger::new(names.iter().map(|name| settings(name))));
@@ -308,13 +323,17 @@ impl World {
         } else {
             UnknownKeyPolicy::Forward(Arc::new(passthrough(Arc::clone(upstream), base.to_owned(), Arc::clone(&clock))))
         };
-        let token = |caller: &str, token: &str, priority| CallerToken {
+        let token = |caller: &str, token: &str, priority, share: TokenShare| CallerToken {
             caller: caller.into(),
             instance: "test".into(),
             token: Secret::new(token.to_owned()),
             priority,
+            min_share: share.min,
+            max_share: share.max,
+            max_wait: share.max_wait,
         };
-        let tokens = vec![token("billing", TOKEN, Priority::High), token("import", BULK_TOKEN, Priority::Low)];
+        let tokens =
+            vec![token("billing", TOKEN, Priority::High, billing), token("import", BULK_TOKEN, Priority::Low, import)];
         let options = GatewayOptions { instances, unknown_keys, tokens, max_callers, access_log: None };
         let mut gateway = Gateway::new(options).unwrap();
         if let Some(options) = webhooks {

@@ -284,6 +284,9 @@ fn process(
             instance: "test".into(),
             token: Secret::new(token(caller).to_owned()),
             priority: Priority::High,
+            min_share: 0.0,
+            max_share: 1.0,
+            max_wait: None,
         };
         let tokens = vec![token(Caller::Billing), token(Caller::Import)];
         let unknown_keys = UnknownKeyPolicy::Reject;

@@ -39,7 +39,12 @@ fn missing() -> SecretSource {
 
 /// One of each error that the crate returns.
 fn errors() -> Vec<Box<dyn StdError>> {
-    let shed = Shed { reason: ShedReason::QueueFull, bucket: Bucket::Instance, retry_after: Duration::from_secs(3) };
+    let shed = Shed {
+        reason: ShedReason::QueueFull,
+        bucket: Bucket::Instance,
+        cap: None,
+        retry_after: Duration::from_secs(3),
+    };
     let invalid_request = || RequestError::from(http::Request::get("http://a b/").body(()).unwrap_err());
     let unreadable = missing().read().unwrap_err();
     let build = ReqwestTransport::new(ReqwestOptions::default().ca_file(std::path::PathBuf::from("/does/not/exist")));

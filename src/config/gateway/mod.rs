@@ -1,5 +1,6 @@
 //! The keys of the section `gateway`.
 
+mod callers;
 mod model;
 mod policies;
 pub(super) mod redacted;
@@ -22,9 +23,9 @@ use super::tree::Value;
 use super::validate;
 use crate::gateway::{DEFAULT_WEBHOOK_PATH, Mode};
 use clerk_client::cache::Encryption;
-use clerk_client::limiter::{MAX_IN_FLIGHT, Priority};
+use clerk_client::limiter::MAX_IN_FLIGHT;
 use clerk_client::redis::{self, RedisClient};
-use clerk_client::secret::{Secret, SecretSource};
+use clerk_client::secret::SecretSource;
 use clerk_client::webhook::check_secret;
 use prometheus_web::{ListenAddress, WebConfigSource};
 
@@ -46,10 +47,10 @@ pub(super) static GATEWAY: Keys = Keys {
         "access_log",
     ],
 };
-pub(super) static CALLER: Keys = Keys { section: "callers", known: &["name", "token_file", "instance", "priority"] };
 pub(super) static CACHE: Keys =
     Keys { section: "gateway.cache", known: &["memory", "redis_url_file", "encryption_key_file"] };
 pub(super) static WEBHOOKS: Keys = Keys { section: "webhooks", known: &["path", "signing_secret_files"] };
+pub(super) use callers::CALLER;
 pub(super) use policies::{CACHE_POLICY, PACE, POLICIES, VERIFY};
 
 /// The default listen address of the gateway.
@@ -101,13 +102,16 @@ pub(super) fn read(
         Some(field) => field.check(report, max_in_flight),
         None => Some(MAX_IN_FLIGHT),
     };
-    let callers = callers(&mut section, instances.names, context, report);
+    let callers = callers::read(&mut section, instances.names, context, report);
     let (policies, routes) = match section.take("policies") {
         Some(field) => policies::read(field, report),
         None => (PolicyConfig::default(), BTreeMap::new()),
     };
     let paces = routes.values().chain([&policies]).any(|policies| policies.pace.mode != Mode::Off);
     let max_wait = max_wait_of(max_wait, instances.longest_window, paces, report);
+    let surroundings =
+        callers::Surroundings { paces, reserve: policies.pace.reserve, longest_window: instances.longest_window };
+    let callers = callers::check(callers, &surroundings, report);
     // Forwarding would send a revoked or mistyped token to Clerk.
     let default = if callers.is_empty() { UnknownKeyMode::Forward } else { UnknownKeyMode::Reject };
     let cache = match section.take("cache") {
@@ -192,82 +196,6 @@ fn unknown_keys(text: &str) -> Result<UnknownKeyMode, String> {
         _ => Err("neither forward nor reject; write `forward` or `reject`".to_owned()),
     }
 }
-
-fn callers(
-    section: &mut Section,
-    instances: &[Arc<str>],
-    context: &Context<'_>,
-    report: &mut Report,
-) -> Vec<CallerConfig> {
-    let fields = section.take("callers").and_then(|field| field.into_list(report)).unwrap_or_default();
-    let mut known: Vec<(Secret, String)> = Vec::new();
-    let mut callers = Vec::new();
-    for field in fields {
-        if let Some(caller) = caller(field, instances, context, &mut known, report) {
-            callers.push(caller);
-        }
-    }
-    callers
-}
-
-fn caller(
-    field: Field,
-    instances: &[Arc<str>],
-    context: &Context<'_>,
-    known: &mut Vec<(Secret, String)>,
-    report: &mut Report,
-) -> Option<CallerConfig> {
-    let mut section = Section::open(field, &CALLER, SCHEMA, report)?;
-    let mut required = |key: &str, example: &str, report: &mut Report| {
-        let field = section.take(key);
-        if field.is_none() {
-            report.problem(Some(section.place), &section.name_of(key), format!("missing; write `{key}: {example}`"));
-        }
-        field
-    };
-    let name = required("name", "web", report)
-        .and_then(|field| field.check_text(report, |text| validate::name(text).map(|()| Arc::from(text))));
-    let token = required("token_file", "/run/secrets/web_token", report)
-        .and_then(|field| token(&field, context, known, report));
-    let instance = required("instance", "prod", report).and_then(|field| {
-        field.check_text(report, |text| {
-            let found = instances.iter().find(|name| &***name == text);
-            found.cloned().ok_or_else(|| "no instance of this name is configured; write the name of one".to_owned())
-        })
-    });
-    let priority = match section.take("priority") {
-        Some(field) => field.check_text(report, |text| match text {
-            "high" => Ok(Priority::High),
-            "low" => Ok(Priority::Low),
-            _ => Err("neither high nor low; write `high` or `low`".to_owned()),
-        }),
-        None => Some(Priority::High),
-    };
-    Some(CallerConfig { name: name?, token: token?, instance: instance?, priority: priority? })
-}
-
-/// A token that is readable and that no other caller has.
-fn token(
-    field: &Field,
-    context: &Context<'_>,
-    known: &mut Vec<(Secret, String)>,
-    report: &mut Report,
-) -> Option<SecretSource> {
-    let source = secret_file(field, context, report)?;
-    let secret = field.check(report, |_| source.read_with(context.env).map_err(|error| error.to_string()))?;
-    field.check(report, |_| match known.iter().find(|(other, _)| other == &secret) {
-        Some((_, first)) => Err(format!("the same token as {first}; give each caller a different token")),
-        None if secret.expose().len() < MIN_TOKEN_BYTES => {
-            Err(format!("a token of less than {MIN_TOKEN_BYTES} bytes; create one with `openssl rand -hex 32`"))
-        }
-        None => Ok(()),
-    })?;
-    known.push((secret, field.path.clone()));
-    Some(source)
-}
-
-/// Shorter tokens can be guessed.
-const MIN_TOKEN_BYTES: usize = 16;
 
 fn secret_file(field: &Field, context: &Context<'_>, report: &mut Report) -> Option<SecretSource> {
     field.check_text(report, |text| validate::secret_file(text).map(|()| SecretSource::File(context.path(text))))

@@ -64,6 +64,12 @@ pub struct CallerConfig {
     pub instance: Arc<str>,
     /// Priority in the limiter's queue.
     pub priority: Priority,
+    /// Part of the limit that is guaranteed to it, 0 to 1. All callers with this name and instance have the same.
+    pub min_share: f64,
+    /// Largest part of the limit, above 0, at most 1, and not below `min_share`.
+    pub max_share: f64,
+    /// Maximum time in the limiter's queue in place of the gateway's; 1 ms to 60 s.
+    pub max_wait: Option<Duration>,
 }
 
 /// Policies of requests.

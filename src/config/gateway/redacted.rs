@@ -37,6 +37,12 @@ struct CallerView {
     token_file: Text,
     instance: Text,
     priority: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_wait: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -150,6 +156,9 @@ impl CallerView {
                 Priority::High => "high",
                 Priority::Low => "low",
             },
+            min_share: Some(caller.min_share).filter(|share| *share > 0.0),
+            max_share: Some(caller.max_share).filter(|share| *share < 1.0),
+            max_wait: caller.max_wait.map(duration),
         }
     }
 }

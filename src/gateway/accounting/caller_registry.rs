@@ -1,6 +1,6 @@
 //! Callers: a bounded set of names from the configuration or from `User-Agent`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,19 +36,30 @@ struct Names {
     all: Vec<Arc<str>>,
     found: usize,
     agents: HashMap<Box<[u8]>, CallerId>,
+    /// Of callers with a token: these have shares, and no `User-Agent` may use them.
+    reserved: HashSet<CallerId>,
 }
 
 impl CallerRegistry {
     pub(crate) fn new(max_found: usize) -> Self {
         // In the order of `CallerId`.
         let all = vec![Arc::from(UNKNOWN), Arc::from(OTHER)];
-        let names = RwLock::new(Names { all, found: 0, agents: HashMap::new() });
+        let names = RwLock::new(Names { all, found: 0, agents: HashMap::new(), reserved: HashSet::new() });
         Self { max_found, names, dropped: AtomicU64::new(0) }
     }
 
     /// Returns the ID of a configured name.
     pub(crate) fn configured(&self, name: &Arc<str>) -> CallerId {
         self.names.write().intern(name).unwrap_or(CallerId::OTHER)
+    }
+
+    /// Returns the ID of the name of a caller with a token. From now on, no `User-Agent` can claim it.
+    pub(crate) fn reserve(&self, name: &Arc<str>) -> CallerId {
+        let id = self.configured(name);
+        let mut names = self.names.write();
+        names.agents.retain(|_, known| *known != id);
+        names.reserved.insert(id);
+        id
     }
 
     /// Returns the caller that a `User-Agent` names.
@@ -71,10 +82,20 @@ impl CallerRegistry {
         self.counted(id)
     }
 
+    /// The name as it is known, if it is: configured, seen before, or one of those that every registry has.
+    pub(crate) fn known(&self, name: &str) -> Option<Arc<str>> {
+        self.names.read().all.iter().find(|known| ***known == *name).cloned()
+    }
+
+    /// All names, in the order in which they became known.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.names.read().all.clone()
+    }
+
     fn intern_found(&self, name: &str) -> CallerId {
         let mut names = self.names.write();
         if let Some(place) = names.find(name) {
-            return place;
+            return if names.reserved.contains(&place) { CallerId::OTHER } else { place };
         }
         if names.found >= self.max_found {
             return CallerId::OTHER;
@@ -160,6 +181,16 @@ mod tests {
         assert_eq!(callers.dropped(), 997);
         assert_eq!(callers.found(None), CallerId::UNNAMED);
         assert_eq!(callers.found(Some(b"  ")), CallerId::UNNAMED);
+    }
+
+    #[test]
+    fn name_of_a_token_is_only_for_its_holder() {
+        let callers = CallerRegistry::new(5);
+        let seen = callers.found(Some(b"web/1"));
+        assert_eq!(*callers.name(seen), *"web");
+        let reserved = callers.reserve(&Arc::from("web"));
+        assert_eq!((reserved, callers.name(callers.found(Some(b"web/1")))), (seen, Arc::from(OTHER)));
+        assert_eq!(callers.found(Some(b"web/2")), CallerId::OTHER);
     }
 
     #[test]

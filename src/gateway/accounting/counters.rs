@@ -9,8 +9,8 @@ use rustc_hash::FxHashMap;
 use super::caller_registry::CallerRegistry;
 use super::decision::{Decision, Saving};
 use super::route_key::RouteKey;
-use super::stats::{InstanceStats, RequestCount, RouteDurations};
-use clerk_client::limiter::{Priority, ThrottleForecast};
+use super::stats::{InstanceStats, RequestCount, RouteDurations, ShedCounts};
+use clerk_client::limiter::{Priority, ShedReason, ThrottleForecast};
 use clerk_quota::{CallerId, Histogram, MethodLabel, route};
 
 /// Upper bounds in seconds. None is a whole number, so that their text is the same in every exposition format.
@@ -28,7 +28,7 @@ struct State {
     requests: FxHashMap<RequestKey, u64>,
     durations: FxHashMap<RouteKey, Durations>,
     decisions: [u64; Decision::ALL.len()],
-    shed: [u64; Priority::ALL.len()],
+    shed: ShedCounts,
     shadowed: [u64; Decision::ALL.len()],
     saved: [u64; Saving::ALL.len()],
     dropped: u64,
@@ -62,6 +62,8 @@ pub(in crate::gateway) struct CompletedRequest {
     pub(in crate::gateway) method: MethodLabel,
     pub(in crate::gateway) code: u16,
     pub(in crate::gateway) decision: Decision,
+    /// Why the limiter shed the request, if it did. Without a reason, its wait counts as too long.
+    pub(in crate::gateway) shed: Option<ShedReason>,
     pub(in crate::gateway) priority: Priority,
     /// From the request head to the end of the response.
     pub(in crate::gateway) duration: Duration,
@@ -109,7 +111,8 @@ impl RequestCounters {
         *state.requests.entry(key).or_default() += 1;
         state.decisions[done.decision.index()] += 1;
         if done.decision == Decision::Shed {
-            state.shed[done.priority as usize] += 1;
+            let reason = done.shed.unwrap_or(ShedReason::WaitTooLong);
+            state.shed[done.priority as usize][reason.index()] += 1;
         }
         let DryRunCounts { queued, shed, retried, cache_hit, coalesced, batched } = done.dry_run;
         state.shadowed[Decision::Batched.index()] += u64::from(batched);
@@ -173,6 +176,7 @@ impl RequestCounters {
             dropped: state.dropped,
             outbound: None,
             policies: None,
+            callers: Vec::new(),
         }
     }
 }

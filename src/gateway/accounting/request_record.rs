@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::caller_registry::CallerRegistry;
 use super::counters::{CompletedRequest, DryRunCounts, RequestCounters};
 use super::decision::Decision;
-use clerk_client::limiter::Priority;
+use clerk_client::limiter::{Priority, ShedReason};
 use clerk_client::outbound::UpstreamBody;
 use clerk_client::transport::{ErrorKind, TransportError};
 use clerk_quota::{CallerId, MethodLabel};
@@ -35,11 +35,17 @@ pub(in crate::gateway) struct RequestRecord {
     pub(in crate::gateway) priority: Priority,
     pub(in crate::gateway) code: u16,
     pub(in crate::gateway) decision: Decision,
+    /// Why the limiter shed the request, if it did.
+    pub(in crate::gateway) shed: Option<ShedReason>,
     pub(in crate::gateway) upstream: Option<Duration>,
     pub(in crate::gateway) dry_run: DryRunCounts,
 }
 
 impl RequestRecord {
+    pub(in crate::gateway) fn caller_name(&self) -> Arc<str> {
+        self.callers.name(self.caller)
+    }
+
     /// Sets the outcome.
     pub(in crate::gateway) const fn finish(&mut self, status: StatusCode, decision: Decision) {
         self.code = status.as_u16();
@@ -56,6 +62,7 @@ impl Drop for RequestRecord {
             method: self.method,
             code: self.code,
             decision: self.decision,
+            shed: self.shed,
             priority: self.priority,
             duration,
             upstream: self.upstream,

@@ -6,8 +6,9 @@ use super::access_log::AccessLogStats;
 use super::credential_shape::{CredentialShape, UnknownCredentialCount};
 use super::decision::{Decision, Saving};
 use crate::gateway::config::policy::RoutePolicies;
+use crate::gateway::overrides::ActiveOverride;
 use clerk_client::cache::{self, TierStats};
-use clerk_client::limiter::Priority;
+use clerk_client::limiter::{CallerUsage, Priority, ShedReason};
 use clerk_client::redis::RedisStats;
 use clerk_client::{outbound, webhook};
 use clerk_quota::{Histogram, MethodLabel};
@@ -32,6 +33,8 @@ pub struct GatewayStats {
     pub webhooks: Option<webhook::WebhookStats>,
     /// Lines of the access log, if there is one.
     pub access_log: Option<AccessLogStats>,
+    /// The overrides that are in force, by instance and caller.
+    pub overrides: Vec<ActiveOverride>,
 }
 
 /// Sums over all caches.
@@ -68,6 +71,9 @@ impl CacheTotals {
     }
 }
 
+/// Shed requests by caller priority and reason, in the order of [`Priority::ALL`] and [`ShedReason::ALL`].
+pub type ShedCounts = [[u64; ShedReason::ALL.len()]; Priority::ALL.len()];
+
 /// The statistics of one instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceStats {
@@ -77,8 +83,8 @@ pub struct InstanceStats {
     pub durations: Vec<RouteDurations>,
     /// Outcomes, in the order of [`Decision::ALL`].
     pub decisions: [u64; Decision::ALL.len()],
-    /// Shed requests by caller priority, in the order of [`Priority::ALL`].
-    pub shed: [u64; Priority::ALL.len()],
+    /// Shed requests.
+    pub shed: ShedCounts,
     /// Outcomes if the policies in shadow mode were on, in the order of [`Decision::ALL`].
     pub shadowed: [u64; Decision::ALL.len()],
     /// Upstream requests saved, in the order of [`Saving::ALL`].
@@ -90,6 +96,8 @@ pub struct InstanceStats {
     pub outbound: Option<outbound::RequestStats>,
     /// Policies of routes without their own; `None` for unknown keys that are rejected.
     pub policies: Option<RoutePolicies>,
+    /// Callers with a share or an override, and what they use.
+    pub callers: Vec<(Arc<str>, CallerUsage)>,
 }
 
 /// Number of requests with the same labels.

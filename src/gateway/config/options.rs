@@ -77,6 +77,12 @@ pub struct CallerToken {
     pub token: Secret,
     /// Priority in the limiter's queue.
     pub priority: Priority,
+    /// Part of the limit of the instance's bucket that is guaranteed to the caller, 0 to 1.
+    pub min_share: f64,
+    /// Largest part of that limit, above 0, at most 1.
+    pub max_share: f64,
+    /// Maximum time in the queue, in place of the instance's.
+    pub max_wait: Option<Duration>,
 }
 
 impl CallerToken {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::Method;
 
-use clerk_client::limiter::Priority;
 use clerk_client::outbound::retry::{Idempotency, RetryPolicy};
 use clerk_client::outbound::{ExecuteOptions, QueueOptions};
 use clerk_quota::Route;
@@ -198,12 +197,11 @@ impl InstancePolicies {
         self.routes.values().chain([&self.policies]).any(|policies| policies.cache != Mode::Off)
     }
 
-    /// Returns the options for sending a request to Clerk under these policies.
+    /// Returns the options for sending a request to Clerk under these policies. `queue`: how it waits while pacing is on.
     #[must_use]
-    pub fn execute_options(&self, policies: &RoutePolicies, priority: Priority) -> ExecuteOptions {
-        let turn = QueueOptions::new(priority, self.max_queue_wait);
+    pub fn execute_options(&self, policies: &RoutePolicies, queue: QueueOptions) -> ExecuteOptions {
         ExecuteOptions::default()
-            .pace(policies.pace.is_on().then_some(turn))
+            .pace(policies.pace.is_on().then_some(queue))
             .retry(policies.retry.is_on().then_some(self.retry))
             .attempt_timeout(self.attempt_timeout)
             .deadline(self.deadline)

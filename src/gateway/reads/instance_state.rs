@@ -14,33 +14,36 @@ use super::shadow_batches::ShadowBatches;
 use super::shareable::{API_VERSION, may_be_kept};
 use crate::gateway::accounting::counters::DryRunCounts;
 use crate::gateway::config::policy::{Mode, RoutePolicies};
+use crate::gateway::request::turn::Turn;
 use clerk_client::cache::{self, Cache, CacheKey, CachedResponse};
 use clerk_client::clerk::{Clerk, Loader, LoaderOptions};
-use clerk_client::limiter::Priority;
-use clerk_client::outbound::{ExecuteOptions, Outbound};
+use clerk_client::limiter::Sender;
+use clerk_client::outbound::{ExecuteOptions, Outbound, QueueOptions};
 use clerk_client::webhook::Tag;
 use clerk_quota::Source;
 use clerk_quota::clock::Clock;
 
 /// Maximum number of kinds of lookups that are batched separately. Lookups of further kinds are not batched.
-const MAX_LOADERS: usize = 16;
+const MAX_LOADERS: usize = 64;
 
 /// Memory of the dry-run cache. Its entries have no bodies.
 const SHADOW_BYTES: u64 = 4 << 20;
 
-/// Lookups that may share a batch: same API version, same accepted type, same priority.
+/// Lookups that may share a batch: same API version, same accepted type, same sender, and the same wait for the limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::gateway) struct LookUpKind {
     version: Option<HeaderValue>,
     accept: Option<HeaderValue>,
-    priority: Priority,
+    sender: Sender,
+    /// `None` if it does not wait.
+    queue: Option<QueueOptions>,
 }
 
 impl LookUpKind {
     /// Returns the kind of a request as it is sent upstream.
-    pub(in crate::gateway) fn of(headers: &HeaderMap, priority: Priority) -> Self {
+    pub(in crate::gateway) fn of(headers: &HeaderMap, turn: Turn, policies: RoutePolicies) -> Self {
         let (version, accept) = (headers.get(&API_VERSION).cloned(), headers.get(ACCEPT).cloned());
-        Self { version, accept, priority }
+        Self { version, accept, sender: turn.sender, queue: policies.pace.is_on().then(|| turn.queue()) }
     }
 
     fn headers(&self) -> HeaderMap {
@@ -120,7 +123,7 @@ impl InstanceState {
             return None;
         }
         let headers = kind.headers();
-        // All lookups use one route, and therefore the same policies until a reload replaces this state.
+        // All lookups use one route. Until a reload replaces this state, only the wait for the limit differs.
         let options = options();
         let clerk = Clerk::with_transport(Arc::clone(outbound)).with_source(Source::Gateway);
         let loader = clerk.with_execute_options(options).with_headers(headers).users().loader(LoaderOptions::default());
@@ -134,7 +137,7 @@ impl InstanceState {
         key: &CacheKey,
         tags: &[Tag],
         policies: &RoutePolicies,
-        priority: Priority,
+        sender: Sender,
         shadow: &mut DryRunCounts,
     ) -> DryRun {
         let mut ahead = DryRun { cache: None, under_way: None };
@@ -145,7 +148,7 @@ impl InstanceState {
         }
         // Coalescing would not see a read that the cache would answer.
         if policies.coalesce == Mode::Shadow && !shadow.cache_hit {
-            let under_way = InFlight::begin(&self.under_way, (*key, priority));
+            let under_way = InFlight::begin(&self.under_way, (*key, sender));
             shadow.coalesced = under_way.is_shared;
             ahead.under_way = Some(under_way);
         }
@@ -154,8 +157,7 @@ impl InstanceState {
 
     /// Adds a lookup to the batch it would share if batching were on. Returns how many lookups are now known to be
     /// batched: 0 for a batch's first, 2 for its second (both), 1 for each further one.
-    pub(in crate::gateway) fn dry_run_batch(&self, key: &CacheKey, headers: &HeaderMap, priority: Priority) -> u32 {
-        let kind = LookUpKind::of(headers, priority);
+    pub(in crate::gateway) fn dry_run_batch(&self, key: &CacheKey, kind: LookUpKind) -> u32 {
         self.look_ups.lock().look_up(kind, *key, self.clock.now())
     }
 }
@@ -176,20 +178,20 @@ impl DryRun {
     }
 }
 
-/// Number of reads in flight per key and priority.
-type ReadsInFlight = FxHashMap<(CacheKey, Priority), usize>;
+/// Number of reads in flight per key and sender.
+type ReadsInFlight = FxHashMap<(CacheKey, Sender), usize>;
 
 /// A read in flight.
 struct InFlight {
     all: Arc<Mutex<ReadsInFlight>>,
-    key: (CacheKey, Priority),
+    key: (CacheKey, Sender),
     is_shared: bool,
 }
 
 impl InFlight {
-    fn begin(all: &Arc<Mutex<ReadsInFlight>>, key: (CacheKey, Priority)) -> Self {
+    fn begin(all: &Arc<Mutex<ReadsInFlight>>, key: (CacheKey, Sender)) -> Self {
         let mut reads = all.lock();
-        let is_shared = key.1.may_join().iter().any(|of| reads.contains_key(&(key.0, *of)));
+        let is_shared = key.1.may_join().any(|of| reads.contains_key(&(key.0, of)));
         *reads.entry(key).or_default() += 1;
         drop(reads);
         Self { all: Arc::clone(all), key, is_shared }

@@ -17,7 +17,6 @@ use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::transaction::Transaction;
 use crate::gateway::request::upstream_request::UpstreamRequest;
 use clerk_client::cache::{self, Cache, CacheKey, CacheKeyParts, Hit};
-use clerk_client::limiter::Priority;
 use clerk_client::outbound::Credentials;
 use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{ReadTags, Tag, tags_of_read};
@@ -96,14 +95,14 @@ impl Transaction {
         if read.user.is_none() {
             policies.batch = Mode::Off;
         }
-        let priority = self.cache_priority(policies);
+        let sender = self.turn.sharing(policies);
         let shadow = &mut self.record.dry_run;
-        let ahead = instance.state.dry_run(&read.key, &read.tags, &policies, priority, shadow).await;
+        let ahead = instance.state.dry_run(&read.key, &read.tags, &policies, sender, shadow).await;
         let is_shared = shadow.cache_hit || shadow.coalesced;
         let acts = [policies.cache, policies.coalesce, policies.batch].iter().any(|policy| policy.is_on());
         if !acts && !is_shared && policies.batch == Mode::Shadow {
-            let headers = self.request.headers();
-            self.record.dry_run.batched = instance.state.dry_run_batch(&read.key, headers, self.priority);
+            let kind = LookUpKind::of(self.request.headers(), self.turn, policies);
+            self.record.dry_run.batched = instance.state.dry_run_batch(&read.key, kind);
         }
         let response =
             if acts { self.coalesce(read, policies).await } else { self.forward(RequestBody::empty()).await };
@@ -126,17 +125,12 @@ impl Transaction {
             } else {
                 cache::CachePolicy::coalesce_only()
             };
-            let keeping = keeping.priority(self.cache_priority(policies));
+            let keeping = keeping.sender(self.turn.sharing(policies));
             self.instance.state.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await
         } else {
             fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
         };
         self.respond_shared(answer, fetcher.get(), &Bytes::new()).await
-    }
-
-    /// Without pacing there is no queue, so that reads of both priorities can share a response.
-    pub(super) const fn cache_priority(&self, policies: RoutePolicies) -> Priority {
-        if policies.pace.is_on() { self.priority } else { Priority::High }
     }
 
     fn fetcher(&self, read: &ReadRequest, policies: RoutePolicies) -> Fetcher {
@@ -148,7 +142,7 @@ impl Transaction {
             credentials: self.credentials,
             caller: self.record.caller,
             policies,
-            priority: self.priority,
+            turn: self.turn,
             user: read.user.clone().filter(|_| policies.batch.is_on()),
             key: read.key,
             is_spared_in_shadow: self.record.dry_run.is_spared(),

@@ -50,12 +50,18 @@ impl Transaction {
                     local_response(ErrorResponse::unexpected_response(stats.attempts), self.record)
                 }
                 (None, FetchError::Unshareable) => Box::pin(self.forward(body_of(body))).await,
+                // Another caller was paused or capped after this request had joined its fetch.
+                (None, error) if !stats.is_leader && error.is_of_caller() => {
+                    Box::pin(self.forward(body_of(body))).await
+                }
                 (None, FetchError::Send(error)) => {
-                    upstream_error(&self.instance, ErrorResponse::request_failed(error), error, self.record)
+                    let answer = ErrorResponse::request_failed(error, &mut self.record);
+                    upstream_error(&self.instance, answer, error, self.record)
                 }
                 (None, FetchError::List(error)) => match error {
                     Error::Shed(shed) => {
-                        upstream_error(&self.instance, ErrorResponse::throttled(shed), shed, self.record)
+                        let answer = ErrorResponse::throttled(shed, &mut self.record);
+                        upstream_error(&self.instance, answer, shed, self.record)
                     }
                     Error::Transport { source, attempts } => {
                         let answer = ErrorResponse::bad_gateway(source, *attempts);

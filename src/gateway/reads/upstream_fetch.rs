@@ -14,10 +14,11 @@ use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::request::error_response::{error_body, own_trace_id, whole_seconds};
 use crate::gateway::request::headers;
 use crate::gateway::request::routing_table::InstanceRuntime;
+use crate::gateway::request::turn::Turn;
 use crate::gateway::request::upstream_request::UpstreamRequest;
 use clerk_client::cache::{CacheKey, CachedResponse};
 use clerk_client::clerk::{ApiError, Error};
-use clerk_client::limiter::{Priority, ThrottleForecast};
+use clerk_client::limiter::{ShedReason, ThrottleForecast};
 use clerk_client::outbound::{
     Credentials, ForwardRequest, ForwardedResponse, RequestError, SendError, UpstreamResponse,
 };
@@ -56,6 +57,18 @@ pub(in crate::gateway) enum FetchError {
     Unshareable,
 }
 
+impl FetchError {
+    /// Whether the limiter rejected the fetch because of the share of its caller.
+    pub(super) fn is_of_caller(&self) -> bool {
+        match self {
+            Self::Send(SendError::Shed(shed)) | Self::List(Error::Shed(shed)) => {
+                matches!(shed.reason, ShedReason::CallerCap | ShedReason::CallerPaused)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Performs the fetch for all coalesced requests.
 pub(in crate::gateway) struct Fetcher {
     pub(in crate::gateway) instance: Arc<InstanceRuntime>,
@@ -67,7 +80,7 @@ pub(in crate::gateway) struct Fetcher {
     /// The caller of the first request; the upstream request is attributed to it.
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) policies: RoutePolicies,
-    pub(in crate::gateway) priority: Priority,
+    pub(in crate::gateway) turn: Turn,
     /// The ID of the user to look up in a batch.
     pub(in crate::gateway) user: Option<String>,
     pub(in crate::gateway) key: CacheKey,
@@ -101,7 +114,7 @@ impl Fetcher {
             credentials: self.credentials,
             caller: self.caller,
         };
-        let options = self.instance.policies.execute_options(&self.policies, self.priority);
+        let options = self.instance.policies.execute_options(&self.policies, self.turn.queue());
         let shadow_batched = self.dry_run_batch();
         let is_sent = !self.is_spared_in_shadow && shadow_batched == 0;
         let pace_forecast = is_sent.then(|| self.forecast_pace()).flatten();
@@ -140,21 +153,25 @@ impl Fetcher {
     }
 
     fn forecast_pace(&self) -> Option<ThrottleForecast> {
-        self.instance.forecast_pace(&self.policies, self.route, self.priority)
+        self.instance.forecast_pace(&self.policies, self.route, self.turn)
     }
 
     fn dry_run_batch(&self) -> u32 {
         if self.policies.batch != Mode::Shadow || self.is_spared_in_shadow {
             return 0;
         }
-        self.instance.state.dry_run_batch(&self.key, self.request.headers(), self.priority)
+        self.instance.state.dry_run_batch(&self.key, self.look_up_kind())
+    }
+
+    fn look_up_kind(&self) -> LookUpKind {
+        LookUpKind::of(self.request.headers(), self.turn, self.policies)
     }
 
     /// `None` if the lookup should be sent on its own.
     async fn fetch_in_batch(&self, user: &str) -> Option<Result<CachedResponse, FetchError>> {
-        let kind = LookUpKind::of(self.request.headers(), self.priority);
+        let kind = self.look_up_kind();
         let instance = &self.instance;
-        let options = || instance.policies.execute_options(&self.policies, self.priority);
+        let options = || instance.policies.execute_options(&self.policies, self.turn.queue());
         let loader = instance.state.loader(&instance.outbound, kind, options)?;
         // A batch in flight may have been read before an invalidation that precedes this lookup.
         loader.invalidate(user);

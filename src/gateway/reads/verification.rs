@@ -51,9 +51,9 @@ impl Transaction {
             return self.forward(body_of(&body)).await;
         };
         let policies = self.policies;
-        let priority = self.cache_priority(policies);
+        let sender = self.turn.sharing(policies);
         if policies.verify.is_on() {
-            let keeping = CachePolicy::fresh_for(policies.verify_ttl).priority(priority);
+            let keeping = CachePolicy::fresh_for(policies.verify_ttl).sender(sender);
             // Hits need no fetcher.
             let fetcher = OnceLock::new();
             let fetch = || {
@@ -70,7 +70,7 @@ impl Transaction {
             ttl: policies.verify_ttl,
             ..RoutePolicies::default()
         };
-        let ahead = state.dry_run(&key, &TAGS, &as_read, priority, &mut self.record.dry_run).await;
+        let ahead = state.dry_run(&key, &TAGS, &as_read, sender, &mut self.record.dry_run).await;
         let response = self.forward(body_of(&body)).await;
         ahead.keep(response.status(), response.headers(), instance.outbound.clock.wall()).await;
         response
@@ -113,7 +113,7 @@ impl Transaction {
             credentials: self.credentials,
             caller: self.record.caller,
             policies: self.policies,
-            priority: self.priority,
+            turn: self.turn,
             user: None,
             key,
             is_spared_in_shadow: false,

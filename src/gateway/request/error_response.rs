@@ -12,7 +12,8 @@ use super::headers::RequestRejection;
 use super::upload::ClientError;
 use crate::gateway::accounting::credential_shape::CredentialShape;
 use crate::gateway::accounting::decision::Decision;
-use clerk_client::limiter::Shed;
+use crate::gateway::accounting::request_record::RequestRecord;
+use clerk_client::limiter::{Shed, ShedReason};
 use clerk_client::outbound::{Phase, RequestError, SendError};
 use clerk_client::transport::ErrorKind;
 
@@ -83,18 +84,23 @@ impl ErrorResponse {
     }
 
     /// No response arrived, or the request was shed.
-    pub(in crate::gateway) fn request_failed(error: &SendError) -> Self {
+    pub(in crate::gateway) fn request_failed(error: &SendError, record: &mut RequestRecord) -> Self {
         match error {
-            SendError::Shed(shed) => Self::throttled(shed),
+            SendError::Shed(shed) => Self::throttled(shed, record),
             SendError::Request { error, attempts } => Self::bad_gateway(error, *attempts),
         }
     }
 
     /// The request was shed.
-    pub(in crate::gateway) fn throttled(shed: &Shed) -> Self {
+    pub(in crate::gateway) fn throttled(shed: &Shed, record: &mut RequestRecord) -> Self {
+        record.shed = Some(shed.reason);
         // SDKs know this code; applications that handle Clerk's limit handle the gateway's, too.
         let (status, code) = (StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
-        let own = Self::new(Decision::Shed, status, code, "too many requests", shed.to_string());
+        let why = match shed.reason {
+            ShedReason::CallerCap | ShedReason::CallerPaused => format!("{}: {shed}", record.caller_name()),
+            ShedReason::QueueFull | ShedReason::WaitTooLong => shed.to_string(),
+        };
+        let own = Self::new(Decision::Shed, status, code, "too many requests", why);
         Self { retry_after: Some(shed.retry_after), ..own }
     }
 

@@ -3,6 +3,7 @@
 //! Keys and tokens are compared in constant time, and each request is compared with all of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, request};
@@ -38,6 +39,8 @@ pub(in crate::gateway) struct KnownToken {
     pub(in crate::gateway) instance: usize,
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) priority: Priority,
+    /// Longest time in the queue, if the caller has its own.
+    pub(in crate::gateway) max_wait: Option<Duration>,
 }
 
 /// The instance and caller of a request.
@@ -47,6 +50,8 @@ pub(in crate::gateway) struct Identity {
     pub(in crate::gateway) caller: CallerId,
     pub(in crate::gateway) credentials: Credentials,
     pub(in crate::gateway) priority: Priority,
+    /// Longest time in the queue, if the caller has its own.
+    pub(in crate::gateway) max_wait: Option<Duration>,
     /// Whether the key is a machine key. Responses to machine keys are never shared.
     pub(in crate::gateway) is_machine: bool,
 }
@@ -110,12 +115,13 @@ impl CredentialStore {
         if self.holds_token(head, token.is_some() || key.is_some()) {
             return Err(RequestRejection::Token);
         }
-        if let Some(KnownToken { instance, caller, priority, .. }) = token {
+        if let Some(KnownToken { instance, caller, priority, max_wait, .. }) = token {
             return Ok(Identity {
                 owner: Owner::Instance(*instance),
                 caller: *caller,
                 credentials: Credentials::Instance,
                 priority: *priority,
+                max_wait: *max_wait,
                 is_machine: false,
             });
         }
@@ -126,7 +132,14 @@ impl CredentialStore {
             None => Owner::Unknown(shape(first)),
         };
         let is_machine = key.is_some_and(|(_, is_machine)| is_machine);
-        Ok(Identity { owner, caller, credentials: Credentials::Client, priority: Priority::High, is_machine })
+        Ok(Identity {
+            owner,
+            caller,
+            credentials: Credentials::Client,
+            priority: Priority::High,
+            max_wait: None,
+            is_machine,
+        })
     }
 
     /// Whether the head contains a token anywhere except in a known `Authorization`.
@@ -190,8 +203,13 @@ mod tests {
     fn identify(values: &[&str]) -> Result<Identity, RequestRejection> {
         let callers = CallerRegistry::new(5);
         let caller = callers.configured(&Arc::from("billing"));
-        let tokens =
-            vec![KnownToken { token: Secret::new(TOKEN.to_owned()), instance: 1, caller, priority: Priority::Low }];
+        let tokens = vec![KnownToken {
+            token: Secret::new(TOKEN.to_owned()),
+            instance: 1,
+            caller,
+            priority: Priority::Low,
+            max_wait: None,
+        }];
         let mut register = CredentialStore { keys: vec![key(FIRST, 0), key(SECOND, 0)], ..CredentialStore::default() };
         register.set_tokens(tokens);
         register.identify(&head(values), &callers)

@@ -8,6 +8,7 @@ pub(super) mod own_paths;
 pub(super) mod pipeline;
 pub(super) mod routing_table;
 pub(super) mod transaction;
+pub(super) mod turn;
 pub(super) mod upload;
 pub(super) mod upstream_request;
 pub(super) mod webhooks;

@@ -9,7 +9,7 @@ use clerk_client::secret::percent_decoded;
 pub const DEFAULT_WEBHOOK_PATH: &str = "/webhooks/clerk";
 
 /// Paths of the exporter's pages. A test of the exporter compares them.
-const EXPORTER_PAGES: [&str; 5] = ["/metrics", "/config", "/-", "/api/v1/status", "/api/v1/top"];
+const EXPORTER_PAGES: [&str; 6] = ["/metrics", "/config", "/-", "/api/v1/status", "/api/v1/top", "/api/v1/overrides"];
 
 /// Fields with the signature of a webhook delivery.
 static SIGNATURES: [HeaderName; 2] =
@@ -118,6 +118,7 @@ mod tests {
             "/webhooks/clerk%3Fx",
             "/webhooks/clerk/msg_1",
             "/api/v1/top/",
+            "/api/v1/overrides/prod",
             "/api//v1/top",
             "/API/v1/status",
             "/metrics/",
@@ -134,7 +135,8 @@ mod tests {
 
     #[test]
     fn exporter_pages_are_own_paths_and_clerk_paths_are_not() {
-        for path in ["/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload", "/api/v1/status", "/api/v1/top"] {
+        let api = ["/api/v1/status", "/api/v1/top", "/api/v1/overrides"];
+        for path in ["/metrics", "/config", "/-/healthy", "/-/ready", "/-/reload"].into_iter().chain(api) {
             assert_eq!(OwnPath::of(path, None), Some(OwnPath::Page), "{path}");
         }
         for (_, template) in clerk_quota::route::templates() {

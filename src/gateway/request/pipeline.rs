@@ -14,6 +14,7 @@ use super::logged_request::logged_request;
 use super::own_paths::{OwnPath, is_delivery};
 use super::routing_table::RoutingTable;
 use super::transaction::{Transaction, local_response};
+use super::turn::{Turn, enforced};
 use super::upload::upload;
 use super::upstream_request::UpstreamRequest;
 use super::webhooks::WebhookEndpoint;
@@ -94,23 +95,31 @@ impl Gateway {
             let answer = ErrorResponse::rejected(RequestRejection::OwnPath);
             return Admission::Rejected(Box::new(local_response(answer, record)));
         }
+        // Callers with unknown keys are of no instance that an operator could name.
+        if unknown.is_none()
+            && let Err(shed) = instance.outbound.limits.limiter.check_paused(identity.caller)
+        {
+            let answer = ErrorResponse::throttled(&shed, &mut record);
+            return Admission::Rejected(Box::new(local_response(answer, record)));
+        }
         let policies = instance.policies.decide(&head.method, &route);
         // A response to a machine key is only for that machine.
         let policies = if identity.is_machine { policies.without_sharing() } else { policies };
+        let (turn, rules) = Turn::of(&identity, instance);
+        let policies = enforced(policies, rules);
         let (body, upload_error) = upload(body);
         let credentials = identity.credentials;
-        let priority = identity.priority;
         let instance = Arc::clone(instance);
         let Ok(mut request) = UpstreamRequest::new(head, &instance.target, body.is_of_unknown_length()) else {
             return Admission::Rejected(Box::new(local_response(ErrorResponse::no_address(), record)));
         };
         if let Some(log) = &instance.access_log {
             let may_share = unknown.is_none() && !identity.is_machine;
-            let logged = logged_request(log, &request, &instance, route, &identity, may_share);
+            let logged = logged_request(log, &request, &instance, route, (credentials, turn, policies), may_share);
             request.set_logged(logged);
         }
         let transaction =
-            Box::new(Transaction { instance, request, route, credentials, priority, policies, upload_error, record });
+            Box::new(Transaction { instance, request, route, credentials, turn, policies, upload_error, record });
         Admission::Accepted(transaction, body)
     }
 
@@ -152,6 +161,7 @@ impl Gateway {
             priority: Priority::default(),
             code: CLIENT_GONE,
             decision: Decision::Abandoned,
+            shed: None,
             upstream: None,
             dry_run: DryRunCounts::default(),
         }

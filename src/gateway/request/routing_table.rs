@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::headers::UpstreamTarget;
 use super::identify::{CredentialStore, KnownKey, KnownToken};
+use super::turn::Turn;
 use crate::gateway::accounting::access_log::{AccessLog, InstanceLog};
 use crate::gateway::accounting::caller_registry::CallerRegistry;
 use crate::gateway::accounting::counters::RequestCounters;
@@ -17,7 +18,7 @@ use crate::gateway::config::options::{
 use crate::gateway::config::policy::{InstancePolicies, Mode, RoutePolicies};
 use crate::gateway::reads::instance_state::InstanceState;
 use clerk_client::cache::{self, Cache, CacheContent};
-use clerk_client::limiter::{Priority, ThrottleForecast};
+use clerk_client::limiter::ThrottleForecast;
 use clerk_client::outbound::{Credentials, Outbound};
 use clerk_client::secret::KeySource;
 use clerk_quota::Route;
@@ -51,12 +52,11 @@ impl InstanceRuntime {
         &self,
         policies: &RoutePolicies,
         route: Route,
-        priority: Priority,
+        turn: Turn,
     ) -> Option<ThrottleForecast> {
         let limiter = &self.outbound.limits.limiter;
-        let max_wait = self.policies.max_queue_wait;
         let is_shadow = policies.pace == Mode::Shadow;
-        is_shadow.then(|| limiter.dry_run(route.bucket, route.entity, priority, max_wait))
+        is_shadow.then(|| limiter.dry_run(route.bucket, route.entity, turn.sender, turn.max_wait))
     }
 
     /// Reloads the instance's key after Clerk rejected it: it may have been replaced. An unreadable key leaves the
@@ -140,12 +140,12 @@ impl RoutingTable {
         }
         CallerToken::check(&options.tokens)?;
         let mut tokens = Vec::new();
-        for CallerToken { caller, instance, token, priority } in options.tokens {
+        for CallerToken { caller, instance, token, priority, max_wait, .. } in options.tokens {
             let Some(place) = instances.iter().position(|known| known.name == instance) else {
                 return Err(ConfigureError::NoInstance { caller, instance });
             };
-            let caller = callers.configured(&caller);
-            tokens.push(KnownToken { token, instance: place, caller, priority });
+            let caller = callers.reserve(&caller);
+            tokens.push(KnownToken { token, instance: place, caller, priority, max_wait });
         }
         credentials.set_tokens(tokens);
         let name: Arc<str> = Arc::from(UNKNOWN_KEYS);

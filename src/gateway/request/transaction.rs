@@ -10,13 +10,13 @@ use http::{HeaderMap, HeaderValue, Response};
 use super::error_response::{ATTEMPTS, DECISION, ErrorResponse, WAITED_MS};
 use super::headers;
 use super::routing_table::InstanceRuntime;
+use super::turn::Turn;
 use super::upload::{UploadError, in_memory};
 use super::upstream_request::UpstreamRequest;
 use crate::gateway::accounting::decision::Decision;
 use crate::gateway::accounting::request_record::{RecordingBody, RequestRecord};
 use crate::gateway::config::policy::{Mode, RoutePolicies};
 use crate::gateway::reads::write_invalidation::{WriteGuard, invalidate_named, is_gone};
-use clerk_client::limiter::Priority;
 use clerk_client::outbound::retry::{Idempotency, RetryableError};
 use clerk_client::outbound::{Credentials, ForwardRequest, ForwardedResponse, UpstreamResponse, WriteOutcome};
 use clerk_client::transport::{RequestBody, error_chain};
@@ -28,7 +28,7 @@ pub(in crate::gateway) struct Transaction {
     pub(in crate::gateway) request: UpstreamRequest,
     pub(in crate::gateway) route: Route,
     pub(in crate::gateway) credentials: Credentials,
-    pub(in crate::gateway) priority: Priority,
+    pub(in crate::gateway) turn: Turn,
     pub(in crate::gateway) policies: RoutePolicies,
     pub(in crate::gateway) upload_error: UploadError,
     pub(in crate::gateway) record: RequestRecord,
@@ -44,7 +44,7 @@ impl Transaction {
 
     /// Forwards the request to Clerk and returns the response.
     pub(in crate::gateway) async fn forward(mut self: Box<Self>, mut body: RequestBody) -> Response<Body> {
-        let (route, credentials, priority, policies) = (self.route, self.credentials, self.priority, self.policies);
+        let (route, credentials, turn, policies) = (self.route, self.credentials, self.turn, self.policies);
         let (idempotency, caller) = (policies.idempotency(self.request.method()), self.record.caller);
         if policies.retry.is_on() && idempotency != Idempotency::NonIdempotent {
             // Retries need the whole body in memory.
@@ -59,14 +59,14 @@ impl Transaction {
         let write = WriteGuard::of(&self.instance, request.method(), route.template, request.path());
         let path = self.instance.policies.looks_at_caches().then(|| request.path().to_owned());
         if !self.record.dry_run.is_spared() {
-            self.record.dry_run.set_pace(self.instance.forecast_pace(&policies, route, priority));
+            self.record.dry_run.set_pace(self.instance.forecast_pace(&policies, route, turn));
         }
         let head = request.into_head();
         let forward_request = ForwardRequest { head, omitted: &[], body, route, idempotency, credentials, caller };
         match self
             .instance
             .outbound
-            .forward(forward_request, &self.instance.policies.execute_options(&policies, priority))
+            .forward(forward_request, &self.instance.policies.execute_options(&policies, turn.queue()))
             .await
         {
             Ok(forwarded) if !headers::is_final(&forwarded.response.head) => {
@@ -95,8 +95,10 @@ impl Transaction {
                     Box::pin(write.finish(WriteOutcome::of_error(&error))).await;
                 }
                 let client_error = self.upload_error.of_the_client();
-                let answer = client_error
-                    .map_or_else(|| ErrorResponse::request_failed(&error), ErrorResponse::incomplete_request);
+                let answer = match client_error {
+                    Some(client_error) => ErrorResponse::incomplete_request(client_error),
+                    None => ErrorResponse::request_failed(&error, &mut self.record),
+                };
                 upstream_error(&self.instance, answer, &error, self.record)
             }
         }

@@ -89,7 +89,8 @@ fn now() -> [(usize, Panel); 6] {
             4,
             Panel::stat(
                 "Shed requests",
-                "Requests that the gateway shed in this time range because they would have waited too long.",
+                "Requests that the gateway shed in this time range because they would have waited too long, or because \
+                 their caller is paused or has used its own cap.",
                 "sum(increase(clerk_gateway_decisions_total{@,decision=\"shed\"}[$__range]))",
             )
             .decimals(0)

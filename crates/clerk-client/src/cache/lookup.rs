@@ -147,7 +147,7 @@ impl Cache {
 
     /// Returns a cached response, or that of `fetch`, which concurrent requests for the same key share.
     ///
-    /// Which fetches a request may join depends on its [`Priority`](crate::limiter::Priority). `tags` are those of the
+    /// Which fetches a request may join depends on its [`Sender`](crate::limiter::Sender). `tags` are those of the
     /// response, see [`tags_of_route`](crate::webhook::tags_of_route); they must always be the same for a key. `fetch`
     /// makes a request to Clerk. Its futures may be dropped without being polled.
     ///
@@ -254,7 +254,7 @@ impl Cache {
     {
         let inner = &self.0;
         let snapshot = || inner.generations.snapshot(tags);
-        inner.flights.join((key, policy.priority), &inner.generations, snapshot, |snapshot| {
+        inner.flights.join((key, policy.sender), &inner.generations, snapshot, |snapshot| {
             let fetch = fetch().map(|result| result.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>));
             // Only Redis needs the tags.
             let tags = if inner.redis_tier.is_some() { tags.into() } else { Box::default() };
@@ -268,7 +268,7 @@ impl Cache {
         E: Send + Sync + 'static,
         Fut: Future<Output = Result<CachedResponse, E>> + Send + 'static,
     {
-        if self.0.flights.in_flight((key, policy.priority), &self.0.generations).is_some() {
+        if self.0.flights.in_flight((key, policy.sender), &self.0.generations).is_some() {
             return;
         }
         let waiter = self.join(key, tags, policy, fetch);

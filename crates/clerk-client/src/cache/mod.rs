@@ -33,7 +33,7 @@
 //! - `memory_tier`: the first tier. `redis_tier`: the second tier and messages to other processes; `no_redis` replaces
 //!   it without the feature.
 //! - `generations`: which entries an invalidation outdates in this process.
-//! - `single_flight`: one fetch at a time per key and priority.
+//! - `single_flight`: one fetch at a time per key and sender.
 //! - `subscription`: invalidations by other processes. `pending_invalidations`: invalidations that Redis has not
 //!   accepted yet.
 //! - `codec`, `encryption`: entries as bytes, plain or encrypted.
@@ -84,7 +84,7 @@ pub use key::{CacheKey, CacheKeyParts};
 pub use lookup::Cache;
 pub use stats::{CacheStats, TierStats};
 
-use crate::limiter::Priority;
+use crate::limiter::Sender;
 #[cfg(feature = "redis")]
 use crate::redis::RedisClient;
 
@@ -181,8 +181,8 @@ pub struct CachePolicy {
     /// How long after `ttl` a 200 may be served if the refresh fails: an error, 429, or 500 and above (RFC 5861,
     /// section 4).
     pub stale_if_error: Duration,
-    /// Priority of the request. It joins only fetches started with the same or a higher priority.
-    pub priority: Priority,
+    /// Who sends the request. It joins only fetches that do not queue behind it ([`Sender::may_join`]).
+    pub sender: Sender,
 }
 
 impl CachePolicy {
@@ -210,18 +210,18 @@ impl CachePolicy {
         Self { stale_if_error, ..self }
     }
 
-    /// Sets [`CachePolicy::priority`].
+    /// Sets [`CachePolicy::sender`].
     #[must_use]
-    pub const fn priority(self, priority: Priority) -> Self {
-        Self { priority, ..self }
+    pub fn sender(self, sender: impl Into<Sender>) -> Self {
+        Self { sender: sender.into(), ..self }
     }
 
     /// A policy that serves a 200 for `ttl`, and neither 404s nor stale responses.
     #[must_use]
     pub const fn fresh_for(ttl: Duration) -> Self {
         let zero = Duration::ZERO;
-        let priority = Priority::High;
-        Self { ttl, negative_ttl: zero, stale_while_revalidate: zero, stale_if_error: zero, priority }
+        let sender = Sender::ANY;
+        Self { ttl, negative_ttl: zero, stale_while_revalidate: zero, stale_if_error: zero, sender }
     }
 
     /// A policy that stores nothing: concurrent requests only share a fetch.

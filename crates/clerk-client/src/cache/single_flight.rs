@@ -1,4 +1,4 @@
-//! Request coalescing: one fetch at a time per key and priority, shared by all its waiters.
+//! Request coalescing: one fetch at a time per key and sender, shared by all its waiters.
 //!
 //! The waiters drive the fetch: it continues if one of them is dropped and is cancelled if all are. An invalidation
 //! detaches a fetch: its waiters still receive the response, which is not stored, and later requests do not join it. So
@@ -16,15 +16,15 @@ use rustc_hash::FxHashMap;
 use super::entry::CachedResponse;
 use super::generations::{Generations, Snapshot};
 use super::{CacheKey, Hit};
-use crate::limiter::Priority;
+use crate::limiter::Sender;
 
 /// Result of a fetch. The type of the error depends on the caller.
 pub(super) type FetchResult = Result<(CachedResponse, Hit), Arc<dyn Any + Send + Sync>>;
 
 type FetchFuture = BoxFuture<'static, FetchResult>;
 
-/// Key of a flight: what is fetched, and at which priority.
-type FlightKey = (CacheKey, Priority);
+/// Key of a flight: what is fetched, and for whom.
+type FlightKey = (CacheKey, Sender);
 
 #[derive(Default)]
 pub(super) struct SingleFlight(Arc<Table>);
@@ -53,15 +53,15 @@ pub(super) struct Waiter {
 /// Removes the flight from the table when it ends or is dropped.
 struct RemoveOnDrop {
     table: Arc<Table>,
-    key_and_priority: FlightKey,
+    key_and_sender: FlightKey,
     number: u64,
 }
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         let mut flights = self.table.flights.lock();
-        if flights.get(&self.key_and_priority).is_some_and(|flight| flight.number == self.number) {
-            flights.remove(&self.key_and_priority);
+        if flights.get(&self.key_and_sender).is_some_and(|flight| flight.number == self.number) {
+            flights.remove(&self.key_and_sender);
         }
     }
 }
@@ -71,19 +71,19 @@ impl SingleFlight {
     /// must only create the future.
     pub(super) fn join(
         &self,
-        key_and_priority: FlightKey,
+        key_and_sender: FlightKey,
         generations: &Generations,
         snapshot: impl FnOnce() -> Snapshot,
         begin: impl FnOnce(Arc<Snapshot>) -> FetchFuture,
     ) -> Waiter {
-        if let Some(waiter) = self.in_flight(key_and_priority, generations) {
+        if let Some(waiter) = self.in_flight(key_and_sender, generations) {
             return waiter;
         }
         // Taken before the flight is inserted: an invalidation from here on changes the generations or finds the flight
         // in the table.
         let snapshot = Arc::new(snapshot());
         let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
-        let remove_on_drop = RemoveOnDrop { table: Arc::clone(&self.0), key_and_priority, number };
+        let remove_on_drop = RemoveOnDrop { table: Arc::clone(&self.0), key_and_sender, number };
         let fetch = begin(Arc::clone(&snapshot));
         let fetch_future = async move {
             let _leave = remove_on_drop;
@@ -91,7 +91,7 @@ impl SingleFlight {
         };
         let fetch_future = fetch_future.boxed().shared();
         // Another request may have inserted one meanwhile.
-        if let Some(waiter) = self.insert(key_and_priority, number, &fetch_future, &snapshot, generations) {
+        if let Some(waiter) = self.insert(key_and_sender, number, &fetch_future, &snapshot, generations) {
             return waiter;
         }
         Waiter { fetch_future, generations: snapshot, is_first: true }
@@ -99,25 +99,25 @@ impl SingleFlight {
 
     fn insert(
         &self,
-        key_and_priority: FlightKey,
+        key_and_sender: FlightKey,
         number: u64,
         fetch_future: &Shared<FetchFuture>,
         snapshot: &Arc<Snapshot>,
         generations: &Generations,
     ) -> Option<Waiter> {
         let mut flights = self.0.flights.lock();
-        if let Some(waiter) = find(&flights, key_and_priority, generations) {
+        if let Some(waiter) = find(&flights, key_and_sender, generations) {
             return Some(waiter);
         }
         let fetch_future = fetch_future.downgrade()?;
         let flight = Flight { number, generations: Arc::clone(snapshot), fetch_future };
-        flights.insert(key_and_priority, flight);
+        flights.insert(key_and_sender, flight);
         None
     }
 
     /// Joins a flight in progress, if there is one.
-    pub(super) fn in_flight(&self, key_and_priority: FlightKey, generations: &Generations) -> Option<Waiter> {
-        find(&self.0.flights.lock(), key_and_priority, generations)
+    pub(super) fn in_flight(&self, key_and_sender: FlightKey, generations: &Generations) -> Option<Waiter> {
+        find(&self.0.flights.lock(), key_and_sender, generations)
     }
 
     /// Detaches all flights that began before the current generations.
@@ -131,13 +131,9 @@ impl SingleFlight {
     }
 }
 
-/// A waiter for a flight that a request of this priority may join.
-fn find(
-    flights: &FxHashMap<FlightKey, Flight>,
-    (key, priority): FlightKey,
-    generations: &Generations,
-) -> Option<Waiter> {
-    priority.may_join().iter().find_map(|of| flights.get(&(key, *of))?.waiter(generations))
+/// A waiter for a flight that a request of this sender may join.
+fn find(flights: &FxHashMap<FlightKey, Flight>, (key, sender): FlightKey, generations: &Generations) -> Option<Waiter> {
+    sender.may_join().find_map(|of| flights.get(&(key, of))?.waiter(generations))
 }
 
 impl Flight {

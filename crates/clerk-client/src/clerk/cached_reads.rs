@@ -52,7 +52,7 @@ impl Clerk {
         let key = cache.cache.key(&parts);
         let tags = tags(&request);
         let priority = self.options.pace.map_or(Priority::High, |queue| queue.priority);
-        let policy = CachePolicy { priority, ..cache.policy };
+        let policy = CachePolicy { sender: priority.into(), ..cache.policy };
         let request = Arc::new(request);
         let fetch = || {
             let (clerk, request) = (self.clone(), Arc::clone(&request));

@@ -153,7 +153,10 @@ impl Loader {
             Ok((None, share)) => (Err(Error::missing_user()), share),
             Err(Full) => {
                 let reason = ShedReason::QueueFull;
-                (Err(Shed { reason, bucket: Bucket::Instance, retry_after: RETRY_AFTER }.into()), BatchShare::default())
+                (
+                    Err(Shed { reason, bucket: Bucket::Instance, cap: None, retry_after: RETRY_AFTER }.into()),
+                    BatchShare::default(),
+                )
             }
         }
     }

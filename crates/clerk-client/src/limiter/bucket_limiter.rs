@@ -192,11 +192,6 @@ impl BucketLimiter {
         Some(Room { requests, window: self.window(), may_explore: requests == limit })
     }
 
-    /// Blocks the bucket until this moment: other processes have used it.
-    pub(super) fn wait_for_others(&mut self, until: Moment) {
-        self.blocked_until = self.blocked_until.max(until);
-    }
-
     /// Whether a request may leave at `now` after `ahead` others, leaving a share of `reserve` of the limit. A returned
     /// moment is a lower bound.
     pub(super) fn admit(&mut self, now: Moment, ahead: u64, reserve: f64) -> Admission {
@@ -450,8 +445,14 @@ impl BucketLimiter {
         (self.window() / LATE).min(LATEST).mul_f64(random.clamp(0.0, 1.0))
     }
 
-    fn known_limit(&self) -> Option<u64> {
+    pub(super) fn known_limit(&self) -> Option<u64> {
         self.limit.or(self.limit_config.limit)
+    }
+
+    /// Requests that may leave per window.
+    pub(super) fn limit_at(&mut self, now: Moment) -> Option<u64> {
+        self.settle(now);
+        self.cap(now)
     }
 
     /// Requests allowed per window.

@@ -7,12 +7,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket_limiter::{Ending, LONGEST_HOLD, NAMELESS_HOLD};
 use super::counting_kind::CountingKind;
 use super::queue::Key;
-use super::{Limiter, Permit, Priority, key};
+use super::sender::{Rank, Sender};
+use super::{Limiter, Permit, key};
 use clerk_quota::fleet::FleetUsage;
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Scope};
@@ -22,11 +24,19 @@ const UNKNOWN_PROCESSES: u64 = 2;
 
 /// A rate limiter shared by all processes, for one Clerk instance.
 pub trait DistributedLimiter: fmt::Debug + Send + Sync + 'static {
-    /// Adds a request to the shared log if there is room.
-    fn take(&self, budget: BucketKey, room: Room) -> TakeFuture<'_>;
+    /// Adds a request to the shared log if there is room. `shares`: of callers in this bucket, if they have any.
+    ///
+    /// If there is no room, and the request's caller has a guarantee, the request claims it as by
+    /// [`DistributedLimiter::claim`]; otherwise its claim ends.
+    fn take(&self, budget: BucketKey, room: Room, shares: Option<SharedShares>) -> TakeFuture<'_>;
 
-    /// Adds a request that leaves whether or not there is room. Does not wait.
-    fn enter(&self, budget: BucketKey, window: Duration) -> Lease;
+    /// Adds a request that leaves whether or not there is room. `caller`: the name of its caller, if that has a share. Does
+    /// not wait.
+    fn enter(&self, budget: BucketKey, window: Duration, caller: Option<Arc<str>>) -> Lease;
+
+    /// Holds back room for a waiting request whose caller has a guarantee. `patience`: how much longer it waits at most;
+    /// zero withdraws the claim. Does not wait.
+    fn claim(&self, budget: BucketKey, claim: Claim, patience: Duration);
 
     /// Reports how a request ended. Does not wait. Entries whose end is lost expire after a while.
     fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd);
@@ -76,15 +86,68 @@ pub struct Room {
     pub may_explore: bool,
 }
 
+/// The shares of callers in a bucket, for a request to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedShares {
+    /// The callers with a guarantee, and that of the request.
+    pub callers: Vec<SharedCaller>,
+    /// Which of them sends the request.
+    pub own: Option<usize>,
+    /// [`Room::requests`] as long as the request is within its caller's guarantee.
+    pub guaranteed_room: u64,
+    /// The waiting request, among those of all processes.
+    pub ticket: u64,
+    /// How much longer it waits at most.
+    pub patience: Duration,
+}
+
+/// The share of one caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedCaller {
+    /// Its name, the same in all processes.
+    pub name: Arc<str>,
+    /// Guaranteed requests per window, over all processes. Others leave them to its requests that wait.
+    pub guarantee: u64,
+    /// Most requests in any period of one window, over all processes.
+    pub cap: Option<u64>,
+}
+
+/// A waiting request that claims the guarantee of its caller.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The name of the caller.
+    pub caller: Arc<str>,
+    /// The request, among those of all processes.
+    pub ticket: u64,
+}
+
 /// A request's entry in the shared log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Lease(pub u64);
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// Unique in this process.
+    pub id: u64,
+    /// The name of its caller, if that has a share.
+    pub caller: Option<Arc<str>>,
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoomFor {
+    /// Time until there may be.
+    pub wait: Duration,
+    /// Whether only the cap of the caller is used up.
+    pub is_capped: bool,
+}
 
 /// Result of [`DistributedLimiter::take`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// The entry, or the time until there may be room.
-    pub outcome: Result<Lease, Duration>,
+    /// The entry, or why there is none.
+    pub outcome: Result<Lease, NoRoomFor>,
+    /// Whether the request was within the guarantee of its caller.
+    pub is_guaranteed: bool,
+    /// Time until the caller is within its guarantee again; zero if it is, or has none.
+    pub guarantee_wait: Duration,
     /// Number of recently active processes, including this one.
     pub processes: u64,
     /// Requests of all processes in the log, without this one.
@@ -153,8 +216,10 @@ impl PendingPermit {
     /// Completes the permit.
     fn granted(mut self, lease: Option<(Lease, Duration)>, explores: bool) -> Option<Permit> {
         let mut permit = self.0.take()?;
-        permit.lease = lease;
-        permit.grant.set_explores(explores);
+        if let Some((lease, window)) = lease {
+            permit.set_lease(lease, window);
+        }
+        permit.set_explores(explores);
         Some(permit)
     }
 }
@@ -167,32 +232,108 @@ impl Drop for PendingPermit {
     }
 }
 
+/// A waiting request's claim to its caller's guarantee, where processes share limits. Withdrawn on drop.
+#[derive(Debug)]
+pub(super) struct ClaimGuard<'a> {
+    /// `None` if its caller has no guarantee.
+    claim: Option<(&'a Limiter, BucketKey, Claim)>,
+    /// Whether it was sent, so that it may arrive late.
+    is_sent: bool,
+    /// Whether a request for room made it, or may have.
+    is_asked: bool,
+}
+
+impl ClaimGuard<'_> {
+    /// The request waits for `patience` at most.
+    pub(super) fn send(&mut self, patience: Duration) {
+        if let Some((limiter, budget, claim)) = &self.claim
+            && let Some(shared) = &limiter.shared
+            && !(self.is_sent || self.is_asked || patience.is_zero())
+        {
+            shared.claim(*budget, claim.clone(), patience);
+            self.is_sent = true;
+        }
+    }
+}
+
+impl Drop for ClaimGuard<'_> {
+    fn drop(&mut self) {
+        if let Some((limiter, budget, claim)) = self.claim.take()
+            && let Some(shared) = &limiter.shared
+            && (self.is_sent || self.is_asked)
+        {
+            shared.claim(budget, claim, Duration::ZERO);
+        }
+    }
+}
+
+/// A request that was granted by this process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) key: Key,
+    pub(super) sender: Sender,
+    pub(super) ticket: u64,
+    /// How much longer it may wait.
+    pub(super) patience: Duration,
+}
+
 impl Limiter {
+    /// The claim of a request, which is not made yet.
+    pub(super) fn claim_guard(&self, key: Key, ticket: u64, caller: Option<Arc<str>>) -> ClaimGuard<'_> {
+        let caller = caller.filter(|_| self.shared.is_some());
+        let claim = caller.map(|caller| (self, key.into(), Claim { caller, ticket }));
+        ClaimGuard { claim, is_sent: false, is_asked: false }
+    }
+
     /// Acquires from the distributed limiter. On [`NoRoom`], the request has to wait again.
-    pub(super) async fn acquire_shared(&self, permit: Permit, key: Key, priority: Priority) -> Result<Permit, NoRoom> {
+    pub(super) async fn acquire_shared(
+        &self,
+        permit: Permit,
+        asking: Asking,
+        claim: &mut ClaimGuard<'_>,
+    ) -> Result<Permit, NoRoom> {
+        let Asking { key, sender, ticket, patience } = asking;
         let Some(budget) = &self.shared else { return Ok(permit) };
-        let Some(room) = self.state.lock().queue.room(key, priority) else { return Ok(permit) };
-        let grant = permit.grant;
+        let (room, shares) = {
+            let state = self.state.lock();
+            let Some(room) = state.queue.room(key, sender.priority.into()) else { return Ok(permit) };
+            (room, state.queue.shared_shares(key, sender.caller, (ticket, patience), self.clock.now()))
+        };
+        let grant = permit.grant();
         let pending = PendingPermit(Some(permit));
-        let taken = budget.take(key.into(), room).await;
+        claim.is_asked = true;
+        let taken = budget.take(key.into(), room, shares).await;
         let now = self.clock.now();
         let mut state = self.state.lock();
         let share_shrank = state.queue.set_processes(taken.as_ref().ok().map(|taken| taken.processes), grant, now);
         if let Ok(taken) = &taken {
-            state.queue.apply_shared_state(key, taken, now);
+            state.queue.apply_shared_state(key, sender.caller, taken, now);
         }
         let explores = taken.as_ref().is_ok_and(|taken| taken.explores);
+        let rank = match &taken {
+            Ok(taken) if taken.is_guaranteed => Rank::Guaranteed,
+            _ => sender.priority.into(),
+        };
         let lease = match taken.map(|taken| taken.outcome) {
-            Ok(Ok(lease)) => Some((lease, room.window)),
+            Ok(Ok(lease)) => {
+                claim.is_asked = false;
+                Some((lease, room.window))
+            }
+            // The caller's cap holds only its own requests; the queue knows of it.
+            Ok(Err(NoRoomFor { is_capped: true, .. })) => return Err(NoRoom),
             // Blocks the bucket before the slot is released, so that the next request does not ask in vain.
-            Ok(Err(wait)) => {
-                state.queue.wait_for_others(key, wait, now);
+            Ok(Err(NoRoomFor { wait, .. })) => {
+                state.queue.wait_for_others(key, rank, wait, now);
                 return Err(NoRoom);
             }
             // Granted by the whole limit: it has to be granted by the share again.
             Err(LimiterUnreachable) if share_shrank => return Err(NoRoom),
             Err(LimiterUnreachable) => None,
         };
+        // A share that is free again concerns requests that wait for it.
+        if let Some(to_wake) = state.queue.dispatch_shares(key, now) {
+            state.notify(&to_wake);
+        }
         drop(state);
         pending.granted(lease, explores).ok_or(NoRoom)
     }

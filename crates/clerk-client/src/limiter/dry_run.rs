@@ -11,7 +11,9 @@ use rustc_hash::FxHashMap;
 
 use super::bucket_limiter::Ending;
 use super::queue::{Enqueued, Grant, Key, Poll, Queue};
-use super::{Limiter, LimiterOptions, Priority, ShedReason, key};
+use super::sender::Sender;
+use super::shares::CallerShare;
+use super::{Limiter, LimiterOptions, ShedReason, key};
 use clerk_quota::route::Entity;
 use clerk_quota::{Bucket, Moment, Scope};
 
@@ -99,20 +101,26 @@ impl DryRunQueue {
         self.queue.reconfigure(options);
     }
 
+    pub(super) fn set_shares(&mut self, shares: Vec<CallerShare>, now: Moment) {
+        self.advance(now);
+        self.queue.set_shares(shares, self.now);
+        self.collect(self.now);
+    }
+
     /// Adds a request at `now`. `known` is the real queue, which knows the server.
     fn submit(
         &mut self,
         known: &mut Queue,
-        (key, priority): (Key, Priority),
+        (key, sender): (Key, Sender),
         now: Moment,
         max_wait: Duration,
     ) -> ThrottleForecast {
         let latency = known.latency().unwrap_or(UNKNOWN_LATENCY);
         self.queue.adopt(key, known, now);
-        match self.enter((key, priority), now, max_wait, latency) {
+        match self.enter((key, sender), now, max_wait, latency) {
             Entered::Now => ThrottleForecast::Now,
             Entered::Waiting => {
-                let earliest = self.queue.earliest(key, priority, now).filter(|at| *at > now);
+                let earliest = self.queue.earliest(key, sender, now).at.filter(|at| *at > now);
                 let next_end = self.in_flight.keys().next().map(|(at, _)| *at);
                 let wait = earliest.or(next_end).map_or(latency, |at| at.since(now));
                 ThrottleForecast::Queued { wait }
@@ -124,14 +132,14 @@ impl DryRunQueue {
     /// Adds a request at `now` that is in flight for `latency` once it has left.
     pub(super) fn enter(
         &mut self,
-        (key, priority): (Key, Priority),
+        (key, sender): (Key, Sender),
         now: Moment,
         max_wait: Duration,
         latency: Duration,
     ) -> Entered {
         self.advance(now);
         let deadline = now.after(max_wait);
-        let (entered, _) = self.queue.enqueue(key, priority, now, deadline);
+        let (entered, _) = self.queue.enqueue(key, sender, now, deadline);
         self.collect(now);
         match entered {
             Enqueued::Go(_, grant) => {
@@ -180,11 +188,13 @@ impl DryRunQueue {
 
     /// When the first head may leave, if that depends on time only.
     fn next_turn(&mut self) -> Option<Moment> {
-        let looks = self.queue.heads().into_iter().filter_map(|(key, id)| match self.queue.poll(key, id, self.now).0 {
-            Poll::Wait(look) => look,
-            Poll::Go(grant) => {
-                self.queue.put_grant(id, grant);
-                Some(self.now)
+        let looks = self.queue.firsts(self.now).into_iter().filter_map(|(key, id)| {
+            match self.queue.poll(key, id, self.now).0 {
+                Poll::Wait(look) => look.map(|look| look.at),
+                Poll::Go(grant) => {
+                    self.queue.put_grant(id, grant);
+                    Some(self.now)
+                }
             }
         });
         looks.min().map(|at| at.max(self.now))
@@ -220,29 +230,35 @@ impl Limiter {
         &self,
         bucket: Bucket,
         entity: Option<Entity>,
-        priority: Priority,
+        sender: impl Into<Sender>,
         max_wait: Duration,
     ) -> ThrottleForecast {
         if bucket.scope() == Scope::Unlimited {
             return ThrottleForecast::Now;
         }
         let state = &mut *self.state.lock();
-        let options = state.queue.options();
-        let dry_run = state.dry_run.get_or_insert_with(|| Box::new(DryRunQueue::new(options)));
-        dry_run.submit(&mut state.queue, (key(bucket, entity), priority), self.clock.now(), max_wait)
+        let now = self.clock.now();
+        if state.dry_run.is_none() {
+            let mut dry_run = DryRunQueue::new(state.queue.options());
+            dry_run.set_shares(state.queue.shares().to_vec(), now);
+            state.dry_run = Some(Box::new(dry_run));
+        }
+        let Some(dry_run) = &mut state.dry_run else { return ThrottleForecast::Now };
+        dry_run.submit(&mut state.queue, (key(bucket, entity), sender.into()), now, max_wait)
     }
 
     /// Returns whether a request would have to wait now, given the requests really sent.
     #[must_use]
-    pub fn would_throttle(&self, bucket: Bucket, entity: Option<Entity>, priority: Priority) -> bool {
+    pub fn would_throttle(&self, bucket: Bucket, entity: Option<Entity>, sender: impl Into<Sender>) -> bool {
         bucket.scope() != Scope::Unlimited
-            && self.state.lock().queue.would_throttle(key(bucket, entity), priority, self.clock.now())
+            && self.state.lock().queue.would_throttle(key(bucket, entity), sender.into(), self.clock.now())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limiter::Priority;
     use clerk_quota::Limit;
 
     const WINDOW: Duration = Duration::from_secs(10);
@@ -270,7 +286,7 @@ mod tests {
         fn submit(&mut self, requests: u32, priority: Priority, now: u64) -> [u32; 3] {
             let mut counts = [0; 3];
             for _ in 0..requests {
-                match self.dry_run.submit(&mut self.known, (KEY, priority), at(now), self.max_wait) {
+                match self.dry_run.submit(&mut self.known, (KEY, priority.into()), at(now), self.max_wait) {
                     ThrottleForecast::Now => counts[0] += 1,
                     ThrottleForecast::Queued { .. } => counts[1] += 1,
                     ThrottleForecast::Shed(_) => counts[2] += 1,
@@ -311,8 +327,12 @@ mod tests {
     fn queued_forecast_estimates_the_wait() {
         let mut simulation = Simulation::new(30);
         simulation.submit(40, Priority::High, 0);
-        let forecast =
-            simulation.dry_run.submit(&mut simulation.known, (KEY, Priority::High), at(1_000), simulation.max_wait);
+        let forecast = simulation.dry_run.submit(
+            &mut simulation.known,
+            (KEY, Priority::High.into()),
+            at(1_000),
+            simulation.max_wait,
+        );
         let ThrottleForecast::Queued { wait } = forecast else { panic!("{forecast:?}") };
         assert!((8.0..10.5).contains(&wait.as_secs_f64()), "{wait:?}");
     }

@@ -9,16 +9,22 @@
 
 mod aimd;
 mod bucket_limiter;
+mod bucket_queue;
+mod caller_lane;
 mod counting_kind;
 mod distributed;
 mod dry_run;
+mod lanes;
 #[cfg(feature = "test-util")]
 mod memory;
 mod options;
+mod permit;
 mod queue;
 #[cfg(feature = "redis")]
 mod redis;
+mod sender;
 mod server_quota;
+mod shares;
 mod shed;
 pub mod simulation;
 mod sliding_counter;
@@ -26,7 +32,9 @@ mod stats;
 mod window_log;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,24 +42,28 @@ use tokio::sync::Notify;
 
 pub use counting_kind::CountingKind;
 pub use distributed::{
-    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, Sharing, TakeFuture, Taken, UsageFuture,
+    BucketKey, Claim, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, NoRoomFor, Room, SharedCaller,
+    SharedShares, Sharing, TakeFuture, Taken, UsageFuture,
 };
 pub use dry_run::ThrottleForecast;
 #[cfg(feature = "test-util")]
 pub use memory::MemoryDistributedLimiter;
 pub use options::{LimiterOptions, MAX_IN_FLIGHT};
+pub use permit::Permit;
 #[cfg(feature = "redis")]
 pub use redis::RedisLimiter;
+pub use sender::Sender;
+pub use shares::{CallerRules, CallerShare, CallerUsage};
 pub use shed::{Shed, ShedReason};
 pub use stats::LimiterStats;
 
-use bucket_limiter::Ending;
 use clerk_quota::clock::Clock;
 use clerk_quota::route::Entity;
-use clerk_quota::{Bucket, Moment, Observation, Scope};
-use distributed::NoRoom;
+use clerk_quota::{Bucket, CallerId, Moment, Observation, Scope};
+use distributed::{Asking, NoRoom};
 use dry_run::DryRunQueue;
 use queue::{Enqueued, Grant, Key, Poll, Queue};
+use sender::Rank;
 
 /// Priority of a request; equal ones leave in order of arrival. Probes bypass the limiter: a late one is useless.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,6 +136,10 @@ pub struct Limiter {
     clock: Arc<Clock>,
     state: Mutex<State>,
     shared: Option<Arc<dyn DistributedLimiter>>,
+    /// Whether any caller has a share, for a look without the lock.
+    has_shares: AtomicBool,
+    /// Random: where processes share limits, none has the tickets of another.
+    first_ticket: u64,
 }
 
 #[derive(Debug)]
@@ -161,7 +177,10 @@ impl Limiter {
         shared: Option<Arc<dyn DistributedLimiter>>,
     ) -> Arc<Self> {
         let queue = Queue::new(options, fastrand::Rng::new()).shared(shared.is_some());
-        Arc::new(Self { clock, state: Mutex::new(State { queue, waiters: HashMap::new(), dry_run: None }), shared })
+        // Not of the generator that tests seed.
+        let first_ticket = RandomState::new().hash_one(0_u8);
+        let state = Mutex::new(State { queue, waiters: HashMap::new(), dry_run: None });
+        Arc::new(Self { clock, state, shared, has_shares: AtomicBool::new(false), first_ticket })
     }
 
     /// Applies new options; what was observed is kept.
@@ -186,39 +205,46 @@ impl Limiter {
         self: &Arc<Self>,
         bucket: Bucket,
         entity: Option<Entity>,
-        priority: Priority,
+        sender: impl Into<Sender>,
         max_wait: Duration,
     ) -> Result<Permit, Shed> {
+        let sender = sender.into();
         if bucket.scope() == Scope::Unlimited {
-            return Ok(self.pass(bucket, entity));
+            return Ok(self.pass(bucket, entity, sender));
         }
         let key = key(bucket, entity);
         let from = self.clock.now();
         let deadline = from.after(max_wait);
-        let (id, mut entered) = self.enqueue(key, priority, from, deadline)?;
+        let Acquiring { id, guaranteed, state: mut entered } = self.enqueue(key, sender, from, deadline)?;
+        let ticket = self.first_ticket.wrapping_add(id);
+        let mut claim = self.claim_guard(key, ticket, guaranteed);
         let mut has_waited = false;
         loop {
             let grant = match entered {
                 AcquireState::Go(grant) => grant,
                 AcquireState::Wait(slot) => {
                     has_waited = true;
-                    self.wait(slot, priority, deadline).await?
+                    claim.send(deadline.since(self.clock.now()));
+                    self.wait(slot, sender, deadline).await?
                 }
             };
-            match self.acquire_shared(self.permit(grant), key, priority).await {
+            let patience = deadline.since(self.clock.now());
+            let asking = Asking { key, sender, ticket, patience };
+            match self.acquire_shared(self.permit(grant), asking, &mut claim).await {
                 Ok(mut permit) => {
                     // The round trip to the distributed limiter does not count as queueing.
-                    permit.waited = if has_waited { self.clock.now().since(from) } else { Duration::ZERO };
-                    self.state.lock().queue.waited(permit.waited);
+                    let waited = if has_waited { self.clock.now().since(from) } else { Duration::ZERO };
+                    permit.set_waited(waited);
+                    self.state.lock().queue.waited(waited);
                     return Ok(permit);
                 }
-                Err(NoRoom) => entered = AcquireState::Wait(self.put_back(key, id, priority)),
+                Err(NoRoom) => entered = AcquireState::Wait(self.put_back(key, id, sender)),
             }
         }
     }
 
     /// Waits for the grant.
-    async fn wait(&self, mut slot: QueueSlot, priority: Priority, deadline: Moment) -> Result<Grant, Shed> {
+    async fn wait(&self, mut slot: QueueSlot, sender: Sender, deadline: Moment) -> Result<Grant, Shed> {
         loop {
             let now = self.clock.now();
             let look = match self.poll(&slot, now) {
@@ -228,11 +254,12 @@ impl Limiter {
                 }
                 Poll::Wait(look) => look,
             };
-            if now >= deadline || (self.shared.is_some() && look.is_some_and(|look| look > deadline)) {
+            let is_vain = look.is_some_and(|look| look.is_bound && look.at > deadline);
+            if now >= deadline || (self.shared.is_some() && is_vain) {
                 slot.left = true;
-                return Err(slot.expire(priority, now));
+                return Err(slot.expire(sender, now));
             }
-            let until = look.map_or(deadline, |look| look.min(deadline));
+            let until = look.map_or(deadline, |look| look.at.min(deadline));
             tokio::select! {
                 biased;
                 () = slot.waiter.notified() => {}
@@ -248,17 +275,18 @@ impl Limiter {
         polled
     }
 
-    /// Admits a request at once and counts it. For probes.
-    pub fn pass(self: &Arc<Self>, bucket: Bucket, entity: Option<Entity>) -> Permit {
-        let key = key(bucket, entity);
-        let (grant, room) = {
+    /// Admits a request at once and counts it. For probes, and for applications whose requests do not wait.
+    pub fn pass(self: &Arc<Self>, bucket: Bucket, entity: Option<Entity>, sender: impl Into<Sender>) -> Permit {
+        let (key, sender) = (key(bucket, entity), sender.into());
+        let (grant, room, caller) = {
             let mut state = self.state.lock();
-            let grant = state.queue.pass(key, self.clock.now());
-            (grant, self.shared.as_ref().and_then(|_| state.queue.room(key, Priority::High)))
+            let grant = state.queue.pass(key, sender, self.clock.now());
+            let room = self.shared.as_ref().and_then(|_| state.queue.room(key, Rank::High));
+            (grant, room, room.and_then(|_| state.queue.name_of_share(key, sender.caller)))
         };
         let mut permit = self.permit(grant);
         if let (Some(budget), Some(room)) = (&self.shared, room) {
-            permit.lease = Some((budget.enter(key.into(), room.window), room.window));
+            permit.set_lease(budget.enter(key.into(), room.window, caller), room.window);
         }
         permit
     }
@@ -284,6 +312,48 @@ impl Limiter {
         self.state.lock().queue.restore(key(bucket, entity), (started, ended), now);
     }
 
+    /// Replaces the shares of all callers, in the limit of the instance's bucket. What they have used is kept.
+    ///
+    /// A caller within its guarantee is sent first, and waits at most a window for what was lent to others. A caller at its
+    /// cap waits, and holds up no other. Callers without a share have no guarantee and no cap.
+    pub fn set_shares(&self, shares: Vec<CallerShare>) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        if let Some(dry_run) = &mut state.dry_run {
+            dry_run.set_shares(shares.clone(), now);
+        }
+        self.has_shares.store(!shares.is_empty(), Ordering::Relaxed);
+        let to_wake = state.queue.set_shares(shares, now);
+        state.notify(&to_wake);
+    }
+
+    /// Returns what a caller's share means for its requests.
+    #[must_use]
+    pub fn caller_rules(&self, caller: CallerId) -> CallerRules {
+        if !self.has_shares.load(Ordering::Relaxed) {
+            return CallerRules::default();
+        }
+        self.state.lock().queue.caller_rules(caller)
+    }
+
+    /// Refuses a request of a paused caller. A pause ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error, which also counts, if the caller is paused.
+    pub fn check_paused(&self, caller: CallerId) -> Result<(), Shed> {
+        if !self.has_shares.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.state.lock().queue.check_paused(caller, self.clock.now())
+    }
+
+    /// Returns the shares of all callers in requests, and what they use.
+    #[must_use]
+    pub fn caller_usage(&self) -> Vec<CallerUsage> {
+        self.state.lock().queue.caller_usage(self.clock.now())
+    }
+
     /// Returns the counters and the current state.
     #[must_use]
     pub fn stats(&self) -> LimiterStats {
@@ -292,28 +362,24 @@ impl Limiter {
         LimiterStats { sharing, ..state.queue.stats() }
     }
 
-    fn enqueue(
-        self: &Arc<Self>,
-        key: Key,
-        priority: Priority,
-        now: Moment,
-        deadline: Moment,
-    ) -> Result<(u64, AcquireState), Shed> {
+    fn enqueue(self: &Arc<Self>, key: Key, sender: Sender, now: Moment, deadline: Moment) -> Result<Acquiring, Shed> {
         let mut state = self.state.lock();
-        let (entry, to_wake) = state.queue.enqueue(key, priority, now, deadline);
+        let (entry, to_wake) = state.queue.enqueue(key, sender, now, deadline);
         state.notify(&to_wake);
-        match entry {
-            Enqueued::Go(id, grant) => Ok((id, AcquireState::Go(grant))),
-            Enqueued::Shed(shed) => Err(shed),
-            Enqueued::Wait(id) => Ok((id, AcquireState::Wait(self.slot(&mut state, key, id)))),
-        }
+        let (id, entered) = match entry {
+            Enqueued::Go(id, grant) => (id, AcquireState::Go(grant)),
+            Enqueued::Shed(shed) => return Err(shed),
+            Enqueued::Wait(id) => (id, AcquireState::Wait(self.slot(&mut state, key, id))),
+        };
+        let guaranteed = self.shared.as_ref().and_then(|_| state.queue.name_of_guarantee(key, sender.caller));
+        Ok(Acquiring { id, guaranteed, state: entered })
     }
 
     /// Requeues a granted request that the distributed limiter rejected.
-    fn put_back(self: &Arc<Self>, key: Key, id: u64, priority: Priority) -> QueueSlot {
+    fn put_back(self: &Arc<Self>, key: Key, id: u64, sender: Sender) -> QueueSlot {
         let mut state = self.state.lock();
         let slot = self.slot(&mut state, key, id);
-        let to_wake = state.queue.put_back(key, id, priority, self.clock.now());
+        let to_wake = state.queue.put_back(key, id, sender, self.clock.now());
         state.notify(&to_wake);
         slot
     }
@@ -325,7 +391,7 @@ impl Limiter {
     }
 
     fn permit(self: &Arc<Self>, grant: Grant) -> Permit {
-        Permit { limiter: Arc::clone(self), grant, waited: Duration::ZERO, ended: false, is_held: false, lease: None }
+        Permit::new(Arc::clone(self), grant)
     }
 
     fn dispatch(&self) {
@@ -337,6 +403,14 @@ impl Limiter {
 
 fn key(bucket: Bucket, entity: Option<Entity>) -> Key {
     (bucket, entity.filter(|_| bucket.scope() == Scope::Entity))
+}
+
+/// A request in [`Limiter::acquire`].
+struct Acquiring {
+    id: u64,
+    /// The name of its caller, if that has a guarantee that other processes must know of.
+    guaranteed: Option<Arc<str>>,
+    state: AcquireState,
 }
 
 /// State of a request in [`Limiter::acquire`].
@@ -356,9 +430,9 @@ struct QueueSlot {
 }
 
 impl QueueSlot {
-    fn expire(&self, priority: Priority, now: Moment) -> Shed {
+    fn expire(&self, sender: Sender, now: Moment) -> Shed {
         let mut state = self.limiter.state.lock();
-        let (shed, to_wake) = state.queue.expire(self.key, self.id, priority, now);
+        let (shed, to_wake) = state.queue.expire(self.key, self.id, sender, now);
         state.notify(&to_wake);
         shed
     }
@@ -372,91 +446,5 @@ impl Drop for QueueSlot {
             let to_wake = state.queue.leave(self.key, self.id, self.limiter.clock.now());
             state.notify(&to_wake);
         }
-    }
-}
-
-/// Permission to send one request. The request is in flight until the permit is dropped.
-///
-/// If it is dropped without an outcome, Clerk may have counted the request.
-#[derive(Debug)]
-#[must_use = "dropping it ends the request"]
-pub struct Permit {
-    limiter: Arc<Limiter>,
-    grant: Grant,
-    waited: Duration,
-    ended: bool,
-    /// Whether its slot is released while the reader of the response is slow.
-    is_held: bool,
-    /// Entry in the distributed log, and how long it stays there after its end.
-    lease: Option<(Lease, Duration)>,
-}
-
-impl Permit {
-    /// Returns the time spent in the queue; zero if it was admitted at once.
-    #[must_use]
-    pub const fn waited(&self) -> Duration {
-        self.waited
-    }
-
-    /// Reports the head of the response.
-    pub fn answered(&mut self, observation: &Observation) {
-        self.end(Ending::Answered(observation));
-    }
-
-    /// Reports a response that belongs to another bucket than the permit's.
-    pub fn learn(&self, observation: &Observation) {
-        self.limiter.observe(observation);
-    }
-
-    /// Reports that the request was not sent.
-    pub fn unsent(&mut self) {
-        self.end(Ending::Unsent);
-    }
-
-    /// Releases the slot while the reader of the response is slow.
-    ///
-    /// Does nothing if too many responses are held already.
-    pub fn hold(&mut self) {
-        if self.is_held {
-            return;
-        }
-        let mut state = self.limiter.state.lock();
-        if let Some(to_wake) = state.queue.hold(|| self.limiter.clock.now()) {
-            self.is_held = true;
-            state.notify(&to_wake);
-        }
-    }
-
-    /// Takes the slot again: the reader continues, and more data must come from Clerk.
-    pub fn resume(&mut self) {
-        if std::mem::take(&mut self.is_held) {
-            self.limiter.state.lock().queue.resume();
-        }
-    }
-
-    fn end(&mut self, ending: Ending<'_>) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        if let Some(lease) = self.lease.take() {
-            self.limiter.report_end(self.grant.key(), lease, ending);
-        }
-        let mut state = self.limiter.state.lock();
-        let now = self.limiter.clock.now();
-        state.queue.end(self.grant, ending, now);
-        let to_wake = state.queue.dispatch(now);
-        state.notify(&to_wake);
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.end(Ending::Lost);
-        let mut state = self.limiter.state.lock();
-        if self.is_held {
-            state.queue.resume();
-        }
-        let to_wake = state.queue.release(|| self.limiter.clock.now());
-        state.notify(&to_wake);
     }
 }

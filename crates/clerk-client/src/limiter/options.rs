@@ -1,6 +1,6 @@
 //! Options of the limiter.
 
-use super::Priority;
+use super::sender::Rank;
 use clerk_quota::{Environment, Limit};
 
 /// Default limit of concurrent requests to Clerk.
@@ -19,7 +19,7 @@ pub struct LimiterOptions {
     /// Maximum number of concurrent requests to Clerk, over all buckets; at least 1. It bounds connections, not the
     /// rate. As many responses again may be held back by slow readers.
     pub max_in_flight: usize,
-    /// Maximum number of queued requests, over all buckets.
+    /// Maximum number of queued requests, over all buckets. Each caller with a share has as many places of its own.
     pub max_queue: usize,
 }
 
@@ -46,10 +46,11 @@ impl Default for LimiterOptions {
 }
 
 impl LimiterOptions {
-    pub(super) const fn reserve_of(&self, priority: Priority) -> f64 {
-        match priority {
-            Priority::High => 0.0,
-            Priority::Low => self.reserve,
+    /// A guaranteed request does not leave the reserve: guarantees and reserve together are at most the limit.
+    pub(super) const fn reserve_of(&self, rank: Rank) -> f64 {
+        match rank {
+            Rank::Guaranteed | Rank::High => 0.0,
+            Rank::Low => self.reserve,
         }
     }
 }

@@ -1,16 +1,20 @@
 //! Queues of all buckets, and which request leaves next. Pure: time and randomness are passed in.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use super::bucket_limiter::{Admission, BucketLimiter, Ending, LimitConfig};
+use super::bucket_queue::{BucketQueue, Earliest, Turn};
 use super::counting_kind::Counting;
-use super::distributed::{Room, Sharing, Taken};
-use super::{LimiterOptions, LimiterStats, Priority, Shed, ShedReason};
+use super::distributed::Sharing;
+use super::lanes::{Head, LaneId};
+use super::sender::Sender;
+use super::shares::{CallerRules, CallerShare, CallerUsage};
+use super::{LimiterOptions, LimiterStats, Shed, ShedReason};
 use clerk_quota::route::Entity;
-use clerk_quota::{Bucket, Moment, Observation};
+use clerk_quota::{Bucket, CallerId, Moment, Observation};
 
 /// Weight of the moving average of the latency, in requests.
 const LATENCIES: u32 = 8;
@@ -21,10 +25,15 @@ const SWEEP_AT: usize = 4096;
 /// A bucket and, for buckets per user, organization or membership, its entity.
 pub(super) type Key = (Bucket, Option<Entity>);
 
+/// The bucket that callers have shares of.
+const INSTANCE: Key = (Bucket::Instance, None);
+
 /// An admitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grant {
     key: Key,
+    /// The lane of its caller, if that has a share.
+    lane: Option<LaneId>,
     sent: Moment,
     /// Whether its response reveals how the server counts.
     explores: bool,
@@ -53,12 +62,22 @@ pub(super) enum Enqueued {
 pub(super) enum Poll {
     Go(Grant),
     /// Poll again at this moment, or when woken.
-    Wait(Option<Moment>),
+    Wait(Option<Look>),
+}
+
+/// When a waiting request has to poll again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) at: Moment,
+    /// Whether it cannot leave earlier.
+    pub(super) is_bound: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Queue {
     options: LimiterOptions,
+    /// Shares in the limit of the instance's bucket.
+    shares: Vec<CallerShare>,
     /// Boxed: a map node reserves room for eleven values.
     queues: BTreeMap<Key, Box<BucketQueue>>,
     /// Keys with waiting requests.
@@ -82,24 +101,11 @@ pub(super) struct Queue {
     latency: Option<Duration>,
 }
 
-#[derive(Debug)]
-struct BucketQueue {
-    limiter: BucketLimiter,
-    /// By priority; ids increase with time.
-    waiting: [VecDeque<u64>; Priority::ALL.len()],
-}
-
-impl BucketQueue {
-    /// The next request.
-    fn head(&self) -> Option<(Priority, u64)> {
-        Priority::ALL.into_iter().find_map(|priority| Some((priority, *self.waiting[priority.index()].front()?)))
-    }
-}
-
 impl Queue {
     pub(super) fn new(options: LimiterOptions, rng: fastrand::Rng) -> Self {
         Self {
             options,
+            shares: Vec::new(),
             queues: BTreeMap::new(),
             busy: BTreeSet::new(),
             sweep_at: SWEEP_AT,
@@ -130,53 +136,77 @@ impl Queue {
         self.options = options;
     }
 
+    /// Replaces the shares of callers. Returns the ids to wake.
+    pub(super) fn set_shares(&mut self, shares: Vec<CallerShare>, now: Moment) -> Vec<u64> {
+        if shares != self.shares {
+            if let Some(bucket_queue) = self.queues.get_mut(&INSTANCE) {
+                bucket_queue.lanes.set_shares(&shares);
+            }
+            self.shares = shares;
+        }
+        self.dispatch(now)
+    }
+
+    /// The shares in requests, and what callers use.
+    pub(super) fn caller_usage(&mut self, now: Moment) -> Vec<CallerUsage> {
+        if self.shares.is_empty() {
+            return Vec::new();
+        }
+        let bucket_queue = self.bucket_queue(INSTANCE, now);
+        let view = bucket_queue.view(now);
+        bucket_queue.lanes.usage(view)
+    }
+
+    pub(super) fn caller_rules(&self, caller: CallerId) -> CallerRules {
+        let share = self.shares.iter().find(|share| share.caller == caller);
+        share.map_or(CallerRules::default(), |share| CallerRules { has_share: true, always_waits: share.always_waits })
+    }
+
+    /// Refuses a request of a paused caller.
+    pub(super) fn check_paused(&mut self, caller: CallerId, now: Moment) -> Result<(), Shed> {
+        let mut paused = self.shares.iter().filter(|share| share.caller == caller);
+        let until = paused.find_map(|share| share.paused_until.filter(|until| now < *until));
+        until.map_or(Ok(()), |until| {
+            Err(self.shed(INSTANCE, Some(caller), (ShedReason::CallerPaused, Some(until)), now))
+        })
+    }
+
     /// Adds a request at `now` that waits until `deadline`.
-    pub(super) fn enqueue(
-        &mut self,
-        key: Key,
-        priority: Priority,
-        now: Moment,
-        deadline: Moment,
-    ) -> (Enqueued, Vec<u64>) {
+    pub(super) fn enqueue(&mut self, key: Key, sender: Sender, now: Moment, deadline: Moment) -> (Enqueued, Vec<u64>) {
         let id = self.next_id;
         self.next_id += 1;
-        if self.busy.is_empty() && self.may_leave(key, priority, now) {
+        if self.busy.is_empty() && self.may_leave(key, sender, now) {
             // No other request waits, and so it does not, either.
-            return (Enqueued::Go(id, self.admit(key, priority, now)), Vec::new());
+            return (Enqueued::Go(id, self.admit(key, sender, now)), Vec::new());
         }
-        self.bucket_queue(key, now).waiting[priority.index()].push_back(id);
+        self.bucket_queue(key, now).lanes.insert(id, sender);
         self.busy.insert(key);
         self.waiting += 1;
         let to_wake = self.dispatch(now);
         if let Some(grant) = self.granted.remove(&id) {
             return (Enqueued::Go(id, grant), to_wake);
         }
-        let earliest = self.earliest(key, priority, now);
-        let reason = if earliest.is_some_and(|at| at > deadline) {
-            Some(ShedReason::WaitTooLong)
+        let earliest = self.earliest(key, sender, now);
+        let reason = if earliest.at.is_some_and(|at| at > deadline) {
+            Some(earliest.reason)
         } else {
-            (self.waiting > self.options.max_queue).then_some(ShedReason::QueueFull)
+            self.is_full_for(key, sender, now, deadline).then_some(ShedReason::QueueFull)
         };
         let Some(reason) = reason else { return (Enqueued::Wait(id), to_wake) };
         self.remove(key, id);
-        (Enqueued::Shed(self.shed(key, reason, earliest, now)), to_wake)
+        (Enqueued::Shed(self.shed(key, sender.caller, (reason, earliest.at), now)), to_wake)
     }
 
-    /// Returns a granted request to its position, after the distributed limiter rejected it.
-    pub(super) fn put_back(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> Vec<u64> {
-        let bucket_queue = self.bucket_queue(key, now);
-        let waiting = &mut bucket_queue.waiting[priority.index()];
-        waiting.insert(waiting.partition_point(|other| *other < id), id);
-        self.busy.insert(key);
-        self.waiting += 1;
-        let admitted = &mut self.stats.admitted[priority.index()];
-        *admitted = admitted.saturating_sub(1);
-        self.dispatch(now)
-    }
-
-    /// What all processes together may use at this priority. `None` if no limit is known.
-    pub(super) fn room(&self, key: Key, priority: Priority) -> Option<Room> {
-        self.queues.get(&key)?.limiter.room(self.options.reserve_of(priority))
+    /// Whether the queue has no place for the request that came last. Each caller with a share has a queue of its own, so
+    /// that one at its cap leaves the others theirs; and what is guaranteed always has a place.
+    fn is_full_for(&mut self, key: Key, sender: Sender, now: Moment, deadline: Moment) -> bool {
+        let of_callers = self.queues.get(&INSTANCE).map_or(0, |bucket_queue| bucket_queue.lanes.len_of_callers());
+        let most = self.options.max_queue;
+        let Some(bucket_queue) = self.queues.get_mut(&key) else { return false };
+        match bucket_queue.lanes.lane(sender.caller) {
+            Some(lane) => lane.len() > most as u64 && !bucket_queue.is_guaranteed_by(sender, now, deadline),
+            None => self.waiting.saturating_sub(of_callers) > most,
+        }
     }
 
     /// Length of the bucket's window, as far as known.
@@ -190,14 +220,6 @@ impl Queue {
         self.bucket_queue(key, now).limiter.restore(sent_and_ended, now);
     }
 
-    /// Applies the state of the distributed log.
-    pub(super) fn apply_shared_state(&mut self, key: Key, taken: &Taken, now: Moment) {
-        self.set_counting(self.counting.with_kind(taken.counting));
-        if let Some(bucket_queue) = self.queues.get_mut(&key) {
-            bucket_queue.limiter.apply_shared_state(taken, now);
-        }
-    }
-
     /// How the server counts holds for the whole instance.
     fn set_counting(&mut self, counting: Counting) {
         if std::mem::replace(&mut self.counting, counting) != counting {
@@ -205,65 +227,30 @@ impl Queue {
         }
     }
 
-    /// Applies the number of processes from the distributed limiter, `None` if it is unreachable. Returns whether this
-    /// process has switched to its local share since the request was granted.
-    pub(super) fn set_processes(&mut self, processes: Option<u64>, grant: Grant, now: Moment) -> bool {
-        let before = self.sharing;
-        self.sharing = Sharing { reachable: processes.is_some(), processes: processes.or(before.processes) };
-        match (before.reachable, self.sharing.reachable) {
-            (true, false) => {
-                let part = self.sharing.part();
-                self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.use_local_share(part, now));
-                self.local_since = now;
-                true
-            }
-            (false, true) => {
-                self.queues.values_mut().for_each(|bucket_queue| bucket_queue.limiter.leave_local_share(now));
-                false
-            }
-            (false, false) => grant.sent < self.local_since,
-            (true, true) => false,
-        }
-    }
-
-    /// How the limits are shared.
-    pub(super) const fn sharing(&self) -> Sharing {
-        self.sharing
-    }
-
-    /// Blocks a bucket for `wait` plus jitter, at most twice `wait`: other processes have used it.
-    pub(super) fn wait_for_others(&mut self, key: Key, wait: Duration, now: Moment) {
-        let random = self.rng.f64();
-        if let Some(bucket_queue) = self.queues.get_mut(&key) {
-            let late = bucket_queue.limiter.jitter(random).min(wait);
-            bucket_queue.limiter.wait_for_others(now.after(wait + late));
-        }
-    }
-
     /// Admits a request at once, whatever the limits.
-    pub(super) fn pass(&mut self, key: Key, now: Moment) -> Grant {
+    pub(super) fn pass(&mut self, key: Key, sender: Sender, now: Moment) -> Grant {
         let random = self.rng.f64();
-        let explores = self.bucket_queue(key, now).limiter.begin(now, random);
+        let (lane, explores) = self.bucket_queue(key, now).begin(sender, now, random);
         self.in_flight += 1;
-        Grant { key, sent: now, explores }
+        Grant { key, lane, sent: now, explores }
     }
 
     /// Whether a request would have to wait now.
-    pub(super) fn would_throttle(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
-        self.bucket_queue(key, now).head().is_some() || !self.may_leave(key, priority, now)
+    pub(super) fn would_throttle(&mut self, key: Key, sender: Sender, now: Moment) -> bool {
+        self.bucket_queue(key, now).head(now).is_some() || !self.may_leave(key, sender, now)
     }
 
     /// Whether a request may leave now if none waits.
-    fn may_leave(&mut self, key: Key, priority: Priority, now: Moment) -> bool {
-        let reserve = self.options.reserve_of(priority);
-        self.in_flight < self.options.max_in_flight
-            && self.bucket_queue(key, now).limiter.admit(now, 0, reserve) == Admission::Now
+    fn may_leave(&mut self, key: Key, sender: Sender, now: Moment) -> bool {
+        let options = self.options;
+        self.in_flight < options.max_in_flight
+            && self.bucket_queue(key, now).admit_first(sender, now, &options).is_some()
     }
 
     /// Lets a request leave that may.
-    fn admit(&mut self, key: Key, priority: Priority, now: Moment) -> Grant {
-        self.stats.admitted[priority.index()] += 1;
-        self.pass(key, now)
+    fn admit(&mut self, key: Key, sender: Sender, now: Moment) -> Grant {
+        self.stats.admitted[sender.priority.index()] += 1;
+        self.pass(key, sender, now)
     }
 
     /// State of a waiting request, and the ids to wake.
@@ -271,24 +258,18 @@ impl Queue {
         if let Some(grant) = self.granted.remove(&id) {
             return (Poll::Go(grant), Vec::new());
         }
-        match self.admission(key, id, now) {
-            Some(Admission::At(at)) => (Poll::Wait(Some(at)), Vec::new()),
+        let bucket_queue = self.queues.get_mut(&key);
+        match bucket_queue.and_then(|bucket_queue| bucket_queue.look(id, now, &self.options)) {
+            Some(Turn::At(look)) => (Poll::Wait(Some(look)), Vec::new()),
             // Its moment has come since the last dispatch, and nothing else dispatches now.
-            Some(Admission::Now) if self.in_flight < self.options.max_in_flight => {
+            Some(Turn::Now) if self.in_flight < self.options.max_in_flight => {
                 let to_wake = self.dispatch(now);
                 let polled = self.granted.remove(&id).map_or(Poll::Wait(None), Poll::Go);
                 (polled, to_wake)
             }
             // The end of a request dispatches.
-            Some(Admission::Now | Admission::OnAnswer) | None => (Poll::Wait(None), Vec::new()),
+            Some(Turn::Now) | None => (Poll::Wait(None), Vec::new()),
         }
-    }
-
-    /// Whether the head of a queue may leave.
-    fn admission(&mut self, key: Key, id: u64, now: Moment) -> Option<Admission> {
-        let bucket_queue = self.queues.get_mut(&key)?;
-        let (priority, _) = bucket_queue.head().filter(|(_, head)| *head == id)?;
-        Some(bucket_queue.limiter.admit(now, 0, self.options.reserve_of(priority)))
     }
 
     /// Removes a request. Returns the ids to wake.
@@ -302,10 +283,10 @@ impl Queue {
     }
 
     /// Sheds a request whose deadline has passed.
-    pub(super) fn expire(&mut self, key: Key, id: u64, priority: Priority, now: Moment) -> (Shed, Vec<u64>) {
-        let earliest = self.earliest(key, priority, now);
+    pub(super) fn expire(&mut self, key: Key, id: u64, sender: Sender, now: Moment) -> (Shed, Vec<u64>) {
+        let earliest = self.earliest(key, sender, now);
         let to_wake = self.leave(key, id, now);
-        (self.shed(key, ShedReason::WaitTooLong, earliest, now), to_wake)
+        (self.shed(key, sender.caller, (earliest.reason, earliest.at), now), to_wake)
     }
 
     /// Applies the head of a response, or that none will come.
@@ -316,6 +297,9 @@ impl Queue {
             self.latency = Some(self.latency.map_or(took, |latency| (latency * (LATENCIES - 1) + took) / LATENCIES));
         }
         if let Some(bucket_queue) = self.queues.get_mut(&grant.key) {
+            if let Some(lane) = grant.lane {
+                bucket_queue.end_in_lane(lane, &ending, now);
+            }
             bucket_queue.limiter.end(ending, (grant.sent, grant.explores), now, random);
             let counting = bucket_queue.limiter.counting();
             self.set_counting(counting);
@@ -357,15 +341,19 @@ impl Queue {
     pub(super) fn dispatch(&mut self, now: Moment) -> Vec<u64> {
         let mut to_wake = Vec::new();
         while self.in_flight < self.options.max_in_flight
-            && let Some((key, priority, id)) = self.next(now)
+            && let Some((key, head)) = self.next(now)
         {
-            self.remove(key, id);
-            let grant = self.admit(key, priority, now);
-            self.granted.insert(id, grant);
-            to_wake.push(id);
+            self.remove(key, head.id);
+            let grant = self.admit(key, head.sender, now);
+            self.granted.insert(head.id, grant);
+            to_wake.push(head.id);
         }
-        to_wake.extend(self.busy.iter().filter_map(|key| Some(self.queues.get(key)?.head()?.1)));
+        to_wake.extend(self.firsts(now).into_iter().map(|(_, id)| id));
         to_wake
+    }
+
+    pub(super) fn shares(&self) -> &[CallerShare] {
+        &self.shares
     }
 
     pub(super) const fn options(&self) -> LimiterOptions {
@@ -384,9 +372,14 @@ impl Queue {
         self.bucket_queue(key, now).limiter.adopt(known);
     }
 
-    /// The heads of all queues.
-    pub(super) fn heads(&self) -> Vec<(Key, u64)> {
-        self.busy.iter().filter_map(|key| Some((*key, self.queues.get(key)?.head()?.1))).collect()
+    /// The first requests of all queues: each leaves by itself when its time has come.
+    pub(super) fn firsts(&mut self, now: Moment) -> Vec<(Key, u64)> {
+        let mut firsts = Vec::new();
+        for key in &self.busy {
+            let Some(bucket_queue) = self.queues.get_mut(key) else { continue };
+            firsts.extend(bucket_queue.firsts(now).map(|id| (*key, id)));
+        }
+        firsts
     }
 
     /// Takes all granted requests that have not polled.
@@ -413,60 +406,59 @@ impl Queue {
         LimiterStats { waiting, in_flight, counting, ..self.stats.clone() }
     }
 
-    /// Of the heads that may leave, the one with the highest priority; among equals, the oldest.
-    fn next(&mut self, now: Moment) -> Option<(Key, Priority, u64)> {
-        let mut best: Option<(Key, Priority, u64)> = None;
+    /// Of the heads that may leave, the one with the highest rank; among equals, the oldest.
+    fn next(&mut self, now: Moment) -> Option<(Key, Head)> {
+        let mut best: Option<(Key, Head)> = None;
         for key in &self.busy {
             let Some(bucket_queue) = self.queues.get_mut(key) else { continue };
-            let Some((priority, id)) = bucket_queue.head() else { continue };
-            if best.is_some_and(|(_, other, first)| (other, first) < (priority, id)) {
+            let Some(head) = bucket_queue.head(now) else { continue };
+            if best.is_some_and(|(_, other)| (other.rank, other.id) < (head.rank, head.id)) {
                 continue;
             }
-            if bucket_queue.limiter.admit(now, 0, self.options.reserve_of(priority)) == Admission::Now {
-                best = Some((*key, priority, id));
+            if bucket_queue.admit(now, 0, head.rank, &self.options) == Admission::Now {
+                best = Some((*key, head));
             }
         }
         best
     }
 
-    /// The earliest moment at which the last request of this priority may leave, as far as known.
-    pub(super) fn earliest(&mut self, key: Key, priority: Priority, now: Moment) -> Option<Moment> {
-        let reserve = self.options.reserve_of(priority);
-        let bucket_queue = self.queues.get_mut(&key)?;
-        let before = Priority::ALL.into_iter().take_while(|other| *other <= priority);
-        let ahead = before.map(|other| bucket_queue.waiting[other.index()].len() as u64).sum::<u64>().saturating_sub(1);
-        match bucket_queue.limiter.admit(now, ahead, reserve) {
-            Admission::At(at) => Some(at),
-            Admission::Now | Admission::OnAnswer => None,
-        }
+    /// The earliest moment at which the last waiting request of this sender may leave, as far as known.
+    pub(super) fn earliest(&mut self, key: Key, sender: Sender, now: Moment) -> Earliest {
+        let bucket_queue = self.queues.get_mut(&key);
+        let earliest = bucket_queue.map(|bucket_queue| bucket_queue.earliest(sender, now, &self.options));
+        earliest.unwrap_or(Earliest { at: None, reason: ShedReason::WaitTooLong })
     }
 
-    fn shed(&mut self, key: Key, reason: ShedReason, earliest: Option<Moment>, now: Moment) -> Shed {
+    fn shed(
+        &mut self,
+        key: Key,
+        caller: Option<CallerId>,
+        (reason, earliest): (ShedReason, Option<Moment>),
+        now: Moment,
+    ) -> Shed {
         self.stats.shed[reason.index()] += 1;
         let retry_after = earliest.map_or(Duration::from_secs(1), |at| at.since(now));
-        Shed { reason, bucket: key.0, retry_after }
+        let is_capped = reason == ShedReason::CallerCap;
+        let bucket_queue = self.queues.get_mut(&key).filter(|_| is_capped);
+        let cap = bucket_queue.and_then(|bucket_queue| bucket_queue.cap_of(caller, now));
+        Shed { reason, bucket: key.0, cap, retry_after }
     }
 
     fn remove(&mut self, key: Key, id: u64) {
         let Some(bucket_queue) = self.queues.get_mut(&key) else { return };
-        for waiting in &mut bucket_queue.waiting {
-            // Ids increase along the queue.
-            if let Ok(slot) = waiting.binary_search(&id) {
-                waiting.remove(slot);
-                self.waiting -= 1;
-            }
-        }
-        if bucket_queue.head().is_none() {
+        self.waiting -= usize::from(bucket_queue.lanes.remove(id));
+        if bucket_queue.lanes.is_empty() {
             self.busy.remove(&key);
         }
     }
 
     fn bucket_queue(&mut self, key: Key, now: Moment) -> &mut BucketQueue {
         if self.queues.len() >= self.sweep_at && !self.queues.contains_key(&key) {
-            self.queues.retain(|_, bucket_queue| bucket_queue.head().is_some() || !bucket_queue.limiter.is_idle(now));
+            self.queues.retain(|_, queue| !queue.lanes.is_empty() || !queue.limiter.is_idle(now));
             self.sweep_at = SWEEP_AT.max(self.queues.len() * 2);
         }
         let (limit_config, sharing) = (limit_config(&self.options, key.0), self.sharing);
+        let shares = if key == INSTANCE { &*self.shares } else { &[] };
         let (is_shared, counting) = (self.is_shared, self.counting);
         self.queues.entry(key).or_insert_with(|| {
             let mut limiter = BucketLimiter::new(limit_config);
@@ -475,7 +467,7 @@ impl Queue {
             if !sharing.reachable {
                 limiter.use_local_share(sharing.part(), now);
             }
-            Box::new(BucketQueue { limiter, waiting: Default::default() })
+            Box::new(BucketQueue::new(limiter, shares))
         })
     }
 }
@@ -488,6 +480,8 @@ fn limit_config(options: &LimiterOptions, bucket: Bucket) -> LimitConfig {
         window: configured.map_or_else(|| bucket.window(), |limit| limit.window),
     }
 }
+
+mod sharing;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,9 @@
 //! however the network reorders requests. As long as the server may be a sliding counter, that must allow the request
 //! too. All processes share what any of them finds out about it.
 //!
+//! If callers have shares, the instance's bucket has further sorted sets for each of them: the caller's part of the log, and
+//! its waiting requests that claim its guarantee. One script looks at all of them.
+//!
 //! GCRA would need a single number, but allows twice the limit in a window that begins after a pause, or only half of
 //! it in the long run. A thousand entries take about 100 kB.
 
@@ -19,8 +22,8 @@ use tokio::task::JoinSet;
 
 use super::counting_kind::CountingKind;
 use super::distributed::{
-    BucketKey, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, Room, SLOTS_PER_WINDOW, START_WINDOWS,
-    TakeFuture, Taken, UsageFuture,
+    BucketKey, Claim, DistributedLimiter, Lease, LeaseEnd, LimiterUnreachable, NoRoomFor, Room, SLOTS_PER_WINDOW,
+    START_WINDOWS, SharedShares, TakeFuture, Taken, UsageFuture,
 };
 use crate::redis::scripts::limiter as scripts;
 use crate::redis::{InstanceKeys, RedisClient, RedisKey, Reply, Script};
@@ -35,14 +38,19 @@ const PRESENCE: Duration = Duration::from_secs(60);
 /// Maximum number of queued updates. A dropped update expires after [`GRACE`].
 const MAX_UPDATES: usize = 10_000;
 
+/// In the place of a cap.
+const NO_CAP: &str = "-1";
+
 /// Rate limits of one Clerk instance, shared through Redis.
 #[derive(Debug)]
 pub struct RedisLimiter {
     shared: Arc<Inner>,
     leases: AtomicU64,
     updates: mpsc::Sender<Update>,
-    /// Sends the updates until it is dropped.
-    _sender: Mutex<JoinSet<()>>,
+    /// Apart from the updates of the log, which must not wait for claims or be dropped because of them.
+    claims: mpsc::Sender<Update>,
+    /// Send the updates until it is dropped.
+    _senders: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
@@ -54,15 +62,23 @@ struct Inner {
     take: Script,
     end: Script,
     usage: Script,
+    claim: Script,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Update {
-    budget: BucketKey,
-    lease: Lease,
-    what: &'static str,
-    window: Duration,
-    block: Duration,
+#[derive(Debug)]
+enum Update {
+    /// Of an entry in the log.
+    Entry {
+        budget: BucketKey,
+        lease: Lease,
+        what: &'static str,
+        window: Duration,
+        block: Duration,
+    },
+    Claim {
+        claim: Claim,
+        patience: Duration,
+    },
 }
 
 impl RedisLimiter {
@@ -76,15 +92,19 @@ impl RedisLimiter {
             take: Script::new(&scripts::take()),
             end: Script::new(&scripts::end()),
             usage: Script::new(scripts::USAGE),
+            claim: Script::new(scripts::CLAIM),
         });
-        let (updates, ends) = mpsc::channel(MAX_UPDATES);
-        let mut sender = JoinSet::new();
-        sender.spawn(send_updates(Arc::clone(&shared), ends));
-        Arc::new(Self { shared, leases: AtomicU64::new(0), updates, _sender: Mutex::new(sender) })
+        let mut senders = JoinSet::new();
+        let [updates, claims] = [(); 2].map(|()| {
+            let (updates, received) = mpsc::channel(MAX_UPDATES);
+            senders.spawn(send_updates(Arc::clone(&shared), received));
+            updates
+        });
+        Arc::new(Self { shared, leases: AtomicU64::new(0), updates, claims, _senders: Mutex::new(senders) })
     }
 
-    fn lease(&self) -> Lease {
-        Lease(self.leases.fetch_add(1, Ordering::Relaxed))
+    fn lease(&self, caller: Option<Arc<str>>) -> Lease {
+        Lease { id: self.leases.fetch_add(1, Ordering::Relaxed), caller }
     }
 
     fn send(&self, update: Update) {
@@ -94,12 +114,13 @@ impl RedisLimiter {
 }
 
 impl DistributedLimiter for RedisLimiter {
-    fn take(&self, budget: BucketKey, room: Room) -> TakeFuture<'_> {
-        let lease = self.lease();
-        let guard = ReleaseOnDrop { budget: self, entry: Some((budget, lease, room.window)) };
+    fn take(&self, budget: BucketKey, room: Room, shares: Option<SharedShares>) -> TakeFuture<'_> {
+        let own = shares.as_ref().and_then(|shares| shares.callers.get(shares.own?));
+        let lease = self.lease(own.map(|caller| Arc::clone(&caller.name)));
+        let guard = ReleaseOnDrop { budget: self, entry: Some((budget, lease.clone(), room.window)) };
         Box::pin(async move {
             let mut guard = guard;
-            let taken = self.shared.take(budget, lease, room).await;
+            let taken = self.shared.take(budget, lease, room, shares).await;
             // On success nothing is left to remove. After an error, the entry may exist.
             if taken.is_ok() {
                 guard.entry = None;
@@ -108,10 +129,15 @@ impl DistributedLimiter for RedisLimiter {
         })
     }
 
-    fn enter(&self, budget: BucketKey, window: Duration) -> Lease {
-        let lease = self.lease();
-        self.send(Update { budget, lease, what: "enter", window, block: Duration::ZERO });
+    fn enter(&self, budget: BucketKey, window: Duration, caller: Option<Arc<str>>) -> Lease {
+        let lease = self.lease(caller);
+        self.send(Update::Entry { budget, lease: lease.clone(), what: "enter", window, block: Duration::ZERO });
         lease
+    }
+
+    fn claim(&self, _: BucketKey, claim: Claim, patience: Duration) {
+        // A dropped claim makes a request wait longer, and a dropped withdrawal ends with the wait.
+        let _ = self.claims.try_send(Update::Claim { claim, patience });
     }
 
     fn end(&self, budget: BucketKey, lease: Lease, ended: LeaseEnd) {
@@ -121,7 +147,7 @@ impl DistributedLimiter for RedisLimiter {
             LeaseEnd::NotCounted => ("uncounted", Duration::ZERO, Duration::ZERO),
             LeaseEnd::Throttled { wait, window } => ("throttled", window, wait),
         };
-        self.send(Update { budget, lease, what, window, block });
+        self.send(Update::Entry { budget, lease, what, window, block });
     }
 
     fn usage(&self, budget: BucketKey, window: Duration) -> UsageFuture<'_> {
@@ -137,41 +163,69 @@ struct ReleaseOnDrop<'a> {
 
 impl Drop for ReleaseOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some((budget, lease, window)) = self.entry {
-            self.budget.send(Update { budget, lease, what: "uncounted", window, block: Duration::ZERO });
+        if let Some((budget, lease, window)) = self.entry.take() {
+            self.budget.send(Update::Entry { budget, lease, what: "uncounted", window, block: Duration::ZERO });
         }
     }
 }
 
 impl Inner {
-    async fn take(&self, budget: BucketKey, lease: Lease, room: Room) -> Result<Taken, LimiterUnreachable> {
+    async fn take(
+        &self,
+        budget: BucketKey,
+        lease: Lease,
+        room: Room,
+        shares: Option<SharedShares>,
+    ) -> Result<Taken, LimiterUnreachable> {
         let [log, block, starts, _, throttled, _] = self.keys(budget);
         let [counting, calm, explorer, processes] = self.instance_keys();
-        let keys = [&log, &block, &starts, &counting, &calm, &explorer, &throttled, &processes];
-        let arguments = [
+        let mut keys = vec![log, block, starts, counting, calm, explorer, throttled, processes];
+        let mut arguments = vec![
             room.requests.to_string(),
             micros(room.window),
             micros(GRACE),
             micros(PRESENCE),
-            self.member(lease),
+            self.member(lease.id),
             self.process.clone(),
             micros(room.window / SLOTS_PER_WINDOW),
             slots().to_string(),
             u8::from(room.may_explore).to_string(),
         ];
-        let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
+        if let Some(shares) = shares {
+            let own = shares.own.map_or(0, |own| own + 1);
+            let cap = shares.own.and_then(|own| shares.callers.get(own)?.cap);
+            let cap = cap.map_or_else(|| NO_CAP.to_owned(), |cap| cap.to_string());
+            arguments.extend([own.to_string(), cap, shares.guaranteed_room.to_string()]);
+            arguments.extend([shares.ticket.to_string(), micros(shares.patience)]);
+            for caller in &shares.callers {
+                keys.extend(["log", "claims"].map(|kind| self.caller_key(&caller.name, kind)));
+                arguments.push(caller.guarantee.to_string());
+            }
+        }
+        let keys: Vec<&RedisKey> = keys.iter().collect();
+        let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
         let reply = self.store.run(&self.take, &keys, &arguments).await.map_err(|_| LimiterUnreachable)?;
         let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
-        let [taken, wait, processes, kind, throttled, used] = numbers[..] else { return Err(LimiterUnreachable) };
-        let outcome = if taken == 0 { Err(Duration::from_micros(wait.max(0).unsigned_abs())) } else { Ok(lease) };
+        let [taken, wait, processes, kind, throttled, used, is_guaranteed, guarantee_wait] = numbers[..] else {
+            return Err(LimiterUnreachable);
+        };
+        let duration = |micros: i64| Duration::from_micros(micros.max(0).unsigned_abs());
+        let outcome = if taken > 0 { Ok(lease) } else { Err(NoRoomFor { wait: duration(wait), is_capped: taken < 0 }) };
         let counting = match kind {
             1 => CountingKind::Exact,
             2 => CountingKind::SlidingCounter,
             _ => CountingKind::Unknown,
         };
-        let (processes, throttled) = (processes.max(1).unsigned_abs(), throttled.max(0).unsigned_abs());
-        let used = used.max(0).unsigned_abs();
-        Ok(Taken { outcome, processes, used, throttled, counting, explores: taken == 2 })
+        Ok(Taken {
+            outcome,
+            is_guaranteed: is_guaranteed == 1,
+            guarantee_wait: duration(guarantee_wait),
+            processes: processes.max(1).unsigned_abs(),
+            used: used.max(0).unsigned_abs(),
+            throttled: throttled.max(0).unsigned_abs(),
+            counting,
+            explores: taken == 2,
+        })
     }
 
     async fn usage(&self, budget: BucketKey, window: Duration) -> Result<FleetUsage, LimiterUnreachable> {
@@ -205,21 +259,43 @@ impl Inner {
         ["counting", "calm", "explorer", "processes"].map(|kind| self.keys.key(&["pace", kind]))
     }
 
-    fn member(&self, lease: Lease) -> String {
-        format!("{}:{}", self.process, lease.0)
+    /// A key of a caller with a share.
+    fn caller_key(&self, caller: &str, kind: &str) -> RedisKey {
+        self.keys.key(&["pace", "callers", caller, kind])
+    }
+
+    fn member(&self, number: u64) -> String {
+        format!("{}:{number}", self.process)
     }
 
     async fn send(&self, update: Update) {
-        let [log, block, starts, unsure, throttled, refuted] = self.keys(update.budget);
+        match update {
+            Update::Entry { budget, lease, what, window, block } => {
+                self.send_entry(budget, lease, what, (window, block)).await;
+            }
+            Update::Claim { claim, patience } => {
+                let key = self.caller_key(&claim.caller, "claims");
+                let arguments = [claim.ticket.to_string(), micros(patience)];
+                let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
+                // If it fails, the request still leaves, but not before others.
+                let _ = self.store.run(&self.claim, &[&key], &arguments).await;
+            }
+        }
+    }
+
+    async fn send_entry(&self, budget: BucketKey, lease: Lease, what: &str, (window, block): (Duration, Duration)) {
+        let [log, block_key, starts, unsure, throttled, refuted] = self.keys(budget);
         let [counting, calm, explorer, _] = self.instance_keys();
-        let keys = [&log, &block, &starts, &counting, &calm, &explorer, &throttled, &unsure, &refuted];
+        let caller = lease.caller.as_ref().map(|caller| self.caller_key(caller, "log"));
+        let mut keys = vec![&log, &block_key, &starts, &counting, &calm, &explorer, &throttled, &unsure, &refuted];
+        keys.extend(&caller);
         let arguments = [
-            update.what.to_owned(),
-            micros(update.window),
+            what.to_owned(),
+            micros(window),
             micros(GRACE),
-            self.member(update.lease),
-            update.block.as_millis().to_string(),
-            micros(update.window / SLOTS_PER_WINDOW),
+            self.member(lease.id),
+            block.as_millis().to_string(),
+            micros(window / SLOTS_PER_WINDOW),
             slots().to_string(),
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());

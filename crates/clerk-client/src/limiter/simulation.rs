@@ -61,7 +61,7 @@ impl ThrottleSimulation {
         let entered = if bucket.scope() == Scope::Unlimited {
             Entered::Now
         } else {
-            self.queue.enter((key(bucket, entity), Priority::High), started, self.max_wait, took)
+            self.queue.enter((key(bucket, entity), Priority::High.into()), started, self.max_wait, took)
         };
         match entered {
             Entered::Now => self.at_once += 1,

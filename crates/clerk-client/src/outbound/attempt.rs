@@ -14,7 +14,7 @@ use super::error_body::ErrorBody;
 use super::request::{OutboundRequest, UploadProgress};
 use super::response::{UpstreamBody, UpstreamResponse, read_body};
 use super::{MAX_BODY_BYTES, Outbound, observe};
-use crate::limiter::Permit;
+use crate::limiter::{Permit, Sender};
 use crate::transport::{FreshConnection, ResponseFuture, TransportError};
 use clerk_quota::{Bucket, Route};
 
@@ -110,9 +110,9 @@ impl Outbound {
             }
             // Otherwise the server may have read the first one before it closed the connection, so it counts.
             drop(guard);
-            let Route { entity, .. } = outbound_request.route;
-            guard =
-                self.begin(outbound_request, self.limits.limiter.pass(self.bucket_of(outbound_request.route), entity));
+            let (bucket, entity) = (self.bucket_of(outbound_request.route), outbound_request.route.entity);
+            let sender = Sender::ANY.of(outbound_request.caller());
+            guard = self.begin(outbound_request, self.limits.limiter.pass(bucket, entity, sender));
             let (mut request, progress) = again.inspect_err(|_| guard.unsent())?;
             request.extensions_mut().insert(FreshConnection);
             result = head_of(self.transport.send(request), until, timeout, progress).await.ok_or_else(expired)?;

@@ -12,6 +12,7 @@ use super::options::{ExecuteOptions, RequestOptions};
 use super::request::OutboundRequest;
 use super::response::{BufferedResponse, ForwardedResponse, StreamingResponse, UpstreamResponse};
 use super::retry::{AttemptOutcome, RetryDecision, RetryState, RetryableError};
+use crate::limiter::Sender;
 
 impl Outbound {
     /// Sends a request like [`Outbound::open`] and reads the whole response.
@@ -67,18 +68,30 @@ impl Outbound {
         body_mode: BodyMode,
         until: Instant,
     ) -> Result<ForwardedResponse, SendError> {
-        let entity = outbound_request.route.entity;
+        let (entity, caller) = (outbound_request.route.entity, outbound_request.caller());
         self.limits.begin();
         let (mut attempts, mut waited) = (0, Duration::ZERO);
         let mut last: Option<Attempted> = None;
         let mut was_sent = false;
         loop {
             let bucket = self.bucket_of(outbound_request.route);
+            if let Err(shed) = self.limits.limiter.check_paused(caller) {
+                return last.take().map_or(Err(shed.into()), |last| last.finish(attempts, waited));
+            }
             let permit = match options.pace {
-                None => self.limits.limiter.pass(bucket, entity),
+                None => self.limits.limiter.pass(bucket, entity, Sender::ANY.of(caller)),
                 Some(queue) => {
                     let max_wait = queue.max_wait.min(until.saturating_duration_since(Instant::now()));
-                    let permit = self.limits.limiter.acquire(bucket, entity, queue.priority, max_wait).await;
+                    let sender = Sender::from(queue.priority).of(caller);
+                    let permit = self.limits.limiter.acquire(bucket, entity, sender, max_wait).await;
+                    // It may have been paused while it waited.
+                    let permit = permit.and_then(|mut permit| match self.limits.limiter.check_paused(caller) {
+                        Ok(()) => Ok(permit),
+                        Err(shed) => {
+                            permit.unsent();
+                            Err(shed)
+                        }
+                    });
                     match (permit, last.take()) {
                         (Ok(permit), _) => permit,
                         (Err(shed), None) => return Err(shed.into()),

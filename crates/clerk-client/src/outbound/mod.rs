@@ -48,7 +48,7 @@ use crate::transport::Transport;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
 
-use crate::limiter::{self, DistributedLimiter};
+use crate::limiter::{self, DistributedLimiter, Priority};
 use attempt::BodyMode;
 use request::OutboundRequest;
 
@@ -149,7 +149,7 @@ impl Outbound {
         let until = Instant::now() + deadline;
         let mut outbound_request = OutboundRequest::of(call);
         let route = outbound_request.route;
-        let permit = self.limits.limiter.pass(self.bucket_of(route), route.entity);
+        let permit = self.limits.limiter.pass(self.bucket_of(route), route.entity, Priority::High);
         let response = self.attempt(&mut outbound_request, permit, BodyMode::Whole, until, deadline).await?;
         let response = StreamingResponse::from(*response);
         timeout_at(until, response.collect()).await.map_err(|_| RequestError::Timeout(deadline))?

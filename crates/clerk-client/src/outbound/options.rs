@@ -67,7 +67,7 @@ impl RequestOptions {
 }
 
 /// Priority and longest wait in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct QueueOptions {
     /// Priority in the queue.

@@ -159,6 +159,14 @@ impl<'a> OutboundRequest<'a> {
         }
     }
 
+    /// The named caller that the request is attributed to.
+    pub(super) fn caller(&self) -> CallerId {
+        match &self.kind {
+            OutboundKind::Api(call) => call.caller,
+            OutboundKind::Forward(retryable) => retryable.caller,
+        }
+    }
+
     /// The kind of caller.
     pub(super) const fn source(&self) -> Source {
         match &self.kind {

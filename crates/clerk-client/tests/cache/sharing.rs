@@ -106,7 +106,7 @@ async fn coalesce_only_stores_nothing() {
 async fn high_priority_does_not_join_low_but_low_joins_high() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
-    let patient = FRESH.priority(Priority::Low);
+    let patient = FRESH.sender(Priority::Low);
     let mut readers = Readers::of(&cache);
     readers.ask(key, &tags, patient).await;
     readers.ask(key, &tags, patient).await;
@@ -129,7 +129,7 @@ async fn an_invalidation_detaches_fetches_of_every_priority() {
     let cache = alone();
     let (key, tags) = (key(&cache, "/v1/users/user_1"), user("user_1"));
     let mut readers = Readers::of(&cache);
-    readers.ask(key, &tags, FRESH.priority(Priority::Low)).await;
+    readers.ask(key, &tags, FRESH.sender(Priority::Low)).await;
     readers.ask(key, &tags, FRESH).await;
     cache.invalidate(&tags[1..]).await.unwrap();
     settle().await;

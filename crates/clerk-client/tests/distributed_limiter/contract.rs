@@ -39,18 +39,18 @@ async fn unsent_requests_are_not_used(log: &dyn DistributedLimiter) {
     assert_eq!(log.usage(BUDGET, hour).await.unwrap(), FleetUsage::default());
     let mut leases = Vec::new();
     for _ in 0..4 {
-        leases.push(log.take(BUDGET, room).await.unwrap().outcome.unwrap());
+        leases.push(log.take(BUDGET, room, None).await.unwrap().outcome.unwrap());
     }
-    leases.push(log.enter(BUDGET, hour));
-    log.enter(OTHER, hour);
+    leases.push(log.enter(BUDGET, hour, None));
+    log.enter(OTHER, hour, None);
     let usage = usage_until(log, hour, |usage| usage.used == 5).await;
     assert_eq!(started(&usage), 5);
     let slot = usage.starts.last().unwrap();
     assert_eq!(slot.length, hour / 16);
     assert!(slot.began_ago <= slot.length + Duration::from_secs(60), "{slot:?}");
-    log.end(BUDGET, leases[0], LeaseEnd::Counted { window: hour, answered: true });
-    log.end(BUDGET, leases[1], LeaseEnd::NotCounted);
-    log.end(BUDGET, leases[2], LeaseEnd::Throttled { wait: Duration::from_millis(1), window: hour });
+    log.end(BUDGET, leases[0].clone(), LeaseEnd::Counted { window: hour, answered: true });
+    log.end(BUDGET, leases[1].clone(), LeaseEnd::NotCounted);
+    log.end(BUDGET, leases[2].clone(), LeaseEnd::Throttled { wait: Duration::from_millis(1), window: hour });
     let usage = usage_until(log, hour, |usage| usage.used == 3).await;
     assert_eq!(started(&usage), 3);
 }
@@ -58,10 +58,10 @@ async fn unsent_requests_are_not_used(log: &dyn DistributedLimiter) {
 async fn ended_requests_are_unused_but_stay_in_starts(log: &dyn DistributedLimiter) {
     let window = Duration::from_millis(800);
     for _ in 0..3 {
-        let lease = log.enter(BUDGET, window);
+        let lease = log.enter(BUDGET, window, None);
         log.end(BUDGET, lease, LeaseEnd::Counted { window, answered: true });
     }
-    let in_flight = log.enter(BUDGET, window);
+    let in_flight = log.enter(BUDGET, window, None);
     let usage = usage_until(log, window, |usage| started(usage) == 4).await;
     assert!(usage.used <= 4);
     let usage = usage_until(log, window, |usage| usage.used == 1).await;
@@ -80,11 +80,11 @@ const TEN: Room = Room { requests: 10, window: SECOND, may_explore: true };
 /// Takes and ends requests as fast as possible until one matches `wanted`; returns its lease.
 async fn take_until(log: &dyn DistributedLimiter, wanted: impl Fn(&Taken) -> bool) -> Lease {
     for _ in 0..2_000 {
-        let taken = log.take(BUDGET, TEN).await.unwrap();
+        let taken = log.take(BUDGET, TEN, None).await.unwrap();
         match taken.outcome {
             Ok(lease) if wanted(&taken) => return lease,
             Ok(lease) => log.end(BUDGET, lease, LeaseEnd::Counted { window: SECOND, answered: true }),
-            Err(wait) => tokio::time::sleep(wait).await,
+            Err(full) => tokio::time::sleep(full.wait).await,
         }
     }
     panic!("no such request");
@@ -95,7 +95,7 @@ async fn take_without_exploring(log: &dyn DistributedLimiter, counting: Counting
     for _ in 0..35 {
         let lease = take_until(log, |_| true).await;
         log.end(BUDGET, lease, LeaseEnd::Counted { window: SECOND, answered: true });
-        let taken = log.take(BUDGET, TEN).await.unwrap();
+        let taken = log.take(BUDGET, TEN, None).await.unwrap();
         assert_eq!((taken.counting, taken.explores), (counting, false));
         if let Ok(lease) = taken.outcome {
             log.end(BUDGET, lease, LeaseEnd::NotCounted);
@@ -105,9 +105,9 @@ async fn take_without_exploring(log: &dyn DistributedLimiter, counting: Counting
 
 async fn one_explores_alone_and_a_429_is_shared(log: &dyn DistributedLimiter) {
     let explorer = take_until(log, |taken| taken.explores).await;
-    let other = log.take(BUDGET, TEN).await.unwrap();
+    let other = log.take(BUDGET, TEN, None).await.unwrap();
     assert_eq!(other.counting, CountingKind::Unknown);
-    assert!(other.outcome.is_err_and(|wait| wait <= Duration::from_millis(20)), "{other:?}");
+    assert!(other.outcome.as_ref().is_err_and(|full| full.wait <= Duration::from_millis(20)), "{other:?}");
     let wait = Duration::from_millis(1);
     log.end(BUDGET, explorer, LeaseEnd::Throttled { wait, window: SECOND });
     let lease = take_until(log, |taken| taken.counting == CountingKind::SlidingCounter).await;

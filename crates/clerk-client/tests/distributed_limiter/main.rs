@@ -4,4 +4,5 @@
 
 mod contract;
 mod over_redis;
+mod shares;
 mod simulated;

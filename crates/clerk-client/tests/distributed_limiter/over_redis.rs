@@ -18,7 +18,7 @@ fn room(requests: u64) -> Room {
 }
 
 async fn take(budget: &RedisLimiter, room: Room) -> Taken {
-    budget.take(BUDGET, room).await.unwrap()
+    budget.take(BUDGET, room, None).await.unwrap()
 }
 
 /// Waits until reports have arrived.
@@ -46,7 +46,7 @@ async fn all_processes_together_get_exactly_the_limit() {
         }
     }
     let outcomes: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
-    assert!(outcomes.iter().flat_map(|outcome| outcome.err()).all(|wait| wait <= HOUR));
+    assert!(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).all(|full| full.wait <= HOUR));
     let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!((taken, outcomes.len()), (100, 400));
 }
@@ -58,8 +58,8 @@ async fn buckets_instances_and_entities_are_separate() {
     let of = |entity| BucketKey { bucket: Bucket::UserUpdate, entity: Some(Entity(entity)) };
     for budget in [&prod, &dev] {
         for which in [BUDGET, of(1), of(2)] {
-            assert!(budget.take(which, room(1)).await.unwrap().outcome.is_ok());
-            assert!(budget.take(which, room(1)).await.unwrap().outcome.is_err());
+            assert!(budget.take(which, room(1), None).await.unwrap().outcome.is_ok());
+            assert!(budget.take(which, room(1), None).await.unwrap().outcome.is_err());
         }
     }
 }
@@ -87,26 +87,26 @@ async fn a_429_blocks_the_bucket_for_all_processes() {
     let lease = take(&one, room(100)).await.outcome.unwrap();
     one.end(BUDGET, lease, LeaseEnd::Throttled { wait: Duration::from_secs(1000), window: HOUR });
     until(async || take(&other, room(100)).await.outcome.is_err()).await;
-    let wait = take(&other, room(100)).await.outcome.unwrap_err();
+    let wait = take(&other, room(100)).await.outcome.unwrap_err().wait;
     assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(1000), "{wait:?}");
     // A shorter block does not shorten it.
-    let entered = one.enter(BUDGET, HOUR);
+    let entered = one.enter(BUDGET, HOUR, None);
     one.end(BUDGET, entered, LeaseEnd::Throttled { wait: Duration::from_secs(1), window: HOUR });
-    let later = one.enter(BucketKey { bucket: Bucket::Invitations, entity: None }, HOUR);
+    let later = one.enter(BucketKey { bucket: Bucket::Invitations, entity: None }, HOUR, None);
     one.end(
         BucketKey { bucket: Bucket::Invitations, entity: None },
         later,
         LeaseEnd::Counted { window: HOUR, answered: true },
     );
     until(async || redis.keys().await.iter().any(|(key, _)| key.contains("invitations"))).await;
-    assert!(take(&other, room(100)).await.outcome.unwrap_err() > Duration::from_secs(400));
+    assert!(take(&other, room(100)).await.outcome.unwrap_err().wait > Duration::from_secs(400));
 }
 
 #[tokio::test]
 async fn entered_requests_count_for_take() {
     let redis = RedisServer::start(&[]).await;
     let budget = RedisLimiter::new(redis.store(), "prod");
-    budget.enter(BUDGET, HOUR);
+    budget.enter(BUDGET, HOUR, None);
     until(async || {
         let taken = take(&budget, room(2)).await.outcome;
         if let Ok(lease) = taken {
@@ -124,7 +124,7 @@ async fn processes_are_counted_and_every_key_expires() {
     for (index, budget) in budgets.iter().enumerate() {
         assert_eq!(take(budget, room(10)).await.processes, index as u64 + 1);
     }
-    let lease = budgets[0].enter(BUDGET, HOUR);
+    let lease = budgets[0].enter(BUDGET, HOUR, None);
     budgets[0].end(BUDGET, lease, LeaseEnd::Throttled { wait: Duration::from_secs(100), window: HOUR });
     until(async || redis.keys().await.len() == 6).await;
     for (key, ttl) in redis.keys().await {
@@ -138,13 +138,13 @@ async fn limiter_is_unreachable_until_the_server_is_back() {
     let mut redis = RedisServer::start(&[]).await;
     let options = redis.options().timeout(Duration::from_millis(500));
     let budget = RedisLimiter::new(RedisClient::new(options).unwrap(), "prod");
-    until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
+    until(async || budget.take(BUDGET, room(10), None).await.is_ok()).await;
     redis.kill().await;
-    until(async || budget.take(BUDGET, room(10)).await.is_err()).await;
+    until(async || budget.take(BUDGET, room(10), None).await.is_err()).await;
     redis.restart().await;
-    until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
+    until(async || budget.take(BUDGET, room(10), None).await.is_ok()).await;
     redis.pause().await;
-    until(async || budget.take(BUDGET, room(10)).await.is_err()).await;
+    until(async || budget.take(BUDGET, room(10), None).await.is_err()).await;
     redis.resume().await;
-    until(async || budget.take(BUDGET, room(10)).await.is_ok()).await;
+    until(async || budget.take(BUDGET, room(10), None).await.is_ok()).await;
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clerk_client::cache::{Cache, CacheKeyParts, CacheOptions, CachePolicy, CachedResponse};
-use clerk_client::limiter::{BucketKey, DistributedLimiter, LeaseEnd, RedisLimiter, Room};
+use clerk_client::limiter::{
+    BucketKey, Claim, DistributedLimiter, LeaseEnd, RedisLimiter, Room, SharedCaller, SharedShares,
+};
 use clerk_client::redis::{RedisClient, RedisOptions};
 use clerk_client::webhook::{Invalidate, Tag};
 use clerk_quota::Bucket;
@@ -77,12 +79,12 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
     };
     // Slots of a millisecond: each request starts in a new one and finds an expired one.
     let short = Room { requests: 1000, window: Duration::from_millis(16), may_explore: false };
-    let _ = limiter.take(BUDGET, short).await;
+    let _ = limiter.take(BUDGET, short, None).await;
     if let Some(starts) = keys(":starts").await {
         let _: i64 = server.command(&["HSET", &starts, "1", "1"]).await;
     }
     for _ in 0..3 {
-        let _ = limiter.take(BUDGET, short).await;
+        let _ = limiter.take(BUDGET, short, None).await;
         tokio::task::yield_now().await;
     }
     let window = window_in_its_middle(server).await;
@@ -96,8 +98,9 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
     ];
     for end in ends {
         let before = client.health().operations;
-        let taken = limiter.take(BUDGET, room(1000, false)).await;
-        let lease = taken.ok().and_then(|taken| taken.outcome.ok()).unwrap_or_else(|| limiter.enter(BUDGET, window));
+        let taken = limiter.take(BUDGET, room(1000, false), None).await;
+        let lease =
+            taken.ok().and_then(|taken| taken.outcome.ok()).unwrap_or_else(|| limiter.enter(BUDGET, window, None));
         limiter.end(BUDGET, lease, end);
         idle(client, before + 2).await;
     }
@@ -117,7 +120,7 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
     }
     let _: i64 = add.query_async(&mut admin).await.unwrap();
     let before = client.health().operations;
-    if let Some(lease) = limiter.take(BUDGET, room(10, true)).await.ok().and_then(|taken| taken.outcome.ok()) {
+    if let Some(lease) = limiter.take(BUDGET, room(10, true), None).await.ok().and_then(|taken| taken.outcome.ok()) {
         limiter.end(BUDGET, lease, LeaseEnd::Counted { window, answered: true });
         idle(client, before + 2).await;
     }
@@ -128,9 +131,43 @@ async fn limiters(server: &RedisServer, client: &RedisClient, instance: &str) {
         }
     }
     for _ in 0..2 {
-        let _ = limiter.take(BUDGET, room(1, false)).await;
+        let _ = limiter.take(BUDGET, room(1, false), None).await;
     }
     let _ = limiter.usage(BUDGET, window).await;
+    shares(client, &limiter, window).await;
+}
+
+/// Two callers with a share, of which one waits and the other one has used its guarantee.
+async fn shares(client: &RedisClient, limiter: &RedisLimiter, window: Duration) {
+    let caller = |name: &str| SharedCaller { name: name.into(), guarantee: 1, cap: None };
+    let take = async |own: usize, requests: u64| {
+        let shares = SharedShares {
+            callers: vec![caller("first"), caller("second")],
+            own: Some(own),
+            guaranteed_room: requests,
+            ticket: 1,
+            patience: window,
+        };
+        let room = Room { requests, window, may_explore: false };
+        limiter.take(BUDGET, room, Some(shares)).await.ok().and_then(|taken| taken.outcome.ok())
+    };
+    for end in [LeaseEnd::Counted { window, answered: true }, LeaseEnd::NotCounted] {
+        let before = client.health().operations;
+        let lease = limiter.enter(BUDGET, window, Some("first".into()));
+        limiter.end(BUDGET, lease, end);
+        idle(client, before + 2).await;
+    }
+    let claim = || Claim { caller: "second".into(), ticket: 1 };
+    let before = client.health().operations;
+    limiter.claim(BUDGET, claim(), window);
+    idle(client, before + 1).await;
+    // Beyond the guarantee, while the other one claims its own; then that one, refused and admitted.
+    let _ = take(0, 1).await;
+    let _ = take(1, 1).await;
+    let _ = take(1, 1000).await;
+    let before = client.health().operations;
+    limiter.claim(BUDGET, claim(), Duration::ZERO);
+    idle(client, before + 1).await;
 }
 
 /// Waits until at least `operations` were started and all of them have ended.

@@ -10,6 +10,10 @@
 //! Further keys: the bucket's 429s that our own use does not explain; for TAKE the processes; for END a mark that
 //! requests may have been counted long before their end, and the offsets of the server's clock at which a sliding
 //! counter is ruled out.
+//!
+//! Keys of a caller with a share: its log, which holds its part of the bucket's, and its claims (a sorted set: each request
+//! of every process that waits, scored with the end of its wait). As long as a caller has not used its guarantee, its claims
+//! hold back as much of the limit from others: what was lent returns to it first, whichever process it is in.
 
 /// Start of all scripts.
 const PRELUDE: &str = r"
@@ -48,6 +52,44 @@ end
 local function largest_offset(window) return math.min(1000000, window / 10) end
 ";
 
+/// What a caller with a share may use, and what others must leave to such callers. KEYS from 9 on: log and claims of each
+/// caller with a share. ARGV from 10 on: which of them sends the request (from 1; 0 for none), its cap (below 0 for none), the room
+/// within a guarantee, the waiting request, how long it waits, and the guarantee of each caller.
+const SHARES: &str = r"
+local own, cap = tonumber(ARGV[10] or '0'), tonumber(ARGV[11] or '-1')
+local function log_of(caller) return KEYS[7 + 2 * caller] end
+local function claims_of(caller) return KEYS[8 + 2 * caller] end
+local function guarantee_of(caller) return tonumber(ARGV[14 + caller]) end
+local function use_of(caller, window)
+  redis.call('ZREMRANGEBYSCORE', log_of(caller), '-inf', text(now - window))
+  return redis.call('ZCARD', log_of(caller))
+end
+local function wait_for(caller, most, window)
+  local place = redis.call('ZCARD', log_of(caller)) - most
+  local first = redis.call('ZRANGE', log_of(caller), place, place, 'WITHSCORES')
+  return math.min(window, first[2] + window - now)
+end
+local function reserved_for_others(window)
+  local reserved = 0
+  for caller = 1, #ARGV - 14 do
+    if caller ~= own then
+      redis.call('ZREMRANGEBYSCORE', claims_of(caller), '-inf', text(now))
+      local claimed = redis.call('ZCARD', claims_of(caller))
+      if claimed > 0 then
+        reserved = reserved + math.min(claimed, math.max(0, guarantee_of(caller) - use_of(caller, window)))
+      end
+    end
+  end
+  return reserved
+end
+local function claim()
+  if own > 0 and guarantee_of(own) > 0 then
+    redis.call('ZADD', claims_of(own), text(now + ARGV[14]), ARGV[13])
+    redis.call('PEXPIRE', claims_of(own), '600000')
+  end
+end
+";
+
 /// Adds a request if there is room; otherwise returns the wait.
 const TAKE: &str = r"
 local room, window, grace, presence = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -58,7 +100,34 @@ local processes = redis.call('ZCARD', KEYS[8])
 local kind = tonumber(redis.call('GET', KEYS[4]) or '0')
 local throttled = tonumber(redis.call('GET', KEYS[7]) or '0')
 local used = since('(' .. text(now - window))
-local function refuse(wait) return {0, math.max(1000, wait), processes, kind, throttled, used} end
+local explores, is_guaranteed, guarantee_wait, reserved, used_by_caller = ARGV[9], 0, 0, 0, 0
+if own > 0 then
+  used_by_caller = use_of(own, window)
+  if used_by_caller < guarantee_of(own) then
+    is_guaranteed, room = 1, tonumber(ARGV[12])
+  elseif guarantee_of(own) > 0 then
+    guarantee_wait = wait_for(own, guarantee_of(own), window)
+  end
+end
+if is_guaranteed == 0 then
+  reserved = reserved_for_others(window)
+  room = room - reserved
+  if reserved > 0 then explores = '0' end
+end
+local function reply(outcome, wait)
+  return {outcome, wait, processes, kind, throttled, used, is_guaranteed, math.ceil(guarantee_wait)}
+end
+local function refuse(wait)
+  claim()
+  -- What is held back for others may become free sooner.
+  if reserved > 0 then wait = math.min(wait, tonumber(ARGV[7])) end
+  return reply(0, math.max(1000, wait))
+end
+if cap >= 0 and used_by_caller >= cap then
+  claim()
+  return reply(-1, cap == 0 and window or math.max(1000, wait_for(own, cap, window)))
+end
+if room < 1 then return refuse(window) end
 local blocked = redis.call('PTTL', KEYS[2])
 if blocked > 0 then return refuse(blocked * 1000) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - 2 * window))
@@ -87,7 +156,7 @@ if kind ~= 1 then
   end
   if windows > 0 then
     local wait = math.ceil(windows * window) + 1
-    if kind == 2 or ARGV[9] == '0' or redis.call('EXISTS', KEYS[5]) == 1 then return refuse(wait) end
+    if kind == 2 or explores == '0' or redis.call('EXISTS', KEYS[5]) == 1 then return refuse(wait) end
     if redis.call('EXISTS', KEYS[6]) == 1 or since('(' .. text(now)) > 0 then return refuse(math.min(wait, 20000)) end
     redis.call('SET', KEYS[6], ARGV[5] .. ' ' .. ARGV[1], 'PX', text(grace / 1000))
     outcome = 2
@@ -95,11 +164,17 @@ if kind ~= 1 then
 end
 redis.call('ZADD', KEYS[1], text(now + grace), ARGV[5])
 redis.call('PEXPIRE', KEYS[1], text((2 * window + grace) / 1000))
+if own > 0 then
+  redis.call('ZADD', log_of(own), text(now + grace), ARGV[5])
+  redis.call('PEXPIRE', log_of(own), text((2 * window + grace) / 1000))
+  redis.call('ZREM', claims_of(own), ARGV[13])
+end
 started(KEYS[3], tonumber(ARGV[7]), tonumber(ARGV[8]))
-return {outcome, 0, processes, kind, throttled, used}
+return reply(outcome, 0)
 ";
 
-/// Adds, ends or removes a request, blocks the bucket after a 429, and evaluates a request that explored.
+/// Adds, ends or removes a request, blocks the bucket after a 429, and evaluates a request that explored. The last key, if
+/// there are ten: the log of its caller.
 const END: &str = r"
 local what, window, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local latest = redis.call('ZSCORE', KEYS[1], ARGV[4])
@@ -123,6 +198,16 @@ else
   redis.call('ZREM', KEYS[1], ARGV[4])
 end
 if window > 0 then redis.call('PEXPIRE', KEYS[1], text((2 * window + grace) / 1000)) end
+if KEYS[10] then
+  if what == 'enter' then
+    redis.call('ZADD', KEYS[10], text(now + grace), ARGV[4])
+  elseif what == 'counted' or what == 'lost' then
+    redis.call('ZADD', KEYS[10], 'XX', text(now), ARGV[4])
+  else
+    redis.call('ZREM', KEYS[10], ARGV[4])
+  end
+  if window > 0 then redis.call('PEXPIRE', KEYS[10], text((2 * window + grace) / 1000)) end
+end
 local block = tonumber(ARGV[5])
 if block > 0 and redis.call('PTTL', KEYS[2]) < block then
   redis.call('SET', KEYS[2], '1', 'PX', text(block))
@@ -160,6 +245,17 @@ end
 return 1
 ";
 
+/// Adds a waiting request to the claims of its caller, or removes it. KEYS: claims. ARGV: the request, how long it waits; 0
+/// removes it.
+pub(crate) const CLAIM: &str = r"
+local patience = tonumber(ARGV[2])
+if patience == 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + patience), ARGV[1])
+return redis.call('PEXPIRE', KEYS[1], '600000')
+";
+
 /// Returns the requests that use the bucket, the length of a slot, and for each slot its age and the requests started
 /// in it.
 pub(crate) const USAGE: &str = r"
@@ -182,7 +278,7 @@ return reply
 
 /// The script that adds a request.
 pub(crate) fn take() -> String {
-    [PRELUDE, STARTS, ESTIMATE, TAKE].concat()
+    [PRELUDE, STARTS, ESTIMATE, SHARES, TAKE].concat()
 }
 
 /// The script that ends a request.

@@ -37,9 +37,10 @@ impl fmt::Debug for Script {
 }
 
 /// All scripts of this library.
-pub(super) fn texts() -> [String; 6] {
+pub(super) fn texts() -> [String; 7] {
     let [look, keep, invalidate] = [cache::LOOK, cache::KEEP, cache::INVALIDATE].map(str::to_owned);
-    [look, keep, invalidate, limiter::take(), limiter::end(), limiter::USAGE.to_owned()]
+    let [claim, usage] = [limiter::CLAIM, limiter::USAGE].map(str::to_owned);
+    [look, keep, invalidate, limiter::take(), limiter::end(), claim, usage]
 }
 
 /// The commands in a script's calls, in lower case.
