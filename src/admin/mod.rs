@@ -19,6 +19,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
 pub use lifecycle::{ReloadError, ReloadRequest, Reloader};
@@ -82,6 +83,8 @@ pub struct Admin {
     pub config_text: Arc<ArcSwap<String>>,
     /// Reloads the configuration; `None` if disabled.
     pub reloader: Option<Reloader>,
+    /// Cancelled when the process is about to stop: from then on it is not ready.
+    pub leaving: CancellationToken,
 }
 
 impl Admin {
@@ -129,11 +132,14 @@ async fn config(State(site): State<Arc<Admin>>) -> Response {
 }
 
 async fn ready(State(site): State<Arc<Admin>>) -> Response {
-    if site.probes.has_polled() {
-        "Ready\n".into_response()
+    let trouble = if site.leaving.is_cancelled() {
+        "Not ready: shutting down\n"
+    } else if !site.probes.has_polled() {
+        "Not ready: no probe has finished yet\n"
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "Not ready: no probe has finished yet\n").into_response()
-    }
+        return "Ready\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, trouble).into_response()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, Reloader};
@@ -38,7 +38,7 @@ use instances::all_settings;
 use limits::{ProcessLimits, ServeLimits};
 use months::{MonthKeeper, set_plans};
 use overrides::{FIRST_OVERRIDES, follow_overrides};
-use prometheus_web::{Listener, WebConfigFile, WebConfigSource};
+use prometheus_web::{Listener, Shutdown, WebConfigFile, WebConfigSource};
 use telemetry::TelemetryRunner;
 use watch::Watch;
 
@@ -61,6 +61,8 @@ pub struct AppOptions {
     pub enable_lifecycle: bool,
     /// Paths of the pages.
     pub site: admin::AdminOptions,
+    /// How long the ports stay open after `stop`, while `/-/ready` says that the process leaves.
+    pub shutdown_delay: Duration,
     /// Limits of the server.
     pub serve: prometheus_web::Options,
     /// TLS and authentication.
@@ -159,7 +161,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     Prepared::new(config, Purpose::Check).map(drop)
 }
 
-/// Runs the exporter until `stop`, then shuts down gracefully.
+/// Runs the exporter until `stop`, and [`AppOptions::shutdown_delay`] longer, then shuts down gracefully.
 ///
 /// # Errors
 /// Returns an error if the exporter cannot start. Once running, neither Clerk nor clients can end it.
@@ -210,6 +212,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         probes: Arc::clone(&probes),
         config_text: Arc::clone(&config_text),
         reloader: options.enable_lifecycle.then(|| reloader.clone()),
+        leaving: stop.clone(),
     };
     let reload = reload::Reload {
         watched: reload::WatchedConfig::new(&options.source, &config, &status.reloads),
@@ -226,35 +229,40 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         auto_reload: options.auto_reload,
     };
 
+    // Until then, everything works as before.
+    let closing = CancellationToken::new();
+    let shutdown = Shutdown::in_two_steps(stop.clone(), closing.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(on_hangup(reloader, stop.clone()));
-    tasks.spawn(reload.run(requests, stop.clone()));
-    tasks.spawn(watch.run(stop.clone()));
+    tasks.spawn(close_after(options.shutdown_delay, stop, closing.clone()));
+    tasks.spawn(on_hangup(reloader, closing.clone()));
+    tasks.spawn(reload.run(requests, closing.clone()));
+    tasks.spawn(watch.run(closing.clone()));
     if let Some(months) = &months {
-        tasks.spawn(Arc::clone(months).run(stop.clone()));
+        tasks.spawn(Arc::clone(months).run(closing.clone()));
     }
     if let Some(gateway) = &gateway {
         // A caller that is paused must not send because of a restart.
         let _ = timeout(FIRST_OVERRIDES, gateway.follow_overrides()).await;
-        tasks.spawn(follow_overrides(Arc::clone(gateway), stop.clone()));
+        tasks.spawn(follow_overrides(Arc::clone(gateway), closing.clone()));
     }
-    let probing = tasks.spawn(probes.run(stop.clone()));
+    let probing = tasks.spawn(probes.run(closing.clone()));
     let pages =
-        prometheus_web::serve(options.listeners, site.router(), serve.clone(), options.web_config, stop.clone());
+        prometheus_web::serve(options.listeners, site.router(), serve.clone(), options.web_config, shutdown.clone());
     let forwarding = async {
         if let (Some(front), Some(gateway)) = (options.gateway, gateway) {
             let options = gateway_options(serve.clone(), limits);
-            prometheus_web::serve(front.listeners, gateway, options, front.web_config, stop.clone()).await;
+            prometheus_web::serve(front.listeners, gateway, options, front.web_config, shutdown.clone()).await;
         }
     };
     let receiving = async {
         if let (Some(front), Some(telemetry)) = (options.telemetry, &sources.telemetry) {
             let options = telemetry_options(serve.clone(), limits);
-            prometheus_web::serve(front.listeners, telemetry.router(), options, front.web_config, stop.clone()).await;
+            prometheus_web::serve(front.listeners, telemetry.router(), options, front.web_config, shutdown.clone())
+                .await;
         }
     };
     tokio::join!(pages, forwarding, receiving);
-    stop.cancel();
+    closing.cancel();
     let ended = timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() && !probing.is_finished() {
         tracing::info!("cancelled probes in flight");
@@ -264,6 +272,19 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Cancels `closing` some time after `stop`: load balancers learn meanwhile that the process leaves.
+async fn close_after(delay: Duration, stop: CancellationToken, closing: CancellationToken) {
+    let is_first = closing.run_until_cancelled(stop.cancelled()).await.is_some();
+    if is_first && !delay.is_zero() {
+        tracing::info!(
+            shutdown_delay = %humantime::format_duration(delay),
+            "not ready any more; the ports stay open until the delay is over"
+        );
+        closing.run_until_cancelled(sleep(delay)).await;
+    }
+    closing.cancel();
 }
 
 /// Counts the reloads of a web configuration, which its server performs.

@@ -23,6 +23,7 @@ pub(super) async fn run(flags: &ExporterFlags) -> anyhow::Result<ExitCode> {
     let server = Server {
         web: &flags.web,
         enable_lifecycle: flags.enable_lifecycle,
+        shutdown_delay: flags.shutdown_delay,
         auto_reload: flags.auto_reload.then_some(flags.auto_reload_interval),
         storage: flags.storage_path.clone().or_else(|| environment::state_directory(&process_env)),
     };
@@ -45,6 +46,7 @@ pub(super) fn check(flags: &ExporterFlags) -> anyhow::Result<ExitCode> {
 pub(super) struct Server<'a> {
     web: &'a WebFlags,
     enable_lifecycle: bool,
+    shutdown_delay: std::time::Duration,
     auto_reload: Option<std::time::Duration>,
     storage: Option<PathBuf>,
 }
@@ -52,7 +54,13 @@ pub(super) struct Server<'a> {
 impl<'a> Server<'a> {
     /// The demo has no file to reload and keeps no state.
     pub(super) const fn of_demo(web: &'a WebFlags) -> Self {
-        Self { web, enable_lifecycle: false, auto_reload: None, storage: None }
+        Self {
+            web,
+            enable_lifecycle: false,
+            shutdown_delay: std::time::Duration::ZERO,
+            auto_reload: None,
+            storage: None,
+        }
     }
 }
 
@@ -108,6 +116,7 @@ pub(super) async fn app_options(
         source,
         auto_reload: server.auto_reload,
         enable_lifecycle: server.enable_lifecycle,
+        shutdown_delay: server.shutdown_delay,
         site,
         serve: prometheus_web::Options::default().max_connections(flags.max_connections.max(1)),
         web_config,

@@ -21,12 +21,22 @@ impl Front {
 
     /// Also writes files that the lines may name.
     pub(crate) async fn with_files(api_url: &str, limit: &str, gateway: &str, files: &[(&str, &str)]) -> Self {
+        Self::with((api_url, limit, gateway), files, &[]).await
+    }
+
+    /// Also has further arguments.
+    pub(crate) async fn with(
+        (api_url, limit, gateway): (&str, &str, &str),
+        files: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
         let folder = Folder::new();
         for (name, text) in files {
             folder.write(name, text);
         }
         let path = configure(&folder, api_url, limit, gateway);
-        let command = command(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"]);
+        let mut command = command(&["--config.file", path.to_str().unwrap(), "--web.listen-address=127.0.0.1:0"]);
+        command.args(arguments);
         let exporter = Exporter::spawn(command, bound_address).await;
         let address = exporter.gateway().await;
         // The initial probe is not a request of an application.

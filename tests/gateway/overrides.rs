@@ -18,6 +18,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use prometheus_web::AuthenticatedClient;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::support::{BULK_TOKEN, Setup, TOKEN, World};
@@ -50,6 +51,7 @@ fn pages(world: &World, has_gateway: bool) -> Router {
         probes: Probes::new(Vec::new()),
         config_text: Arc::new(ArcSwap::default()),
         reloader: None,
+        leaving: CancellationToken::new(),
     };
     admin.router()
 }

@@ -18,6 +18,7 @@ mod front;
 mod account;
 mod clients;
 mod redis_away;
+mod rolling;
 mod signals;
 mod storms;
 mod tls;

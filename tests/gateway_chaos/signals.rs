@@ -14,12 +14,12 @@ use crate::exporter::{eventually, within};
 use crate::front::Front;
 use crate::world::Clerk;
 
-const WORKERS: usize = 40;
-const ROOMY: &str = "{ requests: 1000000, window: 10s }";
-const OFF: &str = "policies: { retry: off, coalesce: off, cache: off, batch: off, pace: off }";
+pub(crate) const WORKERS: usize = 40;
+pub(crate) const ROOMY: &str = "{ requests: 1000000, window: 10s }";
+pub(crate) const OFF: &str = "policies: { retry: off, coalesce: off, cache: off, batch: off, pace: off }";
 
 /// Delayed responses, so that requests are always in flight.
-async fn unhurried() -> Arc<Clerk> {
+pub(crate) async fn unhurried() -> Arc<Clerk> {
     let clerk = Clerk::start().await;
     let rules = vec![Fault::Latency { millis: 50 }.always()];
     clerk.simulator.set_faults(Faults { rules, ..Faults::default() }).unwrap();
@@ -27,11 +27,11 @@ async fn unhurried() -> Arc<Clerk> {
 }
 
 /// Consecutive requests on one connection, as SDKs send them.
-struct Kept(Option<TcpStream>);
+pub(crate) struct Kept(pub(crate) Option<TcpStream>);
 
 impl Kept {
     /// Sends a request, on a new connection if the previous one has ended.
-    async fn ask(&mut self, address: SocketAddr, ask: &Ask) -> Outcome {
+    pub(crate) async fn ask(&mut self, address: SocketAddr, ask: &Ask) -> Outcome {
         let mut stream = match self.0.take() {
             Some(stream) => stream,
             None => match TcpStream::connect(address).await {

@@ -40,8 +40,12 @@ pub(super) struct Server<H> {
     pub(super) web_config: WebConfigSource,
     /// The tasks of all connections and HTTP/2 streams.
     pub(super) tasks: TaskTracker,
-    /// Starts the graceful shutdown: requests in flight may finish.
-    pub(super) shutdown: CancellationToken,
+    /// Asks clients to go elsewhere; everything is still served.
+    pub(super) leaving: CancellationToken,
+    /// Closes the listeners.
+    pub(super) closing: CancellationToken,
+    /// Starts the graceful shutdown of connections, once the listeners are closed: requests in flight may finish.
+    pub(super) stopping: CancellationToken,
     /// Ends the graceful shutdown: requests in flight are dropped.
     pub(super) cut: CancellationToken,
     pub(super) cut_connections: AtomicUsize,
@@ -56,7 +60,7 @@ impl<H> Server<H> {
 
 /// Accepts clients until the shutdown. The socket is closed on return.
 pub(super) async fn accept_clients<H: Handler>(listener: Listener, server: Arc<Server<H>>) {
-    let shutdown = server.shutdown.clone();
+    let closing = server.closing.clone();
     let mut warned = Warned::default();
     let accepting = async {
         loop {
@@ -69,7 +73,7 @@ pub(super) async fn accept_clients<H: Handler>(listener: Listener, server: Arc<S
             }
         }
     };
-    shutdown.run_until_cancelled(accepting).await;
+    closing.run_until_cancelled(accepting).await;
 }
 
 /// Waits for a connection permit for an accepted client. A permit reserved before `accept` would be held by every

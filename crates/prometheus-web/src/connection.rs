@@ -121,7 +121,7 @@ pub(super) async fn serve_client<H: Handler>(
     let handshake = tokio::select! {
         handshake = handshake => handshake,
         () = activity.permit().evicted() => return Err(ConnectionEnd::Evicted),
-        () = server.shutdown.cancelled() => return Ok(()),
+        () = server.stopping.cancelled() => return Ok(()),
     };
     let stream = handshake.map_err(|_| ConnectionEnd::HandshakeTimeout)?.map_err(ConnectionEnd::Handshake)?;
     activity.handshake_done();
@@ -163,7 +163,9 @@ where
     };
     let stream = FramingGuard::new(stream, Arc::clone(&activity));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut stopping = pin!(server.shutdown.cancelled());
+    let mut leaving = pin!(server.leaving.cancelled());
+    let mut has_left = false;
+    let mut stopping = pin!(server.stopping.cancelled());
     let mut stop_deadline = None;
     let mut eviction = pin!(activity.permit().evicted());
     let mut is_evicted = false;
@@ -178,7 +180,10 @@ where
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(ConnectionEnd::Http));
             }
-            if stop_deadline.is_none() && stopping.as_mut().poll(cx).is_ready() {
+            // HTTP/1 would close an idle connection, which its client may be about to use.
+            if !has_left && leaving.as_mut().poll(cx).is_ready() && activity.is_http2() {
+                has_left = true;
+            } else if stop_deadline.is_none() && stopping.as_mut().poll(cx).is_ready() {
                 stop_deadline = Some(Instant::now() + IDLE_WHILE_STOPPING);
             } else if !is_evicted && eviction.as_mut().poll(cx).is_ready() {
                 is_evicted = true;

@@ -275,6 +275,11 @@ impl ConnectionState {
         self.state.lock().write_stalled = stalled.then(Instant::now);
     }
 
+    /// Whether an HTTP/2 request has arrived.
+    pub(super) fn is_http2(&self) -> bool {
+        self.state.lock().http2
+    }
+
     /// Records a complete request head. The request ends when the guard is dropped.
     pub(super) fn request_started(self: &Arc<Self>, http2: bool) -> Arc<InFlight> {
         let progress = Arc::new(RequestProgress::new());

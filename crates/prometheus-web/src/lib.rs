@@ -165,6 +165,33 @@ impl Default for Options {
     }
 }
 
+/// When a server stops, in one step or in two.
+///
+/// A load balancer learns only by its next look that a server leaves, and a client that reuses a connection does not look at
+/// all. So a server can be left open for a while after it has said that it leaves.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    leaving: CancellationToken,
+    closing: CancellationToken,
+}
+
+impl Shutdown {
+    /// From `leaving` on, every connection is asked to end: HTTP/1.1 by `Connection: close` in the next response, HTTP/2 by
+    /// GOAWAY (RFC 9112, section 9.6; RFC 9113, section 6.8). New ones are still served, and idle ones kept. From `closing`
+    /// on, no client is accepted, and then idle connections are closed.
+    #[must_use]
+    pub const fn in_two_steps(leaving: CancellationToken, closing: CancellationToken) -> Self {
+        Self { leaving, closing }
+    }
+}
+
+impl From<CancellationToken> for Shutdown {
+    /// In one step.
+    fn from(closing: CancellationToken) -> Self {
+        Self { closing, ..Self::default() }
+    }
+}
+
 /// The result of a graceful shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
@@ -175,7 +202,7 @@ pub struct Drained {
 /// How long handlers have after the cut to reach their next `await`. One that blocks is abandoned.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves a router or another [`Handler`] on all listeners until `shutdown` is cancelled, then drains.
+/// Serves a router or another [`Handler`] on all listeners until `shutdown`, then drains.
 ///
 /// After that, no connection is accepted and idle ones are closed. Connections with a request in flight are closed
 /// after the response, or after [`Options::drain`]; the latter are logged and counted in [`Drained::cut`]. Dropping
@@ -185,8 +212,9 @@ pub async fn serve<H: Handler>(
     handler: H,
     options: Options,
     web_config: WebConfigSource,
-    shutdown: CancellationToken,
+    shutdown: impl Into<Shutdown>,
 ) -> Drained {
+    let Shutdown { leaving, closing } = shutdown.into();
     let tasks = TaskTracker::new();
     let cut = CancellationToken::new();
     let _cut_on_drop = cut.clone().drop_guard();
@@ -206,7 +234,9 @@ pub async fn serve<H: Handler>(
         options,
         web_config,
         tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
+        leaving,
+        closing: closing.clone(),
+        stopping: CancellationToken::new(),
         cut: cut.clone(),
         cut_connections: AtomicUsize::new(0),
     });
@@ -221,13 +251,15 @@ pub async fn serve<H: Handler>(
         );
         accepting.spawn(accept::accept_clients(listener, Arc::clone(&server)));
     }
-    shutdown.cancelled().await;
+    closing.cancelled().await;
     while let Some(ended) = accepting.join_next().await {
         if let Err(failure) = ended {
             error!(error = %failure, "a listener stopped before the shutdown");
         }
     }
 
+    // Only now: a client whose idle connection is closed must not be able to open another one here.
+    server.stopping.cancel();
     tasks.close();
     if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
         cut.cancel();

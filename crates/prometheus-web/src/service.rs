@@ -52,8 +52,9 @@ pub(super) async fn serve_request<H: Handler>(
         _ => respond(&server, &activity, &in_flight, request, (peer, is_certified, http2)).await,
     };
     let mut response = if is_bodiless { without_body(response) } else { response };
-    if !http2 && (activity.has_unread() || ambiguity.is_some()) {
-        // The rest of the request is not read, so this connection cannot carry another one (RFC 9112, section 9.6).
+    // The rest of the request is not read, so this connection cannot carry another one (RFC 9112, section 9.6).
+    let is_last = activity.has_unread() || ambiguity.is_some();
+    if !http2 && (is_last || server.leaving.is_cancelled()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| ResponseBody::new(body, in_flight, http2)))

@@ -39,6 +39,11 @@ pub(crate) struct ExporterFlags {
     #[command(flatten)]
     pub(crate) web: WebFlags,
 
+    /// After SIGTERM, keep the ports open for this long while /-/ready is 503, so that load balancers notice
+    #[arg(long = "web.shutdown-delay", value_name = "DURATION", default_value = "0s")]
+    #[arg(value_parser = value::shutdown_delay, help_heading = "Web")]
+    pub(crate) shutdown_delay: Duration,
+
     /// Allow POST /-/reload; SIGHUP always reloads
     #[arg(long = "web.enable-lifecycle", help_heading = "Web")]
     pub(crate) enable_lifecycle: bool,

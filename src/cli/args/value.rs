@@ -8,8 +8,15 @@ use crate::config::duration;
 /// Beyond a day, a changed file would seem to be ignored.
 const RELOAD_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
+/// From closing at once to what orchestrators wait for at most.
+const SHUTDOWN_DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
+
 /// The range of `probe.interval` in the configuration.
 const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+pub(super) fn shutdown_delay(text: &str) -> Result<Duration, String> {
+    duration::parse_or_seconds(text, &SHUTDOWN_DELAYS)
+}
 
 pub(super) fn reload_interval(text: &str) -> Result<Duration, String> {
     duration::parse_or_seconds(text, &RELOAD_INTERVALS)

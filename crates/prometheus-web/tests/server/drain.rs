@@ -2,10 +2,11 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus_web::Drained;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::frames::{FrameClient, GOAWAY};
 use crate::support::*;
 
 #[tokio::test]
@@ -120,4 +121,59 @@ async fn dropped_server_closes_its_connections() {
     gate.entered().await;
     drop(server);
     assert_eq!(read_to_end(&mut client).await, "");
+}
+
+/// Reads one response up to the end of its body `ok`.
+async fn next_response(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok") {
+        answer.push(within(stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[tokio::test]
+async fn leaving_server_serves_and_asks_clients_to_go() {
+    let server = TestServer::plain(ok_router(), patient()).await;
+    let mut kept = server.connect().await;
+    kept.write_all(GET).await.unwrap();
+    assert!(!next_response(&mut kept).await.contains("connection: close"));
+    let mut idle = server.connect().await;
+    keep_alive_request(&mut idle).await;
+    server.leaving.cancel();
+    // An idle connection is still there, and serves one more request.
+    kept.write_all(GET).await.unwrap();
+    assert!(next_response(&mut kept).await.contains("connection: close"));
+    assert_eq!(read_to_end(&mut kept).await, "");
+    // So are new ones.
+    let mut late = server.connect().await;
+    late.write_all(GET).await.unwrap();
+    assert!(next_response(&mut late).await.contains("connection: close"));
+    // One that is idle all the time is closed at the end.
+    let address = server.address;
+    assert_eq!(server.stop().await.cut, 0);
+    assert_eq!(read_to_end(&mut idle).await, "");
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn leaving_server_sends_goaway_and_finishes_streams() {
+    let gate = Gate::new();
+    let server = TestServer::plain(gate.router(), patient()).await;
+    let mut client = FrameClient::start(server.connect().await, 65_535).await;
+    client.get(1, "/").await;
+    gate.entered().await;
+    server.leaving.cancel();
+    // The client learns of it while its request is in flight.
+    let goaway = within(client.next_of(GOAWAY, 0)).await.unwrap();
+    assert_eq!(goaway.content[4..8], [0; 4], "no error");
+    gate.release(1);
+    assert_eq!(within(client.body(1)).await.unwrap(), b"ok");
+    within(client.ended()).await;
+    // Another connection is served meanwhile.
+    gate.release(1);
+    assert_eq!(status(&server.get("/", "").await), 200);
+    assert_eq!(server.stop().await.cut, 0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use prometheus_web::{Drained, ListenAddress, Options, WebConfigSource};
+use prometheus_web::{Drained, ListenAddress, Options, Shutdown, WebConfigSource};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -43,6 +43,8 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 /// A running server.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
+    /// Announces the shutdown.
+    pub(crate) leaving: CancellationToken,
     pub(crate) shutdown: CancellationToken,
     running: JoinSet<Drained>,
 }
@@ -51,10 +53,11 @@ impl TestServer {
     pub(crate) async fn start(router: Router, options: Options, web_config: WebConfigSource) -> Self {
         let listeners = prometheus_web::bind(&[ListenAddress::Socket(([127, 0, 0, 1], 0).into())]).await.unwrap();
         let address = listeners[0].local_addr();
-        let shutdown = CancellationToken::new();
+        let (leaving, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let both = Shutdown::in_two_steps(leaving.clone(), shutdown.clone());
         let mut running = JoinSet::new();
-        running.spawn(prometheus_web::serve(listeners, router, options, web_config, shutdown.clone()));
-        Self { address, shutdown, running }
+        running.spawn(prometheus_web::serve(listeners, router, options, web_config, both));
+        Self { address, leaving, shutdown, running }
     }
 
     pub(crate) async fn plain(router: Router, options: Options) -> Self {
