@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -62,10 +62,7 @@ impl Balancer {
             loop {
                 let looked_at = all.lock().clone();
                 for backend in looked_at {
-                    // A process that has ended refuses the connection.
-                    let is_there = TcpStream::connect(backend.addresses.1).await.is_ok();
-                    let is_ready = is_there && request(backend.addresses.1, "GET", "/-/ready", "").await.status == 200;
-                    backend.is_ready.store(is_ready, Ordering::SeqCst);
+                    backend.is_ready.store(is_ready(backend.addresses.1).await, Ordering::SeqCst);
                 }
                 sleep(LOOK_EVERY).await;
             }
@@ -87,6 +84,16 @@ impl Balancer {
         }
         eventually("the backend is ready", async || backend.is_ready.load(Ordering::SeqCst).then_some(())).await;
     }
+}
+
+/// A process that has ended, or ends meanwhile, is not ready.
+async fn is_ready(pages: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(pages).await else { return false };
+    let request = "GET /-/ready HTTP/1.1\r\nHost: balancer\r\nConnection: close\r\n\r\n";
+    let mut answer = Vec::new();
+    stream.write_all(request.as_bytes()).await.is_ok()
+        && stream.read_to_end(&mut answer).await.is_ok()
+        && answer.starts_with(b"HTTP/1.1 200 ")
 }
 
 async fn pass(mut client: TcpStream, backends: Vec<Arc<Backend>>) {
@@ -161,8 +168,9 @@ async fn replacing_gateways_one_by_one_fails_no_request() {
         balancer.set(place, current).await;
     }
     is_over.store(true, Ordering::SeqCst);
+    let all = workers.join_all().await;
     let (mut account, arrivals) = (Account::default(), clerk.arrivals());
-    for (from, ask, outcome) in workers.join_all().await.into_iter().flatten() {
+    for (from, ask, outcome) in all.into_iter().flatten() {
         // A connection that is idle for the whole delay may be closed while its client begins to use it.
         let is_excused = outcome == Outcome::Nothing && closings.iter().any(|at| from + IN_TRANSIT >= *at);
         assert!(outcome == Outcome::Right || is_excused, "{} {}: {outcome:?}", ask.method, ask.target);
