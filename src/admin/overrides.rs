@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Admin;
-use crate::gateway::{ActiveOverride, Gateway, OverrideAction, OverrideError, OverrideRequest};
+use crate::gateway::{ActiveOverride, Gateway, OVERRIDE_DURATIONS, OverrideAction, OverrideError, OverrideRequest};
 use prometheus_web::AuthenticatedClient;
 
 /// Maximum size of a request body in bytes.
@@ -189,7 +189,7 @@ struct WantedOverride {
 }
 
 const EXAMPLE: &str = r#"write it as in `{"instance":"prod","caller":"import","action":"pause","minutes":30}`"#;
-const MAX_MINUTES: u64 = 24 * 60;
+const MAX_MINUTES: u64 = OVERRIDE_DURATIONS.end().as_secs() / 60;
 
 /// Reads a body. Messages do not repeat values.
 fn parse(body: &[u8]) -> Result<WantedOverride, String> {

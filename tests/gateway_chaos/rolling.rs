@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,11 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::account::{Account, Ask, Outcome, ask};
-use crate::exporter::{eventually, request, within};
+use crate::account::{Account, Outcome};
+use crate::exporter::{eventually, request};
 use crate::front::Front;
-use crate::signals::{Kept, OFF, ROOMY, WORKERS, unhurried};
-use crate::world::Clerk;
+use crate::signals::{OFF, ROOMY, WORKERS, all_of, load, unhurried};
 
 /// Long enough for every client on a busy machine to get a response meanwhile, and to leave.
 const DELAY: Duration = Duration::from_secs(4);
@@ -105,34 +104,6 @@ async fn pass(mut client: TcpStream, backends: Vec<Arc<Backend>>) {
     }
 }
 
-/// When a request began, and what became of it.
-type Asked = (Instant, Ask, Outcome);
-
-fn load(address: SocketAddr, clerk: &Arc<Clerk>, is_over: &Arc<AtomicBool>) -> JoinSet<Vec<Asked>> {
-    let number = Arc::new(AtomicUsize::new(0));
-    let mut workers = JoinSet::new();
-    for worker in 0..WORKERS {
-        let (clerk, is_over, number) = (Arc::clone(clerk), Arc::clone(is_over), Arc::clone(&number));
-        workers.spawn(async move {
-            let mut kept = Kept(None);
-            let mut all = Vec::new();
-            while !is_over.load(Ordering::SeqCst) {
-                let number = number.fetch_add(1, Ordering::SeqCst);
-                let one = if number % 5 == 0 { clerk.write(number) } else { clerk.look_up(number) };
-                let from = Instant::now();
-                let outcome = if worker % 2 == 0 {
-                    ask(address, &one).await
-                } else {
-                    within("a request on a reused connection", kept.ask(address, &one)).await
-                };
-                all.push((from, one, outcome));
-            }
-            all
-        });
-    }
-    workers
-}
-
 #[tokio::test]
 async fn replacing_gateways_one_by_one_fails_no_request() {
     let clerk = unhurried().await;
@@ -168,9 +139,9 @@ async fn replacing_gateways_one_by_one_fails_no_request() {
         balancer.set(place, current).await;
     }
     is_over.store(true, Ordering::SeqCst);
-    let all = workers.join_all().await;
+    let all = all_of(workers).await;
     let (mut account, arrivals) = (Account::default(), clerk.arrivals());
-    for (from, ask, outcome) in all.into_iter().flatten() {
+    for (from, ask, outcome) in all {
         // A connection that is idle for the whole delay may be closed while its client begins to use it.
         let is_excused = outcome == Outcome::Nothing && closings.iter().any(|at| from + IN_TRANSIT >= *at);
         assert!(outcome == Outcome::Right || is_excused, "{} {}: {outcome:?}", ask.method, ask.target);

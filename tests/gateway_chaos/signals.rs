@@ -8,6 +8,7 @@ use clerk_simulator::{Fault, Faults};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::account::{Account, Ask, Outcome, ask};
 use crate::exporter::{eventually, within};
@@ -27,11 +28,11 @@ pub(crate) async fn unhurried() -> Arc<Clerk> {
 }
 
 /// Consecutive requests on one connection, as SDKs send them.
-pub(crate) struct Kept(pub(crate) Option<TcpStream>);
+struct Kept(Option<TcpStream>);
 
 impl Kept {
     /// Sends a request, on a new connection if the previous one has ended.
-    pub(crate) async fn ask(&mut self, address: SocketAddr, ask: &Ask) -> Outcome {
+    async fn ask(&mut self, address: SocketAddr, ask: &Ask) -> Outcome {
         let mut stream = match self.0.take() {
             Some(stream) => stream,
             None => match TcpStream::connect(address).await {
@@ -66,9 +67,12 @@ fn is_complete(bytes: &[u8]) -> bool {
     }
 }
 
+/// When a request began, and what became of it.
+pub(crate) type Asked = (Instant, Ask, Outcome);
+
 /// Sends requests until told to stop or until the port is closed. Half of the workers reuse connections. Returns the
 /// outcomes.
-fn load(address: SocketAddr, clerk: &Arc<Clerk>, is_over: &Arc<AtomicBool>) -> JoinSet<Vec<(Ask, Outcome)>> {
+pub(crate) fn load(address: SocketAddr, clerk: &Arc<Clerk>, is_over: &Arc<AtomicBool>) -> JoinSet<Vec<Asked>> {
     let number = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
@@ -79,13 +83,14 @@ fn load(address: SocketAddr, clerk: &Arc<Clerk>, is_over: &Arc<AtomicBool>) -> J
             while !is_over.load(Ordering::SeqCst) {
                 let number = number.fetch_add(1, Ordering::SeqCst);
                 let one = if number % 5 == 0 { clerk.write(number) } else { clerk.look_up(number) };
+                let from = Instant::now();
                 let outcome = if worker % 2 == 0 {
                     ask(address, &one).await
                 } else {
                     within("a request on a reused connection", kept.ask(address, &one)).await
                 };
                 let is_refused = outcome == Outcome::Refused;
-                all.push((one, outcome));
+                all.push((from, one, outcome));
                 if is_refused {
                     break;
                 }
@@ -96,12 +101,8 @@ fn load(address: SocketAddr, clerk: &Arc<Clerk>, is_over: &Arc<AtomicBool>) -> J
     workers
 }
 
-async fn all_of(mut workers: JoinSet<Vec<(Ask, Outcome)>>) -> Vec<(Ask, Outcome)> {
-    let mut all = Vec::new();
-    while let Some(ended) = workers.join_next().await {
-        all.extend(ended.unwrap());
-    }
-    all
+pub(crate) async fn all_of(workers: JoinSet<Vec<Asked>>) -> Vec<Asked> {
+    workers.join_all().await.into_iter().flatten().collect()
 }
 
 #[tokio::test]
@@ -117,7 +118,7 @@ async fn sigterm_under_load_loses_no_accepted_request() {
     assert!(!log.contains("were cut off"), "{log}");
     let arrivals = clerk.arrivals();
     let mut account = Account::default();
-    for (ask, outcome) in all {
+    for (_, ask, outcome) in all {
         let target = format!("{} {}", ask.method, ask.target);
         let arrived = arrivals.iter().filter(|arrival| **arrival == target).count();
         // Either it was answered, or it did not reach Clerk at all: then it can be sent to another gateway.
@@ -150,7 +151,7 @@ async fn sighup_under_load_loses_no_request() {
     }
     is_over.store(true, Ordering::SeqCst);
     let mut account = Account::default();
-    for (_, outcome) in all_of(workers).await {
+    for (_, _, outcome) in all_of(workers).await {
         account.add(outcome);
     }
     account.holds_only(account.total(), |outcome| *outcome == Outcome::Right, "SIGHUP");

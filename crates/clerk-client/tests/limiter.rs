@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clerk_client::limiter::{self, CallerShare, Limiter, Priority, ShedReason};
+use clerk_client::limiter::{self, Limiter, Priority, ShedReason};
 use clerk_client::outbound::{ApiRequest, RequestOptions, SendError};
-use clerk_quota::{Bucket, CallerId, Environment, Limit, Source};
+use clerk_quota::{Bucket, Environment, Limit, Source};
 use clerk_simulator::{BucketTruth, Fault, HeaderProfile, LimiterKind, Plan};
 use clerk_test_support::{World, in_simulated_time};
 use http::Method;
@@ -483,31 +483,4 @@ async fn immediate_permit_reports_no_wait() {
         assert_eq!(permit.waited(), Duration::ZERO);
     }
     assert_eq!(limiter.stats().waited_seconds.sum(), 0.0);
-}
-
-#[test]
-fn paused_caller_sends_nothing() {
-    in_simulated_time(async {
-        let world = World::new(options(LimiterKind::FixedWindow, HeaderProfile::None, 1));
-        let limiter = &world.outbound.limits.limiter;
-        let until = world.outbound.clock.now().after(Duration::from_secs(60));
-        limiter.set_shares(vec![CallerShare::new(CallerId(7), "import".into()).paused_until(until)]);
-        let of = |caller: u16, path: &str| {
-            let mut call = ApiRequest::new(Method::POST, path, Source::Client);
-            call.caller = CallerId(caller);
-            call
-        };
-        let patient = RequestOptions::default();
-        // Whatever bucket counts the request.
-        for path in ["/v1/users/count", "/v1/invitations", "/v1/users/user_1/ban"] {
-            let refused = world.outbound.send(&of(7, path), &patient).await.unwrap_err();
-            let SendError::Shed(shed) = refused else { panic!("{refused}") };
-            assert_eq!((shed.reason, shed.retry_after), (ShedReason::CallerPaused, Duration::from_secs(60)));
-            assert_eq!(shed.to_string(), "not sent: the caller is paused; try again in 1m");
-        }
-        assert_eq!(world.simulator.truth().requests.total, 0);
-        assert!(world.outbound.send(&of(8, "/v1/users/count"), &patient).await.is_ok());
-        sleep(Duration::from_secs(61)).await;
-        assert!(world.outbound.send(&of(7, "/v1/users/count"), &patient).await.is_ok(), "it ends by itself");
-    });
 }

@@ -80,7 +80,7 @@ impl Gateway {
     /// Pauses or caps a caller, in place of an earlier override of it.
     ///
     /// # Errors
-    /// Returns an error if the request is invalid, or if the other gateways cannot be told. Then nothing changes, unless
+    /// Returns an error if the request is invalid, or if the other gateways cannot be informed. Then nothing changes, unless
     /// the server got the message and its reply was lost.
     pub async fn set_override(&self, wanted: &OverrideRequest<'_>) -> Result<ActiveOverride, OverrideError> {
         let OverrideRequest { action, duration, by, .. } = *wanted;
@@ -116,7 +116,7 @@ impl Gateway {
     /// Ends the override of a caller before its time. Returns it as it was.
     ///
     /// # Errors
-    /// Returns an error if there is none, or if the other gateways cannot be told.
+    /// Returns an error if there is none, or if the other gateways cannot be informed.
     pub async fn end_override(
         &self,
         instance: Option<&str>,

@@ -118,7 +118,7 @@ pub enum OverrideError {
     /// The action or the duration is out of range.
     #[error("a cap leaves more than 0 and less than 1, and an override lasts from 1 minute to 24 hours")]
     OutOfRange,
-    /// The other gateways cannot be told.
+    /// The other gateways cannot be informed.
     #[error("not {what}: {error}. Try again; if Redis got it nevertheless, the list has it within a second")]
     Redis {
         /// What was not done: `set` or `ended`.

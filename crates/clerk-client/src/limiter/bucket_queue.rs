@@ -77,15 +77,15 @@ impl BucketQueue {
         self.limiter.admit(now, ahead, options.reserve_of(rank))
     }
 
-    /// Whether a request that comes now may leave if none waits. Returns its rank.
-    pub(super) fn admit_first(&mut self, sender: Sender, now: Moment, options: &LimiterOptions) -> Option<Rank> {
+    /// Whether a request that comes now may leave if none waits.
+    pub(super) fn admits_first(&mut self, sender: Sender, now: Moment, options: &LimiterOptions) -> bool {
         let rank = if self.lanes.has_shares() {
             let view = self.view(now);
-            self.lanes.rank_if_first(sender, view)?
+            self.lanes.rank_if_first(sender, view)
         } else {
-            sender.priority.into()
+            Some(sender.priority.into())
         };
-        (self.admit(now, 0, rank, options) == Admission::Now).then_some(rank)
+        rank.is_some_and(|rank| self.admit(now, 0, rank, options) == Admission::Now)
     }
 
     pub(super) fn standing(&mut self, sender: Sender, now: Moment) -> Standing {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Priority;
 use super::lanes::{LaneId, Waiting};
+use super::sender::Rank;
 use super::shares::CallerShare;
 use super::window_log::WindowLog;
 use clerk_quota::Moment;
@@ -130,6 +131,14 @@ impl CallerLane {
         let over = (self.used() + place + 1).saturating_sub(guarantee);
         let by_log = (over > 0).then(|| self.log.returned_at(over, view.now, view.window));
         by_log.max(Some(self.beyond_until))
+    }
+
+    /// The rank of the caller's next request, of this priority; `None` while its cap holds it.
+    pub(super) fn rank_of_next(&self, priority: Priority, view: BucketView) -> Option<Rank> {
+        if self.held_until(0, view).is_some() {
+            return None;
+        }
+        Some(if self.within(view) > 0 { Rank::Guaranteed } else { priority.into() })
     }
 
     /// Number of waiting requests.

@@ -17,7 +17,7 @@ use super::sender::{Rank, Sender};
 use super::{Limiter, Permit, key};
 use clerk_quota::fleet::FleetUsage;
 use clerk_quota::route::Entity;
-use clerk_quota::{Bucket, Scope};
+use clerk_quota::{Bucket, Moment, Scope};
 
 /// Number of processes assumed before the first contact.
 const UNKNOWN_PROCESSES: u64 = 2;
@@ -244,14 +244,17 @@ pub(super) struct ClaimGuard<'a> {
 }
 
 impl ClaimGuard<'_> {
-    /// The request waits for `patience` at most.
-    pub(super) fn send(&mut self, patience: Duration) {
+    /// The request waits until `deadline` at most.
+    pub(super) fn send(&mut self, deadline: Moment) {
         if let Some((limiter, budget, claim)) = &self.claim
             && let Some(shared) = &limiter.shared
-            && !(self.is_sent || self.is_asked || patience.is_zero())
+            && !(self.is_sent || self.is_asked)
         {
-            shared.claim(*budget, claim.clone(), patience);
-            self.is_sent = true;
+            let patience = deadline.since(limiter.clock.now());
+            if !patience.is_zero() {
+                shared.claim(*budget, claim.clone(), patience);
+                self.is_sent = true;
+            }
         }
     }
 }
@@ -273,8 +276,7 @@ pub(super) struct Asking {
     pub(super) key: Key,
     pub(super) sender: Sender,
     pub(super) ticket: u64,
-    /// How much longer it may wait.
-    pub(super) patience: Duration,
+    pub(super) deadline: Moment,
 }
 
 impl Limiter {
@@ -292,12 +294,13 @@ impl Limiter {
         asking: Asking,
         claim: &mut ClaimGuard<'_>,
     ) -> Result<Permit, NoRoom> {
-        let Asking { key, sender, ticket, patience } = asking;
+        let Asking { key, sender, ticket, deadline } = asking;
         let Some(budget) = &self.shared else { return Ok(permit) };
+        let now = self.clock.now();
         let (room, shares) = {
             let state = self.state.lock();
             let Some(room) = state.queue.room(key, sender.priority.into()) else { return Ok(permit) };
-            (room, state.queue.shared_shares(key, sender.caller, (ticket, patience), self.clock.now()))
+            (room, state.queue.shared_shares(key, sender.caller, (ticket, deadline.since(now)), now))
         };
         let grant = permit.grant();
         let pending = PendingPermit(Some(permit));

@@ -126,10 +126,7 @@ impl Lanes {
     pub(super) fn head(&self, view: BucketView) -> Option<Head> {
         let of_callers = self.callers.iter().filter_map(|lane| {
             let (priority, id) = lane.first()?;
-            if lane.held_until(0, view).is_some() {
-                return None;
-            }
-            let rank = if lane.within(view) > 0 { Rank::Guaranteed } else { priority.into() };
+            let rank = lane.rank_of_next(priority, view)?;
             Some(Head { id, sender: Sender { priority, caller: Some(lane.share.caller) }, rank })
         });
         let plain = Priority::ALL.into_iter().find_map(|priority| {
@@ -150,11 +147,10 @@ impl Lanes {
 
     /// Whether a request that comes now would be the next, if none waited. Returns its rank.
     pub(super) fn rank_if_first(&self, sender: Sender, view: BucketView) -> Option<Rank> {
-        let Some(lane) = self.lane(sender.caller) else { return Some(sender.priority.into()) };
-        if lane.held_until(0, view).is_some() {
-            return None;
+        match self.lane(sender.caller) {
+            Some(lane) => lane.rank_of_next(sender.priority, view),
+            None => Some(sender.priority.into()),
         }
-        Some(if lane.within(view) > 0 { Rank::Guaranteed } else { sender.priority.into() })
     }
 
     /// What is ahead of the last waiting request of a sender.

@@ -224,12 +224,11 @@ impl Limiter {
                 AcquireState::Go(grant) => grant,
                 AcquireState::Wait(slot) => {
                     has_waited = true;
-                    claim.send(deadline.since(self.clock.now()));
+                    claim.send(deadline);
                     self.wait(slot, sender, deadline).await?
                 }
             };
-            let patience = deadline.since(self.clock.now());
-            let asking = Asking { key, sender, ticket, patience };
+            let asking = Asking { key, sender, ticket, deadline };
             match self.acquire_shared(self.permit(grant), asking, &mut claim).await {
                 Ok(mut permit) => {
                     // The round trip to the distributed limiter does not count as queueing.

@@ -243,8 +243,7 @@ impl Queue {
     /// Whether a request may leave now if none waits.
     fn may_leave(&mut self, key: Key, sender: Sender, now: Moment) -> bool {
         let options = self.options;
-        self.in_flight < options.max_in_flight
-            && self.bucket_queue(key, now).admit_first(sender, now, &options).is_some()
+        self.in_flight < options.max_in_flight && self.bucket_queue(key, now).admits_first(sender, now, &options)
     }
 
     /// Lets a request leave that may.

@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
 
+mod paused;
 mod record;
 mod traffic;
 

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus_web::Drained;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -123,34 +123,20 @@ async fn dropped_server_closes_its_connections() {
     assert_eq!(read_to_end(&mut client).await, "");
 }
 
-/// Reads one response up to the end of its body `ok`.
-async fn next_response(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\nok") {
-        answer.push(within(stream.read_u8()).await.unwrap());
-    }
-    String::from_utf8(answer).unwrap()
-}
-
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
 #[tokio::test]
 async fn leaving_server_serves_and_asks_clients_to_go() {
     let server = TestServer::plain(ok_router(), patient()).await;
     let mut kept = server.connect().await;
-    kept.write_all(GET).await.unwrap();
-    assert!(!next_response(&mut kept).await.contains("connection: close"));
+    assert!(!keep_alive_request(&mut kept).await.contains("connection: close"));
     let mut idle = server.connect().await;
     keep_alive_request(&mut idle).await;
     server.leaving.cancel();
     // An idle connection is still there, and serves one more request.
-    kept.write_all(GET).await.unwrap();
-    assert!(next_response(&mut kept).await.contains("connection: close"));
+    assert!(keep_alive_request(&mut kept).await.contains("connection: close"));
     assert_eq!(read_to_end(&mut kept).await, "");
     // So are new ones.
     let mut late = server.connect().await;
-    late.write_all(GET).await.unwrap();
-    assert!(next_response(&mut late).await.contains("connection: close"));
+    assert!(keep_alive_request(&mut late).await.contains("connection: close"));
     // One that is idle all the time is closed at the end.
     assert_eq!(server.stop().await.cut, 0);
     assert_eq!(read_to_end(&mut idle).await, "");

@@ -106,8 +106,8 @@ pub(crate) async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> String
     String::from_utf8(answer).unwrap()
 }
 
-/// Sends a request that keeps the connection, and reads its response `ok`.
-pub(crate) async fn keep_alive_request(stream: &mut TcpStream) {
+/// Sends a request that keeps the connection, and returns its response `ok`.
+pub(crate) async fn keep_alive_request(stream: &mut TcpStream) -> String {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nok") {
@@ -115,6 +115,7 @@ pub(crate) async fn keep_alive_request(stream: &mut TcpStream) {
         within(stream.read_exact(&mut byte)).await.unwrap();
         answer.push(byte[0]);
     }
+    String::from_utf8(answer).unwrap()
 }
 
 pub(crate) fn status(answer: &str) -> u16 {
