@@ -22,7 +22,7 @@ use clerk_exporter::gateway::{
     RoutePolicies, UnknownKeyPolicy,
 };
 use clerk_exporter::metrics::catalogue::{self, Kind};
-use clerk_exporter::metrics::{ConfigStatus, Format, Metrics};
+use clerk_exporter::metrics::{ConfigStatus, Format, LeaseCounts, Metrics};
 use clerk_exporter::sources::Sources;
 use clerk_exporter::telemetry::{Telemetry, TelemetryInstance, TelemetryOptions};
 use clerk_quota::clock::Clock;
@@ -129,6 +129,7 @@ impl World {
 
     fn metrics_with(&self, gateway: Arc<Gateway>) -> Metrics {
         let status = Arc::new(ConfigStatus::new(self.clock.now(), 0.1));
+        status.set_leases(Some(LeaseCounts { held: 1, standby: 0, alone: 0 }));
         let instance = TelemetryInstance {
             name: "prod".into(),
             hosts: vec!["clerk.test".to_owned()],

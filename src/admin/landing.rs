@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Admin, AdminOptions, top};
+use super::{Admin, AdminOptions, STANDBY, top};
 use crate::gateway::{ActiveOverride, OverrideAction};
 use crate::metrics::build;
 use clerk_quota::condition::{Condition, Trouble};
@@ -56,8 +56,9 @@ fn render(
 ) -> Markup {
     let mut judged: Vec<_> = instances.iter().map(|instance| (Condition::of(instance, now), instance)).collect();
     // The worst first; within a kind the one with the least remaining quota, then in the order of the configuration.
-    judged.sort_by(|(a, one), (b, other)| rank(a).cmp(&rank(b)).then_with(|| least(one).total_cmp(&least(other))));
-    let summary = summary(judged.iter().map(|(condition, _)| condition));
+    let rank_of = |(condition, instance): &(Condition, &InstanceSnapshot)| rank(kind(instance, condition));
+    judged.sort_by(|a, b| rank_of(a).cmp(&rank_of(b)).then_with(|| least(a.1).total_cmp(&least(b.1))));
+    let summary = summary(judged.iter().map(rank_of));
     let mut links = vec![
         (options.telemetry_path.as_str(), "Metrics", "for Prometheus"),
         ("/api/v1/status", "Status", "this page as JSON"),
@@ -133,19 +134,31 @@ const WINDOWS: &str = "Closed windows";
 const LAST_PROBE: &str = "Last probe";
 
 /// Kinds of conditions, the worst first.
-const KINDS: [&str; 9] =
-    ["key refused", "blocked", "throttled", "Clerk is failing", "network", "low", "use unknown", "fine", "other"];
+const KINDS: [&str; 10] = [
+    "key refused",
+    "blocked",
+    "throttled",
+    "Clerk is failing",
+    "network",
+    "low",
+    "use unknown",
+    "fine",
+    STANDBY,
+    "other",
+];
 
 /// The kind of a condition, of any bucket.
-const fn kind(condition: &Condition) -> &'static str {
+fn kind(instance: &InstanceSnapshot, condition: &Condition) -> &'static str {
+    if !instance.is_observed() {
+        return STANDBY;
+    }
     match (condition.trouble, condition.verdict) {
         (Some(trouble @ (Trouble::Key | Trouble::Network | Trouble::Clerk)), _) => trouble.as_str(),
         (None | Some(Trouble::Throttled), verdict) => verdict.as_str(),
     }
 }
 
-fn rank(condition: &Condition) -> usize {
-    let kind = kind(condition);
+fn rank(kind: &str) -> usize {
     KINDS.iter().position(|known| *known == kind).unwrap_or(KINDS.len() - 1)
 }
 
@@ -156,10 +169,10 @@ fn least(instance: &InstanceSnapshot) -> f64 {
 }
 
 /// "30 instances: 1 key refused, 2 throttled, 27 fine", in the order of the table.
-fn summary<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Markup {
+fn summary(ranks: impl Iterator<Item = usize>) -> Markup {
     let mut counts = [0; KINDS.len()];
-    for condition in conditions {
-        counts[rank(condition)] += 1;
+    for rank in ranks {
+        counts[rank] += 1;
     }
     let all: usize = counts.iter().sum();
     let parts = KINDS.iter().zip(counts).filter(|(_, count)| *count > 0);
@@ -177,7 +190,7 @@ fn class_of(kind: &str) -> &'static str {
     match kind {
         "fine" => "good",
         "low" => "low",
-        "use unknown" => "unknown",
+        "use unknown" | STANDBY => "unknown",
         _ => "bad",
     }
 }
@@ -198,17 +211,23 @@ fn row(
         .chain(others.map(|bucket| &**bucket).filter(|bucket| bucket.bucket != Bucket::Instance))
         .collect();
     let span = buckets.len();
+    if !instance.is_observed() {
+        return html! {
+            tbody {
+                tr {
+                    td { (instance_name(instance)) }
+                    td colspan="6" class=(class_of(STANDBY)) { strong { (STANDBY) } br; small { "another exporter probes it" } }
+                }
+            }
+        };
+    }
     html! {
         tbody {
             @for (index, bucket) in buckets.into_iter().enumerate() {
                 tr {
                     @if index == 0 {
-                        td rowspan=(span) {
-                            strong { (instance.name) }
-                            br;
-                            small { (instance.environment.as_str()) ", " (instance.api_host) }
-                        }
-                        td rowspan=(span) class=(class_of(kind(condition))) { (state(instance, condition, overrides)) }
+                        td rowspan=(span) { (instance_name(instance)) }
+                        td rowspan=(span) class=(class_of(kind(instance, condition))) { (state(instance, condition, overrides)) }
                     }
                     td data-label=(LEFT) { (left(bucket, instance.low_threshold, now)) }
                     td data-label=(RESETS) { (reset(bucket, now)) }
@@ -222,6 +241,14 @@ fn row(
                 }
             }
         }
+    }
+}
+
+fn instance_name(instance: &InstanceSnapshot) -> Markup {
+    html! {
+        strong { (instance.name) }
+        br;
+        small { (instance.environment.as_str()) ", " (instance.api_host) }
     }
 }
 
@@ -241,6 +268,7 @@ fn override_line(it: &ActiveOverride, wall: SystemTime) -> String {
 /// The condition of the instance, the state of its key, and who is paused or capped.
 fn state(instance: &InstanceSnapshot, condition: &Condition, overrides: &[String]) -> Markup {
     let key = match (instance.up, instance.key_valid) {
+        (None, _) if !instance.is_probed() => "no request seen yet",
         (None, _) => "not probed yet",
         (Some(_), Some(true)) => "key valid",
         (Some(_), Some(false)) => "replace the key",

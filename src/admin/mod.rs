@@ -36,6 +36,9 @@ use clerk_quota::ledger::Ledger;
 /// Health checks for orchestrators. They reveal nothing about the instances.
 const HEALTH_PATHS: [&str; 2] = ["/-/healthy", "/-/ready"];
 
+/// The condition of an instance that another process observes.
+const STANDBY: &str = "standby";
+
 /// Reserved paths other than the metrics path, `/` and those below `/-/`.
 pub const PATHS: [&str; 4] = ["/api/v1/overrides", "/api/v1/status", "/api/v1/top", "/config"];
 

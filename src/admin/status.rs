@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::{Admin, OverrideStatus};
+use super::{Admin, OverrideStatus, STANDBY};
 use crate::metrics::build;
 use clerk_quota::condition::{Condition, Trouble};
 use clerk_quota::metered::{MeteredOperation, MeteredSnapshot};
@@ -33,7 +33,8 @@ pub struct InstanceStatus {
     pub environment: &'static str,
     /// Host of the Backend API.
     pub api_host: Arc<str>,
-    /// The condition in one line: `fine`, `low`, `throttled`, `blocked`, `use unknown`, or why requests fail.
+    /// The condition in one line: `fine`, `low`, `throttled`, `blocked`, `use unknown`, or why requests fail. `standby` while
+    /// another process observes the instance; then nothing else is known here.
     pub condition: String,
     /// Why requests fail, if they do: `key`, `network`, `clerk` or `throttled`.
     pub trouble: Option<&'static str>,
@@ -164,7 +165,7 @@ impl InstanceStatus {
             name: Arc::clone(&snapshot.name),
             environment: snapshot.environment.as_str(),
             api_host: Arc::clone(&snapshot.api_host),
-            condition: condition.describe(),
+            condition: if snapshot.is_observed() { condition.describe() } else { STANDBY.to_owned() },
             trouble: condition.trouble.map(Trouble::label),
             up: snapshot.up,
             key_valid: snapshot.key_valid,

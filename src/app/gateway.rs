@@ -49,7 +49,7 @@ impl GatewayRunner {
     /// Prepares a runner for a configuration with a gateway, without starting it.
     ///
     /// # Errors
-    /// Returns an error if the HTTP client cannot be built, or if the Redis URL is invalid.
+    /// Returns an error if the HTTP client cannot be built, or if the encryption key is invalid.
     pub(super) fn new(
         config: &Config,
         gateway: &config::GatewayConfig,
@@ -62,15 +62,11 @@ impl GatewayRunner {
             let stats = reloads.reloads.stats(ReloadKind::EncryptionKey);
             Encryption::counting(key, &[], stats).context("gateway.cache.encryption_key_file")
         });
-        let store = gateway.cache.redis_url.as_ref().map(|source| {
-            let url = source.read().context("gateway.cache.redis_url_file")?;
-            RedisClient::new(clerk_client::redis::RedisOptions::new(url)).context("gateway.cache.redis_url_file")
-        });
         Ok(Self {
             clock,
             started: gateway.clone(),
             upstream,
-            store: store.transpose()?,
+            store: instances.store.clone(),
             caches: HashMap::new(),
             verifications: HashMap::new(),
             encryption: encryption.transpose()?,
@@ -80,16 +76,6 @@ impl GatewayRunner {
             access_log: None,
             known_tokens: Vec::new(),
         })
-    }
-
-    /// Removes the Redis client, so that nothing built from now on connects.
-    pub(super) fn disconnect(&mut self) {
-        self.store = None;
-    }
-
-    /// The Redis client that gateways share, if configured.
-    pub(super) const fn store(&self) -> Option<&RedisClient> {
-        self.store.as_ref()
     }
 
     /// Starts the gateway.

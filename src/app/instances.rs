@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Context;
 use file_fingerprint::ReloadStats;
 
+use super::leases::Leases;
 use super::upstreams::{NewUpstreams, Upstreams};
 use crate::config::{self, ApiUrl, Config, ProbeWhen};
 use crate::metrics::{ReloadKind, Reloads};
-use crate::probe::{self, Trigger};
+use crate::probe::{self, ProbeLease, Trigger};
 use crate::state::{Journal, Restored};
 use clerk_client::limiter::{self, RedisLimiter};
 use clerk_client::outbound::{InstanceLimits, Outbound};
@@ -37,8 +38,10 @@ pub struct Instances {
     further_keys: HashMap<(Arc<str>, PathBuf), Arc<KeySource>>,
     /// Counters of attempts to read keys and certificate authorities.
     stats: FileStats,
-    /// The Redis through which gateways share their budgets.
+    /// The Redis through which processes share the budgets.
     pub(super) store: Option<RedisClient>,
+    /// The leases of the right to probe, which need that Redis.
+    pub(super) leases: Option<Arc<Leases>>,
     /// The journal of sent requests, and the requests sent before the start.
     pub(super) journal: Option<(Arc<Journal>, Restored)>,
     /// Share of the limit reserved for callers of high priority.
@@ -76,6 +79,7 @@ impl Instances {
             further_keys: HashMap::new(),
             stats: FileStats::default(),
             store: None,
+            leases: None,
             journal: None,
             reserve,
             max_in_flight,
@@ -118,6 +122,9 @@ impl Instances {
         }
         let upstream = upstreams.of_probes();
         self.ways.retain(|name, _| config.instances.iter().any(|instance| instance.name == *name));
+        if let Some(leases) = &self.leases {
+            leases.retain(config);
+        }
         config.instances.iter().map(|instance| self.probe(instance, ledger, Arc::clone(&upstream))).collect()
     }
 
@@ -232,16 +239,30 @@ impl Instances {
         upstream: Arc<dyn Transport>,
     ) -> anyhow::Result<probe::ProbeOptions> {
         let outbound = self.outbound(instance, ledger, upstream)?;
+        let lease = self.lease(instance, &outbound);
         Ok(probe::ProbeOptions {
             name: Arc::clone(&instance.name),
-            trigger: trigger(&instance.probe.trigger),
+            trigger: (instance.probe.when != ProbeWhen::Never).then(|| trigger(&instance.probe.trigger)),
             interval: instance.probe.interval(),
             timeout: instance.probe.timeout,
             path: instance.probe.path.clone(),
             only_when_idle: instance.probe.when == ProbeWhen::Idle,
             count_users: instance.users.as_ref().map(|users| trigger(&users.trigger)),
+            lease,
             outbound: Arc::new(outbound),
         })
+    }
+
+    /// Until it is known which process probes an instance, this one is a standby.
+    fn lease(&self, instance: &config::InstanceConfig, outbound: &Outbound) -> Option<Arc<ProbeLease>> {
+        let length = instance.probe.lease.filter(|_| instance.probe.when != ProbeWhen::Never);
+        let lease = self.leases.as_ref().zip(length).map(|(leases, length)| leases.of(&instance.name, length));
+        match lease {
+            Some((_, false)) => {}
+            Some((_, true)) => outbound.ledger.lock().set_standby(true),
+            None => outbound.ledger.lock().set_standby(false),
+        }
+        lease.map(|(lease, _)| lease)
     }
 }
 
@@ -256,10 +277,15 @@ pub fn settings(instance: &config::InstanceConfig, low_threshold: f64) -> Settin
         users_limit: instance.users_limit,
         low_threshold,
         stale_after: instance.probe.interval().saturating_mul(STALE_INTERVALS),
-        sources: vec![Source::Probe],
+        sources: is_asked(instance).then_some(Source::Probe).into_iter().collect(),
         coverage: Coverage::Part,
         lateness: None,
     }
+}
+
+/// Whether this process itself asks Clerk about the instance.
+fn is_asked(instance: &config::InstanceConfig) -> bool {
+    instance.probe.when != ProbeWhen::Never || instance.users.is_some()
 }
 
 /// The ledger settings of all instances, as observed by probes and, if configured, by the gateway and in traces.
@@ -279,7 +305,7 @@ pub(super) fn all_settings(config: &Config) -> impl Iterator<Item = Settings> {
 /// count in Redis. Otherwise the count does not yield the remaining quota.
 fn coverage(config: &Config) -> Coverage {
     match &config.gateway {
-        Some(gateway) if gateway.cache.redis_url.is_some() => Coverage::Fleet,
+        Some(_) if config.redis.is_some() => Coverage::Fleet,
         Some(gateway) if gateway.sole => Coverage::Sole,
         _ => Coverage::Part,
     }

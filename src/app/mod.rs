@@ -5,9 +5,11 @@
 mod access_log;
 mod gateway;
 mod instances;
+mod leases;
 mod limits;
 mod months;
 mod overrides;
+mod redis;
 mod reload;
 mod restart;
 mod signals;
@@ -35,6 +37,7 @@ use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 use gateway::GatewayRunner;
 use instances::all_settings;
+use leases::{Affected, Leases};
 use limits::{ProcessLimits, ServeLimits};
 use months::{MonthKeeper, set_plans};
 use overrides::{FIRST_OVERRIDES, follow_overrides};
@@ -116,18 +119,20 @@ impl Prepared {
         let ledger = Arc::new(Ledger::new(all_settings(config)));
         set_plans(config, &ledger, clock.now());
         instances.check(config)?;
+        let store = redis::client(config)?;
+        if let (Some(store), None) = (&store, &config.gateway) {
+            status.show_redis(store.clone());
+        }
+        if let Purpose::Start { .. } = purpose {
+            instances.leases = store.clone().map(|store| Arc::new(Leases::new(store, Arc::clone(&clock))));
+            instances.store = store;
+        }
         let mut runner = match &config.gateway {
             Some(section) => {
                 Some(GatewayRunner::new(config, section, &mut instances, Arc::clone(&clock), Arc::clone(&status))?)
             }
             None => None,
         };
-        match purpose {
-            Purpose::Check => runner.iter_mut().for_each(GatewayRunner::disconnect),
-            Purpose::Start { .. } => {
-                instances.store = runner.as_ref().and_then(|runner| runner.store().cloned());
-            }
-        }
         if let Some(section) = &config.gateway {
             instances.reserve = section.policies.pace.reserve;
             instances.max_in_flight = section.max_in_flight;
@@ -136,7 +141,8 @@ impl Prepared {
         if let Purpose::Start { storage } = purpose {
             restart::restore(storage, config, &mut instances, &ledger, &clock);
             let journal = instances.journal.as_ref().map(|(journal, _)| Arc::clone(journal));
-            let store = instances.store.clone();
+            // An exporter without a gateway counts nothing that is billed.
+            let store = instances.store.clone().filter(|_| config.gateway.is_some());
             months = MonthKeeper::open(Arc::clone(&clock), Arc::clone(&ledger), storage.zip(journal), store);
         }
         let probes = Probes::new(instances.probes(config, &ledger)?);
@@ -214,8 +220,11 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         reloader: options.enable_lifecycle.then(|| reloader.clone()),
         leaving: stop.clone(),
     };
+    let leases = instances.leases.clone();
+    let affected = Affected { ledger: Arc::clone(&ledger), probes: Arc::clone(&probes), status: Arc::clone(&status) };
     let reload = reload::Reload {
         watched: reload::WatchedConfig::new(&options.source, &config, &status.reloads),
+        started_redis: config.redis.clone(),
         config,
         source: options.source,
         instances,
@@ -233,6 +242,10 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     let closing = CancellationToken::new();
     let shutdown = Shutdown::in_two_steps(stop.clone(), closing.clone());
     let mut tasks = JoinSet::new();
+    if let Some(leases) = leases {
+        // Given up when the process begins to leave: another one takes over meanwhile.
+        tasks.spawn(leases.run(affected, stop.clone(), closing.clone()));
+    }
     tasks.spawn(close_after(options.shutdown_delay, stop, closing.clone()));
     tasks.spawn(on_hangup(reloader, closing.clone()));
     tasks.spawn(reload.run(requests, closing.clone()));

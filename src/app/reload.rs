@@ -16,7 +16,7 @@ use super::months::{MonthKeeper, set_plans};
 use super::telemetry::TelemetryRunner;
 use super::upstreams::content;
 use crate::admin::{ReloadError, ReloadRequest};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, RedisConfig};
 use crate::metrics::{ConfigStatus, ReloadKind, Reloads};
 use crate::probe::Probes;
 use clerk_client::secret::process_env;
@@ -149,6 +149,8 @@ const LOOK_AT_SECRETS: Duration = Duration::from_secs(2);
 pub(super) struct Reload {
     /// The current configuration.
     pub config: Config,
+    /// The Redis at start.
+    pub started_redis: Option<RedisConfig>,
     pub watched: WatchedConfig,
     pub source: ConfigSource,
     pub instances: Instances,
@@ -221,7 +223,8 @@ impl Reload {
     }
 
     /// Applies a configuration: first the steps that may fail, then the others.
-    fn take(&mut self, config: &Config) -> anyhow::Result<usize> {
+    fn take(&mut self, loaded: &Config) -> anyhow::Result<usize> {
+        let config = &Config { redis: self.started_redis.clone(), ..loaded.clone() };
         self.instances.check(config)?;
         if self.gateway.is_some() {
             GatewayRunner::check(config)?;
@@ -245,6 +248,9 @@ impl Reload {
                 tracing::warn!("the section `telemetry` was added; traces are received after a restart");
             }
             None => {}
+        }
+        if loaded.redis != self.started_redis {
+            tracing::warn!("redis_url_file, redis_prefix and where the password is change only on restart");
         }
         self.config_text.store(Arc::new(config.masked_yaml()));
         self.status.succeeded(self.instances.now(), config.low_threshold);

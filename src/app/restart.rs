@@ -18,14 +18,14 @@ pub(super) fn restore(
     ledger: &Ledger,
     clock: &Arc<Clock>,
 ) {
-    if config.gateway.as_ref().is_some_and(|gateway| !gateway.sole && gateway.cache.redis_url.is_none()) {
+    if config.redis.is_none() && config.gateway.as_ref().is_some_and(|gateway| !gateway.sole) {
         tracing::info!(
             "the remaining quota is not shown unless Clerk sends quota headers: set gateway.sole: true if this is the \
              only gateway, or give all gateways the same Redis"
         );
     }
     let Some(folder) = folder else {
-        if config.gateway.as_ref().is_some_and(|gateway| gateway.cache.redis_url.is_none()) {
+        if config.gateway.is_some() && config.redis.is_none() {
             tracing::info!(
                 "no state folder (--storage.path): requests sent before this start are unknown, and the \
                  remaining quota is shown after one window"

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::probe::log_suspension;
 use crate::sources::Sources;
 use clerk_quota::clock::Clock;
 use clerk_quota::condition::{Condition, Trouble, Verdict};
@@ -46,11 +47,7 @@ impl Watch {
                 _ = ticks.tick() => {}
             }
             if let Some(suspended) = self.clock.notice_suspend() {
-                let duration_seconds = suspended.as_secs();
-                tracing::info!(
-                    duration_seconds,
-                    "the machine was suspended; earlier observations are older by this duration"
-                );
+                log_suspension(suspended);
             }
             if let Some(gateway) = &self.sources.gateway {
                 let is_due = looks.is_multiple_of(HOURLY_EVERY);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cron;
-use super::model::{InstanceConfig, ProbeConfig, ScheduleConfig, UsersConfig};
+use super::model::{InstanceConfig, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
 
 /// Above this share of the limit, the configuration gets a warning.
 pub(super) const WARN_ABOVE: f64 = 0.05;
@@ -37,7 +37,7 @@ impl InstanceConfig {
 fn share((requests, window): (u64, Duration), probe: Option<&ProbeConfig>, users: Option<&UsersConfig>) -> Option<f64> {
     let horizon = window.max(SHORTEST_HORIZON);
     let mut ours = 0.0;
-    if let Some(probe) = probe {
+    if let Some(probe) = probe.filter(|probe| probe.when != ProbeWhen::Never) {
         ours += runs(&probe.trigger, horizon)?;
     }
     if let Some(users) = users {
@@ -58,7 +58,7 @@ fn runs(trigger: &ScheduleConfig, horizon: Duration) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::super::ApiUrl;
-    use super::super::model::{LimitSetting, ProbeWhen};
+    use super::super::model::LimitSetting;
     use super::*;
     use clerk_client::secret::SecretSource;
     use clerk_quota::Environment;
@@ -79,6 +79,7 @@ mod tests {
                 timeout: Duration::from_secs(5),
                 path: "/v1/users/count".to_owned(),
                 when: ProbeWhen::Idle,
+                lease: None,
             },
             users: None,
             metered: MeteredPlan::PUBLISHED,

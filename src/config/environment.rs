@@ -53,6 +53,7 @@ pub(super) fn read(env: EnvLookup<'_>, report: &mut Report) -> Option<Config> {
         low_threshold: DEFAULT_LOW_THRESHOLD,
         ca_file: None,
         instances: vec![instance],
+        redis: None,
         gateway: None,
         telemetry: None,
         files,

@@ -11,17 +11,30 @@ use super::error::Position;
 use super::model::{Config, InstanceConfig, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
 use super::reader::{Field, Keys, Report, Section};
 use super::tree::Value;
-use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, metered, telemetry, tree, validate};
+use super::{MAX_PROBE_INTERVAL, budget, cron, gateway, instance, metered, redis, telemetry, tree, validate};
 use crate::gateway::UNKNOWN_KEYS;
 use clerk_client::secret::{ClerkKey, EnvLookup};
 use clerk_quota::metered::MeteredPlan;
 
 static TOP: Keys = Keys {
     section: "",
-    known: &["low_threshold", "tls_config", "probe", "users", "metered", "instances", "gateway", "telemetry"],
+    known: &[
+        "low_threshold",
+        "tls_config",
+        "redis_url_file",
+        "redis_password_file",
+        "redis_password_command",
+        "redis_prefix",
+        "probe",
+        "users",
+        "metered",
+        "instances",
+        "gateway",
+        "telemetry",
+    ],
 };
 static TLS_CONFIG: Keys = Keys { section: "tls_config", known: &["ca_file"] };
-static PROBE: Keys = Keys { section: "probe", known: &["interval", "schedule", "timeout", "path", "when"] };
+static PROBE: Keys = Keys { section: "probe", known: &["interval", "schedule", "timeout", "path", "when", "lease"] };
 static USERS: Keys = Keys { section: "users", known: &["interval", "schedule"] };
 pub(super) static INSTANCE: Keys = Keys {
     section: "instances",
@@ -75,6 +88,7 @@ const USUAL_WINDOW: Duration = Duration::from_secs(10);
 
 const PROBE_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_PROBE_INTERVAL;
 const PROBE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+const LEASES: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
 const USERS_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
 
 /// External inputs of reading.
@@ -109,6 +123,8 @@ pub(super) struct ReadInstance {
     pub(super) name: Option<(Arc<str>, Position)>,
     /// Position of the probe's trigger, if present.
     pub(super) probe_place: Option<Position>,
+    /// Name and position of the last key that says which process probes.
+    pub(super) prober: Option<(String, Position)>,
     /// Every readable key of the instance, with its full name and position.
     pub(super) keys: Vec<(ClerkKey, String, Position)>,
 }
@@ -139,6 +155,7 @@ pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Op
         None => Some(DEFAULT_LOW_THRESHOLD),
     };
     let ca_file = top.take("tls_config").and_then(|field| tls_config(field, context, report));
+    let top_redis = redis::take(&mut top, context, report);
     let mut defaults = Defaults { probe: ProbeDraft::default(), users: None, metered: MeteredPlan::PUBLISHED };
     if let Some(field) = top.take("probe") {
         defaults.probe = probe(field, &defaults.probe, report);
@@ -165,19 +182,30 @@ pub(super) fn read(text: &str, context: &Context<'_>, report: &mut Report) -> Op
     }
     let names: Vec<_> = instances.iter().filter_map(|read| Some(Arc::clone(&read.name.as_ref()?.0))).collect();
     let windows = instances.iter().filter_map(|read| Some(read.instance.as_ref()?.limit()?.1));
-    let known = gateway::KnownInstances { names: &names, longest_window: windows.max().unwrap_or(USUAL_WINDOW) };
+    let known = gateway::RestOfFile {
+        names: &names,
+        longest_window: windows.max().unwrap_or(USUAL_WINDOW),
+        has_redis: top_redis.is_some(),
+    };
+    let mut cache_redis = None;
     let gateway = top.take("gateway").map(|field| {
         check_reserved_name(&instances, report);
-        gateway::read(field, &known, context, report)
+        gateway::read(field, &known, &mut cache_redis, context, report)
     });
+    let has_redis = top_redis.is_some() || cache_redis.is_some();
+    let redis = redis::only(top_redis, cache_redis, report);
     let telemetry = top.take("telemetry").map(|field| {
         let readable: Vec<&InstanceConfig> = instances.iter().filter_map(|read| read.instance.as_ref()).collect();
         telemetry::read(field, &readable, context, report)
     });
+    let is_observed = gateway.is_some() || telemetry.is_some();
+    for read in &instances {
+        check_prober(read, has_redis, is_observed, report);
+    }
     let instances = instances.into_iter().filter_map(|read| read.instance).collect();
     let files = context.files.take();
     let (low_threshold, gateway, telemetry) = (low_threshold?, gateway.flatten(), telemetry.flatten());
-    Some(Config { low_threshold, ca_file, instances, gateway, telemetry, files, warnings: Vec::new() })
+    Some(Config { low_threshold, ca_file, instances, redis, gateway, telemetry, files, warnings: Vec::new() })
 }
 
 fn tls_config(field: Field, context: &Context<'_>, report: &mut Report) -> Option<PathBuf> {
@@ -197,6 +225,9 @@ pub(super) struct ProbeDraft {
     timeout: Option<Duration>,
     path: String,
     when: ProbeWhen,
+    lease: Option<Duration>,
+    /// Name and position of the key that asks for a lease or for no probes, if present.
+    pub(super) prober: Option<(String, Position)>,
 }
 
 impl Default for ProbeDraft {
@@ -207,18 +238,20 @@ impl Default for ProbeDraft {
             timeout: None,
             path: DEFAULT_PROBE_PATH.to_owned(),
             when: ProbeWhen::Idle,
+            lease: None,
+            prober: None,
         }
     }
 }
 
 impl ProbeDraft {
     pub(super) fn finish(self) -> ProbeConfig {
-        let Self { trigger, timeout, path, when, .. } = self;
+        let Self { trigger, timeout, path, when, lease, .. } = self;
         let timeout = timeout.unwrap_or_else(|| match &trigger {
             ScheduleConfig::Interval(interval) => DEFAULT_PROBE_TIMEOUT.min(*interval),
             ScheduleConfig::Cron(_) => DEFAULT_PROBE_TIMEOUT,
         });
-        ProbeConfig { trigger, timeout, path, when }
+        ProbeConfig { trigger, timeout, path, when, lease }
     }
 }
 
@@ -251,6 +284,11 @@ pub(super) fn probe(field: Field, base: &ProbeDraft, report: &mut Report) -> Pro
     }
     if let Some(field) = section.take("when") {
         draft.when = field.check_text(report, validate::when).unwrap_or(draft.when);
+        draft.prober = Some((field.path, field.node.place));
+    }
+    if let Some(field) = section.take("lease") {
+        draft.lease = field.check(report, |value| validate::lease(value, LEASES)).unwrap_or(draft.lease);
+        draft.prober = Some((field.path, field.node.place));
     }
     draft
 }
@@ -318,6 +356,24 @@ fn check_against_each_other(instances: &[ReadInstance], report: &mut Report) {
                 keys.push((key, setting));
             }
         }
+    }
+}
+
+/// An instance must have a prober, or another source.
+fn check_prober(read: &ReadInstance, has_redis: bool, is_observed: bool, report: &mut Report) {
+    let (Some(instance), Some((path, place))) = (&read.instance, &read.prober) else { return };
+    let probe = &instance.probe;
+    if probe.when == ProbeWhen::Never && !is_observed {
+        let message = format!(
+            "nothing would observe the instance `{}`; remove `never`, or add `gateway` or `telemetry`",
+            instance.name
+        );
+        report.problem(Some(*place), path, message);
+    } else if probe.lease.is_some() && !has_redis {
+        let message = "a lease needs a Redis that all exporters share; write `redis_url_file` at the top of the file";
+        report.problem(Some(*place), path, message);
+    } else if probe.lease.is_some() && probe.when == ProbeWhen::Never {
+        report.warning(Some(*place), path, "a lease has no effect with `when: never`");
     }
 }
 

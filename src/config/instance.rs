@@ -59,7 +59,7 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
         Some(field) => metered::read(field, defaults.metered, report),
         None => defaults.metered,
     };
-    let probe_place = draft.place;
+    let (probe_place, prober) = (draft.place, draft.prober.clone());
     let Section { path, place, .. } = section;
     let complete = || {
         Some(InstanceConfig {
@@ -76,7 +76,7 @@ fn read(field: Field, defaults: &Defaults, context: &Context<'_>, report: &mut R
             metered,
         })
     };
-    Some(ReadInstance { instance: complete(), path, place, name, probe_place, keys })
+    Some(ReadInstance { instance: complete(), path, place, name, probe_place, prober, keys })
 }
 
 fn name(section: &mut Section, report: &mut Report) -> Option<(Arc<str>, Position)> {

@@ -9,7 +9,7 @@
 //! | `tree` | YAML to a tree with places; the only file that knows the YAML library |
 //! | `reader` | known and unknown keys, the problem report |
 //! | `file`, `instance` | from the tree to the model: the meaning of each key |
-//! | `gateway`, `telemetry`, `metered` | the keys of these sections |
+//! | `gateway`, `telemetry`, `metered`, `redis` | the keys of these sections |
 //! | `validate`, `cron`, `duration`, `budget` | what a value must look like |
 //! | `environment` | the configuration without a file |
 //! | `model` | the result |
@@ -27,6 +27,7 @@ mod metered;
 mod model;
 mod reader;
 mod redacted;
+mod redis;
 mod telemetry;
 mod tree;
 mod validate;
@@ -36,7 +37,10 @@ pub use gateway::{
     CachePolicyConfig, CacheStoreConfig, CallerConfig, DEFAULT_LISTEN_ADDRESS, GatewayConfig, PacePolicyConfig,
     PolicyConfig, UnknownKeyMode, VerifyPolicyConfig, WebhooksConfig,
 };
-pub use model::{Config, InstanceConfig, LimitSetting, Plan, ProbeConfig, ProbeWhen, ScheduleConfig, UsersConfig};
+pub use model::{
+    Config, InstanceConfig, LimitSetting, Plan, ProbeConfig, ProbeWhen, RedisConfig, RedisPasswordConfig,
+    ScheduleConfig, UsersConfig,
+};
 pub use telemetry::{DEFAULT_LISTEN_ADDRESS as DEFAULT_TELEMETRY_ADDRESS, TelemetryConfig};
 
 pub use clerk_client::transport::{ApiUrl, ApiUrlError};

@@ -1,5 +1,6 @@
 //! The configuration as plain, checked values.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use super::gateway::GatewayConfig;
 use super::telemetry::TelemetryConfig;
 use super::{ApiUrl, cron};
-use clerk_client::secret::SecretSource;
+use clerk_client::redis::{RedisOptions, RedisPassword};
+use clerk_client::secret::{SecretError, SecretSource};
 use clerk_quota::Environment;
 use clerk_quota::metered::MeteredPlan;
 
@@ -20,6 +22,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// At least one, with unique names.
     pub instances: Vec<InstanceConfig>,
+    /// The Redis that several processes share; `None`: this process is on its own.
+    pub redis: Option<RedisConfig>,
     /// The gateway; `None`: off.
     pub gateway: Option<GatewayConfig>,
     /// The telemetry source; `None`: off.
@@ -28,6 +32,50 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// Probable mistakes that are allowed, with their position; to be logged at start.
     pub warnings: Vec<String>,
+}
+
+/// A Redis that several processes share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisConfig {
+    /// Its URL.
+    pub url: SecretSource,
+    /// Where its password is; `None`: in the URL, or there is none.
+    pub password: Option<RedisPasswordConfig>,
+    /// How the names of keys and channels begin; printable ASCII without `{`, at most 128 bytes.
+    pub prefix: String,
+}
+
+/// Where the password of a Redis is read at each connect.
+#[derive(Clone, PartialEq)]
+pub enum RedisPasswordConfig {
+    /// A file.
+    File(SecretSource),
+    /// The output of a command: a program and its arguments.
+    Command(Vec<String>),
+}
+
+/// Without the arguments of a command, which may contain a secret.
+impl fmt::Debug for RedisPasswordConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => f.debug_tuple("File").field(file).finish(),
+            Self::Command(_) => f.debug_tuple("Command").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl RedisConfig {
+    /// The options of a client.
+    ///
+    /// # Errors
+    /// Returns an error if the URL cannot be read.
+    pub fn options(&self) -> Result<RedisOptions, SecretError> {
+        let password = self.password.as_ref().map(|password| match password {
+            RedisPasswordConfig::File(file) => RedisPassword::file(file.file().unwrap_or_default()),
+            RedisPasswordConfig::Command(words) => RedisPassword::command(words),
+        });
+        Ok(RedisOptions::new(self.url.read()?).prefix(&*self.prefix).password(password))
+    }
 }
 
 /// A monitored Clerk instance.
@@ -66,13 +114,15 @@ pub enum ScheduleConfig {
     Cron(String),
 }
 
-/// Whether to probe although other traffic has just reported the quota.
+/// When to probe although other traffic may report the quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeWhen {
     /// Only if nothing was observed within the interval.
     Idle,
     /// Always.
     Always,
+    /// Never: another process does.
+    Never,
 }
 
 /// How one instance is probed.
@@ -86,6 +136,9 @@ pub struct ProbeConfig {
     pub path: String,
     /// Whether to probe although the quota is known.
     pub when: ProbeWhen,
+    /// How long one of several processes has the right to probe, unless it renews it; 5 s to 5 min. `None`: this process
+    /// probes, whatever others do.
+    pub lease: Option<Duration>,
 }
 
 impl ProbeConfig {

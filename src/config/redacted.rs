@@ -11,7 +11,7 @@ use serde_saphyr::DoubleQuoted;
 
 use super::gateway::redacted::GatewayView;
 use super::metered::MeteredView;
-use super::model::{Config, InstanceConfig, LimitSetting, ProbeWhen, ScheduleConfig};
+use super::model::{Config, InstanceConfig, LimitSetting, ProbeWhen, RedisPasswordConfig, ScheduleConfig};
 use super::telemetry::redacted::TelemetryView;
 use clerk_client::secret::{REDACTED, SecretSource};
 
@@ -42,6 +42,12 @@ pub(super) fn secret_file(source: &SecretSource) -> Text {
     }
 }
 
+/// The program. Its arguments may contain a secret.
+fn masked_command(words: &[String]) -> Vec<Text> {
+    let masked = |(index, word)| if index == 0 { text(word) } else { text(REDACTED) };
+    words.iter().enumerate().map(masked).collect()
+}
+
 pub(super) fn duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
@@ -51,6 +57,14 @@ struct ConfigView {
     low_threshold: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_config: Option<TlsView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_url_file: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_password_file: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_password_command: Option<Vec<Text>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_prefix: Option<Text>,
     instances: Vec<InstanceView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<GatewayView>,
@@ -102,6 +116,8 @@ struct ProbeView {
     timeout: String,
     path: Text,
     when: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -121,9 +137,19 @@ struct TriggerView {
 
 impl ConfigView {
     fn of(config: &Config) -> Self {
+        let (redis_password_file, redis_password_command) =
+            match config.redis.as_ref().and_then(|redis| redis.password.as_ref()) {
+                Some(RedisPasswordConfig::File(file)) => (Some(secret_file(file)), None),
+                Some(RedisPasswordConfig::Command(words)) => (None, Some(masked_command(words))),
+                None => (None, None),
+            };
         Self {
             low_threshold: config.low_threshold,
             tls_config: config.ca_file.as_deref().map(|file| TlsView { ca_file: path(file) }),
+            redis_url_file: config.redis.as_ref().map(|redis| secret_file(&redis.url)),
+            redis_password_file,
+            redis_password_command,
+            redis_prefix: config.redis.as_ref().map(|redis| text(&redis.prefix)),
             instances: config.instances.iter().map(InstanceView::of).collect(),
             gateway: config.gateway.as_ref().map(GatewayView::of),
             telemetry: config.telemetry.as_ref().map(TelemetryView::of),
@@ -163,7 +189,9 @@ impl InstanceView {
                 when: match probe.when {
                     ProbeWhen::Idle => "idle",
                     ProbeWhen::Always => "always",
+                    ProbeWhen::Never => "never",
                 },
+                lease: probe.lease.map(duration),
             },
             users: match &instance.users {
                 None => UsersView::Off("off"),

@@ -254,7 +254,17 @@ pub(super) fn when(text: &str) -> Result<ProbeWhen, String> {
     match text {
         "idle" => Ok(ProbeWhen::Idle),
         "always" => Ok(ProbeWhen::Always),
-        _ => Err("neither idle nor always; write `idle` or `always`".to_owned()),
+        "never" => Ok(ProbeWhen::Never),
+        _ => Err("neither idle, always nor never; write `idle`, `always` or `never`".to_owned()),
+    }
+}
+
+/// A lease, or `off`.
+pub(super) fn lease(value: &Value, allowed: RangeInclusive<Duration>) -> Result<Option<Duration>, String> {
+    match value {
+        Value::Bool(false) => Ok(None),
+        Value::Text(text) if text == "off" => Ok(None),
+        _ => duration(value, allowed).map(Some),
     }
 }
 

@@ -155,6 +155,8 @@ families! {
             "Failed attempts to reload a file, including retries; the previous content stays in use. kind is config, secret_key, caller_token, web_config, tls_certificate, client_ca, ca_file, signing_secret or encryption_key";
         FILE_RELOAD_TIMESTAMP = Gauge "clerk_exporter_file_reload_success_timestamp_seconds" ["kind"]
             "UNIX time in seconds at which a file of this kind was last read successfully; absent without such a file";
+        PROBE_LEASES = Gauge "clerk_exporter_probe_leases" ["state"]
+            "Instances that one of several exporters probes (probe.lease), by what this one does: held (it probes), standby (another one probes, and this one has no series of the instance) or alone (it probes because Redis does not answer); absent without a lease";
         TASKS = Gauge "clerk_exporter_tasks" []
             "Live tasks of the async runtime: connections, probes, file watchers and others";
         PROCESS_CPU = Counter "process_cpu_seconds_total" []

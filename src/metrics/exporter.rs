@@ -4,13 +4,16 @@ use std::fmt::Error;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use tokio::runtime::Handle;
 
 use super::catalogue as families;
 use super::encode::{Number, counter, gauge, seconds_counter};
+use super::gateway::redis_refused;
 use super::reloads::Reloads;
+use clerk_client::redis::RedisClient;
 use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 
@@ -18,8 +21,22 @@ use clerk_quota::clock::Clock;
 #[derive(Debug)]
 pub struct ConfigStatus {
     loaded: ArcSwap<Loaded>,
+    leases: Mutex<Option<LeaseCounts>>,
+    /// The Redis of an exporter without a gateway.
+    redis: OnceLock<RedisClient>,
     /// The reloads of files: the configuration and all files it names.
     pub reloads: Reloads,
+}
+
+/// The instances with a lease of the right to probe, by what this process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseCounts {
+    /// It has the lease.
+    pub held: usize,
+    /// Another process has it.
+    pub standby: usize,
+    /// It probes because the store of leases does not answer.
+    pub alone: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +51,23 @@ impl ConfigStatus {
     #[must_use]
     pub fn new(at: Moment, low_threshold: f64) -> Self {
         let loaded = ArcSwap::from_pointee(Loaded { successful: true, succeeded_at: at, low_threshold });
-        Self { loaded, reloads: Reloads::new(at) }
+        Self { loaded, leases: Mutex::default(), redis: OnceLock::new(), reloads: Reloads::new(at) }
     }
 
     /// Records that a configuration was loaded and applied.
     pub fn succeeded(&self, at: Moment, low_threshold: f64) {
         self.loaded.store(Arc::new(Loaded { successful: true, succeeded_at: at, low_threshold }));
+    }
+
+    /// Sets the state of the leases; `None`: no instance has one.
+    pub fn set_leases(&self, counts: Option<LeaseCounts>) {
+        *self.leases.lock() = counts;
+    }
+
+    /// Shows what a Redis refuses, of which no gateway does.
+    pub fn show_redis(&self, client: RedisClient) {
+        // It is the same one for the whole process.
+        let _ = self.redis.set(client);
     }
 
     /// Records that a configuration was rejected; the previous one stays in use.
@@ -86,6 +114,15 @@ impl Collector for ExporterCollector {
         let succeeded = looked.iter().filter_map(|(kind, _, at)| Some(([kind.as_str().into()], (*at)?)));
         let succeeded = succeeded.map(|(labels, at)| (labels, Number::Real(at.unix_seconds() + step)));
         gauge(encoder, families::FILE_RELOAD_TIMESTAMP, succeeded)?;
+        let leases = *self.status.leases.lock();
+        let leases = leases
+            .into_iter()
+            .flat_map(|LeaseCounts { held, standby, alone }| [("held", held), ("standby", standby), ("alone", alone)]);
+        let leases = leases.map(|(state, count)| ([state.into()], Number::Whole(count as u64)));
+        gauge(encoder, families::PROBE_LEASES, leases)?;
+        if let Some(redis) = self.status.redis.get() {
+            redis_refused(encoder, Some(&redis.health()))?;
+        }
         let tasks = Handle::try_current().ok().map(|runtime| runtime.metrics().num_alive_tasks() as u64);
         gauge(encoder, families::TASKS, tasks.map(|tasks| ([], Number::Whole(tasks))).into_iter())?;
         encode_process(encoder, self.clock.step_seconds())

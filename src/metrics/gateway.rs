@@ -12,7 +12,7 @@ use super::encode::{LabelValue, Number, counter, gauge, histogram};
 use crate::gateway::{Decision, Gateway, GatewayStats, InstanceStats, RoutePolicies, Saving};
 use clerk_client::cache::TierStats;
 use clerk_client::limiter::{CallerUsage, Priority, ShedReason};
-use clerk_client::redis::RefusalClass;
+use clerk_client::redis::{RedisStats, RefusalClass};
 
 /// Encodes the gateway's statistics; nothing without a gateway.
 #[derive(Debug)]
@@ -57,17 +57,22 @@ impl Collector for GatewayCollector {
             gauge(encoder, families::CACHE_BYTES, [([], Number::Whole(cache.bytes))].into_iter())?;
             counter(encoder, families::CACHE_INVALIDATIONS, [([], cache.invalidations)].into_iter())?;
         }
-        let refuses = numbers.redis.iter().flat_map(|redis| {
-            RefusalClass::ALL
-                .into_iter()
-                .map(|class| ([LabelValue::from(class.as_str())], Number::from(redis.refuses[class as usize])))
-        });
-        gauge(encoder, families::REDIS_REFUSED, refuses)?;
+        redis_refused(encoder, numbers.redis.as_ref())?;
         let deliveries = numbers.webhooks.iter().flat_map(|counts| &counts.deliveries);
         let deliveries =
             deliveries.map(|(family, outcome, count)| ([family.as_str().into(), outcome.as_str().into()], *count));
         counter(encoder, families::WEBHOOK_EVENTS, deliveries)
     }
+}
+
+/// What Redis refuses.
+pub(super) fn redis_refused(encoder: &mut DescriptorEncoder<'_>, redis: Option<&RedisStats>) -> Result<(), Error> {
+    let refuses = redis.into_iter().flat_map(|redis| {
+        RefusalClass::ALL
+            .into_iter()
+            .map(|class| ([LabelValue::from(class.as_str())], Number::from(redis.refuses[class as usize])))
+    });
+    gauge(encoder, families::REDIS_REFUSED, refuses)
 }
 
 type Instances<'a> = &'a [(Arc<str>, InstanceStats)];

@@ -22,7 +22,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::Registry;
 
-pub use exporter::{ConfigStatus, build};
+pub use exporter::{ConfigStatus, LeaseCounts, build};
 pub use exposition::Exposition;
 pub use negotiate::Format;
 pub use reloads::{ReloadKind, Reloads};

@@ -19,7 +19,7 @@ use clerk_quota::condition::Condition;
 use clerk_quota::ledger::Ledger;
 use clerk_quota::snapshot::{BucketSnapshot, InstanceSnapshot};
 use clerk_quota::spending::Spender;
-use clerk_quota::{Bucket, CallerId, HeaderError, Moment, ProbeFailure, ProbeSkip, QuotaCode, Source};
+use clerk_quota::{Bucket, CallerId, HeaderError, Moment, ProbeFailure, ProbeSkip, ProbeStats, QuotaCode, Source};
 
 /// The ledger's numbers at the moment of a scrape.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ pub(super) struct View {
 impl View {
     pub(super) fn new(ledger: &Ledger, clock: &Clock, sources: &Sources) -> Self {
         let now = clock.now();
-        let instances = ledger.snapshot(now);
+        let mut instances = ledger.snapshot(now);
+        instances.retain(InstanceSnapshot::is_observed);
         let mut callers = HashMap::new();
         let spenders = instances.iter().flat_map(|instance| &instance.spent).map(|(key, _)| key.spender);
         let metered = instances.iter().flat_map(|instance| &instance.metered.operations);
@@ -150,21 +151,21 @@ pub(super) const FAMILIES: &[WriteFamily] = &[
         counter(to, families::QUOTA_EXCEEDED, each_of(of, codes, |instance| &instance.quota_exceeded))
     },
     responses,
-    |to, _, of| counter(to, families::PROBES, each(of, |instance| Some(instance.probes.total))),
+    |to, _, of| counter(to, families::PROBES, each(of, |instance| Some(probes(instance)?.total))),
     |to, _, of| {
         let reasons = ProbeFailure::ALL.map(ProbeFailure::as_str);
-        counter(to, families::PROBE_FAILURES, each_of(of, reasons, |instance| &instance.probes.failures))
+        counter(to, families::PROBE_FAILURES, each_of_some(of, reasons, |instance| Some(&probes(instance)?.failures)))
     },
     |to, _, of| {
         let reasons = ProbeSkip::ALL.map(ProbeSkip::as_str);
-        counter(to, families::PROBES_SKIPPED, each_of(of, reasons, |instance| &instance.probes.skipped))
+        counter(to, families::PROBES_SKIPPED, each_of_some(of, reasons, |instance| Some(&probes(instance)?.skipped)))
     },
     |to, _, of| {
-        let durations = each(of, |instance| Some(&instance.probes.duration_seconds));
+        let durations = each(of, |instance| Some(&probes(instance)?.duration_seconds));
         histogram(to, families::PROBE_DURATION, durations)
     },
     |to, view, of| {
-        let successes = each(of, |instance| instance.probes.last_success.map(|moment| view.timestamp(moment)));
+        let successes = each(of, |instance| Some(view.timestamp(probes(instance)?.last_success?)));
         gauge(to, families::PROBE_LAST_SUCCESS, successes)
     },
 ];
@@ -188,14 +189,28 @@ fn each_bucket<'a, T>(
     })
 }
 
+/// The numbers of an instance's probes, if this process makes them.
+fn probes(instance: &InstanceSnapshot) -> Option<&ProbeStats> {
+    instance.is_probed().then_some(&instance.probes)
+}
+
 /// One sample per instance and name of a closed set.
 fn each_of<'a, const N: usize>(
     instances: &'a [InstanceSnapshot],
     names: [&'static str; N],
     counts: impl Fn(&'a InstanceSnapshot) -> &'a [u64; N],
 ) -> impl Iterator<Item = ([LabelValue<'a>; 2], u64)> {
-    instances.iter().flat_map(move |instance| {
-        let counts = *counts(instance);
+    each_of_some(instances, names, move |instance| Some(counts(instance)))
+}
+
+/// The same for the instances that have counts.
+fn each_of_some<'a, const N: usize>(
+    instances: &'a [InstanceSnapshot],
+    names: [&'static str; N],
+    counts: impl Fn(&'a InstanceSnapshot) -> Option<&'a [u64; N]>,
+) -> impl Iterator<Item = ([LabelValue<'a>; 2], u64)> {
+    let known = instances.iter().filter_map(move |instance| Some((instance, *counts(instance)?)));
+    known.flat_map(move |(instance, counts)| {
         names.into_iter().zip(counts).map(|(name, count)| ([LabelValue::Text(&instance.name), name.into()], count))
     })
 }

@@ -1,9 +1,10 @@
 //! Probing: sends a request to Clerk periodically, so that the response headers show the remaining quota.
 //!
-//! `schedule` determines what is due, `state` whether to run it, and `prober` runs it for one instance. No error here
-//! ends the process.
+//! `schedule` determines what is due, `state` and `lease` whether to run it, and `prober` runs it for one instance. No
+//! error here ends the process.
 
 mod cron_table;
+mod lease;
 mod prober;
 mod schedule;
 mod state;
@@ -14,13 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use prober::hint;
+pub use lease::{LeaseReply, LeaseRole, ProbeLease};
 pub use prober::{Finding, probe_once};
+pub(crate) use prober::{hint, log_suspension};
 pub use schedule::{ScheduleEntry, Trigger};
 pub use timetable::{Due, Task, TaskKey};
 
@@ -36,8 +39,8 @@ const MAX_CONCURRENT: usize = 256;
 pub struct ProbeOptions {
     /// Alias of the instance.
     pub name: Arc<str>,
-    /// When probes are due.
-    pub trigger: Trigger,
+    /// When probes are due; `None`: never.
+    pub trigger: Option<Trigger>,
     /// Time between probes; for a cron expression, the longest.
     pub interval: Duration,
     /// Deadline of one probe, from the queue to the last byte.
@@ -48,6 +51,8 @@ pub struct ProbeOptions {
     pub only_when_idle: bool,
     /// When users are counted; `None`: never.
     pub count_users: Option<Trigger>,
+    /// The lease that decides whether this process probes; `None`: it does.
+    pub lease: Option<Arc<ProbeLease>>,
     /// The outbound client of the instance.
     pub outbound: Arc<Outbound>,
 }
@@ -57,6 +62,8 @@ pub struct ProbeOptions {
 pub struct Probes {
     probers: ArcSwap<BTreeMap<Arc<str>, Arc<Prober>>>,
     plan: watch::Sender<Arc<Vec<ScheduleEntry>>>,
+    /// Tasks that are due at once, whatever the schedule says.
+    extra: (mpsc::UnboundedSender<Due>, Mutex<Option<mpsc::UnboundedReceiver<Due>>>),
     polled: watch::Sender<bool>,
 }
 
@@ -64,9 +71,11 @@ impl Probes {
     /// Returns a prober for these instances. It is idle until [`Probes::run`].
     #[must_use]
     pub fn new(instances: Vec<ProbeOptions>) -> Arc<Self> {
+        let (extra, extra_due) = mpsc::unbounded_channel();
         let probes = Self {
             probers: ArcSwap::default(),
             plan: watch::Sender::new(Arc::default()),
+            extra: (extra, Mutex::new(Some(extra_due))),
             polled: watch::Sender::new(false),
         };
         probes.configure(instances);
@@ -78,21 +87,47 @@ impl Probes {
         let old = self.probers.load();
         let mut probers = BTreeMap::new();
         let mut plan = Vec::new();
+        // Standbys without a lease from now on.
+        let mut freed = Vec::new();
         for options in instances {
             let key = |task| TaskKey { instance: Arc::clone(&options.name), task };
-            plan.push(ScheduleEntry { key: key(Task::Probe), trigger: options.trigger.clone() });
+            if let Some(trigger) = &options.trigger {
+                plan.push(ScheduleEntry { key: key(Task::Probe), trigger: trigger.clone() });
+            }
             if let Some(trigger) = &options.count_users {
                 plan.push(ScheduleEntry { key: key(Task::CountUsers), trigger: trigger.clone() });
             }
             let name = Arc::clone(&options.name);
             let before = old.get(&name).map(Arc::as_ref);
+            if options.lease.is_none() && before.is_some_and(|before| !before.has_lease()) {
+                freed.push(Arc::clone(&name));
+            }
             probers.insert(name, Arc::new(Prober::new(options, before)));
+        }
+        if probers.values().all(|prober| !prober.ever_probes()) {
+            self.polled();
         }
         self.probers.store(Arc::new(probers));
         self.plan.send_replace(Arc::new(plan));
+        freed.iter().for_each(|name| self.take_over(name));
     }
 
-    /// Whether a probe has finished, successfully or not, or was not needed, so that the metrics have values.
+    /// Probes an instance at once, and counts its users if they are counted: this process takes over from another one.
+    pub fn take_over(&self, instance: &Arc<str>) {
+        let Some(prober) = self.probers.load().get(instance).cloned() else { return };
+        for task in prober.tasks() {
+            // Fails only if the probing has ended.
+            let _ = self.extra.0.send(Due { key: TaskKey { instance: Arc::clone(instance), task }, missed: 0 });
+        }
+    }
+
+    /// Records that another process probes an instance, so that this one need not.
+    pub fn stand_by(&self) {
+        self.polled();
+    }
+
+    /// Whether a probe has finished, successfully or not, or was not needed, so that the metrics have the values that this
+    /// process can give them.
     #[must_use]
     pub fn has_polled(&self) -> bool {
         *self.polled.borrow()
@@ -106,11 +141,13 @@ impl Probes {
         let clock = self.probers.load().values().next().map(|prober| prober.clock());
         let clock = clock.unwrap_or_default();
         running.spawn(schedule::run(self.plan.subscribe(), queue, clock, stop.clone()));
+        let Some(mut extra) = self.extra.1.lock().take() else { return };
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(finished) = running.join_next() => report_panic(finished),
                 Some(due) = due.recv() => self.start(due, &slots, &mut running),
+                Some(due) = extra.recv() => self.start(due, &slots, &mut running),
             }
         }
         // Dropping the queue ends the schedule.
@@ -122,6 +159,9 @@ impl Probes {
 
     fn start(self: &Arc<Self>, due: Due, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) {
         let Some(prober) = self.probers.load().get(&due.key.instance).cloned() else { return };
+        if !prober.has_lease() {
+            return;
+        }
         prober.missed(due.key.task, due.missed);
         let turn = match prober.admit(due.key.task) {
             Ok(turn) => turn,
@@ -138,6 +178,9 @@ impl Probes {
         running.spawn(async move {
             // The semaphore is never closed; the probe's deadline covers this wait.
             let Ok(slot) = slots.acquire_owned().await else { return };
+            if !prober.has_lease() {
+                return;
+            }
             match due.key.task {
                 Task::Probe => prober.probe(queued_at).await,
                 Task::CountUsers => prober.count_users().await,

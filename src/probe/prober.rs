@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use super::ProbeOptions;
+use super::lease::LeaseRole;
 use super::state::{ProbeContext, ProbeOutcome, ProbeState};
 use super::timetable::Task;
 use clerk_client::outbound::{ApiRequest, BufferedResponse, Outbound, RequestError};
@@ -116,6 +117,27 @@ impl Prober {
     /// The clock.
     pub(super) fn clock(&self) -> Arc<Clock> {
         Arc::clone(&self.options.outbound.clock)
+    }
+
+    /// Whether the schedule has probes.
+    pub(super) const fn ever_probes(&self) -> bool {
+        self.options.trigger.is_some()
+    }
+
+    /// The tasks of the schedule.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = Task> {
+        let probe = self.options.trigger.as_ref().map(|_| Task::Probe);
+        probe.into_iter().chain(self.options.count_users.as_ref().map(|_| Task::CountUsers))
+    }
+
+    /// Whether this process is the one that probes.
+    pub(super) fn has_lease(&self) -> bool {
+        let Some(lease) = &self.options.lease else { return true };
+        let clock = &self.options.outbound.clock;
+        if let Some(suspended) = clock.notice_suspend() {
+            log_suspension(suspended);
+        }
+        matches!(lease.role(clock.now()), LeaseRole::Holder | LeaseRole::Alone)
     }
 
     /// Whether these options use the same server and key, so that earlier responses still apply.
@@ -272,6 +294,12 @@ fn classify(answer: &Result<BufferedResponse, RequestError>) -> ProbeOutcome {
 }
 
 /// Logs when the condition of an instance changes, with a hint.
+/// Logs that the machine was suspended for this long.
+pub(crate) fn log_suspension(suspended: Duration) {
+    let duration_seconds = suspended.as_secs();
+    tracing::info!(duration_seconds, "the machine was suspended; earlier observations are older by this duration");
+}
+
 fn log_change(name: &str, finding: &Finding) {
     let Some(failure) = finding.failure else {
         let quota = finding.answer.as_ref().map(|answer| answer.observation.quota).unwrap_or_default();

@@ -28,6 +28,7 @@ mod reload;
 mod restart;
 mod scrape;
 mod secrets;
+mod several;
 mod shutdown;
 mod telemetry;
 mod test_command;

@@ -213,3 +213,18 @@ async fn pause_holds_in_all_gateways_on_one_redis() {
     eventually("the end", async || matches!(end(&first).await.status, 200 | 404).then_some(())).await;
     eventually("200", async || (ask(&second, IMPORT_TOKEN).await == 200).then_some(())).await;
 }
+
+#[tokio::test]
+async fn pause_works_without_time_and_with_a_password_command() {
+    let (clerk, folder, redis) = (Clerk::start().await, Folder::new(), RedisServer::start(&[]).await);
+    redis.url_of_user("app", &["~*", "&*", "+@all", "-time"]).await;
+    folder.write("redis", &format!("unix://{}?user=app", redis.socket().display()));
+    // The password of that user.
+    let password = "redis_password_command: [printf, CANARY-right]";
+    let exporter = start(&clerk, &folder, &format!("  cache: {{ redis_url_file: redis, {password} }}\n")).await;
+    done("the pause", async || post(&exporter, ALICE, PAUSE).await).await;
+    until_listed(&exporter, &["import pause all"]).await;
+    eventually("the 429", async || (ask(&exporter, IMPORT_TOKEN).await == 429).then_some(())).await;
+    let output = exporter.output();
+    assert!(output.contains("Redis refuses TIME in scripts") && !output.contains("CANARY"), "{output}");
+}

@@ -212,6 +212,7 @@ impl Exporter {
         readers.spawn(collect(child.stderr.take().unwrap(), Arc::clone(&output)));
         let address = eventually("the address that it listens on", async || {
             if let Ok(Some(status)) = child.try_wait() {
+                while readers.join_next().await.is_some() {}
                 panic!("it ended with {status}: {}", output.lock());
             }
             address(&output.lock())

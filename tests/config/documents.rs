@@ -26,7 +26,7 @@ fn reference_has_valid_yaml_and_every_key() {
     let reference = include_str!("../../docs/configuration.md");
     let blocks: Vec<&str> =
         reference.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 4);
+    assert_eq!(blocks.len(), 5);
     for block in blocks {
         good_with_key_files(block);
     }

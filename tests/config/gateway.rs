@@ -19,6 +19,7 @@ fn read(lines: &str) -> Result<Config, String> {
     file("copy", "web-token-0123456789");
     file("short", "0123456789abcde");
     file("redis", "redis://:CANARYpassword@127.0.0.1:6379/0\n");
+    file("plain-redis", "redis+sentinel://app@127.0.0.1/prod\n");
     file("key", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n");
     file("webhook", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
     file("empty", " \n");
@@ -62,7 +63,7 @@ fn an_empty_section_has_the_documented_defaults() {
     assert_eq!(gateway.policies, PolicyConfig::default());
     assert_eq!(gateway.cache.memory_bytes, 64 << 20);
     assert!(gateway.callers.is_empty() && gateway.routes.is_empty());
-    assert!(gateway.cache.redis_url.is_none() && gateway.webhooks.is_none());
+    assert!(gateway.webhooks.is_none());
 }
 
 const WHOLE: &str = r#"
@@ -291,6 +292,24 @@ fn every_mistake_has_a_remedy() {
         ("cache: { redis_url_file: bad }", "gateway.cache.redis_url_file: invalid Redis URL"),
         ("cache: { redis_url_file: 'redis://:CANARYpassword@x' }", "a URL; write the name of the file"),
         ("cache: { redis_url_file: redis, encryption_key_file: web }", "not a 32-byte key"),
+        (
+            "cache: { redis_password_file: web }",
+            "gateway.cache.redis_password_file: no effect without a `redis_url_file`",
+        ),
+        ("cache: { redis_password_command: [x] }", "no effect without a `redis_url_file`"),
+        (
+            "cache: { redis_url_file: redis, redis_password_file: web }",
+            "redis_url_file: the Redis URL contains a password",
+        ),
+        ("cache: { redis_url_file: plain-redis, redis_password_file: empty }", "redis_password_file: file "),
+        (
+            "cache: { redis_url_file: plain-redis, redis_password_file: web, redis_password_command: [x] }",
+            "`gateway.cache.redis_password_file` says where the password is already; remove one of them",
+        ),
+        ("cache: { redis_url_file: plain-redis, redis_password_command: CANARYpassword }", "instead of a list"),
+        ("cache: { redis_url_file: plain-redis, redis_password_command: [] }", "a list of 0 words; write a program"),
+        ("cache: { redis_url_file: plain-redis, redis_password_command: ['', x] }", "empty; write the program to run"),
+        ("cache: { redis_url_file: plain-redis, redis_password_command: [x, [y]] }", "a list instead of text"),
         (
             "cache: { redis_url_file: CANARYpassword0123 }",
             "gateway.cache.redis_url_file: file <secret>: cannot be read",

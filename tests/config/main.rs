@@ -7,6 +7,8 @@ mod gateway;
 mod hostile;
 mod metered;
 mod mistakes;
+mod redis;
+mod several;
 mod telemetry;
 mod warnings;
 

@@ -81,7 +81,10 @@ fn instance_mistake_has_position_key_and_remedy() {
             "4:20: instances[0].probe.path: has a limit of its own, and Clerk does not allow to poll it; write one such as \
              `/v1/users/count`",
         ),
-        ("probe: { when: never }", "4:20: instances[0].probe.when: neither idle nor always; write `idle` or `always`"),
+        (
+            "probe: { when: rarely }",
+            "4:20: instances[0].probe.when: neither idle, always nor never; write `idle`, `always` or `never`",
+        ),
         (
             "probe: { schedule: '* * * * *' }",
             "4:24: instances[0].probe.schedule: a cron expression of five fields; put the seconds in front, as in `0 */5 * * * *`",

@@ -43,6 +43,26 @@ pub(super) const EMPTY: &[(&str, &str)] = &[
     ("clerk-gateway / annotation Clerk alerts", NO_RULES),
 ];
 
+/// Queries about single processes, which have a series for each.
+pub(super) const REPLICAS: &[&str] = &[
+    "clerk-gateway / annotation Configuration reloads",
+    "clerk-gateway / variable instance",
+    "clerk-instance / Clock offset A",
+    "clerk-instance / annotation Configuration reloads",
+    "clerk-instance / variable instance",
+    "clerk-overview / CPU time A",
+    "clerk-overview / Delay of spans A",
+    "clerk-overview / Delay of spans B",
+    "clerk-overview / Exporters A",
+    "clerk-overview / Exporters B",
+    "clerk-overview / Exporters C",
+    "clerk-overview / Exporters D",
+    "clerk-overview / Exporters E",
+    "clerk-overview / Memory A",
+    "clerk-overview / annotation Configuration reloads",
+    "clerk-overview / variable instance",
+];
+
 /// The reason why this query may be empty.
 pub(super) fn empty(place: &str) -> Option<&'static str> {
     EMPTY.iter().find(|(listed, _)| *listed == place).map(|(_, reason)| *reason)

@@ -1,6 +1,6 @@
 //! Every query of every dashboard against a real Prometheus that scrapes the demo.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
@@ -25,13 +25,19 @@ async fn every_query_succeeds_with_the_demo() {
         open.extend(queries(board));
     }
     let asked = open.len();
+    let mut twice: BTreeMap<String, String> = BTreeMap::new();
     let deadline = Instant::now() + DEADLINE;
     loop {
         let mut still = BTreeMap::new();
         for (place, query) in open {
             match world.ask(&query).await {
-                Ok(0) => _ = still.insert(place, query),
-                Ok(_) => {}
+                Ok(series) if series.is_empty() => _ = still.insert(place, query),
+                Ok(series) => {
+                    let may = expected::REPLICAS.iter().any(|listed| *listed == place);
+                    if let Some(labels) = shown_twice(&series).filter(|_| !may) {
+                        twice.insert(place, format!("{labels:?} {query}"));
+                    }
+                }
                 Err(error) => panic!("{place}: {error}\n{query}"),
             }
         }
@@ -43,6 +49,7 @@ async fn every_query_succeeds_with_the_demo() {
         assert!(Instant::now() < deadline, "no data, and not listed in tests/dashboards/expected.rs: {unexpected:#?}");
         sleep(Duration::from_secs(2)).await;
     }
+    assert!(twice.is_empty(), "shown for each replica, and not listed in tests/dashboards/expected.rs: {twice:#?}");
     // All queries succeed, and empty ones are listed.
     assert!(asked > 100 && open.len() < asked, "{asked} queries, {} empty", open.len());
 }
@@ -71,7 +78,18 @@ pub(super) fn substitute(query: &str) -> String {
     filled
 }
 
-/// The demo, and a Prometheus that scrapes it every second, for the duration of the test.
+/// Labels of a series that differs from another one only in which process it is of.
+fn shown_twice(series: &[BTreeMap<String, String>]) -> Option<BTreeMap<String, String>> {
+    let mut seen = BTreeSet::new();
+    let labels = series.iter().map(|labels| {
+        let mut labels = labels.clone();
+        labels.retain(|name, _| !matches!(name.as_str(), "instance" | "pod"));
+        labels
+    });
+    labels.into_iter().find(|labels| !seen.insert(labels.clone()))
+}
+
+/// The demo, and a Prometheus that scrapes it every second, as if it were two replicas, for the duration of the test.
 struct World {
     prometheus: String,
     client: reqwest::Client,
@@ -91,20 +109,21 @@ impl World {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let server = spawn_prometheus(directory.path(), &prometheus, &exporter);
+        let replica = exporter.replace("127.0.0.1", "localhost");
+        let server = spawn_prometheus(directory.path(), &prometheus, &[exporter, replica]);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let prometheus = format!("http://{prometheus}");
         let world = Self { prometheus, client, _directory: directory, _children: [demo, server] };
         let deadline = Instant::now() + DEADLINE;
-        while !world.ask("clerk_exporter_build_info").await.is_ok_and(|series| series > 0) {
+        while !world.ask("clerk_exporter_build_info").await.is_ok_and(|series| !series.is_empty()) {
             assert!(Instant::now() < deadline, "Prometheus does not scrape the demo");
             sleep(Duration::from_millis(200)).await;
         }
         world
     }
 
-    /// Number of result series. NaN and infinity are errors: a panel would show them.
-    async fn ask(&self, query: &str) -> Result<usize, String> {
+    /// Labels of the result's series. NaN and infinity are errors: a panel would show them.
+    async fn ask(&self, query: &str) -> Result<Vec<BTreeMap<String, String>>, String> {
         let mut url = reqwest::Url::parse(&self.prometheus).unwrap().join("/api/v1/query").unwrap();
         url.query_pairs_mut().append_pair("query", query);
         let response = self.client.get(url).send().await.map_err(|error| error.to_string())?;
@@ -120,15 +139,18 @@ impl World {
                 return Err(format!("{value} in {one}"));
             }
         }
-        Ok(series.len())
+        series
+            .iter()
+            .map(|one| serde_json::from_value(one["metric"].clone()).map_err(|error| error.to_string()))
+            .collect()
     }
 }
 
-fn spawn_prometheus(directory: &Path, address: &str, exporter: &str) -> Child {
+fn spawn_prometheus(directory: &Path, address: &str, exporters: &[String]) -> Child {
     let config = directory.join("prometheus.yml");
     let text = format!(
         "global: {{ scrape_interval: 1s }}\n\
-         scrape_configs: [{{ job_name: clerk, static_configs: [{{ targets: [\"{exporter}\"] }}] }}]\n"
+         scrape_configs: [{{ job_name: clerk, static_configs: [{{ targets: {exporters:?} }}] }}]\n"
     );
     std::fs::write(&config, text).unwrap();
     Command::new("prometheus")

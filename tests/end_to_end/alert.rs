@@ -141,8 +141,9 @@ fn sample_names(family: &MetricFamily) -> Vec<String> {
 
 /// The families of a program without a gateway.
 fn of_the_exporter() -> impl Iterator<Item = &'static MetricFamily> {
-    // Nothing is billed here, and no month is kept.
-    let is_idle = |name: &str| name.starts_with("clerk_metered_operations") || name.starts_with("clerk_metered_month");
+    // Nothing is billed here, no month is kept, and there is no other exporter.
+    let idle = ["clerk_metered_operations", "clerk_metered_month", "clerk_exporter_probe_leases"];
+    let is_idle = move |name: &str| idle.iter().any(|start| name.starts_with(start));
     catalogue::ALL.iter().filter(move |family| family.part == MetricGroup::Exporter && !is_idle(family.name))
 }
 

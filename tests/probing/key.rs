@@ -43,7 +43,7 @@ async fn rejected_key_backs_off() {
     // Four a second would be 15,000 an hour.
     for interval in [seconds(15), seconds(1), std::time::Duration::from_millis(240)] {
         let world = World::with(strict(), |options| {
-            options.trigger = Trigger::Interval(interval);
+            options.trigger = Some(Trigger::Interval(interval));
             options.interval = interval;
             options.count_users = Some(Trigger::Interval(seconds(60)));
             let wrong = SecretSource::Inline(clerk_client::secret::Secret::new(OLD.to_owned()));

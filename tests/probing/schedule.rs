@@ -125,7 +125,7 @@ async fn new_config_keeps_the_phase_and_applies_immediately() {
     assert_eq!(world.made(), 1, "no probe because of the reload");
     world.pass(TICK - seconds(10)).await;
     assert_eq!(world.made(), 2, "the next one keeps its phase");
-    options.trigger = Trigger::Interval(seconds(1));
+    options.trigger = Some(Trigger::Interval(seconds(1)));
     options.interval = seconds(1);
     world.probes.configure(vec![options]);
     world.pass(seconds(10)).await;
@@ -155,7 +155,7 @@ async fn a_thousand_slow_instances_are_all_probed_and_time_out() {
 /// Every two seconds by the wall clock.
 fn by_cron() -> World {
     World::with(clerk_test_support::simulator(1), |options| {
-        options.trigger = Trigger::Cron("*/2 * * * * *".into());
+        options.trigger = Some(Trigger::Cron("*/2 * * * * *".into()));
         options.interval = seconds(2);
         options.only_when_idle = false;
     })

@@ -36,7 +36,7 @@ async fn probes_follow_retry_after() {
 #[tokio::test(start_paused = true)]
 async fn retry_after_zero_waits_at_least_a_second() {
     let often = |options: &mut clerk_exporter::probe::ProbeOptions| {
-        options.trigger = Trigger::Interval(std::time::Duration::from_millis(100));
+        options.trigger = Some(Trigger::Interval(std::time::Duration::from_millis(100)));
         options.interval = std::time::Duration::from_millis(100);
     };
     for retry_after in ["0", "Wed, 25 Nov 2020 00:00:00 GMT"] {

@@ -82,12 +82,13 @@ impl World {
         };
         let mut options = ProbeOptions {
             name: "test".into(),
-            trigger: Trigger::Interval(INTERVAL),
+            trigger: Some(Trigger::Interval(INTERVAL)),
             interval: INTERVAL,
             timeout: seconds(5),
             path: "/v1/users/count".to_owned(),
             only_when_idle: true,
             count_users: None,
+            lease: None,
             outbound: Arc::new(outbound("test")),
         };
         change(&mut options);

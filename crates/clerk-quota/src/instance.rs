@@ -3,6 +3,7 @@
 mod metered;
 mod probes;
 mod reports;
+mod standby;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub struct Attempt {
     begun: Begun,
     /// Its number in the ledger that runs behind.
     delayed: u64,
+    /// The [`InstanceLedger::restarts`] when it began.
+    restarts: u32,
 }
 
 /// A request that is about to be sent.
@@ -60,6 +63,9 @@ pub struct RequestStart {
 #[derive(Debug, Clone)]
 pub struct InstanceLedger {
     settings: Settings,
+    is_standby: bool,
+    /// How often it started over.
+    restarts: u32,
     /// The documented buckets.
     buckets: [BucketLedger; Bucket::ALL.len()],
     /// Buckets of single routes.
@@ -105,6 +111,8 @@ impl InstanceLedger {
             instance.show_usage();
         }
         Self {
+            is_standby: false,
+            restarts: 0,
             buckets,
             route_buckets: BTreeMap::new(),
             route_limits: RouteLimits::default(),
@@ -164,11 +172,15 @@ impl InstanceLedger {
         let context = self.context(bucket);
         let begun = self.bucket_mut(bucket).begin(at, route.entity, &context);
         let delayed = if self.delayed.is_some() { self.begin_delayed(request) } else { 0 };
-        Attempt { bucket, entity: route.entity, spender, begun, delayed }
+        Attempt { bucket, entity: route.entity, spender, begun, delayed, restarts: self.restarts }
     }
 
     /// Ends a request at `at`. Returns the bucket that counted it, which the response may have changed.
     pub fn end(&mut self, attempt: Attempt, at: Moment, end: AttemptEnd<'_>) -> Bucket {
+        if attempt.restarts != self.restarts {
+            // Of a time that the numbers do not include.
+            return attempt.bucket;
+        }
         if let Some(delayed) = self.delayed.as_mut().filter(|_| attempt.delayed > 0) {
             delayed.end(attempt.delayed, at, end);
         }
@@ -444,12 +456,16 @@ impl InstanceLedger {
 
     /// Returns the numbers at `now`, after closing the windows that are over.
     pub fn snapshot(&mut self, now: Moment) -> InstanceSnapshot {
+        if let Some(nothing) = self.snapshot_of_standby(now) {
+            return nothing;
+        }
         self.advance(now);
         let buckets = self.bucket_snapshots(now).map(Arc::new).collect();
         InstanceSnapshot {
             name: Arc::clone(&self.settings.name),
             environment: self.settings.environment,
             api_host: Arc::clone(&self.settings.api_host),
+            is_standby: self.is_standby,
             up: self.up,
             key_valid: self.key_valid,
             buckets,

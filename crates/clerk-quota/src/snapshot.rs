@@ -156,6 +156,8 @@ pub struct InstanceSnapshot {
     pub environment: Environment,
     /// Host (and port) of the Backend API.
     pub api_host: Arc<str>,
+    /// Whether another process probes the instance, and this one does not.
+    pub is_standby: bool,
     /// Whether the last response was usable; `None` before the first.
     pub up: Option<bool>,
     /// Whether Clerk accepts the key; `None` until known.
@@ -196,6 +198,18 @@ pub struct InstanceSnapshot {
 }
 
 impl InstanceSnapshot {
+    /// Returns whether this process observes the instance: not while another one probes it and nothing else is seen here.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        !self.is_standby || Source::ALL.into_iter().any(|source| source != Source::Probe && self.has_source(source))
+    }
+
+    /// Returns whether this process probes the instance or counts its users.
+    #[must_use]
+    pub const fn is_probed(&self) -> bool {
+        !self.is_standby && self.has_source(Source::Probe)
+    }
+
     /// Returns whether this source may observe the instance, so that its counters are shown.
     #[must_use]
     pub const fn has_source(&self, source: Source) -> bool {

@@ -38,6 +38,14 @@ impl RedisServer {
         Secret::new(format!("unix://{}", self.socket().display()))
     }
 
+    /// Starts a server that also listens to a port of this machine, and returns the port.
+    pub async fn start_on_port(arguments: &[&str]) -> (Self, u16) {
+        let port = free_port();
+        let text = port.to_string();
+        let server = Self::start(&[&["--port", &text, "--bind", "127.0.0.1"], arguments].concat()).await;
+        (server, port)
+    }
+
     /// Returns options with timeouts long enough for a busy machine. Tests of timeouts set their own.
     pub fn options(&self) -> RedisOptions {
         let patience = std::time::Duration::from_secs(20);
@@ -74,6 +82,14 @@ impl RedisServer {
     pub async fn look(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url().expose()).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Returns the server's replication role: `master` or `slave`. `None` if it closes the connection, as when that changes.
+    pub async fn replication_role(&self) -> Option<String> {
+        let client = redis::Client::open(self.url().expose()).ok()?;
+        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+        let info: String = redis::cmd("INFO").arg("replication").query_async(&mut connection).await.ok()?;
+        info.lines().find_map(|line| line.strip_prefix("role:")).map(|role| role.trim_end().to_owned())
     }
 
     /// Runs a command on the server.
@@ -147,6 +163,18 @@ impl RedisServer {
             found.push((key, ttl));
         }
         found
+    }
+}
+
+/// Returns a port that was free a moment ago: below those that systems give to connections, so that none takes it before
+/// the server does.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let port = 11_000 + u16::try_from(random % 20_000).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

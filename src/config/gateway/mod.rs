@@ -16,15 +16,14 @@ pub use model::{
     VerifyPolicyConfig, WebhooksConfig,
 };
 
-use super::error::Position;
 use super::file::{Context, SCHEMA};
 use super::reader::{Field, Keys, Report, Section};
+use super::redis::{self, ReadRedis};
 use super::tree::Value;
 use super::validate;
 use crate::gateway::{DEFAULT_WEBHOOK_PATH, Mode};
 use clerk_client::cache::Encryption;
 use clerk_client::limiter::MAX_IN_FLIGHT;
-use clerk_client::redis::{self, RedisClient};
 use clerk_client::secret::SecretSource;
 use clerk_client::webhook::check_secret;
 use prometheus_web::{ListenAddress, WebConfigSource};
@@ -47,8 +46,17 @@ pub(super) static GATEWAY: Keys = Keys {
         "access_log",
     ],
 };
-pub(super) static CACHE: Keys =
-    Keys { section: "gateway.cache", known: &["memory", "redis_url_file", "encryption_key_file"] };
+pub(super) static CACHE: Keys = Keys {
+    section: "gateway.cache",
+    known: &[
+        "memory",
+        "redis_url_file",
+        "redis_password_file",
+        "redis_password_command",
+        "redis_prefix",
+        "encryption_key_file",
+    ],
+};
 pub(super) static WEBHOOKS: Keys = Keys { section: "webhooks", known: &["path", "signing_secret_files"] };
 pub(super) use callers::CALLER;
 pub(super) use policies::{CACHE_POLICY, PACE, POLICIES, VERIFY};
@@ -63,18 +71,21 @@ const MOST_IN_FLIGHT: usize = 65_536;
 const MAX_WAITS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 const MEMORY_BYTES: RangeInclusive<u64> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
 
-/// What the section needs to know about the instances.
-pub(super) struct KnownInstances<'a> {
+/// What the section needs to know of the rest of the file.
+pub(super) struct RestOfFile<'a> {
     /// Names of the configured instances.
     pub(super) names: &'a [Arc<str>],
     /// The longest window of their limits.
     pub(super) longest_window: Duration,
+    /// Whether the top of the file names a Redis.
+    pub(super) has_redis: bool,
 }
 
-/// Reads the section.
+/// Reads the section. A Redis that it names goes into `redis`.
 pub(super) fn read(
     field: Field,
-    instances: &KnownInstances<'_>,
+    around: &RestOfFile<'_>,
+    redis: &mut Option<ReadRedis>,
     context: &Context<'_>,
     report: &mut Report,
 ) -> Option<GatewayConfig> {
@@ -102,21 +113,21 @@ pub(super) fn read(
         Some(field) => field.check(report, max_in_flight),
         None => Some(MAX_IN_FLIGHT),
     };
-    let callers = callers::read(&mut section, instances.names, context, report);
+    let callers = callers::read(&mut section, around.names, context, report);
     let (policies, routes) = match section.take("policies") {
         Some(field) => policies::read(field, report),
         None => (PolicyConfig::default(), BTreeMap::new()),
     };
     let paces = routes.values().chain([&policies]).any(|policies| policies.pace.mode != Mode::Off);
-    let max_wait = max_wait_of(max_wait, instances.longest_window, paces, report);
+    let max_wait = max_wait_of(max_wait, around.longest_window, paces, report);
     let surroundings =
-        callers::Surroundings { paces, reserve: policies.pace.reserve, longest_window: instances.longest_window };
+        callers::Surroundings { paces, reserve: policies.pace.reserve, longest_window: around.longest_window };
     let callers = callers::check(callers, &surroundings, report);
     // Forwarding would send a revoked or mistyped token to Clerk.
     let default = if callers.is_empty() { UnknownKeyMode::Forward } else { UnknownKeyMode::Reject };
     let cache = match section.take("cache") {
-        Some(field) => cache(field, context, report),
-        None => Some(CacheStoreConfig { memory_bytes: DEFAULT_MEMORY_BYTES, redis_url: None, encryption_key: None }),
+        Some(field) => cache(field, around.has_redis, redis, context, report),
+        None => Some(CacheStoreConfig { memory_bytes: DEFAULT_MEMORY_BYTES, encryption_key: None }),
     };
     let webhooks = section.take("webhooks").and_then(|field| webhooks(field, context, report));
     let access_log = section.take("access_log").and_then(|field| access_log(&field, context, report));
@@ -201,29 +212,29 @@ fn secret_file(field: &Field, context: &Context<'_>, report: &mut Report) -> Opt
     field.check_text(report, |text| validate::secret_file(text).map(|()| SecretSource::File(context.path(text))))
 }
 
-fn cache(field: Field, context: &Context<'_>, report: &mut Report) -> Option<CacheStoreConfig> {
+fn cache(
+    field: Field,
+    has_redis: bool,
+    redis: &mut Option<ReadRedis>,
+    context: &Context<'_>,
+    report: &mut Report,
+) -> Option<CacheStoreConfig> {
     let mut section = Section::open(field, &CACHE, SCHEMA, report)?;
     let memory_bytes = match section.take("memory") {
         Some(field) => field.check(report, |value| validate::bytes(value, MEMORY_BYTES)),
         None => Some(DEFAULT_MEMORY_BYTES),
     };
-    let mut usable = |key: &str, check: fn(&SecretSource) -> Result<(), String>, report: &mut Report| {
-        let field = section.take(key)?;
+    *redis = redis::take(&mut section, context, report);
+    let encryption_key = section.take("encryption_key_file").and_then(|field| {
         let source = secret_file(&field, context, report)?;
-        field.check(report, |_| check(&source))?;
-        Some((source, field.path, field.node.place))
-    };
-    let redis_url = usable("redis_url_file", redis_url, report);
-    let encryption_key = usable("encryption_key_file", encryption_key, report);
-    if let (Some((_, path, place)), None) = (&encryption_key, &redis_url) {
-        report.warning(Some(*place), path, "no effect without redis_url_file: only values in Redis are encrypted");
-    }
-    let source = |read: Option<(SecretSource, String, Position)>| read.map(|(source, ..)| source);
-    Some(CacheStoreConfig {
-        memory_bytes: memory_bytes?,
-        redis_url: source(redis_url),
-        encryption_key: source(encryption_key),
-    })
+        field.check(report, |_| encryption_key(&source))?;
+        if redis.is_none() && !has_redis {
+            let message = "no effect without redis_url_file: only values in Redis are encrypted";
+            report.warning(Some(field.place()), &field.path, message);
+        }
+        Some(source)
+    });
+    Some(CacheStoreConfig { memory_bytes: memory_bytes?, encryption_key })
 }
 
 /// A file in a folder that exists.
@@ -236,11 +247,6 @@ fn access_log(field: &Field, context: &Context<'_>, report: &mut Report) -> Opti
         }
         _ => Ok(path.clone()),
     })
-}
-
-fn redis_url(source: &SecretSource) -> Result<(), String> {
-    let url = source.read().map_err(|error| error.to_string())?;
-    RedisClient::new(redis::RedisOptions::new(url)).map(drop).map_err(|error| error.to_string())
 }
 
 fn encryption_key(source: &SecretSource) -> Result<(), String> {

@@ -136,8 +136,6 @@ impl Default for PolicyConfig {
 pub struct CacheStoreConfig {
     /// Memory for responses, in bytes; 1 MiB to 64 GiB.
     pub memory_bytes: u64,
-    /// URL of a Redis shared by gateways. `None`: memory only.
-    pub redis_url: Option<SecretSource>,
     /// Key that encrypts values in Redis. `None`: no encryption.
     pub encryption_key: Option<SecretSource>,
 }

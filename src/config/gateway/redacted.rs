@@ -94,8 +94,6 @@ struct PacePolicyView {
 struct CacheView {
     memory: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    redis_url_file: Option<Text>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     encryption_key_file: Option<Text>,
 }
 
@@ -134,7 +132,6 @@ impl GatewayView {
             policies: PoliciesView { all: PolicyView::of(&gateway.policies, RouteKind::Any), routes: routes.collect() },
             cache: CacheView {
                 memory: size(gateway.cache.memory_bytes),
-                redis_url_file: gateway.cache.redis_url.as_ref().map(secret_file),
                 encryption_key_file: gateway.cache.encryption_key.as_ref().map(secret_file),
             },
             webhooks: gateway.webhooks.as_ref().map(|webhooks| WebhooksView {

@@ -12,10 +12,9 @@ use super::{MAX_OVERRIDES, OverrideAction};
 use clerk_client::redis::{InstanceKeys, RedisClient, RedisClientError, Reply, Script};
 use clerk_quota::Moment;
 
-/// Start of all scripts.
+/// Start of all scripts: the time in milliseconds.
 const PRELUDE: &str = r"
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+now = math.floor(now / 1000)
 local function text(number) return string.format('%.0f', number) end
 local function all() return {text(now), redis.call('HGETALL', KEYS[1])} end
 ";
@@ -89,7 +88,7 @@ pub(super) struct RemainingOverrides {
 
 impl SharedOverrides {
     pub(super) fn new(client: RedisClient) -> Self {
-        let script = |text: &str| Script::new(&[PRELUDE, text].concat());
+        let script = |text: &str| Script::timed(&[PRELUDE, text].concat());
         Self { client, read: script(READ), set: script(SET), end: script(END) }
     }
 
@@ -184,7 +183,7 @@ mod tests {
         let all = [PRELUDE, READ, SET, END].concat();
         let calls = all.split("redis.call('").skip(1).filter_map(|rest| rest.split('\'').next());
         let commands: Vec<String> = calls.map(str::to_ascii_lowercase).collect();
-        assert_eq!(commands.len(), 7);
+        assert_eq!(commands.len(), 6);
         for command in commands {
             assert!(rule.split(' ').any(|right| right == format!("+{command}")), "{command} is not in {rule}");
         }

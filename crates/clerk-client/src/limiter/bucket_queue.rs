@@ -17,6 +17,26 @@ pub(super) struct BucketQueue {
     pub(super) lanes: Lanes,
     /// By rank: until then, other processes have used the bucket.
     others_until: [Moment; Rank::COUNT],
+    /// By rank: requests that ask the distributed limiter.
+    asking: [AskLimit; Rank::COUNT],
+}
+
+/// Requests that ask the distributed limiter at the same time.
+#[derive(Debug, Clone, Copy, Default)]
+struct AskLimit {
+    now: u64,
+    /// `None` for any number. After a refusal only one, or all that wait would ask in vain for the same capacity. Each
+    /// admission lets one more ask, so that they double with each round trip.
+    most: Option<u64>,
+}
+
+/// What became of a request that asked the distributed limiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Admitted,
+    /// Refused, or not asked in the end.
+    InVain,
+    Unreachable,
 }
 
 /// Whether a waiting request may leave.
@@ -38,7 +58,7 @@ impl BucketQueue {
     pub(super) fn new(limiter: BucketLimiter, shares: &[CallerShare]) -> Self {
         let mut lanes = Lanes::default();
         lanes.set_shares(shares);
-        Self { limiter, lanes, others_until: Default::default() }
+        Self { limiter, lanes, others_until: Default::default(), asking: Default::default() }
     }
 
     pub(super) fn view(&mut self, now: Moment) -> BucketView {
@@ -74,18 +94,22 @@ impl BucketQueue {
         if now < until {
             return Admission::At(until);
         }
-        self.limiter.admit(now, ahead, options.reserve_of(rank))
+        let AskLimit { now: asking, most } = self.asking[rank.index()];
+        match self.limiter.admit(now, ahead, options.reserve_of(rank)) {
+            Admission::Now if most.is_some_and(|most| asking >= most) => Admission::OnAnswer,
+            admission => admission,
+        }
     }
 
-    /// Whether a request that comes now may leave if none waits.
-    pub(super) fn admits_first(&mut self, sender: Sender, now: Moment, options: &LimiterOptions) -> bool {
+    /// The rank of a request that comes now, if it may leave when none waits.
+    pub(super) fn admits_first(&mut self, sender: Sender, now: Moment, options: &LimiterOptions) -> Option<Rank> {
         let rank = if self.lanes.has_shares() {
             let view = self.view(now);
             self.lanes.rank_if_first(sender, view)
         } else {
             Some(sender.priority.into())
         };
-        rank.is_some_and(|rank| self.admit(now, 0, rank, options) == Admission::Now)
+        rank.filter(|rank| self.admit(now, 0, *rank, options) == Admission::Now)
     }
 
     pub(super) fn standing(&mut self, sender: Sender, now: Moment) -> Standing {
@@ -149,6 +173,24 @@ impl BucketQueue {
         for others in &mut self.others_until[rank.index()..] {
             *others = until.max(*others);
         }
+        for asking in &mut self.asking[rank.index()..] {
+            asking.most = Some(1);
+        }
+    }
+
+    /// A request of this rank is going to ask the distributed limiter.
+    pub(super) const fn begin_asking(&mut self, rank: Rank) {
+        self.asking[rank.index()].now += 1;
+    }
+
+    pub(super) fn end_asking(&mut self, rank: Rank, asked: Asked) {
+        let asking = &mut self.asking[rank.index()];
+        asking.now = asking.now.saturating_sub(1);
+        asking.most = match asked {
+            Asked::Admitted => asking.most.map(|most| most.saturating_add(1)),
+            Asked::InVain => asking.most,
+            Asked::Unreachable => None,
+        };
     }
 
     /// A request leaves. Returns the lane that counts it, and whether its response reveals how the server counts.

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket_limiter::{Ending, LONGEST_HOLD, NAMELESS_HOLD};
+use super::bucket_queue::Asked;
 use super::counting_kind::CountingKind;
-use super::queue::Key;
+use super::queue::{Grant, Key};
 use super::sender::{Rank, Sender};
 use super::{Limiter, Permit, key};
 use clerk_quota::fleet::FleetUsage;
@@ -214,8 +215,9 @@ struct PendingPermit(Option<Permit>);
 
 impl PendingPermit {
     /// Completes the permit.
-    fn granted(mut self, lease: Option<(Lease, Duration)>, explores: bool) -> Option<Permit> {
+    fn granted(mut self, grant: Grant, lease: Option<(Lease, Duration)>, explores: bool) -> Option<Permit> {
         let mut permit = self.0.take()?;
+        permit.set_grant(grant);
         if let Some((lease, window)) = lease {
             permit.set_lease(lease, window);
         }
@@ -302,7 +304,7 @@ impl Limiter {
             let Some(room) = state.queue.room(key, sender.priority.into()) else { return Ok(permit) };
             (room, state.queue.shared_shares(key, sender.caller, (ticket, deadline.since(now)), now))
         };
-        let grant = permit.grant();
+        let mut grant = permit.grant();
         let pending = PendingPermit(Some(permit));
         claim.is_asked = true;
         let taken = budget.take(key.into(), room, shares).await;
@@ -333,12 +335,11 @@ impl Limiter {
             Err(LimiterUnreachable) if share_shrank => return Err(NoRoom),
             Err(LimiterUnreachable) => None,
         };
-        // A share that is free again concerns requests that wait for it.
-        if let Some(to_wake) = state.queue.dispatch_shares(key, now) {
-            state.notify(&to_wake);
-        }
+        let asked = if lease.is_some() { Asked::Admitted } else { Asked::Unreachable };
+        let to_wake = state.queue.end_asking(&mut grant, asked, now);
+        state.notify(&to_wake);
         drop(state);
-        pending.granted(lease, explores).ok_or(NoRoom)
+        pending.granted(grant, lease, explores).ok_or(NoRoom)
     }
 
     /// Returns the use of a bucket by all processes. `None` if limits are not shared or the bucket has none.

@@ -42,6 +42,10 @@ impl Permit {
         self.grant
     }
 
+    pub(super) const fn set_grant(&mut self, grant: Grant) {
+        self.grant = grant;
+    }
+
     pub(super) const fn set_explores(&mut self, explores: bool) {
         self.grant.set_explores(explores);
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::bucket_limiter::{Admission, BucketLimiter, Ending, LimitConfig};
-use super::bucket_queue::{BucketQueue, Earliest, Turn};
+use super::bucket_queue::{Asked, BucketQueue, Earliest, Turn};
 use super::counting_kind::Counting;
 use super::distributed::Sharing;
 use super::lanes::{Head, LaneId};
-use super::sender::Sender;
+use super::sender::{Rank, Sender};
 use super::shares::{CallerRules, CallerShare, CallerUsage};
 use super::{LimiterOptions, LimiterStats, Shed, ShedReason};
 use clerk_quota::route::Entity;
@@ -37,6 +37,8 @@ pub(super) struct Grant {
     sent: Moment,
     /// Whether its response reveals how the server counts.
     explores: bool,
+    /// Its rank, as long as it has to ask the distributed limiter.
+    asks: Option<Rank>,
 }
 
 impl Grant {
@@ -175,9 +177,10 @@ impl Queue {
     pub(super) fn enqueue(&mut self, key: Key, sender: Sender, now: Moment, deadline: Moment) -> (Enqueued, Vec<u64>) {
         let id = self.next_id;
         self.next_id += 1;
-        if self.busy.is_empty() && self.may_leave(key, sender, now) {
-            // No other request waits, and so it does not, either.
-            return (Enqueued::Go(id, self.admit(key, sender, now)), Vec::new());
+        // If no other request waits, it does not, either.
+        let rank = if self.busy.is_empty() { self.may_leave(key, sender, now) } else { None };
+        if let Some(rank) = rank {
+            return (Enqueued::Go(id, self.admit(key, (sender, rank), now)), Vec::new());
         }
         self.bucket_queue(key, now).lanes.insert(id, sender);
         self.busy.insert(key);
@@ -232,24 +235,26 @@ impl Queue {
         let random = self.rng.f64();
         let (lane, explores) = self.bucket_queue(key, now).begin(sender, now, random);
         self.in_flight += 1;
-        Grant { key, lane, sent: now, explores }
+        Grant { key, lane, sent: now, explores, asks: None }
     }
 
     /// Whether a request would have to wait now.
     pub(super) fn would_throttle(&mut self, key: Key, sender: Sender, now: Moment) -> bool {
-        self.bucket_queue(key, now).head(now).is_some() || !self.may_leave(key, sender, now)
+        self.bucket_queue(key, now).head(now).is_some() || self.may_leave(key, sender, now).is_none()
     }
 
-    /// Whether a request may leave now if none waits.
-    fn may_leave(&mut self, key: Key, sender: Sender, now: Moment) -> bool {
+    /// The rank of a request that may leave now if none waits.
+    fn may_leave(&mut self, key: Key, sender: Sender, now: Moment) -> Option<Rank> {
         let options = self.options;
-        self.in_flight < options.max_in_flight && self.bucket_queue(key, now).admits_first(sender, now, &options)
+        let has_slot = self.in_flight < options.max_in_flight;
+        if has_slot { self.bucket_queue(key, now).admits_first(sender, now, &options) } else { None }
     }
 
     /// Lets a request leave that may.
-    fn admit(&mut self, key: Key, sender: Sender, now: Moment) -> Grant {
+    fn admit(&mut self, key: Key, (sender, rank): (Sender, Rank), now: Moment) -> Grant {
         self.stats.admitted[sender.priority.index()] += 1;
-        self.pass(key, sender, now)
+        let grant = self.pass(key, sender, now);
+        if self.is_shared { self.begin_asking(grant, rank) } else { grant }
     }
 
     /// State of a waiting request, and the ids to wake.
@@ -296,6 +301,9 @@ impl Queue {
             self.latency = Some(self.latency.map_or(took, |latency| (latency * (LATENCIES - 1) + took) / LATENCIES));
         }
         if let Some(bucket_queue) = self.queues.get_mut(&grant.key) {
+            if let Some(rank) = grant.asks {
+                bucket_queue.end_asking(rank, Asked::InVain);
+            }
             if let Some(lane) = grant.lane {
                 bucket_queue.end_in_lane(lane, &ending, now);
             }
@@ -343,7 +351,7 @@ impl Queue {
             && let Some((key, head)) = self.next(now)
         {
             self.remove(key, head.id);
-            let grant = self.admit(key, head.sender, now);
+            let grant = self.admit(key, (head.sender, head.rank), now);
             self.granted.insert(head.id, grant);
             to_wake.push(head.id);
         }

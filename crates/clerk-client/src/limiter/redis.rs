@@ -26,7 +26,7 @@ use super::distributed::{
     START_WINDOWS, SharedShares, TakeFuture, Taken, UsageFuture,
 };
 use crate::redis::scripts::limiter as scripts;
-use crate::redis::{InstanceKeys, RedisClient, RedisKey, Reply, Script};
+use crate::redis::{InstanceKeys, RedisClient, RedisClientError, RedisKey, Reply, Script};
 use clerk_quota::fleet::{FleetUsage, StartSlot};
 
 /// How long an entry without an end stays, beyond the window: its process died or could not report.
@@ -89,10 +89,10 @@ impl RedisLimiter {
             store,
             keys: InstanceKeys::new(instance),
             process: format!("{:016x}", fastrand::u64(..)),
-            take: Script::new(&scripts::take()),
-            end: Script::new(&scripts::end()),
-            usage: Script::new(scripts::USAGE),
-            claim: Script::new(scripts::CLAIM),
+            take: scripts::take(),
+            end: scripts::end(),
+            usage: scripts::usage(),
+            claim: scripts::claim(),
         });
         let mut senders = JoinSet::new();
         let [updates, claims] = [(); 2].map(|()| {
@@ -204,7 +204,7 @@ impl Inner {
         }
         let keys: Vec<&RedisKey> = keys.iter().collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
-        let reply = self.store.run(&self.take, &keys, &arguments).await.map_err(|_| LimiterUnreachable)?;
+        let reply = self.run(&self.take, &keys, &arguments).await.map_err(|_| LimiterUnreachable)?;
         let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
         let [taken, wait, processes, kind, throttled, used, is_guaranteed, guarantee_wait] = numbers[..] else {
             return Err(LimiterUnreachable);
@@ -232,7 +232,7 @@ impl Inner {
         let [log, _, starts, ..] = self.keys(budget);
         let arguments = [micros(window), slots().to_string()];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
-        let reply = self.store.run(&self.usage, &[&log, &starts], &arguments).await.map_err(|_| LimiterUnreachable)?;
+        let reply = self.run(&self.usage, &[&log, &starts], &arguments).await.map_err(|_| LimiterUnreachable)?;
         let numbers: Vec<_> = reply.into_list().unwrap_or_default().iter().filter_map(Reply::int).collect();
         let [used, length, slots @ ..] = &numbers[..] else { return Err(LimiterUnreachable) };
         let length = Duration::from_micros(length.max(&0).unsigned_abs());
@@ -246,6 +246,12 @@ impl Inner {
             .collect();
         starts.sort_unstable_by_key(|slot| std::cmp::Reverse(slot.began_ago));
         Ok(FleetUsage { used: used.max(&0).unsigned_abs(), starts })
+    }
+
+    /// Where the server refuses `TIME`, the processes agree on the time by their newest request.
+    async fn run(&self, script: &Script, keys: &[&RedisKey], arguments: &[&[u8]]) -> Result<Reply, RedisClientError> {
+        let [.., processes] = self.instance_keys();
+        self.store.run_by_log(script, keys, &processes, arguments).await
     }
 
     fn keys(&self, BucketKey { bucket, entity }: BucketKey) -> [RedisKey; 6] {
@@ -278,7 +284,7 @@ impl Inner {
                 let arguments = [claim.ticket.to_string(), micros(patience)];
                 let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
                 // If it fails, the request still leaves, but not before others.
-                let _ = self.store.run(&self.claim, &[&key], &arguments).await;
+                let _ = self.run(&self.claim, &[&key], &arguments).await;
             }
         }
     }
@@ -300,7 +306,7 @@ impl Inner {
         ];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         // If it fails, the entry expires by itself; the Redis client has logged the error.
-        let _ = self.store.run(&self.end, &keys, &arguments).await;
+        let _ = self.run(&self.end, &keys, &arguments).await;
     }
 }
 

@@ -14,16 +14,34 @@ use std::time::Duration;
 pub enum RedisConfigError {
     /// The URL is invalid.
     #[error(
-        "invalid Redis URL; write redis://[user:password@]host[:port][/database], rediss:// for TLS, \
-        or unix:///path, and percent-encode special characters in the password"
+        "invalid Redis URL; write redis://[user:password@]host[:port][/database], rediss:// for TLS, unix:///path, \
+        redis+sentinel://host,host/name or redis+cluster://host,host, and percent-encode special characters in the password"
     )]
     Url,
+    /// The URL of sentinels is invalid.
+    #[error(
+        "invalid URL of Redis sentinels; write redis+sentinel://[user:password@]host[:port][,host…]/name[/database]\
+        [?sentinel_username=…&sentinel_password=…], rediss+sentinel:// for TLS, and percent-encode special characters"
+    )]
+    SentinelUrl,
+    /// The URL of a cluster is invalid.
+    #[error(
+        "invalid URL of a Redis cluster; write redis+cluster://[user:password@]host[:port][,host…], rediss+cluster:// for \
+        TLS, without a database, and percent-encode special characters in the password"
+    )]
+    ClusterUrl,
     /// `rediss://...#insecure`.
     #[error(
         "the Redis URL disables certificate verification (#insecure); \
         configure the CA certificate of the server instead"
     )]
     Insecure,
+    /// The URL contains a password, and there is another source of it.
+    #[error("the Redis URL contains a password, and another source of it is configured; keep one of them")]
+    TwoPasswords,
+    /// The command that prints the password is empty.
+    #[error("empty command for the Redis password; write a program and its arguments")]
+    PasswordCommand,
     /// The prefix would break the names after it.
     #[error("invalid character in the Redis key prefix; use printable ASCII without {{")]
     Prefix,
@@ -122,7 +140,7 @@ pub enum RefusalClass {
     CannotPersist,
     /// The server does not know a command.
     UnknownCommand,
-    /// The server is part of a cluster.
+    /// The cluster names no node that can be used.
     Cluster,
     /// The server has too few replicas.
     TooFewReplicas,
@@ -218,7 +236,7 @@ impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OutOfMemory => {
-                "out of memory (OOM); raise maxmemory, or set maxmemory-policy to one that evicts, such as volatile-ttl"
+                "out of memory (OOM); raise maxmemory, or set maxmemory-policy to one that evicts, such as volatile-lru"
             }
             Self::ReadOnly => "read-only replica (READONLY); point the URL to the primary",
             Self::CannotPersist => {
@@ -234,7 +252,12 @@ impl fmt::Display for ErrorReply {
             Self::UnknownCommand(None) => {
                 return write!(f, "unknown command, possibly renamed; see {DOCUMENT}#access-rights");
             }
-            Self::Cluster => "Redis Cluster is not supported; use a single primary",
+            Self::Cluster => {
+                return write!(
+                    f,
+                    "the cluster names no node that can be used (MOVED, ASK, CROSSSLOT); see {DOCUMENT}#which-server"
+                );
+            }
             Self::TooFewReplicas => {
                 "too few replicas for writes (NOREPLICAS); repair them, or see min-replicas-to-write"
             }

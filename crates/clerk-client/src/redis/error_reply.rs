@@ -16,6 +16,21 @@ pub(super) fn is_replica(error: &RedisError) -> bool {
     line(error).is_some_and(|line| classify(&line) == RedisClientError::Refused(ErrorReply::ReadOnly))
 }
 
+/// Whether a node of a cluster serves nothing now.
+pub(super) fn is_unfit(error: &RedisError) -> bool {
+    let line = line(error).unwrap_or_default();
+    ["CLUSTERDOWN", "LOADING", "MASTERDOWN"].iter().any(|code| line.starts_with(code))
+        || line.contains("cluster is down")
+}
+
+/// Whether a script failed because it may not run `TIME`, which only this line of it does.
+pub(super) fn refuses_time(error: &RedisError, time_line: usize) -> bool {
+    let Some(text) = line(error) else { return false };
+    let RedisClientError::Refused(refusal) = classify(&text) else { return false };
+    let is_named = matches!(&refusal, ErrorReply::Permission(MissingRight::Command(names)) if matches!(&names[..], [name] if **name == *"time"));
+    is_named || script_line(&text).map_or_else(|| text.contains("not allowed from script"), |line| line == time_line)
+}
+
 /// Whether the connection closed before the response, as after a server closed an idle one.
 pub(super) fn is_dropped(error: &RedisError) -> bool {
     error.is_io_error() && !error.is_timeout()
@@ -207,7 +222,7 @@ mod tests {
             ("WRONGPASS invalid username-password pair", "check the URL"),
             ("NOPERM this user has no permissions to run the 'evalsha' command", "+evalsha"),
             ("NOPERM User CANARY has no permissions to access the 'CANARY' key", "~<prefix>*"),
-            ("MOVED 3999 127.0.0.1:6381", "single primary"),
+            ("MOVED 3999 127.0.0.1:6381", "cluster"),
             ("ERR unknown command 'evalsha', with args: CANARY", "command evalsha"),
             ("ERR unknown command 'CANARY', with args: OOM NOPERM", "renamed"),
             ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write"),
@@ -240,6 +255,35 @@ mod tests {
         }
         let named = ErrorReply::Permission(MissingRight::Command(vec!["set".into()]));
         assert_eq!(named.clone().named(|_| vec!["get".into()]), named);
+    }
+
+    #[test]
+    fn refused_time_is_told_from_other_errors() {
+        let hash = "a".repeat(40);
+        for text in [
+            // Redis 7 and 6.2 with ACLs, and what ElastiCache Serverless was seen to answer.
+            format!(
+                "ERR ACL failure in script: User app has no permissions to run the 'time' command script: {hash}, on @user_script:2."
+            ),
+            format!(
+                "ERR Error running script (call to f_{hash}): @user_script:2: @user_script: 2: The user executing the script can't run this command or subcommand"
+            ),
+            format!("ERR This Redis command is not allowed from script script: {hash}, on @user_script:2."),
+            "ERR This Redis command is not allowed from scripts".to_owned(),
+        ] {
+            assert!(refuses_time(&answered(&text), 2), "{text}");
+        }
+        for text in [
+            format!(
+                "ERR ACL failure in script: User app has no permissions to run the 'zadd' command script: {hash}, on @user_script:3."
+            ),
+            format!("OOM command not allowed when used memory > 'maxmemory'. script: {hash}, on @user_script:30."),
+            "NOPERM this user has no permissions to run the 'evalsha' command".to_owned(),
+            "MOVED 3999 127.0.0.1:6381".to_owned(),
+            "BUSY Redis is busy running a script".to_owned(),
+        ] {
+            assert!(!refuses_time(&answered(&text), 2), "{text}");
+        }
     }
 
     #[test]

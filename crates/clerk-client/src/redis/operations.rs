@@ -1,28 +1,31 @@
 //! The client and its operations.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clerk_quota::clock::Clock;
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisError, Value};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::breaker::{Breaker, BreakerAdmission, Change};
+use super::address::NodeAddress;
+use super::breaker::Breaker;
+use super::call::{Call, ScriptCall};
 use super::connect::Connector;
-use super::connection::ConnectionManager;
-use super::error_reply::{self, breaks_connection, is_dropped, is_replica};
+use super::error_reply;
 use super::keys::{self, RedisChannel, RedisKey};
-use super::permissions::{Command, acl_rule};
+use super::nodes::Nodes;
+use super::permissions::Command;
 use super::refusals::{Operation, Refusals};
+use super::slots::{Node, slot};
 use super::stats::{RedisCounters, RedisStats};
-use super::{ErrorReply, RedisClientError, RedisConfigError, RedisOptions, Script, Subscription};
+use super::{ErrorReply, RedisClientError, RedisConfigError, RedisOptions, Reply, Script, Subscription};
 use crate::secret::Secret;
 
-/// A Redis client. Clones share the connection.
+/// A Redis client. Clones share the connection; a cluster has one for each node in use.
 ///
 /// Every operation ends within [`RedisOptions::timeout`]. After 5 failures in a row, operations fail at once for 1 s,
 /// doubling up to 30 s while the server is down; then a single operation tries again. If the connection turns out to be
@@ -44,69 +47,21 @@ use crate::secret::Secret;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RedisClient(Arc<Inner>);
+pub struct RedisClient(pub(super) Arc<ClientInner>);
 
-struct Inner {
-    prefix: String,
-    timeout: Duration,
+pub(super) struct ClientInner {
+    pub(super) prefix: String,
+    pub(super) timeout: Duration,
     connect_timeout: Duration,
-    target: Arc<Connector>,
-    link: ConnectionManager,
-    breaker: Mutex<Breaker>,
-    counters: RedisCounters,
-    refusals: Mutex<Refusals>,
-}
-
-/// Result of a script.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// `nil` or `false`.
-    Nil,
-    /// A number, or `true` as 1.
-    Int(i64),
-    /// A string.
-    Bytes(Bytes),
-    /// A table with indexes from 1, up to the first `nil`.
-    List(Vec<Reply>),
-}
-
-impl Reply {
-    fn read(value: Value) -> Option<Self> {
-        Some(match value {
-            Value::Nil => Self::Nil,
-            Value::Int(number) => Self::Int(number),
-            Value::BulkString(bytes) => Self::Bytes(bytes.into()),
-            Value::SimpleString(text) => Self::Bytes(text.into()),
-            Value::Okay => Self::Bytes(Bytes::from_static(b"OK")),
-            Value::Array(values) => Self::List(values.into_iter().map(Self::read).collect::<Option<_>>()?),
-            Value::Boolean(is_true) => {
-                if is_true {
-                    Self::Int(1)
-                } else {
-                    Self::Nil
-                }
-            }
-            _ => return None,
-        })
-    }
-
-    /// Returns the number, if it is one.
-    #[must_use]
-    pub const fn int(&self) -> Option<i64> {
-        if let Self::Int(number) = self { Some(*number) } else { None }
-    }
-
-    /// Returns the bytes, if it is a string.
-    #[must_use]
-    pub fn into_bytes(self) -> Option<Bytes> {
-        if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
-    }
-
-    /// Returns the entries, if it is a table.
-    #[must_use]
-    pub fn into_list(self) -> Option<Vec<Self>> {
-        if let Self::List(entries) = self { Some(entries) } else { None }
-    }
+    max_age: Duration,
+    pub(super) target: Arc<Connector>,
+    pub(super) nodes: Nodes,
+    pub(super) breaker: Mutex<Breaker>,
+    pub(super) counters: RedisCounters,
+    pub(super) refusals: Mutex<Refusals>,
+    clock: Arc<Clock>,
+    /// Servers that refuse `TIME` in scripts, so that scripts use the clock of this process.
+    pub(super) refusing_time: Mutex<HashSet<NodeAddress>>,
 }
 
 impl RedisClient {
@@ -118,16 +73,19 @@ impl RedisClient {
     pub fn new(options: RedisOptions) -> Result<Self, RedisConfigError> {
         keys::check_prefix(&options.prefix)?;
         let target = Arc::new(Connector::new(&options)?);
-        let RedisOptions { prefix, timeout, connect_timeout, .. } = options;
-        Ok(Self(Arc::new(Inner {
+        let RedisOptions { prefix, timeout, connect_timeout, max_connection_age: max_age, clock, .. } = options;
+        Ok(Self(Arc::new(ClientInner {
             prefix,
             timeout,
             connect_timeout,
-            link: ConnectionManager::new(Arc::clone(&target), connect_timeout),
+            max_age,
+            nodes: Nodes::new(Arc::clone(&target), max_age),
             target,
             breaker: Mutex::new(Breaker::new()),
             counters: RedisCounters::default(),
             refusals: Mutex::default(),
+            clock,
+            refusing_time: Mutex::default(),
         })))
     }
 
@@ -155,7 +113,8 @@ impl RedisClient {
     ///
     /// Returns an error if the value could not be read.
     pub async fn get(&self, key: &RedisKey) -> Result<Option<Bytes>, RedisClientError> {
-        let value: Option<Vec<u8>> = self.query(Command::Get, |command| command.arg(self.key_name(key))).await?;
+        let name = self.key_name(key);
+        let value: Option<Vec<u8>> = self.query(Command::Get, &name, |command| command.arg(&name)).await?;
         Ok(value.map(Bytes::from))
     }
 
@@ -165,20 +124,19 @@ impl RedisClient {
     ///
     /// Returns an error if the value was not set, or may not have been.
     pub async fn set(&self, key: &RedisKey, value: &[u8], ttl: Duration) -> Result<(), RedisClientError> {
-        self.query(Command::Set, |command| command.arg(self.key_name(key)).arg(value).arg("PX").arg(millis(ttl))).await
+        let name = self.key_name(key);
+        self.query(Command::Set, &name, |command| command.arg(&name).arg(value).arg("PX").arg(millis(ttl))).await
     }
 
-    /// Removes keys and returns how many existed.
+    /// Removes keys and returns how many existed. In a cluster, all of them must belong to one instance.
     ///
     /// # Errors
     ///
     /// Returns an error if they were not removed, or may not have been.
     pub async fn remove(&self, keys: &[&RedisKey]) -> Result<u64, RedisClientError> {
-        if keys.is_empty() {
-            return Ok(0);
-        }
         let names: Vec<_> = keys.iter().map(|key| self.key_name(key)).collect();
-        self.query(Command::Unlink, |command| command.arg(&names)).await
+        let Some(first) = names.first() else { return Ok(0) };
+        self.query(Command::Unlink, first, |command| command.arg(&names)).await
     }
 
     /// Runs a script. All keys must belong to one instance, and keys that it creates need a TTL.
@@ -192,21 +150,34 @@ impl RedisClient {
         keys: &[&RedisKey],
         arguments: &[&[u8]],
     ) -> Result<Reply, RedisClientError> {
+        self.run_script(script, keys, None, arguments).await
+    }
+
+    /// Runs a [`Script::timed_by_log`] with this log.
+    pub(crate) async fn run_by_log(
+        &self,
+        script: &Script,
+        keys: &[&RedisKey],
+        log: &RedisKey,
+        arguments: &[&[u8]],
+    ) -> Result<Reply, RedisClientError> {
+        self.run_script(script, keys, Some(log), arguments).await
+    }
+
+    async fn run_script(
+        &self,
+        script: &Script,
+        keys: &[&RedisKey],
+        log: Option<&RedisKey>,
+        arguments: &[&[u8]],
+    ) -> Result<Reply, RedisClientError> {
         let names: Vec<_> = keys.iter().map(|key| self.key_name(key)).collect();
+        let log = log.map(|key| self.key_name(key));
         let operation = Operation::Script(script.hash().into());
         let commands = |line| script.commands(line).into_iter().collect();
-        let value = self.operate(&operation, commands, |mut connection| {
-            let mut invocation = script.script.prepare_invoke();
-            for name in &names {
-                invocation.key(name);
-            }
-            for argument in arguments {
-                invocation.arg(*argument);
-            }
-            async move { invocation.invoke_async::<Value>(&mut connection).await }
-        });
-        Reply::read(value.await?)
-            .ok_or_else(|| RedisClientError::Refused(ErrorReply::Other("unexpected response".into())))
+        let call = Call::Script(ScriptCall { script, keys: &names, log, arguments, clock: &self.0.clock });
+        let value = self.operate(&operation, commands, &call).await;
+        Reply::read(value?).ok_or_else(|| RedisClientError::Refused(ErrorReply::Other("unexpected response".into())))
     }
 
     /// Sends a message to all current subscribers of the channel.
@@ -215,7 +186,8 @@ impl RedisClient {
     ///
     /// Returns an error if the message was not sent, or may not have been.
     pub async fn publish(&self, channel: &RedisChannel, message: &[u8]) -> Result<(), RedisClientError> {
-        let sent = self.query::<i64>(Command::Publish, |command| command.arg(self.channel_name(channel)).arg(message));
+        let name = self.channel_name(channel);
+        let sent = self.query::<i64>(Command::Publish, &name, |command| command.arg(&name).arg(message));
         sent.await.map(drop)
     }
 
@@ -231,11 +203,13 @@ impl RedisClient {
         Some(error)
     }
 
-    /// Returns the number of connections subscribed to a channel on this server.
-    pub(crate) async fn subscribers(&self, channel: &RedisChannel) -> Result<u64, RedisClientError> {
-        let counts = self.query(Command::PubSubNumSub, |command| command.arg(self.channel_name(channel)));
+    /// Returns the number of connections subscribed to a channel. `None` in a cluster, of which each node knows only its
+    /// own.
+    pub(crate) async fn subscribers(&self, channel: &RedisChannel) -> Result<Option<u64>, RedisClientError> {
+        let name = self.channel_name(channel);
+        let counts = self.query(Command::PubSubNumSub, &name, |command| command.arg(&name));
         let (_, count): (Value, u64) = counts.await?;
-        Ok(count)
+        Ok(Some(count).filter(|_| !self.0.nodes.is_cluster()))
     }
 
     /// Subscribes to a channel on a separate connection. Nothing is sent before the first [`next`](Subscription::next).
@@ -249,7 +223,7 @@ impl RedisClient {
     pub fn health(&self) -> RedisStats {
         let is_down = !self.0.breaker.lock().is_closed();
         let refuses = self.0.refusals.lock().by_class();
-        self.0.counters.health(is_down, refuses, self.0.link.begun())
+        self.0.counters.health(is_down, refuses, self.0.nodes.begun())
     }
 
     pub(super) fn target(&self) -> &Connector {
@@ -258,6 +232,32 @@ impl RedisClient {
 
     pub(super) fn connect_timeout(&self) -> Duration {
         self.0.connect_timeout
+    }
+
+    pub(super) fn max_age(&self) -> Duration {
+        self.0.max_age
+    }
+
+    /// Returns the server to subscribe to a channel at. In a cluster it is the one that scripts of the same instance
+    /// publish at: its messages depend on no other node.
+    pub(super) async fn locate(&self, channel: &str) -> Node {
+        let nodes = &self.0.nodes;
+        if nodes.is_cluster() && nodes.node(slot(channel)) == Node::Entry {
+            // The name of the channel as a key: the response does not matter, but that a node redirects it.
+            let _ = self.query::<Value>(Command::Get, channel, |command| command.arg(channel)).await;
+        }
+        nodes.node(slot(channel))
+    }
+
+    /// Whether a channel belongs to another server, as far as known.
+    pub(super) fn has_moved(&self, channel: &str, node: &Node) -> bool {
+        let now = self.0.nodes.node(slot(channel));
+        now != Node::Entry && now != *node
+    }
+
+    /// A server that had been subscribed to, or was to be, is lost.
+    pub(super) fn lost(&self, node: &Node) {
+        self.0.nodes.lost(node);
     }
 
     /// The server was reached by a subscription: the next operation may try.
@@ -273,64 +273,16 @@ impl RedisClient {
     async fn query<T: FromRedisValue>(
         &self,
         command: Command,
+        name: &str,
         arguments: impl FnOnce(&mut redis::Cmd) -> &mut redis::Cmd,
     ) -> Result<T, RedisClientError> {
         let mut built = command.build();
         arguments(&mut built);
-        let built = &built;
+        let call = Call::command(name, built);
         let commands = |_| vec![command.name().into()];
-        self.operate(&Operation::Command(command), commands, |mut connection| async move {
-            built.query_async(&mut connection).await
-        })
-        .await
-    }
-
-    /// Runs an operation within the timeout, if the breaker admits it. `commands` are those it may run.
-    async fn operate<T, F>(
-        &self,
-        operation: &Operation,
-        commands: impl FnOnce(Option<usize>) -> Vec<Box<str>>,
-        work: impl Fn(MultiplexedConnection) -> F,
-    ) -> Result<T, RedisClientError>
-    where
-        F: Future<Output = Result<T, RedisError>>,
-    {
-        let shared = &*self.0;
-        shared.counters.operations.fetch_add(1, Ordering::Relaxed);
-        let permit = BreakerPermit::take(shared)?;
-        let result = timeout(shared.timeout, self.attempt(work)).await;
-        let result = result.unwrap_or(Err(RedisClientError::Timeout { after: shared.timeout }));
-        let result = result.map_err(|error| error.named(commands));
-        permit.settle(result.as_ref().err());
-        shared.note(operation, result.as_ref().map(|_| ()));
-        result
-    }
-
-    async fn attempt<T, F>(&self, work: impl Fn(MultiplexedConnection) -> F) -> Result<T, RedisClientError>
-    where
-        F: Future<Output = Result<T, RedisError>>,
-    {
-        let link = &self.0.link;
-        let mut is_second = false;
-        loop {
-            let (number, connection) = link.connection();
-            let connection = connection.await.inspect_err(|_| link.discard(number))?;
-            let error = match work(connection).await {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
-            };
-            if breaks_connection(&error) {
-                link.discard(number);
-            }
-            if is_replica(&error) {
-                link.renew(number);
-            }
-            // A server closes idle connections, which is noticed only now.
-            if is_second || !is_dropped(&error) {
-                return Err(error.into());
-            }
-            is_second = true;
-        }
+        let value = self.operate(&Operation::Command(command), commands, &call).await?;
+        // A response of another kind is a fault of the server, like an error that is not known.
+        T::from_redis_value(value).map_err(|error| RedisError::from(error).into())
     }
 }
 
@@ -351,93 +303,21 @@ impl TryFrom<String> for RedisClient {
     }
 }
 
+/// A client with these options, as [`RedisClient::new`] creates it.
+impl TryFrom<RedisOptions> for RedisClient {
+    type Error = RedisConfigError;
+
+    fn try_from(options: RedisOptions) -> Result<Self, RedisConfigError> {
+        Self::new(options)
+    }
+}
+
 impl fmt::Debug for RedisClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisClient")
             .field("prefix", &self.0.prefix)
             .field("health", &self.health())
             .finish_non_exhaustive()
-    }
-}
-
-/// Admission by the breaker. Reports to it if the caller is dropped.
-struct BreakerPermit<'a> {
-    shared: &'a Inner,
-    admission: Option<BreakerAdmission>,
-}
-
-impl<'a> BreakerPermit<'a> {
-    fn take(shared: &'a Inner) -> Result<Self, RedisClientError> {
-        let admission = shared.breaker.lock().admit(Instant::now());
-        if let BreakerAdmission::Denied { left } = admission {
-            let error = RedisClientError::Resting { left };
-            shared.counters.failed(&error);
-            return Err(error);
-        }
-        Ok(Self { shared, admission: Some(admission) })
-    }
-
-    fn settle(mut self, error: Option<&RedisClientError>) {
-        let Some(admission) = self.admission.take() else { return };
-        let change = match error {
-            Some(error) if error.is_outage() => self.shared.breaker.lock().failed(admission, Instant::now()),
-            // A refusal is a response too.
-            _ => self.shared.breaker.lock().succeeded(),
-        };
-        match error {
-            Some(error) => self.shared.counters.failed(error),
-            None => drop(self.shared.counters.succeeded.fetch_add(1, Ordering::Relaxed)),
-        }
-        match (change, error) {
-            (Change::WentDown, Some(error)) => {
-                // A server that vanished never closes the connection.
-                self.shared.link.discard_open();
-                tracing::warn!(%error, "Redis is down; continuing without it");
-            }
-            (Change::CameBack, _) => tracing::info!("Redis is back"),
-            _ => {}
-        }
-    }
-}
-
-impl Drop for BreakerPermit<'_> {
-    fn drop(&mut self) {
-        if let Some(admission) = self.admission {
-            self.shared.breaker.lock().abandoned(admission, Instant::now());
-        }
-    }
-}
-
-impl Inner {
-    fn note(&self, operation: &Operation, result: Result<(), &RedisClientError>) {
-        let now = Instant::now();
-        match result {
-            Ok(()) => {
-                let ended = self.refusals.lock().succeeded(operation, now);
-                for refusal in ended {
-                    tracing::info!(class = refusal.class().as_str(), "Redis accepts operations again");
-                }
-            }
-            Err(RedisClientError::Refused(_)) if operation.is_optional() => {}
-            Err(RedisClientError::Refused(refusal)) => {
-                if self.refusals.lock().refused(operation, refusal, now) {
-                    self.warn(refusal);
-                }
-            }
-            // It is unknown whether it would have been refused.
-            Err(_) => {}
-        }
-    }
-
-    fn warn(&self, refusal: &ErrorReply) {
-        let class = refusal.class().as_str();
-        match refusal {
-            ErrorReply::Permission(_) | ErrorReply::UnknownCommand(_) => {
-                let needed = acl_rule(&self.prefix);
-                tracing::warn!(class, %refusal, needed, "Redis refuses operations; continuing without them");
-            }
-            _ => tracing::warn!(class, %refusal, "Redis refuses operations; continuing without them"),
-        }
     }
 }
 

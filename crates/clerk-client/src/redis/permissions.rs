@@ -7,14 +7,17 @@ use super::scripts;
 /// All commands that this library sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Command {
+    Asking,
     Auth,
     EvalSha,
     Get,
+    Hello,
     Ping,
     PubSubNumSub,
     Publish,
     ScriptLoad,
     Select,
+    SentinelPrimary,
     Set,
     Subscribe,
     Unlink,
@@ -27,20 +30,27 @@ enum Need {
     Always,
     /// With a database other than 0.
     OtherDatabase,
+    /// In a cluster.
+    Cluster,
+    /// Not by the server, but by the sentinels.
+    Sentinels,
     /// Never: the server requires no right, or the command only follows another refusal.
     Never,
 }
 
 impl Command {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
+        Self::Asking,
         Self::Auth,
         Self::EvalSha,
         Self::Get,
+        Self::Hello,
         Self::Ping,
         Self::PubSubNumSub,
         Self::Publish,
         Self::ScriptLoad,
         Self::Select,
+        Self::SentinelPrimary,
         Self::Set,
         Self::Subscribe,
         Self::Unlink,
@@ -49,14 +59,17 @@ impl Command {
     /// The name of the right, as in `ACL SETUSER … +name`.
     pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::Asking => "asking",
             Self::Auth => "auth",
             Self::EvalSha => "evalsha",
             Self::Get => "get",
+            Self::Hello => "hello",
             Self::Ping => "ping",
             Self::PubSubNumSub => "pubsub|numsub",
             Self::Publish => "publish",
             Self::ScriptLoad => "script|load",
             Self::Select => "select",
+            Self::SentinelPrimary => "sentinel|get-master-addr-by-name",
             Self::Set => "set",
             Self::Subscribe => "subscribe",
             Self::Unlink => "unlink",
@@ -65,8 +78,10 @@ impl Command {
 
     const fn need(self) -> Need {
         match self {
-            Self::Auth | Self::PubSubNumSub => Need::Never,
+            Self::Auth | Self::Hello | Self::PubSubNumSub => Need::Never,
+            Self::Asking => Need::Cluster,
             Self::Select => Need::OtherDatabase,
+            Self::SentinelPrimary => Need::Sentinels,
             _ => Need::Always,
         }
     }
@@ -89,7 +104,7 @@ impl Command {
 pub(super) fn commands() -> BTreeSet<Box<str>> {
     let sent = Command::ALL.into_iter().filter(|command| command.need() == Need::Always);
     let sent = sent.map(|command| Box::from(command.name()));
-    scripts::texts().iter().flat_map(|text| scripts::commands(text)).chain(sent).collect()
+    scripts::all_commands().into_iter().chain(sent).collect()
 }
 
 /// Whether a word in a server's message is the name of a command used here.
@@ -100,7 +115,7 @@ pub(super) fn is_known(word: &str) -> bool {
 
 /// Returns the command that grants a user exactly the rights needed with this prefix.
 ///
-/// For Redis 6.2 or later, or Valkey. A URL with a database other than 0 also needs `+select`.
+/// For Redis 6.2 or later, or Valkey. A URL with a database other than 0 also needs `+select`, and a cluster `+asking`.
 ///
 /// ```
 /// let rule = clerk_client::redis::acl_rule("clerk-exporter:");
@@ -140,7 +155,7 @@ mod tests {
                 "{rule}"
             );
         }
-        for right in ["eval", "auth", "select", "pubsub|numsub", "keys"] {
+        for right in ["eval", "asking", "auth", "hello", "select", "pubsub|numsub", "keys"] {
             assert!(!rule.contains(&format!(" +{right} ")), "{rule}");
         }
     }

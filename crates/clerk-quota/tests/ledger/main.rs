@@ -11,6 +11,7 @@ mod observations;
 mod others;
 mod reported;
 mod routes;
+mod standby;
 
 use std::time::Duration;
 

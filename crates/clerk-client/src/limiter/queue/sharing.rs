@@ -4,9 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Grant, INSTANCE, Key, Queue};
+use crate::limiter::bucket_queue::Asked;
 use crate::limiter::distributed::{Room, SharedCaller, SharedShares, Sharing, Taken};
 use crate::limiter::sender::{Rank, Sender};
 use clerk_quota::{CallerId, Moment};
+
+/// Processes that wait for the same capacity ask for it again at random within this time for each of them, and at most
+/// within this part of a window: together about 2000 times a second, however many they are.
+const PER_PROCESS: Duration = Duration::from_millis(1);
+const LONGEST_SPREAD: u32 = 4;
 
 impl Queue {
     /// Returns a granted request to its position, after the distributed limiter rejected it.
@@ -48,9 +54,23 @@ impl Queue {
         Some(SharedShares { callers, own, guaranteed_room, ticket, patience })
     }
 
-    /// Grants what the shares of callers may let leave now. `None` if no caller has one in this bucket.
-    pub(in crate::limiter) fn dispatch_shares(&mut self, key: Key, now: Moment) -> Option<Vec<u64>> {
-        (key == INSTANCE && !self.shares.is_empty() && !self.busy.is_empty()).then(|| self.dispatch(now))
+    /// Notes that a granted request has to ask the distributed limiter.
+    pub(super) fn begin_asking(&mut self, grant: Grant, rank: Rank) -> Grant {
+        if let Some(bucket_queue) = self.queues.get_mut(&grant.key) {
+            bucket_queue.begin_asking(rank);
+        }
+        Grant { asks: Some(rank), ..grant }
+    }
+
+    /// Notes that a request has asked and leaves. Returns the ids to wake: others may ask now, or have a share that is free
+    /// again.
+    pub(in crate::limiter) fn end_asking(&mut self, grant: &mut Grant, asked: Asked, now: Moment) -> Vec<u64> {
+        if let Some(rank) = grant.asks.take()
+            && let Some(bucket_queue) = self.queues.get_mut(&grant.key)
+        {
+            bucket_queue.end_asking(rank, asked);
+        }
+        if self.busy.is_empty() { Vec::new() } else { self.dispatch(now) }
     }
 
     /// The name of a caller with a share in this bucket.
@@ -109,12 +129,18 @@ impl Queue {
         self.sharing
     }
 
-    /// Holds requests of this rank and those after it for `wait` plus jitter, at most twice `wait`: other processes have
-    /// used the bucket.
+    /// Holds requests of this rank and those after it for `wait` plus jitter: other processes have used the bucket.
+    ///
+    /// The jitter is at most `wait`, or a time that grows with the number of processes: all of them wait for the same
+    /// capacity, and would ask for it together. What is guaranteed does not wait longer because of others.
     pub(in crate::limiter) fn wait_for_others(&mut self, key: Key, rank: Rank, wait: Duration, now: Moment) {
         let random = self.rng.f64();
         if let Some(bucket_queue) = self.queues.get_mut(&key) {
-            let late = bucket_queue.limiter.jitter(random).min(wait);
+            let jitter = bucket_queue.limiter.jitter(random).min(wait);
+            let processes = u32::try_from(self.sharing.processes.unwrap_or(1)).unwrap_or(u32::MAX);
+            let longest = bucket_queue.limiter.window() / LONGEST_SPREAD;
+            let spread = PER_PROCESS.saturating_mul(processes).min(longest).mul_f64(random);
+            let late = if rank == Rank::Guaranteed { jitter } else { jitter.max(spread) };
             bucket_queue.wait_for_others(rank, now.after(wait + late));
         }
     }

@@ -1,4 +1,5 @@
-//! The scripts of the limiter. Times are microseconds of the server's clock.
+//! The scripts of the limiter. Times are microseconds of the server's clock; where it is refused, of the clock of the
+//! process, but never before the newest entry of the processes: so the clock that is ahead is that of all.
 //!
 //! Keys of a bucket: the log (a sorted set: each request of every process, scored with its end, or with the latest
 //! possible one while in flight), the block after a 429, and the starts (a hash: the length of a slot, and the requests
@@ -15,10 +16,10 @@
 //! of every process that waits, scored with the end of its wait). As long as a caller has not used its guarantee, its claims
 //! hold back as much of the limit from others: what was lent returns to it first, whichever process it is in.
 
-/// Start of all scripts.
+use super::Script;
+
+/// Start of TAKE and END.
 const PRELUDE: &str = r"
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
 local function text(number) return string.format('%.0f', number) end
 ";
 
@@ -247,20 +248,16 @@ return 1
 
 /// Adds a waiting request to the claims of its caller, or removes it. KEYS: claims. ARGV: the request, how long it waits; 0
 /// removes it.
-pub(crate) const CLAIM: &str = r"
+const CLAIM: &str = r"
 local patience = tonumber(ARGV[2])
 if patience == 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + patience), ARGV[1])
 return redis.call('PEXPIRE', KEYS[1], '600000')
 ";
 
 /// Returns the requests that use the bucket, the length of a slot, and for each slot its age and the requests started
 /// in it.
-pub(crate) const USAGE: &str = r"
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
+const USAGE: &str = r"
 local window, kept = tonumber(ARGV[1]), tonumber(ARGV[2])
 local reply = {redis.call('ZCOUNT', KEYS[1], '(' .. string.format('%.0f', now - window), '+inf')}
 local length = tonumber(redis.call('HGET', KEYS[2], 'length') or '0')
@@ -277,11 +274,21 @@ return reply
 ";
 
 /// The script that adds a request.
-pub(crate) fn take() -> String {
-    [PRELUDE, STARTS, ESTIMATE, SHARES, TAKE].concat()
+pub(crate) fn take() -> Script {
+    Script::timed_by_log(&[PRELUDE, STARTS, ESTIMATE, SHARES, TAKE].concat())
 }
 
 /// The script that ends a request.
-pub(crate) fn end() -> String {
-    [PRELUDE, STARTS, ESTIMATE, END].concat()
+pub(crate) fn end() -> Script {
+    Script::timed_by_log(&[PRELUDE, STARTS, ESTIMATE, END].concat())
+}
+
+/// The script that adds or removes a claim.
+pub(crate) fn claim() -> Script {
+    Script::timed_by_log(CLAIM)
+}
+
+/// The script that returns the usage of a bucket.
+pub(crate) fn usage() -> Script {
+    Script::timed_by_log(USAGE)
 }
