@@ -1,9 +1,7 @@
-//! The alert rules, their tests, and the files that deploy them to Prometheus, Alertmanager, Grafana, Kubernetes and
-//! systemd.
+//! The alert rules, their tests, and the files that deploy them to Prometheus, Alertmanager and Grafana.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of these tests are outside of test functions")]
 
-mod deploy;
 mod documents;
 mod durations;
 mod labels;

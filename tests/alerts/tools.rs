@@ -118,7 +118,8 @@ fn every_alert_has_a_firing_and_a_silent_test() {
 
 #[test]
 fn prometheus_configurations_are_valid_with_the_rules() {
-    for path in ["deploy/prometheus/prometheus.yml", "deploy/compose/prometheus.yml"] {
+    let compose = ["deploy/compose/prometheus.yml", "deploy/compose/production/prometheus.yml"];
+    for path in compose.into_iter().chain(["deploy/prometheus/prometheus.yml"]) {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("prometheus.yml");
         fs::write(&config, read(path)).unwrap();

@@ -3,8 +3,10 @@
 mod dashboards;
 mod prometheus_rule;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clerk_exporter::metrics::catalogue;
 
 /// A generated file.
@@ -15,6 +17,9 @@ pub struct Generated {
     /// The file's content.
     pub content: String,
 }
+
+/// A chart can only contain files of its own folder: rules and dashboards are copied there.
+const CHART_FILES: &str = "deploy/helm/clerk-exporter/files";
 
 /// The root of the repository.
 #[must_use]
@@ -32,7 +37,11 @@ pub fn generated() -> anyhow::Result<Vec<Generated>> {
         Generated { path: prometheus_rule::PATH.into(), content: prometheus_rule::make(root())? },
     ];
     for (name, board) in dashboards::all() {
-        files.push(Generated { path: format!("dashboards/{name}.json").into(), content: format!("{board:#}\n") });
+        let content = format!("{board:#}\n");
+        files.push(Generated { path: format!("{CHART_FILES}/{name}.json").into(), content: content.clone() });
+        files.push(Generated { path: format!("dashboards/{name}.json").into(), content });
     }
+    let rules = fs::read_to_string(root().join(prometheus_rule::RULES)).context(prometheus_rule::RULES)?;
+    files.push(Generated { path: format!("{CHART_FILES}/clerk.rules.yml").into(), content: rules });
     Ok(files)
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-const RULES: &str = "alerts/clerk.rules.yml";
+/// The rules, relative to the root of the repository.
+pub(crate) const RULES: &str = "alerts/clerk.rules.yml";
 
 /// Path of the object, relative to the root of the repository.
 pub(crate) const PATH: &str = "deploy/kubernetes/overlays/prometheus-operator/prometheusrule.yaml";
