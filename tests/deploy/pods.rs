@@ -68,6 +68,10 @@ impl Files {
         let arguments: Vec<_> = arguments.iter().map(|argument| self.adapt(argument)).collect();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let mut command = command(&arguments);
+        if !arguments.iter().any(|argument| argument.starts_with("--web.listen-address")) {
+            // The default is a port that something else may use.
+            command.arg("--web.listen-address=127.0.0.1:0");
+        }
         command.envs(environment.iter().cloned());
         // As in the image: the root is read-only.
         command.current_dir("/");
