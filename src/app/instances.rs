@@ -255,8 +255,11 @@ impl Instances {
 
     /// Until it is known which process probes an instance, this one is a standby.
     fn lease(&self, instance: &config::InstanceConfig, outbound: &Outbound) -> Option<Arc<ProbeLease>> {
-        let length = instance.probe.lease.filter(|_| instance.probe.when != ProbeWhen::Never);
-        let lease = self.leases.as_ref().zip(length).map(|(leases, length)| leases.of(&instance.name, length));
+        let lease = self
+            .leases
+            .as_ref()
+            .zip(instance.probe.lease_in_use())
+            .map(|(leases, length)| leases.of(&instance.name, length));
         match lease {
             Some((_, false)) => {}
             Some((_, true)) => outbound.ledger.lock().set_standby(true),

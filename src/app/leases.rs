@@ -1,6 +1,6 @@
 //! Takes and renews the leases of the right to probe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use crate::metrics::{ConfigStatus, LeaseCounts};
 use crate::probe::{LeaseReply, LeaseRole, ProbeLease, Probes};
 use crate::state::SharedLeases;
 use clerk_client::redis::{RedisClient, RedisClientError};
-use clerk_quota::Moment;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Ledger;
 
@@ -66,10 +65,9 @@ impl Leases {
 
     /// Forgets the leases of instances that have none in this configuration; they end by themselves.
     pub(super) fn retain(&self, config: &Config) {
-        let leased = |name: &Arc<str>| {
-            config.instances.iter().any(|instance| instance.name == *name && instance.probe.lease.is_some())
-        };
-        self.leases.lock().retain(|name, _| leased(name));
+        let leased = config.instances.iter().filter(|instance| instance.probe.lease_in_use().is_some());
+        let leased: BTreeSet<&Arc<str>> = leased.map(|instance| &instance.name).collect();
+        self.leases.lock().retain(|name, _| leased.contains(name));
     }
 
     /// Keeps the leases until `stop`; then gives them up, so that another process takes over while this one leaves, until
@@ -88,7 +86,7 @@ impl Leases {
 
     /// Asks for what is due, tells what changed, and waits until something else is due.
     async fn look(&self, affected: &Affected) {
-        self.ask(|lease, now| lease.due() <= now).await;
+        self.ask().await;
         self.tell(affected);
         let due = self.leases.lock().values().map(|lease| lease.due()).min();
         let wait = due.map_or(LONGEST_SLEEP, |due| due.since(self.clock.now()).min(LONGEST_SLEEP));
@@ -98,12 +96,12 @@ impl Leases {
         }
     }
 
-    async fn ask(&self, is_due: impl Fn(&ProbeLease, Moment) -> bool) {
+    async fn ask(&self) {
         let now = self.clock.now();
-        let due: Vec<_> =
-            self.leases.lock().iter().map(|(name, lease)| (Arc::clone(name), Arc::clone(lease))).collect();
-        let due = due.into_iter().filter(|(_, lease)| is_due(lease, now));
-        let asked = due.map(|(name, lease)| async move {
+        let is_due = |(_, lease): &(&Arc<str>, &Arc<ProbeLease>)| lease.due() <= now;
+        let copied = |(name, lease): (&Arc<str>, &Arc<ProbeLease>)| (Arc::clone(name), Arc::clone(lease));
+        let due: Vec<_> = self.leases.lock().iter().filter(is_due).map(copied).collect();
+        let asked = due.into_iter().map(|(name, lease)| async move {
             let asked = self.clock.now();
             let length = lease.length();
             let reply = match self.store.take(&name, length).await {

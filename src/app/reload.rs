@@ -224,7 +224,8 @@ impl Reload {
 
     /// Applies a configuration: first the steps that may fail, then the others.
     fn take(&mut self, loaded: &Config) -> anyhow::Result<usize> {
-        let config = &Config { redis: self.started_redis.clone(), ..loaded.clone() };
+        let owned = Config { redis: self.started_redis.clone(), ..loaded.clone() };
+        let config = &owned;
         self.instances.check(config)?;
         if self.gateway.is_some() {
             GatewayRunner::check(config)?;
@@ -257,8 +258,8 @@ impl Reload {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        self.config = config.clone();
-        Ok(config.instances.len())
+        self.config = owned;
+        Ok(self.config.instances.len())
     }
 }
 

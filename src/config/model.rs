@@ -142,6 +142,11 @@ pub struct ProbeConfig {
 }
 
 impl ProbeConfig {
+    /// The length of the lease; `None` also if this process never probes.
+    pub fn lease_in_use(&self) -> Option<Duration> {
+        self.lease.filter(|_| self.when != ProbeWhen::Never)
+    }
+
     /// The time between two probes; for a cron expression, the longest.
     pub fn interval(&self) -> Duration {
         match &self.trigger {

@@ -8,8 +8,6 @@
 mod journal;
 mod months;
 mod record;
-#[cfg(test)]
-mod rights;
 mod shared_leases;
 mod shared_months;
 

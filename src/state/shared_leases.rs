@@ -74,12 +74,12 @@ fn key(instance: &str) -> RedisKey {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rights;
     use super::*;
+    use clerk_test_support::redis::calls_within_rights;
 
     #[test]
     fn commands_of_the_scripts_are_in_the_documented_rights() {
-        assert_eq!(rights::check(TAKE) + rights::check(RELEASE), 5);
+        assert_eq!(calls_within_rights(TAKE) + calls_within_rights(RELEASE), 5);
     }
 
     #[test]

@@ -99,12 +99,12 @@ fn counts(value: &str) -> Option<[u64; MeteredOperation::ALL.len()]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rights;
     use super::*;
+    use clerk_test_support::redis::calls_within_rights;
 
     /// The rights that the documentation lists suffice.
     #[test]
     fn commands_of_the_script_are_in_the_documented_rights() {
-        assert_eq!(rights::check(SYNC), 5);
+        assert_eq!(calls_within_rights(SYNC), 5);
     }
 }

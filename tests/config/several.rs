@@ -107,4 +107,5 @@ fn process_that_never_probes_needs_another_source() {
         good(&format!("redis_url_file: redis\nprobe: {{ when: never, lease: 15s }}\n{INSTANCE}gateway: {{}}\n"));
     let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
     assert!(warning.contains("a lease has no effect with `when: never`"), "{warning}");
+    assert_eq!(config.instances[0].probe.lease_in_use(), None, "it would keep others from probing");
 }

@@ -166,6 +166,20 @@ impl RedisServer {
     }
 }
 
+/// Returns the number of calls in a script, all of which the documented rights allow.
+///
+/// # Panics
+/// Panics if one of them is not allowed.
+pub fn calls_within_rights(script: &str) -> usize {
+    let rule = clerk_client::redis::acl_rule(clerk_client::redis::DEFAULT_PREFIX);
+    let calls = script.split("redis.call('").skip(1).filter_map(|rest| rest.split('\'').next());
+    let commands: Vec<String> = calls.map(str::to_ascii_lowercase).collect();
+    for command in &commands {
+        assert!(rule.split(' ').any(|right| right == format!("+{command}")), "{command} is not in {rule}");
+    }
+    commands.len()
+}
+
 /// Returns a port that was free a moment ago: below those that systems give to connections, so that none takes it before
 /// the server does.
 pub(crate) fn free_port() -> u16 {
