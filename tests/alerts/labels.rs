@@ -35,7 +35,7 @@ fn relabelled(series: &str) -> String {
 }
 
 /// Values such as 0x240 are strings: 0 repeated 240 times.
-fn quoted(file: &str) -> String {
+pub(crate) fn quoted(file: &str) -> String {
     let quote = |line: &str| match line.split_once("values: ") {
         Some((before, after)) if !after.starts_with('"') => {
             let (values, end) = after.strip_suffix(" }").map_or((after, ""), |values| (values, " }"));
@@ -47,7 +47,7 @@ fn quoted(file: &str) -> String {
 }
 
 /// The tests of a file in which alerts fire, with these labels.
-fn relabelled_tests(file: &Value) -> Value {
+pub(crate) fn relabelled_tests(file: &Value) -> Value {
     let mut groups = Vec::new();
     for group in file["tests"].as_array().unwrap() {
         let fires = |test: &&Value| {

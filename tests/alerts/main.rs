@@ -4,7 +4,9 @@
 
 mod documents;
 mod durations;
+mod grafana;
 mod labels;
+mod mixin;
 mod notifications;
 mod promql;
 mod rules;

@@ -1,7 +1,11 @@
 //! Generated files of this repository: `cargo xtask generate` writes them, and a test compares them.
 
 mod dashboards;
+mod grafana;
+mod mixin;
 mod prometheus_rule;
+mod promql;
+mod rules;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,13 +39,17 @@ pub fn generated() -> anyhow::Result<Vec<Generated>> {
     let mut files = vec![
         Generated { path: "docs/metrics.md".into(), content: catalogue::markdown() },
         Generated { path: prometheus_rule::PATH.into(), content: prometheus_rule::make(root())? },
+        Generated { path: grafana::PATH.into(), content: grafana::make(root())? },
+        Generated { path: mixin::PATH.into(), content: mixin::make(root())? },
     ];
     for (name, board) in dashboards::all() {
         let content = format!("{board:#}\n");
-        files.push(Generated { path: format!("{CHART_FILES}/{name}.json").into(), content: content.clone() });
+        for folder in [CHART_FILES, mixin::DASHBOARDS] {
+            files.push(Generated { path: format!("{folder}/{name}.json").into(), content: content.clone() });
+        }
         files.push(Generated { path: format!("dashboards/{name}.json").into(), content });
     }
-    let rules = fs::read_to_string(root().join(prometheus_rule::RULES)).context(prometheus_rule::RULES)?;
+    let rules = fs::read_to_string(root().join(rules::RULES)).context(rules::RULES)?;
     files.push(Generated { path: format!("{CHART_FILES}/clerk.rules.yml").into(), content: rules });
     Ok(files)
 }

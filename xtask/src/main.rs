@@ -9,7 +9,7 @@ use anyhow::Context as _;
 fn main() -> ExitCode {
     if std::env::args().skip(1).collect::<Vec<_>>() != ["generate"] {
         eprintln!(
-            "cargo xtask generate    writes docs/metrics.md, the rules of the Prometheus operator, the dashboards, and the chart's copies"
+            "cargo xtask generate    writes docs/metrics.md, the rules for the Prometheus operator and Grafana, the dashboards, and the copies of chart and mixin"
         );
         return ExitCode::from(2);
     }

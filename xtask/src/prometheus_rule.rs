@@ -5,8 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// The rules, relative to the root of the repository.
-pub(crate) const RULES: &str = "alerts/clerk.rules.yml";
+use crate::rules::RULES;
 
 /// Path of the object, relative to the root of the repository.
 pub(crate) const PATH: &str = "deploy/kubernetes/overlays/prometheus-operator/prometheusrule.yaml";
