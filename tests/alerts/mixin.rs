@@ -22,10 +22,11 @@ fn rules(file: &Value) -> Vec<Value> {
     file["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-/// With all numbers as floating ones: jsonnet has no others, and prints 1.0 as 1.
+/// With all numbers as text of ten digits: jsonnet prints 1.0 as 1 and 0.1 as 0.10000000000000001, which serde_json does not
+/// read as the same number.
 fn plain(value: &Value) -> Value {
     match value {
-        Value::Number(number) => json!(number.as_f64().unwrap()),
+        Value::Number(number) => json!(format!("{:.9e}", number.as_f64().unwrap())),
         Value::Array(values) => values.iter().map(plain).collect(),
         Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
         other => other.clone(),

@@ -13,24 +13,31 @@ pub fn path_params<'a>(template: &str, path: &'a str) -> Option<Vec<Cow<'a, str>
         return None;
     }
     let mut values = Vec::new();
-    let (mut names, mut segments) = (template.split('/'), path.split('/'));
+    let (mut template, mut path) = (template, path);
     loop {
-        match (names.next(), segments.next()) {
-            (None, None) => return Some(values),
-            (Some(name), Some(segment)) if name.starts_with('{') => match decode(segment)? {
-                value if matches!(&*value, "" | "." | "..") => return None,
-                value => values.push(value),
-            },
-            (Some(name), Some(segment)) if name == segment => {}
-            _ => return None,
+        let Some((literal, parameter)) = split_before(template, b'{') else {
+            return (template == path).then_some(values);
+        };
+        let rest = path.strip_prefix(literal)?;
+        let (segment, rest) = split_before(rest, b'/').unwrap_or((rest, ""));
+        match decode(segment)? {
+            value if matches!(&*value, "" | "." | "..") => return None,
+            value => values.push(value),
         }
+        path = rest;
+        template = split_before(parameter, b'/').map_or("", |(_, rest)| rest);
     }
+}
+
+/// Splits a text before the first such ASCII byte. The texts are short: a search for longer ones costs more.
+fn split_before(text: &str, byte: u8) -> Option<(&str, &str)> {
+    text.bytes().position(|it| it == byte).and_then(|place| text.split_at_checked(place))
 }
 
 /// Decodes a segment (RFC 3986, section 2.1); none if an escape is malformed, which the crate `percent-encoding` would leave
 /// as it is.
 fn decode(segment: &str) -> Option<Cow<'_, str>> {
-    if !segment.contains('%') {
+    if !segment.bytes().any(|byte| byte == b'%') {
         return Some(Cow::Borrowed(segment));
     }
     let mut decoded = Vec::with_capacity(segment.len());

@@ -4,6 +4,7 @@
 //! is matched as servers read it: percent-encoded letters equal plain ones, an encoded slash stays inside its segment,
 //! and dot segments and empty segments are resolved (RFC 3986, sections 5.2.4 and 6.2.2).
 
+use std::cmp::Ordering;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
@@ -102,7 +103,7 @@ pub fn find(method: &str, path: &[u8]) -> Route {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Sorted by name.
+    /// Sorted by length, then by name: most comparisons end at the length.
     literals: Vec<(&'static str, Node)>,
     parameter: Option<Box<Node>>,
     methods: Vec<Leaf>,
@@ -124,13 +125,14 @@ impl Node {
             node = if segment.starts_with('{') {
                 node.parameter.get_or_insert_default()
             } else {
-                let place = match node.literals.binary_search_by_key(&segment, |(name, _)| *name) {
-                    Ok(place) => place,
-                    Err(place) => {
-                        node.literals.insert(place, (segment, Self::default()));
-                        place
-                    }
-                };
+                let place =
+                    match node.literals.binary_search_by(|(name, _)| by_length(name.as_bytes(), segment.as_bytes())) {
+                        Ok(place) => place,
+                        Err(place) => {
+                            node.literals.insert(place, (segment, Self::default()));
+                            place
+                        }
+                    };
                 &mut node.literals[place].1
             };
         }
@@ -163,7 +165,7 @@ impl Node {
         if segment.contains(&b'%') {
             return self.literals.iter().find(|(name, _)| equals(segment, name)).map(|(_, child)| child);
         }
-        let place = self.literals.binary_search_by(|(name, _)| name.as_bytes().cmp(segment)).ok()?;
+        let place = self.literals.binary_search_by(|(name, _)| by_length(name.as_bytes(), segment)).ok()?;
         Some(&self.literals[place].1)
     }
 }
@@ -183,9 +185,13 @@ fn dots(segment: &[u8]) -> Dots {
     }
 }
 
+fn by_length(name: &[u8], segment: &[u8]) -> Ordering {
+    name.len().cmp(&segment.len()).then_with(|| name.cmp(segment))
+}
+
 /// Returns whether a percent-decoded segment is this name.
 fn equals(segment: &[u8], name: &str) -> bool {
-    percent_decode(segment).eq(name.bytes())
+    segment == name.as_bytes() || (segment.contains(&b'%') && percent_decode(segment).eq(name.bytes()))
 }
 
 fn entity(parameters: &[&[u8]]) -> Entity {

@@ -13,7 +13,8 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::connection_state::{ConnectionState, InFlight};
+use super::connection_state::ConnectionState;
+use super::in_flight::InFlight;
 use super::progress::{RequestProgress, TrackedBytes};
 
 /// Maximum size of a response piece on an HTTP/2 connection. A client whose window stays closed holds at most two of

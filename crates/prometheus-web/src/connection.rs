@@ -21,6 +21,7 @@ use super::connection_limit::{ConnectionPermit, SLOW_AFTER};
 use super::connection_state::{ConnectionState, TimeLimits};
 use super::framing_guard::FramingGuard;
 use super::handler::Handler;
+use super::outside::Outside;
 use super::service;
 use super::socket::Stream;
 use super::stream_task::StreamExecutor;
@@ -164,10 +165,14 @@ where
     let stream = FramingGuard::new(stream, Arc::clone(&activity));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut leaving = pin!(server.leaving.cancelled());
-    let mut has_left = false;
     let mut stopping = pin!(server.stopping.cancelled());
-    let mut stop_deadline = None;
     let mut eviction = pin!(activity.permit().evicted());
+    const LEAVING: usize = 0;
+    const STOPPING: usize = 1;
+    const EVICTION: usize = 2;
+    let mut outside = Outside::new([leaving.as_mut(), stopping.as_mut(), eviction.as_mut()]);
+    let mut has_left = false;
+    let mut stop_deadline = None;
     let mut is_evicted = false;
     let mut is_leaving = false;
     // Expires when the client has to be disconnected; unused while a request is in flight.
@@ -175,17 +180,21 @@ where
 
     poll_fn(|cx| {
         activity.poll_begins();
+        outside.poll(cx);
+        if outside.has_completed(LEAVING) {
+            activity.server_leaves();
+        }
         // Poll the connection first: received data counts before the connection is judged idle or late.
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(ConnectionEnd::Http));
             }
             // HTTP/1 would close an idle connection, which its client may be about to use.
-            if !has_left && leaving.as_mut().poll(cx).is_ready() && activity.is_http2() {
+            if !has_left && outside.has_completed(LEAVING) && activity.is_http2() {
                 has_left = true;
-            } else if stop_deadline.is_none() && stopping.as_mut().poll(cx).is_ready() {
+            } else if stop_deadline.is_none() && outside.has_completed(STOPPING) {
                 stop_deadline = Some(Instant::now() + IDLE_WHILE_STOPPING);
-            } else if !is_evicted && eviction.as_mut().poll(cx).is_ready() {
+            } else if !is_evicted && outside.has_completed(EVICTION) {
                 is_evicted = true;
                 let is_slow = activity.slow_since().is_some_and(|since| since.elapsed() >= SLOW_AFTER);
                 if activity.is_idle() || is_slow {

@@ -7,7 +7,7 @@
 //! least [`SLOW_AFTER`]. A connection with a request that waits for the server is never evicted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ struct Shared {
 struct Queue {
     /// Idle connections in the order in which they became idle; the first is evicted first.
     idle: BTreeMap<u64, Arc<Notice>>,
-    next: u64,
+    last_key: u64,
     /// Accepted clients that wait for a permit.
     waiting: usize,
     /// Waiting clients for which no connection has been evicted yet. At most `waiting`.
@@ -127,7 +127,7 @@ impl ConnectionLimit {
             shared: Arc::clone(&self.shared),
             notice: Arc::default(),
             id: Mutex::new(None),
-            position: Mutex::new(None),
+            position: AtomicU64::new(0),
             _permit: permit,
         };
         permit.set_idle();
@@ -136,6 +136,12 @@ impl ConnectionLimit {
 }
 
 impl Queue {
+    /// A new key, from 1.
+    fn next_key(&mut self) -> u64 {
+        self.last_key += 1;
+        self.last_key
+    }
+
     fn evict_for_waiting(&mut self) {
         while self.unserved > 0 && self.evict_longest_idle() {
             self.unserved -= 1;
@@ -203,39 +209,37 @@ pub(super) struct ConnectionPermit {
     notice: Arc<Notice>,
     /// Key among all connections.
     id: Mutex<Option<u64>>,
-    /// Key in the queue of idle connections while idle.
-    position: Mutex<Option<u64>>,
+    /// Key in the queue of idle connections while idle, otherwise 0. Changed under the queue's lock.
+    position: AtomicU64,
     _permit: OwnedSemaphorePermit,
 }
 
 impl ConnectionPermit {
     /// Marks the connection as having no request in flight.
     pub(super) fn set_idle(&self) {
-        let mut position = self.position.lock();
         let mut queue = self.shared.queue.lock();
-        if position.is_some() || self.notice.given.load(Ordering::Relaxed) {
+        if self.position.load(Ordering::Relaxed) != 0 || self.notice.given.load(Ordering::Relaxed) {
             return;
         }
-        let key = queue.next;
-        queue.next += 1;
+        let key = queue.next_key();
         queue.idle.insert(key, Arc::clone(&self.notice));
-        *position = Some(key);
+        self.position.store(key, Ordering::Relaxed);
         queue.evict_for_waiting();
     }
 
     /// Marks the connection as having a request in flight.
     pub(super) fn set_busy(&self) {
-        if let Some(key) = self.position.lock().take() {
-            self.shared.queue.lock().idle.remove(&key);
+        let mut queue = self.shared.queue.lock();
+        let key = self.position.load(Ordering::Relaxed);
+        if key != 0 {
+            queue.idle.remove(&key);
+            self.position.store(0, Ordering::Relaxed);
         }
     }
 
     /// Assigns the permit to a connection.
     pub(super) fn assign_to(&self, connection: &Arc<ConnectionState>) {
-        let mut queue = self.shared.queue.lock();
-        let id = queue.next;
-        queue.next += 1;
-        drop(queue);
+        let id = self.shared.queue.lock().next_key();
         *self.id.lock() = Some(id);
         self.shared.connections.lock().insert(id, Arc::downgrade(connection));
     }

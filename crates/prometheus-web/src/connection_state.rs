@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::connection_limit::ConnectionPermit;
 use super::handler::Ambiguity;
+use super::in_flight::InFlight;
 use super::progress::RequestProgress;
 use super::unsent::UnsentBytes;
 
@@ -41,6 +42,12 @@ pub(super) struct ConnectionState {
     held: AtomicUsize,
     /// Whether a response was ended because the client read too slowly.
     was_slow: AtomicBool,
+    /// Whether the server asks its clients to leave.
+    has_leaving_server: AtomicBool,
+    /// Whether the connection waits, or waited, for the client to notice that it ends.
+    was_leaving: AtomicBool,
+    /// Whether a request body was dropped before its end.
+    has_unread: AtomicBool,
     /// Whether the connection's task runs: it reads the deadline before it ends, and need not be woken.
     is_polled: AtomicBool,
     state: Mutex<State>,
@@ -60,8 +67,6 @@ struct State {
     ambiguous: VecDeque<(u64, Ambiguity)>,
     /// When an HTTP/2 head started that is not complete.
     part_of_head: Option<Instant>,
-    /// Whether a request body was dropped before its end.
-    has_unread: bool,
     /// Wakes the connection's task.
     waker: Option<Waker>,
 }
@@ -91,6 +96,9 @@ impl ConnectionState {
             unsent,
             held: AtomicUsize::new(0),
             was_slow: AtomicBool::new(false),
+            has_leaving_server: AtomicBool::new(false),
+            was_leaving: AtomicBool::new(false),
+            has_unread: AtomicBool::new(false),
             is_polled: AtomicBool::new(false),
             state: Mutex::new(State {
                 requests: Vec::new(),
@@ -102,7 +110,6 @@ impl ConnectionState {
                 heads_taken: 0,
                 ambiguous: VecDeque::new(),
                 part_of_head: None,
-                has_unread: false,
                 waker: None,
             }),
         });
@@ -123,6 +130,16 @@ impl ConnectionState {
     /// Records that the connection's task runs. It ends each run with [`deadline`](Self::deadline).
     pub(super) fn poll_begins(&self) {
         self.is_polled.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that the server asks its clients to leave.
+    pub(super) fn server_leaves(&self) {
+        self.has_leaving_server.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the server asks its clients to leave. The connection's task knows it from its next run on.
+    pub(super) fn has_leaving_server(&self) -> bool {
+        self.has_leaving_server.load(Ordering::Relaxed)
     }
 
     /// Returns when the connection has to be closed if nothing else happens.
@@ -160,6 +177,9 @@ impl ConnectionState {
 
     /// Returns whether the client did not read its last response and has nothing else in flight.
     pub(super) fn is_leaving(&self) -> bool {
+        if !self.was_leaving.load(Ordering::Relaxed) {
+            return false;
+        }
         let state = self.state.lock();
         state.is_idle() && matches!(state.waiting, Waiting::Leaving { .. })
     }
@@ -252,22 +272,14 @@ impl ConnectionState {
         }
     }
 
-    /// Returns the ambiguity of the next HTTP/1 request's head. Call it once per request.
-    pub(super) fn next_ambiguity(&self) -> Option<Ambiguity> {
-        let mut state = self.state.lock();
-        state.heads_taken += 1;
-        let taken = state.heads_taken;
-        state.ambiguous.pop_front_if(|(number, _)| *number <= taken).map(|(_, ambiguity)| ambiguity)
-    }
-
     /// Records that a request body was dropped before its end: the client may still be sending it.
     pub(super) fn body_abandoned(&self) {
-        self.state.lock().has_unread = true;
+        self.has_unread.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether the client may still be sending a body that is not read.
     pub(super) fn has_unread(&self) -> bool {
-        self.state.lock().has_unread
+        self.has_unread.load(Ordering::Relaxed)
     }
 
     /// Records that the client stopped reading, or reads again.
@@ -283,21 +295,62 @@ impl ConnectionState {
     /// Records a complete request head. The request ends when the guard is dropped.
     pub(super) fn request_started(self: &Arc<Self>, http2: bool) -> Arc<InFlight> {
         let progress = Arc::new(RequestProgress::new());
+        // If there was an unread body, hyper has read it.
+        self.has_unread.store(false, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.http2 = http2;
-        // If there was an unread body, hyper has read it.
-        state.has_unread = false;
+        let ambiguity = if http2 { None } else { state.next_ambiguity() };
         state.requests.push(Arc::clone(&progress));
         if state.requests.len() == 1 {
             self.permit.set_busy();
         }
         drop(state);
-        Arc::new(InFlight {
-            connection: Arc::clone(self),
-            progress,
-            held: AtomicUsize::new(0),
-            is_tail: AtomicBool::new(false),
-        })
+        Arc::new(InFlight::new(Arc::clone(self), progress, ambiguity))
+    }
+
+    /// Adds unsent bytes of responses.
+    pub(super) fn hold(&self, bytes: usize) {
+        if bytes > 0 {
+            self.held.fetch_add(bytes, Ordering::Relaxed);
+            self.unsent.hold(bytes);
+        }
+    }
+
+    /// Removes bytes of responses that were sent or dropped.
+    pub(super) fn release(&self, bytes: usize) {
+        if bytes > 0 {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+            self.unsent.release(bytes);
+        }
+    }
+
+    /// Records that only unread response bytes are left of one more request.
+    pub(super) fn tail_begins(&self) {
+        let mut state = self.state.lock();
+        state.tails += 1;
+        self.wake(state);
+    }
+
+    /// Records the end of a request.
+    pub(super) fn request_ended(&self, request: &Arc<RequestProgress>, is_tail: bool) {
+        let mut state = self.state.lock();
+        if is_tail {
+            state.tails -= 1;
+        }
+        if let Some(position) = state.requests.iter().position(|other| Arc::ptr_eq(other, request)) {
+            state.requests.swap_remove(position);
+        }
+        if !state.requests.is_empty() {
+            return;
+        }
+        let since = Instant::now();
+        let has_stalled = request.has_stalled();
+        if has_stalled {
+            self.was_leaving.store(true, Ordering::Relaxed);
+        }
+        state.waiting = if has_stalled { Waiting::Leaving { since } } else { Waiting::NextRequest { since } };
+        self.permit.set_idle();
+        self.wake(state);
     }
 
     /// Wakes the connection's task, so that it reads the deadline again.
@@ -312,85 +365,15 @@ impl ConnectionState {
 }
 
 impl State {
+    /// The ambiguity of the next HTTP/1 request's head. Called once per request.
+    fn next_ambiguity(&mut self) -> Option<Ambiguity> {
+        self.heads_taken += 1;
+        let taken = self.heads_taken;
+        self.ambiguous.pop_front_if(|(number, _)| *number <= taken).map(|(_, ambiguity)| ambiguity)
+    }
+
     fn is_idle(&self) -> bool {
         self.requests.is_empty() && self.write_stalled.is_none()
-    }
-}
-
-/// A request from the end of its head to the last byte of its response.
-pub(super) struct InFlight {
-    connection: Arc<ConnectionState>,
-    progress: Arc<RequestProgress>,
-    /// Unsent bytes of its response.
-    held: AtomicUsize,
-    is_tail: AtomicBool,
-}
-
-impl InFlight {
-    /// Returns the request's progress.
-    pub(super) fn progress(&self) -> &Arc<RequestProgress> {
-        &self.progress
-    }
-
-    /// Sets the unsent bytes of its response, until the request ends.
-    pub(super) fn set_held(&self, bytes: usize) {
-        let before = self.held.swap(bytes, Ordering::Relaxed);
-        self.connection.hold(bytes);
-        self.connection.release(before);
-    }
-
-    /// Adds a piece of the response that is being sent.
-    pub(super) fn piece_begins(&self, bytes: usize) {
-        self.connection.hold(bytes);
-    }
-
-    /// Removes bytes of a piece that were sent or dropped.
-    pub(super) fn piece_ends(&self, bytes: usize) {
-        self.connection.release(bytes);
-    }
-
-    /// Records the end of the response body. Some of its bytes may not be sent yet.
-    pub(super) fn body_finished(&self) {
-        self.progress.body_finished();
-        if self.progress.tail_stalled_since().is_some() && !self.is_tail.swap(true, Ordering::Relaxed) {
-            let mut state = self.connection.state.lock();
-            state.tails += 1;
-            self.connection.wake(state);
-        }
-    }
-}
-
-impl ConnectionState {
-    fn hold(&self, bytes: usize) {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
-        self.unsent.hold(bytes);
-    }
-
-    fn release(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-        self.unsent.release(bytes);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let connection = &self.connection;
-        connection.release(*self.held.get_mut());
-        let mut state = connection.state.lock();
-        if *self.is_tail.get_mut() {
-            state.tails -= 1;
-        }
-        if let Some(position) = state.requests.iter().position(|request| Arc::ptr_eq(request, &self.progress)) {
-            state.requests.swap_remove(position);
-        }
-        if !state.requests.is_empty() {
-            return;
-        }
-        let since = Instant::now();
-        let has_stalled = self.progress.has_stalled();
-        state.waiting = if has_stalled { Waiting::Leaving { since } } else { Waiting::NextRequest { since } };
-        connection.permit.set_idle();
-        connection.wake(state);
     }
 }
 

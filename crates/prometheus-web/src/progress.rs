@@ -8,10 +8,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::connection_state::InFlight;
+use super::in_flight::InFlight;
 
 /// Bytes that a client has to read or send to no longer count as slow when a connection is chosen for eviction. The
 /// time limits restart with each byte.
@@ -122,9 +122,11 @@ impl RequestProgress {
         (state.body_finished && state.outstanding > 0).then_some(state.moved_at)
     }
 
-    /// Records that the response body was sent or dropped.
-    pub(super) fn body_finished(&self) {
-        self.state.lock().body_finished = true;
+    /// Records that the response body was sent or dropped. Returns whether some of its bytes are still unsent.
+    pub(super) fn body_finished(&self) -> bool {
+        let mut state = self.state.lock();
+        state.body_finished = true;
+        state.outstanding > 0
     }
 
     /// Records that the handler waits for the client to send more.
@@ -178,18 +180,16 @@ impl RequestProgress {
     }
 
     fn taken(&self, bytes: usize) {
-        self.state.lock().move_on(bytes);
+        let mut state = self.state.lock();
+        state.move_on(bytes);
+        wake_if_drained(state);
     }
 
     /// Removes bytes that will not be written.
     fn dropped(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.outstanding -= bytes.min(state.outstanding);
-        let waker = if state.outstanding == 0 { state.on_drain.take() } else { None };
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake_if_drained(state);
     }
 }
 
@@ -211,6 +211,14 @@ impl State {
             self.stepped_at = self.moved_at;
             self.since_step = 0;
         }
+    }
+}
+
+fn wake_if_drained(mut state: MutexGuard<'_, State>) {
+    let waker = if state.outstanding == 0 { state.on_drain.take() } else { None };
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -252,8 +260,10 @@ impl Buf for TrackedBytes {
 
 impl Drop for TrackedBytes {
     fn drop(&mut self) {
-        self.request.piece_ends(self.bytes.len());
-        self.request.progress().dropped(self.bytes.len());
+        if !self.bytes.is_empty() {
+            self.request.piece_ends(self.bytes.len());
+            self.request.progress().dropped(self.bytes.len());
+        }
     }
 }
 

@@ -19,8 +19,9 @@ use tracing::error;
 
 use super::accept::Server;
 use super::body::{ResponseBody, timed};
-use super::connection_state::{ConnectionState, InFlight};
+use super::connection_state::ConnectionState;
 use super::handler::{Ambiguity, Handler, HeldBytes};
+use super::in_flight::InFlight;
 use super::stream_task;
 
 /// Responds to a request. Never fails: errors are responses. `is_certified`: whether the connection's client had to show a
@@ -39,7 +40,7 @@ pub(super) async fn serve_request<H: Handler>(
     stream_task::watch(progress);
     let mut request =
         request.map(|body| timed(body, server.options.body_read_timeout, (!http2).then_some(&activity), progress));
-    let ambiguity = if http2 { None } else { activity.next_ambiguity() };
+    let ambiguity = in_flight.ambiguity();
     if !http2 && names_this_server(&request, activity.local_port()) {
         to_origin_form(&mut request);
     }
@@ -54,7 +55,7 @@ pub(super) async fn serve_request<H: Handler>(
     let mut response = if is_bodiless { without_body(response) } else { response };
     // The rest of the request is not read, so this connection cannot carry another one (RFC 9112, section 9.6).
     let is_last = activity.has_unread() || ambiguity.is_some();
-    if !http2 && (is_last || server.leaving.is_cancelled()) {
+    if !http2 && (is_last || activity.has_leaving_server()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| ResponseBody::new(body, in_flight, http2)))

@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::connection_limit::{ConnectionLimit, SLOW_AFTER};
-use super::connection_state::{ConnectionState, InFlight};
+use super::connection_state::ConnectionState;
+use super::in_flight::InFlight;
 use super::progress::RequestProgress;
 
 /// How long a request waits before it is rejected, and how often it checks.
@@ -48,7 +49,12 @@ impl UnsentBytes {
 
     /// Records the size of a response that a handler built.
     pub(super) fn record_response(&self, bytes: usize) {
-        let _ = self.typical.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(bytes.max(old - old / 8)));
+        // An update that another one overtakes is lost: the value is an estimate.
+        let old = self.typical.load(Ordering::Relaxed);
+        let new = bytes.max(old - old / 8);
+        if new != old {
+            self.typical.store(new, Ordering::Relaxed);
+        }
     }
 
     /// Waits for capacity to build a response for this request. Returns false if that takes too long.

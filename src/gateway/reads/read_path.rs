@@ -1,6 +1,5 @@
 //! Reads answered from the cache, from an identical request in flight, or from a batch of lookups.
 
-use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
@@ -21,7 +20,6 @@ use clerk_client::outbound::Credentials;
 use clerk_client::transport::RequestBody;
 use clerk_client::webhook::{ReadTags, Tag, tags_of_read};
 use clerk_quota::Route;
-use clerk_quota::route::path_params;
 
 /// The route that looks up a single user.
 pub(crate) const USER: &str = "/v1/users/{user_id}";
@@ -64,8 +62,8 @@ impl ReadRequest {
             api_version: directives.api_version.map(HeaderValue::as_bytes),
         };
         let is_look_up = route.template == USER && query.is_none() && directives.accepts_json();
-        let id = || path_params(route.template, path)?.into_iter().next();
-        let user = is_look_up.then(id).flatten().map(Cow::into_owned);
+        let id = |tag: &Tag| if let Tag::User(id) = tag { Some(String::from(&**id)) } else { None };
+        let user = if is_look_up { tags.iter().find_map(id) } else { None };
         Some(Self { key: cache.key(&asked), tags, is_tagged: is_covered, user })
     }
 

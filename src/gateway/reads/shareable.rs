@@ -5,7 +5,7 @@
 //! compares them.
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, VARY,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -86,7 +86,9 @@ impl<'a> RequestDirectives<'a> {
             } else if *name == API_VERSION {
                 directives.api_version.replace(value).is_none()
             } else {
-                LEFT_OUT_FIELDS.contains(name)
+                // The instance's own.
+                *name == HOST
+                    || LEFT_OUT_FIELDS.contains(name)
                     || allowed.contains(name)
                     || HARMLESS_FIELDS.binary_search(&name.as_str()).is_ok()
                     || HARMLESS_VALUES.iter().any(|(field, harmless)| name == field && value == harmless)

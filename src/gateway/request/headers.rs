@@ -2,7 +2,7 @@
 //!
 //! - Hop-by-hop fields are removed in both directions (RFC 9110, section 7.6.1): the known ones and those that
 //!   `Connection` names. hyper regenerates the framing.
-//! - `Host` is that of the configured address. Only that address decides where a request goes (no absolute-form, no
+//! - `Host` becomes that of the configured address. Only that address decides where a request goes (no absolute-form, no
 //!   CONNECT), so that the gateway is not an open proxy.
 //! - `Expect` is removed; hyper sends `100 Continue` as soon as the body is read.
 //! - No `Via`, `Forwarded` or `X-Forwarded-For` is added: Clerk sees what it would see without the gateway.
@@ -14,11 +14,13 @@ use http::header::{
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
+use clerk_client::transport::host_of;
+
 /// Hop-by-hop fields without a constant in `http`.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Fields that are not forwarded: hop-by-hop fields, and fields for the gateway itself.
+/// Fields that are not forwarded: hop-by-hop fields, and fields for the gateway itself. `Host` is replaced.
 static NOT_FORWARDED: [HeaderName; 10] = [
     CONNECTION,
     TRANSFER_ENCODING,
@@ -41,7 +43,7 @@ impl Fields {
     const TRANSFER_ENCODING: Self = Self(1 << 1);
     const TE: Self = Self(1 << 2);
     /// Those that requests do not keep, and those that responses do not.
-    const OF_REQUESTS: Self = Self(0b01_1111_1111);
+    const OF_REQUESTS: Self = Self(0b01_1011_1111);
     const OF_RESPONSES: Self = Self(0b10_0011_1011);
 
     /// The fields that are there. One pass over all names is cheaper than a lookup of each, since most are absent.
@@ -89,6 +91,7 @@ impl Fields {
 pub(in crate::gateway) struct UpstreamTarget {
     scheme: Scheme,
     authority: Authority,
+    host: HeaderValue,
     /// Path prefix of the instance's address; usually empty.
     prefix: String,
 }
@@ -103,7 +106,8 @@ impl UpstreamTarget {
         let parts = base.parse::<Uri>().map_err(|_| UpstreamTargetError)?.into_parts();
         let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/').to_owned();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(UpstreamTargetError) };
-        Ok(Self { scheme, authority, prefix })
+        let host = host_of(&scheme, &authority).ok_or(UpstreamTargetError)?;
+        Ok(Self { scheme, authority, host, prefix })
     }
 
     /// The path prefix of the instance's address; usually empty.
@@ -202,6 +206,12 @@ pub(in crate::gateway) fn request(
         remove_named_by_connection(&mut head.headers);
     }
     fields.remove(Fields::OF_REQUESTS, &mut head.headers);
+    // In its place: to remove it here and add it again when the request is sent costs more.
+    match head.headers.get_mut(HOST) {
+        Some(host) => host.clone_from(&target.host),
+        // HTTP/2 requests have none.
+        None => drop(head.headers.insert(HOST, target.host.clone())),
+    }
     if takes_trailers {
         // RFC 9110, section 10.1.4: TE is hop-by-hop and must be listed in `Connection`.
         head.headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -313,7 +323,7 @@ mod tests {
             let mut head = head(path, &[("host", "evil")]);
             request(&mut head, &UpstreamTarget::parse(base).unwrap(), false).unwrap();
             assert_eq!(head.uri.to_string(), expected);
-            assert!(!head.headers.contains_key(HOST));
+            assert_eq!(head.headers.get_all(HOST).iter().collect::<Vec<_>>(), [head.uri.authority().unwrap().as_str()]);
         }
     }
 
@@ -331,7 +341,7 @@ mod tests {
         assert_eq!(names(Fields::TE), "te");
         assert_eq!(
             names(Fields::OF_REQUESTS),
-            "connection transfer-encoding te upgrade keep-alive proxy-connection host expect proxy-authorization"
+            "connection transfer-encoding te upgrade keep-alive proxy-connection expect proxy-authorization"
         );
         assert_eq!(
             names(Fields::OF_RESPONSES),

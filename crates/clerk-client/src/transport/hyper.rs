@@ -174,8 +174,11 @@ where
         {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
-        if let Some(host) = &self.host {
-            host.set(&mut request);
+        match &self.host {
+            Some(host) => host.set(&mut request),
+            None => {
+                request.headers_mut().remove(HOST);
+            }
         }
         let is_fresh = request.extensions().get::<FreshConnection>().is_some()
             || (self.has_seen_http10.load(Ordering::Relaxed) && request.body().is_of_unknown_length());
@@ -200,7 +203,11 @@ where
 struct HostValue(RwLock<Option<(Scheme, Authority, HeaderValue)>>);
 
 impl HostValue {
+    /// Sets the field, unless the request has one.
     fn set(&self, request: &mut http::Request<RequestBody>) {
+        if request.headers().contains_key(HOST) {
+            return;
+        }
         let (Some(scheme), Some(authority)) = (request.uri().scheme(), request.uri().authority()) else { return };
         // Compared as text, because `Host` keeps the case.
         let is_same = |of: &Scheme, at: &Authority| of == scheme && at.as_str() == authority.as_str();
@@ -211,13 +218,15 @@ impl HostValue {
             Some(value)
         });
         if let Some(value) = value {
-            request.headers_mut().entry(HOST).or_insert(value);
+            request.headers_mut().insert(HOST, value);
         }
     }
 }
 
-/// Host and port, without the scheme's default port (RFC 9110, section 7.2).
-fn host_of(scheme: &Scheme, authority: &Authority) -> Option<HeaderValue> {
+/// Returns the value of `Host` for requests to this address: host and port, without the scheme's default port (RFC 9110,
+/// section 7.2).
+#[must_use]
+pub fn host_of(scheme: &Scheme, authority: &Authority) -> Option<HeaderValue> {
     let default = if *scheme == Scheme::HTTPS { 443 } else { 80 };
     match authority.port_u16().filter(|port| *port != default) {
         Some(port) => HeaderValue::from_str(&format!("{}:{port}", authority.host())),

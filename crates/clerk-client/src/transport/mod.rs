@@ -29,7 +29,7 @@ pub use self::api_url::{ApiUrl, ApiUrlError};
 pub use self::classify::has_cause;
 pub use self::environment::environment_warnings;
 #[cfg(feature = "hyper")]
-pub use self::hyper::{HyperOptions, HyperTransport, NetworkTransport};
+pub use self::hyper::{HyperOptions, HyperTransport, NetworkTransport, host_of};
 #[cfg(feature = "test-util")]
 pub use self::memory::MemoryTransport;
 pub use self::proxies::{Proxies, Proxy, ProxyError};

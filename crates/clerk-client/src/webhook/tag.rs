@@ -149,7 +149,7 @@ pub struct ParseTagError;
 /// ```
 #[must_use]
 pub fn tags_of_route(template: &str, parameters: &[&str]) -> Vec<Tag> {
-    if template.matches('{').count() != parameters.len() {
+    if template.bytes().filter(|byte| *byte == b'{').count() != parameters.len() {
         return Vec::new();
     }
     let first: Arc<str> = parameters.first().copied().unwrap_or_default().into();
