@@ -11,6 +11,8 @@ WORKDIR /build
 # Links glibc statically. This stage runs on the image's platform (natively or emulated), so host and target are the
 # same. --target is given all the same, to keep the flags from build scripts and proc macros, which cannot be static.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
+# Writes the list of the crates into the binary, which scanners of images and buildkit's SBOM read.
+RUN RUSTFLAGS= cargo install --locked --version 0.7.7 cargo-auditable
 
 # Dependencies are a separate layer, valid until a Cargo.toml or Cargo.lock changes. Empty crates stand in for the
 # workspace's, with the files that their manifests name.
@@ -31,7 +33,7 @@ RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
             touch "$crate/benches/$bench.rs"; \
         done; \
     done \
-    && cargo build --release --locked --package clerk-exporter --target "$(rustc --print host-tuple)" \
+    && cargo auditable build --release --locked --package clerk-exporter --target "$(rustc --print host-tuple)" \
     && rm -r src
 
 ARG REVISION=unknown
@@ -40,7 +42,7 @@ COPY src src
 # COPY keeps file times. If they are older than the empty crates above, Cargo would not rebuild.
 RUN touch src/main.rs src/lib.rs crates/*/src/lib.rs \
     && CLERK_EXPORTER_REVISION="$REVISION" \
-        cargo build --release --locked --package clerk-exporter --target "$(rustc --print host-tuple)" \
+        cargo auditable build --release --locked --package clerk-exporter --target "$(rustc --print host-tuple)" \
     && cp "target/$(rustc --print host-tuple)/release/clerk-exporter" /clerk-exporter \
     && /clerk-exporter --version
 

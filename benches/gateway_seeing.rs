@@ -93,6 +93,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
         tokens: Vec::new(),
         max_callers: GatewayOptions::MAX_CALLERS,
         access_log: None,
+        forwards_trace_context: false,
     };
     Gateway::new(options).expect("the options fit together")
 }

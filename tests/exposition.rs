@@ -87,6 +87,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
         }],
         max_callers: 5,
         access_log: Some(AccessLog::new(std::sync::mpsc::sync_channel(1).0, Arc::clone(&clock))),
+        forwards_trace_context: false,
     };
     let secret = SecretSource::Inline(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
     let gateway = Gateway::new(options).unwrap();

@@ -240,7 +240,8 @@ impl GatewayRunner {
             self.tokens.is_recovery();
         }
         let (max_callers, access_log) = (GatewayOptions::MAX_CALLERS, self.access_log.as_ref().map(AccessLogFile::log));
-        Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers, access_log })
+        let forwards_trace_context = gateway.forward_trace_context;
+        Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers, access_log, forwards_trace_context })
     }
 
     /// The instance's cache. The memory is divided by the number of instances at the time of creation.

@@ -117,7 +117,8 @@ fn example_changes_what_it_says() {
     assert!(objects.iter().all(|object| object["metadata"]["namespace"] == "clerk"));
     for deployment in of_kind(&objects, "Deployment") {
         let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
-        assert_eq!(image, "registry.example.com/platform/clerk-exporter:0.1.0");
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(image, &format!("registry.example.com/platform/clerk-exporter:{version}"));
     }
     assert_eq!(named(&objects, "Deployment", "clerk-gateway")["spec"]["replicas"], 3);
     let own = read("deploy/kubernetes/overlays/example/clerk-gateway.yml");

@@ -51,6 +51,7 @@ fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Gateway
         tokens,
         max_callers: GatewayOptions::MAX_CALLERS,
         access_log: None,
+        forwards_trace_context: false,
     }
 }
 

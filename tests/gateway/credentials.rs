@@ -210,6 +210,7 @@ impl Machines {
             tokens: Vec::new(),
             max_callers: 5,
             access_log: None,
+            forwards_trace_context: false,
         };
         Self { gateway: Gateway::new(options).unwrap(), folder, asked }
     }

@@ -236,6 +236,7 @@ pub(crate) struct Setup {
     pub(crate) shares: [TokenShare; 2],
     /// Certificate authorities that the gateway trusts, and whether it uses HTTP/2 to Clerk.
     pub(crate) client: HyperOptions,
+    pub(crate) forwards_trace_context: bool,
 }
 
 impl Default for Setup {
@@ -254,6 +255,7 @@ impl Default for Setup {
             budget: None,
             shares: [TokenShare::NONE; 2],
             client: HyperOptions::default(),
+            forwards_trace_context: false,
         }
     }
 }
@@ -280,6 +282,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(upstream: &Arc<dyn Transport>, base: &str, setup: Setup) -> Self {
         let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, .. } = setup;
+        let forwards_trace_context = setup.forwards_trace_context;
         let (budget, machine_keys, [billing, import]) = (setup.budget, setup.machine_keys, setup.shares);
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
         let names = if has_second { &["test", "second"][..] } else { &["test"] };
@@ -334,7 +337,8 @@ impl World {
         };
         let tokens =
             vec![token("billing", TOKEN, Priority::High, billing), token("import", BULK_TOKEN, Priority::Low, import)];
-        let options = GatewayOptions { instances, unknown_keys, tokens, max_callers, access_log: None };
+        let options =
+            GatewayOptions { instances, unknown_keys, tokens, max_callers, access_log: None, forwards_trace_context };
         let mut gateway = Gateway::new(options).unwrap();
         if let Some(options) = webhooks {
             gateway = gateway.with_webhooks("/webhooks/clerk".to_owned(), options).unwrap();

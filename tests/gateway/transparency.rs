@@ -1,6 +1,6 @@
 //! Requests and responses that pass unchanged.
 
-use crate::support::{OK, Running, Stub, request};
+use crate::support::{OK, Running, Setup, Stub, request};
 use clerk_test_support::KEY;
 
 #[tokio::test]
@@ -68,6 +68,25 @@ async fn request_fields_keep_spelling_repetition_and_values() {
     expected.sort_unstable();
     let found: Vec<&str> = found.into_iter().map(str::trim_end).collect();
     assert_eq!(found, expected, "nothing is added and nothing is lost");
+}
+
+#[tokio::test]
+async fn traces_reach_clerk_only_if_asked_and_baggage_never() {
+    let context = "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nTraceState: a=b\r\n\
+                   tracestate: c=d\r\nX-B3-TraceId: 1\r\n";
+    let baggage = "Baggage: user=alice\r\nOT-Baggage-User: alice\r\nbaggage: tenant=7\r\n";
+    for forwards_trace_context in [false, true] {
+        let stub = Stub::answering(OK).await;
+        let setup = Setup { forwards_trace_context, ..Setup::default() };
+        let gateway = Running::with(stub.address, setup).await;
+        gateway.send(request("GET", "/v1/users", &format!("{context}{baggage}X-Request-Id: 5\r\n"), "")).await;
+        let sent = stub.request();
+        assert_eq!(sent.value("x-request-id"), Some("5"));
+        assert!(!sent.head.to_lowercase().contains("baggage"), "{}", sent.head);
+        let expected: Vec<_> = context.lines().filter(|_| forwards_trace_context).collect();
+        let found = ["traceparent", "tracestate", "x-b3-traceid"].map(|name| sent.fields(name)).concat();
+        assert_eq!(found, expected);
+    }
 }
 
 #[tokio::test]

@@ -201,6 +201,7 @@ impl Running {
             tokens: Vec::new(),
             max_callers: GatewayOptions::MAX_CALLERS,
             access_log: None,
+            forwards_trace_context: false,
         };
         let gateway = Arc::new(Gateway::new(options).unwrap());
         let listeners = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();

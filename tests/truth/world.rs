@@ -296,6 +296,7 @@ fn process(
             tokens,
             max_callers: GatewayOptions::MAX_CALLERS,
             access_log: None,
+            forwards_trace_context: false,
         };
         Arc::new(Gateway::new(options).unwrap())
     });

@@ -144,6 +144,7 @@ async fn played(plan: &Plan, policies: RoutePolicies, limit: u64) -> Run {
         max_callers: GatewayOptions::MAX_CALLERS,
         // A fixed key: the same tags share a slot in every run, or none do.
         access_log: Some(AccessLog::with_key(messages, Arc::clone(&clock), (1, 2))),
+        forwards_trace_context: false,
     };
     let mut secrets = WebhookOptions::new(vec![SecretSource::Inline(Secret::new(SECRET.to_owned()))]);
     secrets.wall_clock = Arc::new(clerk_test_support::start);

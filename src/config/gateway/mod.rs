@@ -44,6 +44,7 @@ pub(super) static GATEWAY: Keys = Keys {
         "cache",
         "webhooks",
         "access_log",
+        "forward_trace_context",
     ],
 };
 pub(super) static CACHE: Keys = Keys {
@@ -131,6 +132,10 @@ pub(super) fn read(
     };
     let webhooks = section.take("webhooks").and_then(|field| webhooks(field, context, report));
     let access_log = section.take("access_log").and_then(|field| access_log(&field, context, report));
+    let forward_trace_context = match section.take("forward_trace_context") {
+        Some(field) => field.check(report, validate::boolean),
+        None => Some(false),
+    };
     Some(GatewayConfig {
         listen: listen?,
         web_config_file,
@@ -145,6 +150,7 @@ pub(super) fn read(
         cache: cache?,
         webhooks,
         access_log,
+        forward_trace_context: forward_trace_context?,
     })
 }
 

@@ -42,6 +42,8 @@ pub struct GatewayConfig {
     pub webhooks: Option<WebhooksConfig>,
     /// The file of the access log. `None`: no log.
     pub access_log: Option<PathBuf>,
+    /// Whether the context of the applications' traces is sent to Clerk.
+    pub forward_trace_context: bool,
 }
 
 /// Handling of requests whose key belongs to no configured instance.

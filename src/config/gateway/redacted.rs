@@ -29,6 +29,7 @@ pub(in super::super) struct GatewayView {
     webhooks: Option<WebhooksView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access_log: Option<Text>,
+    forward_trace_context: bool,
 }
 
 #[derive(Serialize)]
@@ -139,6 +140,7 @@ impl GatewayView {
                 signing_secret_files: webhooks.signing_secrets.iter().map(secret_file).collect(),
             }),
             access_log: gateway.access_log.as_deref().map(path),
+            forward_trace_context: gateway.forward_trace_context,
         }
     }
 }

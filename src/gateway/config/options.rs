@@ -31,6 +31,8 @@ pub struct GatewayOptions {
     pub max_callers: usize,
     /// Where a line about each attempt goes, if anywhere.
     pub access_log: Option<AccessLog>,
+    /// Whether the context of the applications' traces is sent to Clerk. Baggage never is.
+    pub forwards_trace_context: bool,
 }
 
 impl GatewayOptions {

@@ -4,6 +4,7 @@
 //!   `Connection` names. hyper regenerates the framing.
 //! - `Host` becomes that of the configured address. Only that address decides where a request goes (no absolute-form, no
 //!   CONNECT), so that the gateway is not an open proxy.
+//! - Baggage is removed, and the context of traces unless it is asked for (`trace_context`).
 //! - `Expect` is removed; hyper sends `100 Continue` as soon as the body is read.
 //! - No `Via`, `Forwarded` or `X-Forwarded-For` is added: Clerk sees what it would see without the gateway.
 
@@ -14,6 +15,7 @@ use http::header::{
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
+use super::trace_context::{self, TracingField};
 use clerk_client::transport::host_of;
 
 /// Hop-by-hop fields without a constant in `http`.
@@ -42,6 +44,9 @@ impl Fields {
     const CONNECTION: Self = Self(1);
     const TRANSFER_ENCODING: Self = Self(1 << 1);
     const TE: Self = Self(1 << 2);
+    /// Trace context or baggage: several names.
+    const TRACING: Self = Self(1 << Self::TRACING_PLACE);
+    const TRACING_PLACE: u8 = 10;
     /// Those that requests do not keep, and those that responses do not.
     const OF_REQUESTS: Self = Self(0b01_1011_1111);
     const OF_RESPONSES: Self = Self(0b10_0011_1011);
@@ -64,7 +69,7 @@ impl Fields {
             "expect" => 7,
             "proxy-authorization" => 8,
             "proxy-authenticate" => 9,
-            _ => return None,
+            _ => return TracingField::of(name).map(|_| Self::TRACING_PLACE),
         })
     }
 
@@ -94,6 +99,8 @@ pub(in crate::gateway) struct UpstreamTarget {
     host: HeaderValue,
     /// Path prefix of the instance's address; usually empty.
     prefix: String,
+    /// Whether the context of a client's trace is sent, too. Baggage never is.
+    forwards_trace_context: bool,
 }
 
 /// The address of an instance is invalid.
@@ -107,7 +114,12 @@ impl UpstreamTarget {
         let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/').to_owned();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(UpstreamTargetError) };
         let host = host_of(&scheme, &authority).ok_or(UpstreamTargetError)?;
-        Ok(Self { scheme, authority, host, prefix })
+        Ok(Self { scheme, authority, host, prefix, forwards_trace_context: false })
+    }
+
+    /// Sets whether the context of a client's trace is sent, too.
+    pub(in crate::gateway) fn forward_trace_context(self, forwards: bool) -> Self {
+        Self { forwards_trace_context: forwards, ..self }
     }
 
     /// The path prefix of the instance's address; usually empty.
@@ -206,6 +218,9 @@ pub(in crate::gateway) fn request(
         remove_named_by_connection(&mut head.headers);
     }
     fields.remove(Fields::OF_REQUESTS, &mut head.headers);
+    if fields.contains(Fields::TRACING) {
+        trace_context::remove(&mut head.headers, target.forwards_trace_context);
+    }
     // In its place: to remove it here and add it again when the request is sent costs more.
     match head.headers.get_mut(HOST) {
         Some(host) => host.clone_from(&target.host),

@@ -7,6 +7,7 @@ mod logged_request;
 pub(super) mod own_paths;
 pub(super) mod pipeline;
 pub(super) mod routing_table;
+mod trace_context;
 pub(super) mod transaction;
 pub(super) mod turn;
 pub(super) mod upload;

@@ -107,7 +107,7 @@ impl RoutingTable {
         callers: &Arc<CallerRegistry>,
         counters: impl Fn(&Arc<str>) -> Arc<RequestCounters>,
     ) -> Result<Self, ConfigureError> {
-        let access_log = options.access_log;
+        let (access_log, forwards_context) = (options.access_log, options.forwards_trace_context);
         let instance_log = |name: &Arc<str>| {
             let log = access_log.clone()?;
             Some(InstanceLog { log, instance: Arc::clone(name), callers: Arc::clone(callers) })
@@ -129,7 +129,15 @@ impl RoutingTable {
             }
             let log = instance_log(&name);
             let caches = (cache, verifications);
-            instances.push(Arc::new(instance(&name, outbound, policies, caches, counters(&name), log)?));
+            instances.push(Arc::new(instance(
+                &name,
+                outbound,
+                policies,
+                caches,
+                counters(&name),
+                log,
+                forwards_context,
+            )?));
         }
         for (first, second) in credentials.ambiguous() {
             let [first, second] = [first, second].map(|place| &*instances[place].name);
@@ -155,7 +163,8 @@ impl RoutingTable {
             let options = cache::CacheOptions::new(Arc::clone(&name)).memory_bytes(0);
             let cache = Cache::new(options, Arc::clone(&outbound.clock));
             let (counters, log) = (Arc::clone(&counters), instance_log(&name));
-            let mut unknown = instance(&name, outbound, InstancePolicies::default(), (cache, None), counters, log)?;
+            let policies = InstancePolicies::default();
+            let mut unknown = instance(&name, outbound, policies, (cache, None), counters, log, forwards_context)?;
             let others = instances.iter().filter_map(|known| known.state.verifications.clone());
             unknown.state.verifications_of_others = others.collect();
             Ok(Arc::new(unknown))
@@ -189,8 +198,10 @@ fn instance(
     (cache, verifications): (Cache, Option<Cache>),
     counters: Arc<RequestCounters>,
     log: Option<InstanceLog>,
+    forwards_context: bool,
 ) -> Result<InstanceRuntime, ConfigureError> {
     let target = UpstreamTarget::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
+    let target = target.forward_trace_context(forwards_context);
     // One that is given stays, also while no policy needs it: it must not miss a revocation.
     let new = || policies.keeps_verifications().then(|| verifications_in_memory(name, &outbound.clock));
     let verifications = verifications.or_else(new);

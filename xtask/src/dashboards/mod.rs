@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use panel::{Panel, datasource};
 
-const REPOSITORY: &str = "https://github.com/clerk-exporter/clerk-exporter";
-const RUNBOOKS: &str = "https://github.com/clerk-exporter/clerk-exporter/blob/main/docs/runbooks/";
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+const RUNBOOKS: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/runbooks/");
 
 /// Classic JSON of Grafana 10.4 and 11.0; later ones migrate it when they load it.
 const SCHEMA_VERSION: u8 = 39;
