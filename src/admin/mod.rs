@@ -7,6 +7,7 @@ mod landing;
 mod lifecycle;
 mod metrics_page;
 mod overrides;
+mod probe_page;
 mod status;
 mod top;
 
@@ -40,7 +41,7 @@ const HEALTH_PATHS: [&str; 2] = ["/-/healthy", "/-/ready"];
 const STANDBY: &str = "standby";
 
 /// Reserved paths other than the metrics path, `/` and those below `/-/`.
-pub const PATHS: [&str; 4] = ["/api/v1/overrides", "/api/v1/status", "/api/v1/top", "/config"];
+pub const PATHS: [&str; 5] = ["/api/v1/overrides", "/api/v1/status", "/api/v1/top", "/config", "/probe"];
 
 /// Paths of the endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub struct Admin {
     pub config_text: Arc<ArcSwap<String>>,
     /// Reloads the configuration; `None` if disabled.
     pub reloader: Option<Reloader>,
+    /// Whether `/probe` is on.
+    pub enable_probe_debug: bool,
     /// Cancelled when the process is about to stop: from then on it is not ready.
     pub leaving: CancellationToken,
 }
@@ -103,6 +106,7 @@ impl Admin {
             .route("/api/v1/top", get(top::json))
             .route("/api/v1/overrides", get(overrides::list).post(overrides::set).delete(overrides::end))
             .route("/config", get(config))
+            .route("/probe", get(probe_page::page))
             .route(HEALTH_PATHS[0], get(async || "Healthy\n"))
             .route(HEALTH_PATHS[1], get(ready))
             .route("/-/reload", any(lifecycle::reload))

@@ -46,6 +46,8 @@ pub struct Instances {
     pub(super) journal: Option<(Arc<Journal>, Restored)>,
     /// Share of the limit reserved for callers of high priority.
     pub(super) reserve: f64,
+    /// Whether the last probe of each instance is kept step by step.
+    pub(super) keep_stories: bool,
     /// Maximum number of requests in flight per instance.
     pub(super) max_in_flight: usize,
 }
@@ -82,6 +84,7 @@ impl Instances {
             leases: None,
             journal: None,
             reserve,
+            keep_stories: false,
             max_in_flight,
         }
     }
@@ -248,6 +251,7 @@ impl Instances {
             path: instance.probe.path.clone(),
             only_when_idle: instance.probe.when == ProbeWhen::Idle,
             count_users: instance.users.as_ref().map(|users| trigger(&users.trigger)),
+            keeps_story: self.keep_stories,
             lease,
             outbound: Arc::new(outbound),
         })

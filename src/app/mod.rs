@@ -62,6 +62,8 @@ pub struct AppOptions {
     pub auto_reload: Option<Duration>,
     /// Whether `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
+    /// Whether `/probe` shows the last probe of an instance step by step.
+    pub enable_probe_debug: bool,
     /// Paths of the pages.
     pub site: admin::AdminOptions,
     /// How long the ports stay open after `stop`, while `/-/ready` says that the process leaves.
@@ -104,8 +106,8 @@ struct Prepared {
 /// What the parts are prepared for.
 #[derive(Clone, Copy)]
 enum Purpose<'a> {
-    /// To run, with a folder for state.
-    Start { storage: Option<&'a Path> },
+    /// To run, with a folder for state; the last probes may be kept step by step.
+    Start { storage: Option<&'a Path>, keep_stories: bool },
     /// To check the configuration only.
     Check,
 }
@@ -123,7 +125,8 @@ impl Prepared {
         if let (Some(store), None) = (&store, &config.gateway) {
             status.show_redis(store.clone());
         }
-        if let Purpose::Start { .. } = purpose {
+        if let Purpose::Start { keep_stories, .. } = purpose {
+            instances.keep_stories = keep_stories;
             instances.leases = store.clone().map(|store| Arc::new(Leases::new(store, Arc::clone(&clock))));
             instances.store = store;
         }
@@ -138,7 +141,7 @@ impl Prepared {
             instances.max_in_flight = section.max_in_flight;
         }
         let mut months = None;
-        if let Purpose::Start { storage } = purpose {
+        if let Purpose::Start { storage, .. } = purpose {
             restart::restore(storage, config, &mut instances, &ledger, &clock);
             let journal = instances.journal.as_ref().map(|(journal, _)| Arc::clone(journal));
             // An exporter without a gateway counts nothing that is billed.
@@ -173,7 +176,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 /// Returns an error if the exporter cannot start. Once running, neither Clerk nor clients can end it.
 pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let config = options.config;
-    let purpose = Purpose::Start { storage: options.storage.as_deref() };
+    let purpose = Purpose::Start { storage: options.storage.as_deref(), keep_stories: options.enable_probe_debug };
     let Prepared { clock, status, ledger, instances, probes, runner, gateway, telemetry, months } =
         Prepared::new(&config, purpose)?;
     let sources = Sources {
@@ -218,6 +221,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
         probes: Arc::clone(&probes),
         config_text: Arc::clone(&config_text),
         reloader: options.enable_lifecycle.then(|| reloader.clone()),
+        enable_probe_debug: options.enable_probe_debug,
         leaving: stop.clone(),
     };
     let leases = instances.leases.clone();

@@ -23,6 +23,7 @@ pub(super) async fn run(flags: &ExporterFlags) -> anyhow::Result<ExitCode> {
     let server = Server {
         web: &flags.web,
         enable_lifecycle: flags.enable_lifecycle,
+        enable_probe_debug: flags.enable_probe_debug,
         shutdown_delay: flags.shutdown_delay,
         auto_reload: flags.auto_reload.then_some(flags.auto_reload_interval),
         storage: flags.storage_path.clone().or_else(|| environment::state_directory(&process_env)),
@@ -46,6 +47,7 @@ pub(super) fn check(flags: &ExporterFlags) -> anyhow::Result<ExitCode> {
 pub(super) struct Server<'a> {
     web: &'a WebFlags,
     enable_lifecycle: bool,
+    enable_probe_debug: bool,
     shutdown_delay: std::time::Duration,
     auto_reload: Option<std::time::Duration>,
     storage: Option<PathBuf>,
@@ -57,6 +59,7 @@ impl<'a> Server<'a> {
         Self {
             web,
             enable_lifecycle: false,
+            enable_probe_debug: false,
             shutdown_delay: std::time::Duration::ZERO,
             auto_reload: None,
             storage: None,
@@ -116,6 +119,7 @@ pub(super) async fn app_options(
         source,
         auto_reload: server.auto_reload,
         enable_lifecycle: server.enable_lifecycle,
+        enable_probe_debug: server.enable_probe_debug,
         shutdown_delay: server.shutdown_delay,
         site,
         serve: prometheus_web::Options::default().max_connections(flags.max_connections.max(1)),

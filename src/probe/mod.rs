@@ -3,11 +3,14 @@
 //! `schedule` determines what is due, `state` and `lease` whether to run it, and `prober` runs it for one instance. No
 //! error here ends the process.
 
+mod advice;
 mod cron_table;
 mod lease;
 mod prober;
+mod recording;
 mod schedule;
 mod state;
+mod story;
 mod timetable;
 
 use std::collections::BTreeMap;
@@ -21,9 +24,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use advice::{hint, request_hint};
 pub use lease::{LeaseReply, LeaseRole, ProbeLease};
-pub use prober::{Finding, probe_once};
-pub(crate) use prober::{hint, log_suspension};
+pub(crate) use prober::log_suspension;
+pub use prober::{Finding, ProbeStory, probe_once, probe_recorded};
 pub use schedule::{ScheduleEntry, Trigger};
 pub use timetable::{Due, Task, TaskKey};
 
@@ -51,6 +55,8 @@ pub struct ProbeOptions {
     pub only_when_idle: bool,
     /// When users are counted; `None`: never.
     pub count_users: Option<Trigger>,
+    /// Whether the last probe is kept step by step. Each probe opens a connection of its own then.
+    pub keeps_story: bool,
     /// The lease that decides whether this process probes; `None`: it does.
     pub lease: Option<Arc<ProbeLease>>,
     /// The outbound client of the instance.
@@ -119,6 +125,18 @@ impl Probes {
             // Fails only if the probing has ended.
             let _ = self.extra.0.send(Due { key: TaskKey { instance: Arc::clone(instance), task }, missed: 0 });
         }
+    }
+
+    /// The last probe of an instance step by step, as text; `None` if there is no such instance. Sends nothing.
+    #[must_use]
+    pub fn story(&self, instance: &str) -> Option<String> {
+        self.probers.load().get(instance).map(|prober| prober.story())
+    }
+
+    /// The names of the instances.
+    #[must_use]
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.probers.load().keys().cloned().collect()
     }
 
     /// Records that another process probes an instance, so that this one need not.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -10,14 +10,18 @@ use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use super::ProbeOptions;
+use super::advice::hint;
 use super::lease::LeaseRole;
+use super::recording::Recording;
+use super::schedule::Trigger;
 use super::state::{ProbeContext, ProbeOutcome, ProbeState};
+use super::story::{self, StoryParts};
 use super::timetable::Task;
 use clerk_client::outbound::{ApiRequest, BufferedResponse, Outbound, RequestError};
 use clerk_client::secret::ClerkKey;
 use clerk_client::transport::ErrorKind;
 use clerk_quota::clock::Clock;
-use clerk_quota::{HeaderDialect, KeyVerdict, ProbeFailure, ProbeSkip, Source, route};
+use clerk_quota::{HeaderDialect, KeyVerdict, Moment, ProbeFailure, ProbeSkip, Source, route};
 
 /// Maximum time for which a 429 to other traffic suspends probes, whatever its Retry-After.
 const MAX_HOLD: Duration = Duration::from_secs(300);
@@ -37,6 +41,8 @@ struct Shared {
     policy: Mutex<ProbeState>,
     probing: AtomicBool,
     counting_users: AtomicBool,
+    /// The last probe step by step, if it is kept.
+    story: Mutex<Option<Arc<ProbeStory>>>,
     /// The key at the previous check; the inner `None` means that there was no key.
     key: Mutex<Option<Option<Arc<ClerkKey>>>>,
 }
@@ -91,6 +97,34 @@ pub async fn probe_once(outbound: &Outbound, path: &str, deadline: Duration) -> 
     Finding { answer, failure, duration, outcome }
 }
 
+/// One probe step by step, without secrets.
+#[derive(Debug, Clone)]
+pub struct ProbeStory {
+    /// When it ended.
+    pub at: Moment,
+    /// When it ended, on the wall clock.
+    pub wall: SystemTime,
+    /// A line for each step, with the milliseconds since the start.
+    pub lines: Vec<String>,
+}
+
+/// Probes like [`probe_once`], over a connection of its own, and returns what happened step by step.
+pub async fn probe_recorded(outbound: &Outbound, path: &str, deadline: Duration) -> (Finding, ProbeStory) {
+    let recording = Recording::default();
+    let finding = probe_once(&recording.of(outbound), path, deadline).await;
+    let (now, wall) = (outbound.clock.now(), outbound.clock.wall());
+    let (snapshot, bucket) = {
+        let mut ledger = outbound.ledger.lock();
+        let bucket = ledger.bucket_of(&route::find("GET", path.as_bytes()));
+        (ledger.snapshot(now), bucket)
+    };
+    let exchanges = recording.exchanges();
+    let bucket = snapshot.bucket(bucket);
+    let parts = StoryParts { exchanges: &exchanges, finding: &finding, snapshot: &snapshot, bucket, now };
+    let lines = story::lines(&parts);
+    (finding, ProbeStory { at: now, wall, lines })
+}
+
 impl Prober {
     /// `before` is the prober of the same instance in the previous configuration.
     pub(super) fn new(options: ProbeOptions, before: Option<&Self>) -> Self {
@@ -100,6 +134,7 @@ impl Prober {
                     policy: Mutex::new(ProbeState::new(options.interval)),
                     probing: AtomicBool::new(false),
                     counting_users: AtomicBool::new(false),
+                    story: Mutex::default(),
                     key: Mutex::default(),
                 })
             },
@@ -144,6 +179,39 @@ impl Prober {
     fn has_target_of(&self, options: &ProbeOptions) -> bool {
         let (ours, theirs) = (&self.options.outbound, &options.outbound);
         ours.base == theirs.base && matches!((ours.key.current(), theirs.key.current()), (Ok(a), Ok(b)) if a == b)
+    }
+
+    /// The last probe step by step, below what is known of the next one.
+    pub(super) fn story(&self) -> String {
+        let outbound = &self.options.outbound;
+        let now = outbound.clock.now();
+        let waiting = self.shared.policy.lock().waiting(now);
+        let next = match (&self.options.trigger, waiting) {
+            (None, _) => "this exporter does not probe the instance (when: never)".to_owned(),
+            _ if !self.has_lease() => {
+                "this exporter does not probe now: it does not have the lease (standby)".to_owned()
+            }
+            (_, Some((wait, reason))) => {
+                let why = if reason == ProbeSkip::Blocked { "after a 429" } else { "after failed probes" };
+                format!("none for another {} s {why}", wait.as_secs())
+            }
+            (Some(Trigger::Interval(interval)), _) => {
+                let idle =
+                    if self.options.only_when_idle { ", unless other responses are seen (when: idle)" } else { "" };
+                format!("every {}{idle}", humantime::format_duration(*interval))
+            }
+            (Some(Trigger::Cron(expression)), _) => format!("by the cron expression {expression} (UTC)"),
+        };
+        let mut text = format!("Instance: {}\nNext probe: {next}\n", self.options.name);
+        let story = self.shared.story.lock().clone();
+        match story {
+            None => text.push_str("No probe has ended since the start, or since its story is kept.\n"),
+            Some(story) => {
+                let (wall, age) = (humantime::format_rfc3339_seconds(story.wall), now.since(story.at).as_secs());
+                text.push_str(&format!("Last probe: ended {wall}, {age} s ago\n\n{}\n", story.lines.join("\n")));
+            }
+        }
+        text
     }
 
     /// Counts missed due times of probes.
@@ -211,7 +279,14 @@ impl Prober {
     /// Probes once. The time since `queued_at` counts against the deadline.
     pub(super) async fn probe(&self, queued_at: Instant) {
         let ProbeOptions { name, outbound, path, timeout, .. } = &self.options;
-        let finding = probe_once(outbound, path, timeout.saturating_sub(queued_at.elapsed())).await;
+        let deadline = timeout.saturating_sub(queued_at.elapsed());
+        let finding = if self.options.keeps_story {
+            let (finding, story) = probe_recorded(outbound, path, deadline).await;
+            *self.shared.story.lock() = Some(Arc::new(story));
+            finding
+        } else {
+            probe_once(outbound, path, deadline).await
+        };
         let now = outbound.clock.now();
         if self.shared.policy.lock().finished(now, finding.outcome, fastrand::f64()) {
             log_change(name, &finding);
@@ -324,18 +399,6 @@ fn log_change(name: &str, finding: &Finding) {
                 "probes fail"
             );
         }
-    }
-}
-
-/// What an operator can do.
-pub(crate) fn hint(failure: ProbeFailure, answer: &BufferedResponse) -> &'static str {
-    match failure {
-        ProbeFailure::Key => "Clerk rejects the secret key: check that it was not revoked and belongs to this instance",
-        ProbeFailure::Throttled => "the instance is over its rate limit: see what calls Clerk most",
-        ProbeFailure::Redirect => "redirects are not followed: check api_url",
-        ProbeFailure::Status if answer.status.is_server_error() => "Clerk or its edge is failing: see status.clerk.com",
-        ProbeFailure::Status => "check api_url and the probe's path",
-        _ => "not a response of Clerk's API: check api_url, and for a proxy or a login page in between",
     }
 }
 

@@ -78,6 +78,11 @@ impl ProbeState {
         self.waiting = None;
     }
 
+    /// How long no probe runs, and why; `None` if one may.
+    pub(super) fn waiting(&self, now: Moment) -> Option<(Duration, ProbeSkip)> {
+        self.waiting.filter(|(until, _)| now < *until).map(|(until, reason)| (until.since(now), reason))
+    }
+
     /// Returns the reason as an error if the due probe should not run.
     pub(super) fn admit(&mut self, now: Moment, around: ProbeContext) -> Result<(), ProbeSkip> {
         if around.key_changed {

@@ -217,6 +217,12 @@ fn as_in_grafana(annotations: &mut Map<String, Value>) {
     }
 }
 
+/// Whether a group of tests expects an alert.
+fn fires(group: &Value) -> bool {
+    let tests = group["alert_rule_test"].as_array().into_iter().flatten();
+    tests.filter_map(|test| test["exp_alerts"].as_array()).any(|alerts| !alerts.is_empty())
+}
+
 #[test]
 fn queries_for_grafana_find_what_the_rules_find() {
     let folder = tempfile::tempdir().unwrap();
@@ -229,6 +235,8 @@ fn queries_for_grafana_find_what_the_rules_find() {
         fs::write(&rules, as_prometheus_rules(&text).to_string()).unwrap();
         let mut tests: Value = serde_saphyr::from_str(&labels::quoted(&text)).unwrap();
         tests["rule_files"] = json!([rules]);
+        // Those in which an alert fires: that it stays silent elsewhere is tested with the rules, and each query takes long.
+        tests["tests"].as_array_mut().unwrap().retain(fires);
         for group in tests["tests"].as_array_mut().unwrap() {
             for test in group["alert_rule_test"].as_array_mut().into_iter().flatten() {
                 for alert in test["exp_alerts"].as_array_mut().into_iter().flatten() {

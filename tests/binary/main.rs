@@ -23,6 +23,7 @@ mod log;
 mod man;
 mod metered;
 mod overrides;
+mod probe_debug;
 mod proxy;
 mod reload;
 mod restart;

@@ -172,3 +172,19 @@ async fn gateway_that_never_probes_is_ready_at_once() {
     gateway.until("clerk_up", &[("clerk_instance", "prod")], |up| up == 1.0).await;
     assert_eq!(clerk.requests(), 1, "only that one");
 }
+
+#[tokio::test]
+async fn standby_says_that_it_does_not_probe() {
+    let (clerk, folder, redis) = (Clerk::start().await, Folder::new(), RedisServer::start(&[]).await);
+    let config = write(&clerk, &folder, &redis);
+    let flags = ["--web.enable-probe-debug"];
+    let first = Exporter::with_config(&config, &flags).await;
+    let (prober, standby) = pair(first, Exporter::with_config(&config, &flags).await).await;
+    for (exporter, part) in [(&prober, "Next probe: every 1s"), (&standby, "does not have the lease (standby)")] {
+        eventually(part, async || {
+            let text = exporter.get("/probe?instance=prod&debug=true").await.text();
+            text.contains(part).then_some(())
+        })
+        .await;
+    }
+}

@@ -51,6 +51,7 @@ fn pages(world: &World, has_gateway: bool) -> Router {
         probes: Probes::new(Vec::new()),
         config_text: Arc::new(ArcSwap::default()),
         reloader: None,
+        enable_probe_debug: false,
         leaving: CancellationToken::new(),
     };
     admin.router()

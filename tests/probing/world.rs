@@ -88,6 +88,7 @@ impl World {
             path: "/v1/users/count".to_owned(),
             only_when_idle: true,
             count_users: None,
+            keeps_story: false,
             lease: None,
             outbound: Arc::new(outbound("test")),
         };

@@ -48,6 +48,11 @@ pub(crate) struct ExporterFlags {
     #[arg(long = "web.enable-lifecycle", help_heading = "Web")]
     pub(crate) enable_lifecycle: bool,
 
+    /// Allow GET /probe?instance=NAME&debug=true, which shows the last probe step by step; each probe then opens a
+    /// connection of its own
+    #[arg(long = "web.enable-probe-debug", help_heading = "Web")]
+    pub(crate) enable_probe_debug: bool,
+
     /// The log.
     #[command(flatten)]
     pub(crate) log: LogFlags,

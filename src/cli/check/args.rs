@@ -11,6 +11,10 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: CheckFormat,
 
+    /// Show each probe step by step, below the table or as `steps`
+    #[arg(long)]
+    pub(crate) verbose: bool,
+
     /// The configuration.
     #[command(flatten)]
     pub(crate) config: ConfigFlags,

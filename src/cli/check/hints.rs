@@ -3,8 +3,6 @@
 use super::{CLOCK_OFFSET_MATTERS, Row, Verdict};
 use crate::config::Config;
 use crate::probe::{self, Finding};
-use clerk_client::outbound::RequestError;
-use clerk_client::transport::ErrorKind;
 
 /// What to do about each problem.
 pub(super) fn hints(config: &Config, row: &Row, finding: &Finding) -> Vec<String> {
@@ -16,7 +14,7 @@ pub(super) fn hints(config: &Config, row: &Row, finding: &Finding) -> Vec<String
             answer.errors.code().map(|code| format!(" ({code})")).unwrap_or_default(),
             probe::hint(failure, answer)
         )),
-        (Err(error), _) => hints.push(format!("{error}: {}", call_hint(error))),
+        (Err(error), _) => hints.push(format!("{error}: {}", probe::request_hint(error))),
         (Ok(_), None) => {}
     }
     if row.verdict == Verdict::UseUnknown {
@@ -37,22 +35,4 @@ pub(super) fn hints(config: &Config, row: &Row, finding: &Finding) -> Vec<String
         hints.push(format!("this machine's clock is off by {:.0} s: check its time synchronisation", -offset));
     }
     hints
-}
-
-fn call_hint(error: &RequestError) -> &'static str {
-    match error {
-        RequestError::Key(_) => "the key must be readable by this process",
-        RequestError::Request(_) => "check api_url and the probe's path",
-        RequestError::Timeout(_) => "check the network and any proxy, or give the probe a longer timeout",
-        RequestError::BodyTooLarge { .. } => "check the probe's path: its response should be small",
-        RequestError::Upstream(error) => match error.kind() {
-            ErrorKind::Dns => "check api_url and this machine's name servers",
-            ErrorKind::Timeout => "check the network and any proxy",
-            ErrorKind::Connect => "check api_url, the network, and HTTPS_PROXY",
-            ErrorKind::Tls => "if a proxy inspects TLS, give its certificate as tls_config.ca_file",
-            ErrorKind::Broken => "the connection broke: try again",
-            ErrorKind::Decode => "not valid HTTP: check api_url",
-            ErrorKind::Other => "check the network",
-        },
-    }
 }

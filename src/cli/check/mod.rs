@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::{config_source, print};
 use crate::app::{Instances, settings};
 use crate::config::{Config, LimitSetting};
-use crate::probe::{self, Finding, probe_once};
+use crate::probe::{self, Finding, probe_once, probe_recorded};
 use args::{CheckArgs, CheckFormat};
 use clerk_quota::clock::Clock;
 use clerk_quota::condition::{self, Condition, Trouble};
@@ -82,6 +82,9 @@ pub(super) struct Row {
     pub(super) header_errors: Vec<&'static str>,
     pub(super) failure: Option<&'static str>,
     pub(super) hints: Vec<String>,
+    /// The probe step by step, with `--verbose`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) steps: Option<Vec<String>>,
 }
 
 /// Clock offset in seconds from which numbers are wrong.
@@ -98,12 +101,18 @@ pub(super) const UNKNOWN: u8 = 2;
 /// Returns an error if the configuration is invalid or the HTTP client cannot be set up.
 pub(super) async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let config = config_source(&args.config).load()?;
-    let rows = probe_all(&config).await?;
+    let rows = probe_all(&config, args.verbose).await?;
     print(&match args.format {
         CheckFormat::Json => format!("{}\n", serde_json::to_string_pretty(&rows)?),
-        CheckFormat::Table => table::table(&rows, width(), std::io::stdout().is_terminal()),
+        CheckFormat::Table => table::table(&rows, width(), std::io::stdout().is_terminal()) + &stories(&rows),
     })?;
     Ok(ExitCode::from(exit_status(&rows)))
+}
+
+/// The probes step by step, each below its instance's name.
+fn stories(rows: &[Row]) -> String {
+    let told = rows.iter().filter_map(|row| Some((&row.instance, row.steps.as_ref()?)));
+    told.map(|(name, steps)| format!("\nInstance: {name}\n{}\n", steps.join("\n"))).collect()
 }
 
 fn exit_status(rows: &[Row]) -> u8 {
@@ -117,27 +126,39 @@ fn exit_status(rows: &[Row]) -> u8 {
     }
 }
 
-async fn probe_all(config: &Config) -> anyhow::Result<Vec<Row>> {
+async fn probe_all(config: &Config, verbose: bool) -> anyhow::Result<Vec<Row>> {
     let clock = Arc::new(Clock::new());
     let ledger = Ledger::new(config.instances.iter().map(|it| settings(it, config.low_threshold)));
     let options = Instances::new(clock).probes(config, &ledger)?;
     let mut probes = JoinSet::new();
     for (index, options) in options.into_iter().enumerate() {
         probes.spawn(async move {
-            let finding = probe_once(&options.outbound, &options.path, options.timeout).await;
-            (index, options, finding)
+            let (outbound, path, timeout) = (&options.outbound, &options.path, options.timeout);
+            let (finding, steps) = if verbose {
+                let (finding, story) = probe_recorded(outbound, path, timeout).await;
+                (finding, Some(story.lines))
+            } else {
+                (probe_once(outbound, path, timeout).await, None)
+            };
+            (index, options, finding, steps)
         });
     }
     let mut rows = Vec::new();
     while let Some(probed) = probes.join_next().await {
-        let (index, options, finding) = probed?;
-        rows.push((index, row(config, index, &options, &finding)));
+        let (index, options, finding, steps) = probed?;
+        rows.push((index, row(config, index, &options, &finding, steps)));
     }
     rows.sort_by_key(|(index, _)| *index);
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-fn row(config: &Config, index: usize, options: &probe::ProbeOptions, finding: &Finding) -> Row {
+fn row(
+    config: &Config,
+    index: usize,
+    options: &probe::ProbeOptions,
+    finding: &Finding,
+    steps: Option<Vec<String>>,
+) -> Row {
     let instance = &config.instances[index];
     let now = options.outbound.clock.now();
     let snapshot = options.outbound.ledger.lock().snapshot(now);
@@ -171,6 +192,7 @@ fn row(config: &Config, index: usize, options: &probe::ProbeOptions, finding: &F
         header_errors: quota.errors.iter().map(|error| error.as_str()).collect(),
         failure: finding.failure.map(ProbeFailure::as_str),
         hints: Vec::new(),
+        steps,
     };
     row.hints = hints::hints(config, &row, finding);
     row

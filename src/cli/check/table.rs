@@ -195,6 +195,7 @@ mod tests {
             header_errors: Vec::new(),
             failure: None,
             hints: vec!["key valid, use unknown: let the applications call Clerk through the gateway. ".repeat(4)],
+            steps: None,
         }
     }
 

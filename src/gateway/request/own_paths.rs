@@ -9,7 +9,8 @@ use clerk_client::secret::percent_decoded;
 pub const DEFAULT_WEBHOOK_PATH: &str = "/webhooks/clerk";
 
 /// Paths of the exporter's pages. A test of the exporter compares them.
-const EXPORTER_PAGES: [&str; 6] = ["/metrics", "/config", "/-", "/api/v1/status", "/api/v1/top", "/api/v1/overrides"];
+const EXPORTER_PAGES: [&str; 7] =
+    ["/metrics", "/config", "/probe", "/-", "/api/v1/status", "/api/v1/top", "/api/v1/overrides"];
 
 /// Fields with the signature of a webhook delivery.
 static SIGNATURES: [HeaderName; 2] =

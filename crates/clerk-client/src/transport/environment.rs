@@ -56,6 +56,11 @@ pub(super) fn authorities(env: EnvLookup<'_>) -> Vec<String> {
     warnings
 }
 
+/// The variables that replace the system's certificate authorities.
+pub(super) fn authority_variables(env: EnvLookup<'_>) -> Vec<&'static str> {
+    [CERT_FILE, CERT_DIR].into_iter().filter(|name| env(name).is_some_and(|value| !value.is_empty())).collect()
+}
+
 fn warning(variable: &str, what: &str, remedy: &str) -> String {
     format!("{variable}: {what}; the system's authorities are not used instead; name {remedy}, or unset it")
 }

@@ -28,10 +28,8 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::RwLock;
 use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls_platform_verifier::Verifier;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
@@ -39,7 +37,7 @@ use super::http2::{self, GoAwayWatch};
 use super::reqwest::BuildError;
 use super::{
     ErrorKind, FreshConnection, Proxies, ProxyConnector, RequestBody, ResponseFuture, Transport, TransportError,
-    classify,
+    classify, tls,
 };
 
 /// HTTP/2: interval of pings to a silent server, and the timeout of their acknowledgements.
@@ -123,7 +121,7 @@ impl NetworkTransport {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
-        let tls = tls(options)?;
+        let tls = tls_config(options)?;
         let proxies = Arc::new(options.proxies.clone().unwrap_or_else(Proxies::from_environment));
         let tcp = ProxyConnector::new(tcp, Arc::clone(&proxies), Arc::new(tls.clone()));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
@@ -298,18 +296,12 @@ fn broken(error: &hyper::Error) -> TransportError {
     TransportError::caused_by(classify::kind_of(error).unwrap_or(ErrorKind::Broken), error)
 }
 
-fn tls(options: &HyperOptions) -> Result<ClientConfig, BuildError> {
-    let client = |error: rustls::Error| BuildError::client(&error);
-    let provider = Arc::new(aws_lc_rs::default_provider());
+fn tls_config(options: &HyperOptions) -> Result<ClientConfig, BuildError> {
     let extra = match &options.ca_file {
         Some(path) => read_certificates(path)?,
         None => Vec::new(),
     };
-    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(client)?;
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    // rustls calls every verifier but its own dangerous; this one uses the operating system's.
-    let builder = builder.map_err(client)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(builder.with_no_client_auth())
+    tls::config(tls::verifier(extra)?)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {

@@ -2,6 +2,7 @@
 
 mod api_url;
 mod classify;
+mod connection_log;
 mod environment;
 #[cfg(feature = "hyper")]
 mod http2;
@@ -10,12 +11,14 @@ mod hyper;
 #[cfg(feature = "test-util")]
 mod memory;
 mod no_proxy;
+mod observed;
 mod proxies;
 #[cfg(feature = "hyper")]
 mod proxy_connector;
 mod replaceable;
 mod request_body;
 mod reqwest;
+mod tls;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -27,6 +30,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 pub use self::api_url::{ApiUrl, ApiUrlError};
 pub use self::classify::has_cause;
+pub use self::connection_log::{ConnectionEvent, ConnectionLog, ConnectionStep};
 pub use self::environment::environment_warnings;
 #[cfg(feature = "hyper")]
 pub use self::hyper::{HyperOptions, HyperTransport, NetworkTransport, host_of};

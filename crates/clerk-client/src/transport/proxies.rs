@@ -34,11 +34,18 @@ type Choice = Result<Option<Proxy>, ProxyError>;
 /// A proxy, reached over HTTP or TLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
+    variable: &'static str,
     uri: Uri,
     authorization: Option<HeaderValue>,
 }
 
 impl Proxy {
+    /// Returns the name of the variable that names the proxy.
+    #[must_use]
+    pub const fn variable(&self) -> &'static str {
+        self.variable
+    }
+
     /// Returns the URL, without user and password.
     #[must_use]
     pub const fn uri(&self) -> &Uri {
@@ -102,7 +109,7 @@ impl Proxies {
         let (https, http) = (pick(["HTTPS_PROXY", "https_proxy"]), pick(["HTTP_PROXY", "http_proxy"]));
         let (all, no) = (pick(["ALL_PROXY", "all_proxy"]), pick(["NO_PROXY", "no_proxy"]));
         let of = |own: &Option<(&'static str, OsString)>| match own.as_ref().or(all.as_ref()) {
-            Some((variable, value)) => parse(value).map(Some).map_err(|fault| ProxyError { variable, fault }),
+            Some((variable, value)) => parse(variable, value).map(Some).map_err(|fault| ProxyError { variable, fault }),
             None => Ok(None),
         };
         let (https, http) = (of(&https), of(&http));
@@ -162,7 +169,7 @@ fn pick(names: [&'static str; 2], env: EnvLookup<'_>, warnings: &mut Vec<String>
     upper.map(|value| (names[0], value)).or_else(|| lower.map(|value| (names[1], value)))
 }
 
-fn parse(value: &OsString) -> Result<Proxy, ProxyFault> {
+fn parse(variable: &'static str, value: &OsString) -> Result<Proxy, ProxyFault> {
     let text = value.to_str().ok_or(ProxyFault::NotUtf8)?.trim();
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(ProxyFault::IllegalCharacter);
@@ -192,7 +199,7 @@ fn parse(value: &OsString) -> Result<Proxy, ProxyFault> {
     }
     let builder = Uri::builder().scheme(scheme).authority(address).path_and_query(PathAndQuery::from_static("/"));
     let uri = builder.build().map_err(|_| ProxyFault::NoAddress)?;
-    Ok(Proxy { uri, authorization: user.and_then(basic) })
+    Ok(Proxy { variable, uri, authorization: user.and_then(basic) })
 }
 
 /// Builds the value of `Proxy-Authorization`.

@@ -7,10 +7,16 @@ use std::time::Duration;
 
 use http_body_util::{BodyDataStream, BodyExt};
 use parking_lot::Mutex;
-use reqwest::{Certificate, Client, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, redirect};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::time::Instant;
 
-use super::{ErrorKind, Proxies, Proxy, RequestBody, ResponseFuture, Transport, TransportError, classify, environment};
+use super::{
+    ConnectionEvent, ConnectionLog, ErrorKind, Proxies, Proxy, RequestBody, ResponseFuture, Transport, TransportError,
+    classify, environment, observed, tls,
+};
 use crate::secret::process_env;
 
 /// Options of [`ReqwestTransport`].
@@ -70,7 +76,9 @@ pub enum BuildError {
         reason: String,
     },
     /// The client could not be built.
-    #[error("cannot set up the HTTP client: {0}")]
+    #[error(
+        "cannot set up the HTTP client: {0}; if it finds no certificate authorities, install the package ca-certificates or name a PEM file in SSL_CERT_FILE"
+    )]
     Client(String),
 }
 
@@ -94,6 +102,9 @@ pub struct ReqwestTransport {
     proxies: Proxies,
     /// The clients for proxied and for direct connections.
     clients: [Mutex<Option<CurrentClient>>; 2],
+    /// The same authorities, for requests with a [`ConnectionLog`], and when the system's were read.
+    authorities: Vec<CertificateDer<'static>>,
+    verifier: Mutex<Option<(Arc<dyn ServerCertVerifier>, Instant)>>,
 }
 
 /// A client and when it was built.
@@ -119,16 +130,16 @@ impl ReqwestTransport {
     /// # Errors
     /// Returns an error if the CA file is invalid or TLS cannot be set up.
     pub fn new(options: ReqwestOptions) -> Result<Arc<Self>, BuildError> {
-        let certificates = match &options.ca_file {
+        let (certificates, authorities) = match &options.ca_file {
             Some(path) => read_certificates(path)?,
-            None => Vec::new(),
+            None => Default::default(),
         };
         let proxies = options.proxies.clone().unwrap_or_else(Proxies::from_environment);
         let first = Route::of(proxies.by_scheme()[0]);
         let client = build(&certificates, &options, &proxies, first)?;
         let mut clients = [Mutex::new(None), Mutex::new(None)];
         *clients[first as usize].get_mut() = Some(CurrentClient { client, built_at: Instant::now() });
-        Ok(Arc::new(Self { certificates, options, proxies, clients }))
+        Ok(Arc::new(Self { certificates, options, proxies, clients, authorities, verifier: Mutex::default() }))
     }
 
     fn client(&self, route: Route) -> Result<Client, TransportError> {
@@ -151,15 +162,49 @@ impl ReqwestTransport {
     }
 }
 
+impl ReqwestTransport {
+    /// A client without connections, which notes how it makes one.
+    fn observed_client(&self, proxy: Option<&Proxy>, log: &ConnectionLog) -> Result<Client, TransportError> {
+        log.add(ConnectionEvent::Route { proxy: proxy.map(|proxy| (proxy.variable(), proxy.uri().clone())) });
+        let variables = environment::authority_variables(&process_env);
+        log.add(ConnectionEvent::Authorities { ca_file: self.options.ca_file.clone(), variables });
+        let made = self.verifier().and_then(|verifier| {
+            let builder = builder(&self.options, &self.proxies, Route::of(proxy))?;
+            let builder = observed::observed(builder, verifier, log)?;
+            builder.build().map_err(|error| BuildError::client(&error))
+        });
+        made.map_err(|error| TransportError::new(ErrorKind::Other, error.to_string()))
+    }
+
+    /// Reads the system's authorities as often as for other requests.
+    fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
+        let mut slot = self.verifier.lock();
+        if let Some((verifier, _)) = slot.as_ref().filter(|(_, at)| at.elapsed() < self.options.max_age) {
+            return Ok(Arc::clone(verifier));
+        }
+        let verifier = tls::verifier(self.authorities.clone())?;
+        *slot = Some((Arc::clone(&verifier), Instant::now()));
+        Ok(verifier)
+    }
+}
+
 impl Transport for ReqwestTransport {
     fn send(&self, request: http::Request<RequestBody>) -> ResponseFuture {
-        let route = self.proxies.of(request.uri()).map(Route::of);
-        let route = route.map_err(|error| TransportError::new(ErrorKind::Connect, error.to_string()));
-        let client = route.and_then(|route| self.client(route));
+        let log = request.extensions().get::<ConnectionLog>().cloned();
+        let proxy = self.proxies.of(request.uri());
+        let proxy = proxy.map_err(|error| TransportError::new(ErrorKind::Connect, error.to_string()));
+        let client = proxy.and_then(|proxy| match &log {
+            Some(log) => self.observed_client(proxy, log),
+            None => self.client(Route::of(proxy)),
+        });
         Box::pin(async move {
             let client = client?;
             let request = reqwest::Request::try_from(request.map(body)).map_err(scrub)?;
-            let response: http::Response<reqwest::Body> = client.execute(request).await.map_err(scrub)?.into();
+            let response = client.execute(request).await.map_err(scrub)?;
+            if let Some((log, peer)) = log.zip(response.remote_addr()) {
+                log.add(ConnectionEvent::Peer(peer));
+            }
+            let response: http::Response<reqwest::Body> = response.into();
             Ok(response.map(|body| body.map_err(scrub).boxed_unsync()))
         })
     }
@@ -173,11 +218,17 @@ fn body(body: RequestBody) -> reqwest::Body {
     }
 }
 
-fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate>, BuildError> {
+/// Certificates in the types of both libraries.
+type Authorities = (Vec<Certificate>, Vec<CertificateDer<'static>>);
+
+fn read_certificates(path: &PathBuf) -> Result<Authorities, BuildError> {
     let pem = std::fs::read(path).map_err(|cause| BuildError::Read { path: path.clone(), cause: Arc::new(cause) })?;
     let wrong = |reason: String| BuildError::Certificates { path: path.clone(), reason };
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(super::error_chain(&error)))?;
-    if certificates.is_empty() { Err(wrong("contains no certificate".to_owned())) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        return Err(wrong("contains no certificate".to_owned()));
+    }
+    Ok((certificates, CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect()))
 }
 
 impl Route {
@@ -192,6 +243,11 @@ fn build(
     proxies: &Proxies,
     route: Route,
 ) -> Result<Client, BuildError> {
+    let builder = builder(options, proxies, route)?.tls_certs_merge(certificates.iter().cloned());
+    builder.build().map_err(|error| BuildError::client(&error))
+}
+
+fn builder(options: &ReqwestOptions, proxies: &Proxies, route: Route) -> Result<ClientBuilder, BuildError> {
     let failed = |error: reqwest::Error| BuildError::client(&error);
     // The caller has already applied `NO_PROXY`, so that all transports use the same rules.
     let mut builder = Client::builder().no_proxy();
@@ -204,15 +260,13 @@ fn build(
             builder = builder.proxy(with_user(reqwest::Proxy::http(proxy.uri().to_string()), proxy).map_err(failed)?);
         }
     }
-    builder
+    let builder = builder
         .user_agent(concat!("clerk_exporter/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .http1_only()
-        .tls_certs_merge(certificates.iter().cloned())
         .connect_timeout(options.connect_timeout)
-        .pool_idle_timeout(options.idle_timeout)
-        .build()
-        .map_err(|error| BuildError::client(&error))
+        .pool_idle_timeout(options.idle_timeout);
+    Ok(builder)
 }
 
 fn with_user(made: reqwest::Result<reqwest::Proxy>, proxy: &Proxy) -> reqwest::Result<reqwest::Proxy> {
