@@ -94,6 +94,7 @@ fn gateway(policies: RoutePolicies) -> Gateway {
         max_callers: GatewayOptions::MAX_CALLERS,
         access_log: None,
         forwards_trace_context: false,
+        tracer: None,
     };
     Gateway::new(options).expect("the options fit together")
 }

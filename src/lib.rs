@@ -20,9 +20,10 @@
 //! A module uses only the modules that its line names, which are listed above it. A test compares this list with the
 //! imports and with the diagram in `docs/architecture.md`.
 //!
+//! - [`otlp`]: sends the program's own spans to an OpenTelemetry collector.
 //! - [`gateway`]: a reverse proxy for the applications' own SDKs: attributes requests to callers, and saves requests to
-//!   Clerk.
-//! - [`telemetry`]: receives the applications' traces and counts their calls to Clerk.
+//!   Clerk. Uses `otlp`.
+//! - [`telemetry`]: receives the applications' traces and counts their calls to Clerk. Uses `otlp`.
 //! - [`analyze`]: what recorded logs say of the quota, and what the gateway's policies would have saved. Uses `gateway`,
 //!   `telemetry`.
 //! - [`sources`]: gateway and traces together: who sent the requests that they count. Uses `gateway`, `telemetry`.
@@ -31,7 +32,7 @@
 //! - [`metrics`]: the catalogue of metrics and their encoding for Prometheus. Uses `gateway`, `telemetry`, `sources`.
 //! - [`admin`]: the HTTP endpoints of the exporter. Uses `gateway`, `probe`, `metrics`, `sources`.
 //! - [`state`]: state that survives a restart.
-//! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `gateway`, `telemetry`,
+//! - [`app`]: wiring: starts all parts from a configuration, and shuts them down. Uses `otlp`, `gateway`, `telemetry`,
 //!   `sources`, `config`, `probe`, `metrics`, `admin`, `state`.
 //! - [`cli`]: the commands. Uses `analyze`, `config`, `probe`, `metrics`, `admin`, `app`.
 //!
@@ -53,6 +54,7 @@ pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod metrics;
+pub mod otlp;
 pub mod probe;
 pub mod sources;
 pub mod state;

@@ -19,10 +19,11 @@ use clerk_client::transport::MemoryTransport;
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
     self, AccessLog, CallerToken, Gateway, InstanceOptions, InstancePolicies, Mode, OverrideAction, OverrideRequest,
-    RoutePolicies, UnknownKeyPolicy,
+    RequestTracer, RoutePolicies, UnknownKeyPolicy,
 };
 use clerk_exporter::metrics::catalogue::{self, Kind};
 use clerk_exporter::metrics::{ConfigStatus, Format, LeaseCounts, Metrics};
+use clerk_exporter::otlp::{self, TraceSettings};
 use clerk_exporter::sources::Sources;
 use clerk_exporter::telemetry::{Telemetry, TelemetryInstance, TelemetryOptions};
 use clerk_quota::clock::Clock;
@@ -65,6 +66,9 @@ async fn gateway(world: &World) -> Arc<Gateway> {
         Outbound::new(MemoryTransport::new(clerk), "http://clerk.test".to_owned(), key, ledger, Arc::clone(&clock))
             .sharing(RedisLimiter::new(store(), "prod"));
     let policies = RoutePolicies { cache: Mode::On, ..RoutePolicies::default() };
+    let transport = MemoryTransport::new(Router::new());
+    let (tracer, _, stats) =
+        otlp::tracer(TraceSettings::default(), Some("http://collector.test".to_owned()), transport, "1").unwrap();
     let options = gateway::GatewayOptions {
         instances: vec![InstanceOptions {
             name: "prod".into(),
@@ -88,6 +92,7 @@ async fn gateway(world: &World) -> Arc<Gateway> {
         max_callers: 5,
         access_log: Some(AccessLog::new(std::sync::mpsc::sync_channel(1).0, Arc::clone(&clock))),
         forwards_trace_context: false,
+        tracer: Some(RequestTracer::new(tracer, stats)),
     };
     let secret = SecretSource::Inline(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
     let gateway = Gateway::new(options).unwrap();

@@ -29,6 +29,8 @@ mod simulated;
 mod suites;
 #[path = "sdk/timeouts.rs"]
 mod timeouts;
+#[path = "sdk/traced.rs"]
+mod traced;
 #[path = "sdk/users.rs"]
 mod users;
 #[path = "sdk/verified.rs"]

@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use file_fingerprint::{Look, WatchedFiles};
+use opentelemetry_otlp::SpanExporter;
 
 use super::access_log::AccessLogFile;
 use super::instances::Instances;
+use super::spans;
 use crate::config::{self, ApiUrl, Config};
 use crate::gateway::{
-    CallerToken, ConfigureError, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, RoutePolicies,
-    UNKNOWN_KEYS, UnknownKeyPolicy, passthrough,
+    CallerToken, ConfigureError, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, RequestTracer,
+    RoutePolicies, UNKNOWN_KEYS, UnknownKeyPolicy, passthrough,
 };
 use crate::metrics::{ConfigStatus, ReloadKind};
+use crate::otlp::SpanSender;
 use clerk_client::cache::{self, Cache, CacheContent, Encryption};
 use clerk_client::redis::RedisClient;
 use clerk_client::secret::Secret;
@@ -39,6 +42,9 @@ pub(super) struct GatewayRunner {
     reloads: Arc<ConfigStatus>,
     gateway: Option<Arc<Gateway>>,
     access_log: Option<AccessLogFile>,
+    tracer: Option<RequestTracer>,
+    /// Until it runs.
+    span_sender: Option<SpanSender<SpanExporter>>,
     /// The files of the current tokens.
     tokens: WatchedFiles,
     /// The current tokens, to detect changes.
@@ -74,6 +80,8 @@ impl GatewayRunner {
             reloads,
             gateway: None,
             access_log: None,
+            tracer: None,
+            span_sender: None,
             known_tokens: Vec::new(),
         })
     }
@@ -93,6 +101,7 @@ impl GatewayRunner {
             let file = AccessLogFile::open(path, Arc::clone(&self.clock));
             self.access_log = Some(file.with_context(|| format!("gateway.access_log: {}", path.display()))?);
         }
+        (self.tracer, self.span_sender) = spans::from_environment()?.unzip();
         let options = self.options(config, &started, instances, ledger)?;
         let mut gateway = Gateway::new(options)?;
         if let Some(webhooks) = &started.webhooks {
@@ -106,6 +115,11 @@ impl GatewayRunner {
         let gateway = Arc::new(gateway);
         self.gateway = Some(Arc::clone(&gateway));
         Ok(gateway)
+    }
+
+    /// What sends the gateway's spans, once.
+    pub(super) fn take_span_sender(&mut self) -> Option<SpanSender<SpanExporter>> {
+        self.span_sender.take()
     }
 
     /// Checks whether a configuration could be applied: the files it names can be read and are valid.
@@ -240,8 +254,15 @@ impl GatewayRunner {
             self.tokens.is_recovery();
         }
         let (max_callers, access_log) = (GatewayOptions::MAX_CALLERS, self.access_log.as_ref().map(AccessLogFile::log));
-        let forwards_trace_context = gateway.forward_trace_context;
-        Ok(GatewayOptions { instances: options, unknown_keys, tokens, max_callers, access_log, forwards_trace_context })
+        Ok(GatewayOptions {
+            instances: options,
+            unknown_keys,
+            tokens,
+            max_callers,
+            access_log,
+            forwards_trace_context: gateway.forward_trace_context,
+            tracer: self.tracer.clone(),
+        })
     }
 
     /// The instance's cache. The memory is divided by the number of instances at the time of creation.

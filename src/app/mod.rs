@@ -13,6 +13,7 @@ mod redis;
 mod reload;
 mod restart;
 mod signals;
+mod spans;
 mod telemetry;
 mod upstreams;
 mod watch;
@@ -177,8 +178,9 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let config = options.config;
     let purpose = Purpose::Start { storage: options.storage.as_deref(), keep_stories: options.enable_probe_debug };
-    let Prepared { clock, status, ledger, instances, probes, runner, gateway, telemetry, months } =
+    let Prepared { clock, status, ledger, instances, probes, mut runner, gateway, telemetry, months } =
         Prepared::new(&config, purpose)?;
+    let span_sender = runner.as_mut().and_then(GatewayRunner::take_span_sender);
     let sources = Sources {
         gateway: gateway.clone(),
         telemetry: telemetry.as_ref().map(|telemetry| Arc::clone(telemetry.receiver())),
@@ -245,6 +247,12 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     // Until then, everything works as before.
     let closing = CancellationToken::new();
     let shutdown = Shutdown::in_two_steps(stop.clone(), closing.clone());
+    // Ends after the last request, which has a span, too.
+    let requests_ended = CancellationToken::new();
+    let mut span_senders = JoinSet::new();
+    if let Some(sender) = span_sender {
+        span_senders.spawn(sender.run(requests_ended.clone()));
+    }
     let mut tasks = JoinSet::new();
     if let Some(leases) = leases {
         // Given up when the process begins to leave: another one takes over meanwhile.
@@ -280,6 +288,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     };
     tokio::join!(pages, forwarding, receiving);
     closing.cancel();
+    requests_ended.cancel();
     let ended = timeout(PROBE_GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() && !probing.is_finished() {
         tracing::info!("cancelled probes in flight");
@@ -287,6 +296,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     if let Some(months) = months {
         months.finish().await;
     }
+    while span_senders.join_next().await.is_some() {}
     tracing::info!("stopped");
     Ok(())
 }

@@ -12,12 +12,15 @@
 //!    it (`reads::read_path`, and `reads::upstream_fetch` for coalesced requests), or through
 //!    [`clerk_client::outbound`], which every request to Clerk takes, so that limiter, retry and ledger see it;
 //! 5. `accounting::request_record` counts the request once, when the response ends or the client disconnects.
+//!
+//! `spans` describes all that to OpenTelemetry, if that is switched on.
 
 mod accounting;
 mod config;
 mod overrides;
 mod reads;
 mod request;
+mod spans;
 
 use std::sync::Arc;
 
@@ -40,6 +43,7 @@ pub use overrides::{
 };
 pub use request::error_response::{ATTEMPTS, DECISION, WAITED_MS};
 pub use request::own_paths::{DEFAULT_WEBHOOK_PATH, is_exporter_page};
+pub use spans::RequestTracer;
 
 pub(crate) use accounting::access_record::{
     AccessRecord, KeyedHash, VERSION as ACCESS_LOG_VERSION, WEBHOOK as WEBHOOK_EVENT, WebhookRecord,
@@ -71,6 +75,7 @@ pub struct Gateway {
     caches: CacheSet,
     webhooks: Option<WebhookEndpoint>,
     access_log: Option<AccessLog>,
+    tracer: Option<RequestTracer>,
     overrides: OverrideControl,
 }
 
@@ -82,7 +87,7 @@ impl Gateway {
     pub fn new(options: GatewayOptions) -> Result<Self, ConfigureError> {
         let callers = Arc::new(CallerRegistry::new(options.max_callers));
         let counters = Mutex::default();
-        let access_log = options.access_log.clone();
+        let (access_log, tracer) = (options.access_log.clone(), options.tracer.clone());
         let overrides = OverrideControl::new(ConfiguredShares::of(&options.tokens));
         let routing_table = RoutingTable::new(options, &callers, |name| counters_of(&counters, name))?;
         let caches = CacheSet::new(access_log.clone());
@@ -95,6 +100,7 @@ impl Gateway {
             caches,
             webhooks: None,
             access_log,
+            tracer,
             overrides,
         };
         gateway.apply_shares();
@@ -177,8 +183,18 @@ impl Gateway {
         let unknown_credentials = self.unknown_credentials.counts();
         let dropped_callers = self.callers.dropped();
         let access_log = self.access_log.as_ref().map(AccessLog::stats);
-        let overrides = self.overrides();
-        GatewayStats { instances, dropped_callers, unknown_credentials, cache, redis, webhooks, access_log, overrides }
+        let (overrides, spans) = (self.overrides(), self.tracer.as_ref().map(RequestTracer::counts));
+        GatewayStats {
+            instances,
+            dropped_callers,
+            unknown_credentials,
+            cache,
+            redis,
+            webhooks,
+            access_log,
+            overrides,
+            spans,
+        }
     }
 }
 

@@ -211,6 +211,8 @@ families! {
             "Requests whose credential is neither a configured key nor a caller token, by its shape (secret_key_live, secret_key_test, machine_key, publishable_key, jwt, other or none) and by result: forwarded or rejected (401)";
         GATEWAY_ACCESS_LOG = Counter "clerk_gateway_access_log_lines_total" ["result"]
             "Lines of the access log: written, or lost because the file could not be written or not fast enough; absent without an access log";
+        GATEWAY_SPANS = Counter "clerk_gateway_spans_total" ["result"]
+            "Spans of the gateway's requests: sent, failed because the collector did not accept them, or dropped because too many waited for it; absent if the gateway sends none";
         UNSEEN = Gauge "clerk_ratelimit_unseen_requests" ["clerk_instance", "bucket"]
             "Requests in the last closed window that quota headers report but that did not pass through here: usage by other clients";
         CACHE_HITS = Counter "clerk_cache_hits_total" ["tier"]

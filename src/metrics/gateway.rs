@@ -45,6 +45,9 @@ impl Collector for GatewayCollector {
         counter(encoder, families::GATEWAY_UNKNOWN_CREDENTIALS, unknown)?;
         let lines = numbers.access_log.iter().flat_map(|log| [("written", log.written), ("lost", log.lost)]);
         counter(encoder, families::GATEWAY_ACCESS_LOG, lines.map(|(result, count)| ([result.into()], count)))?;
+        let spans = numbers.spans.iter();
+        let spans = spans.flat_map(|it| [("sent", it.sent), ("failed", it.failed), ("dropped", it.dropped)]);
+        counter(encoder, families::GATEWAY_SPANS, spans.map(|(result, count)| ([result.into()], count)))?;
         if let Some(cache) = numbers.cache {
             let tiers = |count: fn(&TierStats) -> u64| {
                 let redis = cache.redis.map(|tier| (["redis".into()], count(&tier)));

@@ -31,6 +31,7 @@ mod scrape;
 mod secrets;
 mod several;
 mod shutdown;
+mod spans;
 mod telemetry;
 mod test_command;
 mod users;

@@ -52,6 +52,7 @@ fn options(instances: Vec<InstanceOptions>, tokens: Vec<CallerToken>) -> Gateway
         max_callers: GatewayOptions::MAX_CALLERS,
         access_log: None,
         forwards_trace_context: false,
+        tracer: None,
     }
 }
 

@@ -211,6 +211,7 @@ impl Machines {
             max_callers: 5,
             access_log: None,
             forwards_trace_context: false,
+            tracer: None,
         };
         Self { gateway: Gateway::new(options).unwrap(), folder, asked }
     }

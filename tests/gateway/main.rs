@@ -4,6 +4,7 @@
 
 mod account;
 mod attempts;
+mod collector;
 mod configure;
 mod credentials;
 mod failures;
@@ -21,6 +22,7 @@ mod refusals;
 mod seeing;
 mod shares;
 mod sharing;
+mod spans;
 mod streams;
 mod support;
 mod transparency;

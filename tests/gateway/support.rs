@@ -13,8 +13,8 @@ use clerk_client::secret::{KeySource, Secret, SecretSource};
 use clerk_client::transport::{HyperOptions, NetworkTransport, Transport};
 use clerk_client::webhook;
 use clerk_exporter::gateway::{
-    CallerToken, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, InstanceStats, UNKNOWN_KEYS,
-    UnknownKeyPolicy, passthrough,
+    CallerToken, FurtherKey, Gateway, GatewayOptions, InstanceOptions, InstancePolicies, InstanceStats, RequestTracer,
+    UNKNOWN_KEYS, UnknownKeyPolicy, passthrough,
 };
 use clerk_exporter::sources::{Share, Sources};
 use clerk_quota::Span;
@@ -237,6 +237,7 @@ pub(crate) struct Setup {
     /// Certificate authorities that the gateway trusts, and whether it uses HTTP/2 to Clerk.
     pub(crate) client: HyperOptions,
     pub(crate) forwards_trace_context: bool,
+    pub(crate) tracer: Option<RequestTracer>,
 }
 
 impl Default for Setup {
@@ -256,6 +257,7 @@ impl Default for Setup {
             shares: [TokenShare::NONE; 2],
             client: HyperOptions::default(),
             forwards_trace_context: false,
+            tracer: None,
         }
     }
 }
@@ -282,7 +284,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(upstream: &Arc<dyn Transport>, base: &str, setup: Setup) -> Self {
         let Setup { plan, rejects_strangers, max_callers, pace, has_second, webhooks, store, seal, .. } = setup;
-        let forwards_trace_context = setup.forwards_trace_context;
+        let (forwards_trace_context, tracer) = (setup.forwards_trace_context, setup.tracer);
         let (budget, machine_keys, [billing, import]) = (setup.budget, setup.machine_keys, setup.shares);
         let clock = Arc::new(Clock::simulated(clerk_test_support::start()));
         let names = if has_second { &["test", "second"][..] } else { &["test"] };
@@ -337,8 +339,15 @@ impl World {
         };
         let tokens =
             vec![token("billing", TOKEN, Priority::High, billing), token("import", BULK_TOKEN, Priority::Low, import)];
-        let options =
-            GatewayOptions { instances, unknown_keys, tokens, max_callers, access_log: None, forwards_trace_context };
+        let options = GatewayOptions {
+            instances,
+            unknown_keys,
+            tokens,
+            max_callers,
+            access_log: None,
+            forwards_trace_context,
+            tracer,
+        };
         let mut gateway = Gateway::new(options).unwrap();
         if let Some(options) = webhooks {
             gateway = gateway.with_webhooks("/webhooks/clerk".to_owned(), options).unwrap();

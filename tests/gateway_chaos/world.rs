@@ -202,6 +202,7 @@ impl Running {
             max_callers: GatewayOptions::MAX_CALLERS,
             access_log: None,
             forwards_trace_context: false,
+            tracer: None,
         };
         let gateway = Arc::new(Gateway::new(options).unwrap());
         let listeners = prometheus_web::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();

@@ -180,7 +180,7 @@ fn settings(limit: Limit) -> Settings {
 
 /// An SDK with an OpenTelemetry instrumentation and exporter.
 #[derive(Debug, Clone, Copy)]
-enum Sender {
+pub(crate) enum Sender {
     UndiciProtobuf,
     UndiciJson,
     Vercel,
@@ -192,6 +192,11 @@ enum Sender {
 
 impl Sender {
     fn command(self, world: &World, arguments: &[&str]) -> Command {
+        self.command_to(&world.clerk.url(), &world.receiver.url(), arguments)
+    }
+
+    /// Makes its calls to `clerk`, and sends its spans to `collector`.
+    pub(crate) fn command_to(self, clerk: &str, collector: &str, arguments: &[&str]) -> Command {
         let httpx = ["target/sdk/python/bin/opentelemetry-instrument", "target/sdk/python/bin/python"];
         let (sdk, before, protocol) = match self {
             Self::UndiciProtobuf => (Sdk::Node, ["--import", "./tests/sdk/node/undici.mjs"], "http/protobuf"),
@@ -199,9 +204,9 @@ impl Sender {
             Self::Vercel => (Sdk::Node, ["--import", "./tests/sdk/node/vercel.mjs"], "http/protobuf"),
             Self::Httpx | Self::HttpxStable => (Sdk::Python, httpx, "http/protobuf"),
         };
-        let mut command = sdk.command_under(&before, &world.clerk.url(), KEY, arguments);
+        let mut command = sdk.command_under(&before, clerk, KEY, arguments);
         command.envs([("OTEL_SERVICE_NAME", "shop"), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
-        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", world.receiver.url());
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
         command.envs([("OTEL_METRICS_EXPORTER", "none"), ("OTEL_LOGS_EXPORTER", "none")]);
         if matches!(self, Self::HttpxStable) {
             command.envs([("OTEL_SEMCONV_STABILITY_OPT_IN", "http"), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]);

@@ -297,6 +297,7 @@ fn process(
             max_callers: GatewayOptions::MAX_CALLERS,
             access_log: None,
             forwards_trace_context: false,
+            tracer: None,
         };
         Arc::new(Gateway::new(options).unwrap())
     });

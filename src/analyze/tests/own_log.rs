@@ -145,6 +145,7 @@ async fn played(plan: &Plan, policies: RoutePolicies, limit: u64) -> Run {
         // A fixed key: the same tags share a slot in every run, or none do.
         access_log: Some(AccessLog::with_key(messages, Arc::clone(&clock), (1, 2))),
         forwards_trace_context: false,
+        tracer: None,
     };
     let mut secrets = WebhookOptions::new(vec![SecretSource::Inline(Secret::new(SECRET.to_owned()))]);
     secrets.wall_clock = Arc::new(clerk_test_support::start);

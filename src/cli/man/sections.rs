@@ -107,6 +107,9 @@ fn environment(page: &Page) -> PageSection {
         others.extend(NETWORK);
     }
     if path.is_empty() {
+        let text = "Where the gateway sends spans of its requests, such as http://localhost:4318; none by default. Further \
+                    variables of OpenTelemetry are in docs/gateway.md.";
+        others.push(("OTEL_EXPORTER_OTLP_ENDPOINT", text));
         others.push(("STATE_DIRECTORY", "Folder of --storage.path, set by systemd for StateDirectory=."));
     }
     if matches!(path.as_slice(), [] | ["demo"]) {

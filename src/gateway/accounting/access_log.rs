@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::UNIX_EPOCH;
 
-use http::StatusCode;
 use serde::Serialize;
 use siphasher::sip::SipHasher13;
 
@@ -15,7 +14,7 @@ use super::access_record::{AccessRecord, KeyedHash, VERSION, WEBHOOK, WebhookRec
 use super::caller_registry::CallerRegistry;
 use super::decision::Decision;
 use crate::gateway::reads::write_invalidation::is_gone;
-use clerk_client::outbound::{AttemptEntry, AttemptLog, AttemptStart};
+use clerk_client::outbound::{AttemptAnswer, AttemptEntry, AttemptLog, AttemptStart};
 use clerk_client::webhook::Tag;
 use clerk_quota::clock::Clock;
 use clerk_quota::{MethodLabel, Moment, RequestStart};
@@ -155,7 +154,8 @@ struct LoggedAttempt {
 }
 
 impl AttemptEntry for LoggedAttempt {
-    fn end(self: Box<Self>, at: Moment, status: Option<StatusCode>) {
+    fn end(self: Box<Self>, at: Moment, answer: Option<AttemptAnswer<'_>>) {
+        let status = answer.map(|answer| answer.status);
         let Self { of, start, decision, request } = *self;
         let RequestStart { at: started, caller, route, method, .. } = start;
         let caller = of.callers.name(caller);

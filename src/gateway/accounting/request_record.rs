@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::caller_registry::CallerRegistry;
 use super::counters::{CompletedRequest, DryRunCounts, RequestCounters};
 use super::decision::Decision;
+use crate::gateway::spans::{RequestSpan, SpanFacts};
 use clerk_client::limiter::{Priority, ShedReason};
 use clerk_client::outbound::UpstreamBody;
 use clerk_client::transport::{ErrorKind, TransportError};
@@ -39,6 +40,8 @@ pub(in crate::gateway) struct RequestRecord {
     pub(in crate::gateway) shed: Option<ShedReason>,
     pub(in crate::gateway) upstream: Option<Duration>,
     pub(in crate::gateway) dry_run: DryRunCounts,
+    /// Its span, if the gateway traces.
+    pub(in crate::gateway) span: Option<RequestSpan>,
 }
 
 impl RequestRecord {
@@ -68,6 +71,16 @@ impl Drop for RequestRecord {
             upstream: self.upstream,
             dry_run: self.dry_run,
         });
+        if let Some(span) = &self.span {
+            span.finish(SpanFacts {
+                instance: Arc::clone(&self.instance),
+                caller: self.callers.name(self.caller),
+                method: self.method.as_str(),
+                template: self.template,
+                code: self.code,
+                decision: self.decision,
+            });
+        }
         // The template, never the path: paths contain user IDs.
         tracing::debug!(
             clerk_instance = &*self.instance,

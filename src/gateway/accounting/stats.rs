@@ -7,6 +7,7 @@ use super::credential_shape::{CredentialShape, UnknownCredentialCount};
 use super::decision::{Decision, Saving};
 use crate::gateway::config::policy::RoutePolicies;
 use crate::gateway::overrides::ActiveOverride;
+use crate::otlp::SpanCounts;
 use clerk_client::cache::{self, TierStats};
 use clerk_client::limiter::{CallerUsage, Priority, ShedReason};
 use clerk_client::redis::RedisStats;
@@ -35,6 +36,8 @@ pub struct GatewayStats {
     pub access_log: Option<AccessLogStats>,
     /// The overrides that are in force, by instance and caller.
     pub overrides: Vec<ActiveOverride>,
+    /// What became of the spans, if the gateway traces.
+    pub spans: Option<SpanCounts>,
 }
 
 /// Sums over all caches.

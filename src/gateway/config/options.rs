@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::policy::InstancePolicies;
 use crate::gateway::accounting::access_log::AccessLog;
 use crate::gateway::accounting::stats::UNKNOWN_KEYS;
+use crate::gateway::spans::RequestTracer;
 use clerk_client::cache::Cache;
 #[cfg(doc)]
 use clerk_client::cache::CacheContent;
@@ -33,6 +34,8 @@ pub struct GatewayOptions {
     pub access_log: Option<AccessLog>,
     /// Whether the context of the applications' traces is sent to Clerk. Baggage never is.
     pub forwards_trace_context: bool,
+    /// Makes spans of the requests, if anything does.
+    pub tracer: Option<RequestTracer>,
 }
 
 impl GatewayOptions {

@@ -124,7 +124,12 @@ impl Transaction {
                 cache::CachePolicy::coalesce_only()
             };
             let keeping = keeping.sender(self.turn.sharing(policies));
-            self.instance.state.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await
+            let step = self.record.span.as_ref().map(|span| span.step("cache"));
+            let answer = self.instance.state.cache.get_or_fetch(read.key, &read.tags, keeping, fetch).await;
+            if let Some(step) = step {
+                step.finish("clerk_exporter.cache.result", answer.as_ref().map_or("error", |(_, hit)| result_of(*hit)));
+            }
+            answer
         } else {
             fetch().await.map(|answer| (answer, Hit::Fetched)).map_err(Arc::new)
         };
@@ -147,5 +152,16 @@ impl Transaction {
             stats: Mutex::default(),
             large: Mutex::default(),
         }
+    }
+}
+
+/// Where a response came from, as the span of the lookup says it.
+const fn result_of(hit: Hit) -> &'static str {
+    match hit {
+        Hit::Memory { .. } => "memory",
+        Hit::Redis { .. } => "redis",
+        Hit::Stale { .. } => "stale",
+        Hit::Coalesced => "coalesced",
+        Hit::Fetched => "fetched",
     }
 }

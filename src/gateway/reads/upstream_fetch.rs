@@ -175,7 +175,7 @@ impl Fetcher {
         let loader = instance.state.loader(&instance.outbound, kind, options)?;
         // A batch in flight may have been read before an invalidation that precedes this lookup.
         loader.invalidate(user);
-        let (found, share) = loader.raw_batched(user, self.caller).await;
+        let (found, share) = loader.raw_batched(user, self.caller, self.request.member()).await;
         let has_opened = share.is_first;
         // Only the first lookup of a batch is counted.
         let pace_forecast = has_opened.then(|| self.forecast_pace()).flatten();

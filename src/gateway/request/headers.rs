@@ -127,6 +127,11 @@ impl UpstreamTarget {
         &self.prefix
     }
 
+    /// The host, and the port if it is not the scheme's.
+    pub(in crate::gateway) fn server(&self) -> (&str, Option<u16>) {
+        (self.authority.host(), self.authority.port_u16())
+    }
+
     /// The URI of a request: the prefix, then path and query unchanged.
     fn uri(&self, path_and_query: PathAndQuery) -> Result<Uri, http::Error> {
         let path_and_query = if self.prefix.is_empty() {

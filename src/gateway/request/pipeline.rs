@@ -23,6 +23,7 @@ use crate::gateway::accounting::counters::{DryRunCounts, RequestCounters};
 use crate::gateway::accounting::credential_shape::CredentialShape;
 use crate::gateway::accounting::decision::Decision;
 use crate::gateway::accounting::request_record::{CLIENT_GONE, RequestRecord};
+use crate::gateway::spans::RequestSpan;
 use clerk_client::limiter::Priority;
 use clerk_client::outbound::Credentials;
 use clerk_client::transport::{BodyError, RequestBody};
@@ -59,11 +60,12 @@ impl Gateway {
         let own_path = OwnPath::of(head.uri.path(), self.webhooks.as_ref().map(WebhookEndpoint::path));
         let is_page = own_path == Some(OwnPath::Page);
         let is_ours = own_path == Some(OwnPath::Near) || is_delivery(&head.headers);
+        let span = self.tracer.as_ref().map(|tracer| tracer.begin(method, &head.headers));
         let identity = match self.admit(&table, &head, is_ours) {
             Ok(identity) => identity,
             Err(rejection) => {
                 let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
-                let record = self.record(unknown_keys, from, route::OTHER, CallerId::UNNAMED, method);
+                let record = self.record(unknown_keys, from, (route::OTHER, method), CallerId::UNNAMED, span);
                 return Admission::Rejected(Box::new(local_response(ErrorResponse::rejected(rejection), record)));
             }
         };
@@ -82,14 +84,14 @@ impl Gateway {
             let shape = unknown.unwrap_or(CredentialShape::Other);
             self.unknown_credentials.rejected(shape);
             let unknown_keys = (&table.unknown_keys.name, &table.unknown_keys.counters);
-            let record = self.record(unknown_keys, from, route.template, identity.caller, method);
+            let record = self.record(unknown_keys, from, (route.template, method), identity.caller, span);
             return Admission::Rejected(Box::new(local_response(ErrorResponse::unknown_key(shape), record)));
         };
         if let Some(shape) = unknown {
             self.unknown_credentials.forwarded(shape);
         }
-        let mut record =
-            self.record((&instance.name, &instance.counters), from, route.template, identity.caller, method);
+        let counted = (&instance.name, &instance.counters);
+        let mut record = self.record(counted, from, (route.template, method), identity.caller, span);
         record.priority = identity.priority;
         if is_page {
             let answer = ErrorResponse::rejected(RequestRejection::OwnPath);
@@ -113,6 +115,9 @@ impl Gateway {
         let Ok(mut request) = UpstreamRequest::new(head, &instance.target, body.is_of_unknown_length()) else {
             return Admission::Rejected(Box::new(local_response(ErrorResponse::no_address(), record)));
         };
+        if let Some(parent) = record.span.as_ref().and_then(RequestSpan::parent) {
+            request.set_parent(parent);
+        }
         if let Some(log) = &instance.access_log {
             let may_share = unknown.is_none() && !identity.is_machine;
             let logged = logged_request(log, &request, &instance, route, (credentials, turn, policies), may_share);
@@ -146,9 +151,9 @@ impl Gateway {
         &self,
         (instance, counters): (&Arc<str>, &Arc<RequestCounters>),
         from: Instant,
-        template: &'static str,
+        (template, method): (&'static str, MethodLabel),
         caller: CallerId,
-        method: MethodLabel,
+        span: Option<RequestSpan>,
     ) -> RequestRecord {
         RequestRecord {
             instance: Arc::clone(instance),
@@ -164,6 +169,7 @@ impl Gateway {
             shed: None,
             upstream: None,
             dry_run: DryRunCounts::default(),
+            span,
         }
     }
 }

@@ -17,9 +17,10 @@ use crate::gateway::config::options::{
 };
 use crate::gateway::config::policy::{InstancePolicies, Mode, RoutePolicies};
 use crate::gateway::reads::instance_state::InstanceState;
+use crate::gateway::spans::{RequestTracer, TracedAttempts};
 use clerk_client::cache::{self, Cache, CacheContent};
 use clerk_client::limiter::ThrottleForecast;
-use clerk_client::outbound::{Credentials, Outbound};
+use clerk_client::outbound::{AttemptLog, Credentials, Outbound};
 use clerk_client::secret::KeySource;
 use clerk_quota::Route;
 use clerk_quota::clock::Clock;
@@ -108,6 +109,7 @@ impl RoutingTable {
         counters: impl Fn(&Arc<str>) -> Arc<RequestCounters>,
     ) -> Result<Self, ConfigureError> {
         let (access_log, forwards_context) = (options.access_log, options.forwards_trace_context);
+        let tracer = options.tracer;
         let instance_log = |name: &Arc<str>| {
             let log = access_log.clone()?;
             Some(InstanceLog { log, instance: Arc::clone(name), callers: Arc::clone(callers) })
@@ -127,7 +129,7 @@ impl RoutingTable {
                 let caller = caller.map(|caller| callers.configured(&caller));
                 credentials.keys.push(KnownKey { source, instance: instances.len(), caller });
             }
-            let log = instance_log(&name);
+            let log = (instance_log(&name), tracer.as_ref());
             let caches = (cache, verifications);
             instances.push(Arc::new(instance(
                 &name,
@@ -162,7 +164,7 @@ impl RoutingTable {
             // Responses of unknown instances are never cached.
             let options = cache::CacheOptions::new(Arc::clone(&name)).memory_bytes(0);
             let cache = Cache::new(options, Arc::clone(&outbound.clock));
-            let (counters, log) = (Arc::clone(&counters), instance_log(&name));
+            let (counters, log) = (Arc::clone(&counters), (instance_log(&name), tracer.as_ref()));
             let policies = InstancePolicies::default();
             let mut unknown = instance(&name, outbound, policies, (cache, None), counters, log, forwards_context)?;
             let others = instances.iter().filter_map(|known| known.state.verifications.clone());
@@ -197,7 +199,7 @@ fn instance(
     policies: InstancePolicies,
     (cache, verifications): (Cache, Option<Cache>),
     counters: Arc<RequestCounters>,
-    log: Option<InstanceLog>,
+    (log, tracer): (Option<InstanceLog>, Option<&RequestTracer>),
     forwards_context: bool,
 ) -> Result<InstanceRuntime, ConfigureError> {
     let target = UpstreamTarget::parse(&outbound.base).map_err(|_| ConfigureError::Address(Arc::clone(name)))?;
@@ -207,8 +209,13 @@ fn instance(
     let verifications = verifications.or_else(new);
     let state = InstanceState::new(cache, verifications, name, &outbound.clock);
     let access_log = log.as_ref().map(|log| log.log.clone());
+    let log = log.map(|log| Arc::new(log) as Arc<dyn AttemptLog>);
+    let log = match tracer {
+        Some(tracer) => Some(Arc::new(TracedAttempts::new(tracer, target.server(), log)) as Arc<dyn AttemptLog>),
+        None => log,
+    };
     let outbound = match log {
-        Some(log) => Arc::new(Outbound { log: Some(Arc::new(log)), ..(*outbound).clone() }),
+        Some(log) => Arc::new(Outbound { log: Some(log), ..(*outbound).clone() }),
         None => outbound,
     };
     Ok(InstanceRuntime { name: Arc::clone(name), outbound, target, policies, counters, state, access_log })

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, request};
+use http::{Extensions, HeaderMap, Method, request};
 
 use super::headers::{self, UpstreamTarget};
 use crate::gateway::accounting::access_log::LoggedRequest;
+use crate::gateway::spans::ParentSpan;
 
 /// The request head for Clerk. The key that replaces a caller token is inserted later. Clones share the head.
 #[derive(Debug, Clone)]
@@ -52,6 +53,16 @@ impl UpstreamRequest {
     /// Adds what the access log says of the request; it goes with every attempt.
     pub(in crate::gateway) fn set_logged(&mut self, logged: LoggedRequest) {
         Arc::make_mut(&mut self.head).extensions.insert(Arc::new(logged));
+    }
+
+    /// Sets the span that is the parent of those of its attempts.
+    pub(in crate::gateway) fn set_parent(&mut self, parent: ParentSpan) {
+        Arc::make_mut(&mut self.head).extensions.insert(parent);
+    }
+
+    /// What goes with it into a batch.
+    pub(in crate::gateway) fn member(&self) -> Extensions {
+        ParentSpan::only(&self.head.extensions)
     }
 
     /// The head, shared with all copies of this request.

@@ -24,7 +24,7 @@ use attributes::Attributes;
 use clerk_quota::{MethodLabel, Moment, Quota, Route, route};
 
 /// The attribute that marks the spans of this product, whose requests are counted already: `true`.
-pub const OWN_MARK: &str = "clerk_exporter.own";
+pub use crate::otlp::OWN_MARK;
 
 /// What a span is.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
+use http::Extensions;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::outbound::RequestMembers;
 use clerk_quota::CallerId;
 
 /// The results of a batch: some of its keys with their values.
@@ -23,7 +25,7 @@ type Results<K, V> = Arc<HashMap<K, V>>;
 type Running<K, V> = BoxFuture<'static, Results<K, V>>;
 /// The future that the callers of a batch share.
 type SharedResults<K, V> = Shared<Running<K, V>>;
-type Fetch<K, V> = dyn Fn(Vec<K>, CallerId) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync;
+type Fetch<K, V> = dyn Fn(Vec<K>, CallerId, RequestMembers) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync;
 
 /// The limits of batches.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +76,8 @@ struct Batch<K, V> {
     full: Arc<Notify>,
     /// Its lookups, whether or not their callers still wait.
     joined: Arc<AtomicUsize>,
+    /// What its lookups gave, of those that gave anything.
+    members: Vec<Extensions>,
     is_sent: bool,
 }
 
@@ -85,7 +89,7 @@ where
     /// `fetch` requests a batch of different keys, charged to the caller that opened it.
     pub(super) fn new(
         bounds: Bounds,
-        fetch: impl Fn(Vec<K>, CallerId) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync + 'static,
+        fetch: impl Fn(Vec<K>, CallerId, RequestMembers) -> BoxFuture<'static, HashMap<K, V>> + Send + Sync + 'static,
     ) -> Self {
         let state = State { batches: HashMap::new(), by_key: HashMap::new(), open: None, waiting: 0, next_id: 0 };
         let bounds = Bounds { keys: bounds.keys.max(1), ..bounds };
@@ -93,8 +97,13 @@ where
     }
 
     /// The value of a key, `None` if the results are without it; and how the batch was shared.
-    pub(super) async fn get_batched(&self, key: &K, caller: CallerId) -> Result<(Option<V>, BatchShare), Full> {
-        let waiter = self.join(key, caller)?;
+    pub(super) async fn get_batched(
+        &self,
+        key: &K,
+        caller: CallerId,
+        member: Extensions,
+    ) -> Result<(Option<V>, BatchShare), Full> {
+        let waiter = self.join(key, caller, member)?;
         let value = waiter.results.clone().await.get(key).cloned();
         let is_shared = waiter.joined.load(Ordering::Relaxed) > 1;
         Ok((value, BatchShare { is_first: waiter.has_opened, is_shared }))
@@ -102,7 +111,7 @@ where
 
     #[cfg(test)]
     async fn get(&self, key: &K) -> Result<Option<V>, Full> {
-        self.get_batched(key, CallerId::UNNAMED).await.map(|(value, _)| value)
+        self.get_batched(key, CallerId::UNNAMED, Extensions::new()).await.map(|(value, _)| value)
     }
 
     /// Lookups of the key from now on do not get the result of a request that was sent.
@@ -115,7 +124,7 @@ where
         }
     }
 
-    fn join(&self, key: &K, caller: CallerId) -> Result<Waiter<K, V>, Full> {
+    fn join(&self, key: &K, caller: CallerId, member: Extensions) -> Result<Waiter<K, V>, Full> {
         let mut state = self.state.lock();
         let known = state.by_key.get(key).copied();
         let mut has_opened = false;
@@ -128,6 +137,7 @@ where
             }),
         };
         state.add_caller(id, key, self.bounds.keys);
+        state.add_member(id, member);
         let joined = state.batches.get(&id).map(|batch| Arc::clone(&batch.joined)).unwrap_or_default();
         joined.fetch_add(1, Ordering::Relaxed);
         Ok(Waiter { state: Arc::clone(&self.state), id, key: key.clone(), results, joined, has_opened })
@@ -143,8 +153,8 @@ where
             async move {
                 // Full, or the window is over.
                 let _ = timeout(window, full.notified()).await;
-                let keys = end.state.lock().send(id);
-                let results = fetch(keys, caller).await;
+                let (keys, members) = end.state.lock().send(id);
+                let results = fetch(keys, caller, members).await;
                 drop(end);
                 Arc::new(results)
             }
@@ -154,7 +164,14 @@ where
         if let Some(weak) = results.downgrade() {
             state.batches.insert(
                 id,
-                Batch { callers: BTreeMap::new(), results: weak, full, joined: Arc::default(), is_sent: false },
+                Batch {
+                    callers: BTreeMap::new(),
+                    results: weak,
+                    full,
+                    joined: Arc::default(),
+                    members: Vec::new(),
+                    is_sent: false,
+                },
             );
             state.open = Some(id);
         }
@@ -182,6 +199,16 @@ impl<K: Clone + Eq + Hash + Ord, V> State<K, V> {
         }
     }
 
+    /// One that joins a batch that was sent shares its result, but is not a member of its request.
+    fn add_member(&mut self, id: u64, member: Extensions) {
+        if let Some(batch) = self.batches.get_mut(&id)
+            && !member.is_empty()
+            && batch.members.len() < RequestMembers::MOST
+        {
+            batch.members.push(member);
+        }
+    }
+
     fn remove_caller(&mut self, id: u64, key: &K) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         let Some(callers) = batch.callers.get_mut(key) else { return };
@@ -194,11 +221,11 @@ impl<K: Clone + Eq + Hash + Ord, V> State<K, V> {
         }
     }
 
-    fn send(&mut self, id: u64) -> Vec<K> {
+    fn send(&mut self, id: u64) -> (Vec<K>, RequestMembers) {
         self.open = self.open.filter(|open| *open != id);
-        let Some(batch) = self.batches.get_mut(&id) else { return Vec::new() };
+        let Some(batch) = self.batches.get_mut(&id) else { return Default::default() };
         batch.is_sent = true;
-        batch.callers.keys().cloned().collect()
+        (batch.callers.keys().cloned().collect(), std::mem::take(&mut batch.members).into())
     }
 
     fn end(&mut self, id: u64) {

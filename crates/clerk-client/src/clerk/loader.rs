@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use http::Extensions;
 
 use super::batcher::{BatchShare, Batcher, Bounds, Full};
 use super::users::check_id;
@@ -105,7 +106,9 @@ impl Loader {
         let LoaderOptions { window, max_ids, max_waiting } = options;
         let users = users.without_cache();
         let bounds = Bounds { window, keys: max_ids.clamp(1, MAX_IDS), waiting: max_waiting };
-        let batcher = Batcher::new(bounds, move |ids, caller| fetch(users.clone().charged_to(caller), ids).boxed());
+        let batcher = Batcher::new(bounds, move |ids, caller, members| {
+            fetch(users.clone().charged_to(caller).shared_by(members), ids).boxed()
+        });
         Self { batcher: Arc::new(batcher) }
     }
 
@@ -115,7 +118,7 @@ impl Loader {
     /// As [`Users::get`], also for a user that does not exist ([`Error::is_not_found`]); [`Error::Shed`] if too many
     /// lookups wait.
     pub async fn get(&self, id: &str) -> Result<User, Error> {
-        self.load(id, CallerId::UNNAMED).await.0?.parse().map_err(|_| Error::ambiguous())
+        self.load(id, CallerId::UNNAMED, Extensions::new()).await.0?.parse().map_err(|_| Error::ambiguous())
     }
 
     /// Returns one user as Clerk wrote it, byte for byte; `None` if there is no such user.
@@ -123,12 +126,18 @@ impl Loader {
     /// # Errors
     /// As [`Loader::get`], except for a missing user.
     pub async fn raw(&self, id: &str) -> Result<Option<RawUser>, Error> {
-        self.raw_batched(id, CallerId::UNNAMED).await.0
+        self.raw_batched(id, CallerId::UNNAMED, Extensions::new()).await.0
     }
 
-    /// [`Loader::raw`], with how the lookup shared its request. Each request is charged to the `caller` of its first lookup.
-    pub async fn raw_batched(&self, id: &str, caller: CallerId) -> (Result<Option<RawUser>, Error>, BatchShare) {
-        let (result, share) = self.load(id, caller).await;
+    /// [`Loader::raw`], with how the lookup shared its request. Each request is charged to the `caller` of its first lookup,
+    /// and an [`AttemptLog`](crate::outbound::AttemptLog) gets the `extensions` of all that made any.
+    pub async fn raw_batched(
+        &self,
+        id: &str,
+        caller: CallerId,
+        extensions: Extensions,
+    ) -> (Result<Option<RawUser>, Error>, BatchShare) {
+        let (result, share) = self.load(id, caller, extensions).await;
         let found = match result {
             Ok(user) => Ok(Some(user)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -142,11 +151,11 @@ impl Loader {
         self.batcher.invalidate(&id.to_owned());
     }
 
-    async fn load(&self, id: &str, caller: CallerId) -> (LoadResult, BatchShare) {
+    async fn load(&self, id: &str, caller: CallerId, extensions: Extensions) -> (LoadResult, BatchShare) {
         if let Err(error) = check_id(id) {
             return (Err(error), BatchShare::default());
         }
-        match self.batcher.get_batched(&id.to_owned(), caller).await {
+        match self.batcher.get_batched(&id.to_owned(), caller, extensions).await {
             Ok((Some(Loaded { result, was_requested_again }), share)) => {
                 (result, BatchShare { is_first: share.is_first || was_requested_again, ..share })
             }

@@ -41,7 +41,7 @@ pub use users::Users;
 
 use crate::cache::{Cache, CacheBuilder};
 use crate::limiter::Priority;
-use crate::outbound::{ExecuteOptions, Outbound, RequestOptions};
+use crate::outbound::{ExecuteOptions, Outbound, RequestMembers, RequestOptions};
 use crate::secret::Secret;
 #[cfg(feature = "axum")]
 use crate::webhook::{WebhookOptions, Webhooks};
@@ -68,6 +68,8 @@ pub struct Clerk {
     low_priority: RequestOptions,
     source: Source,
     caller: CallerId,
+    /// The lookups that share its requests.
+    members: RequestMembers,
     headers: Arc<HeaderMap>,
     cache: Option<Arc<ReadCache>>,
 }
@@ -104,6 +106,7 @@ impl Clerk {
             low_priority: RequestOptions::low_priority(),
             source: Source::Client,
             caller: CallerId::UNNAMED,
+            members: RequestMembers::default(),
             headers: Arc::default(),
             cache: None,
         }
@@ -146,6 +149,12 @@ impl Clerk {
     #[must_use]
     pub(super) fn charged_to(self, caller: CallerId) -> Self {
         Self { caller, ..self }
+    }
+
+    /// Sets the lookups that share this client's requests.
+    #[must_use]
+    pub(super) fn shared_by(self, members: RequestMembers) -> Self {
+        Self { members, ..self }
     }
 
     /// Sets headers of each request, such as `Clerk-API-Version`. `Authorization` and `Host` are the client's own and are

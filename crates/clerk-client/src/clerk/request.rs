@@ -30,7 +30,8 @@ impl Clerk {
     /// A request with this client's headers, source and caller.
     pub(super) fn api_request(&self, method: Method, path: impl Into<String>) -> ApiRequest {
         let (headers, caller) = (HeaderMap::clone(&self.headers), self.caller);
-        ApiRequest { headers, caller, ..ApiRequest::new(method, path, self.source) }
+        let members = self.members.clone();
+        ApiRequest { headers, caller, members, ..ApiRequest::new(method, path, self.source) }
     }
 
     /// Sends a request and returns the whole response if it is a success. A write invalidates what it may have changed.

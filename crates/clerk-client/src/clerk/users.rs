@@ -12,8 +12,8 @@ use super::{
     Clerk, Count, CreateUser, DeletedUser, Error, ListUsers, Loader, LoaderOptions, RawUser, UpdateUser, User,
     UserFilter, UserRepr,
 };
-use crate::outbound::ApiRequest;
 use crate::outbound::retry::Idempotency;
+use crate::outbound::{ApiRequest, RequestMembers};
 use clerk_quota::CallerId;
 
 /// Longest id that is sent. Clerk's have 32 characters.
@@ -47,6 +47,11 @@ impl Users {
     /// Sets the caller that these requests are charged to.
     pub(super) fn charged_to(self, caller: CallerId) -> Self {
         Self { clerk: self.clerk.charged_to(caller) }
+    }
+
+    /// Sets the lookups that share these requests.
+    pub(super) fn shared_by(self, members: RequestMembers) -> Self {
+        Self { clerk: self.clerk.shared_by(members) }
     }
 
     /// The same users without the client's cache.

@@ -7,14 +7,17 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::Outbound;
-use super::attempt_log::AttemptEntry;
+use super::attempt_log::{AttemptAnswer, AttemptEntry};
 use crate::limiter::Permit;
 use clerk_quota::clock::Clock;
 use clerk_quota::ledger::Handle;
 use clerk_quota::{Attempt, AttemptEnd, Bucket, Entity, Moment, Observation, RequestStart};
+
+/// Clerk's own id of a request.
+const CLERK_TRACE_ID: HeaderName = HeaderName::from_static("x-clerk-trace-id");
 
 /// Persists the times of requests across restarts. Called before each send; must not block.
 pub trait AttemptJournal: fmt::Debug + Send + Sync + 'static {
@@ -54,10 +57,12 @@ impl AttemptGuard {
     }
 
     /// Records the response's head.
-    pub(super) fn answered(&mut self, observation: &Observation) {
+    pub(super) fn answered(&mut self, observation: &Observation, headers: &HeaderMap) {
         let Some(attempt) = self.attempt.take() else { return };
         if let Some(entry) = self.entry.take() {
-            entry.end(observation.at, StatusCode::from_u16(observation.status).ok());
+            let clerk_trace_id = headers.get(CLERK_TRACE_ID).and_then(|id| id.to_str().ok());
+            let status = StatusCode::from_u16(observation.status).ok();
+            entry.end(observation.at, status.map(|status| AttemptAnswer { status, clerk_trace_id }));
         }
         let counted = self.ledger.lock().end(attempt, observation.at, AttemptEnd::Answered(observation));
         if counted == attempt.bucket {

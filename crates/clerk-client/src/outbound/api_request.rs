@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method};
 
+use super::attempt_log::RequestMembers;
 use super::retry::Idempotency;
 use crate::transport::RequestBody;
 use clerk_quota::{CallerId, Route, Source, route};
@@ -39,6 +40,8 @@ pub struct ApiRequest {
     pub source: Source,
     /// The named caller that the request is attributed to.
     pub caller: CallerId,
+    /// The lookups that share it.
+    pub members: RequestMembers,
 }
 
 impl ApiRequest {
@@ -47,7 +50,8 @@ impl ApiRequest {
     pub fn new(method: Method, path: impl Into<String>, source: Source) -> Self {
         let idempotency = Idempotency::of(&method);
         let (headers, caller) = (HeaderMap::new(), CallerId::UNNAMED);
-        Self { method, path: path.into(), headers, body: Bytes::new(), idempotency, source, caller }
+        let (body, members) = (Bytes::new(), RequestMembers::default());
+        Self { method, path: path.into(), headers, body, idempotency, source, caller, members }
     }
 
     /// Creates a GET request.

@@ -53,7 +53,7 @@ impl Outbound {
         let observe = |body: Option<&[u8]>, errors: &ErrorBody, guard: Option<&mut AttemptGuard>| {
             let observation = observe::observe(&head, body, errors, source, route, at, wall);
             if let Some(guard) = guard {
-                guard.answered(&observation);
+                guard.answered(&observation, &head.headers);
             }
             observation
         };
@@ -133,7 +133,8 @@ impl Outbound {
         let start = request.start(self.clock.now());
         let entry = self.log.as_ref().map(|log| {
             let (number, extensions) = (request.attempts, request.extensions());
-            Arc::clone(log).begin(&AttemptStart { request: &start, number, waited: permit.waited(), extensions })
+            let (waited, members) = (permit.waited(), request.members());
+            Arc::clone(log).begin(&AttemptStart { request: &start, number, waited, extensions, members })
         });
         AttemptGuard::begin(self, &start, permit, entry)
     }

@@ -33,7 +33,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use account::{AttemptGuard, AttemptJournal};
 pub use api_request::{ApiRequest, Credentials, ForwardRequest};
-pub use attempt_log::{AttemptEntry, AttemptLog, AttemptStart};
+pub use attempt_log::{AttemptAnswer, AttemptEntry, AttemptLog, AttemptStart, RequestMembers};
 pub(crate) use error::no_response;
 pub use error::{Phase, RequestError, SendError};
 pub use error_body::{ErrorBody, ErrorItem};

@@ -159,6 +159,14 @@ impl<'a> OutboundRequest<'a> {
         }
     }
 
+    /// The lookups that share a request of this library.
+    pub(super) fn members(&self) -> &[Extensions] {
+        match &self.kind {
+            OutboundKind::Api(call) => call.members.as_slice(),
+            OutboundKind::Forward(_) => &[],
+        }
+    }
+
     /// The named caller that the request is attributed to.
     pub(super) fn caller(&self) -> CallerId {
         match &self.kind {

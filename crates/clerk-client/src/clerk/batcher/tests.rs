@@ -29,7 +29,7 @@ impl Drop for Running {
 fn world(bounds: Bounds) -> World {
     let (sent, running) = (Arc::<Mutex<Vec<Vec<u32>>>>::default(), Arc::<AtomicUsize>::default());
     let (log, count) = (Arc::clone(&sent), Arc::clone(&running));
-    let batcher = Batcher::new(bounds, move |keys: Vec<u32>, _| {
+    let batcher = Batcher::new(bounds, move |keys: Vec<u32>, _, _| {
         log.lock().push(keys.clone());
         count.fetch_add(1, Ordering::Relaxed);
         let running = Running(Arc::clone(&count));
