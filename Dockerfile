@@ -12,7 +12,7 @@ WORKDIR /build
 # same. --target is given all the same, to keep the flags from build scripts and proc macros, which cannot be static.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 # Writes the list of the crates into the binary, which scanners of images and buildkit's SBOM read.
-RUN RUSTFLAGS= cargo install --locked --version 0.7.7 cargo-auditable
+RUN RUSTFLAGS='' cargo install --locked --version 0.7.7 cargo-auditable
 
 # Dependencies are a separate layer, valid until a Cargo.toml or Cargo.lock changes. Empty crates stand in for the
 # workspace's, with the files that their manifests name.
@@ -26,6 +26,8 @@ COPY crates/file-fingerprint/Cargo.toml crates/file-fingerprint/
 COPY crates/prometheus-web/Cargo.toml crates/prometheus-web/
 COPY crates/ratelimit-headers/Cargo.toml crates/ratelimit-headers/
 COPY xtask/Cargo.toml xtask/
+# The names of benches contain no spaces.
+# hadolint ignore=SC2013
 RUN mkdir src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
     && for crate in crates/* xtask; do \
         mkdir "$crate/src" "$crate/benches" && touch "$crate/src/lib.rs" \
