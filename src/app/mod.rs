@@ -52,6 +52,8 @@ pub use signals::{on_hangup, on_termination};
 
 /// Maximum wait for probes in flight at shutdown; their own deadlines may be longer.
 const PROBE_GRACE: Duration = Duration::from_secs(2);
+/// Maximum time for the last spans at shutdown: a dead collector must not delay it.
+const SPAN_GRACE: Duration = Duration::from_secs(2);
 
 /// Options of the exporter.
 pub struct AppOptions {
@@ -251,7 +253,7 @@ pub async fn run(options: AppOptions, stop: CancellationToken) -> anyhow::Result
     let requests_ended = CancellationToken::new();
     let mut span_senders = JoinSet::new();
     if let Some(sender) = span_sender {
-        span_senders.spawn(sender.run(requests_ended.clone()));
+        span_senders.spawn(sender.run(requests_ended.clone(), SPAN_GRACE));
     }
     let mut tasks = JoinSet::new();
     if let Some(leases) = leases {

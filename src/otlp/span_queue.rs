@@ -15,9 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::TraceSettings;
 
-/// How long the last spans may take at the end of the process.
-const LAST: Duration = Duration::from_secs(2);
-
 /// What became of the spans.
 #[derive(Debug, Default)]
 pub struct SpanStats {
@@ -94,8 +91,8 @@ impl SpanQueue {
 }
 
 impl<E: SpanExporter> SpanSender<E> {
-    /// Sends spans until `stop`, and then what waits, for at most two seconds.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Sends spans until `stop`, and then what waits, for at most `grace`.
+    pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
         while !stop.is_cancelled() {
             let next = async {
                 let mut batch = Vec::new();
@@ -113,7 +110,7 @@ impl<E: SpanExporter> SpanSender<E> {
             let Some(batch) = stop.run_until_cancelled(next).await else { break };
             self.send(batch).await;
         }
-        let _ = timeout(LAST, async {
+        let _ = timeout(grace, async {
             self.spans.close();
             let mut batch = Vec::new();
             while self.spans.recv_many(&mut batch, self.settings.max_batch).await > 0 {

@@ -34,20 +34,20 @@ async fn variables_switch_spans_on() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=identity"),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=CANARYplace"),
-        // Longer than the test: the spans come because the process ends.
-        ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
     ];
     let exporter = Exporter::start(&arguments, &variables).await;
     let gateway = exporter.gateway().await;
     let page = request(gateway, "GET", "/v1/users/count", &format!("Authorization: Bearer {TOKEN}\r\n")).await;
     assert_eq!(page.status, 200);
+    // The request and its attempt.
+    exporter.until("clerk_gateway_spans_total", &[("result", "sent")], |spans| spans >= 2.0).await;
     exporter.until("clerk_gateway_spans_total", &[("result", "dropped")], |spans| spans == 0.0).await;
-    exporter.stopped().await;
     let received = received.lock();
-    let [(headers, body)] = &received[..] else { panic!("{received:?}") };
-    assert_eq!(headers["x-team"], "identity");
-    assert_eq!(headers["content-type"], "application/x-protobuf");
-    let text = String::from_utf8_lossy(body);
+    assert!(received.iter().all(|(headers, _)| headers["x-team"] == "identity"), "{received:?}");
+    assert!(received.iter().all(|(headers, _)| headers["content-type"] == "application/x-protobuf"), "{received:?}");
+    let bodies: Vec<u8> = received.iter().flat_map(|(_, body)| body.clone()).collect();
+    let text = String::from_utf8_lossy(&bodies);
     for part in ["clerk-exporter", "CANARYplace", "GET /v1/users/count", "clerk_exporter.own"] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -78,7 +78,8 @@ impl Collector {
         let transport = ReqwestTransport::new(ReqwestOptions::default()).unwrap();
         let (tracer, sender, stats) = otlp::tracer(settings, Some(endpoint.to_owned()), transport, "1").unwrap();
         let stop = CancellationToken::new();
-        tasks.spawn(sender.run(stop.clone()));
+        // Nothing is lost on a busy machine.
+        tasks.spawn(sender.run(stop.clone(), Duration::from_secs(60)));
         Self { shared, tracer: RequestTracer::new(tracer, stats), stop, tasks }
     }
 

@@ -197,7 +197,9 @@ async fn failures_are_errors_of_the_attempt_and_of_the_request() {
 /// What the collector does must not matter to requests.
 #[tokio::test]
 async fn collector_that_is_slow_dead_or_refuses_stops_no_request() {
-    let settings = TraceSettings { max_waiting: 8, max_batch: 4, ..Collector::quick() };
+    // A request to the collector takes longer than the test.
+    let timeout = Duration::from_secs(600);
+    let settings = TraceSettings { max_waiting: 8, max_batch: 4, timeout, ..Collector::quick() };
     for kind in [Some(Answer::Hangs), Some(Answer::Refuses), None] {
         let collector = match kind {
             Some(answer) => Collector::start(answer, settings.clone()).await,

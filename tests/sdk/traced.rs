@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use parking_lot::Mutex;
 use prost::Message;
 
-use crate::exporter::{Exporter, Folder, KEY, Web};
+use crate::exporter::{Exporter, Folder, KEY, Web, eventually};
 use crate::senders::{Sender, World};
 use crate::{Clerk, printed};
 
@@ -42,16 +42,20 @@ async fn spans_of_sdks_are_the_parents_of_the_gateways() {
         );
         let path = folder.write("config.yml", &config);
         let url = collector.url();
-        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*url)];
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*url), ("OTEL_BSP_SCHEDULE_DELAY", "1")];
         let exporter = Exporter::start(&["--config.file", path.to_str().unwrap()], &variables).await;
         let gateway = format!("http://{}", exporter.gateway().await);
         printed(sender.command_to(&gateway, &url, &["calls"])).await;
-        exporter.stopped().await;
+        let requests = clerk.simulator.truth().requests.total;
+        eventually("the spans of all requests", async || {
+            let found = bodies.lock().iter().flat_map(spans).filter(|span| is_own(span) && span.kind == 2).count();
+            (found as u64 == requests).then_some(())
+        })
+        .await;
 
         let bodies = bodies.lock().clone();
         let (own, of_application): (Vec<_>, Vec<_>) = bodies.iter().flat_map(spans).partition(is_own);
         let servers: Vec<_> = own.iter().filter(|span| span.kind == 2).collect();
-        assert_eq!(servers.len() as u64, clerk.simulator.truth().requests.total, "{sender:?}");
         for span in servers {
             let is_parent = |parent: &&Span| parent.span_id == span.parent_span_id && parent.trace_id == span.trace_id;
             assert!(of_application.iter().any(|parent| is_parent(&parent)), "{sender:?}: {span:?}");
