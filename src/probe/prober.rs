@@ -368,13 +368,13 @@ fn classify(answer: &Result<BufferedResponse, RequestError>) -> ProbeOutcome {
     })
 }
 
-/// Logs when the condition of an instance changes, with a hint.
 /// Logs that the machine was suspended for this long.
 pub(crate) fn log_suspension(suspended: Duration) {
     let duration_seconds = suspended.as_secs();
     tracing::info!(duration_seconds, "the machine was suspended; earlier observations are older by this duration");
 }
 
+/// Logs when the condition of an instance changes, with a hint.
 fn log_change(name: &str, finding: &Finding) {
     let Some(failure) = finding.failure else {
         let quota = finding.answer.as_ref().map(|answer| answer.observation.quota).unwrap_or_default();

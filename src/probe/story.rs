@@ -219,9 +219,7 @@ fn body(answer: &BufferedResponse) -> String {
 }
 
 fn is_shown(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    let is_quota = ["ratelimit", "x-ratelimit", "x-rate-limit"].iter().any(|prefix| name.starts_with(prefix));
-    is_quota || SHOWN.contains(&name)
+    ratelimit_headers::is_quota_header(name.as_str()) || SHOWN.contains(&name.as_str())
 }
 
 fn other_names(headers: &HeaderMap) -> String {

@@ -101,6 +101,18 @@ impl fmt::Display for HeaderDialect {
     }
 }
 
+/// Returns whether a header with this name, in lower case, is about a quota in any dialect, also one that is not read.
+///
+/// ```
+/// assert!(ratelimit_headers::is_quota_header("ratelimit-policy"));
+/// assert!(ratelimit_headers::is_quota_header("x-rate-limit-limit"));
+/// assert!(!ratelimit_headers::is_quota_header("retry-after"));
+/// ```
+#[must_use]
+pub fn is_quota_header(name: &str) -> bool {
+    ["ratelimit", "x-ratelimit", "x-rate-limit"].iter().any(|start| name.starts_with(start))
+}
+
 /// Parses the quota headers of a response.
 ///
 /// `now` is the local time at which the response arrived. It is used only for absolute times in a response without a

@@ -71,7 +71,8 @@ impl Drop for RequestRecord {
             upstream: self.upstream,
             dry_run: self.dry_run,
         });
-        if let Some(span) = &self.span {
+        // Others need no facts, which take a lock.
+        if let Some(span) = self.span.as_ref().filter(|span| span.is_recording()) {
             span.finish(SpanFacts {
                 instance: Arc::clone(&self.instance),
                 caller: self.callers.name(self.caller),

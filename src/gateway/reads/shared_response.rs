@@ -122,11 +122,7 @@ impl Transaction {
 
 /// The headers of a replayed response. Quotas and `Retry-After` are removed: they were only valid when Clerk responded.
 fn replayable_headers(headers: &HeaderMap) -> HeaderMap {
-    let is_kept = |name: &HeaderName| {
-        let text = name.as_str();
-        *name != RETRY_AFTER
-            && !["ratelimit", "x-ratelimit", "x-rate-limit"].iter().any(|prefix| text.starts_with(prefix))
-    };
+    let is_kept = |name: &HeaderName| *name != RETRY_AFTER && !ratelimit_headers::is_quota_header(name.as_str());
     // Two more for the age and the decision.
     let mut kept = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers.iter().filter(|(name, _)| is_kept(name)) {

@@ -81,9 +81,14 @@ pub(in crate::gateway) struct SpanFacts<'a> {
 }
 
 impl RequestSpan {
+    /// Whether this request is sampled and has not ended.
+    pub(in crate::gateway) fn is_recording(&self) -> bool {
+        self.context.span().is_recording()
+    }
+
     /// The parent of further spans; `None` if this request is not sampled.
     pub(in crate::gateway) fn parent(&self) -> Option<ParentSpan> {
-        self.context.span().is_recording().then(|| ParentSpan(self.context.clone()))
+        self.is_recording().then(|| ParentSpan(self.context.clone()))
     }
 
     /// Begins the span of a step within the process. It ends when it is dropped.
@@ -95,9 +100,6 @@ impl RequestSpan {
     /// Ends the span with what is known of the request.
     pub(in crate::gateway) fn finish(&self, facts: SpanFacts<'_>) {
         let span = self.context.span();
-        if !span.is_recording() {
-            return;
-        }
         span.update_name(format!("{} {}", facts.method, facts.template));
         span.set_attribute(KeyValue::new("http.route", facts.template));
         span.set_attribute(KeyValue::new("http.response.status_code", i64::from(facts.code)));

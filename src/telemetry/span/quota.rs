@@ -43,9 +43,8 @@ fn header_name(name: &str) -> Option<HeaderName> {
         return None;
     }
     let name = name.to_ascii_lowercase().replace('_', "-");
-    let is_quota = matches!(&*name, "retry-after" | "date" | "age")
-        || ["ratelimit", "x-ratelimit", "x-rate-limit"].iter().any(|start| name.starts_with(start));
-    is_quota.then(|| HeaderName::from_bytes(name.as_bytes()).ok()).flatten()
+    let is_read = matches!(&*name, "retry-after" | "date" | "age") || ratelimit_headers::is_quota_header(&name);
+    is_read.then(|| HeaderName::from_bytes(name.as_bytes()).ok()).flatten()
 }
 
 /// The values of a header: a list of texts, or a text in older libraries.

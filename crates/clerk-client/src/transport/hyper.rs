@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +28,6 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::RwLock;
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
@@ -298,19 +296,10 @@ fn broken(error: &hyper::Error) -> TransportError {
 
 fn tls_config(options: &HyperOptions) -> Result<ClientConfig, BuildError> {
     let extra = match &options.ca_file {
-        Some(path) => read_certificates(path)?,
+        Some(path) => tls::read_certificates(path)?,
         None => Vec::new(),
     };
     tls::config(tls::verifier(extra)?)
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
-    let pem =
-        std::fs::read(path).map_err(|cause| BuildError::Read { path: path.to_owned(), cause: Arc::new(cause) })?;
-    let wrong = |reason: String| BuildError::Certificates { path: path.to_owned(), reason };
-    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| wrong(error.to_string()))?;
-    if certificates.is_empty() { Err(wrong("contains no certificate".to_owned())) } else { Ok(certificates) }
 }
 
 /// State of a connection.

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use reqwest::{Certificate, Client, ClientBuilder, redirect};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::time::Instant;
 
 use super::{
@@ -97,13 +96,13 @@ impl BuildError {
 /// authorities. It uses the environment's [`Proxies`] and never bypasses an invalid one. It does not follow redirects.
 #[derive(Debug)]
 pub struct ReqwestTransport {
-    certificates: Vec<Certificate>,
+    /// Certificate authorities in addition to the system's.
+    authorities: Vec<CertificateDer<'static>>,
     options: ReqwestOptions,
     proxies: Proxies,
     /// The clients for proxied and for direct connections.
     clients: [Mutex<Option<CurrentClient>>; 2],
-    /// The same authorities, for requests with a [`ConnectionLog`], and when the system's were read.
-    authorities: Vec<CertificateDer<'static>>,
+    /// For requests with a [`ConnectionLog`], and when the system's authorities were read.
     verifier: Mutex<Option<(Arc<dyn ServerCertVerifier>, Instant)>>,
 }
 
@@ -130,16 +129,16 @@ impl ReqwestTransport {
     /// # Errors
     /// Returns an error if the CA file is invalid or TLS cannot be set up.
     pub fn new(options: ReqwestOptions) -> Result<Arc<Self>, BuildError> {
-        let (certificates, authorities) = match &options.ca_file {
-            Some(path) => read_certificates(path)?,
-            None => Default::default(),
+        let authorities = match &options.ca_file {
+            Some(path) => tls::read_certificates(path)?,
+            None => Vec::new(),
         };
         let proxies = options.proxies.clone().unwrap_or_else(Proxies::from_environment);
         let first = Route::of(proxies.by_scheme()[0]);
-        let client = build(&certificates, &options, &proxies, first)?;
+        let client = build(&authorities, &options, &proxies, first)?;
         let mut clients = [Mutex::new(None), Mutex::new(None)];
         *clients[first as usize].get_mut() = Some(CurrentClient { client, built_at: Instant::now() });
-        Ok(Arc::new(Self { certificates, options, proxies, clients, authorities, verifier: Mutex::default() }))
+        Ok(Arc::new(Self { authorities, options, proxies, clients, verifier: Mutex::default() }))
     }
 
     fn client(&self, route: Route) -> Result<Client, TransportError> {
@@ -148,7 +147,7 @@ impl ReqwestTransport {
         if let Some(CurrentClient { client, .. }) = young {
             return Ok(client.clone());
         }
-        match (build(&self.certificates, &self.options, &self.proxies, route), slot.as_ref()) {
+        match (build(&self.authorities, &self.options, &self.proxies, route), slot.as_ref()) {
             (Ok(client), _) => {
                 *slot = Some(CurrentClient { client: client.clone(), built_at: Instant::now() });
                 Ok(client)
@@ -218,19 +217,6 @@ fn body(body: RequestBody) -> reqwest::Body {
     }
 }
 
-/// Certificates in the types of both libraries.
-type Authorities = (Vec<Certificate>, Vec<CertificateDer<'static>>);
-
-fn read_certificates(path: &PathBuf) -> Result<Authorities, BuildError> {
-    let pem = std::fs::read(path).map_err(|cause| BuildError::Read { path: path.clone(), cause: Arc::new(cause) })?;
-    let wrong = |reason: String| BuildError::Certificates { path: path.clone(), reason };
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(super::error_chain(&error)))?;
-    if certificates.is_empty() {
-        return Err(wrong("contains no certificate".to_owned()));
-    }
-    Ok((certificates, CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect()))
-}
-
 impl Route {
     const fn of(proxy: Option<&Proxy>) -> Self {
         if proxy.is_some() { Self::Proxied } else { Self::Direct }
@@ -238,12 +224,14 @@ impl Route {
 }
 
 fn build(
-    certificates: &[Certificate],
+    authorities: &[CertificateDer<'static>],
     options: &ReqwestOptions,
     proxies: &Proxies,
     route: Route,
 ) -> Result<Client, BuildError> {
-    let builder = builder(options, proxies, route)?.tls_certs_merge(certificates.iter().cloned());
+    let certificates = authorities.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| BuildError::client(&error))?;
+    let builder = builder(options, proxies, route)?.tls_certs_merge(certificates);
     builder.build().map_err(|error| BuildError::client(&error))
 }
 
